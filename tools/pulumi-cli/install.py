@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""Puts a working `pulumi` into a virtual environment: install.py VENV_BIN
+
+The first of these that there is:
+
+1. a `pulumi` with its Python language host that this machine already has,
+2. the copy that an earlier run left in the user's cache folder,
+3. the official bundle, checked against the checksums published with the release,
+4. a build from Pulumi's Go modules, for machines that may not download the bundle.
+
+VENV_BIN gets a short script that starts it with VENV_BIN first on PATH, so that programs and
+dynamic providers run with that environment's Python and nothing needs to be activated.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Optional
+
+VERSION = "v3.259.0"  # go.mod names the same one
+BUNDLE = "https://get.pulumi.com/releases/sdk/pulumi-{version}-{system}-{machine}.tar.gz"
+CHECKSUMS = (
+    "https://github.com/pulumi/pulumi/releases/download/{version}/pulumi-{number}-checksums.txt"
+)
+SECONDS_TO_CONNECT = 5
+HERE = Path(__file__).resolve().parent
+LANGUAGE_HOST = "pulumi-language-python"
+FROM_THE_SDK_MODULE = (
+    "python/dist/pulumi-resource-pulumi-python",
+    "python/cmd/pulumi-language-python-exec",
+)
+
+
+class Unavailable(Exception):
+    """Why a way of getting `pulumi` leads nowhere on this machine."""
+
+
+def say(message: str) -> None:
+    print(f"pulumi: {message}", flush=True)
+
+
+@contextlib.contextmanager
+def step(what: str) -> Iterator[None]:
+    say(f"{what} ...")
+    start = time.monotonic()
+    yield
+    say(f"{what}: {time.monotonic() - start:.1f} s")
+
+
+def version_of(pulumi: Path) -> Optional[str]:
+    """What `pulumi version` answers, or None for one that doesn't work."""
+    try:
+        answer = subprocess.run(
+            [pulumi, "version"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+            env={**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "1"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+# 1. What the machine has
+
+
+def installed(path: str, own: Path) -> Optional[Path]:
+    """The first `pulumi` on `path` that answers and has its Python language host."""
+    for folder in map(Path, filter(None, path.split(os.pathsep))):
+        pulumi = folder / "pulumi"
+        if not pulumi.is_file() or folder.resolve() == own.resolve():
+            continue
+        has_host = (pulumi.resolve().parent / LANGUAGE_HOST).is_file() or shutil.which(
+            LANGUAGE_HOST, path=path
+        )
+        if has_host and version_of(pulumi):
+            return pulumi
+    return None
+
+
+# 2. The cache
+
+
+def cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    system, machine = system_and_machine()
+    return Path(base) / "pulumi-fal" / "pulumi-cli" / f"{VERSION}-{system}-{machine}"
+
+
+def system_and_machine() -> "tuple[str, str]":
+    """As Pulumi's bundles are named."""
+    machine = platform.machine().lower()
+    machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(machine, machine)
+    return platform.system().lower(), machine
+
+
+@contextlib.contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """A new folder that takes its place in one step, so that nobody sees it half full."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as temporary:
+        new = Path(temporary) / "content"
+        new.mkdir()
+        yield new
+        if not version_of(new / "pulumi"):
+            raise Unavailable(f"the pulumi that came of it doesn't run on this {platform.machine()}")
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(Path(temporary) / "old")
+        # Another clone may have been quicker by now, and its copy is as good.
+        with contextlib.suppress(OSError):
+            new.rename(folder)
+
+
+def write_executable(path: Path, content: bytes) -> None:
+    """In one step: another clone may be running the file, or be writing it as well."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == content:
+            return
+    new = path.with_name(f".{path.name}-{os.getpid()}")
+    new.write_bytes(content)
+    new.chmod(0o755)
+    new.replace(path)
+
+
+# 3. The official bundle
+
+
+def download(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS_TO_CONNECT) as response:
+            return bytes(response.read())
+    except OSError as error:
+        raise Unavailable(f"{url} can't be had: {getattr(error, 'reason', error)}") from error
+
+
+def checked(archive: bytes, name: str, checksums: str) -> bytes:
+    """The archive, if it is the one that Pulumi published."""
+    published = {line.split()[1].lstrip("*"): line.split()[0] for line in checksums.splitlines()}
+    if published.get(name) != hashlib.sha256(archive).hexdigest():
+        raise Unavailable(f"{name} is not what its published checksum says, and was thrown away")
+    return archive
+
+
+def unpack(archive: bytes, folder: Path) -> None:
+    """Regular files only and all of them side by side: no entry can point outside."""
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as bundle:
+        for member in bundle:
+            content = bundle.extractfile(member) if member.isfile() else None
+            if content is not None:
+                write_executable(folder / PurePosixPath(member.name).name, content.read())
+
+
+def fetch_bundle(folder: Path) -> None:
+    system, machine = system_and_machine()
+    url = BUNDLE.format(version=VERSION, system=system, machine=machine)
+    # The small file first: where it can't be had, nothing large is downloaded in vain.
+    checksums = download(CHECKSUMS.format(version=VERSION, number=VERSION[1:])).decode()
+    with filling(folder) as new:
+        unpack(checked(download(url), url.rpartition("/")[2], checksums), new)
+
+
+# 4. The Go modules
+
+
+def build(folder: Path) -> None:
+    go = shutil.which("go")
+    if go is None:
+        raise Unavailable("Go is not on PATH")
+    environment = {
+        **os.environ,
+        "CGO_ENABLED": "0",  # needs no C compiler, and runs on every libc
+        "GOFLAGS": "",
+        "GOWORK": "off",
+    }
+
+    def run(*arguments: str) -> str:
+        result = subprocess.run(
+            [go, *arguments], cwd=HERE, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        if result.returncode:
+            raise Unavailable(f"'go {arguments[0]}' failed; its reason stands above")
+        return result.stdout.strip()
+
+    stamp = f"-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={VERSION}"
+    with filling(folder) as new:
+        run(
+            "build",
+            "-mod=readonly",
+            "-buildvcs=false",
+            "-trimpath",
+            f"-ldflags=-s -w {stamp}",
+            f"-o={new / 'pulumi'}",
+            "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
+        )
+        sdk = Path(run("list", "-mod=readonly", "-m", "-f={{.Dir}}", "github.com/pulumi/pulumi/sdk/v3"))
+        for script in FROM_THE_SDK_MODULE:
+            write_executable(new / Path(script).name, (sdk / script).read_bytes())
+        add_language_host(new)
+
+
+def add_language_host(folder: Path) -> None:
+    """Ours, into a folder that has no official one; renewed when this clone's is another."""
+    if not (folder / LANGUAGE_HOST).exists() or not is_official(folder):
+        write_executable(folder / LANGUAGE_HOST, (HERE / LANGUAGE_HOST).read_bytes())
+
+
+def is_official(folder: Path) -> bool:
+    # The bundle brings every language's host, a build brings ours alone.
+    return (folder / "pulumi-language-go").exists()
+
+
+# All together
+
+
+def get_pulumi(own: Path) -> Path:
+    found = installed(os.environ.get("PATH", ""), own)
+    if found is not None:
+        return found
+    folder = cache_folder()
+    if version_of(folder / "pulumi") == VERSION:
+        add_language_host(folder)
+        return folder / "pulumi"
+    reasons = []
+    for what, get in (
+        (f"downloading the official bundle of {VERSION}", fetch_bundle),
+        (f"building {VERSION} from its Go modules, minutes the first time", build),
+    ):
+        try:
+            with step(what):
+                get(folder)
+            return folder / "pulumi"
+        except Unavailable as reason:
+            say(f"{reason}.")
+            reasons.append(str(reason))
+    raise Unavailable(
+        f"no pulumi {VERSION}: {'; '.join(reasons)}. "
+        "Install the Pulumi CLI (https://www.pulumi.com/docs/install/) or "
+        "Go 1.25.11 or later (https://go.dev/dl/), and run 'make setup' again"
+    )
+
+
+def install(pulumi: Path, own: Path) -> None:
+    """A script and not a link: pulumi looks for its plugins beside the file a link leads to."""
+    folders = [own, pulumi.parent]
+    host = shutil.which(LANGUAGE_HOST)
+    if not (pulumi.resolve().parent / LANGUAGE_HOST).exists() and host:
+        folders.append(Path(host).parent)
+    path = shlex.quote(os.pathsep.join(map(str, folders)))
+    write_executable(
+        own / "pulumi",
+        f'#!/bin/sh\nPATH={path}:"$PATH" exec {shlex.quote(str(pulumi))} "$@"\n'.encode(),
+    )
+
+
+def main() -> None:
+    own = Path(sys.argv[1]).absolute()
+    start = time.monotonic()
+    try:
+        pulumi = get_pulumi(own)
+    except Unavailable as reason:
+        sys.exit(f"pulumi: {reason}.")
+    install(pulumi, own)
+    say(f"{version_of(own / 'pulumi')} from {pulumi.parent} ({time.monotonic() - start:.1f} s)")
+
+
+if __name__ == "__main__":
+    main()
