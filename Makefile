@@ -4,9 +4,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-# .venv is good for one lock, one pyproject.toml and one Python: the stamp's name carries all three.
+# One environment serves one lock, one pyproject.toml and one Python: the stamp's name has all three.
 KEY   := $(shell { cat requirements/dev.txt pyproject.toml; $(PYTHON) -VV; } 2>/dev/null | cksum | tr ' ' -)
 READY := $(VENV)/ready-$(KEY)
+
+# What `make compat` goes through: interpreters as far as there are any, and the ends of the SDK's range.
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
+SDKS    ?= 3.216.0 locked
 
 .DEFAULT_GOAL := help
 .PHONY: help demo setup test unit plugin e2e chaos bench compat lint lock clean
@@ -14,23 +18,72 @@ READY := $(VENV)/ready-$(KEY)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: setup ## a machine from nothing to gone against the emulator: no key, no bill
+demo: setup ## a machine from nothing to gone, against the emulator: no key, no bill
 	@$(BIN)/python tools/demo.py
 
-setup: $(READY) ## .venv with the locked packages and a pulumi CLI; seconds when already there
+test: lint ## what CI runs: lint, then all tests, with coverage and its floor
+	@$(PYTEST) -n 2 --dist loadfile --cov --cov-report=term tests/unit tests/plugin tests/e2e
+
+unit: setup ## the package by itself: no network, no sleeping
+	@$(PYTEST) tests/unit
+
+plugin: setup ## the real plugin process, over gRPC
+	@$(PYTEST) tests/plugin
+
+e2e: setup ## the real pulumi against the emulator
+	@$(PYTEST) -n 2 --dist loadfile tests/e2e
+
+chaos: setup ## processes killed and faults injected at random; prints its seed
+	@$(PYTEST) tests/chaos
+
+bench: setup ## how fast, and with how many API calls, beside a provider as one would write it today
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --group bench
+	@$(BIN)/python -m benchmarks
+
+compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK
+	@for python in $(PYTHONS); do \
+	  $$python -V >/dev/null 2>&1 || { echo "compat: $$python is not on PATH, left out"; continue; }; \
+	  for sdk in $(SDKS); do \
+	    venv=.venv-$$python-$$sdk; \
+	    $(MAKE) --no-print-directory setup VENV=$$venv PYTHON=$$python || exit 1; \
+	    [ $$sdk = locked ] || VIRTUAL_ENV=$$venv $(BIN)/uv pip install --quiet pulumi==$$sdk || exit 1; \
+	    echo "compat: $$python, pulumi $$sdk"; \
+	    $$venv/bin/python -m pytest -q tests/unit tests/plugin || exit 1; \
+	  done; \
+	done
+
+lint: setup ## style, types, and the arrows between the rooms of the house
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: setup ## the newest versions that fit into requirements/dev.txt
+	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.10 \
+	  --all-extras --group dev --group build --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --custom-compile-command "make lock" --output-file requirements/dev.txt
+
+setup: $(READY) ## .venv with the locked packages and a pulumi; a moment when all is there
 	@$(BIN)/python tools/pulumi-cli/install.py $(BIN)
 
+clean: ## away with .venv, caches and reports; the pulumi in the user's cache folder stays
+	@rm -rf .venv .venv-* .coverage .coverage.* htmlcov dist .hypothesis \
+	  .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# uv is locked as well, so pip gets it first. Where only pip is told of a package mirror, pip goes on alone.
 $(READY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
-	  echo "Python 3.10 or later is needed, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1 | head -1)." \
-	       "Install one and name it: make setup PYTHON=python3.12" >&2; exit 1; }
-	@echo "setup: $(VENV) with $$($(PYTHON) -V)"
-	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	@start=$$(date +%s) \
+	  echo "setup: Python 3.10 or later is needed, and '$(PYTHON)' is: $$($(PYTHON) -V 2>&1 | head -n 1)" >&2; \
+	  echo "setup: install one and name it, for example: make setup PYTHON=python3.12" >&2; exit 1; }
+	@[ "$$($(BIN)/python -VV 2>/dev/null)" = "$$($(PYTHON) -VV)" ] || { \
+	  echo "setup: $(VENV) with $$($(PYTHON) -V)" \
+	  && rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	@echo "setup: the packages of requirements/dev.txt ..." && start=$$(date +%s) \
 	  && awk '/^[a-z]/ { wanted = /^uv==/ } wanted' requirements/dev.txt > $(VENV)/uv.txt \
-	  && $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt \
+	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt \
 	  && { VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt \
-	       || $(BIN)/pip install --require-hashes -r requirements/dev.txt; } \
-	  && $(BIN)/pip install --quiet --no-build-isolation --no-deps -e . \
-	  && echo "setup: the locked packages took $$(($$(date +%s) - start)) s"
-	@touch $@
+	       || $(BIN)/python -m pip install --require-hashes -r requirements/dev.txt; } \
+	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e . \
+	  && echo "setup: the packages of requirements/dev.txt: $$(($$(date +%s) - start)) s"
+	@rm -f $(VENV)/ready-* && touch $@

@@ -1,0 +1,306 @@
+"""What set-up promises: a lock for everybody, and a `pulumi` wherever one can be had."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CLI = ROOT / "tools" / "pulumi-cli"
+LOCK = (ROOT / "requirements" / "dev.txt").read_text()
+VERSION = "v3.259.0"
+
+
+@pytest.fixture
+def installer() -> Any:
+    return load(CLI / "install.py")
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installer: Any) -> Path:
+    """A machine with nothing on it: an empty PATH, an empty cache, and no network."""
+    for folder in ("bin", "venv"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def no_network(url: str) -> bytes:
+        raise installer.Unavailable(f"{url} can't be had")
+
+    monkeypatch.setattr(installer, "download", no_network)
+    return tmp_path
+
+
+def program(path: Path, script: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+# The lock and the package
+
+
+def test_every_locked_package_is_pinned_with_hashes() -> None:
+    """One that isn't would make pip refuse the whole file."""
+    packages = re.split(r"(?m)^(?=[a-z0-9])", re.sub(r"(?m)^\s*#.*\n", "", LOCK))[1:]
+    assert len(packages) > 20
+    for package in packages:
+        assert re.match(r"[a-z0-9._-]+==\S+ ", package)
+        assert "--hash=sha256:" in package
+
+
+def test_the_lock_names_no_package_index() -> None:
+    """Whoever installs it decides where packages come from."""
+    assert "://" not in LOCK
+    assert not re.search(r"--(extra-)?index-url|--find-links", LOCK)
+
+
+def test_set_up_itself_is_locked() -> None:
+    """Without build isolation nothing is installed that the lock doesn't have."""
+    locked = set(re.findall(r"(?m)^([a-z0-9._-]+)==", LOCK))
+    assert {"editables", "hatchling", "pulumi", "requests", "uv"} <= locked
+
+
+def test_the_package_tells_pulumi_that_it_has_no_plugin_to_download() -> None:
+    """Without this file `pulumi` looks for a plugin named fal and fails."""
+    plugin = resources.files("pulumi_fal") / "pulumi-plugin.json"
+    assert json.loads(plugin.read_text()) == {"resource": False}
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (resources.files("pulumi_fal") / "py.typed").is_file()
+
+
+def test_go_mod_and_the_installer_agree_on_the_version(installer: Any) -> None:
+    versions = re.findall(
+        r"github\.com/pulumi/pulumi/(?:pkg|sdk)/v3 (\S+)", (CLI / "go.mod").read_text()
+    )
+    assert versions == [installer.VERSION] * 2
+
+
+# Where `pulumi` comes from
+
+
+def test_a_pulumi_with_its_language_host_on_path_is_taken(machine: Path, installer: Any) -> None:
+    pulumi = program(machine / "bin" / "pulumi", "echo v3.200.0")
+    program(machine / "bin" / "pulumi-language-python", "exit 0")
+    assert installer.get_pulumi(machine / "venv") == pulumi
+
+
+def test_a_pulumi_without_its_language_host_is_passed_over(machine: Path, installer: Any) -> None:
+    program(machine / "bin" / "pulumi", "echo v3.200.0")
+    cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
+    assert installer.get_pulumi(machine / "venv") == cached
+
+
+def test_a_pulumi_that_does_not_answer_is_passed_over(machine: Path, installer: Any) -> None:
+    program(machine / "bin" / "pulumi", "exit 1")
+    program(machine / "bin" / "pulumi-language-python", "exit 0")
+    cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
+    assert installer.get_pulumi(machine / "venv") == cached
+
+
+def test_our_own_pulumi_is_never_taken_for_the_machines(
+    machine: Path, installer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With .venv activated it would become a script that starts itself."""
+    monkeypatch.setenv("PATH", str(machine / "venv"))
+    program(machine / "venv" / "pulumi", "echo v3.200.0")
+    program(machine / "venv" / "pulumi-language-python", "exit 0")
+    cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
+    assert installer.get_pulumi(machine / "venv") == cached
+
+
+def test_a_cached_build_gets_this_clones_language_host(machine: Path, installer: Any) -> None:
+    cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
+    program(cached.with_name("pulumi-language-python"), "echo an older one")
+    installer.get_pulumi(machine / "venv")
+    host = cached.with_name("pulumi-language-python")
+    assert host.read_bytes() == (CLI / "pulumi-language-python").read_bytes()
+    assert os.access(host, os.X_OK)
+
+
+def test_a_cached_bundle_keeps_the_official_language_host(machine: Path, installer: Any) -> None:
+    cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
+    official = program(cached.with_name("pulumi-language-python"), "echo official")
+    program(cached.with_name("pulumi-language-go"), "exit 0")
+    installer.get_pulumi(machine / "venv")
+    assert "official" in official.read_text()
+
+
+def test_a_broken_cache_is_replaced(
+    machine: Path, installer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = program(installer.cache_folder() / "pulumi", "exit 1")
+
+    def download(folder: Path) -> None:
+        with installer.filling(folder) as new:
+            program(new / "pulumi", f"echo {VERSION}")
+
+    monkeypatch.setattr(installer, "fetch_bundle", download)
+    assert installer.get_pulumi(machine / "venv") == broken
+    assert installer.version_of(broken) == VERSION
+
+
+def test_without_bundle_and_go_one_sentence_says_what_to_install(machine: Path) -> None:
+    """As a person sees it, network and all: an unroutable proxy stands in for a closed one."""
+    result = subprocess.run(
+        [sys.executable, CLI / "install.py", machine / "venv"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            "PATH": str(machine / "bin"),
+            "XDG_CACHE_HOME": str(machine / "cache"),
+            "https_proxy": "http://127.0.0.1:9",
+        },
+    )
+    assert result.returncode == 1
+    assert "Go is not on PATH" in result.stderr
+    assert re.search(
+        r"Install the Pulumi CLI \(.*\) or Go 1\.25\.11 or later \(.*\)", result.stderr
+    )
+    assert "Traceback" not in result.stderr
+    assert list((machine / "venv").iterdir()) == []
+
+
+# What is done with it
+
+
+def bundle(names: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, content in names.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("pulumi/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    return file.getvalue()
+
+
+def test_the_bundle_is_unpacked_flat_and_nothing_gets_outside(
+    tmp_path: Path, installer: Any
+) -> None:
+    folder = tmp_path / "inside" / "folder"
+    folder.mkdir(parents=True)
+    installer.unpack(
+        bundle({"pulumi/pulumi": b"1", "../../evil": b"2", "/abs/evil2": b"3"}), folder
+    )
+    assert {path.name for path in folder.iterdir()} == {"pulumi", "evil", "evil2"}
+    assert not (tmp_path / "evil").exists()
+    assert os.access(folder / "pulumi", os.X_OK)
+
+
+def test_a_bundle_is_used_only_if_its_published_checksum_is_right(installer: Any) -> None:
+    good = hashlib.sha256(b"content").hexdigest()
+    assert installer.checked(b"content", "p.tar.gz", f"{good}  p.tar.gz\n") == b"content"
+    for checksums in (f"{'0' * 64}  p.tar.gz\n", f"{good}  another.tar.gz\n", ""):
+        with pytest.raises(installer.Unavailable, match=r"p\.tar\.gz is not what"):
+            installer.checked(b"content", "p.tar.gz", checksums)
+
+
+def test_a_build_that_does_not_run_never_reaches_the_cache(tmp_path: Path, installer: Any) -> None:
+    folder = tmp_path / "cache" / VERSION
+    with (
+        pytest.raises(installer.Unavailable, match="doesn't run"),
+        installer.filling(folder) as new,
+    ):
+        program(new / "pulumi", "exit 1")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_of_two_builds_at_once_either_may_win(tmp_path: Path, installer: Any) -> None:
+    folder = tmp_path / "cache" / VERSION
+    with installer.filling(folder) as slow:
+        program(slow / "pulumi", "echo slow")
+        with installer.filling(folder) as quick:
+            program(quick / "pulumi", "echo quick")
+    assert installer.version_of(folder / "pulumi") in ("slow", "quick")
+    assert [path.name for path in folder.parent.iterdir()] == [VERSION]
+
+
+def test_pulumi_runs_with_the_environments_python_first_on_path(
+    tmp_path: Path, installer: Any
+) -> None:
+    """So that nothing needs to be activated; a blank in a folder's name is no problem."""
+    own = tmp_path / "my clone" / "bin"
+    own.mkdir(parents=True)
+    pulumi = program(tmp_path / "the cache" / "pulumi", 'echo "$PATH" "$@"')
+    installer.install(pulumi, own)
+    result = subprocess.run(
+        [own / "pulumi", "a b"], capture_output=True, text=True, check=True, env={"PATH": "/rest"}
+    )
+    assert result.stdout == f"{own}:{pulumi.parent}:/rest a b\n"
+
+
+# The language host
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "python").touch()
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    copy = tmp_path_factory.mktemp("host") / "language_host.py"
+    shutil.copy(CLI / "pulumi-language-python", copy)
+    return load(copy)
+
+
+def info(host: Any, root: Path, **options: str) -> Any:
+    program = host.language_pb2.ProgramInfo(root_directory=str(root))
+    program.options.update(options)
+    return program
+
+
+def test_the_virtualenv_option_counts_from_the_projects_root(host: Any, project: Path) -> None:
+    python, env = host.python_of(info(host, project, virtualenv="venv"))
+    assert python == str(project / "venv" / "bin" / "python")
+    assert env["VIRTUAL_ENV"] == str(project / "venv")
+    assert env["PATH"].startswith(f"{project / 'venv' / 'bin'}{os.pathsep}")
+
+
+def test_a_virtualenv_that_is_not_there_is_named_with_the_way_to_make_it(
+    host: Any, project: Path
+) -> None:
+    with pytest.raises(host.ProgramError, match=r"'nowhere'.*python3 -m venv .*/nowhere"):
+        host.python_of(info(host, project, virtualenv="nowhere"))
+
+
+def test_without_the_option_the_python_on_path_runs_the_program(
+    host: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PULUMI_PYTHON_CMD", raising=False)
+    monkeypatch.setenv("PATH", str(project / "bin"))
+    assert host.python_of(info(host, project))[0] == sys.executable
+    python3 = program(project / "bin" / "python3", "exit 0")
+    assert host.python_of(info(host, project))[0] == str(python3)
