@@ -1,0 +1,6 @@
+"""A Pulumi provider for fal Compute: rented machines with 1 or 8 NVIDIA H100."""
+
+from pulumi_fal._version import __version__
+from pulumi_fal.compute_instance import ComputeInstance
+
+__all__ = ["ComputeInstance", "__version__"]

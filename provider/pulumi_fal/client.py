@@ -1,0 +1,115 @@
+"""fal Compute's legacy REST API: one method per call. Usable without Pulumi.
+
+settings = resolve(os.environ, {}.get)
+for instance in Client(settings).list_instances():
+    print(instance.id, instance.status)
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from pulumi_fal import retry
+from pulumi_fal.clock import Clock
+from pulumi_fal.errors import APIError, UnusableAnswerError
+from pulumi_fal.models import Instance
+from pulumi_fal.settings import Settings
+from pulumi_fal.transport import Transport
+
+T = TypeVar("T")
+
+
+class Client:
+    """Each method repeats what retry.py allows, within the settings' budget; then APIError."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        *,
+        send: Callable[..., Any] | None = None,
+        notify: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """`send` replaces the wire in tests; `notify` is told of every repeat."""
+        self._budget = settings.retry_budget
+        self._clock = clock or Clock()
+        self._send = send or Transport(settings).send
+        self._notify = notify
+
+    def list_instances(self) -> list[Instance]:
+        """All machines of the account: GET /compute/instances."""
+        return self._call(
+            "GET",
+            "/compute/instances",
+            lambda body: [Instance.from_api(each) for each in _array(body)],
+        )
+
+    def get_instance(self, instance_id: str) -> Instance:
+        """One machine: GET /compute/instance/{id}. NotFoundError where there is none."""
+        return self._call(
+            "GET",
+            f"/compute/instance/{quote(instance_id, safe='')}",
+            lambda body: _same(instance_id, Instance.from_api(body)),
+            instance_id=instance_id,
+        )
+
+    def create_instance(
+        self, instance_type: str, ssh_key: str, sector: str | None = None
+    ) -> Instance:
+        """Rent a machine: POST /compute/instance. It bills from here on, ready or not.
+
+        Where the error is one that `retry.may_have_made_a_machine`, one may run all the same.
+        """
+        body = {"instance_type": instance_type, "ssh_key": ssh_key}
+        if sector:
+            body["sector"] = sector
+        return self._call("POST", "/compute/instance", Instance.from_api, body=body)
+
+    def delete_instance(self, instance_id: str) -> None:
+        """Ask for a machine's end: DELETE /compute/instance/{id}. It may take a while to go."""
+        self._call(
+            "DELETE",
+            f"/compute/instance/{quote(instance_id, safe='')}",
+            lambda body: None,
+            instance_id=instance_id,
+            json_expected=False,
+        )
+
+    def _call(self, method: str, path: str, parse: Callable[[Any], T], **request: Any) -> T:
+        started = self._clock.now()
+        for attempt in itertools.count(1):
+            self._clock.check()
+            try:
+                return _parsed(method, path, parse, self._send(method, path, **request))
+            except APIError as error:
+                pause = retry.delay(error, attempt, random.uniform)
+                spent = self._clock.now() - started
+                if not retry.may_repeat(error) or spent + pause > retry.budget(error, self._budget):
+                    raise
+                self._notify(f"{error} Trying again in {pause:.0f} s.")
+            self._clock.sleep(pause)
+        raise AssertionError("unreachable")
+
+
+def _parsed(method: str, path: str, parse: Callable[[Any], T], body: Any) -> T:
+    try:
+        return parse(body)
+    except ValueError as error:
+        detail = f"JSON of an unexpected shape: {error}"
+        raise UnusableAnswerError(method, path, detail, status=200) from None
+
+
+def _array(body: Any) -> list[Any]:
+    if not isinstance(body, list):
+        raise ValueError(f"expected an array, not {type(body).__name__}")
+    return body
+
+
+def _same(instance_id: str, instance: Instance) -> Instance:
+    if instance.id != instance_id:
+        raise ValueError(f"the answer is about another machine, {instance.id}")
+    return instance

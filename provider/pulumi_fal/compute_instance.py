@@ -1,0 +1,50 @@
+"""What a Pulumi program writes: the ComputeInstance resource."""
+
+from __future__ import annotations
+
+import pulumi
+from pulumi import dynamic
+
+from pulumi_fal.provider import ComputeInstanceProvider
+
+
+# The keywords are part of every URN and of every state: they must never change.
+class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
+    """A machine with 1 or 8 NVIDIA H100, rented from fal Compute and billed by the hour.
+
+    A change of instance_type, ssh_key or sector replaces the machine; nothing else does.
+    """
+
+    instance_type: pulumi.Output[str]
+    """The machine's type, as requested."""
+    ssh_key: pulumi.Output[str]
+    """The public key that may log in, as requested."""
+    sector: pulumi.Output[str | None]
+    """The InfiniBand sector that the machine is in, chosen by the API where none was requested."""
+    ip: pulumi.Output[str]
+    """The public address: `ssh ubuntu@IP`."""
+    status: pulumi.Output[str]
+    """The machine's status: `ready` after create."""
+
+    def __init__(
+        self,
+        resource_name: str,
+        instance_type: pulumi.Input[str],
+        ssh_key: pulumi.Input[str],
+        sector: pulumi.Input[str] | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """
+        :param instance_type: `gpu_1x_h100_sxm5` or `gpu_8x_h100_sxm5`.
+        :param ssh_key: an SSH public key, one line as in an `id_ed25519.pub`.
+        :param sector: `sector_1`, `sector_2` or `sector_3`, for InfiniBand between 8x machines.
+        """
+        props = {
+            "instance_type": instance_type,
+            "ssh_key": ssh_key,
+            "sector": sector,
+            # An output that isn't named here would not exist on the resource.
+            "ip": None,
+            "status": None,
+        }
+        super().__init__(ComputeInstanceProvider(), resource_name, props, opts)

@@ -1,0 +1,105 @@
+"""One list call for everybody: all who wait for machines, and all who read them, share it.
+
+There is no polling thread. Of those who wait, the one whose time comes first asks the API and
+hands the answer to all; when it leaves, the next one does. So polling starts with the first
+waiter, ends with the last, and costs the same for one machine as for hundreds.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pulumi_fal.client import Client
+from pulumi_fal.clock import Clock
+from pulumi_fal.models import Instance
+
+Instances = Mapping[str, Instance]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the `number`-th list call of this process brought."""
+
+    number: int
+    asked_at: float
+    instances: Instances = field(default_factory=dict)
+    error: BaseException | None = None
+
+
+class Fleet:
+    """The account's machines, as shared list calls show them."""
+
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        interval: float = 2.0,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        """`interval`: seconds between polls at first, growing to eight times that in long waits."""
+        self._client = client
+        self._clock = clock
+        self._interval = interval
+        self._uniform = uniform
+        self._condition = threading.Condition()
+        self._asked = 0
+        self._asking = False
+        self._latest = _Answer(number=0, asked_at=clock.now())
+
+    def fresh(self) -> Instances:
+        """All machines by id, from a list that was asked for after this call began."""
+        with self._condition:
+            seen = self._asked
+        return self._answer_after(seen, due=self._clock.now()).instances
+
+    def watch(self, seconds: float) -> Iterator[Instances]:
+        """One answer after another, each newer than the last, until `seconds` have passed.
+
+        The last one is asked for when the time is up, not before.
+        """
+        started = asked_at = self._clock.now()
+        with self._condition:
+            seen = self._asked
+        while asked_at < started + seconds:
+            due = min(asked_at + self._pause(asked_at - started), started + seconds)
+            answer = self._answer_after(seen, due)
+            seen, asked_at = answer.number, answer.asked_at
+            yield answer.instances
+
+    def _pause(self, waited: float) -> float:
+        longest = 8 * self._interval
+        return min(max(self._interval, waited / 20), longest) * self._uniform(0.95, 1.05)
+
+    def _answer_after(self, seen: int, due: float) -> _Answer:
+        """The first answer later than number `seen`; asks for it at `due` if nobody did before."""
+        with self._condition:
+            while self._latest.number <= seen:
+                pause = due - self._clock.now()
+                if not self._asking and pause <= 0:
+                    break
+                self._clock.wait(self._condition, None if self._asking else pause)
+            else:
+                return _usable(self._latest)
+            self._asking = True
+            self._asked += 1
+            number, asked_at = self._asked, self._clock.now()
+        error: BaseException | None = None
+        instances: Instances = {}
+        try:
+            instances = {each.id: each for each in self._client.list_instances()}
+        except BaseException as failure:  # noqa: BLE001 - those who wait must hear of any
+            error = failure
+        with self._condition:
+            self._latest = _Answer(number, asked_at, instances, error)
+            self._asking = False
+            self._condition.notify_all()
+        return _usable(self._latest)
+
+
+def _usable(answer: _Answer) -> _Answer:
+    if answer.error is not None:
+        raise answer.error
+    return answer

@@ -1,0 +1,104 @@
+"""A resource's inputs: what is wrong with them, and which of their changes make another machine.
+
+All of it offline, before anything is spent. A reason never repeats a value, which may be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pulumi_fal import ssh_keys
+from pulumi_fal.models import InstanceType, Sector
+
+NAMES = ("instance_type", "ssh_key", "sector")
+REQUESTED_SECTOR = "requested_sector"
+"""The output that keeps what was asked for apart from what the API chose; "" for no request."""
+
+_TYPES = [each.value for each in InstanceType]
+_SECTORS = [each.value for each in Sector]
+
+
+def problems(news: Mapping[str, Any], unknown: Callable[[Any], bool]) -> Iterator[str]:
+    """Every reason why these inputs can't be. Values that are `unknown` as yet are left alone."""
+    checks: dict[str, Callable[[str], str | None]] = {
+        "instance_type": _instance_type_problem,
+        "ssh_key": _ssh_key_problem,
+        "sector": _sector_problem,
+    }
+    for name, check in checks.items():
+        value = news.get(name)
+        if unknown(value):
+            continue
+        if value is None and name != "sector":
+            yield f"{name} is missing"
+        elif value is not None and not isinstance(value, str):
+            yield f"{name} must be a string, not {type(value).__name__}"
+        elif value is not None and (problem := check(value)):
+            yield f"{name} {problem}"
+    instance_type, sector = news.get("instance_type"), news.get("sector")
+    if sector is not None and instance_type == InstanceType.GPU_1X_H100_SXM5:
+        yield (
+            f"sector is for InfiniBand between {InstanceType.GPU_8X_H100_SXM5.value} machines; "
+            "leave it out with a 1x type"
+        )
+
+
+def is_known_type(value: object) -> bool:
+    """Whether this is an instance type of today; the API may know more."""
+    return value in _TYPES
+
+
+def replacements(
+    olds: Mapping[str, Any], news: Mapping[str, Any], unknown: Callable[[Any], bool]
+) -> list[str]:
+    """The inputs whose change needs another machine. A value that is unknown as yet may be one.
+
+    What state doesn't hold, as after a bulk import, is no change.
+    """
+    old_sector = olds.get(REQUESTED_SECTOR)
+    if old_sector is None and news.get("sector") is not None:
+        old_sector = olds.get("sector")  # imported: what the API said is all that is known
+    before = {**olds, "sector": old_sector}
+    after = {**news, "sector": news.get("sector") or ""}
+    changed = []
+    for name in NAMES:
+        old, new = before.get(name), after.get(name)
+        if old is None:
+            continue
+        same = ssh_keys.same if name == "ssh_key" else str.__eq__
+        if unknown(new) or not same(str(old), str(new)):
+            changed.append(name)
+    return changed
+
+
+def _instance_type_problem(value: str) -> str | None:
+    """None for a known type, and for one that may be new; a reason for a slip of the pen."""
+    if value in _TYPES:
+        return None
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+        return f"is not the name of an instance type; known are {' and '.join(_TYPES)}"
+    for near in difflib.get_close_matches(value.lower(), _TYPES, n=len(_TYPES), cutoff=0.6):
+        # Another number is another machine, which the API may know before we do.
+        numbers = iter(re.findall(r"\d+", near))
+        if all(number in numbers for number in re.findall(r"\d+", value)):
+            return f"is not one that is known: did you mean {near}?"
+    return None
+
+
+def _sector_problem(value: str) -> str | None:
+    if value in _SECTORS:
+        return None
+    near = difflib.get_close_matches(value.lower(), _SECTORS, n=1)
+    hint = f": did you mean {near[0]}?" if near and re.findall(r"\d", value) else ""
+    return f"is not one of {', '.join(_SECTORS)}{hint}"
+
+
+def _ssh_key_problem(value: str) -> str | None:
+    try:
+        ssh_keys.parse(value)
+    except ValueError as error:
+        return str(error)
+    return None

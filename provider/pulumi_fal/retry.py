@@ -1,0 +1,109 @@
+"""Which failure of which call may be repeated, and after how long. Policy only: nothing sleeps.
+
+The law behind the table: a POST makes a machine that bills by the hour, and the API has no
+idempotency key. So a POST is repeated only where the API surely did not take it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pulumi_fal.errors import (
+    APIError,
+    AuthenticationError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    RateLimitedError,
+    ServerError,
+    UnreachableError,
+    UnusableAnswerError,
+)
+
+RETRY_AFTER_CAP = 60.0
+"""Seconds: a longer Retry-After is cut to this."""
+UNSENT_BUDGET = 15.0
+"""Seconds for which a request that can't even be sent is tried: mostly a wrong endpoint."""
+_FIRST, _LONGEST = 0.5, 16.0
+_REPEATABLE_STATUSES = frozenset({500, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one kind of failure means: for GET, list and DELETE, and for POST."""
+
+    failure: str
+    repeat: bool
+    """Whether GET, list and DELETE are repeated."""
+    repeat_post: bool
+    taken: bool
+    """Whether a POST that failed so may have made a machine."""
+
+
+UNSENT = Rule("the request was never sent (refused, no such host, TLS failed)", True, True, False)
+UNANSWERED = Rule("sent, then reset or timed out", True, False, True)
+LIMITED = Rule("429", True, True, False)
+BROKEN = Rule("500, 502, 503, 504", True, False, True)
+BROKEN_FOR_GOOD = Rule("any other 5xx", False, False, True)
+UNREADABLE = Rule("a body that is not the API's (HTML, broken JSON, no id)", True, False, True)
+REDIRECTED = Rule("a redirect", False, False, True)
+TIMED_OUT = Rule("408", True, False, True)
+REFUSED = Rule("any other 4xx", False, False, False)
+
+TABLE = (
+    UNSENT,
+    UNANSWERED,
+    LIMITED,
+    BROKEN,
+    BROKEN_FOR_GOOD,
+    UNREADABLE,
+    REDIRECTED,
+    TIMED_OUT,
+    REFUSED,
+)
+
+
+def rule(error: APIError) -> Rule:
+    """The row of the table that a failure belongs to."""
+    match error:
+        case UnreachableError():
+            return UNANSWERED if error.sent else UNSENT
+        case RateLimitedError():
+            return LIMITED
+        case ServerError():
+            return BROKEN if error.status in _REPEATABLE_STATUSES else BROKEN_FOR_GOOD
+        case UnusableAnswerError():
+            redirected = error.status is not None and 300 <= error.status < 400
+            return REDIRECTED if redirected else UNREADABLE
+        case InvalidRequestError() if error.status == 408:
+            return TIMED_OUT
+        case AuthenticationError() | NotFoundError() | ConflictError() | InvalidRequestError():
+            return REFUSED
+    raise TypeError(f"no rule for {type(error).__name__}")
+
+
+def may_repeat(error: APIError) -> bool:
+    """Whether the same request may be sent once more."""
+    row = rule(error)
+    return row.repeat_post if error.method == "POST" else row.repeat
+
+
+def may_have_made_a_machine(error: APIError) -> bool:
+    """Whether a POST that ended so may have been taken all the same."""
+    return error.method == "POST" and rule(error).taken
+
+
+def delay(error: APIError, attempt: int, uniform: Callable[[float, float], float]) -> float:
+    """Seconds to wait before repeat number `attempt` (from 1): Retry-After, else back-off."""
+    if error.retry_after is not None:
+        # The jitter only adds: all who were refused together must not come back together, and
+        # none before its time.
+        return min(error.retry_after, RETRY_AFTER_CAP) + uniform(0, _FIRST)
+    ceiling = min(_FIRST * 2 ** (attempt - 1), _LONGEST)
+    return uniform(ceiling / 2, ceiling)
+
+
+def budget(error: APIError, allowed: float) -> float:
+    """Seconds for which this failure may be repeated, of the `allowed` ones."""
+    return min(allowed, UNSENT_BUDGET) if rule(error) is UNSENT else allowed

@@ -1,0 +1,131 @@
+"""Where the API is, who asks, and how patiently: from the environment, else from Pulumi's config.
+
+The environment wins, because destroy and refresh see the config that was saved in state: a key
+that was rotated since is stale there, and an environment variable is not.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from pulumi_fal.errors import ConfigurationError
+
+DEFAULT_ENDPOINT = "https://rest.alpha.fal.ai"
+DEFAULT_TIMEOUT_SECONDS = 3600.0
+
+NO_KEY = (
+    "No fal API key is set, and this needs one. Make a key with the ADMIN scope on the keys page "
+    "of the fal dashboard, then set FAL_ADMIN_API_KEY in the environment, or run "
+    "`pulumi config set --secret fal:apiKey`."
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a client needs to know. The key never shows in the repr."""
+
+    endpoint: str
+    api_key: str = field(repr=False)
+    key_source: str
+    poll_interval: float = 2.0
+    """Seconds between two polls while machines are awaited."""
+    retry_budget: float = 120.0
+    """Seconds for which a failing call is repeated."""
+    parallel: int = 256
+    """How many machines the plugin works on at once, at most."""
+
+
+def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> Settings:
+    """Find the settings, or raise ConfigurationError with what is missing and how to set it.
+
+    `config` answers keys of Pulumi's config, as in `fal:apiKey`.
+    """
+    api_key, source = _api_key(environ, config)
+    return Settings(
+        endpoint=_endpoint(environ, config),
+        api_key=api_key,
+        key_source=source,
+        poll_interval=_seconds(environ, config, "FAL_COMPUTE_POLL_INTERVAL", "fal:pollInterval", 2),
+        retry_budget=_seconds(environ, config, "FAL_COMPUTE_RETRY_BUDGET", "fal:retryBudget", 120),
+        parallel=parallel(environ, config),
+    )
+
+
+def parallel(environ: Mapping[str, str], config: Callable[[str], str | None]) -> int:
+    """How many machines at once: FAL_COMPUTE_PARALLEL or fal:parallel, 256 by default."""
+    return max(1, int(_seconds(environ, config, "FAL_COMPUTE_PARALLEL", "fal:parallel", 256)))
+
+
+def _api_key(environ: Mapping[str, str], config: Callable[[str], str | None]) -> tuple[str, str]:
+    pair = [environ.get("FAL_KEY_ID", "").strip(), environ.get("FAL_KEY_SECRET", "").strip()]
+    candidates = [
+        (environ.get("FAL_ADMIN_API_KEY"), "the environment variable FAL_ADMIN_API_KEY"),
+        (environ.get("FAL_KEY"), "the environment variable FAL_KEY"),
+        (":".join(pair) if all(pair) else None, "FAL_KEY_ID and FAL_KEY_SECRET"),
+        (config("fal:apiKey"), "the config value fal:apiKey"),
+    ]
+    for value, source in candidates:
+        if value and value.strip():
+            return _header_safe(value.strip(), source), source
+    raise ConfigurationError(NO_KEY)
+
+
+def _header_safe(key: str, source: str) -> str:
+    """The key as it may stand in a header: the HTTP library would print a bad one in its error."""
+    if key.isascii() and key.isprintable() and " " not in key:
+        return key
+    raise ConfigurationError(
+        f"The fal API key in {source} has a space, a line break or a letter that no key has. "
+        "Copy it again from the keys page of the fal dashboard."
+    )
+
+
+def _endpoint(environ: Mapping[str, str], config: Callable[[str], str | None]) -> str:
+    endpoint = (
+        environ.get("FAL_COMPUTE_ENDPOINT") or config("fal:endpoint") or DEFAULT_ENDPOINT
+    ).strip()
+    try:
+        parts = urlsplit(endpoint)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host, parts = "", urlsplit("")
+    usable = (
+        host
+        and not (parts.username or parts.password or parts.query or parts.fragment)
+        and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
+    )
+    if not usable:
+        shown = f"{parts.scheme}://{host}" if host else "the value that is set"
+        raise ConfigurationError(
+            f"The endpoint ({shown}) can't be used: it must be https://HOST[:PORT][/PATH] without "
+            "credentials or a query; plain http is for this machine's own addresses only. Set "
+            f"FAL_COMPUTE_ENDPOINT or fal:endpoint, or neither for {DEFAULT_ENDPOINT}."
+        )
+    return endpoint.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _seconds(
+    environ: Mapping[str, str],
+    config: Callable[[str], str | None],
+    variable: str,
+    key: str,
+    default: float,
+) -> float:
+    text = environ.get(variable) or config(key) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 < value < float("inf"):
+        raise ConfigurationError(f"{variable} (or {key}) must be a positive number, not {text!r}.")
+    return value

@@ -1,0 +1,107 @@
+"""SSH public keys as OpenSSH reads them: one line of type, base64 and comment (RFC 4253, 6.6)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+
+_FIELDS = {
+    "ssh-ed25519": 1,
+    "ssh-rsa": 2,
+    "ecdsa-sha2-nistp256": 2,
+    "ecdsa-sha2-nistp384": 2,
+    "ecdsa-sha2-nistp521": 2,
+    "sk-ssh-ed25519@openssh.com": 2,
+    "sk-ecdsa-sha2-nistp256@openssh.com": 3,
+}
+"""The key types that OpenSSH accepts today, with the number of fields after the type's name."""
+
+HOW = "Give the one line of the public key's file, as `cat ~/.ssh/id_ed25519.pub` prints it."
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """Two keys are the same when type and blob are; the comment is for people."""
+
+    type: str
+    blob: str
+
+    @property
+    def line(self) -> str:
+        return f"{self.type} {self.blob}"
+
+
+def parse(text: str) -> PublicKey:
+    """The key in `text`. ValueError says what is wrong; it never repeats the text."""
+    stripped = text.strip()
+    if not stripped:
+        raise ValueError(f"is blank. {HOW}")
+    if "PRIVATE KEY" in stripped:
+        raise ValueError(
+            "is a PRIVATE key. It must not leave your machine, and was not sent. "
+            f"Take it out of the program or config where it is now. {HOW}"
+        )
+    lines = [line for line in stripped.splitlines() if line.strip()]
+    if len(lines) > 1:
+        raise ValueError(f"has {len(lines)} lines; one key on one line is needed. {HOW}")
+    if _looks_like_a_path(stripped):
+        raise ValueError(
+            f"is a file's name, not the key in it. Read the file in your program. {HOW}"
+        )
+    words = stripped.split()
+    if words[0] not in _FIELDS:
+        raise ValueError(_wrong_start(words))
+    if len(words) < 2:
+        raise ValueError(f"has a type and nothing after it. {HOW}")
+    _check_blob(words[0], words[1])
+    return PublicKey(words[0], words[1])
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two texts are the same key; a text that is no key equals only itself."""
+    try:
+        return parse(one) == parse(other)
+    except ValueError:
+        return one.strip() == other.strip()
+
+
+def _looks_like_a_path(text: str) -> bool:
+    return bool(re.match(r"(~|\.{0,2}/|[A-Za-z]:\\|file:)", text)) or (
+        " " not in text and text.endswith((".pub", "id_rsa", "id_ed25519", "id_ecdsa"))
+    )
+
+
+def _wrong_start(words: list[str]) -> str:
+    if any(word in _FIELDS for word in words[1:]):
+        return f"starts with authorized_keys options, which are not part of the key. {HOW}"
+    if words[0] == "ssh-dss":
+        return (
+            "is a DSA key, which OpenSSH no longer accepts; make one with `ssh-keygen -t ed25519`"
+        )
+    return f"does not start with a key type that is known ({', '.join(_FIELDS)}). {HOW}"
+
+
+def _check_blob(key_type: str, blob: str) -> None:
+    """The base64 must hold the same type again, and then whole fields and nothing else."""
+    damaged = f"is damaged: its base64 part is cut or changed. {HOW}"
+    try:
+        data = base64.b64decode(blob, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(damaged) from None
+    fields = []
+    while data:
+        length = int.from_bytes(data[:4], "big")
+        if len(data) < 4 + length or not length:
+            raise ValueError(damaged)
+        fields.append(data[4 : 4 + length])
+        data = data[4 + length :]
+    if not fields or fields[0] != key_type.encode():
+        raise ValueError(f"says {key_type}, and its base64 part is of another type. {HOW}")
+    short = key_type == "ssh-ed25519" and len(fields[-1]) != 32
+    weak = key_type == "ssh-rsa" and len(fields[-1]) < 128
+    if len(fields) != 1 + _FIELDS[key_type] or short:
+        raise ValueError(damaged)
+    if weak:
+        raise ValueError("is an RSA key of under 1024 bits, which OpenSSH refuses.")

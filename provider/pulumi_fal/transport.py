@@ -1,0 +1,217 @@
+"""One HTTP request, one outcome: the decoded body, or one error. Nothing is repeated here."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3.exceptions
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from pulumi_fal._version import __version__
+from pulumi_fal.errors import (
+    APIError,
+    AuthenticationError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    RateLimitedError,
+    ServerError,
+    UnreachableError,
+    UnusableAnswerError,
+)
+from pulumi_fal.settings import Settings
+
+CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
+"""Seconds. The read timeout is between two bytes; a create may think longer before its first."""
+CREATE_READ_TIMEOUT = 180.0
+_SHOWN = 300
+
+
+class Transport:
+    """The wire. Safe to use from many threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pooled = self._session()
+        # A POST never goes out on a kept connection: one that the server closed meanwhile would
+        # make it unknowable whether the request was taken.
+        self._fresh = self._session()
+        self._fresh.headers["Connection"] = "close"
+
+    def _session(self) -> requests.Session:
+        session = requests.Session()
+        session.headers.update(
+            {"User-Agent": f"pulumi-fal/{__version__}", "Accept": "application/json"}
+        )
+        # As an auth object, since a .netrc entry for the host would replace a plain header.
+        session.auth = _KeyAuth(self._settings.api_key)
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self._settings.parallel)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        if urlsplit(self._settings.endpoint).scheme == "http":
+            session.trust_env = False  # loopback: no proxy gets to see the key in the clear
+        return session
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, str] | None = None,
+        instance_id: str | None = None,
+        json_expected: bool = True,
+    ) -> Any:
+        """Send it. The decoded JSON of a 2xx, None where no JSON is expected; else an APIError."""
+        session = self._fresh if method == "POST" else self._pooled
+        read_timeout = CREATE_READ_TIMEOUT if method == "POST" else READ_TIMEOUT
+        try:
+            response = session.request(
+                method,
+                self._settings.endpoint + path,
+                json=body,
+                timeout=(CONNECT_TIMEOUT, read_timeout),
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise UnreachableError(
+                method, path, _reason(error), sent=_was_sent(error), instance_id=instance_id
+            ) from None
+        if not response.ok or response.is_redirect or not 200 <= response.status_code < 300:
+            raise self._refusal(method, path, response, instance_id)
+        if not json_expected and not _looks_like_html(response):
+            return None
+        try:
+            return response.json()
+        except ValueError:
+            raise UnusableAnswerError(
+                method,
+                path,
+                f"not the API's JSON but {self._words(response) or 'an empty body'!r}",
+                status=response.status_code,
+                instance_id=instance_id,
+            ) from None
+
+    def _refusal(
+        self, method: str, path: str, response: requests.Response, instance_id: str | None
+    ) -> APIError:
+        status = response.status_code
+        detail = self._detail(response) or response.reason or "no reason given"
+        known: dict[str, Any] = {"status": status, "instance_id": instance_id}
+        if status in (401, 403):
+            source = self._settings.key_source
+            return AuthenticationError(method, path, detail, key_source=source, **known)
+        if status == 404:
+            return NotFoundError(method, path, detail, **known)
+        if status == 409:
+            return ConflictError(method, path, detail, **known)
+        if status == 429:
+            wait = _retry_after(response)
+            return RateLimitedError(method, path, detail, retry_after=wait, **known)
+        if status >= 500:
+            return ServerError(method, path, detail, retry_after=_retry_after(response), **known)
+        if status < 400:
+            return UnusableAnswerError(method, path, "a redirect, which is not followed", **known)
+        return InvalidRequestError(method, path, detail, **known)
+
+    def _detail(self, response: requests.Response) -> str:
+        """FastAPI's detail, field by field where it names fields; else the first words."""
+        try:
+            body = response.json()
+        except ValueError:
+            return self._words(response)
+        detail = body.get("detail", body.get("error")) if isinstance(body, Mapping) else None
+        if isinstance(detail, Mapping):
+            detail = detail.get("message")
+        if isinstance(detail, list):
+            detail = "; ".join(_field_errors(detail))
+        return self._clean(detail) if isinstance(detail, str) else self._words(response)
+
+    def _words(self, response: requests.Response) -> str:
+        """The first words of a page, without its tags."""
+        text = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", response.text[:20_000])
+        return self._clean(text)
+
+    def _clean(self, text: str) -> str:
+        """Text from outside, fit for a terminal and without the key, should it be echoed."""
+        printable = "".join(c if c.isprintable() else " " for c in text)
+        words = " ".join(printable.split()).replace(self._settings.api_key, "[the key]")
+        return words if len(words) <= _SHOWN else words[:_SHOWN] + "..."
+
+
+class _KeyAuth(requests.auth.AuthBase):
+    def __init__(self, api_key: str) -> None:
+        self._api_key = api_key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Key {self._api_key}"
+        return request
+
+
+def _looks_like_html(response: requests.Response) -> bool:
+    return response.text.lstrip()[:1] == "<"
+
+
+def _field_errors(details: list[Any]) -> Iterator[str]:
+    """`field: message` for each; never the input, which FastAPI repeats and may be a secret."""
+    for detail in details:
+        if isinstance(detail, Mapping):
+            location = [str(part) for part in detail.get("loc") or () if part != "body"]
+            yield ": ".join(filter(None, [".".join(location), str(detail.get("msg", ""))]))
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Seconds, from either form of the header; None where it is absent or makes no sense."""
+    value = response.headers.get("Retry-After")
+    if not value:
+        return None
+    try:
+        return max(0.0, float(Retry().parse_retry_after(value)))
+    except (urllib3.exceptions.InvalidHeader, OverflowError, ValueError):
+        return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it wraps: requests and urllib3 keep causes in three different places."""
+    seen: list[BaseException] = []
+    queue: list[object] = [error]
+    while queue:
+        item = queue.pop(0)
+        if isinstance(item, BaseException) and item not in seen:
+            seen.append(item)
+            queue += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
+    return iter(seen)
+
+
+def _was_sent(error: requests.RequestException) -> bool:
+    """Whether the API may have the request. True unless it is certain that it can't."""
+    certain = (
+        requests.ConnectTimeout,
+        requests.exceptions.InvalidURL,
+        urllib3.exceptions.NewConnectionError,
+        urllib3.exceptions.ConnectTimeoutError,
+        urllib3.exceptions.ProxyError,
+        ssl.SSLCertVerificationError,
+    )
+    return not any(isinstance(cause, certain) for cause in _causes(error))
+
+
+def _reason(error: requests.RequestException) -> str:
+    """A few words for people. Never the error's own text: it can hold a header."""
+    if isinstance(error, requests.Timeout):
+        return "timed out"
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the certificate was not accepted: {cause.verify_message}"
+        if isinstance(cause, urllib3.exceptions.NameResolutionError):
+            return "the host name can't be resolved"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror.lower()
+        if isinstance(cause, urllib3.exceptions.ProxyError):
+            return "the proxy could not be reached"
+    return "the connection broke off"
