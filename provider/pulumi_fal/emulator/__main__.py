@@ -1,0 +1,95 @@
+"""`python -m pulumi_fal.emulator`: the emulator in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from .faults import Faults
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the emulator until SIGINT or SIGTERM; SystemExit says why it can't."""
+    options = _options(argv)
+    try:
+        from .server import API_KEY, EmulatorServer
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "uvicorn"):
+            raise
+        sys.exit(f"The emulator needs {error.name}: pip install 'pulumi-fal[emulator]'")
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, lambda *_: sys.exit())
+    api_key = os.environ.get("FAL_ADMIN_API_KEY")
+    try:
+        emulator = EmulatorServer(
+            provisioning=options.provisioning,
+            deletion=options.deletion,
+            latency=options.latency,
+            api_key=api_key,
+            host=options.host,
+            port=options.port,
+            say=lambda line: print(line, flush=True),
+        )
+    except OSError as error:
+        sys.exit(
+            f"The emulator can't listen on {options.host}:{options.port}: {error.strerror}."
+            " Choose another --port; 0 takes a free one."
+        )
+    for line in options.fault:
+        emulator.faults.script(line)
+    with emulator:
+        print(f"fal Compute emulator on {emulator.url}")
+        print(f"export FAL_COMPUTE_ENDPOINT={emulator.url}")
+        if api_key:
+            print("# takes the key that FAL_ADMIN_API_KEY holds here", flush=True)
+        else:
+            print(f"export FAL_ADMIN_API_KEY={API_KEY}  # any key is taken", flush=True)
+        threading.Event().wait()
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pulumi_fal.emulator",
+        description="An emulator of fal Compute: machines that cost nothing.",
+        epilog="With FAL_ADMIN_API_KEY set, calls must carry that key; otherwise any key is taken.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument("--port", type=int, default=8900, help="0 takes a free one")
+    for name, default, meaning in (
+        ("--provisioning", 20.0, "from a machine's creation until it is ready"),
+        ("--deletion", 2.0, "for which a deleted machine still exists"),
+        ("--latency", 0.0, "that every call takes at least"),
+    ):
+        parser.add_argument(
+            name, type=float, default=default, metavar="SECONDS", help=f"seconds {meaning}"
+        )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        type=_fault,
+        metavar="CALL=FAULT[:SETTING=VALUE,...]",
+        help="what a call meets, as in create=500_after or list=429:retry_after=2,times=3;"
+        " may be given several times",
+    )
+    return parser.parse_args(argv)
+
+
+def _fault(line: str) -> str:
+    try:
+        Faults().script(line)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return line
+
+
+if __name__ == "__main__":
+    main()

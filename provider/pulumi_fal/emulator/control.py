@@ -1,0 +1,88 @@
+"""The controls under `/_emulator`: they need no key, are not counted and meet no fault."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Depends, HTTPException, Request
+
+from .faults import Faults
+from .state import State
+
+
+async def _machines(request: Request) -> State:
+    machines: State = request.app.state.machines
+    return machines
+
+
+async def _faults(request: Request) -> Faults:
+    faults: Faults = request.app.state.faults
+    return faults
+
+
+Machines = Annotated[State, Depends(_machines)]
+Script = Annotated[Faults, Depends(_faults)]
+
+control = APIRouter(prefix="/_emulator")
+
+
+@control.get("/report")
+async def report(machines: Machines, script: Script, known: str = "") -> dict[str, Any]:
+    return {
+        "calls": machines.calls,
+        "creations": machines.creations,
+        "deletions": machines.deletions,
+        "most_in_flight": machines.most_in_flight,
+        "machines": [asdict(instance) for instance in machines.list()],
+        "alive": sorted(machines.alive()),
+        "unclaimed": sorted(machines.unclaimed(known.split(","))),
+        "faults": script.left(),
+        "log": [asdict(call) for call in machines.log],
+    }
+
+
+@control.post("/faults")
+async def add_faults(script: Script, lines: list[str]) -> None:
+    try:
+        for line in lines:
+            script.script(line)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
+
+
+@control.delete("/faults")
+async def clear_faults(script: Script) -> None:
+    script.clear()
+
+
+@control.post("/machines/{instance_id}/stuck")
+async def stuck(machines: Machines, instance_id: str) -> None:
+    machines.stuck(instance_id)
+
+
+@control.post("/machines/{instance_id}/kill")
+async def kill(machines: Machines, instance_id: str) -> None:
+    machines.kill(instance_id)
+
+
+@control.post("/machines/{instance_id}/status")
+async def status(
+    machines: Machines, instance_id: str, status: Annotated[str, Body(embed=True)]
+) -> None:
+    machines.set_status(instance_id, status)
+
+
+@control.post("/machines/{instance_id}/hide")
+async def hide(
+    machines: Machines,
+    instance_id: str,
+    call: Annotated[Literal["list", "get"], Body()],
+    seconds: Annotated[float, Body()],
+) -> None:
+    machines.hide(instance_id, call, seconds)
+
+
+@control.post("/clock/advance")
+async def advance(machines: Machines, seconds: Annotated[float, Body(embed=True)]) -> None:
+    machines.advance(seconds)

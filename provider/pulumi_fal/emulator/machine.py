@@ -1,0 +1,45 @@
+"""One emulated machine. There are no timers: what it shows is a function of its age."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+
+from ..models import Instance, Status
+
+# From which part of the provisioning time on a machine has which status.
+STEPS = ((0.0, Status.PENDING), (0.1, Status.INIT), (0.3, Status.PROVISIONING), (1.0, Status.READY))
+SECTOR_AT = 0.3
+
+
+@dataclass
+class Machine:
+    """One machine, from its creation on; it stays on record when it is gone. Moments in seconds."""
+
+    id: str
+    instance_type: str
+    ssh_key: str
+    requested_sector: str | None
+    chosen_sector: str | None
+    ip: str
+    created: float
+    provisioning: float
+    ip_at: float
+    gone_at: float = inf
+    stuck_at: float = inf
+    status: str | None = None
+    hidden_until: dict[str, float] = field(default_factory=dict)
+
+    def seen_at(self, now: float) -> Instance:
+        """What the API says of it at that moment."""
+        age = min(now, self.stuck_at) - self.created
+        progress = age / self.provisioning if self.provisioning > 0 else 1.0
+        status = next(status for start, status in reversed(STEPS) if progress >= start)
+        chosen = self.chosen_sector if progress >= SECTOR_AT else None
+        return Instance(
+            id=self.id,
+            instance_type=self.instance_type,
+            sector=self.requested_sector or chosen,
+            ip=self.ip if progress >= self.ip_at else None,
+            status=self.status or status.value,
+        )

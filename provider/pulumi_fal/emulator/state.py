@@ -1,0 +1,220 @@
+"""What the API's other side knows: machines, their time, and what was called. No HTTP."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Literal
+
+from ..models import InstanceType, Sector
+from .machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from ..models import Instance
+
+CALLS = ("create", "list", "get", "delete")
+"""The kinds of calls, as counters and faults name them."""
+
+# Reserved for benchmarks, so that nobody's machine is ever meant (RFC 2544).
+NETWORK = ipaddress.IPv4Address("198.18.0.0")
+
+
+class UnknownMachineError(LookupError):
+    """No machine has this id, or none that may be seen now."""
+
+
+class NoCapacityError(Exception):
+    """As many machines exist as `State.capacity` allows."""
+
+
+class TurnedClock:
+    """A clock in seconds that stands still until it is turned."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Turn the clock forward by so many seconds."""
+        self.now += seconds
+
+
+@dataclass(frozen=True)
+class Call:
+    """A line of the request log. `at` is seconds since the epoch; no status: no answer was sent."""
+
+    at: float
+    method: str
+    path: str
+    status: int | None
+    ms: int
+    fault: str | None = None
+
+
+class State:
+    """Everything that the API's other side knows. Safe to use from several threads.
+
+    Args:
+        clock: returns seconds; give a `TurnedClock` to turn the time by hand.
+        provisioning: seconds from a machine's creation until it is ready.
+        deletion: seconds for which a deleted machine still exists and is shown.
+
+    The arguments and `ip_at` (the part of the provisioning time after which the ip is shown, 0 to
+    1), `list_lag` (seconds before a new machine is listed) and `capacity` (how many machines may
+    exist, None for any number) are attributes that count for whatever happens after they are set.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        provisioning: float = 0.0,
+        deletion: float = 0.0,
+    ) -> None:
+        self.clock = clock
+        self.provisioning = provisioning
+        self.deletion = deletion
+        self.ip_at = 0.8
+        self.list_lag = 0.0
+        self.capacity: int | None = None
+        self.machines: dict[str, Machine] = {}
+        self.calls: Counter[str] = Counter(dict.fromkeys(CALLS, 0))
+        self.deletions = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.log: deque[Call] = deque(maxlen=10_000)
+        self._ahead = 0.0
+        self._lock = threading.RLock()
+
+    # What the API does.
+
+    def create(self, instance_type: str, ssh_key: str, sector: str | None = None) -> Instance:
+        """Start a machine. NoCapacityError when there are as many as may exist."""
+        with self._lock:
+            if self.capacity is not None and len(self.alive()) >= self.capacity:
+                raise NoCapacityError(f"no capacity left for {instance_type}")
+            number, now = len(self.machines), self.now()
+            is_8x = instance_type == InstanceType.GPU_8X_H100_SXM5
+            machine = Machine(
+                id=_new_id(),
+                instance_type=instance_type,
+                ssh_key=ssh_key,
+                requested_sector=sector,
+                chosen_sector=list(Sector)[number % len(Sector)].value if is_8x else None,
+                ip=str(NETWORK + number + 1),
+                created=now,
+                provisioning=self.provisioning,
+                ip_at=self.ip_at,
+                hidden_until={"list": now + self.list_lag},
+            )
+            self.machines[machine.id] = machine
+            return machine.seen_at(now)
+
+    def get(self, instance_id: str) -> Instance:
+        """One machine. UnknownMachineError when it is gone, hidden or never was."""
+        with self._lock:
+            machine, now = self._existing(instance_id), self.now()
+            if now < machine.hidden_until.get("get", -inf):
+                raise UnknownMachineError(instance_id)
+            return machine.seen_at(now)
+
+    def list(self) -> Sequence[Instance]:
+        """Every machine that exists and isn't hidden from the list, the oldest first."""
+        with self._lock:
+            now = self.now()
+            return [
+                machine.seen_at(now)
+                for machine in self.machines.values()
+                if machine.hidden_until["list"] <= now < machine.gone_at
+            ]
+
+    def delete(self, instance_id: str) -> None:
+        """Begin a machine's end; twice is as once. UnknownMachineError when it is gone."""
+        with self._lock:
+            machine = self._existing(instance_id)
+            if machine.gone_at == inf:
+                machine.gone_at = self.now() + self.deletion
+                self.deletions += 1
+
+    # What a test does to machines and time.
+
+    def stuck(self, instance_id: str) -> None:
+        """Stop a machine's progress for ever: status, ip and sector stay as they are."""
+        with self._lock:
+            self._existing(instance_id).stuck_at = self.now()
+
+    def kill(self, instance_id: str) -> None:
+        """Let a machine vanish at once, as nobody asked for."""
+        with self._lock:
+            self._existing(instance_id).gone_at = self.now()
+
+    def set_status(self, instance_id: str, status: str) -> None:
+        """Show any text as a machine's status from now on; its ip and sector go on as before."""
+        with self._lock:
+            self._existing(instance_id).status = status
+
+    def hide(self, instance_id: str, call: Literal["list", "get"], seconds: float = inf) -> None:
+        """Leave a machine out of the list, or answer GET as if it didn't exist."""
+        with self._lock:
+            self._existing(instance_id).hidden_until[call] = self.now() + seconds
+
+    def advance(self, seconds: float) -> None:
+        """Let that much time pass at once, whatever the clock."""
+        with self._lock:
+            self._ahead += seconds
+
+    def now(self) -> float:
+        """The machines' time in seconds."""
+        return self.clock() + self._ahead
+
+    # What happened.
+
+    @property
+    def creations(self) -> int:
+        """How many machines were ever started."""
+        return len(self.machines)
+
+    def alive(self) -> set[str]:
+        """The ids of all machines that exist, hidden ones and those being deleted included."""
+        with self._lock:
+            now = self.now()
+            exist = (one for one in self.machines.values() if now < one.gone_at)
+            return {one.id for one in exist}
+
+    def unclaimed(self, known_ids: Iterable[str]) -> set[str]:
+        """The ids of machines that exist and aren't among the known ones."""
+        return self.alive().difference(known_ids)
+
+    @contextmanager
+    def call(self, kind: str) -> Iterator[None]:
+        """Count a call, and that it is in flight for as long as the block runs."""
+        with self._lock:
+            self.calls[kind] += 1
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.in_flight -= 1
+
+    def _existing(self, instance_id: str) -> Machine:
+        machine = self.machines.get(instance_id)
+        if machine is None or self.now() >= machine.gone_at:
+            raise UnknownMachineError(instance_id)
+        return machine
+
+
+def _new_id() -> str:
+    # From `random`, so that a simulation which seeds it meets the same ids again.
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
