@@ -1,0 +1,190 @@
+"""Where the key, the endpoint and the patience come from, and what of them is refused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pulumi_fal.errors import ConfigurationError
+from pulumi_fal.settings import DEFAULT_ENDPOINT, NO_KEY, Settings, parallel, resolve
+
+ALL = {
+    "FAL_ADMIN_API_KEY": "admin",
+    "FAL_KEY": "plain",
+    "FAL_KEY_ID": "id",
+    "FAL_KEY_SECRET": "half",
+}
+CONFIG = {"fal:apiKey": "configured"}
+NOTHING: dict[str, str] = {}
+
+
+def endpoint(value: str) -> str:
+    return resolve({"FAL_KEY": "k", "FAL_COMPUTE_ENDPOINT": value}, NOTHING.get).endpoint
+
+
+def numbers(environ: dict[str, str], config: dict[str, str]) -> Settings:
+    return resolve({"FAL_KEY": "k", **environ}, config.get)
+
+
+@pytest.mark.parametrize(
+    "unset, key, source",
+    [
+        ([], "admin", "the environment variable FAL_ADMIN_API_KEY"),
+        (["FAL_ADMIN_API_KEY"], "plain", "the environment variable FAL_KEY"),
+        (["FAL_ADMIN_API_KEY", "FAL_KEY"], "id:half", "FAL_KEY_ID and FAL_KEY_SECRET"),
+        (
+            ["FAL_ADMIN_API_KEY", "FAL_KEY", "FAL_KEY_ID"],
+            "configured",
+            "the config value fal:apiKey",
+        ),
+        (
+            ["FAL_ADMIN_API_KEY", "FAL_KEY", "FAL_KEY_SECRET"],
+            "configured",
+            "the config value fal:apiKey",
+        ),
+    ],
+)
+def test_the_first_key_of_the_list_is_taken(unset: list[str], key: str, source: str) -> None:
+    """The environment wins: the config that destroy sees may hold a key rotated since."""
+    environ = {name: value for name, value in ALL.items() if name not in unset}
+    found = resolve(environ, CONFIG.get)
+    assert (found.api_key, found.key_source) == (key, source)
+
+
+def test_a_blank_key_is_no_key() -> None:
+    """CI sets a missing secret to nothing, or to a space."""
+    found = resolve({"FAL_ADMIN_API_KEY": "  ", "FAL_KEY": ""}, CONFIG.get)
+    assert found.api_key == "configured"
+
+
+def test_space_around_a_key_is_cut() -> None:
+    """A key read from a file ends with a line break."""
+    assert resolve({"FAL_KEY": " k-1\n"}, NOTHING.get).api_key == "k-1"
+
+
+@pytest.mark.parametrize("environ", [{}, {"FAL_KEY": " "}, {"FAL_KEY_ID": "id"}])
+def test_no_key_names_both_places_to_set_one(environ: dict[str, str]) -> None:
+    """And the scope, without which the next try fails as well."""
+    with pytest.raises(ConfigurationError) as caught:
+        resolve(environ, NOTHING.get)
+    assert str(caught.value) == NO_KEY
+    for word in ("FAL_ADMIN_API_KEY", "pulumi config set --secret fal:apiKey", "ADMIN scope"):
+        assert word in NO_KEY
+
+
+@pytest.mark.parametrize("key", ["two words", "line\nbreak", "nul\0", "schlüssel", "tab\there"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated(key: str) -> None:
+    """The HTTP library would print it in its own error."""
+    with pytest.raises(ConfigurationError) as caught:
+        resolve({"FAL_KEY": key}, NOTHING.get)
+    assert "The fal API key in the environment variable FAL_KEY" in str(caught.value)
+    assert key not in str(caught.value)
+
+
+def test_the_key_is_not_in_the_repr() -> None:
+    """Settings end up in logs and tracebacks."""
+    assert "s3cr3t" not in repr(resolve({"FAL_KEY": "s3cr3t"}, NOTHING.get))
+
+
+def test_the_endpoint_is_the_environments_then_the_configs_then_the_legacy_one() -> None:
+    """As with the key."""
+    config = {"fal:endpoint": "https://config.test"}
+    both = {"FAL_KEY": "k", "FAL_COMPUTE_ENDPOINT": "https://environ.test"}
+    assert resolve(both, config.get).endpoint == "https://environ.test"
+    assert resolve({"FAL_KEY": "k"}, config.get).endpoint == "https://config.test"
+    assert resolve({"FAL_KEY": "k"}, NOTHING.get).endpoint == DEFAULT_ENDPOINT
+    assert DEFAULT_ENDPOINT == "https://rest.alpha.fal.ai"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://fal.test",
+        "https://fal.test:8443/base",
+        "HTTPS://fal.test",
+        "http://127.0.0.1:8900",
+        "http://127.8.8.8",
+        "http://localhost:8900",
+        "http://[::1]:8900",
+    ],
+)
+def test_https_anywhere_and_http_on_this_machine_are_taken(value: str) -> None:
+    """The emulator speaks plain http."""
+    assert endpoint(value) == value
+
+
+def test_a_trailing_slash_is_cut() -> None:
+    """The API knows no path with two of them."""
+    assert endpoint("https://fal.test/base/ ") == "https://fal.test/base"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://fal.test",
+        "http://localhost.fal.test",
+        "http://127.0.0.1.fal.test",
+        "http://192.0.2.1",
+        "http://127.0.0.1@fal.test",
+        "https://user:s3cr3t@fal.test",
+        "https://s3cr3t@fal.test",
+        "https://fal.test?key=s3cr3t",
+        "https://fal.test/#s3cr3t",
+        "https://",
+        "https://fal.test:s3cr3t",
+        "https://[s3cr3t",
+        "ftp://fal.test",
+        "fal.test",
+        "s3cr3t",
+        " ",
+    ],
+)
+def test_any_other_endpoint_is_refused_without_its_secrets(value: str) -> None:
+    """The key would go out in the clear, or to a host that nobody meant."""
+    with pytest.raises(ConfigurationError, match="it must be https://HOST") as caught:
+        endpoint(value)
+    assert "FAL_COMPUTE_ENDPOINT or fal:endpoint" in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_refused_endpoint_is_named_by_its_host() -> None:
+    """So that a person sees which of the two settings it was."""
+    with pytest.raises(
+        ConfigurationError, match=r"The endpoint \(http://fal\.test\) can't be used"
+    ):
+        endpoint("http://fal.test/base")
+
+
+NUMBERS = [
+    ("poll_interval", "FAL_COMPUTE_POLL_INTERVAL", "fal:pollInterval", 2),
+    ("retry_budget", "FAL_COMPUTE_RETRY_BUDGET", "fal:retryBudget", 120),
+    ("parallel", "FAL_COMPUTE_PARALLEL", "fal:parallel", 256),
+]
+
+
+@pytest.mark.parametrize("name, variable, key, default", NUMBERS)
+def test_a_number_is_the_environments_then_the_configs_then_the_default(
+    name: str, variable: str, key: str, default: float
+) -> None:
+    """Each under its own two names."""
+    assert getattr(numbers({variable: "3"}, {key: "4"}), name) == 3
+    assert getattr(numbers({}, {key: "4"}), name) == 4
+    assert getattr(numbers({}, {}), name) == default
+
+
+@pytest.mark.parametrize("name, variable, key, default", NUMBERS)
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon"])
+def test_what_is_no_positive_number_is_refused(
+    name: str, variable: str, key: str, default: float, text: str
+) -> None:
+    """A poll every 0 s would be a flood."""
+    expected = f"{variable} (or {key}) must be a positive number, not {text!r}."
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(expected)}$"):
+        numbers({variable: text}, {})
+
+
+def test_parallel_is_at_least_one_and_needs_no_key() -> None:
+    """It is wanted before the first API call, also in previews without a key."""
+    assert parallel({"FAL_COMPUTE_PARALLEL": "0.5"}, NOTHING.get) == 1
+    assert parallel({}, NOTHING.get) == 256
