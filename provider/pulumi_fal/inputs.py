@@ -39,7 +39,8 @@ def problems(news: Mapping[str, Any], unknown: Callable[[Any], bool]) -> Iterato
         elif value is not None and (problem := check(value)):
             yield f"{name} {problem}"
     instance_type, sector = news.get("instance_type"), news.get("sector")
-    if sector is not None and instance_type == InstanceType.GPU_1X_H100_SXM5:
+    asked = sector is not None and not unknown(sector)
+    if asked and instance_type == InstanceType.GPU_1X_H100_SXM5:
         yield (
             f"sector is for InfiniBand between {InstanceType.GPU_8X_H100_SXM5.value} machines; "
             "leave it out with a 1x type"
