@@ -1,0 +1,213 @@
+"""What is wrong with inputs, said without their values; and which changes make another machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pulumi.output import Unknown
+from tests.unit.support import ED25519, RSA
+
+from pulumi_fal import inputs
+from pulumi_fal.models import InstanceType, Sector
+from pulumi_fal.ssh_keys import HOW
+
+GOOD = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sector_1"}
+UNKNOWN = Unknown()  # type: ignore[no-untyped-call]
+
+
+def unknown(value: object) -> bool:
+    return isinstance(value, Unknown)
+
+
+def problems(**changed: Any) -> list[str]:
+    return list(inputs.problems({**GOOD, **changed}, unknown))
+
+
+def replacements(olds: dict[str, Any], news: dict[str, Any]) -> list[str]:
+    return inputs.replacements(olds, news, unknown)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"sector": None},
+        {"sector": Sector.SECTOR_3, "instance_type": InstanceType.GPU_8X_H100_SXM5},
+        {"instance_type": "gpu_1x_h100_sxm5", "sector": None},
+        {"ssh_key": f"{RSA} a comment\n"},
+    ],
+)
+def test_good_inputs_have_no_problem(changed: dict[str, Any]) -> None:
+    """Enums are strings, and the sector may be left out."""
+    assert problems(**changed) == []
+
+
+@pytest.mark.parametrize("name", ["instance_type", "ssh_key"])
+def test_a_required_input_is_missed_by_name(name: str) -> None:
+    """The API would answer 422 after the preview said that all is well."""
+    assert problems(**{name: None}) == [f"{name} is missing"]
+
+
+@pytest.mark.parametrize("name", inputs.NAMES)
+def test_a_value_that_is_no_string_is_called_by_its_type(name: str) -> None:
+    """Numbers and lists come from YAML and JSON config."""
+    assert problems(**{name: 7.0}) == [f"{name} must be a string, not float"]
+
+
+def test_every_problem_is_told_at_once() -> None:
+    """One run of `preview` shows all that has to be put right."""
+    assert problems(instance_type=None, ssh_key=" ", sector="nowhere") == [
+        "instance_type is missing",
+        f"ssh_key is blank. {HOW}",
+        "sector is not one of sector_1, sector_2, sector_3",
+    ]
+
+
+@pytest.mark.parametrize(
+    "slip, meant",
+    [
+        ("gpu_8x_h100_sxm", "gpu_8x_h100_sxm5"),
+        ("GPU_1X_H100_SXM5", "gpu_1x_h100_sxm5"),
+        ("gpu-8x-h100-sxm5", "gpu_8x_h100_sxm5"),
+        ("8x_h100_sxm5", "gpu_8x_h100_sxm5"),
+        ("gpu_1x_h100", "gpu_1x_h100_sxm5"),
+        ("gpu_h100_sxm5", "gpu_8x_h100_sxm5"),
+    ],
+)
+def test_a_near_miss_of_a_type_is_told_what_was_meant(slip: str, meant: str) -> None:
+    """Before anything is spent."""
+    expected = f"instance_type is not one that is known: did you mean {meant}?"
+    assert problems(instance_type=slip, sector=None) == [expected]
+
+
+@pytest.mark.parametrize(
+    "new", ["gpu_8x_h200_sxm5", "gpu_2x_h100_sxm5", "gpu_8x_b200", "gpu_8x_h100_sxm6", "cpu.large"]
+)
+def test_a_type_that_may_be_new_passes(new: str) -> None:
+    """The API may rent out machines that this version has not heard of."""
+    assert problems(instance_type=new) == []
+    assert not inputs.is_known_type(new)
+
+
+@pytest.mark.parametrize("known", [each.value for each in InstanceType])
+def test_a_type_of_today_is_known(known: str) -> None:
+    """Others get a warning where they are used."""
+    assert inputs.is_known_type(known)
+
+
+@pytest.mark.parametrize("text", ["", "8 x H100", "gpu_8x;rm", "gpü"])
+def test_what_can_be_no_name_of_a_type_is_refused(text: str) -> None:
+    """Whatever types there will be, they are named like this."""
+    (said,) = problems(instance_type=text)
+    assert said.startswith("instance_type is not the name of an instance type; known are gpu_8x_h")
+
+
+@pytest.mark.parametrize(
+    "text, hint",
+    [
+        ("sector1", ": did you mean sector_1?"),
+        ("SECTOR_2", ": did you mean sector_2?"),
+        ("sector-3", ": did you mean sector_3?"),
+        ("sector", ""),
+        ("", ""),
+        ("eu-north", ""),
+    ],
+)
+def test_an_unknown_sector_is_refused_with_a_hint_where_one_is_near(text: str, hint: str) -> None:
+    """A text without a number is near to all three, and so to none."""
+    assert problems(sector=text) == [f"sector is not one of sector_1, sector_2, sector_3{hint}"]
+
+
+@pytest.mark.parametrize("one", ["gpu_1x_h100_sxm5", InstanceType.GPU_1X_H100_SXM5])
+def test_a_sector_is_only_for_8x_machines(one: str) -> None:
+    """A single GPU has no InfiniBand."""
+    assert problems(instance_type=one) == [
+        "sector is for InfiniBand between gpu_8x_h100_sxm5 machines; leave it out with a 1x type"
+    ]
+
+
+@pytest.mark.parametrize("name", inputs.NAMES)
+def test_an_unknown_value_is_left_alone(name: str) -> None:
+    """In a preview, other resources' outputs are not known."""
+    assert problems(**{name: UNKNOWN}) == []
+
+
+def test_an_unknown_sector_may_still_turn_out_to_be_none() -> None:
+    """So it is no problem of a 1x machine before it is known."""
+    assert problems(instance_type="gpu_1x_h100_sxm5", sector=UNKNOWN) == []
+
+
+SECRETS = st.text("abcdefghijklmnopqrstuvwxyz0123456789/+= \n", min_size=8).map(
+    lambda text: f"hunter2{text}"
+)
+
+
+@given(SECRETS, st.sampled_from(inputs.NAMES))
+def test_no_problem_repeats_the_value(secret: str, name: str) -> None:
+    """A key in the wrong variable must not end up on a screen or in a CI log."""
+    assert "hunter2" not in " ".join(problems(**{name: secret}))
+
+
+STATE = {**GOOD, "requested_sector": "sector_1", "ip": "192.0.2.7", "status": "ready"}
+
+
+@pytest.mark.parametrize(
+    "changed, replaced",
+    [
+        ({}, []),
+        ({"instance_type": "gpu_1x_h100_sxm5"}, ["instance_type"]),
+        ({"ssh_key": RSA}, ["ssh_key"]),
+        ({"ssh_key": f"{ED25519} another comment"}, []),
+        ({"sector": "sector_2"}, ["sector"]),
+        ({"sector": None}, ["sector"]),
+        ({"instance_type": "gpu_8x_b200", "ssh_key": RSA, "sector": None}, list(inputs.NAMES)),
+        ({"instance_type": UNKNOWN}, ["instance_type"]),
+        ({"ssh_key": UNKNOWN}, ["ssh_key"]),
+        ({"sector": UNKNOWN}, ["sector"]),
+    ],
+)
+def test_a_changed_input_replaces_and_nothing_else_does(
+    changed: dict[str, Any], replaced: list[str]
+) -> None:
+    """Nothing about a machine can be changed in place."""
+    assert replacements(STATE, {**GOOD, **changed}) == replaced
+
+
+UNREQUESTED = {**STATE, "sector": "sector_3", "requested_sector": ""}
+
+
+def test_a_sector_that_the_api_chose_is_no_change() -> None:
+    """Every `up` after the first would make another machine."""
+    assert replacements(UNREQUESTED, {**GOOD, "sector": None}) == []
+
+
+@pytest.mark.parametrize("asked", ["sector_1", "sector_3"])
+def test_a_sector_asked_for_later_is_a_change(asked: str) -> None:
+    """Also where the API happened to choose the same: what was requested has changed."""
+    assert replacements(UNREQUESTED, {**GOOD, "sector": asked}) == ["sector"]
+
+
+def test_an_unknown_sector_where_none_was_asked_for_may_be_a_change() -> None:
+    """The preview shows the worst."""
+    assert replacements(UNREQUESTED, {**GOOD, "sector": UNKNOWN}) == ["sector"]
+
+
+@pytest.mark.parametrize("name", ["instance_type", "ssh_key"])
+def test_what_state_does_not_know_is_no_change(name: str) -> None:
+    """A bulk import of a protected machine would replace it."""
+    olds = {key: value for key, value in STATE.items() if key != name}
+    assert replacements(olds, GOOD) == []
+
+
+@pytest.mark.parametrize(
+    "asked, replaced", [(None, []), ("sector_1", []), ("sector_2", ["sector"])]
+)
+def test_of_an_imported_machine_the_apis_sector_counts(
+    asked: str | None, replaced: list[str]
+) -> None:
+    """Nobody requested it here, so what the machine has is compared."""
+    imported = {key: value for key, value in STATE.items() if key != "requested_sector"}
+    assert replacements(imported, {**GOOD, "sector": asked}) == replaced
