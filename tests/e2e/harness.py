@@ -1,0 +1,262 @@
+"""The real `pulumi`, run on a stack of its own: its program, backend, home and environment.
+
+stack.write(machine(sector="sector_1", instance_type="gpu_8x_h100_sxm5"))
+stack.up()                      # must succeed
+stack.up(fails=True)            # must fail; None: may do either
+run = stack.start("up")         # in the background
+run.interrupt()                 # as Ctrl-C does
+result = run.wait()             # result.exit_code, .output, .seconds
+
+Every run is printed, and so are the emulator's calls: a test that fails shows all that happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PULUMI = Path(sys.executable).with_name("pulumi")
+TYPE = "pulumi-python:dynamic/fal:ComputeInstance"
+SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} me@laptop"
+OTHER_SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'B' * 43} me@laptop"
+
+# What a run needs beside the command's own flags, so that it asks nothing.
+FLAGS = {
+    "up": ["--yes", "--skip-preview"],
+    "refresh": ["--yes", "--skip-preview"],
+    "destroy": ["--yes", "--skip-preview"],
+    "import": ["--yes", "--skip-preview", "--generate-code=false"],
+    "cancel": ["--yes"],
+}
+
+
+def machine(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
+    """A program's lines for one machine, whose outputs are the stack's under its name.
+
+    `opts` is Python: the arguments of ResourceOptions.
+    """
+    given = {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": SSH_KEY, **inputs}
+    arguments = "".join(f", {each}={value!r}" for each, value in given.items())
+    return (
+        f"{name} = ComputeInstance({name!r}{arguments}, opts=ResourceOptions({opts}))\n"
+        f"outputs = ('id', 'ip', 'status', 'sector', 'instance_type')\n"
+        f"pulumi.export({name!r}, {{each: getattr({name}, each) for each in outputs}})\n"
+    )
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Return as soon as the condition holds; TimeoutError when it didn't in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not so after {seconds} s: {condition}")
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended. `output` is stdout and stderr in their order, `seconds` its wall time."""
+
+    command: str
+    exit_code: int
+    output: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"$ {self.command}\n{self.output}[exit code {self.exit_code}, {self.seconds:.1f} s]"
+
+
+class Run:
+    """A `pulumi` in the background, in a process group of its own as in a terminal."""
+
+    def __init__(self, args: list[str], folder: Path, env: dict[str, str], log: Path) -> None:
+        self.command = " ".join(["pulumi", *args])
+        self._log = log
+        self._started = time.monotonic()
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [PULUMI, *args],
+                cwd=folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        """All that it has printed so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does: SIGINT to the process group. The plugin has a group of its own."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """SIGKILL to the CLI, and to nothing else."""
+        self.process.kill()
+
+    def wait(self, seconds: float = 60) -> Result:
+        """Its end, whatever that is; killed and an AssertionError after so many seconds."""
+        try:
+            exit_code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.process.wait()
+            raise AssertionError(
+                f"$ {self.command}\n{self.output}[still ran after {seconds} s]"
+            ) from None
+        result = Result(self.command, exit_code, self.output, time.monotonic() - self._started)
+        print(result)
+        return result
+
+
+class Stack:
+    """A stack in a folder that `pulumi stack init` made; each command must end as expected.
+
+    `env` is the whole environment of its runs: change it as the test wants.
+    """
+
+    def __init__(self, folder: Path, endpoint: dict[str, str], *, name: str = "dev") -> None:
+        self.folder = folder
+        self.project = folder
+        """The folder that holds Pulumi.yaml."""
+        self.name = name
+        self.home = folder / "pulumi-home"
+        self.runs: list[Run] = []
+        self.env = {
+            "PATH": os.defpath,
+            "HOME": str(folder),
+            "PULUMI_HOME": str(self.home),
+            "PULUMI_BACKEND_URL": f"file://{folder}",
+            "PULUMI_CONFIG_PASSPHRASE": "passphrase",
+            "PULUMI_SKIP_UPDATE_CHECK": "1",
+            "FAL_COMPUTE_POLL_INTERVAL": "0.1",
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
+            **endpoint,
+        }
+
+    def write(self, *parts: str) -> None:
+        """Make these lines the program; see `machine`."""
+        header = (
+            "import pulumi\n"
+            "from pulumi import ResourceOptions\n"
+            "from pulumi_fal import ComputeInstance\n"
+        )
+        (self.project / "__main__.py").write_text(header + "".join(parts), encoding="utf-8")
+
+    # One method a command. `fails` says how it must end: True, False, or None for either.
+
+    def up(self, *flags: str, fails: bool | None = False) -> Result:
+        return self.run("up", *flags, fails=fails)
+
+    def preview(self, *flags: str, fails: bool | None = False) -> Result:
+        return self.run("preview", *flags, fails=fails)
+
+    def refresh(self, *flags: str, fails: bool | None = False) -> Result:
+        return self.run("refresh", *flags, fails=fails)
+
+    def destroy(self, *flags: str, fails: bool | None = False) -> Result:
+        return self.run("destroy", *flags, fails=fails)
+
+    def cancel(self) -> Result:
+        return self.run("cancel", self.name)
+
+    def import_(self, name: str, id_: str, *flags: str, fails: bool | None = False) -> Result:
+        return self.run("import", TYPE, name, id_, *flags, fails=fails)
+
+    def config(self, key: str, value: str, *flags: str) -> Result:
+        return self.run("config", "set", key, value, *flags)
+
+    def export(self) -> dict[str, Any]:
+        """What `pulumi stack export` prints."""
+        exported: dict[str, Any] = json.loads(self.run("stack", "export").output)
+        return exported
+
+    def run(self, *args: str, fails: bool | None = False, seconds: float = 60) -> Result:
+        """Any command, to its end. A traceback is never what a person should see."""
+        result = self.start(*args).wait(seconds)
+        seen = f"`{result.command}`, exit code {result.exit_code}: its output is below"
+        if fails is not None:
+            assert (result.exit_code != 0) is fails, seen
+        assert "Traceback (most recent call last)" not in result.output, seen
+        return result
+
+    def start(self, *args: str) -> Run:
+        """Any command, in the background."""
+        where = [] if args[0] in ("cancel", "new") else ["--stack", self.name]
+        flags = [*FLAGS.get(args[0], []), *where, "--non-interactive"]
+        log = self.folder / f"run-{len(self.runs)}.log"
+        run = Run([*args, *flags], self.project, self.env, log)
+        self.runs.append(run)
+        return run
+
+    # What is so now. From the backend's file: free, and possible while a run goes on.
+
+    def state(self) -> dict[str, Any]:
+        """The deployment as the backend holds it; {} while there is none."""
+        file = self.folder / ".pulumi" / "stacks" / self._project_name() / f"{self.name}.json"
+        latest: dict[str, Any] | None = json.loads(file.read_text())["checkpoint"].get("latest")
+        return latest or {}
+
+    def resources(self, type_: str = TYPE) -> list[dict[str, Any]]:
+        """State's resources of that type, those marked for deletion included."""
+        resources: list[dict[str, Any]] = self.state().get("resources", [])
+        return [each for each in resources if each["type"] == type_]
+
+    def state_ids(self) -> set[str]:
+        """The ids of the machines in state."""
+        return {each["id"] for each in self.resources() if each.get("id")}
+
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs; `machine` says what is in them."""
+        stacks = (
+            e for e in self.state().get("resources", []) if e["type"] == "pulumi:pulumi:Stack"
+        )
+        outputs: dict[str, Any] = next(stacks, {}).get("outputs", {})
+        return outputs
+
+    def processes(self) -> dict[int, str]:
+        """Every living process of this stack's runs, the plugin's too: command lines by pid."""
+        mark = f"PULUMI_HOME={self.home}".encode()
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (process / "environ").read_bytes().split(b"\0"):
+                    line = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+                    found[int(process.name)] = line.decode(errors="replace").strip()
+            except OSError:
+                continue  # it ended, or it is somebody else's
+        return found
+
+    def kill_all(self) -> None:
+        """End whatever is left of its runs."""
+        for pid in self.processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        for run in self.runs:
+            run.process.wait(10)
+
+    def files_with(self, secret: str) -> list[str]:
+        """The files of this stack that hold it: state, backups, logs, and all that was printed."""
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return [
+            str(path.relative_to(self.folder))
+            for path in files
+            if secret.encode() in path.read_bytes()
+        ]
+
+    def _project_name(self) -> str:
+        lines = (self.project / "Pulumi.yaml").read_text().splitlines()
+        return next(line for line in lines if line.startswith("name:")).split()[1]
