@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pulumi
 from pulumi import dynamic
+from pulumi.resource import create_urn
 
 from pulumi_fal.provider import ComputeInstanceProvider
+from pulumi_fal.stack import TYPE_TOKEN
 
 
 # The keywords are part of every URN and of every state: they must never change.
@@ -46,5 +48,8 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
             # An output that isn't named here would not exist on the resource.
             "ip": None,
             "status": None,
+            # What a provider isn't told; check() takes them out again, so they are in no state.
+            "__urn": create_urn(resource_name, TYPE_TOKEN, opts.parent if opts else None),
+            "__organization": pulumi.get_organization(),
         }
         super().__init__(ComputeInstanceProvider(), resource_name, props, opts)

@@ -134,3 +134,29 @@ class VanishedError(LifecycleError):
 
 class StillThereError(LifecycleError):
     """The wait for a machine's end was over before the machine was gone."""
+
+
+class JournalError(FalError):
+    """The record of creates under way can't be used, and a machine may hang on it."""
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(
+            f"The record of creates under way, {path}, {problem}. It guards machines that state "
+            "does not know yet, so no machine is made without it. Mend it and run the command "
+            "again; `pulumi-fal pending ls` shows what can be read."
+        )
+
+
+class UnresolvedCreateError(FalError):
+    """An earlier or this create may have made a machine that state doesn't have.
+
+    `candidates` are the ids of machines that it may be; none of them is touched.
+    """
+
+    def __init__(
+        self, message: str, candidates: tuple[str, ...] = (), *, is_settled: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.candidates = candidates
+        self.is_settled = is_settled
+        """Whether there was time for a machine to appear, and none that it may be did."""

@@ -58,16 +58,19 @@ class Fleet:
     def watch(self, seconds: float) -> Iterator[Instances]:
         """One answer after another, each newer than the last, until `seconds` have passed.
 
-        The last one is asked for when the time is up, not before.
+        There is at least one. The last is asked for when the time is up, not before.
         """
         started = asked_at = self._clock.now()
         with self._condition:
             seen = self._asked
-        while asked_at < started + seconds:
-            due = min(asked_at + self._pause(asked_at - started), started + seconds)
+        end = started + seconds
+        while True:
+            due = min(asked_at + self._pause(asked_at - started), end)
             answer = self._answer_after(seen, due)
             seen, asked_at = answer.number, answer.asked_at
             yield answer.instances
+            if asked_at >= end:
+                return
 
     def _pause(self, waited: float) -> float:
         longest = 8 * self._interval

@@ -1,14 +1,8 @@
-"""A machine's life: launch, wait until ready, find, delete. No Pulumi in it.
-
-lifecycle = Lifecycle(settings)
-instance = lifecycle.launch(Spec("gpu_1x_h100_sxm5", ssh_key))
-instance = lifecycle.wait_until_ready(instance, seconds=3600)
-"""
+"""A machine's life once it exists: find it, wait until it is ready, delete it. No Pulumi in it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pulumi_fal.client import Client
 from pulumi_fal.clock import Clock
@@ -26,15 +20,6 @@ GRACE_SECONDS = 30.0
 """How long a new machine may be missing from the list before its absence means anything."""
 
 
-@dataclass(frozen=True)
-class Spec:
-    """What is asked of the API: a type, a public key, and a sector for 8x machines or None."""
-
-    instance_type: str
-    ssh_key: str
-    sector: str | None = None
-
-
 class Lifecycle:
     """The life of machines, on one client and one shared poll."""
 
@@ -42,10 +27,6 @@ class Lifecycle:
         self._client = client
         self._fleet = fleet
         self._clock = clock
-
-    def launch(self, spec: Spec) -> Instance:
-        """Rent a machine. It bills from here on, ready or not."""
-        return self._client.create_instance(spec.instance_type, spec.ssh_key, spec.sector)
 
     def find(self, instance_id: str) -> Instance | None:
         """The machine, or None where the list lacks it and asking for it gives 404."""

@@ -7,8 +7,14 @@ then missing, and everything else goes on. tests/plugin/ says which seam an SDK 
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+import re
+import stat
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
@@ -17,51 +23,80 @@ from pulumi_fal.errors import FalError
 
 T = TypeVar("T")
 
+INFO, WARNING = 1, 2
+"""The engine's severities."""
+
 
 @dataclass(frozen=True)
 class Call:
-    """The engine's call that this thread is serving."""
+    """The engine's call that a thread is serving; empty where it can't be found."""
 
     urn: str = ""
     timeout: float = 0
     """Seconds, from `custom_timeouts`; 0 where none is set."""
     context: Any = None
     provider_key: str = ""
-    """The serialized provider, which must be part of every state that is written."""
+    """The serialized provider, which has to be part of every state that is written."""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the engine still waits for the answer. True where that can't be known."""
+        return self.context is None or bool(self.context.is_active())
 
     def keep(self, instance_id: str, outputs: Mapping[str, Any], reason: str) -> bool:
         """Have the engine record the machine although this call is about to fail.
 
         The engine takes a resource's partial state from an ErrorResourceInitFailed among the
-        details of the gRPC status. The context sends details as trailing metadata. True if they
-        were set; the call must raise next.
+        details of a gRPC status, and gRPC sends details as trailing metadata. True if they were
+        set; the call must raise next. They replace the error's own text.
         """
+        if self.context is None or not self.provider_key:
+            return False
         try:
+            # The SDK's own Status: googleapis registers another of the same name.
             from google.protobuf import any_pb2, struct_pb2
             from pulumi.runtime.proto import provider_pb2, status_pb2
 
-            # Not through pulumi.runtime.rpc: it needs an event loop, and these are plain values.
             properties = struct_pb2.Struct()
             properties.update({**outputs, "__provider": self.provider_key})
-            failure = provider_pb2.ErrorResourceInitFailed(
-                id=instance_id, properties=properties, reasons=[reason]
-            )
             detail = any_pb2.Any()
-            detail.Pack(failure)
-            status = status_pb2.Status(code=2, message=reason, details=[detail])
-            self.context.set_trailing_metadata(
-                (("grpc-status-details-bin", status.SerializeToString()),)
+            detail.Pack(
+                provider_pb2.ErrorResourceInitFailed(
+                    id=instance_id, properties=properties, reasons=[reason]
+                )
             )
+            status = status_pb2.Status(code=2, message=reason, details=[detail])
+            metadata = (("grpc-status-details-bin", status.SerializeToString()),)
+            self.context.set_trailing_metadata(metadata)
         except (ImportError, AttributeError, TypeError, ValueError):
             return False
         return True
+
+    def when_unheard(self, callback: Callable[[], None]) -> None:
+        """Call back if the engine ends the call before the answer has reached it.
+
+        Only gRPC's own state tells; its public callback doesn't say how the call ended.
+        """
+
+        def ended() -> None:
+            if getattr(getattr(self.context, "_state", None), "client", None) == "cancelled":
+                callback()
+
+        if self.context is not None:
+            self.context.add_callback(ended)
+
+    def log(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
+        """Say something on the resource's row. Ephemeral lines leave no trace on a terminal."""
+        engine = _engine()
+        if engine is not None:
+            engine(message=message, severity=severity, urn=self.urn, ephemeral=ephemeral)
 
 
 def current_call() -> Call:
     """The call that led here: the servicer's method, further up the stack, has it as arguments."""
     for frame in _callers():
         request, context = frame.f_locals.get("request"), frame.f_locals.get("context")
-        if hasattr(request, "urn") and hasattr(context, "set_trailing_metadata"):
+        if request is not None and hasattr(request, "urn") and hasattr(context, "is_active"):
             return Call(
                 urn=str(request.urn),
                 timeout=float(getattr(request, "timeout", 0) or 0),
@@ -71,8 +106,93 @@ def current_call() -> Call:
     return Call()
 
 
-def _callers() -> Iterable[FrameType]:
-    frame: FrameType | None = sys._getframe(2)
+def widen(limit: int) -> None:
+    """Serve up to `limit` calls at a time; the SDK's pool has 4 threads and no option.
+
+    A worker's outermost frame holds the executor. What is queued already would still be left to
+    the old threads: one no-op for each makes the executor start threads for them.
+    """
+    for frame in _callers():
+        executor = frame.f_locals.get("executor_reference", lambda: None)
+        executor = executor() if callable(executor) else None
+        if executor is not None and isinstance(getattr(executor, "_max_workers", None), int):
+            executor._max_workers = max(limit, executor._max_workers)
+            for _ in range(min(limit, executor._work_queue.qsize())):
+                executor.submit(int)
+            return
+
+
+_ends: list[Callable[[], None]] = []
+
+
+def on_cancel(callback: Callable[[], None]) -> None:
+    """Call back when the engine sends Cancel: Ctrl-C, `pulumi cancel`, and every normal shutdown.
+
+    The servicer's method does nothing, and gRPC has bound it when the server started; so its code
+    is replaced, and not the method.
+    """
+    _ends.append(callback)
+    servicer = getattr(sys.modules["__main__"], "DynamicResourceProviderServicer", None)
+    cancel = getattr(servicer, "Cancel", None)
+    if cancel is not None and not getattr(cancel.__code__, "co_freevars", True):
+        cancel.__code__ = _cancel.__code__
+
+
+def _cancel(self: Any, request: Any, context: Any) -> Any:  # noqa: ARG001
+    # It runs with the SDK's module as its globals, so it brings what it needs.
+    from google.protobuf import empty_pb2
+
+    from pulumi_fal import plugin_host
+
+    for callback in plugin_host._ends:
+        callback()
+    return empty_pb2.Empty()
+
+
+def on_engine_death(callback: Callable[[], None]) -> None:
+    """Call back, from a thread of its own, when the engine has died, and then end the process.
+
+    Our standard input is a pipe from the engine that it never writes to and that hangs up when it
+    dies; in a normal shutdown we are ended first. Without this, plugins outlive a killed engine.
+    """
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        callback()
+        os._exit(1)
+
+    try:
+        if stat.S_ISFIFO(os.fstat(0).st_mode):
+            threading.Thread(target=watch, name="engine-death", daemon=True).start()
+    except OSError:
+        return
+
+
+def clear_errors(method: Callable[..., T]) -> Callable[..., T]:
+    """Let a provider's method fail with its message alone.
+
+    The SDK sends the engine the whole traceback. What `traceback` prints of an exception whose
+    class says it is a builtin, with the frames switched off, is `ClassName: message`. Bugs keep
+    their traceback. No BaseException may pass: it would leave the engine waiting for ever.
+    """
+
+    @functools.wraps(method)
+    def guarded(*args: Any) -> T:
+        try:
+            return method(*args)
+        except FalError as error:
+            sys.tracebacklimit = 0
+            kind = type(type(error).__name__, (Exception,), {"__module__": "builtins"})
+            raise kind(str(error)) from None
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise RuntimeError(f"stopped by {type(error).__name__}") from None
+
+    return guarded
+
+
+def _callers() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield frame
         frame = frame.f_back
@@ -87,22 +207,22 @@ def _provider_key(request: Any) -> str:
     return ""
 
 
-def clear_errors(method: Callable[..., T]) -> Callable[..., T]:
-    """Let a provider's method fail with its message alone.
+@functools.cache
+def _engine() -> Callable[..., None] | None:
+    """The engine's log, whose address is the plugin's last argument; None where it is not."""
+    try:
+        import grpc
+        from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
-    The SDK sends the engine the whole traceback. What `traceback` prints of an exception whose
-    class says it is a builtin, with the frames switched off, is `ClassName: message`. Bugs keep
-    their traceback. No BaseException may pass: it would leave the engine waiting for ever.
-    """
+        if not re.fullmatch(r"[\w.\[\]:-]+:\d+", sys.argv[-1]):
+            return None
+        stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(sys.argv[-1]))
+    except (ImportError, AttributeError):
+        return None
 
-    def guarded(*args: Any) -> T:
-        try:
-            return method(*args)
-        except FalError as error:
-            sys.tracebacklimit = 0
-            kind = type(type(error).__name__, (Exception,), {"__module__": "builtins"})
-            raise kind(str(error)) from None
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise RuntimeError(f"stopped by {type(error).__name__}") from None
+    def log(**fields: Any) -> None:
+        # An engine that is gone has nobody left to tell.
+        with contextlib.suppress(grpc.RpcError, ValueError):
+            stub.Log(engine_pb2.LogRequest(**fields), timeout=5)
 
-    return guarded
+    return log

@@ -6,23 +6,19 @@ could not even be destroyed. And it holds the instance's attributes, so there ar
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 from pulumi import dynamic
 from pulumi.output import Unknown
 from pulumi.runtime import rpc
 
-# What needs requests is imported where the plugin process first needs it: a program that only
-# declares machines, and `import pulumi_fal` in it, should not pay for an HTTP client.
 from pulumi_fal import inputs, plugin_host
-from pulumi_fal.errors import NotReadyError, VanishedError
+from pulumi_fal.errors import FalError, Interrupted, LifecycleError, NotReadyError, VanishedError
+from pulumi_fal.journal import Origin
 from pulumi_fal.models import Instance
-
-if TYPE_CHECKING:
-    from pulumi_fal.lifecycle import Lifecycle
+from pulumi_fal.session import Session
 
 CREATE_TIMEOUT = 3600.0
 """Seconds until a machine must be ready, where `custom_timeouts` says nothing."""
@@ -31,34 +27,7 @@ UNFINISHED = "unfinished"
 """An output that only a machine has whose wait for ready ended early."""
 
 
-class _Session:
-    """What a plugin process has once: the config, and from the first API call on a lifecycle."""
-
-    def __init__(self) -> None:
-        self.config: Callable[[str], Any] = {}.get
-        self._lifecycle: Lifecycle | None = None
-        self._lock = threading.Lock()
-
-    @property
-    def lifecycle(self) -> Lifecycle:
-        """ConfigurationError where no key is set, or the endpoint can't be one."""
-        from pulumi_fal import settings
-        from pulumi_fal.client import Client
-        from pulumi_fal.clock import Clock
-        from pulumi_fal.fleet import Fleet
-        from pulumi_fal.lifecycle import Lifecycle
-
-        with self._lock:
-            if self._lifecycle is None:
-                resolved = settings.resolve(os.environ, self.config)
-                clock = Clock()
-                client = Client(resolved, clock)
-                fleet = Fleet(client, clock, resolved.poll_interval)
-                self._lifecycle = Lifecycle(client, fleet, clock)
-            return self._lifecycle
-
-
-_session = _Session()
+_session = Session()
 
 
 class ComputeInstanceProvider(dynamic.ResourceProvider):
@@ -66,7 +35,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
 
     def configure(self, req: dynamic.ConfigureRequest) -> None:
         """Keep the config; the key in it is looked for when the API is first called."""
-        _session.config = req.config.get
+        _session.configure(req.config.get)
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         """Every problem of the inputs at once. A key with another comment stays the old one."""
@@ -77,11 +46,13 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
             {"ssh_key": _olds.get("ssh_key")}, {"ssh_key": news["ssh_key"]}, _is_unknown
         ):
             checked["ssh_key"] = _olds.get("ssh_key") or news["ssh_key"]
+        _session.introduce(_known(news.get("__urn")), _known(news.get("__organization")), checked)
         return dynamic.CheckResult(checked, failures)
 
     @plugin_host.clear_errors
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
         """A changed type, key or sector replaces. The engine works out the rest from the inputs."""
+        _session.journal.settle(_id)
         replaces = inputs.replacements(_olds, _news, _is_unknown)
         # An unfinished machine has work left although no input differs.
         return dynamic.DiffResult(changes=True if UNFINISHED in _olds else None, replaces=replaces)
@@ -89,17 +60,22 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     @plugin_host.clear_errors
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         """Rent a machine and wait until it is ready."""
-        from pulumi_fal.lifecycle import Spec
+        from pulumi_fal.launch import Spec
 
+        call = plugin_host.current_call()
+        origin = _session.origin(call, props)
         spec = Spec(props["instance_type"], props["ssh_key"], props.get("sector"))
-        instance = _session.lifecycle.launch(spec)
-        return dynamic.CreateResult(
-            instance.id, _finish(plugin_host.current_call(), instance, props)
-        )
+        instance = _session.launcher.launch(spec, origin)
+        outputs = _finish(call, instance, props, origin)
+        _session.launcher.hand_over(origin)
+        call.when_unheard(lambda: _session.launcher.take_back(origin))
+        return dynamic.CreateResult(instance.id, outputs)
 
     @plugin_host.clear_errors
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
         """The machine as it is; gone only where the API really says so."""
+        if "instance_type" in props:  # from state, and not merely an id in a program
+            _session.journal.settle(id_)
         instance = _session.lifecycle.find(id_)
         if instance is None:
             return dynamic.ReadResult("", {})
@@ -107,9 +83,9 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         if UNFINISHED in props and not instance.is_ready:
             # A plain answer would tell the engine that the create had succeeded after all.
             reason = f"Machine {id_} is not ready yet: its status is {instance.status}."
-            if plugin_host.current_call().keep(id_, {**outputs, UNFINISHED: True}, reason):
-                raise NotReadyError(id_, reason)
             outputs[UNFINISHED] = True
+            if plugin_host.current_call().keep(id_, outputs, reason):
+                raise NotReadyError(id_, reason)
         return dynamic.ReadResult(id_, outputs)
 
     @plugin_host.clear_errors
@@ -117,6 +93,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]
     ) -> dynamic.UpdateResult:
         """Record what needs no call, and go on waiting for a machine that was never ready."""
+        _session.journal.settle(_id)
         if UNFINISHED not in _olds:
             return dynamic.UpdateResult({**_olds, **_requested(_news)})
         seen = Instance(_id, _news["instance_type"], _olds.get("sector"))
@@ -125,11 +102,26 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     @plugin_host.clear_errors
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Delete the machine, and return when the API no longer knows it."""
+        _session.journal.settle(_id)
+        if _id in _session.launcher.taken_over:
+            raise LifecycleError(
+                _id,
+                f"Machine {_id} was not deleted: it has just become another resource's. Run "
+                "`pulumi refresh`, and `pulumi state delete` for the one that should not have it.",
+            )
         _session.lifecycle.delete(_id, plugin_host.current_call().timeout or DELETE_TIMEOUT)
 
 
-def _finish(call: plugin_host.Call, instance: Instance, props: Mapping[str, Any]) -> dict[str, Any]:
-    """Wait until the machine is ready; if that goes wrong, have the engine record it as it is."""
+def _finish(
+    call: plugin_host.Call,
+    instance: Instance,
+    props: Mapping[str, Any],
+    origin: Origin | None = None,
+) -> dict[str, Any]:
+    """Wait until the machine is ready; if that goes wrong, have the engine record it as it is.
+
+    With `origin` it is a create, whose machine the engine does not know yet.
+    """
     last = instance
 
     def observe(seen: Instance) -> None:
@@ -140,11 +132,36 @@ def _finish(call: plugin_host.Call, instance: Instance, props: Mapping[str, Any]
         timeout = call.timeout or CREATE_TIMEOUT
         ready = _session.lifecycle.wait_until_ready(instance, timeout, observe)
     except VanishedError:
+        if origin is not None:
+            _session.launcher.give_up(origin)
         raise
     except Exception as error:
-        call.keep(instance.id, {**_outputs(last, props), UNFINISHED: True}, str(error))
+        if call.is_heard:
+            if origin is not None:
+                # On disk first: the engine may have it from the moment that the call ends.
+                _session.launcher.hand_over(origin)
+            kept = call.keep(
+                last.id, {**_outputs(last, props), UNFINISHED: True}, _reason(last, error)
+            )
+            if origin is not None:
+                back = partial(_session.launcher.take_back, origin)
+                call.when_unheard(back) if kept else back()
+        if isinstance(error, FalError):
+            raise LifecycleError(last.id, _reason(last, error)) from error
         raise
     return _outputs(ready, props)
+
+
+def _reason(instance: Instance, error: Exception) -> str:
+    """What ended the wait, and what becomes of the machine."""
+    if isinstance(error, NotReadyError):
+        return str(error)
+    what = "was interrupted" if isinstance(error, Interrupted) else f"failed: {error}"
+    return (
+        f"The wait for machine {instance.id} ({instance.instance_type}) {what}\nIt runs and bills; "
+        f"its status was {instance.status}. Run `pulumi up` again to go on with the same machine, "
+        "or `pulumi destroy` to delete it."
+    )
 
 
 def _outputs(instance: Instance, props: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,6 +185,10 @@ def _requested(props: Mapping[str, Any]) -> dict[str, Any]:
     if inputs.REQUESTED_SECTOR in props:
         return {**kept, inputs.REQUESTED_SECTOR: props[inputs.REQUESTED_SECTOR]}
     return {**kept, inputs.REQUESTED_SECTOR: props.get("sector") or ""}
+
+
+def _known(value: object) -> str:
+    return value if isinstance(value, str) and not _is_unknown(value) else ""
 
 
 def _is_unknown(value: object) -> bool:

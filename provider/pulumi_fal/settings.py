@@ -6,6 +6,7 @@ that was rotated since is stale there, and an environment variable is not.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,8 +35,15 @@ class Settings:
     """Seconds between two polls while machines are awaited."""
     retry_budget: float = 120.0
     """Seconds for which a failing call is repeated."""
+    settle: float = 20.0
+    """Seconds after a create without an answer in which its machine may still appear."""
     parallel: int = 256
     """How many machines the plugin works on at once, at most."""
+
+    @property
+    def account(self) -> str:
+        """Tells one endpoint and key from another; the key can't be had from it."""
+        return hashlib.sha256(f"{self.endpoint} {self.api_key}".encode()).hexdigest()[:12]
 
 
 def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> Settings:
@@ -50,6 +58,7 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
         key_source=source,
         poll_interval=_seconds(environ, config, "FAL_COMPUTE_POLL_INTERVAL", "fal:pollInterval", 2),
         retry_budget=_seconds(environ, config, "FAL_COMPUTE_RETRY_BUDGET", "fal:retryBudget", 120),
+        settle=_seconds(environ, config, "FAL_COMPUTE_SETTLE", "fal:settle", 20),
         parallel=parallel(environ, config),
     )
 

@@ -59,12 +59,17 @@ def parse(text: str) -> PublicKey:
     return PublicKey(words[0], words[1])
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two texts are the same key; a text that is no key equals only itself."""
+def canonical(text: str) -> str:
+    """The key without its comment; a text that is no key stays as it is."""
     try:
-        return parse(one) == parse(other)
+        return parse(text).line
     except ValueError:
-        return one.strip() == other.strip()
+        return text.strip()
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two texts are the same key."""
+    return canonical(one) == canonical(other)
 
 
 def _looks_like_a_path(text: str) -> bool:

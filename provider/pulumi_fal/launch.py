@@ -1,0 +1,224 @@
+"""Making a machine once, come what may: no Pulumi in it.
+
+The API has no idempotency key, no name and no tag, so nothing on the server tells which create a
+machine came from. What is known is on disk before, during and after the POST; and where it isn't
+known, nothing is guessed: the machines that it may be are named, and nothing more is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from pulumi_fal import retry, ssh_keys
+from pulumi_fal.client import Client
+from pulumi_fal.clock import Clock
+from pulumi_fal.errors import APIError, FalError, Interrupted, JournalError, UnresolvedCreateError
+from pulumi_fal.fleet import Fleet
+from pulumi_fal.journal import (
+    ADOPTED,
+    RETURNED,
+    WAITING,
+    Entry,
+    Journal,
+    Origin,
+    with_machine,
+)
+from pulumi_fal.lifecycle import Lifecycle
+from pulumi_fal.models import Instance
+from pulumi_fal.unresolved import stopped, unanswered, unlisted
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is asked of the API: a type, a public key, and a sector for 8x machines or None."""
+
+    instance_type: str
+    ssh_key: str
+    sector: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """The public key's, so that the journal need not hold it."""
+        return hashlib.sha256(ssh_keys.canonical(self.ssh_key).encode()).hexdigest()[:32]
+
+
+class Launcher:
+    """Creates machines, and goes on with those that earlier creates left behind."""
+
+    def __init__(
+        self,
+        client: Client,
+        fleet: Fleet,
+        lifecycle: Lifecycle,
+        journal: Journal,
+        clock: Clock,
+        *,
+        account: str,
+        settle_seconds: float,
+        ids_in_state: Callable[[Origin], frozenset[str] | None],
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """`ids_in_state` asks a resource's stack what it holds; None where there is no answer.
+
+        `settle_seconds`: how long after a POST without an answer its machine may still appear.
+        """
+        self._client = client
+        self._fleet = fleet
+        self._lifecycle = lifecycle
+        self._journal = journal
+        self._clock = clock
+        self._account = account
+        self._settle_seconds = settle_seconds
+        self._ids_in_state = ids_in_state
+        self._warn = warn
+        self._posting = 0
+        self._quiet = threading.Condition()
+        self.taken_over: set[str] = set()
+        """Machines of earlier creates that this process went on with."""
+
+    def launch(self, spec: Spec, origin: Origin) -> Instance:
+        """The resource's machine: the one that an earlier create made, else a new one.
+
+        UnresolvedCreateError where a machine may exist that nobody can assign.
+        """
+        entry = self._journal.find(origin)
+        instance = self._take_up(entry, spec, origin) if entry else None
+        return instance or self._start(spec, origin)
+
+    def hand_over(self, origin: Origin) -> None:
+        """The engine is about to be told of the machine."""
+        self._note(origin, RETURNED)
+
+    def take_back(self, origin: Origin) -> None:
+        """The engine did not hear of it after all."""
+        self._note(origin, WAITING)
+
+    def give_up(self, origin: Origin) -> None:
+        """The machine is gone."""
+        entry = self._journal.find(origin)
+        if entry is not None:
+            self._journal.drop(entry)
+
+    def wait_until_quiet(self, seconds: float) -> None:
+        """Return when no POST is under way and every answer is on disk, or after `seconds`."""
+        with self._quiet:
+            self._quiet.wait_for(lambda: not self._posting, seconds)
+
+    def _start(self, spec: Spec, origin: Origin) -> Instance:
+        entry = Entry(
+            origin=origin,
+            account=self._account,
+            instance_type=spec.instance_type,
+            ssh_key=spec.fingerprint,
+            sector=spec.sector,
+            before=tuple(sorted(self._fleet.fresh())),
+            started=time.time(),
+        )
+        with self._post_under_way():
+            self._journal.write(entry)
+            try:
+                instance = self._client.create_instance(
+                    spec.instance_type, spec.ssh_key, spec.sector
+                )
+            except Interrupted:  # before the request, or between two that were refused
+                self._journal.drop(entry)
+                raise
+            except APIError as error:
+                if not retry.may_have_made_a_machine(error):
+                    self._journal.drop(entry)
+                    raise
+                entry = replace(entry, problem=str(error))
+                self._record(entry)
+            else:
+                self._record(with_machine(entry, instance.id))
+                return instance
+        raise self._unanswered(entry)
+
+    def _take_up(self, entry: Entry, spec: Spec, origin: Origin) -> Instance | None:
+        """The machine of an earlier create; None, and no entry, where it surely left none."""
+        if not (entry.origin == origin and origin.is_certain):
+            raise stopped(entry, "it can't be told whether that was in this stack")
+        if entry.instance_id is None:
+            error = self._unanswered(entry)
+            if not error.is_settled:
+                raise error
+            self._journal.drop(entry)
+            return None
+        instance = self._lifecycle.find(entry.instance_id)
+        if instance is None:
+            if entry.account != self._account:
+                raise stopped(entry, "it was made with another key or at another endpoint")
+            self._journal.drop(entry)
+            return None
+        if entry.phase in (RETURNED, ADOPTED):
+            ids = self._ids_in_state(origin)
+            if ids is not None and entry.instance_id in ids:
+                self._journal.drop(entry)
+                return None
+            if entry.phase == RETURNED:
+                why = "the stack could not be asked" if ids is None else "it is not in state"
+                raise stopped(entry, f"{why}, although Pulumi was told of it")
+        asked = (entry.instance_type, entry.ssh_key, entry.sector)
+        wanted = (spec.instance_type, spec.fingerprint, spec.sector)
+        if instance.instance_type != spec.instance_type or (
+            entry.phase != ADOPTED and asked != wanted
+        ):
+            raise stopped(entry, "the resource's inputs have changed since")
+        self.taken_over.add(instance.id)
+        self._record(replace(entry, phase=WAITING))
+        return instance
+
+    def _unanswered(self, entry: Entry) -> UnresolvedCreateError:
+        try:
+            return unanswered(entry, self._candidates(entry))
+        except FalError as error:
+            return unlisted(entry, error)
+
+    def _candidates(self, entry: Entry) -> list[Instance]:
+        """The machines that an unanswered POST may have made, once there was time to appear."""
+        since = max(0.0, time.time() - entry.started)
+        # At its end the watch asks once more, so the last answer is what counts.
+        *_, instances = self._fleet.watch(self._settle_seconds - since)
+        known = {
+            each.instance_id for each in self._journal.entries() if isinstance(each, Entry)
+        } | set(entry.before)
+        candidates = [
+            each
+            for each in instances.values()
+            if each.id not in known
+            and each.instance_type == entry.instance_type
+            and entry.sector in (None, each.sector or entry.sector)
+        ]
+        if candidates:
+            in_state = self._ids_in_state(entry.origin) or frozenset()
+            candidates = [each for each in candidates if each.id not in in_state]
+        return candidates
+
+    def _note(self, origin: Origin, phase: str) -> None:
+        entry = self._journal.find(origin)
+        if entry is not None and entry.phase != phase:
+            self._record(replace(entry, phase=phase))
+
+    def _record(self, entry: Entry) -> None:
+        """Write what is known now. It must not fail: the machine is there, and goes to state."""
+        try:
+            self._journal.write(entry)
+        except JournalError as error:
+            machine = entry.instance_id or "a machine whose id is not known"
+            self._warn(f"{error} (This is about {machine}, for {entry.origin.urn}.)")
+
+    @contextmanager
+    def _post_under_way(self) -> Iterator[None]:
+        with self._quiet:
+            self._posting += 1
+        try:
+            yield
+        finally:
+            with self._quiet:
+                self._posting -= 1
+                self._quiet.notify_all()

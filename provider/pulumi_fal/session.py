@@ -1,0 +1,142 @@
+"""What a plugin process has once: its stack, its config, and from the first API call a client."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# What needs requests is imported where it is first needed: most previews never call the API, and
+# a program that declares machines imports this module, too.
+from pulumi_fal import journal, plugin_host, settings, stack
+from pulumi_fal.clock import Clock
+from pulumi_fal.errors import JournalError
+from pulumi_fal.journal import Origin
+
+if TYPE_CHECKING:
+    from pulumi_fal.launch import Launcher
+    from pulumi_fal.lifecycle import Lifecycle
+
+_POST_SECONDS = 200.0
+"""How long a POST under way is given to end when the engine has died."""
+
+
+class Session:
+    """Made on import, and configured in the plugin process only."""
+
+    def __init__(self) -> None:
+        self.config: Callable[[str], Any] = lambda key: None
+        self.clock = Clock()
+        self.journal = journal.Journal(journal.home(os.environ))
+        self._organization = ""
+        self._urns: dict[str, list[str]] = {}
+        self._lock = threading.RLock()
+        self._reviewed = False
+        self._made: tuple[Lifecycle, Launcher] | None = None
+
+    def configure(self, config: Callable[[str], Any]) -> None:
+        """Take the config, and settle into the plugin process."""
+        self.config = config
+        plugin_host.widen(settings.parallel(os.environ, config))
+        plugin_host.on_cancel(self.clock.interrupt)
+        plugin_host.on_engine_death(self._engine_died)
+        self._review(plugin_host.current_call())
+
+    def introduce(self, urn: str, organization: str, checked: Mapping[str, Any]) -> None:
+        """What the program says of a resource, for where the host doesn't say it at create."""
+        with self._lock:
+            self._organization = organization or self._organization
+            urns = self._urns.setdefault(_key(checked), [])
+            if urn and urn not in urns:
+                urns.append(urn)
+        self._review(plugin_host.Call(urn=urn))
+
+    def origin(self, call: plugin_host.Call, props: Mapping[str, Any]) -> Origin:
+        """Which resource of which stack a create is for.
+
+        Where the host doesn't tell, it is one that was checked with the same inputs: machines of
+        one stack with equal inputs are as good as one another.
+        """
+        urn = call.urn
+        if not urn:
+            with self._lock:
+                urns = self._urns.get(_key(props)) or [""]
+                urn = urns.pop()
+        if not urn:
+            raise JournalError(self.journal.folder, "can't be kept: the resource's URN is unknown")
+        return self._origin(urn)
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """ConfigurationError where no key is set, or the endpoint can't be one."""
+        return self._machines()[0]
+
+    @property
+    def launcher(self) -> Launcher:
+        """Likewise."""
+        return self._machines()[1]
+
+    def _machines(self) -> tuple[Lifecycle, Launcher]:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def _make(self) -> tuple[Lifecycle, Launcher]:
+        from pulumi_fal.client import Client
+        from pulumi_fal.fleet import Fleet
+        from pulumi_fal.launch import Launcher
+        from pulumi_fal.lifecycle import Lifecycle
+
+        resolved = settings.resolve(os.environ, self.config)
+        client = Client(resolved, self.clock)
+        fleet = Fleet(client, self.clock, resolved.poll_interval)
+        lifecycle = Lifecycle(client, fleet, self.clock)
+        launcher = Launcher(
+            client,
+            fleet,
+            lifecycle,
+            self.journal,
+            self.clock,
+            account=resolved.account,
+            settle_seconds=resolved.settle,
+            ids_in_state=stack.ids_in_state,
+            warn=self._warn,
+        )
+        return lifecycle, launcher
+
+    def _origin(self, urn: str) -> Origin:
+        backend = stack.backend(os.environ, Path.cwd())
+        return Origin(urn, self._organization or stack.own_organization(backend), backend)
+
+    def _review(self, call: plugin_host.Call) -> None:
+        """Once, as soon as the stack is known: what earlier creates have left behind."""
+        with self._lock:
+            if self._reviewed or not call.urn:
+                return
+            self._reviewed = True
+        from pulumi_fal.unresolved import review
+
+        try:
+            for reminder in review(self.journal, self._origin(call.urn), stack.ids_in_state):
+                self._warn(reminder)
+        except JournalError as error:
+            self._warn(str(error))
+
+    @staticmethod
+    def _warn(message: str) -> None:
+        """On the stack's row, since the resource that it is about may not be in this run."""
+        plugin_host.Call().log(message, plugin_host.WARNING)
+
+    def _engine_died(self) -> None:
+        """Let a POST under way end and be recorded; end everything else."""
+        self.clock.interrupt()
+        if self._made is not None:
+            self._made[1].wait_until_quiet(_POST_SECONDS)
+
+
+def _key(props: Mapping[str, Any]) -> str:
+    return json.dumps({k: str(v) for k, v in props.items() if k != "__provider"}, sort_keys=True)

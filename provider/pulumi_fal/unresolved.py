@@ -1,0 +1,108 @@
+"""What is to be said of machines that may exist outside of state: which, why, and the ways out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from pulumi_fal.errors import FalError, JournalError, UnresolvedCreateError
+from pulumi_fal.journal import RETURNED, Entry, Journal, Origin
+from pulumi_fal.models import Instance
+
+
+def unanswered(entry: Entry, candidates: Iterable[Instance]) -> UnresolvedCreateError:
+    """A POST without a usable answer, once there was time to look for its machine."""
+    found = list(candidates)
+    if not found:
+        return UnresolvedCreateError(
+            f"{_happened(entry)} None of type {entry.instance_type} has appeared since, so it most "
+            "likely did not. It is safe to run `pulumi up` again: it looks once more first.",
+            is_settled=True,
+        )
+    urn = shlex.quote(entry.origin.urn)
+    lines = "".join(
+        f"  {each.id} ({each.instance_type}, {each.status}, {each.ip or 'no ip'})\n"
+        for each in found
+    )
+    return UnresolvedCreateError(
+        f"{_happened(entry)}\nSince then these have appeared; each may be it, or anybody's:\n"
+        f"{lines}Nothing more is made for this resource until that is settled. If one is this "
+        f"resource's: `pulumi-fal pending adopt {urn} ID`. If one is of no use: delete it. If none "
+        f"is this resource's: `pulumi-fal pending forget {urn}`. Then run `pulumi up` again.",
+        tuple(each.id for each in found),
+    )
+
+
+def unlisted(entry: Entry, error: FalError) -> UnresolvedCreateError:
+    """A POST without a usable answer, and no list to look for its machine in."""
+    return UnresolvedCreateError(
+        f"{_happened(entry)} Which machines there are now can't be told: {error} "
+        "Run `pulumi up` again: it looks once more before it makes a machine."
+    )
+
+
+def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
+    """A machine that a create can neither take up nor pass by."""
+    urn = shlex.quote(entry.origin.urn)
+    machine = entry.instance_id or "a machine whose id is not known"
+    return UnresolvedCreateError(
+        f"An earlier create for {_name(entry)} made {machine} ({entry.instance_type}), and it may "
+        f"still run and bill; {why}. Nothing more is made for this resource until that is settled. "
+        f"To have it: `pulumi-fal pending adopt {urn} {entry.instance_id or 'ID'}`. To be rid of "
+        f"it: delete it, then `pulumi-fal pending forget {urn}`, which is also what to run if it "
+        "is not this resource's. Then run `pulumi up` again.",
+        (entry.instance_id,) if entry.instance_id else (),
+    )
+
+
+def review(
+    journal: Journal, of: Origin, ids_in_state: Callable[[Origin], frozenset[str] | None]
+) -> Iterator[str]:
+    """Settle the entries of a stack whose machines are in state; say what is left, one by one.
+
+    `of` is any resource of the stack.
+    """
+    asked: dict[Origin, frozenset[str] | None] = {}
+    for entry in journal.entries():
+        if isinstance(entry, JournalError):
+            yield str(entry)
+            continue
+        place = replace(entry.origin, urn=of.urn)
+        if (entry.origin.stack, entry.origin.project) != (of.stack, of.project):
+            continue
+        if not place.may_be(of):
+            continue
+        if entry.phase == RETURNED:
+            if place not in asked:
+                asked[place] = ids_in_state(place)
+            ids = asked[place]
+            if ids is None:
+                continue  # most likely all is well; a create would look more closely
+            if entry.instance_id in ids:
+                journal.drop(entry)
+                continue
+        yield _reminder(entry)
+
+
+def _reminder(entry: Entry) -> str:
+    if entry.instance_id is None:
+        return (
+            f"An earlier create for {_name(entry)} ended without an answer, so a machine may run "
+            "that is not in state. `pulumi up` looks for it, and `pulumi destroy` does not delete "
+            "it. `pulumi-fal pending ls` says more."
+        )
+    return (
+        f"Machine {entry.instance_id} ({entry.instance_type}) was made for {_name(entry)}, is not "
+        "in state, and may still run and bill. `pulumi up` goes on with it if the resource is in "
+        "the program; `pulumi destroy` does not delete it. `pulumi-fal pending ls` says more."
+    )
+
+
+def _happened(entry: Entry) -> str:
+    what = entry.problem or "the process ended before the answer came."
+    return f"A create for {_name(entry)} may have made a machine: {what}"
+
+
+def _name(entry: Entry) -> str:
+    return f"resource {entry.origin.urn.rpartition('::')[2]!r}"
