@@ -100,7 +100,7 @@ def delay(error: APIError, attempt: int, uniform: Callable[[float, float], float
         # The jitter only adds: all who were refused together must not come back together, and
         # none before its time.
         return min(error.retry_after, RETRY_AFTER_CAP) + uniform(0, _FIRST)
-    ceiling = min(_FIRST * 2 ** (attempt - 1), _LONGEST)
+    ceiling = min(_FIRST * 2.0 ** min(attempt - 1, 10), _LONGEST)
     return uniform(ceiling / 2, ceiling)
 
 
