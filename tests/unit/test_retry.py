@@ -1,0 +1,152 @@
+"""Which failure of which call may be repeated: one test a row, so that no row changes unseen."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from pulumi_fal import errors, retry
+from pulumi_fal.errors import APIError
+
+GET, POST = "GET", "POST"
+
+
+def failure(kind: type[APIError], method: str, **attributes: Any) -> APIError:
+    return kind(method, "/compute/instance", "a reason", **attributes)
+
+
+class Case(NamedTuple):
+    row: retry.Rule
+    kind: type[APIError]
+    attributes: dict[str, Any]
+    repeat: bool
+    """Whether GET, list and DELETE are repeated."""
+    repeat_post: bool
+    taken: bool
+    """Whether a POST that failed so may have made a machine."""
+
+    def error(self, method: str) -> APIError:
+        return failure(self.kind, method, **self.attributes)
+
+
+CASES = [
+    Case(retry.UNSENT, errors.UnreachableError, {"sent": False}, True, True, False),
+    Case(retry.UNANSWERED, errors.UnreachableError, {"sent": True}, True, False, True),
+    Case(retry.LIMITED, errors.RateLimitedError, {"status": 429}, True, True, False),
+    Case(retry.BROKEN, errors.ServerError, {"status": 500}, True, False, True),
+    Case(retry.BROKEN, errors.ServerError, {"status": 502}, True, False, True),
+    Case(retry.BROKEN, errors.ServerError, {"status": 503}, True, False, True),
+    Case(retry.BROKEN, errors.ServerError, {"status": 504}, True, False, True),
+    Case(retry.BROKEN_FOR_GOOD, errors.ServerError, {"status": 501}, False, False, True),
+    Case(retry.BROKEN_FOR_GOOD, errors.ServerError, {"status": 507}, False, False, True),
+    Case(retry.UNREADABLE, errors.UnusableAnswerError, {"status": 200}, True, False, True),
+    Case(retry.UNREADABLE, errors.UnusableAnswerError, {"status": None}, True, False, True),
+    Case(retry.REDIRECTED, errors.UnusableAnswerError, {"status": 307}, False, False, True),
+    Case(retry.TIMED_OUT, errors.InvalidRequestError, {"status": 408}, True, False, True),
+    Case(retry.REFUSED, errors.InvalidRequestError, {"status": 422}, False, False, False),
+    Case(retry.REFUSED, errors.InvalidRequestError, {"status": 400}, False, False, False),
+    Case(retry.REFUSED, errors.AuthenticationError, {"status": 401}, False, False, False),
+    Case(retry.REFUSED, errors.AuthenticationError, {"status": 403}, False, False, False),
+    Case(retry.REFUSED, errors.NotFoundError, {"status": 404}, False, False, False),
+    Case(retry.REFUSED, errors.ConflictError, {"status": 409}, False, False, False),
+]
+each_case = pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: f"{case.kind.__name__}-{next(iter(case.attributes.values()))}"
+)
+
+
+@each_case
+@pytest.mark.parametrize("method", [GET, "DELETE"])
+def test_what_changes_nothing_twice_is_repeated_where_it_may_help(case: Case, method: str) -> None:
+    """GET, list and DELETE do no more the second time than the first."""
+    error = case.error(method)
+    assert retry.may_repeat(error) is case.repeat
+    assert not retry.may_have_made_a_machine(error)
+
+
+@each_case
+def test_a_post_is_repeated_only_where_it_was_surely_not_taken(case: Case) -> None:
+    """A second POST is a second machine, and a second bill."""
+    error = case.error(POST)
+    assert retry.may_repeat(error) is case.repeat_post
+    assert retry.may_have_made_a_machine(error) is case.taken
+
+
+@each_case
+def test_each_failure_is_in_its_row(case: Case) -> None:
+    """The table is what the docs print."""
+    assert retry.rule(case.error(GET)) is case.row
+    row = case.row
+    assert (row.repeat, row.repeat_post, row.taken) == (case.repeat, case.repeat_post, case.taken)
+
+
+@pytest.mark.parametrize("row", retry.TABLE, ids=lambda row: row.failure)
+def test_no_row_repeats_a_post_that_may_have_been_taken(row: retry.Rule) -> None:
+    """The law behind the table, for rows to come as well."""
+    assert not (row.repeat_post and row.taken)
+
+
+def test_the_table_has_no_row_that_nothing_belongs_to() -> None:
+    """And none twice."""
+    assert list(retry.TABLE) == list(dict.fromkeys(case.row for case in CASES))
+
+
+def test_a_failure_without_a_row_is_a_bug() -> None:
+    """A new kind of failure must not be repeated by accident."""
+    with pytest.raises(TypeError, match="no rule for APIError"):
+        retry.rule(failure(APIError, GET))
+
+
+SERVER = failure(errors.ServerError, GET, status=503)
+
+
+def highest(low: float, high: float) -> float:
+    return high
+
+
+def lowest(low: float, high: float) -> float:
+    return low
+
+
+def test_the_pause_doubles_from_half_a_second_to_sixteen() -> None:
+    """Those who fail for long ask less and less."""
+    pauses = [retry.delay(SERVER, attempt, highest) for attempt in range(1, 9)]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 16, 16]
+
+
+def test_the_pause_is_at_least_half_of_it() -> None:
+    """Jitter spreads sixteen machines out; it never makes one ask at once."""
+    pauses = [retry.delay(SERVER, attempt, lowest) for attempt in range(1, 8)]
+    assert pauses == [0.25, 0.5, 1, 2, 4, 8, 8]
+
+
+def test_a_very_late_attempt_has_a_pause_too() -> None:
+    """2 to the 2000th is no float, and a budget may be a day."""
+    assert retry.delay(SERVER, 2000, highest) == 16
+
+
+@pytest.mark.parametrize("attempt", [1, 7])
+@pytest.mark.parametrize(
+    "asked, least, most", [(0, 0, 0.5), (7, 7, 7.5), (60, 60, 60.5), (86400, 60, 60.5)]
+)
+def test_retry_after_is_kept_to_with_jitter_on_top_and_a_cap(
+    attempt: int, asked: float, least: float, most: float
+) -> None:
+    """Nobody comes back before the time that the API named, and nobody waits a day."""
+    error = failure(errors.RateLimitedError, POST, status=429, retry_after=float(asked))
+    assert retry.delay(error, attempt, lowest) == least
+    assert retry.delay(error, attempt, highest) == most
+
+
+def test_what_cannot_even_be_sent_is_not_tried_for_long() -> None:
+    """It mostly is a wrong endpoint, and a person waits for the answer."""
+    unsent = failure(errors.UnreachableError, GET, sent=False)
+    assert retry.budget(unsent, 120) == 15
+    assert retry.budget(unsent, 5) == 5
+
+
+def test_any_other_failure_has_the_whole_budget() -> None:
+    """A gateway may need a minute to come back."""
+    assert retry.budget(SERVER, 120) == 120
+    assert retry.budget(failure(errors.UnreachableError, GET, sent=True), 120) == 120
