@@ -20,6 +20,10 @@ class Clock:
         """Seconds on a clock that never jumps."""
         return time.monotonic()
 
+    def wall(self) -> float:
+        """Seconds since the epoch: what another process can compare with its own."""
+        return time.time()
+
     def interrupt(self) -> None:
         """End all waits. Safe from any thread, and more than once."""
         self.interrupted.set()

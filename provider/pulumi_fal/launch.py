@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -117,7 +116,7 @@ class Launcher:
             ssh_key=spec.fingerprint,
             sector=spec.sector,
             before=tuple(sorted(self._fleet.fresh())),
-            started=time.time(),
+            started=self._clock.wall(),
         )
         with self._post_under_way():
             self._journal.write(entry)
@@ -181,7 +180,7 @@ class Launcher:
 
     def _candidates(self, entry: Entry) -> list[Instance]:
         """The machines that an unanswered POST may have made, once there was time to appear."""
-        since = max(0.0, time.time() - entry.started)
+        since = max(0.0, self._clock.wall() - entry.started)
         # At its end the watch asks once more, so the last answer is what counts.
         *_, instances = self._fleet.watch(self._settle_seconds - since)
         known = {

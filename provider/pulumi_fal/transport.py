@@ -88,7 +88,7 @@ class Transport:
             return None
         try:
             return response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UnusableAnswerError(
                 method,
                 path,
@@ -123,7 +123,7 @@ class Transport:
         """FastAPI's detail, field by field where it names fields; else the first words."""
         try:
             body = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             return self._words(response)
         detail = body.get("detail", body.get("error")) if isinstance(body, Mapping) else None
         if isinstance(detail, Mapping):
@@ -160,8 +160,12 @@ def _looks_like_html(response: requests.Response) -> bool:
 def _field_errors(details: list[Any]) -> Iterator[str]:
     """`field: message` for each; never the input, which FastAPI repeats and may be a secret."""
     for detail in details:
+        if isinstance(detail, str):
+            yield detail
         if isinstance(detail, Mapping):
-            location = [str(part) for part in detail.get("loc") or () if part != "body"]
+            loc = detail.get("loc")
+            parts = loc if isinstance(loc, list) else []
+            location = [str(part) for part in parts if part != "body"]
             yield ": ".join(filter(None, [".".join(location), str(detail.get("msg", ""))]))
 
 
@@ -177,14 +181,17 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it wraps: requests and urllib3 keep causes in three different places."""
+    """The error, and what it wraps: requests and urllib3 keep causes in three different places.
+
+    Not `__context__`: it may lead to an earlier failure that the caller is just handling.
+    """
     seen: list[BaseException] = []
     queue: list[object] = [error]
     while queue:
         item = queue.pop(0)
         if isinstance(item, BaseException) and item not in seen:
             seen.append(item)
-            queue += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
+            queue += [*item.args, getattr(item, "reason", None), item.__cause__]
     return iter(seen)
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from .faults import Faults
+from pulumi_fal.emulator.faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the emulator until SIGINT or SIGTERM; SystemExit says why it can't."""
     options = _options(argv)
     try:
-        from .server import API_KEY, EmulatorServer
+        from pulumi_fal.emulator.server import API_KEY, EmulatorServer
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn"):
             raise

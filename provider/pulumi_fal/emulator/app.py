@@ -15,14 +15,14 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from starlette.exceptions import HTTPException as RoutingError
 
-from ..models import InstanceType, Sector
-from .control import Machines, control
-from .state import Call, NoCapacityError, State, UnknownMachineError
+from pulumi_fal.emulator.control import Machines, control
+from pulumi_fal.emulator.state import Call, NoCapacityError, State, UnknownMachineError
+from pulumi_fal.models import InstanceType, Sector
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from .faults import Fault, Faults
+    from pulumi_fal.emulator.faults import Fault, Faults
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -84,6 +84,8 @@ class ApiCall(APIRoute):
 
 
 async def _play(fault: Fault | None, handle: Handler, request: Request) -> Response:
+    # Before any answer: a client that still sends would meet a reset as a broken pipe.
+    await request.body()
     if fault is None:
         return await _as_fastapi(handle, request)
     right = await _as_fastapi(handle, request) if fault.taken else None

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Request
 
-from .faults import Faults
-from .state import State
+from pulumi_fal.emulator.faults import Faults
+from pulumi_fal.emulator.state import State
 
 
 async def _machines(request: Request) -> State:
@@ -29,13 +29,17 @@ control = APIRouter(prefix="/_emulator")
 
 @control.get("/report")
 async def report(machines: Machines, script: Script, known: str = "") -> dict[str, Any]:
+    alive = machines.alive()
     return {
         "calls": machines.calls,
         "creations": machines.creations,
         "deletions": machines.deletions,
         "most_in_flight": machines.most_in_flight,
-        "machines": [asdict(instance) for instance in machines.list()],
-        "alive": sorted(machines.alive()),
+        "machines": [
+            asdict(machine.seen_at(machines.now()))
+            for machine in machines.machines.values()
+            if machine.id in alive
+        ],
         "unclaimed": sorted(machines.unclaimed(known.split(","))),
         "faults": script.left(),
         "log": [asdict(call) for call in machines.log],

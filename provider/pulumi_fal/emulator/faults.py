@@ -10,7 +10,7 @@ from email.utils import formatdate
 from math import inf
 from typing import Any
 
-from .state import CALLS
+from pulumi_fal.emulator.state import CALLS
 
 _PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
 _DETAIL = '{{"detail": "{0}"}}'

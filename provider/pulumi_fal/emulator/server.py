@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .app import create_app
-from .faults import Faults
-from .state import State
+from pulumi_fal.emulator.app import create_app
+from pulumi_fal.emulator.faults import Faults
+from pulumi_fal.emulator.state import State
 
 if TYPE_CHECKING:
     import asyncio

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
-from ..models import InstanceType, Sector
-from .machine import Machine
+from pulumi_fal.emulator.machine import Machine
+from pulumi_fal.models import InstanceType, Sector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ..models import Instance
+    from pulumi_fal.models import Instance
 
 CALLS = ("create", "list", "get", "delete")
 """The kinds of calls, as counters and faults name them."""
