@@ -22,6 +22,9 @@ from pulumi_fal.transport import Transport
 
 T = TypeVar("T")
 
+_TOLD_FROM = 3
+"""The repeat from which on the user is told; one or two are everyday matters."""
+
 
 class Client:
     """Each method repeats what retry.py allows, within the settings' budget; then APIError."""
@@ -34,7 +37,7 @@ class Client:
         send: Callable[..., Any] | None = None,
         notify: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`send` replaces the wire in tests; `notify` is told of every repeat."""
+        """`send` replaces the wire in tests; `notify` is told when a call keeps failing."""
         self._budget = settings.retry_budget
         self._clock = clock or Clock()
         self._send = send or Transport(settings).send
@@ -90,7 +93,8 @@ class Client:
                 spent = self._clock.now() - started
                 if not retry.may_repeat(error) or spent + pause > retry.budget(error, self._budget):
                     raise
-                self._notify(f"{error} Trying again in {pause:.0f} s.")
+                if attempt >= _TOLD_FROM:
+                    self._notify(f"{error} Trying again in {pause:.0f} s.")
             self._clock.sleep(pause)
         raise AssertionError("unreachable")
 

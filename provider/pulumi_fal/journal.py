@@ -157,17 +157,18 @@ class Journal:
 
     def settle(self, instance_id: str) -> None:
         """State has this machine: drop the entry of an earlier process that was about it."""
-        with self._lock:
+        # What fails here was reported when the process began, and the stack's own word settles it
+        # at the next create.
+        with self._lock, contextlib.suppress(OSError, JournalError):
             if self._earlier is None:
+                self._earlier = {}
                 self._earlier = {
                     each.instance_id: self.folder / each.file_name
                     for each in self.entries()
                     if isinstance(each, Entry) and each.instance_id
                 }
             path = self._earlier.pop(instance_id, None)
-        if path is not None:
-            # What can't be dropped now is settled by the stack's own word at the next create.
-            with contextlib.suppress(OSError):
+            if path is not None:
                 path.unlink(missing_ok=True)
 
     def _files(self, pattern: str) -> list[Path]:

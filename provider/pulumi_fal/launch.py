@@ -99,9 +99,10 @@ class Launcher:
 
     def give_up(self, origin: Origin) -> None:
         """The machine is gone."""
-        entry = self._journal.find(origin)
-        if entry is not None:
-            self._journal.drop(entry)
+        with self._reported(origin.urn):
+            entry = self._journal.find(origin)
+            if entry is not None:
+                self._journal.drop(entry)
 
     def wait_until_quiet(self, seconds: float) -> None:
         """Return when no POST is under way and every answer is on disk, or after `seconds`."""
@@ -125,11 +126,11 @@ class Launcher:
                     spec.instance_type, spec.ssh_key, spec.sector
                 )
             except Interrupted:  # before the request, or between two that were refused
-                self._journal.drop(entry)
+                self._forget(entry)
                 raise
             except APIError as error:
                 if not retry.may_have_made_a_machine(error):
-                    self._journal.drop(entry)
+                    self._forget(entry)
                     raise
                 entry = replace(entry, problem=str(error))
                 self._record(entry)
@@ -146,22 +147,22 @@ class Launcher:
             error = self._unanswered(entry)
             if not error.is_settled:
                 raise error
-            self._journal.drop(entry)
+            self._forget(entry)
             return None
         instance = self._lifecycle.find(entry.instance_id)
         if instance is None:
             if entry.account != self._account:
                 raise stopped(entry, "it was made with another key or at another endpoint")
-            self._journal.drop(entry)
+            self._forget(entry)
             return None
-        if entry.phase in (RETURNED, ADOPTED):
-            ids = self._ids_in_state(origin)
-            if ids is not None and entry.instance_id in ids:
-                self._journal.drop(entry)
-                return None
-            if entry.phase == RETURNED:
-                why = "the stack could not be asked" if ids is None else "it is not in state"
-                raise stopped(entry, f"{why}, although Pulumi was told of it")
+        ids = self._ids_in_state(origin)
+        if ids is not None and entry.instance_id in ids:
+            # So this create is for another one: to replace just this machine, for all we know.
+            self._forget(entry)
+            return None
+        if entry.phase == RETURNED:
+            why = "the stack could not be asked" if ids is None else "it is not in state"
+            raise stopped(entry, f"{why}, although Pulumi was told of it")
         asked = (entry.instance_type, entry.ssh_key, entry.sector)
         wanted = (spec.instance_type, spec.fingerprint, spec.sector)
         if instance.instance_type != spec.instance_type or (
@@ -199,17 +200,26 @@ class Launcher:
         return candidates
 
     def _note(self, origin: Origin, phase: str) -> None:
-        entry = self._journal.find(origin)
-        if entry is not None and entry.phase != phase:
-            self._record(replace(entry, phase=phase))
+        with self._reported(origin.urn):
+            entry = self._journal.find(origin)
+            if entry is not None and entry.phase != phase:
+                self._journal.write(replace(entry, phase=phase))
 
     def _record(self, entry: Entry) -> None:
-        """Write what is known now. It must not fail: the machine is there, and goes to state."""
-        try:
+        with self._reported(entry.instance_id or "a machine whose id is not known"):
             self._journal.write(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        with self._reported(entry.origin.urn):
+            self._journal.drop(entry)
+
+    @contextmanager
+    def _reported(self, about: str) -> Iterator[None]:
+        """Once there is a machine, or an answer, a journal that fails must not take that away."""
+        try:
+            yield
         except JournalError as error:
-            machine = entry.instance_id or "a machine whose id is not known"
-            self._warn(f"{error} (This is about {machine}, for {entry.origin.urn}.)")
+            self._warn(f"{error} (This is about {about}.)")
 
     @contextmanager
     def _post_under_way(self) -> Iterator[None]:

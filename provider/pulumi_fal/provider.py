@@ -102,13 +102,13 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     @plugin_host.clear_errors
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Delete the machine, and return when the API no longer knows it."""
-        _session.journal.settle(_id)
         if _id in _session.launcher.taken_over:
             raise LifecycleError(
                 _id,
                 f"Machine {_id} was not deleted: it has just become another resource's. Run "
                 "`pulumi refresh`, and `pulumi state delete` for the one that should not have it.",
             )
+        _session.journal.settle(_id)
         _session.lifecycle.delete(_id, plugin_host.current_call().timeout or DELETE_TIMEOUT)
 
 
@@ -126,6 +126,8 @@ def _finish(
 
     def observe(seen: Instance) -> None:
         nonlocal last
+        if not seen.is_ready and (seen.status, seen.ip) != (last.status, last.ip):
+            call.log(f"{seen.status}, ip {seen.ip or 'not assigned yet'}", ephemeral=True)
         last = seen
 
     try:

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class Session:
         self._urns: dict[str, list[str]] = {}
         self._lock = threading.RLock()
         self._reviewed = False
+        self._held: dict[Origin, frozenset[str] | None] = {}
         self._made: tuple[Lifecycle, Launcher] | None = None
 
     def configure(self, config: Callable[[str], Any]) -> None:
@@ -92,7 +94,7 @@ class Session:
         from pulumi_fal.lifecycle import Lifecycle
 
         resolved = settings.resolve(os.environ, self.config)
-        client = Client(resolved, self.clock)
+        client = Client(resolved, self.clock, notify=self._note)
         fleet = Fleet(client, self.clock, resolved.poll_interval)
         lifecycle = Lifecycle(client, fleet, self.clock)
         launcher = Launcher(
@@ -103,7 +105,7 @@ class Session:
             self.clock,
             account=resolved.account,
             settle_seconds=resolved.settle,
-            ids_in_state=stack.ids_in_state,
+            ids_in_state=self._ids_in_state,
             warn=self._warn,
         )
         return lifecycle, launcher
@@ -121,10 +123,23 @@ class Session:
         from pulumi_fal.unresolved import review
 
         try:
-            for reminder in review(self.journal, self._origin(call.urn), stack.ids_in_state):
+            for reminder in review(self.journal, self._origin(call.urn), self._ids_in_state):
                 self._warn(reminder)
         except JournalError as error:
             self._warn(str(error))
+
+    def _ids_in_state(self, origin: Origin) -> frozenset[str] | None:
+        """What the stack held when this process began to ask; it is slow, so it is asked once."""
+        place = replace(origin, urn=f"{origin.stack}::{origin.project}")
+        with self._lock:
+            if self._held.get(place) is None:
+                self._held[place] = stack.ids_in_state(origin)
+            return self._held[place]
+
+    @staticmethod
+    def _note(message: str) -> None:
+        """On the row of the resource whose call this thread serves, and gone with the next."""
+        plugin_host.current_call().log(message, ephemeral=True)
 
     @staticmethod
     def _warn(message: str) -> None:
