@@ -1,0 +1,193 @@
+"""The emulator over real HTTP: fal's four calls, and the controls."""
+
+from __future__ import annotations
+
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from pulumi_fal.emulator.server import API_KEY, EmulatorServer
+from pulumi_fal.emulator.state import TurnedClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ONE = {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": "ssh-ed25519 AAAA"}
+EIGHT = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": "ssh-ed25519 AAAA"}
+HEADERS = {"Authorization": f"Key {API_KEY}"}
+LINES: list[str] = []
+
+
+@pytest.fixture
+def emulator() -> Iterator[EmulatorServer]:
+    """Machines that need ten seconds, on a clock that stands still."""
+    LINES.clear()
+    clock = TurnedClock()
+    with EmulatorServer(provisioning=10, deletion=2, clock=clock, say=LINES.append) as emulator:
+        yield emulator
+
+
+def call(emulator: EmulatorServer, method: str, path: str, **more: Any) -> requests.Response:
+    return requests.request(
+        method, emulator.url + path, **{"headers": HEADERS, "timeout": 10, **more}
+    )
+
+
+def test_the_whole_life_of_a_machine(emulator: EmulatorServer) -> None:
+    """create, list, get, delete, and 404 when it is gone."""
+    made = call(emulator, "POST", "/compute/instance", json={**EIGHT, "sector": "sector_2"})
+    machine_id = made.json()["id"]
+    assert made.status_code == 200
+    assert made.json() == {
+        "id": machine_id,
+        "instance_type": "gpu_8x_h100_sxm5",
+        "sector": "sector_2",
+        "ip": None,
+        "status": "pending",
+    }
+    assert call(emulator, "GET", "/compute/instances").json() == [made.json()]
+    emulator.state.advance(10)
+    ready = {**made.json(), "ip": "198.18.0.1", "status": "ready"}
+    assert call(emulator, "GET", f"/compute/instance/{machine_id}").json() == ready
+    assert call(emulator, "DELETE", f"/compute/instance/{machine_id}").status_code == 200
+    assert call(emulator, "GET", f"/compute/instance/{machine_id}").status_code == 200
+    emulator.state.advance(2)
+    for method in ("GET", "DELETE"):
+        gone = call(emulator, method, f"/compute/instance/{machine_id}")
+        assert (gone.status_code, gone.json()) == (
+            404,
+            {"detail": f"Instance {machine_id} not found"},
+        )
+    assert call(emulator, "GET", "/compute/instances").json() == []
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Key", "Key wrong", f"Bearer {API_KEY}"])
+def test_a_call_without_the_key_is_refused_and_does_nothing(
+    emulator: EmulatorServer, authorization: str | None
+) -> None:
+    """401 in FastAPI's shape, and a scripted fault waits for a call that has the key."""
+    emulator.faults.add("create", "500_after")
+    headers = {"Authorization": authorization} if authorization is not None else {}
+    answer = call(emulator, "POST", "/compute/instance", json=ONE, headers=headers)
+    assert (answer.status_code, list(answer.json())) == (401, ["detail"])
+    assert emulator.state.creations == 0
+    assert emulator.faults.take("create")
+
+
+def test_without_a_key_of_its_own_it_takes_any() -> None:
+    """But there must be one."""
+    with EmulatorServer(api_key=None) as emulator:
+        any_key = {"Authorization": "Key whatever"}
+        assert call(emulator, "GET", "/compute/instances", headers=any_key).status_code == 200
+        assert call(emulator, "GET", "/compute/instances", headers={}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "body, field",
+    [
+        ({**ONE, "instance_type": "gpu_2x"}, "instance_type"),
+        ({"ssh_key": "key"}, "instance_type"),
+        ({**ONE, "ssh_key": ""}, "ssh_key"),
+        ({**EIGHT, "sector": "sector_9"}, "sector"),
+        ({**ONE, "sector": "sector_1"}, "sector"),
+    ],
+)
+def test_a_bad_request_is_refused_field_by_field(
+    emulator: EmulatorServer, body: dict[str, str], field: str
+) -> None:
+    """422 with FastAPI's list of loc, msg and type."""
+    answer = call(emulator, "POST", "/compute/instance", json=body)
+    (problem,) = answer.json()["detail"]
+    assert (answer.status_code, problem["loc"]) == (422, ["body", field])
+    assert {"msg", "type"} <= set(problem)
+    assert emulator.state.creations == 0
+
+
+def test_a_post_beyond_the_capacity_is_refused_with_a_text(emulator: EmulatorServer) -> None:
+    """400 and a plain detail."""
+    emulator.state.capacity = 0
+    answer = call(emulator, "POST", "/compute/instance", json=ONE)
+    assert answer.status_code == 400
+    assert answer.json() == {"detail": "no capacity left for gpu_1x_h100_sxm5"}
+
+
+def test_each_request_is_a_line_and_a_log_entry_without_headers(emulator: EmulatorServer) -> None:
+    """Unknown paths too: a wrong endpoint shows on the console."""
+    call(emulator, "GET", "/compute/instances")
+    call(emulator, "GET", "/v1/compute/instances")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /compute/instances 200 \d+ ms", LINES[0])
+    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v1/compute/instances 404 \d+ ms", LINES[1])
+    assert [(entry.path, entry.status) for entry in emulator.state.log] == [
+        ("/compute/instances", 200),
+        ("/v1/compute/instances", 404),
+    ]
+    assert API_KEY not in str(emulator.state.log)
+
+
+def test_a_hundred_slow_calls_are_in_flight_together() -> None:
+    """Half a second each, and far less than fifty together."""
+    with EmulatorServer(latency=0.5) as emulator, ThreadPoolExecutor(100) as pool:
+        began = time.monotonic()
+        answers = pool.map(lambda _: call(emulator, "GET", "/compute/instances"), range(100))
+        assert {answer.status_code for answer in answers} == {200}
+        assert time.monotonic() - began < 5
+    # Well above the 40 threads that a handler in a thread pool would stop at.
+    assert emulator.state.most_in_flight > 60
+
+
+def test_it_stops_quickly_even_with_a_call_in_flight() -> None:
+    """A test must not wait for the faults that it scripted."""
+    with ThreadPoolExecutor() as pool:
+        with EmulatorServer(latency=60) as emulator:
+            waiting = pool.submit(call, emulator, "GET", "/compute/instances")
+            while not emulator.state.in_flight:
+                time.sleep(0.01)
+            began = time.monotonic()
+        assert time.monotonic() - began < 2
+        assert waiting.exception(10) or waiting.result().status_code == 500
+    with pytest.raises(requests.ConnectionError):
+        call(emulator, "GET", "/compute/instances")
+
+
+def test_its_env_is_what_a_client_needs(emulator: EmulatorServer) -> None:
+    """Endpoint and key, under the names that the provider reads."""
+    assert emulator.env == {"FAL_COMPUTE_ENDPOINT": emulator.url, "FAL_ADMIN_API_KEY": API_KEY}
+
+
+def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None:
+    """Without a key, without being counted or logged."""
+    stuck, killed, odd = (emulator.state.create("gpu_1x_h100_sxm5", "key").id for _ in range(3))
+    for path, body in (
+        (f"machines/{stuck}/stuck", None),
+        (f"machines/{killed}/kill", None),
+        (f"machines/{odd}/status", {"status": "repairing"}),
+        (f"machines/{odd}/hide", {"call": "list", "seconds": 20}),
+        ("clock/advance", {"seconds": 10}),
+    ):
+        assert call(emulator, "POST", f"/_emulator/{path}", json=body, headers={}).ok
+    assert [(machine.id, machine.status) for machine in emulator.state.list()] == [
+        (stuck, "pending")
+    ]
+    assert emulator.state.get(odd).status == "repairing"
+    assert call(emulator, "POST", f"/_emulator/machines/{killed}/kill").status_code == 404
+    assert (emulator.state.calls.total(), list(emulator.state.log), LINES) == (0, [], [])
+
+
+def test_the_report_tells_what_happened_and_what_nobody_knows(emulator: EmulatorServer) -> None:
+    """Counts, machines (hidden ones too), log, faults left, unclaimed ids."""
+    known, forgotten = (
+        call(emulator, "POST", "/compute/instance", json=ONE).json()["id"] for _ in range(2)
+    )
+    emulator.state.hide(forgotten, "list")
+    emulator.faults.add("get", "429", times=2)
+    report = call(emulator, "GET", f"/_emulator/report?known={known},elsewhere", headers={}).json()
+    assert report["calls"] == {"create": 2, "list": 0, "get": 0, "delete": 0}
+    assert (report["creations"], report["deletions"], report["most_in_flight"]) == (2, 0, 1)
+    assert [machine["id"] for machine in report["machines"]] == [known, forgotten]
+    assert report["unclaimed"] == [forgotten]
+    assert report["faults"] == {"get": ["429 x 2"]}
+    assert [entry["path"] for entry in report["log"]] == ["/compute/instance"] * 2

@@ -1,0 +1,122 @@
+"""`python -m pulumi_fal.emulator`, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from pulumi_fal.emulator.__main__ import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND = [sys.executable, "-m", "pulumi_fal.emulator", "--port", "0"]
+BODY = {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": "key"}
+
+
+@contextmanager
+def running(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """The process and the lines with which it says where it listens."""
+    inherited = {k: v for k, v in os.environ.items() if k != "FAL_ADMIN_API_KEY"}
+    with subprocess.Popen(
+        [*COMMAND, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**inherited, **environment},
+    ) as process:
+        assert process.stdout
+        try:
+            yield process, [process.stdout.readline().rstrip() for _ in range(3)]
+        finally:
+            process.kill()
+
+
+def post(url: str, key: str) -> requests.Response:
+    headers = {"Authorization": f"Key {key}"}
+    return requests.post(f"{url}/compute/instance", json=BODY, headers=headers, timeout=10)
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_it_says_where_it_is_answers_and_ends_at_once(end: signal.Signals) -> None:
+    """Three lines to paste, a line per request, and no traceback in the end."""
+    with running("--provisioning", "0") as (process, lines):
+        url = lines[0].removeprefix("fal Compute emulator on ")
+        assert lines[1:] == [
+            f"export FAL_COMPUTE_ENDPOINT={url}",
+            "export FAL_ADMIN_API_KEY=emulator  # any key is taken",
+        ]
+        assert post(url, "anything").json()["status"] == "ready"
+        began = time.monotonic()
+        process.send_signal(end)
+        output, _ = process.communicate(timeout=10)
+        assert time.monotonic() - began < 2
+        assert process.returncode == 0
+        (line,) = output.splitlines()
+        assert "POST /compute/instance 200" in line
+
+
+def test_the_key_of_the_environment_is_required_and_never_printed() -> None:
+    """It may be a real one."""
+    with running(FAL_ADMIN_API_KEY="s3cr3t") as (_, lines):
+        url = lines[0].removeprefix("fal Compute emulator on ")
+        assert "s3cr3t" not in "".join(lines)
+        assert post(url, "anything").status_code == 401
+        assert post(url, "s3cr3t").status_code == 200
+
+
+def test_faults_come_from_the_command_line() -> None:
+    """In the order given."""
+    with running("--fault", "create=429:retry_after=3", "--fault", "create=409") as (_, lines):
+        url = lines[0].removeprefix("fal Compute emulator on ")
+        first, second, third = (post(url, "key") for _ in range(3))
+        assert (first.status_code, first.headers["Retry-After"]) == (429, "3")
+        assert (second.status_code, third.status_code) == (409, 200)
+
+
+def test_a_taken_port_is_a_clear_sentence() -> None:
+    """It says which, and the way out."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit, match=rf"can't listen on 127.0.0.1:{port}: .* --port"):
+            main(["--port", str(port)])
+
+
+def test_a_wrong_fault_ends_with_the_list_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything starts."""
+    with pytest.raises(SystemExit):
+        main(["--fault", "create=418"])
+    assert "create=418: there is no fault '418'; the faults are ok, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["fastapi", "uvicorn"])
+def test_without_the_extra_it_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    """One sentence, no traceback."""
+    for name in [name for name in sys.modules if name.startswith("pulumi_fal.emulator.")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.split(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    # What an import of a module that isn't installed raises.
+    monkeypatch.setattr(sys, "meta_path", [_Without(module), *sys.meta_path])
+    with pytest.raises(SystemExit, match=rf"needs {module}: pip install 'pulumi-fal\[emulator\]'"):
+        main([])
+
+
+class _Without:
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == self.module:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)

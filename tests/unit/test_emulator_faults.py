@@ -1,0 +1,227 @@
+"""Faults as scripts, and each of them as a client sees it over real HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from email.utils import parsedate_to_datetime
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from pulumi_fal.emulator.faults import OUTCOMES, Faults, fault
+from pulumi_fal.emulator.server import EmulatorServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TAKEN = {name for name, outcome in OUTCOMES.items() if outcome.taken}
+ANSWERED = {name for name, outcome in OUTCOMES.items() if outcome.status}
+RIGHT = {"ok", "slow"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmulatorServer]:
+    with EmulatorServer(provisioning=10) as server:
+        yield server
+
+
+@pytest.fixture
+def emulator(server: EmulatorServer) -> EmulatorServer:
+    server.faults.clear()
+    return server
+
+
+def create(
+    emulator: EmulatorServer, timeout: float = 10, session: requests.Session | None = None
+) -> requests.Response:
+    return (session or requests.Session()).post(
+        f"{emulator.url}/compute/instance",
+        json={"instance_type": "gpu_8x_h100_sxm5", "ssh_key": "key"},
+        headers={"Authorization": f"Key {emulator.env['FAL_ADMIN_API_KEY']}"},
+        timeout=timeout,
+        allow_redirects=False,
+    )
+
+
+def names(faults: Faults, kind: str, calls: int) -> list[str | None]:
+    met = (faults.take(kind) for _ in range(calls))
+    return [outcome.name if outcome else None for outcome in met]
+
+
+def test_calls_meet_the_faults_in_order_and_each_kind_has_its_own() -> None:
+    """One a call, as often as said, then none."""
+    faults = Faults()
+    faults.add("get", "ok", times=2)
+    faults.add("get", "500")
+    faults.add("list", "429")
+    assert names(faults, "get", 4) == ["ok", "ok", "500", None]
+    assert names(faults, "list", 2) == ["429", None]
+
+
+def test_a_fault_can_last_for_ever_until_cleared() -> None:
+    """`clear` ends it."""
+    faults = Faults()
+    faults.add("list", "503", times=inf)
+    assert names(faults, "list", 50) == ["503"] * 50
+    faults.clear()
+    assert faults.take("list") is None
+
+
+def test_a_line_says_call_fault_and_settings() -> None:
+    """As given on the command line and to the control call."""
+    faults = Faults()
+    faults.script("list=429:retry_after=2,times=2")
+    faults.script("list=late:seconds=0.5,times=forever")
+    assert faults.left() == {"list": ["429 x 2", "late x inf"]}
+    first, _, third = (faults.take("list") for _ in range(3))
+    assert first == fault("429", retry_after=2)
+    assert third == fault("late", seconds=0.5)
+
+
+@pytest.mark.parametrize(
+    "line, problem",
+    [
+        ("list=418", "there is no fault '418'; the faults are ok, "),
+        ("put=500", "there is no call 'put'; the calls are create, list, get, delete"),
+        ("list", "there is no fault ''"),
+        ("list=429:after=2", "there is no setting 'after'; they are times, seconds, "),
+        ("list=429:retry_after=soon", "'soon'"),
+    ],
+)
+def test_a_bad_line_is_refused_with_what_it_could_have_said(line: str, problem: str) -> None:
+    """ValueError names the line too, and nothing is scripted."""
+    faults = Faults()
+    with pytest.raises(ValueError, match=f"^{line}: .*{problem}"):
+        faults.script(line)
+    assert faults.left() == {}
+
+
+@pytest.mark.parametrize("name", sorted(OUTCOMES))
+def test_the_request_is_taken_exactly_when_the_fault_says_so(
+    emulator: EmulatorServer, name: str
+) -> None:
+    """`reset_after` has made a machine, `reset_before` has not."""
+    before = emulator.state.creations
+    emulator.faults.add("create", fault(name, seconds=0.3 if name == "late" else 0.0))
+    try:
+        create(emulator, timeout=0.2)
+    except requests.RequestException:
+        assert name not in ANSWERED
+    else:
+        assert name in ANSWERED
+    assert emulator.state.creations - before == (name in TAKEN)
+
+
+@pytest.mark.parametrize("name", sorted(RIGHT))
+def test_no_fault_is_the_right_answer(emulator: EmulatorServer, name: str) -> None:
+    """Late by what was said, and not by more."""
+    emulator.faults.add("create", fault(name, seconds=0.2))
+    began = time.monotonic()
+    answer = create(emulator)
+    assert 0.2 <= time.monotonic() - began < 2
+    assert answer.json()["id"] in emulator.state.alive()
+
+
+@pytest.mark.parametrize("name", ["401", "403", "404", "409", "429", "500", "500_after"])
+def test_the_service_refuses_with_a_detail(emulator: EmulatorServer, name: str) -> None:
+    """The status of its name, and FastAPI's shape."""
+    emulator.faults.add("create", name)
+    answer = create(emulator)
+    assert answer.status_code == int(name[:3])
+    assert isinstance(answer.json()["detail"], str)
+    assert "Retry-After" not in answer.headers
+
+
+@pytest.mark.parametrize("name, status", [("502", 502), ("503", 503), ("504", 504), ("html", 200)])
+def test_a_gateway_answers_in_html(emulator: EmulatorServer, name: str, status: int) -> None:
+    """A page where JSON is expected."""
+    emulator.faults.add("create", name)
+    answer = create(emulator)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert answer.text.startswith("<!DOCTYPE html>")
+
+
+def test_retry_after_comes_in_seconds_and_as_a_date(emulator: EmulatorServer) -> None:
+    """Both forms of RFC 9110, on any fault that has a status."""
+    emulator.faults.add("create", fault("429", retry_after=7))
+    emulator.faults.add("create", fault("503", retry_at=60))
+    assert create(emulator).headers["Retry-After"] == "7"
+    date = parsedate_to_datetime(create(emulator).headers["Retry-After"])
+    assert 55 < date.timestamp() - time.time() <= 60
+
+
+@pytest.mark.parametrize("name", ["reset_before", "reset_after"])
+def test_a_reset_is_a_connection_error_and_no_answer(emulator: EmulatorServer, name: str) -> None:
+    """A real TCP reset."""
+    emulator.faults.add("create", name)
+    with pytest.raises(requests.ConnectionError, match="reset by peer"):
+        create(emulator)
+    assert (emulator.state.log[-1].fault, emulator.state.log[-1].status) == (name, None)
+
+
+def test_a_late_answer_is_a_timeout(emulator: EmulatorServer) -> None:
+    """The machine is made before the caller gives up."""
+    before = emulator.state.creations
+    emulator.faults.add("create", fault("late", seconds=0.5))
+    with pytest.raises(requests.ReadTimeout):
+        create(emulator, timeout=0.1)
+    assert emulator.state.creations == before + 1
+
+
+@pytest.mark.parametrize("name", ["truncated", "empty", "html_after"])
+def test_a_broken_body_comes_with_200_and_is_no_json(emulator: EmulatorServer, name: str) -> None:
+    """Success by its status alone."""
+    emulator.faults.add("create", name)
+    answer = create(emulator)
+    assert answer.status_code == 200
+    with pytest.raises(requests.JSONDecodeError):
+        answer.json()
+
+
+def test_a_wrong_shape_is_json_without_an_id(emulator: EmulatorServer) -> None:
+    """Neither an instance nor a list of them."""
+    emulator.faults.add("create", "wrong_shape")
+    assert create(emulator).json() == {"result": {}}
+
+
+def test_a_redirect_leads_to_another_host(emulator: EmulatorServer) -> None:
+    """Where the key must not go."""
+    emulator.faults.add("create", "redirect")
+    answer = create(emulator)
+    assert (answer.status_code, answer.headers["Location"]) == (307, "https://elsewhere.invalid/")
+
+
+def test_after_a_fault_the_emulator_goes_on_as_if_nothing_was(emulator: EmulatorServer) -> None:
+    """On the same connection too, where there still is one."""
+    for name in sorted(OUTCOMES.keys() - {"late", "slow"}):
+        emulator.faults.add("create", name)
+    with requests.Session() as session:
+        while emulator.faults.left():
+            with contextlib.suppress(requests.ConnectionError):
+                create(emulator, session=session)
+        assert create(emulator, session=session).json()["status"] == "pending"
+
+
+def test_faults_are_scripted_and_cleared_by_control_calls(emulator: EmulatorServer) -> None:
+    """A bad line is refused and named."""
+    control = f"{emulator.url}/_emulator/faults"
+    assert requests.post(control, json=["create=409", "get=500:times=2"], timeout=10).ok
+    assert create(emulator).status_code == 409
+    assert requests.delete(control, timeout=10).ok
+    assert emulator.faults.left() == {}
+    refused = requests.post(control, json=["create=418"], timeout=10)
+    assert refused.status_code == 422
+    assert "create=418: there is no fault '418'" in refused.json()["detail"]
+
+
+def test_the_documentation_lists_every_fault_as_it_is() -> None:
+    """One row a fault, with what it says of itself."""
+    page = (Path(__file__).parents[2] / "docs/emulator.md").read_text(encoding="utf-8")
+    for outcome in OUTCOMES.values():
+        taken = "yes" if outcome.taken else "no"
+        assert f"| `{outcome.name}` | {outcome.says} | {taken} |" in page

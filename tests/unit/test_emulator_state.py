@@ -1,0 +1,231 @@
+"""The emulated machines, on a clock that the tests turn."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pulumi_fal.emulator.state import NoCapacityError, State, TurnedClock, UnknownMachineError
+
+ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
+
+
+@pytest.fixture
+def clock() -> TurnedClock:
+    return TurnedClock()
+
+
+@pytest.fixture
+def state(clock: TurnedClock) -> State:
+    """Ten seconds until a machine is ready, two until a deleted one is gone."""
+    return State(clock, provisioning=10, deletion=2)
+
+
+def test_a_machine_goes_through_every_status_in_order(state: State, clock: TurnedClock) -> None:
+    """pending, init, provisioning, ready, and ready at the very second."""
+    machine_id = state.create(ONE, "key").id
+    seen = []
+    for _ in range(11):
+        seen.append(state.get(machine_id).status)
+        clock.advance(1)
+    assert seen == ["pending", "init", "init", *["provisioning"] * 7, "ready"]
+
+
+def test_the_ip_comes_while_the_machine_is_still_provisioning(
+    state: State, clock: TurnedClock
+) -> None:
+    """As in the API's own example of a list."""
+    machine_id = state.create(ONE, "key").id
+    clock.advance(7.9)
+    assert state.get(machine_id).ip is None
+    clock.advance(0.1)
+    assert (state.get(machine_id).status, state.get(machine_id).ip) == (
+        "provisioning",
+        "198.18.0.1",
+    )
+
+
+def test_the_ip_can_come_with_ready_only(state: State, clock: TurnedClock) -> None:
+    """`ip_at` is the part of the provisioning time."""
+    state.ip_at = 1.0
+    machine_id = state.create(ONE, "key").id
+    clock.advance(9.9)
+    assert state.get(machine_id).ip is None
+    clock.advance(0.1)
+    assert state.get(machine_id).is_ready
+
+
+def test_without_a_provisioning_time_a_machine_is_ready_at_once() -> None:
+    """So that tests which don't care about time need not turn it."""
+    assert State(TurnedClock()).create(EIGHT, "key").is_ready
+
+
+def test_ips_and_ids_are_never_given_twice(state: State) -> None:
+    """Not even that of a machine that is gone."""
+    state.deletion = 0
+    first = state.create(ONE, "key")
+    state.delete(first.id)
+    others = [state.create(ONE, "key") for _ in range(3)]
+    ips = {state.machines[machine.id].ip for machine in (first, *others)}
+    assert len(ips) == len(state.machines) == 4
+
+
+def test_an_8x_machine_without_a_sector_gets_one_while_provisioning(
+    state: State, clock: TurnedClock
+) -> None:
+    """It has none before, and different machines may get different ones."""
+    first, second = (state.create(EIGHT, "key") for _ in range(2))
+    assert (first.sector, second.sector) == (None, None)
+    clock.advance(3)
+    assert [machine.sector for machine in state.list()] == ["sector_1", "sector_2"]
+
+
+def test_a_requested_sector_is_kept_from_the_start(state: State, clock: TurnedClock) -> None:
+    """The API doesn't choose where the caller did."""
+    machine_id = state.create(EIGHT, "key", "sector_3").id
+    assert state.get(machine_id).sector == "sector_3"
+    clock.advance(10)
+    assert state.get(machine_id).sector == "sector_3"
+
+
+def test_a_1x_machine_never_has_a_sector(state: State, clock: TurnedClock) -> None:
+    """InfiniBand is for the 8x type."""
+    machine_id = state.create(ONE, "key").id
+    clock.advance(10)
+    assert state.get(machine_id).sector is None
+
+
+def test_a_deleted_machine_is_shown_until_its_time_is_over(
+    state: State, clock: TurnedClock
+) -> None:
+    """Listed and found for two seconds more, then neither."""
+    machine_id = state.create(ONE, "key").id
+    state.delete(machine_id)
+    clock.advance(1.9)
+    assert [machine.id for machine in state.list()] == [state.get(machine_id).id] == [machine_id]
+    clock.advance(0.1)
+    assert state.list() == []
+    with pytest.raises(UnknownMachineError, match=machine_id):
+        state.get(machine_id)
+    with pytest.raises(UnknownMachineError, match=machine_id):
+        state.delete(machine_id)
+
+
+def test_deleting_twice_neither_prolongs_a_machine_nor_counts_twice(
+    state: State, clock: TurnedClock
+) -> None:
+    """The first DELETE decides."""
+    machine_id = state.create(ONE, "key").id
+    state.delete(machine_id)
+    clock.advance(1)
+    state.delete(machine_id)
+    clock.advance(1)
+    assert (state.alive(), state.deletions) == (set(), 1)
+
+
+def test_a_stuck_machine_stays_as_it_is_for_ever(state: State, clock: TurnedClock) -> None:
+    """Status and ip, and still it can be deleted."""
+    machine_id = state.create(EIGHT, "key").id
+    clock.advance(5)
+    state.stuck(machine_id)
+    before = state.get(machine_id)
+    clock.advance(1e6)
+    assert state.get(machine_id) == before
+    assert before.status == "provisioning"
+    state.delete(machine_id)
+    clock.advance(2)
+    assert state.alive() == set()
+
+
+def test_a_killed_machine_is_gone_at_once_and_nobody_deleted_it(state: State) -> None:
+    """It doesn't take the deletion time."""
+    machine_id = state.create(ONE, "key").id
+    state.kill(machine_id)
+    assert (state.list(), state.alive(), state.deletions) == ([], set(), 0)
+
+
+def test_any_text_can_be_a_status(state: State, clock: TurnedClock) -> None:
+    """The API may add statuses; the ip goes on as before."""
+    machine_id = state.create(ONE, "key").id
+    state.set_status(machine_id, "repairing")
+    clock.advance(10)
+    assert (state.get(machine_id).status, state.get(machine_id).ip) == ("repairing", "198.18.0.1")
+
+
+def test_a_new_machine_is_listed_only_after_the_lag(state: State, clock: TurnedClock) -> None:
+    """GET finds it before."""
+    state.list_lag = 3
+    machine_id = state.create(ONE, "key").id
+    assert (state.list(), state.get(machine_id).id, state.alive()) == ([], machine_id, {machine_id})
+    clock.advance(3)
+    assert [machine.id for machine in state.list()] == [machine_id]
+
+
+@pytest.mark.parametrize("call", ["list", "get"])
+def test_a_machine_can_be_hidden_from_one_call_for_a_time(
+    state: State, clock: TurnedClock, call: str
+) -> None:
+    """The other call shows it all the while."""
+
+    def shown_by() -> set[str]:
+        shown = {"list"} if state.list() else set()
+        try:
+            state.get(machine_id)
+        except UnknownMachineError:
+            return shown
+        return shown | {"get"}
+
+    machine_id = state.create(ONE, "key").id
+    state.hide(machine_id, call, 5)  # type: ignore[arg-type]
+    assert shown_by() == {"list", "get"} - {call}
+    clock.advance(5)
+    assert shown_by() == {"list", "get"}
+
+
+def test_no_more_machines_than_the_capacity_exist(state: State, clock: TurnedClock) -> None:
+    """One that is being deleted still takes its place."""
+    state.capacity = 1
+    machine_id = state.create(ONE, "key").id
+    with pytest.raises(NoCapacityError, match=ONE):
+        state.create(ONE, "key")
+    state.delete(machine_id)
+    with pytest.raises(NoCapacityError):
+        state.create(ONE, "key")
+    clock.advance(2)
+    state.create(ONE, "key")
+    assert state.creations == 2
+
+
+def test_unclaimed_are_those_alive_that_nobody_knows(state: State) -> None:
+    """Hidden ones too; gone ones not, even when somebody knows them."""
+    known, hidden, gone = (state.create(ONE, "key").id for _ in range(3))
+    state.hide(hidden, "list")
+    state.kill(gone)
+    assert state.unclaimed([known, gone]) == {hidden}
+
+
+def test_time_can_be_advanced_on_a_clock_that_runs_by_itself() -> None:
+    """Nobody waits an hour for an hour."""
+    state = State(provisioning=3600)
+    machine_id = state.create(ONE, "key").id
+    state.advance(3600)
+    assert state.get(machine_id).is_ready
+
+
+def test_a_simulation_that_seeds_random_meets_the_same_ids_again() -> None:
+    """Otherwise a failing schedule could not be told again."""
+    random.seed(7)
+    first = State().create(ONE, "key").id
+    random.seed(7)
+    assert State().create(ONE, "key").id == first
+
+
+def test_calls_are_counted_by_kind_and_the_most_in_flight_is_kept(state: State) -> None:
+    """Also when a call ends with an error."""
+    with state.call("get"), state.call("list"):
+        pass
+    with pytest.raises(KeyError), state.call("get"):
+        raise KeyError
+    assert state.calls == {"create": 0, "list": 1, "get": 2, "delete": 0}
+    assert (state.in_flight, state.most_in_flight) == (0, 2)
