@@ -79,7 +79,7 @@ class Run:
 
     def __init__(self, args: list[str], folder: Path, env: dict[str, str], log: Path) -> None:
         self.command = " ".join(["pulumi", *args])
-        self._log = log
+        self.log = log
         self._started = time.monotonic()
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -95,7 +95,7 @@ class Run:
     @property
     def output(self) -> str:
         """All that it has printed so far."""
-        return self._log.read_text(encoding="utf-8", errors="replace")
+        return self.log.read_text(encoding="utf-8", errors="replace")
 
     def interrupt(self) -> None:
         """What Ctrl-C does: SIGINT to the process group. The plugin has a group of its own."""
@@ -219,10 +219,8 @@ class Stack:
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs; `machine` says what is in them."""
-        stacks = (
-            e for e in self.state().get("resources", []) if e["type"] == "pulumi:pulumi:Stack"
-        )
-        outputs: dict[str, Any] = next(stacks, {}).get("outputs", {})
+        stacks = self.resources("pulumi:pulumi:Stack")
+        outputs: dict[str, Any] = stacks[0].get("outputs", {}) if stacks else {}
         return outputs
 
     def processes(self) -> dict[int, str]:
