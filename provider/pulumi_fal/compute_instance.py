@@ -34,17 +34,21 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         instance_type: pulumi.Input[str],
         ssh_key: pulumi.Input[str],
         sector: pulumi.Input[str] | None = None,
+        wait: pulumi.Input[bool] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """
         :param instance_type: `gpu_1x_h100_sxm5` or `gpu_8x_h100_sxm5`.
         :param ssh_key: an SSH public key, one line as in an `id_ed25519.pub`.
         :param sector: `sector_1`, `sector_2` or `sector_3`, for InfiniBand between 8x machines.
+        :param wait: whether to wait until the machine is ready, as is the default. With False, ip
+            and status arrive with `pulumi refresh`; True later waits without replacing anything.
         """
         props = {
             "instance_type": instance_type,
             "ssh_key": ssh_key,
             "sector": sector,
+            "wait": wait,
             # An output that isn't named here would not exist on the resource.
             "ip": None,
             "status": None,

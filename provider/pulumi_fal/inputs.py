@@ -13,7 +13,8 @@ from typing import Any
 from pulumi_fal import ssh_keys
 from pulumi_fal.models import InstanceType, Sector
 
-NAMES = ("instance_type", "ssh_key", "sector")
+REPLACING = ("instance_type", "ssh_key", "sector")
+NAMES = (*REPLACING, "wait")
 REQUESTED_SECTOR = "requested_sector"
 """The output that keeps what was asked for apart from what the API chose; "" for no request."""
 
@@ -38,6 +39,9 @@ def problems(news: Mapping[str, Any], unknown: Callable[[Any], bool]) -> Iterato
             yield f"{name} must be a string, not {type(value).__name__}"
         elif value is not None and (problem := check(value)):
             yield f"{name} {problem}"
+    wait = news.get("wait")
+    if wait is not None and not unknown(wait) and not isinstance(wait, bool):
+        yield f"wait must be True or False, not of type {type(wait).__name__}"
     instance_type, sector = news.get("instance_type"), news.get("sector")
     asked = sector is not None and not unknown(sector)
     if asked and instance_type == InstanceType.GPU_1X_H100_SXM5:
@@ -65,7 +69,7 @@ def replacements(
     before = {**olds, "sector": old_sector}
     after = {**news, "sector": news.get("sector") or ""}
     changed = []
-    for name in NAMES:
+    for name in REPLACING:
         old, new = before.get(name), after.get(name)
         if old is None:
             continue

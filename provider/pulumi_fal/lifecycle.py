@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from pulumi_fal.client import Client
@@ -13,7 +14,7 @@ from pulumi_fal.errors import (
     StillThereError,
     VanishedError,
 )
-from pulumi_fal.fleet import Fleet
+from pulumi_fal.fleet import Fleet, Instances
 from pulumi_fal.models import Instance
 
 GRACE_SECONDS = 30.0
@@ -27,6 +28,9 @@ class Lifecycle:
         self._client = client
         self._fleet = fleet
         self._clock = clock
+        self._spot_check = threading.Lock()
+        self._checked: Instances | None = None
+        self._list_is_right = False
 
     def find(self, instance_id: str) -> Instance | None:
         """The machine, or None where the list lacks it and asking for it gives 404."""
@@ -81,7 +85,7 @@ class Lifecycle:
         if not accepted and self.find(instance_id) is None:
             return
         for instances in self._fleet.watch(seconds):
-            if instance_id not in instances and self._get(instance_id) is None:
+            if instance_id not in instances and self._is_gone(instance_id, instances, accepted):
                 return
             if not accepted:
                 accepted, said = self._ask_to_delete(instance_id)
@@ -98,6 +102,20 @@ class Lifecycle:
         except (ConflictError, NotFoundError) as error:
             return False, f"the API answered {error.status}: {error.detail}"
         return True, "the API had accepted it"
+
+    def _is_gone(self, instance_id: str, instances: Instances, accepted: bool) -> bool:
+        """Whether a machine that a list lacks is gone: asking for it gives 404.
+
+        Where many DELETEs were accepted, it is enough to ask for one of those that a list lacks: it
+        shows whether this API takes machines off the list before they are gone.
+        """
+        if accepted:
+            with self._spot_check:
+                if self._checked is not instances:
+                    self._checked, self._list_is_right = instances, self._get(instance_id) is None
+                if self._list_is_right:
+                    return True
+        return self._get(instance_id) is None
 
     def _get(self, instance_id: str) -> Instance | None:
         try:

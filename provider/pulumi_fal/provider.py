@@ -40,6 +40,8 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         """Every problem of the inputs at once. A key with another comment stays the old one."""
         checked = {name: news[name] for name in inputs.NAMES if news.get(name) is not None}
+        if checked.get("wait") is True:
+            del checked["wait"]  # the default, and no difference to leaving it out
         # Without a property's name, since the engine would print its value beside the reason.
         failures = [dynamic.CheckFailure("", each) for each in inputs.problems(news, _is_unknown)]
         if not failures and not inputs.replacements(
@@ -66,7 +68,9 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         origin = _session.origin(call, props)
         spec = Spec(props["instance_type"], props["ssh_key"], props.get("sector"))
         instance = _session.launcher.launch(spec, origin)
-        outputs = _finish(call, instance, props, origin)
+        outputs = (
+            _finish(call, instance, props, origin) if _waits(props) else _outputs(instance, props)
+        )
         _session.launcher.hand_over(origin)
         call.when_unheard(lambda: _session.launcher.take_back(origin))
         return dynamic.CreateResult(instance.id, outputs)
@@ -92,10 +96,11 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     def update(
         self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]
     ) -> dynamic.UpdateResult:
-        """Record what needs no call, and go on waiting for a machine that was never ready."""
+        """Record what needs no call; go on waiting for a machine that was never waited for."""
         _session.journal.settle(_id)
-        if UNFINISHED not in _olds:
-            return dynamic.UpdateResult({**_olds, **_requested(_news)})
+        if not _waits(_news) or (_waits(_olds) and UNFINISHED not in _olds):
+            kept = {k: v for k, v in _olds.items() if k not in ("wait", UNFINISHED)}
+            return dynamic.UpdateResult({**kept, **_requested(_news)})
         seen = Instance(_id, _news["instance_type"], _olds.get("sector"))
         return dynamic.UpdateResult(_finish(plugin_host.current_call(), seen, _news))
 
@@ -126,8 +131,9 @@ def _finish(
 
     def observe(seen: Instance) -> None:
         nonlocal last
-        if not seen.is_ready and (seen.status, seen.ip) != (last.status, last.ip):
-            call.log(f"{seen.status}, ip {seen.ip or 'not assigned yet'}", ephemeral=True)
+        if (seen.status, seen.ip) != (last.status, last.ip):
+            progress = f"{seen.status}, {f'ip {seen.ip}' if seen.ip else 'no ip yet'}"
+            call.log(progress if seen.is_ready else f"{progress}; not ready yet", ephemeral=True)
         last = seen
 
     try:
@@ -183,10 +189,14 @@ def _outputs(instance: Instance, props: Mapping[str, Any]) -> dict[str, Any]:
 
 def _requested(props: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs among `props`, which are inputs or earlier outputs, as outputs keep them."""
-    kept = {name: props[name] for name in ("instance_type", "ssh_key") if name in props}
+    kept = {name: props[name] for name in ("instance_type", "ssh_key", "wait") if name in props}
     if inputs.REQUESTED_SECTOR in props:
         return {**kept, inputs.REQUESTED_SECTOR: props[inputs.REQUESTED_SECTOR]}
     return {**kept, inputs.REQUESTED_SECTOR: props.get("sector") or ""}
+
+
+def _waits(props: Mapping[str, Any]) -> bool:
+    return props.get("wait") is not False
 
 
 def _known(value: object) -> str:
