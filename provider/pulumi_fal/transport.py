@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -39,10 +40,6 @@ class Transport:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pooled = self._session()
-        # A POST never goes out on a kept connection: one that the server closed meanwhile would
-        # make it unknowable whether the request was taken.
-        self._fresh = self._session()
-        self._fresh.headers["Connection"] = "close"
 
     def _session(self) -> requests.Session:
         session = requests.Session()
@@ -68,16 +65,19 @@ class Transport:
         json_expected: bool = True,
     ) -> Any:
         """Send it. The decoded JSON of a 2xx, None where no JSON is expected; else an APIError."""
-        session = self._fresh if method == "POST" else self._pooled
         read_timeout = CREATE_READ_TIMEOUT if method == "POST" else READ_TIMEOUT
+        # A POST never goes out on a kept connection: one that the server closed meanwhile would
+        # make it unknowable whether the request was taken.
+        kept = contextlib.nullcontext(self._pooled)
         try:
-            response = session.request(
-                method,
-                self._settings.endpoint + path,
-                json=body,
-                timeout=(CONNECT_TIMEOUT, read_timeout),
-                allow_redirects=False,
-            )
+            with self._session() if method == "POST" else kept as session:
+                response = session.request(
+                    method,
+                    self._settings.endpoint + path,
+                    json=body,
+                    timeout=(CONNECT_TIMEOUT, read_timeout),
+                    allow_redirects=False,
+                )
         except requests.RequestException as error:
             raise UnreachableError(
                 method, path, _reason(error), sent=_was_sent(error), instance_id=instance_id
