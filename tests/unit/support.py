@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 
@@ -55,8 +54,13 @@ ECDSA = "ecdsa-sha2-nistp256 " + blob(b"ecdsa-sha2-nistp256", b"nistp256", b"\4"
 
 
 @contextlib.contextmanager
-def serving(answer: Callable[[socket.socket], None], scheme: str = "http") -> Iterator[str]:
+def serving(answer: Callable[[socket.socket], object], scheme: str = "http") -> Iterator[str]:
     """A server on this machine's loopback that gives each connection to `answer`; its URL."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            answer(connection)
+
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:
@@ -65,8 +69,7 @@ def serving(answer: Callable[[socket.socket], None], scheme: str = "http") -> It
                     connection, _ = listener.accept()
                 except OSError:
                     return
-                with connection, contextlib.suppress(OSError, ssl.SSLError):
-                    answer(connection)
+                threading.Thread(target=serve, args=[connection], daemon=True).start()
 
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()

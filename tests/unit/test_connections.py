@@ -1,0 +1,220 @@
+"""The wire on real sockets: what was sent for sure, what surely wasn't, and who gets the key."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.support import KEY, request_of, response, serving, settings
+
+from pulumi_fal import transport
+from pulumi_fal.errors import APIError, UnreachableError, UnusableAnswerError
+from pulumi_fal.transport import Transport
+
+# A certificate that nobody signed, for 127.0.0.1; made for this file, good for nothing else.
+PRIVATE = (
+    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgu4Ff/f654i5MpXabyjFrByW3EIos5bPo+lNtDw1vF/2h"
+    "RANCAATYyj4p+T5omyWkAkDkw9dKN/wGu0aRR9HvD0asTPQAXV+aI01OvpTSrQEfBy40To24t3wH+OeX7vyRvsZlWvYk"
+)
+CERTIFICATE = (
+    "MIIBkTCCATagAwIBAgIUWun0fCnGG00SFXEFv8TRlGURnkowCgYIKoZIzj0EAwIwFDESMBAGA1UEAwwJMTI3LjAuMC4x"
+    "MCAXDTI2MTEyNDA3NTUyMVoYDzIxMjYxMDMxMDc1NTIxWjAUMRIwEAYDVQQDDAkxMjcuMC4wLjEwWTATBgcqhkjOPQIB"
+    "BggqhkjOPQMBBwNCAATYyj4p+T5omyWkAkDkw9dKN/wGu0aRR9HvD0asTPQAXV+aI01OvpTSrQEfBy40To24t3wH+OeX"
+    "7vyRvsZlWvYko2QwYjAdBgNVHQ4EFgQU5ogurVYawaoX85qZpwwMDVBLheAwHwYDVR0jBBgwFoAU5ogurVYawaoX85qZ"
+    "pwwMDVBLheAwDwYDVR0TAQH/BAUwAwEB/zAPBgNVHREECDAGhwR/AAABMAoGCCqGSM49BAMCA0kAMEYCIQCLWKxRQAZY"
+    "xIHtupKGzr948vrietcx7izND7jh1UhcoAIhANvtvWzPyNgSA+M2ngbyTgj6a18qwkxY0YhfbSBQFGqX"
+)
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine's own proxy is."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def failure(url: str, method: str = "POST") -> APIError:
+    with pytest.raises(APIError) as caught:
+        Transport(settings(url)).send(method, "/x", body={"a": "b"})
+    assert KEY not in f"{caught.value} {caught.value!r}"
+    return caught.value
+
+
+def unreachable(url: str, method: str = "POST") -> tuple[bool, str]:
+    error = failure(url, method)
+    assert isinstance(error, UnreachableError)
+    return error.sent, error.detail
+
+
+def seen(connection: socket.socket, data: bytes) -> bytes:
+    """Read one request, send `data` and hang up."""
+    request = request_of(connection)
+    connection.sendall(data)
+    return request
+
+
+@pytest.fixture
+def nobody() -> str:
+    """The address of a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_refused_connection_was_not_sent(nobody: str) -> None:
+    """The request had nowhere to go."""
+    assert unreachable(f"http://{nobody}") == (False, "connection refused")
+
+
+def test_an_unknown_host_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slip of the pen in the endpoint, or no network."""
+
+    def no_such_host(*_: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_host)
+    assert unreachable("https://fal.test") == (False, "the host name can't be resolved")
+
+
+def test_a_certificate_that_nobody_signed_is_not_accepted(tmp_path: Path) -> None:
+    """And the request is not sent to whoever shows it."""
+    pem = tmp_path / "server.pem"
+    private = ssl.DER_cert_to_PEM_cert(base64.b64decode(PRIVATE))
+    pem.write_text(
+        private.replace("CERTIFICATE", "PRIVATE KEY")
+        + ssl.DER_cert_to_PEM_cert(base64.b64decode(CERTIFICATE))
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    requests: list[bytes] = []
+
+    def over_tls(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            requests.append(request_of(secure))
+
+    with serving(over_tls, "https") as url:
+        sent, reason = unreachable(url)
+    assert not sent
+    assert reason.startswith("the certificate was not accepted: ")
+    assert requests == []
+
+
+def test_plain_text_on_an_https_url_counts_as_sent() -> None:
+    """TLS may break at any time, and the error doesn't say when: what isn't certain was sent."""
+
+    def in_plain_text(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(response(b"{}"))
+
+    with serving(in_plain_text, "https") as url:
+        sent, _ = unreachable(url)
+    assert sent
+
+
+def test_a_proxy_that_is_not_there_was_not_sent(
+    nobody: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy is the only way out, and it was never reached."""
+    monkeypatch.setenv("https_proxy", f"http://{nobody}")
+    sent, _ = unreachable("https://fal.test")
+    assert not sent
+
+
+def test_a_proxy_that_refuses_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There was no tunnel to send it through, and the proxy got no key."""
+    requests: list[bytes] = []
+    no = response(b"", "407 Proxy Authentication Required")
+    with serving(lambda connection: requests.append(seen(connection, no))) as url:
+        monkeypatch.setenv("https_proxy", url)
+        assert unreachable("https://fal.test") == (False, "the proxy could not be reached")
+    assert requests[0].startswith(b"CONNECT fal.test:443")
+    assert KEY.encode() not in b"".join(requests)
+
+
+def test_a_server_that_hangs_up_after_reading_may_have_taken_it() -> None:
+    """As when a gateway is restarted in the middle."""
+    with serving(lambda connection: seen(connection, b"")) as url:
+        assert unreachable(url) == (True, "the connection broke off")
+
+
+def test_a_reset_after_reading_may_have_taken_it() -> None:
+    """The reset says nothing about the machine."""
+
+    def reset(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with serving(reset) as url:
+        assert unreachable(url) == (True, "connection reset by peer")
+
+
+@pytest.mark.parametrize(
+    "method, constant", [("POST", "CREATE_READ_TIMEOUT"), ("GET", "READ_TIMEOUT")]
+)
+def test_a_server_that_never_answers_may_have_taken_it(
+    method: str, constant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be making the machine at this moment."""
+    monkeypatch.setattr(transport, constant, 0.2)
+
+    def read_for_ever(connection: socket.socket) -> None:
+        while connection.recv(65536):
+            pass
+
+    with serving(read_for_ever) as url:
+        assert unreachable(url, method) == (True, "timed out")
+
+
+def test_an_answer_that_breaks_off_may_have_taken_it() -> None:
+    """The id was in the part that never came."""
+    part = response(b'{"id": "the whole answer"}')[:-10]
+    with serving(lambda connection: seen(connection, part)) as url:
+        assert unreachable(url) == (True, "the connection broke off")
+
+
+def test_a_server_that_does_not_speak_http_may_have_taken_it() -> None:
+    """It read the request before it said something else."""
+    with serving(lambda connection: seen(connection, b"220 mail.test ESMTP\r\n")) as url:
+        assert unreachable(url) == (True, "the connection broke off")
+
+
+def test_a_redirect_is_not_followed_on_the_wire() -> None:
+    """Nothing goes to the other place, neither key nor body."""
+    requests: list[bytes] = []
+    there = response(b"", "307 Temporary Redirect", "Location: /elsewhere")
+    with serving(lambda connection: requests.append(seen(connection, there))) as url:
+        assert isinstance(failure(url), UnusableAnswerError)
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
+def test_no_proxy_stands_between_us_and_this_machine(
+    variable: str, nobody: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would see the key in the clear."""
+    monkeypatch.setenv(variable, f"http://{nobody}")
+    with serving(lambda connection: seen(connection, response(b"[]"))) as url:
+        assert Transport(settings(url)).send("GET", "/x") == []
+
+
+def test_gets_share_a_connection_and_a_post_has_its_own() -> None:
+    """A kept connection may be closed under a POST, and whether it was taken is then unknowable."""
+    served: list[list[bytes]] = []
+
+    def keep_alive(connection: socket.socket) -> None:
+        methods: list[bytes] = []
+        served.append(methods)
+        while request := request_of(connection):
+            methods.append(request.split()[0])
+            connection.sendall(response(b"[]"))
+
+    with serving(keep_alive) as url:
+        wire = Transport(settings(url))
+        for method in ("POST", "POST", "GET", "GET"):
+            wire.send(method, "/x")
+    assert served == [[b"POST"], [b"POST"], [b"GET", b"GET"]]
