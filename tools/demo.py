@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""A machine from nothing to gone, with the real `pulumi` and an emulator of the API: `make demo`.
+
+All of it happens in a temporary folder that goes at the end, however that comes. The FAL_* and
+PULUMI_* variables of whoever runs it, and their files, are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pulumi_fal.emulator.server import EmulatorServer
+
+QUICKSTART = Path(__file__).resolve().parents[1] / "examples" / "quickstart"
+PULUMI = Path(sys.executable).with_name("pulumi")
+SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} demo"  # no private key fits it
+PROVISIONING, DELETION = 4.0, 1.0
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SECONDS_TO_STOP = 10
+
+
+class Failed(Exception):
+    """Why the demo did not end as it should."""
+
+
+def main() -> None:
+    for number in STOPS:
+        signal.signal(number, leave)
+    say("A GPU machine from nothing to gone, on an emulator of fal Compute: no key and no bill.")
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="pulumi-fal-demo-") as folder,
+            EmulatorServer(provisioning=PROVISIONING, deletion=DELETION) as emulator,
+        ):
+            demonstrate(emulator, Pulumi(Path(folder), emulator.env))
+    except Failed as failure:
+        sys.exit(f"\nThe demo failed: {failure}")
+    except SystemExit:
+        say("Stopped. The emulator and the temporary folder are gone.")
+        raise
+    say("Done. README.md says how to do the same for real.")
+
+
+def leave(number: int, _: object) -> None:
+    """End in good order, once: whoever is impatient must not cut the cleaning up short."""
+    for each in STOPS:
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def demonstrate(emulator: EmulatorServer, pulumi: Pulumi) -> None:
+    step(f"The emulator answers on {emulator.url}; `pulumi new` copies the quickstart.")
+    where = [f"--dir={pulumi.project}", f"--runtime-options=virtualenv={sys.prefix}"]
+    name = "--name=fal-demo"
+    pulumi.read("new", str(QUICKSTART), "--generate-only", "--offline", "--yes", name, *where)
+    pulumi.read("stack", "init", "demo")
+    pulumi.read("config", "set", "sshPublicKey", SSH_KEY)
+
+    step(f"`pulumi up` rents a machine and waits until it is ready, {PROVISIONING:.0f} s here.")
+    pulumi.show("up", "--yes", "--skip-preview")
+    outputs = json.loads(pulumi.read("stack", "output", "--json"))
+    expect(emulator.state.alive() == {outputs["id"]}, "the API has another machine than state")
+
+    step("Its outputs; on a real machine the last one logs you in.")
+    for name in ("id", "ip", "status", "ssh"):
+        print(f"   {name:8}{outputs[name]}")
+
+    step("A second `pulumi up` finds nothing to do.")
+    pulumi.show("up", "--yes", "--skip-preview", "--expect-no-changes")
+    expect(emulator.state.creations == 1, "the second `up` made another machine")
+
+    step("`pulumi destroy` deletes the machine and waits until it is gone.")
+    pulumi.show("destroy", "--yes", "--skip-preview")
+    alive = emulator.state.alive()
+    left = json.loads(pulumi.read("stack", "export"))["deployment"].get("resources", [])
+    expect(not alive, f"the API still has {', '.join(alive)}")
+    expect(not left, f"state still has {len(left)} resources")
+
+    made, deleted = emulator.state.creations, emulator.state.deletions
+    step(
+        f"Nothing is left: machines made {made}, deleted {deleted}, alive {len(alive)}; "
+        f"resources in state {len(left)}."
+    )
+
+
+class Pulumi:
+    """The CLI, with a home, a backend and a project in the folder."""
+
+    def __init__(self, folder: Path, endpoint: dict[str, str]) -> None:
+        self.project = folder / "project"
+        self.project.mkdir()
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("FAL_", "PULUMI_"))}
+        self._env = {
+            **kept,
+            **endpoint,
+            "HOME": str(folder),
+            "PULUMI_HOME": str(folder / "home"),
+            "PULUMI_BACKEND_URL": f"file://{folder}",
+            "PULUMI_CONFIG_PASSPHRASE": "demo",
+            "PULUMI_SKIP_UPDATE_CHECK": "1",
+            "FAL_COMPUTE_POLL_INTERVAL": "0.5",
+        }
+
+    def show(self, *args: str) -> None:
+        """Run it on this terminal."""
+        self._run(args)
+
+    def read(self, *args: str) -> str:
+        """Run it quietly; what it printed on stdout."""
+        return self._run((*args, "--non-interactive"), subprocess.PIPE)
+
+    def _run(self, args: tuple[str, ...], output: int | None = None) -> str:
+        # In a session of its own: Ctrl-C reaches this process alone, which passes it on once.
+        process = subprocess.Popen(
+            [PULUMI, *args],
+            cwd=self.project,
+            env=self._env,
+            stdout=output,
+            stderr=output,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            stdout, stderr = process.communicate()
+        except BaseException:
+            stop(process)
+            raise
+        if process.returncode:
+            raise Failed(
+                f"`pulumi {args[0]}` ended with exit code {process.returncode}\n{stderr or ''}"
+            )
+        return stdout or ""
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """End it as Ctrl-C would, and by force where that takes too long."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(SECONDS_TO_STOP)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def expect(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise Failed(otherwise)
+
+
+def step(line: str) -> None:
+    say(f"\n-> {line}")
+
+
+def say(line: str) -> None:
+    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    print(f"{bold}{line}{plain}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
