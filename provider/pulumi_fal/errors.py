@@ -145,6 +145,12 @@ class JournalError(FalError):
             "does not know yet, so no machine is made without it. Mend it and run the command "
             "again; `pulumi-fal pending ls` shows what can be read."
         )
+        self.path = str(path)
+        self.problem = problem
+
+
+class StackError(FalError):
+    """A stack, or the list of stacks, can't be had from the `pulumi` command."""
 
 
 class UnresolvedCreateError(FalError):

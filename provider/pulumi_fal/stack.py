@@ -11,13 +11,17 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from pulumi_fal.errors import StackError
 from pulumi_fal.journal import Origin
 
 TYPE_TOKEN = "pulumi-python:dynamic/fal:ComputeInstance"  # noqa: S105 - not a password
-_EXPORT_TIMEOUT = 30.0
+_TIMEOUT = 30.0
 
 
 def backend(environ: Mapping[str, str], folder: Path) -> str:
@@ -43,36 +47,95 @@ def own_organization(backend_url: str) -> str:
     return "" if backend_url.startswith("http") or not backend_url else "organization"
 
 
-def ids_in_state(origin: Origin) -> frozenset[str] | None:
-    """The ids of all machines in the stack's state, by `pulumi stack export`; None if no answer.
+@dataclass(frozen=True)
+class Held:
+    """A machine in a stack's state, under the resource's URN."""
 
-    It works while the stack is locked, and needs no passphrase.
-    """
-    cli = _cli()
-    if cli is None or not origin.is_certain:
+    id: str
+    urn: str
+
+
+def ids_in_state(origin: Origin) -> frozenset[str] | None:
+    """The ids of all machines in the stack of a resource; None if there is no answer."""
+    if not origin.is_certain:
         return None
     name = f"{origin.organization}/{origin.project}/{origin.stack}"
     try:
-        export = subprocess.run(
-            [cli, "stack", "export", "--non-interactive", "--stack", name],
-            env={
-                **os.environ,
-                "PULUMI_BACKEND_URL": origin.backend,
-                "PULUMI_SKIP_UPDATE_CHECK": "1",
-            },
+        return frozenset(each.id for each in machines(name, origin.backend))
+    except StackError:
+        return None
+
+
+def machines(name: str, backend: str = "") -> list[Held]:
+    """The machines in a stack's state, by `pulumi stack export`; StackError where it can't be read.
+
+    It works while the stack is locked, and needs no passphrase. `backend` is the one that the
+    command uses here where it isn't given.
+    """
+    exported = _json("stack", "export", "--stack", name, backend=backend)
+    try:
+        return [
+            Held(each["id"], each["urn"])
+            for each in exported["deployment"].get("resources") or []
+            if each["type"] == TYPE_TOKEN and each.get("id") and not each.get("external")
+        ]
+    except (AttributeError, KeyError, TypeError):
+        raise StackError("`pulumi stack export` printed something that is not a stack") from None
+
+
+def names() -> list[str]:
+    """All stacks of the backend that the `pulumi` command uses here, by their full names."""
+    listed = _json("stack", "ls", "--all", "--json", "--fully-qualify-stack-names")
+    try:
+        return sorted(each["name"] for each in listed)
+    except (KeyError, TypeError):
+        raise StackError("`pulumi stack ls` printed something that is not a list") from None
+
+
+def config() -> dict[str, str | None]:
+    """The config of the stack that is selected in this folder; None for the value of a secret."""
+    listed = _json("config", "--json")
+    try:
+        return {key: None if each["secret"] else each["value"] for key, each in listed.items()}
+    except (AttributeError, KeyError, TypeError):
+        raise StackError("`pulumi config` printed something that is not a config") from None
+
+
+def pulumi(*args: str, backend: str = "") -> str:
+    """What a `pulumi` command prints; StackError with its own words where it fails."""
+    cli = _cli()
+    if cli is None:
+        raise StackError("there is no `pulumi` command on PATH")
+    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "1"}
+    if backend:
+        environment["PULUMI_BACKEND_URL"] = backend
+    command = f"`pulumi {' '.join(args)}`"
+    try:
+        ended = subprocess.run(
+            [cli, *args, "--non-interactive", "--color=never"],
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_EXPORT_TIMEOUT,
-            check=True,
+            timeout=_TIMEOUT,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
         )
-        resources = json.loads(export.stdout)["deployment"].get("resources") or []
-        return frozenset(
-            each["id"]
-            for each in resources
-            if each["type"] == TYPE_TOKEN and each.get("id") and not each.get("external")
-        )
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
-        return None
+    except subprocess.TimeoutExpired:
+        raise StackError(f"{command} did not end within {_TIMEOUT:.0f} s") from None
+    except OSError as error:
+        raise StackError(f"{command} can't be started: {error.strerror}") from None
+    if ended.returncode != 0:
+        words = " ".join(ended.stderr.replace("error: ", "").split())
+        raise StackError(f"{command} failed: {words or f'exit code {ended.returncode}'}")
+    return ended.stdout
+
+
+def _json(*args: str, backend: str = "") -> Any:
+    try:
+        return json.loads(pulumi(*args, backend=backend))
+    except ValueError:
+        raise StackError(f"`pulumi {' '.join(args)}` printed no JSON") from None
 
 
 def _project_backend(folder: Path) -> str:
@@ -96,9 +159,15 @@ def _login(environ: Mapping[str, str]) -> str:
 
 
 def _cli() -> str | None:
-    """The CLI that started this process where that can be seen, else the one on PATH."""
+    """The CLI that started this process where that can be seen, else the one on PATH.
+
+    Else one beside this Python: a virtual environment need not be activated to be used.
+    """
     process = _cli_process()
-    return str((process / "exe").readlink()) if process else shutil.which("pulumi")
+    if process:
+        return str((process / "exe").readlink())
+    beside = Path(sys.executable).parent
+    return shutil.which("pulumi") or shutil.which("pulumi", path=str(beside))
 
 
 def _cli_process() -> Path | None:
