@@ -138,15 +138,23 @@ def _json(*args: str, backend: str = "") -> Any:
         raise StackError(f"`pulumi {' '.join(args)}` printed no JSON") from None
 
 
-def _project_backend(folder: Path) -> str:
+def project_file(folder: Path) -> Path | None:
+    """The Pulumi.yaml that a command in this folder goes by."""
     for parent in (folder, *folder.parents):
         for name in ("Pulumi.yaml", "Pulumi.yml", "Pulumi.json"):
             if (parent / name).is_file():
-                import yaml  # pulumi's own dependency; JSON is YAML as well
+                return parent / name
+    return None
 
-                project = yaml.safe_load((parent / name).read_text(encoding="utf-8")) or {}
-                return str((project.get("backend") or {}).get("url") or "")
-    return ""
+
+def _project_backend(folder: Path) -> str:
+    file = project_file(folder)
+    if file is None:
+        return ""
+    import yaml  # pulumi's own dependency; JSON is YAML as well
+
+    project = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    return str((project.get("backend") or {}).get("url") or "")
 
 
 def _login(environ: Mapping[str, str]) -> str:
