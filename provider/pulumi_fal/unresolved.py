@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import replace
 
 from pulumi_fal.errors import FalError, JournalError, UnresolvedCreateError
@@ -32,6 +32,18 @@ def unanswered(entry: Entry, candidates: Iterable[Instance]) -> UnresolvedCreate
         f"is this resource's: `pulumi-fal pending forget {urn}`. Then run `pulumi up` again.",
         tuple(each.id for each in found),
     )
+
+
+def candidates(entry: Entry, instances: Iterable[Instance], known: Container[str]) -> list[Instance]:
+    """The machines that an unanswered POST may have made; `known` are those known to be others'."""
+    return [
+        each
+        for each in instances
+        if each.id not in known
+        and each.id not in entry.before
+        and each.instance_type == entry.instance_type
+        and entry.sector in (None, each.sector or entry.sector)
+    ]
 
 
 def unlisted(entry: Entry, error: FalError) -> UnresolvedCreateError:
