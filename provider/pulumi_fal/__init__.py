@@ -1,6 +1,14 @@
 """A Pulumi provider for fal Compute: rented machines with 1 or 8 NVIDIA H100."""
 
 from pulumi_fal._version import __version__
-from pulumi_fal.compute_instance import ComputeInstance
+from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
+from pulumi_fal.models import InstanceType, Sector, Status
 
-__all__ = ["ComputeInstance", "__version__"]
+__all__ = [
+    "ComputeInstance",
+    "ComputeInstanceArgs",
+    "InstanceType",
+    "Sector",
+    "Status",
+    "__version__",
+]

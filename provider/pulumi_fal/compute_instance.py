@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass, fields
+from typing import Any, overload
+
 import pulumi
 from pulumi import dynamic
+from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.resource import create_urn
 
+from pulumi_fal.models import InstanceType, Sector
 from pulumi_fal.provider import ComputeInstanceProvider
-from pulumi_fal.stack import TYPE_TOKEN
+from pulumi_fal.stack import IMPORT_TYPE_TOKEN, TYPE_TOKEN
+
+
+@dataclass(kw_only=True)
+class ComputeInstanceArgs:
+    """The inputs of a ComputeInstance."""
+
+    instance_type: pulumi.Input[str | InstanceType]
+    """`gpu_1x_h100_sxm5` or `gpu_8x_h100_sxm5`. Another one replaces the machine."""
+    ssh_key: pulumi.Input[str]
+    """The SSH public key that may log in: one line, as in an `id_ed25519.pub`. Another one replaces
+    the machine; another comment does not."""
+    sector: pulumi.Input[str | Sector | None] | None = None
+    """`sector_1`, `sector_2` or `sector_3`: 8x machines of one sector share an InfiniBand network.
+    By default the API chooses. A request that changes, or goes, replaces the machine."""
+    wait: pulumi.Input[bool | None] | None = None
+    """Whether create waits until the machine is ready, as is the default. With False, ip and status
+    arrive with `pulumi refresh`; True later waits, and replaces nothing."""
 
 
 # The keywords are part of every URN and of every state: they must never change.
@@ -18,42 +41,114 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     """
 
     instance_type: pulumi.Output[str]
-    """The machine's type, as requested."""
+    """The machine's type."""
     ssh_key: pulumi.Output[str]
-    """The public key that may log in, as requested."""
+    """The public key that may log in."""
     sector: pulumi.Output[str | None]
-    """The InfiniBand sector that the machine is in, chosen by the API where none was requested."""
+    """The sector that the machine is in, which the API chose where none was requested; None for 1x
+    machines."""
     ip: pulumi.Output[str]
     """The public address: `ssh ubuntu@IP`."""
     status: pulumi.Output[str]
-    """The machine's status: `ready` after create."""
+    """`ready` after create; see Status for the others, to which the API may add."""
 
+    @overload
     def __init__(
         self,
         resource_name: str,
-        instance_type: pulumi.Input[str],
-        ssh_key: pulumi.Input[str],
-        sector: pulumi.Input[str] | None = None,
-        wait: pulumi.Input[bool] | None = None,
+        args: ComputeInstanceArgs,
         opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        resource_name: str,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        instance_type: pulumi.Input[str | InstanceType],
+        ssh_key: pulumi.Input[str],
+        sector: pulumi.Input[str | Sector | None] | None = None,
+        wait: pulumi.Input[bool | None] | None = None,
+    ) -> None: ...
+    def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
+        """Declare a machine; ComputeInstanceArgs says what the inputs mean.
+
+        `custom_timeouts` bound the waits: 60 minutes for create and update, 20 for delete, by
+        default.
         """
-        :param instance_type: `gpu_1x_h100_sxm5` or `gpu_8x_h100_sxm5`.
-        :param ssh_key: an SSH public key, one line as in an `id_ed25519.pub`.
-        :param sector: `sector_1`, `sector_2` or `sector_3`, for InfiniBand between 8x machines.
-        :param wait: whether to wait until the machine is ready, as is the default. With False, ip
-            and status arrive with `pulumi refresh`; True later waits without replacing anything.
-        """
-        props = {
-            "instance_type": instance_type,
-            "ssh_key": ssh_key,
-            "sector": sector,
-            "wait": wait,
-            # An output that isn't named here would not exist on the resource.
-            "ip": None,
-            "status": None,
-            # What a provider isn't told; check() takes them out again, so they are in no state.
-            "__urn": create_urn(resource_name, TYPE_TOKEN, opts.parent if opts else None),
-            "__organization": pulumi.get_organization(),
-        }
+        opts, inputs = _arguments(*positional, **named)
+        # An output that isn't named would not exist on the resource.
+        props = {**inputs, "ip": None, "status": None}
+        if opts is None or opts.id is None:
+            props.update(_identity(resource_name, inputs, opts))
         super().__init__(ComputeInstanceProvider(), resource_name, props, opts)
+
+    @staticmethod
+    def get(
+        resource_name: str,
+        id: pulumi.Input[str],  # noqa: A002 - as in every Pulumi SDK
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> ComputeInstance:
+        """A machine that something else manages, for reading; an error if the API has none such.
+
+        Its ssh_key is not known, since the API doesn't tell it.
+        """
+        named: dict[str, Any] = {
+            "opts": pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
+        }
+        return ComputeInstance(resource_name, **named)
+
+
+class _Import(pulumi.CustomResource):
+    """Goes ahead of a machine that is imported, and tells the plugin what the program says of it.
+
+    The SDK has no import for dynamic resources: the engine sends an import's read without inputs,
+    so also without the provider that every call of the SDK is looked up by. Reading this one, which
+    has both, loads the provider into the plugin; the import's read then finds it (see
+    plugin_host.supply_provider) and compares the machine with these inputs.
+    """
+
+    def __init__(self, name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions) -> None:
+        props = {**inputs, "__provider": serialize_provider(ComputeInstanceProvider())}
+        ahead = pulumi.ResourceOptions(id=opts.import_, parent=opts.parent)
+        super().__init__(IMPORT_TYPE_TOKEN, name, props, ahead)
+
+
+def _identity(
+    name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions | None
+) -> dict[str, pulumi.Input[str]]:
+    """What a provider isn't told. check() takes it out again, so it is in no state."""
+    urn: pulumi.Input[str] = create_urn(name, TYPE_TOKEN, opts.parent if opts else None)
+    if opts is not None and opts.import_ is not None:
+        urn = _after(_Import(name, inputs, opts), urn)
+    return {"__urn": urn, "__organization": pulumi.get_organization()}
+
+
+def _after(resource: pulumi.Resource, value: pulumi.Input[str]) -> pulumi.Output[str]:
+    """The value, once the resource is registered; and no dependency, which would be in state."""
+
+    async def wait() -> Any:
+        await resource.urn.future()
+        return value
+
+    return pulumi.Output.from_input(asyncio.ensure_future(wait()))
+
+
+def _arguments(
+    *positional: Any, **named: Any
+) -> tuple[pulumi.ResourceOptions | None, dict[str, Any]]:
+    """Options and inputs, from either form of the constructor."""
+    given = list(positional)
+    inputs = dict.fromkeys((each.name for each in fields(ComputeInstanceArgs)), None)
+    args = given.pop(0) if given and not _is_options(given[0]) else named.pop("args", None)
+    opts = given.pop(0) if given else named.pop("opts", None)
+    if args is not None and not isinstance(args, ComputeInstanceArgs):
+        raise TypeError(f"expected ComputeInstanceArgs or ResourceOptions, not {type(args)}")
+    if given or named.keys() - inputs.keys() or (args is not None and named):
+        surplus = ", ".join([*map(repr, given), *named])
+        raise TypeError(f"ComputeInstance got arguments that it doesn't know: {surplus}")
+    return opts, {**inputs, **(vars(args) if args is not None else named)}
+
+
+def _is_options(value: object) -> bool:
+    return value is None or isinstance(value, pulumi.ResourceOptions)

@@ -122,6 +122,26 @@ def widen(limit: int) -> None:
             return
 
 
+def supply_provider(is_ours: Callable[[str], bool], provider_key: str) -> None:
+    """Have an import's read reach us, which the SDK fails for want of a `__provider`.
+
+    Every method asks get_provider with the properties that it was sent, and an import is sent none.
+    Once our code is loaded, ours is filled in where the request's URN is one of ours.
+    """
+    main = sys.modules["__main__"]
+    original = getattr(main, "get_provider", None)
+    if original is None or hasattr(original, "supplies_fal"):
+        return
+
+    def get_provider(props: dict[str, Any], config: Any) -> Any:
+        if "__provider" not in props and is_ours(current_call().urn):
+            props["__provider"] = provider_key
+        return original(props, config)
+
+    get_provider.supplies_fal = True  # type: ignore[attr-defined]
+    main.get_provider = get_provider  # type: ignore[attr-defined]
+
+
 _ends: list[Callable[[], None]] = []
 
 
@@ -199,7 +219,7 @@ def _callers() -> Iterator[FrameType]:
 
 
 def _provider_key(request: Any) -> str:
-    for field in ("properties", "news"):
+    for field in ("properties", "news", "inputs"):
         properties = getattr(request, field, None)
         if properties is not None and "__provider" in properties:
             value = properties["__provider"]

@@ -19,6 +19,7 @@ from pulumi_fal.errors import FalError, Interrupted, LifecycleError, NotReadyErr
 from pulumi_fal.journal import Origin
 from pulumi_fal.models import Instance
 from pulumi_fal.session import Session
+from pulumi_fal.stack import IMPORT_TYPE_TOKEN, is_ours
 
 CREATE_TIMEOUT = 3600.0
 """Seconds until a machine must be ready, where `custom_timeouts` says nothing."""
@@ -32,6 +33,10 @@ _session = Session()
 
 class ComputeInstanceProvider(dynamic.ResourceProvider):
     """Creates, reads, updates, compares and deletes machines of fal Compute."""
+
+    # What is serialized is this class's name. As a secret it would differ from what an import
+    # brings, and ask for the passphrase.
+    serialize_as_secret_always = False
 
     def configure(self, req: dynamic.ConfigureRequest) -> None:
         """Keep the config; the key in it is looked for when the API is first called."""
@@ -56,8 +61,13 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         """A changed type, key or sector replaces. The engine works out the rest from the inputs."""
         _session.journal.settle(_id)
         replaces = inputs.replacements(_olds, _news, _is_unknown)
-        # An unfinished machine has work left although no input differs.
-        return dynamic.DiffResult(changes=True if UNFINISHED in _olds else None, replaces=replaces)
+        if UNFINISHED not in _olds:
+            return dynamic.DiffResult(replaces=replaces)
+        # An unfinished machine has work left although no input differs. One that is gone, which no
+        # wait would tell the engine, needs another.
+        if not replaces and _has_vanished(_id):
+            replaces = ["instance_type"]
+        return dynamic.DiffResult(changes=True, replaces=replaces)
 
     @plugin_host.clear_errors
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
@@ -78,17 +88,30 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     @plugin_host.clear_errors
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
         """The machine as it is; gone only where the API really says so."""
-        if "instance_type" in props:  # from state, and not merely an id in a program
+        call = plugin_host.current_call()
+        if is_ours(call.urn, IMPORT_TYPE_TOKEN):
+            _session.wanted[id_] = {k: v for k, v in props.items() if k in inputs.NAMES}
+            return dynamic.ReadResult(id_, {})
+        in_state = "instance_type" in props  # and not merely an id in a program
+        if in_state:
             _session.journal.settle(id_)
         instance = _session.lifecycle.find(id_)
-        if instance is None:
+        if instance is None and in_state:
             return dynamic.ReadResult("", {})
+        if instance is None:
+            raise LifecycleError(
+                id_,
+                f"Machine {id_} can't be read: the API doesn't know it. `pulumi-fal ls` lists the "
+                "machines that there are.",
+            )
+        if not call.provider_key and id_ in _session.wanted:  # only an import has no provider
+            return _imported(instance, _session.wanted[id_])
         outputs = _outputs(instance, props)
         if UNFINISHED in props and not instance.is_ready:
             # A plain answer would tell the engine that the create had succeeded after all.
             reason = f"Machine {id_} is not ready yet: its status is {instance.status}."
             outputs[UNFINISHED] = True
-            if plugin_host.current_call().keep(id_, outputs, reason):
+            if call.keep(id_, outputs, reason):
                 raise NotReadyError(id_, reason)
         return dynamic.ReadResult(id_, outputs)
 
@@ -115,6 +138,22 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
             )
         _session.journal.settle(_id)
         _session.lifecycle.delete(_id, plugin_host.current_call().timeout or DELETE_TIMEOUT)
+
+
+def _imported(instance: Instance, wanted: Mapping[str, Any]) -> dynamic.ReadResult:
+    """A machine that a program imports; LifecycleError where it is not what the program says."""
+    wrong = [
+        f"{name} is {there} and the program says {wanted[name]}"
+        for name, there in (("instance_type", instance.instance_type), ("sector", instance.sector))
+        if wanted.get(name) not in (None, there)
+    ]
+    if wrong:
+        raise LifecycleError(
+            instance.id,
+            f"Machine {instance.id} was not imported: its {'; its '.join(wrong)}. "
+            "Make the program say what the machine is, or import another one.",
+        )
+    return dynamic.ReadResult(instance.id, _outputs(instance, wanted), dict(wanted))
 
 
 def _finish(
@@ -170,6 +209,14 @@ def _reason(instance: Instance, error: Exception) -> str:
         f"its status was {instance.status}. Run `pulumi up` again to go on with the same machine, "
         "or `pulumi destroy` to delete it."
     )
+
+
+def _has_vanished(instance_id: str) -> bool:
+    """False also where the API can't be asked: a preview works without a key and offline."""
+    try:
+        return _session.lifecycle.find(instance_id) is None
+    except FalError:
+        return False
 
 
 def _outputs(instance: Instance, props: Mapping[str, Any]) -> dict[str, Any]:

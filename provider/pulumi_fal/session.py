@@ -32,6 +32,8 @@ class Session:
         self.config: Callable[[str], Any] = lambda key: None
         self.clock = Clock()
         self.journal = journal.Journal(journal.home(os.environ))
+        self.wanted: dict[str, Mapping[str, Any]] = {}
+        """By id, the inputs that a program gives for a machine that it imports."""
         self._organization = ""
         self._urns: dict[str, list[str]] = {}
         self._lock = threading.RLock()
@@ -45,7 +47,9 @@ class Session:
         plugin_host.widen(settings.parallel(os.environ, config))
         plugin_host.on_cancel(self.clock.interrupt)
         plugin_host.on_engine_death(self._engine_died)
-        self._review(plugin_host.current_call())
+        call = plugin_host.current_call()
+        plugin_host.supply_provider(stack.is_ours, call.provider_key)
+        self._review(call)
 
     def introduce(self, urn: str, organization: str, checked: Mapping[str, Any]) -> None:
         """What the program says of a resource, for where the host doesn't say it at create."""
