@@ -61,6 +61,19 @@ def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
+def processes_with(variable: str) -> dict[int, str]:
+    """The living processes that have it, as NAME=VALUE, in their environment: lines by pid."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if variable.encode() in (process / "environ").read_bytes().split(b"\0"):
+                line = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(process.name)] = line.decode(errors="replace").strip()
+        except OSError:
+            continue  # it ended, or it is somebody else's
+    return found
+
+
 @dataclass(frozen=True)
 class Result:
     """How a run ended. `output` is stdout and stderr in their order, `seconds` its wall time."""
@@ -141,6 +154,7 @@ class Stack:
             "PULUMI_CONFIG_PASSPHRASE": "passphrase",
             "PULUMI_SKIP_UPDATE_CHECK": "1",
             "FAL_COMPUTE_POLL_INTERVAL": "0.1",
+            "FAL_COMPUTE_SETTLE": "1",
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
             **endpoint,
         }
@@ -225,16 +239,7 @@ class Stack:
 
     def processes(self) -> dict[int, str]:
         """Every living process of this stack's runs, the plugin's too: command lines by pid."""
-        mark = f"PULUMI_HOME={self.home}".encode()
-        found = {}
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if mark in (process / "environ").read_bytes().split(b"\0"):
-                    line = (process / "cmdline").read_bytes().replace(b"\0", b" ")
-                    found[int(process.name)] = line.decode(errors="replace").strip()
-            except OSError:
-                continue  # it ended, or it is somebody else's
-        return found
+        return processes_with(f"PULUMI_HOME={self.home}")
 
     def kill_all(self) -> None:
         """End whatever is left of its runs."""

@@ -1,0 +1,72 @@
+"""`make demo`: it shows what it says, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .harness import processes_with, wait_until
+
+DEMO = Path(__file__).resolve().parents[2] / "tools" / "demo.py"
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The demo under way, for somebody whose own settings would lead it astray."""
+    for folder in ("home", "temporary"):
+        (tmp_path / folder).mkdir()
+    env = {
+        "PATH": os.defpath,
+        "HOME": str(tmp_path / "home"),
+        "TMPDIR": str(tmp_path / "temporary"),
+        "FAL_ADMIN_API_KEY": "somebody's",
+        "FAL_COMPUTE_ENDPOINT": "https://compute.example",
+        "PULUMI_BACKEND_URL": "file:///nowhere",
+        "PULUMI_HOME": "/nowhere",
+        "PULUMI_STACK": "production",
+        **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
+    }
+    with (tmp_path / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, DEMO], env=env, stdout=output, stderr=subprocess.STDOUT
+        )
+    yield process
+    process.kill()
+    process.wait()
+    print((tmp_path / "output").read_text())
+    # Nothing is left, however it ended.
+    wait_until(lambda: not processes_with(f"TMPDIR={tmp_path / 'temporary'}"), 10)
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_the_demo_shows_a_machine_from_nothing_to_gone(
+    demo: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """In under half a minute, whatever FAL_* and PULUMI_* variables its user has."""
+    assert demo.wait(60) == 0
+    output = (tmp_path / "output").read_text()
+    id_ = re.search(r"^ +id +([0-9a-f-]{36})$", output, re.MULTILINE)
+    address = re.search(r"^ +ssh +ssh ubuntu@([\d.]+)$", output, re.MULTILINE)
+    assert id_ is not None
+    assert address is not None
+    assert "2 unchanged" in output
+    assert "machines made 1, deleted 1, alive 0; resources in state 0" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_ends_soon_and_says_so(
+    demo: subprocess.Popen[bytes], tmp_path: Path, number: signal.Signals
+) -> None:
+    """Also in the middle of `pulumi up`, which it must not leave behind."""
+    wait_until(lambda: "machine creating" in (tmp_path / "output").read_text(), 30)
+    demo.send_signal(number)
+    assert demo.wait(20) == 128 + number
+    assert (tmp_path / "output").read_text().endswith("temporary folder are gone.\n")
