@@ -87,7 +87,8 @@ class Client:
         for attempt in itertools.count(1):
             self._clock.check()
             try:
-                return _parsed(method, path, parse, self._send(method, path, **request))
+                body = self._send(method, path, **request)
+                return _parsed(method, path, parse, body, request.get("instance_id"))
             except APIError as error:
                 pause = retry.delay(error, attempt, random.uniform)
                 spent = self._clock.now() - started
@@ -99,12 +100,16 @@ class Client:
         raise AssertionError("unreachable")
 
 
-def _parsed(method: str, path: str, parse: Callable[[Any], T], body: Any) -> T:
+def _parsed(
+    method: str, path: str, parse: Callable[[Any], T], body: Any, instance_id: str | None
+) -> T:
     try:
         return parse(body)
     except ValueError as error:
         detail = f"JSON of an unexpected shape: {error}"
-        raise UnusableAnswerError(method, path, detail, status=200) from None
+        raise UnusableAnswerError(
+            method, path, detail, status=200, instance_id=instance_id
+        ) from None
 
 
 def _array(body: Any) -> list[Any]:
@@ -115,5 +120,5 @@ def _array(body: Any) -> list[Any]:
 
 def _same(instance_id: str, instance: Instance) -> Instance:
     if instance.id != instance_id:
-        raise ValueError(f"the answer is about another machine, {instance.id}")
+        raise ValueError("the answer is about another machine")
     return instance
