@@ -1,0 +1,76 @@
+"""Looking machines up from a program, without managing them.
+
+These run in the program itself, in previews too, and so need a key there. The `_output` forms take
+and give Outputs, for arguments that are known only later.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING
+
+import pulumi
+
+from pulumi_fal import settings
+from pulumi_fal.errors import FalError
+from pulumi_fal.models import Instance, InstanceType, Sector, Status
+
+if TYPE_CHECKING:
+    from pulumi_fal.client import Client
+
+
+def get_instance(instance_id: str) -> Instance:
+    """One machine; pulumi.RunError where there is none such, or the API can't be asked."""
+    try:
+        return _client().get_instance(instance_id)
+    except FalError as error:
+        raise pulumi.RunError(str(error)) from None
+
+
+def get_instances(
+    *,
+    instance_type: str | InstanceType | None = None,
+    sector: str | Sector | None = None,
+    status: str | Status | None = None,
+) -> list[Instance]:
+    """The account's machines, those only that are as asked for; pulumi.RunError as above."""
+    try:
+        found = _client().list_instances()
+    except FalError as error:
+        raise pulumi.RunError(str(error)) from None
+    return [
+        each
+        for each in found
+        if instance_type in (None, each.instance_type)
+        and sector in (None, each.sector)
+        and status in (None, each.status)
+    ]
+
+
+def get_instance_output(instance_id: pulumi.Input[str]) -> pulumi.Output[Instance]:
+    """`get_instance`, of an id that may be known only later."""
+    return pulumi.Output.from_input(instance_id).apply(get_instance)
+
+
+def get_instances_output(
+    *,
+    instance_type: pulumi.Input[str | InstanceType | None] | None = None,
+    sector: pulumi.Input[str | Sector | None] | None = None,
+    status: pulumi.Input[str | Status | None] | None = None,
+) -> pulumi.Output[list[Instance]]:
+    """`get_instances`, of arguments that may be known only later."""
+    return pulumi.Output.all(instance_type=instance_type, sector=sector, status=status).apply(
+        lambda known: get_instances(**known)
+    )
+
+
+@functools.cache
+def _client() -> Client:
+    from pulumi_fal.client import Client
+
+    def config(key: str) -> str | None:
+        namespace, _, name = key.partition(":")
+        return pulumi.Config(namespace).get(name)
+
+    return Client(settings.resolve(os.environ, config))
