@@ -12,11 +12,10 @@ from typing import Any
 
 from pulumi_fal import ssh_keys
 from pulumi_fal.models import InstanceType, Sector
+from pulumi_fal.outputs import REQUESTED_SECTOR
 
 REPLACING = ("instance_type", "ssh_key", "sector")
 NAMES = (*REPLACING, "wait")
-REQUESTED_SECTOR = "requested_sector"
-"""The output that keeps what was asked for apart from what the API chose; "" for no request."""
 
 _TYPES = [each.value for each in InstanceType]
 _SECTORS = [each.value for each in Sector]
@@ -51,9 +50,14 @@ def problems(news: Mapping[str, Any], unknown: Callable[[Any], bool]) -> Iterato
         )
 
 
-def is_known_type(value: object) -> bool:
+def is_known(value: object) -> bool:
     """Whether this is an instance type of today; the API may know more."""
     return value in _TYPES
+
+
+def waits(props: Mapping[str, Any]) -> bool:
+    """Whether create is to wait until the machine is ready."""
+    return props.get("wait") is not False
 
 
 def replacements(

@@ -14,19 +14,17 @@ from pulumi import dynamic
 from pulumi.output import Unknown
 from pulumi.runtime import rpc
 
-from pulumi_fal import inputs, plugin_host
+from pulumi_fal import inputs, outputs, plugin_host
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, NotReadyError, VanishedError
 from pulumi_fal.journal import Origin
 from pulumi_fal.models import Instance
+from pulumi_fal.outputs import UNFINISHED
 from pulumi_fal.session import Session
 from pulumi_fal.stack import IMPORT_TYPE_TOKEN, is_ours
 
 CREATE_TIMEOUT = 3600.0
 """Seconds until a machine must be ready, where `custom_timeouts` says nothing."""
 DELETE_TIMEOUT = 1200.0
-UNFINISHED = "unfinished"
-"""An output that only a machine has whose wait for ready ended early."""
-
 
 _session = Session()
 
@@ -53,6 +51,12 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
             {"ssh_key": _olds.get("ssh_key")}, {"ssh_key": news["ssh_key"]}, _is_unknown
         ):
             checked["ssh_key"] = _olds.get("ssh_key") or news["ssh_key"]
+        kind = checked.get("instance_type")
+        if isinstance(kind, str) and not (failures or _is_unknown(kind) or inputs.is_known(kind)):
+            plugin_host.current_call().log(
+                f"Instance type {kind} is not one that this version knows; the API decides.",
+                plugin_host.WARNING,
+            )
         _session.introduce(_known(news.get("__urn")), _known(news.get("__organization")), checked)
         return dynamic.CheckResult(checked, failures)
 
@@ -78,12 +82,13 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         origin = _session.origin(call, props)
         spec = Spec(props["instance_type"], props["ssh_key"], props.get("sector"))
         instance = _session.launcher.launch(spec, origin)
-        outputs = (
-            _finish(call, instance, props, origin) if _waits(props) else _outputs(instance, props)
-        )
+        if inputs.waits(props):
+            outs = _finish(call, instance, props, origin)
+        else:
+            outs = outputs.of(instance, props)
         _session.launcher.hand_over(origin)
         call.when_unheard(lambda: _session.launcher.take_back(origin))
-        return dynamic.CreateResult(instance.id, outputs)
+        return dynamic.CreateResult(instance.id, outs)
 
     @plugin_host.clear_errors
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
@@ -106,14 +111,14 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
             )
         if not call.provider_key and id_ in _session.wanted:  # only an import has no provider
             return _imported(instance, _session.wanted[id_])
-        outputs = _outputs(instance, props)
+        outs = outputs.of(instance, props)
         if UNFINISHED in props and not instance.is_ready:
             # A plain answer would tell the engine that the create had succeeded after all.
             reason = f"Machine {id_} is not ready yet: its status is {instance.status}."
-            outputs[UNFINISHED] = True
-            if call.keep(id_, outputs, reason):
+            outs[UNFINISHED] = True
+            if call.keep(id_, outs, reason):
                 raise NotReadyError(id_, reason)
-        return dynamic.ReadResult(id_, outputs)
+        return dynamic.ReadResult(id_, outs)
 
     @plugin_host.clear_errors
     def update(
@@ -121,9 +126,9 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     ) -> dynamic.UpdateResult:
         """Record what needs no call; go on waiting for a machine that was never waited for."""
         _session.journal.settle(_id)
-        if not _waits(_news) or (_waits(_olds) and UNFINISHED not in _olds):
+        if not inputs.waits(_news) or (inputs.waits(_olds) and UNFINISHED not in _olds):
             kept = {k: v for k, v in _olds.items() if k not in ("wait", UNFINISHED)}
-            return dynamic.UpdateResult({**kept, **_requested(_news)})
+            return dynamic.UpdateResult({**kept, **outputs.requested(_news)})
         seen = Instance(_id, _news["instance_type"], _olds.get("sector"))
         return dynamic.UpdateResult(_finish(plugin_host.current_call(), seen, _news))
 
@@ -153,7 +158,7 @@ def _imported(instance: Instance, wanted: Mapping[str, Any]) -> dynamic.ReadResu
             f"Machine {instance.id} was not imported: its {'; its '.join(wrong)}. "
             "Make the program say what the machine is, or import another one.",
         )
-    return dynamic.ReadResult(instance.id, _outputs(instance, wanted), dict(wanted))
+    return dynamic.ReadResult(instance.id, outputs.of(instance, wanted), dict(wanted))
 
 
 def _finish(
@@ -188,7 +193,7 @@ def _finish(
                 # On disk first: the engine may have it from the moment that the call ends.
                 _session.launcher.hand_over(origin)
             kept = call.keep(
-                last.id, {**_outputs(last, props), UNFINISHED: True}, _reason(last, error)
+                last.id, {**outputs.of(last, props), UNFINISHED: True}, _reason(last, error)
             )
             if origin is not None:
                 back = partial(_session.launcher.take_back, origin)
@@ -196,7 +201,7 @@ def _finish(
         if isinstance(error, FalError):
             raise LifecycleError(last.id, _reason(last, error)) from error
         raise
-    return _outputs(ready, props)
+    return outputs.of(ready, props)
 
 
 def _reason(instance: Instance, error: Exception) -> str:
@@ -217,33 +222,6 @@ def _has_vanished(instance_id: str) -> bool:
         return _session.lifecycle.find(instance_id) is None
     except FalError:
         return False
-
-
-def _outputs(instance: Instance, props: Mapping[str, Any]) -> dict[str, Any]:
-    """The outputs: what was requested, and what the API says of the machine."""
-    observed = {
-        "instance_type": instance.instance_type,
-        "sector": instance.sector,
-        "ip": instance.ip,
-        "status": instance.status,
-    }
-    return {
-        name: value
-        for name, value in {**observed, **_requested(props)}.items()
-        if value is not None
-    }
-
-
-def _requested(props: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs among `props`, which are inputs or earlier outputs, as outputs keep them."""
-    kept = {name: props[name] for name in ("instance_type", "ssh_key", "wait") if name in props}
-    if inputs.REQUESTED_SECTOR in props:
-        return {**kept, inputs.REQUESTED_SECTOR: props[inputs.REQUESTED_SECTOR]}
-    return {**kept, inputs.REQUESTED_SECTOR: props.get("sector") or ""}
-
-
-def _waits(props: Mapping[str, Any]) -> bool:
-    return props.get("wait") is not False
 
 
 def _known(value: object) -> str:

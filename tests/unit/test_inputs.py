@@ -89,13 +89,13 @@ def test_a_near_miss_of_a_type_is_told_what_was_meant(slip: str, meant: str) -> 
 def test_a_type_that_may_be_new_passes(new: str) -> None:
     """The API may rent out machines that this version has not heard of."""
     assert problems(instance_type=new) == []
-    assert not inputs.is_known_type(new)
+    assert not inputs.is_known(new)
 
 
 @pytest.mark.parametrize("known", [each.value for each in InstanceType])
 def test_a_type_of_today_is_known(known: str) -> None:
     """Others get a warning where they are used."""
-    assert inputs.is_known_type(known)
+    assert inputs.is_known(known)
 
 
 @pytest.mark.parametrize("text", ["", "8 x H100", "gpu_8x;rm", "gpü"])
