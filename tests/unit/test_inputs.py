@@ -51,10 +51,16 @@ def test_a_required_input_is_missed_by_name(name: str) -> None:
     assert problems(**{name: None}) == [f"{name} is missing"]
 
 
-@pytest.mark.parametrize("name", inputs.NAMES)
+@pytest.mark.parametrize("name", inputs.REPLACING)
 def test_a_value_that_is_no_string_is_called_by_its_type(name: str) -> None:
     """Numbers and lists come from YAML and JSON config."""
     assert problems(**{name: 7.0}) == [f"{name} must be a string, not float"]
+
+
+def test_wait_is_true_or_false_and_nothing_like_it() -> None:
+    """ "false" from a config file would otherwise mean True."""
+    assert problems(wait="false") == ["wait must be True or False, not of type str"]
+    assert problems(wait=False) == []
 
 
 def test_every_problem_is_told_at_once() -> None:
@@ -163,7 +169,7 @@ STATE = {**GOOD, "requested_sector": "sector_1", "ip": "192.0.2.7", "status": "r
         ({"ssh_key": f"{ED25519} another comment"}, []),
         ({"sector": "sector_2"}, ["sector"]),
         ({"sector": None}, ["sector"]),
-        ({"instance_type": "gpu_8x_b200", "ssh_key": RSA, "sector": None}, list(inputs.NAMES)),
+        ({"instance_type": "gpu_8x_b200", "ssh_key": RSA, "sector": None}, list(inputs.REPLACING)),
         ({"instance_type": UNKNOWN}, ["instance_type"]),
         ({"ssh_key": UNKNOWN}, ["ssh_key"]),
         ({"sector": UNKNOWN}, ["sector"]),
