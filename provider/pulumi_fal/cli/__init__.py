@@ -1,0 +1,1 @@
+"""The `pulumi-fal` command: a file a command, and what they share."""

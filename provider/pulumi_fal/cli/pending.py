@@ -1,0 +1,225 @@
+"""`pulumi-fal pending`: the creates of which state knows nothing yet, and the ways out."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from pulumi_fal import stack
+from pulumi_fal.cli import show
+from pulumi_fal.cli.cases import Case, look_into
+from pulumi_fal.cli.here import Here, pass_here
+from pulumi_fal.errors import JournalError, NotFoundError
+from pulumi_fal.journal import ADOPTED, ASKED, Entry, Journal, Origin
+
+
+@click.group()
+def pending() -> None:
+    """Creates that are not settled: a machine may run of which no state knows."""
+
+
+@pending.command("ls")
+@show.json_option
+@pass_here
+def list_(here: Here, as_json: bool) -> None:
+    """Show every create that is not settled, and what to do.
+
+    The machines are looked up if there is a key; without one, what the disk has is shown.
+    """
+    found = list(here.journal.entries())
+    entries = [each for each in found if isinstance(each, Entry)]
+    unreadable = [each for each in found if isinstance(each, JournalError)]
+    cases = look_into(here, entries, entries) if entries else []
+    if as_json:
+        broken = [{"unreadable": each.path, "problem": each.problem} for each in unreadable]
+        show.print_json([*(case.as_json() for case in cases), *broken])
+        return
+    for case in cases:
+        _print(here, case)
+    for error in unreadable:
+        show.print_record(
+            error.path,
+            {
+                "phase": f"unreadable: it {error.problem}",
+                "to do": "Mend the file, or delete it if no machine hangs on it: `pulumi-fal "
+                "audit` names those that no stack has.",
+            },
+        )
+    if not found:
+        show.print_lines("No create is pending.")
+
+
+URN = click.argument("urn", metavar="URN")
+BACKEND = click.option(
+    "--backend",
+    default="",
+    callback=lambda ctx, param, url: _as_recorded(url),
+    help="The URL of the backend that it was in.",
+)
+ORGANIZATION = click.option("--organization", default="", help="The organization that it was in.")
+
+
+@pending.command()
+@URN
+@click.argument("instance_id", metavar="ID")
+@BACKEND
+@ORGANIZATION
+@pass_here
+def adopt(here: Here, urn: str, instance_id: str, backend: str, organization: str) -> None:
+    """Say that machine ID is the resource's: the next `pulumi up` goes on with it.
+
+    URN may also be the resource's name where only one has it.
+    """
+    entry = _find(here.journal, urn, backend, organization)
+    adopted = replace(
+        entry,
+        origin=_completed(entry.origin, backend, organization),
+        phase=ADOPTED,
+        instance_id=instance_id,
+        problem="",
+    )
+    _refuse_another_ones(here, entry, adopted.origin, instance_id)
+    here.journal.write(adopted)
+    if adopted.file_name != entry.file_name:
+        here.journal.drop(entry)
+    show.print_lines(
+        f"Machine {instance_id} is {_name(entry)}'s: the next `pulumi up` of "
+        f"{adopted.origin.project}/{adopted.origin.stack} goes on with it."
+    )
+
+
+@pending.command()
+@URN
+@BACKEND
+@ORGANIZATION
+@show.yes_option
+@pass_here
+def forget(here: Here, urn: str, backend: str, organization: str, yes: bool) -> None:
+    """Drop the record of a create. Its machine, if there is one, is not touched.
+
+    URN may also be the resource's name where only one has it.
+    """
+    entry = _find(here.journal, urn, backend, organization)
+    others = [each for each in here.journal.entries() if isinstance(each, Entry)]
+    (case,) = look_into(here, [entry], others)
+    for machine in case.may_run:
+        show.print_lines(f"This may still run and bill, and no state knows of it: {machine}")
+    if not yes:
+        click.confirm(f"Forget the create of {_name(entry)}?", abort=True)
+    here.journal.drop(entry)
+    show.print_lines(f"Forgotten: the next `pulumi up` makes a new machine for {_name(entry)}.")
+
+
+def _print(here: Here, case: Case) -> None:
+    show.print_record(
+        case.name,
+        {
+            "urn": case.entry.origin.urn,
+            "stack": case.stack,
+            "since": show.since(case.entry.started, here.clock.wall()),
+            "phase": case.phase,
+            "machine": case.machines,
+            "note": "The key that is set now is not the one that it was made with."
+            if case.other_key and not case.unknown
+            else "",
+            "to do": case.what_to_do,
+        },
+    )
+
+
+def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
+    """The one entry that is meant, or a refusal that says how to say which."""
+    entries = list(journal.entries())
+    named = [
+        each
+        for each in entries
+        if isinstance(each, Entry) and urn in (each.origin.urn, _short(each.origin.urn))
+    ]
+    found = [
+        each
+        for each in named
+        if each.origin.may_be(Origin(each.origin.urn, organization, backend))
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        unreadable = [each for each in entries if isinstance(each, JournalError)]
+        if unreadable and not named:
+            raise unreadable[0]
+        where = " there" if named else ""
+        raise click.ClickException(
+            f"No create of {urn!r} is pending{where}: `pulumi-fal pending ls` shows those that are."
+        )
+    lines = "".join(
+        f"\n  {each.origin.urn} --organization {each.origin.organization or '?'} "
+        f"--backend {each.origin.backend or '?'}"
+        for each in found
+    )
+    one_urn = len({each.origin.urn for each in found}) == 1
+    how = "with --organization and --backend" if one_urn else "by its URN"
+    raise click.ClickException(f"Several creates are meant by {urn!r}. Say which {how}:{lines}")
+
+
+def _completed(origin: Origin, backend: str, organization: str) -> Origin:
+    """The origin with what only the user knows: `pulumi up` takes up nothing that isn't certain."""
+    completed = replace(
+        origin,
+        backend=origin.backend or backend,
+        organization=origin.organization or organization,
+    )
+    missing = [name for name in ("backend", "organization") if not getattr(completed, name)]
+    if missing:
+        options = " and ".join(f"--{name}" for name in missing)
+        raise click.ClickException(
+            f"The record does not say in which {' and '.join(missing)} this create was, and "
+            f"`pulumi up` takes up nothing on a guess. Say it with {options}."
+        )
+    return completed
+
+
+def _refuse_another_ones(here: Here, entry: Entry, origin: Origin, instance_id: str) -> None:
+    """Adopt only a machine that this create can have made, and that nobody else has."""
+    refused = f"Machine {instance_id} can't be adopted for {_name(entry)}: "
+    if entry.phase not in (ASKED, ADOPTED) and entry.instance_id != instance_id:
+        raise click.ClickException(f"{refused}its create made {entry.instance_id}.")
+    for other in here.journal.entries():
+        if isinstance(other, Entry) and other != entry and other.instance_id == instance_id:
+            raise click.ClickException(f"{refused}it is pending for {other.origin.urn}.")
+    if instance_id in entry.before:
+        raise click.ClickException(
+            f"{refused}it was there before this create. To have a machine that exists in a stack, "
+            "import it."
+        )
+    try:
+        machine = here.client().get_instance(instance_id)
+    except NotFoundError as error:
+        raise click.ClickException(f"{refused}there is no such machine. ({error})") from None
+    for what, wanted, found in (
+        ("type", entry.instance_type, machine.instance_type),
+        ("sector", entry.sector, machine.sector),
+    ):
+        if wanted and found and wanted != found:
+            raise click.ClickException(f"{refused}its {what} is {found}, and {wanted} was asked.")
+    if instance_id in (stack.ids_in_state(origin) or ()):
+        raise click.ClickException(
+            f"{refused}it is in the state of its stack already. If this create needs nothing more: "
+            f"`pulumi-fal pending forget {shlex.quote(entry.origin.urn)}`."
+        )
+
+
+def _as_recorded(backend: str) -> str:
+    """The URL as the journal has it: a folder by its real and full path."""
+    if backend.startswith("file://"):
+        backend = f"file://{Path(backend.removeprefix('file://')).expanduser().absolute()}"
+    return stack.backend({"PULUMI_BACKEND_URL": backend}, Path.cwd()) if backend else ""
+
+
+def _short(urn: str) -> str:
+    return urn.rpartition("::")[2]
+
+
+def _name(entry: Entry) -> str:
+    return f"resource {_short(entry.origin.urn)!r}"

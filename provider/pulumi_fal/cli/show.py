@@ -1,0 +1,89 @@
+"""What commands print: tables and records for people, JSON for programs.
+
+Nothing is ever cut off or broken into lines: an id must be copied whole. What a terminal is too
+narrow for, it wraps itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pulumi_fal.models import Instance, Status
+
+_WIDE = 10_000
+_COLOURS = {
+    Status.READY: "green",
+    Status.PENDING: "yellow",
+    Status.INIT: "yellow",
+    Status.PROVISIONING: "yellow",
+}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask.")
+
+
+def print_json(data: Any) -> None:
+    click.echo(json.dumps(data, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(cell or "-" for cell in row))
+    _print(table)
+
+
+def print_record(title: str, fields: Mapping[str, str | Text]) -> None:
+    """One thing, a line for each of its fields that is not empty."""
+    _print(Text(title, style="bold"))
+    width = max(map(len, fields)) + 2
+    for name, value in fields.items():
+        if value:
+            _print(Text.assemble((f"  {name:<{width}}", "dim"), value))
+
+
+def print_lines(lines: str) -> None:
+    _print(Text(lines))
+
+
+def status(instance: Instance) -> Text:
+    return Text(instance.status, style=_COLOURS.get(instance.status, ""))  # type: ignore[call-overload]
+
+
+def machine(instance: Instance) -> str:
+    """A machine in words."""
+    address = instance.ip or "no ip"
+    return f"{instance.id} ({instance.instance_type}, {instance.status}, {address})"
+
+
+def moment(seconds: float) -> str:
+    """In UTC, as JSON has it."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+
+
+def since(seconds: float, now: float) -> str:
+    """A moment for people: theirs, and how long ago."""
+    local = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
+    passed = max(0, int(now - seconds))
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        if passed >= size or unit == "second":
+            count = passed // size
+            return f"{local:%Y-%m-%d %H:%M} ({count} {unit}{'' if count == 1 else 's'} ago)"
+    raise AssertionError("unreachable")
+
+
+def _print(what: RenderableType) -> None:
+    console = Console(file=sys.stdout, width=_WIDE, highlight=False)
+    with console.capture() as capture:
+        console.print(what)
+    # rich fills up the last column.
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))

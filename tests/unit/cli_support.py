@@ -1,0 +1,127 @@
+"""`pulumi-fal` in this process: an emulator, an empty folder and a journal of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.unit.support import ED25519
+
+from pulumi_fal import journal, settings, stack
+from pulumi_fal.cli.app import cli
+from pulumi_fal.cli.here import Here
+from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.errors import StackError
+from pulumi_fal.journal import Entry, Journal, Origin
+
+KEY = "the-key-that-must-never-show"
+BACKEND = "file:///state"
+TYPE = "gpu_1x_h100_sxm5"
+NOW = 1_700_000_000.0
+
+
+def urn(name: str, stack_name: str = "dev") -> str:
+    """The URN of a machine's resource in the project `train`."""
+    return f"urn:pulumi:{stack_name}::train::{stack.TYPE_TOKEN}::{name}"
+
+
+class CommandLine:
+    """Runs commands. `stacks` is what the `pulumi` command would find: ids by resource, or why not.
+
+    No output ever has the API's key in it, or a traceback.
+    """
+
+    def __init__(self, emulator: EmulatorServer, home: Path, here: Here | None) -> None:
+        self.emulator = emulator
+        self.journal = Journal(journal.home({"PULUMI_HOME": str(home)}))
+        self.here = here
+        self.stacks: dict[str, dict[str, str] | str] = {}
+        self.pulumi_says = ""
+        """Why there is no `pulumi` command to ask, if so."""
+        self.stderr = ""
+
+    def run(self, *args: str, code: int = 0, typed: str | None = None) -> str:
+        """The command's stdout; its exit code must be that. What it says of errors: `stderr`."""
+        result: Result = CliRunner().invoke(cli, args, input=typed, obj=self.here)
+        print(f"$ pulumi-fal {' '.join(args)}\n{result.output}[exit code {result.exit_code}]")
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert KEY not in result.output
+        assert result.exit_code == code
+        self.stderr = result.stderr
+        return result.stdout
+
+    def json(self, *args: str, code: int = 0) -> Any:
+        return json.loads(self.run(*args, "--json", code=code))
+
+    def refused(self, *args: str, typed: str | None = None) -> str:
+        """What the command says on stderr when it refuses."""
+        self.run(*args, code=1, typed=typed)
+        return self.stderr
+
+    def rent(self, instance_type: str = TYPE, sector: str | None = None) -> str:
+        """A machine of the emulator's; its id."""
+        return self.emulator.state.create(instance_type, ED25519, sector).id
+
+    def pend(self, name: str = "box", **fields: Any) -> Entry:
+        """Put a create on record."""
+        origin = Origin(
+            fields.pop("urn", urn(name)),
+            fields.pop("organization", "organization"),
+            fields.pop("backend", BACKEND),
+        )
+        given = settings.Settings(self.emulator.url, KEY, "")
+        values = {
+            "account": given.account,
+            "instance_type": TYPE,
+            "ssh_key": "f" * 32,
+            "sector": None,
+            "before": (),
+            "started": NOW,
+            **fields,
+        }
+        entry = Entry(origin, **values)
+        self.journal.write(entry)
+        return entry
+
+    def pending(self) -> list[Entry]:
+        """What is on record now."""
+        return [each for each in self.journal.entries() if isinstance(each, Entry)]
+
+    def pulumi(self, *args: str, backend: str = "") -> str:
+        """What the `pulumi` command would print."""
+        if self.pulumi_says:
+            raise StackError(self.pulumi_says)
+        if args[:2] == ("stack", "ls"):
+            return json.dumps([{"name": name} for name in self.stacks])
+        assert args[:3] == ("stack", "export", "--stack")
+        held = self.stacks.get(args[3], f"no stack named {args[3]!r} found")
+        if isinstance(held, str):
+            raise StackError(held)
+        resources = [
+            {"type": stack.TYPE_TOKEN, "urn": urn(name, args[3].rpartition("/")[2]), "id": id_}
+            for name, id_ in held.items()
+        ]
+        return json.dumps({"deployment": {"resources": resources}})
+
+
+@contextmanager
+def command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Here | None = None
+) -> Iterator[CommandLine]:
+    """For a fixture of that name."""
+    with EmulatorServer(api_key=KEY) as emulator:
+        for name, value in emulator.env.items():
+            monkeypatch.setenv(name, value)
+        for name in ("FAL_KEY", "FAL_KEY_ID", "FAL_KEY_SECRET", "PULUMI_BACKEND_URL"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
+        monkeypatch.chdir(tmp_path)
+        line = CommandLine(emulator, tmp_path / "home", here)
+        monkeypatch.setattr(stack, "pulumi", line.pulumi)
+        yield line

@@ -1,0 +1,347 @@
+"""`pulumi-fal pending`: what it shows of creates that are not settled, and the ways out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.unit.cli_support import BACKEND, CommandLine, command_line, urn
+
+from pulumi_fal.journal import ADOPTED, ASKED, RETURNED, WAITING
+
+DEV = "organization/train/dev"
+EIGHT = "gpu_8x_h100_sxm5"
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+    with command_line(tmp_path, monkeypatch) as line:
+        yield line
+
+
+def test_where_nothing_is_pending_it_says_so(line: CommandLine) -> None:
+    """To a person in words, to a program as an empty list; no key is needed."""
+    assert line.run("pending", "ls") == "No create is pending.\n"
+    assert line.json("pending", "ls") == []
+    assert line.emulator.state.calls.total() == 0
+
+
+def test_ls_shows_a_machine_that_pulumi_was_not_told_of(line: CommandLine) -> None:
+    """Resource, stack, backend, since when, which machine, and that `up` goes on with it."""
+    id_ = line.rent()
+    line.pend(phase=WAITING, instance_id=id_)
+    shown = line.run("pending", "ls")
+    for part in (
+        urn("box"),
+        f"{DEV}, {BACKEND}",
+        "2023-11-1",
+        "days ago",
+        "made, and Pulumi has not been told of it yet",
+        f"{id_} (gpu_1x_h100_sxm5, ready, ",
+        "Run `pulumi up`, if none is under way: it goes on with this machine.",
+    ):
+        assert part in shown
+
+
+def test_ls_as_json_has_each_part_by_name(line: CommandLine) -> None:
+    """For programs, which should read no sentences."""
+    id_ = line.rent()
+    line.pend(phase=WAITING, instance_id=id_)
+    (shown,) = line.json("pending", "ls")
+    assert "goes on with this machine" in shown.pop("what_to_do")
+    assert shown.pop("ip")
+    assert shown == {
+        "urn": urn("box"),
+        "name": "box",
+        "stack": "dev",
+        "project": "train",
+        "organization": "organization",
+        "backend": BACKEND,
+        "phase": "waiting",
+        "problem": None,
+        "instance_type": "gpu_1x_h100_sxm5",
+        "sector": None,
+        "id": id_,
+        "status": "ready",
+        "candidates": None,
+        "in_state": None,
+        "machines_unknown": None,
+        "since": "2023-11-14T22:13:20+00:00",
+    }
+
+
+def test_ls_names_what_an_unanswered_create_may_have_made(line: CommandLine) -> None:
+    """Machines of its type that nobody is known to have; never one that was there before."""
+    before, other, mine, pending = line.rent(), line.rent(EIGHT), line.rent(), line.rent()
+    held = line.rent()
+    line.stacks[DEV] = {"other": held}
+    line.pend("second", phase=WAITING, instance_id=pending)
+    line.pend(before=(before,), problem="POST /compute/instance got no answer: timed out")
+    shown = next(each for each in line.json("pending", "ls") if each["name"] == "box")
+    assert shown["candidates"] == [mine]
+    assert f"pending adopt {urn('box')} ID" in shown["what_to_do"].replace("'", "")
+    assert "no usable answer: POST /compute/instance got no answer" in line.run("pending", "ls")
+    assert other not in shown["candidates"]
+
+
+def test_ls_says_where_an_unanswered_create_made_nothing(line: CommandLine) -> None:
+    """It is safe to go on then."""
+    line.pend()
+    assert line.json("pending", "ls")[0]["candidates"] == []
+    assert "none has appeared" in line.run("pending", "ls")
+
+
+def test_ls_says_that_a_machine_is_gone(line: CommandLine) -> None:
+    """Nothing is left to adopt then."""
+    line.pend(phase=WAITING, instance_id="i-gone")
+    shown = line.run("pending", "ls")
+    assert "i-gone (gpu_1x_h100_sxm5); gone: the API does not list it" in shown
+    assert "which makes a new one" in shown
+
+
+@pytest.mark.parametrize(
+    "held, says, advice",
+    [
+        ({"box": "ID"}, "told of it, and it is in state", "Nothing: the next `pulumi up` drops"),
+        ({}, "told of it, but it is not in state", "To have it: `pulumi-fal pending adopt"),
+        ("locked away", "Pulumi was told of it\n", "To have it: `pulumi-fal pending adopt"),
+    ],
+)
+def test_ls_asks_the_stack_what_became_of_a_machine(
+    line: CommandLine, held: dict[str, str] | str, says: str, advice: str
+) -> None:
+    """Most creates whose process ended are in state, and then there is nothing to do."""
+    id_ = line.rent()
+    line.stacks[DEV] = held if isinstance(held, str) else dict.fromkeys(held, id_)
+    line.pend(phase=RETURNED, instance_id=id_)
+    shown = line.run("pending", "ls")
+    assert says in shown
+    assert advice in shown
+
+
+def test_ls_works_without_a_key_and_without_the_api(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the disk has is shown; why there is no more is said."""
+    monkeypatch.delenv("FAL_ADMIN_API_KEY")
+    line.pend(phase=WAITING, instance_id="i-1")
+    line.pend("asked")
+    shown = line.run("pending", "ls")
+    assert "i-1 (gpu_1x_h100_sxm5); the machines can't be listed: No fal API key is set" in shown
+    assert line.json("pending", "ls")[1]["candidates"] is None
+
+
+def test_ls_says_when_another_key_made_it(line: CommandLine) -> None:
+    """What one key's account doesn't list may run in the other's."""
+    line.pend(phase=WAITING, instance_id="i-1", account="another")
+    assert "i-1 (gpu_1x_h100_sxm5); it was made with another key" in line.run("pending", "ls")
+
+
+def test_ls_shows_what_it_cannot_read(line: CommandLine) -> None:
+    """An entry that is damaged may be about a machine; the others are still shown."""
+    entry = line.pend()
+    (line.journal.folder / "0-0.json").write_text("{")
+    assert "0-0.json\n  phase  unreadable: it is damaged" in line.run("pending", "ls").replace(
+        "   ", "  "
+    )
+    broken, whole = sorted(line.json("pending", "ls"), key=lambda each: "urn" in each)
+    assert broken["problem"] == "is damaged"
+    assert whole["urn"] == entry.origin.urn
+
+
+def test_adopt_writes_which_machine_it_is(line: CommandLine) -> None:
+    """The next `up` reads it from there; the problem is no more."""
+    id_ = line.rent()
+    line.pend(problem="no answer")
+    assert f"Machine {id_} is resource 'box''s" in line.run("pending", "adopt", urn("box"), id_)
+    (entry,) = line.pending()
+    assert (entry.phase, entry.instance_id, entry.problem) == (ADOPTED, id_, "")
+
+
+def test_a_name_will_do_where_only_one_resource_has_it(line: CommandLine) -> None:
+    """URNs are long."""
+    id_ = line.rent()
+    line.pend("other")
+    line.pend()
+    line.run("pending", "adopt", "box", id_)
+    assert [each.instance_id for each in line.pending() if each.phase == ADOPTED] == [id_]
+
+
+def test_a_name_that_two_resources_have_is_refused(line: CommandLine) -> None:
+    """Both URNs are named."""
+    line.pend()
+    line.pend(urn=urn("box", "prod"))
+    says = line.refused("pending", "forget", "box", "--yes")
+    assert "Say which by its URN" in says
+    assert urn("box") in says
+    assert urn("box", "prod") in says
+    assert len(line.pending()) == 2
+
+
+def test_a_urn_of_two_backends_needs_the_backend(line: CommandLine) -> None:
+    """Two people's stacks may have the same names."""
+    line.pend()
+    line.pend(backend="file:///elsewhere")
+    says = line.refused("pending", "forget", urn("box"), "--yes")
+    assert "Say which with --organization and --backend" in says
+    line.run("pending", "forget", urn("box"), "--backend", "file:///elsewhere/", "--yes")
+    assert [each.origin.backend for each in line.pending()] == [BACKEND]
+
+
+def test_what_is_not_pending_is_refused(line: CommandLine) -> None:
+    """With the command that shows what is."""
+    line.pend()
+    assert "No create of 'bax' is pending: `pulumi-fal pending ls`" in line.refused(
+        "pending", "adopt", "bax", "i-1"
+    )
+    assert "pending there" in line.refused("pending", "forget", "box", "--organization", "acme")
+
+
+def test_a_damaged_record_is_not_taken_for_none(line: CommandLine) -> None:
+    """The entry that is asked for may be the one that can't be read."""
+    line.journal.folder.mkdir(parents=True)
+    (line.journal.folder / "0-0.json").write_text("{")
+    assert "is damaged" in line.refused("pending", "forget", "box", "--yes")
+
+
+def test_adopt_refuses_a_machine_that_does_not_exist(line: CommandLine) -> None:
+    """A slip in the id would have the next `up` make another machine."""
+    line.pend()
+    assert "there is no such machine" in line.refused("pending", "adopt", "box", "i-1")
+    assert line.pending()[0].phase == ASKED
+
+
+@pytest.mark.parametrize(
+    "asked, rented, says",
+    [
+        (
+            {"instance_type": EIGHT},
+            ("gpu_1x_h100_sxm5", None),
+            f"its type is gpu_1x_h100_sxm5, and {EIGHT} was asked",
+        ),
+        (
+            {"instance_type": EIGHT, "sector": "sector_1"},
+            (EIGHT, "sector_2"),
+            "its sector is sector_2, and sector_1 was asked",
+        ),
+    ],
+)
+def test_adopt_refuses_a_machine_of_another_kind(
+    line: CommandLine, asked: dict[str, str], rented: tuple[str, str | None], says: str
+) -> None:
+    """Both values are named."""
+    id_ = line.rent(*rented)
+    line.pend(**asked)
+    assert says in line.refused("pending", "adopt", "box", id_)
+    assert line.pending()[0].phase == ASKED
+
+
+def test_adopt_refuses_a_machine_that_was_there_before(line: CommandLine) -> None:
+    """This create can't have made it, so it is somebody's."""
+    id_ = line.rent()
+    line.pend(before=(id_,))
+    assert "it was there before this create" in line.refused("pending", "adopt", "box", id_)
+
+
+def test_adopt_refuses_another_machine_than_the_create_made(line: CommandLine) -> None:
+    """The one that it made would be lost."""
+    made, other = line.rent(), line.rent()
+    line.pend(phase=WAITING, instance_id=made)
+    assert f"its create made {made}" in line.refused("pending", "adopt", "box", other)
+    line.run("pending", "adopt", "box", made)
+
+
+def test_adopt_refuses_a_machine_that_is_pending_for_another(line: CommandLine) -> None:
+    """One machine for two resources would be deleted by both."""
+    id_ = line.rent()
+    line.pend("first", phase=WAITING, instance_id=id_)
+    line.pend()
+    assert f"pending for {urn('first')}" in line.refused("pending", "adopt", "box", id_)
+
+
+def test_adopt_refuses_a_machine_that_is_in_state(line: CommandLine) -> None:
+    """Likewise."""
+    id_ = line.rent()
+    line.stacks[DEV] = {"first": id_}
+    line.pend()
+    assert "in the state of its stack already" in line.refused("pending", "adopt", "box", id_)
+
+
+def test_adopt_can_be_corrected(line: CommandLine) -> None:
+    """A person may have said the wrong one."""
+    wrong, right = line.rent(), line.rent()
+    line.pend()
+    line.run("pending", "adopt", "box", wrong)
+    line.run("pending", "adopt", "box", right)
+    assert [each.instance_id for each in line.pending()] == [right]
+
+
+def test_adopt_asks_for_what_the_record_lacks_and_completes_it(line: CommandLine) -> None:
+    """`up` takes up nothing whose stack is not certain, so adopting would be in vain."""
+    id_ = line.rent()
+    line.pend(backend="", organization="")
+    says = line.refused("pending", "adopt", "box", id_)
+    assert "--backend and --organization" in says
+    line.run("pending", "adopt", "box", id_, "--backend", BACKEND, "--organization", "organization")
+    (entry,) = line.pending()
+    assert (entry.origin.backend, entry.origin.organization) == (BACKEND, "organization")
+    assert entry.phase == ADOPTED
+
+
+def test_a_backend_is_meant_by_its_folder(line: CommandLine, tmp_path: Path) -> None:
+    """A relative URL counts from here, as everywhere."""
+    (tmp_path / "state").mkdir()
+    line.pend(backend=f"file://{(tmp_path / 'state').resolve()}")
+    line.run("pending", "forget", "box", "--backend", "file://./state", "--yes")
+    assert line.pending() == []
+
+
+def test_forget_names_the_machine_that_may_run_and_asks(line: CommandLine) -> None:
+    """Nobody else knows of it afterwards."""
+    id_ = line.rent()
+    line.pend(phase=WAITING, instance_id=id_)
+    line.run("pending", "forget", "box", code=1, typed="n\n")
+    assert len(line.pending()) == 1
+    shown = line.run("pending", "forget", "box", typed="y\n")
+    assert f"This may still run and bill, and no state knows of it: {id_}" in shown
+    assert line.pending() == []
+    assert line.emulator.state.alive() == {id_}
+
+
+def test_forget_asks_nothing_with_yes_and_forgets_nothing_without_an_answer(
+    line: CommandLine,
+) -> None:
+    """A script has nobody to answer."""
+    line.pend()
+    line.run("pending", "forget", "box", code=1, typed="")
+    assert len(line.pending()) == 1
+    line.run("pending", "forget", "box", "--yes")
+    assert line.pending() == []
+
+
+def test_forget_says_that_a_machine_may_run_which_it_cannot_name(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a key there is no list of candidates."""
+    monkeypatch.delenv("FAL_ADMIN_API_KEY")
+    line.pend()
+    assert "a machine whose id is not known" in line.run("pending", "forget", "box", "--yes")
+
+
+def test_forget_warns_of_nothing_where_state_has_the_machine(line: CommandLine) -> None:
+    """A warning without reason is not read the next time."""
+    id_ = line.rent()
+    line.stacks[DEV] = {"box": id_}
+    line.pend(phase=RETURNED, instance_id=id_)
+    assert "may still run" not in line.run("pending", "forget", "box", "--yes")
+
+
+def test_an_error_of_the_family_is_one_message(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No traceback, exit code 1, on stderr."""
+    monkeypatch.setenv("FAL_COMPUTE_ENDPOINT", "http://fal.test")
+    line.pend()
+    says = line.refused("pending", "adopt", "box", "i-1")
+    assert says.startswith("Error: The endpoint (http://fal.test) can't be used")
