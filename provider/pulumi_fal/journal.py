@@ -7,6 +7,7 @@ known, and dropped only on proof that state has it, or that there is no machine.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -75,7 +76,7 @@ class Entry:
     before: tuple[str, ...]
     """The account's machines before the POST."""
     started: float
-    """Seconds since the epoch."""
+    """Seconds since the epoch: when the POST was sent, or when it ended without an answer."""
     phase: str = ASKED
     instance_id: str | None = None
     problem: str = ""
@@ -155,6 +156,41 @@ class Journal:
         except OSError as error:
             raise JournalError(self.folder, f"can't be written: {error.strerror}") from None
 
+    @contextlib.contextmanager
+    def held(self, entry: Entry) -> Iterator[None]:
+        """Show other processes, while the block runs, that this create's POST is under way.
+
+        The system ends the hold with the process. Where it has no such locks, nothing is shown.
+        """
+        path = self._lock_of(entry)
+        descriptor = None
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)  # noqa: PTH108 - no part of the record, so nothing to be synced
+                os.close(descriptor)
+
+    def is_held(self, entry: Entry) -> bool:
+        """Whether a process still waits for the answer to this create's POST."""
+        try:
+            descriptor = os.open(self._lock_of(entry), os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return False
+
     def settle(self, instance_id: str) -> None:
         """State has this machine: drop the entry of an earlier process that was about it."""
         # What fails here was reported when the process began, and the stack's own word settles it
@@ -170,6 +206,9 @@ class Journal:
             path = self._earlier.pop(instance_id, None)
             if path is not None:
                 path.unlink(missing_ok=True)
+
+    def _lock_of(self, entry: Entry) -> Path:
+        return (self.folder / entry.file_name).with_suffix(".lock")
 
     def _files(self, pattern: str) -> list[Path]:
         try:

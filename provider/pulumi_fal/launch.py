@@ -29,7 +29,10 @@ from pulumi_fal.journal import (
 )
 from pulumi_fal.lifecycle import Lifecycle
 from pulumi_fal.models import Instance
-from pulumi_fal.unresolved import stopped, unanswered, unlisted
+from pulumi_fal.unresolved import still_asking, stopped, unanswered, unlisted
+
+_LOOK_AGAIN = 0.5
+"""Seconds between two looks at a create of another process."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Launcher:
 
         UnresolvedCreateError where a machine may exist that nobody can assign.
         """
-        entry = self._journal.find(origin)
+        entry = self._find_once_answered(origin)
         instance = self._take_up(entry, spec, origin) if entry else None
         return instance or self._start(spec, origin)
 
@@ -119,8 +122,7 @@ class Launcher:
             before=tuple(sorted(self._fleet.fresh())),
             started=self._clock.wall(),
         )
-        with self._post_under_way():
-            self._journal.write(entry)
+        with self._post_under_way(entry):
             try:
                 instance = self._client.create_instance(
                     spec.instance_type, spec.ssh_key, spec.sector
@@ -132,12 +134,25 @@ class Launcher:
                 if not retry.may_have_made_a_machine(error):
                     self._forget(entry)
                     raise
-                entry = replace(entry, problem=str(error))
+                entry = replace(entry, problem=str(error), started=self._clock.wall())
                 self._record(entry)
             else:
                 self._record(with_machine(entry, instance.id))
                 return instance
         raise self._unanswered(entry)
+
+    def _find_once_answered(self, origin: Origin) -> Entry | None:
+        """The resource's entry, once no process waits for the answer to its POST any more.
+
+        The plugin of an engine that was killed lives on until then.
+        """
+        told = False
+        while (entry := self._journal.find(origin)) and self._journal.is_held(entry):
+            if not told:
+                self._warn(still_asking(entry))
+                told = True
+            self._clock.sleep(_LOOK_AGAIN)
+        return entry
 
     def _take_up(self, entry: Entry, spec: Spec, origin: Origin) -> Instance | None:
         """The machine of an earlier create; None, and no entry, where it surely left none."""
@@ -222,11 +237,13 @@ class Launcher:
             self._warn(f"{error} (This is about {about}.)")
 
     @contextmanager
-    def _post_under_way(self) -> Iterator[None]:
+    def _post_under_way(self, entry: Entry) -> Iterator[None]:
         with self._quiet:
             self._posting += 1
         try:
-            yield
+            self._journal.write(entry)
+            with self._journal.held(entry):
+                yield
         finally:
             with self._quiet:
                 self._posting -= 1

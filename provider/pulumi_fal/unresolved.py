@@ -34,7 +34,9 @@ def unanswered(entry: Entry, candidates: Iterable[Instance]) -> UnresolvedCreate
     )
 
 
-def candidates(entry: Entry, instances: Iterable[Instance], known: Container[str]) -> list[Instance]:
+def candidates(
+    entry: Entry, instances: Iterable[Instance], known: Container[str]
+) -> list[Instance]:
     """The machines that an unanswered POST may have made; `known` are those known to be others'."""
     return [
         each
@@ -51,6 +53,14 @@ def unlisted(entry: Entry, error: FalError) -> UnresolvedCreateError:
     return UnresolvedCreateError(
         f"{_happened(entry)} Which machines there are now can't be told: {error} "
         "Run `pulumi up` again: it looks once more before it makes a machine."
+    )
+
+
+def still_asking(entry: Entry) -> str:
+    """A create of a process that goes on although its engine has ended."""
+    return (
+        f"An earlier create for {_name(entry)} still waits for the API's answer, in a process that "
+        "its `pulumi` has left behind. What comes of it is waited for."
     )
 
 

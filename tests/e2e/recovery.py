@@ -1,0 +1,167 @@
+"""What the tests of failures share: stages of a create, deaths, and how all must end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+from pulumi_fal.emulator.faults import fault
+from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.emulator.state import State
+from pulumi_fal.journal import ADOPTED, Entry, Journal, home
+
+from .harness import Result, Run, Stack, wait_until
+
+SETTLE = 1.0
+PATIENCE = {
+    "FAL_COMPUTE_POLL_INTERVAL": "0.1",
+    "FAL_COMPUTE_RETRY_BUDGET": "1",
+    "FAL_COMPUTE_SETTLE": str(SETTLE),
+}
+"""Settings for tests that don't want to wait for what is slow on purpose."""
+
+
+class Stage:
+    """A moment of a create: how to make it last, and how to see that it has come."""
+
+    def __init__(self, emulator: EmulatorServer, name: str, seconds: float = 1.5) -> None:
+        self.emulator = emulator
+        self.name = name
+        if name == "before the POST":
+            emulator.faults.add("list", fault("slow", seconds=seconds))
+        elif name == "during the POST":
+            emulator.faults.add("create", fault("slow", seconds=seconds))
+        else:
+            emulator.state.provisioning = inf
+
+    def has_come(self) -> bool:
+        """Whether a create is at it now."""
+        state = self.emulator.state
+        if self.name == "before the POST":
+            return state.calls["list"] == 1 and state.in_flight == 1
+        if self.name == "during the POST":
+            return state.creations == 1
+        # The list before the POST is one; the polls follow.
+        return state.calls["list"] >= (2 if self.name == "after the POST" else 4)
+
+    def end(self) -> None:
+        """Let all go its way again."""
+        self.emulator.faults.clear()
+        finish(self.emulator.state)
+
+    def reached_by(self, run: Run) -> Run:
+        """The run, once it is there."""
+        wait_until(lambda: self.has_come() or run.process.poll() is not None)
+        assert run.process.poll() is None, run.output
+        return run
+
+
+STAGES = ("before the POST", "during the POST", "after the POST", "while waiting")
+
+
+def finish(state: State, seconds: float = 0.1) -> None:
+    """Let every machine be ready soon, those that were never to be as well."""
+    state.provisioning = seconds
+    for machine in state.machines.values():
+        machine.provisioning = min(machine.provisioning, seconds)
+
+
+def plugins(stack: Stack) -> list[int]:
+    """The plugin processes of the stack's runs."""
+    return [pid for pid, line in stack.processes().items() if "-m pulumi.dynamic" in line]
+
+
+def kill(stack: Stack, run: Run, who: str) -> None:
+    """SIGKILL to the CLI, the plugin, or both, and what each leaves behind comes to its end."""
+    if who in ("plugin", "both"):
+        for pid in plugins(stack):
+            os.kill(pid, signal.SIGKILL)
+    if who in ("cli", "both"):
+        run.kill()
+    assert run.wait().exit_code != 0
+
+
+def nothing_runs(stack: Stack, seconds: float = 8) -> None:
+    """No process of ours outlives the engine by more than a moment."""
+    wait_until(lambda: not stack.processes(), seconds)
+
+
+def is_locked(stack: Stack) -> bool:
+    """Whether a run of the stack left its lock behind."""
+    return any((stack.folder / ".pulumi" / "locks").rglob("*.json"))
+
+
+def unlock(stack: Stack) -> None:
+    """What a person does after the CLI was killed."""
+    if is_locked(stack):
+        stack.cancel()
+
+
+def journal(stack: Stack) -> Journal:
+    """The stack's journal."""
+    return Journal(home(stack.env))
+
+
+def entries(stack: Stack) -> list[Entry]:
+    """What it holds; an unreadable one fails the test."""
+    found = []
+    for each in journal(stack).entries():
+        assert isinstance(each, Entry), each
+        found.append(each)
+    return found
+
+
+def urn(stack: Stack, name: str = "machine") -> str:
+    """The URN of a machine that the program declares at its top."""
+    return f"urn:pulumi:{stack.name}::test::pulumi-python:dynamic/fal:ComputeInstance::{name}"
+
+
+def adopt(stack: Stack, urn: str, id_: str) -> None:
+    """What a person does who knows that this machine is the resource's."""
+    (entry,) = [each for each in entries(stack) if each.origin.urn == urn]
+    journal(stack).write(replace(entry, phase=ADOPTED, instance_id=id_))
+
+
+def forget(stack: Stack, urn: str) -> None:
+    """What a person does who knows that no machine is the resource's."""
+    (entry,) = [each for each in entries(stack) if each.origin.urn == urn]
+    journal(stack).drop(entry)
+
+
+def unfinished(stack: Stack) -> list[dict[str, Any]]:
+    """The machines in state whose create the engine knows to have failed."""
+    return [each for each in stack.resources() if each.get("initErrors")]
+
+
+def one_machine(stack: Stack, emulator: EmulatorServer, made: int = 1) -> str:
+    """The only machine: alive, ready, in state, with nothing left to be done. Its id.
+
+    `made`: how many POSTs have ever made one.
+    """
+    (id_,) = emulator.state.alive()
+    assert stack.state_ids() == {id_}
+    assert len(stack.resources()) == 1
+    assert unfinished(stack) == []
+    assert not is_locked(stack)
+    assert stack.resources()[0]["outputs"]["status"] == "ready"
+    assert "unfinished" not in stack.resources()[0]["outputs"]
+    assert emulator.state.creations == made
+    return id_
+
+
+def says(result: Result, *parts: str) -> None:
+    """Its output holds each of these, wherever lines were broken."""
+    output = " ".join(result.output.split())
+    for part in parts:
+        assert " ".join(part.split()) in output, part
+
+
+def interrupt(run: Run) -> tuple[Result, float]:
+    """Ctrl-C, and the run's end; the seconds between the two."""
+    began = time.monotonic()
+    run.interrupt()
+    return run.wait(), time.monotonic() - began

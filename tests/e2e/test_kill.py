@@ -1,0 +1,59 @@
+"""SIGKILL to the CLI, to the plugin, and to both: the next `up` goes on with the same machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from pulumi_fal.emulator.server import EmulatorServer
+
+from .harness import Stack
+from .recovery import (
+    PATIENCE,
+    STAGES,
+    Stage,
+    adopt,
+    entries,
+    kill,
+    nothing_runs,
+    one_machine,
+    says,
+    unlock,
+    urn,
+)
+
+
+@pytest.mark.parametrize("who", ["cli", "plugin", "both"])
+@pytest.mark.parametrize("name", STAGES)
+def test_a_kill_at_any_stage_of_create_costs_no_machine_and_makes_no_second(
+    name: str, who: str, stack: Stack, emulator: EmulatorServer
+) -> None:
+    """One creation in all, and no process is left behind."""
+    stack.env |= PATIENCE
+    stage = Stage(emulator, name)
+    kill(stack, stage.reached_by(stack.start("up")), who)
+    nothing_runs(stack)
+    stage.end()
+    unlock(stack)
+    if name == "during the POST" and who != "cli":
+        # The answer went to a dead process: only a person can say whose machine it is.
+        (made,) = emulator.state.alive()
+        says(stack.up(fails=True), made, "pending adopt")
+        adopt(stack, urn(stack), made)
+    stack.up()
+    one_machine(stack, emulator)
+    stack.up("--expect-no-changes")
+    assert entries(stack) == []
+
+
+def test_up_right_after_a_kill_waits_for_the_post_that_is_still_under_way(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """The killed engine's plugin lives on until its POST has ended: what comes of it is awaited."""
+    stack.env |= PATIENCE
+    emulator.state.list_lag = 6.0
+    stage = Stage(emulator, "during the POST", seconds=5.0)
+    stage.reached_by(stack.start("up")).kill()
+    stage.end()
+    stack.cancel()
+    stack.up()
+    one_machine(stack, emulator)
