@@ -1,0 +1,108 @@
+"""A program that declares machines, under Pulumi's own mocks: what users' unit tests do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pulumi
+import pytest
+
+from pulumi_fal import ComputeInstance, ComputeInstanceArgs, InstanceType, Sector
+from pulumi_fal.stack import TYPE_TOKEN
+
+from .support import ED25519
+
+Test = Callable[..., pulumi.Output[None]]
+
+pulumi_test: Callable[[Test], Test] = pulumi.runtime.test  # which has no types
+
+
+class Mocks(pulumi.runtime.Mocks):
+    """Answers as fal would, and keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, pulumi.runtime.MockResourceArgs] = {}
+
+    def new_resource(
+        self, args: pulumi.runtime.MockResourceArgs
+    ) -> tuple[str | None, dict[Any, Any]]:
+        self.asked[args.name] = args
+        return f"{args.name}-id", {"sector": "sector_3", **args.inputs, "ip": "192.0.2.1"}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
+        raise AssertionError(f"{args.token} was called")
+
+
+@pytest.fixture
+def mocks() -> Mocks:
+    mocks = Mocks()
+    pulumi.runtime.set_mocks(mocks, project="project", stack="dev", preview=False)
+    return mocks
+
+
+@pulumi_test
+def test_typed_arguments_and_keywords_ask_for_the_same(mocks: Mocks) -> pulumi.Output[None]:
+    """The two forms of the constructor differ in nothing that the engine sees."""
+    asked: dict[str, Any] = {
+        "instance_type": InstanceType.GPU_8X_H100_SXM5,
+        "ssh_key": ED25519,
+        "sector": Sector.SECTOR_1,
+        "wait": False,
+    }
+    typed = ComputeInstance("typed", ComputeInstanceArgs(**asked))
+    named = ComputeInstance("named", **asked)
+
+    def compare(_: object) -> None:
+        of_one, of_other = (
+            {k: v for k, v in mocks.asked[name].inputs.items() if k != "__urn"}
+            for name in ("typed", "named")
+        )
+        assert of_one == of_other
+        assert of_one["instance_type"] == "gpu_8x_h100_sxm5"
+        assert of_one["sector"] == "sector_1"
+        assert of_one["wait"] is False
+
+    return pulumi.Output.all(typed.urn, named.urn).apply(compare)
+
+
+@pulumi_test
+def test_outputs_resolve_under_mocks(mocks: Mocks) -> pulumi.Output[None]:
+    """A user's test can assert on what the program makes of the machine."""
+    machine = ComputeInstance("m", instance_type="gpu_8x_h100_sxm5", ssh_key=ED25519)
+
+    def check(known: list[Any]) -> None:
+        assert known == ["m-id", "192.0.2.1", "sector_3"]
+
+    return pulumi.Output.all(machine.id, machine.ip, machine.sector).apply(check)
+
+
+@pulumi_test
+def test_the_type_token_and_the_urn_are_the_ones_that_state_holds(
+    mocks: Mocks,
+) -> pulumi.Output[None]:
+    """Another token would make every existing stack replace all its machines."""
+    machine = ComputeInstance("m", instance_type="gpu_8x_h100_sxm5", ssh_key=ED25519)
+
+    def check(_: str) -> None:
+        assert mocks.asked["m"].typ == TYPE_TOKEN == "pulumi-python:dynamic/fal:ComputeInstance"
+        assert mocks.asked["m"].inputs["__urn"] == f"urn:pulumi:dev::project::{TYPE_TOKEN}::m"
+
+    return machine.urn.apply(check)
+
+
+@pytest.mark.parametrize(
+    "positional, named",
+    [
+        (["gpu_1x_h100_sxm5"], {}),
+        ([], {"instance_typ": "gpu_1x_h100_sxm5"}),
+        ([ComputeInstanceArgs(instance_type="a", ssh_key="b")], {"ssh_key": "c"}),
+        ([None, None, None], {}),
+    ],
+)
+def test_an_argument_that_is_not_known_is_refused(
+    positional: list[Any], named: dict[str, Any]
+) -> None:
+    """A slip in a name must not become a machine with a default."""
+    with pytest.raises(TypeError):
+        ComputeInstance("m", *positional, **named)
