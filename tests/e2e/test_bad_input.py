@@ -49,6 +49,12 @@ def test_a_wrong_input_is_refused_offline(
     assert sum(emulator.state.calls.values()) == 0
 
 
+def test_an_input_that_is_left_out_is_named(stack: Stack) -> None:
+    """As one that is None: no TypeError from Python."""
+    stack.write("ComputeInstance('machine', instance_type='gpu_1x_h100_sxm5')\n")
+    assert "ssh_key is missing" in stack.preview(fails=True).output
+
+
 def test_every_problem_of_a_machine_is_shown_at_once(stack: Stack) -> None:
     """Nobody should have to run `up` once a mistake."""
     stack.write(machine(instance_type="gpu_1x_h100", sector="north", ssh_key=""))

@@ -34,7 +34,7 @@ def test_a_preview_with_unknown_inputs_succeeds(stack: Stack, emulator: Emulator
         "class Made(pulumi.dynamic.Resource):\n"
         "    text: pulumi.Output[str]\n"
         "made = Made(Maker(), 'made', {'text': None})\n"
-        "machine = ComputeInstance('machine', 'gpu_1x_h100_sxm5', made.text)\n"
+        "ComputeInstance('machine', ssh_key=made.text, instance_type='gpu_1x_h100_sxm5')\n"
     )
     assert "3 to create" in stack.preview().output
     stack.up()
