@@ -83,6 +83,8 @@ def test_without_a_key_of_its_own_it_takes_any() -> None:
     with EmulatorServer(api_key=None) as emulator:
         any_key = {"Authorization": "Key whatever"}
         assert call(emulator, "GET", "/compute/instances", headers=any_key).status_code == 200
+        no_key = {"Authorization": "Key "}
+        assert call(emulator, "GET", "/compute/instances", headers=no_key).status_code == 401
         assert call(emulator, "GET", "/compute/instances", headers={}).status_code == 401
 
 
@@ -174,20 +176,22 @@ def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None
     ]
     assert emulator.state.get(odd).status == "repairing"
     assert call(emulator, "POST", f"/_emulator/machines/{killed}/kill").status_code == 404
+    assert call(emulator, "POST", "/_emulator/faults", json=["create=418"]).status_code == 422
     assert (emulator.state.calls.total(), list(emulator.state.log), LINES) == (0, [], [])
 
 
 def test_the_report_tells_what_happened_and_what_nobody_knows(emulator: EmulatorServer) -> None:
     """Counts, machines (hidden ones too), log, faults left, unclaimed ids."""
-    known, forgotten = (
-        call(emulator, "POST", "/compute/instance", json=ONE).json()["id"] for _ in range(2)
+    known, forgotten, gone = (
+        call(emulator, "POST", "/compute/instance", json=ONE).json()["id"] for _ in range(3)
     )
+    emulator.state.kill(gone)
     emulator.state.hide(forgotten, "list")
     emulator.faults.add("get", "429", times=2)
     report = call(emulator, "GET", f"/_emulator/report?known={known},elsewhere", headers={}).json()
-    assert report["calls"] == {"create": 2, "list": 0, "get": 0, "delete": 0}
-    assert (report["creations"], report["deletions"], report["most_in_flight"]) == (2, 0, 1)
+    assert report["calls"] == {"create": 3, "list": 0, "get": 0, "delete": 0}
+    assert (report["creations"], report["deletions"], report["most_in_flight"]) == (3, 0, 1)
     assert [machine["id"] for machine in report["machines"]] == [known, forgotten]
     assert report["unclaimed"] == [forgotten]
     assert report["faults"] == {"get": ["429 x 2"]}
-    assert [entry["path"] for entry in report["log"]] == ["/compute/instance"] * 2
+    assert [entry["path"] for entry in report["log"]] == ["/compute/instance"] * 3

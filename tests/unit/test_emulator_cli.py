@@ -30,7 +30,7 @@ def running(*options: str, **environment: str) -> Iterator[tuple[subprocess.Pope
     with subprocess.Popen(
         [*COMMAND, *options],
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
         text=True,
         env={**inherited, **environment},
     ) as process:
@@ -58,9 +58,10 @@ def test_it_says_where_it_is_answers_and_ends_at_once(end: signal.Signals) -> No
         assert post(url, "anything").json()["status"] == "ready"
         began = time.monotonic()
         process.send_signal(end)
-        output, _ = process.communicate(timeout=10)
+        output, errors = process.communicate(timeout=10)
         assert time.monotonic() - began < 2
         assert process.returncode == 0
+        assert "Traceback" not in errors
         (line,) = output.splitlines()
         assert "POST /compute/instance 200" in line
 
@@ -69,6 +70,7 @@ def test_the_key_of_the_environment_is_required_and_never_printed() -> None:
     """It may be a real one."""
     with running(FAL_ADMIN_API_KEY="s3cr3t") as (_, lines):
         url = lines[0].removeprefix("fal Compute emulator on ")
+        assert lines[2] == "# takes the key that FAL_ADMIN_API_KEY holds here"
         assert "s3cr3t" not in "".join(lines)
         assert post(url, "anything").status_code == 401
         assert post(url, "s3cr3t").status_code == 200

@@ -157,10 +157,11 @@ def test_retry_after_comes_in_seconds_and_as_a_date(emulator: EmulatorServer) ->
 
 @pytest.mark.parametrize("name", ["reset_before", "reset_after"])
 def test_a_reset_is_a_connection_error_and_no_answer(emulator: EmulatorServer, name: str) -> None:
-    """A real TCP reset."""
-    emulator.faults.add("create", name)
-    with pytest.raises(requests.ConnectionError, match="reset by peer"):
-        create(emulator)
+    """A real TCP reset, every time: never while the client still sends, which looks different."""
+    emulator.faults.add("create", name, times=50)
+    for _ in range(50):
+        with pytest.raises(requests.ConnectionError, match="reset by peer"):
+            create(emulator)
     assert (emulator.state.log[-1].fault, emulator.state.log[-1].status) == (name, None)
 
 
