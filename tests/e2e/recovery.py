@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
-from dataclasses import replace
 from math import inf
 from typing import Any
 
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
-from pulumi_fal.journal import ADOPTED, Entry, Journal, home
+from pulumi_fal.journal import Entry, Journal, home
 
-from .harness import Result, Run, Stack, wait_until
+from .harness import PULUMI, Result, Run, Stack, wait_until
 
 SETTLE = 1.0
 PATIENCE = {
@@ -120,16 +120,20 @@ def urn(stack: Stack, name: str = "machine") -> str:
     return f"urn:pulumi:{stack.name}::test::pulumi-python:dynamic/fal:ComputeInstance::{name}"
 
 
-def adopt(stack: Stack, urn: str, id_: str) -> None:
-    """What a person does who knows that this machine is the resource's."""
-    (entry,) = [each for each in entries(stack) if each.origin.urn == urn]
-    journal(stack).write(replace(entry, phase=ADOPTED, instance_id=id_))
-
-
-def forget(stack: Stack, urn: str) -> None:
-    """What a person does who knows that no machine is the resource's."""
-    (entry,) = [each for each in entries(stack) if each.origin.urn == urn]
-    journal(stack).drop(entry)
+def pending(stack: Stack, *args: str) -> str:
+    """`pulumi-fal pending ...`, which must succeed; what it prints."""
+    done = subprocess.run(
+        [PULUMI.with_name("pulumi-fal"), "pending", *args],
+        cwd=stack.project,
+        env={**stack.env, "PATH": f"{PULUMI.parent}{os.pathsep}{stack.env['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    print("$ pulumi-fal pending", *args, "\n" + done.stdout + done.stderr)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def unfinished(stack: Stack) -> list[dict[str, Any]]:

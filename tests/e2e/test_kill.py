@@ -11,11 +11,11 @@ from .recovery import (
     PATIENCE,
     STAGES,
     Stage,
-    adopt,
     entries,
     kill,
     nothing_runs,
     one_machine,
+    pending,
     says,
     unlock,
     urn,
@@ -38,7 +38,7 @@ def test_a_kill_at_any_stage_of_create_costs_no_machine_and_makes_no_second(
         # The answer went to a dead process: only a person can say whose machine it is.
         (made,) = emulator.state.alive()
         says(stack.up(fails=True), made, "pending adopt")
-        adopt(stack, urn(stack), made)
+        pending(stack, "adopt", urn(stack), made)
     stack.up()
     one_machine(stack, emulator)
     stack.up("--expect-no-changes")
