@@ -9,6 +9,7 @@ Stack config, all of it optional:
 from pathlib import Path
 
 import pulumi
+
 from pulumi_fal import ComputeInstance
 
 
