@@ -107,6 +107,7 @@ class Journal:
         self.folder = folder
         self._lock = threading.Lock()
         self._earlier: dict[str, Path] | None = None
+        self._is_sure = False
 
     def find(self, origin: Origin) -> Entry | None:
         """The entry of a resource, or of one that may be the same; JournalError if unreadable."""
@@ -131,7 +132,7 @@ class Journal:
         """Put it on disk, whole or not at all, and there to stay when this returns."""
         text = json.dumps({"version": VERSION, **asdict(entry)}, indent=1)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_folder()
             descriptor, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
             try:
                 with os.fdopen(descriptor, "w", encoding="utf-8") as file:  # mkstemp made it 0600
@@ -142,7 +143,7 @@ class Journal:
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
-            self._sync_folder()
+            _sync(self.folder)
         except OSError as error:
             raise JournalError(self.folder, f"can't be written: {error.strerror}") from None
 
@@ -150,7 +151,7 @@ class Journal:
         """Forget it: there is proof that it is in state, or that there is no machine."""
         try:
             (self.folder / entry.file_name).unlink(missing_ok=True)
-            self._sync_folder()
+            _sync(self.folder)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -218,12 +219,12 @@ class Journal:
             raise JournalError(self.folder, f"can't be read: {error.strerror}") from None
         return sorted(path for path in paths if path.match(pattern))
 
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def _make_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._is_sure:  # an entry is no safer than the folders that it is in
+            for parent in (self.folder.parent, self.folder.parent.parent):
+                _sync(parent)
+            self._is_sure = True
 
 
 def _read(path: Path) -> Entry | None:
@@ -239,6 +240,14 @@ def _read(path: Path) -> Entry | None:
         raise JournalError(path, f"can't be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise JournalError(path, "is damaged") from None
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _digest(*parts: str) -> str:

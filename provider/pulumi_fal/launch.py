@@ -29,7 +29,7 @@ from pulumi_fal.journal import (
 )
 from pulumi_fal.lifecycle import Lifecycle
 from pulumi_fal.models import Instance
-from pulumi_fal.unresolved import still_asking, stopped, unanswered, unlisted
+from pulumi_fal.unresolved import still_asking, stopped, unanswered, unlisted, unseen
 
 _LOOK_AGAIN = 0.5
 """Seconds between two looks at a create of another process."""
@@ -164,7 +164,10 @@ class Launcher:
                 raise error
             self._forget(entry)
             return None
-        instance = self._lifecycle.find(entry.instance_id)
+        try:
+            instance = self._lifecycle.find(entry.instance_id)
+        except FalError as error:
+            raise unseen(entry, entry.instance_id, error) from error
         if instance is None:
             if entry.account != self._account:
                 raise stopped(entry, "it was made with another key or at another endpoint")

@@ -51,8 +51,18 @@ def candidates(
 def unlisted(entry: Entry, error: FalError) -> UnresolvedCreateError:
     """A POST without a usable answer, and no list to look for its machine in."""
     return UnresolvedCreateError(
-        f"{_happened(entry)} Which machines there are now can't be told: {error} "
+        f"{_happened(entry)} Which machines there are now can't be told: {_sentence(error)} "
         "Run `pulumi up` again: it looks once more before it makes a machine."
+    )
+
+
+def unseen(entry: Entry, instance_id: str, error: FalError) -> UnresolvedCreateError:
+    """A machine of an earlier create that can't be looked at."""
+    return UnresolvedCreateError(
+        f"An earlier create for {_name(entry)} made {instance_id} ({entry.instance_type}). Whether "
+        f"it still runs and bills can't be told: {_sentence(error)} Run `pulumi up` again: it "
+        "looks for that machine before it makes another.",
+        (instance_id,),
     )
 
 
@@ -124,6 +134,10 @@ def _reminder(entry: Entry) -> str:
 def _happened(entry: Entry) -> str:
     what = entry.problem or "the process ended before the answer came."
     return f"A create for {_name(entry)} may have made a machine: {what}"
+
+
+def _sentence(error: FalError) -> str:
+    return f"{error}".rstrip(".") + "."
 
 
 def _name(entry: Entry) -> str:
