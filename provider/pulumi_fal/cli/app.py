@@ -7,6 +7,11 @@ from typing import Any
 import click
 
 from pulumi_fal._version import __version__
+from pulumi_fal.cli.audit import audit
+from pulumi_fal.cli.doctor import doctor
+from pulumi_fal.cli.emulator import emulator
+from pulumi_fal.cli.import_file import import_file
+from pulumi_fal.cli.machines import get, list_
 from pulumi_fal.cli.pending import pending
 from pulumi_fal.errors import FalError
 
@@ -33,5 +38,5 @@ def cli() -> None:
     """
 
 
-for command in (pending,):
+for command in (list_, get, pending, audit, import_file, doctor, emulator):
     cli.add_command(command)

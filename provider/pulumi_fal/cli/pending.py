@@ -18,7 +18,7 @@ from pulumi_fal.journal import ADOPTED, ASKED, Entry, Journal, Origin
 
 @click.group()
 def pending() -> None:
-    """Creates that are not settled: a machine may run of which no state knows."""
+    """Show and settle creates that state does not know of yet."""
 
 
 @pending.command("ls")
@@ -139,9 +139,7 @@ def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
         if isinstance(each, Entry) and urn in (each.origin.urn, _short(each.origin.urn))
     ]
     found = [
-        each
-        for each in named
-        if each.origin.may_be(Origin(each.origin.urn, organization, backend))
+        each for each in named if each.origin.may_be(Origin(each.origin.urn, organization, backend))
     ]
     if len(found) == 1:
         return found[0]

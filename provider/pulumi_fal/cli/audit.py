@@ -1,0 +1,152 @@
+"""`pulumi-fal audit`: machines that no stack has, and stacks whose machines are gone."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+
+from pulumi_fal.cli import show
+from pulumi_fal.cli.claims import Claim, Claims, Whose, gather, stack_option
+from pulumi_fal.cli.here import Here, pass_here
+from pulumi_fal.client import Client
+from pulumi_fal.errors import FalError, NotFoundError
+from pulumi_fal.models import Instance
+
+CLEAN, FOUND, CANT_TELL = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an audit has brought to light."""
+
+    claims: Claims
+    machines: list[tuple[Instance, Whose, Claim | None]]
+    gone: list[Claim]
+
+    @property
+    def exit_code(self) -> int:
+        counts = self.counts
+        if self.gone or counts[Whose.FORGOTTEN]:
+            return FOUND
+        return CANT_TELL if self.claims.unreadable or counts[Whose.UNKNOWN] else CLEAN
+
+    @property
+    def counts(self) -> Mapping[Whose, int]:
+        return Counter(whose for _, whose, _ in self.machines)
+
+
+@click.command()
+@stack_option
+@show.json_option
+@pass_here
+def audit(here: Here, stacks: tuple[str, ...], as_json: bool) -> None:
+    """Find forgotten machines, and resources whose machine is gone.
+
+    A create that is pending counts as known. A machine that a stack may have which can't be read,
+    or that a create without an answer may have made, is unknown and not forgotten.
+
+    \b
+    Exit codes, for CI:
+      0  clean: each machine is in a stack or pending, each resource's machine is there
+      1  something was found
+      2  it can't be told: a stack, the list of stacks or the API can't be read
+    """
+    try:
+        client = here.client()
+        instances = client.list_instances()
+        claims = gather(here, stacks)
+        gone = [each for each in claims.held if not _exists(each.id, instances, client)]
+        machines = [
+            (instance, whose, claim)
+            for instance, whose, claim in claims.whose(instances)
+            # Else it was destroyed while the stacks were read.
+            if whose is not Whose.FORGOTTEN or _exists(instance.id, [], client)
+        ]
+    except FalError as error:
+        click.echo(f"Error: it can't be told whether all is well: {error}", err=True)
+        sys.exit(CANT_TELL)
+    report = Report(claims, machines, gone)
+    if as_json:
+        show.print_json(_as_json(report))
+    else:
+        _print(report)
+    sys.exit(report.exit_code)
+
+
+def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> bool:
+    """By the list, else by the answer when asked for it."""
+    if any(each.id == instance_id for each in listed):
+        return True
+    try:
+        client.get_instance(instance_id)
+    except NotFoundError:
+        return False
+    return True
+
+
+def _print(report: Report) -> None:
+    found = [each for each in report.machines if each[1] in (Whose.FORGOTTEN, Whose.UNKNOWN)]
+    if found:
+        show.print_table(
+            ("MACHINE", "TYPE", "IP", "STATUS", "WHOSE"),
+            (
+                (
+                    instance.id,
+                    instance.instance_type,
+                    instance.ip or "",
+                    show.status(instance),
+                    f"unknown: perhaps of the pending {claim.urn}" if claim else whose.value,
+                )
+                for instance, whose, claim in found
+            ),
+        )
+    if report.gone:
+        show.print_table(
+            ("GONE", "STACK", "RESOURCE"),
+            ((claim.id, claim.stack, claim.urn) for claim in report.gone),
+        )
+    for what, why in report.claims.unreadable.items():
+        show.print_lines(f"Unreadable: {what}: {why}")
+    show.print_lines(_summary(report))
+
+
+def _summary(report: Report) -> str:
+    counts = report.counts
+    words = [f"{counts[whose]} {whose.value}" for whose in Whose if counts[whose]]
+    details = f" ({', '.join(words)})" if words else ""
+    read, gone = len(report.claims.stacks), len(report.gone)
+    lines = [f"Machines: {len(report.machines)}{details}. Stacks read: {read}. Gone: {gone}."]
+    if counts[Whose.FORGOTTEN]:
+        lines.append(
+            "Forgotten machines bill on. To have one in a stack: `pulumi-fal import-file`. One "
+            "that was made within the last minutes may be of an `up` on another computer."
+        )
+    if counts[Whose.UNKNOWN]:
+        lines.append("Unknown machines may be those of what could not be read, or pending.")
+    if counts[Whose.PENDING]:
+        lines.append("`pulumi-fal pending ls` says more of what is pending.")
+    if report.gone:
+        lines.append("`pulumi refresh` drops what is gone from a stack's state.")
+    return "\n".join(lines)
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    return {
+        "machines": [
+            {
+                **asdict(instance),
+                "whose": whose.name.lower(),
+                "stack": claim and claim.stack,
+                "urn": claim and claim.urn,
+            }
+            for instance, whose, claim in report.machines
+        ],
+        "gone": [asdict(claim) for claim in report.gone],
+        "stacks": report.claims.stacks,
+        "unreadable": report.claims.unreadable,
+    }

@@ -1,0 +1,122 @@
+"""Whose a machine is, as far as stacks and the journal say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+
+import click
+
+from pulumi_fal import stack, unresolved
+from pulumi_fal.cli.here import Here
+from pulumi_fal.errors import JournalError, StackError
+from pulumi_fal.journal import Entry
+from pulumi_fal.models import Instance
+
+_AT_ONCE = 4
+
+stack_option = click.option(
+    "--stack",
+    "stacks",
+    multiple=True,
+    metavar="STACK",
+    help="A stack to look into; may be given several times. By default all stacks of the backend "
+    "that `pulumi` uses here.",
+)
+
+
+class Whose(Enum):
+    """What can be said of a machine."""
+
+    STACK = "in stack"
+    PENDING = "pending"
+    FORGOTTEN = "forgotten"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A resource that has a machine in its state, or a create that is not settled and made it."""
+
+    id: str
+    urn: str
+    stack: str
+
+
+@dataclass(frozen=True)
+class Claims:
+    """All that could be read, and what could not be, with the reason."""
+
+    stacks: list[str]
+    held: list[Claim]
+    entries: list[Entry]
+    unreadable: dict[str, str]
+
+    def whose(self, instances: Iterable[Instance]) -> list[tuple[Instance, Whose, Claim | None]]:
+        """Each machine, what can be said of it, and by which claim.
+
+        Nothing is called forgotten while a stack can't be read that may have it, or while a create
+        without an answer may have made it.
+        """
+        held = {each.id: each for each in self.held}
+        pending = {
+            each.instance_id: _claim(each, each.instance_id)
+            for each in self.entries
+            if each.instance_id
+        }
+        instances = list(instances)
+        perhaps = {
+            found.id: _claim(entry, found.id)
+            for entry in self.entries
+            if entry.instance_id is None
+            for found in unresolved.candidates(entry, instances, {*held, *pending})
+        }
+        said: list[tuple[Instance, Whose, Claim | None]] = []
+        for each in instances:
+            if each.id in held:
+                said.append((each, Whose.STACK, held[each.id]))
+            elif each.id in pending:
+                said.append((each, Whose.PENDING, pending[each.id]))
+            elif each.id in perhaps:
+                said.append((each, Whose.UNKNOWN, perhaps[each.id]))
+            else:
+                said.append((each, Whose.UNKNOWN if self.unreadable else Whose.FORGOTTEN, None))
+        return said
+
+
+def gather(here: Here, stacks: Sequence[str]) -> Claims:
+    """Read the journal and the stacks, all of the backend where none is named.
+
+    To be called with a list of machines in hand: the journal has each that is made here before it
+    exists, and until a stack has it. StackError where there is no list of all stacks.
+    """
+    claims = Claims([], [], [], {})
+    for entry in here.journal.entries():
+        if isinstance(entry, JournalError):
+            claims.unreadable[f"record {entry.path}"] = f"it {entry.problem}"
+        else:
+            claims.entries.append(entry)
+    names = list(dict.fromkeys(stacks)) or stack.names()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for name, machines in zip(names, pool.map(_read, names), strict=True):
+            if isinstance(machines, StackError):
+                claims.unreadable[f"stack {name}"] = str(machines)
+            else:
+                claims.stacks.append(name)
+                claims.held.extend(Claim(each.id, each.urn, name) for each in machines)
+    return claims
+
+
+def _read(name: str) -> list[stack.Held] | StackError:
+    try:
+        return stack.machines(name)
+    except StackError as error:
+        return error
+
+
+def _claim(entry: Entry, instance_id: str) -> Claim:
+    origin = entry.origin
+    name = f"{origin.organization or '?'}/{origin.project}/{origin.stack}"
+    return Claim(instance_id, origin.urn, name)

@@ -1,0 +1,120 @@
+"""`pulumi-fal doctor`: whether this computer has what the provider needs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from pulumi_fal import stack
+from pulumi_fal._version import __version__
+from pulumi_fal.cli import show
+from pulumi_fal.cli.here import IMPATIENT, Here, pass_here
+from pulumi_fal.errors import AuthenticationError, FalError, JournalError
+
+OK, MISSING, BAD = "ok", "missing", "bad"
+"""MISSING is what the provider can do without, with less comfort."""
+_COLOURS = {OK: "green", MISSING: "yellow", BAD: "red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    verdict: str
+    says: str
+
+
+@click.command()
+@show.json_option
+@pass_here
+def doctor(here: Here, as_json: bool) -> None:
+    """Check key, endpoint, versions, journal and plugin host.
+
+    The key itself is never shown. The API is asked for its list, and nothing else is done there.
+    Exit code 1 if something is bad.
+    """
+    findings = [*_versions(), *_account(here), _journal(here), *_seams()]
+    if as_json:
+        show.print_json([asdict(each) for each in findings])
+    else:
+        show.print_table(
+            ("CHECK", "VERDICT", "DETAILS"),
+            (
+                (each.what, Text(each.verdict, style=_COLOURS[each.verdict]), each.says)
+                for each in findings
+            ),
+        )
+    sys.exit(any(each.verdict == BAD for each in findings))
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("pulumi-fal", OK, __version__)
+    yield Finding("Python", OK, f"{platform.python_version()}, {sys.executable}")
+    yield Finding("pulumi SDK", OK, metadata.version("pulumi"))
+    yield _tried("pulumi CLI", lambda: stack.pulumi("version").strip())
+
+
+def _account(here: Here) -> Iterator[Finding]:
+    key = _tried("API key", lambda: f"from {here.settings.key_source}")
+    yield key
+    if key.verdict == BAD:
+        return
+    yield Finding("endpoint", OK, here.settings.endpoint)
+    try:
+        count = len(here.client(IMPATIENT).list_instances())
+    except AuthenticationError as error:
+        yield Finding("API", BAD, f"reached, and it refuses the key: {error}")
+    except FalError as error:
+        yield Finding("API", BAD, str(error))
+    else:
+        yield Finding("API", OK, f"accepts the key; machines: {count}")
+
+
+def _journal(here: Here) -> Finding:
+    """Machines are made only where their creates can be put on record."""
+    folder = here.journal.folder
+    try:
+        entries = list(here.journal.entries())
+    except JournalError as error:
+        return Finding("journal", BAD, str(error))
+    unreadable = [each for each in entries if isinstance(each, JournalError)]
+    if unreadable:
+        return Finding("journal", BAD, str(unreadable[0]))
+    if not os.access(_nearest(folder), os.W_OK | os.X_OK):
+        return Finding("journal", BAD, f"{folder} can't be written, so no machine can be made")
+    pending = f"{len(entries)} pending, see `pulumi-fal pending ls`" if entries else "none pending"
+    return Finding("journal", OK, f"{folder}; {pending}")
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the one in which it would be made."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
+
+
+def _seams() -> Iterator[Finding]:
+    from pulumi_fal.cli.seams import WITHOUT, probe_all
+
+    try:
+        applies = probe_all()
+    except OSError as error:
+        yield Finding("plugin host", BAD, str(error))
+        return
+    for name, without in WITHOUT.items():
+        verdict, says = (OK, "") if applies[name] else (MISSING, f"this SDK lacks it: {without}")
+        yield Finding(name, verdict, says)
+
+
+def _tried(what: str, find: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, OK, find())
+    except FalError as error:
+        return Finding(what, BAD, str(error))

@@ -1,0 +1,148 @@
+"""`pulumi-fal import-file`: what `pulumi import --file` reads to take machines into a stack."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pulumi_fal import outputs, ssh_keys
+from pulumi_fal.cli import show
+from pulumi_fal.cli.claims import Whose, gather, stack_option
+from pulumi_fal.cli.here import Here, pass_here
+from pulumi_fal.models import Instance
+from pulumi_fal.stack import TYPE_TOKEN
+
+
+@click.command()
+@click.option(
+    "--ssh-key",
+    "key_file",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The file of the public key that the machines were made with; the API doesn't tell it.",
+)
+@stack_option
+@click.option(
+    "--output",
+    "-o",
+    default="fal-import.json",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write.",
+)
+@click.option(
+    "--pin-sectors",
+    is_flag=True,
+    help="Have the program ask for the sectors that the machines are in, instead of for none.",
+)
+@show.yes_option
+@pass_here
+def import_file(
+    here: Here,
+    key_file: Path,
+    stacks: tuple[str, ...],
+    output: Path,
+    pin_sectors: bool,
+    yes: bool,
+) -> None:
+    """Write the file for `pulumi import` of all that no stack has.
+
+    Nothing is imported by this. It prints the command that does, and the lines of the program that
+    match. A stack that can't be read stops it, since a machine must not be in two.
+    """
+    ssh_key = _read_key(key_file)
+    instances = _unclaimed(here, stacks)
+    if not instances:
+        show.print_lines("There is nothing to import: no machine that is in no stack.")
+        return
+    resources = [_resource(name, each, ssh_key, pin_sectors) for name, each in _named(instances)]
+    if output.exists() and not yes:
+        click.confirm(f"{output} exists. Write over it?", abort=True)
+    output.write_text(json.dumps({"resources": resources}, indent=2) + "\n", encoding="utf-8")
+    count = f"{len(resources)} machine{'s' * (len(resources) != 1)}"
+    show.print_lines(
+        f"{output} has {count}. To import into the stack that is selected:\n\n"
+        f"  pulumi import --file {shlex.quote(str(output))} --generate-code=false\n\n"
+        f"And in the program, which then shows no change:\n\n{_program(resources, key_file)}"
+    )
+
+
+def _unclaimed(here: Here, stacks: Sequence[str]) -> list[Instance]:
+    instances = here.client().list_instances()
+    claims = gather(here, stacks)
+    if claims.unreadable:
+        reasons = "".join(f"\n  {what}: {why}" for what, why in claims.unreadable.items())
+        raise click.ClickException(
+            "Which machines are in no stack can't be told, and none must be in two. Unreadable:"
+            f"{reasons}\nMend that, or name the stacks that count with --stack."
+        )
+    said = claims.whose(instances)
+    for instance, whose, claim in said:
+        if whose in (Whose.PENDING, Whose.UNKNOWN) and claim is not None:
+            click.echo(
+                f"Left out: {show.machine(instance)}, which may be of a create that is pending, "
+                f"{claim.urn}. `pulumi-fal pending ls` says more.",
+                err=True,
+            )
+    return sorted(
+        (instance for instance, whose, _ in said if whose is Whose.FORGOTTEN),
+        key=lambda each: (each.instance_type, each.id),
+    )
+
+
+def _read_key(file: Path) -> str:
+    text = file.read_text(encoding="utf-8", errors="replace").strip()
+    try:
+        ssh_keys.parse(text)
+    except ValueError as error:
+        raise click.ClickException(f"What is in {file} {error}") from None
+    return text
+
+
+def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
+    """Each machine with a name that is its own, and the same in every run."""
+    words = {each.id: re.sub(r"[^a-z0-9]+", "-", each.id.lower()) for each in instances}
+    starts = Counter(word[:8] for word in words.values())
+    named = []
+    for each in instances:
+        word = words[each.id]
+        end = word[:8].strip("-") if starts[word[:8]] == 1 else word
+        named.append((f"{each.instance_type.replace('_', '-')}-{end}", each))
+    return named
+
+
+def _resource(name: str, instance: Instance, ssh_key: str, pin: bool) -> dict[str, Any]:
+    """In the form that needs no read: the engine's read of an import names no provider."""
+    from pulumi.dynamic.dynamic import serialize_provider
+
+    from pulumi_fal.provider import ComputeInstanceProvider
+
+    inputs = {"instance_type": instance.instance_type, "ssh_key": ssh_key}
+    if pin and instance.sector:
+        inputs["sector"] = instance.sector
+    provider = {"__provider": serialize_provider(ComputeInstanceProvider())}
+    return {
+        "type": TYPE_TOKEN,
+        "name": name,
+        "id": instance.id,
+        "inputs": {**provider, **inputs},
+        "outputs": {**provider, **outputs.of(instance, inputs)},
+    }
+
+
+def _program(resources: Sequence[dict[str, Any]], key_file: Path) -> str:
+    lines = ["from pathlib import Path", "", "from pulumi_fal import ComputeInstance", ""]
+    lines.append(f"ssh_key = Path({str(key_file)!r}).read_text()")
+    for each in resources:
+        arguments = [f"instance_type={each['inputs']['instance_type']!r}", "ssh_key=ssh_key"]
+        if "sector" in each["inputs"]:
+            arguments.append(f"sector={each['inputs']['sector']!r}")
+        lines.append(f"ComputeInstance({each['name']!r}, {', '.join(arguments)})")
+    return "\n".join(lines)

@@ -1,0 +1,56 @@
+"""A provider that uses each seam into the plugin host, to show which ones this SDK has.
+
+It is in a module of its own, since the plugin process imports it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from pulumi import dynamic
+
+from pulumi_fal import plugin_host
+from pulumi_fal.errors import FalError
+
+CALLS = 5
+"""At once: one more than the SDK's pool has threads."""
+SAID, REASON = "said by the probe", "kept by the probe"
+
+_together = threading.Barrier(CALLS)
+_cancelled = threading.Event()
+
+
+class Probe(dynamic.ResourceProvider):
+    """Does what ComputeInstanceProvider does to its host, and tells what came of it."""
+
+    serialize_as_secret_always = False
+
+    def configure(self, req: dynamic.ConfigureRequest) -> None:
+        plugin_host.widen(CALLS)
+        plugin_host.on_cancel(_cancelled.set)
+        plugin_host.on_engine_death(lambda: None)
+        plugin_host.supply_provider(lambda urn: True, plugin_host.current_call().provider_key)
+
+    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
+        """Whether as many calls are served together as there are in the barrier."""
+        try:
+            _together.wait(news["seconds"])
+        except threading.BrokenBarrierError:
+            return dynamic.CheckResult({"together": False}, [])
+        return dynamic.CheckResult({"together": True}, [])
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        call = plugin_host.current_call()
+        call.log(SAID)
+        call.keep("kept", {}, REASON)
+        raise RuntimeError
+
+    def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
+        """What the host has told so far."""
+        urn = plugin_host.current_call().urn
+        return dynamic.ReadResult(id_, {"urn": urn, "cancelled": _cancelled.is_set()})
+
+    @plugin_host.clear_errors
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        raise FalError(SAID)
