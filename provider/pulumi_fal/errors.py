@@ -53,9 +53,8 @@ class APIError(FalError):
 
     def __str__(self) -> str:
         answer = f"answered {self.status}: " if self.status else "got no answer: "
-        return " ".join(
-            filter(None, [f"{self.method} {self.path} {answer}{self.detail}", self.advice])
-        )
+        happened = f"{self.method} {self.path} {answer}{self.detail}".rstrip(".")
+        return f"{happened}. {self.advice}".rstrip()
 
 
 class AuthenticationError(APIError):

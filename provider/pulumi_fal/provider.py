@@ -176,8 +176,7 @@ def _finish(
     def observe(seen: Instance) -> None:
         nonlocal last
         if (seen.status, seen.ip) != (last.status, last.ip):
-            progress = f"{seen.status}, {f'ip {seen.ip}' if seen.ip else 'no ip yet'}"
-            call.log(progress if seen.is_ready else f"{progress}; not ready yet", ephemeral=True)
+            call.log(_progress(seen), ephemeral=True)
         last = seen
 
     try:
@@ -202,6 +201,15 @@ def _finish(
             raise LifecycleError(last.id, _reason(last, error)) from error
         raise
     return outputs.of(ready, props)
+
+
+def _progress(instance: Instance) -> str:
+    """The status, and what is waited for; the engine shows the time beside it."""
+    if instance.is_ready:
+        return f"ready, ip {instance.ip}"
+    if instance.ip is None:
+        return f"{instance.status}, waiting for an ip"
+    return f"{instance.status}, ip {instance.ip}, waiting for ready"
 
 
 def _reason(instance: Instance, error: Exception) -> str:
