@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -69,17 +69,21 @@ def parallel(environ: Mapping[str, str], config: Callable[[str], str | None]) ->
 
 
 def _api_key(environ: Mapping[str, str], config: Callable[[str], str | None]) -> tuple[str, str]:
-    pair = [environ.get("FAL_KEY_ID", "").strip(), environ.get("FAL_KEY_SECRET", "").strip()]
-    candidates = [
-        (environ.get("FAL_ADMIN_API_KEY"), "the environment variable FAL_ADMIN_API_KEY"),
-        (environ.get("FAL_KEY"), "the environment variable FAL_KEY"),
-        (":".join(pair) if all(pair) else None, "FAL_KEY_ID and FAL_KEY_SECRET"),
-        (config("fal:apiKey"), "the config value fal:apiKey"),
-    ]
-    for value, source in candidates:
+    for value, source in _candidates(environ, config):
         if value and value.strip():
             return _header_safe(value.strip(), source), source
     raise ConfigurationError(NO_KEY)
+
+
+def _candidates(
+    environ: Mapping[str, str], config: Callable[[str], str | None]
+) -> Iterator[tuple[str | None, str]]:
+    """One at a time: the config may have to be decrypted, so it is asked for only if need be."""
+    pair = [environ.get("FAL_KEY_ID", "").strip(), environ.get("FAL_KEY_SECRET", "").strip()]
+    yield environ.get("FAL_ADMIN_API_KEY"), "the environment variable FAL_ADMIN_API_KEY"
+    yield environ.get("FAL_KEY"), "the environment variable FAL_KEY"
+    yield ":".join(pair) if all(pair) else None, "FAL_KEY_ID and FAL_KEY_SECRET"
+    yield config("fal:apiKey"), "the config value fal:apiKey"
 
 
 def _header_safe(key: str, source: str) -> str:
