@@ -1,0 +1,159 @@
+"""`pulumi-fal audit`: exactly the machines that no stack has, and those that no API has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.unit.cli_support import CommandLine, command_line, urn
+
+from pulumi_fal.journal import WAITING
+
+DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
+CLEAN, FOUND, CANT_TELL = 0, 1, 2
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+    with command_line(tmp_path, monkeypatch) as line:
+        yield line
+
+
+def whose(report: dict[str, list[dict[str, str]]]) -> dict[str, str]:
+    return {each["id"]: each["whose"] for each in report["machines"]}
+
+
+def test_all_is_well_where_each_machine_is_in_a_stack(line: CommandLine) -> None:
+    """One line and exit code 0."""
+    line.stacks = {DEV: {"a": line.rent()}, PROD: {"a": line.rent()}}
+    assert line.run("audit") == "Machines: 2 (2 in stack). Stacks read: 2. Gone: 0.\n"
+
+
+def test_it_finds_exactly_the_machines_that_were_forgotten(line: CommandLine) -> None:
+    """Over all stacks of the backend; exit code 1."""
+    kept, pending, forgotten = line.rent(), line.rent(), line.rent()
+    line.stacks = {DEV: {"a": kept}, PROD: {}}
+    line.pend(phase=WAITING, instance_id=pending)
+    report = line.json("audit", code=FOUND)
+    assert whose(report) == {kept: "stack", pending: "pending", forgotten: "forgotten"}
+    shown = line.run("audit", code=FOUND)
+    assert forgotten in shown
+    assert kept not in shown
+    assert pending not in shown
+    assert "Machines: 3 (1 in stack, 1 pending, 1 forgotten)." in shown
+
+
+def test_its_json_says_by_which_resource_a_machine_is_had(line: CommandLine) -> None:
+    """Each machine as the API has it, with stack and URN."""
+    id_ = line.rent()
+    line.stacks = {DEV: {"a": id_}}
+    report = line.json("audit")
+    (machine,) = report["machines"]
+    assert (machine["id"], machine["stack"], machine["urn"]) == (id_, DEV, urn("a"))
+    assert machine["status"] == "ready"
+    assert report["stacks"] == [DEV]
+    assert (report["gone"], report["unreadable"]) == ([], {})
+
+
+def test_only_the_given_stacks_count(line: CommandLine) -> None:
+    """A machine in another one is in none of those."""
+    first, second = line.rent(), line.rent()
+    line.stacks = {DEV: {"a": first}, PROD: {"a": second}}
+    report = line.json("audit", "--stack", DEV, code=FOUND)
+    assert whose(report) == {first: "stack", second: "forgotten"}
+    line.run("audit", "--stack", DEV, "--stack", PROD)
+
+
+def test_a_resource_whose_machine_is_gone_is_found(line: CommandLine) -> None:
+    """By stack, URN and id."""
+    line.stacks = {DEV: {"a": "i-gone", "b": line.rent()}}
+    assert line.json("audit", code=FOUND)["gone"] == [
+        {"id": "i-gone", "urn": urn("a"), "stack": DEV}
+    ]
+    assert "`pulumi refresh`" in line.run("audit", code=FOUND)
+
+
+def test_a_machine_that_only_the_list_lacks_is_not_gone(line: CommandLine) -> None:
+    """A list may lag behind."""
+    id_ = line.rent()
+    line.stacks = {DEV: {"a": id_}}
+    line.emulator.state.hide(id_, "list", 60)
+    assert line.json("audit")["gone"] == []
+
+
+def test_a_machine_that_is_gone_by_now_is_not_forgotten(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A destroy may end while the stacks are read."""
+    id_ = line.rent()
+    line.stacks = {DEV: {}}
+    original = line.pulumi
+
+    def pulumi(*args: str, backend: str = "") -> str:
+        if id_ in line.emulator.state.alive():
+            line.emulator.state.kill(id_)
+        return original(*args, backend=backend)
+
+    monkeypatch.setattr("pulumi_fal.stack.pulumi", pulumi)
+    assert line.json("audit")["machines"] == []
+
+
+def test_a_stack_that_cannot_be_read_makes_machines_unknown(line: CommandLine) -> None:
+    """It may have them. It is named with its reason, and the exit code is 2."""
+    kept, other = line.rent(), line.rent()
+    line.stacks = {DEV: {"a": kept}, PROD: "the checkpoint is damaged"}
+    report = line.json("audit", code=CANT_TELL)
+    assert whose(report) == {kept: "stack", other: "unknown"}
+    assert report["unreadable"] == {f"stack {PROD}": "the checkpoint is damaged"}
+    shown = line.run("audit", code=CANT_TELL)
+    assert f"Unreadable: stack {PROD}: the checkpoint is damaged" in shown
+    assert f"{other}  gpu_1x_h100_sxm5" in shown
+
+
+def test_a_stack_that_cannot_be_read_is_not_clean(line: CommandLine) -> None:
+    """Even if every machine is had: it may have resources whose machines are gone."""
+    line.stacks = {DEV: {"a": line.rent()}, PROD: "no access"}
+    line.run("audit", code=CANT_TELL)
+
+
+def test_what_is_found_beside_what_is_unreadable_is_found(line: CommandLine) -> None:
+    """Exit code 1 says that there is something to do."""
+    line.stacks = {DEV: {"a": "i-gone"}, PROD: "no access"}
+    line.run("audit", code=FOUND)
+
+
+def test_a_record_that_cannot_be_read_makes_machines_unknown(line: CommandLine) -> None:
+    """It may be about one of them."""
+    id_ = line.rent()
+    line.stacks = {DEV: {}}
+    line.journal.folder.mkdir(parents=True)
+    (line.journal.folder / "0-0.json").write_text("{")
+    report = line.json("audit", code=CANT_TELL)
+    assert whose(report) == {id_: "unknown"}
+    assert list(report["unreadable"].values()) == ["it is damaged"]
+
+
+def test_what_an_unanswered_create_may_have_made_is_unknown(line: CommandLine) -> None:
+    """It may be, and it may be anybody's."""
+    before, perhaps = line.rent(), line.rent()
+    line.stacks = {DEV: {"a": before}}
+    line.pend(before=(before,))
+    assert whose(line.json("audit", code=CANT_TELL)) == {before: "stack", perhaps: "unknown"}
+    assert f"unknown: perhaps of the pending {urn('box')}" in line.run("audit", code=CANT_TELL)
+
+
+def test_without_a_list_of_stacks_nothing_can_be_told(line: CommandLine) -> None:
+    """Exit code 2, and why."""
+    line.pulumi_says = "there is no `pulumi` command on PATH"
+    line.run("audit", code=CANT_TELL)
+    assert "it can't be told whether all is well: there is no `pulumi`" in line.stderr
+
+
+def test_without_the_api_nothing_can_be_told(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Likewise."""
+    monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
+    line.run("audit", code=CANT_TELL)
+    assert "answered 401" in line.stderr

@@ -1,0 +1,146 @@
+"""`pulumi-fal import-file`: which machines are in the file, and in which form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.cli_support import CommandLine, command_line, urn
+from tests.unit.support import ED25519
+
+from pulumi_fal.journal import WAITING
+from pulumi_fal.stack import TYPE_TOKEN
+
+DEV = "organization/train/dev"
+EIGHT = "gpu_8x_h100_sxm5"
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+    with command_line(tmp_path, monkeypatch) as line:
+        Path("key.pub").write_text(f"{ED25519} me@laptop\n")
+        line.stacks = {DEV: {}}
+        yield line
+
+
+def written(line: CommandLine, *args: str) -> list[dict[str, Any]]:
+    """The resources in the file that the command writes."""
+    line.run("import-file", "--ssh-key", "key.pub", "--yes", *args)
+    resources: list[dict[str, Any]] = json.loads(Path("fal-import.json").read_text())["resources"]
+    return resources
+
+
+def test_a_machine_is_written_as_state_has_it(line: CommandLine) -> None:
+    """Inputs and outputs, both with the provider, so that no read is needed."""
+    id_ = line.rent(EIGHT, "sector_2")
+    (resource,) = written(line)
+    ip = line.emulator.state.list()[0].ip
+    provider = resource["inputs"]["__provider"]
+    inputs = {"__provider": provider, "instance_type": EIGHT, "ssh_key": f"{ED25519} me@laptop"}
+    assert resource == {
+        "type": TYPE_TOKEN,
+        "name": f"gpu-8x-h100-sxm5-{id_[:8]}",
+        "id": id_,
+        "inputs": inputs,
+        "outputs": {
+            **inputs,
+            "sector": "sector_2",
+            "requested_sector": "",
+            "ip": ip,
+            "status": "ready",
+        },
+    }
+
+
+def test_only_what_no_stack_has_is_written(line: CommandLine) -> None:
+    """In a second stack, one destroy would take it from the other."""
+    held, free = line.rent(), line.rent()
+    line.stacks = {DEV: {"a": held}}
+    assert [each["id"] for each in written(line)] == [free]
+
+
+def test_what_is_pending_is_left_out_and_named(line: CommandLine) -> None:
+    """The create that made it will go on with it."""
+    made, perhaps = line.rent(), line.rent(EIGHT)
+    free = line.rent()
+    line.pend(phase=WAITING, instance_id=made)
+    line.pend("other", instance_type=EIGHT)
+    assert [each["id"] for each in written(line)] == [free]
+    assert f"Left out: {made}" in line.stderr
+    assert urn("box") in line.stderr
+    assert f"Left out: {perhaps}" in line.stderr
+
+
+def test_sectors_can_be_pinned(line: CommandLine) -> None:
+    """In inputs and outputs alike, and in the lines of the program."""
+    line.rent(EIGHT, "sector_2")
+    line.rent()
+    resources = written(line, "--pin-sectors")
+    eight, one = sorted(resources, key=lambda each: each["name"], reverse=True)
+    assert eight["inputs"]["sector"] == eight["outputs"]["requested_sector"] == "sector_2"
+    assert "sector" not in one["inputs"]
+    shown = line.run("import-file", "--ssh-key", "key.pub", "--yes", "--pin-sectors")
+    assert f"instance_type='{EIGHT}', ssh_key=ssh_key, sector='sector_2')" in shown
+
+
+def test_names_are_unique_and_the_same_in_every_run(line: CommandLine) -> None:
+    """Even where two ids begin alike."""
+    for id_ in ("aaaaaaaa-1", "aaaaaaaa-2", "bbbbbbbb-1"):
+        machine = line.emulator.state.machines[line.rent()]
+        del line.emulator.state.machines[machine.id]
+        machine.id = id_
+        line.emulator.state.machines[id_] = machine
+    names = [each["name"] for each in written(line)]
+    assert names == [
+        "gpu-1x-h100-sxm5-aaaaaaaa-1",
+        "gpu-1x-h100-sxm5-aaaaaaaa-2",
+        "gpu-1x-h100-sxm5-bbbbbbbb",
+    ]
+    assert [each["name"] for each in written(line)] == names
+
+
+def test_it_says_what_to_run_and_what_to_write(line: CommandLine) -> None:
+    """The exact command, and the lines of the program."""
+    id_ = line.rent()
+    shown = line.run("import-file", "--ssh-key", "key.pub", "-o", "all machines.json")
+    assert "\n  pulumi import --file 'all machines.json' --generate-code=false\n" in shown
+    assert f"ComputeInstance('gpu-1x-h100-sxm5-{id_[:8]}', instance_type=" in shown
+    compile(shown[shown.index("from pathlib") :], "program", "exec")
+
+
+def test_where_nothing_is_left_nothing_is_written(line: CommandLine) -> None:
+    """An empty file would be an error of `pulumi import`."""
+    line.stacks = {DEV: {"a": line.rent()}}
+    assert "nothing to import" in line.run("import-file", "--ssh-key", "key.pub")
+    assert not Path("fal-import.json").exists()
+
+
+def test_a_stack_that_cannot_be_read_stops_it(line: CommandLine) -> None:
+    """It may have any of the machines."""
+    line.rent()
+    line.stacks["organization/train/prod"] = "no access"
+    says = line.refused("import-file", "--ssh-key", "key.pub")
+    assert "stack organization/train/prod: no access" in says
+    assert not Path("fal-import.json").exists()
+
+
+def test_a_file_is_written_over_only_when_asked(line: CommandLine) -> None:
+    """It may be the last import's, not done yet."""
+    line.rent()
+    Path("fal-import.json").write_text("mine")
+    line.run("import-file", "--ssh-key", "key.pub", code=1, typed="n\n")
+    assert Path("fal-import.json").read_text() == "mine"
+    line.run("import-file", "--ssh-key", "key.pub", typed="y\n")
+    assert Path("fal-import.json").read_text() != "mine"
+
+
+def test_a_private_key_is_refused_and_not_repeated(line: CommandLine) -> None:
+    """The file beside the right one has almost its name."""
+    line.rent()
+    Path("key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n")
+    says = line.refused("import-file", "--ssh-key", "key")
+    assert "What is in key is a PRIVATE key" in says
+    assert "c2VjcmV0" not in says
