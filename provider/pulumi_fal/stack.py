@@ -21,6 +21,8 @@ from pulumi_fal.errors import StackError
 from pulumi_fal.journal import Origin
 
 TYPE_TOKEN = "pulumi-python:dynamic/fal:ComputeInstance"  # noqa: S105 - not a password
+IMPORT_TYPE_TOKEN = "pulumi-python:fal:ComputeInstanceImport"  # noqa: S105
+"""Of the resource that goes ahead of an import, see compute_instance.py."""
 _TIMEOUT = 30.0
 
 
@@ -40,6 +42,12 @@ def backend(environ: Mapping[str, str], folder: Path) -> str:
             return ""
         path = (cli / "cwd").readlink() / path
     return f"file://{os.path.realpath(path)}"
+
+
+def is_ours(urn: str, token: str = TYPE_TOKEN) -> bool:
+    """Whether the URN is a ComputeInstance's, or of another type that is given."""
+    types = urn.split("::")[2:3]
+    return bool(types) and types[0].split("$")[-1] == token
 
 
 def own_organization(backend_url: str) -> str:
