@@ -184,7 +184,7 @@ def test_a_call_that_keeps_failing_is_told_of() -> None:
     three = Wire(server_error(), server_error(), server_error(), [])
     three.client().list_instances()
     (told,) = three.told
-    assert told.startswith("GET /x answered 503: down Trying again in ")
+    assert told.startswith("GET /x answered 503: down. Trying again in ")
 
 
 def test_nothing_is_sent_after_an_interrupt() -> None:

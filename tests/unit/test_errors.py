@@ -37,13 +37,13 @@ def test_what_is_not_known_is_none() -> None:
 def test_the_message_names_the_call_the_status_and_the_apis_word() -> None:
     """In this order, on one line."""
     error = errors.ConflictError("DELETE", PATH, "still starting", status=409)
-    assert str(error) == f"DELETE {PATH} answered 409: still starting"
+    assert str(error) == f"DELETE {PATH} answered 409: still starting."
 
 
 def test_without_an_answer_the_message_says_so() -> None:
     """`None` is no status for people."""
     error = UnreachableError("GET", PATH, "timed out", sent=True)
-    assert str(error) == f"GET {PATH} got no answer: timed out"
+    assert str(error) == f"GET {PATH} got no answer: timed out."
 
 
 def test_a_refused_key_is_called_by_its_source_with_the_way_out() -> None:
@@ -52,7 +52,7 @@ def test_a_refused_key_is_called_by_its_source_with_the_way_out() -> None:
         "GET", PATH, "no such key", status=401, key_source="the config value fal:apiKey"
     )
     assert str(error) == (
-        f"GET {PATH} answered 401: no such key Make a key with the ADMIN scope on the keys page of "
+        f"GET {PATH} answered 401: no such key. Make a key with the ADMIN scope on the keys page of "
         "the fal dashboard and set it as FAL_ADMIN_API_KEY or with `pulumi config set --secret "
         "fal:apiKey`. The key that was refused came from the config value fal:apiKey."
     )

@@ -163,7 +163,7 @@ def test_a_gateways_page_is_told_by_its_status_and_words(wire: Any) -> None:
     """Not by a JSONDecodeError, and without tags and style."""
     error = failure(wire, status=502, body=PAGE, content_type="text/html")
     assert type(error) is errors.ServerError
-    assert str(error) == f"GET {PATH} answered 502: 502 Bad Gateway nginx"
+    assert str(error) == f"GET {PATH} answered 502: 502 Bad Gateway nginx."
 
 
 def test_a_refusal_without_a_body_is_told_by_its_reason(wire: Any) -> None:
