@@ -1,0 +1,157 @@
+"""All runs, one after another; then a table, a CSV, a plot, and what was reached."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from math import ceil
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import naive, plot
+from benchmarks.measure import COMMANDS, DIRECT, NAIVE, OURS, Failed, run
+from benchmarks.results import MEASURES, Results, verdicts
+
+REPEATS = 3
+"""How often ours runs: its polls have jitter, so one run alone would be a matter of luck."""
+LARGEST_REPEATED = 64
+NAIVE_WIDTH = 4
+"""How many machines a dynamic provider's process works on at a time."""
+NAIVE_SECONDS = 300.0
+"""How long the naive provider may take for one number of machines."""
+BUDGET = 13 * 60.0
+"""Seconds after which nothing is repeated any more."""
+
+console = Console()
+
+
+def main() -> None:
+    options = _options()
+    results, started = Results(), time.monotonic()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for who, machines, is_repeat in plan(options.sizes):
+        reason = (
+            f"the time of {BUDGET / 60:.0f} minutes is up"
+            if is_repeat and time.monotonic() - started > BUDGET
+            else too_long(who, machines, options.provisioning)
+        )
+        if reason:
+            console.print(f"{who}, {machines} machines: left out, {reason}")
+            continue
+        try:
+            measured = run(who, machines, options.provisioning)
+        except Failed as failure:
+            raise SystemExit(f"{who}, {machines} machines: {failure}") from None
+        results.add(measured)
+        times = ", ".join(f"{name} {measured.commands[name].seconds:.1f} s" for name in COMMANDS)
+        console.print(f"{who}, {machines} machine{'s' if machines > 1 else ''}: {times}")
+    console.print(table(results))
+    _write(results, options.out)
+    for verdict in verdicts(results):
+        word, color = ("reached", "green") if verdict.is_reached else ("not reached", "red")
+        console.print(f"[{color}]{word:12}[/]{verdict}", highlight=False)
+    console.print(f"{time.monotonic() - started:.0f} s in all")
+
+
+def plan(sizes: list[int]) -> Iterator[tuple[str, int, bool]]:
+    """Who runs next, with how many machines, and whether that is a repeat.
+
+    One after another, so that nobody has to share the processors; and the sizes of one provider
+    soon after one another, so that ratios are between runs of the same minutes.
+    """
+    for repeat in range(REPEATS):
+        for machines in sizes:
+            if repeat == 0 or machines <= LARGEST_REPEATED:
+                yield OURS, machines, repeat > 0
+        if repeat == 0:
+            for machines in sizes:
+                yield DIRECT, machines, False
+                yield NAIVE, machines, False
+
+
+def too_long(who: str, machines: int, provisioning: float) -> str:
+    """Why a run is left out; empty where it isn't."""
+    waves = ceil(machines / NAIVE_WIDTH)
+    seconds = waves * (provisioning + 2 * naive.INTERVAL)
+    if who != NAIVE or seconds <= NAIVE_SECONDS:
+        return ""
+    return f"{NAIVE_WIDTH} at a time would take about {seconds / 60:.0f} minutes"
+
+
+def table(results: Results) -> Table:
+    """Every figure, and in brackets what it is over that of pulumi-fal."""
+    made = Table(title="Medians; in brackets: times pulumi-fal's")
+    made.add_column("machines", justify="right")
+    made.add_column("")
+    for measure in MEASURES:
+        unit = "" if measure.unit == "calls" else f", {measure.unit}"
+        made.add_column(f"{measure.name}{unit}", justify="right")
+    last = 0
+    for who, machines in results.rows():
+        if machines != last:
+            made.add_section()
+        cells = [str(machines) if machines != last else "", who]
+        for measure in MEASURES:
+            value = results.value(who, machines, measure)
+            ratio = results.ratio(measure, (who, machines), (OURS, machines))
+            digits = 1 if measure.unit == "s" else 0
+            text = "" if value is None else f"{value:.{digits}f}"
+            cells.append(text if who == OURS or ratio is None else f"{text} ({ratio:.2g})")
+        made.add_row(*cells)
+        last = machines
+    return made
+
+
+def _write(results: Results, out: Path) -> None:
+    written = [out / "benchmark.csv"]
+    results.write_csv(written[0])
+    try:
+        plot.draw(results, out / "benchmark.svg")
+        written.append(out / "benchmark.svg")
+    except ModuleNotFoundError as error:
+        console.print(f"No plot: {error.name} is not installed; `make bench` installs it.")
+    console.print(f"Written: {', '.join(map(str, written))}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="pulumi-fal beside a naive provider and beside no Pulumi, on the emulator.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--sizes",
+        type=_sizes,
+        default="1,4,16,64,256",
+        metavar="N,N",
+        help="how many machines; the ratios need 1",
+    )
+    parser.add_argument(
+        "--provisioning",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="seconds until a machine is ready",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("docs"),
+        metavar="FOLDER",
+        help="where benchmark.csv and benchmark.svg go",
+    )
+    return parser.parse_args()
+
+
+def _sizes(text: str) -> list[int]:
+    sizes = sorted({int(each) for each in text.split(",")})
+    if sizes[0] < 1:
+        raise ValueError("a number of machines is 1 or more")
+    return sizes
+
+
+if __name__ == "__main__":
+    main()

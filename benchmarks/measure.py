@@ -1,0 +1,245 @@
+"""One run: an emulator, a number of machines, and who is to make, refresh and destroy them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import requests
+
+from benchmarks import naive
+from benchmarks.direct import Direct
+
+OURS, NAIVE, DIRECT = "pulumi-fal", "naive provider", "direct client"
+COMMANDS = ("up", "refresh", "destroy")
+DELETION = 0.5
+INSTANCE = {
+    "instance_type": "gpu_1x_h100_sxm5",
+    "ssh_key": f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} benchmark",
+}
+PULUMI = Path(sys.executable).with_name("pulumi")
+SAMPLE_SECONDS = 0.2
+LONGEST = 900.0
+"""Seconds after which a command is given up."""
+
+PROGRAM = """
+from {module} import {resource}
+
+for number in range({machines}):
+    {resource}(f"machine-{{number}}", {arguments})
+"""
+RESOURCES = {OURS: ("pulumi_fal", "ComputeInstance"), NAIVE: ("naive", "Machine")}
+
+
+class Failed(Exception):
+    """A run that did not do what it is measured for."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What one command took."""
+
+    seconds: float
+    calls: dict[str, int]
+    """By kind: create, list, get, delete."""
+
+    @property
+    def polls(self) -> int:
+        """The calls that only look."""
+        return self.calls["list"] + self.calls["get"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one number of machines took, from nothing to gone."""
+
+    who: str
+    machines: int
+    commands: dict[str, Command]
+    in_flight: int
+    """API calls at a time, at most."""
+    memory: float | None
+    """The plugin process's at its peak, in MB; None where it has none, or it can't be known."""
+
+
+class Emulator:
+    """In a process of its own, so that it shares no interpreter with what is measured."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self.env = env
+        self._before: dict[str, int] = dict.fromkeys(("create", "list", "get", "delete"), 0)
+
+    def report(self) -> Any:
+        url = self.env["FAL_COMPUTE_ENDPOINT"] + "/_emulator/report"
+        return requests.get(url, timeout=60).json()
+
+    def calls(self) -> dict[str, int]:
+        """Those since the last time."""
+        now = self.report()["calls"]
+        before, self._before = self._before, now
+        return {kind: now[kind] - before[kind] for kind in before}
+
+
+@contextlib.contextmanager
+def emulator(provisioning: float) -> Iterator[Emulator]:
+    command = [sys.executable, "-m", "pulumi_fal.emulator", "--port", "0"]
+    command += ["--provisioning", str(provisioning), "--deletion", str(DELETION)]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        # Each request is a line: unread, they would fill the pipe and stop it.
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        yield Emulator({"FAL_COMPUTE_ENDPOINT": url, "FAL_ADMIN_API_KEY": "emulator"})
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Stack:
+    """A Pulumi stack with a program for so many machines, apart from everything else here."""
+
+    def __init__(self, folder: Path, who: str, machines: int, endpoint: dict[str, str]) -> None:
+        self._folder, self._machines = folder, machines
+        self.memory = Memory(f"PULUMI_HOME={folder / 'home'}")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("FAL_", "PULUMI_"))}
+        self._env = {
+            **kept,
+            **endpoint,
+            "PULUMI_HOME": str(folder / "home"),
+            "PULUMI_BACKEND_URL": f"file://{folder}",
+            "PULUMI_CONFIG_PASSPHRASE": "benchmark",
+            "PULUMI_SKIP_UPDATE_CHECK": "1",
+        }
+        (folder / "Pulumi.yaml").write_text("name: benchmark\nruntime: python\n")
+        module, resource = RESOURCES[who]
+        if who == NAIVE:
+            shutil.copy(naive.__file__, folder)
+        arguments = ", ".join(f"{name}={value!r}" for name, value in INSTANCE.items())
+        program = PROGRAM.format(
+            module=module, resource=resource, machines=machines, arguments=arguments
+        )
+        (folder / "__main__.py").write_text(program)
+        self._pulumi("stack", "init", "dev")
+
+    def command(self, name: str) -> None:
+        with self.memory.watched():
+            self._pulumi(name, "--yes", "--skip-preview", "--parallel", str(self._machines))
+
+    def ids(self) -> set[str]:
+        """Those in state."""
+        deployment = json.loads(self._pulumi("stack", "export"))["deployment"]
+        return {each["id"] for each in deployment.get("resources", []) if each.get("id")}
+
+    def _pulumi(self, *arguments: str) -> str:
+        process = subprocess.Popen(
+            [PULUMI, *arguments, "--non-interactive"],
+            cwd=self._folder,
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            output, errors = process.communicate(timeout=LONGEST)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        if process.returncode:
+            raise Failed(f"pulumi {arguments[0]}: exit code {process.returncode}\n{output}{errors}")
+        return output
+
+
+class Memory:
+    """The plugin process's peak, from /proc while it lives."""
+
+    def __init__(self, variable: str) -> None:
+        """`variable`: NAME=VALUE in the environment of the stack's processes only."""
+        self._variable = variable.encode()
+        self.peak: float | None = None
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        end = threading.Event()
+
+        def watch() -> None:
+            process: Path | None = None
+            while not end.wait(SAMPLE_SECONDS):
+                process = process or self._plugin()
+                if process is not None:
+                    self._look_at(process)
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
+
+    def _plugin(self) -> Path | None:
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if b"pulumi.dynamic" in (process / "cmdline").read_bytes().replace(
+                    b"/", b"."
+                ) and self._variable in (process / "environ").read_bytes().split(b"\0"):
+                    return process
+            except OSError:
+                continue  # it ended, or it is somebody else's
+        return None
+
+    def _look_at(self, process: Path) -> None:
+        with contextlib.suppress(OSError):
+            for line in (process / "status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    self.peak = max(self.peak or 0.0, int(line.split()[1]) / 1024)
+
+
+def run(who: str, machines: int, provisioning: float) -> Run:
+    """Make, refresh and destroy so many machines. Failed where it did not come to that."""
+    with TemporaryDirectory(prefix="pulumi-fal-bench-") as folder, emulator(provisioning) as api:
+        stack = None if who == DIRECT else Stack(Path(folder), who, machines, api.env)
+        client = Direct(api.env, machines, INSTANCE)
+        commands = {}
+        for name in COMMANDS:
+            act: Callable[[], None] = getattr(client, name)
+            started = time.perf_counter()
+            if stack is None:
+                act()
+            else:
+                stack.command(name)
+            seconds = time.perf_counter() - started
+            commands[name] = Command(seconds, api.calls())
+            _expect(api.report(), machines if name != "destroy" else 0, machines)
+        return Run(
+            who,
+            machines,
+            commands,
+            in_flight=api.report()["most_in_flight"],
+            memory=stack.memory.peak if stack else None,
+        )
+
+
+def _expect(report: Any, alive: int, made: int) -> None:
+    ready = [each for each in report["machines"] if each["status"] == "ready"]
+    if not (len(ready) == len(report["machines"]) == alive and report["creations"] == made):
+        raise Failed(
+            f"{made} machines were wanted and {report['creations']} made; now {alive} are wanted, "
+            f"{len(report['machines'])} exist and {len(ready)} are ready"
+        )

@@ -1,0 +1,47 @@
+"""The plot of docs/performance.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.measure import DIRECT, NAIVE, OURS
+from benchmarks.results import UP, UP_POLLS, Results
+
+STYLES = {OURS: ("#0b5fff", "o", "-"), NAIVE: ("#d1495b", "s", "-"), DIRECT: ("#777777", "^", ":")}
+
+
+def draw(results: Results, path: Path) -> None:
+    """Makespan and polling calls of `up` over the number of machines. Needs matplotlib."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    # The same figures make the same file.
+    mpl.rcParams.update({"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font.size": 10})
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import ScalarFormatter
+
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axes, measure, title in zip(
+        panels,
+        (UP, UP_POLLS),
+        ("pulumi up: seconds", "pulumi up: list and get calls"),
+        strict=True,
+    ):
+        for who, (color, marker, line) in STYLES.items():
+            points = [
+                (n, value)
+                for each, n in results.rows()
+                if each == who and (value := results.value(who, n, measure)) is not None
+            ]
+            if points:
+                axes.plot(*zip(*points, strict=True), line, color=color, marker=marker, label=who)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_title(title)
+        axes.set_xlabel("machines")
+        axes.set_xticks(sorted({n for _, n in results.rows()}))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(ScalarFormatter())
+        axes.grid(visible=True, alpha=0.3)
+    panels[0].legend()
+    figure.savefig(path, metadata={"Date": None})

@@ -1,0 +1,175 @@
+"""What the runs say: each measure, its ratios, and whether they are what they have to be."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from benchmarks.measure import DIRECT, NAIVE, OURS, Run
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure that every run has."""
+
+    name: str
+    unit: str
+    of: Callable[[Run], float | None]
+
+
+UP = Measure("up", "s", lambda run: run.commands["up"].seconds)
+REFRESH = Measure("refresh", "s", lambda run: run.commands["refresh"].seconds)
+DESTROY = Measure("destroy", "s", lambda run: run.commands["destroy"].seconds)
+UP_POLLS = Measure("up: polls", "calls", lambda run: run.commands["up"].polls)
+REFRESH_CALLS = Measure(
+    "refresh: calls", "calls", lambda run: sum(run.commands["refresh"].calls.values())
+)
+DESTROY_CALLS = Measure(
+    "destroy: beyond DELETE",
+    "calls",
+    lambda run: sum(run.commands["destroy"].calls.values()) - run.machines,
+)
+IN_FLIGHT = Measure("in flight", "calls", lambda run: run.in_flight)
+MEMORY = Measure("plugin", "MB", lambda run: run.memory)
+MEASURES = (UP, REFRESH, DESTROY, UP_POLLS, REFRESH_CALLS, DESTROY_CALLS, IN_FLIGHT, MEMORY)
+
+
+class Results:
+    """All runs. A figure is the median where there are several."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str, int], list[Run]] = defaultdict(list)
+
+    def add(self, run: Run) -> None:
+        self._runs[run.who, run.machines].append(run)
+
+    def rows(self) -> list[tuple[str, int]]:
+        """Who, and how many machines."""
+        order = (OURS, NAIVE, DIRECT)
+        return sorted(self._runs, key=lambda row: (row[1], order.index(row[0])))
+
+    def count(self, who: str, machines: int) -> int:
+        return len(self._runs.get((who, machines), ()))
+
+    def value(self, who: str, machines: int, measure: Measure) -> float | None:
+        values = [measure.of(run) for run in self._runs.get((who, machines), ())]
+        known = [value for value in values if value is not None]
+        return median(known) if known else None
+
+    def ratio(
+        self, measure: Measure, over: tuple[str, int], under: tuple[str, int]
+    ) -> float | None:
+        """The first one's figure over the second one's."""
+        above, below = self.value(*over, measure), self.value(*under, measure)
+        return above / below if above is not None and below else None
+
+    def write_csv(self, path: Path) -> None:
+        """A line for each figure."""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            lines.writerow(
+                ["who", "machines", "measure", "unit", "value", "over_pulumi_fal"]
+                + ["over_one_machine", "runs"]
+            )
+            for who, machines in self.rows():
+                for measure in MEASURES:
+                    value = self.value(who, machines, measure)
+                    if value is None:
+                        continue
+                    over_ours = self.ratio(measure, (who, machines), (OURS, machines))
+                    over_one = self.ratio(measure, (who, machines), (who, 1))
+                    lines.writerow(
+                        [who, machines, measure.name, measure.unit, _rounded(value)]
+                        + [_rounded(over_ours), _rounded(over_one), self.count(who, machines)]
+                    )
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a figure must be: at most, or at least, so much."""
+
+    text: str
+    machines: int
+    limit: float
+    value: Callable[[Results, int], float | None]
+    at_least: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A bound, and what became of it."""
+
+    bound: Bound
+    value: float
+
+    @property
+    def is_reached(self) -> bool:
+        if self.bound.at_least:
+            return self.value >= self.bound.limit
+        return self.value <= self.bound.limit
+
+    def __str__(self) -> str:
+        bound = self.bound
+        return (
+            f"{bound.text}, {bound.machines} machines: {self.value:.2f}"
+            f" ({'at least' if bound.at_least else 'at most'} {bound.limit:g})"
+        )
+
+
+def verdicts(results: Results) -> Iterator[Verdict]:
+    """One for each bound whose runs there are."""
+    for bound in BOUNDS:
+        value = bound.value(results, bound.machines)
+        if value is not None:
+            yield Verdict(bound, value)
+
+
+def _over_one(measure: Measure) -> Callable[[Results, int], float | None]:
+    return lambda results, n: results.ratio(measure, (OURS, n), (OURS, 1))
+
+
+def _ours(measure: Measure) -> Callable[[Results, int], float | None]:
+    return lambda results, n: results.value(OURS, n, measure)
+
+
+def _bounds() -> Iterator[Bound]:
+    def rows(
+        text: str,
+        of_16: float,
+        of_64: float,
+        value: Callable[[Results, int], float | None],
+        *,
+        at_least: bool = False,
+    ) -> Iterator[Bound]:
+        yield Bound(text, 16, of_16, value, at_least)
+        yield Bound(text, 64, of_64, value, at_least)
+
+    yield from rows("up: time over that of one machine", 1.10, 1.25, _over_one(UP))
+    yield from rows("up: polls over those of one machine", 1.5, 1.5, _over_one(UP_POLLS))
+    yield from rows(
+        "up: time over the direct client's",
+        1.5,
+        1.6,
+        lambda results, n: results.ratio(UP, (OURS, n), (DIRECT, n)),
+    )
+    yield from rows("refresh: calls in all", 3, 4, _ours(REFRESH_CALLS))
+    yield from rows("destroy: calls beyond one DELETE each", 2, 3, _ours(DESTROY_CALLS))
+    yield from rows("destroy: time over that of one machine", 1.5, 2, _over_one(DESTROY))
+    yield from rows(
+        "up: the naive provider's time over ours",
+        2.5,
+        8,
+        lambda results, n: results.ratio(UP, (NAIVE, n), (OURS, n)),
+        at_least=True,
+    )
+
+
+BOUNDS = tuple(_bounds())
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}".rstrip("0").rstrip(".")
