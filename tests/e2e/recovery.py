@@ -136,6 +136,16 @@ def pending(stack: Stack, *args: str) -> str:
     return done.stdout
 
 
+def in_plugin(stack: Stack, code: str) -> None:
+    """Have each plugin process of the stack run this before anything else."""
+    folder = stack.folder / "site"
+    folder.mkdir(exist_ok=True)
+    lines = ["import sys", "if 'pulumi.dynamic' in sys.orig_argv:", *code.splitlines()]
+    text = "\n    ".join(lines[1:])
+    (folder / "sitecustomize.py").write_text(f"{lines[0]}\n{text}\n", encoding="utf-8")
+    stack.env["PYTHONPATH"] = str(folder)
+
+
 def unfinished(stack: Stack) -> list[dict[str, Any]]:
     """The machines in state whose create the engine knows to have failed."""
     return [each for each in stack.resources() if each.get("initErrors")]

@@ -1,0 +1,178 @@
+"""A POST whose answer is lost: the machines that it may have made are named, and no more are made.
+
+tests/chaos has every fault; here are the ways out, and what a person sees.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from pulumi_fal.emulator.faults import fault
+from pulumi_fal.emulator.server import EmulatorServer
+
+from .harness import SSH_KEY, Stack, machine
+from .recovery import PATIENCE, SETTLE, entries, one_machine, pending, says, urn
+
+ONE = "gpu_1x_h100_sxm5"
+
+
+@pytest.fixture(autouse=True)
+def _patience(stack: Stack) -> None:
+    stack.env |= PATIENCE
+
+
+def test_a_lost_answer_names_the_candidates_and_stops_until_one_is_adopted(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """Each `up` says the same and sends no POST."""
+    other = emulator.state.create(ONE, SSH_KEY)  # there before, so it is no candidate
+    emulator.faults.add("create", "reset_after")
+    lost = stack.up(fails=True)
+    (made,) = emulator.state.alive() - {other.id}
+    ways_out = (
+        f"{made} ({ONE}, ",
+        f"`pulumi-fal pending adopt {urn(stack)} ID`",
+        f"`pulumi-fal pending forget {urn(stack)}`",
+    )
+    says(
+        lost,
+        "A create for resource 'machine' may have made a machine: POST /compute/instance got no "
+        "answer: connection reset by peer",
+        *ways_out,
+    )
+    again = stack.up(fails=True)
+    says(again, *ways_out)
+    for result in (lost, again):
+        assert other.id not in result.output
+    assert emulator.state.calls["create"] == 1
+    pending(stack, "adopt", urn(stack), made)
+    stack.up()
+    assert stack.state_ids() == {made}
+    assert emulator.state.calls["create"] == 1
+    stack.up("--expect-no-changes")
+    assert entries(stack) == []
+
+
+def test_every_command_warns_of_what_is_not_settled(stack: Stack, emulator: EmulatorServer) -> None:
+    """First of all; and `destroy` says that it doesn't delete it, which it doesn't."""
+    stack.write(machine("other"))
+    stack.up()
+    emulator.faults.add("create", "reset_after")
+    stack.write(machine("other"), machine())
+    stack.up(fails=True)
+    (made,) = emulator.state.alive() - stack.state_ids()
+    warning = (
+        "warning: An earlier create for resource 'machine' ended without an answer, so a machine "
+        "may run that is not in state. `pulumi up` looks for it, and `pulumi destroy` does not "
+        "delete it. `pulumi-fal pending ls` says more."
+    )
+    says(stack.preview(), warning)
+    says(stack.up(fails=True), warning)
+    says(stack.refresh(), warning)
+    says(stack.destroy(), warning)
+    assert emulator.state.alive() == {made}
+
+
+def test_up_goes_on_by_itself_when_the_candidates_are_gone(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """Deleting the machine is a way out that needs no command."""
+    emulator.faults.add("create", "500_after")
+    stack.up(fails=True)
+    (made,) = emulator.state.alive()
+    emulator.state.kill(made)
+    stack.up()
+    one_machine(stack, emulator, made=2)
+
+
+def test_up_goes_on_by_itself_when_the_candidate_is_another_resources(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """What state holds is nobody's lost machine: here it is imported."""
+    emulator.faults.add("create", "html_after")
+    stack.up(fails=True)
+    (made,) = emulator.state.alive()
+    imported = machine("imported", opts=f"import_={made!r}")
+    stack.write(imported)
+    stack.up()
+    stack.write(imported, machine())
+    stack.up()
+    assert emulator.state.creations == 2
+    assert stack.state_ids() == emulator.state.alive()
+
+
+def test_a_machine_that_is_not_ours_is_forgotten_and_left_alone(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """Somebody else rented the same while our POST failed: only a person can know."""
+    create = emulator.state.create
+
+    def somebody_elses(instance_type: str, ssh_key: str, sector: str | None = None) -> object:
+        emulator.state.create = create  # type: ignore[method-assign]
+        return create(instance_type, "ssh-ed25519 somebody")
+
+    emulator.state.create = somebody_elses  # type: ignore[method-assign, assignment]
+    emulator.faults.add("create", "reset_after")
+    stack.up(fails=True)
+    (theirs,) = emulator.state.alive()
+    pending(stack, "forget", urn(stack), "--yes")
+    stack.up()
+    (ours,) = emulator.state.alive() - {theirs}
+    assert stack.state_ids() == {ours}
+
+
+def test_where_nothing_appeared_it_is_safe_to_run_again(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """After the settle time; and it says so."""
+    emulator.faults.add("create", "502")
+    says(
+        stack.up(fails=True),
+        "A create for resource 'machine' may have made a machine: POST /compute/instance answered "
+        f"502: 502 Bad Gateway 502 Bad Gateway. None of type {ONE} has appeared since, so it most "
+        "likely did not. It is safe to run `pulumi up` again: it looks once more first.",
+    )
+    stack.up()
+    one_machine(stack, emulator)
+
+
+def test_a_machine_that_is_listed_late_is_waited_for(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """The settle time counts from the lost answer, and not from the request."""
+    emulator.state.list_lag = 1.5 * SETTLE + 0.3
+    emulator.faults.add("create", fault("500_after", seconds=1.5 * SETTLE))
+    lost = stack.up(fails=True)
+    (made,) = emulator.state.alive()
+    says(lost, made, "pending adopt")
+
+
+def test_without_a_list_it_says_that_it_can_not_tell(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """And the next `up` looks before it makes anything."""
+    emulator.faults.add("create", "reset_after")
+    emulator.faults.add("list", "ok")
+    emulator.faults.add("list", "503", inf)
+    says(
+        stack.up(fails=True),
+        "Which machines there are now can't be told: GET /compute/instances answered 503",
+        "Run `pulumi up` again: it looks once more before it makes a machine.",
+    )
+    emulator.faults.clear()
+    (made,) = emulator.state.alive()
+    says(stack.up(fails=True), made, "pending adopt")
+
+
+def test_a_refused_post_is_the_apis_own_word_and_leaves_nothing(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """No capacity is no ambiguity."""
+    emulator.state.capacity = 0
+    says(stack.up(fails=True), f"POST /compute/instance answered 400: no capacity left for {ONE}")
+    assert entries(stack) == []
+    emulator.state.capacity = None
+    stack.up()
+    one_machine(stack, emulator)
