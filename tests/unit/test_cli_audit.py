@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.unit.cli_support import CommandLine, command_line, urn
 
-from pulumi_fal.journal import WAITING
+from pulumi_fal.journal import RETURNED, WAITING
 
 DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
 CLEAN, FOUND, CANT_TELL = 0, 1, 2
@@ -143,11 +143,31 @@ def test_what_an_unanswered_create_may_have_made_is_unknown(line: CommandLine) -
     assert f"unknown: perhaps of the pending {urn('box')}" in line.run("audit", code=CANT_TELL)
 
 
+def test_what_pulumi_was_told_of_is_as_its_stack_says(line: CommandLine) -> None:
+    """Every create leaves such a record until the next run; it claims nothing by itself."""
+    held, dropped = line.rent(), line.rent()
+    line.stacks = {DEV: {"a": held}}
+    line.pend("a", phase=RETURNED, instance_id=held)
+    line.pend("b", phase=RETURNED, instance_id=dropped)
+    assert whose(line.json("audit", code=FOUND)) == {held: "stack", dropped: "forgotten"}
+
+
+def test_what_pulumi_was_told_of_is_unknown_where_its_stack_cannot_be_asked(
+    line: CommandLine,
+) -> None:
+    """Even if only other stacks were to be looked into."""
+    id_ = line.rent()
+    line.stacks = {DEV: "no access", PROD: {}}
+    line.pend(phase=RETURNED, instance_id=id_)
+    assert whose(line.json("audit", "--stack", PROD, code=CANT_TELL)) == {id_: "unknown"}
+
+
 def test_without_a_list_of_stacks_nothing_can_be_told(line: CommandLine) -> None:
     """Exit code 2, and why."""
     line.pulumi_says = "there is no `pulumi` command on PATH"
     line.run("audit", code=CANT_TELL)
     assert "it can't be told whether all is well: there is no `pulumi`" in line.stderr
+    assert "--stack" in line.stderr
 
 
 def test_without_the_api_nothing_can_be_told(

@@ -42,7 +42,7 @@ def test_all_is_well(line: CommandLine) -> None:
     assert found["API key"][1] == "from the environment variable FAL_ADMIN_API_KEY"
     assert found["endpoint"][1] == line.emulator.url
     assert found["API"][1] == "accepts the key; machines: 1"
-    assert found["journal"][1] == f"{line.journal.folder}; none pending"
+    assert found["journal"][1] == f"{line.journal.folder}; records: 0"
     assert set(ALL_SEAMS) < set(found)
 
 
@@ -90,7 +90,7 @@ def test_a_missing_cli_is_bad(line: CommandLine, monkeypatch: pytest.MonkeyPatch
 def test_the_journal_is_looked_into(line: CommandLine) -> None:
     """How many are pending, or that one can't be read."""
     line.pend()
-    assert "1 pending" in findings(line)["journal"][1]
+    assert "records: 1" in findings(line)["journal"][1]
     (line.journal.folder / "0-0.json").write_text("{")
     verdict, says = findings(line, code=1)["journal"]
     assert verdict == "bad"

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pulumi_fal import stack, unresolved
+from pulumi_fal import unresolved
 from pulumi_fal.cli import show
 from pulumi_fal.cli.here import IMPATIENT, Here
 from pulumi_fal.errors import FalError
-from pulumi_fal.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry, Origin
+from pulumi_fal.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry
 from pulumi_fal.models import Instance
 
 _PHASES = {
@@ -134,18 +134,10 @@ def look_into(here: Here, entries: Iterable[Entry], journal: Iterable[Entry]) ->
     except FalError as error:
         unknown = f"the machines can't be listed: {error}"
     known = {each.instance_id for each in journal if each.instance_id}
-    held: dict[Origin, frozenset[str] | None] = {}
-    cases = []
-    for entry in entries:
-        place = Origin(
-            f"urn:pulumi:{entry.origin.stack}::{entry.origin.project}::::",
-            entry.origin.organization,
-            entry.origin.backend,
-        )
-        if place not in held:
-            held[place] = stack.ids_in_state(entry.origin)
-        cases.append(_case(entry, machines, unknown, known, held[place], account))
-    return cases
+    return [
+        _case(entry, machines, unknown, known, here.ids_in_state(entry.origin), account)
+        for entry in entries
+    ]
 
 
 def _case(

@@ -12,7 +12,7 @@ import click
 from pulumi_fal import stack, unresolved
 from pulumi_fal.cli.here import Here
 from pulumi_fal.errors import JournalError, StackError
-from pulumi_fal.journal import Entry
+from pulumi_fal.journal import RETURNED, Entry
 from pulumi_fal.models import Instance
 
 _AT_ONCE = 4
@@ -51,7 +51,9 @@ class Claims:
 
     stacks: list[str]
     held: list[Claim]
-    entries: list[Entry]
+    pending: list[Entry]
+    doubtful: list[Entry]
+    """Creates of which Pulumi was told, whose stack can't be asked whether it took that in."""
     unreadable: dict[str, str]
 
     def whose(self, instances: Iterable[Instance]) -> list[tuple[Instance, Whose, Claim | None]]:
@@ -63,15 +65,20 @@ class Claims:
         held = {each.id: each for each in self.held}
         pending = {
             each.instance_id: _claim(each, each.instance_id)
-            for each in self.entries
+            for each in self.pending
             if each.instance_id
         }
         instances = list(instances)
         perhaps = {
             found.id: _claim(entry, found.id)
-            for entry in self.entries
+            for entry in self.pending
             if entry.instance_id is None
             for found in unresolved.candidates(entry, instances, {*held, *pending})
+        }
+        perhaps |= {
+            each.instance_id: _claim(each, each.instance_id)
+            for each in self.doubtful
+            if each.instance_id
         }
         said: list[tuple[Instance, Whose, Claim | None]] = []
         for each in instances:
@@ -92,13 +99,16 @@ def gather(here: Here, stacks: Sequence[str]) -> Claims:
     To be called with a list of machines in hand: the journal has each that is made here before it
     exists, and until a stack has it. StackError where there is no list of all stacks.
     """
-    claims = Claims([], [], [], {})
+    claims = Claims([], [], [], [], {})
+    returned = []
     for entry in here.journal.entries():
         if isinstance(entry, JournalError):
             claims.unreadable[f"record {entry.path}"] = f"it {entry.problem}"
+        elif entry.phase == RETURNED:
+            returned.append(entry)
         else:
-            claims.entries.append(entry)
-    names = list(dict.fromkeys(stacks)) or stack.names()
+            claims.pending.append(entry)
+    names = list(dict.fromkeys(stacks)) or _all()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for name, machines in zip(names, pool.map(_read, names), strict=True):
             if isinstance(machines, StackError):
@@ -106,7 +116,16 @@ def gather(here: Here, stacks: Sequence[str]) -> Claims:
             else:
                 claims.stacks.append(name)
                 claims.held.extend(Claim(each.id, each.urn, name) for each in machines)
+    # A stack that can be asked has the machine, or somebody took it out again: neither is pending.
+    claims.doubtful.extend(each for each in returned if here.ids_in_state(each.origin) is None)
     return claims
+
+
+def _all() -> list[str]:
+    try:
+        return stack.names()
+    except StackError as error:
+        raise StackError(f"{error}. Name the stacks that count with --stack.") from None
 
 
 def _read(name: str) -> list[stack.Held] | StackError:

@@ -91,8 +91,8 @@ def _journal(here: Here) -> Finding:
         return Finding("journal", BAD, str(unreadable[0]))
     if not os.access(_nearest(folder), os.W_OK | os.X_OK):
         return Finding("journal", BAD, f"{folder} can't be written, so no machine can be made")
-    pending = f"{len(entries)} pending, see `pulumi-fal pending ls`" if entries else "none pending"
-    return Finding("journal", OK, f"{folder}; {pending}")
+    more = ", see `pulumi-fal pending ls`" if entries else ""
+    return Finding("journal", OK, f"{folder}; records: {len(entries)}{more}")
 
 
 def _nearest(folder: Path) -> Path:

@@ -37,8 +37,10 @@ def list_(here: Here, as_json: bool) -> None:
         broken = [{"unreadable": each.path, "problem": each.problem} for each in unreadable]
         show.print_json([*(case.as_json() for case in cases), *broken])
         return
+    settled = [case for case in cases if case.in_state]
     for case in cases:
-        _print(here, case)
+        if case not in settled:
+            _print(here, case)
     for error in unreadable:
         show.print_record(
             error.path,
@@ -48,8 +50,12 @@ def list_(here: Here, as_json: bool) -> None:
                 "audit` names those that no stack has.",
             },
         )
-    if not found:
+    if len(found) == len(settled):
         show.print_lines("No create is pending.")
+    if settled:
+        show.print_lines(
+            f"In state by now, so the next run of `pulumi` drops their records: {len(settled)}."
+        )
 
 
 URN = click.argument("urn", metavar="URN")
