@@ -1,0 +1,50 @@
+"""An emulator and a plugin process for each test, and an end to both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pulumi_fal.emulator.server import EmulatorServer
+
+from .harness import Plugin
+
+API_KEY = "the-key-that-must-never-show"
+
+
+@pytest.fixture
+def emulator() -> Iterator[EmulatorServer]:
+    """Machines that are ready at once; it takes API_KEY only."""
+    with EmulatorServer(api_key=API_KEY) as server:
+        yield server
+
+
+@pytest.fixture
+def start(emulator: EmulatorServer, tmp_path: Path) -> Iterator[Callable[..., Plugin]]:
+    """Starts plugin processes, all for the same stack: `start(NAME=VALUE, ..., engine=ADDRESS)`.
+
+    In upper case environment variables; None takes one away. Afterwards all are ended, and none
+    has printed a key or a traceback.
+    """
+    started: list[Plugin] = []
+
+    def start(**given: Any) -> Plugin:
+        changed = {name: given.pop(name) for name in list(given) if name.isupper()}
+        environ = {k: v for k, v in {**emulator.env, **changed}.items() if v is not None}
+        started.append(Plugin(tmp_path, environ, **given))
+        return started[-1]
+
+    yield start
+    for plugin in started:
+        plugin.stop()
+        assert API_KEY not in plugin.stderr
+        assert "Traceback" not in plugin.stderr
+
+
+@pytest.fixture
+def plugin(start: Callable[..., Plugin]) -> Plugin:
+    """A plugin process that knows the emulator and its key."""
+    return start()
