@@ -1,0 +1,95 @@
+"""Delete: a success only when the machine is gone, by the API's own word."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from pulumi_fal.emulator.server import EmulatorServer
+
+from .harness import Stack, machine
+from .recovery import PATIENCE, says
+
+SHORT = "custom_timeouts=pulumi.CustomTimeouts(delete='1s')"
+
+
+@pytest.fixture
+def id_(stack: Stack, emulator: EmulatorServer) -> str:
+    """A machine that is ready, and given a second to be deleted in."""
+    stack.env |= PATIENCE
+    stack.write(machine(opts=SHORT))
+    stack.up()
+    (id_,) = emulator.state.alive()
+    return id_
+
+
+def test_a_409_is_waited_out(id_: str, stack: Stack, emulator: EmulatorServer) -> None:
+    """A machine that can't be deleted yet is asked for again."""
+    emulator.faults.add("delete", "409", 3)
+    stack.destroy()
+    assert emulator.state.alive() == stack.state_ids() == set()
+    assert emulator.state.calls["delete"] == 4
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        ("409", "the API answered 409: The machine is in a state that does not allow this"),
+        ("404", "the API answered 404: Not Found"),
+    ],
+)
+def test_a_refusal_that_stays_fails_and_keeps_the_machine_in_state(
+    answer: str, words: str, id_: str, stack: Stack, emulator: EmulatorServer
+) -> None:
+    """404 too, where the machine is still listed. The wait is bounded, and says what it was for."""
+    emulator.faults.add("delete", answer, inf)
+    says(
+        stack.destroy(fails=True),
+        f"Machine {id_} was still there 1 s after it was to be deleted ({words}). It stays in "
+        "state, and it bills. Run the command again to go on.",
+    )
+    assert stack.state_ids() == emulator.state.alive() == {id_}
+    emulator.faults.clear()
+    stack.destroy()
+    assert stack.state_ids() == emulator.state.alive() == set()
+
+
+def test_a_machine_that_is_long_in_going_stays_in_state(
+    id_: str, stack: Stack, emulator: EmulatorServer
+) -> None:
+    """That DELETE was accepted is no proof that anything is gone."""
+    emulator.state.deletion = inf
+    says(
+        stack.destroy(fails=True),
+        f"Machine {id_} was still there 1 s after it was to be deleted (the API had accepted it).",
+    )
+    assert stack.state_ids() == {id_}
+    emulator.state.kill(id_)
+    stack.destroy()
+    assert stack.state_ids() == set()
+
+
+@pytest.mark.parametrize("answer", ["401", "403"])
+def test_a_refused_key_keeps_the_machine_in_state(
+    answer: str, id_: str, stack: Stack, emulator: EmulatorServer
+) -> None:
+    """With the way to another key."""
+    emulator.faults.add("delete", answer, inf)
+    says(
+        stack.destroy(fails=True),
+        f"DELETE /compute/instance/{id_} answered {answer}",
+        "Make a key with the ADMIN scope",
+        "The key that was refused came from the environment variable FAL_ADMIN_API_KEY.",
+    )
+    assert stack.state_ids() == emulator.state.alive() == {id_}
+
+
+def test_a_machine_that_get_still_shows_is_not_gone(
+    id_: str, stack: Stack, emulator: EmulatorServer
+) -> None:
+    """Although the list lacks it."""
+    emulator.state.hide(id_, "list")
+    emulator.faults.add("delete", "404", inf)
+    says(stack.destroy(fails=True), f"Machine {id_} was still there")
+    assert stack.state_ids() == emulator.state.alive() == {id_}
