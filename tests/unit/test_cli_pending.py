@@ -80,9 +80,13 @@ def test_ls_names_what_an_unanswered_create_may_have_made(line: CommandLine) -> 
     line.pend(before=(before,), problem="POST /compute/instance got no answer: timed out")
     shown = next(each for each in line.json("pending", "ls") if each["name"] == "box")
     assert shown["candidates"] == [mine]
-    assert f"pending adopt {urn('box')} ID" in shown["what_to_do"].replace("'", "")
+    assert f"`pulumi-fal pending adopt {urn('box')} {mine}`" in shown["what_to_do"]
     assert "no usable answer: POST /compute/instance got no answer" in line.run("pending", "ls")
     assert other not in shown["candidates"]
+    second = line.rent()
+    shown = next(each for each in line.json("pending", "ls") if each["name"] == "box")
+    assert shown["candidates"] == [mine, second]
+    assert f"`pulumi-fal pending adopt {urn('box')} ID`" in shown["what_to_do"]
 
 
 def test_ls_says_where_an_unanswered_create_made_nothing(line: CommandLine) -> None:

@@ -84,6 +84,11 @@ class Case:
         urn = shlex.quote(self.entry.origin.urn)
         adopt, forget = f"`pulumi-fal pending adopt {urn} ", f"`pulumi-fal pending forget {urn}`"
         if self.entry.instance_id is None:
+            if self.candidates and len(self.candidates) == 1:
+                return (
+                    f"If it is this resource's: {adopt}{self.candidates[0].id}`. If it is of no "
+                    f"use: delete it. If it is not this resource's: {forget}. Then run `pulumi up`."
+                )
             if self.candidates:
                 return (
                     f"If one of them is this resource's: {adopt}ID`. If one is of no use: delete "
