@@ -110,16 +110,29 @@ def widen(limit: int) -> None:
     """Serve up to `limit` calls at a time; the SDK's pool has 4 threads and no option.
 
     A worker's outermost frame holds the executor. What is queued already would still be left to
-    the old threads: one no-op for each makes the executor start threads for them.
+    the old threads: one no-op for each makes the executor start threads for them. And the executor
+    counts threads as idle that are not (Python 3.10, 3.11): a call that came then would wait for
+    another machine. So none counts as idle, and each call brings a thread until there are `limit`.
     """
     for frame in _callers():
         executor = frame.f_locals.get("executor_reference", lambda: None)
         executor = executor() if callable(executor) else None
         if executor is not None and isinstance(getattr(executor, "_max_workers", None), int):
             executor._max_workers = max(limit, executor._max_workers)
+            executor._idle_semaphore = _NoneIdle()
             for _ in range(min(limit, executor._work_queue.qsize())):
                 executor.submit(int)
             return
+
+
+class _NoneIdle:
+    """In the place of an executor's count of its idle threads."""
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        return False
+
+    def release(self) -> None:
+        pass
 
 
 def supply_provider(is_ours: Callable[[str], bool], provider_key: str) -> None:

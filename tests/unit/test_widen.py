@@ -1,0 +1,69 @@
+"""More calls at a time than the plugin's 4 threads: on the executor that gRPC servers run on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pulumi_fal import plugin_host
+
+PATIENCE = 10.0
+"""Seconds until a test that hangs fails; nothing takes as long."""
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadPoolExecutor]:
+    """As the SDK makes it, and with a past: each call that ended may count as an idle thread."""
+    with ThreadPoolExecutor(4) as executor:
+        for _ in range(20):
+            executor.submit(int).result(PATIENCE)
+        yield executor
+
+
+@pytest.mark.parametrize("queued", [0, 3, 16])
+def test_calls_that_come_before_and_after_are_all_served_at_once(
+    server: ThreadPoolExecutor, queued: int
+) -> None:
+    """No machine waits for another one's end, whenever its call came."""
+    wide, all_there = threading.Event(), threading.Barrier(32)
+
+    def configure() -> None:
+        assert wide.wait(PATIENCE)
+        plugin_host.widen(32)
+
+    def call() -> None:
+        all_there.wait(PATIENCE)
+
+    configuring = [server.submit(configure) for _ in range(4)]
+    calls = [server.submit(call) for _ in range(queued)]
+    wide.set()
+    for each in configuring:
+        each.result(PATIENCE)
+    calls += [server.submit(call) for _ in range(32 - queued)]
+    for each in calls:
+        each.result(PATIENCE)
+
+
+def test_there_are_never_more_than_the_limit(server: ThreadPoolExecutor) -> None:
+    """The bound is the user's, and a thread is memory."""
+    server.submit(plugin_host.widen, 6).result(PATIENCE)
+    for _ in range(50):
+        server.submit(int)
+    server.shutdown()
+    assert len(server._threads) == 6
+
+
+def test_a_limit_below_the_sdks_own_changes_nothing(server: ThreadPoolExecutor) -> None:
+    """Fewer than 4 at a time is the engine's to hold: --parallel."""
+    server.submit(plugin_host.widen, 1).result(PATIENCE)
+    together = threading.Barrier(4)
+    for each in [server.submit(together.wait, PATIENCE) for _ in range(4)]:
+        each.result(PATIENCE)
+
+
+def test_outside_of_an_executor_nothing_happens() -> None:
+    """Where the seam is not there, everything else goes on."""
+    plugin_host.widen(32)
