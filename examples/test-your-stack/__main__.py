@@ -1,0 +1,13 @@
+"""A stack like yours: one machine."""
+
+import pulumi
+
+from pulumi_fal import ComputeInstance
+
+machine = ComputeInstance(
+    "machine",
+    instance_type="gpu_1x_h100_sxm5",
+    ssh_key=pulumi.Config().require("sshPublicKey"),
+)
+
+pulumi.export("ip", machine.ip)

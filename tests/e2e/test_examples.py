@@ -1,0 +1,217 @@
+"""Each example as its user runs it: a copy, with its own Pulumi.yaml and its own environment."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pulumi_fal.emulator.server import EmulatorServer
+
+from .harness import SSH_KEY, Stack, wait_until
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+STACKS = ("adopt", "fleet", "infiniband-pair", "ssh-config", "test-your-stack")
+ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
+
+Example = Callable[[str], Stack]
+
+
+@pytest.fixture
+def example(stack: Stack) -> Example:
+    """Makes the stack that of an example, right after `pulumi stack init` and its first config."""
+
+    def copy(name: str) -> Stack:
+        stack.project = stack.folder / name
+        shutil.copytree(EXAMPLES / name, stack.project, ignore=ignored)
+        # What `python3 -m venv venv` and `pip install -r requirements.txt` make.
+        (stack.project / "venv").symlink_to(sys.prefix, target_is_directory=True)
+        stack.run("stack", "init")
+        stack.config("sshPublicKey", SSH_KEY)
+        return stack
+
+    return copy
+
+
+ignored = shutil.ignore_patterns("__pycache__", "venv", "Pulumi.*.yaml", ".pytest_cache")
+
+
+def life(stack: Stack, emulator: EmulatorServer) -> dict[str, Any]:
+    """Up, nothing to do, destroy; the outputs that it had."""
+    stack.up()
+    outputs = stack.outputs()
+    stack.up("--expect-no-changes")
+    assert stack.state_ids() == emulator.state.alive()
+    stack.destroy()
+    assert emulator.state.alive() == set()
+    return outputs
+
+
+def test_every_example_is_complete_and_tested() -> None:
+    """What to run it with, what it shows, and a test here."""
+    folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
+    assert folders == {*STACKS, "automation-api", "quickstart"}
+    for name in folders:
+        files = {path.name for path in (EXAMPLES / name).iterdir()}
+        assert files >= {"Pulumi.yaml", "README.md", "requirements.txt"}, name
+        assert len((EXAMPLES / name / "README.md").read_text().splitlines()) <= 25, name
+
+
+def test_the_fleet_has_the_size_that_the_config_says(
+    example: Example, emulator: EmulatorServer
+) -> None:
+    """And it grows and shrinks without touching the machines that stay."""
+    stack = example("fleet")
+    stack.up("--parallel", "16")
+    first = stack.outputs()["ips"]
+    assert sorted(first) == ["node-0", "node-1", "node-2", "node-3"]
+    stack.config("size", "12")
+    emulator.faults.add("create", "slow", 8)
+    stack.up("--parallel", "16")
+    assert {name: stack.outputs()["ips"][name] for name in first} == first
+    assert emulator.state.most_in_flight >= 8  # all the new ones at once
+    stack.config("size", "2")
+    outputs = life(stack, emulator)
+    assert outputs["ips"] == {name: first[name] for name in ("node-0", "node-1")}
+    assert emulator.state.creations == 12
+
+
+def test_the_infiniband_pair_is_in_one_sector(example: Example, emulator: EmulatorServer) -> None:
+    """In the one that the config says, both."""
+    stack = example("infiniband-pair")
+    stack.config("sector", "sector_3")
+    outputs = life(stack, emulator)
+    made = list(emulator.state.machines.values())
+    assert {(each.instance_type, each.requested_sector) for each in made} == {(EIGHT, "sector_3")}
+    assert outputs["sector"] == "sector_3"
+    assert len(outputs["ips"]) == 2
+
+
+def test_an_adopted_machine_stays_as_it_is(example: Example, emulator: EmulatorServer) -> None:
+    """With the option and, once it has done its work, without; and it can go when it is to."""
+    made = emulator.state.create(ONE, SSH_KEY, None)
+    emulator.state.advance(600)
+    stack = example("adopt")
+    stack.config("machineId", made.id)
+    assert "1 imported" in stack.up().output
+    assert stack.outputs()["ssh"] == f"ssh ubuntu@{emulator.state.get(made.id).ip}"
+    stack.preview("--expect-no-changes")
+    program = stack.project / "__main__.py"
+    lines = program.read_text().splitlines(keepends=True)
+    program.write_text("".join(line for line in lines if "import_=" not in line))
+    stack.run("config", "rm", "machineId")
+    stack.up("--expect-no-changes")
+    assert "protected" in stack.destroy(fails=True).output
+    stack.run("state", "unprotect", "--all", "--yes")
+    stack.destroy()
+    assert emulator.state.alive() == set()
+    assert emulator.state.creations == 1
+
+
+def test_ssh_and_ansible_understand_what_the_stack_says(
+    example: Example, emulator: EmulatorServer
+) -> None:
+    """As ssh itself reads it; Ansible reads an INI file."""
+    stack = example("ssh-config")
+    outputs = life(stack, emulator)
+    file = stack.folder / "ssh_config"
+    file.write_text(outputs["sshConfig"])
+    parser = configparser.ConfigParser(allow_no_value=True, delimiters=(" ",))
+    parser.read_string(outputs["inventory"])
+    ips = re.findall(r"HostName (.+)", outputs["sshConfig"])
+    assert set(ips) == {each.ip for each in emulator.state.machines.values()}
+    for name, ip in zip(("node-0", "node-1"), ips, strict=True):
+        read = subprocess.run(
+            ["ssh", "-G", "-F", file, name], capture_output=True, text=True, check=True
+        ).stdout
+        assert f"hostname {ip}\n" in read
+        assert "user ubuntu\n" in read
+        assert parser["fal"][name] == f"ansible_host={ip} ansible_user=ubuntu"
+
+
+@pytest.fixture
+def automation(stack: Stack) -> Callable[..., subprocess.Popen[str]]:
+    """Starts examples/automation-api with a command, as from a terminal: one process group."""
+    project = stack.folder / "automation-api"
+    shutil.copytree(EXAMPLES / "automation-api", project, ignore=ignored)
+    (project / "key.pub").write_text(SSH_KEY)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.defpath])
+
+    def start(*command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "main.py", "key.pub", *command],
+            cwd=project,
+            env={**stack.env, "PATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    return start
+
+
+Automation = Callable[..., subprocess.Popen[str]]
+
+
+def test_the_automation_script_rents_works_and_gives_back(
+    automation: Automation, emulator: EmulatorServer
+) -> None:
+    """The work's exit code is the script's."""
+    process = automation("sh", "-c", "echo the ip is $MACHINE_IP; exit 3")
+    output = process.communicate(timeout=60)[0]
+    print(output)
+    (made,) = emulator.state.machines.values()
+    assert f"the ip is {made.ip}\n" in output
+    assert process.returncode == 3
+    assert emulator.state.creations == 1
+    assert emulator.state.alive() == set()
+
+
+@pytest.mark.parametrize("moment", ["while it waits", "while it works"])
+def test_ctrl_c_gives_the_machine_back(
+    automation: Automation, emulator: EmulatorServer, moment: str
+) -> None:
+    """Whenever it comes."""
+    if moment == "while it waits":
+        emulator.state.provisioning = 600
+    process = automation("sh", "-c", "echo works; sleep 60")
+    assert process.stdout is not None
+    if moment == "while it works":
+        assert any(line == "works\n" for line in process.stdout)
+    else:
+        wait_until(lambda: emulator.state.creations == 1, 30)
+    os.killpg(process.pid, signal.SIGINT)
+    output = process.communicate(timeout=60)[0]
+    print(output)
+    assert process.returncode not in (None, 0)
+    assert "Traceback" not in output
+    assert emulator.state.creations == 1
+    assert emulator.state.alive() == set()
+
+
+def test_the_users_own_test_passes(example: Example, emulator: EmulatorServer) -> None:
+    """In a project's folder, with an environment that has pytest and the emulator's extra."""
+    stack = example("test-your-stack")
+    (stack.project / "pytest.ini").touch()
+    result = subprocess.run(
+        ["venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider"],
+        cwd=stack.project,
+        env={**stack.env, "PATH": os.pathsep.join([f"{sys.prefix}/bin", os.defpath])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(result.stdout, result.stderr)
+    assert "1 passed" in result.stdout
+    assert not any(emulator.state.calls.values())  # the test brought its own emulator
+    assert not (stack.project / "Pulumi.test.yaml").exists()
