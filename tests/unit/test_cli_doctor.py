@@ -97,6 +97,13 @@ def test_the_journal_is_looked_into(line: CommandLine) -> None:
     assert "is damaged" in says
 
 
+def test_a_journal_that_is_no_folder_is_bad(line: CommandLine) -> None:
+    """Nothing can be read in it, or written."""
+    line.journal.folder.parent.mkdir(parents=True)
+    line.journal.folder.touch()
+    assert "can't be read" in findings(line, code=1)["journal"][1]
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_journal_that_cannot_be_written_is_bad(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch, exists: bool
@@ -149,7 +156,7 @@ class Bare(dynamic.ResourceProvider):
         return dynamic.ReadResult(id_, {"urn": "", "cancelled": False})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        raise RuntimeError(probe.SAID)
+        raise RuntimeError
 
 
 def test_a_seam_that_is_not_there_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
