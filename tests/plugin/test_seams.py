@@ -1,0 +1,186 @@
+"""An SDK whose internals differ: what a seam adds is missing then, and everything else goes on.
+
+The SDK's own plugin is run with a part of it changed, as a later release might.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from tests.unit.support import ED25519
+
+from pulumi_fal.emulator.server import EmulatorServer
+
+from .harness import URN, Plugin, partial_state, plain
+
+INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519}
+IDENTITY = {"__urn": URN, "__organization": "organization"}
+LAUNCHER = """
+import importlib.util, pathlib, sys
+source = pathlib.Path(importlib.util.find_spec("pulumi.dynamic.__main__").origin).read_text()
+def change(old, new):
+    global source
+    assert old in source, old
+    source = source.replace(old, new)
+{change}
+exec(compile(source, "pulumi/dynamic/__main__.py", "exec"), globals())
+"""
+SEAMS = {
+    "none is off": "",
+    "other names of arguments": """
+change("request", "message")
+change("context", "ctx")
+""",
+    "another thread pool": """
+import concurrent.futures, queue, threading
+class Pool(concurrent.futures.Executor):
+    def __init__(self, max_workers):
+        self.items = queue.Queue()
+        for _ in range(max_workers):
+            threading.Thread(target=self.work, daemon=True).start()
+    def work(self):
+        while True:
+            future, function, args, kwargs = self.items.get()
+            try:
+                future.set_result(function(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+    def submit(self, function, /, *args, **kwargs):
+        future = concurrent.futures.Future()
+        self.items.put((future, function, args, kwargs))
+        return future
+    def shutdown(self, *args, **kwargs):
+        pass
+concurrent.futures.ThreadPoolExecutor = Pool
+""",
+    "no trailing metadata": """
+import grpc._server
+def missing(self):
+    raise AttributeError("set_trailing_metadata")
+grpc._server._Context.set_trailing_metadata = property(missing)
+""",
+    "another Cancel": """
+change("    def Cancel(self", "    @_abort_with_traceback\\n    def Cancel(self")
+""",
+    "no Cancel": """
+change("def Cancel(self", "def Stop(self")
+""",
+    "another get_provider": """
+change("get_provider", "find_provider")
+""",
+    "no engine": """
+del sys.argv[1:]
+""",
+}
+each_seam = pytest.mark.parametrize("seam", SEAMS)
+Starter = Callable[[str], Plugin]
+
+
+@pytest.fixture
+def start_with(start: Callable[..., Plugin], tmp_path: Path) -> Starter:
+    def start_with(seam: str) -> Plugin:
+        launcher = tmp_path / "launcher.py"
+        launcher.write_text(LAUNCHER.format(change=SEAMS[seam]))
+        return start(launcher=[str(launcher)])
+
+    return start_with
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "the plugin did not get there"
+        time.sleep(0.01)
+
+
+@each_seam
+def test_a_machines_whole_life_goes_on_without_the_seam(
+    start_with: Starter, emulator: EmulatorServer, seam: str
+) -> None:
+    """Check, create, read, diff, update, delete."""
+    plugin = start_with(seam)
+    assert list(plugin.check({**INPUTS, **IDENTITY}).failures) == []
+    made = plugin.create(INPUTS)
+    outputs = plain(made.properties)
+    assert outputs["status"] == "ready"
+    assert plain(plugin.read(made.id, outputs).properties) == outputs
+    assert list(plugin.diff(made.id, outputs, {**INPUTS, "sector": "sector_1"}).replaces) == [
+        "sector"
+    ]
+    assert plain(plugin.update(made.id, outputs, INPUTS).properties) == outputs
+    plugin.delete(made.id, outputs)
+    assert emulator.state.alive() == set()
+    assert emulator.state.creations == 1
+
+
+@each_seam
+def test_an_error_is_clean_without_the_seam(
+    start_with: Starter, emulator: EmulatorServer, seam: str
+) -> None:
+    """Its class and message, and no traceback."""
+    emulator.state.capacity = 0
+    plugin = start_with(seam)
+    plugin.check({**INPUTS, **IDENTITY})
+    with pytest.raises(grpc.RpcError) as caught:
+        plugin.create(INPUTS)
+    error: Any = caught.value
+    assert error.details().startswith("InvalidRequestError: POST /compute/instance answered 400")
+    assert "Traceback" not in error.details()
+    assert partial_state(error) is None
+
+
+@each_seam
+def test_what_a_dead_process_made_is_taken_up_without_the_seam(
+    start_with: Starter, emulator: EmulatorServer, seam: str
+) -> None:
+    """The record on disk alone guards what partial state would have kept."""
+    emulator.state.provisioning = 1000
+    dying = start_with(seam)
+    dying.check({**INPUTS, **IDENTITY})
+    create = dying.create_later(INPUTS)
+    until(lambda: emulator.state.calls["list"] >= 2)
+    dying.kill()
+    assert create.code() == grpc.StatusCode.UNAVAILABLE
+    emulator.state.advance(2000)
+    next_one = start_with(seam)
+    next_one.check({**INPUTS, **IDENTITY})
+    assert {next_one.create(INPUTS).id} == emulator.state.alive()
+    assert emulator.state.creations == 1
+
+
+@each_seam
+def test_a_wait_that_breaks_names_the_machine_and_the_next_create_has_it(
+    start_with: Starter, emulator: EmulatorServer, seam: str
+) -> None:
+    """In state where the SDK lets us, else in the message and on disk."""
+    emulator.state.provisioning = 1000
+    plugin = start_with(seam)
+    plugin.check({**INPUTS, **IDENTITY})
+    create = plugin.create_later(INPUTS)
+    until(lambda: emulator.state.calls["list"] >= 2)
+    emulator.faults.add("list", "401", times=1)
+    error: Any = create.exception()
+    (id_,) = emulator.state.alive()
+    kept = partial_state(error)
+    assert (kept is None) == (seam in ("other names of arguments", "no trailing metadata"))
+    assert f"The wait for machine {id_}" in (kept[2][0] if kept else error.details())
+    if kept is None:
+        emulator.state.advance(2000)
+        plugin.check({**INPUTS, **IDENTITY})
+        assert plugin.create(INPUTS).id == id_
+        assert emulator.state.creations == 1
+
+
+def test_a_standard_input_that_is_no_pipe_is_no_dead_engine(
+    start: Callable[..., Plugin], emulator: EmulatorServer
+) -> None:
+    """Where a host starts plugins otherwise, they must not leave at once."""
+    plugin = start(stdin=subprocess.DEVNULL)
+    assert plugin.create(INPUTS).id in emulator.state.alive()
+    assert plugin.process.poll() is None
