@@ -56,6 +56,7 @@ def leave(number: int, _: object) -> None:
 
 def demonstrate(emulator: EmulatorServer, pulumi: Pulumi) -> None:
     step(f"The emulator answers on {emulator.url}; `pulumi new` copies the quickstart.")
+    print(f"   Open {emulator.url}/ in a browser to see its machines while this runs.", flush=True)
     where = [f"--dir={pulumi.project}", f"--runtime-options=virtualenv={sys.prefix}"]
     name = "--name=fal-demo"
     pulumi.read("new", str(QUICKSTART), "--generate-only", "--offline", "--yes", name, *where)

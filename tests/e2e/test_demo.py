@@ -58,6 +58,7 @@ def test_the_demo_shows_a_machine_from_nothing_to_gone(
     assert id_ is not None
     assert address is not None
     assert "2 unchanged" in output
+    assert re.search(r"^ +Open http://127\.0\.0\.1:\d+/ in a browser", output, re.MULTILINE)
     assert "machines made 1, deleted 1, alive 0; resources in state 0" in output
 
 

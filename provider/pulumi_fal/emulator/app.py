@@ -1,4 +1,4 @@
-"""The emulator's HTTP: the four calls as fal answers them."""
+"""The emulator's HTTP: the four calls as fal answers them, the controls, and the page."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from starlette.exceptions import HTTPException as RoutingError
 
 from pulumi_fal.emulator.control import Machines, control
+from pulumi_fal.emulator.page import page
 from pulumi_fal.emulator.state import Call, NoCapacityError, State, UnknownMachineError
 from pulumi_fal.models import InstanceType, Sector
 
@@ -49,6 +50,7 @@ def create_app(
     app.state.api_key, app.state.latency, app.state.say = api_key, latency, say
     app.include_router(api)
     app.include_router(control)
+    app.include_router(page)
     app.add_exception_handler(UnknownMachineError, _unknown_machine)
     app.exception_handler(RoutingError)(_no_such_path)
     return app
@@ -128,7 +130,7 @@ def _write_down(request: Request, response: Response, began: float, fault: Fault
         ms=round((time.perf_counter() - began) * 1000),
         fault=fault.name if fault else None,
     )
-    request.app.state.machines.log.append(call)
+    request.app.state.machines.write_down(call)
     request.app.state.say(
         f"{time.strftime('%H:%M:%S', time.localtime(call.at))} {call.method} {call.path}"
         f" {call.status or 'reset'} {call.ms} ms{f'  fault: {call.fault}' if call.fault else ''}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import inf
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, HTTPException, Request
+from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request
 
 from pulumi_fal.emulator.faults import Faults
 from pulumi_fal.emulator.state import State
@@ -28,21 +29,27 @@ control = APIRouter(prefix="/_emulator")
 
 
 @control.get("/report")
-async def report(machines: Machines, script: Script, known: str = "") -> dict[str, Any]:
-    alive = machines.alive()
+async def report(
+    machines: Machines, script: Script, known: str = "", log: Annotated[int, Query(ge=0)] = 10_000
+) -> dict[str, Any]:
+    now, calls = machines.now(), list(machines.log)
     return {
         "calls": machines.calls,
         "creations": machines.creations,
         "deletions": machines.deletions,
         "most_in_flight": machines.most_in_flight,
         "machines": [
-            asdict(machine.seen_at(machines.now()))
-            for machine in machines.machines.values()
-            if machine.id in alive
+            {
+                **asdict(machine.seen_at(now)),
+                "age": now - machine.created,
+                "deleting": machine.gone_at < inf,
+            }
+            for machine in machines.existing()
         ],
         "unclaimed": sorted(machines.unclaimed(known.split(","))),
         "faults": script.left(),
-        "log": [asdict(call) for call in machines.log],
+        "requests": machines.requests,
+        "log": [asdict(call) for call in calls[max(0, len(calls) - log) :]],
     }
 
 

@@ -93,6 +93,7 @@ class State:
         self.in_flight = 0
         self.most_in_flight = 0
         self.log: deque[Call] = deque(maxlen=10_000)
+        self.requests = 0
         self._ahead = 0.0
         self._lock = threading.RLock()
 
@@ -101,7 +102,7 @@ class State:
     def create(self, instance_type: str, ssh_key: str, sector: str | None = None) -> Instance:
         """Start a machine. NoCapacityError when there are as many as may exist."""
         with self._lock:
-            if self.capacity is not None and len(self.alive()) >= self.capacity:
+            if self.capacity is not None and len(self.existing()) >= self.capacity:
                 raise NoCapacityError(f"no capacity left for {instance_type}")
             number, now = len(self.machines), self.now()
             is_8x = instance_type == InstanceType.GPU_8X_H100_SXM5
@@ -184,16 +185,24 @@ class State:
         """How many machines were ever started."""
         return len(self.machines)
 
-    def alive(self) -> set[str]:
-        """The ids of all machines that exist, hidden ones and those being deleted included."""
+    def existing(self) -> Sequence[Machine]:
+        """All machines that exist, hidden ones and those being deleted included, oldest first."""
         with self._lock:
             now = self.now()
-            exist = (one for one in self.machines.values() if now < one.gone_at)
-            return {one.id for one in exist}
+            return [one for one in self.machines.values() if now < one.gone_at]
+
+    def alive(self) -> set[str]:
+        """The ids of all machines that exist, hidden ones and those being deleted included."""
+        return {one.id for one in self.existing()}
 
     def unclaimed(self, known_ids: Iterable[str]) -> set[str]:
         """The ids of machines that exist and aren't among the known ones."""
         return self.alive().difference(known_ids)
+
+    def write_down(self, call: Call) -> None:
+        """Add a line to the log, which forgets its oldest ones; `requests` counts them all."""
+        self.log.append(call)
+        self.requests += 1
 
     @contextmanager
     def call(self, kind: str) -> Iterator[None]:
