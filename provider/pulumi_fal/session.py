@@ -64,13 +64,15 @@ class Session:
         """Which resource of which stack a create is for.
 
         Where the host doesn't tell, it is one that was checked with the same inputs: machines of
-        one stack with equal inputs are as good as one another.
+        one stack with equal inputs are as good as one another. But first come those whose earlier
+        create left a machine that state doesn't have.
         """
         urn = call.urn
         if not urn:
             with self._lock:
                 urns = self._urns.get(_key(props)) or [""]
-                urn = urns.pop()
+                urn = next((each for each in urns if self._left_something(each)), urns[-1])
+                urns.remove(urn)
         if not urn:
             raise JournalError(self.journal.folder, "can't be kept: the resource's URN is unknown")
         return self._origin(urn)
@@ -117,6 +119,14 @@ class Session:
     def _origin(self, urn: str) -> Origin:
         backend = stack.backend(os.environ, Path.cwd())
         return Origin(urn, self._organization or stack.own_organization(backend), backend)
+
+    def _left_something(self, urn: str) -> bool:
+        origin = self._origin(urn)
+        entry = self.journal.find(origin)
+        if entry is None or entry.phase != journal.RETURNED:
+            return entry is not None
+        ids = self._ids_in_state(origin)
+        return ids is None or entry.instance_id not in ids
 
     def _review(self, call: plugin_host.Call) -> None:
         """Once, as soon as the stack is known: what earlier creates have left behind."""

@@ -1,0 +1,79 @@
+"""The seams into the plugin host, switched off: as in a host whose internals have changed."""
+
+from __future__ import annotations
+
+from math import inf
+
+from pulumi_fal.emulator.server import EmulatorServer
+
+from .harness import Result, Stack, machine, wait_until
+from .recovery import PATIENCE, entries, finish, in_plugin, pending, says, unlock
+
+NOTHING = "lambda *args, **fields: None"
+OFF = {
+    "current_call": f"plugin_host.current_call = {NOTHING[:-4]}plugin_host.Call()",
+    "widen": f"plugin_host.widen = {NOTHING}",
+    "supply_provider": f"plugin_host.supply_provider = {NOTHING}",
+    "on_cancel": f"plugin_host.on_cancel = {NOTHING}",
+    "on_engine_death": f"plugin_host.on_engine_death = {NOTHING}",
+    "clear_errors": "plugin_host.clear_errors = lambda method: method",
+    "keep": "plugin_host.Call.keep = lambda *args: False",
+    "when_unheard": f"plugin_host.Call.when_unheard = {NOTHING}",
+    "log": f"plugin_host.Call.log = {NOTHING}",
+}
+"""How each is switched off."""
+
+
+def switch_off(stack: Stack, *names: str) -> None:
+    """In every plugin process of the stack, before the provider is loaded."""
+    in_plugin(stack, "\n".join(["from pulumi_fal import plugin_host", *(OFF[n] for n in names)]))
+
+
+def live(stack: Stack, emulator: EmulatorServer) -> None:
+    """A create that fails while it waits, one that is killed then, and all that is ordinary."""
+    stack.env |= PATIENCE
+    emulator.state.provisioning = inf
+    stack.write(machine("first"))
+    run = stack.start("up")
+    wait_until(lambda: emulator.state.calls["list"] >= 3)
+    emulator.faults.add("list", "401", inf)
+    failed = run.wait()
+    assert failed.exit_code != 0
+    (first,) = emulator.state.alive()
+    says(failed, f"The wait for machine {first}")
+    assert stack.state_ids() == {first} or [each.instance_id for each in entries(stack)] == [first]
+    emulator.faults.clear()
+    finish(emulator.state)
+    succeed(stack, "up")
+    assert stack.state_ids() == {first}
+    emulator.state.provisioning = inf
+    stack.write(machine("first"), machine("second"))
+    calls = emulator.state.calls["list"]
+    run = stack.start("up")
+    wait_until(lambda: emulator.state.calls["list"] >= calls + 3)
+    run.kill()
+    run.wait()
+    unlock(stack)
+    (second,) = emulator.state.alive() - {first}
+    finish(emulator.state)
+    up = stack.start("up").wait()
+    if up.exit_code != 0:
+        # The plugin outlived the engine, and can't know that nobody took its result.
+        says(up, f"made {second}", "although Pulumi was told of it")
+        (entry,) = entries(stack)
+        pending(stack, "adopt", entry.origin.urn, second)
+        succeed(stack, "up")
+    succeed(stack, "refresh")
+    succeed(stack, "up", "--expect-no-changes")
+    assert stack.state_ids() == emulator.state.alive()
+    assert emulator.state.creations == 2
+    assert entries(stack) == []
+    succeed(stack, "destroy")
+    assert stack.state_ids() == emulator.state.alive() == set()
+
+
+def succeed(stack: Stack, *args: str) -> Result:
+    """A command that must; a traceback on the way is none of this test's business."""
+    result = stack.start(*args).wait()
+    assert result.exit_code == 0, result
+    return result
