@@ -168,7 +168,7 @@ def test_the_plugin_ends_with_its_engine(plugin: Plugin, emulator: EmulatorServe
     assert plugin.process.stdin is not None
     plugin.process.stdin.close()
     assert plugin.process.wait(10) is not None
-    assert create.code() == grpc.StatusCode.UNAVAILABLE
+    assert create.exception() is not None
 
 
 @pytest.mark.parametrize("end", ["killed", "without its engine"])
@@ -187,7 +187,7 @@ def test_the_next_create_goes_on_with_the_machine_of_a_process_that_died(
         assert dying.process.stdin is not None
         dying.process.stdin.close()
         dying.process.wait(10)
-    assert create.code() == grpc.StatusCode.UNAVAILABLE
+    assert create.exception() is not None
     emulator.state.advance(2000)
     (id_,) = emulator.state.alive()
     assert start().create(INPUTS).id == id_

@@ -87,6 +87,17 @@ def test_the_key_is_not_in_the_repr() -> None:
     assert "s3cr3t" not in repr(resolve({"FAL_KEY": "s3cr3t"}, NOTHING.get))
 
 
+def test_an_account_is_told_from_another_without_its_key() -> None:
+    """The journal keeps it on disk."""
+    one, same, other = (
+        resolve({"FAL_KEY": key}, NOTHING.get).account for key in ("k1", "k1", "k2")
+    )
+    elsewhere = Settings("https://fal.test", "k1", "anywhere").account
+    assert one == same
+    assert len({one, other, elsewhere}) == 3
+    assert "k1" not in one
+
+
 def test_the_endpoint_is_the_environments_then_the_configs_then_the_legacy_one() -> None:
     """As with the key."""
     config = {"fal:endpoint": "https://config.test"}
@@ -159,6 +170,7 @@ def test_a_refused_endpoint_is_named_by_its_host() -> None:
 NUMBERS = [
     ("poll_interval", "FAL_COMPUTE_POLL_INTERVAL", "fal:pollInterval", 2),
     ("retry_budget", "FAL_COMPUTE_RETRY_BUDGET", "fal:retryBudget", 120),
+    ("settle", "FAL_COMPUTE_SETTLE", "fal:settle", 20),
     ("parallel", "FAL_COMPUTE_PARALLEL", "fal:parallel", 256),
 ]
 
