@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from tests.unit.support import ED25519, TurnedClock, settings
@@ -215,10 +215,13 @@ def test_only_a_machine_that_is_neither_listed_nor_known_is_gone(world: World) -
     assert world.lifecycle.find(machine.id) is None
 
 
-def test_delete_waits_until_the_machine_is_neither_listed_nor_known(world: World) -> None:
+@pytest.mark.parametrize("hidden_from", ["list", "get"])
+def test_delete_waits_until_the_machine_is_neither_listed_nor_known(
+    world: World, hidden_from: Literal["list", "get"]
+) -> None:
     """Accepted is not gone: the machine bills until then."""
     machine = world.machine()
-    world.state.hide(machine.id, "list")
+    world.state.hide(machine.id, hidden_from)
     world.lifecycle.delete(machine.id, 100)
     assert world.state.alive() == set()
     assert 10 <= world.passed <= 14
