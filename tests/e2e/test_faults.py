@@ -1,0 +1,41 @@
+"""The faults that are most unlike one another, each at one call; tests/chaos has them all."""
+
+from __future__ import annotations
+
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from ..chaos.matrix import case
+from ..chaos.report import broken, play_all, print_table
+from ..chaos.world import Template
+
+SOME = {
+    "create: list before": ["429", "html"],
+    "create: POST": ["429", "500_after", "reset_before", "late"],
+    "create: POST, others rent": ["truncated"],
+    "create: poll": ["403", "wrong_shape"],
+    "read: list": ["500", "empty"],
+    "read: GET": ["502"],
+    "delete: DELETE": ["404", "409", "reset_after"],
+    "delete: list after": ["503"],
+    "delete: GET after": ["redirect"],
+}
+LASTING = {"wrong_shape", "500", "empty", "502", "503"}
+
+
+@pytest.mark.timeout(300)
+def test_no_fault_of_any_call_loses_a_machine_or_makes_a_second(
+    new_stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alive is what is in state, each made once; and each failure named those at risk."""
+    cases = [
+        case(where, name, inf if name in LASTING else 1)
+        for where, names in SOME.items()
+        for name in names
+    ]
+    outcomes = play_all(cases, Template(new_stack, tmp_path), tmp_path)
+    with capsys.disabled():
+        print_table(outcomes, "some faults, at every call")
+    assert not broken(outcomes), broken(outcomes)
