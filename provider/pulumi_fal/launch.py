@@ -34,6 +34,11 @@ from pulumi_fal.unresolved import still_asking, stopped, unanswered, unlisted, u
 _LOOK_AGAIN = 0.5
 """Seconds between two looks at a create of another process."""
 
+_BEFORE_SECONDS = 2.0
+"""How old the list may be that says what there was before a POST, so that creates share it. What
+others make in that time may then be named as what an unanswered POST made: one too many, and never
+one too few."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -119,7 +124,7 @@ class Launcher:
             instance_type=spec.instance_type,
             ssh_key=spec.fingerprint,
             sector=spec.sector,
-            before=tuple(sorted(self._fleet.fresh())),
+            before=tuple(sorted(self._fleet.recent(_BEFORE_SECONDS))),
             started=self._clock.wall(),
         )
         with self._post_under_way(entry):
@@ -199,7 +204,9 @@ class Launcher:
 
     def _candidates(self, entry: Entry) -> list[Instance]:
         """The machines that an unanswered POST may have made, once there was time to appear."""
-        since = max(0.0, self._clock.wall() - entry.started)
+        # A process that ended before the answer may have sent its POST, or the last of several, a
+        # moment ago: it says when only where it has seen the end.
+        since = max(0.0, self._clock.wall() - entry.started) if entry.problem else 0.0
         # At its end the watch asks once more, so the last answer is what counts.
         *_, instances = self._fleet.watch(self._settle_seconds - since)
         known = {
