@@ -7,6 +7,7 @@ waiter, ends with the last, and costs the same for one machine as for hundreds.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,9 @@ from pulumi_fal.models import Instance
 
 Instances = Mapping[str, Instance]
 
+_JITTER = (1.0, 1.1)
+"""What a pause is multiplied by, at random: many stacks are not to ask in step."""
+
 
 @dataclass(frozen=True)
 class _Answer:
@@ -27,6 +31,8 @@ class _Answer:
     asked_at: float
     instances: Instances = field(default_factory=dict)
     error: BaseException | None = None
+    hurries: bool = False
+    """Whether the next is due soon: a machine has become ready since the one before, or is gone."""
 
 
 class Fleet:
@@ -46,7 +52,9 @@ class Fleet:
         self._uniform = uniform
         self._condition = threading.Condition()
         self._asked = 0
+        self._asked_at = -math.inf
         self._asking = False
+        self._jitter = uniform(*_JITTER)
         self._latest = _Answer(number=0, asked_at=clock.now())
 
     def fresh(self) -> Instances:
@@ -54,6 +62,13 @@ class Fleet:
         with self._condition:
             seen = self._asked
         return self._answer_after(seen, due=self._clock.now()).instances
+
+    def recent(self, seconds: float) -> Instances:
+        """All machines by id, from a list that was asked for at most so long ago."""
+        now = self._clock.now()
+        with self._condition:
+            seen = self._asked - 1 if self._asked_at >= now - seconds else self._asked
+        return self._answer_after(seen, due=now).instances
 
     def watch(self, seconds: float) -> Iterator[Instances]:
         """One answer after another, each newer than the last, until `seconds` have passed.
@@ -64,17 +79,18 @@ class Fleet:
         with self._condition:
             seen = self._asked
         end = started + seconds
+        hurries = False
         while True:
-            due = min(asked_at + self._pause(asked_at - started), end)
+            due = min(asked_at + self._pause(asked_at - started, hurries), end)
             answer = self._answer_after(seen, due)
-            seen, asked_at = answer.number, answer.asked_at
+            seen, asked_at, hurries = answer.number, answer.asked_at, answer.hurries
             yield answer.instances
             if asked_at >= end:
                 return
 
-    def _pause(self, waited: float) -> float:
-        longest = 8 * self._interval
-        return min(max(self._interval, waited / 20), longest) * self._uniform(0.95, 1.05)
+    def _pause(self, waited: float, hurries: bool) -> float:
+        longest = self._interval / 2 if hurries else 8 * self._interval
+        return min(max(self._interval, waited / 20), longest) * self._jitter
 
     def _answer_after(self, seen: int, due: float) -> _Answer:
         """The first answer later than number `seen`; asks for it at `due` if nobody did before."""
@@ -89,6 +105,7 @@ class Fleet:
             self._asking = True
             self._asked += 1
             number, asked_at = self._asked, self._clock.now()
+            self._asked_at = asked_at
         error: BaseException | None = None
         instances: Instances = {}
         try:
@@ -96,10 +113,24 @@ class Fleet:
         except BaseException as failure:  # noqa: BLE001 - those who wait must hear of any
             error = failure
         with self._condition:
-            self._latest = _Answer(number, asked_at, instances, error)
+            last = self._latest
+            # Those that began together end together. Never twice in a row, though: many that end
+            # one by one are not to cost twice the calls.
+            hurries = error is None and not last.hurries and _any_end(last.instances, instances)
+            self._latest = _Answer(number, asked_at, instances, error, hurries)
+            # For all alike: of as many draws as there are waiters, the smallest alone would count.
+            self._jitter = self._uniform(*_JITTER)
             self._asking = False
             self._condition.notify_all()
         return _usable(self._latest)
+
+
+def _any_end(before: Instances, after: Instances) -> bool:
+    """Whether a machine has become ready, or is gone, between two lists."""
+    return any(
+        id_ not in after or (after[id_].is_ready and not machine.is_ready)
+        for id_, machine in before.items()
+    )
 
 
 def _usable(answer: _Answer) -> _Answer:
