@@ -1,6 +1,6 @@
 """fal Compute's legacy REST API: one method per call. Usable without Pulumi.
 
-settings = resolve(os.environ, {}.get)
+settings = resolve(os.environ, lambda key: None)
 for instance in Client(settings).list_instances():
     print(instance.id, instance.status)
 """

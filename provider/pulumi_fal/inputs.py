@@ -89,20 +89,25 @@ def _instance_type_problem(value: str) -> str | None:
         return None
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
         return f"is not the name of an instance type; known are {' and '.join(_TYPES)}"
-    for near in difflib.get_close_matches(value.lower(), _TYPES, n=len(_TYPES), cutoff=0.6):
-        # Another number is another machine, which the API may know before we do.
-        numbers = iter(re.findall(r"\d+", near))
-        if all(number in numbers for number in re.findall(r"\d+", value)):
-            return f"is not one that is known: did you mean {near}?"
-    return None
+    # Another number is another machine, which the API may know before we do.
+    near = _meant(value, _TYPES)
+    return f"is not one that is known: did you mean {near}?" if near else None
 
 
 def _sector_problem(value: str) -> str | None:
     if value in _SECTORS:
         return None
-    near = difflib.get_close_matches(value.lower(), _SECTORS, n=1)
-    hint = f": did you mean {near[0]}?" if near and re.findall(r"\d", value) else ""
-    return f"is not one of {', '.join(_SECTORS)}{hint}"
+    near = _meant(value, _SECTORS) if re.search(r"\d", value) else None
+    return f"is not one of {', '.join(_SECTORS)}" + (f": did you mean {near}?" if near else "")
+
+
+def _meant(value: str, known: list[str]) -> str | None:
+    """The known one that a slip of the pen was meant to be: alike, and without another number."""
+    for near in difflib.get_close_matches(value.lower(), known, n=len(known), cutoff=0.6):
+        numbers = iter(re.findall(r"\d+", near))
+        if all(number in numbers for number in re.findall(r"\d+", value)):
+            return near
+    return None
 
 
 def _ssh_key_problem(value: str) -> str | None:

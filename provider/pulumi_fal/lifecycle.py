@@ -53,7 +53,9 @@ class Lifecycle:
             listed = listed or found is not None
             if found is None and (listed or self._clock.now() - started >= GRACE_SECONDS):
                 found = self._get(instance.id)
-                misses = misses + 1 if found is None else 0
+                misses += 1
+            if found is not None:
+                misses = 0
             if misses == 2:  # twice in a row: one answer alone may be a lapse
                 raise VanishedError(
                     instance.id,

@@ -41,7 +41,12 @@ class Rule:
     """Whether a POST that failed so may have made a machine."""
 
 
-UNSENT = Rule("the request was never sent (refused, no such host, TLS failed)", True, True, False)
+UNSENT = Rule(
+    "the request was never sent (refused, no such host, certificate not accepted)",
+    True,
+    True,
+    False,
+)
 UNANSWERED = Rule("sent, then reset or timed out", True, False, True)
 LIMITED = Rule("429", True, True, False)
 BROKEN = Rule("500, 502, 503, 504", True, False, True)

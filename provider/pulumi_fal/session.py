@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import threading
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pulumi_fal import journal, plugin_host, settings, stack
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import JournalError
-from pulumi_fal.journal import Origin
+from pulumi_fal.journal import Journal, Origin
 
 if TYPE_CHECKING:
     from pulumi_fal.launch import Launcher
@@ -31,7 +32,6 @@ class Session:
     def __init__(self) -> None:
         self.config: Callable[[str], Any] = lambda key: None
         self.clock = Clock()
-        self.journal = journal.Journal(journal.home(os.environ))
         self.wanted: dict[str, Mapping[str, Any]] = {}
         """By id, the inputs that a program gives for a machine that it imports."""
         self._organization = ""
@@ -76,6 +76,10 @@ class Session:
         if not urn:
             raise JournalError(self.journal.folder, "can't be kept: the resource's URN is unknown")
         return self._origin(urn)
+
+    @functools.cached_property
+    def journal(self) -> Journal:
+        return Journal(journal.home(os.environ))
 
     @property
     def lifecycle(self) -> Lifecycle:

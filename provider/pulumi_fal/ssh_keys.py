@@ -106,7 +106,9 @@ def _check_blob(key_type: str, blob: str) -> None:
         raise ValueError(f"says {key_type}, and its base64 part is of another type. {HOW}")
     short = key_type == "ssh-ed25519" and len(fields[-1]) != 32
     weak = key_type == "ssh-rsa" and len(fields[-1]) < 128
-    if len(fields) != 1 + _FIELDS[key_type] or short:
+    curve = re.search(r"nistp\d+", key_type)
+    other_curve = curve is not None and fields[1:2] != [curve[0].encode()]
+    if len(fields) != 1 + _FIELDS[key_type] or short or other_curve:
         raise ValueError(damaged)
     if weak:
         raise ValueError("is an RSA key of under 1024 bits, which OpenSSH refuses.")
