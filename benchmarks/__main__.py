@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks import naive, plot
 from benchmarks.measure import COMMANDS, DIRECT, NAIVE, OURS, Failed, run
-from benchmarks.results import MEASURES, Results, verdicts
+from benchmarks.results import CALLS, TIMES, Measure, Results, verdicts
 
 REPEATS = 3
 """How often ours runs: its polls have jitter, so one run alone would be a matter of luck."""
@@ -48,11 +48,12 @@ def main() -> None:
         results.add(measured)
         times = ", ".join(f"{name} {measured.commands[name].seconds:.1f} s" for name in COMMANDS)
         console.print(f"{who}, {machines} machine{'s' if machines > 1 else ''}: {times}")
-    console.print(table(results))
+    for title, measures in (("Time and memory", TIMES), ("API calls", CALLS)):
+        console.print(table(results, title, measures))
     _write(results, options.out)
     for verdict in verdicts(results):
         word, color = ("reached", "green") if verdict.is_reached else ("not reached", "red")
-        console.print(f"[{color}]{word:12}[/]{verdict}", highlight=False)
+        console.print(f"[{color}]{word:12}[/]{verdict}", highlight=False, soft_wrap=True)
     console.print(f"{time.monotonic() - started:.0f} s in all")
 
 
@@ -81,12 +82,12 @@ def too_long(who: str, machines: int, provisioning: float) -> str:
     return f"{NAIVE_WIDTH} at a time would take about {seconds / 60:.0f} minutes"
 
 
-def table(results: Results) -> Table:
-    """Every figure, and in brackets what it is over that of pulumi-fal."""
-    made = Table(title="Medians; in brackets: times pulumi-fal's")
-    made.add_column("machines", justify="right")
-    made.add_column("")
-    for measure in MEASURES:
+def table(results: Results, title: str, measures: Sequence[Measure]) -> Table:
+    """Medians, and in brackets what they are over pulumi-fal's."""
+    made = Table(title=f"{title}; in brackets: over pulumi-fal's", title_justify="left")
+    made.add_column("", justify="right")
+    made.add_column("", no_wrap=True)
+    for measure in measures:
         unit = "" if measure.unit == "calls" else f", {measure.unit}"
         made.add_column(f"{measure.name}{unit}", justify="right")
     last = 0
@@ -94,7 +95,7 @@ def table(results: Results) -> Table:
         if machines != last:
             made.add_section()
         cells = [str(machines) if machines != last else "", who]
-        for measure in MEASURES:
+        for measure in measures:
             value = results.value(who, machines, measure)
             ratio = results.ratio(measure, (who, machines), (OURS, machines))
             digits = 1 if measure.unit == "s" else 0

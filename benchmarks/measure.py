@@ -23,6 +23,7 @@ from benchmarks import naive
 from benchmarks.direct import Direct
 
 OURS, NAIVE, DIRECT = "pulumi-fal", "naive provider", "direct client"
+KINDS = ("create", "list", "get", "delete")
 COMMANDS = ("up", "refresh", "destroy")
 DELETION = 0.5
 INSTANCE = {
@@ -53,7 +54,7 @@ class Command:
 
     seconds: float
     calls: dict[str, int]
-    """By kind: create, list, get, delete."""
+    """By kind."""
 
     @property
     def polls(self) -> int:
@@ -79,7 +80,7 @@ class Emulator:
 
     def __init__(self, env: dict[str, str]) -> None:
         self.env = env
-        self._before: dict[str, int] = dict.fromkeys(("create", "list", "get", "delete"), 0)
+        self._before: dict[str, int] = dict.fromkeys(KINDS, 0)
 
     def report(self) -> Any:
         url = self.env["FAL_COMPUTE_ENDPOINT"] + "/_emulator/report"

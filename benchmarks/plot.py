@@ -12,13 +12,16 @@ STYLES = {OURS: ("#0b5fff", "o", "-"), NAIVE: ("#d1495b", "s", "-"), DIRECT: ("#
 
 def draw(results: Results, path: Path) -> None:
     """Makespan and polling calls of `up` over the number of machines. Needs matplotlib."""
-    import matplotlib as mpl
+    import matplotlib as mpl  # type: ignore[import-not-found, unused-ignore]
 
     mpl.use("svg")
     # The same figures make the same file.
     mpl.rcParams.update({"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font.size": 10})
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import (  # type: ignore[import-not-found, unused-ignore]
+        NullFormatter,
+        ScalarFormatter,
+    )
 
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for axes, measure, title in zip(
@@ -42,6 +45,7 @@ def draw(results: Results, path: Path) -> None:
         axes.set_xticks(sorted({n for _, n in results.rows()}))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(ScalarFormatter())
+            axis.set_minor_formatter(NullFormatter())
         axes.grid(visible=True, alpha=0.3)
     panels[0].legend()
     figure.savefig(path, metadata={"Date": None})

@@ -6,10 +6,11 @@ import csv
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import DIRECT, NAIVE, OURS, Run
+from benchmarks.measure import COMMANDS, DIRECT, KINDS, NAIVE, OURS, Run
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,10 @@ class Measure:
     name: str
     unit: str
     of: Callable[[Run], float | None]
+
+
+def _calls(command: str, kind: str, run: Run) -> float:
+    return run.commands[command].calls[kind]
 
 
 UP = Measure("up", "s", lambda run: run.commands["up"].seconds)
@@ -33,9 +38,25 @@ DESTROY_CALLS = Measure(
     "calls",
     lambda run: sum(run.commands["destroy"].calls.values()) - run.machines,
 )
-IN_FLIGHT = Measure("in flight", "calls", lambda run: run.in_flight)
-MEMORY = Measure("plugin", "MB", lambda run: run.memory)
-MEASURES = (UP, REFRESH, DESTROY, UP_POLLS, REFRESH_CALLS, DESTROY_CALLS, IN_FLIGHT, MEMORY)
+IN_FLIGHT = Measure("in flight at most", "calls", lambda run: run.in_flight)
+MEMORY = Measure("plugin's memory", "MB", lambda run: run.memory)
+TIMES = (UP, REFRESH, DESTROY, MEMORY)
+CALLS = (UP_POLLS, REFRESH_CALLS, DESTROY_CALLS, IN_FLIGHT)
+BY_KIND = tuple(
+    Measure(f"{command}: {kind}", "calls", partial(_calls, command, kind))
+    for command in COMMANDS
+    for kind in KINDS
+)
+HEADER = (
+    "who",
+    "machines",
+    "measure",
+    "unit",
+    "value",
+    "over_pulumi_fal",
+    "over_one_machine",
+    "runs",
+)
 
 
 class Results:
@@ -71,21 +92,17 @@ class Results:
         """A line for each figure."""
         with path.open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file, lineterminator="\n")
-            lines.writerow(
-                ["who", "machines", "measure", "unit", "value", "over_pulumi_fal"]
-                + ["over_one_machine", "runs"]
-            )
+            lines.writerow(HEADER)
             for who, machines in self.rows():
-                for measure in MEASURES:
-                    value = self.value(who, machines, measure)
-                    if value is None:
-                        continue
-                    over_ours = self.ratio(measure, (who, machines), (OURS, machines))
-                    over_one = self.ratio(measure, (who, machines), (who, 1))
-                    lines.writerow(
-                        [who, machines, measure.name, measure.unit, _rounded(value)]
-                        + [_rounded(over_ours), _rounded(over_one), self.count(who, machines)]
+                for measure in (*TIMES, *CALLS, *BY_KIND):
+                    figures = (
+                        self.value(who, machines, measure),
+                        self.ratio(measure, (who, machines), (OURS, machines)),
+                        self.ratio(measure, (who, machines), (who, 1)),
                     )
+                    if figures[0] is not None:
+                        cells = map(_rounded, (*figures, self.count(who, machines)))
+                        lines.writerow([who, machines, measure.name, measure.unit, *cells])
 
 
 @dataclass(frozen=True)
