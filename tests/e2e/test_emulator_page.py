@@ -18,10 +18,15 @@ from . import chromium
 from .chromium import Browser, Page
 
 API_KEY = "the-key-that-must-never-show"
+PROGRAM = chromium.find() or ""
 NONE_YET = "\N{EN DASH}"
 PICTURE = Path(__file__).resolve().parents[2] / "docs" / "emulator-page.png"
 ONE = {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": "ssh-ed25519 AAAA"}
 EIGHT = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": "ssh-ed25519 AAAA", "sector": "sector_2"}
+
+pytestmark = pytest.mark.skipif(
+    not PROGRAM, reason="no Chromium here; on Debian `apt-get install chromium` brings it"
+)
 
 # The text of a table's body: a list of rows of cells.
 ROWS = "[...document.querySelectorAll('#{} tbody tr')].map(r => [...r.cells].map(c => c.innerText))"
@@ -52,10 +57,7 @@ CONTRASTS = """(() => {
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = chromium.find()
-    if not program:
-        pytest.skip("no Chromium here; on Debian `apt-get install chromium` brings it")
-    with Browser(program, tmp_path_factory.mktemp("chromium") / "profile") as browser:
+    with Browser(PROGRAM, tmp_path_factory.mktemp("chromium") / "profile") as browser:
         yield browser
 
 

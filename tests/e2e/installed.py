@@ -1,0 +1,105 @@
+"""The wheel and the sdist, and environments that hold nothing but the wheel and what it needs.
+
+wheel = build("wheel", folder)
+env = Environment(folder, wheel, "emulator", "pytest")   # an extra; what it needs besides
+env.run("python", "-c", "import pulumi_fal")
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from .harness import PULUMI
+
+ROOT = Path(__file__).resolve().parents[2]
+UV = Path(sys.executable).with_name("uv")
+LOCK = ROOT / "requirements" / "dev.txt"
+EXTRAS = {"": (), "cli": ("click", "rich"), "emulator": ("fastapi", "uvicorn")}
+
+
+def build(kind: str, folder: Path, source: Path = ROOT) -> Path:
+    """`wheel` or `sdist` of the source, by the locked hatchling."""
+    command = ("-m", "hatchling", "build", "--target", kind, "--directory", str(folder))
+    subprocess.run([sys.executable, *command], cwd=source, check=True, capture_output=True)
+    (built,) = folder.glob({"wheel": "*.whl", "sdist": "*.tar.gz"}[kind])
+    return built
+
+
+class Environment:
+    """A virtual environment of its own, with the locked versions. It skips the test where they
+    can't be had; once they are there, that the wheel installs is part of the test."""
+
+    def __init__(self, folder: Path, wheel: Path, extra: str = "", *more: str) -> None:
+        self.bin = folder / "bin"
+        self.folder = folder
+        _uv("venv", "--quiet", "--python", sys.executable, folder)
+        install = ("pip", "install", "--quiet", "--python", self.bin / "python")
+        needs = ("pulumi", "requests", *EXTRAS[extra], *more)
+        there = _uv(*install, "--constraints", LOCK, "--offline", *needs, check=False)
+        if there.returncode:
+            there = _uv(*install, "--constraints", LOCK, *needs, check=False)
+        if there.returncode:
+            pytest.skip(f"{', '.join(needs)} can't be installed here: {there.stderr.strip()}")
+        # Offline: what the wheel asks for beyond that would be news.
+        _uv(*install, "--offline", f"pulumi-fal{f'[{extra}]' if extra else ''} @ {wheel.as_uri()}")
+
+    def run(
+        self,
+        *command: str | Path,
+        exit_code: int = 0,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        """The output of a program, its own or the CLI, in a folder where no source lies about."""
+        program = shutil.which(command[0], path=self.path)
+        assert program, f"{command[0]} is not on {self.path}"
+        result = subprocess.run(
+            [program, *command[1:]],
+            cwd=cwd or self.folder,
+            env={"PATH": self.path, "HOME": str(self.folder), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        print(f"$ {' '.join(map(str, command))}\n{result.stdout}")
+        assert result.returncode == exit_code
+        return result.stdout
+
+    @property
+    def path(self) -> str:
+        """As with the environment activated, and the CLI that the tests use."""
+        return os.pathsep.join((str(self.bin), cli_path()))
+
+
+def cli_path() -> str:
+    """PATH with the CLI and without this checkout's .venv, which `.venv/bin/pulumi` puts first."""
+    start = shlex.split(PULUMI.read_text().splitlines()[1])
+    own, *folders = start[0].removeprefix("PATH=").removesuffix(":$PATH").split(os.pathsep)
+    assert Path(own).samefile(PULUMI.parent), start
+    return os.pathsep.join((*folders, os.defpath.lstrip(os.pathsep)))
+
+
+def block(page: str, kind: str, first_line: str) -> str:
+    """The code block of that kind in a page of the docs that starts with that line."""
+    blocks = re.findall(
+        rf"^```{kind}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
+    )
+    (found,) = [each for each in blocks if each.startswith(first_line)]
+    return str(found)
+
+
+def _uv(*args: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run([UV, *args], capture_output=True, text=True, check=False)
+    assert not (check and result.returncode), result.stderr
+    return result

@@ -1,0 +1,228 @@
+"""What people install: the wheel and the sdist, what is in them, and what works with them alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email import message_from_string
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+import pulumi_fal
+from pulumi_fal.emulator.server import EmulatorServer
+
+from .harness import SSH_KEY
+from .installed import EXTRAS, ROOT, Environment, build
+
+PACKAGE = ROOT / "provider" / "pulumi_fal"
+NOT_PYTHON = {"pulumi-plugin.json", "py.typed", "emulator/page.html"}
+METADATA = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
+VERSION = pulumi_fal.__version__
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds both."""
+    folder = tmp_path_factory.mktemp("dist")
+    build("wheel", folder)
+    build("sdist", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Path:
+    return dist / f"pulumi_fal-{VERSION}-py3-none-any.whl"
+
+
+@pytest.fixture(scope="module")
+def sdist(dist: Path) -> Path:
+    return dist / f"pulumi_fal-{VERSION}.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
+    """The wheel without extras."""
+    return Environment(tmp_path_factory.mktemp("bare") / "env", wheel)
+
+
+@pytest.fixture(scope="module")
+def with_cli(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
+    return Environment(tmp_path_factory.mktemp("cli") / "env", wheel, "cli")
+
+
+@pytest.fixture(scope="module")
+def with_emulator(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
+    return Environment(tmp_path_factory.mktemp("emulator") / "env", wheel, "emulator")
+
+
+def names(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"pulumi_fal-{VERSION}.dist-info/METADATA").decode()
+    return message_from_string(text)
+
+
+# What is in them
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    """No tests, no tools; but the files that aren't Python."""
+    modules = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")}
+    assert names(wheel) == {
+        *(f"pulumi_fal/{name}" for name in modules | NOT_PYTHON),
+        *(f"pulumi_fal-{VERSION}.dist-info/{name}" for name in METADATA),
+    }
+
+
+def test_the_sdist_holds_that_and_what_builds_it(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+    """The wheel that is built from it is the same."""
+    top = sdist.name.removesuffix(".tar.gz")
+    with tarfile.open(sdist) as archive:
+        inside = {name.removeprefix(f"{top}/") for name in archive.getnames()}
+        archive.extractall(tmp_path, filter="data")
+    of_the_package = {name for name in names(wheel) if name.startswith("pulumi_fal/")}
+    assert inside == {
+        *(f"provider/{name}" for name in of_the_package),
+        *("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO", ".gitignore"),
+    }
+    again = build("wheel", tmp_path / "again", tmp_path / top)
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+def test_twine_has_nothing_to_say(wheel: Path, sdist: Path) -> None:
+    """What a package index would refuse is refused here."""
+    twine = (sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist))
+    checked = subprocess.run(twine, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.count("PASSED") == 2
+
+
+def test_the_metadata_says_what_it_is_and_needs(wheel: Path) -> None:
+    """Two runtime dependencies, the extras, a licence, and the README as its description."""
+    said = metadata(wheel)
+    assert said["License-Expression"] == "Apache-2.0"
+    assert said["Requires-Python"] == ">=3.10"
+    assert {"pulumi", "fal", "h100"} <= set(said["Keywords"].split(","))
+    assert said.get_all("Project-URL")
+    assert "Typing :: Typed" in said.get_all("Classifier", [])
+    assert said.get_payload() == (ROOT / "README.md").read_text()
+    needs = said.get_all("Requires-Dist", [])
+    by_extra: dict[str, set[str]] = {}
+    for need in needs:
+        name, extra = re.fullmatch(r"([\w-]+)[^;]*(?:; extra == '(\w+)')?", need).groups("")  # type: ignore[union-attr]
+        by_extra.setdefault(extra, set()).add(name)
+    assert by_extra == {**{k: set(v) for k, v in EXTRAS.items()}, "": {"pulumi", "requests"}}
+
+
+def test_the_version_is_in_one_place(wheel: Path, with_cli: Environment) -> None:
+    """And whatever shows it shows the same; the change log begins with it, or with what's next."""
+    literal = f'"{VERSION}"'
+    sources = [*PACKAGE.rglob("*.py"), ROOT / "pyproject.toml"]
+    assert [path.name for path in sources if literal in path.read_text()] == ["_version.py"]
+    assert metadata(wheel)["Version"] == VERSION
+    ask = (
+        "import importlib.metadata as m, pulumi_fal; from pulumi_fal import settings, transport;"
+        "wire = transport.Transport(settings.Settings('https://x', 'k', ''));"
+        "agent = wire._pooled.headers['User-Agent'];"
+        "print(m.version('pulumi-fal'), pulumi_fal.__version__, agent)"
+    )
+    assert with_cli.run("python", "-c", ask).split() == [VERSION, VERSION, f"pulumi-fal/{VERSION}"]
+    assert with_cli.run("pulumi-fal", "--version") == f"pulumi-fal, version {VERSION}\n"
+    latest = re.search(r"(?m)^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text())
+    assert latest is not None
+    assert latest[1] in ("Unreleased", VERSION)
+
+
+# What works with it
+
+
+def test_without_extras_the_package_is_all_there(bare: Environment) -> None:
+    """Every public name, from the wheel."""
+    ask = "import pulumi_fal as p; print(p.__file__); [getattr(p, name) for name in p.__all__]"
+    file = bare.run("python", "-W", "error", "-c", ask).strip()
+    assert Path(file).is_relative_to(bare.folder)
+
+
+@pytest.mark.parametrize(
+    "command, extra, needed",
+    [
+        (("pulumi-fal", "ls"), "cli", "click"),
+        (("python", "-m", "pulumi_fal.cli"), "cli", "click"),
+        (("python", "-m", "pulumi_fal.emulator"), "emulator", "fastapi|uvicorn"),
+    ],
+)
+def test_what_needs_an_extra_says_which(
+    bare: Environment, command: tuple[str, ...], extra: str, needed: str
+) -> None:
+    """One sentence, exit code 1, no traceback."""
+    said = bare.run(*command, exit_code=1)
+    assert re.fullmatch(
+        rf"The [\w ]+ needs (?:{needed}): pip install 'pulumi-fal\[{extra}\]'\n", said
+    )
+
+
+def test_each_extra_brings_what_its_part_needs(
+    with_cli: Environment, with_emulator: Environment
+) -> None:
+    """And not the other's: the command line says how to get the emulator."""
+    assert "Usage: pulumi-fal" in with_cli.run("pulumi-fal", "--help")
+    said = with_cli.run("pulumi-fal", "emulator", exit_code=1)
+    assert "pip install 'pulumi-fal[emulator]'" in said
+    start = (
+        "from pulumi_fal.emulator.server import EmulatorServer as E; import urllib.request as u\n"
+        "with E() as e: print(u.urlopen(e.url).read().decode()[:15])"
+    )
+    assert with_emulator.run("python", "-c", start) == "<!DOCTYPE html>\n"
+    said = with_emulator.run("pulumi-fal", "ls", exit_code=1)
+    assert "pip install 'pulumi-fal[cli]'" in said
+
+
+PROGRAM = f"""\
+import pulumi
+from pulumi_fal import ComputeInstance
+
+machine = ComputeInstance(
+    "machine",
+    instance_type="gpu_1x_h100_sxm5",
+    ssh_key={SSH_KEY!r},
+)
+pulumi.export("status", machine.status)
+"""
+
+
+def test_a_program_of_ten_lines_works_with_the_wheel_alone(
+    bare: Environment, tmp_path: Path
+) -> None:
+    """Under the real engine: up, nothing to do, destroy."""
+    (tmp_path / "Pulumi.yaml").write_text("name: mine\nruntime: python\n")
+    (tmp_path / "__main__.py").write_text(PROGRAM)
+    with EmulatorServer(provisioning=0.2, deletion=0.1) as emulator:
+        env = {
+            **emulator.env,
+            "PULUMI_BACKEND_URL": f"file://{tmp_path}",
+            "PULUMI_HOME": str(tmp_path / "home"),
+            "PULUMI_CONFIG_PASSPHRASE": "test",
+            "PULUMI_SKIP_UPDATE_CHECK": "1",
+            "FAL_COMPUTE_POLL_INTERVAL": "0.1",
+        }
+
+        def pulumi(*args: str) -> str:
+            flags = ("--non-interactive", "--stack", "dev")
+            return bare.run("pulumi", *args, *flags, cwd=tmp_path, env=env)
+
+        pulumi("stack", "init")
+        pulumi("up", "--yes", "--skip-preview")
+        assert pulumi("stack", "output", "status") == "ready\n"
+        assert emulator.state.creations == 1
+        pulumi("preview", "--expect-no-changes")
+        pulumi("destroy", "--yes", "--skip-preview")
+        assert emulator.state.alive() == set()
