@@ -9,24 +9,18 @@ from pulumi_fal.emulator.server import EmulatorServer
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + 43 * "A"  # no private key fits it
 
 
-def test_the_stack_comes_up_with_one_machine_and_leaves_none(tmp_path: Path) -> None:
-    with EmulatorServer() as fal_emulator:
-        env = {
-            **fal_emulator.env,
-            "PULUMI_BACKEND_URL": f"file://{tmp_path}",
-            "PULUMI_CONFIG_PASSPHRASE": "test",
-        }
-        stack = automation.create_stack(
-            "test",
-            work_dir=str(Path(__file__).parent),
-            opts=automation.LocalWorkspaceOptions(env_vars=env),
-        )
-        try:
-            stack.set_config("sshPublicKey", automation.ConfigValue(SSH_KEY))
-            up = stack.up()
-            (machine,) = fal_emulator.state.list()
-            assert up.outputs["ip"].value == machine.ip
-            stack.up(expect_no_changes=True)
-        finally:
-            stack.destroy(remove=True)
-        assert fal_emulator.state.alive() == set()
+def test_the_stack_has_one_machine_and_leaves_none(
+    fal_emulator: EmulatorServer, tmp_path: Path
+) -> None:
+    env = {"PULUMI_BACKEND_URL": f"file://{tmp_path}", "PULUMI_CONFIG_PASSPHRASE": "test"}
+    options = automation.LocalWorkspaceOptions(env_vars=env)
+    stack = automation.create_stack("test", work_dir=str(Path(__file__).parent), opts=options)
+    try:
+        stack.set_config("sshPublicKey", automation.ConfigValue(SSH_KEY))
+        up = stack.up()
+        (machine,) = fal_emulator.state.list()
+        assert up.outputs["ip"].value == machine.ip
+        stack.up(expect_no_changes=True)
+    finally:
+        stack.destroy(remove=True)
+    assert fal_emulator.state.alive() == set()

@@ -1,0 +1,75 @@
+"""The documentation as tests read it: its pages, and the blocks of code in them.
+
+A block's language says how it is held to its word:
+
+python    It is type-checked, and run: as a test if it has one, else as a script if it starts an
+          emulator or an automation of its own, else as a Pulumi program, by the real engine. A
+          program without `import pulumi` gets PRELUDE.
+sh        Each line is a command: its sub-command and its flags are looked up in the real `--help`.
+console   The same of the lines that start with `$ `; the others are output.
+yaml      It is parsed, and its `run` values are commands.
+json      It is parsed.
+text      Output; so is a block without a language.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LANGUAGES = {"python", "sh", "console", "yaml", "json", "text", ""}
+PLACEHOLDER = "ssh-ed25519 AAAA... me@laptop"
+SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} me@laptop"
+PRELUDE = f"import pulumi\nfrom pulumi_fal import ComputeInstance\n\nssh_key = {SSH_KEY!r}\n"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block; `line` is that of its fence."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def is_test(self) -> bool:
+        return "def test_" in self.text
+
+    @property
+    def is_program(self) -> bool:
+        """Whether `pulumi up` runs it."""
+        return not (self.is_test or "EmulatorServer(" in self.text or "automation" in self.text)
+
+    @property
+    def program(self) -> str:
+        """Python that is complete."""
+        text = self.text.replace(PLACEHOLDER, SSH_KEY)
+        return PRELUDE + text if self.is_program and "import pulumi\n" not in text else text
+
+
+def pages() -> list[Path]:
+    return [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted(ROOT.glob("docs/*.md")),
+        *sorted(ROOT.glob("examples/*/README.md")),
+    ]
+
+
+def blocks(*languages: str) -> list[Block]:
+    """Those of the given languages, or all."""
+    found = [block for page in pages() for block in _blocks(page)]
+    return [block for block in found if not languages or block.language in languages]
+
+
+def _blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for match in re.finditer(r"(?ms)^```(\w*)\n(.*?)^```$", text):
+        yield Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2])

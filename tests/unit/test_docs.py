@@ -1,0 +1,329 @@
+"""The documentation says what is so: commands exist, code is right, messages are real."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pulumi_fal import errors
+
+from ..docs import LANGUAGES, ROOT, Block, blocks, pages
+
+DOCS = ROOT / "docs"
+BIN = Path(sys.executable).parent
+
+
+# Pages
+
+
+def test_pages_have_the_front_matter_of_pulumis_registry() -> None:
+    """The two that it asks for; and whichever have one."""
+    for page in DOCS.glob("*.md"):
+        head = re.match(r"---\n(.*?)\n---\n", page.read_text(), re.DOTALL)
+        if head or page.name in ("_index.md", "installation-configuration.md"):
+            assert head is not None, page
+            assert yaml.safe_load(head[1]).keys() >= {"title", "meta_desc"}, page
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = (DOCS / "_index.md").read_text()
+    assert [each.name for each in DOCS.glob("*.md") if f"({each.name}" not in index] == [
+        "_index.md"
+    ]
+
+
+def test_the_readme_fits_on_two_screens() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 80
+
+
+def test_no_link_leads_nowhere() -> None:
+    """Files, and the headings in them."""
+    for page in pages():
+        text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if "://" in target:
+                continue
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            assert file.exists(), f"{page}: {target}"
+            assert not anchor or anchor in headings(file), f"{page}: {target}"
+
+
+def headings(page: Path) -> set[str]:
+    """As GitHub makes anchors of them."""
+    lines = re.findall(r"(?m)^#+ (.+)$", page.read_text())
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def test_the_reference_is_what_the_docstrings_say() -> None:
+    """`python tools/reference.py` writes it."""
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "tools" / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    reference = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = reference  # dataclasses look their module up
+    spec.loader.exec_module(reference)
+    assert (DOCS / "reference.md").read_text() == reference.page()
+
+
+def test_the_architecture_names_every_room_in_its_order() -> None:
+    """pyproject.toml has the layers that lint-imports holds."""
+    layers = re.search(r"(?ms)^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text())
+    assert layers is not None
+    rooms = re.findall(r"\((\w+)\)", layers[1])
+    table = re.findall(r"(?m)^\| `(\w+)`", (DOCS / "architecture.md").read_text())
+    assert table == rooms
+
+
+# Code
+
+
+def test_every_block_says_what_it_is() -> None:
+    for block in blocks():
+        assert block.language in LANGUAGES, block
+
+
+def test_data_is_well_formed() -> None:
+    for block in blocks("yaml"):
+        yaml.safe_load(block.text)
+    for block in blocks("json"):
+        json.loads(block.text)
+
+
+@pytest.mark.timeout(300)  # with an empty cache mypy reads all of pulumi first
+def test_the_python_of_docs_and_examples_is_typed_right(tmp_path: Path) -> None:
+    """Examples strictly; the docs' code may leave annotations out."""
+    lines: dict[str, str] = {}
+    for number, block in enumerate(blocks("python")):
+        compile(block.program, str(block), "exec")
+        name = f"block_{number}.py"
+        (tmp_path / name).write_text(
+            "# mypy: allow-untyped-defs, allow-untyped-calls\n"
+            "# mypy: allow-untyped-decorators\n" + block.program
+        )
+        lines[name] = str(block)
+    # Their folders are no packages, and most have the same file name.
+    for file in (ROOT / "examples").glob("*/*.py"):
+        name = f"{file.parent.name}_{file.stem}.py".replace("-", "_")
+        (tmp_path / name).write_text(file.read_text())
+    mypy = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", str(tmp_path)]
+    result = subprocess.run(mypy, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, (result.stdout + result.stderr, lines)
+
+
+# Commands
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every simple command of the docs, with where it stands."""
+    for block in blocks("sh", "console", "yaml"):
+        for line in script(block):
+            for words in split(line):
+                yield f"{block}: {line}", words
+
+
+def script(block: Block) -> Iterable[str]:
+    text = block.text.replace("\\\n", " ")
+    if block.language == "yaml":
+        return runs(yaml.safe_load(text))
+    lines = text.splitlines()
+    if block.language == "console":
+        return [line[2:] for line in lines if line.startswith("$ ")]
+    return lines
+
+
+def runs(data: object) -> Iterator[str]:
+    """The values of all `run` keys."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if key == "run":
+                yield from str(value).splitlines()
+            yield from runs(value)
+    elif isinstance(data, list):
+        for each in data:
+            yield from runs(each)
+
+
+def split(line: str) -> Iterator[list[str]]:
+    """The line's commands, and those in its `$(...)`."""
+    for inner in re.findall(r"\$\(([^()]+)\)", line):
+        yield from split(inner)
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in lexer:
+        if set(word) <= set("&|;<>"):
+            if words and set(word) <= set("&|;"):
+                yield words
+                words = []
+            continue
+        if words or not re.fullmatch(r"\w+=.*", word):  # not a variable before the command
+            words.append(word)
+    if words:
+        yield words
+
+
+PULUMI = {"pulumi": [str(BIN / "pulumi")], "pulumi-fal": [str(BIN / "pulumi-fal")]}
+OTHERS = {"ansible", "cat", "export", "git", "ls", "pip", "python3", "ssh", "venv/bin/pip"}
+
+
+@functools.cache
+def help_of(command: tuple[str, ...]) -> str:
+    """What the real command's --help prints."""
+    env = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "1", "COLUMNS": "200"}
+    ended = subprocess.run(
+        [*command, "--help"], env=env, capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return ended.stdout
+
+
+def test_every_command_exists_with_its_flags() -> None:
+    """`pulumi`, `pulumi-fal`, `make` and the emulator know what the docs have them do."""
+    targets = re.findall(
+        r"(?m)^  make (\S+)", subprocess.check_output(["make", "help"], text=True, cwd=ROOT)
+    )
+    seen = set()
+    for where, words in commands():
+        name, *rest = words
+        seen.add(name)
+        if name in PULUMI:
+            assert problem(name, rest) is None, f"{where}: {problem(name, rest)}"
+        elif name == "make":
+            assert set(rest) <= {*targets, "PYTHON=python3.12"}, where
+        elif name in ("python", "venv/bin/python"):
+            assert (
+                rest[0] == "main.py"
+                or rest[:2] == ["-m", "pytest"]
+                or (
+                    rest[:2] == ["-m", "pulumi_fal.emulator"]
+                    and flags(rest) <= known_flags((sys.executable, "-m", "pulumi_fal.emulator"))
+                )
+            ), where
+        else:
+            assert name in OTHERS, where
+    assert seen >= {"pulumi", "pulumi-fal", "make", "python"}
+
+
+def problem(name: str, words: list[str]) -> str | None:
+    command = tuple(PULUMI[name])
+    path = [name]
+    for word in words:
+        usage = " ".join([*path, word])
+        if word.startswith("-") or not re.fullmatch(r"[a-z-]+", word):
+            break
+        text = help_of((*command, *path[1:], word))
+        if not re.search(rf"(?mi)^(usage:)?\s*{re.escape(usage)}( |$)", text):
+            break
+        path.append(word)
+    if len(path) == 1 and words and not words[0].startswith("-"):
+        return f"{name} has no {words[0]}"
+    unknown = flags(words) - known_flags((*command, *path[1:]))
+    return f"{' '.join(path)} has no {', '.join(unknown)}" if unknown else None
+
+
+def flags(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)} - {"-m"}
+
+
+def known_flags(command: tuple[str, ...]) -> set[str]:
+    return set(re.findall(r"(?<![\w-])(--?[a-zA-Z][\w-]*)", help_of(command)))
+
+
+# Messages
+
+SPEAKING = (
+    "client",
+    "compute_instance",
+    "errors",
+    "inputs",
+    "journal",
+    "launch",
+    "lifecycle",
+    "models",
+    "provider",
+    "session",
+    "settings",
+    "ssh_keys",
+    "transport",
+    "unresolved",
+)
+"""The modules whose texts reach a person through `pulumi`. The command line has its own page."""
+
+
+def templates() -> dict[str, str]:
+    """Every line of their texts that has two words or more, as a pattern, with where it stands.
+
+    Texts are strings and f-strings, without docstrings; what is filled in may be anything.
+    """
+    found: dict[str, str] = {}
+    for module in SPEAKING:
+        file = ROOT / "provider" / "pulumi_fal" / f"{module}.py"
+        for node in texts(ast.parse(file.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            text = "".join(str(p.value) if isinstance(p, ast.Constant) else "\0" for p in parts)
+            for line in text.splitlines():
+                if len(re.findall(r"[A-Za-z']{2,}", line)) > 1 and " " in line.strip():
+                    known = ".*?".join(map(re.escape, line.split("\0")))
+                    found.setdefault(known, f"{file.name}:{node.lineno}")
+    return found
+
+
+def texts(node: ast.AST) -> Iterator[ast.expr]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
+            continue  # a docstring
+        if isinstance(child, ast.JoinedStr) or (
+            isinstance(child, ast.Constant) and isinstance(child.value, str)
+        ):
+            yield child
+        else:
+            yield from texts(child)
+
+
+def test_troubleshooting_has_every_message_and_no_other() -> None:
+    """Of each text in the code there is an example, and each example is a text of the code."""
+    page = DOCS / "troubleshooting.md"
+    ours, _, pulumis = page.read_text().partition("## Messages of Pulumi")
+    assert pulumis
+    known = templates()
+    said = [
+        line
+        for block in blocks("text")
+        if block.page == page and block.text in ours
+        for line in block.text.splitlines()
+        # What the API answers is for the next test; an indented line is part of a message.
+        if not re.match(r"(GET|POST|DELETE) |  ", line)
+    ]
+    missing = {where: each for each, where in known.items() if not re.search(each, ours)}
+    assert missing == {}
+    assert [line for line in said if not any(re.search(each, line) for each in known)] == []
+
+
+def test_troubleshooting_says_what_the_api_answers_as_it_is_printed() -> None:
+    """METHOD PATH answered STATUS: detail. Advice. The key's source."""
+    kinds = [getattr(each, "advice", "") for each in vars(errors).values()]
+    advice = {each for each in kinds if isinstance(each, str)}
+    advice.add(errors.UnreachableError("GET", "/", "", sent=False).advice)
+    advice.discard("")
+    lines = re.findall(r"(?m)^(?:GET|POST|DELETE) .+$", (DOCS / "troubleshooting.md").read_text())
+    assert len(lines) > 15
+    for line in lines:
+        line = re.sub(
+            r" (The key that was refused came from .+|Trying again in \d+ s\.)$", "", line
+        )
+        for each in advice:
+            line = line.removesuffix(f" {each}")
+        assert re.fullmatch(r"\w+ /\S+ (answered \d+|got no answer): .*[^.]\.", line), line
+        assert not any(each in line for each in advice), line
