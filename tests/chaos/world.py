@@ -152,8 +152,13 @@ class World:
         state.create = create_two  # type: ignore[method-assign, assignment]
 
     def _look_for_unnamed(self, result: Result) -> None:
-        """A failed command names each machine that may run outside of state."""
+        """A failed command names each machine that may run outside of state.
+
+        A plugin that was killed says nothing any more: then the next command does.
+        """
         output = " ".join(result.output.split())
+        if "error reading from server" in output or "connection refused" in output:
+            return
         for id_ in set(self.ours()) - self.stack.state_ids():
             cannot_tell = "may have made a machine" in output and "can't be told" in output
             if id_ not in output and not cannot_tell:

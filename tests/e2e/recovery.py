@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from pulumi_fal.emulator.faults import fault
@@ -16,6 +18,7 @@ from pulumi_fal.journal import Entry, Journal, home
 
 from .harness import PULUMI, Result, Run, Stack, wait_until
 
+DOCS = Path(__file__).parents[2] / "docs"
 SETTLE = 1.0
 PATIENCE = {
     "FAL_COMPUTE_POLL_INTERVAL": "0.1",
@@ -172,6 +175,30 @@ def says(result: Result, *parts: str) -> None:
     output = " ".join(result.output.split())
     for part in parts:
         assert " ".join(part.split()) in output, part
+
+
+def as_documented(result: Result, heading: str) -> None:
+    """The message that docs/recovering.md quotes under this heading is in the output.
+
+    Ids, paths, projects and addresses are placeholders.
+    """
+    text = (DOCS / "recovering.md").read_text(encoding="utf-8")
+    section = re.split(rf"^##+ {re.escape(heading)}$", text, flags=re.MULTILINE)[1]
+    quote = section.partition("\n##")[0].partition("```text")[2].partition("```\n")[0]
+    assert quote, heading
+    assert _with_placeholders(quote) in _with_placeholders(result.output), quote
+
+
+def _with_placeholders(text: str) -> str:
+    for found, placeholder in (
+        (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"),
+        (r"urn:pulumi:dev::\w+::", "urn:pulumi:dev::PROJECT::"),
+        (r"(/[\w.-]+)+/creates(/[\w-]+\.json)?", "CREATES"),
+        (r"198\.18\.\d+\.\d+", "IP"),
+        (r"\s+", " "),
+    ):
+        text = re.sub(found, placeholder, text)
+    return text.strip()
 
 
 def interrupt(run: Run) -> tuple[Result, float]:

@@ -12,6 +12,7 @@ from .recovery import (
     PATIENCE,
     STAGES,
     Stage,
+    as_documented,
     entries,
     interrupt,
     is_locked,
@@ -44,6 +45,8 @@ def test_ctrl_c_at_any_stage_of_create_leaves_the_machine_in_state(
     nothing_runs(stack)
     for id_ in emulator.state.alive():
         says(interrupted, f"The wait for machine {id_} (gpu_1x_h100_sxm5) was interrupted.")
+    if name == "while waiting":
+        as_documented(interrupted, "Ctrl-C")
     stage.end()
     stack.up()
     one_machine(stack, emulator)

@@ -11,6 +11,7 @@ from .recovery import (
     PATIENCE,
     STAGES,
     Stage,
+    as_documented,
     entries,
     kill,
     nothing_runs,
@@ -37,9 +38,13 @@ def test_a_kill_at_any_stage_of_create_costs_no_machine_and_makes_no_second(
     if name == "during the POST" and who != "cli":
         # The answer went to a dead process: only a person can say whose machine it is.
         (made,) = emulator.state.alive()
-        says(stack.up(fails=True), made, "pending adopt")
+        unanswered = stack.up(fails=True)
+        as_documented(unanswered, "The answer never came")
+        says(unanswered, made, "pending adopt")
         pending(stack, "adopt", urn(stack), made)
-    stack.up()
+    up = stack.up()
+    if name == "while waiting" and who == "cli":
+        as_documented(up, "A machine is waiting for its resource")
     one_machine(stack, emulator)
     stack.up("--expect-no-changes")
     assert entries(stack) == []
@@ -54,6 +59,7 @@ def test_up_right_after_a_kill_waits_for_the_post_that_is_still_under_way(
     stage = Stage(emulator, "during the POST", seconds=5.0)
     stage.reached_by(stack.start("up")).kill()
     stage.end()
+    as_documented(stack.up(fails=True), "The stack is locked")
     stack.cancel()
-    stack.up()
+    as_documented(stack.up(), "The create is not over yet")
     one_machine(stack, emulator)
