@@ -23,7 +23,12 @@ from .harness import PULUMI
 ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
 LOCK = ROOT / "requirements" / "dev.txt"
-EXTRAS = {"": (), "cli": ("click", "rich"), "emulator": ("fastapi", "uvicorn")}
+EXTRAS = {
+    "": ("pulumi", "requests", "urllib3"),
+    "cli": ("click", "rich"),
+    "emulator": ("fastapi", "uvicorn"),
+}
+"""What the wheel needs, with no extra and with each."""
 
 
 def build(kind: str, folder: Path, source: Path = ROOT) -> Path:
@@ -43,7 +48,7 @@ class Environment:
         self.folder = folder
         _uv("venv", "--quiet", "--python", sys.executable, folder)
         install = ("pip", "install", "--quiet", "--python", self.bin / "python")
-        needs = ("pulumi", "requests", *EXTRAS[extra], *more)
+        needs = (*EXTRAS[""], *(EXTRAS[extra] if extra else ()), *more)
         there = _uv(*install, "--constraints", LOCK, "--offline", *needs, check=False)
         if there.returncode:
             there = _uv(*install, "--constraints", LOCK, *needs, check=False)
