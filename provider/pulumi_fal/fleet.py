@@ -8,8 +8,10 @@ waiter, ends with the last, and costs the same for one machine as for hundreds.
 from __future__ import annotations
 
 import math
+import os
 import random
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -50,12 +52,8 @@ class Fleet:
         self._clock = clock
         self._interval = interval
         self._uniform = uniform
-        self._condition = threading.Condition()
-        self._asked = 0
-        self._asked_at = -math.inf
-        self._asking = False
-        self._jitter = uniform(*_JITTER)
-        self._latest = _Answer(number=0, asked_at=clock.now())
+        self._begin()
+        _fleets.add(self)
 
     def fresh(self) -> Instances:
         """All machines by id, from a list that was asked for after this call began."""
@@ -88,6 +86,14 @@ class Fleet:
             if asked_at >= end:
                 return
 
+    def _begin(self) -> None:
+        self._condition = threading.Condition()
+        self._asked = 0
+        self._asked_at = -math.inf
+        self._asking = False
+        self._jitter = self._uniform(*_JITTER)
+        self._latest = _Answer(number=0, asked_at=self._clock.now())
+
     def _pause(self, waited: float, hurries: bool) -> float:
         longest = self._interval / 2 if hurries else 8 * self._interval
         return min(max(self._interval, waited / 20), longest) * self._jitter
@@ -116,13 +122,26 @@ class Fleet:
             last = self._latest
             # Those that began together end together. Never twice in a row, though: many that end
             # one by one are not to cost twice the calls.
-            hurries = error is None and not last.hurries and _any_end(last.instances, instances)
+            hurries = not last.hurries and _any_end(last.instances, instances)
             self._latest = _Answer(number, asked_at, instances, error, hurries)
             # For all alike: of as many draws as there are waiters, the smallest alone would count.
             self._jitter = self._uniform(*_JITTER)
             self._asking = False
             self._condition.notify_all()
         return _usable(self._latest)
+
+
+_fleets: weakref.WeakSet[Fleet] = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:
+    """The thread that asks stays in the parent: in a forked child nobody would ever answer."""
+    for fleet in _fleets:
+        fleet._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def _any_end(before: Instances, after: Instances) -> bool:
