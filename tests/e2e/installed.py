@@ -53,7 +53,9 @@ class Environment:
         if there.returncode:
             there = _uv(*install, "--constraints", LOCK, *needs, check=False)
         if there.returncode:
-            pytest.skip(f"{', '.join(needs)} can't be installed here: {there.stderr.splitlines()[0]}")
+            pytest.skip(
+                f"{', '.join(needs)} can't be installed here: {there.stderr.splitlines()[0]}"
+            )
         # Offline: what the wheel asks for beyond that would be news.
         _uv(*install, "--offline", f"pulumi-fal{f'[{extra}]' if extra else ''} @ {wheel.as_uri()}")
 
