@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -90,7 +92,10 @@ def kill(stack: Stack, run: Run, who: str) -> None:
 
 def nothing_runs(stack: Stack, seconds: float = 8) -> None:
     """No process of ours outlives the engine by more than a moment."""
-    wait_until(lambda: not stack.processes(), seconds)
+    try:
+        wait_until(lambda: not stack.processes(), seconds)
+    except TimeoutError:
+        raise AssertionError(f"still there: {stack.processes()}") from None
 
 
 def is_locked(stack: Stack) -> bool:
@@ -102,6 +107,18 @@ def unlock(stack: Stack) -> None:
     """What a person does after the CLI was killed."""
     if is_locked(stack):
         stack.cancel()
+
+
+def restore_if_cut_off(stack: Stack) -> None:
+    """What a person does when `pulumi` was killed while it wrote a file backend's state."""
+    file = stack.folder / ".pulumi" / "stacks" / "test" / f"{stack.name}.json"
+    try:
+        json.loads(file.read_text())
+    except ValueError:
+        shutil.copy(f"{file}.bak", file)
+    attributes = file.with_name(f"{file.name}.attrs")
+    if attributes.exists() and not attributes.stat().st_size:
+        attributes.unlink()
 
 
 def journal(stack: Stack) -> Journal:

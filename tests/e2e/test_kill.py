@@ -17,6 +17,7 @@ from .recovery import (
     nothing_runs,
     one_machine,
     pending,
+    restore_if_cut_off,
     says,
     unlock,
     urn,
@@ -48,6 +49,26 @@ def test_a_kill_at_any_stage_of_create_costs_no_machine_and_makes_no_second(
     one_machine(stack, emulator)
     stack.up("--expect-no-changes")
     assert entries(stack) == []
+
+
+def test_a_state_that_was_cut_off_is_restored_and_the_machine_is_kept(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """A file backend's own backup is older than the machine, which the journal then names."""
+    stack.up()
+    (id_,) = emulator.state.alive()
+    stacks = stack.folder / ".pulumi" / "stacks" / "test"
+    (stacks / "dev.json.attrs").write_text("")
+    as_documented(stack.up(fails=True), "The state can't be read")
+    restore_if_cut_off(stack)
+    (stacks / "dev.json").write_text("")
+    as_documented(stack.up(fails=True), "The state is cut off")
+    restore_if_cut_off(stack)
+    if id_ not in stack.state_ids():
+        says(stack.up(fails=True), f"pending adopt {urn(stack)} {id_}`")
+        pending(stack, "adopt", urn(stack), id_)
+    stack.up()
+    assert one_machine(stack, emulator) == id_
 
 
 def test_up_right_after_a_kill_waits_for_the_post_that_is_still_under_way(

@@ -1,0 +1,79 @@
+"""SIGKILL at moments that no call of the API marks: any time at all, and just as a create ends."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from ..e2e.harness import Run, wait_until
+from ..e2e.recovery import plugins
+from .report import Case, broken, play_all, print_table
+from .world import Template, World, wait_for_call
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
+
+Moment = Callable[[World, Run], None]
+
+KILLS = int(os.environ.get("CHAOS_KILLS", "60"))
+SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
+
+
+def test_a_kill_at_any_moment_costs_no_machine_and_makes_no_second(
+    template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever is killed: one creation in all."""
+    outcomes = play_all(map(kill, range(SEED, SEED + KILLS)), template, tmp_path)
+    with capsys.disabled():
+        print_table(outcomes, f"{KILLS} kills, CHAOS_SEED={SEED}")
+    assert not broken(outcomes), broken(outcomes)
+
+
+def kill(seed: int) -> Case:
+    """Who and when follow from the seed."""
+    draw = random.Random(seed)
+    who = draw.choice(["cli", "cli", "plugin", "both"])
+    moments: list[tuple[str, Moment]] = [
+        ("any time", partial(any_time, seconds=draw.uniform(0, 3))),
+        ("at its end", at_its_end),
+    ]
+    when, moment = draw.choice(moments)
+    act = partial(live, who=who, moment=moment, pause=draw.uniform(0, 0.06))
+    return f"{when}, {who}", f"seed {seed}", act, False
+
+
+def live(world: World, who: str, moment: Moment, pause: float) -> None:
+    """One `up` that is killed, and then as many as it takes."""
+
+    def strike(run: Run) -> None:
+        moment(world, run)
+        time.sleep(pause)
+        if who in ("plugin", "both"):
+            for pid in plugins(world.stack):
+                os.kill(pid, signal.SIGKILL)
+        if who in ("cli", "both"):
+            run.kill()
+
+    world.take_ways_out(world.run("up", during=strike))
+    world.settle("up")
+    world.check(creations=1, alive=1)
+
+
+def any_time(world: World, run: Run, seconds: float) -> None:
+    """So long after the start, whatever goes on then."""
+    time.sleep(seconds)
+
+
+def at_its_end(world: World, run: Run) -> None:
+    """When the machine has just been seen to be ready, and the engine is about to hear of it."""
+    state = world.emulator.state
+    state.provisioning = 0.05
+    wait_for_call(world, "create", 1, run)
+    wait_until(lambda: all(each.is_ready for each in state.list()))
+    wait_for_call(world, "list", state.calls["list"] + 1, run)
