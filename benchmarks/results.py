@@ -89,7 +89,7 @@ class Results:
         return above / below if above is not None and below else None
 
     def write_csv(self, path: Path) -> None:
-        """A line for each figure."""
+        """A line for each figure that is not nothing."""
         with path.open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(HEADER)
@@ -100,7 +100,7 @@ class Results:
                         self.ratio(measure, (who, machines), (OURS, machines)),
                         self.ratio(measure, (who, machines), (who, 1)),
                     )
-                    if figures[0] is not None:
+                    if figures[0]:
                         cells = map(_rounded, (*figures, self.count(who, machines)))
                         lines.writerow([who, machines, measure.name, measure.unit, *cells])
 
