@@ -29,7 +29,14 @@ from pulumi_fal.journal import (
 )
 from pulumi_fal.lifecycle import Lifecycle
 from pulumi_fal.models import Instance
-from pulumi_fal.unresolved import still_asking, stopped, unanswered, unlisted, unseen
+from pulumi_fal.unresolved import (
+    candidates,
+    still_asking,
+    stopped,
+    unanswered,
+    unlisted,
+    unseen,
+)
 
 _LOOK_AGAIN = 0.5
 """Seconds between two looks at a create of another process."""
@@ -38,6 +45,8 @@ _BEFORE_SECONDS = 2.0
 """How old the list may be that says what there was before a POST, so that creates share it. What
 others make in that time may then be named as what an unanswered POST made: one too many, and never
 one too few."""
+
+_ELSEWHERE = "it was made with another key or at another endpoint"
 
 
 @dataclass(frozen=True)
@@ -163,6 +172,9 @@ class Launcher:
         """The machine of an earlier create; None, and no entry, where it surely left none."""
         if not (entry.origin == origin and origin.is_certain):
             raise stopped(entry, "it can't be told whether that was in this stack")
+        elsewhere = entry.account != self._account
+        if entry.instance_id is None and elsewhere:
+            raise stopped(entry, _ELSEWHERE)
         if entry.instance_id is None:
             error = self._unanswered(entry)
             if not error.is_settled:
@@ -174,8 +186,8 @@ class Launcher:
         except FalError as error:
             raise unseen(entry, entry.instance_id, error) from error
         if instance is None:
-            if entry.account != self._account:
-                raise stopped(entry, "it was made with another key or at another endpoint")
+            if elsewhere:
+                raise stopped(entry, _ELSEWHERE)
             self._forget(entry)
             return None
         ids = self._ids_in_state(origin)
@@ -209,20 +221,13 @@ class Launcher:
         since = max(0.0, self._clock.wall() - entry.started) if entry.problem else 0.0
         # At its end the watch asks once more, so the last answer is what counts.
         *_, instances = self._fleet.watch(self._settle_seconds - since)
-        known = {
-            each.instance_id for each in self._journal.entries() if isinstance(each, Entry)
-        } | set(entry.before)
-        candidates = [
-            each
-            for each in instances.values()
-            if each.id not in known
-            and each.instance_type == entry.instance_type
-            and entry.sector in (None, each.sector or entry.sector)
-        ]
-        if candidates:
+        entries = [each for each in self._journal.entries() if isinstance(each, Entry)]
+        pending = {each.instance_id for each in entries if each.instance_id}
+        found = candidates(entry, instances.values(), pending)
+        if found:  # to ask the stack is slow
             in_state = self._ids_in_state(entry.origin) or frozenset()
-            candidates = [each for each in candidates if each.id not in in_state]
-        return candidates
+            found = candidates(entry, found, in_state)
+        return found
 
     def _note(self, origin: Origin, phase: str) -> None:
         with self._reported(origin.urn):

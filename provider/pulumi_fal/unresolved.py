@@ -77,12 +77,14 @@ def still_asking(entry: Entry) -> str:
 def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
     """A machine that a create can neither take up nor pass by."""
     urn = shlex.quote(entry.origin.urn)
-    machine = entry.instance_id or "a machine whose id is not known"
+    if entry.instance_id:
+        made = f"made {entry.instance_id} ({entry.instance_type}), and it"
+    else:
+        made = f"ended without an answer, and a machine of type {entry.instance_type}"
     return UnresolvedCreateError(
-        f"An earlier create for {_name(entry)} made {machine} ({entry.instance_type}), and it may "
-        f"still run and bill; {why}. Nothing more is made for this resource until that is settled. "
-        f"To have it: `pulumi-fal pending adopt {urn} {entry.instance_id or 'ID'}`. To be rid of "
-        f"it: delete it, then `pulumi-fal pending forget {urn}`, which is also what to run if it "
+        f"An earlier create for {_name(entry)} {made} may still run and bill; {why}. "
+        "Nothing more is made for this resource until that is settled. To have it: "
+        f"`pulumi-fal pending adopt {urn} {entry.instance_id or 'ID'}`. To be rid of it: delete it, then `pulumi-fal pending forget {urn}`, which is also what to run if it "
         "is not this resource's. Then run `pulumi up` again.",
         (entry.instance_id,) if entry.instance_id else (),
     )
