@@ -111,7 +111,7 @@ class Journal:
 
     def find(self, origin: Origin) -> Entry | None:
         """The entry of a resource, or of one that may be the same; JournalError if unreadable."""
-        for path in self._files(f"{_digest(origin.urn)}-*.json"):
+        for path in self._files(f"{_digest(origin.urn)}-"):
             entry = _read(path)
             if entry is not None and entry.origin.may_be(origin):
                 return entry
@@ -119,7 +119,7 @@ class Journal:
 
     def entries(self) -> Iterator[Entry | JournalError]:
         """All entries, and in the place of an unreadable one the error that says so."""
-        for path in self._files("*.json"):
+        for path in self._files():
             try:
                 entry = _read(path)
             except JournalError as error:
@@ -211,13 +211,15 @@ class Journal:
     def _lock_of(self, entry: Entry) -> Path:
         return (self.folder / entry.file_name).with_suffix(".lock")
 
-    def _files(self, pattern: str) -> list[Path]:
+    def _files(self, prefix: str = "") -> list[Path]:
         try:
             # Not by Path.glob, which takes a folder that can't be read for an empty one.
             paths = list(self.folder.iterdir()) if self.folder.exists() else []
         except OSError as error:
             raise JournalError(self.folder, f"can't be read: {error.strerror}") from None
-        return sorted(path for path in paths if path.match(pattern))
+        return sorted(
+            path for path in paths if path.name.startswith(prefix) and path.name.endswith(".json")
+        )
 
     def _make_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
