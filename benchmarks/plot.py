@@ -19,6 +19,7 @@ def draw(results: Results, path: Path) -> None:
     mpl.rcParams.update({"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font.size": 10})
     from matplotlib import pyplot as plt
     from matplotlib.ticker import (  # type: ignore[import-not-found, unused-ignore]
+        LogLocator,
         NullFormatter,
         ScalarFormatter,
     )
@@ -40,6 +41,7 @@ def draw(results: Results, path: Path) -> None:
                 axes.plot(*zip(*points, strict=True), line, color=color, marker=marker, label=who)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.set_title(title)
         axes.set_xlabel("machines")
         axes.set_xticks(sorted({n for _, n in results.rows()}))
@@ -48,4 +50,4 @@ def draw(results: Results, path: Path) -> None:
             axis.set_minor_formatter(NullFormatter())
         axes.grid(visible=True, alpha=0.3)
     panels[0].legend()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Creator": None, "Date": None})
