@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,63 +138,83 @@ def test_ssh_and_ansible_understand_what_the_stack_says(
         assert parser["fal"][name] == f"ansible_host={ip} ansible_user=ubuntu"
 
 
+class Script:
+    """examples/automation-api, started with a command as from a terminal: one process group."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._project = stack.folder / "automation-api"
+        self._log = stack.folder / "script.log"
+        shutil.copytree(EXAMPLES / "automation-api", self._project, ignore=ignored)
+        (self._project / "key.pub").write_text(SSH_KEY)
+
+    def start(self, *command: str) -> None:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.defpath])
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-u", "main.py", "key.pub", *command],
+                cwd=self._project,
+                env={**self._stack.env, "PATH": path},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does."""
+        os.killpg(self._process.pid, signal.SIGINT)
+
+    def wait(self) -> int:
+        """Its exit code, once it and all that it started have ended."""
+        exit_code = self._process.wait(60)
+        wait_until(lambda: not self._stack.processes(), 10)
+        return exit_code
+
+    def end(self) -> None:
+        print(self.output, self._stack.processes())
+        self._process.kill()
+        self._process.wait()
+
+
 @pytest.fixture
-def automation(stack: Stack) -> Callable[..., subprocess.Popen[str]]:
-    """Starts examples/automation-api with a command, as from a terminal: one process group."""
-    project = stack.folder / "automation-api"
-    shutil.copytree(EXAMPLES / "automation-api", project, ignore=ignored)
-    (project / "key.pub").write_text(SSH_KEY)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.defpath])
-
-    def start(*command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "main.py", "key.pub", *command],
-            cwd=project,
-            env={**stack.env, "PATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    return start
-
-
-Automation = Callable[..., subprocess.Popen[str]]
+def script(stack: Stack) -> Iterator[Script]:
+    script = Script(stack)
+    yield script
+    script.end()
 
 
 def test_the_automation_script_rents_works_and_gives_back(
-    automation: Automation, emulator: EmulatorServer
+    script: Script, emulator: EmulatorServer
 ) -> None:
     """The work's exit code is the script's."""
-    process = automation("sh", "-c", "echo the ip is $MACHINE_IP; exit 3")
-    output = process.communicate(timeout=60)[0]
-    print(output)
+    script.start("sh", "-c", "echo the ip is $MACHINE_IP; exit 3")
+    assert script.wait() == 3
     (made,) = emulator.state.machines.values()
-    assert f"the ip is {made.ip}\n" in output
-    assert process.returncode == 3
-    assert emulator.state.creations == 1
+    assert f"the ip is {made.ip}\n" in script.output
     assert emulator.state.alive() == set()
 
 
 @pytest.mark.parametrize("moment", ["while it waits", "while it works"])
 def test_ctrl_c_gives_the_machine_back(
-    automation: Automation, emulator: EmulatorServer, moment: str
+    script: Script, emulator: EmulatorServer, moment: str
 ) -> None:
     """Whenever it comes."""
     if moment == "while it waits":
         emulator.state.provisioning = 600
-    process = automation("sh", "-c", "echo works; sleep 60")
-    assert process.stdout is not None
-    if moment == "while it works":
-        assert any(line == "works\n" for line in process.stdout)
-    else:
-        wait_until(lambda: emulator.state.creations == 1, 30)
-    os.killpg(process.pid, signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
-    print(output)
-    assert process.returncode not in (None, 0)
-    assert "Traceback" not in output
+    script.start("sh", "-c", "echo works; exec sleep 60")
+    wait_until(
+        lambda: (
+            emulator.state.creations if moment == "while it waits" else "works" in script.output
+        ),
+        30,
+    )
+    script.interrupt()
+    assert script.wait() != 0
+    assert "Traceback" not in script.output
     assert emulator.state.creations == 1
     assert emulator.state.alive() == set()
 
