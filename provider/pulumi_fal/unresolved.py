@@ -84,8 +84,9 @@ def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
     return UnresolvedCreateError(
         f"An earlier create for {_name(entry)} {made} may still run and bill; {why}. "
         "Nothing more is made for this resource until that is settled. To have it: "
-        f"`pulumi-fal pending adopt {urn} {entry.instance_id or 'ID'}`. To be rid of it: delete it, then `pulumi-fal pending forget {urn}`, which is also what to run if it "
-        "is not this resource's. Then run `pulumi up` again.",
+        f"`pulumi-fal pending adopt {urn} {entry.instance_id or 'ID'}`. To be rid of it: delete "
+        f"it, then `pulumi-fal pending forget {urn}`, which is also what to run if it is not this "
+        "resource's. Then run `pulumi up` again.",
         (entry.instance_id,) if entry.instance_id else (),
     )
 
