@@ -1,0 +1,99 @@
+"""What must hold, whatever happens. The truth is known here: who made which machine, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pulumi_fal.journal import Entry
+from pulumi_fal.unresolved import candidates
+
+from . import disk
+from .account import Owner
+from .plugin import Call
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+class Laws:
+    """Watches creates and deletes as they happen, and the whole at every moment of rest.
+
+    1. Every machine of ours that runs is in its stack's state or in the journal.
+    2. No create makes a machine while another of its resource runs that state does not have.
+    3. No machine of somebody else, or of another resource, is claimed; none of another stack is
+       deleted, nor any that the same process has just claimed.
+    4. A create that replaces never ends with a machine that state has already.
+    5. A create that fails names every machine of its resource that state does not have.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.violations: list[str] = []
+        self._world = world
+        self._in_state: dict[Call, frozenset[str]] = {}
+        self._unnoted: set[str] = set()
+
+    def check(self) -> None:
+        """Raise AssertionError with every law that was broken."""
+        self.violations += self._lost()
+        assert not self.violations, "\n".join(self.violations)
+
+    def create_begins(self, call: Call) -> None:
+        self._in_state[call] = self._world.stacks[call.owner.stack].ids()
+
+    def create_ended(self, call: Call, instance_id: str) -> None:
+        """A create says that this is the resource's machine."""
+        if self._world.trouble != disk.NOTHING:
+            self._unnoted.add(instance_id)
+        call.process.claimed.add(instance_id)
+        if self._world.account.made_by.get(instance_id) != call.owner:
+            self.violations.append(f"{call.owner} claims {instance_id}, which it did not make")
+        # Where the journal failed when Pulumi was told, and the stack can't be asked now, nothing
+        # is left that tells a replacement from a create that was cut short.
+        unknowable = instance_id in self._unnoted and not call.process.conditions.answers
+        if instance_id in self._in_state[call] and not unknowable:
+            self.violations.append(f"{call.owner} was to be another machine than {instance_id}")
+
+    def create_failed(self, call: Call, error: Exception) -> None:
+        """A create says what went wrong."""
+        nobody_knows = self._world.trouble == disk.GONE or "can't be told" in str(error)
+        if not call.is_heard or nobody_knows:
+            return
+        self.violations.extend(
+            f"{each} of {call.owner} is not named: {type(error).__name__}: {error}"
+            for each in sorted(self._outside(call.owner))
+            if each not in str(error)
+        )
+
+    def made(self, call: Call, instance_id: str) -> None:
+        """The API has taken a create's POST."""
+        others = self._world.account.machines_of(call.owner) - self._in_state[call]
+        if others != {instance_id}:
+            self.violations.append(f"{call.owner} was made twice: {sorted(others)}")
+
+    def deleting(self, call: Call, instance_id: str) -> None:
+        """The API is asked to delete a machine."""
+        made_by = self._world.account.made_by.get(instance_id)
+        if made_by is None or made_by.stack != call.owner.stack:
+            self.violations.append(f"{call.owner} deletes {instance_id} of {made_by}")
+        if instance_id in call.process.claimed:
+            self.violations.append(f"{call.owner} deletes {instance_id}, which it just took")
+
+    def _lost(self) -> Iterator[str]:
+        entries = [each for each in self._world.journal.entries() if isinstance(each, Entry)]
+        known = frozenset(each.instance_id for each in entries if each.instance_id)
+        for owner in sorted(set(self._world.account.made_by.values()), key=str):
+            origin = self._world.stacks[owner.stack].origin(owner.name)
+            own = [each for each in entries if each.origin == origin]
+            for each in sorted(self._outside(owner)):
+                seen = self._world.account.machine(each).seen_at(self._world.time.now)
+                if not any(
+                    each == entry.instance_id
+                    or (entry.instance_id is None and candidates(entry, [seen], known))
+                    for entry in own
+                ):
+                    yield f"{each} of {owner} is neither in state nor in the journal"
+
+    def _outside(self, owner: Owner) -> set[str]:
+        """Machines that a resource made and its state doesn't have."""
+        return self._world.account.machines_of(owner) - self._world.stacks[owner.stack].ids()

@@ -1,0 +1,213 @@
+"""Schedules: any order of commands under any conditions, drawn by hypothesis."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from .account import OUTCOMES
+from .engine import NAMES
+from .plugin import MOMENTS, Conditions, Event
+from .world import World
+
+KEYS = ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + each * 43 for each in "AB")
+KEY, OTHER_KEY = KEYS
+PROGRAMS: list[dict[str, Any]] = [
+    {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": KEY},
+    {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": OTHER_KEY},
+    {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": KEY},
+    {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": KEY, "sector": "sector_2"},
+]
+
+# Those that differ in what they do here are drawn more often than all that there are.
+_KINDS = {
+    "create": ["500_after", "reset_after", "late", "429_for_long", "unsent", "409", "taken_late"],
+    "list": ["500", "html", "403", "429_for_long"],
+    "get": ["500", "html", "403"],
+    "delete": ["404", "409", "403", "500_after"],
+}
+# GET's 404 is the API's own word that a machine is gone; one that lies is beyond any provider.
+_NEVER = {"get": {"404"}}
+
+
+def _fault(kind: str) -> st.SearchStrategy[tuple[str, str, int]]:
+    every = sorted(set(OUTCOMES) - _NEVER.get(kind, set()))
+    name = st.sampled_from(_KINDS[kind]) | st.sampled_from(every)
+    return st.tuples(st.just(kind), name, st.sampled_from([1, 2, 99]))
+
+
+def _moments(steps: int) -> st.SearchStrategy[int | str]:
+    return st.integers(1, steps) | st.sampled_from(MOMENTS)
+
+
+def _conditions(steps: int, schedules: st.SearchStrategy[list[int]]) -> Any:
+    faults = st.one_of(*map(_fault, ("create", "create", "list", "get", "delete")))
+    events = st.tuples(_moments(steps), st.sampled_from(Event))
+    return st.builds(
+        Conditions,
+        faults=st.lists(faults, max_size=2).map(tuple),
+        events=st.lists(events, max_size=2).map(tuple),
+        schedule=schedules.map(tuple),
+        seams=st.booleans(),
+        answers=st.booleans(),
+        timeout=st.sampled_from([100.0, 5.0]),
+        synced=st.integers(0, 3),
+    )
+
+
+_in_order = _conditions(40, st.just([]))
+_interleaved = _conditions(100, st.lists(st.integers(0, 3), min_size=1, max_size=40))
+_stacks = st.sampled_from(["one", "two"])
+_names = st.sampled_from(NAMES)
+_some_names = st.frozensets(_names)
+
+
+def profile() -> settings:
+    """How long to search: hundreds of schedules, always the same ones; `chaos` asks for more.
+
+    HYPOTHESIS_PROFILE=chaos draws other ones every time, SIMULATION_SCHEDULES of them. Its failure
+    prints the steps, and a line that runs them again when it stands above the class below.
+    """
+    quick = settings(
+        max_examples=200,
+        stateful_step_count=8,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        print_blob=True,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    if os.environ.get("HYPOTHESIS_PROFILE") != "chaos":
+        return quick
+    schedules = int(os.environ.get("SIMULATION_SCHEDULES", "5000"))
+    return settings(quick, max_examples=schedules, stateful_step_count=12, derandomize=False)
+
+
+# In memory where that is easily had: there are many thousand files.
+_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+class Schedules(RuleBasedStateMachine):
+    """Commands on two stacks; after each, all laws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(dir=_FOLDER))
+        self.world = World(self.folder)
+
+    def teardown(self) -> None:
+        try:
+            if not self.world.laws.violations:
+                self.world.settle()
+        finally:
+            self.world.close()
+            shutil.rmtree(self.folder)
+
+    def weather(self, conditions: Conditions) -> Conditions:
+        """What is made of conditions that were drawn; a search for one thing narrows them."""
+        return conditions
+
+    @invariant()
+    def laws(self) -> None:
+        self.world.laws.check()
+
+    @initialize(lag=st.sampled_from([0.0, 8.0, 19.0]), names=st.sampled_from([1, 2, 3]))
+    def start(self, lag: float, names: int) -> None:
+        """`lag`: seconds before a new machine is listed."""
+        self.world.account.state.list_lag = lag
+        for stack in self.world.stacks.values():
+            stack.program = dict.fromkeys(NAMES[:names], PROGRAMS[0])
+
+    @rule(
+        stack=_stacks,
+        conditions=_in_order,
+        forced=_some_names,
+        refresh=st.booleans(),
+        delete_first=st.booleans(),
+    )
+    def up(
+        self,
+        stack: str,
+        conditions: Conditions,
+        forced: frozenset[str],
+        refresh: bool,
+        delete_first: bool,
+    ) -> None:
+        conditions = self.weather(conditions)
+        stages = self.world.up(
+            stack, conditions, forced, refresh=refresh, delete_first=delete_first
+        )
+        self.world.run(conditions, stages)
+
+    @rule(stack=_stacks, forced=_some_names, answers=st.booleans())
+    def undisturbed_up(self, stack: str, forced: frozenset[str], answers: bool) -> None:
+        conditions = Conditions(answers=answers)
+        self.world.run(conditions, self.world.up(stack, conditions, forced))
+
+    @rule(stack=_stacks, conditions=_in_order, command=st.sampled_from(["refresh", "destroy"]))
+    def without_program(self, stack: str, conditions: Conditions, command: str) -> None:
+        conditions = self.weather(conditions)
+        stages = getattr(self.world, command)(stack, conditions)
+        self.world.run(conditions, stages)
+
+    @rule(
+        stack=_stacks,
+        edit=st.tuples(_names, st.sampled_from([*PROGRAMS, None])) | st.none(),
+        person=st.sampled_from(["keeps", "deletes", None]),
+        seconds=st.sampled_from([0.0, 1.0, 10.0, 600.0]),
+    )
+    def meanwhile(
+        self,
+        stack: str,
+        edit: tuple[str, dict[str, Any] | None] | None,
+        person: str | None,
+        seconds: float,
+    ) -> None:
+        """A program changes, somebody takes the ways out of the last errors, and time passes."""
+        if edit is not None:
+            name, inputs = edit
+            program = self.world.stacks[stack].program
+            program.pop(name, None)
+            if inputs is not None:
+                program[name] = inputs
+        if person is not None:
+            self.world.person(stack, keeps=person == "keeps")
+        self.world.time.advance(seconds)
+
+
+class Interleaved(Schedules):
+    """As before, and creates of one stack, or two stacks, go on at the same time."""
+
+    @rule(stack=_stacks, conditions=_interleaved, forced=_some_names)
+    def up_at_once(self, stack: str, conditions: Conditions, forced: frozenset[str]) -> None:
+        conditions = self.weather(conditions)
+        self.world.run(conditions, self.world.up(stack, conditions, forced))
+
+    @rule(conditions=_interleaved)
+    def both_up(self, conditions: Conditions) -> None:
+        conditions = self.weather(conditions)
+        stages = [self.world.up(name, conditions) for name in self.world.stacks]
+        self.world.run(conditions, *stages)
+
+    @rule(stack=_stacks, conditions=_interleaved, at=_moments(40))
+    def up_before_the_dead_are_gone(
+        self, stack: str, conditions: Conditions, at: int | str
+    ) -> None:
+        """A plugin whose engine was killed finishes its POST while the next `up` runs."""
+        dying = replace(conditions, events=((at, Event.ENGINE_DIES), *conditions.events))
+        dying = self.weather(dying)
+        self.world.run(dying, *self.world.two_ups(stack, dying))
+
+    @rule(stack=_stacks, conditions=_interleaved)
+    def destroy_at_once(self, stack: str, conditions: Conditions) -> None:
+        conditions = self.weather(conditions)
+        self.world.run(conditions, self.world.destroy(stack, conditions))

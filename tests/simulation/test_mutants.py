@@ -1,0 +1,224 @@
+"""A law that is broken on purpose is noticed: else the simulation would prove nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from pulumi_fal import fleet, retry
+from pulumi_fal.journal import ASKED, Entry, Journal, Origin
+from pulumi_fal.launch import Launcher
+from pulumi_fal.lifecycle import Lifecycle
+from pulumi_fal.models import Instance
+
+from . import plugin
+from .disk import Disk
+from .engine import Stack
+from .plugin import Conditions, Event
+from .schedules import Interleaved, Schedules, profile
+
+Mutant = Callable[[], AbstractContextManager[Any]]
+
+
+def repeat_every_post() -> AbstractContextManager[Any]:
+    return mock.patch.object(retry, "may_repeat", return_value=True)
+
+
+def write_the_journal_after_the_post() -> AbstractContextManager[Any]:
+    write = Journal.write
+
+    def late(self: Journal, entry: Entry) -> None:
+        if entry.phase != ASKED or entry.problem:
+            write(self, entry)
+
+    return mock.patch.object(Journal, "write", late)
+
+
+def _without_sync(
+    is_left_out: Callable[[Disk, os.stat_result], bool],
+) -> AbstractContextManager[Any]:
+    sync = Disk.sync
+
+    def partial(self: Disk, descriptor: int) -> None:
+        if not is_left_out(self, os.fstat(descriptor)):
+            sync(self, descriptor)
+
+    return mock.patch.object(Disk, "sync", partial)
+
+
+def rename_before_the_contents_are_synced() -> AbstractContextManager[Any]:
+    return _without_sync(lambda disk, found: stat.S_ISREG(found.st_mode))
+
+
+def sync_no_renames() -> AbstractContextManager[Any]:
+    return _without_sync(lambda disk, found: found.st_ino == disk.folder.stat().st_ino)
+
+
+def sync_no_folders_above() -> AbstractContextManager[Any]:
+    def is_above(disk: Disk, found: os.stat_result) -> bool:
+        return stat.S_ISDIR(found.st_mode) and found.st_ino != disk.folder.stat().st_ino
+
+    return _without_sync(is_above)
+
+
+def take_up_what_pulumi_was_told_of() -> AbstractContextManager[Any]:
+    return mock.patch.object(Launcher, "hand_over")
+
+
+class _Nothing(set[str]):
+    def add(self, element: str) -> None:
+        """Nobody remembers."""
+
+
+def delete_what_was_taken_over() -> AbstractContextManager[Any]:
+    nothing = property(lambda self: _Nothing(), lambda self, value: None)
+    return mock.patch.object(Launcher, "taken_over", nothing, create=True)
+
+
+def forget_a_post_without_an_answer() -> AbstractContextManager[Any]:
+    return mock.patch.object(retry, "may_have_made_a_machine", return_value=False)
+
+
+def give_no_time_to_appear() -> AbstractContextManager[Any]:
+    return mock.patch.object(plugin, "SETTINGS", replace(plugin.SETTINGS, settle=0.001))
+
+
+def count_the_settle_time_from_the_first_try() -> AbstractContextManager[Any]:
+    candidates = Launcher._candidates
+
+    def early(self: Launcher, entry: Entry) -> list[Instance]:
+        return candidates(self, replace(entry, problem=entry.problem or "?"))
+
+    return mock.patch.object(Launcher, "_candidates", early)
+
+
+def take_another_stack_for_this_one() -> AbstractContextManager[Any]:
+    origin = Stack.origin
+
+    def without_backend(self: Stack, name: str) -> Origin:
+        return replace(origin(self, name), backend="file:///one")
+
+    return mock.patch.object(Stack, "origin", without_backend)
+
+
+def pass_by_a_post_under_way() -> AbstractContextManager[Any]:
+    return mock.patch.object(Journal, "is_held", return_value=False)
+
+
+def take_an_accepted_delete_for_its_end() -> AbstractContextManager[Any]:
+    def hasty(self: Lifecycle, instance_id: str, seconds: float) -> None:
+        self._ask_to_delete(instance_id)
+
+    return mock.patch.object(Lifecycle, "delete", hasty)
+
+
+def believe_the_list_alone() -> AbstractContextManager[Any]:
+    def listed(self: Lifecycle, instance_id: str) -> Instance | None:
+        return self._fleet.fresh().get(instance_id)
+
+    return mock.patch.object(Lifecycle, "find", listed)
+
+
+class _Silent(threading.Condition):
+    def notify_all(self) -> None:
+        """Nobody hears."""
+
+
+@contextmanager
+def tell_nobody_of_an_answer() -> Iterator[None]:
+    with mock.patch.object(fleet, "threading", mock.Mock(Condition=_Silent)):
+        yield
+
+
+@dataclass(frozen=True)
+class Case:
+    """A broken law, and how it is searched for."""
+
+    mutant: Mutant
+    machine: type[Schedules] = Schedules
+    within: int = 200
+    """Schedules."""
+    events: tuple[Event, ...] = ()
+    at: tuple[str, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()
+    """What disturbs it, where only little of all that may happen shows it."""
+
+    def weather(self, conditions: Conditions) -> Conditions:
+        """The same with this case's disturbances in place of those that were drawn."""
+        events, faults = conditions.events, conditions.faults
+        if self.events:
+            events = tuple((at, self.events[len(each) % len(self.events)]) for at, each in events)
+        if self.at:
+            events = tuple((self.at[len(each) % len(self.at)], each) for _, each in events)
+        if self.faults:
+            faults = tuple(
+                (*self.faults[len(name) % len(self.faults)], times) for _, name, times in faults
+            )
+        return replace(conditions, events=events, faults=faults)
+
+
+CASES = [
+    Case(repeat_every_post),
+    Case(forget_a_post_without_an_answer),
+    Case(write_the_journal_after_the_post),
+    Case(rename_before_the_contents_are_synced, events=(Event.POWER,)),
+    Case(sync_no_renames, events=(Event.POWER,)),
+    Case(sync_no_folders_above, events=(Event.POWER,)),
+    Case(take_up_what_pulumi_was_told_of),
+    Case(
+        delete_what_was_taken_over,
+        within=600,
+        events=(Event.DISK_FULL,),
+        at=("a wait ends",),
+        faults=(("list", "ok"),),
+    ),
+    Case(give_no_time_to_appear),
+    Case(
+        count_the_settle_time_from_the_first_try,
+        events=(Event.KILL,),
+        at=("create is taken",),
+        faults=(("create", "429_for_long"),),
+    ),
+    Case(take_another_stack_for_this_one),
+    Case(take_an_accepted_delete_for_its_end, faults=(("delete", "404"), ("delete", "409"))),
+    Case(believe_the_list_alone),
+    Case(
+        pass_by_a_post_under_way,
+        Interleaved,
+        events=(Event.ENGINE_DIES,),
+        at=("create is sent",),
+        faults=(("create", "taken_late"),),
+    ),
+    Case(tell_nobody_of_an_answer, Interleaved),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.mutant.__name__)
+def test_a_broken_law_is_found(case: Case, record_property: Callable[[str, object], None]) -> None:
+    """Within so many schedules; how many it took is in the report."""
+    count = 0
+
+    class Counted(case.machine):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            nonlocal count
+            count += 1
+            super().__init__()
+
+        def weather(self, conditions: Conditions) -> Conditions:
+            return case.weather(conditions)
+
+    searching = settings(profile(), max_examples=case.within, phases=[Phase.generate])
+    with case.mutant(), pytest.raises(AssertionError):
+        run_state_machine_as_test(Counted, settings=searching)
+    record_property("schedules", count - 1)  # the last one shows it again
+    print(f"{case.mutant.__name__}: found by schedule {count - 1}")

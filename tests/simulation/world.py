@@ -1,0 +1,235 @@
+"""All that there is: an account, a disk, two stacks and a person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+from pulumi_fal.emulator.state import TurnedClock
+from pulumi_fal.journal import ADOPTED, Journal
+
+from . import disk, plugin
+from .account import OUTCOMES, Account, Owner
+from .engine import Engine, Job, Stack, Stages
+from .laws import Laws
+from .plugin import Call, Conditions, Event, Process
+from .turns import Died, Turn, Turns
+
+ROUNDS = 12
+"""How many commands it may take at most until nothing changes any more."""
+
+
+class World:
+    """The whole of it, in one process and without waiting."""
+
+    def __init__(self, folder: Path) -> None:
+        self.time = TurnedClock(1000.0)
+        self.turns = Turns(self.time, self._deadlock)
+        self.account = Account(self.turns)
+        self.laws = Laws(self)
+        self.account.on_made = lambda instance_id: self.laws.made(self.call(), instance_id)
+        self.account.on_delete = lambda instance_id: self.laws.deleting(self.call(), instance_id)
+        self.disk = disk.Disk(folder / "fal-compute" / "creates", self._disk_step)
+        self.disk.trouble = lambda: self.trouble
+        self.stacks = {name: Stack(name) for name in ("one", "two")}
+        self.processes: list[Process] = []
+        self.said: dict[Owner, str] = {}
+        """With what the last command's creates failed, as a person reads it."""
+        self._calls: dict[Turn, Call] = {}
+        self.trouble = disk.NOTHING
+        self._power: Conditions | None = None
+        self._exit = ExitStack()
+        self.folder = self._exit.enter_context(disk.in_place(self.disk))
+        self._exit.enter_context(plugin.in_place(self))
+        self.journal = Journal(self.folder)
+
+    def close(self) -> None:
+        self._exit.close()
+
+    # What happens.
+
+    def run(self, conditions: Conditions, *commands: Stages) -> None:
+        """Run one command, or several at the same time."""
+        for kind, name, times in conditions.faults:
+            self.account.faults.add(kind, OUTCOMES[name], times)
+        schedule = iter(conditions.schedule)
+        if len(commands) == 1 and conditions.schedule:
+            for stage in commands[0]:
+                self.turns.run([self._turn([job]) for job in stage], schedule)
+        else:
+            turns = [self._turn(chain.from_iterable(each)) for each in commands]
+            self.turns.run(turns, schedule)
+        self.account.faults.clear()
+        self.trouble = disk.NOTHING
+        if self._power is not None:
+            self.disk.lose_power(self._power.synced)
+            self._power = None
+        self.processes.clear()
+
+    def up(
+        self,
+        stack: str,
+        conditions: Conditions,
+        forced: frozenset[str] = frozenset(),
+        *,
+        refresh: bool = False,
+        delete_first: bool = False,
+    ) -> Stages:
+        return self._engine(stack, conditions).up(
+            forced, refresh=refresh, delete_first=delete_first
+        )
+
+    def two_ups(self, stack: str, conditions: Conditions) -> tuple[Stages, Stages]:
+        """`up`, and another right after the first one's engine was killed, or has ended."""
+        first, second = (self._engine(stack, each) for each in (conditions, Conditions()))
+        nothing = frozenset[str]()
+        return first.up(nothing), second.up(nothing, after=first.process)
+
+    def refresh(self, stack: str, conditions: Conditions) -> Stages:
+        return self._engine(stack, conditions).refresh()
+
+    def destroy(self, stack: str, conditions: Conditions) -> Stages:
+        return self._engine(stack, conditions).destroy()
+
+    def happen(self, event: Event, process: Process) -> None:
+        """One event, in the middle of a process's step."""
+        ours = sorted(each for each in self.account.made_by if self.account.runs(each))
+        match event:
+            case Event.KILL:
+                process.is_dead = True
+            case Event.POWER:
+                self._power = process.conditions
+                for each in self.processes:
+                    each.is_dead = True
+            case Event.CANCEL:
+                process.clock.interrupt()
+            case Event.ENGINE_DIES:
+                process.engine_lives = False
+                process.clock.interrupt()
+                for call in process.calls:
+                    while call.when_lost:
+                        call.when_lost.pop()()
+            case Event.STATE_LOST:
+                process.saves = False
+            case Event.DISK_FULL:
+                self.trouble = disk.FULL
+            case Event.DISK_GONE:
+                self.trouble = disk.GONE
+            case Event.FOREIGN:
+                self.account.state.create("gpu_1x_h100_sxm5", "somebody's")
+            case Event.VANISH if ours:
+                self.account.state.kill(ours[0])
+            case Event.STUCK if ours:
+                self.account.state.stuck(
+                    max(ours, key=lambda each: self.account.machine(each).created)
+                )
+
+    def person(self, stack: str, *, keeps: bool) -> None:
+        """Take the ways out that the errors name, truthfully: `keeps` to adopt, or to delete."""
+        for owner, said in list(self.said.items()):
+            if owner.stack != stack:
+                continue
+            del self.said[owner]
+            entry = self.journal.find(self.stacks[stack].origin(owner.name))
+            named = re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", said)
+            if entry is None or not named:
+                continue
+            mine = self.account.machines_of(owner) - self.stacks[stack].ids()
+            mine &= set(named)
+            if mine and keeps and entry.phase != ADOPTED:
+                (chosen,) = mine
+                self.journal.write(replace(entry, phase=ADOPTED, instance_id=chosen, problem=""))
+                continue
+            for each in mine:
+                self.account.state.delete(each)
+            self.journal.drop(entry)
+
+    def settle(self) -> None:
+        """Run `up` and take the ways out until nothing changes; then all must be as declared."""
+        for machine in self.account.state.machines.values():
+            machine.stuck_at = float("inf")
+        for count in range(ROUNDS):
+            self.time.advance(10.0)
+            before = self._picture()
+            problems = {}
+            for name in self.stacks:
+                conditions = Conditions()
+                engine = self._engine(name, conditions)
+                refresh = count % 2 == 1
+                self.run(conditions, engine.up(frozenset(), refresh=refresh))
+                problems.update({(name, key): each for key, each in engine.process.errors.items()})
+                self.person(name, keeps=True)
+                self._drop_twins(self.stacks[name])
+            self.laws.check()
+            if count % 2 == 1 and not problems and before == self._picture():
+                break
+        else:
+            raise AssertionError(f"it does not settle: {problems}")
+        for stack in self.stacks.values():
+            assert set(stack.rows) == set(stack.program)
+            assert not stack.doomed
+            for name, row in stack.rows.items():
+                assert self.account.runs(row.id), f"{name} of {stack.name}: {row.id} is gone"
+
+    # How it is done.
+
+    def call(self) -> Call:
+        """The call that is being served by whoever's turn it is."""
+        turn = self.turns.current
+        assert turn is not None
+        return self._calls[turn]
+
+    def stack_in(self, backend: str) -> Stack:
+        return next(each for each in self.stacks.values() if each.backend == backend)
+
+    def _engine(self, stack: str, conditions: Conditions) -> Engine:
+        process = Process(self, stack, conditions)
+        self.processes.append(process)
+        for owner in [each for each in self.said if each.stack == stack]:
+            del self.said[owner]
+        return Engine(self, self.stacks[stack], process)
+
+    def _turn(self, jobs: Iterable[Job]) -> Turn:
+        def run() -> None:
+            for call, do in jobs:
+                self._calls[turn] = call
+                if call.process.records:
+                    self._serve(call, do)
+            self._calls[turn].process.is_over = True
+
+        turn = Turn(run)
+        turn.is_doomed = lambda: turn in self._calls and self._calls[turn].process.is_dead
+        return turn
+
+    def _serve(self, call: Call, do: Callable[[Call], None]) -> None:
+        try:
+            do(call)
+        except Died:
+            pass
+        except Exception as error:  # noqa: BLE001 - as the host of plugins does
+            call.process.errors[call.owner.name] = error
+
+    def _disk_step(self, moment: str) -> None:
+        if self.turns.current is not None:
+            self.call().process.step(moment)
+
+    def _deadlock(self) -> None:
+        self.laws.violations.append("all wait for one another, and nobody asks")
+        for process in self.processes:
+            process.is_dead = True
+
+    def _drop_twins(self, stack: Stack) -> None:
+        """`pulumi state delete`, as the refusal to delete a machine that was taken over says."""
+        ids = {row.id for row in stack.rows.values()}
+        stack.doomed = [(name, row) for name, row in stack.doomed if row.id not in ids]
+
+    def _picture(self) -> object:
+        rows = {
+            name: [(key, row.id, row.has_errors) for key, row in stack.rows.items()]
+            for name, stack in self.stacks.items()
+        }
+        return rows, [stack.doomed for stack in self.stacks.values()]
