@@ -218,9 +218,9 @@ def _reason(instance: Instance, error: Exception) -> str:
         return str(error)
     what = "was interrupted" if isinstance(error, Interrupted) else f"failed: {error}".rstrip(".")
     return (
-        f"The wait for machine {instance.id} ({instance.instance_type}) {what}. It runs and bills; "
-        f"its status was {instance.status}. Run `pulumi up` again to go on with the same machine, "
-        "or `pulumi destroy` to delete it."
+        f"The wait for machine {instance.id} ({instance.instance_type}) {what}. The machine runs "
+        f"and bills; its status was {instance.status}. Run `pulumi up` again to go on with the "
+        "same machine, or `pulumi destroy` to delete it."
     )
 
 
