@@ -205,7 +205,9 @@ class Journal:
                     if isinstance(each, Entry) and each.instance_id
                 }
             path = self._earlier.pop(instance_id, None)
-            if path is not None:
+            entry = _read(path) if path is not None else None
+            # By now the file may be about the machine that replaces this one.
+            if path is not None and entry is not None and entry.instance_id == instance_id:
                 path.unlink(missing_ok=True)
 
     def _lock_of(self, entry: Entry) -> Path:
