@@ -36,7 +36,7 @@ class World:
         self.random = random.Random(seed)
         self.time = TurnedClock()
         self.turns = Turns(self.time, self._deadlock)
-        self.clock = SimulatedClock(self.turns, self.turns.pause)
+        self.clock = SimulatedClock(self.turns, lambda _: self.turns.pause())
         self.ready_at: dict[str, float] = {}
         self.gone_at: dict[str, float] = {}
         self.list_takes = list_takes
