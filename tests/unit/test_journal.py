@@ -1,0 +1,360 @@
+"""The record of creates under way: whole or not there, never another stack's, never ignored."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pulumi_fal import journal
+from pulumi_fal.errors import JournalError
+from pulumi_fal.journal import ASKED, WAITING, Entry, Journal, Origin, with_machine
+
+URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
+HERE = Origin(URN, "organization", "file:///here")
+ENTRY = Entry(
+    origin=HERE,
+    account="0123456789ab",
+    instance_type="gpu_1x_h100_sxm5",
+    ssh_key="f00d",
+    sector=None,
+    before=("an-old-one",),
+    started=1_700_000_000.0,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "fal-compute" / "creates"
+
+
+@pytest.fixture
+def records(folder: Path) -> Journal:
+    return Journal(folder)
+
+
+def file_of(records: Journal) -> Path:
+    """The one file that is there."""
+    (path,) = records.folder.iterdir()
+    return path
+
+
+def test_an_entry_is_read_by_another_process_as_it_was_written(folder: Path) -> None:
+    """Tuples, None and the origin come back as they were."""
+    Journal(folder).write(ENTRY)
+    assert Journal(folder).find(HERE) == ENTRY
+    assert list(Journal(folder).entries()) == [ENTRY]
+
+
+def test_the_file_is_for_people_too_and_for_nobody_else(records: Journal) -> None:
+    """JSON with names and a version, and no more rights than its owner needs."""
+    records.write(ENTRY)
+    data = json.loads(file_of(records).read_text())
+    assert (data["version"], data["origin"]["urn"], data["phase"]) == (1, URN, "asked")
+    assert stat.S_IMODE(file_of(records).stat().st_mode) == 0o600
+    assert stat.S_IMODE(records.folder.stat().st_mode) == 0o700
+
+
+def test_a_resource_has_one_entry_that_is_written_over(records: Journal) -> None:
+    """The id comes in the place of the question."""
+    records.write(ENTRY)
+    records.write(with_machine(replace(ENTRY, problem="no answer"), "new-one"))
+    found = records.find(HERE)
+    assert found is not None
+    assert (found.phase, found.instance_id, found.problem) == (WAITING, "new-one", "")
+    assert list(records.folder.iterdir()) == [file_of(records)]
+
+
+def test_contents_are_on_disk_before_the_name_is_and_folders_after(
+    records: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power failure leaves the old entry or the new one, and never an empty file."""
+    done: list[str] = []
+    replaced, synced = Path.replace, os.fsync
+
+    def rename(self: Path, target: Any) -> Any:
+        done.append("rename")
+        return replaced(self, target)
+
+    def sync(descriptor: int) -> None:
+        here = os.fstat(descriptor)
+        if stat.S_ISREG(here.st_mode):
+            done.append("contents")
+        else:
+            of = [records.folder, *records.folder.parents]
+            done.append(next(each.name for each in of if each.stat().st_ino == here.st_ino))
+        synced(descriptor)
+
+    monkeypatch.setattr(Path, "replace", rename)
+    monkeypatch.setattr(os, "fsync", sync)
+    records.write(ENTRY)
+    assert done == ["fal-compute", "home", "contents", "rename", "creates"]
+    del done[:]
+    records.drop(ENTRY)
+    assert done == ["creates"]
+
+
+def test_a_write_that_fails_leaves_the_entry_that_was_there(
+    records: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no half of another one."""
+    records.write(ENTRY)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    records._is_sure = True  # only the file is to fail
+    with pytest.raises(JournalError, match="can't be written: No space left on device"):
+        records.write(with_machine(ENTRY, "new-one"))
+    assert [path.suffix for path in records.folder.iterdir()] == [".json"]
+    assert records.find(HERE) == ENTRY
+
+
+def test_dropping_what_is_not_there_is_no_failure(records: Journal) -> None:
+    """Neither a folder that nobody has made yet, nor a file that another process dropped."""
+    records.drop(ENTRY)
+    records.write(ENTRY)
+    records.drop(ENTRY)
+    records.drop(ENTRY)
+    assert records.find(HERE) is None
+
+
+def test_an_entry_that_cannot_be_dropped_is_reported(records: Journal) -> None:
+    """A directory stands where the file should."""
+    (records.folder / ENTRY.file_name).mkdir(parents=True)
+    with pytest.raises(JournalError, match="can't be written"):
+        records.drop(ENTRY)
+
+
+def test_a_folder_that_cannot_be_made_is_reported(folder: Path, records: Journal) -> None:
+    """So no machine is made that nothing would remember."""
+    folder.parent.parent.mkdir()
+    folder.parent.write_text("in the way")
+    with pytest.raises(JournalError, match=r"(?s)creates, can't be written.*no machine is made"):
+        records.write(ENTRY)
+
+
+def test_a_folder_that_cannot_be_read_is_reported(folder: Path, records: Journal) -> None:
+    """It is not the same as an empty one."""
+    folder.parent.mkdir(parents=True)
+    folder.write_text("in the way")
+    with pytest.raises(JournalError, match="can't be read"):
+        records.find(HERE)
+    with pytest.raises(JournalError, match="can't be read"):
+        list(records.entries())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"version": 1}',
+        '{"version": "one"}',
+        '{"version": 1, "origin": null, "before": []}',
+        '{"version": 1, "origin": {"urn": "u"}, "before": [], "unheard": "of"}',
+    ],
+)
+def test_a_damaged_entry_is_reported(records: Journal, text: str) -> None:
+    """A machine may hang on it, so it is not passed over."""
+    records.write(ENTRY)
+    file_of(records).write_text(text)
+    with pytest.raises(JournalError, match="is damaged"):
+        records.find(HERE)
+
+
+def test_bytes_that_are_no_text_are_damage_too(records: Journal) -> None:
+    """As a disk may leave them."""
+    records.write(ENTRY)
+    file_of(records).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(JournalError, match="is damaged"):
+        records.find(HERE)
+
+
+def test_an_entry_of_a_newer_version_is_reported_as_such(records: Journal) -> None:
+    """It may say what this version doesn't understand."""
+    records.write(ENTRY)
+    path = file_of(records)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": journal.VERSION + 1}))
+    with pytest.raises(JournalError, match="was written by a newer pulumi-fal"):
+        records.find(HERE)
+
+
+def test_an_entry_that_cannot_be_read_is_reported(records: Journal) -> None:
+    """A directory stands where the file should."""
+    (records.folder / ENTRY.file_name).mkdir(parents=True)
+    with pytest.raises(JournalError, match="can't be read"):
+        records.find(HERE)
+
+
+def test_an_unreadable_entry_hides_no_other_one(records: Journal) -> None:
+    """`entries` names it and goes on."""
+    records.write(ENTRY)
+    other = replace(ENTRY, origin=replace(HERE, urn=f"{URN}-2"))
+    records.write(other)
+    (records.folder / ENTRY.file_name).write_text("{")
+    found = list(records.entries())
+    assert [each for each in found if isinstance(each, Entry)] == [other]
+    assert [str(each) for each in found if isinstance(each, JournalError)] != []
+
+
+def test_another_resources_damaged_entry_is_no_obstacle(records: Journal) -> None:
+    """Only what may be about this resource is read."""
+    (records.folder / replace(ENTRY, origin=replace(HERE, urn="another")).file_name).mkdir(
+        parents=True
+    )
+    assert records.find(HERE) is None
+
+
+def test_an_entry_that_is_dropped_while_it_is_read_is_none(
+    records: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another stack's process may settle it at any time."""
+    records.write(ENTRY)
+    read = Path.read_text
+
+    def late(self: Path, *args: Any, **kwargs: Any) -> str:
+        self.unlink()
+        return read(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", late)
+    assert records.find(HERE) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(HERE, backend="file:///there"),
+        replace(HERE, organization="another"),
+        replace(HERE, urn=URN.replace("dev", "prod")),
+        replace(HERE, urn=URN.replace("shop", "bank")),
+        replace(HERE, urn=f"{URN}-2"),
+    ],
+)
+def test_two_stacks_never_meet(records: Journal, other: Origin) -> None:
+    """One has its entry, and the other has none; both can have one."""
+    records.write(ENTRY)
+    assert records.find(other) is None
+    records.write(replace(ENTRY, origin=other))
+    assert (records.find(HERE), records.find(other)) == (ENTRY, replace(ENTRY, origin=other))
+
+
+@pytest.mark.parametrize("unknown", [{"backend": ""}, {"organization": ""}])
+def test_what_is_unknown_may_be_anything(records: Journal, unknown: dict[str, str]) -> None:
+    """Then the entry is found, either way round, and whoever finds it must hold."""
+    records.write(ENTRY)
+    vague = replace(HERE, **unknown)
+    assert records.find(vague) == ENTRY
+    assert not vague.is_certain
+    records.drop(ENTRY)
+    records.write(replace(ENTRY, origin=vague))
+    assert records.find(HERE) == replace(ENTRY, origin=vague)
+
+
+def test_an_origin_is_certain_when_nothing_of_it_is_unknown() -> None:
+    """Else two stacks could be taken for one."""
+    assert HERE.is_certain
+    assert not replace(HERE, urn="").is_certain
+
+
+def test_a_urn_names_stack_and_project() -> None:
+    """Parents' types and colons in names are no part of them."""
+    nested = Origin("urn:pulumi:dev::shop::my:comp:Onent$pulumi-python:dynamic/fal:X::a::b")
+    assert (nested.stack, nested.project) == ("dev", "shop")
+    assert (Origin("nonsense").stack, Origin("nonsense").project) == ("", "")
+
+
+def test_settling_drops_the_entry_of_an_earlier_process(folder: Path) -> None:
+    """State shows the id, so the entry has done its work."""
+    Journal(folder).write(with_machine(ENTRY, "made"))
+    now = Journal(folder)
+    now.settle("another")
+    assert now.find(HERE) is not None
+    now.settle("made")
+    assert now.find(HERE) is None
+
+
+def test_settling_leaves_the_entries_of_this_process(records: Journal) -> None:
+    """They are about creates under way, of which state can't know yet."""
+    records.settle("made")
+    records.write(with_machine(ENTRY, "made"))
+    records.settle("made")
+    assert records.find(HERE) is not None
+
+
+def test_settling_leaves_what_has_taken_the_place_of_an_earlier_entry(folder: Path) -> None:
+    """The old machine's deletion must not drop the record of the one that replaces it."""
+    Journal(folder).write(with_machine(ENTRY, "old"))
+    now = Journal(folder)
+    now.settle("another")
+    now.write(with_machine(ENTRY, "new"))
+    now.settle("old")
+    found = now.find(HERE)
+    assert found is not None
+    assert found.instance_id == "new"
+
+
+def test_settling_in_a_journal_that_fails_is_no_failure(folder: Path, records: Journal) -> None:
+    """It was reported at the start, and a diff or a delete has other things to do."""
+    folder.parent.mkdir(parents=True)
+    folder.write_text("in the way")
+    records.settle("made")
+    folder.unlink()
+    records.write(with_machine(ENTRY, "made"))
+    Journal(folder).settle("made")
+    assert records.find(HERE) is None
+
+
+def test_others_see_that_a_post_is_under_way_until_it_is_not(folder: Path) -> None:
+    """By a lock that the system ends with the process."""
+    mine, others = Journal(folder), Journal(folder)
+    mine.write(ENTRY)
+    assert not others.is_held(ENTRY)
+    with mine.held(ENTRY):
+        assert others.is_held(ENTRY)
+        assert not others.is_held(replace(ENTRY, origin=replace(HERE, backend="file:///there")))
+        assert list(others.entries()) == [ENTRY]
+    assert not others.is_held(ENTRY)
+    assert [path.suffix for path in folder.iterdir()] == [".json"]
+
+
+def test_a_lock_that_a_killed_process_left_behind_holds_nothing(records: Journal) -> None:
+    """The file stays, and the lock on it is gone."""
+    records.write(ENTRY)
+    (records.folder / ENTRY.file_name).with_suffix(".lock").touch()
+    assert not records.is_held(ENTRY)
+
+
+def test_without_a_place_for_the_lock_the_create_goes_on(records: Journal) -> None:
+    """The record itself is what must not fail."""
+    with records.held(ENTRY):
+        assert not records.is_held(ENTRY)
+
+
+@pytest.mark.parametrize(
+    "environ, place",
+    [
+        ({"PULUMI_HOME": "/pulumi-home"}, lambda: Path("/pulumi-home")),
+        ({"PULUMI_HOME": ""}, lambda: Path.home() / ".pulumi"),
+        ({}, lambda: Path.home() / ".pulumi"),
+    ],
+)
+def test_the_journal_is_where_pulumi_keeps_its_own(
+    environ: dict[str, str], place: Callable[[], Path]
+) -> None:
+    """One for all stacks of a person."""
+    assert journal.home(environ) == place() / "fal-compute" / "creates"
+
+
+def test_an_entry_begins_as_a_question() -> None:
+    """No machine is known, and no problem."""
+    assert (ENTRY.phase, ENTRY.instance_id, ENTRY.problem) == (ASKED, None, "")
