@@ -143,11 +143,17 @@ def unlisted(call: str) -> None:
 def test_the_question_is_on_disk_before_it_is_asked_and_the_answer_after(world: World) -> None:
     """So that a process which dies in between leaves a trace."""
     there_before = world.machine()
-    seen: list[Entry | None] = []
-    world.before = lambda call: seen.append(world.entry()) if "POST" in call else None
+    seen: list[tuple[Entry, bool]] = []
+
+    def look(call: str) -> None:
+        entry = world.entry()
+        if call.startswith("POST") and entry is not None:
+            seen.append((entry, world.journal.is_held(entry)))
+
+    world.before = look
     instance = world.launcher.launch(SPEC, HERE)
-    (asked,) = seen
-    assert asked is not None
+    ((asked, is_held),) = seen
+    assert is_held
     assert (asked.phase, asked.before, asked.started) == (
         ASKED,
         (there_before,),
