@@ -22,7 +22,8 @@ demo: setup ## a machine from nothing to gone, against the emulator: no key, no 
 	@$(BIN)/python tools/demo.py
 
 test: lint ## what CI runs: lint, then all tests, with coverage and its floor
-	@$(PYTEST) -n 2 --dist loadfile --cov --cov-report=term tests/unit tests/plugin tests/e2e
+	@$(PYTEST) -n 2 --dist loadfile --cov --cov-report=term \
+	  tests/unit tests/plugin tests/simulation tests/e2e
 
 unit: setup ## the package by itself: no network, no sleeping
 	@$(PYTEST) tests/unit
@@ -33,8 +34,8 @@ plugin: setup ## the real plugin process, over gRPC
 e2e: setup ## the real pulumi against the emulator
 	@$(PYTEST) -n 2 --dist loadfile tests/e2e
 
-chaos: setup ## processes killed and faults injected at random; prints its seed
-	@$(PYTEST) tests/chaos
+chaos: setup ## ten thousand schedules below Pulumi; every fault, kills and lives at random above it
+	@HYPOTHESIS_PROFILE=chaos $(PYTEST) tests/simulation tests/chaos
 
 bench: setup ## how fast, and with how many API calls, beside a provider as one would write it today
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --group bench
