@@ -126,7 +126,10 @@ class World:
         """Adopt what is the resource's, delete what is of no use, forget what is neither."""
         output = " ".join(result.output.split())
         for urn in dict.fromkeys(re.findall(r"`pulumi-fal pending adopt (\S+) \S+`", output)):
-            (entry,) = [each for each in entries(self.stack) if each.origin.urn == urn]
+            entry = next((each for each in entries(self.stack) if each.origin.urn == urn), None)
+            if entry is None:
+                self.outcome.broken.append(f"no record of the create of {urn}")
+                continue
             self.outcome.ways_out += 1
             in_state = self.stack.state_ids()
             made_by_it = [

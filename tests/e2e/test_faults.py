@@ -9,7 +9,8 @@ import pytest
 
 from ..chaos.matrix import case
 from ..chaos.report import broken, play_all, print_table
-from ..chaos.world import Template
+from ..chaos.world import Outcome, Template, World
+from .recovery import in_plugin
 
 SOME = {
     "create: list before": ["429", "html"],
@@ -39,3 +40,39 @@ def test_no_fault_of_any_call_loses_a_machine_or_makes_a_second(
     with capsys.disabled():
         print_table(outcomes, "some faults, at every call")
     assert not broken(outcomes), broken(outcomes)
+
+
+BROKEN_LAWS = {
+    "a POST is repeated": (
+        "from pulumi_fal import retry; retry.may_repeat = lambda error: True",
+        case("create: POST", "reset_after"),
+        "duplicates",
+    ),
+    "nothing is written down": (
+        "from pulumi_fal.journal import Journal; Journal.write = lambda *args: None",
+        case("create: POST", "html_after"),
+        "duplicates",
+    ),
+    "a 404 is taken for an end": (
+        "from pulumi_fal.lifecycle import Lifecycle; Lifecycle.find = lambda *args: None",
+        case("delete: DELETE", "404", inf),
+        "orphans",
+    ),
+}
+
+
+@pytest.mark.parametrize("law", BROKEN_LAWS)
+def test_a_law_that_is_broken_on_purpose_is_found(
+    law: str, new_stack: Path, tmp_path: Path
+) -> None:
+    """What finds nothing proves nothing."""
+    code, (where, name, act, used), found = BROKEN_LAWS[law]
+
+    def break_and_act(world: World) -> None:
+        in_plugin(world.stack, code)
+        act(world)
+
+    template = Template(new_stack, tmp_path)
+    outcome = template.play(tmp_path / "case", Outcome(where, name), break_and_act, used=used)
+    assert outcome.broken
+    assert getattr(outcome, found) > 0
