@@ -34,6 +34,7 @@ from pulumi_fal.unresolved import (
     still_asking,
     stopped,
     unanswered,
+    uncertain,
     unlisted,
     unseen,
 )
@@ -171,7 +172,7 @@ class Launcher:
     def _take_up(self, entry: Entry, spec: Spec, origin: Origin) -> Instance | None:
         """The machine of an earlier create; None, and no entry, where it surely left none."""
         if not (entry.origin == origin and origin.is_certain):
-            raise stopped(entry, "it can't be told whether that was in this stack")
+            raise uncertain(entry)
         elsewhere = entry.account != self._account
         if entry.instance_id is None and elsewhere:
             raise stopped(entry, _ELSEWHERE)

@@ -71,6 +71,8 @@ class Instance:
 def _text(body: Mapping[Any, Any], field: str, *, required: bool = False) -> str:
     value = body.get(field)
     if isinstance(value, str) and (value or not required):
+        if value.isprintable():
+            return value
         return "".join(c if c.isprintable() else " " for c in value)  # it goes to terminals
     if value is None and not required:
         return ""

@@ -82,8 +82,8 @@ class Call:
             if getattr(getattr(self.context, "_state", None), "client", None) == "cancelled":
                 callback()
 
-        if self.context is not None:
-            self.context.add_callback(ended)
+        if self.context is not None and not self.context.add_callback(ended):
+            ended()  # the call is over already
 
     def log(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
         """Say something on the resource's row. Ephemeral lines leave no trace on a terminal."""

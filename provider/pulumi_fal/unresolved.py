@@ -77,17 +77,22 @@ def still_asking(entry: Entry) -> str:
 def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
     """A machine that a create can neither take up nor pass by."""
     urn = shlex.quote(entry.origin.urn)
-    if entry.instance_id:
-        made = f"made {entry.instance_id} ({entry.instance_type}), and it"
-    else:
-        made = f"ended without an answer, and a machine of type {entry.instance_type}"
     return UnresolvedCreateError(
-        f"An earlier create for {_name(entry)} {made} may still run and bill; {why}. "
-        "Nothing more is made for this resource until that is settled. To have it: "
-        f"`pulumi-fal pending adopt {urn} {entry.instance_id or 'ID'}`. To be rid of it: delete "
-        f"it, then `pulumi-fal pending forget {urn}`, which is also what to run if it is not this "
-        "resource's. Then run `pulumi up` again.",
-        (entry.instance_id,) if entry.instance_id else (),
+        f"{_made(entry)}; {why}. Nothing more is made for this resource until that is settled. To "
+        f"have it: `pulumi-fal pending adopt {urn} {entry.instance_id or 'ID'}`. To be rid of it: "
+        f"delete it, then `pulumi-fal pending forget {urn}`, which is also what to run if it is "
+        "not this resource's. Then run `pulumi up` again.",
+        _ids(entry),
+    )
+
+
+def uncertain(entry: Entry) -> UnresolvedCreateError:
+    """A create that may have been another stack's, to whom its record must not be lost."""
+    return UnresolvedCreateError(
+        f"{_made(entry)}; it can't be told whether that was in this stack. Nothing more is made "
+        "for this resource until it can: set PULUMI_BACKEND_URL to the stack's backend and run "
+        "`pulumi up` again. `pulumi-fal pending ls` says what is known of it.",
+        _ids(entry),
     )
 
 
@@ -141,6 +146,18 @@ def _happened(entry: Entry) -> str:
 
 def _sentence(error: FalError) -> str:
     return f"{error}".rstrip(".") + "."
+
+
+def _made(entry: Entry) -> str:
+    if entry.instance_id:
+        made = f"made {entry.instance_id} ({entry.instance_type}), and it"
+    else:
+        made = f"ended without an answer, and a machine of type {entry.instance_type}"
+    return f"An earlier create for {_name(entry)} {made} may still run and bill"
+
+
+def _ids(entry: Entry) -> tuple[str, ...]:
+    return (entry.instance_id,) if entry.instance_id else ()
 
 
 def _name(entry: Entry) -> str:
