@@ -25,6 +25,34 @@ T = TypeVar("T")
 
 INFO, WARNING = 1, 2
 """The engine's severities."""
+_LAST_SECONDS = 5.0
+"""How long calls are given to end when the engine has died."""
+
+
+class _Count:
+    """How many calls, and ends of calls, are under way."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._condition = threading.Condition()
+
+    def enter(self) -> None:
+        with self._condition:
+            self._number += 1
+
+    def leave(self) -> None:
+        with self._condition:
+            self._number -= 1
+            self._condition.notify_all()
+
+    def wait_until_none(self, seconds: float) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._number <= 0, seconds)
+
+
+_under_way = _Count()
+_dead = threading.Event()
+"""The engine has died."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +69,8 @@ class Call:
     @property
     def is_heard(self) -> bool:
         """Whether the engine still waits for the answer. True where that can't be known."""
-        return self.context is None or bool(self.context.is_active())
+        # gRPC takes a while to notice that the engine has died.
+        return not _dead.is_set() and (self.context is None or bool(self.context.is_active()))
 
     def keep(self, instance_id: str, outputs: Mapping[str, Any], reason: str) -> bool:
         """Have the engine record the machine although this call is about to fail.
@@ -79,11 +108,16 @@ class Call:
         """
 
         def ended() -> None:
-            if getattr(getattr(self.context, "_state", None), "client", None) == "cancelled":
-                callback()
+            try:
+                if getattr(getattr(self.context, "_state", None), "client", None) == "cancelled":
+                    callback()
+            finally:
+                _under_way.leave()
 
-        if self.context is not None and not self.context.add_callback(ended):
-            ended()  # the call is over already
+        if self.context is not None:
+            _under_way.enter()
+            if not self.context.add_callback(ended):
+                ended()  # the call is over already
 
     def log(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
         """Say something on the resource's row. Ephemeral lines leave no trace on a terminal."""
@@ -192,7 +226,10 @@ def on_engine_death(callback: Callable[[], None]) -> None:
     def watch() -> None:
         while os.read(0, 4096):
             pass
+        _dead.set()
         callback()
+        # Calls learn now that nobody hears them, and put that on disk.
+        _under_way.wait_until_none(_LAST_SECONDS)
         os._exit(1)
 
     try:
@@ -212,6 +249,7 @@ def clear_errors(method: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(method)
     def guarded(*args: Any) -> T:
+        _under_way.enter()
         try:
             return method(*args)
         except FalError as error:
@@ -220,6 +258,8 @@ def clear_errors(method: Callable[..., T]) -> Callable[..., T]:
             raise kind(str(error)) from None
         except (SystemExit, KeyboardInterrupt) as error:
             raise RuntimeError(f"stopped by {type(error).__name__}") from None
+        finally:
+            _under_way.leave()
 
     return guarded
 
