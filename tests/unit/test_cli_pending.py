@@ -346,6 +346,17 @@ def test_forget_says_that_a_machine_may_run_which_it_cannot_name(
     assert "a machine whose id is not known" in line.run("pending", "forget", "box", "--yes")
 
 
+@pytest.mark.parametrize("command", [["forget", "box", "--yes"], ["adopt", "box", "i-1"]])
+def test_nothing_is_said_of_a_create_whose_post_is_under_way(
+    line: CommandLine, command: list[str]
+) -> None:
+    """Its answer would be written over what a person said, or be lost with the record."""
+    entry = line.pend()
+    with line.journal.held(entry):
+        assert "a process waits for the API's answer" in line.refused("pending", *command)
+    assert line.pending() == [entry]
+
+
 def test_forget_warns_of_nothing_where_state_has_the_machine(line: CommandLine) -> None:
     """A warning without reason is not read the next time."""
     id_ = line.rent()

@@ -148,6 +148,7 @@ def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
         each for each in named if each.origin.may_be(Origin(each.origin.urn, organization, backend))
     ]
     if len(found) == 1:
+        _refuse_one_under_way(journal, found[0])
         return found[0]
     if not found:
         unreadable = [each for each in entries if isinstance(each, JournalError)]
@@ -165,6 +166,15 @@ def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
     one_urn = len({each.origin.urn for each in found}) == 1
     how = "with --organization and --backend" if one_urn else "by its URN"
     raise click.ClickException(f"Several creates are meant by {urn!r}. Say which {how}:{lines}")
+
+
+def _refuse_one_under_way(journal: Journal, entry: Entry) -> None:
+    """Nothing can be said of a create while a process waits for the answer to its POST."""
+    if journal.is_held(entry):
+        raise click.ClickException(
+            f"The create for {_name(entry)} is under way: a process waits for the API's answer. "
+            "Run this again when it has ended."
+        )
 
 
 def _completed(origin: Origin, backend: str, organization: str) -> Origin:
