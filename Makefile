@@ -10,7 +10,7 @@ READY := $(VENV)/ready-$(KEY)
 
 # What `make compat` goes through: interpreters as far as there are any, and the ends of the SDK's range.
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13
-SDKS    ?= 3.216.0 locked
+SDKS    ?= 3.260.0 locked
 
 .DEFAULT_GOAL := help
 .PHONY: help demo setup test unit plugin e2e chaos bench compat lint lock clean
@@ -49,7 +49,7 @@ compat: setup ## unit and plugin tests on every Python at hand, with the oldest 
 	    $(MAKE) --no-print-directory setup VENV=$$venv PYTHON=$$python || exit 1; \
 	    [ $$sdk = locked ] || VIRTUAL_ENV=$$venv $(BIN)/uv pip install --quiet pulumi==$$sdk || exit 1; \
 	    echo "compat: $$python, pulumi $$sdk"; \
-	    $$venv/bin/python -m pytest -q tests/unit tests/plugin || exit 1; \
+	    $$venv/bin/python -m pytest -q -n 2 tests/unit tests/plugin || exit 1; \
 	  done; \
 	done
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from dataclasses import dataclass, fields
 from typing import Any, overload
 
@@ -11,6 +12,7 @@ from pulumi import dynamic
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.resource import create_urn
 
+from pulumi_fal import ssh_keys
 from pulumi_fal.models import InstanceType, Sector
 from pulumi_fal.provider import ComputeInstanceProvider
 from pulumi_fal.stack import IMPORT_TYPE_TOKEN, TYPE_TOKEN
@@ -147,7 +149,17 @@ def _arguments(
     if given or named.keys() - inputs.keys() or (args is not None and named):
         surplus = ", ".join([*map(repr, given), *named])
         raise TypeError(f"ComputeInstance got arguments that it doesn't know: {surplus}")
-    return opts, {**inputs, **(vars(args) if args is not None else named)}
+    inputs.update(vars(args) if args is not None else named)
+    return opts, {**inputs, "ssh_key": _public(inputs["ssh_key"])}
+
+
+def _public(ssh_key: Any) -> Any:
+    """The key, unless it is a private one: that must not even reach the engine and its logs."""
+    if isinstance(ssh_key, pulumi.Output) or inspect.isawaitable(ssh_key):
+        return pulumi.Output.from_input(ssh_key).apply(_public)
+    if isinstance(ssh_key, str) and ssh_keys.is_private(ssh_key):
+        raise pulumi.RunError(f"ssh_key {ssh_keys.PRIVATE}")
+    return ssh_key
 
 
 def _is_options(value: object) -> bool:

@@ -206,7 +206,8 @@ class Launcher:
         ):
             raise stopped(entry, "the resource's inputs have changed since")
         self.taken_over.add(instance.id)
-        self._record(replace(entry, phase=WAITING))
+        kind, key, sector = wanted  # of an adopted one, the record said what the lost create asked
+        self._record(replace(entry, phase=WAITING, instance_type=kind, ssh_key=key, sector=sector))
         return instance
 
     def _unanswered(self, entry: Entry) -> UnresolvedCreateError:

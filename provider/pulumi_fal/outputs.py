@@ -9,11 +9,13 @@ from pulumi_fal.models import Instance
 
 REQUESTED_SECTOR = "requested_sector"
 """What was asked for, apart from what the API chose; "" for no request."""
+ENDPOINT = "endpoint"
+"""Where the machine was seen; that another endpoint doesn't know it says nothing."""
 UNFINISHED = "unfinished"
 """Only a machine has it whose wait for ready ended early."""
 
 
-def of(instance: Instance, props: Mapping[str, Any]) -> dict[str, Any]:
+def of(instance: Instance, props: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
     """What the API says of the machine, and what was requested.
 
     `props` are the resource's inputs, or its earlier outputs.
@@ -23,6 +25,7 @@ def of(instance: Instance, props: Mapping[str, Any]) -> dict[str, Any]:
         "sector": instance.sector,
         "ip": instance.ip,
         "status": instance.status,
+        ENDPOINT: endpoint,
     }
     outs = {**observed, **requested(props)}
     return {name: value for name, value in outs.items() if value is not None}

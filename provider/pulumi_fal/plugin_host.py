@@ -146,13 +146,14 @@ def widen(limit: int) -> None:
     A worker's outermost frame holds the executor. What is queued already would still be left to
     the old threads: one no-op for each makes the executor start threads for them. And the executor
     counts threads as idle that are not (Python 3.10, 3.11): a call that came then would wait for
-    another machine. So none counts as idle, and each call brings a thread until there are `limit`.
+    another machine. So none counts as idle, and each call brings a thread until there are `limit`,
+    and one more: Cancel is served by the same pool, and must be heard while all others wait.
     """
     for frame in _callers():
         executor = frame.f_locals.get("executor_reference", lambda: None)
         executor = executor() if callable(executor) else None
         if executor is not None and isinstance(getattr(executor, "_max_workers", None), int):
-            executor._max_workers = max(limit, executor._max_workers)
+            executor._max_workers = max(limit, executor._max_workers) + 1
             executor._idle_semaphore = _NoneIdle()
             for _ in range(min(limit, executor._work_queue.qsize())):
                 executor.submit(int)

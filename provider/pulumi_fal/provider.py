@@ -18,7 +18,7 @@ from pulumi_fal import inputs, outputs, plugin_host
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, NotReadyError, VanishedError
 from pulumi_fal.journal import Origin
 from pulumi_fal.models import Instance
-from pulumi_fal.outputs import UNFINISHED
+from pulumi_fal.outputs import ENDPOINT, UNFINISHED
 from pulumi_fal.session import Session
 from pulumi_fal.stack import IMPORT_TYPE_TOKEN, is_ours
 
@@ -36,10 +36,12 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     # brings, and ask for the passphrase.
     serialize_as_secret_always = False
 
+    @plugin_host.clear_errors
     def configure(self, req: dynamic.ConfigureRequest) -> None:
         """Keep the config; the key in it is looked for when the API is first called."""
         _session.configure(req.config.get)
 
+    @plugin_host.clear_errors
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         """Every problem of the inputs at once. A key with another comment stays the old one."""
         checked = {name: news[name] for name in inputs.NAMES if news.get(name) is not None}
@@ -69,7 +71,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
             return dynamic.DiffResult(replaces=replaces)
         # An unfinished machine has work left although no input differs. One that is gone, which no
         # wait would tell the engine, needs another.
-        if not replaces and _has_vanished(_id):
+        if not replaces and _has_vanished(_id, _olds):
             replaces = ["instance_type"]
         return dynamic.DiffResult(changes=True, replaces=replaces)
 
@@ -85,7 +87,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         if inputs.waits(props):
             outs = _finish(call, instance, props, origin)
         else:
-            outs = outputs.of(instance, props)
+            outs = outputs.of(instance, props, _session.endpoint)
         _session.launcher.hand_over(origin)
         call.when_unheard(lambda: _session.launcher.take_back(origin))
         return dynamic.CreateResult(instance.id, outs)
@@ -102,6 +104,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
             _session.journal.settle(id_)
         instance = _session.lifecycle.find(id_)
         if instance is None and in_state:
+            _refuse_elsewhere(id_, props)
             return dynamic.ReadResult("", {})
         if instance is None:
             raise LifecycleError(
@@ -111,7 +114,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
             )
         if not call.provider_key and id_ in _session.wanted:  # only an import has no provider
             return _imported(instance, _session.wanted[id_])
-        outs = outputs.of(instance, props)
+        outs = outputs.of(instance, props, _session.endpoint)
         if UNFINISHED in props and not instance.is_ready:
             # A plain answer would tell the engine that the create had succeeded after all.
             reason = f"Machine {id_} is not ready yet: its status is {instance.status}."
@@ -142,11 +145,23 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
                 "`pulumi refresh`, and `pulumi state delete` for the one that should not have it.",
             )
         _session.journal.settle(_id)
-        _session.lifecycle.delete(_id, plugin_host.current_call().timeout or DELETE_TIMEOUT)
+        if _is_elsewhere(_props) and _session.lifecycle.find(_id) is None:
+            _refuse_elsewhere(_id, _props)
+        try:
+            _session.lifecycle.delete(_id, plugin_host.current_call().timeout or DELETE_TIMEOUT)
+        except Interrupted:
+            raise LifecycleError(
+                _id,
+                f"The delete of machine {_id} was interrupted. It stays in state, and may still "
+                "run and bill. Run the command again to go on.",
+            ) from None
 
 
 def _imported(instance: Instance, wanted: Mapping[str, Any]) -> dynamic.ReadResult:
     """A machine that a program imports; LifecycleError where it is not what the program says."""
+    problems = "; ".join(inputs.problems(wanted, _is_unknown))
+    if problems:
+        raise LifecycleError(instance.id, f"Machine {instance.id} was not imported: {problems}")
     wrong = [
         f"{name} is {there} and the program says {wanted[name]}"
         for name, there in (("instance_type", instance.instance_type), ("sector", instance.sector))
@@ -158,7 +173,9 @@ def _imported(instance: Instance, wanted: Mapping[str, Any]) -> dynamic.ReadResu
             f"Machine {instance.id} was not imported: its {'; its '.join(wrong)}. "
             "Make the program say what the machine is, or import another one.",
         )
-    return dynamic.ReadResult(instance.id, outputs.of(instance, wanted), dict(wanted))
+    return dynamic.ReadResult(
+        instance.id, outputs.of(instance, wanted, _session.endpoint), dict(wanted)
+    )
 
 
 def _finish(
@@ -192,7 +209,9 @@ def _finish(
                 # On disk first: the engine may have it from the moment that the call ends.
                 _session.launcher.hand_over(origin)
             kept = call.keep(
-                last.id, {**outputs.of(last, props), UNFINISHED: True}, _reason(last, error)
+                last.id,
+                {**outputs.of(last, props, _session.endpoint), UNFINISHED: True},
+                _reason(last, error),
             )
             if origin is not None:
                 back = partial(_session.launcher.take_back, origin)
@@ -200,7 +219,7 @@ def _finish(
         if isinstance(error, FalError):
             raise LifecycleError(last.id, _reason(last, error)) from error
         raise
-    return outputs.of(ready, props)
+    return outputs.of(ready, props, _session.endpoint)
 
 
 def _progress(instance: Instance) -> str:
@@ -224,10 +243,25 @@ def _reason(instance: Instance, error: Exception) -> str:
     )
 
 
-def _has_vanished(instance_id: str) -> bool:
+def _is_elsewhere(props: Mapping[str, Any]) -> bool:
+    return bool(props.get(ENDPOINT, _session.endpoint) != _session.endpoint)
+
+
+def _refuse_elsewhere(instance_id: str, props: Mapping[str, Any]) -> None:
+    """A machine of one endpoint is not gone because another one does not know it."""
+    if _is_elsewhere(props):
+        raise LifecycleError(
+            instance_id,
+            f"Machine {instance_id} was made at {props[ENDPOINT]}, and it is {_session.endpoint} "
+            "that does not know it. It stays in state. Set FAL_COMPUTE_ENDPOINT or fal:endpoint to "
+            "where it was made; if it is gone there for good, `pulumi state delete` drops it.",
+        )
+
+
+def _has_vanished(instance_id: str, olds: Mapping[str, Any]) -> bool:
     """False also where the API can't be asked: a preview works without a key and offline."""
     try:
-        return _session.lifecycle.find(instance_id) is None
+        return not _is_elsewhere(olds) and _session.lifecycle.find(instance_id) is None
     except FalError:
         return False
 

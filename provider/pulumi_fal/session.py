@@ -38,6 +38,7 @@ class Session:
         self._urns: dict[str, list[str]] = {}
         self._lock = threading.RLock()
         self._reviewed = False
+        self._endpoint = ""
         self._held: dict[Origin, frozenset[str] | None] = {}
         self._made: tuple[Lifecycle, Launcher] | None = None
 
@@ -91,6 +92,12 @@ class Session:
         """Likewise."""
         return self._machines()[1]
 
+    @property
+    def endpoint(self) -> str:
+        """Where this process asks; likewise."""
+        self._machines()
+        return self._endpoint
+
     def _machines(self) -> tuple[Lifecycle, Launcher]:
         with self._lock:
             if self._made is None:
@@ -104,6 +111,7 @@ class Session:
         from pulumi_fal.lifecycle import Lifecycle
 
         resolved = settings.resolve(os.environ, self.config)
+        self._endpoint = resolved.endpoint
         client = Client(resolved, self.clock, notify=self._note)
         fleet = Fleet(client, self.clock, resolved.poll_interval)
         lifecycle = Lifecycle(client, fleet, self.clock)
@@ -150,7 +158,7 @@ class Session:
         """What the stack held when this process began to ask; it is slow, so it is asked once."""
         place = replace(origin, urn=f"{origin.stack}::{origin.project}")
         with self._lock:
-            if self._held.get(place) is None:
+            if place not in self._held:
                 self._held[place] = stack.ids_in_state(origin)
             return self._held[place]
 

@@ -21,6 +21,12 @@ _FIELDS = {
 HOW = "Give the one line of the public key's file, as `cat ~/.ssh/id_ed25519.pub` prints it."
 
 
+PRIVATE = (
+    "is a PRIVATE key. It must not leave your machine, and was not sent. "
+    f"Take it out of the program or config where it is now. {HOW}"
+)
+
+
 @dataclass(frozen=True)
 class PublicKey:
     """Two keys are the same when type and blob are; the comment is for people."""
@@ -38,11 +44,8 @@ def parse(text: str) -> PublicKey:
     stripped = text.strip()
     if not stripped:
         raise ValueError(f"is blank. {HOW}")
-    if "PRIVATE KEY" in stripped:
-        raise ValueError(
-            "is a PRIVATE key. It must not leave your machine, and was not sent. "
-            f"Take it out of the program or config where it is now. {HOW}"
-        )
+    if is_private(stripped):
+        raise ValueError(PRIVATE)
     lines = [line for line in stripped.splitlines() if line.strip()]
     if len(lines) > 1:
         raise ValueError(f"has {len(lines)} lines; one key on one line is needed. {HOW}")
@@ -57,6 +60,11 @@ def parse(text: str) -> PublicKey:
         raise ValueError(f"has a type and nothing after it. {HOW}")
     _check_blob(words[0], words[1])
     return PublicKey(words[0], words[1])
+
+
+def is_private(text: str) -> bool:
+    """Whether this is, or holds, a private key in any of the formats that have a header."""
+    return "PRIVATE KEY" in text
 
 
 def canonical(text: str) -> str:

@@ -202,10 +202,13 @@ def _was_sent(error: requests.RequestException) -> bool:
         requests.exceptions.InvalidURL,
         urllib3.exceptions.NewConnectionError,
         urllib3.exceptions.ConnectTimeoutError,
-        urllib3.exceptions.ProxyError,
         ssl.SSLCertVerificationError,
     )
-    return not any(isinstance(cause, certain) for cause in _causes(error))
+    # Not urllib3's ProxyError: it also wraps a reset that came after the request had been taken.
+    # http.client says "Tunnel" where the proxy itself refused to connect.
+    return not any(
+        isinstance(cause, certain) or str(cause).startswith("Tunnel ") for cause in _causes(error)
+    )
 
 
 def _reason(error: requests.RequestException) -> str:
@@ -219,6 +222,6 @@ def _reason(error: requests.RequestException) -> str:
             return "the host name can't be resolved"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror.lower()
-        if isinstance(cause, urllib3.exceptions.ProxyError):
-            return "the proxy could not be reached"
+    if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in _causes(error)):
+        return "the proxy could not be reached"
     return "the connection broke off"

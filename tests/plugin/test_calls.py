@@ -112,7 +112,20 @@ def test_create_gives_a_ready_machine(plugin: Plugin, emulator: EmulatorServer) 
         "sector": instance.sector,
         "ip": instance.ip,
         "status": "ready",
+        "endpoint": emulator.url,
     }
+
+
+def test_another_endpoint_does_not_say_that_a_machine_is_gone(
+    plugin: Plugin, emulator: EmulatorServer
+) -> None:
+    """An emulator's address that is still set in a terminal would lose a real machine."""
+    for call in (plugin.read, plugin.delete):
+        state = {**INPUTS, "status": "ready", "endpoint": "https://rest.alpha.fal.ai"}
+        with pytest.raises(grpc.RpcError) as caught:
+            call("i-1", state)
+        assert "Machine i-1 was made at https://rest.alpha.fal.ai, and it is " in str(caught.value)
+    assert emulator.state.calls["delete"] == 0
 
 
 def test_read_tells_what_the_api_says_now(plugin: Plugin, emulator: EmulatorServer) -> None:

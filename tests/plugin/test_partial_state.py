@@ -50,7 +50,13 @@ def test_a_create_that_times_out_leaves_the_machine_in_state(
     assert kept is not None
     id_, outputs, (reason,) = kept
     assert {id_} == emulator.state.alive()
-    assert outputs == {**INPUTS, "requested_sector": "", "status": "pending", "unfinished": True}
+    assert outputs == {
+        **INPUTS,
+        "requested_sector": "",
+        "status": "pending",
+        "unfinished": True,
+        "endpoint": emulator.url,
+    }
     assert reason.startswith(f"Machine {id_} (gpu_8x_h100_sxm5) runs and bills, but was not ready")
     assert "`pulumi up` again" in reason
 

@@ -142,6 +142,7 @@ class Process:
             ids_in_state=self.ids_in_state,
             warn=self.warnings.append,
         )
+        self.endpoint = SETTINGS.endpoint
         self.wanted: dict[str, Any] = {}
 
     @property

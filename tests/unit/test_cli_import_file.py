@@ -51,6 +51,7 @@ def test_a_machine_is_written_as_state_has_it(line: CommandLine) -> None:
             "requested_sector": "",
             "ip": ip,
             "status": "ready",
+            "endpoint": line.emulator.url,
         },
     }
 

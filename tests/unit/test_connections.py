@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+import urllib3
 from tests.unit.support import KEY, request_of, response, serving, settings
 
 from pulumi_fal import transport
@@ -134,6 +136,21 @@ def test_a_proxy_that_refuses_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> N
         assert unreachable("https://fal.test") == (False, "the proxy could not be reached")
     assert requests[0].startswith(b"CONNECT fal.test:443")
     assert KEY.encode() not in b"".join(requests)
+
+
+def test_a_reset_behind_a_proxy_may_have_been_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """urllib3 calls it a proxy's error, as if the proxy had not been reached."""
+
+    def request(*args: Any, **kwargs: Any) -> Any:
+        reset = ConnectionResetError(104, "Connection reset by peer")
+        wrapped = urllib3.exceptions.ProxyError("Unable to connect to proxy", reset)
+        pool = urllib3.HTTPSConnectionPool("fal.test")
+        raise requests.exceptions.ProxyError(
+            urllib3.exceptions.MaxRetryError(pool, "/x", wrapped)
+        ) from None
+
+    monkeypatch.setattr(requests.Session, "request", request)
+    assert unreachable("https://fal.test") == (True, "connection reset by peer")
 
 
 def test_a_server_that_hangs_up_after_reading_may_have_taken_it() -> None:

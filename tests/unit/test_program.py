@@ -91,6 +91,16 @@ def test_the_type_token_and_the_urn_are_the_ones_that_state_holds(
     return machine.urn.apply(check)
 
 
+@pulumi_test
+def test_a_private_key_never_reaches_the_engine(mocks: Mocks) -> pulumi.Output[None]:
+    """Not even its logs, which a check in the plugin would come too late for."""
+    private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA"
+    with pytest.raises(pulumi.RunError, match="is a PRIVATE key"):
+        ComputeInstance("m", instance_type="gpu_8x_h100_sxm5", ssh_key=private)
+    assert mocks.asked == {}
+    return pulumi.Output.from_input(None)
+
+
 @pytest.mark.parametrize(
     "positional, named",
     [

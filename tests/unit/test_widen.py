@@ -47,13 +47,22 @@ def test_calls_that_come_before_and_after_are_all_served_at_once(
         each.result(PATIENCE)
 
 
-def test_there_are_never_more_than_the_limit(server: ThreadPoolExecutor) -> None:
-    """The bound is the user's, and a thread is memory."""
+def test_there_is_one_thread_more_than_the_limit(server: ThreadPoolExecutor) -> None:
+    """The bound is the user's, and a thread is memory; the one more is for Cancel."""
     server.submit(plugin_host.widen, 6).result(PATIENCE)
     for _ in range(50):
         server.submit(int)
     server.shutdown()
-    assert len(server._threads) == 6
+    assert len(server._threads) == 7
+
+
+def test_cancel_is_heard_while_as_many_as_the_limit_wait(server: ThreadPoolExecutor) -> None:
+    """gRPC serves it from the same threads that wait for machines."""
+    server.submit(plugin_host.widen, 6).result(PATIENCE)
+    cancelled = threading.Event()
+    waits = [server.submit(cancelled.wait, PATIENCE) for _ in range(6)]
+    server.submit(cancelled.set)
+    assert all(each.result(PATIENCE) for each in waits)
 
 
 def test_a_limit_below_the_sdks_own_changes_nothing(server: ThreadPoolExecutor) -> None:

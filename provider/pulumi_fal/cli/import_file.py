@@ -62,7 +62,10 @@ def import_file(
     if not instances:
         show.print_lines("There is nothing to import: no machine that is in no stack.")
         return
-    resources = [_resource(name, each, ssh_key, pin_sectors) for name, each in _named(instances)]
+    endpoint = here.settings.endpoint
+    resources = [
+        _resource(name, each, ssh_key, pin_sectors, endpoint) for name, each in _named(instances)
+    ]
     if output.exists() and not yes:
         click.confirm(f"{output} exists. Write over it?", abort=True)
     output.write_text(json.dumps({"resources": resources}, indent=2) + "\n", encoding="utf-8")
@@ -118,7 +121,9 @@ def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
     return named
 
 
-def _resource(name: str, instance: Instance, ssh_key: str, pin: bool) -> dict[str, Any]:
+def _resource(
+    name: str, instance: Instance, ssh_key: str, pin: bool, endpoint: str
+) -> dict[str, Any]:
     """In the form that needs no read: the engine's read of an import names no provider."""
     from pulumi.dynamic.dynamic import serialize_provider
 
@@ -133,7 +138,7 @@ def _resource(name: str, instance: Instance, ssh_key: str, pin: bool) -> dict[st
         "name": name,
         "id": instance.id,
         "inputs": {**provider, **inputs},
-        "outputs": {**provider, **outputs.of(instance, inputs)},
+        "outputs": {**provider, **outputs.of(instance, inputs, endpoint)},
     }
 
 
