@@ -199,6 +199,7 @@ class Template:
             stack.write(machine())
             stack.up()
             (self.machine,) = emulator.state.machines.values()
+            self.endpoint = emulator.url
         # The journal names the folder; what is left of it would be another stack's in a copy.
         shutil.rmtree(stack.home)
 
@@ -211,6 +212,8 @@ class Template:
             if used:
                 there = replace(self.machine, created=emulator.state.now() - 60)
                 emulator.state.machines[there.id] = there
+                for file in (folder / ".pulumi" / "stacks").rglob("*.json"):
+                    file.write_text(file.read_text().replace(self.endpoint, emulator.url))
             world = World(Stack(folder, emulator.env), emulator, outcome)
             try:
                 world.write()
