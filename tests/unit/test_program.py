@@ -13,6 +13,9 @@ from pulumi_fal.stack import TYPE_TOKEN
 
 from .support import ED25519
 
+# Of Pulumi's own set_mocks, on Python 3.12 and later.
+pytestmark = pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")
+
 Test = Callable[..., pulumi.Output[None]]
 
 pulumi_test: Callable[[Test], Test] = pulumi.runtime.test  # which has no types
