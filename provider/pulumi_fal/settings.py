@@ -1,7 +1,9 @@
 """Where the API is, who asks, and how patiently: from the environment, else from Pulumi's config.
 
-The environment wins, because destroy and refresh see the config that was saved in state: a key
-that was rotated since is stale there, and an environment variable is not.
+A variable named for this provider wins over config, because destroy and refresh see the config
+that was saved in state: a key that was rotated since is stale there, and a variable is not. The
+variables that fal's other clients read come last: a key for inference in somebody's shell must not
+take the place of the stack's own.
 """
 
 from __future__ import annotations
@@ -81,9 +83,9 @@ def _candidates(
     """One at a time: the config may have to be decrypted, so it is asked for only if need be."""
     pair = [environ.get("FAL_KEY_ID", "").strip(), environ.get("FAL_KEY_SECRET", "").strip()]
     yield environ.get("FAL_ADMIN_API_KEY"), "the environment variable FAL_ADMIN_API_KEY"
+    yield config("fal:apiKey"), "the config value fal:apiKey"
     yield environ.get("FAL_KEY"), "the environment variable FAL_KEY"
     yield ":".join(pair) if all(pair) else None, "FAL_KEY_ID and FAL_KEY_SECRET"
-    yield config("fal:apiKey"), "the config value fal:apiKey"
 
 
 def _header_safe(key: str, source: str) -> str:
