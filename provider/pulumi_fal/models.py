@@ -57,15 +57,41 @@ class Instance:
         Unknown fields are ignored and unknown statuses kept. ValueError says what is amiss when
         it isn't an instance at all.
         """
-        if not isinstance(body, Mapping):
-            raise ValueError(f"expected an object, not {type(body).__name__}")
+        found = _object(body)
         return cls(
-            id=_text(body, "id", required=True),
-            instance_type=_text(body, "instance_type", required=True),
-            sector=_text(body, "sector") or None,
-            ip=_text(body, "ip") or None,
-            status=_text(body, "status") or Status.UNKNOWN.value,
+            id=_text(found, "id", required=True),
+            instance_type=_text(found, "instance_type", required=True),
+            sector=_text(found, "sector") or None,
+            ip=_text(found, "ip") or None,
+            status=_text(found, "status") or Status.UNKNOWN.value,
         )
+
+    @classmethod
+    def from_list(cls, body: object) -> Instance:
+        """Read one object of a list, in which only the `id` is needed.
+
+        A field that can't be read is left out, since the machine may be anybody's: one odd entry
+        must not hide all others. `instance_type` is "" then. ValueError where there is no id.
+        """
+        found = _object(body)
+        readable = {name: value for name, value in found.items() if isinstance(value, str)}
+        return cls(
+            id=_text(found, "id", required=True),
+            instance_type=_text(readable, "instance_type"),
+            sector=_text(readable, "sector") or None,
+            ip=_text(readable, "ip") or None,
+            status=_text(readable, "status") or Status.UNKNOWN.value,
+        )
+
+    def may_be_of(self, instance_type: str) -> bool:
+        """Whether it is of that type, as far as the API tells."""
+        return self.instance_type in ("", instance_type)
+
+
+def _object(body: object) -> Mapping[Any, Any]:
+    if not isinstance(body, Mapping):
+        raise ValueError(f"expected an object, not {type(body).__name__}")
+    return body
 
 
 def _text(body: Mapping[Any, Any], field: str, *, required: bool = False) -> str:

@@ -38,6 +38,39 @@ def test_an_optional_field_may_be_absent_in_any_way(field: str, absent: str | No
     assert getattr(Instance.from_api(body), field) is None
 
 
+@pytest.mark.parametrize(
+    "field, odd, read",
+    [
+        ("instance_type", None, ""),
+        ("instance_type", 8, ""),
+        ("sector", {"name": "sector_1"}, None),
+        ("ip", ["192.0.2.7"], None),
+        ("status", 3, "unknown"),
+    ],
+)
+def test_an_odd_entry_of_a_list_hides_no_other(field: str, odd: object, read: str | None) -> None:
+    """It may be anybody's machine: what can't be read of it is left out."""
+    body = {**FULL, field: odd}
+    assert getattr(Instance.from_list(body), field) == read
+    if field != "status":
+        assert Instance.from_list(body).status == "ready"
+
+
+@pytest.mark.parametrize("body", [{**FULL, "id": None}, {**FULL, "id": ""}, {}, None, "text"])
+def test_an_entry_of_a_list_without_an_id_is_none(body: object) -> None:
+    """It can't be told which machine it is, so nothing can be said of any."""
+    with pytest.raises(ValueError, match="expected an object|'id' is"):
+        Instance.from_list(body)
+
+
+@pytest.mark.parametrize(
+    "told, is_one", [("gpu_8x_h100_sxm5", True), ("", True), ("gpu_1x_h100_sxm5", False)]
+)
+def test_a_machine_whose_type_is_not_told_may_be_of_any(told: str, is_one: bool) -> None:
+    """It must not be passed by as what a lost create has made."""
+    assert Instance("i", told).may_be_of("gpu_8x_h100_sxm5") is is_one
+
+
 def test_a_missing_status_is_unknown() -> None:
     """And so not ready."""
     instance = Instance.from_api({**FULL, "status": None})
