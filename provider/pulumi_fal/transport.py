@@ -18,6 +18,7 @@ from pulumi_fal._version import __version__
 from pulumi_fal.errors import (
     APIError,
     AuthenticationError,
+    ConfigurationError,
     ConflictError,
     InvalidRequestError,
     NotFoundError,
@@ -32,6 +33,16 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
 """Seconds. The read timeout is between two bytes; a create may think longer before its first."""
 CREATE_READ_TIMEOUT = 180.0
 _SHOWN = 300
+_UNUSABLE_PROXY = (
+    "Nothing was sent to the API: the proxy that the environment names (HTTPS_PROXY or ALL_PROXY) "
+    "can't be used. Correct its URL; a SOCKS proxy needs the package that "
+    "`pip install 'requests[socks]'` brings."
+)
+_NO_CA_BUNDLE = (
+    "Nothing was sent to the API: the file of CA certificates that the environment names "
+    "(REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE) is missing, or holds none. Correct the variable, or "
+    "unset it to use the certificates that come with requests."
+)
 
 
 class Transport:
@@ -63,9 +74,18 @@ class Transport:
         body: Mapping[str, str] | None = None,
         instance_id: str | None = None,
         json_expected: bool = True,
+        timeout: float | None = None,
     ) -> Any:
-        """Send it. The decoded JSON of a 2xx, None where no JSON is expected; else an APIError."""
+        """Send it. The decoded JSON of a 2xx, None where no JSON is expected; else an APIError.
+
+        `timeout`: seconds without an answer after which it is given up, where that is less than
+        usual. ConfigurationError where this computer's own settings keep it from being sent.
+        """
+        connect_timeout = CONNECT_TIMEOUT
         read_timeout = CREATE_READ_TIMEOUT if method == "POST" else READ_TIMEOUT
+        if timeout is not None:  # half for either, so that both together stay within it
+            connect_timeout = min(connect_timeout, timeout / 2)
+            read_timeout = min(read_timeout, timeout / 2)
         # A POST never goes out on a kept connection: one that the server closed meanwhile would
         # make it unknowable whether the request was taken.
         kept = contextlib.nullcontext(self._pooled)
@@ -75,13 +95,21 @@ class Transport:
                     method,
                     self._settings.endpoint + path,
                     json=body,
-                    timeout=(CONNECT_TIMEOUT, read_timeout),
+                    timeout=(connect_timeout, read_timeout),
                     allow_redirects=False,
                 )
+        except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidProxyURL):
+            raise ConfigurationError(_UNUSABLE_PROXY) from None
         except requests.RequestException as error:
+            if any(_is_of_loading_certificates(cause) for cause in _causes(error)):
+                raise ConfigurationError(_NO_CA_BUNDLE) from None
             raise UnreachableError(
                 method, path, _reason(error), sent=_was_sent(error), instance_id=instance_id
             ) from None
+        except OSError:
+            # requests wraps what the network does. What it lets through is the check that the CA
+            # bundle is there, before anything is sent.
+            raise ConfigurationError(_NO_CA_BUNDLE) from None
         if not response.ok or response.is_redirect or not 200 <= response.status_code < 300:
             raise self._refusal(method, path, response, instance_id)
         if not json_expected and not _looks_like_html(response):
@@ -193,6 +221,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             seen.append(item)
             queue += [*item.args, getattr(item, "reason", None), item.__cause__]
     return iter(seen)
+
+
+def _is_of_loading_certificates(cause: BaseException) -> bool:
+    return isinstance(cause, ssl.SSLError) and cause.library in ("PEM", "X509")
 
 
 def _was_sent(error: requests.RequestException) -> bool:

@@ -12,10 +12,16 @@ from typing import Any
 import pytest
 import requests
 import urllib3
+from requests import adapters
 from tests.unit.support import KEY, request_of, response, serving, settings
 
 from pulumi_fal import transport
-from pulumi_fal.errors import APIError, UnreachableError, UnusableAnswerError
+from pulumi_fal.errors import (
+    APIError,
+    ConfigurationError,
+    UnreachableError,
+    UnusableAnswerError,
+)
 from pulumi_fal.transport import Transport
 
 # A certificate that nobody signed, for 127.0.0.1; made for this file, good for nothing else.
@@ -235,3 +241,46 @@ def test_gets_share_a_connection_and_a_post_has_its_own() -> None:
         for method in ("POST", "POST", "GET", "GET"):
             wire.send(method, "/x")
     assert served == [[b"POST"], [b"POST"], [b"GET", b"GET"]]
+
+
+def not_sent(url: str = "https://127.0.0.1:1") -> str:
+    """Why this computer's own settings keep a request from being sent."""
+    with pytest.raises(ConfigurationError, match="Nothing was sent to the API") as caught:
+        Transport(settings(url)).send("POST", "/x", body={"a": "b"})
+    assert KEY not in f"{caught.value} {caught.value!r}"
+    return str(caught.value)
+
+
+def test_a_missing_ca_bundle_is_an_error_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """requests raises a bare OSError for it, before anything is sent."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
+    assert "REQUESTS_CA_BUNDLE" in not_sent()
+
+
+def test_a_ca_bundle_without_a_certificate_is_one_as_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The certificates are loaded once the server has been reached, and before the request."""
+    (tmp_path / "empty.pem").write_text("no certificate")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "empty.pem"))
+    with serving(lambda connection: None, "https") as url:
+        assert "REQUESTS_CA_BUNDLE" in not_sent(url)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://user:hunter2@127.0.0.1:1", "http:///hunter2"])
+def test_a_proxy_that_can_not_be_used_is_an_error_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    """Without the package for SOCKS nothing goes out, so there is nothing to repeat."""
+    monkeypatch.setattr(adapters, "SOCKSProxyManager", _without_package)
+    monkeypatch.setenv("all_proxy", proxy)
+    said = not_sent()
+    assert "HTTPS_PROXY or ALL_PROXY" in said
+    assert "hunter2" not in said
+
+
+def _without_package(*_: Any, **__: Any) -> None:
+    """As requests has it where PySocks is not installed."""
+    raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")

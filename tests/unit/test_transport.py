@@ -70,6 +70,16 @@ def test_every_request_has_timeouts_and_a_create_the_longest(
     assert wire.calls[0].request.req_kwargs["timeout"] == (10, read)
 
 
+@pytest.mark.parametrize("given, connect, read", [(5, 2.5, 2.5), (1000, 10, 60)])
+def test_a_caller_who_has_little_time_shortens_the_timeouts_and_never_lengthens_them(
+    wire: Any, given: float, connect: float, read: float
+) -> None:
+    """To connect and to read together take no longer than was given."""
+    wire.add("GET", BASE + PATH, json={})
+    send("GET", timeout=given)
+    assert wire.calls[0].request.req_kwargs["timeout"] == (connect, read)
+
+
 def test_the_body_is_json_and_so_is_the_answer(wire: Any) -> None:
     """With the content type that goes with it."""
     wire.post(
