@@ -7,6 +7,8 @@ for instance in Client(settings).list_instances():
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 import random
 from collections.abc import Callable
@@ -23,7 +25,7 @@ from pulumi_fal.transport import Transport
 T = TypeVar("T")
 
 _TOLD_FROM = 3
-"""The repeat from which on the user is told; one or two are everyday matters."""
+"""The first retry that is reported; one or two are common."""
 
 
 class Client:
@@ -43,12 +45,23 @@ class Client:
         self._send = send or Transport(settings).send
         self._notify = notify
 
+    def within(self, budget: float, timeout: float | None = None) -> Client:
+        """The same client with another budget: 0 makes one attempt of each call.
+
+        `timeout`: seconds for which one request may stay without an answer, at most.
+        """
+        other = copy.copy(self)
+        other._budget = budget
+        if timeout is not None:
+            other._send = functools.partial(self._send, timeout=timeout)
+        return other
+
     def list_instances(self) -> list[Instance]:
         """All machines of the account: GET /compute/instances."""
         return self._call(
             "GET",
             "/compute/instances",
-            lambda body: [Instance.from_api(each) for each in _array(body)],
+            lambda body: [Instance.from_list(each) for each in _array(body)],
         )
 
     def get_instance(self, instance_id: str) -> Instance:
@@ -82,22 +95,28 @@ class Client:
             json_expected=False,
         )
 
-    def _call(self, method: str, path: str, parse: Callable[[Any], T], **request: Any) -> T:
-        started = self._clock.now()
-        for attempt in itertools.count(1):
+    def repeated(self, attempt: Callable[[], T]) -> T:
+        """What the attempt brings, repeated while it fails as retry.py allows."""
+        budget = retry.Budget(self._budget, self._clock.now())
+        for count in itertools.count(1):
             self._clock.check()
             try:
-                body = self._send(method, path, **request)
-                return _parsed(method, path, parse, body, request.get("instance_id"))
+                return attempt()
             except APIError as error:
-                pause = retry.delay(error, attempt, random.uniform)
-                spent = self._clock.now() - started
-                if not retry.may_repeat(error) or spent + pause > retry.budget(error, self._budget):
+                pause = retry.delay(error, count, random.uniform)
+                if not budget.allows(error, self._clock.now(), pause):
                     raise
-                if attempt >= _TOLD_FROM:
+                if count >= _TOLD_FROM:
                     self._notify(f"{error} Trying again in {pause:.0f} s.")
             self._clock.sleep(pause)
         raise AssertionError("unreachable")
+
+    def _call(self, method: str, path: str, parse: Callable[[Any], T], **request: Any) -> T:
+        def attempt() -> T:
+            body = self._send(method, path, **request)
+            return _parsed(method, path, parse, body, request.get("instance_id"))
+
+        return self.repeated(attempt)
 
 
 def _parsed(

@@ -26,7 +26,6 @@ RETRY_AFTER_CAP = 60.0
 UNSENT_BUDGET = 15.0
 """Seconds for which a request that can't even be sent is tried: mostly a wrong endpoint."""
 _FIRST, _LONGEST = 0.5, 16.0
-_REPEATABLE_STATUSES = frozenset({500, 502, 503, 504})
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ UNSENT = Rule(
 )
 UNANSWERED = Rule("sent, then reset or timed out", True, False, True)
 LIMITED = Rule("429", True, True, False)
-BROKEN = Rule("500, 502, 503, 504", True, False, True)
-BROKEN_FOR_GOOD = Rule("any other 5xx", False, False, True)
+BROKEN = Rule("5xx", True, False, True)
 UNREADABLE = Rule("a body that is not the API's (HTML, broken JSON, no id)", True, False, True)
 REDIRECTED = Rule("a redirect", False, False, True)
 TIMED_OUT = Rule("408", True, False, True)
@@ -61,7 +59,6 @@ TABLE = (
     UNANSWERED,
     LIMITED,
     BROKEN,
-    BROKEN_FOR_GOOD,
     UNREADABLE,
     REDIRECTED,
     TIMED_OUT,
@@ -77,7 +74,7 @@ def rule(error: APIError) -> Rule:
         case RateLimitedError():
             return LIMITED
         case ServerError():
-            return BROKEN if error.status in _REPEATABLE_STATUSES else BROKEN_FOR_GOOD
+            return BROKEN
         case UnusableAnswerError():
             redirected = error.status is not None and 300 <= error.status < 400
             return REDIRECTED if redirected else UNREADABLE
@@ -109,6 +106,25 @@ def delay(error: APIError, attempt: int, uniform: Callable[[float, float], float
     return uniform(ceiling / 2, ceiling)
 
 
-def budget(error: APIError, allowed: float) -> float:
-    """Seconds for which this failure may be repeated, of the `allowed` ones."""
-    return min(allowed, UNSENT_BUDGET) if rule(error) is UNSENT else allowed
+class Budget:
+    """For how long one call is repeated. Moments and times are in seconds."""
+
+    def __init__(self, seconds: float, started: float) -> None:
+        self._seconds = seconds
+        self._started = started
+        self._unsent_since: float | None = None
+
+    def allows(self, error: APIError, now: float, pause: float) -> bool:
+        """Whether the call that has just failed may be made again after the pause.
+
+        What can't even be sent has a shorter time, which begins with the first such failure in a
+        row: before that the API could be reached.
+        """
+        if rule(error) is not UNSENT:
+            self._unsent_since = None
+        elif self._unsent_since is None:
+            self._unsent_since = now
+        ends = [self._started + self._seconds]
+        if self._unsent_since is not None:
+            ends.append(self._unsent_since + UNSENT_BUDGET)
+        return may_repeat(error) and now + pause <= min(ends)

@@ -137,6 +137,30 @@ def test_a_failing_get_is_repeated_until_it_works() -> None:
     assert 0.25 <= wire.clock.slept[0] <= 0.5 <= wire.clock.slept[1] <= 1
 
 
+@pytest.mark.parametrize("odd", [{"ip": 7}, {"instance_type": None}, {"sector": [], "status": {}}])
+def test_one_odd_entry_does_not_fail_the_list(odd: dict[str, Any]) -> None:
+    """Somebody else's machine would keep ours from being destroyed."""
+    listed = Wire([{**BODY, **odd, "id": "odd"}, BODY]).client().list_instances()
+    assert [each.id for each in listed] == ["odd", ID]
+
+
+def test_a_client_without_a_budget_makes_one_attempt_and_the_original_goes_on() -> None:
+    """Who waits for machines decides for itself what to do about a failure."""
+    wire = Wire(server_error(), server_error(), [])
+    client = wire.client()
+    with pytest.raises(errors.ServerError):
+        client.within(0).list_instances()
+    assert len(wire.sent) == 1
+    assert client.list_instances() == []
+
+
+def test_a_client_with_a_timeout_gives_it_to_each_request() -> None:
+    """A preview has but seconds."""
+    wire = Wire([])
+    wire.client().within(0, timeout=5.0).list_instances()
+    assert wire.sent == [("GET", "/compute/instances", {"timeout": 5.0})]
+
+
 def test_a_call_gives_up_within_its_budget() -> None:
     """Not after it: the engine shows nothing while a call is repeated."""
     wire = Wire(server_error(), seconds=1)

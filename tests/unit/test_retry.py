@@ -38,8 +38,8 @@ CASES = [
     Case(retry.BROKEN, errors.ServerError, {"status": 502}, True, False, True),
     Case(retry.BROKEN, errors.ServerError, {"status": 503}, True, False, True),
     Case(retry.BROKEN, errors.ServerError, {"status": 504}, True, False, True),
-    Case(retry.BROKEN_FOR_GOOD, errors.ServerError, {"status": 501}, False, False, True),
-    Case(retry.BROKEN_FOR_GOOD, errors.ServerError, {"status": 507}, False, False, True),
+    Case(retry.BROKEN, errors.ServerError, {"status": 501}, True, False, True),
+    Case(retry.BROKEN, errors.ServerError, {"status": 522}, True, False, True),
     Case(retry.UNREADABLE, errors.UnusableAnswerError, {"status": 200}, True, False, True),
     Case(retry.UNREADABLE, errors.UnusableAnswerError, {"status": None}, True, False, True),
     Case(retry.REDIRECTED, errors.UnusableAnswerError, {"status": 307}, False, False, True),
@@ -139,14 +139,38 @@ def test_retry_after_is_kept_to_with_jitter_on_top_and_a_cap(
     assert retry.delay(error, attempt, highest) == most
 
 
+UNSENT = failure(errors.UnreachableError, GET, sent=False)
+
+
 def test_what_cannot_even_be_sent_is_not_tried_for_long() -> None:
     """It mostly is a wrong endpoint, and a person waits for the answer."""
-    unsent = failure(errors.UnreachableError, GET, sent=False)
-    assert retry.budget(unsent, 120) == 15
-    assert retry.budget(unsent, 5) == 5
+    budget = retry.Budget(120, started=100)
+    assert budget.allows(UNSENT, now=100, pause=15)
+    assert not budget.allows(UNSENT, now=100, pause=15.1)
+    assert not retry.Budget(5, started=100).allows(UNSENT, now=100, pause=5.1)
+
+
+@pytest.mark.parametrize("method", [GET, POST])
+def test_the_short_time_begins_with_the_first_failure_of_its_kind_in_a_row(method: str) -> None:
+    """An API that has just answered 429 with a long Retry-After is not at a wrong endpoint."""
+    unsent = failure(errors.UnreachableError, method, sent=False)
+    limited = failure(errors.RateLimitedError, method, status=429, retry_after=20.0)
+    budget = retry.Budget(120, started=0)
+    assert budget.allows(limited, now=0, pause=20)
+    assert budget.allows(unsent, now=20, pause=14)
+    assert not budget.allows(unsent, now=34, pause=2)
+    assert budget.allows(limited, now=36, pause=20)
+    assert budget.allows(unsent, now=56, pause=14)
 
 
 def test_any_other_failure_has_the_whole_budget() -> None:
     """A gateway may need a minute to come back."""
-    assert retry.budget(SERVER, 120) == 120
-    assert retry.budget(failure(errors.UnreachableError, GET, sent=True), 120) == 120
+    for error in (SERVER, failure(errors.UnreachableError, GET, sent=True)):
+        assert retry.Budget(120, started=0).allows(error, now=100, pause=20)
+        assert not retry.Budget(120, started=0).allows(error, now=100, pause=20.1)
+
+
+def test_what_no_repeat_can_mend_is_not_repeated_however_much_time_there_is() -> None:
+    """A wrong key stays wrong."""
+    refused = failure(errors.AuthenticationError, GET, status=401)
+    assert not retry.Budget(120, started=0).allows(refused, now=0, pause=0)
