@@ -128,7 +128,18 @@ class NotReadyError(LifecycleError):
 
 
 class VanishedError(LifecycleError):
-    """A machine that was awaited is gone: not listed, and 404 when asked for."""
+    """A machine that was awaited is gone: not listed, and 404 when asked for, twice.
+
+    `was_listed`: whether the API had ever shown it; it may still be about to otherwise.
+    """
+
+    def __init__(self, instance_id: str, message: str, *, was_listed: bool) -> None:
+        super().__init__(instance_id, message)
+        self.was_listed = was_listed
+
+
+class ElsewhereError(LifecycleError):
+    """A machine that this key does not see belongs to another account, for all that is known."""
 
 
 class StillThereError(LifecycleError):

@@ -1,21 +1,31 @@
-"""A machine's life once it exists: find it, wait until it is ready, delete it. No Pulumi in it."""
+"""A machine's life once it exists: find it, wait until it is ready, delete it. No Pulumi in it.
+
+Two rules hold for all of it. An answer that can't be used says nothing of a machine, so it ends no
+wait. And a machine counts as gone when two looks, apart in time, agree: one may be a lapse of a
+replica that is behind.
+"""
 
 from __future__ import annotations
 
-import threading
+import math
+import random
 from collections.abc import Callable
 
+from pulumi_fal import retry
 from pulumi_fal.client import Client
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
+    APIError,
+    AuthenticationError,
     ConflictError,
     NotFoundError,
     NotReadyError,
     StillThereError,
     VanishedError,
 )
-from pulumi_fal.fleet import Fleet, Instances
+from pulumi_fal.fleet import Answer, Fleet
 from pulumi_fal.models import Instance
+from pulumi_fal.outage import Outage
 
 GRACE_SECONDS = 30.0
 """How long a new machine may be missing from the list before its absence means anything."""
@@ -24,17 +34,30 @@ GRACE_SECONDS = 30.0
 class Lifecycle:
     """The life of machines, on one client and one shared poll."""
 
-    def __init__(self, client: Client, fleet: Fleet, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: Client,
+        fleet: Fleet,
+        clock: Clock,
+        notify: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """`notify` is told, in the thread that waits, of an answer that can't be used."""
         self._client = client
         self._fleet = fleet
         self._clock = clock
-        self._spot_check = threading.Lock()
-        self._checked: Instances | None = None
-        self._list_is_right = False
+        self._notify = notify
 
-    def find(self, instance_id: str) -> Instance | None:
-        """The machine, or None where the list lacks it and asking for it gives 404."""
-        return self._fleet.fresh().get(instance_id) or self._get(instance_id)
+    def find(self, instance_id: str, seconds: float = math.inf) -> Instance | None:
+        """The machine, or None where two looks find that it is gone: not listed, and 404.
+
+        TimeoutError where that takes longer than `seconds`; nothing is repeated then.
+        """
+        until = self._clock.now() + seconds
+        found = self._look(instance_id, until)
+        if found is None:
+            self._clock.sleep(min(self._fleet.interval, until - self._clock.now()))
+            found = self._look(instance_id, until)
+        return found
 
     def wait_until_ready(
         self,
@@ -42,85 +65,139 @@ class Lifecycle:
         seconds: float,
         observe: Callable[[Instance], None] = lambda instance: None,
     ) -> Instance:
-        """The machine once it is ready and has an ip. `observe` is shown every change on the way.
+        """The machine once it is ready and has an ip.
 
-        NotReadyError after `seconds`; VanishedError when it is gone.
+        `observe` is shown it when an answer has it for the first time, and with every change.
+        NotReadyError after `seconds`; VanishedError when it is gone; AuthenticationError when the
+        key is refused for a minute.
         """
         started = self._clock.now()
         misses, listed = 0, False
-        for instances in () if instance.is_ready else self._fleet.watch(seconds):
-            found = instances.get(instance.id)
-            listed = listed or found is not None
-            if found is None and (listed or self._clock.now() - started >= GRACE_SECONDS):
-                found = self._get(instance.id)
-                misses += 1
-            if found is not None:
-                misses = 0
-            if misses == 2:  # twice in a row: one answer alone may be a lapse
+        outage = Outage(self._clock, self._notify)
+        for answer in () if instance.is_ready else self._fleet.watch(seconds):
+            is_due = listed or self._clock.now() - started >= GRACE_SECONDS
+            try:
+                found = self._seen_in(answer, instance.id, ask=is_due)
+            except APIError as error:
+                outage.met(error)
+                continue
+            outage.over()
+            if found is None:
+                misses += is_due
+            else:
+                if found != instance or not listed:
+                    observe(found)
+                instance, listed, misses = found, True, 0
+            if misses == 2:
                 raise VanishedError(
                     instance.id,
                     f"Machine {instance.id} ({instance.instance_type}) is gone: it was "
                     f"{instance.status} when last seen, and the API no longer knows it. "
                     "Run `pulumi up` again to make a new one.",
+                    was_listed=listed,
                 )
-            if found is not None and found != instance:
-                instance = found
-                observe(instance)
             if instance.is_ready:
                 break
         if not instance.is_ready:
             raise NotReadyError(
                 instance.id,
                 f"Machine {instance.id} ({instance.instance_type}) runs and bills, but was not "
-                f"ready after {seconds:.0f} s: its status is {instance.status}, its ip "
-                f"{instance.ip or 'not assigned'}. Run `pulumi up` again to go on waiting for the "
-                "same machine, or `pulumi destroy` to delete it.",
+                f"ready after {seconds:.0f} s: its status is {instance.status}, and it has "
+                f"{'an ip' if instance.ip else 'no ip yet'}.{outage} Run `pulumi up` again to go "
+                "on waiting for the same machine, or `pulumi destroy` to delete it.",
             )
         return instance
 
     def delete(self, instance_id: str, seconds: float) -> None:
         """Delete the machine and wait until the API no longer knows it.
 
-        A machine that is gone already is a success. StillThereError after `seconds`.
+        A machine that is gone already is a success. StillThereError after `seconds`;
+        InvalidRequestError where the API refuses; AuthenticationError when the key is refused for a
+        minute.
         """
-        accepted, said = self._ask_to_delete(instance_id)
-        if not accepted and self.find(instance_id) is None:
-            return
-        for instances in self._fleet.watch(seconds):
-            if instance_id not in instances and self._is_gone(instance_id, instances, accepted):
+        request = _Deletion(self._client.within(0), instance_id, self._clock, self._notify)
+        request.send()
+        misses = 0
+        outage = Outage(self._clock, self._notify)
+        for answer in self._fleet.watch(seconds):
+            try:
+                # Once a DELETE was accepted, two lists in a row are proof enough: to ask for each
+                # machine would cost a call for each.
+                found = self._seen_in(answer, instance_id, ask=not request.accepted)
+            except APIError as error:
+                outage.met(error)
+                continue
+            outage.over()
+            misses = misses + 1 if found is None else 0
+            if misses == 2:
                 return
-            if not accepted:
-                accepted, said = self._ask_to_delete(instance_id)
+            if found is not None:
+                request.send()
         raise StillThereError(
             instance_id,
             f"Machine {instance_id} was still there {seconds:.0f} s after it was to be deleted "
-            f"({said}). It stays in state, and it bills. Run the command again to go on.",
+            f"({request.said}).{outage} It stays in state, and it bills. Run the command again to "
+            "go on.",
         )
 
-    def _ask_to_delete(self, instance_id: str) -> tuple[bool, str]:
-        """Whether the API took it, and its word. 404 and 409 are for the list to settle."""
-        try:
-            self._client.delete_instance(instance_id)
-        except (ConflictError, NotFoundError) as error:
-            return False, f"the API answered {error.status}: {error.detail}"
-        return True, "the API had accepted it"
+    def _look(self, instance_id: str, until: float) -> Instance | None:
+        listed = self._fleet.fresh(until).get(instance_id)
+        if listed is not None:
+            return listed
+        if until == math.inf:
+            return _get(self._client, instance_id)
+        left = until - self._clock.now()
+        if left <= 0:
+            raise TimeoutError
+        return _get(self._client.within(0, left), instance_id)
 
-    def _is_gone(self, instance_id: str, instances: Instances, accepted: bool) -> bool:
-        """Whether a machine that a list lacks is gone: asking for it gives 404.
+    def _seen_in(self, answer: Answer, instance_id: str, *, ask: bool) -> Instance | None:
+        """The machine as this answer has it, or else, with `ask`, as a GET has it.
 
-        Where many DELETEs were accepted, it is enough to ask for one of those that a list lacks: it
-        shows whether this API takes machines off the list before they are gone.
+        APIError where the answer can't be used, or the GET's.
         """
-        if accepted:
-            with self._spot_check:
-                if self._checked is not instances:
-                    self._checked, self._list_is_right = instances, self._get(instance_id) is None
-                if self._list_is_right:
-                    return True
-        return self._get(instance_id) is None
+        found = answer.usable().get(instance_id)
+        return _get(self._client.within(0), instance_id) if found is None and ask else found
 
-    def _get(self, instance_id: str) -> Instance | None:
+
+class _Deletion:
+    """The DELETE of one machine: sent until it is accepted, and no sooner than the API wants it."""
+
+    def __init__(
+        self, client: Client, instance_id: str, clock: Clock, notify: Callable[[str], None]
+    ) -> None:
+        self.accepted = False
+        self.said = "no DELETE was sent"
+        """What the API answered, in words."""
+        self._client = client
+        self._id = instance_id
+        self._clock = clock
+        self._outage = Outage(clock, notify)
+        self._tries = 0
+        self._due = 0.0
+
+    def send(self) -> None:
+        """Send it, if it is due. 404 and 409 are for the list to decide."""
+        if self.accepted or self._clock.now() < self._due:
+            return
+        self._tries += 1
         try:
-            return self._client.get_instance(instance_id)
-        except NotFoundError:
-            return None
+            self._client.delete_instance(self._id)
+        except (ConflictError, NotFoundError) as error:
+            self.said = f"the API answered {error.status}: {error.detail}"
+            return
+        except APIError as error:
+            if retry.rule(error) is retry.REFUSED and not isinstance(error, AuthenticationError):
+                raise
+            self.said = f"{error}".rstrip(".")
+            self._outage.met(error)
+            self._due = self._clock.now() + retry.delay(error, self._tries, random.uniform)
+            return
+        self.accepted, self.said = True, "the API had accepted it"
+
+
+def _get(client: Client, instance_id: str) -> Instance | None:
+    try:
+        return client.get_instance(instance_id)
+    except NotFoundError:
+        return None

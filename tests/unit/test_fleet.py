@@ -114,7 +114,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def first(fleet: Fleet, seconds: float = 100) -> list[str]:
-    return sorted(next(fleet.watch(seconds)))
+    return sorted(next(fleet.watch(seconds)).usable())
 
 
 def result(future: Future[Any]) -> Any:
@@ -265,6 +265,92 @@ def polls(
     for _ in Fleet(client, clock, interval, lambda low, high: jitter).watch(seconds):
         pass
     return asked
+
+
+def test_a_reader_who_has_little_time_gets_no_answer_rather_than_a_late_one(
+    fleet: Fleet, api: Api, clock: HeldClock, pool: ThreadPoolExecutor
+) -> None:
+    """A preview must not hang because the API does, whoever asked it."""
+    asking = pool.submit(fleet.fresh)
+    until(lambda: api.calls == 1)
+    impatient = pool.submit(fleet.fresh, 5.0)
+    until(lambda: clock.waiting == 1)
+    clock.turn(5)
+    assert isinstance(impatient.exception(PATIENCE), TimeoutError)
+    api.answer("a")
+    assert list(result(asking)) == ["a"]
+
+
+def test_a_reader_who_has_little_time_asks_once_and_says_how_long() -> None:
+    """A repeat, or the usual timeouts of a request, would take longer than that."""
+    timeouts: list[float] = []
+
+    def send(*_: Any, timeout: float, **__: Any) -> Any:
+        timeouts.append(timeout)
+        raise errors.ServerError("GET", "/x", "down", status=503)
+
+    clock = TurnedClock(100)
+    with pytest.raises(errors.ServerError):
+        Fleet(Client(settings(), clock, send=send), clock).fresh(until=105.0)
+    assert timeouts == [5.0]
+    assert clock.slept == []
+
+
+FAILURES = [
+    errors.ServerError("GET", "/x", "down", status=522),
+    errors.AuthenticationError("GET", "/x", "no", status=403),
+    errors.NotFoundError("GET", "/x", "no", status=404),
+    errors.UnreachableError("GET", "/x", "connection refused", sent=False),
+    errors.UnusableAnswerError("GET", "/x", "HTML", status=200),
+    errors.UnusableAnswerError("GET", "/x", "a redirect", status=307),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda each: f"{type(each).__name__}")
+def test_one_who_watches_is_shown_a_failure_and_gets_the_next_answer(failure: Exception) -> None:
+    """What the API failed to say is no news of a machine, and no reason to stop asking."""
+    clock = TurnedClock(0)
+    answers: list[Any] = [failure, [{"id": "a"}]]
+
+    def send(*_: Any, **__: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    watch = Fleet(Client(settings(), clock, send=send), clock).watch(100)
+    assert next(watch).error is failure
+    assert list(next(watch).usable()) == ["a"]
+
+
+def test_polls_that_fail_come_at_growing_pauses_and_the_last_at_the_end() -> None:
+    """An API that is down is asked every 16 s at the most, and never past the wait's own end."""
+    clock, asked = TurnedClock(0), list[float]()
+
+    def send(*_: Any, **__: Any) -> Any:
+        asked.append(clock.time)
+        raise errors.ServerError("GET", "/x", "down", status=503)
+
+    fleet = Fleet(Client(settings(), clock, send=send), clock, 2.0, lambda low, high: high)
+    assert [each.failures for each in fleet.watch(60)] == list(range(1, len(asked) + 1))
+    pauses = [later - earlier for earlier, later in pairwise(asked)]
+    assert pauses[:6] == pytest.approx([0.5, 1, 2, 4, 8, 16])
+    assert asked[-1] == 60
+
+
+def test_a_poll_that_is_told_to_come_later_does() -> None:
+    """429 with Retry-After: nobody comes back before."""
+    clock, asked = TurnedClock(0), list[float]()
+
+    def send(*_: Any, **__: Any) -> Any:
+        asked.append(clock.time)
+        if len(asked) == 1:
+            raise errors.RateLimitedError("GET", "/x", "slow", status=429, retry_after=20.0)
+        return []
+
+    watch = Fleet(Client(settings(), clock, send=send), clock, 2.0, lambda low, high: low).watch(99)
+    next(watch), next(watch)
+    assert asked == [2, 22]
 
 
 def test_the_first_polls_come_at_the_interval() -> None:

@@ -24,6 +24,7 @@ from pulumi_fal.errors import Interrupted, VanishedError
 from pulumi_fal.fleet import Fleet, Instances
 from pulumi_fal.lifecycle import Lifecycle
 from pulumi_fal.models import Instance
+from pulumi_fal.outage import REFUSED_SECONDS
 
 Outcome = Instances | Instance | BaseException | None
 any_order = pytest.mark.parametrize("seed", range(40))
@@ -77,9 +78,6 @@ class World:
     def until_ready(self, name: str) -> Callable[[], Instance]:
         machine = Instance(name, "t")
         return lambda: self.lifecycle.wait_until_ready(machine, 1000.0)
-
-    def watch_once(self) -> Instances:
-        return next(iter(self.fleet.watch(100.0)))
 
     def _draw(self, jitter: float) -> Callable[[float, float], float]:
         def draw(low: float, high: float) -> float:
@@ -188,29 +186,31 @@ def test_a_list_slower_than_the_interval_is_never_asked_for_twice_at_once(seed: 
 
 @any_order
 def test_a_poll_that_fails_loses_no_waiter(seed: int) -> None:
-    """It is repeated for all of them, as any list is, by whoever asked."""
+    """It is asked again for all of them, by whoever's turn it is."""
     world = World(seed)
-    world.failures = [errors.ServerError("GET", "/compute/instances", "no", status=503)] * 3
+    refused = errors.InvalidRequestError("GET", "/compute/instances", "no", status=400)
+    world.failures = [refused, errors.ServerError("GET", "/x", "no", status=522), refused]
     world.ready_at = {str(number): 10.0 for number in range(8)}
     for name in world.ready_at:
         world.at(0.0, world.until_ready(name))
     world.run()
     ready = [world.outcomes[number][1] for number in range(8)]
     assert all(isinstance(each, Instance) and each.is_ready for each in ready)
+    assert len(world.asked) <= 10
 
 
 @any_order
 def test_a_poll_that_fails_for_good_is_every_waiters_end(seed: int) -> None:
     """No one goes on waiting for an answer that nobody asks for any more."""
     world = World(seed)
-    refused = errors.InvalidRequestError("GET", "/compute/instances", "no", status=400)
-    world.failures = [refused] * 9
+    refused = errors.AuthenticationError("GET", "/compute/instances", "no", status=401)
+    world.failures = [refused] * 99
     world.ready_at = {str(number): 10.0 for number in range(8)}
     for name in world.ready_at:
         world.at(0.0, world.until_ready(name))
     world.run()
     assert [world.outcomes[number][1] for number in range(8)] == [refused] * 8
-    assert len(world.asked) == 1
+    assert world.asked[-1] - world.asked[0] == pytest.approx(REFUSED_SECONDS, abs=16)
 
 
 @any_order
@@ -247,13 +247,13 @@ def test_after_one_end_the_others_are_looked_at_soon_but_not_twice_in_a_row() ->
 
 
 def test_a_machine_that_is_gone_brings_the_next_list_soon_as_well() -> None:
-    """A destroy's machines go together."""
+    """A destroy's machines go together, and each of them takes two lists that lack it."""
     world = World()
     world.ready_at, world.gone_at = {"a": 0.0, "b": 0.0}, {"a": 3.0, "b": 4.5}
     for name in world.ready_at:
         world.at(0.0, lambda name=name: world.lifecycle.delete(name, 100.0))  # type: ignore[misc]
     world.run()
-    assert pauses(world.asked) == [2, 1]
+    assert pauses(world.asked) == [2, 1, 2]
 
 
 @pytest.mark.parametrize("machines", [1, 50])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from tests.unit.support import ED25519, TurnedClock, settings
@@ -14,6 +14,7 @@ from pulumi_fal.emulator.state import State, UnknownMachineError
 from pulumi_fal.fleet import Fleet
 from pulumi_fal.lifecycle import GRACE_SECONDS, Lifecycle
 from pulumi_fal.models import Instance
+from pulumi_fal.outage import REFUSED_SECONDS
 
 TYPE = "gpu_8x_h100_sxm5"
 
@@ -27,7 +28,8 @@ class World:
         self.before: Callable[[str], None] = lambda call: None
         client = Client(settings(), self.clock, send=self.send)
         fleet = Fleet(client, self.clock, 2.0, uniform=lambda low, high: 1.0)
-        self.lifecycle = Lifecycle(client, fleet, self.clock)
+        self.told: list[str] = []
+        self.lifecycle = Lifecycle(client, fleet, self.clock, notify=self.told.append)
         self.calls: list[str] = []
 
     def send(self, method: str, path: str, instance_id: str = "", **_: Any) -> Any:
@@ -89,12 +91,13 @@ def test_ready_takes_both_the_status_and_an_ip(
 
 
 def test_every_change_on_the_way_is_shown_once(world: World) -> None:
-    """For the resource's row; nothing in between."""
+    """For the resource's row, and from the first answer on that has the machine."""
     seen: list[tuple[str, bool]] = []
     world.lifecycle.wait_until_ready(
         world.machine(), 1000, lambda each: seen.append((each.status, each.ip is not None))
     )
     assert seen == [
+        ("pending", False),
         ("init", False),
         ("provisioning", False),
         ("provisioning", True),
@@ -110,7 +113,7 @@ def test_a_wait_that_is_over_names_the_machine_and_the_ways_out(world: World) ->
     assert caught.value.instance_id == machine.id
     assert str(caught.value) == (
         f"Machine {machine.id} ({TYPE}) runs and bills, but was not ready after 50 s: its status "
-        "is provisioning, its ip not assigned. Run `pulumi up` again to go on waiting for the "
+        "is provisioning, and it has no ip yet. Run `pulumi up` again to go on waiting for the "
         "same machine, or `pulumi destroy` to delete it."
     )
     assert world.passed == 50
@@ -141,6 +144,7 @@ def test_a_machine_that_vanishes_fails_soon_and_by_name(world: World) -> None:
     with pytest.raises(errors.VanishedError, match=f"Machine {machine.id} .* is gone") as caught:
         world.wait(machine)
     assert caught.value.instance_id == machine.id
+    assert caught.value.was_listed
     assert world.calls.count("GET one") == 2
     assert world.passed < 60
 
@@ -172,24 +176,124 @@ def test_an_answer_without_the_machine_now_and_then_is_no_end(
 
 
 def test_a_machine_that_never_shows_up_fails_after_the_grace(world: World) -> None:
-    """Something took it away before anybody saw it."""
+    """It may still be about to, so the error says that it was never seen."""
     machine = world.machine()
     world.state.kill(machine.id)
-    with pytest.raises(errors.VanishedError):
+    with pytest.raises(errors.VanishedError) as caught:
         world.wait(machine)
+    assert not caught.value.was_listed
     assert GRACE_SECONDS <= world.passed <= GRACE_SECONDS + 5
 
 
-def test_an_error_of_the_api_ends_the_wait_with_it(world: World) -> None:
-    """It says nothing of the machine, so it is no VanishedError."""
+def refused(status: int = 403) -> errors.APIError:
+    return errors.AuthenticationError("GET", "/x", "no", status=status, key_source="a test")
+
+
+BAD_ANSWERS = [
+    errors.ServerError("GET", "/x", "down", status=522),
+    errors.ServerError("GET", "/x", "down", status=503),
+    errors.NotFoundError("GET", "/x", "not found", status=404),
+    errors.InvalidRequestError("GET", "/x", "no", status=400),
+    errors.RateLimitedError("GET", "/x", "slow down", status=429, retry_after=5.0),
+    errors.UnreachableError("GET", "/x", "connection refused", sent=False),
+    errors.UnreachableError("GET", "/x", "reset", sent=True),
+    errors.UnusableAnswerError("GET", "/x", "HTML", status=200),
+    errors.UnusableAnswerError("GET", "/x", "a redirect", status=307),
+    refused(401),
+    refused(403),
+]
+each_bad_answer = pytest.mark.parametrize(
+    "error", BAD_ANSWERS, ids=lambda each: f"{type(each).__name__}-{each.status}"
+)
+
+
+def fail_between(
+    world: World, error: errors.APIError, start: float, end: float, call: str = "GET list"
+) -> None:
+    def fail(what: str) -> None:
+        if what == call and start <= world.passed < end:
+            raise error
+
+    world.before = fail
+
+
+@each_bad_answer
+def test_an_answer_that_can_not_be_used_ends_no_wait(world: World, error: errors.APIError) -> None:
+    """It says nothing of the machine; the next one does."""
+    fail_between(world, error, 20, 75)
+    assert world.wait(world.machine()).is_ready
+    assert world.passed < 130
+
+
+@pytest.mark.parametrize("error", BAD_ANSWERS[:2] + BAD_ANSWERS[5:7], ids=lambda each: str(each))
+def test_an_outage_may_last_as_long_as_the_wait(world: World, error: errors.APIError) -> None:
+    """Three minutes of 503, or a network that is away, and an hour is allowed."""
+    fail_between(world, error, 20, 1800)
+    assert world.wait(world.machine(), 3600).is_ready
+    assert 1800 <= world.passed < 1820
+
+
+def test_an_outage_is_shown_as_it_changes_and_when_it_is_over(world: World) -> None:
+    """A line for each of a hundred polls would bury the rest of the log."""
+    down = errors.ServerError("GET", "/x", "down", status=503)
+    gone = errors.UnreachableError("GET", "/x", "reset", sent=True)
+
+    def fail(call: str) -> None:
+        if 20 <= world.passed < 60:
+            raise down if world.passed < 40 else gone
+
+    world.before = fail
+    world.wait(world.machine())
+    assert world.told == [
+        "GET /x answered 503: down. The wait goes on.",
+        "GET /x got no answer: reset. The wait goes on.",
+        "The API answers again.",
+    ]
+
+
+def test_a_wait_whose_time_is_up_in_an_outage_says_so(world: World) -> None:
+    """With the machine's last status, and what the API has answered since when."""
+    fail_between(world, errors.ServerError("GET", "/x", "down", status=503), 40, 1e9)
+    with pytest.raises(errors.NotReadyError) as caught:
+        world.wait(world.machine(), 100)
+    said = str(caught.value)
+    assert "was not ready after 100 s: its status is provisioning" in said
+    assert "For the last 60 s the API gave no usable answer: GET /x answered 503: down." in said
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_is_refused_for_a_minute_ends_the_wait(world: World, status: int) -> None:
+    """It was revoked, and no later answer will be another."""
+    fail_between(world, refused(status), 20, 1e9)
+    with pytest.raises(errors.AuthenticationError):
+        world.wait(world.machine(), 3600)
+    assert 20 + REFUSED_SECONDS <= world.passed <= 20 + REFUSED_SECONDS + 17
+
+
+def test_refusals_with_another_answer_between_them_are_counted_anew(world: World) -> None:
+    """A gateway that is half broken is no revoked key."""
     machine = world.machine()
 
-    def refuse(call: str) -> None:
-        raise errors.AuthenticationError("GET", "/x", "no", status=401)
+    def fail(call: str) -> None:
+        if call == "GET list" and 20 <= world.passed < 90:
+            raise refused() if int(world.passed) % 3 else BAD_ANSWERS[0]
 
-    world.before = refuse
-    with pytest.raises(errors.AuthenticationError):
-        world.wait(machine)
+    world.before = fail
+    assert world.wait(machine, 3600).is_ready
+
+
+def test_a_get_that_fails_says_nothing_of_a_machine_that_the_list_lacks(world: World) -> None:
+    """Half an answer is none: only the 404 counts."""
+    machine = world.machine()
+
+    def fail(call: str) -> None:
+        if call == "GET one" and world.passed < 90:
+            raise BAD_ANSWERS[0]
+        if world.passed >= 40:
+            world.state.hide(machine.id, "list", 10)
+
+    world.before = fail
+    assert world.wait(machine).is_ready
 
 
 def test_find_looks_at_the_list_and_then_asks(world: World) -> None:
@@ -203,26 +307,65 @@ def test_find_looks_at_the_list_and_then_asks(world: World) -> None:
     assert world.lifecycle.find(machine.id) is not None
 
 
-def test_only_a_machine_that_is_neither_listed_nor_known_is_gone(world: World) -> None:
+def test_only_a_machine_that_two_looks_find_neither_listed_nor_known_is_gone(world: World) -> None:
     """What find calls None, a refresh drops from state."""
     machine = world.machine()
     world.state.hide(machine.id, "get")
     assert world.lifecycle.find(machine.id) is not None
     world.state.kill(machine.id)
+    world.calls.clear()
     assert world.lifecycle.find(machine.id) is None
+    assert world.calls == ["GET list", "GET one"] * 2
+    assert world.passed == 2
 
 
-@pytest.mark.parametrize("hidden_from", ["list", "get"])
-def test_delete_waits_until_the_machine_is_neither_listed_nor_known(
-    world: World, hidden_from: Literal["list", "get"]
-) -> None:
+def test_one_look_that_misses_a_machine_is_taken_for_a_lapse(world: World) -> None:
+    """A replica that is behind says 404 in good faith."""
+    machine = world.machine()
+    world.state.hide(machine.id, "list", 1)
+    world.state.hide(machine.id, "get", 1)
+    found = world.lifecycle.find(machine.id)
+    assert found is not None
+    assert found.id == machine.id
+
+
+def test_a_find_that_has_no_more_time_says_that_it_can_not_tell(world: World) -> None:
+    """A preview, with an API that hangs: it is neither there nor gone."""
+    machine = world.machine()
+    world.state.kill(machine.id)
+
+    def hang(call: str) -> None:
+        world.clock.time += 3
+
+    world.before = hang
+    with pytest.raises(TimeoutError):
+        world.lifecycle.find(machine.id, seconds=5)
+
+
+def test_delete_waits_until_the_machine_is_no_longer_listed(world: World) -> None:
     """Accepted is not gone: the machine bills until then."""
     machine = world.machine()
-    world.state.hide(machine.id, hidden_from)
     world.lifecycle.delete(machine.id, 100)
     assert world.state.alive() == set()
-    assert 10 <= world.passed <= 14
+    assert 10 <= world.passed <= 16
     assert world.calls[0] == "DELETE one"
+    assert "GET one" not in world.calls
+
+
+def test_one_list_that_lapses_does_not_end_a_delete(world: World) -> None:
+    """Another machine's 404 is no proof either: only two lists in a row count."""
+    machine, gone = world.machine(), world.machine()
+    world.state.kill(gone.id)
+    lapses = [True]
+
+    def lapse(call: str) -> None:
+        if call == "GET list" and lapses:
+            lapses.pop()
+            world.state.hide(machine.id, "list", 0.1)
+
+    world.before = lapse
+    world.lifecycle.delete(machine.id, 100)
+    assert world.state.alive() == set()
 
 
 def test_a_machine_that_is_gone_already_is_deleted(world: World) -> None:
@@ -230,7 +373,8 @@ def test_a_machine_that_is_gone_already_is_deleted(world: World) -> None:
     machine = world.machine()
     world.state.kill(machine.id)
     world.lifecycle.delete(machine.id, 100)
-    assert world.passed == 0
+    assert world.passed <= 4
+    assert world.calls.count("DELETE one") == 1
 
 
 def answer_delete(world: World, error: errors.APIError, until: float) -> None:
@@ -285,10 +429,52 @@ def test_a_delete_that_takes_too_long_gives_up(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_ends_a_delete(world: World, status: int) -> None:
-    """And so keeps the machine in state."""
+def test_a_key_that_is_refused_for_a_minute_ends_a_delete(world: World, status: int) -> None:
+    """And so keeps the machine in state, although lists still come."""
     machine = world.machine()
     answer_delete(world, errors.AuthenticationError("DELETE", "/x", "no", status=status), 1e9)
     with pytest.raises(errors.AuthenticationError):
-        world.lifecycle.delete(machine.id, 60)
+        world.lifecycle.delete(machine.id, 600)
     assert machine.id in world.state.alive()
+    assert REFUSED_SECONDS <= world.passed <= REFUSED_SECONDS + 17
+
+
+def test_a_delete_that_the_api_refuses_for_good_ends_with_its_word(world: World) -> None:
+    """A 400 is its answer, and to repeat the request would bring the same."""
+    machine = world.machine()
+    answer_delete(world, errors.InvalidRequestError("DELETE", "/x", "protected", status=400), 1e9)
+    with pytest.raises(errors.InvalidRequestError, match="protected"):
+        world.lifecycle.delete(machine.id, 600)
+    assert world.passed == 0
+
+
+@pytest.mark.parametrize("kind", ["DELETE one", "GET list"])
+@pytest.mark.parametrize("error", [BAD_ANSWERS[0], *BAD_ANSWERS[4:]], ids=lambda each: str(each))
+def test_an_answer_that_can_not_be_used_ends_no_delete(
+    world: World, error: errors.APIError, kind: str
+) -> None:
+    """Half a minute of it, for the request or for the lists after it."""
+    machine = world.machine()
+    fail_between(world, error, 0, 30, kind)
+    world.lifecycle.delete(machine.id, 600)
+    assert world.state.alive() == set()
+    assert any("The wait goes on." in each for each in world.told)
+
+
+def test_a_delete_that_is_told_to_come_later_does(world: World) -> None:
+    """429 with Retry-After."""
+    machine = world.machine()
+    asked: list[float] = []
+
+    def limit(call: str) -> None:
+        if call == "DELETE one":
+            asked.append(world.passed)
+            if len(asked) == 1:
+                raise errors.RateLimitedError(
+                    "DELETE", "/x", "slow down", status=429, retry_after=20.0
+                )
+
+    world.before = limit
+    world.lifecycle.delete(machine.id, 600)
+    assert len(asked) == 2
+    assert asked[1] >= 20
