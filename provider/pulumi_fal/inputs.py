@@ -12,7 +12,6 @@ from typing import Any
 
 from pulumi_fal import ssh_keys
 from pulumi_fal.models import InstanceType, Sector
-from pulumi_fal.outputs import REQUESTED_SECTOR
 
 REPLACING = ("instance_type", "ssh_key", "sector")
 NAMES = (*REPLACING, "wait")
@@ -65,17 +64,15 @@ def replacements(
 ) -> list[str]:
     """The inputs whose change needs another machine. A value that is unknown as yet may be one.
 
-    What state doesn't hold, as after a bulk import, is no change.
+    What state doesn't hold, as after a bulk import, is no change. Nor is it to ask for the sector
+    that the machine is in, or to ask for none any longer.
     """
-    old_sector = olds.get(REQUESTED_SECTOR)
-    if old_sector is None and news.get("sector") is not None:
-        old_sector = olds.get("sector")  # imported: what the API said is all that is known
-    before = {**olds, "sector": old_sector}
-    after = {**news, "sector": news.get("sector") or ""}
+    # The first release kept a requested sector apart until the API had shown the machine's own.
+    before = {"sector": olds.get("requested_sector") or None, **olds}
     changed = []
     for name in REPLACING:
-        old, new = before.get(name), after.get(name)
-        if old is None:
+        old, new = before.get(name), news.get(name)
+        if old is None or (name == "sector" and new is None):
             continue
         same = ssh_keys.same if name == "ssh_key" else str.__eq__
         if unknown(new) or not same(str(old), str(new)):
@@ -84,7 +81,7 @@ def replacements(
 
 
 def _instance_type_problem(value: str) -> str | None:
-    """None for a known type, and for one that may be new; a reason for a slip of the pen."""
+    """None for a known type, and for one that may be new; a reason for a typo."""
     if value in _TYPES:
         return None
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
@@ -102,7 +99,7 @@ def _sector_problem(value: str) -> str | None:
 
 
 def _meant(value: str, known: list[str]) -> str | None:
-    """The known one that a slip of the pen was meant to be: alike, and without another number."""
+    """The known one that a typo was meant to be: alike, and without another number."""
     for near in difflib.get_close_matches(value.lower(), known, n=len(known), cutoff=0.6):
         numbers = iter(re.findall(r"\d+", near))
         if all(number in numbers for number in re.findall(r"\d+", value)):

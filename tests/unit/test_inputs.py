@@ -157,7 +157,7 @@ def test_no_problem_repeats_the_value(secret: str, name: str) -> None:
     assert "hunter2" not in " ".join(problems(**{name: secret}))
 
 
-STATE = {**GOOD, "requested_sector": "sector_1", "ip": "192.0.2.7", "status": "ready"}
+STATE = {**GOOD, "ip": "192.0.2.7", "status": "ready"}
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,11 @@ STATE = {**GOOD, "requested_sector": "sector_1", "ip": "192.0.2.7", "status": "r
         ({"ssh_key": RSA}, ["ssh_key"]),
         ({"ssh_key": f"{ED25519} another comment"}, []),
         ({"sector": "sector_2"}, ["sector"]),
-        ({"sector": None}, ["sector"]),
-        ({"instance_type": "gpu_8x_b200", "ssh_key": RSA, "sector": None}, list(inputs.REPLACING)),
+        ({"sector": None}, []),
+        (
+            {"instance_type": "gpu_8x_b200", "ssh_key": RSA, "sector": "sector_2"},
+            list(inputs.REPLACING),
+        ),
         ({"instance_type": UNKNOWN}, ["instance_type"]),
         ({"ssh_key": UNKNOWN}, ["ssh_key"]),
         ({"sector": UNKNOWN}, ["sector"]),
@@ -182,38 +185,37 @@ def test_a_changed_input_replaces_and_nothing_else_does(
     assert replacements(STATE, {**GOOD, **changed}) == replaced
 
 
-UNREQUESTED = {**STATE, "sector": "sector_3", "requested_sector": ""}
+IN_SECTOR_3 = {**STATE, "sector": "sector_3"}
 
 
-def test_a_sector_that_the_api_chose_is_no_change() -> None:
-    """Every `up` after the first would make another machine."""
-    assert replacements(UNREQUESTED, {**GOOD, "sector": None}) == []
+@pytest.mark.parametrize(
+    "asked, replaced", [(None, []), ("sector_3", []), ("sector_1", ["sector"])]
+)
+def test_only_a_requested_sector_that_is_not_the_machines_replaces(
+    asked: str | None, replaced: list[str]
+) -> None:
+    """An 8x machine is not given back because a program names the sector that it is in."""
+    assert replacements(IN_SECTOR_3, {**GOOD, "sector": asked}) == replaced
 
 
-@pytest.mark.parametrize("asked", ["sector_1", "sector_3"])
-def test_a_sector_asked_for_later_is_a_change(asked: str) -> None:
-    """Also where the API happened to choose the same: what was requested has changed."""
-    assert replacements(UNREQUESTED, {**GOOD, "sector": asked}) == ["sector"]
-
-
-def test_an_unknown_sector_where_none_was_asked_for_may_be_a_change() -> None:
+def test_an_unknown_sector_may_be_a_change() -> None:
     """The preview shows the worst."""
-    assert replacements(UNREQUESTED, {**GOOD, "sector": UNKNOWN}) == ["sector"]
+    assert replacements(IN_SECTOR_3, {**GOOD, "sector": UNKNOWN}) == ["sector"]
 
 
-@pytest.mark.parametrize("name", ["instance_type", "ssh_key"])
+@pytest.mark.parametrize("asked, replaced", [("sector_2", []), ("sector_1", ["sector"])])
+def test_a_request_that_the_first_release_recorded_counts_until_the_sector_shows(
+    asked: str, replaced: list[str]
+) -> None:
+    """Its state kept the request beside the machine's own sector."""
+    olds = {name: value for name, value in STATE.items() if name != "sector"}
+    olds["requested_sector"] = "sector_2"
+    assert replacements(olds, {**GOOD, "sector": asked}) == replaced
+    assert replacements({**olds, "requested_sector": ""}, {**GOOD, "sector": asked}) == []
+
+
+@pytest.mark.parametrize("name", inputs.REPLACING)
 def test_what_state_does_not_know_is_no_change(name: str) -> None:
     """A bulk import of a protected machine would replace it."""
     olds = {key: value for key, value in STATE.items() if key != name}
     assert replacements(olds, GOOD) == []
-
-
-@pytest.mark.parametrize(
-    "asked, replaced", [(None, []), ("sector_1", []), ("sector_2", ["sector"])]
-)
-def test_of_an_imported_machine_the_apis_sector_counts(
-    asked: str | None, replaced: list[str]
-) -> None:
-    """Nobody requested it here, so what the machine has is compared."""
-    imported = {key: value for key, value in STATE.items() if key != "requested_sector"}
-    assert replacements(imported, {**GOOD, "sector": asked}) == replaced
