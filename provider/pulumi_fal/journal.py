@@ -1,7 +1,8 @@
 """Creates under way, on disk: what a killed process, or a lost answer, would otherwise lose.
 
 One small file per create, written before the POST, completed with the machine's id when it is
-known, and dropped only on proof that state has it, or that there is no machine.
+known, and dropped only when the API has shown the machine and state has it, or on proof that there
+is no machine. While a process works on a create, it holds a lock beside the file.
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ import json
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pulumi_fal.errors import JournalError
 
-VERSION = 1
+VERSION = 2
+"""What is read: this, and 1, which lacked `seen` and `searched`."""
 ASKED, WAITING, RETURNED, ADOPTED = "asked", "waiting", "returned", "adopted"
 """A create's phases. ASKED: before the POST's answer. WAITING: the machine is known, and the
 engine was not told of it. RETURNED: it was told; whether it took it in is not known. ADOPTED: a
 person said which machine it is."""
+_TMP_SECONDS = 3600.0
+"""How old a half-written file is before it is taken for one of a process that was killed."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,16 @@ class Origin:
         # urn:pulumi:STACK::PROJECT::PARENT$TYPE::NAME
         parts = self.urn.removeprefix("urn:pulumi:").split("::")
         return parts[place - 1] if len(parts) > 3 else ""
+
+    @property
+    def name(self) -> str:
+        """The resource's name in the program."""
+        return self.urn.rpartition("::")[2]
+
+    @property
+    def file_stem(self) -> str:
+        """The first part is the resource's, the second tells stacks of one name apart."""
+        return f"{_digest(self.urn)}-{_digest(*asdict(self).values())}"
 
     def may_be(self, other: Origin) -> bool:
         """Whether both can be the same resource, as far as is known."""
@@ -81,11 +97,14 @@ class Entry:
     instance_id: str | None = None
     problem: str = ""
     """What the POST ended with, where it brought no machine's id."""
+    seen: bool = False
+    """Whether the API has shown the machine since, in a list or when asked for it."""
+    searched: bool = False
+    """Whether a look found no machine that the POST may have made, once there was time for one."""
 
     @property
     def file_name(self) -> str:
-        """The first part is the resource's, the second tells stacks of one name apart."""
-        return f"{_digest(self.origin.urn)}-{_digest(*asdict(self.origin).values())}.json"
+        return f"{self.origin.file_stem}.json"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Entry:
@@ -111,6 +130,9 @@ class Journal:
 
     def find(self, origin: Origin) -> Entry | None:
         """The entry of a resource, or of one that may be the same; JournalError if unreadable."""
+        own = _read(self.folder / f"{origin.file_stem}.json")
+        if own is not None:
+            return own
         for path in self._files(f"{_digest(origin.urn)}-"):
             entry = _read(path)
             if entry is not None and entry.origin.may_be(origin):
@@ -157,29 +179,25 @@ class Journal:
         except OSError as error:
             raise JournalError(self.folder, f"can't be written: {error.strerror}") from None
 
-    @contextlib.contextmanager
-    def held(self, entry: Entry) -> Iterator[None]:
-        """Show other processes, while the block runs, that this create's POST is under way.
+    def try_lock(self, origin: Origin) -> AbstractContextManager[None] | None:
+        """The lock of a resource's create, to be released by the caller; None where another has it.
 
-        The system ends the hold with the process. Where it has no such locks, nothing is shown.
+        The system releases it with the process. Where it has no such locks, or the folder can't be
+        written, nothing is locked.
         """
-        path = self._lock_of(entry)
-        descriptor = None
-        with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path = self._lock_of(origin)
         try:
-            yield
-        finally:
-            if descriptor is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(path)  # noqa: PTH108 - no part of the record, so nothing to be synced
-                os.close(descriptor)
+            self._make_folder()
+            return _release(path, _acquire(path))
+        except BlockingIOError:
+            return None
+        except OSError:
+            return contextlib.nullcontext()
 
-    def is_held(self, entry: Entry) -> bool:
-        """Whether a process still waits for the answer to this create's POST."""
+    def is_locked(self, origin: Origin) -> bool:
+        """Whether a process works on this resource's create."""
         try:
-            descriptor = os.open(self._lock_of(entry), os.O_RDWR)
+            descriptor = os.open(self._lock_of(origin), os.O_RDWR)
         except OSError:
             return False
         try:
@@ -192,26 +210,47 @@ class Journal:
             os.close(descriptor)
         return False
 
-    def settle(self, instance_id: str) -> None:
-        """State has this machine: drop the entry of an earlier process that was about it."""
+    def settle(self, urn: str, instance_id: str, *, is_proven: bool) -> None:
+        """State has this machine under this URN: drop the entry of an earlier process about it.
+
+        `is_proven`: whether the API has just shown the machine, or has shown that it is gone.
+        Otherwise the entry goes only if the machine was seen before.
+        """
         # What fails here was reported when the process began, and the stack's own word settles it
         # at the next create.
         with self._lock, contextlib.suppress(OSError, JournalError):
             if self._earlier is None:
                 self._earlier = {}
                 self._earlier = {
-                    each.instance_id: self.folder / each.file_name
+                    (each.origin.urn, each.instance_id): self.folder / each.file_name
                     for each in self.entries()
                     if isinstance(each, Entry) and each.instance_id
                 }
-            path = self._earlier.pop(instance_id, None)
+            path = self._earlier.get((urn, instance_id))
             entry = _read(path) if path is not None else None
+            if path is None or entry is None or not (is_proven or entry.seen):
+                return
             # By now the file may be about the machine that replaces this one.
-            if path is not None and entry is not None and entry.instance_id == instance_id:
+            if entry.instance_id == instance_id:
                 path.unlink(missing_ok=True)
+            del self._earlier[urn, instance_id]
 
-    def _lock_of(self, entry: Entry) -> Path:
-        return (self.folder / entry.file_name).with_suffix(".lock")
+    def clear_leftovers(self) -> None:
+        """Remove what killed processes left beside the entries: locks, and half-written files."""
+        try:
+            paths = list(self.folder.iterdir())
+        except OSError:
+            return
+        for path in paths:
+            with contextlib.suppress(OSError):
+                if path.suffix == ".tmp" and time.time() - path.stat().st_mtime > _TMP_SECONDS:
+                    path.unlink(missing_ok=True)
+                elif path.suffix == ".lock":
+                    with _release(path, _acquire(path)):
+                        pass
+
+    def _lock_of(self, origin: Origin) -> Path:
+        return self.folder / f"{origin.file_stem}.lock"
 
     def _files(self, prefix: str = "") -> list[Path]:
         try:
@@ -244,6 +283,34 @@ def _read(path: Path) -> Entry | None:
         raise JournalError(path, f"can't be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise JournalError(path, "is damaged") from None
+
+
+def _acquire(path: Path) -> int:
+    """A descriptor that holds the lock; BlockingIOError where another one does."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it may have removed the file in the meantime.
+            if os.path.samestat(os.stat(path), os.fstat(descriptor)):  # noqa: PTH116
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _release(path: Path, descriptor: int) -> Iterator[None]:
+    """Let go of a lock at the end of the block. It is no part of the record: nothing is synced."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)  # noqa: PTH108
+        os.close(descriptor)
 
 
 def _sync(folder: Path) -> None:

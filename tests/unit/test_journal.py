@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
@@ -56,7 +57,7 @@ def test_the_file_is_for_people_too_and_for_nobody_else(records: Journal) -> Non
     """JSON with names and a version, and no more rights than its owner needs."""
     records.write(ENTRY)
     data = json.loads(file_of(records).read_text())
-    assert (data["version"], data["origin"]["urn"], data["phase"]) == (1, URN, "asked")
+    assert (data["version"], data["origin"]["urn"], data["phase"]) == (2, URN, "asked")
     assert stat.S_IMODE(file_of(records).stat().st_mode) == 0o600
     assert stat.S_IMODE(records.folder.stat().st_mode) == 0o700
 
@@ -273,21 +274,39 @@ def test_a_urn_names_stack_and_project() -> None:
     assert (Origin("nonsense").stack, Origin("nonsense").project) == ("", "")
 
 
-def test_settling_drops_the_entry_of_an_earlier_process(folder: Path) -> None:
-    """State shows the id, so the entry has done its work."""
-    Journal(folder).write(with_machine(ENTRY, "made"))
+MADE = with_machine(ENTRY, "made")
+
+
+@pytest.mark.parametrize(
+    "seen, is_proven, is_kept",
+    [(False, False, True), (True, False, False), (False, True, False), (True, True, False)],
+)
+def test_an_entry_of_an_earlier_process_goes_once_the_machine_was_seen(
+    folder: Path, seen: bool, is_proven: bool, is_kept: bool
+) -> None:
+    """That state has its id is not enough: what was never seen may still be lost from there."""
+    Journal(folder).write(replace(MADE, seen=seen))
     now = Journal(folder)
-    now.settle("another")
+    now.settle(URN, "another", is_proven=True)
     assert now.find(HERE) is not None
-    now.settle("made")
-    assert now.find(HERE) is None
+    now.settle(URN, "made", is_proven=is_proven)
+    assert (now.find(HERE) is not None) is is_kept
+
+
+@pytest.mark.parametrize("urn", ["", URN.replace("web", "reader")])
+def test_only_the_resource_that_owns_it_settles_an_entry(folder: Path, urn: str) -> None:
+    """A `ComputeInstance.get` of the same machine reads it, and does not have it."""
+    Journal(folder).write(replace(MADE, seen=True))
+    now = Journal(folder)
+    now.settle(urn, "made", is_proven=True)
+    assert now.find(HERE) is not None
 
 
 def test_settling_leaves_the_entries_of_this_process(records: Journal) -> None:
     """They are about creates under way, of which state can't know yet."""
-    records.settle("made")
-    records.write(with_machine(ENTRY, "made"))
-    records.settle("made")
+    records.settle(URN, "made", is_proven=True)
+    records.write(MADE)
+    records.settle(URN, "made", is_proven=True)
     assert records.find(HERE) is not None
 
 
@@ -295,9 +314,9 @@ def test_settling_leaves_what_has_taken_the_place_of_an_earlier_entry(folder: Pa
     """The old machine's deletion must not drop the record of the one that replaces it."""
     Journal(folder).write(with_machine(ENTRY, "old"))
     now = Journal(folder)
-    now.settle("another")
+    now.settle(URN, "another", is_proven=True)
     now.write(with_machine(ENTRY, "new"))
-    now.settle("old")
+    now.settle(URN, "old", is_proven=True)
     found = now.find(HERE)
     assert found is not None
     assert found.instance_id == "new"
@@ -307,37 +326,114 @@ def test_settling_in_a_journal_that_fails_is_no_failure(folder: Path, records: J
     """It was reported at the start, and a diff or a delete has other things to do."""
     folder.parent.mkdir(parents=True)
     folder.write_text("in the way")
-    records.settle("made")
+    records.settle(URN, "made", is_proven=True)
     folder.unlink()
-    records.write(with_machine(ENTRY, "made"))
-    records.settle("made")
+    records.write(MADE)
+    records.settle(URN, "made", is_proven=True)
     assert records.find(HERE) is not None  # it is this process's own
 
 
-def test_others_see_that_a_post_is_under_way_until_it_is_not(folder: Path) -> None:
-    """By a lock that the system ends with the process."""
+def test_an_entry_of_the_first_release_is_read(records: Journal) -> None:
+    """Whoever upgrades with a create under way must not lose it."""
+    records.write(ENTRY)
+    path = file_of(records)
+    data = {**json.loads(path.read_text()), "version": 1}
+    del data["seen"], data["searched"]
+    path.write_text(json.dumps(data))
+    assert records.find(HERE) == ENTRY
+
+
+def test_the_own_entry_comes_before_one_that_may_be_the_same(records: Journal) -> None:
+    """A record without a backend must not hide the one that is surely this resource's."""
+    for number in range(8):
+        records.write(replace(ENTRY, origin=replace(HERE, backend="", organization=str(number))))
+    records.write(replace(ENTRY, origin=replace(HERE, backend="")))
+    records.write(MADE)
+    assert records.find(HERE) == MADE
+
+
+def test_others_see_that_a_create_is_under_way_until_it_is_not(folder: Path) -> None:
+    """By a lock that the system ends with the process, and that only one can have."""
     mine, others = Journal(folder), Journal(folder)
     mine.write(ENTRY)
-    assert not others.is_held(ENTRY)
-    with mine.held(ENTRY):
-        assert others.is_held(ENTRY)
-        assert not others.is_held(replace(ENTRY, origin=replace(HERE, backend="file:///there")))
+    assert not others.is_locked(HERE)
+    lock = mine.try_lock(HERE)
+    assert lock is not None
+    with lock:
+        assert others.is_locked(HERE)
+        assert others.try_lock(HERE) is None
+        assert not others.is_locked(replace(HERE, backend="file:///there"))
         assert list(others.entries()) == [ENTRY]
-    assert not others.is_held(ENTRY)
-    assert [path.suffix for path in folder.iterdir()] == [".json"]
+    assert not others.is_locked(HERE)
+    assert others.try_lock(HERE) is not None
+
+
+def test_a_lock_is_released_without_a_trace(records: Journal) -> None:
+    """The folder holds records, for people to read."""
+    records.write(ENTRY)
+    lock = records.try_lock(HERE)
+    assert lock is not None
+    with lock:
+        assert len(list(records.folder.iterdir())) == 2
+    assert file_of(records).suffix == ".json"
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_none(
+    records: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its holder removes it at the end: whoever had just opened it would lock nothing."""
+    flock, opened = fcntl.flock, []
+
+    def removed_just_now(descriptor: int, how: int) -> None:
+        if not opened:
+            (records.folder / f"{HERE.file_stem}.lock").unlink()
+        opened.append(descriptor)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_just_now)
+    lock = records.try_lock(HERE)
+    assert lock is not None
+    with lock:
+        assert Journal(records.folder).is_locked(HERE)
+    assert len(opened) == 3
 
 
 def test_a_lock_that_a_killed_process_left_behind_holds_nothing(records: Journal) -> None:
     """The file stays, and the lock on it is gone."""
     records.write(ENTRY)
-    (records.folder / ENTRY.file_name).with_suffix(".lock").touch()
-    assert not records.is_held(ENTRY)
+    (records.folder / f"{HERE.file_stem}.lock").touch()
+    assert not records.is_locked(HERE)
 
 
-def test_without_a_place_for_the_lock_the_create_goes_on(records: Journal) -> None:
+def test_without_a_place_for_the_lock_the_create_goes_on(folder: Path, records: Journal) -> None:
     """The record itself is what must not fail."""
-    with records.held(ENTRY):
-        assert not records.is_held(ENTRY)
+    folder.parent.mkdir(parents=True)
+    folder.write_text("in the way")
+    lock = records.try_lock(HERE)
+    assert lock is not None
+    with lock:
+        assert not records.is_locked(HERE)
+
+
+def test_what_killed_processes_left_behind_is_cleared_away(records: Journal) -> None:
+    """Locks that nobody holds, and half-written files that nobody writes any more."""
+    records.write(ENTRY)
+    lock = records.try_lock(HERE)
+    assert lock is not None
+    for name in ("left.lock", "old.tmp", "new.tmp", "other.txt"):
+        (records.folder / name).touch()
+    os.utime(records.folder / "old.tmp", (0, 0))
+    with lock:
+        records.clear_leftovers()
+        assert sorted(each.name for each in records.folder.iterdir()) == sorted(
+            [ENTRY.file_name, f"{HERE.file_stem}.lock", "new.tmp", "other.txt"]
+        )
+
+
+def test_where_there_is_no_folder_there_is_nothing_to_clear(records: Journal) -> None:
+    """Most computers have never had a create under way."""
+    records.clear_leftovers()
+    assert not records.folder.exists()
 
 
 @pytest.mark.parametrize(
