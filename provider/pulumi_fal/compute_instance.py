@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 from dataclasses import dataclass, fields
 from typing import Any, overload
@@ -29,7 +30,7 @@ class ComputeInstanceArgs:
     the machine; another comment does not."""
     sector: pulumi.Input[str | Sector | None] | None = None
     """`sector_1`, `sector_2` or `sector_3`: 8x machines of one sector share an InfiniBand network.
-    By default the API chooses. A request that changes, or goes, replaces the machine."""
+    By default the API chooses. Another one than the machine is in replaces the machine."""
     wait: pulumi.Input[bool | None] | None = None
     """Whether create waits until the machine is ready, as is the default. With False, ip and status
     arrive with `pulumi refresh`; True later waits, and replaces nothing."""
@@ -75,10 +76,11 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
         """Declare a machine; ComputeInstanceArgs says what the inputs mean.
 
-        `custom_timeouts` bound the waits: 60 minutes for create and update, 20 for delete, by
-        default.
+        `custom_timeouts` bound the waits: 60 minutes for create, 20 for delete, by default. An
+        update goes on with a create that did not finish, and may take as long as the create.
         """
         opts, inputs = _arguments(*positional, **named)
+        opts = _with_update_timeout(opts)
         # An output that isn't named would not exist on the resource.
         props = {**inputs, "ip": None, "status": None}
         if opts is None or opts.id is None:
@@ -114,6 +116,19 @@ class _Import(pulumi.CustomResource):
         props = {**inputs, "__provider": serialize_provider(ComputeInstanceProvider())}
         ahead = pulumi.ResourceOptions(id=opts.import_, parent=opts.parent)
         super().__init__(IMPORT_TYPE_TOKEN, name, props, ahead)
+
+
+def _with_update_timeout(opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions | None:
+    """The options with the timeout of create for update as well, if update has none of its own.
+
+    The engine tells a provider nothing of a create's timeout when it calls update.
+    """
+    timeouts = copy.copy(opts.custom_timeouts) if opts is not None else None
+    if isinstance(timeouts, pulumi.CustomTimeouts) and timeouts.update is None:
+        timeouts.update = timeouts.create
+        opts = copy.copy(opts)
+        opts.custom_timeouts = timeouts  # type: ignore[union-attr]
+    return opts
 
 
 def _identity(
