@@ -1,4 +1,4 @@
-"""Making a machine once, come what may: no Pulumi in it.
+"""Create a machine exactly once, despite crashes and lost responses. No Pulumi in it.
 
 The API has no idempotency key, no name and no tag, so nothing on the server tells which create a
 machine came from. What is known is on disk before, during and after the POST; and where it isn't
@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
 
-from pulumi_fal import retry, ssh_keys
+from pulumi_fal import retry, ssh_keys, unresolved
+from pulumi_fal.accounts import Accounts
 from pulumi_fal.client import Client
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import APIError, FalError, Interrupted, JournalError, UnresolvedCreateError
+from pulumi_fal.errors import (
+    APIError,
+    ConfigurationError,
+    FalError,
+    Interrupted,
+    JournalError,
+    UnresolvedCreateError,
+)
 from pulumi_fal.fleet import Fleet
 from pulumi_fal.journal import (
     ADOPTED,
@@ -27,17 +37,10 @@ from pulumi_fal.journal import (
     Origin,
     with_machine,
 )
-from pulumi_fal.lifecycle import Lifecycle
+from pulumi_fal.lifecycle import GRACE_SECONDS, Lifecycle
 from pulumi_fal.models import Instance
-from pulumi_fal.unresolved import (
-    candidates,
-    still_asking,
-    stopped,
-    unanswered,
-    uncertain,
-    unlisted,
-    unseen,
-)
+from pulumi_fal.outputs import Home
+from pulumi_fal.stack import Elsewhere, StackMachine
 
 _LOOK_AGAIN = 0.5
 """Seconds between two looks at a create of another process."""
@@ -47,7 +50,9 @@ _BEFORE_SECONDS = 2.0
 others make in that time may then be named as what an unanswered POST made: one too many, and never
 one too few."""
 
-_ELSEWHERE = "it was made with another key or at another endpoint"
+LATE_SECONDS = 600.0
+"""A machine that is first seen so long after a POST was not made by it, if an earlier look found
+none: it is named, and stops nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,20 @@ class Spec:
         """The public key's, so that the journal need not hold it."""
         return hashlib.sha256(ssh_keys.canonical(self.ssh_key).encode()).hexdigest()[:32]
 
+    def is_of(self, entry: Entry) -> bool:
+        """Whether an earlier create asked for the same."""
+        asked = (entry.instance_type, entry.ssh_key, entry.sector)
+        return asked == (self.instance_type, self.fingerprint, self.sector)
+
+
+class Stacks(Protocol):
+    """What stacks hold, as far as they can be asked; stack.Stacks asks the `pulumi` command."""
+
+    def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None: ...
+    def ids(self, origin: Origin) -> frozenset[str] | None: ...
+    def is_gone(self, origin: Origin) -> bool | None: ...
+    def elsewhere(self, origin: Origin) -> Elsewhere: ...
+
 
 class Launcher:
     """Creates machines, and goes on with those that earlier creates left behind."""
@@ -75,45 +94,45 @@ class Launcher:
         journal: Journal,
         clock: Clock,
         *,
-        account: str,
+        accounts: Accounts,
         settle_seconds: float,
-        ids_in_state: Callable[[Origin], frozenset[str] | None],
+        stacks: Stacks,
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`ids_in_state` asks a resource's stack what it holds; None where there is no answer.
-
-        `settle_seconds`: how long after a POST without an answer its machine may still appear.
-        """
+        """`settle_seconds`: how long after a POST without an answer its machine may appear."""
         self._client = client
         self._fleet = fleet
         self._lifecycle = lifecycle
         self._journal = journal
         self._clock = clock
-        self._account = account
+        self._accounts = accounts
         self._settle_seconds = settle_seconds
-        self._ids_in_state = ids_in_state
+        self._stacks = stacks
         self._warn = warn
         self._posting = 0
         self._quiet = threading.Condition()
         self.taken_over: set[str] = set()
         """Machines of earlier creates that this process went on with."""
 
-    def launch(self, spec: Spec, origin: Origin) -> Instance:
+    @contextmanager
+    def launch(self, spec: Spec, origin: Origin) -> Iterator[Instance]:
         """The resource's machine: the one that an earlier create made, else a new one.
 
+        While the block runs, other processes see that the create is under way.
         UnresolvedCreateError where a machine may exist that nobody can assign.
         """
-        entry = self._find_once_answered(origin)
-        instance = self._take_up(entry, spec, origin) if entry else None
-        return instance or self._start(spec, origin)
+        with self._locked(origin):
+            entry = self._journal.find(origin)
+            instance = self._take_up(entry, spec, origin) if entry else None
+            yield instance or self._start(spec, origin)
 
-    def hand_over(self, origin: Origin) -> None:
-        """The engine is about to be told of the machine."""
-        self._note(origin, RETURNED)
+    def hand_over(self, origin: Origin, *, seen: bool) -> None:
+        """The engine is about to be told of the machine; `seen`: the API has shown it since."""
+        self._note(origin, RETURNED, seen=seen)
 
     def take_back(self, origin: Origin) -> None:
         """The engine did not hear of it after all."""
-        self._note(origin, WAITING)
+        self._note(origin, WAITING, seen=False)
 
     def give_up(self, origin: Origin) -> None:
         """The machine is gone."""
@@ -122,15 +141,29 @@ class Launcher:
             if entry is not None:
                 self._journal.drop(entry)
 
+    def may_still_appear(self, urn: str, instance_id: str) -> bool:
+        """Whether a machine that state has is too new for its absence to mean anything.
+
+        It was made a moment ago by the create of this URN, and the API has not shown it since.
+        """
+        return any(
+            isinstance(entry, Entry)
+            and (entry.origin.urn, entry.instance_id) == (urn, instance_id)
+            and not entry.seen
+            and self._clock.wall() - entry.started < GRACE_SECONDS
+            for entry in self._journal.entries()
+        )
+
     def wait_until_quiet(self, seconds: float) -> None:
         """Return when no POST is under way and every answer is on disk, or after `seconds`."""
         with self._quiet:
             self._quiet.wait_for(lambda: not self._posting, seconds)
 
     def _start(self, spec: Spec, origin: Origin) -> Instance:
+        self._refuse_if_renamed(spec, origin)
         entry = Entry(
             origin=origin,
-            account=self._account,
+            account=self._accounts.home.account,
             instance_type=spec.instance_type,
             ssh_key=spec.fingerprint,
             sector=spec.sector,
@@ -142,7 +175,7 @@ class Launcher:
                 instance = self._client.create_instance(
                     spec.instance_type, spec.ssh_key, spec.sector
                 )
-            except Interrupted:  # before the request, or between two that were refused
+            except (Interrupted, ConfigurationError):  # nothing was sent that the API took
                 self._forget(entry)
                 raise
             except APIError as error:
@@ -154,88 +187,145 @@ class Launcher:
             else:
                 self._record(with_machine(entry, instance.id))
                 return instance
-        raise self._unanswered(entry)
-
-    def _find_once_answered(self, origin: Origin) -> Entry | None:
-        """The resource's entry, once no process waits for the answer to its POST any more.
-
-        The plugin of an engine that was killed lives on until then.
-        """
-        told = False
-        while (entry := self._journal.find(origin)) and self._journal.is_held(entry):
-            if not told:
-                self._warn(still_asking(entry))
-                told = True
-            self._clock.sleep(_LOOK_AGAIN)
-        return entry
+        problem = self._unanswered(entry)
+        if problem.is_settled:
+            self._record(replace(entry, searched=True))
+        raise problem
 
     def _take_up(self, entry: Entry, spec: Spec, origin: Origin) -> Instance | None:
         """The machine of an earlier create; None, and no entry, where it surely left none."""
-        if not (entry.origin == origin and origin.is_certain):
-            raise uncertain(entry)
-        elsewhere = entry.account != self._account
-        if entry.instance_id is None and elsewhere:
-            raise stopped(entry, _ELSEWHERE)
-        if entry.instance_id is None:
-            error = self._unanswered(entry)
-            if not error.is_settled:
-                raise error
-            self._forget(entry)
+        ids = self._stacks.ids(origin) if entry.origin != origin else None
+        if entry.origin != origin or not origin.is_certain:
+            if entry.instance_id is None or entry.instance_id not in (ids or ()):
+                raise unresolved.uncertain(entry, origin)
+            self._forget(entry)  # the stack's own word: it has this machine
             return None
+        if entry.instance_id is None:
+            return self._settle_unanswered(entry)
         try:
             instance = self._lifecycle.find(entry.instance_id)
         except FalError as error:
-            raise unseen(entry, entry.instance_id, error) from error
+            raise unresolved.unseen(entry, entry.instance_id, error) from error
         if instance is None:
-            if elsewhere:
-                raise stopped(entry, _ELSEWHERE)
+            self._refuse_another_accounts(entry)
             self._forget(entry)
             return None
-        ids = self._ids_in_state(origin)
+        ids = self._stacks.ids(origin)
         if ids is not None and entry.instance_id in ids:
             # So this create is for another one: to replace just this machine, for all we know.
             self._forget(entry)
             return None
         if entry.phase == RETURNED:
             why = "the stack could not be asked" if ids is None else "it is not in state"
-            raise stopped(entry, f"{why}, although Pulumi was told of it")
-        asked = (entry.instance_type, entry.ssh_key, entry.sector)
-        wanted = (spec.instance_type, spec.fingerprint, spec.sector)
-        if instance.instance_type != spec.instance_type or (
-            entry.phase != ADOPTED and asked != wanted
-        ):
-            raise stopped(entry, "the resource's inputs have changed since")
+            raise unresolved.stopped(entry, f"{why}, although Pulumi was told of it")
+        is_asked_for = entry.phase == ADOPTED or spec.is_of(entry)
+        if not (instance.may_be_of(spec.instance_type) and is_asked_for):
+            raise unresolved.stopped(entry, "the resource's inputs have changed since")
         self.taken_over.add(instance.id)
-        kind, key, sector = wanted  # of an adopted one, the record said what the lost create asked
-        self._record(replace(entry, phase=WAITING, instance_type=kind, ssh_key=key, sector=sector))
+        self._record(
+            replace(  # of an adopted one, the record said what the lost create asked for
+                entry,
+                phase=WAITING,
+                instance_type=spec.instance_type,
+                ssh_key=spec.fingerprint,
+                sector=spec.sector,
+                seen=True,
+            )
+        )
         return instance
+
+    def _settle_unanswered(self, entry: Entry) -> None:
+        """Drop the entry of a POST without an answer, if it made no machine for all we can see."""
+        self._refuse_another_accounts(entry)
+        problem = self._unanswered(entry)
+        if not problem.is_settled:
+            is_late = self._clock.wall() - entry.started > LATE_SECONDS
+            if not (entry.searched and is_late and problem.candidates):
+                # What has appeared by now is not late, however late the next look is.
+                self._record(replace(entry, searched=False))
+                raise problem
+            self._warn(unresolved.late(entry, problem.candidates))
+        self._forget(entry)
+
+    def _refuse_another_accounts(self, entry: Entry) -> None:
+        """Nothing that this key does not see is gone, if it is another account's."""
+
+        def others() -> Iterator[str]:
+            yield from entry.before
+            for each in self._stacks.machines(entry.origin) or ():
+                if each.account == entry.account:
+                    yield each.id
+
+        if not self._accounts.sees(Home(account=entry.account), others):
+            raise unresolved.stopped(
+                entry,
+                f"it was made with the key of another account ({entry.account}) than is set now "
+                f"({self._accounts.home.account}), which does not see it",
+            )
+
+    def _refuse_if_renamed(self, spec: Spec, origin: Origin) -> None:
+        """Where a stack or a project was renamed, its creates are on record under the old name."""
+        for entry in self._of_other_stacks:
+            if (
+                entry.origin.name == origin.name
+                and (entry.origin.organization, entry.origin.backend)
+                == (origin.organization, origin.backend)
+                and spec.is_of(entry)
+                and self._may_run_on(entry, origin)
+            ):
+                raise unresolved.renamed(entry, origin)
+
+    def _may_run_on(self, entry: Entry, origin: Origin) -> bool:
+        """Whether a stack that is gone may have left a machine that `origin`'s does not have."""
+        if not self._stacks.is_gone(entry.origin) or self._journal.is_locked(entry.origin):
+            return False
+        if entry.instance_id is None:
+            return not self._unanswered(entry).is_settled
+        if entry.instance_id in (self._stacks.ids(origin) or ()):
+            return False
+        if self._lifecycle.find(entry.instance_id) is not None:
+            return True
+        return not self._accounts.is_own(Home(account=entry.account))
+
+    @cached_property
+    def _of_other_stacks(self) -> list[Entry]:
+        """Read once: a stack that is gone makes nothing more."""
+        return [each for each in self._journal.entries() if isinstance(each, Entry)]
 
     def _unanswered(self, entry: Entry) -> UnresolvedCreateError:
         try:
-            return unanswered(entry, self._candidates(entry))
+            found, unread = self._candidates(entry)
         except FalError as error:
-            return unlisted(entry, error)
+            return unresolved.unlisted(entry, error)
+        return unresolved.unanswered(entry, found, unread)
 
-    def _candidates(self, entry: Entry) -> list[Instance]:
-        """The machines that an unanswered POST may have made, once there was time to appear."""
+    def _candidates(self, entry: Entry) -> tuple[list[Instance], Mapping[str, str]]:
+        """The machines that an unanswered POST may have made, once there was time to appear.
+
+        And those stacks that may have them, but could not be read, with the reason.
+        """
         # A process that ended before the answer may have sent its POST, or the last of several, a
         # moment ago: it says when only where it has seen the end.
         since = max(0.0, self._clock.wall() - entry.started) if entry.problem else 0.0
         # At its end the watch asks once more, so the last answer is what counts.
-        *_, instances = self._fleet.watch(self._settle_seconds - since)
+        *_, last = self._fleet.watch(self._settle_seconds - since)
+        instances = self._fleet.fresh() if last.error else last.instances
         entries = [each for each in self._journal.entries() if isinstance(each, Entry)]
         pending = {each.instance_id for each in entries if each.instance_id}
-        found = candidates(entry, instances.values(), pending)
-        if found:  # to ask the stack is slow
-            in_state = self._ids_in_state(entry.origin) or frozenset()
-            found = candidates(entry, found, in_state)
-        return found
+        found = unresolved.candidates(entry, instances.values(), pending)
+        if not found:  # to ask stacks is slow
+            return [], {}
+        found = unresolved.candidates(entry, found, self._stacks.ids(entry.origin) or ())
+        if not found:
+            return [], {}
+        others = self._stacks.elsewhere(entry.origin)
+        return unresolved.candidates(entry, found, others.ids), others.unread
 
-    def _note(self, origin: Origin, phase: str) -> None:
+    def _note(self, origin: Origin, phase: str, *, seen: bool) -> None:
         with self._reported(origin.urn):
             entry = self._journal.find(origin)
-            if entry is not None and entry.phase != phase:
-                self._journal.write(replace(entry, phase=phase))
+            if entry is not None and (entry.phase, entry.seen) != (phase, seen or entry.seen):
+                self._journal.write(replace(entry, phase=phase, seen=seen or entry.seen))
 
     def _record(self, entry: Entry) -> None:
         with self._reported(entry.instance_id or "a machine whose id is not known"):
@@ -254,13 +344,27 @@ class Launcher:
             self._warn(f"{error} (This is about {about}.)")
 
     @contextmanager
+    def _locked(self, origin: Origin) -> Iterator[None]:
+        """Keep others from this create, once no process works on it any more.
+
+        The plugin of an engine that was killed lives on until the API has answered its POST.
+        """
+        told = False
+        while (lock := self._journal.try_lock(origin)) is None:
+            if not told:
+                self._warn(unresolved.under_way(origin))
+                told = True
+            self._clock.sleep(_LOOK_AGAIN)
+        with lock:
+            yield
+
+    @contextmanager
     def _post_under_way(self, entry: Entry) -> Iterator[None]:
         with self._quiet:
             self._posting += 1
         try:
             self._journal.write(entry)
-            with self._journal.held(entry):
-                yield
+            yield
         finally:
             with self._quiet:
                 self._posting -= 1

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
 
-from pulumi_fal.errors import FalError
-
 T = TypeVar("T")
 
 INFO, WARNING = 1, 2
@@ -240,29 +238,52 @@ def on_engine_death(callback: Callable[[], None]) -> None:
         return
 
 
-def clear_errors(method: Callable[..., T]) -> Callable[..., T]:
-    """Let a provider's method fail with its message alone.
+def hide_tracebacks(of: type[Exception]) -> None:
+    """Have errors of this family reach the engine as `ClassName: message`.
 
-    The SDK sends the engine the whole traceback. What `traceback` prints of an exception whose
-    class says it is a builtin, with the frames switched off, is `ClassName: message`. Bugs keep
-    their traceback. No BaseException may pass: it would leave the engine waiting for ever.
+    The SDK sends the whole traceback as an error's text, and asks the module `traceback` for it.
+    Bugs, and errors of other providers in this process, keep theirs.
+    """
+    main = sys.modules["__main__"]
+    original = getattr(main, "traceback", None)
+    if callable(getattr(original, "format_exc", None)) and not isinstance(original, _Traceback):
+        main.traceback = _Traceback(original, of)  # type: ignore[attr-defined]
+
+
+class _Traceback:
+    """In the place of the module `traceback` in the SDK's own module."""
+
+    def __init__(self, original: Any, hidden: type[Exception]) -> None:
+        self._original = original
+        self._hidden = hidden
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+    def format_exc(self, *args: Any, **kwargs: Any) -> str:
+        error = sys.exc_info()[1]
+        if isinstance(error, self._hidden):
+            return f"{type(error).__name__}: {error}"
+        return str(self._original.format_exc(*args, **kwargs))
+
+
+def guarded(method: Callable[..., T]) -> Callable[..., T]:
+    """A provider's method, counted while it runs; no BaseException may pass.
+
+    One would leave the engine waiting for ever.
     """
 
     @functools.wraps(method)
-    def guarded(*args: Any) -> T:
+    def guard(*args: Any) -> T:
         _under_way.enter()
         try:
             return method(*args)
-        except FalError as error:
-            sys.tracebacklimit = 0
-            kind = type(type(error).__name__, (Exception,), {"__module__": "builtins"})
-            raise kind(str(error)) from None
         except (SystemExit, KeyboardInterrupt) as error:
             raise RuntimeError(f"stopped by {type(error).__name__}") from None
         finally:
             _under_way.leave()
 
-    return guarded
+    return guard
 
 
 def _callers() -> Iterator[FrameType]:

@@ -17,14 +17,16 @@ from pulumi.runtime import rpc
 from pulumi_fal import inputs, outputs, plugin_host
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, NotReadyError, VanishedError
 from pulumi_fal.journal import Origin
-from pulumi_fal.models import Instance
-from pulumi_fal.outputs import ENDPOINT, UNFINISHED
+from pulumi_fal.models import Instance, Status
+from pulumi_fal.outputs import UNFINISHED, Home
 from pulumi_fal.session import Session
 from pulumi_fal.stack import IMPORT_TYPE_TOKEN, is_ours
 
 CREATE_TIMEOUT = 3600.0
 """Seconds until a machine must be ready, where `custom_timeouts` says nothing."""
 DELETE_TIMEOUT = 1200.0
+_PREVIEW_SECONDS = 5.0
+"""How long a preview may take to find out whether an unfinished machine is still there."""
 
 _session = Session()
 
@@ -36,12 +38,12 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     # brings, and ask for the passphrase.
     serialize_as_secret_always = False
 
-    @plugin_host.clear_errors
+    @plugin_host.guarded
     def configure(self, req: dynamic.ConfigureRequest) -> None:
         """Keep the config; the key in it is looked for when the API is first called."""
         _session.configure(req.config.get)
 
-    @plugin_host.clear_errors
+    @plugin_host.guarded
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         """Every problem of the inputs at once. A key with another comment stays the old one."""
         checked = {name: news[name] for name in inputs.NAMES if news.get(name) is not None}
@@ -62,10 +64,10 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         _session.introduce(_known(news.get("__urn")), _known(news.get("__organization")), checked)
         return dynamic.CheckResult(checked, failures)
 
-    @plugin_host.clear_errors
+    @plugin_host.guarded
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
         """A changed type, key or sector replaces. The engine works out the rest from the inputs."""
-        _session.journal.settle(_id)
+        _session.journal.settle(plugin_host.current_call().urn, _id, is_proven=False)
         replaces = inputs.replacements(_olds, _news, _is_unknown)
         if UNFINISHED not in _olds:
             return dynamic.DiffResult(replaces=replaces)
@@ -75,7 +77,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
             replaces = ["instance_type"]
         return dynamic.DiffResult(changes=True, replaces=replaces)
 
-    @plugin_host.clear_errors
+    @plugin_host.guarded
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         """Rent a machine and wait until it is ready."""
         from pulumi_fal.launch import Spec
@@ -83,38 +85,45 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         call = plugin_host.current_call()
         origin = _session.origin(call, props)
         spec = Spec(props["instance_type"], props["ssh_key"], props.get("sector"))
-        instance = _session.launcher.launch(spec, origin)
-        if inputs.waits(props):
-            outs = _finish(call, instance, props, origin)
-        else:
-            outs = outputs.of(instance, props, _session.endpoint)
-        _session.launcher.hand_over(origin)
+        with _session.launcher.launch(spec, origin) as instance:
+            if inputs.waits(props):
+                outs = _finish(call, instance, props, origin)
+            else:
+                outs = outputs.of(instance, props, _session.home)
+                _session.launcher.hand_over(origin, seen=False)
         call.when_unheard(lambda: _session.launcher.take_back(origin))
         return dynamic.CreateResult(instance.id, outs)
 
-    @plugin_host.clear_errors
+    @plugin_host.guarded
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
-        """The machine as it is; gone only where the API really says so."""
+        """The machine as it is; gone only where the account that has it really says so."""
         call = plugin_host.current_call()
         if is_ours(call.urn, IMPORT_TYPE_TOKEN):
             _session.wanted[id_] = {k: v for k, v in props.items() if k in inputs.NAMES}
             return dynamic.ReadResult(id_, {})
         in_state = "instance_type" in props  # and not merely an id in a program
-        if in_state:
-            _session.journal.settle(id_)
         instance = _session.lifecycle.find(id_)
-        if instance is None and in_state:
-            _refuse_elsewhere(id_, props)
-            return dynamic.ReadResult("", {})
-        if instance is None:
+        if instance is None and not in_state:
             raise LifecycleError(
                 id_,
                 f"Machine {id_} can't be read: the API doesn't know it. `pulumi-fal ls` lists the "
                 "machines that there are.",
             )
+        if instance is None:
+            _session.refuse_elsewhere(call, id_, props)
+            if not _session.launcher.may_still_appear(call.urn, id_):
+                _session.journal.settle(call.urn, id_, is_proven=False)
+                return dynamic.ReadResult("", {})
+            call.log(
+                f"The API doesn't show machine {id_} yet, which was made a moment ago. It stays in "
+                "state as it was; run `pulumi refresh` again in a minute.",
+                plugin_host.WARNING,
+            )
+            return dynamic.ReadResult(id_, {k: v for k, v in props.items() if k != "__provider"})
+        _session.journal.settle(call.urn, id_, is_proven=True)
         if not call.provider_key and id_ in _session.wanted:  # only an import has no provider
             return _imported(instance, _session.wanted[id_])
-        outs = outputs.of(instance, props, _session.endpoint)
+        outs = outputs.of(instance, props, _session.home)
         if UNFINISHED in props and not instance.is_ready:
             # A plain answer would tell the engine that the create had succeeded after all.
             reason = f"Machine {id_} is not ready yet: its status is {instance.status}."
@@ -123,19 +132,30 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
                 raise NotReadyError(id_, reason)
         return dynamic.ReadResult(id_, outs)
 
-    @plugin_host.clear_errors
+    @plugin_host.guarded
     def update(
         self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]
     ) -> dynamic.UpdateResult:
         """Record what needs no call; go on waiting for a machine that was never waited for."""
-        _session.journal.settle(_id)
+        call = plugin_host.current_call()
+        _session.journal.settle(call.urn, _id, is_proven=False)
         if not inputs.waits(_news) or (inputs.waits(_olds) and UNFINISHED not in _olds):
             kept = {k: v for k, v in _olds.items() if k not in ("wait", UNFINISHED)}
             return dynamic.UpdateResult({**kept, **outputs.requested(_news)})
-        seen = Instance(_id, _news["instance_type"], _olds.get("sector"))
-        return dynamic.UpdateResult(_finish(plugin_host.current_call(), seen, _news))
+        if not _session.accounts.is_own(Home.of(_olds)) and not _session.lifecycle.find(_id):
+            _session.refuse_elsewhere(call, _id, _olds)
+        seen = Instance(
+            _id,
+            _news["instance_type"],
+            _olds.get("sector"),
+            _olds.get("ip"),
+            _olds.get("status") or Status.UNKNOWN.value,
+        )
+        outs = _finish(call, seen, _news)
+        _session.journal.settle(call.urn, _id, is_proven=True)
+        return dynamic.UpdateResult(outs)
 
-    @plugin_host.clear_errors
+    @plugin_host.guarded
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Delete the machine, and return when the API no longer knows it."""
         if _id in _session.launcher.taken_over:
@@ -144,17 +164,18 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
                 f"Machine {_id} was not deleted: it has just become another resource's. Run "
                 "`pulumi refresh`, and `pulumi state delete` for the one that should not have it.",
             )
-        _session.journal.settle(_id)
-        if _is_elsewhere(_props) and _session.lifecycle.find(_id) is None:
-            _refuse_elsewhere(_id, _props)
+        call = plugin_host.current_call()
+        if not _session.accounts.is_own(Home.of(_props)) and not _session.lifecycle.find(_id):
+            _session.refuse_elsewhere(call, _id, _props)
         try:
-            _session.lifecycle.delete(_id, plugin_host.current_call().timeout or DELETE_TIMEOUT)
+            _session.lifecycle.delete(_id, call.timeout or DELETE_TIMEOUT)
         except Interrupted:
             raise LifecycleError(
                 _id,
                 f"The delete of machine {_id} was interrupted. It stays in state, and may still "
                 "run and bill. Run the command again to go on.",
             ) from None
+        _session.journal.settle(call.urn, _id, is_proven=True)
 
 
 def _imported(instance: Instance, wanted: Mapping[str, Any]) -> dynamic.ReadResult:
@@ -174,7 +195,7 @@ def _imported(instance: Instance, wanted: Mapping[str, Any]) -> dynamic.ReadResu
             "Make the program say what the machine is, or import another one.",
         )
     return dynamic.ReadResult(
-        instance.id, outputs.of(instance, wanted, _session.endpoint), dict(wanted)
+        instance.id, outputs.of(instance, wanted, _session.home), dict(wanted)
     )
 
 
@@ -188,29 +209,29 @@ def _finish(
 
     With `origin` it is a create, whose machine the engine does not know yet.
     """
-    last = instance
+    last, seen = instance, False
 
-    def observe(seen: Instance) -> None:
-        nonlocal last
-        if (seen.status, seen.ip) != (last.status, last.ip):
-            call.log(_progress(seen), ephemeral=True)
-        last = seen
+    def observe(shown: Instance) -> None:
+        nonlocal last, seen
+        if not seen or (shown.status, shown.ip) != (last.status, last.ip):
+            call.log(_progress(shown), ephemeral=True)
+        last, seen = shown, True
 
     try:
         timeout = call.timeout or CREATE_TIMEOUT
         ready = _session.lifecycle.wait_until_ready(instance, timeout, observe)
-    except VanishedError:
-        if origin is not None:
+    except VanishedError as error:
+        if origin is not None and error.was_listed:
             _session.launcher.give_up(origin)
         raise
     except Exception as error:
         if call.is_heard:
             if origin is not None:
                 # On disk first: the engine may have it from the moment that the call ends.
-                _session.launcher.hand_over(origin)
+                _session.launcher.hand_over(origin, seen=seen)
             kept = call.keep(
                 last.id,
-                {**outputs.of(last, props, _session.endpoint), UNFINISHED: True},
+                {**outputs.of(last, props, _session.home), UNFINISHED: True},
                 _reason(last, error),
             )
             if origin is not None:
@@ -219,16 +240,21 @@ def _finish(
         if isinstance(error, FalError):
             raise LifecycleError(last.id, _reason(last, error)) from error
         raise
-    return outputs.of(ready, props, _session.endpoint)
+    if origin is not None:
+        _session.launcher.hand_over(origin, seen=seen)
+    return outputs.of(ready, props, _session.home)
 
 
 def _progress(instance: Instance) -> str:
-    """The status, and what is waited for; the engine shows the time beside it."""
+    """The status, and what is waited for; the engine shows the time beside it.
+
+    Never the ip: a program may have said that it is secret, which a provider isn't told.
+    """
     if instance.is_ready:
-        return f"ready, ip {instance.ip}"
+        return "ready"
     if instance.ip is None:
         return f"{instance.status}, waiting for an ip"
-    return f"{instance.status}, ip {instance.ip}, waiting for ready"
+    return f"{instance.status}, has an ip, waiting for ready"
 
 
 def _reason(instance: Instance, error: Exception) -> str:
@@ -243,26 +269,13 @@ def _reason(instance: Instance, error: Exception) -> str:
     )
 
 
-def _is_elsewhere(props: Mapping[str, Any]) -> bool:
-    return bool(props.get(ENDPOINT, _session.endpoint) != _session.endpoint)
-
-
-def _refuse_elsewhere(instance_id: str, props: Mapping[str, Any]) -> None:
-    """A machine of one endpoint is not gone because another one does not know it."""
-    if _is_elsewhere(props):
-        raise LifecycleError(
-            instance_id,
-            f"Machine {instance_id} was made at {props[ENDPOINT]}, and it is {_session.endpoint} "
-            "that does not know it. It stays in state. Set FAL_COMPUTE_ENDPOINT or fal:endpoint to "
-            "where it was made; if it is gone there for good, `pulumi state delete` drops it.",
-        )
-
-
 def _has_vanished(instance_id: str, olds: Mapping[str, Any]) -> bool:
     """False also where the API can't be asked: a preview works without a key and offline."""
     try:
-        return not _is_elsewhere(olds) and _session.lifecycle.find(instance_id) is None
-    except FalError:
+        if not _session.accounts.is_own(Home.of(olds)):
+            return False
+        return _session.lifecycle.find(instance_id, _PREVIEW_SECONDS) is None
+    except (FalError, TimeoutError):
         return False
 
 

@@ -6,19 +6,19 @@ import functools
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 # What needs requests is imported where it is first needed: most previews never call the API, and
 # a program that declares machines imports this module, too.
 from pulumi_fal import journal, plugin_host, settings, stack
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import JournalError
+from pulumi_fal.errors import FalError, JournalError
 from pulumi_fal.journal import Journal, Origin
+from pulumi_fal.outputs import Home
 
 if TYPE_CHECKING:
+    from pulumi_fal.accounts import Accounts
     from pulumi_fal.launch import Launcher
     from pulumi_fal.lifecycle import Lifecycle
 
@@ -38,13 +38,13 @@ class Session:
         self._urns: dict[str, list[str]] = {}
         self._lock = threading.RLock()
         self._reviewed = False
-        self._endpoint = ""
-        self._held: dict[Origin, frozenset[str] | None] = {}
-        self._made: tuple[Lifecycle, Launcher] | None = None
+        self._stacks = stack.Stacks()
+        self._made: tuple[Accounts, Lifecycle, Launcher] | None = None
 
     def configure(self, config: Callable[[str], Any]) -> None:
         """Take the config, and settle into the plugin process."""
         self.config = config
+        plugin_host.hide_tracebacks(FalError)
         plugin_host.widen(settings.parallel(os.environ, config))
         plugin_host.on_cancel(self.clock.interrupt)
         plugin_host.on_engine_death(self._engine_died)
@@ -83,53 +83,72 @@ class Session:
         return Journal(journal.home(os.environ))
 
     @property
-    def lifecycle(self) -> Lifecycle:
-        """ConfigurationError where no key is set, or the endpoint can't be one."""
+    def accounts(self) -> Accounts:
+        """ConfigurationError where there is no usable key or endpoint; so below."""
         return self._machines()[0]
 
     @property
-    def launcher(self) -> Launcher:
-        """Likewise."""
+    def lifecycle(self) -> Lifecycle:
         return self._machines()[1]
 
     @property
-    def endpoint(self) -> str:
-        """Where this process asks; likewise."""
-        self._machines()
-        return self._endpoint
+    def launcher(self) -> Launcher:
+        return self._machines()[2]
 
-    def _machines(self) -> tuple[Lifecycle, Launcher]:
+    @property
+    def home(self) -> Home:
+        """The endpoint and the account with which machines are seen here."""
+        return self.accounts.home
+
+    def refuse_elsewhere(
+        self, call: plugin_host.Call, instance_id: str, props: Mapping[str, Any]
+    ) -> None:
+        """Raise ElsewhereError where a machine that isn't seen may be another account's."""
+        home = Home.of(props)
+
+        def others() -> Iterator[str]:
+            for each in self._stacks.machines(self._origin(call.urn)) or ():
+                if Home(each.endpoint, each.account).key == home.key:
+                    yield each.id
+
+        if not self.accounts.sees(home, others):
+            raise self.accounts.elsewhere(instance_id, home)
+
+    def _machines(self) -> tuple[Accounts, Lifecycle, Launcher]:
         with self._lock:
             if self._made is None:
                 self._made = self._make()
             return self._made
 
-    def _make(self) -> tuple[Lifecycle, Launcher]:
+    def _make(self) -> tuple[Accounts, Lifecycle, Launcher]:
+        from pulumi_fal.accounts import Accounts
         from pulumi_fal.client import Client
         from pulumi_fal.fleet import Fleet
         from pulumi_fal.launch import Launcher
         from pulumi_fal.lifecycle import Lifecycle
 
         resolved = settings.resolve(os.environ, self.config)
-        self._endpoint = resolved.endpoint
         client = Client(resolved, self.clock, notify=self._note)
         fleet = Fleet(client, self.clock, resolved.poll_interval)
-        lifecycle = Lifecycle(client, fleet, self.clock)
+        lifecycle = Lifecycle(client, fleet, self.clock, notify=self._note)
+        accounts = Accounts(
+            Home(resolved.endpoint, resolved.account), resolved.key_source, fleet
+        )
         launcher = Launcher(
             client,
             fleet,
             lifecycle,
             self.journal,
             self.clock,
-            account=resolved.account,
+            accounts=accounts,
             settle_seconds=resolved.settle,
-            ids_in_state=self._ids_in_state,
+            stacks=self._stacks,
             warn=self._warn,
         )
-        return lifecycle, launcher
+        return accounts, lifecycle, launcher
 
     def _origin(self, urn: str) -> Origin:
-        backend = stack.backend(os.environ, Path.cwd())
+        backend = self._stacks.backend(*_stack_and_project(urn))
         return Origin(urn, self._organization or stack.own_organization(backend), backend)
 
     def _left_something(self, urn: str) -> bool:
@@ -137,7 +156,7 @@ class Session:
         entry = self.journal.find(origin)
         if entry is None or entry.phase != journal.RETURNED:
             return entry is not None
-        ids = self._ids_in_state(origin)
+        ids = self._stacks.ids(origin)
         return ids is None or entry.instance_id not in ids
 
     def _review(self, call: plugin_host.Call) -> None:
@@ -148,19 +167,14 @@ class Session:
             self._reviewed = True
         from pulumi_fal.unresolved import review
 
+        self.journal.clear_leftovers()
         try:
-            for reminder in review(self.journal, self._origin(call.urn), self._ids_in_state):
+            if not any(self.journal.entries()):
+                return  # to ask for the backend is slow
+            for reminder in review(self.journal, self._origin(call.urn), self._stacks.ids):
                 self._warn(reminder)
         except JournalError as error:
             self._warn(str(error))
-
-    def _ids_in_state(self, origin: Origin) -> frozenset[str] | None:
-        """What the stack held when this process began to ask; it is slow, so it is asked once."""
-        place = replace(origin, urn=f"{origin.stack}::{origin.project}")
-        with self._lock:
-            if place not in self._held:
-                self._held[place] = stack.ids_in_state(origin)
-            return self._held[place]
 
     @staticmethod
     def _note(message: str) -> None:
@@ -176,7 +190,7 @@ class Session:
         """Let a POST under way end and be recorded; end everything else."""
         self.clock.interrupt()
         if self._made is not None:
-            self._made[1].wait_until_quiet(_POST_SECONDS)
+            self._made[2].wait_until_quiet(_POST_SECONDS)
 
 
 def _key(props: Mapping[str, Any]) -> str:

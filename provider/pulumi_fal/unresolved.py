@@ -1,18 +1,26 @@
-"""What is to be said of machines that may exist outside of state: which, why, and the ways out."""
+"""Messages about machines that may exist outside state, and how to resolve each."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from pulumi_fal.errors import FalError, JournalError, UnresolvedCreateError
 from pulumi_fal.journal import RETURNED, Entry, Journal, Origin
 from pulumi_fal.models import Instance
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
-def unanswered(entry: Entry, candidates: Iterable[Instance]) -> UnresolvedCreateError:
-    """A POST without a usable answer, once there was time to look for its machine."""
+
+def unanswered(
+    entry: Entry, candidates: Iterable[Instance], unread: Mapping[str, str] = NOTHING
+) -> UnresolvedCreateError:
+    """A POST without a usable answer, once there was time to look for its machine.
+
+    `unread`: stacks that may have a candidate, but could not be read, with the reason.
+    """
     found = list(candidates)
     if not found:
         return UnresolvedCreateError(
@@ -25,12 +33,23 @@ def unanswered(entry: Entry, candidates: Iterable[Instance]) -> UnresolvedCreate
         f"  {each.id} ({each.instance_type}, {each.status}, {each.ip or 'no ip'})\n"
         for each in found
     )
+    reasons = "".join(f"  {name}: {why}\n" for name, why in unread.items())
+    may_have = f"These may have them, and could not be read:\n{reasons}" if unread else ""
     return UnresolvedCreateError(
         f"{_happened(entry)}\nSince then these have appeared; each may be it, or anybody's:\n"
-        f"{lines}Nothing more is made for this resource until that is settled. If one is this "
-        f"resource's: `pulumi-fal pending adopt {urn} ID`. If one is of no use: delete it. If none "
-        f"is this resource's: `pulumi-fal pending forget {urn}`. Then run `pulumi up` again.",
+        f"{lines}{may_have}Nothing more is made for this resource until that is settled. If one is "
+        f"this resource's: `pulumi-fal pending adopt {urn} ID`. If one is of no use: delete it. If "
+        f"none is this resource's: `pulumi-fal pending forget {urn}`. Then run `pulumi up` again.",
         tuple(each.id for each in found),
+    )
+
+
+def late(entry: Entry, ids: Iterable[str]) -> str:
+    """Machines that appeared too late to come from a POST without an answer."""
+    return (
+        f"An earlier create for {_name(entry)} stayed without an answer, and no machine appeared. "
+        f"Long after it, these have, so they are most likely others': {', '.join(ids)}. A new "
+        "machine is made. `pulumi-fal audit` tells which machines no stack has."
     )
 
 
@@ -43,7 +62,7 @@ def candidates(
         for each in instances
         if each.id not in known
         and each.id not in entry.before
-        and each.instance_type == entry.instance_type
+        and each.may_be_of(entry.instance_type)
         and entry.sector in (None, each.sector or entry.sector)
     ]
 
@@ -66,11 +85,11 @@ def unseen(entry: Entry, instance_id: str, error: FalError) -> UnresolvedCreateE
     )
 
 
-def still_asking(entry: Entry) -> str:
-    """A create of a process that goes on although its engine has ended."""
+def under_way(origin: Origin) -> str:
+    """A create that another process works on."""
     return (
-        f"An earlier create for {_name(entry)} still waits for the API's answer, in a process that "
-        "its `pulumi` has left behind. What comes of it is waited for."
+        f"An earlier create for resource {origin.name!r} is still under way, in a process that its "
+        "`pulumi` has left behind or that another `pulumi` runs. Waiting for it to finish."
     )
 
 
@@ -86,12 +105,41 @@ def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
     )
 
 
-def uncertain(entry: Entry) -> UnresolvedCreateError:
-    """A create that may have been another stack's, to whom its record must not be lost."""
+def uncertain(entry: Entry, origin: Origin) -> UnresolvedCreateError:
+    """A create that may have been another stack's, to whom its record must not be lost.
+
+    `origin`: the resource that a machine is to be made for now.
+    """
+    if not origin.is_certain:
+        way_out = (
+            "Set PULUMI_BACKEND_URL to the full URL of this stack's backend, then run `pulumi up` "
+            "again."
+        )
+    else:
+        urn = shlex.quote(entry.origin.urn)
+        where = f"--backend {shlex.quote(origin.backend)} --organization {origin.organization}"
+        way_out = (
+            "If it was made for this one: `pulumi-fal pending adopt "
+            f"{urn} {entry.instance_id or 'ID'} {where}`. If it is of no use: delete it. If it was "
+            f"not made for this one: `pulumi-fal pending forget {urn}`. Then run `pulumi up` again."
+        )
     return UnresolvedCreateError(
         f"{_made(entry)}; it can't be told whether that was in this stack. Nothing more is made "
-        "for this resource until it can: set PULUMI_BACKEND_URL to the stack's backend and run "
-        "`pulumi up` again. `pulumi-fal pending ls` says what is known of it.",
+        f"for this resource until it can. {way_out}",
+        _ids(entry),
+    )
+
+
+def renamed(entry: Entry, origin: Origin) -> UnresolvedCreateError:
+    """A machine of a stack that is gone, which may be this one under another name."""
+    urn, now = shlex.quote(entry.origin.urn), shlex.quote(origin.urn)
+    return UnresolvedCreateError(
+        f"{_made(entry)}. That was in the stack {entry.origin.stack} of the project "
+        f"{entry.origin.project}, which is no more: it was renamed, or removed. Nothing is made "
+        "for this resource until that is settled. If the machine is this resource's: "
+        f"`pulumi-fal pending adopt {urn} {entry.instance_id or 'ID'} --for {now}`. If it is of no "
+        f"use: delete it. If it is not this resource's: `pulumi-fal pending forget {urn}`. Then "
+        "run `pulumi up` again.",
         _ids(entry),
     )
 
@@ -99,9 +147,9 @@ def uncertain(entry: Entry) -> UnresolvedCreateError:
 def review(
     journal: Journal, of: Origin, ids_in_state: Callable[[Origin], frozenset[str] | None]
 ) -> Iterator[str]:
-    """Settle the entries of a stack whose machines are in state; say what is left, one by one.
+    """Drop the entries of a stack whose machines are in state; say what is left, one by one.
 
-    `of` is any resource of the stack.
+    `of` is any resource of the stack. Creates that are under way are passed by.
     """
     asked: dict[Origin, frozenset[str] | None] = {}
     for entry in journal.entries():
@@ -111,7 +159,7 @@ def review(
         place = replace(entry.origin, urn=of.urn)
         if (entry.origin.stack, entry.origin.project) != (of.stack, of.project):
             continue
-        if not place.may_be(of):
+        if not place.may_be(of) or journal.is_locked(entry.origin):
             continue
         if entry.phase == RETURNED:
             if place not in asked:
@@ -120,7 +168,8 @@ def review(
             if ids is None:
                 continue  # most likely all is well; a create would look more closely
             if entry.instance_id in ids:
-                journal.drop(entry)
+                if entry.seen:
+                    journal.drop(entry)
                 continue
         yield _reminder(entry)
 
@@ -161,4 +210,4 @@ def _ids(entry: Entry) -> tuple[str, ...]:
 
 
 def _name(entry: Entry) -> str:
-    return f"resource {entry.origin.urn.rpartition('::')[2]!r}"
+    return f"resource {entry.origin.name!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from tests.unit.support import ECDSA, ED25519, TurnedClock, settings
 
 from pulumi_fal import errors
+from pulumi_fal.accounts import Accounts
 from pulumi_fal.client import Client
 from pulumi_fal.emulator.state import State, UnknownMachineError
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
@@ -19,6 +21,9 @@ from pulumi_fal.fleet import Fleet
 from pulumi_fal.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry, Journal, Origin
 from pulumi_fal.launch import Launcher, Spec
 from pulumi_fal.lifecycle import Lifecycle
+from pulumi_fal.models import Instance
+from pulumi_fal.outputs import Home
+from pulumi_fal.stack import Elsewhere, StackMachine
 
 ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
 URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
@@ -34,19 +39,46 @@ class Clock(TurnedClock):
         return 1_700_000_000 + self.time
 
 
+class Stacks:
+    """What stacks hold: this one `in_state`, and others of its backend `elsewhere`."""
+
+    def __init__(self) -> None:
+        self.in_state: set[str] | None = set()
+        self.account = ""
+        self.others: dict[str, set[str] | str] = {}
+        """By name, the ids of a stack's machines, or why it can't be read."""
+        self.is_known_gone: bool | None = False
+
+    def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
+        if self.in_state is None:
+            return None
+        return tuple(StackMachine(each, URN, self.account) for each in sorted(self.in_state))
+
+    def ids(self, origin: Origin) -> frozenset[str] | None:
+        return None if self.in_state is None else frozenset(self.in_state)
+
+    def is_gone(self, origin: Origin) -> bool | None:
+        return self.is_known_gone
+
+    def elsewhere(self, origin: Origin) -> Elsewhere:
+        read = [each for each in self.others.values() if not isinstance(each, str)]
+        unread = {name: each for name, each in self.others.items() if isinstance(each, str)}
+        return Elsewhere(frozenset().union(*read), unread)
+
+
 class World:
-    """An API whose time is the clock's, a journal, and a stack that holds `in_state`."""
+    """An API whose time is the clock's, a journal, and stacks."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
         self.state = State(self.clock.now)
         self.journal = Journal(folder)
-        self.in_state: set[str] | None = set()
+        self.stacks = Stacks()
         self.before: Callable[[str], None] = lambda call: None
         self.after: Callable[[str], None] = lambda call: None
         self.warnings: list[str] = []
         self.calls: list[str] = []
-        self.account = "0123456789ab"
+        self.home = Home("https://fal.test", "0123456789ab")
         self.launcher = self.restart()
 
     def restart(self) -> Launcher:
@@ -59,12 +91,17 @@ class World:
             Lifecycle(client, fleet, self.clock),
             self.journal,
             self.clock,
-            account=self.account,
+            accounts=Accounts(self.home, "a test", fleet),
             settle_seconds=SETTLE,
-            ids_in_state=lambda origin: None if self.in_state is None else frozenset(self.in_state),
+            stacks=self.stacks,
             warn=self.warnings.append,
         )
         return self.launcher
+
+    def launch(self, spec: Spec = SPEC, origin: Origin = HERE) -> Instance:
+        """A create, to the moment when its lock is released."""
+        with self.launcher.launch(spec, origin) as instance:
+            return instance
 
     def send(self, method: str, path: str, body: Any = None, **request: Any) -> Any:
         call = f"{method} {path}"
@@ -88,7 +125,7 @@ class World:
         """An entry that an earlier process left behind."""
         entry = Entry(
             origin=HERE,
-            account=self.account,
+            account=self.home.account,
             instance_type=ONE,
             ssh_key=SPEC.fingerprint,
             sector=None,
@@ -109,7 +146,7 @@ class World:
         """What a create that makes nothing says."""
         before = self.state.creations
         with pytest.raises(UnresolvedCreateError) as caught:
-            self.launcher.launch(spec, origin)
+            self.launch(spec, origin)
         assert self.state.creations == before
         return caught.value
 
@@ -148,12 +185,12 @@ def test_the_question_is_on_disk_before_it_is_asked_and_the_answer_after(world: 
     def look(call: str) -> None:
         entry = world.entry()
         if call.startswith("POST") and entry is not None:
-            seen.append((entry, world.journal.is_held(entry)))
+            seen.append((entry, world.journal.is_locked(HERE)))
 
     world.before = look
-    instance = world.launcher.launch(SPEC, HERE)
-    ((asked, is_held),) = seen
-    assert is_held
+    instance = world.launch()
+    ((asked, is_locked),) = seen
+    assert is_locked
     assert (asked.phase, asked.before, asked.started) == (
         ASKED,
         (there_before,),
@@ -166,7 +203,7 @@ def test_the_question_is_on_disk_before_it_is_asked_and_the_answer_after(world: 
 
 def test_the_journal_has_no_key_and_knows_it_again(world: World) -> None:
     """Whatever its comment is."""
-    world.launcher.launch(Spec(EIGHT, ED25519, "sector_2"), HERE)
+    world.launch(Spec(EIGHT, ED25519, "sector_2"), HERE)
     entry = world.entry()
     assert entry is not None
     assert (entry.instance_type, entry.sector) == (EIGHT, "sector_2")
@@ -179,7 +216,7 @@ def test_what_the_api_refuses_leaves_no_trace(world: World) -> None:
     """Its own word is the answer, and there is no machine."""
     world.before = refused
     with pytest.raises(errors.InvalidRequestError, match="no capacity"):
-        world.launcher.launch(SPEC, HERE)
+        world.launch()
     assert world.entry() is None
 
 
@@ -193,7 +230,20 @@ def test_a_create_that_is_interrupted_before_its_post_leaves_no_trace(world: Wor
 
     world.before = limited
     with pytest.raises(errors.Interrupted):
-        world.launcher.launch(SPEC, HERE)
+        world.launch()
+    assert world.entry() is None
+
+
+def test_what_this_computer_can_not_send_leaves_no_trace(world: World) -> None:
+    """A missing CA bundle: the POST never left, so nothing has to be looked for."""
+
+    def unsendable(call: str) -> None:
+        if call.startswith("POST"):
+            raise errors.ConfigurationError("no CA bundle")
+
+    world.before = unsendable
+    with pytest.raises(errors.ConfigurationError):
+        world.launch()
     assert world.entry() is None
 
 
@@ -202,7 +252,7 @@ def test_nothing_is_asked_for_without_a_journal(world: World) -> None:
     world.journal.folder.parent.mkdir(parents=True)
     world.journal.folder.write_text("in the way")
     with pytest.raises(JournalError):
-        world.launcher.launch(SPEC, HERE)
+        world.launch()
     assert world.state.creations == 0
 
 
@@ -215,10 +265,10 @@ def test_a_journal_that_fails_after_the_post_does_not_lose_the_answer(world: Wor
         path.mkdir()
 
     world.after = break_disk
-    instance = world.launcher.launch(SPEC, HERE)
+    instance = world.launch()
     (warning,) = world.warnings
     assert instance.id in warning
-    world.launcher.hand_over(HERE)
+    world.launcher.hand_over(HERE, seen=True)
     world.launcher.give_up(HERE)
     assert len(world.warnings) == 3
     assert all(URN in each for each in world.warnings[1:])
@@ -240,7 +290,7 @@ def test_a_lost_answer_names_what_appeared_and_nothing_else(world: World) -> Non
 
     world.after = others_appear
     with pytest.raises(UnresolvedCreateError) as caught:
-        world.launcher.launch(SPEC, HERE)
+        world.launch()
     made = (world.state.alive() - set(others)).pop()
     said = str(caught.value)
     assert caught.value.candidates == (made,)
@@ -262,7 +312,7 @@ def test_a_lost_answer_stays_on_disk(world: World) -> None:
 
     world.after = late
     with pytest.raises(UnresolvedCreateError):
-        world.launcher.launch(SPEC, HERE)
+        world.launch()
     entry = world.entry()
     assert entry is not None
     assert (entry.phase, entry.instance_id) == (ASKED, None)
@@ -281,7 +331,7 @@ def test_a_machine_has_the_settle_time_to_appear(world: World) -> None:
 
     world.after = late
     with pytest.raises(UnresolvedCreateError) as caught:
-        world.launcher.launch(SPEC, HERE)
+        world.launch()
     assert set(caught.value.candidates) == world.state.alive()
 
 
@@ -296,7 +346,7 @@ def test_where_nothing_appeared_it_says_so_and_the_next_create_goes_on(world: Wo
     world.before = lambda call: None
     began = world.clock.time
     world.restart()
-    instance = world.launcher.launch(SPEC, HERE)
+    instance = world.launch()
     assert world.state.alive() == {instance.id}
     assert world.clock.time == began
 
@@ -332,30 +382,30 @@ def test_the_next_create_goes_on_once_the_candidate_is_gone(world: World) -> Non
     made = world.machine()
     world.earlier(ASKED, problem="it was reset")
     world.state.delete(made)
-    instance = world.launcher.launch(SPEC, HERE)
+    instance = world.launch()
     assert world.state.alive() == {instance.id}
 
 
 def test_the_next_create_goes_on_once_the_candidate_is_in_state(world: World) -> None:
     """Another resource of the stack has it."""
-    world.in_state = {world.machine()}
+    world.stacks.in_state = {world.machine()}
     world.earlier(ASKED, problem="it was reset")
-    instance = world.launcher.launch(SPEC, HERE)
-    assert instance.id not in world.in_state
+    instance = world.launch()
+    assert instance.id not in world.stacks.in_state
 
 
 def test_the_next_create_goes_on_once_another_create_claims_the_candidate(world: World) -> None:
     """Its own entry has the id."""
     world.earlier(WAITING, world.machine(), origin=replace(HERE, urn=f"{URN}-2"))
     world.earlier(ASKED, problem="it was reset")
-    world.launcher.launch(SPEC, HERE)
+    world.launch()
     assert world.state.creations == 2
 
 
 def test_a_stack_that_gives_no_answer_claims_nothing(world: World) -> None:
     """So the candidate stays one."""
     made = world.machine()
-    world.in_state = None
+    world.stacks.in_state = None
     world.earlier(ASKED, problem="it was reset")
     assert world.refusal().candidates == (made,)
 
@@ -370,7 +420,7 @@ def test_a_machine_in_another_sector_is_no_candidate(
     if is_one:
         assert world.refusal(Spec(EIGHT, ED25519, sector)).candidates == (made,)
     else:
-        assert world.launcher.launch(Spec(EIGHT, ED25519, sector), HERE).id != made
+        assert world.launch(Spec(EIGHT, ED25519, sector), HERE).id != made
 
 
 def test_a_machine_without_a_sector_yet_may_be_in_any(world: World) -> None:
@@ -393,23 +443,147 @@ def test_a_killed_processs_machine_has_all_of_the_settle_time(world: World, pass
     assert "the process ended before the answer came" in str(error)
 
 
-def test_a_post_of_a_living_process_is_waited_for(world: World) -> None:
+def test_a_create_of_a_living_process_is_waited_for(world: World) -> None:
     """Its engine was killed, and it ends and records what it has begun."""
     entry = world.earlier(ASKED)
-    lock = (world.journal.folder / entry.file_name).with_suffix(".lock")
-    sleep = world.clock.sleep
+    other = Journal(world.journal.folder).try_lock(HERE)
+    assert other is not None
+    sleep, ending = world.clock.sleep, ExitStack()
 
     def answered(seconds: float) -> None:
-        lock.unlink()
-        world.journal.write(replace(entry, phase=WAITING, instance_id=world.machine()))
+        if world.clock.slept:
+            world.journal.write(replace(entry, phase=WAITING, instance_id=world.machine()))
+            ending.close()
         sleep(seconds)
 
     world.clock.sleep = answered  # type: ignore[method-assign]
-    with Journal(world.journal.folder).held(entry):
-        instance = world.launcher.launch(SPEC, HERE)
+    ending.enter_context(other)
+    instance = world.launch()
     assert world.state.alive() == {instance.id}
     (warning,) = world.warnings
-    assert "still waits for the API's answer" in warning
+    assert "resource 'web' is still under way" in warning
+
+
+def test_a_create_is_under_way_for_others_until_it_is_handed_over(world: World) -> None:
+    """A preview beside a running `up` must not call its machines forgotten."""
+    with world.launcher.launch(SPEC, HERE):
+        assert Journal(world.journal.folder).is_locked(HERE)
+    assert not Journal(world.journal.folder).is_locked(HERE)
+
+
+@pytest.mark.parametrize("fails", [lost, refused, unlisted], ids=lambda each: each.__name__)
+def test_a_create_that_fails_is_under_way_no_more(
+    world: World, fails: Callable[[str], None]
+) -> None:
+    """The next one would wait for it for ever."""
+    world.before = fails
+    with pytest.raises(errors.FalError):
+        world.launch()
+    assert not world.journal.is_locked(HERE)
+
+
+# Machines that appear later, and those of other stacks.
+
+
+@pytest.mark.parametrize("passed, stops", [(599, True), (601, False)])
+def test_once_nothing_was_found_what_appears_much_later_stops_nothing(
+    world: World, passed: float, stops: bool
+) -> None:
+    """Somebody rents the same type every day: then it would never be safe to run again."""
+    world.before = lost
+    assert world.refusal().is_settled
+    world.before = lambda call: None
+    world.clock.time += passed - SETTLE
+    others = world.machine()
+    world.restart()
+    if stops:
+        assert world.refusal().candidates == (others,)
+        world.clock.time += 1000
+        assert world.refusal().candidates == (others,)  # it did not appear late
+        return
+    assert world.launch().id != others
+    (warning,) = world.warnings
+    assert others in warning
+    assert "resource 'web'" in warning
+
+
+def test_without_an_earlier_look_nothing_is_late(world: World) -> None:
+    """The process that sent the POST was killed: its machine may be there since then."""
+    world.earlier(ASKED)
+    world.clock.time += 5000
+    made = world.machine()
+    assert world.refusal().candidates == (made,)
+
+
+def test_a_machine_that_another_stack_of_the_backend_holds_is_no_candidate(world: World) -> None:
+    """Its state knows it, so it is nobody's lost machine."""
+    theirs, made = world.machine(), world.machine()
+    world.stacks.others = {"organization/shop/prod": {theirs}}
+    world.earlier(ASKED, problem="it was reset")
+    assert world.refusal().candidates == (made,)
+
+
+def test_a_stack_that_can_not_be_read_is_named(world: World) -> None:
+    """One of the candidates may be there."""
+    world.machine()
+    world.stacks.others = {"organization/shop/prod": "it took too long"}
+    world.earlier(ASKED, problem="it was reset")
+    assert "organization/shop/prod: it took too long" in str(world.refusal())
+
+
+# A stack, or a project, under another name.
+
+BEFORE = replace(HERE, urn=URN.replace("dev", "old"))
+
+
+@pytest.mark.parametrize("renamed", [BEFORE, replace(HERE, urn=URN.replace("shop", "store"))])
+@pytest.mark.parametrize("phase", [WAITING, RETURNED, ADOPTED])
+def test_what_a_renamed_stack_has_on_record_stops_a_create_by_name(
+    world: World, renamed: Origin, phase: str
+) -> None:
+    """The record is under the old name, and a second machine would be made."""
+    made = world.machine()
+    world.stacks.is_known_gone = True
+    world.earlier(phase, made, origin=renamed)
+    error = world.refusal()
+    assert error.candidates == (made,)
+    said = str(error)
+    assert f"pulumi-fal pending adopt {renamed.urn} {made} --for {URN}`" in said
+    assert f"pulumi-fal pending forget {renamed.urn}`" in said
+
+
+def test_a_lost_answer_of_a_renamed_stack_stops_a_create_while_it_may_have_made_a_machine(
+    world: World,
+) -> None:
+    """And no longer once nothing can be it."""
+    made = world.machine()
+    world.stacks.is_known_gone = True
+    world.earlier(ASKED, origin=BEFORE, problem="it was reset")
+    assert "--for" in str(world.refusal())
+    world.state.delete(made)
+    assert world.launch().id != made
+
+
+@pytest.mark.parametrize(
+    "case", ["stack there", "stack unknown", "in state", "machine gone", "name", "inputs", "backend"]
+)
+def test_what_is_no_renamed_stacks_stops_nothing(world: World, case: str) -> None:
+    """Another stack's creates are its own, and what state has is settled."""
+    made = world.machine()
+    origin, others = BEFORE, dict[str, Any]()
+    world.stacks.is_known_gone = {"stack there": False, "stack unknown": None}.get(case, True)
+    if case == "in state":
+        world.stacks.in_state = {made}
+    if case == "machine gone":
+        world.state.delete(made)
+    if case == "name":
+        origin = replace(BEFORE, urn=f"{BEFORE.urn}-2")
+    if case == "inputs":
+        others["ssh_key"] = "another"
+    if case == "backend":
+        origin = replace(BEFORE, backend="file:///there")
+    world.earlier(WAITING, made, origin=origin, **others)
+    assert world.launch().id != made
 
 
 # A machine that an earlier create left.
@@ -419,10 +593,10 @@ def test_a_create_goes_on_with_the_machine_that_an_earlier_one_made(world: World
     """And says so, since nobody may delete that one now."""
     made = world.machine()
     entry = world.earlier(WAITING, made)
-    assert world.launcher.launch(SPEC, HERE).id == made
+    assert world.launch().id == made
     assert world.state.creations == 1
     assert world.launcher.taken_over == {made}
-    assert world.entry() == entry
+    assert world.entry() == replace(entry, seen=True)
 
 
 def test_a_create_makes_another_where_the_earlier_machine_is_gone(world: World) -> None:
@@ -430,7 +604,7 @@ def test_a_create_makes_another_where_the_earlier_machine_is_gone(world: World) 
     gone = world.machine()
     world.state.delete(gone)
     world.earlier(WAITING, gone)
-    instance = world.launcher.launch(SPEC, HERE)
+    instance = world.launch()
     assert world.state.alive() == {instance.id}
     assert world.launcher.taken_over == set()
 
@@ -440,7 +614,7 @@ def test_a_machine_that_only_the_list_lacks_is_not_gone(world: World) -> None:
     made = world.machine()
     world.state.hide(made, "list")
     world.earlier(WAITING, made)
-    assert world.launcher.launch(SPEC, HERE).id == made
+    assert world.launch().id == made
 
 
 def test_where_the_earlier_machine_cannot_be_looked_at_it_is_named(world: World) -> None:
@@ -459,9 +633,9 @@ def test_where_the_earlier_machine_cannot_be_looked_at_it_is_named(world: World)
 def test_a_machine_that_state_has_is_never_taken_up(world: World, phase: str) -> None:
     """The create is for another one, as with `--replace`, which runs no diff first."""
     old = world.machine()
-    world.in_state = {old}
+    world.stacks.in_state = {old}
     world.earlier(phase, old)
-    instance = world.launcher.launch(SPEC, HERE)
+    instance = world.launch()
     assert instance.id != old
     assert world.launcher.taken_over == set()
     entry = world.entry()
@@ -477,7 +651,7 @@ def test_a_machine_that_pulumi_was_told_of_is_not_taken_up_on_a_guess(
 ) -> None:
     """It may be the one to be replaced, or one that nobody has."""
     made = world.machine()
-    world.in_state = in_state
+    world.stacks.in_state = in_state
     world.earlier(RETURNED, made)
     error = world.refusal()
     assert error.candidates == (made,)
@@ -489,9 +663,9 @@ def test_a_machine_that_pulumi_was_told_of_is_not_taken_up_on_a_guess(
 def test_a_machine_that_pulumi_did_not_hear_of_needs_no_answer_of_the_stack(world: World) -> None:
     """A stack that can't be asked stops nobody whose engine was killed."""
     made = world.machine()
-    world.in_state = None
+    world.stacks.in_state = None
     world.earlier(WAITING, made)
-    assert world.launcher.launch(SPEC, HERE).id == made
+    assert world.launch().id == made
 
 
 @pytest.mark.parametrize(
@@ -510,7 +684,7 @@ def test_a_machine_that_a_person_chose_may_have_another_key(world: World) -> Non
     """Nothing tells a machine's key, so the person's word counts."""
     made = world.machine()
     world.earlier(ADOPTED, made, ssh_key="another")
-    assert world.launcher.launch(SPEC, HERE).id == made
+    assert world.launch().id == made
     entry = world.entry()
     assert entry is not None
     assert entry.phase == WAITING
@@ -526,17 +700,57 @@ def test_a_machine_that_a_person_chose_must_be_of_the_type(world: World) -> None
 def test_what_was_made_with_another_key_is_not_taken_for_gone(
     world: World, phase: str, instance_id: str | None
 ) -> None:
-    """This key can't see it."""
+    """This key can't see it, and the message tells which one can."""
     world.earlier(phase, instance_id, account="another")
-    assert "another key or at another endpoint" in str(world.refusal())
+    said = str(world.refusal())
+    assert "with the key of another account (another) than is set now (0123456789ab)" in said
     assert world.entry() is not None
+
+
+@pytest.mark.parametrize("shown", ["before the POST", "in state"])
+@pytest.mark.parametrize("phase, instance_id", [(ASKED, None), (WAITING, "gone")])
+def test_a_rotated_key_of_the_same_account_is_no_dead_end(
+    world: World, shown: str, phase: str, instance_id: str | None
+) -> None:
+    """It sees another machine of the account that the record is of, so its word counts."""
+    known = world.machine()
+    world.stacks.in_state, world.stacks.account = set(), "another"
+    if shown == "in state":
+        world.stacks.in_state = {known}
+    before = (known,) if shown == "before the POST" else ()
+    world.earlier(phase, instance_id, account="another", before=before)
+    assert world.launch().id in world.state.alive()
+    assert world.state.creations == 2
 
 
 def test_a_machine_that_another_key_of_the_account_shows_is_taken_up(world: World) -> None:
     """A key that was rotated in between changes nothing."""
     made = world.machine()
     world.earlier(WAITING, made, account="another")
-    assert world.launcher.launch(SPEC, HERE).id == made
+    assert world.launch().id == made
+
+
+def test_a_record_without_a_backend_is_settled_by_the_stacks_own_word(world: World) -> None:
+    """The stack has this machine, so the create is over, whatever the record doesn't know."""
+    made = world.machine()
+    world.stacks.in_state = {made}
+    world.earlier(RETURNED, made, origin=replace(HERE, backend=""))
+    assert world.launch().id != made
+    assert world.entry() is not None
+
+
+def test_what_may_be_another_stacks_names_ways_out_that_work(world: World) -> None:
+    """Where this stack is unknown, how to tell it; where the record's is, whose it is."""
+    made = world.machine()
+    world.earlier(WAITING, made)
+    said = str(world.refusal(origin=replace(HERE, backend="")))
+    assert "Set PULUMI_BACKEND_URL to the full URL of this stack's backend" in said
+    world.earlier(WAITING, made, origin=replace(HERE, backend=""))
+    world.journal.drop(world.earlier(WAITING, made))
+    said = str(world.refusal())
+    where = "--backend file:///here --organization organization"
+    assert f"pulumi-fal pending adopt {URN} {made} {where}`" in said
+    assert f"pulumi-fal pending forget {URN}`" in said
 
 
 @pytest.mark.parametrize("place", ["backend", "organization"])
@@ -557,7 +771,7 @@ def test_another_stacks_entry_is_no_concern(world: World) -> None:
     """Same names, another backend."""
     theirs = world.machine()
     world.earlier(WAITING, theirs, origin=replace(HERE, backend="file:///there"))
-    assert world.launcher.launch(SPEC, HERE).id != theirs
+    assert world.launch().id != theirs
 
 
 # What becomes of the entry.
@@ -565,25 +779,44 @@ def test_another_stacks_entry_is_no_concern(world: World) -> None:
 
 def test_the_phase_follows_what_pulumi_was_told(world: World) -> None:
     """Told, and taken back where it did not hear."""
-    world.launcher.launch(SPEC, HERE)
+    world.launch()
     phases = []
-    for note in (world.launcher.hand_over, world.launcher.take_back, world.launcher.hand_over):
-        note(HERE)
+    for note in (
+        lambda: world.launcher.hand_over(HERE, seen=False),
+        lambda: world.launcher.take_back(HERE),
+        lambda: world.launcher.hand_over(HERE, seen=True),
+        lambda: world.launcher.take_back(HERE),
+    ):
+        note()
         entry = world.entry()
-        phases.append(entry and entry.phase)
-    assert phases == [RETURNED, WAITING, RETURNED]
+        phases.append(entry and (entry.phase, entry.seen))
+    assert phases == [(RETURNED, False), (WAITING, False), (RETURNED, True), (WAITING, True)]
+
+
+@pytest.mark.parametrize(
+    "others, passed, may",
+    [({}, 29, True), ({}, 31, False), ({"seen": True}, 1, False), ({"instance_id": "x"}, 1, False)],
+)
+def test_a_new_machine_that_was_never_seen_may_still_appear(
+    world: World, others: dict[str, Any], passed: float, may: bool
+) -> None:
+    """For a while: then its absence means what it says."""
+    world.earlier(RETURNED, **{"instance_id": "made", **others})
+    world.clock.time += passed
+    assert world.launcher.may_still_appear(URN, "made") is may
+    assert not world.launcher.may_still_appear(f"{URN}-2", "made")
 
 
 def test_a_machine_that_is_given_up_leaves_no_trace(world: World) -> None:
     """It is gone."""
-    world.launcher.launch(SPEC, HERE)
+    world.launch()
     world.launcher.give_up(HERE)
     assert world.entry() is None
 
 
 def test_nothing_is_noted_where_there_is_no_entry(world: World) -> None:
     """As when a diff has settled it meanwhile."""
-    world.launcher.hand_over(HERE)
+    world.launcher.hand_over(HERE, seen=True)
     world.launcher.take_back(HERE)
     world.launcher.give_up(HERE)
     assert world.entry() is None
@@ -600,7 +833,7 @@ def test_it_is_quiet_when_no_post_is_under_way(world: World) -> None:
 
     world.before = ask
     world.launcher.wait_until_quiet(0)
-    world.launcher.launch(SPEC, HERE)
+    world.launch()
     assert quiet == [1]
     world.launcher.wait_until_quiet(float("inf"))
 

@@ -17,6 +17,7 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.claims import Whose, gather, stack_option
 from pulumi_fal.cli.here import Here, pass_here
 from pulumi_fal.models import Instance
+from pulumi_fal.outputs import Home
 from pulumi_fal.stack import TYPE_TOKEN
 
 
@@ -62,9 +63,9 @@ def import_file(
     if not instances:
         show.print_lines("There is nothing to import: no machine that is in no stack.")
         return
-    endpoint = here.settings.endpoint
+    home = Home(here.settings.endpoint, here.settings.account)
     resources = [
-        _resource(name, each, ssh_key, pin_sectors, endpoint) for name, each in _named(instances)
+        _resource(name, each, ssh_key, pin_sectors, home) for name, each in _named(instances)
     ]
     if output.exists() and not yes:
         click.confirm(f"{output} exists. Write over it?", abort=True)
@@ -122,7 +123,7 @@ def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
 
 
 def _resource(
-    name: str, instance: Instance, ssh_key: str, pin: bool, endpoint: str
+    name: str, instance: Instance, ssh_key: str, pin: bool, home: Home
 ) -> dict[str, Any]:
     """In the form that needs no read: the engine's read of an import names no provider."""
     from pulumi.dynamic.dynamic import serialize_provider
@@ -138,7 +139,7 @@ def _resource(
         "name": name,
         "id": instance.id,
         "inputs": {**provider, **inputs},
-        "outputs": {**provider, **outputs.of(instance, inputs, endpoint)},
+        "outputs": {**provider, **outputs.of(instance, inputs, home)},
     }
 
 

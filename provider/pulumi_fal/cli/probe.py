@@ -30,6 +30,7 @@ class Probe(dynamic.ResourceProvider):
         plugin_host.widen(CALLS)
         plugin_host.on_cancel(_cancelled.set)
         plugin_host.on_engine_death(lambda: None)
+        plugin_host.hide_tracebacks(FalError)
         plugin_host.supply_provider(lambda urn: True, plugin_host.current_call().provider_key)
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
@@ -51,6 +52,5 @@ class Probe(dynamic.ResourceProvider):
         urn = plugin_host.current_call().urn
         return dynamic.ReadResult(id_, {"urn": urn, "cancelled": _cancelled.is_set()})
 
-    @plugin_host.clear_errors
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         raise FalError(SAID)

@@ -1,0 +1,60 @@
+"""Whose word counts: only the account that made a machine can tell that it is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pulumi_fal.errors import ElsewhereError
+from pulumi_fal.fleet import Fleet
+from pulumi_fal.outputs import Home
+
+_RECENT_SECONDS = 5.0
+
+
+class Accounts:
+    """The account that this process's key belongs to, under every key that is known to be its."""
+
+    def __init__(self, home: Home, key_source: str, fleet: Fleet) -> None:
+        self.home = home
+        self._key_source = key_source
+        self._fleet = fleet
+        self._own = {"", home.account, home.endpoint}
+
+    def is_own(self, home: Home) -> bool:
+        """Whether machines of that home are this account's, for all that is known so far.
+
+        What has no account and no endpoint is taken for its own.
+        """
+        return home.key in self._own
+
+    def sees(self, home: Home, others: Callable[[], Iterable[str]]) -> bool:
+        """Whether machines of that home would be seen with this process's key.
+
+        That is so for its own home. And where the key sees one of the `others`, which are machines
+        of that home too, it is another key of the same account: a rotated one. Ids are unique.
+        """
+        if not self.is_own(home):
+            listed = self._fleet.recent(_RECENT_SECONDS)
+            if any(each in listed for each in others()):
+                self._own.add(home.key)
+        return self.is_own(home)
+
+    def elsewhere(self, instance_id: str, home: Home) -> ElsewhereError:
+        """The error of a machine whose absence proves nothing."""
+        if home.endpoint not in ("", self.home.endpoint):
+            return ElsewhereError(
+                instance_id,
+                f"Machine {instance_id} was made at {home.endpoint}, and it is "
+                f"{self.home.endpoint} that does not know it. It stays in state. Set "
+                "FAL_COMPUTE_ENDPOINT or fal:endpoint to where it was made; if it is gone there "
+                "for good, `pulumi state delete` drops it.",
+            )
+        return ElsewhereError(
+            instance_id,
+            f"Machine {instance_id} was last seen with the key of another account "
+            f"({home.account}), and the key that is set now (account {self.home.account}, from "
+            f"{self._key_source}) does not see it. It may still run and bill, and it stays in "
+            "state. Set a key of the account that it was made with, as FAL_ADMIN_API_KEY or with "
+            "`pulumi config set --secret fal:apiKey`; `pulumi-fal doctor` prints the account of "
+            "the key that is set. If the machine is gone for good, `pulumi state delete` drops it.",
+        )
