@@ -148,7 +148,8 @@ class Session:
         return accounts, lifecycle, launcher
 
     def _origin(self, urn: str) -> Origin:
-        backend = self._stacks.backend(*_stack_and_project(urn))
+        named = Origin(urn)
+        backend = self._stacks.backend(named.stack, named.project)
         return Origin(urn, self._organization or stack.own_organization(backend), backend)
 
     def _left_something(self, urn: str) -> bool:
