@@ -125,7 +125,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = threading.Lock()
-        self._earlier: dict[str, Path] | None = None
+        self._earlier: dict[tuple[str, str], Path] | None = None
         self._is_sure = False
 
     def find(self, origin: Origin) -> Entry | None:

@@ -201,7 +201,8 @@ class Launcher:
             self._forget(entry)  # the stack's own word: it has this machine
             return None
         if entry.instance_id is None:
-            return self._settle_unanswered(entry)
+            self._settle_unanswered(entry)
+            return None
         try:
             instance = self._lifecycle.find(entry.instance_id)
         except FalError as error:

@@ -131,18 +131,20 @@ class Process:
         fleet = Fleet(client, self.clock, SETTINGS.poll_interval)
         self.lifecycle = Lifecycle(client, fleet, self.clock)
         self.journal = Journal(world.folder)
+        self.home = Home(SETTINGS.endpoint, conditions.key)
+        self.accounts = Accounts(self.home, "a test", fleet)
+        self.stacks = Stacks(self)
         self.launcher = Launcher(
             client,
             fleet,
             self.lifecycle,
             self.journal,
             self.clock,
-            account=SETTINGS.account,
+            accounts=self.accounts,
             settle_seconds=SETTINGS.settle,
-            ids_in_state=self.ids_in_state,
+            stacks=self.stacks,
             warn=self.warnings.append,
         )
-        self.endpoint = SETTINGS.endpoint
         self.wanted: dict[str, Any] = {}
 
     @property
@@ -153,10 +155,17 @@ class Process:
     def origin(self, call: Call, props: Mapping[str, Any]) -> Origin:
         return self.world.stacks[self.stack].origin(call.owner.name)
 
-    def ids_in_state(self, origin: Origin) -> frozenset[str] | None:
-        if not self.conditions.answers or not origin.is_certain:
-            return None
-        return self.world.stack_in(origin.backend).ids()
+    def refuse_elsewhere(self, call: Call, instance_id: str, props: Mapping[str, Any]) -> None:
+        """As session.py has it."""
+        home = Home.of(props)
+
+        def others() -> Iterator[str]:
+            for each in self.stacks.machines(self.origin(call, props)) or ():
+                if each.account == home.account:
+                    yield each.id
+
+        if not self.accounts.sees(home, others):
+            raise self.accounts.elsewhere(instance_id, home)
 
     def step(self, moment: str) -> None:
         """Where others may go on, and anything may happen."""

@@ -11,7 +11,7 @@ from tests.unit.support import ED25519, RSA
 from pulumi_fal.provider import ComputeInstanceProvider
 
 INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sector_1"}
-STATE = {**INPUTS, "requested_sector": "sector_1", "ip": "198.18.0.1", "status": "ready"}
+STATE = {**INPUTS, "ip": "198.18.0.1", "status": "ready"}
 UNKNOWN = Unknown()  # type: ignore[no-untyped-call]
 
 
@@ -62,7 +62,7 @@ def test_an_unknown_key_is_not_taken_for_the_old_one() -> None:
     [
         ({}, []),
         ({"sector": "sector_2"}, ["sector"]),
-        ({"sector": None}, ["sector"]),
+        ({"sector": None}, []),
         ({"ssh_key": f"{ED25519} new"}, []),
         ({"instance_type": UNKNOWN, "ssh_key": RSA}, ["instance_type", "ssh_key"]),
     ],
@@ -77,7 +77,7 @@ def test_diff_says_what_replaces_and_leaves_the_rest_to_the_engine(
 
 def test_a_drifted_output_is_no_difference() -> None:
     """Only inputs are compared."""
-    drifted = {**STATE, "status": "unknown", "ip": "198.18.0.9", "sector": "sector_3"}
+    drifted = {**STATE, "status": "unknown", "ip": "198.18.0.9"}
     assert ComputeInstanceProvider().diff("i-1", drifted, INPUTS).replaces == []
 
 

@@ -67,11 +67,25 @@ def test_a_create_without_an_answer_is_named(journal: Journal) -> None:
     assert "`pulumi up` looks for it" in reminder
 
 
-def test_what_state_has_is_settled_without_a_word(journal: Journal) -> None:
-    """The machine was returned, and the stack has it."""
-    journal.write(replace(ENTRY, phase=RETURNED, instance_id="made"))
+@pytest.mark.parametrize("seen", [True, False])
+def test_what_state_has_is_settled_without_a_word_once_it_was_seen(
+    journal: Journal, seen: bool
+) -> None:
+    """Nobody is bothered; but what the API has never shown may still be lost from state."""
+    journal.write(replace(ENTRY, phase=RETURNED, instance_id="made", seen=seen))
     assert said(journal, Stacks("made", "others")) == []
-    assert list(journal.entries()) == []
+    assert len(list(journal.entries())) == (0 if seen else 1)
+
+
+@pytest.mark.parametrize("phase", [ASKED, WAITING, RETURNED])
+def test_a_create_that_is_under_way_is_passed_by(journal: Journal, phase: str) -> None:
+    """A preview beside a running `up` must not call its machines forgotten."""
+    journal.write(replace(ENTRY, phase=phase, instance_id=None if phase == ASKED else "made"))
+    lock = journal.try_lock(HERE)
+    assert lock is not None
+    with lock:
+        assert said(journal, Stacks()) == []
+    assert len(said(journal, Stacks())) == 1
 
 
 def test_what_state_lacks_is_named_and_kept(journal: Journal) -> None:
@@ -93,7 +107,7 @@ def test_a_stack_is_asked_once_for_all(journal: Journal) -> None:
     """It takes a command each time."""
     for name in ("a", "b", "c"):
         origin = replace(HERE, urn=URN.format(name))
-        journal.write(replace(ENTRY, origin=origin, phase=RETURNED, instance_id=name))
+        journal.write(replace(ENTRY, origin=origin, phase=RETURNED, instance_id=name, seen=True))
     stacks = Stacks("a", "b", "c")
     assert said(journal, stacks) == []
     assert stacks.asked == [OF]
