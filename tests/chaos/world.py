@@ -169,9 +169,14 @@ class World:
         """Let somebody else rent a machine of the same type during each POST of ours."""
         state, create = self.emulator.state, self.emulator.state.create
 
-        def create_two(instance_type: str, ssh_key: str, sector: str | None = None) -> object:
-            create(instance_type, FOREIGN_KEY)
-            return create(instance_type, ssh_key, sector)
+        def create_two(
+            instance_type: str,
+            ssh_key: str,
+            sector: str | None = None,
+            account: str | None = None,
+        ) -> object:
+            create(instance_type, FOREIGN_KEY, account=account)
+            return create(instance_type, ssh_key, sector, account)
 
         state.create = create_two  # type: ignore[method-assign, assignment]
 
