@@ -91,7 +91,11 @@ async def _play(fault: Fault | None, handle: Handler, request: Request) -> Respo
     await request.body()
     if fault is None:
         return await _as_fastapi(handle, request)
+    # Before the work, so that whoever sees it done finds the call held.
+    release = request.app.state.faults.hold() if fault.held else None
     right = await _as_fastapi(handle, request) if fault.taken else None
+    if release is not None:
+        await asyncio.wrap_future(release)
     await asyncio.sleep(fault.seconds)
     if right is not None and fault.body is None:
         return right
