@@ -11,7 +11,8 @@ from pulumi_fal.emulator.faults import OUTCOMES, fault
 from .report import Case
 from .world import LATE, World
 
-FAULTS = [name for name in OUTCOMES if name != "ok"]
+FAULTS = [name for name in OUTCOMES if name not in ("ok", "hold")]
+"""All but the right answers, at once or when a test releases them: nobody does so here."""
 ENDS_AT_ONCE = {"401", "403", "404", "409", "redirect"}
 """What no call is repeated after: once is as good as for ever."""
 SECONDS = {"slow": 0.3, "late": LATE}
@@ -70,8 +71,9 @@ PLACES = {
     "delete: list after": (deletes, "list", 0, True),
     "delete: GET after": (deletes, "get", 0, True),
 }
-LIES = {("read: GET", "404")}
-"""What no client can see through: a machine that the list lacks, and GET doesn't know."""
+LIES = {("read: GET", "404"), ("delete: DELETE", "lapse")}
+"""What no client can see through: that GET doesn't know a machine which the list lacks, and that a
+DELETE was accepted which was not."""
 
 
 def case(where: str, name: str, times: float = 1) -> Case:

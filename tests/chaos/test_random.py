@@ -26,6 +26,8 @@ from .world import Template, World, wait_for_call
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
 
 LIVES = int(os.environ.get("CHAOS_LIVES", "200"))
+LIES = {("get", "404"), ("delete", "lapse")}
+"""As in matrix.py, by call."""
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 
 
@@ -76,12 +78,16 @@ def live(world: World, seed: int) -> None:
 
 def meet_some(world: World, call: str, draw: random.Random) -> None:
     """Up to three faults of a call, with good answers between them."""
+    names = [each for each in FAULTS if (call, each) not in LIES]
     for _ in range(draw.choice([0, 1, 1, 2, 3])):
         # A command makes one POST, and many list calls.
         if good := draw.randrange(4 if call == "list" else 2):
             world.emulator.faults.add(call, "ok", good)
-        name = draw.choice([each for each in FAULTS if (call, each) != ("get", "404")])
+        name = draw.choice(names)
         times = draw.choice([1, 1, 1, 2, inf])
+        if name == "lapse":  # a second one would be a lie
+            times = 1
+            names.remove(name)
         world.emulator.faults.add(call, fault(name, seconds=SECONDS.get(name)), times)
 
 

@@ -109,9 +109,11 @@ def test_a_machine_that_is_not_ours_is_forgotten_and_left_alone(
     """Somebody else rented the same while our POST failed: only a person can know."""
     create = emulator.state.create
 
-    def somebody_elses(instance_type: str, ssh_key: str, sector: str | None = None) -> object:
+    def somebody_elses(
+        instance_type: str, ssh_key: str, sector: str | None = None, account: str | None = None
+    ) -> object:
         emulator.state.create = create  # type: ignore[method-assign]
-        return create(instance_type, "ssh-ed25519 somebody")
+        return create(instance_type, "ssh-ed25519 somebody", account=account)
 
     emulator.state.create = somebody_elses  # type: ignore[method-assign, assignment]
     emulator.faults.add("create", "reset_after")

@@ -42,6 +42,26 @@ def test_no_fault_of_any_call_loses_a_machine_or_makes_a_second(
     assert not broken(outcomes), broken(outcomes)
 
 
+def test_a_delete_that_a_killed_plugin_began_is_over_before_all_is_to_settle(
+    new_stack: Path, tmp_path: Path
+) -> None:
+    """Else `up` would find all as it should be, a moment before the machine is gone."""
+
+    def settle_after_the_delete_began(world: World) -> None:
+        state = world.emulator.state
+        (going,) = world.ours()
+        state.deletion = 60
+        state.delete(going)
+        world.settle("up")
+        assert going not in world.stack.state_ids()
+        world.check(creations=2, alive=1)
+
+    template = Template(new_stack, tmp_path)
+    outcome = Outcome("delete", "killed")
+    template.play(tmp_path / "case", outcome, settle_after_the_delete_began, used=True)
+    assert not broken([outcome]), broken([outcome])
+
+
 BROKEN_LAWS = {
     "a POST is repeated": (
         "from pulumi_fal import retry; retry.may_repeat = lambda error: True",

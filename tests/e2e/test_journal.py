@@ -131,8 +131,10 @@ def test_a_journal_that_breaks_once_the_machine_is_there_takes_nothing_away(
     folder = journal(stack).folder
     create = emulator.state.create
 
-    def create_and_break(instance_type: str, ssh_key: str, sector: str | None = None) -> object:
-        made = create(instance_type, ssh_key, sector)
+    def create_and_break(
+        instance_type: str, ssh_key: str, sector: str | None = None, account: str | None = None
+    ) -> object:
+        made = create(instance_type, ssh_key, sector, account)
         for each in folder.iterdir():
             each.unlink()
         folder.rmdir()

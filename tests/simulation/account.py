@@ -17,7 +17,7 @@ from pulumi_fal.models import Instance
 from .turns import Turns
 
 OUTCOMES = {
-    **faults.OUTCOMES,
+    **{name: each for name, each in faults.OUTCOMES.items() if not each.held},
     "unsent": Fault("unsent", "the request never leaves", taken=False, status=None, body=""),
     "429_for_long": faults.fault("429", retry_after=30),
     "taken_late": Fault("taken_late", "taken after a while", True, 200, None, seconds=40.0),

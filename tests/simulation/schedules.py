@@ -35,7 +35,8 @@ _KINDS = {
     "delete": ["404", "409", "403", "500_after"],
 }
 # GET's 404 is the API's own word that a machine is gone; one that lies is beyond any provider.
-_NEVER = {"get": {"404"}}
+# A list that lapses is for other schedules than these.
+_NEVER = {kind: {"lapse"} for kind in _KINDS} | {"get": {"404", "lapse"}}
 
 
 def _fault(kind: str) -> st.SearchStrategy[tuple[str, str, int]]:

@@ -88,6 +88,37 @@ def test_without_a_key_of_its_own_it_takes_any() -> None:
         assert call(emulator, "GET", "/compute/instances", headers={}).status_code == 401
 
 
+def test_each_key_sees_its_own_machines_only() -> None:
+    """404 for those of another key; the controls, which need no key, see all."""
+    with EmulatorServer(api_key=None) as emulator:
+        mine, another = ({"Authorization": f"Key {name}"} for name in ("mine", "another"))
+        id_ = call(emulator, "POST", "/compute/instance", json=ONE, headers=mine).json()["id"]
+        assert call(emulator, "GET", "/compute/instances", headers=another).json() == []
+        for method in ("GET", "DELETE"):
+            answer = call(emulator, method, f"/compute/instance/{id_}", headers=another)
+            assert answer.status_code == 404
+        (listed,) = call(emulator, "GET", "/compute/instances", headers=mine).json()
+        found = call(emulator, "GET", f"/compute/instance/{id_}", headers=mine).json()
+        assert listed == found
+        report = call(emulator, "GET", "/_emulator/report", headers={}).json()
+        assert [machine["id"] for machine in report["machines"]] == [id_]
+        assert call(emulator, "DELETE", f"/compute/instance/{id_}", headers=mine).ok
+        assert emulator.state.alive() == set()
+
+
+def test_a_rotated_key_is_taken_and_sees_what_the_old_one_made(emulator: EmulatorServer) -> None:
+    """The old one goes on working, and no other key is taken."""
+    id_ = call(emulator, "POST", "/compute/instance", json=ONE).json()["id"]
+    rotated = {"Authorization": "Key rotated"}
+    assert call(emulator, "GET", "/compute/instances", headers=rotated).status_code == 401
+    emulator.state.same_account(API_KEY, "rotated")
+    for headers in (HEADERS, rotated):
+        (listed,) = call(emulator, "GET", "/compute/instances", headers=headers).json()
+        assert listed["id"] == id_
+    other = {"Authorization": "Key other"}
+    assert call(emulator, "GET", "/compute/instances", headers=other).status_code == 401
+
+
 @pytest.mark.parametrize(
     "body, field",
     [

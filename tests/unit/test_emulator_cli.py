@@ -53,7 +53,7 @@ def test_it_says_where_it_is_answers_and_ends_at_once(end: signal.Signals) -> No
         url = lines[0].removeprefix("fal Compute emulator on ")
         assert lines[1:] == [
             f"export FAL_COMPUTE_ENDPOINT={url}",
-            "export FAL_ADMIN_API_KEY=emulator  # any key is taken",
+            "export FAL_ADMIN_API_KEY=emulator  # any key is taken; each sees its own machines",
         ]
         assert post(url, "anything").json()["status"] == "ready"
         began = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from math import inf
 from pathlib import Path
@@ -16,10 +17,11 @@ from pulumi_fal.emulator.faults import OUTCOMES, Faults, fault
 from pulumi_fal.emulator.server import EmulatorServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TAKEN = {name for name, outcome in OUTCOMES.items() if outcome.taken}
-ANSWERED = {name for name, outcome in OUTCOMES.items() if outcome.status}
+HELD = {name for name, outcome in OUTCOMES.items() if outcome.held}
+ANSWERED = {name for name, outcome in OUTCOMES.items() if outcome.status} - HELD
 RIGHT = {"ok", "slow"}
 
 
@@ -30,9 +32,17 @@ def server() -> Iterator[EmulatorServer]:
 
 
 @pytest.fixture
-def emulator(server: EmulatorServer) -> EmulatorServer:
+def emulator(server: EmulatorServer) -> Iterator[EmulatorServer]:
     server.faults.clear()
-    return server
+    yield server
+    server.faults.release()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads for calls that wait."""
+    with ThreadPoolExecutor() as pool:
+        yield pool
 
 
 def create(
@@ -136,7 +146,9 @@ def test_the_service_refuses_with_a_detail(emulator: EmulatorServer, name: str) 
     assert "Retry-After" not in answer.headers
 
 
-@pytest.mark.parametrize("name, status", [("502", 502), ("503", 503), ("504", 504), ("html", 200)])
+@pytest.mark.parametrize(
+    "name, status", [("502", 502), ("503", 503), ("504", 504), ("522", 522), ("html", 200)]
+)
 def test_a_gateway_answers_in_html(emulator: EmulatorServer, name: str, status: int) -> None:
     """A page where JSON is expected."""
     emulator.faults.add("create", name)
@@ -165,6 +177,74 @@ def test_a_reset_is_a_connection_error_and_no_answer(emulator: EmulatorServer, n
     assert (emulator.state.log[-1].fault, emulator.state.log[-1].status) == (name, None)
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return as soon as it is so; an AssertionError when it isn't within ten seconds."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_a_held_call_has_done_its_work_and_is_answered_when_released(
+    emulator: EmulatorServer, pool: ThreadPoolExecutor
+) -> None:
+    """The right answer. Meanwhile other calls are answered, and `clear` does not release it."""
+    before = emulator.state.alive()
+    emulator.faults.add("create", "hold")
+    waiting = pool.submit(create, emulator)
+    wait_for(lambda: len(emulator.state.alive() - before) == 1)
+    assert emulator.faults.held == 1
+    emulator.faults.clear()
+    (made,) = emulator.state.alive() - before
+    assert create(emulator).json()["id"] != made
+    assert not waiting.done()
+    emulator.faults.release()
+    assert waiting.result(10).json()["id"] == made
+    assert emulator.faults.held == 0
+
+
+def test_a_release_is_for_the_calls_that_are_held_then_and_for_all_of_them(
+    emulator: EmulatorServer, pool: ThreadPoolExecutor
+) -> None:
+    """One that comes later waits for the next."""
+    emulator.faults.release()
+    emulator.faults.add("create", "hold", times=3)
+    first = [pool.submit(create, emulator) for _ in range(2)]
+    wait_for(lambda: emulator.faults.held == 2)
+    emulator.faults.release()
+    assert [each.result(10).status_code for each in first] == [200, 200]
+    later = pool.submit(create, emulator)
+    wait_for(lambda: emulator.faults.held == 1)
+    assert not later.done()
+    emulator.faults.release()
+    assert later.result(10).status_code == 200
+
+
+def test_held_calls_are_counted_and_released_by_control_calls(
+    emulator: EmulatorServer, pool: ThreadPoolExecutor
+) -> None:
+    """For an emulator in another process."""
+    emulator.faults.add("create", "hold")
+    waiting = pool.submit(create, emulator)
+    report = f"{emulator.url}/_emulator/report"
+    wait_for(lambda: requests.get(report, timeout=10).json()["held"] == 1)
+    assert requests.post(f"{emulator.url}/_emulator/faults/release", timeout=10).ok
+    assert waiting.result(10).status_code == 200
+    assert requests.get(report, timeout=10).json()["held"] == 0
+
+
+def test_an_emulator_that_ends_waits_for_no_release(pool: ThreadPoolExecutor) -> None:
+    """And a release after its end does no harm."""
+    with EmulatorServer() as emulator:
+        emulator.faults.add("create", "hold")
+        waiting = pool.submit(create, emulator)
+        wait_for(lambda: emulator.faults.held == 1)
+        began = time.monotonic()
+    assert time.monotonic() - began < 2
+    assert waiting.exception(10) or waiting.result().status_code == 500
+    emulator.faults.release()
+
+
 def test_a_late_answer_is_a_timeout(emulator: EmulatorServer) -> None:
     """The machine is made before the caller gives up."""
     before = emulator.state.creations
@@ -190,6 +270,18 @@ def test_a_wrong_shape_is_json_without_an_id(emulator: EmulatorServer) -> None:
     assert create(emulator).json() == {"result": {}}
 
 
+def test_a_lapse_is_an_empty_list_although_there_are_machines(emulator: EmulatorServer) -> None:
+    """Once; and to another call an answer of the wrong shape."""
+    made = create(emulator).json()
+    emulator.faults.add("list", "lapse")
+    emulator.faults.add("create", "lapse")
+    url = f"{emulator.url}/compute/instances"
+    headers = {"Authorization": f"Key {emulator.env['FAL_ADMIN_API_KEY']}"}
+    assert requests.get(url, headers=headers, timeout=10).json() == []
+    assert made in requests.get(url, headers=headers, timeout=10).json()
+    assert create(emulator).json() == []
+
+
 def test_a_redirect_leads_to_another_host(emulator: EmulatorServer) -> None:
     """Where the key must not go."""
     emulator.faults.add("create", "redirect")
@@ -199,7 +291,7 @@ def test_a_redirect_leads_to_another_host(emulator: EmulatorServer) -> None:
 
 def test_after_a_fault_the_emulator_goes_on_as_if_nothing_was(emulator: EmulatorServer) -> None:
     """On the same connection too, where there still is one."""
-    for name in sorted(OUTCOMES.keys() - {"late", "slow"}):
+    for name in sorted(OUTCOMES.keys() - {"late", "slow"} - HELD):
         emulator.faults.add("create", name)
     with requests.Session() as session:
         while emulator.faults.left():

@@ -197,6 +197,45 @@ def test_no_more_machines_than_the_capacity_exist(state: State, clock: TurnedClo
     assert state.creations == 2
 
 
+def test_a_machine_of_another_account_is_as_if_it_did_not_exist(state: State) -> None:
+    """Not listed, not found, not deleted; whoever says nothing of accounts sees it."""
+    machine_id = state.create(ONE, "key", account="mine").id
+    assert state.list("another") == []
+    with pytest.raises(UnknownMachineError, match=machine_id):
+        state.get(machine_id, "another")
+    with pytest.raises(UnknownMachineError, match=machine_id):
+        state.delete(machine_id, "another")
+    assert state.deletions == 0
+    assert state.list("mine") == state.list() == [state.get(machine_id)]
+    assert state.get(machine_id, "mine") == state.get(machine_id)
+    state.delete(machine_id, "mine")
+    assert state.deletions == 1
+
+
+def test_a_machine_that_no_account_made_is_seen_by_every_one(state: State) -> None:
+    """A test that makes one need not know any key."""
+    machine_id = state.create(ONE, "key").id
+    assert [machine.id for machine in state.list("any")] == [state.get(machine_id, "any").id]
+    state.delete(machine_id, "any")
+
+
+def test_each_key_is_an_account_of_its_own_until_it_is_said_to_be_of_another(state: State) -> None:
+    """A rotated key, and one that is rotated again; the old ones go on working."""
+    keys = ("first", "second", "third")
+    assert len({state.account_of(key) for key in keys}) == 3
+    state.same_account("first", "second")
+    state.same_account("second", "third")
+    assert {state.account_of(key) for key in keys} == {state.account_of("first")}
+    assert state.account_of("another") != state.account_of("first")
+
+
+def test_the_keys_themselves_are_kept_nowhere(state: State) -> None:
+    """They may be real ones, and a failing test prints what it finds."""
+    state.same_account("s3cr3t", "s3cr3t-too")
+    state.create(ONE, "key", account=state.account_of("s3cr3t"))
+    assert "s3cr3t" not in repr(vars(state))
+
+
 def test_unclaimed_are_those_alive_that_nobody_knows(state: State) -> None:
     """Hidden ones too; gone ones not, even when somebody knows them."""
     known, hidden, gone = (state.create(ONE, "key").id for _ in range(3))

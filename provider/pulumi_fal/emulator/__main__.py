@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if api_key:
             print("# takes the key that FAL_ADMIN_API_KEY holds here", flush=True)
         else:
-            print(f"export FAL_ADMIN_API_KEY={API_KEY}  # any key is taken", flush=True)
+            any_key = "any key is taken; each sees its own machines"
+            print(f"export FAL_ADMIN_API_KEY={API_KEY}  # {any_key}", flush=True)
         threading.Event().wait()
 
 
@@ -61,7 +62,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pulumi_fal.emulator",
         description="An emulator of fal Compute: machines that cost nothing.",
-        epilog="With FAL_ADMIN_API_KEY set, calls must carry that key; otherwise any key is taken.",
+        epilog="With FAL_ADMIN_API_KEY set, calls must carry that key; otherwise any key is taken,"
+        " and each sees its own machines.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -41,7 +41,8 @@ def create_app(
     Args:
         state: the machines.
         faults: what the next calls meet.
-        api_key: the key that every call must carry; None takes any.
+        api_key: the key that every call must carry, or another of its account, where
+            `state.same_account` says that there is one; None takes any, each of its own account.
         latency: seconds that every call takes at least.
         say: is given a readable line for every request.
     """
@@ -90,7 +91,11 @@ async def _play(fault: Fault | None, handle: Handler, request: Request) -> Respo
     await request.body()
     if fault is None:
         return await _as_fastapi(handle, request)
+    # Before the work, so that whoever sees it done finds the call held.
+    release = request.app.state.faults.hold() if fault.held else None
     right = await _as_fastapi(handle, request) if fault.taken else None
+    if release is not None:
+        await asyncio.wrap_future(release)
     await asyncio.sleep(fault.seconds)
     if right is not None and fault.body is None:
         return right
@@ -113,9 +118,15 @@ async def _as_fastapi(handle: Handler, request: Request) -> Response:
         return await http_exception_handler(request, error)
 
 
-def _refused(request: Request, api_key: str | None) -> Response | None:
+def _key(request: Request) -> str:
+    """The key that a request carries, or ""."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme == "Key" and key and api_key in (None, key):
+    return key if scheme == "Key" else ""
+
+
+def _refused(request: Request, api_key: str | None) -> Response | None:
+    key, account_of = _key(request), request.app.state.machines.account_of
+    if key and (api_key is None or account_of(key) == account_of(api_key)):
         return None
     return Response('{"detail": "Invalid credentials"}', 401, media_type="application/json")
 
@@ -162,28 +173,34 @@ class NewInstance(BaseModel):
         return sector
 
 
+async def _account(request: Request, machines: Machines) -> str:
+    return machines.account_of(_key(request))
+
+
+Account = Annotated[str, Depends(_account)]
+
 api = APIRouter(prefix="/compute", route_class=ApiCall)
 
 
 @api.get("/instances", name="list")
-async def list_instances(machines: Machines) -> list[dict[str, Any]]:
-    return [asdict(instance) for instance in machines.list()]
+async def list_instances(machines: Machines, account: Account) -> list[dict[str, Any]]:
+    return [asdict(instance) for instance in machines.list(account)]
 
 
 @api.get("/instance/{instance_id}", name="get")
-async def get_instance(machines: Machines, instance_id: str) -> dict[str, Any]:
-    return asdict(machines.get(instance_id))
+async def get_instance(machines: Machines, account: Account, instance_id: str) -> dict[str, Any]:
+    return asdict(machines.get(instance_id, account))
 
 
 @api.post("/instance", name="create")
-async def create_instance(machines: Machines, new: NewInstance) -> dict[str, Any]:
+async def create_instance(machines: Machines, account: Account, new: NewInstance) -> dict[str, Any]:
     sector = new.sector.value if new.sector else None
     try:
-        return asdict(machines.create(new.instance_type.value, new.ssh_key, sector))
+        return asdict(machines.create(new.instance_type.value, new.ssh_key, sector, account))
     except NoCapacityError as error:
         raise HTTPException(400, str(error)) from None
 
 
 @api.delete("/instance/{instance_id}", name="delete")
-async def delete_instance(machines: Machines, instance_id: str) -> None:
-    machines.delete(instance_id)
+async def delete_instance(machines: Machines, account: Account, instance_id: str) -> None:
+    machines.delete(instance_id, account)

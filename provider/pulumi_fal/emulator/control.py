@@ -48,6 +48,7 @@ async def report(
         ],
         "unclaimed": sorted(machines.unclaimed(known.split(","))),
         "faults": script.left(),
+        "held": script.held,
         "requests": machines.requests,
         "log": [asdict(call) for call in calls[max(0, len(calls) - log) :]],
     }
@@ -65,6 +66,11 @@ async def add_faults(script: Script, lines: list[str]) -> None:
 @control.delete("/faults")
 async def clear_faults(script: Script) -> None:
     script.clear()
+
+
+@control.post("/faults/release")
+async def release(script: Script) -> None:
+    script.release()
 
 
 @control.post("/machines/{instance_id}/stuck")

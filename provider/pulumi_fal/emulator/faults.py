@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from math import inf
@@ -29,6 +30,7 @@ class Fault:
         seconds: how late the answer is sent, after the work is done.
         retry_after: Retry-After in seconds.
         retry_at: Retry-After as an HTTP date, so many seconds from then.
+        held: whether the answer waits, after the work is done, for `Faults.release`.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Fault:
     seconds: float = 0.0
     retry_after: int | None = None
     retry_at: int | None = None
+    held: bool = False
 
     @property
     def headers(self) -> dict[str, str]:
@@ -68,6 +71,7 @@ OUTCOMES = {
         Fault("ok", "no fault: the right answer, to let calls of a script pass", True, 200, None),
         Fault("slow", "the right answer, some seconds late", True, 200, None, seconds=1.0),
         Fault("late", "the right answer, after the caller gave up", True, None, None, seconds=60.0),
+        Fault("hold", "the right answer, once it is released", True, 200, None, held=True),
         _detail(401, "Invalid credentials"),
         _detail(403, "The key has not the scope that this call needs"),
         _detail(404, "Not Found"),
@@ -77,6 +81,7 @@ OUTCOMES = {
         _gateway(502, "Bad Gateway"),
         _gateway(503, "Service Unavailable"),
         _gateway(504, "Gateway Time-out"),
+        _gateway(522, "Connection timed out"),
         Fault("500_after", "500, after the work", True, 500, _DETAIL.format("Internal Error")),
         Fault("reset_before", "the connection is reset before the work", False, None, ""),
         Fault("reset_after", "the connection is reset after the work", True, None, ""),
@@ -84,6 +89,7 @@ OUTCOMES = {
         Fault("html_after", "200 and an HTML page, after the work", True, 200, _PAGE.format("Hi")),
         Fault("truncated", "200 and a part of JSON", True, 200, '[{"id": "0e4'),
         Fault("wrong_shape", "200 and JSON of another shape", True, 200, '{"result": {}}'),
+        Fault("lapse", "200 and an empty list, as of a replica that is behind", False, 200, "[]"),
         Fault("empty", "200 and an empty body", True, 200, ""),
         Fault("redirect", "307 to another host", False, 307, ""),
     )
@@ -114,6 +120,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._held: list[Future[None]] = []
         self.clear()
 
     def add(self, kind: str, outcome: Fault | str, times: float = 1) -> None:
@@ -170,7 +177,29 @@ class Faults:
                 if script
             }
 
+    def hold(self) -> Future[None]:
+        """Hold a call: what is returned is done at the next `release`, from whichever thread."""
+        held: Future[None] = Future()
+        with self._lock:
+            self._held.append(held)
+        return held
+
+    @property
+    def held(self) -> int:
+        """How many calls wait for `release` now. One whose work can be seen is among them."""
+        with self._lock:
+            return sum(not each.done() for each in self._held)
+
+    def release(self) -> None:
+        """Let all calls go that are held now. One that is held later waits for the next release."""
+        with self._lock:
+            held, self._held = self._held, []
+        for each in held:
+            # Nobody waits for it any more where the server has ended.
+            if each.set_running_or_notify_cancel():
+                each.set_result(None)
+
     def clear(self) -> None:
-        """Forget all that is scripted."""
+        """Forget all that is scripted. Calls that are held stay so."""
         with self._lock:
             self._scripts: dict[str, deque[tuple[Fault, float]]] = {k: deque() for k in CALLS}

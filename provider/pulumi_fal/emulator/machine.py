@@ -14,7 +14,10 @@ SECTOR_AT = 0.3
 
 @dataclass
 class Machine:
-    """One machine, from its creation on; it stays on record when it is gone. Moments in seconds."""
+    """One machine, from its creation on; it stays on record when it is gone. Moments in seconds.
+
+    `account` is the account that made it, as `State.account_of` names it. None is seen by all.
+    """
 
     id: str
     instance_type: str
@@ -29,6 +32,11 @@ class Machine:
     stuck_at: float = inf
     status: str | None = None
     hidden_until: dict[str, float] = field(default_factory=dict)
+    account: str | None = None
+
+    def belongs_to(self, account: str | None) -> bool:
+        """Whether that account sees it; None sees every machine."""
+        return None in (account, self.account) or account == self.account
 
     def seen_at(self, now: float) -> Instance:
         """What the API says of it at that moment."""

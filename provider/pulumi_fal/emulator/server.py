@@ -34,7 +34,8 @@ class EmulatorServer:
         deletion: seconds for which a deleted machine still exists.
         latency: seconds that every call takes at least.
         clock: the machines' time in seconds; a `TurnedClock` stands still until turned.
-        api_key: the key that calls must carry; None takes any.
+        api_key: the key that calls must carry, or another of its account, where
+            `state.same_account` says that there is one; None takes any, each of its own account.
         host, port: where to listen; port 0 takes a free one. OSError when it can't.
         say: is given a readable line for every request.
 

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
@@ -29,7 +30,7 @@ NETWORK = ipaddress.IPv4Address("198.18.0.0")
 
 
 class UnknownMachineError(LookupError):
-    """No machine has this id, or none that may be seen now."""
+    """No machine has this id, or none that may be seen now, or that the account may see."""
 
 
 class NoCapacityError(Exception):
@@ -73,6 +74,10 @@ class State:
     The arguments and `ip_at` (the part of the provisioning time after which the ip is shown, 0 to
     1), `list_lag` (seconds before a new machine is listed) and `capacity` (how many machines may
     exist, None for any number) are attributes that count for whatever happens after they are set.
+
+    A machine belongs to the account that made it, and to any other account it is as if it didn't
+    exist. `account_of` says which account a key is of. Where no account is given, as by a test that
+    has no use for them, every machine is seen, and what is made is seen by every account.
     """
 
     def __init__(
@@ -95,12 +100,19 @@ class State:
         self.log: deque[Call] = deque(maxlen=10_000)
         self.requests = 0
         self._ahead = 0.0
+        self._accounts: dict[str, str] = {}
         self._lock = threading.RLock()
 
     # What the API does.
 
-    def create(self, instance_type: str, ssh_key: str, sector: str | None = None) -> Instance:
-        """Start a machine. NoCapacityError when there are as many as may exist."""
+    def create(
+        self,
+        instance_type: str,
+        ssh_key: str,
+        sector: str | None = None,
+        account: str | None = None,
+    ) -> Instance:
+        """Start a machine. NoCapacityError when there are as many as may exist, of all accounts."""
         with self._lock:
             if self.capacity is not None and len(self.existing()) >= self.capacity:
                 raise NoCapacityError(f"no capacity left for {instance_type}")
@@ -117,37 +129,58 @@ class State:
                 provisioning=self.provisioning,
                 ip_at=self.ip_at,
                 hidden_until={"list": now + self.list_lag},
+                account=account,
             )
             self.machines[machine.id] = machine
             return machine.seen_at(now)
 
-    def get(self, instance_id: str) -> Instance:
-        """One machine. UnknownMachineError when it is gone, hidden or never was."""
+    def get(self, instance_id: str, account: str | None = None) -> Instance:
+        """One machine. UnknownMachineError when it is gone, hidden, or not of this account."""
         with self._lock:
-            machine, now = self._existing(instance_id), self.now()
+            machine, now = self._existing(instance_id, account), self.now()
             if now < machine.hidden_until.get("get", -inf):
                 raise UnknownMachineError(instance_id)
             return machine.seen_at(now)
 
-    def list(self) -> Sequence[Instance]:
-        """Every machine that exists and isn't hidden from the list, the oldest first."""
+    def list(self, account: str | None = None) -> Sequence[Instance]:
+        """The account's machines that exist and aren't hidden from the list, the oldest first."""
         with self._lock:
             now = self.now()
             return [
                 machine.seen_at(now)
                 for machine in self.machines.values()
-                if machine.hidden_until["list"] <= now < machine.gone_at
+                if machine.belongs_to(account)
+                and machine.hidden_until["list"] <= now < machine.gone_at
             ]
 
-    def delete(self, instance_id: str) -> None:
-        """Begin a machine's end; twice is as once. UnknownMachineError when it is gone."""
+    def delete(self, instance_id: str, account: str | None = None) -> None:
+        """Begin a machine's end, hidden or not; twice is as once.
+
+        UnknownMachineError when it is gone, or not of this account.
+        """
         with self._lock:
-            machine = self._existing(instance_id)
+            machine = self._existing(instance_id, account)
             if machine.gone_at == inf:
                 machine.gone_at = self.now() + self.deletion
                 self.deletions += 1
 
-    # What a test does to machines and time.
+    def account_of(self, key: str) -> str:
+        """The account that a key is of: one of its own, unless `same_account` says otherwise.
+
+        Its name is a digest: the key may be a real one, and is not kept.
+        """
+        own = _digest(key)
+        return self._accounts.get(own, own)
+
+    # What a test does to accounts, machines and time.
+
+    def same_account(self, key: str, other_key: str) -> None:
+        """From now on `other_key` is a key of the account that `key` is of.
+
+        This is how a key is rotated: both see what either makes, and the old one goes on working.
+        """
+        with self._lock:
+            self._accounts[_digest(other_key)] = self.account_of(key)
 
     def stuck(self, instance_id: str) -> None:
         """Stop a machine's progress for ever: status, ip and sector stay as they are."""
@@ -217,11 +250,15 @@ class State:
             with self._lock:
                 self.in_flight -= 1
 
-    def _existing(self, instance_id: str) -> Machine:
+    def _existing(self, instance_id: str, account: str | None = None) -> Machine:
         machine = self.machines.get(instance_id)
-        if machine is None or self.now() >= machine.gone_at:
+        if machine is None or self.now() >= machine.gone_at or not machine.belongs_to(account):
             raise UnknownMachineError(instance_id)
         return machine
+
+
+def _digest(key: str) -> str:
+    return sha256(key.encode()).hexdigest()[:16]
 
 
 def _new_id() -> str:
