@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from pulumi_fal.errors import ElsewhereError
 from pulumi_fal.fleet import Fleet
 from pulumi_fal.outputs import Home
 
 _RECENT_SECONDS = 5.0
+
+
+class Located(Protocol):
+    """A machine, and the home that it was last seen from."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def home(self) -> Home: ...
 
 
 class Accounts:
@@ -27,20 +37,29 @@ class Accounts:
         """
         return home.key in self._own
 
-    def sees(self, home: Home, others: Callable[[], Iterable[str]]) -> bool:
+    def sees(self, home: Home, machines: Callable[[], Iterable[Located]]) -> bool:
         """Whether machines of that home would be seen with this process's key.
 
-        That is so for its own home. And where the key sees one of the `others`, which are machines
-        of that home too, it is another key of the same account: a rotated one. Ids are unique.
+        That is so for its own home. And where the key sees one of the `machines` of that home, it
+        is another key of the same account: a rotated one. Ids are unique.
         """
         if not self.is_own(home):
             listed = self._fleet.recent(_RECENT_SECONDS)
-            if any(each in listed for each in others()):
+            if any(each.id in listed for each in machines() if each.home.key == home.key):
                 self._own.add(home.key)
         return self.is_own(home)
 
-    def elsewhere(self, instance_id: str, home: Home) -> ElsewhereError:
-        """The error of a machine whose absence proves nothing."""
+    def refuse_elsewhere(
+        self, instance_id: str, home: Home, machines: Callable[[], Iterable[Located]]
+    ) -> None:
+        """Raise ElsewhereError where a machine that isn't seen may be another account's.
+
+        `machines` are those that may show that the account is the same.
+        """
+        if not self.sees(home, machines):
+            raise self._elsewhere(instance_id, home)
+
+    def _elsewhere(self, instance_id: str, home: Home) -> ElsewhereError:
         if home.endpoint not in ("", self.home.endpoint):
             return ElsewhereError(
                 instance_id,

@@ -149,10 +149,13 @@ class Launcher:
         return any(
             isinstance(entry, Entry)
             and (entry.origin.urn, entry.instance_id) == (urn, instance_id)
-            and not entry.seen
-            and self._clock.wall() - entry.started < GRACE_SECONDS
+            and self._is_new(entry)
             for entry in self._journal.entries()
         )
+
+    def _is_new(self, entry: Entry) -> bool:
+        """Whether its machine is too new for its absence to mean anything."""
+        return not entry.seen and self._clock.wall() - entry.started < GRACE_SECONDS
 
     def wait_until_quiet(self, seconds: float) -> None:
         """Return when no POST is under way and every answer is on disk, or after `seconds`."""
@@ -209,8 +212,10 @@ class Launcher:
             raise unresolved.unseen(entry, entry.instance_id, error) from error
         if instance is None:
             self._refuse_another_accounts(entry)
-            self._forget(entry)
-            return None
+            if not self._is_new(entry):
+                self._forget(entry)
+                return None
+            instance = Instance(entry.instance_id, entry.instance_type)  # to be waited for
         ids = self._stacks.ids(origin)
         if ids is not None and entry.instance_id in ids:
             # So this create is for another one: to replace just this machine, for all we know.
@@ -230,7 +235,6 @@ class Launcher:
                 instance_type=spec.instance_type,
                 ssh_key=spec.fingerprint,
                 sector=spec.sector,
-                seen=True,
             )
         )
         return instance
@@ -251,13 +255,11 @@ class Launcher:
     def _refuse_another_accounts(self, entry: Entry) -> None:
         """Nothing that this key does not see is gone, if it is another account's."""
 
-        def others() -> Iterator[str]:
-            yield from entry.before
-            for each in self._stacks.machines(entry.origin) or ():
-                if each.account == entry.account:
-                    yield each.id
+        def machines() -> Iterator[StackMachine]:
+            yield from (StackMachine(each, "", entry.account) for each in entry.before)
+            yield from self._stacks.machines(entry.origin) or ()
 
-        if not self._accounts.sees(Home(account=entry.account), others):
+        if not self._accounts.sees(Home(account=entry.account), machines):
             raise unresolved.stopped(
                 entry,
                 f"it was made with the key of another account ({entry.account}) than is set now "

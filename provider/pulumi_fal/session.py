@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 # What needs requests is imported where it is first needed: most previews never call the API, and
@@ -104,15 +104,9 @@ class Session:
         self, call: plugin_host.Call, instance_id: str, props: Mapping[str, Any]
     ) -> None:
         """Raise ElsewhereError where a machine that isn't seen may be another account's."""
-        home = Home.of(props)
-
-        def others() -> Iterator[str]:
-            for each in self._stacks.machines(self._origin(call.urn)) or ():
-                if Home(each.endpoint, each.account).key == home.key:
-                    yield each.id
-
-        if not self.accounts.sees(home, others):
-            raise self.accounts.elsewhere(instance_id, home)
+        self.accounts.refuse_elsewhere(
+            instance_id, Home.of(props), lambda: self._stacks.machines(self._origin(call.urn)) or ()
+        )
 
     def _machines(self) -> tuple[Accounts, Lifecycle, Launcher]:
         with self._lock:

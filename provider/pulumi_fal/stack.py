@@ -18,6 +18,7 @@ from pulumi_fal import backend as backends
 from pulumi_fal import pulumi_cli
 from pulumi_fal.errors import StackError
 from pulumi_fal.journal import Origin
+from pulumi_fal.outputs import Home
 
 TYPE_TOKEN = "pulumi-python:dynamic/fal:ComputeInstance"  # noqa: S105 - not a password
 IMPORT_TYPE_TOKEN = "pulumi-python:fal:ComputeInstanceImport"  # noqa: S105
@@ -48,6 +49,10 @@ class StackMachine:
     """Of the key that the machine was seen with; "" where state doesn't say."""
     endpoint: str = ""
     """Where the machine was seen; "" where state doesn't say."""
+
+    @property
+    def home(self) -> Home:
+        return Home(self.endpoint, self.account)
 
 
 @dataclass(frozen=True)

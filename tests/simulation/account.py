@@ -43,7 +43,10 @@ class Account:
         """Machines of ours, by id. What isn't here is somebody else's."""
         self.on_made: Callable[[str], None] = lambda instance_id: None
         self.on_delete: Callable[[str], None] = lambda instance_id: None
+        self.reads_lag = False
+        """Whether a new machine is unknown to GET, too, for as long as the list lacks it."""
         self._turns = turns
+        self.state.same_account("key", "rotated")
 
     def machines_of(self, owner: Owner) -> set[str]:
         """Those that run, and that nobody has asked to delete."""
@@ -58,8 +61,11 @@ class Account:
     def machine(self, instance_id: str) -> Machine:
         return self.state.machines[instance_id]
 
-    def wire(self, step: Callable[[str], None], owner: Callable[[], Owner]) -> Callable[..., Any]:
+    def wire(
+        self, step: Callable[[str], None], owner: Callable[[], Owner], key: str
+    ) -> Callable[..., Any]:
         """A client's `send` for a process: before and after a request is taken it has a step."""
+        account = self.state.account_of(key)
 
         def send(
             method: str,
@@ -68,6 +74,7 @@ class Account:
             body: dict[str, str] | None = None,
             instance_id: str | None = None,
             json_expected: bool = True,
+            timeout: float | None = None,
         ) -> Any:
             kind = {"POST": "create", "DELETE": "delete"}.get(method) or (
                 "get" if instance_id else "list"
@@ -82,12 +89,14 @@ class Account:
             is_taken = fault is None or fault.taken
             if is_taken:
                 try:
-                    answer = self._serve(kind, body or {}, instance_id or "", owner)
+                    answer = self._serve(kind, body or {}, instance_id or "", owner, account)
                 except UnknownMachineError:
                     problem = _refused(404, method, path, instance_id)
                 except NoCapacityError:
                     problem = _refused(400, method, path, instance_id)
             step(f"{kind} is {'taken' if is_taken else 'refused'}")
+            if fault is not None and (fault.name, kind) == ("lapse", "list"):
+                return []
             if fault is not None:
                 if fault.name in ("slow", "late"):
                     self._turns.block(lambda: False, fault.seconds)
@@ -100,19 +109,26 @@ class Account:
         return send
 
     def _serve(
-        self, kind: str, body: dict[str, str], instance_id: str, owner: Callable[[], Owner]
+        self,
+        kind: str,
+        body: dict[str, str],
+        instance_id: str,
+        owner: Callable[[], Owner],
+        account: str,
     ) -> Any:
         if kind == "list":
-            return [dict(vars(each)) for each in self.state.list()]
+            return [dict(vars(each)) for each in self.state.list(account)]
         if kind == "get":
-            return dict(vars(self.state.get(instance_id)))
+            return dict(vars(self.state.get(instance_id, account)))
         if kind == "delete":
             self.on_delete(instance_id)
-            self.state.delete(instance_id)
+            self.state.delete(instance_id, account)
             return None
         made: Instance = self.state.create(
-            body["instance_type"], body["ssh_key"], body.get("sector")
+            body["instance_type"], body["ssh_key"], body.get("sector"), account
         )
+        if self.reads_lag:
+            self.state.hide(made.id, "get", self.state.list_lag)
         self.made_by[made.id] = owner()
         self.on_made(made.id)
         return dict(vars(made))

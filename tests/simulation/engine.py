@@ -44,14 +44,25 @@ class Stack:
     rows: dict[str, Row] = field(default_factory=dict)
     doomed: list[tuple[str, Row]] = field(default_factory=list)
     """Replaced, and not deleted yet."""
+    titles: list[str] = field(default_factory=lambda: ["dev"])
+    """What Pulumi has called it; the last is the name that it has now."""
 
     @property
     def backend(self) -> str:
         return f"file:///{self.name}"
 
-    def origin(self, name: str) -> Origin:
-        urn = f"urn:pulumi:dev::project::pulumi-python:dynamic/fal:ComputeInstance::{name}"
+    @property
+    def title(self) -> str:
+        return self.titles[-1]
+
+    def origin(self, name: str, title: str = "") -> Origin:
+        stack = title or self.title
+        urn = f"urn:pulumi:{stack}::project::pulumi-python:dynamic/fal:ComputeInstance::{name}"
         return Origin(urn, "organization", self.backend)
+
+    def origins(self, name: str) -> list[Origin]:
+        """Under every name that the stack has had."""
+        return [self.origin(name, title) for title in self.titles]
 
     def ids(self) -> frozenset[str]:
         """What `pulumi stack export` has."""
@@ -118,7 +129,7 @@ class Engine:
     def _review(self, call: Call) -> None:
         of = self.stack.origin(call.owner.name)
         try:
-            self.process.warnings += review(self.process.journal, of, self.process.ids_in_state)
+            self.process.warnings += review(self.process.journal, of, self.process.stacks.ids)
         except JournalError as error:
             self.process.warnings.append(str(error))
 

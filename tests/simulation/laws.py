@@ -56,7 +56,9 @@ class Laws:
 
     def create_failed(self, call: Call, error: Exception) -> None:
         """A create says what went wrong."""
-        nobody_knows = self._world.trouble == disk.GONE or "can't be told" in str(error)
+        nobody_knows = self._world.trouble == disk.GONE or any(
+            words in str(error) for words in ("can't be told", "the key of another account")
+        )
         if not call.is_heard or nobody_knows:
             return
         self.violations.extend(
@@ -83,8 +85,8 @@ class Laws:
         entries = [each for each in self._world.journal.entries() if isinstance(each, Entry)]
         known = frozenset(each.instance_id for each in entries if each.instance_id)
         for owner in sorted(set(self._world.account.made_by.values()), key=str):
-            origin = self._world.stacks[owner.stack].origin(owner.name)
-            own = [each for each in entries if each.origin == origin]
+            origins = self._world.stacks[owner.stack].origins(owner.name)
+            own = [each for each in entries if each.origin in origins]
             for each in sorted(self._outside(owner)):
                 seen = self._world.account.machine(each).seen_at(self._world.time.now)
                 if not any(

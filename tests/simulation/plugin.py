@@ -9,13 +9,16 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from pulumi_fal import journal, lifecycle, plugin_host, provider
+from pulumi_fal import journal, plugin_host, provider
+from pulumi_fal.accounts import Accounts
 from pulumi_fal.client import Client
 from pulumi_fal.fleet import Fleet
 from pulumi_fal.journal import Journal, Origin
 from pulumi_fal.launch import Launcher
 from pulumi_fal.lifecycle import Lifecycle
+from pulumi_fal.outputs import Home
 from pulumi_fal.settings import Settings
+from pulumi_fal.stack import Elsewhere, StackMachine
 
 from .account import Owner
 from .turns import Died, Locks, SimulatedClock
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
     from .world import World
 
 SETTINGS = Settings("https://fal.test", "a-key", "a test", retry_budget=60.0, settle=20.0)
+
+
+KEYS = ("key", "rotated", "other")
+"""API keys: "rotated" is of the same account as "key", and "other" of another one."""
 
 
 class Event(str, Enum):
@@ -75,6 +82,8 @@ class Conditions:
     """Seconds until a machine must be ready, or gone."""
     synced: int = 0
     """How many renames reach the disk in spite of a power failure."""
+    key: str = "key"
+    """The API key, one of KEYS."""
 
 
 @dataclass(eq=False)
@@ -109,6 +118,33 @@ class Call:
         """Nobody reads it."""
 
 
+class Stacks:
+    """What the `pulumi` command says of stacks."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
+        if not self._process.conditions.answers or not origin.is_certain:
+            return None
+        return tuple(
+            StackMachine(row.id, "", str(row.outputs["account"]), str(row.outputs["endpoint"]))
+            for row in self._process.world.stack_in(origin.backend).every_row()
+        )
+
+    def ids(self, origin: Origin) -> frozenset[str] | None:
+        held = self.machines(origin)
+        return None if held is None else frozenset(each.id for each in held)
+
+    def is_gone(self, origin: Origin) -> bool | None:
+        if not self._process.conditions.answers:
+            return None
+        return self._process.world.stack_in(origin.backend).title != origin.stack
+
+    def elsewhere(self, origin: Origin) -> Elsewhere:
+        return Elsewhere(frozenset(), {})
+
+
 class Process:
     """One command's plugin, with nothing in memory but what it learns itself."""
 
@@ -126,7 +162,7 @@ class Process:
         self._steps = 0
         self._seen: set[str] = set()
         self.clock = SimulatedClock(world.turns, self.step)
-        wire = world.account.wire(self.step, lambda: world.call().owner)
+        wire = world.account.wire(self.step, lambda: world.call().owner, conditions.key)
         client = Client(SETTINGS, self.clock, send=wire)
         fleet = Fleet(client, self.clock, SETTINGS.poll_interval)
         self.lifecycle = Lifecycle(client, fleet, self.clock)
@@ -157,15 +193,10 @@ class Process:
 
     def refuse_elsewhere(self, call: Call, instance_id: str, props: Mapping[str, Any]) -> None:
         """As session.py has it."""
-        home = Home.of(props)
-
-        def others() -> Iterator[str]:
-            for each in self.stacks.machines(self.origin(call, props)) or ():
-                if each.account == home.account:
-                    yield each.id
-
-        if not self.accounts.sees(home, others):
-            raise self.accounts.elsewhere(instance_id, home)
+        origin = self.origin(call, props)
+        self.accounts.refuse_elsewhere(
+            instance_id, Home.of(props), lambda: self.stacks.machines(origin) or ()
+        )
 
     def step(self, moment: str) -> None:
         """Where others may go on, and anything may happen."""
@@ -200,7 +231,6 @@ def in_place(world: World) -> Iterator[None]:
         mock.patch.object(provider, "_session", _Session(world)),
         mock.patch.object(plugin_host, "current_call", world.call),
         mock.patch.object(journal, "threading", locks),
-        mock.patch.object(lifecycle, "threading", locks),
     ):
         yield
 

@@ -10,16 +10,17 @@ from itertools import chain
 from pathlib import Path
 
 from pulumi_fal.emulator.state import TurnedClock
-from pulumi_fal.journal import ADOPTED, Journal
+from pulumi_fal.errors import ElsewhereError
+from pulumi_fal.journal import ADOPTED, Entry, Journal
 
 from . import disk, plugin
 from .account import OUTCOMES, Account, Owner
 from .engine import Engine, Job, Stack, Stages
 from .laws import Laws
-from .plugin import Call, Conditions, Event, Process
+from .plugin import KEYS, Call, Conditions, Event, Process
 from .turns import Died, Turn, Turns
 
-ROUNDS = 12
+ROUNDS = 24
 """How many commands it may take at most until nothing changes any more."""
 
 
@@ -134,15 +135,21 @@ class World:
             if owner.stack != stack:
                 continue
             del self.said[owner]
-            entry = self.journal.find(self.stacks[stack].origin(owner.name))
+            entry = self._entry_of(owner)
             named = re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", said)
-            if entry is None or not named:
+            if entry is None or not named or "pending forget" not in said:
                 continue
             mine = self.account.machines_of(owner) - self.stacks[stack].ids()
             mine &= set(named)
             if mine and keeps and entry.phase != ADOPTED:
                 (chosen,) = mine
-                self.journal.write(replace(entry, phase=ADOPTED, instance_id=chosen, problem=""))
+                now = self.stacks[stack].origin(owner.name)
+                adopted = replace(
+                    entry, origin=now, phase=ADOPTED, instance_id=chosen, problem=""
+                )
+                self.journal.write(adopted)
+                if entry.origin != now:
+                    self.journal.drop(entry)
                 continue
             for each in mine:
                 self.account.state.delete(each)
@@ -152,20 +159,26 @@ class World:
         """Run `up` and take the ways out until nothing changes; then all must be as declared."""
         for machine in self.account.state.machines.values():
             machine.stuck_at = float("inf")
+        keys = dict.fromkeys(self.stacks, KEYS[0])
         for count in range(ROUNDS):
             self.time.advance(10.0)
             before = self._picture()
             problems = {}
-            for name in self.stacks:
-                conditions = Conditions()
+            refresh = count % 2 == 1
+            for name, stack in self.stacks.items():
+                conditions = Conditions(key=keys[name])
                 engine = self._engine(name, conditions)
-                refresh = count % 2 == 1
                 self.run(conditions, engine.up(frozenset(), refresh=refresh))
-                problems.update({(name, key): each for key, each in engine.process.errors.items()})
+                errors = engine.process.errors
+                problems.update({(name, key): each for key, each in errors.items()})
                 self.person(name, keeps=True)
-                self._drop_twins(self.stacks[name])
+                self._drop_twins(stack)
+                if refresh:
+                    keys[name] = _wanted_key(errors.values(), keys[name])
             self.laws.check()
-            if count % 2 == 1 and not problems and before == self._picture():
+            unsolved = [each for each in problems.values() if not self._is_elsewhere(each)]
+            is_done = not unsolved and not any(each.doomed for each in self.stacks.values())
+            if refresh and is_done and before == self._picture():
                 break
         else:
             raise AssertionError(f"it does not settle: {problems}")
@@ -174,6 +187,11 @@ class World:
             assert not stack.doomed
             for name, row in stack.rows.items():
                 assert self.account.runs(row.id), f"{name} of {stack.name}: {row.id} is gone"
+
+    def rename(self, stack: str) -> None:
+        """`pulumi stack rename`: state moves on under another name, and nothing else does."""
+        titles = self.stacks[stack].titles
+        titles.append(f"dev{len(titles)}")
 
     # How it is done.
 
@@ -185,6 +203,17 @@ class World:
 
     def stack_in(self, backend: str) -> Stack:
         return next(each for each in self.stacks.values() if each.backend == backend)
+
+    def _entry_of(self, owner: Owner) -> Entry | None:
+        """Its record, under the stack's name of now or an earlier one."""
+        for origin in reversed(self.stacks[owner.stack].origins(owner.name)):
+            if (entry := self.journal.find(origin)) is not None:
+                return entry
+        return None
+
+    def _is_elsewhere(self, error: Exception) -> bool:
+        """Whether it says truly that a machine is another account's."""
+        return isinstance(error, ElsewhereError) and self.account.runs(error.instance_id)
 
     def _engine(self, stack: str, conditions: Conditions) -> Engine:
         process = Process(self, stack, conditions)
@@ -233,3 +262,10 @@ class World:
             for name, stack in self.stacks.items()
         }
         return rows, [stack.doomed for stack in self.stacks.values()]
+
+
+def _wanted_key(errors: Iterable[Exception], now: str) -> str:
+    """The key that a person sets next: the one of an account that a message names, in turn."""
+    named = {each for error in errors for each in re.findall(r"another account \((\w+)\)", f"{error}")}
+    later = sorted(each for each in named if each > now) + sorted(named)
+    return later[0] if later else now

@@ -596,14 +596,30 @@ def test_a_create_goes_on_with_the_machine_that_an_earlier_one_made(world: World
     assert world.launch().id == made
     assert world.state.creations == 1
     assert world.launcher.taken_over == {made}
-    assert world.entry() == replace(entry, seen=True)
+    assert world.entry() == entry
+
+
+def test_a_create_goes_on_with_a_new_machine_that_does_not_show_yet(world: World) -> None:
+    """The process was killed a moment after the answer, and reads lag: a second one would be made."""
+    made = world.machine()
+    for call in ("list", "get"):
+        world.state.hide(made, call, 25)  # type: ignore[arg-type]
+    world.earlier(WAITING, made)
+    assert world.launch().id == made
+
+
+def test_a_machine_that_did_not_show_for_long_is_not_waited_for(world: World) -> None:
+    """Something took it away before anybody saw it."""
+    world.earlier(WAITING, "never-there")
+    world.clock.time += 31
+    assert world.launch().id in world.state.alive()
 
 
 def test_a_create_makes_another_where_the_earlier_machine_is_gone(world: World) -> None:
-    """Neither listed nor there when asked for."""
+    """It was seen, and now it is neither listed nor there when asked for."""
     gone = world.machine()
     world.state.delete(gone)
-    world.earlier(WAITING, gone)
+    world.earlier(WAITING, gone, seen=True)
     instance = world.launch()
     assert world.state.alive() == {instance.id}
     assert world.launcher.taken_over == set()
@@ -718,7 +734,7 @@ def test_a_rotated_key_of_the_same_account_is_no_dead_end(
     if shown == "in state":
         world.stacks.in_state = {known}
     before = (known,) if shown == "before the POST" else ()
-    world.earlier(phase, instance_id, account="another", before=before)
+    world.earlier(phase, instance_id, account="another", before=before, seen=True)
     assert world.launch().id in world.state.alive()
     assert world.state.creations == 2
 
