@@ -7,8 +7,6 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # What needs requests is imported where it is first needed: most previews never call the API, and
@@ -39,7 +37,7 @@ class Session:
         self._lock = threading.RLock()
         self._reviewed = False
         self._endpoint = ""
-        self._held: dict[Origin, frozenset[str] | None] = {}
+        self._stacks = stack.Stacks()
         self._made: tuple[Lifecycle, Launcher] | None = None
 
     def configure(self, config: Callable[[str], Any]) -> None:
@@ -123,13 +121,14 @@ class Session:
             self.clock,
             account=resolved.account,
             settle_seconds=resolved.settle,
-            ids_in_state=self._ids_in_state,
+            ids_in_state=self._stacks.ids,
             warn=self._warn,
         )
         return lifecycle, launcher
 
     def _origin(self, urn: str) -> Origin:
-        backend = stack.backend(os.environ, Path.cwd())
+        named = Origin(urn)
+        backend = self._stacks.backend(named.stack, named.project)
         return Origin(urn, self._organization or stack.own_organization(backend), backend)
 
     def _left_something(self, urn: str) -> bool:
@@ -137,7 +136,7 @@ class Session:
         entry = self.journal.find(origin)
         if entry is None or entry.phase != journal.RETURNED:
             return entry is not None
-        ids = self._ids_in_state(origin)
+        ids = self._stacks.ids(origin)
         return ids is None or entry.instance_id not in ids
 
     def _review(self, call: plugin_host.Call) -> None:
@@ -149,18 +148,10 @@ class Session:
         from pulumi_fal.unresolved import review
 
         try:
-            for reminder in review(self.journal, self._origin(call.urn), self._ids_in_state):
+            for reminder in review(self.journal, self._origin(call.urn), self._stacks.ids):
                 self._warn(reminder)
         except JournalError as error:
             self._warn(str(error))
-
-    def _ids_in_state(self, origin: Origin) -> frozenset[str] | None:
-        """What the stack held when this process began to ask; it is slow, so it is asked once."""
-        place = replace(origin, urn=f"{origin.stack}::{origin.project}")
-        with self._lock:
-            if place not in self._held:
-                self._held[place] = stack.ids_in_state(origin)
-            return self._held[place]
 
     @staticmethod
     def _note(message: str) -> None:

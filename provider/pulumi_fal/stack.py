@@ -1,4 +1,4 @@
-"""Which stack a plugin process works for, and what that stack's state holds.
+"""What the stacks of a backend hold, and which stack a plugin process works for.
 
 The engine tells a plugin neither the backend nor the organization. Two stacks of the same name
 must never take each other for themselves, so what can't be found out for sure stays unknown.
@@ -6,42 +6,25 @@ must never take each other for themselves, so what can't be found out for sure s
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pulumi_fal import backend as backends
+from pulumi_fal import pulumi_cli
 from pulumi_fal.errors import StackError
 from pulumi_fal.journal import Origin
 
 TYPE_TOKEN = "pulumi-python:dynamic/fal:ComputeInstance"  # noqa: S105 - not a password
 IMPORT_TYPE_TOKEN = "pulumi-python:fal:ComputeInstanceImport"  # noqa: S105
 """Of the resource that goes ahead of an import, see compute_instance.py."""
-_TIMEOUT = 30.0
-
-
-def backend(environ: Mapping[str, str], folder: Path) -> str:
-    """The backend's URL, or "" where it can't be known: environment, project, then login.
-
-    `folder` is the program's. A relative file URL counts from where the CLI runs.
-    """
-    url = environ.get("PULUMI_BACKEND_URL") or _project_backend(folder) or _login(environ)
-    match = re.match(r"file://(.*)", url)
-    if not match:
-        return url.rstrip("/")
-    path = Path(match[1]).expanduser()
-    if not path.is_absolute():
-        cli = _cli_process()
-        if cli is None:
-            return ""
-        path = (cli / "cwd").readlink() / path
-    return f"file://{os.path.realpath(path)}"
+_LIST = "the list of stacks"
+_AT_ONCE = 4
+_T = TypeVar("_T")
 
 
 def is_ours(urn: str, token: str = TYPE_TOKEN) -> bool:
@@ -56,34 +39,152 @@ def own_organization(backend_url: str) -> str:
 
 
 @dataclass(frozen=True)
-class Held:
+class StackMachine:
     """A machine in a stack's state, under the resource's URN."""
 
     id: str
     urn: str
+    account: str = ""
+    """Of the key that the machine was seen with; "" where state doesn't say."""
+    endpoint: str = ""
+    """Where the machine was seen; "" where state doesn't say."""
 
 
-def ids_in_state(origin: Origin) -> frozenset[str] | None:
-    """The ids of all machines in the stack of a resource; None if there is no answer."""
-    if not origin.is_certain:
-        return None
-    name = f"{origin.organization}/{origin.project}/{origin.stack}"
-    try:
-        return frozenset(each.id for each in machines(name, origin.backend))
-    except StackError:
-        return None
+@dataclass(frozen=True)
+class Elsewhere:
+    """The machines of a backend's other stacks, as far as they could be read."""
+
+    ids: frozenset[str]
+    unread: Mapping[str, str]
+    """A stack, or "the list of stacks", and why it could not be read."""
 
 
-def machines(name: str, backend: str = "") -> list[Held]:
+class Stacks:
+    """What stacks hold, each asked once: it is what they held when this process began to ask.
+
+    Any thread may call it. An answer that can't be had is an answer too, and not asked for again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asking: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
+        self._answers: dict[Hashable, Any] = {}
+        self._located: dict[tuple[str, str], str] = {}
+
+    def backend(self, stack: str = "", project: str = "") -> str:
+        """The URL of the backend that this process works with, "" where it is unknown.
+
+        Where the CLI's folder can't be seen, a relative URL is found by the lock of the stack.
+        """
+        url = self._once("backend", backends.used)
+        if isinstance(url, StackError):
+            return ""
+        if backends.absolute(url, None):
+            return url
+        with self._lock:  # a lock comes and goes, so what was found by it stays
+            found = self._located.get((stack, project)) or backends.locked(url, stack, project)
+            self._located[stack, project] = found
+            return found
+
+    def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
+        """The machines of the origin's stack; None without an answer, or if it isn't certain."""
+        if not origin.is_certain:
+            return None
+        name, backend = _name(origin), origin.backend
+        answer = self._once(("machines", name, backend), lambda: tuple(machines(name, backend)))
+        return None if isinstance(answer, StackError) else answer
+
+    def ids(self, origin: Origin) -> frozenset[str] | None:
+        """The ids of those machines."""
+        held = self.machines(origin)
+        return None if held is None else frozenset(each.id for each in held)
+
+    def is_gone(self, origin: Origin) -> bool | None:
+        """Whether the backend lists no such stack any more, since it was renamed or removed.
+
+        None where that can't be told.
+        """
+        if not origin.is_certain:
+            return None
+        listed = self._names(origin.backend, pulumi_cli.SECONDS)
+        # A file backend of the oldest layout knows no projects, and so no such names.
+        if isinstance(listed, StackError) or any(each.count("/") != 2 for each in listed):
+            return None
+        return _name(origin) not in listed
+
+    def elsewhere(self, origin: Origin, seconds: float = 5.0) -> Elsewhere:
+        """The machines of all other stacks of the origin's backend, within about so many seconds.
+
+        A stack that could not be read by then is among the unread.
+        """
+        if not origin.is_certain:
+            return Elsewhere(frozenset(), {_LIST: "it is not known which backend this stack is in"})
+        name, backend = _name(origin), origin.backend
+        answer = self._once(
+            ("elsewhere", name, backend), lambda: self._elsewhere(name, backend, seconds)
+        )
+        if isinstance(answer, StackError):
+            return Elsewhere(frozenset(), {_LIST: str(answer)})
+        return answer
+
+    def _elsewhere(self, name: str, backend: str, seconds: float) -> Elsewhere:
+        end = time.monotonic() + seconds
+        listed = self._names(backend, seconds)
+        if isinstance(listed, StackError):
+            raise listed
+        others = [each for each in listed if each != name]
+
+        def read(other: str) -> list[StackMachine] | StackError:
+            left = end - time.monotonic()
+            if left <= 0:
+                return StackError(f"there was no time for it within {seconds:.3g} s")
+            try:
+                return machines(other, backend, left)
+            except StackError as error:
+                return error
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            answers = dict(zip(others, pool.map(read, others), strict=True))
+        held = [each for each in answers.values() if not isinstance(each, StackError)]
+        return Elsewhere(
+            frozenset(machine.id for each in held for machine in each),
+            {other: str(each) for other, each in answers.items() if isinstance(each, StackError)},
+        )
+
+    def _names(self, backend: str, seconds: float) -> Sequence[str] | StackError:
+        return self._once(("names", backend), lambda: names(backend, seconds), seconds)
+
+    def _once(self, what: Hashable, ask: Callable[[], _T], seconds: float = -1) -> _T | StackError:
+        """The answer, or why there is none; a StackError too where others ask for longer."""
+        with self._lock:
+            asking = self._asking[what]
+        if not asking.acquire(timeout=seconds):
+            return StackError(f"`pulumi` gave no answer within {seconds:.3g} s")
+        try:
+            if what not in self._answers:
+                try:
+                    self._answers[what] = ask()
+                except StackError as error:
+                    self._answers[what] = error
+            answer: _T | StackError = self._answers[what]
+            return answer
+        finally:
+            asking.release()
+
+
+def machines(
+    name: str, backend: str = "", seconds: float = pulumi_cli.SECONDS
+) -> list[StackMachine]:
     """The machines in a stack's state, by `pulumi stack export`; StackError where it can't be read.
 
     It works while the stack is locked, and needs no passphrase. `backend` is the one that the
     command uses here where it isn't given.
     """
-    exported = _json("stack", "export", "--stack", name, backend=backend)
+    args = ("stack", "export", "--stack", name)
+    exported = pulumi_cli.ask(*args, backend=backend, seconds=seconds)
     try:
         return [
-            Held(each["id"], each["urn"])
+            StackMachine(each["id"], each["urn"], *_seen(each.get("outputs") or {}))
             for each in exported["deployment"].get("resources") or []
             if each["type"] == TYPE_TOKEN and each.get("id") and not each.get("external")
         ]
@@ -91,9 +192,16 @@ def machines(name: str, backend: str = "") -> list[Held]:
         raise StackError("`pulumi stack export` printed something that is not a stack") from None
 
 
-def names() -> list[str]:
-    """All stacks of the backend that the `pulumi` command uses here, by their full names."""
-    listed = _json("stack", "ls", "--all", "--json", "--fully-qualify-stack-names")
+def _seen(outputs: Mapping[str, Any]) -> Sequence[str]:
+    """Account and endpoint. A secret is exported as an object, of which nothing can be known."""
+    found = (outputs.get("account"), outputs.get("endpoint"))
+    return [each if isinstance(each, str) else "" for each in found]
+
+
+def names(backend: str = "", seconds: float = pulumi_cli.SECONDS) -> list[str]:
+    """All stacks of the backend by their full names; of the one that is used here, if not given."""
+    args = ("stack", "ls", "--all", "--json", "--fully-qualify-stack-names")
+    listed = pulumi_cli.ask(*args, backend=backend, seconds=seconds)
     try:
         return sorted(each["name"] for each in listed)
     except (KeyError, TypeError):
@@ -102,108 +210,12 @@ def names() -> list[str]:
 
 def config() -> dict[str, str | None]:
     """The config of the stack that is selected in this folder; None for the value of a secret."""
-    listed = _json("config", "--json")
+    listed = pulumi_cli.ask("config", "--json")
     try:
         return {key: None if each["secret"] else each["value"] for key, each in listed.items()}
     except (AttributeError, KeyError, TypeError):
         raise StackError("`pulumi config` printed something that is not a config") from None
 
 
-def pulumi(*args: str, backend: str = "") -> str:
-    """What a `pulumi` command prints; StackError with its own words where it fails."""
-    cli = _cli()
-    if cli is None:
-        raise StackError("there is no `pulumi` command on PATH")
-    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "1"}
-    if backend:
-        environment["PULUMI_BACKEND_URL"] = backend
-    command = f"`pulumi {' '.join(args)}`"
-    try:
-        ended = subprocess.run(
-            [cli, *args, "--non-interactive", "--color=never"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TIMEOUT,
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except subprocess.TimeoutExpired:
-        raise StackError(f"{command} did not end within {_TIMEOUT:.0f} s") from None
-    except OSError as error:
-        raise StackError(f"{command} can't be started: {error.strerror}") from None
-    if ended.returncode != 0:
-        words = " ".join(ended.stderr.replace("error: ", "").split())
-        raise StackError(f"{command} failed: {words or f'exit code {ended.returncode}'}")
-    return ended.stdout
-
-
-def _json(*args: str, backend: str = "") -> Any:
-    try:
-        return json.loads(pulumi(*args, backend=backend))
-    except ValueError:
-        raise StackError(f"`pulumi {' '.join(args)}` printed no JSON") from None
-
-
-def project_file(folder: Path) -> Path | None:
-    """The Pulumi.yaml that a command in this folder goes by."""
-    for parent in (folder, *folder.parents):
-        for name in ("Pulumi.yaml", "Pulumi.yml", "Pulumi.json"):
-            if (parent / name).is_file():
-                return parent / name
-    return None
-
-
-def _project_backend(folder: Path) -> str:
-    file = project_file(folder)
-    if file is None:
-        return ""
-    import yaml  # pulumi's own dependency; JSON is YAML as well
-
-    project = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    return str((project.get("backend") or {}).get("url") or "")
-
-
-def _login(environ: Mapping[str, str]) -> str:
-    folder = environ.get("PULUMI_CREDENTIALS_PATH") or environ.get("PULUMI_HOME")
-    path = Path(folder or Path.home() / ".pulumi") / "credentials.json"
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("current") or "")
-    except (OSError, ValueError, AttributeError):
-        return ""
-
-
-def _cli() -> str | None:
-    """The CLI that started this process where that can be seen, else the one on PATH.
-
-    Else one beside this Python: a virtual environment need not be activated to be used.
-    """
-    process = _cli_process()
-    if process:
-        return str((process / "exe").readlink())
-    beside = Path(sys.executable).parent
-    return shutil.which("pulumi") or shutil.which("pulumi", path=str(beside))
-
-
-def _cli_process() -> Path | None:
-    """Where Linux shows the CLI's process, a parent of this one; None elsewhere."""
-    for process in _parents(Path("/proc")):
-        try:
-            if (process / "exe").readlink().name == "pulumi":
-                return process
-        except OSError:
-            return None
-    return None
-
-
-def _parents(proc: Path) -> Iterator[Path]:
-    pid = os.getppid()
-    while pid > 1:
-        yield proc / str(pid)
-        try:
-            # The name in parentheses may hold anything, so the fields count from the last one.
-            fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return
-        pid = int(fields[1])
+def _name(origin: Origin) -> str:
+    return f"{origin.organization}/{origin.project}/{origin.stack}"

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.unit.support import ED25519
 
-from pulumi_fal import journal, settings, stack
+from pulumi_fal import journal, pulumi_cli, settings, stack
 from pulumi_fal.cli.app import cli
 from pulumi_fal.cli.here import Here
 from pulumi_fal.emulator.server import EmulatorServer
@@ -93,7 +93,7 @@ class CommandLine:
         """What is on record now."""
         return [each for each in self.journal.entries() if isinstance(each, Entry)]
 
-    def pulumi(self, *args: str, backend: str = "") -> str:
+    def pulumi(self, *args: str, **others: Any) -> str:
         """What the `pulumi` command would print."""
         if self.pulumi_says:
             raise StackError(self.pulumi_says)
@@ -123,5 +123,5 @@ def command_line(
         monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
         monkeypatch.chdir(tmp_path)
         line = CommandLine(emulator, tmp_path / "home", here)
-        monkeypatch.setattr(stack, "pulumi", line.pulumi)
+        monkeypatch.setattr(pulumi_cli, "pulumi", line.pulumi)
         yield line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.cli_support import CommandLine, command_line, urn
@@ -90,12 +91,12 @@ def test_a_machine_that_is_gone_by_now_is_not_forgotten(
     line.stacks = {DEV: {}}
     original = line.pulumi
 
-    def pulumi(*args: str, backend: str = "") -> str:
+    def pulumi(*args: str, **others: Any) -> str:
         if id_ in line.emulator.state.alive():
             line.emulator.state.kill(id_)
-        return original(*args, backend=backend)
+        return original(*args, **others)
 
-    monkeypatch.setattr("pulumi_fal.stack.pulumi", pulumi)
+    monkeypatch.setattr("pulumi_fal.pulumi_cli.pulumi", pulumi)
     assert line.json("audit")["machines"] == []
 
 

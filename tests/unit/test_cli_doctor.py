@@ -13,7 +13,7 @@ from pulumi import dynamic
 from tests.unit.cli_support import CommandLine, command_line
 
 import pulumi_fal
-from pulumi_fal import stack
+from pulumi_fal import pulumi_cli
 from pulumi_fal.cli import probe, seams
 
 ALL_SEAMS = dict.fromkeys(seams.WITHOUT, True)
@@ -22,7 +22,7 @@ ALL_SEAMS = dict.fromkeys(seams.WITHOUT, True)
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     with command_line(tmp_path, monkeypatch) as line:
-        monkeypatch.setattr(stack, "pulumi", lambda *args: "v3.259.0\n")
+        monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args: "v3.259.0\n")
         monkeypatch.setattr(seams, "probe_all", lambda: ALL_SEAMS)
         yield line
 
@@ -83,7 +83,7 @@ def test_an_endpoint_that_answers_nothing_of_use_is_bad(line: CommandLine) -> No
 def test_a_missing_cli_is_bad(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it there is no stack."""
     line.pulumi_says = "there is no `pulumi` command on PATH"
-    monkeypatch.setattr(stack, "pulumi", line.pulumi)
+    monkeypatch.setattr(pulumi_cli, "pulumi", line.pulumi)
     assert findings(line, code=1)["pulumi CLI"] == ("bad", line.pulumi_says)
 
 

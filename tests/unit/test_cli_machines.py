@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.cli_support import CommandLine, command_line
@@ -128,11 +129,11 @@ def test_key_and_endpoint_may_come_from_the_selected_stack(
         ("config", "get", "fal:apiKey"): f"{line.emulator.env['FAL_ADMIN_API_KEY']}\n",
     }
 
-    def pulumi(*args: str, backend: str = "") -> str:
+    def pulumi(*args: str, **others: Any) -> str:
         asked.append(args)
         return said[args]
 
-    monkeypatch.setattr("pulumi_fal.stack.pulumi", pulumi)
+    monkeypatch.setattr("pulumi_fal.pulumi_cli.pulumi", pulumi)
     monkeypatch.delenv("FAL_COMPUTE_ENDPOINT")
     Path("Pulumi.yaml").write_text("name: train\nruntime: python\n")
     line.here = None

@@ -140,7 +140,7 @@ def look_into(here: Here, entries: Iterable[Entry], journal: Iterable[Entry]) ->
         unknown = f"the machines can't be listed: {error}"
     known = {each.instance_id for each in journal if each.instance_id}
     return [
-        _case(entry, machines, unknown, known, here.ids_in_state(entry.origin), account)
+        _case(entry, machines, unknown, known, here.stacks.ids(entry.origin), account)
         for entry in entries
     ]
 

@@ -117,7 +117,7 @@ def gather(here: Here, stacks: Sequence[str]) -> Claims:
                 claims.stacks.append(name)
                 claims.held.extend(Claim(each.id, each.urn, name) for each in machines)
     # A stack that can be asked has the machine, or somebody took it out again: neither is pending.
-    claims.doubtful.extend(each for each in returned if here.ids_in_state(each.origin) is None)
+    claims.doubtful.extend(each for each in returned if here.stacks.ids(each.origin) is None)
     return claims
 
 
@@ -128,7 +128,7 @@ def _all() -> list[str]:
         raise StackError(f"{error}. Name the stacks that count with --stack.") from None
 
 
-def _read(name: str) -> list[stack.Held] | StackError:
+def _read(name: str) -> list[stack.StackMachine] | StackError:
     try:
         return stack.machines(name)
     except StackError as error:

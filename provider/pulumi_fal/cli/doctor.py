@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from pulumi_fal import stack
+from pulumi_fal import pulumi_cli
 from pulumi_fal._version import __version__
 from pulumi_fal.cli import show
 from pulumi_fal.cli.here import IMPATIENT, Here, pass_here
@@ -60,7 +60,7 @@ def _versions() -> Iterator[Finding]:
     yield Finding("pulumi-fal", OK, __version__)
     yield Finding("Python", OK, f"{platform.python_version()}, {sys.executable}")
     yield Finding("pulumi SDK", OK, metadata.version("pulumi"))
-    yield _tried("pulumi CLI", lambda: stack.pulumi("version").strip())
+    yield _tried("pulumi CLI", lambda: pulumi_cli.pulumi("version").strip())
 
 
 def _account(here: Here) -> Iterator[Finding]:

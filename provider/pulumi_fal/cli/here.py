@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pulumi_fal import journal, settings, stack
+from pulumi_fal import journal, pulumi_cli, settings, stack
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import StackError
-from pulumi_fal.journal import Origin
 
 if TYPE_CHECKING:
     from pulumi_fal.client import Client
@@ -27,7 +26,7 @@ class Here:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
-        self._held: dict[Origin, frozenset[str] | None] = {}
+        self.stacks = stack.Stacks()
 
     @cached_property
     def journal(self) -> journal.Journal:
@@ -55,18 +54,11 @@ class Here:
         if key not in self._config:
             return None
         value = self._config[key]
-        return stack.pulumi("config", "get", key).rstrip("\n") if value is None else value
-
-    def ids_in_state(self, origin: Origin) -> frozenset[str] | None:
-        """The machines in the stack of a resource, which is asked once; None without an answer."""
-        place = dataclasses.replace(origin, urn=f"{origin.stack}::{origin.project}")
-        if place not in self._held:
-            self._held[place] = stack.ids_in_state(origin)
-        return self._held[place]
+        return pulumi_cli.pulumi("config", "get", key).rstrip("\n") if value is None else value
 
     @cached_property
     def _config(self) -> dict[str, str | None]:
-        if not stack.project_file(Path.cwd()):
+        if not pulumi_cli.project_file(Path.cwd()):
             return {}
         try:
             return stack.config()

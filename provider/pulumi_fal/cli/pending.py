@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from pulumi_fal import stack
+from pulumi_fal import backend as backends
 from pulumi_fal.cli import show
 from pulumi_fal.cli.cases import Case, look_into
 from pulumi_fal.cli.here import Here, pass_here
@@ -217,7 +217,7 @@ def _refuse_another_ones(here: Here, entry: Entry, origin: Origin, instance_id: 
     ):
         if wanted and found and wanted != found:
             raise click.ClickException(f"{refused}its {what} is {found}, and {wanted} was asked.")
-    if instance_id in (stack.ids_in_state(origin) or ()):
+    if instance_id in (here.stacks.ids(origin) or ()):
         raise click.ClickException(
             f"{refused}it is in the state of its stack already. If this create needs nothing more: "
             f"`pulumi-fal pending forget {shlex.quote(entry.origin.urn)}`."
@@ -226,9 +226,7 @@ def _refuse_another_ones(here: Here, entry: Entry, origin: Origin, instance_id: 
 
 def _as_recorded(backend: str) -> str:
     """The URL as the journal has it: a folder by its real and full path."""
-    if backend.startswith("file://"):
-        backend = f"file://{Path(backend.removeprefix('file://')).expanduser().absolute()}"
-    return stack.backend({"PULUMI_BACKEND_URL": backend}, Path.cwd()) if backend else ""
+    return backends.absolute(backend, Path.cwd())
 
 
 def _short(urn: str) -> str:

@@ -1,0 +1,186 @@
+"""Which `pulumi` is run, and what becomes of its answer: it is a script here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pulumi_fal import pulumi_cli
+from pulumi_fal.errors import StackError
+
+Put = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
+    """A /proc where this process, number 40 of group 30, has no parents but those that are put."""
+    monkeypatch.setattr(os, "getppid", lambda: 30)
+    monkeypatch.setattr(os, "getpgrp", lambda: 30)
+    monkeypatch.setattr(pulumi_cli, "_PROC", tmp_path / "proc")
+
+    def put(pid: int, parent: int, group: int, exe: Path | str = "/bin/sh") -> Path:
+        process = tmp_path / "proc" / str(pid)
+        process.mkdir(parents=True)
+        (process / "stat").write_bytes(b"%d (a ) b \xff(c) S %d %d 1 0" % (pid, parent, group))
+        (process / "exe").symlink_to(exe)
+        (process / "cwd").symlink_to(tmp_path)
+        return process
+
+    return put
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No `pulumi` is on PATH or beside this Python."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Put:
+    """Puts a command on PATH that prints something; the file that says how it was called."""
+    (tmp_path / "bin").mkdir()
+
+    def put(output: str, *, status: int = 0, words: str = "") -> Path:
+        script = tmp_path / "bin" / "pulumi"
+        script.write_text(
+            "#!/bin/sh\n"
+            f'echo "$PULUMI_BACKEND_URL $PULUMI_SKIP_UPDATE_CHECK $PWD $*" > {tmp_path}/called\n'
+            f"echo '{output}'\n"
+            f'echo "{words}" >&2\n'
+            f"exit {status}\n"
+        )
+        script.chmod(0o755)
+        return tmp_path / "called"
+
+    return put
+
+
+# What it is asked, and answers.
+
+
+def test_a_command_is_asked_nothing_that_a_person_would_answer(put: Put, tmp_path: Path) -> None:
+    """In this folder, of the backend that is used here, where nothing else is said."""
+    called = put("{}")
+    assert pulumi_cli.pulumi("stack", "ls") == "{}\n"
+    here = os.path.realpath(os.curdir)
+    assert called.read_text() == f" 1 {here} stack ls --non-interactive --color=never\n"
+    pulumi_cli.pulumi("stack", "ls", backend="s3://other", folder=tmp_path)
+    assert called.read_text().startswith(f"s3://other 1 {os.path.realpath(tmp_path)} stack ls")
+
+
+def test_json_is_read_and_anything_else_is_refused(put: Put) -> None:
+    """By the command's name."""
+    put('{"a": [1]}')
+    assert pulumi_cli.ask("whoami") == {"a": [1]}
+    put("not JSON")
+    with pytest.raises(StackError, match="`pulumi whoami` printed no JSON"):
+        pulumi_cli.ask("whoami")
+
+
+def test_a_command_that_fails_says_why(put: Put) -> None:
+    """Even if it prints something; and by its exit code where it says nothing."""
+    put("{}", status=255, words="error: no stack named 'dev' found")
+    with pytest.raises(StackError, match="`pulumi a b` failed: no stack named 'dev' found"):
+        pulumi_cli.pulumi("a", "b")
+    put("", status=3)
+    with pytest.raises(StackError, match="failed: exit code 3"):
+        pulumi_cli.pulumi("a")
+
+
+def test_a_command_that_can_not_run_says_so(put: Put, tmp_path: Path) -> None:
+    """As one for another kind of machine."""
+    put("")
+    (tmp_path / "bin" / "pulumi").write_bytes(b"\x7fELF of another world")
+    with pytest.raises(StackError, match="can't be started"):
+        pulumi_cli.pulumi("version")
+
+
+def test_a_command_that_does_not_end_is_killed_in_time(put: Put, tmp_path: Path) -> None:
+    """A create must not wait for ever."""
+    put("")
+    (tmp_path / "bin" / "pulumi").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    with pytest.raises(StackError, match=r"did not end within 0\.05 s"):
+        pulumi_cli.pulumi("version", seconds=0.05)
+
+
+# Which one it is.
+
+
+def test_without_a_command_there_is_no_answer() -> None:
+    """Neither on PATH nor beside this Python."""
+    with pytest.raises(StackError, match="there is no `pulumi` command"):
+        pulumi_cli.pulumi("version")
+
+
+def test_a_command_beside_this_python_serves_as_well(
+    put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virtual environment that nobody activated."""
+    put("beside")
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    assert pulumi_cli.pulumi("version") == "beside\n"
+
+
+@pytest.mark.parametrize("name", ["pulumi", "pulumi-3.259"])
+def test_the_command_that_started_this_process_comes_first(
+    put: Put, proc: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    """Another version on PATH may not know the state's format."""
+    put("its own")
+    (tmp_path / "bin" / "pulumi").rename(tmp_path / name)
+    put("another one")
+    proc(30, 20, 20, tmp_path / name)
+    assert pulumi_cli.pulumi("version") == "its own\n"
+    (tmp_path / name).unlink()  # an upgrade
+    assert pulumi_cli.pulumi("version") == "another one\n"
+
+
+def test_what_is_not_called_pulumi_is_not_run(put: Put, proc: Callable[..., Path]) -> None:
+    """It may be the shell from which a person runs a command of ours."""
+    put("on PATH")
+    proc(30, 20, 20, "/bin/sh")
+    assert pulumi_cli.pulumi("version") == "on PATH\n"
+
+
+def test_the_cli_is_the_first_process_above_in_another_group(
+    proc: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Whatever its file is called, with shells and scripts between, and with any names."""
+    proc(30, 20, 30)
+    proc(20, 10, 30)
+    assert pulumi_cli.folder() is None
+    proc(10, 1, 10, "/usr/bin/iac").joinpath("cwd").unlink()
+    (tmp_path / "proc" / "10" / "cwd").symlink_to("/where/it/runs")
+    assert pulumi_cli.folder() == Path("/where/it/runs")
+
+
+def test_the_first_of_all_processes_is_no_cli(proc: Callable[..., Path]) -> None:
+    """It has taken this one in when the CLI was killed."""
+    proc(30, 1, 30)
+    proc(1, 0, 1)
+    assert pulumi_cli.folder() is None
+
+
+def test_where_no_process_is_shown_there_is_none(proc: Callable[..., Path]) -> None:
+    """As on other systems than Linux; or one of another person's."""
+    assert pulumi_cli.folder() is None
+    (proc(30, 20, 20) / "cwd").unlink()
+    assert pulumi_cli.folder() is None
+
+
+@pytest.mark.parametrize("name", ["Pulumi.yaml", "Pulumi.yml", "Pulumi.json"])
+def test_the_nearest_project_counts(tmp_path: Path, name: str) -> None:
+    """A project within another one's folder is its own."""
+    program = tmp_path / "project" / "src" / "program"
+    program.mkdir(parents=True)
+    (tmp_path / "project" / "Pulumi.yaml").touch()
+    assert pulumi_cli.project_file(program) == tmp_path / "project" / "Pulumi.yaml"
+    (program / name).touch()
+    assert pulumi_cli.project_file(program) == program / name
