@@ -90,13 +90,15 @@ class Result:
 class Run:
     """A `pulumi` in the background, in a process group of its own as in a terminal."""
 
-    def __init__(self, args: list[str], folder: Path, env: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, cli: Path, args: list[str], folder: Path, env: dict[str, str], log: Path
+    ) -> None:
         self.command = " ".join(["pulumi", *args])
         self.log = log
         self._started = time.monotonic()
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [PULUMI, *args],
+                [cli, *args],
                 cwd=folder,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -144,6 +146,7 @@ class Stack:
         self.project = folder
         """The folder that holds Pulumi.yaml."""
         self.name = name
+        self.cli = PULUMI
         self.home = folder / "pulumi-home"
         self.runs: list[Run] = []
         self.env = {
@@ -210,7 +213,7 @@ class Stack:
         where = [] if args[0] in ("cancel", "new") else ["--stack", self.name]
         flags = [*FLAGS.get(args[0], []), *where, "--non-interactive"]
         log = self.folder / f"run-{len(self.runs)}.log"
-        run = Run([*args, *flags], self.project, self.env, log)
+        run = Run(self.cli, [*args, *flags], self.project, self.env, log)
         self.runs.append(run)
         return run
 

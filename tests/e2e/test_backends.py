@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from .harness import PULUMI, SSH_KEY, Stack, machine, wait_until
-from .recovery import finish, nothing_runs, unlock
+from .recovery import finish, in_plugin, nothing_runs, unlock
 
 AUTOMATION = f"""
 from pulumi import automation
@@ -68,9 +69,36 @@ def by_login(stack: Stack) -> None:
     subprocess.run(login, env=stack.env, check=True, capture_output=True)
 
 
+def by_relative_url_without_proc(stack: Stack) -> None:
+    """Of a plugin that sees no other processes, as where there is no /proc."""
+    by_relative_url(stack)
+    in_plugin(
+        stack,
+        "def hide(event, args):\n"
+        "    if event == 'open' and str(args[0]).startswith('/proc/'):\n"
+        "        raise FileNotFoundError(args[0])\n"
+        "sys.addaudithook(hide)",
+    )
+
+
+def by_relative_url_of_another_cli(stack: Stack) -> None:
+    """Of a `pulumi` whose file has another name."""
+    by_relative_url(stack)
+    script = PULUMI.read_text()
+    pulumi, stack.cli, iac = shlex.split(script)[-2], stack.folder / "cli", stack.folder / "iac"
+    try:
+        os.link(pulumi, iac)
+    except OSError:  # it is on another disk
+        shutil.copy(pulumi, iac)
+    stack.cli.write_text(script.replace(pulumi, str(iac)))
+    stack.cli.chmod(0o755)
+
+
 WAYS: dict[str, Callable[[Stack], None]] = {
     "absolute URL": by_absolute_url,
     "relative URL": by_relative_url,
+    "relative URL without /proc": by_relative_url_without_proc,
+    "relative URL of another CLI": by_relative_url_of_another_cli,
     "Pulumi.yaml": by_project,
     "login": by_login,
 }
