@@ -121,7 +121,7 @@ def test_without_the_extra_the_fixture_says_what_to_install(
     test = "def test_a(): pass\ndef test_b(fal_emulator): pass\n"
     output = run(env_without, tmp_path, test, exit_code=1)
     assert "1 passed, 1 error" in output
-    assert "fal_emulator needs fastapi: pip install 'pulumi-fal[emulator]'" in output
+    assert "fal_emulator needs fastapi: pip install 'CLONE[emulator]'" in output
     assert "Traceback" not in output
     assert "No module named" not in output
 

@@ -166,7 +166,8 @@ def test_what_needs_an_extra_says_which(
     """One sentence, exit code 1, no traceback."""
     said = bare.run(*command, exit_code=1)
     assert re.fullmatch(
-        rf"The [\w ]+ needs (?:{needed}): pip install 'pulumi-fal\[{extra}\]'\n", said
+        rf"The [\w ]+ needs (?:{needed}): pip install 'CLONE\[{extra}\]', where CLONE is .+\.\n",
+        said,
     )
 
 
@@ -176,14 +177,14 @@ def test_each_extra_brings_what_its_part_needs(
     """And not the other's: the command line says how to get the emulator."""
     assert "Usage: pulumi-fal" in with_cli.run("pulumi-fal", "--help")
     said = with_cli.run("pulumi-fal", "emulator", exit_code=1)
-    assert "pip install 'pulumi-fal[emulator]'" in said
+    assert "pip install 'CLONE[emulator]'" in said
     start = (
         "from pulumi_fal.emulator.server import EmulatorServer as E; import urllib.request as u\n"
         "with E() as e: print(u.urlopen(e.url).read().decode()[:15])"
     )
     assert with_emulator.run("python", "-c", start) == "<!DOCTYPE html>\n"
     said = with_emulator.run("pulumi-fal", "ls", exit_code=1)
-    assert "pip install 'pulumi-fal[cli]'" in said
+    assert "pip install 'CLONE[cli]'" in said
 
 
 PROGRAM = f"""\

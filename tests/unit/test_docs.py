@@ -175,6 +175,36 @@ def split(line: str) -> Iterator[list[str]]:
         yield words
 
 
+def test_nothing_installs_the_package_by_its_bare_name() -> None:
+    """The name is not registered: whoever registers it would be given people's keys."""
+    folders = ("docs", "examples", "provider", "tools", ".github")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.*") if file.is_file()]
+    files += [*ROOT.glob("*.md"), *ROOT.glob("requirements/*"), ROOT / "Makefile"]
+    kinds = {"", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
+    for file in files:
+        for line in file.read_text().splitlines() if file.suffix in kinds else ():
+            name = r"(?<![\w./-])pulumi[-_.]fal"
+            named = rf"{name}\[|install .*{name}(?![\w./-])"  # with an extra, or in a command
+            assert not re.search(named, line), f"{file}: {line}"
+            is_requirement = "requirements" in str(file.relative_to(ROOT))
+            assert not (is_requirement and re.match(name, line)), f"{file}: {line}"
+
+
+def test_only_the_step_that_needs_the_key_has_it() -> None:
+    """In CI, whatever a package runs when it is installed would see it."""
+    jobs = [
+        job
+        for block in blocks("yaml")
+        for job in (yaml.safe_load(block.text).get("jobs") or {}).values()
+    ]
+    assert len(jobs) == 2
+    for job in jobs:
+        assert "env" not in job
+        (step,) = [step for step in job["steps"] if "env" in step]
+        assert "FAL_ADMIN_API_KEY" in step["env"]
+        assert re.match("pulumi(-fal)? (up|audit)", step["run"])
+
+
 PULUMI = {"pulumi": [str(BIN / "pulumi")], "pulumi-fal": [str(BIN / "pulumi-fal")]}
 OTHERS = {"ansible", "cat", "export", "git", "ls", "pip", "python3", "ssh", "venv/bin/pip"}
 

@@ -111,7 +111,7 @@ def test_without_the_extra_it_says_how_to_get_it(
         monkeypatch.delitem(sys.modules, name)
     # What an import of a module that isn't installed raises.
     monkeypatch.setattr(sys, "meta_path", [_Without(module), *sys.meta_path])
-    with pytest.raises(SystemExit, match=rf"needs {module}: pip install 'pulumi-fal\[emulator\]'"):
+    with pytest.raises(SystemExit, match=rf"needs {module}: pip install 'CLONE\[emulator\]'"):
         main([])
 
 

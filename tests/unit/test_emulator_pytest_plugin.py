@@ -47,5 +47,5 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     """One sentence."""
     test = "import sys\nsys.modules['uvicorn'] = None\ndef test(fal_emulator): pass\n"
     said = run(tmp_path, test)
-    assert "The fixture fal_emulator needs uvicorn: pip install 'pulumi-fal[emulator]'" in said
+    assert "The fixture fal_emulator needs uvicorn: pip install 'CLONE[emulator]'" in said
     assert "Traceback" not in said

@@ -13,7 +13,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("click", "rich"):
             raise
-        sys.exit(f"The command line needs {error.name}: pip install 'pulumi-fal[cli]'")
+        sys.exit(
+            f"The command line needs {error.name}: pip install 'CLONE[cli]', where CLONE is where "
+            "the repository of pulumi-fal is."
+        )
     from pulumi_fal.cli.app import cli
 
     cli()

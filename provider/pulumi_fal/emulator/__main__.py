@@ -23,7 +23,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn"):
             raise
-        sys.exit(f"The emulator needs {error.name}: pip install 'pulumi-fal[emulator]'")
+        sys.exit(
+            f"The emulator needs {error.name}: pip install 'CLONE[emulator]', where CLONE is where "
+            "the repository of pulumi-fal is."
+        )
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, lambda *_: sys.exit())
     api_key = os.environ.get("FAL_ADMIN_API_KEY")

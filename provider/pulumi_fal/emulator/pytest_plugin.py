@@ -29,7 +29,8 @@ def fal_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorServer]:
     for needed in ("fastapi", "uvicorn"):
         if find_spec(needed) is None:
             pytest.fail(
-                f"The fixture fal_emulator needs {needed}: pip install 'pulumi-fal[emulator]'",
+                f"The fixture fal_emulator needs {needed}: pip install 'CLONE[emulator]', where "
+                "CLONE is where the repository of pulumi-fal is.",
                 pytrace=False,
             )
     from pulumi_fal.emulator.server import EmulatorServer
