@@ -63,7 +63,7 @@ def locked(url: str, stack: str, project: str) -> str:
     if file is not None:
         folders.append(file.parent)
     urls = {absolute(url, folder) for folder in folders}
-    found = [each for each in urls if stack and project and _holds_lock(each, stack, project)]
+    found = [each for each in urls if _holds_lock(each, stack, project)]
     return found[0] if len(found) == 1 else ""
 
 

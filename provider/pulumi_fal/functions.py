@@ -65,12 +65,17 @@ def get_instances_output(
     )
 
 
-@functools.cache
 def _client() -> Client:
-    from pulumi_fal.client import Client
-
     def config(key: str) -> str | None:
         namespace, _, name = key.partition(":")
         return pulumi.Config(namespace).get(name)
 
-    return Client(settings.resolve(os.environ, config))
+    return _client_with(settings.resolve(os.environ, config))
+
+
+@functools.cache
+def _client_with(resolved: settings.Settings) -> Client:
+    """One for each key: a process of the Automation API may run stacks that have different ones."""
+    from pulumi_fal.client import Client
+
+    return Client(resolved)

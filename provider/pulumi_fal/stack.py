@@ -126,9 +126,7 @@ class Stacks:
             return Elsewhere(frozenset(), {_LIST: "it is not known which backend this stack is in"})
         name, backend = _name(origin), origin.backend
         answer = self._once(
-            ("elsewhere", name, backend),
-            lambda: self._elsewhere(name, backend, seconds),
-            seconds + 1,
+            ("elsewhere", name, backend), lambda: self._elsewhere(name, backend, seconds)
         )
         if isinstance(answer, StackError):
             return Elsewhere(frozenset(), {_LIST: str(answer)})

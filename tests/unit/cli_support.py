@@ -33,7 +33,8 @@ def urn(name: str, stack_name: str = "dev") -> str:
 class CommandLine:
     """Runs commands. `stacks` is what the `pulumi` command would find: ids by resource, or why not.
 
-    No output ever has the API's key in it, or a traceback.
+    `seen` is what state says of a machine, by its id: outputs `account` and `endpoint`. No output
+    ever has the API's key in it, or a traceback.
     """
 
     def __init__(self, emulator: EmulatorServer, home: Path, here: Here | None) -> None:
@@ -41,6 +42,7 @@ class CommandLine:
         self.journal = Journal(journal.home({"PULUMI_HOME": str(home)}))
         self.here = here
         self.stacks: dict[str, dict[str, str] | str] = {}
+        self.seen: dict[str, dict[str, str]] = {}
         self.pulumi_says = ""
         """Why there is no `pulumi` command to ask, if so."""
         self.stderr = ""
@@ -104,7 +106,12 @@ class CommandLine:
         if isinstance(held, str):
             raise StackError(held)
         resources = [
-            {"type": stack.TYPE_TOKEN, "urn": urn(name, args[3].rpartition("/")[2]), "id": id_}
+            {
+                "type": stack.TYPE_TOKEN,
+                "urn": urn(name, args[3].rpartition("/")[2]),
+                "id": id_,
+                "outputs": self.seen.get(id_, {}),
+            }
             for name, id_ in held.items()
         ]
         return json.dumps({"deployment": {"resources": resources}})

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.cli_support import CommandLine, command_line, urn
+from tests.unit.cli_support import KEY, CommandLine, command_line, urn
 
+from pulumi_fal import settings
+from pulumi_fal.errors import StackError
 from pulumi_fal.journal import RETURNED, WAITING
 
 DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
@@ -54,7 +56,7 @@ def test_its_json_says_by_which_resource_a_machine_is_had(line: CommandLine) -> 
     assert (machine["id"], machine["stack"], machine["urn"]) == (id_, DEV, urn("a"))
     assert machine["status"] == "ready"
     assert report["stacks"] == [DEV]
-    assert (report["gone"], report["unreadable"]) == ([], {})
+    assert (report["gone"], report["other_account"], report["unreadable"]) == ([], [], {})
 
 
 def test_only_the_given_stacks_count(line: CommandLine) -> None:
@@ -174,7 +176,105 @@ def test_without_a_list_of_stacks_nothing_can_be_told(line: CommandLine) -> None
 def test_without_the_api_nothing_can_be_told(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Likewise."""
+    """Exit code 2, and what the API said."""
     monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
     line.run("audit", code=CANT_TELL)
     assert "answered 401" in line.stderr
+
+
+# Machines of other accounts.
+
+
+def test_a_machine_of_another_key_is_not_gone_when_this_one_does_not_list_it(
+    line: CommandLine,
+) -> None:
+    """Nobody is advised to drop it; its key has the answer."""
+    line.stacks = {DEV: {"a": "i-theirs", "b": line.rent()}}
+    line.seen = {"i-theirs": {"account": "1a2b3c", "endpoint": line.emulator.url}}
+    report = line.json("audit", code=CANT_TELL)
+    assert report["gone"] == []
+    assert report["other_account"] == [
+        {
+            "id": "i-theirs",
+            "urn": urn("a"),
+            "stack": DEV,
+            "account": "1a2b3c",
+            "endpoint": line.emulator.url,
+        }
+    ]
+    shown = line.run("audit", code=CANT_TELL)
+    assert "unknown: seen with another key (account 1a2b3c)" in shown
+    assert "set its key" in shown
+    assert "pulumi refresh" not in shown
+
+
+def test_a_machine_of_another_endpoint_is_not_gone_either(line: CommandLine) -> None:
+    """As of an emulator that the terminal was set to."""
+    line.stacks = {DEV: {"a": "i-theirs"}}
+    line.seen = {"i-theirs": {"endpoint": "https://elsewhere"}}
+    assert "unknown: seen at another endpoint (https://elsewhere)" in line.run(
+        "audit", code=CANT_TELL
+    )
+
+
+def test_where_two_keys_are_of_one_account_what_is_missing_is_gone(line: CommandLine) -> None:
+    """A rotated key: this one lists a machine that was seen with that one."""
+    there = line.rent()
+    line.stacks = {DEV: {"a": "i-gone"}, PROD: {"a": there}}
+    line.seen = {each: {"account": "rotated"} for each in ("i-gone", there)}
+    report = line.json("audit", code=FOUND)
+    assert [each["id"] for each in report["gone"]] == ["i-gone"]
+    assert report["other_account"] == []
+
+
+def test_a_machine_that_was_seen_with_this_key_is_gone(line: CommandLine) -> None:
+    """So is one of which state says nothing; what is found counts more than what is unknown."""
+    line.stacks = {DEV: {"a": "i-mine", "b": "i-whose", "c": "i-theirs"}}
+    account = settings.Settings(line.emulator.url, KEY, "").account
+    mine = {"account": account, "endpoint": line.emulator.url}
+    line.seen = {"i-mine": mine, "i-theirs": {"account": "1a2b3c"}}
+    report = line.json("audit", code=FOUND)
+    assert [each["id"] for each in report["gone"]] == ["i-mine", "i-whose"]
+    assert [each["id"] for each in report["other_account"]] == ["i-theirs"]
+
+
+# Failures: exit code 1 is for findings alone.
+
+
+@pytest.mark.parametrize(
+    "error, says, has_traceback",
+    [
+        (OSError("no space"), "OSError: no space", True),
+        (ZeroDivisionError("a bug"), "ZeroDivisionError: a bug", True),
+        (KeyboardInterrupt(), "interrupted", False),
+        (StackError("damaged"), "damaged", False),
+    ],
+)
+@pytest.mark.parametrize("where", ["gather", "_print"])
+def test_no_failure_is_taken_for_a_finding(
+    line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    error: BaseException,
+    says: str,
+    has_traceback: bool,
+) -> None:
+    """A bug shows where it is, as well."""
+
+    def fails(*_: object) -> None:
+        raise error
+
+    line.stacks = {DEV: {}}
+    monkeypatch.setattr(f"pulumi_fal.cli.audit.{where}", fails)
+    line.run("audit", code=CANT_TELL)
+    assert f"it can't be told whether all is well: {says}" in line.stderr
+    assert ("Traceback" in line.stderr) is has_traceback
+
+
+def test_a_folder_of_records_that_cannot_be_read_is_no_finding(line: CommandLine) -> None:
+    """It may have any machine."""
+    line.stacks = {DEV: {}}
+    line.journal.folder.parent.mkdir(parents=True)
+    line.journal.folder.touch()
+    line.run("audit", code=CANT_TELL)
+    assert "can't be read" in line.stderr

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from pulumi import dynamic
-from tests.unit.cli_support import CommandLine, command_line
+from tests.unit.cli_support import KEY, CommandLine, command_line
 
 import pulumi_fal
-from pulumi_fal import pulumi_cli
+from pulumi_fal import pulumi_cli, settings
 from pulumi_fal.cli import probe, seams
 
 ALL_SEAMS = dict.fromkeys(seams.WITHOUT, True)
@@ -33,7 +33,7 @@ def findings(line: CommandLine, code: int = 0) -> dict[str, tuple[str, str]]:
 
 
 def test_all_is_well(line: CommandLine) -> None:
-    """Versions, where the key comes from, the endpoint, its answer, the journal, the seams."""
+    """Versions, where the key comes from and whose it is, endpoint, journal, and the seams."""
     line.rent()
     found = findings(line)
     assert {verdict for verdict, _ in found.values()} == {"ok"}
@@ -41,6 +41,7 @@ def test_all_is_well(line: CommandLine) -> None:
     assert found["pulumi CLI"][1] == "v3.259.0"
     assert found["API key"][1] == "from the environment variable FAL_ADMIN_API_KEY"
     assert found["endpoint"][1] == line.emulator.url
+    assert found["account"][1] == settings.Settings(line.emulator.url, KEY, "").account
     assert found["API"][1] == "accepts the key; machines: 1"
     assert found["journal"][1] == f"{line.journal.folder}; records: 0"
     assert set(ALL_SEAMS) < set(found)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -16,6 +17,7 @@ from pulumi_fal.cli.here import Here, pass_here
 from pulumi_fal.client import Client
 from pulumi_fal.errors import FalError, NotFoundError
 from pulumi_fal.models import Instance
+from pulumi_fal.settings import Settings
 
 CLEAN, FOUND, CANT_TELL = 0, 1, 2
 
@@ -27,13 +29,16 @@ class Report:
     claims: Claims
     machines: list[tuple[Instance, Whose, Claim | None]]
     gone: list[Claim]
+    other_account: list[Claim]
+    """Machines that the API doesn't list, but were seen with another key or at another endpoint."""
 
     @property
     def exit_code(self) -> int:
         counts = self.counts
         if self.gone or counts[Whose.FORGOTTEN]:
             return FOUND
-        return CANT_TELL if self.claims.unreadable or counts[Whose.UNKNOWN] else CLEAN
+        unknown = self.claims.unreadable or self.other_account or counts[Whose.UNKNOWN]
+        return CANT_TELL if unknown else CLEAN
 
     @property
     def counts(self) -> Mapping[Whose, int]:
@@ -54,28 +59,60 @@ def audit(here: Here, stacks: tuple[str, ...], as_json: bool) -> None:
     Exit codes, for CI:
       0  clean: each machine is in a stack or pending, each resource's machine is there
       1  something was found
-      2  it can't be told: a stack, the list of stacks or the API can't be read
+      2  it can't be told: a stack, the list of stacks or the API can't be read, the key is another
+         account's, or the audit itself failed
     """
     try:
-        client = here.client()
-        instances = client.list_instances()
-        claims = gather(here, stacks)
-        gone = [each for each in claims.held if not _exists(each.id, instances, client)]
-        machines = [
-            (instance, whose, claim)
-            for instance, whose, claim in claims.whose(instances)
-            # Else it was destroyed while the stacks were read.
-            if whose is not Whose.FORGOTTEN or _exists(instance.id, [], client)
-        ]
+        report = _look(here, stacks)
+        if as_json:
+            show.print_json(_as_json(report))
+        else:
+            _print(report, here.settings)
     except FalError as error:
-        click.echo(f"Error: it can't be told whether all is well: {error}", err=True)
-        sys.exit(CANT_TELL)
-    report = Report(claims, machines, gone)
-    if as_json:
-        show.print_json(_as_json(report))
-    else:
-        _print(report)
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted")
+    except Exception as error:  # noqa: BLE001 - 1, Python's own, would say that something was found
+        traceback.print_exc()
+        _fail(f"{type(error).__name__}: {error}")
     sys.exit(report.exit_code)
+
+
+def _fail(why: str) -> NoReturn:
+    click.echo(f"Error: it can't be told whether all is well: {why}", err=True)
+    sys.exit(CANT_TELL)
+
+
+def _look(here: Here, stacks: Sequence[str]) -> Report:
+    client = here.client()
+    instances = client.list_instances()
+    claims = gather(here, stacks)
+    missing = [each for each in claims.held if not _exists(each.id, instances, client)]
+    seen = {(each.account, each.endpoint) for each in claims.held if each not in missing}
+    # Where one machine of another key is listed, the two keys are of one account.
+    other = [
+        each
+        for each in missing
+        if _is_other(each, here.settings) and (each.account, each.endpoint) not in seen
+    ]
+    machines = [
+        (instance, whose, claim)
+        for instance, whose, claim in claims.whose(instances)
+        # Else it was destroyed while the stacks were read.
+        if whose is not Whose.FORGOTTEN or _exists(instance.id, [], client)
+    ]
+    return Report(claims, machines, [each for each in missing if each not in other], other)
+
+
+def _is_other(claim: Claim, settings: Settings) -> bool:
+    """Whether state has the machine from another key, or another endpoint, than are set."""
+    return any(
+        known and known != now
+        for known, now in (
+            (claim.account, settings.account),
+            (claim.endpoint, settings.endpoint),
+        )
+    )
 
 
 def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> bool:
@@ -89,7 +126,7 @@ def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> boo
     return True
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, settings: Settings) -> None:
     found = [each for each in report.machines if each[1] in (Whose.FORGOTTEN, Whose.UNKNOWN)]
     if found:
         show.print_table(
@@ -110,9 +147,23 @@ def _print(report: Report) -> None:
             ("GONE", "STACK", "RESOURCE"),
             ((claim.id, claim.stack, claim.urn) for claim in report.gone),
         )
+    if report.other_account:
+        show.print_table(
+            ("UNSEEN", "STACK", "RESOURCE", "WHY"),
+            (
+                (claim.id, claim.stack, claim.urn, f"unknown: {_seen(claim, settings)}")
+                for claim in report.other_account
+            ),
+        )
     for what, why in report.claims.unreadable.items():
         show.print_lines(f"Unreadable: {what}: {why}")
     show.print_lines(_summary(report))
+
+
+def _seen(claim: Claim, settings: Settings) -> str:
+    if claim.endpoint and claim.endpoint != settings.endpoint:
+        return f"seen at another endpoint ({claim.endpoint})"
+    return f"seen with another key (account {claim.account})"
 
 
 def _summary(report: Report) -> str:
@@ -132,6 +183,12 @@ def _summary(report: Report) -> str:
         lines.append("`pulumi-fal pending ls` says more of what is pending.")
     if report.gone:
         lines.append("`pulumi refresh` drops what is gone from a stack's state.")
+    if report.other_account:
+        lines.append(
+            f"Unseen: {len(report.other_account)}. Only the account that they were seen with "
+            "can tell whether they exist: set its key and its endpoint, and run this again. "
+            "`pulumi-fal doctor` shows the account of the key that is set."
+        )
     return "\n".join(lines)
 
 
@@ -146,7 +203,8 @@ def _as_json(report: Report) -> dict[str, Any]:
             }
             for instance, whose, claim in report.machines
         ],
-        "gone": [asdict(claim) for claim in report.gone],
+        "gone": [{"id": claim.id, "urn": claim.urn, "stack": claim.stack} for claim in report.gone],
+        "other_account": [asdict(claim) for claim in report.other_account],
         "stacks": report.claims.stacks,
         "unreadable": report.claims.unreadable,
     }

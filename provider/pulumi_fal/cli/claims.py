@@ -43,6 +43,10 @@ class Claim:
     id: str
     urn: str
     stack: str
+    account: str = ""
+    """Of the key that state's machine was seen with; "" where that isn't known."""
+    endpoint: str = ""
+    """Where it was seen; "" where that isn't known."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,9 @@ def gather(here: Here, stacks: Sequence[str]) -> Claims:
                 claims.unreadable[f"stack {name}"] = str(machines)
             else:
                 claims.stacks.append(name)
-                claims.held.extend(Claim(each.id, each.urn, name) for each in machines)
+                claims.held.extend(
+                    Claim(each.id, each.urn, name, each.account, each.endpoint) for each in machines
+                )
     # A stack that can be asked has the machine, or somebody took it out again: neither is pending.
     claims.doubtful.extend(each for each in returned if here.stacks.ids(each.origin) is None)
     return claims

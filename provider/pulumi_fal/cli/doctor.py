@@ -69,6 +69,7 @@ def _account(here: Here) -> Iterator[Finding]:
     if key.verdict == BAD:
         return
     yield Finding("endpoint", OK, here.settings.endpoint)
+    yield Finding("account", OK, here.settings.account)
     try:
         count = len(here.client(IMPATIENT).list_instances())
     except AuthenticationError as error:

@@ -1,0 +1,36 @@
+"""Looking machines up from a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pulumi
+import pytest
+
+from pulumi_fal import get_instance, get_instances
+from pulumi_fal.emulator.server import EmulatorServer
+
+from .support import ED25519
+
+
+@pytest.fixture
+def accounts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EmulatorServer]]:
+    """Two, each with one machine; nothing in the environment leads to either."""
+    for name in ("FAL_COMPUTE_ENDPOINT", "FAL_ADMIN_API_KEY", "FAL_KEY", "FAL_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    with EmulatorServer(api_key="one") as one, EmulatorServer(api_key="two") as two:
+        for each in (one, two):
+            each.state.create("gpu_1x_h100_sxm5", ED25519, None)
+        yield [one, two]
+    pulumi.runtime.set_all_config({})
+
+
+def test_each_stack_of_a_process_asks_with_its_own_key(accounts: list[EmulatorServer]) -> None:
+    """A script of the Automation API runs several, one after the other."""
+    for each in accounts:
+        pulumi.runtime.set_all_config(
+            {"fal:endpoint": each.url, "fal:apiKey": each.env["FAL_ADMIN_API_KEY"]}
+        )
+        (machine,) = get_instances()
+        assert {machine.id} == each.state.alive()
+        assert get_instance(machine.id) == machine
