@@ -13,7 +13,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
 from pulumi_fal.journal import Entry, Journal, home
@@ -31,32 +30,40 @@ PATIENCE = {
 
 
 class Stage:
-    """A moment of a create: how to make it last, and how to see that it has come."""
+    """A moment of a create: how to make it last, and how to see that it has come.
 
-    def __init__(self, emulator: EmulatorServer, name: str, seconds: float = 1.5) -> None:
+    It lasts until `release` lets the call under way go, where there is one. The machine that is
+    made isn't ready before `end`.
+    """
+
+    def __init__(self, emulator: EmulatorServer, name: str) -> None:
         self.emulator = emulator
         self.name = name
+        emulator.state.provisioning = inf
         if name == "before the POST":
-            emulator.faults.add("list", fault("slow", seconds=seconds))
+            emulator.faults.add("list", "hold")
         elif name == "during the POST":
-            emulator.faults.add("create", fault("slow", seconds=seconds))
-        else:
-            emulator.state.provisioning = inf
+            emulator.faults.add("create", "hold")
 
     def has_come(self) -> bool:
         """Whether a create is at it now."""
         state = self.emulator.state
         if self.name == "before the POST":
-            return state.calls["list"] == 1 and state.in_flight == 1
+            return self.emulator.faults.held == 1
         if self.name == "during the POST":
             return state.creations == 1
         # The list before the POST is one; the polls follow.
         return state.calls["list"] >= (2 if self.name == "after the POST" else 4)
 
+    def release(self) -> None:
+        """Let the call under way be answered, and no more: whoever waits for the machine waits."""
+        self.emulator.faults.release()
+
     def end(self) -> None:
         """Let all go its way again."""
         self.emulator.faults.clear()
         finish(self.emulator.state)
+        self.release()
 
     def reached_by(self, run: Run) -> Run:
         """The run, once it is there."""
@@ -199,11 +206,21 @@ def as_documented(result: Result, heading: str) -> None:
 
     Ids, paths, projects and addresses are placeholders.
     """
+    quote = _quoted(heading)
+    assert _with_placeholders(quote) in _with_placeholders(result.output), quote
+
+
+def says_already(run: Run, heading: str) -> bool:
+    """Whether a run that goes on has printed that message by now."""
+    return _with_placeholders(_quoted(heading)) in _with_placeholders(run.output)
+
+
+def _quoted(heading: str) -> str:
     text = (DOCS / "recovering.md").read_text(encoding="utf-8")
     section = re.split(rf"^##+ {re.escape(heading)}$", text, flags=re.MULTILINE)[1]
     quote = section.partition("\n##")[0].partition("```text")[2].partition("```\n")[0]
     assert quote, heading
-    assert _with_placeholders(quote) in _with_placeholders(result.output), quote
+    return quote
 
 
 def _with_placeholders(text: str) -> str:

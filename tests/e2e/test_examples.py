@@ -75,10 +75,12 @@ def test_the_fleet_has_the_size_that_the_config_says(
     first = stack.outputs()["ips"]
     assert sorted(first) == ["node-0", "node-1", "node-2", "node-3"]
     stack.config("size", "12")
-    emulator.faults.add("create", "slow", 8)
-    stack.up("--parallel", "16")
+    emulator.faults.add("create", "hold", 8)
+    grows = stack.start("up", "--parallel", "16")
+    wait_until(lambda: emulator.faults.held == 8)  # all the new ones at once
+    emulator.faults.release()
+    assert grows.wait().exit_code == 0
     assert {name: stack.outputs()["ips"][name] for name in first} == first
-    assert emulator.state.most_in_flight >= 8  # all the new ones at once
     stack.config("size", "2")
     outputs = life(stack, emulator)
     assert outputs["ips"] == {name: first[name] for name in ("node-0", "node-1")}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
 from pulumi_fal.emulator.faults import fault
@@ -14,6 +17,7 @@ from .recovery import (
     Stage,
     as_documented,
     entries,
+    in_plugin,
     interrupt,
     is_locked,
     nothing_runs,
@@ -22,21 +26,38 @@ from .recovery import (
     unfinished,
 )
 
-SLOW_CALL = 1.5
-"""Seconds that the call takes which a stage is about; it is waited for."""
+
+def touch_when_told_to_stop(stack: Stack) -> Path:
+    """Have the plugin make this file as soon as the engine tells it to stop."""
+    file = stack.folder / "told-to-stop"
+    in_plugin(
+        stack,
+        "import pathlib\n"
+        "from pulumi_fal.clock import Clock\n"
+        "interrupt = Clock.interrupt\n"
+        "def interrupt_and_touch(clock):\n"
+        "    interrupt(clock)\n"
+        f"    pathlib.Path({str(file)!r}).touch()\n"
+        "Clock.interrupt = interrupt_and_touch\n",
+    )
+    return file
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_ctrl_c_at_any_stage_of_create_leaves_the_machine_in_state(
     name: str, stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """In under 3 s beside a call under way; no pending operation, no stale lock, one creation."""
+    """In under 3 s, once a call under way has ended; no pending operation, no stale lock."""
     stack.env |= PATIENCE
-    stage = Stage(emulator, name, seconds=SLOW_CALL)
+    was_told = touch_when_told_to_stop(stack)
+    stage = Stage(emulator, name)
     run = stage.reached_by(stack.start("up"))
-    interrupted, seconds = interrupt(run)
-    is_slow = name in ("before the POST", "during the POST")
-    assert seconds < 3 + is_slow * SLOW_CALL
+    began = time.monotonic()
+    run.interrupt()
+    wait_until(was_told.exists)
+    stage.release()
+    interrupted = run.wait()
+    assert time.monotonic() - began < 3
     assert interrupted.exit_code != 0
     assert stack.state_ids() == emulator.state.alive()
     assert len(unfinished(stack)) == emulator.state.creations == (name != "before the POST")
