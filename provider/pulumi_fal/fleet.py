@@ -198,4 +198,3 @@ def _any_end(before: Instances, after: Instances) -> bool:
         id_ not in after or (after[id_].is_ready and not machine.is_ready)
         for id_, machine in before.items()
     )
-

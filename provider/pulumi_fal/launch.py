@@ -274,21 +274,28 @@ class Launcher:
                 and (entry.origin.organization, entry.origin.backend)
                 == (origin.organization, origin.backend)
                 and spec.is_of(entry)
-                and self._may_run_on(entry, origin)
+                and (left := self._left_behind(entry, origin))
             ):
-                raise unresolved.renamed(entry, origin)
+                is_gone = bool(self._stacks.is_gone(entry.origin))
+                raise unresolved.renamed(entry, origin, left, is_gone=is_gone)
 
-    def _may_run_on(self, entry: Entry, origin: Origin) -> bool:
-        """Whether a stack that is gone may have left a machine that `origin`'s does not have."""
-        if not self._stacks.is_gone(entry.origin) or self._journal.is_locked(entry.origin):
-            return False
+    def _left_behind(self, entry: Entry, origin: Origin) -> list[Instance]:
+        """What a stack that may be gone may have left, and `origin`'s does not have."""
+        is_there = self._stacks.is_gone(entry.origin) is False
+        if is_there or self._journal.is_locked(entry.origin):
+            return []
         if entry.instance_id is None:
-            return not self._unanswered(entry).is_settled
+            try:
+                return self._candidates(entry)[0]
+            except FalError as error:
+                raise unresolved.unlisted(entry, error) from error
         if entry.instance_id in (self._stacks.ids(origin) or ()):
-            return False
-        if self._lifecycle.find(entry.instance_id) is not None:
-            return True
-        return not self._accounts.is_own(Home(account=entry.account))
+            return []
+        found = self._lifecycle.find(entry.instance_id)
+        may_be_there = self._is_new(entry) or not self._accounts.is_own(Home("", entry.account))
+        if found is None and may_be_there:
+            found = Instance(entry.instance_id, entry.instance_type)
+        return [found] if found else []
 
     @cached_property
     def _of_other_stacks(self) -> list[Entry]:
@@ -310,9 +317,11 @@ class Launcher:
         # A process that ended before the answer may have sent its POST, or the last of several, a
         # moment ago: it says when only where it has seen the end.
         since = max(0.0, self._clock.wall() - entry.started) if entry.problem else 0.0
-        # At its end the watch asks once more, so the last answer is what counts.
-        *_, last = self._fleet.watch(self._settle_seconds - since)
-        instances = self._fleet.fresh() if last.error else last.instances
+        # One list alone may be a lapse, so there are two at least, and whatever any of them has
+        # counts. A failing last one is repeated: it is the one that has everything.
+        instances = dict(self._fleet.fresh())
+        for answer in self._fleet.watch(max(self._settle_seconds - since, self._fleet.interval)):
+            instances |= self._fleet.fresh() if answer.error else answer.instances
         entries = [each for each in self._journal.entries() if isinstance(each, Entry)]
         pending = {each.instance_id for each in entries if each.instance_id}
         found = unresolved.candidates(entry, instances.values(), pending)

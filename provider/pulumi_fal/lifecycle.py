@@ -27,6 +27,8 @@ from pulumi_fal.fleet import Answer, Fleet
 from pulumi_fal.models import Instance
 from pulumi_fal.outage import Outage
 
+RESEND_SECONDS = 120.0
+"""After how long an accepted DELETE is sent again while the machine is still there."""
 GRACE_SECONDS = 30.0
 """How long a new machine may be missing from the list before its absence means anything."""
 
@@ -161,7 +163,10 @@ class Lifecycle:
 
 
 class _Deletion:
-    """The DELETE of one machine: sent until it is accepted, and no sooner than the API wants it."""
+    """The DELETE of one machine: sent until it is accepted, no sooner than the API wants it.
+
+    And once in a while after that: an answer of 200 may come from a gateway.
+    """
 
     def __init__(
         self, client: Client, instance_id: str, clock: Clock, notify: Callable[[str], None]
@@ -178,7 +183,7 @@ class _Deletion:
 
     def send(self) -> None:
         """Send it, if it is due. 404 and 409 are for the list to decide."""
-        if self.accepted or self._clock.now() < self._due:
+        if self._clock.now() < self._due:
             return
         self._tries += 1
         try:
@@ -194,6 +199,7 @@ class _Deletion:
             self._due = self._clock.now() + retry.delay(error, self._tries, random.uniform)
             return
         self.accepted, self.said = True, "the API had accepted it"
+        self._due = self._clock.now() + RESEND_SECONDS
 
 
 def _get(client: Client, instance_id: str) -> Instance | None:

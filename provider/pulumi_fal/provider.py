@@ -241,7 +241,7 @@ def _finish(
             raise LifecycleError(last.id, _reason(last, error)) from error
         raise
     if origin is not None:
-        _session.launcher.hand_over(origin, seen=seen)
+        _session.launcher.hand_over(origin, seen=True)
     return outputs.of(ready, props, _session.home)
 
 

@@ -125,9 +125,7 @@ class Session:
         client = Client(resolved, self.clock, notify=self._note)
         fleet = Fleet(client, self.clock, resolved.poll_interval)
         lifecycle = Lifecycle(client, fleet, self.clock, notify=self._note)
-        accounts = Accounts(
-            Home(resolved.endpoint, resolved.account), resolved.key_source, fleet
-        )
+        accounts = Accounts(Home(resolved.endpoint, resolved.account), resolved.key_source, fleet)
         launcher = Launcher(
             client,
             fleet,

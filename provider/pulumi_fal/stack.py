@@ -18,7 +18,7 @@ from pulumi_fal import backend as backends
 from pulumi_fal import pulumi_cli
 from pulumi_fal.errors import StackError
 from pulumi_fal.journal import Origin
-from pulumi_fal.outputs import Home
+from pulumi_fal.outputs import ACCOUNT, ENDPOINT, Home
 
 TYPE_TOKEN = "pulumi-python:dynamic/fal:ComputeInstance"  # noqa: S105 - not a password
 IMPORT_TYPE_TOKEN = "pulumi-python:fal:ComputeInstanceImport"  # noqa: S105
@@ -199,7 +199,7 @@ def machines(
 
 def _seen(outputs: Mapping[str, Any]) -> Sequence[str]:
     """Account and endpoint. A secret is exported as an object, of which nothing can be known."""
-    found = (outputs.get("account"), outputs.get("endpoint"))
+    found = (outputs.get(ACCOUNT), outputs.get(ENDPOINT))
     return [each if isinstance(each, str) else "" for each in found]
 
 

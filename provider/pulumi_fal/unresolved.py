@@ -29,15 +29,11 @@ def unanswered(
             is_settled=True,
         )
     urn = shlex.quote(entry.origin.urn)
-    lines = "".join(
-        f"  {each.id} ({each.instance_type}, {each.status}, {each.ip or 'no ip'})\n"
-        for each in found
-    )
     reasons = "".join(f"  {name}: {why}\n" for name, why in unread.items())
     may_have = f"These may have them, and could not be read:\n{reasons}" if unread else ""
     return UnresolvedCreateError(
         f"{_happened(entry)}\nSince then these have appeared; each may be it, or anybody's:\n"
-        f"{lines}{may_have}Nothing more is made for this resource until that is settled. If one is "
+        f"{_lines(found)}{may_have}Nothing more is made for this resource until that is settled. If one is "
         f"this resource's: `pulumi-fal pending adopt {urn} ID`. If one is of no use: delete it. If "
         f"none is this resource's: `pulumi-fal pending forget {urn}`. Then run `pulumi up` again.",
         tuple(each.id for each in found),
@@ -130,17 +126,24 @@ def uncertain(entry: Entry, origin: Origin) -> UnresolvedCreateError:
     )
 
 
-def renamed(entry: Entry, origin: Origin) -> UnresolvedCreateError:
-    """A machine of a stack that is gone, which may be this one under another name."""
+def renamed(
+    entry: Entry, origin: Origin, left: Iterable[Instance], *, is_gone: bool
+) -> UnresolvedCreateError:
+    """A create of a stack that may be this one under its earlier name.
+
+    `left`: what it may have left. `is_gone`: whether that stack is no more; else it isn't known.
+    """
+    found = list(left)
     urn, now = shlex.quote(entry.origin.urn), shlex.quote(origin.urn)
+    what = "is no more: it was renamed, or removed" if is_gone else "may have been renamed"
     return UnresolvedCreateError(
         f"{_made(entry)}. That was in the stack {entry.origin.stack} of the project "
-        f"{entry.origin.project}, which is no more: it was renamed, or removed. Nothing is made "
-        "for this resource until that is settled. If the machine is this resource's: "
-        f"`pulumi-fal pending adopt {urn} {entry.instance_id or 'ID'} --for {now}`. If it is of no "
-        f"use: delete it. If it is not this resource's: `pulumi-fal pending forget {urn}`. Then "
+        f"{entry.origin.project}, which {what}. The machine is one of these:\n{_lines(found)}"
+        "Nothing is made for this resource until that is settled. If one is this resource's: "
+        f"`pulumi-fal pending adopt {urn} {entry.instance_id or 'ID'} --for {now}`. If one is of "
+        f"no use: delete it. If none is this resource's: `pulumi-fal pending forget {urn}`. Then "
         "run `pulumi up` again.",
-        _ids(entry),
+        tuple(each.id for each in found),
     )
 
 
@@ -195,6 +198,13 @@ def _happened(entry: Entry) -> str:
 
 def _sentence(error: FalError) -> str:
     return f"{error}".rstrip(".") + "."
+
+
+def _lines(machines: Iterable[Instance]) -> str:
+    return "".join(
+        f"  {each.id} ({each.instance_type}, {each.status}, {each.ip or 'no ip'})\n"
+        for each in machines
+    )
 
 
 def _made(entry: Entry) -> str:

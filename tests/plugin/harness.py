@@ -16,6 +16,9 @@ import grpc
 from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc, status_pb2
 
+from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.settings import Settings
+
 URN = "urn:pulumi:dev::proj::pulumi-python:dynamic/fal:ComputeInstance::box"
 PROVIDER = (
     "gASVNgAAAAAAAACME3B1bHVtaV9mYWwucHJvdmlkZXKUjBdDb21wdXRlSW5zdGFuY2VQcm92aWRlcpSTlCmBlC4="
@@ -135,6 +138,11 @@ class Plugin:
         self.stub.Delete(
             provider_pb2.DeleteRequest(id=id_, urn=URN, properties=sent(outputs), timeout=timeout)
         )
+
+
+def account(emulator: EmulatorServer) -> str:
+    """What outputs call the account of the emulator's key."""
+    return Settings(emulator.url, emulator.env["FAL_ADMIN_API_KEY"], "").account
 
 
 def struct(values: Mapping[str, Any]) -> struct_pb2.Struct:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,9 @@ from pulumi.runtime.proto import provider_pb2
 from tests.unit.support import ED25519, RSA
 
 from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.settings import Settings
 
-from .harness import URN, Plugin, plain
+from .harness import URN, Plugin, account, partial_state, plain
 
 INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519}
 UNKNOWN = rpc.UNKNOWN
@@ -50,7 +51,7 @@ def test_check_needs_no_key_and_no_network(start: Callable[..., Plugin]) -> None
     """A preview works offline."""
     plugin = start(FAL_ADMIN_API_KEY=None, FAL_COMPUTE_ENDPOINT="https://127.0.0.1:1")
     assert list(plugin.check(INPUTS).failures) == []
-    plugin.diff("i-1", {**INPUTS, "requested_sector": ""}, INPUTS)
+    plugin.diff("i-1", INPUTS, INPUTS)
 
 
 def test_check_tells_all_problems_without_a_property(plugin: Plugin) -> None:
@@ -86,7 +87,8 @@ def test_check_keeps_the_old_key_where_only_its_comment_changes(plugin: Plugin) 
         ({}, []),
         ({"ssh_key": f"{ED25519} new"}, []),
         ({"ssh_key": RSA}, ["ssh_key"]),
-        ({"sector": "sector_1"}, ["sector"]),
+        ({"sector": "sector_1"}, []),
+        ({"sector": "sector_2"}, ["sector"]),
         ({"instance_type": "gpu_1x_h100_sxm5"}, ["instance_type"]),
         ({"instance_type": UNKNOWN}, ["instance_type"]),
     ],
@@ -95,7 +97,7 @@ def test_diff_leaves_the_details_to_the_engine(
     plugin: Plugin, changed: dict[str, Any], replaces: list[str]
 ) -> None:
     """Which then honours ignore_changes; ours is only what replaces."""
-    olds = {**INPUTS, "requested_sector": "", "sector": "sector_1", "status": "ready"}
+    olds = {**INPUTS, "sector": "sector_1", "status": "ready"}
     told = plugin.diff("i-1", olds, {**INPUTS, **changed})
     assert told.changes == provider_pb2.DiffResponse.DIFF_UNKNOWN
     assert list(told.replaces) == replaces
@@ -108,11 +110,11 @@ def test_create_gives_a_ready_machine(plugin: Plugin, emulator: EmulatorServer) 
     assert made.id == instance.id
     assert plain(made.properties) == {
         **INPUTS,
-        "requested_sector": "",
         "sector": instance.sector,
         "ip": instance.ip,
         "status": "ready",
         "endpoint": emulator.url,
+        "account": account(emulator),
     }
 
 
@@ -126,6 +128,94 @@ def test_another_endpoint_does_not_say_that_a_machine_is_gone(
             call("i-1", state)
         assert "Machine i-1 was made at https://rest.alpha.fal.ai, and it is " in str(caught.value)
     assert emulator.state.calls["delete"] == 0
+
+
+OTHER_KEY = "another-accounts-key"
+
+
+@pytest.fixture
+def accounts() -> Iterator[EmulatorServer]:
+    """An emulator that takes any key; machines that are ready at once."""
+    with EmulatorServer(api_key=None) as server:
+        yield server
+
+
+def of_key(start: Callable[..., Plugin], accounts: EmulatorServer, key: str) -> Plugin:
+    return start(FAL_COMPUTE_ENDPOINT=accounts.url, FAL_ADMIN_API_KEY=key)
+
+
+@pytest.mark.parametrize("call", ["read", "delete", "update"])
+def test_another_accounts_key_loses_no_machine(
+    start: Callable[..., Plugin], accounts: EmulatorServer, call: str
+) -> None:
+    """It sees nothing, which proves nothing; and the message says which key does."""
+    owner = of_key(start, accounts, "owner")
+    made = owner.create({**INPUTS, "wait": False})
+    state = plain(made.properties)
+    other = of_key(start, accounts, OTHER_KEY)
+    calls: dict[str, Callable[[], object]] = {
+        "read": lambda: other.read(made.id, state),
+        "delete": lambda: other.delete(made.id, state),
+        "update": lambda: other.update(made.id, state, INPUTS),
+    }
+    with pytest.raises(grpc.RpcError) as caught:
+        calls[call]()
+    assert partial_state(caught.value) is None
+    said = str(caught.value.details())
+    assert said.startswith(f"ElsewhereError: Machine {made.id} was last seen with the key of ")
+    assert f"another account ({state['account']})" in said
+    assert accounts.state.alive() == {made.id}
+    assert accounts.state.calls["delete"] == 0
+
+
+def test_another_accounts_key_replaces_no_unfinished_machine(
+    start: Callable[..., Plugin], accounts: EmulatorServer
+) -> None:
+    """A diff can't tell that it is gone, so it doesn't say so."""
+    made = of_key(start, accounts, "owner").create(INPUTS)
+    state = {**plain(made.properties), "unfinished": True, "status": "pending"}
+    other = of_key(start, accounts, OTHER_KEY)
+    assert list(other.diff(made.id, state, INPUTS).replaces) == []
+
+
+def test_a_rotated_key_that_sees_the_machine_takes_state_over(
+    start: Callable[..., Plugin], accounts: EmulatorServer
+) -> None:
+    """It is of the same account, and from now on its absence is proof again."""
+    owner = of_key(start, accounts, "owner")
+    made = owner.create(INPUTS)
+    accounts.state.same_account("owner", "rotated")
+    rotated = of_key(start, accounts, "rotated")
+    seen = plain(rotated.read(made.id, plain(made.properties)).properties)
+    assert seen["account"] == Settings(accounts.url, "rotated", "").account
+    accounts.state.kill(made.id)
+    assert rotated.read(made.id, seen).id == ""
+
+
+def test_read_keeps_a_new_machine_that_the_api_does_not_show_yet(
+    plugin: Plugin, emulator: EmulatorServer
+) -> None:
+    """Right after a create that waits for nothing, reads may lag behind."""
+    made = plugin.create({**INPUTS, "wait": False})
+    for call in ("list", "get"):
+        emulator.state.hide(made.id, call)
+    there = plugin.read(made.id, plain(made.properties))
+    assert there.id == made.id
+    assert plain(there.properties) == plain(made.properties)
+
+
+def test_a_preview_of_an_unfinished_machine_does_not_wait_for_an_api_that_hangs(
+    plugin: Plugin, emulator: EmulatorServer
+) -> None:
+    """Five seconds at most; then it says that there is work left, and replaces nothing."""
+    made = plugin.create(INPUTS)
+    state = {**plain(made.properties), "unfinished": True, "status": "pending"}
+    emulator.faults.add("list", "hold", times=99)
+    started = time.monotonic()
+    told = plugin.diff(made.id, state, INPUTS)
+    assert time.monotonic() - started < 6
+    assert list(told.replaces) == []
+    emulator.faults.release()
 
 
 def test_read_tells_what_the_api_says_now(plugin: Plugin, emulator: EmulatorServer) -> None:

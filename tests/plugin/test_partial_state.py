@@ -13,7 +13,7 @@ from tests.unit.support import ED25519
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from .harness import Plugin, partial_state, plain
+from .harness import Plugin, account, partial_state, plain
 
 INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519}
 
@@ -52,28 +52,42 @@ def test_a_create_that_times_out_leaves_the_machine_in_state(
     assert {id_} == emulator.state.alive()
     assert outputs == {
         **INPUTS,
-        "requested_sector": "",
         "status": "pending",
         "unfinished": True,
         "endpoint": emulator.url,
+        "account": account(emulator),
     }
     assert reason.startswith(f"Machine {id_} (gpu_8x_h100_sxm5) runs and bills, but was not ready")
     assert "`pulumi up` again" in reason
 
 
-@pytest.mark.parametrize("fault", ["401", "500", "html", "reset_before", "wrong_shape"])
-def test_a_create_whose_wait_breaks_leaves_the_machine_in_state(
+@pytest.mark.parametrize("fault", ["401", "500", "522", "html", "reset_before", "wrong_shape"])
+def test_a_create_whose_answers_can_not_be_used_leaves_the_machine_in_state(
     plugin: Plugin, emulator: EmulatorServer, fault: str
 ) -> None:
-    """The naive provider loses it here."""
+    """The naive provider loses it here; this one waits on, until the time is up."""
     emulator.state.provisioning = 1000
-    create = plugin.create_later(INPUTS, timeout=60)
+    create = plugin.create_later(INPUTS, timeout=1)
     until(lambda: emulator.state.creations == 1)
     emulator.faults.add("list", fault, times=999)
     kept = partial_state(fails(create.result))
     assert kept is not None
-    assert {kept[0]} == emulator.state.alive()
-    assert kept[0] in kept[2][0]
+    id_, _, (reason,) = kept
+    assert {id_} == emulator.state.alive()
+    assert id_ in reason
+    assert "the API gave no usable answer: GET /compute/instances" in reason
+
+
+@pytest.mark.parametrize("fault", ["403", "404", "522", "html", "redirect", "lapse"])
+def test_one_bad_answer_ends_no_wait(plugin: Plugin, emulator: EmulatorServer, fault: str) -> None:
+    """Sixty-four creates would fail at once, since they share it."""
+    emulator.state.provisioning = 1000
+    create = plugin.create_later(INPUTS, timeout=60)
+    until(lambda: emulator.state.calls["list"] >= 2)
+    emulator.faults.add("list", fault)
+    until(lambda: not emulator.faults.left())
+    emulator.state.advance(2000)
+    assert create.result().id in emulator.state.alive()
 
 
 def test_cancel_ends_a_waiting_create_at_once_with_the_machine_in_state(
@@ -140,9 +154,13 @@ def test_update_that_times_out_keeps_the_machine_unfinished(
 ) -> None:
     """As often as it takes."""
     id_, outputs = unfinished(plugin, emulator)
+    outputs = {**outputs, "ip": "198.18.0.9"}
+    emulator.faults.add("list", "500", times=99)
     kept = partial_state(fails(lambda: plugin.update(id_, outputs, INPUTS, timeout=0.2)))
     assert kept is not None
     assert (kept[0], kept[1]["unfinished"]) == (id_, True)
+    # What an earlier run saw is not written over with nothing.
+    assert (kept[1]["status"], kept[1]["ip"]) == ("pending", "198.18.0.9")
 
 
 def test_read_of_an_unfinished_machine_keeps_it_so(

@@ -23,6 +23,8 @@ INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519}
 IDENTITY = {"__urn": URN, "__organization": "organization"}
 LAUNCHER = """
 import importlib.util, pathlib, sys
+from pulumi_fal import outage
+outage.REFUSED_SECONDS = 0.1
 source = pathlib.Path(importlib.util.find_spec("pulumi.dynamic.__main__").origin).read_text()
 def change(old, new):
     global source
@@ -77,6 +79,10 @@ change("get_provider", "find_provider")
     "no engine": """
 del sys.argv[1:]
 """,
+    "another traceback": """
+change("import traceback", "import traceback as tb")
+change("traceback.format_exc()", "tb.format_exc()")
+""",
 }
 each_seam = pytest.mark.parametrize("seam", SEAMS)
 Starter = Callable[[str], Plugin]
@@ -110,9 +116,8 @@ def test_a_machines_whole_life_goes_on_without_the_seam(
     outputs = plain(made.properties)
     assert outputs["status"] == "ready"
     assert plain(plugin.read(made.id, outputs).properties) == outputs
-    assert list(plugin.diff(made.id, outputs, {**INPUTS, "sector": "sector_1"}).replaces) == [
-        "sector"
-    ]
+    other = {**INPUTS, "instance_type": "gpu_1x_h100_sxm5"}
+    assert list(plugin.diff(made.id, outputs, other).replaces) == ["instance_type"]
     assert plain(plugin.update(made.id, outputs, INPUTS).properties) == outputs
     plugin.delete(made.id, outputs)
     assert emulator.state.alive() == set()
@@ -123,16 +128,33 @@ def test_a_machines_whole_life_goes_on_without_the_seam(
 def test_an_error_is_clean_without_the_seam(
     start_with: Starter, emulator: EmulatorServer, seam: str
 ) -> None:
-    """Its class and message, and no traceback."""
+    """Its class and message, and no traceback but where the SDK makes one in its own way."""
     emulator.state.capacity = 0
     plugin = start_with(seam)
     plugin.check({**INPUTS, **IDENTITY})
     with pytest.raises(grpc.RpcError) as caught:
         plugin.create(INPUTS)
     error: Any = caught.value
-    assert error.details().startswith("InvalidRequestError: POST /compute/instance answered 400")
-    assert "Traceback" not in error.details()
+    said = error.details()
+    *trace, last = said.strip().splitlines()
+    assert "InvalidRequestError: POST /compute/instance answered 400" in last
+    assert bool(trace) == (seam == "another traceback")
     assert partial_state(error) is None
+
+
+def test_a_bug_keeps_its_traceback_after_an_error_of_ours(
+    start_with: Starter, emulator: EmulatorServer
+) -> None:
+    """So do the errors of other providers in the same process."""
+    emulator.state.capacity = 0
+    plugin = start_with("none is off")
+    with pytest.raises(grpc.RpcError):
+        plugin.create(INPUTS)
+    with pytest.raises(grpc.RpcError) as caught:
+        plugin.create({})  # the engine never does that: check comes first
+    bug: Any = caught.value
+    assert "Traceback (most recent call last)" in bug.details()
+    assert "KeyError" in bug.details()
 
 
 @each_seam
@@ -164,8 +186,9 @@ def test_a_wait_that_breaks_names_the_machine_and_the_next_create_has_it(
     plugin.check({**INPUTS, **IDENTITY})
     create = plugin.create_later(INPUTS)
     until(lambda: emulator.state.calls["list"] >= 2)
-    emulator.faults.add("list", "401", times=1)
+    emulator.faults.add("list", "401", times=99)
     error: Any = create.exception()
+    emulator.faults.clear()
     (id_,) = emulator.state.alive()
     kept = partial_state(error)
     assert (kept is None) == (seam in ("other names of arguments", "no trailing metadata"))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
@@ -16,9 +17,11 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from pulumi_fal import fleet, retry
+from pulumi_fal.accounts import Accounts
+from pulumi_fal.errors import StillThereError
 from pulumi_fal.journal import ASKED, Entry, Journal, Origin
 from pulumi_fal.launch import Launcher
-from pulumi_fal.lifecycle import Lifecycle
+from pulumi_fal.lifecycle import Lifecycle, _Deletion
 from pulumi_fal.models import Instance
 
 from . import plugin
@@ -96,7 +99,7 @@ def give_no_time_to_appear() -> AbstractContextManager[Any]:
 def count_the_settle_time_from_the_first_try() -> AbstractContextManager[Any]:
     candidates = Launcher._candidates
 
-    def early(self: Launcher, entry: Entry) -> list[Instance]:
+    def early(self: Launcher, entry: Entry) -> tuple[list[Instance], Mapping[str, str]]:
         return candidates(self, replace(entry, problem=entry.problem or "?"))
 
     return mock.patch.object(Launcher, "_candidates", early)
@@ -111,22 +114,63 @@ def take_another_stack_for_this_one() -> AbstractContextManager[Any]:
     return mock.patch.object(Stack, "origin", without_backend)
 
 
-def pass_by_a_post_under_way() -> AbstractContextManager[Any]:
-    return mock.patch.object(Journal, "is_held", return_value=False)
+def pass_by_a_create_under_way() -> AbstractContextManager[Any]:
+    return mock.patch.object(Journal, "try_lock", return_value=nullcontext())
 
 
 def take_an_accepted_delete_for_its_end() -> AbstractContextManager[Any]:
     def hasty(self: Lifecycle, instance_id: str, seconds: float) -> None:
-        self._ask_to_delete(instance_id)
+        _Deletion(self._client, instance_id, self._clock, self._notify).send()
 
     return mock.patch.object(Lifecycle, "delete", hasty)
 
 
 def believe_the_list_alone() -> AbstractContextManager[Any]:
-    def listed(self: Lifecycle, instance_id: str) -> Instance | None:
+    def listed(self: Lifecycle, instance_id: str, seconds: float = 0) -> Instance | None:
         return self._fleet.fresh().get(instance_id)
 
     return mock.patch.object(Lifecycle, "find", listed)
+
+
+def believe_one_lapse() -> AbstractContextManager[Any]:
+    def once(self: Lifecycle, instance_id: str, seconds: float = math.inf) -> Instance | None:
+        return self._look(instance_id, math.inf)
+
+    return mock.patch.object(Lifecycle, "find", once)
+
+
+def believe_one_list_after_a_delete() -> AbstractContextManager[Any]:
+    def hasty(self: Lifecycle, instance_id: str, seconds: float) -> None:
+        request = _Deletion(self._client, instance_id, self._clock, self._notify)
+        request.send()
+        for answer in self._fleet.watch(seconds):
+            if not answer.error and instance_id not in answer.instances:
+                return
+            request.send()
+        raise StillThereError(instance_id, "still there")
+
+    return mock.patch.object(Lifecycle, "delete", hasty)
+
+
+def believe_any_account() -> AbstractContextManager[Any]:
+    return mock.patch.object(Accounts, "is_own", return_value=True)
+
+
+def forget_what_a_renamed_stack_left() -> AbstractContextManager[Any]:
+    return mock.patch.object(Launcher, "_refuse_if_renamed")
+
+
+def take_a_new_machine_for_gone() -> AbstractContextManager[Any]:
+    return mock.patch.object(Launcher, "_is_new", return_value=False)
+
+
+def drop_a_record_before_the_machine_was_seen() -> AbstractContextManager[Any]:
+    settle = Journal.settle
+
+    def early(self: Journal, urn: str, instance_id: str, *, is_proven: bool) -> None:
+        settle(self, urn, instance_id, is_proven=True)
+
+    return mock.patch.object(Journal, "settle", early)
 
 
 class _Silent(threading.Condition):
@@ -198,8 +242,14 @@ CASES = [
     Case(take_another_stack_for_this_one, "which it did not make"),
     Case(take_an_accepted_delete_for_its_end, LOST, faults=(("delete", "404"), ("delete", "409"))),
     Case(believe_the_list_alone, LOST),
+    Case(believe_one_lapse, LOST, faults=(("list", "lapse"), ("get", "404"))),
+    Case(believe_one_list_after_a_delete, LOST, faults=(("list", "lapse"),)),
+    Case(believe_any_account, LOST),
+    Case(forget_what_a_renamed_stack_left, TWICE),
+    Case(take_a_new_machine_for_gone, f"{TWICE}|{LOST}"),
+    Case(drop_a_record_before_the_machine_was_seen, LOST),
     Case(
-        pass_by_a_post_under_way,
+        pass_by_a_create_under_way,
         TWICE,
         Interleaved,
         events=(Event.ENGINE_DIES,),

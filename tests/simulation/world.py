@@ -144,9 +144,7 @@ class World:
             if mine and keeps and entry.phase != ADOPTED:
                 (chosen,) = mine
                 now = self.stacks[stack].origin(owner.name)
-                adopted = replace(
-                    entry, origin=now, phase=ADOPTED, instance_id=chosen, problem=""
-                )
+                adopted = replace(entry, origin=now, phase=ADOPTED, instance_id=chosen, problem="")
                 self.journal.write(adopted)
                 if entry.origin != now:
                     self.journal.drop(entry)
@@ -266,6 +264,7 @@ class World:
 
 def _wanted_key(errors: Iterable[Exception], now: str) -> str:
     """The key that a person sets next: the one of an account that a message names, in turn."""
-    named = {each for error in errors for each in re.findall(r"another account \((\w+)\)", f"{error}")}
+    said = " ".join(map(str, errors))
+    named = set(re.findall(r"another account \((\w+)\)", said))
     later = sorted(each for each in named if each > now) + sorted(named)
     return later[0] if later else now

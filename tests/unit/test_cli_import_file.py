@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.cli_support import CommandLine, command_line, urn
+from tests.unit.cli_support import KEY, CommandLine, command_line, urn
 from tests.unit.support import ED25519
 
 from pulumi_fal.journal import WAITING
+from pulumi_fal.settings import Settings
 from pulumi_fal.stack import TYPE_TOKEN
 
 DEV = "organization/train/dev"
@@ -48,7 +49,7 @@ def test_a_machine_is_written_as_state_has_it(line: CommandLine) -> None:
         "outputs": {
             **inputs,
             "sector": "sector_2",
-            "requested_sector": "",
+            "account": Settings(line.emulator.url, KEY, "").account,
             "ip": ip,
             "status": "ready",
             "endpoint": line.emulator.url,
@@ -81,7 +82,7 @@ def test_sectors_can_be_pinned(line: CommandLine) -> None:
     line.rent()
     resources = written(line, "--pin-sectors")
     eight, one = sorted(resources, key=lambda each: each["name"], reverse=True)
-    assert eight["inputs"]["sector"] == eight["outputs"]["requested_sector"] == "sector_2"
+    assert eight["inputs"]["sector"] == eight["outputs"]["sector"] == "sector_2"
     assert "sector" not in one["inputs"]
     shown = line.run("import-file", "--ssh-key", "key.pub", "--yes", "--pin-sectors")
     assert f"instance_type='{EIGHT}', ssh_key=ssh_key, sector='sector_2')" in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -347,14 +348,33 @@ def test_forget_says_that_a_machine_may_run_which_it_cannot_name(
 
 
 @pytest.mark.parametrize("command", [["forget", "box", "--yes"], ["adopt", "box", "i-1"]])
-def test_nothing_is_said_of_a_create_whose_post_is_under_way(
+def test_nothing_is_said_of_a_create_that_is_under_way(
     line: CommandLine, command: list[str]
 ) -> None:
     """Its answer would be written over what a person said, or be lost with the record."""
     entry = line.pend()
-    with line.journal.held(entry):
-        assert "a process waits for the API's answer" in line.refused("pending", *command)
+    lock = line.journal.try_lock(entry.origin)
+    assert lock is not None
+    with lock:
+        assert "is under way: a process works on it" in line.refused("pending", *command)
     assert line.pending() == [entry]
+
+
+def test_adopt_takes_a_record_over_to_the_resource_of_a_renamed_stack(line: CommandLine) -> None:
+    """As the error of a create in the renamed stack says."""
+    id_, now = line.rent(), urn("box", "renamed")
+    entry = line.pend(phase=WAITING, instance_id=id_)
+    line.run("pending", "adopt", "box", id_, "--for", now)
+    (adopted,) = line.pending()
+    assert adopted.origin == replace(entry.origin, urn=now)
+    assert (adopted.phase, adopted.instance_id) == (ADOPTED, id_)
+
+
+def test_adopt_takes_no_other_urn(line: CommandLine) -> None:
+    """A record under it would never be found again."""
+    line.pend()
+    line.run("pending", "adopt", "box", line.rent(), "--for", "box", code=2)
+    assert "not the URN of a ComputeInstance" in line.stderr
 
 
 def test_forget_warns_of_nothing_where_state_has_the_machine(line: CommandLine) -> None:

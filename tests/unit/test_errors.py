@@ -80,7 +80,7 @@ def test_too_many_requests_says_what_to_turn_down() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [errors.NotReadyError, errors.VanishedError, errors.StillThereError]
+    "kind", [errors.NotReadyError, errors.ElsewhereError, errors.StillThereError]
 )
 def test_a_lifecycle_error_says_which_machine(kind: type[errors.LifecycleError]) -> None:
     """It is what has to be found and deleted."""

@@ -382,7 +382,8 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_none(
     records: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its holder removes it at the end: whoever had just opened it would lock nothing."""
-    flock, opened = fcntl.flock, []
+    flock = fcntl.flock
+    opened: list[int] = []
 
     def removed_just_now(descriptor: int, how: int) -> None:
         if not opened:

@@ -12,7 +12,7 @@ from pulumi_fal import errors
 from pulumi_fal.client import Client
 from pulumi_fal.emulator.state import State, UnknownMachineError
 from pulumi_fal.fleet import Fleet
-from pulumi_fal.lifecycle import GRACE_SECONDS, Lifecycle
+from pulumi_fal.lifecycle import GRACE_SECONDS, RESEND_SECONDS, Lifecycle
 from pulumi_fal.models import Instance
 from pulumi_fal.outage import REFUSED_SECONDS
 
@@ -459,6 +459,24 @@ def test_an_answer_that_can_not_be_used_ends_no_delete(
     world.lifecycle.delete(machine.id, 600)
     assert world.state.alive() == set()
     assert any("The wait goes on." in each for each in world.told)
+
+
+def test_an_accepted_delete_that_does_nothing_is_sent_again(world: World) -> None:
+    """A gateway may have answered in the API's place, and the machine bills on."""
+    machine = world.machine()
+    delete = world.state.delete
+    sent: list[float] = []
+
+    def ignore_first(instance_id: str) -> None:
+        sent.append(world.passed)
+        if len(sent) > 1:
+            delete(instance_id)
+
+    world.state.delete = ignore_first  # type: ignore[method-assign, assignment]
+    world.lifecycle.delete(machine.id, 1200)
+    assert world.state.alive() == set()
+    assert len(sent) == 2
+    assert sent[1] >= RESEND_SECONDS
 
 
 def test_a_delete_that_is_told_to_come_later_does(world: World) -> None:

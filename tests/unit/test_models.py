@@ -59,7 +59,7 @@ def test_an_odd_entry_of_a_list_hides_no_other(field: str, odd: object, read: st
 @pytest.mark.parametrize("body", [{**FULL, "id": None}, {**FULL, "id": ""}, {}, None, "text"])
 def test_an_entry_of_a_list_without_an_id_is_none(body: object) -> None:
     """It can't be told which machine it is, so nothing can be said of any."""
-    with pytest.raises(ValueError, match="expected an object|'id' is"):
+    with pytest.raises(ValueError, match=r"expected an object|'id' is"):
         Instance.from_list(body)
 
 

@@ -33,7 +33,11 @@ def numbers(environ: dict[str, str], config: dict[str, str]) -> Settings:
         ([], "admin", "the environment variable FAL_ADMIN_API_KEY"),
         (["FAL_ADMIN_API_KEY"], "configured", "the config value fal:apiKey"),
         (["FAL_ADMIN_API_KEY", "fal:apiKey"], "plain", "the environment variable FAL_KEY"),
-        (["FAL_ADMIN_API_KEY", "fal:apiKey", "FAL_KEY"], "id:half", "FAL_KEY_ID and FAL_KEY_SECRET"),
+        (
+            ["FAL_ADMIN_API_KEY", "fal:apiKey", "FAL_KEY"],
+            "id:half",
+            "FAL_KEY_ID and FAL_KEY_SECRET",
+        ),
     ],
 )
 def test_the_first_key_of_the_list_is_taken(unset: list[str], key: str, source: str) -> None:

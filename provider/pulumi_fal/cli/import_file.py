@@ -122,9 +122,7 @@ def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
     return named
 
 
-def _resource(
-    name: str, instance: Instance, ssh_key: str, pin: bool, home: Home
-) -> dict[str, Any]:
+def _resource(name: str, instance: Instance, ssh_key: str, pin: bool, home: Home) -> dict[str, Any]:
     """In the form that needs no read: the engine's read of an import names no provider."""
     from pulumi.dynamic.dynamic import serialize_provider
 

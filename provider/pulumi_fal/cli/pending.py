@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from pulumi_fal import backend as backends
+from pulumi_fal import stack
 from pulumi_fal.cli import show
 from pulumi_fal.cli.cases import Case, look_into
 from pulumi_fal.cli.here import Here, pass_here
@@ -73,16 +74,27 @@ ORGANIZATION = click.option("--organization", default="", help="The organization
 @click.argument("instance_id", metavar="ID")
 @BACKEND
 @ORGANIZATION
+@click.option(
+    "--for",
+    "new_urn",
+    default="",
+    metavar="URN",
+    callback=lambda ctx, param, urn: _of_ours(urn),
+    help="The resource's URN of today, where its stack or project was renamed.",
+)
 @pass_here
-def adopt(here: Here, urn: str, instance_id: str, backend: str, organization: str) -> None:
+def adopt(
+    here: Here, urn: str, instance_id: str, backend: str, organization: str, new_urn: str
+) -> None:
     """Say that machine ID is the resource's: the next `pulumi up` goes on with it.
 
     URN may also be the resource's name where only one has it.
     """
     entry = _find(here.journal, urn, backend, organization)
+    origin = _completed(entry.origin, backend, organization)
     adopted = replace(
         entry,
-        origin=_completed(entry.origin, backend, organization),
+        origin=replace(origin, urn=new_urn or origin.urn),
         phase=ADOPTED,
         instance_id=instance_id,
         problem="",
@@ -169,12 +181,18 @@ def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
 
 
 def _refuse_one_under_way(journal: Journal, entry: Entry) -> None:
-    """Nothing can be said of a create while a process waits for the answer to its POST."""
-    if journal.is_held(entry):
+    """Nothing can be said of a create while a process works on it."""
+    if journal.is_locked(entry.origin):
         raise click.ClickException(
-            f"The create for {_name(entry)} is under way: a process waits for the API's answer. "
-            "Run this again when it has ended."
+            f"The create for {_name(entry)} is under way: a process works on it. Run this again "
+            "when that has ended."
         )
+
+
+def _of_ours(urn: str) -> str:
+    if urn and not stack.is_ours(urn):
+        raise click.BadParameter("that is not the URN of a ComputeInstance")
+    return urn
 
 
 def _completed(origin: Origin, backend: str, organization: str) -> Origin:
