@@ -163,7 +163,7 @@ class Launcher:
             self._quiet.wait_for(lambda: not self._posting, seconds)
 
     def _start(self, spec: Spec, origin: Origin) -> Instance:
-        self._refuse_if_renamed(spec, origin)
+        self._refuse_if_renamed(origin)
         entry = Entry(
             origin=origin,
             account=self._accounts.home.account,
@@ -266,14 +266,14 @@ class Launcher:
                 f"({self._accounts.home.account}), which does not see it",
             )
 
-    def _refuse_if_renamed(self, spec: Spec, origin: Origin) -> None:
+    def _refuse_if_renamed(self, origin: Origin) -> None:
         """Where a stack or a project was renamed, its creates are on record under the old name."""
         for entry in self._of_other_stacks:
             if (
                 entry.origin.name == origin.name
+                and entry.origin.urn != origin.urn
                 and (entry.origin.organization, entry.origin.backend)
                 == (origin.organization, origin.backend)
-                and spec.is_of(entry)
                 and (left := self._left_behind(entry, origin))
             ):
                 is_gone = bool(self._stacks.is_gone(entry.origin))

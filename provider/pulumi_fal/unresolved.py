@@ -33,9 +33,10 @@ def unanswered(
     may_have = f"These may have them, and could not be read:\n{reasons}" if unread else ""
     return UnresolvedCreateError(
         f"{_happened(entry)}\nSince then these have appeared; each may be it, or anybody's:\n"
-        f"{_lines(found)}{may_have}Nothing more is made for this resource until that is settled. If one is "
-        f"this resource's: `pulumi-fal pending adopt {urn} ID`. If one is of no use: delete it. If "
-        f"none is this resource's: `pulumi-fal pending forget {urn}`. Then run `pulumi up` again.",
+        f"{_lines(found)}{may_have}Nothing more is made for this resource until that is settled. "
+        f"If one is this resource's: `pulumi-fal pending adopt {urn} ID`. If one is of no use: "
+        f"delete it. If none is this resource's: `pulumi-fal pending forget {urn}`. Then run "
+        "`pulumi up` again.",
         tuple(each.id for each in found),
     )
 

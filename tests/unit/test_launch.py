@@ -584,7 +584,7 @@ def test_a_lost_answer_of_a_renamed_stack_stops_a_create_while_it_may_have_made_
 
 @pytest.mark.parametrize(
     "case",
-    ["stack there", "in state", "machine gone", "name", "inputs", "backend"],
+    ["stack there", "in state", "machine gone", "name", "backend"],
 )
 def test_what_is_no_renamed_stacks_stops_nothing(world: World, case: str) -> None:
     """Another stack's creates are its own, and what state has is settled."""
@@ -595,10 +595,9 @@ def test_what_is_no_renamed_stacks_stops_nothing(world: World, case: str) -> Non
         world.stacks.in_state = {made}
     if case == "machine gone":
         world.state.delete(made)
+        others["seen"] = True
     if case == "name":
         origin = replace(BEFORE, urn=f"{BEFORE.urn}-2")
-    if case == "inputs":
-        others["ssh_key"] = "another"
     if case == "backend":
         origin = replace(BEFORE, backend="file:///there")
     world.earlier(WAITING, made, origin=origin, **others)
