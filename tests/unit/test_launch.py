@@ -741,6 +741,18 @@ def test_what_was_made_with_another_key_is_not_taken_for_gone(
     assert world.entry() is not None
 
 
+@pytest.mark.parametrize("instance_id", [None, "made-elsewhere"])
+def test_without_a_list_nobody_can_tell_whose_account_it_is(
+    world: World, instance_id: str | None
+) -> None:
+    """The machine is named, or that there may be one; the API's error alone would not do."""
+    world.earlier(WAITING if instance_id else ASKED, instance_id, account="another", seen=True)
+    world.before = unlisted
+    said = str(world.refusal())
+    assert "can't be told: GET /compute/instances answered 403" in said
+    assert instance_id is None or instance_id in said
+
+
 @pytest.mark.parametrize("shown", ["before the POST", "in state"])
 @pytest.mark.parametrize("phase, instance_id", [(ASKED, None), (WAITING, "gone")])
 def test_a_rotated_key_of_the_same_account_is_no_dead_end(
