@@ -188,6 +188,8 @@ class Launcher:
                 entry = replace(entry, problem=str(error), started=self._clock.wall())
                 self._record(entry)
             else:
+                # A POST that was refused for a while may have been sent long ago.
+                entry = replace(entry, started=self._clock.wall())
                 self._record(with_machine(entry, instance.id))
                 return instance
         problem = self._unanswered(entry)

@@ -626,6 +626,23 @@ def test_a_create_goes_on_with_a_new_machine_that_does_not_show_yet(world: World
     assert world.launch().id == made
 
 
+def test_the_time_to_appear_begins_with_the_answer(world: World) -> None:
+    """A POST that was told to come later was sent long before its machine was made."""
+    slowed = [True]
+
+    def slow_down(call: str) -> None:
+        if call.startswith("POST") and slowed:
+            slowed.pop()
+            raise errors.RateLimitedError("POST", "/x", "slow", status=429, retry_after=60.0)
+
+    world.before = slow_down
+    made = world.launch().id
+    for call in ("list", "get"):
+        world.state.hide(made, call, 25)
+    world.restart()
+    assert world.launch().id == made
+
+
 def test_a_machine_that_did_not_show_for_long_is_not_waited_for(world: World) -> None:
     """Something took it away before anybody saw it."""
     world.earlier(WAITING, "never-there")
