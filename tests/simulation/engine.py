@@ -208,6 +208,7 @@ class Engine:
 
     def _delete(self, call: Call, row: Row) -> None:
         plain("delete")(row.id, row.outputs)
+        self.world.laws.delete_ended(call, row.id)
         self.process.step("the engine is told")
         if not self.process.records:
             return

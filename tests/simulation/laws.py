@@ -25,6 +25,7 @@ class Laws:
        deleted, nor any that the same process has just claimed.
     4. A create that replaces never ends with a machine that state has already.
     5. A create that fails names every machine of its resource that state does not have.
+    6. A delete ends well only when the machine is gone.
     """
 
     def __init__(self, world: World) -> None:
@@ -80,6 +81,11 @@ class Laws:
             self.violations.append(f"{call.owner} deletes {instance_id} of {made_by}")
         if instance_id in call.process.claimed:
             self.violations.append(f"{call.owner} deletes {instance_id}, which it just took")
+
+    def delete_ended(self, call: Call, instance_id: str) -> None:
+        """A delete says that the machine is gone."""
+        if instance_id in self._world.account.state.alive():
+            self.violations.append(f"{call.owner} let go of {instance_id}, which was still there")
 
     def _lost(self) -> Iterator[str]:
         entries = [each for each in self._world.journal.entries() if isinstance(each, Entry)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,11 @@ def _fault(kind: str) -> st.SearchStrategy[tuple[str, str, int]]:
     return st.tuples(st.just(kind), name, st.sampled_from([1, 2, 99]))
 
 
-def _with_single_lapses(faults: list[tuple[str, str, int]]) -> tuple[tuple[str, str, int], ...]:
+def with_single_lapses(drawn: Iterable[tuple[str, str, int]]) -> tuple[tuple[str, str, int], ...]:
+    """The faults as drawn, but with each lapse once."""
+    faults = list(drawn)
     lapses = {(kind, name, 1) for kind, name, _ in faults if (kind, name) in _LAPSES}
-    others = [each for each in faults if each[:2] not in _LAPSES]
-    return (*sorted(lapses), *others)
+    return (*sorted(lapses), *(each for each in faults if each[:2] not in _LAPSES))
 
 
 def _moments(steps: int) -> st.SearchStrategy[int | str]:
@@ -58,7 +60,7 @@ def _conditions(steps: int, schedules: st.SearchStrategy[list[int]]) -> Any:
     events = st.tuples(_moments(steps), st.sampled_from(Event))
     return st.builds(
         Conditions,
-        faults=st.lists(faults, max_size=2).map(_with_single_lapses),
+        faults=st.lists(faults, max_size=2).map(with_single_lapses),
         events=st.lists(events, max_size=2).map(tuple),
         schedule=schedules.map(tuple),
         seams=st.booleans(),

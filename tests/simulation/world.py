@@ -121,7 +121,8 @@ class World:
             case Event.DISK_GONE:
                 self.trouble = disk.GONE
             case Event.FOREIGN:
-                self.account.state.create("gpu_1x_h100_sxm5", "somebody's")
+                account = self.account.state.account_of(KEYS[0])
+                self.account.state.create("gpu_1x_h100_sxm5", "somebody's", None, account)
             case Event.VANISH if ours:
                 self.account.state.kill(ours[0])
             case Event.STUCK if ours:
@@ -175,14 +176,15 @@ class World:
                     keys[name] = _wanted_key(errors.values(), keys[name])
             self.laws.check()
             unsolved = [each for each in problems.values() if not self._is_elsewhere(each)]
-            is_done = not unsolved and not any(each.doomed for each in self.stacks.values())
-            if refresh and is_done and before == self._picture():
+            is_as_declared = all(
+                set(each.rows) == set(each.program) and not each.doomed
+                for each in self.stacks.values()
+            )
+            if refresh and not unsolved and is_as_declared and before == self._picture():
                 break
         else:
             raise AssertionError(f"it does not settle: {problems}")
         for stack in self.stacks.values():
-            assert set(stack.rows) == set(stack.program)
-            assert not stack.doomed
             for name, row in stack.rows.items():
                 assert self.account.runs(row.id), f"{name} of {stack.name}: {row.id} is gone"
 
