@@ -287,6 +287,7 @@ class Launcher:
         if is_there or self._journal.is_locked(entry.origin):
             return []
         if entry.instance_id is None:
+            self._refuse_another_accounts(entry)
             with _named(entry):
                 return self._candidates(entry)[0]
         if entry.instance_id in (self._stacks.ids(origin) or ()):

@@ -582,6 +582,15 @@ def test_a_lost_answer_of_a_renamed_stack_stops_a_create_while_it_may_have_made_
     assert world.launch().id != made
 
 
+def test_a_lost_answer_of_a_renamed_stack_and_another_account_is_not_passed_by(
+    world: World,
+) -> None:
+    """This key can't see what that POST may have made."""
+    world.stacks.is_known_gone = True
+    world.earlier(ASKED, origin=BEFORE, problem="it was reset", account="another")
+    assert "the key of another account (another)" in str(world.refusal())
+
+
 @pytest.mark.parametrize(
     "case",
     ["stack there", "in state", "machine gone", "name", "backend"],
