@@ -25,8 +25,8 @@ layout: package
 
 # Reference
 
-All of it is imported from `pulumi_fal`. The type token of the resource is `{TYPE_TOKEN}`.
-This page is made from the docstrings by `python tools/reference.py`.
+Everything below is imported from `pulumi_fal`. The resource's type token is `{TYPE_TOKEN}`.
+`python tools/reference.py` generates this page from the docstrings.
 """
 
 

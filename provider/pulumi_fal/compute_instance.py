@@ -24,23 +24,25 @@ class ComputeInstanceArgs:
     """The inputs of a ComputeInstance."""
 
     instance_type: pulumi.Input[str | InstanceType]
-    """`gpu_1x_h100_sxm5` or `gpu_8x_h100_sxm5`. Another one replaces the machine."""
+    """`gpu_1x_h100_sxm5` or `gpu_8x_h100_sxm5`. Another type replaces the machine."""
     ssh_key: pulumi.Input[str]
-    """The SSH public key that may log in: one line, as in an `id_ed25519.pub`. Another one replaces
+    """The SSH public key that may log in: one line, as in `id_ed25519.pub`. Another key replaces
     the machine; another comment does not."""
     sector: pulumi.Input[str | Sector | None] | None = None
     """`sector_1`, `sector_2` or `sector_3`: 8x machines of one sector share an InfiniBand network.
-    By default the API chooses. Another one than the machine is in replaces the machine."""
+    By default the API chooses. Requesting a sector that the machine is not in replaces the machine;
+    requesting the one that it is in, or none any more, changes nothing."""
     wait: pulumi.Input[bool | None] | None = None
-    """Whether create waits until the machine is ready, as is the default. With False, ip and status
-    arrive with `pulumi refresh`; True later waits, and replaces nothing."""
+    """Whether create waits until the machine is ready, which is the default. With False, ip and
+    status arrive with `pulumi refresh`. A change replaces nothing; with True the next `pulumi up`
+    waits."""
 
 
 # The keywords are part of every URN and of every state: they must never change.
 class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     """A machine with 1 or 8 NVIDIA H100, rented from fal Compute and billed by the hour.
 
-    A change of instance_type, ssh_key or sector replaces the machine; nothing else does.
+    Another instance_type, ssh_key or sector replaces the machine; nothing else does.
     """
 
     instance_type: pulumi.Output[str]
@@ -48,12 +50,12 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     ssh_key: pulumi.Output[str]
     """The public key that may log in."""
     sector: pulumi.Output[str | None]
-    """The sector that the machine is in, which the API chose where none was requested; None for 1x
+    """The sector that the machine is in. If none was requested, the API chose it. None for 1x
     machines."""
     ip: pulumi.Output[str]
     """The public address: `ssh ubuntu@IP`."""
     status: pulumi.Output[str]
-    """`ready` after create; see Status for the others, to which the API may add."""
+    """`ready` after create. Status lists the others, and the API may add more."""
 
     @overload
     def __init__(
@@ -76,8 +78,9 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
         """Declare a machine; ComputeInstanceArgs says what the inputs mean.
 
-        `custom_timeouts` bound the waits: 60 minutes for create, 20 for delete, by default. An
-        update goes on with a create that did not finish, and may take as long as the create.
+        `custom_timeouts` limit the waits. The defaults are 60 minutes for create and 20 for delete.
+        An update resumes the wait of a create that did not finish; unless it has a timeout of its
+        own, it gets that of create.
         """
         opts, inputs = _arguments(*positional, **named)
         opts = _with_update_timeout(opts)
@@ -93,9 +96,9 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         id: pulumi.Input[str],  # noqa: A002 - as in every Pulumi SDK
         opts: pulumi.ResourceOptions | None = None,
     ) -> ComputeInstance:
-        """A machine that something else manages, for reading; an error if the API has none such.
+        """A machine that something else manages, read only; an error if the API doesn't know it.
 
-        Its ssh_key is not known, since the API doesn't tell it.
+        Its ssh_key is not known, since the API doesn't return it.
         """
         named: dict[str, Any] = {
             "opts": pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))

@@ -1,7 +1,7 @@
 """Looking machines up from a program, without managing them.
 
-These run in the program itself, in previews too, and so need a key there. The `_output` forms take
-and give Outputs, for arguments that are known only later.
+These run in the program itself, so a preview needs a key as well. The `_output` forms take and
+return Outputs, for arguments that are known only later.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def get_instance(instance_id: str) -> Instance:
-    """One machine; pulumi.RunError where there is none such, or the API can't be asked."""
+    """One machine; pulumi.RunError if the API doesn't know it, or can't be asked."""
     try:
         return _client().get_instance(instance_id)
     except FalError as error:
@@ -34,7 +34,7 @@ def get_instances(
     sector: str | Sector | None = None,
     status: str | Status | None = None,
 ) -> list[Instance]:
-    """The account's machines, those only that are as asked for; pulumi.RunError as above."""
+    """The account's matching machines; pulumi.RunError if the API can't be asked."""
     try:
         found = _client().list_instances()
     except FalError as error:
@@ -49,7 +49,7 @@ def get_instances(
 
 
 def get_instance_output(instance_id: pulumi.Input[str]) -> pulumi.Output[Instance]:
-    """`get_instance`, of an id that may be known only later."""
+    """`get_instance` for an id that may be known only later."""
     return pulumi.Output.from_input(instance_id).apply(get_instance)
 
 
@@ -59,7 +59,7 @@ def get_instances_output(
     sector: pulumi.Input[str | Sector | None] | None = None,
     status: pulumi.Input[str | Status | None] | None = None,
 ) -> pulumi.Output[list[Instance]]:
-    """`get_instances`, of arguments that may be known only later."""
+    """`get_instances` for arguments that may be known only later."""
     return pulumi.Output.all(instance_type=instance_type, sector=sector, status=status).apply(
         lambda known: get_instances(**known)
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class InstanceType(str, Enum):
-    """The machines that fal Compute rents out, as the API names them."""
+    """The types of machine that fal Compute rents out, by the API's names."""
 
     GPU_8X_H100_SXM5 = "gpu_8x_h100_sxm5"
     """Eight NVIDIA H100 SXM5 with InfiniBand."""
@@ -47,7 +47,7 @@ class Instance:
 
     @property
     def is_ready(self) -> bool:
-        """Whether one can log in: the status says so, and there is an address."""
+        """Whether you can log in: the status is `ready`, and there is an ip."""
         return self.status == Status.READY and self.ip is not None
 
     @classmethod

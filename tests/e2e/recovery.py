@@ -204,7 +204,7 @@ def says(result: Result, *parts: str) -> None:
 def as_documented(result: Result, heading: str) -> None:
     """The message that docs/recovering.md quotes under this heading is in the output.
 
-    Ids, paths, projects and addresses are placeholders.
+    Ids, accounts, paths, projects, addresses and the seconds of an outage are placeholders.
     """
     quote = _quoted(heading)
     assert _with_placeholders(quote) in _with_placeholders(result.output), quote
@@ -226,7 +226,9 @@ def _quoted(heading: str) -> str:
 def _with_placeholders(text: str) -> str:
     for found, placeholder in (
         (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"),
-        (r"urn:pulumi:dev::\w+::", "urn:pulumi:dev::PROJECT::"),
+        (r"\b[0-9a-f]{12}\b", "ACCOUNT"),
+        (r"(urn:pulumi:\w+|of the project)(::| )\w+", r"\1\2PROJECT"),
+        (r"For the last \d+ s", "For the last SECONDS s"),
         (r"(/[\w.-]+)+/creates(/[\w-]+\.json)?", "CREATES"),
         (r"198\.18\.\d+\.\d+", "IP"),
         (r"\s+", " "),

@@ -274,6 +274,7 @@ def known_flags(command: tuple[str, ...]) -> set[str]:
 # Messages
 
 SPEAKING = (
+    "accounts",
     "client",
     "compute_instance",
     "errors",
@@ -282,6 +283,7 @@ SPEAKING = (
     "launch",
     "lifecycle",
     "models",
+    "outage",
     "provider",
     "session",
     "settings",
@@ -351,7 +353,9 @@ def test_troubleshooting_says_what_the_api_answers_as_it_is_printed() -> None:
     assert len(lines) > 15
     for line in lines:
         line = re.sub(
-            r" (The key that was refused came from .+|Trying again in \d+ s\.)$", "", line
+            r" (The key that was refused came from .+|Trying again in \d+ s\.|The wait goes on\.)$",
+            "",
+            line,
         )
         for each in advice:
             line = line.removesuffix(f" {each}")
