@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,10 @@ from pathlib import Path
 import pytest
 from tests.unit.cli_support import BACKEND, CommandLine, command_line, urn
 
-from pulumi_fal.journal import ADOPTED, ASKED, RETURNED, WAITING
+from pulumi_fal import unresolved
+from pulumi_fal.errors import UnresolvedCreateError
+from pulumi_fal.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry, Origin
+from pulumi_fal.models import Instance
 
 DEV = "organization/train/dev"
 EIGHT = "gpu_8x_h100_sxm5"
@@ -393,3 +398,47 @@ def test_an_error_of_the_family_is_one_message(
     line.pend()
     says = line.refused("pending", "adopt", "box", "i-1")
     assert says.startswith("Error: The endpoint (http://fal.test) can't be used")
+
+
+NOW = Origin(urn("box"), "organization", BACKEND)
+OLD = urn("box", "old")
+
+
+def messages(entry: Entry, machine: Instance) -> dict[str, UnresolvedCreateError]:
+    """Every error that stops a create and names commands."""
+    known = replace(entry, instance_id=machine.id)
+    return {
+        "unanswered": unresolved.unanswered(entry, [machine]),
+        "stopped": unresolved.stopped(known, "the resource's inputs have changed since"),
+        "uncertain": unresolved.uncertain(known, NOW),
+        "renamed": unresolved.renamed(entry, NOW, [machine], is_gone=True),
+    }
+
+
+@pytest.mark.parametrize("verb", ["adopt", "forget"])
+@pytest.mark.parametrize(
+    "message, recorded",
+    [
+        ("unanswered", {}),
+        ("stopped", {"phase": RETURNED}),
+        ("uncertain", {"phase": WAITING, "backend": "", "organization": ""}),
+        ("renamed", {"urn": OLD}),
+    ],
+)
+def test_the_commands_that_an_error_names_do_what_it_says(
+    line: CommandLine, message: str, recorded: dict[str, str], verb: str
+) -> None:
+    """As they are printed, with nothing but ID filled in."""
+    id_ = line.rent()
+    known = {"instance_id": id_} if "phase" in recorded else {}
+    entry = line.pend(**recorded, **known)
+    said = str(messages(entry, line.emulator.state.get(id_))[message])
+    (command,) = re.findall(rf"`pulumi-fal (pending {verb} [^`]+)`", said)
+    words = [id_ if word == "ID" else word for word in shlex.split(command)]
+    if verb == "forget":
+        line.run(*words, "--yes")
+        assert line.pending() == []
+    else:
+        line.run(*words)
+        (adopted,) = line.pending()
+        assert (adopted.origin, adopted.phase, adopted.instance_id) == (NOW, ADOPTED, id_)
