@@ -92,7 +92,7 @@ class Entry:
     before: tuple[str, ...]
     """The account's machines before the POST."""
     started: float
-    """Seconds since the epoch: when the POST was sent, or when it ended without an answer."""
+    """Seconds since the epoch: when the POST was sent; once it has ended, when that was."""
     phase: str = ASKED
     instance_id: str | None = None
     problem: str = ""

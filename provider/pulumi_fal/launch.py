@@ -188,6 +188,8 @@ class Launcher:
                 entry = replace(entry, problem=str(error), started=self._clock.wall())
                 self._record(entry)
             else:
+                # A POST that was refused for a while may have been sent long ago.
+                entry = replace(entry, started=self._clock.wall())
                 self._record(with_machine(entry, instance.id))
                 return instance
         problem = self._unanswered(entry)
@@ -206,10 +208,8 @@ class Launcher:
         if entry.instance_id is None:
             self._settle_unanswered(entry)
             return None
-        try:
+        with _named(entry):
             instance = self._lifecycle.find(entry.instance_id)
-        except FalError as error:
-            raise unresolved.unseen(entry, entry.instance_id, error) from error
         if instance is None:
             self._refuse_another_accounts(entry)
             if not self._is_new(entry):
@@ -259,7 +259,9 @@ class Launcher:
             yield from (StackMachine(each, "", entry.account) for each in entry.before)
             yield from self._stacks.machines(entry.origin) or ()
 
-        if not self._accounts.sees(Home(account=entry.account), machines):
+        with _named(entry):
+            sees = self._accounts.sees(Home(account=entry.account), machines)
+        if not sees:
             raise unresolved.stopped(
                 entry,
                 f"it was made with the key of another account ({entry.account}) than is set now "
@@ -285,13 +287,12 @@ class Launcher:
         if is_there or self._journal.is_locked(entry.origin):
             return []
         if entry.instance_id is None:
-            try:
+            with _named(entry):
                 return self._candidates(entry)[0]
-            except FalError as error:
-                raise unresolved.unlisted(entry, error) from error
         if entry.instance_id in (self._stacks.ids(origin) or ()):
             return []
-        found = self._lifecycle.find(entry.instance_id)
+        with _named(entry):
+            found = self._lifecycle.find(entry.instance_id)
         may_be_there = self._is_new(entry) or not self._accounts.is_own(Home("", entry.account))
         if found is None and may_be_there:
             found = Instance(entry.instance_id, entry.instance_type)
@@ -306,7 +307,7 @@ class Launcher:
         try:
             found, unread = self._candidates(entry)
         except FalError as error:
-            return unresolved.unlisted(entry, error)
+            return unresolved.unseen(entry, error)
         return unresolved.unanswered(entry, found, unread)
 
     def _candidates(self, entry: Entry) -> tuple[list[Instance], Mapping[str, str]]:
@@ -381,3 +382,14 @@ class Launcher:
             with self._quiet:
                 self._posting -= 1
                 self._quiet.notify_all()
+
+
+@contextmanager
+def _named(entry: Entry) -> Iterator[None]:
+    """What keeps us from looking at an earlier create's machine is an error that names it."""
+    try:
+        yield
+    except UnresolvedCreateError:
+        raise
+    except FalError as error:
+        raise unresolved.unseen(entry, error) from error

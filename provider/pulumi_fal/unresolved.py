@@ -64,21 +64,18 @@ def candidates(
     ]
 
 
-def unlisted(entry: Entry, error: FalError) -> UnresolvedCreateError:
-    """A POST without a usable answer, and no list to look for its machine in."""
+def unseen(entry: Entry, error: FalError) -> UnresolvedCreateError:
+    """A create whose machine can't be looked at, or looked for."""
+    if entry.instance_id is None:
+        return UnresolvedCreateError(
+            f"{_happened(entry)} Which machines there are now can't be told: {_sentence(error)} "
+            "Run `pulumi up` again: it looks once more before it makes a machine."
+        )
     return UnresolvedCreateError(
-        f"{_happened(entry)} Which machines there are now can't be told: {_sentence(error)} "
-        "Run `pulumi up` again: it looks once more before it makes a machine."
-    )
-
-
-def unseen(entry: Entry, instance_id: str, error: FalError) -> UnresolvedCreateError:
-    """A machine of an earlier create that can't be looked at."""
-    return UnresolvedCreateError(
-        f"An earlier create for {_name(entry)} made {instance_id} ({entry.instance_type}). Whether "
-        f"it still runs and bills can't be told: {_sentence(error)} Run `pulumi up` again: it "
-        "looks for that machine before it makes another.",
-        (instance_id,),
+        f"An earlier create for {_name(entry)} made {entry.instance_id} ({entry.instance_type}). "
+        f"Whether it still runs and bills can't be told: {_sentence(error)} Run `pulumi up` again: "
+        "it looks for that machine before it makes another.",
+        (entry.instance_id,),
     )
 
 

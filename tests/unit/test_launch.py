@@ -626,6 +626,23 @@ def test_a_create_goes_on_with_a_new_machine_that_does_not_show_yet(world: World
     assert world.launch().id == made
 
 
+def test_the_time_to_appear_begins_with_the_answer(world: World) -> None:
+    """A POST that was told to come later was sent long before its machine was made."""
+    slowed = [True]
+
+    def slow_down(call: str) -> None:
+        if call.startswith("POST") and slowed:
+            slowed.pop()
+            raise errors.RateLimitedError("POST", "/x", "slow", status=429, retry_after=60.0)
+
+    world.before = slow_down
+    made = world.launch().id
+    for call in ("list", "get"):
+        world.state.hide(made, call, 25)
+    world.restart()
+    assert world.launch().id == made
+
+
 def test_a_machine_that_did_not_show_for_long_is_not_waited_for(world: World) -> None:
     """Something took it away before anybody saw it."""
     world.earlier(WAITING, "never-there")
@@ -739,6 +756,18 @@ def test_what_was_made_with_another_key_is_not_taken_for_gone(
     said = str(world.refusal())
     assert "with the key of another account (another) than is set now (0123456789ab)" in said
     assert world.entry() is not None
+
+
+@pytest.mark.parametrize("instance_id", [None, "made-elsewhere"])
+def test_without_a_list_nobody_can_tell_whose_account_it_is(
+    world: World, instance_id: str | None
+) -> None:
+    """The machine is named, or that there may be one; the API's error alone would not do."""
+    world.earlier(WAITING if instance_id else ASKED, instance_id, account="another", seen=True)
+    world.before = unlisted
+    said = str(world.refusal())
+    assert "can't be told: GET /compute/instances answered 403" in said
+    assert instance_id is None or instance_id in said
 
 
 @pytest.mark.parametrize("shown", ["before the POST", "in state"])

@@ -180,7 +180,7 @@ def test_a_stop_without_a_machine_claims_none() -> None:
 
 def test_an_interruption_reads_as_a_sentence() -> None:
     """Its own text is one word."""
-    assert "can't be told: interrupted. Run" in str(unresolved.unlisted(ENTRY, Interrupted()))
-    unseen = unresolved.unseen(ENTRY, "made", Interrupted())
+    assert "can't be told: interrupted. Run" in str(unresolved.unseen(ENTRY, Interrupted()))
+    unseen = unresolved.unseen(replace(ENTRY, instance_id="made"), Interrupted())
     assert "can't be told: interrupted. Run" in str(unseen)
     assert unseen.candidates == ("made",)
