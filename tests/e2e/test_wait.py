@@ -35,8 +35,8 @@ def test_without_wait_a_machine_that_reads_do_not_show_yet_is_kept_with_its_reco
     stack.write(machine(wait=False))
     stack.up()
     (id_,) = stack.state_ids()
-    for call in ("list", "get"):
-        emulator.state.hide(id_, call)
+    emulator.state.hide(id_, "list")
+    emulator.state.hide(id_, "get")
     says(
         stack.refresh("--expect-no-changes"),
         f"warning: The API doesn't show machine {id_} yet, which was made a moment ago. It stays "
@@ -44,8 +44,8 @@ def test_without_wait_a_machine_that_reads_do_not_show_yet_is_kept_with_its_reco
     )
     assert stack.state_ids() == {id_}
     assert [each.instance_id for each in entries(stack)] == [id_]
-    for call in ("list", "get"):
-        emulator.state.hide(id_, call, 0)
+    emulator.state.hide(id_, "list", 0)
+    emulator.state.hide(id_, "get", 0)
     stack.refresh()
     assert stack.state_ids() == {id_}
     assert entries(stack) == []
