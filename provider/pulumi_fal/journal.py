@@ -280,7 +280,8 @@ def _read(path: Path) -> Entry | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise JournalError(path, f"can't be read: {error.strerror}") from None
+        broken = path.parent if isinstance(error, NotADirectoryError) else path
+        raise JournalError(broken, f"can't be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise JournalError(path, "is damaged") from None
 
