@@ -15,7 +15,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -122,8 +122,14 @@ def home(environ: Mapping[str, str]) -> Path:
 class Journal:
     """The folder of entries. JournalError where one can't be read or written."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ids_in_state: Callable[[Origin], frozenset[str] | None] = lambda origin: None,
+    ) -> None:
+        """`ids_in_state`: the machines that the stack of a resource has; None if not known."""
         self.folder = folder
+        self._ids_in_state = ids_in_state
         self._lock = threading.Lock()
         self._earlier: dict[tuple[str, str], Path] | None = None
         self._is_sure = False
@@ -214,7 +220,9 @@ class Journal:
         """State has this machine under this URN: drop the entry of an earlier process about it.
 
         `is_proven`: whether the API has just shown the machine, or has shown that it is gone.
-        Otherwise the entry goes only if the machine was seen before.
+        Otherwise the entry goes only if the machine was seen before. Nor does it go where the stack
+        of the entry has no such machine: it may be one that is only read, or imported by a preview,
+        and the URN that of another backend's stack.
         """
         # What fails here was reported when the process began, and the stack's own word settles it
         # at the next create.
@@ -229,6 +237,9 @@ class Journal:
             path = self._earlier.get((urn, instance_id))
             entry = _read(path) if path is not None else None
             if path is None or entry is None or not (is_proven or entry.seen):
+                return
+            ids = self._ids_in_state(entry.origin)
+            if ids is not None and instance_id not in ids:
                 return
             # By now the file may be about the machine that replaces this one.
             if entry.instance_id == instance_id:
@@ -280,7 +291,8 @@ def _read(path: Path) -> Entry | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise JournalError(path, f"can't be read: {error.strerror}") from None
+        broken = path.parent if isinstance(error, NotADirectoryError) else path
+        raise JournalError(broken, f"can't be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise JournalError(path, "is damaged") from None
 

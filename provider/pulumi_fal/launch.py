@@ -216,6 +216,9 @@ class Launcher:
                 self._forget(entry)
                 return None
             instance = Instance(entry.instance_id, entry.instance_type)  # to be waited for
+        elif not entry.seen:  # from now on its absence means something
+            entry = replace(entry, seen=True)
+            self._record(entry)
         ids = self._stacks.ids(origin)
         if ids is not None and entry.instance_id in ids:
             # So this create is for another one: to replace just this machine, for all we know.

@@ -80,7 +80,7 @@ class Session:
 
     @functools.cached_property
     def journal(self) -> Journal:
-        return Journal(journal.home(os.environ))
+        return Journal(journal.home(os.environ), self._stacks.ids)
 
     @property
     def accounts(self) -> Accounts:

@@ -162,13 +162,13 @@ def review(
             continue
         if not place.may_be(of) or journal.is_locked(entry.origin):
             continue
-        if entry.phase == RETURNED:
+        if entry.instance_id is not None:
             if place not in asked:
                 asked[place] = ids_in_state(place)
             ids = asked[place]
-            if ids is None:
+            if ids is None and entry.phase == RETURNED:
                 continue  # most likely all is well; a create would look more closely
-            if entry.instance_id in ids:
+            if entry.instance_id in (ids or ()):
                 if entry.seen:
                     journal.drop(entry)
                 continue

@@ -7,7 +7,16 @@ from math import inf
 from pulumi_fal.emulator.server import EmulatorServer
 
 from .harness import Result, Stack, machine, wait_until
-from .recovery import PATIENCE, entries, finish, in_plugin, pending, says, unlock
+from .recovery import (
+    PATIENCE,
+    believe_refusals_soon,
+    entries,
+    finish,
+    in_plugin,
+    pending,
+    says,
+    unlock,
+)
 
 NOTHING = "lambda *args, **fields: None"
 OFF = {
@@ -32,6 +41,7 @@ def switch_off(stack: Stack, *names: str) -> None:
 def live(stack: Stack, emulator: EmulatorServer) -> None:
     """A create that fails while it waits, one that is killed then, and all that is ordinary."""
     stack.env |= PATIENCE
+    believe_refusals_soon(stack)
     emulator.state.provisioning = inf
     stack.write(machine("first"))
     run = stack.start("up")

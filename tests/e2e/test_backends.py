@@ -132,6 +132,29 @@ def test_a_killed_create_is_its_own_stacks_only(
     assert emulator.state.creations == 2
 
 
+def test_a_stack_that_only_reads_a_killed_creates_machine_leaves_its_record(
+    twins: list[Stack], emulator: EmulatorServer
+) -> None:
+    """Even under the same URN: to read a machine is not to have it, and its own `up` needs it."""
+    one, reader = twins
+    emulator.state.provisioning = inf
+    run = one.start("up")
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
+    run.kill()
+    run.wait()
+    nothing_runs(one)
+    finish(emulator.state)
+    (id_,) = emulator.state.alive()
+    reader.write(f"ComputeInstance.get('machine', {id_!r})\n")
+    reader.up()
+    reader.refresh()
+    assert reader.state_ids() == {id_}
+    unlock(one)
+    one.up()
+    assert one.state_ids() == emulator.state.alive() == {id_}
+    assert emulator.state.creations == 1
+
+
 def test_the_automation_api_goes_on_with_the_machine_of_its_killed_run(
     twins: list[Stack], emulator: EmulatorServer
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.journal import VERSION
 
 from .harness import Stack, machine
 from .recovery import PATIENCE, as_documented, entries, journal, one_machine, pending, says, urn
@@ -33,7 +34,7 @@ def damage(path: Path) -> None:
 
 def from_the_future(path: Path) -> None:
     """A later version wrote it."""
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": VERSION + 1}))
 
 
 def unreadable(path: Path) -> None:

@@ -9,7 +9,16 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from .harness import OTHER_SSH_KEY, Stack, machine, wait_until
-from .recovery import PATIENCE, as_documented, entries, finish, one_machine, says, unfinished
+from .recovery import (
+    PATIENCE,
+    as_documented,
+    believe_refusals_soon,
+    entries,
+    finish,
+    one_machine,
+    says,
+    unfinished,
+)
 
 SHORT = "custom_timeouts=pulumi.CustomTimeouts(create='1s', update='1s')"
 
@@ -80,10 +89,11 @@ def test_a_replacement_that_timed_out_is_refreshed_and_then_finished(
     stack.up("--expect-no-changes")
 
 
-def test_polling_that_breaks_for_good_keeps_the_machine(
+def test_a_key_that_is_revoked_in_a_wait_costs_a_run_and_not_the_machine(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """A key that is revoked while a machine is awaited costs a run, and not the machine."""
+    """It is believed once it has been refused for a while, and the next `up` goes on."""
+    believe_refusals_soon(stack)
     emulator.state.provisioning = inf
     run = stack.start("up")
     wait_until(lambda: emulator.state.calls["list"] >= 3)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from math import inf
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from .harness import OTHER_SSH_KEY, Stack, machine
+from .harness import OTHER_SSH_KEY, Stack, machine, wait_until
+from .recovery import entries, finish
 
 
 def test_a_preview_needs_neither_key_nor_network(stack: Stack, emulator: EmulatorServer) -> None:
@@ -22,6 +24,27 @@ def test_a_preview_needs_neither_key_nor_network(stack: Stack, emulator: Emulato
     stack.write(machine(ssh_key=OTHER_SSH_KEY))
     assert "1 to replace" in stack.preview().output
     assert emulator.state.calls == calls
+
+
+def test_a_preview_beside_an_up_says_nothing_of_its_machines(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """One that is awaited, and one that is ready and in state: neither is anybody's concern."""
+    emulator.state.provisioning = inf
+    stack.write(machine("ready"), machine("awaited", instance_type="gpu_8x_h100_sxm5"))
+    up = stack.start("up")
+    wait_until(lambda: emulator.state.creations == 2)
+    for each in emulator.state.existing():
+        if each.instance_type == "gpu_1x_h100_sxm5":
+            each.provisioning = 0
+    wait_until(lambda: len(stack.state_ids()) == 1)
+    assert len(entries(stack)) == 2
+    beside = stack.preview()
+    assert "1 to create" in beside.output
+    assert "warning" not in beside.output
+    finish(emulator.state)
+    assert up.wait().exit_code == 0
+    assert stack.state_ids() == emulator.state.alive()
 
 
 def test_a_preview_with_unknown_inputs_succeeds(stack: Stack, emulator: EmulatorServer) -> None:

@@ -16,8 +16,6 @@ REPLACED: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"instance_type": EIGHT, "sector": "sector_1"},
         {"instance_type": EIGHT, "sector": "sector_2"},
     ),
-    "sector_added": ({"instance_type": EIGHT}, {"instance_type": EIGHT, "sector": "sector_3"}),
-    "sector_removed": ({"instance_type": EIGHT, "sector": "sector_3"}, {"instance_type": EIGHT}),
 }
 KEPT = {
     "comment_changed": ({"ssh_key": SSH_KEY}, {"ssh_key": SSH_KEY.replace("laptop", "desktop")}),
@@ -52,6 +50,28 @@ def test_the_same_key_written_otherwise_does_nothing(
     stack.write(*(machine(name, **after) for name, (_, after) in KEPT.items()))
     stack.up("--expect-no-changes")
     assert stack.state_ids() == emulator.state.alive() == set(old.values())
+
+
+def test_only_another_sector_than_the_machines_own_replaces_it(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """To ask for the one that the API chose, and then for none, is worth no machine."""
+    stack.write(machine(instance_type=EIGHT))
+    stack.up()
+    (id_,) = stack.state_ids()
+    own = str(emulator.state.get(id_).sector)
+    stack.write(machine(instance_type=EIGHT, sector=own))
+    assert "1 updated" in stack.up().output
+    stack.write(machine(instance_type=EIGHT))
+    stack.up()
+    assert stack.state_ids() == emulator.state.alive() == {id_}
+    assert stack.outputs()["machine"]["sector"] == own
+    other = "sector_2" if own == "sector_1" else "sector_1"
+    stack.write(machine(instance_type=EIGHT, sector=other))
+    assert "1 replaced" in stack.up().output
+    assert stack.state_ids() == emulator.state.alive() != {id_}
+    assert stack.outputs()["machine"]["sector"] == other
+    assert emulator.state.creations == 2
 
 
 def test_the_new_machine_is_ready_before_the_old_one_goes(

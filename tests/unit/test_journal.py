@@ -302,6 +302,26 @@ def test_only_the_resource_that_owns_it_settles_an_entry(folder: Path, urn: str)
     assert now.find(HERE) is not None
 
 
+@pytest.mark.parametrize("ids, is_kept", [(["other"], True), (["made"], False), (None, False)])
+def test_an_entry_stays_where_its_own_stack_has_no_such_machine(
+    folder: Path, ids: list[str] | None, is_kept: bool
+) -> None:
+    """Under the same URN the machine may merely be read, or be in a stack of another backend."""
+    asked: list[Origin] = []
+
+    def ids_in_state(origin: Origin) -> frozenset[str] | None:
+        asked.append(origin)
+        return None if ids is None else frozenset(ids)
+
+    Journal(folder).write(replace(MADE, seen=True))
+    now = Journal(folder, ids_in_state)
+    now.settle(URN, "another", is_proven=True)
+    assert asked == []  # it takes a command
+    now.settle(URN, "made", is_proven=True)
+    assert asked == [HERE]
+    assert (now.find(HERE) is not None) is is_kept
+
+
 def test_settling_leaves_the_entries_of_this_process(records: Journal) -> None:
     """They are about creates under way, of which state can't know yet."""
     records.settle(URN, "made", is_proven=True)

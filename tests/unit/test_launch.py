@@ -623,7 +623,7 @@ def test_a_create_goes_on_with_the_machine_that_an_earlier_one_made(world: World
     assert world.launch().id == made
     assert world.state.creations == 1
     assert world.launcher.taken_over == {made}
-    assert world.entry() == entry
+    assert world.entry() == replace(entry, seen=True)
 
 
 def test_a_create_goes_on_with_a_new_machine_that_does_not_show_yet(world: World) -> None:
@@ -738,6 +738,15 @@ def test_a_machine_of_other_inputs_is_not_taken_up(world: World, spec: Spec) -> 
     error = world.refusal(spec)
     assert error.candidates == (made,)
     assert "inputs have changed" in str(error)
+
+
+def test_a_machine_of_other_inputs_that_is_deleted_stops_nothing(world: World) -> None:
+    """However new it is: the create that stopped has seen it."""
+    made = world.machine()
+    world.earlier(WAITING, made)
+    world.refusal(Spec(ONE, ECDSA))
+    world.state.kill(made)
+    assert world.launch(Spec(ONE, ECDSA)).id != made
 
 
 def test_a_machine_that_a_person_chose_may_have_another_key(world: World) -> None:
