@@ -239,6 +239,7 @@ CASES = [
         events=(Event.KILL,),
         at=("create is taken",),
         faults=(("create", "429_for_long"),),
+        lag=19.0,
     ),
     Case(take_another_stack_for_this_one, f"which it did not make|{LOST}"),
     Case(take_an_accepted_delete_for_its_end, "which was still there"),
