@@ -63,10 +63,10 @@ class Accounts:
         if home.endpoint not in ("", self.home.endpoint):
             return ElsewhereError(
                 instance_id,
-                f"Machine {instance_id} was made at {home.endpoint}, and it is "
-                f"{self.home.endpoint} that does not know it. It stays in state. Set "
-                "FAL_COMPUTE_ENDPOINT or fal:endpoint to where it was made; if it is gone there "
-                "for good, `pulumi state delete` drops it.",
+                f"Machine {instance_id} was last seen at {home.endpoint}, and the endpoint that is "
+                f"set now, {self.home.endpoint}, does not know it. It may still run and bill, and "
+                "it stays in state. Set FAL_COMPUTE_ENDPOINT or fal:endpoint to where it was seen; "
+                "if it is gone there for good, `pulumi state delete` drops it.",
             )
         return ElsewhereError(
             instance_id,

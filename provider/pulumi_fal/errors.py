@@ -151,8 +151,8 @@ class JournalError(FalError):
 
     def __init__(self, path: object, problem: str) -> None:
         super().__init__(
-            f"The record of creates under way, {path}, {problem}. It guards machines that state "
-            "does not know yet, so no machine is made without it. Mend it and run the command "
+            f"The record of creates under way, {path}, {problem}. It tracks machines that are "
+            "not in state yet, so none is made without it. Fix it, then run the command "
             "again; `pulumi-fal pending ls` shows what can be read."
         )
         self.path = str(path)

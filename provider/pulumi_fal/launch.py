@@ -265,11 +265,7 @@ class Launcher:
         with _named(entry):
             sees = self._accounts.sees(Home(account=entry.account), machines)
         if not sees:
-            raise unresolved.stopped(
-                entry,
-                f"it was made with the key of another account ({entry.account}) than is set now "
-                f"({self._accounts.home.account}), which does not see it",
-            )
+            raise unresolved.of_another_account(entry, self._accounts.home.account)
 
     def _refuse_if_renamed(self, origin: Origin) -> None:
         """Where a stack or a project was renamed, its creates are on record under the old name."""

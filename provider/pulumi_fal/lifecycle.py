@@ -137,9 +137,9 @@ class Lifecycle:
                 request.send()
         raise StillThereError(
             instance_id,
-            f"Machine {instance_id} was still there {seconds:.0f} s after it was to be deleted "
-            f"({request.said}).{outage} It stays in state, and it bills. Run the command again to "
-            "go on.",
+            f"Machine {instance_id} is not known to be gone {seconds:.0f} s after its delete began "
+            f"({request.said}).{outage} It stays in state, and may still run and bill. Run the "
+            "command again to go on.",
         )
 
     def _look(self, instance_id: str, until: float) -> Instance | None:
@@ -172,7 +172,7 @@ class _Deletion:
         self, client: Client, instance_id: str, clock: Clock, notify: Callable[[str], None]
     ) -> None:
         self.accepted = False
-        self.said = "no DELETE was sent"
+        self.said = ""
         """What the API answered, in words."""
         self._client = client
         self._id = instance_id

@@ -73,7 +73,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
             return dynamic.DiffResult(replaces=replaces)
         # An unfinished machine has work left although no input differs. One that is gone, which no
         # wait would tell the engine, needs another.
-        if not replaces and _has_vanished(_id, _olds):
+        if not replaces and _has_vanished(plugin_host.current_call().urn, _id, _olds):
             replaces = ["instance_type"]
         return dynamic.DiffResult(changes=True, replaces=replaces)
 
@@ -269,10 +269,11 @@ def _reason(instance: Instance, error: Exception) -> str:
     )
 
 
-def _has_vanished(instance_id: str, olds: Mapping[str, Any]) -> bool:
+def _has_vanished(urn: str, instance_id: str, olds: Mapping[str, Any]) -> bool:
     """False also where the API can't be asked: a preview works without a key and offline."""
     try:
-        if not _session.accounts.is_own(Home.of(olds)):
+        is_own = _session.accounts.is_own(Home.of(olds))
+        if not is_own or _session.launcher.may_still_appear(urn, instance_id):
             return False
         return _session.lifecycle.find(instance_id, _PREVIEW_SECONDS) is None
     except (FalError, TimeoutError):

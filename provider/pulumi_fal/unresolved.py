@@ -32,7 +32,8 @@ def unanswered(
     reasons = "".join(f"  {name}: {why}\n" for name, why in unread.items())
     may_have = f"These may have them, and could not be read:\n{reasons}" if unread else ""
     return UnresolvedCreateError(
-        f"{_happened(entry)}\nSince then these have appeared; each may be it, or anybody's:\n"
+        f"{_happened(entry)}\nSince then these have appeared; any may be this resource's, or "
+        "somebody else's:\n"
         f"{_lines(found)}{may_have}Nothing more is made for this resource until that is settled. "
         f"If one is this resource's: `pulumi-fal pending adopt {urn} ID`. If one is of no use: "
         f"delete it. If none is this resource's: `pulumi-fal pending forget {urn}`. Then run "
@@ -44,8 +45,8 @@ def unanswered(
 def late(entry: Entry, ids: Iterable[str]) -> str:
     """Machines that appeared too late to come from a POST without an answer."""
     return (
-        f"An earlier create for {_name(entry)} stayed without an answer, and no machine appeared. "
-        f"Long after it, these have, so they are most likely others': {', '.join(ids)}. A new "
+        f"An earlier create for {_name(entry)} got no answer, and no machine appeared. These have "
+        f"appeared long after it, so they are probably somebody else's: {', '.join(ids)}. A new "
         "machine is made. `pulumi-fal audit` tells which machines no stack has."
     )
 
@@ -99,6 +100,18 @@ def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
     )
 
 
+def of_another_account(entry: Entry, account: str) -> UnresolvedCreateError:
+    """A create with the key of another account than `account`, which can't see its machine."""
+    return UnresolvedCreateError(
+        f"{_made(entry)}; it was made with the key of another account ({entry.account}) than is "
+        f"set now ({account}), which does not see it. Nothing more is made for this resource until "
+        "that is settled. Set a key of that account (`pulumi-fal doctor` prints the account of the "
+        "key that is set), then run `pulumi up` again. If its machine is gone, or of no use and "
+        f"deleted: `pulumi-fal pending forget {shlex.quote(entry.origin.urn)}`.",
+        _ids(entry),
+    )
+
+
 def uncertain(entry: Entry, origin: Origin) -> UnresolvedCreateError:
     """A create that may have been another stack's, to whom its record must not be lost.
 
@@ -135,8 +148,8 @@ def renamed(
     urn, now = shlex.quote(entry.origin.urn), shlex.quote(origin.urn)
     what = "is no more: it was renamed, or removed" if is_gone else "may have been renamed"
     return UnresolvedCreateError(
-        f"{_made(entry)}. That was in the stack {entry.origin.stack} of the project "
-        f"{entry.origin.project}, which {what}. The machine is one of these:\n{_lines(found)}"
+        f"{_made(entry)}. It was made for the stack {entry.origin.stack} of the project "
+        f"{entry.origin.project}, which {what}. It may be:\n{_lines(found)}"
         "Nothing is made for this resource until that is settled. If one is this resource's: "
         f"`pulumi-fal pending adopt {urn} {entry.instance_id or 'ID'} --for {now}`. If one is of "
         f"no use: delete it. If none is this resource's: `pulumi-fal pending forget {urn}`. Then "

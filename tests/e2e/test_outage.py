@@ -46,7 +46,7 @@ def test_a_wait_that_ends_in_an_outage_tells_of_it_and_is_gone_on_with(
     stack.env |= PATIENCE
     stack.write(machine(opts="custom_timeouts=pulumi.CustomTimeouts(create='2s')"))
     emulator.state.provisioning = inf
-    emulator.faults.add("list", "ok")  # the one before the POST
+    emulator.faults.add("list", "ok", 2)  # before the POST, and after it
     emulator.faults.add("list", "503", inf)
     first = stack.up(fails=True)
     (id_,) = emulator.state.alive()

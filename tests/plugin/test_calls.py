@@ -126,7 +126,9 @@ def test_another_endpoint_does_not_say_that_a_machine_is_gone(
         state = {**INPUTS, "status": "ready", "endpoint": "https://rest.alpha.fal.ai"}
         with pytest.raises(grpc.RpcError) as caught:
             call("i-1", state)
-        assert "Machine i-1 was made at https://rest.alpha.fal.ai, and it is " in str(caught.value)
+        assert "Machine i-1 was last seen at https://rest.alpha.fal.ai, and the " in str(
+            caught.value
+        )
     assert emulator.state.calls["delete"] == 0
 
 
@@ -277,7 +279,7 @@ def test_delete_gives_up_when_its_custom_timeout_is_over(
     emulator.state.deletion = 1000
     made = plugin.create(INPUTS)
     said = failure(lambda: plugin.delete(made.id, plain(made.properties), timeout=0.2))
-    assert said.startswith(f"StillThereError: Machine {made.id} was still there 0 s after")
+    assert said.startswith(f"StillThereError: Machine {made.id} is not known to be gone 0 s after")
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,16 @@ def test_diff_has_work_left_for_an_unfinished_machine(
     assert list(told.replaces) == []
 
 
+def test_diff_replaces_no_new_machine_that_the_api_does_not_show_yet(
+    plugin: Plugin, emulator: EmulatorServer
+) -> None:
+    """Reads may lag: it was made a moment ago, and its wait goes on."""
+    emulator.state.list_lag = 1000
+    id_, outputs = unfinished(plugin, emulator)
+    emulator.state.hide(id_, "get")
+    assert list(plugin.diff(id_, outputs, INPUTS).replaces) == []
+
+
 def test_update_goes_on_with_the_wait_for_the_same_machine(
     plugin: Plugin, emulator: EmulatorServer
 ) -> None:

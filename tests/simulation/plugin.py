@@ -166,10 +166,10 @@ class Process:
         client = Client(SETTINGS, self.clock, send=wire)
         fleet = Fleet(client, self.clock, SETTINGS.poll_interval)
         self.lifecycle = Lifecycle(client, fleet, self.clock)
-        self.journal = Journal(world.folder)
+        self.stacks = Stacks(self)
+        self.journal = Journal(world.folder, self.stacks.ids)
         self.home = Home(SETTINGS.endpoint, conditions.key)
         self.accounts = Accounts(self.home, "a test", fleet)
-        self.stacks = Stacks(self)
         self.launcher = Launcher(
             client,
             fleet,

@@ -124,6 +124,10 @@ class Schedules(RuleBasedStateMachine):
         """What is made of conditions that were drawn; a search for one thing narrows them."""
         return conditions
 
+    def lags(self, lag: float, reads_lag: bool) -> tuple[float, bool]:
+        """What is made of the lags that were drawn; a search for one thing narrows them."""
+        return lag, reads_lag
+
     @invariant()
     def laws(self) -> None:
         self.world.laws.check()
@@ -135,8 +139,7 @@ class Schedules(RuleBasedStateMachine):
     )
     def start(self, lag: float, reads_lag: bool, names: int) -> None:
         """`lag`: seconds before a new machine is listed; `reads_lag`: and before GET knows it."""
-        self.world.account.state.list_lag = lag
-        self.world.account.reads_lag = reads_lag
+        self.world.account.state.list_lag, self.world.account.reads_lag = self.lags(lag, reads_lag)
         for stack in self.world.stacks.values():
             stack.program = dict.fromkeys(NAMES[:names], PROGRAMS[0])
 

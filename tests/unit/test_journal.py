@@ -135,10 +135,10 @@ def test_an_entry_that_cannot_be_dropped_is_reported(records: Journal) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_reported(folder: Path, records: Journal) -> None:
-    """So no machine is made that nothing would remember."""
+    """So none is made that nothing would remember."""
     folder.parent.parent.mkdir()
     folder.parent.write_text("in the way")
-    with pytest.raises(JournalError, match=r"(?s)creates, can't be written.*no machine is made"):
+    with pytest.raises(JournalError, match=r"(?s)creates, can't be written.*none is made"):
         records.write(ENTRY)
 
 

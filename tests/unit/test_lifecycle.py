@@ -413,8 +413,9 @@ def test_a_delete_that_is_never_accepted_says_what_the_api_said(world: World) ->
         world.lifecycle.delete(machine.id, 60)
     assert caught.value.instance_id == machine.id
     assert str(caught.value) == (
-        f"Machine {machine.id} was still there 60 s after it was to be deleted (the API answered "
-        "409: still starting). It stays in state, and it bills. Run the command again to go on."
+        f"Machine {machine.id} is not known to be gone 60 s after its delete began (the API "
+        "answered 409: still starting). It stays in state, and may still run and bill. Run the "
+        "command again to go on."
     )
 
 

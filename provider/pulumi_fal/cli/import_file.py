@@ -85,7 +85,7 @@ def _unclaimed(here: Here, stacks: Sequence[str]) -> list[Instance]:
         reasons = "".join(f"\n  {what}: {why}" for what, why in claims.unreadable.items())
         raise click.ClickException(
             "Which machines are in no stack can't be told, and none must be in two. Unreadable:"
-            f"{reasons}\nMend that, or name the stacks that count with --stack."
+            f"{reasons}\nFix that, or name the stacks that count with --stack."
         )
     said = claims.whose(instances)
     for instance, whose, claim in said:

@@ -47,7 +47,7 @@ def list_(here: Here, as_json: bool) -> None:
             error.path,
             {
                 "phase": f"unreadable: it {error.problem}",
-                "to do": "Mend the file, or delete it if no machine hangs on it: `pulumi-fal "
+                "to do": "Fix the file, or delete it if no machine hangs on it: `pulumi-fal "
                 "audit` names those that no stack has.",
             },
         )
