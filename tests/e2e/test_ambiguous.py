@@ -5,6 +5,7 @@ tests/chaos has every fault; here are the ways out, and what a person sees.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -19,6 +20,7 @@ from .recovery import (
     as_documented,
     entries,
     finish,
+    journal,
     nothing_runs,
     one_machine,
     pending,
@@ -133,6 +135,21 @@ def test_where_nothing_appeared_it_is_safe_to_run_again(
     as_documented(stack.up(fails=True), "Nothing has appeared")
     stack.up()
     one_machine(stack, emulator)
+
+
+def test_a_machine_that_appears_long_after_stops_nothing(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """It is named, and a new one is made."""
+    emulator.faults.add("create", "502")
+    stack.up(fails=True)
+    (entry,) = entries(stack)
+    journal(stack).write(replace(entry, started=entry.started - 3600))
+    other = emulator.state.create(ONE, OTHER_SSH_KEY)
+    up = stack.up()
+    as_documented(up, "A machine appeared late")
+    says(up, other.id)
+    assert stack.state_ids() == emulator.state.alive() - {other.id}
 
 
 def test_a_machine_that_is_listed_late_is_waited_for(

@@ -81,7 +81,7 @@ def test_a_refused_key_keeps_the_machine_in_state(
         f"/compute/instance/{id_} answered 403: ",
         "Make a key with the ADMIN scope",
         "The key that was refused came from the environment variable FAL_ADMIN_API_KEY). It stays "
-        "in state, and it bills.",
+        "in state, and may still run and bill.",
     )
     assert stack.state_ids() == emulator.state.alive() == {id_}
 

@@ -8,7 +8,18 @@ import shlex
 from pulumi_fal.emulator.server import EmulatorServer
 
 from .harness import Stack
-from .recovery import PATIENCE, Stage, entries, kill, nothing_runs, one_machine, pending, says, urn
+from .recovery import (
+    PATIENCE,
+    Stage,
+    as_documented,
+    entries,
+    kill,
+    nothing_runs,
+    one_machine,
+    pending,
+    says,
+    urn,
+)
 
 
 def test_a_renamed_stacks_up_stops_for_the_machine_and_goes_on_with_it_when_told(
@@ -27,12 +38,8 @@ def test_a_renamed_stacks_up_stops_for_the_machine_and_goes_on_with_it_when_told
     (id_,) = emulator.state.alive()
 
     stopped = stack.up(fails=True)
-    says(
-        stopped,
-        f"made {id_} (gpu_1x_h100_sxm5), and it may still run and bill. That was in the stack dev "
-        "of the project test, which is no more: it was renamed, or removed.",
-        f"`pulumi-fal pending adopt {old} {id_} --for {urn(stack)}`",
-    )
+    as_documented(stopped, "A renamed stack")
+    says(stopped, f"`pulumi-fal pending adopt {old} {id_} --for {urn(stack)}`")
     assert emulator.state.creations == 1
     (command,) = re.findall("`pulumi-fal pending (adopt .+?)`", " ".join(stopped.output.split()))
     pending(stack, *shlex.split(command))
