@@ -10,7 +10,6 @@ import pytest
 from ..chaos.matrix import case
 from ..chaos.report import broken, play_all, print_table
 from ..chaos.world import Outcome, Template, World
-from .recovery import in_plugin
 
 SOME = {
     "create: list before": ["429", "html"],
@@ -58,7 +57,7 @@ def test_a_delete_that_a_killed_plugin_began_is_over_before_all_is_to_settle(
 
     template = Template(new_stack, tmp_path)
     outcome = Outcome("delete", "killed")
-    template.play(tmp_path / "case", outcome, settle_after_the_delete_began, used=True)
+    template.play(tmp_path / "case", outcome, settle_after_the_delete_began, start="ready")
     assert not broken([outcome]), broken([outcome])
 
 
@@ -86,13 +85,13 @@ def test_a_law_that_is_broken_on_purpose_is_found(
     law: str, new_stack: Path, tmp_path: Path
 ) -> None:
     """What finds nothing proves nothing."""
-    code, (where, name, act, used), found = BROKEN_LAWS[law]
+    code, (where, name, act, start), found = BROKEN_LAWS[law]
 
     def break_and_act(world: World) -> None:
-        in_plugin(world.stack, code)
+        world.in_plugin(code)
         act(world)
 
     template = Template(new_stack, tmp_path)
-    outcome = template.play(tmp_path / "case", Outcome(where, name), break_and_act, used=used)
+    outcome = template.play(tmp_path / "case", Outcome(where, name), break_and_act, start=start)
     assert outcome.broken
     assert getattr(outcome, found) > 0
