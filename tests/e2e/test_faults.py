@@ -73,7 +73,7 @@ BROKEN_LAWS = {
         "duplicates",
     ),
     "a 404 is taken for an end": (
-        "from pulumi_fal.lifecycle import Lifecycle; Lifecycle.find = lambda *args: None",
+        "from pulumi_fal.lifecycle import Lifecycle; Lifecycle._seen_in = lambda *args, ask: None",
         case("delete: DELETE", "404", inf),
         "orphans",
     ),
