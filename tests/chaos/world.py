@@ -208,8 +208,9 @@ class World:
         state = self.emulator.state
         ours, in_state = set(self.ours()), self.stack.state_ids()
         made = [each for each in state.machines.values() if each.ssh_key in self.keys]
-        self.outcome.orphans = len(ours - in_state)
-        self.outcome.duplicates = max(len(made) - creations, len(ours) - alive, 0)
+        twice = max(len(made) - creations, len(ours) - alive)
+        self.outcome.orphans = max(self.outcome.orphans, len(ours - in_state))
+        self.outcome.duplicates = max(self.outcome.duplicates, twice)
         foreign = {id_ for id_, each in state.machines.items() if each.ssh_key == FOREIGN_KEY}
         if ours != in_state:
             self.outcome.broken.append(f"alive are {ours}, in state {in_state}")
@@ -227,7 +228,7 @@ class World:
         ours = set(self.ours())
         recorded = {each.instance_id for each in entries(self.stack)}
         lost = ours - self.stack.state_ids() - recorded
-        self.outcome.orphans += len(lost)
+        self.outcome.orphans = max(self.outcome.orphans, len(lost))
         if lost:
             self.outcome.broken.append(f"neither state nor a record has {lost}")
         if len(ours) != alive:

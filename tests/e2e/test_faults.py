@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import inf
 from pathlib import Path
 
 import pytest
 
+from ..chaos import accounts, outages, renames
 from ..chaos.matrix import case
-from ..chaos.report import broken, play_all, print_table
+from ..chaos.report import Case, broken, play_all, print_table
 from ..chaos.world import Outcome, Template, World
 
 SOME = {
@@ -61,6 +63,11 @@ def test_a_delete_that_a_killed_plugin_began_is_over_before_all_is_to_settle(
     assert not broken([outcome]), broken([outcome])
 
 
+def among(cases: Iterable[Case], where: str, name: str) -> Case:
+    """The case of that row and name."""
+    return next(each for each in cases if each[:2] == (where, name))
+
+
 BROKEN_LAWS = {
     "a POST is repeated": (
         "from pulumi_fal import retry; retry.may_repeat = lambda error: True",
@@ -76,6 +83,21 @@ BROKEN_LAWS = {
         "from pulumi_fal.lifecycle import Lifecycle; Lifecycle._seen_in = lambda *args, ask: None",
         case("delete: DELETE", "404", inf),
         "orphans",
+    ),
+    "a bad answer ends a wait": (
+        "from pulumi_fal.outage import Outage; Outage.met = lambda self, error: 1 / 0",
+        among(outages.cases(), "create: outage", "500 x 1, list"),
+        "failures",
+    ),
+    "any account's word counts": (
+        "from pulumi_fal.accounts import Accounts; Accounts.is_own = lambda *args: True",
+        among(accounts.cases(), "another key: refresh", "ready"),
+        "orphans",
+    ),
+    "a record of another name is nobody's": (
+        "from pulumi_fal.launch import Launcher; Launcher._refuse_if_renamed = lambda *args: None",
+        among(renames.cases(), "renamed: stack", "while waiting, cli killed"),
+        "duplicates",
     ),
 }
 
