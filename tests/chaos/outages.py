@@ -37,10 +37,8 @@ def deletes(world: World, call: str, name: str, times: int) -> None:
     """State lets go of the machine when it is gone."""
     state = world.emulator.state
     state.deletion = 60
-    awaited = 2
-    if call == "delete":
-        awaited = 0
-        meet(world, call, name, times)
+    # The DELETE is what the wait begins with.
+    awaited = 0 if call == "delete" else 2
 
     def end() -> None:
         wait_until(lambda: state.deletions, 60)
@@ -48,7 +46,7 @@ def deletes(world: World, call: str, name: str, times: int) -> None:
             world.outcome.broken.append("state let go of a machine that runs")
         state.advance(state.deletion)
 
-    outlive(world, "destroy", awaited, call, name, times if awaited else 0, end)
+    outlive(world, "destroy", awaited, call, name, times, end)
     world.check(creations=1, alive=0)
 
 
@@ -69,8 +67,7 @@ def outlive(
 
     def strike(run: Run) -> None:
         wait_for_call(world, "list", awaited, run)
-        if times:
-            meet(world, call, name, times)
+        meet(world, call, name, times)
         wait_until(lambda: not faults.left() or run.process.poll() is not None, 60)
         end()
 
