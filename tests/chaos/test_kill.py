@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from ..e2e.harness import Run, wait_until
-from ..e2e.recovery import plugins
 from .report import Case, broken, play_all, print_table
 from .world import Template, World, wait_for_call
 
@@ -45,7 +43,7 @@ def kill(seed: int) -> Case:
     ]
     when, moment = draw.choice(moments)
     act = partial(live, who=who, moment=moment, pause=draw.uniform(0, 0.06))
-    return f"{when}, {who}", f"seed {seed}", act, False
+    return f"{when}, {who}", f"seed {seed}", act, "new"
 
 
 def live(world: World, who: str, moment: Moment, pause: float) -> None:
@@ -54,11 +52,7 @@ def live(world: World, who: str, moment: Moment, pause: float) -> None:
     def strike(run: Run) -> None:
         moment(world, run)
         time.sleep(pause)
-        if who in ("plugin", "both"):
-            for pid in plugins(world.stack):
-                os.kill(pid, signal.SIGKILL)
-        if who in ("cli", "both"):
-            run.kill()
+        world.strike(run, who)
 
     world.take_ways_out(world.run("up", during=strike))
     world.settle("up")

@@ -1,4 +1,5 @@
-"""Lives of a stack drawn at random: commands, faults, deaths, Ctrl-C, machines of somebody else.
+"""Lives of a stack drawn at random: commands, faults, outages, deaths, Ctrl-C, machines of somebody
+else, keys of another account, rotated keys, and stacks and projects that are renamed.
 
 `CHAOS_SEED=N CHAOS_LIVES=1 make chaos` plays the life again that a failure names by its seed.
 """
@@ -7,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 from collections.abc import Callable
 from functools import partial
 from math import inf
@@ -18,16 +18,16 @@ import pytest
 from pulumi_fal.emulator.faults import fault
 
 from ..e2e.harness import Run
-from ..e2e.recovery import plugins
 from .matrix import FAULTS, SECONDS
+from .outages import ANSWERS
 from .report import Case, broken, play_all, print_table
-from .world import Template, World, wait_for_call
+from .world import ANOTHER_KEY, Template, World, wait_for_call
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
 
 LIVES = int(os.environ.get("CHAOS_LIVES", "200"))
-LIES = {("get", "404"), ("delete", "lapse")}
-"""As in matrix.py, by call."""
+LAPSES = {("list", "lapse"), ("get", "404")}
+"""The API's own word that a machine is gone: twice in a row no client can see through it."""
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 
 
@@ -43,7 +43,7 @@ def test_no_life_of_a_stack_loses_a_machine_or_makes_a_second(
 
 def life(seed: int) -> Case:
     """What happens in it follows from the seed, as far as the machine's speed lets it."""
-    return f"{1 + seed % 3} steps", f"seed {seed}", partial(live, seed=seed), False
+    return f"{1 + seed % 3} steps", f"seed {seed}", partial(live, seed=seed), "new"
 
 
 def live(world: World, seed: int) -> None:
@@ -57,35 +57,64 @@ def live(world: World, seed: int) -> None:
         world.beside_each_create()
     opts = draw.choice(["", "", "delete_before_replace=True"])
     world.write(opts=opts)
-    commands = ["up", "up", "up", "refresh", "replace", "up", "destroy"]
+    commands = ["up", "up", "up", "up --refresh", "refresh", "replace", "up", "destroy"]
     creations = 1
     for number in range(1 + seed % 3):
-        for call in ("list", "create", "get", "delete"):
-            meet_some(world, call, draw)
+        change_names(world, draw, number)
+        if draw.random() < 0.2:
+            meet_outage(world, draw)
+        else:
+            for call in ("list", "create", "get", "delete"):
+                meet_some(world, call, draw)
         command = draw.choice(commands[:2] if number == 0 else commands)
         # A changed input is worth another machine, and so is an `up` after a `destroy`.
         creations += command in ("replace", "destroy")
         if command == "replace":
             world.write(f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA{seed:07}{number}{'C' * 34}", opts)
-        result = world.run("up" if command == "replace" else command, during=disturb(world, draw))
+            command = "up"
+        own = world.api_key
+        if draw.random() < 0.15:
+            world.use_key(ANOTHER_KEY)
+        result = world.run(*command.split(), during=disturb(world, draw))
         world.emulator.faults.clear()
-        world.take_ways_out(result)
+        if draw.random() < 0.8:
+            world.take_ways_out(result)
+        world.use_key(own)
     world.settle("up")
     world.check(creations=creations, alive=1)
     world.settle("destroy")
     world.check(creations=creations, alive=0)
 
 
+def change_names(world: World, draw: random.Random, number: int) -> None:
+    """Sometimes the stack or the project has another name from now on, or the key is another."""
+    if draw.random() < 0.15:
+        world.rename_stack(f"dev{number}")
+    if draw.random() < 0.1:
+        world.rename_project(f"test{number}")
+    if draw.random() < 0.15:
+        world.rotate_key(f"the-key-number-{number}")
+
+
+def meet_outage(world: World, draw: random.Random) -> None:
+    """The same fault for some answers to every call, after some good ones."""
+    name = draw.choice([each for each in FAULTS if each not in ("404", "lapse")])
+    for call in ("list", "create", "get", "delete"):
+        if good := draw.randrange(4 if call == "list" else 2):
+            world.emulator.faults.add(call, "ok", good)
+        world.emulator.faults.add(call, fault(name, seconds=SECONDS.get(name)), ANSWERS)
+
+
 def meet_some(world: World, call: str, draw: random.Random) -> None:
     """Up to three faults of a call, with good answers between them."""
-    names = [each for each in FAULTS if (call, each) not in LIES]
+    names = FAULTS[:]
     for _ in range(draw.choice([0, 1, 1, 2, 3])):
         # A command makes one POST, and many list calls.
         if good := draw.randrange(4 if call == "list" else 2):
             world.emulator.faults.add(call, "ok", good)
         name = draw.choice(names)
         times = draw.choice([1, 1, 1, 2, inf])
-        if name == "lapse":  # a second one would be a lie
+        if (call, name) in LAPSES:
             times = 1
             names.remove(name)
         world.emulator.faults.add(call, fault(name, seconds=SECONDS.get(name)), times)
@@ -105,10 +134,6 @@ def disturb(world: World, draw: random.Random) -> Callable[[Run], None]:
             if run.process.poll() is None:
                 run.interrupt()
             return
-        if what in ("kill plugin", "kill both"):
-            for pid in plugins(world.stack):
-                os.kill(pid, signal.SIGKILL)
-        if what in ("kill cli", "kill both"):
-            run.kill()
+        world.strike(run, what.removeprefix("kill "))
 
     return act

@@ -219,10 +219,15 @@ class Stack:
 
     # What is so now. From the backend's file: free, and possible while a run goes on.
 
+    @property
+    def state_file(self) -> Path:
+        """Where the backend holds the state."""
+        return self.folder / ".pulumi" / "stacks" / self._project_name() / f"{self.name}.json"
+
     def state(self) -> dict[str, Any]:
         """The deployment as the backend holds it; {} while there is none."""
-        file = self.folder / ".pulumi" / "stacks" / self._project_name() / f"{self.name}.json"
-        latest: dict[str, Any] | None = json.loads(file.read_text())["checkpoint"].get("latest")
+        text = self.state_file.read_text()
+        latest: dict[str, Any] | None = json.loads(text)["checkpoint"].get("latest")
         return latest or {}
 
     def resources(self, type_: str = TYPE) -> list[dict[str, Any]]:

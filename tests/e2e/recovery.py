@@ -118,7 +118,7 @@ def unlock(stack: Stack) -> None:
 
 def restore_if_cut_off(stack: Stack) -> None:
     """What a person does when `pulumi` was killed while it wrote a file backend's state."""
-    file = stack.folder / ".pulumi" / "stacks" / "test" / f"{stack.name}.json"
+    file = stack.state_file
     try:
         json.loads(file.read_text())
     except ValueError:

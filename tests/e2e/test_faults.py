@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import inf
 from pathlib import Path
 
 import pytest
 
+from ..chaos import accounts, outages, renames
 from ..chaos.matrix import case
-from ..chaos.report import broken, play_all, print_table
+from ..chaos.report import Case, broken, play_all, print_table
 from ..chaos.world import Outcome, Template, World
-from .recovery import in_plugin
 
 SOME = {
     "create: list before": ["429", "html"],
@@ -58,8 +59,13 @@ def test_a_delete_that_a_killed_plugin_began_is_over_before_all_is_to_settle(
 
     template = Template(new_stack, tmp_path)
     outcome = Outcome("delete", "killed")
-    template.play(tmp_path / "case", outcome, settle_after_the_delete_began, used=True)
+    template.play(tmp_path / "case", outcome, settle_after_the_delete_began, start="ready")
     assert not broken([outcome]), broken([outcome])
+
+
+def among(cases: Iterable[Case], where: str, name: str) -> Case:
+    """The case of that row and name."""
+    return next(each for each in cases if each[:2] == (where, name))
 
 
 BROKEN_LAWS = {
@@ -74,9 +80,24 @@ BROKEN_LAWS = {
         "duplicates",
     ),
     "a 404 is taken for an end": (
-        "from pulumi_fal.lifecycle import Lifecycle; Lifecycle.find = lambda *args: None",
+        "from pulumi_fal.lifecycle import Lifecycle; Lifecycle._seen_in = lambda *args, ask: None",
         case("delete: DELETE", "404", inf),
         "orphans",
+    ),
+    "a bad answer ends a wait": (
+        "from pulumi_fal.outage import Outage; Outage.met = lambda self, error: 1 / 0",
+        among(outages.cases(), "create: outage", "500 x 1, list"),
+        "failures",
+    ),
+    "any account's word counts": (
+        "from pulumi_fal.accounts import Accounts; Accounts.is_own = lambda *args: True",
+        among(accounts.cases(), "another key: refresh", "ready"),
+        "orphans",
+    ),
+    "a record of another name is nobody's": (
+        "from pulumi_fal.launch import Launcher; Launcher._refuse_if_renamed = lambda *args: None",
+        among(renames.cases(), "renamed: stack", "while waiting, cli killed"),
+        "duplicates",
     ),
 }
 
@@ -86,13 +107,13 @@ def test_a_law_that_is_broken_on_purpose_is_found(
     law: str, new_stack: Path, tmp_path: Path
 ) -> None:
     """What finds nothing proves nothing."""
-    code, (where, name, act, used), found = BROKEN_LAWS[law]
+    code, (where, name, act, start), found = BROKEN_LAWS[law]
 
     def break_and_act(world: World) -> None:
-        in_plugin(world.stack, code)
+        world.in_plugin(code)
         act(world)
 
     template = Template(new_stack, tmp_path)
-    outcome = template.play(tmp_path / "case", Outcome(where, name), break_and_act, used=used)
+    outcome = template.play(tmp_path / "case", Outcome(where, name), break_and_act, start=start)
     assert outcome.broken
     assert getattr(outcome, found) > 0

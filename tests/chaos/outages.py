@@ -1,0 +1,97 @@
+"""Outages in the middle of a wait: the command that waits succeeds, as if nothing had been."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import inf
+
+from ..e2e.harness import Run, wait_until
+from ..e2e.recovery import finish
+from .matrix import FAULTS, meet
+from .report import Case
+from .world import World, wait_for_call
+
+ANSWERS = 3
+"""An outage that is no single bad answer lasts for so many."""
+LIES = {("delete: outage", "list", "lapse"), ("delete: outage", "delete", "lapse")}
+"""What can't be outlived where it lasts: an accepted DELETE and two lists are proof. And a DELETE
+that was not taken, although the answer says so, is sent again after minutes only."""
+
+
+def creates(world: World, call: str, name: str, times: int) -> None:
+    """One machine, which the same `up` brings to its end."""
+    world.emulator.state.provisioning = inf
+    # The first list is the one before the POST.
+    outlive(world, "up", 3, call, name, times, lambda: finish(world.emulator.state))
+    world.check(creations=1, alive=1)
+
+
+def updates(world: World, call: str, name: str, times: int) -> None:
+    """Likewise, of a machine that an earlier `up` did not see ready."""
+    outlive(world, "up", 2, call, name, times, lambda: finish(world.emulator.state))
+    world.check(creations=1, alive=1)
+
+
+def deletes(world: World, call: str, name: str, times: int) -> None:
+    """State lets go of the machine when it is gone."""
+    state = world.emulator.state
+    state.deletion = 60
+    # The DELETE is what the wait begins with.
+    awaited = 0 if call == "delete" else 2
+
+    def end() -> None:
+        wait_until(lambda: state.deletions, 60)
+        if not world.stack.state_ids():
+            world.outcome.broken.append("state let go of a machine that runs")
+        state.advance(state.deletion)
+
+    outlive(world, "destroy", awaited, call, name, times, end)
+    world.check(creations=1, alive=0)
+
+
+def outlive(
+    world: World,
+    command: str,
+    awaited: int,
+    call: str,
+    name: str,
+    times: int,
+    end: Callable[[], None],
+) -> None:
+    """Let a wait that has seen so many lists meet a fault so often; then let what it awaits come.
+
+    The command is run once, and must succeed.
+    """
+    faults = world.emulator.faults
+
+    def strike(run: Run) -> None:
+        wait_for_call(world, "list", awaited, run)
+        meet(world, call, name, times)
+        wait_until(lambda: not faults.left() or run.process.poll() is not None, 60)
+        end()
+
+    result = world.run(command, during=strike)
+    if left := faults.left():
+        world.outcome.broken.append(f"it was over before the outage was: {left}")
+    if result.exit_code != 0:
+        world.outcome.broken.append(f"`{result.command}` did not outlive the outage")
+
+
+ROWS = {
+    "create: outage": (creates, ["list"], "new"),
+    "update: outage": (updates, ["list"], "unfinished"),
+    "delete: outage": (deletes, ["delete", "list"], "ready"),
+}
+
+
+def cases() -> Iterator[Case]:
+    """Every fault, once and for some answers, at every call of a wait that each must meet."""
+    for where, (act, calls, start) in ROWS.items():
+        for call in calls:
+            for name in FAULTS:
+                for times in (1, ANSWERS):
+                    if (where, call, name) in LIES and (times > 1 or call == "delete"):
+                        continue
+                    play = partial(act, call=call, name=name, times=times)
+                    yield where, f"{name} x {times}, {call}", play, start
