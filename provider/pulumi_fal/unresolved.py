@@ -147,9 +147,10 @@ def renamed(
     found = list(left)
     urn, now = shlex.quote(entry.origin.urn), shlex.quote(origin.urn)
     what = "is no more: it was renamed, or removed" if is_gone else "may have been renamed"
+    candidates = " " if entry.instance_id else f" Any of these may be it:\n{_lines(found)}"
     return UnresolvedCreateError(
         f"{_made(entry)}. It was made for the stack {entry.origin.stack} of the project "
-        f"{entry.origin.project}, which {what}. It may be:\n{_lines(found)}"
+        f"{entry.origin.project}, which {what}.{candidates}"
         "Nothing is made for this resource until that is settled. If one is this resource's: "
         f"`pulumi-fal pending adopt {urn} {entry.instance_id or 'ID'} --for {now}`. If one is of "
         f"no use: delete it. If none is this resource's: `pulumi-fal pending forget {urn}`. Then "

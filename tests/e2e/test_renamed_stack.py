@@ -41,7 +41,8 @@ def test_a_renamed_stacks_up_stops_for_the_machine_and_goes_on_with_it_when_told
     as_documented(stopped, "A renamed stack")
     says(stopped, f"`pulumi-fal pending adopt {old} {id_} --for {urn(stack)}`")
     assert emulator.state.creations == 1
-    (command,) = re.findall("`pulumi-fal pending (adopt .+?)`", " ".join(stopped.output.split()))
+    output = " ".join(stopped.output.split())
+    (command,) = set(re.findall("`pulumi-fal pending (adopt .+?)`", output))  # printed twice
     pending(stack, *shlex.split(command))
     stack.up()
     assert one_machine(stack, emulator) == id_
