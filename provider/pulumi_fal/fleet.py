@@ -78,13 +78,20 @@ class Fleet:
             seen = self._asked
         return self._usable_after(seen, until)
 
-    def recent(self, seconds: float) -> Instances:
-        """All machines by id, from a list that was asked for at most so long ago."""
+    def recent(
+        self, seconds: float, until: float = math.inf, *, share_errors: bool = True
+    ) -> Instances:
+        """All machines by id, from a list that was asked for at most so long ago; `until` as above.
+
+        `share_errors`: whether that list may also be one that has failed already.
+        """
         with self._condition:
             seen = self._asked
-            if self._asked_at >= self._clock.now() - seconds:
+            has_failed = self._latest.number == seen and self._latest.error is not None
+            is_recent = self._asked_at >= self._clock.now() - seconds
+            if is_recent and (share_errors or not has_failed):
                 seen -= 1
-        return self._usable_after(seen)
+        return self._usable_after(seen, until)
 
     def watch(self, seconds: float) -> Iterator[Answer]:
         """One answer after another, each newer than the last, until `seconds` have passed.

@@ -23,7 +23,7 @@ from pulumi_fal.errors import (
     StillThereError,
     VanishedError,
 )
-from pulumi_fal.fleet import Answer, Fleet
+from pulumi_fal.fleet import Answer, Fleet, Instances
 from pulumi_fal.models import Instance
 from pulumi_fal.outage import Outage
 
@@ -55,10 +55,12 @@ class Lifecycle:
         TimeoutError where that takes longer than `seconds`; nothing is repeated then.
         """
         until = self._clock.now() + seconds
-        found = self._look(instance_id, until)
+        # A refresh reads hundreds of machines within a second: they share a list or two.
+        listed = self._fleet.recent(self._fleet.interval / 4, until, share_errors=False)
+        found = self._look(instance_id, listed, until)
         if found is None:
             self._clock.sleep(min(self._fleet.interval, until - self._clock.now()))
-            found = self._look(instance_id, until)
+            found = self._look(instance_id, self._fleet.fresh(until), until)
         return found
 
     def wait_until_ready(
@@ -142,8 +144,8 @@ class Lifecycle:
             "command again to go on.",
         )
 
-    def _look(self, instance_id: str, until: float) -> Instance | None:
-        listed = self._fleet.fresh(until).get(instance_id)
+    def _look(self, instance_id: str, instances: Instances, until: float) -> Instance | None:
+        listed = instances.get(instance_id)
         if listed is not None:
             return listed
         if until == math.inf:

@@ -185,12 +185,12 @@ def test_read_of_an_unfinished_machine_keeps_it_so(
 
 
 def test_read_of_an_unfinished_machine_that_became_ready_finishes_it(
-    plugin: Plugin, emulator: EmulatorServer
+    start: Callable[..., Plugin], emulator: EmulatorServer
 ) -> None:
     """Then there is nothing left to wait for."""
-    id_, outputs = unfinished(plugin, emulator)
+    id_, outputs = unfinished(start(), emulator)
     emulator.state.advance(2000)
-    there = plain(plugin.read(id_, outputs).properties)
+    there = plain(start().read(id_, outputs).properties)
     assert (there["status"], "unfinished" in there) == ("ready", False)
 
 

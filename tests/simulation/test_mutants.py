@@ -134,7 +134,7 @@ def believe_the_list_alone() -> AbstractContextManager[Any]:
 
 def believe_one_lapse() -> AbstractContextManager[Any]:
     def once(self: Lifecycle, instance_id: str, seconds: float = math.inf) -> Instance | None:
-        return self._look(instance_id, math.inf)
+        return self._look(instance_id, self._fleet.fresh(), math.inf)
 
     return mock.patch.object(Lifecycle, "find", once)
 

@@ -746,6 +746,7 @@ def test_a_machine_of_other_inputs_that_is_deleted_stops_nothing(world: World) -
     world.earlier(WAITING, made)
     world.refusal(Spec(ONE, ECDSA))
     world.state.kill(made)
+    world.restart()
     assert world.launch(Spec(ONE, ECDSA)).id != made
 
 

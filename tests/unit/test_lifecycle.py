@@ -307,16 +307,40 @@ def test_find_looks_at_the_list_and_then_asks(world: World) -> None:
     assert world.lifecycle.find(machine.id) is not None
 
 
+def test_reads_of_one_moment_share_a_list_and_absence_takes_a_newer_one(world: World) -> None:
+    """A refresh of hundreds costs a call or two; what an old list lacks may be new."""
+    machines = [world.machine() for _ in range(3)]
+    for machine in machines:
+        world.clock.time += 0.2
+        assert world.lifecycle.find(machine.id) is not None
+    assert world.calls == ["GET list"]
+    late = world.machine()
+    world.state.hide(late.id, "get", 1)
+    assert world.lifecycle.find(late.id) is not None
+    assert world.calls.count("GET list") == 2
+
+
+def test_a_list_that_has_failed_is_not_shared_with_later_reads(world: World) -> None:
+    """The next one may be well; a refused key would otherwise fail all reads of a second."""
+    machine = world.machine()
+    fail_between(world, refused(), 0, 0.1)
+    with pytest.raises(errors.AuthenticationError):
+        world.lifecycle.find(machine.id)
+    world.clock.time += 0.1
+    assert world.lifecycle.find(machine.id) is not None
+
+
 def test_only_a_machine_that_two_looks_find_neither_listed_nor_known_is_gone(world: World) -> None:
     """What find calls None, a refresh drops from state."""
     machine = world.machine()
     world.state.hide(machine.id, "get")
     assert world.lifecycle.find(machine.id) is not None
     world.state.kill(machine.id)
+    world.clock.time += 10
     world.calls.clear()
     assert world.lifecycle.find(machine.id) is None
     assert world.calls == ["GET list", "GET one"] * 2
-    assert world.passed == 2
+    assert world.passed == 12
 
 
 def test_one_look_that_misses_a_machine_is_taken_for_a_lapse(world: World) -> None:
