@@ -13,7 +13,7 @@ PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 SDKS    ?= 3.260.0 locked
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test unit plugin e2e chaos bench compat lint lock clean
+.PHONY: help demo setup test unit plugin e2e chaos chaos-below chaos-above bench compat lint lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +35,13 @@ e2e: setup ## the real pulumi against the emulator
 	@$(PYTEST) -n 2 --dist loadfile tests/e2e
 
 chaos: setup ## ten thousand schedules below Pulumi; every fault, kills and lives at random above it
-	@HYPOTHESIS_PROFILE=chaos $(PYTEST) tests/simulation tests/chaos
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target chaos-below chaos-above
+
+chaos-below:
+	@HYPOTHESIS_PROFILE=chaos $(PYTEST) tests/simulation
+
+chaos-above:
+	@$(PYTEST) tests/chaos
 
 bench: setup ## how fast, and with how many API calls, beside a provider as one would write it today
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --group bench

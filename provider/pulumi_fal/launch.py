@@ -246,13 +246,15 @@ class Launcher:
         """Drop the entry of a POST without an answer, if it made no machine for all we can see."""
         self._refuse_another_accounts(entry)
         problem = self._unanswered(entry)
-        if not problem.is_settled:
-            is_late = self._clock.wall() - entry.started > LATE_SECONDS
-            if not (entry.searched and is_late and problem.candidates):
-                # What has appeared by now is not late, however late the next look is.
-                self._record(replace(entry, searched=False))
-                raise problem
+        is_late = entry.searched and self._clock.wall() - entry.started > LATE_SECONDS
+        if problem.candidates and is_late:
             self._warn(unresolved.late(entry, problem.candidates))
+        elif problem.candidates:
+            # What has appeared by now is not late, however late the next look is.
+            self._record(replace(entry, searched=False))
+            raise problem
+        elif not problem.is_settled:
+            raise problem
         self._forget(entry)
 
     def _refuse_another_accounts(self, entry: Entry) -> None:
@@ -269,7 +271,7 @@ class Launcher:
 
     def _refuse_if_renamed(self, origin: Origin) -> None:
         """Where a stack or a project was renamed, its creates are on record under the old name."""
-        for entry in self._of_other_stacks:
+        for entry in self._earlier_entries:
             if (
                 entry.origin.name == origin.name
                 and entry.origin.urn != origin.urn
@@ -299,8 +301,8 @@ class Launcher:
         return [found] if found else []
 
     @cached_property
-    def _of_other_stacks(self) -> list[Entry]:
-        """Read once: a stack that is gone makes nothing more."""
+    def _earlier_entries(self) -> list[Entry]:
+        """The whole journal, read once: a stack that is gone makes nothing more."""
         return [each for each in self._journal.entries() if isinstance(each, Entry)]
 
     def _unanswered(self, entry: Entry) -> UnresolvedCreateError:

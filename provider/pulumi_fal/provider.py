@@ -213,7 +213,7 @@ def _finish(
 
     def observe(shown: Instance) -> None:
         nonlocal last, seen
-        if not seen or (shown.status, shown.ip) != (last.status, last.ip):
+        if (shown.status, shown.ip) != (last.status, last.ip):
             call.log(_progress(shown), ephemeral=True)
         last, seen = shown, True
 

@@ -521,6 +521,18 @@ def test_once_nothing_was_found_what_appears_much_later_stops_nothing(
     assert "resource 'web'" in warning
 
 
+def test_a_look_that_fails_takes_nothing_back_of_an_earlier_one(world: World) -> None:
+    """It found nothing, and nothing has appeared since, for all that is known."""
+    world.before = lost
+    assert world.refusal().is_settled
+    world.before = unlisted
+    assert not world.refusal().candidates
+    world.before = lambda call: None
+    world.clock.time += 1000
+    others = world.machine()
+    assert world.launch().id != others
+
+
 def test_without_an_earlier_look_nothing_is_late(world: World) -> None:
     """The process that sent the POST was killed: its machine may be there since then."""
     world.earlier(ASKED)
