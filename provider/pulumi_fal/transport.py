@@ -161,8 +161,9 @@ class Transport:
         return self._clean(detail) if isinstance(detail, str) else self._words(response)
 
     def _words(self, response: requests.Response) -> str:
-        """The first words of a page, without its tags."""
-        text = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", response.text[:20_000])
+        """The first words of a page, without its tags and its title, which its heading repeats."""
+        unseen = r"(?is)<(script|style|title)\b.*?</\1>|<[^>]*>"
+        text = re.sub(unseen, " ", response.text[:20_000])
         return self._clean(text)
 
     def _clean(self, text: str) -> str:

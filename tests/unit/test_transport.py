@@ -176,6 +176,12 @@ def test_a_gateways_page_is_told_by_its_status_and_words(wire: Any) -> None:
     assert str(error) == f"GET {PATH} answered 502: 502 Bad Gateway nginx."
 
 
+def test_a_pages_title_is_left_out(wire: Any) -> None:
+    """Its heading says the same, and a page that has none is told by its status."""
+    page = "<html><head><title>503 Busy</title></head><body><h1>503 Busy</h1></body></html>"
+    assert failure(wire, status=503, body=page).detail == "503 Busy"
+
+
 def test_a_refusal_without_a_body_is_told_by_its_reason(wire: Any) -> None:
     """HTTP has a word for each status."""
     assert failure(wire, status=503, body="").detail == "Service Unavailable"
