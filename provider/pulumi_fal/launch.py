@@ -271,6 +271,8 @@ class Launcher:
 
     def _refuse_if_renamed(self, origin: Origin) -> None:
         """Where a stack or a project was renamed, its creates are on record under the old name."""
+        if not origin.is_certain:
+            return  # a record of an unknown backend may be any stack's
         for entry in self._earlier_entries:
             if (
                 entry.origin.name == origin.name

@@ -605,7 +605,7 @@ def test_a_lost_answer_of_a_renamed_stack_and_another_account_is_not_passed_by(
 
 @pytest.mark.parametrize(
     "case",
-    ["stack there", "in state", "machine gone", "name", "backend"],
+    ["stack there", "in state", "machine gone", "name", "backend", "unknown backend"],
 )
 def test_what_is_no_renamed_stacks_stops_nothing(world: World, case: str) -> None:
     """Another stack's creates are its own, and what state has is settled."""
@@ -621,8 +621,11 @@ def test_what_is_no_renamed_stacks_stops_nothing(world: World, case: str) -> Non
         origin = replace(BEFORE, urn=f"{BEFORE.urn}-2")
     if case == "backend":
         origin = replace(BEFORE, backend="file:///there")
+    here = HERE
+    if case == "unknown backend":
+        origin, here = replace(BEFORE, backend=""), replace(HERE, backend="")
     world.earlier(WAITING, made, origin=origin, **others)
-    assert world.launch().id != made
+    assert world.launch(origin=here).id != made
 
 
 # A machine that an earlier create left.
