@@ -273,16 +273,27 @@ class Launcher:
         """Where a stack or a project was renamed, its creates are on record under the old name."""
         if not origin.is_certain:
             return  # a record of an unknown backend may be any stack's
+        problems = []
         for entry in self._earlier_entries:
             if (
                 entry.origin.name == origin.name
                 and entry.origin.urn != origin.urn
                 and (entry.origin.organization, entry.origin.backend)
                 == (origin.organization, origin.backend)
-                and (left := self._left_behind(entry, origin))
             ):
-                is_gone = bool(self._stacks.is_gone(entry.origin))
-                raise unresolved.renamed(entry, origin, left, is_gone=is_gone)
+                try:
+                    left = self._left_behind(entry, origin)
+                except UnresolvedCreateError as problem:
+                    problems.append(problem)
+                    continue
+                if left:
+                    is_gone = bool(self._stacks.is_gone(entry.origin))
+                    problems.append(unresolved.renamed(entry, origin, left, is_gone=is_gone))
+        if problems:
+            raise UnresolvedCreateError(
+                "\n".join(map(str, problems)),
+                tuple(each for problem in problems for each in problem.candidates),
+            )
 
     def _left_behind(self, entry: Entry, origin: Origin) -> list[Instance]:
         """What a stack that may be gone may have left, and `origin`'s does not have."""
@@ -294,6 +305,7 @@ class Launcher:
             with _named(entry):
                 return self._candidates(entry)[0]
         if entry.instance_id in (self._stacks.ids(origin) or ()):
+            self._forget(entry)  # it has moved on with the stack
             return []
         with _named(entry):
             found = self._lifecycle.find(entry.instance_id)

@@ -112,18 +112,20 @@ class Lifecycle:
             )
         return instance
 
-    def delete(self, instance_id: str, seconds: float) -> None:
+    def delete(self, instance_id: str, seconds: float, *, is_new: bool = False) -> None:
         """Delete the machine and wait until the API no longer knows it.
 
-        A machine that is gone already is a success. StillThereError after `seconds`;
+        A machine that is gone already is a success; `is_new`: reads may not show it yet, so that
+        takes longer to believe. StillThereError after `seconds`;
         InvalidRequestError where the API refuses; AuthenticationError when the key is refused for a
         minute.
         """
         request = _Deletion(self._client.within(0), instance_id, self._clock, self._notify)
         request.send()
-        misses = 0
+        started, misses = self._clock.now(), 0
         outage = Outage(self._clock, self._notify)
         for answer in self._fleet.watch(seconds):
+            is_due = not is_new or self._clock.now() - started >= GRACE_SECONDS
             try:
                 # Once a DELETE was accepted, two lists in a row are proof enough: to ask for each
                 # machine would cost a call for each.
@@ -132,11 +134,14 @@ class Lifecycle:
                 outage.met(error)
                 continue
             outage.over()
-            misses = misses + 1 if found is None else 0
+            if found is not None or not request.accepted:
+                request.send()
+            if found is not None or request.is_known:
+                misses = 0
+            else:
+                misses += request.accepted or is_due
             if misses == 2:
                 return
-            if found is not None:
-                request.send()
         raise StillThereError(
             instance_id,
             f"Machine {instance_id} is not known to be gone {seconds:.0f} s after its delete began "
@@ -174,6 +179,8 @@ class _Deletion:
         self, client: Client, instance_id: str, clock: Clock, notify: Callable[[str], None]
     ) -> None:
         self.accepted = False
+        self.is_known = False
+        """Whether the last answer, a 409, says that the machine is there."""
         self.said = ""
         """What the API answered, in words."""
         self._client = client
@@ -188,9 +195,11 @@ class _Deletion:
         if self._clock.now() < self._due:
             return
         self._tries += 1
+        self.is_known = False
         try:
             self._client.delete_instance(self._id)
         except (ConflictError, NotFoundError) as error:
+            self.is_known = isinstance(error, ConflictError) and not self.accepted
             self.said = f"the API answered {error.status}: {error.detail}"
             return
         except APIError as error:

@@ -167,8 +167,9 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         call = plugin_host.current_call()
         if not _session.accounts.is_own(Home.of(_props)) and not _session.lifecycle.find(_id):
             _session.refuse_elsewhere(call, _id, _props)
+        is_new = _session.launcher.may_still_appear(call.urn, _id)
         try:
-            _session.lifecycle.delete(_id, call.timeout or DELETE_TIMEOUT)
+            _session.lifecycle.delete(_id, call.timeout or DELETE_TIMEOUT, is_new=is_new)
         except Interrupted:
             raise LifecycleError(
                 _id,

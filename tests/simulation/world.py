@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import ElsewhereError
-from pulumi_fal.journal import ADOPTED, Entry, Journal
+from pulumi_fal.journal import ADOPTED, Journal
 
 from . import disk, plugin
 from .account import OUTCOMES, Account, Owner
@@ -136,22 +136,31 @@ class World:
             if owner.stack != stack:
                 continue
             del self.said[owner]
-            entry = self._entry_of(owner)
-            named = re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", said)
-            if entry is None or not named or "pending forget" not in said:
-                continue
-            mine = self.account.machines_of(owner) - self.stacks[stack].ids()
-            mine &= set(named)
-            if mine and keeps and entry.phase != ADOPTED:
-                (chosen,) = mine
-                now = self.stacks[stack].origin(owner.name)
-                adopted = replace(entry, origin=now, phase=ADOPTED, instance_id=chosen, problem="")
-                self.journal.write(adopted)
-                if entry.origin != now:
-                    self.journal.drop(entry)
-                continue
+            # One message may be of several records, under each name that the stack has had.
+            for each in re.split(r"(?=An earlier create for|A create for)", said):
+                self._take_way_out(owner, each, keeps=keeps)
+
+    def _take_way_out(self, owner: Owner, said: str, *, keeps: bool) -> None:
+        stack = self.stacks[owner.stack]
+        named = set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", said))
+        urn = re.search(r"`pulumi-fal pending forget ([^`]+)`", said)
+        origin = next(
+            (each for each in stack.origins(owner.name) if urn and each.urn == urn[1]), None
+        )
+        entry = self.journal.find(origin) if origin else None
+        if entry is None or not named:
+            return
+        mine = (self.account.machines_of(owner) - stack.ids()) & named
+        now = stack.origin(owner.name)
+        is_free = entry.origin == now or self.journal.find(now) is None
+        if mine and keeps and is_free and entry.phase != ADOPTED:
+            (chosen,) = mine
+            adopted = replace(entry, origin=now, phase=ADOPTED, instance_id=chosen, problem="")
+            self.journal.write(adopted)
+        else:
             for each in mine:
                 self.account.state.delete(each)
+        if not (mine and keeps and is_free) or entry.origin != now:
             self.journal.drop(entry)
 
     def settle(self) -> None:
@@ -159,6 +168,7 @@ class World:
         for machine in self.account.state.machines.values():
             machine.stuck_at = float("inf")
         keys = dict.fromkeys(self.stacks, KEYS[0])
+        said: dict[str, list[Exception]] = {name: [] for name in self.stacks}
         for count in range(ROUNDS):
             self.time.advance(10.0)
             before = self._picture()
@@ -172,8 +182,10 @@ class World:
                 problems.update({(name, key): each for key, each in errors.items()})
                 self.person(name, keeps=True)
                 self._drop_twins(stack)
+                said[name] += errors.values()
                 if refresh:
-                    keys[name] = _wanted_key(errors.values(), keys[name])
+                    keys[name] = _wanted_key(said[name], keys[name])
+                    said[name].clear()
             self.laws.check()
             unsolved = [each for each in problems.values() if not self._is_elsewhere(each)]
             is_as_declared = all(
@@ -183,7 +195,7 @@ class World:
             if refresh and not unsolved and is_as_declared and before == self._picture():
                 break
         else:
-            raise AssertionError(f"it does not settle: {problems}")
+            raise AssertionError(f"it does not settle: {problems}, {keys}, {self._picture()}")
         for stack in self.stacks.values():
             for name, row in stack.rows.items():
                 assert self.account.runs(row.id), f"{name} of {stack.name}: {row.id} is gone"
@@ -203,13 +215,6 @@ class World:
 
     def stack_in(self, backend: str) -> Stack:
         return next(each for each in self.stacks.values() if each.backend == backend)
-
-    def _entry_of(self, owner: Owner) -> Entry | None:
-        """Its record, under the stack's name of now or an earlier one."""
-        for origin in reversed(self.stacks[owner.stack].origins(owner.name)):
-            if (entry := self.journal.find(origin)) is not None:
-                return entry
-        return None
 
     def _is_elsewhere(self, error: Exception) -> bool:
         """Whether it says truly that a machine is another account's."""

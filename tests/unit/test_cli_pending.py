@@ -375,6 +375,16 @@ def test_adopt_takes_a_record_over_to_the_resource_of_a_renamed_stack(line: Comm
     assert (adopted.phase, adopted.instance_id) == (ADOPTED, id_)
 
 
+def test_adopt_writes_over_no_other_record(line: CommandLine) -> None:
+    """The machine of that one would be forgotten."""
+    id_, other = line.rent(), line.rent()
+    line.pend(urn=urn("box", "old"), phase=WAITING, instance_id=id_)
+    line.pend(phase=WAITING, instance_id=other)
+    refused = line.refused("pending", "adopt", urn("box", "old"), id_, "--for", urn("box"))
+    assert "is pending already" in refused
+    assert {each.instance_id for each in line.pending()} == {id_, other}
+
+
 def test_adopt_takes_no_other_urn(line: CommandLine) -> None:
     """A record under it would never be found again."""
     line.pend()

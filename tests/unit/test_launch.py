@@ -594,6 +594,26 @@ def test_a_lost_answer_of_a_renamed_stack_stops_a_create_while_it_may_have_made_
     assert world.launch().id != made
 
 
+def test_everything_that_earlier_names_of_a_stack_left_is_named_at_once(world: World) -> None:
+    """One after the other would take a run each, and hide what bills meanwhile."""
+    first, second = world.machine(), world.machine()
+    world.stacks.is_known_gone = True
+    world.earlier(WAITING, first, origin=BEFORE)
+    world.earlier(WAITING, second, origin=replace(HERE, urn=URN.replace("dev", "older")))
+    error = world.refusal()
+    assert set(error.candidates) == {first, second}
+    assert str(error).count("pending adopt") == 2
+
+
+def test_a_record_of_a_renamed_stack_goes_once_state_has_its_machine(world: World) -> None:
+    """It has moved on with the stack, and would stop a create once it is replaced."""
+    made = world.machine()
+    world.stacks.is_known_gone, world.stacks.in_state = True, {made}
+    world.earlier(RETURNED, made, origin=BEFORE, seen=True)
+    assert world.launch().id != made
+    assert world.journal.find(BEFORE) is None
+
+
 def test_a_lost_answer_of_a_renamed_stack_and_another_account_is_not_passed_by(
     world: World,
 ) -> None:

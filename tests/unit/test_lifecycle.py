@@ -398,7 +398,27 @@ def test_a_machine_that_is_gone_already_is_deleted(world: World) -> None:
     world.state.kill(machine.id)
     world.lifecycle.delete(machine.id, 100)
     assert world.passed <= 4
-    assert world.calls.count("DELETE one") == 1
+    assert world.calls.count("DELETE one") == 3
+
+
+def test_a_409_says_that_the_machine_is_there_whatever_reads_say(world: World) -> None:
+    """It is too new for them, and was not deleted."""
+    machine = world.machine()
+    world.state.hide(machine.id, "list")
+    world.state.hide(machine.id, "get")
+    answer_delete(world, errors.ConflictError("DELETE", "/x", "starting", status=409), until=30)
+    world.lifecycle.delete(machine.id, 100)
+    assert world.state.deletions == 1
+
+
+def test_a_new_machine_that_nothing_shows_yet_is_not_taken_for_gone(world: World) -> None:
+    """Reads and the DELETE lag behind: for a while nobody can know."""
+    machine = world.machine()
+    for call in ("list", "get"):
+        world.state.hide(machine.id, call, 20)
+    answer_delete(world, errors.NotFoundError("DELETE", "/x", "not yet", status=404), until=20)
+    world.lifecycle.delete(machine.id, 100, is_new=True)
+    assert world.state.alive() == set()
 
 
 def answer_delete(world: World, error: errors.APIError, until: float) -> None:

@@ -100,6 +100,12 @@ def adopt(
         problem="",
     )
     _refuse_another_ones(here, entry, adopted.origin, instance_id)
+    others = (each for each in here.journal.entries() if isinstance(each, Entry) and each != entry)
+    if any(each.origin == adopted.origin for each in others):
+        raise click.ClickException(
+            f"A create of {adopted.origin.urn} is pending already, and there can be only one: "
+            "`pulumi-fal pending ls` shows it. Settle that one first."
+        )
     here.journal.write(adopted)
     if adopted.file_name != entry.file_name:
         here.journal.drop(entry)
