@@ -124,6 +124,9 @@ class Schedules(RuleBasedStateMachine):
         """What is made of conditions that were drawn; a search for one thing narrows them."""
         return conditions
 
+    program = PROGRAMS[0]
+    """What each resource of both programs is at first."""
+
     def lags(self, lag: float, reads_lag: bool) -> tuple[float, bool]:
         """What is made of the lags that were drawn; a search for one thing narrows them."""
         return lag, reads_lag
@@ -141,7 +144,7 @@ class Schedules(RuleBasedStateMachine):
         """`lag`: seconds before a new machine is listed; `reads_lag`: and before GET knows it."""
         self.world.account.state.list_lag, self.world.account.reads_lag = self.lags(lag, reads_lag)
         for stack in self.world.stacks.values():
-            stack.program = dict.fromkeys(NAMES[:names], PROGRAMS[0])
+            stack.program = dict.fromkeys(NAMES[:names], self.program)
 
     @rule(
         stack=_stacks,
