@@ -145,9 +145,9 @@ class Journal:
                 return entry
         return None
 
-    def entries(self) -> Iterator[Entry | JournalError]:
-        """All entries, and in the place of an unreadable one the error that says so."""
-        for path in self._files():
+    def entries(self, urn: str = "") -> Iterator[Entry | JournalError]:
+        """All entries, or those of one URN; in the place of an unreadable one, its error."""
+        for path in self._files(f"{_digest(urn)}-" if urn else ""):
             try:
                 entry = _read(path)
             except JournalError as error:

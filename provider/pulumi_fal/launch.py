@@ -150,7 +150,7 @@ class Launcher:
             isinstance(entry, Entry)
             and (entry.origin.urn, entry.instance_id) == (urn, instance_id)
             and self._is_new(entry)
-            for entry in self._journal.entries()
+            for entry in self._journal.entries(urn)
         )
 
     def _is_new(self, entry: Entry) -> bool:

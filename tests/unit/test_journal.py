@@ -363,6 +363,15 @@ def test_an_entry_of_the_first_release_is_read(records: Journal) -> None:
     assert records.find(HERE) == ENTRY
 
 
+def test_the_entries_of_one_urn_are_read_without_the_others(records: Journal) -> None:
+    """Each delete asks, and hundreds of them would read hundreds of files each."""
+    records.write(ENTRY)
+    records.write(replace(ENTRY, origin=replace(HERE, urn=f"{URN}-2")))
+    (records.folder / "0-damaged.json").write_text("{")
+    assert list(records.entries(URN)) == [ENTRY]
+    assert len(list(records.entries())) == 3
+
+
 def test_the_own_entry_comes_before_one_that_may_be_the_same(records: Journal) -> None:
     """A record without a backend must not hide the one that is surely this resource's."""
     for number in range(8):
