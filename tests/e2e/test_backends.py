@@ -17,7 +17,7 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from .harness import PULUMI, SSH_KEY, Stack, machine, wait_until
-from .recovery import finish, in_plugin, nothing_runs, unlock
+from .recovery import Stage, finish, in_plugin, kill, nothing_runs, unlock
 
 AUTOMATION = f"""
 from pulumi import automation
@@ -44,6 +44,14 @@ def twins(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator
     yield twins
     for stack in twins:
         stack.kill_all()
+
+
+def kill_while_waiting(stack: Stack, emulator: EmulatorServer) -> None:
+    """An `up` whose machine is made and awaited, until the CLI is killed."""
+    stage = Stage(emulator, "while waiting")
+    kill(stack, stage.reached_by(stack.start("up")), "cli")
+    nothing_runs(stack)
+    stage.end()
 
 
 def by_absolute_url(stack: Stack) -> None:
@@ -111,14 +119,8 @@ def test_a_killed_create_is_its_own_stacks_only(
     """The twin makes a machine of its own, and the killed one's `up` goes on with the first."""
     one, other = twins
     WAYS[way](one)
-    emulator.state.provisioning = inf
-    run = one.start("up")
-    wait_until(lambda: emulator.state.calls["list"] >= 2)
-    run.kill()
-    run.wait()
-    nothing_runs(one)
+    kill_while_waiting(one, emulator)
     (first,) = emulator.state.alive()
-    finish(emulator.state)
     WAYS[way](other)
     up = other.up()
     assert first not in up.output
@@ -137,13 +139,7 @@ def test_a_stack_that_only_reads_a_killed_creates_machine_leaves_its_record(
 ) -> None:
     """Even under the same URN: to read a machine is not to have it, and its own `up` needs it."""
     one, reader = twins
-    emulator.state.provisioning = inf
-    run = one.start("up")
-    wait_until(lambda: emulator.state.calls["list"] >= 2)
-    run.kill()
-    run.wait()
-    nothing_runs(one)
-    finish(emulator.state)
+    kill_while_waiting(one, emulator)
     (id_,) = emulator.state.alive()
     reader.write(f"ComputeInstance.get('machine', {id_!r})\n")
     reader.up()
