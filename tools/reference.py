@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pulumi_fal
-from pulumi_fal.stack import TYPE_TOKEN
+from pulumi_fal.tokens import TYPE_TOKEN
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 

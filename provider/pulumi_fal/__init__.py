@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 from pulumi_fal._version import __version__
 
 if TYPE_CHECKING:
+    from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
     from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
-    from pulumi_fal.functions import (
+    from pulumi_fal.lookups import (
         get_instance,
         get_instance_output,
         get_instances,
         get_instances_output,
     )
-    from pulumi_fal.models import Instance, InstanceType, Sector, Status
 
 __all__ = [
     "ComputeInstance",
@@ -31,7 +31,7 @@ __all__ = [
 
 # Each name is looked for when it is first used: the command line and the emulator live in this
 # package too, and need no Pulumi.
-_HOMES = ("models", "compute_instance", "functions")
+_HOMES = ("api.models", "compute_instance", "lookups")
 
 
 def __getattr__(name: str) -> Any:

@@ -13,10 +13,10 @@ from pulumi import dynamic
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.resource import create_urn
 
-from pulumi_fal import ssh_keys
-from pulumi_fal.models import InstanceType, Sector
+from pulumi_fal.api import ssh_keys
+from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.provider import ComputeInstanceProvider
-from pulumi_fal.stack import IMPORT_TYPE_TOKEN, TYPE_TOKEN
+from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, TYPE_TOKEN
 
 
 @dataclass(kw_only=True)

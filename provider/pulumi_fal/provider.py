@@ -14,13 +14,15 @@ from pulumi import dynamic
 from pulumi.output import Unknown
 from pulumi.runtime import rpc
 
-from pulumi_fal import inputs, outputs, plugin_host
+from pulumi_fal.api.models import Instance, Status
+from pulumi_fal.api.settings import Home
+from pulumi_fal.dynamic import plugin_host
+from pulumi_fal.dynamic.session import Session
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, NotReadyError, VanishedError
-from pulumi_fal.journal import Origin
-from pulumi_fal.models import Instance, Status
-from pulumi_fal.outputs import UNFINISHED, Home
-from pulumi_fal.session import Session
-from pulumi_fal.stack import IMPORT_TYPE_TOKEN, is_ours
+from pulumi_fal.resource import inputs, outputs
+from pulumi_fal.resource.outputs import UNFINISHED
+from pulumi_fal.stack import Origin
+from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, is_ours
 
 CREATE_TIMEOUT = 3600.0
 """Seconds until a machine must be ready, where `custom_timeouts` says nothing."""
@@ -80,7 +82,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     @plugin_host.guarded
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         """Rent a machine and wait until it is ready."""
-        from pulumi_fal.launch import Spec
+        from pulumi_fal.machines.launcher import Spec
 
         call = plugin_host.current_call()
         origin = _session.origin(call, props)

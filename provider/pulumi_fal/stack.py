@@ -16,27 +16,58 @@ from typing import Any, TypeVar
 
 from pulumi_fal import backend as backends
 from pulumi_fal import pulumi_cli
+from pulumi_fal.api.settings import ACCOUNT, ENDPOINT, Home
 from pulumi_fal.errors import StackError
-from pulumi_fal.journal import Origin
-from pulumi_fal.outputs import ACCOUNT, ENDPOINT, Home
+from pulumi_fal.tokens import TYPE_TOKEN
 
-TYPE_TOKEN = "pulumi-python:dynamic/fal:ComputeInstance"  # noqa: S105 - not a password
-IMPORT_TYPE_TOKEN = "pulumi-python:fal:ComputeInstanceImport"  # noqa: S105
-"""Of the resource that goes ahead of an import, see compute_instance.py."""
 _LIST = "the list of stacks"
 _AT_ONCE = 4
 _T = TypeVar("_T")
 
 
-def is_ours(urn: str, token: str = TYPE_TOKEN) -> bool:
-    """Whether the URN is a ComputeInstance's, or of another type that is given."""
-    types = urn.split("::")[2:3]
-    return bool(types) and types[0].split("$")[-1] == token
-
-
 def own_organization(backend_url: str) -> str:
     """The organization where there is only one: every backend but Pulumi Cloud has just that."""
     return "" if backend_url.startswith("http") or not backend_url else "organization"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The resource that a create was for. "" stands for what could not be found out."""
+
+    urn: str
+    """It names the project and the stack as well."""
+    organization: str = ""
+    backend: str = ""
+
+    @property
+    def stack(self) -> str:
+        return self._part(1)
+
+    @property
+    def project(self) -> str:
+        return self._part(2)
+
+    def _part(self, place: int) -> str:
+        # urn:pulumi:STACK::PROJECT::PARENT$TYPE::NAME
+        parts = self.urn.removeprefix("urn:pulumi:").split("::")
+        return parts[place - 1] if len(parts) > 3 else ""
+
+    @property
+    def name(self) -> str:
+        """The resource's name in the program."""
+        return self.urn.rpartition("::")[2]
+
+    def may_be(self, other: Origin) -> bool:
+        """Whether both can be the same resource, as far as is known."""
+        mine, others = (self.organization, self.backend), (other.organization, other.backend)
+        return self.urn == other.urn and all(
+            a == b or not a or not b for a, b in zip(mine, others, strict=True)
+        )
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether nothing about it is unknown."""
+        return bool(self.urn and self.organization and self.backend)
 
 
 @dataclass(frozen=True)

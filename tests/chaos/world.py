@@ -18,10 +18,10 @@ from math import inf
 from pathlib import Path
 from threading import Lock
 
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.machine import Machine
 from pulumi_fal.emulator.server import API_KEY, EmulatorServer
-from pulumi_fal.launch import Spec
-from pulumi_fal.settings import Settings
+from pulumi_fal.machines.launcher import Spec
 
 from ..e2e.harness import SSH_KEY, Result, Run, Stack, machine, wait_until
 from ..e2e.recovery import (
@@ -51,7 +51,8 @@ WAIT = 12
 REFUSED = 4
 GRACE = 3
 IN_PLUGIN = f"""\
-from pulumi_fal import lifecycle, outage, transport
+from pulumi_fal.api import transport
+from pulumi_fal.machines import lifecycle, outage
 transport.READ_TIMEOUT = transport.CREATE_READ_TIMEOUT = {TIMEOUT}
 outage.REFUSED_SECONDS = {REFUSED}
 lifecycle.GRACE_SECONDS = {GRACE}

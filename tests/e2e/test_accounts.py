@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.settings import Settings
 
 from .cli import pulumi_fal
 from .conftest import API_KEY

@@ -75,27 +75,33 @@ BROKEN_LAWS = {
         "duplicates",
     ),
     "nothing is written down": (
-        "from pulumi_fal.journal import Journal; Journal.write = lambda *args: None",
+        "from pulumi_fal.machines.journal import Journal; Journal.write = lambda *args: None",
         case("create: POST", "html_after"),
         "duplicates",
     ),
     "a 404 is taken for an end": (
-        "from pulumi_fal.lifecycle import Lifecycle; Lifecycle._seen_in = lambda *args, ask: None",
+        (
+            "from pulumi_fal.machines.lifecycle import Lifecycle; "
+            "Lifecycle._seen_in = lambda *args, ask: None"
+        ),
         case("delete: DELETE", "404", inf),
         "orphans",
     ),
     "a bad answer ends a wait": (
-        "from pulumi_fal.outage import Outage; Outage.met = lambda self, error: 1 / 0",
+        "from pulumi_fal.machines.outage import Outage; Outage.met = lambda self, error: 1 / 0",
         among(outages.cases(), "create: outage", "500 x 1, list"),
         "failures",
     ),
     "any account's word counts": (
-        "from pulumi_fal.accounts import Accounts; Accounts.is_own = lambda *args: True",
+        "from pulumi_fal.machines.accounts import Accounts; Accounts.is_own = lambda *args: True",
         among(accounts.cases(), "another key: refresh", "ready"),
         "orphans",
     ),
     "a record of another name is nobody's": (
-        "from pulumi_fal.launch import Launcher; Launcher._refuse_if_renamed = lambda *args: None",
+        (
+            "from pulumi_fal.machines.launcher import Launcher; "
+            "Launcher._refuse_if_renamed = lambda *args: None"
+        ),
         among(renames.cases(), "renamed: stack", "while waiting, cli killed"),
         "duplicates",
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.journal import VERSION
+from pulumi_fal.machines.journal import VERSION
 
 from .harness import Stack, machine
 from .recovery import PATIENCE, as_documented, entries, journal, one_machine, pending, says, urn

@@ -16,8 +16,8 @@ import grpc
 from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc, status_pb2
 
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.settings import Settings
 
 URN = "urn:pulumi:dev::proj::pulumi-python:dynamic/fal:ComputeInstance::box"
 PROVIDER = (

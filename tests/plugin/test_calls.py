@@ -13,8 +13,8 @@ from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2
 from tests.unit.support import ED25519, RSA
 
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.settings import Settings
 
 from .harness import URN, Plugin, account, partial_state, plain
 

@@ -23,7 +23,7 @@ INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519}
 IDENTITY = {"__urn": URN, "__organization": "organization"}
 LAUNCHER = """
 import importlib.util, pathlib, sys
-from pulumi_fal import outage
+from pulumi_fal.machines import outage
 outage.REFUSED_SECONDS = 0.1
 source = pathlib.Path(importlib.util.find_spec("pulumi.dynamic.__main__").origin).read_text()
 def change(old, new):

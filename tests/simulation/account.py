@@ -8,11 +8,11 @@ from math import inf
 from typing import Any
 
 from pulumi_fal import errors
+from pulumi_fal.api.models import Instance
 from pulumi_fal.emulator import faults
 from pulumi_fal.emulator.faults import Fault, Faults
 from pulumi_fal.emulator.machine import Machine
 from pulumi_fal.emulator.state import NoCapacityError, State, UnknownMachineError
-from pulumi_fal.models import Instance
 
 from .turns import Turns
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pulumi_fal import journal
+from pulumi_fal.machines import journal
 
 NOTHING, FULL, GONE = "nothing", "full", "gone"
 """What is wrong with a disk: FULL can't be written, and GONE can't be read either."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.errors import FalError, JournalError
-from pulumi_fal.journal import Origin
-from pulumi_fal.unresolved import review
+from pulumi_fal.machines.unresolved import review
+from pulumi_fal.stack import Origin
 
 from .account import Owner
 from .plugin import Call, Process, plain

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pulumi_fal.journal import Entry
-from pulumi_fal.unresolved import candidates
+from pulumi_fal.machines.journal import Entry
+from pulumi_fal.machines.unresolved import candidates
 
 from . import disk
 from .account import Owner

@@ -9,16 +9,17 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from pulumi_fal import journal, plugin_host, provider
-from pulumi_fal.accounts import Accounts
-from pulumi_fal.client import Client
-from pulumi_fal.fleet import Fleet
-from pulumi_fal.journal import Journal, Origin
-from pulumi_fal.launch import Launcher
-from pulumi_fal.lifecycle import Lifecycle
-from pulumi_fal.outputs import Home
-from pulumi_fal.settings import Settings
-from pulumi_fal.stack import Elsewhere, StackMachine
+from pulumi_fal import provider
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.settings import Home, Settings
+from pulumi_fal.dynamic import plugin_host
+from pulumi_fal.machines import journal
+from pulumi_fal.machines.accounts import Accounts
+from pulumi_fal.machines.fleet import Fleet
+from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.launcher import Launcher
+from pulumi_fal.machines.lifecycle import Lifecycle
+from pulumi_fal.stack import Elsewhere, Origin, StackMachine
 
 from .account import Owner
 from .turns import Died, Locks, SimulatedClock

@@ -16,13 +16,15 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from pulumi_fal import fleet, retry
-from pulumi_fal.accounts import Accounts
+from pulumi_fal.api import retry
+from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import StillThereError
-from pulumi_fal.journal import ASKED, Entry, Journal, Origin
-from pulumi_fal.launch import Launcher
-from pulumi_fal.lifecycle import Lifecycle, _Deletion
-from pulumi_fal.models import Instance
+from pulumi_fal.machines import fleet
+from pulumi_fal.machines.accounts import Accounts
+from pulumi_fal.machines.journal import ASKED, Entry, Journal
+from pulumi_fal.machines.launcher import Launcher
+from pulumi_fal.machines.lifecycle import Lifecycle, _Deletion
+from pulumi_fal.stack import Origin
 
 from . import plugin
 from .disk import Disk

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import ElsewhereError
-from pulumi_fal.journal import ADOPTED, Journal
+from pulumi_fal.machines.journal import ADOPTED, Journal
 
 from . import disk, plugin
 from .account import OUTCOMES, Account, Owner

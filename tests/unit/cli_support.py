@@ -12,12 +12,16 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.unit.support import ED25519
 
-from pulumi_fal import journal, pulumi_cli, settings, stack
+from pulumi_fal import pulumi_cli
+from pulumi_fal.api import settings
 from pulumi_fal.cli.app import cli
-from pulumi_fal.cli.here import Here
+from pulumi_fal.cli.context import Context
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.errors import StackError
-from pulumi_fal.journal import Entry, Journal, Origin
+from pulumi_fal.machines import journal
+from pulumi_fal.machines.journal import Entry, Journal
+from pulumi_fal.stack import Origin
+from pulumi_fal.tokens import TYPE_TOKEN
 
 KEY = "the-key-that-must-never-show"
 BACKEND = "file:///state"
@@ -27,7 +31,7 @@ NOW = 1_700_000_000.0
 
 def urn(name: str, stack_name: str = "dev") -> str:
     """The URN of a machine's resource in the project `train`."""
-    return f"urn:pulumi:{stack_name}::train::{stack.TYPE_TOKEN}::{name}"
+    return f"urn:pulumi:{stack_name}::train::{TYPE_TOKEN}::{name}"
 
 
 class CommandLine:
@@ -37,7 +41,7 @@ class CommandLine:
     ever has the API's key in it, or a traceback.
     """
 
-    def __init__(self, emulator: EmulatorServer, home: Path, here: Here | None) -> None:
+    def __init__(self, emulator: EmulatorServer, home: Path, here: Context | None) -> None:
         self.emulator = emulator
         self.journal = Journal(journal.home({"PULUMI_HOME": str(home)}))
         self.here = here
@@ -107,7 +111,7 @@ class CommandLine:
             raise StackError(held)
         resources = [
             {
-                "type": stack.TYPE_TOKEN,
+                "type": TYPE_TOKEN,
                 "urn": urn(name, args[3].rpartition("/")[2]),
                 "id": id_,
                 "outputs": self.seen.get(id_, {}),
@@ -119,7 +123,7 @@ class CommandLine:
 
 @contextmanager
 def command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Here | None = None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Context | None = None
 ) -> Iterator[CommandLine]:
     """For a fixture of that name."""
     with EmulatorServer(api_key=KEY) as emulator:

@@ -8,8 +8,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.clock import Clock
-from pulumi_fal.settings import Settings
 
 KEY = "s3cr3t-id:s3cr3t-half"
 ID = "0b9dc5a4-6d3c-4bfe-8b3f-6a0e1a8d5a10"

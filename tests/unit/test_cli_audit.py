@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tests.unit.cli_support import KEY, CommandLine, command_line, urn
 
-from pulumi_fal import settings
+from pulumi_fal.api import settings
 from pulumi_fal.errors import StackError
-from pulumi_fal.journal import RETURNED, WAITING
+from pulumi_fal.machines.journal import RETURNED, WAITING
 
 DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
 CLEAN, FOUND, CANT_TELL = 0, 1, 2

@@ -13,17 +13,18 @@ from pulumi import dynamic
 from tests.unit.cli_support import KEY, CommandLine, command_line
 
 import pulumi_fal
-from pulumi_fal import pulumi_cli, settings
-from pulumi_fal.cli import probe, seams
+from pulumi_fal import pulumi_cli
+from pulumi_fal.api import settings
+from pulumi_fal.dynamic import host_probe, probe
 
-ALL_SEAMS = dict.fromkeys(seams.WITHOUT, True)
+ALL_SEAMS = dict.fromkeys(host_probe.WITHOUT, True)
 
 
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     with command_line(tmp_path, monkeypatch) as line:
         monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args: "v3.259.0\n")
-        monkeypatch.setattr(seams, "probe_all", lambda: ALL_SEAMS)
+        monkeypatch.setattr(host_probe, "probe_all", lambda: ALL_SEAMS)
         yield line
 
 
@@ -33,7 +34,7 @@ def findings(line: CommandLine, code: int = 0) -> dict[str, tuple[str, str]]:
 
 
 def test_all_is_well(line: CommandLine) -> None:
-    """Versions, where the key comes from and whose it is, endpoint, journal, and the seams."""
+    """Versions, where the key comes from and whose it is, endpoint, journal, and the host_probe."""
     line.rent()
     found = findings(line)
     assert {verdict for verdict, _ in found.values()} == {"ok"}
@@ -121,8 +122,8 @@ def test_a_seam_that_does_not_apply_is_missing_and_not_bad(
 ) -> None:
     """Everything still works; it says what is so without it."""
     seam = next(iter(ALL_SEAMS))
-    monkeypatch.setattr(seams, "probe_all", lambda: {**ALL_SEAMS, seam: False})
-    assert findings(line)[seam] == ("missing", f"this SDK lacks it: {seams.WITHOUT[seam]}")
+    monkeypatch.setattr(host_probe, "probe_all", lambda: {**ALL_SEAMS, seam: False})
+    assert findings(line)[seam] == ("missing", f"this SDK lacks it: {host_probe.WITHOUT[seam]}")
 
 
 def test_a_plugin_that_does_not_start_is_bad(
@@ -133,13 +134,13 @@ def test_a_plugin_that_does_not_start_is_bad(
     def fails() -> dict[str, bool]:
         raise OSError("did not start")
 
-    monkeypatch.setattr(seams, "probe_all", fails)
+    monkeypatch.setattr(host_probe, "probe_all", fails)
     assert findings(line, code=1)["plugin host"] == ("bad", "did not start")
 
 
 def test_every_seam_applies_with_the_sdk_that_is_locked() -> None:
     """Tried in a real plugin process."""
-    assert seams.probe_all() == ALL_SEAMS
+    assert host_probe.probe_all() == ALL_SEAMS
 
 
 class Bare(dynamic.ResourceProvider):
@@ -164,9 +165,9 @@ def test_a_seam_that_is_not_there_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
     """None of them is taken for granted."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setattr(probe, "Probe", Bare)
-    monkeypatch.setattr(seams, "_TOGETHER_SECONDS", 0.2)
-    monkeypatch.setattr(seams, "_SECONDS", 3)
-    assert seams.probe_all() == dict.fromkeys(seams.WITHOUT, False)
+    monkeypatch.setattr(host_probe, "_TOGETHER_SECONDS", 0.2)
+    monkeypatch.setattr(host_probe, "_SECONDS", 3)
+    assert host_probe.probe_all() == dict.fromkeys(host_probe.WITHOUT, False)
 
 
 def test_without_the_sdk_no_plugin_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -175,4 +176,4 @@ def test_without_the_sdk_no_plugin_starts(monkeypatch: pytest.MonkeyPatch, tmp_p
     (tmp_path / "pulumi" / "__init__.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(OSError, match="did not start"):
-        seams.probe_all()
+        host_probe.probe_all()

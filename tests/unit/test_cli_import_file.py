@@ -11,9 +11,9 @@ import pytest
 from tests.unit.cli_support import KEY, CommandLine, command_line, urn
 from tests.unit.support import ED25519
 
-from pulumi_fal.journal import WAITING
-from pulumi_fal.settings import Settings
-from pulumi_fal.stack import TYPE_TOKEN
+from pulumi_fal.api.settings import Settings
+from pulumi_fal.machines.journal import WAITING
+from pulumi_fal.tokens import TYPE_TOKEN
 
 DEV = "organization/train/dev"
 EIGHT = "gpu_8x_h100_sxm5"

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.cli_support import CommandLine, command_line
 from tests.unit.support import TurnedClock
 
-from pulumi_fal.cli.here import Here
+from pulumi_fal.cli.context import Context
 
 EIGHT = "gpu_8x_h100_sxm5"
 
@@ -40,7 +40,7 @@ def clock() -> Ticks:
 
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Ticks) -> Iterator[CommandLine]:
-    with command_line(tmp_path, monkeypatch, Here(clock)) as line:
+    with command_line(tmp_path, monkeypatch, Context(clock)) as line:
         yield line
 
 

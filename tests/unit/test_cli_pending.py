@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from tests.unit.cli_support import BACKEND, CommandLine, command_line, urn
 
-from pulumi_fal import unresolved
+from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import UnresolvedCreateError
-from pulumi_fal.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry, Origin
-from pulumi_fal.models import Instance
+from pulumi_fal.machines import unresolved
+from pulumi_fal.machines.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry
+from pulumi_fal.stack import Origin
 
 DEV = "organization/train/dev"
 EIGHT = "gpu_8x_h100_sxm5"

@@ -8,9 +8,9 @@ import pytest
 from tests.unit.support import ED25519, ID, KEY, TurnedClock, settings
 
 from pulumi_fal import errors
-from pulumi_fal.client import Client
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import APIError, Interrupted
-from pulumi_fal.models import Instance
 
 BODY = {"id": ID, "instance_type": "gpu_8x_h100_sxm5", "ip": None, "status": "pending"}
 MACHINE = Instance(ID, "gpu_8x_h100_sxm5", status="pending")

@@ -15,14 +15,14 @@ import urllib3
 from requests import adapters
 from tests.unit.support import KEY, request_of, response, serving, settings
 
-from pulumi_fal import transport
+from pulumi_fal.api import transport
+from pulumi_fal.api.transport import Transport
 from pulumi_fal.errors import (
     APIError,
     ConfigurationError,
     UnreachableError,
     UnusableAnswerError,
 )
-from pulumi_fal.transport import Transport
 
 # A certificate that nobody signed, for 127.0.0.1; made for this file, good for nothing else.
 PRIVATE = (

@@ -274,22 +274,13 @@ def known_flags(command: tuple[str, ...]) -> set[str]:
 # Messages
 
 SPEAKING = (
-    "accounts",
-    "client",
+    "api/*",
     "compute_instance",
+    "dynamic/session",
     "errors",
-    "inputs",
-    "journal",
-    "launch",
-    "lifecycle",
-    "models",
-    "outage",
+    "machines/*",
     "provider",
-    "session",
-    "settings",
-    "ssh_keys",
-    "transport",
-    "unresolved",
+    "resource/*",
 )
 """The modules whose texts reach a person through `pulumi`. The command line has its own page."""
 
@@ -300,8 +291,8 @@ def templates() -> dict[str, str]:
     Texts are strings and f-strings, without docstrings; what is filled in may be anything.
     """
     found: dict[str, str] = {}
-    for module in SPEAKING:
-        file = ROOT / "provider" / "pulumi_fal" / f"{module}.py"
+    package = ROOT / "provider" / "pulumi_fal"
+    for file in (file for name in SPEAKING for file in package.glob(f"{name}.py")):
         for node in texts(ast.parse(file.read_text())):
             parts = node.values if isinstance(node, ast.JoinedStr) else [node]
             text = "".join(str(p.value) if isinstance(p, ast.Constant) else "\0" for p in parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pulumi_fal import retry
+from pulumi_fal.api import retry
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "recovering.md").read_text(encoding="utf-8")

@@ -24,9 +24,9 @@ def test_the_environment_leads_to_the_emulator_while_the_test_runs(tmp_path: Pat
     test = """
 import os
 import pytest
-from pulumi_fal.client import Client
+from pulumi_fal.api.client import Client
 from pulumi_fal.errors import FalError
-from pulumi_fal.settings import resolve
+from pulumi_fal.api.settings import resolve
 
 def test_during(fal_emulator):
     settings = resolve(os.environ, lambda key: None)

@@ -13,10 +13,10 @@ import pytest
 from tests.unit.support import TurnedClock, settings
 
 from pulumi_fal import errors
-from pulumi_fal.client import Client
+from pulumi_fal.api.client import Client
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import Interrupted
-from pulumi_fal.fleet import Fleet
+from pulumi_fal.machines.fleet import Fleet
 
 PATIENCE = 10.0
 """Seconds until a test that hangs fails; nothing takes as long."""

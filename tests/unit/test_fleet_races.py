@@ -17,14 +17,14 @@ from tests.simulation.turns import SimulatedClock, Turn, Turns
 from tests.unit.support import settings
 
 from pulumi_fal import errors
-from pulumi_fal.client import Client
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import Instance
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import Interrupted, VanishedError
-from pulumi_fal.fleet import Fleet, Instances
-from pulumi_fal.lifecycle import Lifecycle
-from pulumi_fal.models import Instance
-from pulumi_fal.outage import REFUSED_SECONDS
+from pulumi_fal.machines.fleet import Fleet, Instances
+from pulumi_fal.machines.lifecycle import Lifecycle
+from pulumi_fal.machines.outage import REFUSED_SECONDS
 
 Outcome = Instances | Instance | BaseException | None
 any_order = pytest.mark.parametrize("seed", range(40))

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pulumi.output import Unknown
 from tests.unit.support import ED25519, RSA
 
-from pulumi_fal import inputs
-from pulumi_fal.models import InstanceType, Sector
-from pulumi_fal.ssh_keys import HOW
+from pulumi_fal.api.models import InstanceType, Sector
+from pulumi_fal.api.ssh_keys import HOW
+from pulumi_fal.resource import inputs
 
 GOOD = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sector_1"}
 UNKNOWN = Unknown()  # type: ignore[no-untyped-call]

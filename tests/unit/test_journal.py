@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal import journal
 from pulumi_fal.errors import JournalError
-from pulumi_fal.journal import ASKED, WAITING, Entry, Journal, Origin, with_machine
+from pulumi_fal.machines import journal
+from pulumi_fal.machines.journal import ASKED, WAITING, Entry, Journal, with_machine
+from pulumi_fal.stack import Origin
 
 URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
 HERE = Origin(URN, "organization", "file:///here")
@@ -416,7 +417,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_none(
 
     def removed_just_now(descriptor: int, how: int) -> None:
         if not opened:
-            (records.folder / f"{HERE.file_stem}.lock").unlink()
+            (records.folder / f"{journal.file_stem(HERE)}.lock").unlink()
         opened.append(descriptor)
         flock(descriptor, how)
 
@@ -431,7 +432,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_none(
 def test_a_lock_that_a_killed_process_left_behind_holds_nothing(records: Journal) -> None:
     """The file stays, and the lock on it is gone."""
     records.write(ENTRY)
-    (records.folder / f"{HERE.file_stem}.lock").touch()
+    (records.folder / f"{journal.file_stem(HERE)}.lock").touch()
     assert not records.is_locked(HERE)
 
 
@@ -456,7 +457,7 @@ def test_what_killed_processes_left_behind_is_cleared_away(records: Journal) -> 
     with lock:
         records.clear_leftovers()
         assert sorted(each.name for each in records.folder.iterdir()) == sorted(
-            [ENTRY.file_name, f"{HERE.file_stem}.lock", "new.tmp", "other.txt"]
+            [ENTRY.file_name, f"{journal.file_stem(HERE)}.lock", "new.tmp", "other.txt"]
         )
 
 

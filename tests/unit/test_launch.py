@@ -13,17 +13,17 @@ import pytest
 from tests.unit.support import ECDSA, ED25519, TurnedClock, settings
 
 from pulumi_fal import errors
-from pulumi_fal.accounts import Accounts
-from pulumi_fal.client import Client
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import Instance
+from pulumi_fal.api.settings import Home
 from pulumi_fal.emulator.state import State, UnknownMachineError
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
-from pulumi_fal.fleet import Fleet
-from pulumi_fal.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry, Journal, Origin
-from pulumi_fal.launch import Launcher, Spec
-from pulumi_fal.lifecycle import Lifecycle
-from pulumi_fal.models import Instance
-from pulumi_fal.outputs import Home
-from pulumi_fal.stack import Elsewhere, StackMachine
+from pulumi_fal.machines.accounts import Accounts
+from pulumi_fal.machines.fleet import Fleet
+from pulumi_fal.machines.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry, Journal
+from pulumi_fal.machines.launcher import Launcher, Spec
+from pulumi_fal.machines.lifecycle import Lifecycle
+from pulumi_fal.stack import Elsewhere, Origin, StackMachine
 
 ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
 URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"

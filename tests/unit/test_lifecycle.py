@@ -9,12 +9,12 @@ import pytest
 from tests.unit.support import ED25519, TurnedClock, settings
 
 from pulumi_fal import errors
-from pulumi_fal.client import Client
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import Instance
 from pulumi_fal.emulator.state import State, UnknownMachineError
-from pulumi_fal.fleet import Fleet
-from pulumi_fal.lifecycle import GRACE_SECONDS, RESEND_SECONDS, Lifecycle
-from pulumi_fal.models import Instance
-from pulumi_fal.outage import REFUSED_SECONDS
+from pulumi_fal.machines.fleet import Fleet
+from pulumi_fal.machines.lifecycle import GRACE_SECONDS, RESEND_SECONDS, Lifecycle
+from pulumi_fal.machines.outage import REFUSED_SECONDS
 
 TYPE = "gpu_8x_h100_sxm5"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal.models import Instance, InstanceType, Sector, Status
+from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
 
 FULL = {
     "id": "0b9dc5a4-6d3c-4bfe-8b3f-6a0e1a8d5a10",

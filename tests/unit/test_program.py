@@ -9,7 +9,7 @@ import pulumi
 import pytest
 
 from pulumi_fal import ComputeInstance, ComputeInstanceArgs, InstanceType, Sector
-from pulumi_fal.stack import TYPE_TOKEN
+from pulumi_fal.tokens import TYPE_TOKEN
 
 from .support import ED25519
 

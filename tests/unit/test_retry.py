@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pulumi_fal import errors, retry
+from pulumi_fal import errors
+from pulumi_fal.api import retry
 from pulumi_fal.errors import APIError
 
 GET, POST = "GET", "POST"

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from pulumi_fal.api.settings import DEFAULT_ENDPOINT, NO_KEY, Settings, parallel, resolve
 from pulumi_fal.errors import ConfigurationError
-from pulumi_fal.settings import DEFAULT_ENDPOINT, NO_KEY, Settings, parallel, resolve
 
 ALL = {
     "FAL_ADMIN_API_KEY": "admin",

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.unit.support import ECDSA, ED25519, RSA, blob
 
-from pulumi_fal.ssh_keys import HOW, PublicKey, parse, same
+from pulumi_fal.api.ssh_keys import HOW, PublicKey, parse, same
 
 SK = b"sk-ssh-ed25519@openssh.com"
 KINDS = {

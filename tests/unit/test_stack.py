@@ -14,8 +14,8 @@ import pytest
 
 from pulumi_fal import backend, pulumi_cli, stack
 from pulumi_fal.errors import StackError
-from pulumi_fal.journal import Origin
-from pulumi_fal.stack import Elsewhere, StackMachine, Stacks
+from pulumi_fal.stack import Elsewhere, Origin, StackMachine, Stacks
+from pulumi_fal.tokens import TYPE_TOKEN, is_ours
 
 URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
 HERE = Origin(URN, "organization", "file:///here")
@@ -70,7 +70,7 @@ def exported(*resources: dict[str, Any] | None) -> str:
     return json.dumps({"version": 3, "deployment": {"resources": list(resources)}})
 
 
-def row(instance_id: str | None, token: str = stack.TYPE_TOKEN, **others: Any) -> dict[str, Any]:
+def row(instance_id: str | None, token: str = TYPE_TOKEN, **others: Any) -> dict[str, Any]:
     return {"urn": URN, "type": token, **({"id": instance_id} if instance_id else {}), **others}
 
 
@@ -338,7 +338,7 @@ def test_only_pulumi_cloud_has_several_organizations(url: str, organization: str
 )
 def test_our_resources_are_known_by_their_urn(urn: str, ours: bool) -> None:
     """With or without parents."""
-    assert stack.is_ours(urn) is ours
+    assert is_ours(urn) is ours
 
 
 def test_all_stacks_of_the_backend_are_told(pulumi: Pulumi) -> None:

@@ -12,9 +12,10 @@ import requests
 import responses
 from tests.unit.support import ID, KEY, settings
 
-from pulumi_fal import __version__, errors, transport
+from pulumi_fal import __version__, errors
+from pulumi_fal.api import transport
+from pulumi_fal.api.transport import Transport
 from pulumi_fal.errors import APIError
-from pulumi_fal.transport import Transport
 
 BASE = "https://fal.test"
 PATH = f"/compute/instance/{ID}"

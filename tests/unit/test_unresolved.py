@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pulumi_fal import unresolved
+from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import Interrupted
-from pulumi_fal.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry, Journal, Origin
-from pulumi_fal.models import Instance
+from pulumi_fal.machines import unresolved
+from pulumi_fal.machines.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry, Journal
+from pulumi_fal.stack import Origin
 
 URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::{}"
 HERE = Origin(URN.format("web"), "organization", "file:///here")

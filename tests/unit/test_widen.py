@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pulumi_fal import plugin_host
+from pulumi_fal.dynamic import plugin_host
 
 PATIENCE = 10.0
 """Seconds until a test that hangs fails; nothing takes as long."""

@@ -11,13 +11,13 @@ from typing import Any, NoReturn
 
 import click
 
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import Instance
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import show
 from pulumi_fal.cli.claims import Claim, Claims, Whose, gather, stack_option
-from pulumi_fal.cli.here import Here, pass_here
-from pulumi_fal.client import Client
+from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import FalError, NotFoundError
-from pulumi_fal.models import Instance
-from pulumi_fal.settings import Settings
 
 CLEAN, FOUND, CANT_TELL = 0, 1, 2
 
@@ -48,8 +48,8 @@ class Report:
 @click.command()
 @stack_option
 @show.json_option
-@pass_here
-def audit(here: Here, stacks: tuple[str, ...], as_json: bool) -> None:
+@pass_context
+def audit(context: Context, stacks: tuple[str, ...], as_json: bool) -> None:
     """Find forgotten machines, and resources whose machine is gone.
 
     A create that is pending counts as known. A machine that a stack may have which can't be read,
@@ -63,11 +63,11 @@ def audit(here: Here, stacks: tuple[str, ...], as_json: bool) -> None:
          account's, or the audit itself failed
     """
     try:
-        report = _look(here, stacks)
+        report = _look(context, stacks)
         if as_json:
             show.print_json(_as_json(report))
         else:
-            _print(report, here.settings)
+            _print(report, context.settings)
     except FalError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -83,17 +83,17 @@ def _fail(why: str) -> NoReturn:
     sys.exit(CANT_TELL)
 
 
-def _look(here: Here, stacks: Sequence[str]) -> Report:
-    client = here.client()
+def _look(context: Context, stacks: Sequence[str]) -> Report:
+    client = context.client()
     instances = client.list_instances()
-    claims = gather(here, stacks)
+    claims = gather(context, stacks)
     missing = [each for each in claims.held if not _exists(each.id, instances, client)]
     seen = {(each.account, each.endpoint) for each in claims.held if each not in missing}
     # Where one machine of another key is listed, the two keys are of one account.
     other = [
         each
         for each in missing
-        if _is_other(each, here.settings) and (each.account, each.endpoint) not in seen
+        if _is_other(each, context.settings) and (each.account, each.endpoint) not in seen
     ]
     machines = [
         (instance, whose, claim)

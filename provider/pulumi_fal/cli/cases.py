@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pulumi_fal import unresolved
+from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
-from pulumi_fal.cli.here import IMPATIENT, Here
+from pulumi_fal.cli.context import IMPATIENT, Context
 from pulumi_fal.errors import FalError
-from pulumi_fal.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry
-from pulumi_fal.models import Instance
+from pulumi_fal.machines import unresolved
+from pulumi_fal.machines.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry
 
 _PHASES = {
     ASKED: "asked for, and the process ended before the answer came",
@@ -129,18 +129,18 @@ class Case:
         }
 
 
-def look_into(here: Here, entries: Iterable[Entry], journal: Iterable[Entry]) -> list[Case]:
+def look_into(context: Context, entries: Iterable[Entry], journal: Iterable[Entry]) -> list[Case]:
     """What is known of `entries`, of all that the `journal` has. Without a key it is little."""
     machines: Mapping[str, Instance] | None = None
     unknown = account = ""
     try:
-        account = here.settings.account
-        machines = {each.id: each for each in here.client(IMPATIENT).list_instances()}
+        account = context.settings.account
+        machines = {each.id: each for each in context.client(IMPATIENT).list_instances()}
     except FalError as error:
         unknown = f"the machines can't be listed: {error}"
     known = {each.instance_id for each in journal if each.instance_id}
     return [
-        _case(entry, machines, unknown, known, here.stacks.ids(entry.origin), account)
+        _case(entry, machines, unknown, known, context.stacks.ids(entry.origin), account)
         for entry in entries
     ]
 

@@ -9,11 +9,12 @@ from enum import Enum
 
 import click
 
-from pulumi_fal import stack, unresolved
-from pulumi_fal.cli.here import Here
+from pulumi_fal import stack
+from pulumi_fal.api.models import Instance
+from pulumi_fal.cli.context import Context
 from pulumi_fal.errors import JournalError, StackError
-from pulumi_fal.journal import RETURNED, Entry
-from pulumi_fal.models import Instance
+from pulumi_fal.machines import unresolved
+from pulumi_fal.machines.journal import RETURNED, Entry
 
 _AT_ONCE = 4
 
@@ -97,7 +98,7 @@ class Claims:
         return said
 
 
-def gather(here: Here, stacks: Sequence[str]) -> Claims:
+def gather(context: Context, stacks: Sequence[str]) -> Claims:
     """Read the journal and the stacks, all of the backend where none is named.
 
     To be called with a list of machines in hand: the journal has each that is made here before it
@@ -105,7 +106,7 @@ def gather(here: Here, stacks: Sequence[str]) -> Claims:
     """
     claims = Claims([], [], [], [], {})
     returned = []
-    for entry in here.journal.entries():
+    for entry in context.journal.entries():
         if isinstance(entry, JournalError):
             claims.unreadable[f"record {entry.path}"] = f"it {entry.problem}"
         elif entry.phase == RETURNED:
@@ -123,7 +124,7 @@ def gather(here: Here, stacks: Sequence[str]) -> Claims:
                     Claim(each.id, each.urn, name, each.account, each.endpoint) for each in machines
                 )
     # A stack that can be asked has the machine, or somebody took it out again: neither is pending.
-    claims.doubtful.extend(each for each in returned if here.stacks.ids(each.origin) is None)
+    claims.doubtful.extend(each for each in returned if context.stacks.ids(each.origin) is None)
     return claims
 
 

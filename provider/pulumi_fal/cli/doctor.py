@@ -16,7 +16,7 @@ from rich.text import Text
 from pulumi_fal import pulumi_cli
 from pulumi_fal._version import __version__
 from pulumi_fal.cli import show
-from pulumi_fal.cli.here import IMPATIENT, Here, pass_here
+from pulumi_fal.cli.context import IMPATIENT, Context, pass_context
 from pulumi_fal.errors import AuthenticationError, FalError, JournalError
 
 OK, MISSING, BAD = "ok", "missing", "bad"
@@ -35,14 +35,14 @@ class Finding:
 
 @click.command()
 @show.json_option
-@pass_here
-def doctor(here: Here, as_json: bool) -> None:
+@pass_context
+def doctor(context: Context, as_json: bool) -> None:
     """Check key, endpoint, versions, journal and plugin host.
 
     The key itself is never shown. The API is asked for its list, and nothing else is done there.
     Exit code 1 if something is bad.
     """
-    findings = [*_versions(), *_account(here), _journal(here), *_seams()]
+    findings = [*_versions(), *_account(context), _journal(context), *_seams()]
     if as_json:
         show.print_json([asdict(each) for each in findings])
     else:
@@ -63,15 +63,15 @@ def _versions() -> Iterator[Finding]:
     yield _tried("pulumi CLI", lambda: pulumi_cli.pulumi("version").strip())
 
 
-def _account(here: Here) -> Iterator[Finding]:
-    key = _tried("API key", lambda: f"from {here.settings.key_source}")
+def _account(context: Context) -> Iterator[Finding]:
+    key = _tried("API key", lambda: f"from {context.settings.key_source}")
     yield key
     if key.verdict == BAD:
         return
-    yield Finding("endpoint", OK, here.settings.endpoint)
-    yield Finding("account", OK, here.settings.account)
+    yield Finding("endpoint", OK, context.settings.endpoint)
+    yield Finding("account", OK, context.settings.account)
     try:
-        count = len(here.client(IMPATIENT).list_instances())
+        count = len(context.client(IMPATIENT).list_instances())
     except AuthenticationError as error:
         yield Finding("API", BAD, f"reached, and it refuses the key: {error}")
     except FalError as error:
@@ -80,11 +80,11 @@ def _account(here: Here) -> Iterator[Finding]:
         yield Finding("API", OK, f"accepts the key; machines: {count}")
 
 
-def _journal(here: Here) -> Finding:
+def _journal(context: Context) -> Finding:
     """Machines are made only where their creates can be put on record."""
-    folder = here.journal.folder
+    folder = context.journal.folder
     try:
-        entries = list(here.journal.entries())
+        entries = list(context.journal.entries())
     except JournalError as error:
         return Finding("journal", BAD, str(error))
     unreadable = [each for each in entries if isinstance(each, JournalError)]
@@ -102,7 +102,7 @@ def _nearest(folder: Path) -> Path:
 
 
 def _seams() -> Iterator[Finding]:
-    from pulumi_fal.cli.seams import WITHOUT, probe_all
+    from pulumi_fal.dynamic.host_probe import WITHOUT, probe_all
 
     try:
         applies = probe_all()

@@ -12,13 +12,14 @@ from typing import Any
 
 import click
 
-from pulumi_fal import outputs, ssh_keys
+from pulumi_fal.api import ssh_keys
+from pulumi_fal.api.models import Instance
+from pulumi_fal.api.settings import Home
 from pulumi_fal.cli import show
 from pulumi_fal.cli.claims import Whose, gather, stack_option
-from pulumi_fal.cli.here import Here, pass_here
-from pulumi_fal.models import Instance
-from pulumi_fal.outputs import Home
-from pulumi_fal.stack import TYPE_TOKEN
+from pulumi_fal.cli.context import Context, pass_context
+from pulumi_fal.resource import outputs
+from pulumi_fal.tokens import TYPE_TOKEN
 
 
 @click.command()
@@ -44,9 +45,9 @@ from pulumi_fal.stack import TYPE_TOKEN
     help="Have the program ask for the sectors that the machines are in, instead of for none.",
 )
 @show.yes_option
-@pass_here
+@pass_context
 def import_file(
-    here: Here,
+    context: Context,
     key_file: Path,
     stacks: tuple[str, ...],
     output: Path,
@@ -59,11 +60,11 @@ def import_file(
     match. A stack that can't be read stops it, since a machine must not be in two.
     """
     ssh_key = _read_key(key_file)
-    instances = _unclaimed(here, stacks)
+    instances = _unclaimed(context, stacks)
     if not instances:
         show.print_lines("There is nothing to import: no machine that is in no stack.")
         return
-    home = Home(here.settings.endpoint, here.settings.account)
+    home = Home(context.settings.endpoint, context.settings.account)
     resources = [
         _resource(name, each, ssh_key, pin_sectors, home) for name, each in _named(instances)
     ]
@@ -78,9 +79,9 @@ def import_file(
     )
 
 
-def _unclaimed(here: Here, stacks: Sequence[str]) -> list[Instance]:
-    instances = here.client().list_instances()
-    claims = gather(here, stacks)
+def _unclaimed(context: Context, stacks: Sequence[str]) -> list[Instance]:
+    instances = context.client().list_instances()
+    claims = gather(context, stacks)
     if claims.unreadable:
         reasons = "".join(f"\n  {what}: {why}" for what, why in claims.unreadable.items())
         raise click.ClickException(

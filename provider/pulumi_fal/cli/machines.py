@@ -9,22 +9,22 @@ from dataclasses import asdict
 import click
 from rich.text import Text
 
+from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
-from pulumi_fal.cli.here import Here, pass_here
-from pulumi_fal.models import Instance
+from pulumi_fal.cli.context import Context, pass_context
 
 
 @click.command("ls")
 @show.json_option
 @click.option("--watch", is_flag=True, help="Show them again with every change, until Ctrl-C.")
-@pass_here
-def list_(here: Here, as_json: bool, watch: bool) -> None:
+@pass_context
+def list_(context: Context, as_json: bool, watch: bool) -> None:
     """List the account's machines."""
     if watch and as_json:
         raise click.UsageError("--watch is for people: leave out --json.")
-    client = here.client()
+    client = context.client()
     if watch:
-        _watch(here)
+        _watch(context)
     instances = _sorted(client.list_instances())
     if as_json:
         show.print_json([asdict(each) for each in instances])
@@ -35,10 +35,10 @@ def list_(here: Here, as_json: bool, watch: bool) -> None:
 @click.command()
 @click.argument("instance_id", metavar="ID")
 @show.json_option
-@pass_here
-def get(here: Here, instance_id: str, as_json: bool) -> None:
+@pass_context
+def get(context: Context, instance_id: str, as_json: bool) -> None:
     """Show one machine, and how to log in."""
-    instance = here.client().get_instance(instance_id)
+    instance = context.client().get_instance(instance_id)
     if as_json:
         show.print_json(asdict(instance))
         return
@@ -52,12 +52,12 @@ def get(here: Here, instance_id: str, as_json: bool) -> None:
     show.print_record(instance.id, fields)
 
 
-def _watch(here: Here) -> None:
+def _watch(context: Context) -> None:
     """On a terminal the last list stays in sight; elsewhere there is a new one with every change.
 
     It ends with Ctrl-C, or with an error.
     """
-    client, before = here.client(), None
+    client, before = context.client(), None
     try:
         while True:
             instances = _sorted(client.list_instances())
@@ -68,7 +68,7 @@ def _watch(here: Here) -> None:
                     click.echo()
                 _print(instances)
             before = instances
-            here.clock.sleep(here.settings.poll_interval)
+            context.clock.sleep(context.settings.poll_interval)
     except KeyboardInterrupt:
         sys.exit(0)
 

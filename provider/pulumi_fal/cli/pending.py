@@ -9,12 +9,13 @@ from pathlib import Path
 import click
 
 from pulumi_fal import backend as backends
-from pulumi_fal import stack
 from pulumi_fal.cli import show
 from pulumi_fal.cli.cases import Case, look_into
-from pulumi_fal.cli.here import Here, pass_here
+from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import JournalError, NotFoundError
-from pulumi_fal.journal import ADOPTED, ASKED, Entry, Journal, Origin
+from pulumi_fal.machines.journal import ADOPTED, ASKED, Entry, Journal
+from pulumi_fal.stack import Origin
+from pulumi_fal.tokens import is_ours
 
 
 @click.group()
@@ -24,16 +25,16 @@ def pending() -> None:
 
 @pending.command("ls")
 @show.json_option
-@pass_here
-def list_(here: Here, as_json: bool) -> None:
+@pass_context
+def list_(context: Context, as_json: bool) -> None:
     """Show every create that is not settled, and what to do.
 
     The machines are looked up if there is a key; without one, what the disk has is shown.
     """
-    found = list(here.journal.entries())
+    found = list(context.journal.entries())
     entries = [each for each in found if isinstance(each, Entry)]
     unreadable = [each for each in found if isinstance(each, JournalError)]
-    cases = look_into(here, entries, entries) if entries else []
+    cases = look_into(context, entries, entries) if entries else []
     if as_json:
         broken = [{"unreadable": each.path, "problem": each.problem} for each in unreadable]
         show.print_json([*(case.as_json() for case in cases), *broken])
@@ -41,7 +42,7 @@ def list_(here: Here, as_json: bool) -> None:
     settled = [case for case in cases if case.in_state]
     for case in cases:
         if case not in settled:
-            _print(here, case)
+            _print(context, case)
     for error in unreadable:
         show.print_record(
             error.path,
@@ -82,15 +83,15 @@ ORGANIZATION = click.option("--organization", default="", help="The organization
     callback=lambda ctx, param, urn: _of_ours(urn),
     help="The resource's URN of today, where its stack or project was renamed.",
 )
-@pass_here
+@pass_context
 def adopt(
-    here: Here, urn: str, instance_id: str, backend: str, organization: str, new_urn: str
+    context: Context, urn: str, instance_id: str, backend: str, organization: str, new_urn: str
 ) -> None:
     """Say that machine ID is the resource's: the next `pulumi up` goes on with it.
 
     URN may also be the resource's name where only one has it.
     """
-    entry = _find(here.journal, urn, backend, organization)
+    entry = _find(context.journal, urn, backend, organization)
     origin = _completed(entry.origin, backend, organization)
     adopted = replace(
         entry,
@@ -99,16 +100,18 @@ def adopt(
         instance_id=instance_id,
         problem="",
     )
-    _refuse_another_ones(here, entry, adopted.origin, instance_id)
-    others = (each for each in here.journal.entries() if isinstance(each, Entry) and each != entry)
-    if any(each.origin == adopted.origin for each in others):
+    _refuse_another_ones(context, entry, adopted.origin, instance_id)
+    others = (
+        each for each in context.journal.entries() if isinstance(each, Entry) and each != entry
+    )
+    if any(each.origin == adopted.origin and each != entry for each in others):
         raise click.ClickException(
             f"A create of {adopted.origin.urn} is pending already, and there can be only one: "
             "`pulumi-fal pending ls` shows it. Settle that one first."
         )
-    here.journal.write(adopted)
+    context.journal.write(adopted)
     if adopted.file_name != entry.file_name:
-        here.journal.drop(entry)
+        context.journal.drop(entry)
     show.print_lines(
         f"Machine {instance_id} is {_name(entry)}'s: the next `pulumi up` of "
         f"{adopted.origin.project}/{adopted.origin.stack} goes on with it."
@@ -120,30 +123,30 @@ def adopt(
 @BACKEND
 @ORGANIZATION
 @show.yes_option
-@pass_here
-def forget(here: Here, urn: str, backend: str, organization: str, yes: bool) -> None:
+@pass_context
+def forget(context: Context, urn: str, backend: str, organization: str, yes: bool) -> None:
     """Drop the record of a create. Its machine, if there is one, is not touched.
 
     URN may also be the resource's name where only one has it.
     """
-    entry = _find(here.journal, urn, backend, organization)
-    others = [each for each in here.journal.entries() if isinstance(each, Entry)]
-    (case,) = look_into(here, [entry], others)
+    entry = _find(context.journal, urn, backend, organization)
+    others = [each for each in context.journal.entries() if isinstance(each, Entry)]
+    (case,) = look_into(context, [entry], others)
     for machine in case.may_run:
         show.print_lines(f"This may still run and bill, and no state knows of it: {machine}")
     if not yes:
         click.confirm(f"Forget the create of {_name(entry)}?", abort=True)
-    here.journal.drop(entry)
+    context.journal.drop(entry)
     show.print_lines(f"Forgotten: the next `pulumi up` makes a new machine for {_name(entry)}.")
 
 
-def _print(here: Here, case: Case) -> None:
+def _print(context: Context, case: Case) -> None:
     show.print_record(
         case.name,
         {
             "urn": case.entry.origin.urn,
             "stack": case.stack,
-            "since": show.since(case.entry.started, here.clock.wall()),
+            "since": show.since(case.entry.started, context.clock.wall()),
             "phase": case.phase,
             "machine": case.machines,
             "note": "The key that is set now is not the one that it was made with."
@@ -196,7 +199,7 @@ def _refuse_one_under_way(journal: Journal, entry: Entry) -> None:
 
 
 def _of_ours(urn: str) -> str:
-    if urn and not stack.is_ours(urn):
+    if urn and not is_ours(urn):
         raise click.BadParameter("that is not the URN of a ComputeInstance")
     return urn
 
@@ -218,12 +221,12 @@ def _completed(origin: Origin, backend: str, organization: str) -> Origin:
     return completed
 
 
-def _refuse_another_ones(here: Here, entry: Entry, origin: Origin, instance_id: str) -> None:
+def _refuse_another_ones(context: Context, entry: Entry, origin: Origin, instance_id: str) -> None:
     """Adopt only a machine that this create can have made, and that nobody else has."""
     refused = f"Machine {instance_id} can't be adopted for {_name(entry)}: "
     if entry.phase not in (ASKED, ADOPTED) and entry.instance_id != instance_id:
         raise click.ClickException(f"{refused}its create made {entry.instance_id}.")
-    for other in here.journal.entries():
+    for other in context.journal.entries():
         if isinstance(other, Entry) and other != entry and other.instance_id == instance_id:
             raise click.ClickException(f"{refused}it is pending for {other.origin.urn}.")
     if instance_id in entry.before:
@@ -232,7 +235,7 @@ def _refuse_another_ones(here: Here, entry: Entry, origin: Origin, instance_id: 
             "import it."
         )
     try:
-        machine = here.client().get_instance(instance_id)
+        machine = context.client().get_instance(instance_id)
     except NotFoundError as error:
         raise click.ClickException(f"{refused}there is no such machine. ({error})") from None
     for what, wanted, found in (
@@ -241,7 +244,7 @@ def _refuse_another_ones(here: Here, entry: Entry, origin: Origin, instance_id: 
     ):
         if wanted and found and wanted != found:
             raise click.ClickException(f"{refused}its {what} is {found}, and {wanted} was asked.")
-    if instance_id in (here.stacks.ids(origin) or ()):
+    if instance_id in (context.stacks.ids(origin) or ()):
         raise click.ClickException(
             f"{refused}it is in the state of its stack already. If this create needs nothing more: "
             f"`pulumi-fal pending forget {shlex.quote(entry.origin.urn)}`."

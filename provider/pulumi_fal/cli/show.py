@@ -17,7 +17,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pulumi_fal.models import Instance, Status
+from pulumi_fal.api.models import Instance, Status
 
 _WIDE = 10_000
 _COLOURS = {

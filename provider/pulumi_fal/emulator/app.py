@@ -15,10 +15,10 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from starlette.exceptions import HTTPException as RoutingError
 
+from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.emulator.control import Machines, control
 from pulumi_fal.emulator.page import page
 from pulumi_fal.emulator.state import Call, NoCapacityError, State, UnknownMachineError
-from pulumi_fal.models import InstanceType, Sector
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from pulumi_fal.models import Instance, Status
+from pulumi_fal.api.models import Instance, Status
 
 # From which part of the provisioning time on a machine has which status.
 STEPS = ((0.0, Status.PENDING), (0.1, Status.INIT), (0.3, Status.PROVISIONING), (1.0, Status.READY))

@@ -14,13 +14,13 @@ from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
+from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.emulator.machine import Machine
-from pulumi_fal.models import InstanceType, Sector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from pulumi_fal.models import Instance
+    from pulumi_fal.api.models import Instance
 
 CALLS = ("create", "list", "get", "delete")
 """The kinds of calls, as counters and faults name them."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import ElsewhereError
-from pulumi_fal.fleet import Fleet
-from pulumi_fal.outputs import Home
+from pulumi_fal.machines.fleet import Fleet
 
 _RECENT_SECONDS = 5.0
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import FalError, JournalError, UnresolvedCreateError
-from pulumi_fal.journal import RETURNED, Entry, Journal, Origin
-from pulumi_fal.models import Instance
+from pulumi_fal.machines.journal import RETURNED, Entry, Journal
+from pulumi_fal.stack import Origin
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 

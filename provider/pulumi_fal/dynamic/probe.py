@@ -10,7 +10,7 @@ from typing import Any
 
 from pulumi import dynamic
 
-from pulumi_fal import plugin_host
+from pulumi_fal.dynamic import plugin_host
 from pulumi_fal.errors import FalError
 
 CALLS = 5

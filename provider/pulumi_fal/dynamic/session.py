@@ -9,18 +9,24 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pulumi_fal import stack
+from pulumi_fal.api import settings
+from pulumi_fal.api.settings import Home
+from pulumi_fal.clock import Clock
+from pulumi_fal.dynamic import plugin_host
+from pulumi_fal.errors import FalError, JournalError
+from pulumi_fal.machines import journal
+from pulumi_fal.machines.journal import Journal
+from pulumi_fal.stack import Origin
+
 # What needs requests is imported where it is first needed: most previews never call the API, and
 # a program that declares machines imports this module, too.
-from pulumi_fal import journal, plugin_host, settings, stack
-from pulumi_fal.clock import Clock
-from pulumi_fal.errors import FalError, JournalError
-from pulumi_fal.journal import Journal, Origin
-from pulumi_fal.outputs import Home
+from pulumi_fal.tokens import is_ours
 
 if TYPE_CHECKING:
-    from pulumi_fal.accounts import Accounts
-    from pulumi_fal.launch import Launcher
-    from pulumi_fal.lifecycle import Lifecycle
+    from pulumi_fal.machines.accounts import Accounts
+    from pulumi_fal.machines.launcher import Launcher
+    from pulumi_fal.machines.lifecycle import Lifecycle
 
 _POST_SECONDS = 200.0
 """How long a POST under way is given to end when the engine has died."""
@@ -49,7 +55,7 @@ class Session:
         plugin_host.on_cancel(self.clock.interrupt)
         plugin_host.on_engine_death(self._engine_died)
         call = plugin_host.current_call()
-        plugin_host.supply_provider(stack.is_ours, call.provider_key)
+        plugin_host.supply_provider(is_ours, call.provider_key)
         self._review(call)
 
     def introduce(self, urn: str, organization: str, checked: Mapping[str, Any]) -> None:
@@ -115,11 +121,11 @@ class Session:
             return self._made
 
     def _make(self) -> tuple[Accounts, Lifecycle, Launcher]:
-        from pulumi_fal.accounts import Accounts
-        from pulumi_fal.client import Client
-        from pulumi_fal.fleet import Fleet
-        from pulumi_fal.launch import Launcher
-        from pulumi_fal.lifecycle import Lifecycle
+        from pulumi_fal.api.client import Client
+        from pulumi_fal.machines.accounts import Accounts
+        from pulumi_fal.machines.fleet import Fleet
+        from pulumi_fal.machines.launcher import Launcher
+        from pulumi_fal.machines.lifecycle import Lifecycle
 
         resolved = settings.resolve(os.environ, self.config)
         client = Client(resolved, self.clock, notify=self._note)
@@ -158,7 +164,7 @@ class Session:
             if self._reviewed or not call.urn:
                 return
             self._reviewed = True
-        from pulumi_fal.unresolved import review
+        from pulumi_fal.machines.unresolved import review
 
         self.journal.clear_leftovers()
         try:

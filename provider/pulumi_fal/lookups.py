@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pulumi
 
-from pulumi_fal import settings
+from pulumi_fal.api import settings
+from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
 from pulumi_fal.errors import FalError
-from pulumi_fal.models import Instance, InstanceType, Sector, Status
 
 if TYPE_CHECKING:
-    from pulumi_fal.client import Client
+    from pulumi_fal.api.client import Client
 
 
 def get_instance(instance_id: str) -> Instance:
@@ -76,6 +76,6 @@ def _client() -> Client:
 @functools.cache
 def _client_with(resolved: settings.Settings) -> Client:
     """One for each key: a process of the Automation API may run stacks that have different ones."""
-    from pulumi_fal.client import Client
+    from pulumi_fal.api.client import Client
 
     return Client(resolved)

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from pulumi_fal import retry
+from pulumi_fal.api import retry
+from pulumi_fal.api.models import Instance
+from pulumi_fal.api.settings import Settings
+from pulumi_fal.api.transport import Transport
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import APIError, UnusableAnswerError
-from pulumi_fal.models import Instance
-from pulumi_fal.settings import Settings
-from pulumi_fal.transport import Transport
 
 T = TypeVar("T")
 

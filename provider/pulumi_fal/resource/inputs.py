@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pulumi_fal import ssh_keys
-from pulumi_fal.models import InstanceType, Sector
+from pulumi_fal.api import ssh_keys
+from pulumi_fal.api.models import InstanceType, Sector
 
 REPLACING = ("instance_type", "ssh_key", "sector")
 NAMES = (*REPLACING, "wait")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pulumi_fal.errors import JournalError
+from pulumi_fal.stack import Origin
 
 VERSION = 2
 """What is read: this, and 1, which lacked `seen` and `searched`."""
@@ -31,51 +32,6 @@ engine was not told of it. RETURNED: it was told; whether it took it in is not k
 person said which machine it is."""
 _TMP_SECONDS = 3600.0
 """How old a half-written file is before it is taken for one of a process that was killed."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The resource that a create was for. "" stands for what could not be found out."""
-
-    urn: str
-    """It names the project and the stack as well."""
-    organization: str = ""
-    backend: str = ""
-
-    @property
-    def stack(self) -> str:
-        return self._part(1)
-
-    @property
-    def project(self) -> str:
-        return self._part(2)
-
-    def _part(self, place: int) -> str:
-        # urn:pulumi:STACK::PROJECT::PARENT$TYPE::NAME
-        parts = self.urn.removeprefix("urn:pulumi:").split("::")
-        return parts[place - 1] if len(parts) > 3 else ""
-
-    @property
-    def name(self) -> str:
-        """The resource's name in the program."""
-        return self.urn.rpartition("::")[2]
-
-    @property
-    def file_stem(self) -> str:
-        """The first part is the resource's, the second tells stacks of one name apart."""
-        return f"{_digest(self.urn)}-{_digest(*asdict(self).values())}"
-
-    def may_be(self, other: Origin) -> bool:
-        """Whether both can be the same resource, as far as is known."""
-        mine, others = (self.organization, self.backend), (other.organization, other.backend)
-        return self.urn == other.urn and all(
-            a == b or not a or not b for a, b in zip(mine, others, strict=True)
-        )
-
-    @property
-    def is_certain(self) -> bool:
-        """Whether nothing about it is unknown."""
-        return bool(self.urn and self.organization and self.backend)
 
 
 @dataclass(frozen=True)
@@ -104,13 +60,18 @@ class Entry:
 
     @property
     def file_name(self) -> str:
-        return f"{self.origin.file_stem}.json"
+        return f"{file_stem(self.origin)}.json"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Entry:
         fields = {**data, "origin": Origin(**data["origin"]), "before": tuple(data["before"])}
         del fields["version"]
         return cls(**fields)
+
+
+def file_stem(origin: Origin) -> str:
+    """The first part is the resource's, the second tells stacks of the same name apart."""
+    return f"{_digest(origin.urn)}-{_digest(*asdict(origin).values())}"
 
 
 def home(environ: Mapping[str, str]) -> Path:
@@ -136,7 +97,7 @@ class Journal:
 
     def find(self, origin: Origin) -> Entry | None:
         """The entry of a resource, or of one that may be the same; JournalError if unreadable."""
-        own = _read(self.folder / f"{origin.file_stem}.json")
+        own = _read(self.folder / f"{file_stem(origin)}.json")
         if own is not None:
             return own
         for path in self._files(f"{_digest(origin.urn)}-"):
@@ -261,7 +222,7 @@ class Journal:
                         pass
 
     def _lock_of(self, origin: Origin) -> Path:
-        return self.folder / f"{origin.file_stem}.lock"
+        return self.folder / f"{file_stem(origin)}.lock"
 
     def _files(self, prefix: str = "") -> list[Path]:
         try:

@@ -11,8 +11,9 @@ import math
 import random
 from collections.abc import Callable
 
-from pulumi_fal import retry
-from pulumi_fal.client import Client
+from pulumi_fal.api import retry
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import Instance
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
     APIError,
@@ -23,9 +24,8 @@ from pulumi_fal.errors import (
     StillThereError,
     VanishedError,
 )
-from pulumi_fal.fleet import Answer, Fleet, Instances
-from pulumi_fal.models import Instance
-from pulumi_fal.outage import Outage
+from pulumi_fal.machines.fleet import Answer, Fleet, Instances
+from pulumi_fal.machines.outage import Outage
 
 RESEND_SECONDS = 120.0
 """After how long an accepted DELETE is sent again while the machine is still there."""

@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from pulumi_fal.models import Instance
+from pulumi_fal.api.models import Instance
+from pulumi_fal.api.settings import ACCOUNT, ENDPOINT, Home
 
-ENDPOINT = "endpoint"
-ACCOUNT = "account"
 UNFINISHED = "unfinished"
 """Set only while a machine's wait for ready is incomplete."""
-
-
-@dataclass(frozen=True)
-class Home:
-    """The endpoint and the account (a hash of its key) that a machine was last seen with.
-
-    "" stands for what state doesn't say: releases before 0.2 kept no account.
-    """
-
-    endpoint: str = ""
-    account: str = ""
-
-    @classmethod
-    def of(cls, props: Mapping[str, Any]) -> Home:
-        """The home that a resource's outputs tell."""
-        return cls(str(props.get(ENDPOINT) or ""), str(props.get(ACCOUNT) or ""))
-
-    @property
-    def key(self) -> str:
-        """What tells one home from another: the account where it is known."""
-        return self.account or self.endpoint
 
 
 def of(instance: Instance, props: Mapping[str, Any], home: Home) -> dict[str, Any]:

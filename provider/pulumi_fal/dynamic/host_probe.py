@@ -18,7 +18,7 @@ from google.protobuf import empty_pb2, struct_pb2
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.runtime.proto import engine_pb2_grpc, provider_pb2, provider_pb2_grpc
 
-from pulumi_fal.cli import probe
+from pulumi_fal.dynamic import probe
 
 URN = "urn:pulumi:doctor::doctor::pulumi-python:dynamic/fal:Probe::probe"
 _SECONDS = 20.0

@@ -208,7 +208,7 @@ def _cancel(self: Any, request: Any, context: Any) -> Any:  # noqa: ARG001
     # It runs with the SDK's module as its globals, so it brings what it needs.
     from google.protobuf import empty_pb2
 
-    from pulumi_fal import plugin_host
+    from pulumi_fal.dynamic import plugin_host
 
     for callback in plugin_host._ends:
         callback()

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pulumi_fal import journal, pulumi_cli, settings, stack
+from pulumi_fal import pulumi_cli, stack
+from pulumi_fal.api import settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import StackError
+from pulumi_fal.machines import journal
 
 if TYPE_CHECKING:
-    from pulumi_fal.client import Client
+    from pulumi_fal.api.client import Client
 
 IMPATIENT = 5.0
 """Seconds for which a call is repeated that a command can do without."""
 
 
-class Here:
+class Context:
     """Each part is made when it is first asked for: most commands need but one or two."""
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -39,7 +41,7 @@ class Here:
 
     def client(self, budget: float | None = None) -> Client:
         """The API. `budget`: seconds for which a failing call is repeated."""
-        from pulumi_fal.client import Client
+        from pulumi_fal.api.client import Client
 
         given = self.settings
         if budget is not None:
@@ -66,4 +68,4 @@ class Here:
             return {}
 
 
-pass_here = click.make_pass_decorator(Here, ensure=True)
+pass_context = click.make_pass_decorator(Context, ensure=True)

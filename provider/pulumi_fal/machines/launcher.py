@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from pulumi_fal import retry, ssh_keys, unresolved
-from pulumi_fal.accounts import Accounts
-from pulumi_fal.client import Client
+from pulumi_fal.api import retry, ssh_keys
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import Instance
+from pulumi_fal.api.settings import Home
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
     APIError,
@@ -27,20 +28,12 @@ from pulumi_fal.errors import (
     JournalError,
     UnresolvedCreateError,
 )
-from pulumi_fal.fleet import Fleet
-from pulumi_fal.journal import (
-    ADOPTED,
-    RETURNED,
-    WAITING,
-    Entry,
-    Journal,
-    Origin,
-    with_machine,
-)
-from pulumi_fal.lifecycle import GRACE_SECONDS, Lifecycle
-from pulumi_fal.models import Instance
-from pulumi_fal.outputs import Home
-from pulumi_fal.stack import Elsewhere, StackMachine
+from pulumi_fal.machines import unresolved
+from pulumi_fal.machines.accounts import Accounts
+from pulumi_fal.machines.fleet import Fleet
+from pulumi_fal.machines.journal import ADOPTED, RETURNED, WAITING, Entry, Journal, with_machine
+from pulumi_fal.machines.lifecycle import GRACE_SECONDS, Lifecycle
+from pulumi_fal.stack import Elsewhere, Origin, StackMachine
 
 _LOOK_AGAIN = 0.5
 """Seconds between two looks at a create of another process."""

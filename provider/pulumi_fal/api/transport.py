@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from pulumi_fal._version import __version__
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import (
     APIError,
     AuthenticationError,
@@ -27,7 +28,6 @@ from pulumi_fal.errors import (
     UnreachableError,
     UnusableAnswerError,
 )
-from pulumi_fal.settings import Settings
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
 """Seconds. The read timeout is between two bytes; a create may think longer before its first."""

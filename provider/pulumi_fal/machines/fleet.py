@@ -15,11 +15,11 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pulumi_fal import retry
-from pulumi_fal.client import Client
+from pulumi_fal.api import retry
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import Instance
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import APIError
-from pulumi_fal.models import Instance
 
 Instances = Mapping[str, Instance]
 

@@ -12,6 +12,7 @@ import hashlib
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from pulumi_fal.errors import ConfigurationError
@@ -24,6 +25,31 @@ NO_KEY = (
     "of the fal dashboard, then set FAL_ADMIN_API_KEY in the environment, or run "
     "`pulumi config set --secret fal:apiKey`."
 )
+
+
+ENDPOINT, ACCOUNT = "endpoint", "account"
+"""What state calls the two parts of a home."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """The endpoint and the account (a hash of its key) that a machine was last seen with.
+
+    "" stands for what state doesn't say: releases before 0.2 kept no account.
+    """
+
+    endpoint: str = ""
+    account: str = ""
+
+    @classmethod
+    def of(cls, props: Mapping[str, Any]) -> Home:
+        """The home that a resource's outputs tell."""
+        return cls(str(props.get(ENDPOINT) or ""), str(props.get(ACCOUNT) or ""))
+
+    @property
+    def key(self) -> str:
+        """What tells one home from another: the account where it is known."""
+        return self.account or self.endpoint
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""fal Compute's REST API: a plain Python library."""

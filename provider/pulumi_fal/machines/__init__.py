@@ -1,0 +1,1 @@
+"""A machine's life: create it exactly once, find it, await it, delete it."""
