@@ -274,7 +274,7 @@ def known_flags(command: tuple[str, ...]) -> set[str]:
 # Messages
 
 SPEAKING = (
-    "api/*",
+    "api/[!r]*",
     "compute_instance",
     "dynamic/session",
     "errors",
@@ -282,7 +282,8 @@ SPEAKING = (
     "provider",
     "resource/*",
 )
-"""The modules whose texts reach a person through `pulumi`. The command line has its own page."""
+"""The modules whose texts reach a person through `pulumi`. The command line has its own page, and
+the words of retry.py are a table of recovering.md."""
 
 
 def templates() -> dict[str, str]:
