@@ -112,7 +112,7 @@ class _Import(pulumi.CustomResource):
     The SDK has no import for dynamic resources: the engine sends an import's read without inputs,
     so also without the provider that every call of the SDK is looked up by. Reading this one, which
     has both, loads the provider into the plugin; the import's read then finds it (see
-    plugin_host.supply_provider) and compares the machine with these inputs.
+    dynamic.patches.route_imports) and compares the machine with these inputs.
     """
 
     def __init__(self, name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions) -> None:

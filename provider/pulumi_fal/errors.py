@@ -169,10 +169,8 @@ class UnresolvedCreateError(FalError):
     `candidates` are the ids of machines that it may be; none of them is touched.
     """
 
-    def __init__(
-        self, message: str, candidates: tuple[str, ...] = (), *, is_settled: bool = False
-    ) -> None:
-        super().__init__(message)
+    def __init__(self, happened: str, what_to_do: str, candidates: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{happened} {what_to_do}")
+        self.happened = happened
+        self.what_to_do = what_to_do
         self.candidates = candidates
-        self.is_settled = is_settled
-        """Whether there was time for a machine to appear, and none that it may be did."""

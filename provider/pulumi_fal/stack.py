@@ -11,12 +11,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pulumi_fal import backend as backends
 from pulumi_fal import pulumi_cli
-from pulumi_fal.api.settings import ACCOUNT, ENDPOINT, Home
+from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import StackError
 from pulumi_fal.tokens import TYPE_TOKEN
 
@@ -76,14 +76,8 @@ class StackMachine:
 
     id: str
     urn: str
-    account: str = ""
-    """Of the key that the machine was seen with; "" where state doesn't say."""
-    endpoint: str = ""
-    """Where the machine was seen; "" where state doesn't say."""
-
-    @property
-    def home(self) -> Home:
-        return Home(self.endpoint, self.account)
+    home: Home = field(default_factory=Home)
+    """Where the machine was last seen, and with which account."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +115,12 @@ class Stacks:
             found = self._located.get((stack, project)) or backends.locked(url, stack, project)
             self._located[stack, project] = found
             return found
+
+    def origin(self, urn: str, organization: str) -> Origin:
+        """The resource of this URN in the stack that this process works for."""
+        named = Origin(urn)
+        backend = self.backend(named.stack, named.project)
+        return Origin(urn, organization or own_organization(backend), backend)
 
     def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
         """The machines of the origin's stack; None without an answer, or if it isn't certain."""
@@ -220,7 +220,7 @@ def machines(
     exported = pulumi_cli.ask(*args, backend=backend, seconds=seconds)
     try:
         return [
-            StackMachine(each["id"], each["urn"], *_seen(each.get("outputs") or {}))
+            StackMachine(each["id"], each["urn"], _home(each.get("outputs") or {}))
             for each in exported["deployment"].get("resources") or []
             if each["type"] == TYPE_TOKEN and each.get("id") and not each.get("external")
         ]
@@ -228,10 +228,9 @@ def machines(
         raise StackError("`pulumi stack export` printed something that is not a stack") from None
 
 
-def _seen(outputs: Mapping[str, Any]) -> Sequence[str]:
-    """Account and endpoint. A secret is exported as an object, of which nothing can be known."""
-    found = (outputs.get(ACCOUNT), outputs.get(ENDPOINT))
-    return [each if isinstance(each, str) else "" for each in found]
+def _home(outputs: Mapping[str, Any]) -> Home:
+    """A secret is exported as an object, of which nothing can be known."""
+    return Home.of({name: each for name, each in outputs.items() if isinstance(each, str)})
 
 
 def names(backend: str = "", seconds: float = pulumi_cli.SECONDS) -> list[str]:

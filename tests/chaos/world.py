@@ -21,7 +21,7 @@ from threading import Lock
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.machine import Machine
 from pulumi_fal.emulator.server import API_KEY, EmulatorServer
-from pulumi_fal.machines.launcher import Spec
+from pulumi_fal.machines.entry import Spec
 
 from ..e2e.harness import SSH_KEY, Result, Run, Stack, machine, wait_until
 from ..e2e.recovery import (

@@ -15,7 +15,8 @@ from typing import Any
 
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
-from pulumi_fal.machines.journal import Entry, Journal, home
+from pulumi_fal.machines.entry import Entry
+from pulumi_fal.machines.journal import Journal, home
 
 from .harness import PULUMI, Result, Run, Stack, wait_until
 

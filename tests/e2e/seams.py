@@ -20,22 +20,23 @@ from .recovery import (
 
 NOTHING = "lambda *args, **fields: None"
 OFF = {
-    "current_call": f"plugin_host.current_call = {NOTHING[:-4]}plugin_host.Call()",
-    "widen": f"plugin_host.widen = {NOTHING}",
-    "supply_provider": f"plugin_host.supply_provider = {NOTHING}",
-    "on_cancel": f"plugin_host.on_cancel = {NOTHING}",
-    "on_engine_death": f"plugin_host.on_engine_death = {NOTHING}",
-    "clear_errors": "plugin_host.clear_errors = lambda method: method",
-    "keep": "plugin_host.Call.keep = lambda *args: False",
-    "when_unheard": f"plugin_host.Call.when_unheard = {NOTHING}",
-    "log": f"plugin_host.Call.log = {NOTHING}",
+    "current": f"request.current = {NOTHING[:-4]}request.Request()",
+    "raise_concurrency": f"patches.raise_concurrency = {NOTHING}",
+    "route_imports": f"patches.route_imports = {NOTHING}",
+    "without_traceback": f"patches.without_traceback = {NOTHING}",
+    "on_cancel": f"lifetime.on_cancel = {NOTHING}",
+    "on_engine_death": f"lifetime.on_engine_death = {NOTHING}",
+    "keep_partial_state": "request.Request.keep_partial_state = lambda *args: False",
+    "on_undelivered": f"request.Request.on_undelivered = {NOTHING}",
+    "log": f"request.Request.log = {NOTHING}",
 }
 """How each is switched off."""
+SEAMS = "from pulumi_fal.dynamic import lifetime, patches, request"
 
 
 def switch_off(stack: Stack, *names: str) -> None:
     """In every plugin process of the stack, before the provider is loaded."""
-    in_plugin(stack, "\n".join(["from pulumi_fal import plugin_host", *(OFF[n] for n in names)]))
+    in_plugin(stack, "\n".join([SEAMS, *(OFF[name] for name in names)]))
 
 
 def live(stack: Stack, emulator: EmulatorServer) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.machines.journal import VERSION
+from pulumi_fal.machines.entry import VERSION, Entry
+from pulumi_fal.machines.journal import file_name
 
 from .harness import Stack, machine
 from .recovery import PATIENCE, as_documented, entries, journal, one_machine, pending, says, urn
@@ -24,7 +25,8 @@ def entry(stack: Stack, emulator: EmulatorServer) -> Path:
     emulator.faults.add("create", "502")
     stack.up(fails=True)
     (entry,) = journal(stack).entries()
-    return journal(stack).folder / entry.file_name  # type: ignore[union-attr]
+    assert isinstance(entry, Entry)
+    return journal(stack).folder / file_name(entry.origin)
 
 
 def damage(path: Path) -> None:

@@ -23,5 +23,5 @@ def test_without_partial_state_the_journal_keeps_what_it_would_have_kept(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
     """Likewise, with all the other seams."""
-    switch_off(stack, "keep")
+    switch_off(stack, "keep_partial_state")
     live(stack, emulator)

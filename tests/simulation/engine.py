@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pulumi_fal.errors import FalError, JournalError
-from pulumi_fal.machines.unresolved import review
+from pulumi_fal.resource import operations
+from pulumi_fal.resource.call import InitFailed
 from pulumi_fal.stack import Origin
 
 from .account import Owner
-from .plugin import Call, Process, plain
+from .plugin import Call, Process
 
 if TYPE_CHECKING:
     from .world import World
@@ -79,6 +79,7 @@ class Engine:
         self.world = world
         self.stack = stack
         self.process = process
+        self._machines = process.machines
 
     def up(
         self,
@@ -127,11 +128,7 @@ class Engine:
         self.world.turns.block(lambda: other.is_over or not other.engine_lives)
 
     def _review(self, call: Call) -> None:
-        of = self.stack.origin(call.owner.name)
-        try:
-            self.process.warnings += review(self.process.journal, of, self.process.stacks.ids)
-        except JournalError as error:
-            self.process.warnings.append(str(error))
+        self.process.machines.review(call.urn, "organization")
 
     def _bring_about(self, call: Call, forced: frozenset[str], delete_first: bool) -> None:
         row = self.stack.rows.get(call.owner.name)
@@ -140,7 +137,7 @@ class Engine:
             return self._create(call, news, None)
         if call.owner.name in forced:  # without a diff
             return self._replace(call, news, row, delete_first)
-        diff = plain("diff")(row.id, row.outputs, news)
+        diff = operations.diff(self._machines, call.request(), row.id, row.outputs, news)
         differs = news != row.inputs
         if diff.replaces and (differs or diff.changes):
             return self._replace(call, news, row, delete_first)
@@ -157,57 +154,62 @@ class Engine:
     def _create(self, call: Call, news: Inputs, old: Row | None) -> None:
         self.world.laws.create_begins(call)
         try:
-            result = plain("create")(news)
+            created = operations.create(self._machines, call.request(), news)
         except Exception as error:
             self.world.laws.create_failed(call, error)
             self.world.said[call.owner] = str(error)
+            kept = call.partial_state(error)
             self.process.step("the engine is told")
-            if call.kept is not None and self.process.records:
-                self.world.laws.create_ended(call, call.kept[0])
-                self._take(call, Row(call.kept[0], news, call.kept[1], has_errors=True), old)
+            if kept is not None and isinstance(error, InitFailed) and self.process.records:
+                self.world.laws.create_ended(call, error.instance_id)
+                self._take(call, Row(error.instance_id, news, kept, has_errors=True), old)
             raise
+        call.on_undelivered(created.undelivered)
         self.process.step("the engine is told")
         if self.process.records:
-            self.world.laws.create_ended(call, result.id)
-            self._take(call, Row(result.id, news, result.outs), old)
+            self.world.laws.create_ended(call, created.id)
+            self._take(call, Row(created.id, news, created.outputs), old)
 
     def _take(self, call: Call, row: Row, old: Row | None) -> None:
-        call.when_lost.clear()
+        call.undelivered.clear()
         self.stack.rows[call.owner.name] = row
         if old is not None:
             self.stack.doomed.append((call.owner.name, old))
 
     def _update(self, call: Call, news: Inputs, row: Row) -> None:
         try:
-            result = plain("update")(row.id, row.outputs, news)
-        except Exception:
+            outs = operations.update(self._machines, call.request(), row.id, row.outputs, news)
+        except Exception as error:
+            kept = call.partial_state(error)
             self.process.step("the engine is told")
-            if call.kept is not None and self.process.records:
-                row.inputs, row.outputs, row.has_errors = news, call.kept[1], True
+            if kept is not None and self.process.records:
+                row.inputs, row.outputs, row.has_errors = news, kept, True
             raise
         self.process.step("the engine is told")
         if self.process.records:
-            row.inputs, row.outputs, row.has_errors = news, result.outs, False
+            row.inputs, row.outputs, row.has_errors = news, outs, False
 
     def _read(self, call: Call) -> None:
         row = self.stack.rows[call.owner.name]
+        outs: Inputs | None
         try:
-            result = plain("read")(row.id, row.outputs)
-        except FalError:
-            self.process.step("the engine is told")
-            if call.kept is None:
-                raise
-            if self.process.records:
-                row.outputs, row.has_errors = call.kept[1], True
-            return
+            outs, has_errors = (
+                operations.read(self._machines, call.request(), row.id, row.outputs),
+                False,
+            )
+        except InitFailed as failed:
+            # A host that can't keep partial state answers plainly.
+            outs, has_errors = failed.outputs, self.process.conditions.seams
         self.process.step("the engine is told")
-        if self.process.records and result.id:
-            row.outputs, row.has_errors = result.outs, False
-        elif self.process.records:
+        if not self.process.records:
+            return
+        if outs is None:
             del self.stack.rows[call.owner.name]
+        else:
+            row.outputs, row.has_errors = outs, has_errors
 
     def _delete(self, call: Call, row: Row) -> None:
-        plain("delete")(row.id, row.outputs)
+        operations.delete(self._machines, call.request(), row.id, row.outputs)
         self.world.laws.delete_ended(call, row.id)
         self.process.step("the engine is told")
         if not self.process.records:

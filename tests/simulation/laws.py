@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pulumi_fal.machines.journal import Entry
-from pulumi_fal.machines.unresolved import candidates
+from pulumi_fal.machines.decision import candidates
 
 from . import disk
 from .account import Owner
@@ -89,7 +88,7 @@ class Laws:
             self.violations.append(f"{call.owner} let go of {instance_id}, which was still there")
 
     def _lost(self) -> Iterator[str]:
-        entries = [each for each in self._world.journal.entries() if isinstance(each, Entry)]
+        entries = self._world.journal.readable()
         known = frozenset(each.instance_id for each in entries if each.instance_id)
         for owner in sorted(set(self._world.account.made_by.values()), key=str):
             origins = self._world.stacks[owner.stack].origins(owner.name)

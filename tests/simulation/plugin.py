@@ -1,37 +1,32 @@
-"""A plugin process: the real provider on the simulated wire, disk and clock, until it dies."""
+"""A plugin process, as one more host of resource.operations: simulated wire, disk and clock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
-from pulumi_fal import provider
-from pulumi_fal.api.client import Client
 from pulumi_fal.api.settings import Home, Settings
-from pulumi_fal.dynamic import plugin_host
-from pulumi_fal.machines import journal
-from pulumi_fal.machines.accounts import Accounts
-from pulumi_fal.machines.fleet import Fleet
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.launcher import Launcher
-from pulumi_fal.machines.lifecycle import Lifecycle
+from pulumi_fal.machines.machines import Machines
+from pulumi_fal.resource import call as resource
 from pulumi_fal.stack import Elsewhere, Origin, StackMachine
 
 from .account import Owner
-from .turns import Died, Locks, SimulatedClock
+from .turns import Died, SimulatedClock
 
 if TYPE_CHECKING:
     from .world import World
 
-SETTINGS = Settings("https://fal.test", "a-key", "a test", retry_budget=60.0, settle=20.0)
+SETTINGS = Settings("https://fal.test", "a-key", "a test", retry_budget=60.0, appear_seconds=20.0)
 
 
 KEYS = ("key", "rotated", "other")
 """API keys: "rotated" is of the same account as "key", and "other" of another one."""
+KEY_OF = {replace(SETTINGS, api_key=key).account: key for key in KEYS}
+"""By the account that state and messages name."""
 
 
 class Event(str, Enum):
@@ -89,34 +84,37 @@ class Conditions:
 
 @dataclass(eq=False)
 class Call:
-    """What the provider sees of the engine's call."""
+    """A call of the engine, and what becomes of its answer."""
 
     process: Process
     owner: Owner
     urn: str
-    provider_key: str = "provider"
-    kept: tuple[str, dict[str, Any]] | None = None
-    when_lost: list[Callable[[], None]] = field(default_factory=list)
-
-    @property
-    def timeout(self) -> float:
-        return self.process.conditions.timeout
+    undelivered: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def is_heard(self) -> bool:
         return self.process.engine_lives
 
-    def keep(self, instance_id: str, outputs: Mapping[str, Any], reason: str) -> bool:
-        if self.process.conditions.seams:
-            self.kept = instance_id, dict(outputs)
-        return self.process.conditions.seams
+    def request(self) -> resource.Call:
+        """What the functions of resource.operations are given."""
+        timeout = self.process.conditions.timeout
+        return resource.Call(
+            self.urn, "organization", timeout, is_heard=lambda: self.process.engine_lives
+        )
 
-    def when_unheard(self, callback: Callable[[], None]) -> None:
+    def partial_state(self, error: Exception) -> dict[str, Any] | None:
+        """The outputs that the engine records although the call failed, if there are any."""
+        if not isinstance(error, resource.InitFailed):
+            return None
+        if not self.process.conditions.seams:
+            error.undelivered()
+            return None
+        self.on_undelivered(error.undelivered)
+        return error.outputs
+
+    def on_undelivered(self, callback: Callable[[], None]) -> None:
         if self.is_heard:
-            self.when_lost.append(callback)
-
-    def log(self, *args: Any, **kwargs: Any) -> None:
-        """Nobody reads it."""
+            self.undelivered.append(callback)
 
 
 class Stacks:
@@ -125,11 +123,14 @@ class Stacks:
     def __init__(self, process: Process) -> None:
         self._process = process
 
+    def origin(self, urn: str, organization: str) -> Origin:
+        return Origin(urn, organization, self._process.world.stacks[self._process.stack].backend)
+
     def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
         if not self._process.conditions.answers or not origin.is_certain:
             return None
         return tuple(
-            StackMachine(row.id, "", str(row.outputs["account"]), str(row.outputs["endpoint"]))
+            StackMachine(row.id, "", Home.of(row.outputs))
             for row in self._process.world.stack_in(origin.backend).every_row()
         )
 
@@ -163,40 +164,24 @@ class Process:
         self._steps = 0
         self._seen: set[str] = set()
         self.clock = SimulatedClock(world.turns, self.step)
-        wire = world.account.wire(self.step, lambda: world.call().owner, conditions.key)
-        client = Client(SETTINGS, self.clock, send=wire)
-        fleet = Fleet(client, self.clock, SETTINGS.poll_interval)
-        self.lifecycle = Lifecycle(client, fleet, self.clock)
         self.stacks = Stacks(self)
         self.journal = Journal(world.folder, self.stacks.ids)
-        self.home = Home(SETTINGS.endpoint, conditions.key)
-        self.accounts = Accounts(self.home, "a test", fleet)
-        self.launcher = Launcher(
-            client,
-            fleet,
-            self.lifecycle,
-            self.journal,
-            self.clock,
-            accounts=self.accounts,
-            settle_seconds=SETTINGS.settle,
-            stacks=self.stacks,
-            warn=self.warnings.append,
-        )
-        self.wanted: dict[str, Any] = {}
+        self.machines = Machines(self.journal, self.stacks, self._account, self.warnings.append)
 
     @property
     def records(self) -> bool:
         """Whether what a call answers reaches the state."""
         return self.engine_lives and self.saves and not self.is_dead
 
-    def origin(self, call: Call, props: Mapping[str, Any]) -> Origin:
-        return self.world.stacks[self.stack].origin(call.owner.name)
-
-    def refuse_elsewhere(self, call: Call, instance_id: str, props: Mapping[str, Any]) -> None:
-        """As session.py has it."""
-        origin = self.origin(call, props)
-        self.accounts.refuse_elsewhere(
-            instance_id, Home.of(props), lambda: self.stacks.machines(origin) or ()
+    def _account(self) -> Account:
+        key = self.conditions.key
+        return Account(
+            replace(SETTINGS, api_key=key),
+            self.clock,
+            self.journal,
+            self.stacks,
+            send=self.world.account.wire(self.step, lambda: self.world.call().owner, key),
+            warn=self.warnings.append,
         )
 
     def step(self, moment: str) -> None:
@@ -212,32 +197,3 @@ class Process:
             self.world.turns.pause()
         if self.is_dead:
             raise Died
-
-
-class _Session:
-    """The session of whoever's turn it is."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._world.call().process, name)
-
-
-@contextmanager
-def in_place(world: World) -> Iterator[None]:
-    """The real provider serves this world's calls."""
-    locks = Locks(world.turns, lambda moment: world.call().process.step(moment))
-    with (
-        mock.patch.object(provider, "_session", _Session(world)),
-        mock.patch.object(plugin_host, "current_call", world.call),
-        mock.patch.object(journal, "threading", locks),
-    ):
-        yield
-
-
-def plain(method: str) -> Callable[..., Any]:
-    """A provider's method with its errors as they are raised, before the host makes texts."""
-    guarded = getattr(provider.ComputeInstanceProvider, method)
-    found: Callable[..., Any] = getattr(guarded, "__wrapped__", guarded)
-    return lambda *args: found(provider.ComputeInstanceProvider(), *args)

@@ -6,24 +6,28 @@ import math
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase as Searching
+from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import StillThereError
 from pulumi_fal.machines import fleet
-from pulumi_fal.machines.accounts import Accounts
-from pulumi_fal.machines.journal import ASKED, Entry, Journal
+from pulumi_fal.machines.decision import Search
+from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.facts import FactFinder
+from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.launcher import Launcher
 from pulumi_fal.machines.lifecycle import Lifecycle, _Deletion
+from pulumi_fal.machines.ownership import Ownership
 from pulumi_fal.stack import Origin
 
 from . import plugin
@@ -43,7 +47,7 @@ def write_the_journal_after_the_post() -> AbstractContextManager[Any]:
     write = Journal.write
 
     def late(self: Journal, entry: Entry) -> None:
-        if entry.phase != ASKED or entry.problem:
+        if entry.phase is not Phase.REQUESTED or entry.problem:
             write(self, entry)
 
     return mock.patch.object(Journal, "write", late)
@@ -77,7 +81,7 @@ def sync_no_folders_above() -> AbstractContextManager[Any]:
 
 
 def take_up_what_pulumi_was_told_of() -> AbstractContextManager[Any]:
-    return mock.patch.object(Launcher, "hand_over")
+    return mock.patch.object(Launcher, "mark_reported")
 
 
 class _Nothing(set[str]):
@@ -87,7 +91,7 @@ class _Nothing(set[str]):
 
 def delete_what_was_taken_over() -> AbstractContextManager[Any]:
     nothing = property(lambda self: _Nothing(), lambda self, value: None)
-    return mock.patch.object(Launcher, "taken_over", nothing, create=True)
+    return mock.patch.object(Launcher, "resumed_ids", nothing, create=True)
 
 
 def forget_a_post_without_an_answer() -> AbstractContextManager[Any]:
@@ -95,16 +99,16 @@ def forget_a_post_without_an_answer() -> AbstractContextManager[Any]:
 
 
 def give_no_time_to_appear() -> AbstractContextManager[Any]:
-    return mock.patch.object(plugin, "SETTINGS", replace(plugin.SETTINGS, settle=0.001))
+    return mock.patch.object(plugin, "SETTINGS", replace(plugin.SETTINGS, appear_seconds=0.001))
 
 
 def count_the_settle_time_from_the_first_try() -> AbstractContextManager[Any]:
-    candidates = Launcher._candidates
+    search = FactFinder.search
 
-    def early(self: Launcher, entry: Entry) -> tuple[list[Instance], Mapping[str, str]]:
-        return candidates(self, replace(entry, problem=entry.problem or "?"))
+    def early(self: FactFinder, entry: Entry) -> Search:
+        return search(self, replace(entry, problem=entry.problem or "?"))
 
-    return mock.patch.object(Launcher, "_candidates", early)
+    return mock.patch.object(FactFinder, "search", early)
 
 
 def take_another_stack_for_this_one() -> AbstractContextManager[Any]:
@@ -155,7 +159,7 @@ def believe_one_list_after_a_delete() -> AbstractContextManager[Any]:
 
 
 def believe_any_account() -> AbstractContextManager[Any]:
-    return mock.patch.object(Accounts, "is_own", return_value=True)
+    return mock.patch.object(Ownership, "is_own", return_value=True)
 
 
 def forget_what_a_renamed_stack_left() -> AbstractContextManager[Any]:
@@ -163,16 +167,16 @@ def forget_what_a_renamed_stack_left() -> AbstractContextManager[Any]:
 
 
 def take_a_new_machine_for_gone() -> AbstractContextManager[Any]:
-    return mock.patch.object(Launcher, "_is_new", return_value=False)
+    return mock.patch.object(Entry, "is_new", return_value=False)
 
 
 def drop_a_record_before_the_machine_was_seen() -> AbstractContextManager[Any]:
-    settle = Journal.settle
+    drop = Journal.drop_entry_for
 
     def early(self: Journal, urn: str, instance_id: str, *, is_proven: bool) -> None:
-        settle(self, urn, instance_id, is_proven=True)
+        drop(self, urn, instance_id, is_proven=True)
 
-    return mock.patch.object(Journal, "settle", early)
+    return mock.patch.object(Journal, "drop_entry_for", early)
 
 
 class _Silent(threading.Condition):
@@ -288,7 +292,7 @@ def test_a_broken_law_is_found(case: Case, record_property: Callable[[str, objec
         def lags(self, lag: float, reads_lag: bool) -> tuple[float, bool]:
             return (lag, reads_lag) if case.lag is None else (case.lag, True)
 
-    searching = settings(profile(), max_examples=case.within, phases=[Phase.generate])
+    searching = settings(profile(), max_examples=case.within, phases=[Searching.generate])
     with case.mutant(), pytest.raises(AssertionError, match=case.law):
         run_state_machine_as_test(Counted, settings=searching)
     record_property("schedules", count - 1)  # the last one shows it again

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from math import inf
-from typing import Any
 
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.state import TurnedClock
@@ -104,36 +102,6 @@ class Turns:
         finally:
             turn.is_over = True
             self._back.release()
-
-
-class Locks:
-    """In the place of the `threading` module, for locks that are held across a step."""
-
-    def __init__(self, turns: Turns, step: Callable[[str], None]) -> None:
-        self._turns = turns
-        self._step = step
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(threading, name)
-
-    def Lock(self) -> AbstractContextManager[None]:  # noqa: N802 - threading's own name
-        return _Lock(self._turns, self._step)
-
-
-class _Lock(AbstractContextManager[None]):
-    def __init__(self, turns: Turns, step: Callable[[str], None]) -> None:
-        self._turns = turns
-        self._step = step
-        self._is_held = False
-
-    def __enter__(self) -> None:
-        while self._is_held:
-            self._turns.block(lambda: not self._is_held)
-            self._step("a lock is free")
-        self._is_held = True
-
-    def __exit__(self, *_: object) -> None:
-        self._is_held = False
 
 
 class SimulatedClock(Clock):

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import ElsewhereError
-from pulumi_fal.machines.journal import ADOPTED, Journal
+from pulumi_fal.machines.entry import Phase
+from pulumi_fal.machines.journal import Journal
 
-from . import disk, plugin
+from . import disk
 from .account import OUTCOMES, Account, Owner
 from .engine import Engine, Job, Stack, Stages
 from .laws import Laws
-from .plugin import KEYS, Call, Conditions, Event, Process
+from .plugin import KEY_OF, KEYS, Call, Conditions, Event, Process
 from .turns import Died, Turn, Turns
 
 ROUNDS = 24
@@ -45,7 +46,6 @@ class World:
         self._power: Conditions | None = None
         self._exit = ExitStack()
         self.folder = self._exit.enter_context(disk.in_place(self.disk))
-        self._exit.enter_context(plugin.in_place(self))
         self.journal = Journal(self.folder)
 
     def close(self) -> None:
@@ -112,8 +112,8 @@ class World:
                 process.engine_lives = False
                 process.clock.interrupt()
                 for call in process.calls:
-                    while call.when_lost:
-                        call.when_lost.pop()()
+                    while call.undelivered:
+                        call.undelivered.pop()()
             case Event.STATE_LOST:
                 process.saves = False
             case Event.DISK_FULL:
@@ -153,9 +153,11 @@ class World:
         mine = (self.account.machines_of(owner) - stack.ids()) & named
         now = stack.origin(owner.name)
         is_free = entry.origin == now or self.journal.find(now) is None
-        if mine and keeps and is_free and entry.phase != ADOPTED:
+        if mine and keeps and is_free and entry.phase is not Phase.ADOPTED:
             (chosen,) = mine
-            adopted = replace(entry, origin=now, phase=ADOPTED, instance_id=chosen, problem="")
+            adopted = replace(
+                entry, origin=now, phase=Phase.ADOPTED, instance_id=chosen, problem=""
+            )
             self.journal.write(adopted)
         else:
             for each in mine:
@@ -272,6 +274,6 @@ class World:
 def _wanted_key(errors: Iterable[Exception], now: str) -> str:
     """The key that a person sets next: the one of an account that a message names, in turn."""
     said = " ".join(map(str, errors))
-    named = set(re.findall(r"another account \((\w+)\)", said))
+    named = {KEY_OF[each] for each in re.findall(r"another account \((\w+)\)", said)}
     later = sorted(each for each in named if each > now) + sorted(named)
     return later[0] if later else now

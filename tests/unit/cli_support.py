@@ -19,7 +19,8 @@ from pulumi_fal.cli.context import Context
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines import journal
-from pulumi_fal.machines.journal import Entry, Journal
+from pulumi_fal.machines.entry import Entry
+from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stack import Origin
 from pulumi_fal.tokens import TYPE_TOKEN
 

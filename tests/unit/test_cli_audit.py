@@ -11,7 +11,7 @@ from tests.unit.cli_support import KEY, CommandLine, command_line, urn
 
 from pulumi_fal.api import settings
 from pulumi_fal.errors import StackError
-from pulumi_fal.machines.journal import RETURNED, WAITING
+from pulumi_fal.machines.entry import Phase
 
 DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
 CLEAN, FOUND, CANT_TELL = 0, 1, 2
@@ -37,7 +37,7 @@ def test_it_finds_exactly_the_machines_that_were_forgotten(line: CommandLine) ->
     """Over all stacks of the backend; exit code 1."""
     kept, pending, forgotten = line.rent(), line.rent(), line.rent()
     line.stacks = {DEV: {"a": kept}, PROD: {}}
-    line.pend(phase=WAITING, instance_id=pending)
+    line.pend(phase=Phase.CREATED, instance_id=pending)
     report = line.json("audit", code=FOUND)
     assert whose(report) == {kept: "stack", pending: "pending", forgotten: "forgotten"}
     shown = line.run("audit", code=FOUND)
@@ -150,8 +150,8 @@ def test_what_pulumi_was_told_of_is_as_its_stack_says(line: CommandLine) -> None
     """Every create leaves such a record until the next run; it claims nothing by itself."""
     held, dropped = line.rent(), line.rent()
     line.stacks = {DEV: {"a": held}}
-    line.pend("a", phase=RETURNED, instance_id=held)
-    line.pend("b", phase=RETURNED, instance_id=dropped)
+    line.pend("a", phase=Phase.REPORTED, instance_id=held)
+    line.pend("b", phase=Phase.REPORTED, instance_id=dropped)
     assert whose(line.json("audit", code=FOUND)) == {held: "stack", dropped: "forgotten"}
 
 
@@ -161,7 +161,7 @@ def test_what_pulumi_was_told_of_is_unknown_where_its_stack_cannot_be_asked(
     """Even if only other stacks were to be looked into."""
     id_ = line.rent()
     line.stacks = {DEV: "no access", PROD: {}}
-    line.pend(phase=RETURNED, instance_id=id_)
+    line.pend(phase=Phase.REPORTED, instance_id=id_)
     assert whose(line.json("audit", "--stack", PROD, code=CANT_TELL)) == {id_: "unknown"}
 
 

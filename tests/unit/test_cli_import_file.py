@@ -12,7 +12,7 @@ from tests.unit.cli_support import KEY, CommandLine, command_line, urn
 from tests.unit.support import ED25519
 
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.machines.journal import WAITING
+from pulumi_fal.machines.entry import Phase
 from pulumi_fal.tokens import TYPE_TOKEN
 
 DEV = "organization/train/dev"
@@ -68,7 +68,7 @@ def test_what_is_pending_is_left_out_and_named(line: CommandLine) -> None:
     """The create that made it will go on with it."""
     made, perhaps = line.rent(), line.rent(EIGHT)
     free = line.rent()
-    line.pend(phase=WAITING, instance_id=made)
+    line.pend(phase=Phase.CREATED, instance_id=made)
     line.pend("other", instance_type=EIGHT)
     assert [each["id"] for each in written(line)] == [free]
     assert f"Left out: {made}" in line.stderr

@@ -14,7 +14,7 @@ from tests.unit.cli_support import BACKEND, CommandLine, command_line, urn
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import UnresolvedCreateError
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.journal import ADOPTED, ASKED, RETURNED, WAITING, Entry
+from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.stack import Origin
 
 DEV = "organization/train/dev"
@@ -37,7 +37,7 @@ def test_where_nothing_is_pending_it_says_so(line: CommandLine) -> None:
 def test_ls_shows_a_machine_that_pulumi_was_not_told_of(line: CommandLine) -> None:
     """Resource, stack, backend, since when, which machine, and that `up` goes on with it."""
     id_ = line.rent()
-    line.pend(phase=WAITING, instance_id=id_)
+    line.pend(phase=Phase.CREATED, instance_id=id_)
     shown = line.run("pending", "ls")
     for part in (
         urn("box"),
@@ -54,7 +54,7 @@ def test_ls_shows_a_machine_that_pulumi_was_not_told_of(line: CommandLine) -> No
 def test_ls_as_json_has_each_part_by_name(line: CommandLine) -> None:
     """For programs, which should read no sentences."""
     id_ = line.rent()
-    line.pend(phase=WAITING, instance_id=id_)
+    line.pend(phase=Phase.CREATED, instance_id=id_)
     (shown,) = line.json("pending", "ls")
     assert "goes on with this machine" in shown.pop("what_to_do")
     assert shown.pop("ip")
@@ -83,7 +83,7 @@ def test_ls_names_what_an_unanswered_create_may_have_made(line: CommandLine) -> 
     before, other, mine, pending = line.rent(), line.rent(EIGHT), line.rent(), line.rent()
     held = line.rent()
     line.stacks[DEV] = {"other": held}
-    line.pend("second", phase=WAITING, instance_id=pending)
+    line.pend("second", phase=Phase.CREATED, instance_id=pending)
     line.pend(before=(before,), problem="POST /compute/instance got no answer: timed out")
     shown = next(each for each in line.json("pending", "ls") if each["name"] == "box")
     assert shown["candidates"] == [mine]
@@ -105,7 +105,7 @@ def test_ls_says_where_an_unanswered_create_made_nothing(line: CommandLine) -> N
 
 def test_ls_says_that_a_machine_is_gone(line: CommandLine) -> None:
     """Nothing is left to adopt then."""
-    line.pend(phase=WAITING, instance_id="i-gone")
+    line.pend(phase=Phase.CREATED, instance_id="i-gone")
     shown = line.run("pending", "ls")
     assert "i-gone (gpu_1x_h100_sxm5); gone: the API does not list it" in shown
     assert "which makes a new one" in shown
@@ -124,7 +124,7 @@ def test_ls_asks_the_stack_what_became_of_a_machine(
     """Pulumi may have been told, and be killed before it took that in."""
     id_ = line.rent()
     line.stacks[DEV] = held if isinstance(held, str) else dict.fromkeys(held, id_)
-    line.pend(phase=RETURNED, instance_id=id_)
+    line.pend(phase=Phase.REPORTED, instance_id=id_)
     shown = line.run("pending", "ls")
     assert says in shown
     assert advice in shown
@@ -134,7 +134,7 @@ def test_ls_counts_what_is_in_state_by_now(line: CommandLine) -> None:
     """Every create leaves a record until the next run: there is nothing to read in those."""
     id_ = line.rent()
     line.stacks[DEV] = {"box": id_}
-    line.pend(phase=RETURNED, instance_id=id_)
+    line.pend(phase=Phase.REPORTED, instance_id=id_)
     assert line.run("pending", "ls") == (
         "No create is pending.\n"
         "In state by now, so the next run of `pulumi` drops their records: 1.\n"
@@ -149,7 +149,7 @@ def test_ls_works_without_a_key_and_without_the_api(
 ) -> None:
     """What the disk has is shown; why there is no more is said."""
     monkeypatch.delenv("FAL_ADMIN_API_KEY")
-    line.pend(phase=WAITING, instance_id="i-1")
+    line.pend(phase=Phase.CREATED, instance_id="i-1")
     line.pend("asked")
     shown = line.run("pending", "ls")
     assert "i-1 (gpu_1x_h100_sxm5); the machines can't be listed: No fal API key is set" in shown
@@ -158,7 +158,7 @@ def test_ls_works_without_a_key_and_without_the_api(
 
 def test_ls_says_when_another_key_made_it(line: CommandLine) -> None:
     """What one key's account doesn't list may run in the other's."""
-    line.pend(phase=WAITING, instance_id="i-1", account="another")
+    line.pend(phase=Phase.CREATED, instance_id="i-1", account="another")
     assert "i-1 (gpu_1x_h100_sxm5); it was made with another key" in line.run("pending", "ls")
 
 
@@ -180,7 +180,7 @@ def test_adopt_writes_which_machine_it_is(line: CommandLine) -> None:
     line.pend(problem="no answer")
     assert f"Machine {id_} is resource 'box''s" in line.run("pending", "adopt", urn("box"), id_)
     (entry,) = line.pending()
-    assert (entry.phase, entry.instance_id, entry.problem) == (ADOPTED, id_, "")
+    assert (entry.phase, entry.instance_id, entry.problem) == (Phase.ADOPTED, id_, "")
 
 
 def test_a_name_will_do_where_only_one_resource_has_it(line: CommandLine) -> None:
@@ -189,7 +189,7 @@ def test_a_name_will_do_where_only_one_resource_has_it(line: CommandLine) -> Non
     line.pend("other")
     line.pend()
     line.run("pending", "adopt", "box", id_)
-    assert [each.instance_id for each in line.pending() if each.phase == ADOPTED] == [id_]
+    assert [each.instance_id for each in line.pending() if each.phase == Phase.ADOPTED] == [id_]
 
 
 def test_a_name_that_two_resources_have_is_refused(line: CommandLine) -> None:
@@ -233,7 +233,7 @@ def test_adopt_refuses_a_machine_that_does_not_exist(line: CommandLine) -> None:
     """A slip in the id would have the next `up` make another machine."""
     line.pend()
     assert "there is no such machine" in line.refused("pending", "adopt", "box", "i-1")
-    assert line.pending()[0].phase == ASKED
+    assert line.pending()[0].phase == Phase.REQUESTED
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_adopt_refuses_a_machine_of_another_kind(
     id_ = line.rent(*rented)
     line.pend(**asked)
     assert says in line.refused("pending", "adopt", "box", id_)
-    assert line.pending()[0].phase == ASKED
+    assert line.pending()[0].phase == Phase.REQUESTED
 
 
 def test_adopt_refuses_a_machine_that_was_there_before(line: CommandLine) -> None:
@@ -271,7 +271,7 @@ def test_adopt_refuses_a_machine_that_was_there_before(line: CommandLine) -> Non
 def test_adopt_refuses_another_machine_than_the_create_made(line: CommandLine) -> None:
     """The one that it made would be lost."""
     made, other = line.rent(), line.rent()
-    line.pend(phase=WAITING, instance_id=made)
+    line.pend(phase=Phase.CREATED, instance_id=made)
     assert f"its create made {made}" in line.refused("pending", "adopt", "box", other)
     line.run("pending", "adopt", "box", made)
 
@@ -279,7 +279,7 @@ def test_adopt_refuses_another_machine_than_the_create_made(line: CommandLine) -
 def test_adopt_refuses_a_machine_that_is_pending_for_another(line: CommandLine) -> None:
     """One machine for two resources would be deleted by both."""
     id_ = line.rent()
-    line.pend("first", phase=WAITING, instance_id=id_)
+    line.pend("first", phase=Phase.CREATED, instance_id=id_)
     line.pend()
     assert f"pending for {urn('first')}" in line.refused("pending", "adopt", "box", id_)
 
@@ -310,7 +310,7 @@ def test_adopt_asks_for_what_the_record_lacks_and_completes_it(line: CommandLine
     line.run("pending", "adopt", "box", id_, "--backend", BACKEND, "--organization", "organization")
     (entry,) = line.pending()
     assert (entry.origin.backend, entry.origin.organization) == (BACKEND, "organization")
-    assert entry.phase == ADOPTED
+    assert entry.phase == Phase.ADOPTED
 
 
 def test_a_backend_is_meant_by_its_folder(line: CommandLine, tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_a_backend_is_meant_by_its_folder(line: CommandLine, tmp_path: Path) -> 
 def test_forget_names_the_machine_that_may_run_and_asks(line: CommandLine) -> None:
     """Nobody else knows of it afterwards."""
     id_ = line.rent()
-    line.pend(phase=WAITING, instance_id=id_)
+    line.pend(phase=Phase.CREATED, instance_id=id_)
     line.run("pending", "forget", "box", code=1, typed="n\n")
     assert len(line.pending()) == 1
     shown = line.run("pending", "forget", "box", typed="y\n")
@@ -369,18 +369,18 @@ def test_nothing_is_said_of_a_create_that_is_under_way(
 def test_adopt_takes_a_record_over_to_the_resource_of_a_renamed_stack(line: CommandLine) -> None:
     """As the error of a create in the renamed stack says."""
     id_, now = line.rent(), urn("box", "renamed")
-    entry = line.pend(phase=WAITING, instance_id=id_)
+    entry = line.pend(phase=Phase.CREATED, instance_id=id_)
     line.run("pending", "adopt", "box", id_, "--for", now)
     (adopted,) = line.pending()
     assert adopted.origin == replace(entry.origin, urn=now)
-    assert (adopted.phase, adopted.instance_id) == (ADOPTED, id_)
+    assert (adopted.phase, adopted.instance_id) == (Phase.ADOPTED, id_)
 
 
 def test_adopt_writes_over_no_other_record(line: CommandLine) -> None:
     """The machine of that one would be forgotten."""
     id_, other = line.rent(), line.rent()
-    line.pend(urn=urn("box", "old"), phase=WAITING, instance_id=id_)
-    line.pend(phase=WAITING, instance_id=other)
+    line.pend(urn=urn("box", "old"), phase=Phase.CREATED, instance_id=id_)
+    line.pend(phase=Phase.CREATED, instance_id=other)
     refused = line.refused("pending", "adopt", urn("box", "old"), id_, "--for", urn("box"))
     assert "is pending already" in refused
     assert {each.instance_id for each in line.pending()} == {id_, other}
@@ -397,7 +397,7 @@ def test_forget_warns_of_nothing_where_state_has_the_machine(line: CommandLine) 
     """A warning without reason is not read the next time."""
     id_ = line.rent()
     line.stacks[DEV] = {"box": id_}
-    line.pend(phase=RETURNED, instance_id=id_)
+    line.pend(phase=Phase.REPORTED, instance_id=id_)
     assert "may still run" not in line.run("pending", "forget", "box", "--yes")
 
 
@@ -431,8 +431,8 @@ def messages(entry: Entry, machine: Instance) -> dict[str, UnresolvedCreateError
     "message, recorded",
     [
         ("unanswered", {}),
-        ("stopped", {"phase": RETURNED}),
-        ("uncertain", {"phase": WAITING, "backend": "", "organization": ""}),
+        ("stopped", {"phase": Phase.REPORTED}),
+        ("uncertain", {"phase": Phase.CREATED, "backend": "", "organization": ""}),
         ("renamed", {"urn": OLD}),
     ],
 )
@@ -452,4 +452,4 @@ def test_the_commands_that_an_error_names_do_what_it_says(
     else:
         line.run(*words)
         (adopted,) = line.pending()
-        assert (adopted.origin, adopted.phase, adopted.instance_id) == (NOW, ADOPTED, id_)
+        assert (adopted.origin, adopted.phase, adopted.instance_id) == (NOW, Phase.ADOPTED, id_)

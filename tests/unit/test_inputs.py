@@ -7,27 +7,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pulumi.output import Unknown
 from tests.unit.support import ED25519, RSA
 
 from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.api.ssh_keys import HOW
 from pulumi_fal.resource import inputs
+from pulumi_fal.resource.call import UNKNOWN
 
 GOOD = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sector_1"}
-UNKNOWN = Unknown()  # type: ignore[no-untyped-call]
-
-
-def unknown(value: object) -> bool:
-    return isinstance(value, Unknown)
 
 
 def problems(**changed: Any) -> list[str]:
-    return list(inputs.problems({**GOOD, **changed}, unknown))
+    return [each.reason for each in inputs.failures({**GOOD, **changed})]
 
 
 def replacements(olds: dict[str, Any], news: dict[str, Any]) -> list[str]:
-    return inputs.replacements(olds, news, unknown)
+    return inputs.replacements(olds, news)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ import pytest
 
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import journal
-from pulumi_fal.machines.journal import ASKED, WAITING, Entry, Journal, with_machine
+from pulumi_fal.machines.entry import VERSION, Entry, Phase
+from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stack import Origin
 
 URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
@@ -66,10 +67,10 @@ def test_the_file_is_for_people_too_and_for_nobody_else(records: Journal) -> Non
 def test_a_resource_has_one_entry_that_is_written_over(records: Journal) -> None:
     """The id comes in the place of the question."""
     records.write(ENTRY)
-    records.write(with_machine(replace(ENTRY, problem="no answer"), "new-one"))
+    records.write(replace(ENTRY, problem="no answer").as_created("new-one"))
     found = records.find(HERE)
     assert found is not None
-    assert (found.phase, found.instance_id, found.problem) == (WAITING, "new-one", "")
+    assert (found.phase, found.instance_id, found.problem) == (Phase.CREATED, "new-one", "")
     assert list(records.folder.iterdir()) == [file_of(records)]
 
 
@@ -112,9 +113,9 @@ def test_a_write_that_fails_leaves_the_entry_that_was_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    records._is_sure = True  # only the file is to fail
+    records._is_synced = True  # only the file is to fail
     with pytest.raises(JournalError, match="can't be written: No space left on device"):
-        records.write(with_machine(ENTRY, "new-one"))
+        records.write(ENTRY.as_created("new-one"))
     assert [path.suffix for path in records.folder.iterdir()] == [".json"]
     assert records.find(HERE) == ENTRY
 
@@ -130,7 +131,7 @@ def test_dropping_what_is_not_there_is_no_failure(records: Journal) -> None:
 
 def test_an_entry_that_cannot_be_dropped_is_reported(records: Journal) -> None:
     """A directory stands where the file should."""
-    (records.folder / ENTRY.file_name).mkdir(parents=True)
+    (records.folder / journal.file_name(ENTRY.origin)).mkdir(parents=True)
     with pytest.raises(JournalError, match="can't be written"):
         records.drop(ENTRY)
 
@@ -186,14 +187,14 @@ def test_an_entry_of_a_newer_version_is_reported_as_such(records: Journal) -> No
     """It may say what this version doesn't understand."""
     records.write(ENTRY)
     path = file_of(records)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": journal.VERSION + 1}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": VERSION + 1}))
     with pytest.raises(JournalError, match="was written by a newer pulumi-fal"):
         records.find(HERE)
 
 
 def test_an_entry_that_cannot_be_read_is_reported(records: Journal) -> None:
     """A directory stands where the file should."""
-    (records.folder / ENTRY.file_name).mkdir(parents=True)
+    (records.folder / journal.file_name(ENTRY.origin)).mkdir(parents=True)
     with pytest.raises(JournalError, match="can't be read"):
         records.find(HERE)
 
@@ -203,7 +204,7 @@ def test_an_unreadable_entry_hides_no_other_one(records: Journal) -> None:
     records.write(ENTRY)
     other = replace(ENTRY, origin=replace(HERE, urn=f"{URN}-2"))
     records.write(other)
-    (records.folder / ENTRY.file_name).write_text("{")
+    (records.folder / journal.file_name(ENTRY.origin)).write_text("{")
     found = list(records.entries())
     assert [each for each in found if isinstance(each, Entry)] == [other]
     assert [str(each) for each in found if isinstance(each, JournalError)] != []
@@ -211,9 +212,7 @@ def test_an_unreadable_entry_hides_no_other_one(records: Journal) -> None:
 
 def test_another_resources_damaged_entry_is_no_obstacle(records: Journal) -> None:
     """Only what may be about this resource is read."""
-    (records.folder / replace(ENTRY, origin=replace(HERE, urn="another")).file_name).mkdir(
-        parents=True
-    )
+    (records.folder / journal.file_name(replace(HERE, urn="another"))).mkdir(parents=True)
     assert records.find(HERE) is None
 
 
@@ -275,7 +274,7 @@ def test_a_urn_names_stack_and_project() -> None:
     assert (Origin("nonsense").stack, Origin("nonsense").project) == ("", "")
 
 
-MADE = with_machine(ENTRY, "made")
+MADE = ENTRY.as_created("made")
 
 
 @pytest.mark.parametrize(
@@ -288,9 +287,9 @@ def test_an_entry_of_an_earlier_process_goes_once_the_machine_was_seen(
     """That state has its id is not enough: what was never seen may still be lost from there."""
     Journal(folder).write(replace(MADE, seen=seen))
     now = Journal(folder)
-    now.settle(URN, "another", is_proven=True)
+    now.drop_entry_for(URN, "another", is_proven=True)
     assert now.find(HERE) is not None
-    now.settle(URN, "made", is_proven=is_proven)
+    now.drop_entry_for(URN, "made", is_proven=is_proven)
     assert (now.find(HERE) is not None) is is_kept
 
 
@@ -299,7 +298,7 @@ def test_only_the_resource_that_owns_it_settles_an_entry(folder: Path, urn: str)
     """A `ComputeInstance.get` of the same machine reads it, and does not have it."""
     Journal(folder).write(replace(MADE, seen=True))
     now = Journal(folder)
-    now.settle(urn, "made", is_proven=True)
+    now.drop_entry_for(urn, "made", is_proven=True)
     assert now.find(HERE) is not None
 
 
@@ -316,28 +315,28 @@ def test_an_entry_stays_where_its_own_stack_has_no_such_machine(
 
     Journal(folder).write(replace(MADE, seen=True))
     now = Journal(folder, ids_in_state)
-    now.settle(URN, "another", is_proven=True)
+    now.drop_entry_for(URN, "another", is_proven=True)
     assert asked == []  # it takes a command
-    now.settle(URN, "made", is_proven=True)
+    now.drop_entry_for(URN, "made", is_proven=True)
     assert asked == [HERE]
     assert (now.find(HERE) is not None) is is_kept
 
 
 def test_settling_leaves_the_entries_of_this_process(records: Journal) -> None:
     """They are about creates under way, of which state can't know yet."""
-    records.settle(URN, "made", is_proven=True)
+    records.drop_entry_for(URN, "made", is_proven=True)
     records.write(MADE)
-    records.settle(URN, "made", is_proven=True)
+    records.drop_entry_for(URN, "made", is_proven=True)
     assert records.find(HERE) is not None
 
 
 def test_settling_leaves_what_has_taken_the_place_of_an_earlier_entry(folder: Path) -> None:
     """The old machine's deletion must not drop the record of the one that replaces it."""
-    Journal(folder).write(with_machine(ENTRY, "old"))
+    Journal(folder).write(ENTRY.as_created("old"))
     now = Journal(folder)
-    now.settle(URN, "another", is_proven=True)
-    now.write(with_machine(ENTRY, "new"))
-    now.settle(URN, "old", is_proven=True)
+    now.drop_entry_for(URN, "another", is_proven=True)
+    now.write(ENTRY.as_created("new"))
+    now.drop_entry_for(URN, "old", is_proven=True)
     found = now.find(HERE)
     assert found is not None
     assert found.instance_id == "new"
@@ -347,10 +346,10 @@ def test_settling_in_a_journal_that_fails_is_no_failure(folder: Path, records: J
     """It was reported at the start, and a diff or a delete has other things to do."""
     folder.parent.mkdir(parents=True)
     folder.write_text("in the way")
-    records.settle(URN, "made", is_proven=True)
+    records.drop_entry_for(URN, "made", is_proven=True)
     folder.unlink()
     records.write(MADE)
-    records.settle(URN, "made", is_proven=True)
+    records.drop_entry_for(URN, "made", is_proven=True)
     assert records.find(HERE) is not None  # it is this process's own
 
 
@@ -417,7 +416,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_none(
 
     def removed_just_now(descriptor: int, how: int) -> None:
         if not opened:
-            (records.folder / f"{journal.file_stem(HERE)}.lock").unlink()
+            (records.folder / journal.file_name(HERE, ".lock")).unlink()
         opened.append(descriptor)
         flock(descriptor, how)
 
@@ -432,7 +431,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_none(
 def test_a_lock_that_a_killed_process_left_behind_holds_nothing(records: Journal) -> None:
     """The file stays, and the lock on it is gone."""
     records.write(ENTRY)
-    (records.folder / f"{journal.file_stem(HERE)}.lock").touch()
+    (records.folder / journal.file_name(HERE, ".lock")).touch()
     assert not records.is_locked(HERE)
 
 
@@ -457,7 +456,12 @@ def test_what_killed_processes_left_behind_is_cleared_away(records: Journal) -> 
     with lock:
         records.clear_leftovers()
         assert sorted(each.name for each in records.folder.iterdir()) == sorted(
-            [ENTRY.file_name, f"{journal.file_stem(HERE)}.lock", "new.tmp", "other.txt"]
+            [
+                journal.file_name(ENTRY.origin),
+                journal.file_name(HERE, ".lock"),
+                "new.tmp",
+                "other.txt",
+            ]
         )
 
 
@@ -484,4 +488,4 @@ def test_the_journal_is_where_pulumi_keeps_its_own(
 
 def test_an_entry_begins_as_a_question() -> None:
     """No machine is known, and no problem."""
-    assert (ENTRY.phase, ENTRY.instance_id, ENTRY.problem) == (ASKED, None, "")
+    assert (ENTRY.phase, ENTRY.instance_id, ENTRY.problem) == (Phase.REQUESTED, None, "")

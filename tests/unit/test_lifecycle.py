@@ -12,8 +12,9 @@ from pulumi_fal import errors
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.emulator.state import State, UnknownMachineError
+from pulumi_fal.machines.entry import GRACE_SECONDS
 from pulumi_fal.machines.fleet import Fleet
-from pulumi_fal.machines.lifecycle import GRACE_SECONDS, RESEND_SECONDS, Lifecycle
+from pulumi_fal.machines.lifecycle import RESEND_SECONDS, Lifecycle
 from pulumi_fal.machines.outage import REFUSED_SECONDS
 
 TYPE = "gpu_8x_h100_sxm5"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pulumi_fal import backend, pulumi_cli, stack
+from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import StackError
 from pulumi_fal.stack import Elsewhere, Origin, StackMachine, Stacks
 from pulumi_fal.tokens import TYPE_TOKEN, is_ours
@@ -102,7 +103,7 @@ def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
         row("secret", outputs={"account": secret, "endpoint": secret}),
     )
     assert Stacks().machines(HERE) == (
-        StackMachine("one", URN, "1a2b", "https://x"),
+        StackMachine("one", URN, Home("https://x", "1a2b")),
         StackMachine("bare", URN),
         StackMachine("null", URN),
         StackMachine("secret", URN),

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pulumi_fal.dynamic import plugin_host
+from pulumi_fal.dynamic import patches
 
 PATIENCE = 10.0
 """Seconds until a test that hangs fails; nothing takes as long."""
@@ -32,7 +32,7 @@ def test_calls_that_come_before_and_after_are_all_served_at_once(
 
     def configure() -> None:
         assert wide.wait(PATIENCE)
-        plugin_host.widen(32)
+        patches.raise_concurrency(32)
 
     def call() -> None:
         all_there.wait(PATIENCE)
@@ -49,7 +49,7 @@ def test_calls_that_come_before_and_after_are_all_served_at_once(
 
 def test_there_is_one_thread_more_than_the_limit(server: ThreadPoolExecutor) -> None:
     """The bound is the user's, and a thread is memory; the one more is for Cancel."""
-    server.submit(plugin_host.widen, 6).result(PATIENCE)
+    server.submit(patches.raise_concurrency, 6).result(PATIENCE)
     for _ in range(50):
         server.submit(int)
     server.shutdown()
@@ -58,7 +58,7 @@ def test_there_is_one_thread_more_than_the_limit(server: ThreadPoolExecutor) -> 
 
 def test_cancel_is_heard_while_as_many_as_the_limit_wait(server: ThreadPoolExecutor) -> None:
     """gRPC serves it from the same threads that wait for machines."""
-    server.submit(plugin_host.widen, 6).result(PATIENCE)
+    server.submit(patches.raise_concurrency, 6).result(PATIENCE)
     cancelled = threading.Event()
     waits = [server.submit(cancelled.wait, PATIENCE) for _ in range(6)]
     server.submit(cancelled.set)
@@ -67,7 +67,7 @@ def test_cancel_is_heard_while_as_many_as_the_limit_wait(server: ThreadPoolExecu
 
 def test_a_limit_below_the_sdks_own_changes_nothing(server: ThreadPoolExecutor) -> None:
     """Fewer than 4 at a time is the engine's to hold: --parallel."""
-    server.submit(plugin_host.widen, 1).result(PATIENCE)
+    server.submit(patches.raise_concurrency, 1).result(PATIENCE)
     together = threading.Barrier(4)
     for each in [server.submit(together.wait, PATIENCE) for _ in range(4)]:
         each.result(PATIENCE)
@@ -75,4 +75,4 @@ def test_a_limit_below_the_sdks_own_changes_nothing(server: ThreadPoolExecutor) 
 
 def test_outside_of_an_executor_nothing_happens() -> None:
     """Where the seam is not there, everything else goes on."""
-    plugin_host.widen(32)
+    patches.raise_concurrency(32)

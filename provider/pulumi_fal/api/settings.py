@@ -63,10 +63,15 @@ class Settings:
     """Seconds between two polls while machines are awaited."""
     retry_budget: float = 120.0
     """Seconds for which a failing call is repeated."""
-    settle: float = 20.0
+    appear_seconds: float = 20.0
     """Seconds after a create without an answer in which its machine may still appear."""
     parallel: int = 256
     """How many machines the plugin works on at once, at most."""
+
+    @property
+    def home(self) -> Home:
+        """The endpoint and the account that this key sees machines with."""
+        return Home(self.endpoint, self.account)
 
     @property
     def account(self) -> str:
@@ -86,7 +91,7 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
         key_source=source,
         poll_interval=_seconds(environ, config, "FAL_COMPUTE_POLL_INTERVAL", "fal:pollInterval", 2),
         retry_budget=_seconds(environ, config, "FAL_COMPUTE_RETRY_BUDGET", "fal:retryBudget", 120),
-        settle=_seconds(environ, config, "FAL_COMPUTE_SETTLE", "fal:settle", 20),
+        appear_seconds=_seconds(environ, config, "FAL_COMPUTE_SETTLE", "fal:settle", 20),
         parallel=parallel(environ, config),
     )
 

@@ -18,6 +18,7 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.claims import Claim, Claims, Whose, gather, stack_option
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import FalError, NotFoundError
+from pulumi_fal.machines.ownership import Ownership
 
 CLEAN, FOUND, CANT_TELL = 0, 1, 2
 
@@ -88,13 +89,11 @@ def _look(context: Context, stacks: Sequence[str]) -> Report:
     instances = client.list_instances()
     claims = gather(context, stacks)
     missing = [each for each in claims.held if not _exists(each.id, instances, client)]
-    seen = {(each.account, each.endpoint) for each in claims.held if each not in missing}
-    # Where one machine of another key is listed, the two keys are of one account.
-    other = [
-        each
-        for each in missing
-        if _is_other(each, context.settings) and (each.account, each.endpoint) not in seen
-    ]
+    settings = context.settings
+    ownership = Ownership(
+        settings.home, settings.key_source, lambda: {each.id for each in instances}
+    )
+    other = [each for each in missing if not ownership.sees(each.home, lambda: claims.held)]
     machines = [
         (instance, whose, claim)
         for instance, whose, claim in claims.whose(instances)
@@ -102,17 +101,6 @@ def _look(context: Context, stacks: Sequence[str]) -> Report:
         if whose is not Whose.FORGOTTEN or _exists(instance.id, [], client)
     ]
     return Report(claims, machines, [each for each in missing if each not in other], other)
-
-
-def _is_other(claim: Claim, settings: Settings) -> bool:
-    """Whether state has the machine from another key, or another endpoint, than are set."""
-    return any(
-        known and known != now
-        for known, now in (
-            (claim.account, settings.account),
-            (claim.endpoint, settings.endpoint),
-        )
-    )
 
 
 def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> bool:
@@ -161,9 +149,9 @@ def _print(report: Report, settings: Settings) -> None:
 
 
 def _seen(claim: Claim, settings: Settings) -> str:
-    if claim.endpoint and claim.endpoint != settings.endpoint:
-        return f"seen at another endpoint ({claim.endpoint})"
-    return f"seen with another key (account {claim.account})"
+    if claim.home.endpoint not in ("", settings.endpoint):
+        return f"seen at another endpoint ({claim.home.endpoint})"
+    return f"seen with another key (account {claim.home.account})"
 
 
 def _summary(report: Report) -> str:
@@ -204,7 +192,10 @@ def _as_json(report: Report) -> dict[str, Any]:
             for instance, whose, claim in report.machines
         ],
         "gone": [{"id": claim.id, "urn": claim.urn, "stack": claim.stack} for claim in report.gone],
-        "other_account": [asdict(claim) for claim in report.other_account],
+        "other_account": [
+            {"id": claim.id, "urn": claim.urn, "stack": claim.stack, **asdict(claim.home)}
+            for claim in report.other_account
+        ],
         "stacks": report.claims.stacks,
         "unreadable": report.claims.unreadable,
     }

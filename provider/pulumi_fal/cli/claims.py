@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import click
 
 from pulumi_fal import stack
 from pulumi_fal.api.models import Instance
+from pulumi_fal.api.settings import Home
 from pulumi_fal.cli.context import Context
 from pulumi_fal.errors import JournalError, StackError
-from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.journal import RETURNED, Entry
+from pulumi_fal.machines.decision import candidates
+from pulumi_fal.machines.entry import Entry, Phase
 
 _AT_ONCE = 4
 
@@ -44,10 +45,8 @@ class Claim:
     id: str
     urn: str
     stack: str
-    account: str = ""
-    """Of the key that state's machine was seen with; "" where that isn't known."""
-    endpoint: str = ""
-    """Where it was seen; "" where that isn't known."""
+    home: Home = field(default_factory=Home)
+    """Where state's machine was last seen, and with which account."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Claims:
             found.id: _claim(entry, found.id)
             for entry in self.pending
             if entry.instance_id is None
-            for found in unresolved.candidates(entry, instances, {*held, *pending})
+            for found in candidates(entry, instances, {*held, *pending})
         }
         perhaps |= {
             each.instance_id: _claim(each, each.instance_id)
@@ -109,7 +108,7 @@ def gather(context: Context, stacks: Sequence[str]) -> Claims:
     for entry in context.journal.entries():
         if isinstance(entry, JournalError):
             claims.unreadable[f"record {entry.path}"] = f"it {entry.problem}"
-        elif entry.phase == RETURNED:
+        elif entry.phase is Phase.REPORTED:
             returned.append(entry)
         else:
             claims.pending.append(entry)
@@ -120,9 +119,7 @@ def gather(context: Context, stacks: Sequence[str]) -> Claims:
                 claims.unreadable[f"stack {name}"] = str(machines)
             else:
                 claims.stacks.append(name)
-                claims.held.extend(
-                    Claim(each.id, each.urn, name, each.account, each.endpoint) for each in machines
-                )
+                claims.held.extend(Claim(each.id, each.urn, name, each.home) for each in machines)
     # A stack that can be asked has the machine, or somebody took it out again: neither is pending.
     claims.doubtful.extend(each for each in returned if context.stacks.ids(each.origin) is None)
     return claims

@@ -64,7 +64,7 @@ def import_file(
     if not instances:
         show.print_lines("There is nothing to import: no machine that is in no stack.")
         return
-    home = Home(context.settings.endpoint, context.settings.account)
+    home = context.settings.home
     resources = [
         _resource(name, each, ssh_key, pin_sectors, home) for name, each in _named(instances)
     ]
@@ -138,7 +138,7 @@ def _resource(name: str, instance: Instance, ssh_key: str, pin: bool, home: Home
         "name": name,
         "id": instance.id,
         "inputs": {**provider, **inputs},
-        "outputs": {**provider, **outputs.of(instance, inputs, home)},
+        "outputs": {**provider, **outputs.from_instance(instance, inputs, home)},
     }
 
 

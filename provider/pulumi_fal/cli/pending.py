@@ -13,7 +13,8 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.cases import Case, look_into
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import JournalError, NotFoundError
-from pulumi_fal.machines.journal import ADOPTED, ASKED, Entry, Journal
+from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stack import Origin
 from pulumi_fal.tokens import is_ours
 
@@ -34,12 +35,12 @@ def list_(context: Context, as_json: bool) -> None:
     found = list(context.journal.entries())
     entries = [each for each in found if isinstance(each, Entry)]
     unreadable = [each for each in found if isinstance(each, JournalError)]
-    cases = look_into(context, entries, entries) if entries else []
+    cases = look_into(context, entries) if entries else []
     if as_json:
         broken = [{"unreadable": each.path, "problem": each.problem} for each in unreadable]
         show.print_json([*(case.as_json() for case in cases), *broken])
         return
-    settled = [case for case in cases if case.in_state]
+    settled = [case for case in cases if case.facts.in_state]
     for case in cases:
         if case not in settled:
             _print(context, case)
@@ -96,21 +97,19 @@ def adopt(
     adopted = replace(
         entry,
         origin=replace(origin, urn=new_urn or origin.urn),
-        phase=ADOPTED,
+        phase=Phase.ADOPTED,
         instance_id=instance_id,
         problem="",
     )
     _refuse_another_ones(context, entry, adopted.origin, instance_id)
-    others = (
-        each for each in context.journal.entries() if isinstance(each, Entry) and each != entry
-    )
+    others = context.journal.readable()
     if any(each.origin == adopted.origin and each != entry for each in others):
         raise click.ClickException(
             f"A create of {adopted.origin.urn} is pending already, and there can be only one: "
             "`pulumi-fal pending ls` shows it. Settle that one first."
         )
     context.journal.write(adopted)
-    if adopted.file_name != entry.file_name:
+    if adopted.origin != entry.origin:
         context.journal.drop(entry)
     show.print_lines(
         f"Machine {instance_id} is {_name(entry)}'s: the next `pulumi up` of "
@@ -130,8 +129,7 @@ def forget(context: Context, urn: str, backend: str, organization: str, yes: boo
     URN may also be the resource's name where only one has it.
     """
     entry = _find(context.journal, urn, backend, organization)
-    others = [each for each in context.journal.entries() if isinstance(each, Entry)]
-    (case,) = look_into(context, [entry], others)
+    (case,) = look_into(context, [entry])
     for machine in case.may_run:
         show.print_lines(f"This may still run and bill, and no state knows of it: {machine}")
     if not yes:
@@ -224,10 +222,10 @@ def _completed(origin: Origin, backend: str, organization: str) -> Origin:
 def _refuse_another_ones(context: Context, entry: Entry, origin: Origin, instance_id: str) -> None:
     """Adopt only a machine that this create can have made, and that nobody else has."""
     refused = f"Machine {instance_id} can't be adopted for {_name(entry)}: "
-    if entry.phase not in (ASKED, ADOPTED) and entry.instance_id != instance_id:
+    if entry.phase not in (Phase.REQUESTED, Phase.ADOPTED) and entry.instance_id != instance_id:
         raise click.ClickException(f"{refused}its create made {entry.instance_id}.")
-    for other in context.journal.entries():
-        if isinstance(other, Entry) and other != entry and other.instance_id == instance_id:
+    for other in context.journal.readable():
+        if other != entry and other.instance_id == instance_id:
             raise click.ClickException(f"{refused}it is pending for {other.origin.urn}.")
     if instance_id in entry.before:
         raise click.ClickException(

@@ -1,4 +1,4 @@
-"""Which seams into the plugin host (plugin_host.py) the installed SDK has, by trying each.
+"""Which seams into the plugin process the installed SDK has, found by trying each.
 
 A plugin process is started as the engine starts one, with a server in the engine's place.
 """

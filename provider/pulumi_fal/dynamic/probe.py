@@ -1,4 +1,4 @@
-"""A provider that uses each seam into the plugin host, to show which ones this SDK has.
+"""A provider that uses each seam into the plugin process, to show which ones this SDK has.
 
 It is in a module of its own, since the plugin process imports it.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from pulumi import dynamic
 
-from pulumi_fal.dynamic import plugin_host
+from pulumi_fal.dynamic import lifetime, patches, request
 from pulumi_fal.errors import FalError
 
 CALLS = 5
@@ -27,11 +27,11 @@ class Probe(dynamic.ResourceProvider):
     serialize_as_secret_always = False
 
     def configure(self, req: dynamic.ConfigureRequest) -> None:
-        plugin_host.widen(CALLS)
-        plugin_host.on_cancel(_cancelled.set)
-        plugin_host.on_engine_death(lambda: None)
-        plugin_host.hide_tracebacks(FalError)
-        plugin_host.supply_provider(lambda urn: True, plugin_host.current_call().provider_key)
+        patches.raise_concurrency(CALLS)
+        lifetime.on_cancel(_cancelled.set)
+        lifetime.on_engine_death(lambda: None)
+        patches.without_traceback(FalError)
+        patches.route_imports(lambda urn: True, request.current().provider_key)
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         """Whether as many calls are served together as there are in the barrier."""
@@ -42,14 +42,14 @@ class Probe(dynamic.ResourceProvider):
         return dynamic.CheckResult({"together": True}, [])
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
-        call = plugin_host.current_call()
+        call = request.current()
         call.log(SAID)
-        call.keep("kept", {}, REASON)
+        call.keep_partial_state("kept", {}, REASON)
         raise RuntimeError
 
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
         """What the host has told so far."""
-        urn = plugin_host.current_call().urn
+        urn = request.current().urn
         return dynamic.ReadResult(id_, {"urn": urn, "cancelled": _cancelled.is_set()})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:

@@ -1,77 +1,30 @@
-"""Creates under way, on disk: what a killed process, or a lost answer, would otherwise lose.
+"""Creates that state may not know of yet, on disk: what a crash or a lost answer would lose.
 
-One small file per create, written before the POST, completed with the machine's id when it is
-known, and dropped only when the API has shown the machine and state has it, or on proof that there
+One small file for each create, written before the POST, completed with the machine's id when it is
+known, and removed only when the API has shown the machine and state has it, or on proof that there
 is no machine. While a process works on a create, it holds a lock beside the file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pulumi_fal.errors import JournalError
+from pulumi_fal.machines import locks
+from pulumi_fal.machines.entry import VERSION, Entry
 from pulumi_fal.stack import Origin
 
-VERSION = 2
-"""What is read: this, and 1, which lacked `seen` and `searched`."""
-ASKED, WAITING, RETURNED, ADOPTED = "asked", "waiting", "returned", "adopted"
-"""A create's phases. ASKED: before the POST's answer. WAITING: the machine is known, and the
-engine was not told of it. RETURNED: it was told; whether it took it in is not known. ADOPTED: a
-person said which machine it is."""
 _TMP_SECONDS = 3600.0
 """How old a half-written file is before it is taken for one of a process that was killed."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One create."""
-
-    origin: Origin
-    account: str
-    """Tells one endpoint and key from another, without telling the key."""
-    instance_type: str
-    ssh_key: str
-    """The public key's fingerprint."""
-    sector: str | None
-    before: tuple[str, ...]
-    """The account's machines before the POST."""
-    started: float
-    """Seconds since the epoch: when the POST was sent; once it has ended, when that was."""
-    phase: str = ASKED
-    instance_id: str | None = None
-    problem: str = ""
-    """What the POST ended with, where it brought no machine's id."""
-    seen: bool = False
-    """Whether the API has shown the machine since, in a list or when asked for it."""
-    searched: bool = False
-    """Whether a look found no machine that the POST may have made, once there was time for one."""
-
-    @property
-    def file_name(self) -> str:
-        return f"{file_stem(self.origin)}.json"
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Entry:
-        fields = {**data, "origin": Origin(**data["origin"]), "before": tuple(data["before"])}
-        del fields["version"]
-        return cls(**fields)
-
-
-def file_stem(origin: Origin) -> str:
-    """The first part is the resource's, the second tells stacks of the same name apart."""
-    return f"{_digest(origin.urn)}-{_digest(*asdict(origin).values())}"
 
 
 def home(environ: Mapping[str, str]) -> Path:
@@ -80,24 +33,28 @@ def home(environ: Mapping[str, str]) -> Path:
     return Path(pulumi_home) / "fal-compute" / "creates"
 
 
+def file_name(origin: Origin, suffix: str = ".json") -> str:
+    """The first part is the resource's, the second tells stacks of the same name apart."""
+    return f"{_digest(origin.urn)}-{_digest(*asdict(origin).values())}{suffix}"
+
+
 class Journal:
-    """The folder of entries. JournalError where one can't be read or written."""
+    """The folder of entries. Its methods raise JournalError where one can't be read or written."""
 
     def __init__(
         self,
         folder: Path,
         ids_in_state: Callable[[Origin], frozenset[str] | None] = lambda origin: None,
     ) -> None:
-        """`ids_in_state`: the machines that the stack of a resource has; None if not known."""
+        """`ids_in_state`: the machines that a resource's stack has; None if not known."""
         self.folder = folder
         self._ids_in_state = ids_in_state
-        self._lock = threading.Lock()
         self._earlier: dict[tuple[str, str], Path] | None = None
-        self._is_sure = False
+        self._is_synced = False
 
     def find(self, origin: Origin) -> Entry | None:
-        """The entry of a resource, or of one that may be the same; JournalError if unreadable."""
-        own = _read(self.folder / f"{file_stem(origin)}.json")
+        """The entry of a resource, or of one that may be the same."""
+        own = _read(self.folder / file_name(origin))
         if own is not None:
             return own
         for path in self._files(f"{_digest(origin.urn)}-"):
@@ -106,8 +63,12 @@ class Journal:
                 return entry
         return None
 
+    def readable(self, urn: str = "") -> list[Entry]:
+        """The entries that can be read, of all resources or of one."""
+        return [each for each in self.entries(urn) if isinstance(each, Entry)]
+
     def entries(self, urn: str = "") -> Iterator[Entry | JournalError]:
-        """All entries, or those of one URN; in the place of an unreadable one, its error."""
+        """All entries, or those of one URN; in place of an unreadable one, its error."""
         for path in self._files(f"{_digest(urn)}-" if urn else ""):
             try:
                 entry = _read(path)
@@ -118,8 +79,8 @@ class Journal:
                     yield entry
 
     def write(self, entry: Entry) -> None:
-        """Put it on disk, whole or not at all, and there to stay when this returns."""
-        text = json.dumps({"version": VERSION, **asdict(entry)}, indent=1)
+        """Put the entry on disk, whole or not at all, synced when this returns."""
+        text = json.dumps(entry.as_json(), indent=1)
         try:
             self._make_folder()
             descriptor, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
@@ -128,7 +89,7 @@ class Journal:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                Path(temporary).replace(self.folder / entry.file_name)
+                Path(temporary).replace(self.folder / file_name(entry.origin))
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
@@ -137,65 +98,26 @@ class Journal:
             raise JournalError(self.folder, f"can't be written: {error.strerror}") from None
 
     def drop(self, entry: Entry) -> None:
-        """Forget it: there is proof that it is in state, or that there is no machine."""
+        """Remove the entry: there is proof that state has its machine, or that there is none."""
         try:
-            (self.folder / entry.file_name).unlink(missing_ok=True)
+            (self.folder / file_name(entry.origin)).unlink(missing_ok=True)
             _sync(self.folder)
         except FileNotFoundError:
             pass
         except OSError as error:
             raise JournalError(self.folder, f"can't be written: {error.strerror}") from None
 
-    def try_lock(self, origin: Origin) -> AbstractContextManager[None] | None:
-        """The lock of a resource's create, to be released by the caller; None where another has it.
-
-        The system releases it with the process. Where it has no such locks, or the folder can't be
-        written, nothing is locked.
-        """
-        path = self._lock_of(origin)
-        try:
-            self._make_folder()
-            return _release(path, _acquire(path))
-        except BlockingIOError:
-            return None
-        except OSError:
-            return contextlib.nullcontext()
-
-    def is_locked(self, origin: Origin) -> bool:
-        """Whether a process works on this resource's create."""
-        try:
-            descriptor = os.open(self._lock_of(origin), os.O_RDWR)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        finally:
-            os.close(descriptor)
-        return False
-
-    def settle(self, urn: str, instance_id: str, *, is_proven: bool) -> None:
+    def drop_entry_for(self, urn: str, instance_id: str, *, is_proven: bool) -> None:
         """State has this machine under this URN: drop the entry of an earlier process about it.
 
         `is_proven`: whether the API has just shown the machine, or has shown that it is gone.
-        Otherwise the entry goes only if the machine was seen before. Nor does it go where the stack
-        of the entry has no such machine: it may be one that is only read, or imported by a preview,
-        and the URN that of another backend's stack.
+        Without that, the entry goes only if the machine was seen before. The entry stays where its
+        own stack has no such machine: then the machine may be one that a program only reads or a
+        preview imports, and the URN that of another backend's stack.
         """
-        # What fails here was reported when the process began, and the stack's own word settles it
-        # at the next create.
-        with self._lock, contextlib.suppress(OSError, JournalError):
-            if self._earlier is None:
-                self._earlier = {}
-                self._earlier = {
-                    (each.origin.urn, each.instance_id): self.folder / each.file_name
-                    for each in self.entries()
-                    if isinstance(each, Entry) and each.instance_id
-                }
-            path = self._earlier.get((urn, instance_id))
+        # What fails here was reported when the process began, and the next create asks the stack.
+        with contextlib.suppress(OSError, JournalError):
+            path = self._earlier_paths().get((urn, instance_id))
             entry = _read(path) if path is not None else None
             if path is None or entry is None or not (is_proven or entry.seen):
                 return
@@ -205,7 +127,22 @@ class Journal:
             # By now the file may be about the machine that replaces this one.
             if entry.instance_id == instance_id:
                 path.unlink(missing_ok=True)
-            del self._earlier[urn, instance_id]
+            self._earlier_paths().pop((urn, instance_id), None)
+
+    def try_lock(self, origin: Origin) -> AbstractContextManager[None] | None:
+        """The lock of a resource's create, for the caller to release; None where it is taken.
+
+        Where the system has no such locks, or the folder can't be written, nothing is locked.
+        """
+        try:
+            self._make_folder()
+            return locks.try_lock(self.folder / file_name(origin, ".lock"))
+        except OSError:
+            return contextlib.nullcontext()
+
+    def is_locked(self, origin: Origin) -> bool:
+        """Whether a process works on this resource's create."""
+        return locks.is_locked(self.folder / file_name(origin, ".lock"))
 
     def clear_leftovers(self) -> None:
         """Remove what killed processes left beside the entries: locks, and half-written files."""
@@ -218,11 +155,23 @@ class Journal:
                 if path.suffix == ".tmp" and time.time() - path.stat().st_mtime > _TMP_SECONDS:
                     path.unlink(missing_ok=True)
                 elif path.suffix == ".lock":
-                    with _release(path, _acquire(path)):
-                        pass
+                    locks.is_locked(path)  # which removes the file of a lock that nobody holds
 
-    def _lock_of(self, origin: Origin) -> Path:
-        return self.folder / f"{file_stem(origin)}.lock"
+    def _earlier_paths(self) -> dict[tuple[str, str], Path]:
+        """Where the machines of earlier processes' entries are on record.
+
+        The folder is read once: a refresh of hundreds of machines asks for each of them, and what
+        this process writes itself is not earlier.
+        """
+        if self._earlier is None:
+            earlier: dict[tuple[str, str], Path] = {}
+            with contextlib.suppress(JournalError):
+                for each in self.readable():
+                    if each.instance_id:
+                        path = self.folder / file_name(each.origin)
+                        earlier[each.origin.urn, each.instance_id] = path
+            self._earlier = earlier
+        return self._earlier
 
     def _files(self, prefix: str = "") -> list[Path]:
         try:
@@ -236,10 +185,10 @@ class Journal:
 
     def _make_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self._is_sure:  # an entry is no safer than the folders that it is in
+        if not self._is_synced:  # an entry is no safer than the folders that it is in
             for parent in (self.folder.parent, self.folder.parent.parent):
                 _sync(parent)
-            self._is_sure = True
+            self._is_synced = True
 
 
 def _read(path: Path) -> Entry | None:
@@ -258,34 +207,6 @@ def _read(path: Path) -> Entry | None:
         raise JournalError(path, "is damaged") from None
 
 
-def _acquire(path: Path) -> int:
-    """A descriptor that holds the lock; BlockingIOError where another one does."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it may have removed the file in the meantime.
-            if os.path.samestat(os.stat(path), os.fstat(descriptor)):  # noqa: PTH116
-                return descriptor
-        except FileNotFoundError:
-            pass
-        except OSError:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _release(path: Path, descriptor: int) -> Iterator[None]:
-    """Let go of a lock at the end of the block. It is no part of the record: nothing is synced."""
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)  # noqa: PTH108
-        os.close(descriptor)
-
-
 def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -296,8 +217,3 @@ def _sync(folder: Path) -> None:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def with_machine(entry: Entry, instance_id: str) -> Entry:
-    """The entry once the machine is known."""
-    return replace(entry, phase=WAITING, instance_id=instance_id, problem="")

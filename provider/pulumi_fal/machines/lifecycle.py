@@ -24,13 +24,12 @@ from pulumi_fal.errors import (
     StillThereError,
     VanishedError,
 )
+from pulumi_fal.machines.entry import GRACE_SECONDS
 from pulumi_fal.machines.fleet import Answer, Fleet, Instances
 from pulumi_fal.machines.outage import Outage
 
 RESEND_SECONDS = 120.0
 """After how long an accepted DELETE is sent again while the machine is still there."""
-GRACE_SECONDS = 30.0
-"""How long a new machine may be missing from the list before its absence means anything."""
 
 
 class Lifecycle:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import InstanceType, Sector
+from pulumi_fal.resource.call import UNKNOWN
 
 REPLACING = ("instance_type", "ssh_key", "sector")
 NAMES = (*REPLACING, "wait")
@@ -20,8 +21,15 @@ _TYPES = [each.value for each in InstanceType]
 _SECTORS = [each.value for each in Sector]
 
 
-def problems(news: Mapping[str, Any], unknown: Callable[[Any], bool]) -> Iterator[str]:
-    """Every reason why these inputs can't be. Values that are `unknown` as yet are left alone."""
+class Failure(NamedTuple):
+    """One problem with the inputs. The reason names the property, and never repeats its value."""
+
+    property: str
+    reason: str
+
+
+def failures(news: Mapping[str, Any]) -> Iterator[Failure]:
+    """Every problem with these inputs. UNKNOWN values are left alone."""
     checks: dict[str, Callable[[str], str | None]] = {
         "instance_type": _instance_type_problem,
         "ssh_key": _ssh_key_problem,
@@ -29,23 +37,24 @@ def problems(news: Mapping[str, Any], unknown: Callable[[Any], bool]) -> Iterato
     }
     for name, check in checks.items():
         value = news.get(name)
-        if unknown(value):
+        if value is UNKNOWN:
             continue
         if value is None and name != "sector":
-            yield f"{name} is missing"
+            yield Failure(name, f"{name} is missing")
         elif value is not None and not isinstance(value, str):
-            yield f"{name} must be a string, not {type(value).__name__}"
+            yield Failure(name, f"{name} must be a string, not {type(value).__name__}")
         elif value is not None and (problem := check(value)):
-            yield f"{name} {problem}"
+            yield Failure(name, f"{name} {problem}")
     wait = news.get("wait")
-    if wait is not None and not unknown(wait) and not isinstance(wait, bool):
-        yield f"wait must be True or False, not of type {type(wait).__name__}"
+    if wait not in (None, UNKNOWN) and not isinstance(wait, bool):
+        yield Failure("wait", f"wait must be True or False, not of type {type(wait).__name__}")
     instance_type, sector = news.get("instance_type"), news.get("sector")
-    asked = sector is not None and not unknown(sector)
-    if asked and instance_type == InstanceType.GPU_1X_H100_SXM5:
-        yield (
+    is_1x = instance_type == InstanceType.GPU_1X_H100_SXM5
+    if is_1x and sector is not None and sector is not UNKNOWN:
+        yield Failure(
+            "sector",
             f"sector is for InfiniBand between {InstanceType.GPU_8X_H100_SXM5.value} machines; "
-            "leave it out with a 1x type"
+            "leave it out with a 1x type",
         )
 
 
@@ -59,10 +68,8 @@ def waits(props: Mapping[str, Any]) -> bool:
     return props.get("wait") is not False
 
 
-def replacements(
-    olds: Mapping[str, Any], news: Mapping[str, Any], unknown: Callable[[Any], bool]
-) -> list[str]:
-    """The inputs whose change needs another machine. A value that is unknown as yet may be one.
+def replacements(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
+    """The inputs whose change needs another machine. An UNKNOWN value may be a change.
 
     What state doesn't hold, as after a bulk import, is no change. Nor is it to ask for the sector
     that the machine is in, or to ask for none any longer.
@@ -75,7 +82,7 @@ def replacements(
         if old is None or (name == "sector" and new is None):
             continue
         same = ssh_keys.same if name == "ssh_key" else str.__eq__
-        if unknown(new) or not same(str(old), str(new)):
+        if new is UNKNOWN or not same(str(old), str(new)):
             changed.append(name)
     return changed
 

@@ -7,12 +7,14 @@ from typing import Any
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import ACCOUNT, ENDPOINT, Home
+from pulumi_fal.resource.call import UNKNOWN
+from pulumi_fal.resource.inputs import NAMES
 
 UNFINISHED = "unfinished"
 """Set only while a machine's wait for ready is incomplete."""
 
 
-def of(instance: Instance, props: Mapping[str, Any], home: Home) -> dict[str, Any]:
+def from_instance(instance: Instance, props: Mapping[str, Any], home: Home) -> dict[str, Any]:
     """What the API says of the machine, and what was requested.
 
     `props` are the resource's inputs, or its earlier outputs. `home`: who sees the machine.
@@ -28,6 +30,12 @@ def of(instance: Instance, props: Mapping[str, Any], home: Home) -> dict[str, An
     }
     outs = {**observed, **requested(props)}
     return {name: value for name, value in outs.items() if value is not None}
+
+
+def planned(props: Mapping[str, Any]) -> dict[str, Any]:
+    """What a preview knows of a machine that a create would make."""
+    unknown = {"sector": UNKNOWN, "ip": UNKNOWN, "status": UNKNOWN}
+    return {**unknown, **{name: props[name] for name in NAMES if name in props}}
 
 
 def requested(props: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Protocol
 
 from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import ElsewhereError
-from pulumi_fal.machines.fleet import Fleet
-
-_RECENT_SECONDS = 5.0
 
 
 class Located(Protocol):
@@ -21,30 +18,31 @@ class Located(Protocol):
     def home(self) -> Home: ...
 
 
-class Accounts:
-    """The account that this process's key belongs to, under every key that is known to be its."""
+class Ownership:
+    """Which machines belong to the account of the key that is set, under any of its keys."""
 
-    def __init__(self, home: Home, key_source: str, fleet: Fleet) -> None:
+    def __init__(self, home: Home, key_source: str, listed: Callable[[], Container[str]]) -> None:
+        """`listed`: the ids of the machines that the key sees; the list may be some seconds old."""
         self.home = home
         self._key_source = key_source
-        self._fleet = fleet
+        self._listed = listed
         self._own = {"", home.account, home.endpoint}
 
     def is_own(self, home: Home) -> bool:
         """Whether machines of that home are this account's, for all that is known so far.
 
-        What has no account and no endpoint is taken for its own.
+        A home without account and endpoint counts as its own.
         """
         return home.key in self._own
 
     def sees(self, home: Home, machines: Callable[[], Iterable[Located]]) -> bool:
-        """Whether machines of that home would be seen with this process's key.
+        """Whether the key sees the machines of that home: its own, or one of a rotated key.
 
-        That is so for its own home. And where the key sees one of the `machines` of that home, it
-        is another key of the same account: a rotated one. Ids are unique.
+        Ids are unique, so where the key sees one of the `machines` of that home, both keys are of
+        the same account.
         """
         if not self.is_own(home):
-            listed = self._fleet.recent(_RECENT_SECONDS)
+            listed = self._listed()
             if any(each.id in listed for each in machines() if each.home.key == home.key):
                 self._own.add(home.key)
         return self.is_own(home)

@@ -1,0 +1,51 @@
+"""One key at one endpoint, and everything that works with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.settings import Settings
+from pulumi_fal.clock import Clock
+from pulumi_fal.machines.facts import FactFinder
+from pulumi_fal.machines.fleet import Fleet
+from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.launcher import Launcher
+from pulumi_fal.machines.lifecycle import Lifecycle
+from pulumi_fal.machines.machines import Stacks
+from pulumi_fal.machines.ownership import Ownership
+
+_RECENT_SECONDS = 5.0
+"""How old a list may be that shows whether two keys are of one account."""
+
+
+class Account:
+    """The parts, wired once. Its threads share one poll."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        journal: Journal,
+        stacks: Stacks,
+        *,
+        send: Callable[..., Any] | None = None,
+        notify: Callable[[str], None] = lambda message: None,
+        warn: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """`send` replaces the wire in tests. `notify` is told, in the thread that waits, of what
+        passes; `warn` of what a person should know although nothing stops."""
+        client = Client(settings, clock, send=send, notify=notify)
+        fleet = Fleet(client, clock, settings.poll_interval)
+        self.home = settings.home
+        self.lifecycle = Lifecycle(client, fleet, clock, notify)
+        self.ownership = Ownership(
+            self.home, settings.key_source, lambda: fleet.recent(_RECENT_SECONDS)
+        )
+        facts = FactFinder(
+            fleet, self.lifecycle, self.ownership, journal, stacks, clock, settings.appear_seconds
+        )
+        self.launcher = Launcher(
+            client, fleet, facts, journal, stacks, clock, self.home.account, warn
+        )
