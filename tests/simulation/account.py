@@ -9,6 +9,7 @@ from typing import Any
 
 from pulumi_fal import errors
 from pulumi_fal.api.models import Instance
+from pulumi_fal.api.request import Request
 from pulumi_fal.emulator import faults
 from pulumi_fal.emulator.faults import Fault, Faults
 from pulumi_fal.emulator.machine import Machine
@@ -67,18 +68,8 @@ class Account:
         """A client's `send` for a process: before and after a request is taken it has a step."""
         account = self.state.account_of(key)
 
-        def send(
-            method: str,
-            path: str,
-            *,
-            body: dict[str, str] | None = None,
-            instance_id: str | None = None,
-            json_expected: bool = True,
-            timeout: float | None = None,
-        ) -> Any:
-            kind = {"POST": "create", "DELETE": "delete"}.get(method) or (
-                "get" if instance_id else "list"
-            )
+        def send(request: Request[Any], timeout: float | None = None) -> Any:
+            kind = request.call
             step(f"{kind} is sent")
             fault = self.faults.take(kind)
             if fault is not None and fault.name == "taken_late":
@@ -89,11 +80,11 @@ class Account:
             is_taken = fault is None or fault.taken
             if is_taken:
                 try:
-                    answer = self._serve(kind, body or {}, instance_id or "", owner, account)
+                    answer = self._serve(request, owner, account)
                 except UnknownMachineError:
-                    problem = _refused(404, method, path, instance_id)
+                    problem = _refused(request, 404)
                 except NoCapacityError:
-                    problem = _refused(400, method, path, instance_id)
+                    problem = _refused(request, 400)
             step(f"{kind} is {'taken' if is_taken else 'refused'}")
             if fault is not None and (fault.name, kind) == ("lapse", "list"):
                 return []
@@ -101,26 +92,20 @@ class Account:
                 if fault.name in ("slow", "late"):
                     self._turns.block(lambda: False, fault.seconds)
                     step("the answer is under way")
-                problem = _failure(fault, method, path, instance_id, json_expected) or problem
+                problem = _failure(request, fault) or problem
             if problem is not None:
                 raise problem
             return answer
 
         return send
 
-    def _serve(
-        self,
-        kind: str,
-        body: dict[str, str],
-        instance_id: str,
-        owner: Callable[[], Owner],
-        account: str,
-    ) -> Any:
-        if kind == "list":
+    def _serve(self, request: Request[Any], owner: Callable[[], Owner], account: str) -> Any:
+        body, instance_id = request.body or {}, request.instance_id or ""
+        if request.call == "list":
             return [dict(vars(each)) for each in self.state.list(account)]
-        if kind == "get":
+        if request.call == "get":
             return dict(vars(self.state.get(instance_id, account)))
-        if kind == "delete":
+        if request.call == "delete":
             self.on_delete(instance_id)
             self.state.delete(instance_id, account)
             return None
@@ -134,29 +119,19 @@ class Account:
         return dict(vars(made))
 
 
-def _failure(
-    fault: Fault, method: str, path: str, instance_id: str | None, json_expected: bool
-) -> errors.APIError | None:
+def _failure(request: Request[Any], fault: Fault) -> errors.APIError | None:
     """What transport.py makes of a fault; None where the right answer comes."""
     if fault.status is None:
-        return errors.UnreachableError(
-            method, path, fault.says, sent=fault.name != "unsent", instance_id=instance_id
-        )
+        return request.error(errors.UnreachableError, fault.says, sent=fault.name != "unsent")
     if fault.status != 200:
-        return _refused(fault.status, method, path, instance_id, fault.retry_after)
-    if fault.body is None or (not json_expected and not fault.body.startswith("<")):
+        return _refused(request, fault.status, fault.retry_after)
+    if fault.body is None or (not request.json_expected and not fault.body.startswith("<")):
         return None
-    return errors.UnusableAnswerError(method, path, fault.says, status=200, instance_id=instance_id)
+    return request.error(errors.UnusableAnswerError, fault.says, status=200)
 
 
-def _refused(
-    status: int,
-    method: str,
-    path: str,
-    instance_id: str | None,
-    retry_after: int | None = None,
-) -> errors.APIError:
-    known: dict[str, Any] = {"status": status, "instance_id": instance_id}
+def _refused(request: Request[Any], status: int, retry_after: int | None = None) -> errors.APIError:
+    known: dict[str, Any] = {"status": status}
     if retry_after is not None:
         known["retry_after"] = float(retry_after)
     if status in (401, 403):
@@ -171,4 +146,4 @@ def _refused(
             409: errors.ConflictError,
             429: errors.RateLimitedError,
         }.get(status, errors.InvalidRequestError)
-    return kind(method, path, "as simulated", **known)
+    return request.error(kind, "as simulated", **known)

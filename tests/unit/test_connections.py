@@ -15,7 +15,8 @@ import urllib3
 from requests import adapters
 from tests.unit.support import KEY, request_of, response, serving, settings
 
-from pulumi_fal.api import transport
+from pulumi_fal.api import legacy, transport
+from pulumi_fal.api.request import Request
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.errors import (
     APIError,
@@ -47,15 +48,18 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def failure(url: str, method: str = "POST") -> APIError:
+LIST, CREATE = legacy.list_instances(), legacy.create_instance("type", "key", None)
+
+
+def failure(url: str, request: Request[Any] = CREATE) -> APIError:
     with pytest.raises(APIError) as caught:
-        Transport(settings(url)).send(method, "/x", body={"a": "b"})
+        Transport(settings(url)).send(request)
     assert KEY not in f"{caught.value} {caught.value!r}"
     return caught.value
 
 
-def unreachable(url: str, method: str = "POST") -> tuple[bool, str]:
-    error = failure(url, method)
+def unreachable(url: str, request: Request[Any] = CREATE) -> tuple[bool, str]:
+    error = failure(url, request)
     assert isinstance(error, UnreachableError)
     return error.sent, error.detail
 
@@ -177,10 +181,10 @@ def test_a_reset_after_reading_may_have_taken_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "method, constant", [("POST", "CREATE_READ_TIMEOUT"), ("GET", "READ_TIMEOUT")]
+    "request_, constant", [(CREATE, "CREATE_READ_TIMEOUT"), (LIST, "READ_TIMEOUT")]
 )
 def test_a_server_that_never_answers_may_have_taken_it(
-    method: str, constant: str, monkeypatch: pytest.MonkeyPatch
+    request_: Request[Any], constant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be making the machine at this moment."""
     monkeypatch.setattr(transport, constant, 0.2)
@@ -190,7 +194,7 @@ def test_a_server_that_never_answers_may_have_taken_it(
             pass
 
     with serving(read_for_ever) as url:
-        assert unreachable(url, method) == (True, "timed out")
+        assert unreachable(url, request_) == (True, "timed out")
 
 
 def test_an_answer_that_breaks_off_may_have_taken_it() -> None:
@@ -222,7 +226,7 @@ def test_no_proxy_stands_between_us_and_this_machine(
     """It would see the key in the clear."""
     monkeypatch.setenv(variable, f"http://{nobody}")
     with serving(lambda connection: seen(connection, response(b"[]"))) as url:
-        assert Transport(settings(url)).send("GET", "/x") == []
+        assert Transport(settings(url)).send(LIST) == []
 
 
 def test_gets_share_a_connection_and_a_post_has_its_own() -> None:
@@ -238,15 +242,15 @@ def test_gets_share_a_connection_and_a_post_has_its_own() -> None:
 
     with serving(keep_alive) as url:
         wire = Transport(settings(url))
-        for method in ("POST", "POST", "GET", "GET"):
-            wire.send(method, "/x")
+        for request in (CREATE, CREATE, LIST, LIST):
+            wire.send(request)
     assert served == [[b"POST"], [b"POST"], [b"GET", b"GET"]]
 
 
 def not_sent(url: str = "https://127.0.0.1:1") -> str:
     """Why this computer's own settings keep a request from being sent."""
     with pytest.raises(ConfigurationError, match="Nothing was sent to the API") as caught:
-        Transport(settings(url)).send("POST", "/x", body={"a": "b"})
+        Transport(settings(url)).send(CREATE)
     assert KEY not in f"{caught.value} {caught.value!r}"
     return str(caught.value)
 

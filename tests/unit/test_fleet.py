@@ -60,7 +60,7 @@ class Api:
         self.answers: queue.Queue[Any] = queue.Queue()
         self.calls = self.running = self.most = 0
 
-    def __call__(self, method: str, path: str, **_: Any) -> Any:
+    def __call__(self, *_: Any) -> Any:
         self.calls += 1
         self.running += 1
         self.most = max(self.most, self.running)
@@ -256,7 +256,7 @@ def polls(
     clock = TurnedClock(0)
     asked: list[float] = []
 
-    def send(*_: Any, **__: Any) -> Any:
+    def send(*_: Any) -> Any:
         asked.append(clock.time)
         clock.time += list_takes
         return []
@@ -283,9 +283,9 @@ def test_a_reader_who_has_little_time_gets_no_answer_rather_than_a_late_one(
 
 def test_a_reader_who_has_little_time_asks_once_and_says_how_long() -> None:
     """A repeat, or the usual timeouts of a request, would take longer than that."""
-    timeouts: list[float] = []
+    timeouts: list[float | None] = []
 
-    def send(*_: Any, timeout: float, **__: Any) -> Any:
+    def send(_: object, timeout: float | None) -> Any:
         timeouts.append(timeout)
         raise errors.ServerError("GET", "/x", "down", status=503)
 
@@ -312,7 +312,7 @@ def test_one_who_watches_is_shown_a_failure_and_gets_the_next_answer(failure: Ex
     clock = TurnedClock(0)
     answers: list[Any] = [failure, [{"id": "a"}]]
 
-    def send(*_: Any, **__: Any) -> Any:
+    def send(*_: Any) -> Any:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -327,7 +327,7 @@ def test_polls_that_fail_come_at_growing_pauses_and_the_last_at_the_end() -> Non
     """An API that is down is asked every 16 s at the most, and never past the wait's own end."""
     clock, asked = TurnedClock(0), list[float]()
 
-    def send(*_: Any, **__: Any) -> Any:
+    def send(*_: Any) -> Any:
         asked.append(clock.time)
         raise errors.ServerError("GET", "/x", "down", status=503)
 
@@ -342,7 +342,7 @@ def test_a_poll_that_is_told_to_come_later_does() -> None:
     """429 with Retry-After: nobody comes back before."""
     clock, asked = TurnedClock(0), list[float]()
 
-    def send(*_: Any, **__: Any) -> Any:
+    def send(*_: Any) -> Any:
         asked.append(clock.time)
         if len(asked) == 1:
             raise errors.RateLimitedError("GET", "/x", "slow", status=429, retry_after=20.0)

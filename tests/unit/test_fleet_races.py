@@ -19,6 +19,7 @@ from tests.unit.support import settings
 from pulumi_fal import errors
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
+from pulumi_fal.api.request import Request
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import Interrupted, VanishedError
@@ -86,11 +87,11 @@ class World:
 
         return draw
 
-    def _send(self, method: str, path: str, **request: Any) -> Any:
-        if method == "DELETE":
+    def _send(self, request: Request[Any], timeout: float | None) -> Any:
+        if request.call == "delete":
             return None
-        if path != "/compute/instances":
-            raise errors.NotFoundError("GET", path, "no", status=404)
+        if request.call == "get":
+            raise request.error(errors.NotFoundError, "no", status=404)
         self.asked.append(self.time.now)
         self._running += 1
         self.most = max(self.most, self._running)
@@ -313,7 +314,7 @@ def test_a_forked_child_does_not_wait_for_a_poll_of_its_parent() -> None:
     """The thread that asks is not in the child: nobody would ever answer there."""
     parent, answer, asking = os.getpid(), threading.Event(), threading.Event()
 
-    def send(*_: Any, **__: Any) -> Any:
+    def send(*_: Any) -> Any:
         asking.set()
         if os.getpid() == parent:
             assert answer.wait(10)

@@ -11,6 +11,7 @@ from tests.unit.support import ED25519, TurnedClock, settings
 from pulumi_fal import errors
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
+from pulumi_fal.api.request import Request
 from pulumi_fal.emulator.state import State, UnknownMachineError
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.lifecycle import GRACE_SECONDS, RESEND_SECONDS, Lifecycle
@@ -32,17 +33,17 @@ class World:
         self.lifecycle = Lifecycle(client, fleet, self.clock, notify=self.told.append)
         self.calls: list[str] = []
 
-    def send(self, method: str, path: str, instance_id: str = "", **_: Any) -> Any:
-        call = f"{method} {'list' if path.endswith('/instances') else 'one'}"
+    def send(self, request: Request[Any], timeout: float | None = None) -> Any:
+        call = f"{request.method} {'list' if request.call == 'list' else 'one'}"
         self.calls.append(call)
         self.before(call)
         try:
-            if method == "DELETE":
-                return self.state.delete(instance_id)
-            if instance_id:
-                return vars(self.state.get(instance_id))
+            if request.call == "delete":
+                return self.state.delete(request.instance_id or "")
+            if request.instance_id:
+                return vars(self.state.get(request.instance_id))
         except UnknownMachineError:
-            raise errors.NotFoundError(method, path, "no such machine", status=404) from None
+            raise request.error(errors.NotFoundError, "no such machine", status=404) from None
         return [vars(each) for each in self.state.list()]
 
     def machine(self) -> Instance:

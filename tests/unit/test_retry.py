@@ -10,11 +10,9 @@ from pulumi_fal import errors
 from pulumi_fal.api import retry
 from pulumi_fal.errors import APIError
 
-GET, POST = "GET", "POST"
 
-
-def failure(kind: type[APIError], method: str, **attributes: Any) -> APIError:
-    return kind(method, "/compute/instance", "a reason", **attributes)
+def failure(kind: type[APIError], **attributes: Any) -> APIError:
+    return kind("GET", "/compute/instance", "a reason", **attributes)
 
 
 class Case(NamedTuple):
@@ -22,13 +20,14 @@ class Case(NamedTuple):
     kind: type[APIError]
     attributes: dict[str, Any]
     repeat: bool
-    """Whether GET, list and DELETE are repeated."""
-    repeat_post: bool
+    """Whether an idempotent request is repeated."""
+    repeat_create: bool
     taken: bool
-    """Whether a POST that failed so may have made a machine."""
+    """Whether a create that failed so may have made a machine."""
 
-    def error(self, method: str) -> APIError:
-        return failure(self.kind, method, **self.attributes)
+    @property
+    def error(self) -> APIError:
+        return failure(self.kind, **self.attributes)
 
 
 CASES = [
@@ -58,34 +57,23 @@ each_case = pytest.mark.parametrize(
 
 
 @each_case
-@pytest.mark.parametrize("method", [GET, "DELETE"])
-def test_what_changes_nothing_twice_is_repeated_where_it_may_help(case: Case, method: str) -> None:
+def test_an_idempotent_request_is_repeated_where_that_may_help(case: Case) -> None:
     """GET, list and DELETE do no more the second time than the first."""
-    error = case.error(method)
-    assert retry.may_repeat(error) is case.repeat
-    assert not retry.may_have_made_a_machine(error)
+    assert retry.may_repeat(case.error, is_idempotent=True) is case.repeat
 
 
 @each_case
-def test_a_post_is_repeated_only_where_it_was_surely_not_taken(case: Case) -> None:
-    """A second POST is a second machine, and a second bill."""
-    error = case.error(POST)
-    assert retry.may_repeat(error) is case.repeat_post
-    assert retry.may_have_made_a_machine(error) is case.taken
+def test_a_create_is_repeated_only_where_it_was_surely_not_taken(case: Case) -> None:
+    """A second create is a second machine, and a second bill."""
+    assert retry.may_repeat(case.error, is_idempotent=False) is case.repeat_create
+    assert retry.may_have_made_a_machine(case.error) is case.taken
+    assert not (case.repeat_create and case.taken)
 
 
 @each_case
-def test_each_failure_is_in_its_row(case: Case) -> None:
-    """The table is what the docs print."""
-    assert retry.rule(case.error(GET)) is case.row
-    row = case.row
-    assert (row.repeat, row.repeat_post, row.taken) == (case.repeat, case.repeat_post, case.taken)
-
-
-@pytest.mark.parametrize("row", retry.TABLE, ids=lambda row: row.failure)
-def test_no_row_repeats_a_post_that_may_have_been_taken(row: retry.Rule) -> None:
-    """The law behind the table, for rows to come as well."""
-    assert not (row.repeat_post and row.taken)
+def test_every_failure_is_in_its_row(case: Case) -> None:
+    """The documentation prints the table row by row."""
+    assert retry.rule(case.error) is case.row
 
 
 def test_the_table_has_no_row_that_nothing_belongs_to() -> None:
@@ -96,10 +84,10 @@ def test_the_table_has_no_row_that_nothing_belongs_to() -> None:
 def test_a_failure_without_a_row_is_a_bug() -> None:
     """A new kind of failure must not be repeated by accident."""
     with pytest.raises(TypeError, match="no rule for APIError"):
-        retry.rule(failure(APIError, GET))
+        retry.rule(failure(APIError))
 
 
-SERVER = failure(errors.ServerError, GET, status=503)
+SERVER = failure(errors.ServerError, status=503)
 
 
 def highest(low: float, high: float) -> float:
@@ -135,28 +123,30 @@ def test_retry_after_is_kept_to_with_jitter_on_top_and_a_cap(
     attempt: int, asked: float, least: float, most: float
 ) -> None:
     """Nobody comes back before the time that the API named, and nobody waits a day."""
-    error = failure(errors.RateLimitedError, POST, status=429, retry_after=float(asked))
+    error = failure(errors.RateLimitedError, status=429, retry_after=float(asked))
     assert retry.delay(error, attempt, lowest) == least
     assert retry.delay(error, attempt, highest) == most
 
 
-UNSENT = failure(errors.UnreachableError, GET, sent=False)
+UNSENT = failure(errors.UnreachableError, sent=False)
 
 
 def test_what_cannot_even_be_sent_is_not_tried_for_long() -> None:
     """It mostly is a wrong endpoint, and a person waits for the answer."""
-    budget = retry.Budget(120, started=100)
+    budget = retry.Budget(120, started=100, is_idempotent=True)
     assert budget.allows(UNSENT, now=100, pause=15)
     assert not budget.allows(UNSENT, now=100, pause=15.1)
-    assert not retry.Budget(5, started=100).allows(UNSENT, now=100, pause=5.1)
+    assert not retry.Budget(5, started=100, is_idempotent=True).allows(UNSENT, now=100, pause=5.1)
 
 
-@pytest.mark.parametrize("method", [GET, POST])
-def test_the_short_time_begins_with_the_first_failure_of_its_kind_in_a_row(method: str) -> None:
+@pytest.mark.parametrize("is_idempotent", [True, False])
+def test_the_short_time_begins_with_the_first_failure_of_its_kind_in_a_row(
+    is_idempotent: bool,
+) -> None:
     """An API that has just answered 429 with a long Retry-After is not at a wrong endpoint."""
-    unsent = failure(errors.UnreachableError, method, sent=False)
-    limited = failure(errors.RateLimitedError, method, status=429, retry_after=20.0)
-    budget = retry.Budget(120, started=0)
+    unsent = failure(errors.UnreachableError, sent=False)
+    limited = failure(errors.RateLimitedError, status=429, retry_after=20.0)
+    budget = retry.Budget(120, started=0, is_idempotent=is_idempotent)
     assert budget.allows(limited, now=0, pause=20)
     assert budget.allows(unsent, now=20, pause=14)
     assert not budget.allows(unsent, now=34, pause=2)
@@ -166,12 +156,14 @@ def test_the_short_time_begins_with_the_first_failure_of_its_kind_in_a_row(metho
 
 def test_any_other_failure_has_the_whole_budget() -> None:
     """A gateway may need a minute to come back."""
-    for error in (SERVER, failure(errors.UnreachableError, GET, sent=True)):
-        assert retry.Budget(120, started=0).allows(error, now=100, pause=20)
-        assert not retry.Budget(120, started=0).allows(error, now=100, pause=20.1)
+    for error in (SERVER, failure(errors.UnreachableError, sent=True)):
+        assert retry.Budget(120, started=0, is_idempotent=True).allows(error, now=100, pause=20)
+        assert not retry.Budget(120, started=0, is_idempotent=True).allows(
+            error, now=100, pause=20.1
+        )
 
 
 def test_what_no_repeat_can_mend_is_not_repeated_however_much_time_there_is() -> None:
     """A wrong key stays wrong."""
-    refused = failure(errors.AuthenticationError, GET, status=401)
-    assert not retry.Budget(120, started=0).allows(refused, now=0, pause=0)
+    refused = failure(errors.AuthenticationError, status=401)
+    assert not retry.Budget(120, started=0, is_idempotent=True).allows(refused, now=0, pause=0)

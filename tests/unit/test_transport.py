@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,18 @@ import responses
 from tests.unit.support import ID, KEY, settings
 
 from pulumi_fal import __version__, errors
-from pulumi_fal.api import transport
+from pulumi_fal.api import legacy, transport
+from pulumi_fal.api.request import Request
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.errors import APIError
 
 BASE = "https://fal.test"
 PATH = f"/compute/instance/{ID}"
+REQUESTS: dict[str, Request[Any]] = {
+    "GET": legacy.get_instance(ID),
+    "POST": replace(legacy.create_instance("t", "key", None), instance_id=ID),
+    "DELETE": legacy.delete_instance(ID),
+}
 PAGE = "<html><style>p {}</style><h1>502 Bad Gateway</h1><p>nginx</p></html>"
 
 
@@ -28,8 +35,8 @@ def wire() -> Any:
         yield mock
 
 
-def send(method: str = "GET", **arguments: Any) -> Any:
-    return Transport(settings(BASE)).send(method, PATH, instance_id=ID, **arguments)
+def send(method: str = "GET", timeout: float | None = None) -> Any:
+    return Transport(settings(BASE)).send(replace(REQUESTS[method], path=PATH), timeout)
 
 
 def failure(wire: Any, method: str = "GET", **answer: Any) -> APIError:
@@ -87,11 +94,11 @@ def test_the_body_is_json_and_so_is_the_answer(wire: Any) -> None:
         BASE + PATH,
         json=[1],
         match=[
-            responses.matchers.json_params_matcher({"a": "b"}),
+            responses.matchers.json_params_matcher({"instance_type": "t", "ssh_key": "key"}),
             responses.matchers.header_matcher({"Content-Type": "application/json"}),
         ],
     )
-    assert send("POST", body={"a": "b"}) == [1]
+    assert send("POST") == [1]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 304])
@@ -218,14 +225,14 @@ def test_a_200_that_is_not_json_is_an_error_of_its_own(
 def test_any_2xx_will_do_where_no_json_is_expected(wire: Any, status: int, body: str) -> None:
     """What DELETE answers is not specified."""
     wire.delete(BASE + PATH, status=status, body=body)
-    assert send("DELETE", json_expected=False) is None
+    assert send("DELETE") is None
 
 
 def test_a_page_is_no_success_even_where_no_json_is_expected(wire: Any) -> None:
     """A proxy's sign-in page did not delete anything."""
     wire.delete(BASE + PATH, body=PAGE)
     with pytest.raises(errors.UnusableAnswerError):
-        send("DELETE", json_expected=False)
+        send("DELETE")
 
 
 ECHOES = [

@@ -133,7 +133,9 @@ class Fleet:
             seen = answer.number
             return answer.usable()
 
-        return attempt() if until < math.inf else self._client.repeated(attempt)
+        if until < math.inf:
+            return attempt()
+        return self._client.repeated(attempt, is_idempotent=True)
 
     def _answer_after(self, seen: int, due: float, until: float = math.inf) -> Answer:
         """The first answer later than number `seen`; asks for it at `due` if nobody did before."""
