@@ -4,10 +4,7 @@ can be had again; time passes only when all wait.
 
 from __future__ import annotations
 
-import os
 import random
-import threading
-import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -20,7 +17,6 @@ from pulumi_fal import errors
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.request import Request
-from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import Interrupted, VanishedError
 from pulumi_fal.machines.fleet import Fleet, Instances
@@ -307,29 +303,3 @@ def test_an_error_is_told_to_those_who_come_soon_after_and_to_no_others() -> Non
     world.run()
     assert world.outcomes[soon][1] is refused
     assert world.outcomes[later][1] == {}
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_does_not_wait_for_a_poll_of_its_parent() -> None:
-    """The thread that asks is not in the child: nobody would ever answer there."""
-    parent, answer, asking = os.getpid(), threading.Event(), threading.Event()
-
-    def send(*_: Any) -> Any:
-        asking.set()
-        if os.getpid() == parent:
-            assert answer.wait(10)
-        return []
-
-    fleet = Fleet(Client(settings(), send=send), Clock())
-    thread = threading.Thread(target=fleet.fresh)
-    thread.start()
-    assert asking.wait(10)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, since 3.12
-        child = os.fork()
-    if child == 0:
-        threading.Timer(10, os._exit, [1]).start()
-        os._exit(0 if fleet.fresh() == {} else 2)
-    answer.set()
-    thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
