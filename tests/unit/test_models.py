@@ -1,4 +1,4 @@
-"""What the API speaks of: names, statuses and machines."""
+"""The API's names, and what a machine's fields mean."""
 
 from __future__ import annotations
 
