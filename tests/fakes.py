@@ -132,10 +132,11 @@ def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError)
         raise unanswered(request, sent=fault.name != UNSENT.name)
     if fault is not None and fault.status != 200:
         raise refusal(fault.status or 0, fault.detail or fault.says, request, fault.retry_after)
-    body = None if fault is None else fault.body
-    if body is not None and (request.json_expected or body.startswith("<")):
+    if fault is not None and fault.body is not None:
+        if not request.json_expected and not fault.body.startswith("<"):
+            return None
         try:
-            return json.loads(body)
+            return json.loads(fault.body)
         except ValueError:
             raise request.error(errors.UnusableAnswerError, "not JSON", status=200) from None
     if isinstance(outcome, APIError):

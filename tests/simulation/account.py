@@ -78,7 +78,10 @@ class Account(FakeApi):
             if fault is not None and fault.name in ("slow", "late"):
                 self._turns.block(lambda: False, fault.seconds)
                 step("the answer is under way")
-            return arrived(request, fault, outcome)
+            answer = arrived(request, fault, outcome)
+            if request.call == "delete" and isinstance(outcome, APIError):
+                raise outcome  # a 200 for a DELETE that does nothing is beyond any client
+            return answer
 
         return send
 
