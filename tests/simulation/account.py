@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from pulumi_fal import errors
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.request import Request
 from pulumi_fal.emulator import faults
-from pulumi_fal.emulator.faults import Fault, Faults
+from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.emulator.machine import Machine
-from pulumi_fal.emulator.state import NoCapacityError, State, UnknownMachineError
+from pulumi_fal.errors import APIError
 
+from ..fakes import UNSENT, FakeApi, arrived
 from .turns import Turns
 
 OUTCOMES = {
     **{name: each for name, each in faults.OUTCOMES.items() if not each.held},
-    "unsent": Fault("unsent", "the request never leaves", taken=False, status=None, body=""),
+    UNSENT.name: UNSENT,
     "429_for_long": faults.fault("429", retry_after=30),
-    "taken_late": Fault("taken_late", "taken after a while", True, 200, None, seconds=40.0),
+    "taken_late": Fault("taken_late", "taken after a while", True, 200, seconds=40.0),
 }
 """What a call may meet, by name."""
 
@@ -33,12 +33,11 @@ class Owner:
     name: str
 
 
-class Account:
+class Account(FakeApi):
     """One account, which all stacks and other people share."""
 
     def __init__(self, turns: Turns) -> None:
-        self.state = State(turns.time, provisioning=10.0, deletion=3.0)
-        self.faults = Faults()
+        super().__init__(turns.time, provisioning=10.0, deletion=3.0)
         self.made_by: dict[str, Owner] = {}
         """Machines of ours, by id. What isn't here is somebody else's."""
         self.on_made: Callable[[str], None] = lambda instance_id: None
@@ -67,108 +66,34 @@ class Account:
         """A client's `send` for a process: before and after a request is taken it has a step."""
         account = self.state.account_of(key)
 
-        def send(
-            method: str,
-            path: str,
-            *,
-            body: dict[str, str] | None = None,
-            instance_id: str | None = None,
-            json_expected: bool = True,
-            timeout: float | None = None,
-        ) -> Any:
-            kind = {"POST": "create", "DELETE": "delete"}.get(method) or (
-                "get" if instance_id else "list"
-            )
-            step(f"{kind} is sent")
-            fault = self.faults.take(kind)
+        def send(request: Request[Any], timeout: float | None = None) -> Any:
+            step(f"{request.call} is sent")
+            fault = self.faults.take(request.call)
             if fault is not None and fault.name == "taken_late":
                 self._turns.block(lambda: False, fault.seconds)
                 step("the request is under way")
-            problem: errors.APIError | None = None
-            answer: Any = None
             is_taken = fault is None or fault.taken
-            if is_taken:
-                try:
-                    answer = self._serve(kind, body or {}, instance_id or "", owner, account)
-                except UnknownMachineError:
-                    problem = _refused(404, method, path, instance_id)
-                except NoCapacityError:
-                    problem = _refused(400, method, path, instance_id)
-            step(f"{kind} is {'taken' if is_taken else 'refused'}")
-            if fault is not None and (fault.name, kind) == ("lapse", "list"):
-                return []
-            if fault is not None:
-                if fault.name in ("slow", "late"):
-                    self._turns.block(lambda: False, fault.seconds)
-                    step("the answer is under way")
-                problem = _failure(fault, method, path, instance_id, json_expected) or problem
-            if problem is not None:
-                raise problem
+            outcome = self._serve_for(request, owner, account) if is_taken else None
+            step(f"{request.call} is {'taken' if is_taken else 'refused'}")
+            if fault is not None and fault.name in ("slow", "late"):
+                self._turns.block(lambda: False, fault.seconds)
+                step("the answer is under way")
+            answer = arrived(request, fault, outcome)
+            if request.call == "delete" and isinstance(outcome, APIError):
+                raise outcome  # a 200 for a DELETE that does nothing is beyond any client
             return answer
 
         return send
 
-    def _serve(
-        self,
-        kind: str,
-        body: dict[str, str],
-        instance_id: str,
-        owner: Callable[[], Owner],
-        account: str,
-    ) -> Any:
-        if kind == "list":
-            return [dict(vars(each)) for each in self.state.list(account)]
-        if kind == "get":
-            return dict(vars(self.state.get(instance_id, account)))
-        if kind == "delete":
-            self.on_delete(instance_id)
-            self.state.delete(instance_id, account)
-            return None
-        made: Instance = self.state.create(
-            body["instance_type"], body["ssh_key"], body.get("sector"), account
-        )
-        if self.reads_lag:
-            self.state.hide(made.id, "get", self.state.list_lag)
-        self.made_by[made.id] = owner()
-        self.on_made(made.id)
-        return dict(vars(made))
-
-
-def _failure(
-    fault: Fault, method: str, path: str, instance_id: str | None, json_expected: bool
-) -> errors.APIError | None:
-    """What transport.py makes of a fault; None where the right answer comes."""
-    if fault.status is None:
-        return errors.UnreachableError(
-            method, path, fault.says, sent=fault.name != "unsent", instance_id=instance_id
-        )
-    if fault.status != 200:
-        return _refused(fault.status, method, path, instance_id, fault.retry_after)
-    if fault.body is None or (not json_expected and not fault.body.startswith("<")):
-        return None
-    return errors.UnusableAnswerError(method, path, fault.says, status=200, instance_id=instance_id)
-
-
-def _refused(
-    status: int,
-    method: str,
-    path: str,
-    instance_id: str | None,
-    retry_after: int | None = None,
-) -> errors.APIError:
-    known: dict[str, Any] = {"status": status, "instance_id": instance_id}
-    if retry_after is not None:
-        known["retry_after"] = float(retry_after)
-    if status in (401, 403):
-        kind: type[errors.APIError] = errors.AuthenticationError
-    elif 300 <= status < 400:
-        kind = errors.UnusableAnswerError
-    elif status >= 500:
-        kind = errors.ServerError
-    else:
-        kind = {
-            404: errors.NotFoundError,
-            409: errors.ConflictError,
-            429: errors.RateLimitedError,
-        }.get(status, errors.InvalidRequestError)
-    return kind(method, path, "as simulated", **known)
+    def _serve_for(
+        self, request: Request[Any], owner: Callable[[], Owner], account: str
+    ) -> Any | APIError:
+        if request.call == "delete":
+            self.on_delete(request.instance_id or "")
+        outcome = self.serve(request, account)
+        if request.call == "create" and not isinstance(outcome, APIError):
+            if self.reads_lag:
+                self.state.hide(outcome["id"], "get", self.state.list_lag)
+            self.made_by[outcome["id"]] = owner()
+            self.on_made(outcome["id"])
+        return outcome

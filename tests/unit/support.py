@@ -1,56 +1,27 @@
-"""What unit tests share: a clock nobody waits for, SSH keys made in code, servers on sockets."""
+"""Servers on sockets of this machine, for tests of the wire."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
 
-from pulumi_fal.api.settings import Settings
-from pulumi_fal.clock import Clock
+from ..fakes import ECDSA, ED25519, ID, KEY, RSA, TurnedClock, blob, settings
 
-KEY = "s3cr3t-id:s3cr3t-half"
-ID = "0b9dc5a4-6d3c-4bfe-8b3f-6a0e1a8d5a10"
-
-
-class TurnedClock(Clock):
-    """Time stands still until somebody waits for it, and then passes at once."""
-
-    def __init__(self, time: float = 1000.0) -> None:
-        super().__init__()
-        self.time = time
-        self.slept: list[float] = []
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.check()
-        self.slept.append(seconds)
-        self.time += max(0.0, seconds)
-
-    def wait(self, condition: threading.Condition, seconds: float | None = None) -> None:
-        if seconds is None:
-            raise AssertionError("waits for another thread, and there is none")
-        self.sleep(seconds)
-
-
-def settings(endpoint: str = "https://fal.test", **others: float) -> Settings:
-    """Settings with a key that is easily found wherever it leaks to."""
-    return Settings(endpoint, KEY, "the environment variable FAL_KEY", **others)  # type: ignore[arg-type]
-
-
-def blob(*fields: bytes) -> str:
-    """The base64 part of a public key: each field with its length before it (RFC 4251, 5)."""
-    wire = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
-    return base64.b64encode(wire).decode()
-
-
-ED25519 = "ssh-ed25519 " + blob(b"ssh-ed25519", bytes(range(32)))
-RSA = "ssh-rsa " + blob(b"ssh-rsa", b"\1\0\1", b"\0" + b"\xc5" * 256)
-ECDSA = "ecdsa-sha2-nistp256 " + blob(b"ecdsa-sha2-nistp256", b"nistp256", b"\4" + b"\x17" * 64)
+__all__ = [
+    "ECDSA",
+    "ED25519",
+    "ID",
+    "KEY",
+    "RSA",
+    "TurnedClock",
+    "blob",
+    "request_of",
+    "response",
+    "serving",
+    "settings",
+]
 
 
 @contextlib.contextmanager

@@ -1,248 +1,162 @@
-"""The four calls: what each sends, what it takes for an answer, and how long it tries."""
+"""The client: its four calls, for how long it repeats each, and how it is interrupted."""
 
 from __future__ import annotations
 
-from typing import Any
+from math import inf
 
 import pytest
-from tests.unit.support import ED25519, ID, KEY, TurnedClock, settings
 
 from pulumi_fal import errors
 from pulumi_fal.api.client import Client
-from pulumi_fal.api.models import Instance
-from pulumi_fal.errors import APIError, Interrupted
+from pulumi_fal.emulator.faults import fault
+from pulumi_fal.errors import Interrupted
 
-BODY = {"id": ID, "instance_type": "gpu_8x_h100_sxm5", "ip": None, "status": "pending"}
-MACHINE = Instance(ID, "gpu_8x_h100_sxm5", status="pending")
+from ..fakes import ED25519, EIGHT, ID, ONE, UNSENT, FakeApi, TurnedClock, settings
 
 
-class Wire:
-    """Answers what it is told, in order; the last one for ever."""
+class World:
+    """An API, and clients of it."""
 
-    def __init__(self, *answers: Any, seconds: float = 0) -> None:
-        self.answers = list(answers)
-        self.seconds = seconds
+    def __init__(self) -> None:
         self.clock = TurnedClock()
-        self.sent: list[tuple[str, str, dict[str, Any]]] = []
+        self.api = FakeApi(self.clock.now)
         self.told: list[str] = []
 
-    def __call__(self, method: str, path: str, **request: Any) -> Any:
-        self.sent.append((method, path, request))
-        self.clock.time += self.seconds
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
     def client(self, retry_budget: float = 120) -> Client:
-        asked = settings(retry_budget=retry_budget)
-        return Client(asked, self.clock, send=self, notify=self.told.append)
+        found = settings(retry_budget=retry_budget)
+        return Client(found, self.clock, send=self.api.send, notify=self.told.append)
 
 
-def server_error(method: str = "GET") -> APIError:
-    return errors.ServerError(method, "/x", "down", status=503)
+@pytest.fixture
+def world() -> World:
+    return World()
 
 
-def limited(method: str, seconds: float | None = None) -> APIError:
-    return errors.RateLimitedError(method, "/x", "slow down", status=429, retry_after=seconds)
+def test_every_method_makes_one_call_and_returns_what_the_api_says(world: World) -> None:
+    """What each call looks like on the wire is the dialect's matter, and tested there."""
+    client = world.client()
+    made = client.create_instance(EIGHT, ED25519, "sector_1")
+    assert (made.instance_type, made.sector) == (EIGHT, "sector_1")
+    assert client.list_instances() == [client.get_instance(made.id)] == [made]
+    client.delete_instance(made.id)
+    assert world.api.state.alive() == set()
+    assert world.api.calls == ["create", "list", "get", "delete"]
 
 
-def test_list_is_one_get_and_gives_instances() -> None:
-    """The API answers a bare array."""
-    wire = Wire([BODY, {**BODY, "id": "other"}])
-    assert [each.id for each in wire.client().list_instances()] == [ID, "other"]
-    assert wire.sent == [("GET", "/compute/instances", {})]
+def test_an_answer_of_another_shape_is_an_error_that_knows_the_call(world: World) -> None:
+    """Taken for an empty list, it would drop every machine from state."""
+    world.api.faults.add("get", "lapse", times=inf)
+    with pytest.raises(
+        errors.UnusableAnswerError, match="unexpected shape: expected an object, not list"
+    ) as caught:
+        world.client(retry_budget=0.1).get_instance(ID)
+    error = caught.value
+    assert (error.method, error.path) == ("GET", f"/compute/instance/{ID}")
+    assert (error.status, error.instance_id) == (200, ID)
 
 
-def test_get_is_one_get_by_id() -> None:
-    """The path is the singular one."""
-    wire = Wire(BODY)
-    assert wire.client().get_instance(ID) == MACHINE
-    assert wire.sent == [("GET", f"/compute/instance/{ID}", {"instance_id": ID})]
+def test_a_failing_call_is_repeated_with_pauses_until_it_works(world: World) -> None:
+    """Neither an error nor an answer of another shape is final."""
+    for name in ("503", "wrong_shape"):
+        world.api.faults.add("list", name)
+    assert world.client().list_instances() == []
+    first, second = world.clock.slept
+    assert 0.25 <= first <= 0.5 <= second <= 1
 
 
-def test_create_is_one_post_with_what_is_asked_for() -> None:
-    """And nothing else in the body."""
-    wire = Wire(BODY)
-    assert wire.client().create_instance("gpu_8x_h100_sxm5", ED25519, "sector_1") == MACHINE
-    body = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sector_1"}
-    assert wire.sent == [("POST", "/compute/instance", {"body": body})]
-
-
-@pytest.mark.parametrize("sector", [None, ""])
-def test_no_sector_is_no_field(sector: str | None) -> None:
-    """Null might not be taken for "choose one"."""
-    wire = Wire(BODY)
-    wire.client().create_instance("gpu_1x_h100_sxm5", ED25519, sector)
-    assert wire.sent[0][2]["body"] == {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": ED25519}
-
-
-def test_delete_is_one_delete_that_expects_no_json() -> None:
-    """What it answers is not specified."""
-    wire = Wire(None)
-    wire.client().delete_instance(ID)
-    asked = {"instance_id": ID, "json_expected": False}
-    assert wire.sent == [("DELETE", f"/compute/instance/{ID}", asked)]
-
-
-def test_an_id_cannot_lead_to_another_path() -> None:
-    """It comes from a person, in an import."""
-    wire = Wire({**BODY, "id": "../instances?a=b/"})
-    wire.client().get_instance("../instances?a=b/")
-    assert wire.sent[0][1] == "/compute/instance/..%2Finstances%3Fa%3Db%2F"
-
-
-@pytest.mark.parametrize(
-    "body, reason",
-    [
-        ({"result": []}, "expected an array, not dict"),
-        (None, "expected an array, not NoneType"),
-        ([BODY, "text"], "expected an object, not str"),
-        ([{**BODY, "id": None}], "'id' is missing"),
-    ],
-)
-def test_a_list_of_another_shape_is_an_error(body: Any, reason: str) -> None:
-    """Taken for an empty list it would drop every machine from state."""
-    with pytest.raises(errors.UnusableAnswerError, match=f"unexpected shape: {reason}"):
-        Wire(body).client(retry_budget=0.1).list_instances()
-
-
-@pytest.mark.parametrize("body", [{}, {"result": BODY}, [BODY], None, {**BODY, "id": ""}])
-def test_a_create_without_an_id_is_an_error_and_not_repeated(body: Any) -> None:
-    """A machine runs, and nobody knows which."""
-    wire = Wire(body)
-    with pytest.raises(errors.UnusableAnswerError, match="JSON of an unexpected shape") as caught:
-        wire.client().create_instance("gpu_1x_h100_sxm5", ED25519)
-    assert len(wire.sent) == 1
-    assert (caught.value.method, caught.value.status) == ("POST", 200)
-
-
-@pytest.mark.parametrize("other", ["another", KEY, "\x1b[2J"])
-def test_an_answer_about_another_machine_is_an_error(other: str) -> None:
-    """A cache on the way might mix them up; what it says is not repeated."""
-    wire = Wire({**BODY, "id": other})
-    with pytest.raises(errors.UnusableAnswerError, match="is about another machine") as caught:
-        wire.client(retry_budget=0.1).get_instance(ID)
-    assert caught.value.instance_id == ID
-    assert KEY not in str(caught.value)
-    assert "\x1b" not in str(caught.value)
-
-
-def test_a_failing_get_is_repeated_until_it_works() -> None:
-    """With pauses in between."""
-    wire = Wire(server_error(), {"no": "array"}, [BODY])
-    assert wire.client().list_instances() == [MACHINE]
-    assert len(wire.sent) == 3
-    assert len(wire.clock.slept) == 2
-    assert 0.25 <= wire.clock.slept[0] <= 0.5 <= wire.clock.slept[1] <= 1
-
-
-@pytest.mark.parametrize("odd", [{"ip": 7}, {"instance_type": None}, {"sector": [], "status": {}}])
-def test_one_odd_entry_does_not_fail_the_list(odd: dict[str, Any]) -> None:
-    """Somebody else's machine would keep ours from being destroyed."""
-    listed = Wire([{**BODY, **odd, "id": "odd"}, BODY]).client().list_instances()
-    assert [each.id for each in listed] == ["odd", ID]
-
-
-def test_a_client_without_a_budget_makes_one_attempt_and_the_original_goes_on() -> None:
-    """Who waits for machines decides for itself what to do about a failure."""
-    wire = Wire(server_error(), server_error(), [])
-    client = wire.client()
+def test_a_client_without_a_budget_makes_one_attempt_and_the_original_goes_on(
+    world: World,
+) -> None:
+    """A caller that waits for machines decides for itself what to do about a failure."""
+    world.api.faults.add("list", "503", times=2)
+    client = world.client()
     with pytest.raises(errors.ServerError):
         client.within(0).list_instances()
-    assert len(wire.sent) == 1
+    assert world.api.calls == ["list"]
     assert client.list_instances() == []
 
 
-def test_a_client_with_a_timeout_gives_it_to_each_request() -> None:
-    """A preview has but seconds."""
-    wire = Wire([])
-    wire.client().within(0, timeout=5.0).list_instances()
-    assert wire.sent == [("GET", "/compute/instances", {"timeout": 5.0})]
+def test_a_client_with_a_timeout_passes_it_on_with_every_request(world: World) -> None:
+    """A preview has only seconds."""
+    client = world.client()
+    client.within(0, timeout=5.0).list_instances()
+    client.list_instances()
+    assert world.api.timeouts == [5.0, None]
 
 
-def test_a_call_gives_up_within_its_budget() -> None:
-    """Not after it: the engine shows nothing while a call is repeated."""
-    wire = Wire(server_error(), seconds=1)
+def test_a_call_gives_up_before_its_budget_is_spent(world: World) -> None:
+    """The engine shows nothing while a call is repeated."""
+    world.api.faults.add("list", "503", times=inf)
     with pytest.raises(errors.ServerError):
-        wire.client(retry_budget=60).list_instances()
-    assert 40 < wire.clock.time - 1000 <= 61
+        world.client(retry_budget=60).list_instances()
+    assert 40 < world.clock.passed <= 60
 
 
-def test_a_failure_that_no_repeat_can_mend_is_raised_at_once() -> None:
-    """A wrong key stays wrong."""
-    wire = Wire(errors.NotFoundError("GET", "/x", "gone", status=404))
+def test_a_failure_that_no_repeat_can_mend_is_raised_at_once(world: World) -> None:
+    """A machine that does not exist will not exist a second later."""
     with pytest.raises(errors.NotFoundError):
-        wire.client().get_instance(ID)
-    assert len(wire.sent) == 1
+        world.client().get_instance(ID)
+    assert world.api.calls == ["get"]
 
 
-def test_a_post_that_may_have_been_taken_is_never_repeated() -> None:
-    """The first law: never two machines."""
-    wire = Wire(server_error("POST"), BODY)
-    with pytest.raises(errors.ServerError):
-        wire.client().create_instance("gpu_1x_h100_sxm5", ED25519)
-    assert len(wire.sent) == 1
+@pytest.mark.parametrize("name", ["503", "500_after", "reset_after", "wrong_shape"])
+def test_a_create_that_may_have_been_taken_is_never_repeated(world: World, name: str) -> None:
+    """A repeat could make a second machine."""
+    world.api.faults.add("create", name)
+    with pytest.raises(errors.APIError):
+        world.client().create_instance(ONE, ED25519)
+    assert world.api.calls == ["create"]
 
 
-def test_a_post_that_was_refused_for_now_waits_as_long_as_it_was_told() -> None:
-    """429 means that nothing was done."""
-    wire = Wire(limited("POST", 7), BODY)
-    assert wire.client().create_instance("gpu_1x_h100_sxm5", ED25519) == MACHINE
-    assert 7 <= wire.clock.slept[0] <= 7.5
+def test_a_create_that_is_rate_limited_waits_as_long_as_it_was_told(world: World) -> None:
+    """An answer of 429 means that nothing was done."""
+    world.api.faults.add("create", fault("429", retry_after=7))
+    world.client().create_instance(ONE, ED25519)
+    assert 7 <= world.clock.passed <= 7.5
+    assert world.api.state.creations == 1
 
 
-def test_what_cannot_be_sent_is_given_up_after_15_seconds() -> None:
-    """The endpoint is wrong, most likely."""
-    wire = Wire(errors.UnreachableError("GET", "/x", "connection refused", sent=False))
+def test_a_request_that_can_not_be_sent_is_given_up_after_15_seconds(world: World) -> None:
+    """The endpoint is most likely wrong."""
+    world.api.faults.add("list", UNSENT, times=inf)
     with pytest.raises(errors.UnreachableError):
-        wire.client(retry_budget=1000).list_instances()
-    assert wire.clock.time - 1000 <= 15
+        world.client(retry_budget=1000).list_instances()
+    assert 5 < world.clock.passed <= 15
 
 
-def test_a_call_that_keeps_failing_is_told_of() -> None:
-    """One or two repeats are everyday matters; a silent minute is not."""
-    two = Wire(server_error(), server_error(), [])
-    two.client().list_instances()
-    assert two.told == []
-    three = Wire(server_error(), server_error(), server_error(), [])
-    three.client().list_instances()
-    (told,) = three.told
-    assert told.startswith("GET /x answered 503: down. Trying again in ")
+@pytest.mark.parametrize("failures, reports", [(2, 0), (3, 1)])
+def test_a_call_that_keeps_failing_is_reported(world: World, failures: int, reports: int) -> None:
+    """One or two retries are common, but a silent minute is not."""
+    world.api.faults.add("list", "500", times=failures)
+    world.client().list_instances()
+    assert len(world.told) == reports
+    for told in world.told:
+        answer = "GET /compute/instances answered 500: Internal Server Error."
+        assert told.startswith(f"{answer} Trying again in ")
 
 
-def test_nothing_is_sent_after_an_interrupt() -> None:
-    """A machine made after Ctrl-C is one that nobody wants."""
-    wire = Wire(BODY)
-    wire.clock.interrupt()
+def test_nothing_is_sent_after_an_interrupt(world: World) -> None:
+    """Nobody wants a machine that is made after Ctrl-C."""
+    world.clock.interrupt()
     with pytest.raises(Interrupted):
-        wire.client().create_instance("gpu_1x_h100_sxm5", ED25519)
-    assert wire.sent == []
+        world.client().create_instance(ONE, ED25519)
+    assert world.api.calls == []
 
 
-def test_an_interrupt_while_a_call_is_under_way_stops_its_repeats() -> None:
-    """The call itself ends first: its answer may be a machine."""
-    wire = Wire(limited("POST", 60), BODY)
-
-    def send(method: str, path: str, **request: Any) -> Any:
-        wire.clock.interrupt()
-        return wire(method, path, **request)
-
+def test_an_interrupt_while_a_call_is_in_flight_stops_its_repeats(world: World) -> None:
+    """The call itself is allowed to finish first: its answer may be a machine."""
+    world.api.before = lambda request: world.clock.interrupt()
+    world.api.faults.add("create", "429")
     with pytest.raises(Interrupted):
-        Client(settings(), wire.clock, send=send).create_instance("gpu_1x_h100_sxm5", ED25519)
-    assert len(wire.sent) == 1
+        world.client().create_instance(ONE, ED25519)
+    assert world.api.calls == ["create"]
 
 
-def test_a_machine_that_was_made_is_told_of_although_interrupted() -> None:
+def test_a_machine_that_was_made_is_returned_although_interrupted(world: World) -> None:
     """An answer with an id is never thrown away."""
-    wire = Wire(BODY)
-
-    def send(method: str, path: str, **request: Any) -> Any:
-        wire.clock.interrupt()
-        return wire(method, path, **request)
-
-    client = Client(settings(), wire.clock, send=send)
-    assert client.create_instance("gpu_1x_h100_sxm5", ED25519) == MACHINE
+    world.api.before = lambda request: world.clock.interrupt()
+    made = world.client().create_instance(ONE, ED25519)
+    assert world.api.state.alive() == {made.id}
 
 
 def test_the_real_wire_is_used_where_none_is_given() -> None:

@@ -13,9 +13,9 @@ import pytest
 import requests
 import urllib3
 from requests import adapters
-from tests.unit.support import KEY, request_of, response, serving, settings
 
 from pulumi_fal.api import transport
+from pulumi_fal.api.request import Request
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.errors import (
     APIError,
@@ -23,6 +23,9 @@ from pulumi_fal.errors import (
     UnreachableError,
     UnusableAnswerError,
 )
+
+from ..fakes import CREATE, KEY, LIST, settings
+from .support import request_of, response, serving
 
 # A certificate that nobody signed, for 127.0.0.1; made for this file, good for nothing else.
 PRIVATE = (
@@ -41,21 +44,21 @@ CERTIFICATE = (
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this machine's own proxy is."""
+    """This computer may have a proxy of its own."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def failure(url: str, method: str = "POST") -> APIError:
+def failure(url: str, request: Request[Any] = CREATE) -> APIError:
     with pytest.raises(APIError) as caught:
-        Transport(settings(url)).send(method, "/x", body={"a": "b"})
+        Transport(settings(url)).send(request)
     assert KEY not in f"{caught.value} {caught.value!r}"
     return caught.value
 
 
-def unreachable(url: str, method: str = "POST") -> tuple[bool, str]:
-    error = failure(url, method)
+def unreachable(url: str, request: Request[Any] = CREATE) -> tuple[bool, str]:
+    error = failure(url, request)
     assert isinstance(error, UnreachableError)
     return error.sent, error.detail
 
@@ -80,7 +83,7 @@ def test_a_refused_connection_was_not_sent(nobody: str) -> None:
 
 
 def test_an_unknown_host_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slip of the pen in the endpoint, or no network."""
+    """The endpoint has a typo, or there is no network."""
 
     def no_such_host(*_: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -90,7 +93,7 @@ def test_an_unknown_host_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_certificate_that_nobody_signed_is_not_accepted(tmp_path: Path) -> None:
-    """And the request is not sent to whoever shows it."""
+    """The request is not sent to whoever shows it."""
     pem = tmp_path / "server.pem"
     private = ssl.DER_cert_to_PEM_cert(base64.b64decode(PRIVATE))
     pem.write_text(
@@ -160,7 +163,7 @@ def test_a_reset_behind_a_proxy_may_have_been_taken(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_server_that_hangs_up_after_reading_may_have_taken_it() -> None:
-    """As when a gateway is restarted in the middle."""
+    """A gateway may be restarted in the middle."""
     with serving(lambda connection: seen(connection, b"")) as url:
         assert unreachable(url) == (True, "the connection broke off")
 
@@ -177,10 +180,10 @@ def test_a_reset_after_reading_may_have_taken_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "method, constant", [("POST", "CREATE_READ_TIMEOUT"), ("GET", "READ_TIMEOUT")]
+    "request_, constant", [(CREATE, "CREATE_READ_TIMEOUT"), (LIST, "READ_TIMEOUT")]
 )
 def test_a_server_that_never_answers_may_have_taken_it(
-    method: str, constant: str, monkeypatch: pytest.MonkeyPatch
+    request_: Request[Any], constant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be making the machine at this moment."""
     monkeypatch.setattr(transport, constant, 0.2)
@@ -190,7 +193,7 @@ def test_a_server_that_never_answers_may_have_taken_it(
             pass
 
     with serving(read_for_ever) as url:
-        assert unreachable(url, method) == (True, "timed out")
+        assert unreachable(url, request_) == (True, "timed out")
 
 
 def test_an_answer_that_breaks_off_may_have_taken_it() -> None:
@@ -222,11 +225,11 @@ def test_no_proxy_stands_between_us_and_this_machine(
     """It would see the key in the clear."""
     monkeypatch.setenv(variable, f"http://{nobody}")
     with serving(lambda connection: seen(connection, response(b"[]"))) as url:
-        assert Transport(settings(url)).send("GET", "/x") == []
+        assert Transport(settings(url)).send(LIST) == []
 
 
-def test_gets_share_a_connection_and_a_post_has_its_own() -> None:
-    """A kept connection may be closed under a POST, and whether it was taken is then unknowable."""
+def test_reads_share_a_connection_and_every_create_has_its_own() -> None:
+    """If a kept connection is closed under a create, nobody knows whether it was taken."""
     served: list[list[bytes]] = []
 
     def keep_alive(connection: socket.socket) -> None:
@@ -238,15 +241,15 @@ def test_gets_share_a_connection_and_a_post_has_its_own() -> None:
 
     with serving(keep_alive) as url:
         wire = Transport(settings(url))
-        for method in ("POST", "POST", "GET", "GET"):
-            wire.send(method, "/x")
+        for request in (CREATE, CREATE, LIST, LIST):
+            wire.send(request)
     assert served == [[b"POST"], [b"POST"], [b"GET", b"GET"]]
 
 
 def not_sent(url: str = "https://127.0.0.1:1") -> str:
     """Why this computer's own settings keep a request from being sent."""
     with pytest.raises(ConfigurationError, match="Nothing was sent to the API") as caught:
-        Transport(settings(url)).send("POST", "/x", body={"a": "b"})
+        Transport(settings(url)).send(CREATE)
     assert KEY not in f"{caught.value} {caught.value!r}"
     return str(caught.value)
 

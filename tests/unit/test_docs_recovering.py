@@ -14,7 +14,12 @@ TEXT = (ROOT / "docs" / "recovering.md").read_text(encoding="utf-8")
 def test_the_table_of_what_is_repeated_is_the_codes_own() -> None:
     """Row by row, in its order."""
     rows = [
-        (row.failure, _repeated(row.repeat), _repeated(row.repeat_post), ["no", "yes"][row.taken])
+        (
+            row.failure,
+            _repeated(row.repeat),
+            _repeated(row.repeat and not row.taken),
+            ["no", "yes"][row.taken],
+        )
         for row in retry.TABLE
     ]
     table = TEXT.partition("## What is repeated")[2]

@@ -13,11 +13,13 @@ import requests
 from pulumi_fal.emulator.server import API_KEY, EmulatorServer
 from pulumi_fal.emulator.state import TurnedClock
 
+from .. import fakes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ONE = {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": "ssh-ed25519 AAAA"}
-EIGHT = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": "ssh-ed25519 AAAA"}
+ONE = {"instance_type": fakes.ONE, "ssh_key": fakes.ED25519}
+EIGHT = {"instance_type": fakes.EIGHT, "ssh_key": fakes.ED25519}
 HEADERS = {"Authorization": f"Key {API_KEY}"}
 LINES: list[str] = []
 
@@ -38,7 +40,7 @@ def call(emulator: EmulatorServer, method: str, path: str, **more: Any) -> reque
 
 
 def test_the_whole_life_of_a_machine(emulator: EmulatorServer) -> None:
-    """create, list, get, delete, and 404 when it is gone."""
+    """It is created, listed, found and deleted, and answers 404 when it is gone."""
     made = call(emulator, "POST", "/compute/instance", json={**EIGHT, "sector": "sector_2"})
     machine_id = made.json()["id"]
     assert made.status_code == 200
@@ -69,7 +71,7 @@ def test_the_whole_life_of_a_machine(emulator: EmulatorServer) -> None:
 def test_a_call_without_the_key_is_refused_and_does_nothing(
     emulator: EmulatorServer, authorization: str | None
 ) -> None:
-    """401 in FastAPI's shape, and a scripted fault waits for a call that has the key."""
+    """The answer is 401 in FastAPI's shape, and a scripted fault waits for a call with the key."""
     emulator.faults.add("create", "500_after")
     headers = {"Authorization": authorization} if authorization is not None else {}
     answer = call(emulator, "POST", "/compute/instance", json=ONE, headers=headers)
@@ -79,7 +81,7 @@ def test_a_call_without_the_key_is_refused_and_does_nothing(
 
 
 def test_without_a_key_of_its_own_it_takes_any() -> None:
-    """But there must be one."""
+    """A call without any key is refused all the same."""
     with EmulatorServer(api_key=None) as emulator:
         any_key = {"Authorization": "Key whatever"}
         assert call(emulator, "GET", "/compute/instances", headers=any_key).status_code == 200
@@ -89,7 +91,7 @@ def test_without_a_key_of_its_own_it_takes_any() -> None:
 
 
 def test_each_key_sees_its_own_machines_only() -> None:
-    """404 for those of another key; the controls, which need no key, see all."""
+    """Another key's machines are 404; the controls, which need no key, show all."""
     with EmulatorServer(api_key=None) as emulator:
         mine, another = ({"Authorization": f"Key {name}"} for name in ("mine", "another"))
         id_ = call(emulator, "POST", "/compute/instance", json=ONE, headers=mine).json()["id"]
@@ -132,7 +134,7 @@ def test_a_rotated_key_is_taken_and_sees_what_the_old_one_made(emulator: Emulato
 def test_a_bad_request_is_refused_field_by_field(
     emulator: EmulatorServer, body: dict[str, str], field: str
 ) -> None:
-    """422 with FastAPI's list of loc, msg and type."""
+    """The answer is 422 with FastAPI's list of loc, msg and type."""
     answer = call(emulator, "POST", "/compute/instance", json=body)
     (problem,) = answer.json()["detail"]
     assert (answer.status_code, problem["loc"]) == (422, ["body", field])
@@ -141,7 +143,7 @@ def test_a_bad_request_is_refused_field_by_field(
 
 
 def test_a_post_beyond_the_capacity_is_refused_with_a_text(emulator: EmulatorServer) -> None:
-    """400 and a plain detail."""
+    """The answer is 400 with a plain detail."""
     emulator.state.capacity = 0
     answer = call(emulator, "POST", "/compute/instance", json=ONE)
     assert answer.status_code == 400
@@ -149,7 +151,7 @@ def test_a_post_beyond_the_capacity_is_refused_with_a_text(emulator: EmulatorSer
 
 
 def test_each_request_is_a_line_and_a_log_entry_without_headers(emulator: EmulatorServer) -> None:
-    """Unknown paths too: a wrong endpoint shows on the console."""
+    """Unknown paths are logged too, so that a wrong endpoint shows on the console."""
     call(emulator, "GET", "/compute/instances")
     call(emulator, "GET", "/v1/compute/instances")
     assert re.fullmatch(r"\d\d:\d\d:\d\d GET /compute/instances 200 \d+ ms", LINES[0])
@@ -163,14 +165,10 @@ def test_each_request_is_a_line_and_a_log_entry_without_headers(emulator: Emulat
 
 def test_a_hundred_slow_calls_are_in_flight_together() -> None:
     """A handler in a thread pool would stop at 40."""
-    with ThreadPoolExecutor(100) as pool:
-        with EmulatorServer(latency=60) as emulator:
-            for _ in range(100):
-                pool.submit(call, emulator, "GET", "/compute/instances")
-            end = time.monotonic() + 30
-            while emulator.state.in_flight < 100 and time.monotonic() < end:
-                time.sleep(0.01)
-        assert emulator.state.most_in_flight == 100
+    with ThreadPoolExecutor(100) as pool, EmulatorServer(latency=60) as emulator:
+        for _ in range(100):
+            pool.submit(call, emulator, "GET", "/compute/instances")
+        fakes.wait_until(lambda: emulator.state.in_flight == 100, 30)
 
 
 def test_it_stops_quickly_even_with_a_call_in_flight() -> None:
@@ -178,8 +176,7 @@ def test_it_stops_quickly_even_with_a_call_in_flight() -> None:
     with ThreadPoolExecutor() as pool:
         with EmulatorServer(latency=60) as emulator:
             waiting = pool.submit(call, emulator, "GET", "/compute/instances")
-            while not emulator.state.in_flight:
-                time.sleep(0.01)
+            fakes.wait_until(lambda: emulator.state.in_flight)
             began = time.monotonic()
         assert time.monotonic() - began < 2
         assert waiting.exception(10) or waiting.result().status_code == 500
@@ -188,12 +185,12 @@ def test_it_stops_quickly_even_with_a_call_in_flight() -> None:
 
 
 def test_its_env_is_what_a_client_needs(emulator: EmulatorServer) -> None:
-    """Endpoint and key, under the names that the provider reads."""
+    """The endpoint and the key have the names that the provider reads."""
     assert emulator.env == {"FAL_COMPUTE_ENDPOINT": emulator.url, "FAL_ADMIN_API_KEY": API_KEY}
 
 
 def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None:
-    """Without a key, without being counted or logged."""
+    """They need no key, and are neither counted nor logged."""
     stuck, killed, odd = (emulator.state.create("gpu_1x_h100_sxm5", "key").id for _ in range(3))
     for path, body in (
         (f"machines/{stuck}/stuck", None),
@@ -213,7 +210,7 @@ def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None
 
 
 def test_the_report_tells_what_happened_and_what_nobody_knows(emulator: EmulatorServer) -> None:
-    """Counts, machines (hidden ones too), log, faults left, unclaimed ids."""
+    """It has counts, machines (hidden ones too), the log, the faults left and unclaimed ids."""
     known, forgotten, gone = (
         call(emulator, "POST", "/compute/instance", json=ONE).json()["id"] for _ in range(3)
     )

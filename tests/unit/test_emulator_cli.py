@@ -16,11 +16,13 @@ import requests
 
 from pulumi_fal.emulator.__main__ import main
 
+from ..fakes import ED25519, ONE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMAND = [sys.executable, "-m", "pulumi_fal.emulator", "--port", "0"]
-BODY = {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": "key"}
+BODY = {"instance_type": ONE, "ssh_key": ED25519}
 
 
 @contextmanager
@@ -48,7 +50,7 @@ def post(url: str, key: str) -> requests.Response:
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_where_it_is_answers_and_ends_at_once(end: signal.Signals) -> None:
-    """Three lines to paste, a line per request, and no traceback in the end."""
+    """It prints three lines to paste and a line per request, and no traceback in the end."""
     with running("--provisioning", "0") as (process, lines):
         url = lines[0].removeprefix("fal Compute emulator on ")
         assert lines[1:] == [
@@ -67,7 +69,7 @@ def test_it_says_where_it_is_answers_and_ends_at_once(end: signal.Signals) -> No
 
 
 def test_the_key_of_the_environment_is_required_and_never_printed() -> None:
-    """It may be a real one."""
+    """The key may be a real one."""
     with running(FAL_ADMIN_API_KEY="s3cr3t") as (_, lines):
         url = lines[0].removeprefix("fal Compute emulator on ")
         assert lines[2] == "# takes the key that FAL_ADMIN_API_KEY holds here"
@@ -77,7 +79,7 @@ def test_the_key_of_the_environment_is_required_and_never_printed() -> None:
 
 
 def test_faults_come_from_the_command_line() -> None:
-    """In the order given."""
+    """Calls meet them in the order given."""
     with running("--fault", "create=429:retry_after=3", "--fault", "create=409") as (_, lines):
         url = lines[0].removeprefix("fal Compute emulator on ")
         first, second, third = (post(url, "key") for _ in range(3))
@@ -86,7 +88,7 @@ def test_faults_come_from_the_command_line() -> None:
 
 
 def test_a_taken_port_is_a_clear_sentence() -> None:
-    """It says which, and the way out."""
+    """The sentence names the port and the way out."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SystemExit, match=rf"can't listen on 127.0.0.1:{port}: .* --port"):
@@ -94,7 +96,7 @@ def test_a_taken_port_is_a_clear_sentence() -> None:
 
 
 def test_a_wrong_fault_ends_with_the_list_of_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """Before anything starts."""
+    """It ends before anything starts."""
     with pytest.raises(SystemExit):
         main(["--fault", "create=418"])
     assert "create=418: there is no fault '418'; the faults are ok, " in capsys.readouterr().err
@@ -104,7 +106,7 @@ def test_a_wrong_fault_ends_with_the_list_of_them(capsys: pytest.CaptureFixture[
 def test_without_the_extra_it_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    """One sentence, no traceback."""
+    """The user sees one sentence and no traceback."""
     for name in [name for name in sys.modules if name.startswith("pulumi_fal.emulator.")]:
         monkeypatch.delitem(sys.modules, name)
     for name in [name for name in sys.modules if name.split(".")[0] == module]:

@@ -16,8 +16,10 @@ import requests
 from pulumi_fal.emulator.faults import OUTCOMES, Faults, fault
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..fakes import ED25519, EIGHT, wait_until
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 TAKEN = {name for name, outcome in OUTCOMES.items() if outcome.taken}
 HELD = {name for name, outcome in OUTCOMES.items() if outcome.held}
@@ -50,7 +52,7 @@ def create(
 ) -> requests.Response:
     return (session or requests.Session()).post(
         f"{emulator.url}/compute/instance",
-        json={"instance_type": "gpu_8x_h100_sxm5", "ssh_key": "key"},
+        json={"instance_type": EIGHT, "ssh_key": ED25519},
         headers={"Authorization": f"Key {emulator.env['FAL_ADMIN_API_KEY']}"},
         timeout=timeout,
         allow_redirects=False,
@@ -63,7 +65,7 @@ def names(faults: Faults, kind: str, calls: int) -> list[str | None]:
 
 
 def test_calls_meet_the_faults_in_order_and_each_kind_has_its_own() -> None:
-    """One a call, as often as said, then none."""
+    """Each call meets one fault, as often as scripted, and later calls meet none."""
     faults = Faults()
     faults.add("get", "ok", times=2)
     faults.add("get", "500")
@@ -73,7 +75,7 @@ def test_calls_meet_the_faults_in_order_and_each_kind_has_its_own() -> None:
 
 
 def test_a_fault_can_last_for_ever_until_cleared() -> None:
-    """`clear` ends it."""
+    """Clearing the script ends it."""
     faults = Faults()
     faults.add("list", "503", times=inf)
     assert names(faults, "list", 50) == ["503"] * 50
@@ -82,7 +84,7 @@ def test_a_fault_can_last_for_ever_until_cleared() -> None:
 
 
 def test_a_line_says_call_fault_and_settings() -> None:
-    """As given on the command line and to the control call."""
+    """The command line and the control call take the same lines."""
     faults = Faults()
     faults.script("list=429:retry_after=2,times=2")
     faults.script("list=late:seconds=0.5,times=forever")
@@ -103,7 +105,7 @@ def test_a_line_says_call_fault_and_settings() -> None:
     ],
 )
 def test_a_bad_line_is_refused_with_what_it_could_have_said(line: str, problem: str) -> None:
-    """ValueError names the line too, and nothing is scripted."""
+    """The error names the line too, and nothing is scripted."""
     faults = Faults()
     with pytest.raises(ValueError, match=f"^{line}: .*{problem}"):
         faults.script(line)
@@ -114,7 +116,7 @@ def test_a_bad_line_is_refused_with_what_it_could_have_said(line: str, problem: 
 def test_the_request_is_taken_exactly_when_the_fault_says_so(
     emulator: EmulatorServer, name: str
 ) -> None:
-    """`reset_after` has made a machine, `reset_before` has not."""
+    """A `reset_after` has made a machine, and a `reset_before` has not."""
     before = emulator.state.creations
     emulator.faults.add("create", fault(name, seconds=0.3 if name == "late" else 0.0))
     try:
@@ -128,7 +130,7 @@ def test_the_request_is_taken_exactly_when_the_fault_says_so(
 
 @pytest.mark.parametrize("name", sorted(RIGHT))
 def test_no_fault_is_the_right_answer(emulator: EmulatorServer, name: str) -> None:
-    """Late by what was said, and not by more."""
+    """It is as late as scripted, and not later."""
     emulator.faults.add("create", fault(name, seconds=0.2))
     began = time.monotonic()
     answer = create(emulator)
@@ -138,7 +140,7 @@ def test_no_fault_is_the_right_answer(emulator: EmulatorServer, name: str) -> No
 
 @pytest.mark.parametrize("name", ["401", "403", "404", "409", "429", "500", "500_after"])
 def test_the_service_refuses_with_a_detail(emulator: EmulatorServer, name: str) -> None:
-    """The status of its name, and FastAPI's shape."""
+    """The status is the fault's name, and the body has FastAPI's shape."""
     emulator.faults.add("create", name)
     answer = create(emulator)
     assert answer.status_code == int(name[:3])
@@ -150,7 +152,7 @@ def test_the_service_refuses_with_a_detail(emulator: EmulatorServer, name: str) 
     "name, status", [("502", 502), ("503", 503), ("504", 504), ("522", 522), ("html", 200)]
 )
 def test_a_gateway_answers_in_html(emulator: EmulatorServer, name: str, status: int) -> None:
-    """A page where JSON is expected."""
+    """A client gets a page where it expects JSON."""
     emulator.faults.add("create", name)
     answer = create(emulator)
     assert answer.status_code == status
@@ -159,7 +161,7 @@ def test_a_gateway_answers_in_html(emulator: EmulatorServer, name: str, status: 
 
 
 def test_retry_after_comes_in_seconds_and_as_a_date(emulator: EmulatorServer) -> None:
-    """Both forms of RFC 9110, on any fault that has a status."""
+    """Both forms of RFC 9110 go with any fault that has a status."""
     emulator.faults.add("create", fault("429", retry_after=7))
     emulator.faults.add("create", fault("503", retry_at=60))
     assert create(emulator).headers["Retry-After"] == "7"
@@ -169,7 +171,7 @@ def test_retry_after_comes_in_seconds_and_as_a_date(emulator: EmulatorServer) ->
 
 @pytest.mark.parametrize("name", ["reset_before", "reset_after"])
 def test_a_reset_is_a_connection_error_and_no_answer(emulator: EmulatorServer, name: str) -> None:
-    """A real TCP reset, every time: never while the client still sends, which looks different."""
+    """The reset never comes while the client still sends, which would look different."""
     emulator.faults.add("create", name, times=50)
     for _ in range(50):
         with pytest.raises(requests.ConnectionError, match="reset by peer"):
@@ -177,22 +179,14 @@ def test_a_reset_is_a_connection_error_and_no_answer(emulator: EmulatorServer, n
     assert (emulator.state.log[-1].fault, emulator.state.log[-1].status) == (name, None)
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return as soon as it is so; an AssertionError when it isn't within ten seconds."""
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def test_a_held_call_has_done_its_work_and_is_answered_when_released(
     emulator: EmulatorServer, pool: ThreadPoolExecutor
 ) -> None:
-    """The right answer. Meanwhile other calls are answered, and `clear` does not release it."""
+    """Meanwhile other calls are answered, and clearing the script does not release it."""
     before = emulator.state.alive()
     emulator.faults.add("create", "hold")
     waiting = pool.submit(create, emulator)
-    wait_for(lambda: len(emulator.state.alive() - before) == 1)
+    wait_until(lambda: len(emulator.state.alive() - before) == 1)
     assert emulator.faults.held == 1
     emulator.faults.clear()
     (made,) = emulator.state.alive() - before
@@ -206,15 +200,15 @@ def test_a_held_call_has_done_its_work_and_is_answered_when_released(
 def test_a_release_is_for_the_calls_that_are_held_then_and_for_all_of_them(
     emulator: EmulatorServer, pool: ThreadPoolExecutor
 ) -> None:
-    """One that comes later waits for the next."""
+    """A call that is held later waits for the next release."""
     emulator.faults.release()
     emulator.faults.add("create", "hold", times=3)
     first = [pool.submit(create, emulator) for _ in range(2)]
-    wait_for(lambda: emulator.faults.held == 2)
+    wait_until(lambda: emulator.faults.held == 2)
     emulator.faults.release()
     assert [each.result(10).status_code for each in first] == [200, 200]
     later = pool.submit(create, emulator)
-    wait_for(lambda: emulator.faults.held == 1)
+    wait_until(lambda: emulator.faults.held == 1)
     assert not later.done()
     emulator.faults.release()
     assert later.result(10).status_code == 200
@@ -223,22 +217,22 @@ def test_a_release_is_for_the_calls_that_are_held_then_and_for_all_of_them(
 def test_held_calls_are_counted_and_released_by_control_calls(
     emulator: EmulatorServer, pool: ThreadPoolExecutor
 ) -> None:
-    """For an emulator in another process."""
+    """An emulator in another process can be used the same way."""
     emulator.faults.add("create", "hold")
     waiting = pool.submit(create, emulator)
     report = f"{emulator.url}/_emulator/report"
-    wait_for(lambda: requests.get(report, timeout=10).json()["held"] == 1)
+    wait_until(lambda: requests.get(report, timeout=10).json()["held"] == 1)
     assert requests.post(f"{emulator.url}/_emulator/faults/release", timeout=10).ok
     assert waiting.result(10).status_code == 200
     assert requests.get(report, timeout=10).json()["held"] == 0
 
 
 def test_an_emulator_that_ends_waits_for_no_release(pool: ThreadPoolExecutor) -> None:
-    """And a release after its end does no harm."""
+    """A release after its end does no harm."""
     with EmulatorServer() as emulator:
         emulator.faults.add("create", "hold")
         waiting = pool.submit(create, emulator)
-        wait_for(lambda: emulator.faults.held == 1)
+        wait_until(lambda: emulator.faults.held == 1)
         began = time.monotonic()
     assert time.monotonic() - began < 2
     assert waiting.exception(10) or waiting.result().status_code == 500
@@ -256,7 +250,7 @@ def test_a_late_answer_is_a_timeout(emulator: EmulatorServer) -> None:
 
 @pytest.mark.parametrize("name", ["truncated", "empty", "html_after"])
 def test_a_broken_body_comes_with_200_and_is_no_json(emulator: EmulatorServer, name: str) -> None:
-    """Success by its status alone."""
+    """Only its status says that it is a success."""
     emulator.faults.add("create", name)
     answer = create(emulator)
     assert answer.status_code == 200
@@ -265,13 +259,13 @@ def test_a_broken_body_comes_with_200_and_is_no_json(emulator: EmulatorServer, n
 
 
 def test_a_wrong_shape_is_json_without_an_id(emulator: EmulatorServer) -> None:
-    """Neither an instance nor a list of them."""
+    """It is neither a machine nor a list of machines."""
     emulator.faults.add("create", "wrong_shape")
     assert create(emulator).json() == {"result": {}}
 
 
 def test_a_lapse_is_an_empty_list_although_there_are_machines(emulator: EmulatorServer) -> None:
-    """Once; and to another call an answer of the wrong shape."""
+    """It lasts for one call; another call than the list gets an answer of the wrong shape."""
     made = create(emulator).json()
     emulator.faults.add("list", "lapse")
     emulator.faults.add("create", "lapse")
@@ -283,14 +277,14 @@ def test_a_lapse_is_an_empty_list_although_there_are_machines(emulator: Emulator
 
 
 def test_a_redirect_leads_to_another_host(emulator: EmulatorServer) -> None:
-    """Where the key must not go."""
+    """The key must not go there."""
     emulator.faults.add("create", "redirect")
     answer = create(emulator)
     assert (answer.status_code, answer.headers["Location"]) == (307, "https://elsewhere.invalid/")
 
 
 def test_after_a_fault_the_emulator_goes_on_as_if_nothing_was(emulator: EmulatorServer) -> None:
-    """On the same connection too, where there still is one."""
+    """This holds on the same connection too, where there still is one."""
     for name in sorted(OUTCOMES.keys() - {"late", "slow"} - HELD):
         emulator.faults.add("create", name)
     with requests.Session() as session:
@@ -301,7 +295,7 @@ def test_after_a_fault_the_emulator_goes_on_as_if_nothing_was(emulator: Emulator
 
 
 def test_faults_are_scripted_and_cleared_by_control_calls(emulator: EmulatorServer) -> None:
-    """A bad line is refused and named."""
+    """A bad line is refused, and the answer names it."""
     control = f"{emulator.url}/_emulator/faults"
     assert requests.post(control, json=["create=409", "get=500:times=2"], timeout=10).ok
     assert create(emulator).status_code == 409
@@ -313,7 +307,7 @@ def test_faults_are_scripted_and_cleared_by_control_calls(emulator: EmulatorServ
 
 
 def test_the_documentation_lists_every_fault_as_it_is() -> None:
-    """One row a fault, with what it says of itself."""
+    """Every fault has a row with what it says of itself."""
     page = (Path(__file__).parents[2] / "docs/emulator.md").read_text(encoding="utf-8")
     for outcome in OUTCOMES.values():
         taken = "yes" if outcome.taken else "no"

@@ -40,7 +40,7 @@ def test_the_page_needs_no_key_shows_none_and_is_no_call(emulator: EmulatorServe
 
 
 def test_its_policy_allows_its_own_two_elements_and_nothing_else(emulator: EmulatorServer) -> None:
-    """Hashes of exactly what is there: a stale one would leave the page blank."""
+    """The policy has hashes of exactly what is there: a stale one would leave the page blank."""
     page = get(emulator, "/")
     directives = dict(
         directive.split(" ", 1) for directive in page.headers["Content-Security-Policy"].split("; ")
@@ -61,7 +61,7 @@ def test_its_policy_allows_its_own_two_elements_and_nothing_else(emulator: Emula
 
 
 def test_it_fetches_nothing_from_outside_and_puts_no_html_in(emulator: EmulatorServer) -> None:
-    """One file, and what others sent is text."""
+    """The page is one file, and what others sent is shown as text."""
     page = get(emulator, "/").text
     assert "://" not in page
     assert re.findall(r'\b(?:src|href|action)="([^"]*)"', page) == ["data:,"]
@@ -72,7 +72,7 @@ def test_it_fetches_nothing_from_outside_and_puts_no_html_in(emulator: EmulatorS
 def test_the_report_says_how_old_a_machine_is_and_whether_it_goes(
     emulator: EmulatorServer,
 ) -> None:
-    """In the machines' own time."""
+    """The age is in the machines' own time."""
     going, staying = (emulator.state.create("gpu_1x_h100_sxm5", "key").id for _ in range(2))
     emulator.state.advance(12)
     emulator.state.delete(going)
@@ -85,7 +85,7 @@ def test_the_report_says_how_old_a_machine_is_and_whether_it_goes(
 
 
 def test_the_report_can_be_asked_for_the_latest_requests_only(emulator: EmulatorServer) -> None:
-    """And counts them all, so that whoever asks again knows which are new."""
+    """It counts them all, so that whoever asks again knows which are new."""
     for path in ("/1", "/2", "/3"):
         get(emulator, path)
     report = get(emulator, "/_emulator/report?log=2").json()
@@ -95,7 +95,7 @@ def test_the_report_can_be_asked_for_the_latest_requests_only(emulator: Emulator
 
 
 def test_answers_on_a_kept_connection_come_at_once(emulator: EmulatorServer) -> None:
-    """Not after the 40 ms for which the kernel puts off an acknowledgement."""
+    """They must not wait the 40 ms for which the kernel puts off an acknowledgement."""
     with requests.Session() as session:
         began = time.monotonic()
         for _ in range(50):

@@ -20,7 +20,7 @@ def run(folder: Path, test: str) -> str:
 
 
 def test_the_environment_leads_to_the_emulator_while_the_test_runs(tmp_path: Path) -> None:
-    """And its faults and machines are in the test's hands."""
+    """The test can script its faults and change its machines."""
     test = """
 import os
 import pytest
@@ -44,7 +44,7 @@ def test_after():
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
-    """One sentence."""
+    """The user sees one sentence and no traceback."""
     test = "import sys\nsys.modules['uvicorn'] = None\ndef test(fal_emulator): pass\n"
     said = run(tmp_path, test)
     assert "The fixture fal_emulator needs uvicorn: pip install 'CLONE[emulator]'" in said

@@ -8,7 +8,7 @@ import pytest
 
 from pulumi_fal.emulator.state import NoCapacityError, State, TurnedClock, UnknownMachineError
 
-ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
+from ..fakes import EIGHT, ONE
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def state(clock: TurnedClock) -> State:
 
 
 def test_a_machine_goes_through_every_status_in_order(state: State, clock: TurnedClock) -> None:
-    """pending, init, provisioning, ready, and ready at the very second."""
+    """They are pending, init, provisioning and ready, and ready comes at the very second."""
     machine_id = state.create(ONE, "key").id
     seen = []
     for _ in range(11):
@@ -35,7 +35,7 @@ def test_a_machine_goes_through_every_status_in_order(state: State, clock: Turne
 def test_the_ip_comes_while_the_machine_is_still_provisioning(
     state: State, clock: TurnedClock
 ) -> None:
-    """As in the API's own example of a list."""
+    """The API's own example of a list shows such a machine."""
     machine_id = state.create(ONE, "key").id
     clock.advance(7.9)
     assert state.get(machine_id).ip is None
@@ -47,7 +47,7 @@ def test_the_ip_comes_while_the_machine_is_still_provisioning(
 
 
 def test_the_ip_can_come_with_ready_only(state: State, clock: TurnedClock) -> None:
-    """`ip_at` is the part of the provisioning time."""
+    """The setting `ip_at` is a part of the provisioning time."""
     state.ip_at = 1.0
     machine_id = state.create(ONE, "key").id
     clock.advance(9.9)
@@ -57,12 +57,12 @@ def test_the_ip_can_come_with_ready_only(state: State, clock: TurnedClock) -> No
 
 
 def test_without_a_provisioning_time_a_machine_is_ready_at_once() -> None:
-    """So that tests which don't care about time need not turn it."""
+    """Tests that don't care about time need not turn it."""
     assert State(TurnedClock()).create(EIGHT, "key").is_ready
 
 
 def test_ips_and_ids_are_never_given_twice(state: State) -> None:
-    """Not even that of a machine that is gone."""
+    """Those of a machine that is gone are not given again."""
     state.deletion = 0
     first = state.create(ONE, "key")
     state.delete(first.id)
@@ -99,7 +99,7 @@ def test_a_1x_machine_never_has_a_sector(state: State, clock: TurnedClock) -> No
 def test_a_deleted_machine_is_shown_until_its_time_is_over(
     state: State, clock: TurnedClock
 ) -> None:
-    """Listed and found for two seconds more, then neither."""
+    """It is listed and found for two seconds more, and then neither."""
     machine_id = state.create(ONE, "key").id
     state.delete(machine_id)
     clock.advance(1.9)
@@ -125,7 +125,7 @@ def test_deleting_twice_neither_prolongs_a_machine_nor_counts_twice(
 
 
 def test_a_stuck_machine_stays_as_it_is_for_ever(state: State, clock: TurnedClock) -> None:
-    """Status and ip, and still it can be deleted."""
+    """Its status and ip stay, and it can still be deleted."""
     machine_id = state.create(EIGHT, "key").id
     clock.advance(5)
     state.stuck(machine_id)
@@ -154,7 +154,7 @@ def test_any_text_can_be_a_status(state: State, clock: TurnedClock) -> None:
 
 
 def test_a_new_machine_is_listed_only_after_the_lag(state: State, clock: TurnedClock) -> None:
-    """GET finds it before."""
+    """A GET finds it before that."""
     state.list_lag = 3
     machine_id = state.create(ONE, "key").id
     assert (state.list(), state.get(machine_id).id, state.alive()) == ([], machine_id, {machine_id})
@@ -198,7 +198,7 @@ def test_no_more_machines_than_the_capacity_exist(state: State, clock: TurnedClo
 
 
 def test_a_machine_of_another_account_is_as_if_it_did_not_exist(state: State) -> None:
-    """Not listed, not found, not deleted; whoever says nothing of accounts sees it."""
+    """It is not listed, found or deleted; a caller that names no account sees it."""
     machine_id = state.create(ONE, "key", account="mine").id
     assert state.list("another") == []
     with pytest.raises(UnknownMachineError, match=machine_id):
@@ -220,7 +220,7 @@ def test_a_machine_that_no_account_made_is_seen_by_every_one(state: State) -> No
 
 
 def test_each_key_is_an_account_of_its_own_until_it_is_said_to_be_of_another(state: State) -> None:
-    """A rotated key, and one that is rotated again; the old ones go on working."""
+    """A key may be rotated twice, and the old ones go on working."""
     keys = ("first", "second", "third")
     assert len({state.account_of(key) for key in keys}) == 3
     state.same_account("first", "second")
@@ -237,7 +237,7 @@ def test_the_keys_themselves_are_kept_nowhere(state: State) -> None:
 
 
 def test_unclaimed_are_those_alive_that_nobody_knows(state: State) -> None:
-    """Hidden ones too; gone ones not, even when somebody knows them."""
+    """Hidden machines count, and gone ones don't, even if somebody knows them."""
     known, hidden, gone = (state.create(ONE, "key").id for _ in range(3))
     state.hide(hidden, "list")
     state.kill(gone)
@@ -253,7 +253,7 @@ def test_time_can_be_advanced_on_a_clock_that_runs_by_itself() -> None:
 
 
 def test_a_simulation_that_seeds_random_meets_the_same_ids_again() -> None:
-    """Otherwise a failing schedule could not be told again."""
+    """Otherwise a failing schedule could not be run again."""
     random.seed(7)
     first = State().create(ONE, "key").id
     random.seed(7)
@@ -261,7 +261,7 @@ def test_a_simulation_that_seeds_random_meets_the_same_ids_again() -> None:
 
 
 def test_calls_are_counted_by_kind_and_the_most_in_flight_is_kept(state: State) -> None:
-    """Also when a call ends with an error."""
+    """This holds for a call that ends with an error as well."""
     with state.call("get"), state.call("list"):
         pass
     with pytest.raises(KeyError), state.call("get"):

@@ -1,30 +1,30 @@
-"""The shared list when threads meet. One runs at a time, and a schedule says which, so every order
-can be had again; time passes only when all wait.
+"""The shared list when threads meet: one list call serves all who wait, and all who read.
+
+One thread runs at a time, and a schedule says which, so every order can be had again. Time passes
+only when all wait.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import threading
-import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from math import inf
 
 import pytest
-from tests.simulation.turns import SimulatedClock, Turn, Turns
-from tests.unit.support import settings
 
 from pulumi_fal import errors
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
-from pulumi_fal.clock import Clock
+from pulumi_fal.api.request import Request
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import Interrupted, VanishedError
 from pulumi_fal.machines.fleet import Fleet, Instances
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.outage import REFUSED_SECONDS
+
+from ..fakes import ED25519, ONE, FakeApi, settings
+from ..simulation.turns import SimulatedClock, Turn, Turns
 
 Outcome = Instances | Instance | BaseException | None
 any_order = pytest.mark.parametrize("seed", range(40))
@@ -38,17 +38,15 @@ class World:
         self.time = TurnedClock()
         self.turns = Turns(self.time, self._deadlock)
         self.clock = SimulatedClock(self.turns, lambda _: self.turns.pause())
-        self.ready_at: dict[str, float] = {}
-        self.gone_at: dict[str, float] = {}
+        self.api = FakeApi(self.time)
+        self.api.before, self.api.after = self._is_asked, self._takes_its_time
         self.list_takes = list_takes
-        self.failures: list[Exception] = []
-        """What the next lists end with."""
         self.asked: list[float] = []
-        self.most = self._running = 0
+        """When a list was asked for."""
         self.draws: list[tuple[float, float]] = []
-        self.client = Client(settings(), self.clock, send=self._send)
-        self.fleet = Fleet(self.client, self.clock, 2.0, self._draw(jitter))
-        self.lifecycle = Lifecycle(self.client, self.fleet, self.clock)
+        client = Client(settings(), self.clock, send=self.api.send)
+        self.fleet = Fleet(client, self.clock, 2.0, self._draw(jitter))
+        self.lifecycle = Lifecycle(client, self.fleet, self.clock)
         self.outcomes: dict[int, tuple[float, Outcome]] = {}
         """When each thread was over, and what came of it."""
         self._threads: list[Turn] = []
@@ -75,9 +73,16 @@ class World:
         self.turns.run(self._threads, iter(lambda: self.random.randrange(1000), None))
         assert not self._is_stuck, "all waited for one another"
 
-    def until_ready(self, name: str) -> Callable[[], Instance]:
-        machine = Instance(name, "t")
-        return lambda: self.lifecycle.wait_until_ready(machine, 1000.0)
+    def machine(self, ready_at: float = 0.0, gone_at: float = inf) -> Instance:
+        """A machine that is made now."""
+        self.api.state.provisioning = ready_at - self.time.now
+        made = self.api.state.create(ONE, ED25519)
+        self.api.state.machines[made.id].gone_at = gone_at
+        return made
+
+    def wait_at(self, moment: float, machine: Instance) -> int:
+        """Have a thread wait for a machine; its number."""
+        return self.at(moment, lambda: self.lifecycle.wait_until_ready(machine, 1000.0))
 
     def _draw(self, jitter: float) -> Callable[[float, float], float]:
         def draw(low: float, high: float) -> float:
@@ -86,33 +91,13 @@ class World:
 
         return draw
 
-    def _send(self, method: str, path: str, **request: Any) -> Any:
-        if method == "DELETE":
-            return None
-        if path != "/compute/instances":
-            raise errors.NotFoundError("GET", path, "no", status=404)
-        self.asked.append(self.time.now)
-        self._running += 1
-        self.most = max(self.most, self._running)
-        machines = self._machines()
-        self.turns.block(lambda: False, self.list_takes)
-        self._running -= 1
-        if self.failures:
-            raise self.failures.pop(0)
-        return machines
+    def _is_asked(self, request: Request[object]) -> None:
+        if request.call == "list":
+            self.asked.append(self.time.now)
 
-    def _machines(self) -> list[dict[str, str]]:
-        now = self.time.now
-        return [
-            {
-                "id": name,
-                "instance_type": "t",
-                "ip": "198.18.0.1",
-                "status": "ready" if now >= ready_at else "pending",
-            }
-            for name, ready_at in self.ready_at.items()
-            if now < self.gone_at.get(name, 1e9)
-        ]
+    def _takes_its_time(self, request: Request[object]) -> None:
+        if request.call == "list":
+            self.turns.block(lambda: False, self.list_takes)
 
     def _deadlock(self) -> None:
         self._is_stuck = True
@@ -124,12 +109,27 @@ def pauses(moments: Sequence[float]) -> list[float]:
 
 
 @any_order
+def test_all_who_read_while_a_list_is_in_flight_share_the_next_one(seed: int) -> None:
+    """The one in flight may have been answered before the machine that they look for was made."""
+    world = World(seed, list_takes=1.0)
+    early = world.at(0.0, world.fleet.fresh)
+    world.at(0.2, world.machine)
+    late = [world.at(0.5, world.fleet.fresh) for _ in range(20)]
+    world.run()
+    assert world.outcomes[early][1] == {}
+    made = world.api.state.alive()
+    assert made
+    assert [set(world.outcomes[each][1]) for each in late] == [made] * 20  # type: ignore[arg-type]
+    assert len(world.asked) == 2
+
+
+@any_order
 def test_a_waiter_that_comes_as_the_last_one_leaves_is_served(seed: int) -> None:
-    """Before, while and after the list that lets the other one go: somebody asks for it, too."""
+    """It may come before, while and after the list that lets the other one go."""
     world = World(seed, list_takes=0.5)
-    world.ready_at = {"first": 3.0, "second": 9.0}
-    world.at(0.0, world.until_ready("first"))
-    coming = world.at(4.0 + world.random.choice([0.0, 0.2, 0.5, 0.7]), world.until_ready("second"))
+    first, second = world.machine(ready_at=3.0), world.machine(ready_at=9.0)
+    world.wait_at(0.0, first)
+    coming = world.wait_at(4.0 + world.random.choice([0.0, 0.2, 0.5, 0.7]), second)
     world.run()
     over, machine = world.outcomes[coming]
     assert isinstance(machine, Instance)
@@ -141,27 +141,24 @@ def test_a_waiter_that_comes_as_the_last_one_leaves_is_served(seed: int) -> None
 def test_nobody_asks_before_the_first_waiter_or_after_the_last(seed: int) -> None:
     """An idle process costs no calls."""
     world = World(seed)
-    world.ready_at = {str(number): 5.0 + number for number in range(5)}
-    for name in world.ready_at:
-        world.at(3.0, world.until_ready(name))
+    waiters = [world.wait_at(3.0, world.machine(5.0 + number)) for number in range(5)]
     world.at(60.0, lambda: None)
     world.run()
-    ended = max(world.outcomes[number][0] for number in range(5))
     assert min(world.asked) > 3.0
-    assert max(world.asked) <= ended
+    assert max(world.asked) <= max(world.outcomes[each][0] for each in waiters)
 
 
 @any_order
 def test_a_cancel_ends_all_who_wait_and_asks_no_more(seed: int) -> None:
-    """Before, while and after a list: one under way may end, and no other begins."""
+    """A list in flight may end, and no other begins."""
     world = World(seed, list_takes=1.0)
-    world.ready_at = {str(number): 500.0 for number in range(6)}
-    for name in world.ready_at:
-        world.at(world.random.choice([0.0, 0.5, 1.9]), world.until_ready(name))
+    waiters = [
+        world.wait_at(world.random.choice([0.0, 0.5, 1.9]), world.machine(500.0)) for _ in range(6)
+    ]
     moment = world.random.choice([1.0, 2.0, 2.5, 3.0, 5.2])
     world.at(moment, lambda: world.clock.interrupt())
     world.run()
-    for number in range(6):
+    for number in waiters:
         over, outcome = world.outcomes[number]
         assert isinstance(outcome, Interrupted)
         assert over <= moment + 1.1
@@ -169,18 +166,44 @@ def test_a_cancel_ends_all_who_wait_and_asks_no_more(seed: int) -> None:
 
 
 @any_order
+def test_a_cancel_lets_a_reader_have_the_list_that_it_has_asked_for(seed: int) -> None:
+    """Those who only wait for that list are interrupted."""
+    world = World(seed, list_takes=1.0)
+    asking = world.at(0.0, world.fleet.fresh)
+    waiting = [world.at(0.2, world.fleet.fresh) for _ in range(5)]
+    world.at(0.5, lambda: world.clock.interrupt())
+    world.run()
+    assert world.outcomes[asking][1] == {}
+    assert all(isinstance(world.outcomes[each][1], Interrupted) for each in waiting)
+
+
+@any_order
+def test_a_reader_who_has_little_time_gets_no_answer_rather_than_a_late_one(seed: int) -> None:
+    """A preview must not hang because the API does, whoever asked it."""
+    world = World(seed, list_takes=10.0)
+    asking = world.at(0.0, world.fleet.fresh)
+    impatient = world.at(1.0, lambda: world.fleet.fresh(until=5.0))
+    world.run()
+    over, outcome = world.outcomes[impatient]
+    assert isinstance(outcome, TimeoutError)
+    assert over == pytest.approx(5.0, abs=0.1)
+    assert world.outcomes[asking][1] == {}
+
+
+@any_order
 def test_a_list_slower_than_the_interval_is_never_asked_for_twice_at_once(seed: int) -> None:
     """An API that is slow already gets one call at a time, and all are served with it."""
     world = World(seed, list_takes=7.0)
-    world.ready_at = {str(number): 10.0 * number for number in range(6)}
-    for name in world.ready_at:
-        world.at(world.random.choice([0.0, 3.0, 6.0]), world.until_ready(name))
+    waiters = {
+        number: world.wait_at(world.random.choice([0.0, 3.0, 6.0]), world.machine(10.0 * number))
+        for number in range(6)
+    }
     world.run()
-    for number in range(6):
-        over, machine = world.outcomes[number]
+    for number, waiter in waiters.items():
+        over, machine = world.outcomes[waiter]
         assert isinstance(machine, Instance)
         assert over <= max(10.0 * number, 6.0) + 2 * 7.1 + 2.0
-    assert world.most == 1
+    assert world.api.state.most_in_flight == 1
     assert min(pauses(world.asked)) >= 7.0
 
 
@@ -188,13 +211,11 @@ def test_a_list_slower_than_the_interval_is_never_asked_for_twice_at_once(seed: 
 def test_a_poll_that_fails_loses_no_waiter(seed: int) -> None:
     """It is asked again for all of them, by whoever's turn it is."""
     world = World(seed)
-    refused = errors.InvalidRequestError("GET", "/compute/instances", "no", status=400)
-    world.failures = [refused, errors.ServerError("GET", "/x", "no", status=522), refused]
-    world.ready_at = {str(number): 10.0 for number in range(8)}
-    for name in world.ready_at:
-        world.at(0.0, world.until_ready(name))
+    for name in ("404", "522", "404"):
+        world.api.faults.add("list", name)
+    waiters = [world.wait_at(0.0, world.machine(10.0)) for _ in range(8)]
     world.run()
-    ready = [world.outcomes[number][1] for number in range(8)]
+    ready = [world.outcomes[number][1] for number in waiters]
     assert all(isinstance(each, Instance) and each.is_ready for each in ready)
     assert len(world.asked) <= 10
 
@@ -203,23 +224,38 @@ def test_a_poll_that_fails_loses_no_waiter(seed: int) -> None:
 def test_a_poll_that_fails_for_good_is_every_waiters_end(seed: int) -> None:
     """No one goes on waiting for an answer that nobody asks for any more."""
     world = World(seed)
-    refused = errors.AuthenticationError("GET", "/compute/instances", "no", status=401)
-    world.failures = [refused] * 99
-    world.ready_at = {str(number): 10.0 for number in range(8)}
-    for name in world.ready_at:
-        world.at(0.0, world.until_ready(name))
+    world.api.faults.add("list", "401", times=inf)
+    waiters = [world.wait_at(0.0, world.machine(10.0)) for _ in range(8)]
     world.run()
-    assert [world.outcomes[number][1] for number in range(8)] == [refused] * 8
+    first, *others = (world.outcomes[number][1] for number in waiters)
+    assert isinstance(first, errors.AuthenticationError)
+    assert all(each is first for each in others)
     assert world.asked[-1] - world.asked[0] == pytest.approx(REFUSED_SECONDS, abs=16)
+
+
+@any_order
+def test_a_bug_reaches_all_who_wait(seed: int) -> None:
+    """It is raised in every thread, and the list is not asked for again."""
+    world = World(seed)
+    bug = RuntimeError("a bug")
+
+    def fail(request: Request[object]) -> None:
+        world.asked.append(world.time.now)
+        raise bug
+
+    world.api.before = fail
+    waiters = [world.wait_at(0.0, world.machine(10.0)) for _ in range(8)]
+    world.run()
+    assert [world.outcomes[number][1] for number in waiters] == [bug] * 8
+    assert len(world.asked) == 1
 
 
 @any_order
 def test_a_machine_that_vanishes_ends_its_own_wait_only(seed: int) -> None:
     """The others wait on, and with the same lists."""
     world = World(seed)
-    world.ready_at = {"well": 20.0, "lost": 20.0}
-    world.gone_at = {"lost": 5.0}
-    well, lost = (world.at(0.0, world.until_ready(name)) for name in ("well", "lost"))
+    well = world.wait_at(0.0, world.machine(20.0))
+    lost = world.wait_at(0.0, world.machine(20.0, gone_at=5.0))
     world.run()
     assert isinstance(world.outcomes[lost][1], VanishedError)
     assert isinstance(world.outcomes[well][1], Instance)
@@ -227,21 +263,19 @@ def test_a_machine_that_vanishes_ends_its_own_wait_only(seed: int) -> None:
 
 @pytest.mark.parametrize("machines", [1, 2, 100])
 def test_many_waiters_cost_the_calls_of_one(machines: int) -> None:
-    """One every interval, from their start until they are ready."""
+    """There is one call per interval, from their start until they are ready."""
     world = World(machines)
-    world.ready_at = {str(number): 27.0 for number in range(machines)}
-    for name in world.ready_at:
-        world.at(0.0, world.until_ready(name))
+    waiters = [world.wait_at(0.0, world.machine(27.0)) for _ in range(machines)]
     world.run()
     assert [round(each) for each in world.asked] == list(range(2, 29, 2))
+    assert all(isinstance(world.outcomes[each][1], Instance) for each in waiters)
 
 
 def test_after_one_end_the_others_are_looked_at_soon_but_not_twice_in_a_row() -> None:
-    """Those started together are ready together; a hundred that end one by one cost no double."""
+    """Machines started together are ready together; many that end one by one cost no double."""
     world = World()
-    world.ready_at = {str(number): 9.0 + number for number in range(10)}
-    for name in world.ready_at:
-        world.at(0.0, world.until_ready(name))
+    for number in range(10):
+        world.wait_at(0.0, world.machine(9.0 + number))
     world.run()
     assert pauses(world.asked) == [2, 2, 2, 2, 1, 2, 1, 2, 1, 2]
 
@@ -249,9 +283,9 @@ def test_after_one_end_the_others_are_looked_at_soon_but_not_twice_in_a_row() ->
 def test_a_machine_that_is_gone_brings_the_next_list_soon_as_well() -> None:
     """A destroy's machines go together, and each of them takes two lists that lack it."""
     world = World()
-    world.ready_at, world.gone_at = {"a": 0.0, "b": 0.0}, {"a": 3.0, "b": 4.5}
-    for name in world.ready_at:
-        world.at(0.0, lambda name=name: world.lifecycle.delete(name, 100.0))  # type: ignore[misc]
+    for gone_at in (3.0, 4.5):
+        made = world.machine(gone_at=gone_at)
+        world.at(0.0, lambda id_=made.id: world.lifecycle.delete(id_, 100.0))  # type: ignore[misc]
     world.run()
     assert pauses(world.asked) == [2, 1, 2]
 
@@ -260,9 +294,8 @@ def test_a_machine_that_is_gone_brings_the_next_list_soon_as_well() -> None:
 def test_jitter_only_ever_lengthens_a_pause_and_is_one_for_all(machines: int) -> None:
     """Of fifty draws the smallest alone would count, and many stacks would ask in step again."""
     world = World(jitter=1.1)
-    world.ready_at = {str(number): 8.0 for number in range(machines)}
-    for name in world.ready_at:
-        world.at(0.0, world.until_ready(name))
+    for _ in range(machines):
+        world.wait_at(0.0, world.machine(8.0))
     world.run()
     assert [round(each, 1) for each in world.asked] == [2.2, 4.4, 6.6, 8.8]
     assert len(world.draws) == 1 + len(world.asked)
@@ -271,7 +304,7 @@ def test_jitter_only_ever_lengthens_a_pause_and_is_one_for_all(machines: int) ->
 
 @any_order
 def test_creates_share_the_list_that_says_what_was_there_before(seed: int) -> None:
-    """A list under way or done, as long as it was asked for at most so long ago."""
+    """It may be in flight or done, as long as it was asked for recently."""
     world = World(seed, list_takes=0.3)
     creates = [
         world.at(world.random.uniform(0.0, 1.9), lambda: world.fleet.recent(2.0)) for _ in range(20)
@@ -285,50 +318,24 @@ def test_a_list_that_is_too_old_or_too_slow_is_not_a_recent_one() -> None:
     """What counts is when it was asked for, not when it was answered."""
     world = World(list_takes=5.0)
     world.at(0.0, lambda: world.fleet.recent(2.0))
-    world.at(1.0, lambda: world.ready_at.update(new=0.0))
+    world.at(1.0, world.machine)
     while_asking = world.at(3.0, lambda: world.fleet.recent(2.0))
     afterwards = world.at(5.5, lambda: world.fleet.recent(2.0))
     world.run()
     for number in (while_asking, afterwards):
         outcome = world.outcomes[number][1]
         assert isinstance(outcome, dict)
-        assert list(outcome) == ["new"]
+        assert set(outcome) == world.api.state.alive() != set()
 
 
 def test_an_error_is_told_to_those_who_come_soon_after_and_to_no_others() -> None:
     """A key that is refused is refused for all creates of a run, with one call."""
     world = World()
-    refused = errors.AuthenticationError("GET", "/x", "no", key_source="a test", status=401)
-    world.failures = [refused]
+    world.api.faults.add("list", "401")
+    first = world.at(0.0, lambda: world.fleet.recent(2.0))
     soon = world.at(1.0, lambda: world.fleet.recent(2.0))
-    world.at(0.0, lambda: world.fleet.recent(2.0))
     later = world.at(3.0, lambda: world.fleet.recent(2.0))
     world.run()
-    assert world.outcomes[soon][1] is refused
+    assert isinstance(world.outcomes[first][1], errors.AuthenticationError)
+    assert world.outcomes[soon][1] is world.outcomes[first][1]
     assert world.outcomes[later][1] == {}
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_does_not_wait_for_a_poll_of_its_parent() -> None:
-    """The thread that asks is not in the child: nobody would ever answer there."""
-    parent, answer, asking = os.getpid(), threading.Event(), threading.Event()
-
-    def send(*_: Any, **__: Any) -> Any:
-        asking.set()
-        if os.getpid() == parent:
-            assert answer.wait(10)
-        return []
-
-    fleet = Fleet(Client(settings(), send=send), Clock())
-    thread = threading.Thread(target=fleet.fresh)
-    thread.start()
-    assert asking.wait(10)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, since 3.12
-        child = os.fork()
-    if child == 0:
-        threading.Timer(10, os._exit, [1]).start()
-        os._exit(0 if fleet.fresh() == {} else 2)
-    answer.set()
-    thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -14,6 +14,7 @@ from tests.unit.support import ECDSA, ED25519, TurnedClock, settings
 
 from pulumi_fal import errors
 from pulumi_fal.api.models import Instance
+from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import Home
 from pulumi_fal.emulator.state import State, UnknownMachineError
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
@@ -102,19 +103,21 @@ class World:
         with self.launcher.launch(spec, origin) as instance:
             return instance
 
-    def send(self, method: str, path: str, body: Any = None, **request: Any) -> Any:
-        call = f"{method} {path}"
+    def send(self, request: Request[Any], timeout: float | None = None) -> Any:
+        call = f"{request.method} {request.path}"
         self.calls.append(call)
         self.before(call)
         try:
-            if body:
-                made = vars(self.state.create(body["instance_type"], body["ssh_key"]))
+            if request.body:
+                made = vars(
+                    self.state.create(request.body["instance_type"], request.body["ssh_key"])
+                )
                 self.after(call)
                 return made
-            if method == "GET" and request.get("instance_id"):
-                return vars(self.state.get(request["instance_id"]))
+            if request.method == "GET" and request.instance_id:
+                return vars(self.state.get(request.instance_id))
         except UnknownMachineError:
-            raise errors.NotFoundError(method, path, "no such machine", status=404) from None
+            raise request.error(errors.NotFoundError, "no such machine", status=404) from None
         return [vars(each) for each in self.state.list()]
 
     def entry(self) -> Entry | None:

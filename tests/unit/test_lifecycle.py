@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from math import inf
 
 import pytest
-from tests.unit.support import ED25519, TurnedClock, settings
 
 from pulumi_fal import errors
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
-from pulumi_fal.emulator.state import State, UnknownMachineError
+from pulumi_fal.api.request import Call, Request
+from pulumi_fal.emulator.faults import Fault, fault
 from pulumi_fal.machines.entry import GRACE_SECONDS
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.lifecycle import RESEND_SECONDS, Lifecycle
 from pulumi_fal.machines.outage import REFUSED_SECONDS
 
-TYPE = "gpu_8x_h100_sxm5"
+from ..fakes import (
+    ED25519,
+    EIGHT,
+    LIST,
+    FakeApi,
+    TurnedClock,
+    refusal,
+    settings,
+    unanswered,
+)
 
 
 class World:
@@ -25,36 +33,33 @@ class World:
 
     def __init__(self) -> None:
         self.clock = TurnedClock()
-        self.state = State(self.clock.now, provisioning=100, deletion=10)
-        self.before: Callable[[str], None] = lambda call: None
-        client = Client(settings(), self.clock, send=self.send)
+        self.api = FakeApi(self.clock.now, provisioning=100, deletion=10)
+        self.state = self.api.state
+        client = Client(settings(), self.clock, send=self.api.send)
         fleet = Fleet(client, self.clock, 2.0, uniform=lambda low, high: 1.0)
         self.told: list[str] = []
         self.lifecycle = Lifecycle(client, fleet, self.clock, notify=self.told.append)
-        self.calls: list[str] = []
-
-    def send(self, method: str, path: str, instance_id: str = "", **_: Any) -> Any:
-        call = f"{method} {'list' if path.endswith('/instances') else 'one'}"
-        self.calls.append(call)
-        self.before(call)
-        try:
-            if method == "DELETE":
-                return self.state.delete(instance_id)
-            if instance_id:
-                return vars(self.state.get(instance_id))
-        except UnknownMachineError:
-            raise errors.NotFoundError(method, path, "no such machine", status=404) from None
-        return [vars(each) for each in self.state.list()]
 
     def machine(self) -> Instance:
-        return self.state.create(TYPE, ED25519)
+        return self.state.create(EIGHT, ED25519)
 
     def wait(self, instance: Instance, seconds: float = 1000) -> Instance:
         return self.lifecycle.wait_until_ready(instance, seconds)
 
+    def fail(
+        self, call: Call, error: errors.APIError, start: float = 0.0, end: float = inf
+    ) -> None:
+        """Have those calls fail between two moments."""
+
+        def fail(request: Request[object]) -> None:
+            if request.call == call and start <= self.passed < end:
+                raise error
+
+        self.api.before = fail
+
     @property
     def passed(self) -> float:
-        return self.clock.time - 1000
+        return self.clock.passed
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def world() -> World:
 
 
 def test_a_wait_ends_with_the_ready_machine(world: World) -> None:
-    """Soon after it is ready, and with its ip."""
+    """The wait ends soon after the machine is ready, and the machine has an ip."""
     ready = world.wait(world.machine())
     assert ready.is_ready
     assert 100 <= world.passed <= 106
@@ -75,7 +80,7 @@ def test_a_machine_that_is_ready_is_not_waited_for(world: World) -> None:
     world.state.advance(200)
     ready = world.state.get(machine.id)
     assert world.wait(ready) is ready
-    assert world.calls == []
+    assert world.api.calls == []
 
 
 @pytest.mark.parametrize("ip_at, status", [(2.0, None), (0.0, "rebooting")])
@@ -92,7 +97,7 @@ def test_ready_takes_both_the_status_and_an_ip(
 
 
 def test_every_change_on_the_way_is_shown_once(world: World) -> None:
-    """For the resource's row, and from the first answer on that has the machine."""
+    """The resource's row shows it, from the first answer on that has the machine."""
     seen: list[tuple[str, bool]] = []
     world.lifecycle.wait_until_ready(
         world.machine(), 1000, lambda each: seen.append((each.status, each.ip is not None))
@@ -107,13 +112,13 @@ def test_every_change_on_the_way_is_shown_once(world: World) -> None:
 
 
 def test_a_wait_that_is_over_names_the_machine_and_the_ways_out(world: World) -> None:
-    """It runs and bills."""
+    """The machine runs and bills."""
     machine = world.machine()
     with pytest.raises(errors.NotReadyError) as caught:
         world.wait(machine, 50)
     assert caught.value.instance_id == machine.id
     assert str(caught.value) == (
-        f"Machine {machine.id} ({TYPE}) runs and bills, but was not ready after 50 s: its status "
+        f"Machine {machine.id} ({EIGHT}) runs and bills, but was not ready after 50 s: its status "
         "is provisioning, and it has no ip yet. Run `pulumi up` again to go on waiting for the "
         "same machine, or `pulumi destroy` to delete it."
     )
@@ -127,26 +132,26 @@ def test_what_becomes_ready_in_the_last_moment_counts(world: World) -> None:
 
 @pytest.mark.parametrize("lag", [GRACE_SECONDS - 5, 60])
 def test_a_new_machine_may_be_missing_from_the_list(world: World, lag: float) -> None:
-    """For a while nothing is made of it, and then asking for it tells that it is there."""
+    """For a while that means nothing, and then a GET shows that the machine is there."""
     world.state.list_lag = lag
     assert world.wait(world.machine()).is_ready
-    assert ("GET one" in world.calls) == (lag > GRACE_SECONDS)
+    assert ("get" in world.api.calls) == (lag > GRACE_SECONDS)
 
 
 def test_a_machine_that_vanishes_fails_soon_and_by_name(world: World) -> None:
-    """After two answers in a row without it, not after an hour."""
+    """Two answers in a row without it are enough, not an hour of them."""
     machine = world.machine()
 
-    def kill_it(call: str) -> None:
+    def kill_it(request: Request[object]) -> None:
         if world.passed >= 40 and machine.id in world.state.alive():
             world.state.kill(machine.id)
 
-    world.before = kill_it
+    world.api.before = kill_it
     with pytest.raises(errors.VanishedError, match=f"Machine {machine.id} .* is gone") as caught:
         world.wait(machine)
     assert caught.value.instance_id == machine.id
     assert caught.value.was_listed
-    assert world.calls.count("GET one") == 2
+    assert world.api.calls.count("get") == 2
     assert world.passed < 60
 
 
@@ -165,15 +170,15 @@ def test_an_answer_without_the_machine_now_and_then_is_no_end(
     machine = world.machine()
     left = list(lapses)
 
-    def hide_it(call: str) -> None:
+    def hide_it(request: Request[object]) -> None:
         if left and world.passed >= left[0]:
             left.pop(0)
             world.state.hide(machine.id, "list", 0.1)
             world.state.hide(machine.id, "get", 0.1)
 
-    world.before = hide_it
+    world.api.before = hide_it
     assert world.wait(machine).is_ready
-    assert world.calls.count("GET one") == len(lapses)
+    assert world.api.calls.count("get") == len(lapses)
 
 
 def test_a_machine_that_never_shows_up_fails_after_the_grace(world: World) -> None:
@@ -186,86 +191,71 @@ def test_a_machine_that_never_shows_up_fails_after_the_grace(world: World) -> No
     assert GRACE_SECONDS <= world.passed <= GRACE_SECONDS + 5
 
 
-def refused(status: int = 403) -> errors.APIError:
-    return errors.AuthenticationError("GET", "/x", "no", status=status, key_source="a test")
-
-
 BAD_ANSWERS = [
-    errors.ServerError("GET", "/x", "down", status=522),
-    errors.ServerError("GET", "/x", "down", status=503),
-    errors.NotFoundError("GET", "/x", "not found", status=404),
-    errors.InvalidRequestError("GET", "/x", "no", status=400),
-    errors.RateLimitedError("GET", "/x", "slow down", status=429, retry_after=5.0),
-    errors.UnreachableError("GET", "/x", "connection refused", sent=False),
-    errors.UnreachableError("GET", "/x", "reset", sent=True),
-    errors.UnusableAnswerError("GET", "/x", "HTML", status=200),
-    errors.UnusableAnswerError("GET", "/x", "a redirect", status=307),
-    refused(401),
-    refused(403),
+    refusal(522),
+    refusal(503),
+    refusal(404),
+    refusal(400),
+    refusal(429, retry_after=5.0),
+    unanswered(sent=False),
+    unanswered(sent=True),
+    LIST.error(errors.UnusableAnswerError, "HTML", status=200),
+    refusal(307),
+    refusal(401),
+    refusal(403),
 ]
-each_bad_answer = pytest.mark.parametrize(
-    "error", BAD_ANSWERS, ids=lambda each: f"{type(each).__name__}-{each.status}"
-)
-
-
-def fail_between(
-    world: World, error: errors.APIError, start: float, end: float, call: str = "GET list"
-) -> None:
-    def fail(what: str) -> None:
-        if what == call and start <= world.passed < end:
-            raise error
-
-    world.before = fail
+each_bad_answer = pytest.mark.parametrize("error", BAD_ANSWERS, ids=str)
 
 
 @each_bad_answer
 def test_an_answer_that_can_not_be_used_ends_no_wait(world: World, error: errors.APIError) -> None:
     """It says nothing of the machine; the next one does."""
-    fail_between(world, error, 20, 75)
+    world.fail("list", error, 20, 75)
     assert world.wait(world.machine()).is_ready
     assert world.passed < 130
 
 
-@pytest.mark.parametrize("error", BAD_ANSWERS[:2] + BAD_ANSWERS[5:7], ids=lambda each: str(each))
+@pytest.mark.parametrize("error", BAD_ANSWERS[:2] + BAD_ANSWERS[5:7], ids=str)
 def test_an_outage_may_last_as_long_as_the_wait(world: World, error: errors.APIError) -> None:
     """Three minutes of 503, or a network that is away, and an hour is allowed."""
-    fail_between(world, error, 20, 1800)
+    world.fail("list", error, 20, 1800)
     assert world.wait(world.machine(), 3600).is_ready
     assert 1800 <= world.passed < 1820
 
 
 def test_an_outage_is_shown_as_it_changes_and_when_it_is_over(world: World) -> None:
     """A line for each of a hundred polls would bury the rest of the log."""
-    down = errors.ServerError("GET", "/x", "down", status=503)
-    gone = errors.UnreachableError("GET", "/x", "reset", sent=True)
 
-    def fail(call: str) -> None:
+    def fail(request: Request[object]) -> None:
         if 20 <= world.passed < 60:
-            raise down if world.passed < 40 else gone
+            raise refusal(503, "down") if world.passed < 40 else unanswered()
 
-    world.before = fail
+    world.api.before = fail
     world.wait(world.machine())
     assert world.told == [
-        "GET /x answered 503: down. The wait goes on.",
-        "GET /x got no answer: reset. The wait goes on.",
+        "GET /compute/instances answered 503: down. The wait goes on.",
+        "GET /compute/instances got no answer: reset. The wait goes on.",
         "The API answers again.",
     ]
 
 
 def test_a_wait_whose_time_is_up_in_an_outage_says_so(world: World) -> None:
-    """With the machine's last status, and what the API has answered since when."""
-    fail_between(world, errors.ServerError("GET", "/x", "down", status=503), 40, 1e9)
+    """It tells the machine's last status, and what the API has answered since when."""
+    world.fail("list", refusal(503), 40)
     with pytest.raises(errors.NotReadyError) as caught:
         world.wait(world.machine(), 100)
     said = str(caught.value)
     assert "was not ready after 100 s: its status is provisioning" in said
-    assert "For the last 60 s the API gave no usable answer: GET /x answered 503: down." in said
+    assert (
+        "For the last 60 s the API gave no usable answer: GET /compute/instances answered 503: no."
+        in said
+    )
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_is_refused_for_a_minute_ends_the_wait(world: World, status: int) -> None:
     """It was revoked, and no later answer will be another."""
-    fail_between(world, refused(status), 20, 1e9)
+    world.fail("list", refusal(status), 20)
     with pytest.raises(errors.AuthenticationError):
         world.wait(world.machine(), 3600)
     assert 20 + REFUSED_SECONDS <= world.passed <= 20 + REFUSED_SECONDS + 17
@@ -275,11 +265,11 @@ def test_refusals_with_another_answer_between_them_are_counted_anew(world: World
     """A gateway that is half broken is no revoked key."""
     machine = world.machine()
 
-    def fail(call: str) -> None:
-        if call == "GET list" and 20 <= world.passed < 90:
-            raise refused() if int(world.passed) % 3 else BAD_ANSWERS[0]
+    def fail(request: Request[object]) -> None:
+        if request.call == "list" and 20 <= world.passed < 90:
+            raise refusal(403) if int(world.passed) % 3 else BAD_ANSWERS[0]
 
-    world.before = fail
+    world.api.before = fail
     assert world.wait(machine, 3600).is_ready
 
 
@@ -287,13 +277,13 @@ def test_a_get_that_fails_says_nothing_of_a_machine_that_the_list_lacks(world: W
     """Half an answer is none: only the 404 counts."""
     machine = world.machine()
 
-    def fail(call: str) -> None:
-        if call == "GET one" and world.passed < 90:
+    def fail(request: Request[object]) -> None:
+        if request.call == "get" and world.passed < 90:
             raise BAD_ANSWERS[0]
         if world.passed >= 40:
             world.state.hide(machine.id, "list", 10)
 
-    world.before = fail
+    world.api.before = fail
     assert world.wait(machine).is_ready
 
 
@@ -303,7 +293,7 @@ def test_find_looks_at_the_list_and_then_asks(world: World) -> None:
     found = world.lifecycle.find(machine.id)
     assert found is not None
     assert found.id == machine.id
-    assert world.calls == ["GET list"]
+    assert world.api.calls == ["list"]
     world.state.hide(machine.id, "list")
     assert world.lifecycle.find(machine.id) is not None
 
@@ -314,17 +304,17 @@ def test_reads_of_one_moment_share_a_list_and_absence_takes_a_newer_one(world: W
     for machine in machines:
         world.clock.time += 0.2
         assert world.lifecycle.find(machine.id) is not None
-    assert world.calls == ["GET list"]
+    assert world.api.calls == ["list"]
     late = world.machine()
     world.state.hide(late.id, "get", 1)
     assert world.lifecycle.find(late.id) is not None
-    assert world.calls.count("GET list") == 2
+    assert world.api.calls.count("list") == 2
 
 
 def test_a_list_that_has_failed_is_not_shared_with_later_reads(world: World) -> None:
     """The next one may be well; a refused key would otherwise fail all reads of a second."""
     machine = world.machine()
-    fail_between(world, refused(), 0, 0.1)
+    world.fail("list", refusal(401), end=0.1)
     with pytest.raises(errors.AuthenticationError):
         world.lifecycle.find(machine.id)
     world.clock.time += 0.1
@@ -338,9 +328,9 @@ def test_only_a_machine_that_two_looks_find_neither_listed_nor_known_is_gone(wor
     assert world.lifecycle.find(machine.id) is not None
     world.state.kill(machine.id)
     world.clock.time += 10
-    world.calls.clear()
+    world.api.requests.clear()
     assert world.lifecycle.find(machine.id) is None
-    assert world.calls == ["GET list", "GET one"] * 2
+    assert world.api.calls == ["list", "get"] * 2
     assert world.passed == 12
 
 
@@ -355,14 +345,14 @@ def test_one_look_that_misses_a_machine_is_taken_for_a_lapse(world: World) -> No
 
 
 def test_a_find_that_has_no_more_time_says_that_it_can_not_tell(world: World) -> None:
-    """A preview, with an API that hangs: it is neither there nor gone."""
+    """In a preview with an API that hangs, a machine is neither there nor gone."""
     machine = world.machine()
     world.state.kill(machine.id)
 
-    def hang(call: str) -> None:
+    def hang(request: Request[object]) -> None:
         world.clock.time += 3
 
-    world.before = hang
+    world.api.before = hang
     with pytest.raises(TimeoutError):
         world.lifecycle.find(machine.id, seconds=5)
 
@@ -373,8 +363,8 @@ def test_delete_waits_until_the_machine_is_no_longer_listed(world: World) -> Non
     world.lifecycle.delete(machine.id, 100)
     assert world.state.alive() == set()
     assert 10 <= world.passed <= 16
-    assert world.calls[0] == "DELETE one"
-    assert "GET one" not in world.calls
+    assert world.api.calls[0] == "delete"
+    assert "get" not in world.api.calls
 
 
 def test_one_list_that_lapses_does_not_end_a_delete(world: World) -> None:
@@ -383,12 +373,12 @@ def test_one_list_that_lapses_does_not_end_a_delete(world: World) -> None:
     world.state.kill(gone.id)
     lapses = [True]
 
-    def lapse(call: str) -> None:
-        if call == "GET list" and lapses:
+    def lapse(request: Request[object]) -> None:
+        if request.call == "list" and lapses:
             lapses.pop()
             world.state.hide(machine.id, "list", 0.1)
 
-    world.before = lapse
+    world.api.before = lapse
     world.lifecycle.delete(machine.id, 100)
     assert world.state.alive() == set()
 
@@ -399,7 +389,7 @@ def test_a_machine_that_is_gone_already_is_deleted(world: World) -> None:
     world.state.kill(machine.id)
     world.lifecycle.delete(machine.id, 100)
     assert world.passed <= 4
-    assert world.calls.count("DELETE one") == 3
+    assert world.api.calls.count("delete") == 3
 
 
 def test_a_409_says_that_the_machine_is_there_whatever_reads_say(world: World) -> None:
@@ -407,7 +397,7 @@ def test_a_409_says_that_the_machine_is_there_whatever_reads_say(world: World) -
     machine = world.machine()
     world.state.hide(machine.id, "list")
     world.state.hide(machine.id, "get")
-    answer_delete(world, errors.ConflictError("DELETE", "/x", "starting", status=409), until=30)
+    world.fail("delete", refusal(409), end=30)
     world.lifecycle.delete(machine.id, 100)
     assert world.state.deletions == 1
 
@@ -417,33 +407,16 @@ def test_a_new_machine_that_nothing_shows_yet_is_not_taken_for_gone(world: World
     machine = world.machine()
     for call in ("list", "get"):
         world.state.hide(machine.id, call, 20)
-    answer_delete(world, errors.NotFoundError("DELETE", "/x", "not yet", status=404), until=20)
+    world.fail("delete", refusal(404), end=20)
     world.lifecycle.delete(machine.id, 100, is_new=True)
     assert world.state.alive() == set()
 
 
-def answer_delete(world: World, error: errors.APIError, until: float) -> None:
-    def refuse(call: str) -> None:
-        if call == "DELETE one" and world.passed < until:
-            raise error
-
-    world.before = refuse
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        errors.ConflictError("DELETE", "/x", "still starting", status=409),
-        errors.NotFoundError("DELETE", "/x", "not yet", status=404),
-    ],
-    ids=["409", "404 though listed"],
-)
-def test_a_delete_that_is_refused_for_now_is_asked_again(
-    world: World, error: errors.APIError
-) -> None:
+@pytest.mark.parametrize("status", [409, pytest.param(404, id="404 although listed")])
+def test_a_delete_that_is_refused_for_now_is_asked_again(world: World, status: int) -> None:
     """A 404 of a machine that is still listed is no success, and a 409 passes."""
     machine = world.machine()
-    answer_delete(world, error, until=30)
+    world.fail("delete", refusal(status), end=30)
     world.lifecycle.delete(machine.id, 100)
     assert world.state.alive() == set()
     assert world.passed >= 40
@@ -452,8 +425,7 @@ def test_a_delete_that_is_refused_for_now_is_asked_again(
 def test_a_delete_that_is_never_accepted_says_what_the_api_said(world: World) -> None:
     """The machine stays in state: it bills."""
     machine = world.machine()
-    said = errors.ConflictError("DELETE", "/x", "still starting", status=409)
-    answer_delete(world, said, until=1e9)
+    world.fail("delete", refusal(409, "still starting"))
     with pytest.raises(errors.StillThereError) as caught:
         world.lifecycle.delete(machine.id, 60)
     assert caught.value.instance_id == machine.id
@@ -465,20 +437,20 @@ def test_a_delete_that_is_never_accepted_says_what_the_api_said(world: World) ->
 
 
 def test_a_delete_that_takes_too_long_gives_up(world: World) -> None:
-    """In bounds, and it says that the API had accepted it."""
+    """The error says that the API had accepted the delete."""
     world.state.deletion = 1000
     machine = world.machine()
     with pytest.raises(errors.StillThereError, match="the API had accepted it"):
         world.lifecycle.delete(machine.id, 60)
     assert world.passed == 60
-    assert world.calls.count("DELETE one") == 1
+    assert world.api.calls.count("delete") == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_is_refused_for_a_minute_ends_a_delete(world: World, status: int) -> None:
-    """And so keeps the machine in state, although lists still come."""
+    """The machine stays in state, although lists still come."""
     machine = world.machine()
-    answer_delete(world, errors.AuthenticationError("DELETE", "/x", "no", status=status), 1e9)
+    world.fail("delete", refusal(status))
     with pytest.raises(errors.AuthenticationError):
         world.lifecycle.delete(machine.id, 600)
     assert machine.id in world.state.alive()
@@ -488,20 +460,20 @@ def test_a_key_that_is_refused_for_a_minute_ends_a_delete(world: World, status: 
 def test_a_delete_that_the_api_refuses_for_good_ends_with_its_word(world: World) -> None:
     """A 400 is its answer, and to repeat the request would bring the same."""
     machine = world.machine()
-    answer_delete(world, errors.InvalidRequestError("DELETE", "/x", "protected", status=400), 1e9)
+    world.fail("delete", refusal(400, "protected"))
     with pytest.raises(errors.InvalidRequestError, match="protected"):
         world.lifecycle.delete(machine.id, 600)
     assert world.passed == 0
 
 
-@pytest.mark.parametrize("kind", ["DELETE one", "GET list"])
-@pytest.mark.parametrize("error", [BAD_ANSWERS[0], *BAD_ANSWERS[4:]], ids=lambda each: str(each))
+@pytest.mark.parametrize("call", ["delete", "list"])
+@pytest.mark.parametrize("error", [BAD_ANSWERS[0], *BAD_ANSWERS[4:]], ids=str)
 def test_an_answer_that_can_not_be_used_ends_no_delete(
-    world: World, error: errors.APIError, kind: str
+    world: World, error: errors.APIError, call: Call
 ) -> None:
-    """Half a minute of it, for the request or for the lists after it."""
+    """It may be the delete that fails for half a minute, or the lists after it."""
     machine = world.machine()
-    fail_between(world, error, 0, 30, kind)
+    world.fail(call, error, end=30)
     world.lifecycle.delete(machine.id, 600)
     assert world.state.alive() == set()
     assert any("The wait goes on." in each for each in world.told)
@@ -510,35 +482,17 @@ def test_an_answer_that_can_not_be_used_ends_no_delete(
 def test_an_accepted_delete_that_does_nothing_is_sent_again(world: World) -> None:
     """A gateway may have answered in the API's place, and the machine bills on."""
     machine = world.machine()
-    delete = world.state.delete
-    sent: list[float] = []
-
-    def ignore_first(instance_id: str) -> None:
-        sent.append(world.passed)
-        if len(sent) > 1:
-            delete(instance_id)
-
-    world.state.delete = ignore_first  # type: ignore[method-assign, assignment]
+    world.api.faults.add("delete", Fault("ignored", "200 without the work", False, 200))
     world.lifecycle.delete(machine.id, 1200)
     assert world.state.alive() == set()
-    assert len(sent) == 2
-    assert sent[1] >= RESEND_SECONDS
+    assert world.api.calls.count("delete") == 2
+    assert world.passed >= RESEND_SECONDS
 
 
 def test_a_delete_that_is_told_to_come_later_does(world: World) -> None:
-    """429 with Retry-After."""
+    """Nothing is sent before the time in Retry-After."""
     machine = world.machine()
-    asked: list[float] = []
-
-    def limit(call: str) -> None:
-        if call == "DELETE one":
-            asked.append(world.passed)
-            if len(asked) == 1:
-                raise errors.RateLimitedError(
-                    "DELETE", "/x", "slow down", status=429, retry_after=20.0
-                )
-
-    world.before = limit
+    world.api.faults.add("delete", fault("429", retry_after=20))
     world.lifecycle.delete(machine.id, 600)
-    assert len(asked) == 2
-    assert asked[1] >= 20
+    assert world.api.calls.count("delete") == 2
+    assert world.passed >= 20 + 10

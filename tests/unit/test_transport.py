@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import email.utils
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import responses
-from tests.unit.support import ID, KEY, settings
 
 from pulumi_fal import __version__, errors
 from pulumi_fal.api import transport
+from pulumi_fal.api.request import Request
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.errors import APIError
 
+from ..fakes import CREATE, DELETE, GET, ID, KEY, settings
+
 BASE = "https://fal.test"
 PATH = f"/compute/instance/{ID}"
+REQUESTS: dict[str, Request[Any]] = {"GET": GET, "POST": CREATE, "DELETE": DELETE}
 PAGE = "<html><style>p {}</style><h1>502 Bad Gateway</h1><p>nginx</p></html>"
 
 
@@ -28,8 +32,9 @@ def wire() -> Any:
         yield mock
 
 
-def send(method: str = "GET", **arguments: Any) -> Any:
-    return Transport(settings(BASE)).send(method, PATH, instance_id=ID, **arguments)
+def send(method: str = "GET", timeout: float | None = None) -> Any:
+    request = replace(REQUESTS[method], path=PATH, instance_id=ID)
+    return Transport(settings(BASE)).send(request, timeout)
 
 
 def failure(wire: Any, method: str = "GET", **answer: Any) -> APIError:
@@ -41,7 +46,7 @@ def failure(wire: Any, method: str = "GET", **answer: Any) -> APIError:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_every_request_says_who_asks(wire: Any, method: str) -> None:
-    """The key in fal's own form, and the version for those who read server logs."""
+    """The key has fal's own form, and the version is for those who read server logs."""
     wire.add(method, BASE + PATH, json={})
     send(method)
     headers = wire.calls[0].request.headers
@@ -53,7 +58,7 @@ def test_every_request_says_who_asks(wire: Any, method: str) -> None:
 def test_a_netrc_entry_for_the_host_does_not_replace_the_key(
     wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """requests looks there by itself."""
+    """The requests library looks there by itself."""
     (tmp_path / "netrc").write_text("machine fal.test login other password other\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     wire.get(BASE + PATH, json={})
@@ -82,16 +87,16 @@ def test_a_caller_who_has_little_time_shortens_the_timeouts_and_never_lengthens_
 
 
 def test_the_body_is_json_and_so_is_the_answer(wire: Any) -> None:
-    """With the content type that goes with it."""
+    """The content type says so."""
     wire.post(
         BASE + PATH,
         json=[1],
         match=[
-            responses.matchers.json_params_matcher({"a": "b"}),
+            responses.matchers.json_params_matcher(dict(CREATE.body or {})),
             responses.matchers.header_matcher({"Content-Type": "application/json"}),
         ],
     )
-    assert send("POST", body={"a": "b"}) == [1]
+    assert send("POST") == [1]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 304])
@@ -141,44 +146,30 @@ def test_a_refused_key_is_named_by_its_source_and_scope(wire: Any, status: int) 
     assert said.endswith("The key that was refused came from the environment variable FAL_KEY.")
 
 
-FIELDS = [
-    {"loc": ["body", "ssh_key"], "msg": "not a key", "type": "x", "input": "hunter2"},
-    {"loc": ["body", "sector", 0], "msg": "no such sector", "ctx": {"input": "hunter2"}},
-    {"msg": "and more"},
-]
-
-
 @pytest.mark.parametrize(
     "body, detail",
     [
-        ({"detail": FIELDS}, "ssh_key: not a key; sector.0: no such sector; and more"),
-        ({"detail": FIELDS[:1]}, "ssh_key: not a key"),
-        ({"detail": ["one reason", "another"]}, "one reason; another"),
-        ({"detail": [{"loc": 7, "msg": "odd"}]}, "odd"),
-        ({"detail": {"message": "no capacity"}}, "no capacity"),
-        ({"error": {"type": "quota", "message": "no quota left"}}, "no quota left"),
-        ({"error": "a text"}, "a text"),
+        ({"detail": [{"loc": ["body", "sector"], "msg": "no"}]}, "sector: no"),
+        ({"code": 7}, '{"code": 7}'),
         ("just text", '"just text"'),
     ],
 )
-def test_a_refusal_is_told_field_by_field_and_never_with_the_input(
+def test_a_refusal_is_told_in_the_dialects_words_or_as_it_stands(
     wire: Any, body: Any, detail: str
 ) -> None:
-    """FastAPI repeats what was sent, which may be a secret."""
-    error = failure(wire, "POST", status=422, json=body)
-    assert error.detail == detail
-    assert "hunter2" not in str(error)
+    """An answer of a shape that nobody knows is better than none."""
+    assert failure(wire, "POST", status=422, json=body).detail == detail
 
 
 def test_a_gateways_page_is_told_by_its_status_and_words(wire: Any) -> None:
-    """Not by a JSONDecodeError, and without tags and style."""
+    """A JSONDecodeError, tags or styles would tell nobody anything."""
     error = failure(wire, status=502, body=PAGE, content_type="text/html")
     assert type(error) is errors.ServerError
     assert str(error) == f"GET {PATH} answered 502: 502 Bad Gateway nginx."
 
 
 def test_a_pages_title_is_left_out(wire: Any) -> None:
-    """Its heading says the same, and a page that has none is told by its status."""
+    """Its heading says the same."""
     page = "<html><head><title>503 Busy</title></head><body><h1>503 Busy</h1></body></html>"
     assert failure(wire, status=503, body=page).detail == "503 Busy"
 
@@ -218,14 +209,14 @@ def test_a_200_that_is_not_json_is_an_error_of_its_own(
 def test_any_2xx_will_do_where_no_json_is_expected(wire: Any, status: int, body: str) -> None:
     """What DELETE answers is not specified."""
     wire.delete(BASE + PATH, status=status, body=body)
-    assert send("DELETE", json_expected=False) is None
+    assert send("DELETE") is None
 
 
 def test_a_page_is_no_success_even_where_no_json_is_expected(wire: Any) -> None:
     """A proxy's sign-in page did not delete anything."""
     wire.delete(BASE + PATH, body=PAGE)
     with pytest.raises(errors.UnusableAnswerError):
-        send("DELETE", json_expected=False)
+        send("DELETE")
 
 
 ECHOES = [
@@ -250,7 +241,7 @@ def test_a_key_that_the_server_echoes_is_in_no_error(
 
 
 def test_control_characters_do_not_reach_the_terminal(wire: Any) -> None:
-    """A server could else write over the lines above."""
+    """A server could otherwise write over the lines above."""
     error = failure(wire, status=400, json={"detail": "red \x1b[31m\r\nalert\x07\u202e!"})
     assert error.detail == "red [31m alert !"
 
@@ -283,7 +274,7 @@ def test_retry_after_is_read_where_it_makes_sense(
 
 
 def test_retry_after_may_be_a_date(wire: Any) -> None:
-    """The other form of HTTP."""
+    """HTTP allows this form too."""
     later = email.utils.formatdate(time.time() + 90, usegmt=True)
     wait = failure(wire, status=429, headers={"Retry-After": later}).retry_after
     assert wait is not None
@@ -323,6 +314,6 @@ def test_an_earlier_failure_says_nothing_about_this_one(wire: Any) -> None:
 
 
 def test_the_constants_are_what_the_docs_say() -> None:
-    """Seconds to connect, to read, and to read a create's answer."""
+    """They are the seconds to connect, to read, and to read a create's answer."""
     assert (transport.CONNECT_TIMEOUT, transport.READ_TIMEOUT) == (10, 60)
     assert transport.CREATE_READ_TIMEOUT == 180

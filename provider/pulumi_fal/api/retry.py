@@ -1,7 +1,7 @@
 """Which failure of which call may be repeated, and after how long. Policy only: nothing sleeps.
 
-The law behind the table: a POST makes a machine that bills by the hour, and the API has no
-idempotency key. So a POST is repeated only where the API surely did not take it.
+The law behind the table: a create that is taken twice makes two machines that bill by the hour. So
+a request that isn't idempotent is repeated only where the API surely did not take it.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ _FIRST, _LONGEST = 0.5, 16.0
 
 @dataclass(frozen=True)
 class Rule:
-    """What one kind of failure means: for GET, list and DELETE, and for POST."""
+    """What one kind of failure means."""
 
     failure: str
     repeat: bool
-    """Whether GET, list and DELETE are repeated."""
-    repeat_post: bool
+    """Whether it may pass, so that an idempotent request is repeated."""
     taken: bool
-    """Whether a POST that failed so may have made a machine."""
+    """Whether the API may have taken the request all the same."""
 
 
 UNSENT = Rule(
     "the request was never sent (refused, no such host, certificate not accepted)",
-    True,
-    True,
-    False,
+    repeat=True,
+    taken=False,
 )
-UNANSWERED = Rule("sent, then reset or timed out", True, False, True)
-LIMITED = Rule("429", True, True, False)
-BROKEN = Rule("5xx", True, False, True)
-UNREADABLE = Rule("a body that is not the API's (HTML, broken JSON, no id)", True, False, True)
-REDIRECTED = Rule("a redirect", False, False, True)
-TIMED_OUT = Rule("408", True, False, True)
-REFUSED = Rule("any other 4xx", False, False, False)
+UNANSWERED = Rule("sent, then reset or timed out", repeat=True, taken=True)
+LIMITED = Rule("429", repeat=True, taken=False)
+BROKEN = Rule("5xx", repeat=True, taken=True)
+UNREADABLE = Rule(
+    "a body that is not the API's (HTML, broken JSON, no id)", repeat=True, taken=True
+)
+REDIRECTED = Rule("a redirect", repeat=False, taken=True)
+TIMED_OUT = Rule("408", repeat=True, taken=True)
+REFUSED = Rule("any other 4xx", repeat=False, taken=False)
 
 TABLE = (
     UNSENT,
@@ -85,15 +85,15 @@ def rule(error: APIError) -> Rule:
     raise TypeError(f"no rule for {type(error).__name__}")
 
 
-def may_repeat(error: APIError) -> bool:
-    """Whether the same request may be sent once more."""
+def may_repeat(error: APIError, *, is_idempotent: bool) -> bool:
+    """Whether the request that failed so may be sent once more."""
     row = rule(error)
-    return row.repeat_post if error.method == "POST" else row.repeat
+    return row.repeat and (is_idempotent or not row.taken)
 
 
 def may_have_made_a_machine(error: APIError) -> bool:
-    """Whether a POST that ended so may have been taken all the same."""
-    return error.method == "POST" and rule(error).taken
+    """Whether a create that failed so may have been taken all the same."""
+    return rule(error).taken
 
 
 def delay(error: APIError, attempt: int, uniform: Callable[[float, float], float]) -> float:
@@ -109,9 +109,10 @@ def delay(error: APIError, attempt: int, uniform: Callable[[float, float], float
 class Budget:
     """For how long one call is repeated. Moments and times are in seconds."""
 
-    def __init__(self, seconds: float, started: float) -> None:
+    def __init__(self, seconds: float, started: float, *, is_idempotent: bool) -> None:
         self._seconds = seconds
         self._started = started
+        self._is_idempotent = is_idempotent
         self._unsent_since: float | None = None
 
     def allows(self, error: APIError, now: float, pause: float) -> bool:
@@ -127,4 +128,5 @@ class Budget:
         ends = [self._started + self._seconds]
         if self._unsent_since is not None:
             ends.append(self._unsent_since + UNSENT_BUDGET)
-        return may_repeat(error) and now + pause <= min(ends)
+        is_repeatable = may_repeat(error, is_idempotent=self._is_idempotent)
+        return is_repeatable and now + pause <= min(ends)

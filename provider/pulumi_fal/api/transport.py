@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from pulumi_fal._version import __version__
+from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import (
     APIError,
@@ -66,35 +67,26 @@ class Transport:
             session.trust_env = False  # loopback: no proxy gets to see the key in the clear
         return session
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Mapping[str, str] | None = None,
-        instance_id: str | None = None,
-        json_expected: bool = True,
-        timeout: float | None = None,
-    ) -> Any:
+    def send(self, request: Request[Any], timeout: float | None = None) -> Any:
         """Send it. The decoded JSON of a 2xx, None where no JSON is expected; else an APIError.
 
         `timeout`: seconds without an answer after which it is given up, where that is less than
         usual. ConfigurationError where this computer's own settings keep it from being sent.
         """
         connect_timeout = CONNECT_TIMEOUT
-        read_timeout = CREATE_READ_TIMEOUT if method == "POST" else READ_TIMEOUT
+        read_timeout = CREATE_READ_TIMEOUT if request.creates else READ_TIMEOUT
         if timeout is not None:  # half for either, so that both together stay within it
             connect_timeout = min(connect_timeout, timeout / 2)
             read_timeout = min(read_timeout, timeout / 2)
-        # A POST never goes out on a kept connection: one that the server closed meanwhile would
+        # A create never goes out on a kept connection: one that the server closed meanwhile would
         # make it unknowable whether the request was taken.
         kept = contextlib.nullcontext(self._pooled)
         try:
-            with self._session() if method == "POST" else kept as session:
+            with self._session() if request.creates else kept as session:
                 response = session.request(
-                    method,
-                    self._settings.endpoint + path,
-                    json=body,
+                    request.method,
+                    self._settings.endpoint + request.path,
+                    json=request.body,
                     timeout=(connect_timeout, read_timeout),
                     allow_redirects=False,
                 )
@@ -103,62 +95,50 @@ class Transport:
         except requests.RequestException as error:
             if any(_is_of_loading_certificates(cause) for cause in _causes(error)):
                 raise ConfigurationError(_NO_CA_BUNDLE) from None
-            raise UnreachableError(
-                method, path, _reason(error), sent=_was_sent(error), instance_id=instance_id
-            ) from None
+            raise request.error(UnreachableError, _reason(error), sent=_was_sent(error)) from None
         except OSError:
             # requests wraps what the network does. What it lets through is the check that the CA
             # bundle is there, before anything is sent.
             raise ConfigurationError(_NO_CA_BUNDLE) from None
         if not response.ok or response.is_redirect or not 200 <= response.status_code < 300:
-            raise self._refusal(method, path, response, instance_id)
-        if not json_expected and not _looks_like_html(response):
+            raise self._refusal(request, response)
+        if not request.json_expected and not _looks_like_html(response):
             return None
         try:
             return response.json()
         except (ValueError, RecursionError):
-            raise UnusableAnswerError(
-                method,
-                path,
+            raise request.error(
+                UnusableAnswerError,
                 f"not the API's JSON but {self._words(response) or 'an empty body'!r}",
                 status=response.status_code,
-                instance_id=instance_id,
             ) from None
 
-    def _refusal(
-        self, method: str, path: str, response: requests.Response, instance_id: str | None
-    ) -> APIError:
+    def _refusal(self, request: Request[Any], response: requests.Response) -> APIError:
         status = response.status_code
-        detail = self._detail(response) or response.reason or "no reason given"
-        known: dict[str, Any] = {"status": status, "instance_id": instance_id}
+        detail = self._detail(request, response) or response.reason or "no reason given"
         if status in (401, 403):
             source = self._settings.key_source
-            return AuthenticationError(method, path, detail, key_source=source, **known)
+            return request.error(AuthenticationError, detail, status=status, key_source=source)
         if status == 404:
-            return NotFoundError(method, path, detail, **known)
+            return request.error(NotFoundError, detail, status=status)
         if status == 409:
-            return ConflictError(method, path, detail, **known)
-        if status == 429:
-            wait = _retry_after(response)
-            return RateLimitedError(method, path, detail, retry_after=wait, **known)
-        if status >= 500:
-            return ServerError(method, path, detail, retry_after=_retry_after(response), **known)
+            return request.error(ConflictError, detail, status=status)
+        if status == 429 or status >= 500:
+            kind = RateLimitedError if status == 429 else ServerError
+            return request.error(kind, detail, status=status, retry_after=_retry_after(response))
         if status < 400:
-            return UnusableAnswerError(method, path, "a redirect, which is not followed", **known)
-        return InvalidRequestError(method, path, detail, **known)
+            detail = "a redirect, which is not followed"
+            return request.error(UnusableAnswerError, detail, status=status)
+        return request.error(InvalidRequestError, detail, status=status)
 
-    def _detail(self, response: requests.Response) -> str:
-        """FastAPI's detail, field by field where it names fields; else the first words."""
+    def _detail(self, request: Request[Any], response: requests.Response) -> str:
+        """The API's own reason, or the first words of an answer that isn't the API's."""
         try:
             body = response.json()
         except (ValueError, RecursionError):
             return self._words(response)
-        detail = body.get("detail", body.get("error")) if isinstance(body, Mapping) else None
-        if isinstance(detail, Mapping):
-            detail = detail.get("message")
-        if isinstance(detail, list):
-            detail = "; ".join(_field_errors(detail))
-        return self._clean(detail) if isinstance(detail, str) else self._words(response)
+        reason = request.reason(body)
+        return self._words(response) if reason is None else self._clean(reason)
 
     def _words(self, response: requests.Response) -> str:
         """The first words of a page, without its tags and its title, which its heading repeats."""
@@ -184,18 +164,6 @@ class _KeyAuth(requests.auth.AuthBase):
 
 def _looks_like_html(response: requests.Response) -> bool:
     return response.text.lstrip()[:1] == "<"
-
-
-def _field_errors(details: list[Any]) -> Iterator[str]:
-    """`field: message` for each; never the input, which FastAPI repeats and may be a secret."""
-    for detail in details:
-        if isinstance(detail, str):
-            yield detail
-        if isinstance(detail, Mapping):
-            loc = detail.get("loc")
-            parts = loc if isinstance(loc, list) else []
-            location = [str(part) for part in parts if part != "body"]
-            yield ": ".join(filter(None, [".".join(location), str(detail.get("msg", ""))]))
 
 
 def _retry_after(response: requests.Response) -> float | None:

@@ -14,7 +14,6 @@ from typing import Any
 from pulumi_fal.emulator.state import CALLS
 
 _PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
-_DETAIL = '{{"detail": "{0}"}}'
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class Fault:
         taken: whether the request does its work before it fails.
         status: the HTTP status that the caller sees; None when no answer reaches it.
         body: the body in place of the right one; None when the right one is sent.
+        detail: the message of an error in the API's own shape, sent in place of any other body.
         seconds: how late the answer is sent, after the work is done.
         retry_after: Retry-After in seconds.
         retry_at: Retry-After as an HTTP date, so many seconds from then.
@@ -37,7 +37,8 @@ class Fault:
     says: str
     taken: bool
     status: int | None
-    body: str | None
+    body: str | None = None
+    detail: str | None = None
     seconds: float = 0.0
     retry_after: int | None = None
     retry_at: int | None = None
@@ -56,8 +57,8 @@ class Fault:
         return headers
 
 
-def _detail(status: int, says: str) -> Fault:
-    return Fault(str(status), f"{status}: {says}", False, status, _DETAIL.format(says))
+def _refusal(status: int, detail: str) -> Fault:
+    return Fault(str(status), f"{status}: {detail}", False, status, detail=detail)
 
 
 def _gateway(status: int, says: str) -> Fault:
@@ -68,21 +69,21 @@ def _gateway(status: int, says: str) -> Fault:
 OUTCOMES = {
     outcome.name: outcome
     for outcome in (
-        Fault("ok", "no fault: the right answer, to let calls of a script pass", True, 200, None),
-        Fault("slow", "the right answer, some seconds late", True, 200, None, seconds=1.0),
-        Fault("late", "the right answer, after the caller gave up", True, None, None, seconds=60.0),
-        Fault("hold", "the right answer, once it is released", True, 200, None, held=True),
-        _detail(401, "Invalid credentials"),
-        _detail(403, "The key has not the scope that this call needs"),
-        _detail(404, "Not Found"),
-        _detail(409, "The machine is in a state that does not allow this"),
-        _detail(429, "Too many requests"),
-        _detail(500, "Internal Server Error"),
+        Fault("ok", "no fault: the right answer, to let calls of a script pass", True, 200),
+        Fault("slow", "the right answer, some seconds late", True, 200, seconds=1.0),
+        Fault("late", "the right answer, after the caller gave up", True, None, seconds=60.0),
+        Fault("hold", "the right answer, once it is released", True, 200, held=True),
+        _refusal(401, "Invalid credentials"),
+        _refusal(403, "The key has not the scope that this call needs"),
+        _refusal(404, "Not Found"),
+        _refusal(409, "The machine is in a state that does not allow this"),
+        _refusal(429, "Too many requests"),
+        _refusal(500, "Internal Server Error"),
         _gateway(502, "Bad Gateway"),
         _gateway(503, "Service Unavailable"),
         _gateway(504, "Gateway Time-out"),
         _gateway(522, "Connection timed out"),
-        Fault("500_after", "500, after the work", True, 500, _DETAIL.format("Internal Error")),
+        Fault("500_after", "500, after the work", True, 500, detail="Internal Error"),
         Fault("reset_before", "the connection is reset before the work", False, None, ""),
         Fault("reset_after", "the connection is reset after the work", True, None, ""),
         Fault("html", "200 and an HTML page", False, 200, _PAGE.format("Sign in")),

@@ -8,10 +8,8 @@ waiter, ends with the last, and costs the same for one machine as for hundreds.
 from __future__ import annotations
 
 import math
-import os
 import random
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -65,8 +63,12 @@ class Fleet:
         self._clock = clock
         self.interval = interval
         self._uniform = uniform
-        self._begin()
-        _fleets.add(self)
+        self._condition = threading.Condition()
+        self._asked = 0
+        self._asked_at = -math.inf
+        self._asking = False
+        self._jitter = uniform(*_JITTER)
+        self._latest = Answer(number=0, asked_at=clock.now())
 
     def fresh(self, until: float = math.inf) -> Instances:
         """All machines by id, from a list that was asked for after this call began.
@@ -114,14 +116,6 @@ class Fleet:
                 return
             pause = answer.pause or self._pause(asked_at - started, answer.hurries)
 
-    def _begin(self) -> None:
-        self._condition = threading.Condition()
-        self._asked = 0
-        self._asked_at = -math.inf
-        self._asking = False
-        self._jitter = self._uniform(*_JITTER)
-        self._latest = Answer(number=0, asked_at=self._clock.now())
-
     def _pause(self, waited: float, hurries: bool) -> float:
         longest = self.interval / 2 if hurries else 8 * self.interval
         return min(max(self.interval, waited / 20), longest) * self._jitter
@@ -133,7 +127,9 @@ class Fleet:
             seen = answer.number
             return answer.usable()
 
-        return attempt() if until < math.inf else self._client.repeated(attempt)
+        if until < math.inf:
+            return attempt()
+        return self._client.repeated(attempt, is_idempotent=True)
 
     def _answer_after(self, seen: int, due: float, until: float = math.inf) -> Answer:
         """The first answer later than number `seen`; asks for it at `due` if nobody did before."""
@@ -184,19 +180,6 @@ class Fleet:
         # row, though: many that end one by one are not to cost twice the calls.
         hurries = not last.hurries and _any_end(last.instances, instances)
         return Answer(number, asked_at, instances, hurries=hurries)
-
-
-_fleets: weakref.WeakSet[Fleet] = weakref.WeakSet()
-
-
-def _begin_in_child() -> None:
-    """The thread that asks stays in the parent: in a forked child nobody would ever answer."""
-    for fleet in _fleets:
-        fleet._begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def _any_end(before: Instances, after: Instances) -> bool:

@@ -1,0 +1,128 @@
+"""What all calls have in common, whatever the API's dialect: the log, the key, and the faults."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+from fastapi import Depends, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+
+from pulumi_fal.emulator.control import Machines
+from pulumi_fal.emulator.state import Call, NoCapacityError, UnknownMachineError
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from pulumi_fal.emulator.faults import Fault
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+Refusal = RequestValidationError | UnknownMachineError | NoCapacityError | HTTPException
+"""What a call may raise in place of an answer."""
+
+
+async def _account(request: Request, machines: Machines) -> str:
+    return machines.account_of(_key(request))
+
+
+Account = Annotated[str, Depends(_account)]
+"""The account whose key the request carries."""
+
+
+class Reset(Response):
+    """No answer: the connection is reset. It needs the server's own protocol (server.py)."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"]["reset"]()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+class ApiCall(APIRoute):
+    """One of the four calls: counted and logged, its key checked, its fault played.
+
+    A dialect's router has a subclass of it for its `route_class`, and names its routes by CALLS.
+    """
+
+    async def refusal(self, request: Request, error: Refusal) -> Response:
+        """The dialect's answer to what a call raised."""
+        raise NotImplementedError
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def work(request: Request) -> Response:
+            # Any refusal is an answer already here, so that a fault can come in its place.
+            try:
+                return await handle(request)
+            except get_args(Refusal) as error:
+                return await self.refusal(request, error)
+
+        async def answer(request: Request) -> Response:
+            app, began, fault = request.app.state, time.perf_counter(), None
+            with app.machines.call(self.name):
+                await asyncio.sleep(app.latency)
+                if _is_key_accepted(request, app.api_key):
+                    fault = app.faults.take(self.name)
+                    response = await self._play(fault, work, request)
+                else:
+                    error = HTTPException(401, "Invalid credentials")
+                    response = await self.refusal(request, error)
+            log_request(request, response, began, fault)
+            return response
+
+        return answer
+
+    async def _play(self, fault: Fault | None, work: Handler, request: Request) -> Response:
+        # Before any answer: a client that still sends would meet a reset as a broken pipe.
+        await request.body()
+        if fault is None:
+            return await work(request)
+        # Before the work, so that whoever sees it done finds the call held.
+        release = request.app.state.faults.hold() if fault.held else None
+        right = await work(request) if fault.taken else None
+        if release is not None:
+            await asyncio.wrap_future(release)
+        await asyncio.sleep(fault.seconds)
+        if fault.detail is not None:
+            error = HTTPException(fault.status or 500, fault.detail, headers=fault.headers)
+            return await self.refusal(request, error)
+        if right is not None and fault.body is None:
+            return right
+        if fault.status is None:
+            return Reset()
+        body = fault.body or ""
+        media_type = "text/html" if body.startswith("<") else "application/json"
+        return Response(body, fault.status, fault.headers, media_type)
+
+
+def log_request(request: Request, response: Response, began: float, fault: Fault | None) -> None:
+    """Log a request, never its headers: they carry the key."""
+    call = Call(
+        at=time.time(),
+        method=request.method,
+        path=request.url.path,
+        status=None if isinstance(response, Reset) else response.status_code,
+        ms=round((time.perf_counter() - began) * 1000),
+        fault=fault.name if fault else None,
+    )
+    request.app.state.machines.write_down(call)
+    request.app.state.say(
+        f"{time.strftime('%H:%M:%S', time.localtime(call.at))} {call.method} {call.path}"
+        f" {call.status or 'reset'} {call.ms} ms{f'  fault: {call.fault}' if call.fault else ''}"
+    )
+
+
+def _key(request: Request) -> str:
+    """The key that a request carries, or ""."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key if scheme == "Key" else ""
+
+
+def _is_key_accepted(request: Request, api_key: str | None) -> bool:
+    key, account_of = _key(request), request.app.state.machines.account_of
+    return bool(key) and (api_key is None or account_of(key) == account_of(api_key))

@@ -1,0 +1,181 @@
+"""What tests use in place of the real thing: the API, time, settings and keys."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pulumi_fal import errors
+from pulumi_fal.api import legacy
+from pulumi_fal.api.request import Request
+from pulumi_fal.api.settings import Settings
+from pulumi_fal.clock import Clock
+from pulumi_fal.emulator.faults import Fault, Faults
+from pulumi_fal.emulator.state import NoCapacityError, State, UnknownMachineError
+from pulumi_fal.errors import APIError
+
+KEY = "s3cr3t-id:s3cr3t-half"
+"""The API key. It is easily found wherever it leaks to."""
+ID = "0b9dc5a4-6d3c-4bfe-8b3f-6a0e1a8d5a10"
+ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
+
+
+def blob(*fields: bytes) -> str:
+    """The base64 part of a public key: each field with its length before it (RFC 4251, 5)."""
+    wire = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+    return base64.b64encode(wire).decode()
+
+
+ED25519 = "ssh-ed25519 " + blob(b"ssh-ed25519", bytes(range(32)))
+RSA = "ssh-rsa " + blob(b"ssh-rsa", b"\1\0\1", b"\0" + b"\xc5" * 256)
+ECDSA = "ecdsa-sha2-nistp256 " + blob(b"ecdsa-sha2-nistp256", b"nistp256", b"\4" + b"\x17" * 64)
+
+LIST, GET = legacy.list_instances(), legacy.get_instance(ID)
+CREATE, DELETE = legacy.create_instance(ONE, ED25519, None), legacy.delete_instance(ID)
+
+UNSENT = Fault("unsent", "the request never leaves", taken=False, status=None, body="")
+"""A fault that no server can play."""
+
+
+def settings(endpoint: str = "https://fal.test", **others: float) -> Settings:
+    """Settings with KEY."""
+    return Settings(endpoint, KEY, "the environment variable FAL_KEY", **others)  # type: ignore[arg-type]
+
+
+class TurnedClock(Clock):
+    """A clock that stands still until something waits, and then turns at once."""
+
+    def __init__(self, time: float = 1000.0) -> None:
+        super().__init__()
+        self.time = self._started = time
+        self.slept: list[float] = []
+
+    @property
+    def passed(self) -> float:
+        """How many seconds the clock has turned so far."""
+        return self.time - self._started
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.check()
+        self.slept.append(seconds)
+        self.time += max(0.0, seconds)
+
+    def wait(self, condition: threading.Condition, seconds: float | None = None) -> None:
+        if seconds is None:
+            raise AssertionError("waits for another thread, and there is none")
+        self.sleep(seconds)
+
+
+class FakeApi:
+    """The emulator's machines and faults behind a client's `send`, without HTTP.
+
+    `before` and `after` are called with every request, before it is served and before its answer
+    arrives. Either may raise the error that the client gets. `state.calls` counts the calls.
+    """
+
+    def __init__(
+        self, now: Callable[[], float], provisioning: float = 0.0, deletion: float = 0.0
+    ) -> None:
+        self.state = State(now, provisioning, deletion)
+        self.faults = Faults()
+        self.before: Callable[[Request[Any]], None] = lambda request: None
+        self.after: Callable[[Request[Any]], None] = lambda request: None
+        self.requests: list[Request[Any]] = []
+        self.timeouts: list[float | None] = []
+        """The timeout of every request."""
+
+    @property
+    def calls(self) -> list[str]:
+        """The calls in their order, as in ["create", "list"]."""
+        return [request.call for request in self.requests]
+
+    def send(self, request: Request[Any], timeout: float | None = None) -> Any:
+        """What a client gives to its transport."""
+        self.requests.append(request)
+        self.timeouts.append(timeout)
+        with self.state.call(request.call):
+            self.before(request)
+            fault = self.faults.take(request.call)
+            outcome = self.serve(request) if fault is None or fault.taken else None
+            self.after(request)
+        return arrived(request, fault, outcome)
+
+    def serve(self, request: Request[Any], account: str | None = None) -> Any | APIError:
+        """What the API does with a request, and its answer or its refusal."""
+        body, instance_id = request.body or {}, request.instance_id or ""
+        try:
+            if request.call == "list":
+                return [dict(vars(machine)) for machine in self.state.list(account)]
+            if request.call == "get":
+                return dict(vars(self.state.get(instance_id, account)))
+            if request.call == "delete":
+                self.state.delete(instance_id, account)
+                return None
+            kind, ssh_key, sector = body["instance_type"], body["ssh_key"], body.get("sector")
+            return dict(vars(self.state.create(kind, ssh_key, sector, account)))
+        except UnknownMachineError:
+            return refusal(404, "no such machine", request)
+        except NoCapacityError as error:
+            return refusal(400, str(error), request)
+
+
+def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError) -> Any:
+    """What a client gets for an outcome of `serve` that met a fault. Raises what it gets raised."""
+    if fault is not None and fault.status is None:
+        raise unanswered(request, sent=fault.name != UNSENT.name)
+    if fault is not None and fault.status != 200:
+        raise refusal(fault.status or 0, fault.detail or fault.says, request, fault.retry_after)
+    if fault is not None and fault.body is not None:
+        if not request.json_expected and not fault.body.startswith("<"):
+            return None
+        try:
+            return json.loads(fault.body)
+        except ValueError:
+            raise request.error(errors.UnusableAnswerError, "not JSON", status=200) from None
+    if isinstance(outcome, APIError):
+        raise outcome
+    return outcome
+
+
+def refusal(
+    status: int,
+    detail: str = "no",
+    request: Request[Any] = LIST,
+    retry_after: float | None = None,
+) -> APIError:
+    """The error that a client gets for an answer with a status other than 2xx."""
+    kinds: dict[int, type[APIError]] = {
+        401: errors.AuthenticationError,
+        403: errors.AuthenticationError,
+        404: errors.NotFoundError,
+        409: errors.ConflictError,
+        429: errors.RateLimitedError,
+    }
+    kind = kinds.get(status, errors.InvalidRequestError)
+    if status >= 500:
+        kind = errors.ServerError
+    if status < 400:
+        kind = errors.UnusableAnswerError
+    return request.error(kind, detail, status=status, retry_after=retry_after)
+
+
+def unanswered(request: Request[Any] = LIST, *, sent: bool = True) -> APIError:
+    """The error that a client gets where there is no answer."""
+    detail = "reset" if sent else "connection refused"
+    return request.error(errors.UnreachableError, detail, sent=sent)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Return as soon as the condition holds; TimeoutError if it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not so after {seconds} s: {condition}")
+        time.sleep(0.005)
