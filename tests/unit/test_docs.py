@@ -44,10 +44,6 @@ def test_the_index_leads_to_every_page() -> None:
     ]
 
 
-def test_the_readme_fits_on_two_screens() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 80
-
-
 def test_no_link_leads_nowhere() -> None:
     """Files, and the headings in them."""
     for page in pages():
