@@ -62,7 +62,7 @@ def test_a_wait_that_ends_in_an_outage_tells_of_it_and_is_gone_on_with(
     emulator.faults.release()
     emulator.faults.add("list", "503", inf)
     for result in (first, stack.up(fails=True)):
-        as_documented(result, "The API gave no usable answer")
+        as_documented(result, "The API was unavailable")
         says(result, f"Machine {id_} (gpu_1x_h100_sxm5) runs")
     emulator.faults.clear()
     finish(emulator.state)

@@ -315,7 +315,7 @@ def texts(node: ast.AST) -> Iterator[ast.expr]:
 def test_troubleshooting_has_every_message_and_no_other() -> None:
     """Of each text in the code there is an example, and each example is a text of the code."""
     page = DOCS / "troubleshooting.md"
-    ours, _, pulumis = page.read_text().partition("## Messages of Pulumi")
+    ours, _, pulumis = page.read_text().partition("## Messages from Pulumi")
     assert pulumis
     known = templates()
     said = [
