@@ -1,1 +1,1 @@
-"""`python -m benchmarks`: how fast the provider is, beside a naive one and beside no Pulumi."""
+"""`python -m benchmarks`: compare the provider with a naive one and a client without Pulumi."""

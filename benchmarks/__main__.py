@@ -1,4 +1,4 @@
-"""All runs, one after another; then a table, a CSV, a plot, and what was reached."""
+"""Run all benchmarks, then write a table, a CSV and a plot, and compare with the targets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from benchmarks.measure import COMMANDS, DIRECT, NAIVE, OURS, Failed, run
 from benchmarks.results import CALLS, TIMES, Measure, Results, verdicts
 
 REPEATS = 3
-"""How often ours runs: its polls have jitter, so one run alone would be a matter of luck."""
+"""How often pulumi-fal runs: its polls have jitter, so a single run would be down to luck."""
 LARGEST_REPEATED = 64
 NAIVE_WIDTH = 4
-"""How many machines a dynamic provider's process works on at a time."""
+"""How many machines the process of a dynamic provider works on at a time."""
 NAIVE_SECONDS = 300.0
-"""How long the naive provider may take for one number of machines."""
+"""The longest that the naive provider may take for one number of machines."""
 BUDGET = 13 * 60.0
-"""Seconds after which nothing is repeated any more."""
+"""Seconds after which no run is repeated."""
 
 console = Console()
 
@@ -34,12 +34,12 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for who, machines, is_repeat in plan(options.sizes):
         reason = (
-            f"the time of {BUDGET / 60:.0f} minutes is up"
+            f"more than {BUDGET / 60:.0f} minutes have passed"
             if is_repeat and time.monotonic() - started > BUDGET
             else too_long(who, machines, options.provisioning)
         )
         if reason:
-            console.print(f"{who}, {machines} machines: left out, {reason}")
+            console.print(f"{who}, {machines} machines: skipped, {reason}")
             continue
         try:
             measured = run(who, machines, options.provisioning)
@@ -54,14 +54,14 @@ def main() -> None:
     for verdict in verdicts(results):
         word, color = ("reached", "green") if verdict.is_reached else ("not reached", "red")
         console.print(f"[{color}]{word:12}[/]{verdict}", highlight=False, soft_wrap=True)
-    console.print(f"{time.monotonic() - started:.0f} s in all")
+    console.print(f"{time.monotonic() - started:.0f} s in total")
 
 
 def plan(sizes: list[int]) -> Iterator[tuple[str, int, bool]]:
-    """Who runs next, with how many machines, and whether that is a repeat.
+    """Yield who runs next, with how many machines, and whether that is a repeat.
 
-    One after another, so that nobody has to share the processors; and the sizes of one provider
-    soon after one another, so that ratios are between runs of the same minutes.
+    Runs don't overlap, so that they don't share the processors. The sizes of one provider follow
+    each other, so that ratios compare runs of the same few minutes.
     """
     for repeat in range(REPEATS):
         for machines in sizes:
@@ -74,7 +74,7 @@ def plan(sizes: list[int]) -> Iterator[tuple[str, int, bool]]:
 
 
 def too_long(who: str, machines: int, provisioning: float) -> str:
-    """Why a run is left out; empty where it isn't."""
+    """Why a run is skipped, or "" if it isn't."""
     waves = ceil(machines / NAIVE_WIDTH)
     seconds = waves * (provisioning + 2 * naive.INTERVAL)
     if who != NAIVE or seconds <= NAIVE_SECONDS:
@@ -83,8 +83,8 @@ def too_long(who: str, machines: int, provisioning: float) -> str:
 
 
 def table(results: Results, title: str, measures: Sequence[Measure]) -> Table:
-    """Medians, and in brackets what they are over pulumi-fal's."""
-    made = Table(title=f"{title}; in brackets: over pulumi-fal's", title_justify="left")
+    """Medians, and in brackets their ratio to pulumi-fal's."""
+    made = Table(title=f"{title}; in brackets: relative to pulumi-fal", title_justify="left")
     made.add_column("", justify="right")
     made.add_column("", no_wrap=True)
     for measure in measures:
@@ -120,7 +120,7 @@ def _write(results: Results, out: Path) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="pulumi-fal beside a naive provider and beside no Pulumi, on the emulator.",
+        description="Compare pulumi-fal on the emulator with a naive provider, and with no Pulumi.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
@@ -128,7 +128,7 @@ def _options() -> argparse.Namespace:
         type=_sizes,
         default="1,4,16,64,256",
         metavar="N,N",
-        help="how many machines; the ratios need 1",
+        help="numbers of machines; 1 is needed for the ratios",
     )
     parser.add_argument(
         "--provisioning",
@@ -142,7 +142,7 @@ def _options() -> argparse.Namespace:
         type=Path,
         default=Path("docs"),
         metavar="FOLDER",
-        help="where benchmark.csv and benchmark.svg go",
+        help="where to write benchmark.csv and benchmark.svg",
     )
     return parser.parse_args()
 
@@ -150,7 +150,7 @@ def _options() -> argparse.Namespace:
 def _sizes(text: str) -> list[int]:
     sizes = sorted({int(each) for each in text.split(",")})
     if sizes[0] < 1:
-        raise ValueError("a number of machines is 1 or more")
+        raise ValueError("a number of machines must be 1 or more")
     return sizes
 
 

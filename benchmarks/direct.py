@@ -1,6 +1,6 @@
-"""The floor: the same work without Pulumi. All machines at once, and one poll for all of them.
+"""The lower bound: the same work without Pulumi, all machines at once, with one poll for all.
 
-Nothing is checked, kept on disk or repeated here: no provider can be quicker, or ask less.
+Nothing is checked, kept on disk or retried here: no provider can be faster, or send fewer requests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ INTERVAL = 2.0
 
 
 class Direct:
-    """As many machines as it is told, each command as Pulumi has it."""
+    """Creates, refreshes and destroys a number of machines, with one method per Pulumi command."""
 
     def __init__(self, endpoint: Mapping[str, str], machines: int, body: Mapping[str, str]) -> None:
         self._url = endpoint["FAL_COMPUTE_ENDPOINT"] + "/compute/instance"
@@ -29,17 +29,17 @@ class Direct:
         self._session.mount("http://", HTTPAdapter(pool_maxsize=machines))
 
     def up(self) -> None:
-        """Make them, and wait until the last one is ready."""
+        """Create the machines, and wait until the last one is ready."""
         self._ids = self._each(lambda _: self._call("POST", json=self._body).json()["id"])
         while any(each["status"] != "ready" for each in self._after_the_interval()):
             continue
 
     def refresh(self) -> None:
-        """Look at all of them."""
+        """List the machines."""
         self._list()
 
     def destroy(self) -> None:
-        """Delete them, and wait until the last one is gone."""
+        """Delete the machines, and wait until the last one is gone."""
         self._each(lambda number: self._call("DELETE", f"/{self._ids[number]}"))
         while self._after_the_interval():
             continue

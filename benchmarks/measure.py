@@ -1,4 +1,4 @@
-"""One run: an emulator, a number of machines, and who is to make, refresh and destroy them."""
+"""One run: a program creates, refreshes and destroys a number of machines on an emulator."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ INSTANCE = {
 PULUMI = Path(sys.executable).with_name("pulumi")
 SAMPLE_SECONDS = 0.2
 LONGEST = 900.0
-"""Seconds after which a command is given up."""
+"""Seconds after which a command is killed."""
 
 PROGRAM = """
 from {module} import {resource}
@@ -45,12 +45,12 @@ RESOURCES = {OURS: ("pulumi_fal", "ComputeInstance"), NAIVE: ("naive", "Machine"
 
 
 class Failed(Exception):
-    """A run that did not do what it is measured for."""
+    """A run that did not create or delete the machines that it should have."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What one command took."""
+    """The time and the API calls of one command."""
 
     seconds: float
     calls: dict[str, int]
@@ -58,25 +58,25 @@ class Command:
 
     @property
     def polls(self) -> int:
-        """The calls that only look."""
+        """The number of list and get calls."""
         return self.calls["list"] + self.calls["get"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one number of machines took, from nothing to gone."""
+    """The measurements of one program with one number of machines."""
 
     who: str
     machines: int
     commands: dict[str, Command]
     in_flight: int
-    """API calls at a time, at most."""
+    """The most API calls in flight at once."""
     memory: float | None
-    """The plugin process's at its peak, in MB; None where it has none, or it can't be known."""
+    """The plugin process's peak, in MB; None if there is no such process, or it is not known."""
 
 
 class Emulator:
-    """In a process of its own, so that it shares no interpreter with what is measured."""
+    """An emulator in a separate process, so that it shares no interpreter with what is measured."""
 
     def __init__(self, env: dict[str, str]) -> None:
         self.env = env
@@ -87,7 +87,7 @@ class Emulator:
         return requests.get(url, timeout=60).json()
 
     def calls(self) -> dict[str, int]:
-        """Those since the last time."""
+        """The calls by kind, since this was last called."""
         now = self.report()["calls"]
         before, self._before = self._before, now
         return {kind: now[kind] - before[kind] for kind in before}
@@ -102,7 +102,7 @@ def emulator(provisioning: float) -> Iterator[Emulator]:
     try:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
-        # Each request is a line: unread, they would fill the pipe and stop it.
+        # The emulator prints a line for each request: unread, they would block it on a full pipe.
         threading.Thread(target=process.stdout.read, daemon=True).start()
         yield Emulator({"FAL_COMPUTE_ENDPOINT": url, "FAL_ADMIN_API_KEY": "emulator"})
     finally:
@@ -111,7 +111,7 @@ def emulator(provisioning: float) -> Iterator[Emulator]:
 
 
 class Stack:
-    """A Pulumi stack with a program for so many machines, apart from everything else here."""
+    """A Pulumi stack with a program for a number of machines, isolated from the user's settings."""
 
     def __init__(self, folder: Path, who: str, machines: int, endpoint: dict[str, str]) -> None:
         self._folder, self._machines = folder, machines
@@ -141,7 +141,7 @@ class Stack:
             self._pulumi(name, "--yes", "--skip-preview", "--parallel", str(self._machines))
 
     def ids(self) -> set[str]:
-        """Those in state."""
+        """The ids in state."""
         deployment = json.loads(self._pulumi("stack", "export"))["deployment"]
         return {each["id"] for each in deployment.get("resources", []) if each.get("id")}
 
@@ -168,10 +168,10 @@ class Stack:
 
 
 class Memory:
-    """The plugin process's peak, from /proc while it lives."""
+    """Watches the memory of the plugin process in /proc, and keeps the peak."""
 
     def __init__(self, variable: str) -> None:
-        """`variable`: NAME=VALUE in the environment of the stack's processes only."""
+        """`variable`: a NAME=VALUE that only the stack's processes have in their environment."""
         self._variable = variable.encode()
         self.peak: float | None = None
 
@@ -202,7 +202,7 @@ class Memory:
                 ) and self._variable in (process / "environ").read_bytes().split(b"\0"):
                     return process
             except OSError:
-                continue  # it ended, or it is somebody else's
+                continue  # it has ended, or belongs to another user
         return None
 
     def _look_at(self, process: Path) -> None:
@@ -213,7 +213,7 @@ class Memory:
 
 
 def run(who: str, machines: int, provisioning: float) -> Run:
-    """Make, refresh and destroy so many machines. Failed where it did not come to that."""
+    """Create, refresh and destroy the machines. Raises Failed if a step did not succeed."""
     with TemporaryDirectory(prefix="pulumi-fal-bench-") as folder, emulator(provisioning) as api:
         stack = None if who == DIRECT else Stack(Path(folder), who, machines, api.env)
         client = Direct(api.env, machines, INSTANCE)
@@ -241,6 +241,6 @@ def _expect(report: Any, alive: int, made: int) -> None:
     ready = [each for each in report["machines"] if each["status"] == "ready"]
     if not (len(ready) == len(report["machines"]) == alive and report["creations"] == made):
         raise Failed(
-            f"{made} machines were wanted and {report['creations']} made; now {alive} are wanted, "
-            f"{len(report['machines'])} exist and {len(ready)} are ready"
+            f"{made} machines should have been created, and {report['creations']} were; now "
+            f"{alive} should exist, {len(report['machines'])} do, and {len(ready)} are ready"
         )

@@ -1,7 +1,7 @@
-"""The baseline: a provider for fal Compute as Pulumi's page on dynamic providers leads one to it.
+"""The baseline: a provider for fal Compute, written as Pulumi's page on dynamic providers suggests.
 
-Each machine waits for itself. It says no more than it must, and there is nothing slow in it on
-purpose: `requests` as its own front page uses it, and a look every two seconds.
+It polls for each machine separately. It is minimal, but nothing in it is slow on purpose: it uses
+`requests` as that library's front page does, and polls every two seconds.
 """
 
 import os
@@ -24,7 +24,7 @@ def headers() -> dict[str, str]:
 
 
 def get(id_: str) -> Any:
-    """The machine, or None where there is none."""
+    """The machine, or None if it doesn't exist."""
     answer = requests.get(url(f"/compute/instance/{id_}"), headers=headers(), timeout=60)
     if answer.status_code == 404:
         return None

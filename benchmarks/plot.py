@@ -1,4 +1,4 @@
-"""The plot of docs/performance.md."""
+"""Draw the plot in docs/performance.md."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ STYLES = {OURS: ("#0b5fff", "o", "-"), NAIVE: ("#d1495b", "s", "-"), DIRECT: ("#
 
 
 def draw(results: Results, path: Path) -> None:
-    """Makespan and polling calls of `up` over the number of machines. Needs matplotlib."""
+    """Plot the time and the polling calls of `up` by number of machines. Needs matplotlib."""
     import matplotlib as mpl  # type: ignore[import-not-found, unused-ignore]
 
     mpl.use("svg")
-    # The same figures make the same file.
+    # So that the same figures produce the same file.
     mpl.rcParams.update({"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font.size": 10})
     from matplotlib import pyplot as plt
     from matplotlib.ticker import (  # type: ignore[import-not-found, unused-ignore]

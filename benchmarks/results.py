@@ -1,4 +1,4 @@
-"""What the runs say: each measure, its ratios, and whether they are what they have to be."""
+"""The results of all runs: each measure, its ratios, and whether they meet their targets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.measure import COMMANDS, DIRECT, KINDS, NAIVE, OURS, Run
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure that every run has."""
+    """A figure that is taken from every run."""
 
     name: str
     unit: str
@@ -60,7 +60,7 @@ HEADER = (
 
 
 class Results:
-    """All runs. A figure is the median where there are several."""
+    """The results of all runs. A figure is the median of the repeated runs."""
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str, int], list[Run]] = defaultdict(list)
@@ -69,7 +69,7 @@ class Results:
         self._runs[run.who, run.machines].append(run)
 
     def rows(self) -> list[tuple[str, int]]:
-        """Who, and how many machines."""
+        """The program and the number of machines of each row."""
         order = (OURS, NAIVE, DIRECT)
         return sorted(self._runs, key=lambda row: (row[1], order.index(row[0])))
 
@@ -84,12 +84,12 @@ class Results:
     def ratio(
         self, measure: Measure, over: tuple[str, int], under: tuple[str, int]
     ) -> float | None:
-        """The first one's figure over the second one's."""
+        """The figure of `over` divided by that of `under`; None if either is missing."""
         above, below = self.value(*over, measure), self.value(*under, measure)
         return above / below if above is not None and below else None
 
     def write_csv(self, path: Path) -> None:
-        """A line for each figure that is not nothing."""
+        """Write a line for each figure that is neither missing nor zero."""
         with path.open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(HEADER)
@@ -107,7 +107,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Bound:
-    """What a figure must be: at most, or at least, so much."""
+    """The most, or the least, that a figure may be."""
 
     text: str
     machines: int
@@ -118,7 +118,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A bound, and what became of it."""
+    """A bound, and the value that was measured."""
 
     bound: Bound
     value: float
@@ -138,7 +138,7 @@ class Verdict:
 
 
 def verdicts(results: Results) -> Iterator[Verdict]:
-    """One for each bound whose runs there are."""
+    """The verdict for each bound that has the runs it needs."""
     for bound in BOUNDS:
         value = bound.value(results, bound.machines)
         if value is not None:

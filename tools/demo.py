@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A machine from nothing to gone, with the real `pulumi` and an emulator of the API: `make demo`.
+"""Create and delete a machine with the real `pulumi` and an emulator of the API: `make demo`.
 
-All of it happens in a temporary folder that goes at the end, however that comes. The FAL_* and
-PULUMI_* variables of whoever runs it, and their files, are left alone.
+Everything happens in a temporary folder, which is always removed at the end. The user's files, and
+their FAL_* and PULUMI_* variables, are neither used nor changed.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 QUICKSTART = Path(__file__).resolve().parents[1] / "examples" / "quickstart"
 PULUMI = Path(sys.executable).with_name("pulumi")
-SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} demo"  # no private key fits it
+SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} demo"  # has no private key
 PROVISIONING, DELETION = 4.0, 1.0
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS_TO_STOP = 10
 
 
 class Failed(Exception):
-    """Why the demo did not end as it should."""
+    """The reason why the demo failed."""
 
 
 def main() -> None:
     for number in STOPS:
         signal.signal(number, leave)
-    say("A GPU machine from nothing to gone, on an emulator of fal Compute: no key and no bill.")
+    say("Create and delete a GPU machine on an emulator of fal Compute: no key and no bill.")
     try:
         with (
             tempfile.TemporaryDirectory(prefix="pulumi-fal-demo-") as folder,
@@ -44,18 +44,18 @@ def main() -> None:
     except SystemExit:
         say("Stopped. The emulator and the temporary folder are gone.")
         raise
-    say("Done. README.md says how to do the same for real.")
+    say("Done. README.md explains how to rent a real machine.")
 
 
 def leave(number: int, _: object) -> None:
-    """End in good order, once: whoever is impatient must not cut the cleaning up short."""
+    """Exit cleanly; further signals are ignored, so that they can't interrupt the clean-up."""
     for each in STOPS:
         signal.signal(each, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
 def demonstrate(emulator: EmulatorServer, pulumi: Pulumi) -> None:
-    step(f"The emulator answers on {emulator.url}; `pulumi new` copies the quickstart.")
+    step(f"The emulator runs on {emulator.url}; `pulumi new` copies the quickstart.")
     print(f"   Open {emulator.url}/ in a browser to see its machines while this runs.", flush=True)
     where = [f"--dir={pulumi.project}", f"--runtime-options=virtualenv={sys.prefix}"]
     name = "--name=fal-demo"
@@ -63,24 +63,26 @@ def demonstrate(emulator: EmulatorServer, pulumi: Pulumi) -> None:
     pulumi.read("stack", "init", "demo")
     pulumi.read("config", "set", "sshPublicKey", SSH_KEY)
 
-    step(f"`pulumi up` rents a machine and waits until it is ready, {PROVISIONING:.0f} s here.")
+    step(f"`pulumi up` creates a machine and waits until it is ready, {PROVISIONING:.0f} s here.")
     pulumi.show("up", "--yes", "--skip-preview")
     outputs = json.loads(pulumi.read("stack", "output", "--json"))
-    expect(emulator.state.alive() == {outputs["id"]}, "the API has another machine than state")
+    expect(
+        emulator.state.alive() == {outputs["id"]}, "the machine at the API is not the one in state"
+    )
 
-    step("Its outputs; on a real machine the last one logs you in.")
+    step("The stack's outputs. With a real machine, the command in the last one logs you in.")
     for name in ("id", "ip", "status", "ssh"):
         print(f"   {name:8}{outputs[name]}")
 
     step("A second `pulumi up` finds nothing to do.")
     pulumi.show("up", "--yes", "--skip-preview", "--expect-no-changes")
-    expect(emulator.state.creations == 1, "the second `up` made another machine")
+    expect(emulator.state.creations == 1, "the second `up` created another machine")
 
     step("`pulumi destroy` deletes the machine and waits until it is gone.")
     pulumi.show("destroy", "--yes", "--skip-preview")
     alive = emulator.state.alive()
     left = json.loads(pulumi.read("stack", "export"))["deployment"].get("resources", [])
-    expect(not alive, f"the API still has {', '.join(alive)}")
+    expect(not alive, f"these machines still exist: {', '.join(alive)}")
     expect(not left, f"state still has {len(left)} resources")
 
     made, deleted = emulator.state.creations, emulator.state.deletions
@@ -113,11 +115,11 @@ class Pulumi:
         self._run(args)
 
     def read(self, *args: str) -> str:
-        """Run it quietly; what it printed on stdout."""
+        """Run it quietly and return its stdout."""
         return self._run((*args, "--non-interactive"), subprocess.PIPE)
 
     def _run(self, args: tuple[str, ...], output: int | None = None) -> str:
-        # In a session of its own: Ctrl-C reaches this process alone, which passes it on once.
+        # In its own session: Ctrl-C then reaches only this process, which forwards it once.
         process = subprocess.Popen(
             [PULUMI, *args],
             cwd=self.project,
@@ -140,7 +142,7 @@ class Pulumi:
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """End it as Ctrl-C would, and by force where that takes too long."""
+    """Stop it as Ctrl-C would, and kill it if that takes too long."""
     process.send_signal(signal.SIGINT)
     try:
         process.wait(SECONDS_TO_STOP)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/reference.md from the package's own docstrings and annotations."""
+"""Generate docs/reference.md from the package's docstrings and annotations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Everything below is imported from `pulumi_fal`. The resource's type token is `{T
 
 @dataclass(frozen=True)
 class Field:
-    """A line of a class's body, with the string below it."""
+    """An attribute in a class's body, with the docstring below it."""
 
     name: str
     type: str
@@ -74,7 +74,7 @@ def _sections() -> Iterator[str]:
 
 
 def _table(name: str, type_: str, fields: Iterable[Field]) -> Iterator[str]:
-    # A bar would end the cell, even in code.
+    # An unescaped bar would end the cell, even in code.
     rows = [(f"`{each.name}`", f"`{each.type}`".replace("|", r"\|"), each.doc) for each in fields]
     width = 3 if any(doc for *_, doc in rows) else 2
     for row in [(name, type_, ""), ("---",) * 3, *rows]:
@@ -90,7 +90,7 @@ def _function(function: Callable[..., object], name: str) -> str:
 
 
 def _inputs(cls: type) -> Iterator[Field]:
-    """With a word on those that may be left out."""
+    """The fields of the arguments class; those with a default are marked as optional."""
     required = {each.name for each in fields(cls) if each.default is MISSING}
     for each in _fields(cls):
         yield each if each.name in required else replace(each, doc=f"Optional. {each.doc}")
@@ -106,7 +106,7 @@ def _fields(cls: type) -> Iterator[Field]:
 
 
 def _string(line: ast.stmt | None) -> str:
-    """The docstring that a line is, else nothing."""
+    """The text of a docstring, or "" if the statement isn't one."""
     if isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant):
         return " ".join(str(line.value.value).split())
     return ""
@@ -117,7 +117,7 @@ def _definition(thing: Callable[..., object]) -> Any:
 
 
 def _doc(thing: object, after: int = 0) -> str:
-    """The docstring, from so many paragraphs on."""
+    """The docstring without its first `after` paragraphs."""
     return "\n\n".join((inspect.getdoc(thing) or "").split("\n\n")[after:])
 
 

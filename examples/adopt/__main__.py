@@ -1,4 +1,4 @@
-"""A machine that exists already, taken into a stack as it is."""
+"""Import a machine that already exists, without changing it."""
 
 import pulumi
 
@@ -8,11 +8,11 @@ config = pulumi.Config()
 machine = ComputeInstance(
     "machine",
     instance_type="gpu_1x_h100_sxm5",
-    # The key that the machine was made with: the API doesn't tell it.
+    # The key that the machine was created with: the API doesn't return it.
     ssh_key=config.require("sshPublicKey"),
     opts=pulumi.ResourceOptions(
-        import_=config.require("machineId"),  # has done its work once `pulumi up` is through
-        protect=True,  # a machine in use is not to go by mistake
+        import_=config.require("machineId"),  # can be removed after the first `pulumi up`
+        protect=True,  # so that a machine in use isn't deleted by mistake
     ),
 )
 

@@ -1,4 +1,4 @@
-"""A machine for as long as a piece of work takes: rent it, use it, give it back.
+"""Create a machine, run a command that uses it, and delete the machine.
 
 python main.py KEY.pub COMMAND...   runs the command with MACHINE_IP in its environment
 """
@@ -42,7 +42,7 @@ def main(key_file: str, *command: str) -> int:
 
 
 def in_this_environment() -> automation.LocalWorkspaceOptions:
-    """The provider runs in a process of its own, which needs the packages that are here."""
+    """Run the provider, which is a process of its own, with this environment's packages."""
     return automation.LocalWorkspaceOptions(
         project_settings=automation.ProjectSettings(
             PROJECT, automation.ProjectRuntimeInfo("python", {"virtualenv": sys.prefix})
@@ -52,8 +52,11 @@ def in_this_environment() -> automation.LocalWorkspaceOptions:
 
 @contextmanager
 def interrupts_left_to_pulumi() -> Iterator[None]:
-    """Ctrl-C reaches `pulumi` as well, which ends in good order; leaving earlier would lock the
-    stack and hide the machine from the `destroy` that is to come."""
+    """Ignore Ctrl-C here: `pulumi` gets it too and shuts down cleanly.
+
+    If this script exited earlier, the stack would stay locked, and `destroy` would not know of the
+    machine.
+    """
     before = signal.signal(signal.SIGINT, lambda *_: print("Pulumi is stopping ..."))
     try:
         yield
@@ -69,4 +72,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     except automation.CommandError:
-        sys.exit("Pulumi did not get to the end; what it printed says why.")
+        sys.exit("Pulumi failed; see its output above.")

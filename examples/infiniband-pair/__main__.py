@@ -1,4 +1,4 @@
-"""Two machines with eight H100 each, and InfiniBand between them: both are in one sector."""
+"""Two machines with eight H100 each in the same sector, connected with InfiniBand."""
 
 import pulumi
 
@@ -9,8 +9,8 @@ pair = [
     ComputeInstance(
         name,
         instance_type=InstanceType.GPU_8X_H100_SXM5,
-        # Named for both. With `sector=left.sector` the right one would have to wait for the left
-        # one, and a replacement of the left one would always replace the right one too.
+        # Set for both machines. With `sector=left.sector`, the second machine would have to wait
+        # for the first, and replacing the first would always replace the second too.
         sector=config.require("sector"),
         ssh_key=config.require("sshPublicKey"),
     )

@@ -1,6 +1,6 @@
-"""One machine with NVIDIA H100 on fal Compute.
+"""One NVIDIA H100 machine on fal Compute.
 
-Stack config, all of it optional:
+Stack config, all optional:
     instanceType   gpu_1x_h100_sxm5 (the default) or gpu_8x_h100_sxm5
     sshPublicKey   the key that may log in; by default the one in ~/.ssh
     sector         sector_1, sector_2 or sector_3, for InfiniBand between 8x machines

@@ -8,7 +8,7 @@ from pulumi_fal import ComputeInstance
 
 
 def ssh_config(ips: Mapping[str, str]) -> str:
-    # Addresses come back with other machines, so their host keys are kept in a file of their own.
+    # Later machines may reuse an address, so the host keys are kept in a separate file.
     return "\n".join(
         f"Host {name}\n"
         f"  HostName {ip}\n"

@@ -1,4 +1,4 @@
-"""A stack like yours: one machine."""
+"""A stack with one machine, to be tested."""
 
 import pulumi
 

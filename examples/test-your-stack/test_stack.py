@@ -1,4 +1,4 @@
-"""The whole stack, from nothing to gone, on an emulator of fal Compute: no key, no bill."""
+"""Create and destroy the whole stack on an emulator of fal Compute, without a key or a bill."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from pulumi import automation
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + 43 * "A"  # no private key fits it
+SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + 43 * "A"  # has no private key
 
 
 def test_the_stack_has_one_machine_and_leaves_none(

@@ -73,7 +73,7 @@ def test_every_command_warns_of_what_is_not_settled(stack: Stack, emulator: Emul
     stack.up(fails=True)
     (made,) = emulator.state.alive() - stack.state_ids()
     for result in (stack.preview(), stack.up(fails=True), stack.refresh(), stack.destroy()):
-        as_documented(result, "At every start")
+        as_documented(result, "The warning on later commands")
     assert emulator.state.alive() == {made}
 
 
@@ -132,7 +132,7 @@ def test_where_nothing_appeared_it_is_safe_to_run_again(
 ) -> None:
     """After the settle time; and it says so."""
     emulator.faults.add("create", "502")
-    as_documented(stack.up(fails=True), "Nothing has appeared")
+    as_documented(stack.up(fails=True), "No machine has appeared")
     stack.up()
     one_machine(stack, emulator)
 
@@ -170,7 +170,7 @@ def test_without_a_list_it_says_that_it_can_not_tell(
     emulator.faults.add("create", "reset_after")
     emulator.faults.add("list", "ok")
     emulator.faults.add("list", "503", inf)
-    as_documented(stack.up(fails=True), "Nobody can tell")
+    as_documented(stack.up(fails=True), "The machines can't be listed")
     emulator.faults.clear()
     (made,) = emulator.state.alive()
     says(stack.up(fails=True), made, "pending adopt")
@@ -184,7 +184,7 @@ def test_a_machine_that_state_lost_is_named_and_can_be_adopted(
     (id_,) = emulator.state.alive()
     stack.run("state", "delete", urn(stack), "--yes")
     lost = stack.up(fails=True)
-    as_documented(lost, "It is not in state")
+    as_documented(lost, "The machine is not in state")
     says(lost, f"pending adopt {urn(stack)} {id_}`")
     pending(stack, "adopt", "machine", id_)
     stack.up()
@@ -206,7 +206,7 @@ def test_a_machine_of_a_killed_create_is_not_taken_for_other_inputs(
     (id_,) = emulator.state.alive()
     stack.write(machine(ssh_key=OTHER_SSH_KEY))
     stopped = stack.up(fails=True)
-    as_documented(stopped, "The program has changed")
+    as_documented(stopped, "The inputs have changed")
     says(stopped, id_)
     emulator.state.kill(id_)
     stack.up()

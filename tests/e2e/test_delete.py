@@ -47,7 +47,7 @@ def test_a_refusal_that_stays_fails_and_keeps_the_machine_in_state(
     failed = stack.destroy(fails=True)
     says(failed, f"Machine {id_} is not known to be gone 1 s after its delete began ({words}).")
     if answer == "409":
-        as_documented(failed, "A delete did not end")
+        as_documented(failed, "A delete timed out")
     assert stack.state_ids() == emulator.state.alive() == {id_}
     emulator.faults.clear()
     stack.destroy()

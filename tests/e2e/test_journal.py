@@ -63,7 +63,7 @@ def test_an_entry_that_can_not_be_read_stops_its_resource_and_is_named(
     failed = stack.up(fails=True)
     says(failed, f"error: JournalError: {message}", f"warning: {message}")
     if problem == "is damaged":
-        as_documented(failed, "One file of it")
+        as_documented(failed, "One file is damaged")
     assert emulator.state.creations == 1
     assert [each["urn"] for each in stack.resources()] == [urn(stack, "other")]
     for command in (stack.preview, stack.refresh):
@@ -123,7 +123,7 @@ def test_without_a_journal_no_machine_is_made(
         "the command again; `pulumi-fal pending ls` shows what can be read.",
     )
     if "No space" in problem:
-        as_documented(failed, "The record can't be used")
+        as_documented(failed, "The record of creates can't be used")
     assert emulator.state.calls["create"] == 0
 
 

@@ -42,12 +42,12 @@ def test_a_kill_at_any_stage_of_create_costs_no_machine_and_makes_no_second(
         # The answer went to a dead process: only a person can say whose machine it is.
         (made,) = emulator.state.alive()
         unanswered = stack.up(fails=True)
-        as_documented(unanswered, "The answer never came")
+        as_documented(unanswered, "The plugin was killed during a request")
         says(unanswered, made, "pending adopt")
         pending(stack, "adopt", urn(stack), made)
     up = stack.up()
     if name == "while waiting" and who == "cli":
-        as_documented(up, "A machine is waiting for its resource")
+        as_documented(up, "A machine is not in state yet")
     one_machine(stack, emulator)
     stack.up("--expect-no-changes")
     assert entries(stack) == []
@@ -61,10 +61,10 @@ def test_a_state_that_was_cut_off_is_restored_and_the_machine_is_kept(
     (id_,) = emulator.state.alive()
     stacks = stack.folder / ".pulumi" / "stacks" / "test"
     (stacks / "dev.json.attrs").write_text("")
-    as_documented(stack.up(fails=True), "The state can't be read")
+    as_documented(stack.up(fails=True), "The state file can't be read")
     restore_if_cut_off(stack)
     (stacks / "dev.json").write_text("")
-    as_documented(stack.up(fails=True), "The state is cut off")
+    as_documented(stack.up(fails=True), "The state file is cut off")
     restore_if_cut_off(stack)
     if id_ not in stack.state_ids():
         says(stack.up(fails=True), f"pending adopt {urn(stack)} {id_}`")
@@ -84,10 +84,10 @@ def test_up_right_after_a_kill_waits_for_the_post_that_is_still_under_way(
     as_documented(stack.up(fails=True), "The stack is locked")
     stack.cancel()
     waiting = stack.start("up")
-    wait_until(lambda: says_already(waiting, "The create is not over yet"))
+    wait_until(lambda: says_already(waiting, "The create is still in progress"))
     stage.end()
     emulator.state.advance(3600)
     up = waiting.wait()
-    as_documented(up, "The create is not over yet")
+    as_documented(up, "The create is still in progress")
     assert up.exit_code == 0
     one_machine(stack, emulator)

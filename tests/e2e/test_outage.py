@@ -18,7 +18,7 @@ DOWN = (
 
 def test_an_outage_in_a_wait_is_told_and_waited_out(stack: Stack, emulator: EmulatorServer) -> None:
     """Whatever the answers are: the same `up` ends well, with the machines that it made."""
-    in_plugin(stack, "from pulumi_fal import retry\nretry._LONGEST = 0.2")
+    in_plugin(stack, "from pulumi_fal.api import retry\nretry._LONGEST = 0.2")
     emulator.state.provisioning = inf
     stack.write(machine("one"), machine("other"))
     run = stack.start("up")
@@ -62,7 +62,7 @@ def test_a_wait_that_ends_in_an_outage_tells_of_it_and_is_gone_on_with(
     emulator.faults.release()
     emulator.faults.add("list", "503", inf)
     for result in (first, stack.up(fails=True)):
-        as_documented(result, "The API gave no usable answer")
+        as_documented(result, "The API was unavailable")
         says(result, f"Machine {id_} (gpu_1x_h100_sxm5) runs")
     emulator.faults.clear()
     finish(emulator.state)

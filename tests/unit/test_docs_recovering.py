@@ -1,4 +1,4 @@
-"""docs/recovering.md: its table is the one that the code goes by, and its quotes are tested."""
+"""docs/recovering.md: the table of retries matches the code, and its quotes are tested."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "recovering.md").read_text(encoding="utf-8")
 
 
-def test_the_table_of_what_is_repeated_is_the_codes_own() -> None:
+def test_the_table_of_retries_is_the_codes_own() -> None:
     """Row by row, in its order."""
     rows = [
         (
             row.failure,
-            _repeated(row.repeat),
-            _repeated(row.repeat and not row.taken),
+            _retried(row.repeat),
+            _retried(row.repeat and not row.taken),
             ["no", "yes"][row.taken],
         )
         for row in retry.TABLE
     ]
-    table = TEXT.partition("## What is repeated")[2]
+    table = TEXT.partition("## Retries")[2]
     found = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", table, re.MULTILINE)
     assert found[1:] == rows
 
@@ -43,5 +43,5 @@ def test_every_link_within_the_page_leads_somewhere() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
 
 
-def _repeated(value: bool) -> str:
-    return "repeated" if value else "not repeated"
+def _retried(value: bool) -> str:
+    return "retried" if value else "not retried"

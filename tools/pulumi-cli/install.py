@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Puts a working `pulumi` into a virtual environment: install.py VENV_BIN
 
-The first of these that there is:
+It uses the first of these that is available:
 
-1. a `pulumi` with its Python language host that this machine already has,
+1. an installed `pulumi` that has its Python language host,
 2. the copy that an earlier run left in the user's cache folder,
 3. the official bundle, checked against the checksums published with the release,
-4. a build from Pulumi's Go modules, for machines that may not download the bundle.
+4. a build from Pulumi's Go modules, for computers that can't download the bundle.
 
-VENV_BIN gets a short script that starts it with VENV_BIN first on PATH, so that programs and
-dynamic providers run with that environment's Python and nothing needs to be activated.
+VENV_BIN gets a short script that starts `pulumi` with VENV_BIN first on PATH. Programs and dynamic
+providers then run with that environment's Python, and nothing needs to be activated.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ FROM_THE_SDK_MODULE = (
 
 
 class Unavailable(Exception):
-    """Why a way of getting `pulumi` leads nowhere on this machine."""
+    """The reason why one way of getting `pulumi` doesn't work on this computer."""
 
 
 def say(message: str) -> None:
@@ -59,7 +59,7 @@ def step(what: str) -> Iterator[None]:
 
 
 def version_of(pulumi: Path) -> str | None:
-    """What `pulumi version` answers, or None for one that doesn't work."""
+    """The output of `pulumi version`, or None if it doesn't work."""
     try:
         answer = subprocess.run(
             [pulumi, "version"],
@@ -74,11 +74,11 @@ def version_of(pulumi: Path) -> str | None:
     return answer.stdout.strip()
 
 
-# 1. What the machine has
+# 1. An installed `pulumi`
 
 
 def installed(path: str, own: Path) -> Path | None:
-    """The first `pulumi` on `path` that answers and has its Python language host."""
+    """The first `pulumi` on `path` that works and has its Python language host."""
     for folder in map(Path, filter(None, path.split(os.pathsep))):
         pulumi = folder / "pulumi"
         if not pulumi.is_file() or folder.resolve() == own.resolve():
@@ -101,7 +101,7 @@ def cache_folder() -> Path:
 
 
 def system_and_machine() -> tuple[str, str]:
-    """As Pulumi's bundles are named."""
+    """The system and the machine, as in the names of Pulumi's bundles."""
     machine = platform.machine().lower()
     machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(machine, machine)
     return platform.system().lower(), machine
@@ -109,25 +109,23 @@ def system_and_machine() -> tuple[str, str]:
 
 @contextlib.contextmanager
 def filling(folder: Path) -> Iterator[Path]:
-    """A new folder that takes its place in one step, so that nobody sees it half full."""
+    """A new folder that replaces `folder` in one step, so that nobody sees it half full."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as temporary:
         new = Path(temporary) / "content"
         new.mkdir()
         yield new
         if not version_of(new / "pulumi"):
-            raise Unavailable(
-                f"the pulumi that came of it doesn't run on this {platform.machine()}"
-            )
+            raise Unavailable(f"the resulting pulumi doesn't run on this {platform.machine()}")
         with contextlib.suppress(FileNotFoundError):
             folder.rename(Path(temporary) / "old")
-        # Another clone may have been quicker by now, and its copy is as good.
+        # Another clone may have been faster; its copy is just as good.
         with contextlib.suppress(OSError):
             new.rename(folder)
 
 
 def write_executable(path: Path, content: bytes) -> None:
-    """In one step: another clone may be running the file, or be writing it as well."""
+    """Write the file in one step: another clone may be running it, or writing it too."""
     with contextlib.suppress(FileNotFoundError):
         if path.read_bytes() == content:
             return
@@ -146,19 +144,21 @@ def download(url: str) -> bytes:
         with urllib.request.urlopen(url, timeout=SECONDS_TO_CONNECT) as response:  # noqa: S310
             return bytes(response.read())
     except OSError as error:
-        raise Unavailable(f"{url} can't be had: {getattr(error, 'reason', error)}") from error
+        raise Unavailable(
+            f"{url} can't be downloaded: {getattr(error, 'reason', error)}"
+        ) from error
 
 
 def checked(archive: bytes, name: str, checksums: str) -> bytes:
-    """The archive, if it is the one that Pulumi published."""
+    """The archive, if its checksum is the one that Pulumi published."""
     published = {line.split()[1].lstrip("*"): line.split()[0] for line in checksums.splitlines()}
     if published.get(name) != hashlib.sha256(archive).hexdigest():
-        raise Unavailable(f"{name} is not what its published checksum says, and was thrown away")
+        raise Unavailable(f"{name} is not what its published checksum says, and was discarded")
     return archive
 
 
 def unpack(archive: bytes, folder: Path) -> None:
-    """Regular files only and all of them side by side: no entry can point outside."""
+    """Unpack only regular files, all into one folder, so that no entry can point outside."""
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as bundle:
         for member in bundle:
             content = bundle.extractfile(member) if member.isfile() else None
@@ -169,7 +169,7 @@ def unpack(archive: bytes, folder: Path) -> None:
 def fetch_bundle(folder: Path) -> None:
     system, machine = system_and_machine()
     url = BUNDLE.format(version=VERSION, system=system, machine=machine)
-    # The small file first: where it can't be had, nothing large is downloaded in vain.
+    # The small file first: if it is not available, nothing large is downloaded in vain.
     checksums = download(CHECKSUMS.format(version=VERSION, number=VERSION[1:])).decode()
     with filling(folder) as new:
         unpack(checked(download(url), url.rpartition("/")[2], checksums), new)
@@ -194,7 +194,7 @@ def build(folder: Path) -> None:
             [go, *arguments], cwd=HERE, env=environment, stdout=subprocess.PIPE, text=True
         )
         if result.returncode:
-            raise Unavailable(f"'go {arguments[0]}' failed; its reason stands above")
+            raise Unavailable(f"'go {arguments[0]}' failed; see its output above")
         return result.stdout.strip()
 
     stamp = f"-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={VERSION}"
@@ -217,17 +217,17 @@ def build(folder: Path) -> None:
 
 
 def add_language_host(folder: Path) -> None:
-    """Ours, into a folder that has no official one; renewed when this clone's is another."""
+    """Add or update our language host, unless the folder has the official one."""
     if not (folder / LANGUAGE_HOST).exists() or not is_official(folder):
         write_executable(folder / LANGUAGE_HOST, (HERE / LANGUAGE_HOST).read_bytes())
 
 
 def is_official(folder: Path) -> bool:
-    # The bundle brings every language's host, a build brings ours alone.
+    # The bundle has the hosts of all languages, a build has only ours.
     return (folder / "pulumi-language-go").exists()
 
 
-# All together
+# Choosing one of the four
 
 
 def get_pulumi(own: Path) -> Path:
@@ -241,7 +241,7 @@ def get_pulumi(own: Path) -> Path:
     reasons = []
     for what, get in (
         (f"downloading the official bundle of {VERSION}", fetch_bundle),
-        (f"building {VERSION} from its Go modules, minutes the first time", build),
+        (f"building {VERSION} from its Go modules, which takes minutes the first time", build),
     ):
         try:
             with step(what):
@@ -258,7 +258,7 @@ def get_pulumi(own: Path) -> Path:
 
 
 def install(pulumi: Path, own: Path) -> None:
-    """A script and not a link: pulumi looks for its plugins beside the file a link leads to."""
+    """Write a script, not a link: pulumi looks for its plugins beside the target of a link."""
     folders = [own, pulumi.parent]
     host = shutil.which(LANGUAGE_HOST)
     if not (pulumi.resolve().parent / LANGUAGE_HOST).exists() and host:
