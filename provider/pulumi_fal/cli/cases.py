@@ -17,6 +17,7 @@ from pulumi_fal.machines.decision import (
     Facts,
     Resume,
     Search,
+    SendAgain,
     StartFresh,
     Stop,
     candidates,
@@ -100,6 +101,11 @@ class Case:
                 return (
                     "Run `pulumi up`, if none is under way: it goes on with this machine. To be "
                     f"rid of it: delete it, then {forget}."
+                )
+            case SendAgain():
+                return (
+                    "Run `pulumi up`: it sends the create again with the same idempotency key, "
+                    "which makes no second machine."
                 )
             case StartFresh() if self.facts.in_state:
                 return "Nothing: the next `pulumi up` drops this entry."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,11 @@ class Account:
         facts = FactFinder(
             fleet, self.lifecycle, self.ownership, journal, stacks, clock, settings.appear_seconds
         )
+        takes_keys = settings.api == "v1"
+
+        def new_key() -> str:
+            return str(uuid.uuid4()) if takes_keys else ""
+
         self.launcher = Launcher(
-            client, fleet, facts, journal, stacks, clock, self.home.account, warn
+            client, fleet, facts, journal, stacks, clock, self.home.account, new_key, warn
         )
