@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
@@ -186,6 +187,33 @@ def test_without_bundle_and_go_one_sentence_says_what_to_install(machine: Path) 
     )
     assert "Traceback" not in result.stderr
     assert list((machine / "venv").iterdir()) == []
+
+
+def test_a_build_says_at_once_how_long_it_takes_and_then_that_it_goes_on(
+    machine: Path,
+    installer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever waits for minutes must see that they are expected, in a log file as well."""
+    monkeypatch.setattr(installer, "SECONDS_BETWEEN_SIGNS", 0.01)
+    said = []
+
+    def slow_build(folder: Path) -> None:
+        said.append(capsys.readouterr().out)
+        end = time.monotonic() + 10
+        while "so far" not in said[-1] and time.monotonic() < end:
+            time.sleep(0.01)
+            said.append(capsys.readouterr().out)
+        with installer.filling(folder) as new:
+            program(new / "pulumi", f"echo {VERSION}")
+
+    monkeypatch.setattr(installer, "build", slow_build)
+    installer.get_pulumi(machine / "venv")
+    what = f"pulumi: building {VERSION} from its Go modules"
+    assert said[0].endswith(f"{what}: 3 to 8 minutes, once per machine ...\n")
+    assert re.match(rf"{what}: \d+ s so far\n", said[-1])
+    assert re.search(rf"{what}: [\d.]+ s\n$", capsys.readouterr().out)
 
 
 # What is done with it
