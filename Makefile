@@ -9,7 +9,7 @@ KEY   := $(shell { cat requirements/dev.txt pyproject.toml; $(PYTHON) -VV; } 2>/
 READY := $(VENV)/ready-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test unit plugin e2e chaos chaos-below chaos-above bench compat lint lock audit clean
+.PHONY: help demo setup test unit plugin e2e chaos chaos-below chaos-above bench compat dist lint lock audit clean
 
 ##@ Start here
 
@@ -63,6 +63,9 @@ chaos-above:
 
 compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK
 	@$(BIN)/nox --session compat
+
+dist: setup ## the wheel and the sdist, checked as they are once installed; see RELEASING.md
+	@$(BIN)/nox --session dist installed
 
 bench: setup ## how fast, and with how many API calls, beside a provider as one would write it today
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --group bench

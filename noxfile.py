@@ -1,4 +1,4 @@
-"""Checks that need environments of their own; `make compat` and `make audit` run them.
+"""Checks that need environments of their own; `make compat`, `audit` and `dist` run them.
 
 `.venv/bin/nox --list` shows all; arguments after `--` go to pytest:
 
@@ -6,6 +6,9 @@
 """
 
 from __future__ import annotations
+
+import shutil
+from pathlib import Path
 
 import nox
 
@@ -37,3 +40,23 @@ def audit(session: nox.Session) -> None:
     """Look up the locked versions in the database of known vulnerabilities."""
     session.install(*nox.project.dependency_groups(nox.project.load_toml(), "audit"))
     session.run("pip-audit", "--disable-pip", "--require-hashes", "-r", LOCK)
+
+
+@nox.session
+def dist(session: nox.Session) -> None:
+    """Build the wheel and the sdist into dist/, and hold them to what a package index asks."""
+    session.install("--constraint", LOCK, "hatchling", "twine")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "hatchling", "build", "--directory", "dist")
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+
+
+@nox.session(reuse_venv=False)
+@nox.parametrize("kind", ["whl", "tar.gz"])
+def installed(session: nox.Session, kind: str) -> None:
+    """Install the file of that kind from dist/ into an empty environment, and use it there."""
+    (file,) = Path("dist").absolute().glob(f"*.{kind}")
+    session.install(f"{file}[cli,emulator]")
+    session.chdir(session.create_tmp())
+    session.run("python", "-W", "error", "-c", "from pulumi_fal import ComputeInstance")
+    session.run("pulumi-fal", "--version")
