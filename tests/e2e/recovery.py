@@ -175,7 +175,7 @@ def in_plugin(stack: Stack, code: str) -> None:
 
 def believe_refusals_soon(stack: Stack) -> None:
     """Have a key that is refused while machines are awaited end the wait in less than a minute."""
-    in_plugin(stack, "from pulumi_fal import outage\noutage.REFUSED_SECONDS = 0.5")
+    in_plugin(stack, "from pulumi_fal.machines import outage\noutage.REFUSED_SECONDS = 0.5")
 
 
 def unfinished(stack: Stack) -> list[dict[str, Any]]:

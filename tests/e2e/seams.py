@@ -35,7 +35,9 @@ OFF = {
 
 def switch_off(stack: Stack, *names: str) -> None:
     """In every plugin process of the stack, before the provider is loaded."""
-    in_plugin(stack, "\n".join(["from pulumi_fal import plugin_host", *(OFF[n] for n in names)]))
+    in_plugin(
+        stack, "\n".join(["from pulumi_fal.dynamic import plugin_host", *(OFF[n] for n in names)])
+    )
 
 
 def live(stack: Stack, emulator: EmulatorServer) -> None:

@@ -70,7 +70,7 @@ def among(cases: Iterable[Case], where: str, name: str) -> Case:
 
 BROKEN_LAWS = {
     "a POST is repeated": (
-        "from pulumi_fal import retry; retry.may_repeat = lambda error: True",
+        "from pulumi_fal.api import retry; retry.may_repeat = lambda error: True",
         case("create: POST", "reset_after"),
         "duplicates",
     ),

@@ -18,7 +18,7 @@ DOWN = (
 
 def test_an_outage_in_a_wait_is_told_and_waited_out(stack: Stack, emulator: EmulatorServer) -> None:
     """Whatever the answers are: the same `up` ends well, with the machines that it made."""
-    in_plugin(stack, "from pulumi_fal import retry\nretry._LONGEST = 0.2")
+    in_plugin(stack, "from pulumi_fal.api import retry\nretry._LONGEST = 0.2")
     emulator.state.provisioning = inf
     stack.write(machine("one"), machine("other"))
     run = stack.start("up")

@@ -130,7 +130,8 @@ def test_the_version_is_in_one_place(wheel: Path, with_cli: Environment) -> None
     assert [path.name for path in sources if literal in path.read_text()] == ["_version.py"]
     assert metadata(wheel)["Version"] == VERSION
     ask = (
-        "import importlib.metadata as m, pulumi_fal; from pulumi_fal import settings, transport;"
+        "import importlib.metadata as m, pulumi_fal;"
+        "from pulumi_fal.api import settings, transport;"
         "wire = transport.Transport(settings.Settings('https://x', 'k', ''));"
         "agent = wire._pooled.headers['User-Agent'];"
         "print(m.version('pulumi-fal'), pulumi_fal.__version__, agent)"
