@@ -36,6 +36,8 @@ class Clock(TurnedClock):
 class Stacks:
     """A stack that has nothing, beside no others."""
 
+    is_known_gone = False
+
     def origin(self, urn: str, organization: str) -> Origin:
         return HERE
 
@@ -46,7 +48,7 @@ class Stacks:
         return frozenset()
 
     def is_gone(self, origin: Origin) -> bool:
-        return False
+        return self.is_known_gone
 
     def elsewhere(self, origin: Origin) -> Elsewhere:
         return Elsewhere(frozenset(), {})
@@ -59,6 +61,7 @@ class World:
         self.clock = Clock()
         self.api = FakeApi(self.clock.now)
         self.journal = Journal(folder)
+        self.stacks = Stacks()
 
     @property
     def keys(self) -> list[str]:
@@ -69,7 +72,7 @@ class World:
     def launch(self, spec: Spec = SPEC, origin: Origin = HERE, api_key: str = "") -> Instance:
         """A create by a new process."""
         used = replace(SETTINGS, api_key=api_key or SETTINGS.api_key)
-        account = Account(used, self.clock, self.journal, Stacks(), send=self.api.send)
+        account = Account(used, self.clock, self.journal, self.stacks, send=self.api.send)
         with account.launcher.launch(spec, origin) as instance:
             return instance
 
@@ -198,6 +201,14 @@ def test_another_accounts_key_is_never_sent_with_the_old_key(world: World) -> No
     """To another account the idempotency key is new."""
     world.killed()
     assert "the key of another account" in str(world.refusal(api_key="another"))
+    assert world.keys == []
+
+
+def test_a_renamed_stacks_key_is_never_sent_for_the_stacks_new_name(world: World) -> None:
+    """The machine may be there under the old name, so it is named."""
+    world.killed(origin=replace(HERE, urn=URN.replace("dev", "old")))
+    world.stacks.is_known_gone = True
+    assert set(world.refusal().candidates) == world.api.state.alive()
     assert world.keys == []
 
 

@@ -138,8 +138,8 @@ def decide_renamed(entry: Entry, facts: Facts, *, is_gone: bool) -> StartFresh |
 
 
 def can_be_sent_again(entry: Entry, facts: Facts) -> bool:
-    """Whether the API still keeps the answer to this very create: same key, inputs and account."""
-    is_same = facts.spec is None or entry.is_for(facts.spec)
+    """Whether the API still keeps the answer to this very create, and it is what is requested."""
+    is_same = entry.origin == facts.origin and (facts.spec is None or entry.is_for(facts.spec))
     is_kept = entry.key_seconds_left(facts.now) > 0 and entry.account == facts.account
     return is_same and is_kept and entry.phase is Phase.REQUESTED
 

@@ -143,7 +143,9 @@ class Launcher:
                 )
                 return instance
             case SendAgain():
-                return self._post(entry, spec, may_be_sent=True)
+                # Its machine may be in state already, where only the record could not be written.
+                made, _ = self._post(entry, spec, may_be_sent=True)
+                return self._resume(made, spec, origin)
             case StartFresh(warning):
                 if warning:
                     self._warn(warning)
@@ -167,9 +169,12 @@ class Launcher:
             idempotency_key=self._new_key(),
             first_sent=self._clock.wall(),
         )
-        return self._post(entry, spec)
+        _, instance = self._post(entry, spec)
+        return instance
 
-    def _post(self, entry: Entry, spec: Spec, *, may_be_sent: bool = False) -> Instance:
+    def _post(
+        self, entry: Entry, spec: Spec, *, may_be_sent: bool = False
+    ) -> tuple[Entry, Instance]:
         """`may_be_sent`: whether an earlier process may have sent the same create."""
         unanswered: list[APIError] = []
 
@@ -200,7 +205,7 @@ class Launcher:
                     # A POST that was refused for a while may have been sent long ago.
                     made = replace(entry, started=self._clock.wall()).as_created(instance.id)
                     self._record(made)
-                    return instance
+                    return made, instance
                 problem = f"the API answered with {instance.id}, which was there before it."
                 entry = replace(entry, problem=problem, started=self._clock.wall())
                 self._record(entry)
