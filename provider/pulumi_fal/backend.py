@@ -45,12 +45,20 @@ def absolute(url: str, folder: Path | None) -> str:
     """
     if not url.startswith(_FILE):
         return url.rstrip("/")
-    path = Path(url.removeprefix(_FILE)).expanduser()
+    path = _path(url).expanduser()
     if not path.is_absolute():
         if folder is None:
             return ""
         path = folder / path
-    return f"{_FILE}{os.path.realpath(path)}"
+    # `pulumi` takes no backslash in a URL.
+    return f"{_FILE}{Path(os.path.realpath(path)).as_posix()}"
+
+
+def _path(url: str) -> Path:
+    """The path in a file URL. On Windows both file://C:/states and file:///C:/states have one."""
+    path = Path(url.removeprefix(_FILE))
+    without_slash = Path(url.removeprefix(f"{_FILE}/"))
+    return without_slash if without_slash.drive else path
 
 
 def locked(url: str, stack: str, project: str) -> str:
@@ -68,7 +76,7 @@ def locked(url: str, stack: str, project: str) -> str:
 
 
 def _holds_lock(url: str, stack: str, project: str) -> bool:
-    locks = Path(url.removeprefix(_FILE), ".pulumi", "locks", "organization", project, stack)
+    locks = _path(url) / ".pulumi" / "locks" / "organization" / project / stack
     return any(locks.glob("*.json"))
 
 

@@ -106,6 +106,8 @@ def _process() -> Path | None:
     The engine gives each plugin a process group of its own, so the CLI is the first of those above
     that is in another one, whatever its file is called.
     """
+    if not hasattr(os, "getpgrp"):  # Windows has no process groups
+        return None
     for process, group in _above():
         if group != os.getpgrp():
             return process

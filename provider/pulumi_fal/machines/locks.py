@@ -6,22 +6,20 @@ The system releases a lock when its process ends, however it ends.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 
 def try_lock(path: Path) -> AbstractContextManager[None] | None:
-    """The lock, for the caller to release by leaving its block; None where a process holds it.
+    """The lock, for the caller to release by leaving its block; None where it is taken.
 
-    OSError where the file can't be made or locked.
+    OSError where the file can't be made, or the system can't lock it.
     """
-    try:
-        return _held(path, _acquire(path))
-    except BlockingIOError:
-        return None
+    descriptor = _acquire(path)
+    return None if descriptor is None else _held(path, descriptor)
 
 
 def is_locked(path: Path) -> bool:
@@ -38,20 +36,36 @@ def is_locked(path: Path) -> bool:
         return False
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path) -> int | None:
+    # Only processes that create machines need it, and programs import this module, too.
+    from filelock import lock_descriptor
+
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The process that held it may have removed the file in the meantime.
-            if os.path.samestat(os.stat(path), os.fstat(descriptor)):  # noqa: PTH116
+            if not lock_descriptor(descriptor, blocking=False):
+                os.close(descriptor)
+                return None
+            if _is_at(path, descriptor):
                 return descriptor
-        except FileNotFoundError:
-            pass
-        except OSError:
+        except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is still the one at this path.
+
+    The process that held its lock may have removed it after this one had opened it. Windows
+    removes no file that is open.
+    """
+    if sys.platform == "win32":
+        return True
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))  # noqa: PTH116
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
@@ -59,6 +73,17 @@ def _held(path: Path, descriptor: int) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)  # noqa: PTH108
+        # The file goes before the lock does: after that, it may be another process's.
+        is_refused = _remove(path)
         os.close(descriptor)
+        if is_refused:
+            _remove(path)
+
+
+def _remove(path: Path) -> bool:
+    """Whether the system refused to: Windows removes no file that any process has open."""
+    try:
+        os.unlink(path)  # noqa: PTH108
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
