@@ -6,12 +6,15 @@ must never take each other for themselves, so what can't be found out for sure s
 
 from __future__ import annotations
 
+import math
+import re
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from pulumi_fal import backend as backends
@@ -78,6 +81,8 @@ class StackMachine:
     urn: str
     home: Home = field(default_factory=Home)
     """Where the machine was last seen, and with which account."""
+    created: float | None = None
+    """When Pulumi recorded that it created or imported the machine, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -164,23 +169,11 @@ class Stacks:
         return answer
 
     def _elsewhere(self, name: str, backend: str, seconds: float) -> Elsewhere:
-        end = time.monotonic() + seconds
+        began = time.monotonic()
         listed = self._names(backend, seconds)
         if isinstance(listed, StackError):
             raise listed
-        others = [each for each in listed if each != name]
-
-        def read(other: str) -> list[StackMachine] | StackError:
-            left = end - time.monotonic()
-            if left <= 0:
-                return StackError(f"there was no time for it within {seconds:.3g} s")
-            try:
-                return machines(other, backend, left)
-            except StackError as error:
-                return error
-
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            answers = dict(zip(others, pool.map(read, others), strict=True))
+        answers = read_all([each for each in listed if each != name], backend, seconds, began)
         held = [each for each in answers.values() if not isinstance(each, StackError)]
         return Elsewhere(
             frozenset(machine.id for each in held for machine in each),
@@ -220,12 +213,51 @@ def machines(
     exported = pulumi_cli.ask(*args, backend=backend, seconds=seconds)
     try:
         return [
-            StackMachine(each["id"], each["urn"], _home(each.get("outputs") or {}))
+            StackMachine(
+                each["id"],
+                each["urn"],
+                _home(each.get("outputs") or {}),
+                _moment(each.get("created")),
+            )
             for each in exported["deployment"].get("resources") or []
             if each["type"] == TYPE_TOKEN and each.get("id") and not each.get("external")
         ]
     except (AttributeError, KeyError, TypeError):
         raise StackError("`pulumi stack export` printed something that is not a stack") from None
+
+
+def read_all(
+    stacks: Sequence[str], backend: str = "", seconds: float = math.inf, began: float | None = None
+) -> dict[str, list[StackMachine] | StackError]:
+    """The machines of each stack, or why it can't be read; several stacks are read at a time.
+
+    No stack is begun when so many seconds have passed since `began`, a moment of time.monotonic(),
+    or since now.
+    """
+    end = (time.monotonic() if began is None else began) + seconds
+
+    def read(name: str) -> list[StackMachine] | StackError:
+        left = end - time.monotonic()
+        if left <= 0:
+            return StackError(f"there was no time for it within {seconds:.3g} s")
+        try:
+            return machines(name, backend, min(left, pulumi_cli.SECONDS))
+        except StackError as error:
+            return error
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(zip(stacks, pool.map(read, stacks), strict=True))
+
+
+def _moment(text: object) -> float | None:
+    """The seconds since the epoch of a moment as Go prints it; None where it is none."""
+    try:
+        # Python 3.10 reads neither a Z nor nanoseconds.
+        whole = re.sub(r"\.\d+", "", str(text)).replace("Z", "+00:00")
+        moment = datetime.fromisoformat(whole)
+        return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _home(outputs: Mapping[str, Any]) -> Home:

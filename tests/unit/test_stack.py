@@ -110,6 +110,26 @@ def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "created, moment",
+    [
+        ("2026-02-03T08:11:22Z", 1770106282),
+        ("2026-02-03T08:11:22.123456789Z", 1770106282),
+        ("2026-02-03T09:11:22.5+01:00", 1770106282),
+        ("2026-02-03T08:11:22", 1770106282),
+        ("yesterday", None),
+        (1770106282, None),
+        (None, None),
+    ],
+)
+def test_machines_are_told_with_the_moment_that_state_has_of_their_creation(
+    pulumi: Pulumi, created: object, moment: float | None
+) -> None:
+    """As Go prints a moment, on every Python; anything else is as if it weren't said."""
+    pulumi.holds[DEV] = exported(row("one", created=created))
+    assert stack.machines(DEV) == [StackMachine("one", URN, created=moment)]
+
+
 @pytest.mark.parametrize("resources", ["", ', "resources": null', ', "resources": []'])
 def test_a_stack_without_resources_has_none(pulumi: Pulumi, resources: str) -> None:
     """Which is an answer."""

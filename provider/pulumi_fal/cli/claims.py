@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -12,12 +11,11 @@ import click
 from pulumi_fal import stack
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Home
+from pulumi_fal.cli import ages
 from pulumi_fal.cli.context import Context
 from pulumi_fal.errors import JournalError, StackError
 from pulumi_fal.machines.decision import candidates
 from pulumi_fal.machines.entry import Entry, Phase
-
-_AT_ONCE = 4
 
 stack_option = click.option(
     "--stack",
@@ -47,6 +45,8 @@ class Claim:
     stack: str
     home: Home = field(default_factory=Home)
     """Where state's machine was last seen, and with which account."""
+    created: float | None = None
+    """When Pulumi recorded that it created or imported state's machine."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class Claims:
     doubtful: list[Entry]
     """Creates of which Pulumi was told, whose stack can't be asked whether it took that in."""
     unreadable: dict[str, str]
+
+    @property
+    def created(self) -> Mapping[str, float]:
+        """By machine, when a stack first recorded it, where one says so."""
+        return ages.earliest((claim.id, claim.created) for claim in self.held)
 
     def whose(self, instances: Iterable[Instance]) -> list[tuple[Instance, Whose, Claim | None]]:
         """Each machine, what can be said of it, and by which claim.
@@ -112,14 +117,15 @@ def gather(context: Context, stacks: Sequence[str]) -> Claims:
             returned.append(entry)
         else:
             claims.pending.append(entry)
-    names = list(dict.fromkeys(stacks)) or _all()
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for name, machines in zip(names, pool.map(_read, names), strict=True):
-            if isinstance(machines, StackError):
-                claims.unreadable[f"stack {name}"] = str(machines)
-            else:
-                claims.stacks.append(name)
-                claims.held.extend(Claim(each.id, each.urn, name, each.home) for each in machines)
+    for name, machines in stack.read_all(list(dict.fromkeys(stacks)) or _all()).items():
+        if isinstance(machines, StackError):
+            claims.unreadable[f"stack {name}"] = str(machines)
+        else:
+            claims.stacks.append(name)
+            claims.held.extend(
+                Claim(machine.id, machine.urn, name, machine.home, machine.created)
+                for machine in machines
+            )
     # A stack that can be asked has the machine, or somebody took it out again: neither is pending.
     claims.doubtful.extend(each for each in returned if context.stacks.ids(each.origin) is None)
     return claims
@@ -130,13 +136,6 @@ def _all() -> list[str]:
         return stack.names()
     except StackError as error:
         raise StackError(f"{error}. Name the stacks that count with --stack.") from None
-
-
-def _read(name: str) -> list[stack.StackMachine] | StackError:
-    try:
-        return stack.machines(name)
-    except StackError as error:
-        return error
 
 
 def _claim(entry: Entry, instance_id: str) -> Claim:
