@@ -6,23 +6,21 @@ file URL counts from the folder that the CLI runs in, which need not be the plug
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pulumi_fal import pulumi_cli
 from pulumi_fal.errors import StackError
 
 _FILE = "file://"
-_CLOUD = "https://api.pulumi.com"
-"""Where the command goes when nothing names a backend, and an access token is set."""
 
 
 def used() -> str:
     """The URL of the backend; relative if it is so and the CLI's folder is not known.
 
-    StackError where the command can't say, as where nobody is logged in.
+    "" for a Pulumi Cloud whose API's address is unknown. StackError where the command names no
+    backend, for example because nobody is logged in.
     """
     cli_folder = pulumi_cli.folder()
     project = pulumi_cli.project_file(Path.cwd())
@@ -33,8 +31,7 @@ def used() -> str:
     except (KeyError, TypeError):
         raise StackError("`pulumi whoami` did not print a backend's URL") from None
     if not url or url.startswith("http"):
-        # Of Pulumi Cloud it says the address of the website, with the user's name, or nothing.
-        url = _cloud(os.environ, folder)
+        url = _cloud(url)
     return absolute(url, cli_folder) or url
 
 
@@ -80,31 +77,16 @@ def _holds_lock(url: str, stack: str, project: str) -> bool:
     return any(locks.glob("*.json"))
 
 
-def _cloud(environ: Mapping[str, str], folder: Path) -> str:
-    """The address of Pulumi Cloud, or of one's own: environment, project, login, default."""
-    return (
-        environ.get("PULUMI_BACKEND_URL")
-        or _of_project(folder)
-        or _of_login(environ)
-        or environ.get("PULUMI_API")
-        or _CLOUD
-    )
+def _cloud(console: str) -> str:
+    """The address of Pulumi Cloud's API, by that of its console, which `pulumi whoami` prints.
 
-
-def _of_project(folder: Path) -> str:
-    file = pulumi_cli.project_file(folder)
-    if file is None:
+    `pulumi` itself takes app.HOST for the console of api.HOST. For an API of another name it
+    prints nothing, or the address that PULUMI_CONSOLE_DOMAIN gives: neither leads to the API.
+    """
+    given = os.environ.get("PULUMI_BACKEND_URL", "")
+    if given.startswith("http"):
+        return given
+    url = urlsplit(console)
+    if not url.netloc.startswith("app.") or os.environ.get("PULUMI_CONSOLE_DOMAIN"):
         return ""
-    import yaml  # pulumi's own dependency; JSON is YAML as well
-
-    project = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    return str((project.get("backend") or {}).get("url") or "")
-
-
-def _of_login(environ: Mapping[str, str]) -> str:
-    folder = environ.get("PULUMI_CREDENTIALS_PATH") or environ.get("PULUMI_HOME")
-    path = Path(folder or Path.home() / ".pulumi") / "credentials.json"
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("current") or "")
-    except (OSError, ValueError, AttributeError):
-        return ""
+    return f"{url.scheme}://api.{url.netloc.removeprefix('app.')}"

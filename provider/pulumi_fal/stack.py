@@ -114,7 +114,7 @@ class Stacks:
         url = self._once("backend", backends.used)
         if isinstance(url, StackError):
             return ""
-        if backends.absolute(url, None):
+        if not url or backends.absolute(url, None):
             return url
         with self._lock:  # a lock comes and goes, so what was found by it stays
             found = self._located.get((stack, project)) or backends.locked(url, stack, project)

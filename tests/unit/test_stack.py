@@ -308,6 +308,16 @@ def test_where_nobody_is_logged_in_the_backend_is_unknown(pulumi: Pulumi) -> Non
     assert Stacks().backend("dev", "shop") == ""
 
 
+def test_a_pulumi_cloud_of_another_name_is_unknown(
+    pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No lock in a folder is looked for, since it is no file backend."""
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    monkeypatch.setattr(backend, "locked", lambda *_: pytest.fail("looked for a lock"))
+    pulumi.url = ""
+    assert Stacks().backend("dev", "shop") == ""
+
+
 def test_a_relative_backend_is_found_by_the_lock_and_stays_found(
     pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
