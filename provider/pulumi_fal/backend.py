@@ -1,7 +1,7 @@
-"""Which backend the `pulumi` command uses here.
+"""Finds out which backend the `pulumi` command uses here.
 
-The engine doesn't tell a plugin, so the command is asked. What it says is verbatim: a relative
-file URL counts from the folder that the CLI runs in, which need not be the plugin's.
+The engine doesn't tell a plugin, so `pulumi whoami` is asked. It prints a file URL as it was given:
+a relative one counts from the folder that the CLI runs in, which may not be the plugin's.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _FILE = "file://"
 
 
 def used() -> str:
-    """The URL of the backend; relative if it is so and the CLI's folder is not known.
+    """Return the URL of the backend. It stays relative if the CLI's folder is unknown.
 
-    "" for a Pulumi Cloud whose API's address is unknown. StackError where the command names no
-    backend, for example because nobody is logged in.
+    It is "" for a Pulumi Cloud whose API's address is unknown. Raises StackError if `pulumi` names
+    no backend, for example because nobody is logged in.
     """
     cli_folder = pulumi_cli.folder()
     project = pulumi_cli.project_file(Path.cwd())
@@ -36,9 +36,9 @@ def used() -> str:
 
 
 def absolute(url: str, folder: Path | None) -> str:
-    """The URL as it is the same everywhere: a folder by its real and full path.
+    """Return a URL that is the same for every process: a folder has its real, full path.
 
-    A relative file URL counts from `folder`; where that is None, it is "".
+    A relative file URL counts from `folder`. It becomes "" if that is None.
     """
     if not url.startswith(_FILE):
         return url.rstrip("/")
@@ -52,23 +52,24 @@ def absolute(url: str, folder: Path | None) -> str:
 
 
 def _path(url: str) -> Path:
-    """The path in a file URL. On Windows both file://C:/states and file:///C:/states have one."""
+    """Return the path of a file URL. On Windows, file://C:/x and file:///C:/x are equal."""
     path = Path(url.removeprefix(_FILE))
     without_slash = Path(url.removeprefix(f"{_FILE}/"))
     return without_slash if without_slash.drive else path
 
 
 def locked(url: str, stack: str, project: str) -> str:
-    """The backend that a relative file URL means: the one that holds a lock of the stack now.
+    """Return the backend that a relative file URL means: the one where the stack is locked now.
 
-    A file backend has it while any command but a preview runs. "" where none has one, or several.
+    A file backend locks a stack while any command except a preview runs. Returns "" if the stack
+    is locked in none of the possible folders, or in several.
     """
     file = pulumi_cli.project_file(Path.cwd())
     folders = [Path.cwd(), Path(os.environ.get("PWD", os.curdir)).absolute()]
     if file is not None:
         folders.append(file.parent)
     urls = {absolute(url, folder) for folder in folders}
-    found = [each for each in urls if _holds_lock(each, stack, project)]
+    found = [candidate for candidate in urls if _holds_lock(candidate, stack, project)]
     return found[0] if len(found) == 1 else ""
 
 
@@ -78,10 +79,11 @@ def _holds_lock(url: str, stack: str, project: str) -> bool:
 
 
 def _cloud(console: str) -> str:
-    """The address of Pulumi Cloud's API, by that of its console, which `pulumi whoami` prints.
+    """Return the address of Pulumi Cloud's API; "" if unknown.
 
-    `pulumi` itself takes app.HOST for the console of api.HOST. For an API of another name it
-    prints nothing, or the address that PULUMI_CONSOLE_DOMAIN gives: neither leads to the API.
+    `pulumi whoami` prints the address of the console, which is app.HOST if the API is api.HOST.
+    Otherwise it prints nothing, or the address from PULUMI_CONSOLE_DOMAIN. Then the API's address
+    is known only if PULUMI_BACKEND_URL is set.
     """
     given = os.environ.get("PULUMI_BACKEND_URL", "")
     if given.startswith("http"):

@@ -1,4 +1,4 @@
-"""How long a machine has been running, counted from when Pulumi recorded it in a stack."""
+"""Ages of machines, counted from when Pulumi recorded each in the state of a stack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNITS = {"d": 86400, "h": 3600, "m": 60}
 
 
 def duration(text: str | None) -> int | None:
-    """The seconds that an option names: 30m, 12h, 7d, or several of them, as in 1d12h."""
+    """Parse the value of an option, such as 30m, 12h, 7d or 1d12h, and return it in seconds."""
     if text is None:
         return None
     found = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?", text, re.ASCII)
@@ -28,7 +28,7 @@ def duration(text: str | None) -> int | None:
 
 
 def earliest(records: Iterable[tuple[str, float | None]]) -> dict[str, float]:
-    """By machine, when a stack first recorded it; more than one may have it, by an import."""
+    """Return the earliest time of each machine by its id. Several stacks may have imported it."""
     found: dict[str, float] = {}
     for id_, created in records:
         if created is not None:
@@ -37,7 +37,7 @@ def earliest(records: Iterable[tuple[str, float | None]]) -> dict[str, float]:
 
 
 def in_words(seconds: float) -> str:
-    """In days and hours, in hours and minutes, or in minutes."""
+    """Return a duration in days and hours, in hours and minutes, or in minutes."""
     minutes = int(seconds) // 60
     hours, days = minutes // 60, minutes // 1440
     parts = ((days, "d"), (hours % 24, "h")) if days else ((hours, "h"), (minutes % 60, "m"))
@@ -45,12 +45,12 @@ def in_words(seconds: float) -> str:
 
 
 def as_json(created: float | None, now: float) -> dict[str, Any]:
-    """What JSON says of a machine's age; null where no stack says when it was recorded."""
+    """Return the JSON fields for a machine's age. They are null if no stack has the time."""
     if created is None:
         return {"created": None, "age_seconds": None}
     return {"created": show.moment(created), "age_seconds": age(created, now)}
 
 
 def age(created: float, now: float) -> int:
-    """In seconds. The clock of the computer that recorded it may be ahead of this one's."""
+    """Return the age in seconds; 0 if the clock of the computer that recorded it is ahead."""
     return max(0, int(now - created))

@@ -1,4 +1,4 @@
-"""`pulumi-fal audit`: machines that no stack has, and stacks whose machines are gone."""
+"""`pulumi-fal audit` finds machines that no stack has, that are gone, or that are too old."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ CLEAN, FOUND, CANT_TELL = 0, 1, 2
 
 @dataclass(frozen=True)
 class Report:
-    """What an audit has brought to light."""
+    """The result of an audit."""
 
     claims: Claims
     machines: list[tuple[Instance, Whose, Claim | None]]
     gone: list[Claim]
     other_account: list[Claim]
-    """Machines that the API doesn't list, but were seen with another key or at another endpoint."""
+    """Resources whose machine the API doesn't know, but was seen by another account or endpoint."""
     now: float
     max_age: int | None
-    """The seconds for which a machine of a stack may run; None where any time will do."""
+    """The most seconds that a machine in a stack may run; None if there is no limit."""
 
     @property
     def exit_code(self) -> int:
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def too_old(self) -> list[tuple[Instance, Claim, int]]:
-        """The machines of stacks that have been running for longer than that, and for how long."""
+        """The machines in stacks that exceed the limit, each with its age in seconds."""
         return [
             (instance, claim, age)
             for instance, claim, age in self._ages
@@ -59,7 +59,7 @@ class Report:
 
     @property
     def ageless(self) -> list[Claim]:
-        """The resources of which it isn't known how long their machines have been running."""
+        """The resources whose machine may exceed the limit, because its age is unknown."""
         return [claim for _, claim, age in self._ages if age is None and self.max_age is not None]
 
     @property
@@ -120,16 +120,16 @@ def _look(context: Context, stacks: Sequence[str], max_age: int | None) -> Repor
     client = context.client()
     instances = client.list_instances()
     claims = gather(context, stacks)
-    missing = [each for each in claims.held if not _exists(each.id, instances, client)]
+    missing = [claim for claim in claims.held if not _exists(claim.id, instances, client)]
     settings = context.settings
     ownership = Ownership(
-        settings.home, settings.key_source, lambda: {each.id for each in instances}
+        settings.home, settings.key_source, lambda: {machine.id for machine in instances}
     )
-    other = [each for each in missing if not ownership.sees(each.home, lambda: claims.held)]
+    other = [claim for claim in missing if not ownership.sees(claim.home, lambda: claims.held)]
     machines = [
         (instance, whose, claim)
         for instance, whose, claim in claims.whose(instances)
-        # Else it was destroyed while the stacks were read.
+        # A machine may have been destroyed while the stacks were read.
         if whose is not Whose.FORGOTTEN or _exists(instance.id, [], client)
     ]
     gone = [claim for claim in missing if claim not in other]
@@ -137,8 +137,8 @@ def _look(context: Context, stacks: Sequence[str], max_age: int | None) -> Repor
 
 
 def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> bool:
-    """By the list, else by the answer when asked for it."""
-    if any(each.id == instance_id for each in listed):
+    """Whether the machine is listed, or the API returns it on request."""
+    if any(machine.id == instance_id for machine in listed):
         return True
     try:
         client.get_instance(instance_id)
@@ -148,7 +148,7 @@ def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> boo
 
 
 def _print(report: Report, settings: Settings) -> None:
-    found = [each for each in report.machines if each[1] in (Whose.FORGOTTEN, Whose.UNKNOWN)]
+    found = [row for row in report.machines if row[1] in (Whose.FORGOTTEN, Whose.UNKNOWN)]
     if found:
         show.print_table(
             ("MACHINE", "TYPE", "IP", "STATUS", "WHOSE"),

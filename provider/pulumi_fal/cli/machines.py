@@ -1,4 +1,4 @@
-"""`pulumi-fal ls` and `pulumi-fal get`: the machines as the API has them."""
+"""`pulumi-fal ls` and `pulumi-fal get` show the machines that the API lists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import StackError
 
 _STACKS_SECONDS = 30.0
-"""How long stacks are read for the machines' ages."""
+"""The most time that `ls --age` spends on reading stacks."""
 
 
 @click.command("ls")
@@ -59,7 +59,10 @@ def list_(context: Context, as_json: bool, watch: bool, with_age: bool) -> None:
 
 
 def _created() -> Mapping[str, float]:
-    """By machine, when a stack recorded it. What can't be read is said on stderr, and no more."""
+    """Return the time at which a stack recorded each machine, by the machine's id.
+
+    Stacks that can't be read are reported on stderr and otherwise ignored.
+    """
     try:
         answers = stack.read_all(stack.names(), seconds=_STACKS_SECONDS)
     except StackError as error:
@@ -95,9 +98,9 @@ def get(context: Context, instance_id: str, as_json: bool) -> None:
 
 
 def _watch(context: Context) -> None:
-    """On a terminal the last list stays in sight; elsewhere there is a new one with every change.
+    """Print the machines after every change, until Ctrl-C or an error.
 
-    It ends with Ctrl-C, or with an error.
+    A terminal shows only the latest list. Other outputs get one list after the other.
     """
     client, before = context.client(), None
     try:
@@ -116,12 +119,14 @@ def _watch(context: Context) -> None:
 
 
 def _sorted(instances: Sequence[Instance]) -> list[Instance]:
-    """The API promises no order."""
-    return sorted(instances, key=lambda each: (each.instance_type, each.sector or "", each.id))
+    """Sort the machines by type, sector and id, since the API guarantees no order."""
+    return sorted(
+        instances, key=lambda machine: (machine.instance_type, machine.sector or "", machine.id)
+    )
 
 
 def _print(instances: Sequence[Instance], known: Mapping[str, int] | None = None) -> None:
-    """With a column for ages where `known` gives those in seconds, by machine."""
+    """Print a table, with a column of ages if `known` has them in seconds by machine id."""
     if not instances:
         show.print_lines("There are no machines.")
         return

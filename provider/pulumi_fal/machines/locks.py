@@ -1,6 +1,6 @@
-"""One lock for each create: a file beside its entry, locked while a process works on it.
+"""Locks for creates: a process that works on a create locks a file beside its entry.
 
-The system releases a lock when its process ends, however it ends.
+The operating system releases the lock when the process ends, even if it was killed.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path
 
 
 def try_lock(path: Path) -> AbstractContextManager[None] | None:
-    """The lock, for the caller to release by leaving its block; None where it is taken.
+    """Return the lock, which is released at the end of its `with` block; None if it is taken.
 
-    OSError where the file can't be made, or the system can't lock it.
+    Raises OSError if the file can't be created, or the operating system can't lock it.
     """
     descriptor = _acquire(path)
     return None if descriptor is None else _held(path, descriptor)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock. False where that can't be found out."""
+    """Whether a process holds the lock; False if unknown."""
     if not path.exists():
         return False
     try:
@@ -37,7 +37,7 @@ def is_locked(path: Path) -> bool:
 
 
 def _acquire(path: Path) -> int | None:
-    # Only processes that create machines need it, and programs import this module, too.
+    # Imported late, because every program that declares machines imports this module.
     from filelock import lock_descriptor
 
     while True:
@@ -57,8 +57,8 @@ def _acquire(path: Path) -> int | None:
 def _is_at(path: Path, descriptor: int) -> bool:
     """Whether the open file is still the one at this path.
 
-    The process that held its lock may have removed it after this one had opened it. Windows
-    removes no file that is open.
+    The previous holder of the lock may have removed the file after this process opened it. On
+    Windows an open file can't be removed.
     """
     if sys.platform == "win32":
         return True
@@ -73,7 +73,7 @@ def _held(path: Path, descriptor: int) -> Iterator[None]:
     try:
         yield
     finally:
-        # The file goes before the lock does: after that, it may be another process's.
+        # Remove the file first: once the lock is released, another process may lock the file.
         is_refused = _remove(path)
         os.close(descriptor)
         if is_refused:
@@ -81,7 +81,7 @@ def _held(path: Path, descriptor: int) -> Iterator[None]:
 
 
 def _remove(path: Path) -> bool:
-    """Whether the system refused to: Windows removes no file that any process has open."""
+    """Remove the file. Returns whether that was refused, as on Windows while it is open."""
     try:
         os.unlink(path)  # noqa: PTH108
     except OSError as error:
