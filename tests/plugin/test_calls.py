@@ -11,11 +11,11 @@ import grpc
 import pytest
 from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2
-from tests.unit.support import ED25519, RSA
 
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..fakes import ED25519, RSA, wait_until
 from .harness import URN, Plugin, account, partial_state, plain
 
 INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519}
@@ -30,14 +30,6 @@ def failure(call: Callable[[], object]) -> str:
 
 def has_made(emulator: EmulatorServer, machines: int) -> bool:
     return emulator.state.creations == machines
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Give the plugin the time to get somewhere."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "the plugin did not get there"
-        time.sleep(0.01)
 
 
 def test_check_takes_good_inputs_as_they_are(plugin: Plugin) -> None:
@@ -329,7 +321,7 @@ def test_more_than_four_calls_are_served_at_a_time(
     for machines in (12, 24, 25):
         urns = [f"{URN}-{number}" for number in range(len(creates), machines)]
         creates += [plugin.create_later(INPUTS, timeout=60, urn=urn) for urn in urns]
-        until(partial(has_made, emulator, machines))
+        wait_until(partial(has_made, emulator, machines))
     assert not any(create.done() for create in creates)
     emulator.state.advance(2000)
     assert {create.result().id for create in creates} == emulator.state.alive()

@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 import pytest
 from pulumi.runtime.proto import provider_pb2
-from tests.unit.support import ED25519
 
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..fakes import ED25519, wait_until
 from .harness import Plugin, account, partial_state, plain
 
 INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519}
@@ -30,13 +30,6 @@ def unfinished(plugin: Plugin, emulator: EmulatorServer) -> tuple[str, Mapping[s
     kept = partial_state(fails(lambda: plugin.create(INPUTS, timeout=0.3)))
     assert kept is not None
     return kept[0], kept[1]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "the plugin did not get there"
-        time.sleep(0.01)
 
 
 def test_a_create_that_times_out_leaves_the_machine_in_state(
@@ -68,7 +61,7 @@ def test_a_create_whose_answers_can_not_be_used_leaves_the_machine_in_state(
     """The naive provider loses it here; this one waits on, until the time is up."""
     emulator.state.provisioning = 1000
     create = plugin.create_later(INPUTS, timeout=1)
-    until(lambda: emulator.state.creations == 1)
+    wait_until(lambda: emulator.state.creations == 1)
     emulator.faults.add("list", fault, times=999)
     kept = partial_state(fails(create.result))
     assert kept is not None
@@ -83,9 +76,9 @@ def test_one_bad_answer_ends_no_wait(plugin: Plugin, emulator: EmulatorServer, f
     """Sixty-four creates would fail at once, since they share it."""
     emulator.state.provisioning = 1000
     create = plugin.create_later(INPUTS, timeout=60)
-    until(lambda: emulator.state.calls["list"] >= 2)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
     emulator.faults.add("list", fault)
-    until(lambda: not emulator.faults.left())
+    wait_until(lambda: not emulator.faults.left())
     emulator.state.advance(2000)
     assert create.result().id in emulator.state.alive()
 
@@ -96,7 +89,7 @@ def test_cancel_ends_a_waiting_create_at_once_with_the_machine_in_state(
     """One Ctrl-C is enough."""
     emulator.state.provisioning = 1000
     create = plugin.create_later(INPUTS)
-    until(lambda: emulator.state.calls["list"] >= 2)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
     started = time.monotonic()
     plugin.cancel()
     kept = partial_state(fails(create.result))
@@ -119,7 +112,7 @@ def test_a_machine_that_vanishes_while_awaited_fails_by_name_and_is_not_kept(
     """The next `up` makes another."""
     emulator.state.provisioning = 1000
     create = plugin.create_later(INPUTS)
-    until(lambda: emulator.state.calls["list"] >= 3)
+    wait_until(lambda: emulator.state.calls["list"] >= 3)
     (id_,) = emulator.state.alive()
     emulator.state.kill(id_)
     error = fails(create.result)
@@ -198,7 +191,7 @@ def test_the_plugin_ends_with_its_engine(plugin: Plugin, emulator: EmulatorServe
     """A killed engine can't end it: its standard input hangs up, and nothing else happens."""
     emulator.state.provisioning = 1000
     create = plugin.create_later(INPUTS)  # which ends when nobody holds it
-    until(lambda: emulator.state.calls["list"] >= 2)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
     assert plugin.process.stdin is not None
     plugin.process.stdin.close()
     assert plugin.process.wait(10) is not None
@@ -214,7 +207,7 @@ def test_the_next_create_goes_on_with_the_machine_of_a_process_that_died(
     dying = start()
     dying.check({**INPUTS, "__organization": "organization"})
     create = dying.create_later(INPUTS)  # which ends when nobody holds it
-    until(lambda: emulator.state.calls["list"] >= 2)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
     if end == "killed":
         dying.kill()
     else:

@@ -6,17 +6,16 @@ The SDK's own plugin is run with a part of it changed, as a later release might.
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from tests.unit.support import ED25519
 
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..fakes import ED25519, wait_until
 from .harness import URN, Plugin, partial_state, plain
 
 INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519}
@@ -98,13 +97,6 @@ def start_with(start: Callable[..., Plugin], tmp_path: Path) -> Starter:
     return start_with
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "the plugin did not get there"
-        time.sleep(0.01)
-
-
 @each_seam
 def test_a_machines_whole_life_goes_on_without_the_seam(
     start_with: Starter, emulator: EmulatorServer, seam: str
@@ -166,7 +158,7 @@ def test_what_a_dead_process_made_is_taken_up_without_the_seam(
     dying = start_with(seam)
     dying.check({**INPUTS, **IDENTITY})
     create = dying.create_later(INPUTS)
-    until(lambda: emulator.state.calls["list"] >= 2)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
     dying.kill()
     assert create.code() == grpc.StatusCode.UNAVAILABLE
     emulator.state.advance(2000)
@@ -185,7 +177,7 @@ def test_a_wait_that_breaks_names_the_machine_and_the_next_create_has_it(
     plugin = start_with(seam)
     plugin.check({**INPUTS, **IDENTITY})
     create = plugin.create_later(INPUTS)
-    until(lambda: emulator.state.calls["list"] >= 2)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
     emulator.faults.add("list", "401", times=99)
     error: Any = create.exception()
     emulator.faults.clear()

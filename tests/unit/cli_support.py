@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.unit.support import ED25519
 
 from pulumi_fal import pulumi_cli
 from pulumi_fal.api import settings
@@ -23,6 +22,8 @@ from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stack import Origin
 from pulumi_fal.tokens import TYPE_TOKEN
+
+from ..fakes import ED25519
 
 KEY = "the-key-that-must-never-show"
 BACKEND = "file:///state"

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.cli_support import KEY, CommandLine, command_line, urn
 
 from pulumi_fal.api import settings
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines.entry import Phase
+
+from .cli_support import KEY, CommandLine, command_line, urn
 
 DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
 CLEAN, FOUND, CANT_TELL = 0, 1, 2

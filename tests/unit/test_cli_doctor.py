@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from pulumi import dynamic
-from tests.unit.cli_support import KEY, CommandLine, command_line
 
 import pulumi_fal
 from pulumi_fal import pulumi_cli
 from pulumi_fal.api import settings
 from pulumi_fal.dynamic import host_probe, probe
+
+from .cli_support import KEY, CommandLine, command_line
 
 ALL_SEAMS = dict.fromkeys(host_probe.WITHOUT, True)
 

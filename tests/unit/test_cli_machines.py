@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.cli_support import CommandLine, command_line
-from tests.unit.support import TurnedClock
 
 from pulumi_fal.cli.context import Context
+
+from ..fakes import TurnedClock
+from .cli_support import CommandLine, command_line
 
 EIGHT = "gpu_8x_h100_sxm5"
 

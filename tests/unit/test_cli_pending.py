@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.cli_support import BACKEND, CommandLine, command_line, urn
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import UnresolvedCreateError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.stack import Origin
+
+from .cli_support import BACKEND, CommandLine, command_line, urn
 
 DEV = "organization/train/dev"
 EIGHT = "gpu_8x_h100_sxm5"

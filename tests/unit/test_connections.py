@@ -25,7 +25,7 @@ from pulumi_fal.errors import (
 )
 
 from ..fakes import CREATE, KEY, LIST, settings
-from .support import request_of, response, serving
+from ..sockets import request_of, response, serving
 
 # A certificate that nobody signed, for 127.0.0.1; made for this file, good for nothing else.
 PRIVATE = (

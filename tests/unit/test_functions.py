@@ -10,7 +10,7 @@ import pytest
 from pulumi_fal import get_instance, get_instances
 from pulumi_fal.emulator.server import EmulatorServer
 
-from .support import ED25519
+from ..fakes import ED25519
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.support import ED25519, RSA
 
 from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.api.ssh_keys import HOW
 from pulumi_fal.resource import inputs
 from pulumi_fal.resource.call import UNKNOWN
+
+from ..fakes import ED25519, RSA
 
 GOOD = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sector_1"}
 

@@ -19,12 +19,12 @@ from pulumi_fal.machines.entry import VERSION, Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stack import Origin
 
-URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
-HERE = Origin(URN, "organization", "file:///here")
+from ..fakes import HERE, ONE, URN
+
 ENTRY = Entry(
     origin=HERE,
     account="0123456789ab",
-    instance_type="gpu_1x_h100_sxm5",
+    instance_type=ONE,
     ssh_key="f00d",
     sector=None,
     before=("an-old-one",),

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.support import ECDSA, ED25519, TurnedClock, settings
 
 from pulumi_fal import errors
 from pulumi_fal.api.models import Instance
@@ -23,6 +22,8 @@ from pulumi_fal.machines.entry import Entry, Phase, Spec
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.launcher import Launcher
 from pulumi_fal.stack import Elsewhere, Origin, StackMachine
+
+from ..fakes import ECDSA, ED25519, TurnedClock, settings
 
 ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
 URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"

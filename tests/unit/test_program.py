@@ -11,7 +11,7 @@ import pytest
 from pulumi_fal import ComputeInstance, ComputeInstanceArgs, InstanceType, Sector
 from pulumi_fal.tokens import TYPE_TOKEN
 
-from .support import ED25519
+from ..fakes import ED25519
 
 # Of Pulumi's own set_mocks, on Python 3.12 and later.
 pytestmark = pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from pulumi.output import Unknown
-from tests.unit.support import ED25519, RSA
 
 from pulumi_fal.provider import ComputeInstanceProvider
+
+from ..fakes import ED25519, RSA
 
 INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sector_1"}
 STATE = {**INPUTS, "ip": "198.18.0.1", "status": "ready"}

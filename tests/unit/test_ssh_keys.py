@@ -8,9 +8,10 @@ import contextlib
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.unit.support import ECDSA, ED25519, RSA, blob
 
 from pulumi_fal.api.ssh_keys import HOW, PublicKey, parse, same
+
+from ..fakes import ECDSA, ED25519, RSA, blob
 
 SK = b"sk-ssh-ed25519@openssh.com"
 KINDS = {

@@ -8,11 +8,10 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import Interrupted
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.stack import Origin
 
-URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
-HERE = Origin(URN, "organization", "file:///here")
-ENTRY = Entry(HERE, "account", "gpu_1x_h100_sxm5", "f00d", None, ("old",), 1_700_000_000.0)
+from ..fakes import HERE, ONE
+
+ENTRY = Entry(HERE, "account", ONE, "f00d", None, ("old",), 1_700_000_000.0)
 
 
 def test_commands_can_be_copied_into_a_shell() -> None:
@@ -20,7 +19,7 @@ def test_commands_can_be_copied_into_a_shell() -> None:
     nested = replace(HERE, urn="urn:pulumi:dev::shop::my:It's$fal:ComputeInstance::web")
     entry = replace(ENTRY, origin=nested, phase=Phase.REPORTED, instance_id="made")
     quoted = """'urn:pulumi:dev::shop::my:It'"'"'s$fal:ComputeInstance::web'"""
-    found = Instance("made", "gpu_1x_h100_sxm5", None, "198.18.0.1", "ready")
+    found = Instance("made", ONE, None, "198.18.0.1", "ready")
     for error in (unresolved.stopped(entry, "why"), unresolved.unanswered(entry, [found])):
         assert f"pending adopt {quoted}" in str(error)
         assert f"pending forget {quoted}" in str(error)
@@ -28,8 +27,8 @@ def test_commands_can_be_copied_into_a_shell() -> None:
 
 def test_a_candidate_is_shown_as_far_as_it_is_known() -> None:
     """So that a person can tell which one it is."""
-    known = Instance("one", "gpu_1x_h100_sxm5", None, "198.18.0.1", "ready")
-    new = Instance("two", "gpu_1x_h100_sxm5", None, None, "pending")
+    known = Instance("one", ONE, None, "198.18.0.1", "ready")
+    new = Instance("two", ONE, None, None, "pending")
     error = unresolved.unanswered(ENTRY, [known, new])
     assert error.candidates == ("one", "two")
     assert "  one (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n" in str(error)
