@@ -6,15 +6,13 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pulumi import dynamic
 
 import pulumi_fal
 from pulumi_fal import pulumi_cli
 from pulumi_fal.api import settings
-from pulumi_fal.dynamic import host_probe, probe
+from pulumi_fal.dynamic import host_probe
 
 from .cli_support import KEY, CommandLine, command_line
 
@@ -137,44 +135,3 @@ def test_a_plugin_that_does_not_start_is_bad(
 
     monkeypatch.setattr(host_probe, "probe_all", fails)
     assert findings(line, code=1)["plugin host"] == ("bad", "did not start")
-
-
-def test_every_seam_applies_with_the_sdk_that_is_locked() -> None:
-    """Tried in a real plugin process."""
-    assert host_probe.probe_all() == ALL_SEAMS
-
-
-class Bare(dynamic.ResourceProvider):
-    """What the host gives a provider that uses no seam."""
-
-    serialize_as_secret_always = False
-
-    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
-        return probe.Probe().check(_olds, news)
-
-    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
-        raise RuntimeError
-
-    def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
-        return dynamic.ReadResult(id_, {"urn": "", "cancelled": False})
-
-    def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        raise RuntimeError
-
-
-def test_a_seam_that_is_not_there_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of them is taken for granted."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    monkeypatch.setattr(probe, "Probe", Bare)
-    monkeypatch.setattr(host_probe, "_TOGETHER_SECONDS", 0.2)
-    monkeypatch.setattr(host_probe, "_SECONDS", 3)
-    assert host_probe.probe_all() == dict.fromkeys(host_probe.WITHOUT, False)
-
-
-def test_without_the_sdk_no_plugin_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It is said, and not waited for."""
-    (tmp_path / "pulumi").mkdir()
-    (tmp_path / "pulumi" / "__init__.py").touch()
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(OSError, match="did not start"):
-        host_probe.probe_all()
