@@ -33,7 +33,7 @@ def has_made(emulator: EmulatorServer, machines: int) -> bool:
 
 
 def test_check_and_diff_need_no_key_and_no_network(start: Callable[..., Plugin]) -> None:
-    """A preview works offline."""
+    """A preview works offline and without a key."""
     plugin = start(FAL_ADMIN_API_KEY=None, FAL_COMPUTE_ENDPOINT="https://127.0.0.1:1")
     assert list(plugin.check(INPUTS).failures) == []
     assert list(plugin.diff("i-1", INPUTS, INPUTS).replaces) == []
@@ -58,7 +58,7 @@ def test_diff_lets_the_engine_compare_the_inputs(plugin: Plugin) -> None:
 def test_create_sends_the_outputs_of_a_ready_machine(
     plugin: Plugin, emulator: EmulatorServer
 ) -> None:
-    """State holds these values under these names."""
+    """State keeps these values under these names."""
     made = plugin.create(INPUTS)
     (instance,) = emulator.state.list()
     assert made.id == instance.id
@@ -75,7 +75,7 @@ def test_create_sends_the_outputs_of_a_ready_machine(
 def test_read_sends_no_id_for_a_machine_that_is_gone(
     plugin: Plugin, emulator: EmulatorServer
 ) -> None:
-    """This is how the engine learns that it is to be dropped from state."""
+    """An answer without an id tells the engine to drop the machine from state."""
     made = plugin.create(INPUTS)
     emulator.state.kill(made.id)
     assert plugin.read(made.id, plain(made.properties)).id == ""
@@ -84,7 +84,7 @@ def test_read_sends_no_id_for_a_machine_that_is_gone(
 def test_a_preview_of_an_unfinished_machine_does_not_wait_for_an_api_that_hangs(
     plugin: Plugin, emulator: EmulatorServer
 ) -> None:
-    """After five seconds at most it says that there is work left, and replaces nothing."""
+    """A preview takes five seconds at most, and replaces nothing that it can't look at."""
     made = plugin.create(INPUTS)
     state = {**plain(made.properties), "unfinished": True, "status": "pending"}
     emulator.faults.add("list", "hold", times=99)
@@ -115,7 +115,7 @@ def test_an_error_is_its_class_and_message_and_no_traceback(
 def test_the_key_may_come_from_the_config_of_the_stack(
     start: Callable[..., Plugin], emulator: EmulatorServer
 ) -> None:
-    """A program's users need not set a variable."""
+    """Without a variable in the environment, the key in `fal:apiKey` is used."""
     plugin = start(FAL_ADMIN_API_KEY=None)
     plugin.configure(fal_apiKey=emulator.env["FAL_ADMIN_API_KEY"])
     assert plugin.create(INPUTS).id in emulator.state.alive()

@@ -12,7 +12,7 @@ from pulumi_fal.dynamic import host_probe, probe
 
 
 def test_every_seam_applies_with_the_sdk_that_is_locked() -> None:
-    """An SDK that breaks one is noticed before it is locked."""
+    """The SDK that is locked has every seam that the provider uses."""
     assert host_probe.probe_all() == dict.fromkeys(host_probe.WITHOUT, True)
 
 
@@ -35,7 +35,7 @@ class Bare(dynamic.ResourceProvider):
 
 
 def test_a_seam_that_does_not_apply_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probe takes none of them for granted."""
+    """A provider that uses no seam shows that the probe takes none for granted."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setattr(probe, "Probe", Bare)
     monkeypatch.setattr(host_probe, "_TOGETHER_SECONDS", 0.2)
@@ -44,7 +44,7 @@ def test_a_seam_that_does_not_apply_is_noticed(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_without_the_sdk_no_plugin_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The probe says so at once, and doesn't wait for the process."""
+    """Without a `pulumi` package the probe fails at once, and doesn't wait for the process."""
     (tmp_path / "pulumi").mkdir()
     (tmp_path / "pulumi" / "__init__.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

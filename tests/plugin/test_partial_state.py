@@ -31,7 +31,7 @@ def kept(call: Callable[[], object]) -> tuple[str, dict[str, Any], str]:
 def test_an_unfinished_machine_stays_so_until_its_wait_has_ended_well(
     plugin: Plugin, emulator: EmulatorServer
 ) -> None:
-    """Create, diff, read and update tell the engine that there is work left; the last finishes."""
+    """Create, diff, read and update leave a machine unfinished until it is ready."""
     emulator.state.provisioning = 1000
     id_, outputs, reason = kept(lambda: plugin.create(INPUTS, timeout=0.3))
     assert {id_} == emulator.state.alive()
@@ -57,7 +57,7 @@ def test_an_unfinished_machine_stays_so_until_its_wait_has_ended_well(
 def test_cancel_ends_a_waiting_create_at_once_with_the_machine_in_state(
     plugin: Plugin, emulator: EmulatorServer
 ) -> None:
-    """One Ctrl-C is enough."""
+    """One Ctrl-C ends a wait, and the machine stays in state."""
     emulator.state.provisioning = 1000
     create = plugin.create_later(INPUTS)
     wait_until(lambda: emulator.state.calls["list"] >= 2)
@@ -71,7 +71,7 @@ def test_cancel_ends_a_waiting_create_at_once_with_the_machine_in_state(
 def test_a_plugin_ends_with_its_engine_and_the_next_create_has_its_machine(
     start: Callable[..., Plugin], emulator: EmulatorServer
 ) -> None:
-    """A killed engine can't end the plugin, whose standard input hangs up then."""
+    """The plugin ends when its standard input hangs up, since a killed engine can't end it."""
     emulator.state.provisioning = 1000
     dying = start()
     dying.check({**INPUTS, "__organization": "organization"})

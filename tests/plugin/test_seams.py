@@ -101,7 +101,7 @@ def start_with(start: Callable[..., Plugin], tmp_path: Path) -> Starter:
 def test_a_machines_whole_life_goes_on_without_the_seam(
     start_with: Starter, emulator: EmulatorServer, seam: str
 ) -> None:
-    """Check, create, read, diff, update, delete."""
+    """Check, create, read, diff, update and delete work without any one seam."""
     plugin = start_with(seam)
     assert list(plugin.check({**INPUTS, **IDENTITY}).failures) == []
     made = plugin.create(INPUTS)
@@ -120,7 +120,7 @@ def test_a_machines_whole_life_goes_on_without_the_seam(
 def test_an_error_is_clean_without_the_seam(
     start_with: Starter, emulator: EmulatorServer, seam: str
 ) -> None:
-    """Its class and message, and no traceback but where the SDK makes one in its own way."""
+    """An error is a class and a message, unless the SDK makes its traceback in its own way."""
     emulator.state.capacity = 0
     plugin = start_with(seam)
     plugin.check({**INPUTS, **IDENTITY})
@@ -137,7 +137,7 @@ def test_an_error_is_clean_without_the_seam(
 def test_a_bug_keeps_its_traceback_after_an_error_of_ours(
     start_with: Starter, emulator: EmulatorServer
 ) -> None:
-    """So do the errors of other providers in the same process."""
+    """A bug, and an error of another provider in the process, keeps its traceback."""
     emulator.state.capacity = 0
     plugin = start_with("none is off")
     with pytest.raises(grpc.RpcError):
@@ -153,7 +153,7 @@ def test_a_bug_keeps_its_traceback_after_an_error_of_ours(
 def test_what_a_dead_process_made_is_taken_up_without_the_seam(
     start_with: Starter, emulator: EmulatorServer, seam: str
 ) -> None:
-    """The record on disk alone guards what partial state would have kept."""
+    """The record on disk alone keeps what partial state would have kept."""
     emulator.state.provisioning = 1000
     dying = start_with(seam)
     dying.check({**INPUTS, **IDENTITY})
@@ -172,7 +172,7 @@ def test_what_a_dead_process_made_is_taken_up_without_the_seam(
 def test_a_wait_that_breaks_names_the_machine_and_the_next_create_has_it(
     start_with: Starter, emulator: EmulatorServer, seam: str
 ) -> None:
-    """In state where the SDK lets us, else in the message and on disk."""
+    """A machine whose wait breaks is in state, or else in the message and on disk."""
     emulator.state.provisioning = 1000
     plugin = start_with(seam)
     plugin.check({**INPUTS, **IDENTITY})
@@ -195,7 +195,7 @@ def test_a_wait_that_breaks_names_the_machine_and_the_next_create_has_it(
 def test_a_standard_input_that_is_no_pipe_is_no_dead_engine(
     start: Callable[..., Plugin], emulator: EmulatorServer
 ) -> None:
-    """Where a host starts plugins otherwise, they must not leave at once."""
+    """A plugin whose standard input is no pipe goes on, since it can't tell its engine's end."""
     plugin = start(stdin=subprocess.DEVNULL)
     assert plugin.create(INPUTS).id in emulator.state.alive()
     assert plugin.process.poll() is None

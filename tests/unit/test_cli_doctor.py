@@ -33,7 +33,7 @@ def findings(line: CommandLine, code: int = 0) -> dict[str, tuple[str, str]]:
 
 
 def test_all_is_well(line: CommandLine) -> None:
-    """Versions, where the key comes from and whose it is, endpoint, journal, and the host_probe."""
+    """Every part is looked at, and each says what it found."""
     line.rent()
     found = findings(line)
     assert {verdict for verdict, _ in found.values()} == {"ok"}
@@ -48,7 +48,7 @@ def test_all_is_well(line: CommandLine) -> None:
 
 
 def test_the_table_has_the_same(line: CommandLine) -> None:
-    """A line each."""
+    """The table has a line for each finding of the JSON."""
     shown = line.run("doctor").splitlines()
     assert len(shown) == 1 + len(findings(line))
     assert re.fullmatch("API key +ok +from the environment variable FAL_ADMIN_API_KEY", shown[5])
@@ -57,7 +57,7 @@ def test_the_table_has_the_same(line: CommandLine) -> None:
 def test_no_key_is_bad_and_the_rest_is_looked_at(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 1."""
+    """Without a key the exit code is 1, and all else is still looked at."""
     monkeypatch.delenv("FAL_ADMIN_API_KEY")
     found = findings(line, code=1)
     assert found["API key"][0] == "bad"
@@ -66,7 +66,7 @@ def test_no_key_is_bad_and_the_rest_is_looked_at(
 
 
 def test_a_key_that_is_refused_is_bad(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The endpoint is reached then, so that is not what to mend."""
+    """A refused key shows that the endpoint was reached."""
     monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
     verdict, says = findings(line, code=1)["API"]
     assert verdict == "bad"
@@ -74,7 +74,7 @@ def test_a_key_that_is_refused_is_bad(line: CommandLine, monkeypatch: pytest.Mon
 
 
 def test_an_endpoint_that_answers_nothing_of_use_is_bad(line: CommandLine) -> None:
-    """With what it said."""
+    """An endpoint that gives no usable answer is reported with what it said."""
     line.emulator.faults.script("list=404:times=9")
     verdict, says = findings(line, code=1)["API"]
     assert verdict == "bad"
@@ -82,14 +82,14 @@ def test_an_endpoint_that_answers_nothing_of_use_is_bad(line: CommandLine) -> No
 
 
 def test_a_missing_cli_is_bad(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it there is no stack."""
+    """Without a `pulumi` command no stack can be read."""
     line.pulumi_says = "there is no `pulumi` command on PATH"
     monkeypatch.setattr(pulumi_cli, "pulumi", line.pulumi)
     assert findings(line, code=1)["pulumi CLI"] == ("bad", line.pulumi_says)
 
 
 def test_the_journal_is_looked_into(line: CommandLine) -> None:
-    """How many are pending, or that one can't be read."""
+    """The finding counts the records, and names one that can't be read."""
     line.pend()
     assert "records: 1" in findings(line)["journal"][1]
     (line.journal.folder / "0-0.json").write_text("{")
@@ -99,7 +99,7 @@ def test_the_journal_is_looked_into(line: CommandLine) -> None:
 
 
 def test_a_journal_that_is_no_folder_is_bad(line: CommandLine) -> None:
-    """Nothing can be read in it, or written."""
+    """A file in the folder's place can be neither read nor written."""
     line.journal.folder.parent.mkdir(parents=True)
     line.journal.folder.touch()
     assert "can't be read" in findings(line, code=1)["journal"][1]
@@ -109,7 +109,7 @@ def test_a_journal_that_is_no_folder_is_bad(line: CommandLine) -> None:
 def test_a_journal_that_cannot_be_written_is_bad(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch, exists: bool
 ) -> None:
-    """No machine is made without it, be the folder there or not."""
+    """No machine is made without a journal, whether the folder exists or not."""
     if exists:
         line.journal.folder.mkdir(parents=True)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
@@ -119,7 +119,7 @@ def test_a_journal_that_cannot_be_written_is_bad(
 def test_a_seam_that_does_not_apply_is_missing_and_not_bad(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything still works; it says what is so without it."""
+    """A missing seam only costs comfort, and the finding says which."""
     seam = next(iter(ALL_SEAMS))
     monkeypatch.setattr(host_probe, "probe_all", lambda: {**ALL_SEAMS, seam: False})
     assert findings(line)[seam] == ("missing", f"this SDK lacks it: {host_probe.WITHOUT[seam]}")
@@ -128,7 +128,7 @@ def test_a_seam_that_does_not_apply_is_missing_and_not_bad(
 def test_a_plugin_that_does_not_start_is_bad(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing works then."""
+    """Without a plugin process the provider can't work at all."""
 
     def fails() -> dict[str, bool]:
         raise OSError("did not start")

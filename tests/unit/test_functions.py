@@ -26,7 +26,7 @@ def accounts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EmulatorServer]]:
 
 
 def test_each_stack_of_a_process_asks_with_its_own_key(accounts: list[EmulatorServer]) -> None:
-    """A script of the Automation API runs several, one after the other."""
+    """A script that runs several stacks asks for each with its own key and endpoint."""
     for each in accounts:
         pulumi.runtime.set_all_config(
             {"fal:endpoint": each.url, "fal:apiKey": each.env["FAL_ADMIN_API_KEY"]}

@@ -86,7 +86,7 @@ def test_check_works_with_any_old_inputs(olds: dict[str, Any]) -> None:
 
 
 def test_check_keeps_the_old_key_where_only_its_comment_changes() -> None:
-    """The engine then sees no difference at all."""
+    """The old key is kept where only its comment differs, so the engine sees no change."""
     old = {"ssh_key": f"{ED25519} old"}
     assert checked({**INPUTS, **COMMENTED}, old)["ssh_key"] == old["ssh_key"]
 
@@ -134,6 +134,13 @@ def test_diff_of_an_unfinished_machine_has_work_left(world: World) -> None:
     """No input differs, and `up` would leave the machine as it is."""
     found = operations.diff(world.machines, CALL, world.machine(EIGHT), UNFINISHED, INPUTS)
     assert found == Diff([], changes=True)
+
+
+def test_diff_of_an_unfinished_machine_names_the_input_that_replaces_it(world: World) -> None:
+    """Whether the machine still exists makes no difference then, so nobody is asked."""
+    found = operations.diff(world.machines, CALL, ID, UNFINISHED, {**INPUTS, "ssh_key": RSA})
+    assert found == Diff(["ssh_key"], changes=True)
+    assert world.api.calls == []
 
 
 def test_diff_replaces_an_unfinished_machine_that_is_gone(world: World) -> None:
@@ -195,7 +202,7 @@ def home(world: World) -> dict[str, str]:
 
 
 def test_a_preview_of_a_create_knows_its_inputs_and_asks_nothing(world: World) -> None:
-    """It works offline, and what the API will choose is unknown."""
+    """A preview works offline, and what the API will choose is unknown."""
     created = create(world, PREVIEW)
     assert created.id == ""
     assert created.outputs == {**INPUTS, "ip": UNKNOWN, "status": UNKNOWN}
@@ -206,7 +213,7 @@ def test_a_preview_of_a_create_knows_its_inputs_and_asks_nothing(world: World) -
 
 
 def test_create_returns_a_ready_machine_and_puts_on_record_that_it_did(world: World) -> None:
-    """The record stays until state is known to have the machine."""
+    """A ready machine is on record until state is known to have it."""
     world.state.provisioning = 100
     created = create(world)
     (machine,) = world.state.list()
@@ -218,7 +225,7 @@ def test_create_returns_a_ready_machine_and_puts_on_record_that_it_did(world: Wo
 
 
 def test_create_without_a_wait_returns_at_once(world: World) -> None:
-    """The API has not shown the machine, so its absence doesn't count yet."""
+    """A create without a wait returns a machine whose absence doesn't count yet."""
     world.state.provisioning = 100
     created = create(world, wait=False)
     assert world.api.calls == ["list", "create"]
@@ -245,7 +252,7 @@ def test_create_shows_its_progress_without_the_ip(world: World) -> None:
 def test_a_create_whose_time_is_up_has_the_machine_recorded_as_it_is(
     world: World, timeout: float | None, seconds: float
 ) -> None:
-    """The engine keeps the id, what is known of the machine, and the reason."""
+    """A create whose time is up gives the engine the id, the outputs and the reason."""
     world.state.provisioning = inf
     failed = create_fails(world, replace(CALL, timeout=timeout))
     assert seconds <= world.clock.passed < seconds + 1
@@ -356,15 +363,22 @@ def test_read_keeps_a_new_machine_that_the_api_does_not_show_yet(world: World) -
     assert operations.read(world.machines, CALL, ID, STATE) is None
 
 
-def test_read_of_a_machine_by_an_unknown_id_fails(world: World) -> None:
-    """A program that reads a machine has nothing in state that could be dropped."""
+def test_read_finds_a_machine_by_its_id_alone(world: World) -> None:
+    """A program that reads a machine has nothing in state, so an unknown id is an error."""
+    id_ = world.machine(EIGHT)
+    outs = operations.read(world.machines, CALL, id_, {})
+    assert outs is not None
+    assert (outs["instance_type"], outs["ip"]) == (EIGHT, "198.18.0.1")
     with pytest.raises(LifecycleError, match=f"Machine {ID} can't be read"):
         operations.read(world.machines, CALL, ID, {})
 
 
-def test_read_fails_where_the_api_does_not_answer(world: World) -> None:
-    """A failure keeps the machine in state."""
-    world.api.faults.add("list", "401", inf)
+@pytest.mark.parametrize(
+    "fault", ["401", "403", "404", "500", "503", "html", "truncated", "wrong_shape", "redirect"]
+)
+def test_read_fails_where_the_api_does_not_answer(world: World, fault: str) -> None:
+    """A failure keeps the machine in state, and an answer that is none must not drop it."""
+    world.api.faults.add("list", fault, inf)
     with pytest.raises(APIError):
         operations.read(world.machines, CALL, ID, STATE)
 
@@ -386,7 +400,7 @@ def test_read_of_an_unfinished_machine_fails_until_it_is_ready(world: World) -> 
 
 
 def test_an_imported_machine_has_its_own_values_and_the_programs_key(world: World) -> None:
-    """The API doesn't tell a machine's key."""
+    """An import takes the key from the program, since the API doesn't tell it."""
     id_ = world.machine(EIGHT)
     outs = operations.import_(world.machines, id_, INPUTS)
     assert outs == {**STATE, **home(world)}
@@ -410,7 +424,7 @@ def test_an_imported_machine_has_its_own_values_and_the_programs_key(world: Worl
 def test_an_import_that_does_not_fit_the_program_fails(
     world: World, wanted: dict[str, Any], problem: str
 ) -> None:
-    """The next `up` would replace the machine."""
+    """An import fails where the next `up` would replace the machine."""
     id_ = world.machine(EIGHT)
     with pytest.raises(LifecycleError) as caught:
         operations.import_(world.machines, id_, wanted)
@@ -418,7 +432,7 @@ def test_an_import_that_does_not_fit_the_program_fails(
 
 
 def test_an_import_of_an_unknown_id_fails(world: World) -> None:
-    """There is no machine to import."""
+    """An id that the API doesn't know can't be imported."""
     with pytest.raises(LifecycleError, match=f"Machine {ID} can't be read"):
         operations.import_(world.machines, ID, INPUTS)
 
@@ -441,13 +455,13 @@ def update(world: World, id_: str, olds: dict[str, Any], **changed: Any) -> dict
 def test_update_records_the_inputs_beside_what_the_api_said(
     world: World, olds: dict[str, Any], changed: dict[str, Any]
 ) -> None:
-    """No call is made, and no key is needed."""
+    """An update that needs no call needs no key either."""
     assert update(world, ID, olds, **changed) == {**STATE, **changed}
     assert world.api.calls == []
 
 
 def test_a_preview_of_an_update_waits_for_nothing(world: World) -> None:
-    """It shows the machine as it will be in state."""
+    """A preview of an update shows the machine as it will be in state, without a call."""
     outs = operations.update(world.machines, PREVIEW, ID, UNFINISHED, INPUTS)
     assert outs == {**INPUTS, "status": "pending"}
     assert world.api.calls == []
@@ -457,7 +471,7 @@ def test_a_preview_of_an_update_waits_for_nothing(world: World) -> None:
 def test_update_waits_for_a_machine_that_was_never_awaited_to_its_end(
     world: World, olds: dict[str, Any]
 ) -> None:
-    """It never makes another machine, and the record of the create goes."""
+    """An update waits for the same machine, and then drops the record of its create."""
     world.state.provisioning = 100
     id_ = world.machine(EIGHT)
     world.stacks.in_state = {id_}
@@ -468,7 +482,7 @@ def test_update_waits_for_a_machine_that_was_never_awaited_to_its_end(
 
 
 def test_update_whose_time_is_up_keeps_what_an_earlier_run_saw(world: World) -> None:
-    """The machine stays unfinished, as often as it takes."""
+    """An update whose time is up keeps the machine unfinished, and the ip that was seen."""
     id_ = world.machine(EIGHT)
     world.api.faults.add("list", "500", inf)
     olds = {**UNFINISHED, "ip": "198.18.0.9"}
@@ -481,7 +495,7 @@ def test_update_whose_time_is_up_keeps_what_an_earlier_run_saw(world: World) -> 
 
 
 def test_delete_returns_when_the_machine_is_gone_and_drops_its_record(world: World) -> None:
-    """An accepted request is not yet the end of the bill."""
+    """A delete returns only when the machine, and so the bill, is gone."""
     world.state.deletion = 100
     id_ = world.machine(EIGHT)
     world.stacks.in_state = {id_}
@@ -507,7 +521,7 @@ def test_delete_fails_when_its_time_is_up(
 
 
 def test_delete_refuses_a_machine_that_has_become_another_resources(world: World) -> None:
-    """A create of this process has resumed it under another name."""
+    """A machine that a create of this process has resumed is not deleted under another name."""
     id_ = world.machine(EIGHT)
     world.earlier(Phase.ADOPTED, id_, instance_type=EIGHT)
     create(world)
@@ -517,7 +531,7 @@ def test_delete_refuses_a_machine_that_has_become_another_resources(world: World
 
 
 def test_delete_that_is_interrupted_names_the_machine(world: World) -> None:
-    """It stays in state, and the next run goes on."""
+    """A machine whose delete was interrupted stays in state, and is named."""
     id_ = world.machine(EIGHT)
     world.state.deletion = inf
     world.api.after = lambda request: world.clock.interrupt()
@@ -528,7 +542,7 @@ def test_delete_that_is_interrupted_names_the_machine(world: World) -> None:
 def test_delete_waits_longer_for_a_new_machine_that_the_api_does_not_show_yet(
     world: World,
 ) -> None:
-    """Its absence proves nothing in the first half minute."""
+    """The absence of a new machine proves nothing in the first half minute."""
     world.earlier(Phase.REPORTED, ID)
     world.restart()
     operations.delete(world.machines, CALL, ID, STATE)
@@ -565,13 +579,13 @@ def test_a_machine_of_another_account_is_not_lost(
 def test_a_rotated_key_that_sees_the_stacks_other_machines_may_say_that_one_is_gone(
     world: World,
 ) -> None:
-    """It is of the same account then, so absence is proof."""
+    """A key that sees the stack's other machines is of their account, so absence is proof."""
     world.stacks.in_state, world.stacks.home = {world.machine()}, Home(account="another")
     assert operations.read(world.machines, CALL, ID, {**STATE, **ELSEWHERE}) is None
 
 
 def test_a_rotated_key_that_sees_the_machine_takes_it_over(world: World) -> None:
-    """From now on the new key's word counts."""
+    """A key that sees the machine is recorded as its account's."""
     id_ = world.machine(EIGHT)
     outs = operations.read(world.machines, CALL, id_, {**STATE, **ELSEWHERE})
     assert outs == {**STATE, **home(world)}

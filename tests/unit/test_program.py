@@ -96,7 +96,7 @@ def test_the_type_token_and_the_urn_are_the_ones_that_state_holds(
 
 @pulumi_test
 def test_a_private_key_never_reaches_the_engine(mocks: Mocks) -> pulumi.Output[None]:
-    """Not even its logs, which a check in the plugin would come too late for."""
+    """A private key is refused in the program, before the engine could log it."""
     private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA"
     with pytest.raises(pulumi.RunError, match="is a PRIVATE key"):
         ComputeInstance("m", instance_type="gpu_8x_h100_sxm5", ssh_key=private)
@@ -116,6 +116,6 @@ def test_a_private_key_never_reaches_the_engine(mocks: Mocks) -> pulumi.Output[N
 def test_an_argument_that_is_not_known_is_refused(
     positional: list[Any], named: dict[str, Any]
 ) -> None:
-    """A slip in a name must not become a machine with a default."""
+    """A misspelt argument is refused, and doesn't become a machine with a default."""
     with pytest.raises(TypeError):
         ComputeInstance("m", *positional, **named)

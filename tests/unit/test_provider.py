@@ -41,13 +41,13 @@ def test_a_failure_names_no_property() -> None:
 
 
 def test_a_diff_leaves_it_to_the_engine_whether_inputs_differ() -> None:
-    """The engine then honours ignore_changes."""
+    """The engine compares the inputs itself, and so honours ignore_changes."""
     found = ComputeInstanceProvider().diff(ID, INPUTS, {**INPUTS, "ssh_key": RSA})
     assert (found.changes, found.replaces) == (None, ["ssh_key"])
 
 
 def test_the_provider_has_no_attributes() -> None:
-    """They would be pickled into every state."""
+    """A provider with attributes would have them pickled into every state."""
     provider = ComputeInstanceProvider()
     provider.check({}, INPUTS)
     assert vars(provider) == {}

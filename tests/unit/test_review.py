@@ -38,7 +38,7 @@ def said(journal: Journal, stacks: FakeStacks) -> list[str]:
 def test_a_machine_outside_of_state_is_named_and_what_each_command_does_with_it(
     journal: Journal, answers: bool
 ) -> None:
-    """For every phase that says so, even if the stack doesn't."""
+    """A machine outside state is named although the stack can't be asked."""
     stacks = FakeStacks(answers=answers)
     for number, phase in enumerate((Phase.CREATED, Phase.ADOPTED)):
         origin = replace(HERE, urn=URN.replace("web", str(number)))
@@ -54,7 +54,7 @@ def test_a_machine_outside_of_state_is_named_and_what_each_command_does_with_it(
 
 
 def test_a_create_without_an_answer_is_named(journal: Journal) -> None:
-    """Its machine has no name as yet."""
+    """A create without an answer is named by its resource, since no machine is known."""
     journal.write(ENTRY)
     (reminder,) = said(journal, FakeStacks())
     assert "resource 'web' ended without an answer" in reminder
@@ -66,10 +66,7 @@ def test_a_create_without_an_answer_is_named(journal: Journal) -> None:
 def test_what_state_has_is_settled_without_a_word_once_it_was_seen(
     journal: Journal, phase: Phase, seen: bool
 ) -> None:
-    """Nobody is bothered; but what the API has never shown may still be lost from state.
-
-    It need not have come there from its create: a person may have imported it.
-    """
+    """A machine that state has is not named, and its entry goes once the API has shown it."""
     journal.write(replace(ENTRY, phase=phase, instance_id="made", seen=seen))
     assert said(journal, FakeStacks("made", "others")) == []
     assert len(list(journal.entries())) == (0 if seen else 1)
@@ -89,7 +86,7 @@ def test_a_create_that_is_under_way_is_passed_by(journal: Journal, phase: Phase)
 
 
 def test_what_state_lacks_is_named_and_kept(journal: Journal) -> None:
-    """It was returned, and nobody took it."""
+    """A machine that Pulumi was told of and state lacks is named, and its entry stays."""
     journal.write(replace(ENTRY, phase=Phase.REPORTED, instance_id="made"))
     (reminder,) = said(journal, FakeStacks("others"))
     assert "made" in reminder
@@ -97,7 +94,7 @@ def test_what_state_lacks_is_named_and_kept(journal: Journal) -> None:
 
 
 def test_without_an_answer_of_the_stack_the_entry_is_kept_in_silence(journal: Journal) -> None:
-    """Most likely all is well, and every command would say otherwise."""
+    """A machine that Pulumi was told of is most likely in a stack that can't be asked."""
     journal.write(replace(ENTRY, phase=Phase.REPORTED, instance_id="made"))
     assert said(journal, FakeStacks(answers=False)) == []
     assert len(list(journal.entries())) == 1
@@ -116,7 +113,7 @@ def test_without_an_answer_of_the_stack_the_entry_is_kept_in_silence(journal: Jo
 def test_another_stacks_entries_are_left_alone(
     journal: Journal, other: Origin, phase: Phase
 ) -> None:
-    """Neither named, nor settled by what this stack has."""
+    """The entry of another stack is neither named nor dropped."""
     entry = replace(ENTRY, origin=other, phase=phase, instance_id="made")
     journal.write(entry)
     assert said(journal, FakeStacks("made")) == []
@@ -124,7 +121,7 @@ def test_another_stacks_entries_are_left_alone(
 
 
 def test_what_may_be_this_stacks_is_named(journal: Journal) -> None:
-    """Its backend is not known."""
+    """An entry whose backend is unknown may be this stack's, so it is named."""
     origin = replace(HERE, backend="")
     journal.write(replace(ENTRY, origin=origin, phase=Phase.CREATED, instance_id="made"))
     (reminder,) = said(journal, FakeStacks())
@@ -132,7 +129,7 @@ def test_what_may_be_this_stacks_is_named(journal: Journal) -> None:
 
 
 def test_an_unreadable_entry_is_reported_and_hides_no_other(journal: Journal) -> None:
-    """Whatever its stack: that can't be read either."""
+    """An unreadable entry may be any stack's, and hides no other."""
     journal.write(replace(ENTRY, phase=Phase.CREATED, instance_id="made"))
     (journal.folder / "0-damaged.json").write_text("{")
     damaged, reminder = said(journal, FakeStacks())
