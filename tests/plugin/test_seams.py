@@ -15,10 +15,10 @@ import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..fakes import ED25519, wait_until
+from ..fakes import ED25519, EIGHT, ONE, wait_until
 from .harness import URN, Plugin, partial_state, plain
 
-INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519}
+INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 IDENTITY = {"__urn": URN, "__organization": "organization"}
 LAUNCHER = """
 import importlib.util, pathlib, sys
@@ -108,7 +108,7 @@ def test_a_machines_whole_life_goes_on_without_the_seam(
     outputs = plain(made.properties)
     assert outputs["status"] == "ready"
     assert plain(plugin.read(made.id, outputs).properties) == outputs
-    other = {**INPUTS, "instance_type": "gpu_1x_h100_sxm5"}
+    other = {**INPUTS, "instance_type": ONE}
     assert list(plugin.diff(made.id, outputs, other).replaces) == ["instance_type"]
     assert plain(plugin.update(made.id, outputs, INPUTS).properties) == outputs
     plugin.delete(made.id, outputs)
@@ -190,6 +190,19 @@ def test_a_wait_that_breaks_names_the_machine_and_the_next_create_has_it(
         plugin.check({**INPUTS, **IDENTITY})
         assert plugin.create(INPUTS).id == id_
         assert emulator.state.creations == 1
+
+
+@pytest.mark.parametrize("seam", ["other names of arguments", "no trailing metadata"])
+def test_a_read_of_an_unfinished_machine_keeps_it_so_without_partial_state(
+    start_with: Starter, emulator: EmulatorServer, seam: str
+) -> None:
+    """An answer that says that the machine is unfinished takes the place of the failure."""
+    emulator.state.provisioning = 1000
+    machine = emulator.state.create(EIGHT, ED25519)
+    outputs = {**INPUTS, "status": "pending", "unfinished": True}
+    found = start_with(seam).read(machine.id, outputs)
+    assert found.id == machine.id
+    assert plain(found.properties)["unfinished"] is True
 
 
 def test_a_standard_input_that_is_no_pipe_is_no_dead_engine(

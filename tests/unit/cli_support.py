@@ -23,11 +23,9 @@ from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stack import Origin
 from pulumi_fal.tokens import TYPE_TOKEN
 
-from ..fakes import ED25519
+from ..fakes import ED25519, KEY, ONE
 
-KEY = "the-key-that-must-never-show"
 BACKEND = "file:///state"
-TYPE = "gpu_1x_h100_sxm5"
 NOW = 1_700_000_000.0
 
 
@@ -72,7 +70,7 @@ class CommandLine:
         self.run(*args, code=1, typed=typed)
         return self.stderr
 
-    def rent(self, instance_type: str = TYPE, sector: str | None = None) -> str:
+    def rent(self, instance_type: str = ONE, sector: str | None = None) -> str:
         """A machine of the emulator's; its id."""
         return self.emulator.state.create(instance_type, ED25519, sector).id
 
@@ -86,7 +84,7 @@ class CommandLine:
         given = settings.Settings(self.emulator.url, KEY, "")
         values = {
             "account": given.account,
-            "instance_type": TYPE,
+            "instance_type": ONE,
             "ssh_key": "f" * 32,
             "sector": None,
             "before": (),

@@ -12,7 +12,8 @@ from pulumi_fal.api import settings
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines.entry import Phase
 
-from .cli_support import KEY, CommandLine, command_line, urn
+from ..fakes import KEY
+from .cli_support import CommandLine, command_line, urn
 
 DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
 CLEAN, FOUND, CANT_TELL = 0, 1, 2

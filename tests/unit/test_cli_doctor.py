@@ -14,7 +14,8 @@ from pulumi_fal import pulumi_cli
 from pulumi_fal.api import settings
 from pulumi_fal.dynamic import host_probe
 
-from .cli_support import KEY, CommandLine, command_line
+from ..fakes import KEY
+from .cli_support import CommandLine, command_line
 
 ALL_SEAMS = dict.fromkeys(host_probe.WITHOUT, True)
 

@@ -13,11 +13,10 @@ from pulumi_fal.api.settings import Settings
 from pulumi_fal.machines.entry import Phase
 from pulumi_fal.tokens import TYPE_TOKEN
 
-from ..fakes import ED25519
-from .cli_support import KEY, CommandLine, command_line, urn
+from ..fakes import ED25519, EIGHT, KEY
+from .cli_support import CommandLine, command_line, urn
 
 DEV = "organization/train/dev"
-EIGHT = "gpu_8x_h100_sxm5"
 
 
 @pytest.fixture

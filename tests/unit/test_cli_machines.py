@@ -12,10 +12,8 @@ import pytest
 
 from pulumi_fal.cli.context import Context
 
-from ..fakes import TurnedClock
+from ..fakes import EIGHT, TurnedClock
 from .cli_support import CommandLine, command_line
-
-EIGHT = "gpu_8x_h100_sxm5"
 
 
 class Ticks(TurnedClock):

@@ -16,10 +16,10 @@ from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.stack import Origin
 
+from ..fakes import EIGHT
 from .cli_support import BACKEND, CommandLine, command_line, urn
 
 DEV = "organization/train/dev"
-EIGHT = "gpu_8x_h100_sxm5"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from pulumi_fal import get_instance, get_instances
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..fakes import ED25519
+from ..fakes import ED25519, ONE
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def accounts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EmulatorServer]]:
         monkeypatch.delenv(name, raising=False)
     with EmulatorServer(api_key="one") as one, EmulatorServer(api_key="two") as two:
         for each in (one, two):
-            each.state.create("gpu_1x_h100_sxm5", ED25519, None)
+            each.state.create(ONE, ED25519, None)
         yield [one, two]
     pulumi.runtime.set_all_config({})
 

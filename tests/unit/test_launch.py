@@ -6,6 +6,7 @@ whole shows.
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from dataclasses import replace
 from math import inf
@@ -30,6 +31,8 @@ TWO = replace(HERE, urn=f"{URN}-2")
 """Another resource of the stack."""
 OLD = replace(HERE, urn=URN.replace("dev", "old"))
 """The resource in a stack of another name."""
+VAGUE = replace(HERE, backend="")
+"""The resource where the backend is unknown."""
 LOST = {"problem": "it was reset"}
 """Of an entry whose POST is known to have ended without an answer."""
 
@@ -369,7 +372,9 @@ def test_the_time_to_appear_begins_with_the_answer(world: World) -> None:
     made = launch(world).id
     world.hide(made, 25)
     world.restart()
+    began = world.clock.time
     assert launch(world).id == made
+    assert world.clock.time - began < 3  # which is for the wait for ready to wait for
 
 
 def test_an_adopted_machine_is_on_record_with_what_is_requested_once_it_is_resumed(
@@ -395,26 +400,27 @@ def test_a_machine_of_other_inputs_stops_nothing_once_it_is_deleted(world: World
 
 
 def test_a_create_that_replaces_a_machine_takes_over_its_record(world: World) -> None:
-    """With `--replace` no diff has dropped the record of the machine that state has."""
-    old = world.machine()
-    world.stacks.in_state = {old}
-    world.earlier(Phase.REPORTED, old, seen=True)
+    """With `--replace` no diff drops that record, and the API need not be asked about it."""
+    world.stacks.in_state = {"old"}
+    world.earlier(Phase.REPORTED, "old", seen=True)
     instance = launch(world)
+    assert world.api.calls == ["list", "create"]
     assert world.launcher.resumed_ids == set()
     entry = world.entry()
     assert entry is not None
-    assert entry.instance_id == instance.id != old
+    assert entry.instance_id == instance.id
 
 
 @pytest.mark.parametrize("shown_after, until", [(10.0, 10.0), (inf, GRACE_SECONDS)])
+@pytest.mark.parametrize("recorded", [HERE, VAGUE])
 def test_a_create_keeps_the_record_of_a_replaced_machine_until_it_appears_or_its_absence_counts(
-    world: World, shown_after: float, until: float
+    world: World, recorded: Origin, shown_after: float, until: float
 ) -> None:
     """Without that record, a refresh would take the new machine's absence for its end."""
     old = world.machine()
     world.hide(old, shown_after)
     world.stacks.in_state = {old}
-    world.earlier(Phase.REPORTED, old)
+    world.earlier(Phase.REPORTED, old, origin=recorded)
     kept_until = 0.0
 
     def look(request: Request[Any]) -> None:
@@ -424,8 +430,9 @@ def test_a_create_keeps_the_record_of_a_replaced_machine_until_it_appears_or_its
             kept_until = world.clock.passed
 
     world.api.before = look
-    assert launch(world).id != old
+    instance = launch(world)
     assert until <= kept_until < until + 3
+    assert [entry.instance_id for entry in world.journal.readable()] == [instance.id]
 
 
 @pytest.mark.parametrize("instance_id", [None, "made"])
@@ -440,11 +447,16 @@ def test_nothing_is_made_where_the_api_cannot_be_asked_about_an_earlier_create(
     assert world.entry() is not None
 
 
-def test_what_another_account_made_is_not_taken_for_gone(world: World) -> None:
-    """This account can't see the machine, and the message tells which key can."""
-    world.earlier(Phase.CREATED, "made", account="another", seen=True)
+@pytest.mark.parametrize("phase, made", [(Phase.REQUESTED, None), (Phase.CREATED, "made")])
+def test_what_another_account_made_is_not_taken_for_gone(
+    world: World, phase: Phase, made: str | None
+) -> None:
+    """This account can't see the machine, and the message tells at once which key can."""
+    world.stacks.in_state = None
+    world.earlier(phase, made, account="another", seen=True)
     assert "with the key of another account (another)" in str(refusal(world))
     assert world.entry() is not None
+    assert world.clock.passed < 3
 
 
 def test_a_machine_that_this_key_sees_is_resumed_whoever_made_it(world: World) -> None:
@@ -468,14 +480,14 @@ def test_a_key_that_sees_another_machine_of_the_account_is_one_of_its_keys(
     assert launch(world).id != known
 
 
+@pytest.mark.parametrize("recorded, here", [(HERE, VAGUE), (VAGUE, HERE), (VAGUE, VAGUE)])
 def test_the_record_of_what_may_be_another_stack_is_kept_without_asking_the_api(
-    world: World,
+    world: World, recorded: Origin, here: Origin
 ) -> None:
     """Only a person, or the stack's own state, can tell whose create it was."""
-    world.earlier(Phase.CREATED, world.machine())
-    vague = replace(HERE, backend="")
-    assert "it can't be told whether that was in this stack" in str(refusal(world, origin=vague))
-    assert world.entry() is not None
+    entry = world.earlier(Phase.CREATED, world.machine(), origin=recorded)
+    assert "it can't be told whether that was in this stack" in str(refusal(world, origin=here))
+    assert world.entry(here) == entry
     assert world.api.calls == []
 
 
@@ -590,15 +602,23 @@ def test_marks_without_a_record_change_nothing(world: World) -> None:
     assert world.warnings == []
 
 
-def test_a_process_whose_engine_died_is_quiet_once_no_post_is_in_flight(world: World) -> None:
-    """It may end then, and not before the answer is on disk."""
-    in_flight: list[int] = []
+def test_a_process_whose_engine_died_is_quiet_once_the_answer_is_on_disk(world: World) -> None:
+    """The process may end when no POST is in flight and every answer is recorded, not before."""
+    found: list[Phase | None] = []
 
-    def look(request: Request[Any]) -> None:
+    def end() -> None:
+        world.launcher.wait_until_quiet(60)
+        entry = world.entry()
+        found.append(entry.phase if entry else None)
+
+    def engine_dies(request: Request[Any]) -> None:
         if request.creates:
-            in_flight.append(world.launcher._posting)
+            ending.start()
+            world.launcher.wait_until_quiet(0.05)  # which gives up while a POST is in flight
 
-    world.api.before = look
+    ending = threading.Thread(target=end, daemon=True)
+    world.api.before = engine_dies
     launch(world)
-    assert in_flight == [1]
+    ending.join(5)
+    assert found == [Phase.CREATED]
     world.launcher.wait_until_quiet(inf)

@@ -18,8 +18,8 @@ from pulumi_fal.errors import StackError
 from pulumi_fal.stack import Elsewhere, Origin, StackMachine, Stacks
 from pulumi_fal.tokens import TYPE_TOKEN, is_ours
 
-URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
-HERE = Origin(URN, "organization", "file:///here")
+from ..fakes import HERE, URN
+
 DEV, PROD, TEST = (f"organization/shop/{name}" for name in ("dev", "prod", "test"))
 LIST = "the list of stacks"
 
