@@ -97,7 +97,7 @@ class CommandLine:
 
     def pending(self) -> list[Entry]:
         """What is on record now."""
-        return [each for each in self.journal.entries() if isinstance(each, Entry)]
+        return [entry for entry in self.journal.entries() if isinstance(entry, Entry)]
 
     def pulumi(self, *args: str, **others: Any) -> str:
         """What the `pulumi` command would print."""

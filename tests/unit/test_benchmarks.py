@@ -68,7 +68,7 @@ def test_the_direct_client_has_one_poll_for_all(api: EmulatorServer) -> None:
     """The lower bound is a POST and a DELETE for each machine, and one poll for all."""
     client = direct.Direct(api.env, 8, INSTANCE)
     client.up()
-    ready = [each.status for each in api.state.list()]
+    ready = [machine.status for machine in api.state.list()]
     assert ready == ["ready"] * 8
     client.refresh()
     client.destroy()
@@ -103,7 +103,7 @@ def test_each_bound_gets_its_verdict() -> None:
     )
     said = list(verdicts(results))
     assert len(said) == len(BOUNDS) == 14
-    assert all(each.is_reached for each in said)
+    assert all(verdict.is_reached for verdict in said)
 
 
 def test_a_bound_that_is_missed_is_said_to_be() -> None:
@@ -114,7 +114,7 @@ def test_a_bound_that_is_missed_is_said_to_be() -> None:
         made_up(DIRECT, 16, 10.0),
         made_up(NAIVE, 16, 30.0),
     )
-    missed = [str(each) for each in verdicts(results) if not each.is_reached]
+    missed = [str(verdict) for verdict in verdicts(results) if not verdict.is_reached]
     assert missed == [
         "up: time over that of one machine, 16 machines: 2.00 (at most 1.1)",
         "up: polls over those of one machine, 16 machines: 3.33 (at most 1.5)",
@@ -128,9 +128,7 @@ def test_the_csv_has_every_figure_with_its_ratios(tmp_path: Path) -> None:
     path = tmp_path / "benchmark.csv"
     of_runs(made_up(OURS, 1, 10.0), made_up(OURS, 4, 12.5), made_up(NAIVE, 4, 25.0)).write_csv(path)
     with path.open(encoding="utf-8") as file:
-        rows = {
-            (each["who"], each["machines"], each["measure"]): each for each in csv.DictReader(file)
-        }
+        rows = {(row["who"], row["machines"], row["measure"]): row for row in csv.DictReader(file)}
     naive_up = rows[NAIVE, "4", UP.name]
     assert (naive_up["value"], naive_up["over_pulumi_fal"]) == ("25", "2")
     assert naive_up["over_one_machine"] == ""
@@ -142,10 +140,10 @@ def test_the_csv_has_every_figure_with_its_ratios(tmp_path: Path) -> None:
 def test_all_three_run_once_and_only_ours_again() -> None:
     """Only the provider with jitter is run again, so that the whole ends within minutes."""
     runs = list(benchmark.plan([1, 16, 256]))
-    assert {each[:2] for each in runs if not each[2]} == {
+    assert {run[:2] for run in runs if not run[2]} == {
         (who, n) for who in (OURS, NAIVE, DIRECT) for n in (1, 16, 256)
     }
-    repeats = [each[:2] for each in runs if each[2]]
+    repeats = [run[:2] for run in runs if run[2]]
     assert set(repeats) == {(OURS, 1), (OURS, 16)}
     assert len(repeats) == 2 * (benchmark.REPEATS - 1)
 

@@ -26,7 +26,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLin
 
 
 def whose(report: dict[str, list[dict[str, str]]]) -> dict[str, str]:
-    return {each["id"]: each["whose"] for each in report["machines"]}
+    return {machine["id"]: machine["whose"] for machine in report["machines"]}
 
 
 def test_all_is_well_where_each_machine_is_in_a_stack(line: CommandLine) -> None:
@@ -223,9 +223,9 @@ def test_where_two_keys_are_of_one_account_what_is_missing_is_gone(line: Command
     """A rotated key that lists one machine of the account tells what else is gone."""
     there = line.rent()
     line.stacks = {DEV: {"a": "i-gone"}, PROD: {"a": there}}
-    line.seen = {each: {"account": "rotated"} for each in ("i-gone", there)}
+    line.seen = {id_: {"account": "rotated"} for id_ in ("i-gone", there)}
     report = line.json("audit", code=FOUND)
-    assert [each["id"] for each in report["gone"]] == ["i-gone"]
+    assert [machine["id"] for machine in report["gone"]] == ["i-gone"]
     assert report["other_account"] == []
 
 
@@ -236,8 +236,8 @@ def test_a_machine_that_was_seen_with_this_key_is_gone(line: CommandLine) -> Non
     mine = {"account": account, "endpoint": line.emulator.url}
     line.seen = {"i-mine": mine, "i-theirs": {"account": "1a2b3c"}}
     report = line.json("audit", code=FOUND)
-    assert [each["id"] for each in report["gone"]] == ["i-mine", "i-whose"]
-    assert [each["id"] for each in report["other_account"]] == ["i-theirs"]
+    assert [machine["id"] for machine in report["gone"]] == ["i-mine", "i-whose"]
+    assert [machine["id"] for machine in report["other_account"]] == ["i-theirs"]
 
 
 # Failures: exit code 1 is for findings alone.

@@ -30,7 +30,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLin
 
 def findings(line: CommandLine, code: int = 0) -> dict[str, tuple[str, str]]:
     found = line.json("doctor", code=code)
-    return {each["what"]: (each["verdict"], each["says"]) for each in found}
+    return {finding["what"]: (finding["verdict"], finding["says"]) for finding in found}
 
 
 def test_all_is_well(line: CommandLine) -> None:

@@ -61,7 +61,7 @@ def test_only_what_no_stack_has_is_written(line: CommandLine) -> None:
     """A machine of another stack is left out, since a destroy here would delete it there."""
     held, free = line.rent(), line.rent()
     line.stacks = {DEV: {"a": held}}
-    assert [each["id"] for each in written(line)] == [free]
+    assert [resource["id"] for resource in written(line)] == [free]
 
 
 def test_what_is_pending_is_left_out_and_named(line: CommandLine) -> None:
@@ -70,7 +70,7 @@ def test_what_is_pending_is_left_out_and_named(line: CommandLine) -> None:
     free = line.rent()
     line.pend(phase=Phase.CREATED, instance_id=made)
     line.pend("other", instance_type=EIGHT)
-    assert [each["id"] for each in written(line)] == [free]
+    assert [resource["id"] for resource in written(line)] == [free]
     assert f"Left out: {made}" in line.stderr
     assert urn("box") in line.stderr
     assert f"Left out: {perhaps}" in line.stderr
@@ -81,7 +81,7 @@ def test_sectors_can_be_pinned(line: CommandLine) -> None:
     line.rent(EIGHT, "sector_2")
     line.rent()
     resources = written(line, "--pin-sectors")
-    eight, one = sorted(resources, key=lambda each: each["name"], reverse=True)
+    eight, one = sorted(resources, key=lambda resource: resource["name"], reverse=True)
     assert eight["inputs"]["sector"] == eight["outputs"]["sector"] == "sector_2"
     assert "sector" not in one["inputs"]
     shown = line.run("import-file", "--ssh-key", "key.pub", "--yes", "--pin-sectors")
@@ -95,13 +95,13 @@ def test_names_are_unique_and_the_same_in_every_run(line: CommandLine) -> None:
         del line.emulator.state.machines[machine.id]
         machine.id = id_
         line.emulator.state.machines[id_] = machine
-    names = [each["name"] for each in written(line)]
+    names = [resource["name"] for resource in written(line)]
     assert names == [
         "gpu-1x-h100-sxm5-aaaaaaaa-1",
         "gpu-1x-h100-sxm5-aaaaaaaa-2",
         "gpu-1x-h100-sxm5-bbbbbbbb",
     ]
-    assert [each["name"] for each in written(line)] == names
+    assert [resource["name"] for resource in written(line)] == names
 
 
 def test_it_says_what_to_run_and_what_to_write(line: CommandLine) -> None:

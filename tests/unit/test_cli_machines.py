@@ -61,7 +61,7 @@ def test_ls_says_that_there_are_none(line: CommandLine) -> None:
 def test_ls_as_json_is_what_the_api_says(line: CommandLine) -> None:
     """The JSON has the API's own names and values."""
     line.rent(EIGHT, "sector_2")
-    assert line.json("ls") == [asdict(each) for each in line.emulator.state.list()]
+    assert line.json("ls") == [asdict(machine) for machine in line.emulator.state.list()]
 
 
 def test_watch_shows_them_again_with_every_change(line: CommandLine, clock: Ticks) -> None:

@@ -86,13 +86,13 @@ def test_ls_names_what_an_unanswered_create_may_have_made(line: CommandLine) -> 
     line.stacks[DEV] = {"other": held}
     line.pend("second", phase=Phase.CREATED, instance_id=pending)
     line.pend(before=(before,), problem="POST /compute/instance got no answer: timed out")
-    shown = next(each for each in line.json("pending", "ls") if each["name"] == "box")
+    shown = next(record for record in line.json("pending", "ls") if record["name"] == "box")
     assert shown["candidates"] == [mine]
     assert f"`pulumi-fal pending adopt {urn('box')} {mine}`" in shown["what_to_do"]
     assert "no usable answer: POST /compute/instance got no answer" in line.run("pending", "ls")
     assert other not in shown["candidates"]
     second = line.rent()
-    shown = next(each for each in line.json("pending", "ls") if each["name"] == "box")
+    shown = next(record for record in line.json("pending", "ls") if record["name"] == "box")
     assert shown["candidates"] == [mine, second]
     assert f"`pulumi-fal pending adopt {urn('box')} ID`" in shown["what_to_do"]
 
@@ -170,7 +170,7 @@ def test_ls_shows_what_it_cannot_read(line: CommandLine) -> None:
     assert "0-0.json\n  phase  unreadable: it is damaged" in line.run("pending", "ls").replace(
         "   ", "  "
     )
-    broken, whole = sorted(line.json("pending", "ls"), key=lambda each: "urn" in each)
+    broken, whole = sorted(line.json("pending", "ls"), key=lambda record: "urn" in record)
     assert broken["problem"] == "is damaged"
     assert whole["urn"] == entry.origin.urn
 
@@ -190,7 +190,7 @@ def test_a_name_will_do_where_only_one_resource_has_it(line: CommandLine) -> Non
     line.pend("other")
     line.pend()
     line.run("pending", "adopt", "box", id_)
-    assert [each.instance_id for each in line.pending() if each.phase == Phase.ADOPTED] == [id_]
+    assert [entry.instance_id for entry in line.pending() if entry.phase == Phase.ADOPTED] == [id_]
 
 
 def test_a_name_that_two_resources_have_is_refused(line: CommandLine) -> None:
@@ -211,7 +211,7 @@ def test_a_urn_of_two_backends_needs_the_backend(line: CommandLine) -> None:
     says = line.refused("pending", "forget", urn("box"), "--yes")
     assert "Say which with --organization and --backend" in says
     line.run("pending", "forget", urn("box"), "--backend", "file:///elsewhere/", "--yes")
-    assert [each.origin.backend for each in line.pending()] == [BACKEND]
+    assert [entry.origin.backend for entry in line.pending()] == [BACKEND]
 
 
 def test_what_is_not_pending_is_refused(line: CommandLine) -> None:
@@ -299,7 +299,7 @@ def test_adopt_can_be_corrected(line: CommandLine) -> None:
     line.pend()
     line.run("pending", "adopt", "box", wrong)
     line.run("pending", "adopt", "box", right)
-    assert [each.instance_id for each in line.pending()] == [right]
+    assert [entry.instance_id for entry in line.pending()] == [right]
 
 
 def test_adopt_asks_for_what_the_record_lacks_and_completes_it(line: CommandLine) -> None:
@@ -384,7 +384,7 @@ def test_adopt_writes_over_no_other_record(line: CommandLine) -> None:
     line.pend(phase=Phase.CREATED, instance_id=other)
     refused = line.refused("pending", "adopt", urn("box", "old"), id_, "--for", urn("box"))
     assert "is pending already" in refused
-    assert {each.instance_id for each in line.pending()} == {id_, other}
+    assert {entry.instance_id for entry in line.pending()} == {id_, other}
 
 
 def test_adopt_takes_no_other_urn(line: CommandLine) -> None:

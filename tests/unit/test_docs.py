@@ -40,7 +40,7 @@ def test_pages_have_the_front_matter_of_pulumis_registry() -> None:
 def test_the_index_leads_to_every_page() -> None:
     """The index of the docs has a link to every page."""
     index = (DOCS / "_index.md").read_text()
-    assert [each.name for each in DOCS.glob("*.md") if f"({each.name}" not in index] == [
+    assert [page.name for page in DOCS.glob("*.md") if f"({page.name}" not in index] == [
         "_index.md"
     ]
 
@@ -151,8 +151,8 @@ def runs(data: object) -> Iterator[str]:
                 yield from str(value).splitlines()
             yield from runs(value)
     elif isinstance(data, list):
-        for each in data:
-            yield from runs(each)
+        for item in data:
+            yield from runs(item)
 
 
 def split(line: str) -> Iterator[list[str]]:
@@ -329,15 +329,15 @@ def test_troubleshooting_has_every_message_and_no_other() -> None:
         # What the API answers is for the next test; an indented line is part of a message.
         if not re.match(r"(GET|POST|DELETE) |  ", line)
     ]
-    missing = {where: each for each, where in known.items() if not re.search(each, ours)}
+    missing = {where: pattern for pattern, where in known.items() if not re.search(pattern, ours)}
     assert missing == {}
-    assert [line for line in said if not any(re.search(each, line) for each in known)] == []
+    assert [line for line in said if not any(re.search(pattern, line) for pattern in known)] == []
 
 
 def test_troubleshooting_says_what_the_api_answers_as_it_is_printed() -> None:
     """The docs quote an API error exactly as it is printed."""
-    kinds = [getattr(each, "advice", "") for each in vars(errors).values()]
-    advice = {each for each in kinds if isinstance(each, str)}
+    kinds = [getattr(kind, "advice", "") for kind in vars(errors).values()]
+    advice = {text for text in kinds if isinstance(text, str)}
     advice.add(errors.UnreachableError("GET", "/", "", sent=False).advice)
     advice.discard("")
     lines = re.findall(r"(?m)^(?:GET|POST|DELETE) .+$", (DOCS / "troubleshooting.md").read_text())
@@ -348,7 +348,7 @@ def test_troubleshooting_says_what_the_api_answers_as_it_is_printed() -> None:
             "",
             line,
         )
-        for each in advice:
-            line = line.removesuffix(f" {each}")
+        for text in advice:
+            line = line.removesuffix(f" {text}")
         assert re.fullmatch(r"\w+ /\S+ (answered \d+|got no answer): .*[^.]\.", line), line
-        assert not any(each in line for each in advice), line
+        assert not any(text in line for text in advice), line

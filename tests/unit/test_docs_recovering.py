@@ -32,14 +32,14 @@ def test_every_quoted_message_is_compared_with_a_real_run() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "tests" / "e2e").glob("test_*.py"))
     compared = set(re.findall(r'as_documented\(\s*\w[^"]*"([^"]+)"', sources))
     sections = re.split(r"^##+ ", TEXT, flags=re.MULTILINE)[1:]
-    quoted = {each.partition("\n")[0] for each in sections if "```text" in each}
+    quoted = {section.partition("\n")[0] for section in sections if "```text" in section}
     assert quoted == compared
 
 
 def test_every_link_within_the_page_leads_somewhere() -> None:
     """Every link within the page leads to a heading that exists."""
     headings = re.findall(r"^##+ (.+)$", TEXT, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
 
 

@@ -206,7 +206,7 @@ def test_a_release_is_for_the_calls_that_are_held_then_and_for_all_of_them(
     first = [pool.submit(create, emulator) for _ in range(2)]
     wait_until(lambda: emulator.faults.held == 2)
     emulator.faults.release()
-    assert [each.result(10).status_code for each in first] == [200, 200]
+    assert [answer.result(10).status_code for answer in first] == [200, 200]
     later = pool.submit(create, emulator)
     wait_until(lambda: emulator.faults.held == 1)
     assert not later.done()

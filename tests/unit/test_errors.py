@@ -11,7 +11,7 @@ PATH = "/compute/instance/i-1"
 
 
 KINDS = [
-    each for each in vars(errors).values() if getattr(each, "__module__", "") == errors.__name__
+    kind for kind in vars(errors).values() if getattr(kind, "__module__", "") == errors.__name__
 ]
 
 

@@ -119,7 +119,7 @@ def test_all_who_read_while_a_list_is_in_flight_share_the_next_one(seed: int) ->
     assert world.outcomes[early][1] == {}
     made = world.api.state.alive()
     assert made
-    assert [set(world.outcomes[each][1]) for each in late] == [made] * 20  # type: ignore[arg-type]
+    assert [set(world.outcomes[thread][1]) for thread in late] == [made] * 20  # type: ignore[arg-type]
     assert len(world.asked) == 2
 
 
@@ -145,7 +145,7 @@ def test_nobody_asks_before_the_first_waiter_or_after_the_last(seed: int) -> Non
     world.at(60.0, lambda: None)
     world.run()
     assert min(world.asked) > 3.0
-    assert max(world.asked) <= max(world.outcomes[each][0] for each in waiters)
+    assert max(world.asked) <= max(world.outcomes[thread][0] for thread in waiters)
 
 
 @any_order
@@ -174,7 +174,7 @@ def test_a_cancel_lets_a_reader_have_the_list_that_it_has_asked_for(seed: int) -
     world.at(0.5, lambda: world.clock.interrupt())
     world.run()
     assert world.outcomes[asking][1] == {}
-    assert all(isinstance(world.outcomes[each][1], Interrupted) for each in waiting)
+    assert all(isinstance(world.outcomes[thread][1], Interrupted) for thread in waiting)
 
 
 @any_order
@@ -216,7 +216,7 @@ def test_a_poll_that_fails_loses_no_waiter(seed: int) -> None:
     waiters = [world.wait_at(0.0, world.machine(10.0)) for _ in range(8)]
     world.run()
     ready = [world.outcomes[number][1] for number in waiters]
-    assert all(isinstance(each, Instance) and each.is_ready for each in ready)
+    assert all(isinstance(machine, Instance) and machine.is_ready for machine in ready)
     assert len(world.asked) <= 10
 
 
@@ -229,7 +229,7 @@ def test_a_poll_that_fails_for_good_is_every_waiters_end(seed: int) -> None:
     world.run()
     first, *others = (world.outcomes[number][1] for number in waiters)
     assert isinstance(first, errors.AuthenticationError)
-    assert all(each is first for each in others)
+    assert all(instances is first for instances in others)
     assert world.asked[-1] - world.asked[0] == pytest.approx(REFUSED_SECONDS, abs=16)
 
 
@@ -267,8 +267,8 @@ def test_many_waiters_cost_the_calls_of_one(machines: int) -> None:
     world = World(machines)
     waiters = [world.wait_at(0.0, world.machine(27.0)) for _ in range(machines)]
     world.run()
-    assert [round(each) for each in world.asked] == list(range(2, 29, 2))
-    assert all(isinstance(world.outcomes[each][1], Instance) for each in waiters)
+    assert [round(moment) for moment in world.asked] == list(range(2, 29, 2))
+    assert all(isinstance(world.outcomes[thread][1], Instance) for thread in waiters)
 
 
 def test_after_one_end_the_others_are_looked_at_soon_but_not_twice_in_a_row() -> None:
@@ -297,7 +297,7 @@ def test_jitter_only_ever_lengthens_a_pause_and_is_one_for_all(machines: int) ->
     for _ in range(machines):
         world.wait_at(0.0, world.machine(8.0))
     world.run()
-    assert [round(each, 1) for each in world.asked] == [2.2, 4.4, 6.6, 8.8]
+    assert [round(moment, 1) for moment in world.asked] == [2.2, 4.4, 6.6, 8.8]
     assert len(world.draws) == 1 + len(world.asked)
     assert set(world.draws) == {(1.0, 1.1)}
 
@@ -311,7 +311,7 @@ def test_creates_share_the_list_that_says_what_was_there_before(seed: int) -> No
     ]
     world.run()
     assert len(world.asked) == 1
-    assert all(world.outcomes[each][1] == {} for each in creates)
+    assert all(world.outcomes[thread][1] == {} for thread in creates)
 
 
 def test_a_list_that_is_too_old_or_too_slow_is_not_a_recent_one() -> None:

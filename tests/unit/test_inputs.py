@@ -19,7 +19,7 @@ GOOD = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sect
 
 
 def problems(**changed: Any) -> list[str]:
-    return [each.reason for each in inputs.failures({**GOOD, **changed})]
+    return [failure.reason for failure in inputs.failures({**GOOD, **changed})]
 
 
 def replacements(olds: dict[str, Any], news: dict[str, Any]) -> list[str]:
@@ -94,7 +94,7 @@ def test_a_type_that_may_be_new_passes(new: str) -> None:
     assert not inputs.is_known(new)
 
 
-@pytest.mark.parametrize("known", [each.value for each in InstanceType])
+@pytest.mark.parametrize("known", [kind.value for kind in InstanceType])
 def test_a_type_of_today_is_known(known: str) -> None:
     """Only the types of this version are known, and others get a warning."""
     assert inputs.is_known(known)

@@ -91,7 +91,7 @@ def test_contents_are_on_disk_before_the_name_is_and_folders_after(
             done.append("contents")
         else:
             of = [records.folder, *records.folder.parents]
-            done.append(next(each.name for each in of if each.stat().st_ino == here.st_ino))
+            done.append(next(path.name for path in of if path.stat().st_ino == here.st_ino))
         synced(descriptor)
 
     monkeypatch.setattr(Path, "replace", rename)
@@ -206,8 +206,8 @@ def test_an_unreadable_entry_hides_no_other_one(records: Journal) -> None:
     records.write(other)
     (records.folder / journal.file_name(ENTRY.origin)).write_text("{")
     found = list(records.entries())
-    assert [each for each in found if isinstance(each, Entry)] == [other]
-    assert [str(each) for each in found if isinstance(each, JournalError)] != []
+    assert [item for item in found if isinstance(item, Entry)] == [other]
+    assert [str(item) for item in found if isinstance(item, JournalError)] != []
 
 
 def test_another_resources_damaged_entry_is_no_obstacle(records: Journal) -> None:
@@ -455,7 +455,7 @@ def test_what_killed_processes_left_behind_is_cleared_away(records: Journal) -> 
     os.utime(records.folder / "old.tmp", (0, 0))
     with lock:
         records.clear_leftovers()
-        assert sorted(each.name for each in records.folder.iterdir()) == sorted(
+        assert sorted(path.name for path in records.folder.iterdir()) == sorted(
             [
                 journal.file_name(ENTRY.origin),
                 journal.file_name(HERE, ".lock"),

@@ -43,7 +43,9 @@ def test_every_call_has_its_method_and_path(request_: Request[Any], call: str, l
 
 def test_only_a_create_must_not_be_taken_twice() -> None:
     """Only a create does more when it is taken twice."""
-    assert [each.is_idempotent for each in (LIST, GET, DELETE, CREATE)] == [True] * 3 + [False]
+    assert [request.is_idempotent for request in (LIST, GET, DELETE, CREATE)] == [True] * 3 + [
+        False
+    ]
 
 
 @pytest.mark.parametrize("sector", [None, ""])

@@ -100,7 +100,7 @@ def test_every_change_on_the_way_is_shown_once(world: World) -> None:
     """Every change is reported once, from the first answer that has the machine."""
     seen: list[tuple[str, bool]] = []
     world.lifecycle.wait_until_ready(
-        world.machine(), 1000, lambda each: seen.append((each.status, each.ip is not None))
+        world.machine(), 1000, lambda shown: seen.append((shown.status, shown.ip is not None))
     )
     assert seen == [
         ("pending", False),
@@ -476,7 +476,7 @@ def test_an_answer_that_can_not_be_used_ends_no_delete(
     world.fail(call, error, end=30)
     world.lifecycle.delete(machine.id, 600)
     assert world.state.alive() == set()
-    assert any("The wait goes on." in each for each in world.told)
+    assert any("The wait goes on." in told for told in world.told)
 
 
 def test_an_accepted_delete_that_does_nothing_is_sent_again(world: World) -> None:

@@ -17,9 +17,9 @@ def test_a_machine_whose_type_is_not_told_may_be_of_any(told: str, is_one: bool)
 
 def test_the_names_are_the_apis() -> None:
     """The values of the enums are the API's names."""
-    assert [each.value for each in InstanceType] == ["gpu_8x_h100_sxm5", "gpu_1x_h100_sxm5"]
-    assert [each.value for each in Sector] == ["sector_1", "sector_2", "sector_3"]
-    assert {each.value for each in Status} == {
+    assert [kind.value for kind in InstanceType] == ["gpu_8x_h100_sxm5", "gpu_1x_h100_sxm5"]
+    assert [sector.value for sector in Sector] == ["sector_1", "sector_2", "sector_3"]
+    assert {status.value for status in Status} == {
         "pending",
         "init",
         "provisioning",

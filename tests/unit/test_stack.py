@@ -244,13 +244,13 @@ def test_what_there_is_no_time_for_is_unread(
     pulumi.meanwhile = pass_time
     pulumi.holds = {
         DEV: exported(row("own")),
-        **{f"organization/shop/{each}": exported(row(each)) for each in "abcd"},
+        **{f"organization/shop/{stack}": exported(row(stack)) for stack in "abcd"},
     }
     told = Stacks().elsewhere(HERE, 5)
     assert pulumi.seconds == [5, 3, 1]
     assert told.ids == {"a", "b"}
     assert told.unread == {
-        f"organization/shop/{each}": "there was no time for it within 5 s" for each in "cd"
+        f"organization/shop/{stack}": "there was no time for it within 5 s" for stack in "cd"
     }
 
 
