@@ -66,7 +66,7 @@ def test_a_wait_ends_by_itself_or_when_notified() -> None:
 
 
 def test_the_clock_never_jumps_and_the_wall_is_everybodys() -> None:
-    """One clock is for waits, and the other can be compared between processes."""
+    """One time never jumps and is for waits, and the other can be compared between processes."""
     clock = Clock()
     assert clock.now() <= clock.now()
     assert abs(clock.wall() - time.time()) < 5

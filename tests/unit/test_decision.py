@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.errors import Interrupted
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.decision import (
     LATE_SECONDS,
@@ -27,7 +26,7 @@ from pulumi_fal.stack import Origin
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, refusal
 
 NOW = 1_700_000_000.0
-SPEC = Spec(ONE, ED25519)
+SPEC, COMMENTED = Spec(ONE, ED25519), Spec(ONE, f"{ED25519} me@laptop")
 MADE = Instance("made", ONE, None, "198.18.0.1", "ready")
 UNSEEN, BIG = Instance("made", ONE), replace(MADE, instance_type=EIGHT)
 FOUND = Search((replace(MADE, id="found"),), {"organization/shop/prod": "it took too long"})
@@ -74,174 +73,76 @@ def row(case: str, entry: Entry, expected: Resume | StartFresh | Stops | None, *
     return pytest.param(entry, facts(**found), expected, id=case)
 
 
-WHOSE = "it can't be told whether that was in this stack"
-CANT_SAY = "Whether it still runs and bills can't be told: GET /compute/instances answered 403"
-OTHER_KEY = "with the key of another account (theirs) than is set now (mine)"
-TOLD = "although Pulumi was told of it"
-CHANGED = "the resource's inputs have changed since"
+WHOSE = Stops("it can't be told whether that was in this stack", "made")
+CANT_ASK = Stops("Whether it still runs and bills can't be told: GET /compute/instances", "made")
+NO_LIST = Stops("Which machines there are now can't be told: GET /compute/instances")
+THEIR_KEY = "with the key of another account (theirs) than is set now (mine)"
+NOT_OURS = Stops(THEIR_KEY, "made")
+CANDIDATE = Stops("it was reset", "found")
+UNREAD = Stops("organization/shop/prod: it took too long", "found")
+KILLED = Stops("the process ended before the answer came", "found")
+NOT_IN_STATE = Stops("it is not in state, although Pulumi was told of it", "made")
+SILENT = Stops("the stack could not be asked, although Pulumi was told of it", "made")
+CHANGED = Stops("the resource's inputs have changed since", "made")
+FRESH, FRESH_AND_LATE = StartFresh(), StartFresh(unresolved.late(SEARCHED, FOUND.candidates))
+GONE, THEIRS_GONE = replace(CREATED, seen=True), replace(THEIRS, seen=True)
+REKEYED = replace(ADOPTED, ssh_key="another")
+THEIRS_UNANSWERED = replace(UNANSWERED, account="theirs")
 
 
 @pytest.mark.parametrize(
     "entry, known, expected",
     [
         # Where it isn't certain that the entry is of this resource, the stack has to have it.
-        row("this backend unknown", CREATED, Stops(WHOSE, "made"), origin=VAGUE, machine=MADE),
-        row("this organization unknown", CREATED, Stops(WHOSE, "made"), origin=NOBODYS),
-        row("entry's backend unknown", in_(VAGUE, CREATED), Stops(WHOSE, "made"), machine=MADE),
-        row("entry's organization unknown", in_(NOBODYS, CREATED), Stops(WHOSE, "made")),
-        row("both backends unknown", in_(VAGUE, CREATED), Stops(WHOSE, "made"), origin=VAGUE),
-        row("backend and machine unknown", UNANSWERED, Stops(WHOSE), origin=VAGUE),
-        row(
-            "backend unknown, not in state",
-            in_(VAGUE, CREATED),
-            Stops(WHOSE, "made"),
-            in_state=False,
-        ),
-        row("backend unknown, in state", in_(VAGUE, REPORTED), StartFresh(), in_state=True),
-        row(
-            "backend unknown, in state, no answer",
-            in_(VAGUE, REPORTED),
-            Stops(WHOSE, "made"),
-            in_state=True,
-            error=DENIED,
-        ),
+        row("this backend unknown", CREATED, WHOSE, origin=VAGUE, machine=MADE),
+        row("this organization unknown", CREATED, WHOSE, origin=NOBODYS, machine=MADE),
+        row("entry's backend unknown", in_(VAGUE, CREATED), WHOSE, machine=MADE),
+        row("entry's organization unknown", in_(NOBODYS, CREATED), WHOSE, machine=MADE),
+        row("both backends unknown", in_(VAGUE, CREATED), WHOSE, origin=VAGUE, machine=MADE),
+        row("backend and machine unknown", UNANSWERED, Stops(WHOSE.words), origin=VAGUE),
+        row("backend unknown, not in state", in_(VAGUE, CREATED), WHOSE, in_state=False),
+        row("backend unknown, in state", in_(VAGUE, REPORTED), FRESH, in_state=True),
+        row("unknown, no answer", in_(VAGUE, REPORTED), WHOSE, in_state=True, error=DENIED),
         # Where the API can't be asked, nothing is known to be safe.
-        row("no answer about the machine", CREATED, Stops(CANT_SAY, "made"), error=DENIED),
-        row(
-            "no answer about machine in state",
-            CREATED,
-            Stops(CANT_SAY, "made"),
-            in_state=True,
-            error=DENIED,
-        ),
-        row(
-            "no answer about candidates",
-            UNANSWERED,
-            Stops("Which machines there are now can't be told: GET"),
-            error=DENIED,
-        ),
-        row(
-            "interrupted", UNANSWERED, Stops("can't be told: interrupted. Run"), error=Interrupted()
-        ),
+        row("no answer about the machine", CREATED, CANT_ASK, error=DENIED),
+        row("in state, no answer", CREATED, CANT_ASK, in_state=True, error=DENIED),
+        row("no answer about candidates", UNANSWERED, NO_LIST, error=DENIED),
         # Where state has the machine, the create is for another one.
-        row("in state", CREATED, StartFresh(), in_state=True, machine=MADE),
-        row("in state and reported", REPORTED, StartFresh(), in_state=True, machine=MADE),
-        row("in state and adopted", ADOPTED, StartFresh(), in_state=True, machine=MADE),
-        row("in state, of another account", THEIRS, StartFresh(), in_state=True, is_own=False),
+        row("in state", CREATED, FRESH, in_state=True, machine=MADE),
+        row("in state and reported", REPORTED, FRESH, in_state=True, machine=MADE),
+        row("in state and adopted", ADOPTED, FRESH, in_state=True, machine=MADE),
+        row("in state, of another account", THEIRS, FRESH, in_state=True, is_own=False),
         # A create without an answer.
-        row("nothing found", UNANSWERED, StartFresh()),
-        row("candidate found", UNANSWERED, Stops("it was reset", "found"), search=FOUND),
-        row(
-            "candidate found, stack unread",
-            UNANSWERED,
-            Stops("organization/shop/prod: it took too long", "found"),
-            search=FOUND,
-        ),
-        row(
-            "candidate found, process killed",
-            replace(UNANSWERED, problem=""),
-            Stops("the process ended before the answer came", "found"),
-            search=FOUND,
-        ),
-        row(
-            "candidate late",
-            SEARCHED,
-            StartFresh(unresolved.late(SEARCHED, FOUND.candidates)),
-            search=FOUND,
-            now=LATE,
-        ),
-        row(
-            "candidate not yet late",
-            SEARCHED,
-            Stops("it was reset", "found"),
-            search=FOUND,
-            now=LATE - 1,
-        ),
-        row(
-            "candidate never looked for before",
-            UNANSWERED,
-            Stops("it was reset", "found"),
-            search=FOUND,
-            now=LATE,
-        ),
-        row(
-            "unanswered by another account",
-            replace(UNANSWERED, account="theirs"),
-            Stops(OTHER_KEY),
-            is_own=False,
-        ),
+        row("nothing found", UNANSWERED, FRESH),
+        row("found", UNANSWERED, CANDIDATE, search=FOUND),
+        row("found, a stack unread", UNANSWERED, UNREAD, search=FOUND),
+        row("found, process killed", replace(UNANSWERED, problem=""), KILLED, search=FOUND),
+        row("found late", SEARCHED, FRESH_AND_LATE, search=FOUND, now=LATE),
+        row("found, not yet late", SEARCHED, CANDIDATE, search=FOUND, now=LATE - 1),
+        row("found at the first look", UNANSWERED, CANDIDATE, search=FOUND, now=LATE),
+        row("unanswered to another account", THEIRS_UNANSWERED, Stops(THEIR_KEY), is_own=False),
         # The API doesn't show the machine.
-        row(
-            "not shown to this account",
-            replace(THEIRS, seen=True),
-            Stops(OTHER_KEY, "made"),
-            is_own=False,
-        ),
-        row("new, not shown to this account", THEIRS, Stops(OTHER_KEY, "made"), is_own=False),
-        row("gone", replace(CREATED, seen=True), StartFresh()),
-        row("gone after Pulumi was told", replace(REPORTED, seen=True), StartFresh()),
-        row("never shown in time", CREATED, StartFresh(), now=NOW + GRACE_SECONDS),
+        row("not shown to this account", THEIRS_GONE, NOT_OURS, is_own=False),
+        row("new, not shown to this account", THEIRS, NOT_OURS, is_own=False),
+        row("gone", GONE, FRESH),
+        row("gone after Pulumi was told", replace(REPORTED, seen=True), FRESH),
+        row("never shown in time", CREATED, FRESH, now=NOW + GRACE_SECONDS),
         row("not shown yet", CREATED, Resume(UNSEEN), now=NOW + GRACE_SECONDS - 1),
-        row(
-            "reported and not shown yet",
-            REPORTED,
-            Stops(f"it is not in state, {TOLD}", "made"),
-            in_state=False,
-        ),
+        row("reported and not shown yet", REPORTED, NOT_IN_STATE, in_state=False),
         # The API shows the machine.
         row("there", CREATED, Resume(MADE), in_state=False, machine=MADE),
         row("there, stack silent", CREATED, Resume(MADE), machine=MADE),
         row("adopted and there", ADOPTED, Resume(MADE), machine=MADE),
-        row(
-            "reported and there",
-            REPORTED,
-            Stops(f"it is not in state, {TOLD}", "made"),
-            in_state=False,
-            machine=MADE,
-        ),
-        row(
-            "reported and there, stack silent",
-            REPORTED,
-            Stops(f"the stack could not be asked, {TOLD}", "made"),
-            machine=MADE,
-        ),
-        row(
-            "another type requested",
-            CREATED,
-            Stops(CHANGED, "made"),
-            spec=Spec(EIGHT, ED25519),
-            machine=MADE,
-        ),
-        row(
-            "another key requested",
-            CREATED,
-            Stops(CHANGED, "made"),
-            spec=Spec(ONE, ECDSA),
-            machine=MADE,
-        ),
-        row(
-            "another sector requested",
-            CREATED,
-            Stops(CHANGED, "made"),
-            spec=Spec(ONE, ED25519, "sector_1"),
-            machine=MADE,
-        ),
-        row(
-            "another comment requested",
-            CREATED,
-            Resume(MADE),
-            spec=Spec(ONE, f"{ED25519} me@laptop"),
-            machine=MADE,
-        ),
+        row("reported and there", REPORTED, NOT_IN_STATE, in_state=False, machine=MADE),
+        row("reported and there, stack silent", REPORTED, SILENT, machine=MADE),
+        row("type changed", CREATED, CHANGED, spec=Spec(EIGHT, ED25519), machine=MADE),
+        row("key changed", CREATED, CHANGED, spec=Spec(ONE, ECDSA), machine=MADE),
+        row("sector changed", CREATED, CHANGED, spec=replace(SPEC, sector="x"), machine=MADE),
+        row("comment changed", CREATED, Resume(MADE), spec=COMMENTED, machine=MADE),
         row("nothing known to be requested", CREATED, Resume(BIG), spec=None, machine=BIG),
-        row("machine of another type", CREATED, Stops(CHANGED, "made"), machine=BIG),
-        row(
-            "adopted with another key",
-            replace(ADOPTED, ssh_key="another"),
-            Resume(MADE),
-            machine=MADE,
-        ),
-        row("adopted and of another type", ADOPTED, Stops(CHANGED, "made"), machine=BIG),
+        row("machine of another type", CREATED, CHANGED, machine=BIG),
+        row("adopted with another key", REKEYED, Resume(MADE), machine=MADE),
+        row("adopted and of another type", ADOPTED, CHANGED, machine=BIG),
     ],
 )
 def test_a_create_resumes_starts_fresh_or_stops(
@@ -251,34 +152,24 @@ def test_a_create_resumes_starts_fresh_or_stops(
     assert expected == decide(entry, known)
 
 
-ADOPT = f"pending adopt {OLD.urn} made --for {URN}`"
+ADOPT = Stops(f"pending adopt {OLD.urn} made --for {URN}`", "made")
 
 
 @pytest.mark.parametrize(
     "entry, known, expected",
     [
-        row("in state", REPORTED, StartFresh(), in_state=True),
-        row("in state, no answer", REPORTED, StartFresh(), in_state=True, error=DENIED),
-        row("no answer", CREATED, Stops(CANT_SAY, "made"), error=DENIED),
-        row("there", CREATED, Stops(ADOPT, "made"), machine=MADE),
-        row("reported and there", REPORTED, Stops(ADOPT, "made"), machine=MADE),
-        row("adopted and there", ADOPTED, Stops(ADOPT, "made"), machine=MADE),
-        row("not shown yet", CREATED, Stops(ADOPT, "made")),
-        row("gone", replace(CREATED, seen=True), None),
-        row(
-            "not shown to this account",
-            replace(THEIRS, seen=True),
-            Stops(ADOPT, "made"),
-            is_own=False,
-        ),
+        row("in state", REPORTED, FRESH, in_state=True),
+        row("in state, no answer", REPORTED, FRESH, in_state=True, error=DENIED),
+        row("no answer", CREATED, CANT_ASK, error=DENIED),
+        row("there", CREATED, ADOPT, machine=MADE),
+        row("reported and there", REPORTED, ADOPT, machine=MADE),
+        row("adopted and there", ADOPTED, ADOPT, machine=MADE),
+        row("not shown yet", CREATED, ADOPT),
+        row("gone", GONE, None),
+        row("not shown to this account", THEIRS_GONE, ADOPT, is_own=False),
         row("candidate found", UNANSWERED, Stops("pending adopt", "found"), search=FOUND),
         row("nothing found", UNANSWERED, None),
-        row(
-            "unanswered by another account",
-            replace(UNANSWERED, account="theirs"),
-            Stops(OTHER_KEY),
-            is_own=False,
-        ),
+        row("unanswered to another account", THEIRS_UNANSWERED, Stops(THEIR_KEY), is_own=False),
     ],
 )
 def test_a_create_of_a_renamed_stack_stops_as_long_as_it_may_have_left_a_machine(

@@ -110,7 +110,7 @@ def pauses(moments: Sequence[float]) -> list[float]:
 
 @any_order
 def test_all_who_read_while_a_list_is_in_flight_share_the_next_one(seed: int) -> None:
-    """The one in flight may have been answered before the machine that they look for was made."""
+    """A list in flight may have been answered before the machine that is looked for was made."""
     world = World(seed, list_takes=1.0)
     early = world.at(0.0, world.fleet.fresh)
     world.at(0.2, world.machine)
@@ -125,7 +125,7 @@ def test_all_who_read_while_a_list_is_in_flight_share_the_next_one(seed: int) ->
 
 @any_order
 def test_a_waiter_that_comes_as_the_last_one_leaves_is_served(seed: int) -> None:
-    """It may come before, while and after the list that lets the other one go."""
+    """A new waiter is served whether it comes before, during or after the last one's list."""
     world = World(seed, list_takes=0.5)
     first, second = world.machine(ready_at=3.0), world.machine(ready_at=9.0)
     world.wait_at(0.0, first)
@@ -167,7 +167,7 @@ def test_a_cancel_ends_all_who_wait_and_asks_no_more(seed: int) -> None:
 
 @any_order
 def test_a_cancel_lets_a_reader_have_the_list_that_it_has_asked_for(seed: int) -> None:
-    """Those who only wait for that list are interrupted."""
+    """A reader's own list is finished, and those who only wait for it are interrupted."""
     world = World(seed, list_takes=1.0)
     asking = world.at(0.0, world.fleet.fresh)
     waiting = [world.at(0.2, world.fleet.fresh) for _ in range(5)]
@@ -209,7 +209,7 @@ def test_a_list_slower_than_the_interval_is_never_asked_for_twice_at_once(seed: 
 
 @any_order
 def test_a_poll_that_fails_loses_no_waiter(seed: int) -> None:
-    """It is asked again for all of them, by whoever's turn it is."""
+    """A poll that fails is repeated for all, by whoever's turn it is."""
     world = World(seed)
     for name in ("404", "522", "404"):
         world.api.faults.add("list", name)
@@ -235,7 +235,7 @@ def test_a_poll_that_fails_for_good_is_every_waiters_end(seed: int) -> None:
 
 @any_order
 def test_a_bug_reaches_all_who_wait(seed: int) -> None:
-    """It is raised in every thread, and the list is not asked for again."""
+    """A bug is raised in every thread, and the list is not asked for again."""
     world = World(seed)
     bug = RuntimeError("a bug")
 
@@ -304,7 +304,7 @@ def test_jitter_only_ever_lengthens_a_pause_and_is_one_for_all(machines: int) ->
 
 @any_order
 def test_creates_share_the_list_that_says_what_was_there_before(seed: int) -> None:
-    """It may be in flight or done, as long as it was asked for recently."""
+    """Creates share a list that was asked for recently, in flight or done."""
     world = World(seed, list_takes=0.3)
     creates = [
         world.at(world.random.uniform(0.0, 1.9), lambda: world.fleet.recent(2.0)) for _ in range(20)

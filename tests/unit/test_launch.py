@@ -167,7 +167,7 @@ def test_a_create_that_fails_is_no_longer_locked(world: World, call: str, failur
 
 
 def test_a_create_waits_for_another_process_that_works_on_it(world: World) -> None:
-    """That process was left behind by a killed engine, and records what it has begun."""
+    """A process that a killed engine left behind records what it has begun."""
     entry = world.earlier(Phase.REQUESTED)
     other = Journal(world.folder).try_lock(HERE)
     assert other is not None
@@ -334,7 +334,7 @@ def test_only_a_machine_that_appears_long_after_an_empty_search_stops_nothing(
 
 
 def test_a_candidate_that_was_found_once_never_counts_as_late(world: World) -> None:
-    """It appeared soon after the POST, however late somebody looks again."""
+    """A machine that appeared soon after the POST is a candidate however late anybody looks."""
     world.api.faults.add("create", "reset_before")
     refusal(world)
     made = world.machine()
@@ -349,7 +349,7 @@ def test_a_candidate_that_was_found_once_never_counts_as_late(world: World) -> N
 def test_a_create_resumes_the_machine_of_an_earlier_one_and_remembers_that_it_did(
     world: World,
 ) -> None:
-    """Nobody may delete that machine in this process."""
+    """A resumed machine must not be deleted by this process under another name."""
     made = world.machine()
     entry = world.earlier(Phase.CREATED, made)
     assert launch(world).id == made
@@ -400,7 +400,7 @@ def test_a_machine_of_other_inputs_stops_nothing_once_it_is_deleted(world: World
 
 
 def test_a_create_that_replaces_a_machine_takes_over_its_record(world: World) -> None:
-    """With `--replace` no diff drops that record, and the API need not be asked about it."""
+    """A record that no diff has dropped, as with `--replace`, goes without asking the API."""
     world.stacks.in_state = {"old"}
     world.earlier(Phase.REPORTED, "old", seen=True)
     instance = launch(world)

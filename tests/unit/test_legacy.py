@@ -159,7 +159,7 @@ def test_an_odd_entry_of_a_list_hides_no_other(
     ],
 )
 def test_a_list_of_another_shape_is_refused(body: object, reason: str) -> None:
-    """Which machine an entry without an id is can't be told, so nothing can be said of any."""
+    """A list of another shape says nothing about any machine."""
     with pytest.raises(ValueError, match=f"^{reason}$"):
         LIST.parse(body)
 

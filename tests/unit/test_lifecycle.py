@@ -87,7 +87,7 @@ def test_a_machine_that_is_ready_is_not_waited_for(world: World) -> None:
 def test_ready_takes_both_the_status_and_an_ip(
     world: World, ip_at: float, status: str | None
 ) -> None:
-    """One without the other is no machine that one can log in to."""
+    """A status without an ip, or an ip without the status, lets nobody log in."""
     world.state.ip_at = ip_at
     machine = world.machine()
     if status:
@@ -132,7 +132,7 @@ def test_what_becomes_ready_in_the_last_moment_counts(world: World) -> None:
 
 @pytest.mark.parametrize("lag", [GRACE_SECONDS - 5, 60])
 def test_a_new_machine_may_be_missing_from_the_list(world: World, lag: float) -> None:
-    """For a while that means nothing, and then a GET shows that the machine is there."""
+    """A new machine may be missing from the list, and then a GET shows that it is there."""
     world.state.list_lag = lag
     assert world.wait(world.machine()).is_ready
     assert ("get" in world.api.calls) == (lag > GRACE_SECONDS)
@@ -182,7 +182,7 @@ def test_an_answer_without_the_machine_now_and_then_is_no_end(
 
 
 def test_a_machine_that_never_shows_up_fails_after_the_grace(world: World) -> None:
-    """It may still be about to, so the error says that it was never seen."""
+    """A machine that was never shown may still appear, and the error says so."""
     machine = world.machine()
     world.state.kill(machine.id)
     with pytest.raises(errors.VanishedError) as caught:
@@ -240,7 +240,7 @@ def test_an_outage_is_shown_as_it_changes_and_when_it_is_over(world: World) -> N
 
 
 def test_a_wait_whose_time_is_up_in_an_outage_says_so(world: World) -> None:
-    """It tells the machine's last status, and what the API has answered since when."""
+    """An error in an outage has the machine's last status, and what the API answers since when."""
     world.fail("list", refusal(503), 40)
     with pytest.raises(errors.NotReadyError) as caught:
         world.wait(world.machine(), 100)
@@ -254,7 +254,7 @@ def test_a_wait_whose_time_is_up_in_an_outage_says_so(world: World) -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_is_refused_for_a_minute_ends_the_wait(world: World, status: int) -> None:
-    """It was revoked, and no later answer will be another."""
+    """A key that is refused for a minute was revoked, and no later answer will be another."""
     world.fail("list", refusal(status), 20)
     with pytest.raises(errors.AuthenticationError):
         world.wait(world.machine(), 3600)
@@ -471,7 +471,7 @@ def test_a_delete_that_the_api_refuses_for_good_ends_with_its_word(world: World)
 def test_an_answer_that_can_not_be_used_ends_no_delete(
     world: World, error: errors.APIError, call: Call
 ) -> None:
-    """It may be the delete that fails for half a minute, or the lists after it."""
+    """Neither a DELETE nor a list that fails for half a minute ends the wait."""
     machine = world.machine()
     world.fail(call, error, end=30)
     world.lifecycle.delete(machine.id, 600)

@@ -8,7 +8,7 @@ from pulumi.runtime import rpc
 
 from pulumi_fal.provider import ComputeInstanceProvider
 
-from ..fakes import ED25519, EIGHT, ID, RSA
+from ..fakes import ED25519, EIGHT, ID
 
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 
@@ -38,12 +38,6 @@ def test_a_failure_names_no_property() -> None:
     (failure,) = ComputeInstanceProvider().check({}, {**INPUTS, "ssh_key": "hunter2"}).failures
     assert failure.property == ""
     assert failure.reason.startswith("ssh_key does not start with a key type")
-
-
-def test_a_diff_leaves_it_to_the_engine_whether_inputs_differ() -> None:
-    """The engine compares the inputs itself, and so honours ignore_changes."""
-    found = ComputeInstanceProvider().diff(ID, INPUTS, {**INPUTS, "ssh_key": RSA})
-    assert (found.changes, found.replaces) == (None, ["ssh_key"])
 
 
 def test_the_provider_has_no_attributes() -> None:

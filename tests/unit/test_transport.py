@@ -314,6 +314,6 @@ def test_an_earlier_failure_says_nothing_about_this_one(wire: Any) -> None:
 
 
 def test_the_constants_are_what_the_docs_say() -> None:
-    """They are the seconds to connect, to read, and to read a create's answer."""
+    """The docs name the seconds to connect, to read, and to read a create's answer."""
     assert (transport.CONNECT_TIMEOUT, transport.READ_TIMEOUT) == (10, 60)
     assert transport.CREATE_READ_TIMEOUT == 180
