@@ -28,10 +28,6 @@ class Failure(NamedTuple):
     reason: str
 
 
-NO_SSH_KEY = Failure("ssh_key", "ssh_key is missing")
-"""What the import of a machine can't know: the API doesn't tell its key."""
-
-
 def failures(news: Mapping[str, Any]) -> Iterator[Failure]:
     """Every problem with these inputs. UNKNOWN values are left alone."""
     checks: dict[str, Callable[[str], str | None]] = {
