@@ -9,6 +9,7 @@ import contextlib
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _LAST_SECONDS = 5.0
 """How long calls may take to end after the engine has died."""
+_LOOK_SECONDS = 0.5
+"""Between two looks at the process that started this one."""
 
 
 class _Count:
@@ -110,21 +113,39 @@ def on_death(callback: Callable[[], None]) -> None:
     """Call `callback` from a thread of its own when the engine has died, then end the process.
 
     Standard input is a pipe from the engine, which never writes to it. The pipe closes when the
-    engine dies; in a normal shutdown the process ends first. Without this, plugins would outlive a
-    killed engine.
+    engine dies; in a normal shutdown the process ends first. A process whose standard input is no
+    pipe was started by something between it and the engine, which ends with the engine. Without
+    this, plugins would outlive a killed engine.
     """
+    parent = os.getppid()
 
     def watch() -> None:
-        while os.read(0, 4096):
-            pass
+        if _has_pipe():
+            _wait_for_end_of_input()
+        else:
+            _wait_for_end_of(parent)
         died.set()
         callback()
         # Calls learn now that nobody hears them, and put that on disk.
         in_progress.wait_until_none(_LAST_SECONDS)
         os._exit(1)
 
+    threading.Thread(target=watch, name="engine-death", daemon=True).start()
+
+
+def _has_pipe() -> bool:
     try:
-        if stat.S_ISFIFO(os.fstat(0).st_mode):
-            threading.Thread(target=watch, name="engine-death", daemon=True).start()
+        return stat.S_ISFIFO(os.fstat(0).st_mode)
     except OSError:
-        return
+        return False
+
+
+def _wait_for_end_of_input() -> None:
+    while os.read(0, 4096):
+        pass
+
+
+def _wait_for_end_of(parent: int) -> None:
+    """Return when the process that started this one has ended, so that another takes its place."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pulumi_fal.api.client import Client
-from pulumi_fal.api.models import Instance
-from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import FalError
+from pulumi_fal.native.properties import camel
+
+if TYPE_CHECKING:
+    from pulumi_fal.api.client import Client
+    from pulumi_fal.api.models import Instance
 
 GET_INSTANCE, GET_INSTANCES = "fal:index:getInstance", "fal:index:getInstances"
 _FILTERS = ("instance_type", "sector", "status", "region")
 
 
-def invoke(token: str, args: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def invoke(token: str, args: Mapping[str, Any], client: Client) -> dict[str, Any]:
     """The result of a function. FalError where the API can't be asked, or has no such machine."""
-    client = _client(settings)
     if token == GET_INSTANCE:
-        return _shown(client.get_instance(str(args.get("id", ""))))
+        if not args.get("id"):
+            raise FalError("getInstance needs the id of a machine.")
+        return _result(client.get_instance(str(args["id"])))
     if token != GET_INSTANCES:
         raise FalError(f"There is no function {token}.")
     found = [
-        _shown(instance)
+        _result(instance)
         for instance in client.list_instances()
         if all(args.get(name) in (None, getattr(instance, name)) for name in _FILTERS)
     ]
     return {"instances": found}
 
 
-@functools.cache
-def _client(settings: Settings) -> Client:
-    return Client(settings)
-
-
-def _shown(instance: Instance) -> dict[str, Any]:
-    from pulumi_fal.native.properties import camel
-
+def _result(instance: Instance) -> dict[str, Any]:
     return {camel(name): value for name, value in vars(instance).items() if value is not None}

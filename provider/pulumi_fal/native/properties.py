@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ NAMES = {
 _OWN_NAMES = {theirs: ours for ours, theirs in NAMES.items()}
 DYNAMIC_PROVIDER = "__provider"
 """In properties that the dynamic provider wrote, which keep its names."""
+_SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
+"""How the protocol marks an object that wraps a secret value."""
 
 
 def camel(name: str) -> str:
@@ -26,16 +29,22 @@ def camel(name: str) -> str:
     return NAMES.get(name, name)
 
 
+def camel_words(text: str) -> str:
+    """A text that names properties, with the schema's names."""
+    return re.sub(rf"\b({'|'.join(NAMES)})\b", lambda found: NAMES[found[1]], text)
+
+
 def received(properties: struct_pb2.Struct) -> dict[str, Any]:
     """The properties by our names, with UNKNOWN in place of the protocol's own unknown values.
 
     Those of a machine that the dynamic provider made, which have our names already, are read too.
     """
-    return {
-        _OWN_NAMES.get(name, name): UNKNOWN if value == rpc.UNKNOWN else value
+    values = {
+        _OWN_NAMES.get(name, name): _plain(value)
         for name, value in json_format.MessageToDict(properties).items()
-        if name != DYNAMIC_PROVIDER and value is not None
+        if name != DYNAMIC_PROVIDER
     }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def sent(properties: Mapping[str, Any]) -> struct_pb2.Struct:
@@ -48,3 +57,10 @@ def sent(properties: Mapping[str, Any]) -> struct_pb2.Struct:
         }
     )
     return struct
+
+
+def _plain(value: Any) -> Any:
+    """The value itself. The engine marks secrets where it configures a provider."""
+    if isinstance(value, dict) and value.get(_SIGNATURE) == _SECRET:
+        value = value.get("value")
+    return UNKNOWN if value == rpc.UNKNOWN else value

@@ -1,133 +1,34 @@
-"""The provider as the engine calls it. It translates, and decides nothing: see resource."""
+"""What the engine asks of machines. This translates, and decides nothing: see resource."""
 
 from __future__ import annotations
 
 import functools
-import threading
-import traceback
-from collections.abc import Callable, Mapping
-from importlib import resources
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
+from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal import engine
-from pulumi_fal._version import __version__
-from pulumi_fal.errors import FalError
 from pulumi_fal.native import lookups
-from pulumi_fal.native.properties import DYNAMIC_PROVIDER, camel, received, sent
-from pulumi_fal.native.session import Session
-from pulumi_fal.resource import inputs, operations
-from pulumi_fal.resource.call import INFO, WARNING, Call, InitFailed
-
-T = TypeVar("T")
-
-_SOME, _NONE = provider_pb2.DiffResponse.DIFF_SOME, provider_pb2.DiffResponse.DIFF_NONE
-_UPDATE = provider_pb2.PropertyDiff.UPDATE
-_UPDATE_REPLACE = provider_pb2.PropertyDiff.UPDATE_REPLACE
+from pulumi_fal.native.base import ConfigurableProvider, answered
+from pulumi_fal.native.comparison import compare
+from pulumi_fal.native.properties import DYNAMIC_PROVIDER, camel, camel_words, received, sent
+from pulumi_fal.resource import operations
+from pulumi_fal.resource.call import INFO, Call, InitFailed
 
 
-def answered(method: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], T]:
-    """A method of the servicer, whose errors reach the engine as their text alone."""
-
-    @functools.wraps(method)
-    def answer(self: Any, request: Any, context: Any) -> T:
-        engine.in_progress.enter()
-        try:
-            return method(self, request, context)
-        except FalError as error:
-            # UNKNOWN would make the engine call the state of a machine "maybe corrupt".
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{type(error).__name__}: {error}")
-        except Exception:
-            if context.code() is None:  # else it has been aborted already
-                context.abort(grpc.StatusCode.INTERNAL, traceback.format_exc())
-            raise
-        finally:
-            engine.in_progress.leave()
-        raise AssertionError("abort raises")
-
-    return answer
-
-
-class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
-    """One provider instance. The engine configures it once."""
+class FalProvider(ConfigurableProvider):
+    """The provider, with its one resource and its functions."""
 
     def __init__(self, engine_address: str = "") -> None:
-        self._log: Callable[..., None] = lambda **fields: None
-        self._session: Session | None = None
+        super().__init__(engine_address)
         self._imported: set[str] = set()
-        self._lock = threading.Lock()
-        if engine_address:
-            self._log = engine.logger(engine_address)
-
-    @property
-    def session(self) -> Session:
-        """What Configure has made; a call before it gets an unconfigured one."""
-        with self._lock:
-            if self._session is None:
-                self._session = Session({}, is_default=True, warn=self._warn)
-            return self._session
-
-    def end(self) -> None:
-        """End all waits, and let a POST in flight be recorded. For when the engine has died."""
-        if self._session is not None:
-            self._session.clock.interrupt()
-            self._session.machines.wait_until_quiet(_POST_SECONDS)
-
-    # The provider itself.
-
-    def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
-        self._log = engine.logger(request.engine_address)
-        # Without secrets: the engine strips them from what it sends, and marks what has the same
-        # names as secret again. Previews call Create and Update from here on.
-        return provider_pb2.ProviderHandshakeResponse()
-
-    def Attach(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._log = engine.logger(request.address)
-        return empty_pb2.Empty()
-
-    def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
-        from pulumi.runtime.proto import plugin_pb2
-
-        return plugin_pb2.PluginInfo(version=__version__)
-
-    def GetSchema(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return provider_pb2.GetSchemaResponse(schema=schema())
+        """URNs that were read without state, as the engine does for an import."""
 
     @answered
-    def CheckConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Without a property's name: the engine would print its value, which may be the key."""
-        config = _config(received(request.news))
-        failures = [provider_pb2.CheckFailure(reason=reason) for reason in _problems(config)]
-        return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
-
-    @answered
-    def DiffConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Another key or endpoint replaces no machine: whether it has them shows on refresh."""
-        same = received(request.olds) == received(request.news)
-        return provider_pb2.DiffResponse(changes=_NONE if same else _SOME)
-
-    @answered
-    def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802
-        is_default = not request.name or request.name.split("_")[0] == "default"
-        config = _config(received(request.args))
-        with self._lock:
-            self._session = Session(config, is_default=is_default, warn=self._warn)
-        return provider_pb2.ConfigureResponse(supportsPreview=True)
-
-    def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
-        if self._session is not None:
-            self._session.clock.interrupt()
-        return empty_pb2.Empty()
-
-    # Machines.
-
-    @answered
-    def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
-        call = self._call(request, context)
-        news = received(request.news)
+    def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
+        call, news = self._call(request, context), received(request.news)
         checked = operations.check(call, received(request.olds), news)
         # The API doesn't tell a machine's key, so an import has none.
         is_import = request.urn in self._imported and "ssh_key" not in news
@@ -135,7 +36,7 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
             provider_pb2.CheckFailure(
                 # The engine prints a named property's value, which may be a secret.
                 property="" if failure.property in news else camel(failure.property),
-                reason=failure.reason,
+                reason=camel_words(failure.reason),
             )
             for failure in checked.failures
             if not (is_import and failure.property == "ssh_key")
@@ -144,40 +45,23 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     @answered
     def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802
-        olds, news, before = map(received, (request.olds, request.news, request.old_inputs))
-        found = operations.diff(
-            self.session.machines, self._call(request, context), request.id, olds, news
-        )
-        changed = {
-            name
-            for name in {*before, *news} & set(inputs.NAMES)
-            if before.get(name) != news.get(name)
-            # The API tells no key, so an import is no difference to what the program gives.
-            and not (request.urn in self._imported and name not in before)
-        }
-        is_some = bool(found.changes or changed or found.replaces)
-        details = {
-            camel(name): provider_pb2.PropertyDiff(
-                kind=_UPDATE_REPLACE if name in found.replaces else _UPDATE, inputDiff=True
-            )
-            for name in changed | set(found.replaces)
-        }
-        return provider_pb2.DiffResponse(
-            changes=_SOME if is_some or DYNAMIC_PROVIDER in request.olds else _NONE,
-            replaces=[camel(name) for name in found.replaces],
-            diffs=list(details),
-            detailedDiff=details,
-            hasDetailedDiff=bool(details),
+        call, news = self._call(request, context), received(request.news)
+        machines, id_ = self.session.machines, request.id
+        return compare(
+            lambda olds: operations.diff(machines, call, id_, olds, news),
+            received(request.old_inputs),
+            received(request.olds),
+            news,
+            is_import=request.urn in self._imported,
+            is_foreign=DYNAMIC_PROVIDER in request.olds,
         )
 
     @answered
     def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
-        call = self._call(request, context)
+        call, news = self._call(request, context), received(request.properties)
         with self.session.slots:
             try:
-                created = operations.create(
-                    self.session.machines, call, received(request.properties)
-                )
+                created = operations.create(self.session.machines, call, news)
             except InitFailed as failed:
                 self._abort_partial(context, failed, request.properties)
         engine.on_undelivered(context, created.undelivered)
@@ -189,15 +73,16 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
         is_in_state = "instance_type" in state
         if not is_in_state:
             self._imported.add(request.urn)
-        try:
-            with self.session.slots:
+        with self.session.slots:
+            try:
                 outs = operations.read(self.session.machines, call, request.id, state)
-        except InitFailed as failed:
-            self._abort_partial(context, failed, request.inputs)
+            except InitFailed as failed:
+                self._abort_partial(context, failed, request.inputs)
         if outs is None:
             return provider_pb2.ReadResponse()
-        known = request.inputs if is_in_state else sent(_importable(outs))
-        return provider_pb2.ReadResponse(id=request.id, properties=sent(outs), inputs=known)
+        # Of an imported machine, what the API tells and every program gives.
+        given = request.inputs if is_in_state else sent({"instance_type": outs["instance_type"]})
+        return provider_pb2.ReadResponse(id=request.id, properties=sent(outs), inputs=given)
 
     @answered
     def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -212,14 +97,14 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     @answered
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
-        call = self._call(request, context)
+        call, state = self._call(request, context), received(request.properties)
         with self.session.slots:
-            operations.delete(self.session.machines, call, request.id, received(request.properties))
+            operations.delete(self.session.machines, call, request.id, state)
         return empty_pb2.Empty()
 
     @answered
     def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
-        found = lookups.invoke(request.tok, received(request.args), self.session.settings)
+        found = lookups.invoke(request.tok, received(request.args), self.session.client)
         result: dict[str, Any] = {"return": sent(found)}  # the name is a keyword of Python
         return provider_pb2.InvokeResponse(**result)
 
@@ -246,44 +131,3 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
         )
         context.set_trailing_metadata(metadata)
         context.abort(grpc.StatusCode.UNKNOWN, failed.reason)
-
-    def _warn(self, message: str) -> None:
-        """On the stack's row, since the resource that it is about may not be in this run."""
-        self._log(message=message, severity=WARNING, urn="", ephemeral=False)
-
-
-_POST_SECONDS = 200.0
-"""How long a POST in flight is given to end when the engine has died."""
-
-
-@functools.cache
-def schema() -> str:
-    """The schema of the package, as JSON."""
-    return resources.files("pulumi_fal.native").joinpath("schema.json").read_text("utf-8")
-
-
-def _config(args: Mapping[str, Any]) -> dict[str, str]:
-    """The provider's config. The engine sends what is not a string as JSON."""
-    return {
-        name: value if isinstance(value, str) else f"{value:g}"
-        for name, value in args.items()
-        if isinstance(value, str | int | float) and name != "version"
-    }
-
-
-def _problems(config: Mapping[str, str]) -> list[str]:
-    from pulumi_fal.api import settings
-    from pulumi_fal.native.session import environment
-
-    # A preview needs no key, so a missing one is no problem here.
-    environ = {"FAL_KEY": "none", **environment(config, is_default=False)}
-    try:
-        settings.resolve(environ, lambda key: config.get(key.removeprefix("fal:")))
-    except FalError as error:
-        return [str(error)]
-    return []
-
-
-def _importable(outs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs of a machine that is imported: what the API tells and every program gives."""
-    return {"instance_type": outs["instance_type"]}

@@ -8,26 +8,22 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pulumi_fal.api import settings
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.machines import journal
-from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
+from pulumi_fal.native import config as configs
 from pulumi_fal.stack import Stacks
 
-_VARIABLES = {
-    "apiKey": "FAL_ADMIN_API_KEY",
-    "api": "FAL_COMPUTE_API",
-    "endpoint": "FAL_COMPUTE_ENDPOINT",
-    "pollInterval": "FAL_COMPUTE_POLL_INTERVAL",
-    "retryBudget": "FAL_COMPUTE_RETRY_BUDGET",
-    "settle": "FAL_COMPUTE_SETTLE",
-    "parallel": "FAL_COMPUTE_PARALLEL",
-}
-"""By the names of the provider's config: the variables that may say the same."""
+if TYPE_CHECKING:
+    # Both need requests, and most previews never call the API.
+    from pulumi_fal.api.client import Client
+    from pulumi_fal.machines.account import Account
 
 
 class Session:
@@ -36,13 +32,12 @@ class Session:
     def __init__(
         self, config: Mapping[str, str], *, is_default: bool, warn: Callable[[str], None]
     ) -> None:
-        """`is_default`: whether the program leaves the provider to the stack's config.
+        """`is_default`: whether the program declares no provider, so that variables win.
 
-        There a variable wins, as with the dynamic provider. What a program gives a provider that
-        it declares wins over every variable: it may be one of several accounts.
+        ConfigurationError where `parallel` is not a number.
         """
         self._config = config
-        self._environ = environment(config, is_default=is_default)
+        self._environ = configs.environment(config, is_default=is_default)
         self._notify = threading.local()
         self._warn = warn
         self.clock = Clock()
@@ -52,18 +47,27 @@ class Session:
         self.slots = threading.Semaphore(settings.parallel(self._environ, self._value))
         """How many machines the process works on at once."""
 
+    @cached_property
+    def client(self) -> Client:
+        """For calls that are about no resource. ConfigurationError as below."""
+        from pulumi_fal.api.client import Client
+
+        return Client(self._settings, self.clock)
+
     @property
-    def settings(self) -> Settings:
+    def _settings(self) -> Settings:
         """ConfigurationError where there is no usable key, endpoint or number."""
         return settings.resolve(self._environ, self._value)
 
     def notify_through(self, log: Callable[[str], None]) -> None:
-        """Have what this thread's calls are told of the API go to a resource's row."""
+        """Send what this thread's calls are told of the API to a resource's row."""
         self._notify.log = log
 
     def _open_account(self) -> Account:
+        from pulumi_fal.machines.account import Account
+
         return Account(
-            self.settings,
+            self._settings,
             self.clock,
             self.machines.journal,
             self.machines.stacks,
@@ -78,9 +82,3 @@ class Session:
 
     def _value(self, key: str) -> str | None:
         return self._config.get(key.removeprefix("fal:"))
-
-
-def environment(config: Mapping[str, str], *, is_default: bool) -> dict[str, str]:
-    """The environment without the variables that a declared provider's config stands for."""
-    hidden = set() if is_default else {_VARIABLES[name] for name in config if name in _VARIABLES}
-    return {name: value for name, value in os.environ.items() if name not in hidden}

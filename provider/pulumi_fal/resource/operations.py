@@ -184,9 +184,11 @@ def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Pro
     """
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
     has_work = inputs.waits(news) and (UNFINISHED in olds or not inputs.waits(olds))
-    if call.preview or not has_work:
-        kept = {name: value for name, value in olds.items() if name not in ("wait", UNFINISHED)}
+    kept = {name: value for name, value in olds.items() if name not in ("wait", UNFINISHED)}
+    if not has_work:
         return {**kept, **outputs.requested(news)}
+    if call.preview:
+        return {**outputs.unknown(), **kept, "status": UNKNOWN, **outputs.requested(news)}
     _refuse_another_account(machines, call, id_, olds)
     seen = Instance(
         id_,

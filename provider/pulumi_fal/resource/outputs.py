@@ -36,8 +36,12 @@ def from_instance(instance: Instance, props: Mapping[str, Any], home: Home) -> d
 
 def planned(props: Mapping[str, Any]) -> dict[str, Any]:
     """What a preview knows of a machine that a create would make."""
-    unknown = {"sector": UNKNOWN, "ip": UNKNOWN, "status": UNKNOWN}
-    return {**unknown, **{name: props[name] for name in NAMES if name in props}}
+    return {**unknown(), **{name: props[name] for name in NAMES if name in props}}
+
+
+def unknown() -> dict[str, Any]:
+    """What a preview can't know of a machine that is to be awaited."""
+    return {"sector": UNKNOWN, "ip": UNKNOWN, "status": UNKNOWN}
 
 
 def requested(props: Mapping[str, Any]) -> dict[str, Any]:

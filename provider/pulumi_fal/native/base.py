@@ -1,0 +1,131 @@
+"""What the engine asks of the provider itself: its schema, its config, and its end."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import traceback
+from collections.abc import Callable
+from importlib import resources
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf import empty_pb2
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
+
+from pulumi_fal import engine
+from pulumi_fal._version import __version__
+from pulumi_fal.errors import FalError
+from pulumi_fal.native import config as configs
+from pulumi_fal.native.properties import received
+from pulumi_fal.native.session import Session
+from pulumi_fal.resource.call import WARNING
+
+T = TypeVar("T")
+
+_POST_SECONDS = 200.0
+"""How long a POST in flight may take to end after the engine has died."""
+
+
+def answered(method: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], T]:
+    """A method of the servicer whose errors reach the engine: ours as their text, bugs with more.
+
+    The method may end the call itself.
+    """
+
+    @functools.wraps(method)
+    def answer(self: Any, request: Any, context: Any) -> T:
+        engine.in_progress.enter()
+        try:
+            return method(self, request, context)
+        except FalError as error:
+            # UNKNOWN would make the engine call the state of a machine "maybe corrupt".
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{type(error).__name__}: {error}")
+        except Exception:
+            if context.code() is None:
+                context.abort(grpc.StatusCode.INTERNAL, traceback.format_exc())
+            raise
+        finally:
+            engine.in_progress.leave()
+        raise AssertionError("abort raises")
+
+    return answer
+
+
+class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
+    """One provider instance. The engine configures it once."""
+
+    def __init__(self, engine_address: str = "") -> None:
+        self._log: Callable[..., None] = lambda **fields: None
+        self._session: Session | None = None
+        self._lock = threading.Lock()
+        if engine_address:
+            self._log = engine.logger(engine_address)
+
+    @property
+    def session(self) -> Session:
+        """What Configure has made. Before it, one without any config."""
+        with self._lock:
+            if self._session is None:
+                self._session = Session({}, is_default=True, warn=self._warn)
+            return self._session
+
+    def end(self) -> None:
+        """End all waits, and let a POST in flight be recorded. For when the engine has died."""
+        if self._session is not None:
+            self._session.clock.interrupt()
+            self._session.machines.wait_until_quiet(_POST_SECONDS)
+
+    def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
+        """Without secrets: the engine removes them from what it sends, and marks what has the
+        same names as secret again. After a handshake, previews call Create and Update."""
+        self._log = engine.logger(request.engine_address)
+        return provider_pb2.ProviderHandshakeResponse()
+
+    def Attach(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._log = engine.logger(request.address)
+        return empty_pb2.Empty()
+
+    def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return plugin_pb2.PluginInfo(version=__version__)
+
+    def GetSchema(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return provider_pb2.GetSchemaResponse(schema=schema())
+
+    @answered
+    def CheckConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """No failure names a property: the engine would print its value, which may be the key."""
+        problems = configs.problems(configs.parse(received(request.news)))
+        failures = [provider_pb2.CheckFailure(reason=reason) for reason in problems]
+        return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
+
+    @answered
+    def DiffConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Another key or endpoint replaces no machine: whether it has them shows on refresh."""
+        is_same = received(request.olds) == received(request.news)
+        some, none = provider_pb2.DiffResponse.DIFF_SOME, provider_pb2.DiffResponse.DIFF_NONE
+        return provider_pb2.DiffResponse(changes=none if is_same else some)
+
+    @answered
+    def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802
+        config = configs.parse(received(request.args))
+        session = Session(config, is_default=configs.is_default(request.name), warn=self._warn)
+        with self._lock:
+            self._session = session
+        return provider_pb2.ConfigureResponse(supportsPreview=True)
+
+    def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """End all waits. The engine sends this at Ctrl-C, and at every normal end."""
+        if self._session is not None:
+            self._session.clock.interrupt()
+        return empty_pb2.Empty()
+
+    def _warn(self, message: str) -> None:
+        """On the stack's row, since the resource that it is about may not be in this run."""
+        self._log(message=message, severity=WARNING, urn="", ephemeral=False)
+
+
+@functools.cache
+def schema() -> str:
+    """The schema of the package, as JSON."""
+    return resources.files("pulumi_fal.native").joinpath("schema.json").read_text("utf-8")

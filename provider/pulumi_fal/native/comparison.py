@@ -1,0 +1,64 @@
+"""Diff: which inputs differ, and which of the differences replace the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pulumi.runtime.proto import provider_pb2
+
+from pulumi_fal.native.properties import camel
+from pulumi_fal.resource import inputs
+from pulumi_fal.resource.operations import Diff
+
+_SOME, _NONE = provider_pb2.DiffResponse.DIFF_SOME, provider_pb2.DiffResponse.DIFF_NONE
+_Kind = provider_pb2.PropertyDiff
+
+Properties = Mapping[str, Any]
+
+
+def compare(
+    find: Callable[[Properties], Diff],
+    before: Properties,
+    olds: Properties,
+    news: Properties,
+    *,
+    is_import: bool,
+    is_foreign: bool,
+) -> provider_pb2.DiffResponse:
+    """The answer to Diff. `before` and `news` are the old and new inputs, `olds` the old outputs.
+
+    `find` says which changes replace the machine, given what is known of it. `is_import`: the
+    engine compares a machine that it is importing with the program. `is_foreign`: the dynamic
+    provider wrote the state, which is therefore written again.
+    """
+    # The API tells no key, so after an import only the old inputs have it.
+    found = find({**before, **olds})
+    changed = {name for name in inputs.NAMES if before.get(name) != news.get(name)}
+    if is_import:  # what the API doesn't tell is no difference from what the program gives
+        changed = {name for name in changed if name in before or name in found.replaces}
+    # The engine resets inputs under ignore_changes, so an equal input must not replace anything.
+    # Only where work is left is a difference in the outputs alone a reason.
+    replaces = [name for name in found.replaces if name in changed or found.changes]
+    details = {
+        camel(name): provider_pb2.PropertyDiff(
+            kind=_kind(name, before, news, name in replaces), inputDiff=name in changed
+        )
+        for name in inputs.NAMES
+        if name in changed or name in replaces
+    }
+    return provider_pb2.DiffResponse(
+        changes=_SOME if details or found.changes or is_foreign else _NONE,
+        replaces=[camel(name) for name in replaces],
+        diffs=list(details),
+        detailedDiff=details,
+        hasDetailedDiff=bool(details),
+    )
+
+
+def _kind(name: str, before: Properties, news: Properties, replaces: bool) -> Any:
+    if name in news and name not in before:
+        return _Kind.ADD_REPLACE if replaces else _Kind.ADD
+    if name in before and name not in news:
+        return _Kind.DELETE_REPLACE if replaces else _Kind.DELETE
+    return _Kind.UPDATE_REPLACE if replaces else _Kind.UPDATE

@@ -1,0 +1,580 @@
+"""The engine's calls on the native provider: what it answers, and what it asks of the API."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from pulumi.runtime import rpc
+from pulumi.runtime.proto import provider_pb2
+
+from pulumi_fal import __version__
+from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.machines import lifecycle
+from pulumi_fal.resource import operations
+
+from ..fakes import ED25519, EIGHT, KEY, ONE, RSA, wait_until
+from .harness import PROVIDER, account
+from .native import URN, Provider, engine, hosted, kept, plain
+
+INPUTS = {"instanceType": EIGHT, "sshKey": ED25519}
+UNKNOWN = rpc.UNKNOWN
+NONE, SOME = provider_pb2.DiffResponse.DIFF_NONE, provider_pb2.DiffResponse.DIFF_SOME
+FAILED, INTERNAL = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INTERNAL
+Kind = provider_pb2.PropertyDiff.Kind
+
+
+@pytest.fixture
+def environ(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> pytest.MonkeyPatch:
+    """This process's environment, in which a provider finds the emulator, its key and a stack."""
+    for name, value in {
+        **emulator.env,
+        "PULUMI_HOME": str(tmp_path / "home"),
+        "PULUMI_BACKEND_URL": f"file://{tmp_path}",
+        "FAL_COMPUTE_POLL_INTERVAL": "0.05",
+        "FAL_COMPUTE_RETRY_BUDGET": "0.2",
+        "FAL_COMPUTE_SETTLE": "0.2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch
+
+
+@pytest.fixture
+def provider(environ: pytest.MonkeyPatch) -> Iterator[Provider]:
+    """A provider in this process, to which the engine has said hello."""
+    with hosted() as provider:
+        provider.handshake()
+        yield provider
+
+
+def failure(call: Callable[[], object]) -> Any:
+    """The error of a call that fails."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value
+
+
+def calls(emulator: EmulatorServer) -> int:
+    """How many requests the API has had."""
+    return emulator.state.calls.total()
+
+
+def made_by_hand(emulator: EmulatorServer, kind: str = EIGHT, sector: str | None = None) -> str:
+    """The id of a ready machine that no stack has."""
+    made = emulator.state.create(kind, ED25519, sector)
+    emulator.state.advance(600)
+    return made.id
+
+
+# The provider itself.
+
+
+def test_the_engine_learns_the_version_and_the_schema(provider: Provider) -> None:
+    """The schema describes the one resource under the name that every state keeps."""
+    assert provider.stub.GetPluginInfo(provider_pb2.GetSchemaRequest()).version == __version__
+    schema = json.loads(provider.stub.GetSchema(provider_pb2.GetSchemaRequest()).schema)
+    assert list(schema["resources"]) == ["fal:index:ComputeInstance"]
+
+
+def test_a_handshake_asks_for_plain_values(provider: Provider) -> None:
+    """The engine itself keeps secrets secret, as long as the provider claims not to."""
+    assert not provider.handshake().accept_secrets
+    assert not provider.configure().acceptSecrets
+
+
+@pytest.mark.parametrize(
+    "config, said",
+    [
+        ({"api": "v9"}, ("fal:api", "legacy or v1", "'v9'")),
+        ({"endpoint": "http://example.com"}, ("must be https",)),
+        ({"parallel": "many"}, ("fal:parallel", "'many'")),
+        ({"pollInterval": -1}, ("fal:pollInterval", "'-1'")),
+        ({"apiKey": f"{KEY} and more"}, ("Copy it again",)),
+    ],
+)
+def test_a_wrong_config_is_refused_without_naming_a_property(
+    provider: Provider, config: dict[str, object], said: tuple[str, ...]
+) -> None:
+    """The engine would print a named property's value, and no message repeats a key."""
+    ((named, reason),) = provider.check_config(**{"apiKey": KEY, **config})
+    assert named == ""
+    assert all(part in reason for part in said)
+    assert KEY not in reason
+
+
+@pytest.mark.parametrize("config", [{}, {"apiKey": UNKNOWN}, {"parallel": 16, "settle": 0.5}])
+def test_a_preview_needs_no_key(
+    provider: Provider, environ: pytest.MonkeyPatch, config: dict[str, object]
+) -> None:
+    """A key may be missing, or not be known yet."""
+    environ.delenv("FAL_ADMIN_API_KEY")
+    assert provider.check_config(**config) == []
+
+
+def test_another_config_updates_the_provider_and_replaces_nothing(provider: Provider) -> None:
+    """A replaced provider would replace all machines of it."""
+    same, other = {"apiKey": KEY}, {"apiKey": "other"}
+    assert provider.diff_config(same, same).changes == NONE
+    told = provider.diff_config(same, other)
+    assert (told.changes, list(told.replaces)) == (SOME, [])
+
+
+@pytest.mark.parametrize(
+    "name, wins",
+    [
+        ("", "variable"),
+        ("default", "variable"),
+        ("default_0_1_0", "variable"),
+        ("default_1_0_0_alpha_1_https_/example.com", "variable"),
+        ("default_https_/example.com", "variable"),
+        ("second", "config"),
+        ("default-eu", "config"),
+        ("default_eu", "config"),
+    ],
+)
+def test_what_a_program_gives_a_provider_wins_over_variables(
+    provider: Provider, emulator: EmulatorServer, environ: pytest.MonkeyPatch, name: str, wins: str
+) -> None:
+    """It may be one of several accounts; the stack's own config comes after the variables."""
+    right = {"apiKey": KEY, "endpoint": emulator.url, "api": "legacy", "parallel": "3"}
+    wrong = {"apiKey": "wrong", "endpoint": "https://127.0.0.1:1", "api": "v1", "parallel": "-1"}
+    config, variables = (right, wrong) if wins == "config" else (wrong, right)
+    environ.setenv("FAL_ADMIN_API_KEY", variables["apiKey"])
+    environ.setenv("FAL_COMPUTE_ENDPOINT", variables["endpoint"])
+    environ.setenv("FAL_COMPUTE_API", variables["api"])
+    environ.setenv("FAL_COMPUTE_PARALLEL", variables["parallel"])
+    provider.configure(name, **config)
+    assert provider.create(INPUTS).id in emulator.state.alive()
+
+
+def test_a_declared_provider_takes_from_variables_what_it_is_not_given(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """A program that gives no more than a key uses the endpoint of the environment."""
+    provider.configure("second", apiKey=KEY)
+    assert provider.create(INPUTS).id in emulator.state.alive()
+
+
+# Check.
+
+
+def test_check_sends_the_inputs_back_with_the_defaults_left_out(provider: Provider) -> None:
+    """Another comment on the same key is no change, and neither is `wait: true`."""
+    checked = provider.check({**INPUTS, "sshKey": f"{ED25519} other", "wait": True}, INPUTS)
+    assert list(checked.failures) == []
+    assert plain(checked.inputs) == INPUTS
+
+
+def test_a_failure_names_its_property_only_where_there_is_no_value(provider: Provider) -> None:
+    """The engine prints the value of a property that is named, and that may be a secret."""
+    failures = provider.check({"sshKey": "a private thing", "sector": "sector_9"}).failures
+    told = {each.reason.split()[0]: each.property for each in failures}
+    assert told == {"instanceType": "instanceType", "sshKey": "", "sector": ""}
+    assert not any("private" in each.reason for each in failures)
+
+
+# Diff.
+
+
+def diff(provider: Provider, news: dict[str, Any], **olds: object) -> Any:
+    """The diff of INPUTS, in state as they are requested, and these new inputs."""
+    return provider.diff("i-1", INPUTS, {**INPUTS, "status": "ready", **olds}, news)
+
+
+@pytest.mark.parametrize(
+    "news, kinds",
+    [
+        ({}, {}),
+        ({"instanceType": ONE}, {"instanceType": Kind.UPDATE_REPLACE}),
+        ({"sshKey": RSA}, {"sshKey": Kind.UPDATE_REPLACE}),
+        ({"sector": "sector_2"}, {"sector": Kind.ADD_REPLACE}),
+        ({"sector": "sector_1"}, {"sector": Kind.ADD}),
+        ({"wait": False}, {"wait": Kind.ADD}),
+        ({"instanceType": UNKNOWN}, {"instanceType": Kind.UPDATE_REPLACE}),
+    ],
+)
+def test_diff_names_each_input_that_differs_and_whether_it_replaces(
+    provider: Provider, news: dict[str, Any], kinds: dict[str, Any]
+) -> None:
+    """Asking for the sector that the machine is in changes the inputs and not the machine."""
+    told = diff(provider, {**INPUTS, **news}, sector="sector_1")
+    assert told.changes == (SOME if kinds else NONE)
+    assert {name: each.kind for name, each in told.detailedDiff.items()} == kinds
+    assert all(each.inputDiff for each in told.detailedDiff.values())
+    assert list(told.diffs) == list(kinds)
+    assert list(told.replaces) == [
+        name for name, kind in kinds.items() if "REPLACE" in Kind.Name(kind)
+    ]
+
+
+def test_an_input_that_is_given_no_longer_is_a_difference(provider: Provider) -> None:
+    """Without a sector any will do, so nothing is replaced."""
+    before = {**INPUTS, "sector": "sector_1"}
+    told = provider.diff("i-1", before, before, INPUTS)
+    assert told.detailedDiff["sector"].kind == Kind.DELETE
+    assert list(told.replaces) == []
+
+
+def test_a_machine_that_drifted_is_not_replaced_while_its_inputs_are_equal(
+    provider: Provider,
+) -> None:
+    """Under ignore_changes the engine sends the old inputs, and they must count for nothing."""
+    told = diff(provider, INPUTS, instanceType=ONE, sshKey=RSA)
+    assert (told.changes, list(told.replaces)) == (NONE, [])
+
+
+def test_state_of_the_dynamic_provider_is_written_again_without_replacing_anything(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """It has other names, and names the Python class that it was written by."""
+    theirs = {"instance_type": EIGHT, "ssh_key": ED25519, "__provider": PROVIDER}
+    outputs = {**theirs, "ip": "198.18.0.1", "status": "ready", "endpoint": emulator.url}
+    told = provider.diff("i-1", theirs, outputs, INPUTS)
+    assert (told.changes, list(told.replaces), list(told.diffs)) == (SOME, [], [])
+    told = provider.diff("i-1", theirs, outputs, {**INPUTS, "instanceType": ONE})
+    assert (told.changes, list(told.replaces)) == (SOME, ["instanceType"])
+    updated = plain(provider.update("i-1", outputs, INPUTS).properties)
+    assert updated == {**INPUTS, "ip": "198.18.0.1", "status": "ready", "endpoint": emulator.url}
+    assert calls(emulator) == 0
+
+
+# Previews.
+
+
+def test_a_preview_of_a_create_knows_what_is_given_and_asks_nothing(
+    provider: Provider, emulator: EmulatorServer, environ: pytest.MonkeyPatch
+) -> None:
+    """Without a key as well; the sector is known where one is requested."""
+    environ.delenv("FAL_ADMIN_API_KEY")
+    later = {"ip": UNKNOWN, "status": UNKNOWN}
+    planned = provider.create({**INPUTS, "sshKey": UNKNOWN}, preview=True)
+    assert planned.id == ""
+    assert plain(planned.properties) == {**INPUTS, "sshKey": UNKNOWN, "sector": UNKNOWN, **later}
+    in_sector = provider.create({**INPUTS, "sector": "sector_1"}, preview=True)
+    assert plain(in_sector.properties) == {**INPUTS, "sector": "sector_1", **later}
+    assert calls(emulator) == 0
+
+
+def test_a_preview_of_an_update_knows_what_does_not_change(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """What a wait brings is unknown, so that no program meets a machine without an ip."""
+    recorded = {**INPUTS, "ip": "198.18.0.1", "status": "ready", "sector": "sector_1"}
+    told = provider.update("i-1", recorded, {**INPUTS, "wait": False}, preview=True)
+    assert plain(told.properties) == {**recorded, "wait": False}
+    unfinished = {**INPUTS, "status": "pending", "unfinished": True}
+    told = provider.update("i-1", unfinished, INPUTS, preview=True)
+    unknown = {"ip": UNKNOWN, "status": UNKNOWN, "sector": UNKNOWN}
+    assert plain(told.properties) == {**INPUTS, **unknown}
+    assert calls(emulator) == 0
+
+
+# A machine's life.
+
+
+def test_a_machine_lives_under_the_schemas_names(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """Create, read, update and delete; what is equal stays equal."""
+    made = provider.create(INPUTS)
+    (machine,) = emulator.state.list()
+    outputs = plain(made.properties)
+    assert made.id == machine.id
+    assert outputs == {
+        **INPUTS,
+        "sector": machine.sector,
+        "ip": machine.ip,
+        "status": "ready",
+        "endpoint": emulator.url,
+        "account": account(emulator),
+    }
+    read = provider.read(made.id, INPUTS, outputs)
+    assert (read.id, plain(read.properties), plain(read.inputs)) == (made.id, outputs, INPUTS)
+    assert provider.diff(made.id, INPUTS, outputs, INPUTS).changes == NONE
+    updated = provider.update(made.id, outputs, {**INPUTS, "wait": False})
+    assert plain(updated.properties) == {**outputs, "wait": False}
+    provider.delete(made.id, outputs)
+    assert emulator.state.alive() == set()
+    assert provider.read(made.id, INPUTS, outputs).id == ""
+    assert emulator.state.creations == 1
+
+
+def test_v1_tells_more_under_the_schemas_names(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """The region, and who made the machine."""
+    provider.configure("v1", api="v1", endpoint=f"{emulator.url}/v1", apiKey=KEY)
+    outputs = plain(provider.create(INPUTS).properties)
+    assert outputs["region"] == "us-west"
+    assert outputs["creatorUserNickname"]
+
+
+def test_a_wait_that_ends_early_leaves_the_machine_in_state_until_it_is_ready(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """Create, diff, read and update keep it, with the inputs of the program."""
+    emulator.state.provisioning = inf
+    failed = failure(lambda: provider.create(INPUTS, timeout=0.3))
+    assert failed.code() == grpc.StatusCode.UNKNOWN
+    id_, outputs, inputs, reason = kept(failed)
+    assert {id_} == emulator.state.alive()
+    assert inputs == INPUTS
+    assert (outputs["status"], outputs["unfinished"]) == ("pending", True)
+    assert reason.startswith(f"Machine {id_} ({EIGHT}) runs and bills")
+    assert provider.diff(id_, INPUTS, outputs, INPUTS).changes == SOME
+    read = kept(failure(lambda: provider.read(id_, INPUTS, outputs)))
+    assert read[:3] == (id_, outputs, INPUTS)
+    assert kept(failure(lambda: provider.update(id_, outputs, INPUTS, timeout=0.2)))[0] == id_
+    emulator.state.machines[id_].provisioning = 0
+    finished = plain(provider.update(id_, outputs, INPUTS).properties)
+    assert (finished["status"], "unfinished" in finished) == ("ready", False)
+    assert emulator.state.creations == 1
+
+
+def test_an_unfinished_machine_that_is_gone_is_replaced(
+    provider: Provider, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No input differs, but a wait for it would never end."""
+    monkeypatch.setattr(lifecycle, "GRACE_SECONDS", 0)
+    outputs = {**INPUTS, "unfinished": True, "endpoint": emulator.url, "account": account(emulator)}
+    told = provider.diff("i-gone", INPUTS, outputs, INPUTS)
+    assert (told.changes, list(told.replaces)) == (SOME, ["instanceType"])
+    assert not told.detailedDiff["instanceType"].inputDiff
+
+
+def test_an_answer_that_nobody_heard_leaves_the_machine_to_the_next_create(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """The engine dropped the call, so state has no such machine."""
+    emulator.state.provisioning = inf
+    create = provider.create_later(INPUTS)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
+    create.cancel()
+    (machine,) = emulator.state.machines.values()
+    machine.provisioning = 0
+    with hosted() as another:
+        assert another.create(INPUTS).id == machine.id
+    assert emulator.state.creations == 1
+
+
+# Imports.
+
+
+def test_a_machine_is_imported_without_its_key_which_the_program_brings(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """The API tells no key: it is no failure and no difference, and the next diff records it."""
+    id_ = made_by_hand(emulator, EIGHT, "sector_2")
+    read = provider.read(id_)
+    known, outputs = plain(read.inputs), plain(read.properties)
+    assert (read.id, known) == (id_, {"instanceType": EIGHT})
+    assert (outputs["sector"], outputs["status"]) == ("sector_2", "ready")
+    assert list(provider.check(known, known).failures) == []
+    given = {**INPUTS, "sector": "sector_2"}
+    for news in (known, INPUTS, given):
+        assert provider.diff(id_, known, outputs, news).changes == NONE
+    with hosted() as later:
+        told = later.diff(id_, known, outputs, given)
+        assert (sorted(told.diffs), list(told.replaces)) == (["sector", "sshKey"], [])
+        assert plain(later.update(id_, outputs, given).properties) == {**outputs, **INPUTS}
+        assert [each.property for each in later.check(known, known).failures] == ["sshKey"]
+
+
+@pytest.mark.parametrize("wrong", [{"instanceType": ONE}, {"sector": "sector_1"}])
+def test_a_program_that_says_another_thing_than_the_imported_machine_is_differs(
+    provider: Provider, emulator: EmulatorServer, wrong: dict[str, str]
+) -> None:
+    """The engine then refuses the import."""
+    id_ = made_by_hand(emulator, EIGHT, "sector_2")
+    read = provider.read(id_)
+    told = provider.diff(id_, plain(read.inputs), plain(read.properties), {**INPUTS, **wrong})
+    assert list(told.replaces) == list(wrong)
+
+
+def test_another_key_replaces_an_imported_machine_although_its_outputs_have_none(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """The program gave the key when it imported the machine, so the old inputs have it."""
+    outputs = {"instanceType": EIGHT, "status": "ready"}
+    told = provider.diff("i-1", INPUTS, outputs, {**INPUTS, "sshKey": RSA})
+    assert list(told.replaces) == ["sshKey"]
+
+
+def test_a_machine_that_is_not_there_can_not_be_imported(provider: Provider) -> None:
+    """An empty answer would leave an empty resource."""
+    said = failure(lambda: provider.read("i-gone"))
+    assert said.code() == FAILED
+    assert "Machine i-gone can't be read" in said.details()
+
+
+# Functions.
+
+
+def test_functions_look_machines_up(provider: Provider, emulator: EmulatorServer) -> None:
+    """By id, or all that match."""
+    one, eight = made_by_hand(emulator, ONE), made_by_hand(emulator, EIGHT, "sector_2")
+    found = provider.invoke("getInstance", id=eight)
+    assert (found["id"], found["instanceType"], found["sector"]) == (eight, EIGHT, "sector_2")
+    both = provider.invoke("getInstances")["instances"]
+    assert [each["id"] for each in both] == [one, eight]
+    for filters in ({"instanceType": EIGHT}, {"sector": "sector_2"}):
+        (only,) = provider.invoke("getInstances", status="ready", **filters)["instances"]
+        assert only == found
+    assert provider.invoke("getInstances", region="us-west") == {"instances": []}
+
+
+@pytest.mark.parametrize(
+    "function, args, said",
+    [
+        ("getInstance", {"id": "i-gone"}, "NotFoundError: "),
+        ("getInstance", {}, "FalError: getInstance needs the id"),
+        ("getNothing", {}, "FalError: There is no function fal:index:getNothing."),
+    ],
+)
+def test_a_function_that_finds_nothing_is_an_error(
+    provider: Provider, function: str, args: dict[str, str], said: str
+) -> None:
+    """Its text is all that the person sees."""
+    error = failure(lambda: provider.invoke(function, **args))
+    assert error.code() == FAILED
+    assert error.details().startswith(said)
+
+
+# Errors.
+
+
+@pytest.mark.parametrize("call", ["create", "read", "update", "delete"])
+def test_an_error_is_its_text_and_leaves_state_as_it_is(
+    provider: Provider, environ: pytest.MonkeyPatch, call: str
+) -> None:
+    """Under most other codes the engine says that state may be corrupt."""
+    environ.setenv("FAL_ADMIN_API_KEY", "wrong")
+    act = {
+        "create": lambda: provider.create(INPUTS),
+        "read": lambda: provider.read("i-1", INPUTS, INPUTS),
+        "update": lambda: provider.update("i-1", {**INPUTS, "wait": False}, INPUTS, timeout=1),
+        "delete": lambda: provider.delete("i-1", INPUTS),
+    }[call]
+    error = failure(act)
+    if call == "update":  # the machine stays in state, and the wait is to be resumed
+        assert kept(error)[0] == "i-1"
+        return
+    assert error.code() == FAILED
+    assert error.details().startswith("AuthenticationError: ")
+    assert "\n" not in error.details()
+
+
+def test_a_bug_keeps_its_traceback(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reports it needs one."""
+
+    def broken(*args: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(operations, "delete", broken)
+    error = failure(lambda: provider.delete("i-1", INPUTS))
+    assert error.code() == INTERNAL
+    assert error.details().startswith("Traceback (most recent call last)")
+    assert "KeyError: 'a bug'" in error.details()
+
+
+# Many calls, and the end.
+
+
+def creates(provider: Provider, number: int) -> list[Any]:
+    """So many creates of different resources, all of which go on."""
+    return [provider.create_later(INPUTS, urn=f"{URN}-{each}") for each in range(number)]
+
+
+def test_no_machine_waits_for_anothers_end(provider: Provider, emulator: EmulatorServer) -> None:
+    """All are made at once, and each is answered when it is ready."""
+    emulator.state.provisioning = inf
+    waiting = creates(provider, 24)
+    wait_until(lambda: emulator.state.creations == 24)
+    machine = list(emulator.state.machines.values())[-1]
+    machine.provisioning = 0
+    wait_until(lambda: any(each.done() for each in waiting))
+    (done,) = [each for each in waiting if each.done()]
+    assert done.result().id == machine.id
+
+
+def test_no_more_machines_are_worked_on_at_once_than_parallel_says(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """The others have their turn later; what asks nothing of the API has it at once."""
+    provider.configure("few", parallel=2)
+    emulator.state.provisioning = inf
+    waiting = creates(provider, 3)
+    wait_until(lambda: emulator.state.creations == 2)
+    assert provider.check(INPUTS).inputs
+    listed = emulator.state.calls["list"]
+    wait_until(lambda: emulator.state.calls["list"] > listed + 2)
+    assert emulator.state.creations == 2
+    emulator.state.provisioning = 0
+    next(iter(emulator.state.machines.values())).provisioning = 0
+    wait_until(lambda: emulator.state.creations == 3)
+    wait_until(lambda: sum(each.done() for each in waiting) == 2)
+
+
+def test_cancel_is_answered_and_ends_all_waits_at_once(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """Those who wait for their turn end as well, and those who repeat a call that fails."""
+    provider.configure("few", parallel=1, retryBudget=60)
+    emulator.state.provisioning = inf
+    first = provider.create_later(INPUTS)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
+    second = provider.create_later(INPUTS, urn=f"{URN}-2")
+    emulator.faults.add("get", "502", inf)
+    request = provider_pb2.InvokeRequest(tok="fal:index:getInstance")
+    request.args.update({"id": "i-1"})
+    lookup = provider.stub.Invoke.future(request)
+    wait_until(lambda: emulator.state.calls["get"] >= 1)
+    began = time.monotonic()
+    provider.cancel()
+    id_, _, _, reason = kept(first.exception())
+    assert reason.startswith(f"The wait for machine {id_} ({EIGHT}) was interrupted.")
+    assert second.exception().details() == "Interrupted: interrupted"
+    assert lookup.exception().details() == "Interrupted: interrupted"
+    assert time.monotonic() - began < 3
+    assert emulator.state.alive() == {id_}
+
+
+def test_progress_and_warnings_reach_the_engine_that_shook_hands(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """Progress on the resource's row, without a trace; warnings to stay."""
+    with engine() as (address, logged):
+        provider.handshake(address)
+        emulator.state.provisioning = 0.3
+        provider.create(INPUTS)
+        provider.check({**INPUTS, "instanceType": "gpu_4x_b300"})
+    assert {each.urn for each in logged} == {URN}
+    *progress, warning = logged
+    assert progress
+    assert all(each.ephemeral for each in progress)
+    assert (warning.severity, warning.ephemeral) == (2, False)
+    assert "gpu_4x_b300 is not one that this version knows" in warning.message
+
+
+def test_a_create_of_another_process_that_goes_on_is_not_said_to_be_forgotten(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """Two providers of a program are two processes, which share the record of creates."""
+    emulator.state.provisioning = inf
+    provider.create_later(INPUTS)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
+    with engine() as (address, logged), hosted() as another:
+        another.handshake(address)
+        another.check(INPUTS, urn=f"{URN}-2")
+        assert list(logged) == []
+        provider.cancel()
+        wait_until(lambda: not emulator.state.in_flight)
