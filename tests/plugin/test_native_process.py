@@ -1,0 +1,124 @@
+"""The native provider's process: its start, and each of its ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pulumi_fal.emulator.server import EmulatorServer
+
+from ..fakes import ED25519, EIGHT, wait_until
+from .harness import Plugin
+from .native import LAUNCHER, Provider, engine, kept
+
+INPUTS = {"instanceType": EIGHT, "sshKey": ED25519}
+
+
+@pytest.fixture
+def start_native(start: Callable[..., Plugin]) -> Callable[..., Plugin]:
+    """Starts native plugin processes, all for the same stack."""
+    return partial(start, launcher=LAUNCHER)
+
+
+def waiting(plugin: Plugin, emulator: EmulatorServer) -> Any:
+    """A create whose machine exists, and isn't ready."""
+    emulator.state.provisioning = inf
+    create = Provider(plugin.channel).create_later(INPUTS)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
+    return create
+
+
+def test_the_process_says_its_port_and_nothing_else(
+    start_native: Callable[..., Plugin], emulator: EmulatorServer
+) -> None:
+    """The engine that started it is its argument, where warnings go before any handshake."""
+    with engine() as (address, logged):
+        plugin = start_native(engine=address)
+        provider = Provider(plugin.channel)
+        provider.check({**INPUTS, "instanceType": "gpu_4x_b300"})
+        assert provider.create(INPUTS).id in emulator.state.alive()
+    assert "gpu_4x_b300" in logged[0].message
+    plugin.process.terminate()
+    assert plugin.process.stdout is not None
+    assert (plugin.process.stdout.read(), plugin.stderr) == (b"", "")
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_at_once(
+    start_native: Callable[..., Plugin], emulator: EmulatorServer, end: signal.Signals
+) -> None:
+    """Also while it waits for a machine, which is on record by then."""
+    plugin = start_native()
+    create = waiting(plugin, emulator)
+    began = time.monotonic()
+    plugin.process.send_signal(end)
+    assert plugin.process.wait(5) == 0
+    assert time.monotonic() - began < 2
+    assert create.exception() is not None
+    (machine,) = emulator.state.machines.values()
+    machine.provisioning = 0
+    assert Provider(start_native().channel).create(INPUTS).id == machine.id
+    assert emulator.state.creations == 1
+
+
+def test_when_the_engine_dies_a_post_in_flight_is_recorded_before_the_process_ends(
+    start_native: Callable[..., Plugin], emulator: EmulatorServer
+) -> None:
+    """Nobody else would know whose machine it is."""
+    emulator.faults.add("create", "hold")
+    emulator.state.provisioning = inf
+    plugin = start_native()
+    create = Provider(plugin.channel).create_later(INPUTS)
+    wait_until(lambda: emulator.state.creations == 1)
+    assert plugin.process.stdin is not None
+    plugin.process.stdin.close()
+    with pytest.raises(subprocess.TimeoutExpired):
+        plugin.process.wait(0.5)
+    emulator.faults.release()
+    assert plugin.process.wait(10) == 1
+    assert create.exception() is not None
+    (machine,) = emulator.state.machines.values()
+    machine.provisioning = 0
+    assert Provider(start_native().channel).create(INPUTS).id == machine.id
+    assert emulator.state.creations == 1
+
+
+def test_an_engine_that_is_alive_hears_of_a_wait_that_cancel_ended(
+    start_native: Callable[..., Plugin], emulator: EmulatorServer
+) -> None:
+    """The process answers Cancel, and ends only when it is told to."""
+    plugin = start_native()
+    create = waiting(plugin, emulator)
+    plugin.cancel()
+    assert {kept(create.exception())[0]} == emulator.state.alive()
+    assert plugin.process.poll() is None
+
+
+def test_a_process_without_a_pipe_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    """A language host starts a plugin so, and ends with its engine."""
+    told = tmp_path / "told"
+    (tmp_path / "plugin.py").write_text(
+        "import pathlib, time\n"
+        "from pulumi_fal import engine\n"
+        f"engine.on_death(pathlib.Path({str(told)!r}).touch)\n"
+        "time.sleep(60)\n"
+    )
+    (tmp_path / "host.py").write_text(
+        "import subprocess, sys, time\n"
+        f"subprocess.Popen([sys.executable, {str(tmp_path / 'plugin.py')!r}], stdin=-3)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, tmp_path / "host.py"]) as host:
+        time.sleep(2)
+        assert not told.exists()
+        host.kill()
+    wait_until(told.exists)
