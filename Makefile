@@ -52,7 +52,7 @@ test: lint ## what CI runs: lint, the fast tests with the floor of coverage, the
 
 ##@ Before a release
 
-chaos: setup ## ten thousand schedules below Pulumi; every fault, kills and lives at random above it
+chaos: setup ## ten thousand schedules below Pulumi; faults, kills, lives at random and a fuzzer above it
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target chaos-below chaos-above
 
 chaos-below:
