@@ -111,6 +111,36 @@ def test_every_page_of_a_list_is_as_documented(side: Side) -> None:
 
 
 @pytest.mark.parametrize("side", ["v1"], indirect=True)
+def test_a_limit_makes_a_page_shorter_and_never_longer(side: Side) -> None:
+    """The client sends none, since the largest one is not published."""
+    side.emulator.state.page_size = 3
+    for _ in range(4):
+        side.emulator.state.create(ONE, ED25519)
+    url = f"{side.emulator.endpoint}/compute/instances"
+    key = {"Authorization": "Key emulator"}
+    lengths = [
+        len(requests.get(f"{url}?limit={limit}", headers=key, timeout=10).json()["instances"])
+        for limit in (1, 3, 50)
+    ]
+    assert lengths == [1, 3, 3]
+    assert requests.get(f"{url}?limit=0", headers=key, timeout=10).status_code == 400
+    for sent, answer in side.wire.exchanges:
+        side.contract.check_answer(sent, answer)
+
+
+def test_a_sector_of_null_is_for_the_legacy_api_only(side: Side) -> None:
+    """The v1 API documents a sector that is there or not; the client sends null to neither."""
+    path = {"legacy": "/compute/instance", "v1": "/compute/instances"}[side.api]
+    answer = requests.post(
+        side.emulator.endpoint + path,
+        headers={"Authorization": "Key emulator"},
+        json={"instance_type": EIGHT, "ssh_key": ED25519, "sector": None},
+        timeout=10,
+    )
+    assert answer.status_code == {"legacy": 200, "v1": 400}[side.api]
+
+
+@pytest.mark.parametrize("side", ["v1"], indirect=True)
 def test_a_create_that_is_sent_again_is_as_documented(side: Side) -> None:
     """Both requests have the same key in the same header, and both answers are the machine."""
     first, second = (side.client.create_instance(ONE, ED25519, None, "a-key") for _ in range(2))
