@@ -219,6 +219,7 @@ def test_a_legacy_create_without_an_answer_stops_a_create_under_v1(unknown: Stac
     lose_an_answer(unknown, CALL)
     with pytest.raises(UnresolvedCreateError) as caught:
         operations.create(unknown.provider(V1), CALL, INPUTS)
+    assert "the endpoint and the API that it was made with" in str(caught.value)
     assert "create" not in unknown.v1.calls
     assert len(list(unknown.journal.entries())) == 1
 
