@@ -14,8 +14,8 @@ from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.launcher import Launcher
 from pulumi_fal.machines.lifecycle import Lifecycle
-from pulumi_fal.machines.machines import Stacks
 from pulumi_fal.machines.ownership import Ownership
+from pulumi_fal.machines.stacks import Stacks
 
 _RECENT_SECONDS = 5.0
 """How old a list may be that shows whether two keys are of one account."""

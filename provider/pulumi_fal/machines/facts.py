@@ -14,8 +14,8 @@ from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Spec
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.lifecycle import Lifecycle
-from pulumi_fal.machines.machines import Stacks
 from pulumi_fal.machines.ownership import Ownership
+from pulumi_fal.machines.stacks import Stacks
 from pulumi_fal.stack import Origin, StackMachine
 
 

@@ -39,7 +39,7 @@ from pulumi_fal.machines.entry import Entry, Phase, Spec
 from pulumi_fal.machines.facts import FactFinder
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.machines import Stacks
+from pulumi_fal.machines.stacks import Stacks
 from pulumi_fal.stack import Origin
 
 _LOOK_AGAIN_SECONDS = 0.5
