@@ -19,8 +19,12 @@ DEMO = ROOT / "tools" / "demo.py"
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The demo under way, for somebody whose own settings would lead it astray."""
+def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The demo under way, for somebody whose own settings would lead it astray.
+
+    The fixture's parameters, if any, are the demo's options.
+    """
+    options: tuple[str, ...] = getattr(request, "param", ())
     for folder in ("home", "temporary"):
         (tmp_path / folder).mkdir()
     env = {
@@ -36,7 +40,7 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     }
     with (tmp_path / "output").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, DEMO], env=env, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, DEMO, *options], env=env, stdout=output, stderr=subprocess.STDOUT
         )
     yield process
     process.kill()
@@ -71,12 +75,17 @@ def test_the_demo_shows_a_machine_from_nothing_to_gone(
     assert all((ROOT / path).exists() for path in paths)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "demo, number, api",
+    [((), signal.SIGINT, "legacy"), (("--api", "v1"), signal.SIGTERM, "v1")],
+    indirect=["demo"],
+)
 def test_an_interrupted_demo_ends_soon_and_says_so(
-    demo: subprocess.Popen[bytes], tmp_path: Path, number: signal.Signals
+    demo: subprocess.Popen[bytes], tmp_path: Path, number: signal.Signals, api: str
 ) -> None:
-    """Also in the middle of `pulumi up`, which it must not leave behind."""
+    """Also in the middle of `pulumi up`, which it must not leave behind; with either API."""
     wait_until(lambda: "machine creating" in (tmp_path / "output").read_text(), 30)
+    assert f"({api} API)" in (tmp_path / "output").read_text()
     demo.send_signal(number)
     assert demo.wait(20) == 128 + number
     assert (tmp_path / "output").read_text().endswith("temporary folder are gone.\n")

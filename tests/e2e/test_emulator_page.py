@@ -160,6 +160,14 @@ def test_requests_show_as_they_come_the_latest_first(page: Page, emulator: Emula
     assert page.locator("#faults").inner_text().endswith("get: 429 x 2")
 
 
+def test_each_request_shows_which_api_it_used(page: Page, emulator: EmulatorServer) -> None:
+    """A path that neither API has shows none: that is what a wrong endpoint looks like."""
+    for path in ("/compute/instances", "/v1/compute/instances", "/v2/compute/instances"):
+        call(emulator, "GET", path)
+    expect(page.locator(LOG)).to_have_count(3)
+    assert [row[3] for row in rows(page, LOG)] == [NONE_YET, "v1", "legacy"]
+
+
 def test_a_long_log_is_cut_and_says_so(page: Page, emulator: EmulatorServer) -> None:
     """A page that runs for days must not grow for days."""
     with requests.Session() as session:
@@ -250,7 +258,7 @@ def test_it_is_readable_in_the_dark_on_a_phone_and_by_ear(
         assert [(ratio, text) for ratio, text in page.evaluate(CONTRASTS) if ratio < 4.5] == []
     for table, headers in {
         "Machines": ("Machine", "Status", "IP", "Age"),
-        "Requests": ("Time", "Request", "Answer", "Took"),
+        "Requests": ("Time", "Request", "Answer", "API", "Took"),
     }.items():
         shown = page.get_by_role("table", name=table)
         expect(shown.get_by_role("columnheader")).to_have_text(headers)
