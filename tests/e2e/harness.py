@@ -18,12 +18,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 PULUMI = Path(sys.executable).with_name("pulumi")
+ENGINE_RUNS = Counter[str]()
+"""How often this process has started `pulumi`, by command."""
 TYPE = "pulumi-python:dynamic/fal:ComputeInstance"
 SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} me@laptop"
 OTHER_SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'B' * 43} me@laptop"
@@ -96,6 +99,7 @@ class Run:
         self.command = " ".join(["pulumi", *args])
         self.log = log
         self._started = time.monotonic()
+        ENGINE_RUNS[args[0]] += 1
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [cli, *args],
