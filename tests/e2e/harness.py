@@ -7,7 +7,10 @@ run = stack.start("up")         # in the background
 run.interrupt()                 # as Ctrl-C does
 result = run.wait()             # result.exit_code, .output, .seconds
 
-Every run is printed, and so are the emulator's calls: a test that fails shows all that happened.
+Every run is printed, and so are the emulator's calls, so a test that fails shows what happened.
+
+An engine run costs about a second and a half of CPU time, so a test tells the story of one stack:
+each of its commands proves something.
 """
 
 from __future__ import annotations
@@ -19,17 +22,24 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from .. import fakes
 
 PULUMI = Path(sys.executable).with_name("pulumi")
 ENGINE_RUNS = Counter[str]()
 """How often this process has started `pulumi`, by command."""
 TYPE = "pulumi-python:dynamic/fal:ComputeInstance"
-SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} me@laptop"
-OTHER_SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'B' * 43} me@laptop"
+SSH_KEY = f"{fakes.ED25519} me@laptop"
+OTHER_SSH_KEY = f"{fakes.RSA} me@laptop"
+SECONDS = 300.0
+"""How long a test waits for anything: a loaded computer must not fail it."""
+wait_until = partial(fakes.wait_until, seconds=SECONDS)
 
 # What a run needs beside the command's own flags, so that it asks nothing.
 FLAGS = {
@@ -46,22 +56,13 @@ def machine(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
 
     `opts` is Python: the arguments of ResourceOptions.
     """
-    given = {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": SSH_KEY, **inputs}
-    arguments = "".join(f", {each}={value!r}" for each, value in given.items())
+    given = {"instance_type": fakes.ONE, "ssh_key": SSH_KEY, **inputs}
+    arguments = "".join(f", {key}={value!r}" for key, value in given.items())
     return (
         f"{name} = ComputeInstance({name!r}{arguments}, opts=ResourceOptions({opts}))\n"
         f"outputs = ('id', 'ip', 'status', 'sector', 'instance_type')\n"
-        f"pulumi.export({name!r}, {{each: getattr({name}, each) for each in outputs}})\n"
+        f"pulumi.export({name!r}, {{key: getattr({name}, key) for key in outputs}})\n"
     )
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Return as soon as the condition holds; TimeoutError when it didn't in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"not so after {seconds} s: {condition}")
-        time.sleep(0.02)
 
 
 def processes_with(variable: str) -> dict[int, str]:
@@ -124,8 +125,8 @@ class Run:
         """SIGKILL to the CLI, and to nothing else."""
         self.process.kill()
 
-    def wait(self, seconds: float = 60) -> Result:
-        """Its end, whatever that is; killed and an AssertionError after so many seconds."""
+    def wait(self, seconds: float = SECONDS) -> Result:
+        """Wait for its end, whatever that is. AssertionError after so many seconds."""
         try:
             exit_code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -140,7 +141,7 @@ class Run:
 
 
 class Stack:
-    """A stack in a folder that `pulumi stack init` made; each command must end as expected.
+    """A stack in a folder; each command must end as expected.
 
     `env` is the whole environment of its runs: change it as the test wants.
     """
@@ -165,6 +166,24 @@ class Stack:
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
             **endpoint,
         }
+
+    def init(self) -> None:
+        """Write the empty state that `pulumi stack init` writes, without running it."""
+        self.state_file.parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / ".pulumi" / "meta.yaml").write_text("version: 1\n")
+        stack = f"organization/{self.state_file.parent.name}/{self.name}"
+        latest = {"manifest": {"time": "2026-01-01T00:00:00Z", "magic": "", "version": ""}}
+        checkpoint = {"stack": stack, "latest": latest}
+        self.state_file.write_text(json.dumps({"version": 3, "checkpoint": checkpoint}))
+
+    def set_config(self, **config: str) -> None:
+        """Write plain config values of the project, without running `pulumi config set`."""
+        file = self.project / f"Pulumi.{self.name}.yaml"
+        settings = yaml.safe_load(file.read_text()) if file.exists() else {}
+        project = self.state_file.parent.name
+        given = {f"{project}:{key}": value for key, value in config.items()}
+        settings["config"] = {**settings.get("config", {}), **given}
+        file.write_text(yaml.safe_dump(settings))
 
     def write(self, *parts: str) -> None:
         """Make these lines the program; see `machine`."""
@@ -203,9 +222,9 @@ class Stack:
         exported: dict[str, Any] = json.loads(self.run("stack", "export").output)
         return exported
 
-    def run(self, *args: str, fails: bool | None = False, seconds: float = 60) -> Result:
-        """Any command, to its end. A traceback is never what a person should see."""
-        result = self.start(*args).wait(seconds)
+    def run(self, *args: str, fails: bool | None = False) -> Result:
+        """Run any command to its end. A traceback is never what a user should see."""
+        result = self.start(*args).wait()
         seen = f"`{result.command}`, exit code {result.exit_code}: its output is below"
         if fails is not None:
             assert (result.exit_code != 0) is fails, seen
@@ -213,7 +232,7 @@ class Stack:
         return result
 
     def start(self, *args: str) -> Run:
-        """Any command, in the background."""
+        """Start any command in the background."""
         where = [] if args[0] in ("cancel", "new") else ["--stack", self.name]
         flags = [*FLAGS.get(args[0], []), *where, "--non-interactive"]
         log = self.folder / f"run-{len(self.runs)}.log"
@@ -237,11 +256,11 @@ class Stack:
     def resources(self, type_: str = TYPE) -> list[dict[str, Any]]:
         """State's resources of that type, those marked for deletion included."""
         resources: list[dict[str, Any]] = self.state().get("resources", [])
-        return [each for each in resources if each["type"] == type_]
+        return [resource for resource in resources if resource["type"] == type_]
 
     def state_ids(self) -> set[str]:
         """The ids of the machines in state."""
-        return {each["id"] for each in self.resources() if each.get("id")}
+        return {resource["id"] for resource in self.resources() if resource.get("id")}
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs; `machine` says what is in them."""

@@ -1,14 +1,14 @@
-"""What the tests of failures share: stages of a create, deaths, and how all must end."""
+"""What tests of failures share: the stages of a create, kills, and how everything must end."""
 
 from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import shutil
 import signal
 import subprocess
-import time
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class Stage:
     def __init__(self, emulator: EmulatorServer, name: str) -> None:
         self.emulator = emulator
         self.name = name
+        self._lists = emulator.state.calls["list"]
+        self._creations = emulator.state.creations
         emulator.state.provisioning = inf
         if name == "before the POST":
             emulator.faults.add("list", "hold")
@@ -52,9 +54,9 @@ class Stage:
         if self.name == "before the POST":
             return self.emulator.faults.held == 1
         if self.name == "during the POST":
-            return state.creations == 1
+            return state.creations > self._creations
         # The list before the POST is one; the polls follow.
-        return state.calls["list"] >= (2 if self.name == "after the POST" else 4)
+        return state.calls["list"] - self._lists >= (2 if self.name == "after the POST" else 4)
 
     def release(self) -> None:
         """Let the call under way be answered, and no more: whoever waits for the machine waits."""
@@ -68,7 +70,7 @@ class Stage:
 
     def reached_by(self, run: Run) -> Run:
         """The run, once it is there."""
-        wait_until(lambda: self.has_come() or run.process.poll() is not None)
+        wait_until(lambda: run.process.poll() is not None or self.has_come())
         assert run.process.poll() is None, run.output
         return run
 
@@ -89,7 +91,7 @@ def plugins(stack: Stack) -> list[int]:
 
 
 def kill(stack: Stack, run: Run, who: str) -> None:
-    """SIGKILL to the CLI, the plugin, or both, and what each leaves behind comes to its end."""
+    """Send SIGKILL to the CLI, the plugin, or both, and wait for the end of the run."""
     if who in ("plugin", "both"):
         for pid in plugins(stack):
             os.kill(pid, signal.SIGKILL)
@@ -98,10 +100,10 @@ def kill(stack: Stack, run: Run, who: str) -> None:
     assert run.wait().exit_code != 0
 
 
-def nothing_runs(stack: Stack, seconds: float = 8) -> None:
-    """No process of ours outlives the engine by more than a moment."""
+def nothing_runs(stack: Stack, seconds: float = 60) -> None:
+    """Wait until no process of the stack's runs is left; each must end by itself."""
     try:
-        wait_until(lambda: not stack.processes(), seconds)
+        wait_until(lambda: not stack.processes(), seconds=seconds)
     except TimeoutError:
         raise AssertionError(f"still there: {stack.processes()}") from None
 
@@ -112,13 +114,13 @@ def is_locked(stack: Stack) -> bool:
 
 
 def unlock(stack: Stack) -> None:
-    """What a person does after the CLI was killed."""
+    """Unlock the stack, as a user does after the CLI was killed."""
     if is_locked(stack):
         stack.cancel()
 
 
 def restore_if_cut_off(stack: Stack) -> None:
-    """What a person does when `pulumi` was killed while it wrote a file backend's state."""
+    """Restore the state as a user does when `pulumi` was killed while it was writing it."""
     file = stack.state_file
     try:
         json.loads(file.read_text())
@@ -135,11 +137,11 @@ def journal(stack: Stack) -> Journal:
 
 
 def entries(stack: Stack) -> list[Entry]:
-    """What it holds; an unreadable one fails the test."""
+    """The entries of the stack's journal. An unreadable one fails the test."""
     found = []
-    for each in journal(stack).entries():
-        assert isinstance(each, Entry), each
-        found.append(each)
+    for entry in journal(stack).entries():
+        assert isinstance(entry, Entry), entry
+        found.append(entry)
     return found
 
 
@@ -149,7 +151,7 @@ def urn(stack: Stack, name: str = "machine") -> str:
 
 
 def pending(stack: Stack, *args: str) -> str:
-    """`pulumi-fal pending ...`, which must succeed; what it prints."""
+    """Run `pulumi-fal pending`, which must succeed, and return what it prints."""
     done = subprocess.run(
         [PULUMI.with_name("pulumi-fal"), "pending", *args],
         cwd=stack.project,
@@ -165,7 +167,7 @@ def pending(stack: Stack, *args: str) -> str:
 
 
 def in_plugin(stack: Stack, code: str) -> None:
-    """Have each plugin process of the stack run this before anything else; and what came before."""
+    """Have each plugin process of the stack run this code first, after any earlier such code."""
     folder = stack.folder / "site"
     folder.mkdir(exist_ok=True)
     text = "\n    ".join(["if 'pulumi.dynamic' in sys.orig_argv:", *code.splitlines()])
@@ -174,14 +176,41 @@ def in_plugin(stack: Stack, code: str) -> None:
     stack.env["PYTHONPATH"] = str(folder)
 
 
+def replaced(name: str, value: object) -> str:
+    """The Python that gives another value to a name of the package, for `in_plugin`.
+
+    Raises AttributeError if the package has no such name, for then nothing would be replaced.
+    """
+    name = f"pulumi_fal.{name}"
+    pkgutil.resolve_name(name)
+    parent, _, attribute = name.rpartition(".")
+    return f"import pkgutil\nsetattr(pkgutil.resolve_name({parent!r}), {attribute!r}, {value})"
+
+
 def believe_refusals_soon(stack: Stack) -> None:
     """Have a key that is refused while machines are awaited end the wait in less than a minute."""
-    in_plugin(stack, "from pulumi_fal.machines import outage\noutage.REFUSED_SECONDS = 0.5")
+    in_plugin(stack, replaced("machines.outage.REFUSED_SECONDS", 0.5))
+
+
+def touch_when_told_to_stop(stack: Stack) -> Path:
+    """Have the plugin make this file as soon as the engine tells it to stop."""
+    file = stack.folder / "told-to-stop"
+    in_plugin(
+        stack,
+        "import pathlib\n"
+        "from pulumi_fal.clock import Clock\n"
+        "interrupt = Clock.interrupt\n"
+        "def interrupt_and_touch(clock):\n"
+        "    interrupt(clock)\n"
+        f"    pathlib.Path({str(file)!r}).touch()\n"
+        "Clock.interrupt = interrupt_and_touch\n",
+    )
+    return file
 
 
 def unfinished(stack: Stack) -> list[dict[str, Any]]:
     """The machines in state whose create the engine knows to have failed."""
-    return [each for each in stack.resources() if each.get("initErrors")]
+    return [resource for resource in stack.resources() if resource.get("initErrors")]
 
 
 def one_machine(stack: Stack, emulator: EmulatorServer, made: int = 1) -> str:
@@ -210,7 +239,7 @@ def says(result: Result, *parts: str) -> None:
 def as_documented(result: Result, heading: str) -> None:
     """The message that docs/recovering.md quotes under this heading is in the output.
 
-    Ids, accounts, paths, projects, addresses and the seconds of an outage are placeholders.
+    Ids, accounts, paths, projects, resources, addresses and seconds are placeholders.
     """
     quote = _quoted(heading)
     assert _with_placeholders(quote) in _with_placeholders(result.output), quote
@@ -234,7 +263,8 @@ def _with_placeholders(text: str) -> str:
         (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"),
         (r"\b[0-9a-f]{12}\b", "ACCOUNT"),
         (r"(urn:pulumi:\w+|of the project)(::| )\w+", r"\1\2PROJECT"),
-        (r"For the last \d+ s", "For the last SECONDS s"),
+        (r"resource '\w+'", "resource 'NAME'"),
+        (r"(For the last|ready after|gone) \d+ s\b", r"\1 SECONDS s"),
         (r"(/[\w.-]+)+/creates(/[\w-]+\.json)?", "CREATES"),
         (r"198\.18\.\d+\.\d+", "IP"),
         (r"\s+", " "),
@@ -243,8 +273,15 @@ def _with_placeholders(text: str) -> str:
     return text.strip()
 
 
-def interrupt(run: Run) -> tuple[Result, float]:
-    """Ctrl-C, and the run's end; the seconds between the two."""
-    began = time.monotonic()
-    run.interrupt()
-    return run.wait(), time.monotonic() - began
+def kill_while_waiting(stack: Stack, emulator: EmulatorServer) -> str:
+    """Run an `up` whose CLI is killed while the machine is awaited; the machine's id.
+
+    Afterwards the machine is ready. The stack is still locked.
+    """
+    stage = Stage(emulator, "while waiting")
+    before = emulator.state.alive()
+    kill(stack, stage.reached_by(stack.start("up")), "cli")
+    nothing_runs(stack)
+    stage.end()
+    (id_,) = emulator.state.alive() - before
+    return id_

@@ -13,7 +13,7 @@ from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.machine import Machine
 from pulumi_fal.emulator.server import EmulatorServer
 
-from .conftest import API_KEY
+from ..fakes import KEY
 from .harness import TYPE, Stack
 from .record_state import ACCOUNT, ENDPOINT, RECORDED, program
 from .recovery import PATIENCE, finish, unfinished, urn
@@ -25,7 +25,7 @@ Resources = dict[str, dict[str, Any]]
 @pytest.fixture
 def account(emulator: EmulatorServer) -> str:
     """What state calls the account of the key that is set."""
-    return Settings(emulator.url, API_KEY, "").account
+    return Settings(emulator.url, KEY, "").account
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def recorded(
             put_in(emulator, resource)
     stack.run("stack", "import", "--file", str(file))
     resources = by_name(stack)
-    stack.write(program(resources["imported"]["id"]))
+    (stack.project / "__main__.py").write_text(program(resources["imported"]["id"]))
     stack.env |= PATIENCE
     return resources
 
