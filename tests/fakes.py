@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pulumi_fal import errors
-from pulumi_fal.api import legacy
+from pulumi_fal.api import legacy, v1
 from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.clock import Clock
@@ -41,7 +41,7 @@ UNSENT = Fault("unsent", "the request never leaves", taken=False, status=None, b
 """A fault that no server can play."""
 
 
-def settings(endpoint: str = "https://fal.test", **others: float) -> Settings:
+def settings(endpoint: str = "https://fal.test", **others: float | str) -> Settings:
     """Settings with KEY."""
     return Settings(endpoint, KEY, "the environment variable FAL_KEY", **others)  # type: ignore[arg-type]
 
@@ -112,18 +112,25 @@ class FakeApi:
         body, instance_id = request.body or {}, request.instance_id or ""
         try:
             if request.call == "list":
-                return [dict(vars(machine)) for machine in self.state.list(account)]
+                machines = [dict(vars(machine)) for machine in self.state.list(account)]
+                return listed(request, machines)
             if request.call == "get":
                 return dict(vars(self.state.get(instance_id, account)))
             if request.call == "delete":
                 self.state.delete(instance_id, account)
                 return None
             kind, ssh_key, sector = body["instance_type"], body["ssh_key"], body.get("sector")
-            return dict(vars(self.state.create(kind, ssh_key, sector, account)))
+            key = request.headers.get("Idempotency-Key", "")
+            return dict(vars(self.state.create(kind, ssh_key, sector, account, key)))
         except UnknownMachineError:
             return refusal(404, "no such machine", request)
         except NoCapacityError as error:
             return refusal(400, str(error), request)
+
+
+def listed(request: Request[Any], machines: list[Any]) -> Any:
+    """The body of a list, in the dialect of the request."""
+    return {"instances": machines} if request.reason is v1.reason else machines
 
 
 def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError) -> Any:
@@ -132,6 +139,8 @@ def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError)
         raise unanswered(request, sent=fault.name != UNSENT.name)
     if fault is not None and fault.status != 200:
         raise refusal(fault.status or 0, fault.detail or fault.says, request, fault.retry_after)
+    if fault is not None and fault.name == "lapse" and request.call == "list":
+        return listed(request, [])
     if fault is not None and fault.body is not None:
         if not request.json_expected and not fault.body.startswith("<"):
             return None
@@ -158,6 +167,8 @@ def refusal(
         409: errors.ConflictError,
         429: errors.RateLimitedError,
     }
+    if request.conflict_passes:
+        kinds[409] = errors.InProgressError
     kind = kinds.get(status, errors.InvalidRequestError)
     if status >= 500:
         kind = errors.ServerError

@@ -38,6 +38,9 @@ class ComputeInstanceArgs:
     waits."""
 
 
+_OUTPUTS = ("ip", "status", "region", "creator_user_nickname")
+
+
 # The keywords are part of every URN and of every state: they must never change.
 class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     """A machine with 1 or 8 NVIDIA H100, rented from fal Compute and billed by the hour.
@@ -56,6 +59,11 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     """The public address: `ssh ubuntu@IP`."""
     status: pulumi.Output[str]
     """`ready` after create. Status lists the others, and the API may add more."""
+    region: pulumi.Output[str | None]
+    """Where the machine is: `us-west`, `us-central`, `us-east`, `eu-north`, `eu-west` or `other`.
+    None under the legacy API."""
+    creator_user_nickname: pulumi.Output[str | None]
+    """Who made the machine. None under the legacy API."""
 
     @overload
     def __init__(
@@ -85,7 +93,7 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         opts, inputs = _arguments(*positional, **named)
         opts = _with_update_timeout(opts)
         # An output that isn't named would not exist on the resource.
-        props = {**inputs, "ip": None, "status": None}
+        props = {**inputs, **dict.fromkeys(_OUTPUTS)}
         if opts is None or opts.id is None:
             props.update(_identity(resource_name, inputs, opts))
         super().__init__(ComputeInstanceProvider(), resource_name, props, opts)

@@ -26,7 +26,8 @@ def test_audit_finds_exactly_the_machines_that_no_stack_has(
         text = text.replace("/test/dev", f"/test/{other.name}")
         other.state_file.write_text(text)
     assert len(dev.state_ids() | prod.state_ids() | test.state_ids()) == 3
-    pulumi_fal(dev, "audit")
+    aged = json.loads(pulumi_fal(dev, "audit", "--max-age", "1h", "--json"))
+    assert all(0 <= row["age_seconds"] < 3600 for row in aged["machines"])
 
     left = emulator.state.create(ONE, SSH_KEY).id
     dropped = test.state_ids()

@@ -5,6 +5,8 @@ tests/unit has everything that may be wrong with a file or the folder.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.machines.journal import file_name
 
@@ -81,10 +83,8 @@ def test_no_machine_is_created_without_a_journal_and_none_is_lost_when_it_breaks
     (folder / "full").unlink()
     create = emulator.state.create
 
-    def create_and_break(
-        instance_type: str, ssh_key: str, sector: str | None = None, account: str | None = None
-    ) -> object:
-        made = create(instance_type, ssh_key, sector, account)
+    def create_and_break(*args: Any, **options: Any) -> object:
+        made = create(*args, **options)
         for file in folder.iterdir():
             file.unlink()
         folder.rmdir()

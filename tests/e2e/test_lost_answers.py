@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_a_machine_of_somebody_else_is_forgotten_and_left_alone(
     create = emulator.state.create
 
     def somebody_elses(
-        instance_type: str, ssh_key: str, sector: str | None = None, account: str | None = None
+        instance_type: str, _ssh_key: str, _sector: str | None, account: str | None, *_: Any
     ) -> object:
         emulator.state.create = create  # type: ignore[method-assign]
         return create(instance_type, "ssh-ed25519 somebody", account=account)

@@ -48,6 +48,8 @@ class CommandLine:
         self.here = here
         self.stacks: dict[str, dict[str, str] | str] = {}
         self.seen: dict[str, dict[str, str]] = {}
+        self.created: dict[str, str] = {}
+        """When stacks recorded machines, by their ids, as `pulumi stack export` prints it."""
         self.pulumi_says = ""
         """Why there is no `pulumi` command to ask, if so."""
         self.stderr = ""
@@ -116,6 +118,7 @@ class CommandLine:
                 "urn": urn(name, args[3].rpartition("/")[2]),
                 "id": id_,
                 "outputs": self.seen.get(id_, {}),
+                **({"created": self.created[id_]} if id_ in self.created else {}),
             }
             for name, id_ in held.items()
         ]

@@ -41,8 +41,7 @@ def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (project / "Pulumi.yaml").touch()
     monkeypatch.chdir(project / "program")
     monkeypatch.setenv("PWD", str(tmp_path / "started"))
-    monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
-    for name in ("PULUMI_BACKEND_URL", "PULUMI_CREDENTIALS_PATH", "PULUMI_API"):
+    for name in ("PULUMI_BACKEND_URL", "PULUMI_CONSOLE_DOMAIN"):
         monkeypatch.delenv(name, raising=False)
     see(monkeypatch, None)
     return project
@@ -112,51 +111,43 @@ def test_a_relative_url_counts_from_where_the_cli_runs(
     assert backend.used() == f"file://{os.path.realpath(tmp_path / 'states')}"
 
 
-# Pulumi Cloud, of which `pulumi whoami` says its website, or nothing.
+# Pulumi Cloud, of which `pulumi whoami` says its console, or nothing.
+
+
+@pytest.mark.parametrize(
+    "says, url",
+    [
+        ("https://app.pulumi.com/me", "https://api.pulumi.com"),
+        ("https://app.pulumi.com", "https://api.pulumi.com"),
+        ("http://app.pulumi.acme.com:8080/me", "http://api.pulumi.acme.com:8080"),
+        ("https://console.acme.com/app.me", ""),
+        ("http://localhost:3000/me", ""),
+        ("", ""),
+    ],
+)
+def test_pulumi_cloud_is_known_by_its_api(whoami: Whoami, says: str, url: str) -> None:
+    """As far as its console's name tells that of the API; a wrong address is worse than none."""
+    whoami.says = {"url": says}
+    assert backend.used() == url
+
+
+def test_a_console_of_another_name_tells_nothing(
+    whoami: Whoami, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name may begin like that of any other."""
+    whoami.says = {"url": "https://app.acme.com/me"}
+    monkeypatch.setenv("PULUMI_CONSOLE_DOMAIN", "app.acme.com")
+    assert backend.used() == ""
 
 
 @pytest.mark.parametrize("says", ["https://app.pulumi.com/me", "https://console.acme.com/me", ""])
-def test_pulumi_cloud_is_known_by_its_api(
-    whoami: Whoami, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+def test_pulumi_cloud_may_be_named_by_the_environment(
+    whoami: Whoami, monkeypatch: pytest.MonkeyPatch, says: str
 ) -> None:
-    """By environment, project, login and default, whoever is logged in."""
+    """As `pulumi` itself takes it before anything else."""
     whoami.says = {"url": says}
-    assert backend.used() == "https://api.pulumi.com"
-    monkeypatch.setenv("PULUMI_API", "https://api.variable")
-    assert backend.used() == "https://api.variable"
-    login(tmp_path / "home", "https://api.login/")
-    assert backend.used() == "https://api.login"
-    (project / "Pulumi.yaml").write_text("backend:\n  url: https://api.project\n")
-    assert backend.used() == "https://api.project"
-    monkeypatch.setenv("PULUMI_BACKEND_URL", "https://api.environment/")
-    assert backend.used() == "https://api.environment"
-
-
-def test_credentials_have_a_path_of_their_own(
-    whoami: Whoami, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It counts before PULUMI_HOME."""
-    whoami.says = {"url": ""}
-    login(tmp_path / "home", "https://api.home")
-    login(tmp_path / "credentials", "https://api.credentials")
-    monkeypatch.setenv("PULUMI_CREDENTIALS_PATH", str(tmp_path / "credentials"))
-    assert backend.used() == "https://api.credentials"
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"current": null}', "no JSON"])
-def test_credentials_that_name_no_cloud_are_passed_by(
-    whoami: Whoami, tmp_path: Path, text: str
-) -> None:
-    """An access token alone leads to the default."""
-    whoami.says = {"url": "https://app.pulumi.com/me"}
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "credentials.json").write_text(text)
-    assert backend.used() == "https://api.pulumi.com"
-
-
-def login(home: Path, url: str) -> None:
-    home.mkdir(exist_ok=True)
-    (home / "credentials.json").write_text(json.dumps({"current": url}))
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "https://pulumi.acme.com/")
+    assert backend.used() == "https://pulumi.acme.com"
 
 
 # A relative URL where the CLI's folder is not seen.

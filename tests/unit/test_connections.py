@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import socket
 import ssl
 import struct
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+import trustme
 import urllib3
 from requests import adapters
 
@@ -26,20 +26,6 @@ from pulumi_fal.errors import (
 
 from ..fakes import CREATE, KEY, LIST, settings
 from .support import request_of, response, serving
-
-# A certificate that nobody signed, for 127.0.0.1; made for this file, good for nothing else.
-PRIVATE = (
-    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgu4Ff/f654i5MpXabyjFrByW3EIos5bPo+lNtDw1vF/2h"
-    "RANCAATYyj4p+T5omyWkAkDkw9dKN/wGu0aRR9HvD0asTPQAXV+aI01OvpTSrQEfBy40To24t3wH+OeX7vyRvsZlWvYk"
-)
-CERTIFICATE = (
-    "MIIBkTCCATagAwIBAgIUWun0fCnGG00SFXEFv8TRlGURnkowCgYIKoZIzj0EAwIwFDESMBAGA1UEAwwJMTI3LjAuMC4x"
-    "MCAXDTI2MTEyNDA3NTUyMVoYDzIxMjYxMDMxMDc1NTIxWjAUMRIwEAYDVQQDDAkxMjcuMC4wLjEwWTATBgcqhkjOPQIB"
-    "BggqhkjOPQMBBwNCAATYyj4p+T5omyWkAkDkw9dKN/wGu0aRR9HvD0asTPQAXV+aI01OvpTSrQEfBy40To24t3wH+OeX"
-    "7vyRvsZlWvYko2QwYjAdBgNVHQ4EFgQU5ogurVYawaoX85qZpwwMDVBLheAwHwYDVR0jBBgwFoAU5ogurVYawaoX85qZ"
-    "pwwMDVBLheAwDwYDVR0TAQH/BAUwAwEB/zAPBgNVHREECDAGhwR/AAABMAoGCCqGSM49BAMCA0kAMEYCIQCLWKxRQAZY"
-    "xIHtupKGzr948vrietcx7izND7jh1UhcoAIhANvtvWzPyNgSA+M2ngbyTgj6a18qwkxY0YhfbSBQFGqX"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -92,16 +78,10 @@ def test_an_unknown_host_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unreachable("https://fal.test") == (False, "the host name can't be resolved")
 
 
-def test_a_certificate_that_nobody_signed_is_not_accepted(tmp_path: Path) -> None:
-    """The request is not sent to whoever shows it."""
-    pem = tmp_path / "server.pem"
-    private = ssl.DER_cert_to_PEM_cert(base64.b64decode(PRIVATE))
-    pem.write_text(
-        private.replace("CERTIFICATE", "PRIVATE KEY")
-        + ssl.DER_cert_to_PEM_cert(base64.b64decode(CERTIFICATE))
-    )
+def test_a_certificate_of_an_unknown_authority_is_not_accepted() -> None:
+    """The request is not sent to a server that shows one, even if it names the right host."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     requests: list[bytes] = []
 
     def over_tls(connection: socket.socket) -> None:

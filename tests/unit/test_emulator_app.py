@@ -153,12 +153,12 @@ def test_a_post_beyond_the_capacity_is_refused_with_a_text(emulator: EmulatorSer
 def test_each_request_is_a_line_and_a_log_entry_without_headers(emulator: EmulatorServer) -> None:
     """Unknown paths are logged too, so that a wrong endpoint shows on the console."""
     call(emulator, "GET", "/compute/instances")
-    call(emulator, "GET", "/v1/compute/instances")
+    call(emulator, "GET", "/v2/compute/instances")
     assert re.fullmatch(r"\d\d:\d\d:\d\d GET /compute/instances 200 \d+ ms", LINES[0])
-    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v1/compute/instances 404 \d+ ms", LINES[1])
+    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v2/compute/instances 404 \d+ ms", LINES[1])
     assert [(entry.path, entry.status) for entry in emulator.state.log] == [
         ("/compute/instances", 200),
-        ("/v1/compute/instances", 404),
+        ("/v2/compute/instances", 404),
     ]
     assert API_KEY not in str(emulator.state.log)
 
@@ -186,7 +186,11 @@ def test_it_stops_quickly_even_with_a_call_in_flight() -> None:
 
 def test_its_env_is_what_a_client_needs(emulator: EmulatorServer) -> None:
     """The endpoint and the key have the names that the provider reads."""
-    assert emulator.env == {"FAL_COMPUTE_ENDPOINT": emulator.url, "FAL_ADMIN_API_KEY": API_KEY}
+    assert emulator.env == {
+        "FAL_COMPUTE_API": "legacy",
+        "FAL_COMPUTE_ENDPOINT": emulator.url,
+        "FAL_ADMIN_API_KEY": API_KEY,
+    }
 
 
 def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None:

@@ -59,7 +59,7 @@ def test_the_file_is_for_people_too_and_for_nobody_else(records: Journal) -> Non
     """JSON with names and a version, and no more rights than its owner needs."""
     records.write(ENTRY)
     data = json.loads(file_of(records).read_text())
-    assert (data["version"], data["origin"]["urn"], data["phase"]) == (2, URN, "asked")
+    assert (data["version"], data["origin"]["urn"], data["phase"]) == (3, URN, "asked")
     assert stat.S_IMODE(file_of(records).stat().st_mode) == 0o600
     assert stat.S_IMODE(records.folder.stat().st_mode) == 0o700
 

@@ -24,6 +24,7 @@ def test_the_names_are_the_apis() -> None:
         "init",
         "provisioning",
         "ready",
+        "stopped",
         "unknown",
     }
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pulumi_fal.api.settings import DEFAULT_ENDPOINT, NO_KEY, Settings, parallel, resolve
+from pulumi_fal.api.settings import ENDPOINTS, NO_KEY, Settings, parallel, resolve
 from pulumi_fal.errors import ConfigurationError
 
 ALL = {
@@ -100,8 +100,8 @@ def test_the_endpoint_is_the_environments_then_the_configs_then_the_legacy_one()
     both = {"FAL_KEY": "k", "FAL_COMPUTE_ENDPOINT": "https://environ.test"}
     assert resolve(both, config.get).endpoint == "https://environ.test"
     assert resolve({"FAL_KEY": "k"}, config.get).endpoint == "https://config.test"
-    assert resolve({"FAL_KEY": "k"}, NOTHING.get).endpoint == DEFAULT_ENDPOINT
-    assert DEFAULT_ENDPOINT == "https://rest.alpha.fal.ai"
+    assert resolve({"FAL_KEY": "k"}, NOTHING.get).endpoint == ENDPOINTS["legacy"]
+    assert ENDPOINTS["legacy"] == "https://rest.alpha.fal.ai"
 
 
 @pytest.mark.parametrize(

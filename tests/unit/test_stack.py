@@ -110,6 +110,26 @@ def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "created, moment",
+    [
+        ("2026-02-03T08:11:22Z", 1770106282),
+        ("2026-02-03T08:11:22.123456789Z", 1770106282),
+        ("2026-02-03T09:11:22.5+01:00", 1770106282),
+        ("2026-02-03T08:11:22", 1770106282),
+        ("yesterday", None),
+        (1770106282, None),
+        (None, None),
+    ],
+)
+def test_machines_are_told_with_the_moment_that_state_has_of_their_creation(
+    pulumi: Pulumi, created: object, moment: float | None
+) -> None:
+    """As Go prints a moment, on every Python; anything else is as if it weren't said."""
+    pulumi.holds[DEV] = exported(row("one", created=created))
+    assert stack.machines(DEV) == [StackMachine("one", URN, created=moment)]
+
+
 @pytest.mark.parametrize("resources", ["", ', "resources": null', ', "resources": []'])
 def test_a_stack_without_resources_has_none(pulumi: Pulumi, resources: str) -> None:
     """Which is an answer."""
@@ -285,6 +305,16 @@ def test_the_backend_is_asked_once(pulumi: Pulumi) -> None:
 def test_where_nobody_is_logged_in_the_backend_is_unknown(pulumi: Pulumi) -> None:
     """Which raises nothing."""
     pulumi.url = StackError("PULUMI_ACCESS_TOKEN must be set")
+    assert Stacks().backend("dev", "shop") == ""
+
+
+def test_a_pulumi_cloud_of_another_name_is_unknown(
+    pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No lock in a folder is looked for, since it is no file backend."""
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    monkeypatch.setattr(backend, "locked", lambda *_: pytest.fail("looked for a lock"))
+    pulumi.url = ""
     assert Stacks().backend("dev", "shop") == ""
 
 

@@ -12,12 +12,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = ROOT / "tools" / "pulumi-cli"
@@ -55,6 +57,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installer: Any) -> 
 
 
 def program(path: Path, script: str) -> Path:
+    if os.name == "nt":
+        pytest.skip("a shell script does not run on Windows")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -100,6 +104,117 @@ def test_go_mod_and_the_installer_agree_on_the_version(installer: Any) -> None:
         r"github\.com/pulumi/pulumi/(?:pkg|sdk)/v3 (\S+)", (CLI / "go.mod").read_text()
     )
     assert versions == [installer.VERSION] * 2
+
+
+# Checks and releases
+
+
+def make(*arguments: str) -> list[str]:
+    """The commands that make would run."""
+    command = ["make", "--dry-run", "--no-print-directory", "VENV=.venv", *arguments]
+    said = subprocess.check_output(command, text=True, cwd=ROOT)
+    return re.sub(r"\\\n\s*", "", said).splitlines()
+
+
+def workflow(name: str) -> Any:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+
+
+@pytest.fixture
+def release() -> Any:
+    return load(ROOT / "tools" / "release.py")
+
+
+def test_the_fast_tests_come_first_and_alone_have_coverage() -> None:
+    """A mistake shows early, and no engine is slowed down."""
+    commands = make("test")
+    fast, end_to_end = [line for line in commands if "-m pytest" in line]
+    assert fast.split()[-3:] == ["tests/unit", "tests/plugin", "tests/simulation"]
+    assert {"-x", "--no-loadscope-reorder", "--cov"} <= set(fast.split())
+    assert "tests/e2e" in end_to_end
+    assert "--cov" not in end_to_end
+    assert commands.index(".venv/bin/ruff check .") < commands.index(fast)
+
+
+def test_the_hooks_before_a_commit_are_the_commands_of_make_lint() -> None:
+    """They use what is installed, so a commit downloads nothing."""
+    repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repo["repo"] for repo in repos] == ["local"]
+    hooks = [hook["entry"] for repo in repos for hook in repo["hooks"]]
+    assert hooks == [line for line in make("lint") if re.match(r"\S+/bin/(?!py)", line)]
+    assert {hook["language"] for repo in repos for hook in repo["hooks"]} == {"system"}
+
+
+def test_every_place_names_the_same_pythons_and_the_same_oldest_sdk() -> None:
+    """The metadata, the matrix of CI, and the sessions of nox."""
+    project = (ROOT / "pyproject.toml").read_text()
+    sessions = load(ROOT / "noxfile.py")
+    pythons = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
+    assert list(sessions.PYTHONS) == pythons
+    assert workflow("ci")["jobs"]["test"]["strategy"]["matrix"]["python"] == pythons
+    oldest = re.search(r'"pulumi>=([\d.]+),', project)
+    assert oldest is not None
+    assert f"{oldest[1]}.0" == sessions.OLDEST_SDK
+
+
+def test_a_release_publishes_the_files_that_were_checked() -> None:
+    """One job builds; the job that may publish runs no code of this repository."""
+    jobs = workflow("release")["jobs"]
+    runs = {name: [step.get("run", "") for step in job["steps"]] for name, job in jobs.items()}
+    assert "nox --session dist installed" in runs["build"]
+    assert [job.get("needs") for job in jobs.values()] == [None, "build", "publish"]
+    assert not any(runs["publish"])
+    assert [name for name, job in jobs.items() if "id-token" in job["permissions"]] == ["publish"]
+    uses = [step["uses"].partition("@")[0] for step in jobs["publish"]["steps"]]
+    assert uses[0] == "actions/download-artifact"
+    assert "pypa/gh-action-pypi-publish" in uses
+
+
+CHANGELOG = """\
+# Changelog
+
+## [1.2.3] - 2026-01-31
+
+### Added
+
+- A thing.
+
+## [1.2.2] - 2026-01-30
+
+- An older thing.
+"""
+
+
+def test_a_releases_text_is_its_section_of_the_changelog(release: Any) -> None:
+    """It ends where the section of the version before begins."""
+    text = release.notes("v1.2.3", '__version__ = "1.2.3"\n', CHANGELOG)
+    assert text == "### Added\n\n- A thing.\n"
+
+
+@pytest.mark.parametrize(
+    "tag, version, changelog, reason",
+    [
+        ("v1.2.4", "1.2.3", CHANGELOG, r"The tag is v1\.2\.4, but .*_version\.py has 1\.2\.3"),
+        ("1.2.3", "1.2.3", CHANGELOG, r"The tag is 1\.2\.3"),
+        ("v1.2.0", "1.2.0", CHANGELOG, r"CHANGELOG\.md says nothing of 1\.2\.0"),
+        ("v1.2.3", "1.2.3", "## [1.2.3] - 2026-01-31\n\n## [1.2.2]", "CHANGELOG"),
+        ("v1.2.3", "1.2.3", CHANGELOG.replace(" - 2026-01-31", ""), "CHANGELOG"),
+    ],
+)
+def test_a_tag_that_does_not_fit_releases_nothing(
+    release: Any, tag: str, version: str, changelog: str, reason: str
+) -> None:
+    """A wrong version can't be taken back once it is published."""
+    with pytest.raises(release.NotReady, match=reason):
+        release.notes(tag, f'__version__ = "{version}"\n', changelog)
+
+
+def test_a_bug_report_has_the_doctors_output() -> None:
+    """The form asks for it, and is not sent without."""
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text())
+    (doctor,) = [field for field in form["body"] if field.get("id") == "doctor"]
+    assert "`pulumi-fal doctor`" in doctor["attributes"]["label"]
+    assert doctor["validations"]["required"]
 
 
 # Where `pulumi` comes from
@@ -186,6 +301,33 @@ def test_without_bundle_and_go_one_sentence_says_what_to_install(machine: Path) 
     )
     assert "Traceback" not in result.stderr
     assert list((machine / "venv").iterdir()) == []
+
+
+def test_a_build_says_at_once_how_long_it_takes_and_then_that_it_goes_on(
+    machine: Path,
+    installer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever waits for minutes must see that they are expected, in a log file as well."""
+    monkeypatch.setattr(installer, "SECONDS_BETWEEN_SIGNS", 0.01)
+    said = []
+
+    def slow_build(folder: Path) -> None:
+        said.append(capsys.readouterr().out)
+        end = time.monotonic() + 10
+        while "so far" not in said[-1] and time.monotonic() < end:
+            time.sleep(0.01)
+            said.append(capsys.readouterr().out)
+        with installer.filling(folder) as new:
+            program(new / "pulumi", f"echo {VERSION}")
+
+    monkeypatch.setattr(installer, "build", slow_build)
+    installer.get_pulumi(machine / "venv")
+    what = f"pulumi: building {VERSION} from its Go modules"
+    assert said[0].endswith(f"{what}: 3 to 8 minutes, once per machine ...\n")
+    assert re.match(rf"{what}: \d+ s so far\n", said[-1])
+    assert re.search(rf"{what}: [\d.]+ s\n$", capsys.readouterr().out)
 
 
 # What is done with it

@@ -30,6 +30,8 @@ class Status(str, Enum):
     INIT = "init"
     PROVISIONING = "provisioning"
     READY = "ready"
+    STOPPED = "stopped"
+    """Under the v1 API only."""
     UNKNOWN = "unknown"
 
 
@@ -42,11 +44,19 @@ class Instance:
     sector: str | None = None
     ip: str | None = None
     status: str = Status.UNKNOWN.value
+    region: str | None = None
+    """Where the machine is; None under the legacy API, as is the next."""
+    creator_user_nickname: str | None = None
 
     @property
     def is_ready(self) -> bool:
         """Whether you can log in: the status is `ready`, and there is an ip."""
         return self.status == Status.READY and self.ip is not None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it exists and does not run."""
+        return self.status == Status.STOPPED
 
     def may_be_of(self, instance_type: str) -> bool:
         """Whether it is of that type, as far as the API tells."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import APIError
 
 T = TypeVar("T")
@@ -26,10 +27,15 @@ class Request(Generic[T]):
     reason: Callable[[Any], str | None]
     """The API's own words in the decoded body of an error; None where it has none."""
     body: Mapping[str, str] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     instance_id: str | None = None
     is_idempotent: bool = False
     """Whether it does no more when it is taken twice than when it is taken once."""
     json_expected: bool = True
+    needed_key: str = "a key with the ADMIN scope"
+    """The kind of API key that the call needs, in words."""
+    conflict_passes: bool = False
+    """Whether a 409 says that the same request is being served, so that it may be sent again."""
 
     @property
     def creates(self) -> bool:
@@ -39,3 +45,23 @@ class Request(Generic[T]):
     def error(self, kind: Callable[..., E], detail: str, **attributes: Any) -> E:
         """An error of that kind, about this request."""
         return kind(self.method, self.path, detail, instance_id=self.instance_id, **attributes)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer to a list."""
+
+    instances: list[Instance]
+    next_cursor: str | None = None
+    """What the next page is asked for with; None after the last one."""
+
+
+class Dialect(Protocol):
+    """One version of the API: a module that builds its requests."""
+
+    def list_instances(self, cursor: str | None = None, /) -> Request[Page]: ...
+    def get_instance(self, instance_id: str, /) -> Request[Instance]: ...
+    def create_instance(
+        self, instance_type: str, ssh_key: str, sector: str | None, idempotency_key: str = "", /
+    ) -> Request[Instance]: ...
+    def delete_instance(self, instance_id: str, /) -> Request[None]: ...

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 from pulumi_fal.errors import ConfigurationError
 
-DEFAULT_ENDPOINT = "https://rest.alpha.fal.ai"
+ENDPOINTS = {"legacy": "https://rest.alpha.fal.ai", "v1": "https://api.fal.ai/v1"}
+"""By the API that is spoken: where it is, unless an endpoint is set."""
+DEFAULT_API = "legacy"
 DEFAULT_TIMEOUT_SECONDS = 3600.0
 
 NO_KEY = (
@@ -59,6 +61,8 @@ class Settings:
     endpoint: str
     api_key: str = field(repr=False)
     key_source: str
+    api: str = DEFAULT_API
+    """One of ENDPOINTS."""
     poll_interval: float = 2.0
     """Seconds between two polls while machines are awaited."""
     retry_budget: float = 120.0
@@ -85,8 +89,10 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
     `config` answers keys of Pulumi's config, as in `fal:apiKey`.
     """
     api_key, source = _api_key(environ, config)
+    api = _api(environ, config)
     return Settings(
-        endpoint=_endpoint(environ, config),
+        endpoint=_endpoint(environ, config, api),
+        api=api,
         api_key=api_key,
         key_source=source,
         poll_interval=_seconds(environ, config, "FAL_COMPUTE_POLL_INTERVAL", "fal:pollInterval", 2),
@@ -129,10 +135,18 @@ def _header_safe(key: str, source: str) -> str:
     )
 
 
-def _endpoint(environ: Mapping[str, str], config: Callable[[str], str | None]) -> str:
-    endpoint = (
-        environ.get("FAL_COMPUTE_ENDPOINT") or config("fal:endpoint") or DEFAULT_ENDPOINT
-    ).strip()
+def _api(environ: Mapping[str, str], config: Callable[[str], str | None]) -> str:
+    api = (environ.get("FAL_COMPUTE_API") or config("fal:api") or DEFAULT_API).strip()
+    if api not in ENDPOINTS:
+        raise ConfigurationError(
+            f"FAL_COMPUTE_API (or fal:api) must be {' or '.join(ENDPOINTS)}, not {api!r}."
+        )
+    return api
+
+
+def _endpoint(environ: Mapping[str, str], config: Callable[[str], str | None], api: str) -> str:
+    default = ENDPOINTS[api]
+    endpoint = (environ.get("FAL_COMPUTE_ENDPOINT") or config("fal:endpoint") or default).strip()
     try:
         parts = urlsplit(endpoint)
         host, _ = parts.hostname or "", parts.port
@@ -148,7 +162,7 @@ def _endpoint(environ: Mapping[str, str], config: Callable[[str], str | None]) -
         raise ConfigurationError(
             f"The endpoint ({shown}) can't be used: it must be https://HOST[:PORT][/PATH] without "
             "credentials or a query; plain http is for this machine's own addresses only. Set "
-            f"FAL_COMPUTE_ENDPOINT or fal:endpoint, or neither for {DEFAULT_ENDPOINT}."
+            f"FAL_COMPUTE_ENDPOINT or fal:endpoint, or neither for {default}."
         )
     return endpoint.rstrip("/")
 

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, or say what it lacks."""
+    """Run the command line, or name the package that it lacks."""
     try:
         import click  # noqa: F401
         import rich  # noqa: F401

@@ -1,4 +1,4 @@
-"""The command with its sub-commands, and what becomes of an error."""
+"""The command with its subcommands, and how errors are printed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pulumi_fal.errors import FalError
 
 
 class Cli(click.Group):
-    """What this package raises on purpose is a message and an exit code, not a traceback."""
+    """Prints a FalError as a message and exits with 1, instead of printing a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""A create that is not settled, with all that can be found out about it now."""
+"""Unresolved creates, and what can be found out about them now."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pulumi_fal.machines.decision import (
     Facts,
     Resume,
     Search,
+    SendAgain,
     StartFresh,
     Stop,
     candidates,
@@ -34,14 +35,14 @@ _PHASES = {
 
 @dataclass(frozen=True)
 class Case:
-    """An entry of the journal, and what the API and the stack say of it."""
+    """An entry of the journal, with what the API and the stack say about it."""
 
     entry: Entry
     facts: Facts
     unknown: str
-    """Why the machines can't be told; "" where they can."""
+    """Why the machines are unknown; "" if they are known."""
     other_key: bool = False
-    """Whether it was made with another key, or at another endpoint, than is set now."""
+    """Whether the create used another key or endpoint than is set now."""
 
     @property
     def name(self) -> str:
@@ -62,7 +63,7 @@ class Case:
 
     @property
     def machines(self) -> str:
-        """The machine, or those that it may be, in words."""
+        """The machine, or those that it may be, as text."""
         if self.entry.instance_id is None:
             if self.unknown:
                 return f"not known; {self.unknown}"
@@ -75,18 +76,18 @@ class Case:
 
     @property
     def may_run(self) -> list[str]:
-        """The machines that may still run, in words."""
+        """The machines that may still run, as text."""
         if self.facts.in_state:
             return []
         if self.entry.instance_id is None:
             if self.unknown:
                 return [f"a machine whose id is not known ({self.entry.instance_type})"]
-            return [show.machine(each) for each in self.facts.search.candidates]
+            return [show.machine(machine) for machine in self.facts.search.candidates]
         return [self.machines] if self.facts.machine or self.unknown else []
 
     @cached_property
     def decision(self) -> Decision:
-        """What the next `pulumi up` does about it, for all that is known now."""
+        """What the next `pulumi up` does about the create, from all that is known now."""
         return decide(self.entry, self.facts)
 
     @property
@@ -100,6 +101,11 @@ class Case:
                 return (
                     "Run `pulumi up`, if none is under way: it goes on with this machine. To be "
                     f"rid of it: delete it, then {forget}."
+                )
+            case SendAgain():
+                return (
+                    "Run `pulumi up`: it sends the create again with the same idempotency key, "
+                    "which makes no second machine."
                 )
             case StartFresh() if self.facts.in_state:
                 return "Nothing: the next `pulumi up` drops this entry."
@@ -125,7 +131,9 @@ class Case:
             "id": entry.instance_id,
             "status": machine.status if machine else None,
             "ip": machine.ip if machine else None,
-            "candidates": [each.id for each in self.facts.search.candidates] if is_known else None,
+            "candidates": [found.id for found in self.facts.search.candidates]
+            if is_known
+            else None,
             "in_state": self.facts.in_state,
             "machines_unknown": self.unknown or None,
             "since": show.moment(entry.started),
@@ -134,15 +142,16 @@ class Case:
 
 
 def look_into(context: Context, entries: Iterable[Entry]) -> list[Case]:
-    """What can be found out about these entries. Without a key it is little."""
+    """Find out about these entries what can be known. Without a key, that is little."""
     machines: Mapping[str, Instance] = {}
     account, error = "", None
     try:
         account = context.settings.account
-        machines = {each.id: each for each in context.client(IMPATIENT).list_instances()}
+        listed = context.client(IMPATIENT).list_instances()
+        machines = {machine.id: machine for machine in listed}
     except FalError as problem:
         error = problem
-    pending = {each.instance_id for each in context.journal.readable() if each.instance_id}
+    pending = {other.instance_id for other in context.journal.readable() if other.instance_id}
     return [_case(context, entry, machines, pending, account, error) for entry in entries]
 
 
@@ -164,8 +173,8 @@ def _case(
     unknown = (
         "" if is_own else ("it was made with another key, or at another endpoint, than is set now")
     )
-    # To a create, what the record lacks is known: that of a resource whose backend isn't is then
-    # another one, whose ways out need it.
+    # A create knows its own backend and organization. If the record lacks one, fill it in, so that
+    # the advice tells the user to give it.
     origin = replace(
         entry.origin,
         backend=entry.origin.backend or "BACKEND",

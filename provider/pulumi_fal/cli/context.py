@@ -1,4 +1,4 @@
-"""Where a command runs: the environment, the selected stack's config, the journal, the time."""
+"""What commands share: settings, the API client, the journal, stacks and the clock."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from pulumi_fal.api.client import Client
 
 IMPATIENT = 5.0
-"""Seconds for which a call is repeated that a command can do without."""
+"""Seconds for which a call is retried if the command also works without its answer."""
 
 
 class Context:
-    """Each part is made when it is first asked for: most commands need but one or two."""
+    """What a command needs. Each part is created on first use, as most commands need only some."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
@@ -36,11 +36,11 @@ class Context:
 
     @cached_property
     def settings(self) -> settings.Settings:
-        """ConfigurationError where there is no key."""
+        """The key, the endpoint and other settings. Raises ConfigurationError without a key."""
         return settings.resolve(os.environ, self.config)
 
     def client(self, budget: float | None = None) -> Client:
-        """The API. `budget`: seconds for which a failing call is repeated."""
+        """Return a client of the API that retries a failing call for at most `budget` seconds."""
         from pulumi_fal.api.client import Client
 
         given = self.settings
@@ -49,9 +49,9 @@ class Context:
         return Client(given, self.clock, notify=lambda message: click.echo(message, err=True))
 
     def config(self, key: str) -> str | None:
-        """A value of the selected stack's config; None as well where no stack is selected.
+        """Return a value from the config of the selected stack; None if there is no such stack.
 
-        A secret is decrypted only if it is asked for, which may need the stack's passphrase.
+        Only the requested secret is decrypted, which may need the stack's passphrase.
         """
         if key not in self._config:
             return None

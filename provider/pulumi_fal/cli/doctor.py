@@ -1,4 +1,4 @@
-"""`pulumi-fal doctor`: whether this computer has what the provider needs."""
+"""`pulumi-fal doctor` checks whether this computer has what the provider needs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pulumi_fal.cli.context import IMPATIENT, Context, pass_context
 from pulumi_fal.errors import AuthenticationError, FalError, JournalError
 
 OK, MISSING, BAD = "ok", "missing", "bad"
-"""MISSING is what the provider can do without, with less comfort."""
+"""The verdicts. The provider works without what is MISSING, with less convenience."""
 _COLOURS = {OK: "green", MISSING: "yellow", BAD: "red"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
     verdict: str
@@ -44,16 +44,16 @@ def doctor(context: Context, as_json: bool) -> None:
     """
     findings = [*_versions(), *_account(context), _journal(context), *_seams()]
     if as_json:
-        show.print_json([asdict(each) for each in findings])
+        show.print_json([asdict(finding) for finding in findings])
     else:
         show.print_table(
             ("CHECK", "VERDICT", "DETAILS"),
             (
-                (each.what, Text(each.verdict, style=_COLOURS[each.verdict]), each.says)
-                for each in findings
+                (finding.what, Text(finding.verdict, style=_COLOURS[finding.verdict]), finding.says)
+                for finding in findings
             ),
         )
-    sys.exit(any(each.verdict == BAD for each in findings))
+    sys.exit(any(finding.verdict == BAD for finding in findings))
 
 
 def _versions() -> Iterator[Finding]:
@@ -81,13 +81,13 @@ def _account(context: Context) -> Iterator[Finding]:
 
 
 def _journal(context: Context) -> Finding:
-    """Machines are made only where their creates can be put on record."""
+    """Check that creates can be recorded, since otherwise no machine is created."""
     folder = context.journal.folder
     try:
         entries = list(context.journal.entries())
     except JournalError as error:
         return Finding("journal", BAD, str(error))
-    unreadable = [each for each in entries if isinstance(each, JournalError)]
+    unreadable = [entry for entry in entries if isinstance(entry, JournalError)]
     if unreadable:
         return Finding("journal", BAD, str(unreadable[0]))
     if not os.access(_nearest(folder), os.W_OK | os.X_OK):
@@ -97,8 +97,8 @@ def _journal(context: Context) -> Finding:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or the one in which it would be made."""
-    return next(each for each in (folder, *folder.parents) if each.exists())
+    """Return the folder, or its nearest parent that exists."""
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
 def _seams() -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""`pulumi-fal emulator`: the same as `python -m pulumi_fal.emulator`."""
+"""`pulumi-fal emulator` does the same as `python -m pulumi_fal.emulator`."""
 
 from __future__ import annotations
 

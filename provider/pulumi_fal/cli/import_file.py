@@ -1,4 +1,4 @@
-"""`pulumi-fal import-file`: what `pulumi import --file` reads to take machines into a stack."""
+"""`pulumi-fal import-file` writes the file from which `pulumi import` imports machines."""
 
 from __future__ import annotations
 
@@ -112,19 +112,19 @@ def _read_key(file: Path) -> str:
 
 
 def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
-    """Each machine with a name that is its own, and the same in every run."""
-    words = {each.id: re.sub(r"[^a-z0-9]+", "-", each.id.lower()) for each in instances}
+    """Return each machine with a unique name, which is the same in every run."""
+    words = {machine.id: re.sub(r"[^a-z0-9]+", "-", machine.id.lower()) for machine in instances}
     starts = Counter(word[:8] for word in words.values())
     named = []
-    for each in instances:
-        word = words[each.id]
+    for machine in instances:
+        word = words[machine.id]
         end = word[:8].strip("-") if starts[word[:8]] == 1 else word
-        named.append((f"{each.instance_type.replace('_', '-')}-{end}", each))
+        named.append((f"{machine.instance_type.replace('_', '-')}-{end}", machine))
     return named
 
 
 def _resource(name: str, instance: Instance, ssh_key: str, pin: bool, home: Home) -> dict[str, Any]:
-    """In the form that needs no read: the engine's read of an import names no provider."""
+    """Return an entry of the file. Its outputs spare the engine a read, which would fail."""
     from pulumi.dynamic.dynamic import serialize_provider
 
     from pulumi_fal.provider import ComputeInstanceProvider
@@ -145,9 +145,10 @@ def _resource(name: str, instance: Instance, ssh_key: str, pin: bool, home: Home
 def _program(resources: Sequence[dict[str, Any]], key_file: Path) -> str:
     lines = ["from pathlib import Path", "", "from pulumi_fal import ComputeInstance", ""]
     lines.append(f"ssh_key = Path({str(key_file)!r}).read_text()")
-    for each in resources:
-        arguments = [f"instance_type={each['inputs']['instance_type']!r}", "ssh_key=ssh_key"]
-        if "sector" in each["inputs"]:
-            arguments.append(f"sector={each['inputs']['sector']!r}")
-        lines.append(f"ComputeInstance({each['name']!r}, {', '.join(arguments)})")
+    for resource in resources:
+        inputs = resource["inputs"]
+        arguments = [f"instance_type={inputs['instance_type']!r}", "ssh_key=ssh_key"]
+        if "sector" in inputs:
+            arguments.append(f"sector={inputs['sector']!r}")
+        lines.append(f"ComputeInstance({resource['name']!r}, {', '.join(arguments)})")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`pulumi-fal pending`: the creates of which state knows nothing yet, and the ways out."""
+"""`pulumi-fal pending` lists creates whose machines are not in state yet, and resolves them."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def list_(context: Context, as_json: bool) -> None:
     The machines are looked up if there is a key; without one, what the disk has is shown.
     """
     found = list(context.journal.entries())
-    entries = [each for each in found if isinstance(each, Entry)]
-    unreadable = [each for each in found if isinstance(each, JournalError)]
+    entries = [item for item in found if isinstance(item, Entry)]
+    unreadable = [item for item in found if isinstance(item, JournalError)]
     cases = look_into(context, entries) if entries else []
     if as_json:
-        broken = [{"unreadable": each.path, "problem": each.problem} for each in unreadable]
+        broken = [{"unreadable": error.path, "problem": error.problem} for error in unreadable]
         show.print_json([*(case.as_json() for case in cases), *broken])
         return
     settled = [case for case in cases if case.facts.in_state]
@@ -103,7 +103,7 @@ def adopt(
     )
     _refuse_another_ones(context, entry, adopted.origin, instance_id)
     others = context.journal.readable()
-    if any(each.origin == adopted.origin and each != entry for each in others):
+    if any(other.origin == adopted.origin and other != entry for other in others):
         raise click.ClickException(
             f"A create of {adopted.origin.urn} is pending already, and there can be only one: "
             "`pulumi-fal pending ls` shows it. Settle that one first."
@@ -156,21 +156,23 @@ def _print(context: Context, case: Case) -> None:
 
 
 def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
-    """The one entry that is meant, or a refusal that says how to say which."""
+    """Return the one entry that the arguments name. Raises ClickException if it is not one."""
     entries = list(journal.entries())
     named = [
-        each
-        for each in entries
-        if isinstance(each, Entry) and urn in (each.origin.urn, _short(each.origin.urn))
+        entry
+        for entry in entries
+        if isinstance(entry, Entry) and urn in (entry.origin.urn, _short(entry.origin.urn))
     ]
     found = [
-        each for each in named if each.origin.may_be(Origin(each.origin.urn, organization, backend))
+        entry
+        for entry in named
+        if entry.origin.may_be(Origin(entry.origin.urn, organization, backend))
     ]
     if len(found) == 1:
         _refuse_one_under_way(journal, found[0])
         return found[0]
     if not found:
-        unreadable = [each for each in entries if isinstance(each, JournalError)]
+        unreadable = [entry for entry in entries if isinstance(entry, JournalError)]
         if unreadable and not named:
             raise unreadable[0]
         where = " there" if named else ""
@@ -178,17 +180,17 @@ def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
             f"No create of {urn!r} is pending{where}: `pulumi-fal pending ls` shows those that are."
         )
     lines = "".join(
-        f"\n  {each.origin.urn} --organization {each.origin.organization or '?'} "
-        f"--backend {each.origin.backend or '?'}"
-        for each in found
+        f"\n  {entry.origin.urn} --organization {entry.origin.organization or '?'} "
+        f"--backend {entry.origin.backend or '?'}"
+        for entry in found
     )
-    one_urn = len({each.origin.urn for each in found}) == 1
+    one_urn = len({entry.origin.urn for entry in found}) == 1
     how = "with --organization and --backend" if one_urn else "by its URN"
     raise click.ClickException(f"Several creates are meant by {urn!r}. Say which {how}:{lines}")
 
 
 def _refuse_one_under_way(journal: Journal, entry: Entry) -> None:
-    """Nothing can be said of a create while a process works on it."""
+    """Refuse to change an entry while a process works on its create."""
     if journal.is_locked(entry.origin):
         raise click.ClickException(
             f"The create for {_name(entry)} is under way: a process works on it. Run this again "
@@ -203,7 +205,7 @@ def _of_ours(urn: str) -> str:
 
 
 def _completed(origin: Origin, backend: str, organization: str) -> Origin:
-    """The origin with what only the user knows: `pulumi up` takes up nothing that isn't certain."""
+    """Add what only the user knows to the origin, since `pulumi up` resumes nothing uncertain."""
     completed = replace(
         origin,
         backend=origin.backend or backend,
@@ -220,7 +222,7 @@ def _completed(origin: Origin, backend: str, organization: str) -> Origin:
 
 
 def _refuse_another_ones(context: Context, entry: Entry, origin: Origin, instance_id: str) -> None:
-    """Adopt only a machine that this create can have made, and that nobody else has."""
+    """Refuse a machine that this create can't have made, or that belongs to another resource."""
     refused = f"Machine {instance_id} can't be adopted for {_name(entry)}: "
     if entry.phase not in (Phase.REQUESTED, Phase.ADOPTED) and entry.instance_id != instance_id:
         raise click.ClickException(f"{refused}its create made {entry.instance_id}.")
@@ -250,7 +252,7 @@ def _refuse_another_ones(context: Context, entry: Entry, origin: Origin, instanc
 
 
 def _as_recorded(backend: str) -> str:
-    """The URL as the journal has it: a folder by its real and full path."""
+    """Return the URL as the journal records it: a folder has its real, full path."""
     return backends.absolute(backend, Path.cwd())
 
 

@@ -1,7 +1,6 @@
-"""What commands print: tables and records for people, JSON for programs.
+"""Prints tables and records for people, and JSON for programs.
 
-Nothing is ever cut off or broken into lines: an id must be copied whole. What a terminal is too
-narrow for, it wraps itself.
+Output is never cut off or wrapped, so that ids can be copied. A narrow terminal wraps it.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
 
 
 def print_record(title: str, fields: Mapping[str, str | Text]) -> None:
-    """One thing, a line for each of its fields that is not empty."""
+    """Print a title, and a line for each field that is not empty."""
     _print(Text(title, style="bold"))
     width = max(map(len, fields)) + 2
     for name, value in fields.items():
@@ -60,18 +59,18 @@ def status(instance: Instance) -> Text:
 
 
 def machine(instance: Instance) -> str:
-    """A machine in words."""
+    """Describe a machine on one line."""
     address = instance.ip or "no ip"
     return f"{instance.id} ({instance.instance_type}, {instance.status}, {address})"
 
 
 def moment(seconds: float) -> str:
-    """In UTC, as JSON has it."""
+    """Format a time for JSON, in UTC."""
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
 
 def since(seconds: float, now: float) -> str:
-    """A moment for people: theirs, and how long ago."""
+    """Format a time for people: local time, and how long ago it was."""
     local = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
     passed = max(0, int(now - seconds))
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
@@ -85,5 +84,5 @@ def _print(what: RenderableType) -> None:
     console = Console(file=sys.stdout, width=_WIDE, highlight=False)
     with console.capture() as capture:
         console.print(what)
-    # rich fills up the last column.
+    # rich pads the last column with spaces.
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))

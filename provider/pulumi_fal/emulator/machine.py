@@ -33,6 +33,8 @@ class Machine:
     status: str | None = None
     hidden_until: dict[str, float] = field(default_factory=dict)
     account: str | None = None
+    region: str = "us-west"
+    creator_user_nickname: str = "emulator"
 
     def belongs_to(self, account: str | None) -> bool:
         """Whether that account sees it; None sees every machine."""

@@ -36,11 +36,13 @@ class EmulatorServer:
         clock: the machines' time in seconds; a `TurnedClock` stands still until turned.
         api_key: the key that calls must carry, or another of its account, where
             `state.same_account` says that there is one; None takes any, each of its own account.
+        api: the API that `env` makes a client speak, "legacy" or "v1"; both are served.
         host, port: where to listen; port 0 takes a free one. OSError when it can't.
         say: is given a readable line for every request.
 
     Attributes:
-        url: the endpoint.
+        url: where it listens.
+        endpoint: the same, as a client of the chosen API needs it.
         env: the environment with which a client finds the endpoint and its key.
         state: the machines, to look at and to change while it runs.
         faults: what the next calls meet.
@@ -56,6 +58,7 @@ class EmulatorServer:
         api_key: str | None = API_KEY,
         host: str = "127.0.0.1",
         port: int = 0,
+        api: str = "legacy",
         say: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.state = State(clock, provisioning, deletion)
@@ -63,7 +66,12 @@ class EmulatorServer:
         app = create_app(self.state, self.faults, api_key=api_key, latency=latency, say=say)
         self._socket = socket.create_server((host, port))
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
-        self.env = {"FAL_COMPUTE_ENDPOINT": self.url, "FAL_ADMIN_API_KEY": api_key or API_KEY}
+        self.endpoint = self.url + ("/v1" if api == "v1" else "")
+        self.env = {
+            "FAL_COMPUTE_API": api,
+            "FAL_COMPUTE_ENDPOINT": self.endpoint,
+            "FAL_ADMIN_API_KEY": api_key or API_KEY,
+        }
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,

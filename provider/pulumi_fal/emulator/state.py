@@ -37,6 +37,14 @@ class NoCapacityError(Exception):
     """As many machines exist as `State.capacity` allows."""
 
 
+class KeyReusedError(Exception):
+    """An idempotency key came again, with another create."""
+
+
+_Kept = tuple[float, tuple[str | None, ...], "Instance"]
+"""Until when an answer is kept, what was requested, and the answer."""
+
+
 class TurnedClock:
     """A clock in seconds that stands still until it is turned."""
 
@@ -61,6 +69,8 @@ class Call:
     status: int | None
     ms: int
     fault: str | None = None
+    api: str | None = None
+    """The dialect of the API that the request used; None for a path of neither."""
 
 
 class State:
@@ -72,8 +82,10 @@ class State:
         deletion: seconds for which a deleted machine still exists and is shown.
 
     The arguments and `ip_at` (the part of the provisioning time after which the ip is shown, 0 to
-    1), `list_lag` (seconds before a new machine is listed) and `capacity` (how many machines may
-    exist, None for any number) are attributes that count for whatever happens after they are set.
+    1), `list_lag` (seconds before a new machine is listed), `capacity` (how many machines may
+    exist, None for any number), `page_size` (machines on a page of the v1 API's list) and
+    `key_seconds` (for which the answer to a create is kept for its idempotency key) are attributes
+    that count for whatever happens after they are set.
 
     A machine belongs to the account that made it, and to any other account it is as if it didn't
     exist. `account_of` says which account a key is of. Where no account is given, as by a test that
@@ -92,6 +104,8 @@ class State:
         self.ip_at = 0.8
         self.list_lag = 0.0
         self.capacity: int | None = None
+        self.page_size = 50
+        self.key_seconds = 600.0
         self.machines: dict[str, Machine] = {}
         self.calls: Counter[str] = Counter(dict.fromkeys(CALLS, 0))
         self.deletions = 0
@@ -101,6 +115,7 @@ class State:
         self.requests = 0
         self._ahead = 0.0
         self._accounts: dict[str, str] = {}
+        self._kept: dict[tuple[str | None, str], _Kept] = {}
         self._lock = threading.RLock()
 
     # What the API does.
@@ -111,9 +126,20 @@ class State:
         ssh_key: str,
         sector: str | None = None,
         account: str | None = None,
+        idempotency_key: str = "",
     ) -> Instance:
-        """Start a machine. NoCapacityError when there are as many as may exist, of all accounts."""
+        """Start a machine, or give the answer that is kept for an idempotency key.
+
+        NoCapacityError when there are as many as may exist, of all accounts. KeyReusedError when
+        the key came with another create before.
+        """
         with self._lock:
+            asked = (instance_type, ssh_key, sector)
+            until, before, answer = self._kept.get((account, idempotency_key), (-inf, asked, None))
+            if idempotency_key and answer is not None and self.now() < until:
+                if before != asked:
+                    raise KeyReusedError(idempotency_key)
+                return answer
             if self.capacity is not None and len(self.existing()) >= self.capacity:
                 raise NoCapacityError(f"no capacity left for {instance_type}")
             number, now = len(self.machines), self.now()
@@ -132,7 +158,11 @@ class State:
                 account=account,
             )
             self.machines[machine.id] = machine
-            return machine.seen_at(now)
+            answer = machine.seen_at(now)
+            if idempotency_key:
+                until = now + self.key_seconds
+                self._kept[account, idempotency_key] = (until, asked, answer)
+            return answer
 
     def get(self, instance_id: str, account: str | None = None) -> Instance:
         """One machine. UnknownMachineError when it is gone, hidden, or not of this account."""

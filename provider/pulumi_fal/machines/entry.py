@@ -11,8 +11,12 @@ from typing import Any
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.stack import Origin
 
-VERSION = 2
-"""The format that is written. Version 1, which lacked `seen` and `searched`, is read as well."""
+VERSION = 3
+"""The format that is written. Earlier ones, which lacked some fields, are read as well."""
+KEY_SECONDS = 540.0
+"""How long after a create was first sent it may be sent again with its idempotency key: as long as
+the API keeps the key (api.v1.KEY_SECONDS), less a margin for clocks and for answers that are late.
+"""
 
 GRACE_SECONDS = 30.0
 """How long a new machine may be missing from the API's answers before its absence counts."""
@@ -66,12 +70,22 @@ class Entry:
     """What the POST ended with, where it brought no machine's id."""
     seen: bool = False
     """Whether the API has shown the machine since, in a list or when asked for it."""
+    idempotency_key: str = ""
+    """What the create was sent with; "" under the legacy API, which has none."""
+    first_sent: float = 0.0
+    """Seconds since the epoch: when the create was first sent with that key."""
     searched: bool = False
     """Whether a look found no machine that the POST may have made, once there was time for one."""
 
     def is_new(self, now: float) -> bool:
         """Whether its machine is too new for its absence to mean anything."""
         return not self.seen and now - self.started < GRACE_SECONDS
+
+    def key_seconds_left(self, now: float) -> float:
+        """For how long the create may still be sent again with its key; 0 where it may not."""
+        if not self.idempotency_key:
+            return 0.0
+        return max(0.0, self.first_sent + KEY_SECONDS - max(now, self.first_sent))
 
     def is_for(self, spec: Spec) -> bool:
         """Whether this create requested the same."""

@@ -17,12 +17,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import locks
 from pulumi_fal.machines.entry import VERSION, Entry
 from pulumi_fal.stack import Origin
 
+T = TypeVar("T")
+
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Seconds between tries of what the system may refuse for a moment."""
 _TMP_SECONDS = 3600.0
 """How old a half-written file is before it is taken for one of a process that was killed."""
 
@@ -89,7 +94,8 @@ class Journal:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                Path(temporary).replace(self.folder / file_name(entry.origin))
+                path = self.folder / file_name(entry.origin)
+                _patiently(lambda: Path(temporary).replace(path))
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
@@ -100,7 +106,8 @@ class Journal:
     def drop(self, entry: Entry) -> None:
         """Remove the entry: there is proof that state has its machine, or that there is none."""
         try:
-            (self.folder / file_name(entry.origin)).unlink(missing_ok=True)
+            path = self.folder / file_name(entry.origin)
+            _patiently(lambda: path.unlink(missing_ok=True))
             _sync(self.folder)
         except FileNotFoundError:
             pass
@@ -126,7 +133,7 @@ class Journal:
                 return
             # By now the file may be about the machine that replaces this one.
             if entry.instance_id == instance_id:
-                path.unlink(missing_ok=True)
+                _patiently(lambda: path.unlink(missing_ok=True))
             self._earlier_paths().pop((urn, instance_id), None)
 
     def try_lock(self, origin: Origin) -> AbstractContextManager[None] | None:
@@ -194,7 +201,7 @@ class Journal:
 def _read(path: Path) -> Entry | None:
     """None where it was dropped meanwhile."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(_patiently(lambda: path.read_text(encoding="utf-8")))
         if data["version"] > VERSION:
             raise JournalError(path, "was written by a newer pulumi-fal; use that version")
         return Entry.from_json(data)
@@ -208,11 +215,26 @@ def _read(path: Path) -> Entry | None:
 
 
 def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Put the names in a folder on disk, on systems that open folders; Windows refuses to."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _patiently(change: Callable[[], T]) -> T:
+    """Read, replace or remove a file; again after a moment where the system refuses.
+
+    Windows refuses while another thread or process reads or replaces the same file.
+    """
+    for seconds in _PAUSES:
+        try:
+            return change()
+        except PermissionError:
+            time.sleep(seconds)
+    return change()
 
 
 def _digest(*parts: str) -> str:

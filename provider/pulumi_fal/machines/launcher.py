@@ -1,8 +1,9 @@
 """Create a machine exactly once, despite crashes and lost responses.
 
-The API has no idempotency key, no name and no tag, so nothing on the server tells which create a
-machine came from. What is known is on disk before, during and after the POST. Where a machine may
-exist that nobody can assign, none is made: the machines that it may be are named.
+No API of fal's has names or tags, so nothing on the server tells which create a machine came from.
+What is known is on disk before, during and after the POST. Where the API takes an idempotency key,
+a create without an answer is sent again with its key. Otherwise, where a machine may exist that
+nobody can assign, none is made: the machines that it may be are named.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pulumi_fal.errors import (
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.decision import (
     Resume,
+    SendAgain,
     StartFresh,
     Stop,
     decide,
@@ -37,7 +39,7 @@ from pulumi_fal.machines.entry import Entry, Phase, Spec
 from pulumi_fal.machines.facts import FactFinder
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.machines import Stacks
+from pulumi_fal.machines.stacks import Stacks
 from pulumi_fal.stack import Origin
 
 _LOOK_AGAIN_SECONDS = 0.5
@@ -59,9 +61,11 @@ class Launcher:
         stacks: Stacks,
         clock: Clock,
         account: str,
+        new_key: Callable[[], str],
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`account`: of the key that is set, for the record. `warn` is told what stops nothing."""
+        """`account`: of the API key that is set, for the record. `new_key`: makes an idempotency
+        key, "" where the API takes none. `warn` is told what stops nothing."""
         self._client = client
         self._fleet = fleet
         self._facts = facts
@@ -69,6 +73,7 @@ class Launcher:
         self._stacks = stacks
         self._clock = clock
         self._account = account
+        self._new_key = new_key
         self._warn = warn
         self._posting = 0
         self._quiet = threading.Condition()
@@ -137,6 +142,10 @@ class Launcher:
                     )
                 )
                 return instance
+            case SendAgain():
+                # Its machine may be in state already, where only the record could not be written.
+                made, _ = self._post(entry, spec, may_be_sent=True)
+                return self._resume(made, spec, origin)
             case StartFresh(warning):
                 if warning:
                     self._warn(warning)
@@ -157,25 +166,49 @@ class Launcher:
             sector=spec.sector,
             before=tuple(sorted(self._fleet.recent(_BEFORE_SECONDS))),
             started=self._clock.wall(),
+            idempotency_key=self._new_key(),
+            first_sent=self._clock.wall(),
         )
-        with self._post_in_flight(entry):
+        _, instance = self._post(entry, spec)
+        return instance
+
+    def _post(
+        self, entry: Entry, spec: Spec, *, may_be_sent: bool = False
+    ) -> tuple[Entry, Instance]:
+        """`may_be_sent`: whether an earlier process may have sent the same create."""
+        unanswered: list[APIError] = []
+
+        def note(error: APIError) -> None:
+            if retry.may_have_made_a_machine(error):
+                unanswered.append(error)
+
+        client = self._client
+        if entry.idempotency_key:
+            client = client.within(entry.key_seconds_left(self._clock.wall()))
+        if not may_be_sent:
+            self._journal.write(entry)
+        with self._post_in_flight():
             try:
-                instance = self._client.create_instance(
-                    spec.instance_type, spec.ssh_key, spec.sector
+                instance = client.create_instance(
+                    spec.instance_type, spec.ssh_key, spec.sector, entry.idempotency_key, note
                 )
-            except (Interrupted, ConfigurationError):  # nothing was sent that the API took
-                self._forget(entry)
-                raise
-            except APIError as error:
-                if not retry.may_have_made_a_machine(error):
+            except (APIError, ConfigurationError, Interrupted):
+                if not (unanswered or may_be_sent):  # nothing was sent that the API took
                     self._forget(entry)
                     raise
-                entry = replace(entry, problem=str(error), started=self._clock.wall())
-                self._record(entry)
+                if unanswered:
+                    problem = str(unanswered[-1])
+                    entry = replace(entry, problem=problem, started=self._clock.wall())
+                    self._record(entry)
             else:
-                # A POST that was refused for a while may have been sent long ago.
-                self._record(replace(entry, started=self._clock.wall()).as_created(instance.id))
-                return instance
+                if instance.id not in entry.before:
+                    # A POST that was refused for a while may have been sent long ago.
+                    made = replace(entry, started=self._clock.wall()).as_created(instance.id)
+                    self._record(made)
+                    return made, instance
+                problem = f"the API answered with {instance.id}, which was there before it."
+                entry = replace(entry, problem=problem, started=self._clock.wall())
+                self._record(entry)
         raise self._without_an_answer(entry)
 
     def _without_an_answer(self, entry: Entry) -> UnresolvedCreateError:
@@ -250,11 +283,10 @@ class Launcher:
             yield
 
     @contextmanager
-    def _post_in_flight(self, entry: Entry) -> Iterator[None]:
+    def _post_in_flight(self) -> Iterator[None]:
         with self._quiet:
             self._posting += 1
         try:
-            self._journal.write(entry)
             yield
         finally:
             with self._quiet:

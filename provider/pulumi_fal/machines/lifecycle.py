@@ -28,6 +28,8 @@ from pulumi_fal.machines.entry import GRACE_SECONDS
 from pulumi_fal.machines.fleet import Answer, Fleet, Instances
 from pulumi_fal.machines.outage import Outage
 
+STOPPED_SECONDS = 60.0
+"""How long a machine must stay stopped for a wait to believe that it won't become ready."""
 RESEND_SECONDS = 120.0
 """After how long an accepted DELETE is sent again while the machine is still there."""
 
@@ -71,11 +73,12 @@ class Lifecycle:
         """The machine once it is ready and has an ip.
 
         `observe` is shown it when an answer has it for the first time, and with every change.
-        NotReadyError after `seconds`; VanishedError when it is gone; AuthenticationError when the
-        key is refused for a minute.
+        NotReadyError after `seconds`, and where the machine stays stopped for STOPPED_SECONDS;
+        VanishedError when it is gone; AuthenticationError when the key is refused for a minute.
         """
         started = self._clock.now()
         misses, listed = 0, False
+        stopped_since = math.inf
         outage = Outage(self._clock, self._notify)
         for answer in () if instance.is_ready else self._fleet.watch(seconds):
             is_due = listed or self._clock.now() - started >= GRACE_SECONDS
@@ -91,6 +94,10 @@ class Lifecycle:
                 if found != instance or not listed:
                     observe(found)
                 instance, listed, misses = found, True, 0
+                now = self._clock.now()
+                stopped_since = min(stopped_since, now) if found.is_stopped else math.inf
+                if now - stopped_since >= STOPPED_SECONDS:
+                    raise NotReadyError(instance.id, _stopped(instance))
             if misses == 2:
                 raise VanishedError(
                     instance.id,
@@ -210,6 +217,14 @@ class _Deletion:
             return
         self.accepted, self.said = True, "the API had accepted it"
         self._due = self._clock.now() + RESEND_SECONDS
+
+
+def _stopped(instance: Instance) -> str:
+    return (
+        f"Machine {instance.id} ({instance.instance_type}) is stopped, and has been for "
+        f"{STOPPED_SECONDS:.0f} s, so it does not become ready. It may still bill. Start it on the "
+        "fal dashboard, then run `pulumi up` again; or run `pulumi destroy` to delete it."
+    )
 
 
 def _get(client: Client, instance_id: str) -> Instance | None:

@@ -63,8 +63,9 @@ class Ownership:
                 instance_id,
                 f"Machine {instance_id} was last seen at {home.endpoint}, and the endpoint that is "
                 f"set now, {self.home.endpoint}, does not know it. It may still run and bill, and "
-                "it stays in state. Set FAL_COMPUTE_ENDPOINT or fal:endpoint to where it was seen; "
-                "if it is gone there for good, `pulumi state delete` drops it.",
+                "it stays in state. Set FAL_COMPUTE_ENDPOINT or fal:endpoint to where it was seen, "
+                "or FAL_COMPUTE_API or fal:api to the API that it was made with; if it is gone "
+                "there for good, `pulumi state delete` drops it.",
             )
         return ElsewhereError(
             instance_id,

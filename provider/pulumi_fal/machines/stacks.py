@@ -1,0 +1,17 @@
+"""What a create needs to know of stacks."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pulumi_fal.stack import Elsewhere, Origin, StackMachine
+
+
+class Stacks(Protocol):
+    """What stacks hold, as far as they can be asked; stack.Stacks asks the `pulumi` command."""
+
+    def origin(self, urn: str, organization: str) -> Origin: ...
+    def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None: ...
+    def ids(self, origin: Origin) -> frozenset[str] | None: ...
+    def is_gone(self, origin: Origin) -> bool | None: ...
+    def elsewhere(self, origin: Origin) -> Elsewhere: ...
