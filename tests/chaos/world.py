@@ -151,7 +151,7 @@ class World:
             self.outcome.failures += 1
             self._look_for_unnamed(result)
         try:
-            nothing_runs(self.stack, 15)
+            nothing_runs(self.stack)
         except AssertionError:
             # A process in which the provider was not loaded yet outlives a killed CLI.
             if self.emulator.state.calls.total() > calls:
@@ -351,7 +351,7 @@ class Template:
                 run.interrupt()
             assert (run.wait().exit_code != 0) is (start == "unfinished")
             (made,) = emulator.state.machines.values()
-            nothing_runs(stack, 15)
+            nothing_runs(stack)
         # The journal has the folder's name, so in a copy its records would be another stack's.
         shutil.rmtree(stack.home)
         return folder, made, emulator.url

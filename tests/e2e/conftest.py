@@ -75,7 +75,7 @@ def _heed_interrupts() -> None:
 
 @pytest.fixture(autouse=True)
 def _cost(record_property: Callable[[str, object], None]) -> Iterator[None]:
-    """Record what the test costs: engine runs, and CPU seconds of all its processes."""
+    """Record what the test costs: engine runs, and CPU seconds of its processes."""
     runs, seconds = ENGINE_RUNS.total(), _cpu_seconds()
     yield
     record_property("engine runs", ENGINE_RUNS.total() - runs)
@@ -110,5 +110,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{runs:4} runs {seconds:6.1f} s  {nodeid}")
     runs, seconds = (sum(column) for column in zip(*costs.values(), strict=True))
     terminalreporter.write_line(
-        f"{len(costs)} tests: {runs} runs of pulumi, {seconds:.0f} CPU seconds of their processes"
+        f"{len(costs)} tests, {seconds:.0f} CPU seconds, {runs} runs of pulumi by the harness"
     )

@@ -66,7 +66,7 @@ def machine(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
 
 
 def processes_with(variable: str) -> dict[int, str]:
-    """The living processes that have it, as NAME=VALUE, in their environment: lines by pid."""
+    """The command lines, by pid, of the processes with this NAME=VALUE in their environment."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -80,7 +80,7 @@ def processes_with(variable: str) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. `output` is stdout and stderr in their order, `seconds` its wall time."""
+    """The end of a run. `output` is stdout and stderr in their order, `seconds` the wall time."""
 
     command: str
     exit_code: int
@@ -114,15 +114,15 @@ class Run:
 
     @property
     def output(self) -> str:
-        """All that it has printed so far."""
+        """Everything that it has printed so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def interrupt(self) -> None:
-        """What Ctrl-C does: SIGINT to the process group. The plugin has a group of its own."""
+        """Send SIGINT to the process group, as Ctrl-C does. The plugin has a group of its own."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL to the CLI, and to nothing else."""
+        """Send SIGKILL to the CLI, and to nothing else."""
         self.process.kill()
 
     def wait(self, seconds: float = SECONDS) -> Result:
@@ -186,7 +186,7 @@ class Stack:
         file.write_text(yaml.safe_dump(settings))
 
     def write(self, *parts: str) -> None:
-        """Make these lines the program; see `machine`."""
+        """Write a program with these lines; see `machine`."""
         header = (
             "import pulumi\n"
             "from pulumi import ResourceOptions\n"
@@ -194,7 +194,7 @@ class Stack:
         )
         (self.project / "__main__.py").write_text(header + "".join(parts), encoding="utf-8")
 
-    # One method a command. `fails` says how it must end: True, False, or None for either.
+    # One method for each command. `fails` says how it must end; None allows both.
 
     def up(self, *flags: str, fails: bool | None = False) -> Result:
         return self.run("up", *flags, fails=fails)
@@ -240,7 +240,7 @@ class Stack:
         self.runs.append(run)
         return run
 
-    # What is so now. From the backend's file: free, and possible while a run goes on.
+    # The present state, from the backend's file: this is possible during a run, and costs nothing.
 
     @property
     def state_file(self) -> Path:
@@ -269,21 +269,21 @@ class Stack:
         return outputs
 
     def processes(self) -> dict[int, str]:
-        """Every living process of this stack's runs, the plugin's too: command lines by pid."""
+        """The command lines, by pid, of all processes of this stack's runs, including plugins."""
         return processes_with(f"PULUMI_HOME={self.home}")
 
     def kill_all(self) -> None:
-        """End whatever is left of its runs."""
+        """Kill all processes that are left of its runs."""
         for pid in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
         for run in self.runs:
-            run.process.wait(10)
+            run.process.wait(SECONDS)
 
     def files_with(self, secret: str) -> list[str]:
-        """The files of this stack that hold it: state, backups, logs, and all that was printed."""
+        """The files of this stack with that text, among them state, backups, logs and outputs."""
         files = (path for path in self.folder.rglob("*") if path.is_file())
         return [
             str(path.relative_to(self.folder))

@@ -18,7 +18,7 @@ from pulumi_fal.emulator.state import State
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal, home
 
-from .harness import PULUMI, Result, Run, Stack, wait_until
+from .harness import PULUMI, SECONDS, Result, Run, Stack, wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"
 SETTLE = 1.0
@@ -49,7 +49,7 @@ class Stage:
             emulator.faults.add("create", "hold")
 
     def has_come(self) -> bool:
-        """Whether a create is at it now."""
+        """Whether a create has reached the stage."""
         state = self.emulator.state
         if self.name == "before the POST":
             return self.emulator.faults.held == 1
@@ -59,17 +59,17 @@ class Stage:
         return state.calls["list"] - self._lists >= (2 if self.name == "after the POST" else 4)
 
     def release(self) -> None:
-        """Let the call under way be answered, and no more: whoever waits for the machine waits."""
+        """Let the call in flight be answered. The machine still isn't ready."""
         self.emulator.faults.release()
 
     def end(self) -> None:
-        """Let all go its way again."""
+        """Let the call be answered and the machine become ready, without faults."""
         self.emulator.faults.clear()
         finish(self.emulator.state)
         self.release()
 
     def reached_by(self, run: Run) -> Run:
-        """The run, once it is there."""
+        """Wait until the run has reached the stage, and return it."""
         wait_until(lambda: run.process.poll() is not None or self.has_come())
         assert run.process.poll() is None, run.output
         return run
@@ -79,7 +79,7 @@ STAGES = ("before the POST", "during the POST", "after the POST", "while waiting
 
 
 def finish(state: State, seconds: float = 0.1) -> None:
-    """Let every machine be ready soon, those that were never to be as well."""
+    """Let every machine be ready soon, even those that were never to be."""
     state.provisioning = seconds
     for machine in state.machines.values():
         machine.provisioning = min(machine.provisioning, seconds)
@@ -159,7 +159,7 @@ def pending(stack: Stack, *args: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
     )
     print("$ pulumi-fal pending", *args, "\n" + done.stdout + done.stderr)
     assert done.returncode == 0, done.stderr
@@ -209,12 +209,12 @@ def touch_when_told_to_stop(stack: Stack) -> Path:
 
 
 def unfinished(stack: Stack) -> list[dict[str, Any]]:
-    """The machines in state whose create the engine knows to have failed."""
+    """The machines in state whose create has failed."""
     return [resource for resource in stack.resources() if resource.get("initErrors")]
 
 
 def one_machine(stack: Stack, emulator: EmulatorServer, made: int = 1) -> str:
-    """The only machine: alive, ready, in state, with nothing left to be done. Its id.
+    """Check that the only machine is alive, ready and in state; its id.
 
     `made`: how many POSTs have ever made one.
     """
@@ -230,14 +230,14 @@ def one_machine(stack: Stack, emulator: EmulatorServer, made: int = 1) -> str:
 
 
 def says(result: Result, *parts: str) -> None:
-    """Its output holds each of these, wherever lines were broken."""
+    """Check that the output has each of these parts, wherever lines are broken."""
     output = " ".join(result.output.split())
     for part in parts:
         assert " ".join(part.split()) in output, part
 
 
 def as_documented(result: Result, heading: str) -> None:
-    """The message that docs/recovering.md quotes under this heading is in the output.
+    """Check that the output has the message that docs/recovering.md quotes under this heading.
 
     Ids, accounts, paths, projects, resources, addresses and seconds are placeholders.
     """
@@ -246,7 +246,7 @@ def as_documented(result: Result, heading: str) -> None:
 
 
 def says_already(run: Run, heading: str) -> bool:
-    """Whether a run that goes on has printed that message by now."""
+    """Whether a run that is still going on has printed that message."""
     return _with_placeholders(_quoted(heading)) in _with_placeholders(run.output)
 
 

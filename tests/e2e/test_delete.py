@@ -15,13 +15,13 @@ def test_a_delete_that_is_refused_until_its_timeout_keeps_the_machine_in_state(
 ) -> None:
     """The error says how long it took and why, and the next `destroy` deletes the machine."""
     stack.env |= PATIENCE
-    stack.write(machine(opts="custom_timeouts=pulumi.CustomTimeouts(delete='3s')"))
+    stack.write(machine(opts="custom_timeouts=pulumi.CustomTimeouts(delete='5s')"))
     stack.up()
     (id_,) = emulator.state.alive()
     emulator.faults.add("delete", "409", inf)
     failed = stack.destroy(fails=True)
     as_documented(failed, "A delete timed out")
-    says(failed, f"Machine {id_} is not known to be gone 3 s after its delete began")
+    says(failed, f"Machine {id_} is not known to be gone 5 s after its delete began")
     assert stack.state_ids() == emulator.state.alive() == {id_}
     assert emulator.state.calls["delete"] > 1
     emulator.faults.clear()

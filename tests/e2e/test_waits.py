@@ -55,7 +55,7 @@ def test_unfinished_machines_stay_in_state_through_failures_until_an_up_finishes
     state = emulator.state
     stack.env |= PATIENCE
     believe_refusals_soon(stack)
-    stack.write(replacements(SSH_KEY))
+    stack.write(replacements(SSH_KEY, LONG))
     stack.up()
     old = ids(stack)
 
