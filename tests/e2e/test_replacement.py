@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import inf
 
 from pulumi_fal.emulator.machine import Machine
@@ -44,6 +45,8 @@ def test_a_changed_type_key_or_sector_replaces_a_machine_once_and_nothing_else_d
     in_its_sector = {"instance_type": EIGHT, "sector": own}
     new = up(stack, OTHER_SSH_KEY, {**after, "in_its_sector": in_its_sector})
     assert {name for name in old if old[name] != new[name]} == {*REPLACED, "old_first"}
+    counts = re.findall(r"(\d+) (replaced|updated|unchanged)", stack.runs[-1].output)
+    assert counts == [("1", "updated"), ("4", "replaced"), ("4", "unchanged")]  # the stack, too
     assert emulator.state.alive() == set(new.values())
     count = len(old) + len(REPLACED) + 1
     assert (emulator.state.creations, emulator.state.deletions) == (count, len(REPLACED) + 1)
