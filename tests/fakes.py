@@ -1,4 +1,4 @@
-"""What tests use in place of the real thing: the API, time, settings and keys."""
+"""What tests use in place of the real thing: the API, stacks, time, settings and keys."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from typing import Any
 from pulumi_fal import errors
 from pulumi_fal.api import legacy, v1
 from pulumi_fal.api.request import Request
-from pulumi_fal.api.settings import Settings
+from pulumi_fal.api.settings import Home, Settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.faults import Fault, Faults
 from pulumi_fal.emulator.state import NoCapacityError, State, UnknownMachineError
 from pulumi_fal.errors import APIError
+from pulumi_fal.stack import Elsewhere, Origin, StackMachine
 
 KEY = "s3cr3t-id:s3cr3t-half"
 """The API key. It is easily found wherever it leaks to."""
 ID = "0b9dc5a4-6d3c-4bfe-8b3f-6a0e1a8d5a10"
 ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
+URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
+HERE = Origin(URN, "organization", "file:///here")
+"""The resource that most tests are about."""
 
 
 def blob(*fields: bytes) -> str:
@@ -61,6 +65,9 @@ class TurnedClock(Clock):
 
     def now(self) -> float:
         return self.time
+
+    def wall(self) -> float:
+        return 1_700_000_000 + self.time
 
     def sleep(self, seconds: float) -> None:
         self.check()
@@ -151,6 +158,38 @@ def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError)
     if isinstance(outcome, APIError):
         raise outcome
     return outcome
+
+
+class FakeStacks:
+    """What stacks hold: the tested one `in_state`, and others of its backend in `others`."""
+
+    def __init__(self, *ids: str, answers: bool = True) -> None:
+        self.in_state = set(ids) if answers else None
+        """None where the stack can't be asked."""
+        self.home = Home()
+        """Where the machines in state were last seen."""
+        self.others: dict[str, set[str] | str] = {}
+        """By name, the ids of a stack's machines, or why it can't be read."""
+        self.is_known_gone: bool | None = False
+        """Whether a stack under another name no longer exists; None where that can't be told."""
+
+    def origin(self, urn: str, organization: str) -> Origin:
+        return Origin(urn, organization or HERE.organization, HERE.backend)
+
+    def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
+        ids = self.ids(origin)
+        return None if ids is None else tuple(StackMachine(id_, URN, self.home) for id_ in ids)
+
+    def ids(self, origin: Origin) -> frozenset[str] | None:
+        return None if self.in_state is None else frozenset(self.in_state)
+
+    def is_gone(self, origin: Origin) -> bool | None:
+        return self.is_known_gone
+
+    def elsewhere(self, origin: Origin) -> Elsewhere:
+        read = [ids for ids in self.others.values() if not isinstance(ids, str)]
+        unread = {name: why for name, why in self.others.items() if isinstance(why, str)}
+        return Elsewhere(frozenset().union(*read), unread)
 
 
 def refusal(

@@ -69,7 +69,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
         """The machine as it is now."""
         sent, known = request.current(), _settled(props)
-        if is_ours(sent.urn, IMPORT_TYPE_TOKEN):
+        if is_ours(sent.urn, (IMPORT_TYPE_TOKEN,)):
             _session.wanted[id_] = {k: v for k, v in known.items() if k in inputs.NAMES}
             return dynamic.ReadResult(id_, {})
         if not sent.provider_key and id_ in _session.wanted:  # only an import has no provider

@@ -21,7 +21,7 @@ from pulumi_fal import backend as backends
 from pulumi_fal import pulumi_cli
 from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import StackError
-from pulumi_fal.tokens import TYPE_TOKEN
+from pulumi_fal.tokens import MACHINES
 
 _LIST = "the list of stacks"
 _AT_ONCE = 4
@@ -228,9 +228,7 @@ def machines(
                 _moment(resource.get("created")),
             )
             for resource in exported["deployment"].get("resources") or []
-            if resource["type"] == TYPE_TOKEN
-            and resource.get("id")
-            and not resource.get("external")
+            if resource["type"] in MACHINES and resource.get("id") and not resource.get("external")
         ]
     except (AttributeError, KeyError, TypeError):
         raise StackError("`pulumi stack export` printed something that is not a stack") from None

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.unit.support import ED25519
-
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.machines.journal import Journal, home
 
+from ..fakes import ED25519
 from ..other_system import TAKEN_AWAY
 from .harness import URN, Plugin, plain
 

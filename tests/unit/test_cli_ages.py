@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from tests.unit.cli_support import NOW, CommandLine, command_line, urn
-from tests.unit.support import TurnedClock
 
 from pulumi_fal.cli import ages, show
 from pulumi_fal.cli.context import Context
 from pulumi_fal.machines.entry import Phase
+
+from ..fakes import TurnedClock
 
 DEV, PROD = "organization/train/dev", "organization/train/prod"
 HOUR, DAY = 3600, 86400

@@ -40,7 +40,7 @@ def call(emulator: EmulatorServer, method: str, path: str, **more: Any) -> reque
 
 
 def test_the_whole_life_of_a_machine(emulator: EmulatorServer) -> None:
-    """It is created, listed, found and deleted, and answers 404 when it is gone."""
+    """A machine is created, listed, found and deleted, and answers 404 when it is gone."""
     made = call(emulator, "POST", "/compute/instance", json={**EIGHT, "sector": "sector_2"})
     machine_id = made.json()["id"]
     assert made.status_code == 200
@@ -194,7 +194,7 @@ def test_its_env_is_what_a_client_needs(emulator: EmulatorServer) -> None:
 
 
 def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None:
-    """They need no key, and are neither counted nor logged."""
+    """The controls need no key, and are neither counted nor logged."""
     stuck, killed, odd = (emulator.state.create("gpu_1x_h100_sxm5", "key").id for _ in range(3))
     for path, body in (
         (f"machines/{stuck}/stuck", None),
@@ -214,7 +214,7 @@ def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None
 
 
 def test_the_report_tells_what_happened_and_what_nobody_knows(emulator: EmulatorServer) -> None:
-    """It has counts, machines (hidden ones too), the log, the faults left and unclaimed ids."""
+    """The report has counts, all machines, the log, the faults left and unclaimed ids."""
     known, forgotten, gone = (
         call(emulator, "POST", "/compute/instance", json=ONE).json()["id"] for _ in range(3)
     )

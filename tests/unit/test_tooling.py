@@ -69,7 +69,7 @@ def program(path: Path, script: str) -> Path:
 
 
 def test_every_locked_package_is_pinned_with_hashes() -> None:
-    """One that isn't would make pip refuse the whole file."""
+    """Every locked package has hashes, since pip refuses the whole file otherwise."""
     packages = re.split(r"(?m)^(?=[a-z0-9])", re.sub(r"(?m)^\s*#.*\n", "", LOCK))[1:]
     assert len(packages) > 20
     for package in packages:
@@ -78,28 +78,30 @@ def test_every_locked_package_is_pinned_with_hashes() -> None:
 
 
 def test_the_lock_names_no_package_index() -> None:
-    """Whoever installs it decides where packages come from."""
+    """The lock names no index, so whoever installs it decides where packages come from."""
     assert "://" not in LOCK
     assert not re.search(r"--(extra-)?index-url|--find-links", LOCK)
 
 
 def test_set_up_itself_is_locked() -> None:
-    """Without build isolation nothing is installed that the lock doesn't have."""
+    """Everything that set-up installs is in the lock."""
     locked = set(re.findall(r"(?m)^([a-z0-9._-]+)==", LOCK))
     assert {"editables", "hatchling", "pulumi", "requests", "uv"} <= locked
 
 
 def test_the_package_tells_pulumi_that_it_has_no_plugin_to_download() -> None:
-    """Without this file `pulumi` looks for a plugin named fal and fails."""
+    """The package says that it has no plugin, or `pulumi` would look for one and fail."""
     plugin = resources.files("pulumi_fal") / "pulumi-plugin.json"
     assert json.loads(plugin.read_text()) == {"resource": False}
 
 
 def test_the_package_says_that_it_is_typed() -> None:
+    """The package has the marker that tells type checkers to read it."""
     assert (resources.files("pulumi_fal") / "py.typed").is_file()
 
 
 def test_go_mod_and_the_installer_agree_on_the_version(installer: Any) -> None:
+    """The Go module and the installer name the same version of Pulumi."""
     versions = re.findall(
         r"github\.com/pulumi/pulumi/(?:pkg|sdk)/v3 (\S+)", (CLI / "go.mod").read_text()
     )
@@ -221,18 +223,21 @@ def test_a_bug_report_has_the_doctors_output() -> None:
 
 
 def test_a_pulumi_with_its_language_host_on_path_is_taken(machine: Path, installer: Any) -> None:
+    """A `pulumi` on PATH is used if its language host is there as well."""
     pulumi = program(machine / "bin" / "pulumi", "echo v3.200.0")
     program(machine / "bin" / "pulumi-language-python", "exit 0")
     assert installer.get_pulumi(machine / "venv") == pulumi
 
 
 def test_a_pulumi_without_its_language_host_is_passed_over(machine: Path, installer: Any) -> None:
+    """A `pulumi` without its language host can't run Python programs."""
     program(machine / "bin" / "pulumi", "echo v3.200.0")
     cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
     assert installer.get_pulumi(machine / "venv") == cached
 
 
 def test_a_pulumi_that_does_not_answer_is_passed_over(machine: Path, installer: Any) -> None:
+    """A `pulumi` that doesn't tell its version is not used."""
     program(machine / "bin" / "pulumi", "exit 1")
     program(machine / "bin" / "pulumi-language-python", "exit 0")
     cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
@@ -242,7 +247,7 @@ def test_a_pulumi_that_does_not_answer_is_passed_over(machine: Path, installer: 
 def test_our_own_pulumi_is_never_taken_for_the_machines(
     machine: Path, installer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With .venv activated it would become a script that starts itself."""
+    """The environment's own `pulumi` is never taken for the machine's, which it would start."""
     monkeypatch.setenv("PATH", str(machine / "venv"))
     program(machine / "venv" / "pulumi", "echo v3.200.0")
     program(machine / "venv" / "pulumi-language-python", "exit 0")
@@ -251,6 +256,7 @@ def test_our_own_pulumi_is_never_taken_for_the_machines(
 
 
 def test_a_cached_build_gets_this_clones_language_host(machine: Path, installer: Any) -> None:
+    """A build from the cache gets the language host of this clone."""
     cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
     program(cached.with_name("pulumi-language-python"), "echo an older one")
     installer.get_pulumi(machine / "venv")
@@ -260,6 +266,7 @@ def test_a_cached_build_gets_this_clones_language_host(machine: Path, installer:
 
 
 def test_a_cached_bundle_keeps_the_official_language_host(machine: Path, installer: Any) -> None:
+    """A bundle from the cache keeps the language host that it came with."""
     cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
     official = program(cached.with_name("pulumi-language-python"), "echo official")
     program(cached.with_name("pulumi-language-go"), "exit 0")
@@ -270,6 +277,7 @@ def test_a_cached_bundle_keeps_the_official_language_host(machine: Path, install
 def test_a_broken_cache_is_replaced(
     machine: Path, installer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A cached `pulumi` that doesn't run is replaced."""
     broken = program(installer.cache_folder() / "pulumi", "exit 1")
 
     def download(folder: Path) -> None:
@@ -282,7 +290,7 @@ def test_a_broken_cache_is_replaced(
 
 
 def test_without_bundle_and_go_one_sentence_says_what_to_install(machine: Path) -> None:
-    """As a person sees it, network and all: an unroutable proxy stands in for a closed one."""
+    """Without bundle and Go, one sentence says what to install."""
     result = subprocess.run(
         [sys.executable, CLI / "install.py", machine / "venv"],
         capture_output=True,
@@ -349,6 +357,7 @@ def bundle(names: dict[str, bytes]) -> bytes:
 def test_the_bundle_is_unpacked_flat_and_nothing_gets_outside(
     tmp_path: Path, installer: Any
 ) -> None:
+    """The bundle's files are unpacked into one folder, and none outside it."""
     folder = tmp_path / "inside" / "folder"
     folder.mkdir(parents=True)
     installer.unpack(
@@ -360,6 +369,7 @@ def test_the_bundle_is_unpacked_flat_and_nothing_gets_outside(
 
 
 def test_a_bundle_is_used_only_if_its_published_checksum_is_right(installer: Any) -> None:
+    """A bundle whose checksum is not the published one is not used."""
     good = hashlib.sha256(b"content").hexdigest()
     assert installer.checked(b"content", "p.tar.gz", f"{good}  p.tar.gz\n") == b"content"
     for checksums in (f"{'0' * 64}  p.tar.gz\n", f"{good}  another.tar.gz\n", ""):
@@ -368,6 +378,7 @@ def test_a_bundle_is_used_only_if_its_published_checksum_is_right(installer: Any
 
 
 def test_a_build_that_does_not_run_never_reaches_the_cache(tmp_path: Path, installer: Any) -> None:
+    """A build that doesn't run never gets into the cache."""
     folder = tmp_path / "cache" / VERSION
     with (
         pytest.raises(installer.Unavailable, match="doesn't run"),
@@ -378,6 +389,7 @@ def test_a_build_that_does_not_run_never_reaches_the_cache(tmp_path: Path, insta
 
 
 def test_of_two_builds_at_once_either_may_win(tmp_path: Path, installer: Any) -> None:
+    """Two builds at the same time leave one whole `pulumi` in the cache."""
     folder = tmp_path / "cache" / VERSION
     with installer.filling(folder) as slow:
         program(slow / "pulumi", "echo slow")
@@ -390,7 +402,7 @@ def test_of_two_builds_at_once_either_may_win(tmp_path: Path, installer: Any) ->
 def test_pulumi_runs_with_the_environments_python_first_on_path(
     tmp_path: Path, installer: Any
 ) -> None:
-    """So that nothing needs to be activated; a blank in a folder's name is no problem."""
+    """`pulumi` finds the environment's Python first, even in a folder with a blank in its name."""
     own = tmp_path / "my clone" / "bin"
     own.mkdir(parents=True)
     pulumi = program(tmp_path / "the cache" / "pulumi", 'echo "$PATH" "$@"')
@@ -425,6 +437,7 @@ def info(host: Any, root: Path, **options: str) -> Any:
 
 
 def test_the_virtualenv_option_counts_from_the_projects_root(host: Any, project: Path) -> None:
+    """The `virtualenv` option is relative to the project's root."""
     python, env = host.python_of(info(host, project, virtualenv="venv"))
     assert python == str(project / "venv" / "bin" / "python")
     assert env["VIRTUAL_ENV"] == str(project / "venv")
@@ -434,6 +447,7 @@ def test_the_virtualenv_option_counts_from_the_projects_root(host: Any, project:
 def test_a_virtualenv_that_is_not_there_is_named_with_the_way_to_make_it(
     host: Any, project: Path
 ) -> None:
+    """A missing virtual environment is named, with the command that makes it."""
     with pytest.raises(host.ProgramError, match=r"'nowhere'.*python3 -m venv .*/nowhere"):
         host.python_of(info(host, project, virtualenv="nowhere"))
 
@@ -441,6 +455,7 @@ def test_a_virtualenv_that_is_not_there_is_named_with_the_way_to_make_it(
 def test_without_the_option_the_python_on_path_runs_the_program(
     host: Any, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Without the `virtualenv` option, the Python on PATH runs the program."""
     monkeypatch.delenv("PULUMI_PYTHON_CMD", raising=False)
     monkeypatch.setenv("PATH", str(project / "bin"))
     assert host.python_of(info(host, project))[0] == sys.executable
