@@ -1,4 +1,4 @@
-"""What an import and a delete refuse, call by call; tests/e2e has one of each with the engine."""
+"""The two reads of an import, and deletes that must not end; tests/e2e has each with the engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from pulumi.runtime.proto import provider_pb2
-from tests.fakes import ED25519, EIGHT, ONE
+from tests.fakes import ED25519, EIGHT
 
 from pulumi_fal.emulator.server import EmulatorServer
 
@@ -35,34 +35,6 @@ def test_an_import_answers_with_the_programs_inputs_and_the_machines_outputs(
     assert plain(imported.inputs) == INPUTS
     outputs = plain(imported.properties)
     assert (outputs["status"], outputs["sector"], outputs["ip"]) == ("ready", "sector_2", made.ip)
-
-
-@pytest.mark.parametrize(
-    "inputs, problem",
-    [
-        (
-            {"instance_type": ONE},
-            f"its instance_type is {EIGHT} and the program says {ONE}.",
-        ),
-        ({"sector": "sector_1"}, "its sector is sector_2 and the program says sector_1."),
-        ({"ssh_key": "~/.ssh/id_ed25519.pub"}, "ssh_key is a file's name"),
-    ],
-)
-def test_an_import_of_a_machine_that_is_not_what_the_program_says_fails(
-    plugin: Plugin, emulator: EmulatorServer, inputs: dict[str, str], problem: str
-) -> None:
-    """The error names the value that the machine has and the one that the program has."""
-    made = emulator.state.create(EIGHT, ED25519, "sector_2")
-    with pytest.raises(grpc.RpcError) as caught:
-        import_(plugin, made.id, {**INPUTS, **inputs})
-    text = str(caught.value)
-    assert f"Machine {made.id} was not imported: {problem}" in text
-
-
-def test_an_import_of_a_machine_that_does_not_exist_fails(plugin: Plugin) -> None:
-    """The error says so, so that the engine imports no resource without outputs."""
-    with pytest.raises(grpc.RpcError, match="Machine 0000-gone can't be read"):
-        import_(plugin, "0000-gone", INPUTS)
 
 
 def test_a_delete_with_a_refused_key_names_the_source_of_the_key_when_its_time_is_up(
