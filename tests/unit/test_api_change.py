@@ -166,12 +166,13 @@ def test_a_preview_does_not_replace_an_unfinished_machine_that_v1_does_not_know(
     assert (diff.replaces, diff.changes) == ([], True)
 
 
-def test_a_machine_is_gone_where_v1_knows_another_one_of_the_stack(known: Stack) -> None:
-    """One machine shows that both keys and endpoints are of one account."""
+def test_a_machine_is_kept_although_v1_knows_another_one_of_the_stack(known: Stack) -> None:
+    """That v1 knows one machine by its id doesn't show that it knows all of them by theirs."""
     gone, there = known.create(), known.create()
     known.legacy.state.kill(gone)
-    assert known.refresh(V1, gone) is None
     assert known.refresh(V1, there) is not None
+    with pytest.raises(ElsewhereError):
+        known.refresh(V1, gone)
 
 
 def test_the_only_machine_of_a_stack_is_never_taken_for_gone(known: Stack) -> None:
@@ -203,17 +204,3 @@ def test_a_legacy_create_without_an_answer_stops_a_create_under_v1(unknown: Stac
     assert "the endpoint and the API that it was made with" in str(caught.value)
     assert "create" not in unknown.v1.calls
     assert len(list(unknown.journal.entries())) == 1
-
-
-def test_a_legacy_create_without_an_answer_names_its_machine_where_v1_knows_it(
-    known: Stack,
-) -> None:
-    """A machine from before that create shows that v1 sees what the legacy API saw."""
-    before = known.create()
-    other = Call(f"{URN}-2")
-    lose_an_answer(known, other)
-    (made,) = known.legacy.state.unclaimed([before])
-    with pytest.raises(UnresolvedCreateError) as caught:
-        operations.create(known.provider(V1), other, INPUTS)
-    assert caught.value.candidates == (made,)
-    assert known.legacy.state.creations == 2
