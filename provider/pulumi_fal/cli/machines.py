@@ -90,6 +90,8 @@ def get(context: Context, instance_id: str, as_json: bool) -> None:
     fields: dict[str, str | Text] = {
         "type": instance.instance_type,
         "sector": instance.sector or "",
+        "region": instance.region or "",
+        "creator": instance.creator_user_nickname or "",
         "ip": instance.ip or "",
         "status": show.status(instance),
         "login": f"ssh ubuntu@{instance.ip}" if instance.is_ready else "",
@@ -141,6 +143,10 @@ def _print(instances: Sequence[Instance], known: Mapping[str, int] | None = None
         ]
         for instance in instances
     ]
+    if any(instance.region for instance in instances):  # the legacy API tells none
+        columns += ["REGION", "CREATOR"]
+        for instance, row in zip(instances, rows, strict=True):
+            row += [instance.region or "", instance.creator_user_nickname or ""]
     if known is not None:
         columns.append("AGE")
         for instance, row in zip(instances, rows, strict=True):
