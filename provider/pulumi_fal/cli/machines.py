@@ -90,12 +90,12 @@ def get(context: Context, instance_id: str, as_json: bool) -> None:
     fields: dict[str, str | Text] = {
         "type": instance.instance_type,
         "sector": instance.sector or "",
-        "region": instance.region or "",
-        "creator": instance.creator_user_nickname or "",
         "ip": instance.ip or "",
         "status": show.status(instance),
         "login": f"ssh ubuntu@{instance.ip}" if instance.is_ready else "",
     }
+    if instance.region:
+        fields |= {"region": instance.region, "creator": instance.creator_user_nickname or ""}
     show.print_record(instance.id, fields)
 
 
