@@ -31,12 +31,12 @@ def nothing_is_created(stack: Stack, emulator: EmulatorServer) -> Iterator[None]
     [
         ({"instance_type": "gpu_8x_h100_sxm"}, f"instance_type .* did you mean {EIGHT}?"),
         ({"instance_type": "GPU_1X_H100_SXM5"}, f"instance_type .* did you mean {ONE}?"),
-        ({"instance_type": "one H100"}, f"instance_type .* known are .*{ONE}"),
+        ({"instance_type": "one H100"}, f"instance_type .* known types are .*{ONE}"),
         ({"instance_type": EIGHT, "sector": "sector_4"}, "sector is not one of sector_1, sector_2"),
         ({"instance_type": ONE, "sector": "sector_1"}, f"sector is for .* {EIGHT} machines"),
         ({"ssh_key": None}, "ssh_key is missing"),
         ({"ssh_key": "  "}, "ssh_key is blank"),
-        ({"ssh_key": "~/.ssh/id_ed25519.pub"}, "ssh_key is a file's name"),
+        ({"ssh_key": "~/.ssh/id_ed25519.pub"}, "ssh_key is the name of a file"),
         ({"ssh_key": 5}, "ssh_key must be a string"),
     ],
 )

@@ -59,7 +59,7 @@ def test_an_entry_that_can_not_be_read_stops_its_resource_and_is_named(
     """A machine may hang on it. Other resources go on, and every command warns."""
     SPOILT[problem](entry)
     stack.write(machine(), machine("other"))
-    message = f"The record of creates under way, {entry}, {problem}. It tracks machines"
+    message = f"The journal of creates ({entry}) {problem}. It tracks machines"
     failed = stack.up(fails=True)
     says(failed, f"error: JournalError: {message}", f"warning: {message}")
     if problem == "is damaged":
@@ -118,8 +118,8 @@ def test_without_a_journal_no_machine_is_made(
         subprocess.run(["umount", str(folder)], capture_output=True, check=False)
     says(
         failed,
-        f"error: JournalError: The record of creates under way, {folder}, {problem}. It tracks "
-        "machines that are not in state yet, so none is made without it. Fix it, then run "
+        f"error: JournalError: The journal of creates ({folder}) {problem}. It tracks "
+        "machines that are not in state yet, so no machine is created without it. Fix it, then run "
         "the command again; `pulumi-fal pending ls` shows what can be read.",
     )
     if "No space" in problem:
@@ -145,7 +145,7 @@ def test_a_journal_that_breaks_once_the_machine_is_there_takes_nothing_away(
         return made
 
     emulator.state.create = create_and_break  # type: ignore[method-assign, assignment]
-    says(stack.up(), f"The record of creates under way, {folder}, can't be written")
+    says(stack.up(), f"The journal of creates ({folder}) can't be written")
     folder.unlink()
     one_machine(stack, emulator)
 

@@ -39,8 +39,8 @@ def test_without_wait_a_machine_that_reads_do_not_show_yet_is_kept_with_its_reco
     emulator.state.hide(id_, "get")
     says(
         stack.refresh("--expect-no-changes"),
-        f"warning: The API doesn't show machine {id_} yet, which was made a moment ago. It stays "
-        "in state as it was; run `pulumi refresh` again in a minute.",
+        f"warning: Machine {id_} was created a moment ago, and the API does not show it yet. It "
+        "stays in state unchanged. Run `pulumi refresh` again in a minute.",
     )
     assert stack.state_ids() == {id_}
     assert [each.instance_id for each in entries(stack)] == [id_]

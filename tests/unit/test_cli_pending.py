@@ -114,8 +114,8 @@ def test_ls_says_that_a_machine_is_gone(line: CommandLine) -> None:
 @pytest.mark.parametrize(
     "held, says, advice",
     [
-        ({}, "told of it, but it is not in state", "To have it: `pulumi-fal pending adopt"),
-        ("locked away", "Pulumi was told of it\n", "To have it: `pulumi-fal pending adopt"),
+        ({}, "told of it, but it is not in state", "To use the machine for this resource"),
+        ("locked away", "Pulumi was told of it\n", "To use the machine for this resource"),
     ],
 )
 def test_ls_asks_the_stack_what_became_of_a_machine(

@@ -165,7 +165,7 @@ def test_a_reset_behind_a_proxy_may_have_been_taken(monkeypatch: pytest.MonkeyPa
 def test_a_server_that_hangs_up_after_reading_may_have_taken_it() -> None:
     """A gateway may be restarted in the middle."""
     with serving(lambda connection: seen(connection, b"")) as url:
-        assert unreachable(url) == (True, "the connection broke off")
+        assert unreachable(url) == (True, "the connection was lost")
 
 
 def test_a_reset_after_reading_may_have_taken_it() -> None:
@@ -200,13 +200,13 @@ def test_an_answer_that_breaks_off_may_have_taken_it() -> None:
     """The id was in the part that never came."""
     part = response(b'{"id": "the whole answer"}')[:-10]
     with serving(lambda connection: seen(connection, part)) as url:
-        assert unreachable(url) == (True, "the connection broke off")
+        assert unreachable(url) == (True, "the connection was lost")
 
 
 def test_a_server_that_does_not_speak_http_may_have_taken_it() -> None:
     """It read the request before it said something else."""
     with serving(lambda connection: seen(connection, b"220 mail.test ESMTP\r\n")) as url:
-        assert unreachable(url) == (True, "the connection broke off")
+        assert unreachable(url) == (True, "the connection was lost")
 
 
 def test_a_redirect_is_not_followed_on_the_wire() -> None:

@@ -349,7 +349,7 @@ def test_where_nothing_appeared_it_says_so_and_the_next_create_goes_on(world: Wo
     error = world.refusal()
     assert world.searched
     assert error.candidates == ()
-    assert "None of type gpu_1x_h100_sxm5 has appeared since" in str(error)
+    assert "No machine of type gpu_1x_h100_sxm5 has appeared since" in str(error)
     assert "safe to run `pulumi up` again" in str(error)
     world.before = lambda call: None
     began = world.clock.time
@@ -385,7 +385,7 @@ def test_where_there_is_no_list_nothing_is_made(world: World) -> None:
     for _ in range(2):
         error = world.refusal()
         assert not world.searched
-        assert "Which machines there are now can't be told" in str(error)
+        assert "Which machines exist now can't be told" in str(error)
     assert world.entry() is not None
 
 
@@ -483,7 +483,7 @@ def test_a_create_of_a_living_process_is_waited_for(world: World) -> None:
     instance = world.launch()
     assert world.state.alive() == {instance.id}
     (warning,) = world.warnings
-    assert "resource 'web' is still under way" in warning
+    assert "resource 'web' is still in progress" in warning
 
 
 def test_a_create_is_under_way_for_others_until_it_is_handed_over(world: World) -> None:
@@ -749,7 +749,7 @@ def test_a_machine_that_state_has_is_never_taken_up(world: World, phase: Phase) 
 
 
 @pytest.mark.parametrize(
-    "in_state, why", [(set[str](), "it is not in state"), (None, "the stack could not be asked")]
+    "in_state, why", [(set[str](), "it is not in state"), (None, "the stack can't be read")]
 )
 def test_a_machine_that_pulumi_was_told_of_is_not_taken_up_on_a_guess(
     world: World, in_state: set[str] | None, why: str
@@ -760,7 +760,7 @@ def test_a_machine_that_pulumi_was_told_of_is_not_taken_up_on_a_guess(
     world.earlier(Phase.REPORTED, made)
     error = world.refusal()
     assert error.candidates == (made,)
-    assert f"{why}, although Pulumi was told of it" in str(error)
+    assert f"it was reported to Pulumi, but {why}" in str(error)
     assert f"pulumi-fal pending adopt {URN} {made}" in str(error)
     assert f"pulumi-fal pending forget {URN}" in str(error)
 
@@ -821,7 +821,8 @@ def test_what_was_made_with_another_key_is_not_taken_for_gone(
     world.earlier(phase, instance_id, account="another")
     said = str(world.refusal())
     assert (
-        f"with the key of another account (another) than is set now ({world.home.account})" in said
+        f"with the key of another account (another), and the key that is set now (account "
+        f"{world.home.account}) does not see it" in said
     )
     assert world.entry() is not None
 

@@ -1,8 +1,9 @@
-"""fal Compute's REST API: one method per call. Usable without Pulumi.
+"""The client for fal Compute's REST API, with one method per call.
 
-settings = resolve(os.environ, lambda key: None)
-for instance in Client(settings).list_instances():
-    print(instance.id, instance.status)
+Example:
+    settings = resolve(os.environ, lambda key: None)
+    for instance in Client(settings).list_instances():
+        print(instance.id, instance.status)
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from pulumi_fal.errors import APIError, UnusableAnswerError
 
 T = TypeVar("T")
 Send = Callable[[Request[Any], float | None], Any]
-"""Sends a request within so many seconds, and returns the decoded body of the answer."""
+"""Sends a request with a timeout in seconds, and returns the decoded body of the answer."""
 
-_TOLD_FROM = 3
-"""The first retry that is reported; one or two are common."""
+_FIRST_REPORTED_RETRY = 3
+"""The number of the first retry that is reported. One or two retries are common."""
 
 
 class Client:
-    """Each method repeats what retry.py allows, within the settings' budget; then APIError."""
+    """A client with retries. Methods raise APIError if a call fails.
+
+    A call is retried if retry.py allows it, for up to `retry_budget` seconds from the settings.
+    """
 
     def __init__(
         self,
@@ -40,7 +44,7 @@ class Client:
         send: Send | None = None,
         notify: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`send` replaces the wire in tests; `notify` is told when a call keeps failing."""
+        """`send` replaces HTTP in tests. `notify` gets a message when a call keeps failing."""
         self._budget = settings.retry_budget
         self._timeout: float | None = None
         self._clock = clock or Clock()
@@ -48,9 +52,9 @@ class Client:
         self._notify = notify
 
     def within(self, budget: float, timeout: float | None = None) -> Client:
-        """The same client with another budget: 0 makes one attempt of each call.
+        """Return a client with another retry budget in seconds. With 0 it makes no retries.
 
-        `timeout`: seconds for which one request may stay without an answer, at most.
+        `timeout` limits the time in seconds for which a single request waits for its answer.
         """
         other = copy.copy(self)
         other._budget = budget
@@ -59,30 +63,31 @@ class Client:
         return other
 
     def list_instances(self) -> list[Instance]:
-        """All machines of the account."""
+        """Return all machines of the account."""
         return self._call(legacy.list_instances())
 
     def get_instance(self, instance_id: str) -> Instance:
-        """One machine. NotFoundError where there is none."""
+        """Return one machine. Raises NotFoundError if the API does not know the id."""
         return self._call(legacy.get_instance(instance_id))
 
     def create_instance(
         self, instance_type: str, ssh_key: str, sector: str | None = None
     ) -> Instance:
-        """Rent a machine. It bills from here on, ready or not.
+        """Create a machine. It is billed from now on, even before it is ready.
 
-        Where the error is one that `retry.may_have_made_a_machine`, one may run all the same.
+        If this raises an error for which `retry.may_have_made_a_machine` is true, a machine may
+        have been created nevertheless.
         """
         return self._call(legacy.create_instance(instance_type, ssh_key, sector))
 
     def delete_instance(self, instance_id: str) -> None:
-        """Ask for a machine's end. It may take a while to go."""
+        """Request the deletion of a machine, which may take a while to disappear."""
         self._call(legacy.delete_instance(instance_id))
 
     def repeated(self, attempt: Callable[[], T], *, is_idempotent: bool) -> T:
-        """What the attempt brings, repeated while it fails as retry.py allows.
+        """Return the result of `attempt`, which is retried as retry.py allows.
 
-        `is_idempotent`: whether two attempts that the API takes do no more than one.
+        `is_idempotent` says whether the API may carry out the request twice without harm.
         """
         budget = retry.Budget(self._budget, self._clock.now(), is_idempotent=is_idempotent)
         for count in itertools.count(1):
@@ -93,7 +98,7 @@ class Client:
                 pause = retry.delay(error, count, random.uniform)
                 if not budget.allows(error, self._clock.now(), pause):
                     raise
-                if count >= _TOLD_FROM:
+                if count >= _FIRST_REPORTED_RETRY:
                     self._notify(f"{error} Trying again in {pause:.0f} s.")
             self._clock.sleep(pause)
         raise AssertionError("unreachable")

@@ -1,6 +1,6 @@
-"""The legacy REST API, `https://rest.alpha.fal.ai`: its paths, bodies, answers and errors.
+"""Requests and answers of the legacy REST API, `https://rest.alpha.fal.ai`.
 
-Its create takes no idempotency key, so only one that the API surely did not take is sent again.
+Its create has no idempotency key, so it is retried only if the API certainly did not accept it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pulumi_fal.api.request import Request
 
 
 def reason(body: Any) -> str | None:
-    """FastAPI's `detail`, field by field where it names fields; or a gateway's `error`."""
+    """Return the message of an error: FastAPI's `detail` or a gateway's `error`; None if absent."""
     detail = body.get("detail", body.get("error")) if isinstance(body, Mapping) else None
     if isinstance(detail, Mapping):
         detail = detail.get("message")
@@ -25,19 +25,19 @@ def reason(body: Any) -> str | None:
 
 
 def list_instances() -> Request[list[Instance]]:
-    """All machines of the account, as a bare array."""
+    """List all machines of the account."""
     return Request(
         "list",
         "GET",
         "/compute/instances",
-        lambda body: [_listed_instance(entry) for entry in shapes.array(body)],
+        lambda body: [_listed_instance(item) for item in shapes.array(body)],
         reason,
         is_idempotent=True,
     )
 
 
 def get_instance(instance_id: str) -> Request[Instance]:
-    """One machine."""
+    """Get one machine."""
 
     def parse(body: Any) -> Instance:
         found = _instance(body)
@@ -57,7 +57,7 @@ def get_instance(instance_id: str) -> Request[Instance]:
 
 
 def create_instance(instance_type: str, ssh_key: str, sector: str | None) -> Request[Instance]:
-    """Make a machine."""
+    """Create a machine."""
     body = {"instance_type": instance_type, "ssh_key": ssh_key}
     if sector:
         body["sector"] = sector
@@ -65,7 +65,7 @@ def create_instance(instance_type: str, ssh_key: str, sector: str | None) -> Req
 
 
 def delete_instance(instance_id: str) -> Request[None]:
-    """Delete a machine. What the API answers is not specified, so any success is one."""
+    """Delete a machine. The API does not document the answer, so any 2xx counts as success."""
     return Request(
         "delete",
         "DELETE",
@@ -83,7 +83,7 @@ def _path(instance_id: str) -> str:
 
 
 def _instance(body: Any) -> Instance:
-    """A machine. Unknown fields are ignored, and unknown statuses kept."""
+    """Parse a machine. Unknown fields are ignored, unknown statuses are kept."""
     found = shapes.mapping(body)
     return Instance(
         id=shapes.text(found, "id"),
@@ -95,10 +95,10 @@ def _instance(body: Any) -> Instance:
 
 
 def _listed_instance(body: Any) -> Instance:
-    """A machine in a list, of which only the `id` is needed.
+    """Parse a machine in a list, in which only the `id` is required.
 
-    A field that can't be read is left out, since the machine may be anybody's: one odd entry must
-    not hide all others. `instance_type` is "" then.
+    Unreadable fields are ignored, because one malformed machine must not hide all others. The
+    `instance_type` is then "".
     """
     found = shapes.mapping(body)
     readable = {name: value for name, value in found.items() if isinstance(value, str)}
@@ -112,7 +112,7 @@ def _listed_instance(body: Any) -> Instance:
 
 
 def _field_errors(details: list[Any]) -> Iterator[str]:
-    """`field: message` of an entry; never its input, which FastAPI repeats and may be a secret."""
+    """Yield `field: message` for each error, without FastAPI's `input`, which may be a secret."""
     for detail in details:
         if isinstance(detail, str):
             yield detail

@@ -1,4 +1,4 @@
-"""What the API speaks of: instances, their types, sectors and statuses."""
+"""The API's data types: machines, their types, sectors and statuses."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from enum import Enum
 
 
 class InstanceType(str, Enum):
-    """The types of machine that fal Compute rents out, by the API's names."""
+    """The types of machines that fal Compute offers."""
 
     GPU_8X_H100_SXM5 = "gpu_8x_h100_sxm5"
-    """Eight NVIDIA H100 SXM5 with InfiniBand."""
+    """Eight NVIDIA H100 SXM5 GPUs with InfiniBand."""
     GPU_1X_H100_SXM5 = "gpu_1x_h100_sxm5"
-    """One NVIDIA H100 SXM5."""
+    """One NVIDIA H100 SXM5 GPU."""
 
 
 class Sector(str, Enum):
-    """Machines of one sector share an InfiniBand network; 8x machines only."""
+    """The sectors of 8x machines. Machines in the same sector share an InfiniBand network."""
 
     SECTOR_1 = "sector_1"
     SECTOR_2 = "sector_2"
@@ -24,7 +24,7 @@ class Sector(str, Enum):
 
 
 class Status(str, Enum):
-    """The statuses known today. Others are kept as text, and mean "not ready"."""
+    """The known statuses of machines. Any other status is kept as text and means "not ready"."""
 
     PENDING = "pending"
     INIT = "init"
@@ -35,7 +35,7 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Instance:
-    """A machine as the API describes it; the API's name for it is ComputeInstance."""
+    """A machine as the API describes it. The API calls it a ComputeInstance."""
 
     id: str
     instance_type: str
@@ -49,5 +49,5 @@ class Instance:
         return self.status == Status.READY and self.ip is not None
 
     def may_be_of(self, instance_type: str) -> bool:
-        """Whether it is of that type, as far as the API tells."""
+        """Whether the machine may have that type. True if the API did not return its type."""
         return self.instance_type in ("", instance_type)

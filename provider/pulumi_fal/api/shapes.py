@@ -1,4 +1,4 @@
-"""Reading decoded JSON. ValueError says what is wrong with its shape, never what it holds."""
+"""Helpers that check the types in decoded JSON. They raise ValueError, without quoting values."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from typing import Any
 
 
 def array(value: object) -> list[Any]:
-    """The value, which has to be an array."""
+    """Return the value, which has to be an array."""
     if not isinstance(value, list):
         raise ValueError(f"expected an array, not {type(value).__name__}")
     return value
 
 
 def mapping(value: object) -> Mapping[Any, Any]:
-    """The value, which has to be an object."""
+    """Return the value, which has to be an object."""
     if not isinstance(value, Mapping):
         raise ValueError(f"expected an object, not {type(value).__name__}")
     return value
 
 
 def text(body: Mapping[Any, Any], field: str) -> str:
-    """A field that has to be a string, and not a blank one."""
+    """Return the value of a field that has to be a non-empty string."""
     if body.get(field) in (None, ""):
         raise ValueError(f"{field!r} is missing")
     return optional_text(body, field)
 
 
 def optional_text(body: Mapping[Any, Any], field: str) -> str:
-    """A field that has to be a string, or "" where it is null or absent."""
+    """Return the value of a field that has to be a string, or "" if it is null or absent."""
     value = body.get(field)
     if value is None:
         return ""
     if not isinstance(value, str):
         raise ValueError(f"{field!r} is not a string")
-    return "".join(c if c.isprintable() else " " for c in value)  # it goes to terminals
+    # The text may be printed to a terminal, so control characters are replaced.
+    return "".join(c if c.isprintable() else " " for c in value)
