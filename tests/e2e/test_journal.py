@@ -123,7 +123,7 @@ def test_without_a_journal_no_machine_is_made(
         "the command again; `pulumi-fal pending ls` shows what can be read.",
     )
     if "No space" in problem:
-        as_documented(failed, "The record of creates can't be used")
+        as_documented(failed, "The journal can't be used")
     assert emulator.state.calls["create"] == 0
 
 

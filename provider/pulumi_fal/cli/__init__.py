@@ -1,1 +1,1 @@
-"""The `pulumi-fal` command: a file a command, and what they share."""
+"""The `pulumi-fal` command, with one module per subcommand."""

@@ -1,4 +1,4 @@
-"""A create that is not settled, with all that can be found out about it now."""
+"""An unresolved create, with what the API and its stack show about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
-from pulumi_fal.cli.context import IMPATIENT, Context
+from pulumi_fal.cli.context import SHORT_BUDGET, Context
 from pulumi_fal.errors import FalError
 from pulumi_fal.machines.decision import (
     Decision,
@@ -25,23 +25,23 @@ from pulumi_fal.machines.decision import (
 from pulumi_fal.machines.entry import Entry, Phase
 
 _PHASES = {
-    Phase.REQUESTED: "requested, and the process ended before the answer came",
-    Phase.CREATED: "made, and Pulumi has not been told of it yet",
-    Phase.REPORTED: "made, and Pulumi was told of it",
+    Phase.REQUESTED: "requested, but the process ended before the answer came",
+    Phase.CREATED: "created, but not reported to Pulumi",
+    Phase.REPORTED: "created and reported to Pulumi",
     Phase.ADOPTED: "adopted",
 }
 
 
 @dataclass(frozen=True)
 class Case:
-    """An entry of the journal, and what the API and the stack say of it."""
+    """An entry of the journal, with what the API and the stack show about it."""
 
     entry: Entry
     facts: Facts
     unknown: str
-    """Why the machines can't be told; "" where they can."""
+    """Why the machines of the create are not known, or "" if they are."""
     other_key: bool = False
-    """Whether it was made with another key, or at another endpoint, than is set now."""
+    """Whether the create used another key or endpoint than is set now."""
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class Case:
     @property
     def stack(self) -> str:
         origin = self.entry.origin
-        where = f", {origin.backend}" if origin.backend else ", in a backend that is not known"
+        where = f", {origin.backend}" if origin.backend else ", in an unknown backend"
         return f"{origin.organization or '?'}/{origin.project}/{origin.stack}{where}"
 
     @property
@@ -62,7 +62,7 @@ class Case:
 
     @property
     def machines(self) -> str:
-        """The machine, or those that it may be, in words."""
+        """The machine of the create, or the candidates, as text."""
         if self.entry.instance_id is None:
             if self.unknown:
                 return f"not known; {self.unknown}"
@@ -75,18 +75,18 @@ class Case:
 
     @property
     def may_run(self) -> list[str]:
-        """The machines that may still run, in words."""
+        """The machines of the create that may still run, as text."""
         if self.facts.in_state:
             return []
         if self.entry.instance_id is None:
             if self.unknown:
                 return [f"a machine whose id is not known ({self.entry.instance_type})"]
-            return [show.machine(each) for each in self.facts.search.candidates]
+            return [show.machine(candidate) for candidate in self.facts.search.candidates]
         return [self.machines] if self.facts.machine or self.unknown else []
 
     @cached_property
     def decision(self) -> Decision:
-        """What the next `pulumi up` does about it, for all that is known now."""
+        """What the next `pulumi up` will decide, as far as is known now."""
         return decide(self.entry, self.facts)
 
     @property
@@ -98,15 +98,15 @@ class Case:
                 return error.what_to_do
             case Resume():
                 return (
-                    "Run `pulumi up`, if none is under way: it goes on with this machine. To be "
-                    f"rid of it: delete it, then {forget}."
+                    "Run `pulumi up`, unless it is already running: it continues with this "
+                    f"machine. To discard the machine, delete it, then run {forget}."
                 )
             case StartFresh() if self.facts.in_state:
-                return "Nothing: the next `pulumi up` drops this entry."
+                return "Nothing: the next `pulumi up` drops this record."
             case StartFresh() if self.entry.instance_id:
-                return f"Run `pulumi up`, which makes a new one, or {forget}."
+                return f"Run `pulumi up`, which creates a new machine, or run {forget}."
             case StartFresh():
-                return "Run `pulumi up`: it looks for the machine, and makes one if there is none."
+                return "Run `pulumi up`: it looks for the machine before it creates one."
 
     def as_json(self) -> dict[str, Any]:
         entry, machine = self.entry, self.facts.machine
@@ -125,7 +125,9 @@ class Case:
             "id": entry.instance_id,
             "status": machine.status if machine else None,
             "ip": machine.ip if machine else None,
-            "candidates": [each.id for each in self.facts.search.candidates] if is_known else None,
+            "candidates": [machine.id for machine in self.facts.search.candidates]
+            if is_known
+            else None,
             "in_state": self.facts.in_state,
             "machines_unknown": self.unknown or None,
             "since": show.moment(entry.started),
@@ -133,16 +135,17 @@ class Case:
         }
 
 
-def look_into(context: Context, entries: Iterable[Entry]) -> list[Case]:
-    """What can be found out about these entries. Without a key it is little."""
+def investigate(context: Context, entries: Iterable[Entry]) -> list[Case]:
+    """Look up these entries' machines and stacks. Without a key, the machines stay unknown."""
     machines: Mapping[str, Instance] = {}
     account, error = "", None
     try:
         account = context.settings.account
-        machines = {each.id: each for each in context.client(IMPATIENT).list_instances()}
+        instances = context.client(SHORT_BUDGET).list_instances()
+        machines = {instance.id: instance for instance in instances}
     except FalError as problem:
         error = problem
-    pending = {each.instance_id for each in context.journal.readable() if each.instance_id}
+    pending = {entry.instance_id for entry in context.journal.readable() if entry.instance_id}
     return [_case(context, entry, machines, pending, account, error) for entry in entries]
 
 
@@ -154,18 +157,16 @@ def _case(
     account: str,
     error: FalError | None,
 ) -> Case:
-    held = context.stacks.ids(entry.origin)
+    ids_in_state = context.stacks.ids(entry.origin)
     machine = machines.get(entry.instance_id or "")
     found: tuple[Instance, ...] = ()
     if entry.instance_id is None:
-        found = tuple(candidates(entry, machines.values(), pending | (held or set())))
+        found = tuple(candidates(entry, machines.values(), pending | (ids_in_state or set())))
     other_key = account not in ("", entry.account)
     is_own = not other_key or machine is not None or bool(found)
-    unknown = (
-        "" if is_own else ("it was made with another key, or at another endpoint, than is set now")
-    )
-    # To a create, what the record lacks is known: that of a resource whose backend isn't is then
-    # another one, whose ways out need it.
+    unknown = "" if is_own else "it was created with another key or endpoint than is set now"
+    # A running create would know its backend and organization. With placeholders for them, an entry
+    # that lacks them is treated as uncertain, and the advice includes the options for them.
     origin = replace(
         entry.origin,
         backend=entry.origin.backend or "BACKEND",
@@ -176,7 +177,9 @@ def _case(
         spec=None,
         account=account,
         now=context.clock.wall(),
-        in_state=None if held is None or not entry.instance_id else entry.instance_id in held,
+        in_state=None
+        if ids_in_state is None or not entry.instance_id
+        else entry.instance_id in ids_in_state,
         is_own=is_own,
         machine=machine,
         search=Search(found),

@@ -1,4 +1,4 @@
-"""Where a command runs: the environment, the selected stack's config, the journal, the time."""
+"""The context of a command: settings, the selected stack's config, the journal and the clock."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pulumi_fal.machines import journal
 if TYPE_CHECKING:
     from pulumi_fal.api.client import Client
 
-IMPATIENT = 5.0
-"""Seconds for which a call is repeated that a command can do without."""
+SHORT_BUDGET = 5.0
+"""The retry budget in seconds for calls that a command can do without."""
 
 
 class Context:
-    """Each part is made when it is first asked for: most commands need but one or two."""
+    """The objects that commands need. Each is created on first use."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
@@ -36,22 +36,23 @@ class Context:
 
     @cached_property
     def settings(self) -> settings.Settings:
-        """ConfigurationError where there is no key."""
+        """The settings. Raises ConfigurationError if there is no key."""
         return settings.resolve(os.environ, self.config)
 
     def client(self, budget: float | None = None) -> Client:
-        """The API. `budget`: seconds for which a failing call is repeated."""
+        """Return a client. `budget` limits the seconds for which a failing call is retried."""
         from pulumi_fal.api.client import Client
 
-        given = self.settings
+        settings = self.settings
         if budget is not None:
-            given = dataclasses.replace(given, retry_budget=min(budget, given.retry_budget))
-        return Client(given, self.clock, notify=lambda message: click.echo(message, err=True))
+            budget = min(budget, settings.retry_budget)
+            settings = dataclasses.replace(settings, retry_budget=budget)
+        return Client(settings, self.clock, notify=lambda message: click.echo(message, err=True))
 
     def config(self, key: str) -> str | None:
-        """A value of the selected stack's config; None as well where no stack is selected.
+        """Return a value of the selected stack's config, or None if it is not set.
 
-        A secret is decrypted only if it is asked for, which may need the stack's passphrase.
+        Decrypting a secret may need the stack's passphrase.
         """
         if key not in self._config:
             return None

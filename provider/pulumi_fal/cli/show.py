@@ -1,7 +1,6 @@
-"""What commands print: tables and records for people, JSON for programs.
+"""Prints the output of commands: tables and records for people, JSON for programs.
 
-Nothing is ever cut off or broken into lines: an id must be copied whole. What a terminal is too
-narrow for, it wraps itself.
+Text is never cut off or broken into lines, so that ids can be copied. Terminals wrap long lines.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _COLOURS = {
 }
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask for confirmation.")
 
 
 def print_json(data: Any) -> None:
@@ -43,7 +42,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
 
 
 def print_record(title: str, fields: Mapping[str, str | Text]) -> None:
-    """One thing, a line for each of its fields that is not empty."""
+    """Print a title, and a line for each field that is not empty."""
     _print(Text(title, style="bold"))
     width = max(map(len, fields)) + 2
     for name, value in fields.items():
@@ -60,30 +59,30 @@ def status(instance: Instance) -> Text:
 
 
 def machine(instance: Instance) -> str:
-    """A machine in words."""
+    """Describe a machine on one line."""
     address = instance.ip or "no ip"
     return f"{instance.id} ({instance.instance_type}, {instance.status}, {address})"
 
 
 def moment(seconds: float) -> str:
-    """In UTC, as JSON has it."""
+    """Format a time in seconds since the epoch as ISO 8601 in UTC, for JSON."""
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
 
 def since(seconds: float, now: float) -> str:
-    """A moment for people: theirs, and how long ago."""
+    """Format a time in seconds since the epoch as local time, with its age."""
     local = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
-    passed = max(0, int(now - seconds))
+    age = max(0, int(now - seconds))
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        if passed >= size or unit == "second":
-            count = passed // size
+        if age >= size or unit == "second":
+            count = age // size
             return f"{local:%Y-%m-%d %H:%M} ({count} {unit}{'' if count == 1 else 's'} ago)"
     raise AssertionError("unreachable")
 
 
-def _print(what: RenderableType) -> None:
+def _print(renderable: RenderableType) -> None:
     console = Console(file=sys.stdout, width=_WIDE, highlight=False)
     with console.capture() as capture:
-        console.print(what)
-    # rich fills up the last column.
+        console.print(renderable)
+    # rich pads the last column with spaces.
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))

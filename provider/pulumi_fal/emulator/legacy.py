@@ -1,4 +1,4 @@
-"""The four calls as the legacy REST API answers them, and the shape of its errors."""
+"""The four calls of the legacy REST API, and the format of its errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pulumi_fal.emulator.state import NoCapacityError, UnknownMachineError
 
 
 class LegacyCall(ApiCall):
-    """The legacy API is a FastAPI service, so its errors have FastAPI's own shape."""
+    """A call of the legacy API, which is a FastAPI service and has FastAPI's format for errors."""
 
     async def refusal(self, request: Request, error: Refusal) -> Response:
         if isinstance(error, RequestValidationError):
