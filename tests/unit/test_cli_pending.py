@@ -178,7 +178,9 @@ def test_adopt_writes_which_machine_it_is(line: CommandLine) -> None:
     """The next `up` reads it from there; the problem is no more."""
     id_ = line.rent()
     line.pend(problem="no answer")
-    assert f"Machine {id_} is assigned to resource 'box'" in line.run("pending", "adopt", urn("box"), id_)
+    assert f"Machine {id_} is assigned to resource 'box'" in line.run(
+        "pending", "adopt", urn("box"), id_
+    )
     (entry,) = line.pending()
     assert (entry.phase, entry.instance_id, entry.problem) == (Phase.ADOPTED, id_, "")
 

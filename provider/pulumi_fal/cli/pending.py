@@ -92,7 +92,8 @@ def adopt(
 ) -> None:
     """Assign machine ID to a resource.
 
-    The next `pulumi up` continues with that machine. Instead of the URN you can give the resource's name, if only one pending create has it.
+    The next `pulumi up` continues with that machine. Instead of the URN you can give the
+    resource's name, if only one pending create has it.
     """
     entry = _find(context.journal, urn, backend, organization)
     origin = _completed(entry.origin, backend, organization)
