@@ -90,7 +90,7 @@ def test_a_machine_that_is_not_what_the_program_says_is_refused_in_the_preview(
     id_ = existing(emulator, EIGHT, "sector_2")
     stack.write(imported("machine", id_, **{"instance_type": EIGHT, **inputs}))
     for result in (stack.preview(fails=True), stack.up(fails=True)):
-        assert f"Machine {id_} was not imported: its {there} and {said}." in result.output
+        assert f"Machine {id_} was not imported: its {there}, but {said}." in result.output
     assert stack.state_ids() == set()
     assert emulator.state.creations == 1
 
@@ -101,7 +101,7 @@ def test_a_machine_that_is_not_there_is_refused_in_the_preview(
     """Not even an empty resource is left of it."""
     stack.write(imported("machine", "0000-gone"))
     for result in (stack.preview(fails=True), stack.up(fails=True)):
-        assert "Machine 0000-gone can't be read: the API doesn't know it." in result.output
+        assert "Machine 0000-gone can't be read: the API does not know it." in result.output
     assert stack.state_ids() == set()
     assert emulator.state.creations == 0
 
@@ -135,7 +135,7 @@ def test_get_of_a_machine_that_is_not_there_is_an_error(stack: Stack) -> None:
     """Not a resource whose outputs are empty."""
     stack.write("found = ComputeInstance.get('found', '0000-gone')\n")
     for result in (stack.preview(fails=True), stack.up(fails=True)):
-        assert "Machine 0000-gone can't be read: the API doesn't know it." in result.output
+        assert "Machine 0000-gone can't be read: the API does not know it." in result.output
 
 
 def test_programs_look_machines_up_without_managing_them(

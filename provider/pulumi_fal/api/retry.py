@@ -104,7 +104,8 @@ def delay(error: APIError, attempt: int, uniform: Callable[[float, float], float
     It is that of Retry-After if the answer had one, otherwise an exponential back-off with jitter.
     """
     if error.retry_after is not None:
-        # Jitter is only added, so that no retry comes too early.
+        # Calls that were refused together must not be retried together. The jitter is only added,
+        # so that no retry comes too early.
         return min(error.retry_after, RETRY_AFTER_CAP) + uniform(0, _FIRST)
     ceiling = min(_FIRST * 2.0 ** min(attempt - 1, 10), _LONGEST)
     return uniform(ceiling / 2, ceiling)
