@@ -46,7 +46,7 @@ def test_a_lost_answer_names_the_candidates_and_stops_until_one_is_adopted(
     (made,) = emulator.state.alive() - {other.id}
     ways_out = (
         f"{made} ({ONE}, ",
-        f"`pulumi-fal pending adopt {urn(stack)} ID`",
+        f"`pulumi-fal pending adopt {urn(stack)} {made}`",
         f"`pulumi-fal pending forget {urn(stack)}`",
     )
     as_documented(lost, "A machine has appeared")
