@@ -8,22 +8,22 @@ PYTEST := $(BIN)/python -m pytest
 KEY   := $(shell { cat requirements/dev.txt pyproject.toml; $(PYTHON) -VV; } 2>/dev/null | cksum | tr ' ' -)
 READY := $(VENV)/ready-$(KEY)
 
-# What `make compat` goes through: interpreters as far as there are any, and the ends of the SDK's range.
-PYTHONS ?= python3.10 python3.11 python3.12 python3.13
-SDKS    ?= 3.260.0 locked
-
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test unit plugin e2e chaos chaos-below chaos-above bench compat lint lock clean
+.PHONY: help demo setup test unit plugin e2e chaos chaos-below chaos-above bench compat dist lint lock audit clean
+
+##@ Start here
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## a machine from nothing to gone, against the emulator: no key, no bill
 	@$(BIN)/python tools/demo.py
 
-test: lint ## what CI runs: lint, then all tests, with coverage and its floor
-	@$(PYTEST) -n 2 --dist loadfile --cov --cov-report=term \
-	  tests/unit tests/plugin tests/simulation tests/e2e
+setup: $(READY) ## .venv with the locked packages and a pulumi; a moment when all is there
+	@$(BIN)/python tools/pulumi-cli/install.py $(BIN)
+
+##@ While you work
 
 unit: setup ## the package by itself: no network, no sleeping
 	@$(PYTEST) tests/unit
@@ -31,8 +31,26 @@ unit: setup ## the package by itself: no network, no sleeping
 plugin: setup ## the real plugin process, over gRPC
 	@$(PYTEST) tests/plugin
 
+# Four at a time on any machine: an engine mostly waits.
 e2e: setup ## the real pulumi against the emulator
-	@$(PYTEST) -n 2 --dist loadfile tests/e2e
+	@$(PYTEST) -n 4 --dist loadfile tests/e2e
+
+lint: setup ## style, types, the order of the modules, and the workflows' security
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/zizmor --offline --quiet .github
+
+##@ Before a change lands
+
+# The fast levels stop at the first failure, and coverage is theirs: it would slow each engine down.
+test: lint ## what CI runs: lint, the fast tests with the floor of coverage, then e2e
+	@$(PYTEST) -x -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term \
+	  --no-cov-on-fail tests/unit tests/plugin tests/simulation
+	@$(MAKE) --no-print-directory e2e
+
+##@ Before a release
 
 chaos: setup ## ten thousand schedules below Pulumi; every fault, kills and lives at random above it
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target chaos-below chaos-above
@@ -43,38 +61,28 @@ chaos-below:
 chaos-above:
 	@$(PYTEST) tests/chaos
 
+compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK
+	@$(BIN)/nox --session compat
+
+dist: setup ## the wheel and the sdist, checked as they are once installed; see RELEASING.md
+	@$(BIN)/nox --session dist installed
+
 bench: setup ## how fast, and with how many API calls, beside a provider as one would write it today
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --group bench
 	@$(BIN)/python -m benchmarks
 
-compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK
-	@for python in $(PYTHONS); do \
-	  $$python -V >/dev/null 2>&1 || { echo "compat: $$python is not on PATH, left out"; continue; }; \
-	  for sdk in $(SDKS); do \
-	    venv=.venv-$$python-$$sdk; \
-	    $(MAKE) --no-print-directory setup VENV=$$venv PYTHON=$$python || exit 1; \
-	    [ $$sdk = locked ] || VIRTUAL_ENV=$$venv $(BIN)/uv pip install --quiet pulumi==$$sdk || exit 1; \
-	    echo "compat: $$python, pulumi $$sdk"; \
-	    $$venv/bin/python -m pytest -q -n 2 tests/unit tests/plugin || exit 1; \
-	  done; \
-	done
-
-lint: setup ## style, types, and the arrows between the rooms of the house
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+##@ Upkeep
 
 lock: setup ## the newest versions that fit into requirements/dev.txt
 	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.10 \
 	  --all-extras --group dev --group build --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --custom-compile-command "make lock" --output-file requirements/dev.txt
 
-setup: $(READY) ## .venv with the locked packages and a pulumi; a moment when all is there
-	@$(BIN)/python tools/pulumi-cli/install.py $(BIN)
+audit: setup ## known vulnerabilities in the locked versions; asks a database on the network
+	@$(BIN)/nox --session audit
 
 clean: ## away with .venv, caches and reports; the pulumi in the user's cache folder stays
-	@rm -rf .venv .venv-* .coverage .coverage.* htmlcov dist .hypothesis \
+	@rm -rf .venv .venv-* .nox .coverage .coverage.* htmlcov dist .hypothesis \
 	  .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -84,7 +92,7 @@ $(READY):
 	  echo "setup: Python 3.10 or later is needed, and '$(PYTHON)' is: $$($(PYTHON) -V 2>&1 | head -n 1)" >&2; \
 	  echo "setup: install one and name it, for example: make setup PYTHON=python3.12" >&2; exit 1; }
 	@[ "$$($(BIN)/python -VV 2>/dev/null)" = "$$($(PYTHON) -VV)" ] || { \
-	  echo "setup: $(VENV) with $$($(PYTHON) -V)" \
+	  echo "setup: $(VENV) with $$($(PYTHON) -V); about a minute, and 3 to 8 more where pulumi has to be built" \
 	  && rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@echo "setup: the packages of requirements/dev.txt ..." && start=$$(date +%s) \
 	  && awk '/^[a-z]/ { wanted = /^uv==/ } wanted' requirements/dev.txt > $(VENV)/uv.txt \

@@ -58,6 +58,8 @@ def pages() -> list[Path]:
     return [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
+        ROOT / "RELEASING.md",
+        ROOT / "SECURITY.md",
         *sorted(ROOT.glob("docs/*.md")),
         *sorted(ROOT.glob("examples/*/README.md")),
     ]

@@ -1,4 +1,4 @@
-"""What tests use in place of the real thing: the API, time, settings and keys."""
+"""What tests use in place of the real thing: the API, stacks, time, settings and keys."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from collections.abc import Callable
 from typing import Any
 
 from pulumi_fal import errors
-from pulumi_fal.api import legacy
+from pulumi_fal.api import legacy, v1
 from pulumi_fal.api.request import Request
-from pulumi_fal.api.settings import Settings
+from pulumi_fal.api.settings import Home, Settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.faults import Fault, Faults
 from pulumi_fal.emulator.state import NoCapacityError, State, UnknownMachineError
 from pulumi_fal.errors import APIError
+from pulumi_fal.stack import Elsewhere, Origin, StackMachine
 
 KEY = "s3cr3t-id:s3cr3t-half"
 """The API key. It is easily found wherever it leaks to."""
 ID = "0b9dc5a4-6d3c-4bfe-8b3f-6a0e1a8d5a10"
 ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
+URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
+HERE = Origin(URN, "organization", "file:///here")
+"""The resource that most tests are about."""
 
 
 def blob(*fields: bytes) -> str:
@@ -41,7 +45,7 @@ UNSENT = Fault("unsent", "the request never leaves", taken=False, status=None, b
 """A fault that no server can play."""
 
 
-def settings(endpoint: str = "https://fal.test", **others: float) -> Settings:
+def settings(endpoint: str = "https://fal.test", **others: float | str) -> Settings:
     """Settings with KEY."""
     return Settings(endpoint, KEY, "the environment variable FAL_KEY", **others)  # type: ignore[arg-type]
 
@@ -61,6 +65,9 @@ class TurnedClock(Clock):
 
     def now(self) -> float:
         return self.time
+
+    def wall(self) -> float:
+        return 1_700_000_000 + self.time
 
     def sleep(self, seconds: float) -> None:
         self.check()
@@ -112,18 +119,25 @@ class FakeApi:
         body, instance_id = request.body or {}, request.instance_id or ""
         try:
             if request.call == "list":
-                return [dict(vars(machine)) for machine in self.state.list(account)]
+                machines = [dict(vars(machine)) for machine in self.state.list(account)]
+                return listed(request, machines)
             if request.call == "get":
                 return dict(vars(self.state.get(instance_id, account)))
             if request.call == "delete":
                 self.state.delete(instance_id, account)
                 return None
             kind, ssh_key, sector = body["instance_type"], body["ssh_key"], body.get("sector")
-            return dict(vars(self.state.create(kind, ssh_key, sector, account)))
+            key = request.headers.get("Idempotency-Key", "")
+            return dict(vars(self.state.create(kind, ssh_key, sector, account, key)))
         except UnknownMachineError:
             return refusal(404, "no such machine", request)
         except NoCapacityError as error:
             return refusal(400, str(error), request)
+
+
+def listed(request: Request[Any], machines: list[Any]) -> Any:
+    """The body of a list, in the dialect of the request."""
+    return {"instances": machines} if request.reason is v1.reason else machines
 
 
 def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError) -> Any:
@@ -132,6 +146,8 @@ def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError)
         raise unanswered(request, sent=fault.name != UNSENT.name)
     if fault is not None and fault.status != 200:
         raise refusal(fault.status or 0, fault.detail or fault.says, request, fault.retry_after)
+    if fault is not None and fault.name == "lapse" and request.call == "list":
+        return listed(request, [])
     if fault is not None and fault.body is not None:
         if not request.json_expected and not fault.body.startswith("<"):
             return None
@@ -142,6 +158,38 @@ def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError)
     if isinstance(outcome, APIError):
         raise outcome
     return outcome
+
+
+class FakeStacks:
+    """What stacks hold: the tested one `in_state`, and others of its backend in `others`."""
+
+    def __init__(self, *ids: str, answers: bool = True) -> None:
+        self.in_state = set(ids) if answers else None
+        """None where the stack can't be asked."""
+        self.home = Home()
+        """Where the machines in state were last seen."""
+        self.others: dict[str, set[str] | str] = {}
+        """By name, the ids of a stack's machines, or why it can't be read."""
+        self.is_known_gone: bool | None = False
+        """Whether a stack under another name no longer exists; None where that can't be told."""
+
+    def origin(self, urn: str, organization: str) -> Origin:
+        return Origin(urn, organization or HERE.organization, HERE.backend)
+
+    def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
+        ids = self.ids(origin)
+        return None if ids is None else tuple(StackMachine(id_, URN, self.home) for id_ in ids)
+
+    def ids(self, origin: Origin) -> frozenset[str] | None:
+        return None if self.in_state is None else frozenset(self.in_state)
+
+    def is_gone(self, origin: Origin) -> bool | None:
+        return self.is_known_gone
+
+    def elsewhere(self, origin: Origin) -> Elsewhere:
+        read = [ids for ids in self.others.values() if not isinstance(ids, str)]
+        unread = {name: why for name, why in self.others.items() if isinstance(why, str)}
+        return Elsewhere(frozenset().union(*read), unread)
 
 
 def refusal(
@@ -158,6 +206,8 @@ def refusal(
         409: errors.ConflictError,
         429: errors.RateLimitedError,
     }
+    if request.conflict_passes:
+        kinds[409] = errors.InProgressError
     kind = kinds.get(status, errors.InvalidRequestError)
     if status >= 500:
         kind = errors.ServerError

@@ -21,6 +21,16 @@ QUICKSTART = Path(__file__).resolve().parents[1] / "examples" / "quickstart"
 PULUMI = Path(sys.executable).with_name("pulumi")
 SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} demo"  # has no private key
 PROVISIONING, DELETION = 4.0, 1.0
+PYTHON = os.path.relpath(sys.executable)
+NEXT = f"""\
+   {PYTHON} -m pulumi_fal.emulator
+      An emulator that stays. Open its page in a browser, paste its two export lines
+      into another terminal, and run an example there: examples/fleet has many machines.
+   {PYTHON} -m pulumi_fal.emulator --fault create=reset_after
+      The same with a fault: the first machine is made, but the answer is lost.
+      docs/emulator.md lists the others.
+   README.md
+      The same for real, with a key."""
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS_TO_STOP = 10
 
@@ -44,7 +54,8 @@ def main() -> None:
     except SystemExit:
         say("Stopped. The emulator and the temporary folder are gone.")
         raise
-    say("Done. README.md explains how to rent a real machine.")
+    say("\nDone. What to try next:")
+    print(NEXT, flush=True)
 
 
 def leave(number: int, _: object) -> None:

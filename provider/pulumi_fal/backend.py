@@ -1,28 +1,26 @@
-"""Which backend the `pulumi` command uses here.
+"""Finds out which backend the `pulumi` command uses here.
 
-The engine doesn't tell a plugin, so the command is asked. What it says is verbatim: a relative
-file URL counts from the folder that the CLI runs in, which need not be the plugin's.
+The engine doesn't tell a plugin, so `pulumi whoami` is asked. It prints a file URL as it was given:
+a relative one counts from the folder that the CLI runs in, which may not be the plugin's.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pulumi_fal import pulumi_cli
 from pulumi_fal.errors import StackError
 
 _FILE = "file://"
-_CLOUD = "https://api.pulumi.com"
-"""Where the command goes when nothing names a backend, and an access token is set."""
 
 
 def used() -> str:
-    """The URL of the backend; relative if it is so and the CLI's folder is not known.
+    """Return the URL of the backend. It stays relative if the CLI's folder is unknown.
 
-    StackError where the command can't say, as where nobody is logged in.
+    It is "" for a Pulumi Cloud whose API's address is unknown. Raises StackError if `pulumi` names
+    no backend, for example because nobody is logged in.
     """
     cli_folder = pulumi_cli.folder()
     project = pulumi_cli.project_file(Path.cwd())
@@ -33,70 +31,64 @@ def used() -> str:
     except (KeyError, TypeError):
         raise StackError("`pulumi whoami` did not print a backend's URL") from None
     if not url or url.startswith("http"):
-        # Of Pulumi Cloud it says the address of the website, with the user's name, or nothing.
-        url = _cloud(os.environ, folder)
+        url = _cloud(url)
     return absolute(url, cli_folder) or url
 
 
 def absolute(url: str, folder: Path | None) -> str:
-    """The URL as it is the same everywhere: a folder by its real and full path.
+    """Return a URL that is the same for every process: a folder has its real, full path.
 
-    A relative file URL counts from `folder`; where that is None, it is "".
+    A relative file URL counts from `folder`. It becomes "" if that is None.
     """
     if not url.startswith(_FILE):
         return url.rstrip("/")
-    path = Path(url.removeprefix(_FILE)).expanduser()
+    path = _path(url).expanduser()
     if not path.is_absolute():
         if folder is None:
             return ""
         path = folder / path
-    return f"{_FILE}{os.path.realpath(path)}"
+    # `pulumi` takes no backslash in a URL.
+    return f"{_FILE}{Path(os.path.realpath(path)).as_posix()}"
+
+
+def _path(url: str) -> Path:
+    """Return the path of a file URL. On Windows, file://C:/x and file:///C:/x are equal."""
+    path = Path(url.removeprefix(_FILE))
+    without_slash = Path(url.removeprefix(f"{_FILE}/"))
+    return without_slash if without_slash.drive else path
 
 
 def locked(url: str, stack: str, project: str) -> str:
-    """The backend that a relative file URL means: the one that holds a lock of the stack now.
+    """Return the backend that a relative file URL means: the one where the stack is locked now.
 
-    A file backend has it while any command but a preview runs. "" where none has one, or several.
+    A file backend locks a stack while any command except a preview runs. Returns "" if the stack
+    is locked in none of the possible folders, or in several.
     """
     file = pulumi_cli.project_file(Path.cwd())
     folders = [Path.cwd(), Path(os.environ.get("PWD", os.curdir)).absolute()]
     if file is not None:
         folders.append(file.parent)
     urls = {absolute(url, folder) for folder in folders}
-    found = [each for each in urls if _holds_lock(each, stack, project)]
+    found = [candidate for candidate in urls if _holds_lock(candidate, stack, project)]
     return found[0] if len(found) == 1 else ""
 
 
 def _holds_lock(url: str, stack: str, project: str) -> bool:
-    locks = Path(url.removeprefix(_FILE), ".pulumi", "locks", "organization", project, stack)
+    locks = _path(url) / ".pulumi" / "locks" / "organization" / project / stack
     return any(locks.glob("*.json"))
 
 
-def _cloud(environ: Mapping[str, str], folder: Path) -> str:
-    """The address of Pulumi Cloud, or of one's own: environment, project, login, default."""
-    return (
-        environ.get("PULUMI_BACKEND_URL")
-        or _of_project(folder)
-        or _of_login(environ)
-        or environ.get("PULUMI_API")
-        or _CLOUD
-    )
+def _cloud(console: str) -> str:
+    """Return the address of Pulumi Cloud's API; "" if unknown.
 
-
-def _of_project(folder: Path) -> str:
-    file = pulumi_cli.project_file(folder)
-    if file is None:
+    `pulumi whoami` prints the address of the console, which is app.HOST if the API is api.HOST.
+    Otherwise it prints nothing, or the address from PULUMI_CONSOLE_DOMAIN. Then the API's address
+    is known only if PULUMI_BACKEND_URL is set.
+    """
+    given = os.environ.get("PULUMI_BACKEND_URL", "")
+    if given.startswith("http"):
+        return given
+    url = urlsplit(console)
+    if not url.netloc.startswith("app.") or os.environ.get("PULUMI_CONSOLE_DOMAIN"):
         return ""
-    import yaml  # pulumi's own dependency; JSON is YAML as well
-
-    project = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    return str((project.get("backend") or {}).get("url") or "")
-
-
-def _of_login(environ: Mapping[str, str]) -> str:
-    folder = environ.get("PULUMI_CREDENTIALS_PATH") or environ.get("PULUMI_HOME")
-    path = Path(folder or Path.home() / ".pulumi") / "credentials.json"
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("current") or "")
-    except (OSError, ValueError, AttributeError):
-        return ""
+    return f"{url.scheme}://api.{url.netloc.removeprefix('app.')}"

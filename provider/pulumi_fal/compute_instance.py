@@ -38,6 +38,9 @@ class ComputeInstanceArgs:
     change to True, the next `pulumi up` waits."""
 
 
+_OUTPUTS = ("ip", "status", "region", "creator_user_nickname")
+
+
 # Every URN and every state contains the keywords below, so they must never change.
 class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     """A machine with 1 or 8 NVIDIA H100 GPUs, rented from fal Compute and billed by the hour.
@@ -57,6 +60,11 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     status: pulumi.Output[str]
     """The machine's status: `ready` when create has waited for it. Status lists the known values;
     the API may add more."""
+    region: pulumi.Output[str | None]
+    """The region of the machine: `us-west`, `us-central`, `us-east`, `eu-north`, `eu-west` or
+    `other`. None with the legacy API."""
+    creator_user_nickname: pulumi.Output[str | None]
+    """The nickname of the user who created the machine. None with the legacy API."""
 
     @overload
     def __init__(
@@ -86,7 +94,7 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         opts, inputs = _arguments(*positional, **named)
         opts = _with_update_timeout(opts)
         # The resource has only the outputs that are named here.
-        props = {**inputs, "ip": None, "status": None}
+        props = {**inputs, **dict.fromkeys(_OUTPUTS)}
         if opts is None or opts.id is None:
             props.update(_identity(resource_name, inputs, opts))
         super().__init__(ComputeInstanceProvider(), resource_name, props, opts)

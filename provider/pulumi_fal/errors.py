@@ -60,14 +60,23 @@ class APIError(FalError):
 class AuthenticationError(APIError):
     """401 or 403: the key from `key_source` is invalid or lacks the ADMIN scope."""
 
-    advice = (
-        "Make a key with the ADMIN scope on the keys page of the fal dashboard and set it as "
-        "FAL_ADMIN_API_KEY or with `pulumi config set --secret fal:apiKey`."
-    )
-
-    def __init__(self, *args: str, key_source: str = "", **kwargs: object) -> None:
+    def __init__(
+        self,
+        *args: str,
+        needed_key: str = "a key with the ADMIN scope",
+        key_source: str = "",
+        **kwargs: object,
+    ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.needed_key = needed_key
         self.key_source = key_source
+
+    @property
+    def advice(self) -> str:  # type: ignore[override]
+        return (
+            f"Make {self.needed_key} on the keys page of the fal dashboard and set it as "
+            "FAL_ADMIN_API_KEY or with `pulumi config set --secret fal:apiKey`."
+        )
 
     def __str__(self) -> str:
         return f"{super().__str__()} The key that was refused came from {self.key_source}."
@@ -79,6 +88,10 @@ class NotFoundError(APIError):
 
 class ConflictError(APIError):
     """409: the machine's current state does not allow the request."""
+
+
+class InProgressError(APIError):
+    """409 to a create with an idempotency key: an earlier create with it is still in progress."""
 
 
 class InvalidRequestError(APIError):

@@ -72,7 +72,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
         """Read the machine's current state, for a refresh, an import or `get`."""
         current, state = request.current(), _translated(props)
-        if is_ours(current.urn, IMPORT_TYPE_TOKEN):
+        if is_ours(current.urn, (IMPORT_TYPE_TOKEN,)):
             _session.import_inputs[id_] = {k: v for k, v in state.items() if k in INPUT_NAMES}
             return dynamic.ReadResult(id_, {})
         # Only the read of an import comes without the serialized provider.

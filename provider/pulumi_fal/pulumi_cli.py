@@ -1,4 +1,4 @@
-"""The `pulumi` command: which one to run, and what it prints."""
+"""Finds and runs the `pulumi` command."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any
 from pulumi_fal.errors import StackError
 
 SECONDS = 30.0
-"""How long a command may take where the caller doesn't say."""
+"""The default time limit of a command."""
 _PROC = Path("/proc")
 
 
 def pulumi(
     *args: str, backend: str = "", seconds: float = SECONDS, folder: Path | None = None
 ) -> str:
-    """What a `pulumi` command prints; StackError with its own words where it fails.
+    """Run a `pulumi` command and return what it prints.
 
-    `backend` is the one that the command uses here where it isn't given; the command runs in
-    `folder`, else in this process's. After so many seconds it is killed, which is a failure.
+    Without `backend`, the command uses its own; without `folder`, it runs in the current one. It is
+    killed after so many seconds. Raises StackError with the command's message if it fails.
     """
     cli = _cli()
     if cli is None:
@@ -56,7 +56,7 @@ def pulumi(
 
 
 def ask(*args: str, backend: str = "", seconds: float = SECONDS, folder: Path | None = None) -> Any:
-    """The JSON that a command prints; otherwise as `pulumi`."""
+    """Run a command as `pulumi` does, and return the JSON that it prints."""
     try:
         return json.loads(pulumi(*args, backend=backend, seconds=seconds, folder=folder))
     except ValueError:
@@ -64,12 +64,12 @@ def ask(*args: str, backend: str = "", seconds: float = SECONDS, folder: Path | 
 
 
 def folder() -> Path | None:
-    """The folder that the CLI which started this process runs in; None where it isn't shown."""
+    """Return the folder of the CLI that started this process; None if the system hides it."""
     return _link("cwd")
 
 
 def project_file(folder: Path) -> Path | None:
-    """The Pulumi.yaml that a command in this folder goes by."""
+    """Return the project file that a command in this folder uses."""
     for parent in (folder, *folder.parents):
         for name in ("Pulumi.yaml", "Pulumi.yml", "Pulumi.json"):
             if (parent / name).is_file():
@@ -78,14 +78,15 @@ def project_file(folder: Path) -> Path | None:
 
 
 def _cli() -> str | None:
-    """The CLI that started this process where that can be seen, else the one on PATH.
+    """Return the CLI that started this process if that is known, else the one on PATH.
 
-    Else one beside this Python: a virtual environment need not be activated to be used.
+    If there is none on PATH, take the one beside this Python, whose virtual environment may not be
+    activated.
     """
     started_by = _link("exe")
-    # Where no CLI has started this process, the one above it is a shell, or anything else.
+    # If no CLI started this process, the process found is a shell, or something else.
     if started_by is not None and started_by.name.startswith("pulumi"):
-        found = shutil.which(started_by)  # it may have been replaced since by another version
+        found = shutil.which(started_by)  # an upgrade may have removed it since
         if found:
             return found
     beside = Path(sys.executable).parent
@@ -101,11 +102,13 @@ def _link(name: str) -> Path | None:
 
 
 def _process() -> Path | None:
-    """Where Linux shows the CLI that started this process; None elsewhere.
+    """Return the folder in /proc of the CLI that started this process; None if there is none.
 
-    The engine gives each plugin a process group of its own, so the CLI is the first of those above
-    that is in another one, whatever its file is called.
+    The engine gives each plugin its own process group. So the CLI is the nearest ancestor in
+    another group, whatever its file is called.
     """
+    if not hasattr(os, "getpgrp"):  # Windows has no process groups
+        return None
     for process, group in _above():
         if group != os.getpgrp():
             return process
@@ -113,9 +116,9 @@ def _process() -> Path | None:
 
 
 def _above() -> Iterator[tuple[Path, int]]:
-    """The parent of this process, its parent and so on, with their process groups.
+    """Yield the ancestors of this process with their process groups, the parent first.
 
-    Without the first of all processes, which also takes in those whose own parent has ended.
+    Process 1 is left out, because it adopts every process whose parent has ended.
     """
     pid = os.getppid()
     while pid > 1:
@@ -124,7 +127,7 @@ def _above() -> Iterator[tuple[Path, int]]:
             text = (process / "stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return
-        # The name in parentheses may hold anything, so the fields count from the last one.
+        # The name is in parentheses and may contain more of them, so split after the last.
         _, parent, group = text.rpartition(")")[2].split()[:3]
         yield process, int(group)
         pid = int(parent)

@@ -1,24 +1,27 @@
-"""What the stacks of a backend hold, and which stack a plugin process works for.
+"""Reads the machines in the state of stacks, and finds out which stack a plugin works for.
 
 The engine tells a plugin neither the backend nor the organization. Two stacks of the same name
-must never take each other for themselves, so what can't be found out for sure stays unknown.
+must never be confused, so anything that isn't certain stays unknown.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from pulumi_fal import backend as backends
 from pulumi_fal import pulumi_cli
 from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import StackError
-from pulumi_fal.tokens import TYPE_TOKEN
+from pulumi_fal.tokens import MACHINES
 
 _LIST = "the list of stacks"
 _AT_ONCE = 4
@@ -26,16 +29,16 @@ _T = TypeVar("_T")
 
 
 def own_organization(backend_url: str) -> str:
-    """The organization where there is only one: every backend but Pulumi Cloud has just that."""
+    """Return the organization of a backend that has only one, as all but Pulumi Cloud do."""
     return "" if backend_url.startswith("http") or not backend_url else "organization"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The resource that a create was for. "" stands for what could not be found out."""
+    """The resource that a create was for. Attributes are "" if unknown."""
 
     urn: str
-    """It names the project and the stack as well."""
+    """It contains the project and the stack, too."""
     organization: str = ""
     backend: str = ""
 
@@ -58,7 +61,7 @@ class Origin:
         return self.urn.rpartition("::")[2]
 
     def may_be(self, other: Origin) -> bool:
-        """Whether both can be the same resource, as far as is known."""
+        """Whether both may be the same resource: what is known of both is equal."""
         mine, others = (self.organization, self.backend), (other.organization, other.backend)
         return self.urn == other.urn and all(
             a == b or not a or not b for a, b in zip(mine, others, strict=True)
@@ -66,7 +69,7 @@ class Origin:
 
     @property
     def is_certain(self) -> bool:
-        """Whether nothing about it is unknown."""
+        """Whether everything about the resource is known."""
         return bool(self.urn and self.organization and self.backend)
 
 
@@ -78,21 +81,23 @@ class StackMachine:
     urn: str
     home: Home = field(default_factory=Home)
     """Where the machine was last seen, and with which account."""
+    created: float | None = None
+    """When Pulumi recorded the machine in state, in seconds since the epoch; None if unknown."""
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """The machines of a backend's other stacks, as far as they could be read."""
+    """The machines in the other stacks of a backend, as far as those could be read."""
 
     ids: frozenset[str]
     unread: Mapping[str, str]
-    """A stack, or "the list of stacks", and why it could not be read."""
+    """The stacks that could not be read, or "the list of stacks", with the reason."""
 
 
 class Stacks:
-    """What stacks hold, each asked once: it is what they held when this process began to ask.
+    """A thread-safe cache of what stacks contain. Each stack is read once per process.
 
-    Any thread may call it. An answer that can't be had is an answer too, and not asked for again.
+    Failures are cached as well.
     """
 
     def __init__(self) -> None:
@@ -102,28 +107,28 @@ class Stacks:
         self._located: dict[tuple[str, str], str] = {}
 
     def backend(self, stack: str = "", project: str = "") -> str:
-        """The URL of the backend that this process works with, "" where it is unknown.
+        """Return the URL of the backend that this process works with; "" if unknown.
 
-        Where the CLI's folder can't be seen, a relative URL is found by the lock of the stack.
+        If the URL is relative and the CLI's folder is unknown, the lock of the stack shows it.
         """
         url = self._once("backend", backends.used)
         if isinstance(url, StackError):
             return ""
-        if backends.absolute(url, None):
+        if not url or backends.absolute(url, None):
             return url
-        with self._lock:  # a lock comes and goes, so what was found by it stays
+        with self._lock:  # the stack's lock is released later, so remember what it showed
             found = self._located.get((stack, project)) or backends.locked(url, stack, project)
             self._located[stack, project] = found
             return found
 
     def origin(self, urn: str, organization: str) -> Origin:
-        """The resource of this URN in the stack that this process works for."""
+        """Return the resource with this URN in the stack that this process works for."""
         named = Origin(urn)
         backend = self.backend(named.stack, named.project)
         return Origin(urn, organization or own_organization(backend), backend)
 
     def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
-        """The machines of the origin's stack; None without an answer, or if it isn't certain."""
+        """Return the machines in the origin's stack; None if it is uncertain or can't be read."""
         if not origin.is_certain:
             return None
         name, backend = _name(origin), origin.backend
@@ -131,27 +136,27 @@ class Stacks:
         return None if isinstance(answer, StackError) else answer
 
     def ids(self, origin: Origin) -> frozenset[str] | None:
-        """The ids of those machines."""
+        """Return the ids of the machines in the origin's stack; None as from `machines`."""
         held = self.machines(origin)
-        return None if held is None else frozenset(each.id for each in held)
+        return None if held is None else frozenset(machine.id for machine in held)
 
     def is_gone(self, origin: Origin) -> bool | None:
-        """Whether the backend lists no such stack any more, since it was renamed or removed.
+        """Whether the origin's stack was renamed or removed, so that the backend doesn't list it.
 
-        None where that can't be told.
+        None if unknown.
         """
         if not origin.is_certain:
             return None
         listed = self._names(origin.backend, pulumi_cli.SECONDS)
-        # A file backend of the oldest layout knows no projects, and so no such names.
-        if isinstance(listed, StackError) or any(each.count("/") != 2 for each in listed):
+        # A file backend with the oldest layout has no projects, and so no full names.
+        if isinstance(listed, StackError) or any(name.count("/") != 2 for name in listed):
             return None
         return _name(origin) not in listed
 
     def elsewhere(self, origin: Origin, seconds: float = 5.0) -> Elsewhere:
-        """The machines of all other stacks of the origin's backend, within about so many seconds.
+        """Return the machines in all other stacks of the origin's backend.
 
-        A stack that could not be read by then is among the unread.
+        A stack that can't be read within about so many seconds is among the unread.
         """
         if not origin.is_certain:
             return Elsewhere(frozenset(), {_LIST: "it is not known which backend this stack is in"})
@@ -164,34 +169,30 @@ class Stacks:
         return answer
 
     def _elsewhere(self, name: str, backend: str, seconds: float) -> Elsewhere:
-        end = time.monotonic() + seconds
+        began = time.monotonic()
         listed = self._names(backend, seconds)
         if isinstance(listed, StackError):
             raise listed
-        others = [each for each in listed if each != name]
-
-        def read(other: str) -> list[StackMachine] | StackError:
-            left = end - time.monotonic()
-            if left <= 0:
-                return StackError(f"there was no time for it within {seconds:.3g} s")
-            try:
-                return machines(other, backend, left)
-            except StackError as error:
-                return error
-
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            answers = dict(zip(others, pool.map(read, others), strict=True))
-        held = [each for each in answers.values() if not isinstance(each, StackError)]
+        answers = read_all([other for other in listed if other != name], backend, seconds, began)
         return Elsewhere(
-            frozenset(machine.id for each in held for machine in each),
-            {other: str(each) for other, each in answers.items() if isinstance(each, StackError)},
+            frozenset(
+                machine.id
+                for answer in answers.values()
+                if not isinstance(answer, StackError)
+                for machine in answer
+            ),
+            {
+                other: str(answer)
+                for other, answer in answers.items()
+                if isinstance(answer, StackError)
+            },
         )
 
     def _names(self, backend: str, seconds: float) -> Sequence[str] | StackError:
         return self._once(("names", backend), lambda: names(backend, seconds), seconds)
 
     def _once(self, what: Hashable, ask: Callable[[], _T], seconds: float = -1) -> _T | StackError:
-        """The answer, or why there is none; a StackError too where others ask for longer."""
+        """Return the cached answer or failure. Waiting too long for another thread is one, too."""
         with self._lock:
             asking = self._asking[what]
         if not asking.acquire(timeout=seconds):
@@ -211,43 +212,81 @@ class Stacks:
 def machines(
     name: str, backend: str = "", seconds: float = pulumi_cli.SECONDS
 ) -> list[StackMachine]:
-    """The machines in a stack's state, by `pulumi stack export`; StackError where it can't be read.
+    """Return the machines in a stack's state, which `pulumi stack export` prints.
 
-    It works while the stack is locked, and needs no passphrase. `backend` is the one that the
-    command uses here where it isn't given.
+    This works while the stack is locked, and needs no passphrase. Without `backend`, the command
+    uses its own. Raises StackError if the stack can't be read.
     """
     args = ("stack", "export", "--stack", name)
     exported = pulumi_cli.ask(*args, backend=backend, seconds=seconds)
     try:
         return [
-            StackMachine(each["id"], each["urn"], _home(each.get("outputs") or {}))
-            for each in exported["deployment"].get("resources") or []
-            if each["type"] == TYPE_TOKEN and each.get("id") and not each.get("external")
+            StackMachine(
+                resource["id"],
+                resource["urn"],
+                _home(resource.get("outputs") or {}),
+                _moment(resource.get("created")),
+            )
+            for resource in exported["deployment"].get("resources") or []
+            if resource["type"] in MACHINES and resource.get("id") and not resource.get("external")
         ]
     except (AttributeError, KeyError, TypeError):
         raise StackError("`pulumi stack export` printed something that is not a stack") from None
 
 
+def read_all(
+    stacks: Sequence[str], backend: str = "", seconds: float = math.inf, began: float | None = None
+) -> dict[str, list[StackMachine] | StackError]:
+    """Return the machines in each stack, or why it can't be read. Stacks are read in parallel.
+
+    Reading ends about `seconds` after `began`, a time.monotonic() that defaults to now.
+    """
+    end = (time.monotonic() if began is None else began) + seconds
+
+    def read(name: str) -> list[StackMachine] | StackError:
+        left = end - time.monotonic()
+        if left <= 0:
+            return StackError(f"there was no time for it within {seconds:.3g} s")
+        try:
+            return machines(name, backend, min(left, pulumi_cli.SECONDS))
+        except StackError as error:
+            return error
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(zip(stacks, pool.map(read, stacks), strict=True))
+
+
+def _moment(text: object) -> float | None:
+    """Parse a time as Pulumi prints it, into seconds since the epoch; None if it is no time."""
+    try:
+        # Python 3.10 parses neither Z nor nanoseconds.
+        whole = re.sub(r"\.\d+", "", str(text)).replace("Z", "+00:00")
+        moment = datetime.fromisoformat(whole)
+        return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
 def _home(outputs: Mapping[str, Any]) -> Home:
-    """A secret is exported as an object, of which nothing can be known."""
-    return Home.of({name: each for name, each in outputs.items() if isinstance(each, str)})
+    """Return where outputs say that the machine was seen. Secrets are no strings: ignore them."""
+    return Home.of({name: value for name, value in outputs.items() if isinstance(value, str)})
 
 
 def names(backend: str = "", seconds: float = pulumi_cli.SECONDS) -> list[str]:
-    """All stacks of the backend by their full names; of the one that is used here, if not given."""
+    """Return the full names of all stacks of the backend. Without one, `pulumi` uses its own."""
     args = ("stack", "ls", "--all", "--json", "--fully-qualify-stack-names")
     listed = pulumi_cli.ask(*args, backend=backend, seconds=seconds)
     try:
-        return sorted(each["name"] for each in listed)
+        return sorted(row["name"] for row in listed)
     except (KeyError, TypeError):
         raise StackError("`pulumi stack ls` printed something that is not a list") from None
 
 
 def config() -> dict[str, str | None]:
-    """The config of the stack that is selected in this folder; None for the value of a secret."""
+    """Return the config of the stack that is selected in this folder. Secrets are None."""
     listed = pulumi_cli.ask("config", "--json")
     try:
-        return {key: None if each["secret"] else each["value"] for key, each in listed.items()}
+        return {key: None if row["secret"] else row["value"] for key, row in listed.items()}
     except (AttributeError, KeyError, TypeError):
         raise StackError("`pulumi config` printed something that is not a config") from None
 

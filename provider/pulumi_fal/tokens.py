@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 TYPE_TOKEN = "pulumi-python:dynamic/fal:ComputeInstance"  # noqa: S105 - not a password
+"""The type of a machine that the dynamic provider of Python manages."""
+NATIVE_TYPE_TOKEN = "fal:index:ComputeInstance"  # noqa: S105
+"""The type of a machine that the native plugin manages."""
 IMPORT_TYPE_TOKEN = "pulumi-python:fal:ComputeInstanceImport"  # noqa: S105
 """The type of the helper resource that precedes an import; see compute_instance.py."""
 
+MACHINES = (TYPE_TOKEN, NATIVE_TYPE_TOKEN)
+"""The types of all machines."""
 
-def is_ours(urn: str, token: str = TYPE_TOKEN) -> bool:
-    """Whether the URN belongs to a resource of the given type, a ComputeInstance by default."""
+
+def is_ours(urn: str, tokens: tuple[str, ...] = MACHINES) -> bool:
+    """Whether the URN belongs to a resource of one of the given types, by default a machine."""
     types = urn.split("::")[2:3]
-    return bool(types) and types[0].split("$")[-1] == token
+    return bool(types) and types[0].split("$")[-1] in tokens

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
 LOCK = ROOT / "requirements" / "dev.txt"
 EXTRAS = {
-    "": ("pulumi", "requests", "urllib3"),
+    "": ("filelock", "pulumi", "requests", "urllib3"),
     "cli": ("click", "rich"),
     "emulator": ("fastapi", "uvicorn"),
 }

@@ -32,7 +32,8 @@ def test_it_finds_exactly_the_machines_that_were_left_on_purpose(
 ) -> None:
     """Of three stacks, whose own machines it leaves alone; and what is gone behind their backs."""
     dev, prod, test = stacks
-    pulumi_fal(dev, "audit")
+    aged = json.loads(pulumi_fal(dev, "audit", "--max-age", "1h", "--json"))
+    assert all(0 <= machine["age_seconds"] < 600 for machine in aged["machines"])
     left = {emulator.state.create(ONE, SSH_KEY, None).id for _ in range(2)}
     # Left by a person who thought that state was all there is.
     dropped = test.state_ids()

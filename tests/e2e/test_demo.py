@@ -14,7 +14,8 @@ import pytest
 
 from .harness import processes_with, wait_until
 
-DEMO = Path(__file__).resolve().parents[2] / "tools" / "demo.py"
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "tools" / "demo.py"
 
 
 @pytest.fixture
@@ -60,6 +61,14 @@ def test_the_demo_shows_a_machine_from_nothing_to_gone(
     assert "2 unchanged" in output
     assert re.search(r"^ +Open http://127\.0\.0\.1:\d+/ in a browser", output, re.MULTILINE)
     assert "machines made 1, deleted 1, alive 0; resources in state 0" in output
+    _, _, after = output.partition("Done. What to try next:\n")
+    emulators = re.findall(r"^ +(\S+ -m pulumi_fal\.emulator.*)$", after, re.MULTILINE)
+    assert len(emulators) == 2
+    for command in emulators:
+        subprocess.run([*command.split(), "--help"], check=True)
+    paths = re.findall(r"(?:examples|docs)/[\w-]+(?:\.md)?|README\.md", after)
+    assert len(paths) == 3
+    assert all((ROOT / path).exists() for path in paths)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -10,27 +10,19 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from playwright.sync_api import Browser, Page, Request, expect
 
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import TurnedClock
 
 from . import chromium
-from .chromium import Browser, Page
 
 API_KEY = "the-key-that-must-never-show"
-PROGRAM = chromium.find() or ""
 NONE_YET = "\N{EN DASH}"
 PICTURE = Path(__file__).resolve().parents[2] / "docs" / "emulator-page.png"
 ONE = {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": "ssh-ed25519 AAAA"}
 EIGHT = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": "ssh-ed25519 AAAA", "sector": "sector_2"}
-
-pytestmark = pytest.mark.skipif(
-    not PROGRAM, reason="no Chromium here; on Debian `apt-get install chromium` brings it"
-)
-
-# The text of a table's body: a list of rows of cells.
-ROWS = "[...document.querySelectorAll('#{} tbody tr')].map(r => [...r.cells].map(c => c.innerText))"
-MACHINES, LOG = ROWS.format("machines"), ROWS.format("log")
+MACHINES, LOG = "#machines tbody tr", "#log tbody tr"
 
 # Of every text that is seen: how well its colour stands out from what is behind it (WCAG 2).
 CONTRASTS = """(() => {
@@ -56,8 +48,9 @@ CONTRASTS = """(() => {
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(PROGRAM, tmp_path_factory.mktemp("chromium") / "profile") as browser:
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=10_000)
+    with chromium.running() as browser:
         yield browser
 
 
@@ -71,18 +64,34 @@ def emulator() -> Iterator[EmulatorServer]:
 
 
 @pytest.fixture
-def page(browser: Browser, emulator: EmulatorServer) -> Iterator[Page]:
+def asked() -> list[Request]:
+    """What the page has asked for."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, emulator: EmulatorServer, asked: list[Request]) -> Iterator[Page]:
     """The page, open and live. It must have had no error, and asked for nothing elsewhere."""
-    page = browser.open(emulator.url)
-    page.wait_for("document.querySelector('#connection').innerText === 'live'")
-    yield page
-    assert page.events("Runtime.exceptionThrown") == []
-    assert page.events("Log.entryAdded") == []
-    asked = [event["request"]["url"] for event in page.events("Network.requestWillBeSent")]
-    assert {urlsplit(url)[1:3] for url in asked} == {
+    errors: list[str] = []
+    with browser.new_page(viewport={"width": 1000, "height": 720}) as page:
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text))
+        page.on("request", lambda request: asked.append(request))
+        page.goto(emulator.url)
+        expect(page.locator("#connection")).to_have_text("live")
+        yield page
+    assert errors == []
+    assert {urlsplit(request.url)[1:3] for request in asked} == {
         (urlsplit(emulator.url).netloc, "/"),
         (urlsplit(emulator.url).netloc, "/_emulator/report"),
     }
+
+
+def rows(page: Page, table: str) -> list[list[str]]:
+    """The text of a table's body, as a person sees it."""
+    cells = "rows => rows.map(row => [...row.cells].map(cell => cell.innerText))"
+    found: list[list[str]] = page.locator(table).evaluate_all(cells)
+    return found
 
 
 def call(emulator: EmulatorServer, method: str, path: str, **more: object) -> requests.Response:
@@ -93,62 +102,62 @@ def call(emulator: EmulatorServer, method: str, path: str, **more: object) -> re
 
 def test_machines_come_change_and_go_before_ones_eyes(page: Page, emulator: EmulatorServer) -> None:
     """Without a reload, and each change is said once for those who don't see the table."""
-    assert page.js("document.querySelector('#no-machines').checkVisibility()")
-    page.js("window.before = true")
+    news = page.locator("#news")
+    expect(page.locator("#no-machines")).to_be_visible()
+    page.evaluate("window.before = true")
 
     id_ = call(emulator, "POST", "/compute/instance", json=EIGHT).json()["id"]
     kind = "gpu_8x_h100_sxm5 · sector_2"
-    page.wait_for(f"{MACHINES}.length === 1")
-    assert page.js(MACHINES) == [[f"{id_}\n{kind}", "pending", NONE_YET, "0 s"]]
-    assert page.js("document.querySelector('#no-machines').checkVisibility()") is False
-    assert page.js("document.querySelector('#news').innerText") == f"Machine {id_[:8]} is pending."
+    expect(page.locator(MACHINES)).to_have_count(1)
+    assert rows(page, MACHINES) == [[f"{id_}\n{kind}", "pending", NONE_YET, "0 s"]]
+    expect(page.locator("#no-machines")).to_be_hidden()
+    expect(news).to_have_text(f"Machine {id_[:8]} is pending.")
 
     emulator.state.advance(100)
-    page.wait_for(f"{MACHINES}[0][1] === 'ready'")
+    expect(page.locator(MACHINES)).to_contain_text("ready")
     ip = emulator.state.get(id_).ip
-    assert page.js(MACHINES) == [[f"{id_}\n{kind}", "ready", ip, "1 min 40 s"]]
-    assert page.js("document.querySelector('#news').innerText") == f"Machine {id_[:8]} is ready."
+    assert rows(page, MACHINES) == [[f"{id_}\n{kind}", "ready", ip, "1 min 40 s"]]
+    expect(news).to_have_text(f"Machine {id_[:8]} is ready.")
 
     call(emulator, "DELETE", f"/compute/instance/{id_}")
-    page.wait_for(f"{MACHINES}[0][1] === 'deleting'")
-    said = page.js("document.querySelector('#news').innerText")
-    assert said == f"Machine {id_[:8]} is being deleted."
+    expect(page.locator(MACHINES)).to_contain_text("deleting")
+    expect(news).to_have_text(f"Machine {id_[:8]} is being deleted.")
     emulator.state.advance(2)
-    page.wait_for(f"{MACHINES}.length === 0")
-    assert page.js("document.querySelector('#news').innerText") == f"Machine {id_[:8]} is gone."
-    assert page.js("window.before")
+    expect(page.locator(MACHINES)).to_have_count(0)
+    expect(news).to_have_text(f"Machine {id_[:8]} is gone.")
+    assert page.evaluate("window.before")
 
 
 def test_a_fleet_is_one_sentence_and_not_a_hundred(page: Page, emulator: EmulatorServer) -> None:
     """Whoever listens to the page must be able to."""
     for _ in range(100):
         emulator.state.create("gpu_1x_h100_sxm5", "key")
-    page.wait_for(f"{MACHINES}.length === 100")
+    expect(page.locator(MACHINES)).to_have_count(100)
     emulator.state.advance(10)
-    page.wait_for("document.querySelector('#ready').innerText === '100'")
-    assert page.js("document.querySelector('#news').innerText") == "100 machines are ready."
+    expect(page.locator("#ready")).to_have_text("100")
+    expect(page.locator("#news")).to_have_text("100 machines are ready.")
 
 
 def test_requests_show_as_they_come_the_latest_first(page: Page, emulator: EmulatorServer) -> None:
     """With their answers and faults, each once; the faults that still wait are named."""
-    assert page.js("document.querySelector('#no-log').checkVisibility()")
+    expect(page.locator("#no-log")).to_be_visible()
     emulator.faults.add("create", "500_after")
     emulator.faults.add("list", "reset_before")
     emulator.faults.add("get", "429", times=2)
-    page.wait_for("document.querySelector('#faults').checkVisibility()")
+    expect(page.locator("#faults")).to_be_visible()
     with pytest.raises(requests.ConnectionError):
         call(emulator, "GET", "/compute/instances")
-    page.wait_for(f"{LOG}.length === 1")
+    expect(page.locator(LOG)).to_have_count(1)
     call(emulator, "POST", "/compute/instance", json=ONE)
     call(emulator, "GET", "/compute/instances")
-    page.wait_for(f"{LOG}.length === 3")
-    assert [row[1:3] for row in page.js(LOG)] == [
+    expect(page.locator(LOG)).to_have_count(3)
+    assert [row[1:3] for row in rows(page, LOG)] == [
         ["GET /compute/instances", "200"],
         ["POST /compute/instance", "500\nfault 500_after"],
         ["GET /compute/instances", "reset\nfault reset_before"],
     ]
-    assert page.js("document.querySelector('#requests').innerText") == "create 1 · list 2"
-    assert page.js("document.querySelector('#faults').innerText").endswith("get: 429 x 2")
+    expect(page.locator("#requests")).to_have_text("create 1 · list 2")
+    assert page.locator("#faults").inner_text().endswith("get: 429 x 2")
 
 
 def test_a_long_log_is_cut_and_says_so(page: Page, emulator: EmulatorServer) -> None:
@@ -156,8 +165,8 @@ def test_a_long_log_is_cut_and_says_so(page: Page, emulator: EmulatorServer) -> 
     with requests.Session() as session:
         for _ in range(205):
             session.get(f"{emulator.url}/compute/instances", timeout=10)
-    page.wait_for("document.querySelector('#requests').innerText.endsWith('200 of 205 shown')")
-    assert page.js(f"{LOG}.length") == 200
+    expect(page.locator("#requests")).to_contain_text("200 of 205 shown")
+    expect(page.locator(LOG)).to_have_count(200)
 
 
 def test_what_somebody_sent_is_text_and_nothing_else(page: Page, emulator: EmulatorServer) -> None:
@@ -166,54 +175,59 @@ def test_what_somebody_sent_is_text_and_nothing_else(page: Page, emulator: Emula
     requests.get(f"{emulator.url}/%3Cimg src=x onerror='window.evil=1'%3E%3Cb%3E", timeout=10)
     id_ = emulator.state.create("gpu_1x_h100_sxm5", "key").id
     emulator.state.set_status(id_, evil)
-    page.wait_for(f"{MACHINES}[0]?.[1] === {evil!r}".replace("\\'", "'").replace('"', "`"))
-    page.wait_for(f"{LOG}.length === 1")
-    assert page.js(LOG)[0][1] == f"GET /{evil}"
-    assert page.js("document.querySelectorAll('img, table b').length") == 0
-    assert page.js("window.evil") is None
+    expect(page.locator(f"{MACHINES} >> td >> nth=0")).to_have_text(evil)
+    expect(page.locator(LOG)).to_have_count(1)
+    assert rows(page, LOG)[0][1] == f"GET /{evil}"
+    expect(page.locator("img, table b")).to_have_count(0)
+    assert page.evaluate("window.evil") is None
 
 
 def test_nothing_but_the_page_itself_may_run_in_it(browser: Browser) -> None:
     """The policy holds even for what gets into the document somehow."""
-    with EmulatorServer() as emulator:
-        page = browser.open(emulator.url)
-        page.js(
+    said: list[str] = []
+    with EmulatorServer() as emulator, browser.new_page() as page:
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(emulator.url)
+        page.evaluate(
             "document.body.append(Object.assign(document.createElement('script'),"
             " {textContent: 'window.evil = 1'}))"
         )
-        assert page.js("window.evil") is None
+        assert page.evaluate("window.evil") is None
         refused = "fetch('http://127.0.0.1:9/').then(() => '', (e) => String(e))"
-        assert "Failed to fetch" in page.js(refused)
-        assert "Content Security Policy" in str(page.events("Log.entryAdded"))
+        assert "Failed to fetch" in page.evaluate(refused)
+    assert "Content Security Policy" in str(said)
 
 
-def test_the_key_is_nowhere_on_the_page(page: Page, emulator: EmulatorServer) -> None:
+def test_the_key_is_nowhere_on_the_page(
+    page: Page, emulator: EmulatorServer, asked: list[Request]
+) -> None:
     """And the page needed none."""
     call(emulator, "GET", "/compute/instances")
-    page.wait_for(f"{LOG}.length === 1")
-    assert API_KEY not in page.js("document.documentElement.outerHTML")
-    assert API_KEY not in str(page.events("Network.requestWillBeSent"))
+    expect(page.locator(LOG)).to_have_count(1)
+    assert API_KEY not in page.content()
+    assert API_KEY not in str([(each.url, each.headers, each.post_data) for each in asked])
 
 
 def test_an_emulator_that_ended_is_said_so_and_the_next_one_is_shown(browser: Browser) -> None:
     """What the first one had is not mixed into the second's."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with EmulatorServer(port=port) as first:
-        first.state.create("gpu_1x_h100_sxm5", "key")
-        call(first, "GET", "/compute/instances")
-        page = browser.open(first.url)
-        page.wait_for(f"{MACHINES}.length === 1")
-    page.wait_for("document.querySelector('#connection').innerText.includes('has ended')")
-    with EmulatorServer(port=port) as second:
-        call(second, "POST", "/compute/instance", json=ONE)
-        page.wait_for("document.querySelector('#connection').innerText === 'live'")
-        page.wait_for(f"{LOG}.length === 1")
-        assert page.js(LOG)[0][1] == "POST /compute/instance"
+    with browser.new_page() as page:
+        with EmulatorServer(port=port) as first:
+            first.state.create("gpu_1x_h100_sxm5", "key")
+            call(first, "GET", "/compute/instances")
+            page.goto(first.url)
+            expect(page.locator(MACHINES)).to_have_count(1)
+        expect(page.locator("#connection")).to_contain_text("has ended")
+        with EmulatorServer(port=port) as second:
+            call(second, "POST", "/compute/instance", json=ONE)
+            expect(page.locator("#connection")).to_have_text("live")
+            expect(page.locator(LOG)).to_have_count(1)
+            assert rows(page, LOG)[0][1] == "POST /compute/instance"
 
 
 def test_it_is_readable_in_the_dark_on_a_phone_and_by_ear(
-    page: Page, emulator: EmulatorServer, tmp_path: Path
+    page: Page, emulator: EmulatorServer
 ) -> None:
     """Contrast of 4.5 in both schemes, no scrolling sideways, and headers for the tables."""
     ids = [call(emulator, "POST", "/compute/instance", json=EIGHT).json()["id"] for _ in range(3)]
@@ -225,28 +239,32 @@ def test_it_is_readable_in_the_dark_on_a_phone_and_by_ear(
     emulator.faults.add("get", "503")
     call(emulator, "GET", f"/compute/instance/{ids[1]}")
     emulator.faults.add("create", "500_after")
-    page.wait_for(f"{LOG}.length === 6 && {MACHINES}.length === 4")
-    page.wait_for("document.querySelector('#faults').checkVisibility()")
+    expect(page.locator(LOG)).to_have_count(6)
+    expect(page.locator(MACHINES)).to_have_count(4)
+    expect(page.locator("#faults")).to_be_visible()
     for scheme in ("light", "dark"):
-        page.colours(scheme)
+        page.emulate_media(color_scheme=scheme)
         for width in (1000, 390):
-            page.resize(width, 844)
-            page.screenshot(tmp_path / f"{scheme}-{width}.png")
-            assert page.js("document.documentElement.scrollWidth") == width
-        assert [(ratio, text) for ratio, text in page.js(CONTRASTS) if ratio < 4.5] == []
-    assert page.js("[...document.querySelectorAll('thead th')].every(h => h.scope === 'col')")
-    assert page.js("[...document.querySelectorAll('tbody th')].every(h => h.scope === 'row')")
-    nodes = page.send("Accessibility.getFullAXTree")["nodes"]
-    names = {node.get("name", {}).get("value") for node in nodes if not node["ignored"]}
-    assert {"Machines", "Status", "IP", "Age", "Request", "Answer"} <= names
-    live = "[...document.querySelectorAll('[aria-live=polite]')].map(n => n.id)"
-    assert page.js(live) == ["news"]
+            page.set_viewport_size({"width": width, "height": 844})
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert [(ratio, text) for ratio, text in page.evaluate(CONTRASTS) if ratio < 4.5] == []
+    for table, headers in {
+        "Machines": ("Machine", "Status", "IP", "Age"),
+        "Requests": ("Time", "Request", "Answer", "Took"),
+    }.items():
+        shown = page.get_by_role("table", name=table)
+        expect(shown.get_by_role("columnheader")).to_have_text(headers)
+    expect(page.get_by_role("rowheader")).to_have_count(4)
+    assert page.locator("[aria-live=polite]").evaluate_all("all => all.map(n => n.id)") == ["news"]
 
 
 def test_the_picture_in_the_docs_can_be_taken_anew(browser: Browser, tmp_path: Path) -> None:
     """PULUMI_FAL_DOCS_PICTURE=1 puts it there."""
     picture = PICTURE if os.environ.get("PULUMI_FAL_DOCS_PICTURE") else tmp_path / PICTURE.name
-    with EmulatorServer(provisioning=100, deletion=2, clock=TurnedClock()) as emulator:
+    with (
+        EmulatorServer(provisioning=100, deletion=2, clock=TurnedClock()) as emulator,
+        browser.new_page(color_scheme="light", viewport={"width": 900, "height": 720}) as page,
+    ):
         url, headers = emulator.url, {"Authorization": "Key emulator"}
 
         def send(method: str, path: str, **more: object) -> requests.Response:
@@ -257,8 +275,8 @@ def test_the_picture_in_the_docs_can_be_taken_anew(browser: Browser, tmp_path: P
         send("GET", "/compute/instances")
         emulator.state.advance(61)
         send("GET", "/compute/instances")
-        page = browser.open(url, width=900)
-        page.wait_for(f"{LOG}.length === 4")
+        page.goto(url)
+        expect(page.locator(LOG)).to_have_count(4)
         emulator.faults.add("create", "500_after")
         send("POST", "/compute/instance", json=ONE)
         send("GET", "/compute/instances")
@@ -266,10 +284,9 @@ def test_the_picture_in_the_docs_can_be_taken_anew(browser: Browser, tmp_path: P
         emulator.faults.add("list", "429", times=2)
         send("GET", "/compute/instances")
         send("DELETE", f"/compute/instance/{ids[1]}")
-        page.wait_for(f"{LOG}.length === 8")
-        page.wait_for("document.querySelector('#news').innerText.includes('deleted')")
-        page.colours("light")
-        height = page.js("document.querySelector('#log').getBoundingClientRect().bottom | 0")
-        page.resize(900, height + 24)
-        page.screenshot(picture)
+        expect(page.locator(LOG)).to_have_count(8)
+        expect(page.locator("#news")).to_contain_text("deleted")
+        height = page.evaluate("document.querySelector('#log').getBoundingClientRect().bottom | 0")
+        page.set_viewport_size({"width": 900, "height": height + 24})
+        page.screenshot(path=picture)
     assert picture.read_bytes().startswith(b"\x89PNG")

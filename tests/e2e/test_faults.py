@@ -88,7 +88,7 @@ BROKEN_LAWS = {
         "orphans",
     ),
     "a bad answer ends a wait": (
-        "from pulumi_fal.machines.outage import Outage; Outage.met = lambda self, error: 1 / 0",
+        "from pulumi_fal.machines.outage import Outage; Outage.record_failure = lambda self, error: 1 / 0",
         among(outages.cases(), "create: outage", "500 x 1, list"),
         "failures",
     ),

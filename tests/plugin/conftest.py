@@ -10,15 +10,14 @@ import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..fakes import KEY
 from .harness import Plugin
-
-API_KEY = "the-key-that-must-never-show"
 
 
 @pytest.fixture
 def emulator() -> Iterator[EmulatorServer]:
-    """Machines that are ready at once; it takes API_KEY only."""
-    with EmulatorServer(api_key=API_KEY) as server:
+    """Machines that are ready at once; it takes KEY only."""
+    with EmulatorServer(api_key=KEY) as server:
         yield server
 
 
@@ -40,7 +39,7 @@ def start(emulator: EmulatorServer, tmp_path: Path) -> Iterator[Callable[..., Pl
     yield start
     for plugin in started:
         plugin.stop()
-        assert API_KEY not in plugin.stderr
+        assert KEY not in plugin.stderr
         assert "Traceback" not in plugin.stderr
 
 

@@ -25,23 +25,22 @@ assert threading.enumerate() == [threading.main_thread()], threading.enumerate()
 
 
 def test_the_provider_string_is_the_one_in_every_existing_stack() -> None:
-    """With another one, they would show a difference; with another path, not even destroy works."""
+    """Every existing stack holds this string, and another one would show up as a difference."""
     assert serialize_provider(ComputeInstanceProvider()) == PROVIDER
 
 
 def test_it_names_the_class_and_holds_nothing_else() -> None:
-    """No attribute, and so no key, ever gets into it."""
+    """The string names a class and holds no attribute, and so never a key."""
     names = [arg for _, arg, _ in pickletools.genops(base64.b64decode(PROVIDER)) if arg]
     assert [name for name in names if isinstance(name, str)] == [
         "pulumi_fal.provider",
         "ComputeInstanceProvider",
     ]
-    assert vars(ComputeInstanceProvider()) == {}
     assert pulumi_fal.provider.ComputeInstanceProvider is ComputeInstanceProvider
 
 
 def test_it_is_the_same_after_any_use() -> None:
-    """A preview must not differ from the one before it."""
+    """Using the provider leaves no trace in the string that states hold."""
     provider = ComputeInstanceProvider()
     provider.check({}, {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": "none"})
     assert serialize_provider(provider) == PROVIDER

@@ -6,20 +6,19 @@ The SDK's own plugin is run with a part of it changed, as a later release might.
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from tests.unit.support import ED25519
 
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..fakes import ED25519, EIGHT, ONE, wait_until
 from .harness import URN, Plugin, partial_state, plain
 
-INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519}
+INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 IDENTITY = {"__urn": URN, "__organization": "organization"}
 LAUNCHER = """
 import importlib.util, pathlib, sys
@@ -98,25 +97,18 @@ def start_with(start: Callable[..., Plugin], tmp_path: Path) -> Starter:
     return start_with
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "the plugin did not get there"
-        time.sleep(0.01)
-
-
 @each_seam
 def test_a_machines_whole_life_goes_on_without_the_seam(
     start_with: Starter, emulator: EmulatorServer, seam: str
 ) -> None:
-    """Check, create, read, diff, update, delete."""
+    """Check, create, read, diff, update and delete work without any one seam."""
     plugin = start_with(seam)
     assert list(plugin.check({**INPUTS, **IDENTITY}).failures) == []
     made = plugin.create(INPUTS)
     outputs = plain(made.properties)
     assert outputs["status"] == "ready"
     assert plain(plugin.read(made.id, outputs).properties) == outputs
-    other = {**INPUTS, "instance_type": "gpu_1x_h100_sxm5"}
+    other = {**INPUTS, "instance_type": ONE}
     assert list(plugin.diff(made.id, outputs, other).replaces) == ["instance_type"]
     assert plain(plugin.update(made.id, outputs, INPUTS).properties) == outputs
     plugin.delete(made.id, outputs)
@@ -128,7 +120,7 @@ def test_a_machines_whole_life_goes_on_without_the_seam(
 def test_an_error_is_clean_without_the_seam(
     start_with: Starter, emulator: EmulatorServer, seam: str
 ) -> None:
-    """Its class and message, and no traceback but where the SDK makes one in its own way."""
+    """An error is a class and a message, unless the SDK makes its traceback in its own way."""
     emulator.state.capacity = 0
     plugin = start_with(seam)
     plugin.check({**INPUTS, **IDENTITY})
@@ -145,7 +137,7 @@ def test_an_error_is_clean_without_the_seam(
 def test_a_bug_keeps_its_traceback_after_an_error_of_ours(
     start_with: Starter, emulator: EmulatorServer
 ) -> None:
-    """So do the errors of other providers in the same process."""
+    """A bug, and an error of another provider in the process, keeps its traceback."""
     emulator.state.capacity = 0
     plugin = start_with("none is off")
     with pytest.raises(grpc.RpcError):
@@ -161,12 +153,12 @@ def test_a_bug_keeps_its_traceback_after_an_error_of_ours(
 def test_what_a_dead_process_made_is_taken_up_without_the_seam(
     start_with: Starter, emulator: EmulatorServer, seam: str
 ) -> None:
-    """The record on disk alone guards what partial state would have kept."""
+    """The record on disk alone keeps what partial state would have kept."""
     emulator.state.provisioning = 1000
     dying = start_with(seam)
     dying.check({**INPUTS, **IDENTITY})
     create = dying.create_later(INPUTS)
-    until(lambda: emulator.state.calls["list"] >= 2)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
     dying.kill()
     assert create.code() == grpc.StatusCode.UNAVAILABLE
     emulator.state.advance(2000)
@@ -180,12 +172,12 @@ def test_what_a_dead_process_made_is_taken_up_without_the_seam(
 def test_a_wait_that_breaks_names_the_machine_and_the_next_create_has_it(
     start_with: Starter, emulator: EmulatorServer, seam: str
 ) -> None:
-    """In state where the SDK lets us, else in the message and on disk."""
+    """A machine whose wait breaks is in state, or else in the message and on disk."""
     emulator.state.provisioning = 1000
     plugin = start_with(seam)
     plugin.check({**INPUTS, **IDENTITY})
     create = plugin.create_later(INPUTS)
-    until(lambda: emulator.state.calls["list"] >= 2)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
     emulator.faults.add("list", "401", times=99)
     error: Any = create.exception()
     emulator.faults.clear()
@@ -200,10 +192,23 @@ def test_a_wait_that_breaks_names_the_machine_and_the_next_create_has_it(
         assert emulator.state.creations == 1
 
 
+@pytest.mark.parametrize("seam", ["other names of arguments", "no trailing metadata"])
+def test_a_read_of_an_unfinished_machine_keeps_it_so_without_partial_state(
+    start_with: Starter, emulator: EmulatorServer, seam: str
+) -> None:
+    """An answer that says that the machine is unfinished takes the place of the failure."""
+    emulator.state.provisioning = 1000
+    machine = emulator.state.create(EIGHT, ED25519)
+    outputs = {**INPUTS, "status": "pending", "unfinished": True}
+    found = start_with(seam).read(machine.id, outputs)
+    assert found.id == machine.id
+    assert plain(found.properties)["unfinished"] is True
+
+
 def test_a_standard_input_that_is_no_pipe_is_no_dead_engine(
     start: Callable[..., Plugin], emulator: EmulatorServer
 ) -> None:
-    """Where a host starts plugins otherwise, they must not leave at once."""
+    """A plugin whose standard input is no pipe goes on, since it can't tell its engine's end."""
     plugin = start(stdin=subprocess.DEVNULL)
     assert plugin.create(INPUTS).id in emulator.state.alive()
     assert plugin.process.poll() is None

@@ -91,7 +91,9 @@ class Account(FakeApi):
         if request.call == "delete":
             self.on_delete(request.instance_id or "")
         outcome = self.serve(request, account)
-        if request.call == "create" and not isinstance(outcome, APIError):
+        if request.call != "create" or isinstance(outcome, APIError):
+            return outcome
+        if outcome["id"] not in self.made_by:  # else it is the answer that was kept
             if self.reads_lag:
                 self.state.hide(outcome["id"], "get", self.state.list_lag)
             self.made_by[outcome["id"]] = owner()

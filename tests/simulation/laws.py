@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pulumi_fal.errors import UnresolvedCreateError
 from pulumi_fal.machines.decision import candidates
+from pulumi_fal.machines.entry import Phase, Spec
 
 from . import disk
 from .account import Owner
-from .plugin import Call
+from .plugin import KEY_OF, Call
 
 if TYPE_CHECKING:
     from .world import World
+
+
+_NOT_REPEATED = {"401", "403", "404", "redirect", "unsent"}
+"""Faults of a create that end it however long its key is kept: another attempt would not help."""
 
 
 class Laws:
@@ -25,6 +31,7 @@ class Laws:
     4. A create that replaces never ends with a machine that state has already.
     5. A create that fails names every machine of its resource that state does not have.
     6. A delete ends well only when the machine is gone.
+    7. Under the v1 API, no create stops because of one that could have been sent again.
     """
 
     def __init__(self, world: World) -> None:
@@ -56,6 +63,7 @@ class Laws:
 
     def create_failed(self, call: Call, error: Exception) -> None:
         """A create says what went wrong."""
+        self._check_key(call, error)
         nobody_knows = self._world.trouble == disk.GONE or any(
             words in str(error) for words in ("can't be told", "the key of another account")
         )
@@ -66,6 +74,25 @@ class Laws:
             for each in sorted(self._outside(call.owner))
             if each not in str(error)
         )
+
+    def _check_key(self, call: Call, error: Exception) -> None:
+        process, world = call.process, self._world
+        faults = {fault for kind, fault, _ in process.conditions.faults if kind == "create"}
+        is_undisturbed = not (
+            faults & _NOT_REPEATED
+            or process.clock.interrupted.is_set()
+            or world.trouble != disk.NOTHING
+        )
+        if not (isinstance(error, UnresolvedCreateError) and is_undisturbed):
+            return
+        entry = world.journal.find(world.stacks[call.owner.stack].origin(call.owner.name))
+        if entry is None or entry.phase is not Phase.REQUESTED or "answered 307" in str(error):
+            return
+        program = world.stacks[call.owner.stack].program[call.owner.name]
+        spec = Spec(program["instance_type"], program["ssh_key"], program.get("sector"))
+        is_same = entry.is_for(spec) and KEY_OF[entry.account] == process.conditions.key
+        if is_same and entry.key_seconds_left(process.clock.wall()) > 90:
+            self.violations.append(f"{call.owner} was not sent again with its key: {error}")
 
     def made(self, call: Call, instance_id: str) -> None:
         """The API has taken a create's POST."""

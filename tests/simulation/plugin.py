@@ -176,7 +176,7 @@ class Process:
     def _account(self) -> Account:
         key = self.conditions.key
         return Account(
-            replace(SETTINGS, api_key=key),
+            replace(SETTINGS, api_key=key, api=self.world.api),
             self.clock,
             self.journal,
             self.stacks,

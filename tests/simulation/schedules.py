@@ -111,10 +111,12 @@ _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 class Schedules(RuleBasedStateMachine):
     """Commands on two stacks; after each, all laws."""
 
+    api = "legacy"
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(dir=_FOLDER))
-        self.world = World(self.folder)
+        self.world = World(self.folder, self.api)
 
     def teardown(self) -> None:
         try:
@@ -238,3 +240,15 @@ class Interleaved(Schedules):
     def destroy_at_once(self, stack: str, conditions: Conditions) -> None:
         conditions = self.weather(conditions)
         self.world.run(conditions, self.world.destroy(stack, conditions))
+
+
+class KeyedSchedules(Schedules):
+    """The same under the v1 API, where a create has an idempotency key."""
+
+    api = "v1"
+
+
+class KeyedInterleaved(Interleaved):
+    """Schedules under the v1 API, with resources and commands that run at the same time."""
+
+    api = "v1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -17,8 +18,9 @@ from hypothesis import Phase as Searching
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from pulumi_fal.api import retry
+from pulumi_fal.api import retry, v1
 from pulumi_fal.api.models import Instance
+from pulumi_fal.api.request import Request
 from pulumi_fal.errors import StillThereError
 from pulumi_fal.machines import fleet
 from pulumi_fal.machines.decision import Search
@@ -34,13 +36,22 @@ from . import plugin
 from .disk import Disk
 from .engine import Stack
 from .plugin import Conditions, Event
-from .schedules import PROGRAMS, Interleaved, Schedules, profile, with_single_lapses
+from .schedules import PROGRAMS, Interleaved, KeyedSchedules, Schedules, profile, with_single_lapses
 
 Mutant = Callable[[], AbstractContextManager[Any]]
 
 
 def repeat_every_post() -> AbstractContextManager[Any]:
     return mock.patch.object(retry, "may_repeat", return_value=True)
+
+
+def make_a_new_key_for_a_repeat() -> AbstractContextManager[Any]:
+    create = v1.create_instance
+
+    def anew(kind: str, ssh_key: str, sector: str | None, key: str = "") -> Request[Instance]:
+        return create(kind, ssh_key, sector, f"{key}-{random.random()}")
+
+    return mock.patch.object(v1, "create_instance", anew)
 
 
 def write_the_journal_after_the_post() -> AbstractContextManager[Any]:
@@ -231,6 +242,13 @@ UNAWAITED = next(each for each in PROGRAMS if each.get("wait") is False)
 CASES = [
     Case(repeat_every_post, TWICE),
     Case(forget_a_post_without_an_answer, LOST),
+    Case(
+        make_a_new_key_for_a_repeat,
+        TWICE,
+        KeyedSchedules,
+        events=(Event.KILL,),
+        at=("create is taken",),
+    ),
     Case(write_the_journal_after_the_post, LOST),
     Case(rename_before_the_contents_are_synced, ANY, events=(Event.POWER,)),
     Case(sync_no_renames, ANY, events=(Event.POWER,)),

@@ -28,7 +28,9 @@ ROUNDS = 24
 class World:
     """The whole of it, in one process and without waiting."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, api: str = "legacy") -> None:
+        """`api`: which one all processes speak."""
+        self.api = api
         self.time = TurnedClock(1000.0)
         self.turns = Turns(self.time, self._deadlock)
         self.account = Account(self.turns)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.unit.support import ED25519
 
 from pulumi_fal import pulumi_cli
 from pulumi_fal.api import settings
@@ -24,9 +23,9 @@ from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stack import Origin
 from pulumi_fal.tokens import TYPE_TOKEN
 
-KEY = "the-key-that-must-never-show"
+from ..fakes import ED25519, KEY, ONE
+
 BACKEND = "file:///state"
-TYPE = "gpu_1x_h100_sxm5"
 NOW = 1_700_000_000.0
 
 
@@ -48,6 +47,8 @@ class CommandLine:
         self.here = here
         self.stacks: dict[str, dict[str, str] | str] = {}
         self.seen: dict[str, dict[str, str]] = {}
+        self.created: dict[str, str] = {}
+        """When stacks recorded machines, by their ids, as `pulumi stack export` prints it."""
         self.pulumi_says = ""
         """Why there is no `pulumi` command to ask, if so."""
         self.stderr = ""
@@ -71,7 +72,7 @@ class CommandLine:
         self.run(*args, code=1, typed=typed)
         return self.stderr
 
-    def rent(self, instance_type: str = TYPE, sector: str | None = None) -> str:
+    def rent(self, instance_type: str = ONE, sector: str | None = None) -> str:
         """A machine of the emulator's; its id."""
         return self.emulator.state.create(instance_type, ED25519, sector).id
 
@@ -85,7 +86,7 @@ class CommandLine:
         given = settings.Settings(self.emulator.url, KEY, "")
         values = {
             "account": given.account,
-            "instance_type": TYPE,
+            "instance_type": ONE,
             "ssh_key": "f" * 32,
             "sector": None,
             "before": (),
@@ -98,7 +99,7 @@ class CommandLine:
 
     def pending(self) -> list[Entry]:
         """What is on record now."""
-        return [each for each in self.journal.entries() if isinstance(each, Entry)]
+        return [entry for entry in self.journal.entries() if isinstance(entry, Entry)]
 
     def pulumi(self, *args: str, **others: Any) -> str:
         """What the `pulumi` command would print."""
@@ -116,6 +117,7 @@ class CommandLine:
                 "urn": urn(name, args[3].rpartition("/")[2]),
                 "id": id_,
                 "outputs": self.seen.get(id_, {}),
+                **({"created": self.created[id_]} if id_ in self.created else {}),
             }
             for name, id_ in held.items()
         ]

@@ -41,8 +41,7 @@ def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (project / "Pulumi.yaml").touch()
     monkeypatch.chdir(project / "program")
     monkeypatch.setenv("PWD", str(tmp_path / "started"))
-    monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
-    for name in ("PULUMI_BACKEND_URL", "PULUMI_CREDENTIALS_PATH", "PULUMI_API"):
+    for name in ("PULUMI_BACKEND_URL", "PULUMI_CONSOLE_DOMAIN"):
         monkeypatch.delenv(name, raising=False)
     see(monkeypatch, None)
     return project
@@ -61,7 +60,7 @@ def lock(folder: Path, stack: str = "dev", project: str = "shop") -> Path:
 
 @pytest.mark.parametrize("url", ["s3://bucket", "gs://bucket/folder/", "azblob://b?a=c"])
 def test_the_backend_is_the_one_that_the_command_says(whoami: Whoami, url: str) -> None:
-    """Which has asked environment, project and login; a slash at the end is none of the name."""
+    """The command has asked environment, project and login, and a slash at its end is cut."""
     whoami.says = {"user": "me", "url": url}
     assert backend.used() == url.rstrip("/")
 
@@ -69,7 +68,7 @@ def test_the_backend_is_the_one_that_the_command_says(whoami: Whoami, url: str) 
 def test_it_is_asked_where_the_cli_runs_else_in_the_projects_folder(
     whoami: Whoami, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another folder may have another project; without one, it is this process's own."""
+    """Another folder may have another project, and without one the process's own is used."""
     whoami.says = {"url": "s3://bucket"}
     backend.used()
     (project / "Pulumi.yaml").unlink()
@@ -81,14 +80,14 @@ def test_it_is_asked_where_the_cli_runs_else_in_the_projects_folder(
 
 @pytest.mark.parametrize("says", [{}, [], None, "x"])
 def test_what_names_no_backend_is_refused(whoami: Whoami, says: Any) -> None:
-    """And not taken for a name."""
+    """An answer without a URL is refused, and not taken for the name of a backend."""
     whoami.says = says
     with pytest.raises(StackError, match="did not print a backend's URL"):
         backend.used()
 
 
 def test_one_folder_is_one_backend_however_it_is_written(tmp_path: Path) -> None:
-    """Links, dots and slashes make no other backend of it."""
+    """Links, dots and slashes make no other backend of a folder."""
     (tmp_path / "states").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "states")
     expected = f"file://{os.path.realpath(tmp_path / 'states')}"
@@ -97,7 +96,7 @@ def test_one_folder_is_one_backend_however_it_is_written(tmp_path: Path) -> None
 
 
 def test_a_home_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`pulumi login --local` writes it so."""
+    """A tilde stands for the home folder, as `pulumi login --local` writes it."""
     monkeypatch.setenv("HOME", str(tmp_path))
     assert backend.absolute("file://~", None) == f"file://{os.path.realpath(tmp_path)}"
 
@@ -105,58 +104,50 @@ def test_a_home_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest.M
 def test_a_relative_url_counts_from_where_the_cli_runs(
     whoami: Whoami, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And stays as it is where that can't be seen: the program's folder may be another one."""
+    """A relative URL stays as it is where the CLI's folder can't be seen."""
     whoami.says = {"url": "file://./states"}
     assert backend.used() == "file://./states"
     see(monkeypatch, tmp_path)
     assert backend.used() == f"file://{os.path.realpath(tmp_path / 'states')}"
 
 
-# Pulumi Cloud, of which `pulumi whoami` says its website, or nothing.
+# Pulumi Cloud, of which `pulumi whoami` says its console, or nothing.
+
+
+@pytest.mark.parametrize(
+    "says, url",
+    [
+        ("https://app.pulumi.com/me", "https://api.pulumi.com"),
+        ("https://app.pulumi.com", "https://api.pulumi.com"),
+        ("http://app.pulumi.acme.com:8080/me", "http://api.pulumi.acme.com:8080"),
+        ("https://console.acme.com/app.me", ""),
+        ("http://localhost:3000/me", ""),
+        ("", ""),
+    ],
+)
+def test_pulumi_cloud_is_known_by_its_api(whoami: Whoami, says: str, url: str) -> None:
+    """As far as its console's name tells that of the API; a wrong address is worse than none."""
+    whoami.says = {"url": says}
+    assert backend.used() == url
+
+
+def test_a_console_of_another_name_tells_nothing(
+    whoami: Whoami, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name may begin like that of any other."""
+    whoami.says = {"url": "https://app.acme.com/me"}
+    monkeypatch.setenv("PULUMI_CONSOLE_DOMAIN", "app.acme.com")
+    assert backend.used() == ""
 
 
 @pytest.mark.parametrize("says", ["https://app.pulumi.com/me", "https://console.acme.com/me", ""])
-def test_pulumi_cloud_is_known_by_its_api(
-    whoami: Whoami, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+def test_pulumi_cloud_may_be_named_by_the_environment(
+    whoami: Whoami, monkeypatch: pytest.MonkeyPatch, says: str
 ) -> None:
-    """By environment, project, login and default, whoever is logged in."""
+    """As `pulumi` itself takes it before anything else."""
     whoami.says = {"url": says}
-    assert backend.used() == "https://api.pulumi.com"
-    monkeypatch.setenv("PULUMI_API", "https://api.variable")
-    assert backend.used() == "https://api.variable"
-    login(tmp_path / "home", "https://api.login/")
-    assert backend.used() == "https://api.login"
-    (project / "Pulumi.yaml").write_text("backend:\n  url: https://api.project\n")
-    assert backend.used() == "https://api.project"
-    monkeypatch.setenv("PULUMI_BACKEND_URL", "https://api.environment/")
-    assert backend.used() == "https://api.environment"
-
-
-def test_credentials_have_a_path_of_their_own(
-    whoami: Whoami, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It counts before PULUMI_HOME."""
-    whoami.says = {"url": ""}
-    login(tmp_path / "home", "https://api.home")
-    login(tmp_path / "credentials", "https://api.credentials")
-    monkeypatch.setenv("PULUMI_CREDENTIALS_PATH", str(tmp_path / "credentials"))
-    assert backend.used() == "https://api.credentials"
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"current": null}', "no JSON"])
-def test_credentials_that_name_no_cloud_are_passed_by(
-    whoami: Whoami, tmp_path: Path, text: str
-) -> None:
-    """An access token alone leads to the default."""
-    whoami.says = {"url": "https://app.pulumi.com/me"}
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "credentials.json").write_text(text)
-    assert backend.used() == "https://api.pulumi.com"
-
-
-def login(home: Path, url: str) -> None:
-    home.mkdir(exist_ok=True)
-    (home / "credentials.json").write_text(json.dumps({"current": url}))
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "https://pulumi.acme.com/")
+    assert backend.used() == "https://pulumi.acme.com"
 
 
 # A relative URL where the CLI's folder is not seen.
@@ -164,7 +155,7 @@ def login(home: Path, url: str) -> None:
 
 @pytest.mark.parametrize("where", ["project", "project/program", "started"])
 def test_a_relative_url_is_found_by_the_stacks_lock(tmp_path: Path, where: str) -> None:
-    """In the folder of the project, of the program, or where a shell said that it was."""
+    """The folder of the project, of the program or of the shell has the stack's lock."""
     (tmp_path / where).mkdir(exist_ok=True)
     assert backend.locked("file://.", "dev", "shop") == ""
     lock(tmp_path / where)
@@ -174,7 +165,7 @@ def test_a_relative_url_is_found_by_the_stacks_lock(tmp_path: Path, where: str) 
 
 
 def test_another_stacks_lock_is_not_its_own(project: Path) -> None:
-    """And a folder of locks that is empty is none."""
+    """Neither another stack's lock nor an empty folder of locks is this stack's."""
     lock(project, stack="prod")
     lock(project, project="bank")
     lock(project).unlink()
@@ -185,7 +176,7 @@ def test_another_stacks_lock_is_not_its_own(project: Path) -> None:
 def test_where_two_folders_have_the_lock_none_is_meant(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unless they are one."""
+    """Two folders with the lock give no answer, unless they are one folder."""
     lock(project)
     monkeypatch.setenv("PWD", str(project))
     assert backend.locked("file://.", "dev", "shop") != ""

@@ -43,7 +43,7 @@ def of_runs(*runs: Run) -> Results:
 
 
 def test_the_naive_provider_makes_reads_and_deletes_a_machine(api: EmulatorServer) -> None:
-    """A baseline that didn't do its work would be no baseline."""
+    """The baseline really makes, reads and deletes a machine."""
     provider = naive.MachineProvider()
     made = provider.create(dict(INSTANCE))
     assert api.state.alive() == {made.id}
@@ -57,7 +57,7 @@ def test_the_naive_provider_makes_reads_and_deletes_a_machine(api: EmulatorServe
 
 
 def test_the_naive_provider_asks_for_its_own_machine_only(api: EmulatorServer) -> None:
-    """A get at each interval and nothing else: that is what ours is measured against."""
+    """The baseline sends one GET at each interval, and nothing else."""
     naive.MachineProvider().create(dict(INSTANCE))
     assert api.state.calls["create"] == 1
     assert api.state.calls["list"] == 0
@@ -65,10 +65,10 @@ def test_the_naive_provider_asks_for_its_own_machine_only(api: EmulatorServer) -
 
 
 def test_the_direct_client_has_one_poll_for_all(api: EmulatorServer) -> None:
-    """The floor: as many POSTs and DELETEs as machines, and beyond that as few calls as for one."""
+    """The lower bound is a POST and a DELETE for each machine, and one poll for all."""
     client = direct.Direct(api.env, 8, INSTANCE)
     client.up()
-    ready = [each.status for each in api.state.list()]
+    ready = [machine.status for machine in api.state.list()]
     assert ready == ["ready"] * 8
     client.refresh()
     client.destroy()
@@ -78,14 +78,14 @@ def test_the_direct_client_has_one_poll_for_all(api: EmulatorServer) -> None:
 
 
 def test_a_figure_is_the_median_of_its_runs() -> None:
-    """One that another process disturbed is not to count."""
+    """A run that another process disturbed doesn't count."""
     results = of_runs(*(made_up(OURS, 1, up) for up in (10.0, 11.0, 60.0)))
     assert results.value(OURS, 1, UP) == 11.0
     assert results.value(NAIVE, 1, UP) is None
 
 
 def test_a_ratio_that_a_run_lacks_is_none() -> None:
-    """A direct client has no plugin, and a size that was left out no time."""
+    """A ratio is left out where a run has no figure for it."""
     results = of_runs(made_up(OURS, 4, 12.0), made_up(DIRECT, 4, 10.0, memory=None))
     assert results.ratio(UP, (OURS, 4), (DIRECT, 4)) == pytest.approx(1.2)
     assert results.ratio(MEMORY, (DIRECT, 4), (OURS, 4)) is None
@@ -93,7 +93,7 @@ def test_a_ratio_that_a_run_lacks_is_none() -> None:
 
 
 def test_each_bound_gets_its_verdict() -> None:
-    """Seven rows for two sizes, and every one of them on the right side of its bound."""
+    """Two sizes give seven rows, and each is compared with its bound."""
     results = of_runs(
         made_up(OURS, 1, 10.0, polls=6),
         *(made_up(OURS, n, 10.5, polls=7) for n in (16, 64)),
@@ -103,18 +103,18 @@ def test_each_bound_gets_its_verdict() -> None:
     )
     said = list(verdicts(results))
     assert len(said) == len(BOUNDS) == 14
-    assert all(each.is_reached for each in said)
+    assert all(verdict.is_reached for verdict in said)
 
 
 def test_a_bound_that_is_missed_is_said_to_be() -> None:
-    """Too slow, too many calls, and a naive provider that is hardly slower."""
+    """A run that is too slow or makes too many calls misses its bound."""
     results = of_runs(
         made_up(OURS, 1, 10.0, polls=6),
         made_up(OURS, 16, 20.0, polls=20),
         made_up(DIRECT, 16, 10.0),
         made_up(NAIVE, 16, 30.0),
     )
-    missed = [str(each) for each in verdicts(results) if not each.is_reached]
+    missed = [str(verdict) for verdict in verdicts(results) if not verdict.is_reached]
     assert missed == [
         "up: time over that of one machine, 16 machines: 2.00 (at most 1.1)",
         "up: polls over those of one machine, 16 machines: 3.33 (at most 1.5)",
@@ -124,13 +124,11 @@ def test_a_bound_that_is_missed_is_said_to_be() -> None:
 
 
 def test_the_csv_has_every_figure_with_its_ratios(tmp_path: Path) -> None:
-    """A plot of one's own needs no second run."""
+    """The file has every figure and ratio, so that a plot needs no second run."""
     path = tmp_path / "benchmark.csv"
     of_runs(made_up(OURS, 1, 10.0), made_up(OURS, 4, 12.5), made_up(NAIVE, 4, 25.0)).write_csv(path)
     with path.open(encoding="utf-8") as file:
-        rows = {
-            (each["who"], each["machines"], each["measure"]): each for each in csv.DictReader(file)
-        }
+        rows = {(row["who"], row["machines"], row["measure"]): row for row in csv.DictReader(file)}
     naive_up = rows[NAIVE, "4", UP.name]
     assert (naive_up["value"], naive_up["over_pulumi_fal"]) == ("25", "2")
     assert naive_up["over_one_machine"] == ""
@@ -140,12 +138,12 @@ def test_the_csv_has_every_figure_with_its_ratios(tmp_path: Path) -> None:
 
 
 def test_all_three_run_once_and_only_ours_again() -> None:
-    """Ours has jitter, so one run would be luck; and all of it is to end within its minutes."""
+    """Only the provider with jitter is run again, so that the whole ends within minutes."""
     runs = list(benchmark.plan([1, 16, 256]))
-    assert {each[:2] for each in runs if not each[2]} == {
+    assert {run[:2] for run in runs if not run[2]} == {
         (who, n) for who in (OURS, NAIVE, DIRECT) for n in (1, 16, 256)
     }
-    repeats = [each[:2] for each in runs if each[2]]
+    repeats = [run[:2] for run in runs if run[2]]
     assert set(repeats) == {(OURS, 1), (OURS, 16)}
     assert len(repeats) == 2 * (benchmark.REPEATS - 1)
 
@@ -157,5 +155,5 @@ def test_all_three_run_once_and_only_ours_again() -> None:
 def test_a_naive_run_that_would_take_too_long_is_left_out(
     who: str, machines: int, left_out: bool
 ) -> None:
-    """With the reason, which is the point of the whole: four at a time."""
+    """A naive run that would take too long is left out, and the reason is printed."""
     assert ("4 at a time" in benchmark.too_long(who, machines, 10.0)) is left_out

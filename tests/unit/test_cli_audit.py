@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.cli_support import KEY, CommandLine, command_line, urn
 
 from pulumi_fal.api import settings
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines.entry import Phase
+
+from ..fakes import KEY
+from .cli_support import CommandLine, command_line, urn
 
 DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
 CLEAN, FOUND, CANT_TELL = 0, 1, 2
@@ -24,17 +26,17 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLin
 
 
 def whose(report: dict[str, list[dict[str, str]]]) -> dict[str, str]:
-    return {each["id"]: each["whose"] for each in report["machines"]}
+    return {machine["id"]: machine["whose"] for machine in report["machines"]}
 
 
 def test_all_is_well_where_each_machine_is_in_a_stack(line: CommandLine) -> None:
-    """One line and exit code 0."""
+    """Where every machine is in a stack, one line says so and the exit code is 0."""
     line.stacks = {DEV: {"a": line.rent()}, PROD: {"a": line.rent()}}
     assert line.run("audit") == "Machines: 2 (2 in stack). Stacks read: 2. Gone: 0.\n"
 
 
 def test_it_finds_exactly_the_machines_that_were_forgotten(line: CommandLine) -> None:
-    """Over all stacks of the backend; exit code 1."""
+    """A machine that no stack of the backend has is named, and the exit code is 1."""
     kept, pending, forgotten = line.rent(), line.rent(), line.rent()
     line.stacks = {DEV: {"a": kept}, PROD: {}}
     line.pend(phase=Phase.CREATED, instance_id=pending)
@@ -48,7 +50,7 @@ def test_it_finds_exactly_the_machines_that_were_forgotten(line: CommandLine) ->
 
 
 def test_its_json_says_by_which_resource_a_machine_is_had(line: CommandLine) -> None:
-    """Each machine as the API has it, with stack and URN."""
+    """The JSON has each machine as the API shows it, with its stack and URN."""
     id_ = line.rent()
     line.stacks = {DEV: {"a": id_}}
     report = line.json("audit")
@@ -60,7 +62,7 @@ def test_its_json_says_by_which_resource_a_machine_is_had(line: CommandLine) -> 
 
 
 def test_only_the_given_stacks_count(line: CommandLine) -> None:
-    """A machine in another one is in none of those."""
+    """A machine that only another stack has is in none of the given ones."""
     first, second = line.rent(), line.rent()
     line.stacks = {DEV: {"a": first}, PROD: {"a": second}}
     report = line.json("audit", "--stack", DEV, code=FOUND)
@@ -69,7 +71,7 @@ def test_only_the_given_stacks_count(line: CommandLine) -> None:
 
 
 def test_a_resource_whose_machine_is_gone_is_found(line: CommandLine) -> None:
-    """By stack, URN and id."""
+    """A resource whose machine is gone is named by its stack, URN and id."""
     line.stacks = {DEV: {"a": "i-gone", "b": line.rent()}}
     assert line.json("audit", code=FOUND)["gone"] == [
         {"id": "i-gone", "urn": urn("a"), "stack": DEV}
@@ -78,7 +80,7 @@ def test_a_resource_whose_machine_is_gone_is_found(line: CommandLine) -> None:
 
 
 def test_a_machine_that_only_the_list_lacks_is_not_gone(line: CommandLine) -> None:
-    """A list may lag behind."""
+    """A machine that a GET still shows is not gone, since a list may lag behind."""
     id_ = line.rent()
     line.stacks = {DEV: {"a": id_}}
     line.emulator.state.hide(id_, "list", 60)
@@ -88,7 +90,7 @@ def test_a_machine_that_only_the_list_lacks_is_not_gone(line: CommandLine) -> No
 def test_a_machine_that_is_gone_by_now_is_not_forgotten(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A destroy may end while the stacks are read."""
+    """A machine that is gone by the end is not reported, since a destroy may have ended."""
     id_ = line.rent()
     line.stacks = {DEV: {}}
     original = line.pulumi
@@ -103,7 +105,7 @@ def test_a_machine_that_is_gone_by_now_is_not_forgotten(
 
 
 def test_a_stack_that_cannot_be_read_makes_machines_unknown(line: CommandLine) -> None:
-    """It may have them. It is named with its reason, and the exit code is 2."""
+    """A stack that can't be read may have any machine, so it is named and the exit code is 2."""
     kept, other = line.rent(), line.rent()
     line.stacks = {DEV: {"a": kept}, PROD: "the checkpoint is damaged"}
     report = line.json("audit", code=CANT_TELL)
@@ -115,19 +117,19 @@ def test_a_stack_that_cannot_be_read_makes_machines_unknown(line: CommandLine) -
 
 
 def test_a_stack_that_cannot_be_read_is_not_clean(line: CommandLine) -> None:
-    """Even if every machine is had: it may have resources whose machines are gone."""
+    """A stack that can't be read may have resources whose machines are gone."""
     line.stacks = {DEV: {"a": line.rent()}, PROD: "no access"}
     line.run("audit", code=CANT_TELL)
 
 
 def test_what_is_found_beside_what_is_unreadable_is_found(line: CommandLine) -> None:
-    """Exit code 1 says that there is something to do."""
+    """A finding counts more than an unreadable stack, and the exit code is 1."""
     line.stacks = {DEV: {"a": "i-gone"}, PROD: "no access"}
     line.run("audit", code=FOUND)
 
 
 def test_a_record_that_cannot_be_read_makes_machines_unknown(line: CommandLine) -> None:
-    """It may be about one of them."""
+    """A record that can't be read may be about any machine that no stack has."""
     id_ = line.rent()
     line.stacks = {DEV: {}}
     line.journal.folder.mkdir(parents=True)
@@ -138,7 +140,7 @@ def test_a_record_that_cannot_be_read_makes_machines_unknown(line: CommandLine) 
 
 
 def test_what_an_unanswered_create_may_have_made_is_unknown(line: CommandLine) -> None:
-    """It may be, and it may be anybody's."""
+    """A machine may come from an unanswered create, or from anybody."""
     before, perhaps = line.rent(), line.rent()
     line.stacks = {DEV: {"a": before}}
     line.pend(before=(before,))
@@ -147,7 +149,7 @@ def test_what_an_unanswered_create_may_have_made_is_unknown(line: CommandLine) -
 
 
 def test_what_pulumi_was_told_of_is_as_its_stack_says(line: CommandLine) -> None:
-    """Every create leaves such a record until the next run; it claims nothing by itself."""
+    """The record of a machine that Pulumi was told of claims nothing by itself."""
     held, dropped = line.rent(), line.rent()
     line.stacks = {DEV: {"a": held}}
     line.pend("a", phase=Phase.REPORTED, instance_id=held)
@@ -158,7 +160,7 @@ def test_what_pulumi_was_told_of_is_as_its_stack_says(line: CommandLine) -> None
 def test_what_pulumi_was_told_of_is_unknown_where_its_stack_cannot_be_asked(
     line: CommandLine,
 ) -> None:
-    """Even if only other stacks were to be looked into."""
+    """A machine that Pulumi was told of is unknown where its own stack can't be asked."""
     id_ = line.rent()
     line.stacks = {DEV: "no access", PROD: {}}
     line.pend(phase=Phase.REPORTED, instance_id=id_)
@@ -166,7 +168,7 @@ def test_what_pulumi_was_told_of_is_unknown_where_its_stack_cannot_be_asked(
 
 
 def test_without_a_list_of_stacks_nothing_can_be_told(line: CommandLine) -> None:
-    """Exit code 2, and why."""
+    """Without a list of stacks the reason is printed and the exit code is 2."""
     line.pulumi_says = "there is no `pulumi` command on PATH"
     line.run("audit", code=CANT_TELL)
     assert "it can't be told whether all is well: there is no `pulumi`" in line.stderr
@@ -176,7 +178,7 @@ def test_without_a_list_of_stacks_nothing_can_be_told(line: CommandLine) -> None
 def test_without_the_api_nothing_can_be_told(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 2, and what the API said."""
+    """Without the API its answer is printed and the exit code is 2."""
     monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
     line.run("audit", code=CANT_TELL)
     assert "answered 401" in line.stderr
@@ -188,7 +190,7 @@ def test_without_the_api_nothing_can_be_told(
 def test_a_machine_of_another_key_is_not_gone_when_this_one_does_not_list_it(
     line: CommandLine,
 ) -> None:
-    """Nobody is advised to drop it; its key has the answer."""
+    """A machine of another key may still run, so nobody is advised to drop it."""
     line.stacks = {DEV: {"a": "i-theirs", "b": line.rent()}}
     line.seen = {"i-theirs": {"account": "1a2b3c", "endpoint": line.emulator.url}}
     report = line.json("audit", code=CANT_TELL)
@@ -209,7 +211,7 @@ def test_a_machine_of_another_key_is_not_gone_when_this_one_does_not_list_it(
 
 
 def test_a_machine_of_another_endpoint_is_not_gone_either(line: CommandLine) -> None:
-    """As of an emulator that the terminal was set to."""
+    """A machine of another endpoint may still run, as when a terminal is set to an emulator."""
     line.stacks = {DEV: {"a": "i-theirs"}}
     line.seen = {"i-theirs": {"endpoint": "https://elsewhere"}}
     assert "unknown: seen at another endpoint (https://elsewhere)" in line.run(
@@ -218,24 +220,24 @@ def test_a_machine_of_another_endpoint_is_not_gone_either(line: CommandLine) -> 
 
 
 def test_where_two_keys_are_of_one_account_what_is_missing_is_gone(line: CommandLine) -> None:
-    """A rotated key: this one lists a machine that was seen with that one."""
+    """A rotated key that lists one machine of the account tells what else is gone."""
     there = line.rent()
     line.stacks = {DEV: {"a": "i-gone"}, PROD: {"a": there}}
-    line.seen = {each: {"account": "rotated"} for each in ("i-gone", there)}
+    line.seen = {id_: {"account": "rotated"} for id_ in ("i-gone", there)}
     report = line.json("audit", code=FOUND)
-    assert [each["id"] for each in report["gone"]] == ["i-gone"]
+    assert [machine["id"] for machine in report["gone"]] == ["i-gone"]
     assert report["other_account"] == []
 
 
 def test_a_machine_that_was_seen_with_this_key_is_gone(line: CommandLine) -> None:
-    """So is one of which state says nothing; what is found counts more than what is unknown."""
+    """A machine that was seen with this key, or with none that is known, is gone."""
     line.stacks = {DEV: {"a": "i-mine", "b": "i-whose", "c": "i-theirs"}}
     account = settings.Settings(line.emulator.url, KEY, "").account
     mine = {"account": account, "endpoint": line.emulator.url}
     line.seen = {"i-mine": mine, "i-theirs": {"account": "1a2b3c"}}
     report = line.json("audit", code=FOUND)
-    assert [each["id"] for each in report["gone"]] == ["i-mine", "i-whose"]
-    assert [each["id"] for each in report["other_account"]] == ["i-theirs"]
+    assert [machine["id"] for machine in report["gone"]] == ["i-mine", "i-whose"]
+    assert [machine["id"] for machine in report["other_account"]] == ["i-theirs"]
 
 
 # Failures: exit code 1 is for findings alone.
@@ -259,7 +261,7 @@ def test_no_failure_is_taken_for_a_finding(
     says: str,
     has_traceback: bool,
 ) -> None:
-    """A bug shows where it is, as well."""
+    """A failure ends with exit code 2, and only a bug shows its traceback."""
 
     def fails(*_: object) -> None:
         raise error
@@ -272,7 +274,7 @@ def test_no_failure_is_taken_for_a_finding(
 
 
 def test_a_folder_of_records_that_cannot_be_read_is_no_finding(line: CommandLine) -> None:
-    """It may have any machine."""
+    """A folder of records that can't be read may have any machine, so there is no finding."""
     line.stacks = {DEV: {}}
     line.journal.folder.parent.mkdir(parents=True)
     line.journal.folder.touch()

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.cli_support import KEY, CommandLine, command_line, urn
-from tests.unit.support import ED25519
 
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.machines.entry import Phase
 from pulumi_fal.tokens import TYPE_TOKEN
 
+from ..fakes import ED25519, EIGHT, KEY
+from .cli_support import CommandLine, command_line, urn
+
 DEV = "organization/train/dev"
-EIGHT = "gpu_8x_h100_sxm5"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def written(line: CommandLine, *args: str) -> list[dict[str, Any]]:
 
 
 def test_a_machine_is_written_as_state_has_it(line: CommandLine) -> None:
-    """Inputs and outputs, both with the provider, so that no read is needed."""
+    """Inputs and outputs are complete, so that the import needs no read."""
     id_ = line.rent(EIGHT, "sector_2")
     (resource,) = written(line)
     ip = line.emulator.state.list()[0].ip
@@ -58,30 +58,30 @@ def test_a_machine_is_written_as_state_has_it(line: CommandLine) -> None:
 
 
 def test_only_what_no_stack_has_is_written(line: CommandLine) -> None:
-    """In a second stack, one destroy would take it from the other."""
+    """A machine of another stack is left out, since a destroy here would delete it there."""
     held, free = line.rent(), line.rent()
     line.stacks = {DEV: {"a": held}}
-    assert [each["id"] for each in written(line)] == [free]
+    assert [resource["id"] for resource in written(line)] == [free]
 
 
 def test_what_is_pending_is_left_out_and_named(line: CommandLine) -> None:
-    """The create that made it will go on with it."""
+    """A machine on record is left out, since the create that made it goes on with it."""
     made, perhaps = line.rent(), line.rent(EIGHT)
     free = line.rent()
     line.pend(phase=Phase.CREATED, instance_id=made)
     line.pend("other", instance_type=EIGHT)
-    assert [each["id"] for each in written(line)] == [free]
+    assert [resource["id"] for resource in written(line)] == [free]
     assert f"Left out: {made}" in line.stderr
     assert urn("box") in line.stderr
     assert f"Left out: {perhaps}" in line.stderr
 
 
 def test_sectors_can_be_pinned(line: CommandLine) -> None:
-    """In inputs and outputs alike, and in the lines of the program."""
+    """A pinned sector is in inputs, in outputs and in the lines of the program."""
     line.rent(EIGHT, "sector_2")
     line.rent()
     resources = written(line, "--pin-sectors")
-    eight, one = sorted(resources, key=lambda each: each["name"], reverse=True)
+    eight, one = sorted(resources, key=lambda resource: resource["name"], reverse=True)
     assert eight["inputs"]["sector"] == eight["outputs"]["sector"] == "sector_2"
     assert "sector" not in one["inputs"]
     shown = line.run("import-file", "--ssh-key", "key.pub", "--yes", "--pin-sectors")
@@ -89,23 +89,23 @@ def test_sectors_can_be_pinned(line: CommandLine) -> None:
 
 
 def test_names_are_unique_and_the_same_in_every_run(line: CommandLine) -> None:
-    """Even where two ids begin alike."""
+    """Names differ even where two ids begin alike, and are the same in every run."""
     for id_ in ("aaaaaaaa-1", "aaaaaaaa-2", "bbbbbbbb-1"):
         machine = line.emulator.state.machines[line.rent()]
         del line.emulator.state.machines[machine.id]
         machine.id = id_
         line.emulator.state.machines[id_] = machine
-    names = [each["name"] for each in written(line)]
+    names = [resource["name"] for resource in written(line)]
     assert names == [
         "gpu-1x-h100-sxm5-aaaaaaaa-1",
         "gpu-1x-h100-sxm5-aaaaaaaa-2",
         "gpu-1x-h100-sxm5-bbbbbbbb",
     ]
-    assert [each["name"] for each in written(line)] == names
+    assert [resource["name"] for resource in written(line)] == names
 
 
 def test_it_says_what_to_run_and_what_to_write(line: CommandLine) -> None:
-    """The exact command, and the lines of the program."""
+    """The exact command and the lines of the program are printed."""
     id_ = line.rent()
     shown = line.run("import-file", "--ssh-key", "key.pub", "-o", "all machines.json")
     assert "\n  pulumi import --file 'all machines.json' --generate-code=false\n" in shown
@@ -114,14 +114,14 @@ def test_it_says_what_to_run_and_what_to_write(line: CommandLine) -> None:
 
 
 def test_where_nothing_is_left_nothing_is_written(line: CommandLine) -> None:
-    """An empty file would be an error of `pulumi import`."""
+    """An empty file would be an error of `pulumi import`, so none is written."""
     line.stacks = {DEV: {"a": line.rent()}}
     assert "nothing to import" in line.run("import-file", "--ssh-key", "key.pub")
     assert not Path("fal-import.json").exists()
 
 
 def test_a_stack_that_cannot_be_read_stops_it(line: CommandLine) -> None:
-    """It may have any of the machines."""
+    """A stack that can't be read may have any of the machines."""
     line.rent()
     line.stacks["organization/train/prod"] = "no access"
     says = line.refused("import-file", "--ssh-key", "key.pub")
@@ -130,7 +130,7 @@ def test_a_stack_that_cannot_be_read_stops_it(line: CommandLine) -> None:
 
 
 def test_a_file_is_written_over_only_when_asked(line: CommandLine) -> None:
-    """It may be the last import's, not done yet."""
+    """A file that exists may be one that was not imported yet."""
     line.rent()
     Path("fal-import.json").write_text("mine")
     line.run("import-file", "--ssh-key", "key.pub", code=1, typed="n\n")
@@ -140,7 +140,7 @@ def test_a_file_is_written_over_only_when_asked(line: CommandLine) -> None:
 
 
 def test_a_private_key_is_refused_and_not_repeated(line: CommandLine) -> None:
-    """The file beside the right one has almost its name."""
+    """A private key is refused without its text, since its file's name is easily mistaken."""
     line.rent()
     Path("key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n")
     says = line.refused("import-file", "--ssh-key", "key")

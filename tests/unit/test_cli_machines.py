@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.cli_support import CommandLine, command_line
-from tests.unit.support import TurnedClock
 
 from pulumi_fal.cli.context import Context
 
-EIGHT = "gpu_8x_h100_sxm5"
+from ..fakes import EIGHT, TurnedClock
+from .cli_support import CommandLine, command_line
 
 
 class Ticks(TurnedClock):
@@ -45,7 +44,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Ticks) -> Itera
 
 
 def test_ls_lists_machines_whole(line: CommandLine) -> None:
-    """No id is cut, and what is not known is a dash; no colour where it is no terminal."""
+    """A line is never cut, an unknown value is a dash, and a file gets no colour."""
     one, eight = line.rent(), line.rent(EIGHT, "sector_2")
     header, first, second = line.run("ls").splitlines()
     assert header.split() == ["ID", "TYPE", "SECTOR", "IP", "STATUS"]
@@ -54,19 +53,19 @@ def test_ls_lists_machines_whole(line: CommandLine) -> None:
 
 
 def test_ls_says_that_there_are_none(line: CommandLine) -> None:
-    """An empty screen would say less."""
+    """Without machines a sentence says so, and the JSON is an empty list."""
     assert line.run("ls") == "There are no machines.\n"
     assert line.json("ls") == []
 
 
 def test_ls_as_json_is_what_the_api_says(line: CommandLine) -> None:
-    """Under the API's own names."""
+    """The JSON has the API's own names and values."""
     line.rent(EIGHT, "sector_2")
-    assert line.json("ls") == [asdict(each) for each in line.emulator.state.list()]
+    assert line.json("ls") == [asdict(machine) for machine in line.emulator.state.list()]
 
 
 def test_watch_shows_them_again_with_every_change(line: CommandLine, clock: Ticks) -> None:
-    """And not without one; Ctrl-C is its proper end."""
+    """The table is printed again with every change only, and Ctrl-C ends it."""
     first = line.rent()
     second: list[str] = []
     clock.todo = [None, lambda: second.append(line.rent()), None]
@@ -78,12 +77,12 @@ def test_watch_shows_them_again_with_every_change(line: CommandLine, clock: Tick
 
 
 def test_watch_is_for_people(line: CommandLine) -> None:
-    """A program asks when it wants to know."""
+    """`--watch` is refused together with `--json`."""
     line.run("ls", "--watch", "--json", code=2)
 
 
 def test_get_shows_one_machine_and_how_to_log_in(line: CommandLine) -> None:
-    """What is not there is left out."""
+    """Each known value has a line, and a login is offered."""
     id_ = line.rent()
     ip = line.emulator.state.list()[0].ip
     assert line.run("get", id_).splitlines() == [
@@ -97,21 +96,21 @@ def test_get_shows_one_machine_and_how_to_log_in(line: CommandLine) -> None:
 
 
 def test_get_offers_no_login_to_a_machine_that_is_not_ready(line: CommandLine) -> None:
-    """Whoever tries too early thinks that the key is wrong."""
+    """No login is offered before the machine is ready, when it would be refused."""
     id_ = line.rent()
     line.emulator.state.set_status(id_, "provisioning")
     assert "login" not in line.run("get", id_)
 
 
 def test_get_of_a_machine_that_does_not_exist_fails(line: CommandLine) -> None:
-    """With the API's own word."""
+    """An unknown machine fails with the API's own answer."""
     assert "GET /compute/instance/i-1 answered 404" in line.refused("get", "i-1")
 
 
 def test_a_refused_key_is_named_by_its_source(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And never by its value, which is the fixture's to check."""
+    """A refused key is named by its source, and its value is never printed."""
     monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
     says = line.refused("ls")
     assert "came from the environment variable FAL_ADMIN_API_KEY" in says
@@ -121,7 +120,7 @@ def test_a_refused_key_is_named_by_its_source(
 def test_key_and_endpoint_may_come_from_the_selected_stack(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the provider finds them; the secret is decrypted only when it is asked for."""
+    """Key and endpoint are found as the provider finds them, and secrets are read last."""
     asked = []
     said = {
         ("config", "--json"): '{"fal:apiKey": {"secret": true}, "fal:endpoint": '
@@ -147,7 +146,7 @@ def test_key_and_endpoint_may_come_from_the_selected_stack(
 def test_a_stack_whose_config_cannot_be_read_is_none(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment may have all that is needed."""
+    """A stack whose config can't be read is ignored, since the environment may suffice."""
     line.pulumi_says = "no stack is selected"
     Path("Pulumi.yaml").write_text("name: train\nruntime: python\n")
     line.run("ls")

@@ -17,7 +17,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_module_runs_as_a_command() -> None:
-    """`python -m pulumi_fal.cli`, as where no script is installed."""
+    """`python -m pulumi_fal.cli` works where no script is installed."""
     ended = run(sys.executable, "-m", "pulumi_fal.cli", "--version")
     assert (ended.returncode, ended.stdout) == (
         0,
@@ -27,7 +27,7 @@ def test_the_module_runs_as_a_command() -> None:
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_extra_it_says_how_to_get_it(missing: str) -> None:
-    """One sentence and exit code 1."""
+    """Without the extra, one sentence says how to install it and the exit code is 1."""
     program = (
         f"import sys; sys.modules[{missing!r}] = None\n"
         "from pulumi_fal.cli.__main__ import main; main()"
@@ -41,7 +41,7 @@ def test_without_the_extra_it_says_how_to_get_it(missing: str) -> None:
 
 
 def test_help_fits_a_terminal() -> None:
-    """Each command has a line that is not cut off."""
+    """Each command has a line of help that is not cut off."""
     shown = CliRunner().invoke(cli, ["--help"]).stdout
     assert "..." not in shown.partition("Commands:")[2]
     for name in ("audit", "doctor", "emulator", "get", "import-file", "ls", "pending"):
@@ -49,7 +49,7 @@ def test_help_fits_a_terminal() -> None:
 
 
 def test_what_follows_emulator_is_the_emulators(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its options are told in one place."""
+    """The emulator's own help tells its options."""
     given: list[tuple[str, ...]] = []
     monkeypatch.setattr("pulumi_fal.emulator.__main__.main", given.append)
     CliRunner().invoke(cli, ["emulator", "--port", "0", "--help"])

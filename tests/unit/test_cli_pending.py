@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.cli_support import BACKEND, CommandLine, command_line, urn
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import UnresolvedCreateError
@@ -17,8 +16,10 @@ from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.stack import Origin
 
+from ..fakes import EIGHT
+from .cli_support import BACKEND, CommandLine, command_line, urn
+
 DEV = "organization/train/dev"
-EIGHT = "gpu_8x_h100_sxm5"
 
 
 @pytest.fixture
@@ -28,14 +29,14 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLin
 
 
 def test_where_nothing_is_pending_it_says_so(line: CommandLine) -> None:
-    """To a person in words, to a program as an empty list; no key is needed."""
+    """Without a key, a person reads a sentence and a program an empty list."""
     assert line.run("pending", "ls") == "No create is pending.\n"
     assert line.json("pending", "ls") == []
     assert line.emulator.state.calls.total() == 0
 
 
 def test_ls_shows_a_machine_that_pulumi_was_not_told_of(line: CommandLine) -> None:
-    """Resource, stack, backend, since when, which machine, and that `up` goes on with it."""
+    """A record shows its resource, stack, backend, time and machine, and what `up` does."""
     id_ = line.rent()
     line.pend(phase=Phase.CREATED, instance_id=id_)
     shown = line.run("pending", "ls")
@@ -52,7 +53,7 @@ def test_ls_shows_a_machine_that_pulumi_was_not_told_of(line: CommandLine) -> No
 
 
 def test_ls_as_json_has_each_part_by_name(line: CommandLine) -> None:
-    """For programs, which should read no sentences."""
+    """A program finds each part of a record under a name of its own."""
     id_ = line.rent()
     line.pend(phase=Phase.CREATED, instance_id=id_)
     (shown,) = line.json("pending", "ls")
@@ -79,32 +80,32 @@ def test_ls_as_json_has_each_part_by_name(line: CommandLine) -> None:
 
 
 def test_ls_names_what_an_unanswered_create_may_have_made(line: CommandLine) -> None:
-    """Machines of its type that nobody is known to have; never one that was there before."""
+    """Candidates are machines of the type that nobody is known to have."""
     before, other, mine, pending = line.rent(), line.rent(EIGHT), line.rent(), line.rent()
     held = line.rent()
     line.stacks[DEV] = {"other": held}
     line.pend("second", phase=Phase.CREATED, instance_id=pending)
     line.pend(before=(before,), problem="POST /compute/instance got no answer: timed out")
-    shown = next(each for each in line.json("pending", "ls") if each["name"] == "box")
+    shown = next(record for record in line.json("pending", "ls") if record["name"] == "box")
     assert shown["candidates"] == [mine]
     assert f"`pulumi-fal pending adopt {urn('box')} {mine}`" in shown["what_to_do"]
     assert "no usable answer: POST /compute/instance got no answer" in line.run("pending", "ls")
     assert other not in shown["candidates"]
     second = line.rent()
-    shown = next(each for each in line.json("pending", "ls") if each["name"] == "box")
+    shown = next(record for record in line.json("pending", "ls") if record["name"] == "box")
     assert shown["candidates"] == [mine, second]
     assert f"`pulumi-fal pending adopt {urn('box')} ID`" in shown["what_to_do"]
 
 
 def test_ls_says_where_an_unanswered_create_made_nothing(line: CommandLine) -> None:
-    """It is safe to go on then."""
+    """A create that made nothing is said to be safe to run again."""
     line.pend()
     assert line.json("pending", "ls")[0]["candidates"] == []
     assert "none has appeared" in line.run("pending", "ls")
 
 
 def test_ls_says_that_a_machine_is_gone(line: CommandLine) -> None:
-    """Nothing is left to adopt then."""
+    """A machine that is gone leaves nothing to adopt."""
     line.pend(phase=Phase.CREATED, instance_id="i-gone")
     shown = line.run("pending", "ls")
     assert "i-gone (gpu_1x_h100_sxm5); gone: the API does not list it" in shown
@@ -121,7 +122,7 @@ def test_ls_says_that_a_machine_is_gone(line: CommandLine) -> None:
 def test_ls_asks_the_stack_what_became_of_a_machine(
     line: CommandLine, held: dict[str, str] | str, says: str, advice: str
 ) -> None:
-    """Pulumi may have been told, and be killed before it took that in."""
+    """The stack tells whether Pulumi took in the machine that it was told of."""
     id_ = line.rent()
     line.stacks[DEV] = held if isinstance(held, str) else dict.fromkeys(held, id_)
     line.pend(phase=Phase.REPORTED, instance_id=id_)
@@ -131,7 +132,7 @@ def test_ls_asks_the_stack_what_became_of_a_machine(
 
 
 def test_ls_counts_what_is_in_state_by_now(line: CommandLine) -> None:
-    """Every create leaves a record until the next run: there is nothing to read in those."""
+    """Records of machines that state has are only counted."""
     id_ = line.rent()
     line.stacks[DEV] = {"box": id_}
     line.pend(phase=Phase.REPORTED, instance_id=id_)
@@ -147,7 +148,7 @@ def test_ls_counts_what_is_in_state_by_now(line: CommandLine) -> None:
 def test_ls_works_without_a_key_and_without_the_api(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the disk has is shown; why there is no more is said."""
+    """Without key or API, the records are shown, and why there is no more."""
     monkeypatch.delenv("FAL_ADMIN_API_KEY")
     line.pend(phase=Phase.CREATED, instance_id="i-1")
     line.pend("asked")
@@ -157,25 +158,25 @@ def test_ls_works_without_a_key_and_without_the_api(
 
 
 def test_ls_says_when_another_key_made_it(line: CommandLine) -> None:
-    """What one key's account doesn't list may run in the other's."""
+    """A machine of another key may run although this key doesn't list it."""
     line.pend(phase=Phase.CREATED, instance_id="i-1", account="another")
     assert "i-1 (gpu_1x_h100_sxm5); it was created with another key" in line.run("pending", "ls")
 
 
 def test_ls_shows_what_it_cannot_read(line: CommandLine) -> None:
-    """An entry that is damaged may be about a machine; the others are still shown."""
+    """A damaged record is named, and the others are still shown."""
     entry = line.pend()
     (line.journal.folder / "0-0.json").write_text("{")
     assert "0-0.json\n  phase  unreadable: it is damaged" in line.run("pending", "ls").replace(
         "   ", "  "
     )
-    broken, whole = sorted(line.json("pending", "ls"), key=lambda each: "urn" in each)
+    broken, whole = sorted(line.json("pending", "ls"), key=lambda record: "urn" in record)
     assert broken["problem"] == "is damaged"
     assert whole["urn"] == entry.origin.urn
 
 
 def test_adopt_writes_which_machine_it_is(line: CommandLine) -> None:
-    """The next `up` reads it from there; the problem is no more."""
+    """The record holds the machine for the next `up`, and no longer a problem."""
     id_ = line.rent()
     line.pend(problem="no answer")
     assert f"Machine {id_} is assigned to resource 'box'" in line.run(
@@ -186,16 +187,16 @@ def test_adopt_writes_which_machine_it_is(line: CommandLine) -> None:
 
 
 def test_a_name_will_do_where_only_one_resource_has_it(line: CommandLine) -> None:
-    """URNs are long."""
+    """The name of a resource is enough where only one has it."""
     id_ = line.rent()
     line.pend("other")
     line.pend()
     line.run("pending", "adopt", "box", id_)
-    assert [each.instance_id for each in line.pending() if each.phase == Phase.ADOPTED] == [id_]
+    assert [entry.instance_id for entry in line.pending() if entry.phase == Phase.ADOPTED] == [id_]
 
 
 def test_a_name_that_two_resources_have_is_refused(line: CommandLine) -> None:
-    """Both URNs are named."""
+    """A name that two resources have is refused with both URNs."""
     line.pend()
     line.pend(urn=urn("box", "prod"))
     says = line.refused("pending", "forget", "box", "--yes")
@@ -206,17 +207,17 @@ def test_a_name_that_two_resources_have_is_refused(line: CommandLine) -> None:
 
 
 def test_a_urn_of_two_backends_needs_the_backend(line: CommandLine) -> None:
-    """Two people's stacks may have the same names."""
+    """A URN that two backends have is refused until one is named."""
     line.pend()
     line.pend(backend="file:///elsewhere")
     says = line.refused("pending", "forget", urn("box"), "--yes")
     assert "Say which with --organization and --backend" in says
     line.run("pending", "forget", urn("box"), "--backend", "file:///elsewhere/", "--yes")
-    assert [each.origin.backend for each in line.pending()] == [BACKEND]
+    assert [entry.origin.backend for entry in line.pending()] == [BACKEND]
 
 
 def test_what_is_not_pending_is_refused(line: CommandLine) -> None:
-    """With the command that shows what is."""
+    """A URN without a record is refused with the command that lists them."""
     line.pend()
     assert "No create of 'bax' is pending. `pulumi-fal pending ls`" in line.refused(
         "pending", "adopt", "bax", "i-1"
@@ -225,14 +226,14 @@ def test_what_is_not_pending_is_refused(line: CommandLine) -> None:
 
 
 def test_a_damaged_record_is_not_taken_for_none(line: CommandLine) -> None:
-    """The entry that is asked for may be the one that can't be read."""
+    """A damaged record may be the one that was asked for."""
     line.journal.folder.mkdir(parents=True)
     (line.journal.folder / "0-0.json").write_text("{")
     assert "is damaged" in line.refused("pending", "forget", "box", "--yes")
 
 
 def test_adopt_refuses_a_machine_that_does_not_exist(line: CommandLine) -> None:
-    """A slip in the id would have the next `up` make another machine."""
+    """An unknown id is refused, since the next `up` would make another machine."""
     line.pend()
     assert "there is no such machine" in line.refused("pending", "adopt", "box", "i-1")
     assert line.pending()[0].phase == Phase.REQUESTED
@@ -256,7 +257,7 @@ def test_adopt_refuses_a_machine_that_does_not_exist(line: CommandLine) -> None:
 def test_adopt_refuses_a_machine_of_another_kind(
     line: CommandLine, asked: dict[str, str], rented: tuple[str, str | None], says: str
 ) -> None:
-    """Both values are named."""
+    """A machine of another type or sector is refused with both values."""
     id_ = line.rent(*rented)
     line.pend(**asked)
     assert says in line.refused("pending", "adopt", "box", id_)
@@ -264,14 +265,14 @@ def test_adopt_refuses_a_machine_of_another_kind(
 
 
 def test_adopt_refuses_a_machine_that_was_there_before(line: CommandLine) -> None:
-    """This create can't have made it, so it is somebody's."""
+    """A machine that was there before the create must be somebody else's."""
     id_ = line.rent()
     line.pend(before=(id_,))
     assert "it existed before this create" in line.refused("pending", "adopt", "box", id_)
 
 
 def test_adopt_refuses_another_machine_than_the_create_made(line: CommandLine) -> None:
-    """The one that it made would be lost."""
+    """A create whose machine is known accepts no other, which would lose the first."""
     made, other = line.rent(), line.rent()
     line.pend(phase=Phase.CREATED, instance_id=made)
     assert f"its create made {made}" in line.refused("pending", "adopt", "box", other)
@@ -279,7 +280,7 @@ def test_adopt_refuses_another_machine_than_the_create_made(line: CommandLine) -
 
 
 def test_adopt_refuses_a_machine_that_is_pending_for_another(line: CommandLine) -> None:
-    """One machine for two resources would be deleted by both."""
+    """A machine that is on record for another resource would be deleted by both."""
     id_ = line.rent()
     line.pend("first", phase=Phase.CREATED, instance_id=id_)
     line.pend()
@@ -287,7 +288,7 @@ def test_adopt_refuses_a_machine_that_is_pending_for_another(line: CommandLine) 
 
 
 def test_adopt_refuses_a_machine_that_is_in_state(line: CommandLine) -> None:
-    """Likewise."""
+    """A machine that is in state would be deleted by both resources."""
     id_ = line.rent()
     line.stacks[DEV] = {"first": id_}
     line.pend()
@@ -295,16 +296,16 @@ def test_adopt_refuses_a_machine_that_is_in_state(line: CommandLine) -> None:
 
 
 def test_adopt_can_be_corrected(line: CommandLine) -> None:
-    """A person may have said the wrong one."""
+    """An adopted record can be given another machine."""
     wrong, right = line.rent(), line.rent()
     line.pend()
     line.run("pending", "adopt", "box", wrong)
     line.run("pending", "adopt", "box", right)
-    assert [each.instance_id for each in line.pending()] == [right]
+    assert [entry.instance_id for entry in line.pending()] == [right]
 
 
 def test_adopt_asks_for_what_the_record_lacks_and_completes_it(line: CommandLine) -> None:
-    """`up` takes up nothing whose stack is not certain, so adopting would be in vain."""
+    """Adopting asks for the backend that the record lacks, and completes the record."""
     id_ = line.rent()
     line.pend(backend="", organization="")
     says = line.refused("pending", "adopt", "box", id_)
@@ -316,7 +317,7 @@ def test_adopt_asks_for_what_the_record_lacks_and_completes_it(line: CommandLine
 
 
 def test_a_backend_is_meant_by_its_folder(line: CommandLine, tmp_path: Path) -> None:
-    """A relative URL counts from here, as everywhere."""
+    """A backend's relative URL counts from the current folder."""
     (tmp_path / "state").mkdir()
     line.pend(backend=f"file://{(tmp_path / 'state').resolve()}")
     line.run("pending", "forget", "box", "--backend", "file://./state", "--yes")
@@ -324,7 +325,7 @@ def test_a_backend_is_meant_by_its_folder(line: CommandLine, tmp_path: Path) -> 
 
 
 def test_forget_names_the_machine_that_may_run_and_asks(line: CommandLine) -> None:
-    """Nobody else knows of it afterwards."""
+    """Nobody else knows of the machine once the record is forgotten, so a person confirms."""
     id_ = line.rent()
     line.pend(phase=Phase.CREATED, instance_id=id_)
     line.run("pending", "forget", "box", code=1, typed="n\n")
@@ -338,7 +339,7 @@ def test_forget_names_the_machine_that_may_run_and_asks(line: CommandLine) -> No
 def test_forget_asks_nothing_with_yes_and_forgets_nothing_without_an_answer(
     line: CommandLine,
 ) -> None:
-    """A script has nobody to answer."""
+    """`--yes` confirms, and without an answer nothing is forgotten."""
     line.pend()
     line.run("pending", "forget", "box", code=1, typed="")
     assert len(line.pending()) == 1
@@ -349,7 +350,7 @@ def test_forget_asks_nothing_with_yes_and_forgets_nothing_without_an_answer(
 def test_forget_says_that_a_machine_may_run_which_it_cannot_name(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a key there is no list of candidates."""
+    """Without a key there is no list of candidates, so only the risk is named."""
     monkeypatch.delenv("FAL_ADMIN_API_KEY")
     line.pend()
     assert "a machine whose id is not known" in line.run("pending", "forget", "box", "--yes")
@@ -359,7 +360,7 @@ def test_forget_says_that_a_machine_may_run_which_it_cannot_name(
 def test_nothing_is_said_of_a_create_that_is_under_way(
     line: CommandLine, command: list[str]
 ) -> None:
-    """Its answer would be written over what a person said, or be lost with the record."""
+    """A record is left alone while its create is under way."""
     entry = line.pend()
     lock = line.journal.try_lock(entry.origin)
     assert lock is not None
@@ -369,7 +370,7 @@ def test_nothing_is_said_of_a_create_that_is_under_way(
 
 
 def test_adopt_takes_a_record_over_to_the_resource_of_a_renamed_stack(line: CommandLine) -> None:
-    """As the error of a create in the renamed stack says."""
+    """`--for` moves the record of a renamed stack to the resource of today."""
     id_, now = line.rent(), urn("box", "renamed")
     entry = line.pend(phase=Phase.CREATED, instance_id=id_)
     line.run("pending", "adopt", "box", id_, "--for", now)
@@ -379,24 +380,24 @@ def test_adopt_takes_a_record_over_to_the_resource_of_a_renamed_stack(line: Comm
 
 
 def test_adopt_writes_over_no_other_record(line: CommandLine) -> None:
-    """The machine of that one would be forgotten."""
+    """A resource that has a record of its own gets no second one."""
     id_, other = line.rent(), line.rent()
     line.pend(urn=urn("box", "old"), phase=Phase.CREATED, instance_id=id_)
     line.pend(phase=Phase.CREATED, instance_id=other)
     refused = line.refused("pending", "adopt", urn("box", "old"), id_, "--for", urn("box"))
     assert "is already pending" in refused
-    assert {each.instance_id for each in line.pending()} == {id_, other}
+    assert {entry.instance_id for entry in line.pending()} == {id_, other}
 
 
 def test_adopt_takes_no_other_urn(line: CommandLine) -> None:
-    """A record under it would never be found again."""
+    """A record for a URN that is no machine's would never be found again."""
     line.pend()
     line.run("pending", "adopt", "box", line.rent(), "--for", "box", code=2)
     assert "not the URN of a ComputeInstance" in line.stderr
 
 
 def test_forget_warns_of_nothing_where_state_has_the_machine(line: CommandLine) -> None:
-    """A warning without reason is not read the next time."""
+    """A machine that state has is forgotten without a warning."""
     id_ = line.rent()
     line.stacks[DEV] = {"box": id_}
     line.pend(phase=Phase.REPORTED, instance_id=id_)
@@ -406,7 +407,7 @@ def test_forget_warns_of_nothing_where_state_has_the_machine(line: CommandLine) 
 def test_an_error_of_the_family_is_one_message(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No traceback, exit code 1, on stderr."""
+    """An error is one message on stderr, without a traceback, and the exit code is 1."""
     monkeypatch.setenv("FAL_COMPUTE_ENDPOINT", "http://fal.test")
     line.pend()
     says = line.refused("pending", "adopt", "box", "i-1")
@@ -441,7 +442,7 @@ def messages(entry: Entry, machine: Instance) -> dict[str, UnresolvedCreateError
 def test_the_commands_that_an_error_names_do_what_it_says(
     line: CommandLine, message: str, recorded: dict[str, str], verb: str
 ) -> None:
-    """As they are printed, with nothing but ID filled in."""
+    """The commands of an error work as they are printed, with only ID filled in."""
     id_ = line.rent()
     known = {"instance_id": id_} if "phase" in recorded else {}
     entry = line.pend(**recorded, **known)

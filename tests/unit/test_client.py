@@ -33,7 +33,7 @@ def world() -> World:
 
 
 def test_every_method_makes_one_call_and_returns_what_the_api_says(world: World) -> None:
-    """What each call looks like on the wire is the dialect's matter, and tested there."""
+    """A method makes exactly one call, and returns the API's answer."""
     client = world.client()
     made = client.create_instance(EIGHT, ED25519, "sector_1")
     assert (made.instance_type, made.sector) == (EIGHT, "sector_1")
@@ -77,7 +77,7 @@ def test_a_client_without_a_budget_makes_one_attempt_and_the_original_goes_on(
 
 
 def test_a_client_with_a_timeout_passes_it_on_with_every_request(world: World) -> None:
-    """A preview has only seconds."""
+    """A preview, which has only seconds, bounds every request."""
     client = world.client()
     client.within(0, timeout=5.0).list_instances()
     client.list_instances()
@@ -117,7 +117,7 @@ def test_a_create_that_is_rate_limited_waits_as_long_as_it_was_told(world: World
 
 
 def test_a_request_that_can_not_be_sent_is_given_up_after_15_seconds(world: World) -> None:
-    """The endpoint is most likely wrong."""
+    """A request that can't be sent most likely has a wrong endpoint."""
     world.api.faults.add("list", UNSENT, times=inf)
     with pytest.raises(errors.UnreachableError):
         world.client(retry_budget=1000).list_instances()

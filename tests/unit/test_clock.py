@@ -46,7 +46,7 @@ def test_an_interrupt_ends_every_wait(wait: Callable[[Clock], None]) -> None:
 
 @each_wait
 def test_after_an_interrupt_no_wait_begins(wait: Callable[[Clock], None]) -> None:
-    """What comes next in a call that is ending must not wait either."""
+    """After an interrupt, neither a wait nor a check lets a call go on."""
     clock = Clock()
     clock.interrupt()
     clock.interrupt()
@@ -57,7 +57,7 @@ def test_after_an_interrupt_no_wait_begins(wait: Callable[[Clock], None]) -> Non
 
 
 def test_a_wait_ends_by_itself_or_when_notified() -> None:
-    """Both without an error; a pause of less than nothing is none."""
+    """A wait ends when it is notified or its time is up, and a negative pause is none."""
     clock = Clock()
     clock.sleep(-1)
     clock.sleep(0.001)
@@ -66,7 +66,7 @@ def test_a_wait_ends_by_itself_or_when_notified() -> None:
 
 
 def test_the_clock_never_jumps_and_the_wall_is_everybodys() -> None:
-    """One is for waits, the other is comparable between processes."""
+    """One time never jumps and is for waits, and the other can be compared between processes."""
     clock = Clock()
     assert clock.now() <= clock.now()
     assert abs(clock.wall() - time.time()) < 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import socket
 import ssl
 import struct
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+import trustme
 import urllib3
 from requests import adapters
 
@@ -25,21 +25,7 @@ from pulumi_fal.errors import (
 )
 
 from ..fakes import CREATE, KEY, LIST, settings
-from .support import request_of, response, serving
-
-# A certificate that nobody signed, for 127.0.0.1; made for this file, good for nothing else.
-PRIVATE = (
-    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgu4Ff/f654i5MpXabyjFrByW3EIos5bPo+lNtDw1vF/2h"
-    "RANCAATYyj4p+T5omyWkAkDkw9dKN/wGu0aRR9HvD0asTPQAXV+aI01OvpTSrQEfBy40To24t3wH+OeX7vyRvsZlWvYk"
-)
-CERTIFICATE = (
-    "MIIBkTCCATagAwIBAgIUWun0fCnGG00SFXEFv8TRlGURnkowCgYIKoZIzj0EAwIwFDESMBAGA1UEAwwJMTI3LjAuMC4x"
-    "MCAXDTI2MTEyNDA3NTUyMVoYDzIxMjYxMDMxMDc1NTIxWjAUMRIwEAYDVQQDDAkxMjcuMC4wLjEwWTATBgcqhkjOPQIB"
-    "BggqhkjOPQMBBwNCAATYyj4p+T5omyWkAkDkw9dKN/wGu0aRR9HvD0asTPQAXV+aI01OvpTSrQEfBy40To24t3wH+OeX"
-    "7vyRvsZlWvYko2QwYjAdBgNVHQ4EFgQU5ogurVYawaoX85qZpwwMDVBLheAwHwYDVR0jBBgwFoAU5ogurVYawaoX85qZ"
-    "pwwMDVBLheAwDwYDVR0TAQH/BAUwAwEB/zAPBgNVHREECDAGhwR/AAABMAoGCCqGSM49BAMCA0kAMEYCIQCLWKxRQAZY"
-    "xIHtupKGzr948vrietcx7izND7jh1UhcoAIhANvtvWzPyNgSA+M2ngbyTgj6a18qwkxY0YhfbSBQFGqX"
-)
+from ..sockets import request_of, response, serving
 
 
 @pytest.fixture(autouse=True)
@@ -78,12 +64,12 @@ def nobody() -> str:
 
 
 def test_a_refused_connection_was_not_sent(nobody: str) -> None:
-    """The request had nowhere to go."""
+    """A refused connection never took the request."""
     assert unreachable(f"http://{nobody}") == (False, "connection refused")
 
 
 def test_an_unknown_host_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The endpoint has a typo, or there is no network."""
+    """A host that is not known never took the request."""
 
     def no_such_host(*_: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -92,16 +78,10 @@ def test_an_unknown_host_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unreachable("https://fal.test") == (False, "the host name can't be resolved")
 
 
-def test_a_certificate_that_nobody_signed_is_not_accepted(tmp_path: Path) -> None:
-    """The request is not sent to whoever shows it."""
-    pem = tmp_path / "server.pem"
-    private = ssl.DER_cert_to_PEM_cert(base64.b64decode(PRIVATE))
-    pem.write_text(
-        private.replace("CERTIFICATE", "PRIVATE KEY")
-        + ssl.DER_cert_to_PEM_cert(base64.b64decode(CERTIFICATE))
-    )
+def test_a_certificate_of_an_unknown_authority_is_not_accepted() -> None:
+    """The request is not sent to a server that shows one, even if it names the right host."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     requests: list[bytes] = []
 
     def over_tls(connection: socket.socket) -> None:
@@ -130,14 +110,14 @@ def test_plain_text_on_an_https_url_counts_as_sent() -> None:
 def test_a_proxy_that_is_not_there_was_not_sent(
     nobody: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The proxy is the only way out, and it was never reached."""
+    """A proxy that can't be reached never took the request."""
     monkeypatch.setenv("https_proxy", f"http://{nobody}")
     sent, _ = unreachable("https://fal.test")
     assert not sent
 
 
 def test_a_proxy_that_refuses_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There was no tunnel to send it through, and the proxy got no key."""
+    """A proxy that refuses the tunnel gets neither the request nor the key."""
     requests: list[bytes] = []
     no = response(b"", "407 Proxy Authentication Required")
     with serving(lambda connection: requests.append(seen(connection, no))) as url:
@@ -148,7 +128,7 @@ def test_a_proxy_that_refuses_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_reset_behind_a_proxy_may_have_been_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """urllib3 calls it a proxy's error, as if the proxy had not been reached."""
+    """A reset behind a proxy counts as sent, although urllib3 blames the proxy."""
 
     def request(*args: Any, **kwargs: Any) -> Any:
         reset = ConnectionResetError(104, "Connection reset by peer")
@@ -163,13 +143,13 @@ def test_a_reset_behind_a_proxy_may_have_been_taken(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_server_that_hangs_up_after_reading_may_have_taken_it() -> None:
-    """A gateway may be restarted in the middle."""
+    """A server that hangs up after reading may have passed the request on."""
     with serving(lambda connection: seen(connection, b"")) as url:
         assert unreachable(url) == (True, "the connection was lost")
 
 
 def test_a_reset_after_reading_may_have_taken_it() -> None:
-    """The reset says nothing about the machine."""
+    """A reset after the request says nothing about the machine."""
 
     def reset(connection: socket.socket) -> None:
         request_of(connection)
@@ -185,7 +165,7 @@ def test_a_reset_after_reading_may_have_taken_it() -> None:
 def test_a_server_that_never_answers_may_have_taken_it(
     request_: Request[Any], constant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be making the machine at this moment."""
+    """A server that never answers may be making the machine at this moment."""
     monkeypatch.setattr(transport, constant, 0.2)
 
     def read_for_ever(connection: socket.socket) -> None:
@@ -197,20 +177,20 @@ def test_a_server_that_never_answers_may_have_taken_it(
 
 
 def test_an_answer_that_breaks_off_may_have_taken_it() -> None:
-    """The id was in the part that never came."""
+    """An answer that breaks off may have had the machine's id in the rest."""
     part = response(b'{"id": "the whole answer"}')[:-10]
     with serving(lambda connection: seen(connection, part)) as url:
         assert unreachable(url) == (True, "the connection was lost")
 
 
 def test_a_server_that_does_not_speak_http_may_have_taken_it() -> None:
-    """It read the request before it said something else."""
+    """A server that doesn't speak HTTP has still read the request."""
     with serving(lambda connection: seen(connection, b"220 mail.test ESMTP\r\n")) as url:
         assert unreachable(url) == (True, "the connection was lost")
 
 
 def test_a_redirect_is_not_followed_on_the_wire() -> None:
-    """Nothing goes to the other place, neither key nor body."""
+    """The target of a redirect gets neither key nor body."""
     requests: list[bytes] = []
     there = response(b"", "307 Temporary Redirect", "Location: /elsewhere")
     with serving(lambda connection: requests.append(seen(connection, there))) as url:
@@ -222,14 +202,14 @@ def test_a_redirect_is_not_followed_on_the_wire() -> None:
 def test_no_proxy_stands_between_us_and_this_machine(
     variable: str, nobody: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would see the key in the clear."""
+    """A proxy for this machine would see the key in the clear."""
     monkeypatch.setenv(variable, f"http://{nobody}")
     with serving(lambda connection: seen(connection, response(b"[]"))) as url:
         assert Transport(settings(url)).send(LIST) == []
 
 
 def test_reads_share_a_connection_and_every_create_has_its_own() -> None:
-    """If a kept connection is closed under a create, nobody knows whether it was taken."""
+    """A create has its own connection, since a kept one may close under it unanswered."""
     served: list[list[bytes]] = []
 
     def keep_alive(connection: socket.socket) -> None:
@@ -257,7 +237,7 @@ def not_sent(url: str = "https://127.0.0.1:1") -> str:
 def test_a_missing_ca_bundle_is_an_error_of_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """requests raises a bare OSError for it, before anything is sent."""
+    """A missing CA bundle is a ConfigurationError in place of a bare OSError."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
     assert "REQUESTS_CA_BUNDLE" in not_sent()
 
@@ -265,7 +245,7 @@ def test_a_missing_ca_bundle_is_an_error_of_the_environment(
 def test_a_ca_bundle_without_a_certificate_is_one_as_well(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The certificates are loaded once the server has been reached, and before the request."""
+    """A CA bundle without a certificate fails before the request is sent."""
     (tmp_path / "empty.pem").write_text("no certificate")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "empty.pem"))
     with serving(lambda connection: None, "https") as url:
@@ -276,7 +256,7 @@ def test_a_ca_bundle_without_a_certificate_is_one_as_well(
 def test_a_proxy_that_can_not_be_used_is_an_error_of_the_environment(
     monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
-    """Without the package for SOCKS nothing goes out, so there is nothing to repeat."""
+    """A proxy whose scheme is not supported fails at once, and nothing is repeated."""
     monkeypatch.setattr(adapters, "SOCKSProxyManager", _without_package)
     monkeypatch.setenv("all_proxy", proxy)
     said = not_sent()

@@ -29,7 +29,7 @@ BIN = Path(sys.executable).parent
 
 
 def test_pages_have_the_front_matter_of_pulumis_registry() -> None:
-    """The two that it asks for; and whichever have one."""
+    """A page for Pulumi's registry has a title and a description."""
     for page in DOCS.glob("*.md"):
         head = re.match(r"---\n(.*?)\n---\n", page.read_text(), re.DOTALL)
         if head or page.name in ("_index.md", "installation-configuration.md"):
@@ -38,14 +38,15 @@ def test_pages_have_the_front_matter_of_pulumis_registry() -> None:
 
 
 def test_the_index_leads_to_every_page() -> None:
+    """The index of the docs has a link to every page."""
     index = (DOCS / "_index.md").read_text()
-    assert [each.name for each in DOCS.glob("*.md") if f"({each.name}" not in index] == [
+    assert [page.name for page in DOCS.glob("*.md") if f"({page.name}" not in index] == [
         "_index.md"
     ]
 
 
 def test_no_link_leads_nowhere() -> None:
-    """Files, and the headings in them."""
+    """Every link leads to a file, and every anchor to a heading."""
     for page in pages():
         text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
         for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -64,7 +65,7 @@ def headings(page: Path) -> set[str]:
 
 
 def test_the_reference_is_what_the_docstrings_say() -> None:
-    """`python tools/reference.py` writes it."""
+    """The reference is what `python tools/reference.py` writes."""
     spec = importlib.util.spec_from_file_location("reference", ROOT / "tools" / "reference.py")
     assert spec is not None
     assert spec.loader is not None
@@ -75,7 +76,7 @@ def test_the_reference_is_what_the_docstrings_say() -> None:
 
 
 def test_the_architecture_names_every_room_in_its_order() -> None:
-    """pyproject.toml has the layers that lint-imports holds."""
+    """The architecture names the layers of pyproject.toml in their order."""
     layers = re.search(r"(?ms)^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text())
     assert layers is not None
     rooms = re.findall(r"\((\w+)\)", layers[1])
@@ -87,11 +88,13 @@ def test_the_architecture_names_every_room_in_its_order() -> None:
 
 
 def test_every_block_says_what_it_is() -> None:
+    """Every block of code in the docs names its language."""
     for block in blocks():
         assert block.language in LANGUAGES, block
 
 
 def test_data_is_well_formed() -> None:
+    """Blocks of JSON and YAML can be parsed."""
     for block in blocks("yaml"):
         yaml.safe_load(block.text)
     for block in blocks("json"):
@@ -100,7 +103,7 @@ def test_data_is_well_formed() -> None:
 
 @pytest.mark.timeout(300)  # with an empty cache mypy reads all of pulumi first
 def test_the_python_of_docs_and_examples_is_typed_right(tmp_path: Path) -> None:
-    """Examples strictly; the docs' code may leave annotations out."""
+    """The examples pass mypy strictly, and the docs' code without annotations."""
     lines: dict[str, str] = {}
     for number, block in enumerate(blocks("python")):
         compile(block.program, str(block), "exec")
@@ -148,8 +151,8 @@ def runs(data: object) -> Iterator[str]:
                 yield from str(value).splitlines()
             yield from runs(value)
     elif isinstance(data, list):
-        for each in data:
-            yield from runs(each)
+        for item in data:
+            yield from runs(item)
 
 
 def split(line: str) -> Iterator[list[str]]:
@@ -172,7 +175,7 @@ def split(line: str) -> Iterator[list[str]]:
 
 
 def test_nothing_installs_the_package_by_its_bare_name() -> None:
-    """The name is not registered: whoever registers it would be given people's keys."""
+    """The bare name is not registered, and whoever registers it would get people's keys."""
     folders = ("docs", "examples", "provider", "tools", ".github")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.*") if file.is_file()]
     files += [*ROOT.glob("*.md"), *ROOT.glob("requirements/*"), ROOT / "Makefile"]
@@ -187,7 +190,7 @@ def test_nothing_installs_the_package_by_its_bare_name() -> None:
 
 
 def test_only_the_step_that_needs_the_key_has_it() -> None:
-    """In CI, whatever a package runs when it is installed would see it."""
+    """In CI, a package that runs code when installed must not see the key."""
     jobs = [
         job
         for block in blocks("yaml")
@@ -216,7 +219,7 @@ def help_of(command: tuple[str, ...]) -> str:
 
 
 def test_every_command_exists_with_its_flags() -> None:
-    """`pulumi`, `pulumi-fal`, `make` and the emulator know what the docs have them do."""
+    """Every command in the docs exists and has the flags that the docs use."""
     targets = re.findall(
         r"(?m)^  make (\S+)", subprocess.check_output(["make", "help"], text=True, cwd=ROOT)
     )
@@ -313,7 +316,7 @@ def texts(node: ast.AST) -> Iterator[ast.expr]:
 
 
 def test_troubleshooting_has_every_message_and_no_other() -> None:
-    """Of each text in the code there is an example, and each example is a text of the code."""
+    """Every message in the code has an example in the docs, and no example has no message."""
     page = DOCS / "troubleshooting.md"
     ours, _, pulumis = page.read_text().partition("## Messages from Pulumi")
     assert pulumis
@@ -326,15 +329,15 @@ def test_troubleshooting_has_every_message_and_no_other() -> None:
         # What the API answers is for the next test; an indented line is part of a message.
         if not re.match(r"(GET|POST|DELETE) |  ", line)
     ]
-    missing = {where: each for each, where in known.items() if not re.search(each, ours)}
+    missing = {where: pattern for pattern, where in known.items() if not re.search(pattern, ours)}
     assert missing == {}
-    assert [line for line in said if not any(re.search(each, line) for each in known)] == []
+    assert [line for line in said if not any(re.search(pattern, line) for pattern in known)] == []
 
 
 def test_troubleshooting_says_what_the_api_answers_as_it_is_printed() -> None:
-    """METHOD PATH answered STATUS: detail. Advice. The key's source."""
-    kinds = [getattr(each, "advice", "") for each in vars(errors).values()]
-    advice = {each for each in kinds if isinstance(each, str)}
+    """The docs quote an API error exactly as it is printed."""
+    kinds = [getattr(kind, "advice", "") for kind in vars(errors).values()]
+    advice = {text for text in kinds if isinstance(text, str)}
     advice.add(errors.UnreachableError("GET", "/", "", sent=False).advice)
     advice.discard("")
     lines = re.findall(r"(?m)^(?:GET|POST|DELETE) .+$", (DOCS / "troubleshooting.md").read_text())
@@ -345,7 +348,7 @@ def test_troubleshooting_says_what_the_api_answers_as_it_is_printed() -> None:
             "",
             line,
         )
-        for each in advice:
-            line = line.removesuffix(f" {each}")
+        for text in advice:
+            line = line.removesuffix(f" {text}")
         assert re.fullmatch(r"\w+ /\S+ (answered \d+|got no answer): .*[^.]\.", line), line
-        assert not any(each in line for each in advice), line
+        assert not any(text in line for text in advice), line

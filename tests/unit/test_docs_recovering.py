@@ -12,7 +12,7 @@ TEXT = (ROOT / "docs" / "recovering.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_retries_is_the_codes_own() -> None:
-    """Row by row, in its order."""
+    """The docs have the table of retries row by row, as the code has it."""
     rows = [
         (
             row.failure,
@@ -28,18 +28,18 @@ def test_the_table_of_retries_is_the_codes_own() -> None:
 
 
 def test_every_quoted_message_is_compared_with_a_real_run() -> None:
-    """By an end-to-end test, which names the heading that the quote stands under."""
+    """Every quoted message stands under a heading that an end-to-end test names."""
     sources = "".join(path.read_text() for path in (ROOT / "tests" / "e2e").glob("test_*.py"))
     compared = set(re.findall(r'as_documented\(\s*\w[^"]*"([^"]+)"', sources))
     sections = re.split(r"^##+ ", TEXT, flags=re.MULTILINE)[1:]
-    quoted = {each.partition("\n")[0] for each in sections if "```text" in each}
+    quoted = {section.partition("\n")[0] for section in sections if "```text" in section}
     assert quoted == compared
 
 
 def test_every_link_within_the_page_leads_somewhere() -> None:
-    """Headings are easily renamed."""
+    """Every link within the page leads to a heading that exists."""
     headings = re.findall(r"^##+ (.+)$", TEXT, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
 
 

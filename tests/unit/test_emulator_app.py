@@ -40,7 +40,7 @@ def call(emulator: EmulatorServer, method: str, path: str, **more: Any) -> reque
 
 
 def test_the_whole_life_of_a_machine(emulator: EmulatorServer) -> None:
-    """It is created, listed, found and deleted, and answers 404 when it is gone."""
+    """A machine is created, listed, found and deleted, and answers 404 when it is gone."""
     made = call(emulator, "POST", "/compute/instance", json={**EIGHT, "sector": "sector_2"})
     machine_id = made.json()["id"]
     assert made.status_code == 200
@@ -153,12 +153,12 @@ def test_a_post_beyond_the_capacity_is_refused_with_a_text(emulator: EmulatorSer
 def test_each_request_is_a_line_and_a_log_entry_without_headers(emulator: EmulatorServer) -> None:
     """Unknown paths are logged too, so that a wrong endpoint shows on the console."""
     call(emulator, "GET", "/compute/instances")
-    call(emulator, "GET", "/v1/compute/instances")
+    call(emulator, "GET", "/v2/compute/instances")
     assert re.fullmatch(r"\d\d:\d\d:\d\d GET /compute/instances 200 \d+ ms", LINES[0])
-    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v1/compute/instances 404 \d+ ms", LINES[1])
+    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v2/compute/instances 404 \d+ ms", LINES[1])
     assert [(entry.path, entry.status) for entry in emulator.state.log] == [
         ("/compute/instances", 200),
-        ("/v1/compute/instances", 404),
+        ("/v2/compute/instances", 404),
     ]
     assert API_KEY not in str(emulator.state.log)
 
@@ -186,11 +186,15 @@ def test_it_stops_quickly_even_with_a_call_in_flight() -> None:
 
 def test_its_env_is_what_a_client_needs(emulator: EmulatorServer) -> None:
     """The endpoint and the key have the names that the provider reads."""
-    assert emulator.env == {"FAL_COMPUTE_ENDPOINT": emulator.url, "FAL_ADMIN_API_KEY": API_KEY}
+    assert emulator.env == {
+        "FAL_COMPUTE_API": "legacy",
+        "FAL_COMPUTE_ENDPOINT": emulator.url,
+        "FAL_ADMIN_API_KEY": API_KEY,
+    }
 
 
 def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None:
-    """They need no key, and are neither counted nor logged."""
+    """The controls need no key, and are neither counted nor logged."""
     stuck, killed, odd = (emulator.state.create("gpu_1x_h100_sxm5", "key").id for _ in range(3))
     for path, body in (
         (f"machines/{stuck}/stuck", None),
@@ -210,7 +214,7 @@ def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None
 
 
 def test_the_report_tells_what_happened_and_what_nobody_knows(emulator: EmulatorServer) -> None:
-    """It has counts, machines (hidden ones too), the log, the faults left and unclaimed ids."""
+    """The report has counts, all machines, the log, the faults left and unclaimed ids."""
     known, forgotten, gone = (
         call(emulator, "POST", "/compute/instance", json=ONE).json()["id"] for _ in range(3)
     )

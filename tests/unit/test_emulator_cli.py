@@ -50,7 +50,7 @@ def post(url: str, key: str) -> requests.Response:
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_where_it_is_answers_and_ends_at_once(end: signal.Signals) -> None:
-    """It prints three lines to paste and a line per request, and no traceback in the end."""
+    """The command prints three lines to paste and a line per request, and no traceback."""
     with running("--provisioning", "0") as (process, lines):
         url = lines[0].removeprefix("fal Compute emulator on ")
         assert lines[1:] == [
@@ -96,7 +96,7 @@ def test_a_taken_port_is_a_clear_sentence() -> None:
 
 
 def test_a_wrong_fault_ends_with_the_list_of_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """It ends before anything starts."""
+    """A wrong fault ends the command before anything starts."""
     with pytest.raises(SystemExit):
         main(["--fault", "create=418"])
     assert "create=418: there is no fault '418'; the faults are ok, " in capsys.readouterr().err

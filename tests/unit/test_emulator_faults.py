@@ -130,7 +130,7 @@ def test_the_request_is_taken_exactly_when_the_fault_says_so(
 
 @pytest.mark.parametrize("name", sorted(RIGHT))
 def test_no_fault_is_the_right_answer(emulator: EmulatorServer, name: str) -> None:
-    """It is as late as scripted, and not later."""
+    """A slow answer is the right one, as late as scripted and no later."""
     emulator.faults.add("create", fault(name, seconds=0.2))
     began = time.monotonic()
     answer = create(emulator)
@@ -161,7 +161,7 @@ def test_a_gateway_answers_in_html(emulator: EmulatorServer, name: str, status: 
 
 
 def test_retry_after_comes_in_seconds_and_as_a_date(emulator: EmulatorServer) -> None:
-    """Both forms of RFC 9110 go with any fault that has a status."""
+    """Retry-After has both forms of RFC 9110, with any fault that has a status."""
     emulator.faults.add("create", fault("429", retry_after=7))
     emulator.faults.add("create", fault("503", retry_at=60))
     assert create(emulator).headers["Retry-After"] == "7"
@@ -206,7 +206,7 @@ def test_a_release_is_for_the_calls_that_are_held_then_and_for_all_of_them(
     first = [pool.submit(create, emulator) for _ in range(2)]
     wait_until(lambda: emulator.faults.held == 2)
     emulator.faults.release()
-    assert [each.result(10).status_code for each in first] == [200, 200]
+    assert [answer.result(10).status_code for answer in first] == [200, 200]
     later = pool.submit(create, emulator)
     wait_until(lambda: emulator.faults.held == 1)
     assert not later.done()
@@ -259,13 +259,13 @@ def test_a_broken_body_comes_with_200_and_is_no_json(emulator: EmulatorServer, n
 
 
 def test_a_wrong_shape_is_json_without_an_id(emulator: EmulatorServer) -> None:
-    """It is neither a machine nor a list of machines."""
+    """An answer of a wrong shape is neither a machine nor a list of machines."""
     emulator.faults.add("create", "wrong_shape")
     assert create(emulator).json() == {"result": {}}
 
 
 def test_a_lapse_is_an_empty_list_although_there_are_machines(emulator: EmulatorServer) -> None:
-    """It lasts for one call; another call than the list gets an answer of the wrong shape."""
+    """A lapse of the list lasts for one call, and makes any other answer unusable."""
     made = create(emulator).json()
     emulator.faults.add("list", "lapse")
     emulator.faults.add("create", "lapse")
@@ -284,7 +284,7 @@ def test_a_redirect_leads_to_another_host(emulator: EmulatorServer) -> None:
 
 
 def test_after_a_fault_the_emulator_goes_on_as_if_nothing_was(emulator: EmulatorServer) -> None:
-    """This holds on the same connection too, where there still is one."""
+    """After a fault the emulator goes on, on the same connection where there still is one."""
     for name in sorted(OUTCOMES.keys() - {"late", "slow"} - HELD):
         emulator.faults.add("create", name)
     with requests.Session() as session:

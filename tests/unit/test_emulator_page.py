@@ -85,7 +85,7 @@ def test_the_report_says_how_old_a_machine_is_and_whether_it_goes(
 
 
 def test_the_report_can_be_asked_for_the_latest_requests_only(emulator: EmulatorServer) -> None:
-    """It counts them all, so that whoever asks again knows which are new."""
+    """The report counts all requests, so that whoever asks again knows which are new."""
     for path in ("/1", "/2", "/3"):
         get(emulator, path)
     report = get(emulator, "/_emulator/report?log=2").json()
@@ -95,7 +95,7 @@ def test_the_report_can_be_asked_for_the_latest_requests_only(emulator: Emulator
 
 
 def test_answers_on_a_kept_connection_come_at_once(emulator: EmulatorServer) -> None:
-    """They must not wait the 40 ms for which the kernel puts off an acknowledgement."""
+    """An answer doesn't wait the 40 ms for which the kernel puts off an acknowledgement."""
     with requests.Session() as session:
         began = time.monotonic()
         for _ in range(50):

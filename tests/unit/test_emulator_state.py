@@ -23,7 +23,7 @@ def state(clock: TurnedClock) -> State:
 
 
 def test_a_machine_goes_through_every_status_in_order(state: State, clock: TurnedClock) -> None:
-    """They are pending, init, provisioning and ready, and ready comes at the very second."""
+    """A machine is pending, init, provisioning and ready, the last at the very second."""
     machine_id = state.create(ONE, "key").id
     seen = []
     for _ in range(11):
@@ -62,7 +62,7 @@ def test_without_a_provisioning_time_a_machine_is_ready_at_once() -> None:
 
 
 def test_ips_and_ids_are_never_given_twice(state: State) -> None:
-    """Those of a machine that is gone are not given again."""
+    """The ip and the id of a machine that is gone are not given again."""
     state.deletion = 0
     first = state.create(ONE, "key")
     state.delete(first.id)
@@ -74,7 +74,7 @@ def test_ips_and_ids_are_never_given_twice(state: State) -> None:
 def test_an_8x_machine_without_a_sector_gets_one_while_provisioning(
     state: State, clock: TurnedClock
 ) -> None:
-    """It has none before, and different machines may get different ones."""
+    """A machine gets its sector while provisioning, and different ones may get different ones."""
     first, second = (state.create(EIGHT, "key") for _ in range(2))
     assert (first.sector, second.sector) == (None, None)
     clock.advance(3)
@@ -99,7 +99,7 @@ def test_a_1x_machine_never_has_a_sector(state: State, clock: TurnedClock) -> No
 def test_a_deleted_machine_is_shown_until_its_time_is_over(
     state: State, clock: TurnedClock
 ) -> None:
-    """It is listed and found for two seconds more, and then neither."""
+    """A deleted machine is listed and found for two seconds more, and then neither."""
     machine_id = state.create(ONE, "key").id
     state.delete(machine_id)
     clock.advance(1.9)
@@ -115,7 +115,7 @@ def test_a_deleted_machine_is_shown_until_its_time_is_over(
 def test_deleting_twice_neither_prolongs_a_machine_nor_counts_twice(
     state: State, clock: TurnedClock
 ) -> None:
-    """The first DELETE decides."""
+    """The first DELETE decides when a machine is gone, and a second counts for nothing."""
     machine_id = state.create(ONE, "key").id
     state.delete(machine_id)
     clock.advance(1)
@@ -125,7 +125,7 @@ def test_deleting_twice_neither_prolongs_a_machine_nor_counts_twice(
 
 
 def test_a_stuck_machine_stays_as_it_is_for_ever(state: State, clock: TurnedClock) -> None:
-    """Its status and ip stay, and it can still be deleted."""
+    """A stuck machine keeps its status and ip, and can still be deleted."""
     machine_id = state.create(EIGHT, "key").id
     clock.advance(5)
     state.stuck(machine_id)
@@ -139,7 +139,7 @@ def test_a_stuck_machine_stays_as_it_is_for_ever(state: State, clock: TurnedCloc
 
 
 def test_a_killed_machine_is_gone_at_once_and_nobody_deleted_it(state: State) -> None:
-    """It doesn't take the deletion time."""
+    """A killed machine is gone without the time that a deletion takes."""
     machine_id = state.create(ONE, "key").id
     state.kill(machine_id)
     assert (state.list(), state.alive(), state.deletions) == ([], set(), 0)
@@ -166,7 +166,7 @@ def test_a_new_machine_is_listed_only_after_the_lag(state: State, clock: TurnedC
 def test_a_machine_can_be_hidden_from_one_call_for_a_time(
     state: State, clock: TurnedClock, call: str
 ) -> None:
-    """The other call shows it all the while."""
+    """A machine that is hidden from one call is shown by the other."""
 
     def shown_by() -> set[str]:
         shown = {"list"} if state.list() else set()
@@ -184,7 +184,7 @@ def test_a_machine_can_be_hidden_from_one_call_for_a_time(
 
 
 def test_no_more_machines_than_the_capacity_exist(state: State, clock: TurnedClock) -> None:
-    """One that is being deleted still takes its place."""
+    """A machine that is being deleted still takes its place."""
     state.capacity = 1
     machine_id = state.create(ONE, "key").id
     with pytest.raises(NoCapacityError, match=ONE):
@@ -198,7 +198,7 @@ def test_no_more_machines_than_the_capacity_exist(state: State, clock: TurnedClo
 
 
 def test_a_machine_of_another_account_is_as_if_it_did_not_exist(state: State) -> None:
-    """It is not listed, found or deleted; a caller that names no account sees it."""
+    """A machine of another account is not listed, found or deleted."""
     machine_id = state.create(ONE, "key", account="mine").id
     assert state.list("another") == []
     with pytest.raises(UnknownMachineError, match=machine_id):
@@ -230,7 +230,7 @@ def test_each_key_is_an_account_of_its_own_until_it_is_said_to_be_of_another(sta
 
 
 def test_the_keys_themselves_are_kept_nowhere(state: State) -> None:
-    """They may be real ones, and a failing test prints what it finds."""
+    """A key may be a real one, and a failing test would print what is kept of it."""
     state.same_account("s3cr3t", "s3cr3t-too")
     state.create(ONE, "key", account=state.account_of("s3cr3t"))
     assert "s3cr3t" not in repr(vars(state))
@@ -245,7 +245,7 @@ def test_unclaimed_are_those_alive_that_nobody_knows(state: State) -> None:
 
 
 def test_time_can_be_advanced_on_a_clock_that_runs_by_itself() -> None:
-    """Nobody waits an hour for an hour."""
+    """An hour can pass at once, even on a clock that runs by itself."""
     state = State(provisioning=3600)
     machine_id = state.create(ONE, "key").id
     state.advance(3600)
@@ -261,7 +261,7 @@ def test_a_simulation_that_seeds_random_meets_the_same_ids_again() -> None:
 
 
 def test_calls_are_counted_by_kind_and_the_most_in_flight_is_kept(state: State) -> None:
-    """This holds for a call that ends with an error as well."""
+    """A call counts and is in flight until it ends, with an error or without."""
     with state.call("get"), state.call("list"):
         pass
     with pytest.raises(KeyError), state.call("get"):

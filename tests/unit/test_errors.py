@@ -11,7 +11,7 @@ PATH = "/compute/instance/i-1"
 
 
 KINDS = [
-    each for each in vars(errors).values() if getattr(each, "__module__", "") == errors.__name__
+    kind for kind in vars(errors).values() if getattr(kind, "__module__", "") == errors.__name__
 ]
 
 
@@ -22,32 +22,32 @@ def test_every_error_is_one_of_the_family(kind: type) -> None:
 
 
 def test_an_api_error_has_the_call_and_the_answer_as_attributes() -> None:
-    """A program need not read messages."""
+    """A program finds the call and the answer in attributes, and need not read messages."""
     error = APIError("GET", PATH, "not here", status=404, instance_id="i-1", retry_after=3.0)
     assert (error.method, error.path, error.detail) == ("GET", PATH, "not here")
     assert (error.status, error.instance_id, error.retry_after) == (404, "i-1", 3.0)
 
 
 def test_what_is_not_known_is_none() -> None:
-    """Where no answer came there is no status."""
+    """Without an answer, the status and the id are None."""
     error = APIError("GET", PATH, "timed out")
     assert (error.status, error.instance_id, error.retry_after) == (None, None, None)
 
 
 def test_the_message_names_the_call_the_status_and_the_apis_word() -> None:
-    """In this order, on one line."""
+    """A message has the call, the status and the API's words on one line."""
     error = errors.ConflictError("DELETE", PATH, "still starting", status=409)
     assert str(error) == f"DELETE {PATH} answered 409: still starting."
 
 
 def test_without_an_answer_the_message_says_so() -> None:
-    """`None` is no status for people."""
+    """A message says that there was no answer, in place of the status None."""
     error = UnreachableError("GET", PATH, "timed out", sent=True)
     assert str(error) == f"GET {PATH} got no answer: timed out."
 
 
 def test_a_refused_key_is_called_by_its_source_with_the_way_out() -> None:
-    """There are four places where a key may come from."""
+    """A refused key is named by its source, since there are four."""
     error = AuthenticationError(
         "GET", PATH, "no such key", status=401, key_source="the config value fal:apiKey"
     )
@@ -60,7 +60,7 @@ def test_a_refused_key_is_called_by_its_source_with_the_way_out() -> None:
 
 
 def test_only_a_request_that_was_not_sent_blames_the_endpoint() -> None:
-    """One that was sent reached something: the endpoint is right."""
+    """Only a request that could not be sent shows that the endpoint may be wrong."""
     unsent = UnreachableError("GET", PATH, "connection refused", sent=False)
     sent = UnreachableError("GET", PATH, "timed out", sent=True)
     assert "Check the network and the endpoint" in str(unsent)
@@ -69,13 +69,13 @@ def test_only_a_request_that_was_not_sent_blames_the_endpoint() -> None:
 
 
 def test_a_page_in_place_of_an_answer_blames_the_endpoint() -> None:
-    """HTML with status 200 mostly is some other server's."""
+    """A page with status 200 mostly comes from some other server."""
     error = errors.UnusableAnswerError("GET", PATH, "not JSON", status=200)
     assert str(error).endswith("Check the endpoint (FAL_COMPUTE_ENDPOINT or fal:endpoint).")
 
 
 def test_too_many_requests_says_what_to_turn_down() -> None:
-    """The engine's own option is the one that helps."""
+    """Too many requests are answered with the engine's option that helps."""
     assert "--parallel" in str(errors.RateLimitedError("POST", PATH, "slow down", status=429))
 
 
@@ -83,12 +83,12 @@ def test_too_many_requests_says_what_to_turn_down() -> None:
     "kind", [errors.NotReadyError, errors.ElsewhereError, errors.StillThereError]
 )
 def test_a_lifecycle_error_says_which_machine(kind: type[errors.LifecycleError]) -> None:
-    """It is what has to be found and deleted."""
+    """A program finds the id of the machine in an attribute."""
     error = kind("i-1", "Machine i-1 did not do it.")
     assert error.instance_id == "i-1"
     assert str(error) == "Machine i-1 did not do it."
 
 
 def test_an_interrupt_reads_as_one() -> None:
-    """It is what the engine prints after Ctrl-C."""
+    """The engine prints this text after Ctrl-C."""
     assert str(errors.Interrupted()) == "interrupted"

@@ -51,7 +51,7 @@ def outcome(client: Client, request: Request[Any], state: State) -> tuple[Any, .
 def test_every_fault_has_the_same_outcome(
     emulator: EmulatorServer, request_: Request[Any], name: str
 ) -> None:
-    """The tests that use the fake would otherwise prove nothing of the real thing."""
+    """A client can't tell the fake from the emulator, whatever the fault."""
     fake = FakeApi(lambda: 0.0)
     found = Settings(emulator.url, API_KEY, "a test")
     for faults in (fake.faults, emulator.faults):

@@ -86,7 +86,7 @@ def test_a_reader_who_has_little_time_asks_once_and_says_how_long() -> None:
 
 
 @pytest.mark.parametrize(
-    "failure", ["522", "403", "404", UNSENT, "html", "redirect"], ids=lambda each: str(each)
+    "failure", ["522", "403", "404", UNSENT, "html", "redirect"], ids=lambda failure: str(failure)
 )
 def test_a_watcher_is_shown_a_failure_and_gets_the_next_answer(failure: str | Fault) -> None:
     """A failure is no news of a machine, and no reason to stop asking."""
@@ -102,7 +102,9 @@ def test_polls_that_fail_come_at_growing_pauses_and_the_last_at_the_end() -> Non
     """An API that is down is asked every 16 s at the most, and never after the wait's own end."""
     world = World(uniform=lambda low, high: high)
     world.api.faults.add("list", "503", times=inf)
-    assert [each.failures for each in world.fleet.watch(60)] == list(range(1, len(world.asked) + 1))
+    assert [answer.failures for answer in world.fleet.watch(60)] == list(
+        range(1, len(world.asked) + 1)
+    )
     assert pauses(world.asked)[:6] == [0.5, 1, 2, 4, 8, 16]
     assert world.asked[-1] == 60
 

@@ -110,7 +110,7 @@ def pauses(moments: Sequence[float]) -> list[float]:
 
 @any_order
 def test_all_who_read_while_a_list_is_in_flight_share_the_next_one(seed: int) -> None:
-    """The one in flight may have been answered before the machine that they look for was made."""
+    """A list in flight may have been answered before the machine that is looked for was made."""
     world = World(seed, list_takes=1.0)
     early = world.at(0.0, world.fleet.fresh)
     world.at(0.2, world.machine)
@@ -119,13 +119,13 @@ def test_all_who_read_while_a_list_is_in_flight_share_the_next_one(seed: int) ->
     assert world.outcomes[early][1] == {}
     made = world.api.state.alive()
     assert made
-    assert [set(world.outcomes[each][1]) for each in late] == [made] * 20  # type: ignore[arg-type]
+    assert [set(world.outcomes[thread][1]) for thread in late] == [made] * 20  # type: ignore[arg-type]
     assert len(world.asked) == 2
 
 
 @any_order
 def test_a_waiter_that_comes_as_the_last_one_leaves_is_served(seed: int) -> None:
-    """It may come before, while and after the list that lets the other one go."""
+    """A new waiter is served whether it comes before, during or after the last one's list."""
     world = World(seed, list_takes=0.5)
     first, second = world.machine(ready_at=3.0), world.machine(ready_at=9.0)
     world.wait_at(0.0, first)
@@ -145,7 +145,7 @@ def test_nobody_asks_before_the_first_waiter_or_after_the_last(seed: int) -> Non
     world.at(60.0, lambda: None)
     world.run()
     assert min(world.asked) > 3.0
-    assert max(world.asked) <= max(world.outcomes[each][0] for each in waiters)
+    assert max(world.asked) <= max(world.outcomes[thread][0] for thread in waiters)
 
 
 @any_order
@@ -167,14 +167,14 @@ def test_a_cancel_ends_all_who_wait_and_asks_no_more(seed: int) -> None:
 
 @any_order
 def test_a_cancel_lets_a_reader_have_the_list_that_it_has_asked_for(seed: int) -> None:
-    """Those who only wait for that list are interrupted."""
+    """A reader's own list is finished, and those who only wait for it are interrupted."""
     world = World(seed, list_takes=1.0)
     asking = world.at(0.0, world.fleet.fresh)
     waiting = [world.at(0.2, world.fleet.fresh) for _ in range(5)]
     world.at(0.5, lambda: world.clock.interrupt())
     world.run()
     assert world.outcomes[asking][1] == {}
-    assert all(isinstance(world.outcomes[each][1], Interrupted) for each in waiting)
+    assert all(isinstance(world.outcomes[thread][1], Interrupted) for thread in waiting)
 
 
 @any_order
@@ -209,14 +209,14 @@ def test_a_list_slower_than_the_interval_is_never_asked_for_twice_at_once(seed: 
 
 @any_order
 def test_a_poll_that_fails_loses_no_waiter(seed: int) -> None:
-    """It is asked again for all of them, by whoever's turn it is."""
+    """A poll that fails is repeated for all, by whoever's turn it is."""
     world = World(seed)
     for name in ("404", "522", "404"):
         world.api.faults.add("list", name)
     waiters = [world.wait_at(0.0, world.machine(10.0)) for _ in range(8)]
     world.run()
     ready = [world.outcomes[number][1] for number in waiters]
-    assert all(isinstance(each, Instance) and each.is_ready for each in ready)
+    assert all(isinstance(machine, Instance) and machine.is_ready for machine in ready)
     assert len(world.asked) <= 10
 
 
@@ -229,13 +229,13 @@ def test_a_poll_that_fails_for_good_is_every_waiters_end(seed: int) -> None:
     world.run()
     first, *others = (world.outcomes[number][1] for number in waiters)
     assert isinstance(first, errors.AuthenticationError)
-    assert all(each is first for each in others)
+    assert all(instances is first for instances in others)
     assert world.asked[-1] - world.asked[0] == pytest.approx(REFUSED_SECONDS, abs=16)
 
 
 @any_order
 def test_a_bug_reaches_all_who_wait(seed: int) -> None:
-    """It is raised in every thread, and the list is not asked for again."""
+    """A bug is raised in every thread, and the list is not asked for again."""
     world = World(seed)
     bug = RuntimeError("a bug")
 
@@ -267,8 +267,8 @@ def test_many_waiters_cost_the_calls_of_one(machines: int) -> None:
     world = World(machines)
     waiters = [world.wait_at(0.0, world.machine(27.0)) for _ in range(machines)]
     world.run()
-    assert [round(each) for each in world.asked] == list(range(2, 29, 2))
-    assert all(isinstance(world.outcomes[each][1], Instance) for each in waiters)
+    assert [round(moment) for moment in world.asked] == list(range(2, 29, 2))
+    assert all(isinstance(world.outcomes[thread][1], Instance) for thread in waiters)
 
 
 def test_after_one_end_the_others_are_looked_at_soon_but_not_twice_in_a_row() -> None:
@@ -297,21 +297,21 @@ def test_jitter_only_ever_lengthens_a_pause_and_is_one_for_all(machines: int) ->
     for _ in range(machines):
         world.wait_at(0.0, world.machine(8.0))
     world.run()
-    assert [round(each, 1) for each in world.asked] == [2.2, 4.4, 6.6, 8.8]
+    assert [round(moment, 1) for moment in world.asked] == [2.2, 4.4, 6.6, 8.8]
     assert len(world.draws) == 1 + len(world.asked)
     assert set(world.draws) == {(1.0, 1.1)}
 
 
 @any_order
 def test_creates_share_the_list_that_says_what_was_there_before(seed: int) -> None:
-    """It may be in flight or done, as long as it was asked for recently."""
+    """Creates share a list that was asked for recently, in flight or done."""
     world = World(seed, list_takes=0.3)
     creates = [
         world.at(world.random.uniform(0.0, 1.9), lambda: world.fleet.recent(2.0)) for _ in range(20)
     ]
     world.run()
     assert len(world.asked) == 1
-    assert all(world.outcomes[each][1] == {} for each in creates)
+    assert all(world.outcomes[thread][1] == {} for thread in creates)
 
 
 def test_a_list_that_is_too_old_or_too_slow_is_not_a_recent_one() -> None:

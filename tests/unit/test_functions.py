@@ -10,7 +10,7 @@ import pytest
 from pulumi_fal import get_instance, get_instances
 from pulumi_fal.emulator.server import EmulatorServer
 
-from .support import ED25519
+from ..fakes import ED25519, ONE
 
 
 @pytest.fixture
@@ -19,18 +19,18 @@ def accounts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EmulatorServer]]:
     for name in ("FAL_COMPUTE_ENDPOINT", "FAL_ADMIN_API_KEY", "FAL_KEY", "FAL_KEY_ID"):
         monkeypatch.delenv(name, raising=False)
     with EmulatorServer(api_key="one") as one, EmulatorServer(api_key="two") as two:
-        for each in (one, two):
-            each.state.create("gpu_1x_h100_sxm5", ED25519, None)
+        for account in (one, two):
+            account.state.create(ONE, ED25519, None)
         yield [one, two]
     pulumi.runtime.set_all_config({})
 
 
 def test_each_stack_of_a_process_asks_with_its_own_key(accounts: list[EmulatorServer]) -> None:
-    """A script of the Automation API runs several, one after the other."""
-    for each in accounts:
+    """A script that runs several stacks asks for each with its own key and endpoint."""
+    for account in accounts:
         pulumi.runtime.set_all_config(
-            {"fal:endpoint": each.url, "fal:apiKey": each.env["FAL_ADMIN_API_KEY"]}
+            {"fal:endpoint": account.url, "fal:apiKey": account.env["FAL_ADMIN_API_KEY"]}
         )
         (machine,) = get_instances()
-        assert {machine.id} == each.state.alive()
+        assert {machine.id} == account.state.alive()
         assert get_instance(machine.id) == machine

@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.support import ED25519, RSA
 
 from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.api.ssh_keys import HOW
 from pulumi_fal.resource import inputs
 from pulumi_fal.resource.call import UNKNOWN
 
+from ..fakes import ED25519, RSA
+
 GOOD = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sector_1"}
 
 
 def problems(**changed: Any) -> list[str]:
-    return [each.reason for each in inputs.failures({**GOOD, **changed})]
+    return [failure.reason for failure in inputs.failures({**GOOD, **changed})]
 
 
 def replacements(olds: dict[str, Any], news: dict[str, Any]) -> list[str]:
@@ -36,7 +37,7 @@ def replacements(olds: dict[str, Any], news: dict[str, Any]) -> list[str]:
     ],
 )
 def test_good_inputs_have_no_problem(changed: dict[str, Any]) -> None:
-    """Enums are strings, and the sector may be left out."""
+    """Enums are accepted as strings, and the sector may be left out."""
     assert problems(**changed) == []
 
 
@@ -79,7 +80,7 @@ def test_every_problem_is_told_at_once() -> None:
     ],
 )
 def test_a_near_miss_of_a_type_is_told_what_was_meant(slip: str, meant: str) -> None:
-    """Before anything is spent."""
+    """A typo in a type is answered with the type that was meant."""
     expected = f"instance_type is not a known instance type: did you mean {meant}?"
     assert problems(instance_type=slip, sector=None) == [expected]
 
@@ -93,15 +94,15 @@ def test_a_type_that_may_be_new_passes(new: str) -> None:
     assert not inputs.is_known(new)
 
 
-@pytest.mark.parametrize("known", [each.value for each in InstanceType])
+@pytest.mark.parametrize("known", [kind.value for kind in InstanceType])
 def test_a_type_of_today_is_known(known: str) -> None:
-    """Others get a warning where they are used."""
+    """Only the types of this version are known, and others get a warning."""
     assert inputs.is_known(known)
 
 
 @pytest.mark.parametrize("text", ["", "8 x H100", "gpu_8x;rm", "gpü"])
 def test_what_can_be_no_name_of_a_type_is_refused(text: str) -> None:
-    """Whatever types there will be, they are named like this."""
+    """A text that no type could be called is refused."""
     (said,) = problems(instance_type=text)
     assert said.startswith("instance_type is not the name of an instance type; known types are ")
 
@@ -137,7 +138,7 @@ def test_an_unknown_value_is_left_alone(name: str) -> None:
 
 
 def test_an_unknown_sector_may_still_turn_out_to_be_none() -> None:
-    """So it is no problem of a 1x machine before it is known."""
+    """An unknown sector may turn out to be None, so a 1x machine may have it."""
     assert problems(instance_type="gpu_1x_h100_sxm5", sector=UNKNOWN) == []
 
 
@@ -194,7 +195,7 @@ def test_only_a_requested_sector_that_is_not_the_machines_replaces(
 
 
 def test_an_unknown_sector_may_be_a_change() -> None:
-    """The preview shows the worst."""
+    """An unknown sector counts as a change, so the preview shows the worst."""
     assert replacements(IN_SECTOR_3, {**GOOD, "sector": UNKNOWN}) == ["sector"]
 
 
@@ -202,7 +203,7 @@ def test_an_unknown_sector_may_be_a_change() -> None:
 def test_a_request_that_the_first_release_recorded_counts_until_the_sector_shows(
     asked: str, replaced: list[str]
 ) -> None:
-    """Its state kept the request beside the machine's own sector."""
+    """A sector that the first release recorded as requested counts until the real one shows."""
     olds = {name: value for name, value in STATE.items() if name != "sector"}
     olds["requested_sector"] = "sector_2"
     assert replacements(olds, {**GOOD, "sector": asked}) == replaced
@@ -211,6 +212,6 @@ def test_a_request_that_the_first_release_recorded_counts_until_the_sector_shows
 
 @pytest.mark.parametrize("name", inputs.REPLACING)
 def test_what_state_does_not_know_is_no_change(name: str) -> None:
-    """A bulk import of a protected machine would replace it."""
+    """A value that state lacks is no change, as after a bulk import."""
     olds = {key: value for key, value in STATE.items() if key != name}
     assert replacements(olds, GOOD) == []

@@ -19,12 +19,12 @@ from pulumi_fal.machines.entry import VERSION, Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stack import Origin
 
-URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
-HERE = Origin(URN, "organization", "file:///here")
+from ..fakes import HERE, ONE, URN
+
 ENTRY = Entry(
     origin=HERE,
     account="0123456789ab",
-    instance_type="gpu_1x_h100_sxm5",
+    instance_type=ONE,
     ssh_key="f00d",
     sector=None,
     before=("an-old-one",),
@@ -49,23 +49,23 @@ def file_of(records: Journal) -> Path:
 
 
 def test_an_entry_is_read_by_another_process_as_it_was_written(folder: Path) -> None:
-    """Tuples, None and the origin come back as they were."""
+    """Another process reads an entry exactly as it was written."""
     Journal(folder).write(ENTRY)
     assert Journal(folder).find(HERE) == ENTRY
     assert list(Journal(folder).entries()) == [ENTRY]
 
 
 def test_the_file_is_for_people_too_and_for_nobody_else(records: Journal) -> None:
-    """JSON with names and a version, and no more rights than its owner needs."""
+    """The file is JSON with names, and only its owner may read it."""
     records.write(ENTRY)
     data = json.loads(file_of(records).read_text())
-    assert (data["version"], data["origin"]["urn"], data["phase"]) == (2, URN, "asked")
+    assert (data["version"], data["origin"]["urn"], data["phase"]) == (3, URN, "asked")
     assert stat.S_IMODE(file_of(records).stat().st_mode) == 0o600
     assert stat.S_IMODE(records.folder.stat().st_mode) == 0o700
 
 
 def test_a_resource_has_one_entry_that_is_written_over(records: Journal) -> None:
-    """The id comes in the place of the question."""
+    """A second write for the same resource takes the place of the first."""
     records.write(ENTRY)
     records.write(replace(ENTRY, problem="no answer").as_created("new-one"))
     found = records.find(HERE)
@@ -91,7 +91,7 @@ def test_contents_are_on_disk_before_the_name_is_and_folders_after(
             done.append("contents")
         else:
             of = [records.folder, *records.folder.parents]
-            done.append(next(each.name for each in of if each.stat().st_ino == here.st_ino))
+            done.append(next(path.name for path in of if path.stat().st_ino == here.st_ino))
         synced(descriptor)
 
     monkeypatch.setattr(Path, "replace", rename)
@@ -106,7 +106,7 @@ def test_contents_are_on_disk_before_the_name_is_and_folders_after(
 def test_a_write_that_fails_leaves_the_entry_that_was_there(
     records: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no half of another one."""
+    """A write that fails leaves the old entry whole, and no half of a new one."""
     records.write(ENTRY)
 
     def full(descriptor: int) -> None:
@@ -121,7 +121,7 @@ def test_a_write_that_fails_leaves_the_entry_that_was_there(
 
 
 def test_dropping_what_is_not_there_is_no_failure(records: Journal) -> None:
-    """Neither a folder that nobody has made yet, nor a file that another process dropped."""
+    """An entry can be dropped although its file or its folder is not there."""
     records.drop(ENTRY)
     records.write(ENTRY)
     records.drop(ENTRY)
@@ -137,7 +137,7 @@ def test_an_entry_that_cannot_be_dropped_is_reported(records: Journal) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_reported(folder: Path, records: Journal) -> None:
-    """So none is made that nothing would remember."""
+    """A folder that can't be made is an error, since nothing would remember a machine."""
     folder.parent.parent.mkdir()
     folder.parent.write_text("in the way")
     with pytest.raises(JournalError, match=r"(?s)creates\) can't be written.*no machine is"):
@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_made_is_reported(folder: Path, records: Journal
 
 
 def test_a_folder_that_cannot_be_read_is_reported(folder: Path, records: Journal) -> None:
-    """It is not the same as an empty one."""
+    """A folder that can't be read is an error, and not the same as an empty one."""
     folder.parent.mkdir(parents=True)
     folder.write_text("in the way")
     with pytest.raises(JournalError, match="can't be read"):
@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_read_is_reported(folder: Path, records: Journal
     ],
 )
 def test_a_damaged_entry_is_reported(records: Journal, text: str) -> None:
-    """A machine may hang on it, so it is not passed over."""
+    """A damaged entry is an error, since it may be about a machine that runs."""
     records.write(ENTRY)
     file_of(records).write_text(text)
     with pytest.raises(JournalError, match="is damaged"):
@@ -176,7 +176,7 @@ def test_a_damaged_entry_is_reported(records: Journal, text: str) -> None:
 
 
 def test_bytes_that_are_no_text_are_damage_too(records: Journal) -> None:
-    """As a disk may leave them."""
+    """A file whose bytes are no text is reported as damaged."""
     records.write(ENTRY)
     file_of(records).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(JournalError, match="is damaged"):
@@ -184,7 +184,7 @@ def test_bytes_that_are_no_text_are_damage_too(records: Journal) -> None:
 
 
 def test_an_entry_of_a_newer_version_is_reported_as_such(records: Journal) -> None:
-    """It may say what this version doesn't understand."""
+    """An entry of a newer version may say what this version doesn't understand."""
     records.write(ENTRY)
     path = file_of(records)
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": VERSION + 1}))
@@ -200,18 +200,18 @@ def test_an_entry_that_cannot_be_read_is_reported(records: Journal) -> None:
 
 
 def test_an_unreadable_entry_hides_no_other_one(records: Journal) -> None:
-    """`entries` names it and goes on."""
+    """The entries around an unreadable one are still read."""
     records.write(ENTRY)
     other = replace(ENTRY, origin=replace(HERE, urn=f"{URN}-2"))
     records.write(other)
     (records.folder / journal.file_name(ENTRY.origin)).write_text("{")
     found = list(records.entries())
-    assert [each for each in found if isinstance(each, Entry)] == [other]
-    assert [str(each) for each in found if isinstance(each, JournalError)] != []
+    assert [item for item in found if isinstance(item, Entry)] == [other]
+    assert [str(item) for item in found if isinstance(item, JournalError)] != []
 
 
 def test_another_resources_damaged_entry_is_no_obstacle(records: Journal) -> None:
-    """Only what may be about this resource is read."""
+    """A damaged entry of another resource doesn't stop this resource's create."""
     (records.folder / journal.file_name(replace(HERE, urn="another"))).mkdir(parents=True)
     assert records.find(HERE) is None
 
@@ -219,7 +219,7 @@ def test_another_resources_damaged_entry_is_no_obstacle(records: Journal) -> Non
 def test_an_entry_that_is_dropped_while_it_is_read_is_none(
     records: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another stack's process may settle it at any time."""
+    """An entry that another process drops at this moment counts as absent."""
     records.write(ENTRY)
     read = Path.read_text
 
@@ -242,7 +242,7 @@ def test_an_entry_that_is_dropped_while_it_is_read_is_none(
     ],
 )
 def test_two_stacks_never_meet(records: Journal, other: Origin) -> None:
-    """One has its entry, and the other has none; both can have one."""
+    """Stacks of the same name each have an entry of their own."""
     records.write(ENTRY)
     assert records.find(other) is None
     records.write(replace(ENTRY, origin=other))
@@ -251,7 +251,7 @@ def test_two_stacks_never_meet(records: Journal, other: Origin) -> None:
 
 @pytest.mark.parametrize("unknown", [{"backend": ""}, {"organization": ""}])
 def test_what_is_unknown_may_be_anything(records: Journal, unknown: dict[str, str]) -> None:
-    """Then the entry is found, either way round, and whoever finds it must hold."""
+    """An entry or a resource whose stack is partly unknown matches either way round."""
     records.write(ENTRY)
     vague = replace(HERE, **unknown)
     assert records.find(vague) == ENTRY
@@ -262,13 +262,13 @@ def test_what_is_unknown_may_be_anything(records: Journal, unknown: dict[str, st
 
 
 def test_an_origin_is_certain_when_nothing_of_it_is_unknown() -> None:
-    """Else two stacks could be taken for one."""
+    """An origin with an unknown part is not certain."""
     assert HERE.is_certain
     assert not replace(HERE, urn="").is_certain
 
 
 def test_a_urn_names_stack_and_project() -> None:
-    """Parents' types and colons in names are no part of them."""
+    """A URN is split correctly with parents and with colons in names."""
     nested = Origin("urn:pulumi:dev::shop::my:comp:Onent$pulumi-python:dynamic/fal:X::a::b")
     assert (nested.stack, nested.project) == ("dev", "shop")
     assert (Origin("nonsense").stack, Origin("nonsense").project) == ("", "")
@@ -284,7 +284,7 @@ MADE = ENTRY.as_created("made")
 def test_an_entry_of_an_earlier_process_goes_once_the_machine_was_seen(
     folder: Path, seen: bool, is_proven: bool, is_kept: bool
 ) -> None:
-    """That state has its id is not enough: what was never seen may still be lost from there."""
+    """An entry goes once the API has shown the machine, since state may still lose a new one."""
     Journal(folder).write(replace(MADE, seen=seen))
     now = Journal(folder)
     now.drop_entry_for(URN, "another", is_proven=True)
@@ -323,7 +323,7 @@ def test_an_entry_stays_where_its_own_stack_has_no_such_machine(
 
 
 def test_settling_leaves_the_entries_of_this_process(records: Journal) -> None:
-    """They are about creates under way, of which state can't know yet."""
+    """The entries of this process stay, since state can't know of their machines yet."""
     records.drop_entry_for(URN, "made", is_proven=True)
     records.write(MADE)
     records.drop_entry_for(URN, "made", is_proven=True)
@@ -343,7 +343,7 @@ def test_settling_leaves_what_has_taken_the_place_of_an_earlier_entry(folder: Pa
 
 
 def test_settling_in_a_journal_that_fails_is_no_failure(folder: Path, records: Journal) -> None:
-    """It was reported at the start, and a diff or a delete has other things to do."""
+    """A journal that fails doesn't stop a diff or a delete."""
     folder.parent.mkdir(parents=True)
     folder.write_text("in the way")
     records.drop_entry_for(URN, "made", is_proven=True)
@@ -354,7 +354,7 @@ def test_settling_in_a_journal_that_fails_is_no_failure(folder: Path, records: J
 
 
 def test_an_entry_of_the_first_release_is_read(records: Journal) -> None:
-    """Whoever upgrades with a create under way must not lose it."""
+    """An entry in the first release's format is read."""
     records.write(ENTRY)
     path = file_of(records)
     data = {**json.loads(path.read_text()), "version": 1}
@@ -364,7 +364,7 @@ def test_an_entry_of_the_first_release_is_read(records: Journal) -> None:
 
 
 def test_the_entries_of_one_urn_are_read_without_the_others(records: Journal) -> None:
-    """Each delete asks, and hundreds of them would read hundreds of files each."""
+    """Only the files of one URN are read, however many there are."""
     records.write(ENTRY)
     records.write(replace(ENTRY, origin=replace(HERE, urn=f"{URN}-2")))
     (records.folder / "0-damaged.json").write_text("{")
@@ -382,7 +382,7 @@ def test_the_own_entry_comes_before_one_that_may_be_the_same(records: Journal) -
 
 
 def test_others_see_that_a_create_is_under_way_until_it_is_not(folder: Path) -> None:
-    """By a lock that the system ends with the process, and that only one can have."""
+    """A lock shows that a process works on a create, and only one process can have it."""
     mine, others = Journal(folder), Journal(folder)
     mine.write(ENTRY)
     assert not others.is_locked(HERE)
@@ -398,7 +398,7 @@ def test_others_see_that_a_create_is_under_way_until_it_is_not(folder: Path) -> 
 
 
 def test_a_lock_is_released_without_a_trace(records: Journal) -> None:
-    """The folder holds records, for people to read."""
+    """Releasing a lock removes its file."""
     records.write(ENTRY)
     lock = records.try_lock(HERE)
     assert lock is not None
@@ -410,7 +410,7 @@ def test_a_lock_is_released_without_a_trace(records: Journal) -> None:
 def test_a_lock_whose_file_was_removed_meanwhile_is_none(
     records: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its holder removes it at the end: whoever had just opened it would lock nothing."""
+    """A lock on a file that was removed meanwhile is not held."""
     flock = fcntl.flock
     opened: list[int] = []
 
@@ -429,14 +429,14 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_none(
 
 
 def test_a_lock_that_a_killed_process_left_behind_holds_nothing(records: Journal) -> None:
-    """The file stays, and the lock on it is gone."""
+    """The lock of a killed process is free although its file is still there."""
     records.write(ENTRY)
     (records.folder / journal.file_name(HERE, ".lock")).touch()
     assert not records.is_locked(HERE)
 
 
 def test_without_a_place_for_the_lock_the_create_goes_on(folder: Path, records: Journal) -> None:
-    """The record itself is what must not fail."""
+    """A create goes on where no lock can be made, since the record is what counts."""
     folder.parent.mkdir(parents=True)
     folder.write_text("in the way")
     lock = records.try_lock(HERE)
@@ -446,7 +446,7 @@ def test_without_a_place_for_the_lock_the_create_goes_on(folder: Path, records: 
 
 
 def test_what_killed_processes_left_behind_is_cleared_away(records: Journal) -> None:
-    """Locks that nobody holds, and half-written files that nobody writes any more."""
+    """Free locks and old half-written files are removed."""
     records.write(ENTRY)
     lock = records.try_lock(HERE)
     assert lock is not None
@@ -455,7 +455,7 @@ def test_what_killed_processes_left_behind_is_cleared_away(records: Journal) -> 
     os.utime(records.folder / "old.tmp", (0, 0))
     with lock:
         records.clear_leftovers()
-        assert sorted(each.name for each in records.folder.iterdir()) == sorted(
+        assert sorted(path.name for path in records.folder.iterdir()) == sorted(
             [
                 journal.file_name(ENTRY.origin),
                 journal.file_name(HERE, ".lock"),
@@ -466,7 +466,7 @@ def test_what_killed_processes_left_behind_is_cleared_away(records: Journal) -> 
 
 
 def test_where_there_is_no_folder_there_is_nothing_to_clear(records: Journal) -> None:
-    """Most computers have never had a create under way."""
+    """A folder that doesn't exist needs no clearing."""
     records.clear_leftovers()
     assert not records.folder.exists()
 
@@ -482,10 +482,10 @@ def test_where_there_is_no_folder_there_is_nothing_to_clear(records: Journal) ->
 def test_the_journal_is_where_pulumi_keeps_its_own(
     environ: dict[str, str], place: Callable[[], Path]
 ) -> None:
-    """One for all stacks of a person."""
+    """The journal is below PULUMI_HOME, or below ~/.pulumi."""
     assert journal.home(environ) == place() / "fal-compute" / "creates"
 
 
 def test_an_entry_begins_as_a_question() -> None:
-    """No machine is known, and no problem."""
+    """A new entry has no machine and no problem."""
     assert (ENTRY.phase, ENTRY.instance_id, ENTRY.problem) == (Phase.REQUESTED, None, "")

@@ -75,7 +75,7 @@ def test_a_wait_ends_with_the_ready_machine(world: World) -> None:
 
 
 def test_a_machine_that_is_ready_is_not_waited_for(world: World) -> None:
-    """Not even a list is asked for."""
+    """A machine that is ready already costs no call."""
     machine = world.machine()
     world.state.advance(200)
     ready = world.state.get(machine.id)
@@ -87,7 +87,7 @@ def test_a_machine_that_is_ready_is_not_waited_for(world: World) -> None:
 def test_ready_takes_both_the_status_and_an_ip(
     world: World, ip_at: float, status: str | None
 ) -> None:
-    """One without the other is no machine that one can log in to."""
+    """A status without an ip, or an ip without the status, lets nobody log in."""
     world.state.ip_at = ip_at
     machine = world.machine()
     if status:
@@ -97,10 +97,10 @@ def test_ready_takes_both_the_status_and_an_ip(
 
 
 def test_every_change_on_the_way_is_shown_once(world: World) -> None:
-    """The resource's row shows it, from the first answer on that has the machine."""
+    """Every change is reported once, from the first answer that has the machine."""
     seen: list[tuple[str, bool]] = []
     world.lifecycle.wait_until_ready(
-        world.machine(), 1000, lambda each: seen.append((each.status, each.ip is not None))
+        world.machine(), 1000, lambda shown: seen.append((shown.status, shown.ip is not None))
     )
     assert seen == [
         ("pending", False),
@@ -112,7 +112,7 @@ def test_every_change_on_the_way_is_shown_once(world: World) -> None:
 
 
 def test_a_wait_that_is_over_names_the_machine_and_the_ways_out(world: World) -> None:
-    """The machine runs and bills."""
+    """An error of a wait that is over names the machine, its status and what to run."""
     machine = world.machine()
     with pytest.raises(errors.NotReadyError) as caught:
         world.wait(machine, 50)
@@ -126,13 +126,13 @@ def test_a_wait_that_is_over_names_the_machine_and_the_ways_out(world: World) ->
 
 
 def test_what_becomes_ready_in_the_last_moment_counts(world: World) -> None:
-    """The last look is when the time is up."""
+    """The last list is asked for when the time is up, so a machine may become ready then."""
     assert world.wait(world.machine(), 100).is_ready
 
 
 @pytest.mark.parametrize("lag", [GRACE_SECONDS - 5, 60])
 def test_a_new_machine_may_be_missing_from_the_list(world: World, lag: float) -> None:
-    """For a while that means nothing, and then a GET shows that the machine is there."""
+    """A new machine may be missing from the list, and then a GET shows that it is there."""
     world.state.list_lag = lag
     assert world.wait(world.machine()).is_ready
     assert ("get" in world.api.calls) == (lag > GRACE_SECONDS)
@@ -182,7 +182,7 @@ def test_an_answer_without_the_machine_now_and_then_is_no_end(
 
 
 def test_a_machine_that_never_shows_up_fails_after_the_grace(world: World) -> None:
-    """It may still be about to, so the error says that it was never seen."""
+    """A machine that was never shown may still appear, and the error says so."""
     machine = world.machine()
     world.state.kill(machine.id)
     with pytest.raises(errors.VanishedError) as caught:
@@ -209,7 +209,7 @@ each_bad_answer = pytest.mark.parametrize("error", BAD_ANSWERS, ids=str)
 
 @each_bad_answer
 def test_an_answer_that_can_not_be_used_ends_no_wait(world: World, error: errors.APIError) -> None:
-    """It says nothing of the machine; the next one does."""
+    """An answer that can't be used says nothing about the machine, and the next one does."""
     world.fail("list", error, 20, 75)
     assert world.wait(world.machine()).is_ready
     assert world.passed < 130
@@ -240,7 +240,7 @@ def test_an_outage_is_shown_as_it_changes_and_when_it_is_over(world: World) -> N
 
 
 def test_a_wait_whose_time_is_up_in_an_outage_says_so(world: World) -> None:
-    """It tells the machine's last status, and what the API has answered since when."""
+    """An error in an outage has the machine's last status, and what the API answers since when."""
     world.fail("list", refusal(503), 40)
     with pytest.raises(errors.NotReadyError) as caught:
         world.wait(world.machine(), 100)
@@ -254,7 +254,7 @@ def test_a_wait_whose_time_is_up_in_an_outage_says_so(world: World) -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_is_refused_for_a_minute_ends_the_wait(world: World, status: int) -> None:
-    """It was revoked, and no later answer will be another."""
+    """A key that is refused for a minute was revoked, and no later answer will be another."""
     world.fail("list", refusal(status), 20)
     with pytest.raises(errors.AuthenticationError):
         world.wait(world.machine(), 3600)
@@ -288,7 +288,7 @@ def test_a_get_that_fails_says_nothing_of_a_machine_that_the_list_lacks(world: W
 
 
 def test_find_looks_at_the_list_and_then_asks(world: World) -> None:
-    """Most often the shared list is enough."""
+    """Find asks for the machine only where the shared list lacks it."""
     machine = world.machine()
     found = world.lifecycle.find(machine.id)
     assert found is not None
@@ -322,7 +322,7 @@ def test_a_list_that_has_failed_is_not_shared_with_later_reads(world: World) -> 
 
 
 def test_only_a_machine_that_two_looks_find_neither_listed_nor_known_is_gone(world: World) -> None:
-    """What find calls None, a refresh drops from state."""
+    """A machine is gone only if two looks find it neither listed nor known."""
     machine = world.machine()
     world.state.hide(machine.id, "get")
     assert world.lifecycle.find(machine.id) is not None
@@ -393,7 +393,7 @@ def test_a_machine_that_is_gone_already_is_deleted(world: World) -> None:
 
 
 def test_a_409_says_that_the_machine_is_there_whatever_reads_say(world: World) -> None:
-    """It is too new for them, and was not deleted."""
+    """After a 409 the machine counts as there, although no read shows it."""
     machine = world.machine()
     world.state.hide(machine.id, "list")
     world.state.hide(machine.id, "get")
@@ -423,7 +423,7 @@ def test_a_delete_that_is_refused_for_now_is_asked_again(world: World, status: i
 
 
 def test_a_delete_that_is_never_accepted_says_what_the_api_said(world: World) -> None:
-    """The machine stays in state: it bills."""
+    """A delete that was never accepted fails with what the API said."""
     machine = world.machine()
     world.fail("delete", refusal(409, "still starting"))
     with pytest.raises(errors.StillThereError) as caught:
@@ -471,12 +471,12 @@ def test_a_delete_that_the_api_refuses_for_good_ends_with_its_word(world: World)
 def test_an_answer_that_can_not_be_used_ends_no_delete(
     world: World, error: errors.APIError, call: Call
 ) -> None:
-    """It may be the delete that fails for half a minute, or the lists after it."""
+    """Neither a DELETE nor a list that fails for half a minute ends the wait."""
     machine = world.machine()
     world.fail(call, error, end=30)
     world.lifecycle.delete(machine.id, 600)
     assert world.state.alive() == set()
-    assert any("The wait goes on." in each for each in world.told)
+    assert any("The wait goes on." in told for told in world.told)
 
 
 def test_an_accepted_delete_that_does_nothing_is_sent_again(world: World) -> None:

@@ -11,19 +11,20 @@ from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
     "told, is_one", [("gpu_8x_h100_sxm5", True), ("", True), ("gpu_1x_h100_sxm5", False)]
 )
 def test_a_machine_whose_type_is_not_told_may_be_of_any(told: str, is_one: bool) -> None:
-    """It must not be passed by as what a lost create has made."""
+    """A machine without a type may be what an unanswered create has made."""
     assert Instance("i", told).may_be_of("gpu_8x_h100_sxm5") is is_one
 
 
 def test_the_names_are_the_apis() -> None:
-    """They are sent as they stand."""
-    assert [each.value for each in InstanceType] == ["gpu_8x_h100_sxm5", "gpu_1x_h100_sxm5"]
-    assert [each.value for each in Sector] == ["sector_1", "sector_2", "sector_3"]
-    assert {each.value for each in Status} == {
+    """The values of the enums are the API's names."""
+    assert [kind.value for kind in InstanceType] == ["gpu_8x_h100_sxm5", "gpu_1x_h100_sxm5"]
+    assert [sector.value for sector in Sector] == ["sector_1", "sector_2", "sector_3"]
+    assert {status.value for status in Status} == {
         "pending",
         "init",
         "provisioning",
         "ready",
+        "stopped",
         "unknown",
     }
 

@@ -11,7 +11,7 @@ import pytest
 from pulumi_fal import ComputeInstance, ComputeInstanceArgs, InstanceType, Sector
 from pulumi_fal.tokens import TYPE_TOKEN
 
-from .support import ED25519
+from ..fakes import ED25519, EIGHT, ONE
 
 # Of Pulumi's own set_mocks, on Python 3.12 and later.
 pytestmark = pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")
@@ -62,7 +62,7 @@ def test_typed_arguments_and_keywords_ask_for_the_same(mocks: Mocks) -> pulumi.O
             for name in ("typed", "named")
         )
         assert of_one == of_other
-        assert of_one["instance_type"] == "gpu_8x_h100_sxm5"
+        assert of_one["instance_type"] == EIGHT
         assert of_one["sector"] == "sector_1"
         assert of_one["wait"] is False
 
@@ -72,7 +72,7 @@ def test_typed_arguments_and_keywords_ask_for_the_same(mocks: Mocks) -> pulumi.O
 @pulumi_test
 def test_outputs_resolve_under_mocks(mocks: Mocks) -> pulumi.Output[None]:
     """A user's test can assert on what the program makes of the machine."""
-    machine = ComputeInstance("m", instance_type="gpu_8x_h100_sxm5", ssh_key=ED25519)
+    machine = ComputeInstance("m", instance_type=EIGHT, ssh_key=ED25519)
 
     def check(known: list[Any]) -> None:
         assert known == ["m-id", "192.0.2.1", "sector_3"]
@@ -85,7 +85,7 @@ def test_the_type_token_and_the_urn_are_the_ones_that_state_holds(
     mocks: Mocks,
 ) -> pulumi.Output[None]:
     """Another token would make every existing stack replace all its machines."""
-    machine = ComputeInstance("m", instance_type="gpu_8x_h100_sxm5", ssh_key=ED25519)
+    machine = ComputeInstance("m", instance_type=EIGHT, ssh_key=ED25519)
 
     def check(_: str) -> None:
         assert mocks.asked["m"].typ == TYPE_TOKEN == "pulumi-python:dynamic/fal:ComputeInstance"
@@ -96,10 +96,10 @@ def test_the_type_token_and_the_urn_are_the_ones_that_state_holds(
 
 @pulumi_test
 def test_a_private_key_never_reaches_the_engine(mocks: Mocks) -> pulumi.Output[None]:
-    """Not even its logs, which a check in the plugin would come too late for."""
+    """A private key is refused in the program, before the engine could log it."""
     private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA"
     with pytest.raises(pulumi.RunError, match="is a PRIVATE key"):
-        ComputeInstance("m", instance_type="gpu_8x_h100_sxm5", ssh_key=private)
+        ComputeInstance("m", instance_type=EIGHT, ssh_key=private)
     assert mocks.asked == {}
     return pulumi.Output.from_input(None)
 
@@ -107,8 +107,8 @@ def test_a_private_key_never_reaches_the_engine(mocks: Mocks) -> pulumi.Output[N
 @pytest.mark.parametrize(
     "positional, named",
     [
-        (["gpu_1x_h100_sxm5"], {}),
-        ([], {"instance_typ": "gpu_1x_h100_sxm5"}),
+        ([ONE], {}),
+        ([], {"instance_typ": ONE}),
         ([ComputeInstanceArgs(instance_type="a", ssh_key="b")], {"ssh_key": "c"}),
         ([None, None, None], {}),
     ],
@@ -116,6 +116,6 @@ def test_a_private_key_never_reaches_the_engine(mocks: Mocks) -> pulumi.Output[N
 def test_an_argument_that_is_not_known_is_refused(
     positional: list[Any], named: dict[str, Any]
 ) -> None:
-    """A slip in a name must not become a machine with a default."""
+    """A misspelt argument is refused, and doesn't become a machine with a default."""
     with pytest.raises(TypeError):
         ComputeInstance("m", *positional, **named)

@@ -1,95 +1,47 @@
-"""The provider's own decisions, without a process; tests/plugin/ drives it as the engine does."""
+"""What the dynamic host's adapter does by itself; tests/plugin drives it as the engine does."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from pulumi.output import Unknown
-from tests.unit.support import ED25519, RSA
+from pulumi.runtime import rpc
 
 from pulumi_fal.provider import ComputeInstanceProvider
 
-INPUTS = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sector_1"}
-STATE = {**INPUTS, "ip": "198.18.0.1", "status": "ready"}
-UNKNOWN = Unknown()  # type: ignore[no-untyped-call]
+from ..fakes import ED25519, EIGHT, ID
+
+INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 
 
-def check(news: dict[str, Any], olds: dict[str, Any] | None = None) -> tuple[Any, list[str]]:
-    result = ComputeInstanceProvider().check(olds or {}, news)
-    assert {each.property for each in result.failures} <= {""}
-    return result.inputs, [each.reason for each in result.failures]
+@pytest.mark.parametrize("unknown", [Unknown(), rpc.UNKNOWN])  # type: ignore[no-untyped-call]
+def test_either_of_the_sdks_unknown_values_is_understood_and_sent_back(unknown: object) -> None:
+    """The SDK passes on the one that the engine sent, and the engine has to get the same."""
+    news = {**INPUTS, "ssh_key": unknown}
+    checked = ComputeInstanceProvider().check({}, news)
+    assert (checked.inputs, checked.failures) == (news, [])
+    assert ComputeInstanceProvider().diff(ID, INPUTS, news).replaces == ["ssh_key"]
 
 
-def test_check_keeps_the_inputs_and_nothing_else() -> None:
-    """What a program names as None so that it becomes an output is no input."""
-    news = {**INPUTS, "ip": None, "status": None, "__provider": "p"}
-    assert check(news) == (INPUTS, [])
+def test_the_sdks_own_properties_are_taken_out() -> None:
+    """The provider's serialized form is no input, and no output either."""
+    sdks = {"__provider": "serialized", "__urn": "a URN", "__organization": "organization"}
+    assert ComputeInstanceProvider().check({}, {**INPUTS, **sdks}).inputs == INPUTS
+    state = {**INPUTS, "status": "ready"}
+    updated = ComputeInstanceProvider().update(
+        ID, {**state, "__provider": "serialized"}, {**INPUTS, "__provider": "serialized"}
+    )
+    assert updated.outs == state
 
 
-def test_check_drops_what_is_left_out() -> None:
-    """None and missing are the same, and must not differ later."""
-    inputs, problems = check({**INPUTS, "sector": None})
-    assert ("sector" in inputs, problems) == (False, [])
-
-
-def test_check_tells_every_problem() -> None:
-    """One run shows all."""
-    _, problems = check({"sector": "nowhere"})
-    assert len(problems) == 3
-
-
-@pytest.mark.parametrize("olds", [{}, INPUTS, {"ssh_key": RSA}])
-def test_check_works_with_any_olds(olds: dict[str, Any]) -> None:
-    """Before a replacement the engine asks a second time, with none."""
-    assert check(INPUTS, olds) == (INPUTS, [])
-
-
-def test_a_new_comment_is_taken_out_by_check() -> None:
-    """So that the engine sees no difference at all."""
-    inputs, _ = check({**INPUTS, "ssh_key": f"{ED25519} new"}, {"ssh_key": f"{ED25519} old"})
-    assert inputs["ssh_key"] == f"{ED25519} old"
-
-
-def test_an_unknown_key_is_not_taken_for_the_old_one() -> None:
-    """The preview has to show that it may change."""
-    inputs, problems = check({**INPUTS, "ssh_key": UNKNOWN}, INPUTS)
-    assert (inputs["ssh_key"], problems) == (UNKNOWN, [])
-
-
-@pytest.mark.parametrize(
-    "changed, replaces",
-    [
-        ({}, []),
-        ({"sector": "sector_2"}, ["sector"]),
-        ({"sector": None}, []),
-        ({"ssh_key": f"{ED25519} new"}, []),
-        ({"instance_type": UNKNOWN, "ssh_key": RSA}, ["instance_type", "ssh_key"]),
-    ],
-)
-def test_diff_says_what_replaces_and_leaves_the_rest_to_the_engine(
-    changed: dict[str, Any], replaces: list[str]
-) -> None:
-    """`changes` stays open, so that ignore_changes is honoured."""
-    result = ComputeInstanceProvider().diff("i-1", STATE, {**INPUTS, **changed})
-    assert (result.changes, result.replaces) == (None, replaces)
-
-
-def test_a_drifted_output_is_no_difference() -> None:
-    """Only inputs are compared."""
-    drifted = {**STATE, "status": "unknown", "ip": "198.18.0.9"}
-    assert ComputeInstanceProvider().diff("i-1", drifted, INPUTS).replaces == []
-
-
-def test_update_records_the_inputs_beside_what_the_api_said() -> None:
-    """No call is made, and no key is needed."""
-    news = {**INPUTS, "ssh_key": f"{ED25519} new"}
-    result = ComputeInstanceProvider().update("i-1", STATE, news)
-    assert result.outs == {**STATE, "ssh_key": f"{ED25519} new"}
+def test_a_failure_names_no_property() -> None:
+    """The engine would print the property's value, which may be a private key."""
+    (failure,) = ComputeInstanceProvider().check({}, {**INPUTS, "ssh_key": "hunter2"}).failures
+    assert failure.property == ""
+    assert failure.reason.startswith("ssh_key does not start with a known key type")
 
 
 def test_the_provider_has_no_attributes() -> None:
-    """They would be pickled into every state."""
+    """A provider with attributes would have them pickled into every state."""
     provider = ComputeInstanceProvider()
-    check(INPUTS)
+    provider.check({}, INPUTS)
     assert vars(provider) == {}

@@ -65,7 +65,7 @@ def put(tmp_path: Path) -> Put:
 
 
 def test_a_command_is_asked_nothing_that_a_person_would_answer(put: Put, tmp_path: Path) -> None:
-    """In this folder, of the backend that is used here, where nothing else is said."""
+    """A command runs without questions, here and with the current backend by default."""
     called = put("{}")
     assert pulumi_cli.pulumi("stack", "ls") == "{}\n"
     here = os.path.realpath(os.curdir)
@@ -75,7 +75,7 @@ def test_a_command_is_asked_nothing_that_a_person_would_answer(put: Put, tmp_pat
 
 
 def test_json_is_read_and_anything_else_is_refused(put: Put) -> None:
-    """By the command's name."""
+    """Output that is no JSON is an error that names the command."""
     put('{"a": [1]}')
     assert pulumi_cli.ask("whoami") == {"a": [1]}
     put("not JSON")
@@ -84,7 +84,7 @@ def test_json_is_read_and_anything_else_is_refused(put: Put) -> None:
 
 
 def test_a_command_that_fails_says_why(put: Put) -> None:
-    """Even if it prints something; and by its exit code where it says nothing."""
+    """A command that fails is reported with its stderr, or with its exit code."""
     put("{}", status=255, words="error: no stack named 'dev' found")
     with pytest.raises(StackError, match="`pulumi a b` failed: no stack named 'dev' found"):
         pulumi_cli.pulumi("a", "b")
@@ -94,7 +94,7 @@ def test_a_command_that_fails_says_why(put: Put) -> None:
 
 
 def test_a_command_that_can_not_run_says_so(put: Put, tmp_path: Path) -> None:
-    """As one for another kind of machine."""
+    """A command that can't be run, as one for another processor, is an error."""
     put("")
     (tmp_path / "bin" / "pulumi").write_bytes(b"\x7fELF of another world")
     with pytest.raises(StackError, match="can't be started"):
@@ -102,7 +102,7 @@ def test_a_command_that_can_not_run_says_so(put: Put, tmp_path: Path) -> None:
 
 
 def test_a_command_that_does_not_end_is_killed_in_time(put: Put, tmp_path: Path) -> None:
-    """A create must not wait for ever."""
+    """A command that hangs is killed in time, so that no create waits for it."""
     put("")
     (tmp_path / "bin" / "pulumi").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     with pytest.raises(StackError, match=r"did not end within 0\.05 s"):
@@ -113,7 +113,7 @@ def test_a_command_that_does_not_end_is_killed_in_time(put: Put, tmp_path: Path)
 
 
 def test_without_a_command_there_is_no_answer() -> None:
-    """Neither on PATH nor beside this Python."""
+    """Without `pulumi` on PATH or beside Python, the error says so."""
     with pytest.raises(StackError, match="there is no `pulumi` command"):
         pulumi_cli.pulumi("version")
 
@@ -121,7 +121,7 @@ def test_without_a_command_there_is_no_answer() -> None:
 def test_a_command_beside_this_python_serves_as_well(
     put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A virtual environment that nobody activated."""
+    """The `pulumi` of a virtual environment is found although it is not activated."""
     put("beside")
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
@@ -143,7 +143,7 @@ def test_the_command_that_started_this_process_comes_first(
 
 
 def test_what_is_not_called_pulumi_is_not_run(put: Put, proc: Callable[..., Path]) -> None:
-    """It may be the shell from which a person runs a command of ours."""
+    """Only a process that is called pulumi is taken for the CLI, and never a shell."""
     put("on PATH")
     proc(30, 20, 20, "/bin/sh")
     assert pulumi_cli.pulumi("version") == "on PATH\n"
@@ -152,7 +152,7 @@ def test_what_is_not_called_pulumi_is_not_run(put: Put, proc: Callable[..., Path
 def test_the_cli_is_the_first_process_above_in_another_group(
     proc: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Whatever its file is called, with shells and scripts between, and with any names."""
+    """The CLI is the first process above in another group, whatever it is called."""
     proc(30, 20, 30)
     proc(20, 10, 30)
     assert pulumi_cli.folder() is None
@@ -162,14 +162,14 @@ def test_the_cli_is_the_first_process_above_in_another_group(
 
 
 def test_the_first_of_all_processes_is_no_cli(proc: Callable[..., Path]) -> None:
-    """It has taken this one in when the CLI was killed."""
+    """Process 1 has adopted this one, so the CLI was killed."""
     proc(30, 1, 30)
     proc(1, 0, 1)
     assert pulumi_cli.folder() is None
 
 
 def test_where_no_process_is_shown_there_is_none(proc: Callable[..., Path]) -> None:
-    """As on other systems than Linux; or one of another person's."""
+    """Without /proc, or with another person's processes, no CLI is found."""
     assert pulumi_cli.folder() is None
     (proc(30, 20, 20) / "cwd").unlink()
     assert pulumi_cli.folder() is None
@@ -177,7 +177,7 @@ def test_where_no_process_is_shown_there_is_none(proc: Callable[..., Path]) -> N
 
 @pytest.mark.parametrize("name", ["Pulumi.yaml", "Pulumi.yml", "Pulumi.json"])
 def test_the_nearest_project_counts(tmp_path: Path, name: str) -> None:
-    """A project within another one's folder is its own."""
+    """The project file that is nearest above the folder counts."""
     program = tmp_path / "project" / "src" / "program"
     program.mkdir(parents=True)
     (tmp_path / "project" / "Pulumi.yaml").touch()

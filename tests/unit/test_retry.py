@@ -8,9 +8,9 @@ from typing import NamedTuple
 import pytest
 
 from pulumi_fal.api import retry
-from pulumi_fal.errors import APIError, UnusableAnswerError
+from pulumi_fal.errors import APIError, InProgressError, UnusableAnswerError
 
-from ..fakes import LIST, refusal, unanswered
+from ..fakes import CREATE, LIST, refusal, unanswered
 
 
 class Case(NamedTuple):
@@ -35,6 +35,7 @@ CASES = [
     Case(retry.UNREADABLE, LIST.error(UnusableAnswerError, "no", status=None), True, False, True),
     Case(retry.REDIRECTED, refusal(307), False, False, True),
     Case(retry.TIMED_OUT, refusal(408), True, False, True),
+    Case(retry.IN_PROGRESS, CREATE.error(InProgressError, "wait", status=409), True, False, True),
     *(
         Case(retry.REFUSED, refusal(status), False, False, False)
         for status in (400, 401, 403, 404, 409, 422)

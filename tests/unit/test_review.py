@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -14,10 +13,11 @@ from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.stack import Origin
 
-URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::{}"
-HERE = Origin(URN.format("web"), "organization", "file:///here")
-OF = replace(HERE, urn=URN.format("another of the stack"))
-ENTRY = Entry(HERE, "account", "gpu_1x_h100_sxm5", "f00d", None, ("old",), 1_700_000_000.0)
+from ..fakes import HERE, ONE, URN, FakeStacks
+
+OF = replace(HERE, urn=f"{URN}-2")
+"""Another resource of the stack."""
+ENTRY = Entry(HERE, "account", ONE, "f00d", None, ("old",), 1_700_000_000.0)
 
 
 @pytest.fixture
@@ -25,23 +25,10 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path / "home" / "fal-compute" / "creates")
 
 
-class Stacks:
-    """What `pulumi stack export` says."""
-
-    def __init__(self, *ids: str, answers: bool = True) -> None:
-        self._ids = frozenset(ids) if answers else None
-
-    def origin(self, urn: str, organization: str) -> Origin:
-        return Origin(urn, organization, HERE.backend)
-
-    def ids(self, origin: Origin) -> frozenset[str] | None:
-        return self._ids
-
-
-def said(journal: Journal, stacks: Stacks) -> list[str]:
+def said(journal: Journal, stacks: FakeStacks) -> list[str]:
     """The warnings of a process that has just heard of a resource of the stack."""
     warnings: list[str] = []
-    machines = Machines(journal, cast("Any", stacks), mock.Mock(), warnings.append)
+    machines = Machines(journal, stacks, mock.Mock(), warnings.append)
     for _ in range(2):  # the second resource of a process brings no second review
         machines.review(OF.urn, OF.organization)
     return warnings
@@ -51,15 +38,14 @@ def said(journal: Journal, stacks: Stacks) -> list[str]:
 def test_a_machine_outside_of_state_is_named_and_what_each_command_does_with_it(
     journal: Journal, answers: bool
 ) -> None:
-    """For every phase that says so, even if the stack doesn't."""
-    stacks = Stacks(answers=answers)
+    """A machine outside state is named although the stack can't be asked."""
+    stacks = FakeStacks(answers=answers)
     for number, phase in enumerate((Phase.CREATED, Phase.ADOPTED)):
-        origin = replace(HERE, urn=URN.format(number))
+        origin = replace(HERE, urn=URN.replace("web", str(number)))
         journal.write(replace(ENTRY, origin=origin, phase=phase, instance_id=f"machine-{number}"))
     reminders = sorted(said(journal, stacks))
-    assert [f"Machine machine-{n} (gpu_1x_h100_sxm5)" in each for n, each in enumerate(reminders)]
     for number, reminder in enumerate(reminders):
-        assert f"machine-{number}" in reminder
+        assert f"Machine machine-{number} (gpu_1x_h100_sxm5)" in reminder
         assert f"resource '{number}'" in reminder
         assert "`pulumi up` continues with it" in reminder
         assert "`pulumi destroy` does not delete it" in reminder
@@ -67,9 +53,9 @@ def test_a_machine_outside_of_state_is_named_and_what_each_command_does_with_it(
 
 
 def test_a_create_without_an_answer_is_named(journal: Journal) -> None:
-    """Its machine has no name as yet."""
+    """A create without an answer is named by its resource, since no machine is known."""
     journal.write(ENTRY)
-    (reminder,) = said(journal, Stacks())
+    (reminder,) = said(journal, FakeStacks())
     assert "resource 'web' ended without an answer" in reminder
     assert "`pulumi up` looks for it" in reminder
 
@@ -79,12 +65,9 @@ def test_a_create_without_an_answer_is_named(journal: Journal) -> None:
 def test_what_state_has_is_settled_without_a_word_once_it_was_seen(
     journal: Journal, phase: Phase, seen: bool
 ) -> None:
-    """Nobody is bothered; but what the API has never shown may still be lost from state.
-
-    It need not have come there from its create: a person may have imported it.
-    """
+    """A machine that state has is not named, and its entry goes once the API has shown it."""
     journal.write(replace(ENTRY, phase=phase, instance_id="made", seen=seen))
-    assert said(journal, Stacks("made", "others")) == []
+    assert said(journal, FakeStacks("made", "others")) == []
     assert len(list(journal.entries())) == (0 if seen else 1)
 
 
@@ -97,22 +80,22 @@ def test_a_create_that_is_under_way_is_passed_by(journal: Journal, phase: Phase)
     lock = journal.try_lock(HERE)
     assert lock is not None
     with lock:
-        assert said(journal, Stacks()) == []
-    assert len(said(journal, Stacks())) == 1
+        assert said(journal, FakeStacks()) == []
+    assert len(said(journal, FakeStacks())) == 1
 
 
 def test_what_state_lacks_is_named_and_kept(journal: Journal) -> None:
-    """It was returned, and nobody took it."""
+    """A machine that Pulumi was told of and state lacks is named, and its entry stays."""
     journal.write(replace(ENTRY, phase=Phase.REPORTED, instance_id="made"))
-    (reminder,) = said(journal, Stacks("others"))
+    (reminder,) = said(journal, FakeStacks("others"))
     assert "made" in reminder
     assert len(list(journal.entries())) == 1
 
 
 def test_without_an_answer_of_the_stack_the_entry_is_kept_in_silence(journal: Journal) -> None:
-    """Most likely all is well, and every command would say otherwise."""
+    """A machine that Pulumi was told of is most likely in a stack that can't be asked."""
     journal.write(replace(ENTRY, phase=Phase.REPORTED, instance_id="made"))
-    assert said(journal, Stacks(answers=False)) == []
+    assert said(journal, FakeStacks(answers=False)) == []
     assert len(list(journal.entries())) == 1
 
 
@@ -129,25 +112,25 @@ def test_without_an_answer_of_the_stack_the_entry_is_kept_in_silence(journal: Jo
 def test_another_stacks_entries_are_left_alone(
     journal: Journal, other: Origin, phase: Phase
 ) -> None:
-    """Neither named, nor settled by what this stack has."""
+    """The entry of another stack is neither named nor dropped."""
     entry = replace(ENTRY, origin=other, phase=phase, instance_id="made")
     journal.write(entry)
-    assert said(journal, Stacks("made")) == []
+    assert said(journal, FakeStacks("made")) == []
     assert list(journal.entries()) == [entry]
 
 
 def test_what_may_be_this_stacks_is_named(journal: Journal) -> None:
-    """Its backend is not known."""
+    """An entry whose backend is unknown may be this stack's, so it is named."""
     origin = replace(HERE, backend="")
     journal.write(replace(ENTRY, origin=origin, phase=Phase.CREATED, instance_id="made"))
-    (reminder,) = said(journal, Stacks())
+    (reminder,) = said(journal, FakeStacks())
     assert "made" in reminder
 
 
 def test_an_unreadable_entry_is_reported_and_hides_no_other(journal: Journal) -> None:
-    """Whatever its stack: that can't be read either."""
+    """An unreadable entry may be any stack's, and hides no other."""
     journal.write(replace(ENTRY, phase=Phase.CREATED, instance_id="made"))
     (journal.folder / "0-damaged.json").write_text("{")
-    damaged, reminder = said(journal, Stacks())
+    damaged, reminder = said(journal, FakeStacks())
     assert "is damaged" in damaged
     assert "made" in reminder

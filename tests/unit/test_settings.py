@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pulumi_fal.api.settings import DEFAULT_ENDPOINT, NO_KEY, Settings, parallel, resolve
+from pulumi_fal.api.settings import ENDPOINTS, NO_KEY, Settings, parallel, resolve
 from pulumi_fal.errors import ConfigurationError
 
 ALL = {
@@ -49,7 +49,7 @@ def test_the_first_key_of_the_list_is_taken(unset: list[str], key: str, source: 
 
 
 def test_a_blank_key_is_no_key() -> None:
-    """CI sets a missing secret to nothing, or to a space."""
+    """A key that is empty or only space counts as missing, as CI sets a missing secret."""
     found = resolve({"FAL_ADMIN_API_KEY": "  ", "FAL_KEY": ""}, CONFIG.get)
     assert found.api_key == "configured"
 
@@ -61,7 +61,7 @@ def test_space_around_a_key_is_cut() -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"FAL_KEY": " "}, {"FAL_KEY_ID": "id"}])
 def test_no_key_names_both_places_to_set_one(environ: dict[str, str]) -> None:
-    """And the scope, without which the next try fails as well."""
+    """The error without a key names the scope that the key needs, and where to set it."""
     with pytest.raises(ConfigurationError) as caught:
         resolve(environ, NOTHING.get)
     assert str(caught.value) == NO_KEY
@@ -84,7 +84,7 @@ def test_the_key_is_not_in_the_repr() -> None:
 
 
 def test_an_account_is_told_from_another_without_its_key() -> None:
-    """The journal keeps it on disk."""
+    """An account's hash on disk tells accounts apart, and doesn't tell the key."""
     one, same, other = (
         resolve({"FAL_KEY": key}, NOTHING.get).account for key in ("k1", "k1", "k2")
     )
@@ -95,13 +95,13 @@ def test_an_account_is_told_from_another_without_its_key() -> None:
 
 
 def test_the_endpoint_is_the_environments_then_the_configs_then_the_legacy_one() -> None:
-    """As with the key."""
+    """The endpoint comes from the environment, then the config, then the older variable."""
     config = {"fal:endpoint": "https://config.test"}
     both = {"FAL_KEY": "k", "FAL_COMPUTE_ENDPOINT": "https://environ.test"}
     assert resolve(both, config.get).endpoint == "https://environ.test"
     assert resolve({"FAL_KEY": "k"}, config.get).endpoint == "https://config.test"
-    assert resolve({"FAL_KEY": "k"}, NOTHING.get).endpoint == DEFAULT_ENDPOINT
-    assert DEFAULT_ENDPOINT == "https://rest.alpha.fal.ai"
+    assert resolve({"FAL_KEY": "k"}, NOTHING.get).endpoint == ENDPOINTS["legacy"]
+    assert ENDPOINTS["legacy"] == "https://rest.alpha.fal.ai"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_any_other_endpoint_is_refused_without_its_secrets(value: str) -> None:
 
 
 def test_a_refused_endpoint_is_named_by_its_host() -> None:
-    """So that a person sees which of the two settings it was."""
+    """A refused endpoint is named by its host, which shows which setting it came from."""
     with pytest.raises(
         ConfigurationError, match=r"The endpoint \(http://fal\.test\) can't be used"
     ):
@@ -175,7 +175,7 @@ NUMBERS = [
 def test_a_number_is_the_environments_then_the_configs_then_the_default(
     name: str, variable: str, key: str, default: float
 ) -> None:
-    """Each under its own two names."""
+    """A number comes from the environment, then the config, then the default."""
     assert getattr(numbers({variable: "3"}, {key: "4"}), name) == 3
     assert getattr(numbers({}, {key: "4"}), name) == 4
     assert getattr(numbers({}, {}), name) == default
@@ -193,6 +193,6 @@ def test_what_is_no_positive_number_is_refused(
 
 
 def test_parallel_is_at_least_one_and_needs_no_key() -> None:
-    """It is wanted before the first API call, also in previews without a key."""
+    """Parallel is read without a key, before the first API call."""
     assert parallel({"FAL_COMPUTE_PARALLEL": "0.5"}, NOTHING.get) == 1
     assert parallel({}, NOTHING.get) == 256

@@ -8,9 +8,10 @@ import contextlib
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.unit.support import ECDSA, ED25519, RSA, blob
 
 from pulumi_fal.api.ssh_keys import HOW, PublicKey, parse, same
+
+from ..fakes import ECDSA, ED25519, RSA, blob
 
 SK = b"sk-ssh-ed25519@openssh.com"
 KINDS = {
@@ -34,14 +35,14 @@ def refusal(text: str) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("around", ["{}", "{} me@laptop", "{} a comment of words\n", "\n  {}\r\n"])
 def test_a_key_is_its_type_and_blob(kind: str, around: str) -> None:
-    """Comment and white space are for people."""
+    """A key is its type and blob, and comment and white space don't count."""
     line = KINDS[kind]
     assert parse(around.format(line)) == PublicKey(kind, line.split()[1])
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t\n"])
 def test_blank_is_called_blank(text: str) -> None:
-    """An unset variable arrives so."""
+    """A blank text, as from an unset variable, is called blank."""
     assert refusal(text) == f"is blank. {HOW}"
 
 
@@ -54,7 +55,7 @@ def test_blank_is_called_blank(text: str) -> None:
     ],
 )
 def test_a_private_key_is_called_one_and_is_not_repeated(text: str) -> None:
-    """It has no business in a program's config at all."""
+    """A private key is called one, and no part of it is repeated."""
     said = refusal(text)
     assert said.startswith("is a PRIVATE key. It must not leave your computer, and was not sent.")
     assert "b3BlbnNz" not in said
@@ -62,7 +63,7 @@ def test_a_private_key_is_called_one_and_is_not_repeated(text: str) -> None:
 
 
 def test_several_keys_are_counted() -> None:
-    """The API takes one."""
+    """Several keys are counted, since the API takes one."""
     said = f"has 3 lines; it must be one key on one line. {HOW}"
     assert refusal(f"{ED25519}\n{RSA}\n\n{ECDSA}\n") == said
 
@@ -82,17 +83,17 @@ def test_several_keys_are_counted() -> None:
     ],
 )
 def test_a_file_name_is_called_one(text: str) -> None:
-    """The commonest slip: the file in place of what is in it."""
+    """A file name in place of the file's contents is the most common mistake."""
     assert refusal(text) == PATH
 
 
 def test_authorized_keys_options_are_called_so() -> None:
-    """They are the server's business, and no part of a key."""
+    """Options of an authorized_keys file are no part of a key."""
     assert refusal(f"no-pty,command=true {ED25519}") == OPTIONS
 
 
 def test_a_dsa_key_is_called_one() -> None:
-    """OpenSSH took them once."""
+    """A DSA key is called one, since OpenSSH once took them."""
     assert refusal("ssh-dss AAAAB3NzaC1kc3M=").startswith("is a DSA key, which OpenSSH no longer")
 
 
@@ -108,7 +109,7 @@ def test_another_beginning_lists_the_known_types_and_not_the_text(text: str) -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_type_alone_is_not_a_key(kind: str) -> None:
-    """As when a line was cut at its first space."""
+    """A type alone is no key, as when a line was cut at its first space."""
     assert refusal(kind) == f"has a type and nothing after it. {HOW}"
 
 
@@ -131,24 +132,24 @@ def test_a_type_alone_is_not_a_key(kind: str) -> None:
     ],
 )
 def test_a_damaged_key_is_called_damaged(line: str) -> None:
-    """Copied from a terminal, the end of the line is easily lost."""
+    """A key that lost its end when it was copied is called damaged."""
     assert refusal(line) == DAMAGED
 
 
 def test_a_blob_of_another_type_is_told_apart() -> None:
-    """Each half is whole, and they don't belong together."""
+    """A type and a blob of another type don't belong together."""
     said = f"says ssh-rsa, but its base64 part has another type. {HOW}"
     assert refusal(f"ssh-rsa {ED25519.split()[1]}") == said
 
 
 def test_an_rsa_key_that_openssh_would_refuse_is_refused() -> None:
-    """Nobody could log in to the machine."""
+    """An RSA key that OpenSSH would refuse could never be used to log in."""
     weak = "ssh-rsa " + blob(b"ssh-rsa", b"\1\0\1", b"\0" + b"\xc5" * 64)
     assert refusal(weak) == "is an RSA key of under 1024 bits, which OpenSSH refuses."
 
 
 def test_the_same_key_with_another_comment_is_the_same() -> None:
-    """A changed comment must not cost a machine."""
+    """The same key with another comment is the same, and costs no machine."""
     assert same(f"{ED25519} me@laptop", f"  {ED25519} me@desk\n")
     assert not same(ED25519, RSA)
 
@@ -162,7 +163,7 @@ def test_what_is_no_key_equals_only_itself() -> None:
 
 @given(st.binary(min_size=32, max_size=32), st.text())
 def test_a_parsed_key_written_out_parses_to_itself(key: bytes, comment: str) -> None:
-    """`line` loses nothing that makes the key."""
+    """A key that is parsed and written out is the same key."""
     comment = " ".join(comment.replace("PRIVATE KEY", "").splitlines())
     parsed = parse(f"ssh-ed25519 {blob(b'ssh-ed25519', key)} {comment}")
     assert parse(parsed.line) == parsed

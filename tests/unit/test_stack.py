@@ -18,8 +18,8 @@ from pulumi_fal.errors import StackError
 from pulumi_fal.stack import Elsewhere, Origin, StackMachine, Stacks
 from pulumi_fal.tokens import TYPE_TOKEN, is_ours
 
-URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
-HERE = Origin(URN, "organization", "file:///here")
+from ..fakes import HERE, URN
+
 DEV, PROD, TEST = (f"organization/shop/{name}" for name in ("dev", "prod", "test"))
 LIST = "the list of stacks"
 
@@ -79,7 +79,7 @@ def row(instance_id: str | None, token: str = TYPE_TOKEN, **others: Any) -> dict
 
 
 def test_the_ids_of_all_machines_in_state_are_told(pulumi: Pulumi) -> None:
-    """Those marked for deletion too; no other types, nothing that is only read, nothing unmade."""
+    """All machines in state count, but none that is only read or not made yet."""
     pulumi.holds[DEV] = exported(
         row("one"),
         row("old", delete=True),
@@ -94,7 +94,7 @@ def test_the_ids_of_all_machines_in_state_are_told(pulumi: Pulumi) -> None:
 
 
 def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
-    """What is no plain text there, a secret for one, is as if it weren't said."""
+    """A value that is no plain text, as a secret, counts as absent."""
     secret = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
     pulumi.holds[DEV] = exported(
         row("one", outputs={"account": "1a2b", "endpoint": "https://x", "ip": "192.0.2.1"}),
@@ -110,9 +110,29 @@ def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "created, moment",
+    [
+        ("2026-02-03T08:11:22Z", 1770106282),
+        ("2026-02-03T08:11:22.123456789Z", 1770106282),
+        ("2026-02-03T09:11:22.5+01:00", 1770106282),
+        ("2026-02-03T08:11:22", 1770106282),
+        ("yesterday", None),
+        (1770106282, None),
+        (None, None),
+    ],
+)
+def test_machines_are_told_with_the_moment_that_state_has_of_their_creation(
+    pulumi: Pulumi, created: object, moment: float | None
+) -> None:
+    """As Go prints a moment, on every Python; anything else is as if it weren't said."""
+    pulumi.holds[DEV] = exported(row("one", created=created))
+    assert stack.machines(DEV) == [StackMachine("one", URN, created=moment)]
+
+
 @pytest.mark.parametrize("resources", ["", ', "resources": null', ', "resources": []'])
 def test_a_stack_without_resources_has_none(pulumi: Pulumi, resources: str) -> None:
-    """Which is an answer."""
+    """A stack without resources is an answer, with no machines."""
     pulumi.holds[DEV] = f'{{"deployment": {{"version": 3{resources}}}}}'
     assert Stacks().ids(HERE) == frozenset()
 
@@ -130,7 +150,7 @@ def test_a_stack_without_resources_has_none(pulumi: Pulumi, resources: str) -> N
     ],
 )
 def test_what_is_no_export_is_no_answer(pulumi: Pulumi, output: str) -> None:
-    """And not a stack without machines."""
+    """Output that is no export is no answer, and not a stack without machines."""
     pulumi.holds[DEV] = output
     assert Stacks().ids(HERE) is None
     assert Stacks().machines(HERE) is None
@@ -141,7 +161,7 @@ UNCERTAIN = [replace(HERE, urn=""), replace(HERE, organization=""), replace(HERE
 
 @pytest.mark.parametrize("origin", UNCERTAIN)
 def test_a_stack_that_is_not_known_for_sure_is_not_asked(pulumi: Pulumi, origin: Origin) -> None:
-    """The answer could be another one's."""
+    """A stack that isn't known for sure isn't asked, since the answer could be another's."""
     pulumi.holds[DEV] = exported(row("one"))
     stacks = Stacks()
     assert stacks.machines(origin) is None
@@ -153,7 +173,7 @@ def test_a_stack_that_is_not_known_for_sure_is_not_asked(pulumi: Pulumi, origin:
 
 
 def test_each_stack_is_asked_once_whatever_it_answers(pulumi: Pulumi) -> None:
-    """For all of its resources; a stack of the same name elsewhere is another one."""
+    """A stack is asked once for all its resources, even if it gives no answer."""
     pulumi.holds[DEV] = exported(row("one"))
     stacks = Stacks()
     for name in ("web", "db"):
@@ -167,7 +187,7 @@ def test_each_stack_is_asked_once_whatever_it_answers(pulumi: Pulumi) -> None:
 
 
 def test_threads_that_ask_at_once_share_one_answer(pulumi: Pulumi) -> None:
-    """As the creates of one `up` do."""
+    """Threads that ask at the same time wait for one command and share its answer."""
     pulumi.holds[DEV] = exported(row("one"))
     stacks, both = Stacks(), threading.Barrier(2)
 
@@ -184,7 +204,7 @@ def test_threads_that_ask_at_once_share_one_answer(pulumi: Pulumi) -> None:
 
 
 def test_a_stack_is_gone_when_the_backend_does_not_list_it(pulumi: Pulumi) -> None:
-    """And not when it can't be read."""
+    """A stack is gone when the backend lists others and not this one."""
     pulumi.holds = {DEV: StackError("damaged")}
     stacks = Stacks()
     assert stacks.is_gone(HERE) is False
@@ -197,7 +217,7 @@ def test_a_stack_is_gone_when_the_backend_does_not_list_it(pulumi: Pulumi) -> No
     "lists", [StackError("no access"), '[{"name": "prod"}]', '{"name": "no list"}', "[1]"]
 )
 def test_whether_a_stack_is_gone_may_not_be_known(pulumi: Pulumi, lists: str | Exception) -> None:
-    """Without a list of full names; a file backend of the oldest layout has none."""
+    """Whether a stack is gone can't be told without a list of full names."""
     pulumi.lists = lists
     assert Stacks().is_gone(HERE) is None
 
@@ -206,7 +226,7 @@ def test_whether_a_stack_is_gone_may_not_be_known(pulumi: Pulumi, lists: str | E
 
 
 def test_the_machines_of_all_other_stacks_are_told(pulumi: Pulumi) -> None:
-    """Of the same backend; a stack that can't be read is named with its reason."""
+    """The machines of the backend's other stacks are told, and unreadable stacks are named."""
     pulumi.holds = {
         DEV: exported(row("own")),
         PROD: exported(row("a"), row("b")),
@@ -224,7 +244,7 @@ def test_the_machines_of_all_other_stacks_are_told(pulumi: Pulumi) -> None:
 
 
 def test_without_a_list_the_list_is_what_was_not_read(pulumi: Pulumi) -> None:
-    """With the reason."""
+    """Without a list of stacks, the list itself is named as unread, with the reason."""
     pulumi.lists = StackError("no access")
     assert Stacks().elsewhere(HERE) == Elsewhere(frozenset(), {LIST: "no access"})
 
@@ -232,7 +252,7 @@ def test_without_a_list_the_list_is_what_was_not_read(pulumi: Pulumi) -> None:
 def test_what_there_is_no_time_for_is_unread(
     pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each command gets what is left of the time, and none is begun when that is over."""
+    """A stack for which no time is left is unread, and no command is begun for it."""
     now = 0.0
     monkeypatch.setattr(stack, "_AT_ONCE", 1)
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -244,18 +264,18 @@ def test_what_there_is_no_time_for_is_unread(
     pulumi.meanwhile = pass_time
     pulumi.holds = {
         DEV: exported(row("own")),
-        **{f"organization/shop/{each}": exported(row(each)) for each in "abcd"},
+        **{f"organization/shop/{stack}": exported(row(stack)) for stack in "abcd"},
     }
     told = Stacks().elsewhere(HERE, 5)
     assert pulumi.seconds == [5, 3, 1]
     assert told.ids == {"a", "b"}
     assert told.unread == {
-        f"organization/shop/{each}": "there was no time for it within 5 s" for each in "cd"
+        f"organization/shop/{stack}": "there was no time for it within 5 s" for stack in "cd"
     }
 
 
 def test_the_list_that_another_thread_waits_for_is_not_waited_for_longer(pulumi: Pulumi) -> None:
-    """That one may have more time."""
+    """A thread with less time doesn't wait for another thread's longer command."""
     stacks, asks, end = Stacks(), threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -276,22 +296,32 @@ def test_the_list_that_another_thread_waits_for_is_not_waited_for_longer(pulumi:
 
 
 def test_the_backend_is_asked_once(pulumi: Pulumi) -> None:
-    """Whatever the stack."""
+    """The backend is asked for once, for all stacks."""
     stacks = Stacks()
     assert [stacks.backend(), stacks.backend("dev", "shop")] == ["s3://bucket"] * 2
     assert pulumi.calls == [("whoami", "-v", "--json")]
 
 
 def test_where_nobody_is_logged_in_the_backend_is_unknown(pulumi: Pulumi) -> None:
-    """Which raises nothing."""
+    """Where nobody is logged in, the backend is unknown, and nothing is raised."""
     pulumi.url = StackError("PULUMI_ACCESS_TOKEN must be set")
+    assert Stacks().backend("dev", "shop") == ""
+
+
+def test_a_pulumi_cloud_of_another_name_is_unknown(
+    pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No lock in a folder is looked for, since it is no file backend."""
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    monkeypatch.setattr(backend, "locked", lambda *_: pytest.fail("looked for a lock"))
+    pulumi.url = ""
     assert Stacks().backend("dev", "shop") == ""
 
 
 def test_a_relative_backend_is_found_by_the_lock_and_stays_found(
     pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock may come after the first question, and be gone before the last."""
+    """A relative backend that was found by a lock stays found when the lock is gone."""
     found = iter(["", "file:///here", ""])
     asked: list[tuple[str, ...]] = []
 
@@ -320,7 +350,7 @@ def test_a_relative_backend_is_found_by_the_lock_and_stays_found(
     ],
 )
 def test_only_pulumi_cloud_has_several_organizations(url: str, organization: str) -> None:
-    """There, and where the backend is unknown, it stays unknown."""
+    """Only Pulumi Cloud has several organizations, and an unknown backend may be that."""
     assert stack.own_organization(url) == organization
 
 
@@ -338,19 +368,19 @@ def test_only_pulumi_cloud_has_several_organizations(url: str, organization: str
     ],
 )
 def test_our_resources_are_known_by_their_urn(urn: str, ours: bool) -> None:
-    """With or without parents."""
+    """A machine's URN is recognized with and without parents."""
     assert is_ours(urn) is ours
 
 
 def test_all_stacks_of_the_backend_are_told(pulumi: Pulumi) -> None:
-    """By their full names, in order; of the backend that is used here."""
+    """All stacks of the backend are listed by their full names, in order."""
     pulumi.lists = '[{"name": "organization/shop/prod"}, {"name": "organization/bank/dev"}]'
     assert stack.names() == ["organization/bank/dev", "organization/shop/prod"]
     assert pulumi.backends == {""}
 
 
 def test_the_config_is_told_without_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret's value is not asked for."""
+    """The config is read without decrypting its secrets."""
     values: Any = {"fal:endpoint": {"value": "https://x", "secret": False}, "k": {"secret": True}}
     monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args, **others: json.dumps(values))
     assert stack.config() == {"fal:endpoint": "https://x", "k": None}

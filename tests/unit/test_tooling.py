@@ -12,12 +12,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = ROOT / "tools" / "pulumi-cli"
@@ -55,6 +57,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installer: Any) -> 
 
 
 def program(path: Path, script: str) -> Path:
+    if os.name == "nt":
+        pytest.skip("a shell script does not run on Windows")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -65,7 +69,7 @@ def program(path: Path, script: str) -> Path:
 
 
 def test_every_locked_package_is_pinned_with_hashes() -> None:
-    """One that isn't would make pip refuse the whole file."""
+    """Every locked package has hashes, since pip refuses the whole file otherwise."""
     packages = re.split(r"(?m)^(?=[a-z0-9])", re.sub(r"(?m)^\s*#.*\n", "", LOCK))[1:]
     assert len(packages) > 20
     for package in packages:
@@ -74,50 +78,166 @@ def test_every_locked_package_is_pinned_with_hashes() -> None:
 
 
 def test_the_lock_names_no_package_index() -> None:
-    """Whoever installs it decides where packages come from."""
+    """The lock names no index, so whoever installs it decides where packages come from."""
     assert "://" not in LOCK
     assert not re.search(r"--(extra-)?index-url|--find-links", LOCK)
 
 
 def test_set_up_itself_is_locked() -> None:
-    """Without build isolation nothing is installed that the lock doesn't have."""
+    """Everything that set-up installs is in the lock."""
     locked = set(re.findall(r"(?m)^([a-z0-9._-]+)==", LOCK))
     assert {"editables", "hatchling", "pulumi", "requests", "uv"} <= locked
 
 
 def test_the_package_tells_pulumi_that_it_has_no_plugin_to_download() -> None:
-    """Without this file `pulumi` looks for a plugin named fal and fails."""
+    """The package says that it has no plugin, or `pulumi` would look for one and fail."""
     plugin = resources.files("pulumi_fal") / "pulumi-plugin.json"
     assert json.loads(plugin.read_text()) == {"resource": False}
 
 
 def test_the_package_says_that_it_is_typed() -> None:
+    """The package has the marker that tells type checkers to read it."""
     assert (resources.files("pulumi_fal") / "py.typed").is_file()
 
 
 def test_go_mod_and_the_installer_agree_on_the_version(installer: Any) -> None:
+    """The Go module and the installer name the same version of Pulumi."""
     versions = re.findall(
         r"github\.com/pulumi/pulumi/(?:pkg|sdk)/v3 (\S+)", (CLI / "go.mod").read_text()
     )
     assert versions == [installer.VERSION] * 2
 
 
+# Checks and releases
+
+
+def make(*arguments: str) -> list[str]:
+    """The commands that make would run."""
+    command = ["make", "--dry-run", "--no-print-directory", "VENV=.venv", *arguments]
+    said = subprocess.check_output(command, text=True, cwd=ROOT)
+    return re.sub(r"\\\n\s*", "", said).splitlines()
+
+
+def workflow(name: str) -> Any:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+
+
+@pytest.fixture
+def release() -> Any:
+    return load(ROOT / "tools" / "release.py")
+
+
+def test_the_fast_tests_come_first_and_alone_have_coverage() -> None:
+    """A mistake shows early, and no engine is slowed down."""
+    commands = make("test")
+    fast, end_to_end = [line for line in commands if "-m pytest" in line]
+    assert fast.split()[-3:] == ["tests/unit", "tests/plugin", "tests/simulation"]
+    assert {"-x", "--no-loadscope-reorder", "--cov"} <= set(fast.split())
+    assert "tests/e2e" in end_to_end
+    assert "--cov" not in end_to_end
+    assert commands.index(".venv/bin/ruff check .") < commands.index(fast)
+
+
+def test_the_hooks_before_a_commit_are_the_commands_of_make_lint() -> None:
+    """They use what is installed, so a commit downloads nothing."""
+    repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repo["repo"] for repo in repos] == ["local"]
+    hooks = [hook["entry"] for repo in repos for hook in repo["hooks"]]
+    assert hooks == [line for line in make("lint") if re.match(r"\S+/bin/(?!py)", line)]
+    assert {hook["language"] for repo in repos for hook in repo["hooks"]} == {"system"}
+
+
+def test_every_place_names_the_same_pythons_and_the_same_oldest_sdk() -> None:
+    """The metadata, the matrix of CI, and the sessions of nox."""
+    project = (ROOT / "pyproject.toml").read_text()
+    sessions = load(ROOT / "noxfile.py")
+    pythons = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
+    assert list(sessions.PYTHONS) == pythons
+    assert workflow("ci")["jobs"]["test"]["strategy"]["matrix"]["python"] == pythons
+    oldest = re.search(r'"pulumi>=([\d.]+),', project)
+    assert oldest is not None
+    assert f"{oldest[1]}.0" == sessions.OLDEST_SDK
+
+
+def test_a_release_publishes_the_files_that_were_checked() -> None:
+    """One job builds; the job that may publish runs no code of this repository."""
+    jobs = workflow("release")["jobs"]
+    runs = {name: [step.get("run", "") for step in job["steps"]] for name, job in jobs.items()}
+    assert "nox --session dist installed" in runs["build"]
+    assert [job.get("needs") for job in jobs.values()] == [None, "build", "publish"]
+    assert not any(runs["publish"])
+    assert [name for name, job in jobs.items() if "id-token" in job["permissions"]] == ["publish"]
+    uses = [step["uses"].partition("@")[0] for step in jobs["publish"]["steps"]]
+    assert uses[0] == "actions/download-artifact"
+    assert "pypa/gh-action-pypi-publish" in uses
+
+
+CHANGELOG = """\
+# Changelog
+
+## [1.2.3] - 2026-01-31
+
+### Added
+
+- A thing.
+
+## [1.2.2] - 2026-01-30
+
+- An older thing.
+"""
+
+
+def test_a_releases_text_is_its_section_of_the_changelog(release: Any) -> None:
+    """It ends where the section of the version before begins."""
+    text = release.notes("v1.2.3", '__version__ = "1.2.3"\n', CHANGELOG)
+    assert text == "### Added\n\n- A thing.\n"
+
+
+@pytest.mark.parametrize(
+    "tag, version, changelog, reason",
+    [
+        ("v1.2.4", "1.2.3", CHANGELOG, r"The tag is v1\.2\.4, but .*_version\.py has 1\.2\.3"),
+        ("1.2.3", "1.2.3", CHANGELOG, r"The tag is 1\.2\.3"),
+        ("v1.2.0", "1.2.0", CHANGELOG, r"CHANGELOG\.md says nothing of 1\.2\.0"),
+        ("v1.2.3", "1.2.3", "## [1.2.3] - 2026-01-31\n\n## [1.2.2]", "CHANGELOG"),
+        ("v1.2.3", "1.2.3", CHANGELOG.replace(" - 2026-01-31", ""), "CHANGELOG"),
+    ],
+)
+def test_a_tag_that_does_not_fit_releases_nothing(
+    release: Any, tag: str, version: str, changelog: str, reason: str
+) -> None:
+    """A wrong version can't be taken back once it is published."""
+    with pytest.raises(release.NotReady, match=reason):
+        release.notes(tag, f'__version__ = "{version}"\n', changelog)
+
+
+def test_a_bug_report_has_the_doctors_output() -> None:
+    """The form asks for it, and is not sent without."""
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text())
+    (doctor,) = [field for field in form["body"] if field.get("id") == "doctor"]
+    assert "`pulumi-fal doctor`" in doctor["attributes"]["label"]
+    assert doctor["validations"]["required"]
+
+
 # Where `pulumi` comes from
 
 
 def test_a_pulumi_with_its_language_host_on_path_is_taken(machine: Path, installer: Any) -> None:
+    """A `pulumi` on PATH is used if its language host is there as well."""
     pulumi = program(machine / "bin" / "pulumi", "echo v3.200.0")
     program(machine / "bin" / "pulumi-language-python", "exit 0")
     assert installer.get_pulumi(machine / "venv") == pulumi
 
 
 def test_a_pulumi_without_its_language_host_is_passed_over(machine: Path, installer: Any) -> None:
+    """A `pulumi` without its language host can't run Python programs."""
     program(machine / "bin" / "pulumi", "echo v3.200.0")
     cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
     assert installer.get_pulumi(machine / "venv") == cached
 
 
 def test_a_pulumi_that_does_not_answer_is_passed_over(machine: Path, installer: Any) -> None:
+    """A `pulumi` that doesn't tell its version is not used."""
     program(machine / "bin" / "pulumi", "exit 1")
     program(machine / "bin" / "pulumi-language-python", "exit 0")
     cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
@@ -127,7 +247,7 @@ def test_a_pulumi_that_does_not_answer_is_passed_over(machine: Path, installer: 
 def test_our_own_pulumi_is_never_taken_for_the_machines(
     machine: Path, installer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With .venv activated it would become a script that starts itself."""
+    """The environment's own `pulumi` is never taken for the machine's, which it would start."""
     monkeypatch.setenv("PATH", str(machine / "venv"))
     program(machine / "venv" / "pulumi", "echo v3.200.0")
     program(machine / "venv" / "pulumi-language-python", "exit 0")
@@ -136,6 +256,7 @@ def test_our_own_pulumi_is_never_taken_for_the_machines(
 
 
 def test_a_cached_build_gets_this_clones_language_host(machine: Path, installer: Any) -> None:
+    """A build from the cache gets the language host of this clone."""
     cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
     program(cached.with_name("pulumi-language-python"), "echo an older one")
     installer.get_pulumi(machine / "venv")
@@ -145,6 +266,7 @@ def test_a_cached_build_gets_this_clones_language_host(machine: Path, installer:
 
 
 def test_a_cached_bundle_keeps_the_official_language_host(machine: Path, installer: Any) -> None:
+    """A bundle from the cache keeps the language host that it came with."""
     cached = program(installer.cache_folder() / "pulumi", f"echo {VERSION}")
     official = program(cached.with_name("pulumi-language-python"), "echo official")
     program(cached.with_name("pulumi-language-go"), "exit 0")
@@ -155,6 +277,7 @@ def test_a_cached_bundle_keeps_the_official_language_host(machine: Path, install
 def test_a_broken_cache_is_replaced(
     machine: Path, installer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A cached `pulumi` that doesn't run is replaced."""
     broken = program(installer.cache_folder() / "pulumi", "exit 1")
 
     def download(folder: Path) -> None:
@@ -167,7 +290,7 @@ def test_a_broken_cache_is_replaced(
 
 
 def test_without_bundle_and_go_one_sentence_says_what_to_install(machine: Path) -> None:
-    """As a person sees it, network and all: an unroutable proxy stands in for a closed one."""
+    """Without bundle and Go, one sentence says what to install."""
     result = subprocess.run(
         [sys.executable, CLI / "install.py", machine / "venv"],
         capture_output=True,
@@ -186,6 +309,33 @@ def test_without_bundle_and_go_one_sentence_says_what_to_install(machine: Path) 
     )
     assert "Traceback" not in result.stderr
     assert list((machine / "venv").iterdir()) == []
+
+
+def test_a_build_says_at_once_how_long_it_takes_and_then_that_it_goes_on(
+    machine: Path,
+    installer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever waits for minutes must see that they are expected, in a log file as well."""
+    monkeypatch.setattr(installer, "SECONDS_BETWEEN_SIGNS", 0.01)
+    said = []
+
+    def slow_build(folder: Path) -> None:
+        said.append(capsys.readouterr().out)
+        end = time.monotonic() + 10
+        while "so far" not in said[-1] and time.monotonic() < end:
+            time.sleep(0.01)
+            said.append(capsys.readouterr().out)
+        with installer.filling(folder) as new:
+            program(new / "pulumi", f"echo {VERSION}")
+
+    monkeypatch.setattr(installer, "build", slow_build)
+    installer.get_pulumi(machine / "venv")
+    what = f"pulumi: building {VERSION} from its Go modules"
+    assert said[0].endswith(f"{what}: 3 to 8 minutes, once per machine ...\n")
+    assert re.match(rf"{what}: \d+ s so far\n", said[-1])
+    assert re.search(rf"{what}: [\d.]+ s\n$", capsys.readouterr().out)
 
 
 # What is done with it
@@ -207,6 +357,7 @@ def bundle(names: dict[str, bytes]) -> bytes:
 def test_the_bundle_is_unpacked_flat_and_nothing_gets_outside(
     tmp_path: Path, installer: Any
 ) -> None:
+    """The bundle's files are unpacked into one folder, and none outside it."""
     folder = tmp_path / "inside" / "folder"
     folder.mkdir(parents=True)
     installer.unpack(
@@ -218,6 +369,7 @@ def test_the_bundle_is_unpacked_flat_and_nothing_gets_outside(
 
 
 def test_a_bundle_is_used_only_if_its_published_checksum_is_right(installer: Any) -> None:
+    """A bundle whose checksum is not the published one is not used."""
     good = hashlib.sha256(b"content").hexdigest()
     assert installer.checked(b"content", "p.tar.gz", f"{good}  p.tar.gz\n") == b"content"
     for checksums in (f"{'0' * 64}  p.tar.gz\n", f"{good}  another.tar.gz\n", ""):
@@ -226,6 +378,7 @@ def test_a_bundle_is_used_only_if_its_published_checksum_is_right(installer: Any
 
 
 def test_a_build_that_does_not_run_never_reaches_the_cache(tmp_path: Path, installer: Any) -> None:
+    """A build that doesn't run never gets into the cache."""
     folder = tmp_path / "cache" / VERSION
     with (
         pytest.raises(installer.Unavailable, match="doesn't run"),
@@ -236,6 +389,7 @@ def test_a_build_that_does_not_run_never_reaches_the_cache(tmp_path: Path, insta
 
 
 def test_of_two_builds_at_once_either_may_win(tmp_path: Path, installer: Any) -> None:
+    """Two builds at the same time leave one whole `pulumi` in the cache."""
     folder = tmp_path / "cache" / VERSION
     with installer.filling(folder) as slow:
         program(slow / "pulumi", "echo slow")
@@ -248,7 +402,7 @@ def test_of_two_builds_at_once_either_may_win(tmp_path: Path, installer: Any) ->
 def test_pulumi_runs_with_the_environments_python_first_on_path(
     tmp_path: Path, installer: Any
 ) -> None:
-    """So that nothing needs to be activated; a blank in a folder's name is no problem."""
+    """`pulumi` finds the environment's Python first, even in a folder with a blank in its name."""
     own = tmp_path / "my clone" / "bin"
     own.mkdir(parents=True)
     pulumi = program(tmp_path / "the cache" / "pulumi", 'echo "$PATH" "$@"')
@@ -283,6 +437,7 @@ def info(host: Any, root: Path, **options: str) -> Any:
 
 
 def test_the_virtualenv_option_counts_from_the_projects_root(host: Any, project: Path) -> None:
+    """The `virtualenv` option is relative to the project's root."""
     python, env = host.python_of(info(host, project, virtualenv="venv"))
     assert python == str(project / "venv" / "bin" / "python")
     assert env["VIRTUAL_ENV"] == str(project / "venv")
@@ -292,6 +447,7 @@ def test_the_virtualenv_option_counts_from_the_projects_root(host: Any, project:
 def test_a_virtualenv_that_is_not_there_is_named_with_the_way_to_make_it(
     host: Any, project: Path
 ) -> None:
+    """A missing virtual environment is named, with the command that makes it."""
     with pytest.raises(host.ProgramError, match=r"'nowhere'.*python3 -m venv .*/nowhere"):
         host.python_of(info(host, project, virtualenv="nowhere"))
 
@@ -299,6 +455,7 @@ def test_a_virtualenv_that_is_not_there_is_named_with_the_way_to_make_it(
 def test_without_the_option_the_python_on_path_runs_the_program(
     host: Any, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Without the `virtualenv` option, the Python on PATH runs the program."""
     monkeypatch.delenv("PULUMI_PYTHON_CMD", raising=False)
     monkeypatch.setenv("PATH", str(project / "bin"))
     assert host.python_of(info(host, project))[0] == sys.executable

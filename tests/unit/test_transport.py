@@ -58,7 +58,7 @@ def test_every_request_says_who_asks(wire: Any, method: str) -> None:
 def test_a_netrc_entry_for_the_host_does_not_replace_the_key(
     wire: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The requests library looks there by itself."""
+    """The key is sent although .netrc has an entry for the host."""
     (tmp_path / "netrc").write_text("machine fal.test login other password other\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     wire.get(BASE + PATH, json={})
@@ -87,7 +87,7 @@ def test_a_caller_who_has_little_time_shortens_the_timeouts_and_never_lengthens_
 
 
 def test_the_body_is_json_and_so_is_the_answer(wire: Any) -> None:
-    """The content type says so."""
+    """A body is sent as JSON, and the answer is read as JSON."""
     wire.post(
         BASE + PATH,
         json=[1],
@@ -169,7 +169,7 @@ def test_a_gateways_page_is_told_by_its_status_and_words(wire: Any) -> None:
 
 
 def test_a_pages_title_is_left_out(wire: Any) -> None:
-    """Its heading says the same."""
+    """The title of a page is left out, since its heading says the same."""
     page = "<html><head><title>503 Busy</title></head><body><h1>503 Busy</h1></body></html>"
     assert failure(wire, status=503, body=page).detail == "503 Busy"
 
@@ -207,7 +207,7 @@ def test_a_200_that_is_not_json_is_an_error_of_its_own(
     [(200, "null"), (200, ""), (200, "deleted"), (202, '{"ok": true}'), (204, "")],
 )
 def test_any_2xx_will_do_where_no_json_is_expected(wire: Any, status: int, body: str) -> None:
-    """What DELETE answers is not specified."""
+    """Any 2xx is a success where no JSON is expected, as for DELETE."""
     wire.delete(BASE + PATH, status=status, body=body)
     assert send("DELETE") is None
 
@@ -314,6 +314,6 @@ def test_an_earlier_failure_says_nothing_about_this_one(wire: Any) -> None:
 
 
 def test_the_constants_are_what_the_docs_say() -> None:
-    """They are the seconds to connect, to read, and to read a create's answer."""
+    """The docs name the seconds to connect, to read, and to read a create's answer."""
     assert (transport.CONNECT_TIMEOUT, transport.READ_TIMEOUT) == (10, 60)
     assert transport.CREATE_READ_TIMEOUT == 180

@@ -4,49 +4,91 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import Interrupted
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.stack import Origin
 
-URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
-HERE = Origin(URN, "organization", "file:///here")
-ENTRY = Entry(HERE, "account", "gpu_1x_h100_sxm5", "f00d", None, ("old",), 1_700_000_000.0)
+from ..fakes import HERE, ONE, URN
+
+ENTRY = Entry(HERE, "account", ONE, "f00d", None, ("old",), 1_700_000_000.0)
+MADE = replace(ENTRY, phase=Phase.REPORTED, instance_id="made")
+FOUND = Instance("found", ONE, None, "198.18.0.1", "ready")
 
 
 def test_commands_can_be_copied_into_a_shell() -> None:
     """A URN may hold quotes and dollar signs."""
     nested = replace(HERE, urn="urn:pulumi:dev::shop::my:It's$fal:ComputeInstance::web")
-    entry = replace(ENTRY, origin=nested, phase=Phase.REPORTED, instance_id="made")
+    entry = replace(MADE, origin=nested)
     quoted = """'urn:pulumi:dev::shop::my:It'"'"'s$fal:ComputeInstance::web'"""
-    found = Instance("made", "gpu_1x_h100_sxm5", None, "198.18.0.1", "ready")
-    for error in (unresolved.stopped(entry, "why"), unresolved.unanswered(entry, [found])):
+    for error in (unresolved.stopped(entry, "why"), unresolved.unanswered(entry, [FOUND])):
         assert f"pending adopt {quoted}" in str(error)
         assert f"pending forget {quoted}" in str(error)
 
 
+def test_a_message_calls_the_resource_by_its_name() -> None:
+    """People know the name from their program, and the URN is for the commands only."""
+    said = str(unresolved.stopped(MADE, "why"))
+    assert "resource 'web'" in said
+    assert said.count(URN) == 2
+
+
 def test_a_candidate_is_shown_as_far_as_it_is_known() -> None:
-    """So that a person can tell which one it is."""
-    known = Instance("one", "gpu_1x_h100_sxm5", None, "198.18.0.1", "ready")
-    new = Instance("two", "gpu_1x_h100_sxm5", None, None, "pending")
-    error = unresolved.unanswered(ENTRY, [known, new])
-    assert error.candidates == ("one", "two")
-    assert "  one (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n" in str(error)
-    assert "  two (gpu_1x_h100_sxm5, pending, no ip)\n" in str(error)
+    """A person has to tell which one it is."""
+    new = Instance("new", ONE, None, None, "pending")
+    error = unresolved.unanswered(ENTRY, [FOUND, new])
+    assert error.candidates == ("found", "new")
+    assert "  found (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n" in str(error)
+    assert "  new (gpu_1x_h100_sxm5, pending, no ip)\n" in str(error)
+
+
+def test_a_create_that_left_nothing_may_simply_be_run_again() -> None:
+    """Nothing is there to adopt or to forget."""
+    said = str(unresolved.unanswered(ENTRY, []))
+    assert "It is safe to run `pulumi up` again" in said
+    assert "pulumi-fal" not in said
 
 
 def test_a_stop_without_a_machine_claims_none() -> None:
-    """The create may have made one."""
+    """The create may have made a machine, and its id is not known."""
     error = unresolved.stopped(ENTRY, "it can't be told")
     assert error.candidates == ()
     assert "ended without an answer" in str(error)
     assert "adopt" in str(error)
 
 
+@pytest.mark.parametrize(
+    "origin, ways_out",
+    [
+        pytest.param(
+            replace(HERE, backend=""),
+            ["Set PULUMI_BACKEND_URL to the full URL of this stack's backend"],
+            id="this stack is unknown",
+        ),
+        pytest.param(
+            HERE,
+            [
+                f"adopt {URN} made --backend file:///here --organization organization`",
+                f"forget {URN}`",
+            ],
+            id="the entry's stack is unknown",
+        ),
+    ],
+)
+def test_a_create_that_may_be_another_stacks_names_the_ways_out_that_work(
+    origin: Origin, ways_out: list[str]
+) -> None:
+    """A person can say which stack this is, or whose the machine is."""
+    said = str(unresolved.uncertain(MADE, origin))
+    assert all(way_out in said for way_out in ways_out)
+
+
 def test_an_interruption_reads_as_a_sentence() -> None:
-    """Its own text is one word."""
-    assert "can't be told: interrupted. Run" in str(unresolved.unseen(ENTRY, Interrupted()))
-    unseen = unresolved.unseen(replace(ENTRY, instance_id="made"), Interrupted())
-    assert "can't be told: interrupted. Run" in str(unseen)
-    assert unseen.candidates == ("made",)
+    """The text of the exception itself is one word."""
+    for entry, candidates in ((ENTRY, ()), (MADE, ("made",))):
+        unseen = unresolved.unseen(entry, Interrupted())
+        assert "can't be told: interrupted. Run" in str(unseen)
+        assert unseen.candidates == candidates

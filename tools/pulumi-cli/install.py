@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ CHECKSUMS = (
     "https://github.com/pulumi/pulumi/releases/download/{version}/pulumi-{number}-checksums.txt"
 )
 SECONDS_TO_CONNECT = 5
+SECONDS_BETWEEN_SIGNS = 15
 HERE = Path(__file__).resolve().parent
 LANGUAGE_HOST = "pulumi-language-python"
 FROM_THE_SDK_MODULE = (
@@ -51,10 +53,23 @@ def say(message: str) -> None:
 
 
 @contextlib.contextmanager
-def step(what: str) -> Iterator[None]:
-    say(f"{what} ...")
+def step(what: str, expected: str) -> Iterator[None]:
+    """Say what begins and how long it takes, then that it still runs, then how long it took."""
+    say(f"{what}: {expected} ...")
     start = time.monotonic()
-    yield
+    ended = threading.Event()
+
+    def keep_saying() -> None:
+        while not ended.wait(SECONDS_BETWEEN_SIGNS):
+            say(f"{what}: {time.monotonic() - start:.0f} s so far")
+
+    signs = threading.Thread(target=keep_saying, daemon=True)
+    signs.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        signs.join()
     say(f"{what}: {time.monotonic() - start:.1f} s")
 
 
@@ -239,12 +254,12 @@ def get_pulumi(own: Path) -> Path:
         add_language_host(folder)
         return folder / "pulumi"
     reasons = []
-    for what, get in (
-        (f"downloading the official bundle of {VERSION}", fetch_bundle),
-        (f"building {VERSION} from its Go modules, which takes minutes the first time", build),
+    for what, expected, get in (
+        (f"downloading the official bundle of {VERSION}", "about 150 MB", fetch_bundle),
+        (f"building {VERSION} from its Go modules", "3 to 8 minutes, once per machine", build),
     ):
         try:
-            with step(what):
+            with step(what, expected):
                 get(folder)
             return folder / "pulumi"
         except Unavailable as reason:

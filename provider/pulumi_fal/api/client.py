@@ -11,12 +11,12 @@ from __future__ import annotations
 import copy
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from pulumi_fal.api import legacy, retry
+from pulumi_fal.api import legacy, retry, v1
 from pulumi_fal.api.models import Instance
-from pulumi_fal.api.request import Request
+from pulumi_fal.api.request import Dialect, Page, Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.clock import Clock
@@ -26,6 +26,10 @@ T = TypeVar("T")
 Send = Callable[[Request[Any], float | None], Any]
 """Sends a request with a timeout in seconds, and returns the decoded body of the answer."""
 
+DIALECTS: Mapping[str, Dialect] = {"legacy": legacy, "v1": v1}
+
+_PAGE_SECONDS = 15.0
+"""Seconds for which each page after the first is retried if the list itself is not retried."""
 _FIRST_REPORTED_RETRY = 3
 """The number of the first retry that is reported. One or two retries are common."""
 
@@ -45,6 +49,7 @@ class Client:
         notify: Callable[[str], None] = lambda message: None,
     ) -> None:
         """`send` replaces HTTP in tests. `notify` gets a message when a call keeps failing."""
+        self._dialect = DIALECTS[settings.api]
         self._budget = settings.retry_budget
         self._timeout: float | None = None
         self._clock = clock or Clock()
@@ -63,31 +68,56 @@ class Client:
         return other
 
     def list_instances(self) -> list[Instance]:
-        """Return all machines of the account."""
-        return self._call(legacy.list_instances())
+        """Return all machines of the account, from all pages of the list."""
+        page = self._call(self._dialect.list_instances())
+        found = {instance.id: instance for instance in page.instances}
+        seen: set[str] = set()
+        while page.next_cursor is not None:
+            if page.next_cursor in seen:
+                request = self._dialect.list_instances()
+                raise request.error(UnusableAnswerError, "the pages of the list have no end")
+            seen.add(page.next_cursor)
+            page = self._next_page(page.next_cursor)
+            found |= {instance.id: instance for instance in page.instances}
+        return list(found.values())
 
     def get_instance(self, instance_id: str) -> Instance:
         """Return one machine. Raises NotFoundError if the API does not know the id."""
-        return self._call(legacy.get_instance(instance_id))
+        return self._call(self._dialect.get_instance(instance_id))
 
     def create_instance(
-        self, instance_type: str, ssh_key: str, sector: str | None = None
+        self,
+        instance_type: str,
+        ssh_key: str,
+        sector: str | None = None,
+        idempotency_key: str = "",
+        failed: Callable[[APIError], None] = lambda error: None,
     ) -> Instance:
         """Create a machine. It is billed from now on, even before it is ready.
 
-        If this raises an error for which `retry.may_have_made_a_machine` is true, a machine may
-        have been created nevertheless.
+        With an `idempotency_key`, a create that the API may have accepted is retried as well. The
+        legacy API does not support keys. `failed` is called with the error of each failed attempt.
+        If `retry.may_have_made_a_machine` is true for any of these errors, a machine may have been
+        created, even if the last attempt failed for another reason.
         """
-        return self._call(legacy.create_instance(instance_type, ssh_key, sector))
+        request = self._dialect.create_instance(instance_type, ssh_key, sector, idempotency_key)
+        return self._call(request, failed)
 
     def delete_instance(self, instance_id: str) -> None:
         """Request the deletion of a machine, which may take a while to disappear."""
-        self._call(legacy.delete_instance(instance_id))
+        self._call(self._dialect.delete_instance(instance_id))
 
-    def repeated(self, attempt: Callable[[], T], *, is_idempotent: bool) -> T:
+    def repeated(
+        self,
+        attempt: Callable[[], T],
+        *,
+        is_idempotent: bool,
+        failed: Callable[[APIError], None] = lambda error: None,
+    ) -> T:
         """Return the result of `attempt`, which is retried as retry.py allows.
 
-        `is_idempotent` says whether the API may carry out the request twice without harm.
+        `is_idempotent` says whether the API may carry out the request twice without harm. `failed`
+        is called with the error of each failed attempt.
         """
         budget = retry.Budget(self._budget, self._clock.now(), is_idempotent=is_idempotent)
         for count in itertools.count(1):
@@ -95,6 +125,7 @@ class Client:
             try:
                 return attempt()
             except APIError as error:
+                failed(error)
                 pause = retry.delay(error, count, random.uniform)
                 if not budget.allows(error, self._clock.now(), pause):
                     raise
@@ -103,7 +134,14 @@ class Client:
             self._clock.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _call(self, request: Request[T]) -> T:
+    def _next_page(self, cursor: str) -> Page:
+        # One failing page fails the whole list, and the more pages there are, the likelier that is.
+        patient = self.within(_PAGE_SECONDS) if self._budget == 0 and not self._timeout else self
+        return patient._call(patient._dialect.list_instances(cursor))
+
+    def _call(
+        self, request: Request[T], failed: Callable[[APIError], None] = lambda error: None
+    ) -> T:
         def attempt() -> T:
             body = self._send(request, self._timeout)
             try:
@@ -112,4 +150,4 @@ class Client:
                 detail = f"JSON of an unexpected shape: {error}"
                 raise request.error(UnusableAnswerError, detail, status=200) from None
 
-        return self.repeated(attempt, is_idempotent=request.is_idempotent)
+        return self.repeated(attempt, is_idempotent=request.is_idempotent, failed=failed)

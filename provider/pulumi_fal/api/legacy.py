@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from pulumi_fal.api import shapes
-from pulumi_fal.api.models import Instance, Status
-from pulumi_fal.api.request import Request
+from pulumi_fal.api.models import Instance
+from pulumi_fal.api.request import Page, Request
 
 
 def reason(body: Any) -> str | None:
@@ -24,13 +24,13 @@ def reason(body: Any) -> str | None:
     return detail if isinstance(detail, str) else None
 
 
-def list_instances() -> Request[list[Instance]]:
-    """List all machines of the account."""
+def list_instances(_cursor: str | None = None) -> Request[Page]:
+    """List all machines of the account. This API returns them as one page, without a cursor."""
     return Request(
         "list",
         "GET",
         "/compute/instances",
-        lambda body: [_listed_instance(item) for item in shapes.array(body)],
+        lambda body: Page(shapes.listed_instances(body)),
         reason,
         is_idempotent=True,
     )
@@ -38,30 +38,23 @@ def list_instances() -> Request[list[Instance]]:
 
 def get_instance(instance_id: str) -> Request[Instance]:
     """Get one machine."""
-
-    def parse(body: Any) -> Instance:
-        found = _instance(body)
-        if found.id != instance_id:
-            raise ValueError("the answer is about another machine")
-        return found
-
     return Request(
         "get",
         "GET",
         _path(instance_id),
-        parse,
+        lambda body: shapes.same_instance(instance_id, body),
         reason,
         instance_id=instance_id,
         is_idempotent=True,
     )
 
 
-def create_instance(instance_type: str, ssh_key: str, sector: str | None) -> Request[Instance]:
-    """Create a machine."""
-    body = {"instance_type": instance_type, "ssh_key": ssh_key}
-    if sector:
-        body["sector"] = sector
-    return Request("create", "POST", "/compute/instance", _instance, reason, body=body)
+def create_instance(
+    instance_type: str, ssh_key: str, sector: str | None, _idempotency_key: str = ""
+) -> Request[Instance]:
+    """Create a machine. This API does not support idempotency keys."""
+    body = shapes.new_instance(instance_type, ssh_key, sector)
+    return Request("create", "POST", "/compute/instance", shapes.instance, reason, body=body)
 
 
 def delete_instance(instance_id: str) -> Request[None]:
@@ -80,35 +73,6 @@ def delete_instance(instance_id: str) -> Request[None]:
 
 def _path(instance_id: str) -> str:
     return f"/compute/instance/{quote(instance_id, safe='')}"
-
-
-def _instance(body: Any) -> Instance:
-    """Parse a machine. Unknown fields are ignored, unknown statuses are kept."""
-    found = shapes.mapping(body)
-    return Instance(
-        id=shapes.text(found, "id"),
-        instance_type=shapes.text(found, "instance_type"),
-        sector=shapes.optional_text(found, "sector") or None,
-        ip=shapes.optional_text(found, "ip") or None,
-        status=shapes.optional_text(found, "status") or Status.UNKNOWN.value,
-    )
-
-
-def _listed_instance(body: Any) -> Instance:
-    """Parse a machine in a list, in which only the `id` is required.
-
-    Unreadable fields are ignored, because one malformed machine must not hide all others. The
-    `instance_type` is then "".
-    """
-    found = shapes.mapping(body)
-    readable = {name: value for name, value in found.items() if isinstance(value, str)}
-    return Instance(
-        id=shapes.text(found, "id"),
-        instance_type=shapes.optional_text(readable, "instance_type"),
-        sector=shapes.optional_text(readable, "sector") or None,
-        ip=shapes.optional_text(readable, "ip") or None,
-        status=shapes.optional_text(readable, "status") or Status.UNKNOWN.value,
-    )
 
 
 def _field_errors(details: list[Any]) -> Iterator[str]:

@@ -30,6 +30,8 @@ class Status(str, Enum):
     INIT = "init"
     PROVISIONING = "provisioning"
     READY = "ready"
+    STOPPED = "stopped"
+    """Only the v1 API has this status."""
     UNKNOWN = "unknown"
 
 
@@ -42,11 +44,20 @@ class Instance:
     sector: str | None = None
     ip: str | None = None
     status: str = Status.UNKNOWN.value
+    region: str | None = None
+    """The region of the machine. None with the legacy API."""
+    creator_user_nickname: str | None = None
+    """The nickname of the user who created the machine. None with the legacy API."""
 
     @property
     def is_ready(self) -> bool:
         """Whether you can log in: the status is `ready`, and there is an ip."""
         return self.status == Status.READY and self.ip is not None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the machine exists but does not run."""
+        return self.status == Status.STOPPED
 
     def may_be_of(self, instance_type: str) -> bool:
         """Whether the machine may have that type. True if the API did not return its type."""

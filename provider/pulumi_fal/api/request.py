@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import APIError
 
 T = TypeVar("T")
@@ -27,12 +28,18 @@ class Request(Generic[T]):
     """Returns the API's message from the decoded body of an error, or None if it has none."""
     body: Mapping[str, str] | None = None
     """The body to send as JSON."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers to send in addition to those that every request has."""
     instance_id: str | None = None
     """The machine that the request is about, for error messages."""
     is_idempotent: bool = False
     """Whether the API may carry out the request twice without harm."""
     json_expected: bool = True
     """Whether a successful answer must be JSON."""
+    needed_key: str = "a key with the ADMIN scope"
+    """The kind of API key that the call needs, for error messages."""
+    conflict_passes: bool = False
+    """Whether a 409 means that the API is still processing the same request, so a retry helps."""
 
     @property
     def creates(self) -> bool:
@@ -42,3 +49,23 @@ class Request(Generic[T]):
     def error(self, kind: Callable[..., E], detail: str, **attributes: Any) -> E:
         """Return an exception of type `kind` about this request."""
         return kind(self.method, self.path, detail, instance_id=self.instance_id, **attributes)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a list of machines."""
+
+    instances: list[Instance]
+    next_cursor: str | None = None
+    """The cursor to request the next page with; None on the last page."""
+
+
+class Dialect(Protocol):
+    """The interface of a module that builds the requests of one version of the API."""
+
+    def list_instances(self, cursor: str | None = None, /) -> Request[Page]: ...
+    def get_instance(self, instance_id: str, /) -> Request[Instance]: ...
+    def create_instance(
+        self, instance_type: str, ssh_key: str, sector: str | None, idempotency_key: str = "", /
+    ) -> Request[Instance]: ...
+    def delete_instance(self, instance_id: str, /) -> Request[None]: ...

@@ -13,6 +13,7 @@ from pulumi_fal.errors import (
     APIError,
     AuthenticationError,
     ConflictError,
+    InProgressError,
     InvalidRequestError,
     NotFoundError,
     RateLimitedError,
@@ -54,6 +55,7 @@ UNREADABLE = Rule(
 )
 REDIRECTED = Rule("a redirect", repeat=False, taken=True)
 TIMED_OUT = Rule("408", repeat=True, taken=True)
+IN_PROGRESS = Rule("409 to a create with an idempotency key", repeat=True, taken=True)
 REFUSED = Rule("any other 4xx", repeat=False, taken=False)
 
 TABLE = (
@@ -64,6 +66,7 @@ TABLE = (
     UNREADABLE,
     REDIRECTED,
     TIMED_OUT,
+    IN_PROGRESS,
     REFUSED,
 )
 
@@ -73,6 +76,8 @@ def rule(error: APIError) -> Rule:
     match error:
         case UnreachableError():
             return UNANSWERED if error.sent else UNSENT
+        case InProgressError():
+            return IN_PROGRESS
         case RateLimitedError():
             return LIMITED
         case ServerError():

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 from pulumi_fal.errors import ConfigurationError
 
-DEFAULT_ENDPOINT = "https://rest.alpha.fal.ai"
+ENDPOINTS = {"legacy": "https://rest.alpha.fal.ai", "v1": "https://api.fal.ai/v1"}
+"""The default endpoint of each version of the API."""
+DEFAULT_API = "legacy"
 DEFAULT_TIMEOUT_SECONDS = 3600.0
 
 NO_KEY = (
@@ -60,6 +62,8 @@ class Settings:
     api_key: str = field(repr=False)
     key_source: str
     """Where the key was found, for messages."""
+    api: str = DEFAULT_API
+    """The version of the API, a key of ENDPOINTS."""
     poll_interval: float = 2.0
     """Seconds between two polls during a wait."""
     retry_budget: float = 120.0
@@ -86,8 +90,10 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
     `config` returns the value of a key in Pulumi's config, such as `fal:apiKey`, or None.
     """
     api_key, source = _api_key(environ, config)
+    api = _api(environ, config)
     return Settings(
-        endpoint=_endpoint(environ, config),
+        endpoint=_endpoint(environ, config, api),
+        api=api,
         api_key=api_key,
         key_source=source,
         poll_interval=_seconds(environ, config, "FAL_COMPUTE_POLL_INTERVAL", "fal:pollInterval", 2),
@@ -136,10 +142,18 @@ def _header_safe(key: str, source: str) -> str:
     )
 
 
-def _endpoint(environ: Mapping[str, str], config: Callable[[str], str | None]) -> str:
-    endpoint = (
-        environ.get("FAL_COMPUTE_ENDPOINT") or config("fal:endpoint") or DEFAULT_ENDPOINT
-    ).strip()
+def _api(environ: Mapping[str, str], config: Callable[[str], str | None]) -> str:
+    api = (environ.get("FAL_COMPUTE_API") or config("fal:api") or DEFAULT_API).strip()
+    if api not in ENDPOINTS:
+        raise ConfigurationError(
+            f"FAL_COMPUTE_API (or fal:api) must be {' or '.join(ENDPOINTS)}, not {api!r}."
+        )
+    return api
+
+
+def _endpoint(environ: Mapping[str, str], config: Callable[[str], str | None], api: str) -> str:
+    default = ENDPOINTS[api]
+    endpoint = (environ.get("FAL_COMPUTE_ENDPOINT") or config("fal:endpoint") or default).strip()
     try:
         parts = urlsplit(endpoint)
         host, _ = parts.hostname or "", parts.port
@@ -156,7 +170,7 @@ def _endpoint(environ: Mapping[str, str], config: Callable[[str], str | None]) -
             f"The endpoint ({shown}) can't be used: it must be https://HOST[:PORT][/PATH] without "
             "credentials or a query; plain http is allowed only for loopback addresses. Correct "
             "FAL_COMPUTE_ENDPOINT or fal:endpoint, or remove it to use the default, "
-            f"{DEFAULT_ENDPOINT}."
+            f"{default}."
         )
     return endpoint.rstrip("/")
 

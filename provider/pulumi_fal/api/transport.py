@@ -22,6 +22,7 @@ from pulumi_fal.errors import (
     AuthenticationError,
     ConfigurationError,
     ConflictError,
+    InProgressError,
     InvalidRequestError,
     NotFoundError,
     RateLimitedError,
@@ -89,6 +90,7 @@ class Transport:
                     request.method,
                     self._settings.endpoint + request.path,
                     json=request.body,
+                    headers=request.headers,
                     timeout=(connect_timeout, read_timeout),
                     allow_redirects=False,
                 )
@@ -119,11 +121,19 @@ class Transport:
         status = response.status_code
         detail = self._detail(request, response) or response.reason or "no reason given"
         if status in (401, 403):
-            source = self._settings.key_source
-            return request.error(AuthenticationError, detail, status=status, key_source=source)
+            return request.error(
+                AuthenticationError,
+                detail,
+                status=status,
+                needed_key=request.needed_key,
+                key_source=self._settings.key_source,
+            )
         if status == 404:
             return request.error(NotFoundError, detail, status=status)
         if status == 409:
+            if request.conflict_passes:
+                wait = _retry_after(response)
+                return request.error(InProgressError, detail, status=status, retry_after=wait)
             return request.error(ConflictError, detail, status=status)
         if status == 429 or status >= 500:
             kind = RateLimitedError if status == 429 else ServerError

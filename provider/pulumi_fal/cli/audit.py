@@ -1,11 +1,11 @@
-"""`pulumi-fal audit`: machines that no stack has, and stacks whose machines are gone."""
+"""`pulumi-fal audit` finds machines that no stack has, that are gone, or that are too old."""
 
 from __future__ import annotations
 
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
@@ -14,7 +14,7 @@ import click
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.cli import show
+from pulumi_fal.cli import ages, show
 from pulumi_fal.cli.claims import Claim, Claims, Whose, gather, stack_option
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import FalError, NotFoundError
@@ -25,32 +25,64 @@ CLEAN, FOUND, CANT_TELL = 0, 1, 2
 
 @dataclass(frozen=True)
 class Report:
-    """What an audit has brought to light."""
+    """The result of an audit."""
 
     claims: Claims
     machines: list[tuple[Instance, Whose, Claim | None]]
     gone: list[Claim]
     other_account: list[Claim]
-    """Machines that the API doesn't list, but were seen with another key or at another endpoint."""
+    """Resources whose machine the API doesn't know, but was seen by another account or endpoint."""
+    now: float
+    max_age: int | None
+    """The most seconds that a machine in a stack may run; None if there is no limit."""
 
     @property
     def exit_code(self) -> int:
         counts = self.counts
-        if self.gone or counts[Whose.FORGOTTEN]:
+        if self.gone or self.too_old or counts[Whose.FORGOTTEN]:
             return FOUND
         unknown = self.claims.unreadable or self.other_account or counts[Whose.UNKNOWN]
-        return CANT_TELL if unknown else CLEAN
+        return CANT_TELL if unknown or self.ageless else CLEAN
 
     @property
     def counts(self) -> Mapping[Whose, int]:
         return Counter(whose for _, whose, _ in self.machines)
 
+    @property
+    def too_old(self) -> list[tuple[Instance, Claim, int]]:
+        """The machines in stacks that exceed the limit, each with its age in seconds."""
+        return [
+            (instance, claim, age)
+            for instance, claim, age in self._ages
+            if age is not None and self.max_age is not None and age > self.max_age
+        ]
+
+    @property
+    def ageless(self) -> list[Claim]:
+        """The resources whose machine may exceed the limit, because its age is unknown."""
+        return [claim for _, claim, age in self._ages if age is None and self.max_age is not None]
+
+    @property
+    def _ages(self) -> Iterator[tuple[Instance, Claim, int | None]]:
+        created = self.claims.created
+        for instance, whose, claim in self.machines:
+            if whose is Whose.STACK and claim is not None:
+                moment = created.get(instance.id)
+                yield instance, claim, None if moment is None else ages.age(moment, self.now)
+
 
 @click.command()
 @stack_option
+@click.option(
+    "--max-age",
+    metavar="DURATION",
+    callback=lambda ctx, param, text: ages.duration(text),
+    help="Also find machines in stacks that have been running for longer, for example 30m, 12h or "
+    "7d. The age counts from when Pulumi recorded the machine.",
+)
 @show.json_option
 @pass_context
-def audit(context: Context, stacks: tuple[str, ...], as_json: bool) -> None:
+def audit(context: Context, stacks: tuple[str, ...], max_age: int | None, as_json: bool) -> None:
     """Find forgotten machines, and resources whose machine is gone.
 
     A create that is pending counts as known. A machine that a stack may have which can't be read,
@@ -61,10 +93,10 @@ def audit(context: Context, stacks: tuple[str, ...], as_json: bool) -> None:
       0  clean: each machine is in a stack or pending, each resource's machine is there
       1  something was found
       2  it can't be told: a stack, the list of stacks or the API can't be read, the key is another
-         account's, or the audit itself failed
+         account's, with --max-age an age is not known, or the audit itself failed
     """
     try:
-        report = _look(context, stacks)
+        report = _look(context, stacks, max_age)
         if as_json:
             show.print_json(_as_json(report))
         else:
@@ -84,28 +116,29 @@ def _fail(why: str) -> NoReturn:
     sys.exit(CANT_TELL)
 
 
-def _look(context: Context, stacks: Sequence[str]) -> Report:
+def _look(context: Context, stacks: Sequence[str], max_age: int | None) -> Report:
     client = context.client()
     instances = client.list_instances()
     claims = gather(context, stacks)
-    missing = [each for each in claims.held if not _exists(each.id, instances, client)]
+    missing = [claim for claim in claims.held if not _exists(claim.id, instances, client)]
     settings = context.settings
     ownership = Ownership(
-        settings.home, settings.key_source, lambda: {each.id for each in instances}
+        settings.home, settings.key_source, lambda: {machine.id for machine in instances}
     )
-    other = [each for each in missing if not ownership.sees(each.home, lambda: claims.held)]
+    other = [claim for claim in missing if not ownership.sees(claim.home, lambda: claims.held)]
     machines = [
         (instance, whose, claim)
         for instance, whose, claim in claims.whose(instances)
-        # Else it was destroyed while the stacks were read.
+        # A machine may have been destroyed while the stacks were read.
         if whose is not Whose.FORGOTTEN or _exists(instance.id, [], client)
     ]
-    return Report(claims, machines, [each for each in missing if each not in other], other)
+    gone = [claim for claim in missing if claim not in other]
+    return Report(claims, machines, gone, other, context.clock.wall(), max_age)
 
 
 def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> bool:
-    """By the list, else by the answer when asked for it."""
-    if any(each.id == instance_id for each in listed):
+    """Whether the machine is listed, or the API returns it on request."""
+    if any(machine.id == instance_id for machine in listed):
         return True
     try:
         client.get_instance(instance_id)
@@ -115,7 +148,7 @@ def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> boo
 
 
 def _print(report: Report, settings: Settings) -> None:
-    found = [each for each in report.machines if each[1] in (Whose.FORGOTTEN, Whose.UNKNOWN)]
+    found = [row for row in report.machines if row[1] in (Whose.FORGOTTEN, Whose.UNKNOWN)]
     if found:
         show.print_table(
             ("MACHINE", "TYPE", "IP", "STATUS", "WHOSE"),
@@ -128,6 +161,14 @@ def _print(report: Report, settings: Settings) -> None:
                     f"unknown: perhaps of the pending {claim.urn}" if claim else whose.value,
                 )
                 for instance, whose, claim in found
+            ),
+        )
+    if report.too_old:
+        show.print_table(
+            ("TOO OLD", "TYPE", "AGE", "STACK", "RESOURCE"),
+            (
+                (instance.id, instance.instance_type, ages.in_words(age), claim.stack, claim.urn)
+                for instance, claim, age in report.too_old
             ),
         )
     if report.gone:
@@ -145,6 +186,8 @@ def _print(report: Report, settings: Settings) -> None:
         )
     for what, why in report.claims.unreadable.items():
         show.print_lines(f"Unreadable: {what}: {why}")
+    for claim in report.ageless:
+        show.print_lines(f"Age unknown: {claim.id}, in {claim.stack}: {claim.urn}")
     show.print_lines(_summary(report))
 
 
@@ -169,6 +212,11 @@ def _summary(report: Report) -> str:
         lines.append("Unknown machines may be those of what could not be read, or pending.")
     if counts[Whose.PENDING]:
         lines.append("`pulumi-fal pending ls` says more of what is pending.")
+    if report.max_age is not None and report.too_old:
+        lines.append(
+            f"Running for more than {ages.in_words(report.max_age)}: {len(report.too_old)}. To end "
+            "one, take it out of its program and run `pulumi up`."
+        )
     if report.gone:
         lines.append("`pulumi refresh` drops what is gone from a stack's state.")
     if report.other_account:
@@ -181,6 +229,7 @@ def _summary(report: Report) -> str:
 
 
 def _as_json(report: Report) -> dict[str, Any]:
+    created = report.claims.created
     return {
         "machines": [
             {
@@ -188,8 +237,13 @@ def _as_json(report: Report) -> dict[str, Any]:
                 "whose": whose.name.lower(),
                 "stack": claim and claim.stack,
                 "urn": claim and claim.urn,
+                **ages.as_json(created.get(instance.id), report.now),
             }
             for instance, whose, claim in report.machines
+        ],
+        "too_old": [
+            {"id": instance.id, "urn": claim.urn, "stack": claim.stack, "age_seconds": age}
+            for instance, claim, age in report.too_old
         ],
         "gone": [{"id": claim.id, "urn": claim.urn, "stack": claim.stack} for claim in report.gone],
         "other_account": [

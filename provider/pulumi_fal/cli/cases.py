@@ -17,6 +17,7 @@ from pulumi_fal.machines.decision import (
     Facts,
     Resume,
     Search,
+    SendAgain,
     StartFresh,
     Stop,
     candidates,
@@ -100,6 +101,11 @@ class Case:
                 return (
                     "Run `pulumi up`, unless it is already running: it continues with this "
                     f"machine. To discard the machine, delete it, then run {forget}."
+                )
+            case SendAgain():
+                return (
+                    "Run `pulumi up`: it sends the create again with the same idempotency key, "
+                    "which creates no second machine."
                 )
             case StartFresh() if self.facts.in_state:
                 return "Nothing: the next `pulumi up` drops this record."

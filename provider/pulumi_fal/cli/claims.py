@@ -1,9 +1,8 @@
-"""Whose a machine is, as far as stacks and the journal say."""
+"""Which stack or pending create each machine belongs to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -12,25 +11,24 @@ import click
 from pulumi_fal import stack
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Home
+from pulumi_fal.cli import ages
 from pulumi_fal.cli.context import Context
 from pulumi_fal.errors import JournalError, StackError
 from pulumi_fal.machines.decision import candidates
 from pulumi_fal.machines.entry import Entry, Phase
-
-_AT_ONCE = 4
 
 stack_option = click.option(
     "--stack",
     "stacks",
     multiple=True,
     metavar="STACK",
-    help="A stack to look into; may be given several times. By default all stacks of the backend "
-    "that `pulumi` uses here.",
+    help="A stack to read; may be given several times. By default all stacks of the backend that "
+    "`pulumi` uses here.",
 )
 
 
 class Whose(Enum):
-    """What can be said of a machine."""
+    """To whom a machine belongs, in the words that reports use."""
 
     STACK = "in stack"
     PENDING = "pending"
@@ -40,88 +38,98 @@ class Whose(Enum):
 
 @dataclass(frozen=True)
 class Claim:
-    """A resource that has a machine in its state, or a create that is not settled and made it."""
+    """A resource that has a machine in state, or a pending create that made the machine."""
 
     id: str
     urn: str
     stack: str
     home: Home = field(default_factory=Home)
-    """Where state's machine was last seen, and with which account."""
+    """Where a machine in state was last seen, and with which account."""
+    created: float | None = None
+    """When Pulumi recorded a machine in state, in seconds since the epoch; None if unknown."""
 
 
 @dataclass(frozen=True)
 class Claims:
-    """All that could be read, and what could not be, with the reason."""
+    """The contents of the stacks and the journal, and what could not be read."""
 
     stacks: list[str]
     held: list[Claim]
     pending: list[Entry]
     doubtful: list[Entry]
-    """Creates of which Pulumi was told, whose stack can't be asked whether it took that in."""
+    """Creates that were reported to Pulumi, but whose stack can't be read to see the result."""
     unreadable: dict[str, str]
+    """A stack or a record, and why it can't be read."""
+
+    @property
+    def created(self) -> Mapping[str, float]:
+        """The earliest time at which a stack recorded each machine, by the machine's id."""
+        return ages.earliest((claim.id, claim.created) for claim in self.held)
 
     def whose(self, instances: Iterable[Instance]) -> list[tuple[Instance, Whose, Claim | None]]:
-        """Each machine, what can be said of it, and by which claim.
+        """Return each machine with its owner, and with the claim that shows the owner.
 
-        Nothing is called forgotten while a stack can't be read that may have it, or while a create
-        without an answer may have made it.
+        A machine is unknown instead of forgotten if a stack that may have it can't be read, or if
+        a create without an answer may have made it.
         """
-        held = {each.id: each for each in self.held}
+        held = {claim.id: claim for claim in self.held}
         pending = {
-            each.instance_id: _claim(each, each.instance_id)
-            for each in self.pending
-            if each.instance_id
+            entry.instance_id: _claim(entry, entry.instance_id)
+            for entry in self.pending
+            if entry.instance_id
         }
         instances = list(instances)
         perhaps = {
-            found.id: _claim(entry, found.id)
+            machine.id: _claim(entry, machine.id)
             for entry in self.pending
             if entry.instance_id is None
-            for found in candidates(entry, instances, {*held, *pending})
+            for machine in candidates(entry, instances, {*held, *pending})
         }
         perhaps |= {
-            each.instance_id: _claim(each, each.instance_id)
-            for each in self.doubtful
-            if each.instance_id
+            entry.instance_id: _claim(entry, entry.instance_id)
+            for entry in self.doubtful
+            if entry.instance_id
         }
         said: list[tuple[Instance, Whose, Claim | None]] = []
-        for each in instances:
-            if each.id in held:
-                said.append((each, Whose.STACK, held[each.id]))
-            elif each.id in pending:
-                said.append((each, Whose.PENDING, pending[each.id]))
-            elif each.id in perhaps:
-                said.append((each, Whose.UNKNOWN, perhaps[each.id]))
+        for machine in instances:
+            if machine.id in held:
+                said.append((machine, Whose.STACK, held[machine.id]))
+            elif machine.id in pending:
+                said.append((machine, Whose.PENDING, pending[machine.id]))
+            elif machine.id in perhaps:
+                said.append((machine, Whose.UNKNOWN, perhaps[machine.id]))
             else:
-                said.append((each, Whose.UNKNOWN if self.unreadable else Whose.FORGOTTEN, None))
+                said.append((machine, Whose.UNKNOWN if self.unreadable else Whose.FORGOTTEN, None))
         return said
 
 
 def gather(context: Context, stacks: Sequence[str]) -> Claims:
-    """Read the journal and the stacks, all of the backend where none is named.
+    """Read the journal and the named stacks, or all stacks of the backend if none is named.
 
-    To be called with a list of machines in hand: the journal has each that is made here before it
-    exists, and until a stack has it. StackError where there is no list of all stacks.
+    List the machines before calling this: the journal has every machine that is created on this
+    computer from before it exists until a stack has it. Raises StackError if all stacks are wanted
+    and they can't be listed.
     """
     claims = Claims([], [], [], [], {})
-    returned = []
+    reported = []
     for entry in context.journal.entries():
         if isinstance(entry, JournalError):
             claims.unreadable[f"record {entry.path}"] = f"it {entry.problem}"
         elif entry.phase is Phase.REPORTED:
-            returned.append(entry)
+            reported.append(entry)
         else:
             claims.pending.append(entry)
-    names = list(dict.fromkeys(stacks)) or _all()
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for name, machines in zip(names, pool.map(_read, names), strict=True):
-            if isinstance(machines, StackError):
-                claims.unreadable[f"stack {name}"] = str(machines)
-            else:
-                claims.stacks.append(name)
-                claims.held.extend(Claim(each.id, each.urn, name, each.home) for each in machines)
-    # A stack that can be asked has the machine, or somebody took it out again: neither is pending.
-    claims.doubtful.extend(each for each in returned if context.stacks.ids(each.origin) is None)
+    for name, machines in stack.read_all(list(dict.fromkeys(stacks)) or _all()).items():
+        if isinstance(machines, StackError):
+            claims.unreadable[f"stack {name}"] = str(machines)
+        else:
+            claims.stacks.append(name)
+            claims.held.extend(
+                Claim(machine.id, machine.urn, name, machine.home, machine.created)
+                for machine in machines
+            )
+    # If its stack can be read, either the stack has the machine, or somebody has removed it there.
+    claims.doubtful.extend(entry for entry in reported if context.stacks.ids(entry.origin) is None)
     return claims
 
 
@@ -130,13 +138,6 @@ def _all() -> list[str]:
         return stack.names()
     except StackError as error:
         raise StackError(f"{error}. Name the stacks that count with --stack.") from None
-
-
-def _read(name: str) -> list[stack.StackMachine] | StackError:
-    try:
-        return stack.machines(name)
-    except StackError as error:
-        return error
 
 
 def _claim(entry: Entry, instance_id: str) -> Claim:

@@ -1,35 +1,80 @@
-"""`pulumi-fal ls` and `pulumi-fal get`: the machines as the API has them."""
+"""`pulumi-fal ls` and `pulumi-fal get` show the machines that the API lists."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import click
 from rich.text import Text
 
+from pulumi_fal import stack
 from pulumi_fal.api.models import Instance
-from pulumi_fal.cli import show
+from pulumi_fal.cli import ages, show
 from pulumi_fal.cli.context import Context, pass_context
+from pulumi_fal.errors import StackError
+
+_STACKS_SECONDS = 30.0
+"""The most time that `ls --age` spends on reading stacks."""
 
 
 @click.command("ls")
 @show.json_option
-@click.option("--watch", is_flag=True, help="Show them again with every change, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Show the list again after every change, until Ctrl-C.")
+@click.option(
+    "--age",
+    "with_age",
+    is_flag=True,
+    help="Show how long each machine has been running since a stack recorded it. This reads all "
+    "stacks of the backend that `pulumi` uses here.",
+)
 @pass_context
-def list_(context: Context, as_json: bool, watch: bool) -> None:
+def list_(context: Context, as_json: bool, watch: bool, with_age: bool) -> None:
     """List the account's machines."""
     if watch and as_json:
         raise click.UsageError("--watch is for people: leave out --json.")
+    if watch and with_age:
+        raise click.UsageError("--watch does not show ages: leave out --age.")
     client = context.client()
     if watch:
         _watch(context)
     instances = _sorted(client.list_instances())
+    if not with_age:
+        if as_json:
+            show.print_json([asdict(instance) for instance in instances])
+        else:
+            _print(instances)
+        return
+    created, now = _created() if instances else {}, context.clock.wall()
     if as_json:
-        show.print_json([asdict(each) for each in instances])
+        show.print_json(
+            [
+                {**asdict(instance), **ages.as_json(created.get(instance.id), now)}
+                for instance in instances
+            ]
+        )
     else:
-        _print(instances)
+        _print(instances, {id_: ages.age(moment, now) for id_, moment in created.items()})
+
+
+def _created() -> Mapping[str, float]:
+    """Return the time at which a stack recorded each machine, by the machine's id.
+
+    Stacks that can't be read are reported on stderr and otherwise ignored.
+    """
+    try:
+        answers = stack.read_all(stack.names(), seconds=_STACKS_SECONDS)
+    except StackError as error:
+        click.echo(f"No ages, since the stacks can't be listed: {error}", err=True)
+        return {}
+    records: list[tuple[str, float | None]] = []
+    for name, answer in answers.items():
+        if isinstance(answer, StackError):
+            click.echo(f"No ages of stack {name}, which can't be read: {answer}", err=True)
+        else:
+            records.extend((machine.id, machine.created) for machine in answer)
+    return ages.earliest(records)
 
 
 @click.command()
@@ -53,9 +98,9 @@ def get(context: Context, instance_id: str, as_json: bool) -> None:
 
 
 def _watch(context: Context) -> None:
-    """On a terminal the last list stays in sight; elsewhere there is a new one with every change.
+    """Print the machines after every change, until Ctrl-C or an error.
 
-    It ends with Ctrl-C, or with an error.
+    A terminal shows only the latest list. Other outputs get one list after the other.
     """
     client, before = context.client(), None
     try:
@@ -74,18 +119,30 @@ def _watch(context: Context) -> None:
 
 
 def _sorted(instances: Sequence[Instance]) -> list[Instance]:
-    """The API promises no order."""
-    return sorted(instances, key=lambda each: (each.instance_type, each.sector or "", each.id))
+    """Sort the machines by type, sector and id, since the API guarantees no order."""
+    return sorted(
+        instances, key=lambda machine: (machine.instance_type, machine.sector or "", machine.id)
+    )
 
 
-def _print(instances: Sequence[Instance]) -> None:
+def _print(instances: Sequence[Instance], known: Mapping[str, int] | None = None) -> None:
+    """Print a table, with a column of ages if `known` has them in seconds by machine id."""
     if not instances:
         show.print_lines("There are no machines.")
         return
-    show.print_table(
-        ("ID", "TYPE", "SECTOR", "IP", "STATUS"),
-        (
-            (each.id, each.instance_type, each.sector or "", each.ip or "", show.status(each))
-            for each in instances
-        ),
-    )
+    columns: list[str] = ["ID", "TYPE", "SECTOR", "IP", "STATUS"]
+    rows: list[list[str | Text]] = [
+        [
+            instance.id,
+            instance.instance_type,
+            instance.sector or "",
+            instance.ip or "",
+            show.status(instance),
+        ]
+        for instance in instances
+    ]
+    if known is not None:
+        columns.append("AGE")
+        for instance, row in zip(instances, rows, strict=True):
+            row.append(ages.in_words(known[instance.id]) if instance.id in known else "")
+    show.print_table(columns, rows)

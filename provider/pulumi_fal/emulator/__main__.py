@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             api_key=api_key,
             host=options.host,
             port=options.port,
+            api=options.api,
             say=lambda line: print(line, flush=True),
         )
     except OSError as error:
@@ -49,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         emulator.faults.script(line)
     with emulator:
         print(f"fal Compute emulator on {emulator.url}")
-        print(f"export FAL_COMPUTE_ENDPOINT={emulator.url}")
+        if options.api != "legacy":
+            print(f"export FAL_COMPUTE_API={options.api}")
+        print(f"export FAL_COMPUTE_ENDPOINT={emulator.endpoint}")
         if api_key:
             print("# accepts only the key in this terminal's FAL_ADMIN_API_KEY", flush=True)
         else:
@@ -69,6 +72,12 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument(
         "--port", type=int, default=8900, help="the port to listen on; 0 for any free port"
+    )
+    parser.add_argument(
+        "--api",
+        choices=("legacy", "v1"),
+        default="legacy",
+        help="the API whose endpoint is printed; the emulator always serves both",
     )
     for name, default, meaning in (
         ("--provisioning", 20.0, "from a machine's creation until it is ready"),

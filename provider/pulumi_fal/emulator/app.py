@@ -15,6 +15,7 @@ from pulumi_fal.emulator.control import control
 from pulumi_fal.emulator.legacy import legacy
 from pulumi_fal.emulator.page import page
 from pulumi_fal.emulator.state import State, UnknownMachineError
+from pulumi_fal.emulator.v1 import v1
 
 if TYPE_CHECKING:
     from pulumi_fal.emulator.faults import Faults
@@ -42,6 +43,7 @@ def create_app(
     app.state.machines, app.state.faults = state, faults
     app.state.api_key, app.state.latency, app.state.say = api_key, latency, say
     app.include_router(legacy)
+    app.include_router(v1)
     app.include_router(control)
     app.include_router(page)
     app.add_exception_handler(UnknownMachineError, _unknown_machine)
@@ -58,5 +60,5 @@ async def _no_such_path(request: Request, error: RoutingError) -> Response:
     """Return 404 and log the request, because a wrong endpoint is a common mistake."""
     response = await http_exception_handler(request, error)
     if not request.url.path.startswith(control.prefix):
-        log_request(request, response, time.perf_counter(), None)
+        log_request(request, response, time.perf_counter())
     return response

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 from fastapi import Depends, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
+from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.emulator.control import Machines
-from pulumi_fal.emulator.state import Call, NoCapacityError, UnknownMachineError
+from pulumi_fal.emulator.state import Call, KeyReusedError, NoCapacityError, UnknownMachineError
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -21,8 +24,29 @@ if TYPE_CHECKING:
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-Refusal = RequestValidationError | UnknownMachineError | NoCapacityError | HTTPException
+Refusal = (
+    RequestValidationError | UnknownMachineError | NoCapacityError | KeyReusedError | HTTPException
+)
 """The exceptions that a call may raise."""
+
+
+class NewInstance(BaseModel):
+    """The body of a create, which is the same in both versions of the API."""
+
+    instance_type: InstanceType
+    ssh_key: Annotated[str, Field(min_length=1)]
+    sector: Sector | None = None
+
+    @field_validator("sector")
+    @classmethod
+    def _only_8x(cls, sector: Sector | None, info: ValidationInfo) -> Sector | None:
+        if sector and info.data.get("instance_type") == InstanceType.GPU_1X_H100_SXM5:
+            raise ValueError(f"sector is only for {InstanceType.GPU_8X_H100_SXM5.value}")
+        return sector
+
+    @property
+    def requested_sector(self) -> str | None:
+        return self.sector.value if self.sector else None
 
 
 async def _account(request: Request, machines: Machines) -> str:
@@ -49,6 +73,11 @@ class ApiCall(APIRoute):
     in state.CALLS.
     """
 
+    api: ClassVar[str]
+    """The version of the API, as in the settings."""
+    no_machines: ClassVar[Any]
+    """The body of an empty list."""
+
     async def refusal(self, request: Request, error: Refusal) -> Response:
         """Return the answer to an exception, in the format of this version of the API."""
         raise NotImplementedError
@@ -73,7 +102,7 @@ class ApiCall(APIRoute):
                 else:
                     error = HTTPException(401, "Invalid credentials")
                     response = await self.refusal(request, error)
-            log_request(request, response, began, fault)
+            log_request(request, response, began, fault, self.api)
             return response
 
         return answer
@@ -98,12 +127,20 @@ class ApiCall(APIRoute):
             return normal
         if fault.status is None:
             return Reset()
+        if fault.name == "lapse":
+            return JSONResponse(self.no_machines)
         body = fault.body or ""
         media_type = "text/html" if body.startswith("<") else "application/json"
         return Response(body, fault.status, fault.headers, media_type)
 
 
-def log_request(request: Request, response: Response, began: float, fault: Fault | None) -> None:
+def log_request(
+    request: Request,
+    response: Response,
+    began: float,
+    fault: Fault | None = None,
+    api: str | None = None,
+) -> None:
     """Log a request without its headers, because they contain the key."""
     call = Call(
         at=time.time(),
@@ -112,6 +149,7 @@ def log_request(request: Request, response: Response, began: float, fault: Fault
         status=None if isinstance(response, Reset) else response.status_code,
         ms=round((time.perf_counter() - began) * 1000),
         fault=fault.name if fault else None,
+        api=api,
     )
     request.app.state.machines.write_down(call)
     request.app.state.say(

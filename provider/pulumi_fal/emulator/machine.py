@@ -35,6 +35,8 @@ class Machine:
     status: str | None = None
     hidden_until: dict[str, float] = field(default_factory=dict)
     account: str | None = None
+    region: str = "us-west"
+    creator_user_nickname: str = "emulator"
 
     def belongs_to(self, account: str | None) -> bool:
         """Whether the account sees the machine. None sees every machine."""

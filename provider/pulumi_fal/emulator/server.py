@@ -36,12 +36,14 @@ class EmulatorServer:
         clock: returns the machines' time in seconds; a `TurnedClock` moves only when told to.
         api_key: the key that calls must use, or another key of the same account (see
             `state.same_account`). None accepts any key, and each key has its own account.
+        api: the API that clients use with `env`, "legacy" or "v1". The emulator serves both.
         host: the address to listen on.
         port: the port to listen on; 0 chooses a free port. Raises OSError if it can't be used.
         say: is called with a line of text for every request.
 
     Attributes:
-        url: the endpoint.
+        url: the address of the server.
+        endpoint: the endpoint of the chosen API.
         env: the environment variables with the endpoint and the key for a client.
         state: the machines, which tests can inspect and change at any time.
         faults: the faults of the next calls.
@@ -57,6 +59,7 @@ class EmulatorServer:
         api_key: str | None = API_KEY,
         host: str = "127.0.0.1",
         port: int = 0,
+        api: str = "legacy",
         say: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.state = State(clock, provisioning, deletion)
@@ -64,7 +67,12 @@ class EmulatorServer:
         app = create_app(self.state, self.faults, api_key=api_key, latency=latency, say=say)
         self._socket = socket.create_server((host, port))
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
-        self.env = {"FAL_COMPUTE_ENDPOINT": self.url, "FAL_ADMIN_API_KEY": api_key or API_KEY}
+        self.endpoint = self.url + ("/v1" if api == "v1" else "")
+        self.env = {
+            "FAL_COMPUTE_API": api,
+            "FAL_COMPUTE_ENDPOINT": self.endpoint,
+            "FAL_ADMIN_API_KEY": api_key or API_KEY,
+        }
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,

@@ -37,6 +37,14 @@ class NoCapacityError(Exception):
     """The number of machines that `State.capacity` allows already exists."""
 
 
+class KeyReusedError(Exception):
+    """An idempotency key was used again for a different create."""
+
+
+_Kept = tuple[float, tuple[str | None, ...], "Instance"]
+"""The time until which an answer is kept, the arguments of the create, and the answer."""
+
+
 class TurnedClock:
     """A clock in seconds that moves only when `advance` is called."""
 
@@ -64,6 +72,8 @@ class Call:
     status: int | None
     ms: int
     fault: str | None = None
+    api: str | None = None
+    """The version of the API to which the path belongs; None if it belongs to neither."""
 
 
 class State:
@@ -75,8 +85,10 @@ class State:
         deletion: the seconds for which a deleted machine still exists and is shown.
 
     The arguments are also attributes, as are `ip_at` (the fraction of the provisioning time after
-    which the ip is shown, 0 to 1), `list_lag` (the seconds before a new machine is listed) and
-    `capacity` (the maximum number of machines, None for no limit). Changes apply to later events.
+    which the ip is shown, 0 to 1), `list_lag` (the seconds before a new machine is listed),
+    `capacity` (the maximum number of machines, None for no limit), `page_size` (the number of
+    machines on a page of the v1 API's list) and `key_seconds` (for how long the answer to a create
+    is kept for its idempotency key). Changes apply to later events.
 
     A machine belongs to the account that created it, and other accounts don't see it. `account_of`
     returns the account of a key. Without an account, a caller sees every machine, and a machine
@@ -95,6 +107,8 @@ class State:
         self.ip_at = 0.8
         self.list_lag = 0.0
         self.capacity: int | None = None
+        self.page_size = 50
+        self.key_seconds = 600.0
         self.machines: dict[str, Machine] = {}
         self.calls: Counter[str] = Counter(dict.fromkeys(CALLS, 0))
         self.deletions = 0
@@ -104,6 +118,7 @@ class State:
         self.requests = 0
         self._ahead = 0.0
         self._accounts: dict[str, str] = {}
+        self._kept: dict[tuple[str | None, str], _Kept] = {}
         self._lock = threading.RLock()
 
     # The operations of the API.
@@ -114,9 +129,22 @@ class State:
         ssh_key: str,
         sector: str | None = None,
         account: str | None = None,
+        idempotency_key: str = "",
     ) -> Instance:
-        """Create a machine. Raises NoCapacityError if all accounts together have `capacity`."""
+        """Create a machine, or return the answer that was kept for the idempotency key.
+
+        Raises NoCapacityError if all accounts together have `capacity`, and KeyReusedError if the
+        key was used for a different create.
+        """
         with self._lock:
+            requested = (instance_type, ssh_key, sector)
+            until, before, answer = self._kept.get(
+                (account, idempotency_key), (-inf, requested, None)
+            )
+            if idempotency_key and answer is not None and self.now() < until:
+                if before != requested:
+                    raise KeyReusedError(idempotency_key)
+                return answer
             if self.capacity is not None and len(self.existing()) >= self.capacity:
                 raise NoCapacityError(f"no capacity left for {instance_type}")
             number, now = len(self.machines), self.now()
@@ -135,7 +163,11 @@ class State:
                 account=account,
             )
             self.machines[machine.id] = machine
-            return machine.seen_at(now)
+            answer = machine.seen_at(now)
+            if idempotency_key:
+                until = now + self.key_seconds
+                self._kept[account, idempotency_key] = (until, requested, answer)
+            return answer
 
     def get(self, instance_id: str, account: str | None = None) -> Instance:
         """Return one machine. Raises UnknownMachineError if it is gone, hidden, or not visible."""

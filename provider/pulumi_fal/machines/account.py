@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,8 @@ from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.launcher import Launcher
 from pulumi_fal.machines.lifecycle import Lifecycle
-from pulumi_fal.machines.machines import Stacks
 from pulumi_fal.machines.ownership import Ownership
+from pulumi_fal.machines.stacks import Stacks
 
 _RECENT_SECONDS = 5.0
 """The maximum age of the list that shows whether two keys belong to the same account."""
@@ -49,6 +50,11 @@ class Account:
         facts = FactFinder(
             fleet, self.lifecycle, self.ownership, journal, stacks, clock, settings.appear_seconds
         )
+        takes_keys = settings.api == "v1"
+
+        def new_key() -> str:
+            return str(uuid.uuid4()) if takes_keys else ""
+
         self.launcher = Launcher(
-            client, fleet, facts, journal, stacks, clock, self.home.account, warn
+            client, fleet, facts, journal, stacks, clock, self.home.account, new_key, warn
         )

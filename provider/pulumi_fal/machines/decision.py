@@ -28,6 +28,11 @@ class Resume:
 
 
 @dataclass(frozen=True)
+class SendAgain:
+    """Send the same create again with its idempotency key, which creates no second machine."""
+
+
+@dataclass(frozen=True)
 class StartFresh:
     """Drop the entry and create a machine: the earlier create left none, or it is in state."""
 
@@ -41,7 +46,7 @@ class Stop:
     error: UnresolvedCreateError
 
 
-Decision = Resume | StartFresh | Stop
+Decision = Resume | SendAgain | StartFresh | Stop
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,13 @@ def decide_renamed(entry: Entry, facts: Facts, *, is_gone: bool) -> StartFresh |
     return Stop(unresolved.renamed(entry, facts.origin, left, is_gone=is_gone))
 
 
+def can_be_sent_again(entry: Entry, facts: Facts) -> bool:
+    """Whether the API still keeps the answer to this create, and the same machine is requested."""
+    is_same = entry.origin == facts.origin and (facts.spec is None or entry.is_for(facts.spec))
+    is_kept = entry.key_seconds_left(facts.now) > 0 and entry.account == facts.account
+    return is_same and is_kept and entry.phase is Phase.REQUESTED
+
+
 def candidates(
     entry: Entry, instances: Iterable[Instance], known: Container[str]
 ) -> list[Instance]:
@@ -149,6 +161,8 @@ def candidates(
 
 
 def _without_a_machine(entry: Entry, facts: Facts) -> Decision:
+    if can_be_sent_again(entry, facts):
+        return SendAgain()
     if not facts.is_own:
         return Stop(unresolved.of_another_account(entry, facts.account))
     if not facts.search:

@@ -11,8 +11,13 @@ from typing import Any
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.stack import Origin
 
-VERSION = 2
-"""The version of the format. Version 1, without `seen` and `searched`, can be read as well."""
+VERSION = 3
+"""The version of the format. Earlier versions, which lack some fields, can be read as well."""
+KEY_SECONDS = 540.0
+"""Seconds after the first POST for which a create may be sent again with its idempotency key. This
+is less than the time for which the API keeps the key (api.v1.KEY_SECONDS), to allow for late
+answers and for clocks that differ.
+"""
 
 GRACE_SECONDS = 30.0
 """For how long the API may not show a new machine before it counts as gone."""
@@ -67,12 +72,22 @@ class Entry:
     """The error of the POST if its answer had no machine id, else ""."""
     seen: bool = False
     """Whether the API has shown the machine since the POST, in a list or in response to a GET."""
+    idempotency_key: str = ""
+    """The idempotency key of the POST; "" with the legacy API, which does not support keys."""
+    first_sent: float = 0.0
+    """When the create was first sent with that key, in seconds since the epoch."""
     searched: bool = False
     """Whether a search, after the machine had time to appear, found no candidate."""
 
     def is_new(self, now: float) -> bool:
         """Whether the machine is so new that the API may not show it yet."""
         return not self.seen and now - self.started < GRACE_SECONDS
+
+    def key_seconds_left(self, now: float) -> float:
+        """Return for how long the create may still be sent again with its key; 0 if it may not."""
+        if not self.idempotency_key:
+            return 0.0
+        return max(0.0, self.first_sent + KEY_SECONDS - max(now, self.first_sent))
 
     def is_for(self, spec: Spec) -> bool:
         """Whether this create had the same arguments."""

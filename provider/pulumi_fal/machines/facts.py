@@ -9,13 +9,13 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Home
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import FalError
-from pulumi_fal.machines.decision import Facts, Search, candidates
+from pulumi_fal.machines.decision import Facts, Search, can_be_sent_again, candidates
 from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Spec
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.lifecycle import Lifecycle
-from pulumi_fal.machines.machines import Stacks
 from pulumi_fal.machines.ownership import Ownership
+from pulumi_fal.machines.stacks import Stacks
 from pulumi_fal.stack import Origin, StackMachine
 
 
@@ -54,6 +54,8 @@ class FactFinder:
         is_doubtful = entry.origin.may_be(origin) and not is_certain
         if (is_doubtful and not facts.in_state) or (facts.in_state and not entry.is_new(facts.now)):
             return facts  # they are enough to decide without the API
+        if entry.instance_id is None and can_be_sent_again(entry, facts):
+            return facts
         try:
             machine = self._find_machine(entry, wait=bool(facts.in_state))
             is_own = machine is not None or self._is_own(entry)

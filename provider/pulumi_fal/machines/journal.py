@@ -17,12 +17,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import locks
 from pulumi_fal.machines.entry import VERSION, Entry
 from pulumi_fal.stack import Origin
 
+T = TypeVar("T")
+
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Seconds between the attempts of an operation on a file that the system may refuse briefly."""
 _TMP_SECONDS = 3600.0
 """The age from which a temporary file counts as left behind by a killed process."""
 
@@ -92,7 +97,8 @@ class Journal:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                Path(temporary).replace(self.folder / file_name(entry.origin))
+                path = self.folder / file_name(entry.origin)
+                _patiently(lambda: Path(temporary).replace(path))
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
@@ -103,7 +109,8 @@ class Journal:
     def drop(self, entry: Entry) -> None:
         """Remove the entry, whose machine must be in state or certainly not exist."""
         try:
-            (self.folder / file_name(entry.origin)).unlink(missing_ok=True)
+            path = self.folder / file_name(entry.origin)
+            _patiently(lambda: path.unlink(missing_ok=True))
             _sync(self.folder)
         except FileNotFoundError:
             pass
@@ -129,7 +136,7 @@ class Journal:
                 return
             # The file may have been overwritten for the machine that replaces this one.
             if entry.instance_id == instance_id:
-                path.unlink(missing_ok=True)
+                _patiently(lambda: path.unlink(missing_ok=True))
             self._earlier_paths().pop((urn, instance_id), None)
 
     def try_lock(self, origin: Origin) -> AbstractContextManager[None] | None:
@@ -197,7 +204,7 @@ class Journal:
 def _read(path: Path) -> Entry | None:
     """Return the entry, or None if the file no longer exists."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(_patiently(lambda: path.read_text(encoding="utf-8")))
         if data["version"] > VERSION:
             raise JournalError(path, "was written by a newer pulumi-fal; use that version")
         return Entry.from_json(data)
@@ -211,11 +218,26 @@ def _read(path: Path) -> Entry | None:
 
 
 def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Sync a folder's names to disk, on systems that can open folders. Windows can't."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _patiently(change: Callable[[], T]) -> T:
+    """Return the result of `change`, which is retried if the system refuses permission.
+
+    Windows refuses to read, replace or remove a file while another thread or process uses it.
+    """
+    for seconds in _PAUSES:
+        try:
+            return change()
+        except PermissionError:
+            time.sleep(seconds)
+    return change()
 
 
 def _digest(*parts: str) -> str:

@@ -1,7 +1,8 @@
 """Create a machine exactly once, despite crashes and lost responses.
 
-The API has no idempotency keys, names or tags, so it can't show which create made a machine. The
-journal therefore records the create before and after the POST. If a create may have made a machine,
+fal's APIs have no names or tags, so they can't show which create made a machine. The journal
+therefore records the create before and after the POST. If the API supports idempotency keys, a
+create without an answer is sent again with its key. Otherwise, if a create may have made a machine,
 but it is not certain which, no other machine is created, and an error names the candidates.
 """
 
@@ -28,6 +29,7 @@ from pulumi_fal.errors import (
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.decision import (
     Resume,
+    SendAgain,
     StartFresh,
     Stop,
     decide,
@@ -37,7 +39,7 @@ from pulumi_fal.machines.entry import Entry, Phase, Spec
 from pulumi_fal.machines.facts import FactFinder
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.machines import Stacks
+from pulumi_fal.machines.stacks import Stacks
 from pulumi_fal.stack import Origin
 
 _LOOK_AGAIN_SECONDS = 0.5
@@ -60,9 +62,11 @@ class Launcher:
         stacks: Stacks,
         clock: Clock,
         account: str,
+        new_key: Callable[[], str],
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`account` is that of the key that is set. `warn` gets warnings that stop nothing."""
+        """`account` is that of the API key that is set. `new_key` returns a new idempotency key, or
+        "" if the API does not support them. `warn` gets warnings that stop nothing."""
         self._client = client
         self._fleet = fleet
         self._facts = facts
@@ -70,6 +74,7 @@ class Launcher:
         self._stacks = stacks
         self._clock = clock
         self._account = account
+        self._new_key = new_key
         self._warn = warn
         self._posting = 0
         self._quiet = threading.Condition()
@@ -142,6 +147,10 @@ class Launcher:
                     )
                 )
                 return instance
+            case SendAgain():
+                # The machine may already be in state, if only the record could not be written.
+                made, _ = self._post(entry, spec, may_be_sent=True)
+                return self._resume(made, spec, origin)
             case StartFresh(warning):
                 if warning:
                     self._warn(warning)
@@ -162,25 +171,52 @@ class Launcher:
             sector=spec.sector,
             before=tuple(sorted(self._fleet.recent(_BEFORE_SECONDS))),
             started=self._clock.wall(),
+            idempotency_key=self._new_key(),
+            first_sent=self._clock.wall(),
         )
-        with self._post_in_flight(entry):
+        _, instance = self._post(entry, spec)
+        return instance
+
+    def _post(
+        self, entry: Entry, spec: Spec, *, may_be_sent: bool = False
+    ) -> tuple[Entry, Instance]:
+        """Send the create, and record its result in the entry.
+
+        `may_be_sent` says whether an earlier process may have sent the same create.
+        """
+        unanswered: list[APIError] = []
+
+        def note(error: APIError) -> None:
+            if retry.may_have_made_a_machine(error):
+                unanswered.append(error)
+
+        client = self._client
+        if entry.idempotency_key:
+            client = client.within(entry.key_seconds_left(self._clock.wall()))
+        if not may_be_sent:
+            self._journal.write(entry)
+        with self._post_in_flight():
             try:
-                instance = self._client.create_instance(
-                    spec.instance_type, spec.ssh_key, spec.sector
+                instance = client.create_instance(
+                    spec.instance_type, spec.ssh_key, spec.sector, entry.idempotency_key, note
                 )
-            except (Interrupted, ConfigurationError):  # the API did not accept any request
-                self._forget(entry)
-                raise
-            except APIError as error:
-                if not retry.may_have_made_a_machine(error):
+            except (APIError, ConfigurationError, Interrupted):
+                if not (unanswered or may_be_sent):  # the API did not accept any request
                     self._forget(entry)
                     raise
-                entry = replace(entry, problem=str(error), started=self._clock.wall())
-                self._record(entry)
+                if unanswered:
+                    problem = str(unanswered[-1])
+                    entry = replace(entry, problem=problem, started=self._clock.wall())
+                    self._record(entry)
             else:
-                # The POST may have been retried for a while, so the entry gets the current time.
-                self._record(replace(entry, started=self._clock.wall()).as_created(instance.id))
-                return instance
+                if instance.id not in entry.before:
+                    # The POST may have been retried, so the entry gets the current time.
+                    made = replace(entry, started=self._clock.wall()).as_created(instance.id)
+                    self._record(made)
+                    return made, instance
+                problem = f"the API answered with {instance.id}, which existed before it."
+                entry = replace(entry, problem=problem, started=self._clock.wall())
+                self._record(entry)
         raise self._without_an_answer(entry)
 
     def _without_an_answer(self, entry: Entry) -> UnresolvedCreateError:
@@ -262,11 +298,10 @@ class Launcher:
             yield
 
     @contextmanager
-    def _post_in_flight(self, entry: Entry) -> Iterator[None]:
+    def _post_in_flight(self) -> Iterator[None]:
         with self._quiet:
             self._posting += 1
         try:
-            self._journal.write(entry)
             yield
         finally:
             with self._quiet:

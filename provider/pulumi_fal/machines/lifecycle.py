@@ -28,6 +28,8 @@ from pulumi_fal.machines.entry import GRACE_SECONDS
 from pulumi_fal.machines.fleet import Answer, Fleet, Instances
 from pulumi_fal.machines.outage import Outage
 
+STOPPED_SECONDS = 60.0
+"""Seconds for which a machine must stay stopped until a wait for it ends as failed."""
 RESEND_SECONDS = 120.0
 """The time after which an accepted DELETE is sent again if the machine still exists."""
 
@@ -71,11 +73,13 @@ class Lifecycle:
         """Wait until the machine is ready and has an ip, and return it.
 
         `observe` is called when the API first shows the machine, and then with every change.
-        Raises NotReadyError after `seconds`, VanishedError if the machine is gone, and
-        AuthenticationError if the API has refused the key for a minute.
+        Raises NotReadyError after `seconds` or if the machine stays stopped for STOPPED_SECONDS,
+        VanishedError if the machine is gone, and AuthenticationError if the API has refused the
+        key for a minute.
         """
         started = self._clock.now()
         misses, listed = 0, False
+        stopped_since = math.inf
         outage = Outage(self._clock, self._notify)
         for answer in () if instance.is_ready else self._fleet.watch(seconds):
             is_due = listed or self._clock.now() - started >= GRACE_SECONDS
@@ -91,6 +95,10 @@ class Lifecycle:
                 if found != instance or not listed:
                     observe(found)
                 instance, listed, misses = found, True, 0
+                now = self._clock.now()
+                stopped_since = min(stopped_since, now) if found.is_stopped else math.inf
+                if now - stopped_since >= STOPPED_SECONDS:
+                    raise NotReadyError(instance.id, _stopped(instance))
             if misses == 2:
                 raise VanishedError(
                     instance.id,
@@ -210,6 +218,14 @@ class _Deletion:
             return
         self.accepted, self.said = True, "the API had accepted it"
         self._due = self._clock.now() + RESEND_SECONDS
+
+
+def _stopped(instance: Instance) -> str:
+    return (
+        f"Machine {instance.id} ({instance.instance_type}) has been stopped for "
+        f"{STOPPED_SECONDS:.0f} s, so it does not become ready. It may still bill. Start it on the "
+        "fal dashboard and run `pulumi up` again, or run `pulumi destroy` to delete it."
+    )
 
 
 def _get(client: Client, instance_id: str) -> Instance | None:

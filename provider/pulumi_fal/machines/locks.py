@@ -1,31 +1,29 @@
-"""One lock for each create: a file beside its entry, locked while a process works on it.
+"""Locks for creates: a process that works on a create locks a file beside its entry.
 
-The system releases a lock when its process ends, however it ends.
+The operating system releases the lock when the process ends, even if it was killed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 
 def try_lock(path: Path) -> AbstractContextManager[None] | None:
-    """The lock, for the caller to release by leaving its block; None where a process holds it.
+    """Return the lock, which is released at the end of its `with` block; None if it is taken.
 
-    OSError where the file can't be made or locked.
+    Raises OSError if the file can't be created, or the operating system can't lock it.
     """
-    try:
-        return _held(path, _acquire(path))
-    except BlockingIOError:
-        return None
+    descriptor = _acquire(path)
+    return None if descriptor is None else _held(path, descriptor)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock. False where that can't be found out."""
+    """Whether a process holds the lock; False if unknown."""
     if not path.exists():
         return False
     try:
@@ -38,20 +36,36 @@ def is_locked(path: Path) -> bool:
         return False
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path) -> int | None:
+    # Imported late, because every program that declares machines imports this module.
+    from filelock import lock_descriptor
+
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The process that held it may have removed the file in the meantime.
-            if os.path.samestat(os.stat(path), os.fstat(descriptor)):  # noqa: PTH116
+            if not lock_descriptor(descriptor, blocking=False):
+                os.close(descriptor)
+                return None
+            if _is_at(path, descriptor):
                 return descriptor
-        except FileNotFoundError:
-            pass
-        except OSError:
+        except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is still the one at this path.
+
+    The previous holder of the lock may have removed the file after this process opened it. On
+    Windows an open file can't be removed.
+    """
+    if sys.platform == "win32":
+        return True
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))  # noqa: PTH116
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
@@ -59,6 +73,17 @@ def _held(path: Path, descriptor: int) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)  # noqa: PTH108
+        # Remove the file first: once the lock is released, another process may lock the file.
+        is_refused = _remove(path)
         os.close(descriptor)
+        if is_refused:
+            _remove(path)
+
+
+def _remove(path: Path) -> bool:
+    """Remove the file. Returns whether that was refused, as on Windows while it is open."""
+    try:
+        os.unlink(path)  # noqa: PTH108
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False

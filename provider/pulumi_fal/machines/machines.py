@@ -5,27 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.stack import Elsewhere, Origin, StackMachine
+from pulumi_fal.machines.stacks import Stacks
+from pulumi_fal.stack import Origin
 
 if TYPE_CHECKING:
     # It needs requests, and most previews never call the API.
     from pulumi_fal.machines.account import Account
-
-
-class Stacks(Protocol):
-    """The interface of stack.Stacks, which asks the `pulumi` command about the state of stacks."""
-
-    def origin(self, urn: str, organization: str) -> Origin: ...
-    def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None: ...
-    def ids(self, origin: Origin) -> frozenset[str] | None: ...
-    def is_gone(self, origin: Origin) -> bool | None: ...
-    def elsewhere(self, origin: Origin) -> Elsewhere: ...
 
 
 class Machines:

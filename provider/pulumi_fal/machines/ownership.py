@@ -64,8 +64,8 @@ class Ownership:
                 f"Machine {instance_id} was last seen at {home.endpoint}, and the endpoint that is "
                 f"set now, {self.home.endpoint}, does not know it. It may still run and bill, and "
                 "it stays in state. Set FAL_COMPUTE_ENDPOINT or fal:endpoint to the endpoint where "
-                "it was last seen. If it no longer exists there, remove it from state with "
-                "`pulumi state delete`.",
+                "it was last seen, or FAL_COMPUTE_API or fal:api to the API that it was made with. "
+                "If it no longer exists there, remove it from state with `pulumi state delete`.",
             )
         return ElsewhereError(
             instance_id,

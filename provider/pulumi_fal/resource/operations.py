@@ -150,6 +150,12 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
     if UNFINISHED in props and not instance.is_ready:
         reason = f"Machine {id_} is not ready yet: its status is {instance.status}."
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
+    if instance.is_stopped:
+        call.log(
+            f"Machine {id_} is stopped, so you can't log in. It may still bill. Start it on the "
+            "fal dashboard, or run `pulumi destroy` to delete it.",
+            WARNING,
+        )
     return outs
 
 

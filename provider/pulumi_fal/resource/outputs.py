@@ -26,6 +26,8 @@ def from_instance(instance: Instance, props: Mapping[str, Any], home: Home) -> d
         "sector": instance.sector or props.get("sector"),
         "ip": instance.ip,
         "status": instance.status,
+        "region": instance.region,
+        "creator_user_nickname": instance.creator_user_nickname,
         ENDPOINT: home.endpoint,
         ACCOUNT: home.account,
     }

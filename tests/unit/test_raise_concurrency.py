@@ -27,7 +27,7 @@ def server() -> Iterator[ThreadPoolExecutor]:
 def test_calls_that_come_before_and_after_are_all_served_at_once(
     server: ThreadPoolExecutor, queued: int
 ) -> None:
-    """No machine waits for another one's end, whenever its call came."""
+    """All calls up to the limit run at once, whether they came before the change or after."""
     wide, all_there = threading.Event(), threading.Barrier(32)
 
     def configure() -> None:
@@ -40,15 +40,15 @@ def test_calls_that_come_before_and_after_are_all_served_at_once(
     configuring = [server.submit(configure) for _ in range(4)]
     calls = [server.submit(call) for _ in range(queued)]
     wide.set()
-    for each in configuring:
-        each.result(PATIENCE)
+    for started in configuring:
+        started.result(PATIENCE)
     calls += [server.submit(call) for _ in range(32 - queued)]
-    for each in calls:
-        each.result(PATIENCE)
+    for served in calls:
+        served.result(PATIENCE)
 
 
 def test_there_is_one_thread_more_than_the_limit(server: ThreadPoolExecutor) -> None:
-    """The bound is the user's, and a thread is memory; the one more is for Cancel."""
+    """The pool has one thread more than the limit, which is for Cancel."""
     server.submit(patches.raise_concurrency, 6).result(PATIENCE)
     for _ in range(50):
         server.submit(int)
@@ -57,22 +57,17 @@ def test_there_is_one_thread_more_than_the_limit(server: ThreadPoolExecutor) -> 
 
 
 def test_cancel_is_heard_while_as_many_as_the_limit_wait(server: ThreadPoolExecutor) -> None:
-    """gRPC serves it from the same threads that wait for machines."""
+    """Cancel is served although as many calls as the limit are waiting."""
     server.submit(patches.raise_concurrency, 6).result(PATIENCE)
     cancelled = threading.Event()
     waits = [server.submit(cancelled.wait, PATIENCE) for _ in range(6)]
     server.submit(cancelled.set)
-    assert all(each.result(PATIENCE) for each in waits)
+    assert all(wait.result(PATIENCE) for wait in waits)
 
 
 def test_a_limit_below_the_sdks_own_changes_nothing(server: ThreadPoolExecutor) -> None:
-    """Fewer than 4 at a time is the engine's to hold: --parallel."""
+    """A limit below the SDK's four leaves its pool as it is."""
     server.submit(patches.raise_concurrency, 1).result(PATIENCE)
     together = threading.Barrier(4)
-    for each in [server.submit(together.wait, PATIENCE) for _ in range(4)]:
-        each.result(PATIENCE)
-
-
-def test_outside_of_an_executor_nothing_happens() -> None:
-    """Where the seam is not there, everything else goes on."""
-    patches.raise_concurrency(32)
+    for wait in [server.submit(together.wait, PATIENCE) for _ in range(4)]:
+        wait.result(PATIENCE)

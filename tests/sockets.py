@@ -7,22 +7,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-from ..fakes import ECDSA, ED25519, ID, KEY, RSA, TurnedClock, blob, settings
-
-__all__ = [
-    "ECDSA",
-    "ED25519",
-    "ID",
-    "KEY",
-    "RSA",
-    "TurnedClock",
-    "blob",
-    "request_of",
-    "response",
-    "serving",
-    "settings",
-]
-
 
 @contextlib.contextmanager
 def serving(answer: Callable[[socket.socket], object], scheme: str = "http") -> Iterator[str]:

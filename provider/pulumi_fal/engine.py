@@ -1,0 +1,130 @@
+"""Communication with Pulumi's engine: logs, partial state, undelivered answers, and its death.
+
+Every host uses this. It needs only the published protocol (`pulumi.runtime.proto`) and gRPC.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from google.protobuf import struct_pb2
+
+_LAST_SECONDS = 5.0
+"""Seconds that calls have to end after the engine has died."""
+
+
+class _Count:
+    """A thread-safe count of the calls in progress, including their completion callbacks."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._condition = threading.Condition()
+
+    def enter(self) -> None:
+        with self._condition:
+            self._number += 1
+
+    def leave(self) -> None:
+        with self._condition:
+            self._number -= 1
+            self._condition.notify_all()
+
+    def wait_until_none(self, seconds: float) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._number <= 0, seconds)
+
+
+in_progress = _Count()
+died = threading.Event()
+"""Set when the engine has died."""
+
+
+def is_heard(context: Any) -> bool:
+    """Whether the engine is still waiting for the answer to the call of this gRPC context."""
+    # gRPC notices the death of the engine only after a while.
+    return not died.is_set() and bool(context.is_active())
+
+
+def on_undelivered(context: Any, callback: Callable[[], None]) -> None:
+    """Call `callback` if the engine ends the call before it has received the answer.
+
+    This reads gRPC's private state, because the public callback does not tell how a call ended.
+    """
+
+    def ended() -> None:
+        try:
+            if getattr(getattr(context, "_state", None), "client", None) == "cancelled":
+                callback()
+        finally:
+            in_progress.leave()
+
+    in_progress.enter()
+    if not context.add_callback(ended):
+        ended()  # the call is over already
+
+
+def partial_state(
+    instance_id: str, properties: struct_pb2.Struct, reason: str, **others: Any
+) -> tuple[tuple[str, bytes]]:
+    """The trailing metadata that makes the engine record a resource although its call fails.
+
+    The engine reads partial state from an ErrorResourceInitFailed in the details of the gRPC
+    status, which gRPC sends as trailing metadata. `reason` replaces the call's own error text.
+    """
+    # This must be the SDK's Status, because googleapis registers another of that name.
+    from google.protobuf import any_pb2
+    from pulumi.runtime.proto import provider_pb2, status_pb2
+
+    detail = any_pb2.Any()
+    detail.Pack(
+        provider_pb2.ErrorResourceInitFailed(
+            id=instance_id, properties=properties, reasons=[reason], **others
+        )
+    )
+    status = status_pb2.Status(code=2, message=reason, details=[detail])
+    return (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def logger(address: str) -> Callable[..., None]:
+    """Return a function that sends a LogRequest with the given fields to the engine."""
+    import grpc
+    from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
+
+    stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address))
+
+    def log(**fields: Any) -> None:
+        # If the engine is gone, nobody can receive the message.
+        with contextlib.suppress(grpc.RpcError, ValueError):
+            stub.Log(engine_pb2.LogRequest(**fields), timeout=5)
+
+    return log
+
+
+def on_death(callback: Callable[[], None]) -> None:
+    """Call `callback` from a thread of its own when the engine has died, then end the process.
+
+    Standard input is a pipe from the engine, which never writes to it. The pipe closes when the
+    engine dies; in a normal shutdown the process ends first. Without this, plugins would outlive a
+    killed engine.
+    """
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        died.set()
+        callback()
+        # Calls notice now that the engine will not get their answers, and record that.
+        in_progress.wait_until_none(_LAST_SECONDS)
+        os._exit(1)
+
+    try:
+        if stat.S_ISFIFO(os.fstat(0).st_mode):
+            threading.Thread(target=watch, name="engine-death", daemon=True).start()
+    except OSError:
+        return

@@ -1,0 +1,1 @@
+"""`pulumi-resource-fal`: a plugin on Pulumi's published protocol, for programs in any language."""

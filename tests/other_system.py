@@ -1,0 +1,31 @@
+"""What Linux has and other systems lack, taken away: the start of a Python program."""
+
+TAKEN_AWAY = """
+import os, sys
+
+# Windows has none of these, and macOS has no /proc.
+sys.modules["fcntl"] = None
+for name in ("getpgrp", "getuid", "geteuid", "fork", "register_at_fork", "getpgid", "setsid"):
+    delattr(os, name)
+fsync = os.fsync
+
+
+def sync(descriptor):
+    if os.path.isdir(f"/dev/fd/{descriptor}"):
+        raise PermissionError(13, "Permission denied")
+    fsync(descriptor)
+
+
+def refuse(event, args):
+    if event != "open" or not isinstance(args[0], str):
+        return
+    if args[0].startswith("/proc/"):
+        raise FileNotFoundError(2, "No such file or directory", args[0])
+    if os.path.isdir(args[0]):
+        raise PermissionError(13, "Permission denied", args[0])
+
+
+os.fsync = sync
+sys.addaudithook(refuse)
+"""
+"""No locks, no folders that can be opened or synced, no process groups and no /proc."""

@@ -1,0 +1,56 @@
+"""The lock of a create: one process has it at a time, and the system ends it with the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pulumi_fal.machines import locks
+
+HOLDER = """
+import pathlib, sys, time
+from pulumi_fal.machines import locks
+with locks.try_lock(pathlib.Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+    """SIGKILL gives it no time to release its lock; the file that it leaves is removed."""
+    path = tmp_path / "a.lock"
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert locks.is_locked(path)
+        assert locks.try_lock(path) is None
+        holder.kill()
+    assert path.exists()
+    assert not locks.is_locked(path)
+    assert not path.exists()
+
+
+def test_one_has_it_at_a_time_although_its_file_comes_and_goes(tmp_path: Path) -> None:
+    """Each holder removes the file that the others have just opened."""
+    path = tmp_path / "a.lock"
+    holders: list[int] = []
+    together: list[int] = []
+
+    def take_turns(number: int) -> None:
+        taken = 0
+        while taken < 200:
+            lock = locks.try_lock(path)
+            if lock is not None:
+                with lock:
+                    holders.append(number)
+                    together.append(len(holders))
+                    holders.remove(number)
+                taken += 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(take_turns, range(4)))
+    assert together == [1] * 800
+    assert not path.exists()

@@ -1,0 +1,605 @@
+"""What Pulumi asks of a machine, called as any host calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+import pytest
+
+from pulumi_fal.api.request import Request
+from pulumi_fal.api.settings import Home
+from pulumi_fal.errors import (
+    APIError,
+    ConfigurationError,
+    ElsewhereError,
+    LifecycleError,
+    StillThereError,
+    VanishedError,
+)
+from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.entry import GRACE_SECONDS, Phase
+from pulumi_fal.machines.machines import Machines
+from pulumi_fal.resource import operations
+from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
+from pulumi_fal.resource.operations import Diff
+
+from ..fakes import ED25519, EIGHT, ID, ONE, RSA, URN
+from .world import World
+
+INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519, "sector": "sector_1"}
+STATE = {**INPUTS, "ip": "198.18.0.1", "status": "ready"}
+UNFINISHED = {**INPUTS, "status": "pending", "unfinished": True}
+COMMENTED = {"ssh_key": f"{ED25519} new"}
+ELSEWHERE = {"account": "another"}
+"""What is in state of a machine that was last seen with the key of another account."""
+CALL = Call(URN, "organization")
+PREVIEW = replace(CALL, preview=True)
+
+
+class Log:
+    """What a call says on the resource's row."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, int, bool]] = []
+
+    def __call__(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
+        self.said.append((message, severity, ephemeral))
+
+
+def phase(world: World) -> Phase | None:
+    """How far the create on record has come; None where there is no record."""
+    entry = world.entry()
+    return entry.phase if entry else None
+
+
+# check
+
+
+def checked(news: dict[str, Any], olds: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The inputs that a check lets pass."""
+    result = operations.check(CALL, olds or {}, news)
+    assert result.failures == []
+    return result.inputs
+
+
+@pytest.mark.parametrize("extra", [{"ip": None, "status": None}, {"wait": None}, {"wait": True}])
+def test_check_keeps_the_inputs_that_differ_from_the_defaults(extra: dict[str, Any]) -> None:
+    """None, the default and an absent input are the same, and must not differ later."""
+    assert checked({**INPUTS, **extra}) == INPUTS
+    assert checked({**INPUTS, "wait": False}) == {**INPUTS, "wait": False}
+    assert "sector" not in checked({**INPUTS, "sector": None})
+
+
+def test_check_names_every_problem_at_once() -> None:
+    """A run that shows one problem at a time takes a run for each."""
+    result = operations.check(CALL, {}, {"sector": "nowhere"})
+    assert {failure.property for failure in result.failures} == set(INPUTS)
+
+
+@pytest.mark.parametrize("olds", [{}, INPUTS, {"ssh_key": RSA}])
+def test_check_works_with_any_old_inputs(olds: dict[str, Any]) -> None:
+    """Before a replacement the engine checks a second time, without old inputs."""
+    assert checked(INPUTS, olds) == INPUTS
+
+
+def test_check_keeps_the_old_key_where_only_its_comment_changes() -> None:
+    """The old key is kept where only its comment differs, so the engine sees no change."""
+    old = {"ssh_key": f"{ED25519} old"}
+    assert checked({**INPUTS, **COMMENTED}, old)["ssh_key"] == old["ssh_key"]
+
+
+def test_check_does_not_take_an_unknown_key_for_the_old_one() -> None:
+    """The preview has to show that the key may change."""
+    assert checked({**INPUTS, "ssh_key": UNKNOWN}, INPUTS)["ssh_key"] is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "kind, warnings", [(EIGHT, 0), ("gpu_16x_b200", 1), (UNKNOWN, 0), ("gpu_8x_h100_sxm", 0)]
+)
+def test_check_warns_of_an_instance_type_that_may_be_new(kind: Any, warnings: int) -> None:
+    """The API may know more types than this version, but a typo is a failure, not a warning."""
+    log = Log()
+    operations.check(replace(CALL, log=log), {}, {**INPUTS, "instance_type": kind})
+    assert [severity for _, severity, _ in log.said] == [WARNING] * warnings
+
+
+# diff
+
+
+@pytest.mark.parametrize(
+    "changed, replaces",
+    [
+        ({}, []),
+        ({"sector": "sector_2"}, ["sector"]),
+        ({"sector": None}, []),
+        (COMMENTED, []),
+        ({"ssh_key": RSA}, ["ssh_key"]),
+        ({"instance_type": UNKNOWN, "ssh_key": RSA}, ["instance_type", "ssh_key"]),
+    ],
+)
+def test_diff_says_what_replaces_and_leaves_the_rest_to_the_engine(
+    world: World, changed: dict[str, Any], replaces: list[str]
+) -> None:
+    """The engine then honours ignore_changes, and drifted outputs are no difference."""
+    drifted = {**STATE, "status": "unknown", "ip": "198.18.0.9"}
+    found = operations.diff(world.machines, CALL, ID, drifted, {**INPUTS, **changed})
+    assert found == Diff(replaces)
+    assert world.api.calls == []
+
+
+def test_diff_of_an_unfinished_machine_has_work_left(world: World) -> None:
+    """No input differs, and `up` would leave the machine as it is."""
+    found = operations.diff(world.machines, CALL, world.machine(EIGHT), UNFINISHED, INPUTS)
+    assert found == Diff([], changes=True)
+
+
+def test_diff_of_an_unfinished_machine_names_the_input_that_replaces_it(world: World) -> None:
+    """Whether the machine still exists makes no difference then, so nobody is asked."""
+    found = operations.diff(world.machines, CALL, ID, UNFINISHED, {**INPUTS, "ssh_key": RSA})
+    assert found == Diff(["ssh_key"], changes=True)
+    assert world.api.calls == []
+
+
+def test_diff_replaces_an_unfinished_machine_that_is_gone(world: World) -> None:
+    """No wait would ever tell the engine that it needs another one."""
+    found = operations.diff(world.machines, CALL, ID, UNFINISHED, INPUTS)
+    assert found == Diff(["instance_type"], changes=True)
+
+
+@pytest.mark.parametrize("why", ["new", "another account", "no answer", "slow", "no key"])
+def test_diff_keeps_an_unfinished_machine_that_may_still_be_there(world: World, why: str) -> None:
+    """A preview takes a few seconds at most, and works offline and without a key."""
+    olds: dict[str, Any] = {**UNFINISHED, **(ELSEWHERE if why == "another account" else {})}
+    if why == "new":
+        world.earlier(Phase.REPORTED, ID)
+    if why == "no answer":
+        world.api.faults.add("list", "503", inf)
+    if why == "slow":
+        world.api.after = lambda request: world.clock.sleep(6)
+    if why == "no key":
+        world.machines = Machines(world.journal, world.stacks, no_account)
+    found = operations.diff(world.machines, CALL, ID, olds, INPUTS)
+    assert found == Diff([], changes=True)
+    assert world.clock.passed <= 6
+
+
+def no_account() -> Account:
+    raise ConfigurationError("no key")
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_diff_and_update_drop_the_record_of_a_machine_that_the_api_has_shown(
+    world: World, seen: bool
+) -> None:
+    """A machine that was never shown may still be lost from state by a refresh."""
+    world.stacks.in_state = {ID}
+    for ask in (operations.diff, operations.update):
+        world.earlier(Phase.REPORTED, ID, seen=seen)
+        world.restart()
+        ask(world.machines, CALL, ID, STATE, INPUTS)
+        assert (world.entry() is None) is seen
+
+
+# create
+
+
+def create(world: World, call: Call = CALL, **changed: Any) -> operations.Created:
+    return operations.create(world.machines, call, {**INPUTS, **changed})
+
+
+def create_fails(world: World, call: Call = CALL) -> InitFailed:
+    with pytest.raises(InitFailed) as caught:
+        create(world, call)
+    return caught.value
+
+
+def home(world: World) -> dict[str, str]:
+    """Who sees the machine, as outputs have it."""
+    return {"endpoint": world.settings.endpoint, "account": world.settings.account}
+
+
+def test_a_preview_of_a_create_knows_its_inputs_and_asks_nothing(world: World) -> None:
+    """A preview works offline, and what the API will choose is unknown."""
+    created = create(world, PREVIEW)
+    assert created.id == ""
+    assert created.outputs == {**INPUTS, "ip": UNKNOWN, "status": UNKNOWN}
+    planned = operations.create(world.machines, PREVIEW, {"instance_type": ONE}).outputs
+    assert planned["sector"] is UNKNOWN
+    assert world.api.calls == []
+    assert not world.folder.exists()
+
+
+def test_create_returns_a_ready_machine_and_puts_on_record_that_it_did(world: World) -> None:
+    """A ready machine is on record until state is known to have it."""
+    world.state.provisioning = 100
+    created = create(world)
+    (machine,) = world.state.list()
+    assert created.id == machine.id
+    assert created.outputs == {**INPUTS, "ip": machine.ip, "status": "ready", **home(world)}
+    entry = world.entry()
+    assert entry is not None
+    assert (entry.instance_id, entry.phase, entry.seen) == (machine.id, Phase.REPORTED, True)
+
+
+def test_create_without_a_wait_returns_at_once(world: World) -> None:
+    """A create without a wait returns a machine whose absence doesn't count yet."""
+    world.state.provisioning = 100
+    created = create(world, wait=False)
+    assert world.api.calls == ["list", "create"]
+    assert (created.outputs["status"], created.outputs["wait"]) == ("pending", False)
+    entry = world.entry()
+    assert entry is not None
+    assert (entry.phase, entry.seen) == (Phase.REPORTED, False)
+
+
+def test_create_shows_its_progress_without_the_ip(world: World) -> None:
+    """A program may have said that the ip is secret, which a provider isn't told."""
+    world.state.provisioning = 100
+    log = Log()
+    created = create(world, replace(CALL, log=log))
+    said = [message for message, _, _ in log.said]
+    assert said == [
+        "init, waiting for an ip",
+        "provisioning, waiting for an ip",
+        "provisioning, has an ip, waiting for ready",
+        "ready",
+    ]
+    assert all(ephemeral for _, _, ephemeral in log.said)
+    assert created.outputs["ip"] not in "".join(said)
+
+
+@pytest.mark.parametrize("timeout, seconds", [(100.0, 100.0), (None, 3600.0)])
+def test_a_create_whose_time_is_up_has_the_machine_recorded_as_it_is(
+    world: World, timeout: float | None, seconds: float
+) -> None:
+    """A create whose time is up gives the engine the id, the outputs and the reason."""
+    world.state.provisioning = inf
+    failed = create_fails(world, replace(CALL, timeout=timeout))
+    assert seconds <= world.clock.passed < seconds + 1
+    assert {failed.instance_id} == world.state.alive()
+    assert failed.outputs == {**UNFINISHED, **home(world)}
+    assert failed.reason.startswith(f"Machine {failed.instance_id} ({EIGHT}) runs and bills, but")
+    assert phase(world) is Phase.REPORTED
+
+
+@pytest.mark.parametrize("why", ["was interrupted", "failed: GET /compute/instances answered 403"])
+def test_a_create_whose_wait_breaks_has_the_machine_recorded_as_it_was_last_seen(
+    world: World, why: str
+) -> None:
+    """Whatever ends the wait, the machine runs and bills."""
+    world.state.provisioning = 1000
+
+    def end(request: Request[Any]) -> None:
+        if world.clock.passed > 900 and "interrupted" in why:
+            world.clock.interrupt()
+        elif world.clock.passed > 900:
+            world.api.faults.add("list", "403", inf)
+
+    world.api.before = end
+    failed = create_fails(world)
+    assert f"The wait for machine {failed.instance_id} ({EIGHT}) {why}" in failed.reason
+    assert failed.outputs["ip"] == "198.18.0.1"
+    assert failed.outputs["unfinished"] is True
+    assert phase(world) is Phase.REPORTED
+
+
+def test_a_machine_that_did_not_reach_the_engine_is_on_record_as_before(world: World) -> None:
+    """The next create resumes it, whether this one succeeded or not."""
+    created = create(world)
+    assert phase(world) is Phase.REPORTED
+    created.undelivered()
+    assert phase(world) is Phase.CREATED
+    world.restart()
+    world.state.set_status(created.id, "rebooting")
+    failed = create_fails(world)
+    assert (failed.instance_id, phase(world)) == (created.id, Phase.REPORTED)
+    failed.undelivered()
+    assert phase(world) is Phase.CREATED
+
+
+def test_a_create_that_fails_unheard_does_not_claim_that_pulumi_was_told(world: World) -> None:
+    """The engine has gone, so only the record has the machine."""
+    world.state.provisioning = inf
+    create_fails(world, replace(CALL, is_heard=lambda: False))
+    assert phase(world) is Phase.CREATED
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_the_record_of_a_machine_that_vanishes_goes_only_if_the_api_had_shown_it(
+    world: World, is_shown: bool
+) -> None:
+    """A machine that was never shown may still be about to appear."""
+    world.state.provisioning = inf
+    log = Log()
+    if is_shown:
+
+        def kill(request: Request[Any]) -> None:
+            if world.clock.passed > 100:
+                for instance_id in world.state.alive():
+                    world.state.kill(instance_id)
+    else:
+
+        def kill(request: Request[Any]) -> None:
+            for instance_id in world.state.alive():
+                world.hide(instance_id)
+
+    world.api.before = kill
+    with pytest.raises(VanishedError):
+        create(world, replace(CALL, log=log))
+    assert phase(world) is (None if is_shown else Phase.CREATED)
+
+
+# read
+
+
+def test_read_returns_what_the_api_says_and_keeps_what_was_requested(world: World) -> None:
+    """State has the machine and the API shows it, so the record of its create goes."""
+    id_ = world.machine(EIGHT)
+    world.stacks.in_state = {id_}
+    world.earlier(Phase.REPORTED, id_)
+    world.state.set_status(id_, "rebooting")
+    props = {**STATE, **COMMENTED, "wait": False}
+    outs = operations.read(world.machines, CALL, id_, props)
+    assert outs == {**props, "status": "rebooting", **home(world)}
+    assert world.entry() is None
+
+
+def test_read_finds_that_a_machine_is_gone(world: World) -> None:
+    """The record of a machine that was seen goes with it."""
+    world.stacks.in_state = {ID}
+    world.earlier(Phase.REPORTED, ID, seen=True)
+    assert operations.read(world.machines, CALL, ID, STATE) is None
+    assert world.entry() is None
+
+
+def test_read_keeps_a_new_machine_that_the_api_does_not_show_yet(world: World) -> None:
+    """Reads may lag behind a create, and the person is told why nothing changed."""
+    world.stacks.in_state = {ID}
+    entry = world.earlier(Phase.REPORTED, ID)
+    log = Log()
+    assert operations.read(world.machines, replace(CALL, log=log), ID, STATE) == STATE
+    ((message, severity, _),) = log.said
+    assert (ID in message, severity) == (True, WARNING)
+    world.clock.time += GRACE_SECONDS
+    assert operations.read(world.machines, CALL, ID, STATE) is None
+    assert world.entry() == entry  # a machine that was never shown may have appeared too late
+
+
+def test_read_finds_a_machine_by_its_id_alone(world: World) -> None:
+    """A program that reads a machine has nothing in state, so an unknown id is an error."""
+    id_ = world.machine(EIGHT)
+    outs = operations.read(world.machines, CALL, id_, {})
+    assert outs is not None
+    assert (outs["instance_type"], outs["sector"], outs["ip"]) == (EIGHT, "sector_1", "198.18.0.1")
+    with pytest.raises(LifecycleError, match=f"Machine {ID} can't be read"):
+        operations.read(world.machines, CALL, ID, {})
+
+
+@pytest.mark.parametrize(
+    "fault", ["401", "403", "404", "500", "503", "html", "truncated", "wrong_shape", "redirect"]
+)
+def test_read_fails_where_the_api_does_not_answer(world: World, fault: str) -> None:
+    """A failure keeps the machine in state, and an answer that is none must not drop it."""
+    world.api.faults.add("list", fault, inf)
+    with pytest.raises(APIError):
+        operations.read(world.machines, CALL, ID, STATE)
+
+
+def test_read_of_an_unfinished_machine_fails_until_it_is_ready(world: World) -> None:
+    """A plain answer clears the engine's errors, and `up` would skip the rest of the wait."""
+    world.state.provisioning = 1000
+    id_ = world.machine(EIGHT)
+    with pytest.raises(InitFailed, match="is not ready yet: its status is pending") as caught:
+        operations.read(world.machines, CALL, id_, UNFINISHED)
+    assert caught.value.outputs == {**UNFINISHED, **home(world)}
+    world.clock.time += 1000
+    outs = operations.read(world.machines, CALL, id_, UNFINISHED)
+    assert outs is not None
+    assert (outs["status"], "unfinished" in outs) == ("ready", False)
+
+
+# import
+
+
+def test_an_imported_machine_has_its_own_values_and_the_programs_key(world: World) -> None:
+    """An import takes the key from the program, since the API doesn't tell it."""
+    id_ = world.machine(EIGHT)
+    outs = operations.import_(world.machines, id_, INPUTS)
+    assert outs == {**STATE, **home(world)}
+
+
+@pytest.mark.parametrize(
+    "wanted, problem",
+    [
+        ({}, "instance_type is missing"),
+        ({**INPUTS, "sector": "nowhere"}, "sector is not one of"),
+        (
+            {**INPUTS, "sector": "sector_2"},
+            "its sector is sector_1, but the program says sector_2. Correct the program",
+        ),
+        (
+            {"instance_type": ONE, "ssh_key": ED25519},
+            f"its instance_type is {EIGHT}, but the program says {ONE}. Correct the program",
+        ),
+    ],
+)
+def test_an_import_that_does_not_fit_the_program_fails(
+    world: World, wanted: dict[str, Any], problem: str
+) -> None:
+    """An import fails where the next `up` would replace the machine."""
+    id_ = world.machine(EIGHT)
+    with pytest.raises(LifecycleError) as caught:
+        operations.import_(world.machines, id_, wanted)
+    assert f"Machine {id_} was not imported: {problem}" in str(caught.value).replace("; ", ": ")
+
+
+def test_an_import_of_an_unknown_id_fails(world: World) -> None:
+    """An id that the API doesn't know can't be imported."""
+    with pytest.raises(LifecycleError, match=f"Machine {ID} can't be read"):
+        operations.import_(world.machines, ID, INPUTS)
+
+
+# update
+
+
+def update(world: World, id_: str, olds: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    return operations.update(world.machines, CALL, id_, olds, {**INPUTS, **changed})
+
+
+@pytest.mark.parametrize(
+    "olds, changed",
+    [
+        pytest.param(STATE, COMMENTED, id="another comment"),
+        pytest.param(STATE, {"wait": False}, id="no wait any longer"),
+        pytest.param({**STATE, "unfinished": True}, {"wait": False}, id="no wait after all"),
+    ],
+)
+def test_update_records_the_inputs_beside_what_the_api_said(
+    world: World, olds: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    """An update that needs no call needs no key either."""
+    assert update(world, ID, olds, **changed) == {**STATE, **changed}
+    assert world.api.calls == []
+
+
+def test_a_preview_of_an_update_waits_for_nothing(world: World) -> None:
+    """A preview of an update shows the machine as it will be in state, without a call."""
+    outs = operations.update(world.machines, PREVIEW, ID, UNFINISHED, INPUTS)
+    assert outs == {**INPUTS, "status": "pending"}
+    assert world.api.calls == []
+
+
+@pytest.mark.parametrize("olds", [UNFINISHED, {**INPUTS, "status": "pending", "wait": False}])
+def test_update_waits_for_a_machine_that_was_never_awaited_to_its_end(
+    world: World, olds: dict[str, Any]
+) -> None:
+    """An update waits for the same machine, and then drops the record of its create."""
+    world.state.provisioning = 100
+    id_ = world.machine(EIGHT)
+    world.stacks.in_state = {id_}
+    world.earlier(Phase.REPORTED, id_)
+    assert update(world, id_, olds) == {**STATE, **home(world)}
+    assert world.state.creations == 1
+    assert world.entry() is None
+
+
+@pytest.mark.parametrize("olds, status", [(UNFINISHED, "pending"), ({}, "unknown")])
+def test_update_whose_time_is_up_keeps_what_an_earlier_run_saw(
+    world: World, olds: dict[str, Any], status: str
+) -> None:
+    """An update whose time is up keeps the machine unfinished, and the ip that was seen."""
+    id_ = world.machine(EIGHT)
+    world.api.faults.add("list", "500", inf)
+    olds = {**olds, "sector": "sector_1", "ip": "198.18.0.9", "unfinished": True}
+    with pytest.raises(InitFailed) as caught:
+        operations.update(world.machines, replace(CALL, timeout=50), id_, olds, INPUTS)
+    assert caught.value.outputs == {**INPUTS, **olds, "status": status, **home(world)}
+
+
+# delete
+
+
+def test_delete_returns_when_the_machine_is_gone_and_drops_its_record(world: World) -> None:
+    """A delete returns only when the machine, and so the bill, is gone."""
+    world.state.deletion = 100
+    id_ = world.machine(EIGHT)
+    world.stacks.in_state = {id_}
+    world.earlier(Phase.REPORTED, id_)
+    operations.delete(world.machines, CALL, id_, STATE)
+    assert world.state.alive() == set()
+    assert world.clock.passed >= 100
+    assert world.entry() is None
+
+
+@pytest.mark.parametrize("timeout, seconds", [(100.0, 100.0), (None, 1200.0)])
+def test_delete_fails_when_its_time_is_up(
+    world: World, timeout: float | None, seconds: float
+) -> None:
+    """The machine stays in state, and its record on disk."""
+    world.state.deletion = inf
+    id_ = world.machine(EIGHT)
+    world.earlier(Phase.REPORTED, id_)
+    with pytest.raises(StillThereError):
+        operations.delete(world.machines, replace(CALL, timeout=timeout), id_, STATE)
+    assert seconds <= world.clock.passed < seconds + 1
+    assert phase(world) is Phase.REPORTED
+
+
+def test_delete_refuses_a_machine_that_has_become_another_resources(world: World) -> None:
+    """A machine that a create of this process has resumed is not deleted under another name."""
+    id_ = world.machine(EIGHT)
+    world.earlier(Phase.ADOPTED, id_, instance_type=EIGHT)
+    create(world)
+    with pytest.raises(
+        LifecycleError, match="the create of another resource has just resumed with it"
+    ):
+        operations.delete(world.machines, CALL, id_, STATE)
+    assert world.state.alive() == {id_}
+
+
+def test_delete_that_is_interrupted_names_the_machine(world: World) -> None:
+    """A machine whose delete was interrupted stays in state, and is named."""
+    id_ = world.machine(EIGHT)
+    world.state.deletion = inf
+    world.api.after = lambda request: world.clock.interrupt()
+    with pytest.raises(LifecycleError, match=f"The delete of machine {id_} was interrupted"):
+        operations.delete(world.machines, CALL, id_, STATE)
+
+
+def test_delete_waits_longer_for_a_new_machine_that_the_api_does_not_show_yet(
+    world: World,
+) -> None:
+    """The absence of a new machine proves nothing in the first half minute."""
+    world.earlier(Phase.REPORTED, ID)
+    world.restart()
+    operations.delete(world.machines, CALL, ID, STATE)
+    assert world.clock.passed >= GRACE_SECONDS
+
+
+# A machine of another account.
+
+
+@pytest.mark.parametrize("call", ["read", "update", "delete"])
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize(
+    "seen_with, words",
+    [
+        (ELSEWHERE, f"Machine {ID} was last seen with the key of another account"),
+        ({"endpoint": "https://fal.invalid"}, f"Machine {ID} was last seen at https://fal.invalid"),
+    ],
+)
+def test_a_machine_of_another_account_is_not_lost(
+    world: World, call: str, answers: bool, seen_with: dict[str, str], words: str
+) -> None:
+    """This key sees nothing, which proves nothing, and the message tells which one does."""
+    world.stacks.in_state = set() if answers else None
+    olds = {**UNFINISHED, **seen_with}
+    calls: dict[str, Callable[[], object]] = {
+        "read": lambda: operations.read(world.machines, CALL, ID, olds),
+        "update": lambda: operations.update(world.machines, CALL, ID, olds, INPUTS),
+        "delete": lambda: operations.delete(world.machines, CALL, ID, olds),
+    }
+    with pytest.raises(ElsewhereError) as caught:
+        calls[call]()
+    assert str(caught.value).startswith(words)
+    assert "delete" not in world.api.calls
+
+
+def test_a_rotated_key_that_sees_the_stacks_other_machines_may_say_that_one_is_gone(
+    world: World,
+) -> None:
+    """A key that sees the stack's other machines is of their account, so absence is proof."""
+    world.stacks.in_state, world.stacks.home = {world.machine()}, Home(account="another")
+    assert operations.read(world.machines, CALL, ID, {**STATE, **ELSEWHERE}) is None
+
+
+def test_a_rotated_key_that_sees_the_machine_takes_it_over(world: World) -> None:
+    """A key that sees the machine is recorded as its account's."""
+    id_ = world.machine(EIGHT)
+    outs = operations.read(world.machines, CALL, id_, {**STATE, **ELSEWHERE})
+    assert outs == {**STATE, **home(world)}
+    operations.delete(world.machines, CALL, id_, {**STATE, **ELSEWHERE})
+    assert world.state.alive() == set()

@@ -1,0 +1,227 @@
+"""What the package does where Linux's own is missing: see also tests/plugin/test_other_systems.py.
+
+These tests take it away. They can't show that everything works on Windows or macOS.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import pytest
+
+from pulumi_fal import backend, pulumi_cli
+from pulumi_fal.errors import JournalError
+from pulumi_fal.machines.entry import Entry
+from pulumi_fal.machines.journal import Journal
+from pulumi_fal.stack import Origin
+
+from ..other_system import TAKEN_AWAY
+
+HERE = Origin(
+    "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web",
+    "organization",
+    "file:///here",
+)
+ENTRY = Entry(HERE, "0123456789ab", "gpu_1x_h100_sxm5", "f00d", None, (), 1_700_000_000.0)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "home" / "fal-compute" / "creates")
+
+
+def python(program: str, *args: str) -> str:
+    """What a program prints on a system that lacks all of that."""
+    command = [sys.executable, "-c", TAKEN_AWAY + program, *args]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_every_module_can_be_imported() -> None:
+    """The program, the provider, the command line and the emulator: none needs Linux."""
+    printed = python("""
+import importlib, pkgutil, pulumi_fal
+for module in pkgutil.walk_packages(pulumi_fal.__path__, "pulumi_fal."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print(sorted(name for name in sys.modules if name.startswith("pulumi_fal.machines."))[-1])
+""")
+    assert printed == "pulumi_fal.machines.unresolved\n"
+
+
+def test_a_record_is_kept_and_nothing_is_locked(records: Journal) -> None:
+    """Without locks of the system, a create goes on: its record is what must not fail."""
+    printed = python(
+        """
+from pathlib import Path
+from pulumi_fal.machines.entry import Entry
+from pulumi_fal.machines.journal import Journal
+from pulumi_fal.stack import Origin
+origin = Origin("urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web",
+    "organization", "file:///here")
+records = Journal(Path(sys.argv[1]))
+with records.try_lock(origin):
+    records.write(Entry(origin, "0123456789ab", "gpu_1x_h100_sxm5", "f00d", None, (), 1.7e9))
+    print(records.is_locked(origin))
+""",
+        str(records.folder),
+    )
+    assert printed == "False\n"
+    assert records.find(HERE) == ENTRY
+    records.clear_leftovers()
+    assert [path.suffix for path in records.folder.iterdir()] == [".json"]
+
+
+# Folders.
+
+
+def test_a_record_is_kept_where_folders_cannot_be_synced(
+    records: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to open one; another system may refuse the sync."""
+    refused: list[str] = []
+    opened, synced = os.open, os.fsync
+
+    def refuse_to_open(path: Any, *args: Any, **kwargs: Any) -> int:
+        if Path(path).is_dir():
+            refused.append("open")
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *args, **kwargs)
+
+    def refuse_to_sync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            refused.append("sync")
+            raise PermissionError(errno.EACCES, "Permission denied")
+        synced(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse_to_open)
+        records.write(ENTRY)
+        records.drop(ENTRY)
+    monkeypatch.setattr(os, "fsync", refuse_to_sync)
+    records.write(ENTRY)
+    assert records.find(HERE) == ENTRY
+    assert set(refused) == {"open", "sync"}
+
+
+def test_a_folder_whose_sync_fails_is_still_reported(
+    records: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk with an error is not a system that has no such sync."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(JournalError, match="Input/output error"):
+        records.write(ENTRY)
+
+
+# Files that are open: Windows neither removes nor replaces one.
+
+
+class Refusal:
+    """Refuses a number of calls of a method of Path, as Windows does while a file is open."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, method: str, times: int) -> None:
+        self.pauses: list[float] = []
+        self._times = times
+        original: Callable[..., Any] = getattr(Path, method)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._times > 0:
+                self._times -= 1
+                raise PermissionError(errno.EACCES, "Access is denied")
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(Path, method, call)
+        monkeypatch.setattr(time, "sleep", self.pauses.append)
+
+
+@pytest.mark.parametrize(
+    "method, act",
+    [
+        ("replace", lambda records: records.write(ENTRY)),
+        ("read_text", lambda records: records.find(HERE)),
+        ("unlink", lambda records: records.drop(ENTRY)),
+    ],
+)
+def test_a_record_that_another_one_reads_is_written_read_and_dropped(
+    records: Journal,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    act: Callable[[Journal], object],
+) -> None:
+    """Hundreds of creates look through the same folder, and each writes its own record there."""
+    records.write(ENTRY)
+    refusal = Refusal(monkeypatch, method, times=3)
+    act(records)
+    assert len(refusal.pauses) == 3
+
+
+def test_a_record_that_stays_refused_is_reported(
+    records: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder may really be closed to this person."""
+    records.write(ENTRY)
+    refusal = Refusal(monkeypatch, "read_text", times=99)
+    with pytest.raises(JournalError, match="can't be read: Access is denied"):
+        records.find(HERE)
+    assert sum(refusal.pauses) < 1
+
+
+def test_the_file_of_a_lock_is_removed_once_it_is_closed(
+    records: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before that, Windows refuses."""
+    closed: list[int] = []
+    close, unlink = os.close, os.unlink
+
+    def note(descriptor: int) -> None:
+        closed.append(descriptor)
+        close(descriptor)
+
+    def refuse(path: Any) -> None:
+        if not closed:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        unlink(path)
+
+    lock = records.try_lock(HERE)
+    assert lock is not None
+    monkeypatch.setattr(os, "close", note)
+    monkeypatch.setattr(os, "unlink", refuse)
+    with lock:
+        pass
+    assert list(records.folder.iterdir()) == []
+
+
+# Processes and paths.
+
+
+def test_without_process_groups_no_cli_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if there were something by the name of /proc."""
+    monkeypatch.delattr(os, "getpgrp")
+    assert pulumi_cli.folder() is None
+
+
+@pytest.mark.parametrize("url", ["file://C:/states", "file:///C:/states", "file://C:\\states"])
+def test_a_file_url_may_name_a_drive(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With or without the slash before it."""
+    monkeypatch.setattr(backend, "Path", PureWindowsPath)
+    assert backend._path(url).as_posix() == "C:/states"
+
+
+def test_a_file_url_of_windows_may_name_no_drive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is relative, or of the drive that is current, or another computer's."""
+    monkeypatch.setattr(backend, "Path", PureWindowsPath)
+    for path in ("states", "./states", "/states", "//computer/states"):
+        assert backend._path(f"file://{path}").as_posix() == PureWindowsPath(path).as_posix()
