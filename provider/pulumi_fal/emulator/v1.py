@@ -1,4 +1,4 @@
-"""The four calls as the v1 REST API answers them, and the shape of its errors."""
+"""The four calls of the v1 REST API, and the shape of its errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TYPES = {
 
 
 class V1Call(ApiCall):
-    """Errors are an object of type and message, with the request's id."""
+    """A call of the v1 API, whose errors are an object with type, message and request id."""
 
     api = "v1"
     no_machines: ClassVar[dict[str, Any]] = {
@@ -77,11 +77,11 @@ async def list_instances(
     page, found = _page(cursor), machines.list(account)
     size = min(limit or machines.page_size, machines.page_size)
     start, end = (page - 1) * size, page * size
-    following = base64.b64encode(str(page + 1).encode()).decode() if end < len(found) else None
+    next_cursor = base64.b64encode(str(page + 1).encode()).decode() if end < len(found) else None
     return {
         "instances": [_shown(machines, instance) for instance in found[start:end]],
-        "next_cursor": following,
-        "has_more": following is not None,
+        "next_cursor": next_cursor,
+        "has_more": next_cursor is not None,
     }
 
 
@@ -123,15 +123,15 @@ def _page(cursor: str | None) -> int:
     except (ValueError, binascii.Error):
         page = 0
     if page < 1:
-        raise HTTPException(400, "cursor: not one that a list has given")
+        raise HTTPException(400, "cursor: not a cursor that a list has returned")
     return page
 
 
 def _shown(machines: State, instance: Instance) -> dict[str, Any]:
     machine = machines.machines[instance.id]
-    told = {
+    shown = {
         **vars(instance),
         "region": machine.region,
         "creator_user_nickname": machine.creator_user_nickname,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in shown.items() if value is not None}
