@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,10 +42,17 @@ class Mocks(pulumi.runtime.Mocks):
 @pytest.fixture(scope="module", autouse=True)
 def loop() -> Iterator[None]:
     """Pulumi's mocks need an event loop, and an earlier test in this process may have ended it."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    loop.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            asyncio.get_event_loop()
+        except RuntimeError:
+            loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(loop)
+            yield
+            loop.close()
+        else:
+            yield
 
 
 @pytest.fixture
