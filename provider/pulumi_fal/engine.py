@@ -1,6 +1,6 @@
-"""What every host tells Pulumi's engine, and learns of it: logs, partial state, and its end.
+"""Communication with Pulumi's engine: logs, partial state, undelivered answers, and its death.
 
-It stands on the published protocol (`pulumi.runtime.proto`) and on gRPC.
+Every host uses this. It needs only the published protocol (`pulumi.runtime.proto`) and gRPC.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from google.protobuf import struct_pb2
 
 _LAST_SECONDS = 5.0
-"""How long calls may take to end after the engine has died."""
+"""Seconds that calls have to end after the engine has died."""
 _LOOK_SECONDS = 0.5
-"""Between two looks at the process that started this one."""
+"""Seconds between two looks at the process that started this one."""
 
 
 class _Count:
@@ -49,15 +49,15 @@ died = threading.Event()
 
 
 def is_heard(context: Any) -> bool:
-    """Whether the engine still waits for the answer to the call of this gRPC context."""
-    # gRPC takes a while to notice that the engine has died.
+    """Whether the engine is still waiting for the answer to the call of this gRPC context."""
+    # gRPC notices the death of the engine only after a while.
     return not died.is_set() and bool(context.is_active())
 
 
 def on_undelivered(context: Any, callback: Callable[[], None]) -> None:
     """Call `callback` if the engine ends the call before it has received the answer.
 
-    This reads gRPC's private state, because the public callback doesn't say how a call ended.
+    This reads gRPC's private state, because the public callback does not tell how a call ended.
     """
 
     def ended() -> None:
@@ -95,14 +95,14 @@ def partial_state(
 
 
 def logger(address: str) -> Callable[..., None]:
-    """A function that sends a LogRequest with these fields to the engine at this address."""
+    """Return a function that sends a LogRequest with the given fields to the engine."""
     import grpc
     from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
     stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address))
 
     def log(**fields: Any) -> None:
-        # Nobody is left to tell where the engine is gone.
+        # If the engine is gone, nobody can receive the message.
         with contextlib.suppress(grpc.RpcError, ValueError):
             stub.Log(engine_pb2.LogRequest(**fields), timeout=5)
 
@@ -113,9 +113,9 @@ def on_death(callback: Callable[[], None]) -> None:
     """Call `callback` from a thread of its own when the engine has died, then end the process.
 
     Standard input is a pipe from the engine, which never writes to it. The pipe closes when the
-    engine dies; in a normal shutdown the process ends first. A process whose standard input is no
-    pipe was started by something between it and the engine, which ends with the engine. Without
-    this, plugins would outlive a killed engine.
+    engine dies; in a normal shutdown the process ends first. If standard input is not a pipe, a
+    process between the engine and this one started it, and that process ends with the engine.
+    Without this, plugins would outlive a killed engine.
     """
     parent = os.getppid()
 
@@ -126,7 +126,7 @@ def on_death(callback: Callable[[], None]) -> None:
             _wait_for_end_of(parent)
         died.set()
         callback()
-        # Calls learn now that nobody hears them, and put that on disk.
+        # Calls notice now that the engine will not get their answers, and record that.
         in_progress.wait_until_none(_LAST_SECONDS)
         os._exit(1)
 
@@ -146,6 +146,6 @@ def _wait_for_end_of_input() -> None:
 
 
 def _wait_for_end_of(parent: int) -> None:
-    """Return when the process that started this one has ended, so that another takes its place."""
+    """Return when the process that started this one has ended, so that another adopts this one."""
     while os.getppid() == parent:
         time.sleep(_LOOK_SECONDS)

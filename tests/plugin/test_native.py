@@ -562,7 +562,7 @@ def test_progress_and_warnings_reach_the_engine_that_shook_hands(
     assert progress
     assert all(each.ephemeral for each in progress)
     assert (warning.severity, warning.ephemeral) == (2, False)
-    assert "gpu_4x_b300 is not one that this version knows" in warning.message
+    assert "does not know the instance type gpu_4x_b300" in warning.message
 
 
 def test_a_create_of_another_process_that_goes_on_is_not_said_to_be_forgotten(

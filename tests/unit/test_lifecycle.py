@@ -430,9 +430,9 @@ def test_a_delete_that_is_never_accepted_says_what_the_api_said(world: World) ->
         world.lifecycle.delete(machine.id, 60)
     assert caught.value.instance_id == machine.id
     assert str(caught.value) == (
-        f"Machine {machine.id} is not known to be gone 60 s after its delete began (the API "
+        f"Machine {machine.id} may still exist 60 s after its delete began (the API "
         "answered 409: still starting). It stays in state, and may still run and bill. Run the "
-        "command again to go on."
+        "command again to continue."
     )
 
 

@@ -418,11 +418,11 @@ def test_an_imported_machine_has_its_own_values_and_the_programs_key(world: Worl
         ({**INPUTS, "sector": "nowhere"}, "sector is not one of"),
         (
             {**INPUTS, "sector": "sector_2"},
-            "its sector is sector_1 and the program says sector_2. Make the program say",
+            "its sector is sector_1, but the program says sector_2. Correct the program",
         ),
         (
             {"instance_type": ONE, "ssh_key": ED25519},
-            f"its instance_type is {EIGHT} and the program says {ONE}. Make the program say",
+            f"its instance_type is {EIGHT}, but the program says {ONE}. Correct the program",
         ),
     ],
 )
@@ -533,7 +533,9 @@ def test_delete_refuses_a_machine_that_has_become_another_resources(world: World
     id_ = world.machine(EIGHT)
     world.earlier(Phase.ADOPTED, id_, instance_type=EIGHT)
     create(world)
-    with pytest.raises(LifecycleError, match="it has just become another resource's"):
+    with pytest.raises(
+        LifecycleError, match="the create of another resource has just resumed with it"
+    ):
         operations.delete(world.machines, CALL, id_, STATE)
     assert world.state.alive() == {id_}
 

@@ -1,4 +1,4 @@
-"""`pulumi-fal import-file` writes the file from which `pulumi import` imports machines."""
+"""The command `pulumi-fal import-file`, which writes the input of `pulumi import --file`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pulumi_fal.tokens import TYPE_TOKEN
     "key_file",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The file of the public key that the machines were made with; the API doesn't tell it.",
+    help="The file with the public key of the machines, because the API does not return it.",
 )
 @stack_option
 @click.option(
@@ -42,7 +42,7 @@ from pulumi_fal.tokens import TYPE_TOKEN
 @click.option(
     "--pin-sectors",
     is_flag=True,
-    help="Have the program ask for the sectors that the machines are in, instead of for none.",
+    help="Request the sectors that the machines are in, instead of none.",
 )
 @show.yes_option
 @pass_context
@@ -54,28 +54,29 @@ def import_file(
     pin_sectors: bool,
     yes: bool,
 ) -> None:
-    """Write the file for `pulumi import` of all that no stack has.
+    """Write a file for `pulumi import` of machines in no stack.
 
-    Nothing is imported by this. It prints the command that does, and the lines of the program that
-    match. A stack that can't be read stops it, since a machine must not be in two.
+    It imports nothing itself. It prints the command that imports the machines, and the matching
+    lines for the program. It stops if a stack can't be read, because a machine must not be in two.
     """
     ssh_key = _read_key(key_file)
     instances = _unclaimed(context, stacks)
     if not instances:
-        show.print_lines("There is nothing to import: no machine that is in no stack.")
+        show.print_lines("There is nothing to import: every machine is in a stack or pending.")
         return
     home = context.settings.home
     resources = [
-        _resource(name, each, ssh_key, pin_sectors, home) for name, each in _named(instances)
+        _resource(name, instance, ssh_key, pin_sectors, home)
+        for name, instance in _named(instances)
     ]
     if output.exists() and not yes:
-        click.confirm(f"{output} exists. Write over it?", abort=True)
+        click.confirm(f"{output} exists. Overwrite it?", abort=True)
     output.write_text(json.dumps({"resources": resources}, indent=2) + "\n", encoding="utf-8")
     count = f"{len(resources)} machine{'s' * (len(resources) != 1)}"
     show.print_lines(
-        f"{output} has {count}. To import into the stack that is selected:\n\n"
+        f"Wrote {count} to {output}. To import into the selected stack, run:\n\n"
         f"  pulumi import --file {shlex.quote(str(output))} --generate-code=false\n\n"
-        f"And in the program, which then shows no change:\n\n{_program(resources, key_file)}"
+        f"Then add these lines to the program:\n\n{_program(resources, key_file)}"
     )
 
 
@@ -85,20 +86,20 @@ def _unclaimed(context: Context, stacks: Sequence[str]) -> list[Instance]:
     if claims.unreadable:
         reasons = "".join(f"\n  {what}: {why}" for what, why in claims.unreadable.items())
         raise click.ClickException(
-            "Which machines are in no stack can't be told, and none must be in two. Unreadable:"
-            f"{reasons}\nFix that, or name the stacks that count with --stack."
+            "It can't be told which machines are in no stack, because these could not be read:"
+            f"{reasons}\nFix that, or name the stacks to read with --stack."
         )
-    said = claims.whose(instances)
-    for instance, whose, claim in said:
+    rows = claims.whose(instances)
+    for instance, whose, claim in rows:
         if whose in (Whose.PENDING, Whose.UNKNOWN) and claim is not None:
             click.echo(
-                f"Left out: {show.machine(instance)}, which may be of a create that is pending, "
-                f"{claim.urn}. `pulumi-fal pending ls` says more.",
+                f"Left out: {show.machine(instance)}, which may belong to the pending create of "
+                f"{claim.urn}. Run `pulumi-fal pending ls` for details.",
                 err=True,
             )
     return sorted(
-        (instance for instance, whose, _ in said if whose is Whose.FORGOTTEN),
-        key=lambda each: (each.instance_type, each.id),
+        (instance for instance, whose, _ in rows if whose is Whose.FORGOTTEN),
+        key=lambda instance: (instance.instance_type, instance.id),
     )
 
 
@@ -107,24 +108,27 @@ def _read_key(file: Path) -> str:
     try:
         ssh_keys.parse(text)
     except ValueError as error:
-        raise click.ClickException(f"What is in {file} {error}") from None
+        raise click.ClickException(f"The content of {file} {error}") from None
     return text
 
 
 def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
-    """Return each machine with a unique name, which is the same in every run."""
-    words = {machine.id: re.sub(r"[^a-z0-9]+", "-", machine.id.lower()) for machine in instances}
-    starts = Counter(word[:8] for word in words.values())
+    """Return each machine with a unique name that is the same in every run."""
+    slugs = {machine.id: re.sub(r"[^a-z0-9]+", "-", machine.id.lower()) for machine in instances}
+    prefixes = Counter(slug[:8] for slug in slugs.values())
     named = []
     for machine in instances:
-        word = words[machine.id]
-        end = word[:8].strip("-") if starts[word[:8]] == 1 else word
-        named.append((f"{machine.instance_type.replace('_', '-')}-{end}", machine))
+        slug = slugs[machine.id]
+        suffix = slug[:8].strip("-") if prefixes[slug[:8]] == 1 else slug
+        named.append((f"{machine.instance_type.replace('_', '-')}-{suffix}", machine))
     return named
 
 
 def _resource(name: str, instance: Instance, ssh_key: str, pin: bool, home: Home) -> dict[str, Any]:
-    """Return an entry of the file. Its outputs spare the engine a read, which would fail."""
+    """Return the resource with its outputs, so that the import needs no read.
+
+    The engine's read of an import contains no serialized provider, so it would fail.
+    """
     from pulumi.dynamic.dynamic import serialize_provider
 
     from pulumi_fal.provider import ComputeInstanceProvider

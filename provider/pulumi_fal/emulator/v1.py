@@ -1,15 +1,17 @@
-"""The four calls as the v1 REST API answers them, and the shape of its errors."""
+"""The four calls of the v1 REST API, and the shape of its errors."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import uuid
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Header, HTTPException, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import field_validator
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.emulator.calls import Account, ApiCall, NewInstance, Refusal
@@ -26,7 +28,7 @@ _TYPES = {
 
 
 class V1Call(ApiCall):
-    """Errors are an object of type and message, with the request's id."""
+    """A call of the v1 API, whose errors are an object with type, message and request id."""
 
     api = "v1"
     no_machines: ClassVar[dict[str, Any]] = {
@@ -36,36 +38,50 @@ class V1Call(ApiCall):
     }
 
     async def refusal(self, request: Request, error: Refusal) -> Response:
-        status, headers = 400, None
         if isinstance(error, HTTPException):
-            status, message, headers = error.status_code, str(error.detail), error.headers
-        elif isinstance(error, UnknownMachineError):
-            status, message = 404, f"Instance {error} not found"
-        elif isinstance(error, RequestValidationError):
-            message = "; ".join(
-                f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()
+            return refused(error.status_code, str(error.detail), error.headers)
+        if isinstance(error, UnknownMachineError):
+            return refused(404, f"Instance {error} not found")
+        if isinstance(error, RequestValidationError):
+            problems = (
+                f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}"
+                for problem in error.errors()
             )
-        else:
-            message = str(error)
-        kind = _TYPES.get(status, "server_error" if status >= 500 else "validation_error")
-        known = {"type": kind, "message": message, "request_id": f"req_{uuid.uuid4().hex[:12]}"}
-        return JSONResponse({"error": known}, status, headers)
+            return refused(400, "; ".join(problems))
+        return refused(400, str(error))
 
 
-v1 = APIRouter(prefix="/v1/compute", route_class=V1Call)
+class NewV1Instance(NewInstance):
+    """The body of a create, in which a sector may be absent and not null."""
+
+    @field_validator("sector", mode="before")
+    @classmethod
+    def _not_null(cls, sector: object) -> object:
+        if sector is None:
+            raise ValueError("null is not a sector")
+        return sector
+
+
+PREFIX = "/v1"
+"""What the path of every request of this API begins with."""
+v1 = APIRouter(prefix=f"{PREFIX}/compute", route_class=V1Call)
 
 
 @v1.get("/instances", name="list")
 async def list_instances(
-    machines: Machines, account: Account, cursor: str | None = None
+    machines: Machines,
+    account: Account,
+    cursor: str | None = None,
+    limit: Annotated[int | None, Query(ge=1)] = None,
 ) -> dict[str, Any]:
     page, found = _page(cursor), machines.list(account)
-    start, end = (page - 1) * machines.page_size, page * machines.page_size
-    following = base64.b64encode(str(page + 1).encode()).decode() if end < len(found) else None
+    size = min(limit or machines.page_size, machines.page_size)
+    start, end = (page - 1) * size, page * size
+    next_cursor = base64.b64encode(str(page + 1).encode()).decode() if end < len(found) else None
     return {
         "instances": [_shown(machines, instance) for instance in found[start:end]],
-        "next_cursor": following,
-        "has_more": following is not None,
+        "next_cursor": next_cursor,
+        "has_more": next_cursor is not None,
     }
 
 
@@ -78,7 +94,7 @@ async def get_instance(machines: Machines, account: Account, instance_id: str) -
 async def create_instance(
     machines: Machines,
     account: Account,
-    new: NewInstance,
+    new: NewV1Instance,
     idempotency_key: Annotated[str, Header()] = "",
 ) -> dict[str, Any]:
     made = machines.create(
@@ -92,6 +108,13 @@ async def delete_instance(machines: Machines, account: Account, instance_id: str
     machines.delete(instance_id, account)
 
 
+def refused(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error in this API's shape."""
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "validation_error")
+    error = {"type": kind, "message": message, "request_id": f"req_{uuid.uuid4().hex[:12]}"}
+    return JSONResponse({"error": error}, status, headers)
+
+
 def _page(cursor: str | None) -> int:
     if cursor is None:
         return 1
@@ -100,15 +123,15 @@ def _page(cursor: str | None) -> int:
     except (ValueError, binascii.Error):
         page = 0
     if page < 1:
-        raise HTTPException(400, "cursor: not one that a list has given")
+        raise HTTPException(400, "cursor: not a cursor that a list has returned")
     return page
 
 
 def _shown(machines: State, instance: Instance) -> dict[str, Any]:
     machine = machines.machines[instance.id]
-    told = {
+    shown = {
         **vars(instance),
         "region": machine.region,
         "creator_user_nickname": machine.creator_user_nickname,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in shown.items() if value is not None}

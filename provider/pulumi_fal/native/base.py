@@ -1,4 +1,4 @@
-"""What the engine asks of the provider itself: its schema, its config, and its end."""
+"""The servicer's methods for the provider itself: its schema, its config, and Cancel."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from pulumi_fal.resource.call import WARNING
 T = TypeVar("T")
 
 _POST_SECONDS = 200.0
-"""How long a POST in flight may take to end after the engine has died."""
+"""Seconds that a POST in flight has to end after the engine has died."""
 
 
 def answered(method: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], T]:
-    """A method of the servicer whose errors reach the engine: ours as their text, bugs with more.
+    """Decorate a method of the servicer so that its errors reach the engine.
 
-    The method may end the call itself.
+    A FalError is sent as its text, and any other error with its traceback. The method may also
+    abort the call itself.
     """
 
     @functools.wraps(method)
@@ -64,21 +65,21 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     @property
     def session(self) -> Session:
-        """What Configure has made. Before it, one without any config."""
+        """The session from Configure. Before that, calls get one without config."""
         with self._lock:
             if self._session is None:
                 self._session = Session({}, is_default=True, warn=self._warn)
             return self._session
 
     def end(self) -> None:
-        """End all waits, and let a POST in flight be recorded. For when the engine has died."""
+        """End all waits after the engine's death, but wait until a POST in flight is recorded."""
         if self._session is not None:
             self._session.clock.interrupt()
             self._session.machines.wait_until_quiet(_POST_SECONDS)
 
     def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
-        """Without secrets: the engine removes them from what it sends, and marks what has the
-        same names as secret again. After a handshake, previews call Create and Update."""
+        # The answer does not accept secrets, so the engine sends plain values, and marks properties
+        # of the same names as secret again. From here on, previews call Create and Update.
         self._log = engine.logger(request.engine_address)
         return provider_pb2.ProviderHandshakeResponse()
 
@@ -94,14 +95,20 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     @answered
     def CheckConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """No failure names a property: the engine would print its value, which may be the key."""
+        """Validate the config.
+
+        Failures name no property, because the engine would print its value, which may be the key.
+        """
         problems = configs.problems(configs.parse(received(request.news)))
         failures = [provider_pb2.CheckFailure(reason=reason) for reason in problems]
         return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
 
     @answered
     def DiffConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Another key or endpoint replaces no machine: whether it has them shows on refresh."""
+        """Report whether the config changed, which replaces no machine.
+
+        If another key or endpoint does not see the machines, a refresh shows it.
+        """
         is_same = received(request.olds) == received(request.news)
         some, none = provider_pb2.DiffResponse.DIFF_SOME, provider_pb2.DiffResponse.DIFF_NONE
         return provider_pb2.DiffResponse(changes=none if is_same else some)
@@ -121,11 +128,11 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         return empty_pb2.Empty()
 
     def _warn(self, message: str) -> None:
-        """On the stack's row, since the resource that it is about may not be in this run."""
+        """Show a warning for the whole stack, because its resource may not be part of this run."""
         self._log(message=message, severity=WARNING, urn="", ephemeral=False)
 
 
 @functools.cache
 def schema() -> str:
-    """The schema of the package, as JSON."""
+    """Return the schema of the package as JSON."""
     return resources.files("pulumi_fal.native").joinpath("schema.json").read_text("utf-8")

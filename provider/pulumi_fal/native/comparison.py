@@ -1,4 +1,4 @@
-"""Diff: which inputs differ, and which of the differences replace the machine."""
+"""Answers Diff: which inputs differ, and which of these changes replace the machine."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def compare(
     is_import: bool,
     is_foreign: bool,
 ) -> provider_pb2.DiffResponse:
-    """The answer to Diff. `before` and `news` are the old and new inputs, `olds` the old outputs.
+    """Return the answer. `before` and `news` are the old and new inputs, `olds` the old outputs.
 
-    `find` says which changes replace the machine, given what is known of it. `is_import`: the
-    engine compares a machine that it is importing with the program. `is_foreign`: the dynamic
-    provider wrote the state, which is therefore written again.
+    `find` returns which changes replace the machine, given its old properties. `is_import` says
+    whether the engine is importing the machine, and compares it with the program. `is_foreign` says
+    whether the dynamic provider wrote the state, so that it has to be written again.
     """
-    # The API tells no key, so after an import only the old inputs have it.
+    # The API does not return the SSH key. After an import, only the old inputs have it.
     found = find({**before, **olds})
     changed = {name for name in inputs.NAMES if before.get(name) != news.get(name)}
-    if is_import:  # what the API doesn't tell is no difference from what the program gives
+    if is_import:  # what the API does not return can't differ from the program
         changed = {name for name in changed if name in before or name in found.replaces}
-    # The engine resets inputs under ignore_changes, so an equal input must not replace anything.
-    # Only where work is left is a difference in the outputs alone a reason.
+    # With ignore_changes, the engine sends the old input, so an equal input must not replace the
+    # machine. The exception is an unfinished machine that no longer exists.
     replaces = [name for name in found.replaces if name in changed or found.changes]
     details = {
         camel(name): provider_pb2.PropertyDiff(

@@ -1,4 +1,4 @@
-"""A provider's config: how the engine sends it, what is wrong with it, and what wins over it."""
+"""Reads and validates the config of a provider, and combines it with the environment."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _VARIABLES = {
     "settle": "FAL_COMPUTE_SETTLE",
     "parallel": "FAL_COMPUTE_PARALLEL",
 }
-"""By the names of the provider's config: the environment variables for the same settings."""
+"""The environment variable for each name in the provider's config."""
 
 
 def is_default(name: str) -> bool:
-    """Whether the engine made the provider of this name because the program declares none.
+    """Whether this is the name of the default provider, which uses the stack's config.
 
-    Then its config is the stack's. The engine calls it `default`, with the version and the download
-    URL of the plugin where the program's SDK gives them. Old engines send no name.
+    The engine calls it `default`, with the version and the download URL of the plugin if the
+    program's SDK sets them. Old engines send no name.
     """
     return not name or re.fullmatch(r"default(_\d+_\d+_\d+.*|_\w+_/.*)?", name) is not None
 
 
 def parse(args: Mapping[str, Any]) -> dict[str, str]:
-    """The config as text, without values that a preview doesn't know yet."""
+    """Return the config as text, without values that a preview does not know yet."""
     return {
         name: value if isinstance(value, str) else f"{value:g}"
         for name, value in args.items()
@@ -41,9 +41,9 @@ def parse(args: Mapping[str, Any]) -> dict[str, str]:
 
 
 def problems(config: Mapping[str, str]) -> list[str]:
-    """What is wrong with the config or with the environment. A missing key is no problem here.
+    """Return what is wrong with the config or with the environment.
 
-    A preview needs none. No message repeats a key.
+    A preview needs no key, so a missing key is not reported. No message repeats a key.
     """
     environ = {"FAL_KEY": "none", **environment(config, is_default=False)}
     try:
@@ -54,10 +54,11 @@ def problems(config: Mapping[str, str]) -> list[str]:
 
 
 def environment(config: Mapping[str, str], *, is_default: bool) -> dict[str, str]:
-    """The environment, without the variables that the config of a declared provider replaces.
+    """Return the environment without the variables that a declared provider's config overrides.
 
-    Variables win over the stack's config, as with the dynamic provider. The config of a provider
-    that a program declares wins over every variable, because it may be one of several accounts.
+    Environment variables override the stack's config, as in the dynamic provider. But the arguments
+    of a provider that the program declares override environment variables, because the program may
+    declare providers for several accounts.
     """
     hidden = set() if is_default else {_VARIABLES[name] for name in config if name in _VARIABLES}
     return {name: value for name, value in os.environ.items() if name not in hidden}

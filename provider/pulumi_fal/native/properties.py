@@ -1,4 +1,4 @@
-"""Properties as the protocol has them, and as `resource` does: other names, and UNKNOWN."""
+"""Translates properties between the protocol and `resource`: their names, and unknown values."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ NAMES = {
     "ssh_key": "sshKey",
     "creator_user_nickname": "creatorUserNickname",
 }
-"""The names that differ. All others are the same in both."""
+"""The schema's names of the properties whose names differ."""
 _OWN_NAMES = {theirs: ours for ours, theirs in NAMES.items()}
 DYNAMIC_PROVIDER = "__provider"
-"""In properties that the dynamic provider wrote, which keep its names."""
+"""The property in every state that the dynamic provider wrote."""
 _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
 """How the protocol marks an object that wraps a secret value."""
 
 
 def camel(name: str) -> str:
-    """The schema's name of a property."""
+    """Return the schema's name of a property."""
     return NAMES.get(name, name)
 
 
 def camel_words(text: str) -> str:
-    """A text that names properties, with the schema's names."""
+    """Return a text with the schema's names of the properties that it names."""
     return re.sub(rf"\b({'|'.join(NAMES)})\b", lambda found: NAMES[found[1]], text)
 
 
 def received(properties: struct_pb2.Struct) -> dict[str, Any]:
-    """The properties by our names, with UNKNOWN in place of the protocol's own unknown values.
+    """Return the properties by the names of `resource`, with UNKNOWN for unknown values.
 
-    Those of a machine that the dynamic provider made, which have our names already, are read too.
+    This also reads the state of a machine that the dynamic provider made, which has these names.
     """
     values = {
         _OWN_NAMES.get(name, name): _plain(value)
@@ -48,7 +48,7 @@ def received(properties: struct_pb2.Struct) -> dict[str, Any]:
 
 
 def sent(properties: Mapping[str, Any]) -> struct_pb2.Struct:
-    """The properties by the schema's names."""
+    """Return the properties by the schema's names, with the protocol's value for UNKNOWN."""
     struct = struct_pb2.Struct()
     struct.update(
         {
@@ -60,7 +60,7 @@ def sent(properties: Mapping[str, Any]) -> struct_pb2.Struct:
 
 
 def _plain(value: Any) -> Any:
-    """The value itself. The engine marks secrets where it configures a provider."""
+    """Return the value itself. In a provider's config, the engine wraps secrets."""
     if isinstance(value, dict) and value.get(_SIGNATURE) == _SECRET:
         value = value.get("value")
     return UNKNOWN if value == rpc.UNKNOWN else value

@@ -1,4 +1,4 @@
-"""What the engine asks of machines. This translates, and decides nothing: see resource."""
+"""The servicer's methods for machines. They translate; `resource` decides."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class FalProvider(ConfigurableProvider):
     def __init__(self, engine_address: str = "") -> None:
         super().__init__(engine_address)
         self._imported: set[str] = set()
-        """URNs that were read without state, as the engine does for an import."""
+        """The URNs that were read without state, as for an import."""
 
     @answered
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
         call, news = self._call(request, context), received(request.news)
         checked = operations.check(call, received(request.olds), news)
-        # The API doesn't tell a machine's key, so an import has none.
+        # The API does not return the SSH key of a machine, so an import has none.
         is_import = request.urn in self._imported and "ssh_key" not in news
         failures = [
             provider_pb2.CheckFailure(
-                # The engine prints a named property's value, which may be a secret.
+                # With a property's name, the engine would print the value, which may be a secret.
                 property="" if failure.property in news else camel(failure.property),
                 reason=camel_words(failure.reason),
             )
@@ -80,7 +80,7 @@ class FalProvider(ConfigurableProvider):
                 self._abort_partial(context, failed, request.inputs)
         if outs is None:
             return provider_pb2.ReadResponse()
-        # Of an imported machine, what the API tells and every program gives.
+        # An imported machine has the inputs that the API returns and that programs require.
         given = request.inputs if is_in_state else sent({"instance_type": outs["instance_type"]})
         return provider_pb2.ReadResponse(id=request.id, properties=sent(outs), inputs=given)
 
@@ -105,7 +105,7 @@ class FalProvider(ConfigurableProvider):
     @answered
     def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
         found = lookups.invoke(request.tok, received(request.args), self.session.client)
-        result: dict[str, Any] = {"return": sent(found)}  # the name is a keyword of Python
+        result: dict[str, Any] = {"return": sent(found)}  # `return` is a keyword in Python
         return provider_pb2.InvokeResponse(**result)
 
     def _call(self, request: Any, context: Any) -> Call:
@@ -124,7 +124,7 @@ class FalProvider(ConfigurableProvider):
         )
 
     def _abort_partial(self, context: Any, failed: InitFailed, given: Any) -> None:
-        """End the call with the machine as it is, for the engine to record. It raises."""
+        """Abort the call, which raises, so that the engine records the machine as it is."""
         engine.on_undelivered(context, failed.undelivered)
         metadata = engine.partial_state(
             failed.instance_id, sent(failed.outputs), failed.reason, inputs=given

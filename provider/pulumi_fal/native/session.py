@@ -1,6 +1,6 @@
-"""One configured provider: its settings, its clock, and its machines.
+"""A configured provider: its settings, its clock, and its machines.
 
-The engine starts a process for each provider of a program, so two accounts are two processes.
+The engine starts one process for each provider of a program, so each account has its own process.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """What a process has from Configure on."""
+    """The objects that a process needs once it is configured."""
 
     def __init__(
         self, config: Mapping[str, str], *, is_default: bool, warn: Callable[[str], None]
     ) -> None:
-        """`is_default`: whether the program declares no provider, so that variables win.
+        """`is_default` says whether this is the default provider, which uses the stack's config.
 
-        ConfigurationError where `parallel` is not a number.
+        Raises ConfigurationError if `parallel` is not a positive number.
         """
         self._config = config
         self._environ = configs.environment(config, is_default=is_default)
@@ -45,22 +45,22 @@ class Session:
         records = Journal(journal.home(os.environ), stacks.ids)
         self.machines = Machines(records, stacks, self._open_account, warn)
         self.slots = threading.Semaphore(settings.parallel(self._environ, self._value))
-        """How many machines the process works on at once."""
+        """Limits the number of machines that the process works on at the same time."""
 
     @cached_property
     def client(self) -> Client:
-        """For calls that are about no resource. ConfigurationError as below."""
+        """A client for functions. Raises ConfigurationError if a setting is unusable."""
         from pulumi_fal.api.client import Client
 
         return Client(self._settings, self.clock)
 
     @property
     def _settings(self) -> Settings:
-        """ConfigurationError where there is no usable key, endpoint or number."""
+        """The settings. Raises ConfigurationError if the key or another setting is unusable."""
         return settings.resolve(self._environ, self._value)
 
     def notify_through(self, log: Callable[[str], None]) -> None:
-        """Send what this thread's calls are told of the API to a resource's row."""
+        """Use `log` for messages about failing calls to the API in this thread."""
         self._notify.log = log
 
     def _open_account(self) -> Account:
