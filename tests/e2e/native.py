@@ -1,68 +1,79 @@
 """Stacks whose machines the native plugin manages, from Python programs without an SDK for it.
 
-The engine finds the plugin in the folder of this Python's commands, as Pulumi.yaml says.
+Pulumi.yaml tells the engine where the plugin is: in the folder of this Python's commands.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
-from .harness import PULUMI, SSH_KEY, Stack
+from ..fakes import ONE
+from .harness import PULUMI, SSH_KEY, Result, Run, Stack
 
 TYPE = "fal:index:ComputeInstance"
-ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
 
-SDK = """
+SDK = """\
+import os
 import pulumi
 from pulumi import Alias, CustomTimeouts, Output, ResourceOptions
 
 class ComputeInstance(pulumi.CustomResource):
     instanceType: Output[str]
-    ip: Output[str]
+    sshKey: Output[str]
     sector: Output[str]
+    ip: Output[str]
     status: Output[str]
 
     def __init__(self, name, opts=None, **inputs):
-        outputs = ("instanceType", "sshKey", "sector", "wait", "ip", "status")
-        props = {**dict.fromkeys(outputs), **inputs}
+        props = {**dict.fromkeys(ComputeInstance.__annotations__), **inputs}
         super().__init__("fal:index:ComputeInstance", name, props, opts)
-
-def provider(name, **config):
-    return pulumi.ProviderResource("fal", name, config)
 """
-"""What the SDK of a language would have."""
+"""What every program begins with, in the place of an SDK."""
 
 
-def use_plugin(stack: Stack) -> Stack:
-    """Have the stack's engine find the native plugin."""
-    file = stack.project / "Pulumi.yaml"
-    file.write_text(
-        f"{file.read_text()}plugins:\n  providers:\n  - {{name: fal, path: {PULUMI.parent}}}\n"
-    )
-    return stack
+class NativeStack(Stack):
+    """A stack whose engine finds the native plugin. Its program has raw resources of its type."""
+
+    def __init__(self, folder: Path, endpoint: dict[str, str]) -> None:
+        super().__init__(folder, endpoint)
+        file = self.project / "Pulumi.yaml"
+        plugin = f"{{name: fal, path: {PULUMI.parent}}}"
+        file.write_text(f"{file.read_text()}plugins:\n  providers:\n  - {plugin}\n")
+
+    def write(self, *parts: str) -> None:
+        """Write a program with these lines; see `machine` below."""
+        (self.project / "__main__.py").write_text(SDK + "".join(parts), encoding="utf-8")
+
+    def import_(self, name: str, id_: str, *flags: str, fails: bool | None = False) -> Result:
+        return self.run("import", TYPE, name, id_, *flags, fails=fails)
+
+    def resources(self, type_: str = TYPE) -> list[dict[str, Any]]:
+        """State's resources of that type, those marked for deletion included."""
+        return super().resources(type_)
+
+    def urn(self, name: str = "machine") -> str:
+        """The URN of a machine that the program declares at its top."""
+        return f"urn:pulumi:{self.name}::test::{TYPE}::{name}"
+
+    def plugins(self) -> list[int]:
+        """The plugin processes of the stack's runs."""
+        return [pid for pid, line in self.processes().items() if "pulumi-resource-fal" in line]
+
+    def kill(self, run: Run, who: str) -> None:
+        """Send SIGKILL to the CLI, the plugin, or both, and wait for the end of the run."""
+        if who in ("plugin", "both"):
+            for pid in self.plugins():
+                os.kill(pid, signal.SIGKILL)
+        if who in ("cli", "both"):
+            run.kill()
+        assert run.wait().exit_code != 0
 
 
-def write(stack: Stack, *parts: str) -> None:
-    """Make these lines the program; see `machine`."""
-    (stack.project / "__main__.py").write_text(SDK + "".join(parts), encoding="utf-8")
-
-
-def machine(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
-    """A program's lines for one machine, whose outputs are the stack's under its name.
-
-    `opts` is Python: the arguments of ResourceOptions. Inputs are strings, or Python in a `code`.
-    """
-    given = {"instanceType": ONE, "sshKey": SSH_KEY, **inputs}
-    arguments = "".join(f", {each}={value!r}" for each, value in given.items())
-    return (
-        f"{name} = ComputeInstance({name!r}{arguments}, opts=ResourceOptions({opts}))\n"
-        f"outputs = ('id', 'ip', 'status', 'sector', 'instanceType')\n"
-        f"pulumi.export({name!r}, {{each: getattr({name}, each) for each in outputs}})\n"
-    )
-
-
-class code(str):  # noqa: N801 - it stands for a literal
-    """Python in place of an input's value."""
+class Code(str):
+    """Python in the place of an input's value."""
 
     __slots__ = ()
 
@@ -70,17 +81,20 @@ class code(str):  # noqa: N801 - it stands for a literal
         return str(self)
 
 
-def urn(stack: Stack, name: str = "machine") -> str:
-    """The URN of a machine that the program declares at its top."""
-    return f"urn:pulumi:{stack.name}::test::{TYPE}::{name}"
+def machine(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
+    """A program's lines for one machine, whose outputs are the stack's under its name.
+
+    `opts` is Python: the arguments of ResourceOptions.
+    """
+    given = {"instanceType": ONE, "sshKey": SSH_KEY, **inputs}
+    arguments = "".join(f", {key}={value!r}" for key, value in given.items())
+    return (
+        f"{name} = ComputeInstance({name!r}{arguments}, opts=ResourceOptions({opts}))\n"
+        f"outputs = ('id', 'ip', 'status', 'sector', 'instanceType')\n"
+        f"pulumi.export({name!r}, {{key: getattr({name}, key) for key in outputs}})\n"
+    )
 
 
-def state_ids(stack: Stack) -> set[str]:
-    """The ids of the native machines in state."""
-    return {each["id"] for each in stack.resources(TYPE) if each.get("id")}
-
-
-def plugins(stack: Stack) -> list[int]:
-    """The native plugin's processes of the stack's runs."""
-    name = Path("pulumi-resource-fal").name
-    return [pid for pid, line in stack.processes().items() if name in line]
+def provider(name: str, **config: object) -> str:
+    """A program's lines for a provider with this config."""
+    return f"{name} = pulumi.ProviderResource('fal', {name!r}, {config!r})\n"

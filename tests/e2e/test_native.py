@@ -1,0 +1,334 @@
+"""Machines of the native plugin under the real engine: their life, imports, failures, accounts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from pulumi_fal.api.settings import Settings
+from pulumi_fal.emulator.server import EmulatorServer
+
+from ..fakes import ED25519, EIGHT, KEY, ONE
+from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, wait_until
+from .harness import TYPE as DYNAMIC_TYPE
+from .harness import machine as dynamic_machine
+from .native import TYPE, Code, NativeStack, machine, provider
+from .recovery import (
+    PATIENCE,
+    Stage,
+    entries,
+    finish,
+    is_locked,
+    nothing_runs,
+    one_machine,
+    pending,
+    says,
+    unfinished,
+    unlock,
+)
+
+SHORT = "custom_timeouts=CustomTimeouts(create='2s', update='2s')"
+
+
+@pytest.fixture
+def stack(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator[NativeStack]:
+    """A stack without resources, whose program declares one native machine of the 1x type.
+
+    Afterwards nothing of it runs, and the API key is in none of its files.
+    """
+    folder = tmp_path / "stack"
+    shutil.copytree(new_stack, folder)
+    stack = NativeStack(folder, emulator.env)
+    stack.write(machine())
+    yield stack
+    stack.kill_all()
+    assert stack.files_with(KEY) == []
+
+
+def made_by_hand(emulator: EmulatorServer, kind: str = ONE, sector: str | None = None) -> str:
+    """The id of a ready machine that no stack has."""
+    made = emulator.state.create(kind, SSH_KEY, sector)
+    emulator.state.advance(600)
+    return made.id
+
+
+def test_a_machine_lives_and_is_replaced_and_its_disappearance_is_noticed(
+    stack: NativeStack, emulator: EmulatorServer
+) -> None:
+    """A preview works offline and without a key; another comment of the SSH key is no change."""
+    environ = dict(stack.env)
+    stack.env |= {"FAL_ADMIN_API_KEY": "", "FAL_COMPUTE_ENDPOINT": "https://127.0.0.1:1"}
+    stack.write(machine(), "pulumi.export('host', machine.ip.apply(lambda ip: ip.upper()))\n")
+    says(stack.preview(), "machine create", "host : [unknown]")
+    stack.env |= environ
+    assert emulator.state.calls.total() == 0
+
+    stack.up()
+    first = one_machine(stack, emulator)
+    made = emulator.state.get(first)
+    assert stack.outputs()["machine"] == {
+        "id": first,
+        "ip": made.ip,
+        "status": "ready",
+        "instanceType": ONE,
+    }
+    stack.write(machine(sshKey=f"{ED25519} another comment"))
+    stack.up("--expect-no-changes")
+
+    emulator.state.provisioning = 0.5
+    stack.write(machine(instanceType=EIGHT))
+    says(stack.preview(), "1 to replace")
+    stack.up()
+    second = one_machine(stack, emulator, made=2)
+    assert second != first
+    assert stack.outputs()["machine"]["sector"] == emulator.state.get(second).sector
+
+    stack.write(machine(opts="ignore_changes=['instanceType', 'sshKey']", sshKey=OTHER_SSH_KEY))
+    stack.up("--expect-no-changes")
+    emulator.state.kill(second)
+    stack.refresh()
+    assert stack.state_ids() == set()
+    stack.up()
+    assert one_machine(stack, emulator, made=3) not in (first, second)
+    stack.destroy()
+    assert stack.state_ids() == emulator.state.alive() == set()
+    assert entries(stack) == []
+
+
+def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_get(
+    stack: NativeStack, emulator: EmulatorServer
+) -> None:
+    """None is created or replaced; what is only read is not deleted."""
+    command, file, read, plain = (made_by_hand(emulator) for _ in range(4))
+    wrong = made_by_hand(emulator, EIGHT, "sector_2")
+    stack.import_("command", command)
+    rows = [{"type": TYPE, "name": "file", "id": file, "inputs": {"sshKey": SSH_KEY}}]
+    (stack.project / "import.json").write_text(json.dumps({"resources": rows}))
+    stack.run("import", "--file", "import.json")
+    programs = [
+        machine("command", opts="protect=True"),
+        machine("file", opts="protect=True"),
+        f"read = ComputeInstance('read', opts=ResourceOptions(id={read!r}))\n",
+        "pulumi.export('read', read.ip)\n",
+    ]
+    mismatch = "may not be replaced", f"instanceType: {{{EIGHT}}} => {{{ONE}}}"
+    stack.write(*programs, machine("wrong", opts=f"import_={wrong!r}"))
+    says(stack.preview(), *mismatch)
+    says(stack.up(fails=True), *mismatch)
+    programs.append(machine("wrong", instanceType=EIGHT))
+    stack.write(*programs, machine("gone", opts="import_='0000-gone'"))
+    says(stack.preview(fails=True), "Machine 0000-gone can't be read")
+    stack.write(*programs, machine("plain", opts=f"import_={plain!r}"))
+    says(stack.up(), "1 imported")
+    assert stack.outputs()["read"] == emulator.state.get(read).ip
+    assert stack.outputs()["wrong"]["sector"] == "sector_2"
+    stack.write(*programs, machine("plain"))
+    stack.up("--expect-no-changes")
+    stack.refresh("--expect-no-changes")
+    managed = {row["urn"].rpartition("::")[2]: row["id"] for row in stack.resources()}
+    assert managed == {
+        "command": command,
+        "file": file,
+        "read": read,
+        "plain": plain,
+        "wrong": wrong,
+    }
+
+    stack.write(*(machine(name, sshKey=OTHER_SSH_KEY) for name in ("command", "file", "plain")))
+    says(stack.preview(), "3 to replace")
+    stack.write(*(machine(name) for name in ("command", "file", "plain")))
+    stack.up()
+    stack.destroy()
+    assert emulator.state.alive() == {read}
+    assert emulator.state.creations == 5
+
+
+def test_a_wait_that_timed_out_or_was_interrupted_is_finished_by_the_next_up(
+    stack: NativeStack, emulator: EmulatorServer
+) -> None:
+    """The machine is in state meanwhile, also after a refresh; no second one is created."""
+    emulator.state.provisioning = inf
+    stack.write(machine(opts=SHORT))
+    timed_out = stack.up(fails=True)
+    (first,) = emulator.state.alive()
+    says(timed_out, f"Machine {first} ({ONE})")
+    assert "corrupt" not in timed_out.output
+    stack.refresh()
+    assert stack.state_ids() == {first}
+    assert len(unfinished(stack)) == 1
+    finish(emulator.state)
+    stack.up()
+    assert one_machine(stack, emulator) == first
+
+    emulator.state.provisioning = inf
+    stack.write(machine(opts=SHORT), machine("second"))
+    listed = emulator.state.calls["list"]
+    run = stack.start("up")
+    wait_until(lambda: emulator.state.creations == 2)
+    wait_until(lambda: emulator.state.calls["list"] >= listed + 3)
+    run.interrupt()
+    interrupted = run.wait()
+    (second,) = emulator.state.alive() - {first}
+    assert interrupted.exit_code != 0
+    says(interrupted, f"The wait for machine {second} ({ONE}) was interrupted.")
+    assert stack.state_ids() == {first, second}
+    assert not stack.state().get("pending_operations")
+    assert not is_locked(stack)
+    nothing_runs(stack)
+    finish(emulator.state)
+    stack.up()
+    stack.up("--expect-no-changes")
+    assert stack.state_ids() == emulator.state.alive() == {first, second}
+    assert emulator.state.creations == 2
+    assert entries(stack) == []
+
+
+@pytest.mark.parametrize("api", ["legacy", "v1"])
+def test_a_kill_in_the_middle_of_a_post_loses_no_machine(
+    stack: NativeStack, emulator: EmulatorServer, api: str
+) -> None:
+    """Under v1 the next `up` sends the same create again; under legacy it names the machine.
+
+    If only the CLI is killed, the plugin records the answer before it ends, under either API.
+    """
+    path = "/v1" if api == "v1" else ""
+    endpoint = f"{emulator.url}{path}"
+    stack.env |= {**PATIENCE, "FAL_COMPUTE_API": api, "FAL_COMPUTE_ENDPOINT": endpoint}
+    stage = Stage(emulator, "during the POST")
+    stack.kill(stage.reached_by(stack.start("up")), "both")
+    stage.end()
+    nothing_runs(stack)
+    unlock(stack)
+    (first,) = emulator.state.alive()
+    if api == "legacy":
+        unanswered = stack.up(fails=True)
+        says(unanswered, f"pending adopt {stack.urn()} {first}`")
+        assert "corrupt" not in unanswered.output
+        pending(stack, "adopt", "machine", first)
+    stack.up()
+    assert one_machine(stack, emulator) == first
+
+    stack.write(machine(), machine("second"))
+    stage = Stage(emulator, "during the POST")
+    run = stage.reached_by(stack.start("up"))
+    run.kill()
+    run.wait()
+    assert len(stack.plugins()) == 1
+    stage.end()
+    nothing_runs(stack)
+    unlock(stack)
+    says(stack.up(), "is not in state")
+    assert stack.state_ids() == emulator.state.alive()
+    assert emulator.state.creations == 2
+    assert len(stack.state_ids()) == 2
+
+
+def test_two_accounts_in_one_stack_keep_their_machines_and_their_secrets(
+    stack: NativeStack,
+) -> None:
+    """Each provider's process works with its own key, whatever the variables say.
+
+    No process takes the creates of the other for forgotten ones, and no secret is in state.
+    """
+    keys = {"MINE": "the-key-of-mine", "THEIRS": "the-key-of-theirs"}
+    with EmulatorServer(provisioning=1, deletion=0.1, api_key=None) as emulator:
+        stack.env |= {**emulator.env, **keys, "FAL_ADMIN_API_KEY": keys["MINE"]}
+        secret = Code(f"Output.secret({SSH_KEY!r})")
+        program = (
+            provider("theirs", apiKey=Code("Output.secret(os.environ['THEIRS'])"), settle=1),
+            machine("here", sshKey=secret, wait=True),
+            machine("there", opts="provider=theirs", sshKey=secret),
+            machine("later", opts="provider=theirs, depends_on=here", sshKey=secret),
+        )
+        stack.write(*program)
+        ups = [stack.preview(), stack.up(), stack.up("--expect-no-changes")]
+        accounts = {
+            row["urn"].rpartition("::")[2]: row["outputs"]["account"] for row in stack.resources()
+        }
+        mine, theirs = (Settings(emulator.url, key, "").account for key in keys.values())
+        assert accounts == {"here": mine, "there": theirs, "later": theirs}
+        (here,) = (row["id"] for row in stack.resources() if row["outputs"]["account"] == mine)
+        emulator.state.kill(here)
+        ups.append(stack.refresh())
+        assert len(stack.state_ids()) == 2
+        ups.append(stack.destroy())
+        assert emulator.state.alive() == stack.state_ids() == set()
+        for result in ups:
+            assert "warning" not in result.output
+            assert "not in state" not in result.output
+    assert all(stack.files_with(key) == [] for key in keys.values())
+    blob = ED25519.split()[1]
+    assert [path for path in stack.files_with(blob) if path.startswith(".pulumi")] == []
+
+
+def test_sixteen_machines_cost_hardly_more_calls_than_one(
+    stack: NativeStack, emulator: EmulatorServer
+) -> None:
+    """All are created at once, and each list call shows all of them."""
+    emulator.state.provisioning = inf
+    names = [f"m{number}" for number in range(16)]
+    stack.write(*(machine(name) for name in names))
+    run = stack.start("up", "--parallel", "16")
+    wait_until(lambda: emulator.state.creations == 16)
+    before = emulator.state.calls["list"]
+    assert before < 16
+    finish(emulator.state)
+    assert run.wait().exit_code == 0
+    assert stack.state_ids() == emulator.state.alive()
+    assert {row["outputs"]["status"] for row in stack.resources()} == {"ready"}
+    calls = emulator.state.calls.copy()
+    stack.refresh("--parallel", "16")
+    stack.destroy("--parallel", "16")
+    assert emulator.state.alive() == stack.state_ids() == set()
+    assert emulator.state.calls["list"] - calls["list"] < 16
+    assert emulator.state.calls["get"] == 0
+    assert emulator.state.calls["delete"] == 16
+
+
+def test_what_is_wrong_is_said_in_plain_words(stack: NativeStack, emulator: EmulatorServer) -> None:
+    """No traceback, no secret value, and no doubt about the state."""
+    private = "a private thing"
+    stack.write(machine(sshKey=private, sector="sector_9"))
+    refused = stack.preview(fails=True)
+    says(refused, "sshKey", "sector")
+    assert private not in refused.output
+    stack.write(machine())
+    stack.env["FAL_COMPUTE_API"] = "v9"
+    says(stack.preview(fails=True), "FAL_COMPUTE_API (or fal:api) must be legacy or v1")
+    stack.env["FAL_COMPUTE_API"] = "legacy"
+    emulator.state.capacity = 0
+    full = stack.up(fails=True)
+    says(full, "InvalidRequestError: POST /compute/instance answered 400")
+    assert "corrupt" not in full.output
+    assert stack.state_ids() == set()
+
+
+def test_a_machine_moves_from_the_dynamic_resource_to_the_native_one(
+    stack: NativeStack, emulator: EmulatorServer
+) -> None:
+    """An alias is all that it takes: one update, and no call that touches the machine."""
+    Stack.write(stack, dynamic_machine(), dynamic_machine("eight", instance_type=EIGHT))
+    stack.up()
+    held = emulator.state.alive()
+    assert len(stack.resources(DYNAMIC_TYPE)) == 2
+    calls = emulator.state.calls.copy()
+    alias = f"aliases=[Alias(type_={DYNAMIC_TYPE!r})]"
+    stack.write(machine(opts=alias), machine("eight", opts=alias, instanceType=EIGHT))
+    says(stack.up(), "2 updated")
+    assert emulator.state.calls == calls
+    assert stack.resources(DYNAMIC_TYPE) == []
+    assert stack.state_ids() == emulator.state.alive() == held
+    for row in stack.resources():
+        names = {**row["inputs"], **row["outputs"]}
+        assert not {"__provider", "instance_type", "ssh_key"} & set(names)
+    stack.write(machine(), machine("eight", instanceType=EIGHT))
+    stack.up("--expect-no-changes")
+    stack.refresh("--expect-no-changes")
+    stack.destroy()
+    assert emulator.state.alive() == set()
+    assert emulator.state.creations == 2
