@@ -71,12 +71,8 @@ def test_a_machine_lives_and_is_replaced_and_its_disappearance_is_noticed(
     stack.up()
     first = one_machine(stack, emulator)
     made = emulator.state.get(first)
-    assert stack.outputs()["machine"] == {
-        "id": first,
-        "ip": made.ip,
-        "status": "ready",
-        "instanceType": ONE,
-    }
+    expected = {"id": first, "ip": made.ip, "status": "ready", "instanceType": ONE}
+    assert stack.outputs()["machine"] == {**expected, "sector": None}
     stack.write(machine(sshKey=f"{ED25519} another comment"))
     stack.up("--expect-no-changes")
 
@@ -103,7 +99,10 @@ def test_a_machine_lives_and_is_replaced_and_its_disappearance_is_noticed(
 def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_get(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
-    """None is created or replaced; what is only read is not deleted."""
+    """None is created or replaced; what is only read is not deleted.
+
+    The API doesn't return SSH keys, so the `up` after an import records the program's.
+    """
     command, file, read, plain = (made_by_hand(emulator) for _ in range(4))
     wrong = made_by_hand(emulator, EIGHT, "sector_2")
     stack.import_("command", command)
@@ -128,6 +127,9 @@ def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_ge
     assert stack.outputs()["read"] == emulator.state.get(read).ip
     assert stack.outputs()["wrong"]["sector"] == "sector_2"
     stack.write(*programs, machine("plain"))
+    calls = emulator.state.calls.total()
+    says(stack.up(), "1 updated")
+    assert emulator.state.calls.total() == calls + 1  # for the machine that is only read
     stack.up("--expect-no-changes")
     stack.refresh("--expect-no-changes")
     managed = {row["urn"].rpartition("::")[2]: row["id"] for row in stack.resources()}
