@@ -607,18 +607,18 @@ def test_a_process_whose_engine_died_is_quiet_once_the_answer_is_on_disk(world: 
     found: list[Phase | None] = []
 
     def end() -> None:
-        world.launcher.wait_until_quiet(60)
+        world.machines.wait_until_quiet(60)
         entry = world.entry()
         found.append(entry.phase if entry else None)
 
     def engine_dies(request: Request[Any]) -> None:
         if request.creates:
             ending.start()
-            world.launcher.wait_until_quiet(0.05)  # which gives up while a POST is in flight
+            world.machines.wait_until_quiet(0.05)  # which gives up while a POST is in flight
 
     ending = threading.Thread(target=end, daemon=True)
     world.api.before = engine_dies
     launch(world)
     ending.join(5)
     assert found == [Phase.CREATED]
-    world.launcher.wait_until_quiet(inf)
+    world.machines.wait_until_quiet(inf)

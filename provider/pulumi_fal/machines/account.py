@@ -15,6 +15,8 @@ from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.launcher import Launcher
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.ownership import Ownership
+from pulumi_fal.machines.records import Records
+from pulumi_fal.machines.sender import Sender
 from pulumi_fal.machines.stacks import Stacks
 
 _RECENT_SECONDS = 5.0
@@ -55,6 +57,17 @@ class Account:
         def new_key() -> str:
             return str(uuid.uuid4()) if takes_keys else ""
 
+        records = Records(journal, warn)
+        self.sender = Sender(client, facts, journal, records, clock)
         self.launcher = Launcher(
-            client, fleet, facts, journal, stacks, clock, self.home, new_key, warn
+            self.sender,
+            fleet,
+            facts,
+            journal,
+            records,
+            stacks,
+            clock,
+            self.home,
+            new_key,
+            warn,
         )

@@ -8,25 +8,14 @@ but it is not certain which, no other machine is created, and an error names the
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 
-from pulumi_fal.api import retry
-from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Home
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import (
-    APIError,
-    ConfigurationError,
-    FalError,
-    Interrupted,
-    JournalError,
-    UnresolvedCreateError,
-)
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.decision import (
     Resume,
@@ -40,6 +29,8 @@ from pulumi_fal.machines.entry import Entry, Phase, Spec
 from pulumi_fal.machines.facts import FactFinder
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.records import Records
+from pulumi_fal.machines.sender import Sender
 from pulumi_fal.machines.stacks import Stacks
 from pulumi_fal.stack import Origin
 
@@ -56,10 +47,11 @@ class Launcher:
 
     def __init__(
         self,
-        client: Client,
+        sender: Sender,
         fleet: Fleet,
         facts: FactFinder,
         journal: Journal,
+        records: Records,
         stacks: Stacks,
         clock: Clock,
         home: Home,
@@ -68,17 +60,16 @@ class Launcher:
     ) -> None:
         """`home` is that of the API key that is set. `new_key` returns a new idempotency key, or ""
         if the API does not support them. `warn` gets warnings that stop nothing."""
-        self._client = client
+        self._sender = sender
         self._fleet = fleet
         self._facts = facts
         self._journal = journal
+        self._records = records
         self._stacks = stacks
         self._clock = clock
         self._home = home
         self._new_key = new_key
         self._warn = warn
-        self._posting = 0
-        self._quiet = threading.Condition()
         self.resumed_ids: set[str] = set()
         """The ids of the machines of earlier creates that this process has resumed."""
 
@@ -99,18 +90,15 @@ class Launcher:
 
         `seen` says whether the API has shown the machine since the POST.
         """
-        self._mark(origin, Phase.REPORTED, seen=seen)
+        self._records.mark(origin, Phase.REPORTED, seen=seen)
 
     def mark_unreported(self, origin: Origin) -> None:
         """Record that the report of the machine did not reach Pulumi."""
-        self._mark(origin, Phase.CREATED, seen=False)
+        self._records.mark(origin, Phase.CREATED, seen=False)
 
     def discard(self, origin: Origin) -> None:
         """Drop the entry of a resource whose machine is gone."""
-        with self._warning(origin.urn):
-            entry = self._journal.find(origin)
-            if entry is not None:
-                self._journal.drop(entry)
+        self._records.discard(origin)
 
     def may_still_appear(self, urn: str, instance_id: str) -> bool:
         """Whether a machine in state is so new that the API may not show it yet.
@@ -124,21 +112,16 @@ class Launcher:
             if entry.origin.urn == urn
         )
 
-    def wait_until_quiet(self, seconds: float) -> None:
-        """Return when no POST is in flight and every answer is recorded, or after `seconds`."""
-        with self._quiet:
-            self._quiet.wait_for(lambda: not self._posting, seconds)
-
     def _resume(self, entry: Entry, spec: Spec, origin: Origin) -> Instance | None:
         """Return the machine of an earlier create, or drop its entry and return None."""
         facts = self._facts.about(entry, origin, spec)
         if facts.machine is not None and not entry.seen:  # from now on it can count as gone
             entry = replace(entry, seen=True)
-            self._record(entry)
+            self._records.write(entry)
         match decide(entry, facts):
             case Resume(instance):
                 self.resumed_ids.add(instance.id)
-                self._record(
+                self._records.write(
                     replace(  # an adopted machine may come from a create with other arguments
                         entry,
                         phase=Phase.CREATED,
@@ -150,16 +133,16 @@ class Launcher:
                 return instance
             case SendAgain():
                 # The machine may already be in state, if only the record could not be written.
-                made, _ = self._post(entry, spec, may_be_sent=True)
+                made, _ = self._sender.send(entry, spec, may_be_sent=True)
                 return self._resume(made, spec, origin)
             case StartFresh(warning):
                 if warning:
                     self._warn(warning)
-                self._forget(entry)
+                self._records.drop(entry)
                 return None
             case Stop(error):
                 if facts.search:  # the candidates of this search must not count as late next time
-                    self._record(replace(entry, searched=False))
+                    self._records.write(replace(entry, searched=False))
                 raise error
 
     def _start(self, spec: Spec, origin: Origin) -> Instance:
@@ -176,59 +159,8 @@ class Launcher:
             idempotency_key=self._new_key(),
             first_sent=self._clock.wall(),
         )
-        _, instance = self._post(entry, spec)
+        _, instance = self._sender.send(entry, spec)
         return instance
-
-    def _post(
-        self, entry: Entry, spec: Spec, *, may_be_sent: bool = False
-    ) -> tuple[Entry, Instance]:
-        """Send the create, and record its result in the entry.
-
-        `may_be_sent` says whether an earlier process may have sent the same create.
-        """
-        unanswered: list[APIError] = []
-
-        def note(error: APIError) -> None:
-            if retry.may_have_made_a_machine(error):
-                unanswered.append(error)
-
-        client = self._client
-        if entry.idempotency_key:
-            client = client.within(entry.key_seconds_left(self._clock.wall()))
-        if not may_be_sent:
-            self._journal.write(entry)
-        with self._post_in_flight():
-            try:
-                instance = client.create_instance(
-                    spec.instance_type, spec.ssh_key, spec.sector, entry.idempotency_key, note
-                )
-            except (APIError, ConfigurationError, Interrupted):
-                if not (unanswered or may_be_sent):  # the API did not accept any request
-                    self._forget(entry)
-                    raise
-                if unanswered:
-                    problem = str(unanswered[-1])
-                    entry = replace(entry, problem=problem, started=self._clock.wall())
-                    self._record(entry)
-            else:
-                if instance.id not in entry.before:
-                    # The POST may have been retried, so the entry gets the current time.
-                    made = replace(entry, started=self._clock.wall()).as_created(instance.id)
-                    self._record(made)
-                    return made, instance
-                problem = f"the API answered with {instance.id}, which existed before it."
-                entry = replace(entry, problem=problem, started=self._clock.wall())
-                self._record(entry)
-        raise self._without_an_answer(entry)
-
-    def _without_an_answer(self, entry: Entry) -> UnresolvedCreateError:
-        try:
-            search = self._facts.search(entry)
-        except FalError as error:
-            return unresolved.unseen(entry, error)
-        if not search:
-            self._record(replace(entry, searched=True))
-        return unresolved.unanswered(entry, search.candidates, search.unread)
 
     def _refuse_if_renamed(self, spec: Spec, origin: Origin) -> None:
         """Raise if this stack may be a renamed one that has an unresolved create for this resource.
@@ -247,7 +179,7 @@ class Launcher:
             facts = self._facts.about(entry, origin, spec)
             match decide_renamed(entry, facts, is_gone=bool(is_gone)):
                 case StartFresh():
-                    self._forget(entry)
+                    self._records.drop(entry)
                 case Stop(error):
                     problems.append(error)
         if problems:
@@ -257,31 +189,6 @@ class Launcher:
     def _earlier_entries(self) -> list[Entry]:
         """All entries, read only once: a stack that no longer exists makes no new ones."""
         return self._journal.readable()
-
-    def _mark(self, origin: Origin, phase: Phase, *, seen: bool) -> None:
-        with self._warning(origin.urn):
-            entry = self._journal.find(origin)
-            if entry is not None and (entry.phase, entry.seen) != (phase, seen or entry.seen):
-                self._journal.write(replace(entry, phase=phase, seen=seen or entry.seen))
-
-    def _record(self, entry: Entry) -> None:
-        with self._warning(entry.instance_id or "a machine whose id is not known"):
-            self._journal.write(entry)
-
-    def _forget(self, entry: Entry) -> None:
-        with self._warning(entry.origin.urn):
-            self._journal.drop(entry)
-
-    @contextmanager
-    def _warning(self, about: str) -> Iterator[None]:
-        """Turn a JournalError into a warning.
-
-        After the POST, an error of the journal must not hide the machine or the error of the POST.
-        """
-        try:
-            yield
-        except JournalError as error:
-            self._warn(f"{error} (This is about {about}.)")
 
     @contextmanager
     def _locked(self, origin: Origin) -> Iterator[None]:
@@ -298,17 +205,6 @@ class Launcher:
             self._clock.sleep(_LOOK_AGAIN_SECONDS)
         with lock:
             yield
-
-    @contextmanager
-    def _post_in_flight(self) -> Iterator[None]:
-        with self._quiet:
-            self._posting += 1
-        try:
-            yield
-        finally:
-            with self._quiet:
-                self._posting -= 1
-                self._quiet.notify_all()
 
 
 def _may_be_renamed(earlier: Origin, origin: Origin) -> bool:

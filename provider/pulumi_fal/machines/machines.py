@@ -52,7 +52,7 @@ class Machines:
     def wait_until_quiet(self, seconds: float) -> None:
         """Return when no POST is in flight and every answer is recorded, or after `seconds`."""
         if self._account is not None:
-            self._account.launcher.wait_until_quiet(seconds)
+            self._account.sender.wait_until_quiet(seconds)
 
     def review(self, urn: str, organization: str = "") -> None:
         """Warn about unresolved creates of the stack that the URN belongs to.

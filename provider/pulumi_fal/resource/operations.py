@@ -9,16 +9,15 @@ from typing import Any
 
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.api.settings import Home
-from pulumi_fal.errors import FalError, Interrupted, LifecycleError, NotReadyError, VanishedError
+from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
 from pulumi_fal.machines.entry import Spec
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource import inputs, outputs
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import UNFINISHED
+from pulumi_fal.resource.wait import Wait
 
-CREATE_TIMEOUT = 3600.0
-"""Seconds that create waits for a ready machine, unless `custom_timeouts` sets another timeout."""
 DELETE_TIMEOUT = 1200.0
 """Seconds that delete waits, unless `custom_timeouts` sets another timeout."""
 _PREVIEW_SECONDS = 5.0
@@ -105,7 +104,7 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
     undelivered = partial(account.launcher.mark_unreported, origin)
     spec = Spec(props["instance_type"], props["ssh_key"], props.get("sector"))
     with account.launcher.launch(spec, origin) as instance:
-        wait = _Wait(machines, call, instance, props)
+        wait = Wait(machines, call, instance, props)
         try:
             outs = wait.until_ready() if inputs.waits(props) else wait.outputs
         except VanishedError as error:
@@ -205,7 +204,7 @@ def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Pro
         olds.get("ip"),
         olds.get("status") or Status.UNKNOWN.value,
     )
-    outs = _Wait(machines, call, seen, news).until_ready()
+    outs = Wait(machines, call, seen, news).until_ready()
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
     return outs
 
@@ -238,71 +237,6 @@ def _not_known(id_: str) -> LifecycleError:
         id_,
         f"Machine {id_} can't be read: the API does not know it. Correct the id; `pulumi-fal ls` "
         "lists the machines of the account.",
-    )
-
-
-class _Wait:
-    """The wait for one machine. It keeps the machine as it was last seen."""
-
-    def __init__(
-        self, machines: Machines, call: Call, instance: Instance, props: Properties
-    ) -> None:
-        self._account = machines.account
-        self._call = call
-        self._last = instance
-        self._props = props
-        self.was_seen = False
-        """Whether the API has shown the machine, in a list or in response to a GET."""
-
-    @property
-    def outputs(self) -> Outputs:
-        return outputs.from_instance(self._last, self._props, self._account.home)
-
-    def until_ready(self) -> Outputs:
-        """Wait, and return the outputs of the ready machine.
-
-        Raises VanishedError if the machine is gone, and InitFailed if the wait fails otherwise.
-        """
-        timeout = self._call.timeout or CREATE_TIMEOUT
-        try:
-            self._last = self._account.lifecycle.wait_until_ready(
-                self._last, timeout, self._observe
-            )
-        except VanishedError:
-            raise
-        except Exception as error:
-            outs = {**self.outputs, UNFINISHED: True}
-            raise InitFailed(self._last.id, outs, _reason(self._last, error)) from error
-        self.was_seen = True
-        return self.outputs
-
-    def _observe(self, shown: Instance) -> None:
-        if (shown.status, shown.ip) != (self._last.status, self._last.ip):
-            self._call.log(_progress(shown), ephemeral=True)
-        self._last, self.was_seen = shown, True
-
-
-def _progress(instance: Instance) -> str:
-    """Return the status and what is still missing. The engine shows the elapsed time beside it.
-
-    The text never contains the ip, because a program may treat it as a secret.
-    """
-    if instance.is_ready:
-        return "ready"
-    if instance.ip is None:
-        return f"{instance.status}, waiting for an ip"
-    return f"{instance.status}, has an ip, waiting for ready"
-
-
-def _reason(instance: Instance, error: Exception) -> str:
-    """Say what ended the wait, and what happens to the machine."""
-    if isinstance(error, NotReadyError):
-        return str(error)
-    what = "was interrupted" if isinstance(error, Interrupted) else f"failed: {error}".rstrip(".")
-    return (
-        f"The wait for machine {instance.id} ({instance.instance_type}) {what}. The machine runs "
-        f"and bills; its status was {instance.status}. Run `pulumi up` again to continue with the "
-        "same machine, or `pulumi destroy` to delete it."
     )
 
 
