@@ -28,7 +28,7 @@ OFF = {
     "dynamic.patches.route_imports": NOTHING,
     "dynamic.patches.without_traceback": NOTHING,
     "dynamic.lifetime.on_cancel": NOTHING,
-    "dynamic.lifetime.on_engine_death": NOTHING,
+    "engine.on_death": NOTHING,
     "dynamic.request.Request.keep_partial_state": "lambda *args: False",
     "dynamic.request.Request.on_undelivered": NOTHING,
     "dynamic.request.Request.log": NOTHING,

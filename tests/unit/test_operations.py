@@ -466,9 +466,9 @@ def test_update_records_the_inputs_beside_what_the_api_said(
 
 
 def test_a_preview_of_an_update_waits_for_nothing(world: World) -> None:
-    """A preview of an update shows the machine as it will be in state, without a call."""
+    """A preview doesn't know what the wait will bring, and finds nothing out by a call."""
     outs = operations.update(world.machines, PREVIEW, ID, UNFINISHED, INPUTS)
-    assert outs == {**INPUTS, "status": "pending"}
+    assert outs == {**INPUTS, "ip": UNKNOWN, "status": UNKNOWN}
     assert world.api.calls == []
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pulumi import dynamic
 
+from pulumi_fal import engine
 from pulumi_fal.dynamic import lifetime, patches, request
 from pulumi_fal.errors import FalError
 
@@ -29,7 +30,7 @@ class Probe(dynamic.ResourceProvider):
     def configure(self, req: dynamic.ConfigureRequest) -> None:
         patches.raise_concurrency(CALLS)
         lifetime.on_cancel(_cancelled.set)
-        lifetime.on_engine_death(lambda: None)
+        engine.on_death(lambda: None)
         patches.without_traceback(FalError)
         patches.route_imports(lambda urn: True, request.current().provider_key)
 

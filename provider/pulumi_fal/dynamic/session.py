@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 # Modules that import requests are imported when they are first used: most previews never call the
 # API, and a program that declares machines imports this module too.
+from pulumi_fal import engine
 from pulumi_fal.api import settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.dynamic import lifetime, patches, request
@@ -49,12 +50,12 @@ class Session:
         return Machines(Journal(folder, stacks.ids), stacks, self._open_account, _warn)
 
     def configure(self, config: Callable[[str], Any]) -> None:
-        """Store the config, and apply the patches of `patches` and `lifetime` to this process."""
+        """Store the config, and patch this process, and watch for the engine's death."""
         self._config = config
         patches.without_traceback(FalError)
         patches.raise_concurrency(settings.parallel(os.environ, config))
         lifetime.on_cancel(self._clock.interrupt)
-        lifetime.on_engine_death(self._engine_died)
+        engine.on_death(self._engine_died)
         current = request.current()
         patches.route_imports(is_ours, current.provider_key)
         self.machines.review(current.urn)
