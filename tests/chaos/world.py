@@ -310,8 +310,10 @@ class World:
 class Template:
     """Stacks to be copied: `new` is empty, `ready` and `unfinished` have such a machine."""
 
-    def __init__(self, new_stack: Path, folder: Path) -> None:
+    def __init__(self, new_stack: Path, folder: Path, kind: type[Stack] = Stack) -> None:
+        """`kind` makes the stacks; its programs may use another plugin."""
         self._folder = folder
+        self._kind = kind
         self._lock = Lock()
         self._made: dict[str, tuple[Path, Machine | None, str]] = {"new": (new_stack, None, "")}
 
@@ -334,7 +336,7 @@ class Template:
                     text = file.read_text().replace(endpoint, emulator.url)
                     then, now = (account(url, API_KEY) for url in (endpoint, emulator.url))
                     file.write_text(text.replace(then, now))
-            world = World(Stack(folder, emulator.env), emulator, outcome)
+            world = World(self._kind(folder, emulator.env), emulator, outcome)
             try:
                 world.write()
                 act(world)
@@ -352,7 +354,7 @@ class Template:
         shutil.copytree(self._made["new"][0], folder)
         provisioning = 0 if start == "ready" else inf
         with EmulatorServer(provisioning=provisioning, api_key=None) as emulator:
-            stack = Stack(folder, emulator.env)
+            stack = self._kind(folder, emulator.env)
             stack.write(program())
             run = stack.start("up")
             if start == "unfinished":

@@ -5,13 +5,11 @@ Pulumi.yaml tells the engine where the plugin is: in the folder of this Python's
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 from ..fakes import ONE
-from .harness import PULUMI, SSH_KEY, Result, Run, Stack
+from .harness import PULUMI, SSH_KEY, Result, Stack
 
 TYPE = "fal:index:ComputeInstance"
 
@@ -28,10 +26,18 @@ class ComputeInstance(pulumi.CustomResource):
     status: Output[str]
 
     def __init__(self, name, opts=None, **inputs):
-        props = {**dict.fromkeys(ComputeInstance.__annotations__), **inputs}
+        given = {NAMES.get(name, name): value for name, value in inputs.items()}
+        props = {**dict.fromkeys(ComputeInstance.__annotations__), **given}
         super().__init__("fal:index:ComputeInstance", name, props, opts)
+
+    instance_type = property(lambda self: self.instanceType)
+
+NAMES = {"instance_type": "instanceType", "ssh_key": "sshKey"}
 """
-"""What every program begins with, in the place of an SDK."""
+"""What every program begins with, in the place of an SDK.
+
+It takes the names of the Python package as well, so that other tests' programs run, too.
+"""
 
 
 class NativeStack(Stack):
@@ -40,8 +46,8 @@ class NativeStack(Stack):
     def __init__(self, folder: Path, endpoint: dict[str, str]) -> None:
         super().__init__(folder, endpoint)
         file = self.project / "Pulumi.yaml"
-        plugin = f"{{name: fal, path: {PULUMI.parent}}}"
-        file.write_text(f"{file.read_text()}plugins:\n  providers:\n  - {plugin}\n")
+        plugins = f"plugins:\n  providers:\n  - {{name: fal, path: {PULUMI.parent}}}\n"
+        file.write_text(file.read_text().replace(plugins, "") + plugins)
 
     def write(self, *parts: str) -> None:
         """Write a program with these lines; see `machine` below."""
@@ -57,19 +63,6 @@ class NativeStack(Stack):
     def urn(self, name: str = "machine") -> str:
         """The URN of a machine that the program declares at its top."""
         return f"urn:pulumi:{self.name}::test::{TYPE}::{name}"
-
-    def plugins(self) -> list[int]:
-        """The plugin processes of the stack's runs."""
-        return [pid for pid, line in self.processes().items() if "pulumi-resource-fal" in line]
-
-    def kill(self, run: Run, who: str) -> None:
-        """Send SIGKILL to the CLI, the plugin, or both, and wait for the end of the run."""
-        if who in ("plugin", "both"):
-            for pid in self.plugins():
-                os.kill(pid, signal.SIGKILL)
-        if who in ("cli", "both"):
-            run.kill()
-        assert run.wait().exit_code != 0
 
 
 class Code(str):

@@ -86,8 +86,9 @@ def finish(state: State, seconds: float = 0.1) -> None:
 
 
 def plugins(stack: Stack) -> list[int]:
-    """The plugin processes of the stack's runs."""
-    return [pid for pid, line in stack.processes().items() if "-m pulumi.dynamic" in line]
+    """The plugin processes of the stack's runs, dynamic or native."""
+    names = ("-m pulumi.dynamic", "bin/pulumi-resource-fal")
+    return [pid for pid, line in stack.processes().items() if any(name in line for name in names)]
 
 
 def kill(stack: Stack, run: Run, who: str) -> None:
@@ -170,9 +171,10 @@ def in_plugin(stack: Stack, code: str) -> None:
     """Have each plugin process of the stack run this code first, after any earlier such code."""
     folder = stack.folder / "site"
     folder.mkdir(exist_ok=True)
-    text = "\n    ".join(["if 'pulumi.dynamic' in sys.orig_argv:", *code.splitlines()])
+    is_plugin = "'-m pulumi.dynamic ' in line or 'bin/pulumi-resource-fal ' in line"
+    text = "\n    ".join([f"if {is_plugin}:", *code.splitlines()])
     with (folder / "sitecustomize.py").open("a", encoding="utf-8") as file:
-        file.write(f"import sys\n{text}\n")
+        file.write(f"import sys\nline = ' '.join(sys.orig_argv)\n{text}\n")
     stack.env["PYTHONPATH"] = str(folder)
 
 

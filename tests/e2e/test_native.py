@@ -24,9 +24,11 @@ from .recovery import (
     entries,
     finish,
     is_locked,
+    kill,
     nothing_runs,
     one_machine,
     pending,
+    plugins,
     says,
     unfinished,
     unlock,
@@ -202,7 +204,7 @@ def test_a_kill_in_the_middle_of_a_post_loses_no_machine(
     endpoint = f"{emulator.url}{path}"
     stack.env |= {**PATIENCE, "FAL_COMPUTE_API": api, "FAL_COMPUTE_ENDPOINT": endpoint}
     stage = Stage(emulator, "during the POST")
-    stack.kill(stage.reached_by(stack.start("up")), "both")
+    kill(stack, stage.reached_by(stack.start("up")), "both")
     stage.end()
     nothing_runs(stack)
     unlock(stack)
@@ -217,10 +219,8 @@ def test_a_kill_in_the_middle_of_a_post_loses_no_machine(
 
     stack.write(machine(), machine("second"))
     stage = Stage(emulator, "during the POST")
-    run = stage.reached_by(stack.start("up"))
-    run.kill()
-    run.wait()
-    assert len(stack.plugins()) == 1
+    kill(stack, stage.reached_by(stack.start("up")), "cli")
+    assert len(plugins(stack)) == 1
     stage.end()
     nothing_runs(stack)
     unlock(stack)

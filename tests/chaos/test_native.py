@@ -1,0 +1,34 @@
+"""Faults and kills of creates, with the native plugin in the place of the dynamic provider."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from ..e2e.native import NativeStack
+from . import keyed, matrix
+from .report import broken, play_all, print_table
+from .test_kill import KILLS, SEED, kill
+from .world import Template
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture
+def template(new_stack: Path, tmp_path: Path) -> Template:
+    """Stacks to be copied for each case, whose engine finds the native plugin."""
+    return Template(new_stack, tmp_path / "template", NativeStack)
+
+
+def test_no_fault_or_kill_of_a_create_loses_a_machine_or_creates_a_second(
+    template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hosts differ in how they learn of a call's end, and in what the engine is told."""
+    creates = (case for case in matrix.cases() if case[0].startswith("create"))
+    kills = map(kill, range(SEED, SEED + KILLS))
+    outcomes = play_all(chain(creates, keyed.cases(), kills), template, tmp_path)
+    with capsys.disabled():
+        print_table(outcomes, f"native plugin: creates, and kills with CHAOS_SEED={SEED}")
+    assert not broken(outcomes), broken(outcomes)
