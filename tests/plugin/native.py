@@ -32,7 +32,7 @@ NOTHING: Properties = MappingProxyType({})
 
 
 class Provider:
-    """A provider as the engine sees it. Properties are plain values, under the schema's names."""
+    """The engine's side of a provider. Properties are plain values with the schema's names."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.stub = provider_pb2_grpc.ResourceProviderStub(channel)
@@ -72,7 +72,7 @@ class Provider:
         return self.create_later(news, **fields).result()
 
     def create_later(self, news: Properties, urn: str = URN, **fields: Any) -> Any:
-        """A create that goes on: a gRPC future."""
+        """Start a create; a gRPC future, which cancels the call when nothing refers to it."""
         request = provider_pb2.CreateRequest(urn=urn, properties=struct(news), **fields)
         return self.stub.Create.future(request)
 
@@ -103,7 +103,7 @@ class Provider:
 
 @contextmanager
 def hosted() -> Iterator[Provider]:
-    """A provider in this process, which finds its settings in this process's environment."""
+    """A provider in this process, with this process's environment."""
     servicer = FalProvider()
     server = serve(servicer)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -119,7 +119,7 @@ def hosted() -> Iterator[Provider]:
 
 @contextmanager
 def engine() -> Iterator[tuple[str, list[Any]]]:
-    """An engine's address, and what is logged there."""
+    """The address of an engine, and a list of what is logged there."""
     logged: list[Any] = []
 
     class Engine(engine_pb2_grpc.EngineServicer):

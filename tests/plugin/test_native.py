@@ -1,4 +1,4 @@
-"""The engine's calls on the native provider: what it answers, and what it asks of the API."""
+"""The native provider's answers to each call of the engine, and its calls to the API."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal import __version__
+from pulumi_fal.api import retry
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.machines import lifecycle
 from pulumi_fal.resource import operations
@@ -35,7 +36,7 @@ Kind = provider_pb2.PropertyDiff.Kind
 def environ(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> pytest.MonkeyPatch:
-    """This process's environment, in which a provider finds the emulator, its key and a stack."""
+    """The environment of this process, which names the emulator, its key and a backend."""
     for name, value in {
         **emulator.env,
         "PULUMI_HOME": str(tmp_path / "home"),
@@ -51,7 +52,7 @@ def environ(
 
 @pytest.fixture
 def provider(environ: pytest.MonkeyPatch) -> Iterator[Provider]:
-    """A provider in this process, to which the engine has said hello."""
+    """A provider in this process, after the handshake."""
     with hosted() as provider:
         provider.handshake()
         yield provider
@@ -79,15 +80,15 @@ def made_by_hand(emulator: EmulatorServer, kind: str = EIGHT, sector: str | None
 # The provider itself.
 
 
-def test_the_engine_learns_the_version_and_the_schema(provider: Provider) -> None:
-    """The schema describes the one resource under the name that every state keeps."""
+def test_the_engine_gets_the_version_and_the_schema(provider: Provider) -> None:
+    """The schema has one resource, under the name that every state contains."""
     assert provider.stub.GetPluginInfo(empty_pb2.Empty()).version == __version__
     schema = json.loads(provider.stub.GetSchema(provider_pb2.GetSchemaRequest()).schema)
     assert list(schema["resources"]) == ["fal:index:ComputeInstance"]
 
 
-def test_a_handshake_asks_for_plain_values(provider: Provider) -> None:
-    """The engine itself keeps secrets secret, as long as the provider claims not to."""
+def test_the_provider_does_not_accept_secrets(provider: Provider) -> None:
+    """The engine then sends plain values, and marks secrets in the answers by their names."""
     assert not provider.handshake().accept_secrets
     assert not provider.configure().acceptSecrets
 
@@ -105,7 +106,7 @@ def test_a_handshake_asks_for_plain_values(provider: Provider) -> None:
 def test_a_wrong_config_is_refused_without_naming_a_property(
     provider: Provider, config: dict[str, object], said: tuple[str, ...]
 ) -> None:
-    """The engine would print a named property's value, and no message repeats a key."""
+    """If a property were named, the engine would print its value. No message repeats a key."""
     ((named, reason),) = provider.check_config(**{"apiKey": KEY, **config})
     assert named == ""
     assert all(part in reason for part in said)
@@ -116,13 +117,13 @@ def test_a_wrong_config_is_refused_without_naming_a_property(
 def test_a_preview_needs_no_key(
     provider: Provider, environ: pytest.MonkeyPatch, config: dict[str, object]
 ) -> None:
-    """A key may be missing, or not be known yet."""
+    """The key may be missing, or may not be known yet."""
     environ.delenv("FAL_ADMIN_API_KEY")
     assert provider.check_config(**config) == []
 
 
 def test_another_config_updates_the_provider_and_replaces_nothing(provider: Provider) -> None:
-    """A replaced provider would replace all machines of it."""
+    """If the provider were replaced, all of its machines would be."""
     same, other = {"apiKey": KEY}, {"apiKey": "other"}
     assert provider.diff_config(same, same).changes == NONE
     told = provider.diff_config(same, other)
@@ -142,10 +143,10 @@ def test_another_config_updates_the_provider_and_replaces_nothing(provider: Prov
         ("default_eu", "config"),
     ],
 )
-def test_what_a_program_gives_a_provider_wins_over_variables(
+def test_the_config_of_a_declared_provider_overrides_variables(
     provider: Provider, emulator: EmulatorServer, environ: pytest.MonkeyPatch, name: str, wins: str
 ) -> None:
-    """It may be one of several accounts; the stack's own config comes after the variables."""
+    """A program may declare several accounts. Variables override the config of the stack."""
     right = {"apiKey": KEY, "endpoint": emulator.url, "api": "legacy", "parallel": "3"}
     wrong = {"apiKey": "wrong", "endpoint": "https://127.0.0.1:1", "api": "v1", "parallel": "-1"}
     config, variables = (right, wrong) if wins == "config" else (wrong, right)
@@ -157,10 +158,10 @@ def test_what_a_program_gives_a_provider_wins_over_variables(
     assert provider.create(INPUTS).id in emulator.state.alive()
 
 
-def test_a_declared_provider_takes_from_variables_what_it_is_not_given(
+def test_a_declared_provider_uses_variables_for_what_its_config_lacks(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """A program that gives no more than a key uses the endpoint of the environment."""
+    """A provider with only a key uses the endpoint of the environment."""
     provider.configure("second", apiKey=KEY)
     assert provider.create(INPUTS).id in emulator.state.alive()
 
@@ -169,14 +170,14 @@ def test_a_declared_provider_takes_from_variables_what_it_is_not_given(
 
 
 def test_check_sends_the_inputs_back_with_the_defaults_left_out(provider: Provider) -> None:
-    """Another comment on the same key is no change, and neither is `wait: true`."""
+    """Another comment of the same SSH key is no change, and neither is `wait: true`."""
     checked = provider.check({**INPUTS, "sshKey": f"{ED25519} other", "wait": True}, INPUTS)
     assert list(checked.failures) == []
     assert plain(checked.inputs) == INPUTS
 
 
 def test_a_failure_names_its_property_only_where_there_is_no_value(provider: Provider) -> None:
-    """The engine prints the value of a property that is named, and that may be a secret."""
+    """The engine prints the value of a named property, and the value may be a secret."""
     failures = provider.check({"sshKey": "a private thing", "sector": "sector_9"}).failures
     told = {each.reason.split()[0]: each.property for each in failures}
     assert told == {"instanceType": "instanceType", "sshKey": "", "sector": ""}
@@ -187,7 +188,7 @@ def test_a_failure_names_its_property_only_where_there_is_no_value(provider: Pro
 
 
 def diff(provider: Provider, news: dict[str, Any], **olds: object) -> Any:
-    """The diff of INPUTS, in state as they are requested, and these new inputs."""
+    """The diff between a machine in state that was requested with INPUTS, and new inputs."""
     return provider.diff("i-1", INPUTS, {**INPUTS, "status": "ready", **olds}, news)
 
 
@@ -206,7 +207,7 @@ def diff(provider: Provider, news: dict[str, Any], **olds: object) -> Any:
 def test_diff_names_each_input_that_differs_and_whether_it_replaces(
     provider: Provider, news: dict[str, Any], kinds: dict[str, Any]
 ) -> None:
-    """Asking for the sector that the machine is in changes the inputs and not the machine."""
+    """Requesting the sector that the machine is in changes only the inputs."""
     told = diff(provider, {**INPUTS, **news}, sector="sector_1")
     assert told.changes == (SOME if kinds else NONE)
     assert {name: each.kind for name, each in told.detailedDiff.items()} == kinds
@@ -217,8 +218,8 @@ def test_diff_names_each_input_that_differs_and_whether_it_replaces(
     ]
 
 
-def test_an_input_that_is_given_no_longer_is_a_difference(provider: Provider) -> None:
-    """Without a sector any will do, so nothing is replaced."""
+def test_an_input_that_was_removed_is_a_change(provider: Provider) -> None:
+    """Without a sector any sector will do, so nothing is replaced."""
     before = {**INPUTS, "sector": "sector_1"}
     told = provider.diff("i-1", before, before, INPUTS)
     assert told.detailedDiff["sector"].kind == Kind.DELETE
@@ -228,7 +229,7 @@ def test_an_input_that_is_given_no_longer_is_a_difference(provider: Provider) ->
 def test_a_machine_that_drifted_is_not_replaced_while_its_inputs_are_equal(
     provider: Provider,
 ) -> None:
-    """Under ignore_changes the engine sends the old inputs, and they must count for nothing."""
+    """With ignore_changes the engine sends the old inputs, and these must not replace anything."""
     told = diff(provider, INPUTS, instanceType=ONE, sshKey=RSA)
     assert (told.changes, list(told.replaces)) == (NONE, [])
 
@@ -236,7 +237,7 @@ def test_a_machine_that_drifted_is_not_replaced_while_its_inputs_are_equal(
 def test_state_of_the_dynamic_provider_is_written_again_without_replacing_anything(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """It has other names, and names the Python class that it was written by."""
+    """That state has other property names, and the Python class that wrote it."""
     theirs = {"instance_type": EIGHT, "ssh_key": ED25519, "__provider": PROVIDER}
     outputs = {**theirs, "ip": "198.18.0.1", "status": "ready", "endpoint": emulator.url}
     told = provider.diff("i-1", theirs, outputs, INPUTS)
@@ -251,10 +252,10 @@ def test_state_of_the_dynamic_provider_is_written_again_without_replacing_anythi
 # Previews.
 
 
-def test_a_preview_of_a_create_knows_what_is_given_and_asks_nothing(
+def test_a_preview_of_a_create_shows_the_inputs_and_calls_no_api(
     provider: Provider, emulator: EmulatorServer, environ: pytest.MonkeyPatch
 ) -> None:
-    """Without a key as well; the sector is known where one is requested."""
+    """It needs no key. The sector is known if one is requested."""
     environ.delenv("FAL_ADMIN_API_KEY")
     later = {"ip": UNKNOWN, "status": UNKNOWN}
     planned = provider.create({**INPUTS, "sshKey": UNKNOWN}, preview=True)
@@ -268,7 +269,7 @@ def test_a_preview_of_a_create_knows_what_is_given_and_asks_nothing(
 def test_a_preview_of_an_update_knows_what_does_not_change(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """What a wait brings is unknown, so that no program meets a machine without an ip."""
+    """What a wait will bring is unknown, so that no program gets a machine without an ip."""
     recorded = {**INPUTS, "ip": "198.18.0.1", "status": "ready", "sector": "sector_1"}
     told = provider.update("i-1", recorded, {**INPUTS, "wait": False}, preview=True)
     assert plain(told.properties) == {**recorded, "wait": False}
@@ -285,7 +286,7 @@ def test_a_preview_of_an_update_knows_what_does_not_change(
 def test_a_machine_lives_under_the_schemas_names(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """Create, read, update and delete; what is equal stays equal."""
+    """Create, read, diff, update and delete use the same properties."""
     made = provider.create(INPUTS)
     (machine,) = emulator.state.list()
     outputs = plain(made.properties)
@@ -322,7 +323,7 @@ def test_v1_tells_more_under_the_schemas_names(
 def test_a_wait_that_ends_early_leaves_the_machine_in_state_until_it_is_ready(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """Create, diff, read and update keep it, with the inputs of the program."""
+    """Create, read and update report the machine with their error, and diff reports a change."""
     emulator.state.provisioning = inf
     failed = failure(lambda: provider.create(INPUTS, timeout=0.3))
     assert failed.code() == grpc.StatusCode.UNKNOWN
@@ -341,6 +342,21 @@ def test_a_wait_that_ends_early_leaves_the_machine_in_state_until_it_is_ready(
     assert emulator.state.creations == 1
 
 
+def test_a_delete_that_times_out_keeps_the_machine_in_state(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """The error leaves the state as it is, and the next delete finishes."""
+    outputs = plain(provider.create(INPUTS).properties)
+    (id_,) = emulator.state.alive()
+    emulator.state.deletion = 600
+    error = failure(lambda: provider.delete(id_, outputs, timeout=0.3))
+    assert error.code() == FAILED
+    assert error.details().startswith("StillThereError: ")
+    emulator.state.advance(600)
+    provider.delete(id_, outputs)
+    assert emulator.state.deletions == 1
+
+
 def test_an_unfinished_machine_that_is_gone_is_replaced(
     provider: Provider, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,10 +368,10 @@ def test_an_unfinished_machine_that_is_gone_is_replaced(
     assert not told.detailedDiff["instanceType"].inputDiff
 
 
-def test_an_answer_that_nobody_heard_leaves_the_machine_to_the_next_create(
+def test_a_machine_whose_create_was_dropped_by_the_engine_is_used_by_the_next_create(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """The engine dropped the call, so state has no such machine."""
+    """The engine did not get the answer, so the machine is not in state."""
     emulator.state.provisioning = inf
     create = provider.create_later(INPUTS)
     wait_until(lambda: emulator.state.calls["list"] >= 2)
@@ -370,10 +386,10 @@ def test_an_answer_that_nobody_heard_leaves_the_machine_to_the_next_create(
 # Imports.
 
 
-def test_a_machine_is_imported_without_its_key_which_the_program_brings(
+def test_a_machine_is_imported_without_its_ssh_key(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """The API tells no key: it is no failure and no difference, and the next diff records it."""
+    """The API does not return the key. A later process records the key of the program."""
     id_ = made_by_hand(emulator, EIGHT, "sector_2")
     read = provider.read(id_)
     known, outputs = plain(read.inputs), plain(read.properties)
@@ -391,7 +407,7 @@ def test_a_machine_is_imported_without_its_key_which_the_program_brings(
 
 
 @pytest.mark.parametrize("wrong", [{"instanceType": ONE}, {"sector": "sector_1"}])
-def test_a_program_that_says_another_thing_than_the_imported_machine_is_differs(
+def test_an_import_of_a_machine_with_other_inputs_is_a_replacement(
     provider: Provider, emulator: EmulatorServer, wrong: dict[str, str]
 ) -> None:
     """The engine then refuses the import."""
@@ -404,14 +420,14 @@ def test_a_program_that_says_another_thing_than_the_imported_machine_is_differs(
 def test_another_key_replaces_an_imported_machine_although_its_outputs_have_none(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """The program gave the key when it imported the machine, so the old inputs have it."""
+    """The old inputs have the key of the program that imported the machine."""
     outputs = {"instanceType": EIGHT, "status": "ready"}
     told = provider.diff("i-1", INPUTS, outputs, {**INPUTS, "sshKey": RSA})
     assert list(told.replaces) == ["sshKey"]
 
 
 def test_a_machine_that_is_not_there_can_not_be_imported(provider: Provider) -> None:
-    """An empty answer would leave an empty resource."""
+    """With an empty answer the engine would add an empty resource."""
     said = failure(lambda: provider.read("i-gone"))
     assert said.code() == FAILED
     assert "Machine i-gone can't be read" in said.details()
@@ -421,7 +437,7 @@ def test_a_machine_that_is_not_there_can_not_be_imported(provider: Provider) -> 
 
 
 def test_functions_look_machines_up(provider: Provider, emulator: EmulatorServer) -> None:
-    """By id, or all that match."""
+    """They return one machine by its id, or all that match the filters."""
     one, eight = made_by_hand(emulator, ONE), made_by_hand(emulator, EIGHT, "sector_2")
     found = provider.invoke("getInstance", id=eight)
     assert (found["id"], found["instanceType"], found["sector"]) == (eight, EIGHT, "sector_2")
@@ -444,7 +460,7 @@ def test_functions_look_machines_up(provider: Provider, emulator: EmulatorServer
 def test_a_function_that_finds_nothing_is_an_error(
     provider: Provider, function: str, args: dict[str, str], said: str
 ) -> None:
-    """Its text is all that the person sees."""
+    """The error is its text alone."""
     error = failure(lambda: provider.invoke(function, **args))
     assert error.code() == FAILED
     assert error.details().startswith(said)
@@ -457,7 +473,7 @@ def test_a_function_that_finds_nothing_is_an_error(
 def test_an_error_is_its_text_and_leaves_state_as_it_is(
     provider: Provider, environ: pytest.MonkeyPatch, call: str
 ) -> None:
-    """Under most other codes the engine says that state may be corrupt."""
+    """With most other codes the engine says that the state may be corrupt."""
     environ.delenv("FAL_ADMIN_API_KEY")
     provider.configure()
     error = failure(
@@ -474,7 +490,7 @@ def test_an_error_is_its_text_and_leaves_state_as_it_is(
 
 
 def test_a_bug_keeps_its_traceback(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever reports it needs one."""
+    """A bug report needs it."""
 
     def broken(*args: object) -> None:
         raise KeyError("a bug")
@@ -490,12 +506,12 @@ def test_a_bug_keeps_its_traceback(provider: Provider, monkeypatch: pytest.Monke
 
 
 def creates(provider: Provider, number: int) -> list[Any]:
-    """So many creates of different resources, all of which go on."""
+    """Start creates of so many resources."""
     return [provider.create_later(INPUTS, urn=f"{URN}-{each}") for each in range(number)]
 
 
 def test_no_machine_waits_for_anothers_end(provider: Provider, emulator: EmulatorServer) -> None:
-    """All are made at once, and each is answered when it is ready."""
+    """All are created at once, and each call is answered when its machine is ready."""
     emulator.state.provisioning = inf
     waiting = creates(provider, 24)
     wait_until(lambda: emulator.state.creations == 24)
@@ -509,7 +525,7 @@ def test_no_machine_waits_for_anothers_end(provider: Provider, emulator: Emulato
 def test_no_more_machines_are_worked_on_at_once_than_parallel_says(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """The others have their turn later; what asks nothing of the API has it at once."""
+    """Other creates wait. Calls that need no API are answered at once."""
     provider.configure("few", parallel=2)
     emulator.state.provisioning = inf
     waiting = creates(provider, 3)
@@ -527,7 +543,7 @@ def test_no_more_machines_are_worked_on_at_once_than_parallel_says(
 def test_cancel_is_answered_and_ends_all_waits_at_once(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """Those who wait for their turn end as well, and those who repeat a call that fails."""
+    """Creates that wait for a slot end as well, and so do functions that retry a failing call."""
     provider.configure("few", parallel=1, retryBudget=60)
     emulator.state.provisioning = inf
     first = provider.create_later(INPUTS)
@@ -548,10 +564,10 @@ def test_cancel_is_answered_and_ends_all_waits_at_once(
     assert emulator.state.alive() == {id_}
 
 
-def test_progress_and_warnings_reach_the_engine_that_shook_hands(
+def test_progress_and_warnings_are_sent_to_the_engine(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """Progress on the resource's row, without a trace; warnings to stay."""
+    """Both are about the resource. Progress is ephemeral, and warnings are not."""
     with engine() as (address, logged):
         provider.handshake(address)
         emulator.state.provisioning = 0.3
@@ -565,10 +581,43 @@ def test_progress_and_warnings_reach_the_engine_that_shook_hands(
     assert "does not know the instance type gpu_4x_b300" in warning.message
 
 
-def test_a_create_of_another_process_that_goes_on_is_not_said_to_be_forgotten(
+def test_retries_of_a_failing_call_are_shown_with_the_resource(
+    provider: Provider, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The messages are ephemeral, because most retries succeed."""
+    monkeypatch.setattr(retry, "delay", lambda *_: 0.01)
+    emulator.faults.add("create", "429", 4)
+    with engine() as (address, logged):
+        provider.handshake(address)
+        provider.configure("patient", retryBudget=60)
+        provider.create(INPUTS)
+    assert any("Trying again" in each.message for each in logged)
+    assert {(each.urn, each.ephemeral) for each in logged} == {(URN, True)}
+
+
+def test_a_machine_that_state_lacks_is_reported_once_by_the_next_process(
+    provider: Provider, emulator: EmulatorServer, tmp_path: Path
+) -> None:
+    """The warning is about the stack, because the resource may not be in the program."""
+    emulator.state.provisioning = inf
+    create = provider.create_later(INPUTS)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
+    create.cancel()
+    provider.cancel()
+    wait_until(lambda: not list((tmp_path / "home").rglob("*.lock")))
+    with engine() as (address, logged), hosted() as another:
+        another.handshake(address)
+        for number in range(2):
+            another.check(INPUTS, urn=f"{URN}-{number}")
+    (warning,) = logged
+    assert (warning.severity, warning.urn, warning.ephemeral) == (2, "", False)
+    assert emulator.state.alive().pop() in warning.message
+
+
+def test_a_create_that_another_process_works_on_is_not_reported(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """Two providers of a program are two processes, which share the record of creates."""
+    """The providers of a program are processes of their own, with the same journal."""
     emulator.state.provisioning = inf
     create = provider.create_later(INPUTS)
     wait_until(lambda: emulator.state.calls["list"] >= 2)

@@ -1,4 +1,4 @@
-"""The native provider's process: its start, and each of its ends."""
+"""How the process of the native provider starts, and how it ends."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def start_native(start: Callable[..., Plugin]) -> Callable[..., Plugin]:
 
 
 def waiting(plugin: Plugin, emulator: EmulatorServer) -> Any:
-    """A create whose machine exists, and isn't ready."""
+    """A create whose machine exists, and is not ready."""
     emulator.state.provisioning = inf
     create = Provider(plugin.channel).create_later(INPUTS)
     wait_until(lambda: emulator.state.calls["list"] >= 2)
     return create
 
 
-def test_the_process_says_its_port_and_nothing_else(
+def test_the_process_prints_its_port_and_nothing_else(
     start_native: Callable[..., Plugin], emulator: EmulatorServer
 ) -> None:
-    """The engine that started it is its argument, where warnings go before any handshake."""
+    """Its argument is the engine's address, which gets warnings before any handshake."""
     with engine() as (address, logged):
         plugin = start_native(engine=address)
         provider = Provider(plugin.channel)
@@ -56,7 +56,7 @@ def test_the_process_says_its_port_and_nothing_else(
 def test_a_signal_ends_the_process_at_once(
     start_native: Callable[..., Plugin], emulator: EmulatorServer, end: signal.Signals
 ) -> None:
-    """Also while it waits for a machine, which is on record by then."""
+    """This is so even in a wait for a machine, which is in the journal by then."""
     plugin = start_native()
     create = waiting(plugin, emulator)
     began = time.monotonic()
@@ -73,7 +73,7 @@ def test_a_signal_ends_the_process_at_once(
 def test_when_the_engine_dies_a_post_in_flight_is_recorded_before_the_process_ends(
     start_native: Callable[..., Plugin], emulator: EmulatorServer
 ) -> None:
-    """Nobody else would know whose machine it is."""
+    """Otherwise nobody could tell which resource the machine was created for."""
     emulator.faults.add("create", "hold")
     emulator.state.provisioning = inf
     plugin = start_native()
@@ -92,10 +92,10 @@ def test_when_the_engine_dies_a_post_in_flight_is_recorded_before_the_process_en
     assert emulator.state.creations == 1
 
 
-def test_an_engine_that_is_alive_hears_of_a_wait_that_cancel_ended(
+def test_a_process_that_was_cancelled_goes_on_until_it_is_told_to_end(
     start_native: Callable[..., Plugin], emulator: EmulatorServer
 ) -> None:
-    """The process answers Cancel, and ends only when it is told to."""
+    """The engine gets the answers of the calls that Cancel ended."""
     plugin = start_native()
     create = waiting(plugin, emulator)
     plugin.cancel()
@@ -104,7 +104,7 @@ def test_an_engine_that_is_alive_hears_of_a_wait_that_cancel_ended(
 
 
 def test_a_process_without_a_pipe_ends_with_whoever_started_it(tmp_path: Path) -> None:
-    """A language host starts a plugin so, and ends with its engine."""
+    """A language host starts plugins without a pipe, and ends with its engine."""
     told = tmp_path / "told"
     (tmp_path / "plugin.py").write_text(
         "import pathlib, time\n"
