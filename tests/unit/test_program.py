@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,17 +41,10 @@ class Mocks(pulumi.runtime.Mocks):
 @pytest.fixture(scope="module", autouse=True)
 def loop() -> Iterator[None]:
     """Pulumi's mocks need an event loop, and an earlier test in this process may have ended it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            asyncio.get_event_loop()
-        except RuntimeError:
-            loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(loop)
-            yield
-            loop.close()
-        else:
-            yield
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
 
 
 @pytest.fixture
