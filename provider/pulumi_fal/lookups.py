@@ -40,8 +40,8 @@ def get_instances(
 ) -> list[Instance]:
     """Return the account's machines that match all given arguments, or all of its machines.
 
-    The legacy API tells no region, so none of its machines matches one. Raises pulumi.RunError if
-    the call fails.
+    The legacy API returns no regions, so none of its machines matches a region. Raises
+    pulumi.RunError if the call fails.
     """
     try:
         instances = _client().list_instances()

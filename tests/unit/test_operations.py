@@ -347,6 +347,20 @@ def test_read_returns_what_the_api_says_and_keeps_what_was_requested(world: Worl
     assert world.entry() is None
 
 
+def test_read_warns_of_a_stopped_machine_and_is_no_difference(world: World) -> None:
+    """The status is an output, so a later diff has nothing to do about it."""
+    id_ = world.machine(EIGHT)
+    world.state.set_status(id_, "stopped")
+    log = Log()
+    outs = operations.read(world.machines, replace(CALL, log=log), id_, STATE)
+    assert outs is not None
+    assert outs["status"] == "stopped"
+    ((message, severity, _),) = log.said
+    assert (f"Machine {id_} is stopped" in message, severity) == (True, WARNING)
+    found = operations.diff(world.machines, CALL, id_, outs, INPUTS)
+    assert (found.replaces, found.changes) == ([], None)
+
+
 def test_read_finds_that_a_machine_is_gone(world: World) -> None:
     """The record of a machine that was seen goes with it."""
     world.stacks.in_state = {ID}

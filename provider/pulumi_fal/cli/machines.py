@@ -143,7 +143,7 @@ def _print(instances: Sequence[Instance], known: Mapping[str, int] | None = None
         ]
         for instance in instances
     ]
-    if any(instance.region for instance in instances):  # the legacy API tells none
+    if any(instance.region for instance in instances):  # the legacy API returns no regions
         columns += ["REGION", "CREATOR"]
         for instance, row in zip(instances, rows, strict=True):
             row += [instance.region or "", instance.creator_user_nickname or ""]

@@ -73,7 +73,7 @@ async def _no_such_path(request: Request, error: RoutingError) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """The methods that the path has; a router knows only those of the first route that fits."""
+    """Return the methods of the path. A router knows only those of the first matching route."""
     routes = request.app.routes
     return [
         method

@@ -52,7 +52,7 @@ class V1Call(ApiCall):
 
 
 class NewV1Instance(NewInstance):
-    """The body of a create, in which a sector may be absent and not null."""
+    """The body of a create, in which the sector can be absent but not null."""
 
     @field_validator("sector", mode="before")
     @classmethod
@@ -63,7 +63,7 @@ class NewV1Instance(NewInstance):
 
 
 PREFIX = "/v1"
-"""What the path of every request of this API begins with."""
+"""The first part of every path of this API."""
 v1 = APIRouter(prefix=f"{PREFIX}/compute", route_class=V1Call)
 
 
@@ -109,7 +109,7 @@ async def delete_instance(machines: Machines, account: Account, instance_id: str
 
 
 def refused(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error in this API's shape."""
+    """Return an error in the shape that this API uses."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "validation_error")
     error = {"type": kind, "message": message, "request_id": f"req_{uuid.uuid4().hex[:12]}"}
     return JSONResponse({"error": error}, status, headers)
