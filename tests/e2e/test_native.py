@@ -254,10 +254,14 @@ def test_two_accounts_in_one_stack_keep_their_machines_and_their_secrets(
         }
         mine, theirs = (Settings(emulator.url, key, "").account for key in keys.values())
         assert accounts == {"here": mine, "there": theirs, "later": theirs}
+        emulator.state.same_account(keys["THEIRS"], "the-rotated-key")
+        stack.env["THEIRS"] = "the-rotated-key"
+        says(stack.up(), "1 updated")  # the provider
         (here,) = (row["id"] for row in stack.resources() if row["outputs"]["account"] == mine)
         emulator.state.kill(here)
         ups.append(stack.refresh())
-        assert len(stack.state_ids()) == 2
+        rotated = Settings(emulator.url, "the-rotated-key", "").account
+        assert [row["outputs"]["account"] for row in stack.resources()] == [rotated, rotated]
         ups.append(stack.destroy())
         assert emulator.state.alive() == stack.state_ids() == set()
         for result in ups:

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime.proto import (
     engine_pb2_grpc,
+    plugin_pb2,
     provider_pb2,
     provider_pb2_grpc,
     status_pb2,
@@ -39,6 +40,9 @@ class Provider:
 
     def handshake(self, engine: str = "127.0.0.1:1") -> Any:
         return self.stub.Handshake(provider_pb2.ProviderHandshakeRequest(engine_address=engine))
+
+    def attach(self, engine: str) -> Any:
+        return self.stub.Attach(plugin_pb2.PluginAttach(address=engine))
 
     def check_config(self, **config: object) -> list[tuple[str, str]]:
         """The failures: the property that each names, and its reason."""

@@ -166,6 +166,15 @@ def test_a_declared_provider_uses_variables_for_what_its_config_lacks(
     assert provider.create(INPUTS).id in emulator.state.alive()
 
 
+def test_a_refused_key_of_a_declared_provider_is_said_to_come_from_the_program(
+    provider: Provider,
+) -> None:
+    """Refresh and destroy use the key in state, and the user has to know that."""
+    provider.configure("second", apiKey="wrong")
+    said = failure(lambda: provider.create(INPUTS)).details()
+    assert said.endswith("the apiKey of a provider in the program, as of the last `pulumi up`.")
+
+
 # Check.
 
 
@@ -564,12 +573,13 @@ def test_cancel_is_answered_and_ends_all_waits_at_once(
     assert emulator.state.alive() == {id_}
 
 
+@pytest.mark.parametrize("begin", [Provider.handshake, Provider.attach])
 def test_progress_and_warnings_are_sent_to_the_engine(
-    provider: Provider, emulator: EmulatorServer
+    provider: Provider, emulator: EmulatorServer, begin: Callable[[Provider, str], object]
 ) -> None:
     """Both are about the resource. Progress is ephemeral, and warnings are not."""
     with engine() as (address, logged):
-        provider.handshake(address)
+        begin(provider, address)
         emulator.state.provisioning = 0.3
         provider.create(INPUTS)
         provider.check({**INPUTS, "instanceType": "gpu_4x_b300"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from pulumi_fal.api.client import Client
     from pulumi_fal.machines.account import Account
 
+_PROGRAM = "the apiKey of a provider in the program, as of the last `pulumi up`"
+"""The source of a declared provider's key. Refresh and destroy use the key in state."""
+
 
 class Session:
     """The objects that a process needs once it is configured."""
@@ -37,6 +41,7 @@ class Session:
         Raises ConfigurationError if `parallel` is not a positive number.
         """
         self._config = config
+        self._is_default = is_default
         self._environ = configs.environment(config, is_default=is_default)
         self._notify = threading.local()
         self._warn = warn
@@ -57,7 +62,10 @@ class Session:
     @property
     def _settings(self) -> Settings:
         """The settings. Raises ConfigurationError if the key or another setting is unusable."""
-        return settings.resolve(self._environ, self._value)
+        resolved = settings.resolve(self._environ, self._value)
+        if self._is_default or not self._config.get("apiKey"):
+            return resolved
+        return replace(resolved, key_source=_PROGRAM)
 
     def notify_through(self, log: Callable[[str], None]) -> None:
         """Use `log` for messages about failing calls to the API in this thread."""
