@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -82,6 +83,42 @@ def test_a_create_that_is_under_way_is_passed_by(journal: Journal, phase: Phase)
     with lock:
         assert said(journal, FakeStacks()) == []
     assert len(said(journal, FakeStacks())) == 1
+
+
+def test_a_create_that_ends_while_the_stack_is_asked_is_passed_by(journal: Journal) -> None:
+    """The answer of the stack is older than the end of that create."""
+    for number in range(2):
+        origin = replace(HERE, urn=f"{URN}-{number}")
+        journal.write(replace(ENTRY, origin=origin, phase=Phase.CREATED, instance_id=f"m{number}"))
+    lost, running = journal.readable()
+    lock = journal.try_lock(running.origin)
+    assert lock is not None
+    held = ExitStack()
+    held.enter_context(lock)
+
+    class SlowStacks(FakeStacks):
+        def ids(self, origin: Origin) -> frozenset[str]:
+            journal.write(replace(running, phase=Phase.REPORTED, seen=True))
+            held.close()
+            return frozenset()
+
+    (reminder,) = said(journal, SlowStacks())
+    assert not journal.is_locked(running.origin)
+    assert f"Machine {lost.instance_id}" in reminder
+
+
+def test_a_create_that_ends_while_the_journal_is_read_is_not_named(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its entry was read before the answer came, and by now names the machine."""
+    journal.write(ENTRY)
+
+    def end(origin: Origin) -> bool:
+        journal.write(replace(ENTRY, phase=Phase.REPORTED, instance_id="made", seen=True))
+        return False
+
+    monkeypatch.setattr(journal, "is_locked", end)
+    assert said(journal, FakeStacks("made")) == []
 
 
 def test_what_state_lacks_is_named_and_kept(journal: Journal) -> None:

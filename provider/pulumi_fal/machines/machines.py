@@ -74,16 +74,26 @@ class Machines:
             self._warn(str(error))
 
     def _reminders(self, origin: Origin) -> Iterator[str]:
-        for entry in self.journal.entries():
+        # Asking the stack is slow. A create that another process finishes meanwhile would be
+        # missing in the answer, so find out before which creates are in progress.
+        for entry in list(self._entries_of_ended_creates(origin)):
             if isinstance(entry, JournalError):
                 yield str(entry)
-            elif self._may_be_of_this_stack(entry, origin) and self._is_unresolved(entry, origin):
+            elif self._is_unresolved(entry, origin):
                 yield unresolved.reminder(entry)
 
-    def _may_be_of_this_stack(self, entry: Entry, origin: Origin) -> bool:
-        same_name = (entry.origin.stack, entry.origin.project) == (origin.stack, origin.project)
-        may_be = same_name and replace(entry.origin, urn=origin.urn).may_be(origin)
-        return may_be and not self.journal.is_locked(entry.origin)  # a locked one is in progress
+    def _entries_of_ended_creates(self, origin: Origin) -> Iterator[Entry | JournalError]:
+        """Yield the entries that may be of this stack, and errors for those that can't be read."""
+        for entry in self.journal.entries():
+            if isinstance(entry, JournalError):
+                yield entry
+            elif _may_be_of_same_stack(entry.origin, origin):
+                if self.journal.is_locked(entry.origin):
+                    continue  # it is in progress
+                # The create may have ended after its entry was read.
+                current = self.journal.find(entry.origin)
+                if current is not None:
+                    yield current
 
     def _is_unresolved(self, entry: Entry, origin: Origin) -> bool:
         """Whether the entry's machine may be running but not be in state, without asking the API.
@@ -99,3 +109,8 @@ class Machines:
         if entry.instance_id in ids and entry.seen:
             self.journal.drop(entry)
         return entry.instance_id not in ids
+
+
+def _may_be_of_same_stack(one: Origin, other: Origin) -> bool:
+    same_name = (one.stack, one.project) == (other.stack, other.project)
+    return same_name and replace(one, urn=other.urn).may_be(other)
