@@ -84,6 +84,7 @@ def test_the_engine_gets_the_version_and_the_schema(provider: Provider) -> None:
     """The schema has one resource, under the name that every state contains."""
     assert provider.stub.GetPluginInfo(empty_pb2.Empty()).version == __version__
     schema = json.loads(provider.stub.GetSchema(provider_pb2.GetSchemaRequest()).schema)
+    assert schema["version"] == __version__
     assert list(schema["resources"]) == ["fal:index:ComputeInstance"]
 
 
