@@ -33,8 +33,12 @@ def get_instances(
     instance_type: str | InstanceType | None = None,
     sector: str | Sector | None = None,
     status: str | Status | None = None,
+    region: str | None = None,
 ) -> list[Instance]:
-    """The account's matching machines; pulumi.RunError if the API can't be asked."""
+    """The account's matching machines; pulumi.RunError if the API can't be asked.
+
+    Only the v1 API tells regions.
+    """
     try:
         found = _client().list_instances()
     except FalError as error:
@@ -45,6 +49,7 @@ def get_instances(
         if instance_type in (None, each.instance_type)
         and sector in (None, each.sector)
         and status in (None, each.status)
+        and region in (None, each.region)
     ]
 
 
@@ -58,11 +63,12 @@ def get_instances_output(
     instance_type: pulumi.Input[str | InstanceType | None] | None = None,
     sector: pulumi.Input[str | Sector | None] | None = None,
     status: pulumi.Input[str | Status | None] | None = None,
+    region: pulumi.Input[str | None] | None = None,
 ) -> pulumi.Output[list[Instance]]:
     """`get_instances` for arguments that may be known only later."""
-    return pulumi.Output.all(instance_type=instance_type, sector=sector, status=status).apply(
-        lambda known: get_instances(**known)
-    )
+    return pulumi.Output.all(
+        instance_type=instance_type, sector=sector, status=status, region=region
+    ).apply(lambda known: get_instances(**known))
 
 
 def _client() -> Client:

@@ -34,3 +34,18 @@ def test_each_stack_of_a_process_asks_with_its_own_key(accounts: list[EmulatorSe
         (machine,) = get_instances()
         assert {machine.id} == account.state.alive()
         assert get_instance(machine.id) == machine
+
+
+def test_machines_are_filtered_by_every_argument(accounts: list[EmulatorServer]) -> None:
+    """A machine is left out if it differs in any of them, also in one that it lacks."""
+    (machine_id,) = accounts[0].state.alive()
+    pulumi.runtime.set_all_config({"fal:endpoint": accounts[0].url, "fal:apiKey": "one"})
+    machine = get_instance(machine_id)
+    assert get_instances(instance_type=ONE, status=machine.status) == [machine]
+    for unlike in (
+        {"instance_type": "other"},
+        {"sector": "sector_1"},
+        {"status": "other"},
+        {"region": "us-west"},
+    ):
+        assert get_instances(**unlike) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -258,8 +259,9 @@ _POST_SECONDS = 200.0
 
 @functools.cache
 def schema() -> str:
-    """The schema of the package, as JSON."""
-    return resources.files("pulumi_fal.native").joinpath("schema.json").read_text("utf-8")
+    """The schema of the package, as JSON, with the version that a generated SDK will ask for."""
+    text = resources.files("pulumi_fal.native").joinpath("schema.json").read_text("utf-8")
+    return json.dumps({**json.loads(text), "version": __version__})
 
 
 def _config(args: Mapping[str, Any]) -> dict[str, str]:
