@@ -1,6 +1,8 @@
 # `make help` lists what there is. Everything runs from .venv; nothing needs to be activated.
 PYTHON ?= python3
 VENV   ?= .venv
+# Set on the command line only, so that no variable of that name in a shell counts.
+API    := legacy
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
@@ -17,8 +19,8 @@ help: ## this list
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: setup ## a machine from nothing to gone, against the emulator: no key, no bill
-	@$(BIN)/python tools/demo.py
+demo: setup ## a machine from nothing to gone, against the emulator: no key, no bill; or with API=v1
+	@$(BIN)/python tools/demo.py --api $(API)
 
 setup: $(READY) ## .venv with the locked packages and a pulumi; a moment when all is there
 	@$(BIN)/python tools/pulumi-cli/install.py $(BIN)
@@ -52,7 +54,7 @@ test: lint ## what CI runs: lint, the fast tests with the floor of coverage, the
 
 ##@ Before a release
 
-chaos: setup ## ten thousand schedules below Pulumi; every fault, kills and lives at random above it
+chaos: setup ## ten thousand schedules below Pulumi; faults, kills, lives at random and a fuzzer above it
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target chaos-below chaos-above
 
 chaos-below:

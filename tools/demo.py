@@ -2,11 +2,12 @@
 """Create and delete a machine with the real `pulumi` and an emulator of the API: `make demo`.
 
 Everything happens in a temporary folder, which is always removed at the end. The user's files, and
-their FAL_* and PULUMI_* variables, are neither used nor changed.
+their FAL_* and PULUMI_* variables, are neither used nor changed. `--api v1` uses fal's v1 API.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -40,13 +41,18 @@ class Failed(Exception):
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="A machine from nothing to gone, on an emulator.")
+    parser.add_argument(
+        "--api", choices=("legacy", "v1"), default="legacy", help="which of fal's APIs is used"
+    )
+    api = parser.parse_args().api
     for number in STOPS:
         signal.signal(number, leave)
     say("Create and delete a GPU machine on an emulator of fal Compute: no key and no bill.")
     try:
         with (
             tempfile.TemporaryDirectory(prefix="pulumi-fal-demo-") as folder,
-            EmulatorServer(provisioning=PROVISIONING, deletion=DELETION) as emulator,
+            EmulatorServer(provisioning=PROVISIONING, deletion=DELETION, api=api) as emulator,
         ):
             demonstrate(emulator, Pulumi(Path(folder), emulator.env))
     except Failed as failure:
@@ -66,7 +72,8 @@ def leave(number: int, _: object) -> None:
 
 
 def demonstrate(emulator: EmulatorServer, pulumi: Pulumi) -> None:
-    step(f"The emulator runs on {emulator.url}; `pulumi new` copies the quickstart.")
+    api = emulator.env["FAL_COMPUTE_API"]
+    step(f"The emulator runs on {emulator.url} ({api} API); `pulumi new` copies the quickstart.")
     print(f"   Open {emulator.url}/ in a browser to see its machines while this runs.", flush=True)
     where = [f"--dir={pulumi.project}", f"--runtime-options=virtualenv={sys.prefix}"]
     name = "--name=fal-demo"

@@ -37,19 +37,19 @@ def get_instances(
 ) -> list[Instance]:
     """The account's matching machines; pulumi.RunError if the API can't be asked.
 
-    Only the v1 API tells regions.
+    The legacy API tells no region, so that none of its machines matches one.
     """
     try:
         found = _client().list_instances()
     except FalError as error:
         raise pulumi.RunError(str(error)) from None
     return [
-        each
-        for each in found
-        if instance_type in (None, each.instance_type)
-        and sector in (None, each.sector)
-        and status in (None, each.status)
-        and region in (None, each.region)
+        machine
+        for machine in found
+        if instance_type in (None, machine.instance_type)
+        and sector in (None, machine.sector)
+        and status in (None, machine.status)
+        and region in (None, machine.region)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Two accounts, and a rotated key: only the account that made a machine can let go of it."""
+"""Keys of two accounts, and a rotated key: only the account that has a machine can drop it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STARTS = {"ready": "ready", "unfinished": "unfinished", "killed in mid-wait": "n
 
 
 def another_key(world: World, command: str, begins: str) -> None:
-    """A key of another account changes nothing; with the right one all goes on."""
+    """A key of another account changes nothing, and with the right key everything goes on."""
     own = begin(world, begins)
     world.use_key(ANOTHER_KEY)
     world.run(*command.split())
@@ -30,7 +30,7 @@ def another_key(world: World, command: str, begins: str) -> None:
 
 
 def rotated_key(world: World, command: str, begins: str) -> None:
-    """Another key of the same account is as good as the one before."""
+    """Another key of the same account works as well as the one before."""
     begin(world, begins)
     world.rotate_key("the-key-that-took-its-place")
     finish(world.emulator.state)
@@ -46,7 +46,7 @@ def rotated_key(world: World, command: str, begins: str) -> None:
 
 
 def begin(world: World, how: str) -> str:
-    """Bring about what there is before the key changes; the key of then."""
+    """Bring about the state before the key changes, and return the key that is set."""
     if how == "killed in mid-wait":
         world.emulator.state.provisioning = inf
 
@@ -68,7 +68,7 @@ WHO: dict[str, Callable[..., None]] = {
 
 
 def cases() -> Iterator[Case]:
-    """Each command, on each kind of machine."""
+    """Yield a case for each command and each kind of machine."""
     for who, act in WHO.items():
         for command in COMMANDS:
             for begins, start in STARTS.items():

@@ -1,4 +1,4 @@
-"""The end-to-end tests' new stack, and copies of it after a first `up`."""
+"""The fixtures of the end-to-end tests, and stacks to be copied."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ..e2e.conftest import emulator, new_stack, stack
+from ..e2e.conftest import emulator, new_stack, stack, twins
 from .world import Template
 
-__all__ = ["emulator", "new_stack", "stack"]
+__all__ = ["emulator", "new_stack", "stack", "twins"]
 
 
 @pytest.fixture(scope="session")

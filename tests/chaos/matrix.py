@@ -12,21 +12,21 @@ from .report import Case
 from .world import LATE, World
 
 FAULTS = [name for name in OUTCOMES if name not in ("ok", "hold")]
-"""All but the right answers, at once or when a test releases them: nobody does so here."""
+"""All outcomes but the right answer, and the one that a test would have to release."""
 ENDS_AT_ONCE = {"401", "403", "404", "409", "redirect"}
-"""What no call is repeated after: once is as good as for ever, but for those who wait."""
+"""After these no call is repeated, so once is the same as for ever, except in a wait."""
 SECONDS = {"slow": 0.3, "late": LATE}
 
 
 def meet(world: World, call: str, name: str, times: float, *, after: int = 0) -> None:
-    """Let a call meet the fault, once `after` such calls went well."""
+    """Let calls of that kind meet the fault, once `after` of them have gone well."""
     if after:
         world.emulator.faults.add(call, "ok", after)
     world.emulator.faults.add(call, fault(name, seconds=SECONDS.get(name)), times)
 
 
 def creates(world: World, call: str, name: str, times: float, after: int) -> None:
-    """One machine, made once, whatever a call of its create meets."""
+    """Create one machine, once, whatever fault its calls meet."""
     meet(world, call, name, times, after=after)
     world.take_ways_out(world.run("up"))
     world.settle("up")
@@ -34,13 +34,13 @@ def creates(world: World, call: str, name: str, times: float, after: int) -> Non
 
 
 def creates_beside_others(world: World, call: str, name: str, times: float, after: int) -> None:
-    """Likewise, while somebody else rents the same."""
+    """Create one machine, once, while somebody else rents one of the same type."""
     world.beside_each_create()
     creates(world, call, name, times, after)
 
 
 def reads(world: World, call: str, name: str, times: float, after: int) -> None:
-    """A refresh never loses a machine that is there, so `up` makes no second."""
+    """A refresh never drops a machine that exists, so `up` creates no second one."""
     if call == "get":
         for id_ in world.ours():
             world.emulator.state.hide(id_, "list")
@@ -51,16 +51,16 @@ def reads(world: World, call: str, name: str, times: float, after: int) -> None:
 
 
 def deletes(world: World, call: str, name: str, times: float, after: int) -> None:
-    """State lets go of a machine only when it is gone."""
+    """State drops a machine only when it is gone."""
     if call == "get":
-        # What isn't listed, and no DELETE was accepted for, is asked for.
+        # A machine that isn't listed is asked for, unless a DELETE was accepted.
         for id_ in world.ours():
             world.emulator.state.hide(id_, "list")
         world.emulator.faults.add("delete", "409")
     meet(world, call, name, times, after=after)
     world.run("destroy")
     if set(world.ours()) - world.stack.state_ids():
-        world.outcome.broken.append("state let go of a machine that runs")
+        world.outcome.broken.append("state dropped a machine that runs")
     world.settle("destroy")
     world.check(creations=1, alive=0)
 
@@ -77,14 +77,13 @@ PLACES = {
     "delete: GET after": (deletes, "get", 0, "ready"),
 }
 WAITS = {"create: poll", "delete: DELETE", "delete: list after", "delete: GET after"}
-"""Where no answer but the right one ends a call before its time is up."""
+"""The places where only the right answer ends the call before its timeout."""
 LIES = {("read: GET", "404"), ("delete: GET after", "404")}
-"""What no client can see through where it lasts: that GET doesn't know a machine which the list
-lacks."""
+"""Where this lasts, no client can know better: GET doesn't know a machine that the list lacks."""
 
 
 def case(where: str, name: str, times: float = 1) -> Case:
-    """One fault at one place."""
+    """The case of one fault at one place."""
     act, call, after, start = PLACES[where]
     often = "" if times == 1 else ", for as long as it takes"
     play = partial(act, call=call, name=name, times=times, after=after)
@@ -92,7 +91,7 @@ def case(where: str, name: str, times: float = 1) -> Case:
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """Yield a case for every fault at every place."""
     for where in PLACES:
         for name in FAULTS:
             yield case(where, name)

@@ -1,4 +1,4 @@
-"""Outages in the middle of a wait: the command that waits succeeds, as if nothing had been."""
+"""An outage in the middle of a wait: the command that waits succeeds nevertheless."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .report import Case
 from .world import World, wait_for_call
 
 ANSWERS = 3
-"""An outage that is no single bad answer lasts for so many."""
+"""How many answers an outage lasts for, where it isn't a single bad answer."""
 LIE = "lapse"
-"""Two lists in a row that lack the machine are the end of a delete. And a DELETE that was not
-taken, although the answer says so, is sent again after minutes only."""
+"""Two lists in a row that lack the machine end a delete. And a DELETE that was ignored although
+the answer says otherwise is sent again only after minutes."""
 ACCEPTED = {"slow", "truncated", "wrong_shape", "empty"}
-"""With these a DELETE is accepted, and met once."""
+"""A DELETE that meets one of these is accepted, so it meets just one."""
 
 
 def creates(world: World, call: str, name: str, times: int) -> None:
-    """One machine, which the same `up` brings to its end."""
+    """Create one machine, with one `up`."""
     world.emulator.state.provisioning = inf
     # The first list is the one before the POST.
     outlive(world, "up", 3, call, name, times, lambda: finish(world.emulator.state))
@@ -30,22 +30,22 @@ def creates(world: World, call: str, name: str, times: int) -> None:
 
 
 def updates(world: World, call: str, name: str, times: int) -> None:
-    """Likewise, of a machine that an earlier `up` did not see ready."""
+    """Finish a machine that an earlier `up` did not see ready, with one `up`."""
     outlive(world, "up", 2, call, name, times, lambda: finish(world.emulator.state))
     world.check(creations=1, alive=1)
 
 
 def deletes(world: World, call: str, name: str, times: int) -> None:
-    """State lets go of the machine when it is gone."""
+    """State drops the machine when it is gone."""
     state = world.emulator.state
     state.deletion = 60
-    # The DELETE is what the wait begins with.
+    # The wait begins with the DELETE.
     awaited = 0 if call == "delete" else 2
 
     def end() -> None:
-        wait_until(lambda: state.deletions, 60)
+        wait_until(lambda: state.deletions)
         if not world.stack.state_ids():
-            world.outcome.broken.append("state let go of a machine that runs")
+            world.outcome.broken.append("state dropped a machine that runs")
         state.advance(state.deletion)
 
     outlive(world, "destroy", awaited, call, name, times, end)
@@ -61,7 +61,7 @@ def outlive(
     times: int,
     end: Callable[[], None],
 ) -> None:
-    """Let a wait that has seen so many lists meet a fault so often; then let what it awaits come.
+    """Let a wait that has seen so many lists meet a fault so often; then let its end come.
 
     The command is run once, and must succeed.
     """
@@ -70,7 +70,7 @@ def outlive(
     def strike(run: Run) -> None:
         wait_for_call(world, "list", awaited, run)
         meet(world, call, name, times)
-        wait_until(lambda: not faults.left() or run.process.poll() is not None, 60)
+        wait_until(lambda: not faults.left() or run.process.poll() is not None)
         end()
 
     result = world.run(command, during=strike)
@@ -88,7 +88,7 @@ ROWS = {
 
 
 def cases() -> Iterator[Case]:
-    """Every fault, once and for some answers, at every call of a wait that each must meet."""
+    """Yield a case for every fault, once and for some answers, at every call of each wait."""
     for where, (act, calls, start) in ROWS.items():
         for call in calls:
             for name in FAULTS:
@@ -98,7 +98,7 @@ def cases() -> Iterator[Case]:
 
 
 def _times(act: Callable[..., None], call: str, name: str) -> Sequence[int]:
-    """How often a delete, or another wait, can meet a fault of a call and succeed."""
+    """How often a wait can meet a fault of that call and still succeed."""
     if act is not deletes or name not in {LIE, *ACCEPTED}:
         return (1, ANSWERS)
     if call == "list":

@@ -1,4 +1,4 @@
-"""What is called otherwise after a create was killed: its stack, its project, and its account."""
+"""After a create was killed, its stack or project is renamed, or its key is replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Change = Callable[[World], None]
 
 
 def rename_both(world: World) -> None:
-    """First the stack, and then the project."""
+    """Rename the stack, and then the project."""
     world.rename_stack("renamed")
     world.rename_project("renamed")
 
@@ -28,7 +28,7 @@ RENAMES: dict[str, Change] = {
 
 
 def creates(world: World, stage: str, who: str, changes: Sequence[Change]) -> None:
-    """One machine, made once, under whichever name, and whatever else an `up` meets then."""
+    """Create one machine, once, whatever has been renamed and whatever else `up` meets."""
     killed_at(world, stage, who)
     own = world.api_key
     for change in changes:
@@ -43,17 +43,17 @@ def creates(world: World, stage: str, who: str, changes: Sequence[Change]) -> No
 
 
 def set_another_key(world: World) -> None:
-    """The key of an account that does not see the machine."""
+    """Set a key of an account that doesn't see the machine."""
     world.use_key(ANOTHER_KEY)
 
 
 def lose_the_list(world: World) -> None:
-    """Nobody can be told which machines there are."""
+    """Let every list of the machines fail."""
     world.emulator.faults.add("list", "500", inf)
 
 
 def killed_at(world: World, name: str, who: str) -> None:
-    """An `up` that is killed at that stage of its create."""
+    """Run an `up` that is killed at that stage of its create."""
     stage = Stage(world.emulator, name)
 
     def strike(run: Run) -> None:
@@ -74,10 +74,10 @@ ROWS: dict[str, tuple[Change, ...]] = {
 
 
 def cases() -> Iterator[Case]:
-    """Each stage, each death, and each name that may change."""
+    """Yield a case for each stage, each process that is killed, and each change."""
     for where, changes in ROWS.items():
         for stage in STAGES:
-            # Nothing is anybody's there, so the other key may well make a machine.
+            # Nothing was created by then, so the other key may well create a machine.
             if stage == "before the POST" and set_another_key in changes:
                 continue
             for who in ("cli", "plugin", "both"):

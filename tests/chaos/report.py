@@ -1,4 +1,4 @@
-"""Cases side by side, and the one table of what became of them."""
+"""Cases that are played side by side, and a table of their outcomes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rich.table import Table
 from .world import Outcome, Template, World
 
 WORKERS = int(os.environ.get("CHAOS_WORKERS", "3"))
-"""Cases at a time: they wait as much as they work."""
+"""How many cases are played at a time; they wait as much as they work."""
 ONLY = os.environ.get("CHAOS_ONLY", "")
-"""A regular expression: cases of whose place and name no part matches are left out."""
+"""A regular expression; only cases whose place or name it matches are played."""
 SHOWN = 3
-"""So many broken cases are shown with all that happened."""
+"""How many broken cases are shown with all that happened."""
 
 Case = tuple[str, str, Callable[[World], None], str]
-"""Where the fault is, its name, what is done, and which of the template's stacks it begins with."""
+"""The place of the fault, its name, what is done, and the template stack that it begins with."""
 
 
 def play_all(cases: Iterable[Case], template: Template, folder: Path) -> list[Outcome]:
@@ -32,18 +32,18 @@ def play_all(cases: Iterable[Case], template: Template, folder: Path) -> list[Ou
         return template.play(folder / str(number), Outcome(where, name), act, start=start)
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        chosen = (each for each in cases if re.search(ONLY, f"{each[0]}, {each[1]}"))
+        chosen = (case for case in cases if re.search(ONLY, f"{case[0]}, {case[1]}"))
         return list(pool.map(play, enumerate(chosen)))
 
 
 def print_table(outcomes: list[Outcome], title: str) -> None:
-    """One line for each place, and their sum."""
+    """Print one line for each place, and their sum."""
     table = Table("call", "cases", title=title)
     counts = ("runs", "failures", "ways_out", "unnamed", "orphans", "duplicates")
     for heading in ("runs", "failed", "ways out", "unnamed", "orphans", "duplicates"):
         table.add_column(heading, justify="right")
-    for where in dict.fromkeys(each.where for each in outcomes):
-        here = [each for each in outcomes if each.where == where]
+    for where in dict.fromkeys(outcome.where for outcome in outcomes):
+        here = [outcome for outcome in outcomes if outcome.where == where]
         table.add_row(where, str(len(here)), *(str(_sum(here, name)) for name in counts))
     table.add_section()
     table.add_row("all", str(len(outcomes)), *(str(_sum(outcomes, name)) for name in counts))
@@ -53,12 +53,12 @@ def print_table(outcomes: list[Outcome], title: str) -> None:
 
 
 def broken(outcomes: list[Outcome]) -> str:
-    """What is wrong, case by case; "" when nothing is."""
-    bad = [each for each in outcomes if each.broken]
-    lines = [f"{each.where}, {each.name}: {'; '.join(each.broken)}" for each in bad]
-    transcripts = [f"--- {each.where}, {each.name}\n{each.transcript}" for each in bad[:SHOWN]]
+    """What is wrong, case by case; "" if nothing is."""
+    bad = [outcome for outcome in outcomes if outcome.broken]
+    lines = [f"{case.where}, {case.name}: {'; '.join(case.broken)}" for case in bad]
+    transcripts = [f"--- {case.where}, {case.name}\n{case.transcript}" for case in bad[:SHOWN]]
     return "\n".join([*lines, *transcripts])
 
 
 def _sum(outcomes: list[Outcome], name: str) -> int:
-    return sum(getattr(each, name) for each in outcomes)
+    return sum(getattr(outcome, name) for outcome in outcomes)

@@ -1,4 +1,4 @@
-"""SIGKILL at moments that no call of the API marks: any time at all, and just as a create ends."""
+"""SIGKILL at moments that no call of the API marks: at any time, and just as a create ends."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ KILLS = int(os.environ.get("CHAOS_KILLS", "60"))
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 
 
-def test_a_kill_at_any_moment_costs_no_machine_and_makes_no_second(
+def test_a_kill_at_any_moment_loses_no_machine_and_creates_no_second(
     template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever is killed: one creation in all."""
+    """There is one creation in all, whichever process is killed."""
     outcomes = play_all(map(kill, range(SEED, SEED + KILLS)), template, tmp_path)
     with capsys.disabled():
         print_table(outcomes, f"{KILLS} kills, CHAOS_SEED={SEED}")
@@ -34,7 +34,7 @@ def test_a_kill_at_any_moment_costs_no_machine_and_makes_no_second(
 
 
 def kill(seed: int) -> Case:
-    """Who and when follow from the seed."""
+    """The case whose process and moment follow from the seed."""
     draw = random.Random(seed)
     who = draw.choice(["cli", "cli", "plugin", "both"])
     moments: list[tuple[str, Moment]] = [
@@ -47,7 +47,7 @@ def kill(seed: int) -> Case:
 
 
 def live(world: World, who: str, moment: Moment, pause: float) -> None:
-    """One `up` that is killed, and then as many as it takes."""
+    """Run an `up` that is killed, and then as many as it takes."""
 
     def strike(run: Run) -> None:
         moment(world, run)
@@ -60,14 +60,14 @@ def live(world: World, who: str, moment: Moment, pause: float) -> None:
 
 
 def any_time(world: World, run: Run, seconds: float) -> None:
-    """So long after the start, whatever goes on then."""
+    """Wait so long after the start, whatever happens then."""
     time.sleep(seconds)
 
 
 def at_its_end(world: World, run: Run) -> None:
-    """When the machine has just been seen to be ready, and the engine is about to hear of it."""
+    """Wait until the plugin has seen the ready machine, and is about to report it."""
     state = world.emulator.state
     state.provisioning = 0.05
     wait_for_call(world, "create", 1, run)
-    wait_until(lambda: all(each.is_ready for each in state.list()))
+    wait_until(lambda: all(machine.is_ready for machine in state.list()))
     wait_for_call(world, "list", state.calls["list"] + 1, run)

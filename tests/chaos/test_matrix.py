@@ -1,7 +1,7 @@
-"""Every fault at every call of create, read and delete, under the real engine; and what lasts.
+"""Every fault at every call of create, read and delete, under the real engine.
 
-That is an outage in the middle of a wait, another account's key, a rotated one, and a new name.
-`CHAOS_ONLY=REGEX` plays those cases only of whose row and name a part matches.
+Beside single faults there are outages in a wait, keys of another account, rotated keys, and
+renamed stacks and projects. `CHAOS_ONLY=REGEX` plays only the cases whose row or name it matches.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .world import Template
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 
 
-def test_no_fault_of_any_call_loses_a_machine_or_makes_a_second(
+def test_no_fault_of_any_call_loses_a_machine_or_creates_a_second(
     template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Alive is what is in state, each made once; and each failure named those at risk."""
+    """State has exactly the machines that are alive, and a failure names those at risk."""
     tables = (matrix, outages, accounts, renames)
-    cases = chain.from_iterable(each.cases() for each in tables)
+    cases = chain.from_iterable(table.cases() for table in tables)
     outcomes = play_all(cases, template, tmp_path)
     with capsys.disabled():
         print_table(outcomes, "every fault, at every call; outages, keys and names")

@@ -1,7 +1,9 @@
-"""Lives of a stack drawn at random: commands, faults, outages, deaths, Ctrl-C, machines of somebody
-else, keys of another account, rotated keys, and stacks and projects that are renamed.
+"""Lives of a stack that are drawn at random.
 
-`CHAOS_SEED=N CHAOS_LIVES=1 make chaos` plays the life again that a failure names by its seed.
+They consist of commands, faults, outages, kills, Ctrl-C, machines of somebody else, keys of another
+account, rotated keys, and stacks and projects that are renamed.
+
+`CHAOS_SEED=N CHAOS_LIVES=1 make chaos` plays the life again whose seed a failure names.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
 
 LIVES = int(os.environ.get("CHAOS_LIVES", "200"))
 LAPSES = {("list", "lapse"), ("get", "404")}
-"""The API's own word that a machine is gone: twice in a row no client can see through it."""
+"""Answers that say a machine is gone. Twice in a row, no client can know better."""
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 
 
-def test_no_life_of_a_stack_loses_a_machine_or_makes_a_second(
+def test_no_life_of_a_stack_loses_a_machine_or_creates_a_second(
     template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever was met on the way, all settles, with one machine; and then with none."""
+    """Whatever happened in it, `up` settles with one machine, and then `destroy` with none."""
     outcomes = play_all(map(life, range(SEED, SEED + LIVES)), template, tmp_path)
     with capsys.disabled():
         print_table(outcomes, f"{LIVES} lives, CHAOS_SEED={SEED}")
@@ -42,12 +44,12 @@ def test_no_life_of_a_stack_loses_a_machine_or_makes_a_second(
 
 
 def life(seed: int) -> Case:
-    """What happens in it follows from the seed, as far as the machine's speed lets it."""
+    """The case whose events follow from the seed, as far as the computer's speed allows."""
     return f"{1 + seed % 3} steps", f"seed {seed}", partial(live, seed=seed), "new"
 
 
 def live(world: World, seed: int) -> None:
-    """So many steps under faults; then all goes well, `up` settles, and so does `destroy`."""
+    """Take some steps under faults; then let all go well, and settle `up` and `destroy`."""
     draw = random.Random(seed)
     state = world.emulator.state
     state.provisioning = draw.choice([0, 0.2, 0.6])
@@ -67,7 +69,7 @@ def live(world: World, seed: int) -> None:
             for call in ("list", "create", "get", "delete"):
                 meet_some(world, call, draw)
         command = draw.choice(commands[:2] if number == 0 else commands)
-        # A changed input is worth another machine, and so is an `up` after a `destroy`.
+        # A changed input takes another machine, and so does an `up` after a `destroy`.
         creations += command in ("replace", "destroy")
         if command == "replace":
             world.write(f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA{seed:07}{number}{'C' * 34}", opts)
@@ -87,7 +89,7 @@ def live(world: World, seed: int) -> None:
 
 
 def change_names(world: World, draw: random.Random, number: int) -> None:
-    """Sometimes the stack or the project has another name from now on, or the key is another."""
+    """Sometimes rename the stack or the project, or rotate the key."""
     if draw.random() < 0.15:
         world.rename_stack(f"dev{number}")
     if draw.random() < 0.1:
@@ -97,8 +99,8 @@ def change_names(world: World, draw: random.Random, number: int) -> None:
 
 
 def meet_outage(world: World, draw: random.Random) -> None:
-    """The same fault for some answers to every call, after some good ones."""
-    name = draw.choice([each for each in FAULTS if each not in ("404", "lapse")])
+    """Let every call meet the same fault some times, after some good answers."""
+    name = draw.choice([name for name in FAULTS if name not in ("404", "lapse")])
     for call in ("list", "create", "get", "delete"):
         if good := draw.randrange(4 if call == "list" else 2):
             world.emulator.faults.add(call, "ok", good)
@@ -106,7 +108,7 @@ def meet_outage(world: World, draw: random.Random) -> None:
 
 
 def meet_some(world: World, call: str, draw: random.Random) -> None:
-    """Up to three faults of a call, with good answers between them."""
+    """Let a call meet up to three faults, with good answers between them."""
     names = FAULTS[:]
     for _ in range(draw.choice([0, 1, 1, 2, 3])):
         # A command makes one POST, and many list calls.
@@ -121,7 +123,7 @@ def meet_some(world: World, call: str, draw: random.Random) -> None:
 
 
 def disturb(world: World, draw: random.Random) -> Callable[[Run], None]:
-    """Nothing, mostly; else a death or Ctrl-C, at a call drawn at random."""
+    """Mostly do nothing, else kill a process or press Ctrl-C, at a call drawn at random."""
     what = draw.choice(["nothing"] * 4 + ["Ctrl-C", "kill cli", "kill plugin", "kill both"])
     call, more = draw.choice(["list", "list", "list", "create", "delete"]), draw.randrange(1, 4)
     number = world.emulator.state.calls[call] + more

@@ -1,15 +1,15 @@
-"""`pulumi-fal` as a person runs it in a stack's folder."""
+"""`pulumi-fal` as a user runs it in a stack's folder."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-from .harness import Stack
+from .harness import SECONDS, Stack
 
 
 def pulumi_fal(stack: Stack, *args: str, code: int = 0) -> str:
-    """What it prints on stdout; its exit code must be that. A traceback is never right."""
+    """Run it and return its stdout. It must end with that exit code and without a traceback."""
     ended = subprocess.run(
         [sys.executable, "-m", "pulumi_fal.cli", *args],
         cwd=stack.project,
@@ -18,7 +18,7 @@ def pulumi_fal(stack: Stack, *args: str, code: int = 0) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=SECONDS,
     )
     output = ended.stdout + ended.stderr
     print(f"$ pulumi-fal {' '.join(args)}\n{output}[exit code {ended.returncode}]")

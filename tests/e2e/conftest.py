@@ -1,24 +1,27 @@
-"""An emulator and a stack for each test, apart from everything else on this machine."""
+"""An emulator and a stack for each test, apart from everything else on this computer."""
 
 from __future__ import annotations
 
+import resource
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from .harness import Stack, machine
+from ..fakes import KEY
+from .harness import ENGINE_RUNS, SECONDS, Stack, machine
 
-API_KEY = "the-key-that-must-never-show"
+FOLDER = Path(__file__).parent
 
 
 @pytest.fixture
 def emulator() -> Iterator[EmulatorServer]:
-    """The API, with machines that are ready in a moment. It takes API_KEY only."""
-    with EmulatorServer(provisioning=0.2, deletion=0.1, api_key=API_KEY, say=print) as server:
+    """The API, with machines that are ready in a moment. It takes fakes.KEY only."""
+    with EmulatorServer(provisioning=0.2, deletion=0.1, api_key=KEY, say=print) as server:
         yield server
 
 
@@ -34,15 +37,78 @@ def stack(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator
     stack.write(machine())
     yield stack
     stack.kill_all()
-    assert stack.files_with(API_KEY) == []
+    assert stack.files_with(KEY) == []
+
+
+@pytest.fixture
+def twins(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator[list[Stack]]:
+    """Two stacks that share all names and a PULUMI_HOME, in two backends."""
+    twins = []
+    for name in ("one", "other"):
+        shutil.copytree(new_stack, tmp_path / name)
+        stack = Stack(tmp_path / name, emulator.env)
+        stack.home = tmp_path / "home"
+        stack.env["PULUMI_HOME"] = str(stack.home)
+        stack.write(machine())
+        twins.append(stack)
+    yield twins
+    for stack in twins:
+        stack.kill_all()
 
 
 @pytest.fixture(scope="session")
 def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder right after `pulumi stack init`: copying it saves every test the same second."""
+    """A folder with a project and an empty stack, to be copied."""
     folder = tmp_path_factory.mktemp("new") / "stack"
     folder.mkdir()
     (folder / "Pulumi.yaml").write_text("name: test\nruntime: python\n")
-    Stack(folder, {}).run("stack", "init")
-    shutil.rmtree(folder / "pulumi-home")
+    Stack(folder, {}).init()
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_interrupts() -> None:
+    """Let child processes get Ctrl-C even where pytest runs in the background and ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _cost(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Record what the test costs: engine runs, and CPU seconds of its processes."""
+    runs, seconds = ENGINE_RUNS.total(), _cpu_seconds()
+    yield
+    record_property("engine runs", ENGINE_RUNS.total() - runs)
+    record_property("CPU seconds", _cpu_seconds() - seconds)
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test as much time as one wait may take: a loaded computer must not fail it."""
+    for item in items:
+        if item.path.is_relative_to(FOLDER) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(2 * SECONDS))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the sum of these costs, and with -v the costs of each test."""
+    costs = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            properties = dict(getattr(report, "user_properties", ()))
+            if "engine runs" in properties and report.when == "teardown":
+                costs[report.nodeid] = (properties["engine runs"], properties["CPU seconds"])
+    if not costs:
+        return
+    terminalreporter.section("cost of the end-to-end tests")
+    if terminalreporter.config.get_verbosity() > 0:
+        for nodeid, (runs, seconds) in sorted(costs.items()):
+            terminalreporter.write_line(f"{runs:4} runs {seconds:6.1f} s  {nodeid}")
+    runs, seconds = (sum(column) for column in zip(*costs.values(), strict=True))
+    terminalreporter.write_line(
+        f"{len(costs)} tests, {seconds:.0f} CPU seconds, {runs} runs of pulumi by the harness"
+    )

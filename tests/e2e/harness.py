@@ -7,7 +7,10 @@ run = stack.start("up")         # in the background
 run.interrupt()                 # as Ctrl-C does
 result = run.wait()             # result.exit_code, .output, .seconds
 
-Every run is printed, and so are the emulator's calls: a test that fails shows all that happened.
+Every run is printed, and so are the emulator's calls, so a test that fails shows what happened.
+
+An engine run costs about a second and a half of CPU time, so a test tells the story of one stack:
+each of its commands proves something.
 """
 
 from __future__ import annotations
@@ -18,15 +21,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from .. import fakes
+
 PULUMI = Path(sys.executable).with_name("pulumi")
+ENGINE_RUNS = Counter[str]()
+"""How often this process has started `pulumi`, by command."""
 TYPE = "pulumi-python:dynamic/fal:ComputeInstance"
-SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} me@laptop"
-OTHER_SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'B' * 43} me@laptop"
+SSH_KEY = f"{fakes.ED25519} me@laptop"
+OTHER_SSH_KEY = f"{fakes.RSA} me@laptop"
+SECONDS = 300.0
+"""How long a test waits for anything: a loaded computer must not fail it."""
+wait_until = partial(fakes.wait_until, seconds=SECONDS)
 
 # What a run needs beside the command's own flags, so that it asks nothing.
 FLAGS = {
@@ -43,26 +56,17 @@ def machine(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
 
     `opts` is Python: the arguments of ResourceOptions.
     """
-    given = {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": SSH_KEY, **inputs}
-    arguments = "".join(f", {each}={value!r}" for each, value in given.items())
+    given = {"instance_type": fakes.ONE, "ssh_key": SSH_KEY, **inputs}
+    arguments = "".join(f", {key}={value!r}" for key, value in given.items())
     return (
         f"{name} = ComputeInstance({name!r}{arguments}, opts=ResourceOptions({opts}))\n"
         f"outputs = ('id', 'ip', 'status', 'sector', 'instance_type')\n"
-        f"pulumi.export({name!r}, {{each: getattr({name}, each) for each in outputs}})\n"
+        f"pulumi.export({name!r}, {{key: getattr({name}, key) for key in outputs}})\n"
     )
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Return as soon as the condition holds; TimeoutError when it didn't in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"not so after {seconds} s: {condition}")
-        time.sleep(0.02)
-
-
 def processes_with(variable: str) -> dict[int, str]:
-    """The living processes that have it, as NAME=VALUE, in their environment: lines by pid."""
+    """The command lines, by pid, of the processes with this NAME=VALUE in their environment."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -76,7 +80,7 @@ def processes_with(variable: str) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. `output` is stdout and stderr in their order, `seconds` its wall time."""
+    """The end of a run. `output` is stdout and stderr in their order, `seconds` the wall time."""
 
     command: str
     exit_code: int
@@ -96,6 +100,7 @@ class Run:
         self.command = " ".join(["pulumi", *args])
         self.log = log
         self._started = time.monotonic()
+        ENGINE_RUNS[args[0]] += 1
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [cli, *args],
@@ -109,19 +114,19 @@ class Run:
 
     @property
     def output(self) -> str:
-        """All that it has printed so far."""
+        """Everything that it has printed so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def interrupt(self) -> None:
-        """What Ctrl-C does: SIGINT to the process group. The plugin has a group of its own."""
+        """Send SIGINT to the process group, as Ctrl-C does. The plugin has a group of its own."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL to the CLI, and to nothing else."""
+        """Send SIGKILL to the CLI, and to nothing else."""
         self.process.kill()
 
-    def wait(self, seconds: float = 60) -> Result:
-        """Its end, whatever that is; killed and an AssertionError after so many seconds."""
+    def wait(self, seconds: float = SECONDS) -> Result:
+        """Wait for its end, whatever that is. AssertionError after so many seconds."""
         try:
             exit_code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -136,7 +141,7 @@ class Run:
 
 
 class Stack:
-    """A stack in a folder that `pulumi stack init` made; each command must end as expected.
+    """A stack in a folder; each command must end as expected.
 
     `env` is the whole environment of its runs: change it as the test wants.
     """
@@ -162,8 +167,26 @@ class Stack:
             **endpoint,
         }
 
+    def init(self) -> None:
+        """Write the empty state that `pulumi stack init` writes, without running it."""
+        self.state_file.parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / ".pulumi" / "meta.yaml").write_text("version: 1\n")
+        stack = f"organization/{self.state_file.parent.name}/{self.name}"
+        latest = {"manifest": {"time": "2026-01-01T00:00:00Z", "magic": "", "version": ""}}
+        checkpoint = {"stack": stack, "latest": latest}
+        self.state_file.write_text(json.dumps({"version": 3, "checkpoint": checkpoint}))
+
+    def set_config(self, **config: str) -> None:
+        """Write plain config values of the project, without running `pulumi config set`."""
+        file = self.project / f"Pulumi.{self.name}.yaml"
+        settings = yaml.safe_load(file.read_text()) if file.exists() else {}
+        project = self.state_file.parent.name
+        given = {f"{project}:{key}": value for key, value in config.items()}
+        settings["config"] = {**settings.get("config", {}), **given}
+        file.write_text(yaml.safe_dump(settings))
+
     def write(self, *parts: str) -> None:
-        """Make these lines the program; see `machine`."""
+        """Write a program with these lines; see `machine`."""
         header = (
             "import pulumi\n"
             "from pulumi import ResourceOptions\n"
@@ -171,7 +194,7 @@ class Stack:
         )
         (self.project / "__main__.py").write_text(header + "".join(parts), encoding="utf-8")
 
-    # One method a command. `fails` says how it must end: True, False, or None for either.
+    # One method for each command. `fails` says how it must end; None allows both.
 
     def up(self, *flags: str, fails: bool | None = False) -> Result:
         return self.run("up", *flags, fails=fails)
@@ -199,9 +222,9 @@ class Stack:
         exported: dict[str, Any] = json.loads(self.run("stack", "export").output)
         return exported
 
-    def run(self, *args: str, fails: bool | None = False, seconds: float = 60) -> Result:
-        """Any command, to its end. A traceback is never what a person should see."""
-        result = self.start(*args).wait(seconds)
+    def run(self, *args: str, fails: bool | None = False) -> Result:
+        """Run any command to its end. A traceback is never what a user should see."""
+        result = self.start(*args).wait()
         seen = f"`{result.command}`, exit code {result.exit_code}: its output is below"
         if fails is not None:
             assert (result.exit_code != 0) is fails, seen
@@ -209,7 +232,7 @@ class Stack:
         return result
 
     def start(self, *args: str) -> Run:
-        """Any command, in the background."""
+        """Start any command in the background."""
         where = [] if args[0] in ("cancel", "new") else ["--stack", self.name]
         flags = [*FLAGS.get(args[0], []), *where, "--non-interactive"]
         log = self.folder / f"run-{len(self.runs)}.log"
@@ -217,7 +240,7 @@ class Stack:
         self.runs.append(run)
         return run
 
-    # What is so now. From the backend's file: free, and possible while a run goes on.
+    # The present state, from the backend's file: this is possible during a run, and costs nothing.
 
     @property
     def state_file(self) -> Path:
@@ -233,11 +256,11 @@ class Stack:
     def resources(self, type_: str = TYPE) -> list[dict[str, Any]]:
         """State's resources of that type, those marked for deletion included."""
         resources: list[dict[str, Any]] = self.state().get("resources", [])
-        return [each for each in resources if each["type"] == type_]
+        return [resource for resource in resources if resource["type"] == type_]
 
     def state_ids(self) -> set[str]:
         """The ids of the machines in state."""
-        return {each["id"] for each in self.resources() if each.get("id")}
+        return {resource["id"] for resource in self.resources() if resource.get("id")}
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs; `machine` says what is in them."""
@@ -246,21 +269,21 @@ class Stack:
         return outputs
 
     def processes(self) -> dict[int, str]:
-        """Every living process of this stack's runs, the plugin's too: command lines by pid."""
+        """The command lines, by pid, of all processes of this stack's runs, including plugins."""
         return processes_with(f"PULUMI_HOME={self.home}")
 
     def kill_all(self) -> None:
-        """End whatever is left of its runs."""
+        """Kill all processes that are left of its runs."""
         for pid in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
         for run in self.runs:
-            run.process.wait(10)
+            run.process.wait(SECONDS)
 
     def files_with(self, secret: str) -> list[str]:
-        """The files of this stack that hold it: state, backups, logs, and all that was printed."""
+        """The files of this stack with that text, among them state, backups, logs and outputs."""
         files = (path for path in self.folder.rglob("*") if path.is_file())
         return [
             str(path.relative_to(self.folder))

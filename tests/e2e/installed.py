@@ -32,7 +32,7 @@ EXTRAS = {
 
 
 def build(kind: str, folder: Path, source: Path = ROOT) -> Path:
-    """`wheel` or `sdist` of the source, by the locked hatchling."""
+    """Build the `wheel` or the `sdist` of the source with the locked hatchling."""
     command = ("-m", "hatchling", "build", "--target", kind, "--directory", str(folder))
     subprocess.run([sys.executable, *command], cwd=source, check=True, capture_output=True)
     (built,) = folder.glob({"wheel": "*.whl", "sdist": "*.tar.gz"}[kind])
@@ -40,8 +40,9 @@ def build(kind: str, folder: Path, source: Path = ROOT) -> Path:
 
 
 class Environment:
-    """A virtual environment of its own, with the locked versions. It skips the test where they
-    can't be had; once they are there, that the wheel installs is part of the test."""
+    """A virtual environment with the locked versions, into which the wheel is installed.
+
+    It skips the test if the packages that the wheel needs can't be installed."""
 
     def __init__(self, folder: Path, wheel: Path, extra: str = "", *more: str) -> None:
         self.bin = folder / "bin"
@@ -56,7 +57,7 @@ class Environment:
             pytest.skip(
                 f"{', '.join(needs)} can't be installed here: {there.stderr.splitlines()[0]}"
             )
-        # Offline: what the wheel asks for beyond that would be news.
+        # Offline, so that it fails if the wheel needs anything else.
         _uv(*install, "--offline", f"pulumi-fal{f'[{extra}]' if extra else ''} @ {wheel.as_uri()}")
 
     def run(
@@ -66,7 +67,7 @@ class Environment:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> str:
-        """The output of a program, its own or the CLI, in a folder where no source lies about."""
+        """Run a program of the environment, or the CLI, away from the sources; its output."""
         program = shutil.which(command[0], path=self.path)
         assert program, f"{command[0]} is not on {self.path}"
         result = subprocess.run(
@@ -85,7 +86,7 @@ class Environment:
 
     @property
     def path(self) -> str:
-        """As with the environment activated, and the CLI that the tests use."""
+        """PATH as in the activated environment, with the CLI that the tests use."""
         return os.pathsep.join((str(self.bin), cli_path()))
 
 
@@ -102,7 +103,7 @@ def block(page: str, kind: str, first_line: str) -> str:
     blocks = re.findall(
         rf"^```{kind}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
     )
-    (found,) = [each for each in blocks if each.startswith(first_line)]
+    (found,) = [text for text in blocks if text.startswith(first_line)]
     return str(found)
 
 

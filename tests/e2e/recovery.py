@@ -1,14 +1,14 @@
-"""What the tests of failures share: stages of a create, deaths, and how all must end."""
+"""What tests of failures share: the stages of a create, kills, and how everything must end."""
 
 from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import shutil
 import signal
 import subprocess
-import time
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pulumi_fal.emulator.state import State
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal, home
 
-from .harness import PULUMI, Result, Run, Stack, wait_until
+from .harness import PULUMI, SECONDS, Result, Run, Stack, wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"
 SETTLE = 1.0
@@ -40,6 +40,8 @@ class Stage:
     def __init__(self, emulator: EmulatorServer, name: str) -> None:
         self.emulator = emulator
         self.name = name
+        self._lists = emulator.state.calls["list"]
+        self._creations = emulator.state.creations
         emulator.state.provisioning = inf
         if name == "before the POST":
             emulator.faults.add("list", "hold")
@@ -47,28 +49,28 @@ class Stage:
             emulator.faults.add("create", "hold")
 
     def has_come(self) -> bool:
-        """Whether a create is at it now."""
+        """Whether a create has reached the stage."""
         state = self.emulator.state
         if self.name == "before the POST":
             return self.emulator.faults.held == 1
         if self.name == "during the POST":
-            return state.creations == 1
+            return state.creations > self._creations
         # The list before the POST is one; the polls follow.
-        return state.calls["list"] >= (2 if self.name == "after the POST" else 4)
+        return state.calls["list"] - self._lists >= (2 if self.name == "after the POST" else 4)
 
     def release(self) -> None:
-        """Let the call under way be answered, and no more: whoever waits for the machine waits."""
+        """Let the call in flight be answered. The machine still isn't ready."""
         self.emulator.faults.release()
 
     def end(self) -> None:
-        """Let all go its way again."""
+        """Let the call be answered and the machine become ready, without faults."""
         self.emulator.faults.clear()
         finish(self.emulator.state)
         self.release()
 
     def reached_by(self, run: Run) -> Run:
-        """The run, once it is there."""
-        wait_until(lambda: self.has_come() or run.process.poll() is not None)
+        """Wait until the run has reached the stage, and return it."""
+        wait_until(lambda: run.process.poll() is not None or self.has_come())
         assert run.process.poll() is None, run.output
         return run
 
@@ -77,7 +79,7 @@ STAGES = ("before the POST", "during the POST", "after the POST", "while waiting
 
 
 def finish(state: State, seconds: float = 0.1) -> None:
-    """Let every machine be ready soon, those that were never to be as well."""
+    """Let every machine be ready soon, even those that were never to be."""
     state.provisioning = seconds
     for machine in state.machines.values():
         machine.provisioning = min(machine.provisioning, seconds)
@@ -89,7 +91,7 @@ def plugins(stack: Stack) -> list[int]:
 
 
 def kill(stack: Stack, run: Run, who: str) -> None:
-    """SIGKILL to the CLI, the plugin, or both, and what each leaves behind comes to its end."""
+    """Send SIGKILL to the CLI, the plugin, or both, and wait for the end of the run."""
     if who in ("plugin", "both"):
         for pid in plugins(stack):
             os.kill(pid, signal.SIGKILL)
@@ -98,10 +100,10 @@ def kill(stack: Stack, run: Run, who: str) -> None:
     assert run.wait().exit_code != 0
 
 
-def nothing_runs(stack: Stack, seconds: float = 8) -> None:
-    """No process of ours outlives the engine by more than a moment."""
+def nothing_runs(stack: Stack, seconds: float = 60) -> None:
+    """Wait until no process of the stack's runs is left; each must end by itself."""
     try:
-        wait_until(lambda: not stack.processes(), seconds)
+        wait_until(lambda: not stack.processes(), seconds=seconds)
     except TimeoutError:
         raise AssertionError(f"still there: {stack.processes()}") from None
 
@@ -112,13 +114,13 @@ def is_locked(stack: Stack) -> bool:
 
 
 def unlock(stack: Stack) -> None:
-    """What a person does after the CLI was killed."""
+    """Unlock the stack, as a user does after the CLI was killed."""
     if is_locked(stack):
         stack.cancel()
 
 
 def restore_if_cut_off(stack: Stack) -> None:
-    """What a person does when `pulumi` was killed while it wrote a file backend's state."""
+    """Restore the state as a user does when `pulumi` was killed while it was writing it."""
     file = stack.state_file
     try:
         json.loads(file.read_text())
@@ -135,11 +137,11 @@ def journal(stack: Stack) -> Journal:
 
 
 def entries(stack: Stack) -> list[Entry]:
-    """What it holds; an unreadable one fails the test."""
+    """The entries of the stack's journal. An unreadable one fails the test."""
     found = []
-    for each in journal(stack).entries():
-        assert isinstance(each, Entry), each
-        found.append(each)
+    for entry in journal(stack).entries():
+        assert isinstance(entry, Entry), entry
+        found.append(entry)
     return found
 
 
@@ -149,7 +151,7 @@ def urn(stack: Stack, name: str = "machine") -> str:
 
 
 def pending(stack: Stack, *args: str) -> str:
-    """`pulumi-fal pending ...`, which must succeed; what it prints."""
+    """Run `pulumi-fal pending`, which must succeed, and return what it prints."""
     done = subprocess.run(
         [PULUMI.with_name("pulumi-fal"), "pending", *args],
         cwd=stack.project,
@@ -157,7 +159,7 @@ def pending(stack: Stack, *args: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
     )
     print("$ pulumi-fal pending", *args, "\n" + done.stdout + done.stderr)
     assert done.returncode == 0, done.stderr
@@ -165,7 +167,7 @@ def pending(stack: Stack, *args: str) -> str:
 
 
 def in_plugin(stack: Stack, code: str) -> None:
-    """Have each plugin process of the stack run this before anything else; and what came before."""
+    """Have each plugin process of the stack run this code first, after any earlier such code."""
     folder = stack.folder / "site"
     folder.mkdir(exist_ok=True)
     text = "\n    ".join(["if 'pulumi.dynamic' in sys.orig_argv:", *code.splitlines()])
@@ -174,18 +176,45 @@ def in_plugin(stack: Stack, code: str) -> None:
     stack.env["PYTHONPATH"] = str(folder)
 
 
+def replaced(name: str, value: object) -> str:
+    """The Python that gives another value to a name of the package, for `in_plugin`.
+
+    Raises AttributeError if the package has no such name, for then nothing would be replaced.
+    """
+    name = f"pulumi_fal.{name}"
+    pkgutil.resolve_name(name)
+    parent, _, attribute = name.rpartition(".")
+    return f"import pkgutil\nsetattr(pkgutil.resolve_name({parent!r}), {attribute!r}, {value})"
+
+
 def believe_refusals_soon(stack: Stack) -> None:
     """Have a key that is refused while machines are awaited end the wait in less than a minute."""
-    in_plugin(stack, "from pulumi_fal.machines import outage\noutage.REFUSED_SECONDS = 0.5")
+    in_plugin(stack, replaced("machines.outage.REFUSED_SECONDS", 0.5))
+
+
+def touch_when_told_to_stop(stack: Stack) -> Path:
+    """Have the plugin make this file as soon as the engine tells it to stop."""
+    file = stack.folder / "told-to-stop"
+    in_plugin(
+        stack,
+        "import pathlib\n"
+        "from pulumi_fal.clock import Clock\n"
+        "interrupt = Clock.interrupt\n"
+        "def interrupt_and_touch(clock):\n"
+        "    interrupt(clock)\n"
+        f"    pathlib.Path({str(file)!r}).touch()\n"
+        "Clock.interrupt = interrupt_and_touch\n",
+    )
+    return file
 
 
 def unfinished(stack: Stack) -> list[dict[str, Any]]:
-    """The machines in state whose create the engine knows to have failed."""
-    return [each for each in stack.resources() if each.get("initErrors")]
+    """The machines in state whose create has failed."""
+    return [resource for resource in stack.resources() if resource.get("initErrors")]
 
 
 def one_machine(stack: Stack, emulator: EmulatorServer, made: int = 1) -> str:
-    """The only machine: alive, ready, in state, with nothing left to be done. Its id.
+    """Check that the only machine is alive, ready and in state; its id.
 
     `made`: how many POSTs have ever made one.
     """
@@ -201,23 +230,23 @@ def one_machine(stack: Stack, emulator: EmulatorServer, made: int = 1) -> str:
 
 
 def says(result: Result, *parts: str) -> None:
-    """Its output holds each of these, wherever lines were broken."""
+    """Check that the output has each of these parts, wherever lines are broken."""
     output = " ".join(result.output.split())
     for part in parts:
         assert " ".join(part.split()) in output, part
 
 
 def as_documented(result: Result, heading: str) -> None:
-    """The message that docs/recovering.md quotes under this heading is in the output.
+    """Check that the output has the message that docs/recovering.md quotes under this heading.
 
-    Ids, accounts, paths, projects, addresses and the seconds of an outage are placeholders.
+    Ids, accounts, paths, projects, resources, addresses and seconds are placeholders.
     """
     quote = _quoted(heading)
     assert _with_placeholders(quote) in _with_placeholders(result.output), quote
 
 
 def says_already(run: Run, heading: str) -> bool:
-    """Whether a run that goes on has printed that message by now."""
+    """Whether a run that is still going on has printed that message."""
     return _with_placeholders(_quoted(heading)) in _with_placeholders(run.output)
 
 
@@ -234,7 +263,8 @@ def _with_placeholders(text: str) -> str:
         (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"),
         (r"\b[0-9a-f]{12}\b", "ACCOUNT"),
         (r"(urn:pulumi:\w+|of the project)(::| )\w+", r"\1\2PROJECT"),
-        (r"For the last \d+ s", "For the last SECONDS s"),
+        (r"resource '\w+'", "resource 'NAME'"),
+        (r"(For the last|ready after|gone) \d+ s\b", r"\1 SECONDS s"),
         (r"(/[\w.-]+)+/creates(/[\w-]+\.json)?", "CREATES"),
         (r"198\.18\.\d+\.\d+", "IP"),
         (r"\s+", " "),
@@ -243,8 +273,15 @@ def _with_placeholders(text: str) -> str:
     return text.strip()
 
 
-def interrupt(run: Run) -> tuple[Result, float]:
-    """Ctrl-C, and the run's end; the seconds between the two."""
-    began = time.monotonic()
-    run.interrupt()
-    return run.wait(), time.monotonic() - began
+def kill_while_waiting(stack: Stack, emulator: EmulatorServer) -> str:
+    """Run an `up` whose CLI is killed while the machine is awaited; the machine's id.
+
+    Afterwards the machine is ready. The stack is still locked.
+    """
+    stage = Stage(emulator, "while waiting")
+    before = emulator.state.alive()
+    kill(stack, stage.reached_by(stack.start("up")), "cli")
+    nothing_runs(stack)
+    stage.end()
+    (id_,) = emulator.state.alive() - before
+    return id_

@@ -1,4 +1,4 @@
-"""The seams into the plugin host, switched off: as in a host whose internals have changed."""
+"""The seams into the plugin host, switched off as by a host whose internals have changed."""
 
 from __future__ import annotations
 
@@ -14,33 +14,35 @@ from .recovery import (
     finish,
     in_plugin,
     pending,
+    replaced,
     says,
     unlock,
 )
 
 NOTHING = "lambda *args, **fields: None"
 OFF = {
-    "current": f"request.current = {NOTHING[:-4]}request.Request()",
-    "raise_concurrency": f"patches.raise_concurrency = {NOTHING}",
-    "route_imports": f"patches.route_imports = {NOTHING}",
-    "without_traceback": f"patches.without_traceback = {NOTHING}",
-    "on_cancel": f"lifetime.on_cancel = {NOTHING}",
-    "on_engine_death": f"lifetime.on_engine_death = {NOTHING}",
-    "keep_partial_state": "request.Request.keep_partial_state = lambda *args: False",
-    "on_undelivered": f"request.Request.on_undelivered = {NOTHING}",
-    "log": f"request.Request.log = {NOTHING}",
+    "dynamic.request.current": (
+        "lambda: pkgutil.resolve_name('pulumi_fal.dynamic.request').Request()"
+    ),
+    "dynamic.patches.raise_concurrency": NOTHING,
+    "dynamic.patches.route_imports": NOTHING,
+    "dynamic.patches.without_traceback": NOTHING,
+    "dynamic.lifetime.on_cancel": NOTHING,
+    "dynamic.lifetime.on_engine_death": NOTHING,
+    "dynamic.request.Request.keep_partial_state": "lambda *args: False",
+    "dynamic.request.Request.on_undelivered": NOTHING,
+    "dynamic.request.Request.log": NOTHING,
 }
-"""How each is switched off."""
-SEAMS = "from pulumi_fal.dynamic import lifetime, patches, request"
+"""What each seam is replaced with, by the name that it has in the package."""
 
 
 def switch_off(stack: Stack, *names: str) -> None:
-    """In every plugin process of the stack, before the provider is loaded."""
-    in_plugin(stack, "\n".join([SEAMS, *(OFF[name] for name in names)]))
+    """Replace these seams in every plugin process of the stack, before the provider is loaded."""
+    in_plugin(stack, "\n".join(replaced(name, OFF[name]) for name in names))
 
 
 def live(stack: Stack, emulator: EmulatorServer) -> None:
-    """A create that fails while it waits, one that is killed then, and all that is ordinary."""
+    """Let a create fail while it waits, and kill the next one; then refresh and destroy."""
     stack.env |= PATIENCE
     believe_refusals_soon(stack)
     emulator.state.provisioning = inf
@@ -52,7 +54,8 @@ def live(stack: Stack, emulator: EmulatorServer) -> None:
     assert failed.exit_code != 0
     (first,) = emulator.state.alive()
     says(failed, f"The wait for machine {first}")
-    assert stack.state_ids() == {first} or [each.instance_id for each in entries(stack)] == [first]
+    recorded = [entry.instance_id for entry in entries(stack)]
+    assert stack.state_ids() == {first} or recorded == [first]
     emulator.faults.clear()
     finish(emulator.state)
     succeed(stack, "up")
@@ -74,7 +77,6 @@ def live(stack: Stack, emulator: EmulatorServer) -> None:
         (entry,) = entries(stack)
         pending(stack, "adopt", entry.origin.urn, second)
         succeed(stack, "up")
-    succeed(stack, "refresh")
     succeed(stack, "up", "--expect-no-changes")
     assert stack.state_ids() == emulator.state.alive()
     assert emulator.state.creations == 2
@@ -84,7 +86,7 @@ def live(stack: Stack, emulator: EmulatorServer) -> None:
 
 
 def succeed(stack: Stack, *args: str) -> Result:
-    """A command that must; a traceback on the way is none of this test's business."""
+    """Run a command that must succeed; it may print a traceback on the way."""
     result = stack.start(*args).wait()
     assert result.exit_code == 0, result
     return result

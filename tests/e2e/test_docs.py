@@ -12,30 +12,53 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..docs import Block, blocks
+from ..fakes import ONE
 from .harness import SSH_KEY, Stack
 
 ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+RUN_ALL = """\
+import pathlib
+import pulumi
+from pulumi_fal import ComputeInstance
+
+construct = ComputeInstance.__init__
+
+def under_a_name_of_its_own(self, name, *args, **kwargs):
+    construct(self, f"{number}-{name}", *args, **kwargs)
+
+ComputeInstance.__init__ = under_a_name_of_its_own
+for number, file in enumerate(sorted(pathlib.Path("programs").iterdir())):
+    exec(compile(file.read_text(), file.name, "exec"), {"__name__": "__main__"})
+"""
 
 
-@pytest.mark.parametrize("block", [each for each in blocks("python") if each.is_program], ids=str)
-def test_a_program_in_the_docs_runs(block: Block, stack: Stack, emulator: EmulatorServer) -> None:
-    """A machine that it names by its id is there."""
-    program = block.program
-    for id_ in re.findall(ID, program):
-        there = emulator.state.create("gpu_1x_h100_sxm5", SSH_KEY, None)
-        program = program.replace(id_, there.id)
-    print(f"{block}\n{program}")
-    (stack.project / "__main__.py").write_text(program)
-    if "sshPublicKey" in program:
-        stack.config("sshPublicKey", SSH_KEY)
-    stack.up()
+def test_every_program_in_the_docs_runs(stack: Stack, emulator: EmulatorServer) -> None:
+    """One `up` runs them all, each with resource names of its own; machines that they name exist.
+
+    An error's traceback names the file of the program, which has the page and the line.
+    """
+    programs = [block for block in blocks("python") if block.is_program]
+    folder = stack.project / "programs"
+    folder.mkdir()
+    for block in programs:
+        program = block.program
+        for id_ in re.findall(ID, program):
+            there = emulator.state.create(ONE, SSH_KEY)
+            program = program.replace(id_, there.id)
+        name = str(block).replace("/", "_").replace(":", "_line_")
+        (folder / f"{name}.py").write_text(program)
+    (stack.project / "__main__.py").write_text(RUN_ALL)
+    stack.set_config(sshPublicKey=SSH_KEY)
+    stack.up("--parallel", "32")
+    declared = sum(block.text.count("ComputeInstance(") for block in programs)
+    assert len(stack.resources()) >= declared > len(programs) / 2
 
 
 @pytest.mark.parametrize(
-    "block", [each for each in blocks("python") if not each.is_program], ids=str
+    "block", [block for block in blocks("python") if not block.is_program], ids=str
 )
 def test_a_script_or_a_test_in_the_docs_runs(block: Block, stack: Stack) -> None:
-    """With nothing but what is installed."""
+    """It needs nothing but what is installed."""
     file = stack.folder / "test_it.py"
     file.write_text(block.program)
     command = ["-m", "pytest", "-c", os.devnull, "--rootdir=."] if block.is_test else []

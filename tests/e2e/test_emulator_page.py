@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, Page, Request, expect
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import TurnedClock
 
+from ..fakes import KEY
 from . import chromium
 
-API_KEY = "the-key-that-must-never-show"
 NONE_YET = "\N{EN DASH}"
 PICTURE = Path(__file__).resolve().parents[2] / "docs" / "emulator-page.png"
 ONE = {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": "ssh-ed25519 AAAA"}
@@ -56,22 +56,20 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def emulator() -> Iterator[EmulatorServer]:
-    """Machines that need ten seconds, and two to go, on a clock that stands still."""
-    with EmulatorServer(
-        provisioning=10, deletion=2, clock=TurnedClock(), api_key=API_KEY
-    ) as emulator:
+    """Machines are ready after ten seconds and gone after two, on a clock that stands still."""
+    with EmulatorServer(provisioning=10, deletion=2, clock=TurnedClock(), api_key=KEY) as emulator:
         yield emulator
 
 
 @pytest.fixture
 def asked() -> list[Request]:
-    """What the page has asked for."""
+    """The requests that the page has sent."""
     return []
 
 
 @pytest.fixture
 def page(browser: Browser, emulator: EmulatorServer, asked: list[Request]) -> Iterator[Page]:
-    """The page, open and live. It must have had no error, and asked for nothing elsewhere."""
+    """The live page. Afterwards it has had no error and has sent no request elsewhere."""
     errors: list[str] = []
     with browser.new_page(viewport={"width": 1000, "height": 720}) as page:
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -95,13 +93,13 @@ def rows(page: Page, table: str) -> list[list[str]]:
 
 
 def call(emulator: EmulatorServer, method: str, path: str, **more: object) -> requests.Response:
-    headers = {"Authorization": f"Key {API_KEY}"}
+    headers = {"Authorization": f"Key {KEY}"}
     url = emulator.url + path
     return requests.request(method, url, headers=headers, timeout=10, **more)  # type: ignore[arg-type]
 
 
 def test_machines_come_change_and_go_before_ones_eyes(page: Page, emulator: EmulatorServer) -> None:
-    """Without a reload, and each change is said once for those who don't see the table."""
+    """The page isn't reloaded, and says each change once for those who don't see the table."""
     news = page.locator("#news")
     expect(page.locator("#no-machines")).to_be_visible()
     page.evaluate("window.before = true")
@@ -129,7 +127,7 @@ def test_machines_come_change_and_go_before_ones_eyes(page: Page, emulator: Emul
 
 
 def test_a_fleet_is_one_sentence_and_not_a_hundred(page: Page, emulator: EmulatorServer) -> None:
-    """Whoever listens to the page must be able to."""
+    """A user of a screen reader must not have to listen to a hundred sentences."""
     for _ in range(100):
         emulator.state.create("gpu_1x_h100_sxm5", "key")
     expect(page.locator(MACHINES)).to_have_count(100)
@@ -139,7 +137,7 @@ def test_a_fleet_is_one_sentence_and_not_a_hundred(page: Page, emulator: Emulato
 
 
 def test_requests_show_as_they_come_the_latest_first(page: Page, emulator: EmulatorServer) -> None:
-    """With their answers and faults, each once; the faults that still wait are named."""
+    """Each row has the answer and the fault, and the faults that are still to come are named."""
     expect(page.locator("#no-log")).to_be_visible()
     emulator.faults.add("create", "500_after")
     emulator.faults.add("list", "reset_before")
@@ -160,6 +158,14 @@ def test_requests_show_as_they_come_the_latest_first(page: Page, emulator: Emula
     assert page.locator("#faults").inner_text().endswith("get: 429 x 2")
 
 
+def test_each_request_shows_which_api_it_used(page: Page, emulator: EmulatorServer) -> None:
+    """A path that neither API has shows none: that is what a wrong endpoint looks like."""
+    for path in ("/compute/instances", "/v1/compute/instances", "/v2/compute/instances"):
+        call(emulator, "GET", path)
+    expect(page.locator(LOG)).to_have_count(3)
+    assert [row[3] for row in rows(page, LOG)] == [NONE_YET, "v1", "legacy"]
+
+
 def test_a_long_log_is_cut_and_says_so(page: Page, emulator: EmulatorServer) -> None:
     """A page that runs for days must not grow for days."""
     with requests.Session() as session:
@@ -170,7 +176,7 @@ def test_a_long_log_is_cut_and_says_so(page: Page, emulator: EmulatorServer) -> 
 
 
 def test_what_somebody_sent_is_text_and_nothing_else(page: Page, emulator: EmulatorServer) -> None:
-    """A path or a status may look like HTML."""
+    """A path or a status that looks like HTML is shown as text."""
     evil = "<img src=x onerror='window.evil=1'><b>"
     requests.get(f"{emulator.url}/%3Cimg src=x onerror='window.evil=1'%3E%3Cb%3E", timeout=10)
     id_ = emulator.state.create("gpu_1x_h100_sxm5", "key").id
@@ -183,7 +189,7 @@ def test_what_somebody_sent_is_text_and_nothing_else(page: Page, emulator: Emula
 
 
 def test_nothing_but_the_page_itself_may_run_in_it(browser: Browser) -> None:
-    """The policy holds even for what gets into the document somehow."""
+    """The content security policy also holds for a script that is in the document."""
     said: list[str] = []
     with EmulatorServer() as emulator, browser.new_page() as page:
         page.on("console", lambda message: said.append(message.text))
@@ -201,15 +207,15 @@ def test_nothing_but_the_page_itself_may_run_in_it(browser: Browser) -> None:
 def test_the_key_is_nowhere_on_the_page(
     page: Page, emulator: EmulatorServer, asked: list[Request]
 ) -> None:
-    """And the page needed none."""
+    """The page sends requests without a key, and shows none."""
     call(emulator, "GET", "/compute/instances")
     expect(page.locator(LOG)).to_have_count(1)
-    assert API_KEY not in page.content()
-    assert API_KEY not in str([(each.url, each.headers, each.post_data) for each in asked])
+    assert KEY not in page.content()
+    assert KEY not in str([(each.url, each.headers, each.post_data) for each in asked])
 
 
 def test_an_emulator_that_ended_is_said_so_and_the_next_one_is_shown(browser: Browser) -> None:
-    """What the first one had is not mixed into the second's."""
+    """Machines and requests of the first emulator are not mixed with those of the second."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with browser.new_page() as page:
@@ -229,7 +235,7 @@ def test_an_emulator_that_ended_is_said_so_and_the_next_one_is_shown(browser: Br
 def test_it_is_readable_in_the_dark_on_a_phone_and_by_ear(
     page: Page, emulator: EmulatorServer
 ) -> None:
-    """Contrast of 4.5 in both schemes, no scrolling sideways, and headers for the tables."""
+    """Text has a contrast of 4.5 in both schemes, nothing scrolls sideways, tables have headers."""
     ids = [call(emulator, "POST", "/compute/instance", json=EIGHT).json()["id"] for _ in range(3)]
     emulator.state.advance(12)
     call(emulator, "POST", "/compute/instance", json=ONE)
@@ -250,7 +256,7 @@ def test_it_is_readable_in_the_dark_on_a_phone_and_by_ear(
         assert [(ratio, text) for ratio, text in page.evaluate(CONTRASTS) if ratio < 4.5] == []
     for table, headers in {
         "Machines": ("Machine", "Status", "IP", "Age"),
-        "Requests": ("Time", "Request", "Answer", "Took"),
+        "Requests": ("Time", "Request", "Answer", "API", "Took"),
     }.items():
         shown = page.get_by_role("table", name=table)
         expect(shown.get_by_role("columnheader")).to_have_text(headers)
@@ -259,7 +265,7 @@ def test_it_is_readable_in_the_dark_on_a_phone_and_by_ear(
 
 
 def test_the_picture_in_the_docs_can_be_taken_anew(browser: Browser, tmp_path: Path) -> None:
-    """PULUMI_FAL_DOCS_PICTURE=1 puts it there."""
+    """PULUMI_FAL_DOCS_PICTURE=1 saves it in docs."""
     picture = PICTURE if os.environ.get("PULUMI_FAL_DOCS_PICTURE") else tmp_path / PICTURE.name
     with (
         EmulatorServer(provisioning=100, deletion=2, clock=TurnedClock()) as emulator,

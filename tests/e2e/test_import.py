@@ -1,29 +1,34 @@
-"""A machine that exists already comes into a stack: by `import_`, one or many, or by `get`."""
+"""A machine that exists already: a program imports it, reads it with `get`, or looks it up."""
 
 from __future__ import annotations
 
-import pytest
+import re
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from .harness import SSH_KEY, Stack, machine
+from ..fakes import EIGHT, ONE
+from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine
 
-ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
-
-OTHER_PROVIDER = """
+MAKER = f"""
 from pulumi import dynamic
 
-class OtherProvider(dynamic.ResourceProvider):
+class MakerProvider(dynamic.ResourceProvider):
     def create(self, props):
-        return dynamic.CreateResult("other-id", {"given": props["given"]})
+        outputs = {{"given": props["given"], "key": {OTHER_SSH_KEY!r}}}
+        return dynamic.CreateResult("maker-id", outputs)
 
-class Other(dynamic.Resource):
+class Maker(dynamic.Resource):
     given: pulumi.Output[str]
+    key: pulumi.Output[str]
     def __init__(self, name, given):
-        super().__init__(OtherProvider(), name, {"given": given})
+        super().__init__(MakerProvider(), name, {{"given": given, "key": None}})
 
-pulumi.export("other", Other("other", "untouched").given)
+maker = Maker("maker", "untouched")
+pulumi.export("given", maker.given)
+ComputeInstance("made", instance_type="{ONE}", ssh_key=maker.key)
 """
+"""A dynamic provider of somebody else, and a machine whose key is unknown until it has run."""
+COUNT = 16
 
 
 def existing(
@@ -35,125 +40,76 @@ def existing(
     return made.id
 
 
-def imported(name: str, id_: str, instance_type: str = EIGHT, **inputs: object) -> str:
-    return machine(name, opts=f"import_={id_!r}", instance_type=instance_type, **inputs)
+def imported(name: str, id_: str, **inputs: str) -> str:
+    return machine(name, opts=f"import_={id_!r}", **{"instance_type": EIGHT, **inputs})
 
 
-def test_a_machine_is_imported_and_is_no_difference_later(
+def test_machines_are_imported_at_once_and_are_no_difference_later(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """Whether the option stays or goes, and never is another machine made."""
-    id_ = existing(emulator)
-    stack.write(imported("machine", id_))
-    preview = stack.preview()
-    assert " =  " in preview.output
-    assert "import" in preview.output
-    up = stack.up()
-    assert "1 imported" in up.output
-    assert stack.outputs()["machine"]["status"] == "ready"
-    stack.preview("--expect-no-changes")
-    stack.write(machine(instance_type=EIGHT))
-    stack.preview("--expect-no-changes")
+    """Whether the option stays or goes, no machine is created for one that is imported.
+
+    Other dynamic providers share the plugin process, and are left alone. A preview knows no more
+    of their outputs than that they are unknown.
+    """
+    ids = {f"machine_{number}": existing(emulator) for number in range(COUNT)}
+    one = ids["machine_0"]
+    stack.write(imported("machine_0", one, instance_type=ONE))
+    refused = f"Machine {one} was not imported: its instance_type is {EIGHT} and the program says"
+    assert refused in stack.preview(fails=True).output
+    stack.write(imported("machine_0", "0000-gone"))
+    refused = "Machine 0000-gone can't be read: the API doesn't know it."
+    assert refused in stack.up(fails=True).output
+    assert stack.state_ids() == set()
+
+    stack.write(*(imported(name, id_) for name, id_ in ids.items()), MAKER)
+    assert set(re.findall(r" =  \S+ (\w+) import", stack.preview().output)) == set(ids)
+    calls = dict(emulator.state.calls)
+    assert f"{COUNT} imported" in stack.up().output
+    assert {
+        resource["urn"].rpartition("::")[2]: resource["id"] for resource in stack.resources()
+    }.items() >= ids.items()
+    assert stack.outputs()["given"] == "untouched"
+    assert stack.outputs()["machine_0"]["status"] == "ready"
+    assert emulator.state.calls["list"] - calls["list"] < COUNT
+    assert emulator.state.calls["get"] == calls["get"]
+    (made,) = emulator.state.alive() - set(ids.values())
+    assert emulator.state.machines[made].ssh_key == OTHER_SSH_KEY
+
     stack.up("--expect-no-changes")
-    stack.refresh("--expect-no-changes")
-    assert stack.state_ids() == {id_}
-    assert emulator.state.creations == 1
+    stack.write(*(machine(name, instance_type=EIGHT) for name in ids), MAKER)
+    stack.preview("--expect-no-changes")
+    assert emulator.state.creations == COUNT + 1
     stack.destroy()
     assert emulator.state.alive() == set()
 
 
-def test_sixteen_are_imported_at_once(stack: Stack, emulator: EmulatorServer) -> None:
-    """Each becomes the resource that names it, and they share the list calls."""
-    ids = [existing(emulator, ONE) for _ in range(16)]
-    stack.write(*(imported(f"m{n}", id_, ONE) for n, id_ in enumerate(ids)))
-    stack.up()
-    stack.preview("--expect-no-changes")
-    assert {each["urn"].rpartition("::")[2]: each["id"] for each in stack.resources()} == {
-        f"m{n}": id_ for n, id_ in enumerate(ids)
-    }
-    assert emulator.state.creations == 16
-    assert emulator.state.calls["list"] < 16
-    assert emulator.state.calls["get"] == 0
-
-
-@pytest.mark.parametrize(
-    "inputs, there, said",
-    [
-        ({"instance_type": ONE}, f"instance_type is {EIGHT}", f"the program says {ONE}"),
-        ({"sector": "sector_1"}, "sector is sector_2", "the program says sector_1"),
-    ],
-)
-def test_a_machine_that_is_not_what_the_program_says_is_refused_in_the_preview(
-    stack: Stack, emulator: EmulatorServer, inputs: dict[str, str], there: str, said: str
-) -> None:
-    """Both values are named, and nothing is imported."""
-    id_ = existing(emulator, EIGHT, "sector_2")
-    stack.write(imported("machine", id_, **{"instance_type": EIGHT, **inputs}))
-    for result in (stack.preview(fails=True), stack.up(fails=True)):
-        assert f"Machine {id_} was not imported: its {there} and {said}." in result.output
-    assert stack.state_ids() == set()
-    assert emulator.state.creations == 1
-
-
-def test_a_machine_that_is_not_there_is_refused_in_the_preview(
+def test_a_program_reads_machines_that_it_does_not_manage(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """Not even an empty resource is left of it."""
-    stack.write(imported("machine", "0000-gone"))
-    for result in (stack.preview(fails=True), stack.up(fails=True)):
-        assert "Machine 0000-gone can't be read: the API doesn't know it." in result.output
-    assert stack.state_ids() == set()
-    assert emulator.state.creations == 0
+    """`get` and the functions read them, and `destroy` leaves them alone.
 
-
-def test_other_dynamic_providers_in_the_program_are_left_alone(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """They share the plugin process with an import."""
-    id_ = existing(emulator)
-    stack.write(imported("machine", id_), OTHER_PROVIDER, machine("made"))
-    stack.up()
-    stack.preview("--expect-no-changes")
-    assert stack.outputs()["other"] == "untouched"
-    assert id_ in stack.state_ids()
-    assert emulator.state.creations == 2
-
-
-def test_get_reads_a_machine_and_never_deletes_it(stack: Stack, emulator: EmulatorServer) -> None:
-    """It is somebody else's, and stays so."""
-    id_ = existing(emulator, EIGHT, "sector_3")
-    read = f"found = ComputeInstance.get('found', {id_!r})\n"
-    stack.write(read, "pulumi.export('found', {'ip': found.ip, 'sector': found.sector})\n")
-    stack.up()
-    made = emulator.state.get(id_)
-    assert stack.outputs()["found"] == {"ip": made.ip, "sector": "sector_3"}
-    stack.destroy()
-    assert emulator.state.alive() == {id_}
-
-
-def test_get_of_a_machine_that_is_not_there_is_an_error(stack: Stack) -> None:
-    """Not a resource whose outputs are empty."""
-    stack.write("found = ComputeInstance.get('found', '0000-gone')\n")
-    for result in (stack.preview(fails=True), stack.up(fails=True)):
-        assert "Machine 0000-gone can't be read: the API doesn't know it." in result.output
-
-
-def test_programs_look_machines_up_without_managing_them(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """Filters and Outputs included."""
+    A machine that doesn't exist is an error, not a resource whose outputs are empty.
+    """
     first, second = existing(emulator, ONE), existing(emulator, EIGHT, "sector_2")
+    stack.write("found = ComputeInstance.get('found', '0000-gone')\n")
+    missing = stack.preview(fails=True)
+    assert "Machine 0000-gone can't be read: the API doesn't know it." in missing.output
+
     stack.write(
         "import pulumi_fal\n",
+        f"found = ComputeInstance.get('found', {second!r})\n",
+        "pulumi.export('found', {'ip': found.ip, 'sector': found.sector})\n",
         f"pulumi.export('one', pulumi_fal.get_instance({first!r}).status)\n",
         "eights = pulumi_fal.get_instances(sector='sector_2', status='ready')\n",
-        "pulumi.export('eights', [each.id for each in eights])\n",
+        "pulumi.export('eights', [eight.id for eight in eights])\n",
         f"later = pulumi_fal.get_instance_output(pulumi.Output.from_input({second!r}))\n",
         "pulumi.export('later', later.apply(lambda found: found.instance_type))\n",
     )
     stack.up()
     outputs = stack.outputs()
+    there = emulator.state.get(second)
+    assert outputs["found"] == {"ip": there.ip, "sector": "sector_2"}
     assert (outputs["one"], outputs["eights"], outputs["later"]) == ("ready", [second], EIGHT)
-    stack.write("import pulumi_fal\n", "pulumi_fal.get_instance('0000-gone')\n")
-    failed = stack.up(fails=True)
-    assert "answered 404" in failed.output
+    stack.destroy()
+    assert emulator.state.alive() == {first, second}

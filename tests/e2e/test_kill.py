@@ -1,87 +1,62 @@
-"""SIGKILL to the CLI, to the plugin, and to both: the next `up` goes on with the same machine."""
+"""A process is killed: the next `up` resumes the create, and no machine is created twice.
+
+tests/chaos kills each process at each stage of a create, and at any moment.
+"""
 
 from __future__ import annotations
 
-import pytest
+import re
+import shlex
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from .harness import Stack, wait_until
+from .harness import OTHER_SSH_KEY, Stack, machine, wait_until
 from .recovery import (
     PATIENCE,
-    STAGES,
     Stage,
     as_documented,
     entries,
     kill,
+    kill_while_waiting,
     nothing_runs,
     one_machine,
     pending,
     restore_if_cut_off,
     says,
     says_already,
-    unlock,
     urn,
 )
 
 
-@pytest.mark.parametrize("who", ["cli", "plugin", "both"])
-@pytest.mark.parametrize("name", STAGES)
-def test_a_kill_at_any_stage_of_create_costs_no_machine_and_makes_no_second(
-    name: str, who: str, stack: Stack, emulator: EmulatorServer
-) -> None:
-    """One creation in all, and no process is left behind."""
-    stack.env |= PATIENCE
-    stage = Stage(emulator, name)
-    kill(stack, stage.reached_by(stack.start("up")), who)
-    stage.release()
-    nothing_runs(stack)
-    stage.end()
-    unlock(stack)
-    if name == "during the POST" and who != "cli":
-        # The answer went to a dead process: only a person can say whose machine it is.
-        (made,) = emulator.state.alive()
-        unanswered = stack.up(fails=True)
-        as_documented(unanswered, "The plugin was killed during a request")
-        says(unanswered, made, "pending adopt")
-        pending(stack, "adopt", urn(stack), made)
-    up = stack.up()
-    if name == "while waiting" and who == "cli":
-        as_documented(up, "A machine is not in state yet")
-    one_machine(stack, emulator)
-    stack.up("--expect-no-changes")
-    assert entries(stack) == []
-
-
-def test_a_state_that_was_cut_off_is_restored_and_the_machine_is_kept(
+def test_a_create_whose_cli_was_killed_while_waiting_is_resumed_by_the_next_up(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """A file backend's own backup is older than the machine, which the journal then names."""
-    stack.up()
-    (id_,) = emulator.state.alive()
-    stacks = stack.folder / ".pulumi" / "stacks" / "test"
-    (stacks / "dev.json.attrs").write_text("")
-    as_documented(stack.up(fails=True), "The state file can't be read")
-    restore_if_cut_off(stack)
-    (stacks / "dev.json").write_text("")
-    as_documented(stack.up(fails=True), "The state file is cut off")
-    restore_if_cut_off(stack)
-    if id_ not in stack.state_ids():
-        says(stack.up(fails=True), f"pending adopt {urn(stack)} {id_}`")
-        pending(stack, "adopt", urn(stack), id_)
-    stack.up()
+    """The stack is unlocked first. The machine isn't used for a resource with other inputs."""
+    stack.env |= PATIENCE
+    id_ = kill_while_waiting(stack, emulator)
+    as_documented(stack.up(fails=True), "The stack is locked")
+    stack.cancel()
+    stack.write(machine(ssh_key=OTHER_SSH_KEY))
+    changed = stack.up(fails=True)
+    as_documented(changed, "The inputs have changed")
+    says(changed, id_)
+    stack.write(machine())
+    as_documented(stack.up(), "A machine is not in state yet")
     assert one_machine(stack, emulator) == id_
 
 
-def test_up_right_after_a_kill_waits_for_the_post_that_is_still_under_way(
+def test_a_post_that_a_kill_interrupted_is_awaited_or_its_machine_is_named(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """The killed engine's plugin lives on until its POST has ended: what comes of it is awaited."""
+    """The killed CLI's plugin lives on until its POST ends, and the next `up` waits for it.
+
+    Where the plugin itself was killed, the answer is lost: only the user can say whose machine the
+    POST created.
+    """
     stack.env |= PATIENCE
     emulator.state.list_lag = 3600  # nobody is to find the machine before the answer has come
     stage = Stage(emulator, "during the POST")
-    stage.reached_by(stack.start("up")).kill()
-    as_documented(stack.up(fails=True), "The stack is locked")
+    kill(stack, stage.reached_by(stack.start("up")), "cli")
     stack.cancel()
     waiting = stack.start("up")
     wait_until(lambda: says_already(waiting, "The create is still in progress"))
@@ -90,4 +65,69 @@ def test_up_right_after_a_kill_waits_for_the_post_that_is_still_under_way(
     up = waiting.wait()
     as_documented(up, "The create is still in progress")
     assert up.exit_code == 0
-    one_machine(stack, emulator)
+    first = one_machine(stack, emulator)
+
+    emulator.state.list_lag = 0
+    stack.write(machine(), machine("second"))
+    stage = Stage(emulator, "during the POST")
+    kill(stack, stage.reached_by(stack.start("up")), "plugin")
+    stage.end()
+    nothing_runs(stack)
+    (second,) = emulator.state.alive() - {first}
+    unanswered = stack.up(fails=True)
+    as_documented(unanswered, "The plugin was killed during a request")
+    says(unanswered, f"pending adopt {urn(stack, 'second')} {second}`")
+    pending(stack, "adopt", "second", second)
+    stack.up()
+    assert stack.state_ids() == emulator.state.alive() == {first, second}
+    assert emulator.state.creations == 2
+    stack.up("--expect-no-changes")
+    assert entries(stack) == []
+
+
+def test_a_renamed_stack_stops_for_the_machine_until_the_printed_command_is_run(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """The record of the killed create has the stack's old name."""
+    stack.env |= PATIENCE
+    id_ = kill_while_waiting(stack, emulator)
+    stack.cancel()
+    old = urn(stack)
+    stack.run("stack", "rename", "prod")
+    stack.name = "prod"
+
+    stopped = stack.up(fails=True)
+    as_documented(stopped, "A renamed stack")
+    says(stopped, f"`pulumi-fal pending adopt {old} {id_} --for {urn(stack)}`")
+    output = " ".join(stopped.output.split())
+    (command,) = set(re.findall("`pulumi-fal pending (adopt .+?)`", output))  # printed twice
+    pending(stack, *shlex.split(command))
+    stack.up()
+    assert one_machine(stack, emulator) == id_
+
+
+def test_a_machine_that_state_lost_is_named_and_can_be_adopted(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """`pulumi` was killed while it wrote the state, and its backup is older than the machine.
+
+    The provider doesn't guess whether somebody removed the machine from state on purpose.
+    """
+    stack.up()
+    (id_,) = emulator.state.alive()
+    stack.run("state", "delete", urn(stack), "--yes")
+    file = stack.state_file
+    file.with_name(f"{file.name}.attrs").write_text("")
+    as_documented(stack.up(fails=True), "The state file can't be read")
+    restore_if_cut_off(stack)
+    file.with_name(f"{file.name}.bak").write_text(file.read_text())
+    file.write_text("")
+    as_documented(stack.up(fails=True), "The state file is cut off")
+    restore_if_cut_off(stack)
+
+    lost = stack.up(fails=True)
+    as_documented(lost, "The machine is not in state")
+    says(lost, f"pending adopt {urn(stack)} {id_}`")
+    pending(stack, "adopt", "machine", id_)
+    stack.up()
+    assert one_machine(stack, emulator) == id_

@@ -1,4 +1,4 @@
-"""The pytest plugin: in an environment that holds the wheel alone, as a user has it."""
+"""The pytest plugin in an environment with nothing but the wheel, as a user has it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(
 
 
 def test_a_users_test_of_ten_lines_passes(env: Environment, tmp_path: Path) -> None:
-    """The one in the docs: the Automation API, up, a look at the machines, destroy.
+    """The test in the docs creates, looks at and destroys a machine with the Automation API.
 
     Nothing is activated: on PATH is no Python that has the package.
     """
@@ -54,7 +54,7 @@ def test_a_users_test_of_ten_lines_passes(env: Environment, tmp_path: Path) -> N
 def test_each_test_has_an_emulator_of_its_own_and_its_environment_back(
     env: Environment, tmp_path: Path
 ) -> None:
-    """The variables of the provider, quick polling, and machines that are ready in a moment."""
+    """The fixture sets the provider's variables for short waits and leaves no trace afterwards."""
     test = """
 import os, sys, time, urllib.request
 import pytest
@@ -109,7 +109,7 @@ def test_nothing_is_loaded():
 def test_whoever_does_not_use_it_does_not_notice_it(
     env: Environment, env_without: Environment, tmp_path: Path
 ) -> None:
-    """With the extra and without: pytest loads it in every run of every project."""
+    """pytest loads it in every run of every project, whether the extra is installed or not."""
     for each in (env, env_without):
         assert "1 passed" in run(each, tmp_path, NOT_LOADED)
 
@@ -117,7 +117,7 @@ def test_whoever_does_not_use_it_does_not_notice_it(
 def test_without_the_extra_the_fixture_says_what_to_install(
     env_without: Environment, tmp_path: Path
 ) -> None:
-    """One sentence, and only where the fixture is used."""
+    """The error is one sentence, and appears only where the fixture is used."""
     test = "def test_a(): pass\ndef test_b(fal_emulator): pass\n"
     output = run(env_without, tmp_path, test, exit_code=1)
     assert "1 passed, 1 error" in output

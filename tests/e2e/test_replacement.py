@@ -1,14 +1,19 @@
-"""What makes another machine of one that runs: three inputs, each once, and nothing else."""
+"""What creates another machine in place of one that runs: three inputs, or a user's order."""
 
 from __future__ import annotations
 
+import re
+from math import inf
+
+from pulumi_fal.emulator.machine import Machine
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..fakes import EIGHT, ONE
+from .forced import KINDS, by_flag, by_taint, ids, make_each_kind, program
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine
+from .recovery import entries, unfinished
 
-ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
-
-# A machine for each change, so that one `up` shows them all: its inputs before and after.
+# Each machine's inputs before and after.
 REPLACED: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "type_changed": ({"instance_type": ONE}, {"instance_type": EIGHT}),
     "key_changed": ({"ssh_key": SSH_KEY}, {"ssh_key": OTHER_SSH_KEY}),
@@ -24,83 +29,91 @@ KEPT = {
 }
 
 
-def test_each_changed_input_replaces_its_machine_exactly_once(
+def test_a_changed_type_key_or_sector_replaces_a_machine_once_and_nothing_else_does(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """One POST and one DELETE each: the old machine is gone, and the new one is left alone."""
-    old = up(stack, {name: before for name, (before, _) in REPLACED.items()})
-    new = up(stack, {name: after for name, (_, after) in REPLACED.items()})
-    assert {name for name in REPLACED if old[name] != new[name]} == set(REPLACED)
+    """The new machine is ready before the old one goes, unless the program says the opposite.
+
+    The same key written differently changes nothing. Neither does requesting the sector that the
+    machine is in, nor no longer requesting it.
+    """
+    before = {name: inputs for name, (inputs, _) in (REPLACED | KEPT).items()}
+    after = {name: inputs for name, (_, inputs) in (REPLACED | KEPT).items()}
+    old = up(stack, SSH_KEY, {**before, "in_its_sector": {"instance_type": EIGHT}})
+    own = str(emulator.state.get(old["in_its_sector"]).sector)
+
+    in_its_sector = {"instance_type": EIGHT, "sector": own}
+    new = up(stack, OTHER_SSH_KEY, {**after, "in_its_sector": in_its_sector})
+    assert {name for name in old if old[name] != new[name]} == {*REPLACED, "old_first"}
+    counts = re.findall(r"(\d+) (replaced|updated|unchanged)", stack.runs[-1].output)
+    assert counts == [("1", "updated"), ("4", "replaced"), ("4", "unchanged")]  # the stack, too
     assert emulator.state.alive() == set(new.values())
-    stack.up("--expect-no-changes")
-    assert emulator.state.calls["create"] == 2 * len(REPLACED)
-    assert emulator.state.calls["delete"] == len(REPLACED)
-    for name, (_, after) in REPLACED.items():
-        asked = emulator.state.machines[new[name]]
-        assert asked.instance_type == after.get("instance_type", ONE)
-        assert asked.requested_sector == after.get("sector")
-        assert asked.ssh_key == after.get("ssh_key", SSH_KEY)
+    count = len(old) + len(REPLACED) + 1
+    assert (emulator.state.creations, emulator.state.deletions) == (count, len(REPLACED) + 1)
+    machines = emulator.state.machines
+    for name in REPLACED:
+        made = machines[new[name]]
+        assert made.instance_type == after[name].get("instance_type", ONE)
+        assert made.requested_sector == after[name].get("sector")
+        assert made.ssh_key == after[name].get("ssh_key", SSH_KEY)
+        assert ready_at(made) <= machines[old[name]].gone_at
+    assert machines[old["old_first"]].gone_at <= machines[new["old_first"]].created
 
+    # Nothing is left to be done; not even for the sector that is no longer requested.
+    again = {**after, "in_its_sector": {"instance_type": EIGHT}}
+    assert up(stack, OTHER_SSH_KEY, again) == new
+    assert stack.outputs()["in_its_sector"]["sector"] == own
 
-def test_the_same_key_written_otherwise_does_nothing(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """A key is its type and its blob: neither a comment nor white space is worth a machine."""
-    old = up(stack, {name: before for name, (before, _) in KEPT.items()})
-    stack.write(*(machine(name, **after) for name, (_, after) in KEPT.items()))
-    stack.up("--expect-no-changes")
-    assert stack.state_ids() == emulator.state.alive() == set(old.values())
-
-
-def test_only_another_sector_than_the_machines_own_replaces_it(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """To ask for the one that the API chose, and then for none, is worth no machine."""
-    stack.write(machine(instance_type=EIGHT))
-    stack.up()
-    (id_,) = stack.state_ids()
-    own = str(emulator.state.get(id_).sector)
-    stack.write(machine(instance_type=EIGHT, sector=own))
-    assert "1 updated" in stack.up().output
-    stack.write(machine(instance_type=EIGHT))
-    stack.up()
-    assert stack.state_ids() == emulator.state.alive() == {id_}
-    assert stack.outputs()["machine"]["sector"] == own
     other = "sector_2" if own == "sector_1" else "sector_1"
-    stack.write(machine(instance_type=EIGHT, sector=other))
-    assert "1 replaced" in stack.up().output
-    assert stack.state_ids() == emulator.state.alive() != {id_}
-    assert stack.outputs()["machine"]["sector"] == other
-    assert emulator.state.creations == 2
+    moved = {"instance_type": EIGHT, "sector": other}
+    last = up(stack, OTHER_SSH_KEY, {**after, "in_its_sector": moved})
+    assert {name for name in new if last[name] != new[name]} == {"in_its_sector"}
+    assert stack.outputs()["in_its_sector"]["sector"] == other
+    assert stack.state_ids() == emulator.state.alive() == set(last.values())
+    assert emulator.state.creations == count + 1
 
 
-def test_the_new_machine_is_ready_before_the_old_one_goes(
+def test_a_forced_replacement_creates_another_machine_and_deletes_the_old(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """Create before delete, as everywhere in Pulumi."""
-    stack.up()
-    stack.write(machine(ssh_key=OTHER_SSH_KEY))
-    stack.up()
-    calls = [call.method for call in emulator.state.log if call.method in ("POST", "DELETE")]
-    assert calls == ["POST", "POST", "DELETE"]
+    """Whatever state and the journal have of the old machine, it is not adopted in its place.
+
+    The engine calls create for a forced replacement without a diff, just as it does after a kill.
+    Here a flag, a taint, a trigger and the replacement of another machine force it at once;
+    tests/chaos has each by itself.
+    """
+    ways = ("flag", "taint", "trigger", "follow")
+    stack.write(program(ways))
+    make_each_kind(stack, emulator, ways)
+    old = ids(stack)
+
+    by_taint(stack, "taint")
+    stack.write(program(ways, trigger="two", ssh_key=OTHER_SSH_KEY))
+    stack.up(*by_flag(stack, "--replace", "flag"))
+
+    new = ids(stack)
+    assert emulator.state.alive() == set(new.values())
+    assert not set(old.values()) & set(new.values())
+    count = len(ways) * len(KINDS) + 1
+    assert len(new) == count
+    assert (emulator.state.creations, emulator.state.deletions) == (2 * count, count)
+    assert unfinished(stack) == []
+    stack.up("--expect-no-changes")
+    assert entries(stack) == []
 
 
-def test_delete_before_replace_is_the_programs_choice(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """With room for one machine only, the old one must go first."""
-    emulator.state.capacity = 1
-    stack.write(machine(opts="delete_before_replace=True"))
-    stack.up()
-    stack.write(machine(opts="delete_before_replace=True", ssh_key=OTHER_SSH_KEY))
-    stack.up()
-    calls = [call.method for call in emulator.state.log if call.method in ("POST", "DELETE")]
-    assert calls == ["POST", "DELETE", "POST"]
-    assert stack.state_ids() == emulator.state.alive()
+def up(stack: Stack, ssh_key: str, machines: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Run `up` with these machines, and one with that key that is deleted before it is replaced.
 
-
-def up(stack: Stack, machines: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Run `up` with these machines; their ids by name."""
-    stack.write(*(machine(name, **inputs) for name, inputs in machines.items()))
+    Returns their ids by name.
+    """
+    old_first = machine("old_first", opts="delete_before_replace=True", ssh_key=ssh_key)
+    stack.write(*(machine(name, **inputs) for name, inputs in machines.items()), old_first)
     stack.up()
     return {name: outputs["id"] for name, outputs in stack.outputs().items()}
+
+
+def ready_at(machine: Machine) -> float:
+    """When it was ready, on the emulator's clock."""
+    assert machine.provisioning < inf
+    return machine.created + machine.provisioning

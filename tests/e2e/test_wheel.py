@@ -1,4 +1,4 @@
-"""What people install: the wheel and the sdist, what is in them, and what works with them alone."""
+"""The wheel and the sdist: what is in them, and what works with nothing but the wheel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VERSION = pulumi_fal.__version__
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds both."""
+    """A folder with the wheel and the sdist."""
     folder = tmp_path_factory.mktemp("dist")
     build("wheel", folder)
     build("sdist", folder)
@@ -75,7 +75,7 @@ def metadata(wheel: Path) -> Message:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """No tests, no tools; but the files that aren't Python."""
+    """It has no tests and no tools, but the files that aren't Python."""
     modules = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")}
     assert names(wheel) == {
         *(f"pulumi_fal/{name}" for name in modules | NOT_PYTHON),
@@ -84,7 +84,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 
 def test_the_sdist_holds_that_and_what_builds_it(wheel: Path, sdist: Path, tmp_path: Path) -> None:
-    """The wheel that is built from it is the same."""
+    """The wheel that is built from the sdist is the same as the one from the sources."""
     top = sdist.name.removesuffix(".tar.gz")
     with tarfile.open(sdist) as archive:
         inside = {name.removeprefix(f"{top}/") for name in archive.getnames()}
@@ -99,7 +99,7 @@ def test_the_sdist_holds_that_and_what_builds_it(wheel: Path, sdist: Path, tmp_p
 
 
 def test_twine_has_nothing_to_say(wheel: Path, sdist: Path) -> None:
-    """What a package index would refuse is refused here."""
+    """It refuses what a package index would refuse."""
     twine = (sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist))
     checked = subprocess.run(twine, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -107,7 +107,7 @@ def test_twine_has_nothing_to_say(wheel: Path, sdist: Path) -> None:
 
 
 def test_the_metadata_says_what_it_is_and_needs(wheel: Path) -> None:
-    """What it needs at run time, the extras, a licence, and the README as its description."""
+    """It names the requirements, the extras and a licence, and has the README as description."""
     said = metadata(wheel)
     assert said["License-Expression"] == "Apache-2.0"
     assert said["Requires-Python"] == ">=3.10"
@@ -124,7 +124,7 @@ def test_the_metadata_says_what_it_is_and_needs(wheel: Path) -> None:
 
 
 def test_the_version_is_in_one_place(wheel: Path, with_cli: Environment) -> None:
-    """And whatever shows it shows the same; the change log begins with it, or with what's next."""
+    """All that shows it shows the same; the change log begins with it or with Unreleased."""
     literal = f'"{VERSION}"'
     sources = [*PACKAGE.rglob("*.py"), ROOT / "pyproject.toml"]
     assert [path.name for path in sources if literal in path.read_text()] == ["_version.py"]
@@ -147,7 +147,7 @@ def test_the_version_is_in_one_place(wheel: Path, with_cli: Environment) -> None
 
 
 def test_without_extras_the_package_is_all_there(bare: Environment) -> None:
-    """Every public name, from the wheel."""
+    """Every public name can be imported from the wheel."""
     ask = "import pulumi_fal as p; print(p.__file__); [getattr(p, name) for name in p.__all__]"
     file = bare.run("python", "-W", "error", "-c", ask).strip()
     assert Path(file).is_relative_to(bare.folder)
@@ -164,7 +164,7 @@ def test_without_extras_the_package_is_all_there(bare: Environment) -> None:
 def test_what_needs_an_extra_says_which(
     bare: Environment, command: tuple[str, ...], extra: str, needed: str
 ) -> None:
-    """One sentence, exit code 1, no traceback."""
+    """The error is one sentence without a traceback, with exit code 1."""
     said = bare.run(*command, exit_code=1)
     assert re.fullmatch(
         rf"The [\w ]+ needs (?:{needed}): pip install 'CLONE\[{extra}\]', where CLONE is .+\.\n",
@@ -175,7 +175,7 @@ def test_what_needs_an_extra_says_which(
 def test_each_extra_brings_what_its_part_needs(
     with_cli: Environment, with_emulator: Environment
 ) -> None:
-    """And not the other's: the command line says how to get the emulator."""
+    """It doesn't bring what the other needs: the command line says how to get the emulator."""
     assert "Usage: pulumi-fal" in with_cli.run("pulumi-fal", "--help")
     said = with_cli.run("pulumi-fal", "emulator", exit_code=1)
     assert "pip install 'CLONE[emulator]'" in said
@@ -204,7 +204,7 @@ pulumi.export("status", machine.status)
 def test_a_program_of_ten_lines_works_with_the_wheel_alone(
     bare: Environment, tmp_path: Path
 ) -> None:
-    """Under the real engine: up, nothing to do, destroy."""
+    """The real engine creates the machine, finds nothing more to do, and destroys it."""
     (tmp_path / "Pulumi.yaml").write_text("name: mine\nruntime: python\n")
     (tmp_path / "__main__.py").write_text(PROGRAM)
     with EmulatorServer(provisioning=0.2, deletion=0.1) as emulator:

@@ -77,7 +77,7 @@ class Laws:
 
     def _check_key(self, call: Call, error: Exception) -> None:
         process, world = call.process, self._world
-        faults = {fault for kind, fault, _ in process.conditions.faults if kind == "create"}
+        faults = {fault for kind, fault, _ in world.conditions.faults if kind == "create"}
         is_undisturbed = not (
             faults & _NOT_REPEATED
             or process.clock.interrupted.is_set()

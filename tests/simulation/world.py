@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import ElsewhereError
-from pulumi_fal.machines.entry import Phase
+from pulumi_fal.machines.entry import GRACE_SECONDS, Phase
 from pulumi_fal.machines.journal import Journal
 
 from . import disk
@@ -45,6 +45,8 @@ class World:
         """With what the last command's creates failed, as a person reads it."""
         self._calls: dict[Turn, Call] = {}
         self.trouble = disk.NOTHING
+        self.conditions = Conditions()
+        """Of the commands that run now, or ran last: all of them meet the same faults."""
         self._power: Conditions | None = None
         self._exit = ExitStack()
         self.folder = self._exit.enter_context(disk.in_place(self.disk))
@@ -57,6 +59,7 @@ class World:
 
     def run(self, conditions: Conditions, *commands: Stages) -> None:
         """Run one command, or several at the same time."""
+        self.conditions = conditions
         for kind, name, times in conditions.faults:
             self.account.faults.add(kind, OUTCOMES[name], times)
         schedule = iter(conditions.schedule)
@@ -174,7 +177,7 @@ class World:
         keys = dict.fromkeys(self.stacks, KEYS[0])
         said: dict[str, list[Exception]] = {name: [] for name in self.stacks}
         for count in range(ROUNDS):
-            self.time.advance(10.0)
+            self.time.advance(GRACE_SECONDS)  # so that nothing is too new to be missed
             before = self._picture()
             problems = {}
             refresh = count % 2 == 1

@@ -53,6 +53,7 @@ read: ComputeInstance = ComputeInstance.get("read", "id", pulumi.ResourceOptions
 ip: pulumi.Output[str] = typed.ip
 status: pulumi.Output[str] = typed.status
 sector: pulumi.Output[str | None] = typed.sector
+region: pulumi.Output[str | None] = typed.region
 instance_type: pulumi.Output[str] = typed.instance_type
 ssh_key: pulumi.Output[str] = typed.ssh_key
 login: pulumi.Output[str] = typed.ip.apply(lambda known: f"ssh ubuntu@{known}")
@@ -62,10 +63,13 @@ one: Instance = get_instance("id")
 address: str | None = one.ip
 ready: bool = one.is_ready and one.status == Status.READY
 some: list[Instance] = get_instances(
-    instance_type=InstanceType.GPU_1X_H100_SXM5, sector="sector_2", status=Status.READY
+    instance_type=InstanceType.GPU_1X_H100_SXM5,
+    sector="sector_2",
+    status=Status.READY,
+    region="us-west",
 )
 later: pulumi.Output[Instance] = get_instance_output(typed.id)
-many: pulumi.Output[list[Instance]] = get_instances_output(sector=typed.sector)
+many: pulumi.Output[list[Instance]] = get_instances_output(sector=typed.sector, region=typed.region)
 
 # What must not pass. warn_unused_ignores makes each an error once it does.
 ComputeInstance("no key", instance_type="gpu_1x_h100_sxm5")  # type: ignore[call-overload]

@@ -154,11 +154,14 @@ def test_each_request_is_a_line_and_a_log_entry_without_headers(emulator: Emulat
     """Unknown paths are logged too, so that a wrong endpoint shows on the console."""
     call(emulator, "GET", "/compute/instances")
     call(emulator, "GET", "/v2/compute/instances")
+    call(emulator, "GET", "/v1/compute/instances")
     assert re.fullmatch(r"\d\d:\d\d:\d\d GET /compute/instances 200 \d+ ms", LINES[0])
     assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v2/compute/instances 404 \d+ ms", LINES[1])
-    assert [(entry.path, entry.status) for entry in emulator.state.log] == [
-        ("/compute/instances", 200),
-        ("/v2/compute/instances", 404),
+    assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v1/compute/instances 200 \d+ ms", LINES[2])
+    assert [(entry.path, entry.status, entry.api) for entry in emulator.state.log] == [
+        ("/compute/instances", 200, "legacy"),
+        ("/v2/compute/instances", 404, None),
+        ("/v1/compute/instances", 200, "v1"),
     ]
     assert API_KEY not in str(emulator.state.log)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pulumi
 import pytest
 
-from pulumi_fal import get_instance, get_instances
+from pulumi_fal import get_instance, get_instances, get_instances_output
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import ED25519, ONE
@@ -36,16 +37,45 @@ def test_each_stack_of_a_process_asks_with_its_own_key(accounts: list[EmulatorSe
         assert get_instance(machine.id) == machine
 
 
-def test_machines_are_filtered_by_every_argument(accounts: list[EmulatorServer]) -> None:
-    """A machine is left out if it differs in any of them, also in one that it lacks."""
-    (machine_id,) = accounts[0].state.alive()
-    pulumi.runtime.set_all_config({"fal:endpoint": accounts[0].url, "fal:apiKey": "one"})
-    machine = get_instance(machine_id)
-    assert get_instances(instance_type=ONE, status=machine.status) == [machine]
-    for unlike in (
-        {"instance_type": "other"},
-        {"sector": "sector_1"},
-        {"status": "other"},
-        {"region": "us-west"},
-    ):
-        assert get_instances(**unlike) == []
+REGIONS = ("us-west", "us-west", "eu-north")
+
+
+@pytest.fixture
+def regions(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorServer]:
+    """Three machines in two regions."""
+    with EmulatorServer(api="v1") as emulator:
+        for name, value in emulator.env.items():
+            monkeypatch.setenv(name, value)
+        for region in REGIONS:
+            made = emulator.state.create("gpu_1x_h100_sxm5", ED25519, None)
+            emulator.state.machines[made.id].region = region
+        yield emulator
+
+
+def test_machines_are_found_by_their_region(regions: EmulatorServer) -> None:
+    """Together with any other filter."""
+    assert [machine.region for machine in get_instances()] == list(REGIONS)
+    assert [machine.region for machine in get_instances(region="us-west")] == ["us-west"] * 2
+    assert get_instances(region="us-west", status="pending") == []
+    assert get_instances(region="us-east") == []
+
+
+def test_the_region_may_be_known_only_later(regions: EmulatorServer) -> None:
+    """As the output of another resource."""
+
+    async def found() -> list[str | None]:
+        region = pulumi.Output.from_input("eu-north")
+        machines = await get_instances_output(region=region).future()
+        return [machine.region for machine in machines or ()]
+
+    assert asyncio.run(found()) == ["eu-north"]
+
+
+def test_the_legacy_api_has_no_machine_of_any_region(
+    regions: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells none, and a machine whose region isn't known is not in the one that is wanted."""
+    monkeypatch.setenv("FAL_COMPUTE_API", "legacy")
+    monkeypatch.setenv("FAL_COMPUTE_ENDPOINT", regions.url)
+    assert len(get_instances()) == 3
+    assert get_instances(region="us-west") == []

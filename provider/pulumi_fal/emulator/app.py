@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException as RoutingError
+from starlette.routing import Match
 
 from pulumi_fal.emulator.calls import log_request
 from pulumi_fal.emulator.control import control
 from pulumi_fal.emulator.legacy import legacy
 from pulumi_fal.emulator.page import page
 from pulumi_fal.emulator.state import State, UnknownMachineError
-from pulumi_fal.emulator.v1 import v1
+from pulumi_fal.emulator.v1 import PREFIX, refused, v1
 
 if TYPE_CHECKING:
     from pulumi_fal.emulator.faults import Faults
@@ -58,7 +59,26 @@ async def _unknown_machine(request: Request, error: Exception) -> Response:
 
 async def _no_such_path(request: Request, error: RoutingError) -> Response:
     """A path that isn't fal's shows on the console too: a wrong endpoint is a common mistake."""
-    response = await http_exception_handler(request, error)
+    headers = {**(error.headers or {})}
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
+    if f"{request.url.path}/".startswith(f"{PREFIX}/"):
+        response = refused(error.status_code, error.detail, headers)
+    else:
+        error = HTTPException(error.status_code, error.detail, headers)
+        response = await http_exception_handler(request, error)
     if not request.url.path.startswith(control.prefix):
         log_request(request, response, time.perf_counter())
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the path has; a router knows only those of the first route that fits."""
+    routes = request.app.routes
+    return [
+        method
+        for method in ("DELETE", "GET", "POST")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]

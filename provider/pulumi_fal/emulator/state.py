@@ -138,7 +138,7 @@ class State:
             until, before, answer = self._kept.get((account, idempotency_key), (-inf, asked, None))
             if idempotency_key and answer is not None and self.now() < until:
                 if before != asked:
-                    raise KeyReusedError(idempotency_key)
+                    raise KeyReusedError("the idempotency key came with another create before")
                 return answer
             if self.capacity is not None and len(self.existing()) >= self.capacity:
                 raise NoCapacityError(f"no capacity left for {instance_type}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import uuid
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Header, HTTPException, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import field_validator
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.emulator.calls import Account, ApiCall, NewInstance, Refusal
@@ -36,31 +38,45 @@ class V1Call(ApiCall):
     }
 
     async def refusal(self, request: Request, error: Refusal) -> Response:
-        status, headers = 400, None
         if isinstance(error, HTTPException):
-            status, message, headers = error.status_code, str(error.detail), error.headers
-        elif isinstance(error, UnknownMachineError):
-            status, message = 404, f"Instance {error} not found"
-        elif isinstance(error, RequestValidationError):
-            message = "; ".join(
-                f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()
+            return refused(error.status_code, str(error.detail), error.headers)
+        if isinstance(error, UnknownMachineError):
+            return refused(404, f"Instance {error} not found")
+        if isinstance(error, RequestValidationError):
+            problems = (
+                f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}"
+                for problem in error.errors()
             )
-        else:
-            message = str(error)
-        kind = _TYPES.get(status, "server_error" if status >= 500 else "validation_error")
-        known = {"type": kind, "message": message, "request_id": f"req_{uuid.uuid4().hex[:12]}"}
-        return JSONResponse({"error": known}, status, headers)
+            return refused(400, "; ".join(problems))
+        return refused(400, str(error))
 
 
-v1 = APIRouter(prefix="/v1/compute", route_class=V1Call)
+class NewV1Instance(NewInstance):
+    """The body of a create, in which a sector may be absent and not null."""
+
+    @field_validator("sector", mode="before")
+    @classmethod
+    def _not_null(cls, sector: object) -> object:
+        if sector is None:
+            raise ValueError("null is not a sector")
+        return sector
+
+
+PREFIX = "/v1"
+"""What the path of every request of this API begins with."""
+v1 = APIRouter(prefix=f"{PREFIX}/compute", route_class=V1Call)
 
 
 @v1.get("/instances", name="list")
 async def list_instances(
-    machines: Machines, account: Account, cursor: str | None = None
+    machines: Machines,
+    account: Account,
+    cursor: str | None = None,
+    limit: Annotated[int | None, Query(ge=1)] = None,
 ) -> dict[str, Any]:
     page, found = _page(cursor), machines.list(account)
-    start, end = (page - 1) * machines.page_size, page * machines.page_size
+    size = min(limit or machines.page_size, machines.page_size)
+    start, end = (page - 1) * size, page * size
     following = base64.b64encode(str(page + 1).encode()).decode() if end < len(found) else None
     return {
         "instances": [_shown(machines, instance) for instance in found[start:end]],
@@ -78,7 +94,7 @@ async def get_instance(machines: Machines, account: Account, instance_id: str) -
 async def create_instance(
     machines: Machines,
     account: Account,
-    new: NewInstance,
+    new: NewV1Instance,
     idempotency_key: Annotated[str, Header()] = "",
 ) -> dict[str, Any]:
     made = machines.create(
@@ -90,6 +106,13 @@ async def create_instance(
 @v1.delete("/instances/{instance_id}", name="delete", status_code=204)
 async def delete_instance(machines: Machines, account: Account, instance_id: str) -> None:
     machines.delete(instance_id, account)
+
+
+def refused(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error in this API's shape."""
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "validation_error")
+    error = {"type": kind, "message": message, "request_id": f"req_{uuid.uuid4().hex[:12]}"}
+    return JSONResponse({"error": error}, status, headers)
 
 
 def _page(cursor: str | None) -> int:

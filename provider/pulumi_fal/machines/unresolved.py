@@ -89,8 +89,8 @@ def of_another_account(entry: Entry, account: str) -> UnresolvedCreateError:
         f"set now ({account}), which does not see it. Nothing more is made for this resource until "
         "that is settled.",
         "Set a key of that account (`pulumi-fal doctor` prints the account of the key that is "
-        "set), then run `pulumi up` again. If its machine is gone, or of no use and deleted: "
-        f"{_forget(entry)}.",
+        "set), at the endpoint and the API that it was made with, then run `pulumi up` again. If "
+        f"its machine is gone, or of no use and deleted: {_forget(entry)}.",
         _known(entry),
     )
 

@@ -1,0 +1,113 @@
+"""Every stage of a create at which a process is killed or the user presses Ctrl-C."""
+
+from __future__ import annotations
+
+import pytest
+
+from pulumi_fal.emulator.faults import fault
+from pulumi_fal.emulator.server import EmulatorServer
+
+from ..e2e.harness import Stack, wait_until
+from ..e2e.recovery import (
+    PATIENCE,
+    STAGES,
+    Stage,
+    entries,
+    is_locked,
+    kill,
+    nothing_runs,
+    one_machine,
+    pending,
+    says,
+    touch_when_told_to_stop,
+    unfinished,
+    unlock,
+    urn,
+)
+from ..e2e.test_v1 import speak_v1
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
+
+
+@pytest.mark.parametrize("who", ["cli", "plugin", "both"])
+@pytest.mark.parametrize("name", STAGES)
+def test_a_kill_at_any_stage_of_create_loses_no_machine_and_creates_no_second(
+    name: str, who: str, stack: Stack, emulator: EmulatorServer
+) -> None:
+    """There is one creation in all, and no process is left behind."""
+    stack.env |= PATIENCE
+    stage = Stage(emulator, name)
+    kill(stack, stage.reached_by(stack.start("up")), who)
+    stage.release()
+    nothing_runs(stack)
+    stage.end()
+    unlock(stack)
+    if name == "during the POST" and who != "cli":
+        # The answer went to a dead process: only a user can say whose machine it is.
+        (made,) = emulator.state.alive()
+        says(stack.up(fails=True), made, "pending adopt")
+        pending(stack, "adopt", urn(stack), made)
+    stack.up()
+    one_machine(stack, emulator)
+    stack.up("--expect-no-changes")
+    assert entries(stack) == []
+
+
+def test_under_v1_a_create_that_was_killed_in_its_post_is_finished_by_the_next_up(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """With both processes killed, the same key is sent again and no second machine is created."""
+    speak_v1(stack, emulator)
+    stack.env |= PATIENCE
+    stage = Stage(emulator, "during the POST")
+    kill(stack, stage.reached_by(stack.start("up")), "both")
+    stage.end()
+    unlock(stack)
+    (made,) = emulator.state.alive()
+    stack.up()
+    assert stack.state_ids() == {made}
+    assert emulator.state.creations == 1
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_ctrl_c_at_any_stage_of_create_leaves_the_machine_in_state(
+    name: str, stack: Stack, emulator: EmulatorServer
+) -> None:
+    """A request in flight is allowed to finish; no pending operation and no lock is left."""
+    stack.env |= PATIENCE
+    was_told = touch_when_told_to_stop(stack)
+    stage = Stage(emulator, name)
+    run = stage.reached_by(stack.start("up"))
+    run.interrupt()
+    wait_until(was_told.exists)
+    stage.release()
+    interrupted = run.wait()
+    assert interrupted.exit_code != 0
+    assert stack.state_ids() == emulator.state.alive()
+    assert len(unfinished(stack)) == len(entries(stack)) == (name != "before the POST")
+    assert not stack.state().get("pending_operations")
+    assert not is_locked(stack)
+    nothing_runs(stack)
+    for id_ in emulator.state.alive():
+        says(interrupted, f"The wait for machine {id_} (gpu_1x_h100_sxm5) was interrupted.")
+    stage.end()
+    stack.up()
+    one_machine(stack, emulator)
+    assert not stack.state().get("pending_operations")
+
+
+@pytest.mark.parametrize("call", ["list", "create"])
+def test_ctrl_c_ends_the_sleep_that_a_retry_after_asks_for(
+    call: str, stack: Stack, emulator: EmulatorServer
+) -> None:
+    """An hour's sleep is no reason to wait, and a POST that was refused has created nothing."""
+    emulator.faults.add(call, fault("429", retry_after=3600))
+    run = stack.start("up")
+    wait_until(lambda: emulator.state.calls[call] == 1 and not emulator.state.in_flight)
+    run.interrupt()
+    assert run.wait().exit_code != 0
+    assert emulator.state.creations == 0
+    assert entries(stack) == []
+    assert not is_locked(stack)
+    stack.up()
+    one_machine(stack, emulator)

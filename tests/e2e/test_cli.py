@@ -1,0 +1,81 @@
+"""`pulumi-fal audit` and `import-file` with the real `pulumi`; tests/unit has what they print."""
+
+from __future__ import annotations
+
+import json
+
+from pulumi_fal.emulator.server import EmulatorServer
+
+from ..fakes import EIGHT, ONE
+from .cli import pulumi_fal
+from .harness import SSH_KEY, Stack
+
+
+def test_audit_finds_exactly_the_machines_that_no_stack_has(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """It reads all stacks of the backend. Where one can't be read, its machines are unknown."""
+    dev = stack
+    prod, test = (Stack(stack.folder, emulator.env, name=name) for name in ("prod", "test"))
+    dev.up()
+    for other in (prod, test):
+        made = emulator.state.create(ONE, SSH_KEY).id
+        (id_,) = dev.state_ids()
+        text = dev.state_file.read_text().replace(id_, made)
+        text = text.replace("urn:pulumi:dev::", f"urn:pulumi:{other.name}::")
+        text = text.replace("/test/dev", f"/test/{other.name}")
+        other.state_file.write_text(text)
+    assert len(dev.state_ids() | prod.state_ids() | test.state_ids()) == 3
+    aged = json.loads(pulumi_fal(dev, "audit", "--max-age", "1h", "--json"))
+    assert all(0 <= row["age_seconds"] < 3600 for row in aged["machines"])
+
+    left = emulator.state.create(ONE, SSH_KEY).id
+    dropped = test.state_ids()
+    test.run("state", "delete", test.resources()[0]["urn"], "--yes")
+    (gone,) = prod.state_ids()
+    emulator.state.kill(gone)
+    names = [f"organization/test/{name}" for name in ("dev", "prod", "test")]
+    report = json.loads(pulumi_fal(dev, "audit", "--json", code=1))
+    assert {row["id"]: row["whose"] for row in report["machines"]} == {
+        **dict.fromkeys({left, *dropped}, "forgotten"),
+        **dict.fromkeys(dev.state_ids(), "stack"),
+    }
+    assert [row["id"] for row in report["gone"]] == [gone]
+    assert report["stacks"] == names
+    assert report["unreadable"] == {}
+
+    test.state_file.write_text(test.state_file.read_text()[:-100])
+    assert pulumi_fal(dev, "audit", code=2) == ""  # a file backend has no list then
+    named = [option for name in names for option in ("--stack", name)]
+    report = json.loads(pulumi_fal(dev, "audit", "--json", *named, code=1))
+    assert {row["id"]: row["whose"] for row in report["machines"]} == {
+        **dict.fromkeys({left, *dropped}, "unknown"),
+        **dict.fromkeys(dev.state_ids(), "stack"),
+    }
+    assert list(report["unreadable"]) == [f"stack {names[2]}"]
+
+
+def test_a_fleet_is_imported_from_a_file_without_a_change_and_then_destroyed(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """By the command and the program that import-file prints.
+
+    The machines are protected until an `up` of the program says that they need no protection.
+    """
+    (stack.project / "key.pub").write_text(f"{SSH_KEY}\n")
+    kinds = [(ONE, None), (EIGHT, "sector_2"), (EIGHT, None)]
+    fleet = {emulator.state.create(kind, SSH_KEY, sector).id for kind, sector in kinds}
+    shown = pulumi_fal(stack, "import-file", "--ssh-key", "key.pub", "--pin-sectors")
+    assert "  pulumi import --file fal-import.json --generate-code=false\n" in shown
+    (stack.project / "__main__.py").write_text(shown[shown.index("from pathlib") :])
+
+    stack.run("import", "--file", "fal-import.json")
+    assert stack.state_ids() == fleet
+    stack.preview("--expect-no-changes")
+    stack.refresh("--expect-no-changes")
+    assert "nothing to import" in pulumi_fal(stack, "import-file", "--ssh-key", "key.pub")
+    stack.destroy(fails=True)
+    assert emulator.state.alive() == fleet
+    stack.up()
+    stack.destroy()
+    assert emulator.state.alive() == set()

@@ -1,0 +1,132 @@
+"""Stacks whose state an earlier release wrote; record_state.py says how they were recorded."""
+
+from __future__ import annotations
+
+import json
+import re
+from math import inf
+from typing import Any
+
+import pytest
+
+from pulumi_fal.api.settings import Settings
+from pulumi_fal.emulator.machine import Machine
+from pulumi_fal.emulator.server import EmulatorServer
+
+from ..fakes import KEY
+from .harness import TYPE, Stack
+from .record_state import ACCOUNT, ENDPOINT, RECORDED, program
+from .recovery import PATIENCE, finish, unfinished, urn
+
+CHANGES = re.compile(r"~ 1 updated\n +4 unchanged")
+Resources = dict[str, dict[str, Any]]
+
+
+@pytest.fixture
+def account(emulator: EmulatorServer) -> str:
+    """What state calls the account of the key that is set."""
+    return Settings(emulator.url, KEY, "").account
+
+
+@pytest.fixture
+def recorded(
+    request: pytest.FixtureRequest, stack: Stack, emulator: EmulatorServer, account: str
+) -> Resources:
+    """The machines of the state that the test names, once the stack and the emulator have them.
+
+    Only the unfinished one isn't ready. The stack's program is the one that made the state.
+    """
+    text = (RECORDED / f"{request.param}.json").read_text()
+    file = stack.folder / "recorded.json"
+    file.write_text(text.replace(ENDPOINT, emulator.url).replace(ACCOUNT, account))
+    for resource in json.loads(file.read_text())["deployment"]["resources"]:
+        if resource["type"] == TYPE:
+            put_in(emulator, resource)
+    stack.run("stack", "import", "--file", str(file))
+    resources = by_name(stack)
+    (stack.project / "__main__.py").write_text(program(resources["imported"]["id"]))
+    stack.env |= PATIENCE
+    return resources
+
+
+@pytest.mark.parametrize("recorded", ["with-account"], indirect=True)
+def test_a_stack_of_an_earlier_release_is_refreshed_finished_and_destroyed(
+    recorded: Resources, stack: Stack, emulator: EmulatorServer
+) -> None:
+    """A refresh changes only what the API says anew, `up` only finishes the unfinished machine."""
+    stack.refresh()
+    refreshed = by_name(stack)
+    for name in ("ready", "imported", "unfinished"):
+        assert remembered(refreshed[name]) == remembered(recorded[name]), name
+    there = emulator.state.get(recorded["unawaited"]["id"])
+    news = {"ip": there.ip, "sector": there.sector, "status": "ready"}
+    assert remembered(refreshed["unawaited"]) == remembered(recorded["unawaited"]) | news
+    assert [each["urn"] for each in unfinished(stack)] == [urn(stack, "unfinished")]
+
+    finish(emulator.state)
+    assert CHANGES.search(stack.up().output)
+    assert_finished(stack)
+    destroy(stack, emulator)
+
+
+@pytest.mark.parametrize("recorded", ["without-account"], indirect=True)
+def test_a_stack_of_the_first_release_gets_its_account_from_a_refresh(
+    recorded: Resources, stack: Stack, emulator: EmulatorServer, account: str
+) -> None:
+    """No `up` replaces its machines because state lacks the account or has `requested_sector`."""
+    for resource in recorded.values():
+        assert resource["outputs"].keys() & {"account", "requested_sector"} == {"requested_sector"}
+    finish(emulator.state)
+    assert CHANGES.search(stack.up().output)
+    assert_finished(stack)
+    stack.refresh()
+    stack.preview("--expect-no-changes")
+    for name, resource in by_name(stack).items():
+        assert resource["outputs"]["account"] == account, name
+        assert "requested_sector" not in resource["outputs"], name
+    destroy(stack, emulator)
+
+
+def put_in(emulator: EmulatorServer, resource: dict[str, Any]) -> None:
+    """Let the emulator have the machine that a recorded resource is."""
+    outputs = resource["outputs"]
+    ip = outputs.get("ip")
+    emulator.state.machines[resource["id"]] = Machine(
+        id=resource["id"],
+        instance_type=outputs["instance_type"],
+        ssh_key=outputs["ssh_key"],
+        requested_sector=resource["inputs"].get("sector"),
+        chosen_sector=outputs.get("sector") or "sector_3",
+        ip=ip if isinstance(ip, str) else "198.18.0.9",  # else it is encrypted, or not known yet
+        created=emulator.state.now(),
+        provisioning=inf if outputs.get("unfinished") else 0,
+        ip_at=1,
+        hidden_until={"list": 0},
+    )
+
+
+def by_name(stack: Stack) -> Resources:
+    """The machines in state by their resources' names."""
+    return {each["urn"].rpartition("::")[2]: each for each in stack.resources()}
+
+
+def remembered(resource: dict[str, Any]) -> dict[str, Any]:
+    """What state holds of a machine, but for the ip that is encrypted anew each time."""
+    outputs = dict(resource["outputs"])
+    if isinstance(outputs.get("ip"), dict):
+        assert outputs.pop("ip")["ciphertext"]
+    return outputs
+
+
+def assert_finished(stack: Stack) -> None:
+    """Nothing is left to be done for the machine that was unfinished."""
+    assert unfinished(stack) == []
+    outputs = by_name(stack)["unfinished"]["outputs"]
+    assert (outputs["status"], "unfinished" in outputs) == ("ready", False)
+
+
+def destroy(stack: Stack, emulator: EmulatorServer) -> None:
+    """Destroy the stack: its machines are deleted then, and not before, and none was made."""
+    assert emulator.state.calls["create"] == emulator.state.calls["delete"] == 0
+    stack.destroy()
+    assert emulator.state.alive() == stack.state_ids() == set()
