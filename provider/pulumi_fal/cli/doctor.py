@@ -15,7 +15,7 @@ from rich.text import Text
 
 from pulumi_fal import pulumi_cli
 from pulumi_fal._version import __version__
-from pulumi_fal.cli import show
+from pulumi_fal.cli import native_plugin, show
 from pulumi_fal.cli.context import IMPATIENT, Context, pass_context
 from pulumi_fal.errors import AuthenticationError, FalError, JournalError
 
@@ -37,12 +37,12 @@ class Finding:
 @show.json_option
 @pass_context
 def doctor(context: Context, as_json: bool) -> None:
-    """Check key, endpoint, versions, journal and plugin host.
+    """Check key, endpoint, versions, journal and plugins.
 
     The key itself is never shown. The API is asked for its list, and nothing else is done there.
     Exit code 1 if something is bad.
     """
-    findings = [*_versions(), *_account(context), _journal(context), *_seams()]
+    findings = [*_versions(), *_account(context), _journal(context), _native(), *_seams()]
     if as_json:
         show.print_json([asdict(finding) for finding in findings])
     else:
@@ -99,6 +99,22 @@ def _journal(context: Context) -> Finding:
 def _nearest(folder: Path) -> Path:
     """Return the folder, or its nearest parent that exists."""
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
+
+
+def _native() -> Finding:
+    """Check the plugin for programs in other languages; one in Python needs none."""
+    path = native_plugin.find()
+    if path is None:
+        without = "programs that don't use the Python package need it, see docs/native-plugin.md"
+        return Finding("native plugin", MISSING, f"{native_plugin.NAME} is not on PATH: {without}")
+    try:
+        version = native_plugin.version(path)
+    except OSError as error:
+        return Finding("native plugin", BAD, str(error))
+    if version != __version__:
+        other = f"{version}, of another installation than this {__version__}"
+        return Finding("native plugin", MISSING, f"{path} is {other}")
+    return Finding("native plugin", OK, f"{version}, {path}")
 
 
 def _seams() -> Iterator[Finding]:

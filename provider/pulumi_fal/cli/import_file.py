@@ -19,10 +19,21 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.claims import Whose, gather, stack_option
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.resource import outputs
-from pulumi_fal.tokens import TYPE_TOKEN
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
+
+DYNAMIC, NATIVE = "dynamic", "native"
 
 
 @click.command()
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice([DYNAMIC, NATIVE]),
+    default=DYNAMIC,
+    show_default=True,
+    help="The resource to import the machines as: the one of a Python program that uses "
+    "pulumi_fal, or the native plugin's, for all languages.",
+)
 @click.option(
     "--ssh-key",
     "key_file",
@@ -48,6 +59,7 @@ from pulumi_fal.tokens import TYPE_TOKEN
 @pass_context
 def import_file(
     context: Context,
+    kind: str,
     key_file: Path,
     stacks: tuple[str, ...],
     output: Path,
@@ -64,10 +76,18 @@ def import_file(
     if not instances:
         show.print_lines("There is nothing to import: no machine that is in no stack.")
         return
-    home = context.settings.home
-    resources = [
-        _resource(name, each, ssh_key, pin_sectors, home) for name, each in _named(instances)
+    named = [
+        (name, instance, _inputs(instance, ssh_key, pin_sectors))
+        for name, instance in _named(instances)
     ]
+    if kind == NATIVE:
+        resources = [_native(*row) for row in named]
+        program = _yaml(resources, ssh_key)
+        where = "in the `Pulumi.yaml` of a YAML program, or the same in another language"
+    else:
+        resources = [_dynamic(*row, context.settings.home) for row in named]
+        program = _python(resources, key_file)
+        where = "in the program"
     if output.exists() and not yes:
         click.confirm(f"{output} exists. Write over it?", abort=True)
     output.write_text(json.dumps({"resources": resources}, indent=2) + "\n", encoding="utf-8")
@@ -75,7 +95,7 @@ def import_file(
     show.print_lines(
         f"{output} has {count}. To import into the stack that is selected:\n\n"
         f"  pulumi import --file {shlex.quote(str(output))} --generate-code=false\n\n"
-        f"And in the program, which then shows no change:\n\n{_program(resources, key_file)}"
+        f"And {where}, which then shows no change:\n\n{program}"
     )
 
 
@@ -123,15 +143,19 @@ def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
     return named
 
 
-def _resource(name: str, instance: Instance, ssh_key: str, pin: bool, home: Home) -> dict[str, Any]:
+def _inputs(instance: Instance, ssh_key: str, pin: bool) -> dict[str, str]:
+    inputs = {"instance_type": instance.instance_type, "ssh_key": ssh_key}
+    if pin and instance.sector:
+        inputs["sector"] = instance.sector
+    return inputs
+
+
+def _dynamic(name: str, instance: Instance, inputs: dict[str, str], home: Home) -> dict[str, Any]:
     """Return an entry of the file. Its outputs spare the engine a read, which would fail."""
     from pulumi.dynamic.dynamic import serialize_provider
 
     from pulumi_fal.provider import ComputeInstanceProvider
 
-    inputs = {"instance_type": instance.instance_type, "ssh_key": ssh_key}
-    if pin and instance.sector:
-        inputs["sector"] = instance.sector
     provider = {"__provider": serialize_provider(ComputeInstanceProvider())}
     return {
         "type": TYPE_TOKEN,
@@ -142,7 +166,19 @@ def _resource(name: str, instance: Instance, ssh_key: str, pin: bool, home: Home
     }
 
 
-def _program(resources: Sequence[dict[str, Any]], key_file: Path) -> str:
+def _native(name: str, instance: Instance, inputs: dict[str, str]) -> dict[str, Any]:
+    """Return an entry of the file. The engine reads the machine itself, all but its key."""
+    from pulumi_fal.native.properties import camel
+
+    return {
+        "type": NATIVE_TYPE_TOKEN,
+        "name": name,
+        "id": instance.id,
+        "inputs": {camel(key): value for key, value in inputs.items()},
+    }
+
+
+def _python(resources: Sequence[dict[str, Any]], key_file: Path) -> str:
     lines = ["from pathlib import Path", "", "from pulumi_fal import ComputeInstance", ""]
     lines.append(f"ssh_key = Path({str(key_file)!r}).read_text()")
     for resource in resources:
@@ -151,4 +187,14 @@ def _program(resources: Sequence[dict[str, Any]], key_file: Path) -> str:
         if "sector" in inputs:
             arguments.append(f"sector={inputs['sector']!r}")
         lines.append(f"ComputeInstance({resource['name']!r}, {', '.join(arguments)})")
+    return "\n".join(lines)
+
+
+def _yaml(resources: Sequence[dict[str, Any]], ssh_key: str) -> str:
+    # A string of JSON is one of YAML, whatever is in it.
+    lines = ["variables:", f"  sshKey: {json.dumps(ssh_key)}", "resources:"]
+    for resource in resources:
+        lines += [f"  {resource['name']}:", f"    type: {resource['type']}", "    properties:"]
+        for name, value in resource["inputs"].items():
+            lines.append(f"      {name}: {'${sshKey}' if name == 'sshKey' else json.dumps(value)}")
     return "\n".join(lines)
