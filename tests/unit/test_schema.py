@@ -20,7 +20,7 @@ from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
 from pulumi_fal.api.settings import DEFAULT_API, ENDPOINTS, Settings
 from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
 from pulumi_fal.native.properties import camel
-from pulumi_fal.native.servicer import schema
+from pulumi_fal.native.servicer import FalProvider
 from pulumi_fal.resource import inputs
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
@@ -90,7 +90,7 @@ java ai.fal.pulumi.fal
 """
 """Programs and states have these names in them. A line may be added; none may change or go."""
 
-SCHEMA: dict[str, Any] = json.loads(schema())
+SCHEMA: dict[str, Any] = json.loads(FalProvider().GetSchema(None, None).schema)
 MACHINE = SCHEMA["resources"][NATIVE_TYPE_TOKEN]
 FUNCTIONS = SCHEMA["functions"]
 
