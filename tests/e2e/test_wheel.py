@@ -20,7 +20,7 @@ from .harness import SSH_KEY
 from .installed import EXTRAS, ROOT, Environment, build
 
 PACKAGE = ROOT / "provider" / "pulumi_fal"
-NOT_PYTHON = {"emulator/page.html", "native/schema.json", "pulumi-plugin.json", "py.typed"}
+NOT_PYTHON = {"pulumi-plugin.json", "py.typed", "emulator/page.html", "native/schema.json"}
 METADATA = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 VERSION = pulumi_fal.__version__
 

@@ -153,3 +153,16 @@ def test_a_stack_whose_config_cannot_be_read_is_none(
     monkeypatch.delenv("FAL_ADMIN_API_KEY")
     line.here = None
     assert "No fal API key is set" in line.refused("ls")
+
+
+def test_under_v1_the_region_and_the_creator_are_shown(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The legacy API tells neither, so there the columns are left out."""
+    made = line.rent()
+    monkeypatch.setenv("FAL_COMPUTE_API", "v1")
+    monkeypatch.setenv("FAL_COMPUTE_ENDPOINT", f"{line.emulator.url}/v1")
+    header, row = line.run("ls").splitlines()
+    assert header.split()[-2:] == ["REGION", "CREATOR"]
+    assert row.split()[-2:] == ["us-west", "emulator"]
+    assert re.search(r"region +us-west", line.run("get", made))

@@ -94,6 +94,8 @@ def get(context: Context, instance_id: str, as_json: bool) -> None:
         "status": show.status(instance),
         "login": f"ssh ubuntu@{instance.ip}" if instance.is_ready else "",
     }
+    if instance.region:
+        fields |= {"region": instance.region, "creator": instance.creator_user_nickname or ""}
     show.print_record(instance.id, fields)
 
 
@@ -141,6 +143,10 @@ def _print(instances: Sequence[Instance], known: Mapping[str, int] | None = None
         ]
         for instance in instances
     ]
+    if any(instance.region for instance in instances):  # the legacy API tells none
+        columns += ["REGION", "CREATOR"]
+        for instance, row in zip(instances, rows, strict=True):
+            row += [instance.region or "", instance.creator_user_nickname or ""]
     if known is not None:
         columns.append("AGE")
         for instance, row in zip(instances, rows, strict=True):

@@ -53,5 +53,5 @@ class Account:
             return str(uuid.uuid4()) if takes_keys else ""
 
         self.launcher = Launcher(
-            client, fleet, facts, journal, stacks, clock, self.home.account, new_key, warn
+            client, fleet, facts, journal, stacks, clock, self.home, new_key, warn
         )

@@ -74,6 +74,8 @@ class Entry:
     """What the create was sent with; "" under the legacy API, which has none."""
     first_sent: float = 0.0
     """Seconds since the epoch: when the create was first sent with that key."""
+    endpoint: str = ""
+    """Where the create was sent; "" in entries of version 2 and earlier."""
     searched: bool = False
     """Whether a look found no machine that the POST may have made, once there was time for one."""
 

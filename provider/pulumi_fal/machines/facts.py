@@ -109,7 +109,7 @@ class FactFinder:
         return None if ids is None else entry.instance_id in ids
 
     def _is_own(self, entry: Entry) -> bool:
-        home = Home(account=entry.account)
+        home = Home(entry.endpoint, entry.account)
 
         def machines() -> Iterator[StackMachine]:
             yield from (StackMachine(each, "", home) for each in entry.before)

@@ -17,6 +17,7 @@ from functools import cached_property
 from pulumi_fal.api import retry
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
+from pulumi_fal.api.settings import Home
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
     APIError,
@@ -60,11 +61,11 @@ class Launcher:
         journal: Journal,
         stacks: Stacks,
         clock: Clock,
-        account: str,
+        home: Home,
         new_key: Callable[[], str],
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`account`: of the API key that is set, for the record. `new_key`: makes an idempotency
+        """`home`: of the API key that is set, for the record. `new_key`: makes an idempotency
         key, "" where the API takes none. `warn` is told what stops nothing."""
         self._client = client
         self._fleet = fleet
@@ -72,7 +73,7 @@ class Launcher:
         self._journal = journal
         self._stacks = stacks
         self._clock = clock
-        self._account = account
+        self._home = home
         self._new_key = new_key
         self._warn = warn
         self._posting = 0
@@ -160,7 +161,8 @@ class Launcher:
         self._refuse_if_renamed(spec, origin)
         entry = Entry(
             origin=origin,
-            account=self._account,
+            account=self._home.account,
+            endpoint=self._home.endpoint,
             instance_type=spec.instance_type,
             ssh_key=spec.fingerprint,
             sector=spec.sector,

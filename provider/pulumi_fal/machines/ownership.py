@@ -39,9 +39,10 @@ class Ownership:
         """Whether the key sees the machines of that home: its own, or one of a rotated key.
 
         Ids are unique, so where the key sees one of the `machines` of that home, both keys are of
-        the same account.
+        the same account. That says nothing of another endpoint, where ids may be others.
         """
-        if not self.is_own(home):
+        is_here = home.endpoint in ("", self.home.endpoint)
+        if is_here and not self.is_own(home):
             listed = self._listed()
             if any(each.id in listed for each in machines() if each.home.key == home.key):
                 self._own.add(home.key)
