@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run the examples in other languages with the native plugin: `make languages`.
 
-languages.py [yaml] [typescript] [go]
+languages.py [yaml] [move] [typescript] [go]
 
 Each is run against an emulator of the API: up, nothing to do, destroy. YAML is run by Pulumi's
 own language host; TypeScript and Go by their Automation APIs, with SDKs that Pulumi's own
@@ -202,6 +202,31 @@ def run_yaml(project: Project) -> None:
     expect(outputs["ssh"] != outputs["otherSsh"], True)
 
 
+def run_move(project: Project) -> None:
+    """A stack moves from Python to YAML, by the program of the docs."""
+    project.env["PATH"] = os.pathsep.join([str(yaml_host().parent), project.env["PATH"]])
+    file = project.folder / "Pulumi.yaml"
+    plugins = file.read_text().partition("plugins:")[2].partition("config:")[0]
+    page = (ROOT / "docs" / "native-plugin.md").read_text().partition("## Move a stack")[2]
+    declared = page.partition("```yaml\n")[2].partition("```")[0]
+    declared = declared.replace("ssh-ed25519 AAAA... me@laptop", SSH_KEY)
+    file.write_text("name: train\nruntime: {name: python, options: {virtualenv: venv}}\n")
+    arguments = f"instance_type='gpu_1x_h100_sxm5', ssh_key={SSH_KEY!r}"
+    program = f"import pulumi_fal\npulumi_fal.ComputeInstance('machine', {arguments})\n"
+    (project.folder / "__main__.py").write_text(program)
+    state = project.emulator.state
+    with step("move: a stack of Python goes on in YAML"):
+        project.init()
+        project.pulumi("up", "--yes", "--skip-preview")
+        made = state.alive()
+        file.write_text(f"name: train\nruntime: yaml\nplugins:{plugins}{declared}")
+        project.pulumi("up", "--yes", "--skip-preview")
+        project.pulumi("preview", "--expect-no-changes")
+        expect((state.alive(), state.creations), (made, 1))
+        project.pulumi("destroy", "--yes", "--skip-preview")
+        expect(state.alive(), set())
+
+
 def run_typescript(project: Project) -> None:
     npm, node = needed("npm"), needed("node")
     quietly = ("--ignore-scripts", "--no-audit", "--no-fund", "--silent")
@@ -248,7 +273,8 @@ def check(project: Project, command: Callable[[str], str]) -> None:
     expect(outputs["status"], "ready")
 
 
-LANGUAGES = {"yaml": run_yaml, "typescript": run_typescript, "go": run_go}
+LANGUAGES = {"yaml": run_yaml, "move": run_move, "typescript": run_typescript, "go": run_go}
+EXAMPLES = {"move": "yaml"}
 
 
 def main() -> None:
@@ -263,7 +289,8 @@ def main() -> None:
             EmulatorServer(provisioning=0.5, deletion=0.2, api_key=None) as emulator,
         ):
             try:
-                LANGUAGES[name](Project(name, Path(folder), emulator))
+                example = EXAMPLES.get(name, name)
+                LANGUAGES[name](Project(example, Path(folder), emulator))
             except Failed as reason:
                 say(f"{name} FAILED: {reason}")
                 failures += 1
