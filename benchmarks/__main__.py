@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import naive, plot
-from benchmarks.measure import COMMANDS, DIRECT, NAIVE, OURS, Failed, run
+from benchmarks.measure import COMMANDS, DIRECT, NAIVE, NATIVE, OURS, V1, Failed, run
 from benchmarks.results import CALLS, TIMES, Measure, Results, verdicts
 
 REPEATS = 3
@@ -69,8 +69,8 @@ def plan(sizes: list[int]) -> Iterator[tuple[str, int, bool]]:
                 yield OURS, machines, repeat > 0
         if repeat == 0:
             for machines in sizes:
-                yield DIRECT, machines, False
-                yield NAIVE, machines, False
+                for who in (V1, NATIVE, DIRECT, NAIVE):
+                    yield who, machines, False
 
 
 def too_long(who: str, machines: int, provisioning: float) -> str:

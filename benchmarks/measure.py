@@ -19,10 +19,10 @@ from typing import Any
 
 import requests
 
-from benchmarks import naive
 from benchmarks.direct import Direct
 
-OURS, NAIVE, DIRECT = "pulumi-fal", "naive provider", "direct client"
+OURS, V1, NATIVE = "pulumi-fal", "pulumi-fal, v1 API", "native plugin"
+NAIVE, DIRECT = "naive provider", "direct client"
 KINDS = ("create", "list", "get", "delete")
 COMMANDS = ("up", "refresh", "destroy")
 DELETION = 0.5
@@ -41,7 +41,19 @@ from {module} import {resource}
 for number in range({machines}):
     {resource}(f"machine-{{number}}", {arguments})
 """
-RESOURCES = {OURS: ("pulumi_fal", "ComputeInstance"), NAIVE: ("naive", "Machine")}
+RESOURCES = {
+    OURS: ("pulumi_fal", "ComputeInstance"),
+    V1: ("pulumi_fal", "ComputeInstance"),
+    NATIVE: ("raw", "Machine"),
+    NAIVE: ("naive", "Machine"),
+}
+PLUGIN = f"""\
+plugins:
+  providers:
+    - name: fal
+      path: {Path(sys.executable).parent}
+"""
+"""Where the engine finds the native plugin, in Pulumi.yaml."""
 
 
 class Failed(Exception):
@@ -125,10 +137,14 @@ class Stack:
             "PULUMI_CONFIG_PASSPHRASE": "benchmark",
             "PULUMI_SKIP_UPDATE_CHECK": "1",
         }
-        (folder / "Pulumi.yaml").write_text("name: benchmark\nruntime: python\n")
+        if who == V1:
+            url = endpoint["FAL_COMPUTE_ENDPOINT"]
+            self._env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": f"{url}/v1"}
+        project = "name: benchmark\nruntime: python\n"
+        (folder / "Pulumi.yaml").write_text(project + (PLUGIN if who == NATIVE else ""))
         module, resource = RESOURCES[who]
-        if who == NAIVE:
-            shutil.copy(naive.__file__, folder)
+        for own in ("naive.py", "raw.py"):
+            shutil.copy(Path(__file__).with_name(own), folder)
         arguments = ", ".join(f"{name}={value!r}" for name, value in INSTANCE.items())
         program = PROGRAM.format(
             module=module, resource=resource, machines=machines, arguments=arguments
@@ -197,9 +213,9 @@ class Memory:
     def _plugin(self) -> Path | None:
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                if b"pulumi.dynamic" in (process / "cmdline").read_bytes().replace(
-                    b"/", b"."
-                ) and self._variable in (process / "environ").read_bytes().split(b"\0"):
+                command = (process / "cmdline").read_bytes().replace(b"/", b".")
+                is_plugin = b"pulumi.dynamic" in command or b"pulumi-resource-fal" in command
+                if is_plugin and self._variable in (process / "environ").read_bytes().split(b"\0"):
                     return process
             except OSError:
                 continue  # it has ended, or belongs to another user

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.measure import DIRECT, NAIVE, OURS
+from benchmarks.measure import DIRECT, NAIVE, NATIVE, OURS
 from benchmarks.results import UP, UP_POLLS, Results
 
-STYLES = {OURS: ("#0b5fff", "o", "-"), NAIVE: ("#d1495b", "s", "-"), DIRECT: ("#777777", "^", ":")}
+STYLES = {
+    OURS: ("#0b5fff", "o", "-"),
+    NATIVE: ("#2a9d4a", "D", "--"),
+    NAIVE: ("#d1495b", "s", "-"),
+    DIRECT: ("#777777", "^", ":"),
+}
 
 
 def draw(results: Results, path: Path) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import COMMANDS, DIRECT, KINDS, NAIVE, OURS, Run
+from benchmarks.measure import COMMANDS, DIRECT, KINDS, NAIVE, NATIVE, OURS, V1, Run
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Results:
 
     def rows(self) -> list[tuple[str, int]]:
         """The program and the number of machines of each row."""
-        order = (OURS, NAIVE, DIRECT)
+        order = (OURS, V1, NATIVE, NAIVE, DIRECT)
         return sorted(self._runs, key=lambda row: (row[1], order.index(row[0])))
 
     def count(self, who: str, machines: int) -> int:
@@ -176,6 +176,12 @@ def _bounds() -> Iterator[Bound]:
     yield from rows("refresh: calls in all", 3, 4, _ours(REFRESH_CALLS))
     yield from rows("destroy: calls beyond one DELETE each", 2, 3, _ours(DESTROY_CALLS))
     yield from rows("destroy: time over that of one machine", 1.5, 2, _over_one(DESTROY))
+    yield from rows(
+        "up: the native plugin's time over the dynamic provider's",
+        1.05,
+        1.05,
+        lambda results, n: results.ratio(UP, (NATIVE, n), (OURS, n)),
+    )
     yield from rows(
         "up: the naive provider's time over ours",
         2.5,

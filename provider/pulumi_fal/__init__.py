@@ -1,4 +1,4 @@
-"""A Pulumi provider for fal Compute: rented machines with 1 or 8 NVIDIA H100."""
+"""A Pulumi provider for fal Compute, which rents machines with 1 or 8 NVIDIA H100 GPUs."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -29,17 +29,17 @@ __all__ = [
     "get_instances_output",
 ]
 
-# Each name is looked for when it is first used: the command line and the emulator live in this
-# package too, and need no Pulumi.
-_HOMES = ("api.models", "compute_instance", "lookups")
+# Names are imported on first use, because the command line and the emulator are part of this
+# package and must work without importing Pulumi.
+_MODULES = ("api.models", "compute_instance", "lookups")
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for home in _HOMES:
-            found = getattr(import_module(f"pulumi_fal.{home}"), name, None)
-            if found is not None:
-                return found
+        for module in _MODULES:
+            value = getattr(import_module(f"pulumi_fal.{module}"), name, None)
+            if value is not None:
+                return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""Time, as everything that waits here sees it: it can be interrupted, and tests can turn it."""
+"""The clock that all waits use, so that they can be interrupted and tests can control the time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pulumi_fal.errors import Interrupted
 
 
 class Clock:
-    """The real one. `interrupt()` ends every wait, now and later, with Interrupted."""
+    """The system's clock. After `interrupt()`, all current and later waits raise Interrupted."""
 
     def __init__(self) -> None:
         self._conditions: set[threading.Condition] = set()
@@ -17,15 +17,15 @@ class Clock:
         self.interrupted = threading.Event()
 
     def now(self) -> float:
-        """Seconds on a clock that never jumps."""
+        """The time in seconds on a monotonic clock."""
         return time.monotonic()
 
     def wall(self) -> float:
-        """Seconds since the epoch: what another process can compare with its own."""
+        """The time in seconds since the epoch, which other processes can compare with theirs."""
         return time.time()
 
     def interrupt(self) -> None:
-        """End all waits. Safe from any thread, and more than once."""
+        """End all waits. Can be called from any thread, and more than once."""
         self.interrupted.set()
         with self._lock:
             conditions = list(self._conditions)
@@ -34,17 +34,20 @@ class Clock:
                 condition.notify_all()
 
     def check(self) -> None:
-        """Raise Interrupted if it is time to stop."""
+        """Raise Interrupted if `interrupt()` was called."""
         if self.interrupted.is_set():
             raise Interrupted
 
     def sleep(self, seconds: float) -> None:
-        """Wait, unless interrupted."""
+        """Sleep for `seconds`, or raise Interrupted."""
         if self.interrupted.wait(max(0.0, seconds)):
             raise Interrupted
 
     def wait(self, condition: threading.Condition, seconds: float | None = None) -> None:
-        """Wait on a condition that the caller holds; returns when notified or time is up."""
+        """Wait until the condition is notified or `seconds` have passed, or raise Interrupted.
+
+        The caller must hold the condition's lock.
+        """
         with self._lock:
             self._conditions.add(condition)
         self.check()

@@ -1,4 +1,4 @@
-"""What a Pulumi program writes: the ComputeInstance resource."""
+"""The ComputeInstance resource that Pulumi programs declare."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ class ComputeInstanceArgs:
     """The inputs of a ComputeInstance."""
 
     instance_type: pulumi.Input[str | InstanceType]
-    """`gpu_1x_h100_sxm5` or `gpu_8x_h100_sxm5`. Another type replaces the machine."""
+    """`gpu_1x_h100_sxm5` or `gpu_8x_h100_sxm5`. Changing it replaces the machine."""
     ssh_key: pulumi.Input[str]
-    """The SSH public key that may log in: one line, as in `id_ed25519.pub`. Another key replaces
-    the machine; another comment does not."""
+    """The SSH public key that may log in: one line, as in `id_ed25519.pub`. Changing the key
+    replaces the machine; changing only its comment does not."""
     sector: pulumi.Input[str | Sector | None] | None = None
     """`sector_1`, `sector_2` or `sector_3`: 8x machines of one sector share an InfiniBand network.
-    By default the API chooses. Requesting a sector that the machine is not in replaces the machine;
-    requesting the one that it is in, or none any more, changes nothing."""
+    By default the API chooses. Requesting a sector that the machine is not in replaces the machine.
+    Requesting the sector that it is in, or no longer requesting one, changes nothing."""
     wait: pulumi.Input[bool | None] | None = None
-    """Whether create waits until the machine is ready, which is the default. With False, ip and
-    status arrive with `pulumi refresh`. A change replaces nothing; with True the next `pulumi up`
-    waits."""
+    """Whether create waits until the machine is ready; True by default. With False, run
+    `pulumi refresh` later to get ip and status. Changing it does not replace the machine: after a
+    change to True, the next `pulumi up` waits."""
 
 
 _OUTPUTS = ("ip", "status", "region", "creator_user_nickname")
 
 
-# The keywords are part of every URN and of every state: they must never change.
+# Every URN and every state contains the keywords below, so they must never change.
 class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
-    """A machine with 1 or 8 NVIDIA H100, rented from fal Compute and billed by the hour.
+    """A machine with 1 or 8 NVIDIA H100 GPUs, rented from fal Compute and billed by the hour.
 
-    Another instance_type, ssh_key or sector replaces the machine; nothing else does.
+    Changing instance_type, ssh_key or sector replaces the machine. No other change does.
     """
 
     instance_type: pulumi.Output[str]
@@ -58,12 +58,13 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     ip: pulumi.Output[str]
     """The public address: `ssh ubuntu@IP`."""
     status: pulumi.Output[str]
-    """`ready` after create. Status lists the others, and the API may add more."""
+    """The machine's status: `ready` when create has waited for it. Status lists the known values;
+    the API may add more."""
     region: pulumi.Output[str | None]
-    """Where the machine is: `us-west`, `us-central`, `us-east`, `eu-north`, `eu-west` or `other`.
-    None under the legacy API."""
+    """The region of the machine: `us-west`, `us-central`, `us-east`, `eu-north`, `eu-west` or
+    `other`. None with the legacy API."""
     creator_user_nickname: pulumi.Output[str | None]
-    """Who made the machine. None under the legacy API."""
+    """The nickname of the user who created the machine. None with the legacy API."""
 
     @overload
     def __init__(
@@ -84,15 +85,15 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         wait: pulumi.Input[bool | None] | None = None,
     ) -> None: ...
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
-        """Declare a machine; ComputeInstanceArgs says what the inputs mean.
+        """Declare a machine. ComputeInstanceArgs documents the inputs.
 
-        `custom_timeouts` limit the waits. The defaults are 60 minutes for create and 20 for delete.
-        An update resumes the wait of a create that did not finish; unless it has a timeout of its
-        own, it gets that of create.
+        `custom_timeouts` limit the waits. The defaults are 60 minutes for create and 20 minutes for
+        delete. An update resumes the wait of a create that did not finish; it uses the timeout of
+        create unless `custom_timeouts` sets one for update.
         """
         opts, inputs = _arguments(*positional, **named)
         opts = _with_update_timeout(opts)
-        # An output that isn't named would not exist on the resource.
+        # The resource has only the outputs that are named here.
         props = {**inputs, **dict.fromkeys(_OUTPUTS)}
         if opts is None or opts.id is None:
             props.update(_identity(resource_name, inputs, opts))
@@ -104,9 +105,9 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         id: pulumi.Input[str],  # noqa: A002 - as in every Pulumi SDK
         opts: pulumi.ResourceOptions | None = None,
     ) -> ComputeInstance:
-        """A machine that something else manages, read only; an error if the API doesn't know it.
+        """Read a machine that is managed elsewhere. Fails if the API does not know its id.
 
-        Its ssh_key is not known, since the API doesn't return it.
+        The result has no ssh_key, because the API does not return it.
         """
         named: dict[str, Any] = {
             "opts": pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
@@ -115,24 +116,24 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
 
 
 class _Import(pulumi.CustomResource):
-    """Goes ahead of a machine that is imported, and tells the plugin what the program says of it.
+    """A helper resource that is read before an import, to pass the program's inputs to the plugin.
 
-    The SDK has no import for dynamic resources: the engine sends an import's read without inputs,
-    so also without the provider that every call of the SDK is looked up by. Reading this one, which
-    has both, loads the provider into the plugin; the import's read then finds it (see
-    dynamic.patches.route_imports) and compares the machine with these inputs.
+    The SDK does not support imports of dynamic resources. The engine sends the read of an import
+    without inputs, and therefore without the serialized provider by which the SDK finds the code to
+    call. Reading this resource, which has both, loads the provider into the plugin. The import's
+    read then finds it (see dynamic.patches.route_imports) and compares the machine with the inputs.
     """
 
     def __init__(self, name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions) -> None:
         props = {**inputs, "__provider": serialize_provider(ComputeInstanceProvider())}
-        ahead = pulumi.ResourceOptions(id=opts.import_, parent=opts.parent)
-        super().__init__(IMPORT_TYPE_TOKEN, name, props, ahead)
+        read_opts = pulumi.ResourceOptions(id=opts.import_, parent=opts.parent)
+        super().__init__(IMPORT_TYPE_TOKEN, name, props, read_opts)
 
 
 def _with_update_timeout(opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions | None:
-    """The options with the timeout of create for update as well, if update has none of its own.
+    """Return the options, with the timeout of create also set for update if update has none.
 
-    The engine tells a provider nothing of a create's timeout when it calls update.
+    The engine does not pass the timeout of create to the provider when it calls update.
     """
     timeouts = copy.copy(opts.custom_timeouts) if opts is not None else None
     if isinstance(timeouts, pulumi.CustomTimeouts) and timeouts.update is None:
@@ -145,7 +146,10 @@ def _with_update_timeout(opts: pulumi.ResourceOptions | None) -> pulumi.Resource
 def _identity(
     name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions | None
 ) -> dict[str, pulumi.Input[str]]:
-    """What a provider isn't told. check() takes it out again, so it is in no state."""
+    """Return the properties that tell the provider the URN and the organization.
+
+    The engine passes neither to it. check() removes them again, so they never get into state.
+    """
     urn: pulumi.Input[str] = create_urn(name, TYPE_TOKEN, opts.parent if opts else None)
     if opts is not None and opts.import_ is not None:
         urn = _after(_Import(name, inputs, opts), urn)
@@ -153,7 +157,10 @@ def _identity(
 
 
 def _after(resource: pulumi.Resource, value: pulumi.Input[str]) -> pulumi.Output[str]:
-    """The value, once the resource is registered; and no dependency, which would be in state."""
+    """Return an output with this value that resolves once the resource is registered.
+
+    It does not depend on the resource, because state would record the dependency.
+    """
 
     async def wait() -> Any:
         await resource.urn.future()
@@ -165,24 +172,25 @@ def _after(resource: pulumi.Resource, value: pulumi.Input[str]) -> pulumi.Output
 def _arguments(
     *positional: Any, **named: Any
 ) -> tuple[pulumi.ResourceOptions | None, dict[str, Any]]:
-    """Options and inputs, from either form of the constructor."""
-    given = list(positional)
-    inputs = dict.fromkeys((each.name for each in fields(ComputeInstanceArgs)), None)
-    args = given.pop(0) if given and not _is_options(given[0]) else named.pop("args", None)
-    opts = given.pop(0) if given else named.pop("opts", None)
+    """Return the options and the inputs from the arguments of either form of the constructor."""
+    remaining = list(positional)
+    inputs = dict.fromkeys((field.name for field in fields(ComputeInstanceArgs)), None)
+    has_args = bool(remaining) and not _is_options(remaining[0])
+    args = remaining.pop(0) if has_args else named.pop("args", None)
+    opts = remaining.pop(0) if remaining else named.pop("opts", None)
     if args is not None and not isinstance(args, ComputeInstanceArgs):
         raise TypeError(f"expected ComputeInstanceArgs or ResourceOptions, not {type(args)}")
-    if given or named.keys() - inputs.keys() or (args is not None and named):
-        surplus = ", ".join([*map(repr, given), *named])
-        raise TypeError(f"ComputeInstance got arguments that it doesn't know: {surplus}")
+    if remaining or named.keys() - inputs.keys() or (args is not None and named):
+        unexpected = ", ".join([*map(repr, remaining), *named])
+        raise TypeError(f"ComputeInstance got unexpected arguments: {unexpected}")
     inputs.update(vars(args) if args is not None else named)
-    return opts, {**inputs, "ssh_key": _public(inputs["ssh_key"])}
+    return opts, {**inputs, "ssh_key": _refuse_private_key(inputs["ssh_key"])}
 
 
-def _public(ssh_key: Any) -> Any:
-    """The key, unless it is a private one: that must not even reach the engine and its logs."""
+def _refuse_private_key(ssh_key: Any) -> Any:
+    """Return the key. Raises RunError for a private key, so that it never reaches the engine."""
     if isinstance(ssh_key, pulumi.Output) or inspect.isawaitable(ssh_key):
-        return pulumi.Output.from_input(ssh_key).apply(_public)
+        return pulumi.Output.from_input(ssh_key).apply(_refuse_private_key)
     if isinstance(ssh_key, str) and ssh_keys.is_private(ssh_key):
         raise pulumi.RunError(f"ssh_key {ssh_keys.PRIVATE}")
     return ssh_key

@@ -1,6 +1,6 @@
-"""What every host tells Pulumi's engine, and learns of it: logs, partial state, and its end.
+"""Communication with Pulumi's engine: logs, partial state, undelivered answers, and its death.
 
-It stands on the published protocol (`pulumi.runtime.proto`) and on gRPC.
+Every host uses this. It needs only the published protocol (`pulumi.runtime.proto`) and gRPC.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from google.protobuf import struct_pb2
 
 _LAST_SECONDS = 5.0
-"""How long calls may take to end after the engine has died."""
+"""Seconds that calls have to end after the engine has died."""
 
 
 class _Count:
@@ -46,15 +46,15 @@ died = threading.Event()
 
 
 def is_heard(context: Any) -> bool:
-    """Whether the engine still waits for the answer to the call of this gRPC context."""
-    # gRPC takes a while to notice that the engine has died.
+    """Whether the engine is still waiting for the answer to the call of this gRPC context."""
+    # gRPC notices the death of the engine only after a while.
     return not died.is_set() and bool(context.is_active())
 
 
 def on_undelivered(context: Any, callback: Callable[[], None]) -> None:
     """Call `callback` if the engine ends the call before it has received the answer.
 
-    This reads gRPC's private state, because the public callback doesn't say how a call ended.
+    This reads gRPC's private state, because the public callback does not tell how a call ended.
     """
 
     def ended() -> None:
@@ -92,14 +92,14 @@ def partial_state(
 
 
 def logger(address: str) -> Callable[..., None]:
-    """A function that sends a LogRequest with these fields to the engine at this address."""
+    """Return a function that sends a LogRequest with the given fields to the engine."""
     import grpc
     from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
     stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address))
 
     def log(**fields: Any) -> None:
-        # Nobody is left to tell where the engine is gone.
+        # If the engine is gone, nobody can receive the message.
         with contextlib.suppress(grpc.RpcError, ValueError):
             stub.Log(engine_pb2.LogRequest(**fields), timeout=5)
 
@@ -119,7 +119,7 @@ def on_death(callback: Callable[[], None]) -> None:
             pass
         died.set()
         callback()
-        # Calls learn now that nobody hears them, and put that on disk.
+        # Calls notice now that the engine will not get their answers, and record that.
         in_progress.wait_until_none(_LAST_SECONDS)
         os._exit(1)
 

@@ -1,7 +1,7 @@
-"""Every failure that this package raises on purpose.
+"""The exceptions that this package raises on purpose.
 
-A message has three parts: what happened, to which machine, what to do now. No message and no
-attribute ever holds a header, and so never a key.
+A message says what happened, to which machine, and what to do now. No message or attribute contains
+request headers, because they include the API key.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from typing import ClassVar
 
 
 class FalError(Exception):
-    """The base of the family."""
+    """The base class of all exceptions in this module."""
 
 
 class ConfigurationError(FalError):
-    """No usable key or endpoint; nothing was sent."""
+    """The key, the endpoint or another setting is missing or unusable. Nothing was sent."""
 
 
 class Interrupted(FalError):
-    """A wait was ended by Ctrl-C or `pulumi cancel`."""
+    """Ctrl-C or `pulumi cancel` ended a wait."""
 
     def __init__(self) -> None:
         super().__init__("interrupted")
 
 
 class APIError(FalError):
-    """A call that did not end in a usable answer.
+    """A call to the API failed or got an unusable answer.
 
-    `status` is HTTP's, None where no answer came. `detail` is the API's own word where there is
-    one. `retry_after` is in seconds, as the API asked for.
+    `status` is the HTTP status, or None if there was no answer. `detail` is the API's own message
+    if it sent one. `retry_after` is the delay in seconds that the API asked for, if any.
     """
 
     advice: ClassVar[str] = ""
@@ -58,7 +58,7 @@ class APIError(FalError):
 
 
 class AuthenticationError(APIError):
-    """401 or 403: the key is wrong, or lacks the ADMIN scope."""
+    """401 or 403: the key from `key_source` is invalid or lacks the ADMIN scope."""
 
     def __init__(
         self,
@@ -83,39 +83,39 @@ class AuthenticationError(APIError):
 
 
 class NotFoundError(APIError):
-    """404: the API doesn't know the machine."""
+    """404: the API does not know the machine."""
 
 
 class ConflictError(APIError):
-    """409: the machine can't be changed at the moment."""
+    """409: the machine's current state does not allow the request."""
 
 
 class InProgressError(APIError):
-    """409 to a create with an idempotency key: the API still serves an earlier one with it."""
+    """409 to a create with an idempotency key: an earlier create with it is still in progress."""
 
 
 class InvalidRequestError(APIError):
-    """Any other 4xx: the API refuses the request as it is; `detail` is its reason."""
+    """Any other 4xx: the API rejected the request. `detail` is its reason."""
 
 
 class RateLimitedError(APIError):
-    """429: too many requests; nothing was done."""
+    """429: too many requests. The API did not carry out this one."""
 
     advice = "Wait a little and run the command again, or lower --parallel."
 
 
 class ServerError(APIError):
-    """5xx: the API or a gateway before it failed; whether the request was taken is not known."""
+    """5xx: the API or its gateway failed. The request may or may not have been carried out."""
 
 
 class UnusableAnswerError(APIError):
-    """An answer that isn't the API's: HTML, broken JSON, another shape, a redirect."""
+    """The answer is not in the API's format: HTML, broken JSON, unexpected fields, a redirect."""
 
     advice = "Check the endpoint (FAL_COMPUTE_ENDPOINT or fal:endpoint)."
 
 
 class UnreachableError(APIError):
-    """No answer. `sent` is False where the request surely never left this machine."""
+    """There was no answer. `sent` is False if the request certainly never left this computer."""
 
     def __init__(self, *args: str, sent: bool, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ class UnreachableError(APIError):
 
 
 class LifecycleError(FalError):
-    """A machine did not do what was asked of it; `instance_id` says which."""
+    """An operation on the machine `instance_id` failed."""
 
     def __init__(self, instance_id: str, message: str) -> None:
         super().__init__(message)
@@ -137,13 +137,13 @@ class LifecycleError(FalError):
 
 
 class NotReadyError(LifecycleError):
-    """The wait for ready ended before the machine was; the machine runs, and bills."""
+    """The machine was not ready before the timeout. It keeps running and is billed."""
 
 
 class VanishedError(LifecycleError):
-    """A machine that was awaited is gone: not listed, and 404 when asked for, twice.
+    """A machine disappeared while its create waited, as two checks in a row found.
 
-    `was_listed`: whether the API had ever shown it; it may still be about to otherwise.
+    `was_listed` says whether the API had shown the machine before. If not, it may still appear.
     """
 
     def __init__(self, instance_id: str, message: str, *, was_listed: bool) -> None:
@@ -152,34 +152,34 @@ class VanishedError(LifecycleError):
 
 
 class ElsewhereError(LifecycleError):
-    """A machine that this key does not see belongs to another account, for all that is known."""
+    """This key does not see the machine, which may belong to another account."""
 
 
 class StillThereError(LifecycleError):
-    """The wait for a machine's end was over before the machine was gone."""
+    """The machine was not confirmed to be gone before the timeout of its delete."""
 
 
 class JournalError(FalError):
-    """The record of creates under way can't be used, and a machine may hang on it."""
+    """The journal of creates can't be used. It may be the only record of a machine."""
 
     def __init__(self, path: object, problem: str) -> None:
         super().__init__(
-            f"The record of creates under way, {path}, {problem}. It tracks machines that are "
-            "not in state yet, so none is made without it. Fix it, then run the command "
-            "again; `pulumi-fal pending ls` shows what can be read."
+            f"The journal of creates ({path}) {problem}. It tracks machines that are not in state "
+            "yet, so no machine is created without it. Fix it, then run the command again; "
+            "`pulumi-fal pending ls` shows what can be read."
         )
         self.path = str(path)
         self.problem = problem
 
 
 class StackError(FalError):
-    """A stack, or the list of stacks, can't be had from the `pulumi` command."""
+    """The `pulumi` command could not return a stack or the list of stacks."""
 
 
 class UnresolvedCreateError(FalError):
-    """An earlier or this create may have made a machine that state doesn't have.
+    """This create, or an earlier one, may have made a machine that is not in state.
 
-    `candidates` are the ids of machines that it may be; none of them is touched.
+    `candidates` are the ids of the machines that it may be. None of them is touched.
     """
 
     def __init__(self, happened: str, what_to_do: str, candidates: tuple[str, ...] = ()) -> None:

@@ -1,7 +1,7 @@
-"""Looking machines up from a program, without managing them.
+"""Look up machines from a Pulumi program without managing them.
 
-These run in the program itself, so a preview needs a key as well. The `_output` forms take and
-return Outputs, for arguments that are known only later.
+These functions run in the program itself, so a preview needs a key too. The `_output` forms accept
+and return Outputs, for arguments that are not known yet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def get_instance(instance_id: str) -> Instance:
-    """One machine; pulumi.RunError if the API doesn't know it, or can't be asked."""
+    """Return one machine.
+
+    Raises pulumi.RunError if the API does not know the id, or if the call fails.
+    """
     try:
         return _client().get_instance(instance_id)
     except FalError as error:
@@ -35,26 +38,27 @@ def get_instances(
     status: str | Status | None = None,
     region: str | None = None,
 ) -> list[Instance]:
-    """The account's matching machines; pulumi.RunError if the API can't be asked.
+    """Return the account's machines that match all given arguments, or all of its machines.
 
-    The legacy API tells no region, so that none of its machines matches one.
+    The legacy API returns no regions, so none of its machines matches a region. Raises
+    pulumi.RunError if the call fails.
     """
     try:
-        found = _client().list_instances()
+        instances = _client().list_instances()
     except FalError as error:
         raise pulumi.RunError(str(error)) from None
     return [
-        machine
-        for machine in found
-        if instance_type in (None, machine.instance_type)
-        and sector in (None, machine.sector)
-        and status in (None, machine.status)
-        and region in (None, machine.region)
+        instance
+        for instance in instances
+        if instance_type in (None, instance.instance_type)
+        and sector in (None, instance.sector)
+        and status in (None, instance.status)
+        and region in (None, instance.region)
     ]
 
 
 def get_instance_output(instance_id: pulumi.Input[str]) -> pulumi.Output[Instance]:
-    """`get_instance` for an id that may be known only later."""
+    """Like `get_instance`, for an id that may not be known yet."""
     return pulumi.Output.from_input(instance_id).apply(get_instance)
 
 
@@ -65,7 +69,7 @@ def get_instances_output(
     status: pulumi.Input[str | Status | None] | None = None,
     region: pulumi.Input[str | None] | None = None,
 ) -> pulumi.Output[list[Instance]]:
-    """`get_instances` for arguments that may be known only later."""
+    """Like `get_instances`, for arguments that may not be known yet."""
     return pulumi.Output.all(
         instance_type=instance_type, sector=sector, status=status, region=region
     ).apply(lambda known: get_instances(**known))
@@ -81,7 +85,7 @@ def _client() -> Client:
 
 @functools.cache
 def _client_with(resolved: settings.Settings) -> Client:
-    """One for each key: a process of the Automation API may run stacks that have different ones."""
+    """One client per key: a program of the Automation API may run stacks with different keys."""
     from pulumi_fal.api.client import Client
 
     return Client(resolved)

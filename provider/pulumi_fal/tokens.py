@@ -1,18 +1,19 @@
-"""Names that are part of every URN and every state, so they can never change."""
+"""The resource type tokens. Every URN and every state contains them, so they can never change."""
 
 from __future__ import annotations
 
 TYPE_TOKEN = "pulumi-python:dynamic/fal:ComputeInstance"  # noqa: S105 - not a password
-"""A machine that Python's dynamic provider manages."""
+"""The type of a machine that the dynamic provider of Python manages."""
 NATIVE_TYPE_TOKEN = "fal:index:ComputeInstance"  # noqa: S105
-"""A machine that the native plugin manages."""
+"""The type of a machine that the native plugin manages."""
 IMPORT_TYPE_TOKEN = "pulumi-python:fal:ComputeInstanceImport"  # noqa: S105
-"""The helper resource that precedes an import; see compute_instance.py."""
+"""The type of the helper resource that precedes an import; see compute_instance.py."""
 
 MACHINES = (TYPE_TOKEN, NATIVE_TYPE_TOKEN)
+"""The types of all machines."""
 
 
 def is_ours(urn: str, tokens: tuple[str, ...] = MACHINES) -> bool:
-    """Whether the URN is of a ComputeInstance, or of one of the types that are given."""
+    """Whether the URN belongs to a resource of one of the given types, by default a machine."""
     types = urn.split("::")[2:3]
     return bool(types) and types[0].split("$")[-1] in tokens

@@ -57,7 +57,7 @@ BROKEN_LAWS = {
         "orphans",
     ),
     "a bad answer ends a wait": (
-        ("machines.outage.Outage.met", "lambda self, error: 1 / 0"),
+        ("machines.outage.Outage.record_failure", "lambda self, error: 1 / 0"),
         among(outages.cases(), "create: outage", "500 x 1, list"),
         "failures",
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from . import accounts, matrix, outages, renames
+from . import accounts, keyed, matrix, outages, renames
 from .report import broken, play_all, print_table
 from .world import Template
 
@@ -22,7 +22,7 @@ def test_no_fault_of_any_call_loses_a_machine_or_creates_a_second(
     template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """State has exactly the machines that are alive, and a failure names those at risk."""
-    tables = (matrix, outages, accounts, renames)
+    tables = (matrix, keyed, outages, accounts, renames)
     cases = chain.from_iterable(table.cases() for table in tables)
     outcomes = play_all(cases, template, tmp_path)
     with capsys.disabled():

@@ -52,10 +52,11 @@ WAIT = 12
 REFUSED = 4
 GRACE = 3
 IN_PLUGIN = {
+    # First of all, since the modules that import it take its value with them.
+    "machines.entry.GRACE_SECONDS": GRACE,
     "api.transport.READ_TIMEOUT": TIMEOUT,
     "api.transport.CREATE_READ_TIMEOUT": TIMEOUT,
     "machines.outage.REFUSED_SECONDS": REFUSED,
-    "machines.lifecycle.GRACE_SECONDS": GRACE,
 }
 """The constants that each plugin process has other values of, by their names in the package."""
 
@@ -91,6 +92,8 @@ class World:
         """Every SSH key that the program has had; the last one is its current one."""
         self.api_key = API_KEY
         """The API key that is set."""
+        self.endpoint = emulator.url
+        """Where the commands find the API."""
         self._api_keys: dict[str, str] = {}
         """Every API key that was ever set, by what the provider calls its account."""
         stack.env |= PATIENCE
@@ -111,7 +114,13 @@ class World:
     def use_key(self, api_key: str) -> None:
         """Set this key for the commands that follow."""
         self.api_key = self.stack.env["FAL_ADMIN_API_KEY"] = api_key
-        self._api_keys[account(self.emulator.url, api_key)] = api_key
+        self._api_keys[account(self.endpoint, api_key)] = api_key
+
+    def speak_v1(self) -> None:
+        """Have the commands that follow use the v1 API."""
+        self.endpoint = f"{self.emulator.url}/v1"
+        self.stack.env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": self.endpoint}
+        self.use_key(self.api_key)
 
     def rotate_key(self, api_key: str) -> None:
         """Set this key, which is of the same account as the one that is set now."""
@@ -269,7 +278,7 @@ class World:
         """Set a key of the account that a message asks for; of several, the next one."""
         named = sorted(set(re.findall(r"the key of another account \((\w+)\)", output)))
         if named:
-            now = account(self.emulator.url, self.api_key)
+            now = account(self.endpoint, self.api_key)
             later = [name for name in named if name > now]
             self.use_key(self._api_keys[(later or named)[0]])
 

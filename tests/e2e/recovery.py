@@ -264,7 +264,7 @@ def _with_placeholders(text: str) -> str:
         (r"\b[0-9a-f]{12}\b", "ACCOUNT"),
         (r"(urn:pulumi:\w+|of the project)(::| )\w+", r"\1\2PROJECT"),
         (r"resource '\w+'", "resource 'NAME'"),
-        (r"(For the last|ready after|gone) \d+ s\b", r"\1 SECONDS s"),
+        (r"(For the last|ready after|exist) \d+ s\b", r"\1 SECONDS s"),
         (r"(/[\w.-]+)+/creates(/[\w-]+\.json)?", "CREATES"),
         (r"198\.18\.\d+\.\d+", "IP"),
         (r"\s+", " "),

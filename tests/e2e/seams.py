@@ -73,7 +73,7 @@ def live(stack: Stack, emulator: EmulatorServer) -> None:
     up = stack.start("up").wait()
     if up.exit_code != 0:
         # The plugin outlived the engine, and can't know that nobody took its result.
-        says(up, f"made {second}", "although Pulumi was told of it")
+        says(up, f"made {second}", "it was reported to Pulumi, but")
         (entry,) = entries(stack)
         pending(stack, "adopt", entry.origin.urn, second)
         succeed(stack, "up")

@@ -55,10 +55,10 @@ def test_machines_are_imported_at_once_and_are_no_difference_later(
     ids = {f"machine_{number}": existing(emulator) for number in range(COUNT)}
     one = ids["machine_0"]
     stack.write(imported("machine_0", one, instance_type=ONE))
-    refused = f"Machine {one} was not imported: its instance_type is {EIGHT} and the program says"
+    refused = f"Machine {one} was not imported: its instance_type is {EIGHT}, but the program"
     assert refused in stack.preview(fails=True).output
     stack.write(imported("machine_0", "0000-gone"))
-    refused = "Machine 0000-gone can't be read: the API doesn't know it."
+    refused = "Machine 0000-gone can't be read: the API does not know it."
     assert refused in stack.up(fails=True).output
     assert stack.state_ids() == set()
 
@@ -94,7 +94,7 @@ def test_a_program_reads_machines_that_it_does_not_manage(
     first, second = existing(emulator, ONE), existing(emulator, EIGHT, "sector_2")
     stack.write("found = ComputeInstance.get('found', '0000-gone')\n")
     missing = stack.preview(fails=True)
-    assert "Machine 0000-gone can't be read: the API doesn't know it." in missing.output
+    assert "Machine 0000-gone can't be read: the API does not know it." in missing.output
 
     stack.write(
         "import pulumi_fal\n",

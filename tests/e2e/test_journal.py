@@ -44,7 +44,7 @@ def test_a_damaged_record_stops_its_own_resource_until_it_is_removed(
 
     file.write_text(text[:40])
     stack.write(machine(), machine("other"))
-    message = f"The record of creates under way, {file}, is damaged. It tracks machines"
+    message = f"The journal of creates ({file}) is damaged. It tracks machines"
     failed = stack.up(fails=True)
     says(failed, f"error: JournalError: {message}", f"warning: {message}")
     as_documented(failed, "One file is damaged")
@@ -76,8 +76,8 @@ def test_no_machine_is_created_without_a_journal_and_none_is_lost_when_it_breaks
     folder.mkdir(parents=True)
     (folder / "full").touch()
     failed = stack.up(fails=True)
-    as_documented(failed, "The record of creates can't be used")
-    says(failed, f"error: JournalError: The record of creates under way, {folder}, can't be")
+    as_documented(failed, "The journal can't be used")
+    says(failed, f"error: JournalError: The journal of creates ({folder}) can't be")
     assert emulator.state.calls["create"] == 0
 
     (folder / "full").unlink()
@@ -92,6 +92,6 @@ def test_no_machine_is_created_without_a_journal_and_none_is_lost_when_it_breaks
         return made
 
     emulator.state.create = create_and_break  # type: ignore[method-assign, assignment]
-    says(stack.up(), f"The record of creates under way, {folder}, can't be written")
+    says(stack.up(), f"The journal of creates ({folder}) can't be written")
     folder.unlink()
     one_machine(stack, emulator)

@@ -30,7 +30,7 @@ SHORT, LONG = (
 )
 DOWN = (
     ("522", "answered 522: 522 Connection timed out"),
-    ("403", "answered 403: The key has not the scope that this call needs"),
+    ("403", "answered 403: The key does not have the scope that this call needs"),
     ("reset_before", "got no answer: connection reset by peer"),
 )
 HOUR = 3600

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from benchmarks import __main__ as benchmark
 from benchmarks import direct, naive
-from benchmarks.measure import DIRECT, INSTANCE, KINDS, NAIVE, OURS, Command, Run
+from benchmarks.measure import DIRECT, INSTANCE, KINDS, NAIVE, NATIVE, OURS, V1, Command, Run
 from benchmarks.results import BOUNDS, MEMORY, UP, UP_POLLS, Results, verdicts
 
 from pulumi_fal.emulator.server import EmulatorServer
@@ -93,16 +93,17 @@ def test_a_ratio_that_a_run_lacks_is_none() -> None:
 
 
 def test_each_bound_gets_its_verdict() -> None:
-    """Two sizes give seven rows, and each is compared with its bound."""
+    """Two sizes give eight rows, and each is compared with its bound."""
     results = of_runs(
         made_up(OURS, 1, 10.0, polls=6),
         *(made_up(OURS, n, 10.5, polls=7) for n in (16, 64)),
         *(made_up(DIRECT, n, 10.0) for n in (16, 64)),
+        *(made_up(NATIVE, n, 10.5) for n in (16, 64)),
         made_up(NAIVE, 16, 41.0),
         made_up(NAIVE, 64, 170.0),
     )
     said = list(verdicts(results))
-    assert len(said) == len(BOUNDS) == 14
+    assert len(said) == len(BOUNDS) == 16
     assert all(verdict.is_reached for verdict in said)
 
 
@@ -137,11 +138,11 @@ def test_the_csv_has_every_figure_with_its_ratios(tmp_path: Path) -> None:
     assert rows[OURS, "1", UP_POLLS.name]["runs"] == "1"
 
 
-def test_all_three_run_once_and_only_ours_again() -> None:
+def test_all_run_once_and_only_ours_again() -> None:
     """Only the provider with jitter is run again, so that the whole ends within minutes."""
     runs = list(benchmark.plan([1, 16, 256]))
     assert {run[:2] for run in runs if not run[2]} == {
-        (who, n) for who in (OURS, NAIVE, DIRECT) for n in (1, 16, 256)
+        (who, n) for who in (OURS, V1, NATIVE, NAIVE, DIRECT) for n in (1, 16, 256)
     }
     repeats = [run[:2] for run in runs if run[2]]
     assert set(repeats) == {(OURS, 1), (OURS, 16)}

@@ -74,7 +74,7 @@ def test_a_key_that_is_refused_is_bad(line: CommandLine, monkeypatch: pytest.Mon
     monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
     verdict, says = findings(line, code=1)["API"]
     assert verdict == "bad"
-    assert says.startswith("reached, and it refuses the key: ")
+    assert says.startswith("reached, but it refuses the key: ")
 
 
 def test_an_endpoint_that_answers_nothing_of_use_is_bad(line: CommandLine) -> None:

@@ -144,5 +144,5 @@ def test_a_private_key_is_refused_and_not_repeated(line: CommandLine) -> None:
     line.rent()
     Path("key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n")
     says = line.refused("import-file", "--ssh-key", "key")
-    assert "What is in key is a PRIVATE key" in says
+    assert "The content of key is a PRIVATE key" in says
     assert "c2VjcmV0" not in says

@@ -35,8 +35,8 @@ def test_without_the_extra_it_says_how_to_get_it(missing: str) -> None:
     ended = run(sys.executable, "-c", program)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
-        f"The command line needs {missing}: pip install 'CLONE[cli]', where CLONE is where the "
-        "repository of pulumi-fal is.\n"
+        f"The command line needs {missing}: pip install 'CLONE[cli]', where CLONE is the "
+        "path or URL of the pulumi-fal repository.\n"
     )
 
 

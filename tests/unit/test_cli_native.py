@@ -135,7 +135,7 @@ def test_a_native_create_whose_machine_is_in_state_is_settled(line: CommandLine)
     id_ = line.rent()
     line.pend(urn=native_urn("box"), phase=Phase.REPORTED, instance_id=id_)
     line.stacks, line.types = {DEV: {"box": id_}}, {"box": NATIVE_TYPE_TOKEN}
-    assert "In state by now" in line.run("pending", "ls")
+    assert "Creates in state" in line.run("pending", "ls")
 
 
 def test_a_create_moves_to_the_native_type(line: CommandLine) -> None:
@@ -229,4 +229,4 @@ def test_a_plugin_of_another_version_is_named(
     monkeypatch.setattr(native_plugin, "version", lambda path: "9.9.9")
     verdict, says = plugin(doctor)
     assert verdict == "missing"
-    assert says.startswith("/bin/plugin is 9.9.9, of another installation than this ")
+    assert says.startswith("/bin/plugin has version 9.9.9, but this is version ")

@@ -45,9 +45,9 @@ def test_ls_shows_a_machine_that_pulumi_was_not_told_of(line: CommandLine) -> No
         f"{DEV}, {BACKEND}",
         "2023-11-1",
         "days ago",
-        "made, and Pulumi has not been told of it yet",
+        "created, but not reported to Pulumi",
         f"{id_} (gpu_1x_h100_sxm5, ready, ",
-        "Run `pulumi up`, if none is under way: it goes on with this machine.",
+        "Run `pulumi up`, unless it is already running: it continues with this machine.",
     ):
         assert part in shown
 
@@ -57,7 +57,7 @@ def test_ls_as_json_has_each_part_by_name(line: CommandLine) -> None:
     id_ = line.rent()
     line.pend(phase=Phase.CREATED, instance_id=id_)
     (shown,) = line.json("pending", "ls")
-    assert "goes on with this machine" in shown.pop("what_to_do")
+    assert "continues with this machine" in shown.pop("what_to_do")
     assert shown.pop("ip")
     assert shown == {
         "urn": urn("box"),
@@ -109,14 +109,14 @@ def test_ls_says_that_a_machine_is_gone(line: CommandLine) -> None:
     line.pend(phase=Phase.CREATED, instance_id="i-gone")
     shown = line.run("pending", "ls")
     assert "i-gone (gpu_1x_h100_sxm5); gone: the API does not list it" in shown
-    assert "which makes a new one" in shown
+    assert "which creates a new machine" in shown
 
 
 @pytest.mark.parametrize(
     "held, says, advice",
     [
-        ({}, "told of it, but it is not in state", "To have it: `pulumi-fal pending adopt"),
-        ("locked away", "Pulumi was told of it\n", "To have it: `pulumi-fal pending adopt"),
+        ({}, "reported to Pulumi, but it is not in state", "To use the machine for this resource"),
+        ("locked away", "reported to Pulumi\n", "To use the machine for this resource"),
     ],
 )
 def test_ls_asks_the_stack_what_became_of_a_machine(
@@ -138,7 +138,7 @@ def test_ls_counts_what_is_in_state_by_now(line: CommandLine) -> None:
     line.pend(phase=Phase.REPORTED, instance_id=id_)
     assert line.run("pending", "ls") == (
         "No create is pending.\n"
-        "In state by now, so the next run of `pulumi` drops their records: 1.\n"
+        "Creates in state, whose records the next run of `pulumi` drops: 1.\n"
     )
     (shown,) = line.json("pending", "ls")
     assert shown["in_state"] is True
@@ -160,7 +160,7 @@ def test_ls_works_without_a_key_and_without_the_api(
 def test_ls_says_when_another_key_made_it(line: CommandLine) -> None:
     """A machine of another key may run although this key doesn't list it."""
     line.pend(phase=Phase.CREATED, instance_id="i-1", account="another")
-    assert "i-1 (gpu_1x_h100_sxm5); it was made with another key" in line.run("pending", "ls")
+    assert "i-1 (gpu_1x_h100_sxm5); it was created with another key" in line.run("pending", "ls")
 
 
 def test_ls_shows_what_it_cannot_read(line: CommandLine) -> None:
@@ -179,7 +179,9 @@ def test_adopt_writes_which_machine_it_is(line: CommandLine) -> None:
     """The record holds the machine for the next `up`, and no longer a problem."""
     id_ = line.rent()
     line.pend(problem="no answer")
-    assert f"Machine {id_} is resource 'box''s" in line.run("pending", "adopt", urn("box"), id_)
+    assert f"Machine {id_} is assigned to resource 'box'" in line.run(
+        "pending", "adopt", urn("box"), id_
+    )
     (entry,) = line.pending()
     assert (entry.phase, entry.instance_id, entry.problem) == (Phase.ADOPTED, id_, "")
 
@@ -217,7 +219,7 @@ def test_a_urn_of_two_backends_needs_the_backend(line: CommandLine) -> None:
 def test_what_is_not_pending_is_refused(line: CommandLine) -> None:
     """A URN without a record is refused with the command that lists them."""
     line.pend()
-    assert "No create of 'bax' is pending: `pulumi-fal pending ls`" in line.refused(
+    assert "No create of 'bax' is pending. `pulumi-fal pending ls`" in line.refused(
         "pending", "adopt", "bax", "i-1"
     )
     assert "pending there" in line.refused("pending", "forget", "box", "--organization", "acme")
@@ -243,12 +245,12 @@ def test_adopt_refuses_a_machine_that_does_not_exist(line: CommandLine) -> None:
         (
             {"instance_type": EIGHT},
             ("gpu_1x_h100_sxm5", None),
-            f"its type is gpu_1x_h100_sxm5, and {EIGHT} was asked",
+            f"its type is gpu_1x_h100_sxm5, but {EIGHT} was requested",
         ),
         (
             {"instance_type": EIGHT, "sector": "sector_1"},
             (EIGHT, "sector_2"),
-            "its sector is sector_2, and sector_1 was asked",
+            "its sector is sector_2, but sector_1 was requested",
         ),
     ],
 )
@@ -266,7 +268,7 @@ def test_adopt_refuses_a_machine_that_was_there_before(line: CommandLine) -> Non
     """A machine that was there before the create must be somebody else's."""
     id_ = line.rent()
     line.pend(before=(id_,))
-    assert "it was there before this create" in line.refused("pending", "adopt", "box", id_)
+    assert "it existed before this create" in line.refused("pending", "adopt", "box", id_)
 
 
 def test_adopt_refuses_another_machine_than_the_create_made(line: CommandLine) -> None:
@@ -290,7 +292,7 @@ def test_adopt_refuses_a_machine_that_is_in_state(line: CommandLine) -> None:
     id_ = line.rent()
     line.stacks[DEV] = {"first": id_}
     line.pend()
-    assert "in the state of its stack already" in line.refused("pending", "adopt", "box", id_)
+    assert "already in the state of its stack" in line.refused("pending", "adopt", "box", id_)
 
 
 def test_adopt_can_be_corrected(line: CommandLine) -> None:
@@ -329,7 +331,7 @@ def test_forget_names_the_machine_that_may_run_and_asks(line: CommandLine) -> No
     line.run("pending", "forget", "box", code=1, typed="n\n")
     assert len(line.pending()) == 1
     shown = line.run("pending", "forget", "box", typed="y\n")
-    assert f"This may still run and bill, and no state knows of it: {id_}" in shown
+    assert f"This machine may still run and bill, but is not in state: {id_}" in shown
     assert line.pending() == []
     assert line.emulator.state.alive() == {id_}
 
@@ -363,7 +365,7 @@ def test_nothing_is_said_of_a_create_that_is_under_way(
     lock = line.journal.try_lock(entry.origin)
     assert lock is not None
     with lock:
-        assert "is under way: a process works on it" in line.refused("pending", *command)
+        assert "is in progress in another process" in line.refused("pending", *command)
     assert line.pending() == [entry]
 
 
@@ -383,7 +385,7 @@ def test_adopt_writes_over_no_other_record(line: CommandLine) -> None:
     line.pend(urn=urn("box", "old"), phase=Phase.CREATED, instance_id=id_)
     line.pend(phase=Phase.CREATED, instance_id=other)
     refused = line.refused("pending", "adopt", urn("box", "old"), id_, "--for", urn("box"))
-    assert "is pending already" in refused
+    assert "is already pending" in refused
     assert {entry.instance_id for entry in line.pending()} == {id_, other}
 
 

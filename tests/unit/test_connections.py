@@ -145,7 +145,7 @@ def test_a_reset_behind_a_proxy_may_have_been_taken(monkeypatch: pytest.MonkeyPa
 def test_a_server_that_hangs_up_after_reading_may_have_taken_it() -> None:
     """A server that hangs up after reading may have passed the request on."""
     with serving(lambda connection: seen(connection, b"")) as url:
-        assert unreachable(url) == (True, "the connection broke off")
+        assert unreachable(url) == (True, "the connection was lost")
 
 
 def test_a_reset_after_reading_may_have_taken_it() -> None:
@@ -180,13 +180,13 @@ def test_an_answer_that_breaks_off_may_have_taken_it() -> None:
     """An answer that breaks off may have had the machine's id in the rest."""
     part = response(b'{"id": "the whole answer"}')[:-10]
     with serving(lambda connection: seen(connection, part)) as url:
-        assert unreachable(url) == (True, "the connection broke off")
+        assert unreachable(url) == (True, "the connection was lost")
 
 
 def test_a_server_that_does_not_speak_http_may_have_taken_it() -> None:
     """A server that doesn't speak HTTP has still read the request."""
     with serving(lambda connection: seen(connection, b"220 mail.test ESMTP\r\n")) as url:
-        assert unreachable(url) == (True, "the connection broke off")
+        assert unreachable(url) == (True, "the connection was lost")
 
 
 def test_a_redirect_is_not_followed_on_the_wire() -> None:

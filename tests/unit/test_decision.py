@@ -75,14 +75,14 @@ def row(case: str, entry: Entry, expected: Resume | StartFresh | Stops | None, *
 
 WHOSE = Stops("it can't be told whether that was in this stack", "made")
 CANT_ASK = Stops("Whether it still runs and bills can't be told: GET /compute/instances", "made")
-NO_LIST = Stops("Which machines there are now can't be told: GET /compute/instances")
-THEIR_KEY = "with the key of another account (theirs) than is set now (mine)"
+NO_LIST = Stops("Which machines exist now can't be told: GET /compute/instances")
+THEIR_KEY = "with the key of another account (theirs), and the key that is set now (account mine)"
 NOT_OURS = Stops(THEIR_KEY, "made")
 CANDIDATE = Stops("it was reset", "found")
 UNREAD = Stops("organization/shop/prod: it took too long", "found")
 KILLED = Stops("the process ended before the answer came", "found")
-NOT_IN_STATE = Stops("it is not in state, although Pulumi was told of it", "made")
-SILENT = Stops("the stack could not be asked, although Pulumi was told of it", "made")
+NOT_IN_STATE = Stops("it was reported to Pulumi, but it is not in state", "made")
+SILENT = Stops("it was reported to Pulumi, but the stack can't be read", "made")
 CHANGED = Stops("the resource's inputs have changed since", "made")
 FRESH, FRESH_AND_LATE = StartFresh(), StartFresh(unresolved.late(SEARCHED, FOUND.candidates))
 GONE, THEIRS_GONE = replace(CREATED, seen=True), replace(THEIRS, seen=True)
@@ -180,7 +180,8 @@ def test_a_create_of_a_renamed_stack_stops_as_long_as_it_may_have_left_a_machine
 
 
 @pytest.mark.parametrize(
-    "is_gone, words", [(True, "which is no more: it was"), (False, "which may have been renamed.")]
+    "is_gone, words",
+    [(True, "which no longer exists: it was"), (False, "which may have been renamed.")],
 )
 def test_the_message_says_whether_the_stack_is_known_to_be_gone(is_gone: bool, words: str) -> None:
     """A stack that merely can't be asked may still be there, and may have the machine."""

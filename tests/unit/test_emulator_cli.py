@@ -55,7 +55,7 @@ def test_it_says_where_it_is_answers_and_ends_at_once(end: signal.Signals) -> No
         url = lines[0].removeprefix("fal Compute emulator on ")
         assert lines[1:] == [
             f"export FAL_COMPUTE_ENDPOINT={url}",
-            "export FAL_ADMIN_API_KEY=emulator  # any key is taken; each sees its own machines",
+            "export FAL_ADMIN_API_KEY=emulator  # any key is accepted; each sees its own machines",
         ]
         assert post(url, "anything").json()["status"] == "ready"
         began = time.monotonic()
@@ -72,7 +72,7 @@ def test_the_key_of_the_environment_is_required_and_never_printed() -> None:
     """The key may be a real one."""
     with running(FAL_ADMIN_API_KEY="s3cr3t") as (_, lines):
         url = lines[0].removeprefix("fal Compute emulator on ")
-        assert lines[2] == "# takes the key that FAL_ADMIN_API_KEY holds here"
+        assert lines[2] == "# accepts only the key in this terminal's FAL_ADMIN_API_KEY"
         assert "s3cr3t" not in "".join(lines)
         assert post(url, "anything").status_code == 401
         assert post(url, "s3cr3t").status_code == 200

@@ -226,7 +226,7 @@ def test_an_answer_with_a_machine_that_was_there_before_is_not_taken(world: Worl
     world.killed(taken=False, before=(theirs.id,))
     error = world.refusal()
     assert theirs.id not in error.candidates
-    assert f"the API answered with {theirs.id}, which was there before it" in str(error)
+    assert f"the API answered with {theirs.id}, which existed before it" in str(error)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 422])

@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be_made_is_reported(folder: Path, records: Journal
     """A folder that can't be made is an error, since nothing would remember a machine."""
     folder.parent.parent.mkdir()
     folder.parent.write_text("in the way")
-    with pytest.raises(JournalError, match=r"(?s)creates, can't be written.*none is made"):
+    with pytest.raises(JournalError, match=r"(?s)creates\) can't be written.*no machine is"):
         records.write(ENTRY)
 
 

@@ -184,7 +184,7 @@ def test_a_create_waits_for_another_process_that_works_on_it(world: World) -> No
     instance = launch(world)
     assert world.state.alive() == {instance.id}
     (warning,) = world.warnings
-    assert "resource 'web' is still under way" in warning
+    assert "resource 'web' is still in progress" in warning
 
 
 # A POST without an answer.
@@ -234,7 +234,7 @@ def test_the_next_create_looks_again_but_does_not_wait_again(world: World) -> No
     world.api.faults.add("create", "reset_before")
     error = refusal(world)
     assert error.candidates == ()
-    assert "None of type gpu_1x_h100_sxm5 has appeared since" in str(error)
+    assert "No machine of type gpu_1x_h100_sxm5 has appeared since" in str(error)
     entry = world.entry()
     assert entry is not None
     assert entry.searched
@@ -281,7 +281,7 @@ def test_nothing_is_made_where_the_machines_cannot_be_listed_after_the_post(worl
     world.api.before = blind
     world.api.faults.add("create", "reset_before")
     for _ in range(2):
-        assert "Which machines there are now can't be told" in str(refusal(world))
+        assert "Which machines exist now can't be told" in str(refusal(world))
         entry = world.entry()
         assert entry is not None
         assert not entry.searched
@@ -607,18 +607,18 @@ def test_a_process_whose_engine_died_is_quiet_once_the_answer_is_on_disk(world: 
     found: list[Phase | None] = []
 
     def end() -> None:
-        world.launcher.wait_until_quiet(60)
+        world.machines.wait_until_quiet(60)
         entry = world.entry()
         found.append(entry.phase if entry else None)
 
     def engine_dies(request: Request[Any]) -> None:
         if request.creates:
             ending.start()
-            world.launcher.wait_until_quiet(0.05)  # which gives up while a POST is in flight
+            world.machines.wait_until_quiet(0.05)  # which gives up while a POST is in flight
 
     ending = threading.Thread(target=end, daemon=True)
     world.api.before = engine_dies
     launch(world)
     ending.join(5)
     assert found == [Phase.CREATED]
-    world.launcher.wait_until_quiet(inf)
+    world.machines.wait_until_quiet(inf)

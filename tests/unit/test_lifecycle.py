@@ -13,7 +13,7 @@ from pulumi_fal.api.request import Call, Request
 from pulumi_fal.emulator.faults import Fault, fault
 from pulumi_fal.machines.entry import GRACE_SECONDS
 from pulumi_fal.machines.fleet import Fleet
-from pulumi_fal.machines.lifecycle import RESEND_SECONDS, Lifecycle
+from pulumi_fal.machines.lifecycle import RESEND_SECONDS, STOPPED_SECONDS, Lifecycle
 from pulumi_fal.machines.outage import REFUSED_SECONDS
 
 from ..fakes import (
@@ -94,6 +94,28 @@ def test_ready_takes_both_the_status_and_an_ip(
         world.state.set_status(machine.id, status)
     with pytest.raises(errors.NotReadyError):
         world.wait(machine, 150)
+
+
+def test_a_machine_that_stays_stopped_for_a_minute_ends_the_wait(world: World) -> None:
+    """The error says that it is stopped, long before the wait's own time is up."""
+    machine = world.machine()
+    world.state.set_status(machine.id, "stopped")
+    with pytest.raises(errors.NotReadyError, match="has been stopped for 60 s"):
+        world.wait(machine)
+    assert STOPPED_SECONDS <= world.passed <= STOPPED_SECONDS + 20
+
+
+def test_a_machine_that_is_stopped_for_less_than_a_minute_is_awaited(world: World) -> None:
+    """A machine may be started again, and the minute begins anew with each stop."""
+    machine = world.machine()
+    stops = iter(["stopped"] * 15 + ["provisioning"] + ["stopped"] * 15)
+
+    def change(request: Request[object]) -> None:
+        if request.call == "list":
+            world.state.machines[machine.id].status = next(stops, None)
+
+    world.api.before = change
+    assert world.wait(machine).is_ready
 
 
 def test_every_change_on_the_way_is_shown_once(world: World) -> None:
@@ -430,9 +452,9 @@ def test_a_delete_that_is_never_accepted_says_what_the_api_said(world: World) ->
         world.lifecycle.delete(machine.id, 60)
     assert caught.value.instance_id == machine.id
     assert str(caught.value) == (
-        f"Machine {machine.id} is not known to be gone 60 s after its delete began (the API "
+        f"Machine {machine.id} may still exist 60 s after its delete began (the API "
         "answered 409: still starting). It stays in state, and may still run and bill. Run the "
-        "command again to go on."
+        "command again to continue."
     )
 
 

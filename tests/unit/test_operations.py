@@ -347,6 +347,20 @@ def test_read_returns_what_the_api_says_and_keeps_what_was_requested(world: Worl
     assert world.entry() is None
 
 
+def test_read_warns_of_a_stopped_machine_and_is_no_difference(world: World) -> None:
+    """The status is an output, so a later diff has nothing to do about it."""
+    id_ = world.machine(EIGHT)
+    world.state.set_status(id_, "stopped")
+    log = Log()
+    outs = operations.read(world.machines, replace(CALL, log=log), id_, STATE)
+    assert outs is not None
+    assert outs["status"] == "stopped"
+    ((message, severity, _),) = log.said
+    assert (f"Machine {id_} is stopped" in message, severity) == (True, WARNING)
+    found = operations.diff(world.machines, CALL, id_, outs, INPUTS)
+    assert (found.replaces, found.changes) == ([], None)
+
+
 def test_read_finds_that_a_machine_is_gone(world: World) -> None:
     """The record of a machine that was seen goes with it."""
     world.stacks.in_state = {ID}
@@ -418,11 +432,11 @@ def test_an_imported_machine_has_its_own_values_and_the_programs_key(world: Worl
         ({**INPUTS, "sector": "nowhere"}, "sector is not one of"),
         (
             {**INPUTS, "sector": "sector_2"},
-            "its sector is sector_1 and the program says sector_2. Make the program say",
+            "its sector is sector_1, but the program says sector_2. Correct the program",
         ),
         (
             {"instance_type": ONE, "ssh_key": ED25519},
-            f"its instance_type is {EIGHT} and the program says {ONE}. Make the program say",
+            f"its instance_type is {EIGHT}, but the program says {ONE}. Correct the program",
         ),
     ],
 )
@@ -533,7 +547,9 @@ def test_delete_refuses_a_machine_that_has_become_another_resources(world: World
     id_ = world.machine(EIGHT)
     world.earlier(Phase.ADOPTED, id_, instance_type=EIGHT)
     create(world)
-    with pytest.raises(LifecycleError, match="it has just become another resource's"):
+    with pytest.raises(
+        LifecycleError, match="the create of another resource has just resumed with it"
+    ):
         operations.delete(world.machines, CALL, id_, STATE)
     assert world.state.alive() == {id_}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pulumi
@@ -35,6 +37,22 @@ class Mocks(pulumi.runtime.Mocks):
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
         raise AssertionError(f"{args.token} was called")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loop() -> Iterator[None]:
+    """Pulumi's mocks need an event loop, and an earlier test in this process may have ended it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            asyncio.get_event_loop()
+        except RuntimeError:
+            loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(loop)
+            yield
+            loop.close()
+        else:
+            yield
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_a_failure_names_no_property() -> None:
     """The engine would print the property's value, which may be a private key."""
     (failure,) = ComputeInstanceProvider().check({}, {**INPUTS, "ssh_key": "hunter2"}).failures
     assert failure.property == ""
-    assert failure.reason.startswith("ssh_key does not start with a key type")
+    assert failure.reason.startswith("ssh_key does not start with a known key type")
 
 
 def test_the_provider_has_no_attributes() -> None:

@@ -47,7 +47,7 @@ def test_a_machine_outside_of_state_is_named_and_what_each_command_does_with_it(
     for number, reminder in enumerate(reminders):
         assert f"Machine machine-{number} (gpu_1x_h100_sxm5)" in reminder
         assert f"resource '{number}'" in reminder
-        assert "`pulumi up` goes on with it" in reminder
+        assert "`pulumi up` continues with it" in reminder
         assert "`pulumi destroy` does not delete it" in reminder
     assert len(reminders) == 2
 

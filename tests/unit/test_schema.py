@@ -19,6 +19,7 @@ from pulumi_fal import lookups
 from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
 from pulumi_fal.api.settings import DEFAULT_API, ENDPOINTS, Settings
 from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
+from pulumi_fal.native.properties import NAMES as NAMES_THAT_DIFFER
 from pulumi_fal.native.properties import camel
 from pulumi_fal.native.servicer import FalProvider
 from pulumi_fal.resource import inputs
@@ -233,16 +234,21 @@ def test_the_config_is_described_once_and_with_its_defaults() -> None:
         assert f"`{api}`" in variables["api"]["description"]
 
 
-def facts(text: str) -> tuple[set[str], set[str]]:
-    """What a description says that could be wrong: code, numbers, and what an effect is."""
-    words = {camel(word) for word in re.findall(r"\w+", text)}
-    effects = {"replaces", "default", "waits", "nothing", "API", "v1", "ready", "address", "Status"}
-    code = {camel(each).lower() for each in re.findall(r"`[^`]+`|\d+", text)}
-    return code, words & effects
+def as_in_the_schema(docstring: str) -> str:
+    """A docstring as the schema says it, which is for no language in particular."""
+    for ours, theirs in {
+        "True": "true",
+        "False": "false",
+        "None for 1x machines": "1x machines have none",
+        "None with the legacy API": "Only the v1 API returns it",
+        **NAMES_THAT_DIFFER,
+    }.items():
+        docstring = docstring.replace(ours, theirs)
+    return docstring
 
 
-def test_descriptions_say_what_the_docstrings_say() -> None:
-    """Every description has the facts of the docstring that Python shows for the same thing."""
+def test_descriptions_are_the_docstrings() -> None:
+    """Whoever rewords a docstring rewords the description, too."""
     fields_of = runpy.run_path(str(REFERENCE), run_name="reference")["_fields"]
     described = [
         (MACHINE["inputProperties"], fields_of(ComputeInstanceArgs)),
@@ -251,16 +257,23 @@ def test_descriptions_say_what_the_docstrings_say() -> None:
     for specs, documented in described:
         for field in documented:
             description = specs[camel(field.name)]["description"]
-            doc = field.doc.replace("None under the legacy API", "Only the v1 API tells it")
-            assert facts(description) == facts(doc), (field.name, description, field.doc)
+            assert description == as_in_the_schema(field.doc), field.name
+    tokens = {**SCHEMA["types"], **SCHEMA["resources"]}
     for token, documented in (
         (NATIVE_TYPE_TOKEN, ComputeInstance),
         ("fal:index:InstanceType", InstanceType),
         ("fal:index:Sector", Sector),
+        ("fal:index:Status", Status),
         ("fal:index:Instance", Instance),
     ):
-        description = {**SCHEMA["types"], **SCHEMA["resources"]}[token]["description"]
-        assert facts(description) == facts(inspect.getdoc(documented) or ""), token
+        doc = inspect.getdoc(documented) or ""
+        assert tokens[token]["description"] == as_in_the_schema(doc), token
+    for enum in (InstanceType, Status):
+        members = tokens[f"fal:index:{enum.__name__}"]["enum"]
+        by_value = {each["value"]: each["description"] for each in members}
+        for field in fields_of(enum):
+            value = enum[field.name].value
+            assert by_value[value].endswith(as_in_the_schema(field.doc)), field.name
 
 
 def test_everything_is_described() -> None:

@@ -20,8 +20,8 @@ KINDS = {
     "ecdsa-sha2-nistp256": ECDSA,
     SK.decode(): f"{SK.decode()} {blob(SK, bytes(32), b'ssh:')}",
 }
-DAMAGED = f"is damaged: its base64 part is cut or changed. {HOW}"
-PATH = f"is a file's name, not the key in it. Read the file in your program. {HOW}"
+DAMAGED = f"is damaged: its base64 part was cut off or changed. {HOW}"
+PATH = f"is the name of a file, not a key. Read the file in your program. {HOW}"
 OPTIONS = f"starts with authorized_keys options, which are not part of the key. {HOW}"
 BEGIN = "-----BEGIN OPENSSH " + "PRIVATE KEY-----"
 
@@ -57,14 +57,14 @@ def test_blank_is_called_blank(text: str) -> None:
 def test_a_private_key_is_called_one_and_is_not_repeated(text: str) -> None:
     """A private key is called one, and no part of it is repeated."""
     said = refusal(text)
-    assert said.startswith("is a PRIVATE key. It must not leave your machine, and was not sent.")
+    assert said.startswith("is a PRIVATE key. It must not leave your computer, and was not sent.")
     assert "b3BlbnNz" not in said
     assert "MIIEpAIB" not in said
 
 
 def test_several_keys_are_counted() -> None:
     """Several keys are counted, since the API takes one."""
-    said = f"has 3 lines; one key on one line is needed. {HOW}"
+    said = f"has 3 lines; it must be one key on one line. {HOW}"
     assert refusal(f"{ED25519}\n{RSA}\n\n{ECDSA}\n") == said
 
 
@@ -103,7 +103,7 @@ def test_a_dsa_key_is_called_one() -> None:
 def test_another_beginning_lists_the_known_types_and_not_the_text(text: str) -> None:
     """The text may be a secret that got into the wrong variable."""
     said = refusal(text)
-    assert said.startswith("does not start with a key type that is known (ssh-ed25519, ssh-rsa, ")
+    assert said.startswith("does not start with a known key type (ssh-ed25519, ssh-rsa, ")
     assert text not in said
 
 
@@ -138,7 +138,7 @@ def test_a_damaged_key_is_called_damaged(line: str) -> None:
 
 def test_a_blob_of_another_type_is_told_apart() -> None:
     """A type and a blob of another type don't belong together."""
-    said = f"says ssh-rsa, and its base64 part is of another type. {HOW}"
+    said = f"says ssh-rsa, but its base64 part has another type. {HOW}"
     assert refusal(f"ssh-rsa {ED25519.split()[1]}") == said
 
 

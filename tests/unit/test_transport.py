@@ -286,9 +286,9 @@ def test_retry_after_may_be_a_date(wire: Any) -> None:
     [
         (requests.ConnectTimeout(), False, "timed out"),
         (requests.ReadTimeout(), True, "timed out"),
-        (requests.exceptions.InvalidURL(KEY), False, "the connection broke off"),
-        (requests.ConnectionError(f"headers: Key {KEY}"), True, "the connection broke off"),
-        (requests.exceptions.ChunkedEncodingError(), True, "the connection broke off"),
+        (requests.exceptions.InvalidURL(KEY), False, "the connection was lost"),
+        (requests.ConnectionError(f"headers: Key {KEY}"), True, "the connection was lost"),
+        (requests.exceptions.ChunkedEncodingError(), True, "the connection was lost"),
     ],
 )
 def test_no_answer_tells_whether_the_request_was_sent(

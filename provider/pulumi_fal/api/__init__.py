@@ -1,1 +1,1 @@
-"""fal Compute's REST API: a plain Python library."""
+"""A client for fal Compute's REST API, usable without Pulumi."""

@@ -1,8 +1,9 @@
-"""fal Compute's REST API: one method per call. Usable without Pulumi.
+"""The client for fal Compute's REST API, with one method per call.
 
-settings = resolve(os.environ, lambda key: None)
-for instance in Client(settings).list_instances():
-    print(instance.id, instance.status)
+Example:
+    settings = resolve(os.environ, lambda key: None)
+    for instance in Client(settings).list_instances():
+        print(instance.id, instance.status)
 """
 
 from __future__ import annotations
@@ -23,18 +24,21 @@ from pulumi_fal.errors import APIError, UnusableAnswerError
 
 T = TypeVar("T")
 Send = Callable[[Request[Any], float | None], Any]
-"""Sends a request within so many seconds, and returns the decoded body of the answer."""
+"""Sends a request with a timeout in seconds, and returns the decoded body of the answer."""
 
 DIALECTS: Mapping[str, Dialect] = {"legacy": legacy, "v1": v1}
 
 _PAGE_SECONDS = 15.0
-"""For how long each page after the first is repeated, where the list itself is not."""
-_TOLD_FROM = 3
-"""The first retry that is reported; one or two are common."""
+"""Seconds for which each page after the first is retried if the list itself is not retried."""
+_FIRST_REPORTED_RETRY = 3
+"""The number of the first retry that is reported. One or two retries are common."""
 
 
 class Client:
-    """Each method repeats what retry.py allows, within the settings' budget; then APIError."""
+    """A client with retries. Methods raise APIError if a call fails.
+
+    A call is retried if retry.py allows it, for up to `retry_budget` seconds from the settings.
+    """
 
     def __init__(
         self,
@@ -44,7 +48,7 @@ class Client:
         send: Send | None = None,
         notify: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`send` replaces the wire in tests; `notify` is told when a call keeps failing."""
+        """`send` replaces HTTP in tests. `notify` gets a message when a call keeps failing."""
         self._dialect = DIALECTS[settings.api]
         self._budget = settings.retry_budget
         self._timeout: float | None = None
@@ -53,9 +57,9 @@ class Client:
         self._notify = notify
 
     def within(self, budget: float, timeout: float | None = None) -> Client:
-        """The same client with another budget: 0 makes one attempt of each call.
+        """Return a client with another retry budget in seconds. With 0 it makes no retries.
 
-        `timeout`: seconds for which one request may stay without an answer, at most.
+        `timeout` limits the time in seconds for which a single request waits for its answer.
         """
         other = copy.copy(self)
         other._budget = budget
@@ -64,7 +68,7 @@ class Client:
         return other
 
     def list_instances(self) -> list[Instance]:
-        """All machines of the account, from as many pages as there are."""
+        """Return all machines of the account, from all pages of the list."""
         page = self._call(self._dialect.list_instances())
         found = {instance.id: instance for instance in page.instances}
         seen: set[str] = set()
@@ -78,7 +82,7 @@ class Client:
         return list(found.values())
 
     def get_instance(self, instance_id: str) -> Instance:
-        """One machine. NotFoundError where there is none."""
+        """Return one machine. Raises NotFoundError if the API does not know the id."""
         return self._call(self._dialect.get_instance(instance_id))
 
     def create_instance(
@@ -89,18 +93,18 @@ class Client:
         idempotency_key: str = "",
         failed: Callable[[APIError], None] = lambda error: None,
     ) -> Instance:
-        """Rent a machine. It bills from here on, ready or not.
+        """Create a machine. It is billed from now on, even before it is ready.
 
-        With an `idempotency_key` a create that may have been taken is repeated as well, within
-        the budget; the legacy API takes none. `failed` is told of every attempt that fails: where
-        one is an error that `retry.may_have_made_a_machine`, a machine may run, however the last
-        attempt ends.
+        With an `idempotency_key`, a create that the API may have accepted is retried as well. The
+        legacy API does not support keys. `failed` is called with the error of each failed attempt.
+        If `retry.may_have_made_a_machine` is true for any of these errors, a machine may have been
+        created, even if the last attempt failed for another reason.
         """
         request = self._dialect.create_instance(instance_type, ssh_key, sector, idempotency_key)
         return self._call(request, failed)
 
     def delete_instance(self, instance_id: str) -> None:
-        """Ask for a machine's end. It may take a while to go."""
+        """Request the deletion of a machine, which may take a while to disappear."""
         self._call(self._dialect.delete_instance(instance_id))
 
     def repeated(
@@ -110,10 +114,10 @@ class Client:
         is_idempotent: bool,
         failed: Callable[[APIError], None] = lambda error: None,
     ) -> T:
-        """What the attempt brings, repeated while it fails as retry.py allows.
+        """Return the result of `attempt`, which is retried as retry.py allows.
 
-        `is_idempotent`: whether two attempts that the API takes do no more than one. `failed` is
-        told of every attempt that fails.
+        `is_idempotent` says whether the API may carry out the request twice without harm. `failed`
+        is called with the error of each failed attempt.
         """
         budget = retry.Budget(self._budget, self._clock.now(), is_idempotent=is_idempotent)
         for count in itertools.count(1):
@@ -125,13 +129,13 @@ class Client:
                 pause = retry.delay(error, count, random.uniform)
                 if not budget.allows(error, self._clock.now(), pause):
                     raise
-                if count >= _TOLD_FROM:
+                if count >= _FIRST_REPORTED_RETRY:
                     self._notify(f"{error} Trying again in {pause:.0f} s.")
             self._clock.sleep(pause)
         raise AssertionError("unreachable")
 
     def _next_page(self, cursor: str) -> Page:
-        # A failing page would fail the whole list, the more often the more pages there are.
+        # One failing page fails the whole list, and the more pages there are, the likelier that is.
         patient = self.within(_PAGE_SECONDS) if self._budget == 0 and not self._timeout else self
         return patient._call(patient._dialect.list_instances(cursor))
 

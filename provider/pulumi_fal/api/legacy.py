@@ -1,6 +1,6 @@
-"""The legacy REST API, `https://rest.alpha.fal.ai`: its paths, bodies, answers and errors.
+"""Requests and answers of the legacy REST API, `https://rest.alpha.fal.ai`.
 
-Its create takes no idempotency key, so only one that the API surely did not take is sent again.
+Its create has no idempotency key, so it is retried only if the API certainly did not accept it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pulumi_fal.api.request import Page, Request
 
 
 def reason(body: Any) -> str | None:
-    """FastAPI's `detail`, field by field where it names fields; or a gateway's `error`."""
+    """Return the message of an error: FastAPI's `detail` or a gateway's `error`; None if absent."""
     detail = body.get("detail", body.get("error")) if isinstance(body, Mapping) else None
     if isinstance(detail, Mapping):
         detail = detail.get("message")
@@ -25,7 +25,7 @@ def reason(body: Any) -> str | None:
 
 
 def list_instances(_cursor: str | None = None) -> Request[Page]:
-    """All machines of the account, as a bare array; there is one page, so no cursor."""
+    """List all machines of the account. This API returns them as one page, without a cursor."""
     return Request(
         "list",
         "GET",
@@ -37,7 +37,7 @@ def list_instances(_cursor: str | None = None) -> Request[Page]:
 
 
 def get_instance(instance_id: str) -> Request[Instance]:
-    """One machine."""
+    """Get one machine."""
     return Request(
         "get",
         "GET",
@@ -52,13 +52,13 @@ def get_instance(instance_id: str) -> Request[Instance]:
 def create_instance(
     instance_type: str, ssh_key: str, sector: str | None, _idempotency_key: str = ""
 ) -> Request[Instance]:
-    """Make a machine. This API takes no idempotency key."""
+    """Create a machine. This API does not support idempotency keys."""
     body = shapes.new_instance(instance_type, ssh_key, sector)
     return Request("create", "POST", "/compute/instance", shapes.instance, reason, body=body)
 
 
 def delete_instance(instance_id: str) -> Request[None]:
-    """Delete a machine. What the API answers is not specified, so any success is one."""
+    """Delete a machine. The API does not document the answer, so any 2xx counts as success."""
     return Request(
         "delete",
         "DELETE",
@@ -76,7 +76,7 @@ def _path(instance_id: str) -> str:
 
 
 def _field_errors(details: list[Any]) -> Iterator[str]:
-    """`field: message` of an entry; never its input, which FastAPI repeats and may be a secret."""
+    """Yield `field: message` for each error, without FastAPI's `input`, which may be a secret."""
     for detail in details:
         if isinstance(detail, str):
             yield detail

@@ -1,4 +1,4 @@
-"""What the API speaks of: instances, their types, sectors and statuses."""
+"""The API's data types: machines, their types, sectors and statuses."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from enum import Enum
 
 
 class InstanceType(str, Enum):
-    """The types of machine that fal Compute rents out, by the API's names."""
+    """The types of machines that fal Compute offers."""
 
     GPU_8X_H100_SXM5 = "gpu_8x_h100_sxm5"
-    """Eight NVIDIA H100 SXM5 with InfiniBand."""
+    """Eight NVIDIA H100 SXM5 GPUs with InfiniBand."""
     GPU_1X_H100_SXM5 = "gpu_1x_h100_sxm5"
-    """One NVIDIA H100 SXM5."""
+    """One NVIDIA H100 SXM5 GPU."""
 
 
 class Sector(str, Enum):
-    """Machines of one sector share an InfiniBand network; 8x machines only."""
+    """The sectors of 8x machines. Machines in the same sector share an InfiniBand network."""
 
     SECTOR_1 = "sector_1"
     SECTOR_2 = "sector_2"
@@ -24,20 +24,20 @@ class Sector(str, Enum):
 
 
 class Status(str, Enum):
-    """The statuses known today. Others are kept as text, and mean "not ready"."""
+    """The known statuses of machines. Any other status is kept as text and means "not ready"."""
 
     PENDING = "pending"
     INIT = "init"
     PROVISIONING = "provisioning"
     READY = "ready"
     STOPPED = "stopped"
-    """Under the v1 API only."""
+    """Only the v1 API has this status."""
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A machine as the API describes it; the API's name for it is ComputeInstance."""
+    """A machine as the API describes it. The API calls it a ComputeInstance."""
 
     id: str
     instance_type: str
@@ -45,8 +45,9 @@ class Instance:
     ip: str | None = None
     status: str = Status.UNKNOWN.value
     region: str | None = None
-    """Where the machine is; None under the legacy API, as is the next."""
+    """The region of the machine. None with the legacy API."""
     creator_user_nickname: str | None = None
+    """The nickname of the user who created the machine. None with the legacy API."""
 
     @property
     def is_ready(self) -> bool:
@@ -55,9 +56,9 @@ class Instance:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it exists and does not run."""
+        """Whether the machine exists but does not run."""
         return self.status == Status.STOPPED
 
     def may_be_of(self, instance_type: str) -> bool:
-        """Whether it is of that type, as far as the API tells."""
+        """Whether the machine may have that type. True if the API did not return its type."""
         return self.instance_type in ("", instance_type)

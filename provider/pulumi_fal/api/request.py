@@ -1,4 +1,4 @@
-"""A call as the wire sees it: what is sent, and how the answer is read."""
+"""One request to the API: what to send, and how to parse the answer."""
 
 from __future__ import annotations
 
@@ -17,47 +17,51 @@ Call = Literal["create", "list", "get", "delete"]
 
 @dataclass(frozen=True)
 class Request(Generic[T]):
-    """One request of one dialect of the API. The client may send the same one several times."""
+    """A request in one version of the API. The client may send it more than once."""
 
     call: Call
     method: str
     path: str
     parse: Callable[[Any], T]
-    """Reads the decoded body of an answer; ValueError where it has another shape."""
+    """Parses the decoded body of an answer. Raises ValueError if its shape is wrong."""
     reason: Callable[[Any], str | None]
-    """The API's own words in the decoded body of an error; None where it has none."""
+    """Returns the API's message from the decoded body of an error, or None if it has none."""
     body: Mapping[str, str] | None = None
+    """The body to send as JSON."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers to send in addition to those that every request has."""
     instance_id: str | None = None
+    """The machine that the request is about, for error messages."""
     is_idempotent: bool = False
-    """Whether it does no more when it is taken twice than when it is taken once."""
+    """Whether the API may carry out the request twice without harm."""
     json_expected: bool = True
+    """Whether a successful answer must be JSON."""
     needed_key: str = "a key with the ADMIN scope"
-    """The kind of API key that the call needs, in words."""
+    """The kind of API key that the call needs, for error messages."""
     conflict_passes: bool = False
-    """Whether a 409 says that the same request is being served, so that it may be sent again."""
+    """Whether a 409 means that the API is still processing the same request, so a retry helps."""
 
     @property
     def creates(self) -> bool:
-        """Whether it makes a machine, which takes the API longer than any other call."""
+        """Whether the request creates a machine, which takes longer than any other call."""
         return self.call == "create"
 
     def error(self, kind: Callable[..., E], detail: str, **attributes: Any) -> E:
-        """An error of that kind, about this request."""
+        """Return an exception of type `kind` about this request."""
         return kind(self.method, self.path, detail, instance_id=self.instance_id, **attributes)
 
 
 @dataclass(frozen=True)
 class Page:
-    """One answer to a list."""
+    """One page of a list of machines."""
 
     instances: list[Instance]
     next_cursor: str | None = None
-    """What the next page is asked for with; None after the last one."""
+    """The cursor to request the next page with; None on the last page."""
 
 
 class Dialect(Protocol):
-    """One version of the API: a module that builds its requests."""
+    """The interface of a module that builds the requests of one version of the API."""
 
     def list_instances(self, cursor: str | None = None, /) -> Request[Page]: ...
     def get_instance(self, instance_id: str, /) -> Request[Instance]: ...

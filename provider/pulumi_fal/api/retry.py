@@ -1,7 +1,7 @@
-"""Which failure of which call may be repeated, and after how long. Policy only: nothing sleeps.
+"""The retry policy: which failures are retried, after which delay, and for how long.
 
-The law behind the table: a create that is taken twice makes two machines that bill by the hour. So
-a request that isn't idempotent is repeated only where the API surely did not take it.
+A create that the API carries out twice makes two machines that are billed by the hour. Therefore a
+request that is not idempotent is retried only if the API certainly did not accept it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ from pulumi_fal.errors import (
 )
 
 RETRY_AFTER_CAP = 60.0
-"""Seconds: a longer Retry-After is cut to this."""
+"""The longest delay in seconds that a Retry-After header can request."""
 UNSENT_BUDGET = 15.0
-"""Seconds for which a request that can't even be sent is tried: mostly a wrong endpoint."""
+"""Seconds for which a request that can't be sent is retried. Mostly the endpoint is wrong."""
 _FIRST, _LONGEST = 0.5, 16.0
+"""The first and the longest delay in seconds."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What one kind of failure means."""
+    """The policy for one kind of failure."""
 
     failure: str
+    """A description of the failure."""
     repeat: bool
-    """Whether it may pass, so that an idempotent request is repeated."""
+    """Whether the failure may be temporary, so that an idempotent request is retried."""
     taken: bool
-    """Whether the API may have taken the request all the same."""
+    """Whether the API may have accepted the request nevertheless."""
 
 
 UNSENT = Rule(
@@ -70,7 +72,7 @@ TABLE = (
 
 
 def rule(error: APIError) -> Rule:
-    """The row of the table that a failure belongs to."""
+    """Return the rule for an error."""
     match error:
         case UnreachableError():
             return UNANSWERED if error.sent else UNSENT
@@ -91,28 +93,31 @@ def rule(error: APIError) -> Rule:
 
 
 def may_repeat(error: APIError, *, is_idempotent: bool) -> bool:
-    """Whether the request that failed so may be sent once more."""
-    row = rule(error)
-    return row.repeat and (is_idempotent or not row.taken)
+    """Whether a request that failed with this error may be sent again."""
+    matching = rule(error)
+    return matching.repeat and (is_idempotent or not matching.taken)
 
 
 def may_have_made_a_machine(error: APIError) -> bool:
-    """Whether a create that failed so may have been taken all the same."""
+    """Whether a create that failed with this error may nevertheless have made a machine."""
     return rule(error).taken
 
 
 def delay(error: APIError, attempt: int, uniform: Callable[[float, float], float]) -> float:
-    """Seconds to wait before repeat number `attempt` (from 1): Retry-After, else back-off."""
+    """Return the delay in seconds before retry number `attempt`, counted from 1.
+
+    It is that of Retry-After if the answer had one, otherwise an exponential back-off with jitter.
+    """
     if error.retry_after is not None:
-        # The jitter only adds: all who were refused together must not come back together, and
-        # none before its time.
+        # Calls that were refused together must not be retried together. The jitter is only added,
+        # so that no retry comes too early.
         return min(error.retry_after, RETRY_AFTER_CAP) + uniform(0, _FIRST)
     ceiling = min(_FIRST * 2.0 ** min(attempt - 1, 10), _LONGEST)
     return uniform(ceiling / 2, ceiling)
 
 
 class Budget:
-    """For how long one call is repeated. Moments and times are in seconds."""
+    """The time for which one call is retried. All times are in seconds."""
 
     def __init__(self, seconds: float, started: float, *, is_idempotent: bool) -> None:
         self._seconds = seconds
@@ -121,10 +126,10 @@ class Budget:
         self._unsent_since: float | None = None
 
     def allows(self, error: APIError, now: float, pause: float) -> bool:
-        """Whether the call that has just failed may be made again after the pause.
+        """Whether a call that has just failed may be retried after `pause`.
 
-        What can't even be sent has a shorter time, which begins with the first such failure in a
-        row: before that the API could be reached.
+        Requests that can't be sent have a shorter budget, which starts with the first such failure
+        in a row, because the API could be reached before it.
         """
         if rule(error) is not UNSENT:
             self._unsent_since = None

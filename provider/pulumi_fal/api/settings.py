@@ -1,9 +1,9 @@
-"""Where the API is, who asks, and how patiently: from the environment, else from Pulumi's config.
+"""Resolves the endpoint, the key and other settings from the environment and Pulumi's config.
 
-A variable named for this provider wins over config, because destroy and refresh see the config
-that was saved in state: a key that was rotated since is stale there, and a variable is not. The
-variables that fal's other clients read come last: a key for inference in somebody's shell must not
-take the place of the stack's own.
+This provider's environment variables take precedence over config, because destroy and refresh use
+the config that is stored in state, where a key that was rotated since then is outdated. The
+variables of fal's other clients come last, so that a key for inference in somebody's shell does not
+replace the key of the stack.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from urllib.parse import urlsplit
 from pulumi_fal.errors import ConfigurationError
 
 ENDPOINTS = {"legacy": "https://rest.alpha.fal.ai", "v1": "https://api.fal.ai/v1"}
-"""By the API that is spoken: where it is, unless an endpoint is set."""
+"""The default endpoint of each version of the API."""
 DEFAULT_API = "legacy"
 DEFAULT_TIMEOUT_SECONDS = 3600.0
 
 NO_KEY = (
-    "No fal API key is set, and this needs one. Make a key with the ADMIN scope on the keys page "
-    "of the fal dashboard, then set FAL_ADMIN_API_KEY in the environment, or run "
+    "No fal API key is set, and this operation needs one. Make a key with the ADMIN scope on the "
+    "keys page of the fal dashboard, then set FAL_ADMIN_API_KEY in the environment, or run "
     "`pulumi config set --secret fal:apiKey`."
 )
 
 
 ENDPOINT, ACCOUNT = "endpoint", "account"
-"""What state calls the two parts of a home."""
+"""The names of the outputs in which state stores a home."""
 
 
 @dataclass(frozen=True)
 class Home:
-    """The endpoint and the account (a hash of its key) that a machine was last seen with.
+    """The endpoint and the account (a hash of endpoint and key) that a machine was last seen with.
 
-    "" stands for what state doesn't say: releases before 0.2 kept no account.
+    A value is "" if it is not in state: releases before 0.2 did not store the account.
     """
 
     endpoint: str = ""
@@ -45,48 +45,49 @@ class Home:
 
     @classmethod
     def of(cls, props: Mapping[str, Any]) -> Home:
-        """The home that a resource's outputs tell."""
+        """Return the home that is stored in a resource's outputs."""
         return cls(str(props.get(ENDPOINT) or ""), str(props.get(ACCOUNT) or ""))
 
     @property
     def key(self) -> str:
-        """What tells one home from another: the account where it is known."""
+        """The value by which homes are compared: the account if it is known, else the endpoint."""
         return self.account or self.endpoint
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a client needs to know. The key never shows in the repr."""
+    """The settings of a client. The key is not part of the repr."""
 
     endpoint: str
     api_key: str = field(repr=False)
     key_source: str
+    """Where the key was found, for messages."""
     api: str = DEFAULT_API
-    """One of ENDPOINTS."""
+    """The version of the API, a key of ENDPOINTS."""
     poll_interval: float = 2.0
-    """Seconds between two polls while machines are awaited."""
+    """Seconds between two polls during a wait."""
     retry_budget: float = 120.0
-    """Seconds for which a failing call is repeated."""
+    """Seconds for which a failing call is retried."""
     appear_seconds: float = 20.0
     """Seconds after a create without an answer in which its machine may still appear."""
     parallel: int = 256
-    """How many machines the plugin works on at once, at most."""
+    """The maximum number of machines that the plugin works on at once."""
 
     @property
     def home(self) -> Home:
-        """The endpoint and the account that this key sees machines with."""
+        """The home of the machines that are seen with these settings."""
         return Home(self.endpoint, self.account)
 
     @property
     def account(self) -> str:
-        """Tells one endpoint and key from another; the key can't be had from it."""
+        """A hash of the endpoint and the key, which does not reveal the key."""
         return hashlib.sha256(f"{self.endpoint} {self.api_key}".encode()).hexdigest()[:12]
 
 
 def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> Settings:
-    """Find the settings, or raise ConfigurationError with what is missing and how to set it.
+    """Return the settings. Raises ConfigurationError if one is missing or invalid.
 
-    `config` answers keys of Pulumi's config, as in `fal:apiKey`.
+    `config` returns the value of a key in Pulumi's config, such as `fal:apiKey`, or None.
     """
     api_key, source = _api_key(environ, config)
     api = _api(environ, config)
@@ -103,7 +104,10 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
 
 
 def parallel(environ: Mapping[str, str], config: Callable[[str], str | None]) -> int:
-    """How many machines at once: FAL_COMPUTE_PARALLEL or fal:parallel, 256 by default."""
+    """Return the maximum number of machines to work on at once.
+
+    It is that of FAL_COMPUTE_PARALLEL or fal:parallel, 256 by default. Raises ConfigurationError.
+    """
     return max(1, int(_seconds(environ, config, "FAL_COMPUTE_PARALLEL", "fal:parallel", 256)))
 
 
@@ -117,7 +121,7 @@ def _api_key(environ: Mapping[str, str], config: Callable[[str], str | None]) ->
 def _candidates(
     environ: Mapping[str, str], config: Callable[[str], str | None]
 ) -> Iterator[tuple[str | None, str]]:
-    """One at a time: the config may have to be decrypted, so it is asked for only if need be."""
+    """Yield possible keys with their sources, lazily, because config may have to be decrypted."""
     pair = [environ.get("FAL_KEY_ID", "").strip(), environ.get("FAL_KEY_SECRET", "").strip()]
     yield environ.get("FAL_ADMIN_API_KEY"), "the environment variable FAL_ADMIN_API_KEY"
     yield config("fal:apiKey"), "the config value fal:apiKey"
@@ -126,12 +130,15 @@ def _candidates(
 
 
 def _header_safe(key: str, source: str) -> str:
-    """The key as it may stand in a header: the HTTP library would print a bad one in its error."""
+    """Return the key. Raises ConfigurationError if it is no valid header value.
+
+    The HTTP library would print such a key in its error.
+    """
     if key.isascii() and key.isprintable() and " " not in key:
         return key
     raise ConfigurationError(
-        f"The fal API key in {source} has a space, a line break or a letter that no key has. "
-        "Copy it again from the keys page of the fal dashboard."
+        f"The fal API key in {source} contains a space, a line break or another character that a "
+        "key can't have. Copy it again from the keys page of the fal dashboard."
     )
 
 
@@ -161,8 +168,9 @@ def _endpoint(environ: Mapping[str, str], config: Callable[[str], str | None], a
         shown = f"{parts.scheme}://{host}" if host else "the value that is set"
         raise ConfigurationError(
             f"The endpoint ({shown}) can't be used: it must be https://HOST[:PORT][/PATH] without "
-            "credentials or a query; plain http is for this machine's own addresses only. Set "
-            f"FAL_COMPUTE_ENDPOINT or fal:endpoint, or neither for {default}."
+            "credentials or a query; plain http is allowed only for loopback addresses. Correct "
+            "FAL_COMPUTE_ENDPOINT or fal:endpoint, or remove it to use the default, "
+            f"{default}."
         )
     return endpoint.rstrip("/")
 

@@ -1,6 +1,6 @@
-"""What both dialects of the API share: machines, and reading decoded JSON.
+"""Parsing that both versions of the API share: machines, and the types in decoded JSON.
 
-ValueError says what is wrong with the shape of a value, never what the value is.
+The functions raise ValueError, which describes the wrong type but never quotes the value.
 """
 
 from __future__ import annotations
@@ -12,44 +12,45 @@ from pulumi_fal.api.models import Instance, Status
 
 
 def array(value: object) -> list[Any]:
-    """The value, which has to be an array."""
+    """Return the value, which has to be an array."""
     if not isinstance(value, list):
         raise ValueError(f"expected an array, not {type(value).__name__}")
     return value
 
 
 def mapping(value: object) -> Mapping[Any, Any]:
-    """The value, which has to be an object."""
+    """Return the value, which has to be an object."""
     if not isinstance(value, Mapping):
         raise ValueError(f"expected an object, not {type(value).__name__}")
     return value
 
 
 def text(body: Mapping[Any, Any], field: str) -> str:
-    """A field that has to be a string, and not a blank one."""
+    """Return the value of a field that has to be a non-empty string."""
     if body.get(field) in (None, ""):
         raise ValueError(f"{field!r} is missing")
     return optional_text(body, field)
 
 
 def optional_text(body: Mapping[Any, Any], field: str) -> str:
-    """A field that has to be a string, or "" where it is null or absent."""
+    """Return the value of a field that has to be a string, or "" if it is null or absent."""
     value = body.get(field)
     if value is None:
         return ""
     if not isinstance(value, str):
         raise ValueError(f"{field!r} is not a string")
-    return "".join(c if c.isprintable() else " " for c in value)  # it goes to terminals
+    # The text may be printed to a terminal, so control characters are replaced.
+    return "".join(c if c.isprintable() else " " for c in value)
 
 
 def new_instance(instance_type: str, ssh_key: str, sector: str | None) -> dict[str, str]:
-    """The body of a create."""
+    """Return the body of a create request."""
     body = {"instance_type": instance_type, "ssh_key": ssh_key}
     return {**body, "sector": sector} if sector else body
 
 
 def instance(body: object) -> Instance:
-    """A machine. Unknown fields are ignored, and unknown statuses kept."""
+    """Parse a machine. Unknown fields are ignored, unknown statuses are kept."""
     found = mapping(body)
     for needed in ("id", "instance_type"):
         text(found, needed)
@@ -57,7 +58,7 @@ def instance(body: object) -> Instance:
 
 
 def same_instance(instance_id: str, body: object) -> Instance:
-    """The machine of that id, and no other."""
+    """Parse a machine, which must have the given id."""
     found = instance(body)
     if found.id != instance_id:
         raise ValueError("the answer is about another machine")
@@ -65,12 +66,12 @@ def same_instance(instance_id: str, body: object) -> Instance:
 
 
 def listed_instances(value: object) -> list[Instance]:
-    """The machines of a list, of which only the `id` is needed.
+    """Parse a list of machines, in which only the `id` is required.
 
-    A field that can't be read is left out, since the machine may be anybody's: one odd entry must
-    not hide all others. `instance_type` is "" then.
+    Unreadable fields are ignored, because one malformed machine must not hide all others. The
+    `instance_type` is then "".
     """
-    return [_listed_instance(mapping(entry)) for entry in array(value)]
+    return [_listed_instance(mapping(item)) for item in array(value)]
 
 
 def _listed_instance(found: Mapping[Any, Any]) -> Instance:
@@ -80,8 +81,8 @@ def _listed_instance(found: Mapping[Any, Any]) -> Instance:
 
 
 def _instance(found: Mapping[Any, Any]) -> Instance:
-    # What only informs people is left out where it can't be read.
-    told = {
+    # These fields are only for information, so they are left out if they are not text.
+    informative = {
         name: found.get(name) if isinstance(found.get(name), str) else None
         for name in ("region", "creator_user_nickname")
     }
@@ -91,6 +92,6 @@ def _instance(found: Mapping[Any, Any]) -> Instance:
         sector=optional_text(found, "sector") or None,
         ip=optional_text(found, "ip") or None,
         status=optional_text(found, "status") or Status.UNKNOWN.value,
-        region=optional_text(told, "region") or None,
-        creator_user_nickname=optional_text(told, "creator_user_nickname") or None,
+        region=optional_text(informative, "region") or None,
+        creator_user_nickname=optional_text(informative, "creator_user_nickname") or None,
     )

@@ -1,4 +1,4 @@
-"""SSH public keys as OpenSSH reads them: one line of type, base64 and comment (RFC 4253, 6.6)."""
+"""Parses SSH public keys as OpenSSH does: a line of type, base64 and comment (RFC 4253, 6.6)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _FIELDS = {
     "sk-ssh-ed25519@openssh.com": 2,
     "sk-ecdsa-sha2-nistp256@openssh.com": 3,
 }
-"""The key types that OpenSSH accepts today, with the number of fields after the type's name."""
+"""The key types that OpenSSH accepts, with the number of fields after the type's name."""
 
-HOW = "Give the one line of the public key's file, as `cat ~/.ssh/id_ed25519.pub` prints it."
+HOW = "Use the line in the public key's file, as `cat ~/.ssh/id_ed25519.pub` prints it."
 
 
 PRIVATE = (
-    "is a PRIVATE key. It must not leave your machine, and was not sent. "
-    f"Take it out of the program or config where it is now. {HOW}"
+    "is a PRIVATE key. It must not leave your computer, and was not sent. "
+    f"Remove it from the program or config. {HOW}"
 )
 
 
 @dataclass(frozen=True)
 class PublicKey:
-    """Two keys are the same when type and blob are; the comment is for people."""
+    """A public key without its comment. Keys are equal if type and blob are."""
 
     type: str
     blob: str
@@ -40,7 +40,7 @@ class PublicKey:
 
 
 def parse(text: str) -> PublicKey:
-    """The key in `text`. ValueError says what is wrong; it never repeats the text."""
+    """Return the key in `text`. Raises ValueError with the problem, without quoting the text."""
     stripped = text.strip()
     if not stripped:
         raise ValueError(f"is blank. {HOW}")
@@ -48,11 +48,9 @@ def parse(text: str) -> PublicKey:
         raise ValueError(PRIVATE)
     lines = [line for line in stripped.splitlines() if line.strip()]
     if len(lines) > 1:
-        raise ValueError(f"has {len(lines)} lines; one key on one line is needed. {HOW}")
+        raise ValueError(f"has {len(lines)} lines; it must be one key on one line. {HOW}")
     if _looks_like_a_path(stripped):
-        raise ValueError(
-            f"is a file's name, not the key in it. Read the file in your program. {HOW}"
-        )
+        raise ValueError(f"is the name of a file, not a key. Read the file in your program. {HOW}")
     words = stripped.split()
     if words[0] not in _FIELDS:
         raise ValueError(_wrong_start(words))
@@ -63,12 +61,12 @@ def parse(text: str) -> PublicKey:
 
 
 def is_private(text: str) -> bool:
-    """Whether this is, or holds, a private key in any of the formats that have a header."""
+    """Whether the text contains a private key in one of the formats that have a header."""
     return "PRIVATE KEY" in text
 
 
 def canonical(text: str) -> str:
-    """The key without its comment; a text that is no key stays as it is."""
+    """Return the key without its comment, or the text itself if it is no key."""
     try:
         return parse(text).line
     except ValueError:
@@ -93,12 +91,12 @@ def _wrong_start(words: list[str]) -> str:
         return (
             "is a DSA key, which OpenSSH no longer accepts; make one with `ssh-keygen -t ed25519`"
         )
-    return f"does not start with a key type that is known ({', '.join(_FIELDS)}). {HOW}"
+    return f"does not start with a known key type ({', '.join(_FIELDS)}). {HOW}"
 
 
 def _check_blob(key_type: str, blob: str) -> None:
-    """The base64 must hold the same type again, and then whole fields and nothing else."""
-    damaged = f"is damaged: its base64 part is cut or changed. {HOW}"
+    """Raise ValueError unless the base64 contains the type, then the type's number of fields."""
+    damaged = f"is damaged: its base64 part was cut off or changed. {HOW}"
     try:
         data = base64.b64decode(blob, validate=True)
     except (binascii.Error, ValueError):
@@ -111,7 +109,7 @@ def _check_blob(key_type: str, blob: str) -> None:
         fields.append(data[4 : 4 + length])
         data = data[4 + length :]
     if not fields or fields[0] != key_type.encode():
-        raise ValueError(f"says {key_type}, and its base64 part is of another type. {HOW}")
+        raise ValueError(f"says {key_type}, but its base64 part has another type. {HOW}")
     short = key_type == "ssh-ed25519" and len(fields[-1]) != 32
     weak = key_type == "ssh-rsa" and len(fields[-1]) < 128
     curve = re.search(r"nistp\d+", key_type)

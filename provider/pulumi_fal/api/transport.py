@@ -1,4 +1,4 @@
-"""One HTTP request, one outcome: the decoded body, or one error. Nothing is repeated here."""
+"""Sends single HTTP requests to the API and turns failures into exceptions, without retries."""
 
 from __future__ import annotations
 
@@ -32,23 +32,24 @@ from pulumi_fal.errors import (
 )
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
-"""Seconds. The read timeout is between two bytes; a create may think longer before its first."""
+"""Timeouts in seconds, to connect and between two bytes of the answer."""
 CREATE_READ_TIMEOUT = 180.0
-_SHOWN = 300
+"""The read timeout in seconds of a create, which takes longer to answer."""
+_MAX_SHOWN = 300
+"""The maximum number of characters of the API's text in a message."""
 _UNUSABLE_PROXY = (
-    "Nothing was sent to the API: the proxy that the environment names (HTTPS_PROXY or ALL_PROXY) "
-    "can't be used. Correct its URL; a SOCKS proxy needs the package that "
-    "`pip install 'requests[socks]'` brings."
+    "Nothing was sent to the API: the proxy in the environment (HTTPS_PROXY or ALL_PROXY) can't be "
+    "used. Correct its URL. For a SOCKS proxy, run `pip install 'requests[socks]'`."
 )
 _NO_CA_BUNDLE = (
-    "Nothing was sent to the API: the file of CA certificates that the environment names "
-    "(REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE) is missing, or holds none. Correct the variable, or "
-    "unset it to use the certificates that come with requests."
+    "Nothing was sent to the API: the file of CA certificates in the environment "
+    "(REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE) is missing or has no certificates. Correct the "
+    "variable, or unset it to use the certificates that come with requests."
 )
 
 
 class Transport:
-    """The wire. Safe to use from many threads."""
+    """An HTTP client for the API. Can be used from any thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -59,31 +60,32 @@ class Transport:
         session.headers.update(
             {"User-Agent": f"pulumi-fal/{__version__}", "Accept": "application/json"}
         )
-        # As an auth object, since a .netrc entry for the host would replace a plain header.
+        # An auth object, because a .netrc entry for the host would replace a plain header.
         session.auth = _KeyAuth(self._settings.api_key)
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self._settings.parallel)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         if urlsplit(self._settings.endpoint).scheme == "http":
-            session.trust_env = False  # loopback: no proxy gets to see the key in the clear
+            session.trust_env = False  # a proxy for localhost would see the key unencrypted
         return session
 
     def send(self, request: Request[Any], timeout: float | None = None) -> Any:
-        """Send it. The decoded JSON of a 2xx, None where no JSON is expected; else an APIError.
+        """Send the request, and return the decoded JSON, or None if the request expects no JSON.
 
-        `timeout`: seconds without an answer after which it is given up, where that is less than
-        usual. ConfigurationError where this computer's own settings keep it from being sent.
+        `timeout` is in seconds, and can only shorten the default timeouts. Raises APIError unless
+        the answer is a usable 2xx, and ConfigurationError if the settings of this computer prevent
+        sending.
         """
         connect_timeout = CONNECT_TIMEOUT
         read_timeout = CREATE_READ_TIMEOUT if request.creates else READ_TIMEOUT
-        if timeout is not None:  # half for either, so that both together stay within it
+        if timeout is not None:  # half for each, so that the sum stays within the timeout
             connect_timeout = min(connect_timeout, timeout / 2)
             read_timeout = min(read_timeout, timeout / 2)
-        # A create never goes out on a kept connection: one that the server closed meanwhile would
-        # make it unknowable whether the request was taken.
-        kept = contextlib.nullcontext(self._pooled)
+        # A create always uses a new connection. If the server closed a pooled connection at the
+        # same time, it would be unknown whether the API has received the request.
+        pooled = contextlib.nullcontext(self._pooled)
         try:
-            with self._session() if request.creates else kept as session:
+            with self._session() if request.creates else pooled as session:
                 response = session.request(
                     request.method,
                     self._settings.endpoint + request.path,
@@ -99,8 +101,8 @@ class Transport:
                 raise ConfigurationError(_NO_CA_BUNDLE) from None
             raise request.error(UnreachableError, _reason(error), sent=_was_sent(error)) from None
         except OSError:
-            # requests wraps what the network does. What it lets through is the check that the CA
-            # bundle is there, before anything is sent.
+            # requests wraps errors of the network. The only OSError that it doesn't wrap is that of
+            # a missing CA bundle, which it checks before it sends anything.
             raise ConfigurationError(_NO_CA_BUNDLE) from None
         if not response.ok or response.is_redirect or not 200 <= response.status_code < 300:
             raise self._refusal(request, response)
@@ -142,7 +144,7 @@ class Transport:
         return request.error(InvalidRequestError, detail, status=status)
 
     def _detail(self, request: Request[Any], response: requests.Response) -> str:
-        """The API's own reason, or the first words of an answer that isn't the API's."""
+        """Return the API's own message, or the first words of an answer in another format."""
         try:
             body = response.json()
         except (ValueError, RecursionError):
@@ -151,16 +153,16 @@ class Transport:
         return self._words(response) if reason is None else self._clean(reason)
 
     def _words(self, response: requests.Response) -> str:
-        """The first words of a page, without its tags and its title, which its heading repeats."""
-        unseen = r"(?is)<(script|style|title)\b.*?</\1>|<[^>]*>"
-        text = re.sub(unseen, " ", response.text[:20_000])
+        """Return the first words of a page, without tags and without the title."""
+        hidden = r"(?is)<(script|style|title)\b.*?</\1>|<[^>]*>"
+        text = re.sub(hidden, " ", response.text[:20_000])
         return self._clean(text)
 
     def _clean(self, text: str) -> str:
-        """Text from outside, fit for a terminal and without the key, should it be echoed."""
+        """Return the text without control characters, shortened, and without the key."""
         printable = "".join(c if c.isprintable() else " " for c in text)
         words = " ".join(printable.split()).replace(self._settings.api_key, "[the key]")
-        return words if len(words) <= _SHOWN else words[:_SHOWN] + "..."
+        return words if len(words) <= _MAX_SHOWN else words[:_MAX_SHOWN] + "..."
 
 
 class _KeyAuth(requests.auth.AuthBase):
@@ -177,7 +179,7 @@ def _looks_like_html(response: requests.Response) -> bool:
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Seconds, from either form of the header; None where it is absent or makes no sense."""
+    """Return the seconds from either form of the header; None if it is absent or invalid."""
     value = response.headers.get("Retry-After")
     if not value:
         return None
@@ -188,9 +190,9 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it wraps: requests and urllib3 keep causes in three different places.
+    """Iterate over the error and its causes, which requests and urllib3 store in three places.
 
-    Not `__context__`: it may lead to an earlier failure that the caller is just handling.
+    `__context__` is not one of them: it may be an earlier failure that the caller is handling.
     """
     seen: list[BaseException] = []
     queue: list[object] = [error]
@@ -207,23 +209,23 @@ def _is_of_loading_certificates(cause: BaseException) -> bool:
 
 
 def _was_sent(error: requests.RequestException) -> bool:
-    """Whether the API may have the request. True unless it is certain that it can't."""
-    certain = (
+    """Whether the API may have received the request. False only if it certainly did not."""
+    unsent = (
         requests.ConnectTimeout,
         requests.exceptions.InvalidURL,
         urllib3.exceptions.NewConnectionError,
         urllib3.exceptions.ConnectTimeoutError,
         ssl.SSLCertVerificationError,
     )
-    # Not urllib3's ProxyError: it also wraps a reset that came after the request had been taken.
-    # http.client says "Tunnel" where the proxy itself refused to connect.
+    # urllib3's ProxyError is not included, because it also wraps a reset after the request was
+    # received. If the proxy refuses to connect, http.client's message starts with "Tunnel".
     return not any(
-        isinstance(cause, certain) or str(cause).startswith("Tunnel ") for cause in _causes(error)
+        isinstance(cause, unsent) or str(cause).startswith("Tunnel ") for cause in _causes(error)
     )
 
 
 def _reason(error: requests.RequestException) -> str:
-    """A few words for people. Never the error's own text: it can hold a header."""
+    """Describe the error in a few words. Its own text is not used: it may contain headers."""
     if isinstance(error, requests.Timeout):
         return "timed out"
     for cause in _causes(error):
@@ -235,4 +237,4 @@ def _reason(error: requests.RequestException) -> str:
             return cause.strerror.lower()
     if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in _causes(error)):
         return "the proxy could not be reached"
-    return "the connection broke off"
+    return "the connection was lost"

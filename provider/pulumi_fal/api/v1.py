@@ -1,7 +1,7 @@
-"""The current REST API, `https://api.fal.ai/v1`: its paths, bodies, answers and errors.
+"""Requests and answers of the current REST API, `https://api.fal.ai/v1`.
 
-Its create takes an idempotency key, for which the answer is kept for KEY_SECONDS: until then the
-same create may be sent again, and makes no second machine.
+Its create takes an idempotency key, and the API keeps the answer for KEY_SECONDS. Within that time
+the same create can be sent again without creating a second machine.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.api.request import Page, Request
 
 KEY_SECONDS = 600.0
-"""How long the API keeps the answer to a create for its idempotency key."""
+"""Seconds for which the API keeps the answer to a create with an idempotency key."""
 _PATH = "/compute/instances"
 _NEEDED_KEY = "an admin API key of an account that has the compute permission"
 
 
 def reason(body: Any) -> str | None:
-    """The error's `message`, with the request's id, which fal's support asks for."""
+    """Return the message of an error with the request id, which fal's support asks for.
+
+    Returns None if there is no message.
+    """
     error = body.get("error") if isinstance(body, Mapping) else None
     if not isinstance(error, Mapping):
         return error if isinstance(error, str) else None
@@ -33,7 +36,10 @@ def reason(body: Any) -> str | None:
 
 
 def list_instances(cursor: str | None = None) -> Request[Page]:
-    """One page of the account's machines. No `limit` is sent, since its maximum isn't published."""
+    """List one page of the account's machines.
+
+    This sends no `limit`, because fal does not document its maximum.
+    """
     return Request(
         "list",
         "GET",
@@ -46,7 +52,7 @@ def list_instances(cursor: str | None = None) -> Request[Page]:
 
 
 def get_instance(instance_id: str) -> Request[Instance]:
-    """One machine."""
+    """Get one machine."""
     return Request(
         "get",
         "GET",
@@ -62,7 +68,7 @@ def get_instance(instance_id: str) -> Request[Instance]:
 def create_instance(
     instance_type: str, ssh_key: str, sector: str | None, idempotency_key: str = ""
 ) -> Request[Instance]:
-    """Make a machine. With an `idempotency_key`, however often the request is sent."""
+    """Create a machine. With an `idempotency_key`, sending the request again creates no other."""
     return Request(
         "create",
         "POST",
@@ -73,13 +79,13 @@ def create_instance(
         headers={"Idempotency-Key": idempotency_key} if idempotency_key else {},
         is_idempotent=bool(idempotency_key),
         needed_key=_NEEDED_KEY,
-        # What a second request gets while the first one is served is not published.
+        # fal does not document the answer to a second request while the first is in progress.
         conflict_passes=bool(idempotency_key),
     )
 
 
 def delete_instance(instance_id: str) -> Request[None]:
-    """Delete a machine; the answer has no body."""
+    """Delete a machine. The answer has no body."""
     return Request(
         "delete",
         "DELETE",

@@ -1,1 +1,1 @@
-"""The `pulumi-fal` command. Each subcommand has a module; the others are shared."""
+"""The `pulumi-fal` command, with one module per subcommand."""

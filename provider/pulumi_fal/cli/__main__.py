@@ -1,4 +1,4 @@
-"""`pulumi-fal`, or `python -m pulumi_fal.cli`."""
+"""The entry point of `pulumi-fal` and `python -m pulumi_fal.cli`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, or name the package that it lacks."""
+    """Run the command line, or exit with a message if its dependencies are missing."""
     try:
         import click  # noqa: F401
         import rich  # noqa: F401
@@ -14,8 +14,8 @@ def main() -> None:
         if error.name not in ("click", "rich"):
             raise
         sys.exit(
-            f"The command line needs {error.name}: pip install 'CLONE[cli]', where CLONE is where "
-            "the repository of pulumi-fal is."
+            f"The command line needs {error.name}: pip install 'CLONE[cli]', where CLONE is the "
+            "path or URL of the pulumi-fal repository."
         )
     from pulumi_fal.cli.app import cli
 

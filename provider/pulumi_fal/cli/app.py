@@ -1,4 +1,4 @@
-"""The command with its subcommands, and how errors are printed."""
+"""The command group `pulumi-fal`, and how it reports errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pulumi_fal.errors import FalError
 
 
 class Cli(click.Group):
-    """Prints a FalError as a message and exits with 1, instead of printing a traceback."""
+    """A command group that prints the message of a FalError instead of its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -29,12 +29,13 @@ class Cli(click.Group):
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pulumi-fal")
 def cli() -> None:
-    """See what runs on fal Compute, and what no stack knows of.
+    """Show machines on fal Compute, and find those that are in no stack.
 
-    The key and the endpoint are those that the provider uses: from the environment, else from the
-    config of the stack that is selected in this folder.
+    The commands use the key and the endpoint that the provider uses: those in the environment, or
+    else in the config of the stack that is selected in the current folder.
 
-    Exit codes: 0, done; 1, refused or failed; 2, wrong usage. `audit` has its own.
+    Exit codes: 0 for success, 1 if a command is refused or fails, 2 for wrong usage. `audit` has
+    its own.
     """
 
 

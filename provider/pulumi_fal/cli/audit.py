@@ -77,8 +77,8 @@ class Report:
     "--max-age",
     metavar="DURATION",
     callback=lambda ctx, param, text: ages.duration(text),
-    help="Find machines of stacks, too, that have been running for longer, for example 30m, 12h or "
-    "7d. It counts from when Pulumi recorded the machine.",
+    help="Also find machines in stacks that have been running for longer, for example 30m, 12h or "
+    "7d. The age counts from when Pulumi recorded the machine.",
 )
 @show.json_option
 @pass_context

@@ -1,4 +1,4 @@
-"""Unresolved creates, and what can be found out about them now."""
+"""An unresolved create, with what the API and its stack show about it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
-from pulumi_fal.cli.context import IMPATIENT, Context
+from pulumi_fal.cli.context import SHORT_BUDGET, Context
 from pulumi_fal.errors import FalError
 from pulumi_fal.machines.decision import (
     Decision,
@@ -26,21 +26,21 @@ from pulumi_fal.machines.decision import (
 from pulumi_fal.machines.entry import Entry, Phase
 
 _PHASES = {
-    Phase.REQUESTED: "requested, and the process ended before the answer came",
-    Phase.CREATED: "made, and Pulumi has not been told of it yet",
-    Phase.REPORTED: "made, and Pulumi was told of it",
+    Phase.REQUESTED: "requested, but the process ended before the answer came",
+    Phase.CREATED: "created, but not reported to Pulumi",
+    Phase.REPORTED: "created and reported to Pulumi",
     Phase.ADOPTED: "adopted",
 }
 
 
 @dataclass(frozen=True)
 class Case:
-    """An entry of the journal, with what the API and the stack say about it."""
+    """An entry of the journal, with what the API and the stack show about it."""
 
     entry: Entry
     facts: Facts
     unknown: str
-    """Why the machines are unknown; "" if they are known."""
+    """Why the machines of the create are not known, or "" if they are."""
     other_key: bool = False
     """Whether the create used another key or endpoint than is set now."""
 
@@ -51,7 +51,7 @@ class Case:
     @property
     def stack(self) -> str:
         origin = self.entry.origin
-        where = f", {origin.backend}" if origin.backend else ", in a backend that is not known"
+        where = f", {origin.backend}" if origin.backend else ", in an unknown backend"
         return f"{origin.organization or '?'}/{origin.project}/{origin.stack}{where}"
 
     @property
@@ -63,7 +63,7 @@ class Case:
 
     @property
     def machines(self) -> str:
-        """The machine, or those that it may be, as text."""
+        """The machine of the create, or the candidates, as text."""
         if self.entry.instance_id is None:
             if self.unknown:
                 return f"not known; {self.unknown}"
@@ -76,18 +76,18 @@ class Case:
 
     @property
     def may_run(self) -> list[str]:
-        """The machines that may still run, as text."""
+        """The machines of the create that may still run, as text."""
         if self.facts.in_state:
             return []
         if self.entry.instance_id is None:
             if self.unknown:
                 return [f"a machine whose id is not known ({self.entry.instance_type})"]
-            return [show.machine(machine) for machine in self.facts.search.candidates]
+            return [show.machine(candidate) for candidate in self.facts.search.candidates]
         return [self.machines] if self.facts.machine or self.unknown else []
 
     @cached_property
     def decision(self) -> Decision:
-        """What the next `pulumi up` does about the create, from all that is known now."""
+        """What the next `pulumi up` will decide, as far as is known now."""
         return decide(self.entry, self.facts)
 
     @property
@@ -99,20 +99,20 @@ class Case:
                 return error.what_to_do
             case Resume():
                 return (
-                    "Run `pulumi up`, if none is under way: it goes on with this machine. To be "
-                    f"rid of it: delete it, then {forget}."
+                    "Run `pulumi up`, unless it is already running: it continues with this "
+                    f"machine. To discard the machine, delete it, then run {forget}."
                 )
             case SendAgain():
                 return (
                     "Run `pulumi up`: it sends the create again with the same idempotency key, "
-                    "which makes no second machine."
+                    "which creates no second machine."
                 )
             case StartFresh() if self.facts.in_state:
-                return "Nothing: the next `pulumi up` drops this entry."
+                return "Nothing: the next `pulumi up` drops this record."
             case StartFresh() if self.entry.instance_id:
-                return f"Run `pulumi up`, which makes a new one, or {forget}."
+                return f"Run `pulumi up`, which creates a new machine, or run {forget}."
             case StartFresh():
-                return "Run `pulumi up`: it looks for the machine, and makes one if there is none."
+                return "Run `pulumi up`: it looks for the machine before it creates one."
 
     def as_json(self) -> dict[str, Any]:
         entry, machine = self.entry, self.facts.machine
@@ -131,7 +131,7 @@ class Case:
             "id": entry.instance_id,
             "status": machine.status if machine else None,
             "ip": machine.ip if machine else None,
-            "candidates": [found.id for found in self.facts.search.candidates]
+            "candidates": [machine.id for machine in self.facts.search.candidates]
             if is_known
             else None,
             "in_state": self.facts.in_state,
@@ -141,17 +141,17 @@ class Case:
         }
 
 
-def look_into(context: Context, entries: Iterable[Entry]) -> list[Case]:
-    """Find out about these entries what can be known. Without a key, that is little."""
+def investigate(context: Context, entries: Iterable[Entry]) -> list[Case]:
+    """Look up these entries' machines and stacks. Without a key, the machines stay unknown."""
     machines: Mapping[str, Instance] = {}
     account, error = "", None
     try:
         account = context.settings.account
-        listed = context.client(IMPATIENT).list_instances()
-        machines = {machine.id: machine for machine in listed}
+        instances = context.client(SHORT_BUDGET).list_instances()
+        machines = {instance.id: instance for instance in instances}
     except FalError as problem:
         error = problem
-    pending = {other.instance_id for other in context.journal.readable() if other.instance_id}
+    pending = {entry.instance_id for entry in context.journal.readable() if entry.instance_id}
     return [_case(context, entry, machines, pending, account, error) for entry in entries]
 
 
@@ -163,18 +163,16 @@ def _case(
     account: str,
     error: FalError | None,
 ) -> Case:
-    held = context.stacks.ids(entry.origin)
+    ids_in_state = context.stacks.ids(entry.origin)
     machine = machines.get(entry.instance_id or "")
     found: tuple[Instance, ...] = ()
     if entry.instance_id is None:
-        found = tuple(candidates(entry, machines.values(), pending | (held or set())))
+        found = tuple(candidates(entry, machines.values(), pending | (ids_in_state or set())))
     other_key = account not in ("", entry.account)
     is_own = not other_key or machine is not None or bool(found)
-    unknown = (
-        "" if is_own else ("it was made with another key, or at another endpoint, than is set now")
-    )
-    # A create knows its own backend and organization. If the record lacks one, fill it in, so that
-    # the advice tells the user to give it.
+    unknown = "" if is_own else "it was created with another key or endpoint than is set now"
+    # A running create would know its backend and organization. With placeholders for them, an entry
+    # that lacks them is treated as uncertain, and the advice includes the options for them.
     origin = replace(
         entry.origin,
         backend=entry.origin.backend or "BACKEND",
@@ -185,7 +183,9 @@ def _case(
         spec=None,
         account=account,
         now=context.clock.wall(),
-        in_state=None if held is None or not entry.instance_id else entry.instance_id in held,
+        in_state=None
+        if ids_in_state is None or not entry.instance_id
+        else entry.instance_id in ids_in_state,
         is_own=is_own,
         machine=machine,
         search=Search(found),

@@ -1,4 +1,4 @@
-"""What commands share: settings, the API client, the journal, stacks and the clock."""
+"""The context of a command: settings, the selected stack's config, the journal and the clock."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pulumi_fal.machines import journal
 if TYPE_CHECKING:
     from pulumi_fal.api.client import Client
 
-IMPATIENT = 5.0
-"""Seconds for which a call is retried if the command also works without its answer."""
+SHORT_BUDGET = 5.0
+"""The retry budget in seconds for calls that a command can do without."""
 
 
 class Context:
-    """What a command needs. Each part is created on first use, as most commands need only some."""
+    """The objects that commands need. Each is created on first use."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
@@ -36,22 +36,23 @@ class Context:
 
     @cached_property
     def settings(self) -> settings.Settings:
-        """The key, the endpoint and other settings. Raises ConfigurationError without a key."""
+        """The settings. Raises ConfigurationError if there is no key."""
         return settings.resolve(os.environ, self.config)
 
     def client(self, budget: float | None = None) -> Client:
-        """Return a client of the API that retries a failing call for at most `budget` seconds."""
+        """Return a client. `budget` limits the seconds for which a failing call is retried."""
         from pulumi_fal.api.client import Client
 
-        given = self.settings
+        settings = self.settings
         if budget is not None:
-            given = dataclasses.replace(given, retry_budget=min(budget, given.retry_budget))
-        return Client(given, self.clock, notify=lambda message: click.echo(message, err=True))
+            budget = min(budget, settings.retry_budget)
+            settings = dataclasses.replace(settings, retry_budget=budget)
+        return Client(settings, self.clock, notify=lambda message: click.echo(message, err=True))
 
     def config(self, key: str) -> str | None:
-        """Return a value from the config of the selected stack; None if there is no such stack.
+        """Return a value of the selected stack's config, or None if it is not set.
 
-        Only the requested secret is decrypted, which may need the stack's passphrase.
+        Decrypting a secret may need the stack's passphrase.
         """
         if key not in self._config:
             return None

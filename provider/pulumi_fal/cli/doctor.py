@@ -1,4 +1,4 @@
-"""`pulumi-fal doctor` checks whether this computer has what the provider needs."""
+"""The command `pulumi-fal doctor`, which checks the setup of this computer."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.text import Text
 from pulumi_fal import pulumi_cli
 from pulumi_fal._version import __version__
 from pulumi_fal.cli import native_plugin, show
-from pulumi_fal.cli.context import IMPATIENT, Context, pass_context
+from pulumi_fal.cli.context import SHORT_BUDGET, Context, pass_context
 from pulumi_fal.errors import AuthenticationError, FalError, JournalError
 
 OK, MISSING, BAD = "ok", "missing", "bad"
-"""The verdicts. The provider works without what is MISSING, with less convenience."""
+"""The verdicts. MISSING is for a feature that the provider can do without."""
 _COLOURS = {OK: "green", MISSING: "yellow", BAD: "red"}
 
 
@@ -39,10 +39,10 @@ class Finding:
 def doctor(context: Context, as_json: bool) -> None:
     """Check key, endpoint, versions, journal and plugins.
 
-    The key itself is never shown. The API is asked for its list, and nothing else is done there.
-    Exit code 1 if something is bad.
+    The key is never shown. The only call to the API is a list of machines. The exit code is 1 if
+    a check is bad.
     """
-    findings = [*_versions(), *_account(context), _journal(context), _native(), *_seams()]
+    findings = [*_versions(), *_account(context), _journal(context), _native(), *_host_features()]
     if as_json:
         show.print_json([asdict(finding) for finding in findings])
     else:
@@ -60,20 +60,20 @@ def _versions() -> Iterator[Finding]:
     yield Finding("pulumi-fal", OK, __version__)
     yield Finding("Python", OK, f"{platform.python_version()}, {sys.executable}")
     yield Finding("pulumi SDK", OK, metadata.version("pulumi"))
-    yield _tried("pulumi CLI", lambda: pulumi_cli.pulumi("version").strip())
+    yield _checked("pulumi CLI", lambda: pulumi_cli.pulumi("version").strip())
 
 
 def _account(context: Context) -> Iterator[Finding]:
-    key = _tried("API key", lambda: f"from {context.settings.key_source}")
+    key = _checked("API key", lambda: f"from {context.settings.key_source}")
     yield key
     if key.verdict == BAD:
         return
     yield Finding("endpoint", OK, context.settings.endpoint)
     yield Finding("account", OK, context.settings.account)
     try:
-        count = len(context.client(IMPATIENT).list_instances())
+        count = len(context.client(SHORT_BUDGET).list_instances())
     except AuthenticationError as error:
-        yield Finding("API", BAD, f"reached, and it refuses the key: {error}")
+        yield Finding("API", BAD, f"reached, but it refuses the key: {error}")
     except FalError as error:
         yield Finding("API", BAD, str(error))
     else:
@@ -81,7 +81,7 @@ def _account(context: Context) -> Iterator[Finding]:
 
 
 def _journal(context: Context) -> Finding:
-    """Check that creates can be recorded, since otherwise no machine is created."""
+    """Check that the journal can be used, because no machine is created without it."""
     folder = context.journal.folder
     try:
         entries = list(context.journal.entries())
@@ -90,19 +90,19 @@ def _journal(context: Context) -> Finding:
     unreadable = [entry for entry in entries if isinstance(entry, JournalError)]
     if unreadable:
         return Finding("journal", BAD, str(unreadable[0]))
-    if not os.access(_nearest(folder), os.W_OK | os.X_OK):
-        return Finding("journal", BAD, f"{folder} can't be written, so no machine can be made")
+    if not os.access(_existing_parent(folder), os.W_OK | os.X_OK):
+        return Finding("journal", BAD, f"{folder} can't be written, so no machine can be created")
     more = ", see `pulumi-fal pending ls`" if entries else ""
     return Finding("journal", OK, f"{folder}; records: {len(entries)}{more}")
 
 
-def _nearest(folder: Path) -> Path:
-    """Return the folder, or its nearest parent that exists."""
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+def _existing_parent(folder: Path) -> Path:
+    """Return the folder if it exists, or else its nearest parent that does."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _native() -> Finding:
-    """Check the plugin for programs in other languages; one in Python needs none."""
+    """Check the plugin for programs in other languages. Python programs need none."""
     path = native_plugin.find()
     if path is None:
         without = "programs that don't use the Python package need it, see docs/native-plugin.md"
@@ -112,25 +112,25 @@ def _native() -> Finding:
     except OSError as error:
         return Finding("native plugin", BAD, str(error))
     if version != __version__:
-        other = f"{version}, of another installation than this {__version__}"
-        return Finding("native plugin", MISSING, f"{path} is {other}")
+        says = f"{path} has version {version}, but this is version {__version__}"
+        return Finding("native plugin", MISSING, says)
     return Finding("native plugin", OK, f"{version}, {path}")
 
 
-def _seams() -> Iterator[Finding]:
+def _host_features() -> Iterator[Finding]:
     from pulumi_fal.dynamic.host_probe import WITHOUT, probe_all
 
     try:
-        applies = probe_all()
+        works = probe_all()
     except OSError as error:
         yield Finding("plugin host", BAD, str(error))
         return
     for name, without in WITHOUT.items():
-        verdict, says = (OK, "") if applies[name] else (MISSING, f"this SDK lacks it: {without}")
+        verdict, says = (OK, "") if works[name] else (MISSING, f"this SDK lacks it: {without}")
         yield Finding(name, verdict, says)
 
 
-def _tried(what: str, find: Callable[[], str]) -> Finding:
+def _checked(what: str, find: Callable[[], str]) -> Finding:
     try:
         return Finding(what, OK, find())
     except FalError as error:

@@ -1,4 +1,4 @@
-"""`pulumi-fal emulator` does the same as `python -m pulumi_fal.emulator`."""
+"""The command `pulumi-fal emulator`, which is the same as `python -m pulumi_fal.emulator`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def emulator(arguments: tuple[str, ...]) -> None:
-    """Run an emulator of fal Compute: machines that cost nothing."""
+    """Run an emulator of fal Compute. Its machines cost nothing."""
     from pulumi_fal.emulator.__main__ import main
 
     main(arguments)

@@ -1,4 +1,4 @@
-"""`pulumi-fal import-file` writes the file from which `pulumi import` imports machines."""
+"""The command `pulumi-fal import-file`, which writes the input of `pulumi import --file`."""
 
 from __future__ import annotations
 
@@ -31,15 +31,14 @@ DYNAMIC, NATIVE = "dynamic", "native"
     type=click.Choice([DYNAMIC, NATIVE]),
     default=DYNAMIC,
     show_default=True,
-    help="The resource to import the machines as: the one of a Python program that uses "
-    "pulumi_fal, or the native plugin's, for all languages.",
+    help="The resource type to import: that of the Python package, or that of the native plugin.",
 )
 @click.option(
     "--ssh-key",
     "key_file",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The file of the public key that the machines were made with; the API doesn't tell it.",
+    help="The file with the public key of the machines, because the API does not return it.",
 )
 @stack_option
 @click.option(
@@ -53,7 +52,7 @@ DYNAMIC, NATIVE = "dynamic", "native"
 @click.option(
     "--pin-sectors",
     is_flag=True,
-    help="Have the program ask for the sectors that the machines are in, instead of for none.",
+    help="Request the sectors that the machines are in, instead of none.",
 )
 @show.yes_option
 @pass_context
@@ -66,36 +65,34 @@ def import_file(
     pin_sectors: bool,
     yes: bool,
 ) -> None:
-    """Write the file for `pulumi import` of all that no stack has.
+    """Write a file for `pulumi import` of machines in no stack.
 
-    Nothing is imported by this. It prints the command that does, and the lines of the program that
-    match. A stack that can't be read stops it, since a machine must not be in two.
+    It imports nothing itself. It prints the command that imports the machines, and the matching
+    lines for the program. It stops if a stack can't be read, because a machine must not be in two.
     """
     ssh_key = _read_key(key_file)
     instances = _unclaimed(context, stacks)
     if not instances:
-        show.print_lines("There is nothing to import: no machine that is in no stack.")
+        show.print_lines("There is nothing to import: every machine is in a stack or pending.")
         return
-    named = [
+    rows = [
         (name, instance, _inputs(instance, ssh_key, pin_sectors))
         for name, instance in _named(instances)
     ]
     if kind == NATIVE:
-        resources = [_native(*row) for row in named]
-        program = _yaml(resources, ssh_key)
-        where = "in the `Pulumi.yaml` of a YAML program, or the same in another language"
+        resources = [_native(*row) for row in rows]
+        where, lines = "a YAML program, or the same in another language", _yaml(resources, ssh_key)
     else:
-        resources = [_dynamic(*row, context.settings.home) for row in named]
-        program = _python(resources, key_file)
-        where = "in the program"
+        resources = [_dynamic(*row, context.settings.home) for row in rows]
+        where, lines = "the program", _python(resources, key_file)
     if output.exists() and not yes:
-        click.confirm(f"{output} exists. Write over it?", abort=True)
+        click.confirm(f"{output} exists. Overwrite it?", abort=True)
     output.write_text(json.dumps({"resources": resources}, indent=2) + "\n", encoding="utf-8")
     count = f"{len(resources)} machine{'s' * (len(resources) != 1)}"
     show.print_lines(
-        f"{output} has {count}. To import into the stack that is selected:\n\n"
+        f"Wrote {count} to {output}. To import into the selected stack, run:\n\n"
         f"  pulumi import --file {shlex.quote(str(output))} --generate-code=false\n\n"
-        f"And {where}, which then shows no change:\n\n{program}"
+        f"Then add these lines to {where}:\n\n{lines}"
     )
 
 
@@ -105,20 +102,20 @@ def _unclaimed(context: Context, stacks: Sequence[str]) -> list[Instance]:
     if claims.unreadable:
         reasons = "".join(f"\n  {what}: {why}" for what, why in claims.unreadable.items())
         raise click.ClickException(
-            "Which machines are in no stack can't be told, and none must be in two. Unreadable:"
-            f"{reasons}\nFix that, or name the stacks that count with --stack."
+            "It can't be told which machines are in no stack, because these could not be read:"
+            f"{reasons}\nFix that, or name the stacks to read with --stack."
         )
-    said = claims.whose(instances)
-    for instance, whose, claim in said:
+    rows = claims.whose(instances)
+    for instance, whose, claim in rows:
         if whose in (Whose.PENDING, Whose.UNKNOWN) and claim is not None:
             click.echo(
-                f"Left out: {show.machine(instance)}, which may be of a create that is pending, "
-                f"{claim.urn}. `pulumi-fal pending ls` says more.",
+                f"Left out: {show.machine(instance)}, which may belong to the pending create of "
+                f"{claim.urn}. Run `pulumi-fal pending ls` for details.",
                 err=True,
             )
     return sorted(
-        (instance for instance, whose, _ in said if whose is Whose.FORGOTTEN),
-        key=lambda each: (each.instance_type, each.id),
+        (instance for instance, whose, _ in rows if whose is Whose.FORGOTTEN),
+        key=lambda instance: (instance.instance_type, instance.id),
     )
 
 
@@ -127,19 +124,19 @@ def _read_key(file: Path) -> str:
     try:
         ssh_keys.parse(text)
     except ValueError as error:
-        raise click.ClickException(f"What is in {file} {error}") from None
+        raise click.ClickException(f"The content of {file} {error}") from None
     return text
 
 
 def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
-    """Return each machine with a unique name, which is the same in every run."""
-    words = {machine.id: re.sub(r"[^a-z0-9]+", "-", machine.id.lower()) for machine in instances}
-    starts = Counter(word[:8] for word in words.values())
+    """Return each machine with a unique name that is the same in every run."""
+    slugs = {machine.id: re.sub(r"[^a-z0-9]+", "-", machine.id.lower()) for machine in instances}
+    prefixes = Counter(slug[:8] for slug in slugs.values())
     named = []
     for machine in instances:
-        word = words[machine.id]
-        end = word[:8].strip("-") if starts[word[:8]] == 1 else word
-        named.append((f"{machine.instance_type.replace('_', '-')}-{end}", machine))
+        slug = slugs[machine.id]
+        suffix = slug[:8].strip("-") if prefixes[slug[:8]] == 1 else slug
+        named.append((f"{machine.instance_type.replace('_', '-')}-{suffix}", machine))
     return named
 
 
@@ -151,7 +148,10 @@ def _inputs(instance: Instance, ssh_key: str, pin: bool) -> dict[str, str]:
 
 
 def _dynamic(name: str, instance: Instance, inputs: dict[str, str], home: Home) -> dict[str, Any]:
-    """Return an entry of the file. Its outputs spare the engine a read, which would fail."""
+    """Return the resource with its outputs, so that the import needs no read.
+
+    The engine's read of an import contains no serialized provider, so it would fail.
+    """
     from pulumi.dynamic.dynamic import serialize_provider
 
     from pulumi_fal.provider import ComputeInstanceProvider
@@ -167,7 +167,7 @@ def _dynamic(name: str, instance: Instance, inputs: dict[str, str], home: Home) 
 
 
 def _native(name: str, instance: Instance, inputs: dict[str, str]) -> dict[str, Any]:
-    """Return an entry of the file. The engine reads the machine itself, all but its key."""
+    """Return the resource. The engine reads the machine, but the API does not return its key."""
     from pulumi_fal.native.properties import camel
 
     return {
@@ -176,6 +176,16 @@ def _native(name: str, instance: Instance, inputs: dict[str, str]) -> dict[str, 
         "id": instance.id,
         "inputs": {camel(key): value for key, value in inputs.items()},
     }
+
+
+def _yaml(resources: Sequence[dict[str, Any]], ssh_key: str) -> str:
+    # A JSON string is a YAML string, whatever characters it contains.
+    lines = ["variables:", f"  sshKey: {json.dumps(ssh_key)}", "resources:"]
+    for resource in resources:
+        lines += [f"  {resource['name']}:", f"    type: {resource['type']}", "    properties:"]
+        for name, value in resource["inputs"].items():
+            lines.append(f"      {name}: {'${sshKey}' if name == 'sshKey' else json.dumps(value)}")
+    return "\n".join(lines)
 
 
 def _python(resources: Sequence[dict[str, Any]], key_file: Path) -> str:
@@ -187,14 +197,4 @@ def _python(resources: Sequence[dict[str, Any]], key_file: Path) -> str:
         if "sector" in inputs:
             arguments.append(f"sector={inputs['sector']!r}")
         lines.append(f"ComputeInstance({resource['name']!r}, {', '.join(arguments)})")
-    return "\n".join(lines)
-
-
-def _yaml(resources: Sequence[dict[str, Any]], ssh_key: str) -> str:
-    # A string of JSON is one of YAML, whatever is in it.
-    lines = ["variables:", f"  sshKey: {json.dumps(ssh_key)}", "resources:"]
-    for resource in resources:
-        lines += [f"  {resource['name']}:", f"    type: {resource['type']}", "    properties:"]
-        for name, value in resource["inputs"].items():
-            lines.append(f"      {name}: {'${sshKey}' if name == 'sshKey' else json.dumps(value)}")
     return "\n".join(lines)

@@ -21,13 +21,13 @@ _STACKS_SECONDS = 30.0
 
 @click.command("ls")
 @show.json_option
-@click.option("--watch", is_flag=True, help="Show them again with every change, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Show the list again after every change, until Ctrl-C.")
 @click.option(
     "--age",
     "with_age",
     is_flag=True,
-    help="Show how long each has been running, as far as the stacks of the backend that `pulumi` "
-    "uses here say when they recorded it.",
+    help="Show how long each machine has been running since a stack recorded it. This reads all "
+    "stacks of the backend that `pulumi` uses here.",
 )
 @pass_context
 def list_(context: Context, as_json: bool, watch: bool, with_age: bool) -> None:
@@ -35,7 +35,7 @@ def list_(context: Context, as_json: bool, watch: bool, with_age: bool) -> None:
     if watch and as_json:
         raise click.UsageError("--watch is for people: leave out --json.")
     if watch and with_age:
-        raise click.UsageError("--watch shows what changes, and ages always do: leave out --age.")
+        raise click.UsageError("--watch does not show ages: leave out --age.")
     client = context.client()
     if watch:
         _watch(context)
@@ -143,7 +143,7 @@ def _print(instances: Sequence[Instance], known: Mapping[str, int] | None = None
         ]
         for instance in instances
     ]
-    if any(instance.region for instance in instances):  # the legacy API tells none
+    if any(instance.region for instance in instances):  # the legacy API returns no regions
         columns += ["REGION", "CREATOR"]
         for instance, row in zip(instances, rows, strict=True):
             row += [instance.region or "", instance.creator_user_nickname or ""]

@@ -1,6 +1,6 @@
-"""Prints tables and records for people, and JSON for programs.
+"""Prints the output of commands: tables and records for people, JSON for programs.
 
-Output is never cut off or wrapped, so that ids can be copied. A narrow terminal wraps it.
+Text is never cut off or broken into lines, so that ids can be copied. Terminals wrap long lines.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COLOURS = {
 }
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask for confirmation.")
 
 
 def print_json(data: Any) -> None:
@@ -65,24 +65,24 @@ def machine(instance: Instance) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Format a time for JSON, in UTC."""
+    """Format a time in seconds since the epoch as ISO 8601 in UTC, for JSON."""
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
 
 def since(seconds: float, now: float) -> str:
-    """Format a time for people: local time, and how long ago it was."""
+    """Format a time in seconds since the epoch as local time, with its age."""
     local = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
-    passed = max(0, int(now - seconds))
+    age = max(0, int(now - seconds))
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        if passed >= size or unit == "second":
-            count = passed // size
+        if age >= size or unit == "second":
+            count = age // size
             return f"{local:%Y-%m-%d %H:%M} ({count} {unit}{'' if count == 1 else 's'} ago)"
     raise AssertionError("unreachable")
 
 
-def _print(what: RenderableType) -> None:
+def _print(renderable: RenderableType) -> None:
     console = Console(file=sys.stdout, width=_WIDE, highlight=False)
     with console.capture() as capture:
-        console.print(what)
+        console.print(renderable)
     # rich pads the last column with spaces.
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))

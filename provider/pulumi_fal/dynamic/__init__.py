@@ -1,1 +1,1 @@
-"""Python's dynamic provider as a host: everything that reaches into the SDK's plugin process."""
+"""The host for Python's dynamic providers: everything that relies on the SDK's plugin process."""

@@ -1,6 +1,6 @@
-"""Which seams into the plugin process the installed SDK has, found by trying each.
+"""Tests which of this package's additions to the plugin host work with the installed SDK.
 
-A plugin process is started as the engine starts one, with a server in the engine's place.
+It starts a plugin process as the engine does, with a small server in place of the engine.
 """
 
 from __future__ import annotations
@@ -22,64 +22,68 @@ from pulumi_fal.dynamic import probe
 
 URN = "urn:pulumi:doctor::doctor::pulumi-python:dynamic/fal:Probe::probe"
 _SECONDS = 20.0
-"""For the plugin to start, and for each of its answers."""
+"""The timeout for the start of the plugin, and for each of its answers."""
 _TOGETHER_SECONDS = 2.0
+"""How long the concurrent calls wait for each other."""
 
 WITHOUT = {
-    "a create knows its resource's URN": "equal resources of a stack can't be told apart",
-    f"more than {probe.CALLS - 1} machines at a time": "machines are made four at a time",
-    "a machine is in state although its create failed": "only the journal remembers such a machine",
-    "progress and warnings on the resource's row": "waits are silent",
-    "errors without a traceback": "errors are printed with one",
-    "`import` as a resource option": "only `pulumi-fal import-file` imports",
-    "Ctrl-C ends waits at once": "a second Ctrl-C is needed, and `pulumi cancel` after it",
-    "the plugin ends when the engine is killed": "it stays behind, and has to be ended by hand",
+    "a create knows its resource's URN": "identical resources of a stack can't be distinguished",
+    f"more than {probe.CALLS - 1} machines at a time": "machines are created four at a time",
+    "a machine is in state although its create failed": "only the journal has such a machine",
+    "progress and warnings on the resource's row": "waits show no progress",
+    "errors without a traceback": "errors are printed with a traceback",
+    "`import` as a resource option": "only `pulumi-fal import-file` can import machines",
+    "Ctrl-C ends waits at once": "you have to press Ctrl-C twice, then run `pulumi cancel`",
+    "the plugin ends when the engine is killed": "it keeps running, and you have to end it",
 }
-"""Each seam in words, and what is so without it."""
+"""Each feature, and the consequence if it is missing."""
 
 
 def probe_all() -> dict[str, bool]:
-    """Whether each seam applies, by its name in WITHOUT. OSError where no plugin can be started."""
-    said: list[Any] = []
-    with _engine(said) as address, _plugin(address) as (process, stub):
-        applies = [
+    """Return whether each feature works, by its name in WITHOUT.
+
+    Raises OSError if the plugin process does not start.
+    """
+    logged: list[Any] = []
+    with _engine(logged) as address, _plugin(address) as (process, stub):
+        checks = [
             lambda: _read(stub)["urn"] == URN,
-            lambda: _together(stub),
-            lambda: _keeps(stub),
-            lambda: [(each.urn, each.message) for each in said] == [(URN, probe.SAID)],
-            lambda: _is_clear(_error_of(stub)),
-            lambda: bool(_read(stub, named=False)),
-            lambda: _hears_of_cancel(stub),
+            lambda: _serves_concurrently(stub),
+            lambda: _sends_partial_state(stub),
+            lambda: [(request.urn, request.message) for request in logged] == [(URN, probe.TEXT)],
+            lambda: _has_no_traceback(_error_of(stub)),
+            lambda: bool(_read(stub, with_provider=False)),
+            lambda: _receives_cancel(stub),
             lambda: _ends_with_stdin(process),
         ]
-        return {name: _holds(seam) for name, seam in zip(WITHOUT, applies, strict=True)}
+        return {name: _works(check) for name, check in zip(WITHOUT, checks, strict=True)}
 
 
-def _holds(seam: Callable[[], bool]) -> bool:
+def _works(check: Callable[[], bool]) -> bool:
     try:
-        return seam()
+        return check()
     except (grpc.RpcError, KeyError):
         return False
 
 
-def _read(stub: Any, *, named: bool = True) -> dict[str, Any]:
-    properties = _properties() if named else struct_pb2.Struct()
+def _read(stub: Any, *, with_provider: bool = True) -> dict[str, Any]:
+    properties = _properties() if with_provider else struct_pb2.Struct()
     request = provider_pb2.ReadRequest(id="probe", urn=URN, properties=properties)
     return dict(stub.Read(request, timeout=_SECONDS).properties)
 
 
-def _together(stub: Any) -> bool:
+def _serves_concurrently(stub: Any) -> bool:
     request = provider_pb2.CheckRequest(urn=URN, news=_properties(seconds=_TOGETHER_SECONDS))
     calls = [stub.Check.future(request, timeout=_SECONDS) for _ in range(probe.CALLS)]
     return all(call.result().inputs["together"] for call in calls)
 
 
-def _keeps(stub: Any) -> bool:
+def _sends_partial_state(stub: Any) -> bool:
     try:
         stub.Create(provider_pb2.CreateRequest(urn=URN, properties=_properties()), timeout=_SECONDS)
     except grpc.RpcError as error:
-        sent = {each.key: each.value for each in error.trailing_metadata()}
-        return probe.REASON.encode() in sent.get("grpc-status-details-bin", b"")
+        metadata = {item.key: item.value for item in error.trailing_metadata()}
+        return probe.REASON.encode() in metadata.get("grpc-status-details-bin", b"")
     return False
 
 
@@ -92,12 +96,12 @@ def _error_of(stub: Any) -> str:
     return ""
 
 
-def _is_clear(error: str) -> bool:
-    """SDKs before 3.260 send no traceback, and a few words of gRPC before the message."""
-    return error.endswith(probe.SAID) and len(error.splitlines()) == 1
+def _has_no_traceback(error: str) -> bool:
+    """Whether the error is one line; SDKs before 3.260 put some of gRPC's text before it."""
+    return error.endswith(probe.TEXT) and len(error.splitlines()) == 1
 
 
-def _hears_of_cancel(stub: Any) -> bool:
+def _receives_cancel(stub: Any) -> bool:
     stub.Cancel(empty_pb2.Empty(), timeout=_SECONDS)
     return bool(_read(stub)["cancelled"])
 
@@ -119,12 +123,15 @@ def _properties(**others: float) -> struct_pb2.Struct:
 
 
 @contextmanager
-def _engine(said: list[Any]) -> Iterator[str]:
-    """The engine as far as a plugin talks to it: what it logs is kept."""
+def _engine(logged: list[Any]) -> Iterator[str]:
+    """Serve the part of the engine that a plugin calls; yields its address.
+
+    The plugin's log requests are appended to `logged`.
+    """
 
     class Engine(engine_pb2_grpc.EngineServicer):
         def Log(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
-            said.append(request)
+            logged.append(request)
             return empty_pb2.Empty()
 
     server = grpc.server(futures.ThreadPoolExecutor(1))
@@ -139,15 +146,15 @@ def _engine(said: list[Any]) -> Iterator[str]:
 
 @contextmanager
 def _plugin(engine: str) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
-    """The process in which Pulumi runs dynamic providers, and the way to call it."""
+    """Start the process that runs dynamic providers; yields it and a stub to call it with."""
     command = [sys.executable, "-u", "-m", "pulumi.dynamic", engine]
-    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere) as process:
-        guard = threading.Timer(_SECONDS, process.kill)
-        guard.start()
+    pipe, devnull = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=devnull) as process:
+        timeout = threading.Timer(_SECONDS, process.kill)
+        timeout.start()
         try:
             port = process.stdout.readline().strip() if process.stdout else b""
-            guard.cancel()
+            timeout.cancel()
             if not port.isdigit():
                 raise OSError("the plugin process of the `pulumi` package did not start")
             with grpc.insecure_channel(f"127.0.0.1:{port.decode()}") as channel:
@@ -155,5 +162,5 @@ def _plugin(engine: str) -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
                 stub.Configure(provider_pb2.ConfigureRequest(), timeout=_SECONDS)
                 yield process, stub
         finally:
-            guard.cancel()
+            timeout.cancel()
             process.kill()

@@ -1,4 +1,4 @@
-"""When calls, and the process, end: Cancel, and an engine that dies."""
+"""Ends calls on Cancel, and the plugin process when the engine has died."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _LAST_SECONDS = 5.0
-"""How long calls are given to end when the engine has died."""
+"""How long calls may take to end after the engine has died."""
 
 
 class _Count:
-    """How many calls, and ends of calls, are in progress."""
+    """A thread-safe count of the calls in progress, including their completion callbacks."""
 
     def __init__(self) -> None:
         self._number = 0
@@ -42,9 +42,9 @@ engine_died = threading.Event()
 
 
 def guarded(method: Callable[..., T]) -> Callable[..., T]:
-    """A provider's method, counted while it runs; no BaseException may pass.
+    """Decorate a provider's method to count it while it runs, and to contain BaseExceptions.
 
-    One would leave the engine waiting for ever.
+    After a BaseException the SDK would send no answer, and the engine would wait for ever.
     """
 
     @functools.wraps(method)
@@ -60,16 +60,16 @@ def guarded(method: Callable[..., T]) -> Callable[..., T]:
     return guard
 
 
-_ends: list[Callable[[], None]] = []
+_cancel_callbacks: list[Callable[[], None]] = []
 
 
 def on_cancel(callback: Callable[[], None]) -> None:
-    """Call back when the engine sends Cancel: Ctrl-C, `pulumi cancel`, and every normal shutdown.
+    """Call `callback` when the engine sends Cancel: on Ctrl-C, `pulumi cancel` and normal shutdown.
 
-    The servicer's method does nothing, and gRPC has bound it when the server started; so its code
-    is replaced, and not the method.
+    The SDK's method for Cancel does nothing, and gRPC bound it when the server started. Therefore
+    this replaces the code of the method instead of the method.
     """
-    _ends.append(callback)
+    _cancel_callbacks.append(callback)
     servicer = getattr(sys.modules["__main__"], "DynamicResourceProviderServicer", None)
     cancel = getattr(servicer, "Cancel", None)
     if cancel is not None and not getattr(cancel.__code__, "co_freevars", True):
@@ -77,21 +77,22 @@ def on_cancel(callback: Callable[[], None]) -> None:
 
 
 def _cancel(self: Any, request: Any, context: Any) -> Any:  # noqa: ARG001
-    # It runs with the SDK's module as its globals, so it brings what it needs.
+    # This code runs with the globals of the SDK's module, so it has to import all that it uses.
     from google.protobuf import empty_pb2
 
     from pulumi_fal.dynamic import lifetime
 
-    for callback in lifetime._ends:
+    for callback in lifetime._cancel_callbacks:
         callback()
     return empty_pb2.Empty()
 
 
 def on_engine_death(callback: Callable[[], None]) -> None:
-    """Call back, from a thread of its own, when the engine has died, and then end the process.
+    """Call `callback` in a new thread when the engine has died, and then end the process.
 
-    Our standard input is a pipe from the engine that it never writes to and that hangs up when it
-    dies; in a normal shutdown we are ended first. Without this, plugins outlive a killed engine.
+    Standard input is a pipe from the engine, which never writes to it, so its end means that the
+    engine has died. In a normal shutdown the plugin is ended first. Without this, plugins keep
+    running after the engine was killed.
     """
 
     def watch() -> None:
@@ -99,7 +100,7 @@ def on_engine_death(callback: Callable[[], None]) -> None:
             pass
         engine_died.set()
         callback()
-        # Calls learn now that nobody hears them, and put that on disk.
+        # Calls now find that the engine no longer waits for them, and write that to the journal.
         in_progress.wait_until_none(_LAST_SECONDS)
         os._exit(1)
 

@@ -1,10 +1,9 @@
-"""Changes to the process that Pulumi runs dynamic providers in (pulumi/dynamic/__main__.py).
+"""Patches for the process in which Pulumi runs dynamic providers (pulumi/dynamic/__main__.py).
 
-The SDK hands a provider its properties and nothing else, four calls at a time, and sends errors as
-tracebacks. What more is needed is reached from this package and from nowhere else: request.py has
-what the engine said, lifetime.py how calls end. Where the SDK's internals have changed, each of
-them does nothing: what it adds is then missing, and everything else goes on. tests/plugin/ says
-which one an SDK has broken, and `pulumi-fal doctor` which ones apply.
+The SDK passes a provider nothing but its properties, runs four calls at a time, and sends errors
+with tracebacks. If an SDK's internals differ from what a patch expects, the patch does nothing: its
+feature is missing, and everything else works. tests/plugin/ shows which patch a new SDK breaks, and
+`pulumi-fal doctor` which features work.
 """
 
 from __future__ import annotations
@@ -17,13 +16,14 @@ from pulumi_fal.dynamic import request
 
 
 def raise_concurrency(limit: int) -> None:
-    """Serve up to `limit` calls at a time; the SDK's pool has 4 threads and no option.
+    """Serve up to `limit` calls at a time, because the SDK's pool has 4 threads and no option.
 
-    A worker's outermost frame holds the executor. What is queued already would still be left to
-    the old threads: one no-op for each makes the executor start threads for them. And the executor
-    counts threads as idle that are not (Python 3.10, 3.11): a call that came then would wait for
-    another machine. So none counts as idle, and each call brings a thread until there are `limit`,
-    and one more: Cancel is served by the same pool, and must be heard while all others wait.
+    The executor is found in the outermost frame of a worker thread. Calls that are already queued
+    would still wait for the old threads, so one no-op per queued call makes the executor start more
+    threads. In Python 3.10 and 3.11 the executor can count busy threads as idle, and a new call
+    would then wait for another machine. Therefore no thread counts as idle, and every call starts a
+    thread up to the limit. One thread is added for Cancel, which uses the same pool and has to be
+    served while all others wait.
     """
     for frame in request.callers():
         executor = frame.f_locals.get("executor_reference", lambda: None)
@@ -37,7 +37,7 @@ def raise_concurrency(limit: int) -> None:
 
 
 class _NoneIdle:
-    """In the place of an executor's count of its idle threads."""
+    """Replaces an executor's semaphore of idle threads, and always says that none is idle."""
 
     def acquire(self, timeout: float | None = None) -> bool:
         return False
@@ -47,10 +47,10 @@ class _NoneIdle:
 
 
 def route_imports(is_ours: Callable[[str], bool], provider_key: str) -> None:
-    """Have an import's read reach us, which the SDK fails for want of a `__provider`.
+    """Let the read of an import find this provider. The SDK fails without the key `__provider`.
 
-    Every method asks get_provider with the properties that it was sent, and an import is sent none.
-    Once our code is loaded, ours is filled in where the request's URN is one of ours.
+    Every method of the SDK passes its properties to get_provider, and an import has none. If the
+    URN of the request is one of ours, the patched function adds `provider_key` to the properties.
     """
     main = sys.modules["__main__"]
     original = getattr(main, "get_provider", None)
@@ -66,20 +66,20 @@ def route_imports(is_ours: Callable[[str], bool], provider_key: str) -> None:
     main.get_provider = get_provider  # type: ignore[attr-defined]
 
 
-def without_traceback(of: type[Exception]) -> None:
-    """Have errors of this family reach the engine as `ClassName: message`.
+def without_traceback(base: type[Exception]) -> None:
+    """Send exceptions derived from `base` to the engine as `ClassName: message`.
 
-    The SDK sends the whole traceback as an error's text, and asks the module `traceback` for it.
-    Bugs, and errors of other providers in this process, keep theirs.
+    The SDK sends the whole traceback, which it gets from the module `traceback`. Other exceptions,
+    such as bugs or errors of other providers in this process, keep their traceback.
     """
     main = sys.modules["__main__"]
     original = getattr(main, "traceback", None)
     if callable(getattr(original, "format_exc", None)) and not isinstance(original, _Traceback):
-        main.traceback = _Traceback(original, of)  # type: ignore[attr-defined]
+        main.traceback = _Traceback(original, base)  # type: ignore[attr-defined]
 
 
 class _Traceback:
-    """In the place of the module `traceback` in the SDK's own module."""
+    """Replaces the module `traceback` in the SDK's main module."""
 
     def __init__(self, original: Any, hidden: type[Exception]) -> None:
         self._original = original

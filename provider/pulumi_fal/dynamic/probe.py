@@ -1,6 +1,6 @@
-"""A provider that uses each seam into the plugin process, to show which ones this SDK has.
+"""A provider that uses every patch of the plugin host, for host_probe to see which ones work.
 
-It is in a module of its own, since the plugin process imports it.
+It is a separate module because the plugin process imports it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pulumi_fal.dynamic import lifetime, patches, request
 from pulumi_fal.errors import FalError
 
 CALLS = 5
-"""At once: one more than the SDK's pool has threads."""
-SAID, REASON = "said by the probe", "kept by the probe"
+"""How many calls are made at once: one more than the SDK's pool has threads."""
+TEXT, REASON = "text of the probe", "reason of the probe"
 
 _together = threading.Barrier(CALLS)
 _cancelled = threading.Event()
 
 
 class Probe(dynamic.ResourceProvider):
-    """Does what ComputeInstanceProvider does to its host, and tells what came of it."""
+    """Patches its host as ComputeInstanceProvider does, and reports whether that worked."""
 
     serialize_as_secret_always = False
 
@@ -34,7 +34,7 @@ class Probe(dynamic.ResourceProvider):
         patches.route_imports(lambda urn: True, request.current().provider_key)
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
-        """Whether as many calls are served together as there are in the barrier."""
+        """Report whether CALLS calls are served at the same time."""
         try:
             _together.wait(news["seconds"])
         except threading.BrokenBarrierError:
@@ -42,15 +42,15 @@ class Probe(dynamic.ResourceProvider):
         return dynamic.CheckResult({"together": True}, [])
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
-        call = request.current()
-        call.log(SAID)
-        call.keep_partial_state("kept", {}, REASON)
+        current = request.current()
+        current.log(TEXT)
+        current.keep_partial_state("probe", {}, REASON)
         raise RuntimeError
 
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
-        """What the host has told so far."""
+        """Report the URN of the request, and whether Cancel was received."""
         urn = request.current().urn
         return dynamic.ReadResult(id_, {"urn": urn, "cancelled": _cancelled.is_set()})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        raise FalError(SAID)
+        raise FalError(TEXT)

@@ -1,4 +1,4 @@
-"""The engine's request that a thread is serving: what the SDK keeps from a dynamic provider."""
+"""The engine's request that a thread is serving, which the SDK does not pass to a provider."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ from pulumi_fal.resource.call import INFO
 
 @dataclass(frozen=True)
 class Request:
-    """One request of the engine; empty where it can't be found."""
+    """One request of the engine. All fields are empty if the request could not be found."""
 
     urn: str = ""
     timeout: float | None = None
-    """Seconds, from `custom_timeouts`; None where none is set."""
+    """The timeout in seconds from `custom_timeouts`, or None if it is not set."""
     context: Any = None
+    """The gRPC context of the request."""
     provider_key: str = ""
-    """The serialized provider, which has to be part of every state that is written."""
+    """The serialized provider, which every state must contain as `__provider`."""
 
     def is_heard(self) -> bool:
-        """Whether the engine still waits for the answer. True where that can't be known."""
+        """Whether the engine still waits for the answer; True if that is not known."""
         # gRPC takes a while to notice that the engine has died.
         return not engine_died.is_set() and (self.context is None or bool(self.context.is_active()))
 
     def keep_partial_state(self, instance_id: str, outputs: Mapping[str, Any], reason: str) -> bool:
-        """Have the engine record the machine although this call is about to fail.
+        """Make the engine record the machine although this call is about to fail.
 
-        The engine takes a resource's partial state from an ErrorResourceInitFailed among the
-        details of a gRPC status, and gRPC sends details as trailing metadata. True if they were
-        set; the call must raise next. They replace the error's own text.
+        The engine reads partial state from an ErrorResourceInitFailed in the details of the gRPC
+        status, which gRPC sends as trailing metadata. Returns whether the metadata was set. If so,
+        the caller must raise next, and `reason` replaces the text of that exception.
         """
         if self.context is None or not self.provider_key:
             return False
         try:
-            # The SDK's own Status: googleapis registers another of the same name.
+            # This must be the SDK's Status, because googleapis registers another of that name.
             from google.protobuf import any_pb2, struct_pb2
             from pulumi.runtime.proto import provider_pb2, status_pb2
 
@@ -61,9 +62,9 @@ class Request:
         return True
 
     def on_undelivered(self, callback: Callable[[], None]) -> None:
-        """Call back if the engine ends the call before the answer has reached it.
+        """Call `callback` if the engine ends the call before it has received the answer.
 
-        Only gRPC's own state tells; its public callback doesn't say how the call ended.
+        This reads gRPC's private state, because the public callback doesn't say how a call ended.
         """
 
         def ended() -> None:
@@ -79,14 +80,14 @@ class Request:
                 ended()  # the call is over already
 
     def log(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
-        """Say something on the resource's row. Ephemeral lines leave no trace on a terminal."""
+        """Show a message on the resource's row. An ephemeral one disappears with the next."""
         engine = _engine()
         if engine is not None:
             engine(message=message, severity=severity, urn=self.urn, ephemeral=ephemeral)
 
 
 def current() -> Request:
-    """The request that led here, which the servicer's method up the stack has as an argument."""
+    """Return the current request, from the arguments of the SDK's method up the call stack."""
     for frame in callers():
         request, context = frame.f_locals.get("request"), frame.f_locals.get("context")
         if request is not None and hasattr(request, "urn") and hasattr(context, "is_active"):
@@ -100,7 +101,7 @@ def current() -> Request:
 
 
 def callers() -> Iterator[FrameType]:
-    """The frames from here up to the thread's first."""
+    """Yield the frames of the call stack, from the caller up to the thread's first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield frame
@@ -118,7 +119,10 @@ def _provider_key(request: Any) -> str:
 
 @functools.cache
 def _engine() -> Callable[..., None] | None:
-    """The engine's log, whose address is the plugin's last argument; None where it is not."""
+    """Return a function that calls the engine's log, or None if there is no engine.
+
+    The engine's address is the plugin's last command line argument.
+    """
     try:
         import grpc
         from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
@@ -130,7 +134,7 @@ def _engine() -> Callable[..., None] | None:
         return None
 
     def log(**fields: Any) -> None:
-        # An engine that is gone has nobody left to tell.
+        # If the engine is gone, nobody can see the message.
         with contextlib.suppress(grpc.RpcError, ValueError):
             stub.Log(engine_pb2.LogRequest(**fields), timeout=5)
 

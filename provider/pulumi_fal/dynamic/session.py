@@ -1,4 +1,4 @@
-"""What a plugin process has once: its config, its clock, and its machines."""
+"""The state of a plugin process: its config, its clock and its machines."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-# What needs requests is imported where it is first needed: most previews never call the API, and
-# a program that declares machines imports this module, too.
+# Modules that import requests are imported when they are first used: most previews never call the
+# API, and a program that declares machines imports this module too.
 from pulumi_fal.api import settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.dynamic import lifetime, patches, request
@@ -27,63 +27,66 @@ if TYPE_CHECKING:
     from pulumi_fal.machines.account import Account
 
 _POST_SECONDS = 200.0
-"""How long a POST in flight is given to end when the engine has died."""
+"""How long a POST in flight may take to end after the engine has died."""
 
 
 class Session:
-    """Made on import, and configured in the plugin process only."""
+    """The objects of the plugin process. Other processes create it too, but never configure it."""
 
     def __init__(self) -> None:
         self._config: Callable[[str], Any] = lambda key: None
         self._clock = Clock()
         self._urns = Urns()
         self._organization = ""
-        self.wanted: dict[str, Mapping[str, Any]] = {}
-        """By id, the inputs that a program gives for a machine that it imports."""
+        self.import_inputs: dict[str, Mapping[str, Any]] = {}
+        """The inputs in the program for each machine that it imports, by the machine's id."""
 
     @functools.cached_property
     def machines(self) -> Machines:
         """The machines that this process works on."""
         stacks = Stacks()
-        records = Journal(journal.home(os.environ), stacks.ids)
-        return Machines(records, stacks, self._open_account, _warn)
+        folder = journal.home(os.environ)
+        return Machines(Journal(folder, stacks.ids), stacks, self._open_account, _warn)
 
     def configure(self, config: Callable[[str], Any]) -> None:
-        """Take the config, and change the plugin process as `patches` and `lifetime` say."""
+        """Store the config, and apply the patches of `patches` and `lifetime` to this process."""
         self._config = config
         patches.without_traceback(FalError)
         patches.raise_concurrency(settings.parallel(os.environ, config))
         lifetime.on_cancel(self._clock.interrupt)
         lifetime.on_engine_death(self._engine_died)
-        sent = request.current()
-        patches.route_imports(is_ours, sent.provider_key)
-        self.machines.review(sent.urn)
+        current = request.current()
+        patches.route_imports(is_ours, current.provider_key)
+        self.machines.review(current.urn)
 
-    def introduce(self, urn: str, organization: str, checked: Mapping[str, Any]) -> None:
-        """What the program says of a resource, since the engine tells no organization."""
+    def register(self, urn: str, organization: str, checked: Mapping[str, Any]) -> None:
+        """Remember what the program passes for a resource, and the engine does not.
+
+        `checked` are the resource's inputs. `urn` and `organization` are "" if they are not known.
+        """
         self._organization = organization or self._organization
         self._urns.add(urn, checked)
         self.machines.review(urn, self._organization)
 
-    def call(self, sent: request.Request) -> Call:
-        """The call that a request makes."""
+    def call(self, current: request.Request) -> Call:
+        """Return the Call for a request."""
         return Call(
-            sent.urn,
+            current.urn,
             self._organization,
-            sent.timeout,
-            log=sent.log,
-            is_heard=sent.is_heard,
+            current.timeout,
+            log=current.log,
+            is_heard=current.is_heard,
         )
 
-    def create_call(self, sent: request.Request, props: Mapping[str, Any]) -> Call:
-        """The same for a create, which must know its resource."""
-        urn = sent.urn or self._urns.take(props, self._left_something)
+    def create_call(self, current: request.Request, props: Mapping[str, Any]) -> Call:
+        """Return the Call for a create, which always has a URN; JournalError if it is unknown."""
+        urn = current.urn or self._urns.take(props, self._has_unresolved_create)
         if not urn:
             folder = self.machines.journal.folder
-            raise JournalError(folder, "can't be kept: the resource's URN is unknown")
-        return dataclasses.replace(self.call(sent), urn=urn)
+            raise JournalError(folder, "can't be used: the resource's URN is unknown")
+        return dataclasses.replace(self.call(current), urn=urn)
 
-    def _left_something(self, urn: str) -> bool:
+    def _has_unresolved_create(self, urn: str) -> bool:
         stacks = self.machines.stacks
         origin = stacks.origin(urn, self._organization)
         entry = self.machines.journal.find(origin)
@@ -105,16 +108,16 @@ class Session:
         )
 
     def _engine_died(self) -> None:
-        """Let a POST in flight end and be recorded; end everything else."""
+        """End all waits, but let a POST in flight end and be recorded."""
         self._clock.interrupt()
         self.machines.wait_until_quiet(_POST_SECONDS)
 
 
 def _note(message: str) -> None:
-    """On the row of the resource whose call this thread serves, and gone with the next."""
+    """Show an ephemeral message on the row of the resource that this thread serves."""
     request.current().log(message, ephemeral=True)
 
 
 def _warn(message: str) -> None:
-    """On the stack's row, since the resource that it is about may not be in this run."""
+    """Show a warning on the stack's row, because its resource may not be part of this run."""
     request.Request().log(message, WARNING)

@@ -1,4 +1,4 @@
-"""Which resource a create is for, where the host doesn't say: the fallback of request.py."""
+"""Finds the URN of a create by its inputs, for SDKs in which request.py can't find it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Urns:
-    """The URNs that check() was told of by the program itself, under the inputs that it checked.
+    """The URNs that the program passed to check(), by the inputs that were checked.
 
-    Machines of one stack with equal inputs are as good as one another, so any of them will do. But
-    first come those whose earlier create left a machine that state doesn't have.
+    Resources of one stack with equal inputs are interchangeable, so any of their URNs will do. A
+    URN whose earlier create may have left a machine that is not in state is taken first.
     """
 
     def __init__(self) -> None:
@@ -20,19 +20,19 @@ class Urns:
         self._urns: dict[str, list[str]] = {}
 
     def add(self, urn: str, checked: Mapping[str, Any]) -> None:
-        """Remember that the resource of this URN has these inputs."""
+        """Remember the inputs of the resource with this URN."""
         with self._lock:
             urns = self._urns.setdefault(_key(checked), [])
             if urn and urn not in urns:
                 urns.append(urn)
 
-    def take(self, props: Mapping[str, Any], left_something: Callable[[str], bool]) -> str:
-        """A URN that no create was given yet; "" where there is none."""
+    def take(self, props: Mapping[str, Any], has_unresolved_create: Callable[[str], bool]) -> str:
+        """Remove and return a URN of a resource with these inputs; "" if there is none left."""
         with self._lock:
             urns = self._urns.get(_key(props))
             if not urns:
                 return ""
-            urn = next((each for each in urns if left_something(each)), urns[-1])
+            urn = next(filter(has_unresolved_create, urns), urns[-1])
             urns.remove(urn)
             return urn
 

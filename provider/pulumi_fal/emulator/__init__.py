@@ -1,5 +1,5 @@
-"""An emulator of fal Compute: machines that cost nothing, with time and faults in your hands.
+"""An emulator of fal Compute: its machines cost nothing, and you control time and faults.
 
-`python -m pulumi_fal.emulator` runs it, `server.EmulatorServer` runs it inside a test. Both need
-the extra `emulator`; `state` and `faults` need nothing but the standard library.
+`python -m pulumi_fal.emulator` runs it in the foreground, `server.EmulatorServer` inside a test.
+Both need the extra `emulator`; `state` and `faults` need only the standard library.
 """

@@ -1,4 +1,4 @@
-"""`python -m pulumi_fal.emulator`: the emulator in the foreground."""
+"""The command `python -m pulumi_fal.emulator`, which runs the emulator in the foreground."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the emulator until SIGINT or SIGTERM; SystemExit says why it can't."""
+    """Run the emulator until SIGINT or SIGTERM, or exit with a message if it can't start."""
     options = _options(argv)
     try:
         from pulumi_fal.emulator.server import API_KEY, EmulatorServer
@@ -24,8 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if error.name not in ("fastapi", "uvicorn"):
             raise
         sys.exit(
-            f"The emulator needs {error.name}: pip install 'CLONE[emulator]', where CLONE is where "
-            "the repository of pulumi-fal is."
+            f"The emulator needs {error.name}: pip install 'CLONE[emulator]', where CLONE is the "
+            "path or URL of the pulumi-fal repository."
         )
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, lambda *_: sys.exit())
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         sys.exit(
             f"The emulator can't listen on {options.host}:{options.port}: {error.strerror}."
-            " Choose another --port; 0 takes a free one."
+            " Choose another --port, or 0 for any free port."
         )
     for line in options.fault:
         emulator.faults.script(line)
@@ -54,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"export FAL_COMPUTE_API={options.api}")
         print(f"export FAL_COMPUTE_ENDPOINT={emulator.endpoint}")
         if api_key:
-            print("# takes the key that FAL_ADMIN_API_KEY holds here", flush=True)
+            print("# accepts only the key in this terminal's FAL_ADMIN_API_KEY", flush=True)
         else:
-            any_key = "any key is taken; each sees its own machines"
+            any_key = "any key is accepted; each sees its own machines"
             print(f"export FAL_ADMIN_API_KEY={API_KEY}  # {any_key}", flush=True)
         threading.Event().wait()
 
@@ -65,17 +65,19 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m pulumi_fal.emulator",
         description="An emulator of fal Compute: machines that cost nothing.",
-        epilog="With FAL_ADMIN_API_KEY set, calls must carry that key; otherwise any key is taken,"
-        " and each sees its own machines.",
+        epilog="If FAL_ADMIN_API_KEY is set, calls must use that key. Otherwise any key is"
+        " accepted, and each sees its own machines.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--port", type=int, default=8900, help="0 takes a free one")
+    parser.add_argument(
+        "--port", type=int, default=8900, help="the port to listen on; 0 for any free port"
+    )
     parser.add_argument(
         "--api",
         choices=("legacy", "v1"),
         default="legacy",
-        help="the API for which the endpoint is printed; both are served",
+        help="the API whose endpoint is printed; the emulator always serves both",
     )
     for name, default, meaning in (
         ("--provisioning", 20.0, "from a machine's creation until it is ready"),
@@ -91,7 +93,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         type=_fault,
         metavar="CALL=FAULT[:SETTING=VALUE,...]",
-        help="what a call meets, as in create=500_after or list=429:retry_after=2,times=3;"
+        help="a fault for a call, such as create=500_after or list=429:retry_after=2,times=3;"
         " may be given several times",
     )
     return parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""The emulator as an application: a router for each dialect of the API, the controls, the page."""
+"""Assembles the emulator's ASGI application from the API, the controls and the web page."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def create_app(
     latency: float = 0.0,
     say: Callable[[str], object] = lambda _: None,
 ) -> FastAPI:
-    """The emulator as an ASGI application.
+    """Return the emulator as an ASGI application.
 
     Args:
         state: the machines.
-        faults: what the next calls meet.
-        api_key: the key that every call must carry, or another of its account, where
-            `state.same_account` says that there is one; None takes any, each of its own account.
-        latency: seconds that every call takes at least.
-        say: is given a readable line for every request.
+        faults: the faults of the next calls.
+        api_key: the key that calls must use, or another key of the same account (see
+            `state.same_account`). None accepts any key, and each key has its own account.
+        latency: the minimum duration of every call in seconds.
+        say: is called with a line of text for every request.
     """
     app = FastAPI(title="fal Compute emulator", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.machines, app.state.faults = state, faults
@@ -53,12 +53,12 @@ def create_app(
 
 
 async def _unknown_machine(request: Request, error: Exception) -> Response:
-    """The answer of a control that names a machine which isn't there."""
+    """Return 404 for a control call about a machine that doesn't exist."""
     return await http_exception_handler(request, HTTPException(404, f"Instance {error} not found"))
 
 
 async def _no_such_path(request: Request, error: RoutingError) -> Response:
-    """A path that isn't fal's shows on the console too: a wrong endpoint is a common mistake."""
+    """Refuse the path and log the request, because a wrong endpoint is a common mistake."""
     headers = {**(error.headers or {})}
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_methods(request))
@@ -73,7 +73,7 @@ async def _no_such_path(request: Request, error: RoutingError) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """The methods that the path has; a router knows only those of the first route that fits."""
+    """Return the methods of the path. A router knows only those of the first matching route."""
     routes = request.app.routes
     return [
         method

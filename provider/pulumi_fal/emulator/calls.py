@@ -1,4 +1,4 @@
-"""What all calls have in common, whatever the API's dialect: the log, the key, and the faults."""
+"""Logging, the check of the key, and faults, which all versions of the API share."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 Refusal = (
     RequestValidationError | UnknownMachineError | NoCapacityError | KeyReusedError | HTTPException
 )
-"""What a call may raise in place of an answer."""
+"""The exceptions that a call may raise."""
 
 
 class NewInstance(BaseModel):
-    """The body of a create, in every dialect."""
+    """The body of a create, which is the same in both versions of the API."""
 
     instance_type: InstanceType
     ssh_key: Annotated[str, Field(min_length=1)]
@@ -54,11 +54,11 @@ async def _account(request: Request, machines: Machines) -> str:
 
 
 Account = Annotated[str, Depends(_account)]
-"""The account whose key the request carries."""
+"""The account of the key in the request."""
 
 
 class Reset(Response):
-    """No answer: the connection is reset. It needs the server's own protocol (server.py)."""
+    """Resets the connection instead of sending an answer. Needs ResettableProtocol of server.py."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["extensions"]["reset"]()
@@ -67,25 +67,26 @@ class Reset(Response):
 
 
 class ApiCall(APIRoute):
-    """One of the four calls: counted and logged, its key checked, its fault played.
+    """The route of one of the four calls. It counts and logs the call, and applies key and faults.
 
-    A dialect's router has a subclass of it for its `route_class`, and names its routes by CALLS.
+    Each version of the API has a router with a subclass as `route_class`, and names its routes as
+    in state.CALLS.
     """
 
     api: ClassVar[str]
-    """The dialect, as settings name it."""
+    """The version of the API, as in the settings."""
     no_machines: ClassVar[Any]
     """The body of an empty list."""
 
     async def refusal(self, request: Request, error: Refusal) -> Response:
-        """The dialect's answer to what a call raised."""
+        """Return the answer to an exception, in the format of this version of the API."""
         raise NotImplementedError
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def work(request: Request) -> Response:
-            # Any refusal is an answer already here, so that a fault can come in its place.
+            # Exceptions become answers here, so that a fault can replace them.
             try:
                 return await handle(request)
             except get_args(Refusal) as error:
@@ -107,21 +108,23 @@ class ApiCall(APIRoute):
         return answer
 
     async def _play(self, fault: Fault | None, work: Handler, request: Request) -> Response:
-        # Before any answer: a client that still sends would meet a reset as a broken pipe.
+        # Read the whole request first: a client that is still sending would see a reset as a
+        # broken pipe.
         await request.body()
         if fault is None:
             return await work(request)
-        # Before the work, so that whoever sees it done finds the call held.
+        # Count the call as held before its work, so that a test that sees the work done can rely
+        # on it.
         release = request.app.state.faults.hold() if fault.held else None
-        right = await work(request) if fault.taken else None
+        normal = await work(request) if fault.taken else None
         if release is not None:
             await asyncio.wrap_future(release)
         await asyncio.sleep(fault.seconds)
         if fault.detail is not None:
             error = HTTPException(fault.status or 500, fault.detail, headers=fault.headers)
             return await self.refusal(request, error)
-        if right is not None and fault.body is None:
-            return right
+        if normal is not None and fault.body is None:
+            return normal
         if fault.status is None:
             return Reset()
         if fault.name == "lapse":
@@ -138,7 +141,7 @@ def log_request(
     fault: Fault | None = None,
     api: str | None = None,
 ) -> None:
-    """Log a request, never its headers: they carry the key."""
+    """Log a request without its headers, because they contain the key."""
     call = Call(
         at=time.time(),
         method=request.method,
@@ -156,7 +159,7 @@ def log_request(
 
 
 def _key(request: Request) -> str:
-    """The key that a request carries, or ""."""
+    """Return the key in the request, or ""."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     return key if scheme == "Key" else ""
 

@@ -1,4 +1,4 @@
-"""The controls under `/_emulator`: they need no key, are not counted and meet no fault."""
+"""The control calls under `/_emulator`. They need no key, are not counted, and get no faults."""
 
 from __future__ import annotations
 

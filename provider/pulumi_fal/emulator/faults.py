@@ -1,4 +1,4 @@
-"""What may go wrong with a call, as data. Nothing here knows how a fault is played."""
+"""The faults of calls and the scripts that assign them, as data; calls.py applies them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1><
 
 @dataclass(frozen=True)
 class Fault:
-    """One outcome of a call; `fault()` makes one by its name.
+    """The outcome of a call. Use `fault()` to get one by its name.
 
     Attributes:
-        name: as in `OUTCOMES`, never changes.
-        says: what happens, in words.
-        taken: whether the request does its work before it fails.
-        status: the HTTP status that the caller sees; None when no answer reaches it.
-        body: the body in place of the right one; None when the right one is sent.
-        detail: the message of an error in the API's own shape, sent in place of any other body.
-        seconds: how late the answer is sent, after the work is done.
-        retry_after: Retry-After in seconds.
-        retry_at: Retry-After as an HTTP date, so many seconds from then.
-        held: whether the answer waits, after the work is done, for `Faults.release`.
+        name: the key in `OUTCOMES`.
+        says: a description of what happens.
+        taken: whether the request takes effect before it fails.
+        status: the HTTP status that the caller sees, or None if it gets no answer.
+        body: the body to send, or None to send the normal one.
+        detail: the message of an error in the API's own format, which replaces any body.
+        seconds: the delay of the answer in seconds, after the request has taken effect.
+        retry_after: the seconds for a Retry-After header.
+        retry_at: the seconds from now for a Retry-After header with an HTTP date.
+        held: whether the answer is held until `Faults.release`, after the request has taken effect.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Fault:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that belong to it."""
+        """The headers to send with the answer."""
         headers = {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
@@ -69,12 +69,12 @@ def _gateway(status: int, says: str) -> Fault:
 OUTCOMES = {
     outcome.name: outcome
     for outcome in (
-        Fault("ok", "no fault: the right answer, to let calls of a script pass", True, 200),
-        Fault("slow", "the right answer, some seconds late", True, 200, seconds=1.0),
-        Fault("late", "the right answer, after the caller gave up", True, None, seconds=60.0),
-        Fault("hold", "the right answer, once it is released", True, 200, held=True),
+        Fault("ok", "no fault: the normal answer, to let calls of a script pass", True, 200),
+        Fault("slow", "the normal answer, some seconds late", True, 200, seconds=1.0),
+        Fault("late", "the normal answer, after the caller gave up", True, None, seconds=60.0),
+        Fault("hold", "the normal answer, once it is released", True, 200, held=True),
         _refusal(401, "Invalid credentials"),
-        _refusal(403, "The key has not the scope that this call needs"),
+        _refusal(403, "The key does not have the scope that this call needs"),
         _refusal(404, "Not Found"),
         _refusal(409, "The machine is in a state that does not allow this"),
         _refusal(429, "Too many requests"),
@@ -83,19 +83,25 @@ OUTCOMES = {
         _gateway(503, "Service Unavailable"),
         _gateway(504, "Gateway Time-out"),
         _gateway(522, "Connection timed out"),
-        Fault("500_after", "500, after the work", True, 500, detail="Internal Error"),
-        Fault("reset_before", "the connection is reset before the work", False, None, ""),
-        Fault("reset_after", "the connection is reset after the work", True, None, ""),
+        Fault("500_after", "500, after it took effect", True, 500, detail="Internal Error"),
+        Fault("reset_before", "a reset of the connection before it takes effect", False, None, ""),
+        Fault("reset_after", "a reset of the connection after it took effect", True, None, ""),
         Fault("html", "200 and an HTML page", False, 200, _PAGE.format("Sign in")),
-        Fault("html_after", "200 and an HTML page, after the work", True, 200, _PAGE.format("Hi")),
-        Fault("truncated", "200 and a part of JSON", True, 200, '[{"id": "0e4'),
-        Fault("wrong_shape", "200 and JSON of another shape", True, 200, '{"result": {}}'),
-        Fault("lapse", "200 and an empty list, as of a replica that is behind", False, 200, "[]"),
+        Fault(
+            "html_after",
+            "200 and an HTML page, after it took effect",
+            True,
+            200,
+            _PAGE.format("Hi"),
+        ),
+        Fault("truncated", "200 and truncated JSON", True, 200, '[{"id": "0e4'),
+        Fault("wrong_shape", "200 and JSON with the wrong fields", True, 200, '{"result": {}}'),
+        Fault("lapse", "200 and an empty list, as from a stale replica", False, 200, "[]"),
         Fault("empty", "200 and an empty body", True, 200, ""),
         Fault("redirect", "307 to another host", False, 307, ""),
     )
 }
-"""Every fault by its name, as it is when nothing else is said."""
+"""Every fault by its name, with default settings."""
 
 
 def fault(
@@ -105,7 +111,7 @@ def fault(
     retry_after: int | None = None,
     retry_at: int | None = None,
 ) -> Fault:
-    """The fault of that name. ValueError lists the names when there is none."""
+    """Return the fault with that name and these settings. Raises ValueError for an unknown name."""
     if name not in OUTCOMES:
         raise ValueError(f"there is no fault {name!r}; the faults are {', '.join(OUTCOMES)}")
     known = OUTCOMES[name]
@@ -117,7 +123,7 @@ _SETTINGS = {"seconds": float, "retry_after": int, "retry_at": int}
 
 
 class Faults:
-    """A script for each kind of call: faults in the order in which the next calls meet them."""
+    """A script for each kind of call, with the faults of the next calls in order."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -125,12 +131,12 @@ class Faults:
         self.clear()
 
     def add(self, kind: str, outcome: Fault | str, times: float = 1) -> None:
-        """Let the next calls of that kind (after those scripted so far) meet a fault.
+        """Append a fault to the script of a kind of call. Raises ValueError for unknown names.
 
         Args:
             kind: create, list, get or delete.
             outcome: a fault, or the name of one.
-            times: how many calls; math.inf for all.
+            times: how many calls get the fault; math.inf for all.
         """
         if kind not in CALLS:
             raise ValueError(f"there is no call {kind!r}; the calls are {', '.join(CALLS)}")
@@ -142,8 +148,8 @@ class Faults:
     def script(self, line: str) -> None:
         """Add a fault written as `CALL=FAULT[:SETTING=VALUE,...]`.
 
-        The settings are those of `fault` and `times` (a number or `forever`), as in
-        `list=429:retry_after=2,times=3`. ValueError says what is wrong with the line.
+        The settings are those of `fault`, and `times` (a number or `forever`), as in
+        `list=429:retry_after=2,times=3`. Raises ValueError if the line is wrong.
         """
         kind, _, outcome = line.partition("=")
         name, _, rest = outcome.partition(":")
@@ -159,7 +165,7 @@ class Faults:
             raise ValueError(f"{line}: {error}") from None
 
     def take(self, kind: str) -> Fault | None:
-        """What the next call of that kind meets; None when nothing is scripted."""
+        """Remove and return the fault of the next call of that kind, or None if there is none."""
         with self._lock:
             script = self._scripts[kind]
             if not script:
@@ -170,7 +176,7 @@ class Faults:
             return outcome
 
     def left(self) -> dict[str, list[str]]:
-        """The names of the scripted faults that no call has met yet, by kind of call."""
+        """Return the remaining faults with their number of calls, by kind of call."""
         with self._lock:
             return {
                 kind: [f"{outcome.name} x {times}" for outcome, times in script]
@@ -179,7 +185,7 @@ class Faults:
             }
 
     def hold(self) -> Future[None]:
-        """Hold a call: what is returned is done at the next `release`, from whichever thread."""
+        """Count a call as held. The returned future is done at the next `release`."""
         held: Future[None] = Future()
         with self._lock:
             self._held.append(held)
@@ -187,20 +193,20 @@ class Faults:
 
     @property
     def held(self) -> int:
-        """How many calls wait for `release` now. One whose work can be seen is among them."""
+        """The number of calls that wait for `release`, once their requests have taken effect."""
         with self._lock:
-            return sum(not each.done() for each in self._held)
+            return sum(not future.done() for future in self._held)
 
     def release(self) -> None:
-        """Let all calls go that are held now. One that is held later waits for the next release."""
+        """Answer all calls that are held now. Later ones wait for the next release."""
         with self._lock:
             held, self._held = self._held, []
-        for each in held:
-            # Nobody waits for it any more where the server has ended.
-            if each.set_running_or_notify_cancel():
-                each.set_result(None)
+        for future in held:
+            # If the server has ended, the future is cancelled.
+            if future.set_running_or_notify_cancel():
+                future.set_result(None)
 
     def clear(self) -> None:
-        """Forget all that is scripted. Calls that are held stay so."""
+        """Remove all scripts. Calls that are held stay held."""
         with self._lock:
             self._scripts: dict[str, deque[tuple[Fault, float]]] = {k: deque() for k in CALLS}

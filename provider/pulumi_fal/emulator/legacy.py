@@ -1,4 +1,4 @@
-"""The four calls as the legacy REST API answers them, and the shape of its errors."""
+"""The four calls of the legacy REST API, and the format of its errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pulumi_fal.emulator.state import KeyReusedError, NoCapacityError, UnknownMa
 
 
 class LegacyCall(ApiCall):
-    """The legacy API is a FastAPI service, so its errors have FastAPI's own shape."""
+    """A call of the legacy API, which is a FastAPI service and has FastAPI's format for errors."""
 
     api = "legacy"
     no_machines: ClassVar[list[Any]] = []
@@ -57,5 +57,5 @@ async def delete_instance(machines: Machines, account: Account, instance_id: str
 
 def _shown(instance: Instance) -> dict[str, Any]:
     shown = asdict(instance)
-    del shown["region"], shown["creator_user_nickname"]  # which this API doesn't tell
+    del shown["region"], shown["creator_user_nickname"]  # this API does not have these fields
     return shown

@@ -1,4 +1,4 @@
-"""One emulated machine. There are no timers: what it shows is a function of its age."""
+"""One emulated machine. It needs no timers, because its status is a function of its age."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from math import inf
 
 from pulumi_fal.api.models import Instance, Status
 
-# From which part of the provisioning time on a machine has which status.
 STEPS = ((0.0, Status.PENDING), (0.1, Status.INIT), (0.3, Status.PROVISIONING), (1.0, Status.READY))
+"""The fraction of the provisioning time from which a machine has each status."""
 SECTOR_AT = 0.3
+"""The fraction of the provisioning time from which the API's choice of a sector is shown."""
 
 
 @dataclass
 class Machine:
-    """One machine, from its creation on; it stays on record when it is gone. Moments in seconds.
+    """One machine, also after it is gone. All times are in seconds of the state's clock.
 
-    `account` is the account that made it, as `State.account_of` names it. None is seen by all.
+    `account` is the account that created it, as returned by `State.account_of`. A machine with None
+    is visible to all accounts.
     """
 
     id: str
@@ -37,11 +39,11 @@ class Machine:
     creator_user_nickname: str = "emulator"
 
     def belongs_to(self, account: str | None) -> bool:
-        """Whether that account sees it; None sees every machine."""
+        """Whether the account sees the machine. None sees every machine."""
         return None in (account, self.account) or account == self.account
 
     def seen_at(self, now: float) -> Instance:
-        """What the API says of it at that moment."""
+        """Return the machine as the API shows it at that time."""
         age = min(now, self.stuck_at) - self.created
         progress = age / self.provisioning if self.provisioning > 0 else 1.0
         status = next(status for start, status in reversed(STEPS) if progress >= start)

@@ -1,4 +1,4 @@
-"""The page on `/`: machines and requests as they come, to look at. It needs no key."""
+"""The web page at `/`, which shows machines and requests. It needs no key."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ PAGE = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
 
 
 def _hashes(tag: str) -> str:
-    """What the policy allows by name: the page's own elements of that kind, to the letter."""
+    """Return the hashes of the page's own scripts or styles, for the content security policy."""
     contents = re.findall(f"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)
     digests = (b64encode(sha256(content.encode()).digest()).decode() for content in contents)
     return " ".join(f"'sha256-{digest}'" for digest in digests)
 
 
-# Nothing from outside, and nothing that a request's path could smuggle in.
+# The policy allows nothing from other hosts, and no script from the path of a logged request.
 HEADERS = {
     "Content-Security-Policy": "; ".join(
         (

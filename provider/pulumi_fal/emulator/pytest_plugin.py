@@ -1,4 +1,4 @@
-"""The pytest fixture `fal_emulator`. pytest imports this in every run: it must cost nothing."""
+"""The pytest fixture `fal_emulator`. Every pytest run imports this module, so it must be cheap."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
     from pulumi_fal.emulator.server import EmulatorServer
 
-# Nobody waits for emulated machines as for real ones.
+# Emulated machines are ready sooner than real ones.
 _QUICK = {"FAL_COMPUTE_POLL_INTERVAL": "0.1", "FAL_COMPUTE_SETTLE": "1"}
 
 
 @pytest.fixture
 def fal_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorServer]:
-    """An emulator of fal Compute for this test alone, which the test's environment points to.
+    """Run an emulator of fal Compute for this test, and set the environment variables for it.
 
-    Its machines are ready after 0.2 seconds and gone 0.1 seconds after their deletion;
-    `fal_emulator.state` and `fal_emulator.faults` change that. Dynamic providers run with the
-    Python that runs the tests, unless PULUMI_PYTHON_CMD names another.
+    Its machines are ready after 0.2 seconds, and gone 0.1 seconds after their deletion. Use
+    `fal_emulator.state` and `fal_emulator.faults` to change that. Dynamic providers run with the
+    Python that runs the tests, unless PULUMI_PYTHON_CMD is set.
     """
     for needed in ("fastapi", "uvicorn"):
         if find_spec(needed) is None:
             pytest.fail(
                 f"The fixture fal_emulator needs {needed}: pip install 'CLONE[emulator]', where "
-                "CLONE is where the repository of pulumi-fal is.",
+                "CLONE is the path or URL of the pulumi-fal repository.",
                 pytrace=False,
             )
     from pulumi_fal.emulator.server import EmulatorServer

@@ -1,4 +1,4 @@
-"""The emulator in a thread of this process, for tests."""
+"""Runs the emulator in a thread of the current process, for tests."""
 
 from __future__ import annotations
 
@@ -23,29 +23,30 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 API_KEY = "emulator"
-"""The key of an emulator that nobody gave one."""
+"""The default key."""
 
 
 class EmulatorServer:
-    """An emulator that runs for as long as the `with` block does.
+    """An emulator that runs during a `with` block.
 
     Args:
-        provisioning: seconds from a machine's creation until it is ready.
-        deletion: seconds for which a deleted machine still exists.
-        latency: seconds that every call takes at least.
-        clock: the machines' time in seconds; a `TurnedClock` stands still until turned.
-        api_key: the key that calls must carry, or another of its account, where
-            `state.same_account` says that there is one; None takes any, each of its own account.
-        api: the API that `env` makes a client speak, "legacy" or "v1"; both are served.
-        host, port: where to listen; port 0 takes a free one. OSError when it can't.
-        say: is given a readable line for every request.
+        provisioning: the seconds from a machine's creation until it is ready.
+        deletion: the seconds for which a deleted machine still exists.
+        latency: the minimum duration of every call in seconds.
+        clock: returns the machines' time in seconds; a `TurnedClock` moves only when told to.
+        api_key: the key that calls must use, or another key of the same account (see
+            `state.same_account`). None accepts any key, and each key has its own account.
+        api: the API that clients use with `env`, "legacy" or "v1". The emulator serves both.
+        host: the address to listen on.
+        port: the port to listen on; 0 chooses a free port. Raises OSError if it can't be used.
+        say: is called with a line of text for every request.
 
     Attributes:
-        url: where it listens.
-        endpoint: the same, as a client of the chosen API needs it.
-        env: the environment with which a client finds the endpoint and its key.
-        state: the machines, to look at and to change while it runs.
-        faults: what the next calls meet.
+        url: the address of the server.
+        endpoint: the endpoint of the chosen API.
+        env: the environment variables with the endpoint and the key for a client.
+        state: the machines, which tests can inspect and change at any time.
+        faults: the faults of the next calls.
     """
 
     def __init__(
@@ -100,27 +101,27 @@ class EmulatorServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Nobody waits for calls in flight; from Python 3.12 on only the time limit sees to that.
+        # Don't wait for calls in flight. From Python 3.12 on, only the time limit ensures that.
         self._server.should_exit = self._server.force_exit = True
         self._thread.join()
 
 
 class ResettableProtocol(H11Protocol):
-    """uvicorn's HTTP, which also tells the application how to reset its connection.
+    """uvicorn's HTTP protocol, extended so that the application can reset the connection.
 
-    ASGI has no word for "hang up without an answer", so the word is added to the scope.
+    ASGI can't express that a connection ends without an answer, so the scope gets an extension.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # asyncio does so only for sockets that name their protocol. Without it a kept connection's
-        # answers wait 40 ms for the client's acknowledgement of their headers.
+        # asyncio sets TCP_NODELAY only for sockets that name their protocol. Without it, answers on
+        # a reused connection wait 40 ms for the client to acknowledge the headers.
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         app: ASGIApp = self.app
 
         def reset() -> None:
-            # Without lingering the kernel sends RST rather than FIN.
+            # With a linger time of 0 the kernel sends RST instead of FIN.
             linger = struct.pack("ii", 1, 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             transport.abort()

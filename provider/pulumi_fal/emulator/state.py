@@ -1,4 +1,4 @@
-"""What the API's other side knows: machines, their time, and what was called. No HTTP."""
+"""The emulator's state: machines, time, accounts and the log of requests. It knows no HTTP."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     from pulumi_fal.api.models import Instance
 
 CALLS = ("create", "list", "get", "delete")
-"""The kinds of calls, as counters and faults name them."""
+"""The kinds of calls, as used by counters and faults."""
 
-# Reserved for benchmarks, so that nobody's machine is ever meant (RFC 2544).
+# RFC 2544 reserves these addresses for benchmarks, so they belong to no real machine.
 NETWORK = ipaddress.IPv4Address("198.18.0.0")
 
 
 class UnknownMachineError(LookupError):
-    """No machine has this id, or none that may be seen now, or that the account may see."""
+    """The account sees no machine with this id."""
 
 
 class NoCapacityError(Exception):
-    """As many machines exist as `State.capacity` allows."""
+    """The number of machines that `State.capacity` allows already exists."""
 
 
 class KeyReusedError(Exception):
-    """An idempotency key came again, with another create."""
+    """An idempotency key was used again for a different create."""
 
 
 _Kept = tuple[float, tuple[str | None, ...], "Instance"]
-"""Until when an answer is kept, what was requested, and the answer."""
+"""The time until which an answer is kept, the arguments of the create, and the answer."""
 
 
 class TurnedClock:
-    """A clock in seconds that stands still until it is turned."""
+    """A clock in seconds that moves only when `advance` is called."""
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now
@@ -55,13 +55,16 @@ class TurnedClock:
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Turn the clock forward by so many seconds."""
+        """Move the clock forward by `seconds`."""
         self.now += seconds
 
 
 @dataclass(frozen=True)
 class Call:
-    """A line of the request log. `at` is seconds since the epoch; no status: no answer was sent."""
+    """An entry in the log of requests.
+
+    `at` is in seconds since the epoch. `status` is None if no answer was sent.
+    """
 
     at: float
     method: str
@@ -70,26 +73,26 @@ class Call:
     ms: int
     fault: str | None = None
     api: str | None = None
-    """The dialect of the API that the request used; None for a path of neither."""
+    """The version of the API to which the path belongs; None if it belongs to neither."""
 
 
 class State:
-    """Everything that the API's other side knows. Safe to use from several threads.
+    """The state of the emulated service. Can be used from any thread.
 
     Args:
-        clock: returns seconds; give a `TurnedClock` to turn the time by hand.
-        provisioning: seconds from a machine's creation until it is ready.
-        deletion: seconds for which a deleted machine still exists and is shown.
+        clock: returns the time in seconds; use a `TurnedClock` to control the time.
+        provisioning: the seconds from a machine's creation until it is ready.
+        deletion: the seconds for which a deleted machine still exists and is shown.
 
-    The arguments and `ip_at` (the part of the provisioning time after which the ip is shown, 0 to
-    1), `list_lag` (seconds before a new machine is listed), `capacity` (how many machines may
-    exist, None for any number), `page_size` (machines on a page of the v1 API's list) and
-    `key_seconds` (for which the answer to a create is kept for its idempotency key) are attributes
-    that count for whatever happens after they are set.
+    The arguments are also attributes, as are `ip_at` (the fraction of the provisioning time after
+    which the ip is shown, 0 to 1), `list_lag` (the seconds before a new machine is listed),
+    `capacity` (the maximum number of machines, None for no limit), `page_size` (the number of
+    machines on a page of the v1 API's list) and `key_seconds` (for how long the answer to a create
+    is kept for its idempotency key). Changes apply to later events.
 
-    A machine belongs to the account that made it, and to any other account it is as if it didn't
-    exist. `account_of` says which account a key is of. Where no account is given, as by a test that
-    has no use for them, every machine is seen, and what is made is seen by every account.
+    A machine belongs to the account that created it, and other accounts don't see it. `account_of`
+    returns the account of a key. Without an account, a caller sees every machine, and a machine
+    that it creates is visible to every account.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class State:
         self._kept: dict[tuple[str | None, str], _Kept] = {}
         self._lock = threading.RLock()
 
-    # What the API does.
+    # The operations of the API.
 
     def create(
         self,
@@ -128,16 +131,18 @@ class State:
         account: str | None = None,
         idempotency_key: str = "",
     ) -> Instance:
-        """Start a machine, or give the answer that is kept for an idempotency key.
+        """Create a machine, or return the answer that was kept for the idempotency key.
 
-        NoCapacityError when there are as many as may exist, of all accounts. KeyReusedError when
-        the key came with another create before.
+        Raises NoCapacityError if all accounts together have `capacity`, and KeyReusedError if the
+        key was used for a different create.
         """
         with self._lock:
-            asked = (instance_type, ssh_key, sector)
-            until, before, answer = self._kept.get((account, idempotency_key), (-inf, asked, None))
+            requested = (instance_type, ssh_key, sector)
+            until, before, answer = self._kept.get(
+                (account, idempotency_key), (-inf, requested, None)
+            )
             if idempotency_key and answer is not None and self.now() < until:
-                if before != asked:
+                if before != requested:
                     raise KeyReusedError("the idempotency key came with another create before")
                 return answer
             if self.capacity is not None and len(self.existing()) >= self.capacity:
@@ -161,11 +166,11 @@ class State:
             answer = machine.seen_at(now)
             if idempotency_key:
                 until = now + self.key_seconds
-                self._kept[account, idempotency_key] = (until, asked, answer)
+                self._kept[account, idempotency_key] = (until, requested, answer)
             return answer
 
     def get(self, instance_id: str, account: str | None = None) -> Instance:
-        """One machine. UnknownMachineError when it is gone, hidden, or not of this account."""
+        """Return one machine. Raises UnknownMachineError if it is gone, hidden, or not visible."""
         with self._lock:
             machine, now = self._existing(instance_id, account), self.now()
             if now < machine.hidden_until.get("get", -inf):
@@ -173,7 +178,7 @@ class State:
             return machine.seen_at(now)
 
     def list(self, account: str | None = None) -> Sequence[Instance]:
-        """The account's machines that exist and aren't hidden from the list, the oldest first."""
+        """Return the account's machines, oldest first, without those hidden from the list."""
         with self._lock:
             now = self.now()
             return [
@@ -184,9 +189,9 @@ class State:
             ]
 
     def delete(self, instance_id: str, account: str | None = None) -> None:
-        """Begin a machine's end, hidden or not; twice is as once.
+        """Start the deletion of a machine, even of a hidden one. A second call has no effect.
 
-        UnknownMachineError when it is gone, or not of this account.
+        Raises UnknownMachineError if it is gone, or belongs to another account.
         """
         with self._lock:
             machine = self._existing(instance_id, account)
@@ -195,81 +200,81 @@ class State:
                 self.deletions += 1
 
     def account_of(self, key: str) -> str:
-        """The account that a key is of: one of its own, unless `same_account` says otherwise.
+        """Return the account of a key. Each key has its own unless `same_account` was called.
 
-        Its name is a digest: the key may be a real one, and is not kept.
+        The account is a hash, because the key may be a real one and should not be stored.
         """
         own = _digest(key)
         return self._accounts.get(own, own)
 
-    # What a test does to accounts, machines and time.
+    # Changes to accounts, machines and time, for tests.
 
     def same_account(self, key: str, other_key: str) -> None:
-        """From now on `other_key` is a key of the account that `key` is of.
+        """Make `other_key` a key of the account of `key`, as when a key is rotated.
 
-        This is how a key is rotated: both see what either makes, and the old one goes on working.
+        Each key sees the machines that the other creates, and the old one keeps working.
         """
         with self._lock:
             self._accounts[_digest(other_key)] = self.account_of(key)
 
     def stuck(self, instance_id: str) -> None:
-        """Stop a machine's progress for ever: status, ip and sector stay as they are."""
+        """Stop a machine's progress: its status, ip and sector never change again."""
         with self._lock:
             self._existing(instance_id).stuck_at = self.now()
 
     def kill(self, instance_id: str) -> None:
-        """Let a machine vanish at once, as nobody asked for."""
+        """Make a machine disappear at once, without a call to the API."""
         with self._lock:
             self._existing(instance_id).gone_at = self.now()
 
     def set_status(self, instance_id: str, status: str) -> None:
-        """Show any text as a machine's status from now on; its ip and sector go on as before."""
+        """Set a machine's status to any text. Its ip and sector still change over time."""
         with self._lock:
             self._existing(instance_id).status = status
 
     def hide(self, instance_id: str, call: Literal["list", "get"], seconds: float = inf) -> None:
-        """Leave a machine out of the list, or answer GET as if it didn't exist."""
+        """Omit a machine from the list, or return 404 for it, for the next `seconds`."""
         with self._lock:
             self._existing(instance_id).hidden_until[call] = self.now() + seconds
 
     def advance(self, seconds: float) -> None:
-        """Let that much time pass at once, whatever the clock."""
+        """Move the machines' time forward by `seconds`, with any clock."""
         with self._lock:
             self._ahead += seconds
 
     def now(self) -> float:
-        """The machines' time in seconds."""
+        """Return the machines' time in seconds."""
         return self.clock() + self._ahead
 
-    # What happened.
+    # Reports, for tests.
 
     @property
     def creations(self) -> int:
-        """How many machines were ever started."""
+        """The number of machines that were ever created."""
         return len(self.machines)
 
     def existing(self) -> Sequence[Machine]:
-        """All machines that exist, hidden ones and those being deleted included, oldest first."""
+        """Return all machines that exist, oldest first, including those hidden or being deleted."""
         with self._lock:
             now = self.now()
-            return [one for one in self.machines.values() if now < one.gone_at]
+            return [machine for machine in self.machines.values() if now < machine.gone_at]
 
     def alive(self) -> set[str]:
-        """The ids of all machines that exist, hidden ones and those being deleted included."""
-        return {one.id for one in self.existing()}
+        """Return the ids of `existing` machines."""
+        return {machine.id for machine in self.existing()}
 
     def unclaimed(self, known_ids: Iterable[str]) -> set[str]:
-        """The ids of machines that exist and aren't among the known ones."""
+        """Return the ids of machines that exist and aren't among the known ones."""
         return self.alive().difference(known_ids)
 
     def write_down(self, call: Call) -> None:
-        """Add a line to the log, which forgets its oldest ones; `requests` counts them all."""
+        """Append a request to the log, which drops the oldest ones; `requests` counts them all."""
         self.log.append(call)
         self.requests += 1
 
     @contextmanager
     def call(self, kind: str) -> Iterator[None]:
-        """Count a call, and that it is in flight for as long as the block runs."""
+        """Count a call, which is in flight while the block runs."""
         with self._lock:
             self.calls[kind] += 1
             self.in_flight += 1
@@ -292,5 +297,5 @@ def _digest(key: str) -> str:
 
 
 def _new_id() -> str:
-    # From `random`, so that a simulation which seeds it meets the same ids again.
+    # The ids come from `random`, so that a simulation can reproduce them with a seed.
     return str(uuid.UUID(int=random.getrandbits(128), version=4))

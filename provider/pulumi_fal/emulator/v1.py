@@ -1,4 +1,4 @@
-"""The four calls as the v1 REST API answers them, and the shape of its errors."""
+"""The four calls of the v1 REST API, and the shape of its errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TYPES = {
 
 
 class V1Call(ApiCall):
-    """Errors are an object of type and message, with the request's id."""
+    """A call of the v1 API, whose errors are an object with type, message and request id."""
 
     api = "v1"
     no_machines: ClassVar[dict[str, Any]] = {
@@ -52,7 +52,7 @@ class V1Call(ApiCall):
 
 
 class NewV1Instance(NewInstance):
-    """The body of a create, in which a sector may be absent and not null."""
+    """The body of a create, in which the sector can be absent but not null."""
 
     @field_validator("sector", mode="before")
     @classmethod
@@ -63,7 +63,7 @@ class NewV1Instance(NewInstance):
 
 
 PREFIX = "/v1"
-"""What the path of every request of this API begins with."""
+"""The first part of every path of this API."""
 v1 = APIRouter(prefix=f"{PREFIX}/compute", route_class=V1Call)
 
 
@@ -77,11 +77,11 @@ async def list_instances(
     page, found = _page(cursor), machines.list(account)
     size = min(limit or machines.page_size, machines.page_size)
     start, end = (page - 1) * size, page * size
-    following = base64.b64encode(str(page + 1).encode()).decode() if end < len(found) else None
+    next_cursor = base64.b64encode(str(page + 1).encode()).decode() if end < len(found) else None
     return {
         "instances": [_shown(machines, instance) for instance in found[start:end]],
-        "next_cursor": following,
-        "has_more": following is not None,
+        "next_cursor": next_cursor,
+        "has_more": next_cursor is not None,
     }
 
 
@@ -109,7 +109,7 @@ async def delete_instance(machines: Machines, account: Account, instance_id: str
 
 
 def refused(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error in this API's shape."""
+    """Return an error in the shape that this API uses."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "validation_error")
     error = {"type": kind, "message": message, "request_id": f"req_{uuid.uuid4().hex[:12]}"}
     return JSONResponse({"error": error}, status, headers)
@@ -123,15 +123,15 @@ def _page(cursor: str | None) -> int:
     except (ValueError, binascii.Error):
         page = 0
     if page < 1:
-        raise HTTPException(400, "cursor: not one that a list has given")
+        raise HTTPException(400, "cursor: not a cursor that a list has returned")
     return page
 
 
 def _shown(machines: State, instance: Instance) -> dict[str, Any]:
     machine = machines.machines[instance.id]
-    told = {
+    shown = {
         **vars(instance),
         "region": machine.region,
         "creator_user_nickname": machine.creator_user_nickname,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in shown.items() if value is not None}

@@ -1,1 +1,1 @@
-"""A machine's life: create it exactly once, find it, await it, delete it."""
+"""Manages machines: create each exactly once, find it, wait until it is ready, delete it."""

@@ -1,4 +1,4 @@
-"""One key at one endpoint, and everything that works with it."""
+"""Wires up the objects that work with one API key at one endpoint."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.launcher import Launcher
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.ownership import Ownership
+from pulumi_fal.machines.records import Records
+from pulumi_fal.machines.sender import Sender
 from pulumi_fal.machines.stacks import Stacks
 
 _RECENT_SECONDS = 5.0
-"""How old a list may be that shows whether two keys are of one account."""
+"""The maximum age of the list that shows whether two keys belong to the same account."""
 
 
 class Account:
-    """The parts, wired once. Its threads share one poll."""
+    """The objects that work with one API key. All threads share one poll of the API."""
 
     def __init__(
         self,
@@ -35,8 +37,11 @@ class Account:
         notify: Callable[[str], None] = lambda message: None,
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`send` replaces the wire in tests. `notify` is told, in the thread that waits, of what
-        passes; `warn` of what a person should know although nothing stops."""
+        """Wire up the objects.
+
+        `send` replaces HTTP in tests. `notify` gets transient messages, in the thread that waits.
+        `warn` gets warnings that stop nothing.
+        """
         client = Client(settings, clock, send=send, notify=notify)
         fleet = Fleet(client, clock, settings.poll_interval)
         self.home = settings.home
@@ -52,6 +57,17 @@ class Account:
         def new_key() -> str:
             return str(uuid.uuid4()) if takes_keys else ""
 
+        records = Records(journal, warn)
+        self.sender = Sender(client, facts, journal, records, clock)
         self.launcher = Launcher(
-            client, fleet, facts, journal, stacks, clock, self.home, new_key, warn
+            self.sender,
+            fleet,
+            facts,
+            journal,
+            records,
+            stacks,
+            clock,
+            self.home,
+            new_key,
+            warn,
         )

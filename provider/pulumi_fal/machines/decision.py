@@ -1,8 +1,7 @@
-"""What to do about a create that an earlier process left unresolved: decided from facts alone.
+"""Decides what to do about a create that an earlier process left unresolved.
 
-Nothing here asks the API, the disk or the `pulumi` command; facts.py does, and gathers what
-`decide` needs. The law behind it: a machine that may exist is resumed or named, never guessed at
-and never passed over.
+These are pure functions; facts.py asks the API, the journal and the `pulumi` command. A machine
+that may exist is either resumed or named in an error. Machines are never assigned by guessing.
 """
 
 from __future__ import annotations
@@ -17,32 +16,32 @@ from pulumi_fal.machines.entry import Entry, Phase, Spec
 from pulumi_fal.stack import Origin
 
 LATE_SECONDS = 600.0
-"""A machine first seen this long after a POST was not made by it, if an earlier search found none:
-it is named in a warning, and stops nothing."""
+"""If a search found no machine, one that first appears this many seconds after the POST was not
+made by it. A warning names it, and the new create goes ahead."""
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with the machine that the earlier create made."""
+    """Continue with the machine that the earlier create made."""
 
     instance: Instance
 
 
 @dataclass(frozen=True)
 class SendAgain:
-    """Send the same create with the same idempotency key, which makes no second machine."""
+    """Send the same create again with its idempotency key, which creates no second machine."""
 
 
 @dataclass(frozen=True)
 class StartFresh:
-    """Drop the entry and make a machine: the earlier create left none, or state has it."""
+    """Drop the entry and create a machine: the earlier create left none, or it is in state."""
 
     warning: str = ""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Make nothing until a person has decided; the error says what may exist and what to do."""
+    """Create nothing until a person has decided. The error says what may exist and what to do."""
 
     error: UnresolvedCreateError
 
@@ -52,11 +51,11 @@ Decision = Resume | SendAgain | StartFresh | Stop
 
 @dataclass(frozen=True)
 class Search:
-    """The machines that an unanswered POST may have made, once they had time to appear."""
+    """The machines that a POST without an answer may have made, after they had time to appear."""
 
     candidates: tuple[Instance, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
-    """Stacks that may have one of them, but could not be read, with the reason."""
+    """The stacks that could not be read and may have one of them, with the reason."""
 
     def __bool__(self) -> bool:
         return bool(self.candidates)
@@ -64,39 +63,39 @@ class Search:
 
 @dataclass(frozen=True)
 class Facts:
-    """What could be found out about an entry. Each fact is needed only where `decide` uses it."""
+    """What is known about an entry. Facts that `decide` does not need may have their defaults."""
 
     origin: Origin
     """The resource that a machine is requested for now."""
     spec: Spec | None
-    """What is requested for it; None where that isn't known, and then it counts as the same."""
+    """What is requested for it, or None if that is not known. None counts as unchanged."""
     account: str
-    """Of the key that is set."""
+    """The account of the key that is set."""
     now: float
-    """Seconds since the epoch."""
+    """The time in seconds since the epoch."""
     in_state: bool | None = None
-    """Whether the resource's stack has the entry's machine; None where it can't be asked."""
+    """Whether the state of the resource's stack has the entry's machine; None if not known."""
     is_own: bool = True
     """Whether the key sees the machines of the account that the entry was written with."""
     machine: Instance | None = None
-    """The entry's machine as the API shows it."""
+    """The entry's machine as the API shows it, or None if it does not show it."""
     search: Search = field(default_factory=Search)
-    """Where the entry knows no machine."""
+    """The result of the search, if the entry has no machine id."""
     error: FalError | None = None
-    """Why the API could not be asked."""
+    """The error of the API, if it could not be asked."""
 
 
 def decide(entry: Entry, facts: Facts) -> Decision:
-    """Whether a create resumes the entry's machine, makes another, or stops."""
+    """Decide whether a create resumes the entry's machine, creates another, or stops."""
     if entry.origin != facts.origin or not facts.origin.is_certain:
-        # The stack's own word settles whose machine it is; without it, the entry may be another's.
+        # The entry may belong to another stack. Only this stack's state can show that it does not.
         if entry.instance_id and facts.in_state and facts.error is None:
             return StartFresh()
         return Stop(unresolved.uncertain(entry, facts.origin))
     if facts.error is not None:
         return Stop(unresolved.unseen(entry, facts.error))
     if facts.in_state:
-        # So this create is for another machine: to replace this one, for all that is known.
+        # This create is for another machine, probably the replacement of this one.
         return StartFresh()
     if entry.instance_id is None:
         return _without_a_machine(entry, facts)
@@ -106,23 +105,23 @@ def decide(entry: Entry, facts: Facts) -> Decision:
             return Stop(unresolved.of_another_account(entry, facts.account))
         if not entry.is_new(facts.now):
             return StartFresh()
-        machine = Instance(entry.instance_id, entry.instance_type)  # to be waited for
+        machine = Instance(entry.instance_id, entry.instance_type)  # it has yet to appear
     if entry.phase is Phase.REPORTED:
-        why = "the stack could not be asked" if facts.in_state is None else "it is not in state"
-        return Stop(unresolved.stopped(entry, f"{why}, although Pulumi was told of it"))
+        why = "the stack can't be read" if facts.in_state is None else "it is not in state"
+        return Stop(unresolved.stopped(entry, f"it was reported to Pulumi, but {why}"))
     if not _is_requested(entry, machine, facts.spec):
         return Stop(unresolved.stopped(entry, "the resource's inputs have changed since"))
     return Resume(machine)
 
 
 def decide_renamed(entry: Entry, facts: Facts, *, is_gone: bool) -> StartFresh | Stop | None:
-    """The same for the entry of a stack that may be this one under an earlier name.
+    """Decide about the entry of a stack that may be this one under an earlier name.
 
-    None leaves the entry alone: nothing is left of its create. `is_gone`: whether that stack is
-    known to exist no longer.
+    Returns None to ignore the entry, because nothing is left of its create. `is_gone` says whether
+    the stack of that name is known to no longer exist.
     """
     if facts.in_state:
-        return StartFresh()  # the machine has moved on with the stack
+        return StartFresh()  # the machine is in the state of the renamed stack
     if facts.error is not None:
         return Stop(unresolved.unseen(entry, facts.error))
     left = facts.search.candidates
@@ -131,14 +130,14 @@ def decide_renamed(entry: Entry, facts: Facts, *, is_gone: bool) -> StartFresh |
     if entry.instance_id is not None:
         may_exist = facts.machine is None and (entry.is_new(facts.now) or not facts.is_own)
         unseen = Instance(entry.instance_id, entry.instance_type) if may_exist else None
-        left = tuple(each for each in (facts.machine, unseen) if each is not None)
+        left = tuple(machine for machine in (facts.machine, unseen) if machine is not None)
     if not left:
         return None
     return Stop(unresolved.renamed(entry, facts.origin, left, is_gone=is_gone))
 
 
 def can_be_sent_again(entry: Entry, facts: Facts) -> bool:
-    """Whether the API still keeps the answer to this very create, and it is what is requested."""
+    """Whether the API still keeps the answer to this create, and the same machine is requested."""
     is_same = entry.origin == facts.origin and (facts.spec is None or entry.is_for(facts.spec))
     is_kept = entry.key_seconds_left(facts.now) > 0 and entry.account == facts.account
     return is_same and is_kept and entry.phase is Phase.REQUESTED
@@ -147,14 +146,17 @@ def can_be_sent_again(entry: Entry, facts: Facts) -> bool:
 def candidates(
     entry: Entry, instances: Iterable[Instance], known: Container[str]
 ) -> list[Instance]:
-    """The machines that an unanswered POST may have made; `known` are those known to be others'."""
+    """Return the machines that the entry's POST may have made.
+
+    `known` are the ids of machines that are known to belong to other resources.
+    """
     return [
-        each
-        for each in instances
-        if each.id not in known
-        and each.id not in entry.before
-        and each.may_be_of(entry.instance_type)
-        and entry.sector in (None, each.sector or entry.sector)
+        instance
+        for instance in instances
+        if instance.id not in known
+        and instance.id not in entry.before
+        and instance.may_be_of(entry.instance_type)
+        and entry.sector in (None, instance.sector or entry.sector)
     ]
 
 
@@ -174,6 +176,6 @@ def _without_a_machine(entry: Entry, facts: Facts) -> Decision:
 def _is_requested(entry: Entry, machine: Instance, spec: Spec | None) -> bool:
     if spec is None:
         return True
-    # What a person has adopted may have another key, which the API doesn't show.
+    # An adopted machine may have another SSH key, which the API does not show.
     matches = entry.phase is Phase.ADOPTED or entry.is_for(spec)
     return matches and machine.may_be_of(spec.instance_type)

@@ -1,4 +1,4 @@
-"""One create, as the journal records it."""
+"""The journal's entry for one create, and how it is stored on disk."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from pulumi_fal.api import ssh_keys
 from pulumi_fal.stack import Origin
 
 VERSION = 3
-"""The format that is written. Earlier ones, which lacked some fields, are read as well."""
+"""The version of the format. Earlier versions, which lack some fields, can be read as well."""
 KEY_SECONDS = 540.0
-"""How long after a create was first sent it may be sent again with its idempotency key: as long as
-the API keeps the key (api.v1.KEY_SECONDS), less a margin for clocks and for answers that are late.
+"""Seconds after the first POST for which a create may be sent again with its idempotency key. This
+is less than the time for which the API keeps the key (api.v1.KEY_SECONDS), to allow for late
+answers and for clocks that differ.
 """
 
 GRACE_SECONDS = 30.0
-"""How long a new machine may be missing from the API's answers before its absence counts."""
+"""For how long the API may not show a new machine before it counts as gone."""
 
 
 class Phase(str, Enum):
-    """How far a create has come. The values are on disk."""
+    """The progress of a create. The values are stored on disk."""
 
     REQUESTED = "asked"
-    """Before the POST's answer, or the answer was lost."""
+    """There is no answer to the POST yet, or it was lost."""
     CREATED = "waiting"
-    """The machine is known, and Pulumi has not been told of it."""
+    """The machine's id is known, but was not reported to Pulumi."""
     REPORTED = "returned"
-    """Pulumi was told of the machine; whether state has it is not known."""
+    """The machine was reported to Pulumi, but may not be in state."""
     ADOPTED = "adopted"
-    """A person said which machine it is."""
+    """A person assigned a machine to the create."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What is requested of the API: a type, a public key, and a sector for 8x machines or None."""
+    """The arguments of a create: a type, a public key, and for 8x machines a sector or None."""
 
     instance_type: str
     ssh_key: str
@@ -45,66 +46,70 @@ class Spec:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the public key, so that the journal need not hold it."""
+        """A hash of the public key, which the journal stores instead of the key."""
         return hashlib.sha256(ssh_keys.canonical(self.ssh_key).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One create."""
+    """The record of one create."""
 
     origin: Origin
+    """The resource that the machine was requested for."""
     account: str
-    """Tells one endpoint and key from another, without telling the key."""
+    """A hash of the endpoint and the API key that the create was made with."""
     instance_type: str
     ssh_key: str
     """The public key's fingerprint."""
     sector: str | None
     before: tuple[str, ...]
-    """The account's machines before the POST."""
+    """The ids of the account's machines before the POST."""
     started: float
-    """Seconds since the epoch: when the POST was sent; once it has ended, when that was."""
+    """When the POST was sent, or when it ended once that is known; in seconds since the epoch."""
     phase: Phase = Phase.REQUESTED
     instance_id: str | None = None
     problem: str = ""
-    """What the POST ended with, where it brought no machine's id."""
+    """The error of the POST if its answer had no machine id, else ""."""
     seen: bool = False
-    """Whether the API has shown the machine since, in a list or when asked for it."""
+    """Whether the API has shown the machine since the POST, in a list or in response to a GET."""
     idempotency_key: str = ""
-    """What the create was sent with; "" under the legacy API, which has none."""
+    """The idempotency key of the POST; "" with the legacy API, which does not support keys."""
     first_sent: float = 0.0
-    """Seconds since the epoch: when the create was first sent with that key."""
+    """When the create was first sent with that key, in seconds since the epoch."""
     endpoint: str = ""
-    """Where the create was sent; "" in entries of version 2 and earlier."""
+    """The endpoint that the create was sent to; "" in entries of version 2 and earlier."""
     searched: bool = False
-    """Whether a look found no machine that the POST may have made, once there was time for one."""
+    """Whether a search, after the machine had time to appear, found no candidate."""
 
     def is_new(self, now: float) -> bool:
-        """Whether its machine is too new for its absence to mean anything."""
+        """Whether the machine is so new that the API may not show it yet."""
         return not self.seen and now - self.started < GRACE_SECONDS
 
     def key_seconds_left(self, now: float) -> float:
-        """For how long the create may still be sent again with its key; 0 where it may not."""
+        """Return for how long the create may still be sent again with its key; 0 if it may not."""
         if not self.idempotency_key:
             return 0.0
         return max(0.0, self.first_sent + KEY_SECONDS - max(now, self.first_sent))
 
     def is_for(self, spec: Spec) -> bool:
-        """Whether this create requested the same."""
+        """Whether this create had the same arguments."""
         requested = (self.instance_type, self.ssh_key, self.sector)
         return requested == (spec.instance_type, spec.fingerprint, spec.sector)
 
     def as_created(self, instance_id: str) -> Entry:
-        """The entry once the POST's answer has named the machine."""
+        """Return the entry with the machine's id from the answer to the POST."""
         return replace(self, phase=Phase.CREATED, instance_id=instance_id, problem="")
 
     def as_json(self) -> dict[str, Any]:
-        """What is on disk."""
+        """Return the entry in the format that is stored on disk."""
         return {"version": VERSION, **asdict(self)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Entry:
-        """The entry that `as_json` gave; ValueError, KeyError or TypeError where it is another."""
+        """Return the entry for the output of `as_json`.
+
+        Raises ValueError, KeyError or TypeError if the format is wrong.
+        """
         fields = {
             **data,
             "origin": Origin(**data["origin"]),

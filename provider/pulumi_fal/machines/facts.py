@@ -1,4 +1,4 @@
-"""Finding out what `decision` needs: from the API, the journal and the stacks."""
+"""Collects the facts for `decision` from the API, the journal and the stacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pulumi_fal.stack import Origin, StackMachine
 
 
 class FactFinder:
-    """Asks no more than a decision needs: a stack takes a command, a search its time."""
+    """Collects only the facts that a decision needs, because commands and searches are slow."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class FactFinder:
         clock: Clock,
         appear_seconds: float,
     ) -> None:
-        """`appear_seconds`: how long after a POST without an answer its machine may appear."""
+        """`appear_seconds` is how long after a POST without an answer its machine may appear."""
         self._fleet = fleet
         self._lifecycle = lifecycle
         self._ownership = ownership
@@ -42,7 +42,7 @@ class FactFinder:
         self._appear_seconds = appear_seconds
 
     def about(self, entry: Entry, origin: Origin, spec: Spec) -> Facts:
-        """What is to be known of an entry before `origin` gets a machine."""
+        """Return the facts about an entry that decide how `origin` gets its machine."""
         facts = Facts(
             origin=origin,
             spec=spec,
@@ -53,25 +53,26 @@ class FactFinder:
         is_certain = entry.origin == origin and origin.is_certain
         is_doubtful = entry.origin.may_be(origin) and not is_certain
         if (is_doubtful and not facts.in_state) or (facts.in_state and not entry.is_new(facts.now)):
-            return facts  # which is decided without the API
+            return facts  # they are enough to decide without the API
         if entry.instance_id is None and can_be_sent_again(entry, facts):
             return facts
         try:
-            machine = self._look_for(entry, wait=bool(facts.in_state))
+            machine = self._find_machine(entry, wait=bool(facts.in_state))
             is_own = machine is not None or self._is_own(entry)
             search = Search()
             if entry.instance_id is None and is_own:
                 search = self.search(entry)
         except FalError as error:
             return replace(facts, error=error)
-        now = self._clock.wall()  # a search takes its time
+        now = self._clock.wall()  # a search takes a while
         return replace(facts, now=now, machine=machine, is_own=is_own, search=search)
 
-    def _look_for(self, entry: Entry, *, wait: bool) -> Instance | None:
-        """The entry's machine. With `wait`, until it appears or its absence counts.
+    def _find_machine(self, entry: Entry, *, wait: bool) -> Instance | None:
+        """Return the entry's machine, or None if the API does not show it.
 
-        The entry of a machine that state has is about to be replaced by that of another machine,
-        and nothing else keeps a refresh from taking the new one's absence for its end.
+        With `wait`, wait until the machine appears or is no longer new. The caller does so if the
+        machine is in state, because the new create is about to overwrite this entry, and only the
+        entry keeps a refresh from reporting a new machine as gone.
         """
         if entry.instance_id is None:
             return None
@@ -84,18 +85,22 @@ class FactFinder:
         return machine
 
     def search(self, entry: Entry) -> Search:
-        """Look for the machine of an unanswered POST until it must have appeared. FalError."""
-        # A process that ended before the answer may have sent its POST, or the last of several, a
-        # moment ago: the entry says when only where the process has seen the end.
+        """Find the machines that a POST without an answer may have made.
+
+        Lists machines until any that the POST made has had time to appear. Raises FalError if the
+        machines can't be listed.
+        """
+        # If the process ended before the answer, it may have sent its POST, or the last retry of
+        # it, just before. Only an entry with a problem has the time at which the POST ended.
         since = max(0.0, self._clock.wall() - entry.started) if entry.problem else 0.0
-        # One list alone may be a lapse, so there are at least two, and a machine in any of them
-        # counts. A failing last one is repeated: it is the one that has everything.
+        # A single list may come from a stale replica, so at least two are read, and a machine in
+        # any of them counts. If the last one fails it is retried, because it is the most complete.
         instances = dict(self._fleet.fresh())
         for answer in self._fleet.watch(max(self._appear_seconds - since, self._fleet.interval)):
             instances |= self._fleet.fresh() if answer.error else answer.instances
-        pending = {each.instance_id for each in self._journal.readable() if each.instance_id}
+        pending = {other.instance_id for other in self._journal.readable() if other.instance_id}
         found = candidates(entry, instances.values(), pending)
-        if found:  # asking stacks is slow
+        if found:  # reading stacks is slow
             found = candidates(entry, found, self._stacks.ids(entry.origin) or ())
         if not found:
             return Search()
@@ -112,7 +117,7 @@ class FactFinder:
         home = Home(entry.endpoint, entry.account)
 
         def machines() -> Iterator[StackMachine]:
-            yield from (StackMachine(each, "", home) for each in entry.before)
+            yield from (StackMachine(id_, "", home) for id_ in entry.before)
             yield from self._stacks.machines(entry.origin) or ()
 
         return self._ownership.sees(home, machines)

@@ -1,8 +1,8 @@
-"""One list call for everybody: all who wait for machines, and all who read them, share it.
+"""Shares list calls among all threads that read machines or wait for them.
 
-There is no polling thread. Of those who wait, the one whose time comes first asks the API and
-hands the answer to all; when it leaves, the next one does. So polling starts with the first
-waiter, ends with the last, and costs the same for one machine as for hundreds.
+There is no polling thread. Of the waiting threads, the one that is due first calls the API and
+passes the answer to the others. Polling therefore starts with the first waiting thread, ends with
+the last, and needs as many calls for one machine as for hundreds.
 """
 
 from __future__ import annotations
@@ -22,27 +22,29 @@ from pulumi_fal.errors import APIError
 Instances = Mapping[str, Instance]
 
 _JITTER = (1.0, 1.1)
-"""What a pause is multiplied by, at random: many stacks are not to ask in step."""
+"""The range of the random factor for pauses, so that many stacks don't call at the same time."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the `number`-th list call of this process brought. Moments and times are in seconds."""
+    """The result of the `number`-th list call of this process. Times are in seconds."""
 
     number: int
     asked_at: float
+    """When the call was started."""
     instances: Instances = field(default_factory=dict)
-    """All machines by id; those of the last usable answer where there is an error."""
+    """All machines by id. If the call failed, those of the last one that did not."""
     error: BaseException | None = None
+    """The exception of a call that failed."""
     failures: int = 0
-    """How many in a row, up to this one, could not be used."""
+    """The number of calls in a row, up to this one, that failed."""
     pause: float = 0.0
-    """How long to wait before the next, after one that could not be used."""
-    hurries: bool = False
-    """Whether the next is due soon: a machine has become ready since the one before, or is gone."""
+    """After a call that failed, the delay until the next one."""
+    poll_soon: bool = False
+    """Whether to poll again soon, because a machine has just become ready or disappeared."""
 
     def usable(self) -> Instances:
-        """The machines; raises the error that came in their place."""
+        """Return the machines. Raises the exception of the call if it failed."""
         if self.error is not None:
             raise self.error
         return self.instances
@@ -58,7 +60,7 @@ class Fleet:
         interval: float = 2.0,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """`interval`: seconds between polls at first, growing to eight times that in long waits."""
+        """`interval` is the time between polls in seconds. In long waits it grows eightfold."""
         self._client = client
         self._clock = clock
         self.interval = interval
@@ -71,10 +73,10 @@ class Fleet:
         self._latest = Answer(number=0, asked_at=clock.now())
 
     def fresh(self, until: float = math.inf) -> Instances:
-        """All machines by id, from a list that was asked for after this call began.
+        """Return all machines by id, from a list call that was started after this one.
 
-        APIError where there is none although it was repeated; with `until`, a moment, it is asked
-        for once, and TimeoutError means that there was no answer by then.
+        Raises APIError if it fails despite retries. With `until`, a time of the clock, there are no
+        retries, and TimeoutError is raised if there is no answer by then.
         """
         with self._condition:
             seen = self._asked
@@ -83,9 +85,10 @@ class Fleet:
     def recent(
         self, seconds: float, until: float = math.inf, *, share_errors: bool = True
     ) -> Instances:
-        """All machines by id, from a list that was asked for at most so long ago; `until` as above.
+        """Return all machines by id, from a list call that was started at most `seconds` ago.
 
-        `share_errors`: whether that list may also be one that has failed already.
+        `until` and the exceptions are those of `fresh`. With `share_errors`, the exception of such
+        a call is raised as well; otherwise a call that has failed is repeated.
         """
         with self._condition:
             seen = self._asked
@@ -96,16 +99,16 @@ class Fleet:
         return self._usable_after(seen, until)
 
     def watch(self, seconds: float) -> Iterator[Answer]:
-        """One answer after another, each newer than the last, until `seconds` have passed.
+        """Yield the answers of list calls, each newer than the last, for `seconds`.
 
-        There is at least one. The last is asked for when the time is up, not before. An answer may
-        be one that could not be used: the next then comes after a back-off.
+        There is at least one answer. The last call is started when the time is up. Answers include
+        those of failed calls, which are followed by a longer pause.
         """
         started = asked_at = self._clock.now()
         with self._condition:
             seen = self._asked
         end = started + seconds
-        pause = self._pause(0.0, hurries=False)
+        pause = self._pause(0.0, poll_soon=False)
         while True:
             answer = self._answer_after(seen, min(asked_at + pause, end))
             if answer.error is not None and not isinstance(answer.error, APIError):
@@ -114,10 +117,10 @@ class Fleet:
             yield answer
             if asked_at >= end:
                 return
-            pause = answer.pause or self._pause(asked_at - started, answer.hurries)
+            pause = answer.pause or self._pause(asked_at - started, answer.poll_soon)
 
-    def _pause(self, waited: float, hurries: bool) -> float:
-        longest = self.interval / 2 if hurries else 8 * self.interval
+    def _pause(self, waited: float, poll_soon: bool) -> float:
+        longest = self.interval / 2 if poll_soon else 8 * self.interval
         return min(max(self.interval, waited / 20), longest) * self._jitter
 
     def _usable_after(self, seen: int, until: float = math.inf) -> Instances:
@@ -132,7 +135,11 @@ class Fleet:
         return self._client.repeated(attempt, is_idempotent=True)
 
     def _answer_after(self, seen: int, due: float, until: float = math.inf) -> Answer:
-        """The first answer later than number `seen`; asks for it at `due` if nobody did before."""
+        """Return the first answer after number `seen`.
+
+        If no other thread has called the API by `due`, this one does. Raises TimeoutError at
+        `until`.
+        """
         with self._condition:
             while self._latest.number <= seen:
                 now = self._clock.now()
@@ -151,15 +158,15 @@ class Fleet:
         error: BaseException | None = None
         instances: Instances = {}
         try:
-            # Once: those who wait for machines must hear of a failure, and decide for themselves.
+            # Without retries, because the waiting threads handle failures themselves.
             client = self._client.within(0, until - asked_at if until < math.inf else None)
-            instances = {each.id: each for each in client.list_instances()}
-        except BaseException as failure:  # noqa: BLE001 - those who wait must hear of any
+            instances = {instance.id: instance for instance in client.list_instances()}
+        except BaseException as failure:  # noqa: BLE001 - the waiting threads must get every error
             error = failure
         with self._condition:
             answer = self._next(number, asked_at, instances, error)
             self._latest = answer
-            # For all alike: of as many draws as there are waiters, the smallest alone would count.
+            # One draw for all threads: if each drew its own, only the smallest would count.
             self._jitter = self._uniform(*_JITTER)
             self._asking = False
             self._condition.notify_all()
@@ -174,16 +181,16 @@ class Fleet:
             pause = 0.0
             if isinstance(error, APIError):
                 pause = retry.delay(error, failures, self._uniform)
-            # Its machines stay those of the last answer, for the next to be compared with.
+            # Keep the machines of the last usable answer, to compare the next one with them.
             return Answer(number, asked_at, last.instances, error, failures, pause)
-        # Machines started together become ready together, so poll again soon. Never twice in a
-        # row, though: many that end one by one are not to cost twice the calls.
-        hurries = not last.hurries and _any_end(last.instances, instances)
-        return Answer(number, asked_at, instances, hurries=hurries)
+        # Machines started together become ready together, so poll again soon. But never twice in
+        # a row, or many machines that become ready one by one would double the number of calls.
+        poll_soon = not last.poll_soon and _any_wait_ended(last.instances, instances)
+        return Answer(number, asked_at, instances, poll_soon=poll_soon)
 
 
-def _any_end(before: Instances, after: Instances) -> bool:
-    """Whether a machine has become ready, or is gone, between two lists."""
+def _any_wait_ended(before: Instances, after: Instances) -> bool:
+    """Whether any machine became ready or disappeared between two lists."""
     return any(
         id_ not in after or (after[id_].is_ready and not machine.is_ready)
         for id_, machine in before.items()

@@ -1,8 +1,8 @@
-"""Creates that state may not know of yet, on disk: what a crash or a lost answer would lose.
+"""Records on disk the creates whose machines may not be in state yet.
 
-One small file for each create, written before the POST, completed with the machine's id when it is
-known, and removed only when the API has shown the machine and state has it, or on proof that there
-is no machine. While a process works on a create, it holds a lock beside the file.
+There is one small file per create. It is written before the POST and gets the machine's id from the
+answer. It is removed when the API has shown the machine and state has it, or when it is certain
+that there is no machine. A process that works on a create locks a file beside it.
 """
 
 from __future__ import annotations
@@ -27,38 +27,41 @@ from pulumi_fal.stack import Origin
 T = TypeVar("T")
 
 _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
-"""Seconds between tries of what the system may refuse for a moment."""
+"""Seconds between the attempts of an operation on a file that the system may refuse briefly."""
 _TMP_SECONDS = 3600.0
-"""How old a half-written file is before it is taken for one of a process that was killed."""
+"""The age from which a temporary file counts as left behind by a killed process."""
 
 
 def home(environ: Mapping[str, str]) -> Path:
-    """Where the journal is kept: below PULUMI_HOME, which is ~/.pulumi by default."""
+    """Return the journal's folder. It is below PULUMI_HOME, which is ~/.pulumi by default."""
     pulumi_home = environ.get("PULUMI_HOME") or Path.home() / ".pulumi"
     return Path(pulumi_home) / "fal-compute" / "creates"
 
 
 def file_name(origin: Origin, suffix: str = ".json") -> str:
-    """The first part is the resource's, the second tells stacks of the same name apart."""
+    """Return the name of an entry's file: a hash of the URN, and one of URN, stack and backend.
+
+    The second hash distinguishes stacks of the same name in different backends.
+    """
     return f"{_digest(origin.urn)}-{_digest(*asdict(origin).values())}{suffix}"
 
 
 class Journal:
-    """The folder of entries. Its methods raise JournalError where one can't be read or written."""
+    """The folder of entries. Its methods raise JournalError if one can't be read or written."""
 
     def __init__(
         self,
         folder: Path,
         ids_in_state: Callable[[Origin], frozenset[str] | None] = lambda origin: None,
     ) -> None:
-        """`ids_in_state`: the machines that a resource's stack has; None if not known."""
+        """`ids_in_state` returns the ids of the machines in a stack's state; None if unknown."""
         self.folder = folder
         self._ids_in_state = ids_in_state
         self._earlier: dict[tuple[str, str], Path] | None = None
         self._is_synced = False
 
     def find(self, origin: Origin) -> Entry | None:
-        """The entry of a resource, or of one that may be the same."""
+        """Return the entry of a resource, or one that may belong to the same resource."""
         own = _read(self.folder / file_name(origin))
         if own is not None:
             return own
@@ -69,11 +72,11 @@ class Journal:
         return None
 
     def readable(self, urn: str = "") -> list[Entry]:
-        """The entries that can be read, of all resources or of one."""
-        return [each for each in self.entries(urn) if isinstance(each, Entry)]
+        """Return the entries that can be read: all of them, or those of one URN."""
+        return [entry for entry in self.entries(urn) if isinstance(entry, Entry)]
 
     def entries(self, urn: str = "") -> Iterator[Entry | JournalError]:
-        """All entries, or those of one URN; in place of an unreadable one, its error."""
+        """Yield all entries, or those of one URN. An entry that can't be read yields its error."""
         for path in self._files(f"{_digest(urn)}-" if urn else ""):
             try:
                 entry = _read(path)
@@ -84,7 +87,7 @@ class Journal:
                     yield entry
 
     def write(self, entry: Entry) -> None:
-        """Put the entry on disk, whole or not at all, synced when this returns."""
+        """Write the entry to disk atomically. It is synced when this returns."""
         text = json.dumps(entry.as_json(), indent=1)
         try:
             self._make_folder()
@@ -104,7 +107,7 @@ class Journal:
             raise JournalError(self.folder, f"can't be written: {error.strerror}") from None
 
     def drop(self, entry: Entry) -> None:
-        """Remove the entry: there is proof that state has its machine, or that there is none."""
+        """Remove the entry, whose machine must be in state or certainly not exist."""
         try:
             path = self.folder / file_name(entry.origin)
             _patiently(lambda: path.unlink(missing_ok=True))
@@ -115,14 +118,14 @@ class Journal:
             raise JournalError(self.folder, f"can't be written: {error.strerror}") from None
 
     def drop_entry_for(self, urn: str, instance_id: str, *, is_proven: bool) -> None:
-        """State has this machine under this URN: drop the entry of an earlier process about it.
+        """Drop an earlier process's entry for a machine that is in state under this URN.
 
-        `is_proven`: whether the API has just shown the machine, or has shown that it is gone.
-        Without that, the entry goes only if the machine was seen before. The entry stays where its
-        own stack has no such machine: then the machine may be one that a program only reads or a
-        preview imports, and the URN that of another backend's stack.
+        `is_proven` says whether the API has just shown the machine, or has shown that it is gone.
+        Otherwise the entry is dropped only if the machine was seen before. The entry is kept if its
+        own stack does not have the machine: a program may only read it, a preview may import it, or
+        the URN may belong to a stack in another backend.
         """
-        # What fails here was reported when the process began, and the next create asks the stack.
+        # Errors are ignored: they were reported at the start, and the next create checks the stack.
         with contextlib.suppress(OSError, JournalError):
             path = self._earlier_paths().get((urn, instance_id))
             entry = _read(path) if path is not None else None
@@ -131,15 +134,15 @@ class Journal:
             ids = self._ids_in_state(entry.origin)
             if ids is not None and instance_id not in ids:
                 return
-            # By now the file may be about the machine that replaces this one.
+            # The file may have been overwritten for the machine that replaces this one.
             if entry.instance_id == instance_id:
                 _patiently(lambda: path.unlink(missing_ok=True))
             self._earlier_paths().pop((urn, instance_id), None)
 
     def try_lock(self, origin: Origin) -> AbstractContextManager[None] | None:
-        """The lock of a resource's create, for the caller to release; None where it is taken.
+        """Return the lock of a resource's create, for the caller to release; None if it is taken.
 
-        Where the system has no such locks, or the folder can't be written, nothing is locked.
+        If the file system does not support locks or is read-only, the result locks nothing.
         """
         try:
             self._make_folder()
@@ -148,11 +151,11 @@ class Journal:
             return contextlib.nullcontext()
 
     def is_locked(self, origin: Origin) -> bool:
-        """Whether a process works on this resource's create."""
+        """Whether a process is working on this resource's create."""
         return locks.is_locked(self.folder / file_name(origin, ".lock"))
 
     def clear_leftovers(self) -> None:
-        """Remove what killed processes left beside the entries: locks, and half-written files."""
+        """Remove the lock files and temporary files that killed processes left in the folder."""
         try:
             paths = list(self.folder.iterdir())
         except OSError:
@@ -162,27 +165,27 @@ class Journal:
                 if path.suffix == ".tmp" and time.time() - path.stat().st_mtime > _TMP_SECONDS:
                     path.unlink(missing_ok=True)
                 elif path.suffix == ".lock":
-                    locks.is_locked(path)  # which removes the file of a lock that nobody holds
+                    locks.is_locked(path)  # it removes the file if no process has the lock
 
     def _earlier_paths(self) -> dict[tuple[str, str], Path]:
-        """Where the machines of earlier processes' entries are on record.
+        """Return the files of earlier processes' entries, by URN and machine id.
 
-        The folder is read once: a refresh of hundreds of machines asks for each of them, and what
-        this process writes itself is not earlier.
+        The folder is read only once, because a refresh calls this for each of hundreds of machines.
+        Entries that this process writes later are not needed.
         """
         if self._earlier is None:
             earlier: dict[tuple[str, str], Path] = {}
             with contextlib.suppress(JournalError):
-                for each in self.readable():
-                    if each.instance_id:
-                        path = self.folder / file_name(each.origin)
-                        earlier[each.origin.urn, each.instance_id] = path
+                for entry in self.readable():
+                    if entry.instance_id:
+                        path = self.folder / file_name(entry.origin)
+                        earlier[entry.origin.urn, entry.instance_id] = path
             self._earlier = earlier
         return self._earlier
 
     def _files(self, prefix: str = "") -> list[Path]:
         try:
-            # Not by Path.glob, which takes a folder that can't be read for an empty one.
+            # Path.glob would return nothing for a folder that can't be read.
             paths = list(self.folder.iterdir()) if self.folder.exists() else []
         except OSError as error:
             raise JournalError(self.folder, f"can't be read: {error.strerror}") from None
@@ -192,14 +195,14 @@ class Journal:
 
     def _make_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self._is_synced:  # an entry is no safer than the folders that it is in
+        if not self._is_synced:  # a synced entry is lost if its parent folders are not synced
             for parent in (self.folder.parent, self.folder.parent.parent):
                 _sync(parent)
             self._is_synced = True
 
 
 def _read(path: Path) -> Entry | None:
-    """None where it was dropped meanwhile."""
+    """Return the entry, or None if the file no longer exists."""
     try:
         data = json.loads(_patiently(lambda: path.read_text(encoding="utf-8")))
         if data["version"] > VERSION:
@@ -215,7 +218,7 @@ def _read(path: Path) -> Entry | None:
 
 
 def _sync(folder: Path) -> None:
-    """Put the names in a folder on disk, on systems that open folders; Windows refuses to."""
+    """Sync a folder's names to disk, on systems that can open folders. Windows can't."""
     with contextlib.suppress(PermissionError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -225,9 +228,9 @@ def _sync(folder: Path) -> None:
 
 
 def _patiently(change: Callable[[], T]) -> T:
-    """Read, replace or remove a file; again after a moment where the system refuses.
+    """Return the result of `change`, which is retried if the system refuses permission.
 
-    Windows refuses while another thread or process reads or replaces the same file.
+    Windows refuses to read, replace or remove a file while another thread or process uses it.
     """
     for seconds in _PAUSES:
         try:

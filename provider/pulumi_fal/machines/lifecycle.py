@@ -1,8 +1,8 @@
-"""A machine's life once it exists: find it, wait until it is ready, delete it. No Pulumi in it.
+"""Finds machines, waits until they are ready, and deletes them.
 
-Two rules hold for all of it. An answer that can't be used says nothing of a machine, so it ends no
-wait. And a machine counts as gone when two looks, apart in time, agree: one may be a lapse of a
-replica that is behind.
+Two rules apply everywhere. A failed call says nothing about a machine, so it does not end a wait.
+And a machine counts as gone only after two checks at different times, because a single answer may
+come from a stale replica.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from pulumi_fal.machines.fleet import Answer, Fleet, Instances
 from pulumi_fal.machines.outage import Outage
 
 STOPPED_SECONDS = 60.0
-"""How long a machine must stay stopped for a wait to believe that it won't become ready."""
+"""Seconds for which a machine must stay stopped until a wait for it ends as failed."""
 RESEND_SECONDS = 120.0
-"""After how long an accepted DELETE is sent again while the machine is still there."""
+"""The time after which an accepted DELETE is sent again if the machine still exists."""
 
 
 class Lifecycle:
-    """The life of machines, on one client and one shared poll."""
+    """Finds, awaits and deletes machines, with one client and one shared poll."""
 
     def __init__(
         self,
@@ -44,19 +44,19 @@ class Lifecycle:
         clock: Clock,
         notify: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`notify` is told, in the thread that waits, of an answer that can't be used."""
+        """`notify` is called with a message about a failed call, in the thread that waits."""
         self._client = client
         self._fleet = fleet
         self._clock = clock
         self._notify = notify
 
     def find(self, instance_id: str, seconds: float = math.inf) -> Instance | None:
-        """The machine, or None where two looks find that it is gone: not listed, and 404.
+        """Return the machine, or None if two checks find that it is gone: not listed, and 404.
 
-        TimeoutError where that takes longer than `seconds`; nothing is repeated then.
+        With `seconds`, raises TimeoutError if that takes longer, and retries no call.
         """
         until = self._clock.now() + seconds
-        # A refresh reads hundreds of machines within a second: they share a list or two.
+        # A refresh reads hundreds of machines within a second, so they share a list.
         listed = self._fleet.recent(self._fleet.interval / 4, until, share_errors=False)
         found = self._look(instance_id, listed, until)
         if found is None:
@@ -70,11 +70,12 @@ class Lifecycle:
         seconds: float,
         observe: Callable[[Instance], None] = lambda instance: None,
     ) -> Instance:
-        """The machine once it is ready and has an ip.
+        """Wait until the machine is ready and has an ip, and return it.
 
-        `observe` is shown it when an answer has it for the first time, and with every change.
-        NotReadyError after `seconds`, and where the machine stays stopped for STOPPED_SECONDS;
-        VanishedError when it is gone; AuthenticationError when the key is refused for a minute.
+        `observe` is called when the API first shows the machine, and then with every change.
+        Raises NotReadyError after `seconds` or if the machine stays stopped for STOPPED_SECONDS,
+        VanishedError if the machine is gone, and AuthenticationError if the API has refused the
+        key for a minute.
         """
         started = self._clock.now()
         misses, listed = 0, False
@@ -85,9 +86,9 @@ class Lifecycle:
             try:
                 found = self._seen_in(answer, instance.id, ask=is_due)
             except APIError as error:
-                outage.met(error)
+                outage.record_failure(error)
                 continue
-            outage.over()
+            outage.record_success()
             if found is None:
                 misses += is_due
             else:
@@ -103,7 +104,7 @@ class Lifecycle:
                     instance.id,
                     f"Machine {instance.id} ({instance.instance_type}) is gone: it was "
                     f"{instance.status} when last seen, and the API no longer knows it. "
-                    "Run `pulumi up` again to make a new one.",
+                    "Run `pulumi up` again to create a new one.",
                     was_listed=listed,
                 )
             if instance.is_ready:
@@ -121,10 +122,10 @@ class Lifecycle:
     def delete(self, instance_id: str, seconds: float, *, is_new: bool = False) -> None:
         """Delete the machine and wait until the API no longer knows it.
 
-        A machine that is gone already is a success; `is_new`: reads may not show it yet, so that
-        takes longer to believe. StillThereError after `seconds`;
-        InvalidRequestError where the API refuses; AuthenticationError when the key is refused for a
-        minute.
+        It is no error if the machine is already gone. `is_new` says that the API may not show the
+        machine yet, so that it counts as gone only after GRACE_SECONDS. Raises StillThereError
+        after `seconds`, InvalidRequestError if the API rejects the request, and AuthenticationError
+        if it has refused the key for a minute.
         """
         request = _Deletion(self._client.within(0), instance_id, self._clock, self._notify)
         request.send()
@@ -133,13 +134,13 @@ class Lifecycle:
         for answer in self._fleet.watch(seconds):
             is_due = not is_new or self._clock.now() - started >= GRACE_SECONDS
             try:
-                # Once a DELETE was accepted, two lists in a row are proof enough: to ask for each
-                # machine would cost a call for each.
+                # After an accepted DELETE, two lists in a row are proof enough, and save a GET for
+                # every machine.
                 found = self._seen_in(answer, instance_id, ask=not request.accepted)
             except APIError as error:
-                outage.met(error)
+                outage.record_failure(error)
                 continue
-            outage.over()
+            outage.record_success()
             if found is not None or not request.accepted:
                 request.send()
             if found is not None or request.is_known:
@@ -150,9 +151,9 @@ class Lifecycle:
                 return
         raise StillThereError(
             instance_id,
-            f"Machine {instance_id} is not known to be gone {seconds:.0f} s after its delete began "
+            f"Machine {instance_id} may still exist {seconds:.0f} s after its delete began "
             f"({request.said}).{outage} It stays in state, and may still run and bill. Run the "
-            "command again to go on.",
+            "command again to continue.",
         )
 
     def _look(self, instance_id: str, instances: Instances, until: float) -> Instance | None:
@@ -167,18 +168,18 @@ class Lifecycle:
         return _get(self._client.within(0, left), instance_id)
 
     def _seen_in(self, answer: Answer, instance_id: str, *, ask: bool) -> Instance | None:
-        """The machine as this answer has it, or else, with `ask`, as a GET has it.
+        """Return the machine from this answer, or with `ask` from a GET if the answer lacks it.
 
-        APIError where the answer can't be used, or the GET's.
+        Raises the error of the answer, or the APIError of the GET.
         """
         found = answer.usable().get(instance_id)
         return _get(self._client.within(0), instance_id) if found is None and ask else found
 
 
 class _Deletion:
-    """The DELETE of one machine: sent until it is accepted, no sooner than the API wants it.
+    """The DELETE of one machine. It is retried, with the delays of retry.py, until it is accepted.
 
-    And once in a while after that: an answer of 200 may come from a gateway.
+    After that it is sent again every RESEND_SECONDS, because the 200 may have come from a gateway.
     """
 
     def __init__(
@@ -186,9 +187,9 @@ class _Deletion:
     ) -> None:
         self.accepted = False
         self.is_known = False
-        """Whether the last answer, a 409, says that the machine is there."""
+        """Whether the last answer was a 409, which shows that the machine exists."""
         self.said = ""
-        """What the API answered, in words."""
+        """The last answer of the API, in words."""
         self._client = client
         self._id = instance_id
         self._clock = clock
@@ -197,7 +198,7 @@ class _Deletion:
         self._due = 0.0
 
     def send(self) -> None:
-        """Send it, if it is due. 404 and 409 are for the list to decide."""
+        """Send the DELETE if it is due. After 404 or 409 the list decides."""
         if self._clock.now() < self._due:
             return
         self._tries += 1
@@ -212,7 +213,7 @@ class _Deletion:
             if retry.rule(error) is retry.REFUSED and not isinstance(error, AuthenticationError):
                 raise
             self.said = f"{error}".rstrip(".")
-            self._outage.met(error)
+            self._outage.record_failure(error)
             self._due = self._clock.now() + retry.delay(error, self._tries, random.uniform)
             return
         self.accepted, self.said = True, "the API had accepted it"
@@ -221,9 +222,9 @@ class _Deletion:
 
 def _stopped(instance: Instance) -> str:
     return (
-        f"Machine {instance.id} ({instance.instance_type}) is stopped, and has been for "
+        f"Machine {instance.id} ({instance.instance_type}) has been stopped for "
         f"{STOPPED_SECONDS:.0f} s, so it does not become ready. It may still bill. Start it on the "
-        "fal dashboard, then run `pulumi up` again; or run `pulumi destroy` to delete it."
+        "fal dashboard and run `pulumi up` again, or run `pulumi destroy` to delete it."
     )
 
 

@@ -1,4 +1,4 @@
-"""The machines of one process: the journal, the stacks, and the account once it is needed."""
+"""What the operations of one process share: the journal, the stacks and the account."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Machines:
-    """What resource.operations works on. Any thread may use it."""
+    """The objects that resource.operations works with. Can be used from any thread."""
 
     def __init__(
         self,
@@ -29,9 +29,9 @@ class Machines:
         open_account: Callable[[], Account],
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`open_account` is called once, when the API is first needed; a preview works offline.
+        """`open_account` is called when the API is first needed, so that previews work offline.
 
-        ConfigurationError where there is no usable key or endpoint.
+        It may raise ConfigurationError. `warn` gets warnings about earlier creates.
         """
         self.journal = journal
         self.stacks = stacks
@@ -43,19 +43,23 @@ class Machines:
 
     @property
     def account(self) -> Account:
-        """The account of the key that is set."""
+        """The account of the current key. Raises ConfigurationError if there is no usable key."""
         with self._lock:
             if self._account is None:
                 self._account = self._open_account()
             return self._account
 
     def wait_until_quiet(self, seconds: float) -> None:
-        """Return when no POST is in flight and every answer is on disk, or after `seconds`."""
+        """Return when no POST is in flight and every answer is recorded, or after `seconds`."""
         if self._account is not None:
-            self._account.launcher.wait_until_quiet(seconds)
+            self._account.sender.wait_until_quiet(seconds)
 
     def review(self, urn: str, organization: str = "") -> None:
-        """Once, as soon as a resource of the stack is known: warn of what earlier creates left."""
+        """Warn about unresolved creates of the stack that the URN belongs to.
+
+        Only the first call with a URN does so. It also drops the entries whose machines are in
+        state.
+        """
         with self._lock:
             if self._reviewed or not urn:
                 return
@@ -63,32 +67,34 @@ class Machines:
         self.journal.clear_leftovers()
         try:
             if not any(self.journal.entries()):
-                return  # finding out the backend is slow
+                return  # finding the backend is slow
             for reminder in self._reminders(self.stacks.origin(urn, organization)):
                 self._warn(reminder)
         except JournalError as error:
             self._warn(str(error))
 
-    def _reminders(self, of: Origin) -> Iterator[str]:
-        """Drop the entries whose machines are in state; name what is left, one by one."""
+    def _reminders(self, origin: Origin) -> Iterator[str]:
         for entry in self.journal.entries():
             if isinstance(entry, JournalError):
                 yield str(entry)
-            elif self._may_be_of_this_stack(entry, of) and self._is_left(entry, of):
+            elif self._may_be_of_this_stack(entry, origin) and self._is_unresolved(entry, origin):
                 yield unresolved.reminder(entry)
 
-    def _may_be_of_this_stack(self, entry: Entry, of: Origin) -> bool:
-        same = (entry.origin.stack, entry.origin.project) == (of.stack, of.project)
-        is_of = same and replace(entry.origin, urn=of.urn).may_be(of)
-        return is_of and not self.journal.is_locked(entry.origin)  # else its create is under way
+    def _may_be_of_this_stack(self, entry: Entry, origin: Origin) -> bool:
+        same_name = (entry.origin.stack, entry.origin.project) == (origin.stack, origin.project)
+        may_be = same_name and replace(entry.origin, urn=origin.urn).may_be(origin)
+        return may_be and not self.journal.is_locked(entry.origin)  # a locked one is in progress
 
-    def _is_left(self, entry: Entry, of: Origin) -> bool:
-        """Whether a machine may run that state lacks, for all that is known without the API."""
+    def _is_unresolved(self, entry: Entry, origin: Origin) -> bool:
+        """Whether the entry's machine may be running but not be in state, without asking the API.
+
+        Drops the entry if its machine is in state and was seen.
+        """
         if entry.instance_id is None:
             return True
-        ids = self.stacks.ids(replace(entry.origin, urn=of.urn))
+        ids = self.stacks.ids(replace(entry.origin, urn=origin.urn))
         if ids is None:
-            # Most likely all is well where Pulumi was told; a create would look more closely.
+            # A machine that was reported is most likely in state; a create checks more closely.
             return entry.phase is not Phase.REPORTED
         if entry.instance_id in ids and entry.seen:
             self.journal.drop(entry)

@@ -1,4 +1,4 @@
-"""What the API fails to answer while machines are awaited."""
+"""Tracks failing calls during a wait, and reports them to the user."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pulumi_fal.clock import Clock
 from pulumi_fal.errors import APIError, AuthenticationError
 
 REFUSED_SECONDS = 60.0
-"""How long a key may be refused on end while machines are awaited: a gateway's 403 passes."""
+"""How long the API may refuse the key before a wait ends. A 403 of a gateway lasts less long."""
 
 
 class Outage:
-    """The answers in a row that one kind of call could not use, in one wait.
+    """The failures in a row of one kind of call during one wait.
 
-    Such an answer says nothing of a machine, so the wait goes on. Only a key that is refused for
-    REFUSED_SECONDS is believed.
+    They say nothing about a machine, so the wait continues, unless the API refuses the key for
+    REFUSED_SECONDS.
     """
 
     def __init__(self, clock: Clock, notify: Callable[[str], None]) -> None:
-        """`notify` is told of each failure that differs from the one before, and of the end."""
+        """`notify` is called for each failure that differs from the last one, and for the end."""
         self._clock = clock
         self._notify = notify
         self._last: APIError | None = None
-        self._told = ""
+        self._notified = ""
         self._since = 0.0
         self._refused_since: float | None = None
 
-    def met(self, error: APIError) -> None:
-        """An answer could not be used. Raises an AuthenticationError that has lasted too long."""
+    def record_failure(self, error: APIError) -> None:
+        """Record a failed call. Raises an AuthenticationError that lasted for REFUSED_SECONDS."""
         now = self._clock.now()
         if not isinstance(error, AuthenticationError):
             self._refused_since = None
@@ -39,18 +39,18 @@ class Outage:
         if self._last is None:
             self._since = now
         self._last = error
-        if str(error) != self._told:
-            self._told = str(error)
+        if str(error) != self._notified:
+            self._notified = str(error)
             self._notify(f"{error} The wait goes on.")
 
-    def over(self) -> None:
-        """The API has given an answer that could be used."""
+    def record_success(self) -> None:
+        """Record that a call worked, which ends the outage."""
         if self._last is not None:
             self._notify("The API answers again.")
-        self._last, self._told, self._refused_since = None, "", None
+        self._last, self._notified, self._refused_since = None, "", None
 
     def __str__(self) -> str:
-        """A sentence for the error of a wait whose time is up; "" where the API answers."""
+        """A sentence for the error of a wait that timed out, or "" if the last call worked."""
         if self._last is None:
             return ""
         seconds = self._clock.now() - self._since

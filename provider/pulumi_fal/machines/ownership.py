@@ -1,4 +1,4 @@
-"""Whose word counts: only the account that made a machine can tell that it is gone."""
+"""Decides whether the current key can show that a machine is gone: only its own account can."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pulumi_fal.errors import ElsewhereError
 
 
 class Located(Protocol):
-    """A machine, and the home that it was last seen from."""
+    """A machine, with the endpoint and the account that it was last seen with."""
 
     @property
     def id(self) -> str: ...
@@ -19,41 +19,41 @@ class Located(Protocol):
 
 
 class Ownership:
-    """Which machines belong to the account of the key that is set, under any of its keys."""
+    """Knows which machines belong to the account of the current key, including its older keys."""
 
     def __init__(self, home: Home, key_source: str, listed: Callable[[], Container[str]]) -> None:
-        """`listed`: the ids of the machines that the key sees; the list may be some seconds old."""
+        """`listed` returns the ids of the machines that the key sees, possibly some seconds old."""
         self.home = home
         self._key_source = key_source
         self._listed = listed
         self._own = {"", home.account, home.endpoint}
 
     def is_own(self, home: Home) -> bool:
-        """Whether machines of that home are this account's, for all that is known so far.
+        """Whether machines of that home are known to belong to this account.
 
-        A home without account and endpoint counts as its own.
+        A home without account and endpoint counts as this account's.
         """
         return home.key in self._own
 
     def sees(self, home: Home, machines: Callable[[], Iterable[Located]]) -> bool:
-        """Whether the key sees the machines of that home: its own, or one of a rotated key.
+        """Whether the key sees the machines of that home: its own, or that of a rotated key.
 
-        Ids are unique, so where the key sees one of the `machines` of that home, both keys are of
-        the same account. That says nothing of another endpoint, where ids may be others.
+        Ids are unique, so if the key sees any of the `machines` of that home, both keys belong to
+        the same account. That says nothing about another endpoint, which may use other ids.
         """
         is_here = home.endpoint in ("", self.home.endpoint)
         if is_here and not self.is_own(home):
             listed = self._listed()
-            if any(each.id in listed for each in machines() if each.home.key == home.key):
+            if any(machine.id in listed for machine in machines() if machine.home.key == home.key):
                 self._own.add(home.key)
         return self.is_own(home)
 
     def refuse_elsewhere(
         self, instance_id: str, home: Home, machines: Callable[[], Iterable[Located]]
     ) -> None:
-        """Raise ElsewhereError where a machine that isn't seen may be another account's.
+        """Raise ElsewhereError if a machine that is not seen may belong to another account.
 
-        `machines` are those that may show that the account is the same.
+        `machines` returns the machines that can show that both keys belong to the same account.
         """
         if not self.sees(home, machines):
             raise self._elsewhere(instance_id, home)
@@ -64,9 +64,9 @@ class Ownership:
                 instance_id,
                 f"Machine {instance_id} was last seen at {home.endpoint}, and the endpoint that is "
                 f"set now, {self.home.endpoint}, does not know it. It may still run and bill, and "
-                "it stays in state. Set FAL_COMPUTE_ENDPOINT or fal:endpoint to where it was seen, "
-                "or FAL_COMPUTE_API or fal:api to the API that it was made with; if it is gone "
-                "there for good, `pulumi state delete` drops it.",
+                "it stays in state. Set FAL_COMPUTE_ENDPOINT or fal:endpoint to the endpoint where "
+                "it was last seen, or FAL_COMPUTE_API or fal:api to the API that it was made with. "
+                "If it no longer exists there, remove it from state with `pulumi state delete`.",
             )
         return ElsewhereError(
             instance_id,
@@ -75,5 +75,6 @@ class Ownership:
             f"{self._key_source}) does not see it. It may still run and bill, and it stays in "
             "state. Set a key of the account that it was made with, as FAL_ADMIN_API_KEY or with "
             "`pulumi config set --secret fal:apiKey`; `pulumi-fal doctor` prints the account of "
-            "the key that is set. If the machine is gone for good, `pulumi state delete` drops it.",
+            "the key that is set. If the machine no longer exists, remove it from state with "
+            "`pulumi state delete`.",
         )

@@ -1,4 +1,4 @@
-"""What a create needs to know of stacks."""
+"""The interface through which creates read the state of stacks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pulumi_fal.stack import Elsewhere, Origin, StackMachine
 
 
 class Stacks(Protocol):
-    """What stacks hold, as far as they can be asked; stack.Stacks asks the `pulumi` command."""
+    """The interface of stack.Stacks, which asks the `pulumi` command about the state of stacks."""
 
     def origin(self, urn: str, organization: str) -> Origin: ...
     def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None: ...

@@ -12,72 +12,72 @@ from pulumi_fal.machines.entry import Entry
 from pulumi_fal.stack import Origin
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
+_STOPPED = "No machine is created for this resource until this is resolved."
 
 
 def unanswered(
     entry: Entry, candidates: Iterable[Instance], unread: Mapping[str, str] = NOTHING
 ) -> UnresolvedCreateError:
-    """A POST without a usable answer, once its machine had time to appear.
+    """A POST had no usable answer, and the machines that it may have made are `candidates`.
 
-    `unread`: stacks that may have a candidate, but could not be read, with the reason.
+    `unread` names the stacks that could not be read and may have a candidate, with the reason.
     """
     found = list(candidates)
     if not found:
         return UnresolvedCreateError(
-            f"{_happened(entry)} None of type {entry.instance_type} has appeared since, so it most "
-            "likely did not.",
-            "It is safe to run `pulumi up` again: it looks once more first.",
+            f"{_happened(entry)} No machine of type {entry.instance_type} has appeared since then, "
+            "so most likely it did not.",
+            "It is safe to run `pulumi up` again: it looks once more before it creates a machine.",
         )
     reasons = "".join(f"  {name}: {why}\n" for name, why in unread.items())
-    may_have = f"These may have them, and could not be read:\n{reasons}" if unread else ""
+    may_have = f"These could not be read, and may have one of them:\n{reasons}" if unread else ""
     return UnresolvedCreateError(
-        f"{_happened(entry)}\nSince then these have appeared; any may be this resource's, or "
-        f"somebody else's:\n{_lines(found)}{may_have}"
-        "Nothing more is made for this resource until that is settled.",
+        f"{_happened(entry)}\nThese machines have appeared since then. Each may belong to this "
+        f"resource, or to somebody else:\n{_lines(found)}{may_have}{_STOPPED}",
         _choose(entry, found),
         _ids(found),
     )
 
 
 def late(entry: Entry, found: Iterable[Instance]) -> str:
-    """Machines that appeared too late to come from a POST without an answer."""
+    """Machines appeared too late to come from a POST without an answer."""
     return (
-        f"An earlier create for {_name(entry)} got no answer, and no machine appeared. These have "
-        "appeared long after it, so they are probably somebody else's: "
-        f"{', '.join(_ids(found))}. A new machine is made. `pulumi-fal audit` tells which machines "
-        "no stack has."
+        f"An earlier create for {_name(entry)} got no answer, and no machine appeared in time. "
+        "These machines appeared much later, so they probably belong to somebody else: "
+        f"{', '.join(_ids(found))}. A new machine is created. Run `pulumi-fal audit` to see which "
+        "machines are in no stack."
     )
 
 
 def unseen(entry: Entry, error: FalError) -> UnresolvedCreateError:
-    """The API can't be asked about a create's machine, or about which machines there are."""
+    """The API could not be asked about a create's machine, or for the list of machines."""
     if entry.instance_id is None:
         return UnresolvedCreateError(
-            f"{_happened(entry)} Which machines there are now can't be told: {_sentence(error)}",
-            "Run `pulumi up` again: it looks once more before it makes a machine.",
+            f"{_happened(entry)} Which machines exist now can't be told: {_sentence(error)}",
+            "Run `pulumi up` again: it looks once more before it creates a machine.",
         )
     return UnresolvedCreateError(
         f"An earlier create for {_name(entry)} made {entry.instance_id} ({entry.instance_type}). "
         f"Whether it still runs and bills can't be told: {_sentence(error)}",
-        "Run `pulumi up` again: it looks for that machine before it makes another.",
+        "Run `pulumi up` again: it looks for that machine before it creates another.",
         (entry.instance_id,),
     )
 
 
-def under_way(origin: Origin) -> str:
-    """Another process works on a create for this resource."""
+def in_progress(origin: Origin) -> str:
+    """Another process is working on a create for this resource."""
     return (
-        f"An earlier create for resource {origin.name!r} is still under way, in a process that its "
-        "`pulumi` has left behind or that another `pulumi` runs. Waiting for it to finish."
+        f"An earlier create for resource {origin.name!r} is still in progress, in the plugin of "
+        "another `pulumi` or of one that was killed. Waiting for it to finish."
     )
 
 
 def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
-    """A machine that a create can neither resume nor ignore."""
+    """A machine that a create can neither resume nor ignore, with the reason."""
     return UnresolvedCreateError(
-        f"{_made(entry)}; {why}. Nothing more is made for this resource until that is settled.",
-        f"To have it: {_adopt(entry)}. To be rid of it: delete it, then {_forget(entry)}, which is "
-        "also what to run if it is not this resource's. Then run `pulumi up` again.",
+        f"{_made(entry)}; {why}. {_STOPPED}",
+        f"To use the machine for this resource, run {_adopt(entry)}. If you delete it, or if it "
+        f"does not belong to this resource, run {_forget(entry)}. Then run `pulumi up` again.",
         _known(entry),
     )
 
@@ -85,20 +85,19 @@ def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
 def of_another_account(entry: Entry, account: str) -> UnresolvedCreateError:
     """A create with the key of another account than `account`, which can't see its machine."""
     return UnresolvedCreateError(
-        f"{_made(entry)}; it was made with the key of another account ({entry.account}) than is "
-        f"set now ({account}), which does not see it. Nothing more is made for this resource until "
-        "that is settled.",
+        f"{_made(entry)}; it was made with the key of another account ({entry.account}), and the "
+        f"key that is set now (account {account}) does not see it. {_STOPPED}",
         "Set a key of that account (`pulumi-fal doctor` prints the account of the key that is "
         "set), at the endpoint and the API that it was made with, then run `pulumi up` again. If "
-        f"its machine is gone, or of no use and deleted: {_forget(entry)}.",
+        f"the machine no longer exists, run {_forget(entry)} instead.",
         _known(entry),
     )
 
 
 def uncertain(entry: Entry, origin: Origin) -> UnresolvedCreateError:
-    """A create that may have been another stack's, which must not lose its record.
+    """A create that may belong to another stack, which must not lose its record.
 
-    `origin`: the resource that a machine is requested for now.
+    `origin` is the resource that a machine is requested for now.
     """
     if not origin.is_certain:
         what_to_do = (
@@ -108,12 +107,12 @@ def uncertain(entry: Entry, origin: Origin) -> UnresolvedCreateError:
     else:
         where = f" --backend {shlex.quote(origin.backend)} --organization {origin.organization}"
         what_to_do = (
-            f"If it was made for this one: {_adopt(entry, where)}. If it is of no use: delete it. "
-            f"If it was not made for this one: {_forget(entry)}. Then run `pulumi up` again."
+            f"If the machine was made for this stack, run {_adopt(entry, where)}. If you delete "
+            f"it, or if it was made for another stack, run {_forget(entry)}. Then run `pulumi up` "
+            "again."
         )
     return UnresolvedCreateError(
-        f"{_made(entry)}; it can't be told whether that was in this stack. Nothing more is made "
-        "for this resource until it can.",
+        f"{_made(entry)}; it can't be told whether that was in this stack. {_STOPPED}",
         what_to_do,
         _known(entry),
     )
@@ -122,53 +121,52 @@ def uncertain(entry: Entry, origin: Origin) -> UnresolvedCreateError:
 def renamed(
     entry: Entry, origin: Origin, left: Iterable[Instance], *, is_gone: bool
 ) -> UnresolvedCreateError:
-    """A create of a stack that may be this one under its earlier name.
+    """A create of a stack that may be this one under an earlier name.
 
-    `left`: what it may have left. `is_gone`: whether that stack no longer exists; else it isn't
-    known.
+    `left` are the machines that it may have left. `is_gone` says that the stack of that name is
+    known to no longer exist.
     """
     found = list(left)
-    what = "is no more: it was renamed, or removed" if is_gone else "may have been renamed"
-    candidates = " " if entry.instance_id else f" Any of these may be it:\n{_lines(found)}"
+    what = "no longer exists: it was renamed or removed" if is_gone else "may have been renamed"
+    candidates = " " if entry.instance_id else f" It may be any of these:\n{_lines(found)}"
     return UnresolvedCreateError(
         f"{_made(entry)}. It was made for the stack {entry.origin.stack} of the project "
-        f"{entry.origin.project}, which {what}.{candidates}"
-        "Nothing is made for this resource until that is settled.",
+        f"{entry.origin.project}, which {what}.{candidates}{_STOPPED}",
         _choose(entry, found, f" --for {shlex.quote(origin.urn)}"),
         _ids(found),
     )
 
 
-def together(problems: Iterable[UnresolvedCreateError]) -> UnresolvedCreateError:
-    """Several creates that stop one."""
-    *before, last = problems
+def combined(errors: Iterable[UnresolvedCreateError]) -> UnresolvedCreateError:
+    """Several unresolved creates that stop a new one, as one error."""
+    *others, last = errors
     return UnresolvedCreateError(
-        "\n".join([*map(str, before), last.happened]),
+        "\n".join([*map(str, others), last.happened]),
         last.what_to_do,
-        tuple(each for problem in (*before, last) for each in problem.candidates),
+        tuple(candidate for error in (*others, last) for candidate in error.candidates),
     )
 
 
 def reminder(entry: Entry) -> str:
-    """What a command says first of a create that an earlier one left unresolved."""
+    """The warning that each command shows about an unresolved create of its stack."""
     if entry.instance_id is None:
         return (
-            f"An earlier create for {_name(entry)} ended without an answer, so a machine may run "
-            "that is not in state. `pulumi up` looks for it, and `pulumi destroy` does not delete "
-            "it. `pulumi-fal pending ls` says more."
+            f"An earlier create for {_name(entry)} ended without an answer, so a machine that is "
+            "not in state may be running. `pulumi up` looks for it; `pulumi destroy` does not "
+            "delete it. Run `pulumi-fal pending ls` for details."
         )
     return (
         f"Machine {entry.instance_id} ({entry.instance_type}) was made for {_name(entry)}, is not "
-        "in state, and may still run and bill. `pulumi up` goes on with it if the resource is in "
-        "the program; `pulumi destroy` does not delete it. `pulumi-fal pending ls` says more."
+        "in state, and may still run and bill. `pulumi up` continues with it if the resource is in "
+        "the program; `pulumi destroy` does not delete it. Run `pulumi-fal pending ls` for details."
     )
 
 
 def _choose(entry: Entry, found: list[Instance], options: str = "") -> str:
     adopt = _adopt(entry, options, found[0].id if len(found) == 1 else "ID")
     return (
-        f"If one is this resource's: {adopt}. If one is of no use: delete it. If none is this "
-        f"resource's: {_forget(entry)}. Then run `pulumi up` again."
+        f"If one belongs to this resource, run {adopt}. If one is not needed, delete it. If none "
+        f"belongs to this resource, run {_forget(entry)}. Then run `pulumi up` again."
     )
 
 
@@ -200,13 +198,13 @@ def _sentence(error: FalError) -> str:
 
 def _lines(machines: Iterable[Instance]) -> str:
     return "".join(
-        f"  {each.id} ({each.instance_type}, {each.status}, {each.ip or 'no ip'})\n"
-        for each in machines
+        f"  {machine.id} ({machine.instance_type}, {machine.status}, {machine.ip or 'no ip'})\n"
+        for machine in machines
     )
 
 
 def _ids(machines: Iterable[Instance]) -> tuple[str, ...]:
-    return tuple(each.id for each in machines)
+    return tuple(machine.id for machine in machines)
 
 
 def _known(entry: Entry) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`pulumi-resource-fal`: serves the provider on a port that it prints, until it is ended."""
+"""The plugin `pulumi-resource-fal`, which prints its port and serves the provider there."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pulumi_fal.native.servicer import FalProvider
 from pulumi_fal.native.threads import ThreadPerCall
 
 _MAX_MESSAGE = 400 * 1024 * 1024
-"""Bytes, as the engine allows."""
+"""The maximum size of a message in bytes, which is the same in the engine."""
 
 
 def main() -> NoReturn:
-    """Serve. The engine's address, if there is one, is the last argument."""
-    # A handler, since a wait in the main thread would delay the signal's effect.
+    """Serve until a signal or the engine's death. The engine passes its address as an argument."""
+    # With the default handlers, a wait in the main thread would delay the effect of a signal.
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, lambda *_: os._exit(0))
     is_address = len(sys.argv) > 1 and re.fullmatch(r"[\w.\[\]:-]+:\d+", sys.argv[-1])
@@ -37,7 +37,7 @@ def main() -> NoReturn:
 
 
 def serve(provider: FalProvider) -> grpc.Server:
-    """A server of the provider that has no port yet."""
+    """Return a gRPC server for the provider. It has no port yet."""
     options = [
         ("grpc.max_receive_message_length", _MAX_MESSAGE),
         ("grpc.max_send_message_length", _MAX_MESSAGE),

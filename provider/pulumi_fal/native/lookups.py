@@ -1,4 +1,4 @@
-"""The schema's functions: machines that a program looks up without managing them."""
+"""The functions of the schema, which look up machines without managing them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _FILTERS = ("instance_type", "sector", "status", "region")
 
 
 def invoke(token: str, args: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """The result of a function. FalError where the API can't be asked, or has no such machine."""
+    """Call a function and return its result.
+
+    Raises FalError if the call to the API fails, or if there is no such machine or function.
+    """
     client = _client(settings)
     if token == GET_INSTANCE:
         return _shown(client.get_instance(str(args.get("id", ""))))

@@ -1,4 +1,4 @@
-"""Properties as the protocol has them, and as `resource` does: other names, and UNKNOWN."""
+"""Translates properties between the protocol and `resource`: their names, and unknown values."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ NAMES = {
     "ssh_key": "sshKey",
     "creator_user_nickname": "creatorUserNickname",
 }
-"""The names that differ. All others are the same in both."""
+"""The schema's names of the properties whose names differ."""
 _OWN_NAMES = {theirs: ours for ours, theirs in NAMES.items()}
 DYNAMIC_PROVIDER = "__provider"
-"""In properties that the dynamic provider wrote, which keep its names."""
+"""The property in every state that the dynamic provider wrote."""
 
 
 def camel(name: str) -> str:
-    """The schema's name of a property."""
+    """Return the schema's name of a property."""
     return NAMES.get(name, name)
 
 
 def received(properties: struct_pb2.Struct) -> dict[str, Any]:
-    """The properties by our names, with UNKNOWN in place of the protocol's own unknown values.
+    """Return the properties by the names of `resource`, with UNKNOWN for unknown values.
 
-    Those of a machine that the dynamic provider made, which have our names already, are read too.
+    This also reads the state of a machine that the dynamic provider made, which has these names.
     """
     return {
         _OWN_NAMES.get(name, name): UNKNOWN if value == rpc.UNKNOWN else value
@@ -39,7 +39,7 @@ def received(properties: struct_pb2.Struct) -> dict[str, Any]:
 
 
 def sent(properties: Mapping[str, Any]) -> struct_pb2.Struct:
-    """The properties by the schema's names."""
+    """Return the properties by the schema's names, with the protocol's value for UNKNOWN."""
     struct = struct_pb2.Struct()
     struct.update(
         {

@@ -1,4 +1,4 @@
-"""The provider as the engine calls it. It translates, and decides nothing: see resource."""
+"""The provider's gRPC methods, which translate the engine's calls to resource/operations.py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _UPDATE_REPLACE = provider_pb2.PropertyDiff.UPDATE_REPLACE
 
 
 def answered(method: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], T]:
-    """A method of the servicer, whose errors reach the engine as their text alone."""
+    """Decorate a method of the servicer so that its errors reach the engine as text."""
 
     @functools.wraps(method)
     def answer(self: Any, request: Any, context: Any) -> T:
@@ -39,10 +39,10 @@ def answered(method: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], 
         try:
             return method(self, request, context)
         except FalError as error:
-            # UNKNOWN would make the engine call the state of a machine "maybe corrupt".
+            # With UNKNOWN, the engine would report that the machine's state may be corrupt.
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{type(error).__name__}: {error}")
         except Exception:
-            if context.code() is None:  # else it has been aborted already
+            if context.code() is None:  # otherwise the method has already called abort
                 context.abort(grpc.StatusCode.INTERNAL, traceback.format_exc())
             raise
         finally:
@@ -53,7 +53,7 @@ def answered(method: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], 
 
 
 class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
-    """One provider instance. The engine configures it once."""
+    """The provider, which the engine configures once per process."""
 
     def __init__(self, engine_address: str = "") -> None:
         self._log: Callable[..., None] = lambda **fields: None
@@ -65,14 +65,14 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     @property
     def session(self) -> Session:
-        """What Configure has made; a call before it gets an unconfigured one."""
+        """The session from Configure. Before that, calls get one without config."""
         with self._lock:
             if self._session is None:
                 self._session = Session({}, is_default=True, warn=self._warn)
             return self._session
 
     def end(self) -> None:
-        """End all waits, and let a POST in flight be recorded. For when the engine has died."""
+        """End all waits after the engine's death, but wait until a POST in flight is recorded."""
         if self._session is not None:
             self._session.clock.interrupt()
             self._session.machines.wait_until_quiet(_POST_SECONDS)
@@ -81,8 +81,8 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
         self._log = engine.logger(request.engine_address)
-        # Without secrets: the engine strips them from what it sends, and marks what has the same
-        # names as secret again. Previews call Create and Update from here on.
+        # The answer does not accept secrets, so the engine sends plain values, and marks properties
+        # of the same names as secret again. From here on, previews call Create and Update.
         return provider_pb2.ProviderHandshakeResponse()
 
     def Attach(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -99,14 +99,20 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     @answered
     def CheckConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Without a property's name: the engine would print its value, which may be the key."""
+        """Validate the config.
+
+        Failures name no property, because the engine would print its value, which may be the key.
+        """
         config = _config(received(request.news))
         failures = [provider_pb2.CheckFailure(reason=reason) for reason in _problems(config)]
         return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
 
     @answered
     def DiffConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Another key or endpoint replaces no machine: whether it has them shows on refresh."""
+        """Report whether the config changed, which replaces no machine.
+
+        If another key or endpoint does not see the machines, a refresh shows it.
+        """
         same = received(request.olds) == received(request.news)
         return provider_pb2.DiffResponse(changes=_NONE if same else _SOME)
 
@@ -130,11 +136,11 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
         call = self._call(request, context)
         news = received(request.news)
         checked = operations.check(call, received(request.olds), news)
-        # The API doesn't tell a machine's key, so an import has none.
+        # The API does not return the SSH key of a machine, so an import has none.
         is_import = request.urn in self._imported and "ssh_key" not in news
         failures = [
             provider_pb2.CheckFailure(
-                # The engine prints a named property's value, which may be a secret.
+                # With a property's name, the engine would print the value, which may be a secret.
                 property="" if failure.property in news else camel(failure.property),
                 reason=failure.reason,
             )
@@ -153,7 +159,7 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
             name
             for name in {*before, *news} & set(inputs.NAMES)
             if before.get(name) != news.get(name)
-            # The API tells no key, so an import is no difference to what the program gives.
+            # The API does not return the SSH key, so its absence after an import is no change.
             and not (request.urn in self._imported and name not in before)
         }
         is_some = bool(found.changes or changed or found.replaces)
@@ -221,7 +227,7 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
     @answered
     def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
         found = lookups.invoke(request.tok, received(request.args), self.session.settings)
-        result: dict[str, Any] = {"return": sent(found)}  # the name is a keyword of Python
+        result: dict[str, Any] = {"return": sent(found)}  # `return` is a keyword in Python
         return provider_pb2.InvokeResponse(**result)
 
     def _call(self, request: Any, context: Any) -> Call:
@@ -240,7 +246,7 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def _abort_partial(self, context: Any, failed: InitFailed, given: Any) -> None:
-        """End the call with the machine as it is, for the engine to record. It raises."""
+        """Abort the call, which raises, so that the engine records the machine as it is."""
         engine.on_undelivered(context, failed.undelivered)
         metadata = engine.partial_state(
             failed.instance_id, sent(failed.outputs), failed.reason, inputs=given
@@ -249,23 +255,23 @@ class FalProvider(provider_pb2_grpc.ResourceProviderServicer):
         context.abort(grpc.StatusCode.UNKNOWN, failed.reason)
 
     def _warn(self, message: str) -> None:
-        """On the stack's row, since the resource that it is about may not be in this run."""
+        """Show a warning for the whole stack, because its resource may not be part of this run."""
         self._log(message=message, severity=WARNING, urn="", ephemeral=False)
 
 
 _POST_SECONDS = 200.0
-"""How long a POST in flight is given to end when the engine has died."""
+"""Seconds that a POST in flight has to end after the engine has died."""
 
 
 @functools.cache
 def schema() -> str:
-    """The schema of the package, as JSON, with the version that a generated SDK will ask for."""
+    """Return the schema of the package as JSON, with the version that generated SDKs require."""
     text = resources.files("pulumi_fal.native").joinpath("schema.json").read_text("utf-8")
     return json.dumps({**json.loads(text), "version": __version__})
 
 
 def _config(args: Mapping[str, Any]) -> dict[str, str]:
-    """The provider's config. The engine sends what is not a string as JSON."""
+    """Return the provider's config as text. The engine sends values of other types as JSON."""
     return {
         name: value if isinstance(value, str) else f"{value:g}"
         for name, value in args.items()
@@ -277,7 +283,7 @@ def _problems(config: Mapping[str, str]) -> list[str]:
     from pulumi_fal.api import settings
     from pulumi_fal.native.session import environment
 
-    # A preview needs no key, so a missing one is no problem here.
+    # A preview needs no key, so a missing key is not reported here.
     environ = {"FAL_KEY": "none", **environment(config, is_default=False)}
     try:
         settings.resolve(environ, lambda key: config.get(key.removeprefix("fal:")))
@@ -287,5 +293,5 @@ def _problems(config: Mapping[str, str]) -> list[str]:
 
 
 def _importable(outs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs of a machine that is imported: what the API tells and every program gives."""
+    """Return the inputs of an imported machine: those that the API returns and programs require."""
     return {"instance_type": outs["instance_type"]}

@@ -1,6 +1,6 @@
-"""One configured provider: its settings, its clock, and its machines.
+"""A configured provider: its settings, its clock, and its machines.
 
-The engine starts a process for each provider of a program, so two accounts are two processes.
+The engine starts one process for each provider of a program, so each account has its own process.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ _VARIABLES = {
     "settle": "FAL_COMPUTE_SETTLE",
     "parallel": "FAL_COMPUTE_PARALLEL",
 }
-"""By the names of the provider's config: the variables that may say the same."""
+"""The environment variable for each name in the provider's config."""
 
 
 class Session:
-    """What a process has from Configure on."""
+    """The objects that a process needs once it is configured."""
 
     def __init__(
         self, config: Mapping[str, str], *, is_default: bool, warn: Callable[[str], None]
     ) -> None:
-        """`is_default`: whether the program leaves the provider to the stack's config.
+        """`is_default` says whether this is the default provider, which uses the stack's config.
 
-        There a variable wins, as with the dynamic provider. What a program gives a provider that
-        it declares wins over every variable: it may be one of several accounts.
+        Environment variables override the stack's config, as in the dynamic provider. But the
+        arguments of a provider that the program declares override environment variables, because
+        the program may declare providers for several accounts.
         """
         self._config = config
         self._environ = environment(config, is_default=is_default)
@@ -50,15 +51,15 @@ class Session:
         records = Journal(journal.home(os.environ), stacks.ids)
         self.machines = Machines(records, stacks, self._open_account, warn)
         self.slots = threading.Semaphore(settings.parallel(self._environ, self._value))
-        """How many machines the process works on at once."""
+        """Limits the number of machines that the process works on at the same time."""
 
     @property
     def settings(self) -> Settings:
-        """ConfigurationError where there is no usable key, endpoint or number."""
+        """The settings. Raises ConfigurationError if the key or another setting is unusable."""
         return settings.resolve(self._environ, self._value)
 
     def notify_through(self, log: Callable[[str], None]) -> None:
-        """Have what this thread's calls are told of the API go to a resource's row."""
+        """Use `log` for messages about failing calls to the API in this thread."""
         self._notify.log = log
 
     def _open_account(self) -> Account:
@@ -81,6 +82,6 @@ class Session:
 
 
 def environment(config: Mapping[str, str], *, is_default: bool) -> dict[str, str]:
-    """The environment without the variables that a declared provider's config stands for."""
+    """Return the environment without the variables that a declared provider's config overrides."""
     hidden = set() if is_default else {_VARIABLES[name] for name in config if name in _VARIABLES}
     return {name: value for name, value in os.environ.items() if name not in hidden}

@@ -1,4 +1,4 @@
-"""A thread for each call, in place of a pool."""
+"""An executor with one thread for each call."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class ThreadPerCall(futures.Executor):
-    """Starts each call at once. In a queue a machine would wait for the end of another's wait."""
+    """Starts each call at once. In a pool, calls could wait until other machines are ready."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Run the function in a new thread. Returns the future of its result."""
+        """Run the function in a new thread, and return a future for its result."""
         future: futures.Future[Any] = futures.Future()
 
         def run() -> None:

@@ -1,1 +1,1 @@
-"""What Pulumi asks of a machine: check, diff, create, read, import, update, delete. No Pulumi."""
+"""The resource's operations, such as check, diff and create, without any import of Pulumi."""

@@ -1,8 +1,8 @@
-"""What a host hands to the functions of `operations`, and the one outcome that is an exception.
+"""The interface between a host and the functions of `operations`.
 
-A host is whatever Pulumi calls: Python's dynamic provider, a native plugin, or a simulation in
-tests. It builds a Call, translates its own unknown values to UNKNOWN, and puts InitFailed on the
-wire. It decides nothing.
+A host is what Pulumi calls: Python's dynamic provider, a native plugin, or a simulation in tests.
+It builds a Call, translates its own unknown values to UNKNOWN, and reports InitFailed to the engine
+as partial state. It makes no decisions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from pulumi_fal.errors import LifecycleError
 
 INFO, WARNING = 1, 2
-"""The engine's severities."""
+"""Log severities, with the engine's values."""
 
 
 class _Unknown(Enum):
@@ -23,11 +23,11 @@ class _Unknown(Enum):
 
 
 UNKNOWN: Final = _Unknown.UNKNOWN
-"""In inputs and outputs of a preview: a value that nobody knows yet."""
+"""Stands for a value that is not known yet, in the inputs and outputs of a preview."""
 
 
 class Log(Protocol):
-    """Says something on the resource's row. Ephemeral lines leave no trace on a terminal."""
+    """Shows a message on the resource's row. An ephemeral message disappears with the next one."""
 
     def __call__(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None: ...
 
@@ -41,20 +41,20 @@ class Call:
 
     urn: str
     organization: str = ""
-    """ "" where nobody says."""
+    """The organization, or "" if it is not known."""
     timeout: float | None = None
-    """Seconds, from `custom_timeouts`; None where none is set."""
+    """The timeout in seconds from `custom_timeouts`, or None if it is not set."""
     preview: bool = False
-    """Whether nothing may be made or changed. It works offline and without a key."""
+    """Whether this is a preview, which changes nothing and works offline and without a key."""
     log: Log = _silent
     is_heard: Callable[[], bool] = lambda: True
-    """Whether the engine still waits for the answer; True where that can't be known."""
+    """Returns whether the engine still waits for the answer; True if that is not known."""
 
 
 class InitFailed(LifecycleError):
-    """The machine exists, and is not ready: the engine is to record it as it is, with the reason.
+    """The machine exists but is not ready, so the engine has to record it as partial state.
 
-    `undelivered` is to be called where the engine did not take it in.
+    The host must call `undelivered` if this result did not reach the engine.
     """
 
     def __init__(self, instance_id: str, outputs: dict[str, Any], reason: str) -> None:
@@ -64,5 +64,5 @@ class InitFailed(LifecycleError):
 
     @property
     def reason(self) -> str:
-        """What ended the wait, and what becomes of the machine."""
+        """What ended the wait, and what happens to the machine."""
         return str(self)

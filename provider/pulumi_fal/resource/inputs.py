@@ -1,6 +1,6 @@
-"""A resource's inputs: what is wrong with them, and which of their changes make another machine.
+"""Validates a resource's inputs offline, and finds the changes that replace the machine.
 
-All of it offline, before anything is spent. A reason never repeats a value, which may be a secret.
+Messages never repeat a value, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from pulumi_fal.resource.call import UNKNOWN
 REPLACING = ("instance_type", "ssh_key", "sector")
 NAMES = (*REPLACING, "wait")
 
-_TYPES = [each.value for each in InstanceType]
-_SECTORS = [each.value for each in Sector]
+_TYPES = [instance_type.value for instance_type in InstanceType]
+_SECTORS = [sector.value for sector in Sector]
 
 
 class Failure(NamedTuple):
-    """One problem with the inputs. The reason names the property, and never repeats its value."""
+    """One problem with the inputs. The reason names the property but never repeats its value."""
 
     property: str
     reason: str
 
 
 def failures(news: Mapping[str, Any]) -> Iterator[Failure]:
-    """Every problem with these inputs. UNKNOWN values are left alone."""
+    """Yield every problem with these inputs. UNKNOWN values are not checked."""
     checks: dict[str, Callable[[str], str | None]] = {
         "instance_type": _instance_type_problem,
         "ssh_key": _ssh_key_problem,
@@ -59,22 +59,22 @@ def failures(news: Mapping[str, Any]) -> Iterator[Failure]:
 
 
 def is_known(value: object) -> bool:
-    """Whether this is an instance type of today; the API may know more."""
+    """Whether this version knows the instance type. The API may know others."""
     return value in _TYPES
 
 
 def waits(props: Mapping[str, Any]) -> bool:
-    """Whether create is to wait until the machine is ready."""
+    """Whether create has to wait until the machine is ready."""
     return props.get("wait") is not False
 
 
 def replacements(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
-    """The inputs whose change needs another machine. An UNKNOWN value may be a change.
+    """Return the names of the inputs whose change replaces the machine.
 
-    What state doesn't hold, as after a bulk import, is no change. Nor is it to ask for the sector
-    that the machine is in, or to ask for none any longer.
+    An UNKNOWN value counts as a change. An input that is not in state, as after a bulk import, does
+    not. Nor does requesting the sector that the machine is in, or no longer requesting one.
     """
-    # The first release kept a requested sector apart until the API had shown the machine's own.
+    # The first release stored a requested sector separately until the API showed the actual one.
     before = {"sector": olds.get("requested_sector") or None, **olds}
     changed = []
     for name in REPLACING:
@@ -88,25 +88,25 @@ def replacements(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
 
 
 def _instance_type_problem(value: str) -> str | None:
-    """None for a known type, and for one that may be new; a reason for a typo."""
+    """Return None for a known type and for one that may be new, or the reason for a likely typo."""
     if value in _TYPES:
         return None
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
-        return f"is not the name of an instance type; known are {' and '.join(_TYPES)}"
-    # Another number is another machine, which the API may know before we do.
-    near = _meant(value, _TYPES)
-    return f"is not one that is known: did you mean {near}?" if near else None
+        return f"is not the name of an instance type; known types are {' and '.join(_TYPES)}"
+    # A name with other numbers may be a new type, which the API can have before this version.
+    near = _closest(value, _TYPES)
+    return f"is not a known instance type: did you mean {near}?" if near else None
 
 
 def _sector_problem(value: str) -> str | None:
     if value in _SECTORS:
         return None
-    near = _meant(value, _SECTORS) if re.search(r"\d", value) else None
+    near = _closest(value, _SECTORS) if re.search(r"\d", value) else None
     return f"is not one of {', '.join(_SECTORS)}" + (f": did you mean {near}?" if near else "")
 
 
-def _meant(value: str, known: list[str]) -> str | None:
-    """The known one that a typo was meant to be: alike, and without another number."""
+def _closest(value: str, known: list[str]) -> str | None:
+    """Return the known name that `value` is likely a typo of: similar, and with no other number."""
     for near in difflib.get_close_matches(value.lower(), known, n=len(known), cutoff=0.6):
         numbers = iter(re.findall(r"\d+", near))
         if all(number in numbers for number in re.findall(r"\d+", value)):

@@ -1,4 +1,4 @@
-"""What Pulumi asks of a machine, as functions of a Call. Every host calls these."""
+"""The resource's operations (check, diff, create and so on), as functions that every host calls."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.api.settings import Home
-from pulumi_fal.errors import FalError, Interrupted, LifecycleError, NotReadyError, VanishedError
+from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
 from pulumi_fal.machines.entry import Spec
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource import inputs, outputs
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import UNFINISHED
+from pulumi_fal.resource.wait import Wait
 
-CREATE_TIMEOUT = 3600.0
-"""Seconds until a machine must be ready, where `custom_timeouts` says nothing."""
 DELETE_TIMEOUT = 1200.0
+"""Seconds that delete waits, unless `custom_timeouts` sets another timeout."""
 _PREVIEW_SECONDS = 5.0
-"""How long a diff may take to find out whether an unfinished machine still exists."""
+"""Seconds that a diff may take to find out whether an unfinished machine still exists."""
 
 Properties = Mapping[str, Any]
 Outputs = dict[str, Any]
@@ -29,7 +29,7 @@ Outputs = dict[str, Any]
 
 @dataclass(frozen=True)
 class Checked:
-    """The inputs as state keeps them, and every problem with them."""
+    """The inputs as they are stored in state, and every problem with them."""
 
     inputs: dict[str, Any]
     failures: list[Failure]
@@ -37,10 +37,10 @@ class Checked:
 
 @dataclass(frozen=True)
 class Diff:
-    """The inputs whose change replaces the machine.
+    """The result of a diff: `replaces` names the inputs whose change replaces the machine.
 
-    `changes` is None where the engine works it out from the inputs, so that `ignore_changes` is
-    honoured, and True where there is work left although no input differs.
+    `changes` is None to let the engine compare the inputs, so that it honours `ignore_changes`. It
+    is True if there is work left to do even though no input differs.
     """
 
     replaces: list[str]
@@ -49,7 +49,7 @@ class Diff:
 
 @dataclass(frozen=True)
 class Created:
-    """A machine that is the resource's; `undelivered` as in InitFailed."""
+    """A created machine. The host must call `undelivered` if this did not reach the engine."""
 
     id: str
     outputs: Outputs
@@ -57,48 +57,54 @@ class Created:
 
 
 def check(call: Call, olds: Properties, news: Properties) -> Checked:
-    """Every problem of the inputs at once, offline. A key with another comment stays the old one.
+    """Return the normalized inputs and all problems with them. Works offline.
 
-    `olds` are the old inputs, empty for a new resource and before a replacement.
+    A key that differs from the old one only in its comment is replaced by the old one. `olds` are
+    the old inputs; they are empty for a new resource and before a replacement.
     """
     checked = {name: news[name] for name in inputs.NAMES if news.get(name) is not None}
     if checked.get("wait") is True:
-        del checked["wait"]  # the default, which must not differ from leaving it out
+        del checked["wait"]  # True is the default, so setting it must not count as a change
     failures = list(inputs.failures(news))
     if not failures and not inputs.replacements(
         {"ssh_key": olds.get("ssh_key")}, {"ssh_key": news["ssh_key"]}
     ):
         checked["ssh_key"] = olds.get("ssh_key") or news["ssh_key"]
-    kind = checked.get("instance_type")
-    if not failures and kind is not UNKNOWN and not inputs.is_known(kind):
+    type_ = checked.get("instance_type")
+    if not failures and type_ is not UNKNOWN and not inputs.is_known(type_):
         call.log(
-            f"Instance type {kind} is not one that this version knows; the API decides.", WARNING
+            f"This version does not know the instance type {type_}; the API decides whether it "
+            "exists.",
+            WARNING,
         )
     return Checked(checked, failures)
 
 
 def diff(machines: Machines, call: Call, id_: str, olds: Properties, news: Properties) -> Diff:
-    """Another type, key or sector replaces. `olds` are the old outputs, `news` the new inputs."""
+    """Find the changes that replace the machine.
+
+    `olds` are the old outputs, `news` the new inputs.
+    """
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
     replaces = inputs.replacements(olds, news)
     if UNFINISHED not in olds:
         return Diff(replaces)
-    # An unfinished machine has work left although no input differs. One that is gone, which no
-    # wait would tell the engine, needs another.
+    # An unfinished machine needs an update although no input differs. If it is gone, it needs a
+    # replacement, because a wait can't tell the engine that the machine no longer exists.
     if not replaces and _has_vanished(machines, call, id_, olds):
         replaces = ["instance_type"]
     return Diff(replaces, changes=True)
 
 
 def create(machines: Machines, call: Call, props: Properties) -> Created:
-    """Rent a machine and wait until it is ready. InitFailed where that wait ends early."""
+    """Create a machine and wait until it is ready. Raises InitFailed if the wait ends early."""
     if call.preview:
         return Created("", outputs.planned(props))
     account, origin = machines.account, machines.stacks.origin(call.urn, call.organization)
     undelivered = partial(account.launcher.mark_unreported, origin)
     spec = Spec(props["instance_type"], props["ssh_key"], props.get("sector"))
     with account.launcher.launch(spec, origin) as instance:
-        wait = _Wait(machines, call, instance, props)
+        wait = Wait(machines, call, instance, props)
         try:
             outs = wait.until_ready() if inputs.waits(props) else wait.outputs
         except VanishedError as error:
@@ -107,7 +113,7 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
             raise
         except InitFailed as failed:
             if call.is_heard():
-                # On disk first: the engine may have it from the moment that the call ends.
+                # Recorded before the call ends, because the engine has the result after that.
                 account.launcher.mark_reported(origin, seen=wait.was_seen)
                 failed.undelivered = undelivered
             raise
@@ -116,11 +122,11 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
 
 
 def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs | None:
-    """The machine's outputs now; None only where the account that has it really says it is gone.
+    """Return the machine's current outputs, or None if its own account shows that it is gone.
 
-    `props` are its outputs in state, without any where a program reads a machine by its id.
-    InitFailed where it is still not ready: a plain answer would tell the engine that its create
-    had succeeded after all.
+    `props` are its outputs in state; they are empty if a program reads a machine by its id. Raises
+    InitFailed if an unfinished machine is still not ready, because the engine would take a plain
+    result as a sign that the create has succeeded after all.
     """
     account = machines.account
     in_state = "instance_type" in props
@@ -133,8 +139,8 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
             machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
             return None
         call.log(
-            f"The API doesn't show machine {id_} yet, which was made a moment ago. It stays in "
-            "state as it was; run `pulumi refresh` again in a minute.",
+            f"Machine {id_} was created a moment ago, and the API does not show it yet. It stays "
+            "in state unchanged. Run `pulumi refresh` again in a minute.",
             WARNING,
         )
         return dict(props)
@@ -145,7 +151,7 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
     if instance.is_stopped:
         call.log(
-            f"Machine {id_} is stopped: you can't log in, and it may still bill. Start it on the "
+            f"Machine {id_} is stopped, so you can't log in. It may still bill. Start it on the "
             "fal dashboard, or run `pulumi destroy` to delete it.",
             WARNING,
         )
@@ -153,34 +159,35 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
 
 
 def import_(machines: Machines, id_: str, wanted: Properties) -> Outputs:
-    """The outputs of a machine that a program imports.
+    """Return the outputs of a machine that a program imports.
 
-    `wanted` are the inputs that the program gives. LifecycleError where the machine is not that.
+    `wanted` are the inputs in the program. Raises LifecycleError if the machine differs from them.
     """
     instance = machines.account.lifecycle.find(id_)
     if instance is None:
         raise _not_known(id_)
-    problems = "; ".join(each.reason for each in inputs.failures(wanted))
+    problems = "; ".join(failure.reason for failure in inputs.failures(wanted))
     if problems:
         raise LifecycleError(id_, f"Machine {id_} was not imported: {problems}")
-    wrong = [
-        f"{name} is {there} and the program says {wanted[name]}"
-        for name, there in (("instance_type", instance.instance_type), ("sector", instance.sector))
-        if wanted.get(name) not in (None, there)
+    actual = {"instance_type": instance.instance_type, "sector": instance.sector}
+    differences = [
+        f"its {name} is {value}, but the program says {wanted[name]}"
+        for name, value in actual.items()
+        if wanted.get(name) not in (None, value)
     ]
-    if wrong:
+    if differences:
         raise LifecycleError(
             id_,
-            f"Machine {id_} was not imported: its {'; its '.join(wrong)}. "
-            "Make the program say what the machine is, or import another one.",
+            f"Machine {id_} was not imported: {'; '.join(differences)}. "
+            "Correct the program, or import another machine.",
         )
     return outputs.from_instance(instance, wanted, machines.account.home)
 
 
 def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Properties) -> Outputs:
-    """Record what needs no call; resume the wait for a machine that was never awaited to its end.
+    """Record changes that need no call to the API, and resume an unfinished wait for the machine.
 
-    `olds` are the old outputs, `news` the new inputs. InitFailed where the wait ends early.
+    `olds` are the old outputs, `news` the new inputs. Raises InitFailed if the wait ends early.
     """
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
     has_work = inputs.waits(news) and (UNFINISHED in olds or not inputs.waits(olds))
@@ -195,7 +202,7 @@ def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Pro
         olds.get("ip"),
         olds.get("status") or Status.UNKNOWN.value,
     )
-    outs = _Wait(machines, call, seen, news).until_ready()
+    outs = Wait(machines, call, seen, news).until_ready()
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
     return outs
 
@@ -206,8 +213,9 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
     if id_ in account.launcher.resumed_ids:
         raise LifecycleError(
             id_,
-            f"Machine {id_} was not deleted: it has just become another resource's. Run "
-            "`pulumi refresh`, and `pulumi state delete` for the one that should not have it.",
+            f"Machine {id_} was not deleted, because the create of another resource has just "
+            "resumed with it. Run `pulumi refresh`, then `pulumi state delete` for the resource "
+            "that should not have the machine.",
         )
     _refuse_another_account(machines, call, id_, props)
     is_new = account.launcher.may_still_appear(call.urn, id_)
@@ -217,7 +225,7 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
         raise LifecycleError(
             id_,
             f"The delete of machine {id_} was interrupted. It stays in state, and may still "
-            "run and bill. Run the command again to go on.",
+            "run and bill. Run the command again to continue.",
         ) from None
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
 
@@ -225,75 +233,13 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
 def _not_known(id_: str) -> LifecycleError:
     return LifecycleError(
         id_,
-        f"Machine {id_} can't be read: the API doesn't know it. `pulumi-fal ls` lists the "
-        "machines that there are.",
-    )
-
-
-class _Wait:
-    """The wait for one machine, and the machine as it was last seen."""
-
-    def __init__(
-        self, machines: Machines, call: Call, instance: Instance, props: Properties
-    ) -> None:
-        self._account = machines.account
-        self._call = call
-        self._last = instance
-        self._props = props
-        self.was_seen = False
-        """Whether the API has shown the machine, in a list or when asked for it."""
-
-    @property
-    def outputs(self) -> Outputs:
-        return outputs.from_instance(self._last, self._props, self._account.home)
-
-    def until_ready(self) -> Outputs:
-        """The outputs of the ready machine. VanishedError where it is gone, else InitFailed."""
-        timeout = self._call.timeout or CREATE_TIMEOUT
-        try:
-            self._last = self._account.lifecycle.wait_until_ready(
-                self._last, timeout, self._observe
-            )
-        except VanishedError:
-            raise
-        except Exception as error:
-            outs = {**self.outputs, UNFINISHED: True}
-            raise InitFailed(self._last.id, outs, _reason(self._last, error)) from error
-        self.was_seen = True
-        return self.outputs
-
-    def _observe(self, shown: Instance) -> None:
-        if (shown.status, shown.ip) != (self._last.status, self._last.ip):
-            self._call.log(_progress(shown), ephemeral=True)
-        self._last, self.was_seen = shown, True
-
-
-def _progress(instance: Instance) -> str:
-    """The status, and what is waited for; the engine shows the time beside it.
-
-    Never the ip: a program may have said that it is secret, which a provider isn't told.
-    """
-    if instance.is_ready:
-        return "ready"
-    if instance.ip is None:
-        return f"{instance.status}, waiting for an ip"
-    return f"{instance.status}, has an ip, waiting for ready"
-
-
-def _reason(instance: Instance, error: Exception) -> str:
-    """What ended the wait, and what becomes of the machine."""
-    if isinstance(error, NotReadyError):
-        return str(error)
-    what = "was interrupted" if isinstance(error, Interrupted) else f"failed: {error}".rstrip(".")
-    return (
-        f"The wait for machine {instance.id} ({instance.instance_type}) {what}. The machine runs "
-        f"and bills; its status was {instance.status}. Run `pulumi up` again to go on with the "
-        "same machine, or `pulumi destroy` to delete it."
+        f"Machine {id_} can't be read: the API does not know it. Correct the id; `pulumi-fal ls` "
+        "lists the machines of the account.",
     )
 
 
 def _has_vanished(machines: Machines, call: Call, id_: str, olds: Properties) -> bool:
-    """False also where the API can't be asked: a preview works without a key and offline."""
+    """Whether the machine is gone. False if the API can't be reached, as in an offline preview."""
     try:
         account = machines.account
         if not account.ownership.is_own(Home.of(olds)):
@@ -306,14 +252,17 @@ def _has_vanished(machines: Machines, call: Call, id_: str, olds: Properties) ->
 
 
 def _refuse_another_account(machines: Machines, call: Call, id_: str, props: Properties) -> None:
-    """Before a machine that state has is awaited or deleted: only its own account can tell."""
+    """Raise ElsewhereError unless this account sees the machine, or is the one in state.
+
+    Called before a wait or a delete, because only a machine's own account can show that it is gone.
+    """
     account = machines.account
     if not account.ownership.is_own(Home.of(props)) and not account.lifecycle.find(id_):
         _refuse_elsewhere(machines, call, id_, props)
 
 
 def _refuse_elsewhere(machines: Machines, call: Call, id_: str, props: Properties) -> None:
-    """Raise ElsewhereError where a machine that isn't seen may be another account's."""
+    """Raise ElsewhereError if a machine that is not seen may belong to another account."""
     machines.account.ownership.refuse_elsewhere(
         id_,
         Home.of(props),

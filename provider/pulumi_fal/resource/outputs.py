@@ -1,4 +1,4 @@
-"""A resource's outputs, as state keeps them."""
+"""Builds a resource's outputs, as they are stored in state."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ UNFINISHED = "unfinished"
 
 
 def from_instance(instance: Instance, props: Mapping[str, Any], home: Home) -> dict[str, Any]:
-    """What the API says of the machine, and what was requested.
+    """Return the outputs for a machine: what the API shows, and what was requested.
 
-    `props` are the resource's inputs, or its earlier outputs. `home`: who sees the machine.
+    `props` are the resource's inputs or its earlier outputs. `home` is the endpoint and the account
+    that the machine was seen with.
     """
     observed = {
         "instance_type": instance.instance_type,
-        # A new machine's sector shows late. Until then it is the requested one, if any.
+        # The API shows the sector of a new machine late. Until then, use the requested one, if any.
         "sector": instance.sector or props.get("sector"),
         "ip": instance.ip,
         "status": instance.status,
@@ -35,14 +36,14 @@ def from_instance(instance: Instance, props: Mapping[str, Any], home: Home) -> d
 
 
 def planned(props: Mapping[str, Any]) -> dict[str, Any]:
-    """What a preview knows of a machine that a create would make."""
+    """Return the outputs that a preview shows for a machine that would be created."""
     unknown = {"sector": UNKNOWN, "ip": UNKNOWN, "status": UNKNOWN}
     return {**unknown, **{name: props[name] for name in NAMES if name in props}}
 
 
 def requested(props: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs among `props`, which are inputs or earlier outputs, as outputs keep them.
+    """Return the inputs that are copied to the outputs; `props` are inputs or earlier outputs.
 
-    Not the sector: outputs have the one that the machine is in.
+    The sector is not among them, because the outputs have the sector that the machine is in.
     """
     return {name: props[name] for name in ("instance_type", "ssh_key", "wait") if name in props}

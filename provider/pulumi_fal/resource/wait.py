@@ -1,0 +1,81 @@
+"""The wait for a machine that is to become ready, and what is left in state if it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pulumi_fal.api.models import Instance
+from pulumi_fal.errors import Interrupted, NotReadyError, VanishedError
+from pulumi_fal.machines.machines import Machines
+from pulumi_fal.resource import outputs
+from pulumi_fal.resource.call import Call, InitFailed
+from pulumi_fal.resource.outputs import UNFINISHED
+
+CREATE_TIMEOUT = 3600.0
+"""Seconds that create waits for a ready machine, unless `custom_timeouts` sets another timeout."""
+
+
+class Wait:
+    """The wait for one machine. It keeps the machine as it was last seen."""
+
+    def __init__(
+        self, machines: Machines, call: Call, instance: Instance, props: Mapping[str, Any]
+    ) -> None:
+        self._account = machines.account
+        self._call = call
+        self._last = instance
+        self._props = props
+        self.was_seen = False
+        """Whether the API has shown the machine, in a list or in response to a GET."""
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        return outputs.from_instance(self._last, self._props, self._account.home)
+
+    def until_ready(self) -> dict[str, Any]:
+        """Wait, and return the outputs of the ready machine.
+
+        Raises VanishedError if the machine is gone, and InitFailed if the wait fails otherwise.
+        """
+        timeout = self._call.timeout or CREATE_TIMEOUT
+        try:
+            self._last = self._account.lifecycle.wait_until_ready(
+                self._last, timeout, self._observe
+            )
+        except VanishedError:
+            raise
+        except Exception as error:
+            outs = {**self.outputs, UNFINISHED: True}
+            raise InitFailed(self._last.id, outs, _reason(self._last, error)) from error
+        self.was_seen = True
+        return self.outputs
+
+    def _observe(self, shown: Instance) -> None:
+        if (shown.status, shown.ip) != (self._last.status, self._last.ip):
+            self._call.log(_progress(shown), ephemeral=True)
+        self._last, self.was_seen = shown, True
+
+
+def _progress(instance: Instance) -> str:
+    """Return the status and what is still missing. The engine shows the elapsed time beside it.
+
+    The text never contains the ip, because a program may treat it as a secret.
+    """
+    if instance.is_ready:
+        return "ready"
+    if instance.ip is None:
+        return f"{instance.status}, waiting for an ip"
+    return f"{instance.status}, has an ip, waiting for ready"
+
+
+def _reason(instance: Instance, error: Exception) -> str:
+    """Say what ended the wait, and what happens to the machine."""
+    if isinstance(error, NotReadyError):
+        return str(error)
+    what = "was interrupted" if isinstance(error, Interrupted) else f"failed: {error}".rstrip(".")
+    return (
+        f"The wait for machine {instance.id} ({instance.instance_type}) {what}. The machine runs "
+        f"and bills; its status was {instance.status}. Run `pulumi up` again to continue with the "
+        "same machine, or `pulumi destroy` to delete it."
+    )
