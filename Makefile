@@ -11,13 +11,13 @@ KEY   := $(shell { cat requirements/dev.txt pyproject.toml; $(PYTHON) -VV; } 2>/
 READY := $(VENV)/ready-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test unit plugin e2e chaos chaos-below chaos-above bench compat dist lint lock audit clean
+.PHONY: help demo setup test unit plugin e2e languages chaos chaos-below chaos-above bench compat dist lint lock audit clean
 
 ##@ Start here
 
 help: ## this list
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## a machine from nothing to gone, against the emulator: no key, no bill; or with API=v1
 	@$(BIN)/python tools/demo.py --api $(API)
@@ -65,6 +65,9 @@ chaos-above:
 
 compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK
 	@$(BIN)/nox --session compat
+
+languages: setup ## the examples in YAML, TypeScript and Go, with the native plugin; needs go and npm
+	@$(BIN)/python tools/languages/languages.py
 
 dist: setup ## the wheel and the sdist, checked as they are once installed; see RELEASING.md
 	@$(BIN)/nox --session dist installed

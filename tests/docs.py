@@ -9,6 +9,8 @@ sh        Each line is a command: its sub-command and its flags are looked up in
 console   The same of the lines that start with `$ `; the others are output.
 yaml      It is parsed, and its `run` values are commands.
 json      It is parsed.
+typescript, go
+          It is taken from an example, which `make languages` compiles and runs.
 text      Output; so is a block without a language.
 """
 
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LANGUAGES = {"python", "sh", "console", "yaml", "json", "text", ""}
+LANGUAGES = {"python", "sh", "console", "yaml", "json", "text", "typescript", "go", ""}
 PLACEHOLDER = "ssh-ed25519 AAAA... me@laptop"
 SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} me@laptop"
 PRELUDE = f"import pulumi\nfrom pulumi_fal import ComputeInstance\n\nssh_key = {SSH_KEY!r}\n"

@@ -233,7 +233,8 @@ class Stack:
 
     def start(self, *args: str) -> Run:
         """Start any command in the background."""
-        where = [] if args[0] in ("cancel", "new") else ["--stack", self.name]
+        stackless = ("cancel", "new", "package", "plugin")
+        where = [] if args[0] in stackless else ["--stack", self.name]
         flags = [*FLAGS.get(args[0], []), *where, "--non-interactive"]
         log = self.folder / f"run-{len(self.runs)}.log"
         run = Run(self.cli, [*args, *flags], self.project, self.env, log)

@@ -21,6 +21,14 @@ from .harness import SECONDS, SSH_KEY, Stack, wait_until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 STACKS = ("adopt", "fleet", "infiniband-pair", "ssh-config", "test-your-stack")
+PYTHON = {"requirements.txt"}
+OTHER_LANGUAGES: dict[str, set[str]] = {
+    "go": {"main.go", "program.go", "go.mod"},
+    "typescript": {"index.ts", "package.json", "tsconfig.json"},
+    "yaml": set(),
+}
+"""The examples that `make languages` runs, and their files."""
+
 Example = Callable[[str], Stack]
 
 
@@ -46,10 +54,10 @@ ignored = shutil.ignore_patterns("__pycache__", "venv", "Pulumi.*.yaml", ".pytes
 def test_every_example_is_complete_and_tested() -> None:
     """An example has what is needed to run it, a short README, and a test in this file."""
     folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
-    assert folders == {*STACKS, "automation-api", "quickstart"}
+    assert folders == {*STACKS, "automation-api", "quickstart", *OTHER_LANGUAGES}
     for name in folders:
         files = {path.name for path in (EXAMPLES / name).iterdir()}
-        assert files >= {"Pulumi.yaml", "README.md", "requirements.txt"}, name
+        assert files >= {"Pulumi.yaml", "README.md", *OTHER_LANGUAGES.get(name, PYTHON)}, name
         assert len((EXAMPLES / name / "README.md").read_text().splitlines()) <= 25, name
 
 

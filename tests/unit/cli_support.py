@@ -29,9 +29,9 @@ BACKEND = "file:///state"
 NOW = 1_700_000_000.0
 
 
-def urn(name: str, stack_name: str = "dev") -> str:
+def urn(name: str, stack_name: str = "dev", type_: str = TYPE_TOKEN) -> str:
     """The URN of a machine's resource in the project `train`."""
-    return f"urn:pulumi:{stack_name}::train::{TYPE_TOKEN}::{name}"
+    return f"urn:pulumi:{stack_name}::train::{type_}::{name}"
 
 
 class CommandLine:
@@ -49,6 +49,8 @@ class CommandLine:
         self.seen: dict[str, dict[str, str]] = {}
         self.created: dict[str, str] = {}
         """When stacks recorded machines, by their ids, as `pulumi stack export` prints it."""
+        self.types: dict[str, str] = {}
+        """The types of resources that are not Python's dynamic ones, by their names."""
         self.pulumi_says = ""
         """Why there is no `pulumi` command to ask, if so."""
         self.stderr = ""
@@ -111,10 +113,11 @@ class CommandLine:
         held = self.stacks.get(args[3], f"no stack named {args[3]!r} found")
         if isinstance(held, str):
             raise StackError(held)
+        types = {name: self.types.get(name, TYPE_TOKEN) for name in held}
         resources = [
             {
-                "type": TYPE_TOKEN,
-                "urn": urn(name, args[3].rpartition("/")[2]),
+                "type": types[name],
+                "urn": urn(name, args[3].rpartition("/")[2], types[name]),
                 "id": id_,
                 "outputs": self.seen.get(id_, {}),
                 **({"created": self.created[id_]} if id_ in self.created else {}),

@@ -12,6 +12,7 @@ import pytest
 import pulumi_fal
 from pulumi_fal import pulumi_cli
 from pulumi_fal.api import settings
+from pulumi_fal.cli import native_plugin
 from pulumi_fal.dynamic import host_probe
 
 from ..fakes import KEY
@@ -25,6 +26,8 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLin
     with command_line(tmp_path, monkeypatch) as line:
         monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args: "v3.259.0\n")
         monkeypatch.setattr(host_probe, "probe_all", lambda: ALL_SEAMS)
+        monkeypatch.setattr(native_plugin, "find", lambda: "/bin/plugin")
+        monkeypatch.setattr(native_plugin, "version", lambda path: pulumi_fal.__version__)
         yield line
 
 

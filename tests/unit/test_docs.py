@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import pulumi_fal
 from pulumi_fal import errors
 
 from ..docs import LANGUAGES, ROOT, Block, blocks, pages
@@ -99,6 +100,23 @@ def test_data_is_well_formed() -> None:
         yaml.safe_load(block.text)
     for block in blocks("json"):
         json.loads(block.text)
+
+
+def test_typescript_and_go_are_taken_from_the_examples() -> None:
+    """A block is part of a file that `make languages` compiles and runs."""
+    found = blocks("typescript", "go")
+    assert {block.language for block in found} == {"typescript", "go"}
+    for block in found:
+        folder = ROOT / "examples" / block.language
+        sources = [file.read_text() for file in folder.glob("*.[tg][so]*") if file.is_file()]
+        assert any(block.text in source for source in sources), block
+
+
+def test_the_plugin_is_installed_with_its_version() -> None:
+    """The version in the commands of the docs is that of the package."""
+    pattern = r"plugin install resource fal (\S+)"
+    versions = [version for block in blocks("sh") for version in re.findall(pattern, block.text)]
+    assert set(versions) == {pulumi_fal.__version__}
 
 
 @pytest.mark.timeout(300)  # with an empty cache mypy reads all of pulumi first

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from pulumi_fal import pulumi_cli
 from pulumi_fal._version import __version__
-from pulumi_fal.cli import show
+from pulumi_fal.cli import native_plugin, show
 from pulumi_fal.cli.context import SHORT_BUDGET, Context, pass_context
 from pulumi_fal.errors import AuthenticationError, FalError, JournalError
 
@@ -37,12 +37,12 @@ class Finding:
 @show.json_option
 @pass_context
 def doctor(context: Context, as_json: bool) -> None:
-    """Check key, endpoint, versions, journal and plugin host.
+    """Check key, endpoint, versions, journal and plugins.
 
     The key is never shown. The only call to the API is a list of machines. The exit code is 1 if
     a check is bad.
     """
-    findings = [*_versions(), *_account(context), _journal(context), *_host_features()]
+    findings = [*_versions(), *_account(context), _journal(context), _native(), *_host_features()]
     if as_json:
         show.print_json([asdict(finding) for finding in findings])
     else:
@@ -99,6 +99,22 @@ def _journal(context: Context) -> Finding:
 def _existing_parent(folder: Path) -> Path:
     """Return the folder if it exists, or else its nearest parent that does."""
     return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _native() -> Finding:
+    """Check the plugin for programs in other languages. Python programs need none."""
+    path = native_plugin.find()
+    if path is None:
+        without = "programs that don't use the Python package need it, see docs/native-plugin.md"
+        return Finding("native plugin", MISSING, f"{native_plugin.NAME} is not on PATH: {without}")
+    try:
+        version = native_plugin.version(path)
+    except OSError as error:
+        return Finding("native plugin", BAD, str(error))
+    if version != __version__:
+        says = f"{path} has version {version}, but this is version {__version__}"
+        return Finding("native plugin", MISSING, says)
+    return Finding("native plugin", OK, f"{version}, {path}")
 
 
 def _host_features() -> Iterator[Finding]:

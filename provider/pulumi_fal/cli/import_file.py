@@ -19,10 +19,20 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.claims import Whose, gather, stack_option
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.resource import outputs
-from pulumi_fal.tokens import TYPE_TOKEN
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
+
+DYNAMIC, NATIVE = "dynamic", "native"
 
 
 @click.command()
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice([DYNAMIC, NATIVE]),
+    default=DYNAMIC,
+    show_default=True,
+    help="The resource type to import: that of the Python package, or that of the native plugin.",
+)
 @click.option(
     "--ssh-key",
     "key_file",
@@ -48,6 +58,7 @@ from pulumi_fal.tokens import TYPE_TOKEN
 @pass_context
 def import_file(
     context: Context,
+    kind: str,
     key_file: Path,
     stacks: tuple[str, ...],
     output: Path,
@@ -64,11 +75,16 @@ def import_file(
     if not instances:
         show.print_lines("There is nothing to import: every machine is in a stack or pending.")
         return
-    home = context.settings.home
-    resources = [
-        _resource(name, instance, ssh_key, pin_sectors, home)
+    rows = [
+        (name, instance, _inputs(instance, ssh_key, pin_sectors))
         for name, instance in _named(instances)
     ]
+    if kind == NATIVE:
+        resources = [_native(*row) for row in rows]
+        where, lines = "a YAML program, or the same in another language", _yaml(resources, ssh_key)
+    else:
+        resources = [_dynamic(*row, context.settings.home) for row in rows]
+        where, lines = "the program", _python(resources, key_file)
     if output.exists() and not yes:
         click.confirm(f"{output} exists. Overwrite it?", abort=True)
     output.write_text(json.dumps({"resources": resources}, indent=2) + "\n", encoding="utf-8")
@@ -76,7 +92,7 @@ def import_file(
     show.print_lines(
         f"Wrote {count} to {output}. To import into the selected stack, run:\n\n"
         f"  pulumi import --file {shlex.quote(str(output))} --generate-code=false\n\n"
-        f"Then add these lines to the program:\n\n{_program(resources, key_file)}"
+        f"Then add these lines to {where}:\n\n{lines}"
     )
 
 
@@ -124,7 +140,14 @@ def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
     return named
 
 
-def _resource(name: str, instance: Instance, ssh_key: str, pin: bool, home: Home) -> dict[str, Any]:
+def _inputs(instance: Instance, ssh_key: str, pin: bool) -> dict[str, str]:
+    inputs = {"instance_type": instance.instance_type, "ssh_key": ssh_key}
+    if pin and instance.sector:
+        inputs["sector"] = instance.sector
+    return inputs
+
+
+def _dynamic(name: str, instance: Instance, inputs: dict[str, str], home: Home) -> dict[str, Any]:
     """Return the resource with its outputs, so that the import needs no read.
 
     The engine's read of an import contains no serialized provider, so it would fail.
@@ -133,9 +156,6 @@ def _resource(name: str, instance: Instance, ssh_key: str, pin: bool, home: Home
 
     from pulumi_fal.provider import ComputeInstanceProvider
 
-    inputs = {"instance_type": instance.instance_type, "ssh_key": ssh_key}
-    if pin and instance.sector:
-        inputs["sector"] = instance.sector
     provider = {"__provider": serialize_provider(ComputeInstanceProvider())}
     return {
         "type": TYPE_TOKEN,
@@ -146,7 +166,29 @@ def _resource(name: str, instance: Instance, ssh_key: str, pin: bool, home: Home
     }
 
 
-def _program(resources: Sequence[dict[str, Any]], key_file: Path) -> str:
+def _native(name: str, instance: Instance, inputs: dict[str, str]) -> dict[str, Any]:
+    """Return the resource. The engine reads the machine, but the API does not return its key."""
+    from pulumi_fal.native.properties import camel
+
+    return {
+        "type": NATIVE_TYPE_TOKEN,
+        "name": name,
+        "id": instance.id,
+        "inputs": {camel(key): value for key, value in inputs.items()},
+    }
+
+
+def _yaml(resources: Sequence[dict[str, Any]], ssh_key: str) -> str:
+    # A JSON string is a YAML string, whatever characters it contains.
+    lines = ["variables:", f"  sshKey: {json.dumps(ssh_key)}", "resources:"]
+    for resource in resources:
+        lines += [f"  {resource['name']}:", f"    type: {resource['type']}", "    properties:"]
+        for name, value in resource["inputs"].items():
+            lines.append(f"      {name}: {'${sshKey}' if name == 'sshKey' else json.dumps(value)}")
+    return "\n".join(lines)
+
+
+def _python(resources: Sequence[dict[str, Any]], key_file: Path) -> str:
     lines = ["from pathlib import Path", "", "from pulumi_fal import ComputeInstance", ""]
     lines.append(f"ssh_key = Path({str(key_file)!r}).read_text()")
     for resource in resources:

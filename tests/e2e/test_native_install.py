@@ -1,0 +1,158 @@
+"""Each way from docs/native-plugin.md in which the native plugin gets to the engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import pulumi_fal
+from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
+
+from ..fakes import EIGHT, ONE
+from .cli import pulumi_fal as run_pulumi_fal
+from .harness import SSH_KEY, Stack, machine
+from .installed import ROOT, cli_path
+
+SCHEMA = ROOT / "provider" / "pulumi_fal" / "native" / "schema.json"
+PLUGIN = Path(sys.executable).with_name("pulumi-resource-fal")
+
+
+def native(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
+    """A program's lines for a machine of the native plugin, as a generated SDK registers it."""
+    given = {"instanceType": ONE, "sshKey": SSH_KEY, **inputs, "ip": None}
+    return (
+        "class Native(pulumi.CustomResource):\n"
+        "    ip: pulumi.Output[str]\n"
+        f"{name} = Native({NATIVE_TYPE_TOKEN!r}, {name!r}, {given!r}, ResourceOptions({opts}))\n"
+        f"pulumi.export({name!r}, {{'id': {name}.id, 'ip': {name}.ip}})\n"
+    )
+
+
+@pytest.fixture
+def bare(stack: Stack) -> Stack:
+    """The stack, with a PATH on which there is no native plugin, as the engine finds it."""
+    bin_ = stack.folder / "bin"
+    bin_.mkdir()
+    python = bin_ / "python3"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    folders = f"{bin_}:{cli_path()}"
+    stack.env["PATH"] = folders
+    stack.cli = Path(str(shutil.which("pulumi", path=folders)))
+    assert shutil.which(PLUGIN.name, path=folders) is None
+    return stack
+
+
+def name_in_project(stack: Stack, folder: Path) -> None:
+    """Have Pulumi.yaml say where the plugin is."""
+    file = stack.project / "Pulumi.yaml"
+    project = yaml.safe_load(file.read_text())
+    project["plugins"] = {"providers": [{"name": "fal", "path": str(folder)}]}
+    file.write_text(yaml.safe_dump(project, sort_keys=False))
+
+
+def ids(stack: Stack) -> set[str]:
+    return {resource["id"] for resource in stack.resources(NATIVE_TYPE_TOKEN)}
+
+
+def test_the_engine_takes_the_plugin_from_a_file(bare: Stack, emulator: EmulatorServer) -> None:
+    """It is installed by one command, and then runs without a warning."""
+    bare.write(native())
+    version = pulumi_fal.__version__
+    bare.run("plugin", "install", "resource", "fal", version, "--file", str(PLUGIN))
+    up = bare.up()
+    assert "warning" not in up.output
+    assert ids(bare) == emulator.state.alive()
+    assert bare.outputs()["machine"]["ip"] == emulator.state.list()[0].ip
+    bare.destroy()
+    assert emulator.state.alive() == set()
+
+
+def test_a_stack_moves_from_python_to_the_native_plugin(
+    bare: Stack, emulator: EmulatorServer
+) -> None:
+    """Pulumi.yaml names the plugin's folder. An alias keeps the machine, and then may go."""
+    bare.write(machine())
+    bare.up()
+    name_in_project(bare, PLUGIN.parent)
+    bare.write(native(opts=f"aliases=[pulumi.Alias(type_={TYPE_TOKEN!r})]"))
+    moved = bare.up()
+    assert "warning" not in moved.output
+    assert ids(bare) == emulator.state.alive()
+    assert bare.resources(TYPE_TOKEN) == []
+    bare.write(native())
+    bare.preview("--expect-no-changes")
+    assert emulator.state.creations == 1
+
+
+def test_machines_are_imported_as_native_ones(bare: Stack, emulator: EmulatorServer) -> None:
+    """By the file that `pulumi-fal` writes, and the program that it prints shows no change."""
+    made = {
+        emulator.state.create(ONE, SSH_KEY, None).id,
+        emulator.state.create(EIGHT, SSH_KEY, "sector_2").id,
+    }
+    name_in_project(bare, PLUGIN.parent)
+    (bare.project / "key.pub").write_text(f"{SSH_KEY}\n")
+    shown = run_pulumi_fal(bare, "import-file", "--type", "native", "--ssh-key", "key.pub")
+    program = yaml.safe_load(shown[shown.index("variables:") :])
+    lines = [
+        native(
+            f"box{number}",
+            opts="protect=True",
+            **{**resource["properties"], "sshKey": program["variables"]["sshKey"]},
+        ).replace(f"'box{number}'", repr(name), 1)
+        for number, (name, resource) in enumerate(program["resources"].items())
+    ]
+    bare.write(*lines)
+    bare.run("import", "--file", "fal-import.json")
+    assert ids(bare) == made
+    bare.preview("--expect-no-changes")
+    assert emulator.state.alive() == made
+    run_pulumi_fal(bare, "audit")
+
+
+def test_a_plugin_on_path_works_with_a_warning(stack: Stack) -> None:
+    """It is there where an environment is activated, as it is for this `pulumi`."""
+    stack.write(native())
+    preview = stack.preview()
+    assert f"warning: using {PLUGIN.name} from $PATH at {PLUGIN}" in preview.output
+    assert "+ 2 to create" in preview.output
+
+
+def test_without_the_plugin_the_error_says_how_to_install_it(bare: Stack) -> None:
+    """A generated SDK gives the address, which belongs to nobody, and no other is asked."""
+    url = json.loads(SCHEMA.read_text())["pluginDownloadURL"]
+    options = f"version={pulumi_fal.__version__!r}, plugin_download_url={url!r}"
+    bare.write(native(opts=options))
+    output = bare.preview(fails=True).output
+    assert "install-the-plugin-from-its-python-package" in output
+    assert "github.com" not in output
+
+
+@pytest.mark.parametrize("source", ["command", "folder"])
+def test_the_engine_reads_the_schema(bare: Stack, source: str) -> None:
+    """What `pulumi package add` generates SDKs from, and the engine finds nothing wrong with it.
+
+    The folder is run by the language host of Python, which has installed its requirements.
+    """
+    path = PLUGIN
+    if source == "folder":
+        path = bare.folder / "plugin"
+        shutil.copytree(ROOT / "plugin", path, ignore=shutil.ignore_patterns("venv"))
+        (path / "venv").symlink_to(sys.prefix, target_is_directory=True)
+        if not (bare.cli.parent / "pulumi-language-go").exists():  # not the official bundle
+            # That of this checkout: another may have put its own beside the cached CLI.
+            shutil.copy(
+                ROOT / "tools" / "pulumi-cli" / "pulumi-language-python", bare.folder / "bin"
+            )
+    result = bare.run("package", "get-schema", str(path))
+    shown: dict[str, Any] = json.loads(result.output[result.output.index("{") :])
+    assert shown["version"] == pulumi_fal.__version__
+    assert shown == {**json.loads(SCHEMA.read_text()), "version": pulumi_fal.__version__}

@@ -1,0 +1,50 @@
+"""What `make languages` runs, as far as it can be checked without building anything."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from ..docs import ROOT
+from .test_tooling import CLI, load
+
+LANGUAGES = ROOT / "tools" / "languages"
+
+
+@pytest.fixture(scope="module")
+def languages() -> Any:
+    return load(LANGUAGES / "languages.py")
+
+
+def test_every_example_without_python_is_run(languages: Any) -> None:
+    """A new example in another language is run as well."""
+    examples = {
+        folder.name
+        for folder in (ROOT / "examples").iterdir()
+        if folder.is_dir() and not list(folder.glob("*.py"))
+    }
+    assert examples == set(languages.LANGUAGES) - set(languages.EXAMPLES)
+
+
+def test_the_generators_are_those_of_the_cli() -> None:
+    """SDKs are generated and compiled by the version of Pulumi that runs them."""
+    version = load(CLI / "install.py").VERSION
+    for file in (LANGUAGES / "generate" / "go.mod", ROOT / "examples" / "go" / "go.mod"):
+        found = re.findall(r"pulumi/(?:pkg|sdk)/v3 (v\S+)", file.read_text())
+        assert set(found) == {version}, file
+
+
+def test_a_command_that_warns_fails(languages: Any) -> None:
+    """Pulumi only warns where it takes a plugin from elsewhere than it should."""
+    with pytest.raises(languages.Failed, match="warning: using pulumi-resource-fal"):
+        languages.run("echo", "warning: using pulumi-resource-fal from $PATH", cwd=ROOT)
+    languages.run("echo", "warning: using pulumi-language-yaml from $PATH", cwd=ROOT)
+
+
+def test_a_command_that_fails_is_shown_with_its_output(languages: Any) -> None:
+    """Both streams, since compilers write to either."""
+    with pytest.raises(languages.Failed) as caught:
+        languages.run("sh", "-c", "echo one; echo two >&2; exit 3", cwd=ROOT)
+    assert str(caught.value) == "`sh -c echo one; echo two >&2; exit 3` exited with 3:\none\ntwo\n"
