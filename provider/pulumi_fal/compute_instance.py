@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, overload
 
 import pulumi
@@ -13,6 +13,7 @@ from pulumi import dynamic
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.resource import create_urn
 
+from pulumi_fal import arguments
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.provider import ComputeInstanceProvider
@@ -91,13 +92,18 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         delete. An update resumes the wait of a create that did not finish; it uses the timeout of
         create unless `custom_timeouts` sets one for update.
         """
-        opts, inputs = _arguments(*positional, **named)
+        opts, inputs = arguments.parse("ComputeInstance", ComputeInstanceArgs, *positional, **named)
+        inputs["ssh_key"] = _refuse_private_key(inputs["ssh_key"])
         opts = _with_update_timeout(opts)
         # The resource has only the outputs that are named here.
         props = {**inputs, **dict.fromkeys(_OUTPUTS)}
         if opts is None or opts.id is None:
-            props.update(_identity(resource_name, inputs, opts))
+            props.update(_identity(resource_name, inputs, opts), **self._hidden_inputs())
         super().__init__(ComputeInstanceProvider(), resource_name, props, opts)
+
+    def _hidden_inputs(self) -> dict[str, Any]:
+        """Return more properties that check() removes, so that they never get into state."""
+        return {}
 
     @staticmethod
     def get(
@@ -150,41 +156,25 @@ def _identity(
 
     The engine passes neither to it. check() removes them again, so they never get into state.
     """
-    urn: pulumi.Input[str] = create_urn(name, TYPE_TOKEN, opts.parent if opts else None)
-    if opts is not None and opts.import_ is not None:
-        urn = _after(_Import(name, inputs, opts), urn)
-    return {"__urn": urn, "__organization": pulumi.get_organization()}
+    urn: pulumi.Output[str] = create_urn(name, TYPE_TOKEN, opts.parent if opts else None)
+    is_import = opts is not None and opts.import_ is not None
+    helper = _Import(name, inputs, opts) if is_import and opts is not None else None
+    return {"__urn": _alone(urn, helper), "__organization": pulumi.get_organization()}
 
 
-def _after(resource: pulumi.Resource, value: pulumi.Input[str]) -> pulumi.Output[str]:
-    """Return an output with this value that resolves once the resource is registered.
+def _alone(urn: pulumi.Output[str], helper: pulumi.Resource | None) -> pulumi.Output[str]:
+    """Return the URN as an output that depends on no resource, once the helper is registered.
 
-    It does not depend on the resource, because state would record the dependency.
+    The URN itself depends on the parent. For the SDK, a dependency on a component is one on all of
+    its children: the machines of a component would wait for each other. State would record it too.
     """
 
     async def wait() -> Any:
-        await resource.urn.future()
-        return value
+        if helper is not None:
+            await helper.urn.future()
+        return await urn.future()
 
     return pulumi.Output.from_input(asyncio.ensure_future(wait()))
-
-
-def _arguments(
-    *positional: Any, **named: Any
-) -> tuple[pulumi.ResourceOptions | None, dict[str, Any]]:
-    """Return the options and the inputs from the arguments of either form of the constructor."""
-    remaining = list(positional)
-    inputs = dict.fromkeys((field.name for field in fields(ComputeInstanceArgs)), None)
-    has_args = bool(remaining) and not _is_options(remaining[0])
-    args = remaining.pop(0) if has_args else named.pop("args", None)
-    opts = remaining.pop(0) if remaining else named.pop("opts", None)
-    if args is not None and not isinstance(args, ComputeInstanceArgs):
-        raise TypeError(f"expected ComputeInstanceArgs or ResourceOptions, not {type(args)}")
-    if remaining or named.keys() - inputs.keys() or (args is not None and named):
-        unexpected = ", ".join([*map(repr, remaining), *named])
-        raise TypeError(f"ComputeInstance got unexpected arguments: {unexpected}")
-    inputs.update(vars(args) if args is not None else named)
-    return opts, {**inputs, "ssh_key": _refuse_private_key(inputs["ssh_key"])}
 
 
 def _refuse_private_key(ssh_key: Any) -> Any:
@@ -194,7 +184,3 @@ def _refuse_private_key(ssh_key: Any) -> Any:
     if isinstance(ssh_key, str) and ssh_keys.is_private(ssh_key):
         raise pulumi.RunError(f"ssh_key {ssh_keys.PRIVATE}")
     return ssh_key
-
-
-def _is_options(value: object) -> bool:
-    return value is None or isinstance(value, pulumi.ResourceOptions)

@@ -95,6 +95,28 @@ def test_the_type_token_and_the_urn_are_the_ones_that_state_holds(
 
 
 @pulumi_test
+def test_the_machines_of_a_component_do_not_depend_on_each_other(
+    mocks: Mocks,
+) -> pulumi.Output[None]:
+    """The URN that a machine passes depends on its parent, and so on all of the parent's children.
+
+    The SDK refuses such a circle.
+    """
+    parent = pulumi.ComponentResource("my:own:Fleet", "fleet")
+    opts = pulumi.ResourceOptions(parent=parent)
+    machines = [
+        ComputeInstance(name, opts, instance_type=EIGHT, ssh_key=ED25519) for name in ("a", "b")
+    ]
+
+    def check(urns: list[str]) -> None:
+        passed = [mocks.asked[name].inputs["__urn"] for name in ("a", "b")]
+        # The mocks put the stack into the type of a component, unlike the engine.
+        assert [urn.replace("pulumi:pulumi:Stack$", "") for urn in passed] == urns
+
+    return pulumi.Output.all(*(machine.urn for machine in machines)).apply(check)
+
+
+@pulumi_test
 def test_a_private_key_never_reaches_the_engine(mocks: Mocks) -> pulumi.Output[None]:
     """A private key is refused in the program, before the engine could log it."""
     private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA"
