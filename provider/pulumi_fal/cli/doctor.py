@@ -68,8 +68,9 @@ def _account(context: Context) -> Iterator[Finding]:
     yield key
     if key.verdict == BAD:
         return
-    yield Finding("endpoint", OK, context.settings.endpoint)
-    yield Finding("account", OK, context.settings.account)
+    settings = context.settings
+    yield Finding("endpoint", OK, f"{settings.endpoint}, spoken to as the {settings.api} API")
+    yield Finding("account", OK, settings.account)
     try:
         count = len(context.client(SHORT_BUDGET).list_instances())
     except AuthenticationError as error:
