@@ -38,6 +38,9 @@ from .engine import Stack
 from .plugin import Conditions, Event
 from .schedules import PROGRAMS, Interleaved, KeyedSchedules, Schedules, profile, with_single_lapses
 
+# Coverage would take as long as the search itself, and prove nothing more.
+pytestmark = pytest.mark.no_cover
+
 Mutant = Callable[[], AbstractContextManager[Any]]
 
 
