@@ -166,6 +166,8 @@ class FakeStacks:
     def __init__(self, *ids: str, answers: bool = True) -> None:
         self.in_state = set(ids) if answers else None
         """None where the stack can't be asked."""
+        self.siblings: list[StackMachine] = []
+        """More machines in the tested stack, under URNs of their own."""
         self.home = Home()
         """Where the machines in state were last seen."""
         self.others: dict[str, set[str] | str] = {}
@@ -177,11 +179,14 @@ class FakeStacks:
         return Origin(urn, organization or HERE.organization, HERE.backend)
 
     def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
-        ids = self.ids(origin)
-        return None if ids is None else tuple(StackMachine(id_, URN, self.home) for id_ in ids)
+        if self.in_state is None:
+            return None
+        own = [StackMachine(id_, URN, self.home) for id_ in self.in_state]
+        return (*own, *self.siblings)
 
     def ids(self, origin: Origin) -> frozenset[str] | None:
-        return None if self.in_state is None else frozenset(self.in_state)
+        machines = self.machines(origin)
+        return None if machines is None else frozenset(machine.id for machine in machines)
 
     def is_gone(self, origin: Origin) -> bool | None:
         return self.is_known_gone

@@ -25,7 +25,7 @@ layout: package
 
 # Reference
 
-Everything below is imported from `pulumi_fal`. The resource's type token is `{TYPE_TOKEN}`.
+Everything below is imported from `pulumi_fal`. The type token of a machine is `{TYPE_TOKEN}`.
 `python tools/reference.py` generates this page from the docstrings.
 """
 
@@ -55,6 +55,15 @@ def _sections() -> Iterator[str]:
     id_ = Field("id", "pulumi.Output[str]", "The machine's id at the API, a UUID.")
     yield from _table("output", "type", [id_, *_fields(resource)])
     yield _function(resource.get, "ComputeInstance.get")
+    cluster = pulumi_fal.ComputeCluster
+    yield f"## ComputeCluster\n\n{_doc(cluster)}\n"
+    yield "Name, inputs and options: `ComputeCluster(name, opts, **inputs)`, or"
+    yield "`ComputeCluster(name, ComputeClusterArgs(**inputs), opts)`.\n"
+    yield "### Inputs of a cluster\n"
+    yield from _table("input", "type", _inputs(pulumi_fal.ComputeClusterArgs))
+    yield f"{_doc(cluster.__init__, after=1)}\n"
+    yield "### Outputs of a cluster\n"
+    yield from _table("output", "type", _fields(cluster))
     yield f"## Functions\n\n{_doc(inspect.getmodule(pulumi_fal.get_instance), after=1)}\n"
     for function in (
         pulumi_fal.get_instance,

@@ -7,6 +7,7 @@ from pulumi_fal._version import __version__
 
 if TYPE_CHECKING:
     from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
+    from pulumi_fal.compute_cluster import ComputeCluster, ComputeClusterArgs
     from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
     from pulumi_fal.lookups import (
         get_instance,
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ComputeCluster",
+    "ComputeClusterArgs",
     "ComputeInstance",
     "ComputeInstanceArgs",
     "Instance",
@@ -31,7 +34,7 @@ __all__ = [
 
 # Names are imported on first use, because the command line and the emulator are part of this
 # package and must work without importing Pulumi.
-_MODULES = ("api.models", "compute_instance", "lookups")
+_MODULES = ("api.models", "compute_instance", "compute_cluster", "lookups")
 
 
 def __getattr__(name: str) -> Any:

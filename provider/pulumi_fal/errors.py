@@ -176,6 +176,10 @@ class StackError(FalError):
     """The `pulumi` command could not return a stack or the list of stacks."""
 
 
+class IncompleteClusterError(FalError):
+    """The API refused to create one of a cluster's machines, as it does if the sector is full."""
+
+
 class UnresolvedCreateError(FalError):
     """This create, or an earlier one, may have made a machine that is not in state.
 

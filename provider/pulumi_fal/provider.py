@@ -46,8 +46,8 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         checked = operations.check(call, _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
         failures = [dynamic.CheckFailure("", failure.reason) for failure in checked.failures]
-        urn, organization = inputs.get("__urn"), inputs.get("__organization")
-        _session.register(_text(urn), _text(organization), checked.inputs)
+        urn, organization = _text(inputs.get("__urn")), _text(inputs.get("__organization"))
+        _session.register(urn, organization, checked.inputs, inputs.get("__cluster_size"))
         return dynamic.CheckResult(_with_sdk_unknowns(checked.inputs, news), failures)
 
     @guarded

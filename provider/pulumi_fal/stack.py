@@ -83,6 +83,10 @@ class StackMachine:
     """Where the machine was last seen, and with which account."""
     created: float | None = None
     """When Pulumi recorded the machine in state, in seconds since the epoch; None if unknown."""
+    sector: str | None = None
+    """The sector that the machine is in; None if it has none or if that is a secret."""
+    ip: str | None = None
+    """The machine's address; None if it has none yet or if that is a secret."""
 
 
 @dataclass(frozen=True)
@@ -210,23 +214,19 @@ class Stacks:
 
 
 def machines(
-    name: str, backend: str = "", seconds: float = pulumi_cli.SECONDS
+    name: str = "", backend: str = "", seconds: float = pulumi_cli.SECONDS
 ) -> list[StackMachine]:
     """Return the machines in a stack's state, which `pulumi stack export` prints.
 
-    This works while the stack is locked, and needs no passphrase. Without `backend`, the command
-    uses its own. Raises StackError if the stack can't be read.
+    This works while the stack is locked, and needs no passphrase. Without `name`, it is the stack
+    that is selected in this folder; without `backend`, the command uses its own. Raises StackError
+    if the stack can't be read.
     """
-    args = ("stack", "export", "--stack", name)
+    args = ("stack", "export", *(("--stack", name) if name else ()))
     exported = pulumi_cli.ask(*args, backend=backend, seconds=seconds)
     try:
         return [
-            StackMachine(
-                resource["id"],
-                resource["urn"],
-                _home(resource.get("outputs") or {}),
-                _moment(resource.get("created")),
-            )
+            _machine(resource)
             for resource in exported["deployment"].get("resources") or []
             if resource["type"] in MACHINES and resource.get("id") and not resource.get("external")
         ]
@@ -267,9 +267,21 @@ def _moment(text: object) -> float | None:
         return None
 
 
-def _home(outputs: Mapping[str, Any]) -> Home:
-    """Return where outputs say that the machine was seen. Secrets are no strings: ignore them."""
-    return Home.of({name: value for name, value in outputs.items() if isinstance(value, str)})
+def _machine(resource: Mapping[str, Any]) -> StackMachine:
+    # Secrets are not strings, so this ignores them.
+    outputs = {
+        name: value
+        for name, value in (resource.get("outputs") or {}).items()
+        if isinstance(value, str)
+    }
+    return StackMachine(
+        resource["id"],
+        resource["urn"],
+        Home.of(outputs),
+        _moment(resource.get("created")),
+        outputs.get("sector"),
+        outputs.get("ip"),
+    )
 
 
 def names(backend: str = "", seconds: float = pulumi_cli.SECONDS) -> list[str]:

@@ -6,6 +6,8 @@ TYPE_TOKEN = "pulumi-python:dynamic/fal:ComputeInstance"  # noqa: S105 - not a p
 """The type of a machine that the dynamic provider of Python manages."""
 NATIVE_TYPE_TOKEN = "fal:index:ComputeInstance"  # noqa: S105
 """The type of a machine that the native plugin manages."""
+CLUSTER_TYPE_TOKEN = "fal:index:ComputeCluster"  # noqa: S105
+"""The type of a component whose machines are in one sector."""
 IMPORT_TYPE_TOKEN = "pulumi-python:fal:ComputeInstanceImport"  # noqa: S105
 """The type of the helper resource that precedes an import; see compute_instance.py."""
 

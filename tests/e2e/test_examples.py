@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import getpass
+import ipaddress
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,13 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from pulumi_fal.emulator import state
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..fakes import EIGHT, ONE
+from ..fakes import ONE
 from .harness import SECONDS, SSH_KEY, Stack, wait_until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-STACKS = ("adopt", "fleet", "infiniband-pair", "ssh-config", "test-your-stack")
+STACKS = ("adopt", "cluster", "fleet", "ssh-config", "test-your-stack")
 PYTHON = {"requirements.txt"}
 OTHER_LANGUAGES: dict[str, set[str]] = {
     "go": {"main.go", "program.go", "go.mod"},
@@ -85,16 +89,96 @@ def test_the_fleet_has_the_size_that_the_config_says(
     assert emulator.state.alive() == set()
 
 
-def test_the_infiniband_pair_is_in_one_sector(example: Example, emulator: EmulatorServer) -> None:
-    """Both machines are in the sector that the config says."""
-    stack = example("infiniband-pair")
-    stack.set_config(sector="sector_3")
+class Sshd:
+    """OpenSSH's server on all loopback addresses, for whoever runs the tests, and a client for it.
+
+    `path` has an `ssh` that differs from the user's in port, user and key alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.key = folder / "id_ed25519"
+        for file in (self.key, folder / "host_key"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file], check=True)
+        public_key = self.key.with_suffix(".pub").read_text()
+        (folder / "authorized_keys").write_text(public_key)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        config = folder / "sshd_config"
+        config.write_text(
+            f"Port {port}\nListenAddress 0.0.0.0\nHostKey {folder}/host_key\n"
+            f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
+            f"PidFile none\nAllowUsers {getpass.getuser()}\nPasswordAuthentication no\n"
+        )
+        self.path = folder / "bin"
+        self.path.mkdir()
+        client = self.path / "ssh"
+        client.write_text(
+            f"#!/bin/sh\nexec {shutil.which('ssh')} -p {port} -l {getpass.getuser()} -i {self.key} "
+            f'-o UserKnownHostsFile={folder}/known_hosts "$@"\n'
+        )
+        client.chmod(0o755)
+        self._process = subprocess.Popen(
+            [SSHD, "-D", "-e", "-f", config], stderr=(folder / "log").open("wb")
+        )
+        wait_until(lambda: b"listening" in (folder / "log").read_bytes())
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin") or ""
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    if not SSHD:
+        pytest.skip("OpenSSH's server is not installed")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where root's sshd separates privileges
+    sshd = Sshd(tmp_path / "sshd")
+    yield sshd
+    sshd.end()
+
+
+def test_a_command_runs_on_each_machine_of_the_cluster(
+    example: Example,
+    emulator: EmulatorServer,
+    sshd: Sshd,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The script reaches each machine over ssh by its name, with its own arguments."""
+    monkeypatch.setattr(state, "NETWORK", ipaddress.IPv4Address("127.77.0.0"))
+    stack = example("cluster")
     stack.up()
-    made = list(emulator.state.machines.values())
-    assert len(made) == len(stack.outputs()["ips"]) == 2
-    for machine in made:
-        assert (machine.instance_type, machine.requested_sector) == (EIGHT, "sector_3")
-    assert stack.outputs()["sector"] == "sector_3"
+    outputs = stack.outputs()
+    (sector,) = {machine.sector for machine in emulator.state.existing()}
+    assert outputs["sector"] == sector
+    assert outputs["hostfile"] == "127.77.0.1 slots=8\n127.77.0.2 slots=8\n"
+
+    def on_each_node(command: str) -> tuple[int, set[str]]:
+        path = os.pathsep.join([str(sshd.path), f"{sys.prefix}/bin", os.defpath])
+        ended = subprocess.run(
+            [sys.executable, "on_each_node.py", command],
+            cwd=stack.project,
+            env={**stack.env, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        print(ended.stderr)
+        return ended.returncode, set(ended.stdout.splitlines())
+
+    # The address that the client connected to is the third word of SSH_CONNECTION.
+    common = "torchrun --nnodes=2 --nproc-per-node=8"
+    assert on_each_node("echo $SSH_CONNECTION | cut -d' ' -f3; echo torchrun $TORCHRUN") == (
+        0,
+        {"127.77.0.1", "127.77.0.2"}
+        | {f"{common} --node-rank={n} --rdzv-endpoint=127.77.0.1:29500" for n in (0, 1)},
+    )
+    assert on_each_node("exit 3") == (3, set())
 
 
 def test_an_adopted_machine_stays_as_it_is(example: Example, emulator: EmulatorServer) -> None:

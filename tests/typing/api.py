@@ -8,6 +8,8 @@ from __future__ import annotations
 import pulumi
 
 from pulumi_fal import (
+    ComputeCluster,
+    ComputeClusterArgs,
     ComputeInstance,
     ComputeInstanceArgs,
     Instance,
@@ -49,6 +51,18 @@ followed = ComputeInstance(
 )
 read: ComputeInstance = ComputeInstance.get("read", "id", pulumi.ResourceOptions(parent=typed))
 
+cluster = ComputeCluster(
+    "cluster", pulumi.ResourceOptions(protect=True), size=4, ssh_key=key, sector=Sector.SECTOR_2
+)
+same = ComputeCluster(
+    "same",
+    ComputeClusterArgs(size=1, ssh_key=key, sector=pulumi.Config().get("sector"), wait=False),
+)
+nodes: list[ComputeInstance] = cluster.machines
+addresses: pulumi.Output[list[str | None]] = cluster.ips
+hostfile: pulumi.Output[str | None] = cluster.hostfile
+torchrun: pulumi.Output[list[str] | None] = cluster.torchrun
+
 # Outputs.
 ip: pulumi.Output[str] = typed.ip
 status: pulumi.Output[str] = typed.status
@@ -74,6 +88,8 @@ many: pulumi.Output[list[Instance]] = get_instances_output(sector=typed.sector, 
 # What must not pass. warn_unused_ignores makes each an error once it does.
 ComputeInstance("no key", instance_type="gpu_1x_h100_sxm5")  # type: ignore[call-overload]
 ComputeInstance("no type", ssh_key=key)  # type: ignore[call-overload]
+ComputeCluster("no size", ssh_key=key)  # type: ignore[call-overload]
+ComputeCluster("output", size=pulumi.Output.from_input(4), ssh_key=key)  # type: ignore[call-overload]
 ComputeInstance("unknown", instance_type="a", ssh_key=key, region="eu")  # type: ignore[call-overload]
 ComputeInstanceArgs(instance_type=1, ssh_key=key)  # type: ignore[arg-type]
 get_instances("gpu_1x_h100_sxm5")  # type: ignore[call-arg]

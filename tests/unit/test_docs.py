@@ -251,7 +251,7 @@ def test_every_command_exists_with_its_flags() -> None:
             assert set(rest) <= {*targets, "PYTHON=python3.12"}, where
         elif name in ("python", "venv/bin/python"):
             assert (
-                rest[0] == "main.py"
+                rest[0] in ("main.py", "on_each_node.py")
                 or rest[:2] == ["-m", "pytest"]
                 or (
                     rest[:2] == ["-m", "pulumi_fal.emulator"]
@@ -292,7 +292,8 @@ def known_flags(command: tuple[str, ...]) -> set[str]:
 
 SPEAKING = (
     "api/[!r]*",
-    "compute_instance",
+    "arguments",
+    "compute_*",
     "dynamic/session",
     "errors",
     "machines/*",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -195,6 +196,22 @@ def test_no_more_machines_than_the_capacity_exist(state: State, clock: TurnedClo
     clock.advance(2)
     state.create(ONE, "key")
     assert state.creations == 2
+
+
+def test_no_more_machines_than_its_capacity_are_in_a_sector(state: State) -> None:
+    """The choice of a sector skips the full ones, and 1x machines need no room in any."""
+    state.sector_capacity = 2
+    for _ in range(2):
+        state.create(EIGHT, "key", "sector_1")
+    with pytest.raises(NoCapacityError, match="no capacity left in sector_1"):
+        state.create(EIGHT, "key", "sector_1")
+    for _ in range(4):
+        state.create(EIGHT, "key")
+    taken = Counter(machine.sector for machine in state.existing())
+    assert taken == {"sector_1": 2, "sector_2": 2, "sector_3": 2}
+    with pytest.raises(NoCapacityError, match="no capacity left in any sector"):
+        state.create(EIGHT, "key")
+    state.create(ONE, "key")
 
 
 def test_a_machine_of_another_account_is_as_if_it_did_not_exist(state: State) -> None:

@@ -97,13 +97,15 @@ def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
     """A value that is no plain text, as a secret, counts as absent."""
     secret = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
     pulumi.holds[DEV] = exported(
-        row("one", outputs={"account": "1a2b", "endpoint": "https://x", "ip": "192.0.2.1"}),
+        row("one", outputs={"account": "1a2b", "endpoint": "https://x"}),
+        row("eight", outputs={"ip": "192.0.2.1", "sector": "sector_2"}),
         row("bare"),
         row("null", outputs=None),
-        row("secret", outputs={"account": secret, "endpoint": secret}),
+        row("secret", outputs=dict.fromkeys(("account", "endpoint", "ip", "sector"), secret)),
     )
     assert Stacks().machines(HERE) == (
         StackMachine("one", URN, Home("https://x", "1a2b")),
+        StackMachine("eight", URN, sector="sector_2", ip="192.0.2.1"),
         StackMachine("bare", URN),
         StackMachine("null", URN),
         StackMachine("secret", URN),

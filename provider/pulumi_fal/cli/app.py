@@ -13,6 +13,7 @@ from pulumi_fal.cli.emulator import emulator
 from pulumi_fal.cli.import_file import import_file
 from pulumi_fal.cli.machines import get, list_
 from pulumi_fal.cli.pending import pending
+from pulumi_fal.cli.ssh_config import ssh_config
 from pulumi_fal.errors import FalError
 
 
@@ -39,5 +40,5 @@ def cli() -> None:
     """
 
 
-for command in (list_, get, pending, audit, import_file, doctor, emulator):
+for command in (list_, get, ssh_config, pending, audit, import_file, doctor, emulator):
     cli.add_command(command)

@@ -39,6 +39,7 @@ class Session:
         self._clock = Clock()
         self._urns = Urns()
         self._organization = ""
+        self._cluster_sizes: dict[str, int] = {}
         self.import_inputs: dict[str, Mapping[str, Any]] = {}
         """The inputs in the program for each machine that it imports, by the machine's id."""
 
@@ -60,12 +61,21 @@ class Session:
         patches.route_imports(is_ours, current.provider_key)
         self.machines.review(current.urn)
 
-    def register(self, urn: str, organization: str, checked: Mapping[str, Any]) -> None:
+    def register(
+        self,
+        urn: str,
+        organization: str,
+        checked: Mapping[str, Any],
+        cluster_size: float | None = None,
+    ) -> None:
         """Remember what the program passes for a resource, and the engine does not.
 
         `checked` are the resource's inputs. `urn` and `organization` are "" if they are not known.
+        `cluster_size` is that of the ComputeCluster that the resource is part of, if any.
         """
         self._organization = organization or self._organization
+        if cluster_size is not None:
+            self._cluster_sizes[urn] = int(cluster_size)
         self._urns.add(urn, checked)
         self.machines.review(urn, self._organization)
 
@@ -85,7 +95,8 @@ class Session:
         if not urn:
             folder = self.machines.journal.folder
             raise JournalError(folder, "can't be used: the resource's URN is unknown")
-        return dataclasses.replace(self.call(current), urn=urn)
+        size = self._cluster_sizes.get(urn)
+        return dataclasses.replace(self.call(current), urn=urn, cluster_size=size)
 
     def _has_unresolved_create(self, urn: str) -> bool:
         stacks = self.machines.stacks

@@ -38,6 +38,11 @@ class Machine:
     region: str = "us-west"
     creator_user_nickname: str = "emulator"
 
+    @property
+    def sector(self) -> str | None:
+        """The sector that the machine is in, even before the API shows it."""
+        return self.requested_sector or self.chosen_sector
+
     def belongs_to(self, account: str | None) -> bool:
         """Whether the account sees the machine. None sees every machine."""
         return None in (account, self.account) or account == self.account

@@ -86,7 +86,8 @@ class State:
 
     The arguments are also attributes, as are `ip_at` (the fraction of the provisioning time after
     which the ip is shown, 0 to 1), `list_lag` (the seconds before a new machine is listed),
-    `capacity` (the maximum number of machines, None for no limit), `page_size` (the number of
+    `capacity` (the maximum number of machines, None for no limit), `sector_capacity` (the same for
+    each sector), `page_size` (the number of
     machines on a page of the v1 API's list) and `key_seconds` (for how long the answer to a create
     is kept for its idempotency key). Changes apply to later events.
 
@@ -107,6 +108,7 @@ class State:
         self.ip_at = 0.8
         self.list_lag = 0.0
         self.capacity: int | None = None
+        self.sector_capacity: int | None = None
         self.page_size = 50
         self.key_seconds = 600.0
         self.machines: dict[str, Machine] = {}
@@ -133,8 +135,8 @@ class State:
     ) -> Instance:
         """Create a machine, or return the answer that was kept for the idempotency key.
 
-        Raises NoCapacityError if all accounts together have `capacity`, and KeyReusedError if the
-        key was used for a different create.
+        Raises NoCapacityError if all accounts together have `capacity`, or `sector_capacity` in the
+        sector, and KeyReusedError if the key was used for a different create.
         """
         with self._lock:
             requested = (instance_type, ssh_key, sector)
@@ -149,12 +151,13 @@ class State:
                 raise NoCapacityError(f"no capacity left for {instance_type}")
             number, now = len(self.machines), self.now()
             is_8x = instance_type == InstanceType.GPU_8X_H100_SXM5
+            chosen = self._sector_with_room(number, sector) if is_8x else None
             machine = Machine(
                 id=_new_id(),
                 instance_type=instance_type,
                 ssh_key=ssh_key,
                 requested_sector=sector,
-                chosen_sector=list(Sector)[number % len(Sector)].value if is_8x else None,
+                chosen_sector=chosen,
                 ip=str(NETWORK + number + 1),
                 created=now,
                 provisioning=self.provisioning,
@@ -284,6 +287,15 @@ class State:
         finally:
             with self._lock:
                 self.in_flight -= 1
+
+    def _sector_with_room(self, number: int, requested: str | None) -> str:
+        """Return the sector for an 8x machine: the requested one, or the next that has room."""
+        taken = Counter(machine.sector for machine in self.existing())
+        sectors, turn = [sector.value for sector in Sector], number % len(Sector)
+        for sector in [requested] if requested else sectors[turn:] + sectors[:turn]:
+            if self.sector_capacity is None or taken[sector] < self.sector_capacity:
+                return sector
+        raise NoCapacityError(f"no capacity left in {requested or 'any sector'}")
 
     def _existing(self, instance_id: str, account: str | None = None) -> Machine:
         machine = self.machines.get(instance_id)

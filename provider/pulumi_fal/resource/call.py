@@ -46,6 +46,8 @@ class Call:
     """The timeout in seconds from `custom_timeouts`, or None if it is not set."""
     preview: bool = False
     """Whether this is a preview, which changes nothing and works offline and without a key."""
+    cluster_size: int | None = None
+    """The number of machines of the ComputeCluster that a machine to create is part of, if any."""
     log: Log = _silent
     is_heard: Callable[[], bool] = lambda: True
     """Returns whether the engine still waits for the answer; True if that is not known."""

@@ -12,7 +12,7 @@ from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
 from pulumi_fal.machines.entry import Spec
 from pulumi_fal.machines.machines import Machines
-from pulumi_fal.resource import inputs, outputs
+from pulumi_fal.resource import cluster, inputs, outputs
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import UNFINISHED
@@ -102,8 +102,12 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
         return Created("", outputs.planned(props))
     account, origin = machines.account, machines.stacks.origin(call.urn, call.organization)
     undelivered = partial(account.launcher.mark_unreported, origin)
-    spec = Spec(props["instance_type"], props["ssh_key"], props.get("sector"))
-    with account.launcher.launch(spec, origin) as instance:
+    props = {**props, "sector": props.get("sector") or cluster.sector(machines, call)}
+    spec = Spec(props["instance_type"], props["ssh_key"], props["sector"])
+    with (
+        cluster.counted(machines, call),
+        account.launcher.launch(spec, origin) as instance,
+    ):
         wait = Wait(machines, call, instance, props)
         try:
             outs = wait.until_ready() if inputs.waits(props) else wait.outputs

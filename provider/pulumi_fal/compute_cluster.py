@@ -1,0 +1,183 @@
+"""The ComputeCluster component: 8x machines in one sector, which share an InfiniBand network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, overload
+
+import pulumi
+
+from pulumi_fal import arguments, hosts
+from pulumi_fal.api.models import InstanceType, Sector
+from pulumi_fal.compute_instance import ComputeInstance
+from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN
+
+_T = TypeVar("_T")
+_HANDED_DOWN = ("custom_timeouts", "delete_before_replace", "depends_on", "retain_on_delete")
+"""The options of the component that its machines get. They inherit `protect` anyway."""
+
+
+@dataclass(kw_only=True)
+class ComputeClusterArgs:
+    """The inputs of a ComputeCluster."""
+
+    size: int
+    """The number of machines, 1 or more. Increasing it adds machines with the next numbers;
+    decreasing it deletes those with the highest."""
+    ssh_key: pulumi.Input[str]
+    """The SSH public key that may log in to all machines: one line, as in `id_ed25519.pub`.
+    Changing the key replaces all machines; changing only its comment does not."""
+    sector: pulumi.Input[str | Sector] | None = None
+    """`sector_1`, `sector_2` or `sector_3`. By default the API chooses it for the first machine,
+    and the others are created in the same one when the first is ready. Requesting a sector that a
+    machine is not in replaces the machine. Requesting the sector that all are in, or no longer
+    requesting one, changes nothing."""
+    wait: pulumi.Input[bool | None] | None = None
+    """Whether create waits until each machine is ready; True by default. Without `sector`, the
+    first machine is awaited in any case, because its sector is only known then."""
+
+
+class ComputeCluster(pulumi.ComponentResource):
+    """`gpu_8x_h100_sxm5` machines in one sector, NAME-0 to NAME-(size-1).
+
+    Each machine is a ComputeInstance. The options `custom_timeouts`, `delete_before_replace`,
+    `depends_on`, `protect` and `retain_on_delete` apply to all of them.
+    """
+
+    machines: list[ComputeInstance]
+    """The machines in the order of their numbers."""
+    ips: pulumi.Output[list[str | None]]
+    """The addresses of the machines. With `wait=False`, an address is None until a refresh."""
+    sector: pulumi.Output[str | None]
+    """The sector that the machines are in. With `wait=False`, it may be None until a refresh."""
+    main_ip: pulumi.Output[str | None]
+    """The address of the first machine."""
+    # Files and arguments for other tools. All are None until every machine has an ip.
+    hostfile: pulumi.Output[str | None]
+    """The host file of Open MPI and DeepSpeed. None until all machines have an ip."""
+    torchrun: pulumi.Output[list[str] | None]
+    """The arguments of `torchrun` for each machine. None until all machines have an ip."""
+    ssh_config: pulumi.Output[str | None]
+    """A file for `ssh -F FILE NAME-0`. None until all machines have an ip."""
+    inventory: pulumi.Output[str | None]
+    """An Ansible inventory with the machines as one group, which has the cluster's name. None until
+    all machines have an ip."""
+
+    @overload
+    def __init__(
+        self,
+        resource_name: str,
+        args: ComputeClusterArgs,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        resource_name: str,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        size: int,
+        ssh_key: pulumi.Input[str],
+        sector: pulumi.Input[str | Sector] | None = None,
+        wait: pulumi.Input[bool | None] | None = None,
+    ) -> None: ...
+    def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
+        """Declare the machines. ComputeClusterArgs documents the inputs.
+
+        Raises RunError if the size is not a whole number of 1 or more.
+        """
+        opts, inputs = arguments.parse("ComputeCluster", ComputeClusterArgs, *positional, **named)
+        size = _checked_size(inputs["size"])
+        super().__init__(CLUSTER_TYPE_TOKEN, resource_name, {}, opts)
+        self.machines = _declare(self, resource_name, size, inputs, opts)
+        self.ips = pulumi.Output.all(*(machine.ip for machine in self.machines))
+        self.main_ip, self.sector = self.machines[0].ip, self.machines[0].sector
+        self.hostfile = self._once_known(lambda ips: hosts.hostfile(ips.values()))
+        self.torchrun = self._once_known(
+            lambda ips: [hosts.torchrun(list(ips.values()), node) for node in range(size)]
+        )
+        self.ssh_config = self._once_known(hosts.ssh_config)
+        self.inventory = self._once_known(lambda ips: hosts.inventory(resource_name, ips))
+        self.register_outputs({"ips": self.ips, "main_ip": self.main_ip, "sector": self.sector})
+
+    def _once_known(self, write: Callable[[Mapping[str, str]], _T]) -> pulumi.Output[_T | None]:
+        """Return what `write` makes of the ips by machine name, or None while one is missing."""
+
+        def write_or_not(ips: list[str | None]) -> _T | None:
+            names = [machine.pulumi_resource_name for machine in self.machines]
+            known = {name: ip for name, ip in zip(names, ips, strict=True) if ip is not None}
+            return write(known) if len(known) == len(ips) else None
+
+        return self.ips.apply(write_or_not)
+
+
+# The keywords are those of ComputeInstance, because it is the same resource.
+class _Node(ComputeInstance, module="fal", name="ComputeInstance"):
+    """A machine of a cluster. It tells the provider the cluster's size, for error messages."""
+
+    def __init__(self, resource_name: str, cluster_size: int, **named: Any) -> None:
+        self._cluster_size = cluster_size
+        super().__init__(resource_name, **named)
+
+    def _hidden_inputs(self) -> dict[str, Any]:
+        return {"__cluster_size": self._cluster_size}
+
+
+def _declare(
+    cluster: ComputeCluster,
+    name: str,
+    size: int,
+    inputs: dict[str, Any],
+    opts: pulumi.ResourceOptions | None,
+) -> list[ComputeInstance]:
+    handed_down = {option: getattr(opts, option, None) for option in _HANDED_DOWN}
+
+    def node(number: int, **differences: Any) -> ComputeInstance:
+        named = {
+            "instance_type": InstanceType.GPU_8X_H100_SXM5,
+            "ssh_key": inputs["ssh_key"],
+            "sector": inputs["sector"],
+            "wait": inputs["wait"],
+            "opts": pulumi.ResourceOptions(parent=cluster, **handed_down),
+            **differences,
+        }
+        return _Node(f"{name}-{number}", size, **named)
+
+    if inputs["sector"] is not None:
+        requested = pulumi.Output.from_input(inputs["sector"]).apply(_refuse_no_request)
+        return [node(number, sector=requested) for number in range(size)]
+    first = node(0, wait=None)
+    if size == 1:
+        return [first]
+    # What happens to the first machine later must not replace the others.
+    follow = pulumi.ResourceOptions(parent=cluster, ignore_changes=["sector"], **handed_down)
+    sector = first.sector.apply(_refuse_none)
+    return [first, *(node(number, sector=sector, opts=follow) for number in range(1, size))]
+
+
+def _checked_size(size: object) -> int:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise pulumi.RunError(
+            f"size must be a whole number of 1 or more, not {size!r}. It can't be an Output, "
+            "because a preview has to know how many machines there are."
+        )
+    return size
+
+
+def _refuse_no_request(sector: str | None) -> str:
+    if sector is None:
+        raise pulumi.RunError(
+            "sector is an Output that is None, so the API would choose another one for each "
+            "machine. Leave `sector` out to let it choose one for all."
+        )
+    return sector
+
+
+def _refuse_none(sector: str | None) -> str:
+    if sector is None:
+        raise pulumi.RunError(
+            "The API does not show the sector of the cluster's first machine, so the others can't "
+            "be created in the same one. Set `sector` on the cluster."
+        )
+    return sector

@@ -1,0 +1,73 @@
+"""Files and arguments by which ssh, MPI, DeepSpeed, torchrun and Ansible reach machines.
+
+All functions are pure. They raise ValueError for an ip that is not an IP address, so that nothing
+else than an address gets into a file that a tool acts on.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+USER = "ubuntu"
+"""The user who may log in with the machine's ssh_key."""
+GPUS = 8
+"""The number of GPUs of a `gpu_8x_h100_sxm5` machine."""
+PORT = 29500
+"""The port on which the first machine waits for the others: torchrun's own default."""
+
+
+def hostfile(ips: Iterable[str]) -> str:
+    """Return the host file of Open MPI (`mpirun --hostfile`) and DeepSpeed, one line a machine."""
+    return "".join(f"{_address(ip)} slots={GPUS}\n" for ip in ips)
+
+
+def torchrun(ips: Sequence[str], node: int) -> str:
+    """Return the arguments of `torchrun` on machine number `node`, counted from 0.
+
+    The first machine is the rendezvous endpoint of all.
+    """
+    if not 0 <= node < len(ips):
+        raise IndexError(f"there is no machine number {node} among {len(ips)}")
+    main = ipaddress.ip_address(ips[0])
+    endpoint = f"[{main}]" if main.version == 6 else str(main)
+    return (
+        f"--nnodes={len(ips)} --nproc-per-node={GPUS} --node-rank={node} "
+        f"--rdzv-endpoint={endpoint}:{PORT}"
+    )
+
+
+def ssh_config(ips: Mapping[str, str]) -> str:
+    """Return a config file for `ssh -F FILE NAME`, for the ips of machines by name.
+
+    Other machines may get the same address later, so the host keys are kept in a file of their own.
+    """
+    return "\n".join(
+        f"Host {alias(name)}\n"
+        f"  HostName {_address(ip)}\n"
+        f"  User {USER}\n"
+        "  UserKnownHostsFile ~/.ssh/known_hosts.fal\n"
+        "  StrictHostKeyChecking accept-new\n"
+        for name, ip in ips.items()
+    )
+
+
+def inventory(group: str, ips: Mapping[str, str]) -> str:
+    """Return an Ansible inventory in INI format, with all machines in one group.
+
+    Ansible allows only letters, digits and underscores in the name of a group, so others become
+    underscores.
+    """
+    hosts = [f"{alias(name)} ansible_host={_address(ip)}" for name, ip in ips.items()]
+    name = re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", group)
+    return "\n".join([f"[{name}]", *hosts, "", f"[{name}:vars]", f"ansible_user={USER}", ""])
+
+
+def alias(name: str) -> str:
+    """Return the name without characters that mean something in these files."""
+    return re.sub(r"^-+|[^A-Za-z0-9._-]", "_", name)
+
+
+def _address(ip: str) -> str:
+    return str(ipaddress.ip_address(ip))

@@ -1,0 +1,98 @@
+"""What is special about creating a machine of a ComputeCluster: its sector, and its errors.
+
+The machines of a cluster differ only in the number at the end of their names, so their URNs show
+which belong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pulumi_fal.errors import IncompleteClusterError, InvalidRequestError
+from pulumi_fal.machines.machines import Machines
+from pulumi_fal.resource.call import WARNING, Call
+from pulumi_fal.stack import Origin, StackMachine
+
+_QUIET_SECONDS = 10.0
+"""For how long an error waits for the answers to the creates of the cluster's other machines."""
+
+
+def sector(machines: Machines, call: Call) -> str | None:
+    """Return the sector that the cluster's other machines are in, or else the machine itself was.
+
+    None if it is not part of a cluster, or the first machine of one. A machine that replaces
+    another, or one that is gone, must not end up in another sector than the rest.
+    """
+    if call.cluster_size is None:
+        return None
+    in_state = _in_state(machines, call)
+    if in_state is None:
+        call.log(
+            "The stack's state can't be read, so the API chooses this machine's sector. If it is "
+            "not that of the cluster's other machines, set `sector` on the cluster.",
+            WARNING,
+        )
+    in_sector = [machine for machine in in_state or () if machine.sector]
+    others = [machine for machine in in_sector if machine.urn != call.urn]
+    return next((machine.sector for machine in others or in_sector), None)
+
+
+@contextmanager
+def counted(machines: Machines, call: Call) -> Iterator[None]:
+    """Add to the error of a create that the API refuses how much of the cluster exists."""
+    try:
+        yield
+    except InvalidRequestError as refusal:
+        if call.cluster_size is None:
+            raise
+        raise IncompleteClusterError(f"{refusal} {_count(machines, call)}") from None
+
+
+def _count(machines: Machines, call: Call) -> str:
+    machines.wait_until_quiet(_QUIET_SECONDS)
+    urns = {machine.urn for machine in _in_state(machines, call) or ()}
+    urns |= set(_created(machines, call))
+    name, size = _cluster(call.urn).rpartition("::")[2], call.cluster_size or 0
+    count = sum(_number(urn) < size for urn in urns)
+    there = f"{count or 'None'} of the {size} machines of cluster {name} exist"
+    stay = ". They stay, and they bill" if count else ""
+    smaller = f", or set `size` to {count} to do without the rest" if 0 < count < size else ""
+    return (
+        f"{there}{stay}. If the sector is full, run `pulumi up` again when it has room{smaller}. "
+        "Setting another `sector` replaces all machines."
+    )
+
+
+def _in_state(machines: Machines, call: Call) -> list[StackMachine] | None:
+    """Return the cluster's machines in state; None if the state can't be read."""
+    in_stack = machines.stacks.machines(_origin(machines, call))
+    if in_stack is None:
+        return None
+    cluster = _cluster(call.urn)
+    return [machine for machine in in_stack if _cluster(machine.urn) == cluster]
+
+
+def _created(machines: Machines, call: Call) -> Iterator[str]:
+    """Yield the URNs of the cluster's machines that the journal knows."""
+    origin, cluster = _origin(machines, call), _cluster(call.urn)
+    for entry in machines.journal.readable():
+        known = entry.origin
+        same_backend = (known.organization, known.backend) == (origin.organization, origin.backend)
+        if entry.instance_id and same_backend and _cluster(known.urn) == cluster:
+            yield known.urn
+
+
+def _origin(machines: Machines, call: Call) -> Origin:
+    return machines.stacks.origin(call.urn, call.organization)
+
+
+def _cluster(urn: str) -> str:
+    """Return the part of a URN that the machines of a cluster have in common."""
+    return urn.rpartition("-")[0]
+
+
+def _number(urn: str) -> float:
+    """Return the machine's number in its cluster."""
+    number = urn.rpartition("-")[2]
+    return int(number) if number.isdecimal() else float("inf")

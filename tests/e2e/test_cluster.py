@@ -1,0 +1,158 @@
+"""A ComputeCluster under the real engine: one sector, whatever happens to its machines."""
+
+from __future__ import annotations
+
+import pytest
+
+from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.emulator.state import State
+
+from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, wait_until
+from .recovery import says
+
+
+def cluster(
+    size: int = 3, sector: str | None = None, ssh_key: str = SSH_KEY, opts: str = ""
+) -> str:
+    """A program's lines for a cluster whose outputs are the stack's."""
+    return (
+        "from pulumi_fal import ComputeCluster\n"
+        f"train = ComputeCluster('train', size={size}, ssh_key={ssh_key!r}, sector={sector!r}, "
+        f"opts=ResourceOptions({opts}))\n"
+        "for name in ('ips', 'main_ip', 'sector', 'hostfile', 'torchrun', 'ssh_config'):\n"
+        "    pulumi.export(name, getattr(train, name))\n"
+    )
+
+
+def ids(stack: Stack) -> dict[str, str]:
+    """The id of each machine in state, by the resource's name."""
+    return {
+        resource["urn"].rpartition("::")[2]: resource["id"]
+        for resource in stack.resources()
+        if resource.get("id")
+    }
+
+
+def sectors(state: State) -> list[str | None]:
+    return [machine.sector for machine in state.existing()]
+
+
+@pytest.fixture
+def state(emulator: EmulatorServer) -> State:
+    return emulator.state
+
+
+def test_a_cluster_stays_in_the_sector_that_its_first_machine_was_given(
+    stack: Stack, state: State
+) -> None:
+    """It grows, loses its first machine, gets another key and shrinks: one sector, no more."""
+    stack.write(cluster(2))
+    says(stack.up(), "+ 4 created")  # with the stack and the component
+    (sector,) = set(sectors(state))
+    outputs = stack.outputs()
+    assert outputs["sector"] == sector
+    assert outputs["hostfile"] == "".join(f"{ip} slots=8\n" for ip in outputs["ips"])
+    assert outputs["torchrun"][1].endswith(
+        f"--node-rank=1 --rdzv-endpoint={outputs['main_ip']}:29500"
+    )
+    two = ids(stack)
+    assert list(two) == ["train-0", "train-1"]
+
+    # It grows by the last ones, in the same sector, which is not the one whose turn it is.
+    stack.write(cluster(3))
+    says(stack.up(), "+ 1 created", "4 unchanged")
+    assert ids(stack).items() > two.items()
+    assert set(sectors(state)) == {sector}
+
+    # The first machine vanishes: what takes its place joins the others, which stay.
+    state.kill(two["train-0"])
+    stack.refresh()
+    says(stack.up(), "+ 1 created", "4 unchanged")
+    assert set(sectors(state)) == {sector}
+    assert ids(stack)["train-1"] == two["train-1"]
+
+    # A replacement of the first alone replaces no other.
+    before = ids(stack)
+    says(stack.up("--replace", "**train-0"), "1 replaced")
+    after = ids(stack)
+    assert {name for name in after if after[name] != before[name]} == {"train-0"}
+    assert set(sectors(state)) == {sector}
+
+    # A new key replaces all, in their sector.
+    stack.write(cluster(3, ssh_key=OTHER_SSH_KEY))
+    says(stack.up(), "3 replaced")
+    assert set(sectors(state)) == {sector}
+
+    # Requesting the sector that they are in is recorded for the first, and changes no machine.
+    held = ids(stack)
+    stack.write(cluster(3, sector, OTHER_SSH_KEY))
+    says(stack.up("--refresh"), "~ 1 updated", "4 unchanged")
+    assert ids(stack) == held
+    stack.write(cluster(1, ssh_key=OTHER_SSH_KEY))
+    says(stack.up(), "- 2 deleted")
+    assert ids(stack) == {"train-0": held["train-0"]}
+    assert stack.state_ids() == state.alive()
+    stack.destroy()
+    assert state.alive() == set()
+
+
+def test_a_full_sector_keeps_what_there_is_and_says_how_many(
+    stack: Stack, emulator: EmulatorServer, state: State
+) -> None:
+    """The error has the API's words, the number of machines, and what can be done."""
+    state.sector_capacity = 3
+    stack.write(cluster(4, "sector_2"))
+    result = stack.up(fails=True)
+    says(result, "no capacity left in sector_2", "3 of the 4 machines of cluster train exist")
+    says(result, "set `size` to 3")
+    assert len(stack.state_ids()) == 3
+    assert stack.state_ids() == state.alive()
+    state.sector_capacity = 4
+    says(stack.up(), "+ 1 created")
+    assert sectors(state) == ["sector_2"] * 4
+
+    # An answer that is lost on the way to the third machine of another cluster is no duplicate.
+    emulator.faults.script("create=503")
+    stack.write(cluster(4, "sector_2"))
+    says(stack.up(), "6 unchanged")
+    assert state.creations == 4
+
+
+def test_a_killed_engine_leaves_no_machine_behind(stack: Stack, state: State) -> None:
+    """The next run goes on with the first machine, and the others follow it."""
+    state.provisioning = 3600
+    stack.write(cluster(3))
+    run = stack.start("up")
+    wait_until(lambda: state.calls["list"] > 2 and state.creations == 1)
+    run.kill()
+    run.wait()
+    state.provisioning = 0.2
+    state.advance(3600)
+    stack.cancel()
+    stack.up()
+    assert state.creations == 3
+    assert len(set(sectors(state))) == 1
+    assert stack.state_ids() == state.alive()
+
+
+def test_options_of_the_component_reach_its_machines(stack: Stack, state: State) -> None:
+    """Protected machines are not deleted, and a transformation can ignore changes."""
+    stack.write(cluster(2, "sector_1", opts="protect=True"))
+    stack.up()
+    held = ids(stack)
+    stack.write(cluster(1, "sector_1", opts="protect=True"))
+    says(stack.up(fails=True), "protected")
+    assert ids(stack) == held
+
+    ignore = (
+        "def ignore(args):\n"
+        "    if args.type_.endswith('fal:ComputeInstance'):\n"
+        "        more = ResourceOptions(ignore_changes=['ssh_key'])\n"
+        "        opts = ResourceOptions.merge(args.opts, more)\n"
+        "        return pulumi.ResourceTransformationResult(args.props, opts)\n"
+    )
+    stack.write(ignore, cluster(2, "sector_1", OTHER_SSH_KEY, "transformations=[ignore]"))
+    stack.up()
+    assert ids(stack) == held
+    stack.destroy()
+    assert state.alive() == set()

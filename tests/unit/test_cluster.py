@@ -1,0 +1,373 @@
+"""A ComputeCluster under Pulumi's own mocks, and what the provider does for its machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pulumi
+import pytest
+
+from pulumi_fal import ComputeCluster, ComputeClusterArgs, Sector
+from pulumi_fal.api.request import Request
+from pulumi_fal.errors import IncompleteClusterError, InvalidRequestError
+from pulumi_fal.resource import operations
+from pulumi_fal.resource.call import WARNING, Call
+from pulumi_fal.stack import StackMachine
+from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
+
+from ..fakes import ED25519, EIGHT, RSA, refusal
+from .world import World
+
+# Of Pulumi's own set_mocks, on Python 3.12 and later.
+pytestmark = pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")
+
+Test = Callable[..., pulumi.Output[None]]
+
+pulumi_test: Callable[[Test], Test] = pulumi.runtime.test  # which has no types
+
+
+class Mocks(pulumi.runtime.Mocks):
+    """Answers as fal would: without `sector`, the API chooses the third. Keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, pulumi.runtime.MockResourceArgs] = {}
+        self.outputs: dict[str, Any] = {"sector": "sector_3"}
+        self.without_ip: set[str] = set()
+
+    def new_resource(
+        self, args: pulumi.runtime.MockResourceArgs
+    ) -> tuple[str | None, dict[Any, Any]]:
+        self.asked[args.name] = args
+        if args.typ == CLUSTER_TYPE_TOKEN:
+            return None, {}
+        ip = {} if args.name in self.without_ip else {"ip": f"198.18.0.{args.name[-1]}"}
+        return f"{args.name}-id", {**self.outputs, **args.inputs, **ip}
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
+        raise AssertionError(f"{args.token} was called")
+
+
+@pytest.fixture
+def mocks() -> Mocks:
+    mocks = Mocks()
+    pulumi.runtime.set_mocks(mocks, project="project", stack="dev", preview=False)
+    return mocks
+
+
+def nodes(mocks: Mocks) -> dict[str, dict[str, Any]]:
+    """The inputs of the machines that were asked for."""
+    return {name: args.inputs for name, args in mocks.asked.items() if args.typ == TYPE_TOKEN}
+
+
+@pulumi_test
+def test_all_machines_get_the_sector_that_is_requested(mocks: Mocks) -> pulumi.Output[None]:
+    """With a sector, no machine depends on another, so all are created at once."""
+    cluster = ComputeCluster(
+        "train", ComputeClusterArgs(size=3, ssh_key=ED25519, sector=Sector.SECTOR_2, wait=False)
+    )
+
+    def check(_: object) -> None:
+        asked = nodes(mocks)
+        assert sorted(asked) == ["train-0", "train-1", "train-2"]
+        for inputs in asked.values():
+            assert inputs["instance_type"] == EIGHT
+            assert inputs["sector"] == "sector_2"
+            assert inputs["ssh_key"] == ED25519
+            assert inputs["wait"] is False
+            assert inputs["__cluster_size"] == 3
+
+    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
+
+
+@pulumi_test
+def test_without_a_sector_the_others_follow_the_first(mocks: Mocks) -> pulumi.Output[None]:
+    """The first is awaited even with `wait=False`, because its sector is not known earlier."""
+    cluster = ComputeCluster("train", size=3, ssh_key=ED25519, wait=False)
+
+    def check(_: object) -> None:
+        first, *others = nodes(mocks).values()
+        assert "sector" not in first
+        assert "wait" not in first
+        assert [(other["sector"], other["wait"]) for other in others] == [("sector_3", False)] * 2
+
+    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
+
+
+@pulumi_test
+def test_the_machines_are_children_of_the_component(mocks: Mocks) -> pulumi.Output[None]:
+    """Their URNs contain the component's type: that, and their names, are what state holds."""
+    cluster = ComputeCluster("train", size=1, ssh_key=ED25519)
+
+    def check(urn: str) -> None:
+        assert urn.endswith(f"fal:index:ComputeCluster${TYPE_TOKEN}::train-0")
+        passed = nodes(mocks)["train-0"]["__urn"]
+        # The mocks put the stack into the type of a component, unlike the engine.
+        assert passed.replace("pulumi:pulumi:Stack$", "") == urn
+
+    return cluster.machines[0].urn.apply(check)
+
+
+@pulumi_test
+def test_the_outputs_are_what_other_tools_need(mocks: Mocks) -> pulumi.Output[None]:
+    """They come in the order of the machines' numbers."""
+    cluster = ComputeCluster("train", size=2, ssh_key=ED25519)
+
+    def check(known: list[Any]) -> None:
+        ips, main_ip, sector, hostfile, torchrun, ssh_config, inventory = known
+        assert ips == ["198.18.0.0", "198.18.0.1"]
+        assert main_ip == ips[0]
+        assert sector == "sector_3"
+        assert hostfile == "198.18.0.0 slots=8\n198.18.0.1 slots=8\n"
+        assert [arguments.split()[2] for arguments in torchrun] == [
+            "--node-rank=0",
+            "--node-rank=1",
+        ]
+        assert "Host train-1\n  HostName 198.18.0.1\n" in ssh_config
+        assert inventory.startswith("[train]\ntrain-0 ansible_host=198.18.0.0\n")
+
+    return pulumi.Output.all(
+        cluster.ips,
+        cluster.main_ip,
+        cluster.sector,
+        cluster.hostfile,
+        cluster.torchrun,
+        cluster.ssh_config,
+        cluster.inventory,
+    ).apply(check)
+
+
+@pulumi_test
+def test_the_files_are_none_until_every_machine_has_an_ip(mocks: Mocks) -> pulumi.Output[None]:
+    """A host file with some of the machines would start a training on too few."""
+    mocks.without_ip.add("train-1")
+    cluster = ComputeCluster("train", size=2, ssh_key=ED25519, sector="sector_1", wait=False)
+
+    def check(known: list[Any]) -> None:
+        assert known == [["198.18.0.0", None], None, None, None, None]
+
+    files = (cluster.hostfile, cluster.torchrun, cluster.ssh_config, cluster.inventory)
+    return pulumi.Output.all(cluster.ips, *files).apply(check)
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 2.0, "2", None])
+def test_a_size_that_is_no_number_of_machines_is_refused(size: Any, mocks: Mocks) -> None:
+    """The error comes before anything is declared."""
+    with pytest.raises(pulumi.RunError, match="size must be a whole number of 1 or more"):
+        ComputeCluster("train", size=size, ssh_key=ED25519)
+    assert mocks.asked == {}
+
+
+def test_an_unknown_argument_is_refused(mocks: Mocks) -> None:
+    """A cluster has only 8x machines, so there is no instance_type to set."""
+    with pytest.raises(TypeError, match="ComputeCluster got unexpected arguments: instance_type"):
+        ComputeCluster("train", size=1, ssh_key=ED25519, instance_type=EIGHT)  # type: ignore[call-overload]
+
+
+def test_without_a_sector_of_the_first_no_other_machine_is_created(mocks: Mocks) -> None:
+    """A cluster that is spread over sectors has no InfiniBand network, and nobody would notice."""
+    mocks.outputs = {}
+
+    @pulumi_test
+    def program() -> pulumi.Output[Any]:
+        cluster = ComputeCluster("train", size=2, ssh_key=ED25519)
+        return pulumi.Output.all(*(machine.urn for machine in cluster.machines))
+
+    with pytest.raises(Exception, match="does not show the sector of the cluster's first machine"):
+        program()
+    assert list(nodes(mocks)) == ["train-0"]
+
+
+def test_a_requested_sector_that_turns_out_to_be_none_is_refused(mocks: Mocks) -> None:
+    """Each machine would be in a sector of its own."""
+    nothing: pulumi.Output[Any] = pulumi.Output.from_input(None)
+
+    @pulumi_test
+    def program() -> pulumi.Output[Any]:
+        cluster = ComputeCluster("train", size=2, ssh_key=ED25519, sector=nothing)
+        return pulumi.Output.all(*(machine.urn for machine in cluster.machines))
+
+    with pytest.raises(Exception, match="sector is an Output that is None"):
+        program()
+    assert nodes(mocks) == {}
+
+
+@pulumi_test
+def test_options_apply_to_all_machines(mocks: Mocks) -> pulumi.Output[None]:
+    """A transformation sees what each machine gets, and may add to it."""
+    seen: dict[str, pulumi.ResourceOptions] = {}
+
+    def look(
+        args: pulumi.ResourceTransformationArgs,
+    ) -> pulumi.ResourceTransformationResult | None:
+        if args.type_ == TYPE_TOKEN:
+            seen[args.name] = args.opts
+        return None
+
+    other = pulumi.ComponentResource("a:b:c", "other")
+    opts = pulumi.ResourceOptions(
+        custom_timeouts=pulumi.CustomTimeouts(create="2h"),
+        delete_before_replace=True,
+        depends_on=[other],
+        retain_on_delete=True,
+        transformations=[look],
+    )
+    cluster = ComputeCluster("train", opts, size=2, ssh_key=ED25519)
+
+    def check(_: object) -> None:
+        assert list(seen) == ["train-0", "train-1"]
+        for options in seen.values():
+            assert options.custom_timeouts is not None
+            assert options.custom_timeouts.create == options.custom_timeouts.update == "2h"
+            assert options.delete_before_replace
+            assert options.depends_on == [other]
+            assert options.retain_on_delete
+        assert seen["train-0"].ignore_changes is None
+        assert seen["train-1"].ignore_changes == ["sector"]
+
+    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
+
+
+# The provider.
+
+CLUSTER = f"urn:pulumi:dev::shop::{CLUSTER_TYPE_TOKEN}${TYPE_TOKEN}::train"
+INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
+
+
+def call(number: int = 0, size: int | None = 4, **others: Any) -> Call:
+    return Call(f"{CLUSTER}-{number}", "organization", cluster_size=size, **others)
+
+
+def in_state(number: int, sector: str | None, cluster: str = CLUSTER) -> StackMachine:
+    return StackMachine(f"id-{number}", f"{cluster}-{number}", sector=sector)
+
+
+def sectors_of_new(world: World) -> list[str | None]:
+    return [machine.requested_sector for machine in world.state.existing()]
+
+
+def test_a_machine_that_replaces_the_first_is_created_in_the_sector_of_the_others(
+    world: World,
+) -> None:
+    """The API could choose another one, and the cluster would have lost a machine."""
+    world.stacks.siblings = [in_state(0, "sector_1"), in_state(1, "sector_2")]
+    created = operations.create(world.machines, call(), INPUTS)
+    assert sectors_of_new(world) == ["sector_2"]
+    assert created.outputs["sector"] == "sector_2"
+
+
+def test_a_cluster_of_one_keeps_its_sector(world: World) -> None:
+    """What grows later has to be where the machine is."""
+    world.stacks.siblings = [in_state(0, "sector_3")]
+    operations.create(world.machines, call(size=1), INPUTS)
+    assert sectors_of_new(world) == ["sector_3"]
+
+
+@pytest.mark.parametrize(
+    "machines",
+    [
+        [],
+        [in_state(1, None)],
+        [in_state(1, "sector_2", f"{CLUSTER}-more")],
+        [in_state(1, "sector_2", CLUSTER.replace(CLUSTER_TYPE_TOKEN, "a:b:C"))],
+    ],
+    ids=["no machine", "no sector", "another cluster", "another component"],
+)
+def test_the_first_machine_of_a_cluster_gets_the_sector_that_the_api_chooses(
+    machines: list[StackMachine], world: World
+) -> None:
+    """Machines of other clusters say nothing about it."""
+    world.stacks.siblings = machines
+    operations.create(world.machines, call(), INPUTS)
+    assert sectors_of_new(world) == [None]
+
+
+def test_a_sector_that_is_requested_counts_more_than_that_of_the_others(world: World) -> None:
+    """This is how a cluster moves to another sector."""
+    world.stacks.siblings = [in_state(1, "sector_2")]
+    operations.create(world.machines, call(), {**INPUTS, "sector": "sector_1"})
+    assert sectors_of_new(world) == ["sector_1"]
+
+
+def test_a_machine_outside_of_clusters_follows_nobody(world: World) -> None:
+    """Its name may look like that of a cluster's machine."""
+    world.stacks.siblings = [in_state(1, "sector_2")]
+    operations.create(world.machines, call(size=None), INPUTS)
+    assert sectors_of_new(world) == [None]
+
+
+def test_a_state_that_cannot_be_read_is_a_warning(world: World) -> None:
+    """The machine is created nevertheless, because most often it is the first of a new cluster."""
+    world.stacks.in_state = None
+    said: list[tuple[str, int]] = []
+
+    def log(message: str, severity: int = 0, *, ephemeral: bool = False) -> None:
+        said.append((message, severity))
+
+    operations.create(world.machines, call(log=log), INPUTS)
+    assert [severity for message, severity in said if "set `sector`" in message] == [WARNING]
+
+
+def refuse(world: World, number: int, size: int) -> str:
+    """The error of a create that the API refuses because the sector is full."""
+    world.state.sector_capacity = len(world.state.existing())
+    props = {**INPUTS, "sector": "sector_1"}
+    with pytest.raises(IncompleteClusterError) as caught:
+        operations.create(world.machines, call(number, size), props)
+    return str(caught.value)
+
+
+def test_a_full_sector_is_an_error_that_says_how_many_machines_exist(world: World) -> None:
+    """Machines in state count, and those that this run has created, but none twice."""
+    world.stacks.siblings = [in_state(0, "sector_1")]
+    for number in (0, 1):
+        operations.create(world.machines, call(number), {**INPUTS, "sector": "sector_1"})
+    error = refuse(world, 2, 4)
+    assert "answered 400: no capacity left in sector_1." in error
+    assert "2 of the 4 machines of cluster train exist. They stay, and they bill." in error
+    assert "run `pulumi up` again when it has room, or set `size` to 2 to do without" in error
+
+
+def test_a_full_sector_without_any_machine_says_that_none_exist(world: World) -> None:
+    """A size of 0 is no advice."""
+    error = refuse(world, 0, 2)
+    assert "None of the 2 machines of cluster train exist. If the sector is full" in error
+    assert "set `size`" not in error
+
+
+def test_machines_that_a_smaller_cluster_gives_up_do_not_count(world: World) -> None:
+    """While a cluster shrinks, and others are replaced, state still has the last ones."""
+    world.stacks.siblings = [in_state(number, "sector_1") for number in (0, 2, 3)]
+    assert "1 of the 2 machines" in refuse(world, 1, 2)
+
+
+def test_a_refusal_waits_for_the_creates_that_are_in_flight(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the count would be too low, by those that the API is about to accept."""
+    waited: list[float] = []
+    monkeypatch.setattr(world.machines, "wait_until_quiet", waited.append)
+    refuse(world, 0, 2)
+    assert waited == [10.0]
+
+
+def test_other_refusals_stay_as_they_are(world: World) -> None:
+    """A machine outside of clusters gets the API's own words."""
+
+    def refuse_create(request: Request[Any]) -> None:
+        if request.call == "create":
+            raise refusal(400, "no", request)
+
+    world.api.before = refuse_create
+    with pytest.raises(InvalidRequestError) as caught:
+        operations.create(world.machines, call(size=None), {**INPUTS, "ssh_key": RSA})
+    assert "cluster" not in str(caught.value)
+
+
+def test_the_cluster_is_of_no_concern_in_a_preview(world: World) -> None:
+    """A preview reads no state and asks no API."""
+    world.stacks.in_state = None
+    preview = replace(call(), preview=True)
+    assert operations.create(world.machines, preview, INPUTS).id == ""
+    assert world.api.requests == []
