@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
@@ -66,6 +66,11 @@ class Origin:
         return self.urn == other.urn and all(
             a == b or not a or not b for a, b in zip(mine, others, strict=True)
         )
+
+    def may_share_stack(self, other: Origin) -> bool:
+        """Whether both may be in the same stack: what is known of both stacks is equal."""
+        same_name = (self.stack, self.project) == (other.stack, other.project)
+        return same_name and replace(self, urn=other.urn).may_be(other)
 
     @property
     def is_certain(self) -> bool:

@@ -168,6 +168,28 @@ def test_what_a_dead_process_made_is_taken_up_without_the_seam(
     assert emulator.state.creations == 1
 
 
+def test_a_machine_that_was_recorded_under_another_name_is_taken_up_without_a_urn(
+    start_with: Starter, emulator: EmulatorServer
+) -> None:
+    """Without URNs, the record of one resource may be that of another one with equal inputs.
+
+    The program may not have declared that one yet when the next run creates the machine.
+    """
+    emulator.state.provisioning = 1000
+    dying = start_with("other names of arguments")
+    dying.check({**INPUTS, **IDENTITY, "__urn": f"{URN}-created"})
+    dying.check({**INPUTS, **IDENTITY})
+    create = dying.create_later(INPUTS)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
+    dying.kill()
+    assert create.code() == grpc.StatusCode.UNAVAILABLE
+    emulator.state.advance(2000)
+    next_one = start_with("other names of arguments")
+    next_one.check({**INPUTS, **IDENTITY, "__urn": f"{URN}-created"})
+    assert {next_one.create(INPUTS).id} == emulator.state.alive()
+    assert emulator.state.creations == 1
+
+
 @each_seam
 def test_a_wait_that_breaks_names_the_machine_and_the_next_create_has_it(
     start_with: Starter, emulator: EmulatorServer, seam: str

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 # Modules that import requests are imported when they are first used: most previews never call the
@@ -17,7 +18,7 @@ from pulumi_fal.dynamic import lifetime, patches, request
 from pulumi_fal.dynamic.urns import Urns
 from pulumi_fal.errors import FalError, JournalError
 from pulumi_fal.machines import journal
-from pulumi_fal.machines.entry import Phase
+from pulumi_fal.machines.entry import Phase, Spec
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource.call import WARNING, Call
@@ -91,21 +92,24 @@ class Session:
 
     def create_call(self, current: request.Request, props: Mapping[str, Any]) -> Call:
         """Return the Call for a create, which always has a URN; JournalError if it is unknown."""
-        urn = current.urn or self._urns.take(props, self._has_unresolved_create)
+        spec = Spec(props["instance_type"], props["ssh_key"], props.get("sector"))
+        urn = current.urn or self._urns.take(props, partial(self._unresolved_like, spec))
         if not urn:
             folder = self.machines.journal.folder
             raise JournalError(folder, "can't be used: the resource's URN is unknown")
         size = self._cluster_sizes.get(urn)
-        return dataclasses.replace(self.call(current), urn=urn, cluster_size=size)
+        return replace(self.call(current), urn=urn, cluster_size=size)
 
-    def _has_unresolved_create(self, urn: str) -> bool:
+    def _unresolved_like(self, spec: Spec, urn: str) -> Iterator[str]:
+        """Yield the URNs of this stack whose create had these arguments and may be unresolved."""
         stacks = self.machines.stacks
         origin = stacks.origin(urn, self._organization)
-        entry = self.machines.journal.find(origin)
-        if entry is None or entry.phase is not Phase.REPORTED:
-            return entry is not None
-        ids = stacks.ids(origin)
-        return ids is None or entry.instance_id not in ids
+        for entry in self.machines.journal.readable():
+            if not (entry.is_for(spec) and entry.origin.may_share_stack(origin)):
+                continue
+            ids = stacks.ids(origin) if entry.phase is Phase.REPORTED else None
+            if ids is None or entry.instance_id not in ids:
+                yield entry.origin.urn
 
     def _open_account(self) -> Account:
         from pulumi_fal.machines.account import Account

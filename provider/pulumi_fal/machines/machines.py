@@ -87,7 +87,7 @@ class Machines:
         for entry in self.journal.entries():
             if isinstance(entry, JournalError):
                 yield entry
-            elif _may_be_of_same_stack(entry.origin, origin):
+            elif entry.origin.may_share_stack(origin):
                 if self.journal.is_locked(entry.origin):
                     continue  # it is in progress
                 # The create may have ended after its entry was read.
@@ -109,8 +109,3 @@ class Machines:
         if entry.instance_id in ids and entry.seen:
             self.journal.drop(entry)
         return entry.instance_id not in ids
-
-
-def _may_be_of_same_stack(one: Origin, other: Origin) -> bool:
-    same_name = (one.stack, one.project) == (other.stack, other.project)
-    return same_name and replace(one, urn=other.urn).may_be(other)
