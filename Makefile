@@ -5,6 +5,11 @@ VENV   ?= .venv
 API    := legacy
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# Four at a time on any machine: engines and plugins mostly wait.
+QUICK  := $(PYTEST) -m "not chaos" -n 4 --dist worksteal
+
+# Hundreds of processes import the package: they share its bytecode, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
 
 # One environment serves one lock, one pyproject.toml and one Python: the stamp's name has all three.
 KEY   := $(shell { cat requirements/dev.txt pyproject.toml; $(PYTHON) -VV; } 2>/dev/null | cksum | tr ' ' -)
@@ -28,14 +33,13 @@ setup: $(READY) ## .venv with the locked packages and a pulumi; a moment when al
 ##@ While you work
 
 unit: setup ## the package by itself: no network, no sleeping
-	@$(PYTEST) tests/unit
+	@$(QUICK) tests/unit
 
 plugin: setup ## the real plugin process, over gRPC
-	@$(PYTEST) tests/plugin
+	@$(QUICK) tests/plugin
 
-# Four at a time on any machine: an engine mostly waits.
 e2e: setup ## the real pulumi against the emulator
-	@$(PYTEST) -n 4 --dist loadfile tests/e2e
+	@$(QUICK) tests/e2e
 
 lint: setup ## style, types, the order of the modules, and the workflows' security
 	@$(BIN)/ruff check .
@@ -46,11 +50,10 @@ lint: setup ## style, types, the order of the modules, and the workflows' securi
 
 ##@ Before a change lands
 
-# The fast levels stop at the first failure, and coverage is theirs: it would slow each engine down.
-test: lint ## what CI runs: lint, the fast tests with the floor of coverage, then e2e
-	@$(PYTEST) -x -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term \
-	  --no-cov-on-fail tests/unit tests/plugin tests/simulation
-	@$(MAKE) --no-print-directory e2e
+# The fast levels stop at the first failure, and coverage is theirs: it would slow the others down.
+test: lint ## what CI runs: lint, the fast tests with the floor of coverage, then the slower ones
+	@$(QUICK) -x --cov --cov-report=term --no-cov-on-fail tests/unit tests/plugin
+	@$(QUICK) tests/simulation tests/e2e
 
 ##@ Before a release
 
@@ -61,7 +64,7 @@ chaos-below:
 	@HYPOTHESIS_PROFILE=chaos $(PYTEST) tests/simulation
 
 chaos-above:
-	@$(PYTEST) tests/chaos
+	@$(PYTEST) -m chaos tests/chaos tests/e2e tests/plugin
 
 compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK
 	@$(BIN)/nox --session compat
@@ -102,7 +105,7 @@ $(READY):
 	@echo "setup: the packages of requirements/dev.txt ..." && start=$$(date +%s) \
 	  && awk '/^[a-z]/ { wanted = /^uv==/ } wanted' requirements/dev.txt > $(VENV)/uv.txt \
 	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt \
-	  && { VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt \
+	  && { VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/dev.txt \
 	       || $(BIN)/python -m pip install --require-hashes -r requirements/dev.txt; } \
 	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e . \
 	  && echo "setup: the packages of requirements/dev.txt: $$(($$(date +%s) - start)) s"

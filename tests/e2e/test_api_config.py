@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pulumi_fal.emulator.server import EmulatorServer
 
 from .harness import Stack
@@ -14,6 +16,7 @@ def apis(emulator: EmulatorServer) -> set[str | None]:
     return used
 
 
+@pytest.mark.chaos
 def test_a_change_of_the_api_in_config_needs_run_program_to_be_refreshed(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_full_sector_keeps_what_there_is_and_says_how_many(
     assert state.creations == 4
 
 
+@pytest.mark.chaos
 def test_a_killed_engine_leaves_no_machine_behind(stack: Stack, state: State) -> None:
     """The next run goes on with the first machine, and the others follow it."""
     state.provisioning = 3600
@@ -135,6 +136,7 @@ def test_a_killed_engine_leaves_no_machine_behind(stack: Stack, state: State) ->
     assert stack.state_ids() == state.alive()
 
 
+@pytest.mark.chaos
 def test_options_of_the_component_reach_its_machines(stack: Stack, state: State) -> None:
     """Protected machines are not deleted, and a transformation can ignore changes."""
     stack.write(cluster(2, "sector_1", opts="protect=True"))

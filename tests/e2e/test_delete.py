@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from math import inf
 
+import pytest
+
 from pulumi_fal.emulator.server import EmulatorServer
 
 from .harness import Stack, machine
 from .recovery import PATIENCE, as_documented, says
 
 
+@pytest.mark.chaos
 def test_a_delete_that_is_refused_until_its_timeout_keeps_the_machine_in_state(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -119,9 +119,8 @@ class Sshd:
             f'-o UserKnownHostsFile={folder}/known_hosts "$@"\n'
         )
         client.chmod(0o755)
-        self._process = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", config], stderr=(folder / "log").open("wb")
-        )
+        with (folder / "log").open("wb") as log:
+            self._process = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=log)
         wait_until(lambda: b"listening" in (folder / "log").read_bytes())
 
     def end(self) -> None:
@@ -281,6 +280,7 @@ def test_the_automation_script_rents_works_and_gives_back(
     assert emulator.state.alive() == set()
 
 
+@pytest.mark.chaos
 def test_ctrl_c_during_the_work_deletes_the_machine(
     script: Script, emulator: EmulatorServer
 ) -> None:
@@ -294,12 +294,13 @@ def test_ctrl_c_during_the_work_deletes_the_machine(
     assert emulator.state.alive() == set()
 
 
+@pytest.mark.chaos
 def test_the_users_own_test_passes(example: Example, emulator: EmulatorServer) -> None:
     """It runs in the project's folder, in an environment with pytest and the emulator's extra."""
     stack = example("test-your-stack")
     (stack.project / "pytest.ini").touch()
     result = subprocess.run(
-        ["venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider"],
+        ["venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis"],
         cwd=stack.project,
         env={**stack.env, "PATH": os.pathsep.join([f"{sys.prefix}/bin", os.defpath])},
         capture_output=True,

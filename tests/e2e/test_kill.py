@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 import shlex
 
+import pytest
+
 from pulumi_fal.emulator.server import EmulatorServer
 
 from .harness import OTHER_SSH_KEY, Stack, machine, wait_until
@@ -106,6 +108,7 @@ def test_a_renamed_stack_stops_for_the_machine_until_the_printed_command_is_run(
     assert one_machine(stack, emulator) == id_
 
 
+@pytest.mark.chaos
 def test_a_machine_that_state_lost_is_named_and_can_be_adopted(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -98,6 +98,7 @@ def test_a_machine_lives_and_is_replaced_and_its_disappearance_is_noticed(
     assert entries(stack) == []
 
 
+@pytest.mark.chaos
 def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_get(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
@@ -152,6 +153,7 @@ def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_ge
     assert emulator.state.creations == 5
 
 
+@pytest.mark.chaos
 def test_a_wait_that_timed_out_or_was_interrupted_is_finished_by_the_next_up(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
@@ -192,7 +194,7 @@ def test_a_wait_that_timed_out_or_was_interrupted_is_finished_by_the_next_up(
     assert entries(stack) == []
 
 
-@pytest.mark.parametrize("api", ["legacy", "v1"])
+@pytest.mark.parametrize("api", ["legacy", pytest.param("v1", marks=pytest.mark.chaos)])
 def test_a_kill_in_the_middle_of_a_post_loses_no_machine(
     stack: NativeStack, emulator: EmulatorServer, api: str
 ) -> None:
@@ -272,6 +274,7 @@ def test_two_accounts_in_one_stack_keep_their_machines_and_their_secrets(
     assert [path for path in stack.files_with(blob) if path.startswith(".pulumi")] == []
 
 
+@pytest.mark.chaos
 def test_sixteen_machines_cost_hardly_more_calls_than_one(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:

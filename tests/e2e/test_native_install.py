@@ -75,6 +75,7 @@ def test_the_engine_takes_the_plugin_from_a_file(bare: Stack, emulator: Emulator
     assert emulator.state.alive() == set()
 
 
+@pytest.mark.chaos
 def test_a_stack_moves_from_python_to_the_native_plugin(
     bare: Stack, emulator: EmulatorServer
 ) -> None:

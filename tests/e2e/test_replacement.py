@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from math import inf
 
+import pytest
+
 from pulumi_fal.emulator.machine import Machine
 from pulumi_fal.emulator.server import EmulatorServer
 
@@ -73,6 +75,7 @@ def test_a_changed_type_key_or_sector_replaces_a_machine_once_and_nothing_else_d
     assert emulator.state.creations == count + 1
 
 
+@pytest.mark.chaos
 def test_a_forced_replacement_creates_another_machine_and_deletes_the_old(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

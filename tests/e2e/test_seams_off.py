@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 
+import pytest
+
 from pulumi_fal.dynamic import lifetime, patches
 from pulumi_fal.emulator.server import EmulatorServer
 
@@ -30,6 +32,7 @@ def test_every_seam_can_be_switched_off() -> None:
         replaced(name, OFF[name])  # fails for a name that the package doesn't have
 
 
+@pytest.mark.chaos
 def test_without_any_seam_no_machine_is_lost_or_created_twice(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
+import pytest
+
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 
@@ -163,6 +165,7 @@ def test_ctrl_c_ends_an_up_and_a_destroy_with_every_machine_in_state(
     assert stack.state_ids() == state.alive() == set()
 
 
+@pytest.mark.chaos
 def test_sixteen_creates_survive_rate_limits_and_an_outage_in_one_up(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -34,6 +34,7 @@ class Bare(dynamic.ResourceProvider):
         raise RuntimeError
 
 
+@pytest.mark.chaos
 def test_a_seam_that_does_not_apply_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider that uses no seam shows that the probe takes none for granted."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))

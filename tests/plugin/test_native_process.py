@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -49,7 +50,9 @@ def test_the_process_prints_its_port_and_nothing_else(
     assert "gpu_4x_b300" in logged[0].message
     plugin.process.terminate()
     assert plugin.process.stdout is not None
-    assert (plugin.process.stdout.read(), plugin.stderr) == (b"", "")
+    # gRPC itself may log that the engine has gone, before the signal arrives.
+    said = [line for line in plugin.stderr.splitlines() if not re.match(r"I\d{4} ", line)]
+    assert (plugin.process.stdout.read(), said) == (b"", [])
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])

@@ -89,7 +89,7 @@ def profile() -> settings:
     prints the steps, and a line that runs them again when it stands above the class below.
     """
     quick = settings(
-        max_examples=200,
+        max_examples=100,
         stateful_step_count=8,
         deadline=None,
         derandomize=True,

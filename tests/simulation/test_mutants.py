@@ -38,9 +38,6 @@ from .engine import Stack
 from .plugin import Conditions, Event
 from .schedules import PROGRAMS, Interleaved, KeyedSchedules, Schedules, profile, with_single_lapses
 
-# Coverage would take as long as the search itself, and prove nothing more.
-pytestmark = pytest.mark.no_cover
-
 Mutant = Callable[[], AbstractContextManager[Any]]
 
 
@@ -294,7 +291,15 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.mutant.__name__)
+SLOW = (believe_one_lapse, write_the_journal_after_the_post)
+"""They take hundreds of schedules to find, and break laws that other mutants break as well."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.chaos if case.mutant in SLOW else ()) for case in CASES],
+    ids=lambda case: case.mutant.__name__,
+)
 def test_a_broken_law_is_found(case: Case, record_property: Callable[[str, object], None]) -> None:
     """Within so many schedules; how many it took is in the report."""
     count = 0

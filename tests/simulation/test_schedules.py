@@ -16,9 +16,6 @@ from .schedules import (
     profile,
 )
 
-# Coverage would take as long as the search itself, and prove nothing more.
-pytestmark = pytest.mark.no_cover
-
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("machine", [Schedules, Interleaved, KeyedSchedules, KeyedInterleaved])
