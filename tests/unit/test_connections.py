@@ -49,11 +49,12 @@ def unreachable(url: str, request: Request[Any] = CREATE) -> tuple[bool, str]:
     return error.sent, error.detail
 
 
-def seen(connection: socket.socket, data: bytes) -> bytes:
-    """Read one request, send `data` and hang up."""
+def seen(connection: socket.socket, data: bytes, requests: list[bytes] | None = None) -> None:
+    """Read one request, add it to `requests`, send `data` and hang up."""
     request = request_of(connection)
+    if requests is not None:
+        requests.append(request)
     connection.sendall(data)
-    return request
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_a_proxy_that_refuses_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> N
     """A proxy that refuses the tunnel gets neither the request nor the key."""
     requests: list[bytes] = []
     no = response(b"", "407 Proxy Authentication Required")
-    with serving(lambda connection: requests.append(seen(connection, no))) as url:
+    with serving(lambda connection: seen(connection, no, requests)) as url:
         monkeypatch.setenv("https_proxy", url)
         assert unreachable("https://fal.test") == (False, "the proxy could not be reached")
     assert requests[0].startswith(b"CONNECT fal.test:443")
@@ -193,7 +194,7 @@ def test_a_redirect_is_not_followed_on_the_wire() -> None:
     """The target of a redirect gets neither key nor body."""
     requests: list[bytes] = []
     there = response(b"", "307 Temporary Redirect", "Location: /elsewhere")
-    with serving(lambda connection: requests.append(seen(connection, there))) as url:
+    with serving(lambda connection: seen(connection, there, requests)) as url:
         assert isinstance(failure(url), UnusableAnswerError)
     assert len(requests) == 1
 
