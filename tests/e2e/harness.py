@@ -161,6 +161,7 @@ class Stack:
             "PULUMI_BACKEND_URL": f"file://{folder}",
             "PULUMI_CONFIG_PASSPHRASE": "passphrase",
             "PULUMI_SKIP_UPDATE_CHECK": "1",
+            "GOGC": "off",  # a run is over before the memory that this takes counts
             "FAL_COMPUTE_POLL_INTERVAL": "0.1",
             "FAL_COMPUTE_SETTLE": "1",
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},

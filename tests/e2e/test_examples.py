@@ -162,7 +162,7 @@ def test_a_command_runs_on_each_machine_of_the_cluster(
         ended = subprocess.run(
             [sys.executable, "on_each_node.py", command],
             cwd=stack.project,
-            env={**stack.env, "PATH": path},
+            env={**stack.env, "PATH": path, "PULUMI_STACK": stack.name},
             capture_output=True,
             text=True,
             check=False,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
@@ -44,6 +46,7 @@ def imported(name: str, id_: str, **inputs: str) -> str:
     return machine(name, opts=f"import_={id_!r}", **{"instance_type": EIGHT, **inputs})
 
 
+@pytest.mark.chaos
 def test_machines_are_imported_at_once_and_are_no_difference_later(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

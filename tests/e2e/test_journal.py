@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.machines.journal import file_name
 
@@ -23,6 +25,7 @@ from .recovery import (
 )
 
 
+@pytest.mark.chaos
 def test_a_damaged_record_stops_its_own_resource_until_it_is_removed(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
