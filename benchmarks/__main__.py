@@ -12,7 +12,18 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import naive, plot
-from benchmarks.measure import COMMANDS, DIRECT, NAIVE, NATIVE, OURS, V1, Failed, run
+from benchmarks.measure import (
+    CLUSTER,
+    COMMANDS,
+    DIRECT,
+    FOLLOWING,
+    NAIVE,
+    NATIVE,
+    OURS,
+    V1,
+    Failed,
+    run,
+)
 from benchmarks.results import CALLS, TIMES, Measure, Results, verdicts
 
 REPEATS = 3
@@ -67,6 +78,8 @@ def plan(sizes: list[int]) -> Iterator[tuple[str, int, bool]]:
         for machines in sizes:
             if repeat == 0 or machines <= LARGEST_REPEATED:
                 yield OURS, machines, repeat > 0
+        for who, machines in ((CLUSTER, 1), (CLUSTER, 8), (FOLLOWING, 8)):
+            yield who, machines, repeat > 0
         if repeat == 0:
             for machines in sizes:
                 for who in (V1, NATIVE, DIRECT, NAIVE):

@@ -23,6 +23,7 @@ from benchmarks.direct import Direct
 
 OURS, V1, NATIVE = "pulumi-fal", "pulumi-fal, v1 API", "native plugin"
 NAIVE, DIRECT = "naive provider", "direct client"
+CLUSTER, FOLLOWING = "cluster in a given sector", "cluster in a chosen sector"
 KINDS = ("create", "list", "get", "delete")
 COMMANDS = ("up", "refresh", "destroy")
 DELETION = 0.5
@@ -41,6 +42,12 @@ from {module} import {resource}
 for number in range({machines}):
     {resource}(f"machine-{{number}}", {arguments})
 """
+CLUSTER_PROGRAM = """
+from pulumi_fal import ComputeCluster
+
+ComputeCluster("node", size={machines}, ssh_key={ssh_key!r}, sector={sector!r})
+"""
+SECTORS = {CLUSTER: "sector_2", FOLLOWING: None}
 RESOURCES = {
     OURS: ("pulumi_fal", "ComputeInstance"),
     V1: ("pulumi_fal", "ComputeInstance"),
@@ -142,14 +149,9 @@ class Stack:
             self._env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": f"{url}/v1"}
         project = "name: benchmark\nruntime: python\n"
         (folder / "Pulumi.yaml").write_text(project + (PLUGIN if who == NATIVE else ""))
-        module, resource = RESOURCES[who]
         for own in ("naive.py", "raw.py"):
             shutil.copy(Path(__file__).with_name(own), folder)
-        arguments = ", ".join(f"{name}={value!r}" for name, value in INSTANCE.items())
-        program = PROGRAM.format(
-            module=module, resource=resource, machines=machines, arguments=arguments
-        )
-        (folder / "__main__.py").write_text(program)
+        (folder / "__main__.py").write_text(_program(who, machines))
         self._pulumi("stack", "init", "dev")
 
     def command(self, name: str) -> None:
@@ -181,6 +183,16 @@ class Stack:
         if process.returncode:
             raise Failed(f"pulumi {arguments[0]}: exit code {process.returncode}\n{output}{errors}")
         return output
+
+
+def _program(who: str, machines: int) -> str:
+    if who in SECTORS:
+        return CLUSTER_PROGRAM.format(
+            machines=machines, ssh_key=INSTANCE["ssh_key"], sector=SECTORS[who]
+        )
+    module, resource = RESOURCES[who]
+    arguments = ", ".join(f"{name}={value!r}" for name, value in INSTANCE.items())
+    return PROGRAM.format(module=module, resource=resource, machines=machines, arguments=arguments)
 
 
 class Memory:

@@ -10,7 +10,18 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import COMMANDS, DIRECT, KINDS, NAIVE, NATIVE, OURS, V1, Run
+from benchmarks.measure import (
+    CLUSTER,
+    COMMANDS,
+    DIRECT,
+    FOLLOWING,
+    KINDS,
+    NAIVE,
+    NATIVE,
+    OURS,
+    V1,
+    Run,
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,7 @@ class Results:
 
     def rows(self) -> list[tuple[str, int]]:
         """The program and the number of machines of each row."""
-        order = (OURS, V1, NATIVE, NAIVE, DIRECT)
+        order = (OURS, V1, NATIVE, CLUSTER, FOLLOWING, NAIVE, DIRECT)
         return sorted(self._runs, key=lambda row: (row[1], order.index(row[0])))
 
     def count(self, who: str, machines: int) -> int:
@@ -182,6 +193,13 @@ def _bounds() -> Iterator[Bound]:
         1.05,
         lambda results, n: results.ratio(UP, (NATIVE, n), (OURS, n)),
     )
+    for who, limit in ((CLUSTER, 1.15), (FOLLOWING, 2.2)):
+        yield Bound(
+            f"up of a {who}: time over that of one machine",
+            8,
+            limit,
+            lambda results, n, who=who: results.ratio(UP, (who, n), (CLUSTER, 1)),  # type: ignore[misc]
+        )
     yield from rows(
         "up: the naive provider's time over ours",
         2.5,

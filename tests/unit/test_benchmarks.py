@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 from benchmarks import __main__ as benchmark
 from benchmarks import direct, naive
-from benchmarks.measure import DIRECT, INSTANCE, KINDS, NAIVE, NATIVE, OURS, V1, Command, Run
+from benchmarks.measure import (
+    CLUSTER,
+    DIRECT,
+    FOLLOWING,
+    INSTANCE,
+    KINDS,
+    NAIVE,
+    NATIVE,
+    OURS,
+    V1,
+    Command,
+    Run,
+)
 from benchmarks.results import BOUNDS, MEMORY, UP, UP_POLLS, Results, verdicts
 
 from pulumi_fal.emulator.server import EmulatorServer
@@ -101,9 +113,12 @@ def test_each_bound_gets_its_verdict() -> None:
         *(made_up(NATIVE, n, 10.5) for n in (16, 64)),
         made_up(NAIVE, 16, 41.0),
         made_up(NAIVE, 64, 170.0),
+        made_up(CLUSTER, 1, 10.0),
+        made_up(CLUSTER, 8, 11.0),
+        made_up(FOLLOWING, 8, 21.0),
     )
     said = list(verdicts(results))
-    assert len(said) == len(BOUNDS) == 16
+    assert len(said) == len(BOUNDS) == 18
     assert all(verdict.is_reached for verdict in said)
 
 
@@ -141,12 +156,13 @@ def test_the_csv_has_every_figure_with_its_ratios(tmp_path: Path) -> None:
 def test_all_run_once_and_only_ours_again() -> None:
     """Only the provider with jitter is run again, so that the whole ends within minutes."""
     runs = list(benchmark.plan([1, 16, 256]))
-    assert {run[:2] for run in runs if not run[2]} == {
+    clusters = {(CLUSTER, 1), (CLUSTER, 8), (FOLLOWING, 8)}
+    assert {run[:2] for run in runs if not run[2]} == clusters | {
         (who, n) for who in (OURS, V1, NATIVE, NAIVE, DIRECT) for n in (1, 16, 256)
     }
     repeats = [run[:2] for run in runs if run[2]]
-    assert set(repeats) == {(OURS, 1), (OURS, 16)}
-    assert len(repeats) == 2 * (benchmark.REPEATS - 1)
+    assert set(repeats) == clusters | {(OURS, 1), (OURS, 16)}
+    assert len(repeats) == 5 * (benchmark.REPEATS - 1)
 
 
 @pytest.mark.parametrize(
