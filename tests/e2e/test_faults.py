@@ -19,6 +19,7 @@ CASES = (
 )
 
 
+@pytest.mark.chaos
 def test_no_fault_of_any_call_loses_a_machine_or_creates_a_second(
     new_stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
