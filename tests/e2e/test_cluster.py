@@ -8,7 +8,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
 
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, wait_until
-from .recovery import says
+from .recovery import PATIENCE, entries, pending, says
 
 
 def cluster(
@@ -96,9 +96,7 @@ def test_a_cluster_stays_in_the_sector_that_its_first_machine_was_given(
     assert state.alive() == set()
 
 
-def test_a_full_sector_keeps_what_there_is_and_says_how_many(
-    stack: Stack, emulator: EmulatorServer, state: State
-) -> None:
+def test_a_full_sector_keeps_what_there_is_and_says_how_many(stack: Stack, state: State) -> None:
     """The error has the API's words, the number of machines, and what can be done."""
     state.sector_capacity = 3
     stack.write(cluster(4, "sector_2"))
@@ -110,12 +108,31 @@ def test_a_full_sector_keeps_what_there_is_and_says_how_many(
     state.sector_capacity = 4
     says(stack.up(), "+ 1 created")
     assert sectors(state) == ["sector_2"] * 4
-
-    # An answer that is lost on the way to the third machine of another cluster is no duplicate.
-    emulator.faults.script("create=503")
-    stack.write(cluster(4, "sector_2"))
-    says(stack.up(), "6 unchanged")
     assert state.creations == 4
+
+
+@pytest.mark.chaos
+def test_a_lost_answer_to_the_third_create_stops_that_machine_alone(
+    stack: Stack, emulator: EmulatorServer, state: State
+) -> None:
+    """The others are created and stay; the third is adopted, and all are in one sector."""
+    stack.env |= PATIENCE
+    stack.write(cluster(4))
+    says(stack.preview(), "+ 6 to create")
+    assert state.calls.total() == 0
+    emulator.faults.script("create=ok:times=2")
+    emulator.faults.script("create=reset_after")
+    lost = stack.up(fails=True)
+    held = stack.state_ids()
+    (made,) = state.alive() - held
+    assert len(held) == 3
+    says(lost, made)
+    (entry,) = (entry for entry in entries(stack) if entry.problem)
+    pending(stack, "adopt", entry.origin.urn, made)
+    stack.up()
+    assert stack.state_ids() == state.alive() == held | {made}
+    assert state.creations == 4
+    assert len(set(sectors(state))) == 1
 
 
 @pytest.mark.chaos

@@ -21,6 +21,7 @@ from pulumi_fal.emulator import state
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import ONE
+from .cli import pulumi_fal
 from .harness import SECONDS, SSH_KEY, Stack, wait_until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -156,6 +157,7 @@ def test_a_command_runs_on_each_machine_of_the_cluster(
     (sector,) = {machine.sector for machine in emulator.state.existing()}
     assert outputs["sector"] == sector
     assert outputs["hostfile"] == "127.77.0.1 slots=8\n127.77.0.2 slots=8\n"
+    assert pulumi_fal(stack, "ssh-config", "--stack", stack.name) == outputs["sshConfig"]
 
     def on_each_node(command: str) -> tuple[int, set[str]]:
         path = os.pathsep.join([str(sshd.path), f"{sys.prefix}/bin", os.defpath])
