@@ -32,7 +32,7 @@ def compat(session: nox.Session, sdk: str) -> None:
         session.install(f"pulumi=={sdk}")
     session.run("python", "tools/pulumi-cli/install.py", session.bin)
     tests = session.posargs or ("tests/unit", "tests/plugin")
-    session.run("python", "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *tests)
+    session.run("python", "-m", "pytest", "-q", "-n", "4", "--dist", "worksteal", *tests)
 
 
 @nox.session
