@@ -57,7 +57,7 @@ test: lint ## what CI runs: lint, the fast tests with the floor of coverage, the
 
 ##@ Before a release
 
-chaos: setup ## ten thousand schedules below Pulumi; faults, kills, lives at random and a fuzzer above it
+chaos: setup ## twenty thousand schedules below Pulumi; faults, kills, lives at random and a fuzzer above it
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target chaos-below chaos-above
 
 chaos-below:

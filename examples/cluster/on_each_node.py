@@ -14,6 +14,8 @@ from pathlib import Path
 def main(command: str) -> int:
     printed = subprocess.check_output(["pulumi", "stack", "output", "--json"])
     outputs = json.loads(printed)
+    if outputs.get("sshConfig") is None:
+        sys.exit("Not all machines have an ip yet: run `pulumi up` or `pulumi refresh` first.")
     with tempfile.TemporaryDirectory() as folder:
         ssh_config = Path(folder) / "ssh_config"
         ssh_config.write_text(outputs["sshConfig"])

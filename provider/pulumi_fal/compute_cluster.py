@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
@@ -35,7 +36,7 @@ class ComputeClusterArgs:
     requesting one, changes nothing."""
     wait: pulumi.Input[bool | None] | None = None
     """Whether create waits until each machine is ready; True by default. Without `sector`, the
-    first machine is awaited in any case, because its sector is only known then."""
+    first of several machines is awaited in any case, because its sector is only known then."""
 
 
 class ComputeCluster(pulumi.ComponentResource):
@@ -50,10 +51,10 @@ class ComputeCluster(pulumi.ComponentResource):
     ips: pulumi.Output[list[str | None]]
     """The addresses of the machines. With `wait=False`, an address is None until a refresh."""
     sector: pulumi.Output[str | None]
-    """The sector that the machines are in. With `wait=False`, it may be None until a refresh."""
+    """The sector that the machines are in. If they are in different ones, that of the first, with a
+    warning."""
     main_ip: pulumi.Output[str | None]
-    """The address of the first machine."""
-    # Files and arguments for other tools. All are None until every machine has an ip.
+    """The address of the first machine. With `wait=False`, it may be None until a refresh."""
     hostfile: pulumi.Output[str | None]
     """The host file of Open MPI and DeepSpeed. None until all machines have an ip."""
     torchrun: pulumi.Output[list[str] | None]
@@ -61,8 +62,9 @@ class ComputeCluster(pulumi.ComponentResource):
     ssh_config: pulumi.Output[str | None]
     """A file for `ssh -F FILE NAME-0`. None until all machines have an ip."""
     inventory: pulumi.Output[str | None]
-    """An Ansible inventory with the machines as one group, which has the cluster's name. None until
-    all machines have an ip."""
+    """An Ansible inventory with the machines as one group. Its name is the cluster's, with
+    underscores in place of other characters than letters and digits. None until all machines have
+    an ip."""
 
     @overload
     def __init__(
@@ -92,7 +94,9 @@ class ComputeCluster(pulumi.ComponentResource):
         super().__init__(CLUSTER_TYPE_TOKEN, resource_name, {}, opts)
         self.machines = _declare(self, resource_name, size, inputs, opts)
         self.ips = pulumi.Output.all(*(machine.ip for machine in self.machines))
-        self.main_ip, self.sector = self.machines[0].ip, self.machines[0].sector
+        self.main_ip = self.machines[0].ip
+        sectors = pulumi.Output.all(*(machine.sector for machine in self.machines))
+        self.sector = sectors.apply(lambda known: _only_sector(self, known))
         self.hostfile = self._once_known(lambda ips: hosts.hostfile(ips.values()))
         self.torchrun = self._once_known(
             lambda ips: [hosts.torchrun(list(ips.values()), node) for node in range(size)]
@@ -147,12 +151,12 @@ def _declare(
     if inputs["sector"] is not None:
         requested = pulumi.Output.from_input(inputs["sector"]).apply(_refuse_no_request)
         return [node(number, sector=requested) for number in range(size)]
-    first = node(0, wait=None)
     if size == 1:
-        return [first]
+        return [node(0)]
+    first = node(0, wait=None)
     # What happens to the first machine later must not replace the others.
     follow = pulumi.ResourceOptions(parent=cluster, ignore_changes=["sector"], **handed_down)
-    sector = first.sector.apply(_refuse_none)
+    sector = _sector_of(first)
     return [first, *(node(number, sector=sector, opts=follow) for number in range(1, size))]
 
 
@@ -174,10 +178,40 @@ def _refuse_no_request(sector: str | None) -> str:
     return sector
 
 
-def _refuse_none(sector: str | None) -> str:
-    if sector is None:
-        raise pulumi.RunError(
-            "The API does not show the sector of the cluster's first machine, so the others can't "
-            "be created in the same one. Set `sector` on the cluster."
+def _sector_of(first: ComputeInstance) -> pulumi.Output[str | None]:
+    """Return the first machine's sector as an output that depends on no resource.
+
+    With a dependency, a replacement of the first that deletes it before it creates the new one
+    would delete all others as well: the engine then takes every input that depends on a replaced
+    resource for changed, even if the resource ignores that change.
+    """
+    is_known = asyncio.ensure_future(first.sector.is_known())
+
+    async def wait() -> str | None:
+        sector = await first.sector.future()
+        if sector is None and await is_known:
+            raise pulumi.RunError(
+                "The API does not show the sector of the cluster's first machine, so the others "
+                "can't be created in the same one. Set `sector` on the cluster."
+            )
+        return sector
+
+    return pulumi.Output(
+        set(),
+        asyncio.ensure_future(wait()),
+        is_known,
+        asyncio.ensure_future(first.sector.is_secret()),
+    )
+
+
+def _only_sector(cluster: ComputeCluster, sectors: list[str | None]) -> str | None:
+    """Return the sector of the first machine. Warns if the others are not in the same one."""
+    known = sorted({sector for sector in sectors if sector is not None})
+    if len(known) > 1:
+        pulumi.log.warn(
+            f"The machines of this cluster are in different sectors ({', '.join(known)}), so they "
+            "have no InfiniBand network in common. Set `sector` on the cluster: machines that are "
+            "not in it are replaced.",
+            cluster,
         )
-    return sector
+    return sectors[0]

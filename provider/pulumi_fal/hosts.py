@@ -1,7 +1,7 @@
 """Files and arguments by which ssh, MPI, DeepSpeed, torchrun and Ansible reach machines.
 
-All functions are pure. They raise ValueError for an ip that is not an IP address, so that nothing
-else than an address gets into a file that a tool acts on.
+All functions are pure. They raise ValueError for an ip that is not an IP address, so that only an
+address gets into a file that a tool acts on.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def torchrun(ips: Sequence[str], node: int) -> str:
     """
     if not 0 <= node < len(ips):
         raise IndexError(f"there is no machine number {node} among {len(ips)}")
-    main = ipaddress.ip_address(ips[0])
-    endpoint = f"[{main}]" if main.version == 6 else str(main)
+    main = _address(ips[0])
+    endpoint = f"[{main}]" if ":" in main else main
     return (
         f"--nnodes={len(ips)} --nproc-per-node={GPUS} --node-rank={node} "
         f"--rdzv-endpoint={endpoint}:{PORT}"
@@ -70,4 +70,7 @@ def alias(name: str) -> str:
 
 
 def _address(ip: str) -> str:
-    return str(ipaddress.ip_address(ip))
+    address = ipaddress.ip_address(ip)
+    if getattr(address, "scope_id", None) is not None:  # it may be any text
+        raise ValueError(f"{ip!r} does not appear to be an address without a scope")
+    return str(address)

@@ -92,6 +92,8 @@ class StackMachine:
     """The sector that the machine is in; None if it has none or if that is a secret."""
     ip: str | None = None
     """The machine's address; None if it has none yet or if that is a secret."""
+    is_replaced: bool = False
+    """Whether an interrupted or running update replaces the machine: it is deleted, or will be."""
 
 
 @dataclass(frozen=True)
@@ -286,6 +288,7 @@ def _machine(resource: Mapping[str, Any]) -> StackMachine:
         _moment(resource.get("created")),
         outputs.get("sector"),
         outputs.get("ip"),
+        bool(resource.get("delete") or resource.get("pendingReplacement")),
     )
 
 

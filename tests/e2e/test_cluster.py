@@ -6,6 +6,7 @@ import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
+from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN
 
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, wait_until
 from .recovery import PATIENCE, entries, pending, says
@@ -71,9 +72,13 @@ def test_a_cluster_stays_in_the_sector_that_its_first_machine_was_given(
     assert set(sectors(state)) == {sector}
     assert ids(stack)["train-1"] == two["train-1"]
 
-    # A replacement of the first alone replaces no other.
+    # A replacement of the first alone replaces no other, even if it is deleted first.
     before = ids(stack)
+    stack.write(cluster(3, opts="delete_before_replace=True"))
     says(stack.up("--replace", "**train-0"), "1 replaced")
+    (parent,) = {resource["parent"] for resource in stack.resources()}
+    assert {resource["urn"] for resource in stack.resources(CLUSTER_TYPE_TOKEN)} == {parent}
+    assert not any(resource.get("dependencies") for resource in stack.resources())
     after = ids(stack)
     assert {name for name in after if after[name] != before[name]} == {"train-0"}
     assert set(sectors(state)) == {sector}
@@ -102,7 +107,8 @@ def test_a_full_sector_keeps_what_there_is_and_says_how_many(stack: Stack, state
     stack.write(cluster(4, "sector_2"))
     result = stack.up(fails=True)
     says(result, "no capacity left in sector_2", "3 of the 4 machines of cluster train exist")
-    says(result, "set `size` to 3")
+    (missing,) = {f"train-{number}" for number in range(4)} - set(ids(stack))
+    says(result, f"missing: {missing}. If the sector is full, run `pulumi up` again")
     assert len(stack.state_ids()) == 3
     assert stack.state_ids() == state.alive()
     state.sector_capacity = 4

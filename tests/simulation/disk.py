@@ -54,7 +54,7 @@ class Disk:
         self._change("a deletion")
         if path.exists():
             self._synced.pop(path.stat().st_ino, None)
-            os.unlink(path)  # noqa: PTH108 - likewise
+            os.unlink(path)  # noqa: PTH108 - as above
             self._pending.append((path.name, None))
 
     def lose_power(self, kept: int) -> None:

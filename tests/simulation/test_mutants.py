@@ -91,7 +91,7 @@ def sync_no_folders_above() -> AbstractContextManager[Any]:
     return _without_sync(is_above)
 
 
-def take_up_what_pulumi_was_told_of() -> AbstractContextManager[Any]:
+def resume_what_was_reported() -> AbstractContextManager[Any]:
     return mock.patch.object(Launcher, "mark_reported")
 
 
@@ -100,7 +100,7 @@ class _Nothing(set[str]):
         """Nobody remembers."""
 
 
-def delete_what_was_taken_over() -> AbstractContextManager[Any]:
+def delete_what_was_resumed() -> AbstractContextManager[Any]:
     nothing = property(lambda self: _Nothing(), lambda self, value: None)
     return mock.patch.object(Launcher, "resumed_ids", nothing, create=True)
 
@@ -131,7 +131,7 @@ def take_another_stack_for_this_one() -> AbstractContextManager[Any]:
     return mock.patch.object(Stack, "origin", without_backend)
 
 
-def pass_by_a_create_under_way() -> AbstractContextManager[Any]:
+def ignore_a_create_in_progress() -> AbstractContextManager[Any]:
     return mock.patch.object(Journal, "try_lock", return_value=nullcontext())
 
 
@@ -253,9 +253,9 @@ CASES = [
     Case(rename_before_the_contents_are_synced, ANY, events=(Event.POWER,)),
     Case(sync_no_renames, ANY, events=(Event.POWER,)),
     Case(sync_no_folders_above, ANY, events=(Event.POWER,)),
-    Case(take_up_what_pulumi_was_told_of, "was to be another machine"),
+    Case(resume_what_was_reported, "was to be another machine"),
     Case(
-        delete_what_was_taken_over,
+        delete_what_was_resumed,
         "which it just took",
         events=(Event.DISK_FULL,),
         at=("a wait ends",),
@@ -280,7 +280,7 @@ CASES = [
     Case(take_a_new_machine_for_gone, ANY, lag=19.0),
     Case(drop_a_record_before_the_machine_was_seen, ANY, program=UNAWAITED, lag=19.0),
     Case(
-        pass_by_a_create_under_way,
+        ignore_a_create_in_progress,
         TWICE,
         Interleaved,
         events=(Event.ENGINE_DIES,),

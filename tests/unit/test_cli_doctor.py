@@ -44,7 +44,7 @@ def test_all_is_well(line: CommandLine) -> None:
     assert found["pulumi-fal"][1] == pulumi_fal.__version__
     assert found["pulumi CLI"][1] == "v3.259.0"
     assert found["API key"][1] == "from the environment variable FAL_ADMIN_API_KEY"
-    assert found["endpoint"][1] == f"{line.emulator.url}, spoken to as the legacy API"
+    assert found["endpoint"][1] == f"{line.emulator.url} (legacy API)"
     assert found["account"][1] == settings.Settings(line.emulator.url, KEY, "").account
     assert found["API"][1] == "accepts the key; machines: 1"
     assert found["journal"][1] == f"{line.journal.folder}; records: 0"

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from pulumi_fal import stack
+from pulumi_fal.stack import StackMachine
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
-from .cli_support import CommandLine, command_line
+from .cli_support import CommandLine, command_line, urn
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_a_machine_without_an_ip_is_left_out_with_a_note(line: CommandLine) -> N
     """The note goes to stderr, so that stdout is a config file."""
     del line.seen["id-1"]
     assert hosts(line.run("ssh-config", "--stack", "dev")) == ["train-0"]
-    assert "train-1 is left out: state has no ip of it." in line.stderr
+    assert "train-1 is left out: state has no ip for it." in line.stderr
 
 
 def test_a_name_that_two_machines_have_is_replaced_by_their_ids(line: CommandLine) -> None:
@@ -47,6 +49,18 @@ def test_a_name_that_two_machines_have_is_replaced_by_their_ids(line: CommandLin
     line.stacks["dev"] = {"a b": "id-0", "a_b": "id-1"}
     line.types["a_b"] = NATIVE_TYPE_TOKEN
     assert hosts(line.run("ssh-config", "--stack", "dev")) == ["id-0", "id-1"]
+
+
+def test_a_machine_that_is_being_replaced_is_left_out(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name belongs to the new machine, and its address to nobody or to somebody else."""
+    old = StackMachine("old", urn("train-0"), ip="198.18.0.9", is_replaced=True)
+    new = StackMachine("new", urn("train-0"), ip="198.18.0.1")
+    monkeypatch.setattr(stack, "machines", lambda name: [old, new])
+    printed = line.run("ssh-config")
+    assert hosts(printed) == ["train-0"]
+    assert "198.18.0.9" not in printed
 
 
 def test_a_stack_without_machines_is_an_error(line: CommandLine) -> None:

@@ -35,6 +35,8 @@ class Mocks(pulumi.runtime.Mocks):
         self.asked: dict[str, pulumi.runtime.MockResourceArgs] = {}
         self.outputs: dict[str, Any] = {"sector": "sector_3"}
         self.without_ip: set[str] = set()
+        self.sectors: dict[str, str] = {}
+        """The sectors that machines turn out to be in."""
 
     def new_resource(
         self, args: pulumi.runtime.MockResourceArgs
@@ -43,7 +45,10 @@ class Mocks(pulumi.runtime.Mocks):
         if args.typ == CLUSTER_TYPE_TOKEN:
             return None, {}
         ip = {} if args.name in self.without_ip else {"ip": f"198.18.0.{args.name[-1]}"}
-        return f"{args.name}-id", {**self.outputs, **args.inputs, **ip}
+        outputs = {**self.outputs, **args.inputs, **ip}
+        if args.name in self.sectors:
+            outputs["sector"] = self.sectors[args.name]
+        return f"{args.name}-id", outputs
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
         raise AssertionError(f"{args.token} was called")
@@ -107,6 +112,23 @@ def test_the_machines_are_children_of_the_component(mocks: Mocks) -> pulumi.Outp
         assert passed.replace("pulumi:pulumi:Stack$", "") == urn
 
     return cluster.machines[0].urn.apply(check)
+
+
+@pulumi_test
+def test_machines_in_different_sectors_are_a_warning(
+    mocks: Mocks, monkeypatch: pytest.MonkeyPatch
+) -> pulumi.Output[None]:
+    """They have no network in common, and the training would be slow without an error."""
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", lambda message, resource: said.append(message))
+    mocks.sectors = {"train-1": "sector_1"}
+    cluster = ComputeCluster("train", size=2, ssh_key=ED25519)
+
+    def check(sector: str | None) -> None:
+        assert sector == "sector_3"
+        assert "in different sectors (sector_1, sector_3)" in said[0]
+
+    return cluster.sector.apply(check)
 
 
 @pulumi_test
@@ -257,6 +279,14 @@ def test_a_machine_that_replaces_the_first_is_created_in_the_sector_of_the_other
     assert created.outputs["sector"] == "sector_2"
 
 
+def test_a_machine_that_stays_says_more_than_one_that_is_replaced(world: World) -> None:
+    """An update that moves the cluster may have been interrupted."""
+    leaving = replace(in_state(1, "sector_1"), is_replaced=True)
+    world.stacks.siblings = [leaving, in_state(2, "sector_2")]
+    operations.create(world.machines, call(), INPUTS)
+    assert sectors_of_new(world) == ["sector_2"]
+
+
 def test_a_cluster_of_one_keeps_its_sector(world: World) -> None:
     """What grows later has to be where the machine is."""
     world.stacks.siblings = [in_state(0, "sector_3")]
@@ -325,14 +355,46 @@ def test_a_full_sector_is_an_error_that_says_how_many_machines_exist(world: Worl
         operations.create(world.machines, call(number), {**INPUTS, "sector": "sector_1"})
     error = refuse(world, 2, 4)
     assert "answered 400: no capacity left in sector_1." in error
-    assert "2 of the 4 machines of cluster train exist. They stay, and they bill." in error
-    assert "run `pulumi up` again when it has room, or set `size` to 2 to do without" in error
+    assert "2 of the 4 machines of cluster train exist, and keep running and billing" in error
+    assert "missing: train-2, train-3. If the sector is full, run `pulumi up` again" in error
+    assert "or set `size` to 2 to do without the rest. Setting another `sector`" in error
+
+
+def test_a_smaller_size_is_advised_only_if_it_keeps_all_machines(world: World) -> None:
+    """With a gap, a smaller size would delete a machine and still lack another."""
+    world.stacks.siblings = [in_state(number, "sector_1") for number in (0, 2, 3)]
+    error = refuse(world, 1, 4)
+    assert "3 of the 4 machines" in error
+    assert "missing: train-1." in error
+    assert "set `size`" not in error
+
+
+def test_machines_that_an_update_replaces_are_not_counted(world: World) -> None:
+    """State keeps them until they are deleted, or even after that."""
+    gone = [replace(in_state(number, "sector_1"), is_replaced=True) for number in range(4)]
+    world.stacks.siblings = gone
+    assert "None of the 4 machines" in refuse(world, 0, 4)
+
+
+def test_a_replacement_that_is_refused_says_that_the_machine_stays(world: World) -> None:
+    """The new machine is created first, so the cluster is as complete as before."""
+    world.stacks.siblings = [in_state(number, "sector_1") for number in range(4)]
+    assert "was not replaced, and the present one stays. If the sector" in refuse(world, 1, 4)
+
+
+def test_without_the_stacks_state_nothing_is_counted(world: World) -> None:
+    """A count that is too low would advise a size that deletes machines."""
+    world.stacks.in_state = None
+    operations.create(world.machines, call(0), {**INPUTS, "sector": "sector_1"})
+    error = refuse(world, 1, 4)
+    assert "not known how many of the 4 machines of cluster train exist" in error
+    assert "set `size`" not in error
 
 
 def test_a_full_sector_without_any_machine_says_that_none_exist(world: World) -> None:
     """A size of 0 is no advice."""
     error = refuse(world, 0, 2)
-    assert "None of the 2 machines of cluster train exist. If the sector is full" in error
+    assert "None of the 2 machines of cluster train exists. If the sector is full" in error
     assert "set `size`" not in error
 
 

@@ -76,13 +76,13 @@ def test_the_reference_is_what_the_docstrings_say() -> None:
     assert (DOCS / "reference.md").read_text() == reference.page()
 
 
-def test_the_architecture_names_every_room_in_its_order() -> None:
+def test_the_architecture_names_every_layer_in_its_order() -> None:
     """The architecture names the layers of pyproject.toml in their order."""
     layers = re.search(r"(?ms)^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text())
     assert layers is not None
-    rooms = re.findall(r"\((\w+)\)", layers[1])
+    names = re.findall(r"\((\w+)\)", layers[1])
     table = re.findall(r"(?m)^\| `(\w+)`", (DOCS / "architecture.md").read_text())
-    assert table == rooms
+    assert table == names
 
 
 # Code

@@ -62,7 +62,9 @@ def test_a_name_never_gets_a_meaning_in_a_file(name: str) -> None:
     assert f"\n{alias} ansible_host=" in hosts.inventory(name, {name: IPS[0]})
 
 
-@pytest.mark.parametrize("ip", ["", "a", "198.18.0.1\n  ProxyCommand x", "198.18.0.1 -x"])
+@pytest.mark.parametrize(
+    "ip", ["", "a", "198.18.0.1\n  ProxyCommand x", "198.18.0.1 -x", "fe80::1%x\n  ProxyCommand x"]
+)
 def test_only_an_address_gets_into_a_file(ip: str) -> None:
     """A damaged state must not become an option of ssh."""
     error = "does not appear to be"

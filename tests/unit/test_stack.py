@@ -99,6 +99,8 @@ def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
     pulumi.holds[DEV] = exported(
         row("one", outputs={"account": "1a2b", "endpoint": "https://x"}),
         row("eight", outputs={"ip": "192.0.2.1", "sector": "sector_2"}),
+        row("old", delete=True),
+        row("deleted", pendingReplacement=True),
         row("bare"),
         row("null", outputs=None),
         row("secret", outputs=dict.fromkeys(("account", "endpoint", "ip", "sector"), secret)),
@@ -106,6 +108,8 @@ def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
     assert Stacks().machines(HERE) == (
         StackMachine("one", URN, Home("https://x", "1a2b")),
         StackMachine("eight", URN, sector="sector_2", ip="192.0.2.1"),
+        StackMachine("old", URN, is_replaced=True),
+        StackMachine("deleted", URN, is_replaced=True),
         StackMachine("bare", URN),
         StackMachine("null", URN),
         StackMachine("secret", URN),

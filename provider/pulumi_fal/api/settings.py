@@ -20,7 +20,6 @@ from pulumi_fal.errors import ConfigurationError
 ENDPOINTS = {"legacy": "https://rest.alpha.fal.ai", "v1": "https://api.fal.ai/v1"}
 """The default endpoint of each version of the API."""
 DEFAULT_API = "legacy"
-DEFAULT_TIMEOUT_SECONDS = 3600.0
 
 NO_KEY = (
     "No fal API key is set, and this operation needs one. Make a key with the ADMIN scope on the "

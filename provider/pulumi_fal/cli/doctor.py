@@ -69,7 +69,7 @@ def _account(context: Context) -> Iterator[Finding]:
     if key.verdict == BAD:
         return
     settings = context.settings
-    yield Finding("endpoint", OK, f"{settings.endpoint}, spoken to as the {settings.api} API")
+    yield Finding("endpoint", OK, f"{settings.endpoint} ({settings.api} API)")
     yield Finding("account", OK, settings.account)
     try:
         count = len(context.client(SHORT_BUDGET).list_instances())

@@ -25,11 +25,11 @@ def ssh_config(name: str) -> None:
     Save it to a file, and log in with `ssh -F FILE NAME`, by a machine's name in the program. If
     another one has the same name, use its id. The command reads only state, so it needs no key.
     """
-    machines = stack.machines(name)
+    machines = [machine for machine in stack.machines(name) if not machine.is_replaced]
     for machine in machines:
         if machine.ip is None:
             click.echo(
-                f"{hosts.alias(_name(machine))} is left out: state has no ip of it. Run `pulumi "
+                f"{hosts.alias(_name(machine))} is left out: state has no ip for it. Run `pulumi "
                 "refresh` if it is ready by now; an ip that is a secret can't be read.",
                 err=True,
             )

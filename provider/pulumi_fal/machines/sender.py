@@ -1,4 +1,4 @@
-"""Sends a create, and records what came of it before anything else happens."""
+"""Sends a create, and records the result before anything else happens."""
 
 from __future__ import annotations
 

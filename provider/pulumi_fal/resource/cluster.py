@@ -34,8 +34,9 @@ def sector(machines: Machines, call: Call) -> str | None:
             WARNING,
         )
     in_sector = [machine for machine in in_state or () if machine.sector]
-    others = [machine for machine in in_sector if machine.urn != call.urn]
-    return next((machine.sector for machine in others or in_sector), None)
+    # The best witness is another machine that stays, the last one the machine itself.
+    in_sector.sort(key=lambda machine: (machine.urn == call.urn, machine.is_replaced))
+    return in_sector[0].sector if in_sector else None
 
 
 @contextmanager
@@ -46,21 +47,33 @@ def counted(machines: Machines, call: Call) -> Iterator[None]:
     except InvalidRequestError as refusal:
         if call.cluster_size is None:
             raise
-        raise IncompleteClusterError(f"{refusal} {_count(machines, call)}") from None
+        machines.wait_until_quiet(_QUIET_SECONDS)
+        there = _count(machines, call, call.cluster_size)
+        raise IncompleteClusterError(f"{refusal} {there}") from None
 
 
-def _count(machines: Machines, call: Call) -> str:
-    machines.wait_until_quiet(_QUIET_SECONDS)
-    urns = {machine.urn for machine in _in_state(machines, call) or ()}
+def _count(machines: Machines, call: Call, size: int) -> str:
+    in_state = _in_state(machines, call)
+    name = _cluster(call.urn).rpartition("::")[2]
+    again = "If the sector is full, run `pulumi up` again when it has room"
+    if in_state is None:
+        return (
+            f"The stack's state can't be read, so it is not known how many of the {size} machines "
+            f"of cluster {name} exist; `pulumi-fal ls` lists the account's machines. {again}."
+        )
+    urns = {machine.urn for machine in in_state if not machine.is_replaced}
+    if call.urn in urns:
+        return f"The machine was not replaced, and the present one stays. {again}."
     urns |= set(_created(machines, call))
-    name, size = _cluster(call.urn).rpartition("::")[2], call.cluster_size or 0
-    count = sum(_number(urn) < size for urn in urns)
-    there = f"{count or 'None'} of the {size} machines of cluster {name} exist"
-    stay = ". They stay, and they bill" if count else ""
-    smaller = f", or set `size` to {count} to do without the rest" if 0 < count < size else ""
+    numbers = [number for number in range(size) if f"{_cluster(call.urn)}-{number}" in urns]
+    if not numbers:
+        return f"None of the {size} machines of cluster {name} exists. {again}."
+    count = len(numbers)
+    missing = ", ".join(f"{name}-{number}" for number in range(size) if number not in numbers)
+    smaller = f", or set `size` to {count} to do without the rest" if numbers[-1] < count else ""
     return (
-        f"{there}{stay}. If the sector is full, run `pulumi up` again when it has room{smaller}. "
-        "Setting another `sector` replaces all machines."
+        f"{count} of the {size} machines of cluster {name} exist, and keep running and billing; "
+        f"missing: {missing}. {again}{smaller}. Setting another `sector` replaces all machines."
     )
 
 
@@ -78,8 +91,7 @@ def _created(machines: Machines, call: Call) -> Iterator[str]:
     origin, cluster = _origin(machines, call), _cluster(call.urn)
     for entry in machines.journal.readable():
         known = entry.origin
-        same_backend = (known.organization, known.backend) == (origin.organization, origin.backend)
-        if entry.instance_id and same_backend and _cluster(known.urn) == cluster:
+        if entry.instance_id and _cluster(known.urn) == cluster and known.may_share_stack(origin):
             yield known.urn
 
 
@@ -90,9 +102,3 @@ def _origin(machines: Machines, call: Call) -> Origin:
 def _cluster(urn: str) -> str:
     """Return the part of a URN that the machines of a cluster have in common."""
     return urn.rpartition("-")[0]
-
-
-def _number(urn: str) -> float:
-    """Return the machine's number in its cluster."""
-    number = urn.rpartition("-")[2]
-    return int(number) if number.isdecimal() else float("inf")
