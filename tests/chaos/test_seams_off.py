@@ -1,4 +1,4 @@
-"""Each seam into the plugin host, switched off by itself under the real engine."""
+"""The seams into the plugin host, switched off under the real engine: each by itself, and all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..e2e.seams import OFF, live, switch_off
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 
 
-@pytest.mark.parametrize("seam", OFF)
-def test_without_one_seam_no_machine_is_lost_or_created_twice(
-    seam: str, stack: Stack, emulator: EmulatorServer
+@pytest.mark.parametrize("seams", [*((seam,) for seam in OFF), tuple(OFF)], ids="+".join)
+def test_without_a_seam_no_machine_is_lost_or_created_twice(
+    seams: tuple[str, ...], stack: Stack, emulator: EmulatorServer
 ) -> None:
     """A create that fails while it waits, and one that is killed, are resumed."""
-    switch_off(stack, seam)
+    switch_off(stack, *seams)
     live(stack, emulator)

@@ -275,28 +275,28 @@ def test_two_accounts_in_one_stack_keep_their_machines_and_their_secrets(
 
 
 @pytest.mark.chaos
-def test_sixteen_machines_cost_hardly_more_calls_than_one(
+def test_sixty_four_machines_cost_hardly_more_calls_than_one(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
     """All are created at once, and each list call shows all of them."""
     stack.env["FAL_COMPUTE_POLL_INTERVAL"] = "1"
     emulator.state.provisioning = inf
-    names = [f"m{number}" for number in range(16)]
+    names = [f"m{number}" for number in range(64)]
     stack.write(*(machine(name) for name in names))
-    run = stack.start("up", "--parallel", "16")
-    wait_until(lambda: emulator.state.creations == 16)
-    assert emulator.state.calls["list"] < 16
+    run = stack.start("up", "--parallel", "64")
+    wait_until(lambda: emulator.state.creations == 64)
+    assert emulator.state.calls["list"] < 64
     finish(emulator.state)
     assert run.wait().exit_code == 0
     assert stack.state_ids() == emulator.state.alive()
     assert {row["outputs"]["status"] for row in stack.resources()} == {"ready"}
     calls = emulator.state.calls.copy()
-    stack.refresh("--parallel", "16")
-    stack.destroy("--parallel", "16")
+    stack.refresh("--parallel", "64")
+    stack.destroy("--parallel", "64")
     assert emulator.state.alive() == stack.state_ids() == set()
-    assert emulator.state.calls["list"] - calls["list"] < 16
+    assert emulator.state.calls["list"] - calls["list"] < 64
     assert emulator.state.calls["get"] == 0
-    assert emulator.state.calls["delete"] == 16
+    assert emulator.state.calls["delete"] == 64
 
 
 def test_what_is_wrong_is_said_in_plain_words(stack: NativeStack, emulator: EmulatorServer) -> None:
