@@ -1,4 +1,4 @@
-"""Every seam into the plugin host can be switched off, as tests/chaos does under the real engine."""
+"""Every seam into the plugin host can be switched off, as tests/chaos does."""
 
 from __future__ import annotations
 
