@@ -5,12 +5,15 @@ tests/chaos has every way to name a backend.
 
 from __future__ import annotations
 
+import pytest
+
 from pulumi_fal.emulator.server import EmulatorServer
 
 from .harness import Stack
 from .recovery import kill_while_waiting, unlock
 
 
+@pytest.mark.chaos
 def test_a_killed_create_is_resumed_only_by_its_own_stack(
     twins: list[Stack], emulator: EmulatorServer
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
@@ -11,6 +13,7 @@ from .cli import pulumi_fal
 from .harness import SSH_KEY, Stack
 
 
+@pytest.mark.chaos
 def test_audit_finds_exactly_the_machines_that_no_stack_has(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -66,6 +66,7 @@ def test_every_example_is_complete_and_tested() -> None:
         assert len((EXAMPLES / name / "README.md").read_text().splitlines()) <= 25, name
 
 
+@pytest.mark.chaos
 def test_the_fleet_has_the_size_that_the_config_says(
     example: Example, emulator: EmulatorServer
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_post_that_a_kill_interrupted_is_awaited_or_its_machine_is_named(
     assert entries(stack) == []
 
 
+@pytest.mark.chaos
 def test_a_renamed_stack_stops_for_the_machine_until_the_printed_command_is_run(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

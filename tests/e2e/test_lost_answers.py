@@ -90,6 +90,7 @@ def test_a_machine_of_somebody_else_is_forgotten_and_left_alone(
     assert forgotten == [theirs]
 
 
+@pytest.mark.chaos
 def test_where_no_machine_appeared_the_next_up_creates_one(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

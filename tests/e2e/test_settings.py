@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 
@@ -59,6 +61,7 @@ def test_a_key_in_secret_config_is_enough_and_is_never_shown(
     assert stack.files_with(KEY) == []
 
 
+@pytest.mark.chaos
 def test_mistakes_are_named_before_anything_is_created(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

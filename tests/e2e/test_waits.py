@@ -45,6 +45,7 @@ def replacements(ssh_key: str, opts: str = SHORT) -> str:
     )
 
 
+@pytest.mark.chaos
 def test_unfinished_machines_stay_in_state_through_failures_until_an_up_finishes_them(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -27,7 +27,7 @@ from ..fakes import ED25519, ONE, FakeApi, settings
 from ..simulation.turns import SimulatedClock, Turn, Turns
 
 Outcome = Instances | Instance | BaseException | None
-any_order = pytest.mark.parametrize("seed", range(16))
+any_order = pytest.mark.parametrize("seed", range(10))
 
 
 class World:
