@@ -164,6 +164,10 @@ def _ours(measure: Measure) -> Callable[[Results, int], float | None]:
     return lambda results, n: results.value(OURS, n, measure)
 
 
+def _over_a_cluster_of_one(who: str) -> Callable[[Results, int], float | None]:
+    return lambda results, n: results.ratio(UP, (who, n), (CLUSTER, 1))
+
+
 def _bounds() -> Iterator[Bound]:
     def rows(
         text: str,
@@ -198,7 +202,7 @@ def _bounds() -> Iterator[Bound]:
             f"up of a {who}: time over that of one machine",
             8,
             limit,
-            lambda results, n, who=who: results.ratio(UP, (who, n), (CLUSTER, 1)),  # type: ignore[misc]
+            _over_a_cluster_of_one(who),
         )
     yield from rows(
         "up: the naive provider's time over ours",

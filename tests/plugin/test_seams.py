@@ -154,6 +154,15 @@ def test_a_bug_keeps_its_traceback_after_an_error_of_ours(
     assert "KeyError" in bug.details()
 
 
+def die_while_waiting(plugin: Plugin, emulator: EmulatorServer) -> None:
+    """Kill the plugin while its create waits. The machine is ready afterwards."""
+    create = plugin.create_later(INPUTS)
+    wait_until(lambda: emulator.state.calls["list"] >= 2)
+    plugin.kill()
+    assert create.code() == grpc.StatusCode.UNAVAILABLE
+    emulator.state.advance(2000)
+
+
 @each_seam
 def test_what_a_dead_process_made_is_taken_up_without_the_seam(
     start_with: Starter, emulator: EmulatorServer, seam: str
@@ -162,11 +171,7 @@ def test_what_a_dead_process_made_is_taken_up_without_the_seam(
     emulator.state.provisioning = 1000
     dying = start_with(seam)
     dying.check({**INPUTS, **IDENTITY})
-    create = dying.create_later(INPUTS)
-    wait_until(lambda: emulator.state.calls["list"] >= 2)
-    dying.kill()
-    assert create.code() == grpc.StatusCode.UNAVAILABLE
-    emulator.state.advance(2000)
+    die_while_waiting(dying, emulator)
     next_one = start_with(seam)
     next_one.check({**INPUTS, **IDENTITY})
     assert {next_one.create(INPUTS).id} == emulator.state.alive()
@@ -184,11 +189,7 @@ def test_a_machine_that_was_recorded_under_another_name_is_taken_up_without_a_ur
     dying = start_with("other names of arguments")
     dying.check({**INPUTS, **IDENTITY, "__urn": f"{URN}-created"})
     dying.check({**INPUTS, **IDENTITY})
-    create = dying.create_later(INPUTS)
-    wait_until(lambda: emulator.state.calls["list"] >= 2)
-    dying.kill()
-    assert create.code() == grpc.StatusCode.UNAVAILABLE
-    emulator.state.advance(2000)
+    die_while_waiting(dying, emulator)
     next_one = start_with("other names of arguments")
     next_one.check({**INPUTS, **IDENTITY, "__urn": f"{URN}-created"})
     assert {next_one.create(INPUTS).id} == emulator.state.alive()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,21 +17,17 @@ from pulumi_fal.stack import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, RSA, refusal
+from .programs import WITH_MOCKS, KeepingMocks, pulumi_test
 from .world import World
 
-# Of Pulumi's own set_mocks, on Python 3.12 and later.
-pytestmark = pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")
-
-Test = Callable[..., pulumi.Output[None]]
-
-pulumi_test: Callable[[Test], Test] = pulumi.runtime.test  # which has no types
+pytestmark = WITH_MOCKS
 
 
-class Mocks(pulumi.runtime.Mocks):
+class Mocks(KeepingMocks):
     """Answers as fal would: without `sector`, the API chooses the third. Keeps what was asked."""
 
     def __init__(self) -> None:
-        self.asked: dict[str, pulumi.runtime.MockResourceArgs] = {}
+        super().__init__()
         self.outputs: dict[str, Any] = {"sector": "sector_3"}
         self.without_ip: set[str] = set()
         self.sectors: dict[str, str] = {}
@@ -49,9 +44,6 @@ class Mocks(pulumi.runtime.Mocks):
         if args.name in self.sectors:
             outputs["sector"] = self.sectors[args.name]
         return f"{args.name}-id", outputs
-
-    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
-        raise AssertionError(f"{args.token} was called")
 
 
 @pytest.fixture

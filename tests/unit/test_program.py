@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pulumi
@@ -12,29 +11,19 @@ from pulumi_fal import ComputeInstance, ComputeInstanceArgs, InstanceType, Secto
 from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE
+from .programs import WITH_MOCKS, KeepingMocks, pulumi_test
 
-# Of Pulumi's own set_mocks, on Python 3.12 and later.
-pytestmark = pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")
-
-Test = Callable[..., pulumi.Output[None]]
-
-pulumi_test: Callable[[Test], Test] = pulumi.runtime.test  # which has no types
+pytestmark = WITH_MOCKS
 
 
-class Mocks(pulumi.runtime.Mocks):
+class Mocks(KeepingMocks):
     """Answers as fal would, and keeps what was asked."""
-
-    def __init__(self) -> None:
-        self.asked: dict[str, pulumi.runtime.MockResourceArgs] = {}
 
     def new_resource(
         self, args: pulumi.runtime.MockResourceArgs
     ) -> tuple[str | None, dict[Any, Any]]:
         self.asked[args.name] = args
         return f"{args.name}-id", {"sector": "sector_3", **args.inputs, "ip": "192.0.2.1"}
-
-    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
-        raise AssertionError(f"{args.token} was called")
 
 
 @pytest.fixture

@@ -87,9 +87,9 @@ class State:
     The arguments are also attributes, as are `ip_at` (the fraction of the provisioning time after
     which the ip is shown, 0 to 1), `list_lag` (the seconds before a new machine is listed),
     `capacity` (the maximum number of machines, None for no limit), `sector_capacity` (the same for
-    each sector), `page_size` (the number of
-    machines on a page of the v1 API's list) and `key_seconds` (for how long the answer to a create
-    is kept for its idempotency key). Changes apply to later events.
+    each sector), `page_size` (the number of machines on a page of the v1 API's list) and
+    `key_seconds` (for how long the answer to a create is kept for its idempotency key). Changes
+    apply to later events.
 
     A machine belongs to the account that created it, and other accounts don't see it. `account_of`
     returns the account of a key. Without an account, a caller sees every machine, and a machine

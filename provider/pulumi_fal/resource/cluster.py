@@ -33,10 +33,13 @@ def sector(machines: Machines, call: Call) -> str | None:
             "not that of the cluster's other machines, set `sector` on the cluster.",
             WARNING,
         )
-    in_sector = [machine for machine in in_state or () if machine.sector]
     # The best witness is another machine that stays, the last one the machine itself.
-    in_sector.sort(key=lambda machine: (machine.urn == call.urn, machine.is_replaced))
-    return in_sector[0].sector if in_sector else None
+    witness = min(
+        (machine for machine in in_state or () if machine.sector),
+        key=lambda machine: (machine.urn == call.urn, machine.is_replaced),
+        default=None,
+    )
+    return witness.sector if witness else None
 
 
 @contextmanager
