@@ -11,7 +11,6 @@ from typing import Any, overload
 import pulumi
 from pulumi import dynamic
 from pulumi.dynamic.dynamic import serialize_provider
-from pulumi.resource import create_urn
 
 from pulumi_fal import arguments
 from pulumi_fal.api import ssh_keys
@@ -98,7 +97,9 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         # The resource has only the outputs that are named here.
         props = {**inputs, **dict.fromkeys(_OUTPUTS)}
         if opts is None or opts.id is None:
-            props.update(_identity(resource_name, inputs, opts), **self._hidden_inputs())
+            # The engine does not tell the provider the organization. check() removes it again.
+            props["__organization"] = _organization(resource_name, inputs, opts)
+            props.update(self._hidden_inputs())
         super().__init__(ComputeInstanceProvider(), resource_name, props, opts)
 
     def _hidden_inputs(self) -> dict[str, Any]:
@@ -149,31 +150,20 @@ def _with_update_timeout(opts: pulumi.ResourceOptions | None) -> pulumi.Resource
     return opts
 
 
-def _identity(
+def _organization(
     name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions | None
-) -> dict[str, pulumi.Input[str]]:
-    """Return the properties that tell the provider the URN and the organization.
+) -> pulumi.Input[str]:
+    """Return the organization, and for an import only once its helper is registered."""
+    organization = pulumi.get_organization()
+    if opts is None or opts.import_ is None:
+        return organization
+    helper = _Import(name, inputs, opts)
 
-    The engine passes neither to it. check() removes them again, so they never get into state.
-    """
-    urn: pulumi.Output[str] = create_urn(name, TYPE_TOKEN, opts.parent if opts else None)
-    is_import = opts is not None and opts.import_ is not None
-    helper = _Import(name, inputs, opts) if is_import and opts is not None else None
-    return {"__urn": _alone(urn, helper), "__organization": pulumi.get_organization()}
+    async def wait() -> str:
+        await helper.urn.future()
+        return organization
 
-
-def _alone(urn: pulumi.Output[str], helper: pulumi.Resource | None) -> pulumi.Output[str]:
-    """Return the URN as an output that depends on no resource, once the helper is registered.
-
-    The URN itself depends on the parent. For the SDK, a dependency on a component is one on all of
-    its children: the machines of a component would wait for each other. State would record it too.
-    """
-
-    async def wait() -> Any:
-        if helper is not None:
-            await helper.urn.future()
-        return await urn.future()
-
+    # An Output of the helper would make the resource depend on it, in state too.
     return pulumi.Output.from_input(asyncio.ensure_future(wait()))
 
 

@@ -42,12 +42,12 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         """Validate the inputs."""
         inputs = _translated(news)
-        call = _session.call(request.current())
-        checked = operations.check(call, _translated(_olds), inputs)
+        current = request.current()
+        checked = operations.check(_session.call(current), _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
         failures = [dynamic.CheckFailure("", failure.reason) for failure in checked.failures]
-        urn, organization = _text(inputs.get("__urn")), _text(inputs.get("__organization"))
-        _session.register(urn, organization, checked.inputs, inputs.get("__cluster_size"))
+        organization = _text(inputs.get("__organization"))
+        _session.register(current.urn, organization, inputs.get("__cluster_size"))
         return dynamic.CheckResult(_with_sdk_unknowns(checked.inputs, news), failures)
 
     @guarded
@@ -62,7 +62,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         """Create a machine and wait until it is ready."""
         current, inputs = request.current(), _translated(props)
-        call = _session.create_call(current, inputs)
+        call = _session.create_call(current)
         with _partial_state(current):
             created = operations.create(_session.machines, call, inputs)
         current.on_undelivered(created.undelivered)

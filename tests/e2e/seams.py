@@ -21,9 +21,6 @@ from .recovery import (
 
 NOTHING = "lambda *args, **fields: None"
 OFF = {
-    "dynamic.request.current": (
-        "lambda: pkgutil.resolve_name('pulumi_fal.dynamic.request').Request()"
-    ),
     "dynamic.patches.raise_concurrency": NOTHING,
     "dynamic.patches.route_imports": NOTHING,
     "dynamic.patches.without_traceback": NOTHING,

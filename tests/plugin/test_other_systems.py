@@ -22,7 +22,7 @@ def test_a_machine_is_previewed_created_and_deleted(
     """Its create is on record, and the next process takes that for what it is."""
     launcher = tmp_path / "launcher.py"
     launcher.write_text(LAUNCHER)
-    identity = {"__urn": URN, "__organization": "organization"}
+    identity = {"__organization": "organization"}
     plugin = start(launcher=[str(launcher)])
     assert list(plugin.check({**INPUTS, **identity}).failures) == []
     made = plugin.create(INPUTS)

@@ -99,9 +99,6 @@ def test_the_machines_are_children_of_the_component(mocks: Mocks) -> pulumi.Outp
 
     def check(urn: str) -> None:
         assert urn.endswith(f"fal:index:ComputeCluster${TYPE_TOKEN}::train-0")
-        passed = nodes(mocks)["train-0"]["__urn"]
-        # The mocks put the stack into the type of a component, unlike the engine.
-        assert passed.replace("pulumi:pulumi:Stack$", "") == urn
 
     return cluster.machines[0].urn.apply(check)
 

@@ -46,10 +46,7 @@ def test_typed_arguments_and_keywords_ask_for_the_same(mocks: Mocks) -> pulumi.O
     named = ComputeInstance("named", **asked)
 
     def compare(_: object) -> None:
-        of_one, of_other = (
-            {k: v for k, v in mocks.asked[name].inputs.items() if k != "__urn"}
-            for name in ("typed", "named")
-        )
+        of_one, of_other = (mocks.asked[name].inputs for name in ("typed", "named"))
         assert of_one == of_other
         assert of_one["instance_type"] == EIGHT
         assert of_one["sector"] == "sector_1"
@@ -70,7 +67,7 @@ def test_outputs_resolve_under_mocks(mocks: Mocks) -> pulumi.Output[None]:
 
 
 @pulumi_test
-def test_the_type_token_and_the_urn_are_the_ones_that_state_holds(
+def test_the_type_token_is_the_one_that_state_holds(
     mocks: Mocks,
 ) -> pulumi.Output[None]:
     """Another token would make every existing stack replace all its machines."""
@@ -78,31 +75,8 @@ def test_the_type_token_and_the_urn_are_the_ones_that_state_holds(
 
     def check(_: str) -> None:
         assert mocks.asked["m"].typ == TYPE_TOKEN == "pulumi-python:dynamic/fal:ComputeInstance"
-        assert mocks.asked["m"].inputs["__urn"] == f"urn:pulumi:dev::project::{TYPE_TOKEN}::m"
 
     return machine.urn.apply(check)
-
-
-@pulumi_test
-def test_the_machines_of_a_component_do_not_depend_on_each_other(
-    mocks: Mocks,
-) -> pulumi.Output[None]:
-    """The URN that a machine passes depends on its parent, and so on all of the parent's children.
-
-    The SDK refuses such a circle.
-    """
-    parent = pulumi.ComponentResource("my:own:Fleet", "fleet")
-    opts = pulumi.ResourceOptions(parent=parent)
-    machines = [
-        ComputeInstance(name, opts, instance_type=EIGHT, ssh_key=ED25519) for name in ("a", "b")
-    ]
-
-    def check(urns: list[str]) -> None:
-        passed = [mocks.asked[name].inputs["__urn"] for name in ("a", "b")]
-        # The mocks put the stack into the type of a component, unlike the engine.
-        assert [urn.replace("pulumi:pulumi:Stack$", "") for urn in passed] == urns
-
-    return pulumi.Output.all(*(machine.urn for machine in machines)).apply(check)
 
 
 @pulumi_test

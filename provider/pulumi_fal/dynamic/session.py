@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 # Modules that import requests are imported when they are first used: most previews never call the
@@ -15,10 +14,8 @@ from pulumi_fal import engine
 from pulumi_fal.api import settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.dynamic import lifetime, patches, request
-from pulumi_fal.dynamic.urns import Urns
-from pulumi_fal.errors import FalError, JournalError
+from pulumi_fal.errors import ConfigurationError, FalError
 from pulumi_fal.machines import journal
-from pulumi_fal.machines.entry import Phase, Spec
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource.call import WARNING, Call
@@ -38,7 +35,6 @@ class Session:
     def __init__(self) -> None:
         self._config: Callable[[str], Any] = lambda key: None
         self._clock = Clock()
-        self._urns = Urns()
         self._organization = ""
         self._cluster_sizes: dict[str, int] = {}
         self.import_inputs: dict[str, Mapping[str, Any]] = {}
@@ -66,18 +62,16 @@ class Session:
         self,
         urn: str,
         organization: str,
-        checked: Mapping[str, Any],
         cluster_size: float | None = None,
     ) -> None:
         """Remember what the program passes for a resource, and the engine does not.
 
-        `checked` are the resource's inputs. `urn` and `organization` are "" if they are not known.
-        `cluster_size` is that of the ComputeCluster that the resource is part of, if any.
+        `urn` and `organization` are "" if they are not known. `cluster_size` is that of the
+        ComputeCluster that the resource is part of, if any.
         """
         self._organization = organization or self._organization
         if cluster_size is not None:
             self._cluster_sizes[urn] = int(cluster_size)
-        self._urns.add(urn, checked)
         self.machines.review(urn, self._organization)
 
     def call(self, current: request.Request) -> Call:
@@ -90,26 +84,18 @@ class Session:
             is_heard=current.is_heard,
         )
 
-    def create_call(self, current: request.Request, props: Mapping[str, Any]) -> Call:
-        """Return the Call for a create, which always has a URN; JournalError if it is unknown."""
-        spec = Spec(props["instance_type"], props["ssh_key"], props.get("sector"))
-        urn = current.urn or self._urns.take(props, partial(self._unresolved_like, spec))
-        if not urn:
-            folder = self.machines.journal.folder
-            raise JournalError(folder, "can't be used: the resource's URN is unknown")
-        size = self._cluster_sizes.get(urn)
-        return replace(self.call(current), urn=urn, cluster_size=size)
+    def create_call(self, current: request.Request) -> Call:
+        """Return the Call for a create. Raises ConfigurationError if the SDK hides the URN.
 
-    def _unresolved_like(self, spec: Spec, urn: str) -> Iterator[str]:
-        """Yield the URNs of this stack whose create had these arguments and may be unresolved."""
-        stacks = self.machines.stacks
-        origin = stacks.origin(urn, self._organization)
-        for entry in self.machines.journal.readable():
-            if not (entry.is_for(spec) and entry.origin.may_share_stack(origin)):
-                continue
-            ids = stacks.ids(origin) if entry.phase is Phase.REPORTED else None
-            if ids is None or entry.instance_id not in ids:
-                yield entry.origin.urn
+        Without its URN, the create could not be recorded.
+        """
+        if not current.urn:
+            raise ConfigurationError(
+                "This version of the `pulumi` package hides from pulumi-fal which resource it "
+                "creates, so the create can't be recorded, and no machine is created. Install a "
+                "version of `pulumi` with which `pulumi-fal doctor` finds nothing missing."
+            )
+        return replace(self.call(current), cluster_size=self._cluster_sizes.get(current.urn))
 
     def _open_account(self) -> Account:
         from pulumi_fal.machines.account import Account
