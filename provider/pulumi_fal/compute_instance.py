@@ -16,7 +16,7 @@ from pulumi_fal import arguments
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.provider import ComputeInstanceProvider
-from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, TYPE_TOKEN
+from pulumi_fal.tokens import IMPORT_TYPE_TOKEN
 
 
 @dataclass(kw_only=True)
