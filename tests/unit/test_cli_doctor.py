@@ -13,19 +13,19 @@ import pulumi_fal
 from pulumi_fal import pulumi_cli
 from pulumi_fal.api import settings
 from pulumi_fal.cli import native_plugin
-from pulumi_fal.dynamic import host_probe
+from pulumi_fal.dynamic import probe
 
 from ..fakes import KEY
 from .cli_support import CommandLine, command_line
 
-ALL_SEAMS = dict.fromkeys(host_probe.WITHOUT, True)
+ALL_SEAMS = dict.fromkeys(probe.WITHOUT, True)
 
 
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     with command_line(tmp_path, monkeypatch) as line:
         monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args: "v3.259.0\n")
-        monkeypatch.setattr(host_probe, "probe_all", lambda: ALL_SEAMS)
+        monkeypatch.setattr(probe, "applied_patches", lambda: ALL_SEAMS)
         monkeypatch.setattr(native_plugin, "find", lambda: "/bin/plugin")
         monkeypatch.setattr(native_plugin, "version", lambda path: pulumi_fal.__version__)
         yield line
@@ -125,8 +125,8 @@ def test_a_seam_that_does_not_apply_is_missing_and_not_bad(
 ) -> None:
     """A missing seam only costs comfort, and the finding says which."""
     seam = next(iter(ALL_SEAMS))
-    monkeypatch.setattr(host_probe, "probe_all", lambda: {**ALL_SEAMS, seam: False})
-    assert findings(line)[seam] == ("missing", f"this SDK lacks it: {host_probe.WITHOUT[seam]}")
+    monkeypatch.setattr(probe, "applied_patches", lambda: {**ALL_SEAMS, seam: False})
+    assert findings(line)[seam] == ("missing", f"this SDK lacks it: {probe.WITHOUT[seam]}")
 
 
 def test_a_plugin_that_does_not_start_is_bad(
@@ -137,5 +137,5 @@ def test_a_plugin_that_does_not_start_is_bad(
     def fails() -> dict[str, bool]:
         raise OSError("did not start")
 
-    monkeypatch.setattr(host_probe, "probe_all", fails)
+    monkeypatch.setattr(probe, "applied_patches", fails)
     assert findings(line, code=1)["plugin host"] == ("bad", "did not start")

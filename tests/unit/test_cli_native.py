@@ -14,7 +14,7 @@ import yaml
 import pulumi_fal
 from pulumi_fal import pulumi_cli
 from pulumi_fal.cli import native_plugin
-from pulumi_fal.dynamic import host_probe
+from pulumi_fal.dynamic import probe
 from pulumi_fal.machines.entry import Phase
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
@@ -165,7 +165,7 @@ def test_two_creates_of_one_name_are_told_apart_by_their_types(line: CommandLine
 @pytest.fixture
 def doctor(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args: "v3.259.0\n")
-    monkeypatch.setattr(host_probe, "probe_all", lambda: dict.fromkeys(host_probe.WITHOUT, True))
+    monkeypatch.setattr(probe, "applied_patches", lambda: dict.fromkeys(probe.WITHOUT, True))
     return line
 
 

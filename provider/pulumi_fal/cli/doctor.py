@@ -119,10 +119,10 @@ def _native() -> Finding:
 
 
 def _host_features() -> Iterator[Finding]:
-    from pulumi_fal.dynamic.host_probe import WITHOUT, probe_all
+    from pulumi_fal.dynamic.probe import WITHOUT, applied_patches
 
     try:
-        works = probe_all()
+        works = applied_patches()
     except OSError as error:
         yield Finding("plugin host", BAD, str(error))
         return

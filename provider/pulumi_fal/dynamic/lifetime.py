@@ -34,17 +34,19 @@ def guarded(method: Callable[..., T]) -> Callable[..., T]:
 _cancel_callbacks: list[Callable[[], None]] = []
 
 
-def on_cancel(callback: Callable[[], None]) -> None:
+def on_cancel(callback: Callable[[], None]) -> bool:
     """Call `callback` when the engine sends Cancel: on Ctrl-C, `pulumi cancel` and normal shutdown.
 
     The SDK's method for Cancel does nothing, and gRPC bound it when the server started. Therefore
-    this replaces the code of the method instead of the method.
+    this replaces the code of the method instead of the method. Returns whether that was possible.
     """
     _cancel_callbacks.append(callback)
     servicer = getattr(sys.modules["__main__"], "DynamicResourceProviderServicer", None)
     cancel = getattr(servicer, "Cancel", None)
-    if cancel is not None and not getattr(cancel.__code__, "co_freevars", True):
-        cancel.__code__ = _cancel.__code__
+    if cancel is None or getattr(cancel.__code__, "co_freevars", True):
+        return False
+    cancel.__code__ = _cancel.__code__
+    return True
 
 
 def _cancel(self: Any, request: Any, context: Any) -> Any:  # noqa: ARG001

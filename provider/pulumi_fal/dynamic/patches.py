@@ -2,8 +2,8 @@
 
 The SDK passes a provider nothing but its properties, runs four calls at a time, and sends errors
 with tracebacks. If an SDK's internals differ from what a patch expects, the patch does nothing: its
-feature is missing, and everything else works. tests/plugin/ shows which patch a new SDK breaks, and
-`pulumi-fal doctor` which features work.
+feature is missing, and everything else works. Each patch returns whether it applied,
+which `pulumi-fal doctor` shows. tests/plugin/ shows which patch a new SDK breaks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from pulumi_fal.dynamic import request
 
 
-def raise_concurrency(limit: int) -> None:
+def raise_concurrency(limit: int) -> bool:
     """Serve up to `limit` calls at a time, because the SDK's pool has 4 threads and no option.
 
     The executor is found in the outermost frame of a worker thread. Calls that are already queued
@@ -33,7 +33,8 @@ def raise_concurrency(limit: int) -> None:
             executor._idle_semaphore = _NoneIdle()
             for _ in range(min(limit, executor._work_queue.qsize())):
                 executor.submit(int)
-            return
+            return True
+    return False
 
 
 class _NoneIdle:
@@ -46,7 +47,7 @@ class _NoneIdle:
         pass
 
 
-def route_imports(is_ours: Callable[[str], bool], provider_key: str) -> None:
+def route_imports(is_ours: Callable[[str], bool], provider_key: str) -> bool:
     """Let the read of an import find this provider. The SDK fails without the key `__provider`.
 
     Every method of the SDK passes its properties to get_provider, and an import has none. If the
@@ -54,8 +55,10 @@ def route_imports(is_ours: Callable[[str], bool], provider_key: str) -> None:
     """
     main = sys.modules["__main__"]
     original = getattr(main, "get_provider", None)
-    if original is None or hasattr(original, "supplies_fal"):
-        return
+    if original is None:
+        return False
+    if hasattr(original, "supplies_fal"):
+        return True
 
     def get_provider(props: dict[str, Any], config: Any) -> Any:
         if "__provider" not in props and is_ours(request.current().urn):
@@ -64,9 +67,10 @@ def route_imports(is_ours: Callable[[str], bool], provider_key: str) -> None:
 
     get_provider.supplies_fal = True  # type: ignore[attr-defined]
     main.get_provider = get_provider  # type: ignore[attr-defined]
+    return True
 
 
-def without_traceback(base: type[Exception]) -> None:
+def without_traceback(base: type[Exception]) -> bool:
     """Send exceptions derived from `base` to the engine as `ClassName: message`.
 
     The SDK sends the whole traceback, which it gets from the module `traceback`. Other exceptions,
@@ -74,8 +78,11 @@ def without_traceback(base: type[Exception]) -> None:
     """
     main = sys.modules["__main__"]
     original = getattr(main, "traceback", None)
-    if callable(getattr(original, "format_exc", None)) and not isinstance(original, _Traceback):
+    if not callable(getattr(original, "format_exc", None)):
+        return False
+    if not isinstance(original, _Traceback):
         main.traceback = _Traceback(original, base)  # type: ignore[attr-defined]
+    return True
 
 
 class _Traceback:

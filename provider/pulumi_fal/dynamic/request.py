@@ -57,11 +57,16 @@ class Request:
         if self.context is not None:
             engine.on_undelivered(self.context, callback)
 
-    def log(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
-        """Show a message on the resource's row. An ephemeral one disappears with the next."""
+    def log(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> bool:
+        """Show a message on the resource's row. An ephemeral one disappears with the next.
+
+        Returns whether there is an engine to send it to.
+        """
         send = _logger()
-        if send is not None:
-            send(message=message, severity=severity, urn=self.urn, ephemeral=ephemeral)
+        if send is None:
+            return False
+        send(message=message, severity=severity, urn=self.urn, ephemeral=ephemeral)
+        return True
 
 
 def current() -> Request:

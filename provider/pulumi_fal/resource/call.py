@@ -29,7 +29,9 @@ UNKNOWN: Final = _Unknown.UNKNOWN
 class Log(Protocol):
     """Shows a message on the resource's row. An ephemeral message disappears with the next one."""
 
-    def __call__(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None: ...
+    def __call__(
+        self, message: str, severity: int = INFO, *, ephemeral: bool = False
+    ) -> object: ...
 
 
 def _silent(message: str, severity: int = INFO, *, ephemeral: bool = False) -> None: ...
