@@ -16,6 +16,7 @@ from pulumi_fal import arguments
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.provider import ComputeInstanceProvider
+from pulumi_fal.resource import fields
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN
 
 
@@ -38,7 +39,7 @@ class ComputeInstanceArgs:
     change to True, the next `pulumi up` waits."""
 
 
-_OUTPUTS = ("ip", "status", "region", "creator_user_nickname")
+_OUTPUTS = fields.names(lambda field: field.is_output and not field.is_input)
 
 
 # Every URN and every state contains the keywords below, so they must never change.

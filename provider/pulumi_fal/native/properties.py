@@ -10,12 +10,9 @@ from google.protobuf import json_format, struct_pb2
 from pulumi.runtime import rpc
 
 from pulumi_fal.resource.call import UNKNOWN
+from pulumi_fal.resource.fields import FIELDS
 
-NAMES = {
-    "instance_type": "instanceType",
-    "ssh_key": "sshKey",
-    "creator_user_nickname": "creatorUserNickname",
-}
+NAMES = {field.name: field.camel for field in FIELDS if field.camel != field.name}
 """The schema's names of the properties whose names differ."""
 _OWN_NAMES = {theirs: ours for ours, theirs in NAMES.items()}
 DYNAMIC_PROVIDER = "__provider"

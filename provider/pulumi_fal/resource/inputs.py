@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import InstanceType, Sector
+from pulumi_fal.resource import fields
 from pulumi_fal.resource.call import UNKNOWN
 
-REPLACING = ("instance_type", "ssh_key", "sector")
-NAMES = (*REPLACING, "wait")
+NAMES = fields.names(lambda field: field.is_input)
+REPLACING = fields.names(lambda field: field.replaces)
 
 _TYPES = [instance_type.value for instance_type in InstanceType]
 _SECTORS = [sector.value for sector in Sector]

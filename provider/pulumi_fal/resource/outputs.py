@@ -7,8 +7,13 @@ from typing import Any
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import ACCOUNT, ENDPOINT, Home
+from pulumi_fal.resource import fields
 from pulumi_fal.resource.call import UNKNOWN
 from pulumi_fal.resource.inputs import NAMES
+
+_OUTPUTS = fields.names(lambda field: field.is_output)
+_LATE = fields.names(lambda field: field.is_late)
+_REQUESTED = fields.names(lambda field: field.is_input and not field.is_late)
 
 UNFINISHED = "unfinished"
 """Set only while a machine's wait for ready is incomplete."""
@@ -20,18 +25,14 @@ def from_instance(instance: Instance, props: Mapping[str, Any], home: Home) -> d
     `props` are the resource's inputs or its earlier outputs. `home` is the endpoint and the account
     that the machine was seen with.
     """
-    observed = {
-        "instance_type": instance.instance_type,
+    outs = {
+        **{name: value for name, value in vars(instance).items() if name in _OUTPUTS},
         # The API shows the sector of a new machine late. Until then, use the requested one, if any.
         "sector": instance.sector or props.get("sector"),
-        "ip": instance.ip,
-        "status": instance.status,
-        "region": instance.region,
-        "creator_user_nickname": instance.creator_user_nickname,
         ENDPOINT: home.endpoint,
         ACCOUNT: home.account,
+        **requested(props),
     }
-    outs = {**observed, **requested(props)}
     return {name: value for name, value in outs.items() if value is not None}
 
 
@@ -42,12 +43,12 @@ def planned(props: Mapping[str, Any]) -> dict[str, Any]:
 
 def unknown() -> dict[str, Any]:
     """Return the outputs that are known only after the wait for a machine."""
-    return {"sector": UNKNOWN, "ip": UNKNOWN, "status": UNKNOWN}
+    return dict.fromkeys(_LATE, UNKNOWN)
 
 
 def requested(props: Mapping[str, Any]) -> dict[str, Any]:
     """Return the inputs that are copied to the outputs; `props` are inputs or earlier outputs.
 
-    The sector is not among them, because the outputs have the sector that the machine is in.
+    Late ones are not among them: the outputs have the sector that the machine is in.
     """
-    return {name: props[name] for name in ("instance_type", "ssh_key", "wait") if name in props}
+    return {name: props[name] for name in _REQUESTED if name in props}

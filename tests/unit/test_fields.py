@@ -1,0 +1,40 @@
+"""The table of a machine's properties, and the classes that have to agree with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+from pulumi_fal.api.models import Instance
+from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
+from pulumi_fal.resource import fields
+from pulumi_fal.resource.fields import FIELDS
+
+
+def test_a_program_sets_the_inputs_of_the_table() -> None:
+    """The arguments class has exactly the inputs."""
+    inputs = set(fields.names(lambda field: field.is_input))
+    assert {field.name for field in dataclasses.fields(ComputeInstanceArgs)} == inputs
+
+
+def test_a_program_reads_the_outputs_of_the_table() -> None:
+    """The resource declares exactly the outputs."""
+    outputs = set(fields.names(lambda field: field.is_output))
+    assert set(inspect.get_annotations(ComputeInstance)) == outputs
+
+
+def test_an_output_is_an_input_or_comes_from_the_api() -> None:
+    """An output that is neither would be in no state."""
+    shown = {field.name for field in dataclasses.fields(Instance)}
+    assert {field.name for field in FIELDS if not field.is_input} <= shown
+
+
+def test_only_an_input_replaces_a_machine() -> None:
+    """An output changes without the program."""
+    assert all(field.is_input for field in FIELDS if field.replaces)
+
+
+def test_a_late_value_comes_from_the_api() -> None:
+    """Nothing else would ever make it known."""
+    shown = {field.name for field in dataclasses.fields(Instance)}
+    assert {field.name for field in FIELDS if field.is_late} <= shown
