@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api import v1
+from pulumi_fal.api.options import API
 from pulumi_fal.api.request import Request
-from pulumi_fal.api.settings import DEFAULT_API, ENDPOINTS, Settings
+from pulumi_fal.api.settings import ENDPOINTS, Settings
 from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.errors import ElsewhereError, FalError, UnresolvedCreateError
 from pulumi_fal.machines.entry import KEY_SECONDS
@@ -189,7 +190,7 @@ def test_the_times_are_the_codes_own() -> None:
 def test_the_page_has_the_settings_as_they_are() -> None:
     """The default, and where each API is."""
     settings = {what: cells for what, *cells in rows(PAGE)}
-    assert settings["setting"] == [f"`{DEFAULT_API}`, the default", "`v1`"]
+    assert settings["setting"] == [f"`{API.default}`, the default", "`v1`"]
     assert settings["default endpoint"] == [f"`{ENDPOINTS['legacy']}`", f"`{ENDPOINTS['v1']}`"]
 
 

@@ -17,7 +17,8 @@ import pytest
 import pulumi_fal
 from pulumi_fal import lookups
 from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
-from pulumi_fal.api.settings import DEFAULT_API, ENDPOINTS, Settings
+from pulumi_fal.api.options import API
+from pulumi_fal.api.settings import ENDPOINTS, Settings
 from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
 from pulumi_fal.native.properties import NAMES as NAMES_THAT_DIFFER
 from pulumi_fal.native.properties import camel
@@ -219,7 +220,7 @@ def test_the_config_is_described_once_and_with_its_defaults() -> None:
     """A declared provider takes what the stack's config takes, and both name the real defaults."""
     variables = SCHEMA["config"]["variables"]
     assert SCHEMA["provider"]["inputProperties"] == variables
-    defaults = {"api": f"`{DEFAULT_API}`"}
+    defaults = {"api": f"`{API.default}`"}
     settings = Settings("", "", "")
     for name, attribute in (
         ("parallel", "parallel"),

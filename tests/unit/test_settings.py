@@ -6,8 +6,11 @@ import re
 
 import pytest
 
+from pulumi_fal.api.options import API, API_KEY, ENDPOINT, OPTIONS
 from pulumi_fal.api.settings import ENDPOINTS, NO_KEY, Settings, parallel, resolve
 from pulumi_fal.errors import ConfigurationError
+
+from ..docs import ROOT
 
 ALL = {
     "FAL_ADMIN_API_KEY": "admin",
@@ -196,3 +199,20 @@ def test_parallel_is_at_least_one_and_needs_no_key() -> None:
     """Parallel is read without a key, before the first API call."""
     assert parallel({"FAL_COMPUTE_PARALLEL": "0.5"}, NOTHING.get) == 1
     assert parallel({}, NOTHING.get) == 256
+
+
+def test_the_api_option_names_every_version_of_the_api() -> None:
+    """Generated SDKs show its description."""
+    assert all(f"`{api}`" in API.description for api in ENDPOINTS)
+
+
+def test_the_docs_have_each_option_with_its_names_and_its_default() -> None:
+    """The key has a table of its own, because it can come from more places."""
+    page = (ROOT / "docs" / "installation-configuration.md").read_text(encoding="utf-8")
+    defaults = {API: f"`{API.default}`", ENDPOINT: f"`{ENDPOINTS[API.default]}`"}
+    for option in OPTIONS:
+        if option is not API_KEY:
+            default = defaults.get(option) or f"{option.default:g}"
+            assert f"\n| `{option.variable}` | `{option.key}` | {default}" in page
+    assert f"\n| 1 | `{API_KEY.variable}` | |" in page
+    assert f"\n| 2 | | `{API_KEY.key}` |" in page

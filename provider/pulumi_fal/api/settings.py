@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from pulumi_fal.api import options
+from pulumi_fal.api.options import Option
 from pulumi_fal.errors import ConfigurationError
 
 ENDPOINTS = {"legacy": "https://rest.alpha.fal.ai", "v1": "https://api.fal.ai/v1"}
 """The default endpoint of each version of the API."""
-DEFAULT_API = "legacy"
 
 NO_KEY = (
     "No fal API key is set, and this operation needs one. Make a key with the ADMIN scope on the "
@@ -61,15 +62,15 @@ class Settings:
     api_key: str = field(repr=False)
     key_source: str
     """Where the key was found, for messages."""
-    api: str = DEFAULT_API
+    api: str = options.API.default
     """The version of the API, a key of ENDPOINTS."""
-    poll_interval: float = 2.0
+    poll_interval: float = options.POLL_INTERVAL.default
     """Seconds between two polls during a wait."""
-    retry_budget: float = 120.0
+    retry_budget: float = options.RETRY_BUDGET.default
     """Seconds for which a failing call is retried."""
-    appear_seconds: float = 20.0
+    appear_seconds: float = options.SETTLE.default
     """Seconds after a create without an answer in which its machine may still appear."""
-    parallel: int = 256
+    parallel: int = options.PARALLEL.default
     """The maximum number of machines that the plugin works on at once."""
 
     @property
@@ -95,19 +96,16 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
         api=api,
         api_key=api_key,
         key_source=source,
-        poll_interval=_seconds(environ, config, "FAL_COMPUTE_POLL_INTERVAL", "fal:pollInterval", 2),
-        retry_budget=_seconds(environ, config, "FAL_COMPUTE_RETRY_BUDGET", "fal:retryBudget", 120),
-        appear_seconds=_seconds(environ, config, "FAL_COMPUTE_SETTLE", "fal:settle", 20),
+        poll_interval=_positive(options.POLL_INTERVAL, environ, config),
+        retry_budget=_positive(options.RETRY_BUDGET, environ, config),
+        appear_seconds=_positive(options.SETTLE, environ, config),
         parallel=parallel(environ, config),
     )
 
 
 def parallel(environ: Mapping[str, str], config: Callable[[str], str | None]) -> int:
-    """Return the maximum number of machines to work on at once.
-
-    It is that of FAL_COMPUTE_PARALLEL or fal:parallel, 256 by default. Raises ConfigurationError.
-    """
-    return max(1, int(_seconds(environ, config, "FAL_COMPUTE_PARALLEL", "fal:parallel", 256)))
+    """Return the maximum number of machines to work on at once. Raises ConfigurationError."""
+    return max(1, int(_positive(options.PARALLEL, environ, config)))
 
 
 def _api_key(environ: Mapping[str, str], config: Callable[[str], str | None]) -> tuple[str, str]:
@@ -122,8 +120,9 @@ def _candidates(
 ) -> Iterator[tuple[str | None, str]]:
     """Yield possible keys with their sources, lazily, because config may have to be decrypted."""
     pair = [environ.get("FAL_KEY_ID", "").strip(), environ.get("FAL_KEY_SECRET", "").strip()]
-    yield environ.get("FAL_ADMIN_API_KEY"), "the environment variable FAL_ADMIN_API_KEY"
-    yield config("fal:apiKey"), "the config value fal:apiKey"
+    variable, key = options.API_KEY.variable, options.API_KEY.key
+    yield environ.get(variable), f"the environment variable {variable}"
+    yield config(key), f"the config value {key}"
     yield environ.get("FAL_KEY"), "the environment variable FAL_KEY"
     yield ":".join(pair) if all(pair) else None, "FAL_KEY_ID and FAL_KEY_SECRET"
 
@@ -142,17 +141,18 @@ def _header_safe(key: str, source: str) -> str:
 
 
 def _api(environ: Mapping[str, str], config: Callable[[str], str | None]) -> str:
-    api = (environ.get("FAL_COMPUTE_API") or config("fal:api") or DEFAULT_API).strip()
+    option = options.API
+    api = (option.text(environ, config) or option.default).strip()
     if api not in ENDPOINTS:
         raise ConfigurationError(
-            f"FAL_COMPUTE_API (or fal:api) must be {' or '.join(ENDPOINTS)}, not {api!r}."
+            f"{option.variable} (or {option.key}) must be {' or '.join(ENDPOINTS)}, not {api!r}."
         )
     return api
 
 
 def _endpoint(environ: Mapping[str, str], config: Callable[[str], str | None], api: str) -> str:
     default = ENDPOINTS[api]
-    endpoint = (environ.get("FAL_COMPUTE_ENDPOINT") or config("fal:endpoint") or default).strip()
+    endpoint = (options.ENDPOINT.text(environ, config) or default).strip()
     try:
         parts = urlsplit(endpoint)
         host, _ = parts.hostname or "", parts.port
@@ -181,18 +181,16 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _seconds(
-    environ: Mapping[str, str],
-    config: Callable[[str], str | None],
-    variable: str,
-    key: str,
-    default: float,
+def _positive(
+    option: Option[Any], environ: Mapping[str, str], config: Callable[[str], str | None]
 ) -> float:
-    text = environ.get(variable) or config(key) or str(default)
+    text = option.text(environ, config) or str(option.default)
     try:
         value = float(text)
     except ValueError:
         value = -1
     if not 0 < value < float("inf"):
-        raise ConfigurationError(f"{variable} (or {key}) must be a positive number, not {text!r}.")
+        raise ConfigurationError(
+            f"{option.variable} (or {option.key}) must be a positive number, not {text!r}."
+        )
     return value

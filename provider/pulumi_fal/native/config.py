@@ -8,17 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pulumi_fal.api import settings
+from pulumi_fal.api.options import OPTIONS
 from pulumi_fal.errors import ConfigurationError
 
-_VARIABLES = {
-    "apiKey": "FAL_ADMIN_API_KEY",
-    "api": "FAL_COMPUTE_API",
-    "endpoint": "FAL_COMPUTE_ENDPOINT",
-    "pollInterval": "FAL_COMPUTE_POLL_INTERVAL",
-    "retryBudget": "FAL_COMPUTE_RETRY_BUDGET",
-    "settle": "FAL_COMPUTE_SETTLE",
-    "parallel": "FAL_COMPUTE_PARALLEL",
-}
+_VARIABLES = {option.name: option.variable for option in OPTIONS}
 """The environment variable for each name in the provider's config."""
 
 
