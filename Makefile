@@ -16,7 +16,7 @@ KEY   := $(shell { cat requirements/dev.txt pyproject.toml; $(PYTHON) -VV; } 2>/
 READY := $(VENV)/ready-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test unit plugin e2e languages chaos chaos-below chaos-above bench compat dist lint lock audit clean
+.PHONY: help demo setup test unit plugin e2e languages chaos chaos-below chaos-above bench compat dist lint generate lock audit clean
 
 ##@ Start here
 
@@ -41,11 +41,15 @@ plugin: setup ## the real plugin process, over gRPC
 e2e: setup ## the real pulumi against the emulator
 	@$(QUICK) tests/e2e
 
-lint: setup ## style, types, the order of the modules, and the workflows' security
+generate: setup ## the reference and the native plugin's schema, from what the code declares
+	@$(BIN)/python -m tools.generate
+
+lint: setup ## style, types, the order of the modules, the generated files, the workflows' security
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tools.generate --check
 	@$(BIN)/zizmor --offline --quiet .github
 
 ##@ Before a change lands

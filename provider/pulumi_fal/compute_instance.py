@@ -54,8 +54,8 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     ssh_key: pulumi.Output[str]
     """The public key that may log in."""
     sector: pulumi.Output[str | None]
-    """The sector that the machine is in. If none was requested, the API chose it. None for 1x
-    machines."""
+    """The sector that the machine is in. If none was requested, the API chose it. 1x machines have
+    none."""
     ip: pulumi.Output[str]
     """The public address: `ssh ubuntu@IP`."""
     status: pulumi.Output[str]
@@ -63,9 +63,9 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     the API may add more."""
     region: pulumi.Output[str | None]
     """The region of the machine: `us-west`, `us-central`, `us-east`, `eu-north`, `eu-west` or
-    `other`. None with the legacy API."""
+    `other`. Only the v1 API returns it."""
     creator_user_nickname: pulumi.Output[str | None]
-    """The nickname of the user who created the machine. None with the legacy API."""
+    """The nickname of the user who created the machine. Only the v1 API returns it."""
 
     @overload
     def __init__(

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def get_instance(instance_id: str) -> Instance:
-    """Return one machine.
+    """Return one machine. Fails if the API does not know its id.
 
-    Raises pulumi.RunError if the API does not know the id, or if the call fails.
+    Raises pulumi.RunError in that case, or if the call fails.
     """
     try:
         return _client().get_instance(instance_id)

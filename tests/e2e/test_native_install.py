@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -156,4 +157,15 @@ def test_the_engine_reads_the_schema(bare: Stack, source: str) -> None:
     result = bare.run("package", "get-schema", str(path))
     shown: dict[str, Any] = json.loads(result.output[result.output.index("{") :])
     assert shown["version"] == pulumi_fal.__version__
-    assert shown == {**json.loads(SCHEMA.read_text()), "version": pulumi_fal.__version__}
+    assert shown == json.loads(SCHEMA.read_text())
+
+
+def test_pulumi_finds_nothing_wrong_with_the_schema_as_it_is_in_the_repository(
+    tmp_path: Path,
+) -> None:
+    """Whoever publishes it or generates from it needs no plugin that completes it."""
+    cli = str(shutil.which("pulumi", path=cli_path()))
+    env = {"PATH": cli_path(), "PULUMI_HOME": str(tmp_path), "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    command = [cli, "schema", "check", str(SCHEMA)]
+    result = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

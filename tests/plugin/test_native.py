@@ -194,6 +194,12 @@ def test_a_failure_names_its_property_only_where_there_is_no_value(provider: Pro
     assert not any("private" in each.reason for each in failures)
 
 
+def test_a_failure_has_no_words_of_python(provider: Provider) -> None:
+    """The program may be in any language."""
+    (failure,) = provider.check({**INPUTS, "wait": "no"}).failures
+    assert failure.reason == "wait must be true or false, not of type str"
+
+
 # Diff.
 
 

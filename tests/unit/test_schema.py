@@ -1,32 +1,15 @@
-"""The schema of the native plugin: names that are for ever, and the same facts as in Python."""
+"""The schema of the native plugin: names that are for ever, and what the engine reads in it."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
-import runpy
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
-from enum import Enum
-from pathlib import Path
-from typing import Any, get_type_hints
-
-import pytest
+from typing import Any
 
 import pulumi_fal
-from pulumi_fal import lookups
-from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
-from pulumi_fal.api.options import API
-from pulumi_fal.api.settings import ENDPOINTS, Settings
-from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
-from pulumi_fal.native.properties import NAMES as NAMES_THAT_DIFFER
-from pulumi_fal.native.properties import camel
 from pulumi_fal.native.servicer import FalProvider
-from pulumi_fal.resource import inputs
-from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
-REFERENCE = Path(__file__).resolve().parents[2] / "tools" / "reference.py"
 NAMES = """\
 config api: string
 config apiKey: string, secret
@@ -93,8 +76,6 @@ java ai.fal.pulumi.fal
 """Programs and states have these names in them. A line may be added; none may change or go."""
 
 SCHEMA: dict[str, Any] = json.loads(FalProvider().GetSchema(None, None).schema)
-MACHINE = SCHEMA["resources"][NATIVE_TYPE_TOKEN]
-FUNCTIONS = SCHEMA["functions"]
 
 
 def named() -> Iterator[str]:
@@ -109,7 +90,7 @@ def named() -> Iterator[str]:
         wanted = resource["requiredInputs"]
         yield from properties(f"input {token}", resource["inputProperties"], wanted)
         yield from properties(f"output {token}", **properties_of(resource))
-    for token, function in FUNCTIONS.items():
+    for token, function in SCHEMA["functions"].items():
         yield from properties(f"argument {token}", **properties_of(function["inputs"]))
         yield from properties(f"result {token}", **properties_of(function["outputs"]))
     language = SCHEMA["language"]
@@ -154,127 +135,14 @@ def test_the_schema_says_which_version_it_is_of() -> None:
     assert SCHEMA["version"] == pulumi_fal.__version__
 
 
+def test_a_declared_provider_takes_what_the_config_of_a_stack_takes() -> None:
+    """A program with several accounts can set everything for each of them."""
+    assert SCHEMA["provider"]["inputProperties"] == SCHEMA["config"]["variables"]
+
+
 def test_nobody_is_asked_for_a_plugin_to_download() -> None:
     """There is none to download, and whoever had the address could give people another one."""
     assert re.match(r"https://[\w-]+\.invalid/", SCHEMA["pluginDownloadURL"])
-
-
-# As in Python
-
-
-def camels(names: Any) -> set[str]:
-    return {camel(name) for name in names}
-
-
-def test_the_inputs_are_those_of_python() -> None:
-    """Names, which of them are required, and which replace the machine."""
-    args = fields(ComputeInstanceArgs)
-    assert set(MACHINE["inputProperties"]) == camels(each.name for each in args)
-    assert set(MACHINE["requiredInputs"]) == camels(
-        each.name for each in args if each.default is MISSING
-    )
-    replacing = {
-        name for name, spec in MACHINE["inputProperties"].items() if "willReplaceOnChanges" in spec
-    }
-    assert replacing == camels(inputs.REPLACING)
-    assert set(MACHINE["inputProperties"]) == camels(inputs.NAMES)
-
-
-def test_the_outputs_are_those_of_python() -> None:
-    """Names, and which of them every machine has."""
-    declared = inspect.get_annotations(ComputeInstance)
-    assert set(MACHINE["properties"]) == camels(declared)
-    assert set(MACHINE["required"]) == camels(
-        name for name, type_ in declared.items() if type_ == "pulumi.Output[str]"
-    )
-
-
-@pytest.mark.parametrize("enum", [InstanceType, Sector, Status])
-def test_the_enums_are_those_of_python(enum: type[Enum]) -> None:
-    """Values, and names that differ in nothing but their spelling."""
-    members = SCHEMA["types"][f"fal:index:{enum.__name__}"]["enum"]
-    assert {each["name"].lower(): each["value"] for each in members} == {
-        each.name.replace("_", "").lower(): each.value for each in enum
-    }
-
-
-def test_a_looked_up_machine_is_that_of_python() -> None:
-    """The function for one machine and that for several give what Python's give."""
-    hints = get_type_hints(Instance)
-    for type_ in (
-        SCHEMA["types"]["fal:index:Instance"],
-        FUNCTIONS["fal:index:getInstance"]["outputs"],
-    ):
-        assert set(type_["properties"]) == camels(hints)
-        assert set(type_["required"]) == camels(name for name, hint in hints.items() if hint is str)
-
-
-def test_lookups_take_what_those_of_python_take() -> None:
-    """One takes an id, the other the same filters."""
-    filters = inspect.signature(lookups.get_instances).parameters
-    assert set(FUNCTIONS["fal:index:getInstances"]["inputs"]["properties"]) == camels(filters)
-    assert list(FUNCTIONS["fal:index:getInstance"]["inputs"]["properties"]) == ["id"]
-
-
-def test_the_config_is_described_once_and_with_its_defaults() -> None:
-    """A declared provider takes what the stack's config takes, and both name the real defaults."""
-    variables = SCHEMA["config"]["variables"]
-    assert SCHEMA["provider"]["inputProperties"] == variables
-    defaults = {"api": f"`{API.default}`"}
-    settings = Settings("", "", "")
-    for name, attribute in (
-        ("parallel", "parallel"),
-        ("pollInterval", "poll_interval"),
-        ("retryBudget", "retry_budget"),
-        ("settle", "appear_seconds"),
-    ):
-        defaults[name] = f"{getattr(settings, attribute):g}"
-    for name, value in defaults.items():
-        assert variables[name]["description"].endswith(f"The default is {value}."), name
-    for api in ENDPOINTS:
-        assert f"`{api}`" in variables["api"]["description"]
-
-
-def as_in_the_schema(docstring: str) -> str:
-    """A docstring as the schema says it, which is for no language in particular."""
-    for ours, theirs in {
-        "True": "true",
-        "False": "false",
-        "None for 1x machines": "1x machines have none",
-        "None with the legacy API": "Only the v1 API returns it",
-        **NAMES_THAT_DIFFER,
-    }.items():
-        docstring = docstring.replace(ours, theirs)
-    return docstring
-
-
-def test_descriptions_are_the_docstrings() -> None:
-    """Whoever rewords a docstring rewords the description, too."""
-    fields_of = runpy.run_path(str(REFERENCE), run_name="reference")["_fields"]
-    described = [
-        (MACHINE["inputProperties"], fields_of(ComputeInstanceArgs)),
-        (MACHINE["properties"], fields_of(ComputeInstance)),
-    ]
-    for specs, documented in described:
-        for field in documented:
-            description = specs[camel(field.name)]["description"]
-            assert description == as_in_the_schema(field.doc), field.name
-    tokens = {**SCHEMA["types"], **SCHEMA["resources"]}
-    for token, documented in (
-        (NATIVE_TYPE_TOKEN, ComputeInstance),
-        ("fal:index:InstanceType", InstanceType),
-        ("fal:index:Sector", Sector),
-        ("fal:index:Status", Status),
-        ("fal:index:Instance", Instance),
-    ):
-        doc = inspect.getdoc(documented) or ""
-        assert tokens[token]["description"] == as_in_the_schema(doc), token
-    for enum in (InstanceType, Status):
-        members = tokens[f"fal:index:{enum.__name__}"]["enum"]
-        by_value = {each["value"]: each["description"] for each in members}
-        for field in fields_of(enum):
-            value = enum[field.name].value
-            assert by_value[value].endswith(as_in_the_schema(field.doc)), field.name
 
 
 def test_everything_is_described() -> None:

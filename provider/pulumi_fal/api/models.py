@@ -27,12 +27,17 @@ class Status(str, Enum):
     """The known statuses of machines. Any other status is kept as text and means "not ready"."""
 
     PENDING = "pending"
+    """Not ready yet."""
     INIT = "init"
+    """Not ready yet."""
     PROVISIONING = "provisioning"
+    """Not ready yet. The machine may have an address already."""
     READY = "ready"
+    """You can log in."""
     STOPPED = "stopped"
-    """Only the v1 API has this status."""
+    """The machine exists but does not run. Only the v1 API has this status."""
     UNKNOWN = "unknown"
+    """The API gave no status."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,21 @@ class Instance:
     """A machine as the API describes it. The API calls it a ComputeInstance."""
 
     id: str
+    """The machine's id at the API, a UUID."""
     instance_type: str
+    """The machine's type."""
     sector: str | None = None
+    """The sector that the machine is in. 1x machines have none."""
     ip: str | None = None
+    """The public address, once the machine has one: `ssh ubuntu@IP`."""
     status: str = Status.UNKNOWN.value
+    """The machine's status: `ready` when you can log in. Status lists the known values; the API may
+    add more."""
     region: str | None = None
-    """The region of the machine. None with the legacy API."""
+    """The region of the machine: `us-west`, `us-central`, `us-east`, `eu-north`, `eu-west` or
+    `other`. Only the v1 API returns it."""
     creator_user_nickname: str | None = None
-    """The nickname of the user who created the machine. None with the legacy API."""
+    """The nickname of the user who created the machine. Only the v1 API returns it."""
 
     @property
     def is_ready(self) -> bool:

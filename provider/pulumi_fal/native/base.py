@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import threading
 import traceback
 from collections.abc import Callable
@@ -135,6 +134,5 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
 @functools.cache
 def schema() -> str:
-    """Return the schema of the package as JSON, with the version that generated SDKs require."""
-    text = resources.files("pulumi_fal.native").joinpath("schema.json").read_text("utf-8")
-    return json.dumps({**json.loads(text), "version": __version__})
+    """Return the schema of the package as JSON. `make generate` writes it from the declarations."""
+    return resources.files("pulumi_fal.native").joinpath("schema.json").read_text("utf-8")

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from pulumi_fal.api.models import Instance
 
 GET_INSTANCE, GET_INSTANCES = "fal:index:getInstance", "fal:index:getInstances"
-_FILTERS = ("instance_type", "sector", "status", "region")
+FILTERS = {
+    "instance_type": "Only machines of this type.",
+    "sector": "Only machines in this sector.",
+    "status": "Only machines with this status.",
+    "region": "Only machines in this region. Only the v1 API returns regions.",
+}
+"""The arguments of getInstances, with their descriptions in the schema."""
 
 
 def invoke(token: str, args: Mapping[str, Any], client: Client) -> dict[str, Any]:
@@ -30,7 +36,7 @@ def invoke(token: str, args: Mapping[str, Any], client: Client) -> dict[str, Any
     found = [
         _result(instance)
         for instance in client.list_instances()
-        if all(args.get(name) in (None, getattr(instance, name)) for name in _FILTERS)
+        if all(args.get(name) in (None, getattr(instance, name)) for name in FILTERS)
     ]
     return {"instances": found}
 

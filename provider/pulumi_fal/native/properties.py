@@ -14,6 +14,7 @@ from pulumi_fal.resource.fields import FIELDS
 
 NAMES = {field.name: field.camel for field in FIELDS if field.camel != field.name}
 """The schema's names of the properties whose names differ."""
+_WORDS = {**NAMES, "True": "true", "False": "false"}
 _OWN_NAMES = {theirs: ours for ours, theirs in NAMES.items()}
 DYNAMIC_PROVIDER = "__provider"
 """The property in every state that the dynamic provider wrote."""
@@ -27,8 +28,8 @@ def camel(name: str) -> str:
 
 
 def camel_words(text: str) -> str:
-    """Return a text with the schema's names of the properties that it names."""
-    return re.sub(rf"\b({'|'.join(NAMES)})\b", lambda found: NAMES[found[1]], text)
+    """Return a text about Python in words for all languages: the schema's names, true and false."""
+    return re.sub(rf"\b({'|'.join(_WORDS)})\b", lambda found: _WORDS[found[1]], text)
 
 
 def received(properties: struct_pb2.Struct) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""The text of docs/reference.md, from the package's docstrings and annotations."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+import pulumi_fal
+from pulumi_fal.tokens import TYPE_TOKEN
+
+from .declarations import Field, definition, fields, paragraphs
+
+HEAD = f"""\
+---
+title: fal Compute reference
+meta_desc: The resource, the functions and the enums of the fal Compute provider for Pulumi.
+layout: package
+---
+
+# Reference
+
+Everything below is imported from `pulumi_fal`. The type token of a machine is `{TYPE_TOKEN}`.
+`make generate` writes this page from the docstrings.
+"""
+
+
+def text() -> str:
+    """Return the whole page."""
+    return "\n".join([HEAD, *_sections()])
+
+
+def _sections() -> Iterator[str]:
+    resource, args = pulumi_fal.ComputeInstance, pulumi_fal.ComputeInstanceArgs
+    yield f"## ComputeInstance\n\n{_doc(resource)}\n"
+    yield "Name, inputs and options: `ComputeInstance(name, opts, **inputs)`, or"
+    yield "`ComputeInstance(name, ComputeInstanceArgs(**inputs), opts)`.\n"
+    yield "### Inputs\n"
+    yield from _table("input", "type", _inputs(args))
+    yield f"{_doc(resource.__init__, after=1)}\n"
+    yield "### Outputs\n"
+    id_ = next(field for field in fields(pulumi_fal.Instance) if field.name == "id")
+    outputs = [replace(id_, type="pulumi.Output[str]"), *fields(resource)]
+    yield from _table("output", "type", outputs)
+    yield _function(resource.get, "ComputeInstance.get")
+    cluster = pulumi_fal.ComputeCluster
+    yield f"## ComputeCluster\n\n{_doc(cluster)}\n"
+    yield "Name, inputs and options: `ComputeCluster(name, opts, **inputs)`, or"
+    yield "`ComputeCluster(name, ComputeClusterArgs(**inputs), opts)`.\n"
+    yield "### Inputs of a cluster\n"
+    yield from _table("input", "type", _inputs(pulumi_fal.ComputeClusterArgs))
+    yield f"{_doc(cluster.__init__, after=1)}\n"
+    yield "### Outputs of a cluster\n"
+    yield from _table("output", "type", fields(cluster))
+    yield f"## Functions\n\n{_doc(inspect.getmodule(pulumi_fal.get_instance), after=1)}\n"
+    for function in (
+        pulumi_fal.get_instance,
+        pulumi_fal.get_instances,
+        pulumi_fal.get_instance_output,
+        pulumi_fal.get_instances_output,
+    ):
+        yield _function(function, function.__name__)
+    yield f"## Instance\n\n{_doc(pulumi_fal.Instance)}\n"
+    ready = Field("is_ready", "bool", _doc(pulumi_fal.Instance.is_ready), has_default=True)
+    yield from _table("attribute", "type", [*fields(pulumi_fal.Instance), ready])
+    for enum in (pulumi_fal.InstanceType, pulumi_fal.Sector, pulumi_fal.Status):
+        yield f"## {enum.__name__}\n\n{_doc(enum)}\n"
+        members = [replace(field, type=enum[field.name].value) for field in fields(enum)]
+        yield from _table("member", "value", members)
+
+
+def _table(name: str, type_: str, declared: Iterable[Field]) -> Iterator[str]:
+    rows = [
+        # An unescaped bar would end the cell, even in code.
+        (f"`{field.name}`", f"`{field.type}`".replace("|", r"\|"), field.doc)
+        for field in declared
+    ]
+    width = 3 if any(doc for *_, doc in rows) else 2
+    for row in [(name, type_, ""), ("---",) * 3, *rows]:
+        yield f"| {' | '.join(row[:width])} |"
+    yield ""
+
+
+def _function(function: Callable[..., object], name: str) -> str:
+    tree = definition(function)
+    signature = ast.unparse(tree.args).replace("None=None", "None = None")
+    returns = ast.unparse(tree.returns)
+    return f"### {name}\n\n`{name}({signature}) -> {returns}`\n\n{_doc(function)}\n"
+
+
+def _inputs(cls: type) -> Iterator[Field]:
+    """Yield the fields of the arguments class; those with a default are marked as optional."""
+    for field in fields(cls):
+        yield replace(field, doc=f"Optional. {field.doc}") if field.has_default else field
+
+
+def _doc(thing: object, after: int = 0) -> str:
+    """Return the docstring without its first `after` paragraphs."""
+    return "\n\n".join(paragraphs(thing)[after:])

@@ -1,0 +1,180 @@
+"""The text of schema.json, from the same declarations as the reference.
+
+Descriptions are docstrings, with camel case and other words that are not only Python's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from enum import Enum
+from typing import Any
+
+import pulumi_fal
+from pulumi_fal.api.options import OPTIONS, Option
+from pulumi_fal.native.lookups import FILTERS, GET_INSTANCE, GET_INSTANCES
+from pulumi_fal.native.properties import camel, camel_words
+from pulumi_fal.resource.inputs import REPLACING
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
+
+from .declarations import fields, paragraphs
+
+ENUMS = (pulumi_fal.InstanceType, pulumi_fal.Sector, pulumi_fal.Status)
+PACKAGE = {
+    "name": "fal",
+    "displayName": "fal Compute",
+    "version": pulumi_fal.__version__,
+    "description": "Rent NVIDIA H100 machines on fal Compute, billed by the hour.",
+    "keywords": ["pulumi", "fal", "gpu", "h100", "category/cloud", "kind/native"],
+    "homepage": "https://fal.ai",
+    "license": "Apache-2.0",
+    "publisher": "pulumi-fal",
+    "pluginDownloadURL": "https://pulumi-fal.invalid/install-the-plugin-from-its-python-package",
+    "meta": {"supportPack": True},
+}
+PROVIDER = (
+    "The account, the API, and how calls to it are retried. These arguments override environment "
+    "variables."
+)
+LANGUAGES = {
+    "nodejs": {"packageName": "@fal-ai/pulumi-fal", "respectSchemaVersion": True},
+    "python": {
+        "packageName": "pulumi_fal_sdk",
+        "pyproject": {"enabled": True},
+        "respectSchemaVersion": True,
+    },
+    "go": {
+        "importBasePath": "github.com/fal-ai/pulumi-fal/sdk/go/fal",
+        "respectSchemaVersion": True,
+    },
+    "csharp": {
+        "rootNamespace": "FalAi",
+        "namespaces": {"fal": "Fal"},
+        "respectSchemaVersion": True,
+    },
+    "java": {"basePackage": "ai.fal.pulumi", "buildFiles": "gradle"},
+}
+TYPES = {"str": "string", "bool": "boolean", "int": "integer", "float": "number"}
+"""The schema's names of Python's types."""
+
+
+def text() -> str:
+    """Return the whole file."""
+    return json.dumps(_schema(), indent=2) + "\n"
+
+
+def _schema() -> dict[str, Any]:
+    options = {option.name: _option(option) for option in OPTIONS}
+    return {
+        **PACKAGE,
+        "config": {"variables": options},
+        "provider": {"description": PROVIDER, "inputProperties": options},
+        "types": {
+            **{_token(enum): _enum(enum) for enum in ENUMS},
+            _token(pulumi_fal.Instance): {
+                "type": "object",
+                "description": _doc(pulumi_fal.Instance),
+                **_outputs(pulumi_fal.Instance),
+            },
+        },
+        "resources": {NATIVE_TYPE_TOKEN: _machine()},
+        "functions": {GET_INSTANCE: _get_instance(), GET_INSTANCES: _get_instances()},
+        "language": LANGUAGES,
+    }
+
+
+def _option(option: Option[Any]) -> dict[str, Any]:
+    described = option.description
+    if option.default is not None:
+        is_text = isinstance(option.default, str)
+        default = f"`{option.default}`" if is_text else f"{option.default:g}"
+        described += f" The default is {default}."
+    type_ = "str" if option.default is None else type(option.default).__name__
+    secret = {"secret": True} if option.is_secret else {}
+    return {"type": TYPES[type_], "description": described, **secret}
+
+
+def _enum(enum: type[Enum]) -> dict[str, Any]:
+    members = []
+    for field in fields(enum):
+        name = "".join(word.capitalize() for word in field.name.split("_"))
+        description = {"description": camel_words(field.doc)} if field.doc else {}
+        members.append({"name": name, "value": enum[field.name].value, **description})
+    return {"type": "string", "description": _doc(enum), "enum": members}
+
+
+def _machine() -> dict[str, Any]:
+    inputs = list(fields(pulumi_fal.ComputeInstanceArgs))
+    return {
+        "description": _doc(pulumi_fal.ComputeInstance),
+        "inputProperties": {
+            camel(field.name): {
+                **_property(field.type, field.doc),
+                **({"willReplaceOnChanges": True} if field.name in REPLACING else {}),
+            }
+            for field in inputs
+        },
+        "requiredInputs": [camel(field.name) for field in inputs if not field.has_default],
+        **_outputs(pulumi_fal.ComputeInstance),
+    }
+
+
+def _get_instance() -> dict[str, Any]:
+    outputs = _outputs(pulumi_fal.Instance)
+    return {
+        "description": _first_paragraph(pulumi_fal.get_instance),
+        "inputs": {"properties": {"id": outputs["properties"]["id"]}, "required": ["id"]},
+        "outputs": outputs,
+    }
+
+
+def _get_instances() -> dict[str, Any]:
+    parameters = inspect.signature(pulumi_fal.get_instances).parameters.values()
+    filters = {
+        camel(filter_.name): _property(str(filter_.annotation), FILTERS[filter_.name])
+        for filter_ in parameters
+    }
+    machines = {
+        "type": "array",
+        "items": {"$ref": f"#/types/{_token(pulumi_fal.Instance)}"},
+        "description": "The machines.",
+    }
+    return {
+        "description": _first_paragraph(pulumi_fal.get_instances),
+        "inputs": {"properties": filters},
+        "outputs": {"properties": {"instances": machines}, "required": ["instances"]},
+    }
+
+
+def _outputs(cls: type) -> dict[str, Any]:
+    """Return the properties of a class. Those that can't be None are required."""
+    declared = list(fields(cls))
+    return {
+        "properties": {camel(field.name): _property(field.type, field.doc) for field in declared},
+        "required": [camel(field.name) for field in declared if "None" not in field.type],
+    }
+
+
+def _property(annotation: str, doc: str) -> dict[str, Any]:
+    """Return the type and the description. A property with an enum takes other text as well."""
+    words = re.findall(r"\w+", annotation)
+    (plain,) = [{"type": TYPES[word]} for word in words if word in TYPES]
+    enums = [enum for enum in ENUMS if enum.__name__ in words]
+    references = [{**plain, "$ref": f"#/types/{_token(enum)}"} for enum in enums]
+    type_ = {"oneOf": [plain, *references]} if references else plain
+    return {**type_, "description": camel_words(doc)}
+
+
+def _token(type_: type) -> str:
+    return f"{PACKAGE['name']}:index:{type_.__name__}"
+
+
+def _doc(thing: object) -> str:
+    lines = (" ".join(paragraph.split()) for paragraph in paragraphs(thing))
+    return camel_words("\n\n".join(lines))
+
+
+def _first_paragraph(function: object) -> str:
+    """Return what a function does. The rest of its docstring is about exceptions of Python."""
+    return _doc(function).partition("\n\n")[0]
