@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import pulumi
@@ -13,10 +13,14 @@ def parse(
 ) -> tuple[pulumi.ResourceOptions | None, dict[str, Any]]:
     """Return the options and the inputs, from an object of `args_type` or from named inputs.
 
-    An input that is not given is None. Raises TypeError for unexpected arguments.
+    An input that is not given has the default of `args_type`, or else is None. Raises TypeError for
+    unexpected arguments.
     """
     remaining = list(positional)
-    inputs = dict.fromkeys((field.name for field in fields(args_type)), None)
+    inputs = {
+        field.name: None if field.default is MISSING else field.default
+        for field in fields(args_type)
+    }
     has_args = bool(remaining) and not _is_options(remaining[0])
     args = remaining.pop(0) if has_args else named.pop("args", None)
     opts = remaining.pop(0) if remaining else named.pop("opts", None)

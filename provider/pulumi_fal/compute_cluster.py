@@ -1,8 +1,9 @@
-"""The ComputeCluster component: 8x machines in one sector, which share an InfiniBand network."""
+"""The ComputeCluster component: machines in one sector, which share an InfiniBand network."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
@@ -29,6 +30,8 @@ class ComputeClusterArgs:
     ssh_key: pulumi.Input[str]
     """The SSH public key that may log in to all machines: one line, as in `id_ed25519.pub`.
     Changing the key replaces all machines; changing only its comment does not."""
+    instance_type: pulumi.Input[str | InstanceType] = InstanceType.GPU_8X_H100_SXM5
+    """The type of all machines, one with InfiniBand. Changing it replaces all machines."""
     sector: pulumi.Input[str | Sector] | None = None
     """`sector_1`, `sector_2` or `sector_3`. By default the API chooses it for the first machine,
     and the others are created in the same one when the first is ready. Requesting a sector that a
@@ -40,7 +43,7 @@ class ComputeClusterArgs:
 
 
 class ComputeCluster(pulumi.ComponentResource):
-    """`gpu_8x_h100_sxm5` machines in one sector, NAME-0 to NAME-(size-1).
+    """Machines of one type in one sector, NAME-0 to NAME-(size-1).
 
     Each machine is a ComputeInstance. The options `custom_timeouts`, `delete_before_replace`,
     `depends_on`, `protect` and `retain_on_delete` apply to all of them.
@@ -56,9 +59,11 @@ class ComputeCluster(pulumi.ComponentResource):
     main_ip: pulumi.Output[str | None]
     """The address of the first machine. With `wait=False`, it may be None until a refresh."""
     hostfile: pulumi.Output[str | None]
-    """The host file of Open MPI and DeepSpeed. None until all machines have an ip."""
+    """The host file of Open MPI and DeepSpeed. None until all machines have an ip, and for an
+    instance type that this version does not know."""
     torchrun: pulumi.Output[list[str] | None]
-    """The arguments of `torchrun` for each machine. None until all machines have an ip."""
+    """The arguments of `torchrun` for each machine. None until all machines have an ip, and for an
+    instance type that this version does not know."""
     ssh_config: pulumi.Output[str | None]
     """A file for `ssh -F FILE NAME-0`. None until all machines have an ip."""
     inventory: pulumi.Output[str | None]
@@ -81,13 +86,15 @@ class ComputeCluster(pulumi.ComponentResource):
         *,
         size: int,
         ssh_key: pulumi.Input[str],
+        instance_type: pulumi.Input[str | InstanceType] = InstanceType.GPU_8X_H100_SXM5,
         sector: pulumi.Input[str | Sector] | None = None,
         wait: pulumi.Input[bool | None] | None = None,
     ) -> None: ...
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
         """Declare the machines. ComputeClusterArgs documents the inputs.
 
-        Raises RunError if the size is not a whole number of 1 or more.
+        Raises RunError if the size is not a whole number of 1 or more, or if the type has no
+        InfiniBand.
         """
         opts, inputs = arguments.parse("ComputeCluster", ComputeClusterArgs, *positional, **named)
         size = _checked_size(inputs["size"])
@@ -97,23 +104,37 @@ class ComputeCluster(pulumi.ComponentResource):
         self.main_ip = self.machines[0].ip
         sectors = pulumi.Output.all(*(machine.sector for machine in self.machines))
         self.sector = sectors.apply(lambda known: _only_sector(self, known))
-        self.hostfile = self._once_known(lambda ips: hosts.hostfile(ips.values()))
-        self.torchrun = self._once_known(
-            lambda ips: [hosts.torchrun(list(ips.values()), node) for node in range(size)]
+        self.hostfile = self._once_known(
+            lambda ips, gpus: hosts.hostfile(ips.values(), gpus) if gpus else None
         )
-        self.ssh_config = self._once_known(hosts.ssh_config)
-        self.inventory = self._once_known(lambda ips: hosts.inventory(resource_name, ips))
+        self.torchrun = self._once_known(
+            lambda ips, gpus: (
+                [hosts.torchrun(list(ips.values()), node, gpus) for node in range(size)]
+                if gpus
+                else None
+            )
+        )
+        self.ssh_config = self._once_known(lambda ips, _: hosts.ssh_config(ips))
+        self.inventory = self._once_known(lambda ips, _: hosts.inventory(resource_name, ips))
         self.register_outputs({"ips": self.ips, "main_ip": self.main_ip, "sector": self.sector})
 
-    def _once_known(self, write: Callable[[Mapping[str, str]], _T]) -> pulumi.Output[_T | None]:
-        """Return what `write` makes of the ips by machine name, or None while one is missing."""
+    def _once_known(
+        self, write: Callable[[Mapping[str, str], int | None], _T | None]
+    ) -> pulumi.Output[_T | None]:
+        """Return what `write` makes of the ips by machine name, or None while one is missing.
 
-        def write_or_not(ips: list[str | None]) -> _T | None:
+        `write` also gets the number of GPUs of each machine; None for a type that is not known.
+        """
+
+        def write_or_not(values: list[Any]) -> _T | None:
+            ips, instance_type = values
             names = [machine.pulumi_resource_name for machine in self.machines]
-            known = {name: ip for name, ip in zip(names, ips, strict=True) if ip is not None}
-            return write(known) if len(known) == len(ips) else None
+            by_name = {name: ip for name, ip in zip(names, ips, strict=True) if ip is not None}
+            known = InstanceType.known(instance_type)
+            gpus = known.gpus if known else None
+            return write(by_name, gpus) if len(by_name) == len(ips) else None
 
-        return self.ips.apply(write_or_not)
+        return pulumi.Output.all(self.ips, self.machines[0].instance_type).apply(write_or_not)
 
 
 # The keywords are those of ComputeInstance, because it is the same resource.
@@ -136,10 +157,11 @@ def _declare(
     opts: pulumi.ResourceOptions | None,
 ) -> list[ComputeInstance]:
     handed_down = {option: getattr(opts, option, None) for option in _HANDED_DOWN}
+    instance_type = _with_infiniband(inputs["instance_type"])
 
     def node(number: int, **differences: Any) -> ComputeInstance:
         named = {
-            "instance_type": InstanceType.GPU_8X_H100_SXM5,
+            "instance_type": instance_type,
             "ssh_key": inputs["ssh_key"],
             "sector": inputs["sector"],
             "wait": inputs["wait"],
@@ -167,6 +189,20 @@ def _checked_size(size: object) -> int:
             "because a preview has to know how many machines there are."
         )
     return size
+
+
+def _with_infiniband(instance_type: Any) -> Any:
+    """Return the type. Raises RunError for one that is known to have no InfiniBand."""
+    if isinstance(instance_type, pulumi.Output) or inspect.isawaitable(instance_type):
+        return pulumi.Output.from_input(instance_type).apply(_with_infiniband)
+    known = InstanceType.known(instance_type)
+    if known and not known.has_infiniband:
+        raise pulumi.RunError(
+            f"instance_type {known.value} has no InfiniBand, so it can't be that of a cluster. Use "
+            f"{' or '.join(InstanceType.with_infiniband())}, or ComputeInstance resources without "
+            "a cluster."
+        )
+    return instance_type
 
 
 def _refuse_no_request(sector: str | None) -> str:

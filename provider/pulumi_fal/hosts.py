@@ -12,28 +12,29 @@ from collections.abc import Iterable, Mapping, Sequence
 
 USER = "ubuntu"
 """The user who may log in with the machine's ssh_key."""
-GPUS = 8
-"""The number of GPUs of a `gpu_8x_h100_sxm5` machine."""
 PORT = 29500
 """The port on which the first machine waits for the others: torchrun's own default."""
 
 
-def hostfile(ips: Iterable[str]) -> str:
-    """Return the host file of Open MPI (`mpirun --hostfile`) and DeepSpeed, one line a machine."""
-    return "".join(f"{_address(ip)} slots={GPUS}\n" for ip in ips)
+def hostfile(ips: Iterable[str], gpus: int) -> str:
+    """Return the host file of Open MPI (`mpirun --hostfile`) and DeepSpeed, one line a machine.
+
+    `gpus` is the number of GPUs of each machine.
+    """
+    return "".join(f"{_address(ip)} slots={gpus}\n" for ip in ips)
 
 
-def torchrun(ips: Sequence[str], node: int) -> str:
+def torchrun(ips: Sequence[str], node: int, gpus: int) -> str:
     """Return the arguments of `torchrun` on machine number `node`, counted from 0.
 
-    The first machine is the rendezvous endpoint of all.
+    `gpus` is the number of GPUs of each machine. The first is the rendezvous endpoint of all.
     """
     if not 0 <= node < len(ips):
         raise IndexError(f"there is no machine number {node} among {len(ips)}")
     main = _address(ips[0])
     endpoint = f"[{main}]" if ":" in main else main
     return (
-        f"--nnodes={len(ips)} --nproc-per-node={GPUS} --node-rank={node} "
+        f"--nnodes={len(ips)} --nproc-per-node={gpus} --node-rank={node} "
         f"--rdzv-endpoint={endpoint}:{PORT}"
     )
 

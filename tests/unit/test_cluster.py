@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from pulumi_fal import ComputeCluster, ComputeClusterArgs, Sector
+from pulumi_fal import ComputeCluster, ComputeClusterArgs, InstanceType, Sector
 from pulumi_fal.api.request import Request
 from pulumi_fal.errors import IncompleteClusterError, InvalidRequestError
 from pulumi_fal.resource import operations
@@ -16,7 +16,7 @@ from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stack import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
-from ..fakes import ED25519, EIGHT, RSA, refusal
+from ..fakes import ED25519, EIGHT, ONE, RSA, refusal
 from .programs import WITH_MOCKS, KeepingMocks, pulumi_test
 from .world import World
 
@@ -90,6 +90,28 @@ def test_without_a_sector_the_others_follow_the_first(mocks: Mocks) -> pulumi.Ou
         assert [(other["sector"], other["wait"]) for other in others] == [("sector_3", False)] * 2
 
     return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
+
+
+@pytest.mark.parametrize("given", [ONE, InstanceType.GPU_1X_H100_SXM5])
+def test_a_type_without_infiniband_is_refused(mocks: Mocks, given: str) -> None:
+    """Such machines have no network in common, and the API chooses no sector for them."""
+    with pytest.raises(pulumi.RunError, match=f"instance_type {ONE} has no InfiniBand"):
+        ComputeCluster("train", size=2, ssh_key=ED25519, instance_type=given)
+    assert nodes(mocks) == {}
+
+
+@pulumi_test
+def test_a_type_that_is_not_known_is_left_to_the_api(mocks: Mocks) -> pulumi.Output[None]:
+    """The API may have newer types. How many GPUs one has is not guessed from its name."""
+    cluster = ComputeCluster("train", size=2, ssh_key=ED25519, instance_type="gpu_8x_b200")
+
+    def check(known: list[Any]) -> None:
+        hostfile, torchrun, ssh_config = known
+        assert {inputs["instance_type"] for inputs in nodes(mocks).values()} == {"gpu_8x_b200"}
+        assert (hostfile, torchrun) == (None, None)
+        assert "HostName 198.18.0.1" in ssh_config
+
+    return pulumi.Output.all(cluster.hostfile, cluster.torchrun, cluster.ssh_config).apply(check)
 
 
 @pulumi_test
@@ -171,9 +193,9 @@ def test_a_size_that_is_no_number_of_machines_is_refused(size: Any, mocks: Mocks
 
 
 def test_an_unknown_argument_is_refused(mocks: Mocks) -> None:
-    """A cluster has only 8x machines, so there is no instance_type to set."""
-    with pytest.raises(TypeError, match="ComputeCluster got unexpected arguments: instance_type"):
-        ComputeCluster("train", size=1, ssh_key=ED25519, instance_type=EIGHT)  # type: ignore[call-overload]
+    """A misspelt argument doesn't become a cluster with a default."""
+    with pytest.raises(TypeError, match="ComputeCluster got unexpected arguments: instance_typ"):
+        ComputeCluster("train", size=1, ssh_key=ED25519, instance_typ=EIGHT)  # type: ignore[call-overload]
 
 
 def test_without_a_sector_of_the_first_no_other_machine_is_created(mocks: Mocks) -> None:

@@ -12,26 +12,26 @@ IPS = ["198.18.0.1", "198.18.0.2"]
 BY_NAME = {"train-0": IPS[0], "train-1": IPS[1]}
 
 
-def test_the_host_file_has_a_line_with_eight_slots_for_each_machine() -> None:
+def test_the_host_file_has_a_line_for_each_machine_with_a_slot_for_each_gpu() -> None:
     """Open MPI and DeepSpeed both read this format."""
-    assert hosts.hostfile(IPS) == "198.18.0.1 slots=8\n198.18.0.2 slots=8\n"
+    assert hosts.hostfile(IPS, 8) == "198.18.0.1 slots=8\n198.18.0.2 slots=8\n"
 
 
 def test_torchrun_gets_the_same_rendezvous_and_another_rank_on_each_machine() -> None:
     """The first machine is the endpoint, so all ranks find each other there."""
     common = "--nnodes=2 --nproc-per-node=8 --node-rank={} --rdzv-endpoint=198.18.0.1:29500"
-    assert [hosts.torchrun(IPS, node) for node in range(2)] == [
+    assert [hosts.torchrun(IPS, node, 8) for node in range(2)] == [
         common.format(0),
         common.format(1),
     ]
-    assert "--rdzv-endpoint=[2001:db8::1]:29500" in hosts.torchrun(["2001:db8::1"], 0)
+    assert "--rdzv-endpoint=[2001:db8::1]:29500" in hosts.torchrun(["2001:db8::1"], 0, 8)
 
 
 @pytest.mark.parametrize("node", [-1, 2])
 def test_torchrun_refuses_a_machine_that_does_not_exist(node: int) -> None:
     """A negative number must not count from the end."""
     with pytest.raises(IndexError, match=f"no machine number {node} among 2"):
-        hosts.torchrun(IPS, node)
+        hosts.torchrun(IPS, node, 8)
 
 
 def test_the_ssh_config_has_a_host_for_each_name() -> None:
@@ -69,9 +69,9 @@ def test_only_an_address_gets_into_a_file(ip: str) -> None:
     """A damaged state must not become an option of ssh."""
     error = "does not appear to be"
     with pytest.raises(ValueError, match=error):
-        hosts.hostfile([ip])
+        hosts.hostfile([ip], 8)
     with pytest.raises(ValueError, match=error):
-        hosts.torchrun([ip], 0)
+        hosts.torchrun([ip], 0, 8)
     with pytest.raises(ValueError, match=error):
         hosts.ssh_config({"a": ip})
     with pytest.raises(ValueError, match=error):

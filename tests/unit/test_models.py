@@ -17,7 +17,10 @@ def test_a_machine_whose_type_is_not_told_may_be_of_any(told: str, is_one: bool)
 
 def test_the_names_are_the_apis() -> None:
     """The values of the enums are the API's names."""
-    assert [kind.value for kind in InstanceType] == ["gpu_8x_h100_sxm5", "gpu_1x_h100_sxm5"]
+    assert [(kind.value, kind.gpus, kind.has_infiniband) for kind in InstanceType] == [
+        ("gpu_8x_h100_sxm5", 8, True),
+        ("gpu_1x_h100_sxm5", 1, False),
+    ]
     assert [sector.value for sector in Sector] == ["sector_1", "sector_2", "sector_3"]
     assert {status.value for status in Status} == {
         "pending",

@@ -9,10 +9,31 @@ from enum import Enum
 class InstanceType(str, Enum):
     """The types of machines that fal Compute offers."""
 
-    GPU_8X_H100_SXM5 = "gpu_8x_h100_sxm5"
+    gpus: int
+    """The number of GPUs."""
+    has_infiniband: bool
+    """Whether machines of this type in the same sector share an InfiniBand network."""
+
+    def __new__(cls, value: str, gpus: int, has_infiniband: bool) -> InstanceType:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.gpus, member.has_infiniband = gpus, has_infiniband
+        return member
+
+    GPU_8X_H100_SXM5 = "gpu_8x_h100_sxm5", 8, True
     """Eight NVIDIA H100 SXM5 GPUs with InfiniBand."""
-    GPU_1X_H100_SXM5 = "gpu_1x_h100_sxm5"
+    GPU_1X_H100_SXM5 = "gpu_1x_h100_sxm5", 1, False
     """One NVIDIA H100 SXM5 GPU."""
+
+    @classmethod
+    def known(cls, name: object) -> InstanceType | None:
+        """Return the type of that name, or None for one that this version does not know."""
+        return next((member for member in cls if member == name), None)
+
+    @classmethod
+    def with_infiniband(cls) -> list[str]:
+        """Return the names of the types that have InfiniBand, and so a sector."""
+        return [member.value for member in cls if member.has_infiniband]
 
 
 class Sector(str, Enum):

@@ -39,9 +39,10 @@ class NewInstance(BaseModel):
 
     @field_validator("sector")
     @classmethod
-    def _only_8x(cls, sector: Sector | None, info: ValidationInfo) -> Sector | None:
-        if sector and info.data.get("instance_type") == InstanceType.GPU_1X_H100_SXM5:
-            raise ValueError(f"sector is only for {InstanceType.GPU_8X_H100_SXM5.value}")
+    def _only_with_infiniband(cls, sector: Sector | None, info: ValidationInfo) -> Sector | None:
+        kind = InstanceType.known(info.data.get("instance_type"))
+        if sector and kind and not kind.has_infiniband:
+            raise ValueError(f"sector is only for {' and '.join(InstanceType.with_infiniband())}")
         return sector
 
     @property

@@ -150,8 +150,9 @@ class State:
             if self.capacity is not None and len(self.existing()) >= self.capacity:
                 raise NoCapacityError(f"no capacity left for {instance_type}")
             number, now = len(self.machines), self.now()
-            is_8x = instance_type == InstanceType.GPU_8X_H100_SXM5
-            chosen = self._sector_with_room(number, sector) if is_8x else None
+            kind = InstanceType.known(instance_type)
+            has_sector = kind is not None and kind.has_infiniband
+            chosen = self._sector_with_room(number, sector) if has_sector else None
             machine = Machine(
                 id=_new_id(),
                 instance_type=instance_type,
@@ -289,7 +290,7 @@ class State:
                 self.in_flight -= 1
 
     def _sector_with_room(self, number: int, requested: str | None) -> str:
-        """Return the sector for an 8x machine: the requested one, or the next that has room."""
+        """Return a machine's sector: the requested one, or the next that has room."""
         taken = Counter(machine.sector for machine in self.existing())
         sectors, turn = [sector.value for sector in Sector], number % len(Sector)
         for sector in [requested] if requested else sectors[turn:] + sectors[:turn]:

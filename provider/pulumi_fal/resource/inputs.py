@@ -49,19 +49,18 @@ def failures(news: Mapping[str, Any]) -> Iterator[Failure]:
     wait = news.get("wait")
     if wait not in (None, UNKNOWN) and not isinstance(wait, bool):
         yield Failure("wait", f"wait must be True or False, not of type {type(wait).__name__}")
-    instance_type, sector = news.get("instance_type"), news.get("sector")
-    is_1x = instance_type == InstanceType.GPU_1X_H100_SXM5
-    if is_1x and sector is not None and sector is not UNKNOWN:
+    known, sector = InstanceType.known(news.get("instance_type")), news.get("sector")
+    if known and not known.has_infiniband and sector not in (None, UNKNOWN):
         yield Failure(
             "sector",
-            f"sector is for InfiniBand between {InstanceType.GPU_8X_H100_SXM5.value} machines; "
-            "leave it out with a 1x type",
+            f"sector is for InfiniBand between {' or '.join(InstanceType.with_infiniband())} "
+            "machines; leave it out with a type that has none",
         )
 
 
 def is_known(value: object) -> bool:
     """Whether this version knows the instance type. The API may know others."""
-    return value in _TYPES
+    return InstanceType.known(value) is not None
 
 
 def waits(props: Mapping[str, Any]) -> bool:
