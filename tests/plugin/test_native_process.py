@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal._version import __version__
 from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.native.__main__ import main
 
 from ..fakes import ED25519, EIGHT, wait_until
 from .harness import Plugin
@@ -53,6 +55,34 @@ def test_the_process_prints_its_port_and_nothing_else(
     # gRPC itself may log that the engine has gone, before the signal arrives.
     said = [line for line in plugin.stderr.splitlines() if not re.match(r"I\d{4} ", line)]
     assert (plugin.process.stdout.read(), said) == (b"", [])
+
+
+@pytest.mark.parametrize(
+    "args, code, said",
+    [
+        (["--version"], 0, f"{__version__}\n"),
+        (["--help"], 0, "The Pulumi plugin for fal Compute."),
+        (["serve"], 2, "'serve' is not the address of a Pulumi engine"),
+        (["--port=1"], 2, "unrecognized arguments: --port=1"),
+    ],
+)
+def test_a_person_who_runs_the_plugin_gets_text_and_no_server(
+    args: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The process ends at once, whatever a person tries."""
+    with pytest.raises(SystemExit) as ended:
+        main(args)
+    assert ended.value.code == code
+    assert said in "".join(capsys.readouterr())
+
+
+def test_the_flags_that_the_engine_passes_on_are_accepted(
+    start: Callable[..., Plugin], emulator: EmulatorServer
+) -> None:
+    """`pulumi up --logtostderr --logflow -v=9 --tracing URL` gives them to every plugin."""
+    flags = ("--logtostderr", "-v=9", "--tracing", "http://127.0.0.1:1")
+    plugin = start(launcher=(*LAUNCHER, *flags))
+    assert Provider(plugin.channel).create(INPUTS).id in emulator.state.alive()
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])

@@ -126,12 +126,8 @@ def test_an_unknown_sector_is_refused_with_a_hint_where_one_is_near(text: str, h
 @pytest.mark.parametrize("one", ["gpu_1x_h100_sxm5", InstanceType.GPU_1X_H100_SXM5])
 def test_a_sector_is_only_for_8x_machines(one: str) -> None:
     """A single GPU has no InfiniBand."""
-    assert problems(instance_type=one) == [
-        (
-            "sector is for InfiniBand between gpu_8x_h100_sxm5 machines; leave it out with a type that "
-            "has none"
-        )
-    ]
+    (problem,) = problems(instance_type=one)
+    assert problem.startswith("sector is for InfiniBand between gpu_8x_h100_sxm5 machines; leave")
 
 
 @pytest.mark.parametrize("name", inputs.NAMES)
