@@ -66,7 +66,11 @@ def _sections() -> Iterator[str]:
     yield from _table("attribute", "type", [*fields(pulumi_fal.Instance), ready])
     for enum in (pulumi_fal.InstanceType, pulumi_fal.Sector, pulumi_fal.Status):
         yield f"## {enum.__name__}\n\n{_doc(enum)}\n"
-        members = [replace(field, type=enum[field.name].value) for field in fields(enum)]
+        members = [
+            replace(field, type=enum[field.name].value)
+            for field in fields(enum)
+            if field.name in enum.__members__
+        ]
         yield from _table("member", "value", members)
 
 

@@ -97,7 +97,7 @@ def _option(option: Option[Any]) -> dict[str, Any]:
 
 def _enum(enum: type[Enum]) -> dict[str, Any]:
     members = []
-    for field in fields(enum):
+    for field in (declared for declared in fields(enum) if declared.name in enum.__members__):
         name = "".join(word.capitalize() for word in field.name.split("_"))
         description = {"description": camel_words(field.doc)} if field.doc else {}
         members.append({"name": name, "value": enum[field.name].value, **description})
