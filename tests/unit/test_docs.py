@@ -211,7 +211,7 @@ def test_only_the_step_that_needs_the_key_has_it() -> None:
 
 
 PULUMI = {"pulumi": [str(BIN / "pulumi")], "pulumi-fal": [str(BIN / "pulumi-fal")]}
-OTHERS = {"ansible", "cat", "export", "git", "ls", "pip", "python3", "ssh", "venv/bin/pip"}
+OTHERS = {"ansible", "cat", "curl", "export", "git", "ls", "pip", "python3", "ssh", "venv/bin/pip"}
 
 
 @functools.cache

@@ -200,8 +200,8 @@ def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None
     """The controls need no key, and are neither counted nor logged."""
     stuck, killed, odd = (emulator.state.create("gpu_1x_h100_sxm5", "key").id for _ in range(3))
     for path, body in (
-        (f"machines/{stuck}/stuck", None),
-        (f"machines/{killed}/kill", None),
+        (f"machines/{stuck}/stuck", {}),
+        (f"machines/{killed}/kill", {}),
         (f"machines/{odd}/status", {"status": "repairing"}),
         (f"machines/{odd}/hide", {"call": "list", "seconds": 20}),
         ("clock/advance", {"seconds": 10}),
@@ -211,7 +211,8 @@ def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None
         (stuck, "pending")
     ]
     assert emulator.state.get(odd).status == "repairing"
-    assert call(emulator, "POST", f"/_emulator/machines/{killed}/kill").status_code == 404
+    gone = f"/_emulator/machines/{killed}/kill"
+    assert call(emulator, "POST", gone, json={}).status_code == 404
     assert call(emulator, "POST", "/_emulator/faults", json=["create=418"]).status_code == 422
     assert (emulator.state.calls.total(), list(emulator.state.log), LINES) == (0, [], [])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,7 +27,9 @@ BODY = {"instance_type": ONE, "ssh_key": ED25519}
 
 
 @contextmanager
-def running(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+def running(
+    *options: str, lines: int = 3, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """The process and the lines with which it says where it listens."""
     inherited = {k: v for k, v in os.environ.items() if k != "FAL_ADMIN_API_KEY"}
     with subprocess.Popen(
@@ -38,7 +41,7 @@ def running(*options: str, **environment: str) -> Iterator[tuple[subprocess.Pope
     ) as process:
         assert process.stdout
         try:
-            yield process, [process.stdout.readline().rstrip() for _ in range(3)]
+            yield process, [process.stdout.readline().rstrip() for _ in range(lines)]
         finally:
             process.kill()
 
@@ -91,8 +94,69 @@ def test_a_taken_port_is_a_clear_sentence() -> None:
     """The sentence names the port and the way out."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SystemExit, match=rf"can't listen on 127.0.0.1:{port}: .* --port"):
+        with pytest.raises(SystemExit) as ended:
             main(["--port", str(port)])
+    assert ended.value.code == (
+        f"The emulator can't listen on 127.0.0.1, port {port}: Address already in use. "
+        "Choose another --port, or 0 for any free port."
+    )
+
+
+@pytest.mark.parametrize(
+    "host, reason",
+    [
+        ("192.0.2.1", "Cannot assign requested address"),
+        ("host.invalid", "Name or service not known|Temporary failure in name resolution"),
+    ],
+)
+def test_an_address_of_another_computer_is_no_matter_of_the_port(host: str, reason: str) -> None:
+    """The advice is about the option that is wrong."""
+    with pytest.raises(SystemExit, match=rf"on {host}, port 0: ({reason})\. Choose as --host"):
+        main(["--port", "0", "--host", host])
+
+
+@pytest.mark.parametrize(
+    "option, value, problem",
+    [
+        ("--port", "65536", "65536 is no port; ports go from 0 to 65535"),
+        ("--allow-host", "fal.example:8900", "'fal.example:8900' is no host's name"),
+        ("--allow-host", "*", "'\\*' is no host's name"),
+    ],
+)
+def test_a_port_or_name_that_can_not_be_is_refused(
+    capsys: pytest.CaptureFixture[str], option: str, value: str, problem: str
+) -> None:
+    """The option is named, and nothing starts."""
+    with pytest.raises(SystemExit):
+        main([option, value])
+    assert re.search(f"argument {option}: {problem}", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("api, path", [("legacy", ""), ("v1", "/v1")])
+def test_on_all_addresses_it_says_how_to_use_it_from_elsewhere(api: str, path: str) -> None:
+    """The endpoint is one that a provider accepts here, and comments say what else is needed."""
+    lines_at_start = 8 if api == "v1" else 7
+    with running("--host", "0.0.0.0", "--api", api, lines=lines_at_start) as (_, lines):
+        url = lines[0].removeprefix("fal Compute emulator on ")
+        port = url.removeprefix("http://127.0.0.1:")
+        assert port.isdigit()
+        assert f"export FAL_COMPUTE_ENDPOINT={url}{path}" in lines
+        assert lines[-4:] == [
+            "# It listens on 0.0.0.0. The provider uses plain http with loopback addresses only.",
+            f"# On another computer, forward the port, and use the endpoint {url}{path}:",
+            f"#     ssh -N -L {port}:127.0.0.1:{port} THIS_COMPUTER",
+            "# In another container, share this one's network, as docs/emulator.md says.",
+        ]
+        name = {"Host": "fal.example", "Authorization": "Key key"}
+        assert requests.get(f"{url}/", headers=name, timeout=10).status_code == 400
+
+
+def test_a_name_can_be_allowed_on_the_command_line() -> None:
+    """A proxy hands on the name that its own clients use."""
+    with running("--allow-host", "fal.example", "--allow-host", "proxy") as (_, lines):
+        url = lines[0].removeprefix("fal Compute emulator on ")
+        for name in ("fal.example", "proxy", "127.0.0.1"):
+            assert requests.get(f"{url}/", headers={"Host": name}, timeout=10).ok
 
 
 def test_a_wrong_fault_ends_with_the_list_of_them(capsys: pytest.CaptureFixture[str]) -> None:

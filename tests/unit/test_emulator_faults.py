@@ -222,7 +222,8 @@ def test_held_calls_are_counted_and_released_by_control_calls(
     waiting = pool.submit(create, emulator)
     report = f"{emulator.url}/_emulator/report"
     wait_until(lambda: requests.get(report, timeout=10).json()["held"] == 1)
-    assert requests.post(f"{emulator.url}/_emulator/faults/release", timeout=10).ok
+    release = f"{emulator.url}/_emulator/faults/release"
+    assert requests.post(release, json={}, timeout=10).ok
     assert waiting.result(10).status_code == 200
     assert requests.get(report, timeout=10).json()["held"] == 0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,6 +15,8 @@ from pulumi_fal.emulator.faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pulumi_fal.emulator.server import EmulatorServer
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,13 +42,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             api_key=api_key,
             host=options.host,
             port=options.port,
+            allowed_hosts=options.allow_host,
             api=options.api,
             say=lambda line: print(line, flush=True),
         )
     except OSError as error:
+        # Python appends in brackets what this sentence says already.
+        reason = (error.strerror or "").partition(" (")[0]
         sys.exit(
-            f"The emulator can't listen on {options.host}:{options.port}: {error.strerror}."
-            " Choose another --port, or 0 for any free port."
+            f"The emulator can't listen on {options.host}, port {options.port}: {reason}. "
+            + _advice(error)
         )
     for line in options.fault:
         emulator.faults.script(line)
@@ -58,7 +65,32 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             any_key = "any key is accepted; each sees its own machines"
             print(f"export FAL_ADMIN_API_KEY={API_KEY}  # {any_key}", flush=True)
+        if not emulator.address.is_loopback:
+            print(_from_elsewhere(emulator), flush=True)
         threading.Event().wait()
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        return "Choose another --port, or 0 for any free port."
+    return (
+        "Choose as --host an address of this computer: 127.0.0.1 or ::1 for itself, 0.0.0.0 or :: "
+        "for all of its addresses."
+    )
+
+
+def _from_elsewhere(emulator: EmulatorServer) -> str:
+    """Return comments for the shell, which say how a provider can use another address."""
+    host = emulator.url.removeprefix("http://")
+    port = host.rpartition(":")[2]
+    endpoint = emulator.endpoint.replace(host, f"127.0.0.1:{port}")
+    return (
+        f"# It listens on {emulator.address}. The provider uses plain http with loopback addresses"
+        " only.\n"
+        f"# On another computer, forward the port, and use the endpoint {endpoint}:\n"
+        f"#     ssh -N -L {port}:{host} THIS_COMPUTER\n"
+        "# In another container, share this one's network, as docs/emulator.md says."
+    )
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -69,9 +101,20 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         " accepted, and each sees its own machines.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument(
-        "--port", type=int, default=8900, help="the port to listen on; 0 for any free port"
+        "--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0 or :: for all"
+    )
+    parser.add_argument(
+        "--port", type=_port, default=8900, help="the port to listen on; 0 for any free port"
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        type=_name,
+        metavar="NAME",
+        help="a further name by which clients call it, such as that of its container or proxy; may"
+        " be given several times",
     )
     parser.add_argument(
         "--api",
@@ -97,6 +140,19 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         " may be given several times",
     )
     return parser.parse_args(argv)
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is no port; ports go from 0 to 65535")
+    return port
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+|\[[\da-fA-F:.]+\]", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no host's name or address without a port")
+    return text
 
 
 def _fault(line: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException as RoutingError
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Match
 
 from pulumi_fal.emulator.calls import log_request
@@ -26,6 +27,7 @@ def create_app(
     state: State,
     faults: Faults,
     *,
+    hosts: Iterable[str],
     api_key: str | None = None,
     latency: float = 0.0,
     say: Callable[[str], object] = lambda _: None,
@@ -35,6 +37,7 @@ def create_app(
     Args:
         state: the machines.
         faults: the faults of the next calls.
+        hosts: the hosts that a request may name in its Host header.
         api_key: the key that calls must use, or another key of the same account (see
             `state.same_account`). None accepts any key, and each key has its own account.
         latency: the minimum duration of every call in seconds.
@@ -43,6 +46,11 @@ def create_app(
     app = FastAPI(title="fal Compute emulator", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.machines, app.state.faults = state, faults
     app.state.api_key, app.state.latency, app.state.say = api_key, latency, say
+    # A page of another site can have its name resolve to the emulator's address. The browser then
+    # takes the emulator for that site, and lets the page read and control it. What it can't change
+    # is that each request names the page's own host. Older releases of Starlette take "[" for the
+    # host of every IPv6 address, which is safe to allow: such a page has a name, no address.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts, "["], www_redirect=False)
     app.include_router(legacy)
     app.include_router(v1)
     app.include_router(control)

@@ -25,7 +25,19 @@ async def _faults(request: Request) -> Faults:
 Machines = Annotated[State, Depends(_machines)]
 Script = Annotated[Faults, Depends(_faults)]
 
-control = APIRouter(prefix="/_emulator")
+
+async def _only_json(request: Request) -> None:
+    """Refuse a POST that a page of another site can make a browser send, which is never JSON."""
+    content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and content_type != "application/json":
+        raise HTTPException(
+            415,
+            "A control needs the header `Content-Type: application/json`, even without a body, so "
+            "that no web page elsewhere can send it.",
+        )
+
+
+control = APIRouter(prefix="/_emulator", dependencies=[Depends(_only_json)])
 
 
 @control.get("/report")

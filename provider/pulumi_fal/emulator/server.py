@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import struct
 import threading
@@ -17,10 +18,12 @@ from pulumi_fal.emulator.state import State
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 API_KEY = "emulator"
 """The default key."""
@@ -37,12 +40,14 @@ class EmulatorServer:
         api_key: the key that calls must use, or another key of the same account (see
             `state.same_account`). None accepts any key, and each key has its own account.
         api: the API that clients use with `env`, "legacy" or "v1". The emulator serves both.
-        host: the address to listen on.
+        host: the address to listen on, or a name of this computer; "0.0.0.0" or "::" for all.
+        allowed_hosts: the names by which clients may call it besides its own.
         port: the port to listen on; 0 chooses a free port. Raises OSError if it can't be used.
         say: is called with a line of text for every request.
 
     Attributes:
-        url: the address of the server.
+        url: the address of the server: if it listens on all addresses, the loopback one.
+        address: the IP address that it listens on.
         endpoint: the endpoint of the chosen API.
         env: the environment variables with the endpoint and the key for a client.
         state: the machines, which tests can inspect and change at any time.
@@ -59,14 +64,25 @@ class EmulatorServer:
         api_key: str | None = API_KEY,
         host: str = "127.0.0.1",
         port: int = 0,
+        allowed_hosts: Iterable[str] = (),
         api: str = "legacy",
         say: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.state = State(clock, provisioning, deletion)
         self.faults = Faults()
-        app = create_app(self.state, self.faults, api_key=api_key, latency=latency, say=say)
-        self._socket = socket.create_server((host, port))
-        self.url = f"http://{host}:{self._socket.getsockname()[1]}"
+        self._socket = _listen(host, port)
+        bound, port = self._socket.getsockname()[:2]
+        self.address = ipaddress.ip_address(bound)
+        url_host = _url_host(host, self.address)
+        self.url = f"http://{url_host}:{port}"
+        app = create_app(
+            self.state,
+            self.faults,
+            hosts=[*_own_hosts(url_host, self.address), *allowed_hosts],
+            api_key=api_key,
+            latency=latency,
+            say=say,
+        )
         self.endpoint = self.url + ("/v1" if api == "v1" else "")
         self.env = {
             "FAL_COMPUTE_API": api,
@@ -104,6 +120,30 @@ class EmulatorServer:
         # Don't wait for calls in flight. From Python 3.12 on, only the time limit ensures that.
         self._server.should_exit = self._server.force_exit = True
         self._thread.join()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there. "::" includes all IPv4 addresses, as 0.0.0.0 does."""
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    dualstack = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, dualstack_ipv6=dualstack)
+
+
+def _url_host(host: str, address: Address) -> str:
+    """Return the host for a URL. "All addresses" is no host, so it is the loopback address."""
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return f"[{address}]" if ":" in host else host
+
+
+def _own_hosts(url_host: str, address: Address) -> set[str]:
+    """Return the hosts that a request to the emulator may name in its Host header.
+
+    The loopback ones are always among them, because a forwarded or published port has them. An
+    emulator that listens on all addresses is also known by the name of its computer or container.
+    """
+    name = {socket.gethostname()} if address.is_unspecified else set()
+    return {"localhost", "127.0.0.1", "[::1]", url_host} | name
 
 
 class ResettableProtocol(H11Protocol):
