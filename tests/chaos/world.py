@@ -19,8 +19,8 @@ from pathlib import Path
 from threading import Lock
 
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.emulator.machine import Machine
 from pulumi_fal.emulator.server import API_KEY, EmulatorServer
+from pulumi_fal.emulator.state import Machine
 from pulumi_fal.machines.entry import Spec
 
 from ..e2e.harness import SSH_KEY, Result, Run, Stack, machine, wait_until
@@ -344,7 +344,7 @@ class Template:
                 outcome.broken.append(f"{type(error).__name__}: {error}")
             finally:
                 world.stack.kill_all()
-            calls = "\n".join(str(call) for call in emulator.state.log)
+            calls = "\n".join(str(call) for call in emulator.log)
             runs = "\n".join(f"$ {run.command}\n{run.output}" for run in world.stack.runs)
             outcome.transcript = f"{runs}\n{calls}"
         return outcome

@@ -11,8 +11,8 @@ from .harness import Stack
 
 def apis(emulator: EmulatorServer) -> set[str | None]:
     """The APIs of the requests since the last look."""
-    used = {call.api for call in emulator.state.log}
-    emulator.state.log.clear()
+    used = {call.api for call in emulator.log}
+    emulator.log.clear()
     return used
 
 

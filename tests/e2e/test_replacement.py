@@ -7,8 +7,8 @@ from math import inf
 
 import pytest
 
-from pulumi_fal.emulator.machine import Machine
 from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.emulator.state import Machine
 
 from ..fakes import EIGHT, ONE
 from .forced import KINDS, by_flag, by_taint, ids, make_each_kind, program

@@ -45,10 +45,10 @@ def test_a_stack_moves_to_v1_and_lives_there_in_spite_of_lost_answers(
 
     emulator.faults.add("create", "reset_after")
     emulator.faults.add("create", "502")
-    state.log.clear()
+    emulator.log.clear()
     stack.write(*old, machine("three"), machine("four"), machine("five"))
     says(stack.up(), "3 created", "3 unchanged")
-    assert {call.api for call in state.log} == {"v1"}
+    assert {call.api for call in emulator.log} == {"v1"}
     assert stack.state_ids() == state.alive()
     assert state.creations == 5
 

@@ -158,12 +158,12 @@ def test_each_request_is_a_line_and_a_log_entry_without_headers(emulator: Emulat
     assert re.fullmatch(r"\d\d:\d\d:\d\d GET /compute/instances 200 \d+ ms", LINES[0])
     assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v2/compute/instances 404 \d+ ms", LINES[1])
     assert re.fullmatch(r"\d\d:\d\d:\d\d GET /v1/compute/instances 200 \d+ ms", LINES[2])
-    assert [(entry.path, entry.status, entry.api) for entry in emulator.state.log] == [
+    assert [(entry.path, entry.status, entry.api) for entry in emulator.log] == [
         ("/compute/instances", 200, "legacy"),
         ("/v2/compute/instances", 404, None),
         ("/v1/compute/instances", 200, "v1"),
     ]
-    assert API_KEY not in str(emulator.state.log)
+    assert API_KEY not in str(emulator.log)
 
 
 def test_a_hundred_slow_calls_are_in_flight_together() -> None:
@@ -214,7 +214,7 @@ def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None
     gone = f"/_emulator/machines/{killed}/kill"
     assert call(emulator, "POST", gone, json={}).status_code == 404
     assert call(emulator, "POST", "/_emulator/faults", json=["create=418"]).status_code == 422
-    assert (emulator.state.calls.total(), list(emulator.state.log), LINES) == (0, [], [])
+    assert (emulator.state.calls.total(), list(emulator.log), LINES) == (0, [], [])
 
 
 def test_the_report_tells_what_happened_and_what_nobody_knows(emulator: EmulatorServer) -> None:

@@ -176,7 +176,7 @@ def test_a_reset_is_a_connection_error_and_no_answer(emulator: EmulatorServer, n
     for _ in range(50):
         with pytest.raises(requests.ConnectionError, match="reset by peer"):
             create(emulator)
-    assert (emulator.state.log[-1].fault, emulator.state.log[-1].status) == (name, None)
+    assert (emulator.log[-1].fault, emulator.log[-1].status) == (name, None)
 
 
 def test_a_held_call_has_done_its_work_and_is_answered_when_released(

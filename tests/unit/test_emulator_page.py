@@ -36,7 +36,7 @@ def test_the_page_needs_no_key_shows_none_and_is_no_call(emulator: EmulatorServe
     page = get(emulator, "/")
     assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert "s3cr3t" not in page.text + get(emulator, "/_emulator/report").text
-    assert (emulator.state.calls.total(), emulator.state.requests) == (0, 0)
+    assert (emulator.state.calls.total(), emulator.log.total) == (0, 0)
 
 
 def test_its_policy_allows_its_own_two_elements_and_nothing_else(emulator: EmulatorServer) -> None:

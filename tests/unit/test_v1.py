@@ -197,7 +197,7 @@ def test_the_client_and_the_emulator_agree_on_the_wire(emulator: EmulatorServer)
     }
     client.delete_instance(made[0].id)
     assert emulator.state.deletions == 1
-    assert {call.api for call in emulator.state.log} == {"v1"}
+    assert {call.api for call in emulator.log} == {"v1"}
 
 
 def test_both_apis_have_the_same_machines(emulator: EmulatorServer) -> None:

@@ -1,31 +1,36 @@
-"""Assembles the emulator's ASGI application from the API, the controls and the web page."""
+"""The emulator's ASGI application: both APIs, the controls under `/_emulator`, and the page at `/`.
+
+Controls and page need no key, are not counted, and get no faults.
+"""
 
 from __future__ import annotations
 
+import re
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from hashlib import sha256
+from importlib import resources
+from math import inf
+from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from starlette.exceptions import HTTPException as RoutingError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Match
 
-from pulumi_fal.emulator.calls import log_request
-from pulumi_fal.emulator.control import control
-from pulumi_fal.emulator.legacy import legacy
-from pulumi_fal.emulator.page import page
+from pulumi_fal.emulator.calls import Log, Machines, log_request
+from pulumi_fal.emulator.dialects import V1_PREFIX, legacy, v1, v1_error
+from pulumi_fal.emulator.faults import Faults
 from pulumi_fal.emulator.state import State, UnknownMachineError
-from pulumi_fal.emulator.v1 import PREFIX, refused, v1
-
-if TYPE_CHECKING:
-    from pulumi_fal.emulator.faults import Faults
 
 
 def create_app(
     state: State,
     faults: Faults,
+    log: Log,
     *,
     hosts: Iterable[str],
     api_key: str | None = None,
@@ -37,6 +42,7 @@ def create_app(
     Args:
         state: the machines.
         faults: the faults of the next calls.
+        log: gets an entry for every request, except those to controls and page.
         hosts: the hosts that a request may name in its Host header.
         api_key: the key that calls must use, or another key of the same account (see
             `state.same_account`). None accepts any key, and each key has its own account.
@@ -44,20 +50,166 @@ def create_app(
         say: is called with a line of text for every request.
     """
     app = FastAPI(title="fal Compute emulator", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.machines, app.state.faults = state, faults
+    app.state.machines, app.state.faults, app.state.log = state, faults, log
     app.state.api_key, app.state.latency, app.state.say = api_key, latency, say
     # A page of another site can have its name resolve to the emulator's address. The browser then
     # takes the emulator for that site, and lets the page read and control it. What it can't change
     # is that each request names the page's own host. Older releases of Starlette take "[" for the
     # host of every IPv6 address, which is safe to allow: such a page has a name, no address.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts, "["], www_redirect=False)
-    app.include_router(legacy)
-    app.include_router(v1)
-    app.include_router(control)
-    app.include_router(page)
+    for router in (legacy, v1, control, page):
+        app.include_router(router)
     app.add_exception_handler(UnknownMachineError, _unknown_machine)
     app.exception_handler(RoutingError)(_no_such_path)
     return app
+
+
+# The controls.
+
+
+async def _faults(request: Request) -> Faults:
+    faults: Faults = request.app.state.faults
+    return faults
+
+
+Script = Annotated[Faults, Depends(_faults)]
+
+
+async def _only_json(request: Request) -> None:
+    """Refuse a POST that a page of another site can make a browser send, which is never JSON."""
+    content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and content_type != "application/json":
+        raise HTTPException(
+            415,
+            "A control needs the header `Content-Type: application/json`, even without a body, so "
+            "that no web page elsewhere can send it.",
+        )
+
+
+control = APIRouter(prefix="/_emulator", dependencies=[Depends(_only_json)])
+
+
+@control.get("/report")
+async def report(
+    request: Request,
+    machines: Machines,
+    script: Script,
+    known: str = "",
+    log: Annotated[int, Query(ge=0)] = 10_000,
+) -> dict[str, Any]:
+    now, requests = machines.now(), request.app.state.log
+    return {
+        "calls": machines.calls,
+        "creations": machines.creations,
+        "deletions": machines.deletions,
+        "most_in_flight": machines.most_in_flight,
+        "machines": [
+            {
+                **asdict(machine.seen_at(now)),
+                "age": now - machine.created,
+                "deleting": machine.gone_at < inf,
+            }
+            for machine in machines.existing()
+        ],
+        "unclaimed": sorted(machines.unclaimed(known.split(","))),
+        "faults": script.left(),
+        "held": script.held,
+        "requests": requests.total,
+        "log": [asdict(logged) for logged in list(requests)[max(0, len(requests) - log) :]],
+    }
+
+
+@control.post("/faults")
+async def add_faults(script: Script, lines: list[str]) -> None:
+    try:
+        for line in lines:
+            script.script(line)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
+
+
+@control.delete("/faults")
+async def clear_faults(script: Script) -> None:
+    script.clear()
+
+
+@control.post("/faults/release")
+async def release(script: Script) -> None:
+    script.release()
+
+
+@control.post("/machines/{instance_id}/stuck")
+async def stuck(machines: Machines, instance_id: str) -> None:
+    machines.stuck(instance_id)
+
+
+@control.post("/machines/{instance_id}/kill")
+async def kill(machines: Machines, instance_id: str) -> None:
+    machines.kill(instance_id)
+
+
+@control.post("/machines/{instance_id}/status")
+async def status(
+    machines: Machines, instance_id: str, status: Annotated[str, Body(embed=True)]
+) -> None:
+    machines.set_status(instance_id, status)
+
+
+@control.post("/machines/{instance_id}/hide")
+async def hide(
+    machines: Machines,
+    instance_id: str,
+    call: Annotated[Literal["list", "get"], Body()],
+    seconds: Annotated[float, Body()],
+) -> None:
+    machines.hide(instance_id, call, seconds)
+
+
+@control.post("/clock/advance")
+async def advance(machines: Machines, seconds: Annotated[float, Body(embed=True)]) -> None:
+    machines.advance(seconds)
+
+
+# The page.
+
+PAGE = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
+
+
+def _hashes(tag: str) -> str:
+    """Return the hashes of the page's own scripts or styles, for the content security policy."""
+    contents = re.findall(f"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)
+    digests = (b64encode(sha256(content.encode()).digest()).decode() for content in contents)
+    return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+
+# The policy allows nothing from other hosts, and no script from the path of a logged request.
+HEADERS = {
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {_hashes('script')}",
+            f"style-src {_hashes('style')}",
+            "connect-src 'self'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    ),
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+page = APIRouter()
+
+
+@page.get("/")
+async def show() -> Response:
+    return Response(PAGE, headers=HEADERS, media_type="text/html")
+
+
+# Errors of neither API's calls.
 
 
 async def _unknown_machine(request: Request, error: Exception) -> Response:
@@ -70,8 +222,8 @@ async def _no_such_path(request: Request, error: RoutingError) -> Response:
     headers = {**(error.headers or {})}
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_methods(request))
-    if f"{request.url.path}/".startswith(f"{PREFIX}/"):
-        response = refused(error.status_code, error.detail, headers)
+    if f"{request.url.path}/".startswith(f"{V1_PREFIX}/"):
+        response = v1_error(error.status_code, error.detail, headers)
     else:
         error = HTTPException(error.status_code, error.detail, headers)
         response = await http_exception_handler(request, error)

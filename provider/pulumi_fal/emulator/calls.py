@@ -1,10 +1,12 @@
-"""Logging, the check of the key, and faults, which all versions of the API share."""
+"""What the calls of both APIs share: the check of the key, faults, and the log of requests."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 from fastapi import Depends, HTTPException, Request, Response
@@ -14,8 +16,12 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from pulumi_fal.api.models import InstanceType, Sector
-from pulumi_fal.emulator.control import Machines
-from pulumi_fal.emulator.state import Call, KeyReusedError, NoCapacityError, UnknownMachineError
+from pulumi_fal.emulator.state import (
+    KeyReusedError,
+    NoCapacityError,
+    State,
+    UnknownMachineError,
+)
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -28,6 +34,36 @@ Refusal = (
     RequestValidationError | UnknownMachineError | NoCapacityError | KeyReusedError | HTTPException
 )
 """The exceptions that a call may raise."""
+
+
+@dataclass(frozen=True)
+class LoggedRequest:
+    """An entry in the log. It has no headers, because they contain the key.
+
+    `at` is in seconds since the epoch. `status` is None if no answer was sent. `api` is the API to
+    which the path belongs, or None if it belongs to neither.
+    """
+
+    at: float
+    method: str
+    path: str
+    status: int | None
+    ms: int
+    fault: str | None = None
+    api: str | None = None
+
+
+class Log(deque[LoggedRequest]):
+    """The latest 10 000 requests, oldest first. `total` counts all that there were."""
+
+    def __init__(self) -> None:
+        super().__init__(maxlen=10_000)
+        self.total = 0
+
+    def append(self, request: LoggedRequest) -> None:
+        """Add a request, which drops the oldest one if the log is full."""
+        super().append(request)
+        self.total += 1
 
 
 class NewInstance(BaseModel):
@@ -48,6 +84,14 @@ class NewInstance(BaseModel):
     @property
     def requested_sector(self) -> str | None:
         return self.sector.value if self.sector else None
+
+
+async def _machines(request: Request) -> State:
+    machines: State = request.app.state.machines
+    return machines
+
+
+Machines = Annotated[State, Depends(_machines)]
 
 
 async def _account(request: Request, machines: Machines) -> str:
@@ -142,8 +186,8 @@ def log_request(
     fault: Fault | None = None,
     api: str | None = None,
 ) -> None:
-    """Log a request without its headers, because they contain the key."""
-    call = Call(
+    """Add a request and its answer to the log, and say them."""
+    logged = LoggedRequest(
         at=time.time(),
         method=request.method,
         path=request.url.path,
@@ -152,11 +196,11 @@ def log_request(
         fault=fault.name if fault else None,
         api=api,
     )
-    request.app.state.machines.write_down(call)
-    request.app.state.say(
-        f"{time.strftime('%H:%M:%S', time.localtime(call.at))} {call.method} {call.path}"
-        f" {call.status or 'reset'} {call.ms} ms{f'  fault: {call.fault}' if call.fault else ''}"
-    )
+    request.app.state.log.append(logged)
+    clock = time.strftime("%H:%M:%S", time.localtime(logged.at))
+    outcome = f"{logged.status or 'reset'} {logged.ms} ms"
+    fault_met = f"  fault: {logged.fault}" if logged.fault else ""
+    request.app.state.say(f"{clock} {logged.method} {logged.path} {outcome}{fault_met}")
 
 
 def _key(request: Request) -> str:

@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pulumi_fal.emulator.app import create_app
+from pulumi_fal.emulator.calls import Log
 from pulumi_fal.emulator.faults import Faults
 from pulumi_fal.emulator.state import State
 
@@ -52,6 +53,7 @@ class EmulatorServer:
         env: the environment variables with the endpoint and the key for a client.
         state: the machines, which tests can inspect and change at any time.
         faults: the faults of the next calls.
+        log: the latest requests to the APIs.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class EmulatorServer:
     ) -> None:
         self.state = State(clock, provisioning, deletion)
         self.faults = Faults()
+        self.log = Log()
         self._socket = _listen(host, port)
         bound, port = self._socket.getsockname()[:2]
         self.address = ipaddress.ip_address(bound)
@@ -78,6 +81,7 @@ class EmulatorServer:
         app = create_app(
             self.state,
             self.faults,
+            self.log,
             hosts=[*_own_hosts(url_host, self.address), *allowed_hosts],
             api_key=api_key,
             latency=latency,

@@ -1,4 +1,4 @@
-"""The emulator's state: machines, time, accounts and the log of requests. It knows no HTTP."""
+"""The emulator's state: machines, time and accounts. It knows no HTTP."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ import random
 import threading
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
-from pulumi_fal.api.models import InstanceType, Sector
-from pulumi_fal.emulator.machine import Machine
+from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from pulumi_fal.api.models import Instance
 
 CALLS = ("create", "list", "get", "delete")
 """The kinds of calls, as used by counters and faults."""
@@ -41,7 +38,7 @@ class KeyReusedError(Exception):
     """An idempotency key was used again for a different create."""
 
 
-_Kept = tuple[float, tuple[str | None, ...], "Instance"]
+_Kept = tuple[float, tuple[str | None, ...], Instance]
 """The time until which an answer is kept, the arguments of the create, and the answer."""
 
 
@@ -59,21 +56,59 @@ class TurnedClock:
         self.now += seconds
 
 
-@dataclass(frozen=True)
-class Call:
-    """An entry in the log of requests.
+STEPS = ((0.0, Status.PENDING), (0.1, Status.INIT), (0.3, Status.PROVISIONING), (1.0, Status.READY))
+"""The fraction of the provisioning time from which a machine has each status."""
+SECTOR_AT = 0.3
+"""The fraction of the provisioning time from which the API's choice of a sector is shown."""
 
-    `at` is in seconds since the epoch. `status` is None if no answer was sent.
+
+@dataclass
+class Machine:
+    """One machine, also after it is gone. All times are in seconds of the state's clock.
+
+    `account` is the account that created it, as returned by `State.account_of`. A machine with None
+    is visible to all accounts.
     """
 
-    at: float
-    method: str
-    path: str
-    status: int | None
-    ms: int
-    fault: str | None = None
-    api: str | None = None
-    """The version of the API to which the path belongs; None if it belongs to neither."""
+    id: str
+    instance_type: str
+    ssh_key: str
+    requested_sector: str | None
+    chosen_sector: str | None
+    ip: str
+    created: float
+    provisioning: float
+    ip_at: float
+    gone_at: float = inf
+    stuck_at: float = inf
+    status: str | None = None
+    hidden_until: dict[str, float] = field(default_factory=dict)
+    account: str | None = None
+    region: str = "us-west"
+    creator_user_nickname: str = "emulator"
+
+    @property
+    def sector(self) -> str | None:
+        """The sector that the machine is in, even before the API shows it."""
+        return self.requested_sector or self.chosen_sector
+
+    def belongs_to(self, account: str | None) -> bool:
+        """Whether the account sees the machine. None sees every machine."""
+        return None in (account, self.account) or account == self.account
+
+    def seen_at(self, now: float) -> Instance:
+        """Return the machine as the API shows it at that time."""
+        age = min(now, self.stuck_at) - self.created
+        progress = age / self.provisioning if self.provisioning > 0 else 1.0
+        status = next(status for start, status in reversed(STEPS) if progress >= start)
+        chosen = self.chosen_sector if progress >= SECTOR_AT else None
+        return Instance(
+            id=self.id,
+            instance_type=self.instance_type,
+            sector=self.requested_sector or chosen,
+            ip=self.ip if progress >= self.ip_at else None,
+            status=self.status or status.value,
+        )
 
 
 class State:
@@ -116,8 +151,6 @@ class State:
         self.deletions = 0
         self.in_flight = 0
         self.most_in_flight = 0
-        self.log: deque[Call] = deque(maxlen=10_000)
-        self.requests = 0
         self._ahead = 0.0
         self._accounts: dict[str, str] = {}
         self._kept: dict[tuple[str | None, str], _Kept] = {}
@@ -270,11 +303,6 @@ class State:
     def unclaimed(self, known_ids: Iterable[str]) -> set[str]:
         """Return the ids of machines that exist and aren't among the known ones."""
         return self.alive().difference(known_ids)
-
-    def write_down(self, call: Call) -> None:
-        """Append a request to the log, which drops the oldest ones; `requests` counts them all."""
-        self.log.append(call)
-        self.requests += 1
 
     @contextmanager
     def call(self, kind: str) -> Iterator[None]:
