@@ -107,14 +107,14 @@ def test_machines_come_change_and_go_before_ones_eyes(page: Page, emulator: Emul
     id_ = call(emulator, "POST", "/compute/instance", json=EIGHT).json()["id"]
     kind = "gpu_8x_h100_sxm5 · sector_2"
     expect(page.locator(MACHINES)).to_have_count(1)
-    assert rows(page, MACHINES) == [[f"{id_}\n{kind}", "pending", NONE_YET, "0 s"]]
+    assert rows(page, MACHINES) == [[f"{id_} {kind}", "pending", NONE_YET, "0 s"]]
     expect(page.locator("#no-machines")).to_be_hidden()
     expect(news).to_have_text(f"Machine {id_[:8]} is pending.")
 
     emulator.state.advance(100)
     expect(page.locator(MACHINES)).to_contain_text("ready")
     ip = emulator.state.get(id_).ip
-    assert rows(page, MACHINES) == [[f"{id_}\n{kind}", "ready", ip, "1 min 40 s"]]
+    assert rows(page, MACHINES) == [[f"{id_} {kind}", "ready", ip, "1 min 40 s"]]
     expect(news).to_have_text(f"Machine {id_[:8]} is ready.")
 
     call(emulator, "DELETE", f"/compute/instance/{id_}")
@@ -133,8 +133,64 @@ def test_a_fleet_is_one_sentence_and_not_a_hundred(page: Page, emulator: Emulato
         emulator.state.create("gpu_1x_h100_sxm5", "key")
     expect(page.locator(MACHINES)).to_have_count(100)
     emulator.state.advance(10)
-    expect(page.locator("#ready")).to_have_text("100")
+    expect(page.locator("#alive-how")).to_have_text("100 ready")
     expect(page.locator("#news")).to_have_text("100 machines are ready.")
+
+
+def test_the_numbers_add_up(page: Page, emulator: EmulatorServer) -> None:
+    """Made are those alive and those gone, and each of these is the sum of what is beside it."""
+    state = emulator.state
+    ids = [state.create("gpu_1x_h100_sxm5", "key").id for _ in range(6)]
+    state.delete(ids[0])
+    state.advance(10)
+    state.delete(ids[1])
+    state.kill(ids[2])
+    state.create("gpu_1x_h100_sxm5", "key")
+    expect(page.locator("#made")).to_have_text("7")
+    expect(page.locator("#alive")).to_have_text("5")
+    expect(page.locator("#alive-how")).to_have_text("1 deleting · 1 pending · 3 ready")
+    expect(page.locator("#gone")).to_have_text("2")
+    expect(page.locator("#gone-how")).to_have_text("1 deleted · 1 killed")
+
+
+def test_many_machines_and_requests_fit_into_the_window(
+    page: Page, emulator: EmulatorServer
+) -> None:
+    """Each table scrolls by itself, by the keyboard as well, and its header stays in sight."""
+    for _ in range(18):
+        call(emulator, "POST", "/compute/instance", json=ONE)
+    expect(page.locator(MACHINES)).to_have_count(18)
+    expect(page.locator(LOG)).to_have_count(18)
+    assert page.evaluate("document.documentElement.scrollHeight") == 720
+    for table in ("Machines", "Requests"):
+        rows = page.get_by_role("region", name=table)
+        header, last = rows.get_by_role("columnheader").first, rows.get_by_role("row").last
+        expect(last).not_to_be_in_viewport()
+        rows.focus()
+        page.keyboard.press("End")
+        expect(last).to_be_in_viewport()
+        expect(header).to_be_in_viewport()
+
+
+@pytest.mark.parametrize(
+    "key, said",
+    [
+        (None, "Any key works, such as FAL_ADMIN_API_KEY=emulator; each has machines of its own."),
+        (KEY, "This emulator accepts only the key that it was started with."),
+    ],
+    ids=["any key", "one key"],
+)
+def test_an_empty_page_says_what_a_first_machine_takes(
+    browser: Browser, key: str | None, said: str
+) -> None:
+    """The endpoint, the key, and that nobody can log in to what comes."""
+    with EmulatorServer(api_key=key) as emulator, browser.new_page() as page:
+        page.goto(emulator.url)
+        expect(page.locator("#no-machines")).to_contain_text(said)
+        shown = page.locator("main").inner_text()
+        assert f"None. With FAL_COMPUTE_ENDPOINT={emulator.url} in the environment" in shown
+        assert ("Any key works" in shown) == (key is None)
+        assert "nobody can log in to them" in shown
 
 
 def test_requests_show_as_they_come_the_latest_first(page: Page, emulator: EmulatorServer) -> None:
@@ -152,8 +208,8 @@ def test_requests_show_as_they_come_the_latest_first(page: Page, emulator: Emula
     expect(page.locator(LOG)).to_have_count(3)
     assert [row[1:3] for row in rows(page, LOG)] == [
         ["GET /compute/instances", "200"],
-        ["POST /compute/instance", "500\nfault 500_after"],
-        ["GET /compute/instances", "reset\nfault reset_before"],
+        ["POST /compute/instance", "500 fault 500_after"],
+        ["GET /compute/instances", "reset fault reset_before"],
     ]
     expect(page.locator("#requests")).to_have_text("create 1 · list 2")
     assert page.locator("#faults").inner_text().endswith("get: 429 x 2")
@@ -257,6 +313,8 @@ def test_it_is_readable_in_the_dark_on_a_phone_and_by_ear(
         for width in (1000, 390):
             page.set_viewport_size({"width": width, "height": 844})
             assert page.evaluate("document.documentElement.scrollWidth") == width
+            sideways = "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
+            assert page.locator(".rows").evaluate_all(sideways) == 0
         assert [(ratio, text) for ratio, text in page.evaluate(CONTRASTS) if ratio < 4.5] == []
     for table, headers in {
         "Machines": ("Machine", "Status", "IP", "Age"),

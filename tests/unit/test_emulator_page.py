@@ -39,6 +39,13 @@ def test_the_page_needs_no_key_shows_none_and_is_no_call(emulator: EmulatorServe
     assert (emulator.state.calls.total(), emulator.log.total) == (0, 0)
 
 
+@pytest.mark.parametrize("api_key, is_any", [(None, True), ("s3cr3t", False)])
+def test_the_report_says_whether_any_key_is_accepted(api_key: str | None, is_any: bool) -> None:
+    """The page tells those who want to use it."""
+    with EmulatorServer(api_key=api_key) as emulator:
+        assert get(emulator, "/_emulator/report").json()["any_key"] is is_any
+
+
 def test_its_policy_allows_its_own_two_elements_and_nothing_else(emulator: EmulatorServer) -> None:
     """The policy has hashes of exactly what is there: a stale one would leave the page blank."""
     page = get(emulator, "/")

@@ -114,6 +114,7 @@ async def report(
         "unclaimed": sorted(machines.unclaimed(known.split(","))),
         "faults": script.left(),
         "held": script.held,
+        "any_key": request.app.state.api_key is None,
         "requests": requests.total,
         "log": [asdict(logged) for logged in list(requests)[max(0, len(requests) - log) :]],
     }
