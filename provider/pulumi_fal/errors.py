@@ -87,11 +87,11 @@ class NotFoundError(APIError):
 
 
 class ConflictError(APIError):
-    """409: the machine's current state does not allow the request."""
+    """409: the API rejected the request because of the current state, mostly the machine's."""
 
 
 class InProgressError(APIError):
-    """409 to a create with an idempotency key: an earlier create with it is still in progress."""
+    """409 to a create whose idempotency key may have been sent before: that one is in progress."""
 
 
 class InvalidRequestError(APIError):

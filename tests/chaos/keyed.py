@@ -9,8 +9,8 @@ from .matrix import FAULTS, meet
 from .report import Case
 from .world import World
 
-REFUSALS = {"401", "403", "404", "redirect"}
-"""Faults after which no call is repeated, whatever key it has."""
+REFUSALS = {"401", "403", "404", "409", "redirect"}
+"""Faults after which a first attempt is not repeated, whatever key it has."""
 TIMES = (1, 3)
 
 
