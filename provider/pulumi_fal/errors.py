@@ -141,13 +141,14 @@ class NotReadyError(LifecycleError):
 
 
 class VanishedError(LifecycleError):
-    """A machine disappeared while its create waited, as two checks in a row found.
+    """A machine disappeared while an operation waited for it, as two checks in a row found.
 
     `was_listed` says whether the API had shown the machine before. If not, it may still appear.
     """
 
-    def __init__(self, instance_id: str, message: str, *, was_listed: bool) -> None:
-        super().__init__(instance_id, message)
+    def __init__(self, instance_id: str, happened: str, *, was_listed: bool) -> None:
+        super().__init__(instance_id, f"{happened} Run `pulumi up` again to create a new one.")
+        self.happened = happened
         self.was_listed = was_listed
 
 
