@@ -63,6 +63,9 @@ class Stacks:
     def machines(self, origin: Origin) -> tuple[StackMachine, ...]:
         return ()
 
+    def forget(self, origin: Origin) -> None:
+        """It is read anew each time."""
+
     def ids(self, origin: Origin) -> frozenset[str]:
         return frozenset()
 

@@ -106,9 +106,10 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
     props = {**props, "sector": props.get("sector") or cluster.sector(machines, call)}
     spec = Spec(props["instance_type"], props["ssh_key"], props["sector"])
     with (
-        cluster.counted(machines, call),
+        cluster.counted(machines, call) as is_created,
         account.launcher.launch(spec, origin) as instance,
     ):
+        is_created()
         wait = Wait(machines, call, instance, props)
         try:
             outs = wait.until_ready() if inputs.waits(props) else wait.outputs
