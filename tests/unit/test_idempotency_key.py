@@ -387,6 +387,22 @@ def test_a_repeat_that_is_refused_forgets_nothing_and_says_so(world: World, stat
         assert entry.problem.count(f"answered {status}") == 1
 
 
+def test_a_refusal_is_kept_although_the_repeats_are_interrupted(world: World) -> None:
+    """A rate limit may last longer than a person waits, and `pending ls` then says what it was."""
+    world.killed()
+    world.api.faults.add("create", "429", inf)
+
+    def interrupt(request: Request[Any]) -> None:
+        if len(world.keys) == 3:
+            world.clock.interrupt()
+
+    world.api.before = interrupt
+    assert "answered 429" in str(world.refusal())
+    entry = world.journal.find(HERE)
+    assert entry is not None
+    assert "to send it again failed: POST /compute/instances answered 429" in entry.problem
+
+
 def test_a_repeat_that_this_computer_can_not_send_says_why(world: World) -> None:
     """The environment of the next `up` may have a broken proxy."""
     world.killed()
