@@ -517,12 +517,23 @@ def test_a_create_is_no_longer_in_flight_once_its_machine_is_on_record(
 
     def refuse_another(message: str, severity: int = 0, *, ephemeral: bool = False) -> None:
         if not refusals:  # the first machine is shown for the first time, and is not ready
+            assert world.machines.still_creating(lambda urn: True, 0) == set()
             refusals.append(refuse(world, 1, 4))
 
     world.state.provisioning = 100
     waiting = call(0, log=refuse_another)
     operations.create(world.machines, waiting, {**INPUTS, "sector": "sector_1"})
     assert "1 of the 4 machines of cluster train exist" in refusals[0]
+
+
+def test_a_create_that_is_about_to_be_sent_leaves_the_number_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may still wait for a lock or for a list, so it is not on record yet."""
+    monkeypatch.setattr(cluster, "_QUIET_SECONDS", 0.05)
+    with world.machines.creating(f"{CLUSTER}-1"), world.machines.creating(f"{CLUSTER}-more-2"):
+        assert "no result yet (train-1), so it is not known" in refuse(world, 0, 4)
+    assert "None of the 4 machines" in refuse(world, 0, 4)
 
 
 def test_a_create_without_an_answer_leaves_the_number_open(world: World) -> None:

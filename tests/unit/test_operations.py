@@ -212,6 +212,7 @@ def test_diffs_wait_no_longer_for_a_slow_gateway(world: World) -> None:
     world.api.faults.add("list", "504", inf)
     for number in range(50):
         operations.diff(world.machines, CALL, f"{ID}-{number}", UNFINISHED, INPUTS)
+        silence(world)
     assert world.clock.passed <= 5
 
 
