@@ -87,11 +87,11 @@ class NotFoundError(APIError):
 
 
 class ConflictError(APIError):
-    """409: the machine's current state does not allow the request."""
+    """409: the API rejected the request because of the current state, mostly the machine's."""
 
 
 class InProgressError(APIError):
-    """409 to a create with an idempotency key: an earlier create with it is still in progress."""
+    """409 to a create whose idempotency key may have been sent before: that one is in progress."""
 
 
 class InvalidRequestError(APIError):
@@ -141,13 +141,14 @@ class NotReadyError(LifecycleError):
 
 
 class VanishedError(LifecycleError):
-    """A machine disappeared while its create waited, as two checks in a row found.
+    """A machine disappeared while an operation waited for it, as two checks in a row found.
 
     `was_listed` says whether the API had shown the machine before. If not, it may still appear.
     """
 
-    def __init__(self, instance_id: str, message: str, *, was_listed: bool) -> None:
-        super().__init__(instance_id, message)
+    def __init__(self, instance_id: str, happened: str, *, was_listed: bool) -> None:
+        super().__init__(instance_id, f"{happened} Run `pulumi up` again to create a new one.")
+        self.happened = happened
         self.was_listed = was_listed
 
 

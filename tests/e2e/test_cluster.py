@@ -116,6 +116,13 @@ def test_a_full_sector_keeps_what_there_is_and_says_how_many(stack: Stack, state
     assert sectors(state) == ["sector_2"] * 4
     assert state.creations == 4
 
+    # A machine that was deleted to be replaced doesn't count, though state had it at the start.
+    state.sector_capacity = 3
+    stack.write(cluster(4, "sector_2", opts="delete_before_replace=True"))
+    result = stack.up("--replace", "**train-1", fails=True)
+    says(result, "3 of the 4 machines of cluster train exist", "missing: train-1. If the sector")
+    assert "stays" not in result.output
+
 
 @pytest.mark.chaos
 def test_a_lost_answer_to_the_third_create_stops_that_machine_alone(

@@ -20,11 +20,13 @@ from .recovery import (
     in_plugin,
     is_locked,
     nothing_runs,
+    one_machine,
     replaced,
     says,
     touch_when_told_to_stop,
     unfinished,
 )
+from .seams import switch_off
 
 SHORT, LONG = (
     f"custom_timeouts=pulumi.CustomTimeouts(create='{seconds}s', update='{seconds}s')"
@@ -107,8 +109,7 @@ def test_unfinished_machines_stay_in_state_through_failures_until_an_up_finishes
 
     emulator.faults.clear()
     finish(state)
-    if stack.up("--parallel", "8", fails=None).exit_code:
-        stack.up()  # the API took too long to say in a diff that the machine is gone
+    stack.up("--parallel", "8")
     assert unfinished(stack) == []
     now = ids(stack)
     assert stack.state_ids() == state.alive() == set(now.values())
@@ -164,6 +165,35 @@ def test_ctrl_c_ends_an_up_and_a_destroy_with_every_machine_in_state(
     state.advance(HOUR)
     stack.destroy()
     assert stack.state_ids() == state.alive() == set()
+
+
+@pytest.mark.parametrize("seams", [True, pytest.param(False, marks=pytest.mark.chaos)])
+def test_a_machine_that_vanished_before_it_is_awaited_is_replaced_by_the_next_up(
+    stack: Stack, emulator: EmulatorServer, seams: bool
+) -> None:
+    """The first `up` that waits for it fails, because the API was unavailable to the diff.
+
+    Without partial state, the next diff finds out by itself that the machine is gone.
+    """
+    for module in ("entry", "lifecycle"):
+        in_plugin(stack, replaced(f"machines.{module}.GRACE_SECONDS", 0.2))
+    if not seams:
+        switch_off(stack, "dynamic.request.Request.keep_partial_state")
+    emulator.state.provisioning = inf
+    stack.write(machine(wait=False))
+    stack.up()
+    (vanished,) = emulator.state.alive()
+    emulator.state.kill(vanished)
+    finish(emulator.state)
+
+    stack.write(machine())
+    emulator.faults.add("list", "503")
+    as_documented(stack.up(fails=True), "The machine is gone")
+    assert stack.state_ids() == {vanished}
+    if seams:  # state says that the machine is gone, so the diff needs no API
+        emulator.faults.add("list", "503")
+    stack.up()
+    assert one_machine(stack, emulator, made=2) != vanished
 
 
 @pytest.mark.chaos

@@ -384,6 +384,25 @@ def test_an_unfinished_machine_that_is_gone_is_replaced(
     assert not told.detailedDiff["instanceType"].inputDiff
 
 
+@pytest.mark.parametrize("before", [{"unfinished": True}, {"wait": False}])
+def test_an_update_that_finds_that_the_machine_is_gone_leads_to_a_replacement(
+    provider: Provider,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, bool],
+) -> None:
+    """State says that it is gone, so the next diff replaces it although the API is unavailable."""
+    monkeypatch.setattr(lifecycle, "GRACE_SECONDS", 0)
+    home = {"endpoint": emulator.url, "account": account(emulator)}
+    failed = failure(lambda: provider.update("i-gone", {**INPUTS, **home, **before}, INPUTS))
+    id_, outputs, inputs, reason = kept(failed)
+    assert (id_, outputs["unfinished"], inputs) == ("i-gone", "gone", INPUTS)
+    assert reason.endswith("Run `pulumi up` again: it replaces the machine with a new one.")
+    emulator.faults.add("list", "503", inf)
+    told = provider.diff("i-gone", INPUTS, outputs, INPUTS)
+    assert (told.changes, list(told.replaces)) == (SOME, ["instanceType"])
+
+
 def test_a_machine_whose_create_was_dropped_by_the_engine_is_used_by_the_next_create(
     provider: Provider, emulator: EmulatorServer
 ) -> None:

@@ -135,6 +135,22 @@ def test_a_call_that_keeps_failing_is_reported(world: World, failures: int, repo
         assert told.startswith(f"{answer} Trying again in ")
 
 
+def test_a_long_pause_is_reported_at_once(world: World) -> None:
+    """The API may ask for a minute, and nobody should wonder why nothing happens."""
+    world.api.faults.add("list", fault("429", retry_after=60))
+    world.client().list_instances()
+    assert len(world.told) == 1
+
+
+def test_a_retry_that_is_not_allowed_any_more_after_its_pause_is_not_sent(world: World) -> None:
+    """The error is that of the last attempt."""
+    world.api.faults.add("create", "429", times=inf)
+    left = iter([True, False])
+    with pytest.raises(errors.RateLimitedError):
+        world.client().create_instance(ONE, ED25519, may_repeat=lambda: next(left))
+    assert world.api.calls == ["create", "create"]
+
+
 def test_nothing_is_sent_after_an_interrupt(world: World) -> None:
     """Nobody wants a machine that is made after Ctrl-C."""
     world.clock.interrupt()

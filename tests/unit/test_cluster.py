@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +13,13 @@ import pytest
 from pulumi_fal import ComputeCluster, ComputeClusterArgs, InstanceType, Sector
 from pulumi_fal.api.request import Request
 from pulumi_fal.errors import IncompleteClusterError, InvalidRequestError
-from pulumi_fal.resource import operations
+from pulumi_fal.machines.entry import Phase
+from pulumi_fal.resource import cluster, operations
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stack import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
-from ..fakes import ED25519, EIGHT, ONE, RSA, refusal
+from ..fakes import ED25519, EIGHT, HERE, ONE, RSA, refusal, wait_until
 from .programs import WITH_MOCKS, KeepingMocks, pulumi_test
 from .world import World
 
@@ -415,14 +418,137 @@ def test_machines_that_a_smaller_cluster_gives_up_do_not_count(world: World) -> 
     assert "1 of the 2 machines" in refuse(world, 1, 2)
 
 
+def test_a_machine_that_was_deleted_first_does_not_count(world: World) -> None:
+    """With delete_before_replace, state had it when this process read it before."""
+    in_use = [in_state(number, "sector_1") for number in range(4)]
+    world.stacks.siblings = in_use
+
+    def read_again() -> None:
+        world.stacks.siblings = [replace(in_use[0], is_replaced=True), *in_use[1:]]
+
+    world.stacks.on_forget = read_again
+    error = refuse(world, 0, 4)
+    assert "stays" not in error
+    assert "3 of the 4 machines of cluster train exist" in error
+    assert "missing: train-0." in error
+
+
+class Creates:
+    """Creates of the cluster's machines in threads of their own. The API refuses number 0."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.are_released = threading.Event()
+        self.outcomes: dict[int, operations.Created | Exception] = {}
+        world.api.before = self._before
+        self.threads: list[threading.Thread] = []
+
+    def _before(self, request: Request[Any]) -> None:
+        if request.call == "create" and threading.current_thread().name == "0":
+            raise refusal(400, "no capacity left in sector_1", request)
+        if request.call == "create":
+            assert self.are_released.wait(10)
+
+    def start(self, number: int) -> None:
+        """Begin that create, and return once its POST is sent."""
+
+        def create() -> None:
+            try:
+                props = {**INPUTS, "sector": "sector_1"}
+                outcome = operations.create(self.world.machines, call(number), props)
+            except IncompleteClusterError as error:
+                self.outcomes[number] = error
+            else:
+                self.outcomes[number] = outcome
+
+        sent = self.world.api.calls.count("create")
+        self.threads.append(threading.Thread(target=create, name=str(number)))
+        self.threads[-1].start()
+        wait_until(lambda: self.world.api.calls.count("create") > sent)
+
+    def end(self) -> str:
+        """Let all end; the refusal."""
+        self.are_released.set()
+        for thread in self.threads:
+            thread.join(10)
+        return str(self.outcomes[0])
+
+
 def test_a_refusal_waits_for_the_creates_that_are_in_flight(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the count would be too low, by those that the API is about to accept."""
-    waited: list[float] = []
-    monkeypatch.setattr(world.machines, "wait_until_quiet", waited.append)
-    refuse(world, 0, 2)
-    assert waited == [10.0]
+    creates, waits = Creates(world), threading.Event()
+    still_creating = world.machines.still_creating
+
+    def wait(is_asked_for: Callable[[str], bool], seconds: float) -> set[str]:
+        waits.set()
+        return still_creating(is_asked_for, seconds)
+
+    monkeypatch.setattr(world.machines, "still_creating", wait)
+    for number in (1, 2, 0):
+        creates.start(number)
+    assert waits.wait(10)
+    assert "2 of the 4 machines of cluster train exist" in creates.end()
+
+
+def test_while_a_create_is_in_flight_no_number_is_stated(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API may take minutes to answer, and a number would soon be wrong."""
+    monkeypatch.setattr(cluster, "_QUIET_SECONDS", 0.05)
+    creates = Creates(world)
+    for number in (2, 1, 0):
+        creates.start(number)
+    wait_until(lambda: 0 in creates.outcomes)
+    assert (
+        "The creates of other machines have no result yet (train-1, train-2), so it is not known "
+        "how many of the 4 machines of cluster train exist; `pulumi-fal ls` lists"
+    ) in creates.end()
+    assert world.state.creations == 2
+
+
+def test_a_create_is_no_longer_in_flight_once_its_machine_is_on_record(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may wait for the machine for an hour."""
+    monkeypatch.setattr(cluster, "_QUIET_SECONDS", 0.05)
+    refusals: list[str] = []
+
+    def refuse_another(message: str, severity: int = 0, *, ephemeral: bool = False) -> None:
+        if not refusals:  # the first machine is shown for the first time, and is not ready
+            assert world.machines.still_creating(lambda urn: True, 0) == set()
+            refusals.append(refuse(world, 1, 4))
+
+    world.state.provisioning = 100
+    waiting = call(0, log=refuse_another)
+    operations.create(world.machines, waiting, {**INPUTS, "sector": "sector_1"})
+    assert "1 of the 4 machines of cluster train exist" in refusals[0]
+
+
+def test_a_create_that_is_about_to_be_sent_leaves_the_number_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may still wait for a lock or for a list, so it is not on record yet."""
+    monkeypatch.setattr(cluster, "_QUIET_SECONDS", 0.05)
+    with world.machines.creating(f"{CLUSTER}-1"), world.machines.creating(f"{CLUSTER}-more-2"):
+        assert "no result yet (train-1), so it is not known" in refuse(world, 0, 4)
+    assert "None of the 4 machines" in refuse(world, 0, 4)
+
+
+def test_a_create_without_an_answer_leaves_the_number_open(world: World) -> None:
+    """Its machine may exist, and another `up` finds out."""
+    entry = world.earlier(Phase.REQUESTED, origin=replace(HERE, urn=f"{CLUSTER}-2"))
+    assert "no result yet (train-2), so it is not known how many" in refuse(world, 0, 4)
+    world.journal.write(replace(entry, instance_id="id-2", phase=Phase.CREATED))
+    assert "1 of the 4 machines" in refuse(world, 0, 4)
+
+
+def test_a_conflict_is_a_refusal_of_a_clusters_machine_as_well(world: World) -> None:
+    """fal does not document how it says that there is no room."""
+    world.api.faults.add("create", "409")
+    with pytest.raises(IncompleteClusterError, match="answered 409"):
+        operations.create(world.machines, call(), INPUTS)
 
 
 def test_other_refusals_stay_as_they_are(world: World) -> None:

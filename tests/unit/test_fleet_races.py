@@ -23,7 +23,7 @@ from pulumi_fal.machines.fleet import Fleet, Instances
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.outage import REFUSED_SECONDS
 
-from ..fakes import ED25519, ONE, FakeApi, settings
+from ..fakes import ED25519, ONE, FakeApi, settings, unanswered
 from ..simulation.turns import SimulatedClock, Turn, Turns
 
 Outcome = Instances | Instance | BaseException | None
@@ -188,6 +188,30 @@ def test_a_reader_who_has_little_time_gets_no_answer_rather_than_a_late_one(seed
     assert isinstance(outcome, TimeoutError)
     assert over == pytest.approx(5.0, abs=0.1)
     assert world.outcomes[asking][1] == {}
+
+
+@any_order
+def test_readers_who_have_little_time_wait_once_for_an_api_that_is_silent(seed: int) -> None:
+    """A preview asks for its machines one after another, or for some of them at the same time."""
+    world = World(seed)
+
+    def time_out(request: Request[object]) -> None:
+        timeout = world.api.timeouts[-1]
+        assert timeout is not None
+        world.turns.block(lambda: False, timeout)
+        raise unanswered(request)
+
+    world.api.before = time_out
+
+    def look_at_ten() -> None:
+        for number in range(10):
+            with pytest.raises((TimeoutError, errors.UnreachableError)):
+                world.lifecycle.find(f"machine-{number}", 5.0)
+
+    readers = [world.at(world.random.choice([0.0, 1.0, 4.9, 6.0]), look_at_ten) for _ in range(8)]
+    world.run()
+    assert all(world.outcomes[reader][1] is None for reader in readers)
+    assert max(over for over, _ in world.outcomes.values()) <= 4.9 + 5.0 + 0.1
 
 
 @any_order

@@ -12,10 +12,17 @@ import pytest
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.request import Request
-from pulumi_fal.errors import FalError, UnresolvedCreateError
+from pulumi_fal.errors import (
+    ConfigurationError,
+    ConflictError,
+    FalError,
+    RateLimitedError,
+    UnresolvedCreateError,
+)
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.entry import KEY_SECONDS, Entry, Phase, Spec
 from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.sender import Sender
 from pulumi_fal.stack import Elsewhere, Origin, StackMachine
 
 from ..fakes import ECDSA, ED25519, ONE, FakeApi, TurnedClock, refusal, settings, unanswered
@@ -27,10 +34,22 @@ SETTINGS = settings(endpoint="https://fal.test/v1", api="v1")
 
 
 class Clock(TurnedClock):
-    """Its time of day passes with it."""
+    """A clock whose time of day can be set, and goes on while a suspended computer stands still."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_by = 0.0
+        """By how many seconds the time of day has been set, or has gone on alone."""
+        self.suspended = 0.0
+        """For how many seconds the computer is suspended during the next pause."""
 
     def wall(self) -> float:
-        return 1_700_000_000 + self.time
+        return super().wall() + self.set_by
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.set_by += self.suspended
+        self.suspended = 0.0
 
 
 class Stacks:
@@ -43,6 +62,9 @@ class Stacks:
 
     def machines(self, origin: Origin) -> tuple[StackMachine, ...]:
         return ()
+
+    def forget(self, origin: Origin) -> None:
+        """It is read anew each time."""
 
     def ids(self, origin: Origin) -> frozenset[str]:
         return frozenset()
@@ -121,7 +143,6 @@ FAULTS = (
     "truncated",
     "wrong_shape",
     "empty",
-    "409",
 )
 
 
@@ -204,6 +225,120 @@ def test_another_accounts_key_is_never_sent_with_the_old_key(world: World) -> No
     assert world.keys == []
 
 
+def make_once(world: World, then: Callable[[], None] = lambda: None) -> None:
+    """The first POST is taken, and its answer is lost; after that `then` happens."""
+
+    def lose(request: Request[Any]) -> None:
+        if request.call == "create" and len(world.keys) == 1:
+            then()
+            raise unanswered(request)
+
+    world.api.after = lose
+
+
+def suspend_in_the_pause(clock: Clock) -> None:
+    clock.suspended = 3600
+
+
+def suspend_in_the_post(clock: Clock) -> None:
+    clock.set_by += 3600
+
+
+def set_back(clock: Clock) -> None:
+    clock.set_by -= 300
+
+
+@pytest.mark.parametrize("happens", [suspend_in_the_pause, suspend_in_the_post, set_back])
+def test_a_create_is_not_sent_again_where_the_wall_clock_says_that_its_key_may_be_forgotten(
+    world: World, happens: Callable[[Clock], None]
+) -> None:
+    """Other clocks stand still while a laptop sleeps, and a clock that was set back proves nothing.
+
+    The API has forgotten the key, so another POST would make a second machine.
+    """
+    make_once(world, lambda: happens(world.clock))
+    error = world.refusal()
+    assert len(world.keys) == 1
+    assert set(error.candidates) == world.api.state.alive()
+    assert "POST /compute/instances got no answer: reset" in str(error)
+
+
+def test_a_clock_that_is_set_back_a_little_gives_the_create_no_more_time(world: World) -> None:
+    """Of the two clocks the one that says that the time is up is believed."""
+    world.api.faults.add("create", "500_after", inf)
+    moments: list[float] = []
+
+    def set_back_later(request: Request[Any]) -> None:
+        if request.call == "create":
+            moments.append(world.clock.passed)
+            if len(moments) == 10:
+                world.clock.set_by -= 30
+
+    world.api.after = set_back_later
+    world.refusal()
+    assert len(moments) > 10
+    assert moments[-1] <= KEY_SECONDS
+
+
+def test_a_create_of_the_future_is_not_sent_again(world: World) -> None:
+    """The clock was set back since, and nobody knows how long ago the create was first sent."""
+    world.killed()
+    world.clock.set_by -= 60
+    assert set(world.refusal().candidates) == world.api.state.alive()
+    assert world.keys == []
+
+
+def test_a_create_whose_time_ends_after_the_decision_is_not_sent_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The computer may be suspended at any moment, so the clock is read right before a POST."""
+    world.killed()
+    send = Sender.send
+
+    def late(sender: Sender, *args: Any, **kwargs: Any) -> Any:
+        world.clock.set_by += KEY_SECONDS
+        return send(sender, *args, **kwargs)
+
+    monkeypatch.setattr(Sender, "send", late)
+    assert set(world.refusal().candidates) == world.api.state.alive()
+    assert world.keys == []
+
+
+def test_a_create_that_was_never_taken_needs_no_time_left(world: World) -> None:
+    """A key that no request with it has reached the API with is as good as new."""
+    world.api.faults.add("create", "429", inf)
+    world.clock.suspended = 3600
+    with pytest.raises(RateLimitedError):
+        world.launch()
+    assert world.journal.find(HERE) is None
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_conflict_with_an_earlier_attempt_passes(world: World, taken: bool) -> None:
+    """The API may still be working on the first request, in this process or in an earlier one."""
+    if taken:
+        world.killed()
+    else:
+        world.api.faults.add("create", "reset_before")
+    world.api.faults.add("create", "409", times=2)
+    instance = world.launch()
+    assert world.api.state.alive() == {instance.id}
+    assert len(set(world.keys)) == 1
+
+
+@pytest.mark.parametrize("before", [[], ["429"]])
+def test_a_conflict_without_an_earlier_attempt_is_a_refusal(
+    world: World, before: list[str]
+) -> None:
+    """With a new key nothing can be in progress, and nine minutes of retries would not help."""
+    for fault in (*before, "409"):
+        world.api.faults.add("create", fault)
+    with pytest.raises(ConflictError, match="answered 409"):
+        world.launch()
+    assert len(world.keys) == len(before) + 1
+    assert world.journal.find(HERE) is None
+
+
 def test_a_renamed_stacks_key_is_never_sent_for_the_stacks_new_name(world: World) -> None:
     """The machine may be there under the old name, so it is named."""
     world.killed(origin=replace(HERE, urn=URN.replace("dev", "old")))
@@ -229,9 +364,9 @@ def test_an_answer_with_a_machine_that_was_there_before_is_not_taken(world: Worl
     assert f"the API answered with {theirs.id}, which existed before it" in str(error)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 422])
-def test_a_repeat_that_is_refused_forgets_nothing(world: World, status: int) -> None:
-    """The first attempt may have made a machine all the same."""
+@pytest.mark.parametrize("status", [400, 401, 403, 422, 429])
+def test_a_repeat_that_is_refused_forgets_nothing_and_says_so(world: World, status: int) -> None:
+    """The first attempt may have made a machine all the same. The refusal is kept on disk."""
     world.killed()
 
     def refuse(request: Request[Any]) -> None:
@@ -239,8 +374,46 @@ def test_a_repeat_that_is_refused_forgets_nothing(world: World, status: int) -> 
             raise refusal(status, "no", request)
 
     world.api.before = refuse
-    assert set(world.refusal().candidates) == world.api.state.alive()
-    assert world.journal.find(HERE) is not None
+    for _ in range(2):  # the next `up` says the same, and the refusals don't pile up
+        error = world.refusal()
+        entry = world.journal.find(HERE)
+        assert entry is not None
+        assert set(error.candidates) == world.api.state.alive()
+        assert entry.problem in str(error)
+        assert entry.problem.startswith(
+            "the process ended before the answer came. The attempt to send it again failed: "
+            f"POST /compute/instances answered {status}: no."
+        )
+        assert entry.problem.count(f"answered {status}") == 1
+
+
+def test_a_refusal_is_kept_although_the_repeats_are_interrupted(world: World) -> None:
+    """A rate limit may last longer than a person waits, and `pending ls` then says what it was."""
+    world.killed()
+    world.api.faults.add("create", "429", inf)
+
+    def interrupt(request: Request[Any]) -> None:
+        if len(world.keys) == 3:
+            world.clock.interrupt()
+
+    world.api.before = interrupt
+    assert "answered 429" in str(world.refusal())
+    entry = world.journal.find(HERE)
+    assert entry is not None
+    assert "to send it again failed: POST /compute/instances answered 429" in entry.problem
+
+
+def test_a_repeat_that_this_computer_can_not_send_says_why(world: World) -> None:
+    """The environment of the next `up` may have a broken proxy."""
+    world.killed()
+
+    def refuse(request: Request[Any]) -> None:
+        if request.call == "create":
+            raise ConfigurationError("Nothing was sent to the API: no proxy.")
+
+    world.api.before = refuse
+    error = str(world.refusal())
+    assert "to send it again failed: Nothing was sent to the API: no proxy." in error
 
 
 def test_a_first_create_that_is_refused_leaves_no_trace(world: World) -> None:
@@ -269,6 +442,7 @@ def test_what_ends_the_repeats_takes_nothing_back(world: World, outcome: str) ->
     entry = world.journal.find(HERE)
     assert entry is not None
     assert "reset" in entry.problem
+    assert ("answered 400: no" in entry.problem) is (outcome == "400")
     assert "may have made a machine" in str(error)
 
 

@@ -26,12 +26,13 @@ from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
 
-from ..fakes import ED25519, EIGHT, ID, ONE, RSA, URN
+from ..fakes import ED25519, EIGHT, ID, ONE, RSA, URN, unanswered
 from .world import World
 
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519, "sector": "sector_1"}
 STATE = {**INPUTS, "ip": "198.18.0.1", "status": "ready"}
 UNFINISHED = {**INPUTS, "status": "pending", "unfinished": True}
+UNAWAITED = {**INPUTS, "status": "pending", "wait": False}
 COMMENTED = {"ssh_key": f"{ED25519} new"}
 ELSEWHERE = {"account": "another"}
 """What is in state of a machine that was last seen with the key of another account."""
@@ -147,6 +148,85 @@ def test_diff_replaces_an_unfinished_machine_that_is_gone(world: World) -> None:
     """No wait would ever tell the engine that it needs another one."""
     found = operations.diff(world.machines, CALL, ID, UNFINISHED, INPUTS)
     assert found == Diff(["instance_type"], changes=True)
+
+
+@pytest.mark.parametrize("interval", [2.0, 60.0])
+@pytest.mark.parametrize("olds", [UNFINISHED, UNAWAITED], ids=["unfinished", "wait from now on"])
+def test_diff_replaces_a_machine_to_wait_for_that_is_gone_however_long_the_poll_interval(
+    world: World, olds: dict[str, Any], interval: float
+) -> None:
+    """A wait fails on it, and would fail again at every `up`, so the diff looks twice in time."""
+    world.settings = replace(world.settings, poll_interval=interval)
+    found = operations.diff(world.machines, CALL, ID, olds, INPUTS)
+    assert found == Diff(["instance_type"], changes=True)
+    assert world.clock.passed == pytest.approx(2.0)
+
+
+def test_diff_of_a_machine_to_wait_for_from_now_on_leaves_it_to_the_engine(world: World) -> None:
+    """An input differs, so the engine sees the change itself."""
+    assert operations.diff(world.machines, CALL, world.machine(EIGHT), UNAWAITED, INPUTS) == Diff(
+        []
+    )
+    assert world.api.calls == ["list"]
+
+
+def test_diff_asks_nothing_about_a_machine_that_is_ready_in_state(world: World) -> None:
+    """There is nothing to wait for, so a preview works offline."""
+    olds = {**STATE, "wait": False}
+    assert operations.diff(world.machines, CALL, ID, olds, INPUTS) == Diff([])
+    assert world.api.calls == []
+
+
+def silence(world: World) -> None:
+    """From now on the API gives no answer, and each request waits for its whole timeout."""
+
+    def wait(request: Request[Any]) -> None:
+        timeout = world.api.timeouts[-1]
+        assert timeout is not None
+        world.clock.sleep(timeout)
+        raise unanswered(request)
+
+    world.api.before = wait
+
+
+def test_diffs_wait_once_for_an_api_that_is_silent(world: World) -> None:
+    """A preview has many unfinished machines, and a person waits for it."""
+    silence(world)
+
+    def preview() -> None:
+        for number in range(50):
+            found = operations.diff(world.machines, CALL, f"{ID}-{number}", UNFINISHED, INPUTS)
+            assert found == Diff([], changes=True)
+
+    preview()
+    assert world.clock.passed <= 5
+    world.clock.time += 100
+    world.api.before = lambda request: None
+    found = operations.diff(world.machines, CALL, ID, UNFINISHED, INPUTS)
+    assert found.replaces == ["instance_type"]
+
+
+def test_diffs_wait_no_longer_for_a_slow_gateway(world: World) -> None:
+    """Each of its errors comes within the limit of one diff, but not those of all diffs."""
+    world.api.before = lambda request: world.clock.sleep(2)
+    world.api.faults.add("list", "504", inf)
+    for number in range(50):
+        operations.diff(world.machines, CALL, f"{ID}-{number}", UNFINISHED, INPUTS)
+        silence(world)
+    assert world.clock.passed <= 5
+
+
+def test_answers_of_the_api_end_what_diffs_have_waited(world: World) -> None:
+    """Only failures in a row count, so a short one now and then keeps no diff from asking."""
+    id_ = world.machine(EIGHT)
+    for _ in range(20):
+        world.clock.time += 1  # a list that is older is not shared
+        world.api.before = lambda request: world.clock.sleep(1)
+        world.api.faults.add("list", "503")
+        operations.diff(world.machines, CALL, id_, UNFINISHED, INPUTS)
+        world.api.before = lambda request: None
+        operations.diff(world.machines, CALL, id_, UNFINISHED, INPUTS)
+    assert len(world.api.calls) == 40
 
 
 @pytest.mark.parametrize("why", ["new", "another account", "no answer", "slow", "no key"])
@@ -511,6 +591,26 @@ def test_update_whose_time_is_up_keeps_what_an_earlier_run_saw(
     with pytest.raises(InitFailed) as caught:
         operations.update(world.machines, replace(CALL, timeout=50), id_, olds, INPUTS)
     assert caught.value.outputs == {**INPUTS, **olds, "status": status, **home(world)}
+
+
+@pytest.mark.parametrize("olds", [UNFINISHED, UNAWAITED], ids=["unfinished", "wait from now on"])
+def test_update_that_finds_that_the_machine_is_gone_leads_to_a_replacement(
+    world: World, olds: dict[str, Any]
+) -> None:
+    """The engine calls update again and again, so state says it, and the next diff asks nobody."""
+    with pytest.raises(InitFailed) as caught:
+        update(world, ID, olds)
+    assert caught.value.reason == (
+        f"Machine {ID} ({EIGHT}) is gone: it was pending when last seen, and the API no longer "
+        "knows it. Run `pulumi up` again: it replaces the machine with a new one."
+    )
+    outs = caught.value.outputs
+    assert outs == {**INPUTS, "status": "pending", "unfinished": "gone", **home(world)}
+    asked = len(world.api.calls)
+    for news in (INPUTS, {**INPUTS, "wait": False}):
+        found = operations.diff(world.machines, CALL, ID, outs, news)
+        assert found == Diff(["instance_type"], changes=True)
+    assert len(world.api.calls) == asked
 
 
 # delete

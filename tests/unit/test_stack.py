@@ -192,6 +192,18 @@ def test_each_stack_is_asked_once_whatever_it_answers(pulumi: Pulumi) -> None:
     assert len(pulumi.calls) == 3
 
 
+def test_a_stack_that_is_forgotten_is_asked_again(pulumi: Pulumi) -> None:
+    """An error tells what the stack has now. Other stacks are not asked again."""
+    pulumi.holds |= {DEV: exported(row("one")), PROD: exported(row("other"))}
+    stacks, prod = Stacks(), replace(HERE, urn=URN.replace("dev", "prod"))
+    assert stacks.ids(HERE) == frozenset({"one"})
+    assert stacks.ids(prod) == frozenset({"other"})
+    pulumi.holds |= {DEV: exported(row("two")), PROD: exported(row("another"))}
+    stacks.forget(HERE)
+    assert stacks.ids(HERE) == frozenset({"two"})
+    assert stacks.ids(prod) == frozenset({"other"})
+
+
 def test_threads_that_ask_at_once_share_one_answer(pulumi: Pulumi) -> None:
     """Threads that ask at the same time wait for one command and share its answer."""
     pulumi.holds[DEV] = exported(row("one"))

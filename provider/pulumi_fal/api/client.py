@@ -12,6 +12,7 @@ import copy
 import itertools
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pulumi_fal.api import legacy, retry, v1
@@ -32,6 +33,8 @@ _PAGE_SECONDS = 15.0
 """Seconds for which each page after the first is retried if the list itself is not retried."""
 _FIRST_REPORTED_RETRY = 3
 """The number of the first retry that is reported. One or two retries are common."""
+_REPORTED_PAUSE = 5.0
+"""Pauses of at least so many seconds are always reported. The API asks for them in Retry-After."""
 
 
 class Client:
@@ -92,16 +95,34 @@ class Client:
         sector: str | None = None,
         idempotency_key: str = "",
         failed: Callable[[APIError], None] = lambda error: None,
+        *,
+        may_be_sent: bool = False,
+        may_repeat: Callable[[], bool] = lambda: True,
     ) -> Instance:
         """Create a machine. It is billed from now on, even before it is ready.
 
         With an `idempotency_key`, a create that the API may have accepted is retried as well. The
         legacy API does not support keys. `failed` is called with the error of each failed attempt.
         If `retry.may_have_made_a_machine` is true for any of these errors, a machine may have been
-        created, even if the last attempt failed for another reason.
+        created, even if the last attempt failed for another reason. `may_be_sent` says whether the
+        key may have been sent before this call. `may_repeat` is that of `repeated`.
         """
         request = self._dialect.create_instance(instance_type, ssh_key, sector, idempotency_key)
-        return self._call(request, failed)
+
+        def attempt() -> Instance:
+            # Without an earlier attempt there is nothing that could be in progress.
+            passes = request.conflict_passes and may_be_sent
+            return self._sent(replace(request, conflict_passes=passes))
+
+        def note(error: APIError) -> None:
+            nonlocal may_be_sent
+            may_be_sent = may_be_sent or retry.may_have_made_a_machine(error)
+            failed(error)
+
+        is_idempotent = request.is_idempotent
+        return self.repeated(
+            attempt, is_idempotent=is_idempotent, failed=note, may_repeat=may_repeat
+        )
 
     def delete_instance(self, instance_id: str) -> None:
         """Request the deletion of a machine, which may take a while to disappear."""
@@ -113,11 +134,13 @@ class Client:
         *,
         is_idempotent: bool,
         failed: Callable[[APIError], None] = lambda error: None,
+        may_repeat: Callable[[], bool] = lambda: True,
     ) -> T:
         """Return the result of `attempt`, which is retried as retry.py allows.
 
         `is_idempotent` says whether the API may carry out the request twice without harm. `failed`
-        is called with the error of each failed attempt.
+        is called with the error of each failed attempt. `may_repeat` is asked right before each
+        retry: after a pause it may be much later than planned, if the computer was suspended.
         """
         budget = retry.Budget(self._budget, self._clock.now(), is_idempotent=is_idempotent)
         for count in itertools.count(1):
@@ -129,9 +152,12 @@ class Client:
                 pause = retry.delay(error, count, random.uniform)
                 if not budget.allows(error, self._clock.now(), pause):
                     raise
-                if count >= _FIRST_REPORTED_RETRY:
+                if count >= _FIRST_REPORTED_RETRY or pause >= _REPORTED_PAUSE:
                     self._notify(f"{error} Trying again in {pause:.0f} s.")
+                last = error
             self._clock.sleep(pause)
+            if not may_repeat():
+                raise last
         raise AssertionError("unreachable")
 
     def _next_page(self, cursor: str) -> Page:
@@ -139,15 +165,14 @@ class Client:
         patient = self.within(_PAGE_SECONDS) if self._budget == 0 and not self._timeout else self
         return patient._call(patient._dialect.list_instances(cursor))
 
-    def _call(
-        self, request: Request[T], failed: Callable[[APIError], None] = lambda error: None
-    ) -> T:
-        def attempt() -> T:
-            body = self._send(request, self._timeout)
-            try:
-                return request.parse(body)
-            except ValueError as error:
-                detail = f"JSON of an unexpected shape: {error}"
-                raise request.error(UnusableAnswerError, detail, status=200) from None
+    def _call(self, request: Request[T]) -> T:
+        return self.repeated(lambda: self._sent(request), is_idempotent=request.is_idempotent)
 
-        return self.repeated(attempt, is_idempotent=request.is_idempotent, failed=failed)
+    def _sent(self, request: Request[T]) -> T:
+        """Send the request once, and return the parsed answer."""
+        body = self._send(request, self._timeout)
+        try:
+            return request.parse(body)
+        except ValueError as error:
+            detail = f"JSON of an unexpected shape: {error}"
+            raise request.error(UnusableAnswerError, detail, status=200) from None

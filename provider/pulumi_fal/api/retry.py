@@ -55,7 +55,11 @@ UNREADABLE = Rule(
 )
 REDIRECTED = Rule("a redirect", repeat=False, taken=True)
 TIMED_OUT = Rule("408", repeat=True, taken=True)
-IN_PROGRESS = Rule("409 to a create with an idempotency key", repeat=True, taken=True)
+IN_PROGRESS = Rule(
+    "409 to a create that may have been sent before with its idempotency key",
+    repeat=True,
+    taken=True,
+)
 REFUSED = Rule("any other 4xx", repeat=False, taken=False)
 
 TABLE = (

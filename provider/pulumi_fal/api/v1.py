@@ -79,7 +79,7 @@ def create_instance(
         headers={"Idempotency-Key": idempotency_key} if idempotency_key else {},
         is_idempotent=bool(idempotency_key),
         needed_key=_NEEDED_KEY,
-        # fal does not document the answer to a second request while the first is in progress.
+        # fal does not document the answer to a repeated request while the first is in progress.
         conflict_passes=bool(idempotency_key),
     )
 

@@ -86,10 +86,14 @@ class Entry:
         return not self.seen and now - self.started < GRACE_SECONDS
 
     def key_seconds_left(self, now: float) -> float:
-        """Return for how long the create may still be sent again with its key; 0 if it may not."""
-        if not self.idempotency_key:
+        """Return for how long the create may still be sent again with its key; 0 if it may not.
+
+        If the create was first sent in the future, a clock was set back, and it is not known how
+        much time has passed.
+        """
+        if not self.idempotency_key or now < self.first_sent:
             return 0.0
-        return max(0.0, self.first_sent + KEY_SECONDS - max(now, self.first_sent))
+        return max(0.0, self.first_sent + KEY_SECONDS - now)
 
     def is_for(self, spec: Spec) -> bool:
         """Whether this create had the same arguments."""

@@ -32,6 +32,10 @@ STOPPED_SECONDS = 60.0
 """Seconds for which a machine must stay stopped until a wait for it ends as failed."""
 RESEND_SECONDS = 120.0
 """The time after which an accepted DELETE is sent again if the machine still exists."""
+SILENT_SECONDS = 60.0
+"""For how long an API that gave no answer in time is not asked again by calls with a time limit."""
+_LOOK_AGAIN_SECONDS = 2.0
+"""The longest pause between the two looks of a call with a time limit."""
 
 
 class Lifecycle:
@@ -49,18 +53,39 @@ class Lifecycle:
         self._fleet = fleet
         self._clock = clock
         self._notify = notify
+        self._failing_for = 0.0
+        self._silent_until = -math.inf
 
     def find(self, instance_id: str, seconds: float = math.inf) -> Instance | None:
         """Return the machine, or None if two checks find that it is gone: not listed, and 404.
 
-        With `seconds`, raises TimeoutError if that takes longer, and retries no call.
+        With `seconds`, raises TimeoutError if that takes longer, and retries no call. The seconds
+        are for all such calls that fail in a row, because a preview asks for one machine after
+        another. If the API gives no answer in that time, the next calls don't ask it.
         """
-        until = self._clock.now() + seconds
+        began = self._clock.now()
+        if seconds == math.inf:
+            return self._find(instance_id, math.inf, self._fleet.interval)
+        if began < self._silent_until:
+            raise TimeoutError
+        until = began + seconds - self._failing_for
+        try:
+            found = self._find(instance_id, until, min(self._fleet.interval, _LOOK_AGAIN_SECONDS))
+        except (APIError, TimeoutError):
+            now = self._clock.now()
+            self._failing_for += now - began
+            if self._failing_for >= seconds / 2:  # a request times out after that
+                self._silent_until, self._failing_for = now + SILENT_SECONDS, 0.0
+            raise
+        self._failing_for = 0.0
+        return found
+
+    def _find(self, instance_id: str, until: float, pause: float) -> Instance | None:
         # A refresh reads hundreds of machines within a second, so they share a list.
         listed = self._fleet.recent(self._fleet.interval / 4, until, share_errors=False)
         found = self._look(instance_id, listed, until)
         if found is None:
-            self._clock.sleep(min(self._fleet.interval, until - self._clock.now()))
+            self._clock.sleep(min(pause, until - self._clock.now()))
             found = self._look(instance_id, self._fleet.fresh(until), until)
         return found
 
@@ -103,8 +128,7 @@ class Lifecycle:
                 raise VanishedError(
                     instance.id,
                     f"Machine {instance.id} ({instance.instance_type}) is gone: it was "
-                    f"{instance.status} when last seen, and the API no longer knows it. "
-                    "Run `pulumi up` again to create a new one.",
+                    f"{instance.status} when last seen, and the API no longer knows it.",
                     was_listed=listed,
                 )
             if instance.is_ready:

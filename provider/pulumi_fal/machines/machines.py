@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,8 @@ class Machines:
         self._account: Account | None = None
         self._reviewed = False
         self._lock = threading.Lock()
+        self._creating: set[str] = set()
+        self._fewer_creating = threading.Condition()
 
     @property
     def account(self) -> Account:
@@ -53,6 +56,35 @@ class Machines:
         """Return when no POST is in flight and every answer is recorded, or after `seconds`."""
         if self._account is not None:
             self._account.sender.wait_until_quiet(seconds)
+
+    @contextmanager
+    def creating(self, urn: str) -> Iterator[Callable[[], None]]:
+        """Count the create of this resource as in flight until its block ends.
+
+        The function that this yields ends that earlier, as soon as the machine is on record.
+        """
+
+        def end() -> None:
+            with self._fewer_creating:
+                self._creating.discard(urn)
+                self._fewer_creating.notify_all()
+
+        with self._fewer_creating:
+            self._creating.add(urn)
+        try:
+            yield end
+        finally:
+            end()
+
+    def still_creating(self, is_asked_for: Callable[[str], bool], seconds: float) -> set[str]:
+        """Return the URNs of such creates that are in flight. Wait for up to `seconds` for none."""
+
+        def found() -> set[str]:
+            return set(filter(is_asked_for, self._creating))
+
+        with self._fewer_creating:
+            self._fewer_creating.wait_for(lambda: not found(), seconds)
+            return found()
 
     def review(self, urn: str, organization: str = "") -> None:
         """Warn about unresolved creates of the stack that the URN belongs to.

@@ -57,28 +57,34 @@ class Sender:
         `may_be_sent` says whether an earlier process may have sent the same create. Raises an
         APIError if the API certainly made no machine, and UnresolvedCreateError if it may have.
         """
-        unanswered: list[APIError] = []
-
-        def note(error: APIError) -> None:
-            if retry.may_have_made_a_machine(error):
-                unanswered.append(error)
-
+        failures: list[APIError] = []
         client = self._client
         if entry.idempotency_key:
-            client = client.within(entry.key_seconds_left(self._clock.wall()))
+            client = client.within(self._seconds_left(entry))
         if not may_be_sent:
             self._journal.write(entry)
+        elif not self._may_repeat(entry):  # a wait for a lock may have taken long
+            raise self._without_an_answer(entry)
         with self._counted():
             try:
                 instance = client.create_instance(
-                    spec.instance_type, spec.ssh_key, spec.sector, entry.idempotency_key, note
+                    spec.instance_type,
+                    spec.ssh_key,
+                    spec.sector,
+                    entry.idempotency_key,
+                    failures.append,
+                    may_be_sent=may_be_sent,
+                    may_repeat=lambda: self._may_repeat(entry),
                 )
-            except (APIError, ConfigurationError, Interrupted):
+            except (APIError, ConfigurationError, Interrupted) as error:
+                unanswered = list(filter(retry.may_have_made_a_machine, failures))
                 if not (unanswered or may_be_sent):  # the API did not accept any request
                     self._records.drop(entry)
                     raise
-                if unanswered:
-                    problem = str(unanswered[-1])
+                is_answer = not isinstance(error, Interrupted)
+                last = error if is_answer else next(reversed(failures), None)
+                if last is not None:
+                    problem = unresolved.problem(entry, next(reversed(unanswered), None), last)
                     entry = replace(entry, problem=problem, started=self._clock.wall())
                     self._records.write(entry)
             else:
@@ -91,6 +97,18 @@ class Sender:
                 entry = replace(entry, problem=problem, started=self._clock.wall())
                 self._records.write(entry)
         raise self._without_an_answer(entry)
+
+    def _seconds_left(self, entry: Entry) -> float:
+        """Return for how long the create may still be sent again with its key.
+
+        The client counts these with a clock that stands still while a laptop sleeps, but can't be
+        set. `_may_repeat` asks the wall clock, of which the opposite is true. The earlier end
+        counts.
+        """
+        return entry.key_seconds_left(self._clock.wall())
+
+    def _may_repeat(self, entry: Entry) -> bool:
+        return not entry.idempotency_key or self._seconds_left(entry) > 0
 
     def _without_an_answer(self, entry: Entry) -> UnresolvedCreateError:
         try:

@@ -13,6 +13,18 @@ from pulumi_fal.stack import Origin
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _STOPPED = "No machine is created for this resource until this is resolved."
+_KILLED = "the process ended before the answer came."
+_AGAIN = " The attempt to send it again failed: "
+
+
+def problem(entry: Entry, unanswered: FalError | None, last: FalError) -> str:
+    """Why it is not known what a POST did, and why sending it again did not help.
+
+    `unanswered` is the last error that leaves this open, or None if only an earlier process left
+    it open. `last` is the error of the last attempt.
+    """
+    why = str(unanswered) if unanswered else entry.problem.partition(_AGAIN)[0] or _KILLED
+    return why if last is unanswered else f"{why}{_AGAIN}{last}"
 
 
 def unanswered(
@@ -180,7 +192,7 @@ def _forget(entry: Entry) -> str:
 
 
 def _happened(entry: Entry) -> str:
-    what = entry.problem or "the process ended before the answer came."
+    what = entry.problem or _KILLED
     return f"A create for {_name(entry)} may have made a machine: {what}"
 
 

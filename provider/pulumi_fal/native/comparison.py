@@ -38,7 +38,7 @@ def compare(
     if is_import:  # what the API does not return can't differ from the program
         changed = {name for name in changed if name in before or name in found.replaces}
     # With ignore_changes, the engine sends the old input, so an equal input must not replace the
-    # machine. The exception is an unfinished machine that no longer exists.
+    # machine. The exception is a machine to wait for that no longer exists.
     replaces = [name for name in found.replaces if name in changed or found.changes]
     details = {
         camel(name): provider_pb2.PropertyDiff(

@@ -6,16 +6,16 @@ which belong together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pulumi_fal.errors import IncompleteClusterError, InvalidRequestError
+from pulumi_fal.errors import ConflictError, IncompleteClusterError, InvalidRequestError
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stack import Origin, StackMachine
 
 _QUIET_SECONDS = 10.0
-"""For how long an error waits for the answers to the creates of the cluster's other machines."""
+"""For how long an error waits until no create of the cluster's other machines is in flight."""
 
 
 def sector(machines: Machines, call: Call) -> str | None:
@@ -43,32 +43,46 @@ def sector(machines: Machines, call: Call) -> str | None:
 
 
 @contextmanager
-def counted(machines: Machines, call: Call) -> Iterator[None]:
-    """Add to the error of a create that the API refuses how much of the cluster exists."""
+def counted(machines: Machines, call: Call) -> Iterator[Callable[[], None]]:
+    """Add to the error of a create that the API refuses how much of the cluster exists.
+
+    The function that this yields has to be called as soon as the machine is created.
+    """
+    if call.cluster_size is None:
+        yield lambda: None
+        return
     try:
-        yield
-    except InvalidRequestError as refusal:
-        if call.cluster_size is None:
-            raise
-        machines.wait_until_quiet(_QUIET_SECONDS)
+        with machines.creating(call.urn) as is_created:
+            yield is_created
+    except (InvalidRequestError, ConflictError) as refusal:
         there = _count(machines, call, call.cluster_size)
         raise IncompleteClusterError(f"{refusal} {there}") from None
 
 
 def _count(machines: Machines, call: Call, size: int) -> str:
-    in_state = _in_state(machines, call)
-    name = _cluster(call.urn).rpartition("::")[2]
+    cluster = _cluster(call.urn)
+    name = cluster.rpartition("::")[2]
     again = "If the sector is full, run `pulumi up` again when it has room"
+    unknown = (
+        f"it is not known how many of the {size} machines of cluster {name} exist; `pulumi-fal ls` "
+        f"lists the account's machines. {again}."
+    )
+    creating = machines.still_creating(lambda urn: _cluster(urn) == cluster, _QUIET_SECONDS)
+    # What this process has read of the state before may be of machines that are deleted by now.
+    machines.stacks.forget(_origin(machines, call))
+    in_state = _in_state(machines, call)
     if in_state is None:
-        return (
-            f"The stack's state can't be read, so it is not known how many of the {size} machines "
-            f"of cluster {name} exist; `pulumi-fal ls` lists the account's machines. {again}."
-        )
+        return f"The stack's state can't be read, so {unknown}"
     urns = {machine.urn for machine in in_state if not machine.is_replaced}
     if call.urn in urns:
         return f"The machine was not replaced, and the present one stays. {again}."
-    urns |= set(_created(machines, call))
-    numbers = [number for number in range(size) if f"{_cluster(call.urn)}-{number}" in urns]
+    created, unanswered = _on_record(machines, call)
+    urns |= created
+    unresolved = sorted((creating | unanswered) - urns)
+    if unresolved:
+        names = ", ".join(urn.rpartition("::")[2] for urn in unresolved)
+        return f"The creates of other machines have no result yet ({names}), so {unknown}"
+    numbers = [number for number in range(size) if f"{cluster}-{number}" in urns]
     if not numbers:
         return f"None of the {size} machines of cluster {name} exists. {again}."
     count = len(numbers)
@@ -89,13 +103,21 @@ def _in_state(machines: Machines, call: Call) -> list[StackMachine] | None:
     return [machine for machine in in_stack if _cluster(machine.urn) == cluster]
 
 
-def _created(machines: Machines, call: Call) -> Iterator[str]:
-    """Yield the URNs of the cluster's machines that the journal knows."""
+def _on_record(machines: Machines, call: Call) -> tuple[set[str], set[str]]:
+    """Return the URNs of the cluster's other machines whose create the journal has.
+
+    The first set has those whose machine is known, the second those without an answer.
+    """
     origin, cluster = _origin(machines, call), _cluster(call.urn)
-    for entry in machines.journal.readable():
-        known = entry.origin
-        if entry.instance_id and _cluster(known.urn) == cluster and known.may_share_stack(origin):
-            yield known.urn
+    entries = [
+        entry
+        for entry in machines.journal.readable()
+        if _cluster(entry.origin.urn) == cluster
+        and entry.origin.may_share_stack(origin)
+        and entry.origin.urn != call.urn
+    ]
+    created = {entry.origin.urn for entry in entries if entry.instance_id}
+    return created, {entry.origin.urn for entry in entries} - created
 
 
 def _origin(machines: Machines, call: Call) -> Origin:

@@ -15,7 +15,7 @@ from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource import cluster, inputs, outputs
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
-from pulumi_fal.resource.outputs import UNFINISHED
+from pulumi_fal.resource.outputs import GONE, UNFINISHED
 from pulumi_fal.resource.wait import Wait
 
 DELETE_TIMEOUT = 1200.0
@@ -87,13 +87,14 @@ def diff(machines: Machines, call: Call, id_: str, olds: Properties, news: Prope
     """
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
     replaces = inputs.replacements(olds, news)
-    if UNFINISHED not in olds:
-        return Diff(replaces)
-    # An unfinished machine needs an update although no input differs. If it is gone, it needs a
-    # replacement, because a wait can't tell the engine that the machine no longer exists.
-    if not replaces and _has_vanished(machines, call, id_, olds):
-        replaces = ["instance_type"]
-    return Diff(replaces, changes=True)
+    is_unfinished = UNFINISHED in olds
+    # A machine that is gone needs a replacement, because a wait can't tell the engine that the
+    # machine no longer exists.
+    is_awaited = _has_to_wait(olds, news) and not _recorded(id_, olds, news).is_ready
+    if not replaces and (is_unfinished or is_awaited) and _has_vanished(machines, call, id_, olds):
+        return Diff(["instance_type"], changes=True)
+    # An unfinished machine needs an update although no input differs.
+    return Diff(replaces, changes=True if is_unfinished else None)
 
 
 def create(machines: Machines, call: Call, props: Properties) -> Created:
@@ -105,9 +106,10 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
     props = {**props, "sector": props.get("sector") or cluster.sector(machines, call)}
     spec = Spec(props["instance_type"], props["ssh_key"], props["sector"])
     with (
-        cluster.counted(machines, call),
+        cluster.counted(machines, call) as is_created,
         account.launcher.launch(spec, origin) as instance,
     ):
+        is_created()
         wait = Wait(machines, call, instance, props)
         try:
             outs = wait.until_ready() if inputs.waits(props) else wait.outputs
@@ -194,21 +196,19 @@ def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Pro
     `olds` are the old outputs, `news` the new inputs. Raises InitFailed if the wait ends early.
     """
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
-    has_work = inputs.waits(news) and (UNFINISHED in olds or not inputs.waits(olds))
     kept = {name: value for name, value in olds.items() if name not in ("wait", UNFINISHED)}
-    if not has_work:
+    if not _has_to_wait(olds, news):
         return {**kept, **outputs.requested(news)}
     if call.preview:
         return {**outputs.unknown(), **kept, "status": UNKNOWN, **outputs.requested(news)}
     _refuse_another_account(machines, call, id_, olds)
-    seen = Instance(
-        id_,
-        news["instance_type"],
-        olds.get("sector"),
-        olds.get("ip"),
-        olds.get("status") or Status.UNKNOWN.value,
-    )
-    outs = Wait(machines, call, seen, news).until_ready()
+    wait = Wait(machines, call, _recorded(id_, olds, news), news)
+    try:
+        outs = wait.until_ready()
+    except VanishedError as error:
+        # Recorded, so that the next diff replaces the machine even if it can't ask the API in time.
+        reason = f"{error.happened} Run `pulumi up` again: it replaces the machine with a new one."
+        raise InitFailed(id_, {**wait.outputs, UNFINISHED: GONE}, reason) from error
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
     return outs
 
@@ -244,8 +244,26 @@ def _not_known(id_: str) -> LifecycleError:
     )
 
 
+def _has_to_wait(olds: Properties, news: Properties) -> bool:
+    """Whether an update has to wait until the machine is ready."""
+    return inputs.waits(news) and (UNFINISHED in olds or not inputs.waits(olds))
+
+
+def _recorded(id_: str, olds: Properties, news: Properties) -> Instance:
+    """Return the machine as state has it."""
+    return Instance(
+        id_,
+        news["instance_type"],
+        olds.get("sector"),
+        olds.get("ip"),
+        olds.get("status") or Status.UNKNOWN.value,
+    )
+
+
 def _has_vanished(machines: Machines, call: Call, id_: str, olds: Properties) -> bool:
     """Whether the machine is gone. False if the API can't be reached, as in an offline preview."""
+    if olds.get(UNFINISHED) == GONE:
+        return True
     try:
         account = machines.account
         if not account.ownership.is_own(Home.of(olds)):

@@ -16,7 +16,9 @@ _LATE = fields.names(lambda field: field.is_late)
 _REQUESTED = fields.names(lambda field: field.is_input and not field.is_late)
 
 UNFINISHED = "unfinished"
-"""Set only while a machine's wait for ready is incomplete."""
+"""Set only while a machine's wait for ready is incomplete: to True, or to GONE."""
+GONE = "gone"
+"""The value of UNFINISHED once a wait has found that the machine no longer exists."""
 
 
 def from_instance(instance: Instance, props: Mapping[str, Any], home: Home) -> dict[str, Any]:
