@@ -46,8 +46,12 @@ class Provider:
 
     def check_config(self, **config: object) -> list[tuple[str, str]]:
         """The failures: the property that each names, and its reason."""
+        failures = self.checked_config(**config).failures
+        return [(failure.property, failure.reason) for failure in failures]
+
+    def checked_config(self, **config: object) -> Any:
         request = provider_pb2.CheckRequest(urn=f"{PROVIDER_URN}default", news=struct(config))
-        return [(each.property, each.reason) for each in self.stub.CheckConfig(request).failures]
+        return self.stub.CheckConfig(request)
 
     def diff_config(self, olds: Properties, news: Properties) -> Any:
         request = provider_pb2.DiffRequest(id="1", olds=struct(olds), news=struct(news))

@@ -285,6 +285,7 @@ SPEAKING = (
     "dynamic/session",
     "errors",
     "machines/*",
+    "native/*",
     "provider",
     "resource/*",
 )

@@ -14,7 +14,7 @@ from pulumi_fal.native import lookups
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.comparison import compare
 from pulumi_fal.native.properties import DYNAMIC_PROVIDER, camel, camel_words, received, sent
-from pulumi_fal.resource import operations
+from pulumi_fal.resource import moves, operations
 from pulumi_fal.resource.call import INFO, Call, InitFailed
 
 
@@ -46,11 +46,13 @@ class FalProvider(ConfigurableProvider):
     @answered
     def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, news = self._call(request, context), received(request.news)
-        machines, id_ = self.session.machines, request.id
+        machines, id_, outputs = self.session.machines, request.id, received(request.olds)
+        if self._took_over or self.session.is_declared:
+            moves.refuse(machines, call, id_, outputs, took_over=self._took_over)
         return compare(
             lambda olds: operations.diff(machines, call, id_, olds, news),
             received(request.old_inputs),
-            received(request.olds),
+            outputs,
             news,
             is_import=request.urn in self._imported,
             is_foreign=DYNAMIC_PROVIDER in request.olds,
