@@ -161,11 +161,17 @@ def plain(properties: struct_pb2.Struct) -> dict[str, Any]:
 
 def kept(error: Any) -> tuple[str, dict[str, Any], dict[str, Any], str]:
     """What the engine records of a call that failed: id, outputs, inputs and the reason."""
+    failed = init_failed(error)
+    (reason,) = failed.reasons
+    return failed.id, plain(failed.properties), plain(failed.inputs), reason
+
+
+def init_failed(error: Any) -> Any:
+    """The partial state that a call failed with."""
     status = status_pb2.Status.FromString(
         dict(error.trailing_metadata())["grpc-status-details-bin"]
     )
     assert status.code == 2
     failed = provider_pb2.ErrorResourceInitFailed()
     assert status.details[0].Unpack(failed)
-    (reason,) = failed.reasons
-    return failed.id, plain(failed.properties), plain(failed.inputs), reason
+    return failed

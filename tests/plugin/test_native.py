@@ -23,7 +23,7 @@ from pulumi_fal.resource import operations
 
 from ..fakes import ED25519, EIGHT, KEY, ONE, RSA, wait_until
 from .harness import PROVIDER, account, struct
-from .native import URN, Provider, engine, hosted, kept, plain
+from .native import URN, Provider, engine, hosted, init_failed, kept, plain
 
 INPUTS = {"instanceType": EIGHT, "sshKey": ED25519}
 UNKNOWN = rpc.UNKNOWN
@@ -472,6 +472,7 @@ def test_an_import_of_a_machine_that_differs_from_the_program_is_refused(
     whole = f"Machine {id_} was not imported: {said}. Correct the program, or import another"
     assert error.details().startswith(f"LifecycleError: {whole}")
     failed = failure(lambda: provider.update(id_, outputs, news, old_inputs=struct(known)))
+    assert init_failed(failed).refresh_before_update
     kept_id, refused, inputs, reason = kept(failed)
     assert (kept_id, inputs) == (id_, known)
     assert reason.startswith(whole)

@@ -38,8 +38,7 @@ class Session:
         Raises ConfigurationError if `parallel` is not a positive number.
         """
         self._config = config
-        self.is_declared = bool(declared)
-        self._declared = declared
+        self.declared = declared
         self._environ = configs.environment(config, is_default=not declared)
         self._notify = threading.local()
         self._warn = warn
@@ -60,11 +59,11 @@ class Session:
     @property
     def _settings(self) -> Settings:
         """The settings. Raises ConfigurationError if the key or another setting is unusable."""
-        resolved = replace(settings.resolve(self._environ, self._value), provider=self._declared)
-        if not self._declared or not self._config.get("apiKey"):
+        resolved = replace(settings.resolve(self._environ, self._value), provider=self.declared)
+        if not self.declared or not self._config.get("apiKey"):
             return resolved
         # Refresh and destroy use the key in state.
-        source = f"the apiKey of the provider {self._declared!r} as of the last `pulumi up`"
+        source = f"the apiKey of the provider {self.declared!r} as of the last `pulumi up`"
         return replace(resolved, key_source=source)
 
     def notify_through(self, log: Callable[[str], None]) -> None:
