@@ -81,7 +81,7 @@ class FalProvider(ConfigurableProvider):
             except InitFailed as failed:
                 self._abort_partial(context, failed, request.properties, call.timeout)
         engine.on_undelivered(context, created.undelivered)
-        outs = created.outputs if inputs.waits(news) else _kept(created.outputs, call.timeout)
+        outs = _with_timeout(created.outputs, call.timeout, is_waited_for=inputs.waits(news))
         return provider_pb2.CreateResponse(id=created.id, properties=sent(outs))
 
     @answered
@@ -99,7 +99,7 @@ class FalProvider(ConfigurableProvider):
                 self._abort_partial(context, failed, request.inputs, state.get(_CREATE_TIMEOUT))
         if outs is None:
             return provider_pb2.ReadResponse()
-        outs = _kept(outs, state.get(_CREATE_TIMEOUT))
+        outs = _with_timeout(outs, state.get(_CREATE_TIMEOUT), is_waited_for=inputs.waits(state))
         # An imported machine has the inputs that the API returns and that programs require.
         given = request.inputs if is_in_state else sent({"instance_type": outs["instance_type"]})
         return provider_pb2.ReadResponse(id=request.id, properties=sent(outs), inputs=given)
@@ -118,7 +118,7 @@ class FalProvider(ConfigurableProvider):
                 outs = operations.update(self.session.machines, call, request.id, olds, news)
             except InitFailed as failed:
                 self._abort_partial(context, failed, request.news, seconds)
-        outs = outs if inputs.waits(news) else _kept(outs, seconds)
+        outs = _with_timeout(outs, seconds, is_waited_for=inputs.waits(news))
         return provider_pb2.UpdateResponse(properties=sent(outs))
 
     @answered
@@ -181,13 +181,16 @@ class FalProvider(ConfigurableProvider):
     ) -> None:
         """Abort the call, which raises, so that the engine records the machine as it is."""
         engine.on_undelivered(context, failed.undelivered)
-        outs = sent(_kept(failed.outputs, create_timeout))
+        outs = sent(_with_timeout(failed.outputs, create_timeout, is_waited_for=False))
         context.set_trailing_metadata(
             engine.partial_state(failed.instance_id, outs, failed.reason, inputs=given, **others)
         )
         context.abort(grpc.StatusCode.UNKNOWN, failed.reason)
 
 
-def _kept(outputs: dict[str, Any], create_timeout: float | None) -> dict[str, Any]:
-    """Return the outputs, with the timeout of create if there is one."""
-    return {**outputs, _CREATE_TIMEOUT: create_timeout} if create_timeout else outputs
+def _with_timeout(
+    outputs: dict[str, Any], seconds: float | None, *, is_waited_for: bool
+) -> dict[str, Any]:
+    """Return the outputs, with the timeout that create had, if any, and if a wait is left."""
+    is_kept = seconds and not is_waited_for
+    return {**outputs, _CREATE_TIMEOUT: seconds} if is_kept else outputs
