@@ -285,7 +285,8 @@ SPEAKING = (
     "dynamic/session",
     "errors",
     "machines/*",
-    "native/*",
+    "native/base",
+    "native/servicer",
     "provider",
     "resource/*",
 )
