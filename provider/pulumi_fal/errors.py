@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+SET_KEY = "as FAL_ADMIN_API_KEY or with `pulumi config set --secret fal:apiKey`"
+"""How a key is set that no provider in the program declares: "set it", and then this."""
+
 
 class FalError(Exception):
     """The base class of all exceptions in this module."""
@@ -65,17 +68,19 @@ class AuthenticationError(APIError):
         *args: str,
         needed_key: str = "a key with the ADMIN scope",
         key_source: str = "",
+        set_key: str = SET_KEY,
         **kwargs: object,
     ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self.needed_key = needed_key
         self.key_source = key_source
+        self.set_key = set_key
 
     @property
     def advice(self) -> str:  # type: ignore[override]
         return (
-            f"Make {self.needed_key} on the keys page of the fal dashboard and set it as "
-            "FAL_ADMIN_API_KEY or with `pulumi config set --secret fal:apiKey`."
+            f"Make {self.needed_key} on the keys page of the fal dashboard and set it "
+            f"{self.set_key}."
         )
 
     def __str__(self) -> str:

@@ -107,7 +107,7 @@ def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_ge
     The API doesn't return SSH keys, so the `up` after an import records the program's.
     """
     command, file, read, plain = (made_by_hand(emulator) for _ in range(4))
-    wrong = made_by_hand(emulator, EIGHT, "sector_2")
+    eight = made_by_hand(emulator, EIGHT, "sector_2")
     stack.import_("command", command)
     rows = [{"type": TYPE, "name": "file", "id": file, "inputs": {"sshKey": SSH_KEY}}]
     (stack.project / "import.json").write_text(json.dumps({"resources": rows}))
@@ -118,22 +118,17 @@ def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_ge
         f"read = ComputeInstance('read', opts=ResourceOptions(id={read!r}))\n",
         "pulumi.export('read', read.ip)\n",
     ]
-    mismatch = "may not be replaced", f"instanceType: {{{EIGHT}}} => {{{ONE}}}"
-    stack.write(*programs, machine("wrong", opts=f"import_={wrong!r}"))
-    says(stack.preview(), *mismatch)
-    says(stack.up(fails=True), *mismatch)
-    programs.append(machine("wrong", instanceType=EIGHT))
+    programs.append(machine("eight", instanceType=EIGHT, opts=f"import_={eight!r}"))
     stack.write(*programs, machine("gone", opts="import_='0000-gone'"))
     says(stack.preview(fails=True), "Machine 0000-gone can't be read")
     stack.write(*programs, machine("plain", opts=f"import_={plain!r}"))
-    says(stack.up(), "1 imported")
+    says(stack.up(), "2 imported")
     assert stack.outputs()["read"] == emulator.state.get(read).ip
-    assert stack.outputs()["wrong"]["sector"] == "sector_2"
+    assert stack.outputs()["eight"]["sector"] == "sector_2"
     stack.write(*programs, machine("plain"))
     calls = emulator.state.calls.total()
-    says(stack.up(), "1 updated")
-    assert emulator.state.calls.total() == calls + 1  # for the machine that is only read
     stack.up("--expect-no-changes")
+    assert emulator.state.calls.total() == calls + 1  # for the machine that is only read
     stack.refresh("--expect-no-changes")
     managed = {row["urn"].rpartition("::")[2]: row["id"] for row in stack.resources()}
     assert managed == {
@@ -141,7 +136,7 @@ def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_ge
         "file": file,
         "read": read,
         "plain": plain,
-        "wrong": wrong,
+        "eight": eight,
     }
 
     stack.write(*(machine(name, sshKey=OTHER_SSH_KEY) for name in ("command", "file", "plain")))
@@ -151,6 +146,78 @@ def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_ge
     stack.destroy()
     assert emulator.state.alive() == {read}
     assert emulator.state.creations == 5
+
+
+def test_an_import_of_a_machine_that_differs_from_the_program_leaves_nothing(
+    stack: NativeStack, emulator: EmulatorServer
+) -> None:
+    """The preview fails, so that `up` begins nothing. The next command undoes one without preview.
+
+    Once the program is right, the import is no change for later commands, with or without option.
+    """
+    id_ = made_by_hand(emulator)
+    said = (
+        f"Machine {id_} was not imported: its instanceType is {ONE}, but the program says {EIGHT}"
+    )
+    stack.write(machine(opts=f"import_={id_!r}", instanceType=EIGHT))
+    says(stack.preview(fails=True), said)
+    assert stack.state_ids() == set()
+    says(stack.up(fails=True), said)
+    stack.write(machine("another"))
+    stack.up()
+    assert [row["urn"] for row in stack.resources()] == [stack.urn("another")]
+    assert id_ in emulator.state.alive()
+
+    for opts in (f"import_={id_!r}", ""):
+        stack.write(machine("another"), machine(opts=opts))
+        stack.up()
+        stack.preview("--expect-no-changes")
+    assert "sshKey" in next(row for row in stack.resources() if row["id"] == id_)["inputs"]
+    stack.destroy()
+    assert emulator.state.alive() == set()
+    assert emulator.state.creations == 2
+
+
+def test_a_machine_keeps_its_account_when_its_resource_gets_another_provider(
+    stack: NativeStack,
+) -> None:
+    """Its key stays in state, and no file has it in the clear, until the user replaces it."""
+    keys = {"MINE": "the-key-of-mine", "THEIRS": "the-key-of-theirs"}
+    with EmulatorServer(provisioning=0.1, deletion=0.1, api_key=None) as emulator:
+        stack.env |= {**emulator.env, **keys, "FAL_ADMIN_API_KEY": ""}
+        mine, theirs = (
+            provider(name.lower(), apiKey=Code(f"os.environ[{name!r}]")) for name in keys
+        )
+        stack.write(mine, machine(opts="provider=mine"))
+        says(stack.preview("--diff"), "apiKey: [secret]")
+        stack.up()
+        (first,) = emulator.state.alive()
+        stack.write(theirs, machine(opts="provider=theirs"))
+        says(stack.preview(fails=True), f"Machine {first} belongs to account", "--replace")
+        refused = stack.up(fails=True)
+        says(refused, f"`pulumi up --replace {stack.urn()}`")
+        assert stack.state_ids() == emulator.state.alive() == {first}
+        stack.up("--replace", stack.urn())
+        (second,) = emulator.state.alive()
+        assert stack.state_ids() == {second}
+        assert emulator.state.creations == 2
+        assert emulator.state.machines[second].account == emulator.state.account_of(keys["THEIRS"])
+        stack.up("--expect-no-changes")
+        stack.destroy()
+        assert emulator.state.alive() == set()
+    assert all(stack.files_with(key) == [] for key in keys.values())
+
+
+def test_a_resumed_wait_has_the_timeout_of_create(
+    stack: NativeStack, emulator: EmulatorServer
+) -> None:
+    """The engine does not send it with an update."""
+    emulator.state.provisioning = inf
+    stack.write(machine(opts="custom_timeouts=CustomTimeouts(create='2s')"))
+    for _ in range(2):
+        says(stack.up(fails=True), "was not ready after 2 s")
+    assert emulator.state.creations == 1
+    stack.destroy()
 
 
 @pytest.mark.chaos

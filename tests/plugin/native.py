@@ -46,8 +46,12 @@ class Provider:
 
     def check_config(self, **config: object) -> list[tuple[str, str]]:
         """The failures: the property that each names, and its reason."""
+        failures = self.checked_config(**config).failures
+        return [(failure.property, failure.reason) for failure in failures]
+
+    def checked_config(self, **config: object) -> Any:
         request = provider_pb2.CheckRequest(urn=f"{PROVIDER_URN}default", news=struct(config))
-        return [(each.property, each.reason) for each in self.stub.CheckConfig(request).failures]
+        return self.stub.CheckConfig(request)
 
     def diff_config(self, olds: Properties, news: Properties) -> Any:
         request = provider_pb2.DiffRequest(id="1", olds=struct(olds), news=struct(news))
@@ -157,11 +161,17 @@ def plain(properties: struct_pb2.Struct) -> dict[str, Any]:
 
 def kept(error: Any) -> tuple[str, dict[str, Any], dict[str, Any], str]:
     """What the engine records of a call that failed: id, outputs, inputs and the reason."""
+    failed = init_failed(error)
+    (reason,) = failed.reasons
+    return failed.id, plain(failed.properties), plain(failed.inputs), reason
+
+
+def init_failed(error: Any) -> Any:
+    """The partial state that a call failed with."""
     status = status_pb2.Status.FromString(
         dict(error.trailing_metadata())["grpc-status-details-bin"]
     )
     assert status.code == 2
     failed = provider_pb2.ErrorResourceInitFailed()
     assert status.details[0].Unpack(failed)
-    (reason,) = failed.reasons
-    return failed.id, plain(failed.properties), plain(failed.inputs), reason
+    return failed

@@ -22,8 +22,8 @@ from pulumi_fal.machines import lifecycle
 from pulumi_fal.resource import operations
 
 from ..fakes import ED25519, EIGHT, KEY, ONE, RSA, wait_until
-from .harness import PROVIDER, account
-from .native import URN, Provider, engine, hosted, kept, plain
+from .harness import PROVIDER, account, struct
+from .native import URN, Provider, engine, hosted, init_failed, kept, plain
 
 INPUTS = {"instanceType": EIGHT, "sshKey": ED25519}
 UNKNOWN = rpc.UNKNOWN
@@ -63,6 +63,11 @@ def failure(call: Callable[[], object]) -> Any:
     with pytest.raises(grpc.RpcError) as caught:
         call()
     return caught.value
+
+
+def plain_refusal(call: Callable[[], object]) -> dict[str, Any]:
+    """The outputs that the engine records when the call fails."""
+    return kept(failure(call))[1]
 
 
 def calls(emulator: EmulatorServer) -> int:
@@ -165,15 +170,6 @@ def test_a_declared_provider_uses_variables_for_what_its_config_lacks(
     """A provider with only a key uses the endpoint of the environment."""
     provider.configure("second", apiKey=KEY)
     assert provider.create(INPUTS).id in emulator.state.alive()
-
-
-def test_a_refused_key_of_a_declared_provider_is_said_to_come_from_the_program(
-    provider: Provider,
-) -> None:
-    """Refresh and destroy use the key in state, and the user has to know that."""
-    provider.configure("second", apiKey="wrong")
-    said = failure(lambda: provider.create(INPUTS)).details()
-    assert said.endswith("the apiKey of a provider in the program, as of the last `pulumi up`.")
 
 
 # Check.
@@ -358,6 +354,37 @@ def test_a_wait_that_ends_early_leaves_the_machine_in_state_until_it_is_ready(
     assert emulator.state.creations == 1
 
 
+def test_an_update_resumes_a_wait_with_the_timeout_of_create(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """The engine sends only the timeout of update, which takes precedence if it is set."""
+    emulator.state.provisioning = inf
+    id_, outputs, *_ = kept(failure(lambda: provider.create(INPUTS, timeout=0.3)))
+    *_, reason = kept(failure(lambda: provider.update(id_, outputs, INPUTS, timeout=0.1)))
+    assert "not ready after 0 s" in reason
+    assert plain_refusal(lambda: provider.read(id_, INPUTS, outputs))["createTimeout"] == 0.3
+    later = plain_refusal(lambda: provider.update(id_, outputs, INPUTS))
+    assert later["createTimeout"] == 0.3
+    emulator.state.machines[id_].provisioning = 0
+    for finished in (provider.update(id_, later, INPUTS), provider.read(id_, INPUTS, later)):
+        assert "createTimeout" not in plain(finished.properties)
+
+
+def test_a_create_that_did_not_wait_keeps_its_timeout_for_the_update_that_will(
+    provider: Provider, emulator: EmulatorServer
+) -> None:
+    """It is kept until the machine was waited for, also by a refresh and other updates."""
+    emulator.state.provisioning = inf
+    at_once = {**INPUTS, "wait": False}
+    made = provider.create(at_once, timeout=0.3)
+    outputs = plain(provider.read(made.id, at_once, plain(made.properties)).properties)
+    outputs = plain(provider.update(made.id, outputs, at_once).properties)
+    began = time.monotonic()
+    *_, reason = kept(failure(lambda: provider.update(made.id, outputs, INPUTS)))
+    assert "not ready after 0 s" in reason
+    assert time.monotonic() - began < 30
+
+
 def test_a_delete_that_times_out_keeps_the_machine_in_state(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
@@ -424,7 +451,7 @@ def test_a_machine_whose_create_was_dropped_by_the_engine_is_used_by_the_next_cr
 def test_a_machine_is_imported_without_its_ssh_key(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """The API does not return the key. A later process records the key of the program."""
+    """The API does not return the key, nor what was requested: recording these is no change."""
     id_ = made_by_hand(emulator, EIGHT, "sector_2")
     read = provider.read(id_)
     known, outputs = plain(read.inputs), plain(read.properties)
@@ -435,21 +462,48 @@ def test_a_machine_is_imported_without_its_ssh_key(
     for news in (known, INPUTS, given):
         assert provider.diff(id_, known, outputs, news).changes == NONE
     with hosted() as later:
-        told = later.diff(id_, known, outputs, given)
-        assert (sorted(told.diffs), list(told.replaces)) == (["sector", "sshKey"], [])
+        for news in (INPUTS, given):
+            assert later.diff(id_, known, outputs, news).changes == NONE
+        for wrong in ({"instanceType": ONE}, {"sector": "sector_1"}):
+            told = later.diff(id_, known, outputs, {**INPUTS, **wrong})
+            assert list(told.replaces) == list(wrong)
         assert plain(later.update(id_, outputs, given).properties) == {**outputs, **INPUTS}
         assert [each.property for each in later.check(known, known).failures] == ["sshKey"]
 
 
-@pytest.mark.parametrize("wrong", [{"instanceType": ONE}, {"sector": "sector_1"}])
-def test_an_import_of_a_machine_with_other_inputs_is_a_replacement(
-    provider: Provider, emulator: EmulatorServer, wrong: dict[str, str]
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ({"instanceType": ONE}, f"its instanceType is {EIGHT}, but the program says {ONE}"),
+        ({"sector": "sector_1"}, "its sector is sector_2, but the program says sector_1"),
+    ],
+)
+def test_an_import_of_a_machine_that_differs_from_the_program_is_refused(
+    provider: Provider, emulator: EmulatorServer, wrong: dict[str, str], said: str
 ) -> None:
-    """The engine then refuses the import."""
+    """The preview fails. Without one, the machine is in state by then, and leaves it untouched."""
     id_ = made_by_hand(emulator, EIGHT, "sector_2")
-    read = provider.read(id_)
-    told = provider.diff(id_, plain(read.inputs), plain(read.properties), {**INPUTS, **wrong})
-    assert list(told.replaces) == list(wrong)
+    read, news = provider.read(id_), {**INPUTS, **wrong}
+    known, outputs = plain(read.inputs), plain(read.properties)
+    told = provider.diff(id_, known, outputs, news)
+    assert (told.changes, list(told.replaces)) == (SOME, [])
+    error = failure(lambda: provider.update(id_, outputs, news, preview=True))
+    assert error.code() == FAILED
+    whole = f"Machine {id_} was not imported: {said}. Correct the program, or import another"
+    assert error.details().startswith(f"LifecycleError: {whole}")
+    failed = failure(lambda: provider.update(id_, outputs, news, old_inputs=struct(known)))
+    assert init_failed(failed).refresh_before_update
+    kept_id, refused, inputs, reason = kept(failed)
+    assert (kept_id, inputs) == (id_, known)
+    assert reason.startswith(whole)
+    with hosted() as later:
+        assert later.read(id_, known, refused).id == ""
+        later.delete(id_, refused)
+        corrected = {**INPUTS, "sector": "sector_2"}
+        assert later.diff(id_, known, refused, corrected).changes == SOME
+        assert plain(later.update(id_, refused, corrected).properties) == {**outputs, **INPUTS}
+    assert emulator.state.alive() == {id_}
+    assert emulator.state.calls["delete"] == 0
 
 
 def test_another_key_replaces_an_imported_machine_although_its_outputs_have_none(

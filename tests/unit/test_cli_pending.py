@@ -239,6 +239,22 @@ def test_adopt_refuses_a_machine_that_does_not_exist(line: CommandLine) -> None:
     assert line.pending()[0].phase == Phase.REQUESTED
 
 
+def test_adopt_asks_for_a_key_of_the_account_that_the_create_used(line: CommandLine) -> None:
+    """The key that is set says nothing about the machines of another account."""
+    line.pend(account="0123456789ab", endpoint="https://rest.alpha.fal.ai")
+    said = line.refused("pending", "adopt", "box", "i-1")
+    assert "its create used account 0123456789ab at https://rest.alpha.fal.ai" in said
+    assert "FAL_ADMIN_API_KEY set to a key of that account" in said
+    assert "its apiKey" in said
+    assert "no such machine" not in said
+
+
+def test_adopt_takes_a_machine_that_another_key_of_its_account_sees(line: CommandLine) -> None:
+    """A rotated key is as good as the one of the create."""
+    line.pend(account="0123456789ab")
+    assert "is assigned" in line.run("pending", "adopt", "box", line.rent())
+
+
 @pytest.mark.parametrize(
     "asked, rented, says",
     [

@@ -285,6 +285,8 @@ SPEAKING = (
     "dynamic/session",
     "errors",
     "machines/*",
+    "native/base",
+    "native/servicer",
     "provider",
     "resource/*",
 )

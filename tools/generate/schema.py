@@ -35,7 +35,8 @@ PACKAGE = {
 }
 PROVIDER = (
     "The account, the API, and how calls to it are retried. These arguments override environment "
-    "variables."
+    "variables. A provider that the program declares does not use the stack's config: not "
+    "fal:endpoint, not fal:api, nor any other fal: value."
 )
 LANGUAGES = {
     "nodejs": {"packageName": "@fal-ai/pulumi-fal", "respectSchemaVersion": True},

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pulumi_fal.api import options
 from pulumi_fal.api.options import Option
-from pulumi_fal.errors import ConfigurationError
+from pulumi_fal.errors import SET_KEY, ConfigurationError
 
 ENDPOINTS = {"legacy": "https://rest.alpha.fal.ai", "v1": "https://api.fal.ai/v1"}
 """The default endpoint of each version of the API."""
@@ -62,6 +62,8 @@ class Settings:
     api_key: str = field(repr=False)
     key_source: str
     """Where the key was found, for messages."""
+    provider: str = ""
+    """The name of the provider that the program declares with these settings, or "" if none."""
     api: str = options.API.default
     """The version of the API, a key of ENDPOINTS."""
     poll_interval: float = options.POLL_INTERVAL.default
@@ -72,6 +74,13 @@ class Settings:
     """Seconds after a create without an answer in which its machine may still appear."""
     parallel: int = options.PARALLEL.default
     """The maximum number of machines that the plugin works on at once."""
+
+    @property
+    def set_key(self) -> str:
+        """How to set another key, for messages: "set it", and then this."""
+        if self.provider:
+            return f"as the apiKey of the provider {self.provider!r} in the program"
+        return SET_KEY
 
     @property
     def home(self) -> Home:

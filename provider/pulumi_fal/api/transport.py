@@ -127,6 +127,7 @@ class Transport:
                 status=status,
                 needed_key=request.needed_key,
                 key_source=self._settings.key_source,
+                set_key=self._settings.set_key,
             )
         if status == 404:
             return request.error(NotFoundError, detail, status=status)

@@ -121,10 +121,7 @@ def _look(context: Context, stacks: Sequence[str], max_age: int | None) -> Repor
     instances = client.list_instances()
     claims = gather(context, stacks)
     missing = [claim for claim in claims.held if not _exists(claim.id, instances, client)]
-    settings = context.settings
-    ownership = Ownership(
-        settings.home, settings.key_source, lambda: {machine.id for machine in instances}
-    )
+    ownership = Ownership(context.settings, lambda: {machine.id for machine in instances})
     other = [claim for claim in missing if not ownership.sees(claim.home, lambda: claims.held)]
     machines = [
         (instance, whose, claim)

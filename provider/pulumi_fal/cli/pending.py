@@ -245,6 +245,7 @@ def _refuse_wrong_machine(context: Context, entry: Entry, origin: Origin, instan
     try:
         machine = context.client().get_instance(instance_id)
     except NotFoundError as error:
+        _refuse_another_account(context, entry, refused)
         raise click.ClickException(f"{refused}there is no such machine. ({error})") from None
     for what, requested, actual in (
         ("type", entry.instance_type, machine.instance_type),
@@ -259,6 +260,21 @@ def _refuse_wrong_machine(context: Context, entry: Entry, origin: Origin, instan
             f"{refused}it is already in the state of its stack. If nothing else is left of this "
             f"create, run `pulumi-fal pending forget {shlex.quote(entry.origin.urn)}`."
         )
+
+
+def _refuse_another_account(context: Context, entry: Entry, refused: str) -> None:
+    """Raise ClickException if the create used another account, whose machines are not seen here."""
+    settings = context.settings
+    if entry.account in ("", settings.account):
+        return
+    where = f" at {entry.endpoint}" if entry.endpoint else ""
+    raise click.ClickException(
+        f"{refused}its create used account {entry.account}{where}, and the key that is set now "
+        f"(account {settings.account} at {settings.endpoint}, from {settings.key_source}) does not "
+        "see the machine. Run this command again with FAL_ADMIN_API_KEY set to a key of that "
+        "account, and FAL_COMPUTE_ENDPOINT to its endpoint. If the program declares a provider for "
+        "the resource, that key is its apiKey."
+    )
 
 
 def _as_recorded(backend: str) -> str:

@@ -46,9 +46,7 @@ class Account:
         fleet = Fleet(client, clock, settings.poll_interval)
         self.home = settings.home
         self.lifecycle = Lifecycle(client, fleet, clock, notify)
-        self.ownership = Ownership(
-            self.home, settings.key_source, lambda: fleet.recent(_RECENT_SECONDS)
-        )
+        self.ownership = Ownership(settings, lambda: fleet.recent(_RECENT_SECONDS))
         facts = FactFinder(
             fleet, self.lifecycle, self.ownership, journal, stacks, clock, settings.appear_seconds
         )

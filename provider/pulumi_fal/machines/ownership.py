@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable
 from typing import Protocol
 
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import Home, Settings
 from pulumi_fal.errors import ElsewhereError
 
 
@@ -21,10 +21,10 @@ class Located(Protocol):
 class Ownership:
     """Knows which machines belong to the account of the current key, including its older keys."""
 
-    def __init__(self, home: Home, key_source: str, listed: Callable[[], Container[str]]) -> None:
+    def __init__(self, settings: Settings, listed: Callable[[], Container[str]]) -> None:
         """`listed` returns the ids of the machines that the key sees, possibly some seconds old."""
-        self.home = home
-        self._key_source = key_source
+        self.home = home = settings.home
+        self._settings = settings
         self._listed = listed
         self._own = {"", home.account, home.endpoint}
 
@@ -59,22 +59,33 @@ class Ownership:
             raise self._elsewhere(instance_id, home)
 
     def _elsewhere(self, instance_id: str, home: Home) -> ElsewhereError:
+        declared = self._settings.provider
         if home.endpoint not in ("", self.home.endpoint):
+            way_out = (
+                f"Give the provider {declared!r} in the program the endpoint where it was last "
+                "seen, or the api that it was made with, and run `pulumi up`."
+                if declared
+                else "Set FAL_COMPUTE_ENDPOINT or fal:endpoint to the endpoint where it was last "
+                "seen, or FAL_COMPUTE_API or fal:api to the API that it was made with."
+            )
             return ElsewhereError(
                 instance_id,
                 f"Machine {instance_id} was last seen at {home.endpoint}, and the endpoint that is "
                 f"set now, {self.home.endpoint}, does not know it. It may still run and bill, and "
-                "it stays in state. Set FAL_COMPUTE_ENDPOINT or fal:endpoint to the endpoint where "
-                "it was last seen, or FAL_COMPUTE_API or fal:api to the API that it was made with. "
-                "If it no longer exists there, remove it from state with `pulumi state delete`.",
+                f"it stays in state. {way_out} If it no longer exists there, remove it from state "
+                "with `pulumi state delete`.",
             )
+        then = (
+            ", and run `pulumi up`"
+            if declared
+            else "; `pulumi-fal doctor` prints the account of the key that is set"
+        )
         return ElsewhereError(
             instance_id,
             f"Machine {instance_id} was last seen with the key of another account "
             f"({home.account}), and the key that is set now (account {self.home.account}, from "
-            f"{self._key_source}) does not see it. It may still run and bill, and it stays in "
-            "state. Set a key of the account that it was made with, as FAL_ADMIN_API_KEY or with "
-            "`pulumi config set --secret fal:apiKey`; `pulumi-fal doctor` prints the account of "
-            "the key that is set. If the machine no longer exists, remove it from state with "
-            "`pulumi state delete`.",
+            f"{self._settings.key_source}) does not see it. It may still run and bill, and it "
+            "stays in state. Set a key of the account that it was made with, "
+            f"{self._settings.set_key}{then}. If the machine no longer exists, remove it from "
+            "state with `pulumi state delete`.",
         )

@@ -17,7 +17,7 @@ from pulumi_fal import engine
 from pulumi_fal._version import __version__
 from pulumi_fal.errors import FalError
 from pulumi_fal.native import config as configs
-from pulumi_fal.native.properties import received
+from pulumi_fal.native.properties import received, secret
 from pulumi_fal.native.session import Session
 from pulumi_fal.resource.call import WARNING
 
@@ -48,7 +48,7 @@ def answered(method: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], 
             raise
         finally:
             engine.in_progress.leave()
-        raise AssertionError("abort raises")
+        raise AssertionError  # abort has raised
 
     return answer
 
@@ -59,6 +59,8 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
     def __init__(self, engine_address: str = "") -> None:
         self._log: Callable[..., None] = lambda **fields: None
         self._session: Session | None = None
+        self._took_over = False
+        """Whether a resource had another provider before this one."""
         self._lock = threading.Lock()
         if engine_address:
             self._log = engine.logger(engine_address)
@@ -68,7 +70,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         """The session from Configure. Before that, calls get one without config."""
         with self._lock:
             if self._session is None:
-                self._session = Session({}, is_default=True, warn=self._warn)
+                self._session = Session({}, declared="", warn=self._warn)
             return self._session
 
     def end(self) -> None:
@@ -95,20 +97,23 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     @answered
     def CheckConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Validate the config.
+        """Validate the config, and mark the key as a secret, even if the program does not.
 
         Failures name no property, because the engine would print its value, which may be the key.
         """
         problems = configs.problems(configs.parse(received(request.news)))
         failures = [provider_pb2.CheckFailure(reason=reason) for reason in problems]
-        return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
+        checked = secret(request.news, "apiKey")
+        return provider_pb2.CheckResponse(inputs=checked, failures=failures)
 
     @answered
     def DiffConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Report whether the config changed, which replaces no machine.
+        """Report whether the config changed, which replaces no machine: a key may be a rotated one.
 
-        If another key or endpoint does not see the machines, a refresh shows it.
+        The engine also asks a configured provider, for each resource that had another provider in
+        state. Diff then compares the machine's account.
         """
+        self._took_over |= self._session is not None
         is_same = received(request.olds) == received(request.news)
         some, none = provider_pb2.DiffResponse.DIFF_SOME, provider_pb2.DiffResponse.DIFF_NONE
         return provider_pb2.DiffResponse(changes=none if is_same else some)
@@ -116,9 +121,16 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
     @answered
     def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802
         config = configs.parse(received(request.args))
-        session = Session(config, is_default=configs.is_default(request.name), warn=self._warn)
+        declared = "" if configs.is_default(request.name) else request.name
+        session = Session(config, declared=declared, warn=self._warn)
         with self._lock:
             self._session = session
+        for name in configs.unused(config) if declared else ():
+            self._warn(
+                f"The provider {declared!r} in the program does not use the fal:{name} of the "
+                "stack's config, which is only for the default provider. To use it, pass "
+                f"`{name}` to the provider."
+            )
         return provider_pb2.ConfigureResponse(supportsPreview=True)
 
     def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -44,6 +45,29 @@ def problems(config: Mapping[str, str]) -> list[str]:
     except ConfigurationError as error:
         return [str(error)]
     return []
+
+
+def unused(config: Mapping[str, str]) -> list[str]:
+    """Return the names of the stack's settings that a declared provider with this config ignores.
+
+    They are those that say where machines are, and that neither the provider's arguments nor the
+    environment overrides. The engine passes the stack's config in PULUMI_CONFIG.
+    """
+    try:
+        stack = json.loads(os.environ.get("PULUMI_CONFIG") or "{}")
+        own = settings.resolve(
+            {"FAL_KEY": "none", **environment(config, is_default=False)},
+            lambda key: config.get(key.removeprefix("fal:")),
+        )
+    except (ValueError, ConfigurationError):
+        return []  # the first call of the API reports what is wrong
+    values = {"api": own.api, "endpoint": own.endpoint}
+    return [
+        name
+        for name, value in values.items()
+        if not (name in config or os.environ.get(_VARIABLES[name]))
+        and stack.get(name, value).rstrip("/") != value
+    ]
 
 
 def environment(config: Mapping[str, str], *, is_default: bool) -> dict[str, str]:

@@ -57,8 +57,22 @@ def sent(properties: Mapping[str, Any]) -> struct_pb2.Struct:
     return struct
 
 
+def secret(properties: struct_pb2.Struct, name: str) -> struct_pb2.Struct:
+    """Return a copy of the properties in which the one with that name is a secret, if it is set."""
+    marked = struct_pb2.Struct()
+    marked.CopyFrom(properties)
+    if name in properties:
+        value = json_format.MessageToDict(properties.fields[name])
+        marked[name] = {_SIGNATURE: _SECRET, "value": _unwrapped(value)}
+    return marked
+
+
 def _plain(value: Any) -> Any:
-    """Return the value itself. In a provider's config, the engine wraps secrets."""
-    if isinstance(value, dict) and value.get(_SIGNATURE) == _SECRET:
-        value = value.get("value")
+    value = _unwrapped(value)
     return UNKNOWN if value == rpc.UNKNOWN else value
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the value itself. In a provider's config, the engine wraps secrets."""
+    is_secret = isinstance(value, dict) and value.get(_SIGNATURE) == _SECRET
+    return value.get("value") if is_secret else value

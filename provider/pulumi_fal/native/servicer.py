@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -10,12 +11,19 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal import engine
-from pulumi_fal.native import lookups
+from pulumi_fal.errors import LifecycleError
+from pulumi_fal.native import imports, lookups
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.comparison import compare
 from pulumi_fal.native.properties import DYNAMIC_PROVIDER, camel, camel_words, received, sent
-from pulumi_fal.resource import operations
-from pulumi_fal.resource.call import INFO, Call, InitFailed
+from pulumi_fal.resource import inputs, moves, operations
+from pulumi_fal.resource.call import INFO, WARNING, Call, InitFailed
+
+_CREATE_TIMEOUT = "createTimeout"
+"""The output with the timeout in seconds that the program set for create, while a wait is left.
+
+The engine does not send it with Update, which resumes the wait.
+"""
 
 
 class FalProvider(ConfigurableProvider):
@@ -46,14 +54,22 @@ class FalProvider(ConfigurableProvider):
     @answered
     def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, news = self._call(request, context), received(request.news)
-        machines, id_ = self.session.machines, request.id
+        machines, id_, outputs = self.session.machines, request.id, received(request.olds)
+        if self._took_over or self.session.declared:
+            moves.refuse(machines, call, id_, outputs, took_over=self._took_over)
+        if request.urn in self._imported:
+            try:
+                imports.refuse_mismatch(id_, outputs, news)
+            except LifecycleError:
+                # The engine calls Update next, which refuses the import.
+                return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_SOME)
         return compare(
             lambda olds: operations.diff(machines, call, id_, olds, news),
-            received(request.old_inputs),
-            received(request.olds),
+            imports.completed(received(request.old_inputs), outputs, news),
+            outputs,
             news,
             is_import=request.urn in self._imported,
-            is_foreign=DYNAMIC_PROVIDER in request.olds,
+            is_foreign=DYNAMIC_PROVIDER in request.olds or imports.REFUSED in outputs,
         )
 
     @answered
@@ -63,13 +79,16 @@ class FalProvider(ConfigurableProvider):
             try:
                 created = operations.create(self.session.machines, call, news)
             except InitFailed as failed:
-                self._abort_partial(context, failed, request.properties)
+                self._abort_partial(context, failed, request.properties, call.timeout)
         engine.on_undelivered(context, created.undelivered)
-        return provider_pb2.CreateResponse(id=created.id, properties=sent(created.outputs))
+        outs = _with_timeout(created.outputs, call.timeout, is_waited_for=inputs.waits(news))
+        return provider_pb2.CreateResponse(id=created.id, properties=sent(outs))
 
     @answered
     def Read(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, state = self._call(request, context), received(request.properties)
+        if imports.REFUSED in state:
+            return provider_pb2.ReadResponse()  # without an id, so the engine drops it from state
         is_in_state = "instance_type" in state
         if not is_in_state:
             self._imported.add(request.urn)
@@ -77,9 +96,10 @@ class FalProvider(ConfigurableProvider):
             try:
                 outs = operations.read(self.session.machines, call, request.id, state)
             except InitFailed as failed:
-                self._abort_partial(context, failed, request.inputs)
+                self._abort_partial(context, failed, request.inputs, state.get(_CREATE_TIMEOUT))
         if outs is None:
             return provider_pb2.ReadResponse()
+        outs = _with_timeout(outs, state.get(_CREATE_TIMEOUT), is_waited_for=inputs.waits(state))
         # An imported machine has the inputs that the API returns and that programs require.
         given = request.inputs if is_in_state else sent({"instance_type": outs["instance_type"]})
         return provider_pb2.ReadResponse(id=request.id, properties=sent(outs), inputs=given)
@@ -88,16 +108,29 @@ class FalProvider(ConfigurableProvider):
     def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
         call = self._call(request, context)
         olds, news = received(request.olds), received(request.news)
+        olds.pop(imports.REFUSED, None)
+        if request.urn in self._imported:
+            self._refuse_import(request, context, olds, news)
+        seconds = olds.pop(_CREATE_TIMEOUT, None)
+        call = replace(call, timeout=call.timeout or seconds)
         with self.session.slots:
             try:
                 outs = operations.update(self.session.machines, call, request.id, olds, news)
             except InitFailed as failed:
-                self._abort_partial(context, failed, request.news)
+                self._abort_partial(context, failed, request.news, seconds)
+        outs = _with_timeout(outs, seconds, is_waited_for=inputs.waits(news))
         return provider_pb2.UpdateResponse(properties=sent(outs))
 
     @answered
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, state = self._call(request, context), received(request.properties)
+        if imports.REFUSED in state:
+            call.log(
+                f"Machine {request.id} was removed from state, but not deleted, because its import "
+                "was refused.",
+                WARNING,
+            )
+            return empty_pb2.Empty()
         with self.session.slots:
             operations.delete(self.session.machines, call, request.id, state)
         return empty_pb2.Empty()
@@ -123,11 +156,41 @@ class FalProvider(ConfigurableProvider):
             is_heard=functools.partial(engine.is_heard, context),
         )
 
-    def _abort_partial(self, context: Any, failed: InitFailed, given: Any) -> None:
+    def _refuse_import(
+        self, request: Any, context: Any, olds: dict[str, Any], news: dict[str, Any]
+    ) -> None:
+        """Abort the call, which raises, if the imported machine differs from the program.
+
+        In a preview nothing is in state yet, and the engine stops after it.
+        """
+        try:
+            imports.refuse_mismatch(request.id, olds, news)
+        except LifecycleError as error:
+            if request.preview:
+                raise
+            refused = InitFailed(request.id, {**olds, imports.REFUSED: True}, str(error))
+            self._abort_partial(context, refused, request.old_inputs, refresh_before_update=True)
+
+    def _abort_partial(
+        self,
+        context: Any,
+        failed: InitFailed,
+        given: Any,
+        create_timeout: float | None = None,
+        **others: Any,
+    ) -> None:
         """Abort the call, which raises, so that the engine records the machine as it is."""
         engine.on_undelivered(context, failed.undelivered)
-        metadata = engine.partial_state(
-            failed.instance_id, sent(failed.outputs), failed.reason, inputs=given
+        outs = sent(_with_timeout(failed.outputs, create_timeout, is_waited_for=False))
+        context.set_trailing_metadata(
+            engine.partial_state(failed.instance_id, outs, failed.reason, inputs=given, **others)
         )
-        context.set_trailing_metadata(metadata)
         context.abort(grpc.StatusCode.UNKNOWN, failed.reason)
+
+
+def _with_timeout(
+    outputs: dict[str, Any], seconds: float | None, *, is_waited_for: bool
+) -> dict[str, Any]:
+    """Return the outputs, with the timeout that create had, if any, and if a wait is left."""
+    is_kept = seconds and not is_waited_for
+    return {**outputs, _CREATE_TIMEOUT: seconds} if is_kept else outputs

@@ -26,23 +26,20 @@ if TYPE_CHECKING:
     from pulumi_fal.api.client import Client
     from pulumi_fal.machines.account import Account
 
-_PROGRAM = "the apiKey of a provider in the program, as of the last `pulumi up`"
-"""The source of a declared provider's key. Refresh and destroy use the key in state."""
-
 
 class Session:
     """The objects that a process needs once it is configured."""
 
     def __init__(
-        self, config: Mapping[str, str], *, is_default: bool, warn: Callable[[str], None]
+        self, config: Mapping[str, str], *, declared: str, warn: Callable[[str], None]
     ) -> None:
-        """`is_default` says whether this is the default provider, which uses the stack's config.
+        """`declared` is the name of the provider in the program, or "" for the default provider.
 
         Raises ConfigurationError if `parallel` is not a positive number.
         """
         self._config = config
-        self._is_default = is_default
-        self._environ = configs.environment(config, is_default=is_default)
+        self.declared = declared
+        self._environ = configs.environment(config, is_default=not declared)
         self._notify = threading.local()
         self._warn = warn
         self.clock = Clock()
@@ -62,10 +59,12 @@ class Session:
     @property
     def _settings(self) -> Settings:
         """The settings. Raises ConfigurationError if the key or another setting is unusable."""
-        resolved = settings.resolve(self._environ, self._value)
-        if self._is_default or not self._config.get("apiKey"):
+        resolved = replace(settings.resolve(self._environ, self._value), provider=self.declared)
+        if not self.declared or not self._config.get("apiKey"):
             return resolved
-        return replace(resolved, key_source=_PROGRAM)
+        # Refresh and destroy use the key in state.
+        source = f"the apiKey of the provider {self.declared!r} as of the last `pulumi up`"
+        return replace(resolved, key_source=source)
 
     def notify_through(self, log: Callable[[str], None]) -> None:
         """Use `log` for messages about failing calls to the API in this thread."""

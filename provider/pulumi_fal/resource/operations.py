@@ -175,11 +175,16 @@ def import_(machines: Machines, id_: str, wanted: Properties) -> Outputs:
     problems = "; ".join(failure.reason for failure in inputs.failures(wanted))
     if problems:
         raise LifecycleError(id_, f"Machine {id_} was not imported: {problems}")
-    actual = {"instance_type": instance.instance_type, "sector": instance.sector}
+    refuse_mismatch(id_, vars(instance), wanted)
+    return outputs.from_instance(instance, wanted, machines.account.home)
+
+
+def refuse_mismatch(id_: str, actual: Properties, wanted: Properties) -> None:
+    """Raise LifecycleError if a machine to import has another type or sector than is wanted."""
     differences = [
-        f"its {name} is {value}, but the program says {wanted[name]}"
-        for name, value in actual.items()
-        if wanted.get(name) not in (None, value)
+        f"its {name} is {actual.get(name)}, but the program says {wanted[name]}"
+        for name in ("instance_type", "sector")
+        if wanted.get(name) not in (None, actual.get(name))
     ]
     if differences:
         raise LifecycleError(
@@ -187,7 +192,6 @@ def import_(machines: Machines, id_: str, wanted: Properties) -> Outputs:
             f"Machine {id_} was not imported: {'; '.join(differences)}. "
             "Correct the program, or import another machine.",
         )
-    return outputs.from_instance(instance, wanted, machines.account.home)
 
 
 def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Properties) -> Outputs:

@@ -1,0 +1,42 @@
+"""What the engine does not send with the Read of an import: the inputs in the program.
+
+With the resource option, the engine compares the machine with the program only after it has put
+the machine into state. So a refused import leaves a mark there. Whatever command comes next removes
+the resource from state, and no command deletes its machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pulumi_fal.errors import LifecycleError
+from pulumi_fal.native.properties import camel_words
+from pulumi_fal.resource import operations
+from pulumi_fal.resource.call import UNKNOWN
+
+REFUSED = "importRefused"
+"""Set in state if the machine differs from the program that wanted to import it."""
+
+
+def refuse_mismatch(id_: str, outputs: Mapping[str, Any], news: Mapping[str, Any]) -> None:
+    """Raise LifecycleError if the imported machine differs from the program's inputs."""
+    known = {name: value for name, value in news.items() if value is not UNKNOWN}
+    try:
+        operations.refuse_mismatch(id_, outputs, known)
+    except LifecycleError as error:
+        raise LifecycleError(id_, camel_words(str(error))) from None
+
+
+def completed(
+    before: Mapping[str, Any], outputs: Mapping[str, Any], news: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return the old inputs, completed from the new ones if an import left some out.
+
+    The API does not return the SSH key, nor which of the sectors was requested. Since that is no
+    difference, the engine records these inputs without a change.
+    """
+    if "ssh_key" in before or "ssh_key" in outputs:
+        return before
+    unrecorded = {name: new for name, new in news.items() if outputs.get(name, new) == new}
+    return {**unrecorded, **before}

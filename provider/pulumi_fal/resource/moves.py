@@ -1,0 +1,66 @@
+"""Refuses to hand a machine to a provider of another account: no machine can move between them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from pulumi_fal.api.settings import Home
+from pulumi_fal.errors import ElsewhereError, FalError
+from pulumi_fal.machines.machines import Machines
+from pulumi_fal.resource.call import Call
+
+_SECONDS = 5.0
+"""Seconds that a diff may take to find out whether this account has the machine."""
+
+
+def refuse(
+    machines: Machines, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
+) -> None:
+    """Raise ElsewhereError if the machine in state belongs to another account than this one.
+
+    `olds` are its old outputs. `took_over` says whether it had another provider before. The key of
+    that provider may leave state if this does not raise, so it also raises if the API can't be
+    asked. Otherwise it does not, because previews work offline. The API is asked only if another
+    key than this one saw the machine last.
+    """
+    home = Home.of(olds)
+    try:
+        account = machines.account
+        if account.ownership.is_own(home) or account.lifecycle.find(id_, _SECONDS):
+            return
+        origin = machines.stacks.origin(call.urn, call.organization)
+        if account.ownership.sees(home, lambda: machines.stacks.machines(origin) or ()):
+            return
+    except (FalError, TimeoutError) as error:
+        if took_over:
+            raise _unknown(id_, home, error) from None
+        return
+    if took_over:
+        raise _moved(call.urn, id_, home, account.home)
+    account.ownership.refuse_elsewhere(id_, home, lambda: ())
+
+
+def _moved(urn: str, id_: str, old: Home, new: Home) -> ElsewhereError:
+    return ElsewhereError(
+        id_,
+        f"Machine {id_} belongs to account {old.account or '?'} at {old.endpoint or '?'}, but the "
+        f"resource's provider is now one of account {new.account} at {new.endpoint}, which does "
+        "not see it. A machine can't move to another account, so nothing was changed.\n"
+        "To keep the machine, give its resource the earlier provider again.\n"
+        f"To replace it with a new one, run `pulumi up --replace {shlex.quote(urn)}`: this deletes "
+        "it with the key of its earlier provider.",
+    )
+
+
+def _unknown(id_: str, old: Home, error: Exception) -> ElsewhereError:
+    problem = str(error).rstrip(".") or "the API did not answer in time"
+    return ElsewhereError(
+        id_,
+        f"Machine {id_} was last seen with another key than that of its new provider (account "
+        f"{old.account or '?'} at {old.endpoint or '?'}), and whether both belong to the same "
+        f"account is not known: {problem}. Nothing was changed.\n"
+        "Run the command again when the API can be reached, or give the resource its earlier "
+        "provider again.",
+    )
