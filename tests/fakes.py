@@ -174,6 +174,8 @@ class FakeStacks:
         """By name, the ids of a stack's machines, or why it can't be read."""
         self.is_known_gone: bool | None = False
         """Whether a stack under another name no longer exists; None where that can't be told."""
+        self.forgotten = 0
+        """How often the stack was to be read again."""
 
     def origin(self, urn: str, organization: str) -> Origin:
         return Origin(urn, organization or HERE.organization, HERE.backend)
@@ -183,6 +185,9 @@ class FakeStacks:
             return None
         own = [StackMachine(id_, URN, self.home) for id_ in self.in_state]
         return (*own, *self.siblings)
+
+    def forget(self, origin: Origin) -> None:
+        self.forgotten += 1
 
     def ids(self, origin: Origin) -> frozenset[str] | None:
         machines = self.machines(origin)

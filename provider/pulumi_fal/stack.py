@@ -146,6 +146,13 @@ class Stacks:
         answer = self._once(("machines", name, backend), lambda: tuple(machines(name, backend)))
         return None if isinstance(answer, StackError) else answer
 
+    def forget(self, origin: Origin) -> None:
+        """Forget what the origin's stack contains, so that it is read again."""
+        with self._lock:
+            asking = self._asking[what := ("machines", _name(origin), origin.backend)]
+        with asking:
+            self._answers.pop(what, None)
+
     def ids(self, origin: Origin) -> frozenset[str] | None:
         """Return the ids of the machines in the origin's stack; None as from `machines`."""
         held = self.machines(origin)

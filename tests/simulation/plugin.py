@@ -134,6 +134,9 @@ class Stacks:
             for row in self._process.world.stack_in(origin.backend).every_row()
         )
 
+    def forget(self, origin: Origin) -> None:
+        """Nothing is remembered here."""
+
     def ids(self, origin: Origin) -> frozenset[str] | None:
         held = self.machines(origin)
         return None if held is None else frozenset(each.id for each in held)

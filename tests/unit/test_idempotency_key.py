@@ -44,6 +44,9 @@ class Stacks:
     def machines(self, origin: Origin) -> tuple[StackMachine, ...]:
         return ()
 
+    def forget(self, origin: Origin) -> None:
+        """Nothing is remembered here."""
+
     def ids(self, origin: Origin) -> frozenset[str]:
         return frozenset()
 
