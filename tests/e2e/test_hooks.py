@@ -11,7 +11,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 from ..fakes import EIGHT
 from . import native
 from .harness import Stack, machine, wait_until
-from .recovery import entries
+from .recovery import entries, says
 
 HOOK = """\
 from pulumi import ErrorHook, ResourceHookBinding
@@ -79,3 +79,20 @@ def attempts(operation: str, name: str, output: str) -> int:
         repeats in line and f" {name} " in line
         for line in output.split("Diagnostics:")[0].splitlines()
     )
+
+
+@pytest.mark.chaos
+def test_a_hook_that_never_gives_up_does_not_lose_the_machine_at_the_engines_limit(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """The engine would record the machine of the last attempt without its id, and crash later."""
+    always = HOOK.replace("return", "return True or")
+    opts = OPTS.replace("create='1s'", "create='10ms'")
+    emulator.state.provisioning = inf
+    stack.write(always, machine(opts=opts))
+    says(stack.up(), "Pulumi stops after 100 attempts")
+    assert stack.state_ids() == emulator.state.alive()
+    emulator.state.machines[stack.state_ids().pop()].provisioning = 0
+    stack.up()
+    assert stack.outputs()["machine"]["status"] == "ready"
+    assert emulator.state.creations == 1
