@@ -261,11 +261,43 @@ def test_the_last_attempt_that_the_engine_makes_succeeds_with_the_unfinished_mac
 def test_a_second_create_makes_another_machine_once_the_first_is_gone(
     world: World, first: InitFailed
 ) -> None:
-    """A machine that is certainly gone needs no place in state."""
+    """A machine that is certainly gone needs no place in state, and is asked for only once."""
     world.state.kill(first.instance_id)
+    world.api.requests.clear()
     created = create(world, replace(CALL, timeout=2000))
     assert created.id != first.instance_id
     assert world.state.alive() == {created.id}
+    assert world.api.calls[:5] == ["list", "get", "list", "get", "create"]
+
+
+def test_the_absence_of_a_machine_counts_at_once_if_any_attempt_has_seen_it(world: World) -> None:
+    """A machine that the API has shown is gone when it shows it no longer."""
+    world.state.provisioning = 1000
+    first = fails(world, replace(CALL, timeout=5))
+    world.state.kill(first.instance_id)
+    world.clock.time += 5
+    assert fails(world, replace(CALL, timeout=5)).instance_id != first.instance_id
+
+
+def test_a_second_create_records_that_it_has_found_the_machine(world: World) -> None:
+    """The record would make the next process wait for a machine that has gone since."""
+    world.state.provisioning = 1000
+
+    def hide(request: Request[Any]) -> None:
+        for id_ in world.state.alive():
+            world.hide(id_, 10)
+
+    world.api.before = hide
+    first = fails(world, replace(CALL, timeout=5))
+    entry = world.entry()
+    assert entry is not None
+    assert not entry.seen
+    world.clock.time += 15
+    world.api.before = lambda request: None
+    fails(world, replace(CALL, timeout=5, is_heard=lambda: False))
+    entry = world.entry()
+    assert entry is not None
+    assert (entry.instance_id, entry.seen) == (first.instance_id, True)
 
 
 def test_the_refusal_of_another_machine_does_not_bring_back_the_one_that_is_gone(

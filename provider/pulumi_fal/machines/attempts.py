@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.clock import Clock
-from pulumi_fal.machines.entry import Entry, Phase, Spec
+from pulumi_fal.machines.entry import Entry, Spec
 from pulumi_fal.machines.facts import FactFinder
 from pulumi_fal.machines.records import Records
 from pulumi_fal.machines.stacks import Stacks
@@ -26,6 +26,7 @@ class Made:
     requested: Spec
     """What the program requested. The sector in the entry may be that of the cluster instead."""
     entry: Entry
+    """The entry, as that of a machine that was not reported."""
     machine: Instance
 
 
@@ -66,8 +67,8 @@ class Attempts:
     def repeat(self, origin: Origin) -> Instance | None:
         """Return the machine of the create that the present one repeats; None if there is none.
 
-        Its entry is written as that of a machine that was not reported, because the engine has
-        forgotten the report. The entry is dropped if the machine is gone.
+        Its entry is written again, because the engine has forgotten the report of the machine. It
+        is dropped if the machine is gone.
         """
         made = self._made.get(origin)
         if made is None:
@@ -76,8 +77,7 @@ class Attempts:
         if found is None and not made.entry.is_new(self._clock.wall()):
             self.discard(origin)
             return None
-        is_seen = made.entry.seen or found is not None
-        entry = replace(made.entry, phase=Phase.CREATED, seen=is_seen)
+        entry = replace(made.entry, seen=made.entry.seen or found is not None)
         self.remember(entry, found or made.machine)
         self._records.write(entry)
         return found or Instance(made.machine.id, entry.instance_type, entry.sector)
