@@ -159,6 +159,7 @@ def interrupt(world: World) -> None:
 
 def refuse_key(world: World) -> None:
     world.api.faults.add("list", "403", inf)
+    world.api.faults.add("get", "403", inf)
 
 
 def hold_lock_until_interrupted(world: World) -> None:
@@ -396,7 +397,7 @@ def test_a_second_create_sends_the_idempotency_key_of_the_first_again(
 
     def down(request: Request[Any]) -> None:
         if request.creates and then != "the API answers":
-            world.api.faults.add("list", "403", inf)
+            refuse_key(world)
 
     world.api.after = down
     made = create(world).id if then == "the API answers" else fails(world).instance_id

@@ -97,13 +97,9 @@ class Attempts:
             entry = replace(made.entry, seen=made.entry.seen or seen)
             self._made[origin] = replace(made, entry=entry, machine=machine)
 
-    def forget(self, origin: Origin) -> None:
-        """Forget the resource's machine, because it is gone or in state."""
-        self._made.pop(origin, None)
-
     def discard(self, origin: Origin) -> None:
         """Forget the machine, and drop its entry, because it is gone."""
-        self.forget(origin)
+        self._made.pop(origin, None)
         self._records.discard(origin)
 
     def succeed(self, origin: Origin) -> None:

@@ -150,7 +150,6 @@ class Launcher:
             case StartFresh(warning):
                 if warning:
                     self._warn(warning)
-                self.attempts.forget(origin)
                 self._records.drop(entry)
                 return None
             case Stop(error):
