@@ -176,6 +176,7 @@ class FakeStacks:
         """Whether a stack under another name no longer exists; None where that can't be told."""
         self.forgotten = 0
         """How often the stack was to be read again."""
+        self.on_forget: Callable[[], None] = lambda: None
 
     def origin(self, urn: str, organization: str) -> Origin:
         return Origin(urn, organization or HERE.organization, HERE.backend)
@@ -188,6 +189,7 @@ class FakeStacks:
 
     def forget(self, origin: Origin) -> None:
         self.forgotten += 1
+        self.on_forget()
 
     def ids(self, origin: Origin) -> frozenset[str] | None:
         machines = self.machines(origin)

@@ -135,7 +135,7 @@ class Stacks:
         )
 
     def forget(self, origin: Origin) -> None:
-        """Nothing is remembered here."""
+        """It is read anew each time."""
 
     def ids(self, origin: Origin) -> frozenset[str] | None:
         held = self.machines(origin)

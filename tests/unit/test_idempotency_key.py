@@ -45,7 +45,7 @@ class Stacks:
         return ()
 
     def forget(self, origin: Origin) -> None:
-        """Nothing is remembered here."""
+        """It is read anew each time."""
 
     def ids(self, origin: Origin) -> frozenset[str]:
         return frozenset()

@@ -193,7 +193,7 @@ def test_each_stack_is_asked_once_whatever_it_answers(pulumi: Pulumi) -> None:
 
 
 def test_a_stack_that_is_forgotten_is_asked_again(pulumi: Pulumi) -> None:
-    """What a step of this command has put into state must count. Other stacks are not asked."""
+    """An error tells what the stack has now. Other stacks are not asked again."""
     pulumi.holds |= {DEV: exported(row("one")), PROD: exported(row("other"))}
     stacks, prod = Stacks(), replace(HERE, urn=URN.replace("dev", "prod"))
     assert stacks.ids(HERE) == frozenset({"one"})
@@ -202,23 +202,6 @@ def test_a_stack_that_is_forgotten_is_asked_again(pulumi: Pulumi) -> None:
     stacks.forget(HERE)
     assert stacks.ids(HERE) == frozenset({"two"})
     assert stacks.ids(prod) == frozenset({"other"})
-
-
-def test_threads_that_forget_a_stack_at_once_do_not_each_ask_for_it(pulumi: Pulumi) -> None:
-    """When the API is down, the hooks of hundreds of machines repeat their creates at once."""
-    pulumi.holds[DEV] = exported(row("one"))
-    pulumi.meanwhile = lambda: time.sleep(0.05)
-    stacks = Stacks()
-    all_are_here = threading.Barrier(16)
-
-    def read_again(number: int) -> frozenset[str] | None:
-        all_are_here.wait()
-        stacks.forget(HERE)
-        return stacks.ids(HERE)
-
-    with ThreadPoolExecutor(16) as pool:
-        assert set(pool.map(read_again, range(16))) == {frozenset({"one"})}
-    assert len(pulumi.calls) < 8
 
 
 def test_threads_that_ask_at_once_share_one_answer(pulumi: Pulumi) -> None:
@@ -236,6 +219,23 @@ def test_threads_that_ask_at_once_share_one_answer(pulumi: Pulumi) -> None:
 
 
 # Stacks that are gone.
+
+
+def test_threads_that_forget_a_stack_at_once_do_not_each_ask_for_it(pulumi: Pulumi) -> None:
+    """When the API is down, the hooks of hundreds of machines repeat their creates at once."""
+    pulumi.holds[DEV] = exported(row("one"))
+    pulumi.meanwhile = lambda: time.sleep(0.05)
+    stacks = Stacks()
+    all_are_here = threading.Barrier(16)
+
+    def read_again(number: int) -> frozenset[str] | None:
+        all_are_here.wait()
+        stacks.forget(HERE)
+        return stacks.ids(HERE)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(read_again, range(16))) == {frozenset({"one"})}
+    assert len(pulumi.calls) < 8
 
 
 def test_a_stack_is_gone_when_the_backend_does_not_list_it(pulumi: Pulumi) -> None:
