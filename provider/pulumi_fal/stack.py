@@ -114,6 +114,7 @@ class Stacks:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._asking: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
+        self._asked_at: dict[Hashable, float] = {}
         self._answers: dict[Hashable, Any] = {}
         self._located: dict[tuple[str, str], str] = {}
 
@@ -147,11 +148,16 @@ class Stacks:
         return None if isinstance(answer, StackError) else answer
 
     def forget(self, origin: Origin) -> None:
-        """Forget what the origin's stack contains, so that it is read again."""
+        """Forget what the origin's stack contains, so that it is read again.
+
+        An answer to a question that another thread asks after this call is new enough.
+        """
+        called_at = time.monotonic()
         with self._lock:
             asking = self._asking[what := ("machines", _name(origin), origin.backend)]
         with asking:
-            self._answers.pop(what, None)
+            if self._asked_at.get(what, called_at) <= called_at:
+                self._answers.pop(what, None)
 
     def ids(self, origin: Origin) -> frozenset[str] | None:
         """Return the ids of the machines in the origin's stack; None as from `machines`."""
@@ -217,6 +223,7 @@ class Stacks:
             return StackError(f"`pulumi` gave no answer within {seconds:.3g} s")
         try:
             if what not in self._answers:
+                self._asked_at[what] = time.monotonic()
                 try:
                     self._answers[what] = ask()
                 except StackError as error:

@@ -221,6 +221,23 @@ def test_threads_that_ask_at_once_share_one_answer(pulumi: Pulumi) -> None:
 # Stacks that are gone.
 
 
+def test_threads_that_forget_a_stack_at_once_do_not_each_ask_for_it(pulumi: Pulumi) -> None:
+    """When the API is down, the hooks of hundreds of machines repeat their creates at once."""
+    pulumi.holds[DEV] = exported(row("one"))
+    pulumi.meanwhile = lambda: time.sleep(0.05)
+    stacks = Stacks()
+    all_are_here = threading.Barrier(16)
+
+    def read_again(number: int) -> frozenset[str] | None:
+        all_are_here.wait()
+        stacks.forget(HERE)
+        return stacks.ids(HERE)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(read_again, range(16))) == {frozenset({"one"})}
+    assert len(pulumi.calls) < 8
+
+
 def test_a_stack_is_gone_when_the_backend_does_not_list_it(pulumi: Pulumi) -> None:
     """A stack is gone when the backend lists others and not this one."""
     pulumi.holds = {DEV: StackError("damaged")}

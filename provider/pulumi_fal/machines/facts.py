@@ -57,7 +57,7 @@ class FactFinder:
         if entry.instance_id is None and can_be_sent_again(entry, facts):
             return facts
         try:
-            machine = self._find_machine(entry, wait=bool(facts.in_state))
+            machine = self.find(entry, wait=bool(facts.in_state))
             is_own = machine is not None or self._is_own(entry)
             search = Search()
             if entry.instance_id is None and is_own:
@@ -67,7 +67,7 @@ class FactFinder:
         now = self._clock.wall()  # a search takes a while
         return replace(facts, now=now, machine=machine, is_own=is_own, search=search)
 
-    def _find_machine(self, entry: Entry, *, wait: bool) -> Instance | None:
+    def find(self, entry: Entry, *, wait: bool = False) -> Instance | None:
         """Return the entry's machine, or None if the API does not show it.
 
         With `wait`, wait until the machine appears or is no longer new. The caller does so if the

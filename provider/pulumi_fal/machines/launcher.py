@@ -17,6 +17,7 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Home
 from pulumi_fal.clock import Clock
 from pulumi_fal.machines import unresolved
+from pulumi_fal.machines.attempts import Attempts
 from pulumi_fal.machines.decision import (
     Resume,
     SendAgain,
@@ -72,17 +73,26 @@ class Launcher:
         self._warn = warn
         self.resumed_ids: set[str] = set()
         """The ids of the machines of earlier creates that this process has resumed."""
+        self.attempts = Attempts(facts, records, stacks, clock)
 
     @contextmanager
-    def launch(self, spec: Spec, origin: Origin) -> Iterator[Instance]:
+    def launch(
+        self, spec: Spec, origin: Origin, requested: Spec | None = None
+    ) -> Iterator[Instance]:
         """Yield the resource's machine: that of an earlier create, or else a new one.
 
+        `requested` is what the program requested, if `spec` has the sector of a cluster instead.
         The create is locked for other processes until the block ends. Raises UnresolvedCreateError
         if an earlier create or this one may have made a machine, but it is not certain which.
         """
+        self.attempts.begin(origin, requested or spec)
         with self._locked(origin):
-            entry = self._journal.find(origin)
-            instance = self._resume(entry, spec, origin) if entry else None
+            instance = self.attempts.repeat(origin)
+            if instance is not None:
+                self.resumed_ids.add(instance.id)
+            else:
+                entry = self._journal.find(origin)
+                instance = self._resume(entry, spec, origin) if entry else None
             yield instance or self._start(spec, origin)
 
     def mark_reported(self, origin: Origin, *, seen: bool) -> None:
@@ -98,7 +108,7 @@ class Launcher:
 
     def discard(self, origin: Origin) -> None:
         """Drop the entry of a resource whose machine is gone."""
-        self._records.discard(origin)
+        self.attempts.discard(origin)
 
     def may_still_appear(self, urn: str, instance_id: str) -> bool:
         """Whether a machine in state is so new that the API may not show it yet.
@@ -121,19 +131,21 @@ class Launcher:
         match decide(entry, facts):
             case Resume(instance):
                 self.resumed_ids.add(instance.id)
-                self._records.write(
-                    replace(  # an adopted machine may come from a create with other arguments
-                        entry,
-                        phase=Phase.CREATED,
-                        instance_type=spec.instance_type,
-                        ssh_key=spec.fingerprint,
-                        sector=spec.sector,
-                    )
+                entry = replace(  # an adopted machine may come from a create with other arguments
+                    entry,
+                    phase=Phase.CREATED,
+                    instance_type=spec.instance_type,
+                    ssh_key=spec.fingerprint,
+                    sector=spec.sector,
                 )
+                self.attempts.remember(entry, instance)
+                self._records.write(entry)
                 return instance
             case SendAgain():
                 # The machine may already be in state, if only the record could not be written.
-                made, _ = self._sender.send(entry, spec, may_be_sent=True)
+                made, instance = self._sender.send(entry, spec, may_be_sent=True)
+                if instance.id not in (self._stacks.ids(origin) or ()):
+                    self.attempts.remember(made, instance)
                 return self._resume(made, spec, origin)
             case StartFresh(warning):
                 if warning:
@@ -159,7 +171,8 @@ class Launcher:
             idempotency_key=self._new_key(),
             first_sent=self._clock.wall(),
         )
-        _, instance = self._sender.send(entry, spec)
+        made, instance = self._sender.send(entry, spec)
+        self.attempts.remember(made, instance)
         return instance
 
     def _refuse_if_renamed(self, spec: Spec, origin: Origin) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pulumi_fal.api.models import Instance, Status
@@ -12,11 +11,12 @@ from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
 from pulumi_fal.machines.entry import Spec
 from pulumi_fal.machines.machines import Machines
-from pulumi_fal.resource import cluster, inputs, outputs
+from pulumi_fal.resource import cluster, inputs, outputs, repeats
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import GONE, UNFINISHED
 from pulumi_fal.resource.wait import Wait
+from pulumi_fal.stack import Origin
 
 DELETE_TIMEOUT = 1200.0
 """Seconds that delete waits, unless `custom_timeouts` sets another timeout."""
@@ -102,12 +102,24 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
     if call.preview:
         return Created("", outputs.planned(props))
     account, origin = machines.account, machines.stacks.origin(call.urn, call.organization)
-    undelivered = partial(account.launcher.mark_unreported, origin)
-    props = {**props, "sector": props.get("sector") or cluster.sector(machines, call)}
-    spec = Spec(props["instance_type"], props["ssh_key"], props["sector"])
+    try:
+        return _create(machines, call, props, origin)
+    except InitFailed as failed:
+        if not repeats.is_last(account, origin):
+            raise
+        repeats.warn_of_limit(call, failed)
+        return Created(failed.instance_id, failed.outputs, failed.undelivered)
+
+
+def _create(machines: Machines, call: Call, props: Properties, origin: Origin) -> Created:
+    launcher = machines.account.launcher
+    requested = Spec(props["instance_type"], props["ssh_key"], props.get("sector"))
+    props = {**props, "sector": requested.sector or cluster.sector(machines, call)}
+    spec = replace(requested, sector=props["sector"])
     with (
         cluster.counted(machines, call) as is_created,
-        account.launcher.launch(spec, origin) as instance,
+        repeats.kept(machines.account, origin, props),
+        launcher.launch(spec, origin, requested) as instance,
     ):
         is_created()
         wait = Wait(machines, call, instance, props)
@@ -115,16 +127,17 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
             outs = wait.until_ready() if inputs.waits(props) else wait.outputs
         except VanishedError as error:
             if error.was_listed:
-                account.launcher.discard(origin)
+                launcher.discard(origin)
             raise
-        except InitFailed as failed:
+        except InitFailed:
+            launcher.attempts.saw(origin, wait.machine, seen=wait.was_seen)
             if call.is_heard():
                 # Recorded before the call ends, because the engine has the result after that.
-                account.launcher.mark_reported(origin, seen=wait.was_seen)
-                failed.undelivered = undelivered
+                launcher.mark_reported(origin, seen=wait.was_seen)
             raise
-        account.launcher.mark_reported(origin, seen=wait.was_seen)
-    return Created(instance.id, outs, undelivered)
+        launcher.mark_reported(origin, seen=wait.was_seen)
+    launcher.attempts.succeed(origin)
+    return Created(instance.id, outs, repeats.undelivered(machines.account, origin))
 
 
 def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs | None:
@@ -220,7 +233,9 @@ def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Pro
 def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
     """Delete the machine, and return when the API no longer knows it."""
     account = machines.account
-    if id_ in account.launcher.resumed_ids:
+    if id_ in account.launcher.resumed_ids and not account.launcher.attempts.has_only(
+        machines.stacks.origin(call.urn, call.organization), id_
+    ):
         raise LifecycleError(
             id_,
             f"Machine {id_} was not deleted, because the create of another resource has just "
@@ -250,7 +265,9 @@ def _not_known(id_: str) -> LifecycleError:
 
 def _has_to_wait(olds: Properties, news: Properties) -> bool:
     """Whether an update has to wait until the machine is ready."""
-    return inputs.waits(news) and (UNFINISHED in olds or not inputs.waits(olds))
+    # The engine drops the outputs of an update that it repeated too often.
+    is_unfinished = UNFINISHED in olds or "status" not in olds or not inputs.waits(olds)
+    return inputs.waits(news) and is_unfinished
 
 
 def _recorded(id_: str, olds: Properties, news: Properties) -> Instance:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import Interrupted, NotReadyError, VanishedError
@@ -11,6 +11,10 @@ from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource import outputs
 from pulumi_fal.resource.call import Call, InitFailed
 from pulumi_fal.resource.outputs import UNFINISHED
+
+if TYPE_CHECKING:
+    # It needs requests, and most previews never call the API.
+    from pulumi_fal.machines.account import Account
 
 CREATE_TIMEOUT = 3600.0
 """Seconds that create waits for a ready machine, unless `custom_timeouts` sets another timeout."""
@@ -30,6 +34,11 @@ class Wait:
         """Whether the API has shown the machine, in a list or in response to a GET."""
 
     @property
+    def machine(self) -> Instance:
+        """The machine as it was last seen."""
+        return self._last
+
+    @property
     def outputs(self) -> dict[str, Any]:
         return outputs.from_instance(self._last, self._props, self._account.home)
 
@@ -46,8 +55,7 @@ class Wait:
         except VanishedError:
             raise
         except Exception as error:
-            outs = {**self.outputs, UNFINISHED: True}
-            raise InitFailed(self._last.id, outs, _reason(self._last, error)) from error
+            raise unfinished(self._account, self._last, self._props, error) from error
         self.was_seen = True
         return self.outputs
 
@@ -55,6 +63,14 @@ class Wait:
         if (shown.status, shown.ip) != (self._last.status, self._last.ip):
             self._call.log(_progress(shown), ephemeral=True)
         self._last, self.was_seen = shown, True
+
+
+def unfinished(
+    account: Account, machine: Instance, props: Mapping[str, Any], error: Exception
+) -> InitFailed:
+    """Return the partial state of a machine whose create or update ended with `error`."""
+    outs = {**outputs.from_instance(machine, props, account.home), UNFINISHED: True}
+    return InitFailed(machine.id, outs, _reason(machine, error))
 
 
 def _progress(instance: Instance) -> str:
