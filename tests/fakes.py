@@ -188,6 +188,13 @@ class FakeStacks:
         machines = self.machines(origin)
         return None if machines is None else frozenset(machine.id for machine in machines)
 
+    def possible_machines(self, origin: Origin) -> tuple[StackMachine, ...]:
+        return self.machines(origin) or ()
+
+    def has(self, origin: Origin, instance_id: str) -> bool | None:
+        ids = self.ids(origin)
+        return None if ids is None else instance_id in ids
+
     def is_gone(self, origin: Origin) -> bool | None:
         return self.is_known_gone
 

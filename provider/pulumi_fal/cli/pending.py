@@ -15,8 +15,8 @@ from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import JournalError, NotFoundError
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.stack import Origin
-from pulumi_fal.tokens import is_ours
+from pulumi_fal.stack import ORGANIZATION, Origin
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, is_ours
 
 
 @click.group()
@@ -96,7 +96,7 @@ def adopt(
     resource's name, if only one pending create has it.
     """
     entry = _find(context.journal, urn, backend, organization)
-    origin = _completed(entry.origin, backend, organization)
+    origin = _completed(context, entry.origin, backend, organization)
     adopted = replace(
         entry,
         origin=replace(origin, urn=new_urn or origin.urn),
@@ -118,6 +118,7 @@ def adopt(
         f"Machine {instance_id} is assigned to {_name(entry)}. The next `pulumi up` of "
         f"{adopted.origin.project}/{adopted.origin.stack} continues with it."
     )
+    _warn_of_namesakes(context, adopted.origin)
 
 
 @pending.command()
@@ -138,9 +139,10 @@ def forget(context: Context, urn: str, backend: str, organization: str, yes: boo
     if not yes:
         click.confirm(f"Forget the create of {_name(entry)}?", abort=True)
     context.journal.drop(entry)
-    show.print_lines(
-        f"Dropped the record. The next `pulumi up` creates a new machine for {_name(entry)}."
-    )
+    then = f"The next `pulumi up` creates a new machine for {_name(entry)}."
+    if case.facts.in_state:
+        then = f"Machine {entry.instance_id} stays in state."
+    show.print_lines(f"Dropped the record. {then}")
 
 
 def _print(context: Context, case: Case) -> None:
@@ -209,24 +211,41 @@ def _checked_urn(urn: str) -> str:
     return urn
 
 
-def _completed(origin: Origin, backend: str, organization: str) -> Origin:
+def _completed(context: Context, origin: Origin, backend: str, organization: str) -> Origin:
     """Return the origin with the given backend and organization where the record lacks them.
 
-    Raises ClickException if one is still missing, because `pulumi up` would not resume the create.
+    If only one organization has a stack of that name, it need not be given. Raises ClickException if one is still missing, because `pulumi up` would not resume the create.
     """
     completed = replace(
         origin,
         backend=origin.backend or backend,
         organization=origin.organization or organization,
     )
-    missing = [name for name in ("backend", "organization") if not getattr(completed, name)]
-    if missing:
-        options = " and ".join(f"--{name}" for name in missing)
+    possible = context.stacks.possible(completed)
+    if len(possible) == 1:
+        return possible[0]
+    if completed.unknown:
+        options = " and ".join(f"--{name}" for name in completed.unknown)
+        lacks = " and the ".join(completed.unknown)
         raise click.ClickException(
-            f"The record of this create lacks the {' and the '.join(missing)} of its stack, which "
+            f"The record of this create lacks the {lacks} of its stack, which "
             f"`pulumi up` needs to resume it. Add {options}."
         )
     return completed
+
+
+def _warn_of_namesakes(context: Context, origin: Origin) -> None:
+    """Name the setting without which the native plugin can't know the stack's organization.
+
+    The Python package needs none for a create, because the program tells the organization.
+    """
+    namesakes = context.stacks.possible(replace(origin, organization=""))
+    if len(namesakes) > 1 and is_ours(origin.urn, (NATIVE_TYPE_TOKEN,)):
+        names = ", ".join(stack.organization for stack in namesakes)
+        show.print_lines(
+            f"Several organizations have a stack of that name ({names}), so run it with "
+            f"{ORGANIZATION}={origin.organization} in the environment."
+        )
 
 
 def _refuse_wrong_machine(context: Context, entry: Entry, origin: Origin, instance_id: str) -> None:
