@@ -24,7 +24,7 @@ from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import StackError
 from pulumi_fal.tokens import MACHINES
 
-ORGANIZATION = "FAL_COMPUTE_ORGANIZATION"
+ORGANIZATION_VARIABLE = "FAL_COMPUTE_ORGANIZATION"
 """The environment variable that names the organization if several have a stack of the same name."""
 _LIST = "the list of stacks"
 _AT_ONCE = 4
@@ -158,7 +158,7 @@ class Stacks:
         found = [stack.organization for stack in self.possible(origin)]
         if len(found) == 1:
             return found[0]
-        named = os.environ.get(ORGANIZATION, "")
+        named = os.environ.get(ORGANIZATION_VARIABLE, "")
         return named if named in found or not found else ""
 
     def possible(self, origin: Origin) -> list[Origin]:
@@ -176,8 +176,8 @@ class Stacks:
         )
         if isinstance(listed, StackError):
             return []
-        possible = [replace(origin, organization=name.split("/")[0]) for name in listed]
-        return [stack for stack in possible if _name(stack) in listed]
+        stacks = {name: replace(origin, organization=name.split("/")[0]) for name in listed}
+        return [stack for name, stack in stacks.items() if name == _name(stack)]
 
     def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
         """Return the machines in the origin's stack; None if it is uncertain or can't be read."""

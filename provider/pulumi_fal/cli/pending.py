@@ -15,7 +15,7 @@ from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import JournalError, NotFoundError
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.stack import ORGANIZATION, Origin
+from pulumi_fal.stack import ORGANIZATION_VARIABLE, Origin
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, is_ours
 
 
@@ -244,7 +244,7 @@ def _warn_of_namesakes(context: Context, origin: Origin) -> None:
         names = ", ".join(stack.organization for stack in namesakes)
         show.print_lines(
             f"Several organizations have a stack of that name ({names}), so run it with "
-            f"{ORGANIZATION}={origin.organization} in the environment."
+            f"{ORGANIZATION_VARIABLE}={origin.organization} in the environment."
         )
 
 

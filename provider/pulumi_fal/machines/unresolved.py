@@ -9,15 +9,15 @@ from types import MappingProxyType
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
 from pulumi_fal.machines.entry import Entry
-from pulumi_fal.stack import ORGANIZATION, Origin
+from pulumi_fal.stack import ORGANIZATION_VARIABLE, Origin
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _STOPPED = "No machine is created for this resource until this is resolved."
 _SETTINGS = {
-    "backend": "the environment variable PULUMI_BACKEND_URL to the full URL of this stack's backend",
-    "organization": f"the environment variable {ORGANIZATION} to the organization of this stack",
+    "backend": "PULUMI_BACKEND_URL to the full URL of this stack's backend",
+    "organization": f"{ORGANIZATION_VARIABLE} to the organization of this stack",
 }
-"""What to set if something about the stack is unknown."""
+"""The environment variable to set if something about the stack is unknown."""
 
 
 def unanswered(
@@ -111,11 +111,12 @@ def uncertain(entry: Entry, origin: Origin) -> UnresolvedCreateError:
         what_to_do = f"Set {needed}. "
     if not entry.origin.is_certain:
         backend = shlex.quote(origin.backend) if origin.backend else '"$PULUMI_BACKEND_URL"'
-        organization = origin.organization or f'"${ORGANIZATION}"'
+        organization = origin.organization or f'"${ORGANIZATION_VARIABLE}"'
         where = f" --backend {backend} --organization {organization}"
         what_to_do += (
-            f"If the machine was made for this stack, run {_adopt(entry, where)}. If you delete "
-            f"it, or if it was made for another stack, run {_forget(entry)}. "
+            f"If the machine was made for this stack, run {_adopt(entry, where)}. If it was made "
+            "for another stack, run that command with the backend and the organization of that "
+            f"stack. If you delete the machine, run {_forget(entry)}. "
         )
     return UnresolvedCreateError(
         f"{_made(entry)}; it can't be told whether that was in {this}. {_STOPPED}",
