@@ -181,3 +181,43 @@ def test_a_python_stack_recovers_after_a_plain_login_beside_its_namesake(
     assert no_create_is_pending(tester)
     acme.destroy()
     assert tester.state_ids() == emulator.state.alive() == {first}
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("api", ["legacy", "v1"])
+@pytest.mark.parametrize("kind", MACHINES)
+def test_a_renamed_stack_recovers_by_the_printed_commands(
+    kind: type[CloudStack], api: str, new: NewStack, emulator: EmulatorServer
+) -> None:
+    """Every way out that a message prints works the first time, also after a lost answer."""
+    stack = new(kind, "acme")
+    if api == "v1":
+        stack.env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": f"{emulator.url}/v1"}
+    first = kill_while_waiting(stack, emulator)
+    stack.cancel()
+    stack.run("stack", "rename", "acme/test/prod")
+    stack.name = "prod"
+    stopped = stack.up(fails=True)
+    pending(stack, *commands(stopped, "adopt"))
+    stack.up()
+    assert stack.state_ids() == emulator.state.alive() == {first}
+
+    make = MACHINES[kind]
+    stack.write(make(), make("second"))
+    stage = Stage(emulator, "during the POST")
+    kill(stack, stage.reached_by(stack.start("up")), "plugin")
+    stage.end()
+    (second,) = emulator.state.alive() - {first}
+    says(stack.preview(), "`pulumi-fal pending ls`")
+    if api == "legacy":
+        command = commands(stack.up(fails=True), "adopt")
+        assert command[-1] == second
+        pending(stack, *command)
+    stack.up()
+    assert stack.state_ids() == emulator.state.alive() == {first, second}
+    assert emulator.state.creations == 2
+
+    assert no_create_is_pending(stack)
+    stack.destroy()
+    assert emulator.state.alive() == set()
+    assert entries(stack) == []

@@ -217,6 +217,16 @@ def test_a_urn_of_two_backends_needs_the_backend(line: CommandLine) -> None:
     assert [entry.origin.backend for entry in line.pending()] == [BACKEND]
 
 
+def test_a_record_whose_machine_is_in_state_is_not_meant(line: CommandLine) -> None:
+    """An ordinary `up` of a stack with the same names leaves a record until the next command."""
+    settled, open_ = line.rent(), line.rent()
+    line.stacks = {"acme/train/dev": {"box": settled}, "me/train/dev": {}}
+    for organization, id_ in (("acme", settled), ("me", open_)):
+        line.pend(organization=organization, phase=Phase.REPORTED, instance_id=id_)
+    line.run("pending", "forget", urn("box"), "--yes")
+    assert [entry.origin.organization for entry in line.pending()] == ["acme"]
+
+
 def test_what_is_not_pending_is_refused(line: CommandLine) -> None:
     """A URN without a record is refused with the command that lists them."""
     line.pend()

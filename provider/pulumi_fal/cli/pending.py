@@ -95,7 +95,7 @@ def adopt(
     The next `pulumi up` continues with that machine. Instead of the URN you can give the
     resource's name, if only one pending create has it.
     """
-    entry = _find(context.journal, urn, backend, organization)
+    entry = _find(context, urn, backend, organization)
     origin = _completed(context, entry.origin, backend, organization)
     adopted = replace(
         entry,
@@ -132,7 +132,7 @@ def forget(context: Context, urn: str, backend: str, organization: str, yes: boo
 
     Instead of the URN you can give the resource's name, if only one pending create has it.
     """
-    entry = _find(context.journal, urn, backend, organization)
+    entry = _find(context, urn, backend, organization)
     (case,) = investigate(context, [entry])
     for machine in case.may_run:
         show.print_lines(f"This machine may still run and bill, but is not in state: {machine}")
@@ -162,8 +162,12 @@ def _print(context: Context, case: Case) -> None:
     )
 
 
-def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
-    """Return the entry with this URN or name. Raises ClickException unless exactly one matches."""
+def _find(context: Context, urn: str, backend: str, organization: str) -> Entry:
+    """Return the entry with this URN or name. Raises ClickException unless exactly one matches.
+
+    If several do, those whose machine is in state don't count: the next `pulumi` drops them.
+    """
+    journal = context.journal
     entries = list(journal.entries())
     named = [
         entry
@@ -175,6 +179,8 @@ def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
         for entry in named
         if entry.origin.may_be(Origin(entry.origin.urn, organization, backend))
     ]
+    if len(found) > 1:
+        found = [entry for entry in found if not _is_in_state(context, entry)] or found
     if len(found) == 1:
         _refuse_one_in_progress(journal, found[0])
         return found[0]
@@ -195,6 +201,10 @@ def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
     one_urn = len({entry.origin.urn for entry in found}) == 1
     how = "with --organization and --backend" if one_urn else "by its URN"
     raise click.ClickException(f"Several creates match {urn!r}. Say which {how}:{lines}")
+
+
+def _is_in_state(context: Context, entry: Entry) -> bool:
+    return bool(entry.instance_id and context.stacks.has(entry.origin, entry.instance_id))
 
 
 def _refuse_one_in_progress(journal: Journal, entry: Entry) -> None:
