@@ -1,7 +1,7 @@
 """Reads the machines in the state of stacks, and finds out which stack a plugin works for.
 
-The engine tells a plugin neither the backend nor the organization, so the `pulumi` command is asked.
-Two stacks of the same name must never be confused, so anything that isn't certain stays unknown.
+The engine tells a plugin neither the backend nor the organization, so the `pulumi` command is
+asked. Two stacks of the same name must never be confused, so anything uncertain stays unknown.
 """
 
 from __future__ import annotations
@@ -171,9 +171,7 @@ class Stacks:
         if not origin.backend or not origin.project:
             return []
         backend, project = origin.backend, origin.project
-        listed = self._once(
-            ("project", backend, project), lambda: names(backend, project=project)
-        )
+        listed = self._once(("project", backend, project), lambda: names(backend, project=project))
         if isinstance(listed, StackError):
             return []
         stacks = {name: replace(origin, organization=name.split("/")[0]) for name in listed}
@@ -194,7 +192,9 @@ class Stacks:
 
     def possible_machines(self, origin: Origin) -> list[StackMachine]:
         """Return the machines in every stack that the origin may mean, as far as it can be read."""
-        return [machine for stack in self.possible(origin) for machine in self.machines(stack) or ()]
+        return [
+            machine for stack in self.possible(origin) for machine in self.machines(stack) or ()
+        ]
 
     def has(self, origin: Origin, instance_id: str) -> bool | None:
         """Whether the machine is in state in the origin's stack, or in one that it may mean.
@@ -226,7 +226,9 @@ class Stacks:
         """
         if not origin.is_certain:
             unknown = " and which ".join(origin.unknown)
-            return Elsewhere(frozenset(), {_LIST: f"it is not known which {unknown} this stack is in"})
+            return Elsewhere(
+                frozenset(), {_LIST: f"it is not known which {unknown} this stack is in"}
+            )
         name, backend = _name(origin), origin.backend
         answer = self._once(
             ("elsewhere", name, backend), lambda: self._elsewhere(name, backend, seconds)

@@ -68,7 +68,7 @@ class CloudService:
 
             do_GET = do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = _serve  # noqa: N815
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Log nothing: `_serve` prints one line for each request."""
 
         return Handler

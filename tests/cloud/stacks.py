@@ -69,7 +69,9 @@ class Stacks:
         """Give the stack another name, in its state as well."""
         stack = self.stacks[to] = self.get(name)
         del self.stacks[name]
-        old, new = (f"urn:pulumi:{stack_name}::{project}::" for _, project, stack_name in (name, to))
+        old, new = (
+            f"urn:pulumi:{stack_name}::{project}::" for _, project, stack_name in (name, to)
+        )
         stack.deployment = _renamed(stack.deployment, old, new)
         providers = stack.deployment.get("deployment", {}).get("secrets_providers") or {}
         if providers.get("state"):

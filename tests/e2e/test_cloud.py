@@ -28,10 +28,8 @@ from .recovery import (
     entries,
     kill,
     kill_while_waiting,
-    nothing_runs,
     pending,
     says,
-    urn,
 )
 
 MACHINES = {CloudStack: machine, NativeCloudStack: native.machine}

@@ -346,7 +346,7 @@ def test_a_record_that_lacks_the_only_organization_needs_no_options(line: Comman
 def test_of_several_organizations_adopt_asks_for_the_one_and_names_the_setting(
     line: CommandLine,
 ) -> None:
-    """A program of the Python package tells its organization, and the native plugin has to be told."""
+    """A program with the Python package tells its organization; the native plugin must be told."""
     id_ = line.rent()
     line.stacks = {"acme/train/dev": {}, "me/train/dev": {}}
     for resource in (urn("box"), NATIVE):

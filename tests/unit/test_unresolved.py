@@ -85,10 +85,14 @@ OTHERS = "If it was made for another stack, run that command with"
             replace(NOWHERE, organization=""),
             [
                 "backend and organization could not be found out",
-                "PULUMI_BACKEND_URL to the full URL of this stack's backend and "
-                "FAL_COMPUTE_ORGANIZATION to the",
-                f'adopt {URN} made --backend "$PULUMI_BACKEND_URL" --organization '
-                '"$FAL_COMPUTE_ORGANIZATION"`',
+                (
+                    "PULUMI_BACKEND_URL to the full URL of this stack's backend and "
+                    "FAL_COMPUTE_ORGANIZATION to the"
+                ),
+                (
+                    f'adopt {URN} made --backend "$PULUMI_BACKEND_URL" --organization '
+                    '"$FAL_COMPUTE_ORGANIZATION"`'
+                ),
                 OTHERS,
             ],
             id="nothing is known",
@@ -98,8 +102,10 @@ OTHERS = "If it was made for another stack, run that command with"
             CLOUD,
             [
                 "Set FAL_COMPUTE_ORGANIZATION to",
-                f"adopt {URN} made --backend https://api.pulumi.com --organization "
-                '"$FAL_COMPUTE_ORGANIZATION"`',
+                (
+                    f"adopt {URN} made --backend https://api.pulumi.com --organization "
+                    '"$FAL_COMPUTE_ORGANIZATION"`'
+                ),
                 OTHERS,
                 f"forget {URN}`",
             ],

@@ -176,7 +176,7 @@ def _case(
     is_own = not other_key or machine is not None or bool(found)
     unknown = "" if is_own else "it was created with another key or endpoint than is set now"
     # A running create would know its backend and organization. An entry that lacks them is treated
-    # as uncertain, and the advice includes the options for them, or placeholders if several may fit.
+    # as uncertain, and the advice includes the options for them, with placeholders if several fit.
     known = possible[0] if len(possible) == 1 else entry.origin
     origin = replace(
         known,

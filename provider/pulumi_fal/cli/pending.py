@@ -224,7 +224,8 @@ def _checked_urn(urn: str) -> str:
 def _completed(context: Context, origin: Origin, backend: str, organization: str) -> Origin:
     """Return the origin with the given backend and organization where the record lacks them.
 
-    If only one organization has a stack of that name, it need not be given. Raises ClickException if one is still missing, because `pulumi up` would not resume the create.
+    If only one organization has a stack of that name, it need not be given. Raises ClickException
+    if one is still missing, because `pulumi up` would not resume the create.
     """
     completed = replace(
         origin,
@@ -249,8 +250,10 @@ def _warn_of_namesakes(context: Context, origin: Origin) -> None:
 
     The Python package needs none for a create, because the program tells the organization.
     """
+    if not is_ours(origin.urn, (NATIVE_TYPE_TOKEN,)):
+        return
     namesakes = context.stacks.possible(replace(origin, organization=""))
-    if len(namesakes) > 1 and is_ours(origin.urn, (NATIVE_TYPE_TOKEN,)):
+    if len(namesakes) > 1:
         names = ", ".join(stack.organization for stack in namesakes)
         show.print_lines(
             f"Several organizations have a stack of that name ({names}), so run it with "
