@@ -21,7 +21,7 @@ from .recovery import PATIENCE, kill_while_waiting, pending, says, urn
 
 BUCKET = "state"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
-SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=test"}
+SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"}
 """What a request needs to be let in. The server doesn't check the signature."""
 
 
