@@ -168,6 +168,8 @@ class FakeStacks:
         """None where the stack can't be asked."""
         self.siblings: list[StackMachine] = []
         """More machines in the tested stack, under URNs of their own."""
+        self.namesakes: list[StackMachine] = []
+        """The machines in all stacks that may be the tested one, where it is not known which is."""
         self.home = Home()
         """Where the machines in state were last seen."""
         self.others: dict[str, set[str] | str] = {}
@@ -194,6 +196,16 @@ class FakeStacks:
     def ids(self, origin: Origin) -> frozenset[str] | None:
         machines = self.machines(origin)
         return None if machines is None else frozenset(machine.id for machine in machines)
+
+    def possible_machines(self, origin: Origin) -> tuple[StackMachine, ...]:
+        held = self.machines(origin)
+        return tuple(self.namesakes) if held is None else held
+
+    def has(self, origin: Origin, instance_id: str) -> bool | None:
+        ids = self.ids(origin)
+        if ids is not None:
+            return instance_id in ids
+        return any(machine.id == instance_id for machine in self.namesakes) or None
 
     def is_gone(self, origin: Origin) -> bool | None:
         return self.is_known_gone

@@ -19,8 +19,7 @@ _FILE = "file://"
 def used() -> str:
     """Return the URL of the backend. It stays relative if the CLI's folder is unknown.
 
-    It is "" for a Pulumi Cloud whose API's address is unknown. Raises StackError if `pulumi` names
-    no backend, for example because nobody is logged in.
+    Raises StackError if `pulumi` names no backend, for example because nobody is logged in.
     """
     cli_folder = pulumi_cli.folder()
     project = pulumi_cli.project_file(Path.cwd())
@@ -31,7 +30,7 @@ def used() -> str:
     except (KeyError, TypeError):
         raise StackError("`pulumi whoami` did not print a backend's URL") from None
     if not url or url.startswith("http"):
-        url = _cloud(url)
+        url = _cloud(url, folder)
     return absolute(url, cli_folder) or url
 
 
@@ -78,17 +77,24 @@ def _holds_lock(url: str, stack: str, project: str) -> bool:
     return any(locks.glob("*.json"))
 
 
-def _cloud(console: str) -> str:
-    """Return the address of Pulumi Cloud's API; "" if unknown.
+def _cloud(console: str, folder: Path) -> str:
+    """Return the address of Pulumi Cloud's API, which is "" if it is unknown.
 
     `pulumi whoami` prints the address of the console, which is app.HOST if the API is api.HOST.
-    Otherwise it prints nothing, or the address from PULUMI_CONSOLE_DOMAIN. Then the API's address
-    is known only if PULUMI_BACKEND_URL is set.
+    For any other host it prints nothing, or the address from PULUMI_CONSOLE_DOMAIN. `pulumi about`
+    takes longer, and names the API.
     """
     given = os.environ.get("PULUMI_BACKEND_URL", "")
     if given.startswith("http"):
         return given
     url = urlsplit(console)
-    if not url.netloc.startswith("app.") or os.environ.get("PULUMI_CONSOLE_DOMAIN"):
+    if url.netloc.startswith("app.") and not os.environ.get("PULUMI_CONSOLE_DOMAIN"):
+        return f"{url.scheme}://api.{url.netloc.removeprefix('app.')}"
+    about = pulumi_cli.ask("about", "--json", folder=folder)
+    try:
+        name = str(about["backend"]["name"])
+    except (KeyError, TypeError):
         return ""
-    return f"{url.scheme}://api.{url.netloc.removeprefix('app.')}"
+    if name == "pulumi.com":
+        return "https://api.pulumi.com"
+    return name if name.startswith("http") else ""

@@ -42,12 +42,11 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         """Validate the inputs."""
         inputs = _translated(news)
-        current = request.current()
+        current, organization = request.current(), _text(inputs.get("__organization"))
+        _session.register(current.urn, organization, inputs.get("__cluster_size"))
         checked = operations.check(_session.call(current), _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
         failures = [dynamic.CheckFailure("", failure.reason) for failure in checked.failures]
-        organization = _text(inputs.get("__organization"))
-        _session.register(current.urn, organization, inputs.get("__cluster_size"))
         return dynamic.CheckResult(_with_sdk_unknowns(checked.inputs, news), failures)
 
     @guarded

@@ -1,12 +1,13 @@
 """Reads the machines in the state of stacks, and finds out which stack a plugin works for.
 
-The engine tells a plugin neither the backend nor the organization. Two stacks of the same name
-must never be confused, so anything that isn't certain stays unknown.
+The engine tells a plugin neither the backend nor the organization, so the `pulumi` command is
+asked. Two stacks of the same name must never be confused, so anything uncertain stays unknown.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 import threading
 import time
@@ -23,6 +24,8 @@ from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import StackError
 from pulumi_fal.tokens import MACHINES
 
+ORGANIZATION_VARIABLE = "FAL_COMPUTE_ORGANIZATION"
+"""The environment variable that names the organization if several have a stack of the same name."""
 _LIST = "the list of stacks"
 _AT_ONCE = 4
 _T = TypeVar("_T")
@@ -76,6 +79,11 @@ class Origin:
     def is_certain(self) -> bool:
         """Whether everything about the resource is known."""
         return bool(self.urn and self.organization and self.backend)
+
+    @property
+    def unknown(self) -> list[str]:
+        """What is not known about the stack: its "backend", its "organization", or both."""
+        return [name for name in ("backend", "organization") if not getattr(self, name)]
 
 
 @dataclass(frozen=True)
@@ -134,10 +142,41 @@ class Stacks:
             return found
 
     def origin(self, urn: str, organization: str) -> Origin:
-        """Return the resource with this URN in the stack that this process works for."""
+        """Return the resource with this URN in the stack that this process works for.
+
+        `organization` is the stack's, or "" if it is to be found out.
+        """
         named = Origin(urn)
         backend = self.backend(named.stack, named.project)
-        return Origin(urn, organization or own_organization(backend), backend)
+        origin = Origin(urn, organization or own_organization(backend), backend)
+        return replace(origin, organization=origin.organization or self._organization(origin))
+
+    def _organization(self, origin: Origin) -> str:
+        """Return the only organization with a stack of this name, or the one that the user names.
+
+        The stack that a command works on exists, so it is among those that `pulumi` lists.
+        """
+        found = [stack.organization for stack in self.possible(origin)]
+        if len(found) == 1:
+            return found[0]
+        named = os.environ.get(ORGANIZATION_VARIABLE, "")
+        return named if named in found or not found else ""
+
+    def possible(self, origin: Origin) -> list[Origin]:
+        """Return what the origin may mean: itself if it is certain, else one per organization.
+
+        There is none if the backend is unknown or can't list its stacks.
+        """
+        if origin.is_certain:
+            return [origin]
+        if not origin.backend or not origin.project:
+            return []
+        backend, project = origin.backend, origin.project
+        listed = self._once(("project", backend, project), lambda: names(backend, project=project))
+        if isinstance(listed, StackError):
+            return []
+        stacks = {name: replace(origin, organization=name.split("/")[0]) for name in listed}
+        return [stack for name, stack in stacks.items() if name == _name(stack)]
 
     def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
         """Return the machines in the origin's stack; None if it is uncertain or can't be read."""
@@ -164,6 +203,22 @@ class Stacks:
         held = self.machines(origin)
         return None if held is None else frozenset(machine.id for machine in held)
 
+    def possible_machines(self, origin: Origin) -> list[StackMachine]:
+        """Return the machines in every stack that the origin may mean, as far as it can be read."""
+        return [
+            machine for stack in self.possible(origin) for machine in self.machines(stack) or ()
+        ]
+
+    def has(self, origin: Origin, instance_id: str) -> bool | None:
+        """Whether the machine is in state in the origin's stack, or in one that it may mean.
+
+        None if that is not known.
+        """
+        ids = self.ids(origin)
+        if ids is not None:
+            return instance_id in ids
+        return any(machine.id == instance_id for machine in self.possible_machines(origin)) or None
+
     def is_gone(self, origin: Origin) -> bool | None:
         """Whether the origin's stack was renamed or removed, so that the backend doesn't list it.
 
@@ -183,7 +238,10 @@ class Stacks:
         A stack that can't be read within about so many seconds is among the unread.
         """
         if not origin.is_certain:
-            return Elsewhere(frozenset(), {_LIST: "it is not known which backend this stack is in"})
+            unknown = " and which ".join(origin.unknown)
+            return Elsewhere(
+                frozenset(), {_LIST: f"it is not known which {unknown} this stack is in"}
+            )
         name, backend = _name(origin), origin.backend
         answer = self._once(
             ("elsewhere", name, backend), lambda: self._elsewhere(name, backend, seconds)
@@ -306,9 +364,15 @@ def _machine(resource: Mapping[str, Any]) -> StackMachine:
     )
 
 
-def names(backend: str = "", seconds: float = pulumi_cli.SECONDS) -> list[str]:
-    """Return the full names of all stacks of the backend. Without one, `pulumi` uses its own."""
-    args = ("stack", "ls", "--all", "--json", "--fully-qualify-stack-names")
+def names(
+    backend: str = "", seconds: float = pulumi_cli.SECONDS, *, project: str = ""
+) -> list[str]:
+    """Return the full names of the backend's stacks: all of them, or those of a project.
+
+    Without a backend, `pulumi` uses its own.
+    """
+    which = ("--project", project) if project else ("--all",)
+    args = ("stack", "ls", *which, "--json", "--fully-qualify-stack-names")
     listed = pulumi_cli.ask(*args, backend=backend, seconds=seconds)
     try:
         return sorted(row["name"] for row in listed)

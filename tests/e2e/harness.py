@@ -210,7 +210,7 @@ class Stack:
         return self.run("destroy", *flags, fails=fails)
 
     def cancel(self) -> Result:
-        return self.run("cancel", self.name)
+        return self.run("cancel", self.full_name)
 
     def import_(self, name: str, id_: str, *flags: str, fails: bool | None = False) -> Result:
         return self.run("import", TYPE, name, id_, *flags, fails=fails)
@@ -235,12 +235,17 @@ class Stack:
     def start(self, *args: str) -> Run:
         """Start any command in the background."""
         stackless = ("cancel", "new", "package", "plugin")
-        where = [] if args[0] in stackless else ["--stack", self.name]
+        where = [] if args[0] in stackless else ["--stack", self.full_name]
         flags = [*FLAGS.get(args[0], []), *where, "--non-interactive"]
         log = self.folder / f"run-{len(self.runs)}.log"
         run = Run(self.cli, [*args, *flags], self.project, self.env, log)
         self.runs.append(run)
         return run
+
+    @property
+    def full_name(self) -> str:
+        """The name by which commands find the stack."""
+        return self.name
 
     # The present state, from the backend's file: this is possible during a run, and costs nothing.
 

@@ -141,6 +141,13 @@ class Stacks:
         held = self.machines(origin)
         return None if held is None else frozenset(each.id for each in held)
 
+    def possible_machines(self, origin: Origin) -> tuple[StackMachine, ...]:
+        return self.machines(origin) or ()
+
+    def has(self, origin: Origin, instance_id: str) -> bool | None:
+        ids = self.ids(origin)
+        return None if ids is None else instance_id in ids
+
     def is_gone(self, origin: Origin) -> bool | None:
         if not self._process.conditions.answers:
             return None

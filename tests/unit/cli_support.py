@@ -108,7 +108,10 @@ class CommandLine:
         if self.pulumi_says:
             raise StackError(self.pulumi_says)
         if args[:2] == ("stack", "ls"):
-            return json.dumps([{"name": name} for name in self.stacks])
+            of = f"/{args[3]}/" if args[2] == "--project" else ""
+            return json.dumps([{"name": name} for name in self.stacks if of in name])
+        if args[0] in ("whoami", "about"):
+            raise StackError("nobody is logged in")
         assert args[:3] == ("stack", "export", "--stack")
         held = self.stacks.get(args[3], f"no stack named {args[3]!r} found")
         if isinstance(held, str):

@@ -14,15 +14,21 @@ from pulumi_fal.errors import StackError
 
 
 class Whoami:
-    """Answers as the command does; `folders` are those that it ran in."""
+    """Answers as the command does; `folders` are those that it ran in.
+
+    `about` is what `pulumi about` prints.
+    """
 
     def __init__(self) -> None:
         self.says: Any = {}
+        self.about: Any = {"backend": None, "errors": ["..."]}
         self.folders: list[Path | None] = []
 
     def __call__(self, *args: str, folder: Path | None = None, **others: Any) -> str:
-        assert args == ("whoami", "-v", "--json")
         self.folders.append(folder)
+        if args == ("about", "--json"):
+            return json.dumps(self.about)
+        assert args == ("whoami", "-v", "--json")
         return json.dumps(self.says)
 
 
@@ -120,15 +126,41 @@ def test_a_relative_url_counts_from_where_the_cli_runs(
         ("https://app.pulumi.com/me", "https://api.pulumi.com"),
         ("https://app.pulumi.com", "https://api.pulumi.com"),
         ("http://app.pulumi.acme.com:8080/me", "http://api.pulumi.acme.com:8080"),
-        ("https://console.acme.com/app.me", ""),
-        ("http://localhost:3000/me", ""),
-        ("", ""),
     ],
 )
-def test_pulumi_cloud_is_known_by_its_api(whoami: Whoami, says: str, url: str) -> None:
-    """As far as its console's name tells that of the API; a wrong address is worse than none."""
+def test_pulumi_cloud_is_known_by_its_console(whoami: Whoami, says: str, url: str) -> None:
+    """The console is at app.HOST if the API is at api.HOST, so no second command is needed."""
     whoami.says = {"url": says}
     assert backend.used() == url
+    assert len(whoami.folders) == 1
+
+
+@pytest.mark.parametrize(
+    "says", ["https://console.acme.com/app.me", "http://localhost:3000/me", ""]
+)
+@pytest.mark.parametrize(
+    "name, url",
+    [
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("https://pulumi.acme.com/", "https://pulumi.acme.com"),
+        ("pulumi.com", "https://api.pulumi.com"),
+        ("state", ""),
+    ],
+)
+def test_where_the_console_is_elsewhere_pulumi_about_names_the_api(
+    whoami: Whoami, project: Path, says: str, name: str, url: str
+) -> None:
+    """It is run in the same folder, because the project may name another backend."""
+    whoami.says, whoami.about = {"url": says}, {"backend": {"name": name}}
+    assert backend.used() == url
+    assert whoami.folders == [project, project]
+
+
+@pytest.mark.parametrize("about", [{}, {"backend": None}, {"backend": {}}, [], None])
+def test_a_pulumi_cloud_without_a_name_is_unknown(whoami: Whoami, about: Any) -> None:
+    """A wrong address is worse than none."""
+    whoami.says, whoami.about = {"url": ""}, about
+    assert backend.used() == ""
 
 
 def test_a_console_of_another_name_tells_nothing(
@@ -136,8 +168,9 @@ def test_a_console_of_another_name_tells_nothing(
 ) -> None:
     """Its name may begin like that of any other."""
     whoami.says = {"url": "https://app.acme.com/me"}
+    whoami.about = {"backend": {"name": "https://pulumi.acme.com"}}
     monkeypatch.setenv("PULUMI_CONSOLE_DOMAIN", "app.acme.com")
-    assert backend.used() == ""
+    assert backend.used() == "https://pulumi.acme.com"
 
 
 @pytest.mark.parametrize("says", ["https://app.pulumi.com/me", "https://console.acme.com/me", ""])

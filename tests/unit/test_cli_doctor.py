@@ -24,7 +24,8 @@ ALL_SEAMS = dict.fromkeys(probe.WITHOUT, True)
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     with command_line(tmp_path, monkeypatch) as line:
-        monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args: "v3.259.0\n")
+        says = {"version": "v3.259.0\n", "whoami": '{"url": "https://app.pulumi.com/me"}'}
+        monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args, **others: says[args[0]])
         monkeypatch.setattr(probe, "applied_patches", lambda: ALL_SEAMS)
         monkeypatch.setattr(native_plugin, "find", lambda: "/bin/plugin")
         monkeypatch.setattr(native_plugin, "version", lambda path: pulumi_fal.__version__)
@@ -47,6 +48,7 @@ def test_all_is_well(line: CommandLine) -> None:
     assert found["endpoint"][1] == f"{line.emulator.url} (legacy API)"
     assert found["account"][1] == settings.Settings(line.emulator.url, KEY, "").account
     assert found["API"][1] == "accepts the key; machines: 1"
+    assert found["Pulumi backend"][1] == "https://api.pulumi.com"
     assert found["journal"][1] == f"{line.journal.folder}; records: 0"
     assert set(ALL_SEAMS) < set(found)
 
@@ -89,7 +91,11 @@ def test_a_missing_cli_is_bad(line: CommandLine, monkeypatch: pytest.MonkeyPatch
     """Without a `pulumi` command no stack can be read."""
     line.pulumi_says = "there is no `pulumi` command on PATH"
     monkeypatch.setattr(pulumi_cli, "pulumi", line.pulumi)
-    assert findings(line, code=1)["pulumi CLI"] == ("bad", line.pulumi_says)
+    found = findings(line, code=1)
+    assert found["pulumi CLI"] == ("bad", line.pulumi_says)
+    verdict, says = found["Pulumi backend"]
+    assert verdict == "missing"
+    assert "log in or set PULUMI_BACKEND_URL" in says
 
 
 def test_the_journal_is_looked_into(line: CommandLine) -> None:

@@ -164,7 +164,8 @@ def test_two_creates_of_one_name_are_told_apart_by_their_types(line: CommandLine
 
 @pytest.fixture
 def doctor(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args: "v3.259.0\n")
+    says = {"version": "v3.259.0\n", "whoami": '{"url": "s3://bucket"}'}
+    monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args, **others: says[args[0]])
     monkeypatch.setattr(probe, "applied_patches", lambda: dict.fromkeys(probe.WITHOUT, True))
     return line
 

@@ -15,6 +15,7 @@ from pulumi_fal.errors import UnresolvedCreateError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.stack import Origin
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
 from ..fakes import EIGHT
 from .cli_support import BACKEND, CommandLine, command_line, urn
@@ -216,6 +217,16 @@ def test_a_urn_of_two_backends_needs_the_backend(line: CommandLine) -> None:
     assert [entry.origin.backend for entry in line.pending()] == [BACKEND]
 
 
+def test_a_record_whose_machine_is_in_state_is_not_meant(line: CommandLine) -> None:
+    """An ordinary `up` of a stack with the same names leaves a record until the next command."""
+    settled, open_ = line.rent(), line.rent()
+    line.stacks = {"acme/train/dev": {"box": settled}, "me/train/dev": {}}
+    for organization, id_ in (("acme", settled), ("me", open_)):
+        line.pend(organization=organization, phase=Phase.REPORTED, instance_id=id_)
+    line.run("pending", "forget", urn("box"), "--yes")
+    assert [entry.origin.organization for entry in line.pending()] == ["acme"]
+
+
 def test_what_is_not_pending_is_refused(line: CommandLine) -> None:
     """A URN without a record is refused with the command that lists them."""
     line.pend()
@@ -330,6 +341,48 @@ def test_adopt_asks_for_what_the_record_lacks_and_completes_it(line: CommandLine
     (entry,) = line.pending()
     assert (entry.origin.backend, entry.origin.organization) == (BACKEND, "organization")
     assert entry.phase == Phase.ADOPTED
+
+
+CLOUD = {"backend": "https://api.pulumi.com", "organization": ""}
+NATIVE = urn("box", type_=NATIVE_TYPE_TOKEN)
+
+
+def test_a_record_that_lacks_the_only_organization_needs_no_options(line: CommandLine) -> None:
+    """Only one organization has a stack of that name, so the printed command names it."""
+    id_ = line.rent()
+    line.stacks = {"acme/train/dev": {}, "acme/train/prod": {}, "me/bank/dev": {}}
+    line.pend(**CLOUD, phase=Phase.CREATED, instance_id=id_)
+    (shown,) = line.json("pending", "ls")
+    assert f"{id_} --backend https://api.pulumi.com --organization acme`" in shown["what_to_do"]
+    assert "Several organizations" not in line.run("pending", "adopt", "box", id_)
+    (entry,) = line.pending()
+    assert (entry.origin.organization, entry.phase) == ("acme", Phase.ADOPTED)
+
+
+def test_of_several_organizations_adopt_asks_for_the_one_and_names_the_setting(
+    line: CommandLine,
+) -> None:
+    """A program with the Python package tells its organization; the native plugin must be told."""
+    id_ = line.rent()
+    line.stacks = {"acme/train/dev": {}, "me/train/dev": {}}
+    for resource in (urn("box"), NATIVE):
+        entry = line.pend(**CLOUD, urn=resource, phase=Phase.CREATED, instance_id=id_)
+        assert "Add --organization." in line.refused("pending", "adopt", resource, id_)
+        says = line.run("pending", "adopt", resource, id_, "--organization", "me")
+        setting = "run it with FAL_COMPUTE_ORGANIZATION=me in the environment"
+        assert (setting in says) is (resource == NATIVE)
+        line.journal.drop(replace(entry, origin=replace(entry.origin, organization="me")))
+
+
+def test_a_machine_that_one_of_several_stacks_has_is_not_pending(line: CommandLine) -> None:
+    """The record lacks the organization, and one of those that it may mean has the machine."""
+    id_ = line.rent()
+    line.stacks = {"acme/train/dev": {}, "me/train/dev": {"box": id_}}
+    line.pend(**CLOUD, phase=Phase.REPORTED, instance_id=id_)
+    assert "No create is pending.\n" in line.run("pending", "ls")
+    forgotten = line.run("pending", "forget", "box", "--yes")
+    assert f"Machine {id_} stays in state." in forgotten
+    assert "creates a new machine" not in forgotten
 
 
 def test_a_backend_is_meant_by_its_folder(line: CommandLine, tmp_path: Path) -> None:

@@ -69,6 +69,12 @@ class Stacks:
     def ids(self, origin: Origin) -> frozenset[str]:
         return frozenset()
 
+    def possible_machines(self, origin: Origin) -> tuple[StackMachine, ...]:
+        return ()
+
+    def has(self, origin: Origin, instance_id: str) -> bool:
+        return False
+
     def is_gone(self, origin: Origin) -> bool:
         return self.is_known_gone
 

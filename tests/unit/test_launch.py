@@ -22,7 +22,7 @@ from pulumi_fal.emulator.faults import fault
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
 from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Phase, Spec
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.stack import Origin
+from pulumi_fal.stack import Origin, StackMachine
 
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, FakeStacks
 from .world import APPEAR_SECONDS, SPEC, World
@@ -489,6 +489,14 @@ def test_the_record_of_what_may_be_another_stack_is_kept_without_asking_the_api(
     assert "it can't be told whether that was in this stack" in str(refusal(world, origin=here))
     assert world.entry(here) == entry
     assert world.api.calls == []
+
+
+def test_a_machine_that_one_of_the_namesakes_has_stops_no_create(world: World) -> None:
+    """Its record is of this stack or of another, and it is in that one's state."""
+    made = world.machine()
+    world.stacks.in_state, world.stacks.namesakes = None, [StackMachine(made, URN)]
+    world.earlier(Phase.REPORTED, made, seen=True)
+    assert launch(world, origin=VAGUE).id != made
 
 
 # A stack, or a project, under another name.

@@ -25,6 +25,7 @@ from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
+from pulumi_fal.stack import StackMachine
 
 from ..fakes import ED25519, EIGHT, ID, ONE, RSA, URN, unanswered
 from .world import World
@@ -707,6 +708,15 @@ def test_a_rotated_key_that_sees_the_stacks_other_machines_may_say_that_one_is_g
 ) -> None:
     """A key that sees the stack's other machines is of their account, so absence is proof."""
     world.stacks.in_state, world.stacks.home = {world.machine()}, Home(account="another")
+    assert operations.read(world.machines, CALL, ID, {**STATE, **ELSEWHERE}) is None
+
+
+def test_a_rotated_key_is_known_by_the_machines_of_any_stack_that_may_be_this_one(
+    world: World,
+) -> None:
+    """Ids are unique, so a machine shows whose the key is, whichever organization has it."""
+    there = StackMachine(world.machine(), "", Home(account="another"))
+    world.stacks.in_state, world.stacks.namesakes = None, [there]
     assert operations.read(world.machines, CALL, ID, {**STATE, **ELSEWHERE}) is None
 
 

@@ -12,7 +12,7 @@ import pytest
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
-from pulumi_fal.stack import Origin
+from pulumi_fal.stack import Origin, StackMachine
 
 from ..fakes import HERE, ONE, URN, FakeStacks
 
@@ -70,6 +70,15 @@ def test_what_state_has_is_settled_without_a_word_once_it_was_seen(
     journal.write(replace(ENTRY, phase=phase, instance_id="made", seen=seen))
     assert said(journal, FakeStacks("made", "others")) == []
     assert len(list(journal.entries())) == (0 if seen else 1)
+
+
+def test_what_a_stack_has_that_may_be_this_one_is_settled_without_a_word(journal: Journal) -> None:
+    """The organization is not known, and one of those with such a stack has the machine."""
+    stacks = FakeStacks(answers=False)
+    stacks.namesakes = [StackMachine("made", URN)]
+    journal.write(replace(ENTRY, phase=Phase.CREATED, instance_id="made", seen=True))
+    assert said(journal, stacks) == []
+    assert list(journal.entries()) == []
 
 
 @pytest.mark.parametrize("phase", [Phase.REQUESTED, Phase.CREATED, Phase.REPORTED])

@@ -15,7 +15,7 @@ import pytest
 from pulumi_fal import backend, pulumi_cli, stack
 from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import StackError
-from pulumi_fal.stack import Elsewhere, Origin, StackMachine, Stacks
+from pulumi_fal.stack import ORGANIZATION_VARIABLE, Elsewhere, Origin, StackMachine, Stacks
 from pulumi_fal.tokens import TYPE_TOKEN, is_ours
 
 from ..fakes import HERE, URN
@@ -32,6 +32,7 @@ class Pulumi:
         self.lists: str | Exception | None = None
         """What it prints as the list, if not the stacks that it holds."""
         self.url: str | Exception = "s3://bucket"
+        self.about: str | Exception = StackError("`pulumi about` failed")
         self.calls: list[tuple[str, ...]] = []
         self.backends: set[str] = set()
         self.seconds: list[float] = []
@@ -52,8 +53,11 @@ class Pulumi:
     def _said(self, args: tuple[str, ...]) -> str | Exception:
         if args[0] == "whoami":
             return json.dumps({"url": self.url}) if isinstance(self.url, str) else self.url
+        if args[0] == "about":
+            return self.about
         if args[:2] == ("stack", "ls"):
-            listed = json.dumps([{"name": name} for name in self.holds])
+            of = f"/{args[3]}/" if args[2] == "--project" else ""
+            listed = json.dumps([{"name": name} for name in self.holds if of in name])
             return listed if self.lists is None else self.lists
         assert args[:3] == ("stack", "export", "--stack")
         return self.holds.get(args[3]) or StackError(f"no stack named {args[3]!r} found")
@@ -343,7 +347,7 @@ def test_where_nobody_is_logged_in_the_backend_is_unknown(pulumi: Pulumi) -> Non
     assert Stacks().backend("dev", "shop") == ""
 
 
-def test_a_pulumi_cloud_of_another_name_is_unknown(
+def test_a_pulumi_cloud_that_has_no_name_is_unknown(
     pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No lock in a folder is looked for, since it is no file backend."""
@@ -387,6 +391,85 @@ def test_a_relative_backend_is_found_by_the_lock_and_stays_found(
 def test_only_pulumi_cloud_has_several_organizations(url: str, organization: str) -> None:
     """Only Pulumi Cloud has several organizations, and an unknown backend may be that."""
     assert stack.own_organization(url) == organization
+
+
+# The organization of this process's stack.
+
+
+@pytest.fixture
+def cloud(pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch) -> Pulumi:
+    """Pulumi Cloud, where acme has the stack."""
+    monkeypatch.delenv(ORGANIZATION_VARIABLE, raising=False)
+    pulumi.url = "https://app.pulumi.com/me"
+    pulumi.holds = {name: exported() for name in (ACME, "acme/shop/prod", "me/bank/dev")}
+    return pulumi
+
+
+ACME, ME = "acme/shop/dev", "me/shop/dev"
+CLOUD = "https://api.pulumi.com"
+
+
+def test_the_only_organization_with_the_stack_is_its_own(cloud: Pulumi) -> None:
+    """It is looked up once per process, among the stacks of the project only."""
+    stacks = Stacks()
+    assert stacks.origin(URN, "") == stacks.origin(URN, "") == Origin(URN, "acme", CLOUD)
+    assert cloud.calls[1:] == [
+        ("stack", "ls", "--project", "shop", "--json", "--fully-qualify-stack-names")
+    ]
+
+
+def test_what_the_program_says_is_not_looked_up(cloud: Pulumi) -> None:
+    """The organization that the program tells is certain, and costs no command."""
+    assert Stacks().origin(URN, "me") == Origin(URN, "me", CLOUD)
+    assert cloud.calls == [("whoami", "-v", "--json")]
+
+
+@pytest.mark.parametrize("named, found", [("", ""), ("me", "me"), ("acme", "acme"), ("other", "")])
+def test_of_several_organizations_the_environment_names_the_one(
+    cloud: Pulumi, monkeypatch: pytest.MonkeyPatch, named: str, found: str
+) -> None:
+    """Without it, or if that organization has no such stack, the organization is unknown."""
+    cloud.holds[ME] = exported()
+    monkeypatch.setenv(ORGANIZATION_VARIABLE, named)
+    origin = Stacks().origin(URN, "")
+    assert origin == Origin(URN, found, CLOUD)
+    assert origin.unknown == ([] if found else ["organization"])
+
+
+def test_the_environment_does_not_overrule_what_pulumi_lists(
+    cloud: Pulumi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable may be set for another stack, in a shell's profile."""
+    monkeypatch.setenv(ORGANIZATION_VARIABLE, "me")
+    assert Stacks().origin(URN, "").organization == "acme"
+
+
+@pytest.mark.parametrize("named", ["", "acme"])
+@pytest.mark.parametrize("lists", [StackError("403"), "[]", '[{"name": "dev"}]'])
+def test_where_pulumi_lists_nothing_the_environment_is_believed(
+    cloud: Pulumi, monkeypatch: pytest.MonkeyPatch, named: str, lists: str | Exception
+) -> None:
+    """A token may not be allowed to list stacks."""
+    cloud.lists = lists
+    monkeypatch.setenv(ORGANIZATION_VARIABLE, named)
+    assert Stacks().origin(URN, "").organization == named
+
+
+def test_a_machine_is_in_state_if_any_stack_that_may_be_meant_has_it(cloud: Pulumi) -> None:
+    """Its absence from all of them proves nothing while the stack is not known."""
+    cloud.holds |= {ACME: exported(row("one")), ME: exported(row("two"))}
+    stacks, unknown = Stacks(), Origin(URN, "", CLOUD)
+    assert [stacks.has(unknown, id_) for id_ in ("one", "two", "three")] == [True, True, None]
+    known = Origin(URN, "acme", CLOUD)
+    assert [stacks.has(known, id_) for id_ in ("one", "two")] == [True, False]
+    assert {machine.id for machine in stacks.possible_machines(unknown)} == {"one", "two"}
+    assert stacks.has(Origin(URN, "", ""), "one") is None
+
+
+def test_without_an_organization_the_other_stacks_are_unknown(cloud: Pulumi) -> None:
+    """The reason says what is not known."""
+    reason = "it is not known which organization this stack is in"
+    assert Stacks().elsewhere(Origin(URN, "", CLOUD)) == Elsewhere(frozenset(), {LIST: reason})
 
 
 # Names and config.

@@ -60,18 +60,63 @@ def test_a_stop_without_a_machine_claims_none() -> None:
     assert "adopt" in str(error)
 
 
+NOWHERE = replace(HERE, backend="")
+CLOUD = replace(HERE, organization="", backend="https://api.pulumi.com")
+OTHERS = "If it was made for another stack, run that command with"
+
+
 @pytest.mark.parametrize(
-    "origin, ways_out",
+    "recorded, origin, ways_out",
     [
         pytest.param(
-            replace(HERE, backend=""),
-            ["Set PULUMI_BACKEND_URL to the full URL of this stack's backend"],
-            id="this stack is unknown",
+            HERE,
+            NOWHERE,
+            ["Set PULUMI_BACKEND_URL to the full URL of this stack's backend. Then run"],
+            id="this stack's backend is unknown",
         ),
         pytest.param(
+            replace(CLOUD, organization="acme"),
+            CLOUD,
+            ["Set FAL_COMPUTE_ORGANIZATION to the organization of this stack. Then run"],
+            id="this stack's organization is unknown",
+        ),
+        pytest.param(
+            replace(NOWHERE, organization=""),
+            replace(NOWHERE, organization=""),
+            [
+                "backend and organization could not be found out",
+                (
+                    "PULUMI_BACKEND_URL to the full URL of this stack's backend and "
+                    "FAL_COMPUTE_ORGANIZATION to the"
+                ),
+                (
+                    f'adopt {URN} made --backend "$PULUMI_BACKEND_URL" --organization '
+                    '"$FAL_COMPUTE_ORGANIZATION"`'
+                ),
+                OTHERS,
+            ],
+            id="nothing is known",
+        ),
+        pytest.param(
+            CLOUD,
+            CLOUD,
+            [
+                "Set FAL_COMPUTE_ORGANIZATION to",
+                (
+                    f"adopt {URN} made --backend https://api.pulumi.com --organization "
+                    '"$FAL_COMPUTE_ORGANIZATION"`'
+                ),
+                OTHERS,
+                f"forget {URN}`",
+            ],
+            id="neither organization is known",
+        ),
+        pytest.param(
+            NOWHERE,
             HERE,
             [
                 f"adopt {URN} made --backend file:///here --organization organization`",
+                OTHERS,
                 f"forget {URN}`",
             ],
             id="the entry's stack is unknown",
@@ -79,11 +124,12 @@ def test_a_stop_without_a_machine_claims_none() -> None:
     ],
 )
 def test_a_create_that_may_be_another_stacks_names_the_ways_out_that_work(
-    origin: Origin, ways_out: list[str]
+    recorded: Origin, origin: Origin, ways_out: list[str]
 ) -> None:
-    """A person can say which stack this is, or whose the machine is."""
-    said = str(unresolved.uncertain(MADE, origin))
+    """A person can say which stack this is, or whose the machine is, and needs no second advice."""
+    said = str(unresolved.uncertain(replace(MADE, origin=recorded), origin))
     assert all(way_out in said for way_out in ways_out)
+    assert ("adopt" in said) is not recorded.is_certain
 
 
 def test_an_interruption_reads_as_a_sentence() -> None:

@@ -163,29 +163,32 @@ def _case(
     account: str,
     error: FalError | None,
 ) -> Case:
-    ids_in_state = context.stacks.ids(entry.origin)
+    in_state = None
+    if entry.instance_id:
+        in_state = context.stacks.has(entry.origin, entry.instance_id)
+    possible = context.stacks.possible(entry.origin)
     machine = machines.get(entry.instance_id or "")
     found: tuple[Instance, ...] = ()
     if entry.instance_id is None:
-        found = tuple(candidates(entry, machines.values(), pending | (ids_in_state or set())))
+        held = {machine.id for machine in context.stacks.possible_machines(entry.origin)}
+        found = tuple(candidates(entry, machines.values(), pending | held))
     other_key = account not in ("", entry.account)
     is_own = not other_key or machine is not None or bool(found)
     unknown = "" if is_own else "it was created with another key or endpoint than is set now"
-    # A running create would know its backend and organization. With placeholders for them, an entry
-    # that lacks them is treated as uncertain, and the advice includes the options for them.
+    # A running create would know its backend and organization. An entry that lacks them is treated
+    # as uncertain, and the advice includes the options for them, with placeholders if several fit.
+    known = possible[0] if len(possible) == 1 else entry.origin
     origin = replace(
-        entry.origin,
-        backend=entry.origin.backend or "BACKEND",
-        organization=entry.origin.organization or "ORGANIZATION",
+        known,
+        backend=known.backend or "BACKEND",
+        organization=known.organization or "ORGANIZATION",
     )
     facts = Facts(
         origin=origin,
         spec=None,
         account=account,
         now=context.clock.wall(),
-        in_state=None
-        if ids_in_state is None or not entry.instance_id
-        else entry.instance_id in ids_in_state,
+        in_state=in_state,
         is_own=is_own,
         machine=machine,
         search=Search(found),

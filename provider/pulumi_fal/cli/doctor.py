@@ -42,7 +42,14 @@ def doctor(context: Context, as_json: bool) -> None:
     The key is never shown. The only call to the API is a list of machines. The exit code is 1 if
     a check is bad.
     """
-    findings = [*_versions(), *_account(context), _journal(context), _native(), *_host_features()]
+    findings = [
+        *_versions(),
+        *_account(context),
+        _backend(context),
+        _journal(context),
+        _native(),
+        *_host_features(),
+    ]
     if as_json:
         show.print_json([asdict(finding) for finding in findings])
     else:
@@ -79,6 +86,17 @@ def _account(context: Context) -> Iterator[Finding]:
         yield Finding("API", BAD, str(error))
     else:
         yield Finding("API", OK, f"accepts the key; machines: {count}")
+
+
+def _backend(context: Context) -> Finding:
+    """Check that the backend is known, by which stacks of the same name are told apart."""
+    url = context.stacks.backend()
+    if not url:
+        without = (
+            "an interrupted create has to be resolved by hand; log in or set PULUMI_BACKEND_URL"
+        )
+        return Finding("Pulumi backend", MISSING, f"not known: {without}")
+    return Finding("Pulumi backend", OK, url)
 
 
 def _journal(context: Context) -> Finding:

@@ -15,8 +15,8 @@ from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import JournalError, NotFoundError
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.stack import Origin
-from pulumi_fal.tokens import is_ours
+from pulumi_fal.stack import ORGANIZATION_VARIABLE, Origin
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, is_ours
 
 
 @click.group()
@@ -95,8 +95,8 @@ def adopt(
     The next `pulumi up` continues with that machine. Instead of the URN you can give the
     resource's name, if only one pending create has it.
     """
-    entry = _find(context.journal, urn, backend, organization)
-    origin = _completed(entry.origin, backend, organization)
+    entry = _find(context, urn, backend, organization)
+    origin = _completed(context, entry.origin, backend, organization)
     adopted = replace(
         entry,
         origin=replace(origin, urn=new_urn or origin.urn),
@@ -118,6 +118,7 @@ def adopt(
         f"Machine {instance_id} is assigned to {_name(entry)}. The next `pulumi up` of "
         f"{adopted.origin.project}/{adopted.origin.stack} continues with it."
     )
+    _warn_of_namesakes(context, adopted.origin)
 
 
 @pending.command()
@@ -131,16 +132,17 @@ def forget(context: Context, urn: str, backend: str, organization: str, yes: boo
 
     Instead of the URN you can give the resource's name, if only one pending create has it.
     """
-    entry = _find(context.journal, urn, backend, organization)
+    entry = _find(context, urn, backend, organization)
     (case,) = investigate(context, [entry])
     for machine in case.may_run:
         show.print_lines(f"This machine may still run and bill, but is not in state: {machine}")
     if not yes:
         click.confirm(f"Forget the create of {_name(entry)}?", abort=True)
     context.journal.drop(entry)
-    show.print_lines(
-        f"Dropped the record. The next `pulumi up` creates a new machine for {_name(entry)}."
-    )
+    then = f"The next `pulumi up` creates a new machine for {_name(entry)}."
+    if case.facts.in_state:
+        then = f"Machine {entry.instance_id} stays in state."
+    show.print_lines(f"Dropped the record. {then}")
 
 
 def _print(context: Context, case: Case) -> None:
@@ -160,8 +162,12 @@ def _print(context: Context, case: Case) -> None:
     )
 
 
-def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
-    """Return the entry with this URN or name. Raises ClickException unless exactly one matches."""
+def _find(context: Context, urn: str, backend: str, organization: str) -> Entry:
+    """Return the entry with this URN or name. Raises ClickException unless exactly one matches.
+
+    If several do, those whose machine is in state don't count: the next `pulumi` drops them.
+    """
+    journal = context.journal
     entries = list(journal.entries())
     named = [
         entry
@@ -173,6 +179,8 @@ def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
         for entry in named
         if entry.origin.may_be(Origin(entry.origin.urn, organization, backend))
     ]
+    if len(found) > 1:
+        found = [entry for entry in found if not _is_in_state(context, entry)] or found
     if len(found) == 1:
         _refuse_one_in_progress(journal, found[0])
         return found[0]
@@ -195,6 +203,10 @@ def _find(journal: Journal, urn: str, backend: str, organization: str) -> Entry:
     raise click.ClickException(f"Several creates match {urn!r}. Say which {how}:{lines}")
 
 
+def _is_in_state(context: Context, entry: Entry) -> bool:
+    return bool(entry.instance_id and context.stacks.has(entry.origin, entry.instance_id))
+
+
 def _refuse_one_in_progress(journal: Journal, entry: Entry) -> None:
     if journal.is_locked(entry.origin):
         raise click.ClickException(
@@ -209,24 +221,44 @@ def _checked_urn(urn: str) -> str:
     return urn
 
 
-def _completed(origin: Origin, backend: str, organization: str) -> Origin:
+def _completed(context: Context, origin: Origin, backend: str, organization: str) -> Origin:
     """Return the origin with the given backend and organization where the record lacks them.
 
-    Raises ClickException if one is still missing, because `pulumi up` would not resume the create.
+    If only one organization has a stack of that name, it need not be given. Raises ClickException
+    if one is still missing, because `pulumi up` would not resume the create.
     """
     completed = replace(
         origin,
         backend=origin.backend or backend,
         organization=origin.organization or organization,
     )
-    missing = [name for name in ("backend", "organization") if not getattr(completed, name)]
-    if missing:
-        options = " and ".join(f"--{name}" for name in missing)
+    possible = context.stacks.possible(completed)
+    if len(possible) == 1:
+        return possible[0]
+    if completed.unknown:
+        options = " and ".join(f"--{name}" for name in completed.unknown)
+        lacks = " and the ".join(completed.unknown)
         raise click.ClickException(
-            f"The record of this create lacks the {' and the '.join(missing)} of its stack, which "
+            f"The record of this create lacks the {lacks} of its stack, which "
             f"`pulumi up` needs to resume it. Add {options}."
         )
     return completed
+
+
+def _warn_of_namesakes(context: Context, origin: Origin) -> None:
+    """Name the setting without which the native plugin can't know the stack's organization.
+
+    The Python package needs none for a create, because the program tells the organization.
+    """
+    if not is_ours(origin.urn, (NATIVE_TYPE_TOKEN,)):
+        return
+    namesakes = context.stacks.possible(replace(origin, organization=""))
+    if len(namesakes) > 1:
+        names = ", ".join(stack.organization for stack in namesakes)
+        show.print_lines(
+            f"Several organizations have a stack of that name ({names}), so run it with "
+            f"{ORGANIZATION_VARIABLE}={origin.organization} in the environment."
+        )
 
 
 def _refuse_wrong_machine(context: Context, entry: Entry, origin: Origin, instance_id: str) -> None:

@@ -54,9 +54,7 @@ class Session:
         patches.raise_concurrency(settings.parallel(os.environ, config))
         lifetime.on_cancel(self._clock.interrupt)
         engine.on_death(self._engine_died)
-        current = request.current()
-        patches.route_imports(is_ours, current.provider_key)
-        self.machines.review(current.urn)
+        patches.route_imports(is_ours, request.current().provider_key)
 
     def register(
         self,
@@ -72,10 +70,10 @@ class Session:
         self._organization = organization or self._organization
         if cluster_size is not None:
             self._cluster_sizes[urn] = int(cluster_size)
-        self.machines.review(urn, self._organization)
 
     def call(self, current: request.Request) -> Call:
-        """Return the Call for a request."""
+        """Return the Call for a request. The first one warns about unresolved creates."""
+        self.machines.review(current.urn, self._organization)
         return Call(
             current.urn,
             self._organization,

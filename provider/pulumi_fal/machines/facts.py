@@ -110,14 +110,13 @@ class FactFinder:
     def _in_state(self, entry: Entry, origin: Origin) -> bool | None:
         if entry.instance_id is None:
             return None
-        ids = self._stacks.ids(origin)
-        return None if ids is None else entry.instance_id in ids
+        return self._stacks.has(origin, entry.instance_id)
 
     def _is_own(self, entry: Entry) -> bool:
         home = Home(entry.endpoint, entry.account)
 
         def machines() -> Iterator[StackMachine]:
             yield from (StackMachine(id_, "", home) for id_ in entry.before)
-            yield from self._stacks.machines(entry.origin) or ()
+            yield from self._stacks.possible_machines(entry.origin)
 
         return self._ownership.sees(home, machines)

@@ -134,10 +134,10 @@ class Machines:
         """
         if entry.instance_id is None:
             return True
-        ids = self.stacks.ids(replace(entry.origin, urn=origin.urn))
-        if ids is None:
+        is_in_state = self.stacks.has(replace(entry.origin, urn=origin.urn), entry.instance_id)
+        if is_in_state is None:
             # A machine that was reported is most likely in state; a create checks more closely.
             return entry.phase is not Phase.REPORTED
-        if entry.instance_id in ids and entry.seen:
+        if is_in_state and entry.seen:
             self.journal.drop(entry)
-        return entry.instance_id not in ids
+        return not is_in_state

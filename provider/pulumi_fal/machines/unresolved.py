@@ -9,11 +9,16 @@ from types import MappingProxyType
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
 from pulumi_fal.machines.entry import Entry
-from pulumi_fal.stack import Origin
+from pulumi_fal.stack import ORGANIZATION_VARIABLE, Origin
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _STOPPED = "No machine is created for this resource until this is resolved."
 _KILLED = "the process ended before the answer came."
+_SETTINGS = {
+    "backend": "PULUMI_BACKEND_URL to the full URL of this stack's backend",
+    "organization": f"{ORGANIZATION_VARIABLE} to the organization of this stack",
+}
+"""The environment variable to set if something about the stack is unknown."""
 _AGAIN = " The attempt to send it again failed: "
 
 
@@ -111,21 +116,23 @@ def uncertain(entry: Entry, origin: Origin) -> UnresolvedCreateError:
 
     `origin` is the resource that a machine is requested for now.
     """
+    this, what_to_do = "this stack", ""
     if not origin.is_certain:
-        what_to_do = (
-            "Set PULUMI_BACKEND_URL to the full URL of this stack's backend, then run `pulumi up` "
-            "again."
-        )
-    else:
-        where = f" --backend {shlex.quote(origin.backend)} --organization {origin.organization}"
-        what_to_do = (
-            f"If the machine was made for this stack, run {_adopt(entry, where)}. If you delete "
-            f"it, or if it was made for another stack, run {_forget(entry)}. Then run `pulumi up` "
-            "again."
+        this = f"this stack, whose {' and '.join(origin.unknown)} could not be found out"
+        needed = " and ".join(_SETTINGS[name] for name in origin.unknown)
+        what_to_do = f"Set {needed}. "
+    if not entry.origin.is_certain:
+        backend = shlex.quote(origin.backend) if origin.backend else '"$PULUMI_BACKEND_URL"'
+        organization = origin.organization or f'"${ORGANIZATION_VARIABLE}"'
+        where = f" --backend {backend} --organization {organization}"
+        what_to_do += (
+            f"If the machine was made for this stack, run {_adopt(entry, where)}. If it was made "
+            "for another stack, run that command with the backend and the organization of that "
+            f"stack. If you delete the machine, run {_forget(entry)}. "
         )
     return UnresolvedCreateError(
-        f"{_made(entry)}; it can't be told whether that was in this stack. {_STOPPED}",
-        what_to_do,
+        f"{_made(entry)}; it can't be told whether that was in {this}. {_STOPPED}",
+        f"{what_to_do}Then run `pulumi up` again.",
         _known(entry),
     )
 

@@ -311,5 +311,7 @@ def _refuse_elsewhere(machines: Machines, call: Call, id_: str, props: Propertie
     machines.account.ownership.refuse_elsewhere(
         id_,
         Home.of(props),
-        lambda: machines.stacks.machines(machines.stacks.origin(call.urn, call.organization)) or (),
+        lambda: machines.stacks.possible_machines(
+            machines.stacks.origin(call.urn, call.organization)
+        ),
     )

@@ -1,0 +1,227 @@
+"""The part of Pulumi Cloud's REST API that the `pulumi` command needs, in a thread.
+
+The routes are those of pkg/backend/httpstate/client in Pulumi's source. The service offers no
+optional capability, so the command saves whole checkpoints.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from .stacks import Name, RefusedError, Stacks
+
+TOKEN = "pul-0123456789abcdef"
+"""The access token that the service takes."""
+Body = dict[str, Any]
+
+
+class CloudService:
+    """Serves the API at `url` during a `with` block. `stacks` can be inspected at any time."""
+
+    def __init__(self, user: str, *organizations: str) -> None:
+        self.stacks = Stacks(user, organizations)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> CloudService:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        api = Api(self.stacks)
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one_request(self) -> None:
+                # The command may be killed at any time.
+                try:
+                    super().handle_one_request()
+                except ConnectionError:
+                    self.close_connection = True
+
+            def _serve(self) -> None:
+                sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    sent = gzip.decompress(sent)
+                status, answer = api.serve(self.command, self.path, json.loads(sent or b"null"))
+                text = json.dumps(answer).encode()
+                print(f"{self.command} {self.path} -> {status}")
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(text)
+
+            do_GET = do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = _serve  # noqa: N815
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                """Log nothing: `_serve` prints one line for each request."""
+
+        return Handler
+
+
+class Api:
+    """Finds the function for a request, and calls it. Each returns the body of the answer."""
+
+    def __init__(self, stacks: Stacks) -> None:
+        self._stacks = stacks
+        on_stack = self._on_stack
+        self._routes: list[tuple[str, Callable[..., Any]]] = [
+            ("GET /api/user", self._user),
+            ("GET /api/user/organizations/default", lambda body: {"GitHubLogin": stacks.user}),
+            ("GET /api/user/stacks", lambda body, **query: {"stacks": self._summaries(**query)}),
+            ("HEAD /api/stacks/(ORG)/(PROJECT)", self._has_project),
+            ("POST /api/stacks/(ORG)/(PROJECT)", self._create),
+            ("GET STACK", on_stack(self._describe)),
+            ("DELETE STACK", on_stack(lambda name, body, **query: stacks.delete(name))),
+            ("GET STACK/export", on_stack(self._export)),
+            ("POST STACK/import", on_stack(self._import)),
+            ("POST STACK/rename", on_stack(self._rename)),
+            ("PATCH STACK/tags", on_stack(self._set_tags)),
+            ("POST STACK/encrypt", on_stack(self._encrypt)),
+            ("POST STACK/decrypt", on_stack(self._decrypt)),
+            ("POST STACK/batch-encrypt", on_stack(self._encrypt_all)),
+            ("POST STACK/batch-decrypt", on_stack(self._decrypt_all)),
+            ("POST STACK/(update|preview|refresh|destroy)", on_stack(self._begin)),
+            ("POST STACK/update/(ID)", on_stack(self._start)),
+            ("POST STACK/update/(ID)/renew_lease", on_stack(lambda *args: {"token": "lease"})),
+            ("POST STACK/update/(ID)/events/batch", on_stack(lambda *args: {})),
+            ("PATCH STACK/update/(ID)/checkpoint", on_stack(self._save)),
+            ("PATCH STACK/update/(ID)/checkpointverbatim", on_stack(self._save_verbatim)),
+            ("POST STACK/update/(ID)/(?:complete|cancel)", on_stack(self._end)),
+        ]
+
+    def serve(self, method: str, target: str, body: Body) -> tuple[int, Any]:
+        """Return the status and the body of the answer."""
+        parts = urlsplit(target)
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        for route, function in self._routes:
+            pattern = route.replace("STACK", "/api/stacks/(ORG)/(PROJECT)/(NAME)")
+            pattern = re.sub("ORG|PROJECT|NAME|ID", "[^/]+", pattern)
+            match = re.fullmatch(pattern, f"{method} {parts.path}")
+            if match:
+                try:
+                    with self._stacks.lock:
+                        return 200, function(*match.groups(), body, **query)
+                except RefusedError as error:
+                    return error.status, {"code": error.status, "message": str(error)}
+        return 404, {"code": 404, "message": "Not Found"}
+
+    @staticmethod
+    def _on_stack(function: Callable[..., Any]) -> Callable[..., Any]:
+        """Pass a stack's three names as one Name."""
+        return lambda org, project, name, *rest, **query: function(
+            (org, project, name), *rest, **query
+        )
+
+    def _user(self, body: None) -> Body:
+        user, *others = self._stacks.organizations
+        return {
+            "githubLogin": user,
+            "name": user,
+            "email": f"{user}@cloud.test",
+            "organizations": [{"githubLogin": name, "name": name} for name in (user, *others)],
+        }
+
+    def _summaries(self, project: str = "", organization: str = "", **other: str) -> list[Body]:
+        return [
+            {
+                "orgName": org,
+                "projectName": of,
+                "stackName": name,
+                "lastUpdate": 0 if stack.is_locked else 1_700_000_000,
+            }
+            for (org, of, name), stack in self._stacks.stacks.items()
+            if project in ("", of) and organization in ("", org)
+        ]
+
+    def _has_project(self, org: str, project: str, body: None) -> None:
+        if not any(name[:2] == (org, project) for name in self._stacks.stacks):
+            raise RefusedError(404, "Not Found")
+
+    def _create(self, org: str, project: str, body: Body) -> Body:
+        self._stacks.create((org, project, body["stackName"]), body.get("tags") or {})
+        return {}
+
+    def _describe(self, name: Name, body: None) -> Body:
+        stack, (org, project, stack_name) = self._stacks.get(name), name
+        return {
+            "id": stack.id,
+            "orgName": org,
+            "projectName": project,
+            "stackName": stack_name,
+            "activeUpdate": stack.update,
+            "tags": stack.tags,
+            "version": stack.version,
+        }
+
+    def _export(self, name: Name, body: None) -> Body:
+        return self._stacks.get(name).deployment or {"version": 3, "deployment": {}}
+
+    def _import(self, name: Name, body: Body) -> Body:
+        update = self._stacks.begin(name, is_preview=False)
+        self._stacks.save(name, update, body)
+        self._stacks.end(name, update)
+        return {"updateId": update}
+
+    def _rename(self, name: Name, body: Body) -> None:
+        org, project, _ = name
+        self._stacks.rename(name, (org, body.get("newProject") or project, body["newName"]))
+
+    def _set_tags(self, name: Name, body: Body) -> None:
+        self._stacks.get(name).tags = body
+
+    def _begin(self, name: Name, kind: str, body: Body) -> Body:
+        is_preview = kind == "preview" or body["options"]["dryRun"]
+        return {"updateID": self._stacks.begin(name, is_preview=is_preview)}
+
+    def _start(self, name: Name, update: str, body: Body) -> Body:
+        return {"version": self._stacks.get(name).version, "token": "lease"}
+
+    def _save(self, name: Name, update: str, body: Body) -> None:
+        checkpoint = {"version": body["version"], "deployment": body["deployment"]}
+        self._stacks.save(name, update, checkpoint)
+
+    def _save_verbatim(self, name: Name, update: str, body: Body) -> None:
+        self._stacks.save(name, update, body["untypedDeployment"])
+
+    def _end(self, name: Name, update: str, body: Body | None) -> Body:
+        self._stacks.end(name, update)
+        return {}
+
+    # Another stack can't decrypt what was encrypted for this one. All values are in base64.
+
+    def _encrypt(self, name: Name, body: Body) -> Body:
+        return {"ciphertext": self._encrypted(name, body["plaintext"])}
+
+    def _encrypt_all(self, name: Name, body: Body) -> Body:
+        return {"ciphertexts": [self._encrypted(name, text) for text in body["plaintexts"]]}
+
+    def _decrypt(self, name: Name, body: Body) -> Body:
+        return {"plaintext": self._decrypted(name, body["ciphertext"])}
+
+    def _decrypt_all(self, name: Name, body: Body) -> Body:
+        return {"plaintexts": {text: self._decrypted(name, text) for text in body["ciphertexts"]}}
+
+    def _encrypted(self, name: Name, text: str) -> str:
+        return base64.b64encode(f"{self._stacks.get(name).id}:{text}".encode()).decode()
+
+    def _decrypted(self, name: Name, text: str) -> str:
+        id_, _, plain = base64.b64decode(text).decode().partition(":")
+        if id_ != self._stacks.get(name).id:
+            raise RefusedError(400, "Bad Request: invalid ciphertext")
+        return plain
