@@ -100,7 +100,8 @@ class StackMachine:
 class Elsewhere:
     """The machines in the other stacks of a backend, as far as those could be read."""
 
-    ids: frozenset[str]
+    ids: Mapping[str, str]
+    """The name of the stack that has a machine, by the machine's id."""
     unread: Mapping[str, str]
     """The stacks that could not be read, or "the list of stacks", with the reason."""
 
@@ -170,13 +171,13 @@ class Stacks:
         A stack that can't be read within about so many seconds is among the unread.
         """
         if not origin.is_certain:
-            return Elsewhere(frozenset(), {_LIST: "it is not known which backend this stack is in"})
+            return Elsewhere({}, {_LIST: "it is not known which backend this stack is in"})
         name, backend = _name(origin), origin.backend
         answer = self._once(
             ("elsewhere", name, backend), lambda: self._elsewhere(name, backend, seconds)
         )
         if isinstance(answer, StackError):
-            return Elsewhere(frozenset(), {_LIST: str(answer)})
+            return Elsewhere({}, {_LIST: str(answer)})
         return answer
 
     def _elsewhere(self, name: str, backend: str, seconds: float) -> Elsewhere:
@@ -186,12 +187,12 @@ class Stacks:
             raise listed
         answers = read_all([other for other in listed if other != name], backend, seconds, began)
         return Elsewhere(
-            frozenset(
-                machine.id
-                for answer in answers.values()
+            {
+                machine.id: other
+                for other, answer in answers.items()
                 if not isinstance(answer, StackError)
                 for machine in answer
-            ),
+            },
             {
                 other: str(answer)
                 for other, answer in answers.items()
