@@ -49,7 +49,7 @@ class Account:
         self.ownership = Ownership(
             self.home, settings.key_source, lambda: fleet.recent(_RECENT_SECONDS)
         )
-        facts = FactFinder(
+        self.facts = facts = FactFinder(
             fleet, self.lifecycle, self.ownership, journal, stacks, clock, settings.appear_seconds
         )
         takes_keys = settings.api == "v1"

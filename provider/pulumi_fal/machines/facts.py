@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Home
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import FalError
-from pulumi_fal.machines.decision import Facts, Search, can_be_sent_again, candidates
+from pulumi_fal.machines.decision import (
+    Facts,
+    Search,
+    as_late,
+    can_be_sent_again,
+    candidates,
+)
 from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Spec
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
@@ -17,6 +23,28 @@ from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.ownership import Ownership
 from pulumi_fal.machines.stacks import Stacks
 from pulumi_fal.stack import Origin, StackMachine
+
+_LOOK_SECONDS = 5.0
+"""How long a look for the machine of a late entry may take, besides a pause of the poll interval.
+Every command waits for it."""
+
+
+def unclaimed(
+    entry: Entry, instances: Iterable[Instance], journal: Journal, stacks: Stacks
+) -> Search:
+    """Return the machines that the entry's POST may have made, of those that nobody else has.
+
+    Others are the stacks in the same backend, and the creates that are on record.
+    """
+    entries = journal.readable()
+    pending = {other.instance_id for other in entries if other.instance_id}
+    found = candidates(entry, instances, pending, entries)
+    if found:  # reading stacks is slow
+        found = candidates(entry, found, stacks.ids(entry.origin) or ())
+    if not found:
+        return Search()
+    others = stacks.elsewhere(entry.origin)
+    return Search(tuple(candidates(entry, found, others.ids)), others.unread)
 
 
 class FactFinder:
@@ -98,14 +126,34 @@ class FactFinder:
         instances = dict(self._fleet.fresh())
         for answer in self._fleet.watch(max(self._appear_seconds - since, self._fleet.interval)):
             instances |= self._fleet.fresh() if answer.error else answer.instances
-        pending = {other.instance_id for other in self._journal.readable() if other.instance_id}
-        found = candidates(entry, instances.values(), pending)
-        if found:  # reading stacks is slow
-            found = candidates(entry, found, self._stacks.ids(entry.origin) or ())
-        if not found:
-            return Search()
-        others = self._stacks.elsewhere(entry.origin)
-        return Search(tuple(candidates(entry, found, others.ids)), others.unread)
+        return unclaimed(entry, instances.values(), self._journal, self._stacks)
+
+    def about_late(self, entry: Entry) -> Facts:
+        """Return the machines that a late entry's create may have made, after one short look."""
+        limit = _LOOK_SECONDS + self._fleet.interval
+        facts = Facts(entry.origin, None, self._ownership.home.account, self._clock.wall())
+        try:
+            until = self._clock.now() + limit
+            instances = dict(self._fleet.recent(self._fleet.interval, until))
+            if not self._is_own(entry):
+                return replace(facts, is_own=False)
+            for instance_id in set(entry.found) - instances.keys():
+                machine = self._lifecycle.find(instance_id, limit)
+                if machine is not None:
+                    instances[instance_id] = machine
+            search = unclaimed(entry, instances.values(), self._journal, self._stacks)
+            if as_late(entry, search.candidates, facts.now) is None:
+                # The record is about to be dropped, and the list may come from a stale replica.
+                self._clock.sleep(self._fleet.interval)
+                instances |= self._fleet.fresh(self._clock.now() + limit)
+                search = unclaimed(entry, instances.values(), self._journal, self._stacks)
+            if search and self._stacks.ids(entry.origin) is None:
+                return replace(facts, error=FalError("The stack of the resource can't be read"))
+        except TimeoutError:
+            return replace(facts, error=FalError(f"The API gave no answer within {limit:.0f} s"))
+        except FalError as error:
+            return replace(facts, error=error)
+        return replace(facts, search=search)
 
     def _in_state(self, entry: Entry, origin: Origin) -> bool | None:
         if entry.instance_id is None:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pulumi_fal.errors import JournalError
+from pulumi_fal.errors import ConfigurationError, JournalError
 from pulumi_fal.machines import unresolved
+from pulumi_fal.machines.decision import as_late
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.stacks import Stacks
@@ -79,6 +80,8 @@ class Machines:
         for entry in list(self._entries_of_ended_creates(origin)):
             if isinstance(entry, JournalError):
                 yield str(entry)
+            elif entry.is_late:
+                yield from self._late_reminders(entry)
             elif self._is_unresolved(entry, origin):
                 yield unresolved.reminder(entry)
 
@@ -88,12 +91,28 @@ class Machines:
             if isinstance(entry, JournalError):
                 yield entry
             elif entry.origin.may_share_stack(origin):
-                if self.journal.is_locked(entry.origin):
+                if self.journal.is_locked(entry.origin) and not entry.is_late:
                     continue  # it is in progress
                 # The create may have ended after its entry was read.
-                current = self.journal.find(entry.origin)
+                current = self.journal.current(entry)
                 if current is not None:
                     yield current
+
+    def _late_reminders(self, entry: Entry) -> Iterator[str]:
+        """Look for the machine of a create that another one has followed, and record the result."""
+        try:
+            facts = self.account.facts.about_late(entry)
+        except ConfigurationError as error:
+            yield unresolved.may_appear(entry, error)
+            return
+        if facts.error is not None or not facts.is_own:
+            yield unresolved.may_appear(entry, facts.error)
+            return
+        if facts.search:
+            yield unresolved.appeared(entry, facts.search.candidates, facts.search.unread)
+        kept = as_late(entry, facts.search.candidates, facts.now)
+        if kept != entry:
+            self.journal.exchange(entry, kept)
 
     def _is_unresolved(self, entry: Entry, origin: Origin) -> bool:
         """Whether the entry's machine may be running but not be in state, without asking the API.
@@ -107,5 +126,6 @@ class Machines:
             # A machine that was reported is most likely in state; a create checks more closely.
             return entry.phase is not Phase.REPORTED
         if entry.instance_id in ids and entry.seen:
-            self.journal.drop(entry)
+            # A create may have overwritten it while the stack was asked.
+            self.journal.exchange(entry, None)
         return entry.instance_id not in ids
