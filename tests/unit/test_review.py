@@ -242,7 +242,9 @@ def test_a_late_machine_is_named_by_every_command_until_it_is_gone(world: World)
     made = world.machine()
     for passed in (0, 10_000):
         world.clock.time += passed
+        began = world.clock.time
         (warning,) = review(world)
+        assert world.clock.time == began  # one list is enough
         assert f"  {made} (" in warning
         assert found(world) == [(made,)]
     world.state.kill(made)
@@ -325,6 +327,23 @@ def test_where_nobody_can_tell_about_a_late_machine_the_warning_says_so(
     assert made in warning
     assert world.clock.time - began < 10
     assert world.journal.readable() == [entry]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_several_late_entries_take_one_look_and_say_the_same_once(
+    world: World, answers: bool
+) -> None:
+    """A create that is repeated many times must not make every command wait for as long."""
+    for number in range(20):
+        late(world, started=world.clock.wall() - LATE_SECONDS - 1 - number)
+    made = world.machine()
+    if not answers:
+        world.api.faults.add("list", "403", 99)
+    began = world.clock.time
+    (warning,) = review(world)
+    assert (made in warning) is answers
+    assert world.api.calls.count("list") <= 2
+    assert world.clock.time - began < 5
 
 
 def test_a_late_entry_is_reviewed_although_the_present_create_is_in_progress(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pulumi_fal.api.models import Instance
@@ -25,8 +25,7 @@ from pulumi_fal.machines.stacks import Stacks
 from pulumi_fal.stack import Origin, StackMachine
 
 _LOOK_SECONDS = 5.0
-"""How long a look for the machine of a late entry may take, besides a pause of the poll interval.
-Every command waits for it."""
+"""How long one look for the machines of late entries may take. Every command waits for it."""
 
 
 def unclaimed(
@@ -128,31 +127,52 @@ class FactFinder:
             instances |= self._fleet.fresh() if answer.error else answer.instances
         return unclaimed(entry, instances.values(), self._journal, self._stacks)
 
-    def about_late(self, entry: Entry) -> Facts:
-        """Return the machines that a late entry's create may have made, after one short look."""
-        limit = _LOOK_SECONDS + self._fleet.interval
-        facts = Facts(entry.origin, None, self._ownership.home.account, self._clock.wall())
+    def about_late(self, entries: Sequence[Entry]) -> list[Facts]:
+        """Return the facts about late entries, after one short look for the machines of all."""
+        account, now = self._ownership.home.account, self._clock.wall()
+        found = [Facts(entry.origin, None, account, now) for entry in entries]
         try:
-            until = self._clock.now() + limit
-            instances = dict(self._fleet.recent(self._fleet.interval, until))
-            if not self._is_own(entry):
-                return replace(facts, is_own=False)
-            for instance_id in set(entry.found) - instances.keys():
-                machine = self._lifecycle.find(instance_id, limit)
-                if machine is not None:
-                    instances[instance_id] = machine
-            search = unclaimed(entry, instances.values(), self._journal, self._stacks)
-            if as_late(entry, search.candidates, facts.now) is None:
-                # The record is about to be dropped, and the list may come from a stale replica.
-                self._clock.sleep(self._fleet.interval)
-                instances |= self._fleet.fresh(self._clock.now() + limit)
-                search = unclaimed(entry, instances.values(), self._journal, self._stacks)
-            if search and self._stacks.ids(entry.origin) is None:
-                return replace(facts, error=FalError("The stack of the resource can't be read"))
+            instances = self._look_for_late(entries)
+            return [
+                self._with_late(facts, entry, instances)
+                for facts, entry in zip(found, entries, strict=True)
+            ]
         except TimeoutError:
-            return replace(facts, error=FalError(f"The API gave no answer within {limit:.0f} s"))
-        except FalError as error:
-            return replace(facts, error=error)
+            error = FalError(f"The API gave no answer within {_LOOK_SECONDS:.0f} s")
+            return [replace(facts, error=error) for facts in found]
+        except FalError as failure:
+            return [replace(facts, error=failure) for facts in found]
+
+    def _look_for_late(self, entries: Sequence[Entry]) -> dict[str, Instance]:
+        """Return the machines by id, as a list and a second look at what it lacks show them.
+
+        Raises TimeoutError if one look takes too long.
+        """
+        instances = dict(
+            self._fleet.recent(self._fleet.interval, self._clock.now() + _LOOK_SECONDS)
+        )
+        missing = {instance_id for entry in entries for instance_id in entry.found}
+        for instance_id in missing - instances.keys():
+            machine = self._lifecycle.find(instance_id, _LOOK_SECONDS + self._fleet.interval)
+            if machine is not None:
+                instances[instance_id] = machine
+        now = self._clock.wall()
+        still_there = [
+            [instances[instance_id] for instance_id in entry.found if instance_id in instances]
+            for entry in entries
+        ]
+        if any(as_late(*known, now) is None for known in zip(entries, still_there, strict=True)):
+            # An entry may be about to be dropped, and the list may come from a stale replica.
+            self._clock.sleep(self._fleet.interval)
+            instances |= self._fleet.fresh(self._clock.now() + _LOOK_SECONDS)
+        return instances
+
+    def _with_late(self, facts: Facts, entry: Entry, instances: Mapping[str, Instance]) -> Facts:
+        if not self._is_own(entry):
+            return replace(facts, is_own=False)
+        search = unclaimed(entry, instances.values(), self._journal, self._stacks)
+        if search and self._stacks.ids(entry.origin) is None:
+            return replace(facts, error=FalError("The stack of the resource can't be read"))
         return replace(facts, search=search)
 
     def _in_state(self, entry: Entry, origin: Origin) -> bool | None:

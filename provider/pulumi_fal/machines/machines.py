@@ -69,7 +69,8 @@ class Machines:
         try:
             if not any(self.journal.entries()):
                 return  # finding the backend is slow
-            for reminder in self._reminders(self.stacks.origin(urn, organization)):
+            reminders = self._reminders(self.stacks.origin(urn, organization))
+            for reminder in dict.fromkeys(reminders):  # late entries may all say the same
                 self._warn(reminder)
         except JournalError as error:
             self._warn(str(error))
@@ -77,13 +78,15 @@ class Machines:
     def _reminders(self, origin: Origin) -> Iterator[str]:
         # Asking the stack is slow. A create that another process finishes meanwhile would be
         # missing in the answer, so find out before which creates are in progress.
-        for entry in list(self._entries_of_ended_creates(origin)):
+        entries = list(self._entries_of_ended_creates(origin))
+        for entry in entries:
             if isinstance(entry, JournalError):
                 yield str(entry)
-            elif entry.is_late:
-                yield from self._late_reminders(entry)
-            elif self._is_unresolved(entry, origin):
+            elif not entry.is_late and self._is_unresolved(entry, origin):
                 yield unresolved.reminder(entry)
+        late = [entry for entry in entries if isinstance(entry, Entry) and entry.is_late]
+        if late:
+            yield from self._late_reminders(late)
 
     def _entries_of_ended_creates(self, origin: Origin) -> Iterator[Entry | JournalError]:
         """Yield the entries that may be of this stack, and errors for those that can't be read."""
@@ -98,21 +101,22 @@ class Machines:
                 if current is not None:
                     yield current
 
-    def _late_reminders(self, entry: Entry) -> Iterator[str]:
-        """Look for the machine of a create that another one has followed, and record the result."""
+    def _late_reminders(self, entries: list[Entry]) -> Iterator[str]:
+        """Look for the machines of creates that others have followed, and record the result."""
         try:
-            facts = self.account.facts.about_late(entry)
+            found = self.account.facts.about_late(entries)
         except ConfigurationError as error:
-            yield unresolved.may_appear(entry, error)
+            yield from (unresolved.may_appear(entry, error) for entry in entries)
             return
-        if facts.error is not None or not facts.is_own:
-            yield unresolved.may_appear(entry, facts.error)
-            return
-        if facts.search:
-            yield unresolved.appeared(entry, facts.search.candidates, facts.search.unread)
-        kept = as_late(entry, facts.search.candidates, facts.now)
-        if kept != entry:
-            self.journal.exchange(entry, kept)
+        for entry, facts in zip(entries, found, strict=True):
+            if facts.error is not None or not facts.is_own:
+                yield unresolved.may_appear(entry, facts.error)
+                continue
+            if facts.search:
+                yield unresolved.appeared(entry, facts.search.candidates, facts.search.unread)
+            kept = as_late(entry, facts.search.candidates, facts.now)
+            if kept != entry:
+                self.journal.exchange(entry, kept)
 
     def _is_unresolved(self, entry: Entry, origin: Origin) -> bool:
         """Whether the entry's machine may be running but not be in state, without asking the API.
