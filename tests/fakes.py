@@ -211,9 +211,9 @@ class FakeStacks:
         return self.is_known_gone
 
     def elsewhere(self, origin: Origin) -> Elsewhere:
-        read = [ids for ids in self.others.values() if not isinstance(ids, str)]
         unread = {name: why for name, why in self.others.items() if isinstance(why, str)}
-        return Elsewhere(frozenset().union(*read), unread)
+        read = {name: ids for name, ids in self.others.items() if not isinstance(ids, str)}
+        return Elsewhere({id_: name for name, ids in read.items() for id_ in ids}, unread)
 
 
 def refusal(

@@ -41,7 +41,7 @@ def absolute(url: str, folder: Path | None) -> str:
     """
     if not url.startswith(_FILE):
         return url.rstrip("/")
-    path = _path(url).expanduser()
+    path = _path(url)
     if not path.is_absolute():
         if folder is None:
             return ""
@@ -52,9 +52,27 @@ def absolute(url: str, folder: Path | None) -> str:
 
 def _path(url: str) -> Path:
     """Return the path of a file URL. On Windows, file://C:/x and file:///C:/x are equal."""
-    path = Path(url.removeprefix(_FILE))
+    rest = url.removeprefix(_FILE)
+    if rest.startswith("~"):
+        return _account_home() / rest[2:]  # `pulumi` knows no ~user
+    path = Path(rest)
     without_slash = Path(url.removeprefix(f"{_FILE}/"))
     return without_slash if without_slash.drive else path
+
+
+def _account_home() -> Path:
+    """Return the home folder of the account, as `pulumi` does, which ignores $HOME.
+
+    With `sudo`, and in containers, $HOME may be another folder.
+    """
+    try:
+        import pwd
+    except ImportError:  # Windows
+        return Path.home()
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # the account has no name, as in some containers
+        return Path.home()
 
 
 def locked(url: str, stack: str, project: str) -> str:

@@ -108,7 +108,8 @@ class StackMachine:
 class Elsewhere:
     """The machines in the other stacks of a backend, as far as those could be read."""
 
-    ids: frozenset[str]
+    ids: Mapping[str, str]
+    """The name of the stack that has a machine, by the machine's id."""
     unread: Mapping[str, str]
     """The stacks that could not be read, or "the list of stacks", with the reason."""
 
@@ -239,15 +240,13 @@ class Stacks:
         """
         if not origin.is_certain:
             unknown = " and which ".join(origin.unknown)
-            return Elsewhere(
-                frozenset(), {_LIST: f"it is not known which {unknown} this stack is in"}
-            )
+            return Elsewhere({}, {_LIST: f"it is not known which {unknown} this stack is in"})
         name, backend = _name(origin), origin.backend
         answer = self._once(
             ("elsewhere", name, backend), lambda: self._elsewhere(name, backend, seconds)
         )
         if isinstance(answer, StackError):
-            return Elsewhere(frozenset(), {_LIST: str(answer)})
+            return Elsewhere({}, {_LIST: str(answer)})
         return answer
 
     def _elsewhere(self, name: str, backend: str, seconds: float) -> Elsewhere:
@@ -257,12 +256,12 @@ class Stacks:
             raise listed
         answers = read_all([other for other in listed if other != name], backend, seconds, began)
         return Elsewhere(
-            frozenset(
-                machine.id
-                for answer in answers.values()
+            {
+                machine.id: other
+                for other, answer in answers.items()
                 if not isinstance(answer, StackError)
                 for machine in answer
-            ),
+            },
             {
                 other: str(answer)
                 for other, answer in answers.items()

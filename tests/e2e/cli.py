@@ -8,8 +8,11 @@ import sys
 from .harness import SECONDS, Stack
 
 
-def pulumi_fal(stack: Stack, *args: str, code: int = 0) -> str:
-    """Run it and return its stdout. It must end with that exit code and without a traceback."""
+def pulumi_fal(stack: Stack, *args: str, code: int = 0, stderr: bool = False) -> str:
+    """Run it and return its stdout, or all of its output with `stderr`.
+
+    It must end with that exit code and without a traceback.
+    """
     ended = subprocess.run(
         [sys.executable, "-m", "pulumi_fal.cli", *args],
         cwd=stack.project,
@@ -26,4 +29,4 @@ def pulumi_fal(stack: Stack, *args: str, code: int = 0) -> str:
     assert "Traceback (most recent call last)" not in output
     for name in ("FAL_ADMIN_API_KEY", "PULUMI_CONFIG_PASSPHRASE"):
         assert stack.env.get(name, "\0") not in output
-    return ended.stdout
+    return output if stderr else ended.stdout

@@ -12,15 +12,19 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.machines.journal import file_name
 
-from .harness import Stack, machine
+from .harness import OTHER_SSH_KEY, Stack, machine, wait_until
 from .recovery import (
     PATIENCE,
+    Stage,
     as_documented,
     entries,
     in_plugin,
     journal,
+    kill,
+    nothing_runs,
     one_machine,
     says,
+    unlock,
     urn,
 )
 
@@ -59,6 +63,49 @@ def test_a_damaged_record_stops_its_own_resource_until_it_is_removed(
     stack.up()
     assert stack.state_ids() == emulator.state.alive()
     assert emulator.state.creations == 2
+
+
+def test_a_preview_beside_an_up_leaves_the_record_of_its_create_alone(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """The preview has read the record of the old machine when the `up` begins to replace it.
+
+    The `up` is killed then, and only its own record says which machine it has created.
+    """
+    stack.env |= PATIENCE
+    stack.up()
+    (old,) = emulator.state.alive()
+    asked, go = stack.folder / "asked", stack.folder / "go"
+    in_plugin(
+        stack,
+        "import pathlib, time\n"
+        "from pulumi_fal import stack\n"
+        "machines = stack.machines\n"
+        "def slow(*args, **options):\n"
+        "    found = machines(*args, **options)\n"
+        f"    pathlib.Path({str(asked)!r}).touch()\n"
+        f"    while not pathlib.Path({str(go)!r}).exists():\n"
+        "        time.sleep(0.05)\n"
+        "    return found\n"
+        "stack.machines = slow\n",
+    )
+    preview = stack.start("preview")
+    del stack.env["PYTHONPATH"]
+    wait_until(asked.exists)
+    stack.write(machine(ssh_key=OTHER_SSH_KEY))
+    stage = Stage(emulator, "while waiting")
+    up = stage.reached_by(stack.start("up"))
+    go.touch()
+    assert preview.wait().exit_code == 0
+    kill(stack, up, "both")
+    nothing_runs(stack)
+    (new,) = emulator.state.alive() - {old}
+    assert [entry.instance_id for entry in entries(stack)] == [new]
+
+    stage.end()
+    unlock(stack)
+    stack.up()
+    assert one_machine(stack, emulator, made=2) == new
 
 
 def test_no_machine_is_created_without_a_journal_and_none_is_lost_when_it_breaks(

@@ -94,7 +94,7 @@ def test_a_machine_of_somebody_else_is_forgotten_and_left_alone(
 def test_where_no_machine_appeared_the_next_up_creates_one(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """It says so, and a machine that appears long after the POST is named but stops nothing."""
+    """A machine that appears long after the POST is named by every command, but stops nothing."""
     emulator.faults.add("create", "502")
     as_documented(stack.up(fails=True), "No machine has appeared")
     (entry,) = entries(stack)
@@ -104,3 +104,30 @@ def test_where_no_machine_appeared_the_next_up_creates_one(
     as_documented(up, "A machine appeared late")
     says(up, other.id)
     assert stack.state_ids() == emulator.state.alive() - {other.id}
+    preview = stack.preview()
+    as_documented(preview, "A machine beside the present one")
+    says(preview, other.id)
+    pending(stack, "forget", "machine", "--late", "--yes")
+    assert other.id not in stack.preview().output
+
+
+def test_a_machine_that_another_stack_has_is_neither_offered_nor_adopted(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """Somebody else's `up` created it meanwhile; destroying one stack leaves the other's alone."""
+    emulator.faults.add("create", "reset_before")
+    stack.up(fails=True)
+    prod = Stack(stack.folder, emulator.env, name="prod")
+    prod.env |= {"PULUMI_HOME": str(stack.folder / "another-home"), **PATIENCE}
+    prod.init()
+    prod.up()
+    (theirs,) = emulator.state.alive()
+    (record,) = json.loads(pulumi_fal(stack, "pending", "ls", "--json"))
+    assert record["candidates"] == []
+    refused = pulumi_fal(stack, "pending", "adopt", "machine", theirs, code=1, stderr=True)
+    assert "in the state of the stack organization/test/prod" in refused
+
+    stack.up()
+    assert stack.state_ids() == emulator.state.alive() - {theirs}
+    stack.destroy()
+    assert emulator.state.alive() == prod.state_ids() == {theirs}

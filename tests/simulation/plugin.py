@@ -154,7 +154,7 @@ class Stacks:
         return self._process.world.stack_in(origin.backend).title != origin.stack
 
     def elsewhere(self, origin: Origin) -> Elsewhere:
-        return Elsewhere(frozenset(), {})
+        return Elsewhere({}, {})
 
 
 class Process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,28 @@ def test_one_folder_is_one_backend_however_it_is_written(tmp_path: Path) -> None
         assert backend.absolute(f"file://{tmp_path}/{path}", None) == expected
 
 
-def test_a_home_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tilde stands for the home folder, as `pulumi login --local` writes it."""
+@pytest.mark.parametrize(
+    "url, path", [("~", ""), ("~/", ""), ("~/states", "/states"), ("~/a/../b", "/b")]
+)
+def test_the_home_folder_of_the_account_is_meant_by_a_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, path: str
+) -> None:
+    """`pulumi` ignores $HOME, which `sudo` and containers may set to another folder."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    home = os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir)
+    assert backend.absolute(f"file://{url}", None) == f"file://{home}{path}"
+
+
+def test_a_tilde_means_the_folder_of_the_environment_where_the_account_has_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container may run with a user id that has no entry in /etc/passwd."""
+
+    def unknown(uid: int) -> pwd.struct_passwd:
+        raise KeyError(uid)
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
     assert backend.absolute("file://~", None) == f"file://{os.path.realpath(tmp_path)}"
 
 

@@ -148,6 +148,14 @@ def test_what_an_unanswered_create_may_have_made_is_unknown(line: CommandLine) -
     assert f"unknown: perhaps of the pending {urn('box')}" in line.run("audit", code=CANT_TELL)
 
 
+def test_a_machine_beside_the_present_one_is_unknown(line: CommandLine) -> None:
+    """It may come from the create that got no answer, so it is not simply forgotten."""
+    present, perhaps = line.rent(), line.rent()
+    line.stacks = {DEV: {"box": present}}
+    line.pend(phase=Phase.LATE, found=(perhaps,))
+    assert whose(line.json("audit", code=CANT_TELL)) == {present: "stack", perhaps: "unknown"}
+
+
 def test_what_pulumi_was_told_of_is_as_its_stack_says(line: CommandLine) -> None:
     """The record of a machine that Pulumi was told of claims nothing by itself."""
     held, dropped = line.rent(), line.rent()

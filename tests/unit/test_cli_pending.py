@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import shlex
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import UnresolvedCreateError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.stack import Origin
+from pulumi_fal.stack import Elsewhere, Origin, Stacks
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
 from ..fakes import EIGHT
 from .cli_support import BACKEND, CommandLine, command_line, urn
+from .cli_support import NOW as NOW_SECONDS
 
-DEV = "organization/train/dev"
+DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
 
 
 @pytest.fixture
@@ -74,6 +80,7 @@ def test_ls_as_json_has_each_part_by_name(line: CommandLine) -> None:
         "id": id_,
         "status": "ready",
         "candidates": None,
+        "unread_stacks": {},
         "in_state": None,
         "machines_unknown": None,
         "since": "2023-11-14T22:13:20+00:00",
@@ -96,6 +103,39 @@ def test_ls_names_what_an_unanswered_create_may_have_made(line: CommandLine) -> 
     shown = next(record for record in line.json("pending", "ls") if record["name"] == "box")
     assert shown["candidates"] == [mine, second]
     assert f"`pulumi-fal pending adopt {urn('box')} ID`" in shown["what_to_do"]
+
+
+def test_ls_offers_no_machine_that_another_stack_has(line: CommandLine) -> None:
+    """Destroying either stack would delete the machine of both; unreadable stacks are named."""
+    theirs, mine = line.rent(), line.rent()
+    line.stacks = {DEV: {}, PROD: {"box": theirs}, TEST: "the checkpoint is damaged"}
+    line.pend(problem="no answer")
+    (shown,) = line.json("pending", "ls")
+    assert shown["candidates"] == [mine]
+    assert shown["unread_stacks"] == {TEST: "the checkpoint is damaged"}
+    assert f"not read  {TEST}: the checkpoint is damaged" in line.run("pending", "ls")
+
+
+def test_ls_offers_no_machine_that_was_made_long_after_the_create(line: CommandLine) -> None:
+    """The lists of two later creates show that the machine was not there for long."""
+    later = line.rent()
+    line.pend(problem="no answer")
+    for name, hours in (("first", 1), ("second", 2)):
+        line.pend(
+            name, phase=Phase.CREATED, instance_id=name, first_sent=NOW_SECONDS + 3600 * hours
+        )
+    shown = next(record for record in line.json("pending", "ls") if record["name"] == "box")
+    assert shown["candidates"] == []
+    assert "made long before or after" in line.refused("pending", "adopt", "box", later)
+
+
+def test_ls_says_what_up_does_about_a_machine_that_was_first_seen_late(line: CommandLine) -> None:
+    """It stops nothing, so the advice must not sound as if it did."""
+    seen = line.rent()
+    line.pend(problem="no answer", searched=True)
+    (shown,) = line.json("pending", "ls")
+    assert shown["candidates"] == [seen]
+    assert "`pulumi up`, which creates a new machine, because" in shown["what_to_do"]
 
 
 def test_ls_says_where_an_unanswered_create_made_nothing(line: CommandLine) -> None:
@@ -320,6 +360,159 @@ def test_adopt_refuses_a_machine_that_is_in_state(line: CommandLine) -> None:
     line.stacks[DEV] = {"first": id_}
     line.pend()
     assert "already in the state of its stack" in line.refused("pending", "adopt", "box", id_)
+
+
+def test_adopt_refuses_a_machine_that_another_stack_has(line: CommandLine) -> None:
+    """If both stacks had it, destroying one would delete the machine of the other."""
+    id_ = line.rent()
+    line.stacks = {DEV: {}, PROD: {"box": id_}}
+    entry = line.pend()
+    says = line.refused("pending", "adopt", "box", id_)
+    assert f"it is in the state of the stack {PROD}. If both stacks had it" in says
+    assert line.pending() == [entry]
+
+
+def test_adopt_names_the_stacks_that_may_have_the_machine(line: CommandLine) -> None:
+    """A person who knows better may go on."""
+    id_ = line.rent()
+    line.stacks = {DEV: {}, PROD: "the checkpoint is damaged"}
+    line.pend()
+    shown = line.run("pending", "adopt", "box", id_)
+    assert f"may have the machine: {PROD}: the checkpoint is damaged" in shown
+    assert line.pending()[0].instance_id == id_
+
+
+@pytest.mark.parametrize("change", ["changed", "dropped", "in progress"])
+@pytest.mark.parametrize("command", ["adopt", "forget"])
+def test_a_record_that_changes_while_a_command_looks_is_left_alone(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str, change: str
+) -> None:
+    """An `up` may begin while a person reads the prompt, and overwrite the record."""
+    id_ = line.rent()
+    entry = line.pend()
+    now = replace(entry, problem="of another create")
+    with ExitStack() as lock:
+
+        def meanwhile(*_: object, **__: object) -> dict[str, str]:
+            if change == "changed":
+                line.journal.write(now)
+            elif change == "dropped":
+                line.journal.drop(entry)
+            else:
+                taken = line.journal.try_lock(entry.origin)
+                assert taken is not None
+                lock.enter_context(taken)
+            return {}
+
+        if command == "forget":
+            monkeypatch.setattr(click, "confirm", meanwhile)
+            says = line.refused("pending", "forget", "box")
+        else:
+            monkeypatch.setattr(Stacks, "elsewhere", lambda *_: Elsewhere(meanwhile(), {}))
+            says = line.refused("pending", "adopt", "box", id_)
+    assert "has changed since this command read it, so nothing was done" in says
+    assert "`pulumi-fal pending ls` again" in says
+    expected = {"changed": [now], "dropped": [], "in progress": [entry]}[change]
+    assert line.pending() == expected
+
+
+# Creates without an answer that another create has followed.
+
+
+def test_ls_shows_a_late_machine_and_what_to_do_about_it(line: CommandLine) -> None:
+    """It is beside the present machine of its resource, which is in state."""
+    present, made = line.rent(), line.rent()
+    line.stacks[DEV] = {"box": present}
+    line.pend(phase=Phase.LATE, problem="no answer")
+    (shown,) = line.json("pending", "ls")
+    assert (shown["phase"], shown["candidates"]) == ("late", [made])
+    text = line.run("pending", "ls")
+    assert "another machine has been requested since" in text
+    assert f"{made} (gpu_1x_h100_sxm5, ready" in text
+    assert f"run `pulumi-fal pending forget {urn('box')} --late`" in text
+
+
+@pytest.mark.parametrize(
+    "seconds, says", [(0, "Nothing now: if a machine still"), (3600, "drops this record")]
+)
+def test_ls_says_that_no_late_machine_has_appeared(
+    line: CommandLine, seconds: int, says: str
+) -> None:
+    """There is nothing to do as long as none appears."""
+    line.pend(phase=Phase.LATE, problem="no answer", started=time.time() - seconds)
+    shown = line.run("pending", "ls")
+    assert "none has appeared" in shown
+    assert says in shown
+
+
+def test_forget_late_leaves_the_record_of_the_present_create(line: CommandLine) -> None:
+    """The two records are of two machines."""
+    present = line.pend()
+    line.pend(phase=Phase.LATE)
+    line.pend(phase=Phase.LATE, started=present.started + 60)
+    made = line.rent()
+    shown = line.run("pending", "forget", "box", "--late", "--yes")
+    assert shown.count(made) == 1
+    assert "present machine of resource 'box' is not affected" in shown
+    assert line.pending() == [present]
+    assert "No create of 'box' is pending" in line.refused(
+        "pending", "forget", "box", "--late", "--yes"
+    )
+
+
+def test_forget_means_the_present_create_where_there_is_one(line: CommandLine) -> None:
+    """Without another one, the late record is meant."""
+    line.pend()
+    late = line.pend(phase=Phase.LATE)
+    line.run("pending", "forget", "box", "--yes")
+    assert line.pending() == [late]
+    line.run("pending", "forget", "box", "--yes")
+    assert line.pending() == []
+
+
+def test_a_late_machine_is_imported_and_not_adopted(line: CommandLine) -> None:
+    """Its resource has another machine, or is about to, and the next `up` would not look at it."""
+    id_ = line.rent()
+    late = line.pend(phase=Phase.LATE)
+    assert "Import the machine into a stack instead" in line.refused("pending", "adopt", "box", id_)
+    assert line.pending() == [late]
+
+
+def test_the_present_create_can_adopt_beside_a_late_one(line: CommandLine) -> None:
+    """Both answers were lost, and the machine may come from either."""
+    id_ = line.rent()
+    late = line.pend(phase=Phase.LATE)
+    line.pend()
+    line.run("pending", "adopt", "box", id_)
+    assert {(entry.phase, entry.instance_id) for entry in line.pending()} == {
+        (Phase.LATE, None),
+        (Phase.ADOPTED, id_),
+    }
+    assert late in line.pending()
+
+
+# A journal, and a backend, that the command must find as `pulumi` does.
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_journal_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    line: CommandLine, options: list[str]
+) -> None:
+    """There may be creates in it."""
+    line.journal.folder.parent.parent.mkdir(parents=True)
+    line.journal.folder.parent.touch()
+    assert "creates) can't be read: Not a directory" in line.refused("pending", "ls", *options)
+
+
+def test_a_backend_in_the_home_folder_is_that_of_the_account(
+    line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sudo` and containers may set $HOME to another folder, which `pulumi` ignores."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home = Path(pwd.getpwuid(os.getuid()).pw_dir).resolve()
+    line.pend(backend=f"file://{home}/states")
+    line.run("pending", "forget", "box", "--backend", "file://~/states", "--yes")
+    assert line.pending() == []
 
 
 def test_adopt_can_be_corrected(line: CommandLine) -> None:

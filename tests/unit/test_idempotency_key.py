@@ -79,7 +79,7 @@ class Stacks:
         return self.is_known_gone
 
     def elsewhere(self, origin: Origin) -> Elsewhere:
-        return Elsewhere(frozenset(), {})
+        return Elsewhere({}, {})
 
 
 class World:

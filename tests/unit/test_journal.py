@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def test_the_file_is_for_people_too_and_for_nobody_else(records: Journal) -> Non
     """The file is JSON with names, and only its owner may read it."""
     records.write(ENTRY)
     data = json.loads(file_of(records).read_text())
-    assert (data["version"], data["origin"]["urn"], data["phase"]) == (3, URN, "asked")
+    assert (data["version"], data["origin"]["urn"], data["phase"]) == (VERSION, URN, "asked")
     assert stat.S_IMODE(file_of(records).stat().st_mode) == 0o600
     assert stat.S_IMODE(records.folder.stat().st_mode) == 0o700
 
@@ -150,6 +151,16 @@ def test_a_folder_that_cannot_be_read_is_reported(folder: Path, records: Journal
     folder.write_text("in the way")
     with pytest.raises(JournalError, match="can't be read"):
         records.find(HERE)
+    with pytest.raises(JournalError, match="can't be read"):
+        list(records.entries())
+
+
+def test_a_folder_below_one_that_cannot_be_read_is_not_taken_for_empty(
+    folder: Path, records: Journal
+) -> None:
+    """There may be records in it, for all that is known."""
+    folder.parent.parent.mkdir()
+    folder.parent.write_text("in the way")
     with pytest.raises(JournalError, match="can't be read"):
         list(records.entries())
 
@@ -358,7 +369,7 @@ def test_an_entry_of_the_first_release_is_read(records: Journal) -> None:
     records.write(ENTRY)
     path = file_of(records)
     data = {**json.loads(path.read_text()), "version": 1}
-    del data["seen"], data["searched"]
+    del data["seen"], data["searched"], data["found"]
     path.write_text(json.dumps(data))
     assert records.find(HERE) == ENTRY
 
@@ -484,6 +495,116 @@ def test_the_journal_is_where_pulumi_keeps_its_own(
 ) -> None:
     """The journal is below PULUMI_HOME, or below ~/.pulumi."""
     assert journal.home(environ) == place() / "fal-compute" / "creates"
+
+
+# Changes by a process that doesn't hold the lock.
+
+OTHER = replace(HERE, urn=f"{URN}-2")
+
+
+def locked(records: Journal, origin: Origin) -> AbstractContextManager[None]:
+    """The lock of a create, which another process holds, or another create of this process."""
+    lock = records.try_lock(origin)
+    assert lock is not None
+    return lock
+
+
+@pytest.mark.parametrize("new", [None, MADE, replace(MADE, origin=OTHER)])
+def test_an_entry_that_is_as_it_was_read_is_exchanged(records: Journal, new: Entry | None) -> None:
+    """An entry is dropped, changed, or moved to another resource."""
+    records.write(ENTRY)
+    assert records.exchange(ENTRY, new)
+    assert list(records.entries()) == ([] if new is None else [new])
+
+
+@pytest.mark.parametrize("new", [None, MADE, replace(MADE, origin=OTHER)])
+@pytest.mark.parametrize("now", [None, replace(ENTRY, seen=True), ENTRY.as_created("another")])
+def test_an_entry_that_has_changed_since_it_was_read_is_left_alone(
+    records: Journal, new: Entry | None, now: Entry | None
+) -> None:
+    """The entry may be the only record of another machine by now, or have served its purpose."""
+    if now is not None:
+        records.write(now)
+    assert not records.exchange(ENTRY, new)
+    assert list(records.entries()) == ([] if now is None else [now])
+
+
+@pytest.mark.parametrize("new", [None, MADE])
+def test_an_entry_whose_create_is_in_progress_is_left_alone(
+    records: Journal, new: Entry | None
+) -> None:
+    """Only the create that holds the lock knows what its entry must say."""
+    records.write(ENTRY)
+    for other in (records, Journal(records.folder)):
+        with locked(other, HERE):
+            assert not records.exchange(ENTRY, new)
+    assert list(records.entries()) == [ENTRY]
+    assert records.exchange(ENTRY, new)
+
+
+def test_an_entry_is_moved_only_to_a_resource_that_has_none_and_no_create(
+    records: Journal,
+) -> None:
+    """The entry of the other resource may be the only record of its machine."""
+    moved, taken = replace(MADE, origin=OTHER), replace(ENTRY, origin=OTHER)
+    records.write(ENTRY)
+    with locked(records, OTHER):
+        assert not records.exchange(ENTRY, moved)
+    records.write(taken)
+    assert not records.exchange(ENTRY, moved)
+    assert set(records.readable()) == {ENTRY, taken}
+
+
+def test_settling_leaves_what_a_create_writes_while_the_stack_is_asked(folder: Path) -> None:
+    """An `up` may replace the machine in the second that `pulumi stack export` takes."""
+    new = ENTRY.as_created("new")
+
+    def replaced_meanwhile(origin: Origin) -> frozenset[str]:
+        Journal(folder).write(new)
+        return frozenset({"made"})
+
+    Journal(folder).write(replace(MADE, seen=True))
+    now = Journal(folder, replaced_meanwhile)
+    now.drop_entry_for(URN, "made", is_proven=True)
+    assert now.find(HERE) == new
+
+
+def test_settling_leaves_the_entry_of_a_create_in_progress(folder: Path) -> None:
+    """The create holds the lock until the engine knows of its machine."""
+    Journal(folder).write(replace(MADE, seen=True))
+    now = Journal(folder, lambda origin: frozenset({"made"}))
+    with locked(Journal(folder), HERE):
+        now.drop_entry_for(URN, "made", is_proven=True)
+    assert now.find(HERE) is not None
+
+
+# Creates without an answer that another create has followed.
+
+LATE = replace(ENTRY, phase=Phase.LATE, found=("perhaps",))
+
+
+def test_late_entries_are_beside_the_present_one_and_stop_nothing(records: Journal) -> None:
+    """Each create that got no answer keeps an entry, and a create finds none of them."""
+    later = replace(LATE, started=ENTRY.started + 60)
+    for entry in (LATE, later):
+        records.write(entry)
+    assert records.find(HERE) is None
+    assert records.find(replace(HERE, backend="")) is None
+    records.write(ENTRY)
+    assert records.find(HERE) == ENTRY
+    assert set(records.entries(URN)) == {LATE, later, ENTRY}
+    assert records.exchange(LATE, replace(LATE, found=()))
+    records.drop(later)
+    assert set(records.entries()) == {replace(LATE, found=()), ENTRY}
+
+
+def test_a_damaged_late_entry_stops_no_create(records: Journal) -> None:
+    """It is reported, but a create doesn't depend on it."""
+    records.write(LATE)
+    file_of(records).write_text("{")
+    assert records.find(replace(HERE, backend="")) is None
+    (error,) = records.entries()
+    assert isinstance(error, JournalError)
 
 
 def test_an_entry_begins_as_a_question() -> None:

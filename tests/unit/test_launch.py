@@ -187,6 +187,23 @@ def test_a_create_waits_for_another_process_that_works_on_it(world: World) -> No
     assert "resource 'web' is still in progress" in warning
 
 
+def test_a_create_says_nothing_of_a_process_that_only_changes_its_record(world: World) -> None:
+    """A preview beside it holds the lock for a moment, and creates nothing."""
+    other = Journal(world.folder).try_lock(HERE)
+    assert other is not None
+    ending = ExitStack()
+    ending.enter_context(other)
+    sleep = world.clock.sleep
+
+    def end(seconds: float) -> None:
+        ending.close()
+        sleep(seconds)
+
+    world.clock.sleep = end  # type: ignore[method-assign]
+    launch(world)
+    assert world.warnings == []
+
+
 # A POST without an answer.
 
 
@@ -243,6 +260,100 @@ def test_the_next_create_looks_again_but_does_not_wait_again(world: World) -> No
     instance = launch(world)
     assert world.state.alive() == {instance.id}
     assert 2 <= world.clock.time - began < 2.5
+
+
+def late(world: World) -> list[Entry]:
+    """The entries of creates that another one has followed."""
+    return [entry for entry in world.journal.readable() if entry.is_late]
+
+
+def test_a_create_that_starts_afresh_keeps_the_record_of_the_one_without_an_answer(
+    world: World,
+) -> None:
+    """A gateway may give up long before the API does, so the first machine may appear yet."""
+    world.api.faults.add("create", "reset_before")
+    refusal(world)
+    world.restart()
+    on_disk: list[list[Entry]] = []
+
+    def look(request: Request[Any]) -> None:
+        if request.creates:
+            on_disk.append(late(world))
+
+    world.api.before = look
+    instance = launch(world)
+    assert on_disk == [late(world)]
+    (entry,) = late(world)
+    assert (entry.origin, entry.instance_id, entry.found) == (HERE, None, ())
+    assert "reset" in entry.problem
+    present = world.entry()
+    assert present is not None
+    assert present.instance_id == instance.id
+
+
+def test_each_create_without_an_answer_keeps_its_record_and_none_stops_the_next(
+    world: World,
+) -> None:
+    """Two answers were lost, and either machine may appear."""
+    for _ in range(2):
+        world.api.faults.add("create", "reset_before")
+        refusal(world)
+        world.restart()
+    launch(world)
+    assert len(late(world)) == 2
+    assert {entry.origin for entry in late(world)} == {HERE}
+
+
+@pytest.mark.parametrize("why", ["refused", "interrupted"])
+def test_a_create_that_makes_nothing_puts_the_earlier_record_back(world: World, why: str) -> None:
+    """The resource has no machine, so the next create looks for that of the earlier one again."""
+    world.api.faults.add("create", "reset_before")
+    refusal(world)
+    earlier = world.entry()
+    world.restart()
+    world.state.capacity = 0
+    if why == "interrupted":  # in the pause before another attempt
+        world.api.before = lambda request: world.clock.interrupt() if request.creates else None
+        world.api.faults.add("create", "429")
+    with pytest.raises(errors.FalError) as caught:
+        launch(world)
+    assert not isinstance(caught.value, UnresolvedCreateError)
+    assert world.journal.readable() == [earlier]
+    world.state.capacity, world.api.before = None, lambda request: None
+    world.clock.interrupted.clear()
+    made = world.machine()
+    world.restart()
+    assert refusal(world).candidates == (made,)
+
+
+def test_a_machine_first_seen_late_stays_on_record(world: World) -> None:
+    """It may still be the machine of the POST, so every command names it."""
+    world.api.faults.add("create", "reset_before")
+    refusal(world)
+    world.clock.time += 1000
+    seen_late = world.machine()
+    world.restart()
+    launch(world)
+    (entry,) = late(world)
+    assert entry.found == (seen_late,)
+
+
+def test_a_create_that_left_nothing_long_ago_leaves_no_record(world: World) -> None:
+    """What has not appeared for ten minutes does not exist."""
+    world.api.faults.add("create", "reset_before")
+    refusal(world)
+    world.clock.time += 1000
+    world.restart()
+    launch(world)
+    assert late(world) == []
+
+
+def test_a_late_record_of_a_renamed_stack_stops_nothing(world: World) -> None:
+    """Its resource got another machine."""
+    other = world.machine()
+    world.stacks.is_known_gone = True
+    world.earlier(Phase.LATE, origin=OLD, found=(other,), **LOST)
+    assert launch(world).id != other
 
 
 @pytest.mark.parametrize("passed", [0, 5, APPEAR_SECONDS, 1000])
@@ -530,6 +641,30 @@ def test_everything_that_earlier_names_of_a_stack_left_is_named_at_once(world: W
     assert str(error).count("pending adopt") == 2
 
 
+@pytest.mark.parametrize("earlier", [OLD, VAGUE])
+def test_the_record_of_another_create_in_progress_is_left_to_it(
+    world: World, earlier: Origin
+) -> None:
+    """A create holds the lock of its own resource only, and another may begin at any time."""
+    old = world.machine()
+    entry = world.earlier(Phase.REPORTED, old, origin=earlier, seen=True)
+    lock = ExitStack()
+
+    class SlowStacks(FakeStacks):
+        def ids(self, origin: Origin) -> frozenset[str]:
+            taken = Journal(world.folder).try_lock(earlier)
+            if taken is not None:
+                lock.enter_context(taken)
+            return frozenset({old})
+
+    world.stacks = SlowStacks()
+    world.stacks.is_known_gone = True
+    world.restart()
+    with lock:
+        assert launch(world).id != old
+    assert entry in world.journal.readable()
+
+
 def test_the_record_of_a_renamed_stack_goes_once_state_has_its_machine(world: World) -> None:
     """The machine has moved on with the stack, and its record would stop a later replacement."""
     made = world.machine()
@@ -583,6 +718,26 @@ def test_the_record_says_whether_pulumi_was_told_and_whether_the_api_showed_the_
         (Phase.REPORTED, True),
         (Phase.CREATED, True),
     ]
+
+
+@pytest.mark.parametrize("change", ["another process changed it", "its create is in progress"])
+def test_a_report_that_did_not_arrive_changes_no_record_of_another_create(
+    world: World, change: str
+) -> None:
+    """The engine's death is noticed late, and the next `up` may have begun since."""
+    launch(world)
+    world.launcher.mark_reported(HERE, seen=True)
+    lock = ExitStack()
+    if change == "another process changed it":
+        world.earlier(Phase.REPORTED, "new", seen=True)
+    else:
+        taken = Journal(world.folder).try_lock(HERE)
+        assert taken is not None
+        lock.enter_context(taken)
+    before = world.entry()
+    with lock:
+        world.launcher.mark_unreported(HERE)
+    assert world.entry() == before
 
 
 @pytest.mark.parametrize(

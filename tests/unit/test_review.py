@@ -5,16 +5,21 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
+from pulumi_fal.api.request import Request
+from pulumi_fal.errors import ConfigurationError
+from pulumi_fal.machines.decision import LATE_SECONDS
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.stack import Origin, StackMachine
 
-from ..fakes import HERE, ONE, URN, FakeStacks
+from ..fakes import HERE, ONE, URN, FakeStacks, unanswered
+from .world import World
 
 OF = replace(HERE, urn=f"{URN}-2")
 """Another resource of the stack."""
@@ -180,3 +185,185 @@ def test_an_unreadable_entry_is_reported_and_hides_no_other(journal: Journal) ->
     damaged, reminder = said(journal, FakeStacks())
     assert "is damaged" in damaged
     assert "made" in reminder
+
+
+def test_an_entry_that_a_create_overwrites_while_the_stack_is_asked_is_kept(
+    journal: Journal,
+) -> None:
+    """An `up` may replace the machine in the second that `pulumi stack export` takes."""
+    new = replace(ENTRY, phase=Phase.CREATED, instance_id="new")
+
+    class SlowStacks(FakeStacks):
+        def ids(self, origin: Origin) -> frozenset[str]:
+            journal.write(new)
+            return frozenset({"made"})
+
+    journal.write(replace(ENTRY, phase=Phase.REPORTED, instance_id="made", seen=True))
+    assert said(journal, SlowStacks()) == []
+    assert list(journal.entries()) == [new]
+
+
+def test_an_entry_whose_create_begins_while_the_stack_is_asked_is_kept(journal: Journal) -> None:
+    """The create has read the entry, and decides about it."""
+    begun = ExitStack()
+
+    class SlowStacks(FakeStacks):
+        def ids(self, origin: Origin) -> frozenset[str]:
+            lock = Journal(journal.folder).try_lock(HERE)
+            assert lock is not None
+            begun.enter_context(lock)
+            return frozenset({"made"})
+
+    journal.write(replace(ENTRY, phase=Phase.REPORTED, instance_id="made", seen=True))
+    with begun:
+        assert said(journal, SlowStacks()) == []
+    assert len(list(journal.entries())) == 1
+
+
+# A create without an answer that another create has followed.
+
+
+def review(world: World) -> list[str]:
+    """The warnings of the next command."""
+    world.restart()
+    world.warnings.clear()
+    world.machines.review(OF.urn, OF.organization)
+    return list(world.warnings)
+
+
+def late(world: World, **others: Any) -> Entry:
+    """The entry of a create that another one has followed, whose machine is in state."""
+    present = world.machine()
+    world.stacks.in_state = {present}
+    return world.earlier(Phase.LATE, problem="it was reset", **others)
+
+
+def found(world: World) -> list[tuple[str, ...]]:
+    """What late entries say has appeared."""
+    return [entry.found for entry in world.journal.readable() if entry.is_late]
+
+
+def test_a_late_machine_is_named_by_every_command_until_it_is_gone(world: World) -> None:
+    """It bills, and only these warnings know of it."""
+    late(world)
+    assert review(world) == []
+    assert found(world) == [()]
+    made = world.machine()
+    for passed in (0, 10_000):
+        world.clock.time += passed
+        began = world.clock.time
+        (warning,) = review(world)
+        assert world.clock.time == began  # one list is enough
+        assert f"  {made} (" in warning
+        assert found(world) == [(made,)]
+    world.state.kill(made)
+    assert review(world) == []
+    assert found(world) == []
+
+
+@pytest.mark.parametrize("whose", ["own stack", "other stack", "pending"])
+def test_a_late_machine_is_settled_once_it_is_known_whose_it_is(world: World, whose: str) -> None:
+    """It was imported, or it was another resource's all the time."""
+    late(world)
+    made = world.machine()
+    assert len(review(world)) == 1
+    if whose == "own stack":
+        assert world.stacks.in_state is not None
+        world.stacks.in_state.add(made)
+    if whose == "other stack":
+        world.stacks.others = {"organization/shop/prod": {made}}
+    if whose == "pending":
+        world.earlier(
+            Phase.CREATED, made, origin=replace(HERE, urn="urn:pulumi:x::y::z::a", backend="b")
+        )
+    assert review(world) == []
+    assert found(world) == [()]
+    world.clock.time += LATE_SECONDS + 1
+    assert review(world) == []
+    assert found(world) == []
+
+
+def test_a_late_entry_is_not_dropped_because_of_one_stale_list(world: World) -> None:
+    """Nothing else would know of the machine that is in the next list."""
+    late(world)
+    world.clock.time += LATE_SECONDS + 1
+    made = world.machine()
+    world.state.hide(made, "list", 0.1)
+    (warning,) = review(world)
+    assert made in warning
+    assert found(world) == [(made,)]
+
+
+def test_a_machine_that_was_found_once_is_not_taken_for_gone_because_of_one_list(
+    world: World,
+) -> None:
+    """A list may lapse, so the machine is asked for as well."""
+    made = world.machine()
+    late(world, found=(made,))
+    world.state.hide(made, "list", 0.1)
+    (warning,) = review(world)
+    assert made in warning
+    assert found(world) == [(made,)]
+
+
+@pytest.mark.parametrize("trouble", ["refused", "silent", "no key", "stack", "another account"])
+def test_where_nobody_can_tell_about_a_late_machine_the_warning_says_so(
+    world: World, trouble: str
+) -> None:
+    """The machine may run, so the entry stays, and what was found before is named."""
+    made = world.machine()
+    entry = late(world, found=(made,))
+    if trouble == "refused":
+        world.api.faults.add("list", "403")
+    if trouble == "silent":
+
+        def say_nothing(request: Request[Any]) -> None:
+            world.clock.sleep(world.api.timeouts[-1] or 600)
+            raise unanswered(request)
+
+        world.api.before = say_nothing
+    if trouble == "no key":
+        world.open_account = mock.Mock(side_effect=ConfigurationError("No fal API key is set."))
+    if trouble == "stack":
+        world.stacks.in_state = None
+    if trouble == "another account":
+        entry = replace(entry, account="another")
+        world.journal.write(entry)
+        world.hide(made)
+    began = world.clock.time
+    (warning,) = review(world)
+    assert "Whether the earlier create made a machine as well can't be told" in warning
+    assert made in warning
+    assert world.clock.time - began < 10
+    assert world.journal.readable() == [entry]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_several_late_entries_take_one_look_and_say_the_same_once(
+    world: World, answers: bool
+) -> None:
+    """A create that is repeated many times must not make every command wait for as long."""
+    for number in range(20):
+        late(world, started=world.clock.wall() - LATE_SECONDS - 1 - number)
+    made = world.machine()
+    if not answers:
+        world.api.faults.add("list", "403", 99)
+    began = world.clock.time
+    (warning,) = review(world)
+    assert (made in warning) is answers
+    assert world.api.calls.count("list") <= 2
+    assert world.clock.time - began < 5
+
+
+def test_a_late_entry_is_reviewed_although_the_present_create_is_in_progress(
+    world: World,
+) -> None:
+    """It is of another create, which is over, but the process in progress may change its record."""
+    late(world)
+    made = world.machine()
+    lock = world.journal.try_lock(HERE)
+    assert lock is not None
+    with lock:
+        (warning,) = review(world)
+        assert made in warning
+        assert found(world) == [()]

@@ -177,7 +177,7 @@ def test_a_stack_that_is_not_known_for_sure_is_not_asked(pulumi: Pulumi, origin:
     assert stacks.machines(origin) is None
     assert stacks.ids(origin) is None
     assert stacks.is_gone(origin) is None
-    assert stacks.elsewhere(origin).ids == frozenset()
+    assert stacks.elsewhere(origin).ids == {}
     assert list(stacks.elsewhere(origin).unread) == [LIST]
     assert pulumi.calls == []
 
@@ -273,7 +273,7 @@ def test_the_machines_of_all_other_stacks_are_told(pulumi: Pulumi) -> None:
         "organization/bank/dev": exported(row("c")),
     }
     stacks = Stacks()
-    told = Elsewhere(frozenset({"a", "b", "c"}), {TEST: "damaged"})
+    told = Elsewhere({"a": PROD, "b": PROD, "c": "organization/bank/dev"}, {TEST: "damaged"})
     assert stacks.elsewhere(HERE) == told
     assert ("stack", "export", "--stack", DEV) not in pulumi.calls
     assert pulumi.backends == {"file:///here"}
@@ -285,7 +285,7 @@ def test_the_machines_of_all_other_stacks_are_told(pulumi: Pulumi) -> None:
 def test_without_a_list_the_list_is_what_was_not_read(pulumi: Pulumi) -> None:
     """Without a list of stacks, the list itself is named as unread, with the reason."""
     pulumi.lists = StackError("no access")
-    assert Stacks().elsewhere(HERE) == Elsewhere(frozenset(), {LIST: "no access"})
+    assert Stacks().elsewhere(HERE) == Elsewhere({}, {LIST: "no access"})
 
 
 def test_what_there_is_no_time_for_is_unread(
@@ -307,7 +307,7 @@ def test_what_there_is_no_time_for_is_unread(
     }
     told = Stacks().elsewhere(HERE, 5)
     assert pulumi.seconds == [5, 3, 1]
-    assert told.ids == {"a", "b"}
+    assert told.ids == {stack: f"organization/shop/{stack}" for stack in "ab"}
     assert told.unread == {
         f"organization/shop/{stack}": "there was no time for it within 5 s" for stack in "cd"
     }
@@ -469,7 +469,7 @@ def test_a_machine_is_in_state_if_any_stack_that_may_be_meant_has_it(cloud: Pulu
 def test_without_an_organization_the_other_stacks_are_unknown(cloud: Pulumi) -> None:
     """The reason says what is not known."""
     reason = "it is not known which organization this stack is in"
-    assert Stacks().elsewhere(Origin(URN, "", CLOUD)) == Elsewhere(frozenset(), {LIST: reason})
+    assert Stacks().elsewhere(Origin(URN, "", CLOUD)) == Elsewhere({}, {LIST: reason})
 
 
 # Names and config.

@@ -48,8 +48,32 @@ def test_a_candidate_is_shown_as_far_as_it_is_known() -> None:
 def test_a_create_that_left_nothing_may_simply_be_run_again() -> None:
     """Nothing is there to adopt or to forget."""
     said = str(unresolved.unanswered(ENTRY, []))
-    assert "It is safe to run `pulumi up` again" in said
+    assert "Run `pulumi up` again: it looks once more" in said
+    assert "safe" not in said  # a gateway may give up while the API still makes the machine
     assert "pulumi-fal" not in said
+
+
+def test_a_machine_beside_the_present_one_is_named_with_every_way_out() -> None:
+    """Nothing is stopped, so a person must hear of a machine that bills, and what to do."""
+    late = replace(ENTRY, phase=Phase.LATE)
+    said = unresolved.appeared(late, [FOUND], {"organization/shop/prod": "it took too long"})
+    for part in (
+        "resource 'web' got no answer, and another machine has been requested since",
+        "  found (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n",
+        "  organization/shop/prod: it took too long\n",
+        "delete it",
+        "import it",
+        f"`pulumi-fal pending forget {URN} --late`",
+    ):
+        assert part in said
+
+
+def test_a_machine_that_was_found_before_is_named_where_the_api_cannot_be_asked() -> None:
+    """Without an answer of the API, the machine may still run."""
+    late = replace(ENTRY, phase=Phase.LATE)
+    assert "can't be told: interrupted. Run" in unresolved.may_appear(late, Interrupted())
+    said = unresolved.may_appear(replace(late, found=("one", "other")), None)
+    assert "belongs to another account. These may come from it: one, other. Run" in said
 
 
 def test_a_stop_without_a_machine_claims_none() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,14 +31,13 @@ class World:
         self.warnings: list[str] = []
         self.settings = settings(appear_seconds=APPEAR_SECONDS)
         self.folder = home / "fal-compute" / "creates"
+        self.open_account: Callable[[], Account] = self._open_account
         self.restart()
 
     def restart(self) -> None:
         """Begin a process that knows nothing but what is on disk."""
         self.journal = Journal(self.folder, self.stacks.ids)
-        self.machines = Machines(
-            self.journal, self.stacks, self._open_account, self.warnings.append
-        )
+        self.machines = Machines(self.journal, self.stacks, self.open_account, self.warnings.append)
 
     def _open_account(self) -> Account:
         return Account(

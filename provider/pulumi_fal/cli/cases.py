@@ -12,6 +12,7 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import SHORT_BUDGET, Context
 from pulumi_fal.errors import FalError
+from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.decision import (
     Decision,
     Facts,
@@ -20,16 +21,18 @@ from pulumi_fal.machines.decision import (
     SendAgain,
     StartFresh,
     Stop,
-    candidates,
+    as_late,
     decide,
 )
 from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.facts import unclaimed
 
 _PHASES = {
     Phase.REQUESTED: "requested, but the process ended before the answer came",
     Phase.CREATED: "created, but not reported to Pulumi",
     Phase.REPORTED: "created and reported to Pulumi",
     Phase.ADOPTED: "adopted",
+    Phase.LATE: "no usable answer, and another machine has been requested since",
 }
 
 
@@ -75,6 +78,11 @@ class Case:
         return f"{known}; {self.unknown or 'gone: the API does not list it'}"
 
     @property
+    def unread(self) -> str:
+        """The stacks that could not be read and may have a candidate, with the reasons, as text."""
+        return "; ".join(f"{name}: {why}" for name, why in self.facts.search.unread.items())
+
+    @property
     def may_run(self) -> list[str]:
         """The machines of the create that may still run, as text."""
         if self.facts.in_state:
@@ -92,6 +100,8 @@ class Case:
 
     @property
     def what_to_do(self) -> str:
+        if self.entry.is_late:
+            return self._what_to_do_when_late
         urn = shlex.quote(self.entry.origin.urn)
         forget = f"`pulumi-fal pending forget {urn}`"
         match self.decision:
@@ -111,8 +121,22 @@ class Case:
                 return "Nothing: the next `pulumi up` drops this record."
             case StartFresh() if self.entry.instance_id:
                 return f"Run `pulumi up`, which creates a new machine, or run {forget}."
+            case StartFresh(warning) if warning:
+                return (
+                    "Run `pulumi up`, which creates a new machine, because these were first seen "
+                    "long after this create. If one belongs to this resource, run `pulumi-fal "
+                    f"pending adopt {urn} ID`."
+                )
             case StartFresh():
                 return "Run `pulumi up`: it looks for the machine before it creates one."
+
+    @property
+    def _what_to_do_when_late(self) -> str:
+        if self.unknown or self.facts.search:
+            return unresolved.late_advice(self.entry)
+        if as_late(self.entry, (), self.facts.now) is None:
+            return "Nothing: the next run of `pulumi` drops this record."
+        return "Nothing now: if a machine still appears, every command names it."
 
     def as_json(self) -> dict[str, Any]:
         entry, machine = self.entry, self.facts.machine
@@ -134,6 +158,7 @@ class Case:
             "candidates": [machine.id for machine in self.facts.search.candidates]
             if is_known
             else None,
+            "unread_stacks": dict(self.facts.search.unread),
             "in_state": self.facts.in_state,
             "machines_unknown": self.unknown or None,
             "since": show.moment(entry.started),
@@ -151,15 +176,13 @@ def investigate(context: Context, entries: Iterable[Entry]) -> list[Case]:
         machines = {instance.id: instance for instance in instances}
     except FalError as problem:
         error = problem
-    pending = {entry.instance_id for entry in context.journal.readable() if entry.instance_id}
-    return [_case(context, entry, machines, pending, account, error) for entry in entries]
+    return [_case(context, entry, machines, account, error) for entry in entries]
 
 
 def _case(
     context: Context,
     entry: Entry,
     machines: Mapping[str, Instance],
-    pending: set[str],
     account: str,
     error: FalError | None,
 ) -> Case:
@@ -168,12 +191,11 @@ def _case(
         in_state = context.stacks.has(entry.origin, entry.instance_id)
     possible = context.stacks.possible(entry.origin)
     machine = machines.get(entry.instance_id or "")
-    found: tuple[Instance, ...] = ()
+    search = Search()
     if entry.instance_id is None:
-        held = {machine.id for machine in context.stacks.possible_machines(entry.origin)}
-        found = tuple(candidates(entry, machines.values(), pending | held))
+        search = unclaimed(entry, machines.values(), context.journal, context.stacks)
     other_key = account not in ("", entry.account)
-    is_own = not other_key or machine is not None or bool(found)
+    is_own = not other_key or machine is not None or bool(search)
     unknown = "" if is_own else "it was created with another key or endpoint than is set now"
     # A running create would know its backend and organization. An entry that lacks them is treated
     # as uncertain, and the advice includes the options for them, with placeholders if several fit.
@@ -191,7 +213,7 @@ def _case(
         in_state=in_state,
         is_own=is_own,
         machine=machine,
-        search=Search(found),
+        search=search,
         error=error,
     )
     if error is not None:

@@ -83,7 +83,7 @@ class Claims:
             machine.id: _claim(entry, machine.id)
             for entry in self.pending
             if entry.instance_id is None
-            for machine in candidates(entry, instances, {*held, *pending})
+            for machine in candidates(entry, instances, {*held, *pending}, self.pending)
         }
         perhaps |= {
             entry.instance_id: _claim(entry, entry.instance_id)

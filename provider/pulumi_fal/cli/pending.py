@@ -13,6 +13,7 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.cases import Case, investigate
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import JournalError, NotFoundError
+from pulumi_fal.machines.decision import made_at_another_time
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stack import ORGANIZATION_VARIABLE, Origin
@@ -71,6 +72,10 @@ BACKEND = click.option(
 ORGANIZATION = click.option(
     "--organization", default="", help="The organization of the create's stack."
 )
+_CHANGED = (
+    "The record of this create has changed since this command read it, so nothing was done. Run "
+    "`pulumi-fal pending ls` again."
+)
 
 
 @pending.command()
@@ -95,7 +100,12 @@ def adopt(
     The next `pulumi up` continues with that machine. Instead of the URN you can give the
     resource's name, if only one pending create has it.
     """
-    entry = _find(context, urn, backend, organization)
+    (entry, *_) = _find(context, urn, backend, organization)
+    if entry.is_late:
+        raise click.ClickException(
+            f"Another machine was requested for {_name(entry)} since this create, so it can't have "
+            f"{instance_id} as well. Import the machine into a stack instead."
+        )
     origin = _completed(context, entry.origin, backend, organization)
     adopted = replace(
         entry,
@@ -105,15 +115,15 @@ def adopt(
         problem="",
     )
     _refuse_wrong_machine(context, entry, adopted.origin, instance_id)
-    entries = context.journal.readable()
-    if any(other.origin == adopted.origin and other != entry for other in entries):
+    if adopted.origin != entry.origin and any(
+        other.origin == adopted.origin and not other.is_late for other in context.journal.readable()
+    ):
         raise click.ClickException(
             f"A create of {adopted.origin.urn} is already pending. Resolve that one first: "
             "`pulumi-fal pending ls` shows it."
         )
-    context.journal.write(adopted)
-    if adopted.origin != entry.origin:
-        context.journal.drop(entry)
+    if not context.journal.exchange(entry, adopted):
+        raise click.ClickException(_CHANGED)
     show.print_lines(
         f"Machine {instance_id} is assigned to {_name(entry)}. The next `pulumi up` of "
         f"{adopted.origin.project}/{adopted.origin.stack} continues with it."
@@ -125,23 +135,34 @@ def adopt(
 @URN
 @BACKEND
 @ORGANIZATION
+@click.option(
+    "--late",
+    is_flag=True,
+    help="Drop the records of creates that got no answer and were followed by another one.",
+)
 @show.yes_option
 @pass_context
-def forget(context: Context, urn: str, backend: str, organization: str, yes: bool) -> None:
+def forget(
+    context: Context, urn: str, backend: str, organization: str, late: bool, yes: bool
+) -> None:
     """Drop the record of a create. Its machine, if there is one, is not touched.
 
     Instead of the URN you can give the resource's name, if only one pending create has it.
     """
-    entry = _find(context, urn, backend, organization)
-    (case,) = investigate(context, [entry])
-    for machine in case.may_run:
+    entries = _find(context, urn, backend, organization, late=late)
+    name, cases = _name(entries[0]), investigate(context, entries)
+    for machine in dict.fromkeys(machine for case in cases for machine in case.may_run):
         show.print_lines(f"This machine may still run and bill, but is not in state: {machine}")
     if not yes:
-        click.confirm(f"Forget the create of {_name(entry)}?", abort=True)
-    context.journal.drop(entry)
-    then = f"The next `pulumi up` creates a new machine for {_name(entry)}."
-    if case.facts.in_state:
-        then = f"Machine {entry.instance_id} stays in state."
+        click.confirm(f"Forget the create of {name}?", abort=True)
+    for entry in entries:
+        if not context.journal.exchange(entry, None):
+            raise click.ClickException(_CHANGED)
+    then = f"The next `pulumi up` creates a new machine for {name}."
+    if entries[0].is_late:
+        then = f"The present machine of {name} is not affected."
+    elif cases[0].facts.in_state:
+        then = f"Machine {entries[0].instance_id} stays in state."
     show.print_lines(f"Dropped the record. {then}")
 
 
@@ -154,6 +175,7 @@ def _print(context: Context, case: Case) -> None:
             "since": show.since(case.entry.started, context.clock.wall()),
             "phase": case.phase,
             "machine": case.machines,
+            "not read": case.unread,
             "note": "It was created with another key than the one that is set now."
             if case.other_key and not case.unknown
             else "",
@@ -162,28 +184,35 @@ def _print(context: Context, case: Case) -> None:
     )
 
 
-def _find(context: Context, urn: str, backend: str, organization: str) -> Entry:
-    """Return the entry with this URN or name. Raises ClickException unless exactly one matches.
+def _find(
+    context: Context, urn: str, backend: str, organization: str, *, late: bool = False
+) -> list[Entry]:
+    """Return the entry of the resource with this URN or name, or with `late` its late entries.
 
-    If several do, those whose machine is in state don't count: the next `pulumi` drops them.
+    Without another entry, the late ones are returned as well. Entries whose machine is in state
+    don't count if there are others: the next `pulumi` drops them. Raises ClickException unless
+    exactly one resource matches.
     """
     journal = context.journal
     entries = list(journal.entries())
     named = [
         entry
         for entry in entries
-        if isinstance(entry, Entry) and urn in (entry.origin.urn, entry.origin.name)
+        if isinstance(entry, Entry)
+        and urn in (entry.origin.urn, entry.origin.name)
+        and (entry.is_late or not late)
     ]
     found = [
         entry
         for entry in named
         if entry.origin.may_be(Origin(entry.origin.urn, organization, backend))
     ]
+    found = [entry for entry in found if not entry.is_late] or found
     if len(found) > 1:
         found = [entry for entry in found if not _is_in_state(context, entry)] or found
-    if len(found) == 1:
+    if len({entry.origin for entry in found}) == 1:
         _refuse_one_in_progress(journal, found[0])
-        return found[0]
+        return found
     if not found:
         unreadable = [error for error in entries if isinstance(error, JournalError)]
         if unreadable and not named:
@@ -274,6 +303,11 @@ def _refuse_wrong_machine(context: Context, entry: Entry, origin: Origin, instan
             f"{refused}it existed before this create. Import it instead, if it should be in a "
             "stack."
         )
+    if made_at_another_time(entry, instance_id, context.journal.readable()):
+        raise click.ClickException(
+            f"{refused}it was made long before or after this create, as the records of other "
+            "creates show. Import it instead, if it should be in a stack."
+        )
     try:
         machine = context.client().get_instance(instance_id)
     except NotFoundError as error:
@@ -292,6 +326,14 @@ def _refuse_wrong_machine(context: Context, entry: Entry, origin: Origin, instan
             f"{refused}it is already in the state of its stack. If nothing else is left of this "
             f"create, run `pulumi-fal pending forget {shlex.quote(entry.origin.urn)}`."
         )
+    others = context.stacks.elsewhere(origin)
+    if instance_id in others.ids:
+        raise click.ClickException(
+            f"{refused}it is in the state of the stack {others.ids[instance_id]}. If both stacks "
+            "had it, destroying one would delete the machine of the other."
+        )
+    for name, why in others.unread.items():
+        show.print_lines(f"This could not be read, and may have the machine: {name}: {why}")
 
 
 def _refuse_another_account(context: Context, entry: Entry, refused: str) -> None:

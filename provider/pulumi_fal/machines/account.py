@@ -47,7 +47,7 @@ class Account:
         self.home = settings.home
         self.lifecycle = Lifecycle(client, fleet, clock, notify)
         self.ownership = Ownership(settings, lambda: fleet.recent(_RECENT_SECONDS))
-        facts = FactFinder(
+        self.facts = facts = FactFinder(
             fleet, self.lifecycle, self.ownership, journal, stacks, clock, settings.appear_seconds
         )
         takes_keys = settings.api == "v1"

@@ -6,8 +6,9 @@ that may exist is either resumed or named in an error. Machines are never assign
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
@@ -16,8 +17,8 @@ from pulumi_fal.machines.entry import Entry, Phase, Spec
 from pulumi_fal.stack import Origin
 
 LATE_SECONDS = 600.0
-"""If a search found no machine, one that first appears this many seconds after the POST was not
-made by it. A warning names it, and the new create goes ahead."""
+"""If a search found no machine, one that first appears this many seconds after the POST was most
+likely not made by it. A warning names it, and the new create goes ahead."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,10 @@ class SendAgain:
 
 @dataclass(frozen=True)
 class StartFresh:
-    """Drop the entry and create a machine: the earlier create left none, or it is in state."""
+    """Create a machine: it is in state, or the earlier create most likely left none.
+
+    If the earlier create got no answer, its entry is kept as a late one.
+    """
 
     warning: str = ""
 
@@ -144,12 +148,17 @@ def can_be_sent_again(entry: Entry, facts: Facts) -> bool:
 
 
 def candidates(
-    entry: Entry, instances: Iterable[Instance], known: Container[str]
+    entry: Entry,
+    instances: Iterable[Instance],
+    known: Container[str],
+    entries: Iterable[Entry] = (),
 ) -> list[Instance]:
     """Return the machines that the entry's POST may have made.
 
-    `known` are the ids of machines that are known to belong to other resources.
+    `known` are the ids of machines that are known to belong to other resources. `entries` are all
+    that the journal has, because their lists of machines may show when a machine was made.
     """
+    entries = list(entries)
     return [
         instance
         for instance in instances
@@ -157,7 +166,40 @@ def candidates(
         and instance.id not in entry.before
         and instance.may_be_of(entry.instance_type)
         and entry.sector in (None, instance.sector or entry.sector)
+        and not made_at_another_time(entry, instance.id, entries)
     ]
+
+
+def made_at_another_time(entry: Entry, instance_id: str, entries: Iterable[Entry]) -> bool:
+    """Whether the lists of other creates show that the entry's POST did not make a machine.
+
+    Each entry has the account's machines at the time of its own POST. A machine existed before this
+    POST if it is in the list of a create whose own machine did. It was made later if it is in none
+    of two lists that were taken long after this POST had ended. There must be two, and as long
+    apart, because a list may come from a stale replica, and a clock may have been set.
+    """
+    same_account = (entry.account, entry.endpoint)
+    others = [other for other in entries if (other.account, other.endpoint) == same_account]
+    if any(other.instance_id in entry.before and instance_id in other.before for other in others):
+        return True
+    ended = entry.started if entry.problem else math.inf  # a killed process may have sent it later
+    without = [
+        other.first_sent
+        for other in others
+        if instance_id not in other.before and other.first_sent - ended > LATE_SECONDS
+    ]
+    return bool(without) and max(without) - min(without) > LATE_SECONDS
+
+
+def as_late(entry: Entry, found: Iterable[Instance], now: float) -> Entry | None:
+    """Return the entry of a create without an answer as it is kept beside the resource's new one.
+
+    `found` are the machines that it may have made. Returns None if none has appeared in time.
+    """
+    ids = tuple(instance.id for instance in found)
+    if not ids and now - entry.started > LATE_SECONDS:
+        return None
+    return replace(entry, phase=Phase.LATE, found=ids)
 
 
 def _without_a_machine(entry: Entry, facts: Facts) -> Decision:

@@ -11,7 +11,7 @@ from typing import Any
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.stack import Origin
 
-VERSION = 3
+VERSION = 4
 """The version of the format. Earlier versions, which lack some fields, can be read as well."""
 KEY_SECONDS = 540.0
 """Seconds after the first POST for which a create may be sent again with its idempotency key. This
@@ -34,6 +34,8 @@ class Phase(str, Enum):
     """The machine was reported to Pulumi, but may not be in state."""
     ADOPTED = "adopted"
     """A person assigned a machine to the create."""
+    LATE = "late"
+    """There was no answer, and another create has been started for the resource since."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,14 @@ class Entry:
     """The endpoint that the create was sent to; "" in entries of version 2 and earlier."""
     searched: bool = False
     """Whether a search, after the machine had time to appear, found no candidate."""
+    found: tuple[str, ...] = ()
+    """The ids of the machines that appeared after another create had been started, in the phase
+    LATE. Each may be the machine of this create."""
+
+    @property
+    def is_late(self) -> bool:
+        """Whether another create has been started for the resource since."""
+        return self.phase is Phase.LATE
 
     def is_new(self, now: float) -> bool:
         """Whether the machine is so new that the API may not show it yet."""
@@ -118,6 +128,7 @@ class Entry:
             **data,
             "origin": Origin(**data["origin"]),
             "before": tuple(data["before"]),
+            "found": tuple(data.get("found", ())),
             "phase": Phase(data["phase"]),
         }
         del fields["version"]

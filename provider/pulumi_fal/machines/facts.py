@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Home
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import FalError
-from pulumi_fal.machines.decision import Facts, Search, can_be_sent_again, candidates
+from pulumi_fal.machines.decision import (
+    Facts,
+    Search,
+    as_late,
+    can_be_sent_again,
+    candidates,
+)
 from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Spec
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
@@ -17,6 +23,28 @@ from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.ownership import Ownership
 from pulumi_fal.machines.stacks import Stacks
 from pulumi_fal.stack import Origin, StackMachine
+
+_LOOK_SECONDS = 5.0
+"""How long one look for the machines of late entries may take. Every command waits for it."""
+
+
+def unclaimed(
+    entry: Entry, instances: Iterable[Instance], journal: Journal, stacks: Stacks
+) -> Search:
+    """Return the machines that the entry's POST may have made, of those that nobody else has.
+
+    Others are the stacks in the same backend, and the creates that are on record.
+    """
+    entries = journal.readable()
+    pending = {other.instance_id for other in entries if other.instance_id}
+    found = candidates(entry, instances, pending, entries)
+    if found:  # reading stacks is slow
+        held = {machine.id for machine in stacks.possible_machines(entry.origin)}
+        found = candidates(entry, found, held)
+    if not found:
+        return Search()
+    others = stacks.elsewhere(entry.origin)
+    return Search(tuple(candidates(entry, found, others.ids)), others.unread)
 
 
 class FactFinder:
@@ -98,14 +126,55 @@ class FactFinder:
         instances = dict(self._fleet.fresh())
         for answer in self._fleet.watch(max(self._appear_seconds - since, self._fleet.interval)):
             instances |= self._fleet.fresh() if answer.error else answer.instances
-        pending = {other.instance_id for other in self._journal.readable() if other.instance_id}
-        found = candidates(entry, instances.values(), pending)
-        if found:  # reading stacks is slow
-            found = candidates(entry, found, self._stacks.ids(entry.origin) or ())
-        if not found:
-            return Search()
-        others = self._stacks.elsewhere(entry.origin)
-        return Search(tuple(candidates(entry, found, others.ids)), others.unread)
+        return unclaimed(entry, instances.values(), self._journal, self._stacks)
+
+    def about_late(self, entries: Sequence[Entry]) -> list[Facts]:
+        """Return the facts about late entries, after one short look for the machines of all."""
+        account, now = self._ownership.home.account, self._clock.wall()
+        found = [Facts(entry.origin, None, account, now) for entry in entries]
+        try:
+            instances = self._look_for_late(entries)
+            return [
+                self._with_late(facts, entry, instances)
+                for facts, entry in zip(found, entries, strict=True)
+            ]
+        except TimeoutError:
+            error = FalError(f"The API gave no answer within {_LOOK_SECONDS:.0f} s")
+            return [replace(facts, error=error) for facts in found]
+        except FalError as failure:
+            return [replace(facts, error=failure) for facts in found]
+
+    def _look_for_late(self, entries: Sequence[Entry]) -> dict[str, Instance]:
+        """Return the machines by id, as a list and a second look at what it lacks show them.
+
+        Raises TimeoutError if one look takes too long.
+        """
+        instances = dict(
+            self._fleet.recent(self._fleet.interval, self._clock.now() + _LOOK_SECONDS)
+        )
+        missing = {instance_id for entry in entries for instance_id in entry.found}
+        for instance_id in missing - instances.keys():
+            machine = self._lifecycle.find(instance_id, _LOOK_SECONDS + self._fleet.interval)
+            if machine is not None:
+                instances[instance_id] = machine
+        now = self._clock.wall()
+        still_there = [
+            [instances[instance_id] for instance_id in entry.found if instance_id in instances]
+            for entry in entries
+        ]
+        if any(as_late(*known, now) is None for known in zip(entries, still_there, strict=True)):
+            # An entry may be about to be dropped, and the list may come from a stale replica.
+            self._clock.sleep(self._fleet.interval)
+            instances |= self._fleet.fresh(self._clock.now() + _LOOK_SECONDS)
+        return instances
+
+    def _with_late(self, facts: Facts, entry: Entry, instances: Mapping[str, Instance]) -> Facts:
+        if not self._is_own(entry):
+            return replace(facts, is_own=False)
+        search = unclaimed(entry, instances.values(), self._journal, self._stacks)
+        if search and self._stacks.ids(entry.origin) is None:
+            return replace(facts, error=FalError("The stack of the resource can't be read"))
+        return replace(facts, search=search)
 
     def _in_state(self, entry: Entry, origin: Origin) -> bool | None:
         if entry.instance_id is None:

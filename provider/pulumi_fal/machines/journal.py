@@ -2,7 +2,8 @@
 
 There is one small file per create. It is written before the POST and gets the machine's id from the
 answer. It is removed when the API has shown the machine and state has it, or when it is certain
-that there is no machine. A process that works on a create locks a file beside it.
+that there is no machine. A process that works on a create locks a file beside it, and only that
+process may write or drop the entry. Any other process changes it with `exchange`.
 """
 
 from __future__ import annotations
@@ -17,17 +18,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
 
 from pulumi_fal.errors import JournalError
-from pulumi_fal.machines import locks
-from pulumi_fal.machines.entry import VERSION, Entry
+from pulumi_fal.machines import files, locks
+from pulumi_fal.machines.entry import Entry
 from pulumi_fal.stack import Origin
 
-T = TypeVar("T")
-
-_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
-"""Seconds between the attempts of an operation on a file that the system may refuse briefly."""
+_LATE = "-late-"
+"""Part of the names of the files of late entries, and of no others."""
 _TMP_SECONDS = 3600.0
 """The age from which a temporary file counts as left behind by a killed process."""
 
@@ -57,16 +55,19 @@ class Journal:
         """`ids_in_state` returns the ids of the machines in a stack's state; None if unknown."""
         self.folder = folder
         self._ids_in_state = ids_in_state
-        self._earlier: dict[tuple[str, str], Path] | None = None
+        self._earlier: dict[tuple[str, str], Entry] | None = None
         self._is_synced = False
 
     def find(self, origin: Origin) -> Entry | None:
-        """Return the entry of a resource, or one that may belong to the same resource."""
-        own = _read(self.folder / file_name(origin))
+        """Return the entry of a resource, or one that may belong to the same resource.
+
+        Late entries are never returned, because they must not stop a create.
+        """
+        own = files.read(self.folder / file_name(origin))
         if own is not None:
             return own
         for path in self._files(f"{_digest(origin.urn)}-"):
-            entry = _read(path)
+            entry = None if _LATE in path.name else files.read(path)
             if entry is not None and entry.origin.may_be(origin):
                 return entry
         return None
@@ -79,15 +80,46 @@ class Journal:
         """Yield all entries, or those of one URN. An entry that can't be read yields its error."""
         for path in self._files(f"{_digest(urn)}-" if urn else ""):
             try:
-                entry = _read(path)
+                entry = files.read(path)
             except JournalError as error:
                 yield error
             else:
                 if entry is not None:
                     yield entry
 
+    def current(self, entry: Entry) -> Entry | None:
+        """Return what the file of an entry that was read earlier holds now; None if it is gone."""
+        return files.read(self._path(entry))
+
+    def exchange(self, read: Entry, new: Entry | None) -> bool:
+        """Replace an entry with a `new` one, or drop it, while no process works on its create.
+
+        A `new` entry may be for another resource that has none. Returns False and changes nothing
+        if a process works on one of the creates, or if a file no longer holds what was `read`.
+        """
+        entries = [read] if new is None else [read, new]
+        with contextlib.ExitStack() as locks_held:
+            for origin in {entry.origin for entry in entries}:
+                lock = self.try_lock(origin)
+                if lock is None:
+                    return False
+                locks_held.enter_context(lock)
+            if self.current(read) != read:
+                return False
+            is_moved = new is None or self._path(new) != self._path(read)
+            if new is not None:
+                if is_moved and self.current(new) is not None:
+                    return False
+                self.write(new)
+            if is_moved:
+                self.drop(read)
+        return True
+
     def write(self, entry: Entry) -> None:
-        """Write the entry to disk atomically. It is synced when this returns."""
+        """Write the entry to disk atomically. It is synced when this returns.
+
+        The caller holds the lock of the entry's create.
+        """
         text = json.dumps(entry.as_json(), indent=1)
         try:
             self._make_folder()
@@ -97,21 +129,24 @@ class Journal:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                path = self.folder / file_name(entry.origin)
-                _patiently(lambda: Path(temporary).replace(path))
+                path = self._path(entry)
+                files.patiently(lambda: Path(temporary).replace(path))
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
-            _sync(self.folder)
+            files.sync(self.folder)
         except OSError as error:
             raise JournalError(self.folder, f"can't be written: {error.strerror}") from None
 
     def drop(self, entry: Entry) -> None:
-        """Remove the entry, whose machine must be in state or certainly not exist."""
+        """Remove the entry, whose machine must be in state or certainly not exist.
+
+        The caller holds the lock of the entry's create.
+        """
         try:
-            path = self.folder / file_name(entry.origin)
-            _patiently(lambda: path.unlink(missing_ok=True))
-            _sync(self.folder)
+            path = self._path(entry)
+            files.patiently(lambda: path.unlink(missing_ok=True))
+            files.sync(self.folder)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -127,17 +162,18 @@ class Journal:
         """
         # Errors are ignored: they were reported at the start, and the next create checks the stack.
         with contextlib.suppress(OSError, JournalError):
-            path = self._earlier_paths().get((urn, instance_id))
-            entry = _read(path) if path is not None else None
-            if path is None or entry is None or not (is_proven or entry.seen):
+            earlier = self._earlier_entries().get((urn, instance_id))
+            entry = self.current(earlier) if earlier is not None else None
+            # The file may have been overwritten for the machine that replaces this one.
+            if entry is None or entry.instance_id != instance_id:
                 return
-            ids = self._ids_in_state(entry.origin)
+            if not (is_proven or entry.seen):
+                return
+            ids = self._ids_in_state(entry.origin)  # it may be overwritten during this as well
             if ids is not None and instance_id not in ids:
                 return
-            # The file may have been overwritten for the machine that replaces this one.
-            if entry.instance_id == instance_id:
-                _patiently(lambda: path.unlink(missing_ok=True))
-            self._earlier_paths().pop((urn, instance_id), None)
+            self.exchange(entry, None)
+            self._earlier_entries().pop((urn, instance_id), None)
 
     def try_lock(self, origin: Origin) -> AbstractContextManager[None] | None:
         """Return the lock of a resource's create, for the caller to release; None if it is taken.
@@ -167,26 +203,32 @@ class Journal:
                 elif path.suffix == ".lock":
                     locks.is_locked(path)  # it removes the file if no process has the lock
 
-    def _earlier_paths(self) -> dict[tuple[str, str], Path]:
-        """Return the files of earlier processes' entries, by URN and machine id.
+    def _path(self, entry: Entry) -> Path:
+        # A resource may have several late entries, for creates that were started at other times.
+        suffix = f"{_LATE}{round(entry.started * 1000)}.json" if entry.is_late else ".json"
+        return self.folder / file_name(entry.origin, suffix)
+
+    def _earlier_entries(self) -> dict[tuple[str, str], Entry]:
+        """Return the entries of earlier processes, by URN and machine id.
 
         The folder is read only once, because a refresh calls this for each of hundreds of machines.
         Entries that this process writes later are not needed.
         """
         if self._earlier is None:
-            earlier: dict[tuple[str, str], Path] = {}
+            earlier: dict[tuple[str, str], Entry] = {}
             with contextlib.suppress(JournalError):
                 for entry in self.readable():
                     if entry.instance_id:
-                        path = self.folder / file_name(entry.origin)
-                        earlier[entry.origin.urn, entry.instance_id] = path
+                        earlier[entry.origin.urn, entry.instance_id] = entry
             self._earlier = earlier
         return self._earlier
 
     def _files(self, prefix: str = "") -> list[Path]:
         try:
-            # Path.glob would return nothing for a folder that can't be read.
-            paths = list(self.folder.iterdir()) if self.folder.exists() else []
+            # Path.glob and Path.exists would hide that the folder can't be read.
+            paths = list(self.folder.iterdir())
+        except FileNotFoundError:
+            return []
         except OSError as error:
             raise JournalError(self.folder, f"can't be read: {error.strerror}") from None
         return sorted(
@@ -197,47 +239,8 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self._is_synced:  # a synced entry is lost if its parent folders are not synced
             for parent in (self.folder.parent, self.folder.parent.parent):
-                _sync(parent)
+                files.sync(parent)
             self._is_synced = True
-
-
-def _read(path: Path) -> Entry | None:
-    """Return the entry, or None if the file no longer exists."""
-    try:
-        data = json.loads(_patiently(lambda: path.read_text(encoding="utf-8")))
-        if data["version"] > VERSION:
-            raise JournalError(path, "was written by a newer pulumi-fal; use that version")
-        return Entry.from_json(data)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        broken = path.parent if isinstance(error, NotADirectoryError) else path
-        raise JournalError(broken, f"can't be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise JournalError(path, "is damaged") from None
-
-
-def _sync(folder: Path) -> None:
-    """Sync a folder's names to disk, on systems that can open folders. Windows can't."""
-    with contextlib.suppress(PermissionError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _patiently(change: Callable[[], T]) -> T:
-    """Return the result of `change`, which is retried if the system refuses permission.
-
-    Windows refuses to read, replace or remove a file while another thread or process uses it.
-    """
-    for seconds in _PAUSES:
-        try:
-            return change()
-        except PermissionError:
-            time.sleep(seconds)
-    return change()
 
 
 def _digest(*parts: str) -> str:

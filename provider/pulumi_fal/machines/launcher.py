@@ -16,6 +16,7 @@ from functools import cached_property
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Home
 from pulumi_fal.clock import Clock
+from pulumi_fal.errors import APIError, ConfigurationError, Interrupted
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.attempts import Attempts
 from pulumi_fal.machines.decision import (
@@ -23,6 +24,7 @@ from pulumi_fal.machines.decision import (
     SendAgain,
     StartFresh,
     Stop,
+    as_late,
     decide,
     decide_renamed,
 )
@@ -92,19 +94,19 @@ class Launcher:
                 self.resumed_ids.add(instance.id)
             else:
                 entry = self._journal.find(origin)
-                instance = self._resume(entry, spec, origin) if entry else None
-            yield instance or self._start(spec, origin)
+                instance = self._resume(entry, spec, origin) if entry else self._start(spec, origin)
+            yield instance
 
     def mark_reported(self, origin: Origin, *, seen: bool) -> None:
         """Record that the machine is about to be reported to Pulumi.
 
         `seen` says whether the API has shown the machine since the POST.
         """
-        self._records.mark(origin, Phase.REPORTED, seen=seen)
+        self._records.mark_reported(origin, seen=seen)
 
     def mark_unreported(self, origin: Origin) -> None:
         """Record that the report of the machine did not reach Pulumi."""
-        self._records.mark(origin, Phase.CREATED, seen=False)
+        self._records.mark_unreported(origin)
 
     def discard(self, origin: Origin) -> None:
         """Drop the entry of a resource whose machine is gone."""
@@ -122,12 +124,13 @@ class Launcher:
             if entry.origin.urn == urn
         )
 
-    def _resume(self, entry: Entry, spec: Spec, origin: Origin) -> Instance | None:
-        """Return the machine of an earlier create, or drop its entry and return None."""
+    def _resume(self, entry: Entry, spec: Spec, origin: Origin) -> Instance:
+        """Return the machine of an earlier create, or a new one if it left none."""
         facts = self._facts.about(entry, origin, spec)
         if facts.machine is not None and not entry.seen:  # from now on it can count as gone
-            entry = replace(entry, seen=True)
-            self._records.write(entry)
+            seen = replace(entry, seen=True)
+            self._change(entry, seen, origin)
+            entry = seen
         match decide(entry, facts):
             case Resume(instance):
                 self.resumed_ids.add(instance.id)
@@ -150,14 +153,34 @@ class Launcher:
             case StartFresh(warning):
                 if warning:
                     self._warn(warning)
-                self._records.drop(entry)
-                return None
+                late = None
+                if entry.instance_id is None:  # its machine may still appear
+                    late = as_late(entry, facts.search.candidates, facts.now)
+                if late is None:
+                    self._change(entry, None, origin)
+                return self._start(spec, origin, late)
             case Stop(error):
                 if facts.search:  # the candidates of this search must not count as late next time
                     self._records.write(replace(entry, searched=False))
                 raise error
 
-    def _start(self, spec: Spec, origin: Origin) -> Instance:
+    def _change(self, entry: Entry, new: Entry | None, origin: Origin) -> None:
+        """Replace or drop an earlier entry, which may be another stack's.
+
+        This create holds the lock of its own origin, and no other.
+        """
+        if entry.origin != origin:
+            self._records.exchange(entry, new)
+        elif new is None:
+            self._records.drop(entry)
+        else:
+            self._records.write(new)
+
+    def _start(self, spec: Spec, origin: Origin, late: Entry | None = None) -> Instance:
+        """Create a machine.
+
+        `late` is the entry of an earlier create without an answer, to be kept beside the new one.
+        """
         self._refuse_if_renamed(spec, origin)
         entry = Entry(
             origin=origin,
@@ -171,7 +194,14 @@ class Launcher:
             idempotency_key=self._new_key(),
             first_sent=self._clock.wall(),
         )
-        made, instance = self._sender.send(entry, spec)
+        if late is not None:
+            self._journal.write(late)
+        try:
+            made, instance = self._sender.send(entry, spec)
+        except (APIError, ConfigurationError, Interrupted):  # the API certainly made no machine
+            if late is not None:
+                self._records.put_back(late)
+            raise
         self.attempts.remember(made, instance)
         return instance
 
@@ -184,7 +214,9 @@ class Launcher:
             return  # without the backend, an entry could belong to any stack of that name
         problems = []
         for entry in self._earlier_entries:
-            if not _may_be_renamed(entry.origin, origin) or self._journal.is_locked(entry.origin):
+            if entry.is_late or not _may_be_renamed(entry.origin, origin):
+                continue
+            if self._journal.is_locked(entry.origin):
                 continue
             is_gone = self._stacks.is_gone(entry.origin)
             if is_gone is False:
@@ -192,7 +224,7 @@ class Launcher:
             facts = self._facts.about(entry, origin, spec)
             match decide_renamed(entry, facts, is_gone=bool(is_gone)):
                 case StartFresh():
-                    self._records.drop(entry)
+                    self._records.exchange(entry, None)
                 case Stop(error):
                     problems.append(error)
         if problems:
@@ -210,11 +242,11 @@ class Launcher:
         Another process may be the plugin of a killed engine, which runs until the API has answered
         its POST.
         """
-        has_warned = False
+        looks = 0
         while (lock := self._journal.try_lock(origin)) is None:
-            if not has_warned:
+            looks += 1
+            if looks == 2:  # a process that only changes the entry has the lock for a moment
                 self._warn(unresolved.in_progress(origin))
-                has_warned = True
             self._clock.sleep(_LOOK_AGAIN_SECONDS)
         with lock:
             yield

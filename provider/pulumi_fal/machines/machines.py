@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pulumi_fal.errors import JournalError
+from pulumi_fal.errors import ConfigurationError, JournalError
 from pulumi_fal.machines import unresolved
+from pulumi_fal.machines.decision import as_late
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.stacks import Stacks
@@ -100,7 +101,8 @@ class Machines:
         try:
             if not any(self.journal.entries()):
                 return  # finding the backend is slow
-            for reminder in self._reminders(self.stacks.origin(urn, organization)):
+            reminders = self._reminders(self.stacks.origin(urn, organization))
+            for reminder in dict.fromkeys(reminders):  # late entries may all say the same
                 self._warn(reminder)
         except JournalError as error:
             self._warn(str(error))
@@ -108,11 +110,15 @@ class Machines:
     def _reminders(self, origin: Origin) -> Iterator[str]:
         # Asking the stack is slow. A create that another process finishes meanwhile would be
         # missing in the answer, so find out before which creates are in progress.
-        for entry in list(self._entries_of_ended_creates(origin)):
+        entries = list(self._entries_of_ended_creates(origin))
+        for entry in entries:
             if isinstance(entry, JournalError):
                 yield str(entry)
-            elif self._is_unresolved(entry, origin):
+            elif not entry.is_late and self._is_unresolved(entry, origin):
                 yield unresolved.reminder(entry)
+        late = [entry for entry in entries if isinstance(entry, Entry) and entry.is_late]
+        if late:
+            yield from self._late_reminders(late)
 
     def _entries_of_ended_creates(self, origin: Origin) -> Iterator[Entry | JournalError]:
         """Yield the entries that may be of this stack, and errors for those that can't be read."""
@@ -120,12 +126,29 @@ class Machines:
             if isinstance(entry, JournalError):
                 yield entry
             elif entry.origin.may_share_stack(origin):
-                if self.journal.is_locked(entry.origin):
+                if self.journal.is_locked(entry.origin) and not entry.is_late:
                     continue  # it is in progress
                 # The create may have ended after its entry was read.
-                current = self.journal.find(entry.origin)
+                current = self.journal.current(entry)
                 if current is not None:
                     yield current
+
+    def _late_reminders(self, entries: list[Entry]) -> Iterator[str]:
+        """Look for the machines of creates that others have followed, and record the result."""
+        try:
+            found = self.account.facts.about_late(entries)
+        except ConfigurationError as error:
+            yield from (unresolved.may_appear(entry, error) for entry in entries)
+            return
+        for entry, facts in zip(entries, found, strict=True):
+            if facts.error is not None or not facts.is_own:
+                yield unresolved.may_appear(entry, facts.error)
+                continue
+            if facts.search:
+                yield unresolved.appeared(entry, facts.search.candidates, facts.search.unread)
+            kept = as_late(entry, facts.search.candidates, facts.now)
+            if kept != entry:
+                self.journal.exchange(entry, kept)
 
     def _is_unresolved(self, entry: Entry, origin: Origin) -> bool:
         """Whether the entry's machine may be running but not be in state, without asking the API.
@@ -139,5 +162,6 @@ class Machines:
             # A machine that was reported is most likely in state; a create checks more closely.
             return entry.phase is not Phase.REPORTED
         if is_in_state and entry.seen:
-            self.journal.drop(entry)
+            # A create may have overwritten it while the stack was asked.
+            self.journal.exchange(entry, None)
         return not is_in_state

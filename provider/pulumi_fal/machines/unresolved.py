@@ -44,25 +44,53 @@ def unanswered(
         return UnresolvedCreateError(
             f"{_happened(entry)} No machine of type {entry.instance_type} has appeared since then, "
             "so most likely it did not.",
-            "It is safe to run `pulumi up` again: it looks once more before it creates a machine.",
+            "Run `pulumi up` again: it looks once more before it creates a machine. If one appears "
+            "even later, every command names it.",
         )
-    reasons = "".join(f"  {name}: {why}\n" for name, why in unread.items())
-    may_have = f"These could not be read, and may have one of them:\n{reasons}" if unread else ""
     return UnresolvedCreateError(
         f"{_happened(entry)}\nThese machines have appeared since then. Each may belong to this "
-        f"resource, or to somebody else:\n{_lines(found)}{may_have}{_STOPPED}",
+        f"resource, or to somebody else:\n{_lines(found)}{_may_have(unread)}{_STOPPED}",
         _choose(entry, found),
         _ids(found),
     )
 
 
 def late(entry: Entry, found: Iterable[Instance]) -> str:
-    """Machines appeared too late to come from a POST without an answer."""
+    """Machines were first seen too late to come from a POST without an answer."""
     return (
         f"An earlier create for {_name(entry)} got no answer, and no machine appeared in time. "
-        "These machines appeared much later, so they probably belong to somebody else: "
-        f"{', '.join(_ids(found))}. A new machine is created. Run `pulumi-fal audit` to see which "
-        "machines are in no stack."
+        "These machines were first seen much later, so they probably belong to somebody else: "
+        f"{', '.join(_ids(found))}. A new machine is created. Run `pulumi-fal pending ls` for "
+        "details."
+    )
+
+
+def appeared(entry: Entry, found: Iterable[Instance], unread: Mapping[str, str] = NOTHING) -> str:
+    """Machines that may come from a POST without an answer, after another create."""
+    return (
+        f"{_followed(entry)}\nThese machines have appeared. Each may come from the earlier create, "
+        f"or belong to somebody else:\n{_lines(found)}{_may_have(unread)}{late_advice(entry)}"
+    )
+
+
+def may_appear(entry: Entry, error: FalError | None) -> str:
+    """It is not known whether a POST without an answer made a machine, after another create.
+
+    `error` is that of the API, or None if the key is another account's.
+    """
+    reason = _sentence(error) if error else "the key that is set belongs to another account."
+    ids = f" These may come from it: {', '.join(entry.found)}." if entry.found else ""
+    return (
+        f"{_followed(entry)} Whether the earlier create made a machine as well can't be told: "
+        f"{reason}{ids} Run `pulumi-fal pending ls` for details."
+    )
+
+
+def late_advice(entry: Entry) -> str:
+    """What to do about the machines of a POST without an answer that another one has followed."""
+    return (
+        "If one is not needed, delete it. If one is needed, import it into a stack. If none "
+        f"belongs to this resource, run {_forget(entry, ' --late')}."
     )
 
 
@@ -194,8 +222,22 @@ def _adopt(entry: Entry, options: str = "", instance_id: str = "ID") -> str:
     return f"`pulumi-fal pending adopt {urn} {entry.instance_id or instance_id}{options}`"
 
 
-def _forget(entry: Entry) -> str:
-    return f"`pulumi-fal pending forget {shlex.quote(entry.origin.urn)}`"
+def _forget(entry: Entry, options: str = "") -> str:
+    return f"`pulumi-fal pending forget {shlex.quote(entry.origin.urn)}{options}`"
+
+
+def _may_have(unread: Mapping[str, str]) -> str:
+    if not unread:
+        return ""
+    reasons = "".join(f"  {name}: {why}\n" for name, why in unread.items())
+    return f"These could not be read, and may have one of them:\n{reasons}"
+
+
+def _followed(entry: Entry) -> str:
+    return (
+        f"An earlier create for {_name(entry)} got no answer, and another machine has been "
+        "requested since."
+    )
 
 
 def _happened(entry: Entry) -> str:
