@@ -96,9 +96,11 @@ def test_unfinished_machines_stay_in_state_through_failures_until_an_up_finishes
     stack.write(replacements(OTHER_SSH_KEY, LONG), *waiting)
     calls = state.calls["list"]
     run = stack.start("up", "--parallel", "8")
-    wait_until(lambda: run.process.poll() is not None or state.calls["list"] >= calls + 3)
+    # Each diff asks for a list, too.
+    wait_until(lambda: run.process.poll() is not None or state.calls["list"] >= calls + 10)
     state.kill(made["vanishing"])
-    wait_until(lambda: run.process.poll() is not None or " is gone: " in run.output)
+    failed = "vanishing **updating failed**"
+    wait_until(lambda: run.process.poll() is not None or failed in run.output)
     emulator.faults.add("list", "401", inf)
     refused = run.wait()
     assert refused.exit_code != 0
