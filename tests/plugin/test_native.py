@@ -233,7 +233,7 @@ def test_diff_names_each_input_that_differs_and_whether_it_replaces(
 def test_an_input_that_was_removed_is_a_change(provider: Provider) -> None:
     """Without a sector any sector will do, so nothing is replaced."""
     before = {**INPUTS, "sector": "sector_1"}
-    told = provider.diff("i-1", before, before, INPUTS)
+    told = provider.diff("i-1", before, {**before, "status": "ready"}, INPUTS)
     assert told.detailedDiff["sector"].kind == Kind.DELETE
     assert list(told.replaces) == []
 

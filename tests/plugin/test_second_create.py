@@ -83,11 +83,12 @@ def test_a_last_attempt_that_meets_another_failure_keeps_the_machine_in_state(
     """The API is down, and then the engine gets Ctrl-C."""
     host = start_host()
     emulator.state.provisioning = 1000
-    first = host.kept(partial(host.create, timeout=0.2))
+    create = partial(host.create, timeout=0.2)
+    first = host.kept(create)
     emulator.faults.add("list", "503", inf)
-    assert host.kept(host.create) == first
+    assert host.kept(create) == first
     host.plugin.cancel()
-    assert host.kept(host.create) == first
+    assert host.kept(create) == first
     assert emulator.state.alive() == {first[0]}
 
 
