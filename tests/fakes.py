@@ -17,7 +17,9 @@ from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.faults import Fault, Faults
 from pulumi_fal.emulator.state import NoCapacityError, State, UnknownMachineError
 from pulumi_fal.errors import APIError
-from pulumi_fal.stack import Elsewhere, Origin, StackMachine
+from pulumi_fal.stacks.cache import Elsewhere
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
 
 KEY = "s3cr3t-id:s3cr3t-half"
 """The API key. It is easily found wherever it leaks to."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.stack import ORGANIZATION_VARIABLE
+from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE
 
 from ..cloud.service import CloudService
 from ..fakes import KEY

@@ -79,15 +79,15 @@ def test_a_preview_beside_an_up_leaves_the_record_of_its_create_alone(
     in_plugin(
         stack,
         "import pathlib, time\n"
-        "from pulumi_fal import stack\n"
-        "machines = stack.machines\n"
+        "from pulumi_fal.stacks import cache\n"
+        "machines = cache.machines\n"
         "def slow(*args, **options):\n"
         "    found = machines(*args, **options)\n"
         f"    pathlib.Path({str(asked)!r}).touch()\n"
         f"    while not pathlib.Path({str(go)!r}).exists():\n"
         "        time.sleep(0.05)\n"
         "    return found\n"
-        "stack.machines = slow\n",
+        "cache.machines = slow\n",
     )
     preview = stack.start("preview")
     del stack.env["PYTHONPATH"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import InitFailed
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 from .account import Owner
 from .plugin import Call, Process

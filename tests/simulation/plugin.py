@@ -12,7 +12,9 @@ from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource import call as resource
-from pulumi_fal.stack import Elsewhere, Origin, StackMachine
+from pulumi_fal.stacks.cache import Elsewhere
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
 
 from .account import Owner
 from .turns import Died, SimulatedClock

@@ -30,7 +30,7 @@ from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.launcher import Launcher
 from pulumi_fal.machines.lifecycle import Lifecycle, _Deletion
 from pulumi_fal.machines.ownership import Ownership
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 from . import plugin
 from .disk import Disk

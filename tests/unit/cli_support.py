@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from pulumi_fal import pulumi_cli
 from pulumi_fal.api import settings
 from pulumi_fal.cli.app import cli
 from pulumi_fal.cli.context import Context
@@ -20,7 +19,8 @@ from pulumi_fal.errors import StackError
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks import cli as pulumi_cli
+from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import ED25519, KEY, ONE

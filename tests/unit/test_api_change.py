@@ -18,7 +18,8 @@ from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import Call
 from pulumi_fal.resource.outputs import UNFINISHED
-from pulumi_fal.stack import Origin, StackMachine
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
 
 from ..fakes import ED25519, ONE, URN, FakeApi, FakeStacks, TurnedClock, settings, unanswered
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal import backend, pulumi_cli
 from pulumi_fal.errors import StackError
+from pulumi_fal.stacks import backend
+from pulumi_fal.stacks import cli as pulumi_cli
 
 
 class Whoami:

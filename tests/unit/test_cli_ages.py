@@ -185,8 +185,8 @@ def test_a_machine_of_two_stacks_is_as_old_as_in_the_first(line: CommandLine) ->
             return original(*args, **others)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pulumi_fal.stack._AT_ONCE", 1)
-            patch.setattr("pulumi_fal.pulumi_cli.pulumi", pulumi)
+            patch.setattr("pulumi_fal.stacks.state._AT_ONCE", 1)
+            patch.setattr("pulumi_fal.stacks.cli.pulumi", pulumi)
             (found,) = line.json("audit", "--max-age", "12h", code=FOUND)["too_old"]
             assert found["age_seconds"] == DAY
 

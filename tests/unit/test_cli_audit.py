@@ -100,7 +100,7 @@ def test_a_machine_that_is_gone_by_now_is_not_forgotten(
             line.emulator.state.kill(id_)
         return original(*args, **others)
 
-    monkeypatch.setattr("pulumi_fal.pulumi_cli.pulumi", pulumi)
+    monkeypatch.setattr("pulumi_fal.stacks.cli.pulumi", pulumi)
     assert line.json("audit")["machines"] == []
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import pulumi_fal
-from pulumi_fal import pulumi_cli
 from pulumi_fal.api import settings
 from pulumi_fal.cli import native_plugin
 from pulumi_fal.dynamic import probe
+from pulumi_fal.stacks import cli as pulumi_cli
 
 from ..fakes import KEY
 from .cli_support import CommandLine, command_line

@@ -132,7 +132,7 @@ def test_key_and_endpoint_may_come_from_the_selected_stack(
         asked.append(args)
         return said[args]
 
-    monkeypatch.setattr("pulumi_fal.pulumi_cli.pulumi", pulumi)
+    monkeypatch.setattr("pulumi_fal.stacks.cli.pulumi", pulumi)
     monkeypatch.delenv("FAL_COMPUTE_ENDPOINT")
     Path("Pulumi.yaml").write_text("name: train\nruntime: python\n")
     line.here = None

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 import pulumi_fal
-from pulumi_fal import pulumi_cli
 from pulumi_fal.cli import native_plugin
 from pulumi_fal.dynamic import probe
 from pulumi_fal.machines.entry import Phase
+from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT

@@ -19,7 +19,8 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import UnresolvedCreateError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.stack import Elsewhere, Origin, Stacks
+from pulumi_fal.stacks.cache import Elsewhere, Stacks
+from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
 from ..fakes import EIGHT

@@ -16,7 +16,7 @@ from pulumi_fal.errors import IncompleteClusterError, InvalidRequestError
 from pulumi_fal.machines.entry import Phase
 from pulumi_fal.resource import cluster, operations
 from pulumi_fal.resource.call import WARNING, Call
-from pulumi_fal.stack import StackMachine
+from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, HERE, ONE, RSA, refusal, wait_until

@@ -23,7 +23,7 @@ from pulumi_fal.machines.decision import (
     made_at_another_time,
 )
 from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Phase, Spec
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, refusal
 

@@ -23,7 +23,9 @@ from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.entry import KEY_SECONDS, Entry, Phase, Spec
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.sender import Sender
-from pulumi_fal.stack import Elsewhere, Origin, StackMachine
+from pulumi_fal.stacks.cache import Elsewhere
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
 
 from ..fakes import ECDSA, ED25519, ONE, FakeApi, TurnedClock, refusal, settings, unanswered
 

@@ -18,7 +18,7 @@ from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.entry import VERSION, Entry, Phase
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import HERE, ONE, URN
 

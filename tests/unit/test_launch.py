@@ -22,7 +22,8 @@ from pulumi_fal.emulator.faults import fault
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
 from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Phase, Spec
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.stack import Origin, StackMachine
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
 
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, FakeStacks
 from .world import APPEAR_SECONDS, SPEC, World

@@ -25,7 +25,7 @@ from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
-from pulumi_fal.stack import StackMachine
+from pulumi_fal.stacks.state import StackMachine
 
 from ..fakes import ED25519, EIGHT, ID, ONE, RSA, URN, unanswered
 from .world import World

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal import backend, pulumi_cli
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks import backend
+from pulumi_fal.stacks import cli as pulumi_cli
+from pulumi_fal.stacks.origin import Origin
 
 from ..other_system import TAKEN_AWAY
 
@@ -65,7 +66,7 @@ def test_a_record_is_kept_and_nothing_is_locked(records: Journal) -> None:
 from pathlib import Path
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 origin = Origin("urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web",
     "organization", "file:///here")
 records = Journal(Path(sys.argv[1]))

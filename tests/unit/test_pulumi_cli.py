@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pulumi_fal import pulumi_cli
 from pulumi_fal.errors import StackError
+from pulumi_fal.stacks import cli as pulumi_cli
 
 Put = Callable[..., Path]
 

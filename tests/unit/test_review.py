@@ -16,7 +16,8 @@ from pulumi_fal.machines.decision import LATE_SECONDS
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
-from pulumi_fal.stack import Origin, StackMachine
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
 
 from ..fakes import HERE, ONE, URN, FakeStacks, unanswered
 from .world import World

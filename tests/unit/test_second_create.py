@@ -26,7 +26,7 @@ from pulumi_fal.machines.journal import Journal
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import WARNING, Call, InitFailed
 from pulumi_fal.resource.repeats import LIMIT
-from pulumi_fal.stack import StackMachine
+from pulumi_fal.stacks.state import StackMachine
 
 from ..fakes import ED25519, EIGHT, HERE, RSA, URN, settings
 from .world import APPEAR_SECONDS, World

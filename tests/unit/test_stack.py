@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal import backend, pulumi_cli, stack
 from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import StackError
-from pulumi_fal.stack import ORGANIZATION_VARIABLE, Elsewhere, Origin, StackMachine, Stacks
+from pulumi_fal.stacks import backend, state
+from pulumi_fal.stacks import cli as pulumi_cli
+from pulumi_fal.stacks.cache import Elsewhere, Stacks
+from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin, own_organization
+from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import TYPE_TOKEN, is_ours
 
 from ..fakes import HERE, URN
@@ -137,7 +140,7 @@ def test_machines_are_told_with_the_moment_that_state_has_of_their_creation(
 ) -> None:
     """As Go prints a moment, on every Python; anything else is as if it weren't said."""
     pulumi.holds[DEV] = exported(row("one", created=created))
-    assert stack.machines(DEV) == [StackMachine("one", URN, created=moment)]
+    assert state.machines(DEV) == [StackMachine("one", URN, created=moment)]
 
 
 @pytest.mark.parametrize("resources", ["", ', "resources": null', ', "resources": []'])
@@ -293,7 +296,7 @@ def test_what_there_is_no_time_for_is_unread(
 ) -> None:
     """A stack for which no time is left is unread, and no command is begun for it."""
     now = 0.0
-    monkeypatch.setattr(stack, "_AT_ONCE", 1)
+    monkeypatch.setattr(state, "_AT_ONCE", 1)
     monkeypatch.setattr(time, "monotonic", lambda: now)
 
     def pass_time() -> None:
@@ -390,7 +393,7 @@ def test_a_relative_backend_is_found_by_the_lock_and_stays_found(
 )
 def test_only_pulumi_cloud_has_several_organizations(url: str, organization: str) -> None:
     """Only Pulumi Cloud has several organizations, and an unknown backend may be that."""
-    assert stack.own_organization(url) == organization
+    assert own_organization(url) == organization
 
 
 # The organization of this process's stack.
@@ -493,7 +496,7 @@ def test_our_resources_are_known_by_their_urn(urn: str, ours: bool) -> None:
 def test_all_stacks_of_the_backend_are_told(pulumi: Pulumi) -> None:
     """All stacks of the backend are listed by their full names, in order."""
     pulumi.lists = '[{"name": "organization/shop/prod"}, {"name": "organization/bank/dev"}]'
-    assert stack.names() == ["organization/bank/dev", "organization/shop/prod"]
+    assert state.names() == ["organization/bank/dev", "organization/shop/prod"]
     assert pulumi.backends == {""}
 
 
@@ -501,7 +504,7 @@ def test_the_config_is_told_without_its_secrets(monkeypatch: pytest.MonkeyPatch)
     """The config is read without decrypting its secrets."""
     values: Any = {"fal:endpoint": {"value": "https://x", "secret": False}, "k": {"secret": True}}
     monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args, **others: json.dumps(values))
-    assert stack.config() == {"fal:endpoint": "https://x", "k": None}
+    assert state.config() == {"fal:endpoint": "https://x", "k": None}
     values = []
     with pytest.raises(StackError, match="not a config"):
-        stack.config()
+        state.config()

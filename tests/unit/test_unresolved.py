@@ -10,7 +10,7 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import Interrupted
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import HERE, ONE, URN
 

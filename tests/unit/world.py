@@ -12,7 +12,7 @@ from pulumi_fal.machines.entry import Entry, Phase, Spec
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.launcher import Launcher
 from pulumi_fal.machines.machines import Machines
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import ED25519, HERE, ONE, FakeApi, FakeStacks, TurnedClock, settings
 

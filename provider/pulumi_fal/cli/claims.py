@@ -8,7 +8,6 @@ from enum import Enum
 
 import click
 
-from pulumi_fal import stack
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Home
 from pulumi_fal.cli import ages
@@ -16,6 +15,7 @@ from pulumi_fal.cli.context import Context
 from pulumi_fal.errors import JournalError, StackError
 from pulumi_fal.machines.decision import candidates
 from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.stacks import state
 
 stack_option = click.option(
     "--stack",
@@ -119,7 +119,7 @@ def gather(context: Context, stacks: Sequence[str]) -> Claims:
             reported.append(entry)
         else:
             claims.pending.append(entry)
-    for name, machines in stack.read_all(list(dict.fromkeys(stacks)) or _all()).items():
+    for name, machines in state.read_all(list(dict.fromkeys(stacks)) or _all()).items():
         if isinstance(machines, StackError):
             claims.unreadable[f"stack {name}"] = str(machines)
         else:
@@ -135,7 +135,7 @@ def gather(context: Context, stacks: Sequence[str]) -> Claims:
 
 def _all() -> list[str]:
     try:
-        return stack.names()
+        return state.names()
     except StackError as error:
         raise StackError(f"{error}. Name the stacks that count with --stack.") from None
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pulumi_fal import pulumi_cli, stack
 from pulumi_fal.api import settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines import journal
+from pulumi_fal.stacks import cli as pulumi_cli
+from pulumi_fal.stacks import state
+from pulumi_fal.stacks.cache import Stacks
 
 if TYPE_CHECKING:
     from pulumi_fal.api.client import Client
@@ -28,7 +30,7 @@ class Context:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
-        self.stacks = stack.Stacks()
+        self.stacks = Stacks()
 
     @cached_property
     def journal(self) -> journal.Journal:
@@ -64,7 +66,7 @@ class Context:
         if not pulumi_cli.project_file(Path.cwd()):
             return {}
         try:
-            return stack.config()
+            return state.config()
         except StackError:
             return {}
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from pulumi_fal import pulumi_cli
 from pulumi_fal._version import __version__
 from pulumi_fal.cli import native_plugin, show
 from pulumi_fal.cli.context import SHORT_BUDGET, Context, pass_context
 from pulumi_fal.errors import AuthenticationError, FalError, JournalError
+from pulumi_fal.stacks import cli as pulumi_cli
 
 OK, MISSING, BAD = "ok", "missing", "bad"
 """The verdicts. MISSING is for a feature that the provider can do without."""

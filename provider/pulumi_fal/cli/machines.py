@@ -9,11 +9,11 @@ from dataclasses import asdict
 import click
 from rich.text import Text
 
-from pulumi_fal import stack
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import ages, show
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import StackError
+from pulumi_fal.stacks import state
 
 _STACKS_SECONDS = 30.0
 """The most time that `ls --age` spends on reading stacks."""
@@ -64,7 +64,7 @@ def _created() -> Mapping[str, float]:
     Stacks that can't be read are reported on stderr and otherwise ignored.
     """
     try:
-        answers = stack.read_all(stack.names(), seconds=_STACKS_SECONDS)
+        answers = state.read_all(state.names(), seconds=_STACKS_SECONDS)
     except StackError as error:
         click.echo(f"No ages, since the stacks can't be listed: {error}", err=True)
         return {}

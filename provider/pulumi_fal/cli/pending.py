@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from pulumi_fal import backend as backends
 from pulumi_fal.cli import show
 from pulumi_fal.cli.cases import Case, investigate
 from pulumi_fal.cli.context import Context, pass_context
@@ -16,7 +15,8 @@ from pulumi_fal.errors import JournalError, NotFoundError
 from pulumi_fal.machines.decision import made_at_another_time
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.stack import ORGANIZATION_VARIABLE, Origin
+from pulumi_fal.stacks import backend as backends
+from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, is_ours
 
 

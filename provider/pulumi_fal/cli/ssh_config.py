@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import click
 
-from pulumi_fal import hosts, stack
-from pulumi_fal.stack import StackMachine
+from pulumi_fal import hosts
+from pulumi_fal.stacks import state
+from pulumi_fal.stacks.state import StackMachine
 
 
 @click.command("ssh-config")
@@ -25,7 +26,7 @@ def ssh_config(name: str) -> None:
     Save it to a file, and log in with `ssh -F FILE NAME`, by a machine's name in the program. If
     another one has the same name, use its id. The command reads only state, so it needs no key.
     """
-    machines = [machine for machine in stack.machines(name) if not machine.is_replaced]
+    machines = [machine for machine in state.machines(name) if not machine.is_replaced]
     for machine in machines:
         if machine.ip is None:
             click.echo(

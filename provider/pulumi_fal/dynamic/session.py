@@ -19,7 +19,7 @@ from pulumi_fal.machines import journal
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource.call import WARNING, Call
-from pulumi_fal.stack import Stacks
+from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.tokens import is_ours
 
 if TYPE_CHECKING:

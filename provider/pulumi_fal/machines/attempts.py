@@ -16,7 +16,7 @@ from pulumi_fal.machines.entry import Entry, Spec
 from pulumi_fal.machines.facts import FactFinder
 from pulumi_fal.machines.records import Records
 from pulumi_fal.machines.stacks import Stacks
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase, Spec
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 LATE_SECONDS = 600.0
 """If a search found no machine, one that first appears this many seconds after the POST was most

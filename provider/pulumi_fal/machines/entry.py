@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from pulumi_fal.api import ssh_keys
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 VERSION = 4
 """The version of the format. Earlier versions, which lack some fields, can be read as well."""

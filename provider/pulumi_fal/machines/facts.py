@@ -22,7 +22,8 @@ from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.ownership import Ownership
 from pulumi_fal.machines.stacks import Stacks
-from pulumi_fal.stack import Origin, StackMachine
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
 
 _LOOK_SECONDS = 5.0
 """How long one look for the machines of late entries may take. Every command waits for it."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import files, locks
 from pulumi_fal.machines.entry import Entry
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 _LATE = "-late-"
 """Part of the names of the files of late entries, and of no others."""

@@ -35,7 +35,7 @@ from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.records import Records
 from pulumi_fal.machines.sender import Sender
 from pulumi_fal.machines.stacks import Stacks
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 _LOOK_AGAIN_SECONDS = 0.5
 """The time between two checks whether another process still works on a create."""

@@ -14,7 +14,7 @@ from pulumi_fal.machines.decision import as_late
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.stacks import Stacks
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 if TYPE_CHECKING:
     # It needs requests, and most previews never call the API.

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 
 class Records:

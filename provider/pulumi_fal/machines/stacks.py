@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from pulumi_fal.stack import Elsewhere, Origin, StackMachine
+from pulumi_fal.stacks.cache import Elsewhere
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
 
 
 class Stacks(Protocol):
-    """The interface of stack.Stacks, which asks the `pulumi` command about the state of stacks."""
+    """What stacks.cache.Stacks knows of the state of stacks, from the `pulumi` command."""
 
     def origin(self, urn: str, organization: str) -> Origin: ...
     def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None: ...

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
 from pulumi_fal.machines.entry import Entry
-from pulumi_fal.stack import ORGANIZATION_VARIABLE, Origin
+from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _STOPPED = "No machine is created for this resource until this is resolved."

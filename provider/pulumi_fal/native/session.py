@@ -19,7 +19,7 @@ from pulumi_fal.machines import journal
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.native import config as configs
-from pulumi_fal.stack import Stacks
+from pulumi_fal.stacks.cache import Stacks
 
 if TYPE_CHECKING:
     # Both need requests, and most previews never call the API.

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pulumi_fal.errors import ConflictError, IncompleteClusterError, InvalidRequestError
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource.call import WARNING, Call
-from pulumi_fal.stack import Origin, StackMachine
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
 
 _QUIET_SECONDS = 10.0
 """For how long an error waits until no create of the cluster's other machines is in flight."""

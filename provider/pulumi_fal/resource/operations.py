@@ -16,7 +16,7 @@ from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import GONE, UNFINISHED
 from pulumi_fal.resource.wait import Wait
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 DELETE_TIMEOUT = 1200.0
 """Seconds that delete waits, unless `custom_timeouts` sets another timeout."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pulumi_fal.errors import VanishedError
 from pulumi_fal.resource.call import WARNING, Call, InitFailed
 from pulumi_fal.resource.wait import unfinished
-from pulumi_fal.stack import Origin
+from pulumi_fal.stacks.origin import Origin
 
 if TYPE_CHECKING:
     # It needs requests, and most previews never call the API.

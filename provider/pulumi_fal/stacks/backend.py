@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pulumi_fal import pulumi_cli
 from pulumi_fal.errors import StackError
+from pulumi_fal.stacks import cli
 
 _FILE = "file://"
 
@@ -21,10 +21,10 @@ def used() -> str:
 
     Raises StackError if `pulumi` names no backend, for example because nobody is logged in.
     """
-    cli_folder = pulumi_cli.folder()
-    project = pulumi_cli.project_file(Path.cwd())
+    cli_folder = cli.folder()
+    project = cli.project_file(Path.cwd())
     folder = cli_folder or (project.parent if project else Path.cwd())
-    said = pulumi_cli.ask("whoami", "-v", "--json", folder=folder)
+    said = cli.ask("whoami", "-v", "--json", folder=folder)
     try:
         url = str(said["url"])
     except (KeyError, TypeError):
@@ -81,7 +81,7 @@ def locked(url: str, stack: str, project: str) -> str:
     A file backend locks a stack while any command except a preview runs. Returns "" if the stack
     is locked in none of the possible folders, or in several.
     """
-    file = pulumi_cli.project_file(Path.cwd())
+    file = cli.project_file(Path.cwd())
     folders = [Path.cwd(), Path(os.environ.get("PWD", os.curdir)).absolute()]
     if file is not None:
         folders.append(file.parent)
@@ -108,7 +108,7 @@ def _cloud(console: str, folder: Path) -> str:
     url = urlsplit(console)
     if url.netloc.startswith("app.") and not os.environ.get("PULUMI_CONSOLE_DOMAIN"):
         return f"{url.scheme}://api.{url.netloc.removeprefix('app.')}"
-    about = pulumi_cli.ask("about", "--json", folder=folder)
+    about = cli.ask("about", "--json", folder=folder)
     try:
         name = str(about["backend"]["name"])
     except (KeyError, TypeError):

@@ -1,0 +1,130 @@
+"""Reads the machines in the state of stacks, with the `pulumi` command."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from pulumi_fal.api.settings import Home
+from pulumi_fal.errors import StackError
+from pulumi_fal.stacks import cli
+from pulumi_fal.tokens import MACHINES
+
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class StackMachine:
+    """A machine in a stack's state, under the resource's URN."""
+
+    id: str
+    urn: str
+    home: Home = field(default_factory=Home)
+    """Where the machine was last seen, and with which account."""
+    created: float | None = None
+    """When Pulumi recorded the machine in state, in seconds since the epoch; None if unknown."""
+    sector: str | None = None
+    """The sector that the machine is in; None if it has none or if that is a secret."""
+    ip: str | None = None
+    """The machine's address; None if it has none yet or if that is a secret."""
+    is_replaced: bool = False
+    """Whether an interrupted or running update replaces the machine: it is deleted, or will be."""
+
+
+def machines(name: str = "", backend: str = "", seconds: float = cli.SECONDS) -> list[StackMachine]:
+    """Return the machines in a stack's state, which `pulumi stack export` prints.
+
+    This works while the stack is locked, and needs no passphrase. Without `name`, it is the stack
+    that is selected in this folder; without `backend`, the command uses its own. Raises StackError
+    if the stack can't be read.
+    """
+    args = ("stack", "export", *(("--stack", name) if name else ()))
+    exported = cli.ask(*args, backend=backend, seconds=seconds)
+    try:
+        return [
+            _machine(resource)
+            for resource in exported["deployment"].get("resources") or []
+            if resource["type"] in MACHINES and resource.get("id") and not resource.get("external")
+        ]
+    except (AttributeError, KeyError, TypeError):
+        raise StackError("`pulumi stack export` printed something that is not a stack") from None
+
+
+def read_all(
+    stacks: Sequence[str], backend: str = "", seconds: float = math.inf, began: float | None = None
+) -> dict[str, list[StackMachine] | StackError]:
+    """Return the machines in each stack, or why it can't be read. Stacks are read in parallel.
+
+    Reading ends about `seconds` after `began`, a time.monotonic() that defaults to now.
+    """
+    end = (time.monotonic() if began is None else began) + seconds
+
+    def read(name: str) -> list[StackMachine] | StackError:
+        left = end - time.monotonic()
+        if left <= 0:
+            return StackError(f"there was no time for it within {seconds:.3g} s")
+        try:
+            return machines(name, backend, min(left, cli.SECONDS))
+        except StackError as error:
+            return error
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(zip(stacks, pool.map(read, stacks), strict=True))
+
+
+def _moment(text: object) -> float | None:
+    """Parse a time as Pulumi prints it, into seconds since the epoch; None if it is no time."""
+    try:
+        # Python 3.10 parses neither Z nor nanoseconds.
+        whole = re.sub(r"\.\d+", "", str(text)).replace("Z", "+00:00")
+        moment = datetime.fromisoformat(whole)
+        return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _machine(resource: Mapping[str, Any]) -> StackMachine:
+    # Secrets are not strings, so this ignores them.
+    outputs = {
+        name: value
+        for name, value in (resource.get("outputs") or {}).items()
+        if isinstance(value, str)
+    }
+    return StackMachine(
+        resource["id"],
+        resource["urn"],
+        Home.of(outputs),
+        _moment(resource.get("created")),
+        outputs.get("sector"),
+        outputs.get("ip"),
+        bool(resource.get("delete") or resource.get("pendingReplacement")),
+    )
+
+
+def names(backend: str = "", seconds: float = cli.SECONDS, *, project: str = "") -> list[str]:
+    """Return the full names of the backend's stacks: all of them, or those of a project.
+
+    Without a backend, `pulumi` uses its own.
+    """
+    which = ("--project", project) if project else ("--all",)
+    args = ("stack", "ls", *which, "--json", "--fully-qualify-stack-names")
+    listed = cli.ask(*args, backend=backend, seconds=seconds)
+    try:
+        return sorted(row["name"] for row in listed)
+    except (KeyError, TypeError):
+        raise StackError("`pulumi stack ls` printed something that is not a list") from None
+
+
+def config() -> dict[str, str | None]:
+    """Return the config of the stack that is selected in this folder. Secrets are None."""
+    listed = cli.ask("config", "--json")
+    try:
+        return {key: None if row["secret"] else row["value"] for key, row in listed.items()}
+    except (AttributeError, KeyError, TypeError):
+        raise StackError("`pulumi config` printed something that is not a config") from None
