@@ -13,6 +13,7 @@ from pulumi_fal import errors
 from pulumi_fal.api import legacy, v1
 from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import Home, Settings
+from pulumi_fal.api.transport import error_type
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.faults import Fault, Faults
 from pulumi_fal.emulator.state import NoCapacityError, State, UnknownMachineError
@@ -225,20 +226,7 @@ def refusal(
     retry_after: float | None = None,
 ) -> APIError:
     """The error that a client gets for an answer with a status other than 2xx."""
-    kinds: dict[int, type[APIError]] = {
-        401: errors.AuthenticationError,
-        403: errors.AuthenticationError,
-        404: errors.NotFoundError,
-        409: errors.ConflictError,
-        429: errors.RateLimitedError,
-    }
-    if request.conflict_passes:
-        kinds[409] = errors.InProgressError
-    kind = kinds.get(status, errors.InvalidRequestError)
-    if status >= 500:
-        kind = errors.ServerError
-    if status < 400:
-        kind = errors.UnusableAnswerError
+    kind = error_type(status, request)
     return request.error(kind, detail, status=status, retry_after=retry_after)
 
 

@@ -48,6 +48,24 @@ _NO_CA_BUNDLE = (
 )
 
 
+_ERROR_TYPES: dict[int, type[APIError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    404: NotFoundError,
+    409: ConflictError,
+    429: RateLimitedError,
+}
+
+
+def error_type(status: int, request: Request[Any]) -> type[APIError]:
+    """Return the type of the exception for an answer whose status is not 2xx."""
+    if status == 409 and request.conflict_passes:
+        return InProgressError
+    if status < 400:
+        return UnusableAnswerError
+    return _ERROR_TYPES.get(status, ServerError if status >= 500 else InvalidRequestError)
+
+
 class Transport:
     """An HTTP client for the API. Can be used from any thread."""
 
@@ -119,8 +137,9 @@ class Transport:
 
     def _refusal(self, request: Request[Any], response: requests.Response) -> APIError:
         status = response.status_code
+        kind = error_type(status, request)
         detail = self._detail(request, response) or response.reason or "no reason given"
-        if status in (401, 403):
+        if kind is AuthenticationError:
             return request.error(
                 AuthenticationError,
                 detail,
@@ -129,20 +148,9 @@ class Transport:
                 key_source=self._settings.key_source,
                 set_key=self._settings.set_key,
             )
-        if status == 404:
-            return request.error(NotFoundError, detail, status=status)
-        if status == 409:
-            if request.conflict_passes:
-                wait = _retry_after(response)
-                return request.error(InProgressError, detail, status=status, retry_after=wait)
-            return request.error(ConflictError, detail, status=status)
-        if status == 429 or status >= 500:
-            kind = RateLimitedError if status == 429 else ServerError
-            return request.error(kind, detail, status=status, retry_after=_retry_after(response))
-        if status < 400:
+        if kind is UnusableAnswerError:
             detail = "a redirect, which is not followed"
-            return request.error(UnusableAnswerError, detail, status=status)
-        return request.error(InvalidRequestError, detail, status=status)
+        return request.error(kind, detail, status=status, retry_after=_retry_after(response))
 
     def _detail(self, request: Request[Any], response: requests.Response) -> str:
         """Return the API's own message, or the first words of an answer in another format."""
