@@ -90,10 +90,14 @@ def test_the_whole_life_of_machines_is_as_documented(side: Side) -> None:
         for number, (kind, sector) in enumerate([(ONE, None), (EIGHT, None), (EIGHT, "sector_2")])
     ]
     statuses_seen = set()
+    more = {"legacy": (None, None), "v1": ("us-west", "emulator")}[side.api]
     for seconds in (0, 2, 3, 4, 5):
         state.advance(seconds)
-        statuses_seen |= {machine.status for machine in client.list_instances()}
-        assert [client.get_instance(id_).id for id_ in ids] == ids
+        listed = client.list_instances()
+        statuses_seen |= {machine.status for machine in listed}
+        assert [client.get_instance(id_) for id_ in ids] == listed
+        assert [machine.id for machine in listed] == ids
+        assert {(machine.region, machine.creator_user_nickname) for machine in listed} == {more}
     assert statuses_seen == {"pending", "init", "provisioning", "ready"}
     for id_ in ids:
         client.delete_instance(id_)
@@ -124,6 +128,16 @@ def test_a_new_machine_has_the_fields_of_its_api_and_no_others(side: Side) -> No
             "v1": {**shared, "region": "us-west", "creator_user_nickname": "emulator"},
         }[side.api]
     )
+
+
+def test_both_apis_have_the_same_machines(side: Side) -> None:
+    """The emulator serves both on one port; only v1 tells a machine's region."""
+    made = side.client.create_instance(ONE, ED25519)
+    other, path, region = {"legacy": ("v1", "/v1", "us-west"), "v1": ("legacy", "", None)}[side.api]
+    endpoint = f"{side.emulator.url}{path}"
+    env = {**side.emulator.env, "FAL_COMPUTE_API": other, "FAL_COMPUTE_ENDPOINT": endpoint}
+    (seen,) = Client(resolve(env, lambda key: None)).list_instances()
+    assert (seen.id, seen.region) == (made.id, region)
 
 
 @pytest.mark.parametrize("side", ["v1"], indirect=True)
@@ -206,6 +220,16 @@ def test_a_refused_key_is_answered_as_documented(side: Side) -> None:
         assert side.emulator.faults.take(kind), "the fault was not left for a call with the key"
     assert side.emulator.state.creations == 0
     assert side.check() == ["POST 401", "GET 401", "GET 401", "DELETE 401"]
+
+
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_a_key_that_is_refused_is_told_what_it_lacks(side: Side, status: str) -> None:
+    """The legacy API needs a scope, and v1 a permission of the account."""
+    side.emulator.faults.add("list", status)
+    needed = {"legacy": "with the ADMIN scope", "v1": "the compute permission"}[side.api]
+    with pytest.raises(AuthenticationError, match=needed) as caught:
+        side.call("list")
+    assert ("(request id req_" in str(caught.value)) == (side.api == "v1")
 
 
 def test_an_unknown_machine_is_answered_as_documented(side: Side) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pulumi_fal.emulator.state import NoCapacityError, State, TurnedClock, UnknownMachineError
 
-from ..fakes import EIGHT, ONE
+from ..fakes import ED25519, EIGHT, ONE
 
 
 @pytest.fixture
@@ -285,3 +285,12 @@ def test_calls_are_counted_by_kind_and_the_most_in_flight_is_kept(state: State) 
         raise KeyError
     assert state.calls == {"create": 0, "list": 1, "get": 2, "delete": 0}
     assert (state.in_flight, state.most_in_flight) == (0, 2)
+
+
+def test_an_idempotency_key_is_kept_for_its_time_and_for_its_account(state: State) -> None:
+    """After that, or with another account's key, the same create makes another machine."""
+    first = state.create(ONE, ED25519, None, "one", "key")
+    assert state.create(ONE, ED25519, None, "one", "key").id == first.id
+    assert state.create(ONE, ED25519, None, "two", "key").id != first.id
+    state.advance(600)
+    assert state.create(ONE, ED25519, None, "one", "key").id != first.id
