@@ -8,17 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import inf
+from pathlib import Path
 
 import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..e2e.harness import PULUMI, SECONDS, SSH_KEY, Stack, wait_until
+from ..e2e.harness import PULUMI, SECONDS, SSH_KEY, Stack, machine, wait_until
 from ..e2e.recovery import finish, in_plugin, kill_while_waiting, nothing_runs, unlock
-
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 
 AUTOMATION = f"""
 from pulumi import automation
@@ -87,6 +86,22 @@ WAYS: dict[str, Callable[[Stack], None]] = {
     "Pulumi.yaml": by_project,
     "login": by_login,
 }
+
+
+@pytest.fixture
+def twins(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator[list[Stack]]:
+    """Two stacks that share all names and a PULUMI_HOME, in two backends."""
+    twins = []
+    for name in ("one", "other"):
+        shutil.copytree(new_stack, tmp_path / name)
+        stack = Stack(tmp_path / name, emulator.env)
+        stack.home = tmp_path / "home"
+        stack.env["PULUMI_HOME"] = str(stack.home)
+        stack.write(machine())
+        twins.append(stack)
+    yield twins
+    for stack in twins:
+        stack.kill_all()
 
 
 @pytest.mark.parametrize("way", WAYS)

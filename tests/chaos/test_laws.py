@@ -13,8 +13,6 @@ from .matrix import case
 from .report import Case, broken
 from .world import Outcome, Template, World
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
-
 
 def test_a_delete_that_a_killed_plugin_began_is_over_before_all_is_to_settle(
     template: Template, tmp_path: Path

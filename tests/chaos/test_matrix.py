@@ -15,8 +15,6 @@ from . import accounts, keyed, matrix, outages, renames
 from .report import broken, play_all, print_table
 from .world import Template
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
-
 
 def test_no_fault_of_any_call_loses_a_machine_or_creates_a_second(
     template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]

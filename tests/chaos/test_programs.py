@@ -6,8 +6,6 @@ import signal
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..e2e.harness import wait_until
@@ -15,8 +13,6 @@ from ..e2e.test_demo import demo, interrupt
 from ..e2e.test_examples import Script, script
 
 __all__ = ["demo", "script"]
-
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 
 
 def test_a_terminated_demo_ends_and_says_so(demo: subprocess.Popen[bytes], tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from .outages import ANSWERS
 from .report import Case, broken, play_all, print_table
 from .world import ANOTHER_KEY, Template, World, wait_for_call
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7200)]
+pytestmark = pytest.mark.timeout(7200)
 
 LIVES = int(os.environ.get("CHAOS_LIVES", "200"))
 LAPSES = {("list", "lapse"), ("get", "404")}

@@ -26,8 +26,6 @@ from ..e2e.recovery import (
 )
 from ..e2e.test_v1 import speak_v1
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
-
 
 @pytest.mark.parametrize("who", ["cli", "plugin", "both"])
 @pytest.mark.parametrize("name", STAGES)

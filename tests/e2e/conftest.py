@@ -40,22 +40,6 @@ def stack(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator
     assert stack.files_with(KEY) == []
 
 
-@pytest.fixture
-def twins(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator[list[Stack]]:
-    """Two stacks that share all names and a PULUMI_HOME, in two backends."""
-    twins = []
-    for name in ("one", "other"):
-        shutil.copytree(new_stack, tmp_path / name)
-        stack = Stack(tmp_path / name, emulator.env)
-        stack.home = tmp_path / "home"
-        stack.env["PULUMI_HOME"] = str(stack.home)
-        stack.write(machine())
-        twins.append(stack)
-    yield twins
-    for stack in twins:
-        stack.kill_all()
-
-
 @pytest.fixture(scope="session")
 def new_stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a project and an empty stack, to be copied."""

@@ -1,19 +1,18 @@
-"""What creates another machine in place of one that runs: three inputs, or a user's order."""
+"""What creates another machine in place of one that runs: a change of one of three inputs.
+
+tests/chaos has the replacements that a user forces.
+"""
 
 from __future__ import annotations
 
 import re
 from math import inf
 
-import pytest
-
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import Machine
 
 from ..fakes import EIGHT, ONE
-from .forced import KINDS, by_flag, by_taint, ids, make_each_kind, program
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine
-from .recovery import entries, unfinished
 
 # Each machine's inputs before and after.
 REPLACED: dict[str, tuple[dict[str, str], dict[str, str]]] = {
@@ -73,36 +72,6 @@ def test_a_changed_type_key_or_sector_replaces_a_machine_once_and_nothing_else_d
     assert stack.outputs()["in_its_sector"]["sector"] == other
     assert stack.state_ids() == emulator.state.alive() == set(last.values())
     assert emulator.state.creations == count + 1
-
-
-@pytest.mark.chaos
-def test_a_forced_replacement_creates_another_machine_and_deletes_the_old(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """Whatever state and the journal have of the old machine, it is not adopted in its place.
-
-    The engine calls create for a forced replacement without a diff, just as it does after a kill.
-    Here a flag, a taint, a trigger and the replacement of another machine force it at once;
-    tests/chaos has each by itself.
-    """
-    ways = ("flag", "taint", "trigger", "follow")
-    stack.write(program(ways))
-    make_each_kind(stack, emulator, ways)
-    old = ids(stack)
-
-    by_taint(stack, "taint")
-    stack.write(program(ways, trigger="two", ssh_key=OTHER_SSH_KEY))
-    stack.up(*by_flag(stack, "--replace", "flag"))
-
-    new = ids(stack)
-    assert emulator.state.alive() == set(new.values())
-    assert not set(old.values()) & set(new.values())
-    count = len(ways) * len(KINDS) + 1
-    assert len(new) == count
-    assert (emulator.state.creations, emulator.state.deletions) == (2 * count, count)
-    assert unfinished(stack) == []
-    stack.up("--expect-no-changes")
-    assert entries(stack) == []
 
 
 def up(stack: Stack, ssh_key: str, machines: dict[str, dict[str, str]]) -> dict[str, str]:

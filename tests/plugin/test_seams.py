@@ -5,6 +5,7 @@ The SDK's own plugin is run with a part of it changed, as a later release might.
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,11 @@ from typing import Any
 import grpc
 import pytest
 
+from pulumi_fal.dynamic import lifetime, patches
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..chaos.seams import OFF
+from ..e2e.recovery import replaced
 from ..fakes import ED25519, EIGHT, ONE, wait_until
 from .harness import Plugin, partial_state, plain
 
@@ -94,6 +98,7 @@ each_seam = pytest.mark.parametrize(
         if seam != WITHOUT_URN  # then no machine is created at all
     ],
 )
+NO_SEAM = {"dynamic.lifetime.guarded"}
 Starter = Callable[[str], Plugin]
 
 
@@ -246,3 +251,16 @@ def test_a_standard_input_that_is_no_pipe_is_no_dead_engine(
     plugin = start(stdin=subprocess.DEVNULL)
     assert plugin.create(INPUTS).id in emulator.state.alive()
     assert plugin.process.poll() is None
+
+
+def test_every_seam_can_be_switched_off_under_the_real_engine() -> None:
+    """A function that changes the plugin host has a replacement in OFF, under its present name."""
+    functions = {
+        f"dynamic.{module.__name__.rpartition('.')[2]}.{name}"
+        for module in (lifetime, patches)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
+    }
+    assert functions - NO_SEAM <= set(OFF)
+    for name in OFF:
+        replaced(name, OFF[name])  # fails for a name that the package doesn't have

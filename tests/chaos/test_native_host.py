@@ -10,10 +10,8 @@ import pytest
 from ..e2e.native import NativeStack
 from . import keyed, matrix
 from .report import broken, play_all, print_table
-from .test_kill import KILLS, SEED, kill
+from .test_any_moment import KILLS, SEED, kill
 from .world import Template
-
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..contract.documents import APIS, FILES
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
-
 FUZZER = Path(sys.executable).with_name("schemathesis")
 EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "100"))
 """How many requests of each kind the fuzzer makes up, at most."""

@@ -15,8 +15,6 @@ from ..e2e.harness import Run, wait_until
 from .report import Case, broken, play_all, print_table
 from .world import Template, World, wait_for_call
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
-
 Moment = Callable[[World, Run], None]
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "60"))
