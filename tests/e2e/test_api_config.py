@@ -16,7 +16,9 @@ def apis(emulator: EmulatorServer) -> set[str | None]:
     return used
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos(
+    "unit/test_api_change.py::test_a_machine_that_v1_knows_gets_its_new_home_and_its_region"
+)
 def test_a_change_of_the_api_in_config_needs_run_program_to_be_refreshed(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -13,7 +13,7 @@ from .cli import pulumi_fal
 from .harness import SSH_KEY, Stack
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("unit/test_cli_audit.py::test_it_finds_exactly_the_machines_that_were_forgotten")
 def test_audit_finds_exactly_the_machines_that_no_stack_has(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

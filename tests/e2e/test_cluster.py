@@ -124,7 +124,9 @@ def test_a_full_sector_keeps_what_there_is_and_says_how_many(stack: Stack, state
     assert "stays" not in result.output
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos(
+    "unit/test_launch.py::test_an_unanswered_post_names_the_machines_that_it_may_have_made_and_no_others"
+)
 def test_a_lost_answer_to_the_third_create_stops_that_machine_alone(
     stack: Stack, emulator: EmulatorServer, state: State
 ) -> None:
@@ -148,7 +150,9 @@ def test_a_lost_answer_to_the_third_create_stops_that_machine_alone(
     assert len(set(sectors(state))) == 1
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos(
+    "plugin/test_partial_state.py::test_a_plugin_ends_with_its_engine_and_the_next_create_has_its_machine"
+)
 def test_a_killed_engine_leaves_no_machine_behind(stack: Stack, state: State) -> None:
     """The next run goes on with the first machine, and the others follow it."""
     state.provisioning = 3600
@@ -166,7 +170,7 @@ def test_a_killed_engine_leaves_no_machine_behind(stack: Stack, state: State) ->
     assert stack.state_ids() == state.alive()
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("unit/test_cluster.py::test_options_apply_to_all_machines")
 def test_options_of_the_component_reach_its_machines(stack: Stack, state: State) -> None:
     """Protected machines are not deleted, and a transformation can ignore changes."""
     stack.write(cluster(2, "sector_1", opts="protect=True"))

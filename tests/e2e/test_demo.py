@@ -75,7 +75,7 @@ def test_the_demo_shows_a_machine_from_nothing_to_gone(
     assert all((ROOT / path).exists() for path in paths)
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("e2e/test_demo.py::test_the_demo_shows_a_machine_from_nothing_to_gone")
 @pytest.mark.parametrize("demo", [("--api", "v1")], indirect=True)
 def test_an_interrupted_demo_ends_and_says_so(
     demo: subprocess.Popen[bytes], tmp_path: Path

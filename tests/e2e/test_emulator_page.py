@@ -126,7 +126,7 @@ def test_machines_come_change_and_go_before_ones_eyes(page: Page, emulator: Emul
     assert page.evaluate("window.before")
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("e2e/test_emulator_page.py::test_machines_come_change_and_go_before_ones_eyes")
 def test_a_fleet_is_one_sentence_and_not_a_hundred(page: Page, emulator: EmulatorServer) -> None:
     """A user of a screen reader must not have to listen to a hundred sentences."""
     for _ in range(100):
@@ -223,7 +223,7 @@ def test_each_request_shows_which_api_it_used(page: Page, emulator: EmulatorServ
     assert [row[3] for row in rows(page, LOG)] == [NONE_YET, "v1", "legacy"]
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("e2e/test_emulator_page.py::test_requests_show_as_they_come_the_latest_first")
 def test_a_long_log_is_cut_and_says_so(page: Page, emulator: EmulatorServer) -> None:
     """A page that runs for days must not grow for days."""
     with requests.Session() as session:
@@ -272,7 +272,7 @@ def test_the_key_is_nowhere_on_the_page(
     assert KEY not in str([(each.url, each.headers, each.post_data) for each in asked])
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("e2e/test_emulator_page.py::test_machines_come_change_and_go_before_ones_eyes")
 def test_an_emulator_that_ended_is_said_so_and_the_next_one_is_shown(browser: Browser) -> None:
     """Machines and requests of the first emulator are not mixed with those of the second."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -291,7 +291,7 @@ def test_an_emulator_that_ended_is_said_so_and_the_next_one_is_shown(browser: Br
             assert rows(page, LOG)[0][1] == "POST /compute/instance"
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("e2e/test_emulator_page.py::test_machines_come_change_and_go_before_ones_eyes")
 def test_it_is_readable_in_the_dark_on_a_phone_and_by_ear(
     page: Page, emulator: EmulatorServer
 ) -> None:
@@ -326,7 +326,7 @@ def test_it_is_readable_in_the_dark_on_a_phone_and_by_ear(
     assert page.locator("[aria-live=polite]").evaluate_all("all => all.map(n => n.id)") == ["news"]
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("e2e/test_emulator_page.py::test_machines_come_change_and_go_before_ones_eyes")
 def test_the_picture_in_the_docs_can_be_taken_anew(browser: Browser, tmp_path: Path) -> None:
     """PULUMI_FAL_DOCS_PICTURE=1 saves it in docs."""
     picture = PICTURE if os.environ.get("PULUMI_FAL_DOCS_PICTURE") else tmp_path / PICTURE.name

@@ -66,7 +66,7 @@ def test_every_example_is_complete_and_tested() -> None:
         assert len((EXAMPLES / name / "README.md").read_text().splitlines()) <= 25, name
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("e2e/test_examples.py::test_every_example_is_complete_and_tested")
 def test_the_fleet_has_the_size_that_the_config_says(
     example: Example, emulator: EmulatorServer
 ) -> None:
@@ -283,7 +283,7 @@ def test_the_automation_script_rents_works_and_gives_back(
     assert emulator.state.alive() == set()
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("e2e/test_examples.py::test_the_automation_script_rents_works_and_gives_back")
 def test_ctrl_c_during_the_work_deletes_the_machine(
     script: Script, emulator: EmulatorServer
 ) -> None:
@@ -297,7 +297,7 @@ def test_ctrl_c_during_the_work_deletes_the_machine(
     assert emulator.state.alive() == set()
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("e2e/test_pytest_plugin.py::test_a_users_test_of_ten_lines_passes")
 def test_the_users_own_test_passes(example: Example, emulator: EmulatorServer) -> None:
     """It runs in the project's folder, in an environment with pytest and the emulator's extra."""
     stack = example("test-your-stack")

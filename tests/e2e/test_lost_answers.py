@@ -62,7 +62,9 @@ def test_a_lost_answer_stops_the_resource_until_a_machine_is_adopted(
     assert entries(stack) == []
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos(
+    "unit/test_cli_pending.py::test_the_commands_that_an_error_names_do_what_it_says"
+)
 def test_a_machine_of_somebody_else_is_forgotten_and_left_alone(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
@@ -90,7 +92,9 @@ def test_a_machine_of_somebody_else_is_forgotten_and_left_alone(
     assert forgotten == [theirs]
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos(
+    "unit/test_launch.py::test_only_a_machine_that_appears_long_after_an_empty_search_stops_nothing"
+)
 def test_where_no_machine_appeared_the_next_up_creates_one(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

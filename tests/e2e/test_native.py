@@ -98,7 +98,7 @@ def test_a_machine_lives_and_is_replaced_and_its_disappearance_is_noticed(
     assert entries(stack) == []
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("plugin/test_native.py::test_a_machine_is_imported_without_its_ssh_key")
 def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_get(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
@@ -220,7 +220,9 @@ def test_a_resumed_wait_has_the_timeout_of_create(
     stack.destroy()
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos(
+    "plugin/test_native.py::test_a_wait_that_ends_early_leaves_the_machine_in_state_until_it_is_ready"
+)
 def test_a_wait_that_timed_out_or_was_interrupted_is_finished_by_the_next_up(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
@@ -341,7 +343,7 @@ def test_two_accounts_in_one_stack_keep_their_machines_and_their_secrets(
     assert [path for path in stack.files_with(blob) if path.startswith(".pulumi")] == []
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("plugin/test_native.py::test_no_machine_waits_for_anothers_end")
 def test_sixty_four_machines_cost_hardly_more_calls_than_one(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:

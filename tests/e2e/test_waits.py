@@ -47,7 +47,9 @@ def replacements(ssh_key: str, opts: str = SHORT) -> str:
     )
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos(
+    "unit/test_operations.py::test_read_of_an_unfinished_machine_fails_until_it_is_ready"
+)
 def test_unfinished_machines_stay_in_state_through_failures_until_an_up_finishes_them(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
@@ -198,7 +200,7 @@ def test_a_machine_that_vanished_before_it_is_awaited_is_replaced_by_the_next_up
     assert one_machine(stack, emulator, made=2) != vanished
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos("unit/test_lifecycle.py::test_an_outage_may_last_as_long_as_the_wait")
 def test_sixteen_creates_survive_rate_limits_and_an_outage_in_one_up(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
