@@ -93,11 +93,14 @@ class FakeApi:
     def __init__(
         self, now: Callable[[], float], provisioning: float = 0.0, deletion: float = 0.0
     ) -> None:
+        self.now = now
         self.state = State(now, provisioning, deletion)
         self.faults = Faults()
         self.before: Callable[[Request[Any]], None] = lambda request: None
         self.after: Callable[[Request[Any]], None] = lambda request: None
         self.requests: list[Request[Any]] = []
+        self.moments: list[float] = []
+        """When every request was sent."""
         self.timeouts: list[float | None] = []
         """The timeout of every request."""
 
@@ -106,9 +109,21 @@ class FakeApi:
         """The calls in their order, as in ["create", "list"]."""
         return [request.call for request in self.requests]
 
+    def asked(self, call: str) -> list[float]:
+        """The moments of those calls."""
+        sent = zip(self.calls, self.moments, strict=True)
+        return [moment for made, moment in sent if made == call]
+
+    @property
+    def keys(self) -> list[str]:
+        """The idempotency keys of the creates, each "" where it has none."""
+        creates = [request for request in self.requests if request.creates]
+        return [request.headers.get("Idempotency-Key", "") for request in creates]
+
     def send(self, request: Request[Any], timeout: float | None = None) -> Any:
         """What a client gives to its transport."""
         self.requests.append(request)
+        self.moments.append(self.now())
         self.timeouts.append(timeout)
         with self.state.call(request.call):
             self.before(request)

@@ -11,28 +11,16 @@ from pulumi_fal.api.client import Client
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.errors import Interrupted
 
-from ..fakes import ED25519, EIGHT, ID, ONE, UNSENT, FakeApi, TurnedClock, settings
-
-
-class World:
-    """An API, and clients of it."""
-
-    def __init__(self) -> None:
-        self.clock = TurnedClock()
-        self.api = FakeApi(self.clock.now)
-        self.told: list[str] = []
-
-    def client(self, retry_budget: float = 120) -> Client:
-        found = settings(retry_budget=retry_budget)
-        return Client(found, self.clock, send=self.api.send, notify=self.told.append)
+from ..fakes import ED25519, EIGHT, ID, ONE, UNSENT, settings
+from .world import ApiWorld
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> ApiWorld:
+    return ApiWorld()
 
 
-def test_every_method_makes_one_call_and_returns_what_the_api_says(world: World) -> None:
+def test_every_method_makes_one_call_and_returns_what_the_api_says(world: ApiWorld) -> None:
     """A method makes exactly one call, and returns the API's answer."""
     client = world.client()
     made = client.create_instance(EIGHT, ED25519, "sector_1")
@@ -43,7 +31,7 @@ def test_every_method_makes_one_call_and_returns_what_the_api_says(world: World)
     assert world.api.calls == ["create", "list", "get", "delete"]
 
 
-def test_an_answer_of_another_shape_is_an_error_that_knows_the_call(world: World) -> None:
+def test_an_answer_of_another_shape_is_an_error_that_knows_the_call(world: ApiWorld) -> None:
     """Taken for an empty list, it would drop every machine from state."""
     world.api.faults.add("get", "lapse", times=inf)
     with pytest.raises(
@@ -55,7 +43,7 @@ def test_an_answer_of_another_shape_is_an_error_that_knows_the_call(world: World
     assert (error.status, error.instance_id) == (200, ID)
 
 
-def test_a_failing_call_is_repeated_with_pauses_until_it_works(world: World) -> None:
+def test_a_failing_call_is_repeated_with_pauses_until_it_works(world: ApiWorld) -> None:
     """Neither an error nor an answer of another shape is final."""
     for name in ("503", "wrong_shape"):
         world.api.faults.add("list", name)
@@ -65,7 +53,7 @@ def test_a_failing_call_is_repeated_with_pauses_until_it_works(world: World) -> 
 
 
 def test_a_client_without_a_budget_makes_one_attempt_and_the_original_goes_on(
-    world: World,
+    world: ApiWorld,
 ) -> None:
     """A caller that waits for machines decides for itself what to do about a failure."""
     world.api.faults.add("list", "503", times=2)
@@ -76,7 +64,7 @@ def test_a_client_without_a_budget_makes_one_attempt_and_the_original_goes_on(
     assert client.list_instances() == []
 
 
-def test_a_client_with_a_timeout_passes_it_on_with_every_request(world: World) -> None:
+def test_a_client_with_a_timeout_passes_it_on_with_every_request(world: ApiWorld) -> None:
     """A preview, which has only seconds, bounds every request."""
     client = world.client()
     client.within(0, timeout=5.0).list_instances()
@@ -84,7 +72,7 @@ def test_a_client_with_a_timeout_passes_it_on_with_every_request(world: World) -
     assert world.api.timeouts == [5.0, None]
 
 
-def test_a_call_gives_up_before_its_budget_is_spent(world: World) -> None:
+def test_a_call_gives_up_before_its_budget_is_spent(world: ApiWorld) -> None:
     """The engine shows nothing while a call is repeated."""
     world.api.faults.add("list", "503", times=inf)
     with pytest.raises(errors.ServerError):
@@ -92,7 +80,7 @@ def test_a_call_gives_up_before_its_budget_is_spent(world: World) -> None:
     assert 40 < world.clock.passed <= 60
 
 
-def test_a_failure_that_no_repeat_can_mend_is_raised_at_once(world: World) -> None:
+def test_a_failure_that_no_repeat_can_mend_is_raised_at_once(world: ApiWorld) -> None:
     """A machine that does not exist will not exist a second later."""
     with pytest.raises(errors.NotFoundError):
         world.client().get_instance(ID)
@@ -100,7 +88,7 @@ def test_a_failure_that_no_repeat_can_mend_is_raised_at_once(world: World) -> No
 
 
 @pytest.mark.parametrize("name", ["503", "500_after", "reset_after", "wrong_shape"])
-def test_a_create_that_may_have_been_taken_is_never_repeated(world: World, name: str) -> None:
+def test_a_create_that_may_have_been_taken_is_never_repeated(world: ApiWorld, name: str) -> None:
     """A repeat could make a second machine."""
     world.api.faults.add("create", name)
     with pytest.raises(errors.APIError):
@@ -108,7 +96,7 @@ def test_a_create_that_may_have_been_taken_is_never_repeated(world: World, name:
     assert world.api.calls == ["create"]
 
 
-def test_a_create_that_is_rate_limited_waits_as_long_as_it_was_told(world: World) -> None:
+def test_a_create_that_is_rate_limited_waits_as_long_as_it_was_told(world: ApiWorld) -> None:
     """An answer of 429 means that nothing was done."""
     world.api.faults.add("create", fault("429", retry_after=7))
     world.client().create_instance(ONE, ED25519)
@@ -116,7 +104,7 @@ def test_a_create_that_is_rate_limited_waits_as_long_as_it_was_told(world: World
     assert world.api.state.creations == 1
 
 
-def test_a_request_that_can_not_be_sent_is_given_up_after_15_seconds(world: World) -> None:
+def test_a_request_that_can_not_be_sent_is_given_up_after_15_seconds(world: ApiWorld) -> None:
     """A request that can't be sent most likely has a wrong endpoint."""
     world.api.faults.add("list", UNSENT, times=inf)
     with pytest.raises(errors.UnreachableError):
@@ -125,7 +113,9 @@ def test_a_request_that_can_not_be_sent_is_given_up_after_15_seconds(world: Worl
 
 
 @pytest.mark.parametrize("failures, reports", [(2, 0), (3, 1)])
-def test_a_call_that_keeps_failing_is_reported(world: World, failures: int, reports: int) -> None:
+def test_a_call_that_keeps_failing_is_reported(
+    world: ApiWorld, failures: int, reports: int
+) -> None:
     """One or two retries are common, but a silent minute is not."""
     world.api.faults.add("list", "500", times=failures)
     world.client().list_instances()
@@ -135,14 +125,14 @@ def test_a_call_that_keeps_failing_is_reported(world: World, failures: int, repo
         assert told.startswith(f"{answer} Trying again in ")
 
 
-def test_a_long_pause_is_reported_at_once(world: World) -> None:
+def test_a_long_pause_is_reported_at_once(world: ApiWorld) -> None:
     """The API may ask for a minute, and nobody should wonder why nothing happens."""
     world.api.faults.add("list", fault("429", retry_after=60))
     world.client().list_instances()
     assert len(world.told) == 1
 
 
-def test_a_retry_that_is_not_allowed_any_more_after_its_pause_is_not_sent(world: World) -> None:
+def test_a_retry_that_is_not_allowed_any_more_after_its_pause_is_not_sent(world: ApiWorld) -> None:
     """The error is that of the last attempt."""
     world.api.faults.add("create", "429", times=inf)
     left = iter([True, False])
@@ -151,7 +141,7 @@ def test_a_retry_that_is_not_allowed_any_more_after_its_pause_is_not_sent(world:
     assert world.api.calls == ["create", "create"]
 
 
-def test_nothing_is_sent_after_an_interrupt(world: World) -> None:
+def test_nothing_is_sent_after_an_interrupt(world: ApiWorld) -> None:
     """Nobody wants a machine that is made after Ctrl-C."""
     world.clock.interrupt()
     with pytest.raises(Interrupted):
@@ -159,7 +149,7 @@ def test_nothing_is_sent_after_an_interrupt(world: World) -> None:
     assert world.api.calls == []
 
 
-def test_an_interrupt_while_a_call_is_in_flight_stops_its_repeats(world: World) -> None:
+def test_an_interrupt_while_a_call_is_in_flight_stops_its_repeats(world: ApiWorld) -> None:
     """The call itself is allowed to finish first: its answer may be a machine."""
     world.api.before = lambda request: world.clock.interrupt()
     world.api.faults.add("create", "429")
@@ -168,7 +158,7 @@ def test_an_interrupt_while_a_call_is_in_flight_stops_its_repeats(world: World) 
     assert world.api.calls == ["create"]
 
 
-def test_a_machine_that_was_made_is_returned_although_interrupted(world: World) -> None:
+def test_a_machine_that_was_made_is_returned_although_interrupted(world: ApiWorld) -> None:
     """An answer with an id is never thrown away."""
     world.api.before = lambda request: world.clock.interrupt()
     made = world.client().create_instance(ONE, ED25519)

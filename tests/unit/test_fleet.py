@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from math import inf
 
 import pytest
 
 from pulumi_fal import errors
-from pulumi_fal.api.client import Client
+from pulumi_fal.api.request import Request
 from pulumi_fal.emulator.faults import Fault, fault
 from pulumi_fal.errors import APIError
-from pulumi_fal.machines.fleet import Fleet
 
-from ..fakes import ED25519, ONE, UNSENT, FakeApi, TurnedClock, settings
+from ..fakes import UNSENT
+from .world import ApiWorld
 
 
-class World:
-    """An API, a fleet on it, and the moments at which it was asked for a list."""
-
-    def __init__(
-        self,
-        interval: float = 2.0,
-        list_takes: float = 0.0,
-        uniform: Callable[[float, float], float] = lambda low, high: 1.0,
-    ) -> None:
-        self.clock = TurnedClock(0)
-        self.api = FakeApi(self.clock.now)
-        self.asked: list[float] = []
-        self.list_takes = list_takes
-        self.api.before = lambda request: self._take_time()
-        client = Client(settings(), self.clock, send=self.api.send)
-        self.fleet = Fleet(client, self.clock, interval, uniform)
-
-    def _take_time(self) -> None:
-        self.asked.append(self.clock.time)
-        self.clock.time += self.list_takes
-
-    def polls(self, seconds: float) -> list[float]:
-        """When a caller that watches for that long asks."""
-        for _ in self.fleet.watch(seconds):
-            pass
-        return self.asked
+def polls(world: ApiWorld, seconds: float) -> list[float]:
+    """When a caller that watches for that long asks."""
+    for _ in world.fleet.watch(seconds):
+        pass
+    return world.asked
 
 
 def pauses(moments: list[float]) -> list[float]:
@@ -51,16 +29,16 @@ def pauses(moments: list[float]) -> list[float]:
 
 def test_a_read_asks_at_once_and_every_time() -> None:
     """Only those who wait keep to the interval."""
-    world = World()
+    world = ApiWorld()
     assert world.fleet.fresh() == {}
-    made = world.api.state.create(ONE, ED25519)
+    made = world.made()
     assert list(world.fleet.fresh()) == [made.id]
     assert world.asked == [0, 0]
 
 
 def test_after_an_error_the_next_read_asks_anew() -> None:
     """An error is reported to those who waited for it, and then forgotten."""
-    world = World()
+    world = ApiWorld()
     world.api.faults.add("list", "404")
     with pytest.raises(errors.NotFoundError):
         world.fleet.fresh()
@@ -69,7 +47,7 @@ def test_after_an_error_the_next_read_asks_anew() -> None:
 
 def test_a_read_is_repeated_as_the_client_repeats_a_list() -> None:
     """A refresh must not fail because of one bad gateway."""
-    world = World()
+    world = ApiWorld()
     world.api.faults.add("list", "502", times=2)
     assert world.fleet.fresh() == {}
     assert len(world.asked) == 3
@@ -77,10 +55,10 @@ def test_a_read_is_repeated_as_the_client_repeats_a_list() -> None:
 
 def test_a_reader_who_has_little_time_asks_once_and_says_how_long() -> None:
     """A repeat, or the usual timeouts of a request, would take longer than that."""
-    world = World()
+    world = ApiWorld()
     world.api.faults.add("list", "503")
     with pytest.raises(errors.ServerError):
-        world.fleet.fresh(until=5.0)
+        world.fleet.fresh(until=world.clock.time + 5.0)
     assert world.api.timeouts == [5.0]
     assert world.clock.passed == 0
 
@@ -90,8 +68,8 @@ def test_a_reader_who_has_little_time_asks_once_and_says_how_long() -> None:
 )
 def test_a_watcher_is_shown_a_failure_and_gets_the_next_answer(failure: str | Fault) -> None:
     """A failure is no news of a machine, and no reason to stop asking."""
-    world = World()
-    made = world.api.state.create(ONE, ED25519)
+    world = ApiWorld()
+    made = world.made()
     world.api.faults.add("list", failure)
     watch = world.fleet.watch(100)
     assert isinstance(next(watch).error, APIError)
@@ -100,7 +78,7 @@ def test_a_watcher_is_shown_a_failure_and_gets_the_next_answer(failure: str | Fa
 
 def test_polls_that_fail_come_at_growing_pauses_and_the_last_at_the_end() -> None:
     """An API that is down is asked every 16 s at the most, and never after the wait's own end."""
-    world = World(uniform=lambda low, high: high)
+    world = ApiWorld(uniform=lambda low, high: high)
     world.api.faults.add("list", "503", times=inf)
     assert [answer.failures for answer in world.fleet.watch(60)] == list(
         range(1, len(world.asked) + 1)
@@ -111,7 +89,7 @@ def test_polls_that_fail_come_at_growing_pauses_and_the_last_at_the_end() -> Non
 
 def test_a_poll_that_is_told_to_come_later_does() -> None:
     """Nobody comes back before the time in Retry-After."""
-    world = World(uniform=lambda low, high: low)
+    world = ApiWorld(uniform=lambda low, high: low)
     world.api.faults.add("list", fault("429", retry_after=20))
     watch = world.fleet.watch(99)
     next(watch), next(watch)
@@ -120,18 +98,18 @@ def test_a_poll_that_is_told_to_come_later_does() -> None:
 
 def test_the_first_polls_come_at_the_interval_and_the_last_when_the_time_is_up() -> None:
     """No machine is ready at once, and one that becomes ready in the last second counts."""
-    assert World().polls(10) == [2, 4, 6, 8, 10]
-    assert World().polls(5) == [2, 4, 5]
+    assert polls(ApiWorld(), 10) == [2, 4, 6, 8, 10]
+    assert polls(ApiWorld(), 5) == [2, 4, 5]
 
 
 def test_without_any_time_there_is_one_poll() -> None:
     """A caller that may not wait may still look."""
-    assert World().polls(0) == [0]
+    assert polls(ApiWorld(), 0) == [0]
 
 
 def test_long_waits_ask_less_and_less() -> None:
     """A pause is at most 16 s of the 25 minutes that a machine may take."""
-    asked = World().polls(3600)
+    asked = polls(ApiWorld(), 3600)
     found = pauses(asked)
     assert found[0] == 2
     assert all(later >= earlier for earlier, later in pairwise(found[:-1]))
@@ -142,9 +120,15 @@ def test_long_waits_ask_less_and_less() -> None:
 
 def test_a_list_slower_than_the_interval_is_followed_by_the_next_at_once() -> None:
     """Polls never get behind, and none is in flight beside another."""
-    assert World(list_takes=5).polls(12) == [2, 7, 12]
+    world = ApiWorld()
+
+    def take_time(request: Request[object]) -> None:
+        world.clock.time += 5
+
+    world.api.after = take_time
+    assert polls(world, 12) == [2, 7, 12]
 
 
 def test_jitter_spreads_the_polls_of_many_processes() -> None:
     """Sixteen stacks started by one CI run would otherwise ask in step for ever."""
-    assert World(uniform=lambda low, high: 0.95).polls(4) == pytest.approx([1.9, 3.8, 4])
+    assert polls(ApiWorld(uniform=lambda low, high: 0.95), 4) == pytest.approx([1.9, 3.8, 4])

@@ -30,7 +30,7 @@ Outcome = Instances | Instance | BaseException | None
 any_order = pytest.mark.parametrize("seed", range(10))
 
 
-class World:
+class Threads:
     """An account, and threads that share a fleet on it."""
 
     def __init__(self, seed: int = 0, *, list_takes: float = 0.0, jitter: float = 1.0) -> None:
@@ -39,10 +39,8 @@ class World:
         self.turns = Turns(self.time, self._deadlock)
         self.clock = SimulatedClock(self.turns, lambda _: self.turns.pause())
         self.api = FakeApi(self.time)
-        self.api.before, self.api.after = self._is_asked, self._takes_its_time
+        self.api.after = self._takes_its_time
         self.list_takes = list_takes
-        self.asked: list[float] = []
-        """When a list was asked for."""
         self.draws: list[tuple[float, float]] = []
         client = Client(settings(), self.clock, send=self.api.send)
         self.fleet = Fleet(client, self.clock, 2.0, self._draw(jitter))
@@ -51,6 +49,11 @@ class World:
         """When each thread was over, and what came of it."""
         self._threads: list[Turn] = []
         self._is_stuck = False
+
+    @property
+    def asked(self) -> list[float]:
+        """When a list was asked for."""
+        return self.api.asked("list")
 
     def at(self, moment: float, act: Callable[[], Outcome]) -> int:
         """Have a thread do that at a moment; its number."""
@@ -91,10 +94,6 @@ class World:
 
         return draw
 
-    def _is_asked(self, request: Request[object]) -> None:
-        if request.call == "list":
-            self.asked.append(self.time.now)
-
     def _takes_its_time(self, request: Request[object]) -> None:
         if request.call == "list":
             self.turns.block(lambda: False, self.list_takes)
@@ -111,27 +110,27 @@ def pauses(moments: Sequence[float]) -> list[float]:
 @any_order
 def test_all_who_read_while_a_list_is_in_flight_share_the_next_one(seed: int) -> None:
     """A list in flight may have been answered before the machine that is looked for was made."""
-    world = World(seed, list_takes=1.0)
-    early = world.at(0.0, world.fleet.fresh)
-    world.at(0.2, world.machine)
-    late = [world.at(0.5, world.fleet.fresh) for _ in range(20)]
-    world.run()
-    assert world.outcomes[early][1] == {}
-    made = world.api.state.alive()
+    threads = Threads(seed, list_takes=1.0)
+    early = threads.at(0.0, threads.fleet.fresh)
+    threads.at(0.2, threads.machine)
+    late = [threads.at(0.5, threads.fleet.fresh) for _ in range(20)]
+    threads.run()
+    assert threads.outcomes[early][1] == {}
+    made = threads.api.state.alive()
     assert made
-    assert [set(world.outcomes[thread][1]) for thread in late] == [made] * 20  # type: ignore[arg-type]
-    assert len(world.asked) == 2
+    assert [set(threads.outcomes[thread][1]) for thread in late] == [made] * 20  # type: ignore[arg-type]
+    assert len(threads.asked) == 2
 
 
 @any_order
 def test_a_waiter_that_comes_as_the_last_one_leaves_is_served(seed: int) -> None:
     """A new waiter is served whether it comes before, during or after the last one's list."""
-    world = World(seed, list_takes=0.5)
-    first, second = world.machine(ready_at=3.0), world.machine(ready_at=9.0)
-    world.wait_at(0.0, first)
-    coming = world.wait_at(4.0 + world.random.choice([0.0, 0.2, 0.5, 0.7]), second)
-    world.run()
-    over, machine = world.outcomes[coming]
+    threads = Threads(seed, list_takes=0.5)
+    first, second = threads.machine(ready_at=3.0), threads.machine(ready_at=9.0)
+    threads.wait_at(0.0, first)
+    coming = threads.wait_at(4.0 + threads.random.choice([0.0, 0.2, 0.5, 0.7]), second)
+    threads.run()
+    over, machine = threads.outcomes[coming]
     assert isinstance(machine, Instance)
     assert machine.is_ready
     assert over <= 9.0 + 2.0 + 0.6
@@ -140,54 +139,55 @@ def test_a_waiter_that_comes_as_the_last_one_leaves_is_served(seed: int) -> None
 @any_order
 def test_nobody_asks_before_the_first_waiter_or_after_the_last(seed: int) -> None:
     """An idle process costs no calls."""
-    world = World(seed)
-    waiters = [world.wait_at(3.0, world.machine(5.0 + number)) for number in range(5)]
-    world.at(60.0, lambda: None)
-    world.run()
-    assert min(world.asked) > 3.0
-    assert max(world.asked) <= max(world.outcomes[thread][0] for thread in waiters)
+    threads = Threads(seed)
+    waiters = [threads.wait_at(3.0, threads.machine(5.0 + number)) for number in range(5)]
+    threads.at(60.0, lambda: None)
+    threads.run()
+    assert min(threads.asked) > 3.0
+    assert max(threads.asked) <= max(threads.outcomes[thread][0] for thread in waiters)
 
 
 @any_order
 def test_a_cancel_ends_all_who_wait_and_asks_no_more(seed: int) -> None:
     """A list in flight may end, and no other begins."""
-    world = World(seed, list_takes=1.0)
+    threads = Threads(seed, list_takes=1.0)
     waiters = [
-        world.wait_at(world.random.choice([0.0, 0.5, 1.9]), world.machine(500.0)) for _ in range(6)
+        threads.wait_at(threads.random.choice([0.0, 0.5, 1.9]), threads.machine(500.0))
+        for _ in range(6)
     ]
-    moment = world.random.choice([1.0, 2.0, 2.5, 3.0, 5.2])
-    world.at(moment, lambda: world.clock.interrupt())
-    world.run()
+    moment = threads.random.choice([1.0, 2.0, 2.5, 3.0, 5.2])
+    threads.at(moment, lambda: threads.clock.interrupt())
+    threads.run()
     for number in waiters:
-        over, outcome = world.outcomes[number]
+        over, outcome = threads.outcomes[number]
         assert isinstance(outcome, Interrupted)
         assert over <= moment + 1.1
-    assert max(world.asked, default=0.0) <= moment + 0.1
+    assert max(threads.asked, default=0.0) <= moment + 0.1
 
 
 @any_order
 def test_a_cancel_lets_a_reader_have_the_list_that_it_has_asked_for(seed: int) -> None:
     """A reader's own list is finished, and those who only wait for it are interrupted."""
-    world = World(seed, list_takes=1.0)
-    asking = world.at(0.0, world.fleet.fresh)
-    waiting = [world.at(0.2, world.fleet.fresh) for _ in range(5)]
-    world.at(0.5, lambda: world.clock.interrupt())
-    world.run()
-    assert world.outcomes[asking][1] == {}
-    assert all(isinstance(world.outcomes[thread][1], Interrupted) for thread in waiting)
+    threads = Threads(seed, list_takes=1.0)
+    asking = threads.at(0.0, threads.fleet.fresh)
+    waiting = [threads.at(0.2, threads.fleet.fresh) for _ in range(5)]
+    threads.at(0.5, lambda: threads.clock.interrupt())
+    threads.run()
+    assert threads.outcomes[asking][1] == {}
+    assert all(isinstance(threads.outcomes[thread][1], Interrupted) for thread in waiting)
 
 
 @any_order
 def test_a_reader_who_has_little_time_gets_no_answer_rather_than_a_late_one(seed: int) -> None:
     """A preview must not hang because the API does, whoever asked it."""
-    world = World(seed, list_takes=10.0)
-    asking = world.at(0.0, world.fleet.fresh)
-    impatient = world.at(1.0, lambda: world.fleet.fresh(until=5.0))
-    world.run()
-    over, outcome = world.outcomes[impatient]
+    threads = Threads(seed, list_takes=10.0)
+    asking = threads.at(0.0, threads.fleet.fresh)
+    impatient = threads.at(1.0, lambda: threads.fleet.fresh(until=5.0))
+    threads.run()
+    over, outcome = threads.outcomes[impatient]
     assert isinstance(outcome, TimeoutError)
     assert over == pytest.approx(5.0, abs=0.1)
-    assert world.outcomes[asking][1] == {}
+    assert threads.outcomes[asking][1] == {}
 
 
 @any_order
@@ -217,149 +217,151 @@ def test_readers_who_have_little_time_wait_once_for_an_api_that_is_silent(seed: 
 @any_order
 def test_a_list_slower_than_the_interval_is_never_asked_for_twice_at_once(seed: int) -> None:
     """An API that is slow already gets one call at a time, and all are served with it."""
-    world = World(seed, list_takes=7.0)
+    threads = Threads(seed, list_takes=7.0)
     waiters = {
-        number: world.wait_at(world.random.choice([0.0, 3.0, 6.0]), world.machine(10.0 * number))
+        number: threads.wait_at(
+            threads.random.choice([0.0, 3.0, 6.0]), threads.machine(10.0 * number)
+        )
         for number in range(6)
     }
-    world.run()
+    threads.run()
     for number, waiter in waiters.items():
-        over, machine = world.outcomes[waiter]
+        over, machine = threads.outcomes[waiter]
         assert isinstance(machine, Instance)
         assert over <= max(10.0 * number, 6.0) + 2 * 7.1 + 2.0
-    assert world.api.state.most_in_flight == 1
-    assert min(pauses(world.asked)) >= 7.0
+    assert threads.api.state.most_in_flight == 1
+    assert min(pauses(threads.asked)) >= 7.0
 
 
 @any_order
 def test_a_poll_that_fails_loses_no_waiter(seed: int) -> None:
     """A poll that fails is repeated for all, by whoever's turn it is."""
-    world = World(seed)
+    threads = Threads(seed)
     for name in ("404", "522", "404"):
-        world.api.faults.add("list", name)
-    waiters = [world.wait_at(0.0, world.machine(10.0)) for _ in range(8)]
-    world.run()
-    ready = [world.outcomes[number][1] for number in waiters]
+        threads.api.faults.add("list", name)
+    waiters = [threads.wait_at(0.0, threads.machine(10.0)) for _ in range(8)]
+    threads.run()
+    ready = [threads.outcomes[number][1] for number in waiters]
     assert all(isinstance(machine, Instance) and machine.is_ready for machine in ready)
-    assert len(world.asked) <= 10
+    assert len(threads.asked) <= 10
 
 
 @any_order
 def test_a_poll_that_fails_for_good_is_every_waiters_end(seed: int) -> None:
     """No one goes on waiting for an answer that nobody asks for any more."""
-    world = World(seed)
-    world.api.faults.add("list", "401", times=inf)
-    waiters = [world.wait_at(0.0, world.machine(10.0)) for _ in range(8)]
-    world.run()
-    first, *others = (world.outcomes[number][1] for number in waiters)
+    threads = Threads(seed)
+    threads.api.faults.add("list", "401", times=inf)
+    waiters = [threads.wait_at(0.0, threads.machine(10.0)) for _ in range(8)]
+    threads.run()
+    first, *others = (threads.outcomes[number][1] for number in waiters)
     assert isinstance(first, errors.AuthenticationError)
     assert all(instances is first for instances in others)
-    assert world.asked[-1] - world.asked[0] == pytest.approx(REFUSED_SECONDS, abs=16)
+    assert threads.asked[-1] - threads.asked[0] == pytest.approx(REFUSED_SECONDS, abs=16)
 
 
 @any_order
 def test_a_bug_reaches_all_who_wait(seed: int) -> None:
     """A bug is raised in every thread, and the list is not asked for again."""
-    world = World(seed)
+    threads = Threads(seed)
     bug = RuntimeError("a bug")
 
     def fail(request: Request[object]) -> None:
-        world.asked.append(world.time.now)
         raise bug
 
-    world.api.before = fail
-    waiters = [world.wait_at(0.0, world.machine(10.0)) for _ in range(8)]
-    world.run()
-    assert [world.outcomes[number][1] for number in waiters] == [bug] * 8
-    assert len(world.asked) == 1
+    threads.api.before = fail
+    waiters = [threads.wait_at(0.0, threads.machine(10.0)) for _ in range(8)]
+    threads.run()
+    assert [threads.outcomes[number][1] for number in waiters] == [bug] * 8
+    assert len(threads.asked) == 1
 
 
 @any_order
 def test_a_machine_that_vanishes_ends_its_own_wait_only(seed: int) -> None:
     """The others wait on, and with the same lists."""
-    world = World(seed)
-    well = world.wait_at(0.0, world.machine(20.0))
-    lost = world.wait_at(0.0, world.machine(20.0, gone_at=5.0))
-    world.run()
-    assert isinstance(world.outcomes[lost][1], VanishedError)
-    assert isinstance(world.outcomes[well][1], Instance)
+    threads = Threads(seed)
+    well = threads.wait_at(0.0, threads.machine(20.0))
+    lost = threads.wait_at(0.0, threads.machine(20.0, gone_at=5.0))
+    threads.run()
+    assert isinstance(threads.outcomes[lost][1], VanishedError)
+    assert isinstance(threads.outcomes[well][1], Instance)
 
 
 @pytest.mark.parametrize("machines", [1, 2, 100])
 def test_many_waiters_cost_the_calls_of_one(machines: int) -> None:
     """There is one call per interval, from their start until they are ready."""
-    world = World(machines)
-    waiters = [world.wait_at(0.0, world.machine(27.0)) for _ in range(machines)]
-    world.run()
-    assert [round(moment) for moment in world.asked] == list(range(2, 29, 2))
-    assert all(isinstance(world.outcomes[thread][1], Instance) for thread in waiters)
+    threads = Threads(machines)
+    waiters = [threads.wait_at(0.0, threads.machine(27.0)) for _ in range(machines)]
+    threads.run()
+    assert [round(moment) for moment in threads.asked] == list(range(2, 29, 2))
+    assert all(isinstance(threads.outcomes[thread][1], Instance) for thread in waiters)
 
 
 def test_after_one_end_the_others_are_looked_at_soon_but_not_twice_in_a_row() -> None:
     """Machines started together are ready together; many that end one by one cost no double."""
-    world = World()
+    threads = Threads()
     for number in range(10):
-        world.wait_at(0.0, world.machine(9.0 + number))
-    world.run()
-    assert pauses(world.asked) == [2, 2, 2, 2, 1, 2, 1, 2, 1, 2]
+        threads.wait_at(0.0, threads.machine(9.0 + number))
+    threads.run()
+    assert pauses(threads.asked) == [2, 2, 2, 2, 1, 2, 1, 2, 1, 2]
 
 
 def test_a_machine_that_is_gone_brings_the_next_list_soon_as_well() -> None:
     """A destroy's machines go together, and each of them takes two lists that lack it."""
-    world = World()
+    threads = Threads()
     for gone_at in (3.0, 4.5):
-        made = world.machine(gone_at=gone_at)
-        world.at(0.0, lambda id_=made.id: world.lifecycle.delete(id_, 100.0))  # type: ignore[misc]
-    world.run()
-    assert pauses(world.asked) == [2, 1, 2]
+        made = threads.machine(gone_at=gone_at)
+        threads.at(0.0, lambda id_=made.id: threads.lifecycle.delete(id_, 100.0))  # type: ignore[misc]
+    threads.run()
+    assert pauses(threads.asked) == [2, 1, 2]
 
 
 @pytest.mark.parametrize("machines", [1, 50])
 def test_jitter_only_ever_lengthens_a_pause_and_is_one_for_all(machines: int) -> None:
     """Of fifty draws the smallest alone would count, and many stacks would ask in step again."""
-    world = World(jitter=1.1)
+    threads = Threads(jitter=1.1)
     for _ in range(machines):
-        world.wait_at(0.0, world.machine(8.0))
-    world.run()
-    assert [round(moment, 1) for moment in world.asked] == [2.2, 4.4, 6.6, 8.8]
-    assert len(world.draws) == 1 + len(world.asked)
-    assert set(world.draws) == {(1.0, 1.1)}
+        threads.wait_at(0.0, threads.machine(8.0))
+    threads.run()
+    assert [round(moment, 1) for moment in threads.asked] == [2.2, 4.4, 6.6, 8.8]
+    assert len(threads.draws) == 1 + len(threads.asked)
+    assert set(threads.draws) == {(1.0, 1.1)}
 
 
 @any_order
 def test_creates_share_the_list_that_says_what_was_there_before(seed: int) -> None:
     """Creates share a list that was asked for recently, in flight or done."""
-    world = World(seed, list_takes=0.3)
+    threads = Threads(seed, list_takes=0.3)
     creates = [
-        world.at(world.random.uniform(0.0, 1.9), lambda: world.fleet.recent(2.0)) for _ in range(20)
+        threads.at(threads.random.uniform(0.0, 1.9), lambda: threads.fleet.recent(2.0))
+        for _ in range(20)
     ]
-    world.run()
-    assert len(world.asked) == 1
-    assert all(world.outcomes[thread][1] == {} for thread in creates)
+    threads.run()
+    assert len(threads.asked) == 1
+    assert all(threads.outcomes[thread][1] == {} for thread in creates)
 
 
 def test_a_list_that_is_too_old_or_too_slow_is_not_a_recent_one() -> None:
     """What counts is when it was asked for, not when it was answered."""
-    world = World(list_takes=5.0)
-    world.at(0.0, lambda: world.fleet.recent(2.0))
-    world.at(1.0, world.machine)
-    while_asking = world.at(3.0, lambda: world.fleet.recent(2.0))
-    afterwards = world.at(5.5, lambda: world.fleet.recent(2.0))
-    world.run()
+    threads = Threads(list_takes=5.0)
+    threads.at(0.0, lambda: threads.fleet.recent(2.0))
+    threads.at(1.0, threads.machine)
+    while_asking = threads.at(3.0, lambda: threads.fleet.recent(2.0))
+    afterwards = threads.at(5.5, lambda: threads.fleet.recent(2.0))
+    threads.run()
     for number in (while_asking, afterwards):
-        outcome = world.outcomes[number][1]
+        outcome = threads.outcomes[number][1]
         assert isinstance(outcome, dict)
-        assert set(outcome) == world.api.state.alive() != set()
+        assert set(outcome) == threads.api.state.alive() != set()
 
 
 def test_an_error_is_told_to_those_who_come_soon_after_and_to_no_others() -> None:
     """A key that is refused is refused for all creates of a run, with one call."""
-    world = World()
-    world.api.faults.add("list", "401")
-    first = world.at(0.0, lambda: world.fleet.recent(2.0))
-    soon = world.at(1.0, lambda: world.fleet.recent(2.0))
-    later = world.at(3.0, lambda: world.fleet.recent(2.0))
-    world.run()
-    assert isinstance(world.outcomes[first][1], errors.AuthenticationError)
-    assert world.outcomes[soon][1] is world.outcomes[first][1]
-    assert world.outcomes[later][1] == {}
+    threads = Threads()
+    threads.api.faults.add("list", "401")
+    first = threads.at(0.0, lambda: threads.fleet.recent(2.0))
+    soon = threads.at(1.0, lambda: threads.fleet.recent(2.0))
+    later = threads.at(3.0, lambda: threads.fleet.recent(2.0))
+    threads.run()
+    assert isinstance(threads.outcomes[first][1], errors.AuthenticationError)
+    assert threads.outcomes[soon][1] is threads.outcomes[first][1]
+    assert threads.outcomes[later][1] == {}

@@ -2,112 +2,71 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import pytest
 
 from pulumi_fal import errors
-from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.request import Call, Request
 from pulumi_fal.emulator.faults import Fault, fault
 from pulumi_fal.machines.entry import GRACE_SECONDS
-from pulumi_fal.machines.fleet import Fleet
-from pulumi_fal.machines.lifecycle import RESEND_SECONDS, STOPPED_SECONDS, Lifecycle
+from pulumi_fal.machines.lifecycle import RESEND_SECONDS, STOPPED_SECONDS
 from pulumi_fal.machines.outage import REFUSED_SECONDS
 
-from ..fakes import (
-    ED25519,
-    EIGHT,
-    LIST,
-    FakeApi,
-    TurnedClock,
-    refusal,
-    settings,
-    unanswered,
-)
-
-
-class World:
-    """An API whose time is the clock's, and a life cycle on it."""
-
-    def __init__(self) -> None:
-        self.clock = TurnedClock()
-        self.api = FakeApi(self.clock.now, provisioning=100, deletion=10)
-        self.state = self.api.state
-        client = Client(settings(), self.clock, send=self.api.send)
-        fleet = Fleet(client, self.clock, 2.0, uniform=lambda low, high: 1.0)
-        self.told: list[str] = []
-        self.lifecycle = Lifecycle(client, fleet, self.clock, notify=self.told.append)
-
-    def machine(self) -> Instance:
-        return self.state.create(EIGHT, ED25519)
-
-    def wait(self, instance: Instance, seconds: float = 1000) -> Instance:
-        return self.lifecycle.wait_until_ready(instance, seconds)
-
-    def fail(
-        self, call: Call, error: errors.APIError, start: float = 0.0, end: float = inf
-    ) -> None:
-        """Have those calls fail between two moments."""
-
-        def fail(request: Request[object]) -> None:
-            if request.call == call and start <= self.passed < end:
-                raise error
-
-        self.api.before = fail
-
-    @property
-    def passed(self) -> float:
-        return self.clock.passed
+from ..fakes import EIGHT, LIST, refusal, unanswered
+from .world import ApiWorld
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> ApiWorld:
+    """Machines are ready after 100 seconds, and gone 10 seconds after their delete."""
+    return ApiWorld(provisioning=100, deletion=10)
 
 
-def test_a_wait_ends_with_the_ready_machine(world: World) -> None:
+def wait(world: ApiWorld, instance: Instance, seconds: float = 1000) -> Instance:
+    return world.lifecycle.wait_until_ready(instance, seconds)
+
+
+def test_a_wait_ends_with_the_ready_machine(world: ApiWorld) -> None:
     """The wait ends soon after the machine is ready, and the machine has an ip."""
-    ready = world.wait(world.machine())
+    ready = wait(world, world.made(EIGHT))
     assert ready.is_ready
     assert 100 <= world.passed <= 106
 
 
-def test_a_machine_that_is_ready_is_not_waited_for(world: World) -> None:
+def test_a_machine_that_is_ready_is_not_waited_for(world: ApiWorld) -> None:
     """A machine that is ready already costs no call."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.state.advance(200)
     ready = world.state.get(machine.id)
-    assert world.wait(ready) is ready
+    assert wait(world, ready) is ready
     assert world.api.calls == []
 
 
 @pytest.mark.parametrize("ip_at, status", [(2.0, None), (0.0, "rebooting")])
 def test_ready_takes_both_the_status_and_an_ip(
-    world: World, ip_at: float, status: str | None
+    world: ApiWorld, ip_at: float, status: str | None
 ) -> None:
     """A status without an ip, or an ip without the status, lets nobody log in."""
     world.state.ip_at = ip_at
-    machine = world.machine()
+    machine = world.made(EIGHT)
     if status:
         world.state.set_status(machine.id, status)
     with pytest.raises(errors.NotReadyError):
-        world.wait(machine, 150)
+        wait(world, machine, 150)
 
 
-def test_a_machine_that_stays_stopped_for_a_minute_ends_the_wait(world: World) -> None:
+def test_a_machine_that_stays_stopped_for_a_minute_ends_the_wait(world: ApiWorld) -> None:
     """The error says that it is stopped, long before the wait's own time is up."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.state.set_status(machine.id, "stopped")
     with pytest.raises(errors.NotReadyError, match="has been stopped for 60 s"):
-        world.wait(machine)
+        wait(world, machine)
     assert STOPPED_SECONDS <= world.passed <= STOPPED_SECONDS + 20
 
 
-def test_a_machine_that_is_stopped_for_less_than_a_minute_is_awaited(world: World) -> None:
+def test_a_machine_that_is_stopped_for_less_than_a_minute_is_awaited(world: ApiWorld) -> None:
     """A machine may be started again, and the minute begins anew with each stop."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     stops = iter(["stopped"] * 15 + ["provisioning"] + ["stopped"] * 15)
 
     def change(request: Request[object]) -> None:
@@ -115,14 +74,14 @@ def test_a_machine_that_is_stopped_for_less_than_a_minute_is_awaited(world: Worl
             world.state.machines[machine.id].status = next(stops, None)
 
     world.api.before = change
-    assert world.wait(machine).is_ready
+    assert wait(world, machine).is_ready
 
 
-def test_every_change_on_the_way_is_shown_once(world: World) -> None:
+def test_every_change_on_the_way_is_shown_once(world: ApiWorld) -> None:
     """Every change is reported once, from the first answer that has the machine."""
     seen: list[tuple[str, bool]] = []
     world.lifecycle.wait_until_ready(
-        world.machine(), 1000, lambda shown: seen.append((shown.status, shown.ip is not None))
+        world.made(EIGHT), 1000, lambda shown: seen.append((shown.status, shown.ip is not None))
     )
     assert seen == [
         ("pending", False),
@@ -133,11 +92,11 @@ def test_every_change_on_the_way_is_shown_once(world: World) -> None:
     ]
 
 
-def test_a_wait_that_is_over_names_the_machine_and_the_ways_out(world: World) -> None:
+def test_a_wait_that_is_over_names_the_machine_and_the_ways_out(world: ApiWorld) -> None:
     """An error of a wait that is over names the machine, its status and what to run."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     with pytest.raises(errors.NotReadyError) as caught:
-        world.wait(machine, 50)
+        wait(world, machine, 50)
     assert caught.value.instance_id == machine.id
     assert str(caught.value) == (
         f"Machine {machine.id} ({EIGHT}) runs and bills, but was not ready after 50 s: its status "
@@ -147,22 +106,22 @@ def test_a_wait_that_is_over_names_the_machine_and_the_ways_out(world: World) ->
     assert world.passed == 50
 
 
-def test_what_becomes_ready_in_the_last_moment_counts(world: World) -> None:
+def test_what_becomes_ready_in_the_last_moment_counts(world: ApiWorld) -> None:
     """The last list is asked for when the time is up, so a machine may become ready then."""
-    assert world.wait(world.machine(), 100).is_ready
+    assert wait(world, world.made(EIGHT), 100).is_ready
 
 
 @pytest.mark.parametrize("lag", [GRACE_SECONDS - 5, 60])
-def test_a_new_machine_may_be_missing_from_the_list(world: World, lag: float) -> None:
+def test_a_new_machine_may_be_missing_from_the_list(world: ApiWorld, lag: float) -> None:
     """A new machine may be missing from the list, and then a GET shows that it is there."""
     world.state.list_lag = lag
-    assert world.wait(world.machine()).is_ready
+    assert wait(world, world.made(EIGHT)).is_ready
     assert ("get" in world.api.calls) == (lag > GRACE_SECONDS)
 
 
-def test_a_machine_that_vanishes_fails_soon_and_by_name(world: World) -> None:
+def test_a_machine_that_vanishes_fails_soon_and_by_name(world: ApiWorld) -> None:
     """Two answers in a row without it are enough, not an hour of them."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
 
     def kill_it(request: Request[object]) -> None:
         if world.passed >= 40 and machine.id in world.state.alive():
@@ -170,7 +129,7 @@ def test_a_machine_that_vanishes_fails_soon_and_by_name(world: World) -> None:
 
     world.api.before = kill_it
     with pytest.raises(errors.VanishedError, match=f"Machine {machine.id} .* is gone") as caught:
-        world.wait(machine)
+        wait(world, machine)
     assert caught.value.instance_id == machine.id
     assert caught.value.was_listed
     assert world.api.calls.count("get") == 2
@@ -186,29 +145,28 @@ def test_a_machine_that_vanishes_fails_soon_and_by_name(world: World) -> None:
     ],
 )
 def test_an_answer_without_the_machine_now_and_then_is_no_end(
-    world: World, lapses: list[float]
+    world: ApiWorld, lapses: list[float]
 ) -> None:
     """A replica of the API may be behind for a moment; only two in a row count."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     left = list(lapses)
 
     def hide_it(request: Request[object]) -> None:
         if left and world.passed >= left[0]:
             left.pop(0)
-            world.state.hide(machine.id, "list", 0.1)
-            world.state.hide(machine.id, "get", 0.1)
+            world.hide(machine.id, 0.1)
 
     world.api.before = hide_it
-    assert world.wait(machine).is_ready
+    assert wait(world, machine).is_ready
     assert world.api.calls.count("get") == len(lapses)
 
 
-def test_a_machine_that_never_shows_up_fails_after_the_grace(world: World) -> None:
+def test_a_machine_that_never_shows_up_fails_after_the_grace(world: ApiWorld) -> None:
     """A machine that was never shown may still appear, and the error says so."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.state.kill(machine.id)
     with pytest.raises(errors.VanishedError) as caught:
-        world.wait(machine)
+        wait(world, machine)
     assert not caught.value.was_listed
     assert GRACE_SECONDS <= world.passed <= GRACE_SECONDS + 5
 
@@ -230,22 +188,24 @@ each_bad_answer = pytest.mark.parametrize("error", BAD_ANSWERS, ids=str)
 
 
 @each_bad_answer
-def test_an_answer_that_can_not_be_used_ends_no_wait(world: World, error: errors.APIError) -> None:
+def test_an_answer_that_can_not_be_used_ends_no_wait(
+    world: ApiWorld, error: errors.APIError
+) -> None:
     """An answer that can't be used says nothing about the machine, and the next one does."""
     world.fail("list", error, 20, 75)
-    assert world.wait(world.machine()).is_ready
+    assert wait(world, world.made(EIGHT)).is_ready
     assert world.passed < 130
 
 
 @pytest.mark.parametrize("error", BAD_ANSWERS[:2] + BAD_ANSWERS[5:7], ids=str)
-def test_an_outage_may_last_as_long_as_the_wait(world: World, error: errors.APIError) -> None:
+def test_an_outage_may_last_as_long_as_the_wait(world: ApiWorld, error: errors.APIError) -> None:
     """Three minutes of 503, or a network that is away, and an hour is allowed."""
     world.fail("list", error, 20, 1800)
-    assert world.wait(world.machine(), 3600).is_ready
+    assert wait(world, world.made(EIGHT), 3600).is_ready
     assert 1800 <= world.passed < 1820
 
 
-def test_an_outage_is_shown_as_it_changes_and_when_it_is_over(world: World) -> None:
+def test_an_outage_is_shown_as_it_changes_and_when_it_is_over(world: ApiWorld) -> None:
     """A line for each of a hundred polls would bury the rest of the log."""
 
     def fail(request: Request[object]) -> None:
@@ -253,7 +213,7 @@ def test_an_outage_is_shown_as_it_changes_and_when_it_is_over(world: World) -> N
             raise refusal(503, "down") if world.passed < 40 else unanswered()
 
     world.api.before = fail
-    world.wait(world.machine())
+    wait(world, world.made(EIGHT))
     assert world.told == [
         "GET /compute/instances answered 503: down. The wait goes on.",
         "GET /compute/instances got no answer: reset. The wait goes on.",
@@ -261,11 +221,11 @@ def test_an_outage_is_shown_as_it_changes_and_when_it_is_over(world: World) -> N
     ]
 
 
-def test_a_wait_whose_time_is_up_in_an_outage_says_so(world: World) -> None:
+def test_a_wait_whose_time_is_up_in_an_outage_says_so(world: ApiWorld) -> None:
     """An error in an outage has the machine's last status, and what the API answers since when."""
     world.fail("list", refusal(503), 40)
     with pytest.raises(errors.NotReadyError) as caught:
-        world.wait(world.machine(), 100)
+        wait(world, world.made(EIGHT), 100)
     said = str(caught.value)
     assert "was not ready after 100 s: its status is provisioning" in said
     assert (
@@ -275,29 +235,29 @@ def test_a_wait_whose_time_is_up_in_an_outage_says_so(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_key_that_is_refused_for_a_minute_ends_the_wait(world: World, status: int) -> None:
+def test_a_key_that_is_refused_for_a_minute_ends_the_wait(world: ApiWorld, status: int) -> None:
     """A key that is refused for a minute was revoked, and no later answer will be another."""
     world.fail("list", refusal(status), 20)
     with pytest.raises(errors.AuthenticationError):
-        world.wait(world.machine(), 3600)
+        wait(world, world.made(EIGHT), 3600)
     assert 20 + REFUSED_SECONDS <= world.passed <= 20 + REFUSED_SECONDS + 17
 
 
-def test_refusals_with_another_answer_between_them_are_counted_anew(world: World) -> None:
+def test_refusals_with_another_answer_between_them_are_counted_anew(world: ApiWorld) -> None:
     """A gateway that is half broken is no revoked key."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
 
     def fail(request: Request[object]) -> None:
         if request.call == "list" and 20 <= world.passed < 90:
             raise refusal(403) if int(world.passed) % 3 else BAD_ANSWERS[0]
 
     world.api.before = fail
-    assert world.wait(machine, 3600).is_ready
+    assert wait(world, machine, 3600).is_ready
 
 
-def test_a_get_that_fails_says_nothing_of_a_machine_that_the_list_lacks(world: World) -> None:
+def test_a_get_that_fails_says_nothing_of_a_machine_that_the_list_lacks(world: ApiWorld) -> None:
     """Half an answer is none: only the 404 counts."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
 
     def fail(request: Request[object]) -> None:
         if request.call == "get" and world.passed < 90:
@@ -306,12 +266,12 @@ def test_a_get_that_fails_says_nothing_of_a_machine_that_the_list_lacks(world: W
             world.state.hide(machine.id, "list", 10)
 
     world.api.before = fail
-    assert world.wait(machine).is_ready
+    assert wait(world, machine).is_ready
 
 
-def test_find_looks_at_the_list_and_then_asks(world: World) -> None:
+def test_find_looks_at_the_list_and_then_asks(world: ApiWorld) -> None:
     """Find asks for the machine only where the shared list lacks it."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     found = world.lifecycle.find(machine.id)
     assert found is not None
     assert found.id == machine.id
@@ -320,22 +280,22 @@ def test_find_looks_at_the_list_and_then_asks(world: World) -> None:
     assert world.lifecycle.find(machine.id) is not None
 
 
-def test_reads_of_one_moment_share_a_list_and_absence_takes_a_newer_one(world: World) -> None:
+def test_reads_of_one_moment_share_a_list_and_absence_takes_a_newer_one(world: ApiWorld) -> None:
     """A refresh of hundreds costs a call or two; what an old list lacks may be new."""
-    machines = [world.machine() for _ in range(3)]
+    machines = [world.made(EIGHT) for _ in range(3)]
     for machine in machines:
         world.clock.time += 0.2
         assert world.lifecycle.find(machine.id) is not None
     assert world.api.calls == ["list"]
-    late = world.machine()
+    late = world.made(EIGHT)
     world.state.hide(late.id, "get", 1)
     assert world.lifecycle.find(late.id) is not None
     assert world.api.calls.count("list") == 2
 
 
-def test_a_list_that_has_failed_is_not_shared_with_later_reads(world: World) -> None:
+def test_a_list_that_has_failed_is_not_shared_with_later_reads(world: ApiWorld) -> None:
     """The next one may be well; a refused key would otherwise fail all reads of a second."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.fail("list", refusal(401), end=0.1)
     with pytest.raises(errors.AuthenticationError):
         world.lifecycle.find(machine.id)
@@ -343,9 +303,11 @@ def test_a_list_that_has_failed_is_not_shared_with_later_reads(world: World) -> 
     assert world.lifecycle.find(machine.id) is not None
 
 
-def test_only_a_machine_that_two_looks_find_neither_listed_nor_known_is_gone(world: World) -> None:
+def test_only_a_machine_that_two_looks_find_neither_listed_nor_known_is_gone(
+    world: ApiWorld,
+) -> None:
     """A machine is gone only if two looks find it neither listed nor known."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.state.hide(machine.id, "get")
     assert world.lifecycle.find(machine.id) is not None
     world.state.kill(machine.id)
@@ -356,19 +318,18 @@ def test_only_a_machine_that_two_looks_find_neither_listed_nor_known_is_gone(wor
     assert world.passed == 12
 
 
-def test_one_look_that_misses_a_machine_is_taken_for_a_lapse(world: World) -> None:
+def test_one_look_that_misses_a_machine_is_taken_for_a_lapse(world: ApiWorld) -> None:
     """A replica that is behind says 404 in good faith."""
-    machine = world.machine()
-    world.state.hide(machine.id, "list", 1)
-    world.state.hide(machine.id, "get", 1)
+    machine = world.made(EIGHT)
+    world.hide(machine.id, 1)
     found = world.lifecycle.find(machine.id)
     assert found is not None
     assert found.id == machine.id
 
 
-def test_a_find_that_has_no_more_time_says_that_it_can_not_tell(world: World) -> None:
+def test_a_find_that_has_no_more_time_says_that_it_can_not_tell(world: ApiWorld) -> None:
     """In a preview with an API that hangs, a machine is neither there nor gone."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.state.kill(machine.id)
 
     def hang(request: Request[object]) -> None:
@@ -379,9 +340,9 @@ def test_a_find_that_has_no_more_time_says_that_it_can_not_tell(world: World) ->
         world.lifecycle.find(machine.id, seconds=5)
 
 
-def test_delete_waits_until_the_machine_is_no_longer_listed(world: World) -> None:
+def test_delete_waits_until_the_machine_is_no_longer_listed(world: ApiWorld) -> None:
     """Accepted is not gone: the machine bills until then."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.lifecycle.delete(machine.id, 100)
     assert world.state.alive() == set()
     assert 10 <= world.passed <= 16
@@ -389,9 +350,9 @@ def test_delete_waits_until_the_machine_is_no_longer_listed(world: World) -> Non
     assert "get" not in world.api.calls
 
 
-def test_one_list_that_lapses_does_not_end_a_delete(world: World) -> None:
+def test_one_list_that_lapses_does_not_end_a_delete(world: ApiWorld) -> None:
     """Another machine's 404 is no proof either: only two lists in a row count."""
-    machine, gone = world.machine(), world.machine()
+    machine, gone = world.made(EIGHT), world.made(EIGHT)
     world.state.kill(gone.id)
     lapses = [True]
 
@@ -405,48 +366,46 @@ def test_one_list_that_lapses_does_not_end_a_delete(world: World) -> None:
     assert world.state.alive() == set()
 
 
-def test_a_machine_that_is_gone_already_is_deleted(world: World) -> None:
+def test_a_machine_that_is_gone_already_is_deleted(world: ApiWorld) -> None:
     """A destroy after somebody else's must succeed."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.state.kill(machine.id)
     world.lifecycle.delete(machine.id, 100)
     assert world.passed <= 4
     assert world.api.calls.count("delete") == 3
 
 
-def test_a_409_says_that_the_machine_is_there_whatever_reads_say(world: World) -> None:
+def test_a_409_says_that_the_machine_is_there_whatever_reads_say(world: ApiWorld) -> None:
     """After a 409 the machine counts as there, although no read shows it."""
-    machine = world.machine()
-    world.state.hide(machine.id, "list")
-    world.state.hide(machine.id, "get")
+    machine = world.made(EIGHT)
+    world.hide(machine.id)
     world.fail("delete", refusal(409), end=30)
     world.lifecycle.delete(machine.id, 100)
     assert world.state.deletions == 1
 
 
-def test_a_new_machine_that_nothing_shows_yet_is_not_taken_for_gone(world: World) -> None:
+def test_a_new_machine_that_nothing_shows_yet_is_not_taken_for_gone(world: ApiWorld) -> None:
     """Reads and the DELETE lag behind: for a while nobody can know."""
-    machine = world.machine()
-    for call in ("list", "get"):
-        world.state.hide(machine.id, call, 20)
+    machine = world.made(EIGHT)
+    world.hide(machine.id, 20)
     world.fail("delete", refusal(404), end=20)
     world.lifecycle.delete(machine.id, 100, is_new=True)
     assert world.state.alive() == set()
 
 
 @pytest.mark.parametrize("status", [409, pytest.param(404, id="404 although listed")])
-def test_a_delete_that_is_refused_for_now_is_asked_again(world: World, status: int) -> None:
+def test_a_delete_that_is_refused_for_now_is_asked_again(world: ApiWorld, status: int) -> None:
     """A 404 of a machine that is still listed is no success, and a 409 passes."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.fail("delete", refusal(status), end=30)
     world.lifecycle.delete(machine.id, 100)
     assert world.state.alive() == set()
     assert world.passed >= 40
 
 
-def test_a_delete_that_is_never_accepted_says_what_the_api_said(world: World) -> None:
+def test_a_delete_that_is_never_accepted_says_what_the_api_said(world: ApiWorld) -> None:
     """A delete that was never accepted fails with what the API said."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.fail("delete", refusal(409, "still starting"))
     with pytest.raises(errors.StillThereError) as caught:
         world.lifecycle.delete(machine.id, 60)
@@ -458,10 +417,10 @@ def test_a_delete_that_is_never_accepted_says_what_the_api_said(world: World) ->
     )
 
 
-def test_a_delete_that_takes_too_long_gives_up(world: World) -> None:
+def test_a_delete_that_takes_too_long_gives_up(world: ApiWorld) -> None:
     """The error says that the API had accepted the delete."""
     world.state.deletion = 1000
-    machine = world.machine()
+    machine = world.made(EIGHT)
     with pytest.raises(errors.StillThereError, match="the API had accepted it"):
         world.lifecycle.delete(machine.id, 60)
     assert world.passed == 60
@@ -469,9 +428,9 @@ def test_a_delete_that_takes_too_long_gives_up(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_key_that_is_refused_for_a_minute_ends_a_delete(world: World, status: int) -> None:
+def test_a_key_that_is_refused_for_a_minute_ends_a_delete(world: ApiWorld, status: int) -> None:
     """The machine stays in state, although lists still come."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.fail("delete", refusal(status))
     with pytest.raises(errors.AuthenticationError):
         world.lifecycle.delete(machine.id, 600)
@@ -479,9 +438,9 @@ def test_a_key_that_is_refused_for_a_minute_ends_a_delete(world: World, status: 
     assert REFUSED_SECONDS <= world.passed <= REFUSED_SECONDS + 17
 
 
-def test_a_delete_that_the_api_refuses_for_good_ends_with_its_word(world: World) -> None:
+def test_a_delete_that_the_api_refuses_for_good_ends_with_its_word(world: ApiWorld) -> None:
     """A 400 is its answer, and to repeat the request would bring the same."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.fail("delete", refusal(400, "protected"))
     with pytest.raises(errors.InvalidRequestError, match="protected"):
         world.lifecycle.delete(machine.id, 600)
@@ -491,19 +450,19 @@ def test_a_delete_that_the_api_refuses_for_good_ends_with_its_word(world: World)
 @pytest.mark.parametrize("call", ["delete", "list"])
 @pytest.mark.parametrize("error", [BAD_ANSWERS[0], *BAD_ANSWERS[4:]], ids=str)
 def test_an_answer_that_can_not_be_used_ends_no_delete(
-    world: World, error: errors.APIError, call: Call
+    world: ApiWorld, error: errors.APIError, call: Call
 ) -> None:
     """Neither a DELETE nor a list that fails for half a minute ends the wait."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.fail(call, error, end=30)
     world.lifecycle.delete(machine.id, 600)
     assert world.state.alive() == set()
     assert any("The wait goes on." in told for told in world.told)
 
 
-def test_an_accepted_delete_that_does_nothing_is_sent_again(world: World) -> None:
+def test_an_accepted_delete_that_does_nothing_is_sent_again(world: ApiWorld) -> None:
     """A gateway may have answered in the API's place, and the machine bills on."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.api.faults.add("delete", Fault("ignored", "200 without the work", False, 200))
     world.lifecycle.delete(machine.id, 1200)
     assert world.state.alive() == set()
@@ -511,9 +470,9 @@ def test_an_accepted_delete_that_does_nothing_is_sent_again(world: World) -> Non
     assert world.passed >= RESEND_SECONDS
 
 
-def test_a_delete_that_is_told_to_come_later_does(world: World) -> None:
+def test_a_delete_that_is_told_to_come_later_does(world: ApiWorld) -> None:
     """Nothing is sent before the time in Retry-After."""
-    machine = world.machine()
+    machine = world.made(EIGHT)
     world.api.faults.add("delete", fault("429", retry_after=20))
     world.lifecycle.delete(machine.id, 600)
     assert world.api.calls.count("delete") == 2

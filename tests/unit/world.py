@@ -1,16 +1,24 @@
-"""One process on fakes of the API, of stacks and of time, and a journal on disk."""
+"""The package on a fake of the API and of time; and with stacks and a journal on disk as well."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import Instance
+from pulumi_fal.api.request import Call, Request
+from pulumi_fal.errors import APIError
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.entry import Entry, Phase, Spec
+from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.launcher import Launcher
+from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.stacks.origin import Origin
 
@@ -20,13 +28,75 @@ SPEC = Spec(ONE, ED25519)
 APPEAR_SECONDS = 20.0
 
 
-class World:
-    """Machines as a host gets them; what they tell people is in `warnings`."""
+class ApiWorld:
+    """The API, whose time is that of a clock which turns only where somebody waits.
+
+    `fleet` and `lifecycle` read it without jitter; what they tell people is in `told`.
+    """
+
+    def __init__(
+        self,
+        *,
+        provisioning: float = 0.0,
+        deletion: float = 0.0,
+        uniform: Callable[[float, float], float] = lambda low, high: 1.0,
+    ) -> None:
+        self.clock = TurnedClock()
+        self.api = FakeApi(self.clock.now, provisioning, deletion)
+        self.state = self.api.state
+        self.uniform = uniform
+        self.told: list[str] = []
+
+    @property
+    def passed(self) -> float:
+        """How many seconds have passed so far."""
+        return self.clock.passed
+
+    @property
+    def asked(self) -> list[float]:
+        """The moments of the list calls, in seconds from the beginning."""
+        began = self.clock.now() - self.passed
+        return [round(moment - began, 6) for moment in self.api.asked("list")]
+
+    def client(self, **others: Any) -> Client:
+        """A client with these settings."""
+        return Client(settings(**others), self.clock, send=self.api.send, notify=self.told.append)
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        return Fleet(self.client(), self.clock, 2.0, self.uniform)
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        return Lifecycle(self.client(), self.fleet, self.clock, self.told.append)
+
+    def made(self, instance_type: str = ONE) -> Instance:
+        """A machine that is there, whoever made it."""
+        return self.state.create(instance_type, ED25519)
+
+    def hide(self, instance_id: str, seconds: float = inf) -> None:
+        """Have the API show no trace of a machine, as to another account."""
+        self.state.hide(instance_id, "list", seconds)
+        self.state.hide(instance_id, "get", seconds)
+
+    def fail(self, call: Call, error: APIError, start: float = 0.0, end: float = inf) -> None:
+        """Have those calls fail between two moments."""
+
+        def fail(request: Request[object]) -> None:
+            if request.call == call and start <= self.passed < end:
+                raise error
+
+        self.api.before = fail
+
+
+class World(ApiWorld):
+    """A process with stacks and a journal on disk: machines as a host gets them.
+
+    What they tell people is in `warnings`.
+    """
 
     def __init__(self, home: Path) -> None:
-        self.clock = TurnedClock()
-        self.api = FakeApi(self.clock.now)
-        self.state = self.api.state
+        super().__init__()
         self.stacks = FakeStacks()
         self.warnings: list[str] = []
         self.settings = settings(appear_seconds=APPEAR_SECONDS)
@@ -55,12 +125,7 @@ class World:
 
     def machine(self, instance_type: str = ONE) -> str:
         """The id of a machine that is there, whoever made it."""
-        return self.state.create(instance_type, ED25519).id
-
-    def hide(self, instance_id: str, seconds: float = float("inf")) -> None:
-        """Have the API show no trace of a machine, as to another account."""
-        self.state.hide(instance_id, "list", seconds)
-        self.state.hide(instance_id, "get", seconds)
+        return self.made(instance_type).id
 
     def entry(self, origin: Origin = HERE) -> Entry | None:
         """What is on record about a create."""
