@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from ..e2e.conftest import emulator, new_stack, stack
+from .report import Case, Play, broken, play_all, print_table
 from .world import Template
 
 __all__ = ["emulator", "new_stack", "stack"]
@@ -20,6 +22,19 @@ SECONDS = 3600
 def template(new_stack: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
     """Stacks to be copied for each case."""
     return Template(new_stack, tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def play(template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Play:
+    """Play all of these cases and print their table. No law is broken in any of them."""
+
+    def play(cases: Iterable[Case], title: str) -> None:
+        outcomes = play_all(cases, template, tmp_path)
+        with capsys.disabled():
+            print_table(outcomes, title)
+        assert not broken(outcomes), broken(outcomes)
+
+    return play
 
 
 @pytest.hookimpl(tryfirst=True)

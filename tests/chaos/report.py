@@ -23,6 +23,9 @@ SHOWN = 3
 Case = tuple[str, str, Callable[[World], None], str]
 """The place of the fault, its name, what is done, and the template stack that it begins with."""
 
+Play = Callable[[Iterable[Case], str], None]
+"""Plays cases under a title; the fixture of this name."""
+
 
 def play_all(cases: Iterable[Case], template: Template, folder: Path) -> list[Outcome]:
     """Play every case, a few at a time, each in a folder of its own."""

@@ -7,13 +7,10 @@ import random
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-
-import pytest
 
 from ..e2e.harness import Run, wait_until
-from .report import Case, broken, play_all, print_table
-from .world import Template, World, wait_for_call
+from .report import Case, Play
+from .world import World, wait_for_call
 
 Moment = Callable[[World, Run], None]
 
@@ -21,14 +18,9 @@ KILLS = int(os.environ.get("CHAOS_KILLS", "60"))
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 
 
-def test_a_kill_at_any_moment_loses_no_machine_and_creates_no_second(
-    template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_kill_at_any_moment_loses_no_machine_and_creates_no_second(play: Play) -> None:
     """There is one creation in all, whichever process is killed."""
-    outcomes = play_all(map(kill, range(SEED, SEED + KILLS)), template, tmp_path)
-    with capsys.disabled():
-        print_table(outcomes, f"{KILLS} kills, CHAOS_SEED={SEED}")
-    assert not broken(outcomes), broken(outcomes)
+    play(map(kill, range(SEED, SEED + KILLS)), f"{KILLS} kills, CHAOS_SEED={SEED}")
 
 
 def kill(seed: int) -> Case:

@@ -7,22 +7,13 @@ renamed stacks and projects. `CHAOS_ONLY=REGEX` plays only the cases whose row o
 from __future__ import annotations
 
 from itertools import chain
-from pathlib import Path
-
-import pytest
 
 from . import accounts, keyed, matrix, outages, renames
-from .report import broken, play_all, print_table
-from .world import Template
+from .report import Play
 
 
-def test_no_fault_of_any_call_loses_a_machine_or_creates_a_second(
-    template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_fault_of_any_call_loses_a_machine_or_creates_a_second(play: Play) -> None:
     """State has exactly the machines that are alive, and a failure names those at risk."""
     tables = (matrix, keyed, outages, accounts, renames)
     cases = chain.from_iterable(table.cases() for table in tables)
-    outcomes = play_all(cases, template, tmp_path)
-    with capsys.disabled():
-        print_table(outcomes, "every fault, at every call; outages, keys and names")
-    assert not broken(outcomes), broken(outcomes)
+    play(cases, "every fault, at every call; outages, keys and names")

@@ -9,7 +9,7 @@ import pytest
 
 from ..e2e.native import NativeStack
 from . import keyed, matrix
-from .report import broken, play_all, print_table
+from .report import Play
 from .test_any_moment import KILLS, SEED, kill
 from .world import Template
 
@@ -20,12 +20,8 @@ def template(new_stack: Path, tmp_path: Path) -> Template:
     return Template(new_stack, tmp_path / "template", NativeStack)
 
 
-def test_no_fault_of_any_call_and_no_kill_loses_a_machine_or_creates_a_second(
-    template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_fault_of_any_call_and_no_kill_loses_a_machine_or_creates_a_second(play: Play) -> None:
     """The hosts differ in how they learn of a call's end, and in what the engine is told."""
     kills = map(kill, range(SEED, SEED + KILLS))
-    outcomes = play_all(chain(matrix.cases(), keyed.cases(), kills), template, tmp_path)
-    with capsys.disabled():
-        print_table(outcomes, f"native plugin: every fault, and kills with CHAOS_SEED={SEED}")
-    assert not broken(outcomes), broken(outcomes)
+    cases = chain(matrix.cases(), keyed.cases(), kills)
+    play(cases, f"native plugin: every fault, and kills with CHAOS_SEED={SEED}")

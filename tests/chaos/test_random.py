@@ -13,7 +13,6 @@ import random
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from pathlib import Path
 
 import pytest
 
@@ -22,8 +21,8 @@ from pulumi_fal.emulator.faults import fault
 from ..e2e.harness import Run
 from .matrix import FAULTS, SECONDS
 from .outages import ANSWERS
-from .report import Case, broken, play_all, print_table
-from .world import ANOTHER_KEY, Template, World, wait_for_call
+from .report import Case, Play
+from .world import ANOTHER_KEY, World, wait_for_call
 
 pytestmark = pytest.mark.timeout(7200)
 
@@ -33,14 +32,9 @@ LAPSES = {("list", "lapse"), ("get", "404")}
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 
 
-def test_no_life_of_a_stack_loses_a_machine_or_creates_a_second(
-    template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_life_of_a_stack_loses_a_machine_or_creates_a_second(play: Play) -> None:
     """Whatever happened in it, `up` settles with one machine, and then `destroy` with none."""
-    outcomes = play_all(map(life, range(SEED, SEED + LIVES)), template, tmp_path)
-    with capsys.disabled():
-        print_table(outcomes, f"{LIVES} lives, CHAOS_SEED={SEED}")
-    assert not broken(outcomes), broken(outcomes)
+    play(map(life, range(SEED, SEED + LIVES)), f"{LIVES} lives, CHAOS_SEED={SEED}")
 
 
 def life(seed: int) -> Case:

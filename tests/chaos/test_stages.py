@@ -24,7 +24,6 @@ from ..e2e.recovery import (
     unlock,
     urn,
 )
-from ..e2e.test_v1 import speak_v1
 
 
 @pytest.mark.parametrize("who", ["cli", "plugin", "both"])
@@ -49,22 +48,6 @@ def test_a_kill_at_any_stage_of_create_loses_no_machine_and_creates_no_second(
     one_machine(stack, emulator)
     stack.up("--expect-no-changes")
     assert entries(stack) == []
-
-
-def test_under_v1_a_create_that_was_killed_in_its_post_is_finished_by_the_next_up(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """With both processes killed, the same key is sent again and no second machine is created."""
-    speak_v1(stack, emulator)
-    stack.env |= PATIENCE
-    stage = Stage(emulator, "during the POST")
-    kill(stack, stage.reached_by(stack.start("up")), "both")
-    stage.end()
-    unlock(stack)
-    (made,) = emulator.state.alive()
-    stack.up()
-    assert stack.state_ids() == {made}
-    assert emulator.state.creations == 1
 
 
 @pytest.mark.parametrize("name", STAGES)

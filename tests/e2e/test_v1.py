@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT
 from .harness import Stack, machine
-from .recovery import PATIENCE, Stage, entries, kill, says
+from .recovery import PATIENCE, Stage, entries, kill, says, unlock
 
 
 def speak_v1(stack: Stack, emulator: EmulatorServer) -> None:
@@ -61,15 +63,18 @@ def test_a_stack_moves_to_v1_and_lives_there_in_spite_of_lost_answers(
     assert entries(stack) == []
 
 
-def test_a_create_whose_plugin_was_killed_in_its_post_is_finished_by_the_next_up(
-    stack: Stack, emulator: EmulatorServer
+@pytest.mark.parametrize("who", ["plugin", pytest.param("both", marks=pytest.mark.chaos)])
+def test_a_create_that_was_killed_in_its_post_is_finished_by_the_next_up(
+    who: str, stack: Stack, emulator: EmulatorServer
 ) -> None:
     """The same key is sent again, so no user has to decide and no second machine is created."""
     speak_v1(stack, emulator)
     stack.env |= PATIENCE
     stage = Stage(emulator, "during the POST")
-    kill(stack, stage.reached_by(stack.start("up")), "plugin")
+    kill(stack, stage.reached_by(stack.start("up")), who)
     stage.end()
+    if who == "both":
+        unlock(stack)
     (made,) = emulator.state.alive()
     stack.up()
     assert stack.state_ids() == {made}

@@ -193,25 +193,25 @@ def test_a_reader_who_has_little_time_gets_no_answer_rather_than_a_late_one(seed
 @any_order
 def test_readers_who_have_little_time_wait_once_for_an_api_that_is_silent(seed: int) -> None:
     """A preview asks for its machines one after another, or for some of them at the same time."""
-    world = World(seed)
+    threads = Threads(seed)
 
     def time_out(request: Request[object]) -> None:
-        timeout = world.api.timeouts[-1]
+        timeout = threads.api.timeouts[-1]
         assert timeout is not None
-        world.turns.block(lambda: False, timeout)
+        threads.turns.block(lambda: False, timeout)
         raise unanswered(request)
 
-    world.api.before = time_out
+    threads.api.before = time_out
 
     def look_at_ten() -> None:
         for number in range(10):
             with pytest.raises((TimeoutError, errors.UnreachableError)):
-                world.lifecycle.find(f"machine-{number}", 5.0)
+                threads.lifecycle.find(f"machine-{number}", 5.0)
 
-    readers = [world.at(world.random.choice([0.0, 1.0, 4.9, 6.0]), look_at_ten) for _ in range(8)]
-    world.run()
-    assert all(world.outcomes[reader][1] is None for reader in readers)
-    assert max(over for over, _ in world.outcomes.values()) <= 4.9 + 5.0 + 0.1
+    readers = [threads.at(threads.random.choice([0.0, 1.0, 4.9, 6.0]), look_at_ten) for _ in range(8)]
+    threads.run()
+    assert all(threads.outcomes[reader][1] is None for reader in readers)
+    assert max(over for over, _ in threads.outcomes.values()) <= 4.9 + 5.0 + 0.1
 
 
 @any_order
