@@ -7,7 +7,7 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..e2e.harness import Stack
-from .seams import OFF, live, switch_off
+from ..e2e.seams import OFF, live, switch_off
 
 
 @pytest.mark.parametrize("seams", [*((seam,) for seam in OFF), tuple(OFF)], ids="+".join)

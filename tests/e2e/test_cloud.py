@@ -181,7 +181,9 @@ def test_a_python_stack_recovers_after_a_plain_login_beside_its_namesake(
     assert tester.state_ids() == emulator.state.alive() == {first}
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos(
+    "unit/test_launch.py::test_the_record_of_a_renamed_stack_stops_a_create_until_its_machine_is_gone"
+)
 @pytest.mark.parametrize("api", ["legacy", "v1"])
 @pytest.mark.parametrize("kind", MACHINES)
 def test_a_renamed_stack_recovers_by_the_printed_commands(

@@ -17,8 +17,8 @@ import pytest
 from pulumi_fal.dynamic import lifetime, patches
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..chaos.seams import OFF
 from ..e2e.recovery import replaced
+from ..e2e.seams import OFF
 from ..fakes import ED25519, EIGHT, ONE, wait_until
 from .harness import Plugin, partial_state, plain
 

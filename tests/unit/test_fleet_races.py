@@ -208,7 +208,9 @@ def test_readers_who_have_little_time_wait_once_for_an_api_that_is_silent(seed: 
             with pytest.raises((TimeoutError, errors.UnreachableError)):
                 threads.lifecycle.find(f"machine-{number}", 5.0)
 
-    readers = [threads.at(threads.random.choice([0.0, 1.0, 4.9, 6.0]), look_at_ten) for _ in range(8)]
+    readers = [
+        threads.at(threads.random.choice([0.0, 1.0, 4.9, 6.0]), look_at_ten) for _ in range(8)
+    ]
     threads.run()
     assert all(threads.outcomes[reader][1] is None for reader in readers)
     assert max(over for over, _ in threads.outcomes.values()) <= 4.9 + 5.0 + 0.1

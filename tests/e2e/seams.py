@@ -6,8 +6,8 @@ from math import inf
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..e2e.harness import Result, Stack, machine, wait_until
-from ..e2e.recovery import (
+from .harness import Result, Stack, machine, wait_until
+from .recovery import (
     PATIENCE,
     believe_refusals_soon,
     entries,
