@@ -54,12 +54,19 @@ def settings(endpoint: str = "https://fal.test", **others: float | str) -> Setti
 
 
 class TurnedClock(Clock):
-    """A clock that stands still until something waits, and then turns at once."""
+    """A clock that stands still until something waits, and then turns at once.
+
+    Its time of day can be set, and goes on while a suspended computer stands still.
+    """
 
     def __init__(self, time: float = 1000.0) -> None:
         super().__init__()
         self.time = self._started = time
         self.slept: list[float] = []
+        self.set_by = 0.0
+        """By how many seconds the time of day has been set, or has gone on alone."""
+        self.suspended = 0.0
+        """For how many seconds the computer is suspended during the next pause."""
 
     @property
     def passed(self) -> float:
@@ -70,12 +77,14 @@ class TurnedClock(Clock):
         return self.time
 
     def wall(self) -> float:
-        return 1_700_000_000 + self.time
+        return 1_700_000_000 + self.time + self.set_by
 
     def sleep(self, seconds: float) -> None:
         self.check()
         self.slept.append(seconds)
         self.time += max(0.0, seconds)
+        self.set_by += self.suspended
+        self.suspended = 0.0
 
     def wait(self, condition: threading.Condition, seconds: float | None = None) -> None:
         if seconds is None:

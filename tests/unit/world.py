@@ -12,6 +12,7 @@ from typing import Any
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.request import Call, Request
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import APIError
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.entry import Entry, Phase, Spec
@@ -95,11 +96,11 @@ class World(ApiWorld):
     What they tell people is in `warnings`.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, used: Settings | None = None) -> None:
         super().__init__()
         self.stacks = FakeStacks()
         self.warnings: list[str] = []
-        self.settings = settings(appear_seconds=APPEAR_SECONDS)
+        self.settings = used or settings(appear_seconds=APPEAR_SECONDS)
         self.folder = home / "fal-compute" / "creates"
         self.open_account: Callable[[], Account] = self._open_account
         self.restart()
