@@ -108,7 +108,7 @@ def twins(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator
 def test_a_killed_create_is_resumed_only_by_its_own_stack(
     way: str, twins: list[Stack], emulator: EmulatorServer
 ) -> None:
-    """Its twin creates a machine of its own, and its own `up` resumes the first."""
+    """The other stack creates a machine of its own; the stack's own `up` resumes the first one."""
     one, other = twins
     WAYS[way](one)
     first = kill_while_waiting(one, emulator)

@@ -17,7 +17,7 @@ from .world import Outcome, Template, World
 def test_a_delete_that_a_killed_plugin_began_is_over_before_all_is_to_settle(
     template: Template, tmp_path: Path
 ) -> None:
-    """Otherwise `up` would find nothing to do, a moment before the machine is gone."""
+    """An `up` that ran a moment before the machine is gone would find nothing to do."""
 
     def settle_after_the_delete_began(world: World) -> None:
         state = world.emulator.state

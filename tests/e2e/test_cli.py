@@ -17,7 +17,7 @@ from .harness import SSH_KEY, Stack
 def test_audit_finds_exactly_the_machines_that_no_stack_has(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """It reads all stacks of the backend. Where one can't be read, its machines are unknown."""
+    """`audit` reads all stacks of the backend. If one can't be read, its machines are unknown."""
     dev = stack
     prod, test = (Stack(stack.folder, emulator.env, name=name) for name in ("prod", "test"))
     dev.up()
@@ -61,7 +61,7 @@ def test_audit_finds_exactly_the_machines_that_no_stack_has(
 def test_a_fleet_is_imported_from_a_file_without_a_change_and_then_destroyed(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """By the command and the program that import-file prints.
+    """The command and the program are those that `import-file` prints.
 
     The machines are protected until an `up` of the program says that they need no protection.
     """

@@ -46,7 +46,7 @@ def state(emulator: EmulatorServer) -> State:
 def test_a_cluster_stays_in_the_sector_that_its_first_machine_was_given(
     stack: Stack, state: State
 ) -> None:
-    """It grows, loses its first machine, gets another key and shrinks: one sector, no more."""
+    """The cluster grows, loses its first machine, gets another key and shrinks, in one sector."""
     stack.write(cluster(2))
     says(stack.up(), "+ 4 created")  # with the stack and the component
     (sector,) = set(sectors(state))
@@ -102,7 +102,7 @@ def test_a_cluster_stays_in_the_sector_that_its_first_machine_was_given(
 
 
 def test_a_full_sector_keeps_what_there_is_and_says_how_many(stack: Stack, state: State) -> None:
-    """The error has the API's words, the number of machines, and what can be done."""
+    """The error has the API's words, the number of machines that exist, and what to do now."""
     state.sector_capacity = 3
     stack.write(cluster(4, "sector_2"))
     result = stack.up(fails=True)

@@ -55,7 +55,7 @@ def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.
 def test_the_demo_shows_a_machine_from_nothing_to_gone(
     demo: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    """It does so whatever FAL_* and PULUMI_* variables its user has."""
+    """The demo ignores the FAL_* and PULUMI_* variables of its user."""
     assert demo.wait(SECONDS) == 0
     output = (tmp_path / "output").read_text()
     id_ = re.search(r"^ +id +([0-9a-f-]{36})$", output, re.MULTILINE)
@@ -80,7 +80,7 @@ def test_the_demo_shows_a_machine_from_nothing_to_gone(
 def test_an_interrupted_demo_ends_and_says_so(
     demo: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    """In the middle of `pulumi up`, it leaves no `pulumi` behind."""
+    """A demo that is interrupted in the middle of `pulumi up` leaves no `pulumi` behind."""
     interrupt(demo, tmp_path, signal.SIGINT)
     assert "(v1 API)" in (tmp_path / "output").read_text()
 

@@ -66,7 +66,7 @@ SCRIPTS = [
 
 @pytest.mark.parametrize("block", SCRIPTS, ids=str)
 def test_a_script_or_a_test_in_the_docs_runs(block: Block, stack: Stack) -> None:
-    """It needs nothing but what is installed."""
+    """Scripts and tests in the docs need nothing but what is installed."""
     file = stack.folder / "test_it.py"
     file.write_text(block.program)
     # Importing schemathesis takes longer than most of these tests.

@@ -269,7 +269,7 @@ def test_the_key_is_nowhere_on_the_page(
     call(emulator, "GET", "/compute/instances")
     expect(page.locator(LOG)).to_have_count(1)
     assert KEY not in page.content()
-    assert KEY not in str([(each.url, each.headers, each.post_data) for each in asked])
+    assert KEY not in str([(request.url, request.headers, request.post_data) for request in asked])
 
 
 @pytest.mark.chaos("e2e/test_emulator_page.py::test_machines_come_change_and_go_before_ones_eyes")
@@ -328,7 +328,7 @@ def test_it_is_readable_in_the_dark_on_a_phone_and_by_ear(
 
 @pytest.mark.chaos("e2e/test_emulator_page.py::test_machines_come_change_and_go_before_ones_eyes")
 def test_the_picture_in_the_docs_can_be_taken_anew(browser: Browser, tmp_path: Path) -> None:
-    """PULUMI_FAL_DOCS_PICTURE=1 saves it in docs."""
+    """With PULUMI_FAL_DOCS_PICTURE=1 the picture is saved in docs."""
     picture = PICTURE if os.environ.get("PULUMI_FAL_DOCS_PICTURE") else tmp_path / PICTURE.name
     with (
         EmulatorServer(provisioning=100, deletion=2, clock=TurnedClock()) as emulator,

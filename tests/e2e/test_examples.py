@@ -70,7 +70,7 @@ def test_every_example_is_complete_and_tested() -> None:
 def test_the_fleet_has_the_size_that_the_config_says(
     example: Example, emulator: EmulatorServer
 ) -> None:
-    """It grows and shrinks without touching the machines that stay, and a destroy deletes it."""
+    """The fleet grows and shrinks, and its other machines stay. A destroy deletes all of them."""
     stack = example("fleet")
     stack.up("--parallel", "16")
     first = stack.outputs()["ips"]
@@ -254,7 +254,7 @@ class Script:
         os.killpg(self._process.pid, signal.SIGINT)
 
     def wait(self) -> int:
-        """Its exit code, once it and all that it started have ended."""
+        """The script's exit code, once the script and all that it started have ended."""
         exit_code = self._process.wait(SECONDS)
         wait_until(lambda: not self._stack.processes())
         return exit_code
@@ -299,7 +299,7 @@ def test_ctrl_c_during_the_work_deletes_the_machine(
 
 @pytest.mark.chaos("e2e/test_pytest_plugin.py::test_a_users_test_of_ten_lines_passes")
 def test_the_users_own_test_passes(example: Example, emulator: EmulatorServer) -> None:
-    """It runs in the project's folder, in an environment with pytest and the emulator's extra."""
+    """The example's test runs in the project's folder, with pytest and the emulator's extra."""
     stack = example("test-your-stack")
     (stack.project / "pytest.ini").touch()
     result = subprocess.run(

@@ -130,7 +130,7 @@ def test_without_wait_a_machine_is_in_state_at_once_and_readiness_comes_later(
     assert (outputs["awaited"]["status"], outputs["wired"]["status"]) == ("ready", "pending")
 
     stack.refresh()
-    (wired,) = (each for each in stack.resources() if each["id"] == ids["wired"])
+    (wired,) = (resource for resource in stack.resources() if resource["id"] == ids["wired"])
     assert wired["outputs"]["status"] == "ready"
     assert wired["outputs"]["ip"] == emulator.state.get(ids["wired"]).ip
     assert entries(stack) == []

@@ -28,7 +28,7 @@ def _patience(stack: Stack) -> None:
 def test_a_lost_answer_stops_the_resource_until_a_machine_is_adopted(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """Every command warns; other resources go on; `destroy` leaves the machine alone."""
+    """Every command warns, other resources are created, and `destroy` leaves the machine alone."""
     other = emulator.state.create(ONE, SSH_KEY)  # there before, so it is no candidate
     emulator.faults.add("create", "reset_after")
     emulator.faults.add("list", "ok")
@@ -68,7 +68,7 @@ def test_a_lost_answer_stops_the_resource_until_a_machine_is_adopted(
 def test_a_machine_of_somebody_else_is_forgotten_and_left_alone(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """Somebody else rented the same type while the POST failed: only the user can know that."""
+    """Only the user can know that somebody else rented the same type while the POST failed."""
     create = emulator.state.create
 
     def somebody_elses(

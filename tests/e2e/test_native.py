@@ -102,7 +102,7 @@ def test_a_machine_lives_and_is_replaced_and_its_disappearance_is_noticed(
 def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_get(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
-    """None is created or replaced; what is only read is not deleted.
+    """No machine is created or replaced, and one that is only read is not deleted.
 
     The API doesn't return SSH keys, so the `up` after an import records the program's.
     """
@@ -347,7 +347,7 @@ def test_two_accounts_in_one_stack_keep_their_machines_and_their_secrets(
 def test_sixty_four_machines_cost_hardly_more_calls_than_one(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
-    """All are created at once, and each list call shows all of them."""
+    """All machines are created at once, and each list call shows all of them."""
     stack.env["FAL_COMPUTE_POLL_INTERVAL"] = "1"
     emulator.state.provisioning = inf
     names = [f"m{number}" for number in range(64)]
@@ -369,7 +369,7 @@ def test_sixty_four_machines_cost_hardly_more_calls_than_one(
 
 
 def test_what_is_wrong_is_said_in_plain_words(stack: NativeStack, emulator: EmulatorServer) -> None:
-    """No traceback, no secret value, and no doubt about the state."""
+    """An error has no traceback and no secret value, and leaves no doubt about the state."""
     private = "a private thing"
     stack.write(machine(sshKey=private, sector="sector_9"))
     refused = stack.preview(fails=True)

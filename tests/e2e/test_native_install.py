@@ -64,7 +64,7 @@ def ids(stack: Stack) -> set[str]:
 
 
 def test_the_engine_takes_the_plugin_from_a_file(bare: Stack, emulator: EmulatorServer) -> None:
-    """It is installed by one command, and then runs without a warning."""
+    """One command installs the plugin, which then runs without a warning."""
     bare.write(native())
     version = pulumi_fal.__version__
     bare.run("plugin", "install", "resource", "fal", version, "--file", str(PLUGIN))
@@ -97,7 +97,7 @@ def test_a_stack_moves_from_python_to_the_native_plugin(
 
 
 def test_machines_are_imported_as_native_ones(bare: Stack, emulator: EmulatorServer) -> None:
-    """By the file that `pulumi-fal` writes, and the program that it prints shows no change."""
+    """`pulumi-fal` writes the file for the import; the program that it prints shows no change."""
     made = {
         emulator.state.create(ONE, SSH_KEY, None).id,
         emulator.state.create(EIGHT, SSH_KEY, "sector_2").id,
@@ -123,7 +123,7 @@ def test_machines_are_imported_as_native_ones(bare: Stack, emulator: EmulatorSer
 
 
 def test_a_plugin_on_path_works_with_a_warning(stack: Stack) -> None:
-    """It is there where an environment is activated, as it is for this `pulumi`."""
+    """Where an environment is activated, the plugin is on PATH, as it is for this `pulumi`."""
     stack.write(native())
     preview = stack.preview()
     assert f"warning: using {PLUGIN.name} from $PATH at {PLUGIN}" in preview.output
@@ -165,7 +165,7 @@ def test_the_engine_reads_the_schema(bare: Stack, source: str) -> None:
 def test_pulumi_finds_nothing_wrong_with_the_schema_as_it_is_in_the_repository(
     tmp_path: Path,
 ) -> None:
-    """Whoever publishes it or generates from it needs no plugin that completes it."""
+    """The schema can be published, or used to generate an SDK, without a plugin to complete it."""
     cli = str(shutil.which("pulumi", path=cli_path()))
     env = {"PATH": cli_path(), "PULUMI_HOME": str(tmp_path), "PULUMI_SKIP_UPDATE_CHECK": "true"}
     command = [cli, "schema", "check", str(SCHEMA)]

@@ -110,8 +110,8 @@ def test_whoever_does_not_use_it_does_not_notice_it(
     env: Environment, env_without: Environment, tmp_path: Path
 ) -> None:
     """pytest loads it in every run of every project, whether the extra is installed or not."""
-    for each in (env, env_without):
-        assert "1 passed" in run(each, tmp_path, NOT_LOADED)
+    for environment in (env, env_without):
+        assert "1 passed" in run(environment, tmp_path, NOT_LOADED)
 
 
 def test_without_the_extra_the_fixture_says_what_to_install(
@@ -127,5 +127,5 @@ def test_without_the_extra_the_fixture_says_what_to_install(
 
 
 def test_in_this_checkout_it_is_left_out() -> None:
-    """It would be imported before coverage begins, and its lines would count as never run."""
+    """A plugin that is imported before coverage begins would count as lines that never ran."""
     assert "pulumi_fal.emulator.pytest_plugin" not in sys.modules

@@ -18,7 +18,7 @@ QUICKSTART = ROOT / "examples" / "quickstart"
 def test_the_root_runs_the_quickstart_with_nothing_activated(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """With the .venv that Pulumi.yaml names, and a PATH that knows nothing of it."""
+    """Pulumi.yaml names the .venv, and PATH knows nothing of it."""
     # The stack's settings stay out of the root.
     shutil.copy(ROOT / "Pulumi.yaml", stack.folder)
     stack.init()

@@ -61,7 +61,7 @@ def test_a_stack_of_an_earlier_release_is_refreshed_finished_and_destroyed(
     there = emulator.state.get(recorded["unawaited"]["id"])
     news = {"ip": there.ip, "sector": there.sector, "status": "ready"}
     assert remembered(refreshed["unawaited"]) == remembered(recorded["unawaited"]) | news
-    assert [each["urn"] for each in unfinished(stack)] == [urn(stack, "unfinished")]
+    assert [resource["urn"] for resource in unfinished(stack)] == [urn(stack, "unfinished")]
 
     finish(emulator.state)
     assert CHANGES.search(stack.up().output)
@@ -73,7 +73,7 @@ def test_a_stack_of_an_earlier_release_is_refreshed_finished_and_destroyed(
 def test_a_stack_of_the_first_release_gets_its_account_from_a_refresh(
     recorded: Resources, stack: Stack, emulator: EmulatorServer, account: str
 ) -> None:
-    """No `up` replaces its machines because state lacks the account or has `requested_sector`."""
+    """No `up` replaces a machine because state lacks the account or has `requested_sector`."""
     for resource in recorded.values():
         assert resource["outputs"].keys() & {"account", "requested_sector"} == {"requested_sector"}
     finish(emulator.state)
@@ -107,7 +107,7 @@ def put_in(emulator: EmulatorServer, resource: dict[str, Any]) -> None:
 
 def by_name(stack: Stack) -> Resources:
     """The machines in state by their resources' names."""
-    return {each["urn"].rpartition("::")[2]: each for each in stack.resources()}
+    return {resource["urn"].rpartition("::")[2]: resource for resource in stack.resources()}
 
 
 def remembered(resource: dict[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def test_a_key_of_the_environment_is_in_no_log_and_wins_over_config(
 def test_a_key_in_secret_config_is_enough_and_is_never_shown(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """It is encrypted in every file, and hidden where an error page of the API repeats it."""
+    """The key is encrypted in every file, and hidden where an error page of the API repeats it."""
     stack.config("fal:apiKey", stack.env.pop("FAL_ADMIN_API_KEY"), "--secret")
     stack.env["FAL_COMPUTE_RETRY_BUDGET"] = "0.5"
     echo = replace(fault("401"), detail=f"not with Authorization: Key {KEY}")

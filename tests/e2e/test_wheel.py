@@ -75,7 +75,7 @@ def metadata(wheel: Path) -> Message:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """It has no tests and no tools, but the files that aren't Python."""
+    """The wheel has no tests and no tools, and all files of the package that aren't Python."""
     modules = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")}
     assert names(wheel) == {
         *(f"pulumi_fal/{name}" for name in modules | NOT_PYTHON),
@@ -99,7 +99,7 @@ def test_the_sdist_holds_that_and_what_builds_it(wheel: Path, sdist: Path, tmp_p
 
 
 def test_twine_has_nothing_to_say(wheel: Path, sdist: Path) -> None:
-    """It refuses what a package index would refuse."""
+    """`twine check` refuses what a package index would refuse."""
     twine = (sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist))
     checked = subprocess.run(twine, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -107,7 +107,7 @@ def test_twine_has_nothing_to_say(wheel: Path, sdist: Path) -> None:
 
 
 def test_the_metadata_says_what_it_is_and_needs(wheel: Path) -> None:
-    """It names the requirements, the extras and a licence, and has the README as description."""
+    """The metadata has the requirements, the extras, a licence, and the README as description."""
     said = metadata(wheel)
     assert said["License-Expression"] == "Apache-2.0"
     assert said["Requires-Python"] == ">=3.10"
@@ -175,7 +175,7 @@ def test_what_needs_an_extra_says_which(
 def test_each_extra_brings_what_its_part_needs(
     with_cli: Environment, with_emulator: Environment
 ) -> None:
-    """It doesn't bring what the other needs: the command line says how to get the emulator."""
+    """No extra brings what another needs: the command line says how to get the emulator."""
     assert "Usage: pulumi-fal" in with_cli.run("pulumi-fal", "--help")
     said = with_cli.run("pulumi-fal", "emulator", exit_code=1)
     assert "pip install 'CLONE[emulator]'" in said

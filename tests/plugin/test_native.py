@@ -185,9 +185,9 @@ def test_check_sends_the_inputs_back_with_the_defaults_left_out(provider: Provid
 def test_a_failure_names_its_property_only_where_there_is_no_value(provider: Provider) -> None:
     """The engine prints the value of a named property, and the value may be a secret."""
     failures = provider.check({"sshKey": "a private thing", "sector": "sector_9"}).failures
-    told = {each.reason.split()[0]: each.property for each in failures}
+    told = {failure.reason.split()[0]: failure.property for failure in failures}
     assert told == {"instanceType": "instanceType", "sshKey": "", "sector": ""}
-    assert not any("private" in each.reason for each in failures)
+    assert not any("private" in failure.reason for failure in failures)
 
 
 def test_a_failure_has_no_words_of_python(provider: Provider) -> None:
@@ -222,8 +222,8 @@ def test_diff_names_each_input_that_differs_and_whether_it_replaces(
     """Requesting the sector that the machine is in changes only the inputs."""
     told = diff(provider, {**INPUTS, **news}, sector="sector_1")
     assert told.changes == (SOME if kinds else NONE)
-    assert {name: each.kind for name, each in told.detailedDiff.items()} == kinds
-    assert all(each.inputDiff for each in told.detailedDiff.values())
+    assert {name: change.kind for name, change in told.detailedDiff.items()} == kinds
+    assert all(change.inputDiff for change in told.detailedDiff.values())
     assert list(told.diffs) == list(kinds)
     assert list(told.replaces) == [
         name for name, kind in kinds.items() if "REPLACE" in Kind.Name(kind)
@@ -267,7 +267,7 @@ def test_state_of_the_dynamic_provider_is_written_again_without_replacing_anythi
 def test_a_preview_of_a_create_shows_the_inputs_and_calls_no_api(
     provider: Provider, emulator: EmulatorServer, environ: pytest.MonkeyPatch
 ) -> None:
-    """It needs no key. The sector is known if one is requested."""
+    """A preview needs no key. The sector is known if one is requested."""
     environ.delenv("FAL_ADMIN_API_KEY")
     later = {"ip": UNKNOWN, "status": UNKNOWN}
     planned = provider.create({**INPUTS, "sshKey": UNKNOWN}, preview=True)
@@ -468,7 +468,7 @@ def test_a_machine_is_imported_without_its_ssh_key(
             told = later.diff(id_, known, outputs, {**INPUTS, **wrong})
             assert list(told.replaces) == list(wrong)
         assert plain(later.update(id_, outputs, given).properties) == {**outputs, **INPUTS}
-        assert [each.property for each in later.check(known, known).failures] == ["sshKey"]
+        assert [failure.property for failure in later.check(known, known).failures] == ["sshKey"]
 
 
 @pytest.mark.parametrize(
@@ -526,12 +526,12 @@ def test_a_machine_that_is_not_there_can_not_be_imported(provider: Provider) -> 
 
 
 def test_functions_look_machines_up(provider: Provider, emulator: EmulatorServer) -> None:
-    """They return one machine by its id, or all that match the filters."""
+    """The functions return one machine by its id, or all that match the filters."""
     one, eight = made_by_hand(emulator, ONE), made_by_hand(emulator, EIGHT, "sector_2")
     found = provider.invoke("getInstance", id=eight)
     assert (found["id"], found["instanceType"], found["sector"]) == (eight, EIGHT, "sector_2")
     both = provider.invoke("getInstances")["instances"]
-    assert [each["id"] for each in both] == [one, eight]
+    assert [machine["id"] for machine in both] == [one, eight]
     for filters in ({"instanceType": EIGHT}, {"sector": "sector_2"}):
         (only,) = provider.invoke("getInstances", status="ready", **filters)["instances"]
         assert only == found
@@ -596,18 +596,18 @@ def test_a_bug_keeps_its_traceback(provider: Provider, monkeypatch: pytest.Monke
 
 def creates(provider: Provider, number: int) -> list[Any]:
     """Start creates of so many resources."""
-    return [provider.create_later(INPUTS, urn=f"{URN}-{each}") for each in range(number)]
+    return [provider.create_later(INPUTS, urn=f"{URN}-{index}") for index in range(number)]
 
 
 def test_no_machine_waits_for_anothers_end(provider: Provider, emulator: EmulatorServer) -> None:
-    """All are created at once, and each call is answered when its machine is ready."""
+    """All machines are created at once, and each call is answered when its machine is ready."""
     emulator.state.provisioning = inf
     waiting = creates(provider, 24)
     wait_until(lambda: emulator.state.creations == 24)
     machine = list(emulator.state.machines.values())[-1]
     machine.provisioning = 0
-    wait_until(lambda: any(each.done() for each in waiting))
-    (done,) = [each for each in waiting if each.done()]
+    wait_until(lambda: any(create.done() for create in waiting))
+    (done,) = [create for create in waiting if create.done()]
     assert done.result().id == machine.id
 
 
@@ -626,7 +626,7 @@ def test_no_more_machines_are_worked_on_at_once_than_parallel_says(
     emulator.state.provisioning = 0
     next(iter(emulator.state.machines.values())).provisioning = 0
     wait_until(lambda: emulator.state.creations == 3)
-    wait_until(lambda: sum(each.done() for each in waiting) == 2)
+    wait_until(lambda: sum(create.done() for create in waiting) == 2)
 
 
 def test_cancel_is_answered_and_ends_all_waits_at_once(
@@ -663,10 +663,10 @@ def test_progress_and_warnings_are_sent_to_the_engine(
         emulator.state.provisioning = 0.3
         provider.create(INPUTS)
         provider.check({**INPUTS, "instanceType": "gpu_4x_b300"})
-    assert {each.urn for each in logged} == {URN}
+    assert {line.urn for line in logged} == {URN}
     *progress, warning = logged
     assert progress
-    assert all(each.ephemeral for each in progress)
+    assert all(line.ephemeral for line in progress)
     assert (warning.severity, warning.ephemeral) == (2, False)
     assert "does not know the instance type gpu_4x_b300" in warning.message
 
@@ -681,8 +681,8 @@ def test_retries_of_a_failing_call_are_shown_with_the_resource(
         provider.handshake(address)
         provider.configure("patient", retryBudget=60)
         provider.create(INPUTS)
-    assert any("Trying again" in each.message for each in logged)
-    assert {(each.urn, each.ephemeral) for each in logged} == {(URN, True)}
+    assert any("Trying again" in line.message for line in logged)
+    assert {(line.urn, line.ephemeral) for line in logged} == {(URN, True)}
 
 
 def test_a_machine_that_state_lacks_is_reported_once_by_the_next_process(

@@ -43,7 +43,7 @@ def waiting(plugin: Plugin, emulator: EmulatorServer) -> Any:
 def test_the_process_prints_its_port_and_nothing_else(
     start_native: Callable[..., Plugin], emulator: EmulatorServer
 ) -> None:
-    """Its argument is the engine's address, which gets warnings before any handshake."""
+    """The argument is the engine's address, which gets warnings before any handshake."""
     with engine() as (address, logged):
         plugin = start_native(engine=address)
         provider = Provider(plugin.channel)
@@ -89,7 +89,7 @@ def test_the_flags_that_the_engine_passes_on_are_accepted(
 def test_a_signal_ends_the_process_at_once(
     start_native: Callable[..., Plugin], emulator: EmulatorServer, end: signal.Signals
 ) -> None:
-    """This is so even in a wait for a machine, which is in the journal by then."""
+    """A wait for a machine ends as well, since the machine is in the journal by then."""
     plugin = start_native()
     create = waiting(plugin, emulator)
     began = time.monotonic()
@@ -106,7 +106,7 @@ def test_a_signal_ends_the_process_at_once(
 def test_when_the_engine_dies_a_post_in_flight_is_recorded_before_the_process_ends(
     start_native: Callable[..., Plugin], emulator: EmulatorServer
 ) -> None:
-    """Otherwise nobody could tell which resource the machine was created for."""
+    """Without the record nobody could tell which resource the machine was created for."""
     emulator.faults.add("create", "hold")
     emulator.state.provisioning = inf
     plugin = start_native()

@@ -19,7 +19,7 @@ LAUNCHER = f"{TAKEN_AWAY}\nimport runpy\nrunpy.run_module('pulumi.dynamic', run_
 def test_a_machine_is_previewed_created_and_deleted(
     start: Callable[..., Plugin], emulator: EmulatorServer, tmp_path: Path
 ) -> None:
-    """Its create is on record, and the next process takes that for what it is."""
+    """The create is on record, and the next process reads the record as it was written."""
     launcher = tmp_path / "launcher.py"
     launcher.write_text(LAUNCHER)
     identity = {"__organization": "organization"}

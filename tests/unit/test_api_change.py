@@ -90,7 +90,7 @@ def unknown(tmp_path: Path) -> Stack:
 
 
 def test_a_machine_that_v1_knows_gets_its_new_home_and_its_region(known: Stack) -> None:
-    """Whatever else state has of it stays as it is."""
+    """Whatever else state has of the machine stays as it is."""
     id_ = known.create()
     before = known.state[id_]
     assert (before["endpoint"], before["account"]) == (LEGACY.endpoint, LEGACY.account)
@@ -160,7 +160,7 @@ def test_a_machine_that_v1_does_not_know_is_kept_and_both_endpoints_are_named(
 def test_a_preview_does_not_replace_an_unfinished_machine_that_v1_does_not_know(
     unknown: Stack,
 ) -> None:
-    """It replaces one only that the account itself says is gone."""
+    """Only the account that has the machine can say that it is gone."""
     id_ = unknown.create()
     olds = {**unknown.state[id_], UNFINISHED: True}
     diff = operations.diff(unknown.provider(V1), CALL, id_, olds, INPUTS)
@@ -168,7 +168,7 @@ def test_a_preview_does_not_replace_an_unfinished_machine_that_v1_does_not_know(
 
 
 def test_a_machine_is_kept_although_v1_knows_another_one_of_the_stack(known: Stack) -> None:
-    """That v1 knows one machine by its id doesn't show that it knows all of them by theirs."""
+    """If v1 knows one machine by its id, it doesn't follow that it knows the others by theirs."""
     gone, there = known.create(), known.create()
     known.legacy.state.kill(gone)
     assert known.refresh(V1, there) is not None
@@ -177,7 +177,7 @@ def test_a_machine_is_kept_although_v1_knows_another_one_of_the_stack(known: Sta
 
 
 def test_the_only_machine_of_a_stack_is_never_taken_for_gone(known: Stack) -> None:
-    """Nothing shows that v1 would know it."""
+    """Nothing shows that v1 would know a machine of the legacy API."""
     id_ = known.create()
     known.legacy.state.kill(id_)
     with pytest.raises(ElsewhereError):
@@ -198,7 +198,7 @@ def lose_an_answer(stack: Stack, call: Call) -> None:
 
 
 def test_a_legacy_create_without_an_answer_stops_a_create_under_v1(unknown: Stack) -> None:
-    """Its machine may run where v1 doesn't see it, and the legacy API took no idempotency key."""
+    """The machine may run where v1 doesn't see it, and the legacy API took no idempotency key."""
     lose_an_answer(unknown, CALL)
     with pytest.raises(UnresolvedCreateError) as caught:
         operations.create(unknown.provider(V1), CALL, INPUTS)

@@ -187,7 +187,7 @@ def test_a_pulumi_cloud_without_a_name_is_unknown(whoami: Whoami, about: Any) ->
 def test_a_console_of_another_name_tells_nothing(
     whoami: Whoami, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its name may begin like that of any other."""
+    """The name of a console may begin like that of any other host."""
     whoami.says = {"url": "https://app.acme.com/me"}
     whoami.about = {"backend": {"name": "https://pulumi.acme.com"}}
     monkeypatch.setenv("PULUMI_CONSOLE_DOMAIN", "app.acme.com")
@@ -198,7 +198,7 @@ def test_a_console_of_another_name_tells_nothing(
 def test_pulumi_cloud_may_be_named_by_the_environment(
     whoami: Whoami, monkeypatch: pytest.MonkeyPatch, says: str
 ) -> None:
-    """As `pulumi` itself takes it before anything else."""
+    """`pulumi` itself takes the variable before anything else."""
     whoami.says = {"url": says}
     monkeypatch.setenv("PULUMI_BACKEND_URL", "https://pulumi.acme.com/")
     assert backend.used() == "https://pulumi.acme.com"

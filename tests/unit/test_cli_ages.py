@@ -22,7 +22,7 @@ CLEAN, FOUND, CANT_TELL = 0, 1, 2
 
 
 class Clock(TurnedClock):
-    """It stands still, at NOW."""
+    """A clock that stands still, at NOW."""
 
     def wall(self) -> float:
         return NOW
@@ -45,7 +45,7 @@ def rent(line: CommandLine, age: float) -> str:
 
 
 def test_ls_shows_ages_of_what_stacks_have(line: CommandLine) -> None:
-    """Of all stacks of the backend; a dash where no stack has the machine."""
+    """All stacks of the backend are asked; a dash stands where no stack has the machine."""
     new, old, nobodys = rent(line, 90), rent(line, 3 * DAY + 5 * HOUR), line.rent()
     line.stacks = {DEV: {"a": new}, PROD: {"a": old}}
     header, *rows = line.run("ls", "--age").splitlines()
@@ -56,15 +56,18 @@ def test_ls_shows_ages_of_what_stacks_have(line: CommandLine) -> None:
 
 
 def test_ls_as_json_has_the_moment_as_well(line: CommandLine) -> None:
-    """And null where it is not known."""
+    """A moment that is not known is null."""
     old, nobodys = rent(line, HOUR), line.rent()
     line.stacks = {DEV: {"a": old}}
-    told = {each["id"]: (each["created"], each["age_seconds"]) for each in line.json("ls", "--age")}
+    told = {
+        machine["id"]: (machine["created"], machine["age_seconds"])
+        for machine in line.json("ls", "--age")
+    }
     assert told == {old: ("2023-11-14T21:13:20+00:00", HOUR), nobodys: (None, None)}
 
 
 def test_ls_asks_no_stack_unless_it_is_told_to(line: CommandLine) -> None:
-    """It takes a command for each stack of an organization."""
+    """The ages take a command for each stack of an organization."""
     id_ = line.rent()
     line.pulumi_says = "there is no `pulumi` command on PATH"
     assert id_ in line.run("ls")
@@ -73,7 +76,7 @@ def test_ls_asks_no_stack_unless_it_is_told_to(line: CommandLine) -> None:
 
 
 def test_ls_goes_on_without_the_stacks(line: CommandLine) -> None:
-    """It says why there are no ages, where that does not disturb a program."""
+    """`ls` says why there are no ages, where that does not disturb a program."""
     id_ = line.rent()
     line.pulumi_says = "there is no `pulumi` command on PATH"
     assert re.search(rf"{id_} .* ready +-$", line.run("ls", "--age"), re.MULTILINE)
@@ -84,7 +87,7 @@ def test_ls_goes_on_without_the_stacks(line: CommandLine) -> None:
 
 
 def test_ls_goes_on_without_one_stack(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or without those that there was no time for."""
+    """`ls` leaves out the ages from a stack that can't be read, or that there was no time for."""
     id_ = rent(line, HOUR)
     line.stacks = {DEV: {"a": id_}, PROD: "damaged"}
     assert re.search(rf"{id_} .* ready +1h$", line.run("ls", "--age"), re.MULTILINE)
@@ -95,14 +98,14 @@ def test_ls_goes_on_without_one_stack(line: CommandLine, monkeypatch: pytest.Mon
 
 
 def test_ls_without_machines_asks_no_stack(line: CommandLine) -> None:
-    """There is no age to look for."""
+    """Without a machine there is no age to look for."""
     line.pulumi_says = "there is no `pulumi` command on PATH"
     assert line.run("ls", "--age") == "There are no machines.\n"
     assert line.stderr == ""
 
 
 def test_ls_watches_no_ages(line: CommandLine) -> None:
-    """They change all the time."""
+    """Ages change all the time, and would be printed with every poll."""
     line.run("ls", "--watch", "--age", code=2)
     assert "leave out --age" in line.stderr
 
@@ -111,7 +114,7 @@ def test_ls_watches_no_ages(line: CommandLine) -> None:
 
 
 def test_audit_finds_what_runs_for_too_long(line: CommandLine) -> None:
-    """By machine, stack and resource; the exit code is that of a finding."""
+    """The machine, its stack and its resource are named; the exit code is that of a finding."""
     new, old = rent(line, 11 * HOUR), rent(line, 13 * HOUR)
     line.stacks = {DEV: {"a": new}, PROD: {"b": old}}
     shown = line.run("audit", "--max-age", "12h", code=FOUND)
@@ -127,7 +130,7 @@ def test_audit_finds_what_runs_for_too_long(line: CommandLine) -> None:
 
 
 def test_audit_is_clean_where_nothing_runs_for_longer(line: CommandLine) -> None:
-    """Exactly as long is no longer than that; and without a limit, any age will do."""
+    """A machine that is exactly as old as the limit is no finding; without a limit none is."""
     line.stacks = {DEV: {"a": rent(line, 12 * HOUR), "b": rent(line, -5)}}
     line.run("audit", "--max-age", "12h")
     line.run("audit")
@@ -136,19 +139,19 @@ def test_audit_is_clean_where_nothing_runs_for_longer(line: CommandLine) -> None
 
 
 def test_audit_says_in_json_how_old_each_machine_is(line: CommandLine) -> None:
-    """With a limit or without; the clock of the computer that made one may be ahead."""
+    """Ages are there with a limit or without; the clock of another computer may be ahead."""
     old, ahead, nobodys = rent(line, DAY), rent(line, -30), line.rent()
     line.stacks = {DEV: {"a": old, "b": ahead}}
     report = line.json("audit", code=FOUND)
-    told = {each["id"]: each["age_seconds"] for each in report["machines"]}
+    told = {machine["id"]: machine["age_seconds"] for machine in report["machines"]}
     assert told == {old: DAY, ahead: 0, nobodys: None}
-    assert {each["id"]: each["created"] for each in report["machines"]}[old] == (
+    assert {machine["id"]: machine["created"] for machine in report["machines"]}[old] == (
         "2023-11-13T22:13:20+00:00"
     )
 
 
 def test_a_machine_without_an_age_cannot_be_told(line: CommandLine) -> None:
-    """Where a limit is given; what is found beside it counts more."""
+    """With a limit such a machine is no finding, and any finding counts more."""
     line.stacks = {DEV: {"a": line.rent()}}
     line.run("audit")
     (id_,) = line.emulator.state.alive()
@@ -169,11 +172,11 @@ def test_only_machines_of_stacks_run_for_too_long(line: CommandLine) -> None:
     line.created["i-gone"] = show.moment(NOW - DAY)
     report = line.json("audit", "--max-age", "12h", code=FOUND)
     assert report["too_old"] == []
-    assert [each["id"] for each in report["gone"]] == ["i-gone"]
+    assert [machine["id"] for machine in report["gone"]] == ["i-gone"]
 
 
 def test_a_machine_of_two_stacks_is_as_old_as_in_the_first(line: CommandLine) -> None:
-    """The second has imported it since, whichever is read first."""
+    """The second stack has imported the machine since, whichever stack is read first."""
     id_ = line.rent()
     line.stacks = {DEV: {"a": id_}, PROD: {"a": id_}}
     original = line.pulumi
@@ -199,7 +202,7 @@ def test_a_machine_of_two_stacks_is_as_old_as_in_the_first(line: CommandLine) ->
     [("30m", 1800), ("12h", 43200), ("7d", 604800), ("1d12h", 129600), ("1d2h3m", 93780)],
 )
 def test_a_duration_has_units(text: str, seconds: int) -> None:
-    """Minutes, hours, days, and several of them, from large to small."""
+    """A duration is in minutes, hours or days, or several of them from large to small."""
     assert ages.duration(text) == seconds
 
 
@@ -207,7 +210,7 @@ def test_a_duration_has_units(text: str, seconds: int) -> None:
     "text", ["", "12", "h", "1.5h", "-1h", "12 h", "12s", "1h1d", "12H", "\u0661h"]
 )
 def test_what_is_no_duration_is_wrong_usage(line: CommandLine, text: str) -> None:
-    """With examples of what is."""
+    """The error has examples of what is a duration."""
     line.run("audit", "--max-age", text, code=2)
     assert "Invalid value for '--max-age'" in line.stderr
     assert "is not a duration. Give minutes, hours or days, for example 30m, 12h" in line.stderr

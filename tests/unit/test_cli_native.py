@@ -103,22 +103,25 @@ def test_an_audit_knows_both_types(line: CommandLine) -> None:
     line.stacks = {DEV: {"python": line.rent(), "native": line.rent(), "gone": "no-such-machine"}}
     line.types = {"native": NATIVE_TYPE_TOKEN, "gone": NATIVE_TYPE_TOKEN}
     found = line.json("audit", code=1)
-    assert {each["urn"] for each in found["machines"]} == {urn("python"), native_urn("native")}
-    assert {each["whose"] for each in found["machines"]} == {"stack"}
-    assert [each["urn"] for each in found["gone"]] == [native_urn("gone")]
+    assert {machine["urn"] for machine in found["machines"]} == {
+        urn("python"),
+        native_urn("native"),
+    }
+    assert {machine["whose"] for machine in found["machines"]} == {"stack"}
+    assert [machine["urn"] for machine in found["gone"]] == [native_urn("gone")]
 
 
 def test_the_age_of_a_native_machine_is_known(line: CommandLine) -> None:
-    """It counts from when Pulumi recorded the machine, as for the other type."""
+    """The age counts from when Pulumi recorded the machine, as for the other type."""
     id_ = line.rent()
     line.stacks, line.types = {DEV: {"native": id_}}, {"native": NATIVE_TYPE_TOKEN}
     line.created[id_] = "2020-01-01T00:00:00Z"
     found = line.json("audit", "--max-age", "1h", code=1)
-    assert [each["urn"] for each in found["too_old"]] == [native_urn("native")]
+    assert [machine["urn"] for machine in found["too_old"]] == [native_urn("native")]
 
 
 def test_a_native_create_is_shown_adopted_and_forgotten(line: CommandLine) -> None:
-    """By its URN or its name."""
+    """A native create can be named by its URN or by its name."""
     id_ = line.rent()
     line.pend(urn=native_urn("box"), before=())
     (shown,) = line.json("pending", "ls")
@@ -172,7 +175,7 @@ def doctor(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
 
 def plugin(line: CommandLine, code: int = 0) -> tuple[str, str]:
     found = line.json("doctor", code=code)
-    (finding,) = [each for each in found if each["what"] == "native plugin"]
+    (finding,) = [row for row in found if row["what"] == "native plugin"]
     return finding["verdict"], finding["says"]
 
 
@@ -189,7 +192,7 @@ def on_path(monkeypatch: pytest.MonkeyPatch, script: str) -> str:
 def test_doctor_starts_the_plugin_and_shows_its_version(
     doctor: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real plugin, as `pip` makes a command of it."""
+    """The plugin is the real one, as `pip` makes a command of it."""
     path = on_path(monkeypatch, "from pulumi_fal.native.__main__ import main\nmain()\n")
     assert plugin(doctor) == ("ok", f"{pulumi_fal.__version__}, {path}")
 
@@ -197,7 +200,7 @@ def test_doctor_starts_the_plugin_and_shows_its_version(
 def test_a_plugin_that_is_not_on_path_is_missing_and_not_bad(
     doctor: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Programs in Python need none."""
+    """Programs in Python need no native plugin."""
     monkeypatch.setenv("PATH", "")
     verdict, says = plugin(doctor)
     assert verdict == "missing"
@@ -207,7 +210,7 @@ def test_a_plugin_that_is_not_on_path_is_missing_and_not_bad(
 def test_a_plugin_that_does_not_start_is_bad(
     doctor: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be the command of an environment that was deleted."""
+    """The plugin on PATH may be the command of an environment that was deleted."""
     path = on_path(monkeypatch, "raise SystemExit(1)\n")
     assert plugin(doctor, code=1) == ("bad", f"{path} does not start")
 

@@ -54,7 +54,7 @@ def test_a_name_that_two_machines_have_is_replaced_by_their_ids(line: CommandLin
 def test_a_machine_that_is_being_replaced_is_left_out(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its name belongs to the new machine, and its address to nobody or to somebody else."""
+    """The name belongs to the new machine, and the address to nobody or to somebody else."""
     old = StackMachine("old", urn("train-0"), ip="198.18.0.9", is_replaced=True)
     new = StackMachine("new", urn("train-0"), ip="198.18.0.1")
     monkeypatch.setattr(state, "machines", lambda name: [old, new])

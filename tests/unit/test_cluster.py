@@ -132,7 +132,7 @@ def test_the_machines_are_children_of_the_component(mocks: Mocks) -> pulumi.Outp
 def test_machines_in_different_sectors_are_a_warning(
     mocks: Mocks, monkeypatch: pytest.MonkeyPatch
 ) -> pulumi.Output[None]:
-    """They have no network in common, and the training would be slow without an error."""
+    """Machines in different sectors share no fast network, so a training would silently be slow."""
     said: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", lambda message, resource: said.append(message))
     mocks.sectors = {"train-1": "sector_1"}
@@ -147,7 +147,7 @@ def test_machines_in_different_sectors_are_a_warning(
 
 @pulumi_test
 def test_the_outputs_are_what_other_tools_need(mocks: Mocks) -> pulumi.Output[None]:
-    """They come in the order of the machines' numbers."""
+    """The outputs are in the order of the machines' numbers."""
     cluster = ComputeCluster("train", size=2, ssh_key=ED25519)
 
     def check(known: list[Any]) -> None:
@@ -328,14 +328,14 @@ def test_the_first_machine_of_a_cluster_gets_the_sector_that_the_api_chooses(
 
 
 def test_a_sector_that_is_requested_counts_more_than_that_of_the_others(world: World) -> None:
-    """This is how a cluster moves to another sector."""
+    """Requesting another sector is how a cluster moves."""
     world.stacks.siblings = [in_state(1, "sector_2")]
     operations.create(world.machines, call(), {**INPUTS, "sector": "sector_1"})
     assert sectors_of_new(world) == ["sector_1"]
 
 
 def test_a_machine_outside_of_clusters_follows_nobody(world: World) -> None:
-    """Its name may look like that of a cluster's machine."""
+    """The name of any machine may look like that of a cluster's."""
     world.stacks.siblings = [in_state(1, "sector_2")]
     operations.create(world.machines, call(size=None), INPUTS)
     assert sectors_of_new(world) == [None]
@@ -477,7 +477,7 @@ class Creates:
 def test_a_refusal_waits_for_the_creates_that_are_in_flight(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise the count would be too low, by those that the API is about to accept."""
+    """The API may be about to accept some of them, and the count would be too low."""
     creates, waits = Creates(world), threading.Event()
     still_creating = world.machines.still_creating
 

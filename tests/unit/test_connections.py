@@ -266,5 +266,5 @@ def test_a_proxy_that_can_not_be_used_is_an_error_of_the_environment(
 
 
 def _without_package(*_: Any, **__: Any) -> None:
-    """As requests has it where PySocks is not installed."""
+    """The function that requests uses where PySocks is not installed."""
     raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")

@@ -83,7 +83,7 @@ def test_the_documents_are_valid_and_about_the_endpoints_of_the_client(api: str)
 
 
 def test_the_whole_life_of_machines_is_as_documented(side: Side) -> None:
-    """They are created, listed and found at every age and while they are deleted, then gone."""
+    """Machines are created, listed and found at every age and while they are deleted, then gone."""
     client, state = side.client, side.emulator.state
     ids = [
         client.create_instance(kind, ED25519, sector, f"key-{number}").id
@@ -187,7 +187,7 @@ def test_a_create_that_is_sent_again_is_as_documented(side: Side) -> None:
 
 @pytest.mark.parametrize("kind", CALLS)
 def test_every_fault_that_the_api_itself_answers_is_as_documented(side: Side, kind: str) -> None:
-    """Its status is one of the call's, and its body is the API's error."""
+    """The status is one that is documented for the call, and the body is the API's error."""
     documented = statuses(side.api)[kind]
     played = [name for name in REFUSALS if (kind, OUTCOMES[name].status) not in UNDOCUMENTED]
     assert len(played) >= 5
@@ -202,7 +202,7 @@ def test_every_fault_that_the_api_itself_answers_is_as_documented(side: Side, ki
 
 
 def test_a_list_that_is_late_or_empty_is_as_documented(side: Side) -> None:
-    """These faults leave the answer readable."""
+    """Faults that only delay or empty a list leave the answer readable."""
     for name in ("ok", "slow", "lapse"):
         side.emulator.faults.script(f"list={name}:seconds=0")
         side.client.list_instances()
@@ -321,7 +321,7 @@ def exchanged(side: Side, kind: str) -> tuple[requests.PreparedRequest, requests
 
 
 def test_a_wrong_request_is_found_out(side: Side) -> None:
-    """Its method, path, body and key are looked at."""
+    """The method, path, body and key of a request are looked at."""
     sent, _ = exchanged(side, "create")
     method, url, body = sent.method, str(sent.url), json.loads(sent.body or b"")
     key = {"Authorization": sent.headers["Authorization"]}
@@ -359,7 +359,7 @@ def test_a_wrong_answer_is_found_out(side: Side, kind: str) -> None:
 
 @pytest.mark.parametrize("side", ["v1"], indirect=True)
 def test_a_wrong_page_is_found_out(side: Side) -> None:
-    """All three of its fields are required, and so is a machine's region."""
+    """All three fields of a page are required, and so is a machine's region."""
     sent, answer = exchanged(side, "list")
     page: dict[str, Any] = {"instances": [], "next_cursor": None, "has_more": False}
     machine = {"id": ID, "instance_type": ONE, "status": "ready"}

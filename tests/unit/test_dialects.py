@@ -111,7 +111,7 @@ def test_a_create_without_a_key_must_not_be_sent_twice_and_any_other_call_may(si
 
 
 def test_only_v1_has_creates_that_may_be_sent_twice() -> None:
-    """They have an idempotency key, which the legacy API doesn't support."""
+    """Such a create has an idempotency key, which the legacy API doesn't support."""
     keyed = v1.create_instance(ONE, ED25519, None, "the-key")
     assert (keyed.is_idempotent, keyed.headers) == (True, {"Idempotency-Key": "the-key"})
     assert keyed.body == {"instance_type": ONE, "ssh_key": ED25519}

@@ -59,7 +59,7 @@ def test_no_link_leads_nowhere() -> None:
 
 
 def headings(page: Path) -> set[str]:
-    """As GitHub makes anchors of them."""
+    """The headings of a page, as GitHub makes anchors of them."""
     lines = re.findall(r"(?m)^#+ (.+)$", page.read_text())
     return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
 

@@ -174,7 +174,7 @@ def test_a_create_ends_as_the_table_says(
 
 
 def test_the_times_are_the_codes_own() -> None:
-    """Minutes stand on both pages."""
+    """Both pages name the minutes of the code."""
     assert (KEY_SECONDS, v1.KEY_SECONDS, STOPPED_SECONDS) == (9 * 60, 10 * 60, 60)
     for text in (PAGE, RECOVERING):
         assert "9 minutes" in text
@@ -189,7 +189,7 @@ def test_the_page_has_the_settings_as_they_are() -> None:
 
 
 def test_the_page_quotes_the_message_of_a_machine_that_v1_does_not_know(tmp_path: Path) -> None:
-    """As it is raised, but for the id."""
+    """The message in the docs is the one that is raised, but for the id."""
     stack = Stack(tmp_path, is_known=False)
     id_ = stack.create()
     with pytest.raises(ElsewhereError) as caught:

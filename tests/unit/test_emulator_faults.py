@@ -251,7 +251,7 @@ def test_a_late_answer_is_a_timeout(emulator: EmulatorServer) -> None:
 
 @pytest.mark.parametrize("name", ["truncated", "empty", "html_after"])
 def test_a_broken_body_comes_with_200_and_is_no_json(emulator: EmulatorServer, name: str) -> None:
-    """Only its status says that it is a success."""
+    """Only the status of such an answer says that it is a success."""
     emulator.faults.add("create", name)
     answer = create(emulator)
     assert answer.status_code == 200

@@ -270,7 +270,7 @@ def test_time_can_be_advanced_on_a_clock_that_runs_by_itself() -> None:
 
 
 def test_a_simulation_that_seeds_random_meets_the_same_ids_again() -> None:
-    """Otherwise a failing schedule could not be run again."""
+    """A schedule that fails can be run again only if its ids are the same."""
     random.seed(7)
     first = State().create(ONE, "key").id
     random.seed(7)
@@ -288,7 +288,7 @@ def test_calls_are_counted_by_kind_and_the_most_in_flight_is_kept(state: State) 
 
 
 def test_an_idempotency_key_is_kept_for_its_time_and_for_its_account(state: State) -> None:
-    """After that, or with another account's key, the same create makes another machine."""
+    """Once the key is forgotten, or for another account, the same create makes another machine."""
     first = state.create(ONE, ED25519, None, "one", "key")
     assert state.create(ONE, ED25519, None, "one", "key").id == first.id
     assert state.create(ONE, ED25519, None, "two", "key").id != first.id

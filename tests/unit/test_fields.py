@@ -35,6 +35,6 @@ def test_only_an_input_replaces_a_machine() -> None:
 
 
 def test_a_late_value_comes_from_the_api() -> None:
-    """Nothing else would ever make it known."""
+    """A value that is unknown in a preview must be one that the API returns."""
     shown = {field.name for field in dataclasses.fields(Instance)}
     assert {field.name for field in FIELDS if field.is_late} <= shown

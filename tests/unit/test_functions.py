@@ -77,7 +77,7 @@ def test_the_region_may_be_known_only_later(regions: EmulatorServer) -> None:
 def test_the_legacy_api_has_no_machine_of_any_region(
     regions: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It tells none, and a machine whose region isn't known is not in the one that is wanted."""
+    """The legacy API tells no region, and a machine without one is not in a requested region."""
     monkeypatch.setenv("FAL_COMPUTE_API", "legacy")
     monkeypatch.setenv("FAL_COMPUTE_ENDPOINT", regions.url)
     assert len(get_instances()) == 3

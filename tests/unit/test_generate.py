@@ -47,7 +47,7 @@ def test_an_edited_file_fails_the_check_which_names_the_command(root: Path, name
 
 
 def test_a_missing_file_fails_the_check(root: Path) -> None:
-    """It was renamed, or never added."""
+    """A generated file that is missing was renamed, or never added."""
     (root / SCHEMA).unlink()
     with pytest.raises(SystemExit, match=re.escape(SCHEMA)):
         main(["--check"], root)

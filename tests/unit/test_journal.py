@@ -131,7 +131,7 @@ def test_dropping_what_is_not_there_is_no_failure(records: Journal) -> None:
 
 
 def test_an_entry_that_cannot_be_dropped_is_reported(records: Journal) -> None:
-    """A directory stands where the file should."""
+    """An entry can't be read where a directory has its name."""
     (records.folder / journal.file_name(ENTRY.origin)).mkdir(parents=True)
     with pytest.raises(JournalError, match="can't be written"):
         records.drop(ENTRY)
@@ -204,7 +204,7 @@ def test_an_entry_of_a_newer_version_is_reported_as_such(records: Journal) -> No
 
 
 def test_an_entry_that_cannot_be_read_is_reported(records: Journal) -> None:
-    """A directory stands where the file should."""
+    """An entry can't be read where a directory has its name."""
     (records.folder / journal.file_name(ENTRY.origin)).mkdir(parents=True)
     with pytest.raises(JournalError, match="can't be read"):
         records.find(HERE)

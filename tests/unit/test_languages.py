@@ -44,7 +44,7 @@ def test_a_command_that_warns_fails(languages: Any) -> None:
 
 
 def test_a_command_that_fails_is_shown_with_its_output(languages: Any) -> None:
-    """Both streams, since compilers write to either."""
+    """Both streams are shown, since compilers write to either."""
     with pytest.raises(languages.Failed) as caught:
         languages.run("sh", "-c", "echo one; echo two >&2; exit 3", cwd=ROOT)
     assert str(caught.value) == "`sh -c echo one; echo two >&2; exit 3` exited with 3:\none\ntwo\n"

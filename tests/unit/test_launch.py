@@ -384,7 +384,7 @@ def test_one_list_that_lapses_hides_no_candidate(world: World, lapse: int) -> No
 
 
 def test_nothing_is_made_where_the_machines_cannot_be_listed_after_the_post(world: World) -> None:
-    """The record stays as it was, both for this create and for the next one."""
+    """The record stays as it was, for this create and for the next one."""
 
     def blind(request: Request[Any]) -> None:
         if request.creates:
@@ -479,7 +479,7 @@ def test_a_machine_that_only_the_list_lacks_is_resumed(world: World) -> None:
 
 
 def test_the_time_to_appear_begins_with_the_answer(world: World) -> None:
-    """A POST that was told to come later was sent long before its machine was made."""
+    """A POST that is refused with 429 is sent again later, and only then makes a machine."""
     world.api.faults.add("create", fault("429", retry_after=60))
     made = launch(world).id
     world.hide(made, 25)
@@ -563,7 +563,7 @@ def test_nothing_is_made_where_the_api_cannot_be_asked_about_an_earlier_create(
 def test_what_another_account_made_is_not_taken_for_gone(
     world: World, phase: Phase, made: str | None
 ) -> None:
-    """This account can't see the machine, and the message tells at once which key can."""
+    """This account can't see the machine; the message says which account can."""
     world.stacks.in_state = None
     world.earlier(phase, made, account="another", seen=True)
     assert "with the key of another account (another)" in str(refusal(world))

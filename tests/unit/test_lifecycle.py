@@ -120,7 +120,7 @@ def test_a_new_machine_may_be_missing_from_the_list(world: ApiWorld, lag: float)
 
 
 def test_a_machine_that_vanishes_fails_soon_and_by_name(world: ApiWorld) -> None:
-    """Two answers in a row without it are enough, not an hour of them."""
+    """Two answers in a row that lack the machine end the wait."""
     machine = world.made(EIGHT)
 
     def kill_it(request: Request[object]) -> None:
@@ -147,7 +147,7 @@ def test_a_machine_that_vanishes_fails_soon_and_by_name(world: ApiWorld) -> None
 def test_an_answer_without_the_machine_now_and_then_is_no_end(
     world: ApiWorld, lapses: list[float]
 ) -> None:
-    """A replica of the API may be behind for a moment; only two in a row count."""
+    """A replica of the API may be behind for a moment, so only two answers in a row count."""
     machine = world.made(EIGHT)
     left = list(lapses)
 
@@ -199,7 +199,7 @@ def test_an_answer_that_can_not_be_used_ends_no_wait(
 
 @pytest.mark.parametrize("error", BAD_ANSWERS[:2] + BAD_ANSWERS[5:7], ids=str)
 def test_an_outage_may_last_as_long_as_the_wait(world: ApiWorld, error: errors.APIError) -> None:
-    """Three minutes of 503, or a network that is away, and an hour is allowed."""
+    """A wait of an hour succeeds after half an hour of 5xx answers, or without a network."""
     world.fail("list", error, 20, 1800)
     assert wait(world, world.made(EIGHT), 3600).is_ready
     assert 1800 <= world.passed < 1820
@@ -256,7 +256,7 @@ def test_refusals_with_another_answer_between_them_are_counted_anew(world: ApiWo
 
 
 def test_a_get_that_fails_says_nothing_of_a_machine_that_the_list_lacks(world: ApiWorld) -> None:
-    """Half an answer is none: only the 404 counts."""
+    """A machine counts as gone only after a 404, and not after a GET that fails."""
     machine = world.made(EIGHT)
 
     def fail(request: Request[object]) -> None:
@@ -294,7 +294,7 @@ def test_reads_of_one_moment_share_a_list_and_absence_takes_a_newer_one(world: A
 
 
 def test_a_list_that_has_failed_is_not_shared_with_later_reads(world: ApiWorld) -> None:
-    """The next one may be well; a refused key would otherwise fail all reads of a second."""
+    """The next list may succeed, and one failure must not fail all reads of the same second."""
     machine = world.made(EIGHT)
     world.fail("list", refusal(401), end=0.1)
     with pytest.raises(errors.AuthenticationError):
@@ -341,7 +341,7 @@ def test_a_find_that_has_no_more_time_says_that_it_can_not_tell(world: ApiWorld)
 
 
 def test_delete_waits_until_the_machine_is_no_longer_listed(world: ApiWorld) -> None:
-    """Accepted is not gone: the machine bills until then."""
+    """A machine whose delete was accepted bills until it is gone."""
     machine = world.made(EIGHT)
     world.lifecycle.delete(machine.id, 100)
     assert world.state.alive() == set()
@@ -351,7 +351,7 @@ def test_delete_waits_until_the_machine_is_no_longer_listed(world: ApiWorld) -> 
 
 
 def test_one_list_that_lapses_does_not_end_a_delete(world: ApiWorld) -> None:
-    """Another machine's 404 is no proof either: only two lists in a row count."""
+    """Only two lists in a row that lack the machine show that it is gone."""
     machine, gone = world.made(EIGHT), world.made(EIGHT)
     world.state.kill(gone.id)
     lapses = [True]
@@ -439,7 +439,7 @@ def test_a_key_that_is_refused_for_a_minute_ends_a_delete(world: ApiWorld, statu
 
 
 def test_a_delete_that_the_api_refuses_for_good_ends_with_its_word(world: ApiWorld) -> None:
-    """A 400 is its answer, and to repeat the request would bring the same."""
+    """A 400 is the API's answer, and repeating the request would bring the same."""
     machine = world.made(EIGHT)
     world.fail("delete", refusal(400, "protected"))
     with pytest.raises(errors.InvalidRequestError, match="protected"):
@@ -461,7 +461,7 @@ def test_an_answer_that_can_not_be_used_ends_no_delete(
 
 
 def test_an_accepted_delete_that_does_nothing_is_sent_again(world: ApiWorld) -> None:
-    """A gateway may have answered in the API's place, and the machine bills on."""
+    """A gateway may have answered in the API's place, and the machine keeps billing."""
     machine = world.made(EIGHT)
     world.api.faults.add("delete", Fault("ignored", "200 without the work", False, 200))
     world.lifecycle.delete(machine.id, 1200)
@@ -471,7 +471,7 @@ def test_an_accepted_delete_that_does_nothing_is_sent_again(world: ApiWorld) -> 
 
 
 def test_a_delete_that_is_told_to_come_later_does(world: ApiWorld) -> None:
-    """Nothing is sent before the time in Retry-After."""
+    """Nothing is sent before the time in Retry-After has passed."""
     machine = world.made(EIGHT)
     world.api.faults.add("delete", fault("429", retry_after=20))
     world.lifecycle.delete(machine.id, 600)

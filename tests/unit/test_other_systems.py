@@ -183,7 +183,7 @@ def test_a_record_that_stays_refused_is_reported(
 def test_the_file_of_a_lock_is_removed_once_it_is_closed(
     records: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before that, Windows refuses."""
+    """Windows refuses to remove a file that is open."""
     closed: list[int] = []
     close, unlink = os.close, os.unlink
 
@@ -216,13 +216,13 @@ def test_without_process_groups_no_cli_is_seen(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("url", ["file://C:/states", "file:///C:/states", "file://C:\\states"])
 def test_a_file_url_may_name_a_drive(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With or without the slash before it."""
+    """The drive may stand with or without a slash before it."""
     monkeypatch.setattr(backend, "Path", PureWindowsPath)
     assert backend._path(url).as_posix() == "C:/states"
 
 
 def test_a_file_url_of_windows_may_name_no_drive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then it is relative, or of the drive that is current, or another computer's."""
+    """A URL without a drive is relative, or of the current drive, or another computer's."""
     monkeypatch.setattr(backend, "Path", PureWindowsPath)
     for path in ("states", "./states", "/states", "//computer/states"):
         assert backend._path(f"file://{path}").as_posix() == PureWindowsPath(path).as_posix()

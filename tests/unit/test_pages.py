@@ -57,7 +57,7 @@ def test_the_first_page_fails_as_any_call_does() -> None:
 
 
 def test_a_cursor_that_comes_back_is_an_error() -> None:
-    """Otherwise the list would never end."""
+    """A list whose cursors go in a circle would never end."""
 
     def send(request: Request[Any], timeout: float | None = None) -> Any:
         return {"instances": [], "next_cursor": "same"}

@@ -16,7 +16,7 @@ PATIENCE = 10.0
 
 @pytest.fixture
 def server() -> Iterator[ThreadPoolExecutor]:
-    """As the SDK makes it, and with a past: each call that ended may count as an idle thread."""
+    """A server as the SDK makes it, after some calls, which may all count as idle threads."""
     with ThreadPoolExecutor(4) as executor:
         for _ in range(20):
             executor.submit(int).result(PATIENCE)

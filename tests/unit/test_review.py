@@ -125,7 +125,7 @@ def test_a_create_that_ends_while_the_stack_is_asked_is_passed_by(journal: Journ
 def test_a_create_that_ends_while_the_journal_is_read_is_not_named(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its entry was read before the answer came, and by now names the machine."""
+    """The entry was read before the answer came, and by now names the machine."""
     journal.write(ENTRY)
 
     def end(origin: Origin) -> bool:

@@ -141,7 +141,7 @@ def test_a_declared_provider_takes_what_the_config_of_a_stack_takes() -> None:
 
 
 def test_nobody_is_asked_for_a_plugin_to_download() -> None:
-    """There is none to download, and whoever had the address could give people another one."""
+    """There is no plugin to download, and whoever had the address could give people another one."""
     assert re.match(r"https://[\w-]+\.invalid/", SCHEMA["pluginDownloadURL"])
 
 

@@ -138,7 +138,7 @@ def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
 def test_machines_are_told_with_the_moment_that_state_has_of_their_creation(
     pulumi: Pulumi, created: object, moment: float | None
 ) -> None:
-    """As Go prints a moment, on every Python; anything else is as if it weren't said."""
+    """Moments are read as Go prints them, on every Python; anything else counts as absent."""
     pulumi.holds[DEV] = exported(row("one", created=created))
     assert state.machines(DEV) == [StackMachine("one", URN, created=moment)]
 

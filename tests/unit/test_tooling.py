@@ -139,7 +139,7 @@ def test_the_fast_tests_come_first_and_alone_have_coverage() -> None:
 
 
 def test_the_hooks_before_a_commit_are_the_commands_of_make_lint() -> None:
-    """They use what is installed, so a commit downloads nothing."""
+    """The hooks use what is installed, so a commit downloads nothing."""
     repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert [repo["repo"] for repo in repos] == ["local"]
     hooks = [hook["entry"] for repo in repos for hook in repo["hooks"]]
@@ -188,7 +188,7 @@ CHANGELOG = """\
 
 
 def test_a_releases_text_is_its_section_of_the_changelog(release: Any) -> None:
-    """It ends where the section of the version before begins."""
+    """The text of a release ends where the section of the version before begins."""
     text = release.notes("v1.2.3", '__version__ = "1.2.3"\n', CHANGELOG)
     assert text == "### Added\n\n- A thing.\n"
 
@@ -212,7 +212,7 @@ def test_a_tag_that_does_not_fit_releases_nothing(
 
 
 def test_a_bug_report_has_the_doctors_output() -> None:
-    """The form asks for it, and is not sent without."""
+    """The form asks for the doctor's output, and can't be sent without it."""
     form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / "bug.yml").read_text())
     (doctor,) = [field for field in form["body"] if field.get("id") == "doctor"]
     assert "`pulumi-fal doctor`" in doctor["attributes"]["label"]

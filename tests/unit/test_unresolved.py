@@ -46,7 +46,7 @@ def test_a_candidate_is_shown_as_far_as_it_is_known() -> None:
 
 
 def test_a_create_that_left_nothing_may_simply_be_run_again() -> None:
-    """Nothing is there to adopt or to forget."""
+    """Without a machine there is nothing to adopt or to forget."""
     said = str(unresolved.unanswered(ENTRY, []))
     assert "Run `pulumi up` again: it looks once more" in said
     assert "safe" not in said  # a gateway may give up while the API still makes the machine
