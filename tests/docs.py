@@ -68,7 +68,7 @@ def pages() -> list[Path]:
 
 
 def blocks(*languages: str) -> list[Block]:
-    """Those of the given languages, or all."""
+    """The blocks of the given languages, or all blocks."""
     found = [block for page in pages() for block in _blocks(page)]
     return [block for block in found if not languages or block.language in languages]
 

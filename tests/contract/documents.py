@@ -24,7 +24,7 @@ def document(api: str) -> dict[str, Any]:
 
 
 def statuses(api: str) -> dict[str, set[int]]:
-    """By the kind of call: the statuses that its answers may have."""
+    """The statuses that the answers to each kind of call may have."""
     return {
         operation["operationId"]: {int(status) for status in operation["responses"]}
         for path in document(api)["paths"].values()

@@ -76,7 +76,7 @@ def no_create_is_pending(stack: CloudStack) -> bool:
 def test_a_native_stack_recovers_from_a_kill_and_a_lost_answer_by_the_printed_commands(
     new: NewStack, emulator: EmulatorServer
 ) -> None:
-    """Its organization is the only one that has a stack of this name.
+    """The stack's organization is the only one that has a stack of this name.
 
     A rotated key is recognized by the stack's other machine, also by `refresh` and `destroy`.
     """

@@ -181,7 +181,7 @@ def test_an_import_of_a_machine_that_differs_from_the_program_leaves_nothing(
 def test_a_machine_keeps_its_account_when_its_resource_gets_another_provider(
     stack: NativeStack,
 ) -> None:
-    """Its key stays in state, and no file has it in the clear, until the user replaces it."""
+    """The key stays in state until the user replaces the machine; no file has it in the clear."""
     keys = {"MINE": "the-key-of-mine", "THEIRS": "the-key-of-theirs"}
     with EmulatorServer(provisioning=0.1, deletion=0.1, api_key=None) as emulator:
         stack.env |= {**emulator.env, **keys, "FAL_ADMIN_API_KEY": ""}

@@ -47,7 +47,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_stack_in_s3_recovers_from_a_kill_a_rename_and_a_lost_answer(
     url: str, stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """Its namesake in a file backend, which shares the journal, is neither warned nor stopped."""
+    """A stack of the same name in a file backend is neither warned nor stopped."""
     stack.env |= PATIENCE
     namesake_env = dict(stack.env)
     stack.env |= {"PULUMI_BACKEND_URL": url, **KEYS}

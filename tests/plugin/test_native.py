@@ -249,7 +249,7 @@ def test_a_machine_that_drifted_is_not_replaced_while_its_inputs_are_equal(
 def test_state_of_the_dynamic_provider_is_written_again_without_replacing_anything(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """That state has other property names, and the Python class that wrote it."""
+    """The dynamic provider's state has other property names, and the Python class that wrote it."""
     theirs = {"instance_type": EIGHT, "ssh_key": ED25519, "__provider": PROVIDER}
     outputs = {**theirs, "ip": "198.18.0.1", "status": "ready", "endpoint": emulator.url}
     told = provider.diff("i-1", theirs, outputs, INPUTS)
@@ -373,7 +373,7 @@ def test_an_update_resumes_a_wait_with_the_timeout_of_create(
 def test_a_create_that_did_not_wait_keeps_its_timeout_for_the_update_that_will(
     provider: Provider, emulator: EmulatorServer
 ) -> None:
-    """It is kept until the machine was waited for, also by a refresh and other updates."""
+    """The timeout is kept until the machine was waited for, also by a refresh and other updates."""
     emulator.state.provisioning = inf
     at_once = {**INPUTS, "wait": False}
     made = provider.create(at_once, timeout=0.3)

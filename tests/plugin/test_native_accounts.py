@@ -86,7 +86,7 @@ def take_over(provider: Provider, name: str, key: str) -> None:
 def test_the_key_is_a_secret_even_if_the_program_says_nothing(
     provider: Provider, key: object
 ) -> None:
-    """Otherwise state and `preview --diff` would show it. No other argument becomes a secret."""
+    """State and `preview --diff` don't show the key. No other argument becomes a secret."""
     config = {"endpoint": "https://example.com", "parallel": 2}
     checked = provider.checked_config(apiKey=key, **config)
     assert list(checked.failures) == []
@@ -140,7 +140,7 @@ def test_a_machine_of_another_account_names_the_argument_to_correct(
 def test_a_machine_is_not_handed_to_a_provider_of_another_account(
     provider: Provider, world: World, name: str
 ) -> None:
-    """Its key would leave state. The message names both ways out."""
+    """The key that can delete the machine would leave state. The message names both ways out."""
     take_over(provider, name, OTHER)
     said = refused(provider, world)
     mine, other = world.account(KEY), world.account(OTHER)

@@ -171,7 +171,7 @@ def test_pulumi_cloud_is_known_by_its_console(whoami: Whoami, says: str, url: st
 def test_where_the_console_is_elsewhere_pulumi_about_names_the_api(
     whoami: Whoami, project: Path, says: str, name: str, url: str
 ) -> None:
-    """It is run in the same folder, because the project may name another backend."""
+    """`pulumi about` is run in the same folder, because the project may name another backend."""
     whoami.says, whoami.about = {"url": says}, {"backend": {"name": name}}
     assert backend.used() == url
     assert whoami.folders == [project, project]

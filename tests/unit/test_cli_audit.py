@@ -149,7 +149,7 @@ def test_what_an_unanswered_create_may_have_made_is_unknown(line: CommandLine) -
 
 
 def test_a_machine_beside_the_present_one_is_unknown(line: CommandLine) -> None:
-    """It may come from the create that got no answer, so it is not simply forgotten."""
+    """The machine may come from the create that got no answer, so it is not simply forgotten."""
     present, perhaps = line.rent(), line.rent()
     line.stacks = {DEV: {"box": present}}
     line.pend(phase=Phase.LATE, found=(perhaps,))

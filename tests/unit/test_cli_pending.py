@@ -131,7 +131,7 @@ def test_ls_offers_no_machine_that_was_made_long_after_the_create(line: CommandL
 
 
 def test_ls_says_what_up_does_about_a_machine_that_was_first_seen_late(line: CommandLine) -> None:
-    """It stops nothing, so the advice must not sound as if it did."""
+    """A machine that was seen late stops nothing, and the advice says nothing else."""
     seen = line.rent()
     line.pend(problem="no answer", searched=True)
     (shown,) = line.json("pending", "ls")
@@ -421,7 +421,7 @@ def test_a_record_that_changes_while_a_command_looks_is_left_alone(
 
 
 def test_ls_shows_a_late_machine_and_what_to_do_about_it(line: CommandLine) -> None:
-    """It is beside the present machine of its resource, which is in state."""
+    """A late machine is beside the present machine of its resource, which is in state."""
     present, made = line.rent(), line.rent()
     line.stacks[DEV] = {"box": present}
     line.pend(phase=Phase.LATE, problem="no answer")
@@ -472,7 +472,7 @@ def test_forget_means_the_present_create_where_there_is_one(line: CommandLine) -
 
 
 def test_a_late_machine_is_imported_and_not_adopted(line: CommandLine) -> None:
-    """Its resource has another machine, or is about to, and the next `up` would not look at it."""
+    """The resource has another machine, or is about to, and the next `up` ignores the late one."""
     id_ = line.rent()
     late = line.pend(phase=Phase.LATE)
     assert "Import the machine into a stack instead" in line.refused("pending", "adopt", "box", id_)
@@ -499,7 +499,7 @@ def test_the_present_create_can_adopt_beside_a_late_one(line: CommandLine) -> No
 def test_a_journal_that_cannot_be_read_is_not_taken_for_an_empty_one(
     line: CommandLine, options: list[str]
 ) -> None:
-    """There may be creates in it."""
+    """A journal that can't be read may have records of creates."""
     line.journal.folder.parent.parent.mkdir(parents=True)
     line.journal.folder.parent.touch()
     assert "creates) can't be read: Not a directory" in line.refused("pending", "ls", *options)

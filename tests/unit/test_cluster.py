@@ -119,7 +119,7 @@ def test_a_type_that_is_not_known_is_left_to_the_api(mocks: Mocks) -> pulumi.Out
 
 @pulumi_test
 def test_the_machines_are_children_of_the_component(mocks: Mocks) -> pulumi.Output[None]:
-    """Their URNs contain the component's type: that, and their names, are what state holds."""
+    """State holds the machines' URNs, which contain the component's type and their names."""
     cluster = ComputeCluster("train", size=1, ssh_key=ED25519)
 
     def check(urn: str) -> None:
@@ -511,7 +511,7 @@ def test_while_a_create_is_in_flight_no_number_is_stated(
 def test_a_create_is_no_longer_in_flight_once_its_machine_is_on_record(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may wait for the machine for an hour."""
+    """A create whose machine is on record may wait for that machine for an hour."""
     monkeypatch.setattr(cluster, "_QUIET_SECONDS", 0.05)
     refusals: list[str] = []
 
@@ -529,7 +529,7 @@ def test_a_create_is_no_longer_in_flight_once_its_machine_is_on_record(
 def test_a_create_that_is_about_to_be_sent_leaves_the_number_open(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may still wait for a lock or for a list, so it is not on record yet."""
+    """Such a create may still wait for a lock or for a list, so it is not on record yet."""
     monkeypatch.setattr(cluster, "_QUIET_SECONDS", 0.05)
     with world.machines.creating(f"{CLUSTER}-1"), world.machines.creating(f"{CLUSTER}-more-2"):
         assert "no result yet (train-1), so it is not known" in refuse(world, 0, 4)
@@ -537,7 +537,7 @@ def test_a_create_that_is_about_to_be_sent_leaves_the_number_open(
 
 
 def test_a_create_without_an_answer_leaves_the_number_open(world: World) -> None:
-    """Its machine may exist, and another `up` finds out."""
+    """The machine of such a create may exist, and another `up` finds out."""
     entry = world.earlier(Phase.REQUESTED, origin=replace(HERE, urn=f"{CLUSTER}-2"))
     assert "no result yet (train-2), so it is not known how many" in refuse(world, 0, 4)
     world.journal.write(replace(entry, instance_id="id-2", phase=Phase.CREATED))

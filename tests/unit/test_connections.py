@@ -30,7 +30,7 @@ from ..sockets import request_of, response, serving
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This computer may have a proxy of its own."""
+    """The computer that runs the tests may have a proxy of its own."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

@@ -32,7 +32,7 @@ def decorated() -> dict[str, list[ast.expr]]:
 
 
 def markers(decorators: list[ast.expr]) -> Iterator[ast.expr]:
-    """Those of the decorators that are the marker `chaos`."""
+    """The decorators that are the marker `chaos`."""
     for decorator in decorators:
         marker = decorator.func if isinstance(decorator, ast.Call) else decorator
         if ast.unparse(marker) == "pytest.mark.chaos":

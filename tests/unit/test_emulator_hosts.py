@@ -164,7 +164,7 @@ def test_a_control_without_a_body_is_json_if_it_says_so(
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="this computer has no curl")
 def test_the_commands_in_the_docs_are_accepted(emulator: EmulatorServer) -> None:
-    """They are run as they are printed, but for the address and the machine's id."""
+    """The commands are run as they are printed, but for the address and the machine's id."""
     page = (Path(__file__).parents[2] / "docs/emulator.md").read_text(encoding="utf-8")
     lines = re.findall("^curl .*", page, re.MULTILINE)
     for line in lines:

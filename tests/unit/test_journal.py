@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_read_is_reported(folder: Path, records: Journal
 def test_a_folder_below_one_that_cannot_be_read_is_not_taken_for_empty(
     folder: Path, records: Journal
 ) -> None:
-    """There may be records in it, for all that is known."""
+    """A folder that can't be read may have records."""
     folder.parent.parent.mkdir()
     folder.parent.write_text("in the way")
     with pytest.raises(JournalError, match="can't be read"):
@@ -599,7 +599,7 @@ def test_late_entries_are_beside_the_present_one_and_stop_nothing(records: Journ
 
 
 def test_a_damaged_late_entry_stops_no_create(records: Journal) -> None:
-    """It is reported, but a create doesn't depend on it."""
+    """A damaged late entry is reported, but no create depends on it."""
     records.write(LATE)
     file_of(records).write_text("{")
     assert records.find(replace(HERE, backend="")) is None

@@ -328,7 +328,7 @@ def test_a_create_that_makes_nothing_puts_the_earlier_record_back(world: World, 
 
 
 def test_a_machine_first_seen_late_stays_on_record(world: World) -> None:
-    """It may still be the machine of the POST, so every command names it."""
+    """The machine may still be that of the POST, so every command names it."""
     world.api.faults.add("create", "reset_before")
     refusal(world)
     world.clock.time += 1000
@@ -350,7 +350,7 @@ def test_a_create_that_left_nothing_long_ago_leaves_no_record(world: World) -> N
 
 
 def test_a_late_record_of_a_renamed_stack_stops_nothing(world: World) -> None:
-    """Its resource got another machine."""
+    """The resource of a late record got another machine."""
     other = world.machine()
     world.stacks.is_known_gone = True
     world.earlier(Phase.LATE, origin=OLD, found=(other,), **LOST)
@@ -604,7 +604,7 @@ def test_the_record_of_what_may_be_another_stack_is_kept_without_asking_the_api(
 
 
 def test_a_machine_that_one_of_the_namesakes_has_stops_no_create(world: World) -> None:
-    """Its record is of this stack or of another, and it is in that one's state."""
+    """The stack that has the machine in state is the one that its record belongs to."""
     made = world.machine()
     world.stacks.in_state, world.stacks.namesakes = None, [StackMachine(made, URN)]
     world.earlier(Phase.REPORTED, made, seen=True)

@@ -689,7 +689,7 @@ def test_delete_waits_longer_for_a_new_machine_that_the_api_does_not_show_yet(
 def test_a_machine_of_another_account_is_not_lost(
     world: World, call: str, answers: bool, seen_with: dict[str, str], words: str
 ) -> None:
-    """This key sees nothing, which proves nothing, and the message tells which one does."""
+    """A key that doesn't see the machine proves nothing, and the message says which key does."""
     world.stacks.in_state = set() if answers else None
     olds = {**UNFINISHED, **seen_with}
     calls: dict[str, Callable[[], object]] = {

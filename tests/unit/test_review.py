@@ -245,7 +245,7 @@ def found(world: World) -> list[tuple[str, ...]]:
 
 
 def test_a_late_machine_is_named_by_every_command_until_it_is_gone(world: World) -> None:
-    """It bills, and only these warnings know of it."""
+    """A late machine keeps billing, and nothing but these warnings shows it."""
     late(world)
     assert review(world) == []
     assert found(world) == [()]
@@ -264,7 +264,7 @@ def test_a_late_machine_is_named_by_every_command_until_it_is_gone(world: World)
 
 @pytest.mark.parametrize("whose", ["own stack", "other stack", "pending"])
 def test_a_late_machine_is_settled_once_it_is_known_whose_it_is(world: World, whose: str) -> None:
-    """It was imported, or it was another resource's all the time."""
+    """A late machine may be imported, or turn out to be another resource's."""
     late(world)
     made = world.machine()
     assert len(review(world)) == 1
@@ -359,7 +359,7 @@ def test_several_late_entries_take_one_look_and_say_the_same_once(
 def test_a_late_entry_is_reviewed_although_the_present_create_is_in_progress(
     world: World,
 ) -> None:
-    """It is of another create, which is over, but the process in progress may change its record."""
+    """The late entry's own create is over, but the process in progress may change its record."""
     late(world)
     made = world.machine()
     lock = world.journal.try_lock(HERE)

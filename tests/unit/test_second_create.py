@@ -68,7 +68,7 @@ def phase(world: World) -> Phase | None:
 def test_a_second_create_waits_for_the_machine_of_the_first(
     world: World, first: InitFailed, answers: bool
 ) -> None:
-    """It does so where the stack can't be read as well: nothing else can have the machine."""
+    """Even where the stack can't be read, nothing else can have the machine."""
     world.stacks.in_state = set() if answers else None
     phases = set()
     world.api.before = lambda request: phases.add(phase(world))
@@ -115,7 +115,7 @@ def test_a_second_create_goes_on_where_the_stack_is_not_known(world: World) -> N
 def test_a_second_create_goes_on_with_a_machine_that_the_api_does_not_show_yet(
     world: World,
 ) -> None:
-    """Its absence doesn't count in the first half minute."""
+    """The absence of a machine doesn't count in its first half minute."""
     world.state.provisioning = 60
 
     def hide(request: Request[Any]) -> None:
@@ -343,7 +343,7 @@ def test_a_create_whose_machine_is_in_state_now_makes_another(
 def test_a_create_with_other_inputs_does_not_repeat_the_last_one(
     world: World, first: InitFailed
 ) -> None:
-    """It has to stop, because only a person can say what becomes of the machine."""
+    """A create with other inputs stops: only a person can say what becomes of the machine."""
     with pytest.raises(UnresolvedCreateError) as caught:
         create(world, ssh_key=RSA)
     assert caught.value.candidates == (first.instance_id,)

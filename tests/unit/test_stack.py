@@ -413,7 +413,7 @@ CLOUD = "https://api.pulumi.com"
 
 
 def test_the_only_organization_with_the_stack_is_its_own(cloud: Pulumi) -> None:
-    """It is looked up once per process, among the stacks of the project only."""
+    """The organization is looked up once per process, among the stacks of the project only."""
     stacks = Stacks()
     assert stacks.origin(URN, "") == stacks.origin(URN, "") == Origin(URN, "acme", CLOUD)
     assert cloud.calls[1:] == [
@@ -459,7 +459,7 @@ def test_where_pulumi_lists_nothing_the_environment_is_believed(
 
 
 def test_a_machine_is_in_state_if_any_stack_that_may_be_meant_has_it(cloud: Pulumi) -> None:
-    """Its absence from all of them proves nothing while the stack is not known."""
+    """A machine that none of them has may still be in state, as long as the stack is not known."""
     cloud.holds |= {ACME: exported(row("one")), ME: exported(row("two"))}
     stacks, unknown = Stacks(), Origin(URN, "", CLOUD)
     assert [stacks.has(unknown, id_) for id_ in ("one", "two", "three")] == [True, True, None]
