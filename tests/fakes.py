@@ -11,6 +11,7 @@ from typing import Any
 
 from pulumi_fal import errors
 from pulumi_fal.api import legacy, v1
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import Home, Settings
 from pulumi_fal.api.transport import error_type
@@ -42,7 +43,7 @@ RSA = "ssh-rsa " + blob(b"ssh-rsa", b"\1\0\1", b"\0" + b"\xc5" * 256)
 ECDSA = "ecdsa-sha2-nistp256 " + blob(b"ecdsa-sha2-nistp256", b"nistp256", b"\4" + b"\x17" * 64)
 
 LIST, GET = legacy.list_instances(), legacy.get_instance(ID)
-CREATE, DELETE = legacy.create_instance(ONE, ED25519, None), legacy.delete_instance(ID)
+CREATE, DELETE = legacy.create_instance(NewInstance(ONE, ED25519)), legacy.delete_instance(ID)
 
 UNSENT = Fault("unsent", "the request never leaves", taken=False, status=None, body="")
 """A fault that no server can play."""
@@ -155,7 +156,7 @@ class FakeApi:
                 return None
             kind, ssh_key, sector = body["instance_type"], body["ssh_key"], body.get("sector")
             key = request.headers.get("Idempotency-Key", "")
-            return dict(vars(self.state.create(kind, ssh_key, sector, account, key)))
+            return dict(vars(self.state.create(NewInstance(kind, ssh_key, sector), account, key)))
         except UnknownMachineError:
             return refusal(404, "no such machine", request)
         except NoCapacityError as error:

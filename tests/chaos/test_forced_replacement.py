@@ -97,7 +97,7 @@ def make_each_kind(stack: Stack, emulator: EmulatorServer) -> None:
 
     def only_unfinished_left() -> bool:
         for made in list(state.machines.values()):
-            if made.instance_type == ONE:
+            if made.requested.instance_type == ONE:
                 made.provisioning = 0
         return run.process.poll() is not None or (
             state.creations == count and len(stack.state_ids()) == count - 1

@@ -18,10 +18,10 @@ from math import inf
 from pathlib import Path
 from threading import Lock
 
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import API_KEY, EmulatorServer
 from pulumi_fal.emulator.state import Machine
-from pulumi_fal.machines.entry import Spec
 
 from ..e2e.harness import SSH_KEY, Result, Run, Stack, machine, wait_until
 from ..e2e.recovery import (
@@ -144,7 +144,7 @@ class World:
         return {
             id_: state.machines[id_]
             for id_ in state.alive()
-            if state.machines[id_].ssh_key in self.keys
+            if state.machines[id_].requested.ssh_key in self.keys
         }
 
     def run(self, *args: str, during: Callable[[Run], None] = lambda run: None) -> Result:
@@ -203,9 +203,11 @@ class World:
             made_by_it = [
                 id_
                 for id_, machine in self.ours().items()
-                if id_ not in in_state and Spec("", machine.ssh_key).fingerprint == entry.ssh_key
+                if id_ not in in_state
+                and machine.requested.hashed().ssh_key == entry.requested.ssh_key
             ]
-            is_wanted = entry.ssh_key == Spec("", self.keys[-1]).fingerprint
+            wanted = NewInstance("", self.keys[-1]).hashed()
+            is_wanted = entry.requested.ssh_key == wanted.ssh_key
             if made_by_it and is_wanted:
                 self._adopt(urn, made_by_it[0], options)
                 continue
@@ -217,11 +219,13 @@ class World:
         """Check the laws once all has settled: at most so many creations, and so many alive."""
         state = self.emulator.state
         ours, in_state = set(self.ours()), self.stack.state_ids()
-        made = [one for one in state.machines.values() if one.ssh_key in self.keys]
+        made = [one for one in state.machines.values() if one.requested.ssh_key in self.keys]
         twice = max(len(made) - creations, len(ours) - alive)
         self.outcome.orphans = max(self.outcome.orphans, len(ours - in_state))
         self.outcome.duplicates = max(self.outcome.duplicates, twice)
-        foreign = {id_ for id_, other in state.machines.items() if other.ssh_key == FOREIGN_KEY}
+        foreign = {
+            id_ for id_, other in state.machines.items() if other.requested.ssh_key == FOREIGN_KEY
+        }
         if ours != in_state:
             self.outcome.broken.append(f"alive are {ours}, in state {in_state}")
         if len(ours) != alive or len(made) > creations:
@@ -249,15 +253,12 @@ class World:
         state, create = self.emulator.state, self.emulator.state.create
 
         def create_two(
-            instance_type: str,
-            ssh_key: str,
-            sector: str | None = None,
-            account: str | None = None,
-        ) -> object:
-            create(instance_type, FOREIGN_KEY, account=account)
-            return create(instance_type, ssh_key, sector, account)
+            new: NewInstance, account: str | None = None, idempotency_key: str = ""
+        ) -> Instance:
+            create(replace(new, ssh_key=FOREIGN_KEY), account)
+            return create(new, account, idempotency_key)
 
-        state.create = create_two  # type: ignore[method-assign, assignment]
+        state.create = create_two  # type: ignore[method-assign]
 
     def strike(self, run: Run, who: str) -> None:
         """Send SIGKILL to the CLI, the plugin, or both."""

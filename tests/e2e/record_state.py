@@ -20,6 +20,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
 RECORDED = Path(__file__).with_name("recorded")
@@ -54,7 +55,7 @@ def program(imported: str, create_seconds: int = 60) -> str:
 def record(folder: Path) -> dict[str, Any]:
     """The state of a stack with a machine of each kind, right after its `up`."""
     with EmulatorServer(provisioning=inf) as emulator:
-        by_hand = emulator.state.create(EIGHT, SSH_KEY, None)
+        by_hand = emulator.state.create(NewInstance(EIGHT, SSH_KEY))
         emulator.state.machines[by_hand.id].provisioning = 0
         (folder / "Pulumi.yaml").write_text("name: test\nruntime: python\n")
         (folder / "__main__.py").write_text(program(by_hand.id, create_seconds=2))
@@ -77,7 +78,7 @@ def record(folder: Path) -> dict[str, Any]:
         up = start("up", "--yes", "--skip-preview", "--non-interactive")
         while up.poll() is None:
             for made in list(emulator.state.machines.values()):
-                if made.requested_sector:
+                if made.requested.sector:
                     made.provisioning = 0
         assert up.returncode != 0  # one machine is never ready
         text, _ = start("stack", "export").communicate()

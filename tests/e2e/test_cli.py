@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
@@ -22,7 +23,7 @@ def test_audit_finds_exactly_the_machines_that_no_stack_has(
     prod, test = (Stack(stack.folder, emulator.env, name=name) for name in ("prod", "test"))
     dev.up()
     for other in (prod, test):
-        made = emulator.state.create(ONE, SSH_KEY).id
+        made = emulator.state.create(NewInstance(ONE, SSH_KEY)).id
         (id_,) = dev.state_ids()
         text = dev.state_file.read_text().replace(id_, made)
         text = text.replace("urn:pulumi:dev::", f"urn:pulumi:{other.name}::")
@@ -32,7 +33,7 @@ def test_audit_finds_exactly_the_machines_that_no_stack_has(
     aged = json.loads(pulumi_fal(dev, "audit", "--max-age", "1h", "--json"))
     assert all(0 <= row["age_seconds"] < 3600 for row in aged["machines"])
 
-    left = emulator.state.create(ONE, SSH_KEY).id
+    left = emulator.state.create(NewInstance(ONE, SSH_KEY)).id
     dropped = test.state_ids()
     test.run("state", "delete", test.resources()[0]["urn"], "--yes")
     (gone,) = prod.state_ids()
@@ -67,7 +68,7 @@ def test_a_fleet_is_imported_from_a_file_without_a_change_and_then_destroyed(
     """
     (stack.project / "key.pub").write_text(f"{SSH_KEY}\n")
     kinds = [(ONE, None), (EIGHT, "sector_2"), (EIGHT, None)]
-    fleet = {emulator.state.create(kind, SSH_KEY, sector).id for kind, sector in kinds}
+    fleet = {emulator.state.create(NewInstance(kind, SSH_KEY, sector)).id for kind, sector in kinds}
     shown = pulumi_fal(stack, "import-file", "--ssh-key", "key.pub", "--pin-sectors")
     assert "  pulumi import --file fal-import.json --generate-code=false\n" in shown
     (stack.project / "__main__.py").write_text(shown[shown.index("from pathlib") :])

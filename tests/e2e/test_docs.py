@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..docs import Block, blocks
@@ -45,7 +46,7 @@ def test_every_program_in_the_docs_runs(stack: Stack, emulator: EmulatorServer) 
     for block in programs:
         program = block.program
         for id_ in re.findall(ID, program):
-            there = emulator.state.create(ONE, SSH_KEY)
+            there = emulator.state.create(NewInstance(ONE, SSH_KEY))
             program = program.replace(id_, there.id)
         name = str(block).replace("/", "_").replace(":", "_line_")
         (folder / f"{name}.py").write_text(program)

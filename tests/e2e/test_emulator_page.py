@@ -12,6 +12,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, Request, expect
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import TurnedClock
 
@@ -130,7 +131,7 @@ def test_machines_come_change_and_go_before_ones_eyes(page: Page, emulator: Emul
 def test_a_fleet_is_one_sentence_and_not_a_hundred(page: Page, emulator: EmulatorServer) -> None:
     """A user of a screen reader must not have to listen to a hundred sentences."""
     for _ in range(100):
-        emulator.state.create("gpu_1x_h100_sxm5", "key")
+        emulator.state.create(NewInstance("gpu_1x_h100_sxm5", "key"))
     expect(page.locator(MACHINES)).to_have_count(100)
     emulator.state.advance(10)
     expect(page.locator("#alive-how")).to_have_text("100 ready")
@@ -140,12 +141,12 @@ def test_a_fleet_is_one_sentence_and_not_a_hundred(page: Page, emulator: Emulato
 def test_the_numbers_add_up(page: Page, emulator: EmulatorServer) -> None:
     """Made are those alive and those gone, and each of these is the sum of what is beside it."""
     state = emulator.state
-    ids = [state.create("gpu_1x_h100_sxm5", "key").id for _ in range(6)]
+    ids = [state.create(NewInstance("gpu_1x_h100_sxm5", "key")).id for _ in range(6)]
     state.delete(ids[0])
     state.advance(10)
     state.delete(ids[1])
     state.kill(ids[2])
-    state.create("gpu_1x_h100_sxm5", "key")
+    state.create(NewInstance("gpu_1x_h100_sxm5", "key"))
     expect(page.locator("#made")).to_have_text("7")
     expect(page.locator("#alive")).to_have_text("5")
     expect(page.locator("#alive-how")).to_have_text("1 deleting · 1 pending · 3 ready")
@@ -237,7 +238,7 @@ def test_what_somebody_sent_is_text_and_nothing_else(page: Page, emulator: Emula
     """A path or a status that looks like HTML is shown as text."""
     evil = "<img src=x onerror='window.evil=1'><b>"
     requests.get(f"{emulator.url}/%3Cimg src=x onerror='window.evil=1'%3E%3Cb%3E", timeout=10)
-    id_ = emulator.state.create("gpu_1x_h100_sxm5", "key").id
+    id_ = emulator.state.create(NewInstance("gpu_1x_h100_sxm5", "key")).id
     emulator.state.set_status(id_, evil)
     expect(page.locator(f"{MACHINES} >> td >> nth=0")).to_have_text(evil)
     expect(page.locator(LOG)).to_have_count(1)
@@ -279,7 +280,7 @@ def test_an_emulator_that_ended_is_said_so_and_the_next_one_is_shown(browser: Br
         port = free.getsockname()[1]
     with browser.new_page() as page:
         with EmulatorServer(port=port) as first:
-            first.state.create("gpu_1x_h100_sxm5", "key")
+            first.state.create(NewInstance("gpu_1x_h100_sxm5", "key"))
             call(first, "GET", "/compute/instances")
             page.goto(first.url)
             expect(page.locator(MACHINES)).to_have_count(1)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator import state
 from pulumi_fal.emulator.server import EmulatorServer
 
@@ -185,7 +186,7 @@ def test_a_command_runs_on_each_machine_of_the_cluster(
 
 def test_an_adopted_machine_stays_as_it_is(example: Example, emulator: EmulatorServer) -> None:
     """The option can be removed once it has done its work, and the machine is protected."""
-    made = emulator.state.create(ONE, SSH_KEY, None)
+    made = emulator.state.create(NewInstance(ONE, SSH_KEY))
     emulator.state.advance(600)
     stack = example("adopt")
     stack.set_config(machineId=made.id)

@@ -48,7 +48,7 @@ def test_a_hook_that_repeats_what_failed_makes_no_second_machine_and_loses_none(
     creating = stack.start("up")
     wait_until(lambda: attempts("create", "slow", creating.output) > 0)
     for made in state.machines.values():
-        made.provisioning = 0 if made.instance_type == EIGHT else inf
+        made.provisioning = 0 if made.requested.instance_type == EIGHT else inf
     assert creating.wait().exit_code != 0
     assert attempts("create", "stuck", creating.output) == 1
     assert state.creations == 2

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
@@ -37,7 +38,7 @@ def existing(
     emulator: EmulatorServer, instance_type: str = EIGHT, sector: str | None = None
 ) -> str:
     """The id of a machine that was made by hand, and is ready."""
-    made = emulator.state.create(instance_type, SSH_KEY, sector)
+    made = emulator.state.create(NewInstance(instance_type, SSH_KEY, sector))
     emulator.state.advance(600)
     return made.id
 
@@ -78,7 +79,7 @@ def test_machines_are_imported_at_once_and_are_no_difference_later(
     assert stack.outputs()["machine_0"]["status"] == "ready"
     assert emulator.state.calls["get"] == gets
     (made,) = emulator.state.alive() - set(ids.values())
-    assert emulator.state.machines[made].ssh_key == OTHER_SSH_KEY
+    assert emulator.state.machines[made].requested.ssh_key == OTHER_SSH_KEY
 
     stack.up("--expect-no-changes")
     stack.write(*(machine(name, instance_type=EIGHT) for name in ids), MAKER)

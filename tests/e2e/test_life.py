@@ -46,7 +46,7 @@ def test_a_machine_is_created_once_and_previews_cost_nothing(
         "instance_type": EIGHT,
     }
     assert stack.state_ids() == {made.id}
-    assert emulator.state.machines[made.id].ssh_key == SSH_KEY
+    assert emulator.state.machines[made.id].requested.ssh_key == SSH_KEY
 
     calls = dict(emulator.state.calls)
     stack.env = offline(online)

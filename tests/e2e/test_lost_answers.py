@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import ONE
@@ -29,7 +30,7 @@ def test_a_lost_answer_stops_the_resource_until_a_machine_is_adopted(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
     """Every command warns, other resources are created, and `destroy` leaves the machine alone."""
-    other = emulator.state.create(ONE, SSH_KEY)  # there before, so it is no candidate
+    other = emulator.state.create(NewInstance(ONE, SSH_KEY))  # there before, so it is no candidate
     emulator.faults.add("create", "reset_after")
     emulator.faults.add("list", "ok")
     emulator.faults.add("list", "503", inf)
@@ -71,11 +72,9 @@ def test_a_machine_of_somebody_else_is_forgotten_and_left_alone(
     """Only the user can know that somebody else rented the same type while the POST failed."""
     create = emulator.state.create
 
-    def somebody_elses(
-        instance_type: str, _ssh_key: str, _sector: str | None, account: str | None, *_: Any
-    ) -> object:
+    def somebody_elses(new: NewInstance, account: str | None, *_: Any) -> object:
         emulator.state.create = create  # type: ignore[method-assign]
-        return create(instance_type, "ssh-ed25519 somebody", account=account)
+        return create(NewInstance(new.instance_type, "ssh-ed25519 somebody"), account)
 
     emulator.state.create = somebody_elses  # type: ignore[method-assign, assignment]
     emulator.faults.add("create", "500_after")
@@ -103,7 +102,7 @@ def test_where_no_machine_appeared_the_next_up_creates_one(
     as_documented(stack.up(fails=True), "No machine has appeared")
     (entry,) = entries(stack)
     journal(stack).write(replace(entry, started=entry.started - 3600))
-    other = emulator.state.create(ONE, OTHER_SSH_KEY)
+    other = emulator.state.create(NewInstance(ONE, OTHER_SSH_KEY))
     up = stack.up()
     as_documented(up, "A machine appeared late")
     says(up, other.id)

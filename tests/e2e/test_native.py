@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
 
@@ -54,7 +55,7 @@ def stack(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator
 
 def made_by_hand(emulator: EmulatorServer, kind: str = ONE, sector: str | None = None) -> str:
     """The id of a ready machine that no stack has."""
-    made = emulator.state.create(kind, SSH_KEY, sector)
+    made = emulator.state.create(NewInstance(kind, SSH_KEY, sector))
     emulator.state.advance(600)
     return made.id
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import pulumi_fal
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
@@ -99,8 +100,8 @@ def test_a_stack_moves_from_python_to_the_native_plugin(
 def test_machines_are_imported_as_native_ones(bare: Stack, emulator: EmulatorServer) -> None:
     """`pulumi-fal` writes the file for the import; the program that it prints shows no change."""
     made = {
-        emulator.state.create(ONE, SSH_KEY, None).id,
-        emulator.state.create(EIGHT, SSH_KEY, "sector_2").id,
+        emulator.state.create(NewInstance(ONE, SSH_KEY)).id,
+        emulator.state.create(NewInstance(EIGHT, SSH_KEY, "sector_2")).id,
     }
     name_in_project(bare, PLUGIN.parent)
     (bare.project / "key.pub").write_text(f"{SSH_KEY}\n")

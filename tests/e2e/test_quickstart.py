@@ -62,5 +62,5 @@ def test_a_project_made_from_the_template_runs_with_and_without_config(
     stack.up()
     (made,) = emulator.state.machines.values()
     assert stack.outputs()["id"] == made.id
-    assert made.instance_type == EIGHT
-    assert (made.requested_sector, made.ssh_key) == ("sector_2", OTHER_SSH_KEY)
+    assert made.requested.instance_type == EIGHT
+    assert (made.requested.sector, made.requested.ssh_key) == ("sector_2", OTHER_SSH_KEY)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import Machine
@@ -93,9 +94,9 @@ def put_in(emulator: EmulatorServer, resource: dict[str, Any]) -> None:
     ip = outputs.get("ip")
     emulator.state.machines[resource["id"]] = Machine(
         id=resource["id"],
-        instance_type=outputs["instance_type"],
-        ssh_key=outputs["ssh_key"],
-        requested_sector=resource["inputs"].get("sector"),
+        requested=NewInstance(
+            outputs["instance_type"], outputs["ssh_key"], resource["inputs"].get("sector")
+        ),
         chosen_sector=outputs.get("sector") or "sector_3",
         ip=ip if isinstance(ip, str) else "198.18.0.9",  # else it is encrypted, or not known yet
         created=emulator.state.now(),

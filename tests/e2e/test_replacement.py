@@ -54,9 +54,9 @@ def test_a_changed_type_key_or_sector_replaces_a_machine_once_and_nothing_else_d
     machines = emulator.state.machines
     for name in REPLACED:
         made = machines[new[name]]
-        assert made.instance_type == after[name].get("instance_type", ONE)
-        assert made.requested_sector == after[name].get("sector")
-        assert made.ssh_key == after[name].get("ssh_key", SSH_KEY)
+        assert made.requested.instance_type == after[name].get("instance_type", ONE)
+        assert made.requested.sector == after[name].get("sector")
+        assert made.requested.ssh_key == after[name].get("ssh_key", SSH_KEY)
         assert ready_at(made) <= machines[old[name]].gone_at
     assert machines[old["old_first"]].gone_at <= machines[new["old_first"]].created
 

@@ -30,7 +30,7 @@ def test_a_secret_sector_or_ip_is_never_in_state_in_the_clear_and_never_printed(
     stack.write(program.replace("create=", "update='300s', create="))
     up = stack.up()
     made = emulator.state.machines[one_machine(stack, emulator)]
-    assert made.requested_sector == "sector_1"
+    assert made.requested.sector == "sector_1"
     assert_hidden(stack, "sector_1")
     assert_hidden(stack, made.ip)
     for result in (timed_out, refreshed, up):

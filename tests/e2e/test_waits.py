@@ -219,7 +219,7 @@ def test_sixteen_creates_survive_rate_limits_and_an_outage_in_one_up(
     up = stack.start("up", "--parallel", str(count))
     wait_until(lambda: up.process.poll() is not None or state.creations == count)
     for made in state.machines.values():
-        if made.instance_type == ONE:
+        if made.requested.instance_type == ONE:
             made.provisioning = 0
     wait_until(lambda: up.process.poll() is not None or len(stack.state_ids()) == count - 1)
     assert len(entries(stack)) == count

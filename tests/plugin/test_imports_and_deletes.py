@@ -10,6 +10,7 @@ import pytest
 from pulumi.runtime.proto import provider_pb2
 from tests.fakes import ED25519, EIGHT
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
 from .harness import URN, Plugin, plain, sent, struct
@@ -29,7 +30,7 @@ def test_an_import_answers_with_the_programs_inputs_and_the_machines_outputs(
     plugin: Plugin, emulator: EmulatorServer
 ) -> None:
     """The engine compares these inputs with the program's, and finds no difference."""
-    made = emulator.state.create(EIGHT, ED25519, "sector_2")
+    made = emulator.state.create(NewInstance(EIGHT, ED25519, "sector_2"))
     imported = import_(plugin, made.id, INPUTS)
     assert imported.id == made.id
     assert plain(imported.inputs) == INPUTS

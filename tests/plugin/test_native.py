@@ -17,6 +17,7 @@ from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal import __version__
 from pulumi_fal.api import retry
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.machines import lifecycle
 from pulumi_fal.resource import operations
@@ -77,7 +78,7 @@ def calls(emulator: EmulatorServer) -> int:
 
 def made_by_hand(emulator: EmulatorServer, kind: str = EIGHT, sector: str | None = None) -> str:
     """The id of a ready machine that no stack has."""
-    made = emulator.state.create(kind, ED25519, sector)
+    made = emulator.state.create(NewInstance(kind, ED25519, sector))
     emulator.state.advance(600)
     return made.id
 

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.dynamic import lifetime, patches
 from pulumi_fal.emulator.server import EmulatorServer
 
@@ -193,7 +194,7 @@ def test_without_the_urn_no_machine_is_created(
     start_with: Starter, emulator: EmulatorServer, seam: str
 ) -> None:
     """A create that can't be recorded is refused before it is sent; all other calls work."""
-    machine = emulator.state.create(EIGHT, ED25519)
+    machine = emulator.state.create(NewInstance(EIGHT, ED25519))
     plugin = start_with(seam)
     assert list(plugin.check({**INPUTS, **ORGANIZATION}).failures) == []
     with pytest.raises(grpc.RpcError) as caught:
@@ -237,7 +238,7 @@ def test_a_read_of_an_unfinished_machine_keeps_it_so_without_partial_state(
 ) -> None:
     """An answer that says that the machine is unfinished takes the place of the failure."""
     emulator.state.provisioning = 1000
-    machine = emulator.state.create(EIGHT, ED25519)
+    machine = emulator.state.create(NewInstance(EIGHT, ED25519))
     outputs = {**INPUTS, "status": "pending", "unfinished": True}
     found = start_with(seam).read(machine.id, outputs)
     assert found.id == machine.id

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import UnresolvedCreateError
 from pulumi_fal.machines.decision import candidates
-from pulumi_fal.machines.entry import Phase, Spec
+from pulumi_fal.machines.entry import Phase
 
 from . import disk
 from .account import Owner
@@ -89,7 +90,7 @@ class Laws:
         if entry is None or entry.phase is not Phase.REQUESTED or "answered 307" in str(error):
             return
         program = world.stacks[call.owner.stack].program[call.owner.name]
-        spec = Spec(program["instance_type"], program["ssh_key"], program.get("sector"))
+        spec = NewInstance(program["instance_type"], program["ssh_key"], program.get("sector"))
         is_same = entry.is_for(spec) and KEY_OF[entry.account] == process.conditions.key
         if is_same and entry.key_seconds_left(process.clock.wall()) > 90:
             self.violations.append(f"{call.owner} was not sent again with its key: {error}")

@@ -19,7 +19,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from pulumi_fal.api import retry, v1
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.errors import StillThereError
 from pulumi_fal.machines import fleet
@@ -48,8 +48,8 @@ def repeat_every_post() -> AbstractContextManager[Any]:
 def make_a_new_key_for_a_repeat() -> AbstractContextManager[Any]:
     create = v1.create_instance
 
-    def anew(kind: str, ssh_key: str, sector: str | None, key: str = "") -> Request[Instance]:
-        return create(kind, ssh_key, sector, f"{key}-{random.random()}")
+    def anew(new: NewInstance, key: str = "") -> Request[Instance]:
+        return create(new, f"{key}-{random.random()}")
 
     return mock.patch.object(v1, "create_instance", anew)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import ElsewhereError
 from pulumi_fal.machines.entry import GRACE_SECONDS, Phase
@@ -127,7 +128,7 @@ class World:
                 self.trouble = disk.GONE
             case Event.FOREIGN:
                 account = self.account.state.account_of(KEYS[0])
-                self.account.state.create("gpu_1x_h100_sxm5", "somebody's", None, account)
+                self.account.state.create(NewInstance("gpu_1x_h100_sxm5", "somebody's"), account)
             case Event.VANISH if ours:
                 self.account.state.kill(ours[0])
             case Event.STUCK if ours:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pulumi_fal.api import settings
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.cli.app import cli
 from pulumi_fal.cli.context import Context
 from pulumi_fal.emulator.server import EmulatorServer
@@ -76,7 +77,7 @@ class CommandLine:
 
     def rent(self, instance_type: str = ONE, sector: str | None = None) -> str:
         """A machine of the emulator's; its id."""
-        return self.emulator.state.create(instance_type, ED25519, sector).id
+        return self.emulator.state.create(NewInstance(instance_type, ED25519, sector)).id
 
     def pend(self, name: str = "box", **fields: Any) -> Entry:
         """Put a create on record."""
@@ -88,9 +89,9 @@ class CommandLine:
         given = settings.Settings(self.emulator.url, KEY, "")
         values = {
             "account": given.account,
-            "instance_type": ONE,
-            "ssh_key": "f" * 32,
-            "sector": None,
+            "requested": NewInstance(
+                fields.pop("instance_type", ONE), "f" * 32, fields.pop("sector", None)
+            ),
             "before": (),
             "started": NOW,
             **fields,

@@ -8,6 +8,7 @@ import pytest
 
 from pulumi_fal import errors
 from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.errors import Interrupted
 
@@ -23,7 +24,7 @@ def world() -> ApiWorld:
 def test_every_method_makes_one_call_and_returns_what_the_api_says(world: ApiWorld) -> None:
     """A method makes exactly one call, and returns the API's answer."""
     client = world.client()
-    made = client.create_instance(EIGHT, ED25519, "sector_1")
+    made = client.create_instance(NewInstance(EIGHT, ED25519, "sector_1"))
     assert (made.instance_type, made.sector) == (EIGHT, "sector_1")
     assert client.list_instances() == [client.get_instance(made.id)] == [made]
     client.delete_instance(made.id)
@@ -92,14 +93,14 @@ def test_a_create_that_may_have_been_taken_is_never_repeated(world: ApiWorld, na
     """A repeat could make a second machine."""
     world.api.faults.add("create", name)
     with pytest.raises(errors.APIError):
-        world.client().create_instance(ONE, ED25519)
+        world.client().create_instance(NewInstance(ONE, ED25519))
     assert world.api.calls == ["create"]
 
 
 def test_a_create_that_is_rate_limited_waits_as_long_as_it_was_told(world: ApiWorld) -> None:
     """An answer of 429 means that nothing was done."""
     world.api.faults.add("create", fault("429", retry_after=7))
-    world.client().create_instance(ONE, ED25519)
+    world.client().create_instance(NewInstance(ONE, ED25519))
     assert 7 <= world.clock.passed <= 7.5
     assert world.api.state.creations == 1
 
@@ -137,7 +138,7 @@ def test_a_retry_that_is_not_allowed_any_more_after_its_pause_is_not_sent(world:
     world.api.faults.add("create", "429", times=inf)
     left = iter([True, False])
     with pytest.raises(errors.RateLimitedError):
-        world.client().create_instance(ONE, ED25519, may_repeat=lambda: next(left))
+        world.client().create_instance(NewInstance(ONE, ED25519), may_repeat=lambda: next(left))
     assert world.api.calls == ["create", "create"]
 
 
@@ -145,7 +146,7 @@ def test_nothing_is_sent_after_an_interrupt(world: ApiWorld) -> None:
     """Nobody wants a machine that is made after Ctrl-C."""
     world.clock.interrupt()
     with pytest.raises(Interrupted):
-        world.client().create_instance(ONE, ED25519)
+        world.client().create_instance(NewInstance(ONE, ED25519))
     assert world.api.calls == []
 
 
@@ -154,14 +155,14 @@ def test_an_interrupt_while_a_call_is_in_flight_stops_its_repeats(world: ApiWorl
     world.api.before = lambda request: world.clock.interrupt()
     world.api.faults.add("create", "429")
     with pytest.raises(Interrupted):
-        world.client().create_instance(ONE, ED25519)
+        world.client().create_instance(NewInstance(ONE, ED25519))
     assert world.api.calls == ["create"]
 
 
 def test_a_machine_that_was_made_is_returned_although_interrupted(world: ApiWorld) -> None:
     """An answer with an id is never thrown away."""
     world.api.before = lambda request: world.clock.interrupt()
-    made = world.client().create_instance(ONE, ED25519)
+    made = world.client().create_instance(NewInstance(ONE, ED25519))
     assert world.api.state.alive() == {made.id}
 
 

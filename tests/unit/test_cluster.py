@@ -280,7 +280,7 @@ def in_state(number: int, sector: str | None, cluster: str = CLUSTER) -> StackMa
 
 
 def sectors_of_new(world: World) -> list[str | None]:
-    return [machine.requested_sector for machine in world.state.existing()]
+    return [machine.requested.sector for machine in world.state.existing()]
 
 
 def test_a_machine_that_replaces_the_first_is_created_in_the_sector_of_the_others(

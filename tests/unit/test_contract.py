@@ -13,6 +13,7 @@ from openapi_core.exceptions import OpenAPIError
 from openapi_spec_validator import validate
 
 from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import ENDPOINTS, resolve
 from pulumi_fal.emulator.faults import OUTCOMES
 from pulumi_fal.emulator.server import EmulatorServer
@@ -41,7 +42,7 @@ class Side:
     def call(self, kind: str) -> None:
         """One attempt of that kind of call."""
         calls: dict[str, Callable[[], object]] = {
-            "create": lambda: self.client.create_instance(ONE, ED25519, None, "a-key"),
+            "create": lambda: self.client.create_instance(NewInstance(ONE, ED25519), "a-key"),
             "list": self.client.list_instances,
             "get": lambda: self.client.get_instance(ID),
             "delete": lambda: self.client.delete_instance(ID),
@@ -86,7 +87,7 @@ def test_the_whole_life_of_machines_is_as_documented(side: Side) -> None:
     """Machines are created, listed and found at every age and while they are deleted, then gone."""
     client, state = side.client, side.emulator.state
     ids = [
-        client.create_instance(kind, ED25519, sector, f"key-{number}").id
+        client.create_instance(NewInstance(kind, ED25519, sector), f"key-{number}").id
         for number, (kind, sector) in enumerate([(ONE, None), (EIGHT, None), (EIGHT, "sector_2")])
     ]
     statuses_seen = set()
@@ -132,7 +133,7 @@ def test_a_new_machine_has_the_fields_of_its_api_and_no_others(side: Side) -> No
 
 def test_both_apis_have_the_same_machines(side: Side) -> None:
     """The emulator serves both on one port; only v1 tells a machine's region."""
-    made = side.client.create_instance(ONE, ED25519)
+    made = side.client.create_instance(NewInstance(ONE, ED25519))
     other, path, region = {"legacy": ("v1", "/v1", "us-west"), "v1": ("legacy", "", None)}[side.api]
     endpoint = f"{side.emulator.url}{path}"
     env = {**side.emulator.env, "FAL_COMPUTE_API": other, "FAL_COMPUTE_ENDPOINT": endpoint}
@@ -145,7 +146,7 @@ def test_every_page_of_a_list_is_as_documented(side: Side) -> None:
     """Seven machines on pages of three take three requests, two of them with a cursor."""
     side.emulator.state.page_size = 3
     for _ in range(7):
-        side.emulator.state.create(ONE, ED25519)
+        side.emulator.state.create(NewInstance(ONE, ED25519))
     assert len(side.client.list_instances()) == 7
     assert side.check() == ["GET 200"] * 3
     cursors = ["cursor=" in str(sent.url) for sent, _ in side.wire.exchanges]
@@ -157,7 +158,7 @@ def test_a_limit_makes_a_page_shorter_and_never_longer(side: Side) -> None:
     """The client sends none, since the largest one is not published."""
     side.emulator.state.page_size = 3
     for _ in range(4):
-        side.emulator.state.create(ONE, ED25519)
+        side.emulator.state.create(NewInstance(ONE, ED25519))
     url = f"{side.emulator.endpoint}/compute/instances"
     key = {"Authorization": "Key emulator"}
     lengths = [
@@ -179,7 +180,9 @@ def test_a_sector_of_null_is_for_the_legacy_api_only(side: Side) -> None:
 @pytest.mark.parametrize("side", ["v1"], indirect=True)
 def test_a_create_that_is_sent_again_is_as_documented(side: Side) -> None:
     """Both requests have the same key in the same header, and both answers are the machine."""
-    first, second = (side.client.create_instance(ONE, ED25519, None, "a-key") for _ in range(2))
+    first, second = (
+        side.client.create_instance(NewInstance(ONE, ED25519), "a-key") for _ in range(2)
+    )
     assert first == second
     assert side.check() == ["POST 201", "POST 201"]
     assert {sent.headers["Idempotency-Key"] for sent, _ in side.wire.exchanges} == {"a-key"}
@@ -253,7 +256,7 @@ def test_a_key_of_another_create_is_answered_as_documented(side: Side) -> None:
     """The kept answer is of another machine than the one that is requested."""
     side.call("create")
     with pytest.raises(APIError, match="the idempotency key came with another create before"):
-        side.client.create_instance(EIGHT, ED25519, None, "a-key")
+        side.client.create_instance(NewInstance(EIGHT, ED25519), "a-key")
     assert side.check() == ["POST 201", "POST 400"]
 
 
@@ -310,7 +313,7 @@ def test_a_path_names_all_of_its_methods_to_a_wrong_one(side: Side) -> None:
 
 def exchanged(side: Side, kind: str) -> tuple[requests.PreparedRequest, requests.Response]:
     """The exchange of a call that succeeds."""
-    id_ = side.emulator.state.create(ONE, ED25519).id
+    id_ = side.emulator.state.create(NewInstance(ONE, ED25519)).id
     if kind == "create":
         side.call(kind)
     elif kind == "get":

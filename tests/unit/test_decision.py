@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.decision import (
     LATE_SECONDS,
@@ -22,20 +22,20 @@ from pulumi_fal.machines.decision import (
     decide_renamed,
     made_at_another_time,
 )
-from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Phase, Spec
+from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Phase
 from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, refusal
 
 NOW = 1_700_000_000.0
-SPEC, COMMENTED = Spec(ONE, ED25519), Spec(ONE, f"{ED25519} me@laptop")
+SPEC, COMMENTED = NewInstance(ONE, ED25519), NewInstance(ONE, f"{ED25519} me@laptop")
 MADE = Instance("made", ONE, None, "198.18.0.1", "ready")
 UNSEEN, BIG = Instance("made", ONE), replace(MADE, instance_type=EIGHT)
 FOUND = Search((replace(MADE, id="found"),), {"organization/shop/prod": "it took too long"})
 DENIED = refusal(403)
 VAGUE, NOBODYS = replace(HERE, backend=""), replace(HERE, organization="")
 OLD = replace(HERE, urn=URN.replace("dev", "old"))
-UNANSWERED = Entry(HERE, "mine", ONE, SPEC.fingerprint, None, (), NOW, problem="it was reset")
+UNANSWERED = Entry(HERE, "mine", SPEC.hashed(), (), NOW, problem="it was reset")
 SEARCHED = replace(UNANSWERED, searched=True)
 LATE = NOW + LATE_SECONDS + 1
 CREATED = UNANSWERED.as_created("made")
@@ -68,7 +68,7 @@ class Stops:
 
 def facts(**found: Any) -> Facts:
     """What is known where nothing else is said: this stack, this account, and no machine."""
-    return Facts(**{"origin": HERE, "spec": SPEC, "account": "mine", "now": NOW, **found})
+    return Facts(**{"origin": HERE, "requested": SPEC, "account": "mine", "now": NOW, **found})
 
 
 def row(case: str, entry: Entry, expected: Resume | StartFresh | Stops | None, **found: Any) -> Any:
@@ -88,7 +88,7 @@ SILENT = Stops("it was reported to Pulumi, but the stack can't be read", "made")
 CHANGED = Stops("the resource's inputs have changed since", "made")
 FRESH, FRESH_AND_LATE = StartFresh(), StartFresh(unresolved.late(SEARCHED, FOUND.candidates))
 GONE, THEIRS_GONE = replace(CREATED, seen=True), replace(THEIRS, seen=True)
-REKEYED = replace(ADOPTED, ssh_key="another")
+REKEYED = replace(ADOPTED, requested=NewInstance(ONE, "another"))
 THEIRS_UNANSWERED = replace(UNANSWERED, account="theirs")
 
 
@@ -137,11 +137,11 @@ THEIRS_UNANSWERED = replace(UNANSWERED, account="theirs")
         row("adopted and there", ADOPTED, Resume(MADE), machine=MADE),
         row("reported and there", REPORTED, NOT_IN_STATE, in_state=False, machine=MADE),
         row("reported and there, stack silent", REPORTED, SILENT, machine=MADE),
-        row("type changed", CREATED, CHANGED, spec=Spec(EIGHT, ED25519), machine=MADE),
-        row("key changed", CREATED, CHANGED, spec=Spec(ONE, ECDSA), machine=MADE),
-        row("sector changed", CREATED, CHANGED, spec=replace(SPEC, sector="x"), machine=MADE),
-        row("comment changed", CREATED, Resume(MADE), spec=COMMENTED, machine=MADE),
-        row("nothing known to be requested", CREATED, Resume(BIG), spec=None, machine=BIG),
+        row("type changed", CREATED, CHANGED, requested=NewInstance(EIGHT, ED25519), machine=MADE),
+        row("key changed", CREATED, CHANGED, requested=NewInstance(ONE, ECDSA), machine=MADE),
+        row("sector changed", CREATED, CHANGED, requested=replace(SPEC, sector="x"), machine=MADE),
+        row("comment changed", CREATED, Resume(MADE), requested=COMMENTED, machine=MADE),
+        row("nothing known to be requested", CREATED, Resume(BIG), requested=None, machine=BIG),
         row("machine of another type", CREATED, CHANGED, machine=BIG),
         row("adopted with another key", REKEYED, Resume(MADE), machine=MADE),
         row("adopted and of another type", ADOPTED, CHANGED, machine=BIG),
@@ -191,6 +191,11 @@ def test_the_message_says_whether_the_stack_is_known_to_be_gone(is_gone: bool, w
     assert Stops(words, "made") == decision
 
 
+def in_sector(sector: str) -> dict[str, Any]:
+    """What differs in the entry of a create that requested a sector."""
+    return {"requested": replace(SPEC.hashed(), sector=sector)}
+
+
 @pytest.mark.parametrize(
     "entry, instance, is_one",
     [
@@ -198,9 +203,9 @@ def test_the_message_says_whether_the_stack_is_known_to_be_gone(is_gone: bool, w
         pytest.param({}, {"instance_type": EIGHT}, False, id="another type"),
         pytest.param({}, {"id": "known"}, False, id="known to be another's"),
         pytest.param({"before": ("made",)}, {}, False, id="there before the POST"),
-        pytest.param({"sector": "sector_1"}, {"sector": "sector_1"}, True, id="requested sector"),
-        pytest.param({"sector": "sector_2"}, {"sector": "sector_1"}, False, id="another sector"),
-        pytest.param({"sector": "sector_2"}, {}, True, id="too new to have a sector"),
+        pytest.param(in_sector("sector_1"), {"sector": "sector_1"}, True, id="requested sector"),
+        pytest.param(in_sector("sector_2"), {"sector": "sector_1"}, False, id="another sector"),
+        pytest.param(in_sector("sector_2"), {}, True, id="too new to have a sector"),
         pytest.param({}, {"sector": "sector_1"}, True, id="no sector was requested"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api import legacy, v1
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Dialect, Request
 
 from ..fakes import ED25519, EIGHT, ID, KEY, ONE
@@ -45,7 +45,7 @@ class Side:
 
     def parse(self, body: object) -> Instance:
         """The machine in the answer to a create."""
-        return self.dialect.create_instance(ONE, ED25519, None).parse(body)
+        return self.dialect.create_instance(NewInstance(ONE, ED25519)).parse(body)
 
     def listed(self, *bodies: object) -> list[Instance]:
         """The machines in the answer to a list."""
@@ -87,7 +87,10 @@ def test_every_call_has_its_method_and_path(side: Side) -> None:
     dialect = side.dialect
     assert line(dialect.list_instances()) == "list: GET /compute/instances"
     assert line(dialect.get_instance(ID)) == f"get: GET {side.machine_path}{ID}"
-    assert line(dialect.create_instance(ONE, ED25519, None)) == f"create: POST {side.create_path}"
+    assert (
+        line(dialect.create_instance(NewInstance(ONE, ED25519)))
+        == f"create: POST {side.create_path}"
+    )
     assert line(dialect.delete_instance(ID)) == f"delete: DELETE {side.machine_path}{ID}"
 
 
@@ -106,16 +109,16 @@ def test_a_create_without_a_key_must_not_be_sent_twice_and_any_other_call_may(si
         dialect.delete_instance(ID),
     ]
     assert all(request.is_idempotent for request in requests)
-    create = dialect.create_instance(ONE, ED25519, None)
+    create = dialect.create_instance(NewInstance(ONE, ED25519))
     assert (create.is_idempotent, create.headers) == (False, {})
 
 
 def test_only_v1_has_creates_that_may_be_sent_twice() -> None:
     """Such a create has an idempotency key, which the legacy API doesn't support."""
-    keyed = v1.create_instance(ONE, ED25519, None, "the-key")
+    keyed = v1.create_instance(NewInstance(ONE, ED25519), "the-key")
     assert (keyed.is_idempotent, keyed.headers) == (True, {"Idempotency-Key": "the-key"})
     assert keyed.body == {"instance_type": ONE, "ssh_key": ED25519}
-    keyed = legacy.create_instance(ONE, ED25519, None, "the-key")
+    keyed = legacy.create_instance(NewInstance(ONE, ED25519), "the-key")
     assert (keyed.is_idempotent, keyed.headers) == (False, {})
 
 
@@ -123,8 +126,8 @@ def test_only_v1_has_creates_that_may_be_sent_twice() -> None:
 def test_a_create_without_a_sector_does_not_send_the_field(side: Side, sector: str | None) -> None:
     """The field is left out, since null may mean something else."""
     body = {"instance_type": EIGHT, "ssh_key": ED25519}
-    assert side.dialect.create_instance(EIGHT, ED25519, sector).body == body
-    with_sector = side.dialect.create_instance(EIGHT, ED25519, "sector_1")
+    assert side.dialect.create_instance(NewInstance(EIGHT, ED25519, sector)).body == body
+    with_sector = side.dialect.create_instance(NewInstance(EIGHT, ED25519, "sector_1"))
     assert with_sector.body == {**body, "sector": "sector_1"}
 
 

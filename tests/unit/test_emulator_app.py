@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import API_KEY, EmulatorServer
 from pulumi_fal.emulator.state import TurnedClock
 
@@ -136,7 +137,9 @@ def test_its_env_is_what_a_client_needs(emulator: EmulatorServer) -> None:
 
 def test_the_controls_change_machines_and_time(emulator: EmulatorServer) -> None:
     """The controls need no key, and are neither counted nor logged."""
-    stuck, killed, odd = (emulator.state.create("gpu_1x_h100_sxm5", "key").id for _ in range(3))
+    stuck, killed, odd = (
+        emulator.state.create(NewInstance("gpu_1x_h100_sxm5", "key")).id for _ in range(3)
+    )
     for path, body in (
         (f"machines/{stuck}/stuck", {}),
         (f"machines/{killed}/kill", {}),

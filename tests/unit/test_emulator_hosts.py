@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import resolve
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import TurnedClock
@@ -71,7 +72,7 @@ def test_the_provider_accepts_the_endpoint_of_every_address(
         port = emulator.url.rpartition(":")[2]
         assert emulator.url == f"http://{shown}:{port}"
         client = Client(resolve(emulator.env, lambda key: None))
-        emulator.state.create(ONE, "key")
+        emulator.state.create(NewInstance(ONE, "key"))
         assert len(client.list_instances()) == 1
 
 
@@ -143,7 +144,7 @@ def test_a_control_that_is_not_json_is_refused(
     emulator: EmulatorServer, content_type: str | None
 ) -> None:
     """A page elsewhere can send these without the browser asking first, and no others."""
-    id_ = emulator.state.create(ONE, "key").id
+    id_ = emulator.state.create(NewInstance(ONE, "key")).id
     for path in (f"machines/{id_}/kill", f"machines/{id_}/status", "clock/advance", "faults"):
         refused = answer(emulator, "POST", f"/_emulator/{path}", Content_Type=content_type)
         assert refused.status_code == 415
@@ -156,7 +157,7 @@ def test_a_control_without_a_body_is_json_if_it_says_so(
     emulator: EmulatorServer, content_type: str
 ) -> None:
     """The header alone is what a page can't send."""
-    id_ = emulator.state.create(ONE, "key").id
+    id_ = emulator.state.create(NewInstance(ONE, "key")).id
     path = f"/_emulator/machines/{id_}/kill"
     assert answer(emulator, "POST", path, Content_Type=content_type).ok
     assert emulator.state.alive() == set()
@@ -168,7 +169,7 @@ def test_the_commands_in_the_docs_are_accepted(emulator: EmulatorServer) -> None
     page = (Path(__file__).parents[2] / "docs/emulator.md").read_text(encoding="utf-8")
     lines = re.findall("^curl .*", page, re.MULTILINE)
     for line in lines:
-        id_ = emulator.state.create(ONE, "key").id
+        id_ = emulator.state.create(NewInstance(ONE, "key")).id
         here = line.replace("http://127.0.0.1:8900", emulator.url).replace("/ID/", f"/{id_}/")
         subprocess.run([*shlex.split(here), "--fail", "--silent"], check=True, timeout=10)
     assert len(emulator.state.alive()) == len(lines) - 1  # one of them kills its machine

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import TurnedClock
 
@@ -80,7 +81,9 @@ def test_the_report_says_how_old_a_machine_is_and_whether_it_goes(
     emulator: EmulatorServer,
 ) -> None:
     """The age is in the machines' own time."""
-    going, staying = (emulator.state.create("gpu_1x_h100_sxm5", "key").id for _ in range(2))
+    going, staying = (
+        emulator.state.create(NewInstance("gpu_1x_h100_sxm5", "key")).id for _ in range(2)
+    )
     emulator.state.advance(12)
     emulator.state.delete(going)
     emulator.state.advance(1)

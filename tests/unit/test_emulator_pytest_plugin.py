@@ -26,6 +26,7 @@ def test_the_environment_leads_to_the_emulator_while_the_test_runs(tmp_path: Pat
 import os
 import pytest
 from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import FalError
 from pulumi_fal.api.settings import resolve
 
@@ -35,7 +36,7 @@ def test_during(fal_emulator):
     fal_emulator.faults.add("list", "403")
     with pytest.raises(FalError, match="403"):
         Client(settings).list_instances()
-    fal_emulator.state.create("gpu_1x_h100_sxm5", "key")
+    fal_emulator.state.create(NewInstance("gpu_1x_h100_sxm5", "key"))
     assert len(Client(settings).list_instances()) == 1
 
 def test_after():

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.state import NoCapacityError, State, TurnedClock, UnknownMachineError
 
 from ..fakes import ED25519, EIGHT, ONE
@@ -25,7 +26,7 @@ def state(clock: TurnedClock) -> State:
 
 def test_a_machine_goes_through_every_status_in_order(state: State, clock: TurnedClock) -> None:
     """A machine is pending, init, provisioning and ready, the last at the very second."""
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     seen = []
     for _ in range(11):
         seen.append(state.get(machine_id).status)
@@ -37,7 +38,7 @@ def test_the_ip_comes_while_the_machine_is_still_provisioning(
     state: State, clock: TurnedClock
 ) -> None:
     """The API's own example of a list shows such a machine."""
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     clock.advance(7.9)
     assert state.get(machine_id).ip is None
     clock.advance(0.1)
@@ -50,7 +51,7 @@ def test_the_ip_comes_while_the_machine_is_still_provisioning(
 def test_the_ip_can_come_with_ready_only(state: State, clock: TurnedClock) -> None:
     """The setting `ip_at` is a part of the provisioning time."""
     state.ip_at = 1.0
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     clock.advance(9.9)
     assert state.get(machine_id).ip is None
     clock.advance(0.1)
@@ -59,15 +60,15 @@ def test_the_ip_can_come_with_ready_only(state: State, clock: TurnedClock) -> No
 
 def test_without_a_provisioning_time_a_machine_is_ready_at_once() -> None:
     """Tests that don't care about time need not turn it."""
-    assert State(TurnedClock()).create(EIGHT, "key").is_ready
+    assert State(TurnedClock()).create(NewInstance(EIGHT, "key")).is_ready
 
 
 def test_ips_and_ids_are_never_given_twice(state: State) -> None:
     """The ip and the id of a machine that is gone are not given again."""
     state.deletion = 0
-    first = state.create(ONE, "key")
+    first = state.create(NewInstance(ONE, "key"))
     state.delete(first.id)
-    others = [state.create(ONE, "key") for _ in range(3)]
+    others = [state.create(NewInstance(ONE, "key")) for _ in range(3)]
     ips = {state.machines[machine.id].ip for machine in (first, *others)}
     assert len(ips) == len(state.machines) == 4
 
@@ -76,7 +77,7 @@ def test_an_8x_machine_without_a_sector_gets_one_while_provisioning(
     state: State, clock: TurnedClock
 ) -> None:
     """A machine gets its sector while provisioning, and different ones may get different ones."""
-    first, second = (state.create(EIGHT, "key") for _ in range(2))
+    first, second = (state.create(NewInstance(EIGHT, "key")) for _ in range(2))
     assert (first.sector, second.sector) == (None, None)
     clock.advance(3)
     assert [machine.sector for machine in state.list()] == ["sector_1", "sector_2"]
@@ -84,7 +85,7 @@ def test_an_8x_machine_without_a_sector_gets_one_while_provisioning(
 
 def test_a_requested_sector_is_kept_from_the_start(state: State, clock: TurnedClock) -> None:
     """The API doesn't choose where the caller did."""
-    machine_id = state.create(EIGHT, "key", "sector_3").id
+    machine_id = state.create(NewInstance(EIGHT, "key", "sector_3")).id
     assert state.get(machine_id).sector == "sector_3"
     clock.advance(10)
     assert state.get(machine_id).sector == "sector_3"
@@ -92,7 +93,7 @@ def test_a_requested_sector_is_kept_from_the_start(state: State, clock: TurnedCl
 
 def test_a_1x_machine_never_has_a_sector(state: State, clock: TurnedClock) -> None:
     """InfiniBand is for the 8x type."""
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     clock.advance(10)
     assert state.get(machine_id).sector is None
 
@@ -101,7 +102,7 @@ def test_a_deleted_machine_is_shown_until_its_time_is_over(
     state: State, clock: TurnedClock
 ) -> None:
     """A deleted machine is listed and found for two seconds more, and then neither."""
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     state.delete(machine_id)
     clock.advance(1.9)
     assert [machine.id for machine in state.list()] == [state.get(machine_id).id] == [machine_id]
@@ -117,7 +118,7 @@ def test_deleting_twice_neither_prolongs_a_machine_nor_counts_twice(
     state: State, clock: TurnedClock
 ) -> None:
     """The first DELETE decides when a machine is gone, and a second counts for nothing."""
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     state.delete(machine_id)
     clock.advance(1)
     state.delete(machine_id)
@@ -127,7 +128,7 @@ def test_deleting_twice_neither_prolongs_a_machine_nor_counts_twice(
 
 def test_a_stuck_machine_stays_as_it_is_for_ever(state: State, clock: TurnedClock) -> None:
     """A stuck machine keeps its status and ip, and can still be deleted."""
-    machine_id = state.create(EIGHT, "key").id
+    machine_id = state.create(NewInstance(EIGHT, "key")).id
     clock.advance(5)
     state.stuck(machine_id)
     before = state.get(machine_id)
@@ -141,14 +142,14 @@ def test_a_stuck_machine_stays_as_it_is_for_ever(state: State, clock: TurnedCloc
 
 def test_a_killed_machine_is_gone_at_once_and_nobody_deleted_it(state: State) -> None:
     """A killed machine is gone without the time that a deletion takes."""
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     state.kill(machine_id)
     assert (state.list(), state.alive(), state.deletions) == ([], set(), 0)
 
 
 def test_any_text_can_be_a_status(state: State, clock: TurnedClock) -> None:
     """The API may add statuses; the ip goes on as before."""
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     state.set_status(machine_id, "repairing")
     clock.advance(10)
     assert (state.get(machine_id).status, state.get(machine_id).ip) == ("repairing", "198.18.0.1")
@@ -157,7 +158,7 @@ def test_any_text_can_be_a_status(state: State, clock: TurnedClock) -> None:
 def test_a_new_machine_is_listed_only_after_the_lag(state: State, clock: TurnedClock) -> None:
     """A GET finds it before that."""
     state.list_lag = 3
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     assert (state.list(), state.get(machine_id).id, state.alive()) == ([], machine_id, {machine_id})
     clock.advance(3)
     assert [machine.id for machine in state.list()] == [machine_id]
@@ -177,7 +178,7 @@ def test_a_machine_can_be_hidden_from_one_call_for_a_time(
             return shown
         return shown | {"get"}
 
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     state.hide(machine_id, call, 5)  # type: ignore[arg-type]
     assert shown_by() == {"list", "get"} - {call}
     clock.advance(5)
@@ -187,14 +188,14 @@ def test_a_machine_can_be_hidden_from_one_call_for_a_time(
 def test_no_more_machines_than_the_capacity_exist(state: State, clock: TurnedClock) -> None:
     """A machine that is being deleted still takes its place."""
     state.capacity = 1
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     with pytest.raises(NoCapacityError, match=ONE):
-        state.create(ONE, "key")
+        state.create(NewInstance(ONE, "key"))
     state.delete(machine_id)
     with pytest.raises(NoCapacityError):
-        state.create(ONE, "key")
+        state.create(NewInstance(ONE, "key"))
     clock.advance(2)
-    state.create(ONE, "key")
+    state.create(NewInstance(ONE, "key"))
     assert state.creations == 2
 
 
@@ -202,21 +203,21 @@ def test_no_more_machines_than_its_capacity_are_in_a_sector(state: State) -> Non
     """The choice of a sector skips the full ones, and 1x machines need no room in any."""
     state.sector_capacity = 2
     for _ in range(2):
-        state.create(EIGHT, "key", "sector_1")
+        state.create(NewInstance(EIGHT, "key", "sector_1"))
     with pytest.raises(NoCapacityError, match="no capacity left in sector_1"):
-        state.create(EIGHT, "key", "sector_1")
+        state.create(NewInstance(EIGHT, "key", "sector_1"))
     for _ in range(4):
-        state.create(EIGHT, "key")
+        state.create(NewInstance(EIGHT, "key"))
     taken = Counter(machine.sector for machine in state.existing())
     assert taken == {"sector_1": 2, "sector_2": 2, "sector_3": 2}
     with pytest.raises(NoCapacityError, match="no capacity left in any sector"):
-        state.create(EIGHT, "key")
-    state.create(ONE, "key")
+        state.create(NewInstance(EIGHT, "key"))
+    state.create(NewInstance(ONE, "key"))
 
 
 def test_a_machine_of_another_account_is_as_if_it_did_not_exist(state: State) -> None:
     """A machine of another account is not listed, found or deleted."""
-    machine_id = state.create(ONE, "key", account="mine").id
+    machine_id = state.create(NewInstance(ONE, "key"), account="mine").id
     assert state.list("another") == []
     with pytest.raises(UnknownMachineError, match=machine_id):
         state.get(machine_id, "another")
@@ -231,7 +232,7 @@ def test_a_machine_of_another_account_is_as_if_it_did_not_exist(state: State) ->
 
 def test_a_machine_that_no_account_made_is_seen_by_every_one(state: State) -> None:
     """A test that makes one need not know any key."""
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     assert [machine.id for machine in state.list("any")] == [state.get(machine_id, "any").id]
     state.delete(machine_id, "any")
 
@@ -249,13 +250,13 @@ def test_each_key_is_an_account_of_its_own_until_it_is_said_to_be_of_another(sta
 def test_the_keys_themselves_are_kept_nowhere(state: State) -> None:
     """A key may be a real one, and a failing test would print what is kept of it."""
     state.same_account("s3cr3t", "s3cr3t-too")
-    state.create(ONE, "key", account=state.account_of("s3cr3t"))
+    state.create(NewInstance(ONE, "key"), account=state.account_of("s3cr3t"))
     assert "s3cr3t" not in repr(vars(state))
 
 
 def test_unclaimed_are_those_alive_that_nobody_knows(state: State) -> None:
     """Hidden machines count, and gone ones don't, even if somebody knows them."""
-    known, hidden, gone = (state.create(ONE, "key").id for _ in range(3))
+    known, hidden, gone = (state.create(NewInstance(ONE, "key")).id for _ in range(3))
     state.hide(hidden, "list")
     state.kill(gone)
     assert state.unclaimed([known, gone]) == {hidden}
@@ -264,7 +265,7 @@ def test_unclaimed_are_those_alive_that_nobody_knows(state: State) -> None:
 def test_time_can_be_advanced_on_a_clock_that_runs_by_itself() -> None:
     """An hour can pass at once, even on a clock that runs by itself."""
     state = State(provisioning=3600)
-    machine_id = state.create(ONE, "key").id
+    machine_id = state.create(NewInstance(ONE, "key")).id
     state.advance(3600)
     assert state.get(machine_id).is_ready
 
@@ -272,9 +273,9 @@ def test_time_can_be_advanced_on_a_clock_that_runs_by_itself() -> None:
 def test_a_simulation_that_seeds_random_meets_the_same_ids_again() -> None:
     """A schedule that fails can be run again only if its ids are the same."""
     random.seed(7)
-    first = State().create(ONE, "key").id
+    first = State().create(NewInstance(ONE, "key")).id
     random.seed(7)
-    assert State().create(ONE, "key").id == first
+    assert State().create(NewInstance(ONE, "key")).id == first
 
 
 def test_calls_are_counted_by_kind_and_the_most_in_flight_is_kept(state: State) -> None:
@@ -289,8 +290,8 @@ def test_calls_are_counted_by_kind_and_the_most_in_flight_is_kept(state: State) 
 
 def test_an_idempotency_key_is_kept_for_its_time_and_for_its_account(state: State) -> None:
     """Once the key is forgotten, or for another account, the same create makes another machine."""
-    first = state.create(ONE, ED25519, None, "one", "key")
-    assert state.create(ONE, ED25519, None, "one", "key").id == first.id
-    assert state.create(ONE, ED25519, None, "two", "key").id != first.id
+    first = state.create(NewInstance(ONE, ED25519), "one", "key")
+    assert state.create(NewInstance(ONE, ED25519), "one", "key").id == first.id
+    assert state.create(NewInstance(ONE, ED25519), "two", "key").id != first.id
     state.advance(600)
-    assert state.create(ONE, ED25519, None, "one", "key").id != first.id
+    assert state.create(NewInstance(ONE, ED25519), "one", "key").id != first.id

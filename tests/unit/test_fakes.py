@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.api.transport import Transport
@@ -33,7 +34,7 @@ def outcome(client: Client, request: Request[Any], state: State) -> tuple[Any, .
     calls: dict[str, Callable[[], object]] = {
         "list": client.list_instances,
         "get": lambda: client.get_instance(ID),
-        "create": lambda: client.create_instance(ONE, ED25519),
+        "create": lambda: client.create_instance(NewInstance(ONE, ED25519)),
         "delete": lambda: client.delete_instance(ID),
     }
     got: tuple[Any, ...]

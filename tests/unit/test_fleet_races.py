@@ -15,7 +15,7 @@ import pytest
 
 from pulumi_fal import errors
 from pulumi_fal.api.client import Client
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import Interrupted, VanishedError
@@ -79,7 +79,7 @@ class Threads:
     def machine(self, ready_at: float = 0.0, gone_at: float = inf) -> Instance:
         """A machine that is made now."""
         self.api.state.provisioning = ready_at - self.time.now
-        made = self.api.state.create(ONE, ED25519)
+        made = self.api.state.create(NewInstance(ONE, ED25519))
         self.api.state.machines[made.id].gone_at = gone_at
         return made
 

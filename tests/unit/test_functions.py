@@ -10,6 +10,7 @@ import pulumi
 import pytest
 
 from pulumi_fal import get_instance, get_instances, get_instances_output
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import ED25519, ONE
@@ -22,7 +23,7 @@ def accounts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EmulatorServer]]:
         monkeypatch.delenv(name, raising=False)
     with EmulatorServer(api_key="one") as one, EmulatorServer(api_key="two") as two:
         for account in (one, two):
-            account.state.create(ONE, ED25519, None)
+            account.state.create(NewInstance(ONE, ED25519))
         yield [one, two]
     pulumi.runtime.set_all_config({})
 
@@ -48,7 +49,7 @@ def regions(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorServer]:
         for name, value in emulator.env.items():
             monkeypatch.setenv(name, value)
         for region in REGIONS:
-            made = emulator.state.create("gpu_1x_h100_sxm5", ED25519, None)
+            made = emulator.state.create(NewInstance("gpu_1x_h100_sxm5", ED25519))
             emulator.state.machines[made.id].region = region
         yield emulator
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.errors import (
     ConfigurationError,
@@ -19,7 +19,7 @@ from pulumi_fal.errors import (
     RateLimitedError,
     UnresolvedCreateError,
 )
-from pulumi_fal.machines.entry import KEY_SECONDS, Entry, Phase, Spec
+from pulumi_fal.machines.entry import KEY_SECONDS, Entry, Phase
 from pulumi_fal.machines.sender import Sender
 from pulumi_fal.stacks.origin import Origin
 
@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> World:
 
 
 def launch(
-    world: World, spec: Spec = SPEC, origin: Origin = HERE, api_key: str = SETTINGS.api_key
+    world: World, spec: NewInstance = SPEC, origin: Origin = HERE, api_key: str = SETTINGS.api_key
 ) -> Instance:
     """A create by a new process."""
     world.settings = replace(SETTINGS, api_key=api_key)
@@ -45,7 +45,7 @@ def launch(
         return instance
 
 
-def refusal(world: World, spec: Spec = SPEC, **others: Any) -> UnresolvedCreateError:
+def refusal(world: World, spec: NewInstance = SPEC, **others: Any) -> UnresolvedCreateError:
     """What a create by a new process says that stops."""
     with pytest.raises(UnresolvedCreateError) as caught:
         launch(world, spec, **others)
@@ -57,7 +57,7 @@ def killed(world: World, *, taken: bool = True, **others: Any) -> None:
     sent = {"idempotency_key": "the-key", "first_sent": world.clock.wall()}
     world.earlier(Phase.REQUESTED, **{**sent, **others})
     if taken:
-        world.state.create(ONE, ED25519, None, None, "the-key")
+        world.state.create(NewInstance(ONE, ED25519), None, "the-key")
 
 
 FAULTS = (
@@ -140,9 +140,9 @@ def test_an_outage_that_outlasts_the_key_ends_with_the_candidates(world: World) 
 
 
 @pytest.mark.parametrize(
-    "spec", [Spec(ONE, ECDSA), Spec("gpu_8x_h100_sxm5", ED25519)], ids=["key", "type"]
+    "spec", [NewInstance(ONE, ECDSA), NewInstance("gpu_8x_h100_sxm5", ED25519)], ids=["key", "type"]
 )
-def test_other_inputs_are_never_sent_with_the_old_key(world: World, spec: Spec) -> None:
+def test_other_inputs_are_never_sent_with_the_old_key(world: World, spec: NewInstance) -> None:
     """The kept answer is of a machine that is not requested any more."""
     killed(world)
     error = refusal(world, spec)
@@ -289,7 +289,7 @@ def test_another_resource_has_a_key_of_its_own(world: World) -> None:
 
 def test_an_answer_with_a_machine_that_was_there_before_is_not_taken(world: World) -> None:
     """Whatever made the API give it, it is somebody else's machine."""
-    theirs = world.state.create(ONE, ED25519, None, None, "the-key")
+    theirs = world.state.create(NewInstance(ONE, ED25519), None, "the-key")
     killed(world, taken=False, before=(theirs.id,))
     error = refusal(world)
     assert theirs.id not in error.candidates

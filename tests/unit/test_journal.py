@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.entry import VERSION, Entry, Phase
@@ -25,9 +26,7 @@ from ..fakes import HERE, ONE, URN
 ENTRY = Entry(
     origin=HERE,
     account="0123456789ab",
-    instance_type=ONE,
-    ssh_key="f00d",
-    sector=None,
+    requested=NewInstance(ONE, "f00d"),
     before=("an-old-one",),
     started=1_700_000_000.0,
 )

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from pulumi_fal import errors
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import Home
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
-from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Phase, Spec
+from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
@@ -38,13 +38,13 @@ LOST = {"problem": "it was reset"}
 """Of an entry whose POST is known to have ended without an answer."""
 
 
-def launch(world: World, spec: Spec = SPEC, origin: Origin = HERE) -> Instance:
+def launch(world: World, spec: NewInstance = SPEC, origin: Origin = HERE) -> Instance:
     """A create, to the moment when its lock is released."""
     with world.launcher.launch(spec, origin) as instance:
         return instance
 
 
-def refusal(world: World, spec: Spec = SPEC, origin: Origin = HERE) -> UnresolvedCreateError:
+def refusal(world: World, spec: NewInstance = SPEC, origin: Origin = HERE) -> UnresolvedCreateError:
     """What a create that makes nothing says."""
     before = world.state.creations
     with pytest.raises(UnresolvedCreateError) as caught:
@@ -90,12 +90,12 @@ def test_a_create_is_on_disk_and_locked_before_its_post_and_has_the_id_after_it(
 
 def test_the_record_has_a_fingerprint_in_place_of_the_key(world: World) -> None:
     """The fingerprint tells one key from another, and a comment makes no other key."""
-    launch(world, Spec(EIGHT, ED25519, "sector_2"))
+    launch(world, NewInstance(EIGHT, ED25519, "sector_2"))
     entry = world.entry()
     assert entry is not None
-    assert (entry.instance_type, entry.sector) == (EIGHT, "sector_2")
-    assert entry.ssh_key == Spec(ONE, f"{ED25519} me@laptop").fingerprint
-    assert entry.ssh_key != Spec(ONE, ECDSA).fingerprint
+    assert (entry.instance_type, entry.requested.sector) == (EIGHT, "sector_2")
+    assert entry.requested.ssh_key == NewInstance(ONE, f"{ED25519} me@laptop").hashed().ssh_key
+    assert entry.requested.ssh_key != NewInstance(ONE, ECDSA).hashed().ssh_key
     assert ED25519.split()[1] not in next(world.folder.iterdir()).read_text()
 
 
@@ -494,21 +494,21 @@ def test_an_adopted_machine_is_on_record_with_what_is_requested_once_it_is_resum
 ) -> None:
     """The person's word about the key counts, so the next create must not doubt it."""
     made = world.machine()
-    world.earlier(Phase.ADOPTED, made, ssh_key="another")
+    world.earlier(Phase.ADOPTED, made, requested=NewInstance(ONE, "another"))
     assert launch(world).id == made
     entry = world.entry()
     assert entry is not None
-    assert (entry.phase, entry.ssh_key) == (Phase.CREATED, SPEC.fingerprint)
+    assert (entry.phase, entry.requested.ssh_key) == (Phase.CREATED, SPEC.hashed().ssh_key)
 
 
 def test_a_machine_of_other_inputs_stops_nothing_once_it_is_deleted(world: World) -> None:
     """The create that stopped has seen it, so its absence counts however new it is."""
     made = world.machine()
     world.earlier(Phase.CREATED, made)
-    assert "inputs have changed" in str(refusal(world, Spec(ONE, ECDSA)))
+    assert "inputs have changed" in str(refusal(world, NewInstance(ONE, ECDSA)))
     world.state.kill(made)
     world.restart()
-    assert launch(world, Spec(ONE, ECDSA)).id != made
+    assert launch(world, NewInstance(ONE, ECDSA)).id != made
 
 
 def test_a_create_that_replaces_a_machine_takes_over_its_record(world: World) -> None:

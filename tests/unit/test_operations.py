@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import (
@@ -646,7 +647,7 @@ def test_delete_fails_when_its_time_is_up(
 def test_delete_refuses_a_machine_that_has_become_another_resources(world: World) -> None:
     """A machine that a create of this process has resumed is not deleted under another name."""
     id_ = world.machine(EIGHT)
-    world.earlier(Phase.ADOPTED, id_, instance_type=EIGHT)
+    world.earlier(Phase.ADOPTED, id_, requested=NewInstance(EIGHT, ED25519).hashed())
     create(world)
     with pytest.raises(
         LifecycleError, match="the create of another resource has just resumed with it"

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal
@@ -31,7 +32,7 @@ HERE = Origin(
     "organization",
     "file:///here",
 )
-ENTRY = Entry(HERE, "0123456789ab", "gpu_1x_h100_sxm5", "f00d", None, (), 1_700_000_000.0)
+ENTRY = Entry(HERE, "0123456789ab", NewInstance("gpu_1x_h100_sxm5", "f00d"), (), 1_700_000_000.0)
 
 
 @pytest.fixture
@@ -64,6 +65,7 @@ def test_a_record_is_kept_and_nothing_is_locked(records: Journal) -> None:
     printed = python(
         """
 from pathlib import Path
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stacks.origin import Origin
@@ -71,7 +73,7 @@ origin = Origin("urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance
     "organization", "file:///here")
 records = Journal(Path(sys.argv[1]))
 with records.try_lock(origin):
-    records.write(Entry(origin, "0123456789ab", "gpu_1x_h100_sxm5", "f00d", None, (), 1.7e9))
+    records.write(Entry(origin, "0123456789ab", NewInstance("gpu_1x_h100_sxm5", "f00d"), (), 1.7e9))
     print(records.is_locked(origin))
 """,
         str(records.folder),

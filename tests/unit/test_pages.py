@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.errors import APIError, UnusableAnswerError
 
@@ -17,7 +18,7 @@ def paged(machines: int, page_size: int) -> tuple[FakeApi, Client, list[str]]:
     """A v1 client on an API whose list has pages; the cursors that it asks for."""
     clock = TurnedClock()
     api, cursors = FakeApi(clock.now), list[str]()
-    ids = [api.state.create(ONE, ED25519).id for _ in range(machines)]
+    ids = [api.state.create(NewInstance(ONE, ED25519)).id for _ in range(machines)]
 
     def send(request: Request[Any], timeout: float | None = None) -> Any:
         cursor = request.path.partition("cursor=")[2] or "0"

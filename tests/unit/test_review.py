@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.errors import ConfigurationError
 from pulumi_fal.machines.decision import LATE_SECONDS
@@ -24,7 +25,7 @@ from .world import World
 
 OF = replace(HERE, urn=f"{URN}-2")
 """Another resource of the stack."""
-ENTRY = Entry(HERE, "account", ONE, "f00d", None, ("old",), 1_700_000_000.0)
+ENTRY = Entry(HERE, "account", NewInstance(ONE, "f00d"), ("old",), 1_700_000_000.0)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.errors import (
     InvalidRequestError,
@@ -145,7 +146,7 @@ def test_a_second_create_resumes_what_the_first_resumed(world: World) -> None:
     """The machine of an earlier process's create counts as that of this one."""
     world.state.provisioning = 150
     made = world.machine(EIGHT)
-    world.earlier(Phase.CREATED, made, instance_type=EIGHT)
+    world.earlier(Phase.CREATED, made, requested=NewInstance(EIGHT, ED25519).hashed())
     assert fails(world).instance_id == made
     assert create(world).id == made
 

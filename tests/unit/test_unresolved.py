@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import Interrupted
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
@@ -14,7 +14,7 @@ from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import HERE, ONE, URN
 
-ENTRY = Entry(HERE, "account", ONE, "f00d", None, ("old",), 1_700_000_000.0)
+ENTRY = Entry(HERE, "account", NewInstance(ONE, "f00d"), ("old",), 1_700_000_000.0)
 MADE = replace(ENTRY, phase=Phase.REPORTED, instance_id="made")
 FOUND = Instance("found", ONE, None, "198.18.0.1", "ready")
 

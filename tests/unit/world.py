@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pulumi_fal.api.client import Client
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Call, Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import APIError
 from pulumi_fal.machines.account import Account
-from pulumi_fal.machines.entry import Entry, Phase, Spec
+from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.launcher import Launcher
@@ -25,7 +25,7 @@ from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import ED25519, HERE, ONE, FakeApi, FakeStacks, TurnedClock, settings
 
-SPEC = Spec(ONE, ED25519)
+SPEC = NewInstance(ONE, ED25519)
 APPEAR_SECONDS = 20.0
 
 
@@ -73,7 +73,7 @@ class ApiWorld:
 
     def made(self, instance_type: str = ONE) -> Instance:
         """A machine that is there, whoever made it."""
-        return self.state.create(instance_type, ED25519)
+        return self.state.create(NewInstance(instance_type, ED25519))
 
     def hide(self, instance_id: str, seconds: float = inf) -> None:
         """Have the API show no trace of a machine, as to another account."""
@@ -137,9 +137,7 @@ class World(ApiWorld):
         entry = Entry(
             origin=HERE,
             account=self.settings.account,
-            instance_type=ONE,
-            ssh_key=SPEC.fingerprint,
-            sector=None,
+            requested=SPEC.hashed(),
             before=(),
             started=self.clock.wall(),
             phase=phase,

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from pulumi_fal.api import legacy, retry, v1
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Dialect, Page, Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.api.transport import Transport
@@ -90,9 +90,7 @@ class Client:
 
     def create_instance(
         self,
-        instance_type: str,
-        ssh_key: str,
-        sector: str | None = None,
+        new: NewInstance,
         idempotency_key: str = "",
         failed: Callable[[APIError], None] = lambda error: None,
         *,
@@ -107,7 +105,7 @@ class Client:
         created, even if the last attempt failed for another reason. `may_be_sent` says whether the
         key may have been sent before this call. `may_repeat` is that of `repeated`.
         """
-        request = self._dialect.create_instance(instance_type, ssh_key, sector, idempotency_key)
+        request = self._dialect.create_instance(new, idempotency_key)
 
         def attempt() -> Instance:
             # Without an earlier attempt there is nothing that could be in progress.

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pulumi_fal.api import shapes
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Page, Request
 
 
@@ -49,12 +49,9 @@ def get_instance(instance_id: str) -> Request[Instance]:
     )
 
 
-def create_instance(
-    instance_type: str, ssh_key: str, sector: str | None, _idempotency_key: str = ""
-) -> Request[Instance]:
+def create_instance(new: NewInstance, _idempotency_key: str = "") -> Request[Instance]:
     """Create a machine. This API does not support idempotency keys."""
-    body = shapes.new_instance(instance_type, ssh_key, sector)
-    return Request("create", "POST", "/compute/instance", shapes.instance, reason, body=body)
+    return Request("create", "POST", "/compute/instance", shapes.instance, reason, body=new.body)
 
 
 def delete_instance(instance_id: str) -> Request[None]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
+
+from pulumi_fal.api import ssh_keys
 
 
 class InstanceType(str, Enum):
@@ -59,6 +62,27 @@ class Status(str, Enum):
     """The machine exists but does not run. Only the v1 API has this status."""
     UNKNOWN = "unknown"
     """The API gave no status."""
+
+
+@dataclass(frozen=True)
+class NewInstance:
+    """What a create requests, and all that it requests. Two are equal if they request the same."""
+
+    instance_type: str
+    ssh_key: str
+    """The SSH public key. In the journal it is a hash of the key."""
+    sector: str | None = None
+    """None to let the API choose."""
+
+    @property
+    def body(self) -> dict[str, str]:
+        """The body of the request, which is the same in both versions of the API."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+    def hashed(self) -> NewInstance:
+        """Return the same with a hash in place of the key, which is the same for any comment."""
+        key = ssh_keys.canonical(self.ssh_key).encode()
+        return replace(self, ssh_key=hashlib.sha256(key).hexdigest()[:32])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import APIError
 
 T = TypeVar("T")
@@ -69,6 +69,6 @@ class Dialect(Protocol):
     def list_instances(self, cursor: str | None = None, /) -> Request[Page]: ...
     def get_instance(self, instance_id: str, /) -> Request[Instance]: ...
     def create_instance(
-        self, instance_type: str, ssh_key: str, sector: str | None, idempotency_key: str = "", /
+        self, new: NewInstance, idempotency_key: str = "", /
     ) -> Request[Instance]: ...
     def delete_instance(self, instance_id: str, /) -> Request[None]: ...

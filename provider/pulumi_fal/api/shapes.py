@@ -43,12 +43,6 @@ def optional_text(body: Mapping[Any, Any], field: str) -> str:
     return "".join(c if c.isprintable() else " " for c in value)
 
 
-def new_instance(instance_type: str, ssh_key: str, sector: str | None) -> dict[str, str]:
-    """Return the body of a create request."""
-    body = {"instance_type": instance_type, "ssh_key": ssh_key}
-    return {**body, "sector": sector} if sector else body
-
-
 def instance(body: object) -> Instance:
     """Parse a machine. Unknown fields are ignored, unknown statuses are kept."""
     found = mapping(body)

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pulumi_fal.api import shapes
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Page, Request
 
 KEY_SECONDS = 600.0
@@ -65,9 +65,7 @@ def get_instance(instance_id: str) -> Request[Instance]:
     )
 
 
-def create_instance(
-    instance_type: str, ssh_key: str, sector: str | None, idempotency_key: str = ""
-) -> Request[Instance]:
+def create_instance(new: NewInstance, idempotency_key: str = "") -> Request[Instance]:
     """Create a machine. With an `idempotency_key`, sending the request again creates no other."""
     return Request(
         "create",
@@ -75,7 +73,7 @@ def create_instance(
         _PATH,
         shapes.instance,
         reason,
-        body=shapes.new_instance(instance_type, ssh_key, sector),
+        body=new.body,
         headers={"Idempotency-Key": idempotency_key} if idempotency_key else {},
         is_idempotent=bool(idempotency_key),
         needed_key=_NEEDED_KEY,

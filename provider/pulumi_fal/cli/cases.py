@@ -151,7 +151,7 @@ class Case:
             "phase": entry.phase,
             "problem": entry.problem or None,
             "instance_type": entry.instance_type,
-            "sector": entry.sector,
+            "sector": entry.requested.sector,
             "id": entry.instance_id,
             "status": machine.status if machine else None,
             "ip": machine.ip if machine else None,
@@ -207,7 +207,7 @@ def _case(
     )
     facts = Facts(
         origin=origin,
-        spec=None,
+        requested=None,
         account=account,
         now=context.clock.wall(),
         in_state=in_state,

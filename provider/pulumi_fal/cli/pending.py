@@ -315,7 +315,7 @@ def _refuse_wrong_machine(context: Context, entry: Entry, origin: Origin, instan
         raise click.ClickException(f"{refused}there is no such machine. ({error})") from None
     for what, requested, actual in (
         ("type", entry.instance_type, machine.instance_type),
-        ("sector", entry.sector, machine.sector),
+        ("sector", entry.requested.sector, machine.sector),
     ):
         if requested and actual and requested != actual:
             raise click.ClickException(

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from pulumi_fal.api.models import InstanceType, Sector
+from pulumi_fal.api.models import InstanceType, NewInstance, Sector
 from pulumi_fal.emulator.state import (
     KeyReusedError,
     NoCapacityError,
@@ -66,7 +66,7 @@ class Log(deque[LoggedRequest]):
         self.total += 1
 
 
-class NewInstance(BaseModel):
+class CreateBody(BaseModel):
     """The body of a create, which is the same in both versions of the API."""
 
     instance_type: InstanceType
@@ -82,8 +82,9 @@ class NewInstance(BaseModel):
         return sector
 
     @property
-    def requested_sector(self) -> str | None:
-        return self.sector.value if self.sector else None
+    def requested(self) -> NewInstance:
+        sector = self.sector.value if self.sector else None
+        return NewInstance(self.instance_type.value, self.ssh_key, sector)
 
 
 async def _machines(request: Request) -> State:

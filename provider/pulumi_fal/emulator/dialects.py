@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import field_validator
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.emulator.calls import Account, ApiCall, Machines, NewInstance, Refusal
+from pulumi_fal.emulator.calls import Account, ApiCall, CreateBody, Machines, Refusal
 from pulumi_fal.emulator.state import KeyReusedError, NoCapacityError, State, UnknownMachineError
 
 V1_PREFIX = "/v1"
@@ -63,7 +63,7 @@ class V1Call(ApiCall):
         return v1_error(400, str(error))
 
 
-class NewV1Instance(NewInstance):
+class V1CreateBody(CreateBody):
     """The body of a create of the v1 API, in which the sector can be absent but not null."""
 
     @field_validator("sector", mode="before")
@@ -112,21 +112,18 @@ async def v1_get(machines: Machines, account: Account, instance_id: str) -> dict
 
 
 @legacy.post("/instance", name="create")
-async def legacy_create(machines: Machines, account: Account, new: NewInstance) -> dict[str, Any]:
-    kind, sector = new.instance_type.value, new.requested_sector
-    return _legacy_instance(machines.create(kind, new.ssh_key, sector, account))
+async def legacy_create(machines: Machines, account: Account, body: CreateBody) -> dict[str, Any]:
+    return _legacy_instance(machines.create(body.requested, account))
 
 
 @v1.post("/instances", name="create", status_code=201)
 async def v1_create(
     machines: Machines,
     account: Account,
-    new: NewV1Instance,
+    body: V1CreateBody,
     idempotency_key: Annotated[str, Header()] = "",
 ) -> dict[str, Any]:
-    kind, sector = new.instance_type.value, new.requested_sector
-    made = machines.create(kind, new.ssh_key, sector, account, idempotency_key)
-    return _v1_instance(machines, made)
+    return _v1_instance(machines, machines.create(body.requested, account, idempotency_key))
 
 
 @legacy.delete("/instance/{instance_id}", name="delete")

@@ -14,7 +14,7 @@ from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
-from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
+from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Sector, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,7 +38,7 @@ class KeyReusedError(Exception):
     """An idempotency key was used again for a different create."""
 
 
-_Kept = tuple[float, tuple[str | None, ...], Instance]
+_Kept = tuple[float, NewInstance, Instance]
 """The time until which an answer is kept, the arguments of the create, and the answer."""
 
 
@@ -71,9 +71,7 @@ class Machine:
     """
 
     id: str
-    instance_type: str
-    ssh_key: str
-    requested_sector: str | None
+    requested: NewInstance
     chosen_sector: str | None
     ip: str
     created: float
@@ -90,7 +88,7 @@ class Machine:
     @property
     def sector(self) -> str | None:
         """The sector that the machine is in, even before the API shows it."""
-        return self.requested_sector or self.chosen_sector
+        return self.requested.sector or self.chosen_sector
 
     def belongs_to(self, account: str | None) -> bool:
         """Whether the account sees the machine. None sees every machine."""
@@ -104,8 +102,8 @@ class Machine:
         chosen = self.chosen_sector if progress >= SECTOR_AT else None
         return Instance(
             id=self.id,
-            instance_type=self.instance_type,
-            sector=self.requested_sector or chosen,
+            instance_type=self.requested.instance_type,
+            sector=self.requested.sector or chosen,
             ip=self.ip if progress >= self.ip_at else None,
             status=self.status or status.value,
         )
@@ -160,9 +158,7 @@ class State:
 
     def create(
         self,
-        instance_type: str,
-        ssh_key: str,
-        sector: str | None = None,
+        new: NewInstance,
         account: str | None = None,
         idempotency_key: str = "",
     ) -> Instance:
@@ -172,25 +168,20 @@ class State:
         sector, and KeyReusedError if the key was used for a different create.
         """
         with self._lock:
-            requested = (instance_type, ssh_key, sector)
-            until, before, answer = self._kept.get(
-                (account, idempotency_key), (-inf, requested, None)
-            )
+            until, before, answer = self._kept.get((account, idempotency_key), (-inf, new, None))
             if idempotency_key and answer is not None and self.now() < until:
-                if before != requested:
+                if before != new:
                     raise KeyReusedError("the idempotency key came with another create before")
                 return answer
             if self.capacity is not None and len(self.existing()) >= self.capacity:
-                raise NoCapacityError(f"no capacity left for {instance_type}")
+                raise NoCapacityError(f"no capacity left for {new.instance_type}")
             number, now = len(self.machines), self.now()
-            kind = InstanceType.known(instance_type)
+            kind = InstanceType.known(new.instance_type)
             has_sector = kind is not None and kind.has_infiniband
-            chosen = self._sector_with_room(number, sector) if has_sector else None
+            chosen = self._sector_with_room(number, new.sector) if has_sector else None
             machine = Machine(
                 id=_new_id(),
-                instance_type=instance_type,
-                ssh_key=ssh_key,
-                requested_sector=sector,
+                requested=new,
                 chosen_sector=chosen,
                 ip=str(NETWORK + number + 1),
                 created=now,
@@ -203,7 +194,7 @@ class State:
             answer = machine.seen_at(now)
             if idempotency_key:
                 until = now + self.key_seconds
-                self._kept[account, idempotency_key] = (until, requested, answer)
+                self._kept[account, idempotency_key] = (until, new, answer)
             return answer
 
     def get(self, instance_id: str, account: str | None = None) -> Instance:

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.clock import Clock
-from pulumi_fal.machines.entry import Entry, Spec
+from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.facts import FactFinder
 from pulumi_fal.machines.records import Records
 from pulumi_fal.machines.stacks import Stacks
@@ -23,7 +23,7 @@ from pulumi_fal.stacks.origin import Origin
 class Made:
     """The machine of a create, as it was last seen."""
 
-    requested: Spec
+    requested: NewInstance
     """What the program requested. The sector in the entry may be that of the cluster instead."""
     entry: Entry
     """The entry, as that of a machine that was not reported."""
@@ -44,10 +44,10 @@ class Attempts:
         self._lock = threading.Lock()
         self._numbers: dict[Origin, int] = {}
         self._since_success: dict[Origin, int] = {}
-        self._requested: dict[Origin, Spec] = {}
+        self._requested: dict[Origin, NewInstance] = {}
         self._made: dict[Origin, Made] = {}
 
-    def begin(self, origin: Origin, requested: Spec) -> None:
+    def begin(self, origin: Origin, requested: NewInstance) -> None:
         """Begin a create, and forget the machine of the last one unless this one repeats it.
 
         A create with other inputs repeats none, and neither does one whose machine is in state:
@@ -80,7 +80,7 @@ class Attempts:
         entry = replace(made.entry, seen=made.entry.seen or found is not None)
         self.remember(entry, found or made.machine)
         self._records.write(entry)
-        return found or Instance(made.machine.id, entry.instance_type, entry.sector)
+        return found or Instance(made.machine.id, entry.instance_type, entry.requested.sector)
 
     def made(self, origin: Origin) -> Made | None:
         """Return the machine of the resource's create, or None if none is known."""

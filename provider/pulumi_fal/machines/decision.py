@@ -10,10 +10,10 @@ import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.entry import Entry, Phase, Spec
+from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.stacks.origin import Origin
 
 LATE_SECONDS = 600.0
@@ -71,7 +71,7 @@ class Facts:
 
     origin: Origin
     """The resource that a machine is requested for now."""
-    spec: Spec | None
+    requested: NewInstance | None
     """What is requested for it, or None if that is not known. None counts as unchanged."""
     account: str
     """The account of the key that is set."""
@@ -113,7 +113,7 @@ def decide(entry: Entry, facts: Facts) -> Decision:
     if entry.phase is Phase.REPORTED:
         why = "the stack can't be read" if facts.in_state is None else "it is not in state"
         return Stop(unresolved.stopped(entry, f"it was reported to Pulumi, but {why}"))
-    if not _is_requested(entry, machine, facts.spec):
+    if not _is_requested(entry, machine, facts.requested):
         return Stop(unresolved.stopped(entry, "the resource's inputs have changed since"))
     return Resume(machine)
 
@@ -142,7 +142,8 @@ def decide_renamed(entry: Entry, facts: Facts, *, is_gone: bool) -> StartFresh |
 
 def can_be_sent_again(entry: Entry, facts: Facts) -> bool:
     """Whether the API still keeps the answer to this create, and the same machine is requested."""
-    is_same = entry.origin == facts.origin and (facts.spec is None or entry.is_for(facts.spec))
+    is_unchanged = facts.requested is None or entry.is_for(facts.requested)
+    is_same = entry.origin == facts.origin and is_unchanged
     is_kept = entry.key_seconds_left(facts.now) > 0 and entry.account == facts.account
     return is_same and is_kept and entry.phase is Phase.REQUESTED
 
@@ -165,7 +166,7 @@ def candidates(
         if instance.id not in known
         and instance.id not in entry.before
         and instance.may_be_of(entry.instance_type)
-        and entry.sector in (None, instance.sector or entry.sector)
+        and entry.requested.sector in (None, instance.sector or entry.requested.sector)
         and not made_at_another_time(entry, instance.id, entries)
     ]
 
@@ -215,9 +216,9 @@ def _without_a_machine(entry: Entry, facts: Facts) -> Decision:
     return Stop(unresolved.unanswered(entry, found, facts.search.unread))
 
 
-def _is_requested(entry: Entry, machine: Instance, spec: Spec | None) -> bool:
-    if spec is None:
+def _is_requested(entry: Entry, machine: Instance, new: NewInstance | None) -> bool:
+    if new is None:
         return True
     # An adopted machine may have another SSH key, which the API does not show.
-    matches = entry.phase is Phase.ADOPTED or entry.is_for(spec)
-    return matches and machine.may_be_of(spec.instance_type)
+    matches = entry.phase is Phase.ADOPTED or entry.is_for(new)
+    return matches and machine.may_be_of(new.instance_type)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
-from pulumi_fal.api import ssh_keys
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.stacks.origin import Origin
 
 VERSION = 4
@@ -39,20 +38,6 @@ class Phase(str, Enum):
 
 
 @dataclass(frozen=True)
-class Spec:
-    """The arguments of a create: a type, a public key, and for 8x machines a sector or None."""
-
-    instance_type: str
-    ssh_key: str
-    sector: str | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the public key, which the journal stores instead of the key."""
-        return hashlib.sha256(ssh_keys.canonical(self.ssh_key).encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
 class Entry:
     """The record of one create."""
 
@@ -60,10 +45,8 @@ class Entry:
     """The resource that the machine was requested for."""
     account: str
     """A hash of the endpoint and the API key that the create was made with."""
-    instance_type: str
-    ssh_key: str
-    """The public key's fingerprint."""
-    sector: str | None
+    requested: NewInstance
+    """What the create requested, with a hash in place of the SSH key."""
     before: tuple[str, ...]
     """The ids of the account's machines before the POST."""
     started: float
@@ -105,18 +88,23 @@ class Entry:
             return 0.0
         return max(0.0, self.first_sent + KEY_SECONDS - now)
 
-    def is_for(self, spec: Spec) -> bool:
-        """Whether this create had the same arguments."""
-        requested = (self.instance_type, self.ssh_key, self.sector)
-        return requested == (spec.instance_type, spec.fingerprint, spec.sector)
+    @property
+    def instance_type(self) -> str:
+        """The type of the machine that was requested."""
+        return self.requested.instance_type
+
+    def is_for(self, new: NewInstance) -> bool:
+        """Whether this create requested the same."""
+        return self.requested == new.hashed()
 
     def as_created(self, instance_id: str) -> Entry:
         """Return the entry with the machine's id from the answer to the POST."""
         return replace(self, phase=Phase.CREATED, instance_id=instance_id, problem="")
 
     def as_json(self) -> dict[str, Any]:
-        """Return the entry in the format that is stored on disk."""
-        return {"version": VERSION, **asdict(self)}
+        """Return the entry in the format that is stored on disk, which has no nested request."""
+        values = asdict(self)
+        return {"version": VERSION, **values.pop("requested"), **values}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Entry:
@@ -124,12 +112,16 @@ class Entry:
 
         Raises ValueError, KeyError or TypeError if the format is wrong.
         """
-        fields = {
-            **data,
+        requested = {
+            field.name: data[field.name] for field in fields(NewInstance) if field.name in data
+        }
+        values = {
+            **{name: value for name, value in data.items() if name not in requested},
             "origin": Origin(**data["origin"]),
+            "requested": NewInstance(**requested),
             "before": tuple(data["before"]),
             "found": tuple(data.get("found", ())),
             "phase": Phase(data["phase"]),
         }
-        del fields["version"]
-        return cls(**fields)
+        del values["version"]
+        return cls(**values)

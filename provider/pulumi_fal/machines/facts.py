@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import Home
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import FalError
@@ -16,7 +16,7 @@ from pulumi_fal.machines.decision import (
     can_be_sent_again,
     candidates,
 )
-from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Spec
+from pulumi_fal.machines.entry import GRACE_SECONDS, Entry
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.lifecycle import Lifecycle
@@ -70,11 +70,11 @@ class FactFinder:
         self._clock = clock
         self._appear_seconds = appear_seconds
 
-    def about(self, entry: Entry, origin: Origin, spec: Spec) -> Facts:
+    def about(self, entry: Entry, origin: Origin, new: NewInstance) -> Facts:
         """Return the facts about an entry that decide how `origin` gets its machine."""
         facts = Facts(
             origin=origin,
-            spec=spec,
+            requested=new,
             account=self._ownership.home.account,
             now=self._clock.wall(),
             in_state=self._in_state(entry, origin),

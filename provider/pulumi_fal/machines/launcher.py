@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import Home
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import APIError, ConfigurationError, Interrupted
@@ -28,7 +28,7 @@ from pulumi_fal.machines.decision import (
     decide,
     decide_renamed,
 )
-from pulumi_fal.machines.entry import Entry, Phase, Spec
+from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.facts import FactFinder
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
@@ -79,22 +79,22 @@ class Launcher:
 
     @contextmanager
     def launch(
-        self, spec: Spec, origin: Origin, requested: Spec | None = None
+        self, new: NewInstance, origin: Origin, requested: NewInstance | None = None
     ) -> Iterator[Instance]:
         """Yield the resource's machine: that of an earlier create, or else a new one.
 
-        `requested` is what the program requested, if `spec` has the sector of a cluster instead.
+        `requested` is what the program requested, if `new` has the sector of a cluster instead.
         The create is locked for other processes until the block ends. Raises UnresolvedCreateError
         if an earlier create or this one may have made a machine, but it is not certain which.
         """
-        self.attempts.begin(origin, requested or spec)
+        self.attempts.begin(origin, requested or new)
         with self._locked(origin):
             instance = self.attempts.repeat(origin)
             if instance is not None:
                 self.resumed_ids.add(instance.id)
             else:
                 entry = self._journal.find(origin)
-                instance = self._resume(entry, spec, origin) if entry else self._start(spec, origin)
+                instance = self._resume(entry, new, origin) if entry else self._start(new, origin)
             yield instance
 
     def mark_reported(self, origin: Origin, *, seen: bool) -> None:
@@ -124,9 +124,9 @@ class Launcher:
             if entry.origin.urn == urn
         )
 
-    def _resume(self, entry: Entry, spec: Spec, origin: Origin) -> Instance:
+    def _resume(self, entry: Entry, new: NewInstance, origin: Origin) -> Instance:
         """Return the machine of an earlier create, or a new one if it left none."""
-        facts = self._facts.about(entry, origin, spec)
+        facts = self._facts.about(entry, origin, new)
         if facts.machine is not None and not entry.seen:  # from now on it can count as gone
             seen = replace(entry, seen=True)
             self._change(entry, seen, origin)
@@ -134,22 +134,17 @@ class Launcher:
         match decide(entry, facts):
             case Resume(instance):
                 self.resumed_ids.add(instance.id)
-                entry = replace(  # an adopted machine may come from a create with other arguments
-                    entry,
-                    phase=Phase.CREATED,
-                    instance_type=spec.instance_type,
-                    ssh_key=spec.fingerprint,
-                    sector=spec.sector,
-                )
+                # An adopted machine may come from a create that requested something else.
+                entry = replace(entry, phase=Phase.CREATED, requested=new.hashed())
                 self.attempts.remember(entry, instance)
                 self._records.write(entry)
                 return instance
             case SendAgain():
                 # The machine may already be in state, if only the record could not be written.
-                made, instance = self._sender.send(entry, spec, may_be_sent=True)
+                made, instance = self._sender.send(entry, new, may_be_sent=True)
                 if instance.id not in (self._stacks.ids(origin) or ()):
                     self.attempts.remember(made, instance)
-                return self._resume(made, spec, origin)
+                return self._resume(made, new, origin)
             case StartFresh(warning):
                 if warning:
                     self._warn(warning)
@@ -158,7 +153,7 @@ class Launcher:
                     late = as_late(entry, facts.search.candidates, facts.now)
                 if late is None:
                     self._change(entry, None, origin)
-                return self._start(spec, origin, late)
+                return self._start(new, origin, late)
             case Stop(error):
                 if facts.search:  # the candidates of this search must not count as late next time
                     self._records.write(replace(entry, searched=False))
@@ -176,19 +171,17 @@ class Launcher:
         else:
             self._records.write(new)
 
-    def _start(self, spec: Spec, origin: Origin, late: Entry | None = None) -> Instance:
+    def _start(self, new: NewInstance, origin: Origin, late: Entry | None = None) -> Instance:
         """Create a machine.
 
         `late` is the entry of an earlier create without an answer, to be kept beside the new one.
         """
-        self._refuse_if_renamed(spec, origin)
+        self._refuse_if_renamed(new, origin)
         entry = Entry(
             origin=origin,
             account=self._home.account,
             endpoint=self._home.endpoint,
-            instance_type=spec.instance_type,
-            ssh_key=spec.fingerprint,
-            sector=spec.sector,
+            requested=new.hashed(),
             before=tuple(sorted(self._fleet.recent(_BEFORE_SECONDS))),
             started=self._clock.wall(),
             idempotency_key=self._new_key(),
@@ -197,7 +190,7 @@ class Launcher:
         if late is not None:
             self._journal.write(late)
         try:
-            made, instance = self._sender.send(entry, spec)
+            made, instance = self._sender.send(entry, new)
         except (APIError, ConfigurationError, Interrupted):  # the API certainly made no machine
             if late is not None:
                 self._records.put_back(late)
@@ -205,7 +198,7 @@ class Launcher:
         self.attempts.remember(made, instance)
         return instance
 
-    def _refuse_if_renamed(self, spec: Spec, origin: Origin) -> None:
+    def _refuse_if_renamed(self, new: NewInstance, origin: Origin) -> None:
         """Raise if this stack may be a renamed one that has an unresolved create for this resource.
 
         The journal still has the creates of a renamed stack or project under its old name.
@@ -221,7 +214,7 @@ class Launcher:
             is_gone = self._stacks.is_gone(entry.origin)
             if is_gone is False:
                 continue
-            facts = self._facts.about(entry, origin, spec)
+            facts = self._facts.about(entry, origin, new)
             match decide_renamed(entry, facts, is_gone=bool(is_gone)):
                 case StartFresh():
                     self._records.exchange(entry, None)

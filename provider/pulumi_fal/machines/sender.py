@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pulumi_fal.api import retry
 from pulumi_fal.api.client import Client
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
     APIError,
@@ -19,7 +19,7 @@ from pulumi_fal.errors import (
     UnresolvedCreateError,
 )
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.entry import Entry, Spec
+from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.facts import FactFinder
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.records import Records
@@ -50,7 +50,7 @@ class Sender:
             self._quiet.wait_for(lambda: not self._in_flight, seconds)
 
     def send(
-        self, entry: Entry, spec: Spec, *, may_be_sent: bool = False
+        self, entry: Entry, new: NewInstance, *, may_be_sent: bool = False
     ) -> tuple[Entry, Instance]:
         """Send the create, record its result, and return the entry with the machine.
 
@@ -68,9 +68,7 @@ class Sender:
         with self._counted():
             try:
                 instance = client.create_instance(
-                    spec.instance_type,
-                    spec.ssh_key,
-                    spec.sector,
+                    new,
                     entry.idempotency_key,
                     failures.append,
                     may_be_sent=may_be_sent,

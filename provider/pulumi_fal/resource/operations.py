@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pulumi_fal.api.models import Instance, Status
+from pulumi_fal.api.models import Instance, NewInstance, Status
 from pulumi_fal.api.settings import Home
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
-from pulumi_fal.machines.entry import Spec
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource import cluster, inputs, outputs, repeats
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
@@ -113,13 +112,13 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
 
 def _create(machines: Machines, call: Call, props: Properties, origin: Origin) -> Created:
     launcher = machines.account.launcher
-    requested = Spec(props["instance_type"], props["ssh_key"], props.get("sector"))
+    requested = NewInstance(props["instance_type"], props["ssh_key"], props.get("sector"))
     props = {**props, "sector": requested.sector or cluster.sector(machines, call)}
-    spec = replace(requested, sector=props["sector"])
+    new = replace(requested, sector=props["sector"])
     with (
         cluster.counted(machines, call) as is_created,
         repeats.kept(machines.account, origin, props),
-        launcher.launch(spec, origin, requested) as instance,
+        launcher.launch(new, origin, requested) as instance,
     ):
         is_created()
         wait = Wait(machines, call, instance, props)
