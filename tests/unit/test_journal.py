@@ -21,7 +21,7 @@ from pulumi_fal.machines.entry import VERSION, Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stacks.origin import Origin
 
-from ..fakes import HERE, ONE, URN
+from ..fakes import EIGHT, HERE, ID, ONE, URN
 
 ENTRY = Entry(
     origin=HERE,
@@ -191,6 +191,22 @@ def test_bytes_that_are_no_text_are_damage_too(records: Journal) -> None:
     file_of(records).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(JournalError, match="is damaged"):
         records.find(HERE)
+
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_a_recorded_entry_of_each_version_is_read(records: Journal, version: int) -> None:
+    """A create that an earlier release began must be found by this one, with what it requested."""
+    records.write(ENTRY)
+    file_of(records).write_text((RECORDED / f"entry-version-{version}.json").read_text())
+    entry = records.find(HERE)
+    assert entry is not None
+    assert entry.requested == NewInstance(EIGHT, "f" * 32, "sector_2")
+    assert (entry.phase, entry.instance_id, entry.before) == (Phase.CREATED, ID, ("an-old-one",))
+    if version == VERSION:
+        assert json.loads(json.dumps(entry.as_json())) == json.loads(file_of(records).read_text())
 
 
 def test_an_entry_of_a_newer_version_is_reported_as_such(records: Journal) -> None:
