@@ -86,15 +86,16 @@ class NewInstance(BaseModel):
         return self.sector.value if self.sector else None
 
 
-async def _machines(request: Request) -> State:
+async def _current_state(request: Request) -> State:
     machines: State = request.app.state.machines
     return machines
 
 
-Machines = Annotated[State, Depends(_machines)]
+CurrentState = Annotated[State, Depends(_current_state)]
+"""The state of the emulator that serves the request."""
 
 
-async def _account(request: Request, machines: Machines) -> str:
+async def _account(request: Request, machines: CurrentState) -> str:
     return machines.account_of(_key(request))
 
 
