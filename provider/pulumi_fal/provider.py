@@ -107,7 +107,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
 
 
 @contextmanager
-def _partial_state(current: request.Request) -> Iterator[None]:
+def _partial_state(current: request.EngineRequest) -> Iterator[None]:
     """Make the engine record a machine that is not ready, although the call fails."""
     try:
         yield

@@ -22,7 +22,7 @@ from .turns import Died, SimulatedClock
 if TYPE_CHECKING:
     from .world import World
 
-SETTINGS = Settings("https://fal.test", "a-key", "a test", retry_budget=60.0, appear_seconds=20.0)
+SETTINGS = Settings("https://fal.test", "a-key", "a test", retry_budget=60.0, settle_seconds=20.0)
 
 
 KEYS = ("key", "rotated", "other")

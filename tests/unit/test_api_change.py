@@ -188,7 +188,7 @@ def lose_an_answer(stack: Stack, call: Call) -> None:
     """A create under the legacy API gets no answer, and makes a machine."""
 
     def lose(request: Request[Any]) -> None:
-        if request.call == "create":
+        if request.kind == "create":
             raise unanswered(request)
 
     stack.legacy.after = lose

@@ -70,7 +70,7 @@ class Settings:
     """Seconds between two polls during a wait."""
     retry_budget: float = options.RETRY_BUDGET.default
     """Seconds for which a failing call is retried."""
-    appear_seconds: float = options.SETTLE.default
+    settle_seconds: float = options.SETTLE.default
     """Seconds after a create without an answer in which its machine may still appear."""
     parallel: int = options.PARALLEL.default
     """The maximum number of machines that the plugin works on at once."""
@@ -107,7 +107,7 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
         key_source=source,
         poll_interval=_positive(options.POLL_INTERVAL, environ, config),
         retry_budget=_positive(options.RETRY_BUDGET, environ, config),
-        appear_seconds=_positive(options.SETTLE, environ, config),
+        settle_seconds=_positive(options.SETTLE, environ, config),
         parallel=parallel(environ, config),
     )
 

@@ -15,7 +15,7 @@ from pulumi_fal.resource.call import INFO
 
 
 @dataclass(frozen=True)
-class Request:
+class EngineRequest:
     """One request of the engine. All fields are empty if the request could not be found."""
 
     urn: str = ""
@@ -69,18 +69,18 @@ class Request:
         return True
 
 
-def current() -> Request:
+def current() -> EngineRequest:
     """Return the current request, from the arguments of the SDK's method up the call stack."""
     for frame in callers():
         request, context = frame.f_locals.get("request"), frame.f_locals.get("context")
         if request is not None and hasattr(request, "urn") and hasattr(context, "is_active"):
-            return Request(
+            return EngineRequest(
                 urn=str(request.urn),
                 timeout=float(getattr(request, "timeout", 0)) or None,
                 context=context,
                 provider_key=_provider_key(request),
             )
-    return Request()
+    return EngineRequest()
 
 
 def callers() -> Iterator[FrameType]:

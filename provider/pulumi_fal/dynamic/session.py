@@ -71,7 +71,7 @@ class Session:
         if cluster_size is not None:
             self._cluster_sizes[urn] = int(cluster_size)
 
-    def call(self, current: request.Request) -> Call:
+    def call(self, current: request.EngineRequest) -> Call:
         """Return the Call for a request. The first one warns about unresolved creates."""
         self.machines.review(current.urn, self._organization)
         return Call(
@@ -82,7 +82,7 @@ class Session:
             is_heard=current.is_heard,
         )
 
-    def create_call(self, current: request.Request) -> Call:
+    def create_call(self, current: request.EngineRequest) -> Call:
         """Return the Call for a create. Raises ConfigurationError if the SDK hides the URN.
 
         Without its URN, the create could not be recorded.
@@ -120,4 +120,4 @@ def _note(message: str) -> None:
 
 def _warn(message: str) -> None:
     """Show a warning on the stack's row, because its resource may not be part of this run."""
-    request.Request().log(message, WARNING)
+    request.EngineRequest().log(message, WARNING)

@@ -48,7 +48,7 @@ class Account:
         self.lifecycle = Lifecycle(client, fleet, clock, notify)
         self.ownership = Ownership(settings, lambda: fleet.recent(_RECENT_SECONDS))
         self.facts = facts = FactFinder(
-            fleet, self.lifecycle, self.ownership, journal, stacks, clock, settings.appear_seconds
+            fleet, self.lifecycle, self.ownership, journal, stacks, clock, settings.settle_seconds
         )
         takes_keys = settings.api == "v1"
 

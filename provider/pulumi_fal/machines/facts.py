@@ -59,16 +59,16 @@ class FactFinder:
         journal: Journal,
         stacks: Stacks,
         clock: Clock,
-        appear_seconds: float,
+        settle_seconds: float,
     ) -> None:
-        """`appear_seconds` is how long after a POST without an answer its machine may appear."""
+        """`settle_seconds` is how long after a POST without an answer its machine may appear."""
         self._fleet = fleet
         self._lifecycle = lifecycle
         self._ownership = ownership
         self._journal = journal
         self._stacks = stacks
         self._clock = clock
-        self._appear_seconds = appear_seconds
+        self._settle_seconds = settle_seconds
 
     def about(self, entry: Entry, origin: Origin, spec: Spec) -> Facts:
         """Return the facts about an entry that decide how `origin` gets its machine."""
@@ -125,7 +125,7 @@ class FactFinder:
         # A single list may come from a stale replica, so at least two are read, and a machine in
         # any of them counts. If the last one fails it is retried, because it is the most complete.
         instances = dict(self._fleet.fresh())
-        for answer in self._fleet.watch(max(self._appear_seconds - since, self._fleet.interval)):
+        for answer in self._fleet.watch(max(self._settle_seconds - since, self._fleet.interval)):
             instances |= self._fleet.fresh() if answer.error else answer.instances
         return unclaimed(entry, instances.values(), self._journal, self._stacks)
 
