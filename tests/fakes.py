@@ -12,7 +12,7 @@ from typing import Any
 from pulumi_fal import errors
 from pulumi_fal.api import legacy, v1
 from pulumi_fal.api.request import Request
-from pulumi_fal.api.settings import Home, Settings
+from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.api.transport import error_type
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.faults import Fault, Faults
@@ -197,7 +197,7 @@ class FakeStacks:
         """More machines in the tested stack, under URNs of their own."""
         self.namesakes: list[StackMachine] = []
         """The machines in all stacks that may be the tested one, where it is not known which is."""
-        self.home = Home()
+        self.account_id = AccountId()
         """Where the machines in state were last seen."""
         self.others: dict[str, set[str] | str] = {}
         """By name, the ids of a stack's machines, or why it can't be read."""
@@ -213,7 +213,7 @@ class FakeStacks:
     def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
         if self.in_state is None:
             return None
-        own = [StackMachine(id_, URN, self.home) for id_ in self.in_state]
+        own = [StackMachine(id_, URN, self.account_id) for id_ in self.in_state]
         return (*own, *self.siblings)
 
     def forget(self, origin: Origin) -> None:

@@ -17,13 +17,13 @@ from pulumi.runtime import rpc
 
 from pulumi_fal.dynamic import request
 from pulumi_fal.dynamic.lifetime import guarded
-from pulumi_fal.dynamic.session import Session
+from pulumi_fal.dynamic.session import DynamicSession
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import UNKNOWN, InitFailed
 from pulumi_fal.resource.inputs import NAMES as INPUT_NAMES
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, is_ours
 
-_session = Session()
+_session = DynamicSession()
 
 
 class ComputeInstanceProvider(dynamic.ResourceProvider):

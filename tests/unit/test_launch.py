@@ -17,7 +17,7 @@ import pytest
 from pulumi_fal import errors
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.request import Request
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
 from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Phase, Spec
@@ -585,7 +585,7 @@ def test_a_key_that_sees_another_machine_of_the_account_is_one_of_its_keys(
 ) -> None:
     """Keys are rotated, and the record of a create must not become a dead end."""
     known = world.machine()
-    world.stacks.home = Home(account="another")
+    world.stacks.account_id = AccountId(account="another")
     world.stacks.in_state = {known} if shown == "in state" else set()
     before = (known,) if shown == "before the POST" else ()
     world.earlier(phase, made, account="another", before=before, seen=True)

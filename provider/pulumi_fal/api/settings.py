@@ -30,11 +30,11 @@ NO_KEY = (
 
 
 ENDPOINT, ACCOUNT = "endpoint", "account"
-"""The names of the outputs in which state stores a home."""
+"""The names of the outputs in which state stores an AccountId."""
 
 
 @dataclass(frozen=True)
-class Home:
+class AccountId:
     """The endpoint and the account (a hash of endpoint and key) that a machine was last seen with.
 
     A value is "" if it is not in state: releases before 0.2 did not store the account.
@@ -44,13 +44,13 @@ class Home:
     account: str = ""
 
     @classmethod
-    def of(cls, props: Mapping[str, Any]) -> Home:
-        """Return the home that is stored in a resource's outputs."""
+    def of(cls, props: Mapping[str, Any]) -> AccountId:
+        """Return the AccountId that is stored in a resource's outputs."""
         return cls(str(props.get(ENDPOINT) or ""), str(props.get(ACCOUNT) or ""))
 
     @property
     def key(self) -> str:
-        """The value by which homes are compared: the account if it is known, else the endpoint."""
+        """The value to compare: the account if it is known, else the endpoint."""
         return self.account or self.endpoint
 
 
@@ -83,9 +83,9 @@ class Settings:
         return SET_KEY
 
     @property
-    def home(self) -> Home:
-        """The home of the machines that are seen with these settings."""
-        return Home(self.endpoint, self.account)
+    def account_id(self) -> AccountId:
+        """What identifies the account of these settings."""
+        return AccountId(self.endpoint, self.account)
 
     @property
     def account(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -106,7 +105,7 @@ def _logger() -> Callable[..., None] | None:
 
     The engine's address is the plugin's last command line argument.
     """
-    if not re.fullmatch(r"[\w.\[\]:-]+:\d+", sys.argv[-1]):
+    if not engine.is_address(sys.argv[-1]):
         return None
     try:
         return engine.logger(sys.argv[-1])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import FalError
 from pulumi_fal.machines.decision import (
@@ -75,7 +75,7 @@ class FactFinder:
         facts = Facts(
             origin=origin,
             spec=spec,
-            account=self._ownership.home.account,
+            account=self._ownership.account_id.account,
             now=self._clock.wall(),
             in_state=self._in_state(entry, origin),
         )
@@ -131,7 +131,7 @@ class FactFinder:
 
     def about_late(self, entries: Sequence[Entry]) -> list[Facts]:
         """Return the facts about late entries, after one short look for the machines of all."""
-        account, now = self._ownership.home.account, self._clock.wall()
+        account, now = self._ownership.account_id.account, self._clock.wall()
         found = [Facts(entry.origin, None, account, now) for entry in entries]
         try:
             instances = self._look_for_late(entries)
@@ -183,10 +183,10 @@ class FactFinder:
         return self._stacks.has(origin, entry.instance_id)
 
     def _is_own(self, entry: Entry) -> bool:
-        home = Home(entry.endpoint, entry.account)
+        account_id = AccountId(entry.endpoint, entry.account)
 
         def machines() -> Iterator[StackMachine]:
-            yield from (StackMachine(id_, "", home) for id_ in entry.before)
+            yield from (StackMachine(id_, "", account_id) for id_ in entry.before)
             yield from self._stacks.possible_machines(entry.origin)
 
-        return self._ownership.sees(home, machines)
+        return self._ownership.sees(account_id, machines)

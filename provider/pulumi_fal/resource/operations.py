@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pulumi_fal.api.models import Instance, Status
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
 from pulumi_fal.machines.entry import Spec
 from pulumi_fal.machines.machines import Machines
@@ -164,7 +164,7 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
         )
         return dict(props)
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
-    outs = outputs.from_instance(instance, props, account.home)
+    outs = outputs.from_instance(instance, props, account.id)
     if UNFINISHED in props and not instance.is_ready:
         reason = f"Machine {id_} is not ready yet: its status is {instance.status}."
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
@@ -189,7 +189,7 @@ def import_(machines: Machines, id_: str, wanted: Properties) -> Outputs:
     if problems:
         raise LifecycleError(id_, f"Machine {id_} was not imported: {problems}")
     refuse_mismatch(id_, vars(instance), wanted)
-    return outputs.from_instance(instance, wanted, machines.account.home)
+    return outputs.from_instance(instance, wanted, machines.account.id)
 
 
 def refuse_mismatch(id_: str, actual: Properties, wanted: Properties) -> None:
@@ -287,7 +287,7 @@ def _has_vanished(machines: Machines, call: Call, id_: str, olds: Properties) ->
         return True
     try:
         account = machines.account
-        if not account.ownership.is_own(Home.of(olds)):
+        if not account.ownership.is_own(AccountId.of(olds)):
             return False
         if account.launcher.may_still_appear(call.urn, id_):
             return False
@@ -302,7 +302,7 @@ def _refuse_another_account(machines: Machines, call: Call, id_: str, props: Pro
     Called before a wait or a delete, because only a machine's own account can show that it is gone.
     """
     account = machines.account
-    if not account.ownership.is_own(Home.of(props)) and not account.lifecycle.find(id_):
+    if not account.ownership.is_own(AccountId.of(props)) and not account.lifecycle.find(id_):
         _refuse_elsewhere(machines, call, id_, props)
 
 
@@ -310,7 +310,7 @@ def _refuse_elsewhere(machines: Machines, call: Call, id_: str, props: Propertie
     """Raise ElsewhereError if a machine that is not seen may belong to another account."""
     machines.account.ownership.refuse_elsewhere(
         id_,
-        Home.of(props),
+        AccountId.of(props),
         lambda: machines.stacks.possible_machines(
             machines.stacks.origin(call.urn, call.organization)
         ),

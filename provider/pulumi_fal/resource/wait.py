@@ -40,7 +40,7 @@ class Wait:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        return outputs.from_instance(self._last, self._props, self._account.home)
+        return outputs.from_instance(self._last, self._props, self._account.id)
 
     def until_ready(self) -> dict[str, Any]:
         """Wait, and return the outputs of the ready machine.
@@ -69,7 +69,7 @@ def unfinished(
     account: Account, machine: Instance, props: Mapping[str, Any], error: Exception
 ) -> InitFailed:
     """Return the partial state of a machine whose create or update ended with `error`."""
-    outs = {**outputs.from_instance(machine, props, account.home), UNFINISHED: True}
+    outs = {**outputs.from_instance(machine, props, account.id), UNFINISHED: True}
     return InitFailed(machine.id, outs, _reason(machine, error))
 
 
