@@ -22,7 +22,7 @@ from pulumi_fal.errors import (
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.entry import GRACE_SECONDS, Phase
 from pulumi_fal.machines.machines import Machines
-from pulumi_fal.resource import operations
+from pulumi_fal.resource import imports, operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
 from pulumi_fal.stacks.state import StackMachine
@@ -502,7 +502,7 @@ def test_read_of_an_unfinished_machine_fails_until_it_is_ready(world: World) -> 
 def test_an_imported_machine_has_its_own_values_and_the_programs_key(world: World) -> None:
     """An import takes the key from the program, since the API doesn't tell it."""
     id_ = world.machine(EIGHT)
-    outs = operations.import_(world.machines, id_, INPUTS)
+    outs = imports.read(world.machines, id_, INPUTS)
     assert outs == {**STATE, **account_id(world)}
 
 
@@ -527,14 +527,14 @@ def test_an_import_that_does_not_fit_the_program_fails(
     """An import fails where the next `up` would replace the machine."""
     id_ = world.machine(EIGHT)
     with pytest.raises(LifecycleError) as caught:
-        operations.import_(world.machines, id_, wanted)
+        imports.read(world.machines, id_, wanted)
     assert f"Machine {id_} was not imported: {problem}" in str(caught.value).replace("; ", ": ")
 
 
 def test_an_import_of_an_unknown_id_fails(world: World) -> None:
     """An id that the API doesn't know can't be imported."""
     with pytest.raises(LifecycleError, match=f"Machine {ID} can't be read"):
-        operations.import_(world.machines, ID, INPUTS)
+        imports.read(world.machines, ID, INPUTS)
 
 
 # update

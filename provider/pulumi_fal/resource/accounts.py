@@ -1,4 +1,7 @@
-"""Refuses to hand a machine to a provider of another account: no machine can move between them."""
+"""Refuses calls with the key of another account than the machine's.
+
+No machine can move between accounts, and only its own account can show that it is gone.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _SECONDS = 5.0
 """Seconds that a diff may take to find out whether this account has the machine."""
 
 
-def refuse(
+def refuse_move(
     machines: Machines, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
 ) -> None:
     """Raise ElsewhereError if the machine in state belongs to another account than this one.
@@ -40,6 +43,27 @@ def refuse(
     if took_over:
         raise _moved(call.urn, id_, account_id, account.id)
     account.ownership.refuse_elsewhere(id_, account_id, lambda: ())
+
+
+def refuse_another(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+    """Raise ElsewhereError unless this account sees the machine, or is the one in state.
+
+    Called before a wait or a delete, because only a machine's own account can show that it is gone.
+    """
+    account = machines.account
+    if not account.ownership.is_own(AccountId.of(props)) and not account.lifecycle.find(id_):
+        refuse_elsewhere(machines, call, id_, props)
+
+
+def refuse_elsewhere(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+    """Raise ElsewhereError if a machine that is not seen may belong to another account."""
+    machines.account.ownership.refuse_elsewhere(
+        id_,
+        AccountId.of(props),
+        lambda: machines.stacks.possible_machines(
+            machines.stacks.origin(call.urn, call.organization)
+        ),
+    )
 
 
 def _moved(urn: str, id_: str, old: AccountId, new: AccountId) -> ElsewhereError:
