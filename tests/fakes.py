@@ -13,7 +13,7 @@ from pulumi_fal import errors
 from pulumi_fal.api import legacy, v1
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.request import Request
-from pulumi_fal.api.settings import Home, Settings
+from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.api.transport import error_type
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.faults import Fault, Faults
@@ -117,7 +117,7 @@ class FakeApi:
     @property
     def calls(self) -> list[str]:
         """The calls in their order, as in ["create", "list"]."""
-        return [request.call for request in self.requests]
+        return [request.kind for request in self.requests]
 
     def asked(self, call: str) -> list[float]:
         """The moments of those calls."""
@@ -135,9 +135,9 @@ class FakeApi:
         self.requests.append(request)
         self.moments.append(self.now())
         self.timeouts.append(timeout)
-        with self.state.call(request.call):
+        with self.state.call(request.kind):
             self.before(request)
-            fault = self.faults.take(request.call)
+            fault = self.faults.take(request.kind)
             outcome = self.serve(request) if fault is None or fault.taken else None
             self.after(request)
         return arrived(request, fault, outcome)
@@ -146,12 +146,12 @@ class FakeApi:
         """What the API does with a request, and its answer or its refusal."""
         body, instance_id = request.body or {}, request.instance_id or ""
         try:
-            if request.call == "list":
+            if request.kind == "list":
                 machines = [dict(vars(machine)) for machine in self.state.list(account)]
                 return listed(request, machines)
-            if request.call == "get":
+            if request.kind == "get":
                 return dict(vars(self.state.get(instance_id, account)))
-            if request.call == "delete":
+            if request.kind == "delete":
                 self.state.delete(instance_id, account)
                 return None
             kind, ssh_key, sector = body["instance_type"], body["ssh_key"], body.get("sector")
@@ -174,7 +174,7 @@ def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError)
         raise unanswered(request, sent=fault.name != UNSENT.name)
     if fault is not None and fault.status != 200:
         raise refusal(fault.status or 0, fault.detail or fault.says, request, fault.retry_after)
-    if fault is not None and fault.name == "lapse" and request.call == "list":
+    if fault is not None and fault.name == "lapse" and request.kind == "list":
         return listed(request, [])
     if fault is not None and fault.body is not None:
         if not request.json_expected and not fault.body.startswith("<"):
@@ -198,7 +198,7 @@ class FakeStacks:
         """More machines in the tested stack, under URNs of their own."""
         self.namesakes: list[StackMachine] = []
         """The machines in all stacks that may be the tested one, where it is not known which is."""
-        self.home = Home()
+        self.account_id = AccountId()
         """Where the machines in state were last seen."""
         self.others: dict[str, set[str] | str] = {}
         """By name, the ids of a stack's machines, or why it can't be read."""
@@ -214,7 +214,7 @@ class FakeStacks:
     def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
         if self.in_state is None:
             return None
-        own = [StackMachine(id_, URN, self.home) for id_ in self.in_state]
+        own = [StackMachine(id_, URN, self.account_id) for id_ in self.in_state]
         return (*own, *self.siblings)
 
     def forget(self, origin: Origin) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 import pulumi
 
-from pulumi_fal import arguments, hosts
+from pulumi_fal import access, arguments
 from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.compute_instance import ComputeInstance
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN
@@ -105,17 +105,17 @@ class ComputeCluster(pulumi.ComponentResource):
         sectors = pulumi.Output.all(*(machine.sector for machine in self.machines))
         self.sector = sectors.apply(lambda known: _only_sector(self, known))
         self.hostfile = self._once_known(
-            lambda ips, gpus: hosts.hostfile(ips.values(), gpus) if gpus else None
+            lambda ips, gpus: access.hostfile(ips.values(), gpus) if gpus else None
         )
         self.torchrun = self._once_known(
             lambda ips, gpus: (
-                [hosts.torchrun(list(ips.values()), node, gpus) for node in range(size)]
+                [access.torchrun(list(ips.values()), node, gpus) for node in range(size)]
                 if gpus
                 else None
             )
         )
-        self.ssh_config = self._once_known(lambda ips, _: hosts.ssh_config(ips))
-        self.inventory = self._once_known(lambda ips, _: hosts.inventory(resource_name, ips))
+        self.ssh_config = self._once_known(lambda ips, _: access.ssh_config(ips))
+        self.inventory = self._once_known(lambda ips, _: access.inventory(resource_name, ips))
         self.register_outputs({"ips": self.ips, "main_ip": self.main_ip, "sector": self.sector})
 
     def _once_known(

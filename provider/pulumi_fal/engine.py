@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import threading
 import time
@@ -92,6 +93,11 @@ def partial_state(
     )
     status = status_pb2.Status(code=2, message=reason, details=[detail])
     return (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def is_address(text: str) -> bool:
+    """Whether the text is an engine's address, HOST:PORT."""
+    return re.fullmatch(r"[\w.\[\]:-]+:\d+", text) is not None
 
 
 def logger(address: str) -> Callable[..., None]:

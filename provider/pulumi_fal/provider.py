@@ -17,13 +17,13 @@ from pulumi.runtime import rpc
 
 from pulumi_fal.dynamic import request
 from pulumi_fal.dynamic.lifetime import guarded
-from pulumi_fal.dynamic.session import Session
-from pulumi_fal.resource import operations
+from pulumi_fal.dynamic.session import DynamicSession
+from pulumi_fal.resource import imports, operations
 from pulumi_fal.resource.call import UNKNOWN, InitFailed
 from pulumi_fal.resource.inputs import NAMES as INPUT_NAMES
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, is_ours
 
-_session = Session()
+_session = DynamicSession()
 
 
 class ComputeInstanceProvider(dynamic.ResourceProvider):
@@ -77,7 +77,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         # Only the read of an import comes without the serialized provider.
         if not current.provider_key and id_ in _session.import_inputs:
             inputs = _session.import_inputs[id_]
-            outs = operations.import_(_session.machines, id_, inputs)
+            outs = imports.read(_session.machines, id_, inputs)
             return dynamic.ReadResult(id_, outs, dict(inputs))
         outputs: dict[str, Any] | None
         try:
@@ -107,7 +107,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
 
 
 @contextmanager
-def _partial_state(current: request.Request) -> Iterator[None]:
+def _partial_state(current: request.EngineRequest) -> Iterator[None]:
     """Make the engine record a machine that is not ready, although the call fails."""
     try:
         yield

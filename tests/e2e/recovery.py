@@ -16,7 +16,7 @@ from typing import Any
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
 from pulumi_fal.machines.entry import Entry
-from pulumi_fal.machines.journal import Journal, home
+from pulumi_fal.machines.journal import Journal, default_folder
 
 from .harness import PULUMI, SECONDS, Result, Run, Stack, wait_until
 
@@ -134,7 +134,7 @@ def restore_if_cut_off(stack: Stack) -> None:
 
 def journal(stack: Stack) -> Journal:
     """The stack's journal."""
-    return Journal(home(stack.env))
+    return Journal(default_folder(stack.env))
 
 
 def entries(stack: Stack) -> list[Entry]:

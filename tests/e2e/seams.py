@@ -26,9 +26,9 @@ OFF = {
     "dynamic.patches.without_traceback": NOTHING,
     "dynamic.lifetime.on_cancel": NOTHING,
     "engine.on_death": NOTHING,
-    "dynamic.request.Request.keep_partial_state": "lambda *args: False",
-    "dynamic.request.Request.on_undelivered": NOTHING,
-    "dynamic.request.Request.log": NOTHING,
+    "dynamic.request.EngineRequest.keep_partial_state": "lambda *args: False",
+    "dynamic.request.EngineRequest.on_undelivered": NOTHING,
+    "dynamic.request.EngineRequest.log": NOTHING,
 }
 """What each seam is replaced with, by the name that it has in the package."""
 

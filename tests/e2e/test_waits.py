@@ -182,7 +182,7 @@ def test_a_machine_that_vanished_before_it_is_awaited_is_replaced_by_the_next_up
     for module in ("entry", "lifecycle"):
         in_plugin(stack, replaced(f"machines.{module}.GRACE_SECONDS", 0.2))
     if not seams:
-        switch_off(stack, "dynamic.request.Request.keep_partial_state")
+        switch_off(stack, "dynamic.request.EngineRequest.keep_partial_state")
     emulator.state.provisioning = inf
     stack.write(machine(wait=False))
     stack.up()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.machines.journal import Journal, home
+from pulumi_fal.machines.journal import Journal, default_folder
 
 from ..fakes import ED25519
 from ..other_system import TAKEN_AWAY
@@ -28,7 +28,7 @@ def test_a_machine_is_previewed_created_and_deleted(
     made = plugin.create(INPUTS)
     outputs = plain(made.properties)
     assert outputs["status"] == "ready"
-    (entry,) = Journal(home({"PULUMI_HOME": str(tmp_path / "home")})).readable()
+    (entry,) = Journal(default_folder({"PULUMI_HOME": str(tmp_path / "home")})).readable()
     assert (entry.origin.urn, entry.instance_id) == (URN, made.id)
     plugin.kill()
 

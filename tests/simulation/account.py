@@ -67,19 +67,19 @@ class Account(FakeApi):
         account = self.state.account_of(key)
 
         def send(request: Request[Any], timeout: float | None = None) -> Any:
-            step(f"{request.call} is sent")
-            fault = self.faults.take(request.call)
+            step(f"{request.kind} is sent")
+            fault = self.faults.take(request.kind)
             if fault is not None and fault.name == "taken_late":
                 self._turns.block(lambda: False, fault.seconds)
                 step("the request is under way")
             is_taken = fault is None or fault.taken
             outcome = self._serve_for(request, owner, account) if is_taken else None
-            step(f"{request.call} is {'taken' if is_taken else 'refused'}")
+            step(f"{request.kind} is {'taken' if is_taken else 'refused'}")
             if fault is not None and fault.name in ("slow", "late"):
                 self._turns.block(lambda: False, fault.seconds)
                 step("the answer is under way")
             answer = arrived(request, fault, outcome)
-            if request.call == "delete" and isinstance(outcome, APIError):
+            if request.kind == "delete" and isinstance(outcome, APIError):
                 raise outcome  # a 200 for a DELETE that does nothing is beyond any client
             return answer
 
@@ -88,10 +88,10 @@ class Account(FakeApi):
     def _serve_for(
         self, request: Request[Any], owner: Callable[[], Owner], account: str
     ) -> Any | APIError:
-        if request.call == "delete":
+        if request.kind == "delete":
             self.on_delete(request.instance_id or "")
         outcome = self.serve(request, account)
-        if request.call != "create" or isinstance(outcome, APIError):
+        if request.kind != "create" or isinstance(outcome, APIError):
             return outcome
         if outcome["id"] not in self.made_by:  # else it is the answer that was kept
             if self.reads_lag:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from pulumi_fal.api.settings import Home, Settings
+from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
@@ -22,7 +22,7 @@ from .turns import Died, SimulatedClock
 if TYPE_CHECKING:
     from .world import World
 
-SETTINGS = Settings("https://fal.test", "a-key", "a test", retry_budget=60.0, appear_seconds=20.0)
+SETTINGS = Settings("https://fal.test", "a-key", "a test", retry_budget=60.0, settle_seconds=20.0)
 
 
 KEYS = ("key", "rotated", "other")
@@ -132,7 +132,7 @@ class Stacks:
         if not self._process.conditions.answers or not origin.is_certain:
             return None
         return tuple(
-            StackMachine(row.id, "", Home.of(row.outputs))
+            StackMachine(row.id, "", AccountId.of(row.outputs))
             for row in self._process.world.stack_in(origin.backend).every_row()
         )
 

@@ -110,7 +110,7 @@ def forget_a_post_without_an_answer() -> AbstractContextManager[Any]:
 
 
 def give_no_time_to_appear() -> AbstractContextManager[Any]:
-    return mock.patch.object(plugin, "SETTINGS", replace(plugin.SETTINGS, appear_seconds=0.001))
+    return mock.patch.object(plugin, "SETTINGS", replace(plugin.SETTINGS, settle_seconds=0.001))
 
 
 def count_the_settle_time_from_the_first_try() -> AbstractContextManager[Any]:

@@ -44,7 +44,7 @@ class CommandLine:
 
     def __init__(self, emulator: EmulatorServer, home: Path, here: Context | None) -> None:
         self.emulator = emulator
-        self.journal = Journal(journal.home({"PULUMI_HOME": str(home)}))
+        self.journal = Journal(journal.default_folder({"PULUMI_HOME": str(home)}))
         self.here = here
         self.stacks: dict[str, dict[str, str] | str] = {}
         self.seen: dict[str, dict[str, str]] = {}

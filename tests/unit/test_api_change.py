@@ -10,7 +10,7 @@ import pytest
 
 from pulumi_fal.api import v1
 from pulumi_fal.api.request import Request
-from pulumi_fal.api.settings import ENDPOINTS, Home, Settings
+from pulumi_fal.api.settings import ENDPOINTS, AccountId, Settings
 from pulumi_fal.errors import ElsewhereError, UnresolvedCreateError
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal
@@ -73,7 +73,7 @@ class Stack(FakeStacks):
 
     def machines(self, origin: Origin) -> tuple[StackMachine, ...]:
         return tuple(
-            StackMachine(id_, URN, Home.of(outputs)) for id_, outputs in self.state.items()
+            StackMachine(id_, URN, AccountId.of(outputs)) for id_, outputs in self.state.items()
         )
 
 
@@ -188,7 +188,7 @@ def lose_an_answer(stack: Stack, call: Call) -> None:
     """A create under the legacy API gets no answer, and makes a machine."""
 
     def lose(request: Request[Any]) -> None:
-        if request.call == "create":
+        if request.kind == "create":
             raise unanswered(request)
 
     stack.legacy.after = lose

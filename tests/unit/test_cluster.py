@@ -444,9 +444,9 @@ class Creates:
         self.threads: list[threading.Thread] = []
 
     def _before(self, request: Request[Any]) -> None:
-        if request.call == "create" and threading.current_thread().name == "0":
+        if request.kind == "create" and threading.current_thread().name == "0":
             raise refusal(400, "no capacity left in sector_1", request)
-        if request.call == "create":
+        if request.kind == "create":
             assert self.are_released.wait(10)
 
     def start(self, number: int) -> None:
@@ -555,7 +555,7 @@ def test_other_refusals_stay_as_they_are(world: World) -> None:
     """A machine outside of clusters gets the API's own words."""
 
     def refuse_create(request: Request[Any]) -> None:
-        if request.call == "create":
+        if request.kind == "create":
             raise refusal(400, "no", request)
 
     world.api.before = refuse_create

@@ -76,7 +76,7 @@ def side(request: pytest.FixtureRequest) -> Side:
 
 
 def line(request: Request[Any]) -> str:
-    return f"{request.call}: {request.method} {request.path}"
+    return f"{request.kind}: {request.method} {request.path}"
 
 
 # Requests

@@ -55,7 +55,7 @@ class World(Stack):
         """A process that sends a create, and ends before the answer comes."""
 
         def end(request: Request[Any]) -> None:
-            if request.call == "create":
+            if request.kind == "create":
                 raise Killed
 
         self.legacy.after = end
@@ -84,11 +84,11 @@ def answered(*statuses: int) -> Play:
         left = list(statuses)
 
         def before(request: Request[Any]) -> None:
-            if request.call == "create" and left and left[0]:
+            if request.kind == "create" and left and left[0]:
                 raise refusal(left.pop(0), "no", request)
 
         def after(request: Request[Any]) -> None:
-            if request.call == "create" and left:
+            if request.kind == "create" and left:
                 left.pop(0)
                 raise unanswered(request)
 

@@ -19,7 +19,7 @@ from pulumi_fal.errors import APIError
 
 from ..fakes import CREATE, DELETE, ED25519, GET, ID, LIST, ONE, FakeApi, settings
 
-REQUESTS = {request.call: request for request in (LIST, GET, CREATE, DELETE)}
+REQUESTS = {request.kind: request for request in (LIST, GET, CREATE, DELETE)}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def outcome(client: Client, request: Request[Any], state: State) -> tuple[Any, .
     }
     got: tuple[Any, ...]
     try:
-        calls[request.call]()
+        calls[request.kind]()
         got = ("an answer",)
     except APIError as error:
         got = (type(error), error.method, error.path, error.status, error.instance_id)
@@ -63,4 +63,4 @@ def test_every_fault_has_the_same_outcome(
 
 
 def script(faults: Faults, request: Request[Any], name: str) -> None:
-    faults.add(request.call, fault(name, retry_after=7 if name in ("429", "503") else None))
+    faults.add(request.kind, fault(name, retry_after=7 if name in ("429", "503") else None))

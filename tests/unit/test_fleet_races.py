@@ -95,7 +95,7 @@ class Threads:
         return draw
 
     def _takes_its_time(self, request: Request[object]) -> None:
-        if request.call == "list":
+        if request.kind == "list":
             self.turns.block(lambda: False, self.list_takes)
 
     def _deadlock(self) -> None:

@@ -96,7 +96,7 @@ def test_the_key_is_on_disk_before_the_create_is_sent(world: World) -> None:
     seen: list[Entry | None] = []
 
     def look(request: Request[Any]) -> None:
-        if request.call == "create":
+        if request.kind == "create":
             seen.append(world.entry())
 
     world.api.before = look
@@ -135,7 +135,7 @@ def test_an_outage_that_outlasts_the_key_ends_with_the_candidates(world: World) 
     error = refusal(world)
     assert set(error.candidates) == world.state.alive()
     assert len(error.candidates) == 1
-    assert world.clock.time - began < KEY_SECONDS + SETTINGS.appear_seconds + 20
+    assert world.clock.time - began < KEY_SECONDS + SETTINGS.settle_seconds + 20
     assert len(set(world.api.keys)) == 1
 
 
@@ -161,7 +161,7 @@ def make_once(world: World, then: Callable[[], None] = lambda: None) -> None:
     """The first POST is taken, and its answer is lost; after that `then` happens."""
 
     def lose(request: Request[Any]) -> None:
-        if request.call == "create" and len(world.api.keys) == 1:
+        if request.kind == "create" and len(world.api.keys) == 1:
             then()
             raise unanswered(request)
 
@@ -201,7 +201,7 @@ def test_a_clock_that_is_set_back_a_little_gives_the_create_no_more_time(world: 
     moments: list[float] = []
 
     def set_back_later(request: Request[Any]) -> None:
-        if request.call == "create":
+        if request.kind == "create":
             moments.append(world.clock.passed)
             if len(moments) == 10:
                 world.clock.set_by -= 30
@@ -302,7 +302,7 @@ def test_a_repeat_that_is_refused_forgets_nothing_and_says_so(world: World, stat
     killed(world)
 
     def refuse(request: Request[Any]) -> None:
-        if request.call == "create":
+        if request.kind == "create":
             raise refused(status, "no", request)
 
     world.api.before = refuse
@@ -340,7 +340,7 @@ def test_a_repeat_that_this_computer_can_not_send_says_why(world: World) -> None
     killed(world)
 
     def refuse(request: Request[Any]) -> None:
-        if request.call == "create":
+        if request.kind == "create":
             raise ConfigurationError("Nothing was sent to the API: no proxy.")
 
     world.api.before = refuse
@@ -361,7 +361,7 @@ def test_what_ends_the_repeats_takes_nothing_back(world: World, outcome: str) ->
     """A refusal, or Ctrl-C, after an attempt that may have made a machine."""
 
     def end(request: Request[Any]) -> None:
-        if request.call != "create":
+        if request.kind != "create":
             return
         if len(world.api.keys) > 1:
             raise refused(400, "no", request)
@@ -386,5 +386,5 @@ def test_without_a_key_of_its_own_an_entry_is_not_sent_again(world: World) -> No
 
 
 def _lost(request: Request[Any]) -> None:
-    if request.call == "create":
+    if request.kind == "create":
         raise unanswered(request)

@@ -509,7 +509,7 @@ def test_the_journal_is_where_pulumi_keeps_its_own(
     environ: dict[str, str], place: Callable[[], Path]
 ) -> None:
     """The journal is below PULUMI_HOME, or below ~/.pulumi."""
-    assert journal.home(environ) == place() / "fal-compute" / "creates"
+    assert journal.default_folder(environ) == place() / "fal-compute" / "creates"
 
 
 # Changes by a process that doesn't hold the lock.

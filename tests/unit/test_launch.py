@@ -17,7 +17,7 @@ import pytest
 from pulumi_fal import errors
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Request
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
 from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Phase
@@ -26,7 +26,7 @@ from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
 
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, FakeStacks
-from .world import APPEAR_SECONDS, SPEC, World
+from .world import SETTLE_SECONDS, SPEC, World
 
 TWO = replace(HERE, urn=f"{URN}-2")
 """Another resource of the stack."""
@@ -235,7 +235,7 @@ def test_an_unanswered_post_is_on_record_with_its_reason_and_the_moment_of_its_e
     world: World,
 ) -> None:
     """The time in which its machine may appear begins when the POST ended, not when it was sent."""
-    world.state.list_lag = 60 + APPEAR_SECONDS - 1
+    world.state.list_lag = 60 + SETTLE_SECONDS - 1
     lose_answers(world, seconds=60)
     with pytest.raises(UnresolvedCreateError) as caught:
         launch(world)
@@ -244,7 +244,7 @@ def test_an_unanswered_post_is_on_record_with_its_reason_and_the_moment_of_its_e
     assert entry is not None
     assert (entry.phase, entry.instance_id, entry.searched) == (Phase.REQUESTED, None, False)
     assert "reset" in entry.problem
-    assert entry.started == world.clock.wall() - APPEAR_SECONDS
+    assert entry.started == world.clock.wall() - SETTLE_SECONDS
 
 
 def test_the_next_create_looks_again_but_does_not_wait_again(world: World) -> None:
@@ -357,14 +357,14 @@ def test_a_late_record_of_a_renamed_stack_stops_nothing(world: World) -> None:
     assert launch(world).id != other
 
 
-@pytest.mark.parametrize("passed", [0, 5, APPEAR_SECONDS, 1000])
+@pytest.mark.parametrize("passed", [0, 5, SETTLE_SECONDS, 1000])
 def test_the_machine_of_a_killed_process_has_all_of_its_time_to_appear(
     world: World, passed: float
 ) -> None:
     """Nobody saw the POST end: it may have been sent a moment ago, whenever the create began."""
     world.earlier(Phase.REQUESTED)
     world.clock.time += passed
-    world.state.list_lag = APPEAR_SECONDS - 1
+    world.state.list_lag = SETTLE_SECONDS - 1
     made = world.machine()
     assert refusal(world).candidates == (made,)
 
@@ -585,7 +585,7 @@ def test_a_key_that_sees_another_machine_of_the_account_is_one_of_its_keys(
 ) -> None:
     """Keys are rotated, and the record of a create must not become a dead end."""
     known = world.machine()
-    world.stacks.home = Home(account="another")
+    world.stacks.account_id = AccountId(account="another")
     world.stacks.in_state = {known} if shown == "in state" else set()
     before = (known,) if shown == "before the POST" else ()
     world.earlier(phase, made, account="another", before=before, seen=True)

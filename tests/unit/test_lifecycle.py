@@ -6,7 +6,7 @@ import pytest
 
 from pulumi_fal import errors
 from pulumi_fal.api.models import Instance
-from pulumi_fal.api.request import Call, Request
+from pulumi_fal.api.request import Kind, Request
 from pulumi_fal.emulator.faults import Fault, fault
 from pulumi_fal.machines.entry import GRACE_SECONDS
 from pulumi_fal.machines.lifecycle import RESEND_SECONDS, STOPPED_SECONDS
@@ -70,7 +70,7 @@ def test_a_machine_that_is_stopped_for_less_than_a_minute_is_awaited(world: ApiW
     stops = iter(["stopped"] * 15 + ["provisioning"] + ["stopped"] * 15)
 
     def change(request: Request[object]) -> None:
-        if request.call == "list":
+        if request.kind == "list":
             world.state.machines[machine.id].status = next(stops, None)
 
     world.api.before = change
@@ -248,7 +248,7 @@ def test_refusals_with_another_answer_between_them_are_counted_anew(world: ApiWo
     machine = world.made(EIGHT)
 
     def fail(request: Request[object]) -> None:
-        if request.call == "list" and 20 <= world.passed < 90:
+        if request.kind == "list" and 20 <= world.passed < 90:
             raise refusal(403) if int(world.passed) % 3 else BAD_ANSWERS[0]
 
     world.api.before = fail
@@ -260,7 +260,7 @@ def test_a_get_that_fails_says_nothing_of_a_machine_that_the_list_lacks(world: A
     machine = world.made(EIGHT)
 
     def fail(request: Request[object]) -> None:
-        if request.call == "get" and world.passed < 90:
+        if request.kind == "get" and world.passed < 90:
             raise BAD_ANSWERS[0]
         if world.passed >= 40:
             world.state.hide(machine.id, "list", 10)
@@ -357,7 +357,7 @@ def test_one_list_that_lapses_does_not_end_a_delete(world: ApiWorld) -> None:
     lapses = [True]
 
     def lapse(request: Request[object]) -> None:
-        if request.call == "list" and lapses:
+        if request.kind == "list" and lapses:
             lapses.pop()
             world.state.hide(machine.id, "list", 0.1)
 
@@ -447,14 +447,14 @@ def test_a_delete_that_the_api_refuses_for_good_ends_with_its_word(world: ApiWor
     assert world.passed == 0
 
 
-@pytest.mark.parametrize("call", ["delete", "list"])
+@pytest.mark.parametrize("kind", ["delete", "list"])
 @pytest.mark.parametrize("error", [BAD_ANSWERS[0], *BAD_ANSWERS[4:]], ids=str)
 def test_an_answer_that_can_not_be_used_ends_no_delete(
-    world: ApiWorld, error: errors.APIError, call: Call
+    world: ApiWorld, error: errors.APIError, kind: Kind
 ) -> None:
     """Neither a DELETE nor a list that fails for half a minute ends the wait."""
     machine = world.made(EIGHT)
-    world.fail(call, error, end=30)
+    world.fail(kind, error, end=30)
     world.lifecycle.delete(machine.id, 600)
     assert world.state.alive() == set()
     assert any("The wait goes on." in told for told in world.told)

@@ -11,7 +11,7 @@ import pytest
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.request import Request
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import (
     APIError,
     ConfigurationError,
@@ -23,7 +23,7 @@ from pulumi_fal.errors import (
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.entry import GRACE_SECONDS, Phase
 from pulumi_fal.machines.machines import Machines
-from pulumi_fal.resource import operations
+from pulumi_fal.resource import imports, operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
 from pulumi_fal.stacks.state import StackMachine
@@ -278,7 +278,7 @@ def create_fails(world: World, call: Call = CALL) -> InitFailed:
     return caught.value
 
 
-def home(world: World) -> dict[str, str]:
+def account_id(world: World) -> dict[str, str]:
     """Who sees the machine, as outputs have it."""
     return {"endpoint": world.settings.endpoint, "account": world.settings.account}
 
@@ -300,7 +300,7 @@ def test_create_returns_a_ready_machine_and_puts_on_record_that_it_did(world: Wo
     created = create(world)
     (machine,) = world.state.list()
     assert created.id == machine.id
-    assert created.outputs == {**INPUTS, "ip": machine.ip, "status": "ready", **home(world)}
+    assert created.outputs == {**INPUTS, "ip": machine.ip, "status": "ready", **account_id(world)}
     entry = world.entry()
     assert entry is not None
     assert (entry.instance_id, entry.phase, entry.seen) == (machine.id, Phase.REPORTED, True)
@@ -342,7 +342,7 @@ def test_a_create_whose_time_is_up_has_the_machine_recorded_as_it_is(
     failed = create_fails(world, replace(CALL, timeout=timeout))
     assert seconds <= world.clock.passed < seconds + 1
     assert {failed.instance_id} == world.state.alive()
-    assert failed.outputs == {**UNFINISHED, **home(world)}
+    assert failed.outputs == {**UNFINISHED, **account_id(world)}
     assert failed.reason.startswith(f"Machine {failed.instance_id} ({EIGHT}) runs and bills, but")
     assert phase(world) is Phase.REPORTED
 
@@ -425,7 +425,7 @@ def test_read_returns_what_the_api_says_and_keeps_what_was_requested(world: Worl
     world.state.set_status(id_, "rebooting")
     props = {**STATE, **COMMENTED, "wait": False}
     outs = operations.read(world.machines, CALL, id_, props)
-    assert outs == {**props, "status": "rebooting", **home(world)}
+    assert outs == {**props, "status": "rebooting", **account_id(world)}
     assert world.entry() is None
 
 
@@ -490,7 +490,7 @@ def test_read_of_an_unfinished_machine_fails_until_it_is_ready(world: World) -> 
     id_ = world.machine(EIGHT)
     with pytest.raises(InitFailed, match="is not ready yet: its status is pending") as caught:
         operations.read(world.machines, CALL, id_, UNFINISHED)
-    assert caught.value.outputs == {**UNFINISHED, **home(world)}
+    assert caught.value.outputs == {**UNFINISHED, **account_id(world)}
     world.clock.time += 1000
     outs = operations.read(world.machines, CALL, id_, UNFINISHED)
     assert outs is not None
@@ -503,8 +503,8 @@ def test_read_of_an_unfinished_machine_fails_until_it_is_ready(world: World) -> 
 def test_an_imported_machine_has_its_own_values_and_the_programs_key(world: World) -> None:
     """An import takes the key from the program, since the API doesn't tell it."""
     id_ = world.machine(EIGHT)
-    outs = operations.import_(world.machines, id_, INPUTS)
-    assert outs == {**STATE, **home(world)}
+    outs = imports.read(world.machines, id_, INPUTS)
+    assert outs == {**STATE, **account_id(world)}
 
 
 @pytest.mark.parametrize(
@@ -528,14 +528,14 @@ def test_an_import_that_does_not_fit_the_program_fails(
     """An import fails where the next `up` would replace the machine."""
     id_ = world.machine(EIGHT)
     with pytest.raises(LifecycleError) as caught:
-        operations.import_(world.machines, id_, wanted)
+        imports.read(world.machines, id_, wanted)
     assert f"Machine {id_} was not imported: {problem}" in str(caught.value).replace("; ", ": ")
 
 
 def test_an_import_of_an_unknown_id_fails(world: World) -> None:
     """An id that the API doesn't know can't be imported."""
     with pytest.raises(LifecycleError, match=f"Machine {ID} can't be read"):
-        operations.import_(world.machines, ID, INPUTS)
+        imports.read(world.machines, ID, INPUTS)
 
 
 # update
@@ -577,7 +577,7 @@ def test_update_waits_for_a_machine_that_was_never_awaited_to_its_end(
     id_ = world.machine(EIGHT)
     world.stacks.in_state = {id_}
     world.earlier(Phase.REPORTED, id_)
-    assert update(world, id_, olds) == {**STATE, **home(world)}
+    assert update(world, id_, olds) == {**STATE, **account_id(world)}
     assert world.state.creations == 1
     assert world.entry() is None
 
@@ -592,7 +592,7 @@ def test_update_whose_time_is_up_keeps_what_an_earlier_run_saw(
     olds = {**olds, "sector": "sector_1", "ip": "198.18.0.9", "unfinished": True}
     with pytest.raises(InitFailed) as caught:
         operations.update(world.machines, replace(CALL, timeout=50), id_, olds, INPUTS)
-    assert caught.value.outputs == {**INPUTS, **olds, "status": status, **home(world)}
+    assert caught.value.outputs == {**INPUTS, **olds, "status": status, **account_id(world)}
 
 
 @pytest.mark.parametrize("olds", [UNFINISHED, UNAWAITED], ids=["unfinished", "wait from now on"])
@@ -607,7 +607,7 @@ def test_update_that_finds_that_the_machine_is_gone_leads_to_a_replacement(
         "knows it. Run `pulumi up` again: it replaces the machine with a new one."
     )
     outs = caught.value.outputs
-    assert outs == {**INPUTS, "status": "pending", "unfinished": "gone", **home(world)}
+    assert outs == {**INPUTS, "status": "pending", "unfinished": "gone", **account_id(world)}
     asked = len(world.api.calls)
     for news in (INPUTS, {**INPUTS, "wait": False}):
         found = operations.diff(world.machines, CALL, ID, outs, news)
@@ -708,7 +708,7 @@ def test_a_rotated_key_that_sees_the_stacks_other_machines_may_say_that_one_is_g
     world: World,
 ) -> None:
     """A key that sees the stack's other machines is of their account, so absence is proof."""
-    world.stacks.in_state, world.stacks.home = {world.machine()}, Home(account="another")
+    world.stacks.in_state, world.stacks.account_id = {world.machine()}, AccountId(account="another")
     assert operations.read(world.machines, CALL, ID, {**STATE, **ELSEWHERE}) is None
 
 
@@ -716,7 +716,7 @@ def test_a_rotated_key_is_known_by_the_machines_of_any_stack_that_may_be_this_on
     world: World,
 ) -> None:
     """Ids are unique, so a machine shows whose the key is, whichever organization has it."""
-    there = StackMachine(world.machine(), "", Home(account="another"))
+    there = StackMachine(world.machine(), "", AccountId(account="another"))
     world.stacks.in_state, world.stacks.namesakes = None, [there]
     assert operations.read(world.machines, CALL, ID, {**STATE, **ELSEWHERE}) is None
 
@@ -725,6 +725,6 @@ def test_a_rotated_key_that_sees_the_machine_takes_it_over(world: World) -> None
     """A key that sees the machine is recorded as its account's."""
     id_ = world.machine(EIGHT)
     outs = operations.read(world.machines, CALL, id_, {**STATE, **ELSEWHERE})
-    assert outs == {**STATE, **home(world)}
+    assert outs == {**STATE, **account_id(world)}
     operations.delete(world.machines, CALL, id_, {**STATE, **ELSEWHERE})
     assert world.state.alive() == set()

@@ -30,7 +30,7 @@ from pulumi_fal.resource.repeats import LIMIT
 from pulumi_fal.stacks.state import StackMachine
 
 from ..fakes import ED25519, EIGHT, HERE, RSA, URN, settings
-from .world import APPEAR_SECONDS, World
+from .world import SETTLE_SECONDS, World
 
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 CALL = Call(URN, "organization", timeout=100.0)
@@ -382,7 +382,7 @@ def test_a_second_create_sends_the_idempotency_key_of_the_first_again(
     world: World, then: str
 ) -> None:
     """The API answers with the machine of the first, which is known from then on."""
-    world.settings = settings(api="v1", appear_seconds=APPEAR_SECONDS)
+    world.settings = settings(api="v1", settle_seconds=SETTLE_SECONDS)
     world.restart()
     world.state.provisioning = 50
 

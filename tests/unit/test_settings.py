@@ -169,7 +169,7 @@ def test_a_refused_endpoint_is_named_by_its_host() -> None:
 NUMBERS = [
     ("poll_interval", "FAL_COMPUTE_POLL_INTERVAL", "fal:pollInterval", 2),
     ("retry_budget", "FAL_COMPUTE_RETRY_BUDGET", "fal:retryBudget", 120),
-    ("appear_seconds", "FAL_COMPUTE_SETTLE", "fal:settle", 20),
+    ("settle_seconds", "FAL_COMPUTE_SETTLE", "fal:settle", 20),
     ("parallel", "FAL_COMPUTE_PARALLEL", "fal:parallel", 256),
 ]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import StackError
 from pulumi_fal.stacks import backend, state
 from pulumi_fal.stacks import cli as pulumi_cli
@@ -113,7 +113,7 @@ def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
         row("secret", outputs=dict.fromkeys(("account", "endpoint", "ip", "sector"), secret)),
     )
     assert Stacks().machines(HERE) == (
-        StackMachine("one", URN, Home("https://x", "1a2b")),
+        StackMachine("one", URN, AccountId("https://x", "1a2b")),
         StackMachine("eight", URN, sector="sector_2", ip="192.0.2.1"),
         StackMachine("old", URN, is_replaced=True),
         StackMachine("deleted", URN, is_replaced=True),

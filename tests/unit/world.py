@@ -11,7 +11,7 @@ from typing import Any
 
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.request import Call, Request
+from pulumi_fal.api.request import Kind, Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import APIError
 from pulumi_fal.machines.account import Account
@@ -26,7 +26,7 @@ from pulumi_fal.stacks.origin import Origin
 from ..fakes import ED25519, HERE, ONE, FakeApi, FakeStacks, TurnedClock, settings
 
 SPEC = NewInstance(ONE, ED25519)
-APPEAR_SECONDS = 20.0
+SETTLE_SECONDS = 20.0
 
 
 class ApiWorld:
@@ -80,11 +80,11 @@ class ApiWorld:
         self.state.hide(instance_id, "list", seconds)
         self.state.hide(instance_id, "get", seconds)
 
-    def fail(self, call: Call, error: APIError, start: float = 0.0, end: float = inf) -> None:
+    def fail(self, kind: Kind, error: APIError, start: float = 0.0, end: float = inf) -> None:
         """Have those calls fail between two moments."""
 
         def fail(request: Request[object]) -> None:
-            if request.call == call and start <= self.passed < end:
+            if request.kind == kind and start <= self.passed < end:
                 raise error
 
         self.api.before = fail
@@ -100,7 +100,7 @@ class World(ApiWorld):
         super().__init__()
         self.stacks = FakeStacks()
         self.warnings: list[str] = []
-        self.settings = used or settings(appear_seconds=APPEAR_SECONDS)
+        self.settings = used or settings(settle_seconds=SETTLE_SECONDS)
         self.folder = home / "fal-compute" / "creates"
         self.open_account: Callable[[], Account] = self._open_account
         self.restart()

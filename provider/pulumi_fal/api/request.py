@@ -12,14 +12,15 @@ from pulumi_fal.errors import APIError
 T = TypeVar("T")
 E = TypeVar("E", bound=APIError)
 
-Call = Literal["create", "list", "get", "delete"]
+Kind = Literal["create", "list", "get", "delete"]
+"""The kinds of requests, which every version of the API has."""
 
 
 @dataclass(frozen=True)
 class Request(Generic[T]):
     """A request in one version of the API. The client may send it more than once."""
 
-    call: Call
+    kind: Kind
     method: str
     path: str
     parse: Callable[[Any], T]
@@ -47,11 +48,11 @@ class Request(Generic[T]):
     @property
     def creates(self) -> bool:
         """Whether the request creates a machine, which takes longer than any other call."""
-        return self.call == "create"
+        return self.kind == "create"
 
-    def error(self, kind: Callable[..., E], detail: str, **attributes: Any) -> E:
-        """Return an exception of type `kind` about this request."""
-        return kind(self.method, self.path, detail, instance_id=self.instance_id, **attributes)
+    def error(self, type_: Callable[..., E], detail: str, **attributes: Any) -> E:
+        """Return an exception of type `type_` about this request."""
+        return type_(self.method, self.path, detail, instance_id=self.instance_id, **attributes)
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,11 @@ NO_KEY = (
 
 
 ENDPOINT, ACCOUNT = "endpoint", "account"
-"""The names of the outputs in which state stores a home."""
+"""The names of the outputs in which state stores an AccountId."""
 
 
 @dataclass(frozen=True)
-class Home:
+class AccountId:
     """The endpoint and the account (a hash of endpoint and key) that a machine was last seen with.
 
     A value is "" if it is not in state: releases before 0.2 did not store the account.
@@ -44,13 +44,13 @@ class Home:
     account: str = ""
 
     @classmethod
-    def of(cls, props: Mapping[str, Any]) -> Home:
-        """Return the home that is stored in a resource's outputs."""
+    def of(cls, props: Mapping[str, Any]) -> AccountId:
+        """Return the AccountId that is stored in a resource's outputs."""
         return cls(str(props.get(ENDPOINT) or ""), str(props.get(ACCOUNT) or ""))
 
     @property
     def key(self) -> str:
-        """The value by which homes are compared: the account if it is known, else the endpoint."""
+        """The value to compare: the account if it is known, else the endpoint."""
         return self.account or self.endpoint
 
 
@@ -70,7 +70,7 @@ class Settings:
     """Seconds between two polls during a wait."""
     retry_budget: float = options.RETRY_BUDGET.default
     """Seconds for which a failing call is retried."""
-    appear_seconds: float = options.SETTLE.default
+    settle_seconds: float = options.SETTLE.default
     """Seconds after a create without an answer in which its machine may still appear."""
     parallel: int = options.PARALLEL.default
     """The maximum number of machines that the plugin works on at once."""
@@ -83,9 +83,9 @@ class Settings:
         return SET_KEY
 
     @property
-    def home(self) -> Home:
-        """The home of the machines that are seen with these settings."""
-        return Home(self.endpoint, self.account)
+    def account_id(self) -> AccountId:
+        """What identifies the account of these settings."""
+        return AccountId(self.endpoint, self.account)
 
     @property
     def account(self) -> str:
@@ -107,7 +107,7 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
         key_source=source,
         poll_interval=_positive(options.POLL_INTERVAL, environ, config),
         retry_budget=_positive(options.RETRY_BUDGET, environ, config),
-        appear_seconds=_positive(options.SETTLE, environ, config),
+        settle_seconds=_positive(options.SETTLE, environ, config),
         parallel=parallel(environ, config),
     )
 

@@ -122,7 +122,9 @@ def _look(context: Context, stacks: Sequence[str], max_age: int | None) -> Repor
     claims = gather(context, stacks)
     missing = [claim for claim in claims.held if not _exists(claim.id, instances, client)]
     ownership = Ownership(context.settings, lambda: {machine.id for machine in instances})
-    other = [claim for claim in missing if not ownership.sees(claim.home, lambda: claims.held)]
+    other = [
+        claim for claim in missing if not ownership.sees(claim.account_id, lambda: claims.held)
+    ]
     machines = [
         (instance, whose, claim)
         for instance, whose, claim in claims.whose(instances)
@@ -189,9 +191,9 @@ def _print(report: Report, settings: Settings) -> None:
 
 
 def _seen(claim: Claim, settings: Settings) -> str:
-    if claim.home.endpoint not in ("", settings.endpoint):
-        return f"seen at another endpoint ({claim.home.endpoint})"
-    return f"seen with another key (account {claim.home.account})"
+    if claim.account_id.endpoint not in ("", settings.endpoint):
+        return f"seen at another endpoint ({claim.account_id.endpoint})"
+    return f"seen with another key (account {claim.account_id.account})"
 
 
 def _summary(report: Report) -> str:
@@ -244,7 +246,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         ],
         "gone": [{"id": claim.id, "urn": claim.urn, "stack": claim.stack} for claim in report.gone],
         "other_account": [
-            {"id": claim.id, "urn": claim.urn, "stack": claim.stack, **asdict(claim.home)}
+            {"id": claim.id, "urn": claim.urn, "stack": claim.stack, **asdict(claim.account_id)}
             for claim in report.other_account
         ],
         "stacks": report.claims.stacks,

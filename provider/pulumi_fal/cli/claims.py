@@ -9,7 +9,7 @@ from enum import Enum
 import click
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.cli import ages
 from pulumi_fal.cli.context import Context
 from pulumi_fal.errors import JournalError, StackError
@@ -43,7 +43,7 @@ class Claim:
     id: str
     urn: str
     stack: str
-    home: Home = field(default_factory=Home)
+    account_id: AccountId = field(default_factory=AccountId)
     """Where a machine in state was last seen, and with which account."""
     created: float | None = None
     """When Pulumi recorded a machine in state, in seconds since the epoch; None if unknown."""
@@ -125,7 +125,7 @@ def gather(context: Context, stacks: Sequence[str]) -> Claims:
         else:
             claims.stacks.append(name)
             claims.held.extend(
-                Claim(machine.id, machine.urn, name, machine.home, machine.created)
+                Claim(machine.id, machine.urn, name, machine.account_id, machine.created)
                 for machine in machines
             )
     # If its stack can be read, either the stack has the machine, or somebody has removed it there.

@@ -34,7 +34,7 @@ class Context:
 
     @cached_property
     def journal(self) -> journal.Journal:
-        return journal.Journal(journal.home(os.environ))
+        return journal.Journal(journal.default_folder(os.environ))
 
     @cached_property
     def settings(self) -> settings.Settings:

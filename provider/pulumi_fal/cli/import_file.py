@@ -14,7 +14,7 @@ import click
 
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import Instance
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.cli import show
 from pulumi_fal.cli.claims import Whose, gather, stack_option
 from pulumi_fal.cli.context import Context, pass_context
@@ -83,7 +83,7 @@ def import_file(
         resources = [_native(*row) for row in rows]
         where, lines = "a YAML program, or the same in another language", _yaml(resources, ssh_key)
     else:
-        resources = [_dynamic(*row, context.settings.home) for row in rows]
+        resources = [_dynamic(*row, context.settings.account_id) for row in rows]
         where, lines = "the program", _python(resources, key_file)
     if output.exists() and not yes:
         click.confirm(f"{output} exists. Overwrite it?", abort=True)
@@ -147,7 +147,9 @@ def _inputs(instance: Instance, ssh_key: str, pin: bool) -> dict[str, str]:
     return inputs
 
 
-def _dynamic(name: str, instance: Instance, inputs: dict[str, str], home: Home) -> dict[str, Any]:
+def _dynamic(
+    name: str, instance: Instance, inputs: dict[str, str], account_id: AccountId
+) -> dict[str, Any]:
     """Return the resource with its outputs, so that the import needs no read.
 
     The engine's read of an import contains no serialized provider, so it would fail.
@@ -162,7 +164,7 @@ def _dynamic(name: str, instance: Instance, inputs: dict[str, str], home: Home) 
         "name": name,
         "id": instance.id,
         "inputs": {**provider, **inputs},
-        "outputs": {**provider, **outputs.from_instance(instance, inputs, home)},
+        "outputs": {**provider, **outputs.from_instance(instance, inputs, account_id)},
     }
 
 

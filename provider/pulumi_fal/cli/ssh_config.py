@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from pulumi_fal import hosts
+from pulumi_fal import access
 from pulumi_fal.stacks import state
 from pulumi_fal.stacks.state import StackMachine
 
@@ -30,7 +30,7 @@ def ssh_config(name: str) -> None:
     for machine in machines:
         if machine.ip is None:
             click.echo(
-                f"{hosts.alias(_name(machine))} is left out: state has no ip for it. Run `pulumi "
+                f"{access.alias(_name(machine))} is left out: state has no ip for it. Run `pulumi "
                 "refresh` if it is ready by now; an ip that is a secret can't be read.",
                 err=True,
             )
@@ -38,17 +38,17 @@ def ssh_config(name: str) -> None:
     if not ips:
         raise click.ClickException("The stack has no machine with an ip.")
     try:
-        click.echo(hosts.ssh_config(ips), nl=False)
+        click.echo(access.ssh_config(ips), nl=False)
     except ValueError as error:
         raise click.ClickException(f"The stack's state is damaged: {error}.") from None
 
 
 def _by_alias(machines: Sequence[StackMachine]) -> dict[str, str]:
-    counts = Counter(hosts.alias(_name(machine)) for machine in machines)
+    counts = Counter(access.alias(_name(machine)) for machine in machines)
     return {
         name if counts[name] == 1 else machine.id: machine.ip
         for machine in machines
-        if machine.ip is not None and (name := hosts.alias(_name(machine)))
+        if machine.ip is not None and (name := access.alias(_name(machine)))
     }
 
 

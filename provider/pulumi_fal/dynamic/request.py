@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pulumi_fal.resource.call import INFO
 
 
 @dataclass(frozen=True)
-class Request:
+class EngineRequest:
     """One request of the engine. All fields are empty if the request could not be found."""
 
     urn: str = ""
@@ -69,18 +68,18 @@ class Request:
         return True
 
 
-def current() -> Request:
+def current() -> EngineRequest:
     """Return the current request, from the arguments of the SDK's method up the call stack."""
     for frame in callers():
         request, context = frame.f_locals.get("request"), frame.f_locals.get("context")
         if request is not None and hasattr(request, "urn") and hasattr(context, "is_active"):
-            return Request(
+            return EngineRequest(
                 urn=str(request.urn),
                 timeout=float(getattr(request, "timeout", 0)) or None,
                 context=context,
                 provider_key=_provider_key(request),
             )
-    return Request()
+    return EngineRequest()
 
 
 def callers() -> Iterator[FrameType]:
@@ -106,7 +105,7 @@ def _logger() -> Callable[..., None] | None:
 
     The engine's address is the plugin's last command line argument.
     """
-    if not re.fullmatch(r"[\w.\[\]:-]+:\d+", sys.argv[-1]):
+    if not engine.is_address(sys.argv[-1]):
         return None
     try:
         return engine.logger(sys.argv[-1])

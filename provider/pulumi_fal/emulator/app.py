@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException as RoutingError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Match
 
-from pulumi_fal.emulator.calls import Log, Machines, log_request
+from pulumi_fal.emulator.calls import CurrentState, Log, log_request
 from pulumi_fal.emulator.dialects import V1_PREFIX, legacy, v1, v1_error
 from pulumi_fal.emulator.faults import Faults
 from pulumi_fal.emulator.state import State, UnknownMachineError
@@ -92,7 +92,7 @@ control = APIRouter(prefix="/_emulator", dependencies=[Depends(_only_json)])
 @control.get("/report")
 async def report(
     request: Request,
-    machines: Machines,
+    machines: CurrentState,
     script: Script,
     known: str = "",
     log: Annotated[int, Query(ge=0)] = 10_000,
@@ -140,25 +140,25 @@ async def release(script: Script) -> None:
 
 
 @control.post("/machines/{instance_id}/stuck")
-async def stuck(machines: Machines, instance_id: str) -> None:
+async def stuck(machines: CurrentState, instance_id: str) -> None:
     machines.stuck(instance_id)
 
 
 @control.post("/machines/{instance_id}/kill")
-async def kill(machines: Machines, instance_id: str) -> None:
+async def kill(machines: CurrentState, instance_id: str) -> None:
     machines.kill(instance_id)
 
 
 @control.post("/machines/{instance_id}/status")
 async def status(
-    machines: Machines, instance_id: str, status: Annotated[str, Body(embed=True)]
+    machines: CurrentState, instance_id: str, status: Annotated[str, Body(embed=True)]
 ) -> None:
     machines.set_status(instance_id, status)
 
 
 @control.post("/machines/{instance_id}/hide")
 async def hide(
-    machines: Machines,
+    machines: CurrentState,
     instance_id: str,
     call: Annotated[Literal["list", "get"], Body()],
     seconds: Annotated[float, Body()],
@@ -167,7 +167,7 @@ async def hide(
 
 
 @control.post("/clock/advance")
-async def advance(machines: Machines, seconds: Annotated[float, Body(embed=True)]) -> None:
+async def advance(machines: CurrentState, seconds: Annotated[float, Body(embed=True)]) -> None:
     machines.advance(seconds)
 
 

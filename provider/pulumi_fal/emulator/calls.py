@@ -87,15 +87,16 @@ class CreateBody(BaseModel):
         return NewInstance(self.instance_type.value, self.ssh_key, sector)
 
 
-async def _machines(request: Request) -> State:
+async def _current_state(request: Request) -> State:
     machines: State = request.app.state.machines
     return machines
 
 
-Machines = Annotated[State, Depends(_machines)]
+CurrentState = Annotated[State, Depends(_current_state)]
+"""The state of the emulator that serves the request."""
 
 
-async def _account(request: Request, machines: Machines) -> str:
+async def _account(request: Request, machines: CurrentState) -> str:
     return machines.account_of(_key(request))
 
 

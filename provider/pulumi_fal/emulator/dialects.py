@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import field_validator
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.emulator.calls import Account, ApiCall, CreateBody, Machines, Refusal
+from pulumi_fal.emulator.calls import Account, ApiCall, CreateBody, CurrentState, Refusal
 from pulumi_fal.emulator.state import KeyReusedError, NoCapacityError, State, UnknownMachineError
 
 V1_PREFIX = "/v1"
@@ -79,13 +79,13 @@ v1 = APIRouter(prefix=f"{V1_PREFIX}/compute", route_class=V1Call)
 
 
 @legacy.get("/instances", name="list")
-async def legacy_list(machines: Machines, account: Account) -> list[dict[str, Any]]:
+async def legacy_list(machines: CurrentState, account: Account) -> list[dict[str, Any]]:
     return [_legacy_instance(instance) for instance in machines.list(account)]
 
 
 @v1.get("/instances", name="list")
 async def v1_list(
-    machines: Machines,
+    machines: CurrentState,
     account: Account,
     cursor: str | None = None,
     limit: Annotated[int | None, Query(ge=1)] = None,
@@ -102,23 +102,25 @@ async def v1_list(
 
 
 @legacy.get("/instance/{instance_id}", name="get")
-async def legacy_get(machines: Machines, account: Account, instance_id: str) -> dict[str, Any]:
+async def legacy_get(machines: CurrentState, account: Account, instance_id: str) -> dict[str, Any]:
     return _legacy_instance(machines.get(instance_id, account))
 
 
 @v1.get("/instances/{instance_id}", name="get")
-async def v1_get(machines: Machines, account: Account, instance_id: str) -> dict[str, Any]:
+async def v1_get(machines: CurrentState, account: Account, instance_id: str) -> dict[str, Any]:
     return _v1_instance(machines, machines.get(instance_id, account))
 
 
 @legacy.post("/instance", name="create")
-async def legacy_create(machines: Machines, account: Account, body: CreateBody) -> dict[str, Any]:
+async def legacy_create(
+    machines: CurrentState, account: Account, body: CreateBody
+) -> dict[str, Any]:
     return _legacy_instance(machines.create(body.requested, account))
 
 
 @v1.post("/instances", name="create", status_code=201)
 async def v1_create(
-    machines: Machines,
+    machines: CurrentState,
     account: Account,
     body: V1CreateBody,
     idempotency_key: Annotated[str, Header()] = "",
@@ -128,7 +130,7 @@ async def v1_create(
 
 @legacy.delete("/instance/{instance_id}", name="delete")
 @v1.delete("/instances/{instance_id}", name="delete", status_code=204)
-async def delete_instance(machines: Machines, account: Account, instance_id: str) -> None:
+async def delete_instance(machines: CurrentState, account: Account, instance_id: str) -> None:
     machines.delete(instance_id, account)
 
 

@@ -44,11 +44,11 @@ class Account:
         """
         client = Client(settings, clock, send=send, notify=notify)
         fleet = Fleet(client, clock, settings.poll_interval)
-        self.home = settings.home
+        self.id = settings.account_id
         self.lifecycle = Lifecycle(client, fleet, clock, notify)
         self.ownership = Ownership(settings, lambda: fleet.recent(_RECENT_SECONDS))
         self.facts = facts = FactFinder(
-            fleet, self.lifecycle, self.ownership, journal, stacks, clock, settings.appear_seconds
+            fleet, self.lifecycle, self.ownership, journal, stacks, clock, settings.settle_seconds
         )
         takes_keys = settings.api == "v1"
 
@@ -65,7 +65,7 @@ class Account:
             records,
             stacks,
             clock,
-            self.home,
+            self.id,
             new_key,
             warn,
         )

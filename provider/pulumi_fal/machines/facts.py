@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import FalError
 from pulumi_fal.machines.decision import (
@@ -59,23 +59,23 @@ class FactFinder:
         journal: Journal,
         stacks: Stacks,
         clock: Clock,
-        appear_seconds: float,
+        settle_seconds: float,
     ) -> None:
-        """`appear_seconds` is how long after a POST without an answer its machine may appear."""
+        """`settle_seconds` is how long after a POST without an answer its machine may appear."""
         self._fleet = fleet
         self._lifecycle = lifecycle
         self._ownership = ownership
         self._journal = journal
         self._stacks = stacks
         self._clock = clock
-        self._appear_seconds = appear_seconds
+        self._settle_seconds = settle_seconds
 
     def about(self, entry: Entry, origin: Origin, new: NewInstance) -> Facts:
         """Return the facts about an entry that decide how `origin` gets its machine."""
         facts = Facts(
             origin=origin,
             requested=new,
-            account=self._ownership.home.account,
+            account=self._ownership.account_id.account,
             now=self._clock.wall(),
             in_state=self._in_state(entry, origin),
         )
@@ -125,13 +125,13 @@ class FactFinder:
         # A single list may come from a stale replica, so at least two are read, and a machine in
         # any of them counts. If the last one fails it is retried, because it is the most complete.
         instances = dict(self._fleet.fresh())
-        for answer in self._fleet.watch(max(self._appear_seconds - since, self._fleet.interval)):
+        for answer in self._fleet.watch(max(self._settle_seconds - since, self._fleet.interval)):
             instances |= self._fleet.fresh() if answer.error else answer.instances
         return unclaimed(entry, instances.values(), self._journal, self._stacks)
 
     def about_late(self, entries: Sequence[Entry]) -> list[Facts]:
         """Return the facts about late entries, after one short look for the machines of all."""
-        account, now = self._ownership.home.account, self._clock.wall()
+        account, now = self._ownership.account_id.account, self._clock.wall()
         found = [Facts(entry.origin, None, account, now) for entry in entries]
         try:
             instances = self._look_for_late(entries)
@@ -183,10 +183,10 @@ class FactFinder:
         return self._stacks.has(origin, entry.instance_id)
 
     def _is_own(self, entry: Entry) -> bool:
-        home = Home(entry.endpoint, entry.account)
+        account_id = AccountId(entry.endpoint, entry.account)
 
         def machines() -> Iterator[StackMachine]:
-            yield from (StackMachine(id_, "", home) for id_ in entry.before)
+            yield from (StackMachine(id_, "", account_id) for id_ in entry.before)
             yield from self._stacks.possible_machines(entry.origin)
 
-        return self._ownership.sees(home, machines)
+        return self._ownership.sees(account_id, machines)

@@ -30,7 +30,7 @@ _TMP_SECONDS = 3600.0
 """The age from which a temporary file counts as left behind by a killed process."""
 
 
-def home(environ: Mapping[str, str]) -> Path:
+def default_folder(environ: Mapping[str, str]) -> Path:
     """Return the journal's folder. It is below PULUMI_HOME, which is ~/.pulumi by default."""
     pulumi_home = environ.get("PULUMI_HOME") or Path.home() / ".pulumi"
     return Path(pulumi_home) / "fal-compute" / "creates"

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import APIError, ConfigurationError, Interrupted
 from pulumi_fal.machines import unresolved
@@ -57,7 +57,7 @@ class Launcher:
         records: Records,
         stacks: Stacks,
         clock: Clock,
-        home: Home,
+        home: AccountId,
         new_key: Callable[[], str],
         warn: Callable[[str], None] = lambda message: None,
     ) -> None:

@@ -102,11 +102,13 @@ class Lifecycle:
         VanishedError if the machine is gone, and AuthenticationError if the API has refused the
         key for a minute.
         """
+        if instance.is_ready:
+            return instance
         started = self._clock.now()
         misses, listed = 0, False
         stopped_since = math.inf
         outage = Outage(self._clock, self._notify)
-        for answer in () if instance.is_ready else self._fleet.watch(seconds):
+        for answer in self._fleet.watch(seconds):
             is_due = listed or self._clock.now() - started >= GRACE_SECONDS
             try:
                 found = self._seen_in(answer, instance.id, ask=is_due)
@@ -132,16 +134,14 @@ class Lifecycle:
                     was_listed=listed,
                 )
             if instance.is_ready:
-                break
-        if not instance.is_ready:
-            raise NotReadyError(
-                instance.id,
-                f"Machine {instance.id} ({instance.instance_type}) runs and bills, but was not "
-                f"ready after {seconds:.0f} s: its status is {instance.status}, and it has "
-                f"{'an ip' if instance.ip else 'no ip yet'}.{outage} Run `pulumi up` again to go "
-                "on waiting for the same machine, or `pulumi destroy` to delete it.",
-            )
-        return instance
+                return instance
+        raise NotReadyError(
+            instance.id,
+            f"Machine {instance.id} ({instance.instance_type}) runs and bills, but was not "
+            f"ready after {seconds:.0f} s: its status is {instance.status}, and it has "
+            f"{'an ip' if instance.ip else 'no ip yet'}.{outage} Run `pulumi up` again to go "
+            "on waiting for the same machine, or `pulumi destroy` to delete it.",
+        )
 
     def delete(self, instance_id: str, seconds: float, *, is_new: bool = False) -> None:
         """Delete the machine and wait until the API no longer knows it.

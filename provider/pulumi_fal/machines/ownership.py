@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable
 from typing import Protocol
 
-from pulumi_fal.api.settings import Home, Settings
+from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.errors import ElsewhereError
 
 
@@ -15,7 +15,7 @@ class Located(Protocol):
     @property
     def id(self) -> str: ...
     @property
-    def home(self) -> Home: ...
+    def account_id(self) -> AccountId: ...
 
 
 class Ownership:
@@ -23,44 +23,49 @@ class Ownership:
 
     def __init__(self, settings: Settings, listed: Callable[[], Container[str]]) -> None:
         """`listed` returns the ids of the machines that the key sees, possibly some seconds old."""
-        self.home = home = settings.home
+        self.account_id = own = settings.account_id
         self._settings = settings
         self._listed = listed
-        self._own = {"", home.account, home.endpoint}
+        self._own = {"", own.account, own.endpoint}
 
-    def is_own(self, home: Home) -> bool:
-        """Whether machines of that home are known to belong to this account.
+    def is_own(self, other: AccountId) -> bool:
+        """Whether machines with that AccountId are known to belong to this account.
 
-        A home without account and endpoint counts as this account's.
+        An AccountId without account and endpoint counts as this account's.
         """
-        return home.key in self._own
+        return other.key in self._own
 
-    def sees(self, home: Home, machines: Callable[[], Iterable[Located]]) -> bool:
-        """Whether the key sees the machines of that home: its own, or that of a rotated key.
+    def sees(self, other: AccountId, machines: Callable[[], Iterable[Located]]) -> bool:
+        """Whether the key sees the machines with that AccountId: its own, or a rotated key's.
 
-        Ids are unique, so if the key sees any of the `machines` of that home, both keys belong to
-        the same account. That says nothing about another endpoint, which may use other ids.
+        Machine ids are unique, so if the key sees any of those `machines` that have the AccountId,
+        both keys belong to the same account. That says nothing about another endpoint, which may
+        use other ids.
         """
-        is_here = home.endpoint in ("", self.home.endpoint)
-        if is_here and not self.is_own(home):
+        is_here = other.endpoint in ("", self.account_id.endpoint)
+        if is_here and not self.is_own(other):
             listed = self._listed()
-            if any(machine.id in listed for machine in machines() if machine.home.key == home.key):
-                self._own.add(home.key)
-        return self.is_own(home)
+            if any(
+                machine.id in listed
+                for machine in machines()
+                if machine.account_id.key == other.key
+            ):
+                self._own.add(other.key)
+        return self.is_own(other)
 
     def refuse_elsewhere(
-        self, instance_id: str, home: Home, machines: Callable[[], Iterable[Located]]
+        self, instance_id: str, other: AccountId, machines: Callable[[], Iterable[Located]]
     ) -> None:
         """Raise ElsewhereError if a machine that is not seen may belong to another account.
 
         `machines` returns the machines that can show that both keys belong to the same account.
         """
-        if not self.sees(home, machines):
-            raise self._elsewhere(instance_id, home)
+        if not self.sees(other, machines):
+            raise self._elsewhere(instance_id, other)
 
-    def _elsewhere(self, instance_id: str, home: Home) -> ElsewhereError:
+    def _elsewhere(self, instance_id: str, other: AccountId) -> ElsewhereError:
         declared = self._settings.provider
-        if home.endpoint not in ("", self.home.endpoint):
+        if other.endpoint not in ("", self.account_id.endpoint):
             way_out = (
                 f"Give the provider {declared!r} in the program the endpoint where it was last "
                 "seen, or the api that it was made with, and run `pulumi up`."
@@ -70,10 +75,10 @@ class Ownership:
             )
             return ElsewhereError(
                 instance_id,
-                f"Machine {instance_id} was last seen at {home.endpoint}, and the endpoint that is "
-                f"set now, {self.home.endpoint}, does not know it. It may still run and bill, and "
-                f"it stays in state. {way_out} If it no longer exists there, remove it from state "
-                "with `pulumi state delete`.",
+                f"Machine {instance_id} was last seen at {other.endpoint}, and the endpoint that "
+                f"is set now, {self._settings.endpoint}, does not know it. It may still run and "
+                f"bill, and it stays in state. {way_out} If it no longer exists there, remove it "
+                "from state with `pulumi state delete`.",
             )
         then = (
             ", and run `pulumi up`"
@@ -83,8 +88,8 @@ class Ownership:
         return ElsewhereError(
             instance_id,
             f"Machine {instance_id} was last seen with the key of another account "
-            f"({home.account}), and the key that is set now (account {self.home.account}, from "
-            f"{self._settings.key_source}) does not see it. It may still run and bill, and it "
+            f"({other.account}), and the key that is set now (account {self._settings.account}, "
+            f"from {self._settings.key_source}) does not see it. It may still run and bill, and it "
             "stays in state. Set a key of the account that it was made with, "
             f"{self._settings.set_key}{then}. If the machine no longer exists, remove it from "
             "state with `pulumi state delete`.",

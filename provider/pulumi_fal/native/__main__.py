@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import time
 from collections.abc import Sequence
@@ -57,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _address(text: str) -> str:
-    if text and not re.fullmatch(r"[\w.\[\]:-]+:\d+", text):
+    if text and not engine.is_address(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not the address of a Pulumi engine")
     return text
 

@@ -18,13 +18,10 @@ from pulumi_fal._version import __version__
 from pulumi_fal.errors import FalError
 from pulumi_fal.native import config as configs
 from pulumi_fal.native.properties import received, secret
-from pulumi_fal.native.session import Session
+from pulumi_fal.native.session import NativeSession
 from pulumi_fal.resource.call import WARNING
 
 T = TypeVar("T")
-
-_POST_SECONDS = 200.0
-"""Seconds that a POST in flight has to end after the engine has died."""
 
 
 def answered(method: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], T]:
@@ -58,7 +55,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def __init__(self, engine_address: str = "") -> None:
         self._log: Callable[..., None] = lambda **fields: None
-        self._session: Session | None = None
+        self._session: NativeSession | None = None
         self._took_over = False
         """Whether a resource had another provider before this one."""
         self._lock = threading.Lock()
@@ -66,18 +63,17 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
             self._log = engine.logger(engine_address)
 
     @property
-    def session(self) -> Session:
+    def session(self) -> NativeSession:
         """The session from Configure. Before that, calls get one without config."""
         with self._lock:
             if self._session is None:
-                self._session = Session({}, declared="", warn=self._warn)
+                self._session = NativeSession({}, declared="", warn=self._warn)
             return self._session
 
     def end(self) -> None:
         """End all waits after the engine's death, but wait until a POST in flight is recorded."""
         if self._session is not None:
-            self._session.clock.interrupt()
-            self._session.machines.wait_until_quiet(_POST_SECONDS)
+            self._session.end()
 
     def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
         # The answer does not accept secrets, so the engine sends plain values, and marks properties
@@ -122,7 +118,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802
         config = configs.parse(received(request.args))
         declared = "" if configs.is_default(request.name) else request.name
-        session = Session(config, declared=declared, warn=self._warn)
+        session = NativeSession(config, declared=declared, warn=self._warn)
         with self._lock:
             self._session = session
         for name in configs.unused(config) if declared else ():

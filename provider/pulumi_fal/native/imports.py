@@ -12,7 +12,7 @@ from typing import Any
 
 from pulumi_fal.errors import LifecycleError
 from pulumi_fal.native.properties import camel_words
-from pulumi_fal.resource import operations
+from pulumi_fal.resource import imports
 from pulumi_fal.resource.call import UNKNOWN
 
 REFUSED = "importRefused"
@@ -23,7 +23,7 @@ def refuse_mismatch(id_: str, outputs: Mapping[str, Any], news: Mapping[str, Any
     """Raise LifecycleError if the imported machine differs from the program's inputs."""
     known = {name: value for name, value in news.items() if value is not UNKNOWN}
     try:
-        operations.refuse_mismatch(id_, outputs, known)
+        imports.refuse_mismatch(id_, outputs, known)
     except LifecycleError as error:
         raise LifecycleError(id_, camel_words(str(error))) from None
 

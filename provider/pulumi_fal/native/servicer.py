@@ -16,7 +16,7 @@ from pulumi_fal.native import imports, lookups
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.comparison import compare
 from pulumi_fal.native.properties import DYNAMIC_PROVIDER, camel, camel_words, received, sent
-from pulumi_fal.resource import inputs, moves, operations
+from pulumi_fal.resource import accounts, inputs, operations
 from pulumi_fal.resource.call import INFO, WARNING, Call, InitFailed
 
 _CREATE_TIMEOUT = "createTimeout"
@@ -56,7 +56,7 @@ class FalProvider(ConfigurableProvider):
         call, news = self._call(request, context), received(request.news)
         machines, id_, outputs = self.session.machines, request.id, received(request.olds)
         if self._took_over or self.session.declared:
-            moves.refuse(machines, call, id_, outputs, took_over=self._took_over)
+            accounts.refuse_move(machines, call, id_, outputs, took_over=self._took_over)
         if request.urn in self._imported:
             try:
                 imports.refuse_mismatch(id_, outputs, news)

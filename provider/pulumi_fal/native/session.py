@@ -1,33 +1,27 @@
-"""A configured provider: its settings, its clock, and its machines.
+"""The session of a configured provider of the native plugin, with its settings.
 
 The engine starts one process for each provider of a program, so each account has its own process.
 """
 
 from __future__ import annotations
 
-import os
+import functools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pulumi_fal.api import settings
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.clock import Clock
-from pulumi_fal.machines import journal
-from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.machines import Machines
 from pulumi_fal.native import config as configs
-from pulumi_fal.stacks.cache import Stacks
+from pulumi_fal.session import Session
 
 if TYPE_CHECKING:
-    # Both need requests, and most previews never call the API.
+    # It needs requests, and most previews never call the API.
     from pulumi_fal.api.client import Client
-    from pulumi_fal.machines.account import Account
 
 
-class Session:
+class NativeSession(Session):
     """The objects that a process needs once it is configured."""
 
     def __init__(
@@ -37,28 +31,23 @@ class Session:
 
         Raises ConfigurationError if `parallel` is not a positive number.
         """
+        super().__init__(settings=self._resolve, notify=self._note, warn=warn)
         self._config = config
         self.declared = declared
         self._environ = configs.environment(config, is_default=not declared)
-        self._notify = threading.local()
-        self._warn = warn
-        self.clock = Clock()
-        stacks = Stacks()
-        records = Journal(journal.home(os.environ), stacks.ids)
-        self.machines = Machines(records, stacks, self._open_account, warn)
+        self._logs = threading.local()
         self.slots = threading.Semaphore(settings.parallel(self._environ, self._value))
         """Limits the number of machines that the process works on at the same time."""
 
-    @cached_property
+    @functools.cached_property
     def client(self) -> Client:
         """A client for functions. Raises ConfigurationError if a setting is unusable."""
         from pulumi_fal.api.client import Client
 
-        return Client(self._settings, self.clock)
+        return Client(self._resolve(), self.clock)
 
-    @property
-    def _settings(self) -> Settings:
-        """The settings. Raises ConfigurationError if the key or another setting is unusable."""
+    def _resolve(self) -> Settings:
+        """Return the settings. Raises ConfigurationError if one of them is unusable."""
         resolved = replace(settings.resolve(self._environ, self._value), provider=self.declared)
         if not self.declared or not self._config.get("apiKey"):
             return resolved
@@ -68,22 +57,10 @@ class Session:
 
     def notify_through(self, log: Callable[[str], None]) -> None:
         """Use `log` for messages about failing calls to the API in this thread."""
-        self._notify.log = log
-
-    def _open_account(self) -> Account:
-        from pulumi_fal.machines.account import Account
-
-        return Account(
-            self._settings,
-            self.clock,
-            self.machines.journal,
-            self.machines.stacks,
-            notify=self._note,
-            warn=self._warn,
-        )
+        self._logs.current = log
 
     def _note(self, message: str) -> None:
-        log = getattr(self._notify, "log", None)
+        log = getattr(self._logs, "current", None)
         if log is not None:
             log(message)
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pulumi_fal.api.models import Instance, NewInstance, Status
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.models import NewInstance
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
 from pulumi_fal.machines.machines import Machines
-from pulumi_fal.resource import cluster, inputs, outputs, repeats
+from pulumi_fal.resource import accounts, cluster, imports, inputs, outputs, repeats
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import GONE, UNFINISHED
-from pulumi_fal.resource.wait import Wait
+from pulumi_fal.resource.wait import Wait, has_to_wait, recorded
 from pulumi_fal.stacks.origin import Origin
 
 DELETE_TIMEOUT = 1200.0
@@ -89,7 +89,7 @@ def diff(machines: Machines, call: Call, id_: str, olds: Properties, news: Prope
     is_unfinished = UNFINISHED in olds
     # A machine that is gone needs a replacement, because a wait can't tell the engine that the
     # machine no longer exists.
-    is_awaited = _has_to_wait(olds, news) and not _recorded(id_, olds, news).is_ready
+    is_awaited = has_to_wait(olds, news) and not recorded(id_, olds, news).is_ready
     if not replaces and (is_unfinished or is_awaited) and _has_vanished(machines, call, id_, olds):
         return Diff(["instance_type"], changes=True)
     # An unfinished machine needs an update although no input differs.
@@ -150,9 +150,9 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
     in_state = "instance_type" in props
     instance = account.lifecycle.find(id_)
     if instance is None and not in_state:
-        raise _not_known(id_)
+        raise imports.not_known(id_)
     if instance is None:
-        _refuse_elsewhere(machines, call, id_, props)
+        accounts.refuse_elsewhere(machines, call, id_, props)
         if not account.launcher.may_still_appear(call.urn, id_):
             machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
             return None
@@ -163,7 +163,7 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
         )
         return dict(props)
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
-    outs = outputs.from_instance(instance, props, account.home)
+    outs = outputs.from_instance(instance, props, account.id)
     if UNFINISHED in props and not instance.is_ready:
         reason = f"Machine {id_} is not ready yet: its status is {instance.status}."
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
@@ -176,36 +176,6 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
     return outs
 
 
-def import_(machines: Machines, id_: str, wanted: Properties) -> Outputs:
-    """Return the outputs of a machine that a program imports.
-
-    `wanted` are the inputs in the program. Raises LifecycleError if the machine differs from them.
-    """
-    instance = machines.account.lifecycle.find(id_)
-    if instance is None:
-        raise _not_known(id_)
-    problems = "; ".join(failure.reason for failure in inputs.failures(wanted))
-    if problems:
-        raise LifecycleError(id_, f"Machine {id_} was not imported: {problems}")
-    refuse_mismatch(id_, vars(instance), wanted)
-    return outputs.from_instance(instance, wanted, machines.account.home)
-
-
-def refuse_mismatch(id_: str, actual: Properties, wanted: Properties) -> None:
-    """Raise LifecycleError if a machine to import has another type or sector than is wanted."""
-    differences = [
-        f"its {name} is {actual.get(name)}, but the program says {wanted[name]}"
-        for name in ("instance_type", "sector")
-        if wanted.get(name) not in (None, actual.get(name))
-    ]
-    if differences:
-        raise LifecycleError(
-            id_,
-            f"Machine {id_} was not imported: {'; '.join(differences)}. "
-            "Correct the program, or import another machine.",
-        )
-
-
 def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Properties) -> Outputs:
     """Record changes that need no call to the API, and resume an unfinished wait for the machine.
 
@@ -213,12 +183,12 @@ def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Pro
     """
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
     kept = {name: value for name, value in olds.items() if name not in ("wait", UNFINISHED)}
-    if not _has_to_wait(olds, news):
+    if not has_to_wait(olds, news):
         return {**kept, **outputs.requested(news)}
     if call.preview:
         return {**outputs.unknown(), **kept, "status": UNKNOWN, **outputs.requested(news)}
-    _refuse_another_account(machines, call, id_, olds)
-    wait = Wait(machines, call, _recorded(id_, olds, news), news)
+    accounts.refuse_another(machines, call, id_, olds)
+    wait = Wait(machines, call, recorded(id_, olds, news), news)
     try:
         outs = wait.until_ready()
     except VanishedError as error:
@@ -241,7 +211,7 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
             "resumed with it. Run `pulumi refresh`, then `pulumi state delete` for the resource "
             "that should not have the machine.",
         )
-    _refuse_another_account(machines, call, id_, props)
+    accounts.refuse_another(machines, call, id_, props)
     is_new = account.launcher.may_still_appear(call.urn, id_)
     try:
         account.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT, is_new=is_new)
@@ -254,63 +224,16 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
 
 
-def _not_known(id_: str) -> LifecycleError:
-    return LifecycleError(
-        id_,
-        f"Machine {id_} can't be read: the API does not know it. Correct the id; `pulumi-fal ls` "
-        "lists the machines of the account.",
-    )
-
-
-def _has_to_wait(olds: Properties, news: Properties) -> bool:
-    """Whether an update has to wait until the machine is ready."""
-    # The engine drops the outputs of an update that it repeated too often.
-    is_unfinished = UNFINISHED in olds or "status" not in olds or not inputs.waits(olds)
-    return inputs.waits(news) and is_unfinished
-
-
-def _recorded(id_: str, olds: Properties, news: Properties) -> Instance:
-    """Return the machine as state has it."""
-    return Instance(
-        id_,
-        news["instance_type"],
-        olds.get("sector"),
-        olds.get("ip"),
-        olds.get("status") or Status.UNKNOWN.value,
-    )
-
-
 def _has_vanished(machines: Machines, call: Call, id_: str, olds: Properties) -> bool:
     """Whether the machine is gone. False if the API can't be reached, as in an offline preview."""
     if olds.get(UNFINISHED) == GONE:
         return True
     try:
         account = machines.account
-        if not account.ownership.is_own(Home.of(olds)):
+        if not account.ownership.is_own(AccountId.of(olds)):
             return False
         if account.launcher.may_still_appear(call.urn, id_):
             return False
         return account.lifecycle.find(id_, _PREVIEW_SECONDS) is None
     except (FalError, TimeoutError):
         return False
-
-
-def _refuse_another_account(machines: Machines, call: Call, id_: str, props: Properties) -> None:
-    """Raise ElsewhereError unless this account sees the machine, or is the one in state.
-
-    Called before a wait or a delete, because only a machine's own account can show that it is gone.
-    """
-    account = machines.account
-    if not account.ownership.is_own(Home.of(props)) and not account.lifecycle.find(id_):
-        _refuse_elsewhere(machines, call, id_, props)
-
-
-def _refuse_elsewhere(machines: Machines, call: Call, id_: str, props: Properties) -> None:
-    """Raise ElsewhereError if a machine that is not seen may belong to another account."""
-    machines.account.ownership.refuse_elsewhere(
-        id_,
-        Home.of(props),
-        lambda: machines.stacks.possible_machines(
-            machines.stacks.origin(call.urn, call.organization)
-        ),
-    )

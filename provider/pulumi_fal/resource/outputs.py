@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.api.settings import ACCOUNT, ENDPOINT, Home
+from pulumi_fal.api.settings import ACCOUNT, ENDPOINT, AccountId
 from pulumi_fal.resource import fields
 from pulumi_fal.resource.call import UNKNOWN
 from pulumi_fal.resource.inputs import NAMES
@@ -21,18 +21,20 @@ GONE = "gone"
 """The value of UNFINISHED once a wait has found that the machine no longer exists."""
 
 
-def from_instance(instance: Instance, props: Mapping[str, Any], home: Home) -> dict[str, Any]:
+def from_instance(
+    instance: Instance, props: Mapping[str, Any], account_id: AccountId
+) -> dict[str, Any]:
     """Return the outputs for a machine: what the API shows, and what was requested.
 
-    `props` are the resource's inputs or its earlier outputs. `home` is the endpoint and the account
+    `props` are the resource's inputs or its earlier outputs. `account_id` names the account
     that the machine was seen with.
     """
     outs = {
         **{name: value for name, value in vars(instance).items() if name in _OUTPUTS},
         # The API shows the sector of a new machine late. Until then, use the requested one, if any.
         "sector": instance.sector or props.get("sector"),
-        ENDPOINT: home.endpoint,
-        ACCOUNT: home.account,
+        ENDPOINT: account_id.endpoint,
+        ACCOUNT: account_id.account,
         **requested(props),
     }
     return {name: value for name, value in outs.items() if value is not None}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.errors import Interrupted, NotReadyError, VanishedError
 from pulumi_fal.machines.machines import Machines
-from pulumi_fal.resource import outputs
+from pulumi_fal.resource import inputs, outputs
 from pulumi_fal.resource.call import Call, InitFailed
 from pulumi_fal.resource.outputs import UNFINISHED
 
@@ -40,7 +40,7 @@ class Wait:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        return outputs.from_instance(self._last, self._props, self._account.home)
+        return outputs.from_instance(self._last, self._props, self._account.id)
 
     def until_ready(self) -> dict[str, Any]:
         """Wait, and return the outputs of the ready machine.
@@ -69,8 +69,26 @@ def unfinished(
     account: Account, machine: Instance, props: Mapping[str, Any], error: Exception
 ) -> InitFailed:
     """Return the partial state of a machine whose create or update ended with `error`."""
-    outs = {**outputs.from_instance(machine, props, account.home), UNFINISHED: True}
+    outs = {**outputs.from_instance(machine, props, account.id), UNFINISHED: True}
     return InitFailed(machine.id, outs, _reason(machine, error))
+
+
+def has_to_wait(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
+    """Whether an update has to wait until the machine is ready."""
+    # The engine drops the outputs of an update that it repeated too often.
+    is_unfinished = UNFINISHED in olds or "status" not in olds or not inputs.waits(olds)
+    return inputs.waits(news) and is_unfinished
+
+
+def recorded(id_: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Instance:
+    """Return the machine as state has it."""
+    return Instance(
+        id_,
+        news["instance_type"],
+        olds.get("sector"),
+        olds.get("ip"),
+        olds.get("status") or Status.UNKNOWN.value,
+    )
 
 
 def _progress(instance: Instance) -> str:

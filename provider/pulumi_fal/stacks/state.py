@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import StackError
 from pulumi_fal.stacks import cli
 from pulumi_fal.tokens import MACHINES
@@ -25,7 +25,7 @@ class StackMachine:
 
     id: str
     urn: str
-    home: Home = field(default_factory=Home)
+    account_id: AccountId = field(default_factory=AccountId)
     """Where the machine was last seen, and with which account."""
     created: float | None = None
     """When Pulumi recorded the machine in state, in seconds since the epoch; None if unknown."""
@@ -99,7 +99,7 @@ def _machine(resource: Mapping[str, Any]) -> StackMachine:
     return StackMachine(
         resource["id"],
         resource["urn"],
-        Home.of(outputs),
+        AccountId.of(outputs),
         _moment(resource.get("created")),
         outputs.get("sector"),
         outputs.get("ip"),

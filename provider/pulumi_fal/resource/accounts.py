@@ -1,4 +1,7 @@
-"""Refuses to hand a machine to a provider of another account: no machine can move between them."""
+"""Refuses calls with the key of another account than the machine's.
+
+No machine can move between accounts, and only its own account can show that it is gone.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from pulumi_fal.api.settings import Home
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import ElsewhereError, FalError
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource.call import Call
@@ -15,7 +18,7 @@ _SECONDS = 5.0
 """Seconds that a diff may take to find out whether this account has the machine."""
 
 
-def refuse(
+def refuse_move(
     machines: Machines, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
 ) -> None:
     """Raise ElsewhereError if the machine in state belongs to another account than this one.
@@ -25,24 +28,45 @@ def refuse(
     asked. Otherwise it does not, because previews work offline. The API is asked only if another
     key than this one saw the machine last.
     """
-    home = Home.of(olds)
+    account_id = AccountId.of(olds)
     try:
         account = machines.account
-        if account.ownership.is_own(home) or account.lifecycle.find(id_, _SECONDS):
+        if account.ownership.is_own(account_id) or account.lifecycle.find(id_, _SECONDS):
             return
         origin = machines.stacks.origin(call.urn, call.organization)
-        if account.ownership.sees(home, lambda: machines.stacks.machines(origin) or ()):
+        if account.ownership.sees(account_id, lambda: machines.stacks.machines(origin) or ()):
             return
     except (FalError, TimeoutError) as error:
         if took_over:
-            raise _unknown(id_, home, error) from None
+            raise _unknown(id_, account_id, error) from None
         return
     if took_over:
-        raise _moved(call.urn, id_, home, account.home)
-    account.ownership.refuse_elsewhere(id_, home, lambda: ())
+        raise _moved(call.urn, id_, account_id, account.id)
+    account.ownership.refuse_elsewhere(id_, account_id, lambda: ())
 
 
-def _moved(urn: str, id_: str, old: Home, new: Home) -> ElsewhereError:
+def refuse_another(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+    """Raise ElsewhereError unless this account sees the machine, or is the one in state.
+
+    Called before a wait or a delete, because only a machine's own account can show that it is gone.
+    """
+    account = machines.account
+    if not account.ownership.is_own(AccountId.of(props)) and not account.lifecycle.find(id_):
+        refuse_elsewhere(machines, call, id_, props)
+
+
+def refuse_elsewhere(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+    """Raise ElsewhereError if a machine that is not seen may belong to another account."""
+    machines.account.ownership.refuse_elsewhere(
+        id_,
+        AccountId.of(props),
+        lambda: machines.stacks.possible_machines(
+            machines.stacks.origin(call.urn, call.organization)
+        ),
+    )
+
+
+def _moved(urn: str, id_: str, old: AccountId, new: AccountId) -> ElsewhereError:
     return ElsewhereError(
         id_,
         f"Machine {id_} belongs to account {old.account or '?'} at {old.endpoint or '?'}, but the "
@@ -54,7 +78,7 @@ def _moved(urn: str, id_: str, old: Home, new: Home) -> ElsewhereError:
     )
 
 
-def _unknown(id_: str, old: Home, error: Exception) -> ElsewhereError:
+def _unknown(id_: str, old: AccountId, error: Exception) -> ElsewhereError:
     problem = str(error).rstrip(".") or "the API did not answer in time"
     return ElsewhereError(
         id_,
