@@ -34,7 +34,7 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-class World(Stack):
+class TroubledStack(Stack):
     """A stack whose first create meets something."""
 
     def create_with(self, used: Settings, **inputs: str) -> str:
@@ -64,15 +64,15 @@ class World(Stack):
         self.legacy.after = lambda request: None
 
 
-Play = Callable[[World, Settings], str]
+Play = Callable[[TroubledStack, Settings], str]
 
 
 def meets(fault: str | Fault) -> Play:
     """The first attempt of a create meets this fault."""
 
-    def outcome(world: World, used: Settings) -> str:
-        world.legacy.faults.add("create", fault)
-        return world.create_with(used)
+    def outcome(stack: TroubledStack, used: Settings) -> str:
+        stack.legacy.faults.add("create", fault)
+        return stack.create_with(used)
 
     return outcome
 
@@ -80,7 +80,7 @@ def meets(fault: str | Fault) -> Play:
 def answered(*statuses: int) -> Play:
     """The first attempts get these statuses; 0 stands for no answer to one that was taken."""
 
-    def outcome(world: World, used: Settings) -> str:
+    def outcome(stack: TroubledStack, used: Settings) -> str:
         left = list(statuses)
 
         def before(request: Request[Any]) -> None:
@@ -92,8 +92,8 @@ def answered(*statuses: int) -> Play:
                 left.pop(0)
                 raise unanswered(request)
 
-        world.legacy.before, world.legacy.after = before, after
-        return world.create_with(used)
+        stack.legacy.before, stack.legacy.after = before, after
+        return stack.create_with(used)
 
     return outcome
 
@@ -101,10 +101,10 @@ def answered(*statuses: int) -> Play:
 def killed(seconds: float = 0, account: str = "", **inputs: str) -> Play:
     """After a kill, the next `up` runs so much later, with that key and those inputs."""
 
-    def outcome(world: World, used: Settings) -> str:
-        world.kill(used)
-        world.clock.time += seconds
-        return world.create_with(replace(used, api_key=account or used.api_key), **inputs)
+    def outcome(stack: TroubledStack, used: Settings) -> str:
+        stack.kill(used)
+        stack.clock.time += seconds
+        return stack.create_with(replace(used, api_key=account or used.api_key), **inputs)
 
     return outcome
 
@@ -162,15 +162,15 @@ def test_a_create_ends_as_the_table_says(
     """Each row is played under each API, in each of the ways that it names."""
     said = table()[what][column].partition(", because")[0]
     for number, play in enumerate(ROWS[what]):
-        world = World(tmp_path / str(number), is_known=True)
-        found = play(world, used)
+        stack = TroubledStack(tmp_path / str(number), is_known=True)
+        found = play(stack, used)
         if said == "not sent again":
-            assert len(world.legacy.keys) == 1
+            assert len(stack.legacy.keys) == 1
         else:
             assert found == said
-        assert world.legacy.state.creations <= 1
+        assert stack.legacy.state.creations <= 1
         if used is V1 and said == AGAIN:
-            assert len(set(world.legacy.keys)) == 1
+            assert len(set(stack.legacy.keys)) == 1
 
 
 def test_the_times_are_the_codes_own() -> None:
