@@ -18,6 +18,7 @@ from pulumi_fal.native.comparison import compare
 from pulumi_fal.native.properties import DYNAMIC_PROVIDER, camel, camel_words, received, sent
 from pulumi_fal.resource import inputs, moves, operations
 from pulumi_fal.resource.call import INFO, WARNING, Call, InitFailed
+from pulumi_fal.stacks.state import IMPORT_REFUSED
 
 _CREATE_TIMEOUT = "createTimeout"
 """The output with the timeout in seconds that the program set for create, while a wait is left.
@@ -69,7 +70,7 @@ class FalProvider(ConfigurableProvider):
             outputs,
             news,
             is_import=request.urn in self._imported,
-            is_foreign=DYNAMIC_PROVIDER in request.olds or imports.REFUSED in outputs,
+            is_foreign=DYNAMIC_PROVIDER in request.olds or IMPORT_REFUSED in outputs,
         )
 
     @answered
@@ -87,7 +88,7 @@ class FalProvider(ConfigurableProvider):
     @answered
     def Read(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, state = self._call(request, context), received(request.properties)
-        if imports.REFUSED in state:
+        if IMPORT_REFUSED in state:
             return provider_pb2.ReadResponse()  # without an id, so the engine drops it from state
         is_in_state = "instance_type" in state
         if not is_in_state:
@@ -108,7 +109,7 @@ class FalProvider(ConfigurableProvider):
     def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
         call = self._call(request, context)
         olds, news = received(request.olds), received(request.news)
-        olds.pop(imports.REFUSED, None)
+        olds.pop(IMPORT_REFUSED, None)
         if request.urn in self._imported:
             self._refuse_import(request, context, olds, news)
         seconds = olds.pop(_CREATE_TIMEOUT, None)
@@ -124,7 +125,7 @@ class FalProvider(ConfigurableProvider):
     @answered
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, state = self._call(request, context), received(request.properties)
-        if imports.REFUSED in state:
+        if IMPORT_REFUSED in state:
             call.log(
                 f"Machine {request.id} was removed from state, but not deleted, because its import "
                 "was refused.",
@@ -168,7 +169,7 @@ class FalProvider(ConfigurableProvider):
         except LifecycleError as error:
             if request.preview:
                 raise
-            refused = InitFailed(request.id, {**olds, imports.REFUSED: True}, str(error))
+            refused = InitFailed(request.id, {**olds, IMPORT_REFUSED: True}, str(error))
             self._abort_partial(context, refused, request.old_inputs, refresh_before_update=True)
 
     def _abort_partial(
