@@ -53,6 +53,11 @@ class Home:
         """The value by which homes are compared: the account if it is known, else the endpoint."""
         return self.account or self.endpoint
 
+    @property
+    def own_keys(self) -> set[str]:
+        """The `key` of every home that is this one, as far as state says where a machine is."""
+        return {"", self.account, self.endpoint}
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -23,10 +23,10 @@ class Ownership:
 
     def __init__(self, settings: Settings, listed: Callable[[], Container[str]]) -> None:
         """`listed` returns the ids of the machines that the key sees, possibly some seconds old."""
-        self.home = home = settings.home
+        self.home = settings.home
         self._settings = settings
         self._listed = listed
-        self._own = {"", home.account, home.endpoint}
+        self._own = self.home.own_keys
 
     def is_own(self, home: Home) -> bool:
         """Whether machines of that home are known to belong to this account.

@@ -56,7 +56,8 @@ class FalProvider(ConfigurableProvider):
     def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, news = self._call(request, context), received(request.news)
         machines, id_, outputs = self.session.machines, request.id, received(request.olds)
-        if self._took_over or self.session.declared:
+        may_have_moved = self._took_over or bool(self.session.declared)
+        if may_have_moved and not self.session.saw_last(outputs):
             moves.refuse(machines, call, id_, outputs, took_over=self._took_over)
         if request.urn in self._imported:
             try:

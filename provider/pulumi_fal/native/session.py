@@ -10,11 +10,12 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api import settings
-from pulumi_fal.api.settings import Settings
+from pulumi_fal.api.settings import Home, Settings
 from pulumi_fal.clock import Clock
+from pulumi_fal.errors import ConfigurationError
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
@@ -65,6 +66,16 @@ class Session:
         # Refresh and destroy use the key in state.
         source = f"the apiKey of the provider {self.declared!r} as of the last `pulumi up`"
         return replace(resolved, key_source=source)
+
+    def saw_last(self, outputs: Mapping[str, Any]) -> bool:
+        """Whether the key that is set is the one that the machine in state was last seen with.
+
+        This opens no account, because that imports requests, and most previews don't need it.
+        """
+        try:
+            return Home.of(outputs).key in self._settings.home.own_keys
+        except ConfigurationError:
+            return False
 
     def notify_through(self, log: Callable[[str], None]) -> None:
         """Use `log` for messages about failing calls to the API in this thread."""
