@@ -15,6 +15,7 @@ from pulumi.runtime import rpc
 
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.machines.account import Account
 
 from ..fakes import ED25519, EIGHT, KEY
 from .native import URN, Provider, engine, hosted, plain, secret
@@ -182,6 +183,19 @@ def test_another_key_in_the_same_provider_is_refused_only_if_it_does_not_see_the
     provider.configure("second", apiKey=OTHER)
     assert "the key of another account" in refused(provider, world)
     world.emulator.faults.add("list", "503", inf)
+    assert refused(provider, world) == ""
+
+
+def test_a_preview_with_the_key_that_made_the_machine_opens_no_account(
+    provider: Provider, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening one imports requests, which takes longer than the whole diff."""
+
+    def fail(session: Session) -> Account:
+        raise AssertionError("an account was opened")
+
+    monkeypatch.setattr(Session, "_open_account", fail)
+    take_over(provider, "other", KEY)
     assert refused(provider, world) == ""
 
 

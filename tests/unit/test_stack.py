@@ -18,8 +18,8 @@ from pulumi_fal.stacks import backend, state
 from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.stacks.cache import Elsewhere, Stacks
 from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin, own_organization
-from pulumi_fal.stacks.state import StackMachine
-from pulumi_fal.tokens import TYPE_TOKEN, is_ours
+from pulumi_fal.stacks.state import IMPORT_REFUSED, StackMachine
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN, is_ours
 
 from ..fakes import HERE, URN
 
@@ -86,12 +86,16 @@ def row(instance_id: str | None, token: str = TYPE_TOKEN, **others: Any) -> dict
 
 
 def test_the_ids_of_all_machines_in_state_are_told(pulumi: Pulumi) -> None:
-    """All machines in state count, but none that is only read or not made yet."""
+    """All machines in state count, but none that is only read, not made yet, or refused.
+
+    The state of a machine whose import was refused holds it only until the next command.
+    """
     pulumi.holds[DEV] = exported(
         row("one"),
         row("old", delete=True),
         row(None),
         row("read", external=True),
+        row("refused", NATIVE_TYPE_TOKEN, outputs={IMPORT_REFUSED: True}),
         row("other", "aws:ec2:Instance"),
         {"urn": URN, "type": "pulumi:pulumi:Stack"},
     )

@@ -53,6 +53,11 @@ class AccountId:
         """The value to compare: the account if it is known, else the endpoint."""
         return self.account or self.endpoint
 
+    @property
+    def own_keys(self) -> set[str]:
+        """The `key` of every AccountId that is this one, as far as state says where a machine is."""
+        return {"", self.account, self.endpoint}
+
 
 @dataclass(frozen=True)
 class Settings:

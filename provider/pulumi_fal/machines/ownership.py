@@ -23,10 +23,10 @@ class Ownership:
 
     def __init__(self, settings: Settings, listed: Callable[[], Container[str]]) -> None:
         """`listed` returns the ids of the machines that the key sees, possibly some seconds old."""
-        self.account_id = own = settings.account_id
+        self.account_id = settings.account_id
         self._settings = settings
         self._listed = listed
-        self._own = {"", own.account, own.endpoint}
+        self._own = self.account_id.own_keys
 
     def is_own(self, other: AccountId) -> bool:
         """Whether machines with that AccountId are known to belong to this account.

@@ -15,9 +15,6 @@ from pulumi_fal.native.properties import camel_words
 from pulumi_fal.resource import imports
 from pulumi_fal.resource.call import UNKNOWN
 
-REFUSED = "importRefused"
-"""Set in state if the machine differs from the program that wanted to import it."""
-
 
 def refuse_mismatch(id_: str, outputs: Mapping[str, Any], news: Mapping[str, Any]) -> None:
     """Raise LifecycleError if the imported machine differs from the program's inputs."""

@@ -18,6 +18,7 @@ from pulumi_fal.native.comparison import compare
 from pulumi_fal.native.properties import DYNAMIC_PROVIDER, camel, camel_words, received, sent
 from pulumi_fal.resource import accounts, inputs, operations
 from pulumi_fal.resource.call import INFO, WARNING, Call, InitFailed
+from pulumi_fal.stacks.state import IMPORT_REFUSED
 
 _CREATE_TIMEOUT = "createTimeout"
 """The output with the timeout in seconds that the program set for create, while a wait is left.
@@ -55,7 +56,8 @@ class FalProvider(ConfigurableProvider):
     def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, news = self._call(request, context), received(request.news)
         machines, id_, outputs = self.session.machines, request.id, received(request.olds)
-        if self._took_over or self.session.declared:
+        may_have_moved = self._took_over or bool(self.session.declared)
+        if may_have_moved and not self.session.saw_last(outputs):
             accounts.refuse_move(machines, call, id_, outputs, took_over=self._took_over)
         if request.urn in self._imported:
             try:
@@ -69,7 +71,7 @@ class FalProvider(ConfigurableProvider):
             outputs,
             news,
             is_import=request.urn in self._imported,
-            is_foreign=DYNAMIC_PROVIDER in request.olds or imports.REFUSED in outputs,
+            is_foreign=DYNAMIC_PROVIDER in request.olds or IMPORT_REFUSED in outputs,
         )
 
     @answered
@@ -87,7 +89,7 @@ class FalProvider(ConfigurableProvider):
     @answered
     def Read(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, state = self._call(request, context), received(request.properties)
-        if imports.REFUSED in state:
+        if IMPORT_REFUSED in state:
             return provider_pb2.ReadResponse()  # without an id, so the engine drops it from state
         is_in_state = "instance_type" in state
         if not is_in_state:
@@ -108,7 +110,7 @@ class FalProvider(ConfigurableProvider):
     def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
         call = self._call(request, context)
         olds, news = received(request.olds), received(request.news)
-        olds.pop(imports.REFUSED, None)
+        olds.pop(IMPORT_REFUSED, None)
         if request.urn in self._imported:
             self._refuse_import(request, context, olds, news)
         seconds = olds.pop(_CREATE_TIMEOUT, None)
@@ -124,7 +126,7 @@ class FalProvider(ConfigurableProvider):
     @answered
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, state = self._call(request, context), received(request.properties)
-        if imports.REFUSED in state:
+        if IMPORT_REFUSED in state:
             call.log(
                 f"Machine {request.id} was removed from state, but not deleted, because its import "
                 "was refused.",
@@ -168,7 +170,7 @@ class FalProvider(ConfigurableProvider):
         except LifecycleError as error:
             if request.preview:
                 raise
-            refused = InitFailed(request.id, {**olds, imports.REFUSED: True}, str(error))
+            refused = InitFailed(request.id, {**olds, IMPORT_REFUSED: True}, str(error))
             self._abort_partial(context, refused, request.old_inputs, refresh_before_update=True)
 
     def _abort_partial(

@@ -9,10 +9,11 @@ import functools
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api import settings
-from pulumi_fal.api.settings import Settings
+from pulumi_fal.api.settings import AccountId, Settings
+from pulumi_fal.errors import ConfigurationError
 from pulumi_fal.native import config as configs
 from pulumi_fal.session import Session
 
@@ -54,6 +55,16 @@ class NativeSession(Session):
         # Refresh and destroy use the key in state.
         source = f"the apiKey of the provider {self.declared!r} as of the last `pulumi up`"
         return replace(resolved, key_source=source)
+
+    def saw_last(self, outputs: Mapping[str, Any]) -> bool:
+        """Whether the key that is set is the one that the machine in state was last seen with.
+
+        This opens no account, because that imports requests, and most previews don't need it.
+        """
+        try:
+            return AccountId.of(outputs).key in self._settings().account_id.own_keys
+        except ConfigurationError:
+            return False
 
     def notify_through(self, log: Callable[[str], None]) -> None:
         """Use `log` for messages about failing calls to the API in this thread."""

@@ -16,6 +16,9 @@ from pulumi_fal.errors import StackError
 from pulumi_fal.stacks import cli
 from pulumi_fal.tokens import MACHINES
 
+IMPORT_REFUSED = "importRefused"
+"""The output that the native plugin sets in state if it refused to import the machine. The stack
+does not have that machine: the next command removes it from state."""
 _AT_ONCE = 4
 
 
@@ -50,7 +53,10 @@ def machines(name: str = "", backend: str = "", seconds: float = cli.SECONDS) ->
         return [
             _machine(resource)
             for resource in exported["deployment"].get("resources") or []
-            if resource["type"] in MACHINES and resource.get("id") and not resource.get("external")
+            if resource["type"] in MACHINES
+            and resource.get("id")
+            and not resource.get("external")
+            and IMPORT_REFUSED not in (resource.get("outputs") or {})
         ]
     except (AttributeError, KeyError, TypeError):
         raise StackError("`pulumi stack export` printed something that is not a stack") from None
