@@ -43,6 +43,7 @@ class Open:
 
     path: PurePosixPath
     file: File | None = None
+    has_lock: bool = False
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Disk:
 
     def close(self, descriptor: int) -> None:
         closed = self._descriptors.pop(descriptor)
-        if closed.file is not None:
+        if closed.file is not None and closed.has_lock:
             closed.file.locked_by = None
 
     def sync(self, descriptor: int) -> None:
@@ -140,7 +141,7 @@ class Disk:
         holder = found.file.locked_by
         if holder is not None and not holder.is_dead:
             return False
-        found.file.locked_by = process
+        found.file.locked_by, found.has_lock = process, True
         return True
 
     # What may happen to it.

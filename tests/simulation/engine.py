@@ -126,7 +126,8 @@ class Engine:
                 self.world.said[call.owner] = str(error)
                 kept = call.partial_state(error)
                 if self._is_called_again(call):
-                    self.world.laws.call_forgotten(call, error)
+                    if kept is not None and isinstance(error, InitFailed):
+                        self.world.laws.call_forgotten(call, error.instance_id)
                     continue
                 if kept is not None and isinstance(error, InitFailed) and self.process.records:
                     self.world.laws.create_ended(call, error.instance_id)

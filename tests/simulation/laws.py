@@ -71,10 +71,9 @@ class Laws:
         if instance_id in self._in_state[call] and not unknowable:
             self.violations.append(f"{call.owner} was to be another machine than {instance_id}")
 
-    def call_forgotten(self, call: Call, error: Exception) -> None:
-        """The engine forgets a result, and calls again."""
-        if isinstance(error, InitFailed):
-            self._forgotten.append((call, error.instance_id))
+    def call_forgotten(self, call: Call, instance_id: str) -> None:
+        """The engine forgets the machine that it was told of, and calls again."""
+        self._forgotten.append((call, instance_id))
 
     def adopted(self, call: Call, instance_id: str, held: Mapping[str, frozenset[str]]) -> None:
         """A machine was adopted. `held` is what the other stacks had when that began."""
