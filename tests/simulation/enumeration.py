@@ -167,8 +167,8 @@ class Found:
     """The shortest one that did."""
 
 
-def search(cases: Iterable[Case]) -> Found:
-    """Run all schedules of the cases."""
+def search(cases: Iterable[Case], until: str = "") -> Found:
+    """Run all schedules of the cases. With `until`, stop at the first problem with these words."""
     found = Found()
     starts: dict[tuple[str, str, bool], Start] = {}
     with in_place() as enter:
@@ -182,4 +182,7 @@ def search(cases: Iterable[Case]) -> Found:
                     found.broken += 1
                     if found.shortest is None or run.length < found.shortest.length:
                         found.shortest = run
+                    if until and until in run.problem:
+                        found.shortest = run
+                        return found
     return found

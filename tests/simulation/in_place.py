@@ -190,6 +190,8 @@ def _print(renderable: Any) -> None:
 def _confirm(text: str, **kwargs: object) -> bool:
     _echo(text)
     _worlds[-1].call().process.step("a prompt waits")
+    if not _worlds[-1].agrees():
+        raise click.Abort
     return True
 
 

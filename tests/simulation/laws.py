@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from pulumi_fal.errors import UnresolvedCreateError
 from pulumi_fal.machines.decision import candidates
 from pulumi_fal.machines.entry import Phase, Spec
-from pulumi_fal.resource.call import InitFailed
 
 from . import disk
 from .account import Owner
@@ -78,7 +77,7 @@ class Laws:
     def adopted(self, call: Call, instance_id: str, held: Mapping[str, frozenset[str]]) -> None:
         """A machine was adopted. `held` is what the other stacks had when that began."""
         for stack, ids in held.items():
-            if instance_id in ids:
+            if instance_id in ids & self._world.stacks[stack].ids():
                 self.violations.append(f"{call.owner} adopts {instance_id}, which {stack} has")
 
     def forgets(self, call: Call) -> None:

@@ -43,11 +43,13 @@ class Hold(Protocol):
     def __call__(self, some: list[Case]) -> None: ...
 
 
-def test_every_law_holds_for_each_command_and_in_pairs_that_lost_a_machine_once(hold: Hold) -> None:
+def test_every_law_holds_for_each_command_and_in_some_pairs(hold: Hold) -> None:
     hold(list(quick_cases()))
 
 
-@pytest.mark.chaos
+@pytest.mark.chaos(
+    "simulation/test_enumeration.py::test_every_law_holds_for_each_command_and_in_some_pairs"
+)
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_law_holds_in_every_order_of_two_commands(hold: Hold, part: int) -> None:

@@ -236,6 +236,14 @@ class World:
         """What the `pulumi` command prints for whoever's turn it is."""
         return pulumi(self.call().process, self.stacks.values(), args, backend)
 
+    def agrees(self) -> bool:
+        """Whether a person says yes at a prompt: unless a machine was named that is the person's,
+        runs, and is in no state."""
+        call = self.call()
+        own = self.account.machines_of(call.owner) - self.stacks[call.owner.stack].ids()
+        words = "\n".join(call.process.output)
+        return not any(instance_id in words for instance_id in own)
+
     def try_lock(self, descriptor: int) -> bool:
         """Lock a file for whoever's turn it is."""
         turn = self.turns.current
