@@ -160,7 +160,7 @@ class Laws:
             origins = self._world.stacks[owner.stack].origins(owner.name)
             own = [each for each in entries if any(map(each.origin.may_be, origins))]
             for each in sorted(self._outside(owner) - self._given_up):
-                seen = self._world.account.machine(each).seen_at(self._world.time.now)
+                seen = self._world.account.machine(each).seen_at(self._world.account.state.now())
                 if not any(
                     each == entry.instance_id
                     or (entry.instance_id is None and candidates(entry, [seen], known))
