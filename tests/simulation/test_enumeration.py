@@ -43,6 +43,7 @@ class Hold(Protocol):
     def __call__(self, some: list[Case]) -> None: ...
 
 
+@pytest.mark.timeout(600)
 def test_every_law_holds_for_each_command_and_in_some_pairs(hold: Hold) -> None:
     hold(list(quick_cases()))
 

@@ -62,6 +62,7 @@ def drop_the_record_of_a_create_that_may_end_late() -> AbstractContextManager[An
 LOST = "neither in state nor in the journal"
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "mutant, law",
     [
