@@ -11,7 +11,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         (report, dict(report.user_properties))
         for outcome in ("passed", "failed")
         for report in terminalreporter.getreports(outcome)
-        if "test_enumeration" in report.nodeid and report.when == "call"
+        if "test_enumeration.py" in report.nodeid and report.when == "call"
     ]
     if not reports:
         return
