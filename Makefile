@@ -61,11 +61,11 @@ test: lint ## what CI runs: lint, the fast tests with the floor of coverage, the
 
 ##@ Before a release
 
-chaos: setup ## twenty thousand schedules below Pulumi; faults, kills, lives at random and a fuzzer above it
+chaos: setup ## every order of two commands and twenty thousand schedules below Pulumi; faults, kills, lives at random and a fuzzer above it
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target chaos-below chaos-above
 
 chaos-below:
-	@HYPOTHESIS_PROFILE=chaos $(PYTEST) tests/simulation
+	@HYPOTHESIS_PROFILE=chaos $(PYTEST) -n 2 --dist worksteal tests/simulation
 
 chaos-above:
 	@$(PYTEST) -m chaos tests/chaos tests/e2e tests/plugin

@@ -13,14 +13,21 @@ from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.emulator.state import Machine
 from pulumi_fal.errors import APIError
 
-from ..fakes import UNSENT, FakeApi, arrived
+from ..fakes import UNSENT, FakeApi, arrived, refusal
+from .disk import READ, WRITTEN
 from .turns import Turns
+
+LATE_SECONDS = 60.0
+"""How long after a gateway's answer the API makes a machine."""
 
 OUTCOMES = {
     **{name: each for name, each in faults.OUTCOMES.items() if not each.held},
     UNSENT.name: UNSENT,
     "429_for_long": faults.fault("429", retry_after=30),
     "taken_late": Fault("taken_late", "taken after a while", True, 200, seconds=40.0),
+    "504_then_made": Fault(
+        "504_then_made", "a gateway's 504, and the API finishes a minute later", True, 504
+    ),
 }
 """What a call may meet, by name."""
 
@@ -31,6 +38,9 @@ class Owner:
 
     stack: str
     name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} in stack {self.stack}"
 
 
 class Account(FakeApi):
@@ -44,6 +54,10 @@ class Account(FakeApi):
         self.on_delete: Callable[[str], None] = lambda instance_id: None
         self.reads_lag = False
         """Whether a new machine is unknown to GET, too, for as long as the list lacks it."""
+        self.met: set[tuple[str, str]] = set()
+        """The kinds of calls, and the faults that they met in the commands that run now."""
+        self.late: set[str] = set()
+        """Machines that the API made after a gateway had answered for it."""
         self._turns = turns
         self.state.same_account("key", "rotated")
 
@@ -57,23 +71,32 @@ class Account(FakeApi):
         machine = self.state.machines.get(instance_id)
         return machine is not None and machine.gone_at == inf
 
+    def not_made_yet(self) -> set[str]:
+        """Those that nobody can know of, because the API has yet to make them."""
+        now = self.state.now()
+        return {late for late in self.late if now < self.machine(late).hidden_until["list"]}
+
     def machine(self, instance_id: str) -> Machine:
         return self.state.machines[instance_id]
 
     def wire(
-        self, step: Callable[[str], None], owner: Callable[[], Owner], key: str
+        self, step: Callable[..., None], owner: Callable[[], Owner], key: str
     ) -> Callable[..., Any]:
         """A client's `send` for a process: before and after a request is taken it has a step."""
         account = self.state.account_of(key)
 
         def send(request: Request[Any], timeout: float | None = None) -> Any:
-            step(f"{request.kind} is sent")
+            changes = request.kind in ("create", "delete")
+            touched = request.instance_id or ("*" if request.kind == "list" else f"of {owner()}")
+            step(f"{request.kind} is sent", f"machine {touched}", WRITTEN if changes else READ)
             fault = self.faults.take(request.kind)
+            if fault is not None:
+                self.met.add((request.kind, fault.name))
             if fault is not None and fault.name == "taken_late":
                 self._turns.block(lambda: False, fault.seconds)
                 step("the request is under way")
             is_taken = fault is None or fault.taken
-            outcome = self._serve_for(request, owner, account) if is_taken else None
+            outcome = self._serve_for(request, owner, account, fault) if is_taken else None
             step(f"{request.kind} is {'taken' if is_taken else 'refused'}")
             if fault is not None and fault.name in ("slow", "late"):
                 self._turns.block(lambda: False, fault.seconds)
@@ -86,16 +109,26 @@ class Account(FakeApi):
         return send
 
     def _serve_for(
-        self, request: Request[Any], owner: Callable[[], Owner], account: str
+        self,
+        request: Request[Any],
+        owner: Callable[[], Owner],
+        account: str,
+        fault: Fault | None,
     ) -> Any | APIError:
         if request.kind == "delete":
             self.on_delete(request.instance_id or "")
         outcome = self.serve(request, account)
         if request.kind != "create" or isinstance(outcome, APIError):
             return outcome
+        if outcome["id"] in self.not_made_yet():
+            return refusal(409, "the same create is in progress", request)
         if outcome["id"] not in self.made_by:  # else it is the answer that was kept
             if self.reads_lag:
                 self.state.hide(outcome["id"], "get", self.state.list_lag)
             self.made_by[outcome["id"]] = owner()
+            if fault is not None and fault.name == "504_then_made":
+                self.late.add(outcome["id"])
+                self.state.hide(outcome["id"], "list", LATE_SECONDS)
+                self.state.hide(outcome["id"], "get", LATE_SECONDS)
             self.on_made(outcome["id"])
         return outcome

@@ -1,61 +1,150 @@
-"""A folder that loses, when the power fails, what was not synced: files' contents, and renames."""
+"""The journal's folder in memory. A power failure loses what was not synced: contents and renames.
+
+The provider's `journal` and `locks` use it through `pathlib`, `os` and `tempfile`; in_place.py puts
+the classes of this module in their place.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-from unittest import mock
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Protocol
 
-from pulumi_fal.machines import journal
-
+FOLDER = PurePosixPath("/home/.pulumi/fal-compute/creates")
+"""Where the journal is, as far as it knows."""
 NOTHING, FULL, GONE = "nothing", "full", "gone"
 """What is wrong with a disk: FULL can't be written, and GONE can't be read either."""
+READ, WRITTEN = "read", "written"
 
 
+class Holder(Protocol):
+    """A process. Its end releases its locks."""
+
+    @property
+    def is_dead(self) -> bool: ...
+
+
+@dataclass(eq=False)
+class File:
+    """A file, which goes on to exist without a name while it is open."""
+
+    content: bytes = b""
+    synced: bytes = b""
+    """What a power failure leaves of it."""
+    locked_by: Holder | None = None
+
+
+@dataclass(eq=False)
+class Open:
+    """A descriptor: of a file, or of a folder."""
+
+    path: PurePosixPath
+    file: File | None = None
+    has_lock: bool = False
+
+
+@dataclass
 class Disk:
-    """What is on disk for sure, beside what the system shows."""
+    """The files, and what of them is on disk for sure."""
 
-    def __init__(self, folder: Path, step: Callable[[str], None]) -> None:
-        """`step` is called before whatever changes the disk, and may raise."""
-        self.folder = folder
-        self.trouble: Callable[[], str] = lambda: NOTHING
-        self._step = step
-        self._synced: dict[int, bytes] = {}
-        self._sure: dict[str, bytes] = {}
-        self._pending: list[tuple[str, bytes | None]] = []
-        self._sure_folders: set[Path] = set()
+    step: Callable[[str, str, str], None]
+    """Called before a change or a look at a name: with the moment, the name and READ or WRITTEN.
+
+    It may raise."""
+    files: dict[str, File] = field(default_factory=dict)
+    trouble: str = NOTHING
+    _descriptors: dict[int, Open] = field(default_factory=dict)
+    _made: int = 1_000_000  # no descriptor of the real system
+    _sure: dict[str, bytes] = field(default_factory=dict)
+    _pending: list[tuple[str, bytes | None]] = field(default_factory=list)
+    _sure_folders: set[PurePosixPath] = field(default_factory=set)
+
+    # What the system's calls do.
+
+    def open(self, path: PurePosixPath, *, create: bool) -> int:
+        """Return a descriptor."""
+        self.check(writing=create)
+        if path != FOLDER and not FOLDER.is_relative_to(path):
+            if path.name not in self.files:
+                if not create:
+                    raise _error(errno.ENOENT)
+                self.files[path.name] = File()
+            return self._descriptor(Open(path, self.files[path.name]))
+        return self._descriptor(Open(path))
+
+    def new_file(self) -> tuple[int, str]:
+        """Return the descriptor and the name of a new temporary file."""
+        self.check(writing=True)
+        self._made += 1
+        path = FOLDER / f"{self._made}.tmp"
+        self.files[path.name] = File()
+        return self._descriptor(Open(path, self.files[path.name])), str(path)
+
+    def opened(self, descriptor: int) -> Open:
+        return self._descriptors[descriptor]
+
+    def close(self, descriptor: int) -> None:
+        closed = self._descriptors.pop(descriptor)
+        if closed.file is not None and closed.has_lock:
+            closed.file.locked_by = None
 
     def sync(self, descriptor: int) -> None:
         """What os.fsync does."""
-        found = os.fstat(descriptor)
-        self._change("a sync")
-        if found.st_ino == self.folder.stat().st_ino:
+        found = self.opened(descriptor)
+        self._change("a sync", "")
+        if found.file is not None:
+            found.file.synced = found.file.content
+        elif found.path == FOLDER:
             self._settle(len(self._pending))
-        elif stat.S_ISDIR(found.st_mode):
-            own = (self.folder, self.folder.parent)
-            self._sure_folders |= {
-                each for each in own if each.parent.stat().st_ino == found.st_ino
-            }
         else:
-            self._synced[found.st_ino] = os.pread(descriptor, found.st_size, 0)
+            own = (FOLDER, FOLDER.parent)
+            self._sure_folders |= {folder for folder in own if folder.parent == found.path}
 
-    def rename(self, source: Path, target: Path) -> None:
-        self._change("a rename")
-        content = self._synced.pop(source.stat().st_ino, b"")
-        os.replace(source, target)  # noqa: PTH105 - the method is the one that calls this
-        self._pending.append((target.name, content))
+    def rename(self, source: str, target: str) -> None:
+        self._change("a rename", target)
+        self.files[target] = self.files.pop(source)
+        self._pending.append((target, self.files[target].synced))
 
-    def unlink(self, path: Path) -> None:
-        self._change("a deletion")
-        if path.exists():
-            self._synced.pop(path.stat().st_ino, None)
-            os.unlink(path)  # noqa: PTH108 - as above
-            self._pending.append((path.name, None))
+    def unlink(self, name: str) -> None:
+        """Remove a file. FileNotFoundError if there is none."""
+        if name.endswith(".json"):
+            self._change("a deletion", name)
+        else:  # a lock or a temporary file, which may be lost
+            if name.endswith(".lock"):
+                self.step("a release", name, WRITTEN)
+            self.check(writing=True)
+        if name not in self.files:
+            raise _error(errno.ENOENT)
+        del self.files[name]
+        self._pending.append((name, None))
+
+    def names(self) -> list[str]:
+        self.check(writing=False)
+        self.step("a look", "*", READ)
+        return sorted(self.files)
+
+    def read(self, name: str) -> bytes:
+        self.check(writing=False)
+        self.step("a look", name, READ)
+        if name not in self.files:
+            raise _error(errno.ENOENT)
+        return self.files[name].content
+
+    def try_lock(self, descriptor: int, process: Holder) -> bool:
+        """Lock a file for a process, unless another one that lives has it."""
+        found = self.opened(descriptor)
+        self.step("a lock", found.path.name, WRITTEN)
+        assert found.file is not None
+        holder = found.file.locked_by
+        if holder is not None and not holder.is_dead:
+            return False
+        found.file.locked_by, found.has_lock = process, True
+        return True
+
+    # What may happen to it.
 
     def lose_power(self, kept: int) -> None:
         """Everything that was not synced is lost, but for the first `kept` renames and deletions.
@@ -67,20 +156,15 @@ class Disk:
         self._pending.clear()
         if len(self._sure_folders) < 2:
             self._sure.clear()
-        for path in self.folder.iterdir() if self.folder.exists() else ():
-            os.unlink(path)  # noqa: PTH108 - not through the disk that is just failing
-        for name, content in self._sure.items():
-            (self.folder / name).write_bytes(content)
+        self.files = {name: File(content, content) for name, content in self._sure.items()}
 
     def check(self, *, writing: bool) -> None:
         """Raise what the system would."""
-        trouble = self.trouble()
-        if trouble == GONE or (writing and trouble == FULL):
-            number = errno.EIO if trouble == GONE else errno.ENOSPC
-            raise OSError(number, os.strerror(number))
+        if self.trouble == GONE or (writing and self.trouble == FULL):
+            raise _error(errno.EIO if self.trouble == GONE else errno.ENOSPC)
 
-    def _change(self, what: str) -> None:
-        self._step(what)
+    def _change(self, moment: str, name: str) -> None:
+        self.step(moment, name, WRITTEN)
         self.check(writing=True)
 
     def _settle(self, count: int) -> None:
@@ -91,37 +175,11 @@ class Disk:
                 self._sure[name] = content
         del self._pending[:count]
 
-
-_disks: list[Disk] = []
-
-
-class _DiskPath(type(Path())):  # type: ignore[misc]
-    """A path whose changes go through the disk that is in place."""
-
-    __slots__ = ()
-
-    def replace(self, target: Any) -> Any:
-        return _disks[-1].rename(Path(self), Path(target))
-
-    def unlink(self, missing_ok: bool = False) -> None:
-        _disks[-1].unlink(Path(self))
-
-    def iterdir(self) -> Iterator[Any]:
-        _disks[-1].check(writing=False)
-        return iter(list(super().iterdir()))
-
-    def read_text(self, *args: Any, **kwargs: Any) -> str:
-        _disks[-1].check(writing=False)
-        return str(super().read_text(*args, **kwargs))
+    def _descriptor(self, opened: Open) -> int:
+        self._made += 1
+        self._descriptors[self._made] = opened
+        return self._made
 
 
-@contextmanager
-def in_place(disk: Disk) -> Iterator[Path]:
-    """The journal's folder is on this disk; yields the folder for it."""
-    _disks.append(disk)
-    paths = mock.patch.object(journal, "Path", _DiskPath)
-    with mock.patch.object(os, "fsync", lambda each: disk.sync(each)), paths:
-        try:
-            yield _DiskPath(disk.folder)
-        finally:
-            _disks.pop()
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))

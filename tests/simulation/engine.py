@@ -6,70 +6,22 @@ A command is an iterator of stages; the jobs of one stage may run at the same ti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import InitFailed
-from pulumi_fal.stacks.origin import Origin
 
 from .account import Owner
+from .disk import WRITTEN
 from .plugin import Call, Process
+from .stacks import Inputs, Row, Stack
 
 if TYPE_CHECKING:
     from .world import World
 
 NAMES = ("a", "b", "c")
-Inputs = dict[str, Any]
 Job = tuple[Call, Callable[[Call], None]]
 Stages = Iterator[list[Job]]
-
-
-@dataclass(eq=False)
-class Row:
-    """A resource in state."""
-
-    id: str
-    inputs: Inputs
-    outputs: dict[str, Any]
-    has_errors: bool = False
-
-
-@dataclass(eq=False)
-class Stack:
-    """A program and a state. Two stacks of the same names differ by their backend only."""
-
-    name: str
-    program: dict[str, Inputs] = field(default_factory=dict)
-    rows: dict[str, Row] = field(default_factory=dict)
-    doomed: list[tuple[str, Row]] = field(default_factory=list)
-    """Replaced, and not deleted yet."""
-    titles: list[str] = field(default_factory=lambda: ["dev"])
-    """What Pulumi has called it; the last is the name that it has now."""
-
-    @property
-    def backend(self) -> str:
-        return f"file:///{self.name}"
-
-    @property
-    def title(self) -> str:
-        return self.titles[-1]
-
-    def origin(self, name: str, title: str = "") -> Origin:
-        stack = title or self.title
-        urn = f"urn:pulumi:{stack}::project::pulumi-python:dynamic/fal:ComputeInstance::{name}"
-        return Origin(urn, "organization", self.backend)
-
-    def origins(self, name: str) -> list[Origin]:
-        """Under every name that the stack has had."""
-        return [self.origin(name, title) for title in self.titles]
-
-    def ids(self) -> frozenset[str]:
-        """What `pulumi stack export` has."""
-        return frozenset(row.id for row in self.every_row())
-
-    def every_row(self) -> list[Row]:
-        return [*self.rows.values(), *(row for _, row in self.doomed)]
 
 
 class Engine:
@@ -90,9 +42,7 @@ class Engine:
         after: Process | None = None,
     ) -> Stages:
         """`forced`: what `--replace` names. `after`: a process whose engine must have ended."""
-        if after is not None:
-            yield [self._job(NAMES[0], lambda _: self._wait_for_end(after))]
-        yield [self._job(NAMES[0], self._review)]
+        yield from self._start(after)
         if refresh:
             yield [self._job(name, self._read) for name in self.stack.rows]
         yield [
@@ -104,13 +54,22 @@ class Engine:
                 [name for name in self.stack.rows if name not in self.stack.program]
             )
 
-    def refresh(self) -> Stages:
+    def preview(self) -> Stages:
         yield [self._job(NAMES[0], self._review)]
+        yield [self._job(name, self._diff) for name in self.stack.program]
+
+    def refresh(self, *, after: Process | None = None) -> Stages:
+        yield from self._start(after)
         yield [self._job(name, self._read) for name in self.stack.rows]
 
-    def destroy(self) -> Stages:
-        yield [self._job(NAMES[0], self._review)]
+    def destroy(self, *, after: Process | None = None) -> Stages:
+        yield from self._start(after)
         yield self._deletions(list(self.stack.rows))
+
+    def _start(self, after: Process | None) -> Stages:
+        if after is not None:
+            yield [self._job(NAMES[0], lambda _: self._wait_for_end(after))]
+        yield [self._job(NAMES[0], self._review)]
 
     def _job(self, name: str, do: Callable[[Call], None]) -> Job:
         call = Call(self.process, Owner(self.stack.name, name), self.stack.origin(name).urn)
@@ -128,7 +87,13 @@ class Engine:
         self.world.turns.block(lambda: other.is_over or not other.engine_lives)
 
     def _review(self, call: Call) -> None:
-        self.process.machines.review(call.urn, "organization")
+        self.process.machines.review(call.urn, self.process.organization)
+
+    def _diff(self, call: Call) -> None:
+        row = self.stack.rows.get(call.owner.name)
+        if row is not None:
+            news = self.stack.program[call.owner.name]
+            operations.diff(self._machines, call.request(), row.id, row.outputs, news)
 
     def _bring_about(self, call: Call, forced: frozenset[str], delete_first: bool) -> None:
         row = self.stack.rows.get(call.owner.name)
@@ -153,22 +118,39 @@ class Engine:
 
     def _create(self, call: Call, news: Inputs, old: Row | None) -> None:
         self.world.laws.create_begins(call)
-        try:
-            created = operations.create(self._machines, call.request(), news)
-        except Exception as error:
-            self.world.laws.create_failed(call, error)
-            self.world.said[call.owner] = str(error)
-            kept = call.partial_state(error)
-            self.process.step("the engine is told")
-            if kept is not None and isinstance(error, InitFailed) and self.process.records:
-                self.world.laws.create_ended(call, error.instance_id)
-                self._take(call, Row(error.instance_id, news, kept, has_errors=True), old)
-            raise
+        while True:
+            try:
+                created = operations.create(self._machines, call.request(), news)
+            except Exception as error:
+                self.world.laws.create_failed(call, error)
+                self.world.said[call.owner] = str(error)
+                kept = call.partial_state(error)
+                if self._is_called_again(call):
+                    if kept is not None and isinstance(error, InitFailed):
+                        self.world.laws.call_forgotten(call, error.instance_id)
+                    continue
+                if kept is not None and isinstance(error, InitFailed) and self.process.records:
+                    self.world.laws.create_ended(call, error.instance_id)
+                    self._take(call, Row(error.instance_id, news, kept, has_errors=True), old)
+                raise
+            break
         call.on_undelivered(created.undelivered)
-        self.process.step("the engine is told")
+        self._tell()
         if self.process.records:
             self.world.laws.create_ended(call, created.id)
             self._take(call, Row(created.id, news, created.outputs), old)
+
+    def _tell(self) -> None:
+        """The engine gets an answer, and writes it to state."""
+        self.process.step("the engine is told", f"state of {self.stack.full_name}", WRITTEN)
+
+    def _is_called_again(self, call: Call) -> bool:
+        """The engine gets an error. An error hook may have it forget that, and call again."""
+        self._tell()
+        again, self.process.calls_again = self.process.calls_again, False
+        if again:
+            call.undelivered.clear()
+        return again and self.process.records
 
     def _take(self, call: Call, row: Row, old: Row | None) -> None:
         call.undelivered.clear()
@@ -181,11 +163,13 @@ class Engine:
             outs = operations.update(self._machines, call.request(), row.id, row.outputs, news)
         except Exception as error:
             kept = call.partial_state(error)
-            self.process.step("the engine is told")
+            if self._is_called_again(call):
+                self._update(call, news, row)
+                return
             if kept is not None and self.process.records:
                 row.inputs, row.outputs, row.has_errors = news, kept, True
             raise
-        self.process.step("the engine is told")
+        self._tell()
         if self.process.records:
             row.inputs, row.outputs, row.has_errors = news, outs, False
 
@@ -200,7 +184,7 @@ class Engine:
         except InitFailed as failed:
             # A host that can't keep partial state answers plainly.
             outs, has_errors = failed.outputs, self.process.conditions.seams
-        self.process.step("the engine is told")
+        self._tell()
         if not self.process.records:
             return
         if outs is None:
@@ -209,9 +193,15 @@ class Engine:
             row.outputs, row.has_errors = outs, has_errors
 
     def _delete(self, call: Call, row: Row) -> None:
-        operations.delete(self._machines, call.request(), row.id, row.outputs)
+        try:
+            operations.delete(self._machines, call.request(), row.id, row.outputs)
+        except Exception:
+            if self._is_called_again(call):
+                self._delete(call, row)
+                return
+            raise
         self.world.laws.delete_ended(call, row.id)
-        self.process.step("the engine is told")
+        self._tell()
         if not self.process.records:
             return
         if self.stack.rows.get(call.owner.name) is row:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pulumi_fal.api.models import NewInstance
@@ -12,12 +12,14 @@ from pulumi_fal.machines.entry import Phase
 
 from . import disk
 from .account import Owner
-from .plugin import KEY_OF, Call
+from .plugin import KEY_OF, Call, Process
 
 if TYPE_CHECKING:
     from .world import World
 
 
+_NOT_KNOWN = "it can't be told whether that was in this stack"
+"""What a command says where it does not know its organization."""
 _NOT_REPEATED = {"401", "403", "404", "redirect", "unsent"}
 """Faults of a create that end it however long its key is kept: another attempt would not help."""
 
@@ -33,6 +35,10 @@ class Laws:
     5. A create that fails names every machine of its resource that state does not have.
     6. A delete ends well only when the machine is gone.
     7. Under the v1 API, no create stops because of one that could have been sent again.
+    8. When an error hook has the engine create again, and it forgets what the attempt before had
+       told it, state has that machine in the end.
+    9. `pending adopt` takes no machine that another stack has in state.
+    10. No command asks which organization a stack is in where `pulumi` lists only one of its name.
     """
 
     def __init__(self, world: World) -> None:
@@ -40,10 +46,13 @@ class Laws:
         self._world = world
         self._in_state: dict[Call, frozenset[str]] = {}
         self._unnoted: set[str] = set()
+        self._given_up: set[str] = set()
+        self._forgotten: list[tuple[Call, str]] = []
 
     def check(self) -> None:
         """Raise AssertionError with every law that was broken."""
         self.violations += self._lost()
+        self.violations += self._untold()
         assert not self.violations, "\n".join(self.violations)
 
     def create_begins(self, call: Call) -> None:
@@ -51,7 +60,7 @@ class Laws:
 
     def create_ended(self, call: Call, instance_id: str) -> None:
         """A create says that this is the resource's machine."""
-        if self._world.trouble != disk.NOTHING:
+        if self._world.disk.trouble != disk.NOTHING:
             self._unnoted.add(instance_id)
         call.process.claimed.add(instance_id)
         if self._world.account.made_by.get(instance_id) != call.owner:
@@ -62,31 +71,60 @@ class Laws:
         if instance_id in self._in_state[call] and not unknowable:
             self.violations.append(f"{call.owner} was to be another machine than {instance_id}")
 
+    def call_forgotten(self, call: Call, instance_id: str) -> None:
+        """The engine forgets the machine that it was told of, and calls again."""
+        self._forgotten.append((call, instance_id))
+
+    def adopted(self, call: Call, instance_id: str, held: Mapping[str, frozenset[str]]) -> None:
+        """A machine was adopted. `held` is what the other stacks had when that began."""
+        for stack, ids in held.items():
+            if instance_id in ids & self._world.stacks[stack].ids():
+                self.violations.append(f"{call.owner} adopts {instance_id}, which {stack} has")
+
+    def forgets(self, call: Call) -> None:
+        """A person forgets a create, whose machine nobody could have named."""
+        made = self._world.account.machines_of(call.owner)
+        self._given_up |= made & self._world.account.not_made_yet()
+
+    def said(self, process: Process, words: str) -> None:
+        """A command has ended with these warnings, errors and output."""
+        stack = self._world.stacks[process.stack]
+        twins = [
+            other
+            for other in self._world.stacks.values()
+            if (other.backend, other.title) == (stack.backend, stack.title)
+        ]
+        if len(twins) == 1 and process.conditions.answers and _NOT_KNOWN in words:
+            self.violations.append(f"{stack.full_name} is the only one of its name, but: {words}")
+
     def create_failed(self, call: Call, error: Exception) -> None:
         """A create says what went wrong."""
         self._check_key(call, error)
-        nobody_knows = self._world.trouble == disk.GONE or any(
+        nobody_knows = self._world.disk.trouble == disk.GONE or any(
             words in str(error) for words in ("can't be told", "the key of another account")
         )
         if not call.is_heard or nobody_knows:
             return
         self.violations.extend(
             f"{each} of {call.owner} is not named: {type(error).__name__}: {error}"
-            for each in sorted(self._outside(call.owner))
+            for each in sorted(self._outside(call.owner) - self._world.account.not_made_yet())
             if each not in str(error)
         )
 
     def _check_key(self, call: Call, error: Exception) -> None:
         process, world = call.process, self._world
-        faults = {fault for kind, fault, _ in world.conditions.faults if kind == "create"}
+        faults = {fault for kind, fault in world.account.met if kind == "create"}
         is_undisturbed = not (
             faults & _NOT_REPEATED
             or process.clock.interrupted.is_set()
-            or world.trouble != disk.NOTHING
+            or world.disk.trouble != disk.NOTHING
         )
         if not (isinstance(error, UnresolvedCreateError) and is_undisturbed):
             return
-        entry = world.journal.find(world.stacks[call.owner.stack].origin(call.owner.name))
+        if _NOT_KNOWN in str(error):
+            return
+        with world.unwatched():
+            entry = world.journal.find(world.stacks[call.owner.stack].origin(call.owner.name))
         if entry is None or entry.phase is not Phase.REQUESTED or "answered 307" in str(error):
             return
         program = world.stacks[call.owner.stack].program[call.owner.name]
@@ -98,6 +136,7 @@ class Laws:
     def made(self, call: Call, instance_id: str) -> None:
         """The API has taken a create's POST."""
         others = self._world.account.machines_of(call.owner) - self._in_state[call]
+        others -= self._world.account.not_made_yet() - {instance_id}
         if others != {instance_id}:
             self.violations.append(f"{call.owner} was made twice: {sorted(others)}")
 
@@ -120,15 +159,25 @@ class Laws:
         known = frozenset(each.instance_id for each in entries if each.instance_id)
         for owner in sorted(set(self._world.account.made_by.values()), key=str):
             origins = self._world.stacks[owner.stack].origins(owner.name)
-            own = [each for each in entries if each.origin in origins]
-            for each in sorted(self._outside(owner)):
-                seen = self._world.account.machine(each).seen_at(self._world.time.now)
+            own = [each for each in entries if any(map(each.origin.may_be, origins))]
+            for each in sorted(self._outside(owner) - self._given_up):
+                seen = self._world.account.machine(each).seen_at(self._world.account.state.now())
                 if not any(
                     each == entry.instance_id
                     or (entry.instance_id is None and candidates(entry, [seen], known))
                     for entry in own
                 ):
                     yield f"{each} of {owner} is neither in state nor in the journal"
+
+    def _untold(self) -> Iterator[str]:
+        for call, instance_id in self._forgotten:
+            known = self._world.stacks[call.owner.stack].ids()
+            if (
+                call.process.records
+                and self._world.account.runs(instance_id)
+                and (instance_id not in known)
+            ):
+                yield f"{instance_id} of {call.owner} was told to the engine, which forgot it"
 
     def _outside(self, owner: Owner) -> set[str]:
         """Machines that a resource made and its state doesn't have."""

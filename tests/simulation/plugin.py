@@ -7,16 +7,17 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from pulumi_fal.api.settings import AccountId, Settings
+from pulumi_fal.api.request import Request
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.machines import Machines
 from pulumi_fal.resource import call as resource
-from pulumi_fal.stacks.cache import Elsewhere
-from pulumi_fal.stacks.origin import Origin
-from pulumi_fal.stacks.state import StackMachine
+from pulumi_fal.stacks.cache import Stacks
 
 from .account import Owner
+from .disk import READ
+from .in_place import journal_folder
 from .turns import Died, SimulatedClock
 
 if TYPE_CHECKING:
@@ -44,11 +45,14 @@ class Event(str, Enum):
     FOREIGN = "a machine of somebody else appears"
     VANISH = "one of our machines vanishes"
     STUCK = "our newest machine never becomes ready"
+    AGAIN = "an error hook has the engine call again, once the call has failed"
+    SLEEP = "the computer sleeps for an hour, which no monotonic clock counts"
 
     def __repr__(self) -> str:
         return f"Event.{self.name}"
 
 
+WAITS = ("a sleep begins", "a wait begins")
 MOMENTS = (
     "create is sent",
     "create is taken",
@@ -57,6 +61,7 @@ MOMENTS = (
     "a sync",
     "a rename",
     "a deletion",
+    *WAITS,
     "a wait ends",
     "the engine is told",
 )
@@ -82,6 +87,8 @@ class Conditions:
     """How many renames reach the disk in spite of a power failure."""
     key: str = "key"
     """The API key, one of KEYS."""
+    knows_organization: bool = True
+    """Whether the host tells the organization: the dynamic one does, the native one can't."""
 
 
 @dataclass(eq=False)
@@ -99,9 +106,13 @@ class Call:
 
     def request(self) -> resource.Call:
         """What the functions of resource.operations are given."""
-        timeout = self.process.conditions.timeout
+        process = self.process
         return resource.Call(
-            self.urn, "organization", timeout, is_heard=lambda: self.process.engine_lives
+            self.urn,
+            process.organization,
+            process.conditions.timeout,
+            log=lambda message, severity=1, *, ephemeral=False: process.warnings.append(message),
+            is_heard=lambda: process.engine_lives,
         )
 
     def partial_state(self, error: Exception) -> dict[str, Any] | None:
@@ -119,46 +130,6 @@ class Call:
             self.undelivered.append(callback)
 
 
-class Stacks:
-    """What the `pulumi` command says of stacks."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-
-    def origin(self, urn: str, organization: str) -> Origin:
-        return Origin(urn, organization, self._process.world.stacks[self._process.stack].backend)
-
-    def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
-        if not self._process.conditions.answers or not origin.is_certain:
-            return None
-        return tuple(
-            StackMachine(row.id, "", AccountId.of(row.outputs))
-            for row in self._process.world.stack_in(origin.backend).every_row()
-        )
-
-    def forget(self, origin: Origin) -> None:
-        """It is read anew each time."""
-
-    def ids(self, origin: Origin) -> frozenset[str] | None:
-        held = self.machines(origin)
-        return None if held is None else frozenset(each.id for each in held)
-
-    def possible_machines(self, origin: Origin) -> tuple[StackMachine, ...]:
-        return self.machines(origin) or ()
-
-    def has(self, origin: Origin, instance_id: str) -> bool | None:
-        ids = self.ids(origin)
-        return None if ids is None else instance_id in ids
-
-    def is_gone(self, origin: Origin) -> bool | None:
-        if not self._process.conditions.answers:
-            return None
-        return self._process.world.stack_in(origin.backend).title != origin.stack
-
-    def elsewhere(self, origin: Origin) -> Elsewhere:
-        return Elsewhere({}, {})
-
-
 class Process:
     """One command's plugin, with nothing in memory but what it learns itself."""
 
@@ -168,16 +139,20 @@ class Process:
         self.conditions = conditions
         self.engine_lives = self.saves = True
         self.is_dead = self.is_over = False
+        self.calls_again = False
+        """Whether an error hook asks for another call after the next failure."""
         self.errors: dict[str, Exception] = {}
         self.warnings: list[str] = []
+        self.output: list[str] = []
+        """What a command of ours prints."""
         self.calls: list[Call] = []
         self.claimed: set[str] = set()
         """The machines that its creates said to be theirs."""
-        self._steps = 0
+        self.steps, self.moment = 0, ""
         self._seen: set[str] = set()
         self.clock = SimulatedClock(world.turns, self.step)
-        self.stacks = Stacks(self)
-        self.journal = Journal(world.folder, self.stacks.ids)
+        self.stacks = Stacks()
+        self.journal = Journal(journal_folder(), self.stacks.ids)
         self.machines = Machines(self.journal, self.stacks, self._account, self.warnings.append)
 
     @property
@@ -185,25 +160,51 @@ class Process:
         """Whether what a call answers reaches the state."""
         return self.engine_lives and self.saves and not self.is_dead
 
-    def _account(self) -> Account:
+    @property
+    def organization(self) -> str:
+        """What the host tells of it."""
+        known = self.conditions.knows_organization
+        return self.world.stacks[self.stack].organization if known else ""
+
+    @property
+    def settings(self) -> Settings:
+        return replace(
+            SETTINGS,
+            api_key=self.conditions.key,
+            api=self.world.api,
+            poll_interval=self.world.poll_interval,
+        )
+
+    def send(self, request: Request[Any], timeout: float | None = None) -> Any:
+        """The wire."""
         key = self.conditions.key
+        wire = self.world.account.wire(self.step, lambda: self.world.call().owner, key)
+        return wire(request, timeout)
+
+    def _account(self) -> Account:
         return Account(
-            replace(SETTINGS, api_key=key, api=self.world.api),
+            self.settings,
             self.clock,
             self.journal,
             self.stacks,
-            send=self.world.account.wire(self.step, lambda: self.world.call().owner, key),
+            send=self.send,
             warn=self.warnings.append,
         )
 
-    def step(self, moment: str) -> None:
-        """Where others may go on, and anything may happen."""
+    def step(self, moment: str, touched: str = "", how: str = READ) -> None:
+        """Where others may go on, and anything may happen.
+
+        `touched` names what other processes see or change, too, and `how` is READ or WRITTEN.
+        """
         if self.is_dead:
             raise Died
-        self._steps += 1
+        self.steps += 1
+        self.moment = moment
+        if self.world.watch is not None:
+            self.world.watch(self, moment, touched, how)
         for at, event in self.conditions.events:
-            if at == self._steps or (at == moment and moment not in self._seen):
-                self.world.happen(event, self)
+            if at == self.steps or (at == moment and moment not in self._seen):
+                self.world.happen(event, self, moment)
         self._seen.add(moment)
         if not self.is_dead:
             self.world.turns.pause()

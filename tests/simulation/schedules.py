@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -16,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from .account import OUTCOMES
 from .engine import NAMES
+from .in_place import in_place
 from .plugin import KEYS, MOMENTS, Conditions, Event
 from .world import World
 
@@ -104,10 +103,6 @@ def profile() -> settings:
     return settings(quick, max_examples=schedules, stateful_step_count=12, derandomize=False)
 
 
-# In memory where that is easily had: there are many thousand files.
-_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
-
-
 class Schedules(RuleBasedStateMachine):
     """Commands on two stacks; after each, all laws."""
 
@@ -115,16 +110,16 @@ class Schedules(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(dir=_FOLDER))
-        self.world = World(self.folder, self.api)
+        self._exit = ExitStack()
+        self.world = World(self.api)
+        self._exit.enter_context(in_place())(self.world)
 
     def teardown(self) -> None:
         try:
             if not self.world.laws.violations:
                 self.world.settle()
         finally:
-            self.world.close()
-            shutil.rmtree(self.folder)
+            self._exit.close()
 
     def weather(self, conditions: Conditions) -> Conditions:
         """What is made of conditions that were drawn; a search for one thing narrows them."""
@@ -178,7 +173,11 @@ class Schedules(RuleBasedStateMachine):
         conditions = Conditions(answers=answers)
         self.world.run(conditions, self.world.up(stack, conditions, forced))
 
-    @rule(stack=_stacks, conditions=_in_order, command=st.sampled_from(["refresh", "destroy"]))
+    @rule(
+        stack=_stacks,
+        conditions=_in_order,
+        command=st.sampled_from(["refresh", "destroy", "preview"]),
+    )
     def without_program(self, stack: str, conditions: Conditions, command: str) -> None:
         conditions = self.weather(conditions)
         stages = getattr(self.world, command)(stack, conditions)
@@ -235,6 +234,28 @@ class Interleaved(Schedules):
         dying = replace(conditions, events=((at, Event.ENGINE_DIES), *conditions.events))
         dying = self.weather(dying)
         self.world.run(dying, *self.world.two_ups(stack, dying))
+
+    @rule(stack=_stacks, conditions=_interleaved, forced=_some_names)
+    def up_beside_a_preview(
+        self, stack: str, conditions: Conditions, forced: frozenset[str]
+    ) -> None:
+        conditions = self.weather(conditions)
+        preview = self.world.preview(stack, Conditions(answers=conditions.answers))
+        self.world.run(conditions, self.world.up(stack, conditions, forced), preview)
+
+    @rule(
+        stack=_stacks,
+        conditions=_interleaved,
+        command=st.sampled_from(["ls", "audit", "forget", "adopt"]),
+        name=_names,
+    )
+    def up_beside_a_command(
+        self, stack: str, conditions: Conditions, command: str, name: str
+    ) -> None:
+        """`adopt` is given a machine of the other stack, for want of one of its own."""
+        conditions = self.weather(conditions)
+        beside = self.world.command_line(stack, command, name)
+        self.world.run(conditions, self.world.up(stack, conditions), beside)
 
     @rule(stack=_stacks, conditions=_interleaved)
     def destroy_at_once(self, stack: str, conditions: Conditions) -> None:

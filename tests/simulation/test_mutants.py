@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import random
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -33,10 +31,10 @@ from pulumi_fal.machines.ownership import Ownership
 from pulumi_fal.stacks.origin import Origin
 
 from . import plugin
-from .disk import Disk
-from .engine import Stack
+from .disk import FOLDER, Disk, Open
 from .plugin import Conditions, Event
 from .schedules import PROGRAMS, Interleaved, KeyedSchedules, Schedules, profile, with_single_lapses
+from .stacks import Stack
 
 Mutant = Callable[[], AbstractContextManager[Any]]
 
@@ -64,31 +62,26 @@ def write_the_journal_after_the_post() -> AbstractContextManager[Any]:
     return mock.patch.object(Journal, "write", late)
 
 
-def _without_sync(
-    is_left_out: Callable[[Disk, os.stat_result], bool],
-) -> AbstractContextManager[Any]:
+def _without_sync(is_left_out: Callable[[Open], bool]) -> AbstractContextManager[Any]:
     sync = Disk.sync
 
     def partial(self: Disk, descriptor: int) -> None:
-        if not is_left_out(self, os.fstat(descriptor)):
+        if not is_left_out(self.opened(descriptor)):
             sync(self, descriptor)
 
     return mock.patch.object(Disk, "sync", partial)
 
 
 def rename_before_the_contents_are_synced() -> AbstractContextManager[Any]:
-    return _without_sync(lambda disk, found: stat.S_ISREG(found.st_mode))
+    return _without_sync(lambda found: found.file is not None)
 
 
 def sync_no_renames() -> AbstractContextManager[Any]:
-    return _without_sync(lambda disk, found: found.st_ino == disk.folder.stat().st_ino)
+    return _without_sync(lambda found: found.path == FOLDER)
 
 
 def sync_no_folders_above() -> AbstractContextManager[Any]:
-    def is_above(disk: Disk, found: os.stat_result) -> bool:
-        return stat.S_ISDIR(found.st_mode) and found.st_ino != disk.folder.stat().st_ino
-
-    return _without_sync(is_above)
+    return _without_sync(lambda found: found.file is None and found.path != FOLDER)
 
 
 def resume_what_was_reported() -> AbstractContextManager[Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
+from typing import Any
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.state import TurnedClock
@@ -17,9 +17,12 @@ from pulumi_fal.machines.journal import Journal
 
 from . import disk
 from .account import OUTCOMES, Account, Owner
-from .engine import Engine, Job, Stack, Stages
+from .commands import CommandLine
+from .engine import Engine, Job, Stages
+from .in_place import journal_folder
 from .laws import Laws
-from .plugin import KEY_OF, KEYS, Call, Conditions, Event, Process
+from .plugin import KEY_OF, KEYS, WAITS, Call, Conditions, Event, Process
+from .stacks import Stack, pulumi
 from .turns import Died, Turn, Turns
 
 ROUNDS = 24
@@ -29,8 +32,9 @@ ROUNDS = 24
 class World:
     """The whole of it, in one process and without waiting."""
 
-    def __init__(self, folder: Path, api: str = "legacy") -> None:
-        """`api`: which one all processes speak."""
+    def __init__(self, api: str = "legacy", stacks: dict[str, Stack] | None = None) -> None:
+        """`api`: which one all processes speak. `stacks`: two that differ by their backend only,
+        unless given."""
         self.api = api
         self.time = TurnedClock(1000.0)
         self.turns = Turns(self.time, self._deadlock)
@@ -38,29 +42,27 @@ class World:
         self.laws = Laws(self)
         self.account.on_made = lambda instance_id: self.laws.made(self.call(), instance_id)
         self.account.on_delete = lambda instance_id: self.laws.deleting(self.call(), instance_id)
-        self.disk = disk.Disk(folder / "fal-compute" / "creates", self._disk_step)
-        self.disk.trouble = lambda: self.trouble
-        self.stacks = {name: Stack(name) for name in ("one", "two")}
+        self.disk = disk.Disk(self._disk_step)
+        self.stacks = stacks or {name: Stack(name, f"file:///{name}") for name in ("one", "two")}
         self.processes: list[Process] = []
         self.said: dict[Owner, str] = {}
         """With what the last command's creates failed, as a person reads it."""
         self._calls: dict[Turn, Call] = {}
-        self.trouble = disk.NOTHING
+        self.watch: Callable[[Process, str, str, str], None] | None = None
+        """Called at each step of a process."""
         self.conditions = Conditions()
         """Of the commands that run now, or ran last: all of them meet the same faults."""
         self._power: Conditions | None = None
-        self._exit = ExitStack()
-        self.folder = self._exit.enter_context(disk.in_place(self.disk))
-        self.journal = Journal(self.folder)
-
-    def close(self) -> None:
-        self._exit.close()
+        self.poll_interval = 2.0
+        self._is_watched = True
+        self.journal = Journal(journal_folder())
 
     # What happens.
 
     def run(self, conditions: Conditions, *commands: Stages) -> None:
         """Run one command, or several at the same time."""
         self.conditions = conditions
+        self.account.met.clear()
         for kind, name, times in conditions.faults:
             self.account.faults.add(kind, OUTCOMES[name], times)
         schedule = iter(conditions.schedule)
@@ -71,7 +73,7 @@ class World:
             turns = [self._turn(chain.from_iterable(each)) for each in commands]
             self.turns.run(turns, schedule)
         self.account.faults.clear()
-        self.trouble = disk.NOTHING
+        self.disk.trouble = disk.NOTHING
         if self._power is not None:
             self.disk.lose_power(self._power.synced)
             self._power = None
@@ -86,23 +88,28 @@ class World:
         refresh: bool = False,
         delete_first: bool = False,
     ) -> Stages:
-        return self._engine(stack, conditions).up(
-            forced, refresh=refresh, delete_first=delete_first
-        )
+        return self.engine(stack, conditions).up(forced, refresh=refresh, delete_first=delete_first)
 
     def two_ups(self, stack: str, conditions: Conditions) -> tuple[Stages, Stages]:
         """`up`, and another right after the first one's engine was killed, or has ended."""
-        first, second = (self._engine(stack, each) for each in (conditions, Conditions()))
+        first, second = (self.engine(stack, each) for each in (conditions, Conditions()))
         nothing = frozenset[str]()
         return first.up(nothing), second.up(nothing, after=first.process)
 
+    def preview(self, stack: str, conditions: Conditions) -> Stages:
+        return self.engine(stack, conditions).preview()
+
+    def command_line(self, stack: str, command: str, name: str) -> Stages:
+        """A command of `pulumi-fal`, about a resource of a stack."""
+        return CommandLine(self, self.engine(stack, Conditions()).process).command(command, name)
+
     def refresh(self, stack: str, conditions: Conditions) -> Stages:
-        return self._engine(stack, conditions).refresh()
+        return self.engine(stack, conditions).refresh()
 
     def destroy(self, stack: str, conditions: Conditions) -> Stages:
-        return self._engine(stack, conditions).destroy()
+        return self.engine(stack, conditions).destroy()
 
-    def happen(self, event: Event, process: Process) -> None:
+    def happen(self, event: Event, process: Process, moment: str) -> None:
         """One event, in the middle of a process's step."""
         ours = sorted(each for each in self.account.made_by if self.account.runs(each))
         match event:
@@ -123,9 +130,14 @@ class World:
             case Event.STATE_LOST:
                 process.saves = False
             case Event.DISK_FULL:
-                self.trouble = disk.FULL
+                self.disk.trouble = disk.FULL
             case Event.DISK_GONE:
-                self.trouble = disk.GONE
+                self.disk.trouble = disk.GONE
+            case Event.AGAIN:
+                process.calls_again = True
+            case Event.SLEEP if moment in WAITS and not self._is_sending(process):
+                self.turns.slept += 3600.0
+                self.account.state.advance(3600.0)
             case Event.FOREIGN:
                 account = self.account.state.account_of(KEYS[0])
                 self.account.state.create(NewInstance("gpu_1x_h100_sxm5", "somebody's"), account)
@@ -184,7 +196,7 @@ class World:
             refresh = count % 2 == 1
             for name, stack in self.stacks.items():
                 conditions = Conditions(key=keys[name])
-                engine = self._engine(name, conditions)
+                engine = self.engine(name, conditions)
                 self.run(conditions, engine.up(frozenset(), refresh=refresh))
                 errors = engine.process.errors
                 problems.update({(name, key): each for key, each in errors.items()})
@@ -221,14 +233,45 @@ class World:
         assert turn is not None
         return self._calls[turn]
 
-    def stack_in(self, backend: str) -> Stack:
-        return next(each for each in self.stacks.values() if each.backend == backend)
+    def pulumi(self, args: tuple[str, ...], backend: str) -> Any:
+        """What the `pulumi` command prints for whoever's turn it is."""
+        return pulumi(self.call().process, self.stacks.values(), args, backend)
+
+    def agrees(self) -> bool:
+        """Whether a person says yes at a prompt: unless a machine was named that is the person's,
+        runs, and is in no state."""
+        call = self.call()
+        own = self.account.machines_of(call.owner) - self.stacks[call.owner.stack].ids()
+        words = "\n".join(call.process.output)
+        return not any(instance_id in words for instance_id in own)
+
+    def try_lock(self, descriptor: int) -> bool:
+        """Lock a file for whoever's turn it is."""
+        turn = self.turns.current
+        is_locked = self.disk.try_lock(descriptor, self.call().process)
+        if turn is not None and not is_locked:
+            turn.needs_others = True
+        return is_locked
+
+    @contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """Nothing happens at the steps in this block."""
+        self._is_watched = False
+        try:
+            yield
+        finally:
+            self._is_watched = True
+
+    def _is_sending(self, process: Process) -> bool:
+        """Whether another one is between its last check and its request: no client covers that."""
+        others = [other for other in self.processes if other is not process]
+        return any(other.moment == "create is sent" for other in others)
 
     def _is_elsewhere(self, error: Exception) -> bool:
         """Whether it says truly that a machine is another account's."""
         return isinstance(error, ElsewhereError) and self.account.runs(error.instance_id)
 
-    def _engine(self, stack: str, conditions: Conditions) -> Engine:
+    def engine(self, stack: str, conditions: Conditions) -> Engine:
         process = Process(self, stack, conditions)
         self.processes.append(process)
         for owner in [each for each in self.said if each.stack == stack]:
@@ -255,9 +298,10 @@ class World:
         except Exception as error:  # noqa: BLE001 - as the host of plugins does
             call.process.errors[call.owner.name] = error
 
-    def _disk_step(self, moment: str) -> None:
-        if self.turns.current is not None:
-            self.call().process.step(moment)
+    def _disk_step(self, moment: str, name: str, how: str) -> None:
+        if self.turns.current is not None and self._is_watched:
+            kind = "lock" if name.endswith(".lock") else "file"
+            self.call().process.step(moment, f"{kind} {name}" if name else "", how)
 
     def _deadlock(self) -> None:
         self.laws.violations.append("all wait for one another, and nobody asks")

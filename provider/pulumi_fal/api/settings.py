@@ -55,7 +55,7 @@ class AccountId:
 
     @property
     def own_keys(self) -> set[str]:
-        """The `key` of every AccountId that is this one, as far as state says where a machine is."""
+        """The `key` of every AccountId that is this one, as far as state tells."""
         return {"", self.account, self.endpoint}
 
 

@@ -1,0 +1,204 @@
+"""Every order of two commands with at most two switches, and one event at any place of it.
+
+A command is a process. Its steps are the places where it touches what others see: a file of the
+journal, the API, a stack's state. A schedule of two commands A and B is: A runs i steps, B runs j
+steps, A goes on to its end, then B. In some B runs to its end in one go, and in one so does A. With
+the pairs in both orders, these are all orders with at most two switches, not counting those where
+a command ends or waits for a lock of the other one.
+
+What is left out, and why nothing is lost by it:
+
+- A switch before a step that touches nothing of what the other one touches while it runs. Two steps
+  are independent unless they touch the same thing and one of them changes it. So both orders end in
+  the same state, and one run stands for them. Which steps those are is known from the run before,
+  because the schedule with i + 1 steps differs from that with i only in the place of one step.
+- How long a command waits counts as independent of all steps. What depends on it is searched with
+  a computer that sleeps for an hour, and with machines that the API makes late.
+- A kill right after a step that only looks: the kill right before it leaves the same.
+- A fault anywhere but where a request is sent, and a sleep of the computer anywhere but in a wait:
+  no check can cover the instant between itself and the request.
+- Pairs of commands that both change nothing. Of two updates of one stack the second one starts
+  when the first has ended, or when its engine was killed, because Pulumi locks the stack.
+- Without an answer to a create, both APIs are searched. With one, no step differs between them.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import product
+
+from .disk import WRITTEN
+from .in_place import in_place
+from .plugin import WAITS, Event
+from .runs import COMMANDS, LOOKS, UPDATES, Command, Happening, Run, Schedule, Step
+from .situations import SITUATIONS, Situation, Start
+
+FAULTS = {
+    "create": ("reset_after", "403", "504_then_made"),
+    "list": ("500", "lapse"),
+    "get": ("500", "404"),
+    "delete": ("500_after", "404"),
+}
+"""What each call may meet: one fault of each kind that the provider tells apart."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One command, or two, in one situation."""
+
+    situation: Situation
+    api: str
+    commands: tuple[Command, ...]
+    has_twin: bool = True
+    """Whether the other organization has a stack of the same name."""
+    knows_organization: bool = True
+    events: tuple[Event | str, ...] = ()
+    """What may happen in it, if not everything may."""
+
+    def runs(self, start: Start) -> Iterator[Run]:
+        """Run every schedule that may make a difference."""
+        happenings: dict[Happening, None] = {}
+        for run in self._orders(start, None):
+            for happening in self._happenings(run):
+                if not self.events or happening.what in self.events:
+                    happenings[happening] = None
+            yield run
+        for happening in happenings:
+            yield from self._orders(start, happening)
+
+    def _orders(self, start: Start, happening: Happening | None) -> Iterator[Run]:
+        def run_it(first: int | None = None, second: int | None = None) -> Run:
+            schedule = Schedule(first, second, happening)
+            return Run(start, self.commands, schedule, self.knows_organization)
+
+        one_by_one = run_it()
+        yield one_by_one
+        steps, beside, earliest = one_by_one.steps[0], list[Step](), 1
+        if one_by_one.is_exclusive:  # then a switch before the first one's engine dies has no end
+            is_free = happening is not None and happening.what is Event.ENGINE_DIES
+            earliest = happening.at if happening is not None and is_free else len(steps)
+        for first in range(earliest, len(steps) if len(self.commands) == 2 else 0):
+            moved = steps[first - 1]
+            if first > earliest and not _depends(moved, beside):
+                continue  # as with one step less
+            run = run_it(first)
+            yield run
+            beside = run.beside
+            is_new, rest = first == earliest, steps[first:]
+            for second in range(1, len(beside)):
+                is_new = is_new or moved.depends_on(beside[second - 1])
+                if not is_new or not _depends(beside[second - 1], rest):
+                    continue  # as with one step less of the first, or of the second
+                run = run_it(first, second)
+                yield run
+                rest = run.rest
+
+    def _happenings(self, run: Run) -> Iterator[Happening]:
+        """What may happen at the steps of a run, where it may make a difference."""
+        for who, command in enumerate(self.commands):
+            steps = run.steps[who]
+            if command.name in UPDATES:
+                yield Happening(who, 0, Event.AGAIN)
+            for at, step in enumerate(steps):
+                call = step.moment.removesuffix(" is sent")
+                yield from (Happening(who, at, fault) for fault in FAULTS.get(call, ()))
+                if step.moment in WAITS:
+                    yield Happening(who, at, Event.SLEEP)
+                if at and steps[at - 1].how == WRITTEN:
+                    yield Happening(who, at, Event.KILL)
+                    if run.is_exclusive and who == 0:
+                        yield Happening(who, at, Event.ENGINE_DIES)
+
+
+def _depends(step: Step, others: list[Step]) -> bool:
+    return any(step.depends_on(other) for other in others)
+
+
+def cases() -> Iterator[Case]:
+    """All of them."""
+    for situation in SITUATIONS:
+        for api in situation.apis:
+            for commands in _commands(situation):
+                yield Case(situation, api, commands)
+            for name, has_twin in product(COMMANDS, (True, False)):
+                yield Case(situation, api, (Command(name),), has_twin, knows_organization=False)
+
+
+def quick_cases() -> Iterator[Case]:
+    """Each command by itself, and the pairs that have once lost a machine."""
+    for case in cases():
+        names = tuple(command.name for command in case.commands)
+        if len(names) == 1:
+            yield case
+        elif (case.situation.name, names) in _PAIRS and {c.stack for c in case.commands} == {"one"}:
+            yield replace(case, events=(Event.KILL,))
+
+
+_PAIRS = {
+    ("in state, with its record", ("preview", "replace")),
+    ("the create's answer gets lost", ("up", "forget")),
+    ("the API makes the machine after a 504", ("up", "up")),
+    ("no answer, and a machine", ("adopt", "up")),
+}
+
+
+def _commands(situation: Situation) -> Iterator[tuple[Command, ...]]:
+    for name in COMMANDS:
+        yield (Command(name),)
+    for one, two in product(COMMANDS, COMMANDS):
+        if not (one in LOOKS and two in LOOKS):
+            yield Command(one), Command(two)
+    for name, other in product(COMMANDS, situation.others):
+        if not (name in LOOKS and other in LOOKS):
+            yield Command(name), Command(other, "two")
+            yield Command(other, "two"), Command(name)
+
+
+@dataclass
+class Found:
+    """What a search has found."""
+
+    count: int = 0
+    """How many schedules were run."""
+    broken: int = 0
+    """How many of them broke a law."""
+    shortest: Run | None = None
+    """The shortest one that did."""
+
+
+@contextmanager
+def _little_garbage_collection() -> Iterator[None]:
+    """Leave out of it what is there already: each run makes little garbage, in many objects."""
+    gc.collect()
+    gc.freeze()
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, 10, 10)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def search(cases: Iterable[Case], until: str = "") -> Found:
+    """Run all schedules of the cases. With `until`, stop at the first problem with these words."""
+    found = Found()
+    starts: dict[tuple[str, str, bool], Start] = {}
+    with in_place() as enter, _little_garbage_collection():
+        for case in cases:
+            key = (case.situation.name, case.api, case.has_twin)
+            if key not in starts:
+                starts[key] = Start(case.situation, case.api, case.has_twin, enter=enter)
+            for run in case.runs(starts[key]):
+                found.count += 1
+                if run.problem:
+                    found.broken += 1
+                    if found.shortest is None or run.length < found.shortest.length:
+                        found.shortest = run
+                    if until and until in run.problem:
+                        found.shortest = run
+                        return found
+    return found

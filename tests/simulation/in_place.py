@@ -1,0 +1,221 @@
+"""Puts the simulated disk, `pulumi` command and terminal in place of the real ones.
+
+The provider reaches them as modules and functions. Each stand-in asks the world that runs now.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
+from unittest import mock
+
+import click
+import filelock
+
+from pulumi_fal.cli import show
+from pulumi_fal.machines import files, journal, locks
+from pulumi_fal.stacks import cache, cli, state
+
+from .disk import FOLDER, Disk
+
+if TYPE_CHECKING:
+    from .world import World
+
+T = TypeVar("T")
+R = TypeVar("R")
+_worlds: list[World] = []
+
+
+@contextmanager
+def in_place() -> Iterator[Callable[[World], None]]:
+    """All of it; yields what says which world runs from now on."""
+    with ExitStack() as exits:
+        for where, name, stand_in in _STAND_INS:
+            exits.enter_context(mock.patch.object(where, name, stand_in))
+        before = list(_worlds)
+        try:
+            yield _enter
+        finally:
+            _worlds[:] = before
+
+
+def journal_folder() -> Path:
+    """The journal's folder, as a Path for the type checker."""
+    return _Path(FOLDER)  # type: ignore[return-value]
+
+
+def _enter(world: World) -> None:
+    _worlds[:] = [world]
+
+
+def _disk() -> Disk:
+    return _worlds[-1].disk
+
+
+class _Path(PurePosixPath):
+    """What `journal` and `locks` need of a pathlib.Path."""
+
+    __slots__ = ()
+
+    def exists(self) -> bool:
+        return self == FOLDER or self.name in _disk().files
+
+    def mkdir(self, *args: Any, **kwargs: Any) -> None:
+        _disk().check(writing=True)
+
+    def iterdir(self) -> Iterator[_Path]:
+        return iter([self / name for name in _disk().names()])
+
+    def read_text(self, *args: Any, **kwargs: Any) -> str:
+        return _disk().read(self.name).decode()
+
+    def replace(self, target: PurePosixPath) -> None:
+        _disk().rename(self.name, target.name)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        try:
+            _disk().unlink(self.name)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def stat(self) -> Any:
+        return SimpleNamespace(st_mtime=1e12)
+
+
+class _Writer:
+    """What os.fdopen returns."""
+
+    def __init__(self, descriptor: int, *args: Any, **kwargs: Any) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        _disk().close(self._descriptor)
+
+    def write(self, text: str) -> None:
+        opened = _disk().opened(self._descriptor)
+        assert opened.file is not None
+        opened.file.content += text.encode()
+
+    def flush(self) -> None:
+        pass
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+
+class _Os:
+    """What `journal` and `locks` need of os."""
+
+    O_RDONLY, O_RDWR, O_CREAT = os.O_RDONLY, os.O_RDWR, os.O_CREAT
+    path = SimpleNamespace(samestat=lambda one, other: one is other)
+    fdopen = _Writer
+
+    def open(self, path: PurePosixPath, flags: int, mode: int = 0) -> int:
+        return _disk().open(path, create=bool(flags & os.O_CREAT))
+
+    def close(self, descriptor: int) -> None:
+        _disk().close(descriptor)
+
+    def fsync(self, descriptor: int) -> None:
+        _disk().sync(descriptor)
+
+    def fstat(self, descriptor: int) -> object:
+        return _disk().opened(descriptor).file
+
+    def stat(self, path: PurePosixPath) -> object:
+        if path.name not in _disk().files:
+            raise FileNotFoundError
+        return _disk().files[path.name]
+
+    def unlink(self, path: PurePosixPath) -> None:
+        _disk().unlink(path.name)
+
+
+class _SerialPool:
+    """A ThreadPoolExecutor without threads."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __enter__(self) -> _SerialPool:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+    def map(self, function: Callable[[T], R], of: Iterable[T]) -> Iterator[R]:
+        return map(function, of)
+
+
+class _Lock:
+    """A threading.Lock for which a turn, and not a thread, waits."""
+
+    def __init__(self) -> None:
+        self._is_taken = False
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if self._is_taken:
+            _worlds[-1].turns.block(lambda: not self._is_taken)
+        self._is_taken = True
+        return True
+
+    def release(self) -> None:
+        self._is_taken = False
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *args: object) -> None:
+        self.release()
+
+
+def _echo(message: object = "", **kwargs: object) -> None:
+    _worlds[-1].call().process.output.append(str(message))
+
+
+def _print(renderable: Any) -> None:
+    columns = getattr(renderable, "columns", None)
+    cells = [str(renderable)] if columns is None else [str(c) for x in columns for c in x.cells]
+    _echo("\n".join(cells))
+
+
+def _confirm(text: str, **kwargs: object) -> bool:
+    _echo(text)
+    _worlds[-1].call().process.step("a prompt waits")
+    if not _worlds[-1].agrees():
+        raise click.Abort
+    return True
+
+
+def _ask(*args: str, backend: str = "", **kwargs: object) -> Any:
+    return _worlds[-1].pulumi(args, backend)
+
+
+def _try_lock(descriptor: int, *, blocking: bool = True) -> bool:
+    return _worlds[-1].try_lock(descriptor)
+
+
+_STAND_INS: list[tuple[Any, str, Any]] = [
+    (journal, "Path", _Path),
+    (journal, "os", _Os()),
+    (journal, "tempfile", SimpleNamespace(mkstemp=lambda **kwargs: _disk().new_file())),
+    (files, "os", _Os()),
+    (locks, "os", _Os()),
+    (filelock, "lock_descriptor", _try_lock),
+    (cli, "ask", _ask),
+    (cli, "folder", lambda: None),
+    (cli, "project_file", lambda folder: None),
+    (state, "ThreadPoolExecutor", _SerialPool),
+    (cache, "threading", SimpleNamespace(Lock=_Lock)),
+    (show, "_print", _print),
+    (click, "confirm", _confirm),
+    (click, "echo", _echo),
+]

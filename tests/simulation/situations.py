@@ -1,0 +1,154 @@
+"""The situations in which the enumerated commands start, and the two stacks that they work on.
+
+The stacks are in two organizations of one backend. Both have the same name there, unless the case
+says otherwise, so all that tells them apart is the organization. Each has one resource, which is
+called RESOURCE in both.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from pulumi_fal.api.models import NewInstance
+
+from .plugin import KEYS, Conditions, Event
+from .stacks import CLOUD, Stack
+from .world import World
+
+RESOURCE = "a"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
+PROGRAM = {RESOURCE: {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": KEY}}
+Build = Callable[[World], None]
+
+
+def _up(*events: tuple[int | str, Event], stack: str = "one") -> Build:
+    """A `pulumi up` that ends as the events say."""
+
+    def build(world: World) -> None:
+        conditions = Conditions(events=events)
+        world.run(conditions, world.up(stack, conditions))
+
+    return build
+
+
+def _without_record(stack: str) -> Build:
+    """What the next commands leave once state has the machine: no record of its create."""
+
+    def build(world: World) -> None:
+        for _ in range(2):  # the first one sees the machine, so that the record can go
+            world.run(Conditions(), world.refresh(stack, Conditions()))
+
+    return build
+
+
+def _somebody(world: World) -> None:
+    account = world.account.state.account_of(KEYS[0])
+    world.account.state.create(NewInstance("gpu_1x_h100_sxm5", "somebody's"), account)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What there is before the commands, and what the API does to their first create."""
+
+    name: str
+    builds: tuple[Build, ...] = ()
+    fault: str = ""
+    """What the first create meets."""
+    is_slow: bool = False
+    """Whether a machine takes longer to become ready than the resource's timeout."""
+    apis: tuple[str, ...] = ("legacy",)
+    """Both, where no answer came or may come. With an answer, the APIs differ in no step."""
+    others: tuple[str, ...] = ("up",)
+    """The commands of the other stack that are run beside one. Without a machine, all but `up`
+    have nothing to do."""
+
+    def conditions(self, *, knows_organization: bool = True) -> Conditions:
+        return Conditions(
+            faults=(("create", self.fault, 1),) if self.fault else (),
+            timeout=5.0 if self.is_slow else 100.0,
+            knows_organization=knows_organization,
+        )
+
+
+BOTH = ("legacy", "v1")
+_TAKEN, _SENT = (("create is taken", Event.KILL),), (("create is sent", Event.KILL),)
+_UNTOLD = (("the engine is told", Event.ENGINE_DIES),)
+SITUATIONS = (
+    Situation("nothing", apis=BOTH),
+    Situation("machines are slow", is_slow=True, apis=BOTH),
+    Situation("the create's answer gets lost", fault="reset_after", apis=BOTH),
+    Situation("the API refuses the create", fault="403"),
+    Situation("the API makes the machine after a 504", fault="504_then_made", apis=BOTH),
+    Situation("in state", (_up(), _without_record("one"))),
+    Situation("in state, with its record", (_up(),)),
+    Situation("no answer, and a machine", (_up(*_TAKEN),), apis=BOTH),
+    Situation(
+        "no answer, and another stack's machine",
+        (_up(*_SENT), _up(stack="two"), _without_record("two")),
+        apis=BOTH,
+        others=("up", "replace", "destroy", "preview", "audit"),
+    ),
+    Situation("no answer, and somebody's machine", (_up(*_SENT), _somebody), apis=BOTH),
+    Situation("created, and not told", (_up(*_UNTOLD),)),
+    Situation("told, and not in state", (_up(("the engine is told", Event.KILL)),)),
+)
+
+
+@dataclass
+class Start:
+    """A situation that was built once, to be copied for each run."""
+
+    situation: Situation
+    api: str
+    has_twin: bool = True
+    _built: World = field(init=False)
+
+    def __post_init__(self) -> None:
+        random.seed(self.situation.name)  # the ids of machines come from there
+        self._built = self._world({})
+        self.enter(self._built)
+        for build in self.situation.builds:
+            build(self._built)
+            self._built.time.advance(5.0)
+        self._built.laws.check()
+
+    enter: Callable[[World], None] = field(kw_only=True)
+
+    def copy(self) -> World:
+        """Return a world in this situation, which runs from now on."""
+        built = self._built
+        world = self._world({name: copy.copy(stack) for name, stack in built.stacks.items()})
+        for stack in world.stacks.values():
+            stack.rows = {name: copy.copy(row) for name, row in stack.rows.items()}
+            stack.doomed = list(stack.doomed)
+        world.time.now = built.time.now
+        world.disk.files = {
+            name: replace(file, locked_by=None) for name, file in built.disk.files.items()
+        }
+        account, state = world.account, built.account.state
+        account.made_by = dict(built.account.made_by)
+        account.state.machines = {
+            id_: replace(machine, hidden_until=dict(machine.hidden_until))
+            for id_, machine in state.machines.items()
+        }
+        account.state._kept = dict(state._kept)
+        account.state.provisioning = 30.0 if self.situation.is_slow else 0.0
+        self.enter(world)
+        return world
+
+    def _world(self, stacks: dict[str, Stack]) -> World:
+        names = ("one", "acme", "dev"), ("two", "tester", "dev" if self.has_twin else "prod")
+        world = World(
+            self.api,
+            stacks
+            or {
+                name: Stack(name, CLOUD, organization, copy.deepcopy(PROGRAM), titles=[title])
+                for name, organization, title in names
+            },
+        )
+        world.poll_interval = 10.0
+        world.account.state.provisioning = world.account.state.deletion = 0.0
+        return world

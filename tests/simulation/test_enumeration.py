@@ -1,0 +1,57 @@
+"""No law is broken in any order of two commands, whatever one thing happens meanwhile."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Protocol
+
+import pytest
+
+from .enumeration import Case, cases, quick_cases, search
+
+PARTS = 48
+"""So many tests share the whole, so that several processes can run them."""
+
+
+class Record(Protocol):
+    """Puts something into a test's report, from where conftest.py takes it."""
+
+    def __call__(self, name: str, value: object) -> None: ...
+
+
+@pytest.fixture
+def hold(record_property: Record) -> object:
+    """Run all schedules of some cases. If laws are broken, the shortest schedule is the error."""
+
+    def hold(some: list[Case]) -> None:
+        found = search(some)
+        record_property("schedules", found.count)
+        if found.shortest is not None:
+            record_property("shortest", (found.shortest.length, str(found.shortest)))
+            pytest.fail(
+                f"{found.broken} of {found.count} schedules break a law. The shortest one:\n"
+                f"{found.shortest}",
+                pytrace=False,
+            )
+
+    return hold
+
+
+class Hold(Protocol):
+    """The fixture above."""
+
+    def __call__(self, some: list[Case]) -> None: ...
+
+
+@pytest.mark.timeout(600)
+def test_every_law_holds_for_each_command_and_in_some_pairs(hold: Hold) -> None:
+    hold(list(quick_cases()))
+
+
+@pytest.mark.chaos(
+    "simulation/test_enumeration.py::test_every_law_holds_for_each_command_and_in_some_pairs"
+)
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_law_holds_in_every_order_of_two_commands(hold: Hold, part: int) -> None:
+    hold(list(islice(cases(), part, None, PARTS)))
