@@ -19,7 +19,7 @@ from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.faults import Fault, Faults
 from pulumi_fal.emulator.state import NoCapacityError, State, UnknownMachineError
 from pulumi_fal.errors import APIError
-from pulumi_fal.stacks.cache import Elsewhere
+from pulumi_fal.stacks.cache import Elsewhere, Stacks
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
 
@@ -188,10 +188,11 @@ def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError)
     return outcome
 
 
-class FakeStacks:
+class FakeStacks(Stacks):
     """What stacks hold: the tested one `in_state`, and others of its backend in `others`."""
 
     def __init__(self, *ids: str, answers: bool = True) -> None:
+        super().__init__()
         self.in_state = set(ids) if answers else None
         """None where the stack can't be asked."""
         self.siblings: list[StackMachine] = []
@@ -221,24 +222,14 @@ class FakeStacks:
         self.forgotten += 1
         self.on_forget()
 
-    def ids(self, origin: Origin) -> frozenset[str] | None:
-        machines = self.machines(origin)
-        return None if machines is None else frozenset(machine.id for machine in machines)
-
-    def possible_machines(self, origin: Origin) -> tuple[StackMachine, ...]:
+    def possible_machines(self, origin: Origin) -> list[StackMachine]:
         held = self.machines(origin)
-        return tuple(self.namesakes) if held is None else held
-
-    def has(self, origin: Origin, instance_id: str) -> bool | None:
-        ids = self.ids(origin)
-        if ids is not None:
-            return instance_id in ids
-        return any(machine.id == instance_id for machine in self.namesakes) or None
+        return list(self.namesakes if held is None else held)
 
     def is_gone(self, origin: Origin) -> bool | None:
         return self.is_known_gone
 
-    def elsewhere(self, origin: Origin) -> Elsewhere:
+    def elsewhere(self, origin: Origin, seconds: float = 5.0) -> Elsewhere:
         unread = {name: why for name, why in self.others.items() if isinstance(why, str)}
         read = {name: ids for name, ids in self.others.items() if not isinstance(ids, str)}
         return Elsewhere({id_: name for name, ids in read.items() for id_ in ids}, unread)

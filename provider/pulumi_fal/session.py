@@ -5,17 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.machines.journal import Journal, default_folder
-from pulumi_fal.machines.machines import Machines
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.stacks.cache import Stacks
-
-if TYPE_CHECKING:
-    # It needs requests, and most previews never call the API.
-    from pulumi_fal.machines.account import Account
 
 _POST_SECONDS = 200.0
 """Seconds that a POST in flight has to end after the engine has died."""
@@ -50,23 +45,17 @@ class Session:
             if self._machines is None:
                 stacks = Stacks()
                 journal = Journal(default_folder(os.environ), stacks.ids)
-                self._machines = Machines(journal, stacks, self._open_account, self._warn)
+                self._machines = Machines(
+                    journal,
+                    stacks,
+                    self.clock,
+                    self._settings,
+                    notify=self._notify,
+                    warn=self._warn,
+                )
             return self._machines
 
     def end(self) -> None:
         """End all waits after the engine's death, but wait until a POST in flight is recorded."""
         self.clock.interrupt()
         self.machines.wait_until_quiet(_POST_SECONDS)
-
-    def _open_account(self) -> Account:
-        from pulumi_fal.machines.account import Account
-
-        machines = self.machines
-        return Account(
-            self._settings(),
-            self.clock,
-            machines.journal,
-            machines.stacks,
-            notify=self._notify,
-            warn=self._warn,
-        )

@@ -65,7 +65,7 @@ BROKEN_LAWS = {
         "orphans",
     ),
     "a record of another name is nobody's": (
-        ("machines.launcher.Launcher._refuse_if_renamed", "lambda *args: None"),
+        ("machines.creates.Creates._refuse_if_renamed", "lambda *args: None"),
         among(renames.cases(), "renamed: stack", "while waiting, cli killed"),
         "duplicates",
     ),

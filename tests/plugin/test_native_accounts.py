@@ -15,8 +15,7 @@ from pulumi.runtime import rpc
 
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.machines.account import Account
-from pulumi_fal.native.session import NativeSession
+from pulumi_fal.machines.process import Machines
 
 from ..fakes import ED25519, EIGHT, KEY
 from .native import URN, Provider, engine, hosted, plain, secret
@@ -192,10 +191,10 @@ def test_a_preview_with_the_key_that_made_the_machine_opens_no_account(
 ) -> None:
     """Opening one imports requests, which takes longer than the whole diff."""
 
-    def fail(session: NativeSession) -> Account:
+    def fail(machines: Machines, used: Settings) -> None:
         raise AssertionError("an account was opened")
 
-    monkeypatch.setattr(NativeSession, "_open_account", fail)
+    monkeypatch.setattr(Machines, "_open", fail)
     take_over(provider, "other", KEY)
     assert refused(provider, world) == ""
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.machines import Machines
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import call as resource
 from pulumi_fal.stacks.cache import Stacks
 
@@ -153,7 +152,14 @@ class Process:
         self.clock = SimulatedClock(world.turns, self.step)
         self.stacks = Stacks()
         self.journal = Journal(journal_folder(), self.stacks.ids)
-        self.machines = Machines(self.journal, self.stacks, self._account, self.warnings.append)
+        self.machines = Machines(
+            self.journal,
+            self.stacks,
+            self.clock,
+            lambda: self.settings,
+            send=self.send,
+            warn=self.warnings.append,
+        )
 
     @property
     def records(self) -> bool:
@@ -180,16 +186,6 @@ class Process:
         key = self.conditions.key
         wire = self.world.account.wire(self.step, lambda: self.world.call().owner, key)
         return wire(request, timeout)
-
-    def _account(self) -> Account:
-        return Account(
-            self.settings,
-            self.clock,
-            self.journal,
-            self.stacks,
-            send=self.send,
-            warn=self.warnings.append,
-        )
 
     def step(self, moment: str, touched: str = "", how: str = READ) -> None:
         """Where others may go on, and anything may happen.

@@ -9,11 +9,11 @@ from unittest import mock
 
 import pytest
 
-from pulumi_fal.machines import launcher
-from pulumi_fal.machines.attempts import Attempts
+from pulumi_fal.machines import creates
+from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.sender import Sender
+from pulumi_fal.machines.records import Records
 from pulumi_fal.stacks.cache import Elsewhere, Stacks
 
 from .enumeration import quick_cases, search
@@ -23,7 +23,7 @@ Mutant = Callable[[], AbstractContextManager[Any]]
 
 def forget_what_the_create_before_made() -> AbstractContextManager[Any]:
     """An error hook has the engine call Create again."""
-    return mock.patch.object(Attempts, "remember")
+    return mock.patch.object(Records, "remember")
 
 
 def find_no_organization() -> AbstractContextManager[Any]:
@@ -33,7 +33,7 @@ def find_no_organization() -> AbstractContextManager[Any]:
 
 def read_the_wall_clock_once() -> AbstractContextManager[Any]:
     """The computer sleeps between two attempts of a create with an idempotency key."""
-    return mock.patch.object(Sender, "_may_repeat", return_value=True)
+    return mock.patch.object(Creates, "_may_repeat", return_value=True)
 
 
 def change_a_record_without_its_lock() -> AbstractContextManager[Any]:
@@ -56,7 +56,7 @@ def look_into_no_other_stack() -> AbstractContextManager[Any]:
 
 def drop_the_record_of_a_create_that_may_end_late() -> AbstractContextManager[Any]:
     """The API makes a machine after a gateway has answered for it."""
-    return mock.patch.object(launcher, "as_late", return_value=None)
+    return mock.patch.object(creates, "as_late", return_value=None)
 
 
 LOST = "neither in state nor in the journal"

@@ -21,13 +21,14 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.errors import StillThereError
 from pulumi_fal.machines import fleet
+from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.decision import Search
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.facts import FactFinder
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.launcher import Launcher
 from pulumi_fal.machines.lifecycle import Lifecycle, _Deletion
 from pulumi_fal.machines.ownership import Ownership
+from pulumi_fal.machines.records import Records
 from pulumi_fal.stacks.origin import Origin
 
 from . import plugin
@@ -85,7 +86,7 @@ def sync_no_folders_above() -> AbstractContextManager[Any]:
 
 
 def resume_what_was_reported() -> AbstractContextManager[Any]:
-    return mock.patch.object(Launcher, "mark_reported")
+    return mock.patch.object(Records, "mark_reported")
 
 
 class _Nothing(set[str]):
@@ -95,7 +96,7 @@ class _Nothing(set[str]):
 
 def delete_what_was_resumed() -> AbstractContextManager[Any]:
     nothing = property(lambda self: _Nothing(), lambda self, value: None)
-    return mock.patch.object(Launcher, "resumed_ids", nothing, create=True)
+    return mock.patch.object(Creates, "resumed_ids", nothing, create=True)
 
 
 def forget_a_post_without_an_answer() -> AbstractContextManager[Any]:
@@ -167,7 +168,7 @@ def believe_any_account() -> AbstractContextManager[Any]:
 
 
 def forget_what_a_renamed_stack_left() -> AbstractContextManager[Any]:
-    return mock.patch.object(Launcher, "_refuse_if_renamed")
+    return mock.patch.object(Creates, "_refuse_if_renamed")
 
 
 def take_a_new_machine_for_gone() -> AbstractContextManager[Any]:

@@ -12,9 +12,8 @@ from pulumi_fal.api import v1
 from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import ENDPOINTS, AccountId, Settings
 from pulumi_fal.errors import ElsewhereError, UnresolvedCreateError
-from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.machines import Machines
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import Call
 from pulumi_fal.resource.outputs import UNFINISHED
@@ -49,7 +48,9 @@ class Stack(FakeStacks):
         return Machines(
             self.journal,
             self,
-            lambda: Account(used, self.clock, self.journal, self, send=send),
+            self.clock,
+            lambda: used,
+            send=send,
         )
 
     def send_v1(self, request: Request[Any], timeout: float | None = None) -> Any:

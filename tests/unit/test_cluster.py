@@ -479,13 +479,13 @@ def test_a_refusal_waits_for_the_creates_that_are_in_flight(
 ) -> None:
     """The API may be about to accept some of them, and the count would be too low."""
     creates, waits = Creates(world), threading.Event()
-    still_creating = world.machines.still_creating
+    in_flight = world.creates.in_flight
 
-    def wait(is_asked_for: Callable[[str], bool], seconds: float) -> set[str]:
+    def wait(wanted: Callable[[str], bool], seconds: float) -> set[str]:
         waits.set()
-        return still_creating(is_asked_for, seconds)
+        return in_flight(wanted, seconds)
 
-    monkeypatch.setattr(world.machines, "still_creating", wait)
+    monkeypatch.setattr(world.creates, "in_flight", wait)
     for number in (1, 2, 0):
         creates.start(number)
     assert waits.wait(10)
@@ -517,7 +517,7 @@ def test_a_create_is_no_longer_in_flight_once_its_machine_is_on_record(
 
     def refuse_another(message: str, severity: int = 0, *, ephemeral: bool = False) -> None:
         if not refusals:  # the first machine is shown for the first time, and is not ready
-            assert world.machines.still_creating(lambda urn: True, 0) == set()
+            assert world.creates.in_flight(lambda urn: True, 0) == set()
             refusals.append(refuse(world, 1, 4))
 
     world.state.provisioning = 100
@@ -531,7 +531,7 @@ def test_a_create_that_is_about_to_be_sent_leaves_the_number_open(
 ) -> None:
     """Such a create may still wait for a lock or for a list, so it is not on record yet."""
     monkeypatch.setattr(cluster, "_QUIET_SECONDS", 0.05)
-    with world.machines.creating(f"{CLUSTER}-1"), world.machines.creating(f"{CLUSTER}-more-2"):
+    with world.creates.counted(f"{CLUSTER}-1"), world.creates.counted(f"{CLUSTER}-more-2"):
         assert "no result yet (train-1), so it is not known" in refuse(world, 0, 4)
     assert "None of the 4 machines" in refuse(world, 0, 4)
 

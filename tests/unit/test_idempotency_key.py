@@ -19,8 +19,8 @@ from pulumi_fal.errors import (
     RateLimitedError,
     UnresolvedCreateError,
 )
+from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.entry import KEY_SECONDS, Entry, Phase
-from pulumi_fal.machines.sender import Sender
 from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import ECDSA, ED25519, HERE, ONE, URN, TurnedClock, settings, unanswered
@@ -41,7 +41,7 @@ def launch(
     """A create by a new process."""
     world.settings = replace(SETTINGS, api_key=api_key)
     world.restart()
-    with world.launcher.launch(spec, origin) as instance:
+    with world.creates.launch(spec, origin) as instance:
         return instance
 
 
@@ -225,13 +225,13 @@ def test_a_create_whose_time_ends_after_the_decision_is_not_sent_again(
 ) -> None:
     """The computer may be suspended at any moment, so the clock is read right before a POST."""
     killed(world)
-    send = Sender.send
+    send = Creates._send
 
-    def late(sender: Sender, *args: Any, **kwargs: Any) -> Any:
+    def late(creates: Creates, *args: Any, **kwargs: Any) -> Any:
         world.clock.set_by += KEY_SECONDS
-        return send(sender, *args, **kwargs)
+        return send(creates, *args, **kwargs)
 
-    monkeypatch.setattr(Sender, "send", late)
+    monkeypatch.setattr(Creates, "_send", late)
     assert set(refusal(world).candidates) == world.state.alive()
     assert world.api.keys == []
 

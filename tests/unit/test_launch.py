@@ -40,7 +40,7 @@ LOST = {"problem": "it was reset"}
 
 def launch(world: World, spec: NewInstance = SPEC, origin: Origin = HERE) -> Instance:
     """A create, to the moment when its lock is released."""
-    with world.launcher.launch(spec, origin) as instance:
+    with world.creates.launch(spec, origin) as instance:
         return instance
 
 
@@ -85,7 +85,7 @@ def test_a_create_is_on_disk_and_locked_before_its_post_and_has_the_id_after_it(
     assert (requested.phase, requested.before) == (Phase.REQUESTED, (there_before,))
     assert requested.started == world.clock.wall()
     assert world.entry() == replace(requested, phase=Phase.CREATED, instance_id=instance.id)
-    assert world.launcher.resumed_ids == set()
+    assert world.creates.resumed_ids == set()
 
 
 def test_the_record_has_a_fingerprint_in_place_of_the_key(world: World) -> None:
@@ -145,15 +145,15 @@ def test_a_journal_that_fails_after_the_post_does_not_lose_the_machine(world: Wo
     instance = launch(world)
     (warning,) = world.warnings
     assert instance.id in warning
-    world.launcher.mark_reported(HERE, seen=True)
-    world.launcher.discard(HERE)
+    world.creates.records.mark_reported(HERE, seen=True)
+    world.creates.records.discard(HERE)
     assert len(world.warnings) == 3
     assert all(URN in warning for warning in world.warnings[1:])
 
 
 def test_a_create_is_locked_until_its_block_ends(world: World) -> None:
     """A preview beside a running `up` must not call its machines forgotten."""
-    with world.launcher.launch(SPEC, HERE):
+    with world.creates.launch(SPEC, HERE):
         assert Journal(world.folder).is_locked(HERE)
     assert not Journal(world.folder).is_locked(HERE)
 
@@ -466,7 +466,7 @@ def test_a_create_resumes_the_machine_of_an_earlier_one_and_remembers_that_it_di
     entry = world.earlier(Phase.CREATED, made)
     assert launch(world).id == made
     assert world.state.creations == 1
-    assert world.launcher.resumed_ids == {made}
+    assert world.creates.resumed_ids == {made}
     assert world.entry() == replace(entry, seen=True)
 
 
@@ -517,7 +517,7 @@ def test_a_create_that_replaces_a_machine_takes_over_its_record(world: World) ->
     world.earlier(Phase.REPORTED, "old", seen=True)
     instance = launch(world)
     assert world.api.calls == ["list", "create"]
-    assert world.launcher.resumed_ids == set()
+    assert world.creates.resumed_ids == set()
     entry = world.entry()
     assert entry is not None
     assert entry.instance_id == instance.id
@@ -709,9 +709,9 @@ def test_the_record_says_whether_pulumi_was_told_and_whether_the_api_showed_the_
     launch(world)
     marks: list[tuple[Phase, bool]] = []
     for seen in (False, True):
-        world.launcher.mark_reported(HERE, seen=seen)
+        world.creates.records.mark_reported(HERE, seen=seen)
         told = world.entry()
-        world.launcher.mark_unreported(HERE)
+        world.creates.records.mark_unreported(HERE)
         marks += [(entry.phase, entry.seen) for entry in (told, world.entry()) if entry]
     assert marks == [
         (Phase.REPORTED, False),
@@ -727,7 +727,7 @@ def test_a_report_that_did_not_arrive_changes_no_record_of_another_create(
 ) -> None:
     """The engine's death is noticed late, and the next `up` may have begun since."""
     launch(world)
-    world.launcher.mark_reported(HERE, seen=True)
+    world.creates.records.mark_reported(HERE, seen=True)
     lock = ExitStack()
     if change == "another process changed it":
         world.earlier(Phase.REPORTED, "new", seen=True)
@@ -737,7 +737,7 @@ def test_a_report_that_did_not_arrive_changes_no_record_of_another_create(
         lock.enter_context(taken)
     before = world.entry()
     with lock:
-        world.launcher.mark_unreported(HERE)
+        world.creates.records.mark_unreported(HERE)
     assert world.entry() == before
 
 
@@ -751,17 +751,17 @@ def test_a_new_machine_that_the_api_never_showed_may_still_appear(
     """Once it was shown, or after a while, its absence means what it says."""
     world.earlier(Phase.REPORTED, **{"instance_id": "made", **others})
     world.clock.time += passed
-    assert world.launcher.may_still_appear(URN, "made") is may
-    assert not world.launcher.may_still_appear(TWO.urn, "made")
+    assert world.creates.may_still_appear(URN, "made") is may
+    assert not world.creates.may_still_appear(TWO.urn, "made")
 
 
 def test_marks_without_a_record_change_nothing(world: World) -> None:
     """A diff may have dropped the record meanwhile, and a discarded machine has none."""
     launch(world)
-    world.launcher.discard(HERE)
-    world.launcher.mark_reported(HERE, seen=True)
-    world.launcher.mark_unreported(HERE)
-    world.launcher.discard(HERE)
+    world.creates.records.discard(HERE)
+    world.creates.records.mark_reported(HERE, seen=True)
+    world.creates.records.mark_unreported(HERE)
+    world.creates.records.discard(HERE)
     assert world.entry() is None
     assert world.warnings == []
 

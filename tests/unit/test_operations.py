@@ -11,7 +11,7 @@ import pytest
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.request import Request
-from pulumi_fal.api.settings import AccountId
+from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.errors import (
     APIError,
     ConfigurationError,
@@ -20,9 +20,8 @@ from pulumi_fal.errors import (
     StillThereError,
     VanishedError,
 )
-from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.entry import GRACE_SECONDS, Phase
-from pulumi_fal.machines.machines import Machines
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import imports, operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
@@ -242,13 +241,13 @@ def test_diff_keeps_an_unfinished_machine_that_may_still_be_there(world: World, 
     if why == "slow":
         world.api.after = lambda request: world.clock.sleep(6)
     if why == "no key":
-        world.machines = Machines(world.journal, world.stacks, no_account)
+        world.machines = Machines(world.journal, world.stacks, world.clock, no_settings)
     found = operations.diff(world.machines, CALL, ID, olds, INPUTS)
     assert found == Diff([], changes=True)
     assert world.clock.passed <= 6
 
 
-def no_account() -> Account:
+def no_settings() -> Settings:
     raise ConfigurationError("no key")
 
 

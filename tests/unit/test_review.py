@@ -16,11 +16,11 @@ from pulumi_fal.errors import ConfigurationError
 from pulumi_fal.machines.decision import LATE_SECONDS
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.machines import Machines
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
 
-from ..fakes import HERE, ONE, URN, FakeStacks, unanswered
+from ..fakes import HERE, ONE, URN, FakeStacks, TurnedClock, unanswered
 from .world import World
 
 OF = replace(HERE, urn=f"{URN}-2")
@@ -36,7 +36,7 @@ def journal(tmp_path: Path) -> Journal:
 def said(journal: Journal, stacks: FakeStacks) -> list[str]:
     """The warnings of a process that has just heard of a resource of the stack."""
     warnings: list[str] = []
-    machines = Machines(journal, stacks, mock.Mock(), warnings.append)
+    machines = Machines(journal, stacks, TurnedClock(), mock.Mock(), warn=warnings.append)
     for _ in range(2):  # the second resource of a process brings no second review
         machines.review(OF.urn, OF.organization)
     return warnings
@@ -325,7 +325,7 @@ def test_where_nobody_can_tell_about_a_late_machine_the_warning_says_so(
 
         world.api.before = say_nothing
     if trouble == "no key":
-        world.open_account = mock.Mock(side_effect=ConfigurationError("No fal API key is set."))
+        world.used_settings = mock.Mock(side_effect=ConfigurationError("No fal API key is set."))
     if trouble == "stack":
         world.stacks.in_state = None
     if trouble == "another account":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pulumi_fal import session
-from pulumi_fal.machines.machines import Machines
+from pulumi_fal.machines.process import Machines
 
 from ..fakes import settings
 

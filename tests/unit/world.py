@@ -14,13 +14,12 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Kind, Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import APIError
-from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.launcher import Launcher
 from pulumi_fal.machines.lifecycle import Lifecycle
-from pulumi_fal.machines.machines import Machines
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import ED25519, HERE, ONE, FakeApi, FakeStacks, TurnedClock, settings
@@ -101,28 +100,26 @@ class World(ApiWorld):
         self.stacks = FakeStacks()
         self.warnings: list[str] = []
         self.settings = used or settings(settle_seconds=SETTLE_SECONDS)
+        self.used_settings: Callable[[], Settings] = lambda: self.settings
+        """Returns the settings when the process first needs the API."""
         self.folder = home / "fal-compute" / "creates"
-        self.open_account: Callable[[], Account] = self._open_account
         self.restart()
 
     def restart(self) -> None:
         """Begin a process that knows nothing but what is on disk."""
         self.journal = Journal(self.folder, self.stacks.ids)
-        self.machines = Machines(self.journal, self.stacks, self.open_account, self.warnings.append)
-
-    def _open_account(self) -> Account:
-        return Account(
-            self.settings,
-            self.clock,
+        self.machines = Machines(
             self.journal,
             self.stacks,
+            self.clock,
+            lambda: self.used_settings(),
             send=self.api.send,
             warn=self.warnings.append,
         )
 
     @property
-    def launcher(self) -> Launcher:
-        return self.machines.account.launcher
+    def creates(self) -> Creates:
+        return self.machines.creates
 
     def machine(self, instance_type: str = ONE) -> str:
         """The id of a machine that is there, whoever made it."""

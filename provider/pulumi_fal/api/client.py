@@ -122,6 +122,10 @@ class Client:
             attempt, is_idempotent=is_idempotent, failed=note, may_repeat=may_repeat
         )
 
+    def new_idempotency_key(self) -> str:
+        """Return a key for a new create, or "" if the API does not support keys."""
+        return self._dialect.new_idempotency_key()
+
     def delete_instance(self, instance_id: str) -> None:
         """Request the deletion of a machine, which may take a while to disappear."""
         self._call(self._dialect.delete_instance(instance_id))

@@ -49,6 +49,11 @@ def get_instance(instance_id: str) -> Request[Instance]:
     )
 
 
+def new_idempotency_key() -> str:
+    """Return "", because this API does not support idempotency keys."""
+    return ""
+
+
 def create_instance(new: NewInstance, _idempotency_key: str = "") -> Request[Instance]:
     """Create a machine. This API does not support idempotency keys."""
     return Request("create", "POST", "/compute/instance", shapes.instance, reason, body=new.body)

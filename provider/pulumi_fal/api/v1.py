@@ -6,6 +6,7 @@ the same create can be sent again without creating a second machine.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -63,6 +64,11 @@ def get_instance(instance_id: str) -> Request[Instance]:
         is_idempotent=True,
         needed_key=_NEEDED_KEY,
     )
+
+
+def new_idempotency_key() -> str:
+    """Return a key for a new create."""
+    return str(uuid.uuid4())
 
 
 def create_instance(new: NewInstance, idempotency_key: str = "") -> Request[Instance]:

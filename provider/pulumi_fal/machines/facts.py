@@ -1,4 +1,4 @@
-"""Collects the facts for `decision` from the API, the journal and the stacks."""
+"""Gathers the facts for `decision` from the API, the journal and the stacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.ownership import Ownership
-from pulumi_fal.machines.stacks import Stacks
+from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
 
@@ -49,7 +49,7 @@ def unclaimed(
 
 
 class FactFinder:
-    """Collects only the facts that a decision needs, because commands and searches are slow."""
+    """Gathers facts about creates, with the key of one account."""
 
     def __init__(
         self,
@@ -62,23 +62,25 @@ class FactFinder:
         settle_seconds: float,
     ) -> None:
         """`settle_seconds` is how long after a POST without an answer its machine may appear."""
-        self._fleet = fleet
+        self.fleet = fleet
+        self.journal = journal
+        self.stacks = stacks
+        self.clock = clock
         self._lifecycle = lifecycle
         self._ownership = ownership
-        self._journal = journal
-        self._stacks = stacks
-        self._clock = clock
         self._settle_seconds = settle_seconds
 
+    @property
+    def account_id(self) -> AccountId:
+        """The account of the key that is set."""
+        return self._ownership.account_id
+
     def about(self, entry: Entry, origin: Origin, new: NewInstance) -> Facts:
-        """Return the facts about an entry that decide how `origin` gets its machine."""
-        facts = Facts(
-            origin=origin,
-            requested=new,
-            account=self._ownership.account_id.account,
-            now=self._clock.wall(),
-            in_state=self._in_state(entry, origin),
-        )
+        """Return the facts about an entry that decide how `origin` gets its machine.
+
+        It gathers only those that the decision needs, because commands and searches are slow.
+        """
+        facts = self._without_the_api(entry, origin, new)
         is_certain = entry.origin == origin and origin.is_certain
         is_doubtful = entry.origin.may_be(origin) and not is_certain
         if (is_doubtful and not facts.in_state) or (facts.in_state and not entry.is_new(facts.now)):
@@ -93,8 +95,29 @@ class FactFinder:
                 search = self.search(entry)
         except FalError as error:
             return replace(facts, error=error)
-        now = self._clock.wall()  # a search takes a while
+        now = self.clock.wall()  # a search takes a while
         return replace(facts, now=now, machine=machine, is_own=is_own, search=search)
+
+    def at_a_glance(self, entries: Iterable[tuple[Entry, Origin]]) -> list[Facts]:
+        """Return the facts about entries that can be had without waiting, for a person.
+
+        Each comes with the resource that a machine is requested for now. One list of machines
+        serves all, and what it lacks counts as not there.
+        """
+        found = [(entry, self._without_the_api(entry, origin, None)) for entry, origin in entries]
+        try:
+            instances = self.fleet.fresh()
+            return [self._with_list(entry, facts, instances) for entry, facts in found]
+        except FalError as error:
+            return [replace(facts, error=error) for _, facts in found]
+
+    def _with_list(self, entry: Entry, facts: Facts, instances: Mapping[str, Instance]) -> Facts:
+        machine = instances.get(entry.instance_id or "")
+        is_own = machine is not None or self._is_own(entry)
+        search = Search()
+        if entry.instance_id is None and is_own:
+            search = unclaimed(entry, instances.values(), self.journal, self.stacks)
+        return replace(facts, machine=machine, is_own=is_own, search=search)
 
     def find(self, entry: Entry, *, wait: bool = False) -> Instance | None:
         """Return the entry's machine, or None if the API does not show it.
@@ -107,7 +130,7 @@ class FactFinder:
             return None
         machine = self._lifecycle.find(entry.instance_id)
         if machine is None and wait:
-            for answer in self._fleet.watch(entry.started + GRACE_SECONDS - self._clock.wall()):
+            for answer in self.fleet.watch(entry.started + GRACE_SECONDS - self.clock.wall()):
                 machine = answer.instances.get(entry.instance_id)
                 if machine is not None:
                     break
@@ -121,18 +144,17 @@ class FactFinder:
         """
         # If the process ended before the answer, it may have sent its POST, or the last retry of
         # it, just before. Only an entry with a problem has the time at which the POST ended.
-        since = max(0.0, self._clock.wall() - entry.started) if entry.problem else 0.0
+        since = max(0.0, self.clock.wall() - entry.started) if entry.problem else 0.0
         # A single list may come from a stale replica, so at least two are read, and a machine in
         # any of them counts. If the last one fails it is retried, because it is the most complete.
-        instances = dict(self._fleet.fresh())
-        for answer in self._fleet.watch(max(self._settle_seconds - since, self._fleet.interval)):
-            instances |= self._fleet.fresh() if answer.error else answer.instances
-        return unclaimed(entry, instances.values(), self._journal, self._stacks)
+        instances = dict(self.fleet.fresh())
+        for answer in self.fleet.watch(max(self._settle_seconds - since, self.fleet.interval)):
+            instances |= self.fleet.fresh() if answer.error else answer.instances
+        return unclaimed(entry, instances.values(), self.journal, self.stacks)
 
     def about_late(self, entries: Sequence[Entry]) -> list[Facts]:
         """Return the facts about late entries, after one short look for the machines of all."""
-        account, now = self._ownership.account_id.account, self._clock.wall()
-        found = [Facts(entry.origin, None, account, now) for entry in entries]
+        found = [self._without_the_api(entry, entry.origin, None) for entry in entries]
         try:
             instances = self._look_for_late(entries)
             return [
@@ -150,43 +172,42 @@ class FactFinder:
 
         Raises TimeoutError if one look takes too long.
         """
-        instances = dict(
-            self._fleet.recent(self._fleet.interval, self._clock.now() + _LOOK_SECONDS)
-        )
+        instances = dict(self.fleet.recent(self.fleet.interval, self.clock.now() + _LOOK_SECONDS))
         missing = {instance_id for entry in entries for instance_id in entry.found}
         for instance_id in missing - instances.keys():
-            machine = self._lifecycle.find(instance_id, _LOOK_SECONDS + self._fleet.interval)
+            machine = self._lifecycle.find(instance_id, _LOOK_SECONDS + self.fleet.interval)
             if machine is not None:
                 instances[instance_id] = machine
-        now = self._clock.wall()
+        now = self.clock.wall()
         still_there = [
             [instances[instance_id] for instance_id in entry.found if instance_id in instances]
             for entry in entries
         ]
         if any(as_late(*known, now) is None for known in zip(entries, still_there, strict=True)):
             # An entry may be about to be dropped, and the list may come from a stale replica.
-            self._clock.sleep(self._fleet.interval)
-            instances |= self._fleet.fresh(self._clock.now() + _LOOK_SECONDS)
+            self.clock.sleep(self.fleet.interval)
+            instances |= self.fleet.fresh(self.clock.now() + _LOOK_SECONDS)
         return instances
 
     def _with_late(self, facts: Facts, entry: Entry, instances: Mapping[str, Instance]) -> Facts:
         if not self._is_own(entry):
             return replace(facts, is_own=False)
-        search = unclaimed(entry, instances.values(), self._journal, self._stacks)
-        if search and self._stacks.ids(entry.origin) is None:
+        search = unclaimed(entry, instances.values(), self.journal, self.stacks)
+        if search and self.stacks.ids(entry.origin) is None:
             return replace(facts, error=FalError("The stack of the resource can't be read"))
         return replace(facts, search=search)
 
-    def _in_state(self, entry: Entry, origin: Origin) -> bool | None:
-        if entry.instance_id is None:
-            return None
-        return self._stacks.has(origin, entry.instance_id)
+    def _without_the_api(self, entry: Entry, origin: Origin, new: NewInstance | None) -> Facts:
+        in_state = None
+        if entry.instance_id is not None:
+            in_state = self.stacks.has(origin, entry.instance_id)
+        return Facts(origin, new, self.account_id.account, self.clock.wall(), in_state)
 
     def _is_own(self, entry: Entry) -> bool:
         account_id = AccountId(entry.endpoint, entry.account)
 
         def machines() -> Iterator[StackMachine]:
             yield from (StackMachine(id_, "", account_id) for id_ in entry.before)
-            yield from self._stacks.possible_machines(entry.origin)
+            yield from self.stacks.possible_machines(entry.origin)
 
         return self._ownership.sees(account_id, machines)

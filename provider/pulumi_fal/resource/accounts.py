@@ -11,7 +11,7 @@ from typing import Any
 
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import ElsewhereError, FalError
-from pulumi_fal.machines.machines import Machines
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource.call import Call
 
 _SECONDS = 5.0
@@ -30,19 +30,18 @@ def refuse_move(
     """
     account_id = AccountId.of(olds)
     try:
-        account = machines.account
-        if account.ownership.is_own(account_id) or account.lifecycle.find(id_, _SECONDS):
+        if machines.ownership.is_own(account_id) or machines.lifecycle.find(id_, _SECONDS):
             return
         origin = machines.stacks.origin(call.urn, call.organization)
-        if account.ownership.sees(account_id, lambda: machines.stacks.machines(origin) or ()):
+        if machines.ownership.sees(account_id, lambda: machines.stacks.machines(origin) or ()):
             return
     except (FalError, TimeoutError) as error:
         if took_over:
             raise _unknown(id_, account_id, error) from None
         return
     if took_over:
-        raise _moved(call.urn, id_, account_id, account.id)
-    account.ownership.refuse_elsewhere(id_, account_id, lambda: ())
+        raise _moved(call.urn, id_, account_id, machines.account_id)
+    machines.ownership.refuse_elsewhere(id_, account_id, lambda: ())
 
 
 def refuse_another(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
@@ -50,14 +49,14 @@ def refuse_another(machines: Machines, call: Call, id_: str, props: Mapping[str,
 
     Called before a wait or a delete, because only a machine's own account can show that it is gone.
     """
-    account = machines.account
-    if not account.ownership.is_own(AccountId.of(props)) and not account.lifecycle.find(id_):
+    is_own = machines.ownership.is_own(AccountId.of(props))
+    if not is_own and not machines.lifecycle.find(id_):
         refuse_elsewhere(machines, call, id_, props)
 
 
 def refuse_elsewhere(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
     """Raise ElsewhereError if a machine that is not seen may belong to another account."""
-    machines.account.ownership.refuse_elsewhere(
+    machines.ownership.refuse_elsewhere(
         id_,
         AccountId.of(props),
         lambda: machines.stacks.possible_machines(

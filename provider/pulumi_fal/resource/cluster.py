@@ -6,11 +6,11 @@ which belong together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pulumi_fal.errors import ConflictError, IncompleteClusterError, InvalidRequestError
-from pulumi_fal.machines.machines import Machines
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
@@ -44,18 +44,13 @@ def sector(machines: Machines, call: Call) -> str | None:
 
 
 @contextmanager
-def counted(machines: Machines, call: Call) -> Iterator[Callable[[], None]]:
-    """Add to the error of a create that the API refuses how much of the cluster exists.
-
-    The function that this yields has to be called as soon as the machine is created.
-    """
-    if call.cluster_size is None:
-        yield lambda: None
-        return
+def counted(machines: Machines, call: Call) -> Iterator[None]:
+    """Add to the error of a create that the API refuses how much of the cluster exists."""
     try:
-        with machines.creating(call.urn) as is_created:
-            yield is_created
+        yield
     except (InvalidRequestError, ConflictError) as refusal:
+        if call.cluster_size is None:
+            raise
         there = _count(machines, call, call.cluster_size)
         raise IncompleteClusterError(f"{refusal} {there}") from None
 
@@ -68,7 +63,7 @@ def _count(machines: Machines, call: Call, size: int) -> str:
         f"it is not known how many of the {size} machines of cluster {name} exist; `pulumi-fal ls` "
         f"lists the account's machines. {again}."
     )
-    creating = machines.still_creating(lambda urn: _cluster(urn) == cluster, _QUIET_SECONDS)
+    creating = machines.creates.in_flight(lambda urn: _cluster(urn) == cluster, _QUIET_SECONDS)
     # What this process has read of the state before may be of machines that are deleted by now.
     machines.stacks.forget(_origin(machines, call))
     in_state = _in_state(machines, call)

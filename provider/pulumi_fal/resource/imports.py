@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pulumi_fal.errors import LifecycleError
-from pulumi_fal.machines.machines import Machines
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import inputs, outputs
 
 
@@ -15,14 +15,14 @@ def read(machines: Machines, id_: str, wanted: Mapping[str, Any]) -> dict[str, A
 
     `wanted` are the inputs in the program. Raises LifecycleError if the machine differs from them.
     """
-    instance = machines.account.lifecycle.find(id_)
+    instance = machines.lifecycle.find(id_)
     if instance is None:
         raise not_known(id_)
     problems = "; ".join(failure.reason for failure in inputs.failures(wanted))
     if problems:
         raise LifecycleError(id_, f"Machine {id_} was not imported: {problems}")
     refuse_mismatch(id_, vars(instance), wanted)
-    return outputs.from_instance(instance, wanted, machines.account.id)
+    return outputs.from_instance(instance, wanted, machines.account_id)
 
 
 def refuse_mismatch(id_: str, actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
-from pulumi_fal.machines.machines import Machines
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import accounts, cluster, imports, inputs, outputs, repeats
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
@@ -100,43 +100,43 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
     """Create a machine and wait until it is ready. Raises InitFailed if the wait ends early."""
     if call.preview:
         return Created("", outputs.planned(props))
-    account, origin = machines.account, machines.stacks.origin(call.urn, call.organization)
+    # The creates come first, because without a usable key nothing else need be asked.
+    creates, origin = machines.creates, machines.stacks.origin(call.urn, call.organization)
     try:
         return _create(machines, call, props, origin)
     except InitFailed as failed:
-        if not repeats.is_last(account, origin):
+        if not repeats.is_last(creates.records, origin):
             raise
         repeats.warn_of_limit(call, failed)
         return Created(failed.instance_id, failed.outputs, failed.undelivered)
 
 
 def _create(machines: Machines, call: Call, props: Properties, origin: Origin) -> Created:
-    launcher = machines.account.launcher
+    creates, records = machines.creates, machines.creates.records
     requested = NewInstance(props["instance_type"], props["ssh_key"], props.get("sector"))
     props = {**props, "sector": requested.sector or cluster.sector(machines, call)}
     new = replace(requested, sector=props["sector"])
     with (
-        cluster.counted(machines, call) as is_created,
-        repeats.kept(machines.account, origin, props),
-        launcher.launch(new, origin, requested) as instance,
+        cluster.counted(machines, call),
+        repeats.kept(machines, origin, props),
+        creates.launch(new, origin, requested) as instance,
     ):
-        is_created()
         wait = Wait(machines, call, instance, props)
         try:
             outs = wait.until_ready() if inputs.waits(props) else wait.outputs
         except VanishedError as error:
             if error.was_listed:
-                launcher.discard(origin)
+                records.discard(origin)
             raise
         except InitFailed:
-            launcher.attempts.saw(origin, wait.machine, seen=wait.was_seen)
+            records.saw(origin, wait.machine, seen=wait.was_seen)
             if call.is_heard():
                 # Recorded before the call ends, because the engine has the result after that.
-                launcher.mark_reported(origin, seen=wait.was_seen)
+                records.mark_reported(origin, seen=wait.was_seen)
             raise
-        launcher.mark_reported(origin, seen=wait.was_seen)
-    launcher.attempts.succeed(origin)
-    return Created(instance.id, outs, repeats.undelivered(machines.account, origin))
+        records.mark_reported(origin, seen=wait.was_seen)
+    records.succeed(origin)
+    return Created(instance.id, outs, records.undelivered(origin))
 
 
 def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs | None:
@@ -146,14 +146,13 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
     InitFailed if an unfinished machine is still not ready, because the engine would take a plain
     result as a sign that the create has succeeded after all.
     """
-    account = machines.account
     in_state = "instance_type" in props
-    instance = account.lifecycle.find(id_)
+    instance = machines.lifecycle.find(id_)
     if instance is None and not in_state:
         raise imports.not_known(id_)
     if instance is None:
         accounts.refuse_elsewhere(machines, call, id_, props)
-        if not account.launcher.may_still_appear(call.urn, id_):
+        if not machines.creates.may_still_appear(call.urn, id_):
             machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
             return None
         call.log(
@@ -163,7 +162,7 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
         )
         return dict(props)
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
-    outs = outputs.from_instance(instance, props, account.id)
+    outs = outputs.from_instance(instance, props, machines.account_id)
     if UNFINISHED in props and not instance.is_ready:
         reason = f"Machine {id_} is not ready yet: its status is {instance.status}."
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
@@ -201,10 +200,8 @@ def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Pro
 
 def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
     """Delete the machine, and return when the API no longer knows it."""
-    account = machines.account
-    if id_ in account.launcher.resumed_ids and not account.launcher.attempts.has_only(
-        machines.stacks.origin(call.urn, call.organization), id_
-    ):
+    creates, origin = machines.creates, machines.stacks.origin(call.urn, call.organization)
+    if id_ in creates.resumed_ids and not creates.records.has_only(origin, id_):
         raise LifecycleError(
             id_,
             f"Machine {id_} was not deleted, because the create of another resource has just "
@@ -212,9 +209,9 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
             "that should not have the machine.",
         )
     accounts.refuse_another(machines, call, id_, props)
-    is_new = account.launcher.may_still_appear(call.urn, id_)
+    is_new = creates.may_still_appear(call.urn, id_)
     try:
-        account.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT, is_new=is_new)
+        machines.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT, is_new=is_new)
     except Interrupted:
         raise LifecycleError(
             id_,
@@ -229,11 +226,10 @@ def _has_vanished(machines: Machines, call: Call, id_: str, olds: Properties) ->
     if olds.get(UNFINISHED) == GONE:
         return True
     try:
-        account = machines.account
-        if not account.ownership.is_own(AccountId.of(olds)):
+        if not machines.ownership.is_own(AccountId.of(olds)):
             return False
-        if account.launcher.may_still_appear(call.urn, id_):
+        if machines.creates.may_still_appear(call.urn, id_):
             return False
-        return account.lifecycle.find(id_, _PREVIEW_SECONDS) is None
+        return machines.lifecycle.find(id_, _PREVIEW_SECONDS) is None
     except (FalError, TimeoutError):
         return False

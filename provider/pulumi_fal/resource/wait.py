@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.errors import Interrupted, NotReadyError, VanishedError
-from pulumi_fal.machines.machines import Machines
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import inputs, outputs
 from pulumi_fal.resource.call import Call, InitFailed
 from pulumi_fal.resource.outputs import UNFINISHED
-
-if TYPE_CHECKING:
-    # It needs requests, and most previews never call the API.
-    from pulumi_fal.machines.account import Account
 
 CREATE_TIMEOUT = 3600.0
 """Seconds that create waits for a ready machine, unless `custom_timeouts` sets another timeout."""
@@ -26,7 +22,7 @@ class Wait:
     def __init__(
         self, machines: Machines, call: Call, instance: Instance, props: Mapping[str, Any]
     ) -> None:
-        self._account = machines.account
+        self._machines = machines
         self._call = call
         self._last = instance
         self._props = props
@@ -40,7 +36,7 @@ class Wait:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        return outputs.from_instance(self._last, self._props, self._account.id)
+        return outputs.from_instance(self._last, self._props, self._machines.account_id)
 
     def until_ready(self) -> dict[str, Any]:
         """Wait, and return the outputs of the ready machine.
@@ -49,13 +45,13 @@ class Wait:
         """
         timeout = self._call.timeout or CREATE_TIMEOUT
         try:
-            self._last = self._account.lifecycle.wait_until_ready(
+            self._last = self._machines.lifecycle.wait_until_ready(
                 self._last, timeout, self._observe
             )
         except VanishedError:
             raise
         except Exception as error:
-            raise unfinished(self._account, self._last, self._props, error) from error
+            raise unfinished(self._machines, self._last, self._props, error) from error
         self.was_seen = True
         return self.outputs
 
@@ -66,10 +62,10 @@ class Wait:
 
 
 def unfinished(
-    account: Account, machine: Instance, props: Mapping[str, Any], error: Exception
+    machines: Machines, machine: Instance, props: Mapping[str, Any], error: Exception
 ) -> InitFailed:
     """Return the partial state of a machine whose create or update ended with `error`."""
-    outs = {**outputs.from_instance(machine, props, account.id), UNFINISHED: True}
+    outs = {**outputs.from_instance(machine, props, machines.account_id), UNFINISHED: True}
     return InitFailed(machine.id, outs, _reason(machine, error))
 
 

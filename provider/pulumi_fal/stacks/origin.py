@@ -23,6 +23,10 @@ class Origin:
     backend: str = ""
 
     @property
+    def _place(self) -> tuple[str, str]:
+        return self.organization, self.backend
+
+    @property
     def stack(self) -> str:
         return self._part(1)
 
@@ -42,15 +46,19 @@ class Origin:
 
     def may_be(self, other: Origin) -> bool:
         """Whether both may be the same resource: what is known of both is equal."""
-        mine, others = (self.organization, self.backend), (other.organization, other.backend)
         return self.urn == other.urn and all(
-            a == b or not a or not b for a, b in zip(mine, others, strict=True)
+            a == b or not a or not b for a, b in zip(self._place, other._place, strict=True)
         )
 
     def may_share_stack(self, other: Origin) -> bool:
         """Whether both may be in the same stack: what is known of both stacks is equal."""
         same_name = (self.stack, self.project) == (other.stack, other.project)
         return same_name and replace(self, urn=other.urn).may_be(other)
+
+    def may_be_renamed_to(self, other: Origin) -> bool:
+        """Whether the stack of `other` may be this one under a later name."""
+        mine, others = (self.name, *self._place), (other.name, *other._place)
+        return self.urn != other.urn and mine == others
 
     @property
     def full_name(self) -> str:

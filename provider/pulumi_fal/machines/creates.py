@@ -1,0 +1,333 @@
+"""Create a machine exactly once, despite crashes and lost responses.
+
+fal's APIs have no names or tags, so they can't show which create made a machine. The journal
+therefore records the create before and after the POST. If the API supports idempotency keys, a
+create without an answer is sent again with its key. Otherwise, if a create may have made a machine,
+but it is not certain which, no other machine is created, and an error names the candidates.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+
+from pulumi_fal.api import retry
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import Instance, NewInstance
+from pulumi_fal.errors import (
+    APIError,
+    ConfigurationError,
+    FalError,
+    Interrupted,
+    UnresolvedCreateError,
+)
+from pulumi_fal.machines import unresolved
+from pulumi_fal.machines.decision import (
+    Resume,
+    SendAgain,
+    StartFresh,
+    Stop,
+    as_late,
+    decide,
+    decide_renamed,
+)
+from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.facts import FactFinder
+from pulumi_fal.machines.records import Records
+from pulumi_fal.stacks.origin import Origin
+
+_LOOK_AGAIN_SECONDS = 0.5
+"""The time between two checks whether another process still works on a create."""
+_BEFORE_SECONDS = 2.0
+"""The maximum age of the list of machines that existed before a POST, so that creates can share it.
+A machine that somebody else creates in that time may wrongly become a candidate, which is
+harmless."""
+
+
+class Creates:
+    """The creates of one process: new ones, and those that earlier processes left behind."""
+
+    def __init__(self, client: Client, facts: FactFinder, warn: Callable[[str], None]) -> None:
+        """`warn` gets warnings that stop nothing."""
+        self._client = client
+        self._facts = facts
+        self._warn = warn
+        self._journal, self._stacks, self._clock = facts.journal, facts.stacks, facts.clock
+        self.records = Records(self._journal, self._stacks, warn)
+        self.resumed_ids: set[str] = set()
+        """The ids of the machines of earlier creates that this process has resumed."""
+        self._in_flight: set[str] = set()
+        self._fewer_in_flight = threading.Condition()
+
+    @contextmanager
+    def launch(
+        self, new: NewInstance, origin: Origin, requested: NewInstance | None = None
+    ) -> Iterator[Instance]:
+        """Yield the resource's machine: that of an earlier create, or else a new one.
+
+        `requested` is what the program requested, if `new` has the sector of a cluster instead.
+        The create is locked for other processes until the block ends. Raises UnresolvedCreateError
+        if an earlier create or this one may have made a machine, but it is not certain which.
+        """
+        with self.counted(origin.urn) as is_recorded:
+            self.records.begin(origin, requested or new)
+            with self._locked(origin):
+                instance = self._repeat(origin)
+                if instance is None:
+                    entry = self._journal.find(origin)
+                    instance = (
+                        self._resume(entry, new, origin) if entry else self._start(new, origin)
+                    )
+                is_recorded()
+                yield instance
+
+    def in_flight(self, wanted: Callable[[str], bool], seconds: float) -> set[str]:
+        """Return the URNs of those of these creates whose machine is not on record yet.
+
+        Wait for up to `seconds` until there are none.
+        """
+
+        def found() -> set[str]:
+            return set(filter(wanted, self._in_flight))
+
+        with self._fewer_in_flight:
+            self._fewer_in_flight.wait_for(lambda: not found(), seconds)
+            return found()
+
+    @contextmanager
+    def counted(self, urn: str) -> Iterator[Callable[[], None]]:
+        """Count the create of this resource as in flight until the block ends.
+
+        The function that this yields ends that earlier, as soon as the machine is on record.
+        """
+
+        def end() -> None:
+            with self._fewer_in_flight:
+                self._in_flight.discard(urn)
+                self._fewer_in_flight.notify_all()
+
+        with self._fewer_in_flight:
+            self._in_flight.add(urn)
+        try:
+            yield end
+        finally:
+            end()
+
+    def may_still_appear(self, urn: str, instance_id: str) -> bool:
+        """Whether a machine in state is so new that the API may not show it yet.
+
+        That is so if the create of this URN made it in the last GRACE_SECONDS, and the API has not
+        shown it since.
+        """
+        return any(
+            entry.instance_id == instance_id and entry.is_new(self._clock.wall())
+            for entry in self._journal.readable(urn)
+            if entry.origin.urn == urn
+        )
+
+    def _repeat(self, origin: Origin) -> Instance | None:
+        """Return the machine of the create that the present one repeats; None if there is none.
+
+        Its entry is written again, because the engine has forgotten the report of the machine. It
+        is dropped if the machine is gone.
+        """
+        made = self.records.made(origin)
+        if made is None:
+            return None
+        found = self._facts.find(made.entry)
+        if found is None and not made.entry.is_new(self._clock.wall()):
+            self.records.discard(origin)
+            return None
+        entry = replace(made.entry, seen=made.entry.seen or found is not None)
+        self.records.remember(entry, found or made.machine)
+        self.records.write(entry)
+        self.resumed_ids.add(made.machine.id)
+        requested = entry.requested
+        return found or Instance(made.machine.id, requested.instance_type, requested.sector)
+
+    def _resume(self, entry: Entry, new: NewInstance, origin: Origin) -> Instance:
+        """Return the machine of an earlier create, or a new one if it left none."""
+        facts = self._facts.about(entry, origin, new)
+        if facts.machine is not None and not entry.seen:  # from now on it can count as gone
+            seen = replace(entry, seen=True)
+            self._change(entry, seen, origin)
+            entry = seen
+        match decide(entry, facts):
+            case Resume(instance):
+                self.resumed_ids.add(instance.id)
+                # An adopted machine may come from a create that requested something else.
+                entry = replace(entry, phase=Phase.CREATED, requested=new.hashed())
+                self.records.remember(entry, instance)
+                self.records.write(entry)
+                return instance
+            case SendAgain():
+                # The machine may already be in state, if only the record could not be written.
+                made, instance = self._send(entry, new, may_be_sent=True)
+                if instance.id not in (self._stacks.ids(origin) or ()):
+                    self.records.remember(made, instance)
+                return self._resume(made, new, origin)
+            case StartFresh(warning):
+                if warning:
+                    self._warn(warning)
+                late = None
+                if entry.instance_id is None:  # its machine may still appear
+                    late = as_late(entry, facts.search.candidates, facts.now)
+                if late is None:
+                    self._change(entry, None, origin)
+                return self._start(new, origin, late)
+            case Stop(error):
+                if facts.search:  # the candidates of this search must not count as late next time
+                    self.records.write(replace(entry, searched=False))
+                raise error
+
+    def _change(self, entry: Entry, new: Entry | None, origin: Origin) -> None:
+        """Replace or drop an earlier entry, which may be another stack's.
+
+        This create holds the lock of its own origin, and no other.
+        """
+        if entry.origin != origin:
+            self.records.exchange(entry, new)
+        elif new is None:
+            self.records.drop(entry)
+        else:
+            self.records.write(new)
+
+    def _start(self, new: NewInstance, origin: Origin, late: Entry | None = None) -> Instance:
+        """Create a machine.
+
+        `late` is the entry of an earlier create without an answer, to be kept beside the new one.
+        """
+        self._refuse_if_renamed(new, origin)
+        account = self._facts.account_id
+        entry = Entry(
+            origin=origin,
+            account=account.account,
+            endpoint=account.endpoint,
+            requested=new.hashed(),
+            before=tuple(sorted(self._facts.fleet.recent(_BEFORE_SECONDS))),
+            started=self._clock.wall(),
+            idempotency_key=self._client.new_idempotency_key(),
+            first_sent=self._clock.wall(),
+        )
+        if late is not None:
+            self._journal.write(late)
+        try:
+            made, instance = self._send(entry, new)
+        except (APIError, ConfigurationError, Interrupted):  # the API certainly made no machine
+            if late is not None:
+                self.records.put_back(late)
+            raise
+        self.records.remember(made, instance)
+        return instance
+
+    def _send(
+        self, entry: Entry, new: NewInstance, *, may_be_sent: bool = False
+    ) -> tuple[Entry, Instance]:
+        """Send the create, record its result, and return the entry with the machine.
+
+        `may_be_sent` says whether an earlier process may have sent the same create. Raises an
+        APIError if the API certainly made no machine, and UnresolvedCreateError if it may have.
+        """
+        failures: list[APIError] = []
+        client = self._client
+        if entry.idempotency_key:
+            # The client counts these seconds with a clock that stands still while a laptop sleeps,
+            # but can't be set. `_may_repeat` asks the wall clock, of which the opposite is true.
+            client = client.within(entry.key_seconds_left(self._clock.wall()))
+        if not may_be_sent:
+            self._journal.write(entry)
+        elif not self._may_repeat(entry):  # a wait for a lock may have taken long
+            raise self._without_an_answer(entry)
+        try:
+            instance = client.create_instance(
+                new,
+                entry.idempotency_key,
+                failures.append,
+                may_be_sent=may_be_sent,
+                may_repeat=lambda: self._may_repeat(entry),
+            )
+        except (APIError, ConfigurationError, Interrupted) as error:
+            unanswered = list(filter(retry.may_have_made_a_machine, failures))
+            if not (unanswered or may_be_sent):  # the API did not accept any request
+                self.records.drop(entry)
+                raise
+            last = next(reversed(failures), None) if isinstance(error, Interrupted) else error
+            if last is not None:
+                problem = unresolved.problem(entry, next(reversed(unanswered), None), last)
+                entry = self._with_problem(entry, problem)
+        else:
+            if instance.id not in entry.before:
+                # The POST may have been retried, so the entry gets the current time.
+                made = replace(entry, started=self._clock.wall()).as_created(instance.id)
+                self.records.write(made)
+                return made, instance
+            problem = f"the API answered with {instance.id}, which existed before it."
+            entry = self._with_problem(entry, problem)
+        raise self._without_an_answer(entry)
+
+    def _may_repeat(self, entry: Entry) -> bool:
+        return not entry.idempotency_key or entry.key_seconds_left(self._clock.wall()) > 0
+
+    def _with_problem(self, entry: Entry, problem: str) -> Entry:
+        """Record why it is not known whether the POST, which has just ended, made a machine."""
+        entry = replace(entry, problem=problem, started=self._clock.wall())
+        self.records.write(entry)
+        return entry
+
+    def _without_an_answer(self, entry: Entry) -> UnresolvedCreateError:
+        try:
+            search = self._facts.search(entry)
+        except FalError as error:
+            return unresolved.unseen(entry, error)
+        if not search:
+            self.records.write(replace(entry, searched=True))
+        return unresolved.unanswered(entry, search.candidates, search.unread)
+
+    def _refuse_if_renamed(self, new: NewInstance, origin: Origin) -> None:
+        """Raise if this stack may be a renamed one that has an unresolved create for this resource.
+
+        The journal still has the creates of a renamed stack or project under its old name.
+        """
+        if not origin.is_certain:
+            return  # without the backend, an entry could belong to any stack of that name
+        problems = []
+        for entry in self._earlier_entries:
+            if entry.is_late or not entry.origin.may_be_renamed_to(origin):
+                continue
+            if self._journal.is_locked(entry.origin):
+                continue
+            is_gone = self._stacks.is_gone(entry.origin)
+            if is_gone is False:
+                continue
+            facts = self._facts.about(entry, origin, new)
+            match decide_renamed(entry, facts, is_gone=bool(is_gone)):
+                case StartFresh():
+                    self.records.exchange(entry, None)
+                case Stop(error):
+                    problems.append(error)
+        if problems:
+            raise unresolved.combined(problems)
+
+    @cached_property
+    def _earlier_entries(self) -> list[Entry]:
+        """All entries, read only once: a stack that no longer exists makes no new ones."""
+        return self._journal.readable()
+
+    @contextmanager
+    def _locked(self, origin: Origin) -> Iterator[None]:
+        """Lock the create of this resource; wait while another process works on it.
+
+        Another process may be the plugin of a killed engine, which runs until the API has answered
+        its POST.
+        """
+        looks = 0
+        while (lock := self._journal.try_lock(origin)) is None:
+            looks += 1
+            if looks == 2:  # a process that only changes the entry has the lock for a moment
+                self._warn(unresolved.in_progress(origin))
+            self._clock.sleep(_LOOK_AGAIN_SECONDS)
+        with lock:
+            yield
