@@ -1,6 +1,6 @@
 """Requests and answers of the current REST API, `https://api.fal.ai/v1`.
 
-Its create takes an idempotency key, and the API keeps the answer for KEY_SECONDS. Within that time
+Its create takes an idempotency key, and the API keeps the answer for KEPT_SECONDS. Within that time
 the same create can be sent again without creating a second machine.
 """
 
@@ -15,7 +15,7 @@ from pulumi_fal.api import shapes
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Page, Request
 
-KEY_SECONDS = 600.0
+KEPT_SECONDS = 600.0
 """Seconds for which the API keeps the answer to a create with an idempotency key."""
 _PATH = "/compute/instances"
 _NEEDED_KEY = "an admin API key of an account that has the compute permission"
