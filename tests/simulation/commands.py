@@ -33,9 +33,14 @@ class Context(contexts.Context):
         self.process = process
         self.stacks = process.stacks
         # These replace the cached properties, which would read the environment.
-        self.__dict__.update(journal=process.journal, settings=process.settings, _config={})
+        self.__dict__.update(
+            journal=process.journal,
+            machines=process.machines,
+            settings=process.settings,
+            _config={},
+        )
 
-    def client(self, budget: float | None = None) -> Client:
+    def client(self, *, is_short: bool = False) -> Client:
         return Client(self.process.settings, self.clock, send=self.process.send)
 
 

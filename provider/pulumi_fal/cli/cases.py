@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
-from pulumi_fal.cli.context import SHORT_BUDGET, Context
+from pulumi_fal.cli.context import Context
 from pulumi_fal.errors import FalError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.decision import (
     Decision,
     Facts,
     Resume,
-    Search,
     SendAgain,
     StartFresh,
     Stop,
@@ -25,7 +23,8 @@ from pulumi_fal.machines.decision import (
     decide,
 )
 from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.machines.facts import unclaimed
+from pulumi_fal.machines.facts import offline
+from pulumi_fal.stacks.origin import Origin
 
 _PHASES = {
     Phase.REQUESTED: "requested, but the process ended before the answer came",
@@ -168,54 +167,36 @@ class Case:
 
 def investigate(context: Context, entries: Iterable[Entry]) -> list[Case]:
     """Look up these entries' machines and stacks. Without a key, the machines stay unknown."""
-    machines: Mapping[str, Instance] = {}
-    account, error = "", None
+    resources = [(entry, _resource(context, entry)) for entry in entries]
     try:
-        account = context.settings.account
-        instances = context.client(SHORT_BUDGET).list_instances()
-        machines = {instance.id: instance for instance in instances}
-    except FalError as problem:
-        error = problem
-    return [_case(context, entry, machines, account, error) for entry in entries]
+        found = context.machines.facts.at_a_glance(resources)
+    except FalError as error:
+        now = context.clock.wall()
+        found = [
+            replace(offline(entry, origin, context.stacks, now), error=error)
+            for entry, origin in resources
+        ]
+    return [_case(entry, facts) for (entry, _), facts in zip(resources, found, strict=True)]
 
 
-def _case(
-    context: Context,
-    entry: Entry,
-    machines: Mapping[str, Instance],
-    account: str,
-    error: FalError | None,
-) -> Case:
-    in_state = None
-    if entry.instance_id:
-        in_state = context.stacks.has(entry.origin, entry.instance_id)
+def _resource(context: Context, entry: Entry) -> Origin:
+    """Return the resource of the entry, with its organization if only one can be meant."""
     possible = context.stacks.possible(entry.origin)
-    machine = machines.get(entry.instance_id or "")
-    search = Search()
-    if entry.instance_id is None:
-        search = unclaimed(entry, machines.values(), context.journal, context.stacks)
-    other_key = account not in ("", entry.account)
-    is_own = not other_key or machine is not None or bool(search)
-    unknown = "" if is_own else "it was created with another key or endpoint than is set now"
+    return possible[0] if len(possible) == 1 else entry.origin
+
+
+def _case(entry: Entry, facts: Facts) -> Case:
     # A running create would know its backend and organization. An entry that lacks them is treated
     # as uncertain, and the advice includes the options for them, with placeholders if several fit.
-    known = possible[0] if len(possible) == 1 else entry.origin
     origin = replace(
-        known,
-        backend=known.backend or "BACKEND",
-        organization=known.organization or "ORGANIZATION",
+        facts.origin,
+        backend=facts.origin.backend or "BACKEND",
+        organization=facts.origin.organization or "ORGANIZATION",
     )
-    facts = Facts(
-        origin=origin,
-        requested=None,
-        account=account,
-        now=context.clock.wall(),
-        in_state=in_state,
-        is_own=is_own,
-        machine=machine,
-        search=search,
-        error=error,
-    )
-    if error is not None:
-        unknown = f"the machines can't be listed: {error}"
-    return Case(entry, facts, unknown, other_key)
+    unknown = ""
+    if facts.error is not None:
+        unknown = f"the machines can't be listed: {facts.error}"
+    elif not facts.is_own:
+        unknown = "it was created with another key or endpoint than is set now"
+    other_key = facts.account not in ("", entry.account)
+    return Case(entry, replace(facts, origin=origin), unknown, other_key)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from pulumi_fal.api import settings
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines import journal
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.stacks import state
 from pulumi_fal.stacks.cache import Stacks
@@ -21,7 +23,7 @@ from pulumi_fal.stacks.cache import Stacks
 if TYPE_CHECKING:
     from pulumi_fal.api.client import Client
 
-SHORT_BUDGET = 5.0
+_SHORT_BUDGET = 5.0
 """The retry budget in seconds for calls that a command can do without."""
 
 
@@ -37,19 +39,30 @@ class Context:
         return journal.Journal(journal.default_folder(os.environ))
 
     @cached_property
-    def settings(self) -> settings.Settings:
+    def settings(self) -> Settings:
         """The settings. Raises ConfigurationError if there is no key."""
         return settings.resolve(os.environ, self.config)
 
-    def client(self, budget: float | None = None) -> Client:
-        """Return a client. `budget` limits the seconds for which a failing call is retried."""
+    @cached_property
+    def machines(self) -> Machines:
+        """What a plugin knows of creates. A failing call is retried for a short time only."""
+        return Machines(
+            self.journal, self.stacks, self.clock, self._short_settings, notify=self._note
+        )
+
+    def client(self, *, is_short: bool = False) -> Client:
+        """Return a client. With `is_short`, a failing call is retried for a short time only."""
         from pulumi_fal.api.client import Client
 
-        settings = self.settings
-        if budget is not None:
-            budget = min(budget, settings.retry_budget)
-            settings = dataclasses.replace(settings, retry_budget=budget)
-        return Client(settings, self.clock, notify=lambda message: click.echo(message, err=True))
+        used = self._short_settings() if is_short else self.settings
+        return Client(used, self.clock, notify=self._note)
+
+    def _short_settings(self) -> Settings:
+        budget = min(_SHORT_BUDGET, self.settings.retry_budget)
+        return dataclasses.replace(self.settings, retry_budget=budget)
+
+    def _note(self, message: str) -> None:
+        click.echo(message, err=True)
 
     def config(self, key: str) -> str | None:
         """Return a value of the selected stack's config, or None if it is not set.

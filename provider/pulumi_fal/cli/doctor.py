@@ -15,7 +15,7 @@ from rich.text import Text
 
 from pulumi_fal._version import __version__
 from pulumi_fal.cli import native_plugin, show
-from pulumi_fal.cli.context import SHORT_BUDGET, Context, pass_context
+from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import AuthenticationError, FalError, JournalError
 from pulumi_fal.stacks import cli as pulumi_cli
 
@@ -79,7 +79,7 @@ def _account(context: Context) -> Iterator[Finding]:
     yield Finding("endpoint", OK, f"{settings.endpoint} ({settings.api} API)")
     yield Finding("account", OK, settings.account)
     try:
-        count = len(context.client(SHORT_BUDGET).list_instances())
+        count = len(context.client(is_short=True).list_instances())
     except AuthenticationError as error:
         yield Finding("API", BAD, f"reached, but it refuses the key: {error}")
     except FalError as error:

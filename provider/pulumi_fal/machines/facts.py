@@ -48,6 +48,14 @@ def unclaimed(
     return Search(tuple(candidates(entry, found, others.ids)), others.unread)
 
 
+def offline(entry: Entry, origin: Origin, stacks: Stacks, now: float, account: str = "") -> Facts:
+    """Return the facts about an entry that can be had without the API and without a key."""
+    in_state = None
+    if entry.instance_id is not None:
+        in_state = stacks.has(origin, entry.instance_id)
+    return Facts(origin, None, account, now, in_state)
+
+
 class FactFinder:
     """Gathers facts about creates, with the key of one account."""
 
@@ -80,7 +88,7 @@ class FactFinder:
 
         It gathers only those that the decision needs, because commands and searches are slow.
         """
-        facts = self._without_the_api(entry, origin, new)
+        facts = replace(self._offline(entry, origin), requested=new)
         is_certain = entry.origin == origin and origin.is_certain
         is_doubtful = entry.origin.may_be(origin) and not is_certain
         if (is_doubtful and not facts.in_state) or (facts.in_state and not entry.is_new(facts.now)):
@@ -104,7 +112,7 @@ class FactFinder:
         Each comes with the resource that a machine is requested for now. One list of machines
         serves all, and what it lacks counts as not there.
         """
-        found = [(entry, self._without_the_api(entry, origin, None)) for entry, origin in entries]
+        found = [(entry, self._offline(entry, origin)) for entry, origin in entries]
         try:
             instances = self.fleet.fresh()
             return [self._with_list(entry, facts, instances) for entry, facts in found]
@@ -154,7 +162,7 @@ class FactFinder:
 
     def about_late(self, entries: Sequence[Entry]) -> list[Facts]:
         """Return the facts about late entries, after one short look for the machines of all."""
-        found = [self._without_the_api(entry, entry.origin, None) for entry in entries]
+        found = [self._offline(entry, entry.origin) for entry in entries]
         try:
             instances = self._look_for_late(entries)
             return [
@@ -197,11 +205,9 @@ class FactFinder:
             return replace(facts, error=FalError("The stack of the resource can't be read"))
         return replace(facts, search=search)
 
-    def _without_the_api(self, entry: Entry, origin: Origin, new: NewInstance | None) -> Facts:
-        in_state = None
-        if entry.instance_id is not None:
-            in_state = self.stacks.has(origin, entry.instance_id)
-        return Facts(origin, new, self.account_id.account, self.clock.wall(), in_state)
+    def _offline(self, entry: Entry, origin: Origin) -> Facts:
+        now, account = self.clock.wall(), self.account_id.account
+        return offline(entry, origin, self.stacks, now, account)
 
     def _is_own(self, entry: Entry) -> bool:
         account_id = AccountId(entry.endpoint, entry.account)
