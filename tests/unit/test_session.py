@@ -19,11 +19,11 @@ def test_calls_that_arrive_at_once_share_their_machines(monkeypatch: pytest.Monk
     seen: list[Machines] = []
     second = threading.Thread(target=lambda: seen.append(one.machines))
 
-    def slow(*args: Any) -> Machines:
+    def slow(*args: Any, **others: Any) -> Machines:
         if not second.is_alive():
             second.start()
             second.join(0.05)
-        return Machines(*args)
+        return Machines(*args, **others)
 
     monkeypatch.setattr(session, "Machines", slow)
     seen.append(one.machines)
