@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
+from typing import Any
 
 from pulumi_fal.api import ssh_keys
 
@@ -73,6 +75,13 @@ class NewInstance:
     """The SSH public key. In the journal it is a hash of the key."""
     sector: str | None = None
     """None to let the API choose."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> NewInstance:
+        """Return what is requested by these values, among others: inputs, or a record's fields."""
+        return cls(
+            **{field.name: values[field.name] for field in fields(cls) if field.name in values}
+        )
 
     @property
     def body(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -112,13 +112,11 @@ class Entry:
 
         Raises ValueError, KeyError or TypeError if the format is wrong.
         """
-        requested = {
-            field.name: data[field.name] for field in fields(NewInstance) if field.name in data
-        }
+        requested = NewInstance.of(data)
         values = {
-            **{name: value for name, value in data.items() if name not in requested},
+            **{name: value for name, value in data.items() if name not in vars(requested)},
             "origin": Origin(**data["origin"]),
-            "requested": NewInstance(**requested),
+            "requested": requested,
             "before": tuple(data["before"]),
             "found": tuple(data.get("found", ())),
             "phase": Phase(data["phase"]),

@@ -113,7 +113,7 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
 
 def _create(machines: Machines, call: Call, props: Properties, origin: Origin) -> Created:
     creates, records = machines.creates, machines.creates.records
-    requested = NewInstance(props["instance_type"], props["ssh_key"], props.get("sector"))
+    requested = NewInstance.of(props)
     props = {**props, "sector": requested.sector or cluster.sector(machines, call)}
     new = replace(requested, sector=props["sector"])
     with (
