@@ -184,8 +184,6 @@ def test_a_stack_that_is_not_known_for_sure_is_not_asked(pulumi: Pulumi, origin:
     assert stacks.machines(origin) is None
     assert stacks.ids(origin) is None
     assert stacks.is_gone(origin) is None
-    assert stacks.elsewhere(origin).ids == {}
-    assert list(stacks.elsewhere(origin).unread) == [LIST]
     assert pulumi.calls == []
 
 
@@ -473,10 +471,17 @@ def test_a_machine_is_in_state_if_any_stack_that_may_be_meant_has_it(cloud: Pulu
     assert stacks.has(Origin(URN, "", ""), "one") is None
 
 
-def test_without_an_organization_the_other_stacks_are_unknown(cloud: Pulumi) -> None:
+def test_without_an_organization_the_machines_of_every_stack_are_told(cloud: Pulumi) -> None:
+    """A machine in state is nobody's to take, also where it is not known which stack this is."""
+    cloud.holds |= {ACME: exported(row("one")), ME: exported(row("two"))}
+    told = Elsewhere({"one": ACME, "two": ME}, {})
+    assert Stacks().elsewhere(Origin(URN, "", CLOUD)) == told
+
+
+def test_without_a_backend_the_other_stacks_are_unknown(cloud: Pulumi) -> None:
     """The reason says what is not known."""
-    reason = "it is not known which organization this stack is in"
-    assert Stacks().elsewhere(Origin(URN, "", CLOUD)) == Elsewhere({}, {LIST: reason})
+    reason = "it is not known which backend this stack is in"
+    assert Stacks().elsewhere(Origin(URN, "acme", "")) == Elsewhere({}, {LIST: reason})
 
 
 # Names and config.
