@@ -21,7 +21,7 @@ from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin, own_organiza
 from pulumi_fal.stacks.state import IMPORT_REFUSED, StackMachine
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN, is_ours
 
-from ..fakes import HERE, URN
+from ..fakes import EIGHT, HERE, URN
 
 DEV, PROD, TEST = (f"organization/shop/{name}" for name in ("dev", "prod", "test"))
 LIST = "the list of stacks"
@@ -112,15 +112,23 @@ def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
         row("eight", outputs={"ip": "192.0.2.1", "sector": "sector_2"}),
         row("old", delete=True),
         row("deleted", pendingReplacement=True),
+        row("wanted", inputs={"instance_type": EIGHT, "sector": "sector_1"}),
+        row("native", inputs={"instanceType": EIGHT}),
         row("bare"),
         row("null", outputs=None),
-        row("secret", outputs=dict.fromkeys(("account", "endpoint", "ip", "sector"), secret)),
+        row(
+            "secret",
+            inputs=dict.fromkeys(("instance_type", "sector"), secret),
+            outputs=dict.fromkeys(("account", "endpoint", "ip", "sector"), secret),
+        ),
     )
     assert Stacks().machines(HERE) == (
         StackMachine("one", URN, AccountId("https://x", "1a2b")),
         StackMachine("eight", URN, sector="sector_2", ip="192.0.2.1"),
         StackMachine("old", URN, is_replaced=True),
         StackMachine("deleted", URN, is_replaced=True),
+        StackMachine("wanted", URN, instance_type=EIGHT, requested_sector="sector_1"),
+        StackMachine("native", URN, instance_type=EIGHT),
         StackMachine("bare", URN),
         StackMachine("null", URN),
         StackMachine("secret", URN),
