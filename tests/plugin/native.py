@@ -91,6 +91,10 @@ class Provider:
             )
         )
 
+    def import_(self, id_: str) -> Any:
+        """Read the machine as for an import, which brings no properties at all."""
+        return self.stub.Read(provider_pb2.ReadRequest(id=id_, urn=URN))
+
     def update(self, id_: str, olds: Properties, news: Properties, **fields: Any) -> Any:
         request = provider_pb2.UpdateRequest(
             id=id_, urn=URN, olds=struct(olds), news=struct(news), **fields

@@ -21,6 +21,8 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.machines import lifecycle
 from pulumi_fal.resource import operations
+from pulumi_fal.stacks.cache import Stacks
+from pulumi_fal.stacks.state import StackMachine
 
 from ..fakes import ED25519, EIGHT, KEY, ONE, RSA, wait_until
 from .harness import PROVIDER, account, struct
@@ -505,6 +507,35 @@ def test_an_import_of_a_machine_that_differs_from_the_program_is_refused(
         assert plain(later.update(id_, refused, corrected).properties) == {**outputs, **INPUTS}
     assert emulator.state.alive() == {id_}
     assert emulator.state.calls["delete"] == 0
+
+
+@pytest.mark.parametrize(
+    "old, is_refused",
+    [
+        (StackMachine("old", URN, instance_type=ONE), True),
+        (StackMachine("old", URN, instance_type=EIGHT, requested_sector="sector_1"), True),
+        (StackMachine("old", URN, instance_type=EIGHT, requested_sector="sector_2"), False),
+        (StackMachine("old", URN), False),
+        (StackMachine("old", URN, instance_type=ONE, is_replaced=True), False),
+        (StackMachine("old", f"{URN}-2", instance_type=ONE), False),
+    ],
+)
+def test_an_import_replaces_no_machine_of_another_kind(
+    provider: Provider,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    old: StackMachine,
+    is_refused: bool,
+) -> None:
+    """The engine would delete that one, even if it refuses the import after this read."""
+    monkeypatch.setattr(Stacks, "machines", lambda stacks, origin: (old,))
+    id_ = made_by_hand(emulator, EIGHT, "sector_2")
+    if is_refused:
+        said = failure(lambda: provider.import_(id_)).details()
+        assert f"Machine {id_} was not imported: it would replace machine old" in said
+    else:
+        assert provider.import_(id_).id == id_
+    assert provider.read(id_).id == id_  # a program's `get`
 
 
 def test_another_key_replaces_an_imported_machine_although_its_outputs_have_none(

@@ -286,6 +286,7 @@ SPEAKING = (
     "errors",
     "machines/*",
     "native/base",
+    "native/imports",
     "native/servicer",
     "provider",
     "resource/*",

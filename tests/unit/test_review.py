@@ -172,6 +172,16 @@ def test_another_stacks_entries_are_left_alone(
     assert list(journal.entries()) == [entry]
 
 
+def test_the_entries_of_other_stacks_do_not_cost_a_question_for_the_backend(
+    journal: Journal,
+) -> None:
+    """The last `up` of every stack leaves some, until the next command of that stack."""
+    journal.write(replace(ENTRY, origin=replace(HERE, urn=URN.replace("::shop::", "::bank::"))))
+    stacks = mock.Mock(FakeStacks)
+    assert said(journal, stacks) == []
+    assert stacks.mock_calls == []
+
+
 def test_what_may_be_this_stacks_is_named(journal: Journal) -> None:
     """An entry whose backend is unknown may be this stack's, so it is named."""
     origin = replace(HERE, backend="")

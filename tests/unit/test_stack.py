@@ -21,7 +21,7 @@ from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin, own_organiza
 from pulumi_fal.stacks.state import IMPORT_REFUSED, StackMachine
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN, is_ours
 
-from ..fakes import HERE, URN
+from ..fakes import EIGHT, HERE, URN
 
 DEV, PROD, TEST = (f"organization/shop/{name}" for name in ("dev", "prod", "test"))
 LIST = "the list of stacks"
@@ -112,15 +112,23 @@ def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
         row("eight", outputs={"ip": "192.0.2.1", "sector": "sector_2"}),
         row("old", delete=True),
         row("deleted", pendingReplacement=True),
+        row("wanted", inputs={"instance_type": EIGHT, "sector": "sector_1"}),
+        row("native", inputs={"instanceType": EIGHT}),
         row("bare"),
         row("null", outputs=None),
-        row("secret", outputs=dict.fromkeys(("account", "endpoint", "ip", "sector"), secret)),
+        row(
+            "secret",
+            inputs=dict.fromkeys(("instance_type", "sector"), secret),
+            outputs=dict.fromkeys(("account", "endpoint", "ip", "sector"), secret),
+        ),
     )
     assert Stacks().machines(HERE) == (
         StackMachine("one", URN, AccountId("https://x", "1a2b")),
         StackMachine("eight", URN, sector="sector_2", ip="192.0.2.1"),
         StackMachine("old", URN, is_replaced=True),
         StackMachine("deleted", URN, is_replaced=True),
+        StackMachine("wanted", URN, instance_type=EIGHT, requested_sector="sector_1"),
+        StackMachine("native", URN, instance_type=EIGHT),
         StackMachine("bare", URN),
         StackMachine("null", URN),
         StackMachine("secret", URN),
@@ -184,8 +192,6 @@ def test_a_stack_that_is_not_known_for_sure_is_not_asked(pulumi: Pulumi, origin:
     assert stacks.machines(origin) is None
     assert stacks.ids(origin) is None
     assert stacks.is_gone(origin) is None
-    assert stacks.elsewhere(origin).ids == {}
-    assert list(stacks.elsewhere(origin).unread) == [LIST]
     assert pulumi.calls == []
 
 
@@ -473,10 +479,17 @@ def test_a_machine_is_in_state_if_any_stack_that_may_be_meant_has_it(cloud: Pulu
     assert stacks.has(Origin(URN, "", ""), "one") is None
 
 
-def test_without_an_organization_the_other_stacks_are_unknown(cloud: Pulumi) -> None:
+def test_without_an_organization_the_machines_of_every_stack_are_told(cloud: Pulumi) -> None:
+    """A machine in state is nobody's to take, also where it is not known which stack this is."""
+    cloud.holds |= {ACME: exported(row("one")), ME: exported(row("two"))}
+    told = Elsewhere({"one": ACME, "two": ME}, {})
+    assert Stacks().elsewhere(Origin(URN, "", CLOUD)) == told
+
+
+def test_without_a_backend_the_other_stacks_are_unknown(cloud: Pulumi) -> None:
     """The reason says what is not known."""
-    reason = "it is not known which organization this stack is in"
-    assert Stacks().elsewhere(Origin(URN, "", CLOUD)) == Elsewhere({}, {LIST: reason})
+    reason = "it is not known which backend this stack is in"
+    assert Stacks().elsewhere(Origin(URN, "acme", "")) == Elsewhere({}, {LIST: reason})
 
 
 # Names and config.

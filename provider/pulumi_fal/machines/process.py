@@ -13,6 +13,7 @@ from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import review
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stacks.cache import Stacks
+from pulumi_fal.stacks.origin import Origin
 
 if TYPE_CHECKING:
     # They need requests, which takes long to import, and most previews never call the API.
@@ -112,7 +113,7 @@ class Machines:
             self._reviewed = True
         self.journal.clear_leftovers()
         try:
-            if not any(self.journal.entries()):
+            if not review.is_due(self.journal, Origin(urn, organization)):
                 return  # finding the backend is slow
             origin = self.stacks.origin(urn, organization)
             reminders = review.reminders(self.journal, self.stacks, lambda: self.facts, origin)

@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from pulumi_fal.machines.facts import FactFinder
 
 
+def is_due(journal: Journal, origin: Origin) -> bool:
+    """Whether an entry may be of this stack, or can't be read. The origin may lack its backend.
+
+    The last `up` of every other stack has left entries, until the next command of that stack.
+    """
+    return any(
+        isinstance(entry, JournalError) or entry.origin.may_share_stack(origin)
+        for entry in journal.entries()
+    )
+
+
 def reminders(
     journal: Journal, stacks: Stacks, facts: Callable[[], FactFinder], origin: Origin
 ) -> Iterator[str]:

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pulumi_fal.errors import LifecycleError
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.native.properties import camel_words
 from pulumi_fal.resource import imports
-from pulumi_fal.resource.call import UNKNOWN
+from pulumi_fal.resource.call import UNKNOWN, Call
 
 
 def refuse_mismatch(id_: str, outputs: Mapping[str, Any], news: Mapping[str, Any]) -> None:
@@ -23,6 +24,29 @@ def refuse_mismatch(id_: str, outputs: Mapping[str, Any], news: Mapping[str, Any
         imports.refuse_mismatch(id_, outputs, known)
     except LifecycleError as error:
         raise LifecycleError(id_, camel_words(str(error))) from None
+
+
+def refuse_to_replace(machines: Machines, call: Call, id_: str, outputs: Mapping[str, Any]) -> None:
+    """Raise LifecycleError if the imported machine differs from the one that it would replace.
+
+    The engine marks that one for deletion before the imported machine is compared with the program,
+    and deletes it even if the import is refused then. So the inputs in state stand for the program.
+    """
+    in_stack = machines.stacks.machines(machines.stacks.origin(call.urn, call.organization))
+    for old in in_stack or ():
+        if old.urn != call.urn or old.id == id_ or old.is_replaced:
+            continue
+        wanted = {"instance_type": old.instance_type, "sector": old.requested_sector}
+        try:
+            imports.refuse_mismatch(id_, outputs, wanted)
+        except LifecycleError:
+            raise LifecycleError(
+                id_,
+                f"Machine {id_} was not imported: it would replace machine {old.id}, which has "
+                "another type or sector, and Pulumi would delete that one.\n"
+                "To keep it, give the imported machine another name in the program.\n"
+                "To replace it, run `pulumi up` without the resource first: this deletes it.",
+            ) from None
 
 
 def completed(

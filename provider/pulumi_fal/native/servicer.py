@@ -101,6 +101,8 @@ class FalProvider(ConfigurableProvider):
                 self._abort_partial(context, failed, request.inputs, state.get(_CREATE_TIMEOUT))
         if outs is None:
             return provider_pb2.ReadResponse()
+        if not request.HasField("properties"):  # it is an import; a program's `get` has them
+            imports.refuse_to_replace(self.session.machines, call, request.id, outs)
         outs = _with_timeout(outs, state.get(_CREATE_TIMEOUT), is_waited_for=inputs.waits(state))
         # An imported machine has the inputs that the API returns and that programs require.
         given = request.inputs if is_in_state else sent({"instance_type": outs["instance_type"]})

@@ -156,11 +156,11 @@ class Stacks:
     def elsewhere(self, origin: Origin, seconds: float = 5.0) -> Elsewhere:
         """Return the machines in all other stacks of the origin's backend.
 
-        A stack that can't be read within about so many seconds is among the unread.
+        Those in the stacks that the origin may mean count as well if it is not known which it is. A
+        stack that can't be read within about so many seconds is among the unread.
         """
-        if not origin.is_certain:
-            unknown = " and which ".join(origin.unknown)
-            return Elsewhere({}, {_LIST: f"it is not known which {unknown} this stack is in"})
+        if not origin.backend:
+            return Elsewhere({}, {_LIST: "it is not known which backend this stack is in"})
         name, backend = origin.full_name, origin.backend
         answer = self._once(
             ("elsewhere", name, backend), lambda: self._elsewhere(name, backend, seconds)

@@ -38,6 +38,10 @@ class StackMachine:
     """The machine's address; None if it has none yet or if that is a secret."""
     is_replaced: bool = False
     """Whether an interrupted or running update replaces the machine: it is deleted, or will be."""
+    instance_type: str | None = None
+    """The type that the program requested; None if that is a secret."""
+    requested_sector: str | None = None
+    """The sector that the program requested; None if it requested none or if that is a secret."""
 
 
 def machines(name: str = "", backend: str = "", seconds: float = cli.SECONDS) -> list[StackMachine]:
@@ -96,12 +100,7 @@ def _moment(text: object) -> float | None:
 
 
 def _machine(resource: Mapping[str, Any]) -> StackMachine:
-    # Secrets are not strings, so this ignores them.
-    outputs = {
-        name: value
-        for name, value in (resource.get("outputs") or {}).items()
-        if isinstance(value, str)
-    }
+    inputs, outputs = (_texts(resource.get(name)) for name in ("inputs", "outputs"))
     return StackMachine(
         resource["id"],
         resource["urn"],
@@ -110,7 +109,15 @@ def _machine(resource: Mapping[str, Any]) -> StackMachine:
         outputs.get("sector"),
         outputs.get("ip"),
         bool(resource.get("delete") or resource.get("pendingReplacement")),
+        # The two hosts have different names for it.
+        inputs.get("instance_type") or inputs.get("instanceType"),
+        inputs.get("sector"),
     )
+
+
+def _texts(properties: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the properties that are text. A secret is none."""
+    return {name: value for name, value in (properties or {}).items() if isinstance(value, str)}
 
 
 def names(backend: str = "", seconds: float = cli.SECONDS, *, project: str = "") -> list[str]:
