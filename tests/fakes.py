@@ -204,7 +204,7 @@ class FakeStacks(Stacks):
         self.others: dict[str, set[str] | str] = {}
         """By name, the ids of a stack's machines, or why it can't be read."""
         self.is_known_gone: bool | None = False
-        """Whether a stack under another name no longer exists; None where that can't be told."""
+        """Whether a stack under another name no longer exists; None if that is not known."""
         self.forgotten = 0
         """How often the stack was to be read again."""
         self.on_forget: Callable[[], None] = lambda: None

@@ -1,7 +1,8 @@
 """The exceptions that this package raises on purpose.
 
-A message says what happened, to which machine, and what to do now. No message or attribute contains
-request headers, because they include the API key.
+A message says what happened, to which machine, and what to do now. In a message of more than two
+sentences, a line with a command has no other sentence. No message or attribute contains request
+headers, because they include the API key.
 """
 
 from __future__ import annotations
@@ -79,12 +80,9 @@ class AuthenticationError(APIError):
     @property
     def advice(self) -> str:  # type: ignore[override]
         return (
-            f"Make {self.needed_key} on the keys page of the fal dashboard and set it "
-            f"{self.set_key}."
+            f"The key that was refused came from {self.key_source}; make {self.needed_key} on the "
+            f"keys page of the fal dashboard and set it {self.set_key}."
         )
-
-    def __str__(self) -> str:
-        return f"{super().__str__()} The key that was refused came from {self.key_source}."
 
 
 class NotFoundError(APIError):
@@ -171,8 +169,8 @@ class JournalError(FalError):
     def __init__(self, path: object, problem: str) -> None:
         super().__init__(
             f"The journal of creates ({path}) {problem}. It tracks machines that are not in state "
-            "yet, so no machine is created without it. Fix it, then run the command again; "
-            "`pulumi-fal pending ls` shows what can be read."
+            "yet, so no machine is created without it.\n"
+            "Fix it, then run the command again; `pulumi-fal pending ls` shows what can be read."
         )
         self.path = str(path)
         self.problem = problem
@@ -193,7 +191,7 @@ class UnresolvedCreateError(FalError):
     """
 
     def __init__(self, happened: str, what_to_do: str, candidates: tuple[str, ...] = ()) -> None:
-        super().__init__(f"{happened} {what_to_do}")
+        super().__init__(f"{happened}\n{what_to_do}")
         self.happened = happened
         self.what_to_do = what_to_do
         self.candidates = candidates

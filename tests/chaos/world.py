@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import signal
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from ..e2e.recovery import (
     nothing_runs,
     pending,
     plugins,
+    printed,
     replaced,
     restore_if_cut_off,
     unlock,
@@ -190,10 +190,8 @@ class World:
 
         Adopt the machine that is the resource's, delete one that has no use, forget any other.
         """
-        output = " ".join(result.output.split())
-        self._take_key_of(output)
-        for command in dict.fromkeys(re.findall(r"`pulumi-fal pending (adopt .+?)`", output)):
-            _, urn, _, *options = shlex.split(command)
+        self._take_key_of(" ".join(result.output.split()))
+        for urn, _, *options in printed(result.output, "pulumi-fal pending adopt"):
             entry = next((found for found in entries(self.stack) if found.origin.urn == urn), None)
             if entry is None:
                 self.outcome.broken.append(f"no record of the create of {urn}")
@@ -299,7 +297,7 @@ class World:
         output = " ".join(result.output.split())
         if "error reading from server" in output or "connection refused" in output:
             return
-        cannot_tell = "may have made a machine" in output and "can't be told" in output
+        cannot_tell = "may have made a machine" in output and "could not be asked" in output
         # Only another key could tell which machine it is.
         cannot_see = "ended without an answer, and a machine" in output and "account" in output
         for id_ in set(self.ours()) - self.stack.state_ids():

@@ -6,6 +6,7 @@ import json
 import os
 import pkgutil
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -165,6 +166,12 @@ def pending(stack: Stack, *args: str) -> str:
     print("$ pulumi-fal pending", *args, "\n" + done.stdout + done.stderr)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def printed(output: str, command: str) -> list[list[str]]:
+    """The arguments of each such command that has a line of its own in the output."""
+    lines = re.findall(rf"(?m)^ +{re.escape(command)} (.+)$", output)
+    return [shlex.split(line) for line in dict.fromkeys(lines)]
 
 
 def in_plugin(stack: Stack, code: str) -> None:

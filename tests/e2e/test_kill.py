@@ -5,9 +5,6 @@ tests/chaos kills each process at each stage of a create, and at any moment.
 
 from __future__ import annotations
 
-import re
-import shlex
-
 import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
@@ -23,11 +20,14 @@ from .recovery import (
     nothing_runs,
     one_machine,
     pending,
+    printed,
     restore_if_cut_off,
     says,
     says_already,
     urn,
 )
+
+ADOPT = "pulumi-fal pending adopt"
 
 
 def test_a_create_whose_cli_was_killed_while_waiting_is_resumed_by_the_next_up(
@@ -78,7 +78,7 @@ def test_a_post_that_a_kill_interrupted_is_awaited_or_its_machine_is_named(
     (second,) = emulator.state.alive() - {first}
     unanswered = stack.up(fails=True)
     as_documented(unanswered, "The plugin was killed during a request")
-    says(unanswered, f"pending adopt {urn(stack, 'second')} {second}`")
+    assert printed(unanswered.output, ADOPT) == [[urn(stack, "second"), second]]
     pending(stack, "adopt", "second", second)
     stack.up()
     assert stack.state_ids() == emulator.state.alive() == {first, second}
@@ -103,10 +103,8 @@ def test_a_renamed_stack_stops_for_the_machine_until_the_printed_command_is_run(
 
     stopped = stack.up(fails=True)
     as_documented(stopped, "A renamed stack")
-    says(stopped, f"`pulumi-fal pending adopt {old} {id_} --for {urn(stack)}`")
-    output = " ".join(stopped.output.split())
-    (command,) = set(re.findall("`pulumi-fal pending (adopt .+?)`", output))  # printed twice
-    pending(stack, *shlex.split(command))
+    assert printed(stopped.output, ADOPT) == [[old, id_, "--for", urn(stack)]]
+    pending(stack, "adopt", old, id_, "--for", urn(stack))
     stack.up()
     assert one_machine(stack, emulator) == id_
 
@@ -133,7 +131,7 @@ def test_a_machine_that_state_lost_is_named_and_can_be_adopted(
 
     lost = stack.up(fails=True)
     as_documented(lost, "The machine is not in state")
-    says(lost, f"pending adopt {urn(stack)} {id_}`")
+    assert printed(lost.output, ADOPT) == [[urn(stack), id_]]
     pending(stack, "adopt", "machine", id_)
     stack.up()
     assert one_machine(stack, emulator) == id_

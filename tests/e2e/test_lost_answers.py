@@ -18,7 +18,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 from ..fakes import ONE
 from .cli import pulumi_fal
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine
-from .recovery import PATIENCE, as_documented, entries, journal, pending, says, urn
+from .recovery import PATIENCE, as_documented, entries, journal, pending, printed, says, urn
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +42,11 @@ def test_a_lost_answer_stops_the_resource_until_a_machine_is_adopted(
     stack.write(steady, machine(opts="depends_on=[steady]"))
     lost = stack.up(fails=True)
     as_documented(lost, "A machine has appeared")
-    says(
-        lost,
-        f"{made} ({ONE}, ",
-        f"`pulumi-fal pending adopt {urn(stack)} {made}`",
-        f"`pulumi-fal pending forget {urn(stack)}`",
-    )
+    says(lost, f"{made} ({ONE}, ")
+    assert printed(lost.output, "pulumi-fal pending") == [
+        ["adopt", urn(stack), made],
+        ["forget", urn(stack)],
+    ]
     assert other.id not in lost.output
     assert emulator.state.calls["create"] == 2  # one for each resource
     for result in (stack.preview(), stack.refresh(), stack.destroy()):

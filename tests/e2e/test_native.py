@@ -283,7 +283,7 @@ def test_a_kill_in_the_middle_of_a_post_loses_no_machine(
     (first,) = emulator.state.alive()
     if api == "legacy":
         unanswered = stack.up(fails=True)
-        says(unanswered, f"pending adopt {stack.urn()} {first}`")
+        says(unanswered, f"pending adopt {stack.urn()} {first}")
         assert "corrupt" not in unanswered.output
         pending(stack, "adopt", "machine", first)
     stack.up()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import shlex
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,7 +15,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from .cli import pulumi_fal
 from .harness import SECONDS, TYPE, Stack, machine
-from .recovery import PATIENCE, kill_while_waiting, pending, says, urn
+from .recovery import PATIENCE, kill_while_waiting, pending, printed, says, urn
 
 BUCKET = "state"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
@@ -62,8 +60,9 @@ def test_a_stack_in_s3_recovers_from_a_kill_a_rename_and_a_lost_answer(
     stack.run("stack", "rename", "prod")
     stack.name = "prod"
     stopped = stack.up(fails=True)
-    says(stopped, f"--for {urn(stack)}`")
-    pending(stack, *_printed(stopped.output))
+    says(stopped, f"--for {urn(stack)}")
+    (command,) = printed(stopped.output, "pulumi-fal pending adopt")
+    pending(stack, "adopt", *command)
     stack.up()
     assert ids(url, stack) == {first}
 
@@ -71,7 +70,8 @@ def test_a_stack_in_s3_recovers_from_a_kill_a_rename_and_a_lost_answer(
     emulator.faults.add("create", "reset_after")
     lost = stack.up(fails=True)
     (second,) = emulator.state.alive() - {first, namesakes}
-    pending(stack, *_printed(lost.output))
+    (command,) = printed(lost.output, "pulumi-fal pending adopt")
+    pending(stack, "adopt", *command)
     stack.up()
     assert ids(url, stack) == {first, second}
     assert "No create is pending." in pending(stack, "ls")
@@ -88,10 +88,3 @@ def ids(url: str, stack: Stack) -> set[str]:
     answer = requests.get(f"{endpoint}/{BUCKET}/{path}", headers=SIGNED, timeout=SECONDS)
     resources = answer.json()["checkpoint"]["latest"]["resources"]
     return {row["id"] for row in resources if row["type"] == TYPE}
-
-
-def _printed(output: str) -> list[str]:
-    """The arguments of the only `pulumi-fal pending adopt` that the output names."""
-    found = re.findall("`pulumi-fal pending (adopt .+?)`", " ".join(output.split()))
-    (command,) = set(found)
-    return shlex.split(command)

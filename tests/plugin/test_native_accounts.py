@@ -104,10 +104,9 @@ def test_a_refused_key_is_said_to_be_the_declared_providers(
     provider.configure("second", apiKey="wrong")
     with pytest.raises(grpc.RpcError) as caught:
         provider.create(INPUTS, urn=f"{URN}-2")
-    assert str(caught.value.details()).endswith(
-        "set it as the apiKey of the provider 'second' in the program. The key that was refused "
-        "came from the apiKey of the provider 'second' as of the last `pulumi up`."
-    )
+    said = str(caught.value.details())
+    assert "came from the apiKey of the provider 'second' as of the last `pulumi up`;" in said
+    assert said.endswith("set it as the apiKey of the provider 'second' in the program.")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +146,7 @@ def test_a_machine_is_not_handed_to_a_provider_of_another_account(
     mine, other = world.account(KEY), world.account(OTHER)
     assert f"Machine {world.id} belongs to account {mine} at {world.emulator.url}, but" in said
     assert f"account {other} at" in said
-    assert f"`pulumi up --replace {URN}`" in said
+    assert f"\n  pulumi up --replace {URN}" in said
 
 
 def test_a_machine_is_handed_to_a_provider_with_another_key_of_its_account(

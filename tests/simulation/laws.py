@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .world import World
 
 
-_NOT_KNOWN = "it can't be told whether that was in this stack"
+_NOT_KNOWN = "it is not known whether it was made for this stack"
 """What a command says where it does not know its organization."""
 _NOT_REPEATED = {"401", "403", "404", "redirect", "unsent"}
 """Faults of a create that end it however long its key is kept: another attempt would not help."""
@@ -101,7 +101,7 @@ class Laws:
         """A create says what went wrong."""
         self._check_key(call, error)
         nobody_knows = self._world.disk.trouble == disk.GONE or any(
-            words in str(error) for words in ("can't be told", "the key of another account")
+            words in str(error) for words in ("could not be asked", "the key of another account")
         )
         if not call.is_heard or nobody_knows:
             return

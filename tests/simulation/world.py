@@ -161,7 +161,7 @@ class World:
     def _take_way_out(self, owner: Owner, said: str, *, keeps: bool) -> None:
         stack = self.stacks[owner.stack]
         named = set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", said))
-        urn = re.search(r"`pulumi-fal pending forget ([^`]+)`", said)
+        urn = re.search(r"pulumi-fal pending forget (\S+)", said)
         origin = next(
             (each for each in stack.origins(owner.name) if urn and each.urn == urn[1]), None
         )

@@ -138,7 +138,7 @@ def test_a_native_create_whose_machine_is_in_state_is_settled(line: CommandLine)
     id_ = line.rent()
     line.pend(urn=native_urn("box"), phase=Phase.REPORTED, instance_id=id_)
     line.stacks, line.types = {DEV: {"box": id_}}, {"box": NATIVE_TYPE_TOKEN}
-    assert "Creates in state" in line.run("pending", "ls")
+    assert "Records of creates whose machine is in state: 1." in line.run("pending", "ls")
 
 
 def test_a_create_moves_to_the_native_type(line: CommandLine) -> None:

@@ -53,7 +53,7 @@ def test_ls_shows_a_machine_that_pulumi_was_not_told_of(line: CommandLine) -> No
         f"{DEV}, {BACKEND}",
         "2023-11-1",
         "days ago",
-        "created, but not reported to Pulumi",
+        "the API created the machine, but Pulumi was not told of it",
         f"{id_} (gpu_1x_h100_sxm5, ready, ",
         "Run `pulumi up`, unless it is already running: it continues with this machine.",
     ):
@@ -97,13 +97,13 @@ def test_ls_names_what_an_unanswered_create_may_have_made(line: CommandLine) -> 
     line.pend(before=(before,), problem="POST /compute/instance got no answer: timed out")
     shown = next(record for record in line.json("pending", "ls") if record["name"] == "box")
     assert shown["candidates"] == [mine]
-    assert f"`pulumi-fal pending adopt {urn('box')} {mine}`" in shown["what_to_do"]
+    assert f"\n  pulumi-fal pending adopt {urn('box')} {mine}\n" in shown["what_to_do"]
     assert "no usable answer: POST /compute/instance got no answer" in line.run("pending", "ls")
     assert other not in shown["candidates"]
     second = line.rent()
     shown = next(record for record in line.json("pending", "ls") if record["name"] == "box")
     assert shown["candidates"] == [mine, second]
-    assert f"`pulumi-fal pending adopt {urn('box')} ID`" in shown["what_to_do"]
+    assert f"\n  pulumi-fal pending adopt {urn('box')} ID\n" in shown["what_to_do"]
 
 
 def test_ls_offers_no_machine_that_another_stack_has(line: CommandLine) -> None:
@@ -157,8 +157,12 @@ def test_ls_says_that_a_machine_is_gone(line: CommandLine) -> None:
 @pytest.mark.parametrize(
     "held, says, advice",
     [
-        ({}, "reported to Pulumi, but it is not in state", "To use the machine for this resource"),
-        ("locked away", "reported to Pulumi\n", "To use the machine for this resource"),
+        (
+            {},
+            "and Pulumi was told of it; it is not in state",
+            "To use the machine for this resource",
+        ),
+        ("locked away", "and Pulumi was told of it\n", "To use the machine for this resource"),
     ],
 )
 def test_ls_asks_the_stack_what_became_of_a_machine(
@@ -180,7 +184,7 @@ def test_ls_counts_what_is_in_state_by_now(line: CommandLine) -> None:
     line.pend(phase=Phase.REPORTED, instance_id=id_)
     assert line.run("pending", "ls") == (
         "No create is pending.\n"
-        "Creates in state, whose records the next run of `pulumi` drops: 1.\n"
+        "Records of creates whose machine is in state: 1. The next run of `pulumi` removes them.\n"
     )
     (shown,) = line.json("pending", "ls")
     assert shown["in_state"] is True
@@ -430,11 +434,11 @@ def test_ls_shows_a_late_machine_and_what_to_do_about_it(line: CommandLine) -> N
     text = line.run("pending", "ls")
     assert "another machine has been requested since" in text
     assert f"{made} (gpu_1x_h100_sxm5, ready" in text
-    assert f"run `pulumi-fal pending forget {urn('box')} --late`" in text
+    assert f"\n              pulumi-fal pending forget {urn('box')} --late" in text
 
 
 @pytest.mark.parametrize(
-    "seconds, says", [(0, "Nothing now: if a machine still"), (3600, "drops this record")]
+    "seconds, says", [(0, "Nothing now: if a machine still"), (3600, "removes this record")]
 )
 def test_ls_says_that_no_late_machine_has_appeared(
     line: CommandLine, seconds: int, says: str
@@ -547,7 +551,7 @@ def test_a_record_that_lacks_the_only_organization_needs_no_options(line: Comman
     line.stacks = {"acme/train/dev": {}, "acme/train/prod": {}, "me/bank/dev": {}}
     line.pend(**CLOUD, phase=Phase.CREATED, instance_id=id_)
     (shown,) = line.json("pending", "ls")
-    assert f"{id_} --backend https://api.pulumi.com --organization acme`" in shown["what_to_do"]
+    assert f"{id_} --backend https://api.pulumi.com --organization acme\n" in shown["what_to_do"]
     assert "Several organizations" not in line.run("pending", "adopt", "box", id_)
     (entry,) = line.pending()
     assert (entry.origin.organization, entry.phase) == ("acme", Phase.ADOPTED)
@@ -710,7 +714,7 @@ def test_the_commands_that_an_error_names_do_what_it_says(
     known = {"instance_id": id_} if "phase" in recorded else {}
     entry = line.pend(**recorded, **known)
     said = str(messages(entry, line.emulator.state.get(id_))[message])
-    (command,) = re.findall(rf"`pulumi-fal (pending {verb} [^`]+)`", said)
+    (command,) = re.findall(rf"(?m)^  pulumi-fal (pending {verb} .+)$", said)
     words = [id_ if word == "ID" else word for word in shlex.split(command)]
     if verb == "forget":
         line.run(*words, "--yes")

@@ -370,8 +370,8 @@ def test_a_full_sector_is_an_error_that_says_how_many_machines_exist(world: Worl
     error = refuse(world, 2, 4)
     assert "answered 400: no capacity left in sector_1." in error
     assert "2 of the 4 machines of cluster train exist, and keep running and billing" in error
-    assert "missing: train-2, train-3. If the sector is full, run `pulumi up` again" in error
-    assert "or set `size` to 2 to do without the rest. Setting another `sector`" in error
+    assert "missing: train-2, train-3.\nIf the sector is full, run `pulumi up` again" in error
+    assert "or set `size` to 2 to do without the rest.\nSetting another `sector`" in error
 
 
 def test_a_smaller_size_is_advised_only_if_it_keeps_all_machines(world: World) -> None:
@@ -393,7 +393,7 @@ def test_machines_that_an_update_replaces_are_not_counted(world: World) -> None:
 def test_a_replacement_that_is_refused_says_that_the_machine_stays(world: World) -> None:
     """The new machine is created first, so the cluster is as complete as before."""
     world.stacks.siblings = [in_state(number, "sector_1") for number in range(4)]
-    assert "was not replaced, and the present one stays. If the sector" in refuse(world, 1, 4)
+    assert "was not replaced, and the present one stays.\nIf the sector" in refuse(world, 1, 4)
 
 
 def test_without_the_stacks_state_nothing_is_counted(world: World) -> None:
@@ -408,7 +408,7 @@ def test_without_the_stacks_state_nothing_is_counted(world: World) -> None:
 def test_a_full_sector_without_any_machine_says_that_none_exist(world: World) -> None:
     """A size of 0 is no advice."""
     error = refuse(world, 0, 2)
-    assert "None of the 2 machines of cluster train exists. If the sector is full" in error
+    assert "None of the 2 machines of cluster train exists.\nIf the sector is full" in error
     assert "set `size`" not in error
 
 
@@ -503,7 +503,8 @@ def test_while_a_create_is_in_flight_no_number_is_stated(
     wait_until(lambda: 0 in creates.outcomes)
     assert (
         "The creates of other machines have no result yet (train-1, train-2), so it is not known "
-        "how many of the 4 machines of cluster train exist; `pulumi-fal ls` lists"
+        "how many of the 4 machines of cluster train exist.\n"
+        "To list the account's machines, run `pulumi-fal ls`."
     ) in creates.end()
     assert world.state.creations == 2
 

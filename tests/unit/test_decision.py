@@ -75,9 +75,11 @@ def row(case: str, entry: Entry, expected: Resume | StartFresh | Stops | None, *
     return pytest.param(entry, facts(**found), expected, id=case)
 
 
-WHOSE = Stops("it can't be told whether that was in this stack", "made")
-CANT_ASK = Stops("Whether it still runs and bills can't be told: GET /compute/instances", "made")
-NO_LIST = Stops("Which machines exist now can't be told: GET /compute/instances")
+WHOSE = Stops("it is not known whether it was made for this stack", "made")
+CANT_ASK = Stops(
+    "The API could not be asked whether it still runs and bills: GET /compute/instances", "made"
+)
+NO_LIST = Stops("The API could not be asked which machines exist: GET /compute/instances")
 THEIR_KEY = "with the key of another account (theirs), and the key that is set now (account mine)"
 NOT_OURS = Stops(THEIR_KEY, "made")
 CANDIDATE = Stops("it was reset", "found")
@@ -154,7 +156,7 @@ def test_a_create_resumes_starts_fresh_or_stops(
     assert expected == decide(entry, known)
 
 
-ADOPT = Stops(f"pending adopt {OLD.urn} made --for {URN}`", "made")
+ADOPT = Stops(f"pending adopt {OLD.urn} made --for {URN}", "made")
 
 
 @pytest.mark.parametrize(

@@ -335,12 +335,24 @@ def test_troubleshooting_has_every_message_and_no_other() -> None:
         for block in blocks("text")
         if block.page == page and block.text in ours
         for line in block.text.splitlines()
-        # What the API answers is for the next test; an indented line is part of a message.
-        if not re.match(r"(GET|POST|DELETE) |  ", line)
+        # What the API answers is for the next test; an indented line is part of a message, and a
+        # blank line is between two.
+        if line and not re.match(r"(\w+Error: )?(GET|POST|DELETE) |  ", line)
     ]
     missing = {where: pattern for pattern, where in known.items() if not re.search(pattern, ours)}
     assert missing == {}
     assert [line for line in said if not any(re.search(pattern, line) for pattern in known)] == []
+
+
+def test_a_command_stands_in_no_line_of_more_than_two_sentences() -> None:
+    """A command to copy is found at a glance, and one with arguments has a line to itself."""
+    lines = [line for block in blocks("text") for line in block.text.splitlines()]
+    assert len(lines) > 150
+    for line in lines:
+        plain = re.sub(r"`[^`]*`", "`command`", line)
+        sentences = re.split(r"(?<=[.?]) (?=[A-Z`])", plain)
+        assert "`" not in line or len(sentences) <= 2, line
+        assert not re.search(r"\S.*pulumi-fal pending (adopt|forget) \S", line), line
 
 
 def test_troubleshooting_says_what_the_api_answers_as_it_is_printed() -> None:

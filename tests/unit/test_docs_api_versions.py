@@ -194,6 +194,6 @@ def test_the_page_quotes_the_message_of_a_machine_that_v1_does_not_know(tmp_path
     id_ = stack.create()
     with pytest.raises(ElsewhereError) as caught:
         stack.refresh(V1, id_)
-    (quoted,) = re.findall(r"(?m)^```text\n(.*)\n```$", PAGE)
+    (quoted,) = re.findall(r"(?ms)^```text\n(Machine .*?)\n```$", PAGE)
     example = re.findall(r"Machine (\S+)", quoted)[0]
     assert str(caught.value) == quoted.replace(example, id_)

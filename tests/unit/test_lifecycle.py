@@ -100,7 +100,7 @@ def test_a_wait_that_is_over_names_the_machine_and_the_ways_out(world: ApiWorld)
     assert caught.value.instance_id == machine.id
     assert str(caught.value) == (
         f"Machine {machine.id} ({EIGHT}) runs and bills, but was not ready after 50 s: its status "
-        "is provisioning, and it has no ip yet. Run `pulumi up` again to go on waiting for the "
+        "is provisioning, and it has no ip yet.\nRun `pulumi up` again to go on waiting for the "
         "same machine, or `pulumi destroy` to delete it."
     )
     assert world.passed == 50
@@ -412,7 +412,7 @@ def test_a_delete_that_is_never_accepted_says_what_the_api_said(world: ApiWorld)
     assert caught.value.instance_id == machine.id
     assert str(caught.value) == (
         f"Machine {machine.id} may still exist 60 s after its delete began (the API "
-        "answered 409: still starting). It stays in state, and may still run and bill. Run the "
+        "answered 409: still starting).\nIt stays in state, and may still run and bill. Run the "
         "command again to continue."
     )
 

@@ -21,7 +21,7 @@ KINDS = {
     SK.decode(): f"{SK.decode()} {blob(SK, bytes(32), b'ssh:')}",
 }
 DAMAGED = f"is damaged: its base64 part was cut off or changed. {HOW}"
-PATH = f"is the name of a file, not a key. Read the file in your program. {HOW}"
+PATH = f"is the name of a file, not a key: read the file in your program. {HOW}"
 OPTIONS = f"starts with authorized_keys options, which are not part of the key. {HOW}"
 BEGIN = "-----BEGIN OPENSSH " + "PRIVATE KEY-----"
 
@@ -57,7 +57,9 @@ def test_blank_is_called_blank(text: str) -> None:
 def test_a_private_key_is_called_one_and_is_not_repeated(text: str) -> None:
     """A private key is called one, and no part of it is repeated."""
     said = refusal(text)
-    assert said.startswith("is a PRIVATE key. It must not leave your computer, and was not sent.")
+    assert said.startswith(
+        "is a PRIVATE key, which must not leave your computer, and was not sent."
+    )
     assert "b3BlbnNz" not in said
     assert "MIIEpAIB" not in said
 

@@ -263,7 +263,7 @@ def test_a_stack_is_gone_when_the_backend_does_not_list_it(pulumi: Pulumi) -> No
     "lists", [StackError("no access"), '[{"name": "prod"}]', '{"name": "no list"}', "[1]"]
 )
 def test_whether_a_stack_is_gone_may_not_be_known(pulumi: Pulumi, lists: str | Exception) -> None:
-    """Whether a stack is gone can't be told without a list of full names."""
+    """Only a list of full names can show whether a stack is gone."""
     pulumi.lists = lists
     assert Stacks().is_gone(HERE) is None
 

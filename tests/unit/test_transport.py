@@ -143,7 +143,7 @@ def test_a_refused_key_is_named_by_its_source_and_scope(wire: Any, status: int) 
     """Most keys that fail are of the wrong scope, or from a forgotten variable."""
     said = str(failure(wire, status=status, json={"detail": "no"}))
     assert "ADMIN scope" in said
-    assert said.endswith("The key that was refused came from the environment variable FAL_KEY.")
+    assert "The key that was refused came from the environment variable FAL_KEY;" in said
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_machine_beside_the_present_one_is_named_with_every_way_out() -> None:
         "  organization/shop/prod: it took too long\n",
         "delete it",
         "import it",
-        f"`pulumi-fal pending forget {URN} --late`",
+        f"\n  pulumi-fal pending forget {URN} --late",
     ):
         assert part in said
 
@@ -71,14 +71,14 @@ def test_a_machine_beside_the_present_one_is_named_with_every_way_out() -> None:
 def test_a_machine_that_was_found_before_is_named_where_the_api_cannot_be_asked() -> None:
     """Without an answer of the API, the machine may still run."""
     late = replace(ENTRY, phase=Phase.LATE)
-    assert "can't be told: interrupted. Run" in unresolved.may_appear(late, Interrupted())
+    assert "as well: interrupted.\nFor details" in unresolved.may_appear(late, Interrupted())
     said = unresolved.may_appear(replace(late, found=("one", "other")), None)
-    assert "belongs to another account. These may come from it: one, other. Run" in said
+    assert "belongs to another account. These may come from it: one, other.\nFor details" in said
 
 
 def test_a_stop_without_a_machine_claims_none() -> None:
     """The create may have made a machine, and its id is not known."""
-    error = unresolved.stopped(ENTRY, "it can't be told")
+    error = unresolved.stopped(ENTRY, "why")
     assert error.candidates == ()
     assert "ended without an answer" in str(error)
     assert "adopt" in str(error)
@@ -95,13 +95,13 @@ OTHERS = "If it was made for another stack, run that command with"
         pytest.param(
             HERE,
             NOWHERE,
-            ["Set PULUMI_BACKEND_URL to the full URL of this stack's backend. Then run"],
+            ["Set PULUMI_BACKEND_URL to the full URL of this stack's backend.\nThen run"],
             id="this stack's backend is unknown",
         ),
         pytest.param(
             replace(CLOUD, organization="acme"),
             CLOUD,
-            ["Set FAL_COMPUTE_ORGANIZATION to the organization of this stack. Then run"],
+            ["Set FAL_COMPUTE_ORGANIZATION to the organization of this stack.\nThen run"],
             id="this stack's organization is unknown",
         ),
         pytest.param(
@@ -115,7 +115,7 @@ OTHERS = "If it was made for another stack, run that command with"
                 ),
                 (
                     f'adopt {URN} made --backend "$PULUMI_BACKEND_URL" --organization '
-                    '"$FAL_COMPUTE_ORGANIZATION"`'
+                    '"$FAL_COMPUTE_ORGANIZATION"\n'
                 ),
                 OTHERS,
             ],
@@ -128,10 +128,10 @@ OTHERS = "If it was made for another stack, run that command with"
                 "Set FAL_COMPUTE_ORGANIZATION to",
                 (
                     f"adopt {URN} made --backend https://api.pulumi.com --organization "
-                    '"$FAL_COMPUTE_ORGANIZATION"`'
+                    '"$FAL_COMPUTE_ORGANIZATION"\n'
                 ),
                 OTHERS,
-                f"forget {URN}`",
+                f"forget {URN}\n",
             ],
             id="neither organization is known",
         ),
@@ -139,9 +139,9 @@ OTHERS = "If it was made for another stack, run that command with"
             NOWHERE,
             HERE,
             [
-                f"adopt {URN} made --backend file:///here --organization organization`",
+                f"adopt {URN} made --backend file:///here --organization organization\n",
                 OTHERS,
-                f"forget {URN}`",
+                f"forget {URN}\n",
             ],
             id="the entry's stack is unknown",
         ),
@@ -160,5 +160,5 @@ def test_an_interruption_reads_as_a_sentence() -> None:
     """The text of the exception itself is one word."""
     for entry, candidates in ((ENTRY, ()), (MADE, ("made",))):
         unseen = unresolved.unseen(entry, Interrupted())
-        assert "can't be told: interrupted. Run" in str(unseen)
+        assert ": interrupted.\nRun" in str(unseen)
         assert unseen.candidates == candidates

@@ -22,8 +22,8 @@ HOW = "Use the line in the public key's file, as `cat ~/.ssh/id_ed25519.pub` pri
 
 
 PRIVATE = (
-    "is a PRIVATE key. It must not leave your computer, and was not sent. "
-    f"Remove it from the program or config. {HOW}"
+    "is a PRIVATE key, which must not leave your computer, and was not sent. Use the public key "
+    "in its place, the line that `cat ~/.ssh/id_ed25519.pub` prints."
 )
 
 
@@ -50,7 +50,7 @@ def parse(text: str) -> PublicKey:
     if len(lines) > 1:
         raise ValueError(f"has {len(lines)} lines; it must be one key on one line. {HOW}")
     if _looks_like_a_path(stripped):
-        raise ValueError(f"is the name of a file, not a key. Read the file in your program. {HOW}")
+        raise ValueError(f"is the name of a file, not a key: read the file in your program. {HOW}")
     words = stripped.split()
     if words[0] not in _FIELDS:
         raise ValueError(_wrong_start(words))

@@ -39,7 +39,7 @@ _MAX_SHOWN = 300
 """The maximum number of characters of the API's text in a message."""
 _UNUSABLE_PROXY = (
     "Nothing was sent to the API: the proxy in the environment (HTTPS_PROXY or ALL_PROXY) can't be "
-    "used. Correct its URL. For a SOCKS proxy, run `pip install 'requests[socks]'`."
+    "used. Correct its URL, or for a SOCKS proxy run `pip install 'requests[socks]'`."
 )
 _NO_CA_BUNDLE = (
     "Nothing was sent to the API: the file of CA certificates in the environment "

@@ -90,8 +90,8 @@ def refuse_wrong_machine(context: Context, entry: Entry, origin: Origin, instanc
             )
     if instance_id in (context.stacks.ids(origin) or ()):
         raise click.ClickException(
-            f"{refused}it is already in the state of its stack. If nothing else is left of this "
-            f"create, run `pulumi-fal pending forget {shlex.quote(entry.origin.urn)}`."
+            f"{refused}it is already in the state of its stack. If this create left nothing else, "
+            f"remove its record:\n  pulumi-fal pending forget {shlex.quote(entry.origin.urn)}"
         )
     others = context.stacks.elsewhere(origin)
     if instance_id in others.ids:
@@ -100,7 +100,7 @@ def refuse_wrong_machine(context: Context, entry: Entry, origin: Origin, instanc
             "had it, destroying one would delete the machine of the other."
         )
     for name, why in others.unread.items():
-        show.print_lines(f"This could not be read, and may have the machine: {name}: {why}")
+        show.print_lines(f"This stack could not be read, and may have the machine: {name}: {why}")
 
 
 def _refuse_another_account(context: Context, entry: Entry, refused: str) -> None:

@@ -85,15 +85,18 @@ class Report:
 def audit(context: Context, stacks: tuple[str, ...], max_age: int | None, as_json: bool) -> None:
     """Find forgotten machines, and resources whose machine is gone.
 
-    A create that is pending counts as known. A machine that a stack may have which can't be read,
-    or that a create without an answer may have made, is unknown and not forgotten.
+    A machine is forgotten if no stack has it and no create on this computer is pending for it. It
+    is listed as unknown if a stack that could not be read may own it, or if a create that got no
+    answer may have made it.
 
     \b
     Exit codes, for CI:
-      0  clean: each machine is in a stack or pending, each resource's machine is there
-      1  something was found
-      2  it can't be told: a stack, the list of stacks or the API can't be read, the key is another
-         account's, with --max-age an age is not known, or the audit itself failed
+      0  every machine is in a stack or pending, and every resource's machine exists
+      1  a forgotten machine, a resource whose machine is gone, or a machine older than --max-age
+         was found
+      2  the result is uncertain: the API, a stack or the list of stacks could not be read, a
+         machine was seen with another account's key, an age that --max-age needs is not known, or
+         the audit itself failed
     """
     try:
         report = _look(context, stacks, max_age)
@@ -112,7 +115,7 @@ def audit(context: Context, stacks: tuple[str, ...], max_age: int | None, as_jso
 
 
 def _fail(why: str) -> NoReturn:
-    click.echo(f"Error: it can't be told whether all is well: {why}", err=True)
+    click.echo(f"Error: the audit could not be completed: {why}", err=True)
     sys.exit(CANT_TELL)
 
 
@@ -157,7 +160,9 @@ def _print(report: Report, settings: Settings) -> None:
                     instance.instance_type,
                     instance.ip or "",
                     show.status(instance),
-                    f"unknown: perhaps of the pending {claim.urn}" if claim else whose.value,
+                    f"unknown: perhaps made by the pending create of {claim.urn}"
+                    if claim
+                    else whose.value,
                 )
                 for instance, whose, claim in found
             ),
@@ -204,25 +209,31 @@ def _summary(report: Report) -> str:
     lines = [f"Machines: {len(report.machines)}{details}. Stacks read: {read}. Gone: {gone}."]
     if counts[Whose.FORGOTTEN]:
         lines.append(
-            "Forgotten machines bill on. To have one in a stack: `pulumi-fal import-file`. One "
-            "that was made within the last minutes may be of an `up` on another computer."
+            "Forgotten machines keep billing. To import them into a stack, run:\n"
+            "  pulumi-fal import-file --ssh-key FILE\n"
+            "A machine created in the last few minutes may belong to a `pulumi up` that is still "
+            "running elsewhere."
         )
     if counts[Whose.UNKNOWN]:
-        lines.append("Unknown machines may be those of what could not be read, or pending.")
+        lines.append(
+            "A machine is listed as unknown if a stack that could not be read may own it, or if a "
+            "create that got no answer may have made it."
+        )
     if counts[Whose.PENDING]:
-        lines.append("`pulumi-fal pending ls` says more of what is pending.")
+        lines.append("For details about pending machines, run `pulumi-fal pending ls`.")
     if report.max_age is not None and report.too_old:
         lines.append(
-            f"Running for more than {ages.in_words(report.max_age)}: {len(report.too_old)}. To end "
-            "one, take it out of its program and run `pulumi up`."
+            f"Running for more than {ages.in_words(report.max_age)}: {len(report.too_old)}. To "
+            "delete one, remove it from its program and run `pulumi up`."
         )
     if report.gone:
-        lines.append("`pulumi refresh` drops what is gone from a stack's state.")
+        lines.append("To remove machines that are gone from a stack's state, run `pulumi refresh`.")
     if report.other_account:
         lines.append(
-            f"Unseen: {len(report.other_account)}. Only the account that they were seen with "
-            "can tell whether they exist: set its key and its endpoint, and run this again. "
-            "`pulumi-fal doctor` shows the account of the key that is set."
+            f"Unseen: {len(report.other_account)}. Only the account that a machine was seen with "
+            "can show whether it exists: set the key and the endpoint of that account, and run the "
+            "audit again.\n"
+            "To see the account of the key that is set, run `pulumi-fal doctor`."
         )
     return "\n".join(lines)
 

@@ -28,8 +28,8 @@ from pulumi_fal.stacks.origin import Origin
 
 _PHASES = {
     Phase.REQUESTED: "requested, but the process ended before the answer came",
-    Phase.CREATED: "created, but not reported to Pulumi",
-    Phase.REPORTED: "created and reported to Pulumi",
+    Phase.CREATED: "the API created the machine, but Pulumi was not told of it",
+    Phase.REPORTED: "the API created the machine, and Pulumi was told of it",
     Phase.ADOPTED: "adopted",
     Phase.LATE: "no usable answer, and another machine has been requested since",
 }
@@ -60,7 +60,7 @@ class Case:
     def phase(self) -> str:
         if self.entry.phase is Phase.REQUESTED and self.entry.problem:
             return f"no usable answer: {self.entry.problem}"
-        state = {True: ", and it is in state", False: ", but it is not in state", None: ""}
+        state = {True: "; it is in state", False: "; it is not in state", None: ""}
         return _PHASES[self.entry.phase] + state[self.facts.in_state]
 
     @property
@@ -102,14 +102,14 @@ class Case:
         if self.entry.is_late:
             return self._what_to_do_when_late
         urn = shlex.quote(self.entry.origin.urn)
-        forget = f"`pulumi-fal pending forget {urn}`"
+        forget = f"\n  pulumi-fal pending forget {urn}"
         match self.decision:
             case Stop(error):
                 return error.what_to_do
             case Resume():
                 return (
                     "Run `pulumi up`, unless it is already running: it continues with this "
-                    f"machine. To discard the machine, delete it, then run {forget}."
+                    f"machine.\nTo discard the machine, delete it, then run:{forget}"
                 )
             case SendAgain():
                 return (
@@ -117,14 +117,17 @@ class Case:
                     "which creates no second machine."
                 )
             case StartFresh() if self.facts.in_state:
-                return "Nothing: the next `pulumi up` drops this record."
+                return "Nothing: the next `pulumi up` removes this record."
             case StartFresh() if self.entry.instance_id:
-                return f"Run `pulumi up`, which creates a new machine, or run {forget}."
+                return (
+                    "If the program has the resource, run `pulumi up`, which creates a new machine."
+                    f"\nIf it does not, remove this record:{forget}"
+                )
             case StartFresh(warning) if warning:
                 return (
                     "Run `pulumi up`, which creates a new machine, because these were first seen "
-                    "long after this create. If one belongs to this resource, run `pulumi-fal "
-                    f"pending adopt {urn} ID`."
+                    "long after this create.\nTo use one of them for this resource:\n"
+                    f"  pulumi-fal pending adopt {urn} ID"
                 )
             case StartFresh():
                 return "Run `pulumi up`: it looks for the machine before it creates one."
@@ -134,7 +137,7 @@ class Case:
         if self.unknown or self.facts.search:
             return unresolved.late_advice(self.entry)
         if as_late(self.entry, (), self.facts.now) is None:
-            return "Nothing: the next run of `pulumi` drops this record."
+            return "Nothing: the next run of `pulumi` removes this record."
         return "Nothing now: if a machine still appears, every command names it."
 
     def as_json(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def find(
     """Return the entry of the resource with this URN or name, or with `late` its late entries.
 
     Without another entry, the late ones are returned as well. Entries whose machine is in state
-    don't count if there are others: the next `pulumi` drops them. Raises ClickException unless
+    don't count if there are others: the next `pulumi` removes them. Raises ClickException unless
     exactly one resource matches.
     """
     journal = context.journal

@@ -56,7 +56,8 @@ def list_(context: Context, as_json: bool) -> None:
         show.print_lines("No create is pending.")
     if in_state:
         show.print_lines(
-            f"Creates in state, whose records the next run of `pulumi` drops: {len(in_state)}."
+            f"Records of creates whose machine is in state: {len(in_state)}. The next run of "
+            "`pulumi` removes them."
         )
 
 
@@ -136,14 +137,14 @@ def adopt(
 @click.option(
     "--late",
     is_flag=True,
-    help="Drop the records of creates that got no answer and were followed by another one.",
+    help="Remove the records of creates that got no answer and were followed by another one.",
 )
 @show.yes_option
 @pass_context
 def forget(
     context: Context, urn: str, backend: str, organization: str, late: bool, yes: bool
 ) -> None:
-    """Drop the record of a create. Its machine, if there is one, is not touched.
+    """Remove the record of a create. Its machine, if there is one, is not touched.
 
     Instead of the URN you can give the resource's name, if only one pending create has it.
     """
@@ -161,7 +162,7 @@ def forget(
         then = f"The present machine of {name} is not affected."
     elif cases[0].facts.in_state:
         then = f"Machine {entries[0].instance_id} stays in state."
-    show.print_lines(f"Dropped the record. {then}")
+    show.print_lines(f"Removed the record. {then}")
 
 
 def _print(context: Context, case: Case) -> None:

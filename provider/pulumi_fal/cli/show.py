@@ -42,12 +42,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
 
 
 def print_record(title: str, fields: Mapping[str, str | Text]) -> None:
-    """Print a title, and a line for each field that is not empty."""
+    """Print a title, and each field that is not empty, its lines below each other."""
     _print(Text(title, style="bold"))
     width = max(map(len, fields)) + 2
     for name, value in fields.items():
         if value:
-            _print(Text.assemble((f"  {name:<{width}}", "dim"), value))
+            first, *others = (value if isinstance(value, Text) else Text(value)).split("\n")
+            _print(Text.assemble((f"  {name:<{width}}", "dim"), first))
+            for line in others:
+                _print(Text.assemble(" " * (2 + width), line))
 
 
 def print_lines(lines: str) -> None:

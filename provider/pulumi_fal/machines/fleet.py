@@ -33,7 +33,7 @@ class Answer:
     asked_at: float
     """When the call was started."""
     instances: Instances = field(default_factory=dict)
-    """All machines by id. If the call failed, those of the last one that did not."""
+    """All machines by id. If the call failed, the machines from the last call that succeeded."""
     error: BaseException | None = None
     """The exception of a call that failed."""
     failures: int = 0

@@ -139,7 +139,7 @@ class Lifecycle:
             instance.id,
             f"Machine {instance.id} ({instance.instance_type}) runs and bills, but was not "
             f"ready after {seconds:.0f} s: its status is {instance.status}, and it has "
-            f"{'an ip' if instance.ip else 'no ip yet'}.{outage} Run `pulumi up` again to go "
+            f"{'an ip' if instance.ip else 'no ip yet'}.{outage}\nRun `pulumi up` again to go "
             "on waiting for the same machine, or `pulumi destroy` to delete it.",
         )
 
@@ -176,7 +176,7 @@ class Lifecycle:
         raise StillThereError(
             instance_id,
             f"Machine {instance_id} may still exist {seconds:.0f} s after its delete began "
-            f"({request.said}).{outage} It stays in state, and may still run and bill. Run the "
+            f"({request.said}).{outage}\nIt stays in state, and may still run and bill. Run the "
             "command again to continue.",
         )
 
@@ -247,8 +247,9 @@ class _Deletion:
 def _stopped(instance: Instance) -> str:
     return (
         f"Machine {instance.id} ({instance.instance_type}) has been stopped for "
-        f"{STOPPED_SECONDS:.0f} s, so it does not become ready. It may still bill. Start it on the "
-        "fal dashboard and run `pulumi up` again, or run `pulumi destroy` to delete it."
+        f"{STOPPED_SECONDS:.0f} s, so it does not become ready. It may still bill.\n"
+        "Start it on the fal dashboard and run `pulumi up` again, or run `pulumi destroy` to "
+        "delete it."
     )
 
 

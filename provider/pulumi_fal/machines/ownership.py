@@ -77,8 +77,8 @@ class Ownership:
                 instance_id,
                 f"Machine {instance_id} was last seen at {other.endpoint}, and the endpoint that "
                 f"is set now, {self._settings.endpoint}, does not know it. It may still run and "
-                f"bill, and it stays in state. {way_out} If it no longer exists there, remove it "
-                "from state with `pulumi state delete`.",
+                f"bill, and it stays in state.\n{way_out}\nIf it no longer exists there, remove "
+                "it from state with `pulumi state delete`.",
             )
         then = (
             ", and run `pulumi up`"
@@ -90,7 +90,7 @@ class Ownership:
             f"Machine {instance_id} was last seen with the key of another account "
             f"({other.account}), and the key that is set now (account {self._settings.account}, "
             f"from {self._settings.key_source}) does not see it. It may still run and bill, and it "
-            "stays in state. Set a key of the account that it was made with, "
-            f"{self._settings.set_key}{then}. If the machine no longer exists, remove it from "
+            "stays in state.\nSet a key of the account that it was made with, "
+            f"{self._settings.set_key}{then}.\nIf the machine no longer exists, remove it from "
             "state with `pulumi state delete`.",
         )

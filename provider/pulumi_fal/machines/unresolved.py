@@ -1,4 +1,7 @@
-"""Messages about machines that may exist outside state, and how to resolve each."""
+"""Messages about machines that may exist outside state, and how to resolve each.
+
+A line is one sentence, or one command that can be copied as it is.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _STOPPED = "No machine is created for this resource until this is resolved."
+_LOOK_AGAIN = "Run `pulumi up` again: it looks once more before it creates a machine."
+_THEN = "Then run `pulumi up` again."
+_DETAILS = "For details, run `pulumi-fal pending ls`."
 _KILLED = "the process ended before the answer came."
 _SETTINGS = {
     "backend": "PULUMI_BACKEND_URL to the full URL of this stack's backend",
@@ -42,10 +48,9 @@ def unanswered(
     found = list(candidates)
     if not found:
         return UnresolvedCreateError(
-            f"{_happened(entry)} No machine of type {entry.instance_type} has appeared since then, "
-            "so most likely it did not.",
-            "Run `pulumi up` again: it looks once more before it creates a machine. If one appears "
-            "even later, every command names it.",
+            f"{_happened(entry)}\nNo machine of type {entry.instance_type} has appeared since "
+            "then, so most likely it did not.",
+            f"{_LOOK_AGAIN}\nIf one appears even later, every command names it.",
         )
     return UnresolvedCreateError(
         f"{_happened(entry)}\nThese machines have appeared since then. Each may belong to this "
@@ -58,10 +63,10 @@ def unanswered(
 def late(entry: Entry, found: Iterable[Instance]) -> str:
     """Machines were first seen too late to come from a POST without an answer."""
     return (
-        f"An earlier create for {_name(entry)} got no answer, and no machine appeared in time. "
+        f"An earlier create for {_name(entry)} got no answer, and no machine appeared in time.\n"
         "These machines were first seen much later, so they probably belong to somebody else: "
-        f"{', '.join(_ids(found))}. A new machine is created. Run `pulumi-fal pending ls` for "
-        "details."
+        f"{', '.join(_ids(found))}.\n"
+        f"A new machine is created. {_DETAILS}"
     )
 
 
@@ -81,16 +86,16 @@ def may_appear(entry: Entry, error: FalError | None) -> str:
     reason = _sentence(error) if error else "the key that is set belongs to another account."
     ids = f" These may come from it: {', '.join(entry.found)}." if entry.found else ""
     return (
-        f"{_followed(entry)} Whether the earlier create made a machine as well can't be told: "
-        f"{reason}{ids} Run `pulumi-fal pending ls` for details."
+        f"{_followed(entry)}\nIt is not known whether the earlier create made a machine as well: "
+        f"{reason}{ids}\n{_DETAILS}"
     )
 
 
 def late_advice(entry: Entry) -> str:
     """What to do about the machines of a POST without an answer that another one has followed."""
     return (
-        "If one is not needed, delete it. If one is needed, import it into a stack. If none "
-        f"belongs to this resource, run {_forget(entry, ' --late')}."
+        "If a machine is not needed, delete it. If it is needed, import it into a stack.\n"
+        f"If none belongs to this resource:{_forget(entry, ' --late')}"
     )
 
 
@@ -98,12 +103,13 @@ def unseen(entry: Entry, error: FalError) -> UnresolvedCreateError:
     """The API could not be asked about a create's machine, or for the list of machines."""
     if entry.instance_id is None:
         return UnresolvedCreateError(
-            f"{_happened(entry)} Which machines exist now can't be told: {_sentence(error)}",
-            "Run `pulumi up` again: it looks once more before it creates a machine.",
+            f"{_happened(entry)}\nThe API could not be asked which machines exist: "
+            f"{_sentence(error)}",
+            _LOOK_AGAIN,
         )
     return UnresolvedCreateError(
-        f"An earlier create for {_name(entry)} made {entry.instance_id} ({entry.instance_type}). "
-        f"Whether it still runs and bills can't be told: {_sentence(error)}",
+        f"An earlier create for {_name(entry)} made {entry.instance_id} ({entry.instance_type}).\n"
+        f"The API could not be asked whether it still runs and bills: {_sentence(error)}",
         "Run `pulumi up` again: it looks for that machine before it creates another.",
         (entry.instance_id,),
     )
@@ -120,9 +126,9 @@ def in_progress(origin: Origin) -> str:
 def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
     """A machine that a create can neither resume nor ignore, with the reason."""
     return UnresolvedCreateError(
-        f"{_made(entry)}; {why}. {_STOPPED}",
-        f"To use the machine for this resource, run {_adopt(entry)}. If you delete it, or if it "
-        f"does not belong to this resource, run {_forget(entry)}. Then run `pulumi up` again.",
+        f"{_made(entry)}; {why}.\n{_STOPPED}",
+        f"To use the machine for this resource:{_adopt(entry)}\n"
+        f"If you delete it, or if it does not belong to this resource:{_forget(entry)}\n{_THEN}",
         _known(entry),
     )
 
@@ -131,10 +137,10 @@ def of_another_account(entry: Entry, account: str) -> UnresolvedCreateError:
     """A create with the key of another account than `account`, which can't see its machine."""
     return UnresolvedCreateError(
         f"{_made(entry)}; it was made with the key of another account ({entry.account}), and the "
-        f"key that is set now (account {account}) does not see it. {_STOPPED}",
+        f"key that is set now (account {account}) does not see it.\n{_STOPPED}",
         "Set a key of that account (`pulumi-fal doctor` prints the account of the key that is "
-        "set), at the endpoint and the API that it was made with, then run `pulumi up` again. If "
-        f"the machine no longer exists, run {_forget(entry)} instead.",
+        "set), at the endpoint and the API that it was made with, then run `pulumi up` again.\n"
+        f"If the machine no longer exists:{_forget(entry)}",
         _known(entry),
     )
 
@@ -148,19 +154,20 @@ def uncertain(entry: Entry, origin: Origin) -> UnresolvedCreateError:
     if not origin.is_certain:
         this = f"this stack, whose {' and '.join(origin.unknown)} could not be found out"
         needed = " and ".join(_SETTINGS[name] for name in origin.unknown)
-        what_to_do = f"Set {needed}. "
+        what_to_do = f"Set {needed}.\n"
     if not entry.origin.is_certain:
         backend = shlex.quote(origin.backend) if origin.backend else '"$PULUMI_BACKEND_URL"'
         organization = origin.organization or f'"${ORGANIZATION_VARIABLE}"'
         where = f" --backend {backend} --organization {organization}"
         what_to_do += (
-            f"If the machine was made for this stack, run {_adopt(entry, where)}. If it was made "
-            "for another stack, run that command with the backend and the organization of that "
-            f"stack. If you delete the machine, run {_forget(entry)}. "
+            f"If the machine was made for this stack:{_adopt(entry, where)}\n"
+            "If it was made for another stack, run that command with the backend and the "
+            "organization of that stack.\n"
+            f"If you delete the machine:{_forget(entry)}\n"
         )
     return UnresolvedCreateError(
-        f"{_made(entry)}; it can't be told whether that was in {this}. {_STOPPED}",
-        f"{what_to_do}Then run `pulumi up` again.",
+        f"{_made(entry)}; it is not known whether it was made for {this}.\n{_STOPPED}",
+        f"{what_to_do}{_THEN}",
         _known(entry),
     )
 
@@ -175,10 +182,10 @@ def renamed(
     """
     found = list(left)
     what = "no longer exists: it was renamed or removed" if is_gone else "may have been renamed"
-    candidates = " " if entry.instance_id else f" It may be any of these:\n{_lines(found)}"
+    candidates = "" if entry.instance_id else f"It may be any of these:\n{_lines(found)}"
     return UnresolvedCreateError(
-        f"{_made(entry)}. It was made for the stack {entry.origin.stack} of the project "
-        f"{entry.origin.project}, which {what}.{candidates}{_STOPPED}",
+        f"{_made(entry)}.\nIt was made for the stack {entry.origin.stack} of the project "
+        f"{entry.origin.project}, which {what}.\n{candidates}{_STOPPED}",
         _choose(entry, found, f" --for {shlex.quote(origin.urn)}"),
         _ids(found),
     )
@@ -199,38 +206,45 @@ def reminder(entry: Entry) -> str:
     if entry.instance_id is None:
         return (
             f"An earlier create for {_name(entry)} ended without an answer, so a machine that is "
-            "not in state may be running. `pulumi up` looks for it; `pulumi destroy` does not "
-            "delete it. Run `pulumi-fal pending ls` for details."
+            "not in state may be running.\n"
+            f"`pulumi up` looks for it; `pulumi destroy` does not delete it.\n{_DETAILS}"
         )
     return (
         f"Machine {entry.instance_id} ({entry.instance_type}) was made for {_name(entry)}, is not "
-        "in state, and may still run and bill. `pulumi up` continues with it if the resource is in "
-        "the program; `pulumi destroy` does not delete it. Run `pulumi-fal pending ls` for details."
+        "in state, and may still run and bill.\n"
+        "`pulumi up` continues with it if the resource is in the program; `pulumi destroy` does "
+        f"not delete it.\n{_DETAILS}"
     )
 
 
 def _choose(entry: Entry, found: list[Instance], options: str = "") -> str:
-    adopt = _adopt(entry, options, found[0].id if len(found) == 1 else "ID")
+    if len(found) == 1:
+        adopt = _adopt(entry, options, found[0].id)
+        one, none_belongs = "it", "it does not belong"
+    else:
+        adopt = _adopt(entry, options)
+        one, none_belongs = "one of them", "none belongs"
     return (
-        f"If one belongs to this resource, run {adopt}. If one is not needed, delete it. If none "
-        f"belongs to this resource, run {_forget(entry)}. Then run `pulumi up` again."
+        f"To use {one} for this resource:{adopt}\n"
+        f"If {one} is not needed, delete it.\n"
+        f"If {none_belongs} to this resource:{_forget(entry)}\n{_THEN}"
     )
 
 
 def _adopt(entry: Entry, options: str = "", instance_id: str = "ID") -> str:
     urn = shlex.quote(entry.origin.urn)
-    return f"`pulumi-fal pending adopt {urn} {entry.instance_id or instance_id}{options}`"
+    return f"\n  pulumi-fal pending adopt {urn} {entry.instance_id or instance_id}{options}"
 
 
 def _forget(entry: Entry, options: str = "") -> str:
-    return f"`pulumi-fal pending forget {shlex.quote(entry.origin.urn)}{options}`"
+    return f"\n  pulumi-fal pending forget {shlex.quote(entry.origin.urn)}{options}"
 
 
 def _may_have(unread: Mapping[str, str]) -> str:
     if not unread:
         return ""
     reasons = "".join(f"  {name}: {why}\n" for name, why in unread.items())
-    return f"These could not be read, and may have one of them:\n{reasons}"
+    return f"These stacks could not be read, and may have one of them:\n{reasons}"
 
 
 def _followed(entry: Entry) -> str:

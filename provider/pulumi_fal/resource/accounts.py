@@ -72,8 +72,8 @@ def _moved(urn: str, id_: str, old: AccountId, new: AccountId) -> ElsewhereError
         f"resource's provider is now one of account {new.account} at {new.endpoint}, which does "
         "not see it. A machine can't move to another account, so nothing was changed.\n"
         "To keep the machine, give its resource the earlier provider again.\n"
-        f"To replace it with a new one, run `pulumi up --replace {shlex.quote(urn)}`: this deletes "
-        "it with the key of its earlier provider.",
+        "To replace it with a new one, and delete it with the key of its earlier provider:\n"
+        f"  pulumi up --replace {shlex.quote(urn)}",
     )
 
 

@@ -52,7 +52,7 @@ def counted(machines: Machines, call: Call) -> Iterator[None]:
         if call.cluster_size is None:
             raise
         there = _count(machines, call, call.cluster_size)
-        raise IncompleteClusterError(f"{refusal} {there}") from None
+        raise IncompleteClusterError(f"{refusal}\n{there}") from None
 
 
 def _count(machines: Machines, call: Call, size: int) -> str:
@@ -60,8 +60,8 @@ def _count(machines: Machines, call: Call, size: int) -> str:
     name = cluster.rpartition("::")[2]
     again = "If the sector is full, run `pulumi up` again when it has room"
     unknown = (
-        f"it is not known how many of the {size} machines of cluster {name} exist; `pulumi-fal ls` "
-        f"lists the account's machines. {again}."
+        f"it is not known how many of the {size} machines of cluster {name} exist.\n"
+        f"To list the account's machines, run `pulumi-fal ls`.\n{again}."
     )
     creating = machines.creates.in_flight(lambda urn: _cluster(urn) == cluster, _QUIET_SECONDS)
     # What this process has read of the state before may be of machines that are deleted by now.
@@ -71,7 +71,7 @@ def _count(machines: Machines, call: Call, size: int) -> str:
         return f"The stack's state can't be read, so {unknown}"
     urns = {machine.urn for machine in in_state if not machine.is_replaced}
     if call.urn in urns:
-        return f"The machine was not replaced, and the present one stays. {again}."
+        return f"The machine was not replaced, and the present one stays.\n{again}."
     created, unanswered = _on_record(machines, call)
     urns |= created
     unresolved = sorted((creating | unanswered) - urns)
@@ -80,13 +80,13 @@ def _count(machines: Machines, call: Call, size: int) -> str:
         return f"The creates of other machines have no result yet ({names}), so {unknown}"
     numbers = [number for number in range(size) if f"{cluster}-{number}" in urns]
     if not numbers:
-        return f"None of the {size} machines of cluster {name} exists. {again}."
+        return f"None of the {size} machines of cluster {name} exists.\n{again}."
     count = len(numbers)
     missing = ", ".join(f"{name}-{number}" for number in range(size) if number not in numbers)
     smaller = f", or set `size` to {count} to do without the rest" if numbers[-1] < count else ""
     return (
         f"{count} of the {size} machines of cluster {name} exist, and keep running and billing; "
-        f"missing: {missing}. {again}{smaller}. Setting another `sector` replaces all machines."
+        f"missing: {missing}.\n{again}{smaller}.\nSetting another `sector` replaces all machines."
     )
 
 

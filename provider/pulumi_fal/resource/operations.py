@@ -157,7 +157,7 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
             return None
         call.log(
             f"Machine {id_} was created a moment ago, and the API does not show it yet. It stays "
-            "in state unchanged. Run `pulumi refresh` again in a minute.",
+            "in state unchanged.\nRun `pulumi refresh` again in a minute.",
             WARNING,
         )
         return dict(props)
@@ -168,8 +168,8 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
     if instance.is_stopped:
         call.log(
-            f"Machine {id_} is stopped, so you can't log in. It may still bill. Start it on the "
-            "fal dashboard, or run `pulumi destroy` to delete it.",
+            f"Machine {id_} is stopped, so you can't log in. It may still bill.\n"
+            "Start it on the fal dashboard, or run `pulumi destroy` to delete it.",
             WARNING,
         )
     return outs

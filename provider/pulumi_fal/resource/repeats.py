@@ -49,7 +49,7 @@ def is_last(records: Records, origin: Origin) -> bool:
 def warn_of_limit(call: Call, failed: InitFailed) -> None:
     """Say why the last attempt does not fail, although the machine is not ready."""
     call.log(
-        f"{failed.reason} Pulumi stops after {LIMIT} attempts, so the machine is recorded in state "
-        "as it is.",
+        f"{failed.reason}\nPulumi stops after {LIMIT} attempts, so the machine is recorded in "
+        "state as it is.",
         WARNING,
     )

@@ -105,7 +105,7 @@ def _reason(instance: Instance, error: Exception) -> str:
         return str(error)
     what = "was interrupted" if isinstance(error, Interrupted) else f"failed: {error}".rstrip(".")
     return (
-        f"The wait for machine {instance.id} ({instance.instance_type}) {what}. The machine runs "
-        f"and bills; its status was {instance.status}. Run `pulumi up` again to continue with the "
-        "same machine, or `pulumi destroy` to delete it."
+        f"The wait for machine {instance.id} ({instance.instance_type}) {what}.\n"
+        f"The machine runs and bills; its status was {instance.status}.\n"
+        "Run `pulumi up` again to continue with the same machine, or `pulumi destroy` to delete it."
     )
