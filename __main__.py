@@ -1,4 +1,4 @@
-"""Runs examples/quickstart, which Pulumi.yaml beside this file says why."""
+"""Runs the example quickstart. Pulumi.yaml beside this file explains why it is run from here."""
 
 import runpy
 from pathlib import Path

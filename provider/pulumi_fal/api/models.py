@@ -57,7 +57,7 @@ class Status(str, Enum):
     PROVISIONING = "provisioning"
     """Not ready yet. The machine may have an address already."""
     READY = "ready"
-    """You can log in."""
+    """The API reports the machine as ready. Its SSH server may need a moment longer."""
     STOPPED = "stopped"
     """The machine exists but does not run. Only the v1 API has this status."""
     UNKNOWN = "unknown"
@@ -98,8 +98,7 @@ class Instance:
     ip: str | None = None
     """The public address, once the machine has one: `ssh ubuntu@IP`."""
     status: str = Status.UNKNOWN.value
-    """The machine's status: `ready` when you can log in. Status lists the known values; the API may
-    add more."""
+    """The machine's status. Status lists the known values; the API may add more."""
     region: str | None = None
     """The region of the machine: `us-west`, `us-central`, `us-east`, `eu-north`, `eu-west` or
     `other`. Only the v1 API returns it."""
@@ -108,7 +107,7 @@ class Instance:
 
     @property
     def is_ready(self) -> bool:
-        """Whether you can log in: the status is `ready`, and there is an ip."""
+        """Whether the status is `ready` and there is an ip."""
         return self.status == Status.READY and self.ip is not None
 
     @property
