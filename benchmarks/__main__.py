@@ -161,7 +161,7 @@ def _options() -> argparse.Namespace:
 
 
 def _sizes(text: str) -> list[int]:
-    sizes = sorted({int(each) for each in text.split(",")})
+    sizes = sorted({int(size) for size in text.split(",")})
     if sizes[0] < 1:
         raise ValueError("a number of machines must be 1 or more")
     return sizes

@@ -31,7 +31,7 @@ class Direct:
     def up(self) -> None:
         """Create the machines, and wait until the last one is ready."""
         self._ids = self._each(lambda _: self._call("POST", json=self._body).json()["id"])
-        while any(each["status"] != "ready" for each in self._after_the_interval()):
+        while any(machine["status"] != "ready" for machine in self._after_the_interval()):
             continue
 
     def refresh(self) -> None:

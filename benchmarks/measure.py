@@ -161,7 +161,7 @@ class Stack:
     def ids(self) -> set[str]:
         """The ids in state."""
         deployment = json.loads(self._pulumi("stack", "export"))["deployment"]
-        return {each["id"] for each in deployment.get("resources", []) if each.get("id")}
+        return {row["id"] for row in deployment.get("resources", []) if row.get("id")}
 
     def _pulumi(self, *arguments: str) -> str:
         process = subprocess.Popen(
@@ -266,7 +266,7 @@ def run(who: str, machines: int, provisioning: float) -> Run:
 
 
 def _expect(report: Any, alive: int, made: int) -> None:
-    ready = [each for each in report["machines"] if each["status"] == "ready"]
+    ready = [machine for machine in report["machines"] if machine["status"] == "ready"]
     if not (len(ready) == len(report["machines"]) == alive and report["creations"] == made):
         raise Failed(
             f"{made} machines should have been created, and {report['creations']} were; now "

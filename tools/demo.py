@@ -66,8 +66,8 @@ def main() -> None:
 
 def leave(number: int, _: object) -> None:
     """Exit cleanly; further signals are ignored, so that they can't interrupt the clean-up."""
-    for each in STOPS:
-        signal.signal(each, signal.SIG_IGN)
+    for stop in STOPS:
+        signal.signal(stop, signal.SIG_IGN)
     sys.exit(128 + number)
 
 

@@ -27,7 +27,7 @@ PROGRAMS: list[dict[str, Any]] = [
     {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": KEY, "wait": False},
 ]
 
-# Those that differ in what they do here are drawn more often than all that there are.
+# The faults that behave differently here are drawn more often.
 _KINDS = {
     "create": ["500_after", "reset_after", "late", "429_for_long", "unsent", "409", "taken_late"],
     "list": ["500", "522", "html", "403", "429_for_long", "lapse"],

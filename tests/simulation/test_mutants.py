@@ -208,11 +208,11 @@ class Case:
     events: tuple[Event, ...] = ()
     at: tuple[str, ...] = ()
     faults: tuple[tuple[str, str], ...] = ()
-    """What disturbs it, where only little of all that may happen shows it."""
+    """The faults that show the mutant, where only few of all faults do."""
     program: dict[str, Any] = field(default_factory=lambda: PROGRAMS[0])
     """What the resources are at first."""
     lag: float | None = None
-    """Seconds before a new machine is listed, or known to GET, where only such a lag shows it."""
+    """The seconds until a new machine is listed or known to GET, where only such a lag shows it."""
 
     def weather(self, conditions: Conditions) -> Conditions:
         """The same with this case's disturbances in place of those that were drawn."""
