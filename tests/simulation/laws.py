@@ -101,7 +101,8 @@ class Laws:
         """A create says what went wrong."""
         self._check_key(call, error)
         nobody_knows = self._world.disk.trouble == disk.GONE or any(
-            words in str(error) for words in ("could not be asked", "the key of another account")
+            words in str(error)
+            for words in ("could not be asked", "the key of another account", _NOT_KNOWN)
         )
         if not call.is_heard or nobody_knows:
             return
