@@ -6,8 +6,6 @@ The real `pulumi` runs against a small service of our own that speaks the API; s
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from .recovery import (
     kill,
     kill_while_waiting,
     pending,
+    printed,
     says,
 )
 
@@ -64,9 +63,8 @@ def new(service: CloudService, emulator: EmulatorServer, tmp_path: Path) -> Iter
 
 def commands(result: Result, name: str) -> list[str]:
     """The arguments of a `pulumi-fal pending` command that the output tells the user to run."""
-    output = " ".join(result.output.split())
-    (command,) = set(re.findall(f"`pulumi-fal pending ({name} .+?)`", output))
-    return shlex.split(command)
+    (arguments,) = printed(result.output, f"pulumi-fal pending {name}")
+    return [name, *arguments]
 
 
 def no_create_is_pending(stack: CloudStack) -> bool:

@@ -196,7 +196,7 @@ def test_a_machine_keeps_its_account_when_its_resource_gets_another_provider(
         stack.write(theirs, machine(opts="provider=theirs"))
         says(stack.preview(fails=True), f"Machine {first} belongs to account", "--replace")
         refused = stack.up(fails=True)
-        says(refused, f"`pulumi up --replace {stack.urn()}`")
+        says(refused, f"pulumi up --replace {stack.urn()}")
         assert stack.state_ids() == emulator.state.alive() == {first}
         stack.up("--replace", stack.urn())
         (second,) = emulator.state.alive()

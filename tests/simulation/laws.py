@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import UnresolvedCreateError
-from pulumi_fal.machines.decision import candidates
+from pulumi_fal.machines.decision import LATE_SECONDS, candidates
 from pulumi_fal.machines.entry import Phase
 
 from . import disk
@@ -101,7 +101,8 @@ class Laws:
         """A create says what went wrong."""
         self._check_key(call, error)
         nobody_knows = self._world.disk.trouble == disk.GONE or any(
-            words in str(error) for words in ("could not be asked", "the key of another account")
+            words in str(error)
+            for words in ("could not be asked", "the key of another account", _NOT_KNOWN)
         )
         if not call.is_heard or nobody_knows:
             return
@@ -136,9 +137,25 @@ class Laws:
     def made(self, call: Call, instance_id: str) -> None:
         """The API has taken a create's POST."""
         others = self._world.account.machines_of(call.owner) - self._in_state[call]
-        others -= self._world.account.not_made_yet() - {instance_id}
+        others -= (
+            self._world.account.not_made_yet() | self._first_seen_late(call.process.clock.wall())
+        ) - {instance_id}
         if others != {instance_id}:
             self.violations.append(f"{call.owner} was made twice: {sorted(others)}")
+
+    def _first_seen_late(self, now: float) -> set[str]:
+        """Return the machines that were first seen so long after a POST that a warning names them.
+
+        They most likely belong to somebody else, so they stop no create, and stay on record.
+        """
+        with self._world.unwatched():
+            entries = [entry for entry in self._world.journal.readable() if entry.is_late]
+        return {
+            instance_id
+            for entry in entries
+            if now - entry.started > LATE_SECONDS
+            for instance_id in entry.found
+        }
 
     def deleting(self, call: Call, instance_id: str) -> None:
         """The API is asked to delete a machine."""
