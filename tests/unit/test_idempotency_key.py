@@ -119,6 +119,23 @@ def test_a_create_that_was_killed_is_sent_again_by_the_next_up(world: World, tak
     assert (entry.phase, entry.instance_id) == (Phase.CREATED, instance.id)
 
 
+def test_a_create_that_is_sent_again_is_on_record_as_such_before_it_is_sent(world: World) -> None:
+    """A command that has read the record before drops only what is unchanged."""
+    killed(world, taken=False)
+    read = world.entry()
+    world.clock.time += 60
+    on_record: list[Entry | None] = []
+
+    def look(request: Request[Any]) -> None:
+        if request.kind == "create":
+            on_record.append(world.entry())
+
+    world.api.before = look
+    launch(world)
+    assert on_record
+    assert read not in on_record
+
+
 def test_after_the_keys_time_the_candidates_are_named(world: World) -> None:
     """The API may have forgotten the answer, so the same create might make a second machine."""
     killed(world)

@@ -241,6 +241,10 @@ class Creates:
             self._journal.write(entry)
         elif not self._may_repeat(entry):  # a wait for a lock may have taken long
             raise self._without_an_answer(entry)
+        else:
+            # A command that has read the entry must not drop it once this has been sent.
+            entry = replace(entry, started=self._clock.wall())
+            self.records.write(entry)
         try:
             instance = client.create_instance(
                 new,
