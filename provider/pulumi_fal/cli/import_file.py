@@ -65,11 +65,10 @@ def import_file(
     pin_sectors: bool,
     yes: bool,
 ) -> None:
-    """Write a file that imports machines in no stack.
+    """Write a file for `pulumi import` of machines in no stack.
 
-    The file is for `pulumi import --file`. This command imports nothing itself. It prints the
-    command that imports the machines, and the matching lines for the program. It stops if a stack
-    can't be read, because a machine must not be in two stacks.
+    It imports nothing itself. It prints the command that imports the machines, and the matching
+    lines for the program. It stops if a stack can't be read, because a machine must not be in two.
     """
     ssh_key = _read_key(key_file)
     if not output.parent.is_dir():  # found before the stacks are read, which takes long
@@ -108,8 +107,8 @@ def _unclaimed(context: Context, stacks: Sequence[str]) -> list[Instance]:
     if claims.unreadable:
         reasons = "".join(f"\n  {what}: {why}" for what, why in claims.unreadable.items())
         raise click.ClickException(
-            "The machines that are in no stack are not known, because these could not be read:"
-            f"{reasons}\nCorrect that, or name the stacks to read with --stack."
+            "It can't be told which machines are in no stack, because these could not be read:"
+            f"{reasons}\nFix that, or name the stacks to read with --stack."
         )
     rows = claims.whose(instances)
     for instance, whose, claim in rows:
@@ -128,7 +127,10 @@ def _unclaimed(context: Context, stacks: Sequence[str]) -> list[Instance]:
 def _read_key(file: Path) -> str:
     text = file.read_text(encoding="utf-8", errors="replace").strip()
     if ssh_keys.is_private(text):
-        raise click.ClickException(f"The content of {file} {ssh_keys.PRIVATE}")
+        raise click.ClickException(
+            f"The content of {file} is a PRIVATE key, which must not leave your computer, and was "
+            "not sent. Name the file of the public key, which ends in .pub."
+        )
     try:
         ssh_keys.parse(text)
     except ValueError as error:
