@@ -50,7 +50,7 @@ def test_stacks_that_could_not_be_read_take_one_line_for_each_reason() -> None:
     unread = {f"acme/train/{number}": "no time" for number in range(40)}
     said = str(unresolved.unanswered(ENTRY, [FOUND], unread))
     assert "\n  acme/train/0, acme/train/1, acme/train/2 and 37 more: no time\n" in said
-    assert len(said.splitlines()) == 6
+    assert said.count("acme/train/") == 3
 
 
 def test_a_create_that_left_nothing_may_simply_be_run_again() -> None:

@@ -65,10 +65,11 @@ def import_file(
     pin_sectors: bool,
     yes: bool,
 ) -> None:
-    """Write a file for `pulumi import` of machines in no stack.
+    """Write a file that imports machines in no stack.
 
-    It imports nothing itself. It prints the command that imports the machines, and the matching
-    lines for the program. It stops if a stack can't be read, because a machine must not be in two.
+    The file is for `pulumi import --file`. This command imports nothing itself. It prints the
+    command that imports the machines, and the matching lines for the program. It stops if a stack
+    can't be read, because a machine must not be in two stacks.
     """
     ssh_key = _read_key(key_file)
     if not output.parent.is_dir():  # found before the stacks are read, which takes long
@@ -107,8 +108,8 @@ def _unclaimed(context: Context, stacks: Sequence[str]) -> list[Instance]:
     if claims.unreadable:
         reasons = "".join(f"\n  {what}: {why}" for what, why in claims.unreadable.items())
         raise click.ClickException(
-            "It can't be told which machines are in no stack, because these could not be read:"
-            f"{reasons}\nFix that, or name the stacks to read with --stack."
+            "The machines that are in no stack are not known, because these could not be read:"
+            f"{reasons}\nCorrect that, or name the stacks to read with --stack."
         )
     rows = claims.whose(instances)
     for instance, whose, claim in rows:
