@@ -16,4 +16,10 @@ machine = ComputeInstance(
     ),
 )
 
-pulumi.export("ssh", machine.ip.apply(lambda ip: f"ssh ubuntu@{ip}"))
+
+def login(ip: str | None) -> str:
+    # A machine that is not ready may have no address.
+    return f"ssh ubuntu@{ip}" if ip else "no address yet; run `pulumi up --refresh` in a minute"
+
+
+pulumi.export("ssh", machine.ip.apply(login))

@@ -22,12 +22,10 @@ PROJECT, STACK = "fal-automation-api", "dev"
 
 
 def main(key_file: str, *command: str) -> int:
+    ssh_key = Path(key_file).read_text(encoding="utf-8")
+
     def program() -> None:
-        machine = ComputeInstance(
-            "machine",
-            instance_type="gpu_1x_h100_sxm5",
-            ssh_key=Path(key_file).read_text(encoding="utf-8"),
-        )
+        machine = ComputeInstance("machine", instance_type="gpu_1x_h100_sxm5", ssh_key=ssh_key)
         pulumi.export("ip", machine.ip)
 
     stack = automation.create_or_select_stack(STACK, PROJECT, program, opts=in_this_environment())
@@ -71,5 +69,7 @@ if __name__ == "__main__":
         sys.exit(main(*sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:  # of the key's file, or of the command
+        sys.exit(f"{error.filename}: {error.strerror}")
     except automation.CommandError:
         sys.exit("Pulumi failed; see its output above.")

@@ -40,13 +40,15 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
 
     @guarded
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
-        """Validate the inputs."""
+        """Validate the inputs, and with the first resource also the settings."""
         inputs = _translated(news)
         current, organization = request.current(), _text(inputs.get("__organization"))
         _session.register(current.urn, organization, inputs.get("__cluster_size"))
         checked = operations.check(_session.call(current), _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
-        failures = [dynamic.CheckFailure("", failure.reason) for failure in checked.failures]
+        problem = _session.problem()
+        reasons = [*([problem] if problem else []), *(f.reason for f in checked.failures)]
+        failures = [dynamic.CheckFailure("", reason) for reason in reasons]
         return dynamic.CheckResult(_with_sdk_unknowns(checked.inputs, news), failures)
 
     @guarded

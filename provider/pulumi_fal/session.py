@@ -32,6 +32,8 @@ class Session:
         nothing.
         """
         self.clock = Clock()
+        self.warned: dict[str, object] = {}
+        """The warnings that this process has shown once and for all."""
         self._settings = settings
         self._notify = notify
         self._warn = warn

@@ -186,11 +186,14 @@ def test_a_command_runs_on_each_machine_of_the_cluster(
 
 def test_an_adopted_machine_stays_as_it_is(example: Example, emulator: EmulatorServer) -> None:
     """The option can be removed once it has done its work, and the machine is protected."""
+    emulator.state.provisioning = 600
     made = emulator.state.create(NewInstance(ONE, SSH_KEY))
-    emulator.state.advance(600)
     stack = example("adopt")
     stack.set_config(machineId=made.id)
     assert "1 imported" in stack.up().output
+    assert stack.outputs()["ssh"].startswith("no address yet")
+    emulator.state.advance(600)
+    stack.up("--refresh")
     assert stack.outputs()["ssh"] == f"ssh ubuntu@{emulator.state.get(made.id).ip}"
     program = stack.project / "__main__.py"
     lines = program.read_text().splitlines(keepends=True)
@@ -302,7 +305,6 @@ def test_ctrl_c_during_the_work_deletes_the_machine(
 def test_the_users_own_test_passes(example: Example, emulator: EmulatorServer) -> None:
     """The example's test runs in the project's folder, with pytest and the emulator's extra."""
     stack = example("test-your-stack")
-    (stack.project / "pytest.ini").touch()
     result = subprocess.run(
         ["venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis"],
         cwd=stack.project,

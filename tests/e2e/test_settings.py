@@ -68,7 +68,8 @@ def test_mistakes_are_named_before_anything_is_created(
     """A preview shows every problem of a machine at once, and repeats no private key.
 
     An instance type that may be new only causes a warning: whether it exists is for the API to
-    say. Without an API key, the error names both places to set one.
+    say. A setting that can't work is named once, whatever the number of machines. Without an API
+    key, the error names both places to set one.
     """
     private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END"
     stack.write(machine(ssh_key=private))
@@ -88,6 +89,12 @@ def test_mistakes_are_named_before_anything_is_created(
     unknown = stack.up(fails=True)
     says(unknown, "warning: ", "POST /compute/instance answered 422: instance_type:")
     assert emulator.state.calls["create"] == 1
+
+    stack.write(machine("one"), machine("two"))
+    stack.env["FAL_COMPUTE_API"] = "v2"
+    _, _, diagnostics = stack.preview(fails=True).output.partition("Diagnostics:")
+    assert diagnostics.count("must be legacy or v1, not 'v2'") == 1
+    del stack.env["FAL_COMPUTE_API"]
 
     del stack.env["FAL_ADMIN_API_KEY"]
     says(stack.up(fails=True), "FAL_ADMIN_API_KEY", "fal:apiKey", "ADMIN scope")

@@ -39,6 +39,18 @@ def test_check_and_diff_need_no_key_and_no_network(start: Callable[..., Plugin])
     assert list(plugin.diff("i-1", INPUTS, INPUTS).replaces) == []
 
 
+def test_settings_that_cannot_work_are_found_in_the_preview_and_told_once(
+    start: Callable[..., Plugin],
+) -> None:
+    """Every resource has the same problem, and one that fails is enough to stop the command."""
+    plugin = start(FAL_ADMIN_API_KEY=None, FAL_COMPUTE_ENDPOINT=None)
+    plugin.configure(fal_endpoint="http://fal.test")
+    (failure,) = plugin.check(INPUTS).failures
+    assert failure.property == ""  # the engine would print its value
+    assert failure.reason.startswith("The endpoint (http://fal.test) can't be used")
+    assert list(plugin.check(INPUTS).failures) == []
+
+
 def test_unknown_values_arrive_as_such_and_are_sent_back(plugin: Plugin) -> None:
     """In a preview, the outputs of other resources are not known, and may be a change."""
     unknown = dict.fromkeys(("instance_type", "ssh_key", "sector"), UNKNOWN)

@@ -695,6 +695,7 @@ def test_progress_and_warnings_are_sent_to_the_engine(
         emulator.state.provisioning = 0.3
         provider.create(INPUTS)
         provider.check({**INPUTS, "instanceType": "gpu_4x_b300"})
+        provider.check({**INPUTS, "instanceType": "gpu_4x_b300"})  # says no more
     assert {line.urn for line in logged} == {URN}
     *progress, warning = logged
     assert progress

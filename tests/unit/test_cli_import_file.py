@@ -145,4 +145,20 @@ def test_a_private_key_is_refused_and_not_repeated(line: CommandLine) -> None:
     Path("key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n")
     says = line.refused("import-file", "--ssh-key", "key")
     assert "The content of key is a PRIVATE key" in says
+    assert "Name the file of the public key" in says
+    assert "program" not in says
     assert "c2VjcmV0" not in says
+
+
+def test_a_folder_that_is_not_there_is_named_before_anything_is_read(line: CommandLine) -> None:
+    """The stacks take long to read, and all of it would have to be repeated."""
+    line.stacks = {DEV: "must not be read"}
+    says = line.refused("import-file", "--ssh-key", "key.pub", "-o", "missing/machines.json")
+    assert says == "Error: There is no folder missing. Make it, or name another.\n"
+
+
+def test_a_file_that_cannot_be_written_is_named(line: CommandLine) -> None:
+    """A device that is full, or a file of somebody else, is no bug of this command."""
+    line.rent()
+    says = line.refused("import-file", "--ssh-key", "key.pub", "--yes", "-o", "/dev/full")
+    assert says == "Error: /dev/full can't be written: No space left on device.\n"

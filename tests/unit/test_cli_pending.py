@@ -383,7 +383,7 @@ def test_adopt_names_the_stacks_that_may_have_the_machine(line: CommandLine) -> 
     line.stacks = {DEV: {}, PROD: "the checkpoint is damaged"}
     line.pend()
     shown = line.run("pending", "adopt", "box", id_)
-    assert f"may have the machine: {PROD}: the checkpoint is damaged" in shown
+    assert f"may have the machine:\n  {PROD}: the checkpoint is damaged" in shown
     assert line.pending()[0].instance_id == id_
 
 

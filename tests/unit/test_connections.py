@@ -65,8 +65,16 @@ def nobody() -> str:
 
 
 def test_a_refused_connection_was_not_sent(nobody: str) -> None:
-    """A refused connection never took the request."""
-    assert unreachable(f"http://{nobody}") == (False, "connection refused")
+    """A refused connection never took the request. The address shows what to correct."""
+    assert unreachable(f"http://{nobody}") == (False, f"connection refused by {nobody}")
+
+
+def test_a_proxy_that_refuses_the_connection_is_named(
+    monkeypatch: pytest.MonkeyPatch, nobody: str
+) -> None:
+    """The endpoint is not what has to be corrected."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cr3t@{nobody}")
+    assert unreachable("https://fal.test") == (False, f"connection refused by {nobody}")
 
 
 def test_an_unknown_host_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:

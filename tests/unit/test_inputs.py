@@ -94,6 +94,23 @@ def test_a_type_that_may_be_new_passes(new: str) -> None:
     assert not inputs.is_known(new)
 
 
+@pytest.mark.parametrize(
+    "new, nearest",
+    [
+        ("gpu_8x_h200_sxm5", "gpu_8x_h100_sxm5"),
+        ("gpu_1x_b300", "gpu_1x_h100_sxm5"),
+        ("GPU_8X_H100_SXM6", "gpu_8x_h100_sxm5"),
+    ],
+)
+def test_a_type_that_may_be_new_is_quoted_with_those_that_are_known(new: str, nearest: str) -> None:
+    """If it is a typo nevertheless, the warning shows what was meant."""
+    assert inputs.unknown_type(new) == (
+        f"This version does not know the instance type {new}, only gpu_8x_h100_sxm5 and "
+        f"gpu_1x_h100_sxm5, of which {nearest} is the nearest. The API decides whether it exists."
+    )
+    assert "gpu_8x" in inputs.unknown_type("x")  # whatever it is
+
+
 @pytest.mark.parametrize("known", [kind.value for kind in InstanceType])
 def test_a_type_of_today_is_known(known: str) -> None:
     """Only the types of this version are known, and others get a warning."""

@@ -108,6 +108,16 @@ def test_check_warns_of_an_instance_type_that_may_be_new(kind: Any, warnings: in
     assert [severity for _, severity, _ in log.said] == [WARNING] * warnings
 
 
+def test_check_warns_of_each_unknown_type_once_in_a_process() -> None:
+    """A fleet of hundreds of machines has one warning for each type, not for each machine."""
+    log = Log()
+    call = replace(CALL, log=log, warned={})
+    for kind in ("gpu_16x_b200", "gpu_8x_b300", "gpu_16x_b200"):
+        operations.check(replace(call), {}, {**INPUTS, "instance_type": kind})
+    assert [kind for kind in ("16x_b200", "8x_b300") if kind in log.said[0][0]] == ["16x_b200"]
+    assert len(log.said) == 2
+
+
 # diff
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pulumi_fal.api.options import API, API_KEY, ENDPOINT, OPTIONS
-from pulumi_fal.api.settings import ENDPOINTS, NO_KEY, Settings, parallel, resolve
+from pulumi_fal.api.settings import ENDPOINTS, NO_KEY, Settings, parallel, problem, resolve
 from pulumi_fal.errors import ConfigurationError
 
 from ..docs import ROOT
@@ -158,12 +158,48 @@ def test_any_other_endpoint_is_refused_without_its_secrets(value: str) -> None:
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_a_refused_endpoint_is_named_by_its_host() -> None:
-    """A refused endpoint is named by its host, which shows which setting it came from."""
-    with pytest.raises(
-        ConfigurationError, match=r"The endpoint \(http://fal\.test\) can't be used"
-    ):
-        endpoint("http://fal.test/base")
+@pytest.mark.parametrize(
+    "value, shown",
+    [
+        ("http://fal.test/base", "http://fal.test/base"),
+        ("fal.test:8443", "fal.test:8443"),
+        ("https://user:pass@fal.test/base", "https://fal.test"),
+        ("https://fal.test?key=pass", "https://fal.test"),
+        ("pass", "the value that is set"),
+        ("3f1c9a0b-7d52-4be1-9c55-0a4c2b6f8d11:0f3e2d1c", "the value that is set"),
+    ],
+)
+def test_a_refused_endpoint_is_quoted_unless_it_may_hold_a_secret(value: str, shown: str) -> None:
+    """The value shows which setting it came from, and a key may be set in the wrong place."""
+    with pytest.raises(ConfigurationError) as caught:
+        endpoint(value)
+    assert f"The endpoint ({shown}) can't be used" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["http://key.id:8", "http://fal.test/key.id:8", "KEY.ID:8"])
+def test_an_endpoint_with_the_key_in_it_is_not_quoted(value: str) -> None:
+    """Even a key that looks like an address is in no message."""
+    environ = {"FAL_KEY": "key.id:8", "FAL_COMPUTE_ENDPOINT": value}
+    with pytest.raises(ConfigurationError) as caught:
+        resolve(environ, NOTHING.get)
+    assert "key.id" not in str(caught.value).lower()
+
+
+@pytest.mark.parametrize("name", ["FAL_COMPUTE_API", "FAL_COMPUTE_SETTLE"])
+def test_a_short_value_that_cannot_work_is_quoted_and_a_long_one_may_be_a_key(name: str) -> None:
+    """No version and no number is as long as a key."""
+    key = "3f1c9a0b-7d52-4be1-9c55-0a4c2b6f8d11:0f3e2d1c"
+    for value, shown in {"soon": "not 'soon'.", key: "not the value that is set."}.items():
+        said = problem({name: value}, NOTHING.get)
+        assert said is not None
+        assert said.endswith(shown)
+
+
+@pytest.mark.parametrize("environ", [{}, {"FAL_KEY": ""}, {"FAL_KEY": " "}])
+def test_a_preview_needs_no_key(environ: dict[str, str]) -> None:
+    """CI sets a missing secret as an empty variable."""
+    assert problem(environ, NOTHING.get) is None
+    assert problem({"FAL_KEY": "two words"}, NOTHING.get) is not None
 
 
 NUMBERS = [

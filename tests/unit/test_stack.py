@@ -16,7 +16,7 @@ from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import StackError
 from pulumi_fal.stacks import backend, state
 from pulumi_fal.stacks import cli as pulumi_cli
-from pulumi_fal.stacks.cache import Elsewhere, Stacks
+from pulumi_fal.stacks.cache import Elsewhere, Stacks, in_words
 from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin, own_organization
 from pulumi_fal.stacks.state import IMPORT_REFUSED, StackMachine
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN, is_ours
@@ -324,6 +324,19 @@ def test_what_there_is_no_time_for_is_unread(
     assert told.unread == {
         f"organization/shop/{stack}": "there was no time for it within 5 s" for stack in "cd"
     }
+
+
+def test_stacks_that_are_unread_for_one_reason_are_counted_and_three_are_named() -> None:
+    """A backend of hundreds of stacks must not bury what a message says."""
+    late = {f"acme/train/{number}": "no time" for number in range(40)}
+    assert in_words({"acme/shop/prod": "damaged", **late}) == [
+        "acme/shop/prod: damaged",
+        "acme/train/0, acme/train/1, acme/train/2 and 37 more: no time",
+    ]
+    assert in_words(dict(list(late.items())[:3])) == [
+        "acme/train/0, acme/train/1, acme/train/2: no time"
+    ]
+    assert in_words({}) == []
 
 
 def test_the_list_that_another_thread_waits_for_is_not_waited_for_longer(pulumi: Pulumi) -> None:

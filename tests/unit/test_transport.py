@@ -13,16 +13,18 @@ import requests
 import responses
 
 from pulumi_fal import __version__, errors
-from pulumi_fal.api import transport
+from pulumi_fal.api import transport, v1
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.errors import APIError
 
-from ..fakes import CREATE, DELETE, GET, ID, KEY, settings
+from ..fakes import CREATE, DELETE, ED25519, EIGHT, GET, ID, KEY, settings
 
 BASE = "https://fal.test"
 PATH = f"/compute/instance/{ID}"
 REQUESTS: dict[str, Request[Any]] = {"GET": GET, "POST": CREATE, "DELETE": DELETE}
+NEW = NewInstance(EIGHT, ED25519)
 PAGE = "<html><style>p {}</style><h1>502 Bad Gateway</h1><p>nginx</p></html>"
 
 
@@ -109,6 +111,17 @@ def test_no_redirect_is_followed(wire: Any, method: str, status: int) -> None:
     assert error.status == status
     assert error.detail == "a redirect, which is not followed"
     assert len(wire.calls) == 1
+
+
+def test_a_404_of_the_other_version_is_still_a_404_and_names_the_setting(wire: Any) -> None:
+    """The path does not exist there, so nothing was made. A create may go on as after any 404."""
+    wire.add("POST", BASE + v1.create_instance(NEW).path, status=404, json={"detail": "Not Found"})
+    with pytest.raises(errors.NotFoundError) as caught:
+        Transport(settings(BASE, api="v1")).send(v1.create_instance(NEW))
+    assert caught.value.detail == (
+        '{"detail": "Not Found"}, as the legacy API answers, '
+        "although FAL_COMPUTE_API (or fal:api) is v1"
+    )
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,14 @@ def test_a_candidate_is_shown_as_far_as_it_is_known() -> None:
     assert "  new (gpu_1x_h100_sxm5, pending, no ip)\n" in str(error)
 
 
+def test_stacks_that_could_not_be_read_take_one_line_for_each_reason() -> None:
+    """With hundreds of stacks, the commands to run would scroll out of sight."""
+    unread = {f"acme/train/{number}": "no time" for number in range(40)}
+    said = str(unresolved.unanswered(ENTRY, [FOUND], unread))
+    assert "\n  acme/train/0, acme/train/1, acme/train/2 and 37 more: no time\n" in said
+    assert said.count("acme/train/") == 3
+
+
 def test_a_create_that_left_nothing_may_simply_be_run_again() -> None:
     """Without a machine there is nothing to adopt or to forget."""
     said = str(unresolved.unanswered(ENTRY, []))

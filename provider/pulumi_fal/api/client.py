@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pulumi_fal.api import legacy, retry, v1
+from pulumi_fal.api import legacy, retry, v1, versions
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Dialect, Page, Request
 from pulumi_fal.api.settings import Settings
@@ -52,6 +52,7 @@ class Client:
         notify: Callable[[str], None] = lambda message: None,
     ) -> None:
         """`send` replaces HTTP in tests. `notify` gets a message when a call keeps failing."""
+        self._api = settings.api
         self._dialect = DIALECTS[settings.api]
         self._budget = settings.retry_budget
         self._timeout: float | None = None
@@ -176,5 +177,6 @@ class Client:
         try:
             return request.parse(body)
         except ValueError as error:
-            detail = f"JSON of an unexpected shape: {error}"
+            mismatch = versions.mismatch(self._api, body)
+            detail = f"JSON {mismatch}" if mismatch else f"JSON of an unexpected shape: {error}"
             raise request.error(UnusableAnswerError, detail, status=200) from None

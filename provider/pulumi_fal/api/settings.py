@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,14 @@ NO_KEY = (
     "keys page of the fal dashboard, then set FAL_ADMIN_API_KEY in the environment, or run "
     "`pulumi config set --secret fal:apiKey`."
 )
+_HIDDEN = "the value that is set"
+"""What a message says in place of a value that may be a key."""
+_ADDRESS = re.compile(
+    r"([a-z]+://)?(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?(/[\w./-]*)?", re.ASCII | re.IGNORECASE
+)
+"""An endpoint as a person may mistype it. A key has no dot, and no number after its colon."""
+_LONGEST_QUOTED = 30
+"""The most characters of a number or the name of an API in a message. Keys are longer."""
 
 
 ENDPOINT, ACCOUNT = "endpoint", "account"
@@ -106,7 +115,7 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
     api_key, source = _api_key(environ, config)
     api = _api(environ, config)
     return Settings(
-        endpoint=_endpoint(environ, config, api),
+        endpoint=_endpoint(environ, config, api, api_key),
         api=api,
         api_key=api_key,
         key_source=source,
@@ -115,6 +124,20 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
         settle_seconds=_positive(options.SETTLE, environ, config),
         parallel=parallel(environ, config),
     )
+
+
+def problem(environ: Mapping[str, str], config: Callable[[str], str | None]) -> str | None:
+    """Return what is wrong with the settings, for a preview, or None. No message repeats a key.
+
+    A preview needs no key, so a missing one is no problem.
+    """
+    # The key for inference is the last that counts before a pair of variables.
+    any_key = {"FAL_KEY": environ.get("FAL_KEY", "").strip() or "none"}
+    try:
+        resolve({**environ, **any_key}, config)
+    except ConfigurationError as error:
+        return str(error)
+    return None
 
 
 def parallel(environ: Mapping[str, str], config: Callable[[str], str | None]) -> int:
@@ -159,12 +182,15 @@ def _api(environ: Mapping[str, str], config: Callable[[str], str | None]) -> str
     api = (option.text(environ, config) or option.default).strip()
     if api not in ENDPOINTS:
         raise ConfigurationError(
-            f"{option.variable} (or {option.key}) must be {' or '.join(ENDPOINTS)}, not {api!r}."
+            f"{option.variable} (or {option.key}) must be {' or '.join(ENDPOINTS)}, not "
+            f"{_quoted(api)}."
         )
     return api
 
 
-def _endpoint(environ: Mapping[str, str], config: Callable[[str], str | None], api: str) -> str:
+def _endpoint(
+    environ: Mapping[str, str], config: Callable[[str], str | None], api: str, api_key: str
+) -> str:
     default = ENDPOINTS[api]
     endpoint = (options.ENDPOINT.text(environ, config) or default).strip()
     try:
@@ -178,7 +204,11 @@ def _endpoint(environ: Mapping[str, str], config: Callable[[str], str | None], a
         and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
     )
     if not usable:
-        shown = f"{parts.scheme}://{host}" if host else "the value that is set"
+        shown = f"{parts.scheme}://{host}" if host and parts.scheme else _HIDDEN
+        if _ADDRESS.fullmatch(endpoint):
+            shown = endpoint
+        if api_key.lower() in shown.lower():
+            shown = _HIDDEN
         raise ConfigurationError(
             f"The endpoint ({shown}) can't be used: it must be https://HOST[:PORT][/PATH] without "
             "credentials or a query; plain http is allowed only for loopback addresses. Correct "
@@ -205,6 +235,10 @@ def _positive(
         value = -1
     if not 0 < value < float("inf"):
         raise ConfigurationError(
-            f"{option.variable} (or {option.key}) must be a positive number, not {text!r}."
+            f"{option.variable} (or {option.key}) must be a positive number, not {_quoted(text)}."
         )
     return value
+
+
+def _quoted(value: str) -> str:
+    return repr(value) if len(value) <= _LONGEST_QUOTED else _HIDDEN

@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from pulumi_fal._version import __version__
+from pulumi_fal.api import versions
 from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import (
@@ -159,7 +160,9 @@ class Transport:
         except (ValueError, RecursionError):
             return self._words(response)
         reason = request.reason(body)
-        return self._words(response) if reason is None else self._clean(reason)
+        said = self._words(response) if reason is None else self._clean(reason)
+        mismatch = versions.mismatch(self._settings.api, body)
+        return f"{said.rstrip('.')}, {mismatch}" if mismatch else said
 
     def _words(self, response: requests.Response) -> str:
         """Return the first words of a page, without tags and without the title."""
@@ -243,7 +246,21 @@ def _reason(error: requests.RequestException) -> str:
         if isinstance(cause, urllib3.exceptions.NameResolutionError):
             return "the host name can't be resolved"
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror.lower()
+            return cause.strerror.lower() + _by_whom(error)
     if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in _causes(error)):
         return "the proxy could not be reached"
     return "the connection was lost"
+
+
+def _by_whom(error: requests.RequestException) -> str:
+    """Return the address that refused the connection, which may be a proxy's; "" if none did."""
+    causes = list(_causes(error))
+    if not any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return ""
+    for cause in causes:
+        # urllib3 1 calls it `pool`.
+        tried = getattr(cause, "conn", None) or getattr(cause, "pool", None)
+        if isinstance(cause, urllib3.exceptions.NewConnectionError) and tried is not None:
+            host = f"[{tried.host}]" if ":" in tried.host else tried.host
+            return f" by {host}:{tried.port}"
+    return ""

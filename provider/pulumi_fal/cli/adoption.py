@@ -13,6 +13,7 @@ from pulumi_fal.cli.entries import name_of
 from pulumi_fal.errors import NotFoundError
 from pulumi_fal.machines.decision import made_at_another_time
 from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.stacks.cache import in_words
 from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, is_ours
 
@@ -99,8 +100,9 @@ def refuse_wrong_machine(context: Context, entry: Entry, origin: Origin, instanc
             f"{refused}it is in the state of the stack {others.ids[instance_id]}. If both stacks "
             "had it, destroying one would delete the machine of the other."
         )
-    for name, why in others.unread.items():
-        show.print_lines(f"This stack could not be read, and may have the machine: {name}: {why}")
+    if others.unread:
+        lines = "".join(f"\n  {line}" for line in in_words(others.unread))
+        show.print_lines(f"These stacks could not be read, and may have the machine:{lines}")
 
 
 def _refuse_another_account(context: Context, entry: Entry, refused: str) -> None:

@@ -24,6 +24,7 @@ from pulumi_fal.machines.decision import (
 )
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.facts import offline
+from pulumi_fal.stacks.cache import in_words
 from pulumi_fal.stacks.origin import Origin
 
 _PHASES = {
@@ -79,7 +80,7 @@ class Case:
     @property
     def unread(self) -> str:
         """The stacks that could not be read and may have a candidate, with the reasons, as text."""
-        return "; ".join(f"{name}: {why}" for name, why in self.facts.search.unread.items())
+        return "; ".join(in_words(self.facts.search.unread))
 
     @property
     def may_run(self) -> list[str]:

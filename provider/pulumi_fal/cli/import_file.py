@@ -72,6 +72,8 @@ def import_file(
     can't be read, because a machine must not be in two stacks.
     """
     ssh_key = _read_key(key_file)
+    if not output.parent.is_dir():  # found before the stacks are read, which takes long
+        raise click.ClickException(f"There is no folder {output.parent}. Make it, or name another.")
     instances = _unclaimed(context, stacks)
     if not instances:
         show.print_lines("There is nothing to import: every machine is in a stack or pending.")
@@ -88,7 +90,10 @@ def import_file(
         where, lines = "the program", _python(resources, key_file)
     if output.exists() and not yes:
         click.confirm(f"{output} exists. Overwrite it?", abort=True)
-    output.write_text(json.dumps({"resources": resources}, indent=2) + "\n", encoding="utf-8")
+    try:
+        output.write_text(json.dumps({"resources": resources}, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{output} can't be written: {error.strerror}.") from None
     count = f"{len(resources)} machine{'s' * (len(resources) != 1)}"
     show.print_lines(
         f"Wrote {count} to {output}. To import into the selected stack, run:\n\n"
@@ -122,6 +127,11 @@ def _unclaimed(context: Context, stacks: Sequence[str]) -> list[Instance]:
 
 def _read_key(file: Path) -> str:
     text = file.read_text(encoding="utf-8", errors="replace").strip()
+    if ssh_keys.is_private(text):
+        raise click.ClickException(
+            f"The content of {file} is a PRIVATE key, which must not leave your computer, and was "
+            "not sent. Name the file of the public key, which ends in .pub."
+        )
     try:
         ssh_keys.parse(text)
     except ValueError as error:

@@ -25,6 +25,7 @@ class DynamicSession(Session):
         )
         self._config: Callable[[str], Any] = lambda key: None
         self._organization = ""
+        self._was_checked = False
         self._cluster_sizes: dict[str, int] = {}
         self.import_inputs: dict[str, Mapping[str, Any]] = {}
         """The inputs in the program for each machine that it imports, by the machine's id."""
@@ -37,6 +38,14 @@ class DynamicSession(Session):
         lifetime.on_cancel(self.clock.interrupt)
         engine.on_death(self.end)
         patches.route_imports(is_ours, request.current().provider_key)
+
+    def problem(self) -> str | None:
+        """Return what is wrong with the settings, or None. Only the first call can return it.
+
+        Every resource would show the same problem, and one that fails stops the command.
+        """
+        was_checked, self._was_checked = self._was_checked, True
+        return None if was_checked else settings.problem(os.environ, self._config)
 
     def register(
         self,
@@ -62,6 +71,7 @@ class DynamicSession(Session):
             current.timeout,
             log=current.log,
             is_heard=current.is_heard,
+            warned=self.warned,
         )
 
     def create_call(self, current: request.EngineRequest) -> Call:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
 from pulumi_fal.machines.entry import Entry
+from pulumi_fal.stacks.cache import in_words
 from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -243,7 +244,7 @@ def _forget(entry: Entry, options: str = "") -> str:
 def _may_have(unread: Mapping[str, str]) -> str:
     if not unread:
         return ""
-    reasons = "".join(f"  {name}: {why}\n" for name, why in unread.items())
+    reasons = "".join(f"  {line}\n" for line in in_words(unread))
     return f"These stacks could not be read, and may have one of them:\n{reasons}"
 
 

@@ -97,8 +97,8 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
         Failures name no property, because the engine would print its value, which may be the key.
         """
-        problems = configs.problems(configs.parse(received(request.news)))
-        failures = [provider_pb2.CheckFailure(reason=reason) for reason in problems]
+        problem = configs.problem(configs.parse(received(request.news)))
+        failures = [provider_pb2.CheckFailure(reason=problem)] if problem else []
         checked = secret(request.news, "apiKey")
         return provider_pb2.CheckResponse(inputs=checked, failures=failures)
 

@@ -34,17 +34,10 @@ def parse(args: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def problems(config: Mapping[str, str]) -> list[str]:
-    """Return what is wrong with the config or with the environment.
-
-    A preview needs no key, so a missing key is not reported. No message repeats a key.
-    """
-    environ = {"FAL_KEY": "none", **environment(config, is_default=False)}
-    try:
-        settings.resolve(environ, lambda key: config.get(key.removeprefix("fal:")))
-    except ConfigurationError as error:
-        return [str(error)]
-    return []
+def problem(config: Mapping[str, str]) -> str | None:
+    """Return what is wrong with the config or with the environment, or None."""
+    environ = environment(config, is_default=False)
+    return settings.problem(environ, lambda key: config.get(key.removeprefix("fal:")))
 
 
 def unused(config: Mapping[str, str]) -> list[str]:

@@ -158,6 +158,7 @@ class FalProvider(ConfigurableProvider):
             preview=bool(getattr(request, "preview", False)),
             log=log,
             is_heard=functools.partial(engine.is_heard, context),
+            warned=session.warned,
         )
 
     def _refuse_import(

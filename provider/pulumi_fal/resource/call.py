@@ -8,7 +8,7 @@ as partial state. It makes no decisions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, Protocol
 
@@ -53,6 +53,14 @@ class Call:
     log: Log = _silent
     is_heard: Callable[[], bool] = lambda: True
     """Returns whether the engine still waits for the answer; True if that is not known."""
+    warned: dict[str, object] = field(default_factory=dict)
+    """The warnings that this process has shown once and for all. All its calls share it."""
+
+    def warn_once(self, message: str) -> None:
+        """Show a warning, unless another call of this process has shown the same one."""
+        this = object()
+        if self.warned.setdefault(message, this) is this:  # threads don't get in between
+            self.log(message, WARNING)
 
 
 class InitFailed(LifecycleError):

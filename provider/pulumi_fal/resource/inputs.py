@@ -63,6 +63,15 @@ def is_known(value: object) -> bool:
     return InstanceType.known(value) is not None
 
 
+def unknown_type(name: str) -> str:
+    """Return the warning about an instance type that this version does not know."""
+    near = difflib.get_close_matches(name.lower(), _TYPES, n=1, cutoff=0)[0]
+    return (
+        f"This version does not know the instance type {name}, only {' and '.join(_TYPES)}, of "
+        f"which {near} is the nearest. The API decides whether it exists."
+    )
+
+
 def waits(props: Mapping[str, Any]) -> bool:
     """Whether create has to wait until the machine is ready."""
     return props.get("wait") is not False

@@ -71,11 +71,7 @@ def check(call: Call, olds: Properties, news: Properties) -> Checked:
         checked["ssh_key"] = olds.get("ssh_key") or news["ssh_key"]
     type_ = checked.get("instance_type")
     if not failures and type_ is not UNKNOWN and not inputs.is_known(type_):
-        call.log(
-            f"This version does not know the instance type {type_}; the API decides whether it "
-            "exists.",
-            WARNING,
-        )
+        call.warn_once(inputs.unknown_type(checked["instance_type"]))
     return Checked(checked, failures)
 
 

@@ -21,6 +21,8 @@ from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin, own_organiza
 from pulumi_fal.stacks.state import StackMachine, machines, names, read_all
 
 _LIST = "the list of stacks"
+_NAMED = 3
+"""How many of the stacks that could not be read for the same reason a message names."""
 _T = TypeVar("_T")
 
 
@@ -32,6 +34,22 @@ class Elsewhere:
     """The name of the stack that has a machine, by the machine's id."""
     unread: Mapping[str, str]
     """The stacks that could not be read, or "the list of stacks", with the reason."""
+
+
+def in_words(unread: Mapping[str, str]) -> list[str]:
+    """Return a text for each reason in Elsewhere.unread: the stacks, of many only a few, and why.
+
+    A backend may have hundreds of stacks, and for most of them the reason is the same.
+    """
+    stacks = defaultdict(list)
+    for name, why in unread.items():
+        stacks[why].append(name)
+    return [f"{_few(names)}: {why}" for why, names in stacks.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    left = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {left} more" if left > 0 else "")
 
 
 class Stacks:
