@@ -34,9 +34,10 @@ _STOPPING_SECONDS = 15.0
 @show.yes_option
 @pass_context
 def delete(context: Context, ids: tuple[str, ...], force: bool, yes: bool) -> None:
-    """Delete machines that no stack has, and wait until they are gone.
+    """Delete machines that no stack has.
 
-    All stacks of the backend that `pulumi` uses here are read first. Nothing is deleted if the API
+    The command waits until they are gone. Before, it reads all stacks of the backend that `pulumi`
+    uses here. Nothing is deleted if the API
     does not know one of the machines, if a stack or a pending create has one, or if a stack can't
     be read. --force overrides all of these but the first.
     """
@@ -114,7 +115,7 @@ def _delete_all(context: Context, ids: Sequence[str], options: str) -> None:
     """
     delete_one, threads = context.machines.lifecycle.delete, ThreadPerCall()
     calls = {threads.submit(delete_one, id_, DELETE_TIMEOUT): id_ for id_ in ids}
-    left = dict.fromkeys(ids, "its delete was interrupted.")
+    left = {id_: f"The delete of machine {id_} was interrupted." for id_ in ids}
 
     def report(call: futures.Future[None]) -> None:
         id_, error = calls[call], call.exception()
@@ -139,7 +140,7 @@ def _delete_all(context: Context, ids: Sequence[str], options: str) -> None:
         for call in ended - reported:
             report(call)
     if left:
-        reasons = "".join(f"\n  Machine {id_}: {why}" for id_, why in left.items())
+        reasons = "".join(f"\n  {why}" for why in left.values())
         raise click.ClickException(
             f"{_machines(len(left))} may still run and bill:{reasons}\nTo continue, run "
             f"`pulumi-fal delete {shlex.join(left)}{options}`."
