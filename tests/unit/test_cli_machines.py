@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal.cli.claims import gather_readable
 from pulumi_fal.cli.context import Context
 from pulumi_fal.machines.entry import Phase
 
@@ -111,6 +114,20 @@ def test_ls_goes_on_where_the_records_cannot_be_read(line: CommandLine) -> None:
     line.journal.folder.touch()
     assert owners(line) == {id_: ["unknown", "-"]}
     assert "Unreadable: folder" in line.stderr
+
+
+def test_ls_shows_on_a_terminal_how_far_reading_the_stacks_is(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stacks take seconds. Another stderr gets nothing, so a log has no such lines."""
+    line.rent()
+    line.stacks = {DEV: {}, PROD: {}}
+    with_terminal = io.StringIO()
+    monkeypatch.setattr(with_terminal, "isatty", lambda: True, raising=False)
+    for stderr, shown in ((with_terminal, True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        gather_readable(Context(), note="; --no-stacks leaves this out")
+        assert ("of 2; --no-stacks leaves this out" in stderr.getvalue()) is shown
 
 
 def test_watch_reads_no_stacks(line: CommandLine) -> None:

@@ -110,7 +110,7 @@ class Case:
                 return (
                     "Run `pulumi up`, unless it is already running: it continues with this "
                     "machine.\nTo discard the machine, run:\n"
-                    f"  pulumi-fal delete {self.entry.instance_id} --force{forget}"
+                    f"  pulumi-fal delete {self.entry.instance_id} --force"
                 )
             case SendAgain():
                 return (

@@ -128,10 +128,11 @@ def gather(context: Context, stacks: Sequence[str]) -> Claims:
     return claims
 
 
-def gather_readable(context: Context, seconds: float = math.inf) -> Claims:
+def gather_readable(context: Context, seconds: float = math.inf, note: str = "") -> Claims:
     """Return what `gather` does of all stacks. Whatever can't be read is among the unreadable.
 
-    That includes a stack that there is no time for within so many seconds.
+    That includes a stack that there is no time for within so many seconds. `note` follows how far
+    the reading is, on a terminal.
     """
     claims, began = Claims([], [], [], [], {}), time.monotonic()
     try:
@@ -143,7 +144,7 @@ def gather_readable(context: Context, seconds: float = math.inf) -> Claims:
     except StackError as error:
         claims.unreadable["the list of stacks"] = str(error)
     else:
-        _read_stacks(claims, names, seconds, began)
+        _read_stacks(claims, names, seconds, began, note)
     return claims
 
 
@@ -159,9 +160,13 @@ def _read_records(context: Context, claims: Claims) -> None:
 
 
 def _read_stacks(
-    claims: Claims, names: Sequence[str], seconds: float = math.inf, began: float | None = None
+    claims: Claims,
+    names: Sequence[str],
+    seconds: float = math.inf,
+    began: float | None = None,
+    note: str = "",
 ) -> None:
-    with show.progress("Reading stacks", len(names)) as step:
+    with show.progress("Reading stacks", len(names), note) as step:
         answers = state.read_all(names, seconds=seconds, began=began, on_read=step)
     for name, machines in answers.items():
         if isinstance(machines, StackError):

@@ -14,7 +14,7 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.claims import gather_readable
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.cli.objections import Objection, objections
-from pulumi_fal.errors import FalError, Interrupted, NotFoundError, StillThereError
+from pulumi_fal.errors import FalError, Interrupted, JournalError, NotFoundError, StillThereError
 from pulumi_fal.native.threads import ThreadPerCall
 from pulumi_fal.resource.operations import DELETE_TIMEOUT
 
@@ -49,7 +49,14 @@ def delete(context: Context, ids: tuple[str, ...], force: bool, yes: bool) -> No
         raise click.ClickException(_refusal(refused, claims.unreadable))
     if not yes:
         _ask([instances[id_] for id_ in ids], found)
-    _delete_all(context, ids, " --force" if force else "")
+    left = _delete_all(context, ids)
+    _drop_records(context, [id_ for id_ in ids if id_ not in left])
+    if left:
+        reasons = "".join(f"\n  {why}" for why in left.values())
+        raise click.ClickException(
+            f"{_machines(len(left))} may still run and bill:{reasons}\nTo continue, run:\n"
+            f"  pulumi-fal delete {shlex.join(left)}{' --force' if force else ''}"
+        )
     for objection in found:
         show.print_lines(objection.then)
 
@@ -108,10 +115,10 @@ def _ask(instances: Sequence[Instance], found: Sequence[Objection]) -> None:
     click.confirm(f"Delete {_machines(len(instances))}?", abort=True)
 
 
-def _delete_all(context: Context, ids: Sequence[str], options: str) -> None:
+def _delete_all(context: Context, ids: Sequence[str]) -> dict[str, str]:
     """Delete the machines at the same time, with one shared poll, and report each that is gone.
 
-    Raises ClickException if one may still exist.
+    Returns the ids of those that may still exist, each with the reason in a sentence.
     """
     delete_one, threads = context.machines.lifecycle.delete, ThreadPerCall()
     calls = {threads.submit(delete_one, id_, DELETE_TIMEOUT): id_ for id_ in ids}
@@ -139,12 +146,18 @@ def _delete_all(context: Context, ids: Sequence[str], options: str) -> None:
         ended, _ = futures.wait(calls, _STOPPING_SECONDS)
         for call in ended - reported:
             report(call)
-    if left:
-        reasons = "".join(f"\n  {why}" for why in left.values())
-        raise click.ClickException(
-            f"{_machines(len(left))} may still run and bill:{reasons}\nTo continue, run "
-            f"`pulumi-fal delete {shlex.join(left)}{options}`."
-        )
+    return left
+
+
+def _drop_records(context: Context, ids: Sequence[str]) -> None:
+    """Drop the records of the creates that made these machines, which are gone."""
+    try:
+        entries = context.journal.readable()
+    except JournalError:
+        return  # it was among what could not be read, and --force was given
+    for entry in entries:
+        if entry.instance_id in ids:
+            context.journal.exchange(entry, None)
 
 
 def _machines(count: int) -> str:

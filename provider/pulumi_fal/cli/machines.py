@@ -58,7 +58,7 @@ def list_(context: Context, as_json: bool, watch: bool, with_age: bool, no_stack
         else:
             _print(instances)
         return
-    claims = gather_readable(context, _STACKS_SECONDS)
+    claims = gather_readable(context, _STACKS_SECONDS, "; --no-stacks leaves this out")
     rows = claims.whose(instances)
     _report_unreadable(claims)
     created, now = claims.created if with_age else {}, context.clock.wall()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
@@ -64,8 +63,8 @@ def _objection(
         return Objection(
             id_,
             f"was made by the pending create of {resource}{state}",
-            f"The next `pulumi up` of {claim.stack} makes a new machine for {claim.name!r}. To "
-            f"want none, run `pulumi-fal pending forget {shlex.quote(claim.urn)}`.",
+            f"The record of that create is dropped, and the next `pulumi up` of {claim.stack} "
+            f"makes a new machine for {claim.name!r} if the program still has it.",
         )
     return Objection(
         id_,

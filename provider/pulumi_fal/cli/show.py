@@ -60,7 +60,7 @@ def print_lines(lines: str) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+def progress(what: str, total: int, note: str = "") -> Iterator[Callable[[], None]]:
     """Show on stderr how far something is, which has `total` steps. Yields what counts a step.
 
     Nothing is shown unless stderr is a terminal. It disappears at the end.
@@ -69,13 +69,13 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     lock, done = threading.Lock(), 0
-    with Console(file=sys.stderr).status(f"{what}: 0 of {total}") as line:
+    with Console(file=sys.stderr).status(f"{what}: 0 of {total}{note}") as line:
 
         def step() -> None:
             nonlocal done
             with lock:
                 done += 1
-                line.update(f"{what}: {done} of {total}")
+                line.update(f"{what}: {done} of {total}{note}")
 
         yield step
 

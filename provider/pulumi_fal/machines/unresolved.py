@@ -130,8 +130,7 @@ def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
         f"{_made(entry)}; {why}.\n{_STOPPED}",
         f"To use the machine for this resource:{_adopt(entry)}\n"
         f"To delete it:{_delete(entry)}\n"
-        "If you have deleted it, or if it does not belong to this resource:"
-        f"{_forget(entry)}\n{_THEN}",
+        f"If it does not belong to this resource:{_forget(entry)}\n{_THEN}",
         _known(entry),
     )
 
@@ -166,7 +165,8 @@ def uncertain(entry: Entry, origin: Origin) -> UnresolvedCreateError:
             f"If the machine was made for this stack:{_adopt(entry, where)}\n"
             "If it was made for another stack, run that command with the backend and the "
             "organization of that stack.\n"
-            f"To delete the machine:{_delete(entry)}{_forget(entry)}\n"
+            f"To delete the machine:{_delete(entry)}\n"
+            f"If it has been deleted already:{_forget(entry)}\n"
         )
     return UnresolvedCreateError(
         f"{_made(entry)}; it is not known whether it was made for {this}.\n{_STOPPED}",
