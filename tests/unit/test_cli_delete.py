@@ -248,11 +248,10 @@ def test_ctrl_c_names_the_machines_that_may_still_exist(
     ids = [line.rent(), line.rent()]
     line.emulator.state.deletion = 600
 
-    def interrupted(calls: object) -> Iterator[None]:
+    def interrupted(calls: object) -> None:
         while line.emulator.state.deletions < len(ids):
             time.sleep(0.01)
         raise KeyboardInterrupt
-        yield
 
     monkeypatch.setattr("concurrent.futures.as_completed", interrupted)
     began = time.monotonic()
