@@ -162,6 +162,14 @@ class ElsewhereError(LifecycleError):
 class StillThereError(LifecycleError):
     """The machine was not confirmed to be gone before the timeout of its delete."""
 
+    def __init__(self, instance_id: str, happened: str) -> None:
+        super().__init__(
+            instance_id,
+            f"{happened}\nIt stays in state, and may still run and bill. Run the command again to "
+            "continue.",
+        )
+        self.happened = happened
+
 
 class JournalError(FalError):
     """The journal of creates can't be used. It may be the only record of a machine."""

@@ -1,17 +1,25 @@
-"""`pulumi-fal audit` and `import-file` with the real `pulumi`; tests/unit has what they print."""
+"""`ls`, `delete`, `audit` and `import-file` with the real `pulumi`; tests/unit has their output."""
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
 from .cli import pulumi_fal
-from .harness import SSH_KEY, Stack
+from .harness import SECONDS, SSH_KEY, Stack
+from .recovery import PATIENCE, kill_while_waiting
+
+CI = Path(__file__).parents[2] / "docs" / "ci.md"
 
 
 @pytest.mark.chaos("unit/test_cli_audit.py::test_it_finds_exactly_the_machines_that_were_forgotten")
@@ -83,3 +91,65 @@ def test_a_fleet_is_imported_from_a_file_without_a_change_and_then_destroyed(
     stack.up()
     stack.destroy()
     assert emulator.state.alive() == set()
+
+
+def test_whose_each_machine_is_decides_which_ones_are_deleted(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """Two stacks, a create that was killed and a machine that nobody has.
+
+    `ls` shows whose each is, the nightly job of the docs ends the forgotten one alone, and what
+    `delete --force` says of the other ones comes true.
+    """
+    stack.env |= PATIENCE
+    stack.up()
+    (held,) = stack.state_ids()
+    prod = Stack(stack.folder, stack.env, name="prod")
+    prod.init()
+    pending = kill_while_waiting(prod, emulator)
+    forgotten = emulator.state.create(NewInstance(ONE, SSH_KEY)).id
+
+    def owners() -> dict[str, list[str]]:
+        shown = pulumi_fal(stack, "ls").splitlines()[1:]
+        return {row.split()[0]: re.split("  +", row)[-2:] for row in shown}
+
+    dev_name, prod_name = (f"organization/test/{name}" for name in ("dev", "prod"))
+    assert owners() == {
+        held: [dev_name, "machine"],
+        pending: [f"pending: {prod_name}", "machine"],
+        forgotten: ["forgotten", "-"],
+    }
+    for id_ in (held, pending):
+        pulumi_fal(stack, "delete", forgotten, id_, "--yes", code=1)
+    assert emulator.state.alive() == {held, pending, forgotten}
+    run_nightly_job(stack)
+    assert emulator.state.alive() == {held, pending}
+
+    shown = pulumi_fal(stack, "delete", held, pending, "--yes", "--force")
+    assert emulator.state.alive() == set()
+    assert f"The next `pulumi refresh` of {dev_name} drops {held} from state" in shown
+    assert f"the next `pulumi up` of {prod_name} makes a new machine for 'machine'" in shown
+    stack.refresh()
+    assert stack.state_ids() == set()
+    prod.cancel()
+    prod.up()
+    assert prod.state_ids() == emulator.state.alive()
+    assert not emulator.state.alive() & {held, pending, forgotten}
+
+
+def run_nightly_job(stack: Stack) -> None:
+    """Run the step of the docs' job that ends forgotten machines, without its pause."""
+    blocks = re.findall(r"```yaml\n(.*?)```", CI.read_text(), re.DOTALL)
+    jobs = [job for block in blocks for job in yaml.safe_load(block)["jobs"].items()]
+    ((_, job),) = [item for item in jobs if item[0] == "end-forgotten"]
+    (script,) = [step["run"] for step in job["steps"] if "env" in step]
+    assert len(re.findall(r"^sleep \d+$", script, re.MULTILINE)) == 1
+    path = f"{Path(sys.executable).parent}:{stack.env['PATH']}"
+    subprocess.run(
+        ["bash", "-e", "-c", re.sub(r"(?m)^sleep .*", "", script)],
+        cwd=stack.project,
+        env={**stack.env, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        check=True,
+        timeout=SECONDS,
+    )

@@ -49,7 +49,7 @@ def test_ls_shows_ages_of_what_stacks_have(line: CommandLine) -> None:
     new, old, nobodys = rent(line, 90), rent(line, 3 * DAY + 5 * HOUR), line.rent()
     line.stacks = {DEV: {"a": new}, PROD: {"a": old}}
     header, *rows = line.run("ls", "--age").splitlines()
-    assert header.split() == ["ID", "TYPE", "SECTOR", "IP", "STATUS", "AGE"]
+    assert header.split() == ["ID", "TYPE", "SECTOR", "IP", "STATUS", "STACK", "RESOURCE", "AGE"]
     shown = {row.split()[0]: re.split("  +", row)[-1] for row in rows}
     assert shown == {new: "1m", old: "3d 5h", nobodys: "-"}
     assert line.stderr == ""
@@ -66,23 +66,22 @@ def test_ls_as_json_has_the_moment_as_well(line: CommandLine) -> None:
     assert told == {old: ("2023-11-14T21:13:20+00:00", HOUR), nobodys: (None, None)}
 
 
-def test_ls_asks_no_stack_unless_it_is_told_to(line: CommandLine) -> None:
-    """The ages take a command for each stack of an organization."""
+def test_ls_asks_no_stack_where_it_is_told_not_to(line: CommandLine) -> None:
+    """Reading takes a command for each stack of an organization."""
     id_ = line.rent()
     line.pulumi_says = "there is no `pulumi` command on PATH"
-    assert id_ in line.run("ls")
-    assert "created" not in line.json("ls")[0]
+    assert id_ in line.run("ls", "--no-stacks")
+    assert "created" not in line.json("ls", "--no-stacks")[0]
     assert line.stderr == ""
+    line.run("ls", "--no-stacks", "--age", code=2)
 
 
 def test_ls_goes_on_without_the_stacks(line: CommandLine) -> None:
     """`ls` says why there are no ages, where that does not disturb a program."""
     id_ = line.rent()
     line.pulumi_says = "there is no `pulumi` command on PATH"
-    assert re.search(rf"{id_} .* ready +-$", line.run("ls", "--age"), re.MULTILINE)
-    assert line.stderr == (
-        "No ages, since the stacks can't be listed: there is no `pulumi` command on PATH\n"
-    )
+    assert re.search(rf"{id_} .* ready +unknown +- +-$", line.run("ls", "--age"), re.MULTILINE)
+    assert line.stderr == ("Unreadable: the list of stacks: there is no `pulumi` command on PATH\n")
     assert line.json("ls", "--age")[0]["created"] is None
 
 
@@ -90,8 +89,8 @@ def test_ls_goes_on_without_one_stack(line: CommandLine, monkeypatch: pytest.Mon
     """`ls` leaves out the ages from a stack that can't be read, or that there was no time for."""
     id_ = rent(line, HOUR)
     line.stacks = {DEV: {"a": id_}, PROD: "damaged"}
-    assert re.search(rf"{id_} .* ready +1h$", line.run("ls", "--age"), re.MULTILINE)
-    assert line.stderr == f"No ages of stack {PROD}, which can't be read: damaged\n"
+    assert re.search(rf"{id_} .* ready +{DEV} +a +1h$", line.run("ls", "--age"), re.MULTILINE)
+    assert line.stderr == f"Unreadable: stack {PROD}: damaged\n"
     monkeypatch.setattr("pulumi_fal.cli.machines._STACKS_SECONDS", 0.0)
     assert "1h" not in line.run("ls", "--age")
     assert line.stderr.count("there was no time for it within 0 s") == 2

@@ -49,6 +49,35 @@ def test_it_finds_exactly_the_machines_that_were_forgotten(line: CommandLine) ->
     assert "Machines: 3 (1 in stack, 1 pending, 1 forgotten)." in shown
 
 
+def test_ids_are_those_of_the_forgotten_machines_alone(line: CommandLine) -> None:
+    """`pulumi-fal delete` takes each of them, and only those: one id a line."""
+    kept, pending, *forgotten = (line.rent() for _ in range(4))
+    line.stacks = {DEV: {"a": kept}, PROD: {}}
+    line.pend(phase=Phase.CREATED, instance_id=pending)
+    printed = line.run("audit", "--ids", "--max-age", "0m", code=FOUND)
+    assert printed.endswith("\n")
+    assert sorted(printed.splitlines()) == sorted(forgotten)
+    assert line.stderr == (
+        "Machines: 4 (1 in stack, 1 pending, 2 forgotten). Stacks read: 2. Gone: 0.\n"
+    )
+    line.run("audit", "--ids", "--json", code=2)
+
+
+def test_no_id_is_printed_where_a_stack_cannot_be_read(line: CommandLine) -> None:
+    """That stack may have the machine. The reason is on stderr, and the exit code is 2."""
+    line.rent()
+    line.stacks = {DEV: {}, PROD: "the checkpoint is damaged"}
+    assert line.run("audit", "--ids", code=CANT_TELL) == ""
+    assert f"Unreadable: stack {PROD}: the checkpoint is damaged\n" in line.stderr
+
+
+def test_audit_says_how_to_end_a_forgotten_machine(line: CommandLine) -> None:
+    """The command is printed beside the way to keep the machine."""
+    line.rent()
+    line.stacks = {DEV: {}}
+    assert "\n  pulumi-fal delete ID\n" in line.run("audit", code=FOUND)
+
+
 def test_its_json_says_by_which_resource_a_machine_is_had(line: CommandLine) -> None:
     """The JSON has each machine as the API shows it, with its stack and URN."""
     id_ = line.rent()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,10 +12,14 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal.cli.claims import gather_readable
 from pulumi_fal.cli.context import Context
+from pulumi_fal.machines.entry import Phase
 
 from ..fakes import EIGHT, TurnedClock
-from .cli_support import CommandLine, command_line
+from .cli_support import CommandLine, command_line, urn
+
+DEV, PROD = "organization/train/dev", "organization/train/prod"
 
 
 class Ticks(TurnedClock):
@@ -46,10 +52,97 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Ticks) -> Itera
 def test_ls_lists_machines_whole(line: CommandLine) -> None:
     """A line is never cut, an unknown value is a dash, and a file gets no colour."""
     one, eight = line.rent(), line.rent(EIGHT, "sector_2")
-    header, first, second = line.run("ls").splitlines()
+    header, first, second = line.run("ls", "--no-stacks").splitlines()
     assert header.split() == ["ID", "TYPE", "SECTOR", "IP", "STATUS"]
     assert re.fullmatch(rf"{one} +gpu_1x_h100_sxm5 +- +[\d.]+ +ready", first)
     assert re.fullmatch(rf"{eight} +{EIGHT} +sector_2 +[\d.]+ +ready", second)
+
+
+def test_ls_shows_whose_each_machine_is(line: CommandLine) -> None:
+    """The columns have the stack and the resource's name; the JSON has the URN as well."""
+    held, pending, forgotten = line.rent(), line.rent(), line.rent()
+    line.stacks = {DEV: {"a": held}, PROD: {}}
+    line.pend(phase=Phase.CREATED, instance_id=pending)
+    assert owners(line) == {
+        held: [DEV, "a"],
+        pending: [f"pending: {DEV}", "box"],
+        forgotten: ["forgotten", "-"],
+    }
+    told = {machine.pop("id"): machine for machine in line.json("ls")}
+    fields = ("whose", "stack", "resource", "urn")
+    assert {id_: [machine[name] for name in fields] for id_, machine in told.items()} == {
+        held: ["stack", DEV, "a", urn("a")],
+        pending: ["pending", DEV, "box", urn("box")],
+        forgotten: ["forgotten", None, None, None],
+    }
+    assert line.stderr == ""
+
+
+def test_ls_needs_one_list_call(line: CommandLine) -> None:
+    """Whose the machines are costs no call of the API."""
+    line.stacks = {DEV: {"a": line.rent(), "b": "i-gone"}}
+    line.rent()
+    line.run("ls")
+    calls = line.emulator.state.calls
+    assert (calls["list"], calls["get"]) == (1, 0)
+
+
+def test_ls_shows_as_unknown_what_a_stack_that_cannot_be_read_may_have(line: CommandLine) -> None:
+    """The reasons are on stderr, where they don't disturb a program, and of many some are named."""
+    held, other = line.rent(), line.rent()
+    line.stacks = {DEV: {"a": held}, **{f"organization/train/{i}": "no access" for i in range(5)}}
+    assert owners(line) == {held: [DEV, "a"], other: ["unknown", "-"]}
+    assert line.stderr.splitlines() == [
+        *(f"Unreadable: stack organization/train/{i}: no access" for i in range(3)),
+        "Unreadable: 2 more. `pulumi-fal audit` names them all.",
+    ]
+
+
+def test_ls_shows_as_unknown_what_an_unanswered_create_may_have_made(line: CommandLine) -> None:
+    """The create is named, and the machine may be its own or somebody else's."""
+    id_ = line.rent()
+    line.stacks = {DEV: {}}
+    line.pend()
+    assert owners(line) == {id_: [f"unknown: {DEV}", "perhaps box"]}
+
+
+def test_ls_goes_on_where_the_records_cannot_be_read(line: CommandLine) -> None:
+    """A machine that no stack has may be pending."""
+    id_ = line.rent()
+    line.stacks = {DEV: {}}
+    line.journal.folder.parent.mkdir(parents=True)
+    line.journal.folder.touch()
+    assert owners(line) == {id_: ["unknown", "-"]}
+    assert "Unreadable: folder" in line.stderr
+
+
+def test_ls_shows_on_a_terminal_how_far_reading_the_stacks_is(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stacks take seconds. Another stderr gets nothing, so a log has no such lines."""
+    line.rent()
+    line.stacks = {DEV: {}, PROD: {}}
+    with_terminal = io.StringIO()
+    monkeypatch.setattr(with_terminal, "isatty", lambda: True, raising=False)
+    for stderr, shown in ((with_terminal, True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        gather_readable(Context(), note="; --no-stacks leaves this out")
+        assert ("of 2; --no-stacks leaves this out" in stderr.getvalue()) is shown
+
+
+def test_watch_reads_no_stacks(line: CommandLine) -> None:
+    """Stacks take seconds, and a list is shown with every change."""
+    line.pulumi_says = "there is no `pulumi` command on PATH"
+    line.rent()
+    assert line.run("ls", "--watch").split()[:5] == ["ID", "TYPE", "SECTOR", "IP", "STATUS"]
+    assert line.stderr == ""
+
+
+def owners(line: CommandLine) -> dict[str, list[str]]:
+    """The last two columns of each machine."""
+    header, *rows = line.run("ls").splitlines()
+    assert header.split()[-2:] == ["STACK", "RESOURCE"]
+    return {row.split()[0]: re.split("  +", row)[-2:] for row in rows}
 
 
 def test_ls_says_that_there_are_none(line: CommandLine) -> None:
@@ -61,7 +154,9 @@ def test_ls_says_that_there_are_none(line: CommandLine) -> None:
 def test_ls_as_json_is_what_the_api_says(line: CommandLine) -> None:
     """The JSON has the API's own names and values."""
     line.rent(EIGHT, "sector_2")
-    assert line.json("ls") == [asdict(machine) for machine in line.emulator.state.list()]
+    assert line.json("ls", "--no-stacks") == [
+        asdict(machine) for machine in line.emulator.state.list()
+    ]
 
 
 def test_watch_shows_them_again_with_every_change(line: CommandLine, clock: Ticks) -> None:
@@ -162,7 +257,7 @@ def test_under_v1_the_region_and_the_creator_are_shown(
     made = line.rent()
     monkeypatch.setenv("FAL_COMPUTE_API", "v1")
     monkeypatch.setenv("FAL_COMPUTE_ENDPOINT", f"{line.emulator.url}/v1")
-    header, row = line.run("ls").splitlines()
+    header, row = line.run("ls", "--no-stacks").splitlines()
     assert header.split()[-2:] == ["REGION", "CREATOR"]
     assert row.split()[-2:] == ["us-west", "emulator"]
     assert re.search(r"region +us-west", line.run("get", made))

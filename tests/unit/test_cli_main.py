@@ -44,7 +44,7 @@ def test_help_fits_a_terminal() -> None:
     """Each command has a line of help that is not cut off."""
     shown = CliRunner().invoke(cli, ["--help"]).stdout
     assert "..." not in shown.partition("Commands:")[2]
-    for name in ("audit", "doctor", "emulator", "get", "import-file", "ls", "pending"):
+    for name in ("audit", "delete", "doctor", "emulator", "get", "import-file", "ls", "pending"):
         assert f"\n  {name} " in shown
 
 

@@ -69,7 +69,7 @@ def test_a_machine_beside_the_present_one_is_named_with_every_way_out() -> None:
         "resource 'web' got no answer, and another machine has been requested since",
         "  found (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n",
         "  organization/shop/prod: it took too long\n",
-        "delete it",
+        "\n  pulumi-fal delete ID\n",
         "import it",
         f"\n  pulumi-fal pending forget {URN} --late",
     ):

@@ -8,6 +8,7 @@ import click
 
 from pulumi_fal._version import __version__
 from pulumi_fal.cli.audit import audit
+from pulumi_fal.cli.delete import delete
 from pulumi_fal.cli.doctor import doctor
 from pulumi_fal.cli.emulator import emulator
 from pulumi_fal.cli.import_file import import_file
@@ -30,7 +31,7 @@ class Cli(click.Group):
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pulumi-fal")
 def cli() -> None:
-    """Show machines on fal Compute, and find those that are in no stack.
+    """Show and delete machines on fal Compute, and find those that are in no stack.
 
     The commands use the key and the endpoint that the provider uses: those in the environment, or
     else in the config of the stack that is selected in the current folder.
@@ -40,5 +41,5 @@ def cli() -> None:
     """
 
 
-for command in (list_, get, ssh_config, pending, audit, import_file, doctor, emulator):
+for command in (list_, get, delete, ssh_config, pending, audit, import_file, doctor, emulator):
     cli.add_command(command)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, NoReturn
 
 import click
@@ -15,60 +14,11 @@ from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import ages, show
-from pulumi_fal.cli.claims import Claim, Claims, Whose, gather, stack_option
+from pulumi_fal.cli.claims import Claim, Whose, gather, stack_option
 from pulumi_fal.cli.context import Context, pass_context
+from pulumi_fal.cli.report import CANT_TELL, Report
 from pulumi_fal.errors import FalError, NotFoundError
 from pulumi_fal.machines.ownership import Ownership
-
-CLEAN, FOUND, CANT_TELL = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class Report:
-    """The result of an audit."""
-
-    claims: Claims
-    machines: list[tuple[Instance, Whose, Claim | None]]
-    gone: list[Claim]
-    other_account: list[Claim]
-    """Resources whose machine the API doesn't know, but was seen by another account or endpoint."""
-    now: float
-    max_age: int | None
-    """The most seconds that a machine in a stack may run; None if there is no limit."""
-
-    @property
-    def exit_code(self) -> int:
-        counts = self.counts
-        if self.gone or self.too_old or counts[Whose.FORGOTTEN]:
-            return FOUND
-        unknown = self.claims.unreadable or self.other_account or counts[Whose.UNKNOWN]
-        return CANT_TELL if unknown or self.ageless else CLEAN
-
-    @property
-    def counts(self) -> Mapping[Whose, int]:
-        return Counter(whose for _, whose, _ in self.machines)
-
-    @property
-    def too_old(self) -> list[tuple[Instance, Claim, int]]:
-        """The machines in stacks that exceed the limit, each with its age in seconds."""
-        return [
-            (instance, claim, age)
-            for instance, claim, age in self._ages
-            if age is not None and self.max_age is not None and age > self.max_age
-        ]
-
-    @property
-    def ageless(self) -> list[Claim]:
-        """The resources whose machine may exceed the limit, because its age is unknown."""
-        return [claim for _, claim, age in self._ages if age is None and self.max_age is not None]
-
-    @property
-    def _ages(self) -> Iterator[tuple[Instance, Claim, int | None]]:
-        created = self.claims.created
-        for instance, whose, claim in self.machines:
-            if whose is Whose.STACK and claim is not None:
-                moment = created.get(instance.id)
-                yield instance, claim, None if moment is None else ages.age(moment, self.now)
 
 
 @click.command()
@@ -80,9 +30,17 @@ class Report:
     help="Also find machines in stacks that have been running for longer, for example 30m, 12h or "
     "7d. The age counts from when Pulumi recorded the machine.",
 )
+@click.option(
+    "--ids",
+    "only_ids",
+    is_flag=True,
+    help="Print only the ids of the forgotten machines, one a line, for `pulumi-fal delete`.",
+)
 @show.json_option
 @pass_context
-def audit(context: Context, stacks: tuple[str, ...], max_age: int | None, as_json: bool) -> None:
+def audit(
+    context: Context, stacks: tuple[str, ...], max_age: int | None, only_ids: bool, as_json: bool
+) -> None:
     """Find forgotten machines, and resources whose machine is gone.
 
     A machine is forgotten if no stack has it and no create on this computer is pending for it. It
@@ -98,9 +56,13 @@ def audit(context: Context, stacks: tuple[str, ...], max_age: int | None, as_jso
          machine was seen with another account's key, an age that --max-age needs is not known, or
          the audit itself failed
     """
+    if only_ids and as_json:
+        raise click.UsageError("--ids prints no JSON: leave out --json.")
     try:
         report = _look(context, stacks, max_age)
-        if as_json:
+        if only_ids:
+            _print_ids(report)
+        elif as_json:
             show.print_json(_as_json(report))
         else:
             _print(report, context.settings)
@@ -195,21 +157,37 @@ def _print(report: Report, settings: Settings) -> None:
     show.print_lines(_summary(report))
 
 
+def _print_ids(report: Report) -> None:
+    """Print the ids of the forgotten machines, and on stderr why there may be more."""
+    for what, why in report.claims.unreadable.items():
+        click.echo(f"Unreadable: {what}: {why}", err=True)
+    click.echo(_counts(report), err=True)
+    for instance, whose, _ in report.machines:
+        if whose is Whose.FORGOTTEN:
+            click.echo(instance.id)
+
+
 def _seen(claim: Claim, settings: Settings) -> str:
     if claim.account_id.endpoint not in ("", settings.endpoint):
         return f"seen at another endpoint ({claim.account_id.endpoint})"
     return f"seen with another key (account {claim.account_id.account})"
 
 
-def _summary(report: Report) -> str:
-    counts = report.counts
-    words = [f"{counts[whose]} {whose.value}" for whose in Whose if counts[whose]]
+def _counts(report: Report) -> str:
+    words = [f"{report.counts[whose]} {whose.value}" for whose in Whose if report.counts[whose]]
     details = f" ({', '.join(words)})" if words else ""
     read, gone = len(report.claims.stacks), len(report.gone)
-    lines = [f"Machines: {len(report.machines)}{details}. Stacks read: {read}. Gone: {gone}."]
+    return f"Machines: {len(report.machines)}{details}. Stacks read: {read}. Gone: {gone}."
+
+
+def _summary(report: Report) -> str:
+    counts = report.counts
+    lines = [_counts(report)]
     if counts[Whose.FORGOTTEN]:
         lines.append(
-            "Forgotten machines keep billing. To import them into a stack, run:\n"
+            "Forgotten machines keep billing. To delete one, run:\n"
+            "  pulumi-fal delete ID\n"
+            "To import them into a stack, run:\n"
             "  pulumi-fal import-file --ssh-key FILE\n"
             "A machine created in the last few minutes may belong to a `pulumi up` that is still "
             "running elsewhere."

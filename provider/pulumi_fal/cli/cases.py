@@ -110,7 +110,8 @@ class Case:
             case Resume():
                 return (
                     "Run `pulumi up`, unless it is already running: it continues with this "
-                    f"machine.\nTo discard the machine, delete it, then run:{forget}"
+                    "machine.\nTo discard the machine, run:\n"
+                    f"  pulumi-fal delete {self.entry.instance_id} --force"
                 )
             case SendAgain():
                 return (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,11 +12,12 @@ import click
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import AccountId
-from pulumi_fal.cli import ages
+from pulumi_fal.cli import ages, show
 from pulumi_fal.cli.context import Context
 from pulumi_fal.errors import JournalError, StackError
 from pulumi_fal.machines.decision import candidates
 from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.stacks import state
 
 stack_option = click.option(
@@ -47,6 +50,11 @@ class Claim:
     """Where a machine in state was last seen, and with which account."""
     created: float | None = None
     """When Pulumi recorded a machine in state, in seconds since the epoch; None if unknown."""
+
+    @property
+    def name(self) -> str:
+        """The resource's name in the program."""
+        return self.urn.rpartition("::")[2]
 
 
 @dataclass(frozen=True)
@@ -108,18 +116,59 @@ def gather(context: Context, stacks: Sequence[str]) -> Claims:
 
     List the machines before calling this: the journal has every machine that is created on this
     computer from before it exists until a stack has it. Raises StackError if all stacks are wanted
-    and they can't be listed.
+    and they can't be listed, and JournalError if the folder of records can't be read.
     """
     claims = Claims([], [], [], [], {})
-    reported = []
+    _read_records(context, claims)
+    try:
+        names = list(dict.fromkeys(stacks)) or state.names()
+    except StackError as error:
+        raise StackError(f"{error}. Name the stacks that count with --stack.") from None
+    _read_stacks(claims, names)
+    return claims
+
+
+def gather_readable(context: Context, seconds: float = math.inf, note: str = "") -> Claims:
+    """Return what `gather` does of all stacks. Whatever can't be read is among the unreadable.
+
+    That includes a stack that there is no time for within so many seconds. `note` follows how far
+    the reading is, on a terminal.
+    """
+    claims, began = Claims([], [], [], [], {}), time.monotonic()
+    try:
+        _read_records(context, claims)
+    except JournalError as error:
+        claims.unreadable[f"folder {error.path}"] = f"it {error.problem}"
+    try:
+        names = state.names(seconds=min(seconds, pulumi_cli.SECONDS))
+    except StackError as error:
+        claims.unreadable["the list of stacks"] = str(error)
+    else:
+        _read_stacks(claims, names, seconds, began, note)
+    return claims
+
+
+def _read_records(context: Context, claims: Claims) -> None:
     for entry in context.journal.entries():
         if isinstance(entry, JournalError):
             claims.unreadable[f"record {entry.path}"] = f"it {entry.problem}"
-        elif entry.phase is Phase.REPORTED:
-            reported.append(entry)
-        else:
+        elif entry.phase is not Phase.REPORTED:
             claims.pending.append(entry)
-    for name, machines in state.read_all(list(dict.fromkeys(stacks)) or _all()).items():
+        # If its stack can be read, that has the machine, or somebody has removed it there.
+        elif context.stacks.ids(entry.origin) is None:
+            claims.doubtful.append(entry)
+
+
+def _read_stacks(
+    claims: Claims,
+    names: Sequence[str],
+    seconds: float = math.inf,
+    began: float | None = None,
+    note: str = "",
+) -> None:
+    with show.progress("Reading stacks", len(names), note) as step:
+        answers = state.read_all(names, seconds=seconds, began=began, on_read=step)
+    for name, machines in answers.items():
         if isinstance(machines, StackError):
             claims.unreadable[f"stack {name}"] = str(machines)
         else:
@@ -128,16 +177,6 @@ def gather(context: Context, stacks: Sequence[str]) -> Claims:
                 Claim(machine.id, machine.urn, name, machine.account_id, machine.created)
                 for machine in machines
             )
-    # If its stack can be read, either the stack has the machine, or somebody has removed it there.
-    claims.doubtful.extend(entry for entry in reported if context.stacks.ids(entry.origin) is None)
-    return claims
-
-
-def _all() -> list[str]:
-    try:
-        return state.names()
-    except StackError as error:
-        raise StackError(f"{error}. Name the stacks that count with --stack.") from None
 
 
 def _claim(entry: Entry, instance_id: str) -> Claim:

@@ -1,22 +1,26 @@
-"""`pulumi-fal ls` and `pulumi-fal get` show the machines that the API lists."""
+"""`pulumi-fal ls` and `pulumi-fal get` show the machines that the API lists, and whose they are."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 
 import click
 from rich.text import Text
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import ages, show
+from pulumi_fal.cli.claims import Claim, Claims, Whose, gather_readable
 from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.errors import StackError
-from pulumi_fal.stacks import state
 
 _STACKS_SECONDS = 30.0
-"""The most time that `ls --age` spends on reading stacks."""
+"""The most time that `ls` spends on reading stacks."""
+_NAMED = 3
+"""How many of the stacks that can't be read are named."""
+
+Row = tuple[Instance, Whose, Claim | None]
 
 
 @click.command("ls")
@@ -26,55 +30,88 @@ _STACKS_SECONDS = 30.0
     "--age",
     "with_age",
     is_flag=True,
-    help="Show how long each machine has been running since a stack recorded it. This reads all "
-    "stacks of the backend that `pulumi` uses here.",
+    help="Show how long each machine has been running since a stack recorded it.",
+)
+@click.option(
+    "--no-stacks",
+    is_flag=True,
+    help="Don't read the stacks, which is faster. Whose the machines are is then not shown.",
 )
 @pass_context
-def list_(context: Context, as_json: bool, watch: bool, with_age: bool) -> None:
-    """List the account's machines."""
+def list_(context: Context, as_json: bool, watch: bool, with_age: bool, no_stacks: bool) -> None:
+    """List the account's machines, and whose each is.
+
+    For that, all stacks of the backend that `pulumi` uses here are read.
+    """
     if watch and as_json:
         raise click.UsageError("--watch is for people: leave out --json.")
     if watch and with_age:
         raise click.UsageError("--watch does not show ages: leave out --age.")
-    client = context.client()
+    if no_stacks and with_age:
+        raise click.UsageError("Stacks have the ages: leave out --no-stacks.")
     if watch:
         _watch(context)
-    instances = _sorted(client.list_instances())
-    if not with_age:
+    instances = _sorted(context.client().list_instances())
+    if no_stacks or not instances:
         if as_json:
             show.print_json([asdict(instance) for instance in instances])
         else:
             _print(instances)
         return
-    created, now = _created() if instances else {}, context.clock.wall()
+    claims = gather_readable(context, _STACKS_SECONDS, "; --no-stacks leaves this out")
+    rows = claims.whose(instances)
+    _report_unreadable(claims)
+    created, now = claims.created if with_age else {}, context.clock.wall()
     if as_json:
         show.print_json(
             [
-                {**asdict(instance), **ages.as_json(created.get(instance.id), now)}
-                for instance in instances
+                {
+                    **asdict(instance),
+                    "whose": whose.name.lower(),
+                    "stack": claim and claim.stack,
+                    "resource": claim and claim.name,
+                    "urn": claim and claim.urn,
+                    **(ages.as_json(created.get(instance.id), now) if with_age else {}),
+                }
+                for instance, whose, claim in rows
             ]
         )
-    else:
-        _print(instances, {id_: ages.age(moment, now) for id_, moment in created.items()})
+        return
+    columns = {"STACK": _stack_cells(rows), "RESOURCE": _resource_cells(rows)}
+    if with_age:
+        columns["AGE"] = {id_: ages.in_words(ages.age(at, now)) for id_, at in created.items()}
+    _print(instances, columns)
 
 
-def _created() -> Mapping[str, float]:
-    """Return the time at which a stack recorded each machine, by the machine's id.
-
-    Stacks that can't be read are reported on stderr and otherwise ignored.
-    """
-    try:
-        answers = state.read_all(state.names(), seconds=_STACKS_SECONDS)
-    except StackError as error:
-        click.echo(f"No ages, since the stacks can't be listed: {error}", err=True)
-        return {}
-    records: list[tuple[str, float | None]] = []
-    for name, answer in answers.items():
-        if isinstance(answer, StackError):
-            click.echo(f"No ages of stack {name}, which can't be read: {answer}", err=True)
+def _stack_cells(rows: Sequence[Row]) -> dict[str, str]:
+    """Return what stands in the column STACK, by the machine's id."""
+    cells = {}
+    for instance, whose, claim in rows:
+        if claim is None:
+            cells[instance.id] = whose.value
+        elif whose is Whose.STACK:
+            cells[instance.id] = claim.stack
         else:
-            records.extend((machine.id, machine.created) for machine in answer)
-    return ages.earliest(records)
+            cells[instance.id] = f"{whose.value}: {claim.stack}"
+    return cells
+
+
+def _resource_cells(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the name of the resource that has a machine, or may have it, by the machine's id."""
+    return {
+        instance.id: claim.name if whose is not Whose.UNKNOWN else f"perhaps {claim.name}"
+        for instance, whose, claim in rows
+        if claim is not None
+    }
+
+
+def _report_unreadable(claims: Claims) -> None:
+    """Say on stderr what may have the machines that are unknown. Of many, only some are named."""
+    for what, why in list(claims.unreadable.items())[:_NAMED]:
+        click.echo(f"Unreadable: {what}: {why}", err=True)
+    if len(claims.unreadable) > _NAMED:
+        more = len(claims.unreadable) - _NAMED
+        click.echo(f"Unreadable: {more} more. `pulumi-fal audit` names them all.", err=True)
 
 
 @click.command()
@@ -127,8 +164,10 @@ def _sorted(instances: Sequence[Instance]) -> list[Instance]:
     )
 
 
-def _print(instances: Sequence[Instance], known: Mapping[str, int] | None = None) -> None:
-    """Print a table, with a column of ages if `known` has them in seconds by machine id."""
+def _print(
+    instances: Sequence[Instance], more: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+) -> None:
+    """Print a table. `more` has the cells of further columns, by the machine's id."""
     if not instances:
         show.print_lines("There are no machines.")
         return
@@ -147,8 +186,8 @@ def _print(instances: Sequence[Instance], known: Mapping[str, int] | None = None
         columns += ["REGION", "CREATOR"]
         for instance, row in zip(instances, rows, strict=True):
             row += [instance.region or "", instance.creator_user_nickname or ""]
-    if known is not None:
-        columns.append("AGE")
+    for column, cells in more.items():
+        columns.append(column)
         for instance, row in zip(instances, rows, strict=True):
-            row.append(ages.in_words(known[instance.id]) if instance.id in known else "")
+            row.append(cells.get(instance.id, ""))
     show.print_table(columns, rows)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -55,6 +57,27 @@ def print_record(title: str, fields: Mapping[str, str | Text]) -> None:
 
 def print_lines(lines: str) -> None:
     _print(Text(lines))
+
+
+@contextmanager
+def progress(what: str, total: int, note: str = "") -> Iterator[Callable[[], None]]:
+    """Show on stderr how far something is, which has `total` steps. Yields what counts a step.
+
+    Nothing is shown unless stderr is a terminal. It disappears at the end.
+    """
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    lock, done = threading.Lock(), 0
+    with Console(file=sys.stderr).status(f"{what}: 0 of {total}{note}") as line:
+
+        def step() -> None:
+            nonlocal done
+            with lock:
+                done += 1
+                line.update(f"{what}: {done} of {total}{note}")
+
+        yield step
 
 
 def status(instance: Instance) -> Text:

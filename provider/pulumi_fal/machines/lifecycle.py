@@ -176,8 +176,7 @@ class Lifecycle:
         raise StillThereError(
             instance_id,
             f"Machine {instance_id} may still exist {seconds:.0f} s after its delete began "
-            f"({request.said}).{outage}\nIt stays in state, and may still run and bill. Run the "
-            "command again to continue.",
+            f"({request.said}).{outage}",
         )
 
     def _look(self, instance_id: str, instances: Instances, until: float) -> Instance | None:

@@ -95,7 +95,8 @@ def may_appear(entry: Entry, error: FalError | None) -> str:
 def late_advice(entry: Entry) -> str:
     """What to do about the machines of a POST without an answer that another one has followed."""
     return (
-        "If a machine is not needed, delete it. If it is needed, import it into a stack.\n"
+        f"If a machine is not needed:{_delete(entry)}\n"
+        "If it is needed, import it into a stack.\n"
         f"If none belongs to this resource:{_forget(entry, ' --late')}"
     )
 
@@ -129,7 +130,8 @@ def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
     return UnresolvedCreateError(
         f"{_made(entry)}; {why}.\n{_STOPPED}",
         f"To use the machine for this resource:{_adopt(entry)}\n"
-        f"If you delete it, or if it does not belong to this resource:{_forget(entry)}\n{_THEN}",
+        f"To delete it:{_delete(entry)}\n"
+        f"If it does not belong to this resource:{_forget(entry)}\n{_THEN}",
         _known(entry),
     )
 
@@ -164,7 +166,8 @@ def uncertain(entry: Entry, origin: Origin) -> UnresolvedCreateError:
             f"If the machine was made for this stack:{_adopt(entry, where)}\n"
             "If it was made for another stack, run that command with the backend and the "
             "organization of that stack.\n"
-            f"If you delete the machine:{_forget(entry)}\n"
+            f"To delete the machine:{_delete(entry)}\n"
+            f"If it has been deleted already:{_forget(entry)}\n"
         )
     return UnresolvedCreateError(
         f"{_made(entry)}; it is not known whether it was made for {this}.\n{_STOPPED}",
@@ -220,14 +223,14 @@ def reminder(entry: Entry) -> str:
 
 def _choose(entry: Entry, found: list[Instance], options: str = "") -> str:
     if len(found) == 1:
-        adopt = _adopt(entry, options, found[0].id)
+        adopt, delete = _adopt(entry, options, found[0].id), _delete(entry, found[0].id)
         one, none_belongs = "it", "it does not belong"
     else:
-        adopt = _adopt(entry, options)
+        adopt, delete = _adopt(entry, options), _delete(entry)
         one, none_belongs = "one of them", "none belongs"
     return (
         f"To use {one} for this resource:{adopt}\n"
-        f"If {one} is not needed, delete it.\n"
+        f"If {one} is not needed:{delete}\n"
         f"If {none_belongs} to this resource:{_forget(entry)}\n{_THEN}"
     )
 
@@ -235,6 +238,12 @@ def _choose(entry: Entry, found: list[Instance], options: str = "") -> str:
 def _adopt(entry: Entry, options: str = "", instance_id: str = "ID") -> str:
     urn = shlex.quote(entry.origin.urn)
     return f"\n  pulumi-fal pending adopt {urn} {entry.instance_id or instance_id}{options}"
+
+
+def _delete(entry: Entry, instance_id: str = "ID") -> str:
+    # The machine that a create is known to have made counts as had by it.
+    force = " --force" if entry.instance_id else ""
+    return f"\n  pulumi-fal delete {entry.instance_id or instance_id}{force}"
 
 
 def _forget(entry: Entry, options: str = "") -> str:

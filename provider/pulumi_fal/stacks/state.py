@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -67,11 +67,16 @@ def machines(name: str = "", backend: str = "", seconds: float = cli.SECONDS) ->
 
 
 def read_all(
-    stacks: Sequence[str], backend: str = "", seconds: float = math.inf, began: float | None = None
+    stacks: Sequence[str],
+    backend: str = "",
+    seconds: float = math.inf,
+    began: float | None = None,
+    on_read: Callable[[], None] = lambda: None,
 ) -> dict[str, list[StackMachine] | StackError]:
     """Return the machines in each stack, or why it can't be read. Stacks are read in parallel.
 
-    Reading ends about `seconds` after `began`, a time.monotonic() that defaults to now.
+    Reading ends about `seconds` after `began`, a time.monotonic() that defaults to now. `on_read`
+    is called after each stack, in any thread.
     """
     end = (time.monotonic() if began is None else began) + seconds
 
@@ -83,6 +88,8 @@ def read_all(
             return machines(name, backend, min(left, cli.SECONDS))
         except StackError as error:
             return error
+        finally:
+            on_read()
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return dict(zip(stacks, pool.map(read, stacks), strict=True))
