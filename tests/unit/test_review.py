@@ -42,6 +42,13 @@ def said(journal: Journal, stacks: FakeStacks) -> list[str]:
     return warnings
 
 
+def test_of_a_machine_that_was_reported_nothing_is_promised(journal: Journal) -> None:
+    """A create stops for it, because somebody may have removed it from state on purpose."""
+    journal.write(replace(ENTRY, phase=Phase.REPORTED, instance_id="made"))
+    (reminder,) = said(journal, FakeStacks())
+    assert "`pulumi up` stops and says how to go on." in reminder
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_machine_outside_of_state_is_named_and_what_each_command_does_with_it(
     journal: Journal, answers: bool

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
-from pulumi_fal.machines.entry import Entry
+from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.stacks.cache import in_words
 from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin
 
@@ -216,9 +216,14 @@ def reminder(entry: Entry) -> str:
     return (
         f"Machine {entry.instance_id} ({entry.instance_type}) was made for {_name(entry)}, is not "
         "in state, and may still run and bill.\n"
-        "`pulumi up` continues with it if the resource is in the program; `pulumi destroy` does "
-        f"not delete it.\n{_DETAILS}"
+        f"{_up(entry)} `pulumi destroy` does not delete it.\n{_DETAILS}"
     )
+
+
+def _up(entry: Entry) -> str:
+    if entry.phase is Phase.REPORTED:  # it may have been removed from state on purpose
+        return "`pulumi up` stops and says how to go on."
+    return "`pulumi up` continues with it if the resource is in the program."
 
 
 def _choose(entry: Entry, found: list[Instance], options: str = "") -> str:
