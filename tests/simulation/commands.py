@@ -71,6 +71,7 @@ class CommandLine:
             self.world.account.state.delete(instance_id)
         self.world.laws.forgets(call)
         self._run(pending, ["forget", *self._named(call)])
+        self.world.laws.forgets(call)  # an `up` may have sent the create while the command ran
 
     def _adopt(self, call: Call) -> None:
         """Adopt what the create left, or else what a person may mistake for it."""
