@@ -70,8 +70,10 @@ class CommandLine:
         for instance_id in self._left(call.owner):
             self.world.account.state.delete(instance_id)
         self.world.laws.forgets(call)
-        self._run(pending, ["forget", *self._named(call)])
-        self.world.laws.forgets(call)  # an `up` may have sent the create while the command ran
+        try:
+            self._run(pending, ["forget", *self._named(call)])
+        finally:  # an `up` may have sent the create while the command ran
+            self.world.laws.forgets(call)
 
     def _adopt(self, call: Call) -> None:
         """Adopt what the create left, or else what a person may mistake for it."""

@@ -262,6 +262,14 @@ def test_a_urn_of_two_backends_needs_the_backend(line: CommandLine) -> None:
     assert [entry.origin.backend for entry in line.pending()] == [BACKEND]
 
 
+def test_forget_names_a_machine_that_one_list_lacks(line: CommandLine) -> None:
+    """A single list may come from a stale replica, and nothing else would know of the machine."""
+    id_ = line.rent()
+    line.pend(problem="no answer")
+    line.emulator.faults.add("list", "lapse")
+    assert id_ in line.run("pending", "forget", "box", "--yes")
+
+
 def test_a_record_whose_machine_is_in_state_is_not_meant(line: CommandLine) -> None:
     """An ordinary `up` of a stack with the same names leaves a record until the next command."""
     settled, open_ = line.rent(), line.rent()

@@ -107,17 +107,23 @@ class FactFinder:
         return replace(facts, now=now, machine=machine, is_own=is_own, search=search)
 
     def at_a_glance(self, entries: Iterable[tuple[Entry, Origin]]) -> list[Facts]:
-        """Return the facts about entries that can be had without waiting, for a person.
+        """Return the facts about entries that can be had almost without waiting, for a person.
 
-        Each comes with the resource that a machine is requested for now. One list of machines
-        serves all, and what it lacks counts as not there.
+        Each comes with the resource that a machine is requested for now. The same list of machines
+        serves all. If it lacks a machine, a second one is read, because a person may forget the
+        create, and a single list may come from a stale replica.
         """
-        found = [(entry, self._offline(entry, origin)) for entry, origin in entries]
+        known = [(entry, self._offline(entry, origin)) for entry, origin in entries]
         try:
-            instances = self.fleet.fresh()
-            return [self._with_list(entry, facts, instances) for entry, facts in found]
+            instances = dict(self.fleet.fresh())
+            found = [self._with_list(entry, facts, instances) for entry, facts in known]
+            if any(facts.machine is None and not facts.search for facts in found):
+                self.clock.sleep(self.fleet.interval)
+                instances |= self.fleet.fresh()
+                found = [self._with_list(entry, facts, instances) for entry, facts in known]
         except FalError as error:
-            return [replace(facts, error=error) for _, facts in found]
+            return [replace(facts, error=error) for _, facts in known]
+        return found
 
     def _with_list(self, entry: Entry, facts: Facts, instances: Mapping[str, Instance]) -> Facts:
         machine = instances.get(entry.instance_id or "")
