@@ -13,7 +13,7 @@ from pathlib import Path
 import nox
 
 LOCK = "requirements/dev.txt"
-PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 OLDEST_SDK = "3.260.0"
 
 nox.options.default_venv_backend = "uv"

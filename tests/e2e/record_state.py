@@ -1,10 +1,10 @@
-"""Record what the installed release of pulumi_fal writes into state, for test_recorded_states.py.
+"""Record what the installed version of pulumi_fal writes into state, for test_recorded_states.py.
 
     python -m tests.e2e.record_state NAME
 
 writes recorded/NAME.json: what `pulumi stack export` prints for `program`, with a fixed time, and
-placeholders for the emulator's address and the account. To record another release, put its
-`provider` folder first on PYTHONPATH. So that this works with any release, nothing else of the
+placeholders for the emulator's address and the account. To record another version, put its
+`provider` folder first on PYTHONPATH. So that this works with any version, nothing else of the
 tests is imported here.
 """
 

@@ -179,6 +179,21 @@ def test_a_python_stack_recovers_after_a_plain_login_beside_its_namesake(
     assert tester.state_ids() == emulator.state.alive() == {first}
 
 
+@pytest.mark.parametrize("kind", MACHINES)
+def test_the_key_may_come_from_an_environment_of_pulumi_esc(
+    new: NewStack, service: CloudService, emulator: EmulatorServer, kind: type[CloudStack]
+) -> None:
+    """The command sets the environment's variables for the plugin, also for `destroy`."""
+    stack = new(kind, "acme")
+    service.environments["train/fal"] = {name: stack.env.pop(name) for name in emulator.env}
+    (stack.project / "Pulumi.dev.yaml").write_text("environment:\n  - train/fal\n")
+    stack.up()
+    assert stack.state_ids() == emulator.state.alive() != set()
+    stack.refresh()
+    stack.destroy()
+    assert emulator.state.alive() == set()
+
+
 @pytest.mark.chaos(
     "unit/test_launch.py::test_the_record_of_a_renamed_stack_stops_a_create_until_its_machine_is_gone"
 )

@@ -1,4 +1,4 @@
-"""Stacks whose state an earlier release wrote; record_state.py says how they were recorded."""
+"""Stacks whose state an earlier version wrote; record_state.py says how they were recorded."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def recorded(
 
 
 @pytest.mark.parametrize("recorded", ["with-account"], indirect=True)
-def test_a_stack_of_an_earlier_release_is_refreshed_finished_and_destroyed(
+def test_a_stack_of_an_earlier_version_is_refreshed_finished_and_destroyed(
     recorded: Resources, stack: Stack, emulator: EmulatorServer
 ) -> None:
     """A refresh changes only what the API says anew, `up` only finishes the unfinished machine."""
@@ -71,7 +71,7 @@ def test_a_stack_of_an_earlier_release_is_refreshed_finished_and_destroyed(
 
 
 @pytest.mark.parametrize("recorded", ["without-account"], indirect=True)
-def test_a_stack_of_the_first_release_gets_its_account_from_a_refresh(
+def test_a_stack_of_an_early_version_gets_its_account_from_a_refresh(
     recorded: Resources, stack: Stack, emulator: EmulatorServer, account: str
 ) -> None:
     """No `up` replaces a machine because state lacks the account or has `requested_sector`."""

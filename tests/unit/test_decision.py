@@ -255,7 +255,7 @@ ONE_LATE, TWO_LATE = LATE_SECONDS + 1, 2 * LATE_SECONDS + 2
         pytest.param(
             [replace(listed(seconds), first_sent=0.0) for seconds in (ONE_LATE, TWO_LATE)],
             False,
-            id="lists of the first release, whose time is not known",
+            id="lists of early versions, whose time is not known",
         ),
     ],
 )

@@ -212,7 +212,7 @@ def test_only_the_step_that_needs_the_key_has_it() -> None:
 
 PULUMI = {"pulumi": [str(BIN / "pulumi")], "pulumi-fal": [str(BIN / "pulumi-fal")]}
 OTHERS = {"ansible", "cat", "curl", "export", "git", "jq", "ls", "pip", "python3", "sleep", "sort"}
-OTHERS |= {"ssh", "test", "uniq", "venv/bin/pip", "xargs"}
+OTHERS |= {"eval", "source", "ssh", "test", "uniq", "venv/bin/pip", "xargs"}
 
 
 @functools.cache

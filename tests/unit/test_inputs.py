@@ -216,10 +216,10 @@ def test_an_unknown_sector_may_be_a_change() -> None:
 
 
 @pytest.mark.parametrize("asked, replaced", [("sector_2", []), ("sector_1", ["sector"])])
-def test_a_request_that_the_first_release_recorded_counts_until_the_sector_shows(
+def test_a_request_that_an_early_version_recorded_counts_until_the_sector_shows(
     asked: str, replaced: list[str]
 ) -> None:
-    """A sector that the first release recorded as requested counts until the real one shows."""
+    """A sector that an early version recorded as requested counts until the real one shows."""
     olds = {name: value for name, value in STATE.items() if name != "sector"}
     olds["requested_sector"] = "sector_2"
     assert replacements(olds, {**GOOD, "sector": asked}) == replaced

@@ -198,7 +198,7 @@ RECORDED = Path(__file__).parent / "recorded"
 
 @pytest.mark.parametrize("version", range(1, VERSION + 1))
 def test_a_recorded_entry_of_each_version_is_read(records: Journal, version: int) -> None:
-    """A create that an earlier release began must be found by this one, with what it requested."""
+    """A create that an earlier version began must be found by this one, with what it requested."""
     records.write(ENTRY)
     file_of(records).write_text((RECORDED / f"entry-version-{version}.json").read_text())
     entry = records.find(HERE)
@@ -379,8 +379,8 @@ def test_settling_in_a_journal_that_fails_is_no_failure(folder: Path, records: J
     assert records.find(HERE) is not None  # it is this process's own
 
 
-def test_an_entry_of_the_first_release_is_read(records: Journal) -> None:
-    """An entry in the first release's format is read."""
+def test_an_entry_of_the_first_format_is_read(records: Journal) -> None:
+    """An entry in the first format, which has no lists of machines, is read."""
     records.write(ENTRY)
     path = file_of(records)
     data = {**json.loads(path.read_text()), "version": 1}

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from ..docs import ROOT, pages
+
 CLI = ROOT / "tools" / "pulumi-cli"
 LOCK = (ROOT / "requirements" / "dev.txt").read_text()
 VERSION = "v3.259.0"
@@ -148,15 +149,37 @@ def test_the_hooks_before_a_commit_are_the_commands_of_make_lint() -> None:
 
 
 def test_every_place_names_the_same_pythons_and_the_same_oldest_sdk() -> None:
-    """The metadata, the matrix of CI, and the sessions of nox."""
+    """The metadata, the matrix of CI, the sessions of nox, and the documentation."""
     project = (ROOT / "pyproject.toml").read_text()
     sessions = load(ROOT / "noxfile.py")
     pythons = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
     assert list(sessions.PYTHONS) == pythons
     assert workflow("ci")["jobs"]["test"]["strategy"]["matrix"]["python"] == pythons
+    said = [re.findall(r"3\.10 to (3\.\d+)", page.read_text(encoding="utf-8")) for page in pages()]
+    assert {version for versions in said for version in versions} == {pythons[-1]}
     oldest = re.search(r'"pulumi>=([\d.]+),', project)
     assert oldest is not None
     assert f"{oldest[1]}.0" == sessions.OLDEST_SDK
+
+
+def test_every_place_names_the_same_repository() -> None:
+    """The metadata's links lead into one repository, and the Go SDK's path does too."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    table = re.search(r"(?ms)^\[project\.urls\]\n(.*?)\n\n", project)
+    assert table is not None
+    urls = dict(re.findall(r'(?m)^(\w+) = "(.+)"$', table[1]))
+    repository = urls["Repository"]
+    assert urls.keys() == {"Repository", "Documentation", "Changelog", "Issues"}
+    assert urls["Issues"] == f"{repository}/issues"
+    for name in ("Documentation", "Changelog"):
+        assert (ROOT / urls[name].removeprefix(f"{repository}/blob/main/")).is_file(), name
+    go = json.loads((resources.files("pulumi_fal.native") / "schema.json").read_text())["language"]
+    assert f"https://{go['go']['importBasePath']}".startswith(f"{repository}/")
+    for page in pages():
+        # Pulumi itself would look for the plugin there; the page says that it is not ours.
+        text = page.read_text(encoding="utf-8").replace("github.com/pulumi/pulumi-fal", "")
+        addresses = re.findall(r"github\.com/[\w.-]+/pulumi-fal\b", text)
+        assert {f"https://{address}" for address in addresses} <= {repository}, page
 
 
 def test_a_release_publishes_the_files_that_were_checked() -> None:

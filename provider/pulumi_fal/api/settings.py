@@ -46,7 +46,7 @@ ENDPOINT, ACCOUNT = "endpoint", "account"
 class AccountId:
     """The endpoint and the account (a hash of endpoint and key) that a machine was last seen with.
 
-    A value is "" if it is not in state: releases before 0.2 did not store the account.
+    A value is "" if it is not in state: early versions did not store the account.
     """
 
     endpoint: str = ""

@@ -83,7 +83,7 @@ def replacements(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
     An UNKNOWN value counts as a change. An input that is not in state, as after a bulk import, does
     not. Nor does requesting the sector that the machine is in, or no longer requesting one.
     """
-    # The first release stored a requested sector separately until the API showed the actual one.
+    # Early versions stored a requested sector separately until the API showed the actual one.
     before = {"sector": olds.get("requested_sector") or None, **olds}
     changed = []
     for name in REPLACING:
