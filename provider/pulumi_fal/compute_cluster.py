@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import pulumi
 
-from pulumi_fal import access, arguments
+from pulumi_fal import arguments, nodes
 from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.compute_instance import ComputeInstance
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN
-
-_T = TypeVar("_T")
-_HANDED_DOWN = ("custom_timeouts", "delete_before_replace", "depends_on", "retain_on_delete")
-"""The options of the component that its machines get. They inherit `protect` anyway."""
 
 
 @dataclass(kw_only=True)
@@ -97,44 +90,18 @@ class ComputeCluster(pulumi.ComponentResource):
         InfiniBand.
         """
         opts, inputs = arguments.parse("ComputeCluster", ComputeClusterArgs, *positional, **named)
-        size = _checked_size(inputs["size"])
+        size = nodes.checked_size(inputs["size"])
         super().__init__(CLUSTER_TYPE_TOKEN, resource_name, {}, opts)
-        self.machines = _declare(self, resource_name, size, inputs, opts)
-        self.ips = pulumi.Output.all(*(machine.ip for machine in self.machines))
-        self.main_ip = self.machines[0].ip
-        sectors = pulumi.Output.all(*(machine.sector for machine in self.machines))
-        self.sector = sectors.apply(lambda known: _only_sector(self, known))
-        self.hostfile = self._once_known(
-            lambda ips, gpus: access.hostfile(ips.values(), gpus) if gpus else None
-        )
-        self.torchrun = self._once_known(
-            lambda ips, gpus: (
-                [access.torchrun(list(ips.values()), node, gpus) for node in range(size)]
-                if gpus
-                else None
-            )
-        )
-        self.ssh_config = self._once_known(lambda ips, _: access.ssh_config(ips))
-        self.inventory = self._once_known(lambda ips, _: access.inventory(resource_name, ips))
+
+        def new(
+            name: str, node_inputs: dict[str, Any], node_opts: pulumi.ResourceOptions
+        ) -> ComputeInstance:
+            return _Node(name, size, opts=node_opts, **node_inputs)
+
+        self.machines = nodes.declare(self, resource_name, size, inputs, opts, new)
+        for name, output in nodes.outputs(self, resource_name, self.machines).items():
+            setattr(self, name, output)
         self.register_outputs({"ips": self.ips, "main_ip": self.main_ip, "sector": self.sector})
-
-    def _once_known(
-        self, write: Callable[[Mapping[str, str], int | None], _T | None]
-    ) -> pulumi.Output[_T | None]:
-        """Return what `write` makes of the ips by machine name, or None while one is missing.
-
-        `write` also gets the number of GPUs of each machine; None for a type that is not known.
-        """
-
-        def write_or_not(values: list[Any]) -> _T | None:
-            ips, instance_type = values
-            names = [machine.pulumi_resource_name for machine in self.machines]
-            by_name = {name: ip for name, ip in zip(names, ips, strict=True) if ip is not None}
-            known = InstanceType.known(instance_type)
-            gpus = known.gpus if known else None
-            return write(by_name, gpus) if len(by_name) == len(ips) else None
-
-        return pulumi.Output.all(self.ips, self.machines[0].instance_type).apply(write_or_not)
 
 
 # The keywords are those of ComputeInstance, because it is the same resource.
@@ -147,107 +114,3 @@ class _Node(ComputeInstance, module="fal", name="ComputeInstance"):
 
     def _hidden_inputs(self) -> dict[str, Any]:
         return {"__cluster_size": self._cluster_size}
-
-
-def _declare(
-    cluster: ComputeCluster,
-    name: str,
-    size: int,
-    inputs: dict[str, Any],
-    opts: pulumi.ResourceOptions | None,
-) -> list[ComputeInstance]:
-    handed_down = {option: getattr(opts, option, None) for option in _HANDED_DOWN}
-    instance_type = _with_infiniband(inputs["instance_type"])
-
-    def node(number: int, **differences: Any) -> ComputeInstance:
-        named = {
-            "instance_type": instance_type,
-            "ssh_key": inputs["ssh_key"],
-            "sector": inputs["sector"],
-            "wait": inputs["wait"],
-            "opts": pulumi.ResourceOptions(parent=cluster, **handed_down),
-            **differences,
-        }
-        return _Node(f"{name}-{number}", size, **named)
-
-    if inputs["sector"] is not None:
-        requested = pulumi.Output.from_input(inputs["sector"]).apply(_refuse_no_request)
-        return [node(number, sector=requested) for number in range(size)]
-    if size == 1:
-        return [node(0)]
-    first = node(0, wait=None)
-    # What happens to the first machine later must not replace the others.
-    follow = pulumi.ResourceOptions(parent=cluster, ignore_changes=["sector"], **handed_down)
-    sector = _sector_of(first)
-    return [first, *(node(number, sector=sector, opts=follow) for number in range(1, size))]
-
-
-def _checked_size(size: object) -> int:
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise pulumi.RunError(
-            f"size must be a whole number of 1 or more, not {size!r}. It can't be an Output, "
-            "because a preview has to know how many machines there are."
-        )
-    return size
-
-
-def _with_infiniband(instance_type: Any) -> Any:
-    """Return the type. Raises RunError for one that is known to have no InfiniBand."""
-    if isinstance(instance_type, pulumi.Output) or inspect.isawaitable(instance_type):
-        return pulumi.Output.from_input(instance_type).apply(_with_infiniband)
-    known = InstanceType.known(instance_type)
-    if known and not known.has_infiniband:
-        raise pulumi.RunError(
-            f"instance_type {known.value} has no InfiniBand, so it can't be that of a cluster. Use "
-            f"{' or '.join(InstanceType.with_infiniband())}, or ComputeInstance resources without "
-            "a cluster."
-        )
-    return instance_type
-
-
-def _refuse_no_request(sector: str | None) -> str:
-    if sector is None:
-        raise pulumi.RunError(
-            "sector is an Output that is None, so the API would choose another one for each "
-            "machine. Leave `sector` out to let it choose one for all."
-        )
-    return sector
-
-
-def _sector_of(first: ComputeInstance) -> pulumi.Output[str | None]:
-    """Return the first machine's sector as an output that depends on no resource.
-
-    With a dependency, a replacement of the first that deletes it before it creates the new one
-    would delete all others as well: the engine then takes every input that depends on a replaced
-    resource for changed, even if the resource ignores that change.
-    """
-    is_known = asyncio.ensure_future(first.sector.is_known())
-
-    async def wait() -> str | None:
-        sector = await first.sector.future()
-        if sector is None and await is_known:
-            raise pulumi.RunError(
-                "The API does not show the sector of the cluster's first machine, so the others "
-                "can't be created in the same one. Set `sector` on the cluster."
-            )
-        return sector
-
-    return pulumi.Output(
-        set(),
-        asyncio.ensure_future(wait()),
-        is_known,
-        asyncio.ensure_future(first.sector.is_secret()),
-    )
-
-
-def _only_sector(cluster: ComputeCluster, sectors: list[str | None]) -> str | None:
-    """Return the sector of the first machine. Warns if the others are not in the same one."""
-    known = sorted({sector for sector in sectors if sector is not None})
-    if len(known) > 1:
-        pulumi.log.warn(
-            f"The machines of this cluster are in different sectors ({', '.join(known)}), so they "
-            "have no InfiniBand network in common. Set `sector` on the cluster: machines that are "
-            "not in it are replaced.",
-            cluster,
-        )
-    return sectors[0]

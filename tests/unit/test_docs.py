@@ -289,6 +289,7 @@ SPEAKING = (
     "native/base",
     "native/imports",
     "native/servicer",
+    "nodes",
     "provider",
     "resource/*",
 )

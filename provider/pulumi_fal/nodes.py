@@ -1,0 +1,197 @@
+"""The machines of a ComputeCluster, and what it makes of their outputs.
+
+The component of the Python package and that of the native plugin differ only in the type of the
+machines that they declare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import pulumi
+
+from pulumi_fal import access
+from pulumi_fal.api.models import InstanceType
+from pulumi_fal.resource.inputs import NAMES
+
+LARGEST = 1000
+"""The most machines of a cluster. A larger number is a mistake, which would cost too much."""
+_HANDED_DOWN = ("custom_timeouts", "delete_before_replace", "depends_on", "retain_on_delete")
+"""The options of the component that its machines get. They inherit `protect` anyway."""
+_T = TypeVar("_T")
+
+
+class Machine(Protocol):
+    """A machine that was declared. Its outputs are those of the resource."""
+
+    @property
+    def instance_type(self) -> pulumi.Output[str]: ...
+    @property
+    def ip(self) -> pulumi.Output[str]: ...
+    @property
+    def sector(self) -> pulumi.Output[str | None]: ...
+
+
+_M = TypeVar("_M", bound=Machine)
+
+
+def names(cluster: str, size: int) -> list[str]:
+    """Return the names of the machines. The number at the end is all in which they differ."""
+    return [f"{cluster}-{number}" for number in range(size)]
+
+
+def checked_size(size: Any) -> int:
+    """Return the size. Raises RunError if it is no number of machines, or not known yet."""
+    if isinstance(size, pulumi.Output) or inspect.isawaitable(size):
+        raise pulumi.RunError(
+            "size can't be an Output, because a preview has to know how many machines there are. "
+            "Use a number, or a value of the stack's config that is not a secret."
+        )
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise pulumi.RunError(f"size must be a whole number of 1 or more, not {size!r}.")
+    if size > LARGEST:
+        raise pulumi.RunError(f"size must be {LARGEST} or less, not {size}.")
+    return size
+
+
+def declare(
+    component: pulumi.Resource,
+    name: str,
+    size: int,
+    inputs: Mapping[str, Any],
+    opts: pulumi.ResourceOptions | None,
+    new: Callable[[str, dict[str, Any], pulumi.ResourceOptions], _M],
+) -> list[_M]:
+    """Declare the machines of the component, all with its inputs.
+
+    `new` declares one machine, by its name, inputs and options. Without a requested sector, the
+    machines follow the first one. Raises RunError for a type without InfiniBand.
+    """
+    handed_down = {option: getattr(opts, option, None) for option in _HANDED_DOWN}
+    common = {input_: inputs.get(input_) for input_ in NAMES}
+    common["instance_type"] = _with_infiniband(common["instance_type"])
+    first_name, *other_names = names(name, size)
+
+    def node(node_name: str, ignore_changes: list[str] | None = None, **differences: Any) -> _M:
+        node_opts = pulumi.ResourceOptions(
+            parent=component, ignore_changes=ignore_changes, **handed_down
+        )
+        return new(node_name, {**common, **differences}, node_opts)
+
+    if common["sector"] is not None:
+        requested = pulumi.Output.from_input(common["sector"]).apply(_refuse_no_request)
+        return [node(node_name, sector=requested) for node_name in (first_name, *other_names)]
+    if size == 1:
+        return [node(first_name)]
+    first = node(first_name, wait=None)
+    sector = _sector_of(first)
+    # What happens to the first machine later must not replace the others.
+    return [first, *(node(other, ["sector"], sector=sector) for other in other_names)]
+
+
+def outputs(
+    component: pulumi.Resource, name: str, machines: Sequence[Machine]
+) -> dict[str, pulumi.Output[Any]]:
+    """Return the outputs of the component. ComputeCluster documents them."""
+    ips = pulumi.Output.all(*(machine.ip for machine in machines))
+    sectors = pulumi.Output.all(*(machine.sector for machine in machines))
+    node_names = names(name, len(machines))
+
+    def once_known(
+        write: Callable[[Mapping[str, str], int | None], _T | None],
+    ) -> pulumi.Output[_T | None]:
+        """Return what `write` makes of the ips by machine name, or None while one is missing.
+
+        `write` also gets the number of GPUs of each machine; None for a type that is not known.
+        """
+
+        def write_or_not(values: list[Any]) -> _T | None:
+            found, instance_type = values
+            by_name = {node: ip for node, ip in zip(node_names, found, strict=True) if ip}
+            known = InstanceType.known(instance_type)
+            return write(by_name, known.gpus if known else None) if all(found) else None
+
+        return pulumi.Output.all(ips, machines[0].instance_type).apply(write_or_not)
+
+    return {
+        "ips": ips,
+        "main_ip": machines[0].ip,
+        "sector": sectors.apply(lambda known: _only_sector(component, known)),
+        "hostfile": once_known(
+            lambda known, gpus: access.hostfile(known.values(), gpus) if gpus else None
+        ),
+        "torchrun": once_known(
+            lambda known, gpus: (
+                [access.torchrun(list(known.values()), node, gpus) for node in range(len(known))]
+                if gpus
+                else None
+            )
+        ),
+        "ssh_config": once_known(lambda known, _: access.ssh_config(known)),
+        "inventory": once_known(lambda known, _: access.inventory(name, known)),
+    }
+
+
+def _with_infiniband(instance_type: Any) -> Any:
+    """Return the type. Raises RunError for one that is known to have no InfiniBand."""
+    if isinstance(instance_type, pulumi.Output) or inspect.isawaitable(instance_type):
+        return pulumi.Output.from_input(instance_type).apply(_with_infiniband)
+    known = InstanceType.known(instance_type)
+    if known and not known.has_infiniband:
+        raise pulumi.RunError(
+            f"instance_type {known.value} has no InfiniBand, so it can't be that of a cluster. Use "
+            f"{' or '.join(InstanceType.with_infiniband())}, or ComputeInstance resources without "
+            "a cluster."
+        )
+    return instance_type
+
+
+def _refuse_no_request(sector: str | None) -> str:
+    if sector is None:
+        raise pulumi.RunError(
+            "sector is an Output that is None, so the API would choose another one for each "
+            "machine. Leave `sector` out to let it choose one for all."
+        )
+    return sector
+
+
+def _sector_of(first: Machine) -> pulumi.Output[str | None]:
+    """Return the first machine's sector as an output that depends on no resource.
+
+    With a dependency, a replacement of the first that deletes it before it creates the new one
+    would delete all others as well: the engine then takes every input that depends on a replaced
+    resource for changed, even if the resource ignores that change.
+    """
+    is_known = asyncio.ensure_future(first.sector.is_known())
+
+    async def wait() -> str | None:
+        sector = await first.sector.future()
+        if sector is None and await is_known:
+            raise pulumi.RunError(
+                "The API does not show the sector of the cluster's first machine, so the others "
+                "can't be created in the same one. Set `sector` on the cluster."
+            )
+        return sector
+
+    return pulumi.Output(
+        set(),
+        asyncio.ensure_future(wait()),
+        is_known,
+        asyncio.ensure_future(first.sector.is_secret()),
+    )
+
+
+def _only_sector(component: pulumi.Resource, sectors: list[str | None]) -> str | None:
+    """Return the sector of the first machine. Warns if the others are not in the same one."""
+    known = sorted({sector for sector in sectors if sector is not None})
+    if len(known) > 1:
+        pulumi.log.warn(
+            f"The machines of this cluster are in different sectors ({', '.join(known)}), so they "
+            "have no InfiniBand network in common. Set `sector` on the cluster: machines that are "
+            "not in it are replaced.",
+            component,
+        )
+    return sectors[0]
