@@ -71,9 +71,9 @@ class Account(FakeApi):
         machine = self.state.machines.get(instance_id)
         return machine is not None and machine.gone_at == inf
 
-    def not_made_yet(self) -> set[str]:
-        """Those that nobody can know of, because the API has yet to make them."""
-        now = self.state.now()
+    def not_made_yet(self, at: float = inf) -> set[str]:
+        """Those that nobody can know of, because the API has yet to make them, now or at a time."""
+        now = min(at, self.state.now())
         return {late for late in self.late if now < self.machine(late).hidden_until["list"]}
 
     def machine(self, instance_id: str) -> Machine:
