@@ -52,6 +52,8 @@ class Account(FakeApi):
         """Machines of ours, by id. What isn't here is somebody else's."""
         self.on_made: Callable[[str], None] = lambda instance_id: None
         self.on_delete: Callable[[str], None] = lambda instance_id: None
+        self.on_nothing: Callable[[], None] = lambda: None
+        """Called when a create was refused, or was answered with a machine that it made before."""
         self.reads_lag = False
         """Whether a new machine is unknown to GET, too, for as long as the list lacks it."""
         self.met: set[tuple[str, str]] = set()
@@ -96,7 +98,10 @@ class Account(FakeApi):
                 self._turns.block(lambda: False, fault.seconds)
                 step("the request is under way")
             is_taken = fault is None or fault.taken
+            made = len(self.made_by)
             outcome = self._serve_for(request, owner, account, fault) if is_taken else None
+            if request.kind == "create" and len(self.made_by) == made:
+                self.on_nothing()
             step(f"{request.kind} is {'taken' if is_taken else 'refused'}")
             if fault is not None and fault.name in ("slow", "late"):
                 self._turns.block(lambda: False, fault.seconds)
