@@ -21,7 +21,7 @@ LATE_SECONDS = 60.0
 """How long after a gateway's answer the API makes a machine."""
 
 OUTCOMES = {
-    **{name: each for name, each in faults.OUTCOMES.items() if not each.held},
+    **{name: fault for name, fault in faults.OUTCOMES.items() if not fault.held},
     UNSENT.name: UNSENT,
     "429_for_long": faults.fault("429", retry_after=30),
     "taken_late": Fault("taken_late", "taken after a while", True, 200, seconds=40.0),
@@ -66,7 +66,9 @@ class Account(FakeApi):
     def machines_of(self, owner: Owner) -> set[str]:
         """Those that run, and that nobody has asked to delete."""
         return {
-            each for each, made_by in self.made_by.items() if made_by == owner and self.runs(each)
+            instance_id
+            for instance_id, made_by in self.made_by.items()
+            if made_by == owner and self.runs(instance_id)
         }
 
     def runs(self, instance_id: str) -> bool:
