@@ -21,7 +21,7 @@ LATE_SECONDS = 60.0
 """How long after a gateway's answer the API makes a machine."""
 
 OUTCOMES = {
-    **{name: each for name, each in faults.OUTCOMES.items() if not each.held},
+    **{name: fault for name, fault in faults.OUTCOMES.items() if not fault.held},
     UNSENT.name: UNSENT,
     "429_for_long": faults.fault("429", retry_after=30),
     "taken_late": Fault("taken_late", "taken after a while", True, 200, seconds=40.0),
@@ -52,6 +52,8 @@ class Account(FakeApi):
         """Machines of ours, by id. What isn't here is somebody else's."""
         self.on_made: Callable[[str], None] = lambda instance_id: None
         self.on_delete: Callable[[str], None] = lambda instance_id: None
+        self.on_nothing: Callable[[], None] = lambda: None
+        """Called when a create was refused, or was answered with a machine that it made before."""
         self.reads_lag = False
         """Whether a new machine is unknown to GET, too, for as long as the list lacks it."""
         self.met: set[tuple[str, str]] = set()
@@ -64,16 +66,18 @@ class Account(FakeApi):
     def machines_of(self, owner: Owner) -> set[str]:
         """Those that run, and that nobody has asked to delete."""
         return {
-            each for each, made_by in self.made_by.items() if made_by == owner and self.runs(each)
+            instance_id
+            for instance_id, made_by in self.made_by.items()
+            if made_by == owner and self.runs(instance_id)
         }
 
     def runs(self, instance_id: str) -> bool:
         machine = self.state.machines.get(instance_id)
         return machine is not None and machine.gone_at == inf
 
-    def not_made_yet(self) -> set[str]:
-        """Those that nobody can know of, because the API has yet to make them."""
-        now = self.state.now()
+    def not_made_yet(self, at: float = inf) -> set[str]:
+        """Those that nobody can know of, because the API has yet to make them, now or at a time."""
+        now = min(at, self.state.now())
         return {late for late in self.late if now < self.machine(late).hidden_until["list"]}
 
     def machine(self, instance_id: str) -> Machine:
@@ -96,7 +100,10 @@ class Account(FakeApi):
                 self._turns.block(lambda: False, fault.seconds)
                 step("the request is under way")
             is_taken = fault is None or fault.taken
+            made = len(self.made_by)
             outcome = self._serve_for(request, owner, account, fault) if is_taken else None
+            if request.kind == "create" and len(self.made_by) == made:
+                self.on_nothing()
             step(f"{request.kind} is {'taken' if is_taken else 'refused'}")
             if fault is not None and fault.name in ("slow", "late"):
                 self._turns.block(lambda: False, fault.seconds)

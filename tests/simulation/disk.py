@@ -15,9 +15,12 @@ from typing import Protocol
 
 FOLDER = PurePosixPath("/home/.pulumi/fal-compute/creates")
 """Where the journal is, as far as it knows."""
+_FOLDERS = {FOLDER, *FOLDER.parents}
 NOTHING, FULL, GONE = "nothing", "full", "gone"
 """What is wrong with a disk: FULL can't be written, and GONE can't be read either."""
-READ, WRITTEN = "read", "written"
+READ, WRITTEN, REWRITTEN = "read", "written", "rewritten"
+"""What a step does with what it touches. What is rewritten was there before and is still there, so
+a list of what there is stays the same."""
 
 
 class Holder(Protocol):
@@ -51,7 +54,7 @@ class Disk:
     """The files, and what of them is on disk for sure."""
 
     step: Callable[[str, str, str], None]
-    """Called before a change or a look at a name: with the moment, the name and READ or WRITTEN.
+    """Called before a change or a look at a name: with the moment, the name and what it does.
 
     It may raise."""
     files: dict[str, File] = field(default_factory=dict)
@@ -67,7 +70,7 @@ class Disk:
     def open(self, path: PurePosixPath, *, create: bool) -> int:
         """Return a descriptor."""
         self.check(writing=create)
-        if path != FOLDER and not FOLDER.is_relative_to(path):
+        if path not in _FOLDERS:
             if path.name not in self.files:
                 if not create:
                     raise _error(errno.ENOENT)
@@ -104,7 +107,7 @@ class Disk:
             self._sure_folders |= {folder for folder in own if folder.parent == found.path}
 
     def rename(self, source: str, target: str) -> None:
-        self._change("a rename", target)
+        self._change("a rename", target, REWRITTEN if target in self.files else WRITTEN)
         self.files[target] = self.files.pop(source)
         self._pending.append((target, self.files[target].synced))
 
@@ -163,8 +166,8 @@ class Disk:
         if self.trouble == GONE or (writing and self.trouble == FULL):
             raise _error(errno.EIO if self.trouble == GONE else errno.ENOSPC)
 
-    def _change(self, moment: str, name: str) -> None:
-        self.step(moment, name, WRITTEN)
+    def _change(self, moment: str, name: str, how: str = WRITTEN) -> None:
+        self.step(moment, name, how)
         self.check(writing=True)
 
     def _settle(self, count: int) -> None:

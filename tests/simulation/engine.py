@@ -206,4 +206,4 @@ class Engine:
             return
         if self.stack.rows.get(call.owner.name) is row:
             del self.stack.rows[call.owner.name]
-        self.stack.doomed = [(name, each) for name, each in self.stack.doomed if each is not row]
+        self.stack.doomed = [(name, left) for name, left in self.stack.doomed if left is not row]

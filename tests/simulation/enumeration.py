@@ -17,6 +17,9 @@ What is left out, and why nothing is lost by it:
 - A kill right after a step that only looks: the kill right before it leaves the same.
 - A fault anywhere but where a request is sent, and a sleep of the computer anywhere but in a wait:
   no check can cover the instant between itself and the request.
+- A command beside another one, where the stack has no machine and gets none meanwhile, if it then
+  does what another command does: `up --replace` is `up`, and `refresh` and `destroy` are `preview`.
+- `up` of stack two before `up` of stack one, where they differ by their names only.
 - Pairs of commands that both change nothing. Of two updates of one stack the second one starts
   when the first has ended, or when its engine was killed, because Pulumi locks the stack.
 - Without an answer to a create, both APIs are searched. With one, no step differs between them.
@@ -30,7 +33,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 
-from .disk import WRITTEN
+from .disk import READ
 from .in_place import in_place
 from .plugin import WAITS, Event
 from .runs import COMMANDS, LOOKS, UPDATES, Command, Happening, Run, Schedule, Step
@@ -107,7 +110,7 @@ class Case:
                 yield from (Happening(who, at, fault) for fault in FAULTS.get(call, ()))
                 if step.moment in WAITS:
                     yield Happening(who, at, Event.SLEEP)
-                if at and steps[at - 1].how == WRITTEN:
+                if at and steps[at - 1].how not in ("", READ):
                     yield Happening(who, at, Event.KILL)
                     if run.is_exclusive and who == 0:
                         yield Happening(who, at, Event.ENGINE_DIES)
@@ -149,12 +152,27 @@ def _commands(situation: Situation) -> Iterator[tuple[Command, ...]]:
     for name in COMMANDS:
         yield (Command(name),)
     for one, two in product(COMMANDS, COMMANDS):
-        if not (one in LOOKS and two in LOOKS):
+        is_known = _is_known(situation, one, two) or _is_known(situation, two, one)
+        if not (is_known or (one in LOOKS and two in LOOKS)):
             yield Command(one), Command(two)
     for name, other in product(COMMANDS, situation.others):
-        if not (name in LOOKS and other in LOOKS):
+        if not (_is_known(situation, name) or (name in LOOKS and other in LOOKS)):
             yield Command(name), Command(other, "two")
-            yield Command(other, "two"), Command(name)
+            if situation.builds or name != other:  # else the stacks differ by their names only
+                yield Command(other, "two"), Command(name)
+
+
+_CREATE = ("up", "replace")
+_WITHOUT_STATE = {"replace": "up", "refresh": "preview", "destroy": "preview"}
+"""What commands are the same as where the stack has no machine."""
+
+
+def _is_known(situation: Situation, name: str, beside: str = "") -> bool:
+    """Whether a command does what another one does that is run as well.
+
+    `beside` is the command of the same stack that is run with it.
+    """
+    return not situation.has_state and name in _WITHOUT_STATE and beside not in _CREATE
 
 
 @dataclass

@@ -5,6 +5,8 @@ The provider reaches them as modules and functions. Each stand-in asks the world
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -61,6 +63,9 @@ class _Path(PurePosixPath):
 
     __slots__ = ()
 
+    def __truediv__(self, name: str) -> _Path:  # type: ignore[override]
+        return _path(f"{self}/{name}")
+
     def exists(self) -> bool:
         return self == FOLDER or self.name in _disk().files
 
@@ -85,6 +90,10 @@ class _Path(PurePosixPath):
 
     def stat(self) -> Any:
         return SimpleNamespace(st_mtime=1e12)
+
+
+_path = functools.lru_cache(_Path)
+"""The same few paths are made in every run, and it takes long to make one."""
 
 
 class _Writer:
@@ -204,8 +213,10 @@ def _try_lock(descriptor: int, *, blocking: bool = True) -> bool:
 
 
 _STAND_INS: list[tuple[Any, str, Any]] = [
-    (journal, "Path", _Path),
+    (journal, "Path", _path),
     (journal, "os", _Os()),
+    (journal, "json", SimpleNamespace(dumps=lambda data, indent: json.dumps(data))),
+    (files, "json", SimpleNamespace(loads=functools.lru_cache(4096)(json.loads))),
     (journal, "tempfile", SimpleNamespace(mkstemp=lambda **kwargs: _disk().new_file())),
     (files, "os", _Os()),
     (locks, "os", _Os()),

@@ -106,10 +106,12 @@ class Laws:
         )
         if not call.is_heard or nobody_knows:
             return
+        # A machine that the API makes after the create has looked for it has no name to be told.
+        unseen = self._world.account.not_made_yet(call.process.listed_at)
         self.violations.extend(
-            f"{each} of {call.owner} is not named: {type(error).__name__}: {error}"
-            for each in sorted(self._outside(call.owner) - self._world.account.not_made_yet())
-            if each not in str(error)
+            f"{machine} of {call.owner} is not named: {type(error).__name__}: {error}"
+            for machine in sorted(self._outside(call.owner) - unseen)
+            if machine not in str(error)
         )
 
     def _check_key(self, call: Call, error: Exception) -> None:
@@ -168,23 +170,24 @@ class Laws:
     def delete_ended(self, call: Call, instance_id: str) -> None:
         """A delete says that the machine is gone."""
         # A machine that is too new to be listed is not known to be there, and goes all the same.
-        if instance_id in {each.id for each in self._world.account.state.list()}:
+        if instance_id in {machine.id for machine in self._world.account.state.list()}:
             self.violations.append(f"{call.owner} let go of {instance_id}, which was still there")
 
     def _lost(self) -> Iterator[str]:
         entries = self._world.journal.readable()
-        known = frozenset(each.instance_id for each in entries if each.instance_id)
+        known = frozenset(entry.instance_id for entry in entries if entry.instance_id)
         for owner in sorted(set(self._world.account.made_by.values()), key=str):
             origins = self._world.stacks[owner.stack].origins(owner.name)
-            own = [each for each in entries if any(map(each.origin.may_be, origins))]
-            for each in sorted(self._outside(owner) - self._given_up):
-                seen = self._world.account.machine(each).seen_at(self._world.account.state.now())
+            own = [entry for entry in entries if any(map(entry.origin.may_be, origins))]
+            for instance_id in sorted(self._outside(owner) - self._given_up):
+                machine = self._world.account.machine(instance_id)
+                seen = machine.seen_at(self._world.account.state.now())
                 if not any(
-                    each == entry.instance_id
+                    instance_id == entry.instance_id
                     or (entry.instance_id is None and candidates(entry, [seen], known))
                     for entry in own
                 ):
-                    yield f"{each} of {owner} is neither in state nor in the journal"
+                    yield f"{instance_id} of {owner} is neither in state nor in the journal"
 
     def _untold(self) -> Iterator[str]:
         for call, instance_id in self._forgotten:

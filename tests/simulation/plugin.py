@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api.request import Request
@@ -147,6 +148,8 @@ class Process:
         self.calls: list[Call] = []
         self.claimed: set[str] = set()
         """The machines that its creates said to be theirs."""
+        self.listed_at = inf
+        """When it last asked for the list of machines; inf before it has done so."""
         self.steps, self.moment = 0, ""
         self._seen: set[str] = set()
         self.clock = SimulatedClock(world.turns, self.step)
@@ -184,6 +187,8 @@ class Process:
     def send(self, request: Request[Any], timeout: float | None = None) -> Any:
         """The wire."""
         key = self.conditions.key
+        if request.kind == "list":
+            self.listed_at = self.world.account.state.now()
         wire = self.world.account.wire(self.step, lambda: self.world.call().owner, key)
         return wire(request, timeout)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .account import OUTCOMES
 from .commands import CommandLine
-from .disk import WRITTEN
+from .disk import READ, WRITTEN
 from .engine import Stages
 from .plugin import WAITS, Event, Process
 from .situations import RESOURCE, Start
@@ -32,8 +33,7 @@ class Command:
         return f"`{self.name}` of stack {self.stack}"
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A step of a command: it touches something that others see, or it waits."""
 
     moment: str
@@ -43,11 +43,12 @@ class Step:
     def depends_on(self, other: Step) -> bool:
         """Whether it makes a difference which of the two comes first."""
         one, two = self.touched, other.touched
-        if not one or not two or WRITTEN not in (self.how, other.how):
+        if not one or not two or self.how == other.how == READ:
             return False
-        # A list of the files depends on every change of one, and so does a list of the machines.
+        # A list of the files depends on each that comes or goes, and so does one of the machines.
         is_list = one.endswith("*") or two.endswith("*")
-        return one == two or (is_list and one.split()[0] == two.split()[0])
+        has_change = WRITTEN in (self.how, other.how)
+        return one == two or (is_list and has_change and one.split()[0] == two.split()[0])
 
     def __str__(self) -> str:
         return f"{self.moment} ({self.touched})" if self.touched else self.moment
@@ -94,12 +95,14 @@ class Run:
     """Whether the commands are told which organization their stacks are in."""
     steps: tuple[list[Step], list[Step]] = field(default_factory=lambda: ([], []))
     """Those of each command."""
-    order: list[tuple[int, str]] = field(default_factory=list)
+    order: list[tuple[int, Step | str]] = field(default_factory=list)
     """All steps in words, each with the number of the command, and what happened between them."""
     beside: list[Step] = field(default_factory=list)
     """What the second command did while the first one gave way."""
     rest: list[Step] = field(default_factory=list)
     """What the first command did while the second one gave way."""
+    _last: dict[int, Step] = field(default_factory=dict)
+    """The last step of each command."""
     _gave_way: set[int] = field(default_factory=set)
     problem: str = ""
     """The laws that it broke."""
@@ -109,6 +112,7 @@ class Run:
         self._processes: list[Process] = []
         stages = [self._stages(command) for command in self.commands]
         world.turns.is_patient, world.watch = True, self._watch
+        world.account.on_nothing = self._changed_nothing
         try:
             world.run(self._conditions, *stages)
             world.watch = None
@@ -183,9 +187,18 @@ class Run:
             self._gave_way.discard(who)
         if happening is not None and is_here:
             self._happen(happening, process, step)
-        self.order.append((who, str(step)))
+        self.order.append((who, step))
+        self._last[who] = step
         if 1 - who in self._gave_way:
             (self.beside if who else self.rest).append(step)
+
+    def _changed_nothing(self) -> None:
+        """The step that was made last has turned out to change nothing."""
+        process = self._world.call().process
+        who = self._processes.index(process)
+        for steps in (self.steps[who], self.beside if who else self.rest):
+            if steps and steps[-1] is self._last[who]:
+                steps[-1] = steps[-1]._replace(how=READ)
 
     def _happen(self, happening: Happening, process: Process, step: Step) -> None:
         if isinstance(happening.what, Event):

@@ -18,7 +18,7 @@ from .in_place import in_place
 from .plugin import KEYS, MOMENTS, Conditions, Event
 from .world import World
 
-KEY, OTHER_KEY = ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + each * 43 for each in "AB")
+KEY, OTHER_KEY = ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + letter * 43 for letter in "AB")
 PROGRAMS: list[dict[str, Any]] = [
     {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": KEY},
     {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": OTHER_KEY},
@@ -49,9 +49,9 @@ def _fault(kind: str) -> st.SearchStrategy[tuple[str, str, int]]:
 
 def with_single_lapses(drawn: Iterable[tuple[str, str, int]]) -> tuple[tuple[str, str, int], ...]:
     """The faults as drawn, but with each lapse once, and no lies."""
-    faults = [each for each in drawn if each[:2] not in _LIES]
+    faults = [fault for fault in drawn if fault[:2] not in _LIES]
     lapses = {(kind, name, 1) for kind, name, _ in faults if (kind, name) in _LAPSES}
-    return (*sorted(lapses), *(each for each in faults if each[:2] not in _LAPSES))
+    return (*sorted(lapses), *(fault for fault in faults if fault[:2] not in _LAPSES))
 
 
 def _moments(steps: int) -> st.SearchStrategy[int | str]:

@@ -59,6 +59,8 @@ class Situation:
     """What the first create meets."""
     is_slow: bool = False
     """Whether a machine takes longer to become ready than the resource's timeout."""
+    has_state: bool = False
+    """Whether state of stack one has a machine."""
     apis: tuple[str, ...] = ("legacy",)
     """Both, where no answer came or may come. With an answer, the APIs differ in no step."""
     others: tuple[str, ...] = ("up",)
@@ -82,8 +84,8 @@ SITUATIONS = (
     Situation("the create's answer gets lost", fault="reset_after", apis=BOTH),
     Situation("the API refuses the create", fault="403"),
     Situation("the API makes the machine after a 504", fault="504_then_made", apis=BOTH),
-    Situation("in state", (_up(), _without_record("one"))),
-    Situation("in state, with its record", (_up(),)),
+    Situation("in state", (_up(), _without_record("one")), has_state=True),
+    Situation("in state, with its record", (_up(),), has_state=True),
     Situation("no answer, and a machine", (_up(*_TAKEN),), apis=BOTH),
     Situation(
         "no answer, and another stack's machine",

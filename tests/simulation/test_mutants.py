@@ -218,9 +218,9 @@ class Case:
         """The same with this case's disturbances in place of those that were drawn."""
         events, faults = conditions.events, conditions.faults
         if self.events:
-            events = tuple((at, self.events[len(each) % len(self.events)]) for at, each in events)
+            events = tuple((at, self.events[len(event) % len(self.events)]) for at, event in events)
         if self.at:
-            events = tuple((self.at[len(each) % len(self.at)], each) for _, each in events)
+            events = tuple((self.at[len(event) % len(self.at)], event) for _, event in events)
         if self.faults:
             faults = with_single_lapses(
                 (*self.faults[len(name) % len(self.faults)], times) for _, name, times in faults
@@ -232,7 +232,7 @@ LOST = "neither in state nor in the journal|is not named"
 TWICE = "was made twice"
 ANY = f"{LOST}|{TWICE}|which was still there|it does not settle"
 """Of a mistake that shows in more than one way, whichever comes first."""
-UNAWAITED = next(each for each in PROGRAMS if each.get("wait") is False)
+UNAWAITED = next(program for program in PROGRAMS if program.get("wait") is False)
 CASES = [
     Case(repeat_every_post, TWICE),
     Case(forget_a_post_without_an_answer, LOST),

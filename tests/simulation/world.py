@@ -70,7 +70,7 @@ class World:
             for stage in commands[0]:
                 self.turns.run([self._turn([job]) for job in stage], schedule)
         else:
-            turns = [self._turn(chain.from_iterable(each)) for each in commands]
+            turns = [self._turn(chain.from_iterable(stages)) for stages in commands]
             self.turns.run(turns, schedule)
         self.account.faults.clear()
         self.disk.trouble = disk.NOTHING
@@ -92,7 +92,7 @@ class World:
 
     def two_ups(self, stack: str, conditions: Conditions) -> tuple[Stages, Stages]:
         """`up`, and another right after the first one's engine was killed, or has ended."""
-        first, second = (self.engine(stack, each) for each in (conditions, Conditions()))
+        first, second = (self.engine(stack, one) for one in (conditions, Conditions()))
         nothing = frozenset[str]()
         return first.up(nothing), second.up(nothing, after=first.process)
 
@@ -111,14 +111,14 @@ class World:
 
     def happen(self, event: Event, process: Process, moment: str) -> None:
         """One event, in the middle of a process's step."""
-        ours = sorted(each for each in self.account.made_by if self.account.runs(each))
+        ours = sorted(filter(self.account.runs, self.account.made_by))
         match event:
             case Event.KILL:
                 process.is_dead = True
             case Event.POWER:
                 self._power = process.conditions
-                for each in self.processes:
-                    each.is_dead = True
+                for one in self.processes:
+                    one.is_dead = True
             case Event.CANCEL:
                 process.clock.interrupt()
             case Event.ENGINE_DIES:
@@ -145,7 +145,7 @@ class World:
                 self.account.state.kill(ours[0])
             case Event.STUCK if ours:
                 self.account.state.stuck(
-                    max(ours, key=lambda each: self.account.machine(each).created)
+                    max(ours, key=lambda id_: self.account.machine(id_).created)
                 )
 
     def person(self, stack: str, *, keeps: bool) -> None:
@@ -155,15 +155,15 @@ class World:
                 continue
             del self.said[owner]
             # One message may be of several records, under each name that the stack has had.
-            for each in re.split(r"(?=An earlier create for|A create for)", said):
-                self._take_way_out(owner, each, keeps=keeps)
+            for message in re.split(r"(?=An earlier create for|A create for)", said):
+                self._take_way_out(owner, message, keeps=keeps)
 
     def _take_way_out(self, owner: Owner, said: str, *, keeps: bool) -> None:
         stack = self.stacks[owner.stack]
         named = set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", said))
         urn = re.search(r"pulumi-fal pending forget (\S+)", said)
         origin = next(
-            (each for each in stack.origins(owner.name) if urn and each.urn == urn[1]), None
+            (origin for origin in stack.origins(owner.name) if urn and origin.urn == urn[1]), None
         )
         entry = self.journal.find(origin) if origin else None
         if entry is None or not named:
@@ -178,8 +178,8 @@ class World:
             )
             self.journal.write(adopted)
         else:
-            for each in mine:
-                self.account.state.delete(each)
+            for instance_id in mine:
+                self.account.state.delete(instance_id)
         if not (mine and keeps and is_free) or entry.origin != now:
             self.journal.drop(entry)
 
@@ -199,7 +199,7 @@ class World:
                 engine = self.engine(name, conditions)
                 self.run(conditions, engine.up(frozenset(), refresh=refresh))
                 errors = engine.process.errors
-                problems.update({(name, key): each for key, each in errors.items()})
+                problems.update({(name, key): error for key, error in errors.items()})
                 self.person(name, keeps=True)
                 self._drop_twins(stack)
                 said[name] += errors.values()
@@ -207,10 +207,10 @@ class World:
                     keys[name] = _wanted_key(said[name], keys[name])
                     said[name].clear()
             self.laws.check()
-            unsolved = [each for each in problems.values() if not self._is_elsewhere(each)]
+            unsolved = [error for error in problems.values() if not self._is_elsewhere(error)]
             is_as_declared = all(
-                set(each.rows) == set(each.program) and not each.doomed
-                for each in self.stacks.values()
+                set(stack.rows) == set(stack.program) and not stack.doomed
+                for stack in self.stacks.values()
             )
             if refresh and not unsolved and is_as_declared and before == self._picture():
                 break
@@ -274,7 +274,7 @@ class World:
     def engine(self, stack: str, conditions: Conditions) -> Engine:
         process = Process(self, stack, conditions)
         self.processes.append(process)
-        for owner in [each for each in self.said if each.stack == stack]:
+        for owner in [owner for owner in self.said if owner.stack == stack]:
             del self.said[owner]
         return Engine(self, self.stacks[stack], process)
 
@@ -324,6 +324,6 @@ class World:
 def _wanted_key(errors: Iterable[Exception], now: str) -> str:
     """The key that a person sets next: the one of an account that a message names, in turn."""
     said = " ".join(map(str, errors))
-    named = {KEY_OF[each] for each in re.findall(r"another account \((\w+)\)", said)}
-    later = sorted(each for each in named if each > now) + sorted(named)
+    named = {KEY_OF[account] for account in re.findall(r"another account \((\w+)\)", said)}
+    later = sorted(key for key in named if key > now) + sorted(named)
     return later[0] if later else now

@@ -336,6 +336,18 @@ def test_a_repeat_that_is_refused_forgets_nothing_and_says_so(world: World, stat
         assert entry.problem.count(f"answered {status}") == 1
 
 
+def test_a_create_that_the_api_called_in_progress_is_not_said_to_have_made_nothing(
+    world: World,
+) -> None:
+    """A key may be revoked, or lose its scope, while the API still makes the machine."""
+    killed(world, taken=False)
+    world.api.faults.add("create", "409", times=2)
+    world.api.faults.add("create", "403")
+    error = str(refusal(world))
+    assert "most likely it did not" not in error
+    assert "yet, but the API has said that the create was in progress" in error
+
+
 def test_a_refusal_is_kept_although_the_repeats_are_interrupted(world: World) -> None:
     """A rate limit may last longer than a person waits, and `pending ls` then says what it was."""
     killed(world)

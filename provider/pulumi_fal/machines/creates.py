@@ -21,6 +21,7 @@ from pulumi_fal.errors import (
     APIError,
     ConfigurationError,
     FalError,
+    InProgressError,
     Interrupted,
     UnresolvedCreateError,
 )
@@ -232,6 +233,7 @@ class Creates:
         APIError if the API certainly made no machine, and UnresolvedCreateError if it may have.
         """
         failures: list[APIError] = []
+        is_in_progress = False
         client = self._client
         if entry.idempotency_key:
             # The client counts these seconds with a clock that stands still while a laptop sleeps,
@@ -258,6 +260,7 @@ class Creates:
             if not (unanswered or may_be_sent):  # the API did not accept any request
                 self.records.drop(entry)
                 raise
+            is_in_progress = any(isinstance(failure, InProgressError) for failure in unanswered)
             last = next(reversed(failures), None) if isinstance(error, Interrupted) else error
             if last is not None:
                 problem = unresolved.problem(entry, next(reversed(unanswered), None), last)
@@ -270,7 +273,7 @@ class Creates:
                 return made, instance
             problem = f"the API answered with {instance.id}, which existed before it."
             entry = self._with_problem(entry, problem)
-        raise self._without_an_answer(entry)
+        raise self._without_an_answer(entry, is_in_progress=is_in_progress)
 
     def _may_repeat(self, entry: Entry) -> bool:
         return not entry.idempotency_key or entry.key_seconds_left(self._clock.wall()) > 0
@@ -281,14 +284,17 @@ class Creates:
         self.records.write(entry)
         return entry
 
-    def _without_an_answer(self, entry: Entry) -> UnresolvedCreateError:
+    def _without_an_answer(
+        self, entry: Entry, *, is_in_progress: bool = False
+    ) -> UnresolvedCreateError:
         try:
             search = self._facts.search(entry)
         except FalError as error:
             return unresolved.unseen(entry, error)
         if not search:
             self.records.write(replace(entry, searched=True))
-        return unresolved.unanswered(entry, search.candidates, search.unread)
+        found, unread = search.candidates, search.unread
+        return unresolved.unanswered(entry, found, unread, is_in_progress=is_in_progress)
 
     def _refuse_if_renamed(self, new: NewInstance, origin: Origin) -> None:
         """Raise if this stack may be a renamed one that has an unresolved create for this resource.

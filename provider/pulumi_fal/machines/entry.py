@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -103,8 +103,8 @@ class Entry:
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry in the format that is stored on disk, which has no nested request."""
-        values = asdict(self)
-        return {"version": VERSION, **values.pop("requested"), **values}
+        values = {**vars(self), "origin": vars(self.origin)}
+        return {"version": VERSION, **vars(values.pop("requested")), **values}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Entry:

@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from pathlib import Path
 
 from pulumi_fal.errors import JournalError
@@ -41,7 +40,7 @@ def file_name(origin: Origin, suffix: str = ".json") -> str:
 
     The second hash distinguishes stacks of the same name in different backends.
     """
-    return f"{_digest(origin.urn)}-{_digest(*asdict(origin).values())}{suffix}"
+    return f"{_digest(origin.urn)}-{_digest(*vars(origin).values())}{suffix}"
 
 
 class Journal:
