@@ -76,8 +76,8 @@ compat: setup ## unit and plugin tests on every Python at hand, with the oldest 
 languages: setup ## the examples in YAML, TypeScript and Go, with the native plugin; needs go and npm
 	@$(BIN)/python tools/languages/languages.py
 
-dist: setup ## the wheel and the sdist, checked as they are once installed; see RELEASING.md
-	@$(BIN)/nox --session dist installed
+dist: setup ## the wheel, the sdist and the plugin's archives, checked as they are once installed; see RELEASING.md
+	@$(BIN)/nox --session dist installed plugin
 
 bench: setup ## how fast, and with how many API calls, beside a provider as one would write it today
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --group bench
@@ -85,16 +85,18 @@ bench: setup ## how fast, and with how many API calls, beside a provider as one 
 
 ##@ Upkeep
 
-lock: setup ## the newest versions that fit into requirements/dev.txt
-	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.10 \
-	  --all-extras --group dev --group build --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --custom-compile-command "make lock" --output-file requirements/dev.txt
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.10 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+lock: setup ## the newest versions that fit into requirements/dev.txt, and those of the plugin's archives
+	@$(COMPILE) --all-extras --group dev --group build --output-file requirements/dev.txt
+	@$(COMPILE) --constraint requirements/dev.txt --output-file requirements/plugin.txt
 
 audit: setup ## known vulnerabilities in the locked versions; asks a database on the network
 	@$(BIN)/nox --session audit
 
 clean: ## away with .venv, caches and reports; the pulumi in the user's cache folder stays
-	@rm -rf .venv .venv-* .nox .coverage .coverage.* htmlcov dist .hypothesis \
+	@rm -rf .venv .venv-* .nox .coverage .coverage.* htmlcov dist dist-plugin .hypothesis \
 	  .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import nox
 
 LOCK = "requirements/dev.txt"
+ARCHIVES = "dist-plugin"
+"""Where the plugin's archives are: a package index would refuse what it doesn't know in dist/."""
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 OLDEST_SDK = "3.260.0"
 
@@ -44,11 +46,14 @@ def audit(session: nox.Session) -> None:
 
 @nox.session
 def dist(session: nox.Session) -> None:
-    """Build the wheel and the sdist into dist/, and hold them to what a package index asks."""
+    """Build the wheel and the sdist, as a package index wants them, and the plugin's archives."""
     session.install("--constraint", LOCK, "hatchling", "twine")
-    shutil.rmtree("dist", ignore_errors=True)
+    for folder in ("dist", ARCHIVES):
+        shutil.rmtree(folder, ignore_errors=True)
     session.run("python", "-m", "hatchling", "build", "--directory", "dist")
     session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+    (wheel,) = Path("dist").glob("*.whl")
+    session.run("python", "tools/plugin_archive.py", str(wheel), ARCHIVES)
 
 
 @nox.session(reuse_venv=False)
@@ -60,3 +65,20 @@ def installed(session: nox.Session, kind: str) -> None:
     session.chdir(session.create_tmp())
     session.run("python", "-W", "error", "-c", "from pulumi_fal import ComputeInstance")
     session.run("pulumi-fal", "--version")
+
+
+@nox.session(reuse_venv=False)
+def plugin(session: nox.Session) -> None:
+    """Install an archive from dist-plugin/ as Pulumi does, and have the plugin give its schema."""
+    archive = next(Path(ARCHIVES).absolute().iterdir())
+    version = archive.name.split("-v")[1].split("-")[0]
+    session.install("--constraint", LOCK, "pulumi")
+    session.run("python", "tools/pulumi-cli/install.py", session.bin)
+    session.chdir(session.create_tmp())
+    shutil.rmtree("home", ignore_errors=True)
+    env = {"PULUMI_HOME": str(Path("home").absolute()), "PULUMI_SKIP_UPDATE_CHECK": "1"}
+    install = ("plugin", "install", "resource", "fal", version, "--file", str(archive))
+    session.run("pulumi", *install, env=env)
+    schema = session.run("pulumi", "package", "get-schema", f"fal@{version}", env=env, silent=True)
+    if f'"version": "{version}"' not in str(schema):
+        session.error(f"This is not the schema of version {version}:\n{schema}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import KEY
 from .harness import ENGINE_RUNS, SECONDS, Stack, machine
+from .installed import cli_path, take_language_host
 
 FOLDER = Path(__file__).parent
 
@@ -38,6 +42,40 @@ def stack(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator
     yield stack
     stack.kill_all()
     assert stack.files_with(KEY) == []
+
+
+@pytest.fixture
+def bare(stack: Stack) -> Stack:
+    """The stack, with a PATH on which there is no native plugin, as the engine finds it."""
+    bin_ = stack.folder / "bin"
+    bin_.mkdir()
+    python = bin_ / "python3"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    folders = f"{bin_}:{cli_path()}"
+    stack.env["PATH"] = folders
+    stack.cli = Path(str(shutil.which("pulumi", path=folders)))
+    assert shutil.which("pulumi-resource-fal", path=folders) is None
+    return stack
+
+
+@pytest.fixture
+def empty(package_index: None, bare: Stack) -> Stack:
+    """A stack with an empty PULUMI_HOME and no plugin on PATH. pip has the settings that it has."""
+    take_language_host(bare)
+    bare.env |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    return bare
+
+
+@pytest.fixture(scope="session")
+def package_index(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What pip installs from. Skips the test where it can't be reached."""
+    folder = tmp_path_factory.mktemp("probe")
+    probe = ("download", "--quiet", "--no-deps", "--dest", str(folder), "semver")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", *probe)
+    reached = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if reached.returncode:
+        pytest.skip(f"pip reaches no package index: {reached.stderr.splitlines()[-1]}")
 
 
 @pytest.fixture(scope="session")

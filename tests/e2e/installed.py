@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import PULUMI
+from .harness import PULUMI, Stack
 
 ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
@@ -96,6 +96,12 @@ def cli_path() -> str:
     own, *folders = start[0].removeprefix("PATH=").removesuffix(":$PATH").split(os.pathsep)
     assert Path(own).samefile(PULUMI.parent), start
     return os.pathsep.join((*folders, os.defpath.lstrip(os.pathsep)))
+
+
+def take_language_host(stack: Stack) -> None:
+    """Have the stack use this checkout's language host: another may have cached its own."""
+    if not stack.cli.with_name("pulumi-language-go").exists():  # not the official bundle
+        shutil.copy(ROOT / "tools" / "pulumi-cli" / "pulumi-language-python", stack.folder / "bin")
 
 
 def block(page: str, kind: str, first_line: str) -> str:

@@ -74,6 +74,17 @@ class Code(str):
         return str(self)
 
 
+def native(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
+    """The lines of a program that declares a machine as a generated SDK does, without `SDK`."""
+    given = {"instanceType": ONE, "sshKey": SSH_KEY, **inputs, "ip": None}
+    return (
+        "class Native(pulumi.CustomResource):\n"
+        "    ip: pulumi.Output[str]\n"
+        f"{name} = Native({TYPE!r}, {name!r}, {given!r}, ResourceOptions({opts}))\n"
+        f"pulumi.export({name!r}, {{'id': {name}.id, 'ip': {name}.ip}})\n"
+    )
+
+
 def machine(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
     """A program's lines for one machine, whose outputs are the stack's under its name.
 

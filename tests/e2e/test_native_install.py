@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tools import plugin_archive
 
 import pulumi_fal
 from pulumi_fal.api.models import NewInstance
@@ -19,37 +20,13 @@ from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import EIGHT, ONE
 from .cli import pulumi_fal as run_pulumi_fal
+from .files import Files
 from .harness import SSH_KEY, Stack, machine
-from .installed import ROOT, cli_path
+from .installed import ROOT, cli_path, take_language_host
+from .native import native
 
 SCHEMA = ROOT / "provider" / "pulumi_fal" / "native" / "schema.json"
 PLUGIN = Path(sys.executable).with_name("pulumi-resource-fal")
-
-
-def native(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
-    """A program's lines for a machine of the native plugin, as a generated SDK registers it."""
-    given = {"instanceType": ONE, "sshKey": SSH_KEY, **inputs, "ip": None}
-    return (
-        "class Native(pulumi.CustomResource):\n"
-        "    ip: pulumi.Output[str]\n"
-        f"{name} = Native({NATIVE_TYPE_TOKEN!r}, {name!r}, {given!r}, ResourceOptions({opts}))\n"
-        f"pulumi.export({name!r}, {{'id': {name}.id, 'ip': {name}.ip}})\n"
-    )
-
-
-@pytest.fixture
-def bare(stack: Stack) -> Stack:
-    """The stack, with a PATH on which there is no native plugin, as the engine finds it."""
-    bin_ = stack.folder / "bin"
-    bin_.mkdir()
-    python = bin_ / "python3"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    folders = f"{bin_}:{cli_path()}"
-    stack.env["PATH"] = folders
-    stack.cli = Path(str(shutil.which("pulumi", path=folders)))
-    assert shutil.which(PLUGIN.name, path=folders) is None
-    return stack
 
 
 def name_in_project(stack: Stack, folder: Path) -> None:
@@ -131,14 +108,19 @@ def test_a_plugin_on_path_works_with_a_warning(stack: Stack) -> None:
     assert "+ 2 to create" in preview.output
 
 
-def test_without_the_plugin_the_error_says_how_to_install_it(bare: Stack) -> None:
-    """A generated SDK gives the address, which belongs to nobody, and no other is asked."""
+def test_without_the_plugin_its_archive_is_looked_for_in_the_releases(bare: Stack) -> None:
+    """A generated SDK says where. `pulumi` then asks for the file that a release has."""
     url = json.loads(SCHEMA.read_text())["pluginDownloadURL"]
     options = f"version={pulumi_fal.__version__!r}, plugin_download_url={url!r}"
     bare.write(native(opts=options))
-    output = bare.preview(fails=True).output
-    assert "install-the-plugin-from-its-python-package" in output
-    assert "github.com" not in output
+    with Files(bare.folder / "empty") as server:
+        # A mirror, as the docs set one.
+        bare.env["PULUMI_PLUGIN_DOWNLOAD_URL_OVERRIDES"] = f"^{url}$={server.url}"
+        output = bare.preview(fails=True).output
+    assert f"pulumi plugin install resource fal v{pulumi_fal.__version__} --server {url}" in output
+    asked = {path.removeprefix("/") for path in server.asked}
+    assert asked
+    assert asked <= set(plugin_archive.names(pulumi_fal.__version__))
 
 
 @pytest.mark.parametrize("source", ["command", "folder"])
@@ -152,11 +134,8 @@ def test_the_engine_reads_the_schema(bare: Stack, source: str) -> None:
         path = bare.folder / "plugin"
         shutil.copytree(ROOT / "plugin", path, ignore=shutil.ignore_patterns("venv"))
         (path / "venv").symlink_to(sys.prefix, target_is_directory=True)
-        if not (bare.cli.parent / "pulumi-language-go").exists():  # not the official bundle
-            # That of this checkout: another may have put its own beside the cached CLI.
-            shutil.copy(
-                ROOT / "tools" / "pulumi-cli" / "pulumi-language-python", bare.folder / "bin"
-            )
+        (path / "requirements.txt").write_text("")
+        take_language_host(bare)
     result = bare.run("package", "get-schema", str(path))
     shown: dict[str, Any] = json.loads(result.output[result.output.index("{") :])
     assert shown["version"] == pulumi_fal.__version__

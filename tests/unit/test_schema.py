@@ -10,6 +10,8 @@ from typing import Any
 import pulumi_fal
 from pulumi_fal.native.servicer import FalProvider
 
+from ..docs import ROOT
+
 NAMES = """\
 config api: string
 config apiKey: string, secret
@@ -140,9 +142,16 @@ def test_a_declared_provider_takes_what_the_config_of_a_stack_takes() -> None:
     assert SCHEMA["provider"]["inputProperties"] == SCHEMA["config"]["variables"]
 
 
-def test_nobody_is_asked_for_a_plugin_to_download() -> None:
-    """There is no plugin to download, and whoever had the address could give people another one."""
-    assert re.match(r"https://[\w-]+\.invalid/", SCHEMA["pluginDownloadURL"])
+def test_the_plugin_and_the_logo_are_those_of_the_repository() -> None:
+    """Whoever owns the address of the download gives people their plugin."""
+    urls = (ROOT / "pyproject.toml").read_text().partition("[project.urls]")[2]
+    repository = re.search(r'(?m)^Repository = "https://github\.com/(.+/pulumi-fal)"$', urls)
+    assert repository is not None
+    assert SCHEMA["repository"] == f"https://github.com/{repository[1]}"
+    assert SCHEMA["pluginDownloadURL"] == f"github://api.github.com/{repository[1]}"
+    assert SCHEMA["language"]["go"]["importBasePath"].startswith(f"github.com/{repository[1]}/")
+    branch = f"https://raw.githubusercontent.com/{repository[1]}/main/"
+    assert (ROOT / SCHEMA["logoUrl"].removeprefix(branch)).is_file()
 
 
 def test_everything_is_described() -> None:

@@ -186,7 +186,8 @@ def test_a_release_publishes_the_files_that_were_checked() -> None:
     """One job builds; the job that may publish runs no code of this repository."""
     jobs = workflow("release")["jobs"]
     runs = {name: [step.get("run", "") for step in job["steps"]] for name, job in jobs.items()}
-    assert "nox --session dist installed" in runs["build"]
+    assert "nox --session dist installed plugin" in runs["build"]
+    assert "dist/* dist-plugin/*" in runs["announce"][-1]
     assert [job.get("needs") for job in jobs.values()] == [None, "build", "publish"]
     assert not any(runs["publish"])
     assert [name for name, job in jobs.items() if "id-token" in job["permissions"]] == ["publish"]
@@ -437,6 +438,38 @@ def test_pulumi_runs_with_the_environments_python_first_on_path(
 
 
 # The language host
+
+
+def test_the_language_host_installs_the_requirements_of_a_plugin_that_is_a_folder(
+    host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes the environment that is named, and what goes wrong there reaches the engine."""
+    makes = '[ $2 = venv ] && mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && exit 0'
+    program(tmp_path / "bin" / "python3", f"{makes}\necho $*; echo no index >&2; exit $CODE")
+    (tmp_path / "requirements.txt").touch()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+
+    def said(code: int, context: Any = None, **options: str) -> str:
+        monkeypatch.setenv("CODE", str(code))
+        request = host.language_pb2.InstallDependenciesRequest(info=info(host, tmp_path, **options))
+        answers = host.LanguageHost("").InstallDependencies(request, context)
+        return b"".join(answer.stdout + answer.stderr for answer in answers).decode()
+
+    pip = "-m pip install --quiet --disable-pip-version-check -r requirements.txt\n"
+    assert said(0, virtualenv="venv") == f"{pip}no index\n"
+    assert said(0) == ""
+    context = Aborts()
+    said(3, context, virtualenv="venv")
+    assert context.text.endswith("-r requirements.txt' exited with code 3")
+
+
+class Aborts:
+    """A call that the language host ends with an error."""
+
+    text = ""
+
+    def abort(self, _: object, text: str) -> None:
+        self.text = text
 
 
 @pytest.fixture

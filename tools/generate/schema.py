@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 from enum import Enum
+from importlib import metadata
 from typing import Any
 
 import pulumi_fal
@@ -20,6 +21,10 @@ from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
 from .declarations import fields, paragraphs
 
+METADATA = metadata.metadata("pulumi-fal")
+"""What pyproject.toml says of the package."""
+REPOSITORY = dict(url.split(", ") for url in METADATA.get_all("Project-URL", []))["Repository"]
+OWNER_AND_NAME = REPOSITORY.removeprefix("https://github.com/")
 ENUMS = (pulumi_fal.InstanceType, pulumi_fal.Sector, pulumi_fal.Status)
 PACKAGE = {
     "name": "fal",
@@ -28,9 +33,12 @@ PACKAGE = {
     "description": "Rent NVIDIA H100 machines on fal Compute, billed by the hour.",
     "keywords": ["pulumi", "fal", "gpu", "h100", "category/cloud", "kind/native"],
     "homepage": "https://fal.ai",
-    "license": "Apache-2.0",
+    "repository": REPOSITORY,
+    "license": METADATA["License-Expression"],
     "publisher": "pulumi-fal",
-    "pluginDownloadURL": "https://pulumi-fal.invalid/install-the-plugin-from-its-python-package",
+    "logoUrl": f"https://raw.githubusercontent.com/{OWNER_AND_NAME}/main/docs/logo.svg",
+    # Its releases, in which Pulumi looks for an archive of the plugin.
+    "pluginDownloadURL": f"github://api.github.com/{OWNER_AND_NAME}",
     "meta": {"supportPack": True},
 }
 PROVIDER = (
