@@ -234,7 +234,7 @@ class Stack:
 
     def start(self, *args: str) -> Run:
         """Start any command in the background."""
-        stackless = ("cancel", "new", "package", "plugin")
+        stackless = ("cancel", "do", "new", "package", "plugin")
         where = [] if args[0] in stackless else ["--stack", self.full_name]
         flags = [*FLAGS.get(args[0], []), *where, "--non-interactive"]
         log = self.folder / f"run-{len(self.runs)}.log"

@@ -253,6 +253,8 @@ def test_every_command_exists_with_its_flags() -> None:
 
 
 def problem(name: str, words: list[str]) -> str | None:
+    if (name, *words[:1]) == ("pulumi", "do"):
+        return None  # most of its flags are made from the schema; e2e/test_do.py runs it
     command = tuple(PULUMI[name])
     path = [name]
     for word in words:
@@ -289,6 +291,7 @@ SPEAKING = (
     "native/base",
     "native/imports",
     "native/servicer",
+    "native/stateless",
     "nodes",
     "provider",
     "resource/*",

@@ -570,6 +570,35 @@ def test_update_records_the_inputs_beside_what_the_api_said(
     assert world.api.calls == []
 
 
+@pytest.mark.parametrize(
+    "news, words",
+    [
+        ({"instance_type": ONE, "sector": None}, "instance type"),
+        ({"ssh_key": RSA}, "ssh key"),
+        ({"instance_type": ONE, "ssh_key": RSA, "sector": None}, "instance type and ssh key"),
+    ],
+)
+def test_an_update_that_only_another_machine_could_have_changes_nothing(
+    world: World, news: dict[str, Any], words: str
+) -> None:
+    """The engine replaces the machine then, but `pulumi do patch` calls update."""
+    with pytest.raises(LifecycleError, match=f"{ID} was not changed: .* the {words} of a machine"):
+        operations.update(world.machines, CALL, ID, STATE, {**INPUTS, **news})
+
+
+def test_an_update_refuses_a_new_sector_but_not_one_that_the_machine_has_drifted_from(
+    world: World,
+) -> None:
+    """With ignore_changes the input stays what it was, whichever sector the machine is in."""
+    drifted = {**STATE, "sector": "sector_3"}
+    assert operations.update(world.machines, CALL, ID, drifted, INPUTS, INPUTS) == drifted
+    assert operations.update(world.machines, CALL, ID, drifted, INPUTS) == drifted
+    with pytest.raises(LifecycleError, match="the sector of a machine"):
+        operations.update(
+            world.machines, CALL, ID, drifted, INPUTS, {**INPUTS, "sector": "sector_3"}
+        )
+
+
 def test_a_preview_of_an_update_waits_for_nothing(world: World) -> None:
     """A preview doesn't know what the wait will bring, and finds nothing out by a call."""
     outs = operations.update(world.machines, PREVIEW, ID, UNFINISHED, INPUTS)

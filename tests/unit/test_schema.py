@@ -49,6 +49,8 @@ input fal:index:ComputeInstance instanceType: string or fal:index:InstanceType, 
 input fal:index:ComputeInstance sector: string or fal:index:Sector, replaces
 input fal:index:ComputeInstance sshKey: string, required, replaces
 input fal:index:ComputeInstance wait: boolean
+list fal:index:ComputeInstance instanceType: string
+list fal:index:ComputeInstance status: string
 output fal:index:ComputeInstance creatorUserNickname: string
 output fal:index:ComputeInstance instanceType: string, required
 output fal:index:ComputeInstance ip: string, required
@@ -91,6 +93,7 @@ def named() -> Iterator[str]:
     for token, resource in SCHEMA["resources"].items():
         wanted = resource["requiredInputs"]
         yield from properties(f"input {token}", resource["inputProperties"], wanted)
+        yield from properties(f"list {token}", **properties_of(resource.get("listInputs", {})))
         yield from properties(f"output {token}", **properties_of(resource))
     for token, function in SCHEMA["functions"].items():
         yield from properties(f"argument {token}", **properties_of(function["inputs"]))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pulumi_fal
 from pulumi_fal.api.options import OPTIONS, Option
-from pulumi_fal.native.lookups import FILTERS, GET_INSTANCE, GET_INSTANCES
+from pulumi_fal.native.lookups import FILTERS, GET_INSTANCE, GET_INSTANCES, LIST_FILTERS
 from pulumi_fal.native.properties import camel, camel_words
 from pulumi_fal.resource.inputs import REPLACING
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
@@ -125,6 +125,12 @@ def _machine() -> dict[str, Any]:
             for field in inputs
         },
         "requiredInputs": [camel(field.name) for field in inputs if not field.has_default],
+        # `pulumi do` makes no flags for values that may be an enum, so these are plain text.
+        "listInputs": {
+            "type": "object",
+            "description": "What to list. Without a filter, all machines of the account are.",
+            "properties": {camel(name): _property("str", FILTERS[name]) for name in LIST_FILTERS},
+        },
         **_outputs(pulumi_fal.ComputeInstance),
     }
 

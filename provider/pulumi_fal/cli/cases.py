@@ -54,6 +54,8 @@ class Case:
     @property
     def stack(self) -> str:
         origin = self.entry.origin
+        if origin.is_stateless:
+            return "none: `pulumi do` made this create"
         where = f", {origin.backend}" if origin.backend else ", in an unknown backend"
         return f"{origin.organization or '?'}/{origin.project}/{origin.stack}{where}"
 
@@ -102,6 +104,8 @@ class Case:
     def what_to_do(self) -> str:
         if self.entry.is_late:
             return self._what_to_do_when_late
+        if self.entry.origin.is_stateless:
+            return self._what_to_do_when_stateless
         urn = shlex.quote(self.entry.origin.urn)
         forget = f"\n  pulumi-fal pending forget {urn}"
         match self.decision:
@@ -133,6 +137,17 @@ class Case:
                 )
             case StartFresh():
                 return "Run `pulumi up`: it looks for the machine before it creates one."
+
+    @property
+    def _what_to_do_when_stateless(self) -> str:
+        if self.unknown:
+            return (
+                "Run `pulumi-fal pending ls` again when the API can be reached, with the key that "
+                "the create was made with."
+            )
+        machine = self.facts.machine
+        found = [machine] if machine else list(self.facts.search.candidates)
+        return unresolved.stateless(self.entry, found)
 
     @property
     def _what_to_do_when_late(self) -> str:

@@ -152,7 +152,7 @@ def _read_records(context: Context, claims: Claims) -> None:
     for entry in context.journal.entries():
         if isinstance(entry, JournalError):
             claims.unreadable[f"record {entry.path}"] = f"it {entry.problem}"
-        elif entry.phase is not Phase.REPORTED:
+        elif entry.phase is not Phase.REPORTED or entry.origin.is_stateless:
             claims.pending.append(entry)
         # If its stack can be read, that has the machine, or somebody has removed it there.
         elif context.stacks.ids(entry.origin) is None:
@@ -182,4 +182,6 @@ def _read_stacks(
 def _claim(entry: Entry, instance_id: str) -> Claim:
     origin = entry.origin
     name = f"{origin.organization or '?'}/{origin.project}/{origin.stack}"
+    if origin.is_stateless:
+        name = "pulumi do"
     return Claim(instance_id, origin.urn, name)

@@ -59,18 +59,24 @@ def _objection(
     creates = [entry for entry in claims.pending if entry.origin.urn == claim.urn]
     is_running = any(context.journal.is_locked(entry.origin) for entry in creates)
     state = ", which is in progress in another process" if is_running else ""
+    is_stateless = any(entry.origin.is_stateless for entry in creates)
     if whose is Whose.PENDING:
+        then = (
+            f", and the next `pulumi up` of {claim.stack} makes a new machine for {claim.name!r} "
+            "if the program still has it"
+        )
         return Objection(
             id_,
             f"was made by the pending create of {resource}{state}",
-            f"The record of that create is dropped, and the next `pulumi up` of {claim.stack} "
-            f"makes a new machine for {claim.name!r} if the program still has it.",
+            f"The record of that create is dropped{'' if is_stateless else then}.",
         )
     return Objection(
         id_,
         f"may have been made by the create of {resource}{state or ', which got no answer'}",
-        f"If {claim.name!r} has no other machine, the next `pulumi up` of {claim.stack} makes a "
-        "new one.",
+        "The record of that create stays until `pulumi-fal pending forget` removes it."
+        if is_stateless
+        else f"If {claim.name!r} has no other machine, the next `pulumi up` of {claim.stack} makes "
+        "a new one.",
         is_question=not is_running and not claims.unreadable,
     )
 

@@ -105,6 +105,12 @@ def adopt(
             f"Another machine was requested for {name_of(entry)} since this create, so it can't "
             f"have {instance_id} as well. Import the machine into a stack instead."
         )
+    if entry.origin.is_stateless:
+        raise click.ClickException(
+            f"`pulumi do` made the create {entry.origin.name!r}, so no resource can continue with "
+            "its machine. Import the machine into a stack, or keep it without one, then remove the "
+            f"record:\n  pulumi-fal pending forget {entry.origin.name}"
+        )
     origin = completed(context, entry.origin, backend, organization)
     adopted = replace(
         entry,
@@ -160,6 +166,8 @@ def forget(
     then = f"The next `pulumi up` creates a new machine for {name}."
     if entries[0].is_late:
         then = f"The present machine of {name} is not affected."
+    elif entries[0].origin.is_stateless:
+        then = "No machine was touched."
     elif cases[0].facts.in_state:
         then = f"Machine {entries[0].instance_id} stays in state."
     show.print_lines(f"Removed the record. {then}")

@@ -17,6 +17,7 @@ from pulumi_fal import engine
 from pulumi_fal._version import __version__
 from pulumi_fal.errors import FalError
 from pulumi_fal.native import config as configs
+from pulumi_fal.native import stateless
 from pulumi_fal.native.properties import received, secret
 from pulumi_fal.native.session import NativeSession
 from pulumi_fal.resource.call import WARNING
@@ -118,7 +119,12 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802
         config = configs.parse(received(request.args))
         declared = "" if configs.is_default(request.name) else request.name
-        session = NativeSession(config, declared=declared, warn=self._warn)
+        session = NativeSession(
+            config,
+            declared=declared,
+            is_stateless=stateless.configures(request),
+            warn=self._warn,
+        )
         with self._lock:
             self._session = session
         for name in configs.unused(config) if declared else ():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,8 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal import engine
-from pulumi_fal.errors import LifecycleError
-from pulumi_fal.native import imports, lookups
+from pulumi_fal.errors import LifecycleError, VanishedError
+from pulumi_fal.native import imports, lookups, stateless
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.comparison import compare
 from pulumi_fal.native.properties import DYNAMIC_PROVIDER, camel, camel_words, received, sent
@@ -59,7 +60,7 @@ class FalProvider(ConfigurableProvider):
         may_have_moved = self._took_over or bool(self.session.declared)
         if may_have_moved and not self.session.saw_last(outputs):
             accounts.refuse_move(machines, call, id_, outputs, took_over=self._took_over)
-        if request.urn in self._imported:
+        if request.urn in self._imported and not self.session.is_stateless:
             try:
                 imports.refuse_mismatch(id_, outputs, news)
             except LifecycleError:
@@ -80,7 +81,14 @@ class FalProvider(ConfigurableProvider):
         with self.session.slots:
             try:
                 created = operations.create(self.session.machines, call, news)
+            except VanishedError as vanished:
+                if self.session.is_stateless:
+                    raise stateless.without_state(vanished) from None
+                raise
             except InitFailed as failed:
+                if self.session.is_stateless:
+                    engine.on_undelivered(context, failed.undelivered)
+                    raise stateless.without_state(failed) from None
                 self._abort_partial(context, failed, request.properties, call.timeout)
         engine.on_undelivered(context, created.undelivered)
         outs = _with_timeout(created.outputs, call.timeout, is_waited_for=inputs.waits(news))
@@ -113,13 +121,17 @@ class FalProvider(ConfigurableProvider):
         call = self._call(request, context)
         olds, news = received(request.olds), received(request.news)
         olds.pop(IMPORT_REFUSED, None)
+        if self.session.is_stateless:
+            stateless.refuse_change(request.id, olds, news)
+            return provider_pb2.UpdateResponse(properties=request.olds)
         if request.urn in self._imported:
             self._refuse_import(request, context, olds, news)
         seconds = olds.pop(_CREATE_TIMEOUT, None)
         call = replace(call, timeout=call.timeout or seconds)
+        machines, before = self.session.machines, received(request.old_inputs)
         with self.session.slots:
             try:
-                outs = operations.update(self.session.machines, call, request.id, olds, news)
+                outs = operations.update(machines, call, request.id, olds, news, before)
             except InitFailed as failed:
                 self._abort_partial(context, failed, request.news, seconds)
         outs = _with_timeout(outs, seconds, is_waited_for=inputs.waits(news))
@@ -137,6 +149,8 @@ class FalProvider(ConfigurableProvider):
             return empty_pb2.Empty()
         with self.session.slots:
             operations.delete(self.session.machines, call, request.id, state)
+        if self.session.is_stateless:
+            stateless.drop_records(self.session.machines.journal, request.id)
         return empty_pb2.Empty()
 
     @answered
@@ -145,15 +159,32 @@ class FalProvider(ConfigurableProvider):
         result: dict[str, Any] = {"return": sent(found)}  # `return` is a keyword in Python
         return provider_pb2.InvokeResponse(**result)
 
+    @answered
+    def List(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        """Return all machines in one page, because `pulumi do` stops after the first.
+
+        All are found before the first is sent, so that an error reaches the engine as any other.
+        """
+        response = provider_pb2.ListResponse
+        ids = lookups.list_ids(
+            request.token, received(request.query), request.limit, self.session.client
+        )
+        if ids is None:
+            return iter([response(computed=response.Computed())])
+        return iter([response(result=response.Result(id=id_)) for id_ in ids])
+
     def _call(self, request: Any, context: Any) -> Call:
         def log(message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
             self._log(message=message, severity=severity, urn=request.urn, ephemeral=ephemeral)
 
         session = self.session
         session.notify_through(functools.partial(log, ephemeral=True))
-        session.machines.review(request.urn)
+        urn = request.urn
+        if session.is_stateless:
+            urn = stateless.urn(id_) if (id_ := getattr(request, "id", "")) else stateless.new_urn()
+        session.machines.review(urn)
         return Call(
-            request.urn,
+            urn,
             timeout=float(getattr(request, "timeout", 0)) or None,
             preview=bool(getattr(request, "preview", False)),
             log=log,

@@ -26,16 +26,23 @@ class NativeSession(Session):
     """The objects that a process needs once it is configured."""
 
     def __init__(
-        self, config: Mapping[str, str], *, declared: str, warn: Callable[[str], None]
+        self,
+        config: Mapping[str, str],
+        *,
+        declared: str,
+        warn: Callable[[str], None],
+        is_stateless: bool = False,
     ) -> None:
         """`declared` is the name of the provider in the program, or "" for the default provider.
 
+        `is_stateless` says that `pulumi do` gave the config, so that it overrides the environment.
         Raises ConfigurationError if `parallel` is not a positive number.
         """
         super().__init__(settings=self._resolve, notify=self._note, warn=warn)
         self._config = config
         self.declared = declared
-        self._environ = configs.environment(config, is_default=not declared)
+        self.is_stateless = is_stateless
+        self._environ = configs.environment(config, is_default=not (declared or is_stateless))
         self._logs = threading.local()
         self.slots = threading.Semaphore(settings.parallel(self._environ, self._value))
         """Limits the number of machines that the process works on at the same time."""
@@ -50,7 +57,11 @@ class NativeSession(Session):
     def _resolve(self) -> Settings:
         """Return the settings. Raises ConfigurationError if one of them is unusable."""
         resolved = replace(settings.resolve(self._environ, self._value), provider=self.declared)
-        if not self.declared or not self._config.get("apiKey"):
+        if not self._config.get("apiKey"):
+            return resolved
+        if self.is_stateless:
+            return replace(resolved, key_source="the provider's config that `pulumi do` was given")
+        if not self.declared:
             return resolved
         # Refresh and destroy use the key in state.
         source = f"the apiKey of the provider {self.declared!r} as of the last `pulumi up`"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,11 +171,30 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
     return outs
 
 
-def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Properties) -> Outputs:
+def update(
+    machines: Machines,
+    call: Call,
+    id_: str,
+    olds: Properties,
+    news: Properties,
+    before: Properties | None = None,
+) -> Outputs:
     """Record changes that need no call to the API, and resume an unfinished wait for the machine.
 
-    `olds` are the old outputs, `news` the new inputs. Raises InitFailed if the wait ends early.
+    `olds` are the old outputs, `news` the new inputs, and `before` the old inputs if the host gets
+    them. Raises InitFailed if the wait ends early, and LifecycleError if a new input would replace
+    the machine.
     """
+    refuse_change(
+        id_,
+        [
+            name
+            for name in inputs.replacements(olds, news)
+            # With ignore_changes, the new input is the old one. The outputs have the same, except
+            # for the sector, which is the one that the machine is in.
+            if (name != "sector" if before is None else before.get(name) != news.get(name))
+        ],
+    )
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
     kept = {name: value for name, value in olds.items() if name not in ("wait", UNFINISHED)}
     if not has_to_wait(olds, news):
@@ -192,6 +211,16 @@ def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Pro
         raise InitFailed(id_, {**wait.outputs, UNFINISHED: GONE}, reason) from error
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
     return outs
+
+
+def refuse_change(id_: str, names: Iterable[str]) -> None:
+    """Raise LifecycleError if any inputs are named, which only another machine can have."""
+    if words := " and ".join(name.replace("_", " ") for name in names):
+        raise LifecycleError(
+            id_,
+            f"Machine {id_} was not changed: the API can't change the {words} of a machine that "
+            "exists. Create another machine, then delete this one.",
+        )
 
 
 def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:

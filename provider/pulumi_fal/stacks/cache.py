@@ -87,6 +87,8 @@ class Stacks:
         """
         named = Origin(urn)
         backend = self.backend(named.stack, named.project)
+        if named.is_stateless:
+            return replace(named, backend=backend)
         origin = Origin(urn, organization or own_organization(backend), backend)
         return replace(origin, organization=origin.organization or self._organization(origin))
 

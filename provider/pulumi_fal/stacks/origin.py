@@ -7,6 +7,14 @@ from dataclasses import dataclass, replace
 ORGANIZATION_VARIABLE = "FAL_COMPUTE_ORGANIZATION"
 """The environment variable that names the organization if several have a stack of the same name."""
 
+_STATELESS = "urn:pulumi:do::::"
+"""The beginning of the URN of a create that is for no stack. No project's name is empty."""
+
+
+def stateless_urn(type_: str, name: str) -> str:
+    """Return the URN by which the create of a machine that no stack gets is recorded."""
+    return f"{_STATELESS}{type_}::{name}"
+
 
 def own_organization(backend_url: str) -> str:
     """Return the organization of a backend that has only one, as all but Pulumi Cloud do."""
@@ -59,6 +67,11 @@ class Origin:
         """Whether the stack of `other` may be this one under a later name."""
         mine, others = (self.name, *self._place), (other.name, *other._place)
         return self.urn != other.urn and mine == others
+
+    @property
+    def is_stateless(self) -> bool:
+        """Whether this is a machine that `pulumi do --stateless` makes, which no stack gets."""
+        return self.urn.startswith(_STATELESS)
 
     @property
     def full_name(self) -> str:
