@@ -33,13 +33,17 @@ class ComputeClusterArgs:
     wait: pulumi.Input[bool | None] | None = None
     """Whether create waits until each machine is ready; True by default. Without `sector`, the
     first of several machines is awaited in any case, because its sector is only known then."""
+    wait_for_capacity: pulumi.Input[str | None] | None = None
+    """For how long the create of each machine asks again while the API refuses it for want of room,
+    such as `6h`, `30m` or `1h30m`, counted from the first refusal. By default it fails at once. The
+    machines that exist are billed while the others wait."""
 
 
 class ComputeCluster(pulumi.ComponentResource):
     """Machines of one type in one sector, NAME-0 to NAME-(size-1).
 
     Each machine is a ComputeInstance. The options `custom_timeouts`, `delete_before_replace`,
-    `depends_on`, `protect` and `retain_on_delete` apply to all of them.
+    `depends_on`, `hooks`, `protect` and `retain_on_delete` apply to all of them.
     """
 
     machines: list[ComputeInstance]
@@ -82,6 +86,7 @@ class ComputeCluster(pulumi.ComponentResource):
         instance_type: pulumi.Input[str | InstanceType] = InstanceType.GPU_8X_H100_SXM5,
         sector: pulumi.Input[str | Sector] | None = None,
         wait: pulumi.Input[bool | None] | None = None,
+        wait_for_capacity: pulumi.Input[str | None] | None = None,
     ) -> None: ...
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
         """Declare the machines. ComputeClusterArgs documents the inputs.

@@ -24,8 +24,8 @@ class ConfigurationError(FalError):
 class Interrupted(FalError):
     """Ctrl-C or `pulumi cancel` ended a wait."""
 
-    def __init__(self) -> None:
-        super().__init__("interrupted")
+    def __init__(self, message: str = "interrupted") -> None:
+        super().__init__(message)
 
 
 class APIError(FalError):
@@ -55,10 +55,14 @@ class APIError(FalError):
         self.instance_id = instance_id
         self.retry_after = retry_after
 
-    def __str__(self) -> str:
+    @property
+    def happened(self) -> str:
+        """What was requested and what came back, without advice and without a full stop."""
         answer = f"answered {self.status}: " if self.status else "got no answer: "
-        happened = f"{self.method} {self.path} {answer}{self.detail}".rstrip(".")
-        return f"{happened}. {self.advice}".rstrip()
+        return f"{self.method} {self.path} {answer}{self.detail}".rstrip(".")
+
+    def __str__(self) -> str:
+        return f"{self.happened}. {self.advice}".rstrip()
 
 
 class AuthenticationError(APIError):
@@ -186,6 +190,14 @@ class JournalError(FalError):
 
 class StackError(FalError):
     """The `pulumi` command could not return a stack or the list of stacks."""
+
+
+class NoRoomError(FalError):
+    """The API refused a create for want of room, for as long as the create was to wait for it."""
+
+    def __init__(self, happened: str, what_to_do: str) -> None:
+        super().__init__(f"{happened}\n{what_to_do}")
+        self.happened = happened
 
 
 class IncompleteClusterError(FalError):

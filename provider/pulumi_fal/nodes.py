@@ -19,7 +19,13 @@ from pulumi_fal.resource.inputs import NAMES
 
 LARGEST = 1000
 """The most machines of a cluster. A larger number is a mistake, which would cost too much."""
-_HANDED_DOWN = ("custom_timeouts", "delete_before_replace", "depends_on", "retain_on_delete")
+_HANDED_DOWN = (
+    "custom_timeouts",
+    "delete_before_replace",
+    "depends_on",
+    "hooks",
+    "retain_on_delete",
+)
 """The options of the component that its machines get. They inherit `protect` anyway."""
 _T = TypeVar("_T")
 

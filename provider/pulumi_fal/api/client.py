@@ -97,6 +97,7 @@ class Client:
         *,
         may_be_sent: bool = False,
         may_repeat: Callable[[], bool] = lambda: True,
+        gives_up: Callable[[APIError], bool] = lambda error: False,
     ) -> Instance:
         """Create a machine. It is billed from now on, even before it is ready.
 
@@ -104,7 +105,7 @@ class Client:
         legacy API does not support keys. `failed` is called with the error of each failed attempt.
         If `retry.may_have_made_a_machine` is true for any of these errors, a machine may have been
         created, even if the last attempt failed for another reason. `may_be_sent` says whether the
-        key may have been sent before this call. `may_repeat` is that of `repeated`.
+        key may have been sent before this call. `may_repeat` and `gives_up` are as in `repeated`.
         """
         request = self._dialect.create_instance(new, idempotency_key)
 
@@ -120,7 +121,11 @@ class Client:
 
         is_idempotent = request.is_idempotent
         return self.repeated(
-            attempt, is_idempotent=is_idempotent, failed=note, may_repeat=may_repeat
+            attempt,
+            is_idempotent=is_idempotent,
+            failed=note,
+            may_repeat=may_repeat,
+            gives_up=gives_up,
         )
 
     def new_idempotency_key(self) -> str:
@@ -138,12 +143,14 @@ class Client:
         is_idempotent: bool,
         failed: Callable[[APIError], None] = lambda error: None,
         may_repeat: Callable[[], bool] = lambda: True,
+        gives_up: Callable[[APIError], bool] = lambda error: False,
     ) -> T:
         """Return the result of `attempt`, which is retried as retry.py allows.
 
         `is_idempotent` says whether the API may carry out the request twice without harm. `failed`
         is called with the error of each failed attempt. `may_repeat` is asked right before each
         retry: after a pause it may be much later than planned, if the computer was suspended.
+        `gives_up` says of an error that it is not retried, because the caller does so.
         """
         budget = retry.Budget(self._budget, self._clock.now(), is_idempotent=is_idempotent)
         for count in itertools.count(1):
@@ -153,7 +160,7 @@ class Client:
             except APIError as error:
                 failed(error)
                 pause = retry.delay(error, count, random.uniform)
-                if not budget.allows(error, self._clock.now(), pause):
+                if gives_up(error) or not budget.allows(error, self._clock.now(), pause):
                     raise
                 if count >= _FIRST_REPORTED_RETRY or pause >= _REPORTED_PAUSE:
                     self._notify(f"{error} Trying again in {pause:.0f} s.")

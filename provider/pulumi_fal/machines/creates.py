@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 
-from pulumi_fal.api import retry
+from pulumi_fal.api import retry, room
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import (
@@ -37,6 +37,7 @@ from pulumi_fal.machines.decision import (
 )
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.facts import FactFinder
+from pulumi_fal.machines.queues import Patience, Queues
 from pulumi_fal.machines.records import Records
 from pulumi_fal.stacks.origin import Origin
 
@@ -60,16 +61,24 @@ class Creates:
         self.records = Records(self._journal, self._stacks, warn)
         self.resumed_ids: set[str] = set()
         """The ids of the machines of earlier creates that this process has resumed."""
+        self.deleted_ids: set[str] = set()
+        """The ids of the machines that this process has deleted."""
+        self._queues = Queues(self._clock)
         self._in_flight: set[str] = set()
         self._fewer_in_flight = threading.Condition()
 
     @contextmanager
     def launch(
-        self, new: NewInstance, origin: Origin, requested: NewInstance | None = None
+        self,
+        new: NewInstance,
+        origin: Origin,
+        requested: NewInstance | None = None,
+        patience: Patience | None = None,
     ) -> Iterator[Instance]:
         """Yield the resource's machine: that of an earlier create, or else a new one.
 
         `requested` is what the program requested, if `new` has the sector of a cluster instead.
+        With `patience`, the create waits for room, and raises NoRoomError if there is none in time.
         The create is locked for other processes until the block ends. Raises UnresolvedCreateError
         if an earlier create or this one may have made a machine, but it is not certain which.
         """
@@ -80,7 +89,9 @@ class Creates:
                 if instance is None:
                     entry = self._journal.find(origin)
                     instance = (
-                        self._resume(entry, new, origin) if entry else self._start(new, origin)
+                        self._resume(entry, new, origin, patience)
+                        if entry
+                        else self._start(new, origin, patience)
                     )
                 is_recorded()
                 yield instance
@@ -104,18 +115,17 @@ class Creates:
 
         The function that this yields ends that earlier, as soon as the machine is on record.
         """
-
-        def end() -> None:
-            with self._fewer_in_flight:
-                self._in_flight.discard(urn)
-                self._fewer_in_flight.notify_all()
-
         with self._fewer_in_flight:
             self._in_flight.add(urn)
         try:
-            yield end
+            yield lambda: self._discount(urn)
         finally:
-            end()
+            self._discount(urn)
+
+    def _discount(self, urn: str) -> None:
+        with self._fewer_in_flight:
+            self._in_flight.discard(urn)
+            self._fewer_in_flight.notify_all()
 
     def may_still_appear(self, urn: str, instance_id: str) -> bool:
         """Whether a machine in state is so new that the API may not show it yet.
@@ -149,7 +159,9 @@ class Creates:
         requested = entry.requested
         return found or Instance(made.machine.id, requested.instance_type, requested.sector)
 
-    def _resume(self, entry: Entry, new: NewInstance, origin: Origin) -> Instance:
+    def _resume(
+        self, entry: Entry, new: NewInstance, origin: Origin, patience: Patience | None
+    ) -> Instance:
         """Return the machine of an earlier create, or a new one if it left none."""
         facts = self._facts.about(entry, origin, new)
         if facts.machine is not None and not entry.seen:  # from now on it can count as gone
@@ -169,7 +181,7 @@ class Creates:
                 made, instance = self._send(entry, new, may_be_sent=True)
                 if instance.id not in (self._stacks.ids(origin) or ()):
                     self.records.remember(made, instance)
-                return self._resume(made, new, origin)
+                return self._resume(made, new, origin, patience)
             case StartFresh(warning):
                 if warning:
                     self._warn(warning)
@@ -178,7 +190,7 @@ class Creates:
                     late = as_late(entry, facts.search.candidates, facts.now)
                 if late is None:
                     self._change(entry, None, origin)
-                return self._start(new, origin, late)
+                return self._start(new, origin, patience, late)
             case Stop(error):
                 if facts.search:  # the candidates of this search must not count as late next time
                     self.records.write(replace(entry, searched=False))
@@ -196,12 +208,37 @@ class Creates:
         else:
             self.records.write(new)
 
-    def _start(self, new: NewInstance, origin: Origin, late: Entry | None = None) -> Instance:
-        """Create a machine.
+    def _start(
+        self,
+        new: NewInstance,
+        origin: Origin,
+        patience: Patience | None,
+        late: Entry | None = None,
+    ) -> Instance:
+        """Create a machine, and with `patience` wait until there is room for it.
 
         `late` is the entry of an earlier create without an answer, to be kept beside the new one.
         """
         self._refuse_if_renamed(new, origin)
+        if patience is None:
+            return self._ask(new, origin, late)
+        # While the create waits, it is known that it has made no machine.
+        self._discount(origin.urn)
+
+        def send() -> Instance:
+            with self.counted(origin.urn):
+                return self._ask(new, origin, late, gives_up=room.is_missing)
+
+        return self._queues.ask(origin.urn.rpartition("::")[2], new, patience, send)
+
+    def _ask(
+        self,
+        new: NewInstance,
+        origin: Origin,
+        late: Entry | None,
+        gives_up: Callable[[APIError], bool] = lambda error: False,
+    ) -> Instance:
+        """Create a machine. A request that fails with an error that `gives_up` is not retried."""
         account = self._facts.account_id
         entry = Entry(
             origin=origin,
@@ -216,7 +253,7 @@ class Creates:
         if late is not None:
             self._journal.write(late)
         try:
-            made, instance = self._send(entry, new)
+            made, instance = self._send(entry, new, gives_up=gives_up)
         except (APIError, ConfigurationError, Interrupted):  # the API certainly made no machine
             if late is not None:
                 self.records.put_back(late)
@@ -225,12 +262,18 @@ class Creates:
         return instance
 
     def _send(
-        self, entry: Entry, new: NewInstance, *, may_be_sent: bool = False
+        self,
+        entry: Entry,
+        new: NewInstance,
+        *,
+        may_be_sent: bool = False,
+        gives_up: Callable[[APIError], bool] = lambda error: False,
     ) -> tuple[Entry, Instance]:
         """Send the create, record its result, and return the entry with the machine.
 
-        `may_be_sent` says whether an earlier process may have sent the same create. Raises an
-        APIError if the API certainly made no machine, and UnresolvedCreateError if it may have.
+        `may_be_sent` says whether an earlier process may have sent the same create. `gives_up` is
+        that of the client. Raises an APIError if the API certainly made no machine, and
+        UnresolvedCreateError if it may have.
         """
         failures: list[APIError] = []
         is_in_progress = False
@@ -254,6 +297,7 @@ class Creates:
                 failures.append,
                 may_be_sent=may_be_sent,
                 may_repeat=lambda: self._may_repeat(entry),
+                gives_up=gives_up,
             )
         except (APIError, ConfigurationError, Interrupted) as error:
             unanswered = list(filter(retry.may_have_made_a_machine, failures))

@@ -72,6 +72,10 @@ class Records:
         """Return the machine of the resource's create, or None if none is known."""
         return self._made.get(origin)
 
+    def machines(self) -> dict[str, str]:
+        """Return the ids of the machines of all creates, by the URN of the resource."""
+        return {origin.urn: made.machine.id for origin, made in list(self._made.items())}
+
     def remember(self, entry: Entry, machine: Instance) -> None:
         """Remember the machine that the present create of the entry's resource works on."""
         self._made[entry.origin] = Made(self._requested[entry.origin], entry, machine)

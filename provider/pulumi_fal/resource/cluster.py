@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pulumi_fal.errors import ConflictError, IncompleteClusterError, InvalidRequestError
+from pulumi_fal.errors import (
+    ConflictError,
+    IncompleteClusterError,
+    InvalidRequestError,
+    NoRoomError,
+)
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.origin import Origin
@@ -48,11 +53,34 @@ def counted(machines: Machines, call: Call) -> Iterator[None]:
     """Add to the error of a create that the API refuses how much of the cluster exists."""
     try:
         yield
-    except (InvalidRequestError, ConflictError) as refusal:
+    except (InvalidRequestError, ConflictError, NoRoomError) as refusal:
         if call.cluster_size is None:
             raise
         there = _count(machines, call, call.cluster_size)
-        raise IncompleteClusterError(f"{refusal}\n{there}") from None
+        happened = refusal.happened if isinstance(refusal, NoRoomError) else refusal
+        raise IncompleteClusterError(f"{happened}\n{there}") from None
+
+
+def billing(machines: Machines, call: Call) -> str:
+    """Return how much of the cluster bills while one of its machines waits; "" if nothing does.
+
+    It is asked often, so it does not read the state again.
+    """
+    if call.cluster_size is None:
+        return ""
+    name, deleted = _cluster(call.urn).rpartition("::")[2], machines.creates.deleted_ids
+    in_state = _in_state(machines, call)
+    if in_state is None:
+        return f"Those machines of cluster {name} that exist bill meanwhile."
+    created = machines.creates.records.machines()
+    urns = {urn for urn in created if _cluster(urn) == _cluster(call.urn)}
+    urns |= {m.urn for m in in_state if not m.is_replaced and m.id not in deleted}
+    count = sum(f"{_cluster(call.urn)}-{number}" in urns for number in range(call.cluster_size))
+    if not count:
+        return ""
+    return (
+        f"{count} of the {call.cluster_size} machines of cluster {name} exist and bill meanwhile."
+    )
 
 
 def _count(machines: Machines, call: Call, size: int) -> str:

@@ -1,6 +1,6 @@
 """Validates a resource's inputs offline, and finds the changes that replace the machine.
 
-Messages never repeat a value, because it may be a secret.
+Messages never repeat a value that may be a secret.
 """
 
 from __future__ import annotations
@@ -12,18 +12,27 @@ from typing import Any, NamedTuple
 
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import InstanceType, Sector
-from pulumi_fal.resource import fields
+from pulumi_fal.resource import durations, fields
 from pulumi_fal.resource.call import UNKNOWN
 
 NAMES = fields.names(lambda field: field.is_input)
+ONLY = fields.names(lambda field: field.is_input and not field.is_output)
+"""The inputs that programs can't read, although state has them among the outputs."""
 REPLACING = fields.names(lambda field: field.replaces)
+
+REQUIRED = ("instance_type", "ssh_key")
+"""The inputs that every program sets."""
 
 _TYPES = [instance_type.value for instance_type in InstanceType]
 _SECTORS = [sector.value for sector in Sector]
+_LONGEST = 30 * 86400.0
+"""The longest duration in seconds."""
+_QUOTED = 16
+"""The length of the longest value that a message quotes."""
 
 
 class Failure(NamedTuple):
-    """One problem with the inputs. The reason names the property but never repeats its value."""
+    """One problem with the inputs. The reason names the property but repeats no secret value."""
 
     property: str
     reason: str
@@ -35,12 +44,13 @@ def failures(news: Mapping[str, Any]) -> Iterator[Failure]:
         "instance_type": _instance_type_problem,
         "ssh_key": _ssh_key_problem,
         "sector": _sector_problem,
+        "wait_for_capacity": _duration_problem,
     }
     for name, check in checks.items():
         value = news.get(name)
         if value is UNKNOWN:
             continue
-        if value is None and name != "sector":
+        if value is None and name in REQUIRED:
             yield Failure(name, f"{name} is missing")
         elif value is not None and not isinstance(value, str):
             yield Failure(name, f"{name} must be a string, not {type(value).__name__}")
@@ -112,6 +122,14 @@ def _sector_problem(value: str) -> str | None:
         return None
     near = _closest(value, _SECTORS) if re.search(r"\d", value) else None
     return f"is not one of {', '.join(_SECTORS)}" + (f": did you mean {near}?" if near else "")
+
+
+def _duration_problem(value: str) -> str | None:
+    if 0 < (durations.parse(value) or 0) <= _LONGEST:
+        return None
+    # A longer text is no mistyped duration, and may be anything.
+    quoted = f", not {value!r}" if len(value) <= _QUOTED else ""
+    return f"must be a duration of at most 30 days such as 6h, 30m or 1h30m{quoted}"
 
 
 def _closest(value: str, known: list[str]) -> str | None:

@@ -10,7 +10,7 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
 from pulumi_fal.machines.process import Machines
-from pulumi_fal.resource import accounts, cluster, imports, inputs, outputs, repeats
+from pulumi_fal.resource import accounts, cluster, imports, inputs, outputs, repeats, room
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import GONE, UNFINISHED
@@ -115,7 +115,7 @@ def _create(machines: Machines, call: Call, props: Properties, origin: Origin) -
     with (
         cluster.counted(machines, call),
         repeats.kept(machines, origin, props),
-        creates.launch(new, origin, requested) as instance,
+        creates.launch(new, origin, requested, room.patience(machines, call, props)) as instance,
     ):
         wait = Wait(machines, call, instance, props)
         try:
@@ -196,7 +196,7 @@ def update(
         ],
     )
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
-    kept = {name: value for name, value in olds.items() if name not in ("wait", UNFINISHED)}
+    kept = {name: value for name, value in olds.items() if name not in (*inputs.ONLY, UNFINISHED)}
     if not has_to_wait(olds, news):
         return {**kept, **outputs.requested(news)}
     if call.preview:
@@ -243,6 +243,7 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
             f"The delete of machine {id_} was interrupted. It stays in state, and may still "
             "run and bill. Run the command again to continue.",
         ) from None
+    creates.deleted_ids.add(id_)
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
 
 

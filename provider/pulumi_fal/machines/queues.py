@@ -1,0 +1,209 @@
+"""Lets creates wait until the API has room for their machines.
+
+Of the creates of this process that request the same, apart from the key, one asks at a time: the
+first in their queue. As long as the API refuses it, it would refuse the others as well. While they
+wait, nothing is sent and nothing is on record, so a wait can end at any moment.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pulumi_fal.api import retry, room
+from pulumi_fal.api.models import NewInstance
+from pulumi_fal.clock import Clock
+from pulumi_fal.errors import APIError, Interrupted, NoRoomError, UnresolvedCreateError
+
+T = TypeVar("T")
+
+_PAUSE = (15.0, 60.0)
+"""The shortest and the longest pause in seconds until the API is asked again."""
+
+
+@dataclass(frozen=True)
+class Waited:
+    """What a create that waits for room has to show."""
+
+    error: APIError
+    """The API's last answer, to this create or to another in the queue."""
+    seconds: float
+    """For how long the create has waited."""
+    left: float
+    """For how long it goes on waiting."""
+    now: float
+    """The time of this, in seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """For how long a create waits for room, from the first refusal on."""
+
+    text: str
+    """The duration as the program has it."""
+    seconds: float
+    show: Callable[[Waited], None]
+    """Called in the thread of the create after each refusal, its own or another's in the queue."""
+
+
+@dataclass(eq=False)
+class _Place:
+    """The place of one create in its queue."""
+
+    seen: APIError | None = None
+    """The last refusal that the create knows."""
+    since: float = math.inf
+    """When the create learned that there is no room, in seconds of the clock."""
+    asked: int = 0
+    """How often it was refused itself."""
+    asked_before: int = 0
+    """How often the others had been refused before it waited."""
+
+
+@dataclass(eq=False)
+class _Queue:
+    """The creates that request the same, in the order in which they came."""
+
+    places: list[_Place] = field(default_factory=list)
+    asking: int = 0
+    """How many of them are being sent."""
+    is_open: bool = False
+    """Whether all may ask at once, because there was room for the first one that asked."""
+    due: float = -math.inf
+    """When the first may ask, if the queue is not open."""
+    asked: int = 0
+    """How often the API has said that there is no room."""
+    refusal: APIError | None = None
+    """What it said last."""
+
+    def lets_ask(self, place: _Place, now: float) -> bool:
+        return self.is_open or (self._is_next(place) and now >= self.due)
+
+    def pause(self, place: _Place, now: float, until: float) -> float | None:
+        """Return for how long the create waits if nothing happens; None for as long as it takes."""
+        end = min(until, self.due) if self._is_next(place) else until
+        return None if end == math.inf else end - now
+
+    def _is_next(self, place: _Place) -> bool:
+        return not self.asking and self.places[0] is place
+
+
+class Queues:
+    """The queues of one account. Can be used from any thread."""
+
+    def __init__(
+        self, clock: Clock, uniform: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        self._clock = clock
+        self._uniform = uniform
+        self._condition = threading.Condition()
+        self._queues: dict[tuple[str, str | None], _Queue] = {}
+
+    def ask(self, name: str, new: NewInstance, patience: Patience, send: Callable[[], T]) -> T:
+        """Return the result of `send`, which creates a machine with that name, once there is room.
+
+        Raises NoRoomError if there is none in time, Interrupted, and whatever else `send` raises.
+        """
+        kind = (new.instance_type, new.sector)
+        place = _Place()
+        with self._condition:
+            queue = self._queues.setdefault(kind, _Queue())
+            # The refusal that the create finds there counts for it as well.
+            place.asked_before = max(0, queue.asked - 1)
+            queue.places.append(place)
+        try:
+            while True:
+                try:
+                    while (waited := self._await_turn(queue, place, patience)) is not None:
+                        patience.show(waited)
+                except Interrupted:
+                    raise Interrupted(_interrupted(name)) from None
+                except TimeoutError:
+                    raise _no_room(name, new, patience, queue, place) from None
+                error: BaseException | None = None
+                try:
+                    return send()
+                except BaseException as failure:
+                    error = failure
+                    if not (isinstance(error, APIError) and room.is_missing(error)):
+                        raise
+                    place.asked += 1
+                finally:
+                    self._end_turn(queue, error)
+        finally:
+            with self._condition:
+                queue.places.remove(place)
+                if not queue.places:
+                    del self._queues[kind]
+                self._condition.notify_all()
+
+    def _await_turn(self, queue: _Queue, place: _Place, patience: Patience) -> Waited | None:
+        """Return None when it is the create's turn, or else what is new.
+
+        Raises TimeoutError when its time is up.
+        """
+        with self._condition:
+            while True:
+                now = self._clock.now()
+                if queue.refusal is not None and queue.refusal is not place.seen:
+                    place.seen, place.since = queue.refusal, min(place.since, now)
+                    passed = now - place.since
+                    left = patience.seconds - passed
+                    return Waited(queue.refusal, passed, left, self._clock.wall())
+                until = place.since + patience.seconds
+                if now >= until:
+                    raise TimeoutError
+                if queue.lets_ask(place, now):
+                    queue.asking += 1
+                    return None
+                self._clock.wait(self._condition, queue.pause(place, now, until))
+
+    def _end_turn(self, queue: _Queue, error: BaseException | None) -> None:
+        """Decide who may ask next, and when."""
+        with self._condition:
+            queue.asking -= 1
+            queue.due = self._clock.now()
+            if isinstance(error, APIError) and room.is_missing(error):
+                queue.is_open, queue.refusal = False, error
+                queue.asked += 1
+                queue.due += self._pause(error.retry_after)
+            elif queue.refusal is None:
+                queue.is_open = True
+            elif _may_pass(error):
+                queue.due += self._pause()
+            self._condition.notify_all()
+
+    def _pause(self, retry_after: float | None = None) -> float:
+        return max(self._uniform(*_PAUSE), min(retry_after or 0.0, retry.RETRY_AFTER_CAP))
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether the next create would do better than this one if it is sent later."""
+    is_temporary = isinstance(error, APIError) and retry.rule(error).repeat
+    return is_temporary or isinstance(error, UnresolvedCreateError)
+
+
+def _no_room(
+    name: str, new: NewInstance, patience: Patience, queue: _Queue, place: _Place
+) -> NoRoomError:
+    count = queue.asked - place.asked_before
+    times = "once" if count == 1 else f"{count} times"
+    others = " for this machine and others that request the same" if count > place.asked else ""
+    where = f" in {new.sector}" if new.sector else ""
+    said = f" Its last answer: {queue.refusal.happened}." if queue.refusal else ""
+    return NoRoomError(
+        f"Machine {name} ({new.instance_type}{where}) was not created, because the API had no room "
+        f"for it in {patience.text}. It was asked {times}{others}.{said}",
+        "Run `pulumi up` again to wait once more, or request another sector or instance type.",
+    )
+
+
+def _interrupted(name: str) -> str:
+    return (
+        f"The wait for room for machine {name} was interrupted. No machine was created, and "
+        "nothing is pending. Run `pulumi up` again to wait once more."
+    )

@@ -1,0 +1,45 @@
+"""The wait of a create until the API has room for its machine, and what the row shows of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.queues import Patience, Waited
+from pulumi_fal.resource import cluster, durations
+from pulumi_fal.resource.call import Call
+
+
+def patience(machines: Machines, call: Call, props: Mapping[str, Any]) -> Patience | None:
+    """Return for how long the create waits for room; None if it fails at once."""
+    text = props.get("wait_for_capacity")
+    if text is None:
+        return None
+    shown = ""
+
+    def show(waited: Waited) -> None:
+        nonlocal shown
+        message = f"{_progress(waited)} {cluster.billing(machines, call)}".rstrip()
+        if message != shown:
+            call.log(message, ephemeral=True)
+            shown = message
+
+    return Patience(text, durations.parse(text) or 0.0, show)
+
+
+def _progress(waited: Waited) -> str:
+    # The request id of each answer differs, and a log gets a line for each text.
+    said = re.sub(r" \(request id [^)]*\)", "", waited.error.happened)
+    passed = durations.in_words(waited.seconds)
+    return f"no room {f'for {passed}' if passed else 'yet'}, asking until {_time(waited)}: {said}."
+
+
+def _time(waited: Waited) -> str:
+    """Return until when the create waits: the time of day, and another day's date."""
+    now = datetime.fromtimestamp(waited.now, timezone.utc)
+    until = (now + timedelta(seconds=waited.left)).astimezone()
+    is_today = until.date() == now.astimezone().date()
+    return until.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
