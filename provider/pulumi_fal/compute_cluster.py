@@ -40,6 +40,9 @@ class ComputeClusterArgs:
     wait: pulumi.Input[bool | None] | None = None
     """Whether create waits until each machine is ready; True by default. Without `sector`, the
     first of several machines is awaited in any case, because its sector is only known then."""
+    wait_for_ssh: pulumi.Input[bool | None] | None = None
+    """Whether a machine counts as ready only when an SSH server greets on port 22 of its ip, so
+    that you can log in; False by default. It needs `wait`."""
 
 
 class ComputeCluster(pulumi.ComponentResource):
@@ -89,6 +92,7 @@ class ComputeCluster(pulumi.ComponentResource):
         instance_type: pulumi.Input[str | InstanceType] = InstanceType.GPU_8X_H100_SXM5,
         sector: pulumi.Input[str | Sector] | None = None,
         wait: pulumi.Input[bool | None] | None = None,
+        wait_for_ssh: pulumi.Input[bool | None] | None = None,
     ) -> None: ...
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
         """Declare the machines. ComputeClusterArgs documents the inputs.
@@ -165,6 +169,7 @@ def _declare(
             "ssh_key": inputs["ssh_key"],
             "sector": inputs["sector"],
             "wait": inputs["wait"],
+            "wait_for_ssh": inputs["wait_for_ssh"],
             "opts": pulumi.ResourceOptions(parent=cluster, **handed_down),
             **differences,
         }
@@ -175,11 +180,19 @@ def _declare(
         return [node(number, sector=requested) for number in range(size)]
     if size == 1:
         return [node(0)]
-    first = node(0, wait=None)
+    first = node(0, wait=_wait_of_first(inputs))
     # What happens to the first machine later must not replace the others.
     follow = pulumi.ResourceOptions(parent=cluster, ignore_changes=["sector"], **handed_down)
     sector = _sector_of(first)
     return [first, *(node(number, sector=sector, opts=follow) for number in range(1, size))]
+
+
+def _wait_of_first(inputs: Mapping[str, Any]) -> pulumi.Input[bool | None] | None:
+    """Return None, so that the first machine is awaited, but leave wrong inputs to the check."""
+    if inputs["wait_for_ssh"] is None:
+        return None
+    both = pulumi.Output.all(inputs["wait"], inputs["wait_for_ssh"])
+    return both.apply(lambda values: values[0] if values[1] else None)
 
 
 def _checked_size(size: object) -> int:

@@ -37,6 +37,10 @@ class ComputeInstanceArgs:
     """Whether create waits until the machine is ready; True by default. With False, run
     `pulumi refresh` later to get ip and status. Changing it does not replace the machine: after a
     change to True, the next `pulumi up` waits."""
+    wait_for_ssh: pulumi.Input[bool | None] | None = None
+    """Whether the machine counts as ready only when an SSH server greets on port 22 of its ip, so
+    that you can log in; False by default. It needs `wait`. Changing it does not replace the
+    machine: after a change to True, the next `pulumi up` waits."""
 
 
 _OUTPUTS = fields.names(lambda field: field.is_output and not field.is_input)
@@ -84,6 +88,7 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         ssh_key: pulumi.Input[str],
         sector: pulumi.Input[str | Sector | None] | None = None,
         wait: pulumi.Input[bool | None] | None = None,
+        wait_for_ssh: pulumi.Input[bool | None] | None = None,
     ) -> None: ...
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
         """Declare a machine. ComputeInstanceArgs documents the inputs.

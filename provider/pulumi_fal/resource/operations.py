@@ -10,17 +10,20 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
 from pulumi_fal.machines.process import Machines
-from pulumi_fal.resource import accounts, cluster, imports, inputs, outputs, repeats
+from pulumi_fal.resource import accounts, cluster, fields, imports, inputs, outputs, repeats
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import GONE, UNFINISHED
-from pulumi_fal.resource.wait import Wait, has_to_wait, recorded
+from pulumi_fal.resource.wait import Wait, has_to_wait, not_up, recorded
 from pulumi_fal.stacks.origin import Origin
 
 DELETE_TIMEOUT = 1200.0
 """Seconds that delete waits, unless `custom_timeouts` sets another timeout."""
 _PREVIEW_SECONDS = 5.0
 """Seconds that a diff may take to find out whether an unfinished machine still exists."""
+
+_UNKEPT = fields.names(lambda field: field.is_input and not field.is_output)
+"""The inputs that are in state only for as long as a program sets them."""
 
 Properties = Mapping[str, Any]
 Outputs = dict[str, Any]
@@ -64,6 +67,8 @@ def check(call: Call, olds: Properties, news: Properties) -> Checked:
     checked = {name: news[name] for name in inputs.NAMES if news.get(name) is not None}
     if checked.get("wait") is True:
         del checked["wait"]  # True is the default, so setting it must not count as a change
+    if checked.get("wait_for_ssh") is False:
+        del checked["wait_for_ssh"]  # as above
     failures = list(inputs.failures(news))
     if not failures and not inputs.replacements(
         {"ssh_key": olds.get("ssh_key")}, {"ssh_key": news["ssh_key"]}
@@ -159,8 +164,7 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
         return dict(props)
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
     outs = outputs.from_instance(instance, props, machines.account_id)
-    if UNFINISHED in props and not instance.is_ready:
-        reason = f"Machine {id_} is not ready yet: its status is {instance.status}."
+    if UNFINISHED in props and (reason := not_up(machines, instance, props)):
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
     if instance.is_stopped:
         call.log(
@@ -177,7 +181,7 @@ def update(machines: Machines, call: Call, id_: str, olds: Properties, news: Pro
     `olds` are the old outputs, `news` the new inputs. Raises InitFailed if the wait ends early.
     """
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
-    kept = {name: value for name, value in olds.items() if name not in ("wait", UNFINISHED)}
+    kept = {name: value for name, value in olds.items() if name not in (*_UNKEPT, UNFINISHED)}
     if not has_to_wait(olds, news):
         return {**kept, **outputs.requested(news)}
     if call.preview:
