@@ -37,6 +37,9 @@ class ComputeClusterArgs:
     """For how long the create of each machine asks again while the API refuses it for want of room,
     such as `6h`, `30m` or `1h30m`, counted from the first refusal. By default it fails at once. The
     machines that exist are billed while the others wait."""
+    wait_for_ssh: pulumi.Input[bool | None] | None = None
+    """Whether a machine counts as ready only when an SSH server greets on port 22 of its ip, so
+    that you can log in; False by default. It needs `wait`."""
 
 
 class ComputeCluster(pulumi.ComponentResource):
@@ -87,6 +90,7 @@ class ComputeCluster(pulumi.ComponentResource):
         sector: pulumi.Input[str | Sector] | None = None,
         wait: pulumi.Input[bool | None] | None = None,
         wait_for_capacity: pulumi.Input[str | None] | None = None,
+        wait_for_ssh: pulumi.Input[bool | None] | None = None,
     ) -> None: ...
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
         """Declare the machines. ComputeClusterArgs documents the inputs.

@@ -41,6 +41,10 @@ class ComputeInstanceArgs:
     """For how long create asks again while the API refuses it for want of room, such as `6h`, `30m`
     or `1h30m`, counted from the first refusal. By default it fails at once. Changing it does not
     replace the machine."""
+    wait_for_ssh: pulumi.Input[bool | None] | None = None
+    """Whether the machine counts as ready only when an SSH server greets on port 22 of its ip, so
+    that you can log in; False by default. It needs `wait`. Changing it does not replace the
+    machine: after a change to True, the next `pulumi up` waits."""
 
 
 _OUTPUTS = fields.names(lambda field: field.is_output and not field.is_input)
@@ -89,6 +93,7 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         sector: pulumi.Input[str | Sector | None] | None = None,
         wait: pulumi.Input[bool | None] | None = None,
         wait_for_capacity: pulumi.Input[str | None] | None = None,
+        wait_for_ssh: pulumi.Input[bool | None] | None = None,
     ) -> None: ...
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
         """Declare a machine. ComputeInstanceArgs documents the inputs.

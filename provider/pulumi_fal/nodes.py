@@ -92,10 +92,18 @@ def declare(
         return [node(node_name, sector=requested) for node_name in (first_name, *other_names)]
     if size == 1:
         return [node(first_name)]
-    first = node(first_name, wait=None)
+    first = node(first_name, wait=_wait_of_first(common))
     sector = _sector_of(first)
     # What happens to the first machine later must not replace the others.
     return [first, *(node(other, ["sector"], sector=sector) for other in other_names)]
+
+
+def _wait_of_first(inputs: Mapping[str, Any]) -> pulumi.Input[bool | None] | None:
+    """Return None, so that the first machine is awaited, but leave wrong inputs to the check."""
+    if inputs["wait_for_ssh"] is None:
+        return None
+    both = pulumi.Output.all(inputs["wait"], inputs["wait_for_ssh"])
+    return both.apply(lambda values: values[0] if values[1] else None)
 
 
 def outputs(

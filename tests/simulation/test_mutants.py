@@ -23,10 +23,11 @@ from pulumi_fal.errors import StillThereError
 from pulumi_fal.machines import fleet
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.decision import Search
+from pulumi_fal.machines.deletion import Deletion
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.facts import FactFinder
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.lifecycle import Lifecycle, _Deletion
+from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.ownership import Ownership
 from pulumi_fal.machines.records import Records
 from pulumi_fal.stacks.origin import Origin
@@ -131,7 +132,7 @@ def ignore_a_create_in_progress() -> AbstractContextManager[Any]:
 
 def take_an_accepted_delete_for_its_end() -> AbstractContextManager[Any]:
     def hasty(self: Lifecycle, instance_id: str, seconds: float, *, is_new: bool = False) -> None:
-        _Deletion(self._client, instance_id, self._clock, self._notify).send()
+        Deletion(self._client, instance_id, self._clock, self._notify).send()
 
     return mock.patch.object(Lifecycle, "delete", hasty)
 
@@ -152,7 +153,7 @@ def believe_one_lapse() -> AbstractContextManager[Any]:
 
 def believe_one_list_after_a_delete() -> AbstractContextManager[Any]:
     def hasty(self: Lifecycle, instance_id: str, seconds: float, *, is_new: bool = False) -> None:
-        request = _Deletion(self._client, instance_id, self._clock, self._notify)
+        request = Deletion(self._client, instance_id, self._clock, self._notify)
         request.send()
         for answer in self._fleet.watch(seconds):
             if not answer.error and instance_id not in answer.instances:

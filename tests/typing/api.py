@@ -43,6 +43,7 @@ typed = ComputeInstance(
         ssh_key=key,
         sector=pulumi.Config().get("sector"),
         wait=pulumi.Output.from_input(True),
+        wait_for_ssh=True,
     ),
     pulumi.ResourceOptions(delete_before_replace=True),
 )

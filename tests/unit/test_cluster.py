@@ -99,6 +99,31 @@ def test_without_a_sector_the_others_follow_the_first(mocks: Mocks) -> pulumi.Ou
     return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
 
 
+@pytest.mark.parametrize("wait", [None, True, False])
+@pulumi_test
+def test_each_machine_waits_for_ssh(mocks: Mocks, wait: bool | None) -> pulumi.Output[None]:
+    """The first is told of `wait=False` too, so that the check refuses it before there is one."""
+    cluster = ComputeCluster("train", size=3, ssh_key=ED25519, wait=wait, wait_for_ssh=True)
+
+    def check(_: object) -> None:
+        asked = nodes(mocks).values()
+        assert [inputs["wait_for_ssh"] for inputs in asked] == [True] * 3
+        assert [inputs.get("wait") for inputs in asked] == [wait] * 3
+
+    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
+
+
+@pulumi_test
+def test_without_the_wait_for_ssh_the_first_is_awaited(mocks: Mocks) -> pulumi.Output[None]:
+    """To switch it off is the same as to leave it out."""
+    cluster = ComputeCluster("train", size=2, ssh_key=ED25519, wait=False, wait_for_ssh=False)
+
+    def check(_: object) -> None:
+        assert nodes(mocks)["train-0"].get("wait") is None
+
+    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
+
+
 @pytest.mark.parametrize("given", [ONE, InstanceType.GPU_1X_H100_SXM5])
 def test_a_type_without_infiniband_is_refused(mocks: Mocks, given: str) -> None:
     """Such machines have no network in common, and the API chooses no sector for them."""

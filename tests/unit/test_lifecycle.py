@@ -8,8 +8,9 @@ from pulumi_fal import errors
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.request import Kind, Request
 from pulumi_fal.emulator.faults import Fault, fault
+from pulumi_fal.machines.deletion import RESEND_SECONDS
 from pulumi_fal.machines.entry import GRACE_SECONDS
-from pulumi_fal.machines.lifecycle import RESEND_SECONDS, STOPPED_SECONDS
+from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
 from pulumi_fal.machines.outage import REFUSED_SECONDS
 
 from ..fakes import EIGHT, LIST, refusal, unanswered

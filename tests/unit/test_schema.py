@@ -49,6 +49,8 @@ input fal:index:ComputeInstance instanceType: string or fal:index:InstanceType, 
 input fal:index:ComputeInstance sector: string or fal:index:Sector, replaces
 input fal:index:ComputeInstance sshKey: string, required, replaces
 input fal:index:ComputeInstance wait: boolean
+input fal:index:ComputeInstance waitForCapacity: string
+input fal:index:ComputeInstance waitForSsh: boolean
 list fal:index:ComputeInstance instanceType: string
 list fal:index:ComputeInstance status: string
 output fal:index:ComputeInstance creatorUserNickname: string

@@ -13,6 +13,7 @@ from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Kind, Request
 from pulumi_fal.api.settings import Settings
+from pulumi_fal.clock import Clock
 from pulumi_fal.errors import APIError
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.entry import Entry, Phase
@@ -46,6 +47,16 @@ class ApiWorld:
         self.state = self.api.state
         self.uniform = uniform
         self.told: list[str] = []
+        self.ssh_at = 0.0
+        """When SSH servers begin to greet on all machines, in seconds from the beginning."""
+        self.connected: list[tuple[str, float]] = []
+        """The ip and the moment of each attempt to be greeted."""
+
+    def greeting(self, ip: str, clock: Clock) -> str | None:
+        """Return why no SSH server greets there, as greeting.problem does."""
+        clock.check()
+        self.connected.append((ip, round(self.passed, 6)))
+        return None if self.passed >= self.ssh_at else "Connection refused"
 
     @property
     def passed(self) -> float:
@@ -68,7 +79,8 @@ class ApiWorld:
 
     @cached_property
     def lifecycle(self) -> Lifecycle:
-        return Lifecycle(self.client(), self.fleet, self.clock, self.told.append)
+        client = self.client()
+        return Lifecycle(client, self.fleet, self.clock, self.told.append, self.greeting)
 
     def made(self, instance_type: str = ONE) -> Instance:
         """A machine that is there, whoever made it."""
@@ -115,6 +127,7 @@ class World(ApiWorld):
             lambda: self.used_settings(),
             send=self.api.send,
             warn=self.warnings.append,
+            greeting=self.greeting,
         )
 
     @property

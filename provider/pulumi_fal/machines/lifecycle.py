@@ -8,30 +8,26 @@ come from a stale replica.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 
-from pulumi_fal.api import retry
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
     APIError,
-    AuthenticationError,
-    ConflictError,
     NotFoundError,
     NotReadyError,
     StillThereError,
     VanishedError,
 )
+from pulumi_fal.machines import greeting
+from pulumi_fal.machines.deletion import Deletion
 from pulumi_fal.machines.entry import GRACE_SECONDS
 from pulumi_fal.machines.fleet import Answer, Fleet, Instances
 from pulumi_fal.machines.outage import Outage
 
 STOPPED_SECONDS = 60.0
 """Seconds for which a machine must stay stopped until a wait for it ends as failed."""
-RESEND_SECONDS = 120.0
-"""The time after which an accepted DELETE is sent again if the machine still exists."""
 SILENT_SECONDS = 60.0
 """For how long an API that gave no answer in time is not asked again by calls with a time limit."""
 _LOOK_AGAIN_SECONDS = 2.0
@@ -47,12 +43,17 @@ class Lifecycle:
         fleet: Fleet,
         clock: Clock,
         notify: Callable[[str], None] = lambda message: None,
+        greeting: Callable[[str, Clock], str | None] = greeting.problem,
     ) -> None:
-        """`notify` is called with a message about a failed call, in the thread that waits."""
+        """`notify` is called with a message about a failed call, in the thread that waits.
+
+        `greeting` returns why no SSH server greets at an ip, or None if one does.
+        """
         self._client = client
         self._fleet = fleet
         self._clock = clock
         self._notify = notify
+        self._greeting = greeting
         self._failing_for = 0.0
         self._silent_until = -math.inf
 
@@ -94,21 +95,54 @@ class Lifecycle:
         instance: Instance,
         seconds: float,
         observe: Callable[[Instance], None] = lambda instance: None,
+        on_silence: Callable[[str], None] | None = None,
     ) -> Instance:
         """Wait until the machine is ready and has an ip, and return it.
 
-        `observe` is called when the API first shows the machine, and then with every change.
-        Raises NotReadyError after `seconds` or if the machine stays stopped for STOPPED_SECONDS,
-        VanishedError if the machine is gone, and AuthenticationError if the API has refused the
-        key for a minute.
+        `observe` is called when the API first shows the machine, and then with every change. With
+        `on_silence`, an SSH server must also greet at the ip; it is called with the reason whenever
+        none does. Raises NotReadyError after `seconds` or if the machine stays stopped for
+        STOPPED_SECONDS, VanishedError if the machine is gone, and AuthenticationError if the API
+        has refused the key for a minute.
         """
-        if instance.is_ready:
-            return instance
         started = self._clock.now()
-        misses, listed = 0, False
+        ready = self._wait(instance, started, seconds, observe, _missing)
+        if on_silence is None:
+            return ready
+
+        def missing(shown: Instance) -> str | None:
+            lacks = _missing(shown)
+            if lacks is None and (reason := self.silence(shown)):
+                on_silence(reason)
+                lacks = f"its status is ready, but no SSH server greets on port 22 ({reason})"
+            return lacks
+
+        # A second wait polls often again, because SSH answers soon after the machine is ready.
+        return self._wait(ready, started, seconds, observe, missing)
+
+    def silence(self, instance: Instance) -> str | None:
+        """Return why no SSH server greets at the ip of a ready machine, or None if one does."""
+        return self._greeting(instance.ip or "", self._clock)
+
+    def _wait(
+        self,
+        instance: Instance,
+        started: float,
+        seconds: float,
+        observe: Callable[[Instance], None],
+        missing: Callable[[Instance], str | None],
+    ) -> Instance:
+        """Wait until `missing` no longer returns what the machine lacks, and return the machine.
+
+        The `seconds` count from `started`, and the exceptions are those of wait_until_ready.
+        """
+        lacks = missing(instance)
+        if lacks is None:
+            return instance
+        misses, listed = 0, instance.is_ready  # nothing but the API says that a machine is ready
         stopped_since = math.inf
         outage = Outage(self._clock, self._notify)
-        for answer in self._fleet.watch(seconds):
+        for answer in self._fleet.watch(started + seconds - self._clock.now()):
             is_due = listed or self._clock.now() - started >= GRACE_SECONDS
             try:
                 found = self._seen_in(answer, instance.id, ask=is_due)
@@ -126,6 +160,7 @@ class Lifecycle:
                 stopped_since = min(stopped_since, now) if found.is_stopped else math.inf
                 if now - stopped_since >= STOPPED_SECONDS:
                     raise NotReadyError(instance.id, _stopped(instance))
+                lacks = missing(instance)
             if misses == 2:
                 raise VanishedError(
                     instance.id,
@@ -133,13 +168,12 @@ class Lifecycle:
                     f"{instance.status} when last seen, and the API no longer knows it.",
                     was_listed=listed,
                 )
-            if instance.is_ready:
+            if lacks is None:
                 return instance
         raise NotReadyError(
             instance.id,
             f"Machine {instance.id} ({instance.instance_type}) runs and bills, but was not "
-            f"ready after {seconds:.0f} s: its status is {instance.status}, and it has "
-            f"{'an ip' if instance.ip else 'no ip yet'}.{outage}\nRun `pulumi up` again to go "
+            f"ready after {seconds:.0f} s: {lacks}.{outage}\nRun `pulumi up` again to go "
             "on waiting for the same machine, or `pulumi destroy` to delete it.",
         )
 
@@ -151,7 +185,7 @@ class Lifecycle:
         after `seconds`, InvalidRequestError if the API rejects the request, and AuthenticationError
         if it has refused the key for a minute.
         """
-        request = _Deletion(self._client.within(0), instance_id, self._clock, self._notify)
+        request = Deletion(self._client.within(0), instance_id, self._clock, self._notify)
         request.send()
         started, misses = self._clock.now(), 0
         outage = Outage(self._clock, self._notify)
@@ -199,48 +233,12 @@ class Lifecycle:
         return _get(self._client.within(0), instance_id) if found is None and ask else found
 
 
-class _Deletion:
-    """The DELETE of one machine. It is retried, with the delays of retry.py, until it is accepted.
-
-    After that it is sent again every RESEND_SECONDS, because the 200 may have come from a gateway.
-    """
-
-    def __init__(
-        self, client: Client, instance_id: str, clock: Clock, notify: Callable[[str], None]
-    ) -> None:
-        self.accepted = False
-        self.is_known = False
-        """Whether the last answer was a 409, which shows that the machine exists."""
-        self.said = ""
-        """The last answer of the API, in words."""
-        self._client = client
-        self._id = instance_id
-        self._clock = clock
-        self._outage = Outage(clock, notify)
-        self._tries = 0
-        self._due = 0.0
-
-    def send(self) -> None:
-        """Send the DELETE if it is due. After 404 or 409 the list decides."""
-        if self._clock.now() < self._due:
-            return
-        self._tries += 1
-        self.is_known = False
-        try:
-            self._client.delete_instance(self._id)
-        except (ConflictError, NotFoundError) as error:
-            self.is_known = isinstance(error, ConflictError) and not self.accepted
-            self.said = f"the API answered {error.status}: {error.detail}"
-            return
-        except APIError as error:
-            if retry.rule(error) is retry.REFUSED and not isinstance(error, AuthenticationError):
-                raise
-            self.said = f"{error}".rstrip(".")
-            self._outage.record_failure(error)
-            self._due = self._clock.now() + retry.delay(error, self._tries, random.uniform)
-            return
-        self.accepted, self.said = True, "the API had accepted it"
-        self._due = self._clock.now() + RESEND_SECONDS
+def _missing(instance: Instance) -> str | None:
+    """Return what a machine lacks to be ready, or None if it is ready."""
+    if instance.is_ready:
+        return None
+    has_ip = "an ip" if instance.ip else "no ip yet"
+    return f"its status is {instance.status}, and it has {has_ip}"
 
 
 def _stopped(instance: Instance) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import JournalError
-from pulumi_fal.machines import review
+from pulumi_fal.machines import greeting, review
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.stacks.origin import Origin
@@ -54,8 +54,10 @@ class Machines:
         notify: Callable[[str], None] = lambda message: None,
         warn: Callable[[str], None] = lambda message: None,
         send: Callable[..., Any] | None = None,
+        greeting: Callable[[str, Clock], str | None] = greeting.problem,
     ) -> None:
-        """`settings` may raise ConfigurationError. `send` replaces HTTP in tests.
+        """`settings` may raise ConfigurationError. `send` and `greeting` replace the network in
+        tests.
 
         `notify` gets transient messages, in the thread that waits. `warn` gets warnings that stop
         nothing.
@@ -67,6 +69,7 @@ class Machines:
         self._notify = notify
         self._warn = warn
         self._send = send
+        self._greeting = greeting
         self._opened: _Account | None = None
         self._reviewed = False
         self._lock = threading.Lock()
@@ -139,7 +142,7 @@ class Machines:
 
         client = Client(settings, self._clock, send=self._send, notify=self._notify)
         fleet = Fleet(client, self._clock, settings.poll_interval)
-        lifecycle = Lifecycle(client, fleet, self._clock, self._notify)
+        lifecycle = Lifecycle(client, fleet, self._clock, self._notify, self._greeting)
         ownership = Ownership(settings, lambda: fleet.recent(_RECENT_SECONDS))
         facts = FactFinder(
             fleet,

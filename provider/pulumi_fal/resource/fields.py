@@ -39,6 +39,7 @@ FIELDS = (
     Field("sector", is_input=True, replaces=True, is_output=True, is_late=True),
     Field("wait", is_input=True),
     Field("wait_for_capacity", is_input=True),
+    Field("wait_for_ssh", is_input=True),
     Field("ip", is_output=True, is_late=True),
     Field("status", is_output=True, is_late=True),
     Field("region", is_output=True),

@@ -56,9 +56,16 @@ def failures(news: Mapping[str, Any]) -> Iterator[Failure]:
             yield Failure(name, f"{name} must be a string, not {type(value).__name__}")
         elif value is not None and (problem := check(value)):
             yield Failure(name, f"{name} {problem}")
-    wait = news.get("wait")
-    if wait not in (None, UNKNOWN) and not isinstance(wait, bool):
-        yield Failure("wait", f"wait must be True or False, not of type {type(wait).__name__}")
+    for name in ("wait", "wait_for_ssh"):
+        value = news.get(name)
+        if value not in (None, UNKNOWN) and not isinstance(value, bool):
+            yield Failure(name, f"{name} must be True or False, not of type {type(value).__name__}")
+    if news.get("wait") is False and news.get("wait_for_ssh") is True:
+        yield Failure(
+            "wait_for_ssh",
+            "wait_for_ssh is True, but wait is False, so nothing would be awaited; leave one of "
+            "them out",
+        )
     known, sector = InstanceType.known(news.get("instance_type")), news.get("sector")
     if known and not known.has_infiniband and sector not in (None, UNKNOWN):
         yield Failure(
@@ -85,6 +92,11 @@ def unknown_type(name: str) -> str:
 def waits(props: Mapping[str, Any]) -> bool:
     """Whether create has to wait until the machine is ready."""
     return props.get("wait") is not False
+
+
+def waits_for_ssh(props: Mapping[str, Any]) -> bool:
+    """Whether create also has to wait until an SSH server greets on the machine."""
+    return waits(props) and props.get("wait_for_ssh") is True
 
 
 def replacements(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from pulumi_fal.resource import accounts, cluster, imports, inputs, outputs, rep
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import GONE, UNFINISHED
-from pulumi_fal.resource.wait import Wait, has_to_wait, recorded
+from pulumi_fal.resource.wait import Wait, has_to_wait, not_up, recorded
 from pulumi_fal.stacks.origin import Origin
 
 DELETE_TIMEOUT = 1200.0
@@ -64,6 +64,8 @@ def check(call: Call, olds: Properties, news: Properties) -> Checked:
     checked = {name: news[name] for name in inputs.NAMES if news.get(name) is not None}
     if checked.get("wait") is True:
         del checked["wait"]  # True is the default, so setting it must not count as a change
+    if checked.get("wait_for_ssh") is False:
+        del checked["wait_for_ssh"]  # as above
     failures = list(inputs.failures(news))
     if not failures and not inputs.replacements(
         {"ssh_key": olds.get("ssh_key")}, {"ssh_key": news["ssh_key"]}
@@ -159,8 +161,7 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
         return dict(props)
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
     outs = outputs.from_instance(instance, props, machines.account_id)
-    if UNFINISHED in props and not instance.is_ready:
-        reason = f"Machine {id_} is not ready yet: its status is {instance.status}."
+    if UNFINISHED in props and (reason := not_up(machines, instance, props)):
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
     if instance.is_stopped:
         call.log(

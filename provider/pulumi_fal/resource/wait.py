@@ -26,6 +26,7 @@ class Wait:
         self._call = call
         self._last = instance
         self._props = props
+        self._silence = ""
         self.was_seen = False
         """Whether the API has shown the machine, in a list or in response to a GET."""
 
@@ -44,9 +45,10 @@ class Wait:
         Raises VanishedError if the machine is gone, and InitFailed if the wait fails otherwise.
         """
         timeout = self._call.timeout or CREATE_TIMEOUT
+        on_silence = self._show_silence if inputs.waits_for_ssh(self._props) else None
         try:
             self._last = self._machines.lifecycle.wait_until_ready(
-                self._last, timeout, self._observe
+                self._last, timeout, self._observe, on_silence
             )
         except VanishedError:
             raise
@@ -59,6 +61,11 @@ class Wait:
         if (shown.status, shown.ip) != (self._last.status, self._last.ip):
             self._call.log(_progress(shown), ephemeral=True)
         self._last, self.was_seen = shown, True
+
+    def _show_silence(self, reason: str) -> None:
+        if reason != self._silence:
+            self._silence = reason
+            self._call.log(f"ready, waiting for SSH on port 22: {reason}", ephemeral=True)
 
 
 def unfinished(
@@ -73,7 +80,18 @@ def has_to_wait(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
     """Whether an update has to wait until the machine is ready."""
     # The engine drops the outputs of an update that it repeated too often.
     is_unfinished = UNFINISHED in olds or "status" not in olds or not inputs.waits(olds)
-    return inputs.waits(news) and is_unfinished
+    is_new_wait = inputs.waits_for_ssh(news) and not inputs.waits_for_ssh(olds)
+    return inputs.waits(news) and (is_unfinished or is_new_wait)
+
+
+def not_up(machines: Machines, instance: Instance, props: Mapping[str, Any]) -> str | None:
+    """Return what the create of an unfinished machine still waits for, or None if nothing."""
+    lacks = None
+    if not instance.is_ready:
+        lacks = f"its status is {instance.status}"
+    elif inputs.waits_for_ssh(props) and (silence := machines.lifecycle.silence(instance)):
+        lacks = f"no SSH server greets on port 22 ({silence})"
+    return f"Machine {instance.id} is not ready yet: {lacks}." if lacks else None
 
 
 def recorded(id_: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Instance:

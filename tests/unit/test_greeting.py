@@ -1,0 +1,129 @@
+"""Whether an SSH server greets, asked of real sockets on this computer."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pulumi_fal.clock import Clock
+from pulumi_fal.errors import Interrupted
+from pulumi_fal.machines import greeting
+
+from ..sockets import serving
+
+OPENSSH = b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u7\r\n"
+NO_SSH = "what answers is no SSH server"
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[socket.socket], object]], str]:
+    """Return the problem with a server that does this with each connection; "" if none."""
+
+    def ask(answer: Callable[[socket.socket], object]) -> str:
+        with serving(answer) as url:
+            monkeypatch.setattr(greeting, "PORT", int(url.rpartition(":")[2]))
+            return greeting.problem("127.0.0.1", Clock()) or ""
+
+    return ask
+
+
+Ask = Callable[[Callable[[socket.socket], object]], str]
+
+
+@pytest.mark.parametrize(
+    "answer, problem",
+    [
+        (OPENSSH, ""),
+        (b"Welcome.\r\n" + OPENSSH, ""),
+        (b"SSH-1.99-anything", ""),
+        (b"", NO_SSH),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", NO_SSH),
+        (b"no SSH-2.0 here\r\n", NO_SSH),
+        (b"x" * 255 + b"\n" + OPENSSH, NO_SSH),
+    ],
+)
+def test_only_what_begins_as_ssh_does_is_a_greeting(ask: Ask, answer: bytes, problem: str) -> None:
+    """A server may send other lines before its greeting, but no more than 255 bytes are read."""
+    assert ask(lambda connection: connection.sendall(answer)) == problem
+
+
+def test_a_greeting_may_come_in_pieces(ask: Ask) -> None:
+    """TCP may deliver each byte by itself."""
+
+    def trickle(connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"SSH-2":
+            connection.sendall(bytes([byte]))
+            time.sleep(0.002)
+
+    assert ask(trickle) == ""
+
+
+def test_a_server_that_talks_without_end_is_left(ask: Ask) -> None:
+    """Such a server costs 255 bytes."""
+
+    def talk(connection: socket.socket) -> None:
+        while True:
+            connection.sendall(b"x" * 1000)
+
+    assert ask(talk) == NO_SSH
+
+
+def test_a_server_that_says_nothing_is_left_after_a_time_limit(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall or a full server may accept a connection and then be silent."""
+    monkeypatch.setattr(greeting, "ATTEMPT_SECONDS", 0.1)
+    assert ask(lambda connection: connection.recv(1)) == "no answer within 0 s"
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
+def test_a_refused_connection_says_so_without_the_address(
+    monkeypatch: pytest.MonkeyPatch, ip: str
+) -> None:
+    """A program may treat the ip as a secret."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        monkeypatch.setattr(greeting, "PORT", closed.getsockname()[1])
+    assert greeting.problem(ip, Clock()) in (
+        "Connection refused",
+        "Cannot assign requested address",
+    )
+
+
+def test_no_name_is_looked_up() -> None:
+    """A look-up can't be interrupted, and the API returns addresses."""
+    assert greeting.problem("localhost", Clock()) == "its ip is not an IP address"
+
+
+def test_an_interrupt_ends_an_attempt_at_once(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt may take 5 seconds, and Ctrl-C doesn't wait for its end."""
+    clock = Clock()
+    with serving(lambda connection: (clock.interrupt(), connection.recv(1))) as url:
+        monkeypatch.setattr(greeting, "PORT", int(url.rpartition(":")[2]))
+        began = time.monotonic()
+        with pytest.raises(Interrupted):
+            greeting.problem("127.0.0.1", clock)
+    assert time.monotonic() - began < greeting.ATTEMPT_SECONDS / 2
+
+
+def test_an_attempt_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many machines are awaited in the threads that the engine's calls have anyway."""
+    with serving(lambda connection: connection.sendall(OPENSSH)) as url:
+        monkeypatch.setattr(greeting, "PORT", int(url.rpartition(":")[2]))
+        with socket.create_connection(("127.0.0.1", greeting.PORT)):
+            pass  # the server's own thread has started
+        asking, started = threading.current_thread(), []
+        start = threading.Thread.start
+
+        def counted(thread: threading.Thread) -> None:
+            if threading.current_thread() is asking:
+                started.append(thread)
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", counted)
+        assert greeting.problem("127.0.0.1", Clock()) is None
+    assert started == []
