@@ -55,8 +55,8 @@ def test_it_is_off_by_default(given: bool | None) -> None:
         (
             {"wait": False},
             (
-                "wait_for_ssh is True, but wait is False, so nothing would be awaited; leave one of "
-                "them out"
+                "wait_for_ssh is True, but wait is False, so nothing would be awaited; leave one "
+                "of them out"
             ),
         ),
         ({"wait": UNKNOWN}, None),
