@@ -14,6 +14,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import KEY
 from .harness import ENGINE_RUNS, SECONDS, Stack, machine
+from .sshd import SSHD, Sshd
 
 FOLDER = Path(__file__).parent
 
@@ -38,6 +39,16 @@ def stack(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator
     yield stack
     stack.kill_all()
     assert stack.files_with(KEY) == []
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """OpenSSH's server, not started yet, and the client for it."""
+    if not SSHD:
+        pytest.skip("OpenSSH's server is not installed: `apt-get install openssh-server`")
+    sshd = Sshd(tmp_path / "sshd")
+    yield sshd
+    sshd.end()
 
 
 @pytest.fixture(scope="session")

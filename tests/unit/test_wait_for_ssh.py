@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -53,8 +54,10 @@ def test_it_is_off_by_default(given: bool | None) -> None:
         ({"wait_for_ssh": "yes"}, "wait_for_ssh must be True or False, not of type str"),
         (
             {"wait": False},
-            "wait_for_ssh is True, but wait is False, so nothing would be awaited; leave one of "
-            "them out",
+            (
+                "wait_for_ssh is True, but wait is False, so nothing would be awaited; leave one "
+                "of them out"
+            ),
         ),
         ({"wait": UNKNOWN}, None),
         ({"wait": False, "wait_for_ssh": False}, None),
@@ -92,7 +95,7 @@ def test_ssh_is_asked_for_often_after_a_long_wait(world: World) -> None:
     world.state.provisioning, world.ssh_at = 1000, 1060
     operations.create(world.machines, CALL, INPUTS)
     moments = [moment for _, moment in world.connected]
-    pauses = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(moments)]
     assert max(pauses) <= 3.5
 
 
