@@ -25,7 +25,7 @@ PROVISIONING, DELETION = 4.0, 1.0
 PYTHON = os.path.relpath(sys.executable)
 NEXT = f"""\
    {PYTHON} -m pulumi_fal.emulator
-      An emulator that stays. Open its page in a browser, paste its two export lines
+      An emulator that stays. Open its page in a browser, paste its export lines
       into another terminal, and run an example there: examples/fleet has many machines.
    {PYTHON} -m pulumi_fal.emulator --fault create=reset_after
       The same with a fault: the first machine is made, but the answer is lost.

@@ -18,6 +18,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 from ..fakes import KEY
 from .harness import ENGINE_RUNS, SECONDS, Stack, machine
 from .installed import cli_path, take_language_host
+from .sshd import SSHD, Sshd
 
 FOLDER = Path(__file__).parent
 
@@ -76,6 +77,16 @@ def package_index(tmp_path_factory: pytest.TempPathFactory) -> None:
     reached = subprocess.run(pip, capture_output=True, text=True, check=False)
     if reached.returncode:
         pytest.skip(f"pip reaches no package index: {reached.stderr.splitlines()[-1]}")
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """OpenSSH's server, not started yet, and the client for it."""
+    if not SSHD:
+        pytest.skip("OpenSSH's server is not installed: `apt-get install openssh-server`")
+    sshd = Sshd(tmp_path / "sshd")
+    yield sshd
+    sshd.end()
 
 
 @pytest.fixture(scope="session")

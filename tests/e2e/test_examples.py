@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import configparser
-import getpass
 import ipaddress
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 from ..fakes import ONE
 from .cli import pulumi_fal
 from .harness import SECONDS, SSH_KEY, Stack, wait_until
+from .sshd import Sshd
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 STACKS = ("adopt", "cluster", "fleet", "ssh-config", "test-your-stack")
@@ -92,59 +91,6 @@ def test_the_fleet_has_the_size_that_the_config_says(
     assert emulator.state.alive() == set()
 
 
-class Sshd:
-    """OpenSSH's server on all loopback addresses, for whoever runs the tests, and a client for it.
-
-    `path` has an `ssh` that differs from the user's in port, user and key alone.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.key = folder / "id_ed25519"
-        for file in (self.key, folder / "host_key"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file], check=True)
-        public_key = self.key.with_suffix(".pub").read_text()
-        (folder / "authorized_keys").write_text(public_key)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        config = folder / "sshd_config"
-        config.write_text(
-            f"Port {port}\nListenAddress 0.0.0.0\nHostKey {folder}/host_key\n"
-            f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
-            f"PidFile none\nAllowUsers {getpass.getuser()}\nPasswordAuthentication no\n"
-        )
-        self.path = folder / "bin"
-        self.path.mkdir()
-        client = self.path / "ssh"
-        client.write_text(
-            f"#!/bin/sh\nexec {shutil.which('ssh')} -p {port} -l {getpass.getuser()} -i {self.key} "
-            f'-o UserKnownHostsFile={folder}/known_hosts "$@"\n'
-        )
-        client.chmod(0o755)
-        with (folder / "log").open("wb") as log:
-            self._process = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=log)
-        wait_until(lambda: b"listening" in (folder / "log").read_bytes())
-
-    def end(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-
-SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin") or ""
-
-
-@pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    if not SSHD:
-        pytest.skip("OpenSSH's server is not installed")
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # where root's sshd separates privileges
-    sshd = Sshd(tmp_path / "sshd")
-    yield sshd
-    sshd.end()
-
-
 def test_a_command_runs_on_each_machine_of_the_cluster(
     example: Example,
     emulator: EmulatorServer,
@@ -153,6 +99,7 @@ def test_a_command_runs_on_each_machine_of_the_cluster(
 ) -> None:
     """The script reaches each machine over ssh by its name, with its own arguments."""
     monkeypatch.setattr(state, "NETWORK", ipaddress.IPv4Address("127.77.0.0"))
+    sshd.start()
     stack = example("cluster")
     stack.up()
     outputs = stack.outputs()

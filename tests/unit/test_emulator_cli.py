@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
+from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.__main__ import main
+from pulumi_fal.machines import greeting
 
 from ..fakes import ED25519, ONE
 
@@ -27,7 +29,7 @@ BODY = {"instance_type": ONE, "ssh_key": ED25519}
 
 @contextmanager
 def running(
-    *options: str, lines: int = 3, **environment: str
+    *options: str, lines: int = 4, **environment: str
 ) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """The process and the lines with which it says where it listens."""
     inherited = {k: v for k, v in os.environ.items() if k != "FAL_ADMIN_API_KEY"}
@@ -55,10 +57,13 @@ def test_it_says_where_it_is_answers_and_ends_with_a_signal(end: signal.Signals)
     """The command prints three lines to paste and a line per request, and no traceback."""
     with running("--provisioning", "0") as (process, lines):
         url = lines[0].removeprefix("fal Compute emulator on ")
-        assert lines[1:] == [
+        *exports, ssh = lines[1:]
+        assert exports == [
             f"export FAL_COMPUTE_ENDPOINT={url}",
             "export FAL_ADMIN_API_KEY=emulator  # any key is accepted; each sees its own machines",
         ]
+        address = ssh.removeprefix("export FAL_COMPUTE_SSH_ADDRESS=").split("  # ")[0]
+        assert greeting.problem("198.18.0.1", Clock(), address) is None
         assert post(url, "anything").json()["status"] == "ready"
         process.send_signal(end)
         output, errors = process.communicate(timeout=60)
@@ -132,7 +137,7 @@ def test_a_port_or_name_that_can_not_be_is_refused(
 @pytest.mark.parametrize("api, path", [("legacy", ""), ("v1", "/v1")])
 def test_on_all_addresses_it_says_how_to_use_it_from_elsewhere(api: str, path: str) -> None:
     """The endpoint is one that a provider accepts here, and comments say what else is needed."""
-    lines_at_start = 8 if api == "v1" else 7
+    lines_at_start = 9 if api == "v1" else 8
     with running("--host", "0.0.0.0", "--api", api, lines=lines_at_start) as (_, lines):
         url = lines[0].removeprefix("fal Compute emulator on ")
         port = url.removeprefix("http://127.0.0.1:")

@@ -88,10 +88,8 @@ def test_a_refused_connection_says_so_without_the_address(
     """A program may treat the ip as a secret."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         monkeypatch.setattr(greeting, "PORT", closed.getsockname()[1])
-    assert greeting.problem(ip, Clock()) in (
-        "Connection refused",
-        "Cannot assign requested address",
-    )
+    reasons = ("Connection refused", "Cannot assign requested address")
+    assert greeting.problem(ip, Clock()) in reasons
 
 
 def test_no_name_is_looked_up() -> None:
@@ -99,10 +97,31 @@ def test_no_name_is_looked_up() -> None:
     assert greeting.problem("localhost", Clock()) == "its ip is not an IP address"
 
 
+def test_the_environment_names_another_address_for_emulated_machines() -> None:
+    """Nothing runs at the ips of the emulator's machines."""
+    with serving(lambda connection: connection.sendall(OPENSSH)) as url:
+        address = url.removeprefix("http://")
+        ask = greeting.chosen({"FAL_COMPUTE_SSH_ADDRESS": address})
+        assert ask("198.18.0.1", Clock()) is None
+    assert ask("198.18.0.1", Clock()) == "Connection refused"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost:22", "127.0.0.1:ssh", "[::1]"])
+def test_an_address_that_is_none_is_named(address: str) -> None:
+    """The wait goes on, and the row says what is wrong."""
+    ask = greeting.chosen({"FAL_COMPUTE_SSH_ADDRESS": address})
+    assert ask("198.18.0.1", Clock()) == "FAL_COMPUTE_SSH_ADDRESS is not IP:PORT"
+
+
 def test_an_interrupt_ends_an_attempt_at_once(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt may take 5 seconds, and Ctrl-C doesn't wait for its end."""
     clock = Clock()
-    with serving(lambda connection: (clock.interrupt(), connection.recv(1))) as url:
+
+    def interrupt(connection: socket.socket) -> None:
+        clock.interrupt()
+        connection.recv(1)
+
+    with serving(interrupt) as url:
         monkeypatch.setattr(greeting, "PORT", int(url.rpartition(":")[2]))
         began = time.monotonic()
         with pytest.raises(Interrupted):

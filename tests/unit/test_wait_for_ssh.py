@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -95,7 +95,7 @@ def test_ssh_is_asked_for_often_after_a_long_wait(world: World) -> None:
     world.state.provisioning, world.ssh_at = 1000, 1060
     operations.create(world.machines, CALL, INPUTS)
     moments = [moment for _, moment in world.connected]
-    pauses = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    pauses = [later - earlier for earlier, later in pairwise(moments)]
     assert max(pauses) <= 3.5
 
 

@@ -61,10 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"export FAL_COMPUTE_API={options.api}")
         print(f"export FAL_COMPUTE_ENDPOINT={emulator.endpoint}")
         if api_key:
-            print("# accepts only the key in this terminal's FAL_ADMIN_API_KEY", flush=True)
+            print("# accepts only the key in this terminal's FAL_ADMIN_API_KEY")
         else:
             any_key = "any key is accepted; each sees its own machines"
-            print(f"export FAL_ADMIN_API_KEY={API_KEY}  # {any_key}", flush=True)
+            print(f"export FAL_ADMIN_API_KEY={API_KEY}  # {any_key}")
+        ssh = emulator.env["FAL_COMPUTE_SSH_ADDRESS"]
+        print(f"export FAL_COMPUTE_SSH_ADDRESS={ssh}  # only for `wait_for_ssh`", flush=True)
         if not emulator.address.is_loopback:
             print(_from_elsewhere(emulator), flush=True)
         threading.Event().wait()

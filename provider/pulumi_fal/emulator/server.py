@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from pulumi_fal.emulator.app import create_app
 from pulumi_fal.emulator.calls import Log
 from pulumi_fal.emulator.faults import Faults
+from pulumi_fal.emulator.ssh import Greeter
 from pulumi_fal.emulator.state import State
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class EmulatorServer:
         url: the address of the server: if it listens on all addresses, the loopback one.
         address: the IP address that it listens on.
         endpoint: the endpoint of the chosen API.
-        env: the environment variables with the endpoint and the key for a client.
+        env: the environment variables with the endpoint and the key for a client, and with the
+            address at which an SSH server greets for all machines.
         state: the machines, which tests can inspect and change at any time.
         faults: the faults of the next calls.
         log: the latest requests to the APIs.
@@ -87,11 +89,13 @@ class EmulatorServer:
             latency=latency,
             say=say,
         )
+        self._ssh = Greeter()
         self.endpoint = self.url + ("/v1" if api == "v1" else "")
         self.env = {
             "FAL_COMPUTE_API": api,
             "FAL_COMPUTE_ENDPOINT": self.endpoint,
             "FAL_ADMIN_API_KEY": api_key or API_KEY,
+            "FAL_COMPUTE_SSH_ADDRESS": self._ssh.address,
         }
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -108,6 +112,7 @@ class EmulatorServer:
         )
 
     def __enter__(self) -> EmulatorServer:
+        self._ssh.start()
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():
@@ -124,6 +129,7 @@ class EmulatorServer:
         # Don't wait for calls in flight. From Python 3.12 on, only the time limit ensures that.
         self._server.should_exit = self._server.force_exit = True
         self._thread.join()
+        self._ssh.end()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,11 +9,15 @@ import errno
 import os
 import selectors
 import socket
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from pulumi_fal.clock import Clock
 
+ADDRESS_VARIABLE = "FAL_COMPUTE_SSH_ADDRESS"
+"""The environment variable with the IP:PORT to connect to instead, for machines of the emulator."""
 PORT = 22
 ATTEMPT_SECONDS = 5.0
 """How long one attempt may take, from the connection to the greeting."""
@@ -26,23 +30,36 @@ _UNDER_WAY = (errno.EINPROGRESS, errno.EWOULDBLOCK)
 """What a connect returns whose outcome is not known yet: on Windows the second."""
 
 
-def problem(ip: str, clock: Clock) -> str | None:
-    """Return None if an SSH server greets on port 22 of the address, or the reason why none does.
+Greeting = Callable[[str, Clock], str | None]
+"""Returns why no SSH server greets at an ip, or None if one does. Raises Interrupted."""
 
-    The reason never contains the address, because a program may treat it as a secret. Raises
-    Interrupted.
+
+def chosen(environ: Mapping[str, str]) -> Greeting:
+    """Return `problem`, with the address that the environment sets."""
+    return partial(problem, instead=environ.get(ADDRESS_VARIABLE, ""))
+
+
+def problem(ip: str, clock: Clock, instead: str = "") -> str | None:
+    """Return None if an SSH server greets on port 22 of the ip, or the reason why none does.
+
+    With `instead`, an IP:PORT, this connects there. The reason never contains the ip, because a
+    program may treat it as a secret. Raises Interrupted.
     """
     until = clock.now() + ATTEMPT_SECONDS
+    host, _, port = instead.rpartition(":") if instead else (ip, "", str(PORT))
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            ip, PORT, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+            host.strip("[]"),
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
         )[0]
         with closing(socket.socket(family, kind, protocol)) as connection:
             connection.setblocking(False)
             _connect(connection, address, clock, until)
             return None if _greets(connection, clock, until) else "what answers is no SSH server"
     except socket.gaierror:
-        return "its ip is not an IP address"
+        return f"{ADDRESS_VARIABLE} is not IP:PORT" if instead else "its ip is not an IP address"
     except TimeoutError:
         return f"no answer within {ATTEMPT_SECONDS:.0f} s"
     except OSError as error:

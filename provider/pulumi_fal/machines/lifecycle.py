@@ -24,6 +24,7 @@ from pulumi_fal.machines import greeting
 from pulumi_fal.machines.deletion import Deletion
 from pulumi_fal.machines.entry import GRACE_SECONDS
 from pulumi_fal.machines.fleet import Answer, Fleet, Instances
+from pulumi_fal.machines.greeting import Greeting
 from pulumi_fal.machines.outage import Outage
 
 STOPPED_SECONDS = 60.0
@@ -43,12 +44,9 @@ class Lifecycle:
         fleet: Fleet,
         clock: Clock,
         notify: Callable[[str], None] = lambda message: None,
-        greeting: Callable[[str, Clock], str | None] = greeting.problem,
+        greeting: Greeting = greeting.problem,
     ) -> None:
-        """`notify` is called with a message about a failed call, in the thread that waits.
-
-        `greeting` returns why no SSH server greets at an ip, or None if one does.
-        """
+        """`notify` is called with a message about a failed call, in the thread that waits."""
         self._client = client
         self._fleet = fleet
         self._clock = clock

@@ -11,6 +11,7 @@ from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import greeting, review
+from pulumi_fal.machines.greeting import Greeting
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.stacks.origin import Origin
@@ -54,10 +55,9 @@ class Machines:
         notify: Callable[[str], None] = lambda message: None,
         warn: Callable[[str], None] = lambda message: None,
         send: Callable[..., Any] | None = None,
-        greeting: Callable[[str, Clock], str | None] = greeting.problem,
+        greeting: Greeting = greeting.problem,
     ) -> None:
-        """`settings` may raise ConfigurationError. `send` and `greeting` replace the network in
-        tests.
+        """`settings` may raise ConfigurationError. `send` replaces HTTP in tests.
 
         `notify` gets transient messages, in the thread that waits. `warn` gets warnings that stop
         nothing.
