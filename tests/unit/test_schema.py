@@ -47,6 +47,7 @@ input fal:index:ComputeInstance instanceType: string or fal:index:InstanceType, 
 input fal:index:ComputeInstance sector: string or fal:index:Sector, replaces
 input fal:index:ComputeInstance sshKey: string, required, replaces
 input fal:index:ComputeInstance wait: boolean
+input fal:index:ComputeInstance waitForCapacity: string
 output fal:index:ComputeInstance creatorUserNickname: string
 output fal:index:ComputeInstance instanceType: string, required
 output fal:index:ComputeInstance ip: string, required
