@@ -160,7 +160,7 @@ class FakeApi:
         except UnknownMachineError:
             return refusal(404, "no such machine", request)
         except NoCapacityError as error:
-            return refusal(400, str(error), request)
+            return refusal(error.status, str(error), request)
 
 
 def listed(request: Request[Any], machines: list[Any]) -> Any:

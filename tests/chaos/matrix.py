@@ -13,7 +13,7 @@ from .world import LATE, World
 
 FAULTS = [name for name in OUTCOMES if name not in ("ok", "hold")]
 """All outcomes but the right answer, and the one that a test would have to release."""
-ENDS_AT_ONCE = {"401", "403", "404", "409", "redirect"}
+ENDS_AT_ONCE = {"401", "403", "404", "409", "no_room", "redirect"}
 """After these no call is repeated, so once is the same as for ever, except in a wait."""
 SECONDS = {"slow": 0.3, "late": LATE}
 

@@ -45,6 +45,7 @@ class Plugin:
         launcher: Sequence[str] = ("-m", "pulumi.dynamic"),
         stdin: int = subprocess.PIPE,
     ) -> None:
+        self.engine = engine
         self.errors = folder / "stderr"
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("FAL_", "PULUMI_"))}
         project = {

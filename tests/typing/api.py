@@ -35,6 +35,7 @@ named = ComputeInstance(
     ssh_key=key,
     sector=Sector.SECTOR_1,
     wait=False,
+    wait_for_capacity="6h",
 )
 typed = ComputeInstance(
     "typed",

@@ -124,6 +124,17 @@ def test_without_the_wait_for_ssh_the_first_is_awaited(mocks: Mocks) -> pulumi.O
     return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
 
 
+@pulumi_test
+def test_each_machine_waits_for_room_for_as_long(mocks: Mocks) -> pulumi.Output[None]:
+    """Also the first one, whose sector the others wait for."""
+    cluster = ComputeCluster("train", size=3, ssh_key=ED25519, wait_for_capacity="6h")
+
+    def check(_: object) -> None:
+        assert [inputs["wait_for_capacity"] for inputs in nodes(mocks).values()] == ["6h"] * 3
+
+    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
+
+
 @pytest.mark.parametrize("given", [ONE, InstanceType.GPU_1X_H100_SXM5])
 def test_a_type_without_infiniband_is_refused(mocks: Mocks, given: str) -> None:
     """Such machines have no network in common, and the API chooses no sector for them."""
@@ -286,10 +297,12 @@ def test_options_apply_to_all_machines(mocks: Mocks) -> pulumi.Output[None]:
         return None
 
     other = pulumi.ComponentResource("a:b:c", "other")
+    again = pulumi.ErrorHook("again", lambda args: False)
     opts = pulumi.ResourceOptions(
         custom_timeouts=pulumi.CustomTimeouts(create="2h"),
         delete_before_replace=True,
         depends_on=[other],
+        hooks=pulumi.ResourceHookBinding(on_error=[again]),
         retain_on_delete=True,
         transformations=[look],
     )
@@ -303,6 +316,8 @@ def test_options_apply_to_all_machines(mocks: Mocks) -> pulumi.Output[None]:
             assert options.delete_before_replace
             assert options.depends_on == [other]
             assert options.retain_on_delete
+            assert options.hooks is not None
+            assert options.hooks.on_error == [again]
         assert seen["train-0"].ignore_changes is None
         assert seen["train-1"].ignore_changes == ["sector"]
 

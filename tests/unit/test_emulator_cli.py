@@ -92,6 +92,15 @@ def test_faults_come_from_the_command_line() -> None:
         assert (second.status_code, third.status_code) == (409, 200)
 
 
+def test_the_capacity_comes_from_the_command_line() -> None:
+    """Creates beyond it are refused, until a control says otherwise."""
+    with running("--capacity", "0") as (_, lines):
+        url = lines[0].removeprefix("fal Compute emulator on ")
+        assert post(url, "emulator").status_code == 400
+        assert requests.post(f"{url}/_emulator/capacity", json={}, timeout=10).ok
+        assert post(url, "emulator").status_code == 200
+
+
 def test_a_taken_port_is_a_clear_sentence() -> None:
     """The sentence names the port and the way out."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"The emulator can't listen on {options.host}, port {options.port}: {reason}. "
             + _advice(error)
         )
+    emulator.state.capacity = options.capacity
     for line in options.fault:
         emulator.faults.script(line)
     with emulator:
@@ -132,6 +133,12 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(
             name, type=float, default=default, metavar="SECONDS", help=f"seconds {meaning}"
         )
+    parser.add_argument(
+        "--capacity",
+        type=int,
+        metavar="N",
+        help="the number of machines at which further creates are refused; unlimited by default",
+    )
     parser.add_argument(
         "--fault",
         action="append",

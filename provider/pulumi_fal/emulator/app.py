@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exception_handlers import http_exception_handler
+from pydantic import BaseModel, NonNegativeInt, field_validator
 from starlette.exceptions import HTTPException as RoutingError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Match
@@ -24,7 +25,7 @@ from starlette.routing import Match
 from pulumi_fal.emulator.calls import CurrentState, Log, log_request
 from pulumi_fal.emulator.dialects import V1_PREFIX, legacy, v1, v1_error
 from pulumi_fal.emulator.faults import Faults
-from pulumi_fal.emulator.state import State, UnknownMachineError
+from pulumi_fal.emulator.state import CAPACITY_ANSWERS, State, UnknownMachineError
 
 
 def create_app(
@@ -114,6 +115,11 @@ async def report(
         "unclaimed": sorted(machines.unclaimed(known.split(","))),
         "faults": script.left(),
         "held": script.held,
+        "capacity": {
+            "machines": machines.capacity,
+            "in_sector": machines.sector_capacity,
+            "status": machines.capacity_status,
+        },
         "any_key": request.app.state.api_key is None,
         "requests": requests.total,
         "log": [asdict(logged) for logged in list(requests)[max(0, len(requests) - log) :]],
@@ -164,6 +170,27 @@ async def hide(
     seconds: Annotated[float, Body()],
 ) -> None:
     machines.hide(instance_id, call, seconds)
+
+
+class Capacity(BaseModel):
+    """How many machines may exist, and how further creates are refused. None is no limit."""
+
+    machines: NonNegativeInt | None = None
+    in_sector: NonNegativeInt | None = None
+    status: int = 400
+
+    @field_validator("status")
+    @classmethod
+    def _known(cls, status: int) -> int:
+        if status not in CAPACITY_ANSWERS:
+            raise ValueError(f"it must be one of {', '.join(map(str, CAPACITY_ANSWERS))}")
+        return status
+
+
+@control.post("/capacity")
+async def capacity(machines: CurrentState, wanted: Capacity) -> None:
+    machines.capacity, machines.sector_capacity = wanted.machines, wanted.in_sector
+    machines.capacity_status = wanted.status
 
 
 @control.post("/clock/advance")

@@ -34,7 +34,12 @@ class LegacyCall(ApiCall):
             return await request_validation_exception_handler(request, error)
         if isinstance(error, UnknownMachineError):
             error = HTTPException(404, f"Instance {error} not found")
-        if isinstance(error, NoCapacityError | KeyReusedError):
+        if isinstance(error, NoCapacityError) and error.status == 422:
+            problem = {"loc": ["body", "instance_type"], "msg": str(error), "type": "value_error"}
+            return JSONResponse({"detail": [problem]}, 422)
+        if isinstance(error, NoCapacityError):
+            error = HTTPException(error.status, str(error), headers=_headers(error))
+        if isinstance(error, KeyReusedError):
             error = HTTPException(400, str(error))
         return await http_exception_handler(request, error)
 
@@ -60,6 +65,8 @@ class V1Call(ApiCall):
                 for problem in error.errors()
             )
             return v1_error(400, "; ".join(problems))
+        if isinstance(error, NoCapacityError):
+            return v1_error(error.status, str(error), _headers(error))
         return v1_error(400, str(error))
 
 
@@ -146,6 +153,10 @@ def v1_error(status: int, message: str, headers: Mapping[str, str] | None = None
     kind = kinds.get(status, "server_error" if status >= 500 else "validation_error")
     error = {"type": kind, "message": message, "request_id": f"req_{uuid.uuid4().hex[:12]}"}
     return JSONResponse({"error": error}, status, headers)
+
+
+def _headers(error: NoCapacityError) -> dict[str, str]:
+    return {"Retry-After": "20"} if error.status == 429 else {}
 
 
 def _page(cursor: str | None) -> int:

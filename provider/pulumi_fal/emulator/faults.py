@@ -77,6 +77,13 @@ OUTCOMES = {
         _refusal(403, "The key does not have the scope that this call needs"),
         _refusal(404, "Not Found"),
         _refusal(409, "The machine is in a state that does not allow this"),
+        Fault(
+            "no_room",
+            "409: No machine of this type is available",
+            False,
+            409,
+            detail="No machine of this type is available",
+        ),
         _refusal(429, "Too many requests"),
         _refusal(500, "Internal Server Error"),
         _gateway(502, "Bad Gateway"),

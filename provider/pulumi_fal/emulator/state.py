@@ -33,6 +33,21 @@ class UnknownMachineError(LookupError):
 class NoCapacityError(Exception):
     """The number of machines that `State.capacity` allows already exists."""
 
+    def __init__(self, missing: str, status: int) -> None:
+        """`missing` says what there is no room for, as in "for gpu_1x_h100_sxm5"."""
+        super().__init__(CAPACITY_ANSWERS[status].format(missing))
+        self.status = status
+
+
+CAPACITY_ANSWERS = {
+    400: "no capacity left {}",
+    409: "machines are out of stock {}",
+    422: "machines are not available {} at the moment",
+    429: "no more machines {}, try again later",
+    503: "insufficient resources {}",
+}
+"""What the API may say to a create for want of room, by status. fal documents none of them."""
+
 
 class KeyReusedError(Exception):
     """An idempotency key was used again for a different create."""
@@ -120,9 +135,9 @@ class State:
     The arguments are also attributes, as are `ip_at` (the fraction of the provisioning time after
     which the ip is shown, 0 to 1), `list_lag` (the seconds before a new machine is listed),
     `capacity` (the maximum number of machines, None for no limit), `sector_capacity` (the same for
-    each sector), `page_size` (the number of machines on a page of the v1 API's list) and
-    `key_seconds` (for how long the answer to a create is kept for its idempotency key). Changes
-    apply to later events.
+    each sector), `capacity_status` (one of CAPACITY_ANSWERS, for creates beyond these), `page_size`
+    (the number of machines on a page of the v1 API's list) and `key_seconds` (for how long the
+    answer to a create is kept for its idempotency key). Changes apply to later events.
 
     A machine belongs to the account that created it, and other accounts don't see it. `account_of`
     returns the account of a key. Without an account, a caller sees every machine, and a machine
@@ -142,6 +157,7 @@ class State:
         self.list_lag = 0.0
         self.capacity: int | None = None
         self.sector_capacity: int | None = None
+        self.capacity_status = 400
         self.page_size = 50
         self.key_seconds = 600.0
         self.machines: dict[str, Machine] = {}
@@ -174,7 +190,7 @@ class State:
                     raise KeyReusedError("the idempotency key came with another create before")
                 return answer
             if self.capacity is not None and len(self.existing()) >= self.capacity:
-                raise NoCapacityError(f"no capacity left for {new.instance_type}")
+                raise NoCapacityError(f"for {new.instance_type}", self.capacity_status)
             number, now = len(self.machines), self.now()
             kind = InstanceType.known(new.instance_type)
             has_sector = kind is not None and kind.has_infiniband
@@ -315,7 +331,7 @@ class State:
         for sector in [requested] if requested else sectors[turn:] + sectors[:turn]:
             if self.sector_capacity is None or taken[sector] < self.sector_capacity:
                 return sector
-        raise NoCapacityError(f"no capacity left in {requested or 'any sector'}")
+        raise NoCapacityError(f"in {requested or 'any sector'}", self.capacity_status)
 
     def _existing(self, instance_id: str, account: str | None = None) -> Machine:
         machine = self.machines.get(instance_id)

@@ -63,7 +63,7 @@ class Creates:
         """The ids of the machines of earlier creates that this process has resumed."""
         self.deleted_ids: set[str] = set()
         """The ids of the machines that this process has deleted."""
-        self._queues = Queues(self._clock)
+        self._queues = Queues(self._clock, facts.fleet.interval)
         self._in_flight: set[str] = set()
         self._fewer_in_flight = threading.Condition()
 

@@ -21,8 +21,8 @@ from pulumi_fal.errors import APIError, Interrupted, NoRoomError, UnresolvedCrea
 
 T = TypeVar("T")
 
-_PAUSE = (15.0, 60.0)
-"""The shortest and the longest pause in seconds until the API is asked again."""
+_PAUSE = (7.5, 30.0)
+"""The shortest and the longest pause until the API is asked again, in poll intervals."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Waited:
     """The API's last answer, to this create or to another in the queue."""
     seconds: float
     """For how long the create has waited."""
-    left: float
-    """For how long it goes on waiting."""
     now: float
     """The time of this, in seconds since the epoch."""
+    until: float
+    """Until when it waits, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,14 @@ class Queues:
     """The queues of one account. Can be used from any thread."""
 
     def __init__(
-        self, clock: Clock, uniform: Callable[[float, float], float] = random.uniform
+        self,
+        clock: Clock,
+        interval: float,
+        uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        """`interval` is the time between polls in seconds. The pauses are in proportion to it."""
         self._clock = clock
+        self._interval = interval
         self._uniform = uniform
         self._condition = threading.Condition()
         self._queues: dict[tuple[str, str | None], _Queue] = {}
@@ -151,9 +156,8 @@ class Queues:
                 now = self._clock.now()
                 if queue.refusal is not None and queue.refusal is not place.seen:
                     place.seen, place.since = queue.refusal, min(place.since, now)
-                    passed = now - place.since
-                    left = patience.seconds - passed
-                    return Waited(queue.refusal, passed, left, self._clock.wall())
+                    passed, wall = now - place.since, self._clock.wall()
+                    return Waited(queue.refusal, passed, wall, wall + patience.seconds - passed)
                 until = place.since + patience.seconds
                 if now >= until:
                     raise TimeoutError
@@ -178,7 +182,8 @@ class Queues:
             self._condition.notify_all()
 
     def _pause(self, retry_after: float | None = None) -> float:
-        return max(self._uniform(*_PAUSE), min(retry_after or 0.0, retry.RETRY_AFTER_CAP))
+        drawn = self._uniform(*_PAUSE) * self._interval
+        return max(drawn, min(retry_after or 0.0, retry.RETRY_AFTER_CAP))
 
 
 def _may_pass(error: BaseException | None) -> bool:
@@ -205,5 +210,5 @@ def _no_room(
 def _interrupted(name: str) -> str:
     return (
         f"The wait for room for machine {name} was interrupted. No machine was created, and "
-        "nothing is pending. Run `pulumi up` again to wait once more."
+        "nothing is pending.\nRun `pulumi up` again to wait once more."
     )

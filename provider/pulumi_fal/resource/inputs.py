@@ -27,8 +27,6 @@ _TYPES = [instance_type.value for instance_type in InstanceType]
 _SECTORS = [sector.value for sector in Sector]
 _LONGEST = 30 * 86400.0
 """The longest duration in seconds."""
-_QUOTED = 16
-"""The length of the longest value that a message quotes."""
 
 
 class Failure(NamedTuple):
@@ -139,8 +137,9 @@ def _sector_problem(value: str) -> str | None:
 def _duration_problem(value: str) -> str | None:
     if 0 < (durations.parse(value) or 0) <= _LONGEST:
         return None
-    # A longer text is no mistyped duration, and may be anything.
-    quoted = f", not {value!r}" if len(value) <= _QUOTED else ""
+    # Only what is meant as a duration is quoted.
+    is_meant_so = re.fullmatch(r"[-+]?\d{1,6}[\d.:]{0,6} ?[a-z]{0,7}", value, re.ASCII)
+    quoted = f", not {value!r}" if is_meant_so else ""
     return f"must be a duration of at most 30 days such as 6h, 30m or 1h30m{quoted}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from pulumi_fal.machines.process import Machines
@@ -18,11 +18,14 @@ def patience(machines: Machines, call: Call, props: Mapping[str, Any]) -> Patien
     text = props.get("wait_for_capacity")
     if text is None:
         return None
-    shown = ""
+    shown, until = "", 0.0
 
     def show(waited: Waited) -> None:
-        nonlocal shown
-        message = f"{_progress(waited)} {cluster.billing(machines, call)}".rstrip()
+        nonlocal shown, until
+        if abs(waited.until - until) >= 60.0:  # by rounding, the minute would go to and fro
+            until = waited.until
+        progress = _progress(waited, _time(until, waited.now))
+        message = f"{progress} {cluster.billing(machines, call)}".rstrip()
         if message != shown:
             call.log(message, ephemeral=True)
             shown = message
@@ -30,16 +33,15 @@ def patience(machines: Machines, call: Call, props: Mapping[str, Any]) -> Patien
     return Patience(text, durations.parse(text) or 0.0, show)
 
 
-def _progress(waited: Waited) -> str:
+def _progress(waited: Waited, until: str) -> str:
     # The request id of each answer differs, and a log gets a line for each text.
-    said = re.sub(r" \(request id [^)]*\)", "", waited.error.happened)
+    said = re.sub(r"\s\(request\sid\s[^)]*\)", "", waited.error.happened)
     passed = durations.in_words(waited.seconds)
-    return f"no room {f'for {passed}' if passed else 'yet'}, asking until {_time(waited)}: {said}."
+    return f"no room {f'for {passed}' if passed else 'yet'}, asking until {until}: {said}."
 
 
-def _time(waited: Waited) -> str:
-    """Return until when the create waits: the time of day, and another day's date."""
-    now = datetime.fromtimestamp(waited.now, timezone.utc)
-    until = (now + timedelta(seconds=waited.left)).astimezone()
-    is_today = until.date() == now.astimezone().date()
-    return until.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
+def _time(moment: float, now: float) -> str:
+    """Return the time of day, with the date unless that is today."""
+    local = datetime.fromtimestamp(moment, timezone.utc).astimezone()
+    today = datetime.fromtimestamp(now, timezone.utc).astimezone().date()
+    return local.strftime("%H:%M" if local.date() == today else "%Y-%m-%d %H:%M")
