@@ -21,6 +21,7 @@ from benchmarks.measure import (
     NATIVE,
     OURS,
     V1,
+    WAITING,
     Failed,
     run,
 )
@@ -81,6 +82,8 @@ def plan(sizes: list[int]) -> Iterator[tuple[str, int, bool]]:
         for who, machines in ((CLUSTER, 1), (CLUSTER, 8), (FOLLOWING, 8)):
             yield who, machines, repeat > 0
         if repeat == 0:
+            for machines in (1, 64):
+                yield WAITING, machines, False
             for machines in sizes:
                 for who in (V1, NATIVE, DIRECT, NAIVE):
                     yield who, machines, False

@@ -24,6 +24,11 @@ from benchmarks.direct import Direct
 OURS, V1, NATIVE = "pulumi-fal", "pulumi-fal, v1 API", "native plugin"
 NAIVE, DIRECT = "naive provider", "direct client"
 CLUSTER, FOLLOWING = "cluster in a given sector", "cluster in a chosen sector"
+WAITING = "waiting for capacity"
+FULL_SECONDS = 60.0
+"""For how long the API has no room for those who wait for it."""
+WAITING_INTERVAL = 0.1
+"""Their poll interval in seconds, so that in this time they ask some thirty times."""
 KINDS = ("create", "list", "get", "delete")
 COMMANDS = ("up", "refresh", "destroy")
 DELETION = 0.5
@@ -52,6 +57,7 @@ RESOURCES = {
     OURS: ("pulumi_fal", "ComputeInstance"),
     V1: ("pulumi_fal", "ComputeInstance"),
     NATIVE: ("raw", "Machine"),
+    WAITING: ("pulumi_fal", "ComputeInstance"),
     NAIVE: ("naive", "Machine"),
 }
 PLUGIN = f"""\
@@ -102,8 +108,16 @@ class Emulator:
         self._before: dict[str, int] = dict.fromkeys(KINDS, 0)
 
     def report(self) -> Any:
-        url = self.env["FAL_COMPUTE_ENDPOINT"] + "/_emulator/report"
-        return requests.get(url, timeout=60).json()
+        return requests.get(f"{self._controls}/report", timeout=60).json()
+
+    def set_capacity(self, machines: int | None) -> None:
+        """Have room for so many machines, or for any number."""
+        url, body = f"{self._controls}/capacity", {"machines": machines}
+        requests.post(url, json=body, timeout=60).raise_for_status()
+
+    @property
+    def _controls(self) -> str:
+        return self.env["FAL_COMPUTE_ENDPOINT"] + "/_emulator"
 
     def calls(self) -> dict[str, int]:
         """The calls by kind, since this was last called."""
@@ -147,6 +161,8 @@ class Stack:
         if who == V1:
             url = endpoint["FAL_COMPUTE_ENDPOINT"]
             self._env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": f"{url}/v1"}
+        if who == WAITING:
+            self._env["FAL_COMPUTE_POLL_INTERVAL"] = str(WAITING_INTERVAL)
         project = "name: benchmark\nruntime: python\n"
         (folder / "Pulumi.yaml").write_text(project + (PLUGIN if who == NATIVE else ""))
         for own in ("naive.py", "raw.py"):
@@ -191,7 +207,8 @@ def _program(who: str, machines: int) -> str:
             machines=machines, ssh_key=INSTANCE["ssh_key"], sector=SECTORS[who]
         )
     module, resource = RESOURCES[who]
-    arguments = ", ".join(f"{name}={value!r}" for name, value in INSTANCE.items())
+    inputs = {**INSTANCE, **({"wait_for_capacity": "1h"} if who == WAITING else {})}
+    arguments = ", ".join(f"{name}={value!r}" for name, value in inputs.items())
     return PROGRAM.format(module=module, resource=resource, machines=machines, arguments=arguments)
 
 
@@ -246,6 +263,9 @@ def run(who: str, machines: int, provisioning: float) -> Run:
         stack = None if who == DIRECT else Stack(Path(folder), who, machines, api.env)
         client = Direct(api.env, machines, INSTANCE)
         commands = {}
+        if who == WAITING:
+            api.set_capacity(0)
+            threading.Timer(FULL_SECONDS, api.set_capacity, [None]).start()
         for name in COMMANDS:
             act: Callable[[], None] = getattr(client, name)
             started = time.perf_counter()

@@ -20,6 +20,7 @@ from benchmarks.measure import (
     NATIVE,
     OURS,
     V1,
+    WAITING,
     Run,
 )
 
@@ -49,10 +50,15 @@ DESTROY_CALLS = Measure(
     "calls",
     lambda run: sum(run.commands["destroy"].calls.values()) - run.machines,
 )
+REFUSED = Measure(
+    "up: POSTs without room",
+    "calls",
+    lambda run: run.commands["up"].calls["create"] - run.machines,
+)
 IN_FLIGHT = Measure("in flight at most", "calls", lambda run: run.in_flight)
 MEMORY = Measure("plugin's memory", "MB", lambda run: run.memory)
 TIMES = (UP, REFRESH, DESTROY, MEMORY)
-CALLS = (UP_POLLS, REFRESH_CALLS, DESTROY_CALLS, IN_FLIGHT)
+CALLS = (UP_POLLS, REFUSED, REFRESH_CALLS, DESTROY_CALLS, IN_FLIGHT)
 BY_KIND = tuple(
     Measure(f"{command}: {kind}", "calls", partial(_calls, command, kind))
     for command in COMMANDS
@@ -81,7 +87,7 @@ class Results:
 
     def rows(self) -> list[tuple[str, int]]:
         """The program and the number of machines of each row."""
-        order = (OURS, V1, NATIVE, CLUSTER, FOLLOWING, NAIVE, DIRECT)
+        order = (OURS, V1, NATIVE, CLUSTER, FOLLOWING, WAITING, NAIVE, DIRECT)
         return sorted(self._runs, key=lambda row: (row[1], order.index(row[0])))
 
     def count(self, who: str, machines: int) -> int:
@@ -204,6 +210,12 @@ def _bounds() -> Iterator[Bound]:
             limit,
             _over_a_cluster_of_one(who),
         )
+    yield Bound(
+        "up of those that wait for capacity: POSTs without room over those of one machine",
+        64,
+        1.3,
+        lambda results, n: results.ratio(REFUSED, (WAITING, n), (WAITING, 1)),
+    )
     yield from rows(
         "up: the naive provider's time over ours",
         2.5,

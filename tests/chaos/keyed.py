@@ -9,7 +9,7 @@ from .matrix import FAULTS, meet
 from .report import Case
 from .world import World
 
-REFUSALS = {"401", "403", "404", "409", "redirect"}
+REFUSALS = {"401", "403", "404", "409", "no_room", "redirect"}
 """Faults after which a first attempt is not repeated, whatever key it has."""
 TIMES = (1, 3)
 

@@ -105,11 +105,11 @@ class World:
         """Give another value to a name of the package in each plugin process."""
         in_plugin(self.stack, replaced(name, value))
 
-    def write(self, key: str | None = None, opts: str = "") -> None:
+    def write(self, key: str | None = None, opts: str = "", **inputs: str) -> None:
         """Write a program that declares the machine, with another SSH key if one is given."""
         if key is not None:
             self.keys.append(key)
-        self.stack.write(program(self.keys[-1], opts))
+        self.stack.write(program(self.keys[-1], opts, **inputs))
 
     def use_key(self, api_key: str) -> None:
         """Set this key for the commands that follow."""
@@ -367,10 +367,10 @@ class Template:
         return folder, made, emulator.url
 
 
-def program(key: str = SSH_KEY, opts: str = "") -> str:
+def program(key: str = SSH_KEY, opts: str = "", **inputs: str) -> str:
     """A program with one machine, and with the timeouts of a world."""
     timeouts = f"custom_timeouts=pulumi.CustomTimeouts(create='{WAIT}s', delete='{WAIT}s')"
-    return machine(ssh_key=key, opts=", ".join(filter(None, [timeouts, opts])))
+    return machine(ssh_key=key, opts=", ".join(filter(None, [timeouts, opts])), **inputs)
 
 
 def account(endpoint: str, api_key: str) -> str:

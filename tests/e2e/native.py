@@ -32,7 +32,11 @@ class ComputeInstance(pulumi.CustomResource):
 
     instance_type = property(lambda self: self.instanceType)
 
-NAMES = {"instance_type": "instanceType", "ssh_key": "sshKey"}
+NAMES = {
+    "instance_type": "instanceType",
+    "ssh_key": "sshKey",
+    "wait_for_capacity": "waitForCapacity",
+}
 """
 """What every program begins with, in the place of an SDK.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.errors import UnresolvedCreateError
+from pulumi_fal.errors import NoRoomError, UnresolvedCreateError
 from pulumi_fal.machines.decision import LATE_SECONDS, candidates
 from pulumi_fal.machines.entry import Phase
 
@@ -39,12 +39,14 @@ class Laws:
        told it, state has that machine in the end.
     9. `pending adopt` takes no machine that another stack has in state.
     10. No command asks which organization a stack is in where `pulumi` lists only one of its name.
+    11. A create that ends while it waits for room leaves no record of its own.
     """
 
     def __init__(self, world: World) -> None:
         self.violations: list[str] = []
         self._world = world
         self._in_state: dict[Call, frozenset[str]] = {}
+        self._on_record: dict[Call, set[float]] = {}
         self._unnoted: set[str] = set()
         self._given_up: set[str] = set()
         self._forgotten: list[tuple[Call, str]] = []
@@ -57,6 +59,7 @@ class Laws:
 
     def create_begins(self, call: Call) -> None:
         self._in_state[call] = self._world.stacks[call.owner.stack].ids()
+        self._on_record[call] = self._records(call)
 
     def create_ended(self, call: Call, instance_id: str) -> None:
         """A create says that this is the resource's machine."""
@@ -100,6 +103,8 @@ class Laws:
     def create_failed(self, call: Call, error: Exception) -> None:
         """A create says what went wrong."""
         self._check_key(call, error)
+        if isinstance(error, NoRoomError) or "nothing is pending" in str(error):
+            self._check_records(call, error)
         nobody_knows = self._world.disk.trouble == disk.GONE or any(
             words in str(error)
             for words in ("could not be asked", "the key of another account", _NOT_KNOWN)
@@ -113,6 +118,21 @@ class Laws:
             for machine in sorted(self._outside(call.owner) - unseen)
             if machine not in str(error)
         )
+
+    def _check_records(self, call: Call, error: Exception) -> None:
+        if self._world.disk.trouble != disk.NOTHING or call.process.is_dead:
+            return
+        if self._records(call) - self._on_record[call]:
+            self.violations.append(f"{call.owner} is on record, but: {error}")
+
+    def _records(self, call: Call) -> set[float]:
+        """Return when the creates of a resource were started that are on record."""
+        origins = self._world.stacks[call.owner.stack].origins(call.owner.name)
+        if self._world.disk.trouble == disk.GONE:
+            return set()
+        with self._world.unwatched():
+            entries = self._world.journal.readable()
+        return {entry.started for entry in entries if any(map(entry.origin.may_be, origins))}
 
     def _check_key(self, call: Call, error: Exception) -> None:
         process, world = call.process, self._world

@@ -25,11 +25,15 @@ PROGRAMS: list[dict[str, Any]] = [
     {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": KEY},
     {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": KEY, "sector": "sector_2"},
     {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": KEY, "wait": False},
+    {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": KEY, "wait_for_capacity": "5m"},
 ]
 
 # The faults that behave differently here are drawn more often.
 _KINDS = {
-    "create": ["500_after", "reset_after", "late", "429_for_long", "unsent", "409", "taken_late"],
+    "create": [
+        *("500_after", "reset_after", "late", "429_for_long", "unsent", "409", "taken_late"),
+        "no_room",
+    ],
     "list": ["500", "522", "html", "403", "429_for_long", "lapse"],
     "get": ["500", "html", "403", "404"],
     "delete": ["404", "409", "403", "500_after"],

@@ -20,7 +20,9 @@ from .world import World
 
 RESOURCE = "a"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
-PROGRAM = {RESOURCE: {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": KEY}}
+PROGRAM = {
+    RESOURCE: {"instance_type": "gpu_1x_h100_sxm5", "ssh_key": KEY, "wait_for_capacity": "5m"}
+}
 Build = Callable[[World], None]
 
 
@@ -83,6 +85,7 @@ SITUATIONS = (
     Situation("machines are slow", is_slow=True, apis=BOTH),
     Situation("the create's answer gets lost", fault="reset_after", apis=BOTH),
     Situation("the API refuses the create", fault="403"),
+    Situation("the API has no room at first", fault="no_room", apis=BOTH),
     Situation("the API makes the machine after a 504", fault="504_then_made", apis=BOTH),
     Situation("in state", (_up(), _without_record("one")), has_state=True),
     Situation("in state, with its record", (_up(),), has_state=True),

@@ -20,7 +20,7 @@ from pulumi_fal.api import retry, v1
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.errors import StillThereError
-from pulumi_fal.machines import fleet
+from pulumi_fal.machines import fleet, queues
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.decision import Search
 from pulumi_fal.machines.deletion import Deletion
@@ -196,6 +196,16 @@ def tell_nobody_of_an_answer() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def tell_nobody_of_room() -> Iterator[None]:
+    with mock.patch.object(queues, "threading", mock.Mock(Condition=_Silent)):
+        yield
+
+
+def keep_the_record_of_a_refused_create() -> AbstractContextManager[Any]:
+    return mock.patch.object(Records, "drop")
+
+
 @dataclass(frozen=True)
 class Case:
     """A broken law, and how it is searched for."""
@@ -234,6 +244,7 @@ TWICE = "was made twice"
 ANY = f"{LOST}|{TWICE}|which was still there|it does not settle"
 """Of a mistake that shows in more than one way, whichever comes first."""
 UNAWAITED = next(program for program in PROGRAMS if program.get("wait") is False)
+WAITING = next(inputs for inputs in PROGRAMS if "wait_for_capacity" in inputs)
 CASES = [
     Case(repeat_every_post, TWICE),
     Case(forget_a_post_without_an_answer, LOST),
@@ -283,6 +294,13 @@ CASES = [
         faults=(("create", "taken_late"),),
     ),
     Case(tell_nobody_of_an_answer, "nobody asks", Interleaved),
+    Case(tell_nobody_of_room, "nobody asks", Interleaved, program=WAITING),
+    Case(
+        keep_the_record_of_a_refused_create,
+        "is on record, but",
+        faults=(("create", "no_room"),),
+        program=WAITING,
+    ),
 ]
 
 

@@ -19,6 +19,7 @@ from benchmarks.measure import (
     NATIVE,
     OURS,
     V1,
+    WAITING,
     Command,
     Run,
 )
@@ -37,10 +38,17 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorServer]:
         yield server
 
 
-def made_up(who: str, machines: int, up: float, polls: int = 5, memory: float | None = 50.0) -> Run:
+def made_up(
+    who: str,
+    machines: int,
+    up: float,
+    polls: int = 5,
+    memory: float | None = 50.0,
+    refused: int = 0,
+) -> Run:
     calls = dict.fromkeys(KINDS, 0)
     commands = {
-        "up": Command(up, {**calls, "create": machines, "list": polls}),
+        "up": Command(up, {**calls, "create": machines + refused, "list": polls}),
         "refresh": Command(1.0, {**calls, "list": 2}),
         "destroy": Command(3.0, {**calls, "delete": machines, "list": 1, "get": 1}),
     }
@@ -116,9 +124,11 @@ def test_each_bound_gets_its_verdict() -> None:
         made_up(CLUSTER, 1, 10.0),
         made_up(CLUSTER, 8, 11.0),
         made_up(FOLLOWING, 8, 21.0),
+        made_up(WAITING, 1, 75.0, refused=30),
+        made_up(WAITING, 64, 76.0, refused=33),
     )
     said = list(verdicts(results))
-    assert len(said) == len(BOUNDS) == 18
+    assert len(said) == len(BOUNDS) == 19
     assert all(verdict.is_reached for verdict in said)
 
 
@@ -157,7 +167,8 @@ def test_all_run_once_and_only_ours_again() -> None:
     """Only the provider with jitter is run again, so that the whole ends within minutes."""
     runs = list(benchmark.plan([1, 16, 256]))
     clusters = {(CLUSTER, 1), (CLUSTER, 8), (FOLLOWING, 8)}
-    assert {run[:2] for run in runs if not run[2]} == clusters | {
+    waiting = {(WAITING, 1), (WAITING, 64)}
+    assert {run[:2] for run in runs if not run[2]} == clusters | waiting | {
         (who, n) for who in (OURS, V1, NATIVE, NAIVE, DIRECT) for n in (1, 16, 256)
     }
     repeats = [run[:2] for run in runs if run[2]]
