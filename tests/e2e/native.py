@@ -32,6 +32,20 @@ class ComputeInstance(pulumi.CustomResource):
 
     instance_type = property(lambda self: self.instanceType)
 
+class ComputeCluster(pulumi.ComponentResource):
+    ips: Output[list]
+    mainIp: Output[str]
+    sector: Output[str]
+    hostfile: Output[str]
+    torchrun: Output[list]
+    sshConfig: Output[str]
+    inventory: Output[str]
+    machines: Output[list]
+
+    def __init__(self, name, opts=None, **inputs):
+        props = {**dict.fromkeys(ComputeCluster.__annotations__), **inputs}
+        super().__init__("fal:index:ComputeCluster", name, props, opts, remote=True)
+
 NAMES = {"instance_type": "instanceType", "ssh_key": "sshKey"}
 """
 """What every program begins with, in the place of an SDK.
@@ -96,6 +110,20 @@ def machine(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
         f"{name} = ComputeInstance({name!r}{arguments}, opts=ResourceOptions({opts}))\n"
         f"outputs = ('id', 'ip', 'status', 'sector', 'instanceType')\n"
         f"pulumi.export({name!r}, {{key: getattr({name}, key) for key in outputs}})\n"
+    )
+
+
+def cluster(size: object = 2, *, opts: str = "", **inputs: object) -> str:
+    """A program's lines for a cluster, whose outputs but `machines` are the stack's.
+
+    `opts` is Python: the arguments of ResourceOptions.
+    """
+    given = {"size": size, "sshKey": SSH_KEY, **inputs}
+    arguments = "".join(f", {key}={value!r}" for key, value in given.items())
+    return (
+        f"train = ComputeCluster('train'{arguments}, opts=ResourceOptions({opts}))\n"
+        "for name in [*ComputeCluster.__annotations__][:-1]:\n"
+        "    pulumi.export(name, getattr(train, name))\n"
     )
 
 
