@@ -43,8 +43,12 @@ class ComputeCluster(pulumi.ComponentResource):
     machines: Output[list]
 
     def __init__(self, name, opts=None, **inputs):
-        props = {**dict.fromkeys(ComputeCluster.__annotations__), **inputs}
+        given = {NAMES.get(name, name): value for name, value in inputs.items()}
+        props = {**dict.fromkeys(ComputeCluster.__annotations__), **given}
         super().__init__("fal:index:ComputeCluster", name, props, opts, remote=True)
+
+    main_ip = property(lambda self: self.mainIp)
+    ssh_config = property(lambda self: self.sshConfig)
 
 NAMES = {"instance_type": "instanceType", "ssh_key": "sshKey"}
 """
@@ -110,20 +114,6 @@ def machine(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
         f"{name} = ComputeInstance({name!r}{arguments}, opts=ResourceOptions({opts}))\n"
         f"outputs = ('id', 'ip', 'status', 'sector', 'instanceType')\n"
         f"pulumi.export({name!r}, {{key: getattr({name}, key) for key in outputs}})\n"
-    )
-
-
-def cluster(size: object = 2, *, opts: str = "", **inputs: object) -> str:
-    """A program's lines for a cluster, whose outputs but `machines` are the stack's.
-
-    `opts` is Python: the arguments of ResourceOptions.
-    """
-    given = {"size": size, "sshKey": SSH_KEY, **inputs}
-    arguments = "".join(f", {key}={value!r}" for key, value in given.items())
-    return (
-        f"train = ComputeCluster('train'{arguments}, opts=ResourceOptions({opts}))\n"
-        "for name in [*ComputeCluster.__annotations__][:-1]:\n"
-        "    pulumi.export(name, getattr(train, name))\n"
     )
 
 
