@@ -19,6 +19,7 @@ from benchmarks.measure import (
     FOLLOWING,
     NAIVE,
     NATIVE,
+    NATIVE_CLUSTER,
     OURS,
     V1,
     Failed,
@@ -82,7 +83,7 @@ def plan(sizes: list[int]) -> Iterator[tuple[str, int, bool]]:
             yield who, machines, repeat > 0
         if repeat == 0:
             for machines in sizes:
-                for who in (V1, NATIVE, DIRECT, NAIVE):
+                for who in (V1, NATIVE, NATIVE_CLUSTER, DIRECT, NAIVE):
                     yield who, machines, False
 
 

@@ -24,6 +24,7 @@ from benchmarks.direct import Direct
 OURS, V1, NATIVE = "pulumi-fal", "pulumi-fal, v1 API", "native plugin"
 NAIVE, DIRECT = "naive provider", "direct client"
 CLUSTER, FOLLOWING = "cluster in a given sector", "cluster in a chosen sector"
+NATIVE_CLUSTER = "native plugin, cluster"
 KINDS = ("create", "list", "get", "delete")
 COMMANDS = ("up", "refresh", "destroy")
 DELETION = 0.5
@@ -43,11 +44,11 @@ for number in range({machines}):
     {resource}(f"machine-{{number}}", {arguments})
 """
 CLUSTER_PROGRAM = """
-from pulumi_fal import ComputeCluster
+from {module} import ComputeCluster
 
 ComputeCluster("node", size={machines}, ssh_key={ssh_key!r}, sector={sector!r})
 """
-SECTORS = {CLUSTER: "sector_2", FOLLOWING: None}
+SECTORS = {CLUSTER: "sector_2", FOLLOWING: None, NATIVE_CLUSTER: "sector_2"}
 RESOURCES = {
     OURS: ("pulumi_fal", "ComputeInstance"),
     V1: ("pulumi_fal", "ComputeInstance"),
@@ -148,7 +149,9 @@ class Stack:
             url = endpoint["FAL_COMPUTE_ENDPOINT"]
             self._env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": f"{url}/v1"}
         project = "name: benchmark\nruntime: python\n"
-        (folder / "Pulumi.yaml").write_text(project + (PLUGIN if who == NATIVE else ""))
+        (folder / "Pulumi.yaml").write_text(
+            project + (PLUGIN if who in (NATIVE, NATIVE_CLUSTER) else "")
+        )
         for own in ("naive.py", "raw.py"):
             shutil.copy(Path(__file__).with_name(own), folder)
         (folder / "__main__.py").write_text(_program(who, machines))
@@ -188,7 +191,10 @@ class Stack:
 def _program(who: str, machines: int) -> str:
     if who in SECTORS:
         return CLUSTER_PROGRAM.format(
-            machines=machines, ssh_key=INSTANCE["ssh_key"], sector=SECTORS[who]
+            module="raw" if who == NATIVE_CLUSTER else "pulumi_fal",
+            machines=machines,
+            ssh_key=INSTANCE["ssh_key"],
+            sector=SECTORS[who],
         )
     module, resource = RESOURCES[who]
     arguments = ", ".join(f"{name}={value!r}" for name, value in INSTANCE.items())
