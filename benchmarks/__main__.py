@@ -19,6 +19,7 @@ from benchmarks.measure import (
     FOLLOWING,
     NAIVE,
     NATIVE,
+    NATIVE_CLUSTER,
     OURS,
     V1,
     WAITING,
@@ -85,7 +86,7 @@ def plan(sizes: list[int]) -> Iterator[tuple[str, int, bool]]:
             for machines in (1, 64):
                 yield WAITING, machines, False
             for machines in sizes:
-                for who in (V1, NATIVE, DIRECT, NAIVE):
+                for who in (V1, NATIVE, NATIVE_CLUSTER, DIRECT, NAIVE):
                     yield who, machines, False
 
 

@@ -29,6 +29,7 @@ FULL_SECONDS = 60.0
 """For how long the API has no room for those who wait for it."""
 WAITING_INTERVAL = 0.1
 """Their poll interval in seconds, so that in this time they ask some thirty times."""
+NATIVE_CLUSTER = "native plugin, cluster"
 KINDS = ("create", "list", "get", "delete")
 COMMANDS = ("up", "refresh", "destroy")
 DELETION = 0.5
@@ -48,11 +49,11 @@ for number in range({machines}):
     {resource}(f"machine-{{number}}", {arguments})
 """
 CLUSTER_PROGRAM = """
-from pulumi_fal import ComputeCluster
+from {module} import ComputeCluster
 
 ComputeCluster("node", size={machines}, ssh_key={ssh_key!r}, sector={sector!r})
 """
-SECTORS = {CLUSTER: "sector_2", FOLLOWING: None}
+SECTORS = {CLUSTER: "sector_2", FOLLOWING: None, NATIVE_CLUSTER: "sector_2"}
 RESOURCES = {
     OURS: ("pulumi_fal", "ComputeInstance"),
     V1: ("pulumi_fal", "ComputeInstance"),
@@ -164,7 +165,9 @@ class Stack:
         if who == WAITING:
             self._env["FAL_COMPUTE_POLL_INTERVAL"] = str(WAITING_INTERVAL)
         project = "name: benchmark\nruntime: python\n"
-        (folder / "Pulumi.yaml").write_text(project + (PLUGIN if who == NATIVE else ""))
+        (folder / "Pulumi.yaml").write_text(
+            project + (PLUGIN if who in (NATIVE, NATIVE_CLUSTER) else "")
+        )
         for own in ("naive.py", "raw.py"):
             shutil.copy(Path(__file__).with_name(own), folder)
         (folder / "__main__.py").write_text(_program(who, machines))
@@ -204,7 +207,10 @@ class Stack:
 def _program(who: str, machines: int) -> str:
     if who in SECTORS:
         return CLUSTER_PROGRAM.format(
-            machines=machines, ssh_key=INSTANCE["ssh_key"], sector=SECTORS[who]
+            module="raw" if who == NATIVE_CLUSTER else "pulumi_fal",
+            machines=machines,
+            ssh_key=INSTANCE["ssh_key"],
+            sector=SECTORS[who],
         )
     module, resource = RESOURCES[who]
     inputs = {**INSTANCE, **({"wait_for_capacity": "1h"} if who == WAITING else {})}

@@ -18,6 +18,7 @@ from benchmarks.measure import (
     KINDS,
     NAIVE,
     NATIVE,
+    NATIVE_CLUSTER,
     OURS,
     V1,
     WAITING,
@@ -87,7 +88,7 @@ class Results:
 
     def rows(self) -> list[tuple[str, int]]:
         """The program and the number of machines of each row."""
-        order = (OURS, V1, NATIVE, CLUSTER, FOLLOWING, WAITING, NAIVE, DIRECT)
+        order = (OURS, V1, NATIVE, NATIVE_CLUSTER, CLUSTER, FOLLOWING, WAITING, NAIVE, DIRECT)
         return sorted(self._runs, key=lambda row: (row[1], order.index(row[0])))
 
     def count(self, who: str, machines: int) -> int:
@@ -202,6 +203,12 @@ def _bounds() -> Iterator[Bound]:
         1.05,
         1.05,
         lambda results, n: results.ratio(UP, (NATIVE, n), (OURS, n)),
+    )
+    yield from rows(
+        "up of the native plugin's cluster: time over that of machines one by one",
+        1.15,
+        1.15,
+        lambda results, n: results.ratio(UP, (NATIVE_CLUSTER, n), (NATIVE, n)),
     )
     for who, limit in ((CLUSTER, 1.15), (FOLLOWING, 2.2)):
         yield Bound(

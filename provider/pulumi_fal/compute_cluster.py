@@ -24,7 +24,8 @@ class ComputeClusterArgs:
     """The SSH public key that may log in to all machines: one line, as in `id_ed25519.pub`.
     Changing the key replaces all machines; changing only its comment does not."""
     instance_type: pulumi.Input[str | InstanceType] = InstanceType.GPU_8X_H100_SXM5
-    """The type of all machines, one with InfiniBand. Changing it replaces all machines."""
+    """The type of all machines, one with InfiniBand; `gpu_8x_h100_sxm5` by default. Changing it
+    replaces all machines."""
     sector: pulumi.Input[str | Sector] | None = None
     """`sector_1`, `sector_2` or `sector_3`. By default the API chooses it for the first machine,
     and the others are created in the same one when the first is ready. Requesting a sector that a
@@ -59,17 +60,17 @@ class ComputeCluster(pulumi.ComponentResource):
     main_ip: pulumi.Output[str | None]
     """The address of the first machine. With `wait=False`, it may be None until a refresh."""
     hostfile: pulumi.Output[str | None]
-    """The host file of Open MPI and DeepSpeed. None until all machines have an ip, and for an
+    """The host file of Open MPI and DeepSpeed. It is None until all machines have an ip, and for an
     instance type that this version does not know."""
     torchrun: pulumi.Output[list[str] | None]
-    """The arguments of `torchrun` for each machine. None until all machines have an ip, and for an
-    instance type that this version does not know."""
+    """The arguments of `torchrun` for each machine. It is None until all machines have an ip, and
+    for an instance type that this version does not know."""
     ssh_config: pulumi.Output[str | None]
-    """A file for `ssh -F FILE NAME-0`. None until all machines have an ip."""
+    """A file for `ssh -F FILE NAME-0`. It is None until all machines have an ip."""
     inventory: pulumi.Output[str | None]
     """An Ansible inventory with the machines as one group. Its name is the cluster's, with
-    underscores in place of other characters than letters and digits. None until all machines have
-    an ip."""
+    underscores in place of other characters than letters and digits. It is None until all machines
+    have an ip."""
 
     @overload
     def __init__(
@@ -95,7 +96,7 @@ class ComputeCluster(pulumi.ComponentResource):
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
         """Declare the machines. ComputeClusterArgs documents the inputs.
 
-        Raises RunError if the size is not a whole number of 1 or more, or if the type has no
+        Raises RunError if the size is not a whole number from 1 to 1000, or if the type has no
         InfiniBand.
         """
         opts, inputs = arguments.parse("ComputeCluster", ComputeClusterArgs, *positional, **named)

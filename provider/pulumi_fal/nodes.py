@@ -59,7 +59,7 @@ def checked_size(size: Any) -> int:
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise pulumi.RunError(f"size must be a whole number of 1 or more, not {size!r}.")
     if size > LARGEST:
-        raise pulumi.RunError(f"size must be {LARGEST} or less, not {size}.")
+        raise pulumi.RunError(f"size must be {LARGEST} or less.")
     return size
 
 

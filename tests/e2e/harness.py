@@ -191,7 +191,7 @@ class Stack:
         header = (
             "import pulumi\n"
             "from pulumi import ResourceOptions\n"
-            "from pulumi_fal import ComputeInstance\n"
+            "from pulumi_fal import ComputeCluster, ComputeInstance\n"
         )
         (self.project / "__main__.py").write_text(header + "".join(parts), encoding="utf-8")
 

@@ -32,6 +32,24 @@ class ComputeInstance(pulumi.CustomResource):
 
     instance_type = property(lambda self: self.instanceType)
 
+class ComputeCluster(pulumi.ComponentResource):
+    ips: Output[list]
+    mainIp: Output[str]
+    sector: Output[str]
+    hostfile: Output[str]
+    torchrun: Output[list]
+    sshConfig: Output[str]
+    inventory: Output[str]
+    machines: Output[list]
+
+    def __init__(self, name, opts=None, **inputs):
+        given = {NAMES.get(name, name): value for name, value in inputs.items()}
+        props = {**dict.fromkeys(ComputeCluster.__annotations__), **given}
+        super().__init__("fal:index:ComputeCluster", name, props, opts, remote=True)
+
+    main_ip = property(lambda self: self.mainIp)
+    ssh_config = property(lambda self: self.sshConfig)
+
 NAMES = {
     "instance_type": "instanceType",
     "ssh_key": "sshKey",

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+
 import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN
 
+from ..fakes import ED25519, KEY
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, wait_until
-from .recovery import PATIENCE, entries, pending, says
+from .native import Code, NativeStack, provider
+from .recovery import PATIENCE, entries, finish, pending, says
+
+PYTHON, NATIVE = "the Python package", "the native plugin"
+both = pytest.mark.parametrize("stack", [PYTHON, NATIVE], indirect=True)
+"""The component is that of the Python package, or that of the native plugin."""
+
+
+@pytest.fixture
+def stack(
+    request: pytest.FixtureRequest, emulator: EmulatorServer, new_stack: Path, tmp_path: Path
+) -> Iterator[Stack]:
+    """A stack without resources. Afterwards nothing of it runs."""
+    folder = tmp_path / "stack"
+    shutil.copytree(new_stack, folder)
+    kind = NativeStack if getattr(request, "param", PYTHON) == NATIVE else Stack
+    stack = kind(folder, emulator.env)
+    yield stack
+    stack.kill_all()
+    assert stack.files_with(KEY) == []
 
 
 def cluster(
@@ -17,7 +42,6 @@ def cluster(
 ) -> str:
     """A program's lines for a cluster whose outputs are the stack's."""
     return (
-        "from pulumi_fal import ComputeCluster\n"
         f"train = ComputeCluster('train', size={size}, ssh_key={ssh_key!r}, sector={sector!r}, "
         f"opts=ResourceOptions({opts}))\n"
         "for name in ('ips', 'main_ip', 'sector', 'hostfile', 'torchrun', 'ssh_config'):\n"
@@ -43,6 +67,7 @@ def state(emulator: EmulatorServer) -> State:
     return emulator.state
 
 
+@both
 def test_a_cluster_stays_in_the_sector_that_its_first_machine_was_given(
     stack: Stack, state: State
 ) -> None:
@@ -101,6 +126,20 @@ def test_a_cluster_stays_in_the_sector_that_its_first_machine_was_given(
     assert state.alive() == set()
 
 
+@pytest.mark.parametrize(
+    "stack",
+    [
+        PYTHON,
+        pytest.param(
+            NATIVE,
+            marks=pytest.mark.chaos(
+                "plugin/test_native_cluster.py::"
+                "test_the_size_of_its_cluster_is_in_the_error_of_a_machine"
+            ),
+        ),
+    ],
+    indirect=True,
+)
 def test_a_full_sector_keeps_what_there_is_and_says_how_many(stack: Stack, state: State) -> None:
     """The error has the API's words, the number of machines that exist, and what to do now."""
     state.sector_capacity = 3
@@ -127,6 +166,7 @@ def test_a_full_sector_keeps_what_there_is_and_says_how_many(stack: Stack, state
 @pytest.mark.chaos(
     "unit/test_launch.py::test_an_unanswered_post_names_the_machines_that_it_may_have_made_and_no_others"
 )
+@both
 def test_a_lost_answer_to_the_third_create_stops_that_machine_alone(
     stack: Stack, emulator: EmulatorServer, state: State
 ) -> None:
@@ -153,6 +193,7 @@ def test_a_lost_answer_to_the_third_create_stops_that_machine_alone(
 @pytest.mark.chaos(
     "plugin/test_partial_state.py::test_a_plugin_ends_with_its_engine_and_the_next_create_has_its_machine"
 )
+@both
 def test_a_killed_engine_leaves_no_machine_behind(stack: Stack, state: State) -> None:
     """The next run goes on with the first machine, and the others follow it."""
     state.provisioning = 3600
@@ -192,3 +233,71 @@ def test_options_of_the_component_reach_its_machines(stack: Stack, state: State)
     assert ids(stack) == held
     stack.destroy()
     assert state.alive() == set()
+
+
+def test_a_stack_of_the_python_package_continues_with_the_native_plugin(
+    emulator: EmulatorServer, new_stack: Path, tmp_path: Path, state: State
+) -> None:
+    """No machine is replaced, the program needs no alias, and the cluster can grow afterwards."""
+    folder = tmp_path / "stack"
+    shutil.copytree(new_stack, folder)
+    python, native = Stack(folder, emulator.env), NativeStack(folder, emulator.env)
+    python.write(cluster(2))
+    python.up()
+    held = ids(python)
+    native.write(cluster(2))
+    says(native.up(), "~ 2 updated")
+    assert ids(native) == held
+    native.up("--expect-no-changes")
+    native.write(cluster(3))
+    says(native.up(), "+ 1 created", "4 unchanged")
+    assert state.creations == 3
+    assert len(set(sectors(state))) == 1
+    native.destroy()
+    assert state.alive() == set()
+    native.kill_all()
+
+
+def test_a_cluster_is_in_the_account_of_its_provider_and_its_key_stays_secret(
+    new_stack: Path, tmp_path: Path
+) -> None:
+    """Each account has a cluster. State, its history and its backups lack the SSH key.
+
+    That is so as well while machines are not ready, because the wait for them was interrupted.
+    """
+    folder = tmp_path / "stack"
+    shutil.copytree(new_stack, folder)
+    keys = {"MINE": "the-key-of-mine", "THEIRS": "the-key-of-theirs"}
+    with EmulatorServer(provisioning=0.2, deletion=0.1, api_key=None) as emulator:
+        state = emulator.state
+        stack = NativeStack(folder, emulator.env)
+        stack.env |= {**keys, "FAL_ADMIN_API_KEY": keys["MINE"]}
+        key = Code(f"Output.secret({SSH_KEY!r})")
+        theirs = provider("theirs", apiKey=Code("os.environ['THEIRS']"))
+        here = f"ComputeCluster('here', size=1, sshKey={key})\n"
+        there = f"there = ComputeCluster('there', ResourceOptions(provider=theirs), sshKey={key}"
+        stack.write(here, theirs, f"{there}, size=2)\npulumi.export('ips', there.ips)\n")
+        stack.up()
+        counts = [len(state.list(state.account_of(keys[name]))) for name in keys]
+        assert counts == [1, 2]
+        assert len(stack.outputs()["ips"]) == 2
+
+        state.provisioning = inf
+        stack.write(here, theirs, f"{there}, size=3)\n")
+        run = stack.start("up")
+        wait_until(lambda: state.creations == 4)
+        listed = state.calls["list"]
+        wait_until(lambda: state.calls["list"] >= listed + 3)
+        run.interrupt()
+        says(run.wait(), "was interrupted")
+        assert stack.state_ids() == state.alive()
+        finish(state)
+        says(stack.up(), "~ 1 updated")
+        stack.up("--expect-no-changes")
+        assert state.creations == 4
+        blob = ED25519.split()[1]
+        assert blob not in str(stack.export())
+        assert [path for path in stack.files_with(blob) if path.startswith(".pulumi")] == []
+        stack.destroy()
+        assert state.alive() == set()
+        stack.kill_all()

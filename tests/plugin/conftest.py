@@ -12,6 +12,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import KEY
 from .harness import Plugin
+from .native import Provider, hosted
 
 
 @pytest.fixture
@@ -47,3 +48,29 @@ def start(emulator: EmulatorServer, tmp_path: Path) -> Iterator[Callable[..., Pl
 def plugin(start: Callable[..., Plugin]) -> Plugin:
     """A plugin process that knows the emulator and its key."""
     return start()
+
+
+@pytest.fixture
+def environ(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> pytest.MonkeyPatch:
+    """The environment of this process, which names the emulator, its key and a backend."""
+    for name, value in {
+        **emulator.env,
+        "PULUMI_HOME": str(tmp_path / "home"),
+        "PULUMI_BACKEND_URL": f"file://{tmp_path}",
+        "FAL_COMPUTE_POLL_INTERVAL": "0.05",
+        "FAL_COMPUTE_RETRY_BUDGET": "0.2",
+        "FAL_COMPUTE_SETTLE": "0.2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch
+
+
+@pytest.fixture
+def provider(environ: pytest.MonkeyPatch) -> Iterator[Provider]:
+    """A provider in this process, after the handshake."""
+    with hosted() as provider:
+        provider.handshake()
+        yield provider

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime.proto import (
     engine_pb2_grpc,
@@ -105,6 +106,19 @@ class Provider:
         request = provider_pb2.DeleteRequest(id=id_, urn=URN, properties=struct(outputs), **fields)
         self.stub.Delete(request)
 
+    def construct(self, inputs: Properties, monitor: Any, **fields: Any) -> Any:
+        """Construct the cluster `train`. `monitor`: what it registers with."""
+        given = {
+            "type": "fal:index:ComputeCluster",
+            "name": "train",
+            "project": "proj",
+            "stack": "dev",
+            "monitorEndpoint": monitor.address,
+            "dryRun": monitor.preview,
+            **fields,
+        }
+        return self.stub.Construct(provider_pb2.ConstructRequest(inputs=struct(inputs), **given))
+
     def invoke(self, function: str, **args: object) -> dict[str, Any]:
         request = provider_pb2.InvokeRequest(tok=f"fal:index:{function}", args=struct(args))
         return plain(getattr(self.stub.Invoke(request), "return"))
@@ -161,6 +175,13 @@ def plain(properties: struct_pb2.Struct) -> dict[str, Any]:
     """Properties that came back."""
     values: dict[str, Any] = json.loads(json_format.MessageToJson(properties))
     return values
+
+
+def failure(call: Callable[[], object]) -> Any:
+    """The error of a call that fails."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value
 
 
 def kept(error: Any) -> tuple[str, dict[str, Any], dict[str, Any], str]:

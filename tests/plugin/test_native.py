@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -26,46 +26,13 @@ from pulumi_fal.stacks.state import StackMachine
 
 from ..fakes import ED25519, EIGHT, KEY, ONE, RSA, wait_until
 from .harness import PROVIDER, account, struct
-from .native import URN, Provider, engine, hosted, init_failed, kept, plain
+from .native import URN, Provider, engine, failure, hosted, init_failed, kept, plain
 
 INPUTS = {"instanceType": EIGHT, "sshKey": ED25519}
 UNKNOWN = rpc.UNKNOWN
 NONE, SOME = provider_pb2.DiffResponse.DIFF_NONE, provider_pb2.DiffResponse.DIFF_SOME
 FAILED, INTERNAL = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INTERNAL
 Kind = provider_pb2.PropertyDiff.Kind
-
-
-@pytest.fixture
-def environ(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> pytest.MonkeyPatch:
-    """The environment of this process, which names the emulator, its key and a backend."""
-    for name, value in {
-        **emulator.env,
-        "PULUMI_HOME": str(tmp_path / "home"),
-        "PULUMI_BACKEND_URL": f"file://{tmp_path}",
-        "FAL_COMPUTE_POLL_INTERVAL": "0.05",
-        "FAL_COMPUTE_RETRY_BUDGET": "0.2",
-        "FAL_COMPUTE_SETTLE": "0.2",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return monkeypatch
-
-
-@pytest.fixture
-def provider(environ: pytest.MonkeyPatch) -> Iterator[Provider]:
-    """A provider in this process, after the handshake."""
-    with hosted() as provider:
-        provider.handshake()
-        yield provider
-
-
-def failure(call: Callable[[], object]) -> Any:
-    """The error of a call that fails."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value
 
 
 def plain_refusal(call: Callable[[], object]) -> dict[str, Any]:
@@ -89,17 +56,11 @@ def made_by_hand(emulator: EmulatorServer, kind: str = EIGHT, sector: str | None
 
 
 def test_the_engine_gets_the_version_and_the_schema(provider: Provider) -> None:
-    """The schema has one resource, under the name that every state contains."""
+    """The schema has the resources under the names that every state contains."""
     assert provider.stub.GetPluginInfo(empty_pb2.Empty()).version == __version__
     schema = json.loads(provider.stub.GetSchema(provider_pb2.GetSchemaRequest()).schema)
     assert schema["version"] == __version__
-    assert list(schema["resources"]) == ["fal:index:ComputeInstance"]
-
-
-def test_the_provider_does_not_accept_secrets(provider: Provider) -> None:
-    """The engine then sends plain values, and marks secrets in the answers by their names."""
-    assert not provider.handshake().accept_secrets
-    assert not provider.configure().acceptSecrets
+    assert list(schema["resources"]) == ["fal:index:ComputeInstance", "fal:index:ComputeCluster"]
 
 
 @pytest.mark.parametrize(

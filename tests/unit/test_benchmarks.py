@@ -17,6 +17,7 @@ from benchmarks.measure import (
     KINDS,
     NAIVE,
     NATIVE,
+    NATIVE_CLUSTER,
     OURS,
     V1,
     WAITING,
@@ -119,6 +120,7 @@ def test_each_bound_gets_its_verdict() -> None:
         *(made_up(OURS, n, 10.5, polls=7) for n in (16, 64)),
         *(made_up(DIRECT, n, 10.0) for n in (16, 64)),
         *(made_up(NATIVE, n, 10.5) for n in (16, 64)),
+        *(made_up(NATIVE_CLUSTER, n, 11.5) for n in (16, 64)),
         made_up(NAIVE, 16, 41.0),
         made_up(NAIVE, 64, 170.0),
         made_up(CLUSTER, 1, 10.0),
@@ -128,7 +130,7 @@ def test_each_bound_gets_its_verdict() -> None:
         made_up(WAITING, 64, 76.0, refused=33),
     )
     said = list(verdicts(results))
-    assert len(said) == len(BOUNDS) == 19
+    assert len(said) == len(BOUNDS) == 21
     assert all(verdict.is_reached for verdict in said)
 
 
@@ -169,7 +171,7 @@ def test_all_run_once_and_only_ours_again() -> None:
     clusters = {(CLUSTER, 1), (CLUSTER, 8), (FOLLOWING, 8)}
     waiting = {(WAITING, 1), (WAITING, 64)}
     assert {run[:2] for run in runs if not run[2]} == clusters | waiting | {
-        (who, n) for who in (OURS, V1, NATIVE, NAIVE, DIRECT) for n in (1, 16, 256)
+        (who, n) for who in (OURS, V1, NATIVE, NATIVE_CLUSTER, NAIVE, DIRECT) for n in (1, 16, 256)
     }
     repeats = [run[:2] for run in runs if run[2]]
     assert set(repeats) == clusters | {(OURS, 1), (OURS, 16)}

@@ -245,7 +245,7 @@ def test_a_size_that_is_an_output_is_refused_without_its_value(mocks: Mocks) -> 
 
 def test_a_size_that_nobody_can_mean_is_refused(mocks: Mocks) -> None:
     """Declaring so many machines would take all memory, before anybody sees what they cost."""
-    with pytest.raises(pulumi.RunError, match=r"^size must be 1000 or less, not 1000000000"):
+    with pytest.raises(pulumi.RunError, match=r"^size must be 1000 or less"):
         ComputeCluster("train", size=10**9, ssh_key=ED25519)
     assert mocks.asked == {}
 

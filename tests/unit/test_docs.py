@@ -289,6 +289,7 @@ SPEAKING = (
     "errors",
     "machines/*",
     "native/base",
+    "native/components",
     "native/imports",
     "native/servicer",
     "native/stateless",

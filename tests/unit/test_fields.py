@@ -6,9 +6,10 @@ import dataclasses
 import inspect
 
 from pulumi_fal.api.models import Instance
+from pulumi_fal.compute_cluster import ComputeCluster, ComputeClusterArgs
 from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
 from pulumi_fal.resource import fields
-from pulumi_fal.resource.fields import FIELDS
+from pulumi_fal.resource.fields import CLUSTER_FIELDS, FIELDS
 
 
 def test_a_program_sets_the_inputs_of_the_table() -> None:
@@ -21,6 +22,14 @@ def test_a_program_reads_the_outputs_of_the_table() -> None:
     """The resource declares exactly the outputs."""
     outputs = set(fields.names(lambda field: field.is_output))
     assert set(inspect.get_annotations(ComputeInstance)) == outputs
+
+
+def test_a_cluster_has_the_inputs_of_its_machines_and_the_fields_of_its_own() -> None:
+    """The native plugin knows from the table what its component has."""
+    inputs = {field.name for field in (*FIELDS, *CLUSTER_FIELDS) if field.is_input}
+    assert {field.name for field in dataclasses.fields(ComputeClusterArgs)} == inputs
+    outputs = {field.name for field in CLUSTER_FIELDS if field.is_output}
+    assert set(inspect.get_annotations(ComputeCluster)) == outputs
 
 
 def test_an_output_is_an_input_or_comes_from_the_api() -> None:

@@ -60,6 +60,20 @@ output fal:index:ComputeInstance region: string
 output fal:index:ComputeInstance sector: string
 output fal:index:ComputeInstance sshKey: string, required
 output fal:index:ComputeInstance status: string, required
+input fal:index:ComputeCluster instanceType: string or fal:index:InstanceType
+input fal:index:ComputeCluster sector: string or fal:index:Sector
+input fal:index:ComputeCluster size: integer, required, plain
+input fal:index:ComputeCluster sshKey: string, required
+input fal:index:ComputeCluster wait: boolean
+output fal:index:ComputeCluster hostfile: string
+output fal:index:ComputeCluster inventory: string
+output fal:index:ComputeCluster ips: list of string, required
+output fal:index:ComputeCluster machines: list of fal:index:ComputeInstance, required
+output fal:index:ComputeCluster mainIp: string
+output fal:index:ComputeCluster sector: string
+output fal:index:ComputeCluster sshConfig: string
+output fal:index:ComputeCluster torchrun: list of string
+component fal:index:ComputeCluster
 argument fal:index:getInstance id: string, required
 argument fal:index:getInstances instanceType: string or fal:index:InstanceType
 argument fal:index:getInstances region: string
@@ -97,6 +111,8 @@ def named() -> Iterator[str]:
         yield from properties(f"input {token}", resource["inputProperties"], wanted)
         yield from properties(f"list {token}", **properties_of(resource.get("listInputs", {})))
         yield from properties(f"output {token}", **properties_of(resource))
+        if resource.get("isComponent"):
+            yield f"component {token}"
     for token, function in SCHEMA["functions"].items():
         yield from properties(f"argument {token}", **properties_of(function["inputs"]))
         yield from properties(f"result {token}", **properties_of(function["outputs"]))
@@ -119,6 +135,7 @@ def properties(what: str, of: Mapping[str, Any], required: Any = ()) -> Iterator
             "required": name in required,
             "replaces": spec.get("willReplaceOnChanges"),
             "secret": spec.get("secret"),
+            "plain": spec.get("plain"),
         }
         said = "".join(f", {flag}" for flag, is_set in flags.items() if is_set)
         yield f"{what} {name}: {type_name(spec)}{said}"
@@ -128,7 +145,7 @@ def type_name(spec: Mapping[str, Any]) -> str:
     if "oneOf" in spec:
         return " or ".join(map(type_name, spec["oneOf"]))
     if "$ref" in spec:
-        return str(spec["$ref"]).removeprefix("#/types/")
+        return re.sub(r"^#/\w+/", "", spec["$ref"])
     return f"list of {type_name(spec['items'])}" if "items" in spec else str(spec["type"])
 
 

@@ -17,9 +17,9 @@ from pulumi_fal.api.options import OPTIONS, Option
 from pulumi_fal.native.lookups import FILTERS, GET_INSTANCE, GET_INSTANCES, LIST_FILTERS
 from pulumi_fal.native.properties import camel, camel_words
 from pulumi_fal.resource.inputs import REPLACING
-from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
+from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN
 
-from .declarations import fields, paragraphs
+from .declarations import Field, fields, paragraphs
 
 METADATA = metadata.metadata("pulumi-fal")
 """What pyproject.toml says of the package."""
@@ -87,7 +87,7 @@ def _schema() -> dict[str, Any]:
                 **_outputs(pulumi_fal.Instance),
             },
         },
-        "resources": {NATIVE_TYPE_TOKEN: _machine()},
+        "resources": {NATIVE_TYPE_TOKEN: _machine(), CLUSTER_TYPE_TOKEN: _cluster()},
         "functions": {GET_INSTANCE: _get_instance(), GET_INSTANCES: _get_instances()},
         "language": LANGUAGES,
     }
@@ -108,7 +108,7 @@ def _enum(enum: type[Enum]) -> dict[str, Any]:
     members = []
     for field in (declared for declared in fields(enum) if declared.name in enum.__members__):
         name = "".join(word.capitalize() for word in field.name.split("_"))
-        description = {"description": camel_words(field.doc)} if field.doc else {}
+        description = {"description": _words(field.doc)} if field.doc else {}
         members.append({"name": name, "value": enum[field.name].value, **description})
     return {"type": "string", "description": _doc(enum), "enum": members}
 
@@ -133,6 +133,23 @@ def _machine() -> dict[str, Any]:
         },
         **_outputs(pulumi_fal.ComputeInstance),
     }
+
+
+def _cluster() -> dict[str, Any]:
+    inputs = list(fields(pulumi_fal.ComputeClusterArgs))
+    return {
+        "description": _doc(pulumi_fal.ComputeCluster),
+        "isComponent": True,
+        "inputProperties": {camel(field.name): _cluster_input(field) for field in inputs},
+        "requiredInputs": [camel(field.name) for field in inputs if not field.has_default],
+        **_outputs(pulumi_fal.ComputeCluster),
+    }
+
+
+def _cluster_input(field: Field) -> dict[str, Any]:
+    """Return the property. One that can't be an Output is plain."""
+    is_plain = {} if "Input[" in field.type else {"plain": True}
+    return {**_property(field.type, field.doc), **is_plain}
 
 
 def _get_instance() -> dict[str, Any]:
@@ -167,18 +184,25 @@ def _outputs(cls: type) -> dict[str, Any]:
     declared = list(fields(cls))
     return {
         "properties": {camel(field.name): _property(field.type, field.doc) for field in declared},
-        "required": [camel(field.name) for field in declared if "None" not in field.type],
+        "required": [
+            camel(field.name) for field in declared if not re.search(r"\| None\]?$", field.type)
+        ],
     }
 
 
 def _property(annotation: str, doc: str) -> dict[str, Any]:
     """Return the type and the description. A property with an enum takes other text as well."""
     words = re.findall(r"\w+", annotation)
-    (plain,) = [{"type": TYPES[word]} for word in words if word in TYPES]
-    enums = [enum for enum in ENUMS if enum.__name__ in words]
-    references = [{**plain, "$ref": f"#/types/{_token(enum)}"} for enum in enums]
-    type_ = {"oneOf": [plain, *references]} if references else plain
-    return {**type_, "description": camel_words(doc)}
+    if pulumi_fal.ComputeInstance.__name__ in words:
+        type_: dict[str, Any] = {"$ref": f"#/resources/{NATIVE_TYPE_TOKEN}"}
+    else:
+        (plain,) = [{"type": TYPES[word]} for word in words if word in TYPES]
+        enums = [enum for enum in ENUMS if enum.__name__ in words]
+        references = [{**plain, "$ref": f"#/types/{_token(enum)}"} for enum in enums]
+        type_ = {"oneOf": [plain, *references]} if references else plain
+    if "list" in words:
+        type_ = {"type": "array", "items": type_}
+    return {**type_, "description": _words(doc)}
 
 
 def _token(type_: type) -> str:
@@ -187,7 +211,18 @@ def _token(type_: type) -> str:
 
 def _doc(thing: object) -> str:
     lines = (" ".join(paragraph.split()) for paragraph in paragraphs(thing))
-    return camel_words("\n\n".join(lines))
+    return _words("\n\n".join(lines))
+
+
+def _words(text: str) -> str:
+    """Return a docstring in words for all languages, as far as only Python has them."""
+
+    def camel_option(found: re.Match[str]) -> str:
+        first, *others = found[1].split("_")
+        return "".join(["`", first, *(word.capitalize() for word in others), "`"])
+
+    options = re.sub(r"`([a-z]+(?:_[a-z]+)+)`", camel_option, camel_words(text))
+    return re.sub(r"\bNone\b", "null", options)
 
 
 def _first_paragraph(function: object) -> str:

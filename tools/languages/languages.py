@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Run the examples in other languages with the native plugin: `make languages`.
 
-languages.py [yaml] [move] [typescript] [go]
+languages.py [yaml] [move] [cluster-yaml] [cluster-move] [typescript] [cluster-typescript] [go]
 
-Each is run against an emulator of the API: up, nothing to do, destroy. YAML is run by Pulumi's
+Each is run against an emulator of the API: up, nothing to do, destroy. Clusters grow and shrink in
+between. YAML is run by Pulumi's
 own language host; TypeScript and Go by their Automation APIs, with SDKs that Pulumi's own
 generators make of the plugin's schema. The host and the generators are built from their Go
 modules, once, into the user's cache folder.
@@ -182,8 +183,12 @@ def expect(found: object, wanted: object) -> None:
         raise Failed(f"expected {wanted!r}, not {found!r}")
 
 
-def run_yaml(project: Project) -> None:
+def use_yaml(project: Project) -> None:
     project.env["PATH"] = os.pathsep.join([str(yaml_host().parent), project.env["PATH"]])
+
+
+def run_yaml(project: Project) -> None:
+    use_yaml(project)
     project.init(sshPublicKey=SSH_KEY, otherApiKey=OTHER_KEY)
     state = project.emulator.state
     accounts: set[int] = set()
@@ -204,7 +209,7 @@ def run_yaml(project: Project) -> None:
 
 def run_move(project: Project) -> None:
     """A stack moves from Python to YAML, by the program of the docs."""
-    project.env["PATH"] = os.pathsep.join([str(yaml_host().parent), project.env["PATH"]])
+    use_yaml(project)
     file = project.folder / "Pulumi.yaml"
     plugins = file.read_text().partition("plugins:")[2].partition("config:")[0]
     page = (ROOT / "docs" / "native-plugin.md").read_text().partition("## Move a stack")[2]
@@ -227,14 +232,79 @@ def run_move(project: Project) -> None:
         expect(state.alive(), set())
 
 
+def run_cluster_yaml(project: Project) -> None:
+    use_yaml(project)
+    project.init(size="2")
+    project.pulumi("config", "set", "sshPublicKey", SSH_KEY, "--secret")
+    grow_and_shrink(project, lambda name: project.pulumi(*COMMANDS[name]), is_secret=True)
+
+
+def run_cluster_move(project: Project) -> None:
+    """A cluster moves from Python to the program of the example, which has no alias."""
+    use_yaml(project)
+    file = project.folder / "Pulumi.yaml"
+    in_yaml = file.read_text()
+    in_python = "runtime: {name: python, options: {virtualenv: venv}}"
+    file.write_text(in_yaml.replace("runtime: yaml", in_python).partition("resources:")[0])
+    program = f"import pulumi_fal\npulumi_fal.ComputeCluster('node', size=2, ssh_key={SSH_KEY!r})\n"
+    (project.folder / "__main__.py").write_text(program)
+    state = project.emulator.state
+    with step("cluster-move: a cluster of Python goes on in YAML"):
+        project.init(size="2", sshPublicKey=SSH_KEY)
+        project.pulumi(*COMMANDS["up"])
+        made = state.alive()
+        file.write_text(in_yaml)
+        project.pulumi(*COMMANDS["up"])
+        project.pulumi(*COMMANDS["preview"])
+        expect((state.alive(), state.creations), (made, 2))
+        project.pulumi(*COMMANDS["destroy"])
+        expect(state.alive(), set())
+
+
+def grow_and_shrink(
+    project: Project, command: Callable[[str], object], *, is_secret: bool = False
+) -> None:
+    """Run the example of a cluster with two machines, three and one, all in the same sector.
+
+    `is_secret` says whether the SSH key is, so that state must not have it.
+    """
+    state = project.emulator.state
+    with step(f"{project.folder.name}: up, preview, grow, shrink and destroy on an emulator"):
+        for size in (2, 3, 1):
+            project.pulumi("config", "set", "size", str(size))
+            command("up")
+            command("preview")
+            outputs = json.loads(project.pulumi("stack", "output", "--json"))
+            expect(set(outputs["ips"]), {machine.ip for machine in state.list()})
+            expect({machine.sector for machine in state.list()}, {outputs["sector"]})
+            expect([len(outputs[name]) for name in ("ips", "torchrun")], [size, size])
+        expect(state.creations, 3)
+        expect(SSH_KEY.split()[1] in project.pulumi("stack", "export"), not is_secret)
+        command("destroy")
+        expect(state.alive(), set())
+
+
 def run_typescript(project: Project) -> None:
+    node = compiled_by_tsc(project)
+    project.init(sshPublicKey=SSH_KEY)
+    check(project, lambda command: project.run(*node, command))
+
+
+def run_cluster_typescript(project: Project) -> None:
+    node = compiled_by_tsc(project)
+    project.init(size="2", sshPublicKey=SSH_KEY)
+    grow_and_shrink(project, lambda command: project.run(*node, command))
+
+
+def compiled_by_tsc(project: Project) -> tuple[str | Path, ...]:
+    """The command that runs a command of the Automation API, with the SDK and the example."""
     npm, node = needed("npm"), needed("node")
     quietly = ("--ignore-scripts", "--no-audit", "--no-fund", "--silent")
     sdk = project.folder / "sdks" / "fal"
     generate("nodejs", sdk)
-    with step("typescript: npm install"):
+    with step(f"{project.folder.name}: npm install"):
         project.run(npm, "install", *quietly, "--save-exact", *NODE_PACKAGES)
-    with step("typescript: the SDK and the program are compiled by tsc"):
+    with step(f"{project.folder.name}: the SDK and the program are compiled by tsc"):
         tsc = project.folder / "node_modules" / ".bin" / "tsc"
         project.run(tsc, "--project", sdk)
         shutil.copy(sdk / "package.json", sdk / "bin")
@@ -244,8 +314,7 @@ def run_typescript(project: Project) -> None:
         config["files"].append("run.ts")
         (project.folder / "tsconfig.json").write_text(json.dumps(config))
         project.run(tsc, "--project", ".")
-    project.init(sshPublicKey=SSH_KEY)
-    check(project, lambda command: project.run(node, project.folder / "bin" / "run.js", command))
+    return node, project.folder / "bin" / "run.js"
 
 
 def run_go(project: Project) -> None:
@@ -273,8 +342,21 @@ def check(project: Project, command: Callable[[str], str]) -> None:
     expect(outputs["status"], "ready")
 
 
-LANGUAGES = {"yaml": run_yaml, "move": run_move, "typescript": run_typescript, "go": run_go}
-EXAMPLES = {"move": "yaml"}
+COMMANDS = {
+    "up": ("up", "--yes", "--skip-preview"),
+    "preview": ("preview", "--expect-no-changes"),
+    "destroy": ("destroy", "--yes", "--skip-preview"),
+}
+LANGUAGES = {
+    "yaml": run_yaml,
+    "move": run_move,
+    "cluster-yaml": run_cluster_yaml,
+    "cluster-move": run_cluster_move,
+    "typescript": run_typescript,
+    "cluster-typescript": run_cluster_typescript,
+    "go": run_go,
+}
+EXAMPLES = {"move": "yaml", "cluster-move": "cluster-yaml"}
 
 
 def main() -> None:

@@ -55,13 +55,14 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
     """One provider instance. The engine configures it once."""
 
     def __init__(self, engine_address: str = "") -> None:
+        self._engine_address = ""
         self._log: Callable[..., None] = lambda **fields: None
         self._session: NativeSession | None = None
         self._took_over = False
         """Whether a resource had another provider before this one."""
         self._lock = threading.Lock()
         if engine_address:
-            self._log = engine.logger(engine_address)
+            self._connect(engine_address)
 
     @property
     def session(self) -> NativeSession:
@@ -77,13 +78,13 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
             self._session.end()
 
     def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
-        # The answer does not accept secrets, so the engine sends plain values, and marks properties
-        # of the same names as secret again. From here on, previews call Create and Update.
-        self._log = engine.logger(request.engine_address)
-        return provider_pb2.ProviderHandshakeResponse()
+        # Components need a provider that accepts secrets. The engine then leaves it to the provider
+        # to mark them in its answers. From here on, previews call Create and Update.
+        self._connect(request.engine_address)
+        return provider_pb2.ProviderHandshakeResponse(accept_secrets=True, accept_resources=True)
 
     def Attach(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self._log = engine.logger(request.address)
+        self._connect(request.address)
         return empty_pb2.Empty()
 
     def GetPluginInfo(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -133,13 +134,19 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
                 "stack's config, which is only for the default provider. To use it, pass "
                 f"`{name}` to the provider."
             )
-        return provider_pb2.ConfigureResponse(supportsPreview=True)
+        return provider_pb2.ConfigureResponse(
+            supportsPreview=True, acceptSecrets=True, acceptResources=True
+        )
 
     def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
         """End all waits. The engine sends this at Ctrl-C, and at every normal end."""
         if self._session is not None:
             self._session.clock.interrupt()
         return empty_pb2.Empty()
+
+    def _connect(self, engine_address: str) -> None:
+        self._engine_address = engine_address
+        self._log = engine.logger(engine_address)
 
     def _warn(self, message: str) -> None:
         """Show a warning for the whole stack, because its resource may not be part of this run."""

@@ -24,13 +24,13 @@ def compare(
     news: Properties,
     *,
     is_import: bool,
-    is_foreign: bool,
+    is_outdated: bool,
 ) -> provider_pb2.DiffResponse:
     """Return the answer. `before` and `news` are the old and new inputs, `olds` the old outputs.
 
     `find` returns which changes replace the machine, given its old properties. `is_import` says
-    whether the engine is importing the machine, and compares it with the program. `is_foreign` says
-    whether the dynamic provider wrote the state, so that it has to be written again.
+    whether the engine is importing the machine, and compares it with the program. `is_outdated`
+    says whether the state has to be written again although no input differs.
     """
     # The API does not return the SSH key. After an import, only the old inputs have it.
     found = find({**before, **olds})
@@ -48,7 +48,7 @@ def compare(
         if name in changed or name in replaces
     }
     return provider_pb2.DiffResponse(
-        changes=_SOME if details or found.changes or is_foreign else _NONE,
+        changes=_SOME if details or found.changes or is_outdated else _NONE,
         replaces=[camel(name) for name in replaces],
         diffs=list(details),
         detailedDiff=details,

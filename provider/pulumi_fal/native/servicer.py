@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import grpc
+import pulumi
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
@@ -16,7 +17,15 @@ from pulumi_fal.errors import LifecycleError, VanishedError
 from pulumi_fal.native import imports, lookups, stateless
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.comparison import compare
-from pulumi_fal.native.properties import DYNAMIC_PROVIDER, camel, camel_words, received, sent
+from pulumi_fal.native.properties import (
+    CLUSTER_SIZE,
+    DYNAMIC_PROVIDER,
+    camel,
+    camel_words,
+    received,
+    secrets_in,
+    sent,
+)
 from pulumi_fal.resource import accounts, inputs, operations
 from pulumi_fal.resource.call import INFO, WARNING, Call, InitFailed
 from pulumi_fal.stacks.state import IMPORT_REFUSED
@@ -29,16 +38,22 @@ The engine does not send it with Update, which resumes the wait.
 
 
 class FalProvider(ConfigurableProvider):
-    """The provider, with its one resource and its functions."""
+    """The provider, with its resource, its component and its functions."""
 
     def __init__(self, engine_address: str = "") -> None:
         super().__init__(engine_address)
+        self._organization = ""
+        """The organization of the stack; only the calls for components tell it."""
+        self._cluster_sizes: dict[str, int] = {}
+        """The size of its cluster, by the URN of each machine that is part of one."""
         self._imported: set[str] = set()
         """The URNs that were read without state, as for an import."""
 
     @answered
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
         call, news = self._call(request, context), received(request.news)
+        if (size := news.pop(CLUSTER_SIZE, None)) is not None:
+            self._cluster_sizes[request.urn] = int(size)
         checked = operations.check(call, received(request.olds), news)
         # The API does not return the SSH key of a machine, so an import has none.
         is_import = request.urn in self._imported and "ssh_key" not in news
@@ -51,7 +66,8 @@ class FalProvider(ConfigurableProvider):
             for failure in checked.failures
             if not (is_import and failure.property == "ssh_key")
         ]
-        return provider_pb2.CheckResponse(inputs=sent(checked.inputs), failures=failures)
+        kept = sent(checked.inputs, secrets_in(request.news))
+        return provider_pb2.CheckResponse(inputs=kept, failures=failures)
 
     @answered
     def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -66,18 +82,24 @@ class FalProvider(ConfigurableProvider):
             except LifecycleError:
                 # The engine calls Update next, which refuses the import.
                 return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_SOME)
+        # An input that has become a secret is still in the clear among the outputs.
+        exposed = (secrets_in(request.news) - secrets_in(request.olds)) & outputs.keys()
         return compare(
             lambda olds: operations.diff(machines, call, id_, olds, news),
             imports.completed(received(request.old_inputs), outputs, news),
             outputs,
             news,
             is_import=request.urn in self._imported,
-            is_foreign=DYNAMIC_PROVIDER in request.olds or IMPORT_REFUSED in outputs,
+            is_outdated=DYNAMIC_PROVIDER in request.olds
+            or IMPORT_REFUSED in outputs
+            or bool(exposed),
         )
 
     @answered
     def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, news = self._call(request, context), received(request.properties)
+        call = replace(call, cluster_size=self._cluster_sizes.get(request.urn))
+        secrets = secrets_in(request.properties)
         with self.session.slots:
             try:
                 created = operations.create(self.session.machines, call, news)
@@ -89,10 +111,10 @@ class FalProvider(ConfigurableProvider):
                 if self.session.is_stateless:
                     engine.on_undelivered(context, failed.undelivered)
                     raise stateless.without_state(failed) from None
-                self._abort_partial(context, failed, request.properties, call.timeout)
+                self._abort_partial(context, failed, secrets, request.properties, call.timeout)
         engine.on_undelivered(context, created.undelivered)
         outs = _with_timeout(created.outputs, call.timeout, is_waited_for=inputs.waits(news))
-        return provider_pb2.CreateResponse(id=created.id, properties=sent(outs))
+        return provider_pb2.CreateResponse(id=created.id, properties=sent(outs, secrets))
 
     @answered
     def Read(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -102,19 +124,23 @@ class FalProvider(ConfigurableProvider):
         is_in_state = "instance_type" in state
         if not is_in_state:
             self._imported.add(request.urn)
+        secrets = secrets_in(request.inputs, request.properties)
+        timeout = state.get(_CREATE_TIMEOUT)
         with self.session.slots:
             try:
                 outs = operations.read(self.session.machines, call, request.id, state)
             except InitFailed as failed:
-                self._abort_partial(context, failed, request.inputs, state.get(_CREATE_TIMEOUT))
+                self._abort_partial(context, failed, secrets, request.inputs, timeout)
         if outs is None:
             return provider_pb2.ReadResponse()
         if not request.HasField("properties"):  # it is an import; a program's `get` has them
             imports.refuse_to_replace(self.session.machines, call, request.id, outs)
-        outs = _with_timeout(outs, state.get(_CREATE_TIMEOUT), is_waited_for=inputs.waits(state))
+        outs = _with_timeout(outs, timeout, is_waited_for=inputs.waits(state))
         # An imported machine has the inputs that the API returns and that programs require.
         given = request.inputs if is_in_state else sent({"instance_type": outs["instance_type"]})
-        return provider_pb2.ReadResponse(id=request.id, properties=sent(outs), inputs=given)
+        return provider_pb2.ReadResponse(
+            id=request.id, properties=sent(outs, secrets), inputs=given
+        )
 
     @answered
     def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -126,6 +152,8 @@ class FalProvider(ConfigurableProvider):
             return provider_pb2.UpdateResponse(properties=request.olds)
         if request.urn in self._imported:
             self._refuse_import(request, context, olds, news)
+        # What is no longer requested, as a sector, is as secret as it was.
+        secrets = secrets_in(request.news) | (secrets_in(request.olds) - news.keys())
         seconds = olds.pop(_CREATE_TIMEOUT, None)
         call = replace(call, timeout=call.timeout or seconds)
         machines, before = self.session.machines, received(request.old_inputs)
@@ -133,9 +161,9 @@ class FalProvider(ConfigurableProvider):
             try:
                 outs = operations.update(machines, call, request.id, olds, news, before)
             except InitFailed as failed:
-                self._abort_partial(context, failed, request.news, seconds)
+                self._abort_partial(context, failed, secrets, request.news, seconds)
         outs = _with_timeout(outs, seconds, is_waited_for=inputs.waits(news))
-        return provider_pb2.UpdateResponse(properties=sent(outs))
+        return provider_pb2.UpdateResponse(properties=sent(outs, secrets))
 
     @answered
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -154,9 +182,22 @@ class FalProvider(ConfigurableProvider):
         return empty_pb2.Empty()
 
     @answered
+    def Construct(self, request: Any, context: Any) -> Any:  # noqa: N802
+        # It needs the SDK's server for components, and most programs have none.
+        from pulumi_fal.native import components
+
+        self._organization = request.organization
+        try:
+            return components.construct(request, self._engine_address)
+        except pulumi.RunError as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+    @answered
     def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
         found = lookups.invoke(request.tok, received(request.args), self.session.client)
-        result: dict[str, Any] = {"return": sent(found)}  # `return` is a keyword in Python
+        # Whatever is found with the help of a secret may tell it.
+        secrets = found if secrets_in(request.args) else ()
+        result: dict[str, Any] = {"return": sent(found, secrets)}  # `return` is Python's keyword
         return provider_pb2.InvokeResponse(**result)
 
     @answered
@@ -182,9 +223,10 @@ class FalProvider(ConfigurableProvider):
         urn = request.urn
         if session.is_stateless:
             urn = stateless.urn(id_) if (id_ := getattr(request, "id", "")) else stateless.new_urn()
-        session.machines.review(urn)
+        session.machines.review(urn, self._organization)
         return Call(
             urn,
+            self._organization,
             timeout=float(getattr(request, "timeout", 0)) or None,
             preview=bool(getattr(request, "preview", False)),
             log=log,
@@ -205,19 +247,23 @@ class FalProvider(ConfigurableProvider):
             if request.preview:
                 raise
             refused = InitFailed(request.id, {**olds, IMPORT_REFUSED: True}, str(error))
-            self._abort_partial(context, refused, request.old_inputs, refresh_before_update=True)
+            secrets = secrets_in(request.olds, request.news)
+            self._abort_partial(
+                context, refused, secrets, request.old_inputs, refresh_before_update=True
+            )
 
     def _abort_partial(
         self,
         context: Any,
         failed: InitFailed,
+        secrets: set[str],
         given: Any,
         create_timeout: float | None = None,
         **others: Any,
     ) -> None:
         """Abort the call, which raises, so that the engine records the machine as it is."""
         engine.on_undelivered(context, failed.undelivered)
-        outs = sent(_with_timeout(failed.outputs, create_timeout, is_waited_for=False))
+        outs = sent(_with_timeout(failed.outputs, create_timeout, is_waited_for=False), secrets)
         context.set_trailing_metadata(
             engine.partial_state(failed.instance_id, outs, failed.reason, inputs=given, **others)
         )

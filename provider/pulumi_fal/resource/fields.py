@@ -46,6 +46,19 @@ FIELDS = (
     Field("creator_user_nickname", is_output=True),
 )
 
+CLUSTER_FIELDS = (
+    Field("size", is_input=True),
+    Field("ips", is_output=True),
+    Field("main_ip", is_output=True),
+    Field("sector", is_output=True),
+    Field("hostfile", is_output=True),
+    Field("torchrun", is_output=True),
+    Field("ssh_config", is_output=True),
+    Field("inventory", is_output=True),
+    Field("machines", is_output=True),
+)
+"""What a ComputeCluster has besides the inputs of its machines."""
+
 
 def names(wanted: Callable[[Field], bool]) -> tuple[str, ...]:
     """Return the names of the wanted fields, in the order of the table."""

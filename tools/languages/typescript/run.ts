@@ -3,7 +3,7 @@ import { LocalWorkspace } from "@pulumi/pulumi/automation";
 
 async function main(command: string) {
     const stack = await LocalWorkspace.createOrSelectStack(
-        { stackName: "dev", projectName: "fal-typescript", program: async () => require("./index") },
+        { stackName: "dev", projectName: require("../package.json").name, program: async () => require("./index") },
         { workDir: process.cwd() },
     );
     const onOutput = (text: string) => process.stderr.write(text);
