@@ -7,6 +7,9 @@ Each is run against an emulator of the API: up, nothing to do, destroy. YAML is 
 own language host; TypeScript and Go by their Automation APIs, with SDKs that Pulumi's own
 generators make of the plugin's schema. The host and the generators are built from their Go
 modules, once, into the user's cache folder.
+
+Where `pulumi` has its own language host of TypeScript or Go, that runs the example, as its README
+says: with `pulumi package add`, and with the commands of `pulumi` itself.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -126,6 +130,12 @@ def generate(language: str, folder: Path) -> None:
     run(built("generate", HERE / "generate", "."), language, schema, folder, cwd=ROOT)
 
 
+def has_host(language: str) -> bool:
+    """Whether `pulumi` has its own host of the language, which `make setup` puts beside it."""
+    path = shlex.split((BIN / "pulumi").read_text().splitlines()[1])[0].removeprefix("PATH=")
+    return shutil.which(f"pulumi-language-{language}", path=path) is not None
+
+
 # What is run
 
 
@@ -227,8 +237,27 @@ def run_move(project: Project) -> None:
         expect(state.alive(), set())
 
 
+def run_as_the_readme_says(project: Project) -> None:
+    """Let the language's own host generate the SDK, and run the program."""
+    name = project.folder.name
+    with step(f"{name}: pulumi package add"):
+        project.run(BIN / "pulumi", "package", "add", "./venv/bin/pulumi-resource-fal")
+    project.init(sshPublicKey=SSH_KEY)
+
+    def command(name: str) -> str:
+        if name == "preview":
+            return project.pulumi("preview", "--expect-no-changes")
+        project.pulumi(name, "--yes", "--skip-preview")
+        return project.pulumi("stack", "output", "--json") if name == "up" else ""
+
+    check(project, command)
+
+
 def run_typescript(project: Project) -> None:
     npm, node = needed("npm"), needed("node")
+    if has_host("nodejs"):
+        run_as_the_readme_says(project)
+        return
     quietly = ("--ignore-scripts", "--no-audit", "--no-fund", "--silent")
     sdk = project.folder / "sdks" / "fal"
     generate("nodejs", sdk)
@@ -250,6 +279,9 @@ def run_typescript(project: Project) -> None:
 
 def run_go(project: Project) -> None:
     go = needed("go")
+    if has_host("go"):
+        run_as_the_readme_says(project)
+        return
     sdk = project.folder / "sdks" / "fal"
     generate("go", sdk)
     module = re.search(r"(?m)^module (.+)$", (sdk / "go.mod").read_text())
