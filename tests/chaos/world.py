@@ -22,7 +22,7 @@ from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import API_KEY, EmulatorServer
 from pulumi_fal.emulator.state import Machine
 
-from ..e2e.harness import SSH_KEY, Result, Run, Stack, machine, wait_until
+from ..e2e.harness import SSH_KEY, Result, Run, Stack, machine, tracebacks, wait_until
 from ..e2e.recovery import (
     PATIENCE,
     entries,
@@ -154,7 +154,7 @@ class World:
         during(run)
         result = run.wait()
         self.outcome.runs += 1
-        if "Traceback (most recent call last)" in result.output:
+        if tracebacks(result.output):
             self.outcome.broken.append(f"a traceback from `{result.command}`")
         if result.exit_code > 0:
             self.outcome.failures += 1

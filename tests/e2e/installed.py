@@ -47,18 +47,20 @@ class Environment:
     def __init__(self, folder: Path, wheel: Path, extra: str = "", *more: str) -> None:
         self.bin = folder / "bin"
         self.folder = folder
-        _uv("venv", "--quiet", "--python", sys.executable, folder)
+        run_uv("venv", "--quiet", "--python", sys.executable, folder)
         install = ("pip", "install", "--quiet", "--python", self.bin / "python")
         needs = (*EXTRAS[""], *(EXTRAS[extra] if extra else ()), *more)
-        there = _uv(*install, "--constraints", LOCK, "--offline", *needs, check=False)
+        there = run_uv(*install, "--constraints", LOCK, "--offline", *needs, check=False)
         if there.returncode:
-            there = _uv(*install, "--constraints", LOCK, *needs, check=False)
+            there = run_uv(*install, "--constraints", LOCK, *needs, check=False)
         if there.returncode:
             pytest.skip(
                 f"{', '.join(needs)} can't be installed here: {there.stderr.splitlines()[0]}"
             )
         # Offline, so that it fails if the wheel needs anything else.
-        _uv(*install, "--offline", f"pulumi-fal{f'[{extra}]' if extra else ''} @ {wheel.as_uri()}")
+        run_uv(
+            *install, "--offline", f"pulumi-fal{f'[{extra}]' if extra else ''} @ {wheel.as_uri()}"
+        )
 
     def run(
         self,
@@ -113,7 +115,7 @@ def block(page: str, kind: str, first_line: str) -> str:
     return str(found)
 
 
-def _uv(*args: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run_uv(*args: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     result = subprocess.run([UV, *args], capture_output=True, text=True, check=False)
     assert not (check and result.returncode), result.stderr
     return result

@@ -57,12 +57,16 @@ ignored = shutil.ignore_patterns("__pycache__", "venv", "Pulumi.*.yaml", ".pytes
 
 
 def test_every_example_is_complete_and_tested() -> None:
-    """An example has what is needed to run it, a short README, and a test in this file."""
+    """An example has what is needed to run it, a short README, and a test in this file.
+
+    test_policy.py runs the policy pack.
+    """
     folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
-    assert folders == {*STACKS, "automation-api", "quickstart", *OTHER_LANGUAGES}
+    assert folders == {*STACKS, "automation-api", "policy", "quickstart", *OTHER_LANGUAGES}
     for name in folders:
         files = {path.name for path in (EXAMPLES / name).iterdir()}
-        assert files >= {"Pulumi.yaml", "README.md", *OTHER_LANGUAGES.get(name, PYTHON)}, name
+        project = "PulumiPolicy.yaml" if name == "policy" else "Pulumi.yaml"
+        assert files >= {project, "README.md", *OTHER_LANGUAGES.get(name, PYTHON)}, name
         assert len((EXAMPLES / name / "README.md").read_text().splitlines()) <= 25, name
 
 

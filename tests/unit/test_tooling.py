@@ -437,6 +437,52 @@ def test_pulumi_runs_with_the_environments_python_first_on_path(
     assert result.stdout == f"{own}:{pulumi.parent}:/rest a b\n"
 
 
+def test_pulumis_own_language_hosts_on_path_come_before_ours(
+    machine: Path, installer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are put beside `pulumi`, which would warn of them otherwise. Ours adds what they lack.
+
+    Without them on PATH, the next run takes ours again.
+    """
+    hosts, own, cache = machine / "hosts", machine / "venv" / "bin", installer.cache_folder()
+    own.mkdir(parents=True)
+    program(cache / "pulumi", f"echo {VERSION}")
+    program(cache / "pulumi-language-python-exec", "echo the SDK's")
+    hosts.mkdir()
+    (hosts / "pulumi-language-python").write_bytes(b"\x7fELF")
+    (hosts / "pulumi-language-nodejs").write_bytes(b"\x7fELF")
+    monkeypatch.setattr(sys, "argv", ["install.py", str(own)])
+    monkeypatch.setenv("PATH", f"{hosts}:{os.environ['PATH']}")
+    installer.main()
+    folder = machine / "venv" / "pulumi-cli"
+    assert f"PATH={own}:{folder}:" in (own / "pulumi").read_text()
+    assert {path.name: path.resolve().parent for path in folder.iterdir()} == {
+        "pulumi": folder,
+        "pulumi-language-python": hosts,
+        "pulumi-language-nodejs": hosts,
+        "pulumi-language-python-exec": cache,
+    }
+    assert installer.version_of(own / "pulumi") == VERSION
+    monkeypatch.setenv("PATH", os.defpath)
+    installer.main()
+    assert f"PATH={own}:{cache}:" in (own / "pulumi").read_text()
+
+
+def test_a_bundle_keeps_its_own_language_hosts(
+    machine: Path, installer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hosts are of its own version."""
+    own = machine / "venv" / "bin"
+    own.mkdir(parents=True)
+    bundle = program(machine / "bin" / "pulumi", "echo v3.200.0")
+    for host in ("pulumi-language-python", "pulumi-language-go"):
+        bundle.with_name(host).write_bytes(b"\x7fELF")
+    monkeypatch.setattr(sys, "argv", ["install.py", str(own)])
+    monkeypatch.setenv("PATH", f"{bundle.parent}:{os.environ['PATH']}")
+    installer.main()
+    assert not (machine / "venv" / "pulumi-cli").exists()
+
+
 # The language host
 
 

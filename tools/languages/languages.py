@@ -4,10 +4,12 @@
 languages.py [yaml] [move] [cluster-yaml] [cluster-move] [typescript] [cluster-typescript] [go]
 
 Each is run against an emulator of the API: up, nothing to do, destroy. Clusters grow and shrink in
-between. YAML is run by Pulumi's
-own language host; TypeScript and Go by their Automation APIs, with SDKs that Pulumi's own
-generators make of the plugin's schema. The host and the generators are built from their Go
-modules, once, into the user's cache folder.
+between. YAML is run by Pulumi's own language host; TypeScript and Go by their Automation APIs, with
+SDKs that Pulumi's own generators make of the plugin's schema. The host and the generators are built
+from their Go modules, once, into the user's cache folder.
+
+Where `pulumi` has its own language host of TypeScript or Go, that runs the example, as its README
+says: with `pulumi package add`, and with the commands of `pulumi` itself.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -125,6 +128,12 @@ def generate(language: str, folder: Path) -> None:
     env = {**os.environ, "PULUMI_HOME": str(folder.parent / "home")}
     schema.write_text(run(BIN / "pulumi", "package", "get-schema", PLUGIN, cwd=ROOT, env=env))
     run(built("generate", HERE / "generate", "."), language, schema, folder, cwd=ROOT)
+
+
+def has_host(language: str) -> bool:
+    """Whether `pulumi` has its own host of the language, which `make setup` puts beside it."""
+    path = shlex.split((BIN / "pulumi").read_text().splitlines()[1])[0].removeprefix("PATH=")
+    return shutil.which(f"pulumi-language-{language}", path=path) is not None
 
 
 # What is run
@@ -284,21 +293,32 @@ def grow_and_shrink(
         expect(state.alive(), set())
 
 
+def as_the_readme_says(project: Project, **config: str) -> Callable[[str], str]:
+    """Let the language's own host generate the SDK and run the program: what runs a command."""
+    with step(f"{project.folder.name}: pulumi package add"):
+        project.run(BIN / "pulumi", "package", "add", "./venv/bin/pulumi-resource-fal")
+    project.init(**config)
+
+    def command(name: str) -> str:
+        project.pulumi(*COMMANDS[name])
+        return project.pulumi("stack", "output", "--json") if name == "up" else ""
+
+    return command
+
+
 def run_typescript(project: Project) -> None:
-    node = compiled_by_tsc(project)
-    project.init(sshPublicKey=SSH_KEY)
-    check(project, lambda command: project.run(*node, command))
+    check(project, typescript(project, sshPublicKey=SSH_KEY))
 
 
 def run_cluster_typescript(project: Project) -> None:
-    node = compiled_by_tsc(project)
-    project.init(size="2", sshPublicKey=SSH_KEY)
-    grow_and_shrink(project, lambda command: project.run(*node, command))
+    grow_and_shrink(project, typescript(project, size="2", sshPublicKey=SSH_KEY))
 
 
-def compiled_by_tsc(project: Project) -> tuple[str | Path, ...]:
-    """The command that runs a command of the Automation API, with the SDK and the example."""
+def typescript(project: Project, **config: str) -> Callable[[str], str]:
+    """Return what runs a command: Pulumi's own language host, or the Automation API."""
     npm, node = needed("npm"), needed("node")
+    if has_host("nodejs"):
+        return as_the_readme_says(project, **config)
     quietly = ("--ignore-scripts", "--no-audit", "--no-fund", "--silent")
     sdk = project.folder / "sdks" / "fal"
     generate("nodejs", sdk)
@@ -314,11 +334,15 @@ def compiled_by_tsc(project: Project) -> tuple[str | Path, ...]:
         config["files"].append("run.ts")
         (project.folder / "tsconfig.json").write_text(json.dumps(config))
         project.run(tsc, "--project", ".")
-    return node, project.folder / "bin" / "run.js"
+    project.init(**config)
+    return lambda command: project.run(node, project.folder / "bin" / "run.js", command)
 
 
 def run_go(project: Project) -> None:
     go = needed("go")
+    if has_host("go"):
+        check(project, as_the_readme_says(project, sshPublicKey=SSH_KEY))
+        return
     sdk = project.folder / "sdks" / "fal"
     generate("go", sdk)
     module = re.search(r"(?m)^module (.+)$", (sdk / "go.mod").read_text())

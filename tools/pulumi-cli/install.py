@@ -8,6 +8,9 @@ It uses the first of these that is available:
 3. the official bundle, checked against the checksums published with the release,
 4. a build from Pulumi's Go modules, for computers that can't download the bundle.
 
+A build has only our own host of Python. Where Pulumi's language hosts are on PATH, built from its
+source for example, a folder beside VENV_BIN gets them and that `pulumi`, and is used instead.
+
 VENV_BIN gets a short script that starts `pulumi` with VENV_BIN first on PATH. Programs and dynamic
 providers then run with that environment's Python, and nothing needs to be activated.
 """
@@ -38,6 +41,8 @@ SECONDS_TO_CONNECT = 5
 SECONDS_BETWEEN_SIGNS = 15
 HERE = Path(__file__).resolve().parent
 LANGUAGE_HOST = "pulumi-language-python"
+PARTS = ("pulumi-language-*", "pulumi-resource-pulumi-*", "pulumi-analyzer-*")
+"""The names of language hosts and of what is installed beside them."""
 FROM_THE_SDK_MODULE = (
     "python/dist/pulumi-resource-pulumi-python",
     "python/cmd/pulumi-language-python-exec",
@@ -242,6 +247,36 @@ def is_official(folder: Path) -> bool:
     return (folder / "pulumi-language-go").exists()
 
 
+# Pulumi's own language hosts
+
+
+def official_hosts(path: str, own: Path) -> Path | None:
+    """The first folder on `path` with Pulumi's own Python language host, which is no script."""
+    for folder in map(Path, filter(None, path.split(os.pathsep))):
+        host = folder / LANGUAGE_HOST
+        with contextlib.suppress(OSError):
+            if folder.resolve() != own.resolve() and not host.read_bytes().startswith(b"#!"):
+                return folder.resolve()
+    return None
+
+
+def beside(pulumi: Path, hosts: Path, folder: Path) -> Path:
+    """Fill the folder with `pulumi` and these hosts, and return its `pulumi`.
+
+    Pulumi warns in every run about a host on PATH that is not in its own folder.
+    """
+    with filling(folder) as new:
+        try:
+            os.link(pulumi, new / "pulumi")
+        except OSError:  # another file system
+            shutil.copy2(pulumi, new / "pulumi")
+        for source in (hosts, pulumi.parent):
+            for part in (file for pattern in PARTS for file in source.glob(pattern)):
+                if not (new / part.name).exists():
+                    (new / part.name).symlink_to(part)
+    return folder / "pulumi"
+
+
 # Choosing one of the four
 
 
@@ -292,6 +327,10 @@ def main() -> None:
         pulumi = get_pulumi(own)
     except Unavailable as reason:
         sys.exit(f"pulumi: {reason}.")
+    hosts = official_hosts(os.environ.get("PATH", ""), own)
+    if hosts not in (None, pulumi.resolve().parent) and not is_official(pulumi.resolve().parent):
+        say(f"with the language hosts in {hosts}")
+        pulumi = beside(pulumi, hosts, own.parent / "pulumi-cli")
     install(pulumi, own)
     say(f"{version_of(own / 'pulumi')} from {pulumi.parent} ({time.monotonic() - start:.1f} s)")
 
