@@ -6,7 +6,8 @@ import os, sys
 # Windows has none of these, and macOS has no /proc.
 sys.modules["fcntl"] = None
 for name in ("getpgrp", "getuid", "geteuid", "fork", "register_at_fork", "getpgid", "setsid"):
-    delattr(os, name)
+    if hasattr(os, name):
+        delattr(os, name)
 fsync = os.fsync
 
 

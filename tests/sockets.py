@@ -17,20 +17,22 @@ def serving(answer: Callable[[socket.socket], object], scheme: str = "http") -> 
             answer(connection)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        is_over = threading.Event()
 
         def accept() -> None:
             while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
+                connection, _ = listener.accept()
+                if is_over.is_set():
+                    connection.close()
                     return
                 threading.Thread(target=serve, args=[connection], daemon=True).start()
 
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
         yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
-        # Closing alone doesn't wake accept().
-        listener.shutdown(socket.SHUT_RDWR)
+        # Neither closing nor, on Windows, shutting down wakes accept().
+        is_over.set()
+        socket.create_connection(listener.getsockname()).close()
         thread.join(5)
 
 

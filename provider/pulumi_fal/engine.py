@@ -152,6 +152,9 @@ def _wait_for_end_of_input() -> None:
 
 
 def _wait_for_end_of(parent: int) -> None:
-    """Return when the process that started this one has ended, so that another adopts this one."""
+    """Return when the process that started this one has ended, so that another adopts this one.
+
+    On Windows no process is adopted, so this never returns, and the plugin stays.
+    """
     while os.getppid() == parent:
         time.sleep(_LOOK_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import ED25519, KEY, ONE
 
-BACKEND = "file:///state"
+BACKEND = "file://C:/state" if os.name == "nt" else "file:///state"
 NOW = 1_700_000_000.0
 
 

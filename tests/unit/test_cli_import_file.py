@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,8 +158,15 @@ def test_a_folder_that_is_not_there_is_named_before_anything_is_read(line: Comma
     assert says == "Error: There is no folder missing. Make it, or name another.\n"
 
 
-def test_a_file_that_cannot_be_written_is_named(line: CommandLine) -> None:
-    """A device that is full, or a file of somebody else, is no bug of this command."""
+def test_a_file_that_cannot_be_written_is_named(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full, or a file of somebody else, is no bug of this command."""
+
+    def fail(self: Path, text: str, **options: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     line.rent()
-    says = line.refused("import-file", "--ssh-key", "key.pub", "--yes", "-o", "/dev/full")
-    assert says == "Error: /dev/full can't be written: No space left on device.\n"
+    monkeypatch.setattr(Path, "write_text", fail)
+    says = line.refused("import-file", "--ssh-key", "key.pub", "--yes", "-o", "full.json")
+    assert says == "Error: full.json can't be written: No space left on device.\n"

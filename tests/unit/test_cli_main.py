@@ -13,6 +13,8 @@ from click.testing import CliRunner
 import pulumi_fal
 from pulumi_fal.cli.app import cli
 
+from ..commands import POSIX_SHELL
+
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -60,7 +62,7 @@ def test_a_shell_completes_the_names_of_commands(shell: str, word: str) -> None:
     assert "forget" in CliRunner().invoke(cli, prog_name="pulumi-fal", env=asked).stdout
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no bash of its own")
+@POSIX_SHELL
 def test_bash_completes_after_the_command_of_the_docs() -> None:
     """The function that bash calls is run as it would run it."""
     page = Path(__file__).parents[2] / "docs" / "command-line.md"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pulumi_fal.machines.entry import Phase
 from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
+from ..commands import command
 from ..fakes import ED25519, EIGHT
 from .cli_support import CommandLine, command_line, urn
 
@@ -181,12 +181,9 @@ def plugin(line: CommandLine, code: int = 0) -> tuple[str, str]:
 
 def on_path(monkeypatch: pytest.MonkeyPatch, script: str) -> str:
     """Have this Python script be the plugin on PATH; its path."""
-    file = Path("bin") / native_plugin.NAME
-    file.parent.mkdir()
-    file.write_text(f"#!{sys.executable}\n{script}")
-    file.chmod(0o755)
-    monkeypatch.setenv("PATH", str(file.parent.absolute()))
-    return str(file.absolute())
+    file = command(Path("bin").absolute() / native_plugin.NAME, script)
+    monkeypatch.setenv("PATH", str(file.parent))
+    return str(file)
 
 
 def test_doctor_starts_the_plugin_and_shows_its_version(

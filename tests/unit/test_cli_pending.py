@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import re
 import shlex
 import time
@@ -19,6 +17,7 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import UnresolvedCreateError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.stacks import backend
 from pulumi_fal.stacks.cache import Elsewhere, Stacks
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
@@ -255,10 +254,11 @@ def test_a_name_that_two_resources_have_is_refused(line: CommandLine) -> None:
 def test_a_urn_of_two_backends_needs_the_backend(line: CommandLine) -> None:
     """A URN that two backends have is refused until one is named."""
     line.pend()
-    line.pend(backend="file:///elsewhere")
+    elsewhere = BACKEND.replace("state", "elsewhere")
+    line.pend(backend=elsewhere)
     says = line.refused("pending", "forget", urn("box"), "--yes")
     assert "Say which with --organization and --backend" in says
-    line.run("pending", "forget", urn("box"), "--backend", "file:///elsewhere/", "--yes")
+    line.run("pending", "forget", urn("box"), "--backend", f"{elsewhere}/", "--yes")
     assert [entry.origin.backend for entry in line.pending()] == [BACKEND]
 
 
@@ -514,16 +514,16 @@ def test_a_journal_that_cannot_be_read_is_not_taken_for_an_empty_one(
     """A journal that can't be read may have records of creates."""
     line.journal.folder.parent.parent.mkdir(parents=True)
     line.journal.folder.parent.touch()
-    assert "creates) can't be read: Not a directory" in line.refused("pending", "ls", *options)
+    assert "creates) can't be read: " in line.refused("pending", "ls", *options)
 
 
 def test_a_backend_in_the_home_folder_is_that_of_the_account(
     line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`sudo` and containers may set $HOME to another folder, which `pulumi` ignores."""
+    states = backend.absolute("file://~/states", None)
     monkeypatch.setenv("HOME", str(tmp_path))
-    home = Path(pwd.getpwuid(os.getuid()).pw_dir).resolve()
-    line.pend(backend=f"file://{home}/states")
+    line.pend(backend=states)
     line.run("pending", "forget", "box", "--backend", "file://~/states", "--yes")
     assert line.pending() == []
 
@@ -594,7 +594,7 @@ def test_a_machine_that_one_of_several_stacks_has_is_not_pending(line: CommandLi
 def test_a_backend_is_meant_by_its_folder(line: CommandLine, tmp_path: Path) -> None:
     """A backend's relative URL counts from the current folder."""
     (tmp_path / "state").mkdir()
-    line.pend(backend=f"file://{(tmp_path / 'state').resolve()}")
+    line.pend(backend=f"file://{(tmp_path / 'state').resolve().as_posix()}")
     line.run("pending", "forget", "box", "--backend", "file://./state", "--yes")
     assert line.pending() == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import struct
@@ -165,7 +166,9 @@ def test_a_reset_after_reading_may_have_taken_it() -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     with serving(reset) as url:
-        assert unreachable(url) == (True, "connection reset by peer")
+        may_be_taken, reason = unreachable(url)
+    assert may_be_taken
+    assert reason == "connection reset by peer" or os.name == "nt"  # it has words of its own
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import yaml
 import pulumi_fal
 from pulumi_fal import errors
 
+from ..commands import POSIX_SHELL
 from ..docs import LANGUAGES, ROOT, Block, blocks, pages
 
 DOCS = ROOT / "docs"
@@ -225,6 +226,7 @@ def help_of(command: tuple[str, ...]) -> str:
     return ended.stdout
 
 
+@POSIX_SHELL
 def test_every_command_exists_with_its_flags() -> None:
     """Every command in the docs exists and has the flags that the docs use."""
     targets = re.findall(

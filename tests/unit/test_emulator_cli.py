@@ -47,20 +47,27 @@ def running(
             process.kill()
 
 
+def assignment(name: str, value: str) -> str:
+    """The line that sets the variable, in the shell of this system."""
+    return f'$env:{name} = "{value}"' if os.name == "nt" else f"export {name}={value}"
+
+
 def post(url: str, key: str) -> requests.Response:
     headers = {"Authorization": f"Key {key}"}
     return requests.post(f"{url}/compute/instance", json=BODY, headers=headers, timeout=10)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals that end another process")
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_where_it_is_answers_and_ends_with_a_signal(end: signal.Signals) -> None:
     """The command prints three lines to paste and a line per request, and no traceback."""
     with running("--provisioning", "0") as (process, lines):
         url = lines[0].removeprefix("fal Compute emulator on ")
         *exports, ssh = lines[1:]
+        key = assignment("FAL_ADMIN_API_KEY", "emulator")
         assert exports == [
-            f"export FAL_COMPUTE_ENDPOINT={url}",
-            "export FAL_ADMIN_API_KEY=emulator  # any key is accepted; each sees its own machines",
+            assignment("FAL_COMPUTE_ENDPOINT", url),
+            f"{key}  # any key is accepted; each sees its own machines",
         ]
         address = ssh.removeprefix("export FAL_COMPUTE_SSH_ADDRESS=").split("  # ")[0]
         assert greeting.problem("198.18.0.1", Clock(), address) is None
@@ -107,22 +114,18 @@ def test_a_taken_port_is_a_clear_sentence() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(SystemExit) as ended:
             main(["--port", str(port)])
-    assert ended.value.code == (
-        f"The emulator can't listen on 127.0.0.1, port {port}: Address already in use. "
-        "Choose another --port, or 0 for any free port."
+    # The reason is in the words of the system, which differ.
+    assert re.fullmatch(
+        rf"The emulator can't listen on 127\.0\.0\.1, port {port}: [^()]+\. "
+        r"Choose another --port, or 0 for any free port\.",
+        str(ended.value.code),
     )
 
 
-@pytest.mark.parametrize(
-    "host, reason",
-    [
-        ("192.0.2.1", "Cannot assign requested address"),
-        ("host.invalid", "Name or service not known|Temporary failure in name resolution"),
-    ],
-)
-def test_an_address_of_another_computer_is_no_matter_of_the_port(host: str, reason: str) -> None:
+@pytest.mark.parametrize("host", ["192.0.2.1", "host.invalid"])
+def test_an_address_of_another_computer_is_no_matter_of_the_port(host: str) -> None:
     """The advice is about the option that is wrong."""
-    with pytest.raises(SystemExit, match=rf"on {host}, port 0: ({reason})\. Choose as --host"):
+    with pytest.raises(SystemExit, match=rf"on {host}, port 0: [^()]+\. Choose as --host"):
         main(["--port", "0", "--host", host])
 
 
@@ -151,7 +154,7 @@ def test_on_all_addresses_it_says_how_to_use_it_from_elsewhere(api: str, path: s
         url = lines[0].removeprefix("fal Compute emulator on ")
         port = url.removeprefix("http://127.0.0.1:")
         assert port.isdigit()
-        assert f"export FAL_COMPUTE_ENDPOINT={url}{path}" in lines
+        assert assignment("FAL_COMPUTE_ENDPOINT", url + path) in lines
         assert lines[-4:] == [
             "# It listens on 0.0.0.0. The provider uses plain http with loopback addresses only.",
             f"# On another computer, forward the port, and use the endpoint {url}{path}:",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import stat
@@ -56,10 +55,15 @@ def test_an_entry_is_read_by_another_process_as_it_was_written(folder: Path) -> 
 
 
 def test_the_file_is_for_people_too_and_for_nobody_else(records: Journal) -> None:
-    """The file is JSON with names, and only its owner may read it."""
+    """The file is JSON with names, and only its owner may read it.
+
+    On Windows, what a person may read is decided by the folder: nobody else's home can be read.
+    """
     records.write(ENTRY)
     data = json.loads(file_of(records).read_text())
     assert (data["version"], data["origin"]["urn"], data["phase"]) == (VERSION, URN, "asked")
+    if os.name == "nt":
+        return
     assert stat.S_IMODE(file_of(records).stat().st_mode) == 0o600
     assert stat.S_IMODE(records.folder.stat().st_mode) == 0o700
 
@@ -97,6 +101,9 @@ def test_contents_are_on_disk_before_the_name_is_and_folders_after(
     monkeypatch.setattr(Path, "replace", rename)
     monkeypatch.setattr(os, "fsync", sync)
     records.write(ENTRY)
+    if os.name == "nt":  # folders can't be synced
+        assert done == ["contents", "rename"]
+        return
     assert done == ["fal-compute", "home", "contents", "rename", "creates"]
     del done[:]
     records.drop(ENTRY)
@@ -433,10 +440,13 @@ def test_a_lock_is_released_without_a_trace(records: Journal) -> None:
     assert file_of(records).suffix == ".json"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="on Windows a file that is open can't be removed")
 def test_a_lock_whose_file_was_removed_meanwhile_is_none(
     records: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock on a file that was removed meanwhile is not held."""
+    import fcntl
+
     flock = fcntl.flock
     opened: list[int] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ..docs import ROOT
 from .test_tooling import CLI, load
 
 LANGUAGES = ROOT / "tools" / "languages"
+SAY = [sys.executable, "-c", "import sys; print(sys.argv[1])"]
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +41,13 @@ def test_the_generators_are_those_of_the_cli() -> None:
 def test_a_command_that_warns_fails(languages: Any) -> None:
     """Pulumi only warns where it takes a plugin from elsewhere than it should."""
     with pytest.raises(languages.Failed, match="warning: using pulumi-resource-fal"):
-        languages.run("echo", "warning: using pulumi-resource-fal from $PATH", cwd=ROOT)
-    languages.run("echo", "warning: using pulumi-language-yaml from $PATH", cwd=ROOT)
+        languages.run(*SAY, "warning: using pulumi-resource-fal from $PATH", cwd=ROOT)
+    languages.run(*SAY, "warning: using pulumi-language-yaml from $PATH", cwd=ROOT)
 
 
 def test_a_command_that_fails_is_shown_with_its_output(languages: Any) -> None:
     """Both streams are shown, since compilers write to either."""
+    program = "import sys; print('one', flush=True); sys.stderr.write('two'); sys.exit(3)"
     with pytest.raises(languages.Failed) as caught:
-        languages.run("sh", "-c", "echo one; echo two >&2; exit 3", cwd=ROOT)
-    assert str(caught.value) == "`sh -c echo one; echo two >&2; exit 3` exited with 3:\none\ntwo\n"
+        languages.run(sys.executable, "-c", program, cwd=ROOT)
+    assert str(caught.value) == f"`{sys.executable} -c {program}` exited with 3:\none\ntwo"

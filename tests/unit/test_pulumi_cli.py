@@ -1,4 +1,4 @@
-"""Which `pulumi` is run, and what becomes of its answer: it is a script here."""
+"""Which `pulumi` is run, and what becomes of its answer: it is a Python program here."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ import pytest
 from pulumi_fal.errors import StackError
 from pulumi_fal.stacks import cli as pulumi_cli
 
+from ..commands import command
+
 Put = Callable[..., Path]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
     """A /proc where this process, number 40 of group 30, has no parents but those that are put."""
+    if os.name == "nt":
+        pytest.skip("Windows has no /proc")
     monkeypatch.setattr(os, "getppid", lambda: 30)
     monkeypatch.setattr(os, "getpgrp", lambda: 30)
-    monkeypatch.setattr(pulumi_cli, "_PROC", tmp_path / "proc")
 
     def put(pid: int, parent: int, group: int, exe: Path | str = "/bin/sh") -> Path:
         process = tmp_path / "proc" / str(pid)
@@ -35,7 +38,8 @@ def proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No `pulumi` is on PATH or beside this Python."""
+    """No `pulumi` is on PATH, beside this Python or above this process."""
+    monkeypatch.setattr(pulumi_cli, "_PROC", tmp_path / "proc")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere" / "python"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
@@ -44,19 +48,20 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def put(tmp_path: Path) -> Put:
     """Puts a command on PATH that prints something; the file that says how it was called."""
-    (tmp_path / "bin").mkdir()
+    called = tmp_path / "called"
 
     def put(output: str, *, status: int = 0, words: str = "") -> Path:
-        script = tmp_path / "bin" / "pulumi"
-        script.write_text(
-            "#!/bin/sh\n"
-            f'echo "$PULUMI_BACKEND_URL $PULUMI_SKIP_UPDATE_CHECK $PWD $*" > {tmp_path}/called\n'
-            f"echo '{output}'\n"
-            f'echo "{words}" >&2\n'
-            f"exit {status}\n"
+        command(
+            tmp_path / "bin" / "pulumi",
+            "import os, pathlib, sys\n"
+            "settings = map(os.environ.get, ('PULUMI_BACKEND_URL', 'PULUMI_SKIP_UPDATE_CHECK'))\n"
+            "said = [*settings, os.getcwd(), *sys.argv[1:]]\n"
+            f"pathlib.Path({str(called)!r}).write_text(' '.join(map(str, said)))\n"
+            f"print({output!r})\n"
+            f"print({words!r}, file=sys.stderr)\n"
+            f"sys.exit({status})\n",
         )
-        script.chmod(0o755)
-        return tmp_path / "called"
+        return called
 
     return put
 
@@ -69,7 +74,7 @@ def test_a_command_is_asked_nothing_that_a_person_would_answer(put: Put, tmp_pat
     called = put("{}")
     assert pulumi_cli.pulumi("stack", "ls") == "{}\n"
     here = os.path.realpath(os.curdir)
-    assert called.read_text() == f" 1 {here} stack ls --non-interactive --color=never\n"
+    assert called.read_text() == f"None 1 {here} stack ls --non-interactive --color=never"
     pulumi_cli.pulumi("stack", "ls", backend="s3://other", folder=tmp_path)
     assert called.read_text().startswith(f"s3://other 1 {os.path.realpath(tmp_path)} stack ls")
 
@@ -93,18 +98,21 @@ def test_a_command_that_fails_says_why(put: Put) -> None:
         pulumi_cli.pulumi("a")
 
 
-def test_a_command_that_can_not_run_says_so(put: Put, tmp_path: Path) -> None:
+def test_a_command_that_can_not_run_says_so(tmp_path: Path) -> None:
     """A command that can't be run, as one for another processor, is an error."""
-    put("")
-    (tmp_path / "bin" / "pulumi").write_bytes(b"\x7fELF of another world")
+    file = tmp_path / "bin" / ("pulumi.exe" if os.name == "nt" else "pulumi")
+    file.parent.mkdir()
+    file.write_bytes(b"\x7fELF of another world")
+    file.chmod(0o755)
     with pytest.raises(StackError, match="can't be started"):
         pulumi_cli.pulumi("version")
 
 
-def test_a_command_that_does_not_end_is_killed_in_time(put: Put, tmp_path: Path) -> None:
+def test_a_command_that_does_not_end_is_killed_in_time(tmp_path: Path) -> None:
     """A command that hangs is killed in time, so that no create waits for it."""
-    put("")
-    (tmp_path / "bin" / "pulumi").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    file = command(tmp_path / "bin" / "pulumi", "import time\ntime.sleep(60)\n")
+    if os.name == "nt":  # the command is cmd itself: another process would outlive it
+        file.write_text(":again\n@goto again\n")
     with pytest.raises(StackError, match=r"did not end within 0\.05 s"):
         pulumi_cli.pulumi("version", seconds=0.05)
 

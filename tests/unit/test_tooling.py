@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ..commands import POSIX_SHELL
 from ..docs import ROOT, pages
 
 CLI = ROOT / "tools" / "pulumi-cli"
@@ -128,6 +129,7 @@ def release() -> Any:
     return load(ROOT / "tools" / "release.py")
 
 
+@POSIX_SHELL
 def test_the_fast_tests_come_first_and_alone_have_coverage() -> None:
     """A mistake shows early, and no engine is slowed down."""
     commands = make("test")
@@ -139,6 +141,7 @@ def test_the_fast_tests_come_first_and_alone_have_coverage() -> None:
     assert commands.index(".venv/bin/ruff check .") < commands.index(fast)
 
 
+@POSIX_SHELL
 def test_the_hooks_before_a_commit_are_the_commands_of_make_lint() -> None:
     """The hooks use what is installed, so a commit downloads nothing."""
     repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
@@ -550,7 +553,7 @@ def test_a_virtualenv_that_is_not_there_is_named_with_the_way_to_make_it(
     host: Any, project: Path
 ) -> None:
     """A missing virtual environment is named, with the command that makes it."""
-    with pytest.raises(host.ProgramError, match=r"'nowhere'.*python3 -m venv .*/nowhere"):
+    with pytest.raises(host.ProgramError, match=r"'nowhere'.*python3 -m venv .*nowhere"):
         host.python_of(info(host, project, virtualenv="nowhere"))
 
 

@@ -59,18 +59,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     with emulator:
         print(f"fal Compute emulator on {emulator.url}")
         if options.api != "legacy":
-            print(f"export FAL_COMPUTE_API={options.api}")
-        print(f"export FAL_COMPUTE_ENDPOINT={emulator.endpoint}")
+            print(_assignment("FAL_COMPUTE_API", options.api))
+        print(_assignment("FAL_COMPUTE_ENDPOINT", emulator.endpoint))
         if api_key:
             print("# accepts only the key in this terminal's FAL_ADMIN_API_KEY")
         else:
             any_key = "any key is accepted; each sees its own machines"
-            print(f"export FAL_ADMIN_API_KEY={API_KEY}  # {any_key}")
-        ssh = emulator.env["FAL_COMPUTE_SSH_ADDRESS"]
-        print(f"export FAL_COMPUTE_SSH_ADDRESS={ssh}  # only for `wait_for_ssh`", flush=True)
+            print(_assignment("FAL_ADMIN_API_KEY", API_KEY), f" # {any_key}")
+        ssh = _assignment("FAL_COMPUTE_SSH_ADDRESS", emulator.env["FAL_COMPUTE_SSH_ADDRESS"])
+        print(ssh, " # only for `wait_for_ssh`", flush=True)
         if not emulator.address.is_loopback:
             print(_from_elsewhere(emulator), flush=True)
         threading.Event().wait()
+
+
+def _assignment(name: str, value: str) -> str:
+    """Return a line to paste into the shell: PowerShell on Windows, else a POSIX shell."""
+    return f'$env:{name} = "{value}"' if sys.platform == "win32" else f"export {name}={value}"
 
 
 def _advice(error: OSError) -> str:

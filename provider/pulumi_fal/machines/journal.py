@@ -227,6 +227,10 @@ class Journal:
             # Path.glob and Path.exists would hide that the folder can't be read.
             paths = list(self.folder.iterdir())
         except FileNotFoundError:
+            # Windows says the same of a folder below a file.
+            for parent in self.folder.parents:
+                if parent.is_file():
+                    raise JournalError(self.folder, f"can't be read: {parent} is a file") from None
             return []
         except OSError as error:
             raise JournalError(self.folder, f"can't be read: {error.strerror}") from None
