@@ -123,7 +123,8 @@ def generate(language: str, folder: Path) -> None:
     schema = folder.parent / "schema.json"
     env = {**os.environ, "PULUMI_HOME": str(folder.parent / "home")}
     schema.write_text(run(BIN / "pulumi", "package", "get-schema", PLUGIN, cwd=ROOT, env=env))
-    run(built("generate", HERE / "generate", "."), language, schema, folder, cwd=ROOT)
+    source = HERE / ("generate-older" if language in ("csharp", "java") else "generate")
+    run(built("generate", source, "."), language, schema, folder, cwd=ROOT)
 
 
 # What is run
@@ -227,18 +228,25 @@ def run_move(project: Project) -> None:
         expect(state.alive(), set())
 
 
-def run_typescript(project: Project) -> None:
-    npm, node = needed("npm"), needed("node")
+def typescript(project: Project) -> Path:
+    """Install the SDK in the project, and return the compiler."""
+    npm = needed("npm")
     quietly = ("--ignore-scripts", "--no-audit", "--no-fund", "--silent")
     sdk = project.folder / "sdks" / "fal"
     generate("nodejs", sdk)
     with step("typescript: npm install"):
         project.run(npm, "install", *quietly, "--save-exact", *NODE_PACKAGES)
-    with step("typescript: the SDK and the program are compiled by tsc"):
+    with step("typescript: the SDK is compiled by tsc"):
         tsc = project.folder / "node_modules" / ".bin" / "tsc"
         project.run(tsc, "--project", sdk)
         shutil.copy(sdk / "package.json", sdk / "bin")
         project.run(npm, "install", *quietly, sdk)
+    return tsc
+
+
+def run_typescript(project: Project) -> None:
+    node, tsc = needed("node"), typescript(project)
+    with step("typescript: the program is compiled by tsc"):
         shutil.copy(HERE / "typescript" / "run.ts", project.folder)
         config = json.loads((project.folder / "tsconfig.json").read_text())
         config["files"].append("run.ts")
@@ -248,15 +256,21 @@ def run_typescript(project: Project) -> None:
     check(project, lambda command: project.run(node, project.folder / "bin" / "run.js", command))
 
 
-def run_go(project: Project) -> None:
+def go_with_sdk(project: Project) -> str:
+    """Have the project's module use the SDK, and return the compiler."""
     go = needed("go")
     sdk = project.folder / "sdks" / "fal"
     generate("go", sdk)
     module = re.search(r"(?m)^module (.+)$", (sdk / "go.mod").read_text())
     project.env |= {"GOFLAGS": "-mod=mod", "GOWORK": "off"}
+    name = module[1] if module else ""
+    project.run(go, "mod", "edit", f"-replace={name}=./sdks/fal", f"-require={name}@v0.0.0")
+    return go
+
+
+def run_go(project: Project) -> None:
+    go = go_with_sdk(project)
     with step("go: the program and the SDK are built by go"):
-        name = module[1] if module else ""
-        project.run(go, "mod", "edit", f"-replace={name}=./sdks/fal", f"-require={name}@v0.0.0")
         shutil.copy(HERE / "go" / "run.go", project.folder)
         project.run(go, "build", "-p=1", "-o", "bin/program", "./main.go", "./program.go")
         project.run(go, "build", "-p=1", "-o", "bin/run", "./run.go", "./program.go")
