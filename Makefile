@@ -73,8 +73,9 @@ chaos-above:
 compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK
 	@$(BIN)/nox --session compat
 
-languages: setup ## the examples in YAML, TypeScript and Go, with the native plugin; needs go and npm
+languages: setup ## the examples in other languages, and every SDK with the schema's; needs go, npm and mvn
 	@$(BIN)/python tools/languages/languages.py
+	@$(BIN)/python -m tools.languages.descriptions
 
 dist: setup ## the wheel, the sdist and the plugin's archives, checked as they are once installed; see RELEASING.md
 	@$(BIN)/nox --session dist installed plugin

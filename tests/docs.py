@@ -9,20 +9,23 @@ sh        Each line is a command: its sub-command and its flags are looked up in
 console   The same of the lines that start with `$ `; the others are output.
 yaml      It is parsed, and its `run` values are commands.
 json      It is parsed.
-typescript, go
-          It is taken from an example, which `make languages` compiles and runs.
+typescript, go, csharp, java
+          It is taken from an example, or from one in the schema; `make languages` compiles them.
 text      Output; so is a block without a language.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LANGUAGES = {"python", "sh", "console", "yaml", "json", "text", "typescript", "go", ""}
+SDKS = {"typescript", "go", "csharp", "java"}
+LANGUAGES = {"python", "sh", "console", "yaml", "json", "text", "", *SDKS}
+FENCED = r"(?ms)^```(\w*)\n(.*?)^```$"
 PLACEHOLDER = "ssh-ed25519 AAAA... me@laptop"
 SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} me@laptop"
 PRELUDE = f"import pulumi\nfrom pulumi_fal import ComputeInstance\n\nssh_key = {SSH_KEY!r}\n"
@@ -73,7 +76,17 @@ def blocks(*languages: str) -> list[Block]:
     return [block for block in found if not languages or block.language in languages]
 
 
+def schema_examples() -> dict[str, dict[str, str]]:
+    """The schema's examples by language, for each resource and function by its name."""
+    schema = json.loads((ROOT / "provider/pulumi_fal/native/schema.json").read_text("utf-8"))
+    described = {**schema["resources"], **schema["functions"]}
+    return {
+        token.rpartition(":")[2]: dict(re.findall(FENCED, spec["description"]))
+        for token, spec in described.items()
+    }
+
+
 def _blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
-    for match in re.finditer(r"(?ms)^```(\w*)\n(.*?)^```$", text):
+    for match in re.finditer(FENCED, text):
         yield Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2])

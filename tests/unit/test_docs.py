@@ -20,7 +20,7 @@ import pulumi_fal
 from pulumi_fal import errors
 
 from ..commands import POSIX_SHELL
-from ..docs import LANGUAGES, ROOT, Block, blocks, pages
+from ..docs import LANGUAGES, ROOT, SDKS, Block, blocks, pages, schema_examples
 
 DOCS = ROOT / "docs"
 BIN = Path(sys.executable).parent
@@ -91,14 +91,28 @@ def test_data_is_well_formed() -> None:
         json.loads(block.text)
 
 
-def test_typescript_and_go_are_taken_from_the_examples() -> None:
-    """A block is part of a file that `make languages` compiles and runs."""
-    found = blocks("typescript", "go")
-    assert {block.language for block in found} == {"typescript", "go"}
+def test_other_languages_are_taken_from_the_examples() -> None:
+    """A block is part of a file that `make languages` compiles, or of an example in the schema."""
+    found = blocks(*SDKS)
+    assert {block.language for block in found} == SDKS
+    schema = [block for texts in schema_examples().values() for block in texts.values()]
     for block in found:
         folder = ROOT / "examples" / block.language
         sources = [file.read_text() for file in folder.glob("*.[tg][so]*") if file.is_file()]
-        assert any(block.text in source for source in sources), block
+        assert any(block.text in source for source in [*sources, *schema]), block
+
+
+def test_the_first_page_has_an_example_in_every_language() -> None:
+    """It is that of the schema. In Python, the package needs no SDK, so its own is shown."""
+    page = DOCS / "_index.md"
+    shown = {block.language: block.text for block in blocks() if block.page == page}
+    example = schema_examples()["ComputeInstance"]
+    assert shown.keys() == example.keys()
+    assert {name for name in example if shown[name] != example[name]} == {"python"}
+    assert "from pulumi_fal import ComputeInstance" in shown["python"]
+    choosable = r"(?m)^\{\{% choosable language (\w+) %\}\}\n\n```(\w+)$"
+    assert re.findall(choosable, page.read_text()) == [(name, name) for name in shown]
+    assert f'{{{{< chooser language "{",".join(shown)}" >}}}}' in page.read_text()
 
 
 def test_the_plugin_is_installed_with_its_version() -> None:

@@ -7,8 +7,9 @@ import sys
 from typing import Any
 
 import pytest
+from tools.languages import descriptions
 
-from ..docs import ROOT
+from ..docs import ROOT, schema_examples
 from .test_tooling import CLI, load
 
 LANGUAGES = ROOT / "tools" / "languages"
@@ -28,6 +29,14 @@ def test_every_example_without_python_is_run(languages: Any) -> None:
         if folder.is_dir() and not list(folder.glob("*.py"))
     }
     assert examples == set(languages.LANGUAGES) - set(languages.EXAMPLES)
+
+
+def test_the_schemas_examples_are_compiled_in_each_language() -> None:
+    """What is compiled is what the schema has."""
+    for language in descriptions.LANGUAGES:
+        wanted = {name: blocks[language] for name, blocks in schema_examples().items()}
+        assert descriptions.examples(language) == wanted
+    assert all(set(blocks) == set(descriptions.LANGUAGES) for blocks in schema_examples().values())
 
 
 def test_the_generators_are_those_of_the_cli() -> None:

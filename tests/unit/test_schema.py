@@ -10,7 +10,7 @@ from typing import Any
 import pulumi_fal
 from pulumi_fal.native.servicer import FalProvider
 
-from ..docs import ROOT
+from ..docs import ROOT, schema_examples
 
 NAMES = """\
 config api: string
@@ -189,4 +189,20 @@ def test_everything_is_described() -> None:
 
     described = dict(descriptions({k: v for k, v in SCHEMA.items() if k != "language"}, ""))
     assert len(described) > 40
-    assert {path for path, text in described.items() if not text.endswith((".", ".\n"))} == set()
+    texts = {path: text.partition("\n\n{{%")[0] for path, text in described.items()}
+    assert {path for path, text in texts.items() if not text.endswith((".", ".\n"))} == set()
+
+
+def test_every_resource_and_function_has_an_example_in_every_language() -> None:
+    """Pulumi's registry shows them by language, and an SDK has those in its own."""
+    described = {**SCHEMA["resources"], **SCHEMA["functions"]}
+    for token, spec in described.items():
+        name = token.rpartition(":")[2]
+        codes = re.findall(r"\{\{% (/?\w+) %\}\}", spec["description"])
+        assert codes == ["examples", "example", "/example", "/examples"], token
+        languages = schema_examples()[name]
+        assert list(languages) == ["typescript", "python", "go", "csharp", "java", "yaml"], token
+        for language, text in languages.items():
+            words = text.replace("_", "").lower()  # each language has a case of its own
+            for wanted in (name, *spec.get("requiredInputs", ())):
+                assert wanted.lower() in words, (token, language, wanted)

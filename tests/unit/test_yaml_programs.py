@@ -12,7 +12,7 @@ import yaml
 
 from pulumi_fal.native.servicer import FalProvider
 
-from ..docs import ROOT, blocks
+from ..docs import ROOT, blocks, schema_examples
 
 SCHEMA: dict[str, Any] = json.loads(FalProvider().GetSchema(None, None).schema)
 MACHINE = SCHEMA["resources"]["fal:index:ComputeInstance"]
@@ -26,6 +26,8 @@ def programs() -> Iterator[tuple[str, dict[str, Any]]]:
         text = yaml.safe_load(block.text)
         if "resources" in text:
             yield str(block), text
+    for name, languages in schema_examples().items():
+        yield f"schema: {name}", yaml.safe_load(languages["yaml"])
 
 
 PROGRAMS = dict(programs())
@@ -33,14 +35,14 @@ every_program = pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRA
 
 
 def test_example_and_docs_are_found() -> None:
-    """The example and three blocks of the docs declare resources."""
-    assert len(PROGRAMS) == 4
+    """The example and four blocks of the docs declare resources, and the schema has three."""
+    assert len(PROGRAMS) == 8
 
 
 @every_program
 def test_resources_have_properties_of_the_schema(program: dict[str, Any]) -> None:
     """A machine has all that is required, and neither it nor a provider has what is unknown."""
-    for resource in program["resources"].values():
+    for resource in program.get("resources", {}).values():
         names = set(resource["properties"])
         if resource["type"] == "pulumi:providers:fal":
             assert names <= set(SCHEMA["provider"]["inputProperties"])
@@ -53,16 +55,27 @@ def test_resources_have_properties_of_the_schema(program: dict[str, Any]) -> Non
 def test_what_is_referred_to_exists(program: dict[str, Any]) -> None:
     """Outputs that a program uses are in the schema, and the resources are in the program."""
     for name, output in re.findall(r"\$\{(\w+)\.(\w+)\}", json.dumps(program)):
-        assert program["resources"][name]["type"] == "fal:ComputeInstance"
-        assert output in {"id", *MACHINE["properties"]}
+        if name in program.get("variables", {}):
+            assert output in function_of(program["variables"][name])["outputs"]["properties"]
+        else:
+            assert program["resources"][name]["type"] == "fal:ComputeInstance"
+            assert output in {"id", *MACHINE["properties"]}
 
 
 @every_program
 def test_lookups_are_functions_of_the_schema(program: dict[str, Any]) -> None:
     """A lookup has the arguments that are required, and uses a result that there is."""
     for variable in program.get("variables", {}).values():
-        call = variable["fn::invoke"]
-        package, name = call["function"].split(":")
-        function = SCHEMA["functions"][f"{package}:index:{name}"]
-        assert set(call["arguments"]) == set(function["inputs"]["required"])
-        assert call["return"] in function["outputs"]["properties"]
+        call, function = variable["fn::invoke"], function_of(variable)
+        inputs = function["inputs"]
+        assert (
+            set(inputs.get("required", ())) <= set(call["arguments"]) <= set(inputs["properties"])
+        )
+        if "return" in call:
+            assert call["return"] in function["outputs"]["properties"]
+
+
+def function_of(variable: dict[str, Any]) -> dict[str, Any]:
+    package, name = variable["fn::invoke"]["function"].split(":")
+    function: dict[str, Any] = SCHEMA["functions"][f"{package}:index:{name}"]
+    return function

@@ -1,6 +1,8 @@
 """The text of schema.json, from the same declarations as the reference.
 
-Descriptions are docstrings, with camel case and other words that are not only Python's.
+Descriptions are docstrings, with camel case and other words that are not only Python's. Those of
+resources and functions end with an example in every language, from the files in examples/, in the
+form of Pulumi's registry. The generator of an SDK takes the blocks of its own language.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 import re
 from enum import Enum
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pulumi_fal
@@ -64,6 +67,8 @@ LANGUAGES = {
     },
     "java": {"basePackage": "ai.fal.pulumi", "buildFiles": "gradle"},
 }
+EXAMPLES = Path(__file__).with_name("examples")
+"""A file for each resource and function, named as it is in a program."""
 TYPES = {"str": "string", "bool": "boolean", "int": "integer", "float": "number"}
 """The schema's names of Python's types."""
 
@@ -87,10 +92,26 @@ def _schema() -> dict[str, Any]:
                 **_outputs(pulumi_fal.Instance),
             },
         },
-        "resources": {NATIVE_TYPE_TOKEN: _machine(), CLUSTER_TYPE_TOKEN: _cluster()},
-        "functions": {GET_INSTANCE: _get_instance(), GET_INSTANCES: _get_instances()},
+        "resources": _with_examples(
+            {NATIVE_TYPE_TOKEN: _machine(), CLUSTER_TYPE_TOKEN: _cluster()}
+        ),
+        "functions": _with_examples(
+            {GET_INSTANCE: _get_instance(), GET_INSTANCES: _get_instances()}
+        ),
         "language": LANGUAGES,
     }
+
+
+def _with_examples(described: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        token: {**spec, "description": f"{spec['description']}\n\n{_example(token)}"}
+        for token, spec in described.items()
+    }
+
+
+def _example(token: str) -> str:
+    file = EXAMPLES / f"{token.rpartition(':')[2]}.md"
+    return file.read_text(encoding="utf-8").rstrip()
 
 
 def _option(option: Option[Any]) -> dict[str, Any]:

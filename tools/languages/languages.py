@@ -127,7 +127,8 @@ def generate(language: str, folder: Path) -> None:
     schema = folder.parent / "schema.json"
     env = {**os.environ, "PULUMI_HOME": str(folder.parent / "home")}
     schema.write_text(run(BIN / "pulumi", "package", "get-schema", PLUGIN, cwd=ROOT, env=env))
-    run(built("generate", HERE / "generate", "."), language, schema, folder, cwd=ROOT)
+    source = HERE / ("generate-older" if language in ("csharp", "java") else "generate")
+    run(built("generate", source, "."), language, schema, folder, cwd=ROOT)
 
 
 def has_host(language: str) -> bool:
@@ -306,6 +307,37 @@ def as_the_readme_says(project: Project, **config: str) -> Callable[[str], str]:
     return command
 
 
+def with_typescript_sdk(project: Project) -> Path:
+    """Install the SDK in the project, and return the compiler."""
+    npm, name = needed("npm"), project.folder.name
+    quietly = ("--ignore-scripts", "--no-audit", "--no-fund", "--silent")
+    sdk = project.folder / "sdks" / "fal"
+    generate("nodejs", sdk)
+    with step(f"{name}: npm install"):
+        project.run(npm, "install", *quietly, "--save-exact", *NODE_PACKAGES)
+    with step(f"{name}: the SDK is compiled by tsc"):
+        tsc = project.folder / "node_modules" / ".bin" / "tsc"
+        project.run(tsc, "--project", sdk)
+        shutil.copy(sdk / "package.json", sdk / "bin")
+        project.run(npm, "install", *quietly, sdk)
+    return tsc
+
+
+def typescript(project: Project, **config: str) -> Callable[[str], str]:
+    """Return what runs a command: Pulumi's own language host, or the Automation API."""
+    if has_host("nodejs"):
+        return as_the_readme_says(project, **config)
+    node, tsc = needed("node"), with_typescript_sdk(project)
+    with step(f"{project.folder.name}: the program is compiled by tsc"):
+        shutil.copy(HERE / "typescript" / "run.ts", project.folder)
+        settings = json.loads((project.folder / "tsconfig.json").read_text())
+        settings["files"].append("run.ts")
+        (project.folder / "tsconfig.json").write_text(json.dumps(settings))
+        project.run(tsc, "--project", ".")
+    project.init(**config)
+    return lambda command: project.run(node, project.folder / "bin" / "run.js", command)
+
+
 def run_typescript(project: Project) -> None:
     check(project, typescript(project, sshPublicKey=SSH_KEY))
 
@@ -314,42 +346,24 @@ def run_cluster_typescript(project: Project) -> None:
     grow_and_shrink(project, typescript(project, size="2", sshPublicKey=SSH_KEY))
 
 
-def typescript(project: Project, **config: str) -> Callable[[str], str]:
-    """Return what runs a command: Pulumi's own language host, or the Automation API."""
-    npm, node = needed("npm"), needed("node")
-    if has_host("nodejs"):
-        return as_the_readme_says(project, **config)
-    quietly = ("--ignore-scripts", "--no-audit", "--no-fund", "--silent")
-    sdk = project.folder / "sdks" / "fal"
-    generate("nodejs", sdk)
-    with step(f"{project.folder.name}: npm install"):
-        project.run(npm, "install", *quietly, "--save-exact", *NODE_PACKAGES)
-    with step(f"{project.folder.name}: the SDK and the program are compiled by tsc"):
-        tsc = project.folder / "node_modules" / ".bin" / "tsc"
-        project.run(tsc, "--project", sdk)
-        shutil.copy(sdk / "package.json", sdk / "bin")
-        project.run(npm, "install", *quietly, sdk)
-        shutil.copy(HERE / "typescript" / "run.ts", project.folder)
-        config = json.loads((project.folder / "tsconfig.json").read_text())
-        config["files"].append("run.ts")
-        (project.folder / "tsconfig.json").write_text(json.dumps(config))
-        project.run(tsc, "--project", ".")
-    project.init(**config)
-    return lambda command: project.run(node, project.folder / "bin" / "run.js", command)
-
-
-def run_go(project: Project) -> None:
+def with_go_sdk(project: Project) -> str:
+    """Have the project's module use the SDK, and return the compiler."""
     go = needed("go")
-    if has_host("go"):
-        check(project, as_the_readme_says(project, sshPublicKey=SSH_KEY))
-        return
     sdk = project.folder / "sdks" / "fal"
     generate("go", sdk)
     module = re.search(r"(?m)^module (.+)$", (sdk / "go.mod").read_text())
     project.env |= {"GOFLAGS": "-mod=mod", "GOWORK": "off"}
+    name = module[1] if module else ""
+    project.run(go, "mod", "edit", f"-replace={name}=./sdks/fal", f"-require={name}@v0.0.0")
+    return go
+
+
+def run_go(project: Project) -> None:
+    if has_host("go"):
+        check(project, as_the_readme_says(project, sshPublicKey=SSH_KEY))
+        return
+    go = with_go_sdk(project)
     with step("go: the program and the SDK are built by go"):
-        name = module[1] if module else ""
-        project.run(go, "mod", "edit", f"-replace={name}=./sdks/fal", f"-require={name}@v0.0.0")
         shutil.copy(HERE / "go" / "run.go", project.folder)
         project.run(go, "build", "-p=1", "-o", "bin/program", "./main.go", "./program.go")
         project.run(go, "build", "-p=1", "-o", "bin/run", "./run.go", "./program.go")

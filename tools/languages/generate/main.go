@@ -1,6 +1,6 @@
 // Generate writes the SDK of a Pulumi package for one language, as `pulumi package add` does.
 //
-//	generate nodejs|go SCHEMA FOLDER
+//	generate go|nodejs|python SCHEMA FOLDER
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 
 	gogen "github.com/pulumi/pulumi/pkg/v3/codegen/go"
 	"github.com/pulumi/pulumi/pkg/v3/codegen/nodejs"
+	"github.com/pulumi/pulumi/pkg/v3/codegen/python"
 	"github.com/pulumi/pulumi/pkg/v3/codegen/schema"
 )
 
@@ -18,7 +19,7 @@ const tool = "pulumi-fal"
 
 func main() {
 	if len(os.Args) != 4 {
-		fail(fmt.Errorf("usage: generate nodejs|go SCHEMA FOLDER"))
+		fail(fmt.Errorf("usage: generate go|nodejs|python SCHEMA FOLDER"))
 	}
 	files, err := generate(os.Args[1], os.Args[2])
 	if err != nil {
@@ -53,10 +54,12 @@ func generate(language, schemaFile string) (map[string][]byte, error) {
 		return nil, diagnostics
 	}
 	switch language {
-	case "nodejs":
-		return nodejs.GeneratePackage(tool, pkg, nil, nil, true, nil)
 	case "go":
 		return gogen.GeneratePackage(tool, pkg, nil)
+	case "nodejs":
+		return nodejs.GeneratePackage(tool, pkg, nil, nil, true, nil)
+	case "python":
+		return python.GeneratePackage(tool, pkg, nil, nil)
 	}
 	return nil, fmt.Errorf("no generator for %q", language)
 }

@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Compile every SDK with the examples in the schema's descriptions: `make languages`.
+
+python -m tools.languages.descriptions [csharp] [go] [java] [python] [typescript] [yaml]
+
+Those in Python and YAML are run, against an emulator. The SDK for C# is only generated: its
+compiler, and Pulumi's library for it, come from a registry of their own.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pulumi_fal.api.models import NewInstance
+from pulumi_fal.emulator.server import EmulatorServer
+
+from .languages import (
+    BIN,
+    HERE,
+    ROOT,
+    SSH_KEY,
+    Failed,
+    Project,
+    expect,
+    generate,
+    needed,
+    say,
+    step,
+    with_go_sdk,
+    with_typescript_sdk,
+    yaml_host,
+)
+
+EXAMPLES = ROOT / "tools" / "generate" / "examples"
+LOCK = ROOT / "requirements" / "dev.txt"
+PLACEHOLDER = "ssh-ed25519 AAAA... me@laptop"
+UUID = r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+PLUGINS = "plugins: {providers: [{name: fal, path: venv/bin}]}\n"
+
+
+def examples(language: str) -> dict[str, str]:
+    """The example of each resource and function, by the resource's or function's name."""
+    blocks = {
+        file.stem: re.findall(rf"(?ms)^```{language}\n(.*?)^```", file.read_text(encoding="utf-8"))
+        for file in sorted(EXAMPLES.glob("*.md"))
+    }
+    return {name: block for name, (block,) in blocks.items()}
+
+
+def with_csharp(project: Project) -> None:
+    generate("csharp", project.folder / "sdks" / "fal")
+
+
+def with_go(project: Project) -> None:
+    go = with_go_sdk(project)
+    for name, program in examples("go").items():
+        write(project.folder / name.lower() / "main.go", program)
+    with step("go: the SDK and the examples are compiled"):
+        project.run(go, "vet", *(f"./{name.lower()}" for name in examples("go")))
+
+
+def with_java(project: Project) -> None:
+    maven = needed("mvn")
+    sdk = project.folder / "sdks" / "fal"
+    generate("java", sdk)
+    shutil.copy(HERE / "java" / "pom.xml", sdk)
+    for name, program in examples("java").items():
+        package = f"example.{name.lower()}"
+        program = program.replace("package example;", f"package {package};")
+        write(sdk / "src/main/java" / package.replace(".", "/") / "App.java", program)
+    with step("java: the SDK and the examples are compiled"):
+        project.run(maven, "--quiet", "--batch-mode", "--file", sdk / "pom.xml", "compile")
+
+
+def with_typescript(project: Project) -> None:
+    tsc = with_typescript_sdk(project)
+    for name, program in examples("typescript").items():
+        write(project.folder / f"{name}.ts", program)
+    strict = ("--strict", "--target", "ES2020", "--module", "commonjs", "--skipLibCheck")
+    with step("typescript: the examples are compiled"):
+        project.run(tsc, "--noEmit", *strict, *(f"{name}.ts" for name in examples("typescript")))
+
+
+def with_python(project: Project) -> None:
+    sdk = project.folder / "sdks" / "fal"
+    generate("python", sdk)
+    with step("python: the SDK is installed"):
+        uv = BIN / "uv"
+        project.run(uv, "venv", "--quiet", "--python", BIN / "python", "env")
+        project.run(uv, "pip", "install", "--quiet", "--python", "env", "--constraint", LOCK, sdk)
+    runtime = "runtime: {name: python, options: {virtualenv: env}}\n"
+    write(project.folder / "Pulumi.yaml", f"name: example\n{runtime}{PLUGINS}")
+    main = project.folder / "__main__.py"
+
+    def take(program: str) -> None:
+        write(main, program)
+        project.run(BIN / "mypy", "--strict", "--python-executable", "env/bin/python", main)
+
+    live(project, "python", take)
+
+
+def with_yaml(project: Project) -> None:
+    project.env["PATH"] = f"{yaml_host().parent}:{project.env['PATH']}"
+    live(project, "yaml", lambda text: write(project.folder / "Pulumi.yaml", text + PLUGINS))
+
+
+def live(project: Project, language: str, take: Callable[[str], None]) -> None:
+    """Each example: up, nothing to do, destroy."""
+    state = project.emulator.state
+    existing = state.create(NewInstance("gpu_1x_h100_sxm5", SSH_KEY)).id
+    for name, program in examples(language).items():
+        take(re.sub(UUID, existing, program.replace(PLACEHOLDER, SSH_KEY)))
+        with step(f"{language}: the example of {name} runs"):
+            if not (project.folder / "Pulumi.dev.yaml").exists():
+                project.init()
+            project.pulumi("up", "--yes", "--skip-preview")
+            project.pulumi("preview", "--expect-no-changes")
+            project.pulumi("destroy", "--yes", "--skip-preview")
+            expect(state.alive(), {existing})
+    expect(state.creations > 1, True)
+
+
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+
+
+LANGUAGES = {
+    "csharp": with_csharp,
+    "go": with_go,
+    "java": with_java,
+    "python": with_python,
+    "typescript": with_typescript,
+    "yaml": with_yaml,
+}
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(LANGUAGES)
+    unknown = set(chosen) - set(LANGUAGES)
+    if unknown:
+        sys.exit(f"languages: known are {', '.join(LANGUAGES)}, not {', '.join(sorted(unknown))}")
+    failures = 0
+    for language in chosen:
+        base = language if language in ("go", "typescript") else "yaml"
+        with (
+            tempfile.TemporaryDirectory(prefix="pulumi-fal-descriptions-") as folder,
+            EmulatorServer(provisioning=0.5, deletion=0.2, api_key=None) as emulator,
+        ):
+            try:
+                LANGUAGES[language](Project(base, Path(folder), emulator))
+            except Failed as reason:
+                say(f"the examples in {language} FAILED: {reason}")
+                failures += 1
+            else:
+                say(f"the examples in {language} work")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
