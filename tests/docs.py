@@ -4,7 +4,8 @@ A block's language says how it is held to its word:
 
 python    It is type-checked, and run: as a test if it has one, else as a script if it starts an
           emulator or an automation of its own, else as a Pulumi program, by the real engine. A
-          program without `import pulumi` gets PRELUDE.
+          program without `import pulumi` gets PRELUDE. One that logs in to its machines is not run,
+          and of one with a package that is not in the lock nothing is held to its word.
 sh        Each line is a command: its sub-command and its flags are looked up in the real `--help`.
 console   The same of the lines that start with `$ `; the others are output.
 yaml      It is parsed, and its `run` values are commands.
@@ -26,6 +27,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SDKS = {"typescript", "go", "csharp", "java"}
 LANGUAGES = {"python", "sh", "console", "yaml", "json", "text", "", *SDKS}
 FENCED = r"(?ms)^```(\w*)\n(.*?)^```$"
+UNLOCKED = "import pulumi_command"
+"""What programs with a package begin with whose plugin only Pulumi's servers have."""
+LOGGING_IN = ("from set_up import", UNLOCKED)
+"""What programs begin with that log in to their machines, which the emulator's don't allow.
+e2e/test_examples.py runs the example with the first."""
 PLACEHOLDER = "ssh-ed25519 AAAA... me@laptop"
 SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} me@laptop"
 PRELUDE = f"import pulumi\nfrom pulumi_fal import ComputeInstance\n\nssh_key = {SSH_KEY!r}\n"
@@ -50,7 +56,13 @@ class Block:
     @property
     def is_program(self) -> bool:
         """Whether `pulumi up` runs it."""
-        return not (self.is_test or "EmulatorServer(" in self.text or "automation" in self.text)
+        others = ("EmulatorServer(", "automation", *LOGGING_IN)
+        return not (self.is_test or any(word in self.text for word in others))
+
+    @property
+    def is_script(self) -> bool:
+        """Whether it is run by itself, as a test if it has one."""
+        return not (self.is_program or any(word in self.text for word in LOGGING_IN))
 
     @property
     def program(self) -> str:

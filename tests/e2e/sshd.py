@@ -19,7 +19,7 @@ class Sshd:
     """OpenSSH's server on all loopback addresses, for whoever runs the tests, and a client for it.
 
     The server runs from `start` to `end`. `path` has an `ssh` that differs from the user's in port,
-    user and key alone. `public_key` is the key that may log in.
+    user and key alone. `public_key` is the key that may log in, and `home` the home folder there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,11 +34,14 @@ class Sshd:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
+        self.home = folder / "home"
+        self.home.mkdir()
         self._config = folder / "sshd_config"
         self._config.write_text(
             f"Port {self.port}\nListenAddress 0.0.0.0\nHostKey {folder}/host_key\n"
             f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
             f"PidFile none\nAllowUsers {getpass.getuser()}\nPasswordAuthentication no\n"
+            f"SetEnv HOME={self.home}\n"
         )
         self.path = folder / "bin"
         self.path.mkdir()

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from .harness import SECONDS, SSH_KEY, Stack, wait_until
 from .sshd import Sshd
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-STACKS = ("adopt", "cluster", "fleet", "ssh-config", "test-your-stack")
+STACKS = ("adopt", "cluster", "fleet", "set-up", "ssh-config", "test-your-stack")
 PYTHON = {"requirements.txt"}
 OTHER_LANGUAGES: dict[str, set[str]] = {
     "go": {"main.go", "program.go", "go.mod"},
@@ -133,6 +134,47 @@ def test_a_command_runs_on_each_machine_of_the_cluster(
         | {f"{common} --node-rank={n} --rdzv-endpoint=127.77.0.1:29500" for n in (0, 1)},
     )
     assert on_each_node("exit 3") == (3, set())
+
+
+def test_a_script_runs_once_on_each_new_machine(
+    example: Example,
+    emulator: EmulatorServer,
+    sshd: Sshd,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It runs when SSH answers, again on a replacement, and again until it has succeeded."""
+    monkeypatch.setattr(state, "NETWORK", ipaddress.IPv4Address("127.77.0.0"))
+    stack = example("set-up")
+    stack.env["PATH"] = os.pathsep.join([str(sshd.path), stack.env["PATH"]])
+    stack.env["FAL_COMPUTE_SSH_ADDRESS"] = f"127.0.0.1:{sshd.port}"
+    script, ran_on = stack.project / "set-up.sh", sshd.home / "ran-on"
+    text = f"{script.read_text()}echo $SSH_CONNECTION | cut -d' ' -f3 >> ~/{ran_on.name}\n"
+    script.write_text(text)
+    creating = stack.start("up")
+    wait_until(lambda: "waiting for SSH on port 22" in creating.output)
+    sshd.start()
+    assert creating.wait().exit_code == 0
+    assert stack.outputs()["printed"] == [f"{socket.gethostname()}\n"]
+    stack.up("--expect-no-changes")
+    assert ran_on.read_text().split() == ["127.77.0.1"]
+
+    urn = stack.resources()[0]["urn"]
+    script.write_text(text + "echo what went wrong; exit 3\n")
+    failed = stack.start("up", "--target-replace", urn, "--target-dependents").wait()
+    assert failed.exit_code != 0
+    assert "failed with exit code 3. Run `pulumi up` to try again." in failed.output
+    assert "what went wrong" in failed.output
+    assert ran_on.read_text().split() == ["127.77.0.1", "127.77.0.2"]
+    script.write_text(text)
+    stack.up()
+    assert ran_on.read_text().split() == ["127.77.0.1", *["127.77.0.2"] * 2]
+    assert stack.outputs()["ips"] == ["127.77.0.2"]
+
+    stack.set_config(clusterSize="2")
+    stack.up()
+    assert sorted(ran_on.read_text().split()[3:]) == ["127.77.0.3", "127.77.0.4"]
+    stack.destroy()
+    assert emulator.state.alive() == set()
 
 
 def test_an_adopted_machine_stays_as_it_is(example: Example, emulator: EmulatorServer) -> None:

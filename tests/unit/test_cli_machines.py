@@ -7,16 +7,18 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pulumi_fal.cli.claims import gather_readable
+from pulumi_fal.cli.claims import gather, gather_readable
 from pulumi_fal.cli.context import Context
 from pulumi_fal.machines.entry import Phase
+from pulumi_fal.stacks import state
 
-from ..fakes import EIGHT, TurnedClock
+from ..fakes import EIGHT, TurnedClock, wait_until
 from .cli_support import CommandLine, command_line, urn
 
 DEV, PROD = "organization/train/dev", "organization/train/prod"
@@ -128,6 +130,25 @@ def test_ls_shows_on_a_terminal_how_far_reading_the_stacks_is(
         monkeypatch.setattr(sys, "stderr", stderr)
         gather_readable(Context(), note="; --no-stacks leaves this out")
         assert ("of 2; --no-stacks leaves this out" in stderr.getvalue()) is shown
+
+
+def test_ls_and_audit_show_that_listing_the_stacks_is_under_way(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a remote backend, the list alone takes seconds."""
+    line.stacks = {DEV: {}}
+    names = state.names
+    for read in (gather_readable, partial(gather, stacks=())):
+        terminal = io.StringIO()
+        monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+        monkeypatch.setattr(sys, "stderr", terminal)
+
+        def listed(*, seconds: float, shown: io.StringIO = terminal) -> list[str]:
+            wait_until(lambda: "Listing the stacks" in shown.getvalue())
+            return names(seconds=seconds)
+
+        monkeypatch.setattr(state, "names", listed)
+        assert read(Context()).stacks == [DEV]
 
 
 def test_watch_reads_no_stacks(line: CommandLine) -> None:

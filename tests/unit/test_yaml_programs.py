@@ -15,7 +15,6 @@ from pulumi_fal.native.servicer import FalProvider
 from ..docs import ROOT, blocks, schema_examples
 
 SCHEMA: dict[str, Any] = json.loads(FalProvider().GetSchema(None, None).schema)
-MACHINE = SCHEMA["resources"]["fal:index:ComputeInstance"]
 
 
 def programs() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -35,20 +34,20 @@ every_program = pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRA
 
 
 def test_example_and_docs_are_found() -> None:
-    """The example and four blocks of the docs declare resources, and the schema has three."""
-    assert len(PROGRAMS) == 8
+    """The example and four blocks of the docs declare resources, and the schema has four."""
+    assert len(PROGRAMS) == 9
 
 
 @every_program
 def test_resources_have_properties_of_the_schema(program: dict[str, Any]) -> None:
-    """A machine has all that is required, and neither it nor a provider has what is unknown."""
+    """A resource has all that is required, and neither it nor a provider has what is unknown."""
     for resource in program.get("resources", {}).values():
         names = set(resource["properties"])
         if resource["type"] == "pulumi:providers:fal":
             assert names <= set(SCHEMA["provider"]["inputProperties"])
         else:
-            assert resource["type"] == "fal:ComputeInstance"
-            assert set(MACHINE["requiredInputs"]) <= names <= set(MACHINE["inputProperties"])
+            declared = resource_of(resource)
+            assert set(declared["requiredInputs"]) <= names <= set(declared["inputProperties"])
 
 
 @every_program
@@ -58,8 +57,7 @@ def test_what_is_referred_to_exists(program: dict[str, Any]) -> None:
         if name in program.get("variables", {}):
             assert output in function_of(program["variables"][name])["outputs"]["properties"]
         else:
-            assert program["resources"][name]["type"] == "fal:ComputeInstance"
-            assert output in {"id", *MACHINE["properties"]}
+            assert output in {"id", *resource_of(program["resources"][name])["properties"]}
 
 
 @every_program
@@ -73,6 +71,12 @@ def test_lookups_are_functions_of_the_schema(program: dict[str, Any]) -> None:
         )
         if "return" in call:
             assert call["return"] in function["outputs"]["properties"]
+
+
+def resource_of(resource: dict[str, Any]) -> dict[str, Any]:
+    package, name = resource["type"].split(":")
+    declared: dict[str, Any] = SCHEMA["resources"][f"{package}:index:{name}"]
+    return declared
 
 
 def function_of(variable: dict[str, Any]) -> dict[str, Any]:

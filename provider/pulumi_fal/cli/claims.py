@@ -14,6 +14,7 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.cli import ages, show
 from pulumi_fal.cli.context import Context
+from pulumi_fal.cli.show import Progress
 from pulumi_fal.errors import JournalError, StackError
 from pulumi_fal.machines.decision import candidates
 from pulumi_fal.machines.entry import Entry, Phase
@@ -119,12 +120,13 @@ def gather(context: Context, stacks: Sequence[str]) -> Claims:
     and they can't be listed, and JournalError if the folder of records can't be read.
     """
     claims = Claims([], [], [], [], {})
-    _read_records(context, claims)
-    try:
-        names = list(dict.fromkeys(stacks)) or state.names()
-    except StackError as error:
-        raise StackError(f"{error}. Name the stacks that count with --stack.") from None
-    _read_stacks(claims, names)
+    with show.progress() as progress:
+        _read_records(context, claims, progress)
+        try:
+            names = list(dict.fromkeys(stacks)) or _names(progress)
+        except StackError as error:
+            raise StackError(f"{error}. Name the stacks that count with --stack.") from None
+        _read_stacks(claims, names, progress)
     return claims
 
 
@@ -135,20 +137,22 @@ def gather_readable(context: Context, seconds: float = math.inf, note: str = "")
     the reading is, on a terminal.
     """
     claims, began = Claims([], [], [], [], {}), time.monotonic()
-    try:
-        _read_records(context, claims)
-    except JournalError as error:
-        claims.unreadable[f"folder {error.path}"] = f"it {error.problem}"
-    try:
-        names = state.names(seconds=min(seconds, pulumi_cli.SECONDS))
-    except StackError as error:
-        claims.unreadable["the list of stacks"] = str(error)
-    else:
-        _read_stacks(claims, names, seconds, began, note)
+    with show.progress(note) as progress:
+        try:
+            _read_records(context, claims, progress)
+        except JournalError as error:
+            claims.unreadable[f"folder {error.path}"] = f"it {error.problem}"
+        try:
+            names = _names(progress, min(seconds, pulumi_cli.SECONDS))
+        except StackError as error:
+            claims.unreadable["the list of stacks"] = str(error)
+        else:
+            _read_stacks(claims, names, progress, seconds, began)
     return claims
 
 
-def _read_records(context: Context, claims: Claims) -> None:
+def _read_records(context: Context, claims: Claims, progress: Progress) -> None:
+    progress.begin("Reading the records of creates")
     for entry in context.journal.entries():
         if isinstance(entry, JournalError):
             claims.unreadable[f"record {entry.path}"] = f"it {entry.problem}"
@@ -159,15 +163,21 @@ def _read_records(context: Context, claims: Claims) -> None:
             claims.doubtful.append(entry)
 
 
+def _names(progress: Progress, seconds: float = pulumi_cli.SECONDS) -> list[str]:
+    """Return the names of all stacks. On a remote backend, listing them may take long."""
+    progress.begin("Listing the stacks")
+    return state.names(seconds=seconds)
+
+
 def _read_stacks(
     claims: Claims,
     names: Sequence[str],
+    progress: Progress,
     seconds: float = math.inf,
     began: float | None = None,
-    note: str = "",
 ) -> None:
-    with show.progress("Reading stacks", len(names), note) as step:
-        answers = state.read_all(names, seconds=seconds, began=began, on_read=step)
+    progress.begin("Reading stacks", len(names))
+    answers = state.read_all(names, seconds=seconds, began=began, on_read=progress.step)
     for name, machines in answers.items():
         if isinstance(machines, StackError):
             claims.unreadable[f"stack {name}"] = str(machines)

@@ -59,25 +59,42 @@ def print_lines(lines: str) -> None:
     _print(Text(lines))
 
 
-@contextmanager
-def progress(what: str, total: int, note: str = "") -> Iterator[Callable[[], None]]:
-    """Show on stderr how far something is, which has `total` steps. Yields what counts a step.
+class Progress:
+    """Says on stderr what a command is doing that takes long. Can be used from any thread."""
 
-    Nothing is shown unless stderr is a terminal. It disappears at the end.
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
+        self._lock = threading.Lock()
+        self._what, self._done, self._total = "", 0, 0
+
+    def begin(self, what: str, total: int = 0) -> None:
+        """Say what is done from now on. `total` is its number of steps if that is known."""
+        with self._lock:
+            self._what, self._done, self._total = what, 0, total
+            self._show()
+
+    def step(self) -> None:
+        """Count a step."""
+        with self._lock:
+            self._done += 1
+            self._show()
+
+    def _show(self) -> None:
+        steps = f": {self._done} of {self._total}" if self._total else ""
+        self._say(f"{self._what}{steps}")
+
+
+@contextmanager
+def progress(note: str = "") -> Iterator[Progress]:
+    """Yield a Progress whose line ends with `note`. The line disappears at the end.
+
+    Nothing is shown unless stderr is a terminal.
     """
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield Progress(lambda text: None)
         return
-    lock, done = threading.Lock(), 0
-    with Console(file=sys.stderr).status(f"{what}: 0 of {total}{note}") as line:
-
-        def step() -> None:
-            nonlocal done
-            with lock:
-                done += 1
-                line.update(f"{what}: {done} of {total}{note}")
-
-        yield step
+    with Console(file=sys.stderr).status("") as line:
+        yield Progress(lambda text: line.update(f"{text}{note}"))
 
 
 def status(instance: Instance) -> Text:
