@@ -57,7 +57,9 @@ LANGUAGES = {
         "respectSchemaVersion": True,
     },
     "go": {
-        "importBasePath": "github.com/fal-ai/pulumi-fal/sdk/go/fal",
+        "importBasePath": f"github.com/{OWNER_AND_NAME}/sdk/go/fal",
+        # Without them, a property that is a list of machines has no type.
+        "generateResourceContainerTypes": True,
         "respectSchemaVersion": True,
     },
     "csharp": {

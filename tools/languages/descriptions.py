@@ -9,6 +9,7 @@ compiler, and Pulumi's library for it, come from a registry of their own.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -36,7 +37,7 @@ from .languages import (
     yaml_host,
 )
 
-EXAMPLES = ROOT / "tools" / "generate" / "examples"
+SCHEMA = ROOT / "provider" / "pulumi_fal" / "native" / "schema.json"
 LOCK = ROOT / "requirements" / "dev.txt"
 PLACEHOLDER = "ssh-ed25519 AAAA... me@laptop"
 UUID = r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
@@ -45,11 +46,12 @@ PLUGINS = "plugins: {providers: [{name: fal, path: venv/bin}]}\n"
 
 def examples(language: str) -> dict[str, str]:
     """The example of each resource and function, by the resource's or function's name."""
-    blocks = {
-        file.stem: re.findall(rf"(?ms)^```{language}\n(.*?)^```", file.read_text(encoding="utf-8"))
-        for file in sorted(EXAMPLES.glob("*.md"))
-    }
-    return {name: block for name, (block,) in blocks.items()}
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    found = {}
+    for token, spec in {**schema["resources"], **schema["functions"]}.items():
+        (block,) = re.findall(rf"(?ms)^```{language}\n(.*?)^```", spec["description"])
+        found[token.rpartition(":")[2]] = block
+    return found
 
 
 def with_csharp(project: Project) -> None:
