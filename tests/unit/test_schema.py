@@ -65,6 +65,8 @@ input fal:index:ComputeCluster sector: string or fal:index:Sector
 input fal:index:ComputeCluster size: integer, required, plain
 input fal:index:ComputeCluster sshKey: string, required
 input fal:index:ComputeCluster wait: boolean
+input fal:index:ComputeCluster waitForCapacity: string
+input fal:index:ComputeCluster waitForSsh: boolean
 output fal:index:ComputeCluster hostfile: string
 output fal:index:ComputeCluster inventory: string
 output fal:index:ComputeCluster ips: list of string, required
