@@ -118,12 +118,14 @@ def test_options_of_the_component_reach_its_machines(provider: Provider, monitor
     """A stack of the Python package continues, because its type is an alias of each machine."""
     other = "urn:pulumi:dev::proj::a:b:C::other"
     timeouts = provider_pb2.ConstructRequest.CustomTimeouts(create="2h")
+    hooks = provider_pb2.ConstructRequest.ResourceHooksBinding(after_create=["tell"])
     given: dict[str, Any] = {
         "customTimeouts": timeouts,
         "deleteBeforeReplace": True,
         "dependencies": [other],
         "retainOnDelete": True,
         "protect": True,
+        "resource_hooks": hooks,
         "providers": {"fal": "urn:pulumi:dev::proj::pulumi:providers:fal::theirs::an-id"},
     }
     provider.construct(INPUTS, monitor, **given)
@@ -134,6 +136,7 @@ def test_options_of_the_component_reach_its_machines(provider: Provider, monitor
         assert machine.deleteBeforeReplace
         assert list(machine.dependencies) == [other]
         assert machine.retainOnDelete
+        assert list(machine.hooks.after_create) == ["tell"]
         assert machine.protect
         assert machine.provider == given["providers"]["fal"]
         assert [alias.spec.type for alias in machine.aliases] == [TYPE_TOKEN]

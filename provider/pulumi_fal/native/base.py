@@ -1,15 +1,16 @@
-"""The servicer's methods for the provider itself: its schema, its config, and Cancel."""
+"""The servicer's methods for everything but resources: schema, config, component and functions."""
 
 from __future__ import annotations
 
 import functools
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any, TypeVar
 
 import grpc
+import pulumi
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
@@ -17,8 +18,8 @@ from pulumi_fal import engine
 from pulumi_fal._version import __version__
 from pulumi_fal.errors import FalError
 from pulumi_fal.native import config as configs
-from pulumi_fal.native import stateless
-from pulumi_fal.native.properties import received, secret
+from pulumi_fal.native import lookups, stateless
+from pulumi_fal.native.properties import received, secret, secrets_in, sent
 from pulumi_fal.native.session import NativeSession
 from pulumi_fal.resource.call import WARNING
 
@@ -57,6 +58,8 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
     def __init__(self, engine_address: str = "") -> None:
         self._engine_address = ""
         self._log: Callable[..., None] = lambda **fields: None
+        self._organization = ""
+        """The organization of the stack. Only the calls for components tell it."""
         self._session: NativeSession | None = None
         self._took_over = False
         """Whether a resource had another provider before this one."""
@@ -137,6 +140,39 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.ConfigureResponse(
             supportsPreview=True, acceptSecrets=True, acceptResources=True
         )
+
+    @answered
+    def Construct(self, request: Any, context: Any) -> Any:  # noqa: N802
+        # It needs the SDK's server for components, and most programs have none.
+        from pulumi_fal.native import components
+
+        self._organization = request.organization
+        try:
+            return components.construct(request, self._engine_address)
+        except pulumi.RunError as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+    @answered
+    def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
+        found = lookups.invoke(request.tok, received(request.args), self.session.client)
+        # Whatever is found with the help of a secret may tell it.
+        secrets = found if secrets_in(request.args) else ()
+        result: dict[str, Any] = {"return": sent(found, secrets)}  # `return` is Python's keyword
+        return provider_pb2.InvokeResponse(**result)
+
+    @answered
+    def List(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        """Return all machines in one page, because `pulumi do` stops after the first.
+
+        All are found before the first is sent, so that an error reaches the engine as any other.
+        """
+        response = provider_pb2.ListResponse
+        ids = lookups.list_ids(
+            request.token, received(request.query), request.limit, self.session.client
+        )
+        if ids is None:
+            return iter([response(computed=response.Computed())])
+        return iter([response(result=response.Result(id=id_)) for id_ in ids])
 
     def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
         """End all waits. The engine sends this at Ctrl-C, and at every normal end."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import grpc
-import pulumi
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal import engine
 from pulumi_fal.errors import LifecycleError, VanishedError
-from pulumi_fal.native import imports, lookups, stateless
+from pulumi_fal.native import imports, stateless
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.comparison import compare
 from pulumi_fal.native.properties import (
@@ -38,12 +36,10 @@ The engine does not send it with Update, which resumes the wait.
 
 
 class FalProvider(ConfigurableProvider):
-    """The provider, with its resource, its component and its functions."""
+    """The provider. The methods here are those of its resource."""
 
     def __init__(self, engine_address: str = "") -> None:
         super().__init__(engine_address)
-        self._organization = ""
-        """The organization of the stack; only the calls for components tell it."""
         self._cluster_sizes: dict[str, int] = {}
         """The size of its cluster, by the URN of each machine that is part of one."""
         self._imported: set[str] = set()
@@ -180,39 +176,6 @@ class FalProvider(ConfigurableProvider):
         if self.session.is_stateless:
             stateless.drop_records(self.session.machines.journal, request.id)
         return empty_pb2.Empty()
-
-    @answered
-    def Construct(self, request: Any, context: Any) -> Any:  # noqa: N802
-        # It needs the SDK's server for components, and most programs have none.
-        from pulumi_fal.native import components
-
-        self._organization = request.organization
-        try:
-            return components.construct(request, self._engine_address)
-        except pulumi.RunError as error:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-
-    @answered
-    def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
-        found = lookups.invoke(request.tok, received(request.args), self.session.client)
-        # Whatever is found with the help of a secret may tell it.
-        secrets = found if secrets_in(request.args) else ()
-        result: dict[str, Any] = {"return": sent(found, secrets)}  # `return` is Python's keyword
-        return provider_pb2.InvokeResponse(**result)
-
-    @answered
-    def List(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
-        """Return all machines in one page, because `pulumi do` stops after the first.
-
-        All are found before the first is sent, so that an error reaches the engine as any other.
-        """
-        response = provider_pb2.ListResponse
-        ids = lookups.list_ids(
-            request.token, received(request.query), request.limit, self.session.client
-        )
-        if ids is None:
-            return iter([response(computed=response.Computed())])
-        return iter([response(result=response.Result(id=id_)) for id_ in ids])
 
     def _call(self, request: Any, context: Any) -> Call:
         def log(message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
