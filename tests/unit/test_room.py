@@ -9,7 +9,7 @@ import pytest
 
 from pulumi_fal.api import retry, room
 
-from ..fakes import CREATE, refusal, unanswered
+from ..fakes import CREATE, LIST, refusal, unanswered
 
 ROWS: dict[str, list[str]] = {
     "capacity": [
@@ -97,6 +97,11 @@ def test_a_create_without_an_answer_is_an_error_as_ever() -> None:
     """It may have made a machine, or never reached the API."""
     assert not room.is_missing(unanswered(CREATE, sent=True))
     assert not room.is_missing(unanswered(CREATE, sent=False))
+
+
+def test_only_a_create_can_lack_room() -> None:
+    """The list before it may be refused as well."""
+    assert not room.is_missing(refusal(409, "no capacity left", LIST))
 
 
 def test_the_docs_have_the_table() -> None:

@@ -235,6 +235,28 @@ def test_a_429_for_want_of_room_is_not_retried_by_the_client(world: World) -> No
     assert world.passed - before < 15.0  # too many requests: that is retried as ever
 
 
+def test_a_create_that_waits_is_not_in_flight(world: World) -> None:
+    """The error of another machine of its cluster need not wait for it."""
+    in_flight: list[set[str]] = []
+
+    def look(request: Request[Any]) -> None:
+        if request.creates:
+            in_flight.append(world.creates.in_flight(lambda urn: True, 0.0))
+
+    world.api.before = look
+    room_after(world, 60.0)
+    sleep = world.clock.sleep
+
+    def look_and_sleep(seconds: float) -> None:
+        in_flight.append(world.creates.in_flight(lambda urn: True, 0.0))
+        sleep(seconds)
+
+    vars(world.clock)["sleep"] = look_and_sleep
+    operations.create(world.machines, CALL, INPUTS)
+    posts = len(world.api.asked("create"))
+    assert in_flight[: 2 * posts - 1] == [{URN}, set()] * (posts - 1) + [{URN}]
+
+
 def test_the_record_of_an_earlier_create_is_there_again_after_each_refusal(world: World) -> None:
     """Its machine may still appear, while the new create waits."""
     entry = world.earlier(Phase.REQUESTED, searched=True, problem="it was reset")

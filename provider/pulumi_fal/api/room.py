@@ -52,8 +52,8 @@ OTHER_REASONS = (
 
 
 def is_missing(error: APIError) -> bool:
-    """Whether a create that failed with this error was refused for want of room."""
-    is_refused = retry.rule(error) in (retry.REFUSED, retry.LIMITED)
+    """Whether this is the error of a create that was refused for want of room."""
+    is_refused = error.method == "POST" and retry.rule(error) in (retry.REFUSED, retry.LIMITED)
     is_elsewhere = isinstance(error, AuthenticationError | NotFoundError)
     return is_refused and not is_elsewhere and _is_worded_so(error.detail)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -92,6 +93,10 @@ class _Queue:
         return not self.asking and self.places[0] is place
 
 
+class _TimeIsUp(Exception):
+    """A create has waited for as long as it may."""
+
+
 class Queues:
     """The queues of one account. Can be used from any thread."""
 
@@ -113,32 +118,34 @@ class Queues:
 
         Raises NoRoomError if there is none in time, Interrupted, and whatever else `send` raises.
         """
-        kind = (new.instance_type, new.sector)
-        place = _Place()
-        with self._condition:
-            queue = self._queues.setdefault(kind, _Queue())
-            # The refusal that the create finds there counts for it as well.
-            place.asked_before = max(0, queue.asked - 1)
-            queue.places.append(place)
-        try:
+        with self._placed(new) as (queue, place):
             while True:
                 try:
                     while (waited := self._await_turn(queue, place, patience)) is not None:
                         patience.show(waited)
                 except Interrupted:
                     raise Interrupted(_interrupted(name)) from None
-                except TimeoutError:
+                except _TimeIsUp:
                     raise _no_room(name, new, patience, queue, place) from None
-                error: BaseException | None = None
                 try:
-                    return send()
-                except BaseException as failure:
-                    error = failure
-                    if not (isinstance(error, APIError) and room.is_missing(error)):
+                    with self._turn(queue):
+                        return send()
+                except APIError as error:
+                    if not room.is_missing(error):
                         raise
                     place.asked += 1
-                finally:
-                    self._end_turn(queue, error)
+
+    @contextmanager
+    def _placed(self, new: NewInstance) -> Iterator[tuple[_Queue, _Place]]:
+        """Give a create a place in its queue until the block ends."""
+        kind, place = (new.instance_type, new.sector), _Place()
+        with self._condition:
+            queue = self._queues.setdefault(kind, _Queue())
+            # The refusal that the create finds there counts for it as well.
+            place.asked_before = max(0, queue.asked - 1)
+            queue.places.append(place)
+        try:
+            yield queue, place
         finally:
             with self._condition:
                 queue.places.remove(place)
@@ -149,7 +156,7 @@ class Queues:
     def _await_turn(self, queue: _Queue, place: _Place, patience: Patience) -> Waited | None:
         """Return None when it is the create's turn, or else what is new.
 
-        Raises TimeoutError when its time is up.
+        Raises _TimeIsUp when its time is up.
         """
         with self._condition:
             while True:
@@ -160,11 +167,23 @@ class Queues:
                     return Waited(queue.refusal, passed, wall, wall + patience.seconds - passed)
                 until = place.since + patience.seconds
                 if now >= until:
-                    raise TimeoutError
+                    raise _TimeIsUp
                 if queue.lets_ask(place, now):
                     queue.asking += 1
                     return None
                 self._clock.wait(self._condition, queue.pause(place, now, until))
+
+    @contextmanager
+    def _turn(self, queue: _Queue) -> Iterator[None]:
+        """End the turn of a create with the block."""
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            self._end_turn(queue, error)
 
     def _end_turn(self, queue: _Queue, error: BaseException | None) -> None:
         """Decide who may ask next, and when."""
