@@ -16,8 +16,8 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import KEY
-from .harness import ENGINE_RUNS, SECONDS, Stack, machine
-from .installed import cli_path, take_language_host
+from .harness import ENGINE_RUNS, SECONDS, Stack, cli_path, machine
+from .installed import take_language_host
 from .sshd import SSHD, Sshd
 
 FOLDER = Path(__file__).parent

@@ -45,11 +45,17 @@ SECONDS = 300.0
 wait_until = partial(fakes.wait_until, seconds=SECONDS)
 
 
+def cli_path() -> str:
+    """PATH with the CLI and without this checkout's .venv, which `.venv/bin/pulumi` puts first."""
+    start = shlex.split(PULUMI.read_text().splitlines()[1])
+    own, *folders = start[0].removeprefix("PATH=").removesuffix(":$PATH").split(os.pathsep)
+    assert Path(own).samefile(PULUMI.parent), start
+    return os.pathsep.join((*folders, os.defpath.lstrip(os.pathsep)))
+
+
 def _has_official_host() -> bool:
     """Whether `pulumi` runs Python programs with its own language host, which is no script."""
-    lines = PULUMI.read_text(encoding="utf-8").splitlines()
-    path = shlex.split(lines[1])[0].removeprefix("PATH=")
-    host = shutil.which("pulumi-language-python", path=path)
+    host = shutil.which("pulumi-language-python", path=cli_path())
     return host is not None and not Path(host).read_bytes().startswith(b"#!")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import PULUMI, Stack
+from .harness import Stack, cli_path
 
 ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
@@ -90,14 +89,6 @@ class Environment:
     def path(self) -> str:
         """PATH as in the activated environment, with the CLI that the tests use."""
         return os.pathsep.join((str(self.bin), cli_path()))
-
-
-def cli_path() -> str:
-    """PATH with the CLI and without this checkout's .venv, which `.venv/bin/pulumi` puts first."""
-    start = shlex.split(PULUMI.read_text().splitlines()[1])
-    own, *folders = start[0].removeprefix("PATH=").removesuffix(":$PATH").split(os.pathsep)
-    assert Path(own).samefile(PULUMI.parent), start
-    return os.pathsep.join((*folders, os.defpath.lstrip(os.pathsep)))
 
 
 def take_language_host(stack: Stack) -> None:

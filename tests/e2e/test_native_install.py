@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
 from ..fakes import EIGHT, ONE
 from .cli import pulumi_fal as run_pulumi_fal
 from .files import Files
-from .harness import SSH_KEY, Stack, machine
-from .installed import ROOT, cli_path, take_language_host
+from .harness import SSH_KEY, Stack, cli_path, machine
+from .installed import ROOT, take_language_host
 from .native import native
 
 SCHEMA = ROOT / "provider" / "pulumi_fal" / "native" / "schema.json"
@@ -133,7 +135,11 @@ def test_the_engine_reads_the_schema(bare: Stack, source: str) -> None:
     if source == "folder":
         path = bare.folder / "plugin"
         shutil.copytree(ROOT / "plugin", path, ignore=shutil.ignore_patterns("venv"))
-        (path / "venv").symlink_to(sys.prefix, target_is_directory=True)
+        # Pulumi's own language host runs `python -m venv` even if there is one, but not on a link.
+        venv.create(path / "venv")
+        (packages,) = (path / "venv").glob("lib/*/site-packages")
+        paths = (sysconfig.get_path("purelib"), ROOT / "provider")
+        (packages / "this.pth").write_text("".join(f"{folder}\n" for folder in paths))
         (path / "requirements.txt").write_text("")
         take_language_host(bare)
     result = bare.run("package", "get-schema", str(path))
