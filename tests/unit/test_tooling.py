@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
@@ -532,7 +533,9 @@ def project(tmp_path: Path) -> Path:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Any:
     copy = tmp_path_factory.mktemp("host") / "language_host.py"
     shutil.copy(CLI / "pulumi-language-python", copy)
-    return load(copy)
+    # It imports the SDK's protocol without the SDK, which other tests in this process need whole.
+    with mock.patch.dict(sys.modules):
+        return load(copy)
 
 
 def info(host: Any, root: Path, **options: str) -> Any:
