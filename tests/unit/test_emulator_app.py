@@ -127,8 +127,11 @@ def test_it_stops_quickly_even_with_a_call_in_flight() -> None:
 
 
 def test_its_env_is_what_a_client_needs(emulator: EmulatorServer) -> None:
-    """The endpoint and the key have the names that the provider reads."""
+    """The endpoint, the key and the SSH server have the names that the provider reads."""
+    ssh = emulator.env["FAL_COMPUTE_SSH_ADDRESS"]
+    assert ssh.startswith("127.0.0.1:")
     assert emulator.env == {
+        "FAL_COMPUTE_SSH_ADDRESS": ssh,
         "FAL_COMPUTE_API": "legacy",
         "FAL_COMPUTE_ENDPOINT": emulator.url,
         "FAL_ADMIN_API_KEY": API_KEY,

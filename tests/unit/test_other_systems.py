@@ -43,7 +43,7 @@ def records(tmp_path: Path) -> Journal:
 def python(program: str, *args: str) -> str:
     """What a program prints on a system that lacks all of that."""
     command = [sys.executable, "-c", TAKEN_AWAY + program, *args]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
@@ -197,6 +197,26 @@ def test_a_record_that_stays_refused_is_reported(
     with pytest.raises(JournalError, match="can't be read: Access is denied"):
         records.find(HERE)
     assert sum(refusal.pauses) < 1
+
+
+def test_a_lock_whose_file_another_process_is_removing_is_waited_for(
+    records: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the wait, the create would go on without a lock, as where there can be none."""
+    records.write(ENTRY)
+    refusals, opened = [errno.EACCES] * 3, os.open
+
+    def refuse(path: Any, *args: Any, **kwargs: Any) -> int:
+        if str(path).endswith(".lock") and refusals:
+            raise PermissionError(refusals.pop(), "Permission denied")
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    lock = records.try_lock(HERE)
+    assert lock is not None
+    with lock:
+        assert records.is_locked(HERE)
 
 
 def test_the_file_of_a_lock_is_removed_once_it_is_closed(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -41,7 +42,9 @@ def test_an_archive_has_the_name_that_pulumi_asks_for(wheel: Path, tmp_path: Pat
 def test_an_archive_is_the_plugins_folder_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
     """What Pulumi does with the folder, it does with the archive."""
     with tarfile.open(plugin_archive.write(wheel, tmp_path)[0]) as archive:
-        archive.extractall(tmp_path / "plugin", filter="data")
+        # The first versions of Python 3.10 and 3.11 have no filters.
+        options: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(tmp_path / "plugin", **options)
     for name in ("PulumiPlugin.yaml", "__main__.py"):
         assert (tmp_path / "plugin" / name).read_bytes() == (ROOT / "plugin" / name).read_bytes()
     assert (tmp_path / "plugin" / WHEEL).read_bytes() == b"a wheel"

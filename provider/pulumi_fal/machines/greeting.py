@@ -63,7 +63,7 @@ def problem(ip: str, clock: Clock, instead: str = "") -> str | None:
     except TimeoutError:
         return f"no answer within {ATTEMPT_SECONDS:.0f} s"
     except OSError as error:
-        return os.strerror(error.errno) if error.errno else "the connection failed"
+        return _in_words(error.errno) if error.errno else "the connection failed"
 
 
 def _connect(connection: socket.socket, address: Any, clock: Clock, until: float) -> None:
@@ -72,7 +72,13 @@ def _connect(connection: socket.socket, address: Any, clock: Clock, until: float
         _wait(connection, selectors.EVENT_WRITE, clock, until)
         failure = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if failure:
-        raise OSError(failure, os.strerror(failure))
+        raise OSError(failure, _in_words(failure))
+
+
+def _in_words(number: int) -> str:
+    """What the system calls an error. On Windows, os.strerror doesn't know those of sockets."""
+    of_sockets: dict[int, str] = getattr(socket, "errorTab", {})
+    return of_sockets.get(number, os.strerror(number)).rstrip(".")
 
 
 def _greets(connection: socket.socket, clock: Clock, until: float) -> bool:

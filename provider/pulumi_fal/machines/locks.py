@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from pulumi_fal.machines import files
+
 
 def try_lock(path: Path) -> AbstractContextManager[None] | None:
     """Return the lock, which is released at the end of its `with` block; None if it is taken.
@@ -41,7 +43,8 @@ def _acquire(path: Path) -> int | None:
     from filelock import lock_descriptor
 
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        # Windows refuses this for the moment in which the previous holder removes the file.
+        descriptor = files.patiently(lambda: os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         try:
             if not lock_descriptor(descriptor, blocking=False):
                 os.close(descriptor)
