@@ -230,16 +230,14 @@ def test_when_the_time_is_up_the_error_has_the_apis_words_and_how_often_it_was_a
 
 
 def test_a_create_that_never_asked_counts_what_was_asked_for_it() -> None:
-    """Its own limit is shorter than the pause after the refusal that it found."""
-    creates = Creates()
+    """That is the refusal that it found, where its own limit is shorter than the pause after it."""
+    creates = Creates(takes=0.0)
     creates.add(0.0)
-    quick = creates.add(5.0, 3.0)
+    quick = creates.add(300.0, 0.5)
     creates.run()
-    assert creates.outcomes[quick][0] == pytest.approx(8.0, abs=0.01)
-    assert (
-        "It was asked once for this machine and others that request the same. Its last answer"
-        in (str(creates.error_of(quick)))
-    )
+    assert creates.outcomes[quick][0] == pytest.approx(300.5, abs=0.01)
+    said = "It was asked once for this machine and others that request the same. Its last answer"
+    assert said in str(creates.error_of(quick))
 
 
 @any_order

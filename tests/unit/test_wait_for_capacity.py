@@ -19,6 +19,7 @@ from pulumi_fal.errors import (
     UnresolvedCreateError,
 )
 from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.queues import Queues
 from pulumi_fal.resource import durations, operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, Call, InitFailed
 from pulumi_fal.stacks.state import StackMachine
@@ -255,6 +256,22 @@ def test_a_create_that_waits_is_not_in_flight(world: World) -> None:
     operations.create(world.machines, CALL, INPUTS)
     posts = len(world.api.asked("create"))
     assert in_flight[: 2 * posts - 1] == [{URN}, set()] * (posts - 1) + [{URN}]
+
+
+def test_a_create_that_waits_for_its_first_turn_is_not_in_flight(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may wait for hours behind others."""
+    in_flight: list[set[str]] = []
+    ask = Queues.ask
+
+    def look(self: Queues, *args: Any) -> Any:
+        in_flight.append(world.creates.in_flight(lambda urn: True, 0.0))
+        return ask(self, *args)
+
+    monkeypatch.setattr(Queues, "ask", look)
+    operations.create(world.machines, CALL, INPUTS)
+    assert in_flight == [set()]
 
 
 def test_the_record_of_an_earlier_create_is_there_again_after_each_refusal(world: World) -> None:

@@ -18,14 +18,11 @@ def patience(machines: Machines, call: Call, props: Mapping[str, Any]) -> Patien
     text = props.get("wait_for_capacity")
     if text is None:
         return None
-    shown, until = "", 0.0
+    shown = ""
 
     def show(waited: Waited) -> None:
-        nonlocal shown, until
-        if abs(waited.until - until) >= 60.0:  # by rounding, the minute would go to and fro
-            until = waited.until
-        progress = _progress(waited, _time(until, waited.now))
-        message = f"{progress} {cluster.billing(machines, call)}".rstrip()
+        nonlocal shown
+        message = f"{_progress(waited)} {cluster.billing(machines, call)}".rstrip()
         if message != shown:
             call.log(message, ephemeral=True)
             shown = message
@@ -33,15 +30,17 @@ def patience(machines: Machines, call: Call, props: Mapping[str, Any]) -> Patien
     return Patience(text, durations.parse(text) or 0.0, show)
 
 
-def _progress(waited: Waited, until: str) -> str:
+def _progress(waited: Waited) -> str:
     # The request id of each answer differs, and a log gets a line for each text.
     said = re.sub(r"\s\(request\sid\s[^)]*\)", "", waited.error.happened)
     passed = durations.in_words(waited.seconds)
-    return f"no room {f'for {passed}' if passed else 'yet'}, asking until {until}: {said}."
+    return f"no room {f'for {passed}' if passed else 'yet'}, asking until {_time(waited)}: {said}."
 
 
-def _time(moment: float, now: float) -> str:
-    """Return the time of day, with the date unless that is today."""
-    local = datetime.fromtimestamp(moment, timezone.utc).astimezone()
-    today = datetime.fromtimestamp(now, timezone.utc).astimezone().date()
-    return local.strftime("%H:%M" if local.date() == today else "%Y-%m-%d %H:%M")
+def _time(waited: Waited) -> str:
+    """Return until when the create waits: the time of day, with the date unless it is today's."""
+    now, until = (
+        datetime.fromtimestamp(moment, timezone.utc).astimezone()
+        for moment in (waited.now, waited.until)
+    )
+    return until.strftime("%H:%M" if until.date() == now.date() else "%Y-%m-%d %H:%M")
