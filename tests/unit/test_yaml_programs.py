@@ -1,4 +1,4 @@
-"""The YAML programs of examples and docs, held to the schema; `make languages` runs the examples."""
+"""The YAML programs of examples and docs, held to the schema. `make languages` runs examples."""
 
 from __future__ import annotations
 
