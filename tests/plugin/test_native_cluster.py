@@ -17,7 +17,7 @@ from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE
 from .monitor import STACK, Monitor, served
-from .native import Provider, engine, failure, plain, secret
+from .native import PROVIDER_URN, Provider, engine, failure, plain, secret
 
 INPUTS = {"size": 3, "sshKey": ED25519}
 NAMES = ["train-0", "train-1", "train-2"]
@@ -140,6 +140,18 @@ def test_options_of_the_component_reach_its_machines(provider: Provider, monitor
         assert machine.protect
         assert machine.provider == given["providers"]["fal"]
         assert [alias.spec.type for alias in machine.aliases] == [TYPE_TOKEN]
+
+
+def test_the_machines_have_the_provider_of_the_component(
+    provider: Provider, monitor: Monitor
+) -> None:
+    """An SDK asks for a version. Without one, there would be another default provider."""
+    urn = f"{PROVIDER_URN}default_0_1_0"
+    named = provider_pb2.ConfigureRequest(name="default_0_1_0", urn=urn, id="an-id")
+    provider.stub.Configure(named)
+    provider.construct(INPUTS, monitor)
+    providers = {monitor.registered[name].provider for name in NAMES}
+    assert providers == {f"{urn}::an-id"}
 
 
 def test_options_that_are_not_set_are_not_set_for_the_machines(

@@ -1,4 +1,4 @@
-"""The YAML programs of examples and docs, held to the schema: `make languages` runs one of them."""
+"""The YAML programs of examples and docs, held to the schema. `make languages` runs examples."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ SCHEMA: dict[str, Any] = json.loads(FalProvider().GetSchema(None, None).schema)
 
 def programs() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each program or part of one, with where it stands."""
-    example = ROOT / "examples" / "yaml" / "Pulumi.yaml"
-    yield str(example), yaml.safe_load(example.read_text())
+    for name in ("yaml", "cluster-yaml"):
+        example = ROOT / "examples" / name / "Pulumi.yaml"
+        yield str(example), yaml.safe_load(example.read_text())
     for block in blocks("yaml"):
         text = yaml.safe_load(block.text)
         if "resources" in text:
@@ -34,8 +35,8 @@ every_program = pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRA
 
 
 def test_example_and_docs_are_found() -> None:
-    """The example and four blocks of the docs declare resources, and the schema has four."""
-    assert len(PROGRAMS) == 9
+    """The examples and five blocks of the docs declare resources, and the schema has four."""
+    assert len(PROGRAMS) == 11
 
 
 @every_program

@@ -60,6 +60,8 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         self._log: Callable[..., None] = lambda **fields: None
         self._organization = ""
         """The organization of the stack. Only the calls for components tell it."""
+        self._reference = ""
+        """How resources name this provider, URN::ID. Empty if the engine is too old to tell it."""
         self._session: NativeSession | None = None
         self._took_over = False
         """Whether a resource had another provider before this one."""
@@ -131,6 +133,8 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         )
         with self._lock:
             self._session = session
+        if request.urn and request.id:
+            self._reference = f"{request.urn}::{request.id}"
         for name in configs.unused(config) if declared else ():
             self._warn(
                 f"The provider {declared!r} in the program does not use the fal:{name} of the "
@@ -148,7 +152,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
         self._organization = request.organization
         try:
-            return components.construct(request, self._engine_address)
+            return components.construct(request, self._engine_address, self._reference)
         except pulumi.RunError as error:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 

@@ -15,6 +15,7 @@ import pulumi
 from pulumi.output import Unknown
 from pulumi.provider import ConstructResult, Provider
 from pulumi.provider.server import ProviderServicer
+from pulumi.resource import DependencyProviderResource
 
 from pulumi_fal import nodes
 from pulumi_fal.api.models import InstanceType
@@ -25,6 +26,7 @@ from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 _OUTPUTS = [camel(name) for name in fields.names(lambda field: field.is_output)]
 _INPUTS = {camel(name): name for name in (*NAMES, "size")}
+_PACKAGE = NATIVE_TYPE_TOKEN.partition(":")[0]
 _OTHER_THREADS = 16
 """Threads for what is not a machine: the component itself, and messages."""
 
@@ -77,9 +79,10 @@ class _ComputeCluster(pulumi.ComponentResource):
 class _Components(Provider):
     """What the SDK's server calls for one request."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, reference: str) -> None:
         super().__init__("", "{}")
         self._request = request
+        self._reference = reference
 
     def construct(
         self,
@@ -96,7 +99,13 @@ class _Components(Provider):
         return ConstructResult(cluster.urn, cluster.outputs)
 
     def _complete(self, opts: pulumi.ResourceOptions) -> None:
-        """Add the options that the SDK loses."""
+        """Add the options that the SDK loses, and the provider.
+
+        Without it, the machines would have a default provider of their own, in another process, if
+        the program's SDK asks for a version of the plugin.
+        """
+        if self._reference:
+            opts.providers = {_PACKAGE: DependencyProviderResource(self._reference)}
         if self._request.HasField("deleteBeforeReplace"):
             opts.delete_before_replace = self._request.deleteBeforeReplace
         if self._request.HasField("customTimeouts"):
@@ -108,12 +117,13 @@ class _Components(Provider):
             )
 
 
-def construct(request: Any, engine_address: str) -> Any:
+def construct(request: Any, engine_address: str, reference: str) -> Any:
     """Answer the call for a component: declare it and its machines, and return its outputs.
 
-    Raises RunError if an input is wrong.
+    `reference` names the provider, or is "" if it is not known. Raises RunError if an input is
+    wrong.
     """
-    servicer = ProviderServicer(_Components(request), [], engine_address)
+    servicer = ProviderServicer(_Components(request, reference), [], engine_address)
 
     async def answer() -> Any:
         # Each machine that is being created blocks a thread until it is ready.
