@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _NOT_KNOWN = "it is not known whether it was made for this stack"
 """What a command says where it does not know its organization."""
+_MAY_APPEAR = "It is not known whether the earlier create made a machine as well"
+"""What a command says of a create that another one has followed, where it can't look for more."""
 _NOT_REPEATED = {"401", "403", "404", "redirect", "unsent"}
 """Faults of a create that end it however long its key is kept: another attempt would not help."""
 
@@ -28,7 +30,8 @@ class Laws:
     """Watches creates and deletes as they happen, and the whole at every moment of rest.
 
     1. Every machine of ours that runs is in its stack's state or in the journal.
-    2. No create makes a machine while another of its resource runs that state does not have.
+    2. No create makes a machine while another of its resource runs that state does not have,
+       unless a warning names that one as late, or says that the API could not be asked for it.
     3. No machine of somebody else, or of another resource, is claimed; none of another stack is
        deleted, nor any that the same process has just claimed.
     4. A create that replaces never ends with a machine that state has already.
@@ -108,6 +111,7 @@ class Laws:
             return
         # A machine that the API makes after the create has looked for it has no name to be told.
         unseen = self._world.account.not_made_yet(call.process.listed_at)
+        unseen |= self._warned_of(call.process)
         self.violations.extend(
             f"{machine} of {call.owner} is not named: {type(error).__name__}: {error}"
             for machine in sorted(self._outside(call.owner) - unseen)
@@ -140,10 +144,21 @@ class Laws:
         """The API has taken a create's POST."""
         others = self._world.account.machines_of(call.owner) - self._in_state[call]
         others -= (
-            self._world.account.not_made_yet() | self._first_seen_late(call.process.clock.wall())
+            self._world.account.not_made_yet()
+            | self._first_seen_late(call.process.clock.wall())
+            | self._warned_of(call.process)
         ) - {instance_id}
         if others != {instance_id}:
             self.violations.append(f"{call.owner} was made twice: {sorted(others)}")
+
+    def _warned_of(self, process: Process) -> set[str]:
+        """Return the late machines that the command has warned of, by their names if it could.
+
+        They come from a create that another one has followed, so they stop none and end none.
+        """
+        warnings = "\n".join(process.warnings)
+        late = self._world.account.late
+        return {machine for machine in late if machine in warnings or _MAY_APPEAR in warnings}
 
     def _first_seen_late(self, now: float) -> set[str]:
         """Return the machines that were first seen so long after a POST that a warning names them.
