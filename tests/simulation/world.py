@@ -168,19 +168,19 @@ class World:
         entry = self.journal.find(origin) if origin else None
         if entry is None or not named:
             return
-        mine = (self.account.machines_of(owner) - stack.ids()) & named
+        mine = sorted((self.account.machines_of(owner) - stack.ids()) & named)
         now = stack.origin(owner.name)
         is_free = entry.origin == now or self.journal.find(now) is None
-        if mine and keeps and is_free and entry.phase is not Phase.ADOPTED:
-            (chosen,) = mine
+        keeps = keeps and is_free and bool(mine)
+        if keeps and entry.phase is not Phase.ADOPTED:
+            chosen, *mine = mine
             adopted = replace(
                 entry, origin=now, phase=Phase.ADOPTED, instance_id=chosen, problem=""
             )
             self.journal.write(adopted)
-        else:
-            for instance_id in mine:
-                self.account.state.delete(instance_id)
-        if not (mine and keeps and is_free) or entry.origin != now:
+        for instance_id in mine:
+            self.account.state.delete(instance_id)
+        if not keeps or entry.origin != now:
             self.journal.drop(entry)
 
     def settle(self) -> None:
