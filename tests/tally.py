@@ -64,7 +64,8 @@ def table(found: Mapping[str, Line]) -> str:
         rows.add_column(name.replace("_", " "), justify="right")
     rows.add_column("seconds", justify="right")
     total = Line()
-    for part in sorted(found, key=lambda part: (part == OTHERS, part)):
+    parts = [part for part, line in found.items() if line.counts["cases"]]
+    for part in sorted(parts, key=lambda part: (part == OTHERS, part)):
         _add(rows, part, found[part])
         total.add(found[part].counts, found[part].seconds)
     rows.add_section()

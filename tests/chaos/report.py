@@ -53,6 +53,7 @@ def play_all(cases: Iterable[Case], template: Template, folder: Path) -> list[Ou
 
 def count(outcomes: list[Outcome], host: str, record_property: Record) -> None:
     """Count the outcomes for the table at the end of the run, by the call that met the fault."""
+    record(record_property, host)
     for outcome in outcomes:
         record(
             record_property,
