@@ -28,9 +28,12 @@ from .sshd import Sshd
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 STACKS = ("adopt", "cluster", "fleet", "set-up", "ssh-config", "test-your-stack")
 PYTHON = {"requirements.txt"}
+TYPESCRIPT = {"index.ts", "package.json", "tsconfig.json"}
 OTHER_LANGUAGES: dict[str, set[str]] = {
+    "cluster-typescript": TYPESCRIPT,
+    "cluster-yaml": set(),
     "go": {"main.go", "program.go", "go.mod"},
-    "typescript": {"index.ts", "package.json", "tsconfig.json"},
+    "typescript": TYPESCRIPT,
     "yaml": set(),
 }
 """The examples that `make languages` runs, and their files."""

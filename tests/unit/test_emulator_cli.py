@@ -29,7 +29,7 @@ BODY = {"instance_type": ONE, "ssh_key": ED25519}
 
 @contextmanager
 def running(
-    *options: str, lines: int = 4, **environment: str
+    *options: str, lines: int = 5, **environment: str
 ) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """The process and the lines with which it says where it listens."""
     inherited = {k: v for k, v in os.environ.items() if k != "FAL_ADMIN_API_KEY"}
@@ -63,13 +63,13 @@ def test_it_says_where_it_is_answers_and_ends_with_a_signal(end: signal.Signals)
     """The command prints three lines to paste and a line per request, and no traceback."""
     with running("--provisioning", "0") as (process, lines):
         url = lines[0].removeprefix("fal Compute emulator on ")
-        *exports, ssh = lines[1:]
-        key = assignment("FAL_ADMIN_API_KEY", "emulator")
-        assert exports == [
+        *said, ssh = lines[1:]
+        assert said == [
+            "Any key is accepted; each sees its own machines.",
             assignment("FAL_COMPUTE_ENDPOINT", url),
-            f"{key}  # any key is accepted; each sees its own machines",
+            assignment("FAL_ADMIN_API_KEY", "emulator"),
         ]
-        address = ssh.removeprefix("export FAL_COMPUTE_SSH_ADDRESS=").split("  # ")[0]
+        address = ssh.removeprefix("export FAL_COMPUTE_SSH_ADDRESS=")
         assert greeting.problem("198.18.0.1", Clock(), address) is None
         assert post(url, "anything").json()["status"] == "ready"
         process.send_signal(end)
@@ -82,9 +82,9 @@ def test_it_says_where_it_is_answers_and_ends_with_a_signal(end: signal.Signals)
 
 def test_the_key_of_the_environment_is_required_and_never_printed() -> None:
     """The key may be a real one."""
-    with running(FAL_ADMIN_API_KEY="s3cr3t") as (_, lines):
+    with running(lines=4, FAL_ADMIN_API_KEY="s3cr3t") as (_, lines):
         url = lines[0].removeprefix("fal Compute emulator on ")
-        assert lines[2] == "# accepts only the key in this terminal's FAL_ADMIN_API_KEY"
+        assert lines[1] == "Only the key in this terminal's FAL_ADMIN_API_KEY is accepted."
         assert "s3cr3t" not in "".join(lines)
         assert post(url, "anything").status_code == 401
         assert post(url, "s3cr3t").status_code == 200
@@ -149,7 +149,7 @@ def test_a_port_or_name_that_can_not_be_is_refused(
 @pytest.mark.parametrize("api, path", [("legacy", ""), ("v1", "/v1")])
 def test_on_all_addresses_it_says_how_to_use_it_from_elsewhere(api: str, path: str) -> None:
     """The endpoint is one that a provider accepts here, and comments say what else is needed."""
-    lines_at_start = 9 if api == "v1" else 8
+    lines_at_start = 10 if api == "v1" else 9
     with running("--host", "0.0.0.0", "--api", api, lines=lines_at_start) as (_, lines):
         url = lines[0].removeprefix("fal Compute emulator on ")
         port = url.removeprefix("http://127.0.0.1:")

@@ -58,16 +58,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         emulator.faults.script(line)
     with emulator:
         print(f"fal Compute emulator on {emulator.url}")
+        # A comment beside an export would be no comment where zsh reads what is pasted.
+        if api_key:
+            print("Only the key in this terminal's FAL_ADMIN_API_KEY is accepted.")
+        else:
+            print("Any key is accepted; each sees its own machines.")
         if options.api != "legacy":
             print(_assignment("FAL_COMPUTE_API", options.api))
         print(_assignment("FAL_COMPUTE_ENDPOINT", emulator.endpoint))
-        if api_key:
-            print("# accepts only the key in this terminal's FAL_ADMIN_API_KEY")
-        else:
-            any_key = "any key is accepted; each sees its own machines"
-            print(_assignment("FAL_ADMIN_API_KEY", API_KEY), f" # {any_key}")
-        ssh = _assignment("FAL_COMPUTE_SSH_ADDRESS", emulator.env["FAL_COMPUTE_SSH_ADDRESS"])
-        print(ssh, " # only for `wait_for_ssh`", flush=True)
+        if not api_key:
+            print(_assignment("FAL_ADMIN_API_KEY", API_KEY))
+        ssh = emulator.env["FAL_COMPUTE_SSH_ADDRESS"]
+        print(_assignment("FAL_COMPUTE_SSH_ADDRESS", ssh), flush=True)
         if not emulator.address.is_loopback:
             print(_from_elsewhere(emulator), flush=True)
         threading.Event().wait()

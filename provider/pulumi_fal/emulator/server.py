@@ -76,6 +76,8 @@ class EmulatorServer:
         self.faults = Faults()
         self.log = Log()
         self._socket = _listen(host, port)
+        # After a restart on the same port, what another terminal has set stays right.
+        self._ssh = Greeter(port + 1 if 0 < port < 65535 else 0)
         bound, port = self._socket.getsockname()[:2]
         self.address = ipaddress.ip_address(bound)
         url_host = _url_host(host, self.address)
@@ -89,7 +91,6 @@ class EmulatorServer:
             latency=latency,
             say=say,
         )
-        self._ssh = Greeter()
         self.endpoint = self.url + ("/v1" if api == "v1" else "")
         self.env = {
             "FAL_COMPUTE_API": api,

@@ -15,8 +15,12 @@ class Greeter:
     `address` is the IP:PORT that it listens on.
     """
 
-    def __init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, port: int) -> None:
+        """Listen on the port, or on a free one if it is 0 or in use."""
+        try:
+            self._socket = socket.create_server(("127.0.0.1", port))
+        except OSError:
+            self._socket = socket.create_server(("127.0.0.1", 0))
         self.address = "{}:{}".format(*self._socket.getsockname())
         self._ends = False
         self._thread = threading.Thread(target=self._greet, name="fal-emulator-ssh", daemon=True)
