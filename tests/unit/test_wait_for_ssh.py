@@ -11,6 +11,7 @@ import pytest
 
 from pulumi_fal.api.request import Request
 from pulumi_fal.errors import NotReadyError, VanishedError
+from pulumi_fal.machines.entry import GRACE_SECONDS
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import UNKNOWN, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
@@ -166,6 +167,18 @@ def test_a_machine_that_is_gone_is_not_waited_for(world: World) -> None:
     with pytest.raises(VanishedError, match="it was ready when last seen"):
         operations.create(world.machines, CALL, INPUTS)
     assert world.passed < 130
+
+
+def test_a_machine_that_was_ready_is_gone_as_soon_as_two_looks_do_not_find_it() -> None:
+    """The API has shown it, so it is no new machine that may be missing from lists at first."""
+    world = ApiWorld()
+    world.ssh_at = inf
+    ready = world.state.get(world.made(EIGHT).id)
+    world.hide(ready.id)
+    with pytest.raises(VanishedError) as caught:
+        world.lifecycle.wait_until_ready(ready, 1000, on_silence=lambda reason: None)
+    assert caught.value.was_listed
+    assert world.passed < GRACE_SECONDS
 
 
 def test_a_machine_that_is_stopped_ends_the_wait() -> None:
