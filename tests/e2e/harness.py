@@ -104,13 +104,19 @@ def processes_with(variable: str) -> dict[int, str]:
 def tracebacks(output: str) -> list[str]:
     """The last line of each traceback that a user should not see.
 
-    That of a program that Pulumi's own language host has interrupted is Pulumi's.
+    Those of a program whose component fails in another process are Pulumi's, and so is that of a
+    program that Pulumi's own language host has interrupted.
     """
-    if not OFFICIAL_HOST:
-        return list(_last_lines(output.splitlines()))
-    # The lines before the diagnostics have the same messages, but may be of several resources.
-    lines = (output.partition("Diagnostics:")[2] or output).splitlines()
-    return [line for line in _last_lines(lines) if not line.startswith("KeyboardInterrupt")]
+    pulumis: tuple[str, ...] = (
+        "grpc._channel._InactiveRpcError: ",
+        "Exception: resource monitor shut down",
+    )
+    lines = output.splitlines()
+    if OFFICIAL_HOST:
+        pulumis += ("KeyboardInterrupt",)
+        # The lines before the diagnostics have the same messages, but may be of several resources.
+        lines = (output.partition("Diagnostics:")[2] or output).splitlines()
+    return [line for line in _last_lines(lines) if not line.startswith(pulumis)]
 
 
 def _last_lines(lines: list[str]) -> Iterator[str]:
