@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ..e2e.conftest import emulator, new_stack, stack
-from .report import Case, Play, broken, play_all, print_table
+from ..tally import SEED, Record
+from .report import Case, Play, broken, count, play_all
 from .world import Template
 
 __all__ = ["emulator", "new_stack", "stack"]
@@ -25,14 +26,13 @@ def template(new_stack: Path, tmp_path_factory: pytest.TempPathFactory) -> Templ
 
 
 @pytest.fixture
-def play(template: Template, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Play:
-    """Play all of these cases and print their table. No law is broken in any of them."""
+def play(template: Template, tmp_path: Path, record_property: Record) -> Play:
+    """Play all of these cases and count their outcomes. No law is broken in any of them."""
 
-    def play(cases: Iterable[Case], title: str) -> None:
+    def play(cases: Iterable[Case], host: str) -> None:
         outcomes = play_all(cases, template, tmp_path)
-        with capsys.disabled():
-            print_table(outcomes, title)
-        assert not broken(outcomes), broken(outcomes)
+        count(outcomes, host, record_property)
+        assert not broken(outcomes), f"CHAOS_SEED={SEED}\n{broken(outcomes)}"
 
     return play
 

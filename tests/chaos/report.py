@@ -1,22 +1,26 @@
-"""Cases that are played side by side, and a table of their outcomes."""
+"""Cases that are drawn from all that there are and played side by side, and their outcomes."""
 
 from __future__ import annotations
 
 import os
+import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from math import ceil
+from operator import itemgetter
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from ..tally import SEED, Record, record
 from .world import Outcome, Template, World
 
-WORKERS = int(os.environ.get("CHAOS_WORKERS", "3"))
-"""How many cases are played at a time; they wait as much as they work."""
+WORKERS = int(os.environ.get("CHAOS_WORKERS", "2"))
+"""How many cases a test plays at a time; they wait as much as they work."""
 ONLY = os.environ.get("CHAOS_ONLY", "")
-"""A regular expression; only cases whose place or name it matches are played."""
+"""A regular expression; only cases whose place or name it matches are played, and all of them."""
+SHARE = float(os.environ.get("CHAOS_SHARE", "0.2"))
+"""How much of each row of a table is played in a run; CHAOS_SEED draws other cases every time."""
 SHOWN = 3
 """How many broken cases are shown with all that happened."""
 
@@ -24,7 +28,15 @@ Case = tuple[str, str, Callable[[World], None], str]
 """The place of the fault, its name, what is done, and the template stack that it begins with."""
 
 Play = Callable[[Iterable[Case], str], None]
-"""Plays cases under a title; the fixture of this name."""
+"""Plays cases of a host that is named; the fixture of this name."""
+
+
+def drawn(cases: Iterable[Case]) -> Iterator[Case]:
+    """Yield some cases of each row: its share, and at least one."""
+    for row, of_row in groupby(cases, key=itemgetter(0)):
+        there = list(of_row)
+        count = len(there) if ONLY else ceil(SHARE * len(there))
+        yield from random.Random(f"{SEED} {row}").sample(there, count)
 
 
 def play_all(cases: Iterable[Case], template: Template, folder: Path) -> list[Outcome]:
@@ -39,20 +51,22 @@ def play_all(cases: Iterable[Case], template: Template, folder: Path) -> list[Ou
         return list(pool.map(play, enumerate(chosen)))
 
 
-def print_table(outcomes: list[Outcome], title: str) -> None:
-    """Print one line for each place, and their sum."""
-    table = Table("call", "cases", title=title)
-    counts = ("runs", "failures", "ways_out", "unnamed", "orphans", "duplicates")
-    for heading in ("runs", "failed", "ways out", "unnamed", "orphans", "duplicates"):
-        table.add_column(heading, justify="right")
-    for where in dict.fromkeys(outcome.where for outcome in outcomes):
-        here = [outcome for outcome in outcomes if outcome.where == where]
-        table.add_row(where, str(len(here)), *(str(_sum(here, name)) for name in counts))
-    table.add_section()
-    table.add_row("all", str(len(outcomes)), *(str(_sum(outcomes, name)) for name in counts))
-    console = Console(width=100)
-    console.print()
-    console.print(table)
+def count(outcomes: list[Outcome], host: str, record_property: Record) -> None:
+    """Count the outcomes for the table at the end of the run, by the call that met the fault."""
+    record(record_property, host)
+    for outcome in outcomes:
+        record(
+            record_property,
+            f"{host}: {outcome.where.partition(':')[0]}",
+            cases=1,
+            runs=outcome.runs,
+            failures=outcome.failures,
+            ways_out=outcome.ways_out,
+            unnamed=outcome.unnamed,
+            orphans=outcome.orphans,
+            duplicates=outcome.duplicates,
+            broken=int(bool(outcome.broken)),
+        )
 
 
 def broken(outcomes: list[Outcome]) -> str:
@@ -61,7 +75,3 @@ def broken(outcomes: list[Outcome]) -> str:
     lines = [f"{case.where}, {case.name}: {'; '.join(case.broken)}" for case in bad]
     transcripts = [f"--- {case.where}, {case.name}\n{case.transcript}" for case in bad[:SHOWN]]
     return "\n".join([*lines, *transcripts])
-
-
-def _sum(outcomes: list[Outcome], name: str) -> int:
-    return sum(getattr(outcome, name) for outcome in outcomes)

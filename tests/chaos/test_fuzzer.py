@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +15,11 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..contract.documents import APIS, FILES
+from ..tally import SEED
 
 FUZZER = Path(sys.executable).with_name("schemathesis")
 EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "100"))
 """How many requests of each kind the fuzzer makes up, at most."""
-SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
 CONFIG = """\
 [generation]
 database = "none"

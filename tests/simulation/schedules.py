@@ -85,26 +85,29 @@ _names = st.sampled_from(NAMES)
 _some_names = st.frozensets(_names)
 
 
-def profile() -> settings:
-    """How long to search: hundreds of schedules, always the same ones; `chaos` asks for more.
+QUICK = settings(
+    max_examples=100,
+    stateful_step_count=8,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    print_blob=True,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+"""A hundred schedules, always the same ones."""
 
-    HYPOTHESIS_PROFILE=chaos draws other ones every time, SIMULATION_SCHEDULES of them. Its failure
-    prints the steps, and a line that runs them again when it stands above the class below.
-    """
-    quick = settings(
-        max_examples=100,
-        stateful_step_count=8,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        print_blob=True,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    if os.environ.get("HYPOTHESIS_PROFILE") != "chaos":
-        return quick
-    schedules = int(os.environ.get("SIMULATION_SCHEDULES", "5000"))
-    return settings(quick, max_examples=schedules, stateful_step_count=12, derandomize=False)
+PARTS = 5
+"""So many tests share the schedules of one kind that are drawn anew every time."""
+MANY = settings(
+    QUICK,
+    max_examples=int(os.environ.get("SIMULATION_SCHEDULES", "2500")) // PARTS,
+    stateful_step_count=12,
+    derandomize=False,
+)
+"""A failure prints the steps, and a line that runs them again when it stands above the class below.
+
+CHAOS_SEED draws the same ones again, SIMULATION_SCHEDULES of each kind."""
 
 
 class Schedules(RuleBasedStateMachine):

@@ -7,27 +7,28 @@ from typing import Protocol
 
 import pytest
 
+from .. import tally
 from .enumeration import Case, cases, quick_cases, search
 
 PARTS = 48
 """So many tests share the whole, so that several processes can run them."""
 
 
-class Record(Protocol):
-    """Puts something into a test's report, from where conftest.py takes it."""
+class Hold(Protocol):
+    """The fixture of this name."""
 
-    def __call__(self, name: str, value: object) -> None: ...
+    def __call__(self, some: list[Case]) -> None: ...
 
 
 @pytest.fixture
-def hold(record_property: Record) -> object:
+def hold(record_property: tally.Record) -> Hold:
     """Run all schedules of some cases. If laws are broken, the shortest schedule is the error."""
 
     def hold(some: list[Case]) -> None:
         found = search(some)
-        record_property("schedules", found.count)
+        part = "simulation: two commands"
+        tally.record(record_property, part, cases=found.count, broken=found.broken)
         if found.shortest is not None:
-            record_property("shortest", (found.shortest.length, str(found.shortest)))
             pytest.fail(
                 f"{found.broken} of {found.count} schedules break a law. The shortest one:\n"
                 f"{found.shortest}",
@@ -35,12 +36,6 @@ def hold(record_property: Record) -> object:
             )
 
     return hold
-
-
-class Hold(Protocol):
-    """The fixture above."""
-
-    def __call__(self, some: list[Case]) -> None: ...
 
 
 @pytest.mark.timeout(600)

@@ -35,7 +35,7 @@ from pulumi_fal.stacks.origin import Origin
 from . import plugin
 from .disk import FOLDER, Disk, Open
 from .plugin import Conditions, Event
-from .schedules import PROGRAMS, Interleaved, KeyedSchedules, Schedules, profile, with_single_lapses
+from .schedules import PROGRAMS, QUICK, Interleaved, KeyedSchedules, Schedules, with_single_lapses
 from .stacks import Stack
 
 Mutant = Callable[[], AbstractContextManager[Any]]
@@ -331,7 +331,7 @@ def test_a_broken_law_is_found(case: Case, record_property: Callable[[str, objec
         def lags(self, lag: float, reads_lag: bool) -> tuple[float, bool]:
             return (lag, reads_lag) if case.lag is None else (case.lag, True)
 
-    searching = settings(profile(), max_examples=case.within, phases=[Searching.generate])
+    searching = settings(QUICK, max_examples=case.within, phases=[Searching.generate])
     with case.mutant(), pytest.raises(AssertionError, match=case.law):
         run_state_machine_as_test(Counted, settings=searching)
     record_property("schedules", count - 1)  # the last one shows it again
