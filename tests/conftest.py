@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from . import tally
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let the report of a test say that it has the marker `chaos`."""
+    if item.get_closest_marker("chaos"):
+        item.user_properties.append((tally.CHAOS, True))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

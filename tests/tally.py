@@ -17,6 +17,8 @@ SEED = int(os.environ.setdefault("CHAOS_SEED", str(random.SystemRandom().randran
 """From which all that is drawn at random follows. Workers of one run inherit it."""
 COUNTS = ("cases", "runs", "failures", "ways_out", "unnamed", "orphans", "duplicates", "broken")
 """The columns: the cases, what happened in them, and what of it must never happen."""
+CHAOS = "has the marker chaos"
+"""The name of a test's property."""
 OTHERS = "stories, each a test"
 _PROPERTY = "tally"
 
@@ -50,7 +52,7 @@ def lines(reports: Iterable[Any]) -> dict[str, Line]:
     found: dict[str, Line] = {}
     for report in reports:
         counted = [value for name, value in report.user_properties if name == _PROPERTY]
-        if not counted and "chaos" in report.keywords:
+        if not counted and (CHAOS, True) in map(tuple, report.user_properties):
             counted = [[OTHERS, {"cases": 1, "broken": int(report.failed)}]]
         for part, counts in counted:
             found.setdefault(part, Line()).add(counts, report.duration / len(counted))

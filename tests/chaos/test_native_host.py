@@ -28,5 +28,6 @@ def test_no_fault_of_any_call_and_no_kill_loses_a_machine_or_creates_a_second(
     play: Play, part: int
 ) -> None:
     """The hosts differ in how they learn of a call's end, and in what the engine is told."""
-    cases = chain(drawn(chain(matrix.cases(), keyed.cases(), capacity.cases())), kills())
+    tables = (matrix, keyed, capacity)
+    cases = chain(drawn(chain.from_iterable(table.cases() for table in tables)), kills())
     play(islice(cases, part, None, PARTS), "native plugin")

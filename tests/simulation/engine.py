@@ -87,7 +87,9 @@ class Engine:
         self.world.turns.block(lambda: other.is_over or not other.engine_lives)
 
     def _review(self, call: Call) -> None:
+        before = self.world.laws.late_machines(call)
         self.process.machines.review(call.urn, self.process.organization)
+        self.world.laws.reviewed(call, before)
 
     def _diff(self, call: Call) -> None:
         row = self.stack.rows.get(call.owner.name)

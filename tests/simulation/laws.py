@@ -43,6 +43,7 @@ class Laws:
     9. `pending adopt` takes no machine that another stack has in state.
     10. No command asks which organization a stack is in where `pulumi` lists only one of its name.
     11. A create that ends while it waits for room leaves no record of its own.
+    12. A command of Pulumi warns of each late machine of its stack, as long as it can ask the API.
     """
 
     def __init__(self, world: World) -> None:
@@ -160,6 +161,37 @@ class Laws:
         if is_same and entry.key_seconds_left(process.clock.wall()) > 90:
             self.violations.append(f"{call.owner} was not sent again with its key: {error}")
 
+    def late_machines(self, call: Call) -> set[str]:
+        """Return the late machines of the command's stack that it could know of now."""
+        world, process = self._world, call.process
+        stack = world.stacks[call.owner.stack]
+        conditions = process.conditions
+        if not (conditions.answers and conditions.knows_organization):
+            return set()
+        if world.disk.trouble != disk.NOTHING or conditions.key not in ("key", "rotated"):
+            return set()
+        with world.unwatched():
+            late = [entry.origin for entry in world.journal.readable() if entry.is_late]
+        return {
+            instance_id
+            for instance_id in world.account.late - world.account.not_made_yet() - stack.ids()
+            if world.account.runs(instance_id)
+            and world.account.made_by[instance_id].stack == stack.name
+            and stack.origin(world.account.made_by[instance_id].name) in late
+        }
+
+    def reviewed(self, call: Call, before: set[str]) -> None:
+        """A command has begun with a look for late machines, of which there were some before it."""
+        if call.process.clock.interrupted.is_set():
+            return
+        if any(kind == "list" for kind, _ in self._world.account.met):
+            return
+        unnamed = before & self.late_machines(call) - self._warned_of(call.process)
+        self.violations.extend(
+            f"{instance_id} is late, and a command of stack {call.owner.stack} does not say so"
+            for instance_id in sorted(unnamed)
+        )
+
     def made(self, call: Call, instance_id: str) -> None:
         """The API has taken a create's POST."""
         others = self._world.account.machines_of(call.owner) - self._in_state[call]
@@ -174,10 +206,13 @@ class Laws:
     def _warned_of(self, process: Process) -> set[str]:
         """Return the late machines that the command has warned of, by their names if it could.
 
-        They come from a create that another one has followed, so they stop none and end none.
+        They come from a create that another one has followed, so they stop none and end none. A
+        list that lacks them is the API's own word.
         """
         warnings = "\n".join(process.warnings)
         late = self._world.account.late
+        if ("list", "lapse") in self._world.account.met:
+            return set(late)
         return {machine for machine in late if machine in warnings or _MAY_APPEAR in warnings}
 
     def _first_seen_late(self, now: float) -> set[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from pulumi_fal.api.models import NewInstance
 
+from .account import LATE_SECONDS
 from .plugin import KEYS, Conditions, Event
 from .stacks import CLOUD, Stack
 from .world import World
@@ -34,6 +35,14 @@ def _up(*events: tuple[int | str, Event], stack: str = "one") -> Build:
         world.run(conditions, world.up(stack, conditions))
 
     return build
+
+
+def _late(world: World) -> None:
+    """An `up` whose machine the API makes late, and another one that makes a machine as well."""
+    for faults in ((("create", "504_then_made", 1),), ()):
+        conditions = Conditions(faults=faults)
+        world.run(conditions, world.up("one", conditions))
+    world.time.advance(LATE_SECONDS)
 
 
 def _without_record(stack: str) -> Build:
@@ -89,6 +98,7 @@ SITUATIONS = (
     Situation("the API makes the machine after a 504", fault="504_then_made", apis=BOTH),
     Situation("in state", (_up(), _without_record("one")), has_state=True),
     Situation("in state, with its record", (_up(),), has_state=True),
+    Situation("a late machine beside the present one", (_late,), has_state=True, others=()),
     Situation("no answer, and a machine", (_up(*_TAKEN),), apis=BOTH),
     Situation(
         "no answer, and another stack's machine",
@@ -135,6 +145,7 @@ class Start:
         }
         account, state = world.account, built.account.state
         account.made_by = dict(built.account.made_by)
+        account.late = set(built.account.late)
         account.state.machines = {
             id_: replace(machine, hidden_until=dict(machine.hidden_until))
             for id_, machine in state.machines.items()

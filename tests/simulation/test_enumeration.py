@@ -26,7 +26,7 @@ def hold(record_property: tally.Record) -> Hold:
 
     def hold(some: list[Case]) -> None:
         found = search(some)
-        part = "simulation: orders of two commands"
+        part = "simulation: two commands"
         tally.record(record_property, part, cases=found.count, broken=found.broken)
         if found.shortest is not None:
             pytest.fail(

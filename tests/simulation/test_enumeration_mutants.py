@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from pulumi_fal.machines import creates
+from pulumi_fal.machines import creates, review
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal
@@ -59,6 +59,11 @@ def drop_the_record_of_a_create_that_may_end_late() -> AbstractContextManager[An
     return mock.patch.object(creates, "as_late", return_value=None)
 
 
+def say_nothing_of_a_late_machine() -> AbstractContextManager[Any]:
+    """The API makes a machine after another create has followed, and nobody looks for it."""
+    return mock.patch.object(review, "_late_reminders", return_value=())
+
+
 LOST = "neither in state nor in the journal"
 
 
@@ -72,6 +77,7 @@ LOST = "neither in state nor in the journal"
         (change_a_record_without_its_lock, LOST),
         (look_into_no_other_stack, "which two has"),
         (drop_the_record_of_a_create_that_may_end_late, LOST),
+        (say_nothing_of_a_late_machine, "is late, and a command of stack one does not say so"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

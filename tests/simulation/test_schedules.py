@@ -43,7 +43,7 @@ def search(
         run_state_machine_as_test(prepare(Counted), settings=how_far)
         broken = 0
     finally:
-        where = "simulation: schedules at random"
+        where = "simulation: at random"
         tally.record(record_property, where, cases=count, broken=broken)
 
 
