@@ -181,6 +181,23 @@ def test_what_is_no_export_is_no_answer(pulumi: Pulumi, output: str) -> None:
     assert Stacks().machines(HERE) is None
 
 
+def test_a_state_file_that_is_just_being_written_is_read_again(pulumi: Pulumi) -> None:
+    """An update writes it twice for each machine, and others read the stack meanwhile."""
+    pulumi.holds[DEV] = cut = StackError("`pulumi` failed: failed to load checkpoint: EOF")
+
+    def write() -> None:
+        if len(pulumi.calls) == 3:
+            pulumi.holds[DEV] = exported(row("one"))
+
+    pulumi.meanwhile = write
+    assert Stacks().ids(HERE) == frozenset({"one"})
+    assert len(pulumi.calls) == 4
+
+    pulumi.holds[DEV], pulumi.meanwhile = cut, lambda: None
+    assert Stacks().ids(HERE) is None
+    assert len(pulumi.calls) == 8
+
+
 UNCERTAIN = [replace(HERE, urn=""), replace(HERE, organization=""), replace(HERE, backend="")]
 
 

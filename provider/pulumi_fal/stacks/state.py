@@ -20,6 +20,9 @@ IMPORT_REFUSED = "importRefused"
 """The output that the native plugin sets in state if it refused to import the machine. The stack
 does not have that machine: the next command removes it from state."""
 _AT_ONCE = 4
+_TRIES = 4
+_CUT_SHORT = "failed to load checkpoint: EOF"
+"""What `pulumi stack export` says if it reads a state file that an update is just writing."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,7 @@ def machines(name: str = "", backend: str = "", seconds: float = cli.SECONDS) ->
     that is selected in this folder; without `backend`, the command uses its own. Raises StackError
     if the stack can't be read.
     """
-    args = ("stack", "export", *(("--stack", name) if name else ()))
-    exported = cli.ask(*args, backend=backend, seconds=seconds)
+    exported = _exported(name, backend, seconds)
     try:
         return [
             _machine(resource)
@@ -64,6 +66,19 @@ def machines(name: str = "", backend: str = "", seconds: float = cli.SECONDS) ->
         ]
     except (AttributeError, KeyError, TypeError):
         raise StackError("`pulumi stack export` printed something that is not a stack") from None
+
+
+def _exported(name: str, backend: str, seconds: float) -> Any:
+    args = ("stack", "export", *(("--stack", name) if name else ()))
+    end = time.monotonic() + seconds
+    for _ in range(_TRIES - 1):
+        try:
+            return cli.ask(*args, backend=backend, seconds=end - time.monotonic())
+        except StackError as error:
+            # The next write is likely over when another command has started.
+            if _CUT_SHORT not in str(error):
+                raise
+    return cli.ask(*args, backend=backend, seconds=max(0.0, end - time.monotonic()))
 
 
 def read_all(
