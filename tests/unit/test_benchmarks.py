@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from benchmarks import direct, naive, schedule
+from benchmarks import direct, naive, quoted, schedule
 from benchmarks.goals import GOALS, verdicts
 from benchmarks.measure import KINDS, Command, Run
 from benchmarks.programs import (
@@ -200,3 +202,43 @@ def test_what_the_goals_compare_is_measured_more_than_once() -> None:
     """A single run of a provider with jitter would be down to luck."""
     times = {row.machines: row.times for row in schedule.ROWS if row.who == OURS}
     assert all(times[machines] >= 2 for machines in (1, 64, 256))
+
+
+# The figures in the documentation
+
+
+def test_every_figure_in_the_documentation_is_one_of_the_last_run() -> None:
+    """The README and the page on performance quote docs/benchmark.csv; `make bench` writes all."""
+    figures = quoted.read(quoted.ROOT / "docs" / "benchmark.csv")
+    texts = [page.read_text(encoding="utf-8") for page in quoted.PAGES]
+    for sentence in quoted.SENTENCES:
+        said = [found for text in texts if (found := sentence.said(text))]
+        assert said == [sentence.measured(figures)], sentence.text
+
+
+def test_every_measured_row_of_a_table_is_held_to_the_last_run() -> None:
+    """A row that nobody corrects would become stale."""
+    page = quoted.PAGES[1].read_text(encoding="utf-8")
+    measured = page[page.index("## Measurements") :]
+    lines = [line for line in measured.splitlines() if line.endswith(" |") and line[-3].isdigit()]
+    assert len(lines) > 20
+    for line in lines:
+        assert any(sentence.said(line) for sentence in quoted.SENTENCES), line
+
+
+def test_a_whole_run_writes_every_figure_into_the_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schedule has what the pages quote, and only figures change in them."""
+    copies = tuple(Path(shutil.copy(page, tmp_path)) for page in quoted.PAGES)
+    monkeypatch.setattr(quoted, "PAGES", copies)
+    whole().write_csv(tmp_path / "benchmark.csv")
+    figures = quoted.read(tmp_path / "benchmark.csv")
+    before = [page.read_text(encoding="utf-8") for page in copies]
+    assert list(quoted.correct(figures)) == list(copies)
+    after = [page.read_text(encoding="utf-8") for page in copies]
+    for sentence in quoted.SENTENCES:
+        assert sentence.measured(figures) in [sentence.said(text) for text in after]
+    without_figures = [[re.sub(r"[\d.]+", "", text) for text in texts] for texts in (before, after)]
+    assert without_figures[0] == without_figures[1]
+    assert list(quoted.correct(figures)) == []
