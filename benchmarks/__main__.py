@@ -1,102 +1,79 @@
-"""Run all benchmarks, then write a table, a CSV and a plot, and compare with the targets."""
+"""Run all benchmarks, compare them with the goals, and write the figures into the docs."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
-from math import ceil
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import naive, plot
-from benchmarks.measure import (
-    CLUSTER,
-    COMMANDS,
-    DIRECT,
-    FOLLOWING,
-    NAIVE,
-    NATIVE,
-    NATIVE_CLUSTER,
-    OURS,
-    V1,
-    WAITING,
-    Failed,
-    run,
-)
-from benchmarks.results import CALLS, TIMES, Measure, Results, verdicts
+from benchmarks import plot, quoted
+from benchmarks.goals import verdicts
+from benchmarks.measure import Failed, run
+from benchmarks.programs import OURS
+from benchmarks.results import CALLS, TIMES, Measure, Results
+from benchmarks.schedule import BUDGET, LIMIT, PROVISIONING, ROWS, rows, runs
 
-REPEATS = 3
-"""How often pulumi-fal runs: its polls have jitter, so a single run would be down to luck."""
-LARGEST_REPEATED = 64
-NAIVE_WIDTH = 4
-"""How many machines the process of a dynamic provider works on at a time."""
-NAIVE_SECONDS = 300.0
-"""The longest that the naive provider may take for one number of machines."""
-BUDGET = 13 * 60.0
-"""Seconds after which no run is repeated."""
+DOCS = quoted.ROOT / "docs"
 
 console = Console()
+if not console.is_terminal:
+    console.width = 140  # a log has no width, and the tables need this much
 
 
 def main() -> None:
     options = _options()
-    results, started = Results(), time.monotonic()
-    options.out.mkdir(parents=True, exist_ok=True)
-    for who, machines, is_repeat in plan(options.sizes):
-        reason = (
-            f"more than {BUDGET / 60:.0f} minutes have passed"
-            if is_repeat and time.monotonic() - started > BUDGET
-            else too_long(who, machines, options.provisioning)
-        )
-        if reason:
-            console.print(f"{who}, {machines} machines: skipped, {reason}")
-            continue
-        try:
-            measured = run(who, machines, options.provisioning)
-        except Failed as failure:
-            raise SystemExit(f"{who}, {machines} machines: {failure}") from None
-        results.add(measured)
-        times = ", ".join(f"{name} {measured.commands[name].seconds:.1f} s" for name in COMMANDS)
-        console.print(f"{who}, {machines} machine{'s' if machines > 1 else ''}: {times}")
+    started = time.monotonic()
+    console.print(schedule(options.largest, options.provisioning))
+    results = measured(options.largest, options.provisioning, started)
     for title, measures in (("Time and memory", TIMES), ("API calls", CALLS)):
         console.print(table(results, title, measures))
-    _write(results, options.out)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        _write(results, options.out)
+    elif (options.largest, options.provisioning) == (_largest(), PROVISIONING):
+        _write(results, DOCS)
+        for page in quoted.correct(quoted.read(DOCS / "benchmark.csv")):
+            console.print(f"Corrected: the figures in {page}")
+    else:
+        console.print("Nothing is written, because this was not the whole benchmark; see --out.")
     for verdict in verdicts(results):
-        word, color = ("reached", "green") if verdict.is_reached else ("not reached", "red")
-        console.print(f"[{color}]{word:12}[/]{verdict}", highlight=False, soft_wrap=True)
-    console.print(f"{time.monotonic() - started:.0f} s in total")
+        _judge(verdict.is_reached, str(verdict))
+    seconds = time.monotonic() - started
+    _judge(seconds <= LIMIT, f"all runs: {seconds:.0f} s (at most {LIMIT:.0f})")
 
 
-def plan(sizes: list[int]) -> Iterator[tuple[str, int, bool]]:
-    """Yield who runs next, with how many machines, and whether that is a repeat.
-
-    Runs don't overlap, so that they don't share the processors. The sizes of one provider follow
-    each other, so that ratios compare runs of the same few minutes.
-    """
-    for repeat in range(REPEATS):
-        for machines in sizes:
-            if repeat == 0 or machines <= LARGEST_REPEATED:
-                yield OURS, machines, repeat > 0
-        for who, machines in ((CLUSTER, 1), (CLUSTER, 8), (FOLLOWING, 8)):
-            yield who, machines, repeat > 0
-        if repeat == 0:
-            for machines in (1, 64):
-                yield WAITING, machines, False
-            for machines in sizes:
-                for who in (V1, NATIVE, NATIVE_CLUSTER, DIRECT, NAIVE):
-                    yield who, machines, False
+def schedule(largest: int, provisioning: float) -> Table:
+    """How long each run is expected to take."""
+    made = Table("", "machines", "runs", "s each", title="Schedule", title_justify="left")
+    for row in rows(largest):
+        seconds = row.estimate(provisioning)
+        made.add_row(row.who, str(row.machines), str(row.times), f"{seconds:.0f}")
+    total = sum(row.times * row.estimate(provisioning) for row in rows(largest))
+    made.add_section()
+    made.add_row("in total", "", str(sum(row.times for row in rows(largest))), f"{total:.0f}")
+    return made
 
 
-def too_long(who: str, machines: int, provisioning: float) -> str:
-    """Why a run is skipped, or "" if it isn't."""
-    waves = ceil(machines / NAIVE_WIDTH)
-    seconds = waves * (provisioning + 2 * naive.INTERVAL)
-    if who != NAIVE or seconds <= NAIVE_SECONDS:
-        return ""
-    return f"{NAIVE_WIDTH} at a time would take about {seconds / 60:.0f} minutes"
+def measured(largest: int, provisioning: float, started: float) -> Results:
+    """The results of all runs. A repeat that would exceed the budget is left out."""
+    results = Results()
+    for row, is_repeat in runs(largest):
+        what = f"{row.who}, {row.machines} machine{'s' if row.machines > 1 else ''}"
+        if is_repeat and time.monotonic() - started + row.estimate(provisioning) > BUDGET:
+            console.print(f"{what}: not repeated, to end within {LIMIT / 60:.0f} minutes")
+            continue
+        try:
+            made = run(row.who, row.machines, provisioning)
+        except Failed as failure:
+            raise SystemExit(f"{what}: {failure}") from None
+        results.add(made)
+        times = ", ".join(f"{name} {part.seconds:.1f} s" for name, part in made.commands.items())
+        console.print(f"{time.monotonic() - started:4.0f} s  {what}: {times}", highlight=False)
+    return results
 
 
 def table(results: Results, title: str, measures: Sequence[Measure]) -> Table:
@@ -123,6 +100,11 @@ def table(results: Results, title: str, measures: Sequence[Measure]) -> Table:
     return made
 
 
+def _judge(is_reached: bool, text: str) -> None:
+    word, color = ("reached", "green") if is_reached else ("not reached", "red")
+    console.print(f"[{color}]{word:12}[/]{text}", highlight=False, soft_wrap=True)
+
+
 def _write(results: Results, out: Path) -> None:
     written = [out / "benchmark.csv"]
     results.write_csv(written[0])
@@ -134,41 +116,37 @@ def _write(results: Results, out: Path) -> None:
     console.print(f"Written: {', '.join(map(str, written))}")
 
 
+def _largest() -> int:
+    return max(row.machines for row in ROWS)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Compare pulumi-fal on the emulator with a naive provider, and with no Pulumi.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Compare pulumi-fal on the emulator with a naive provider, and with no Pulumi. "
+        "Without options, the figures in the documentation are replaced by those of this run.",
     )
     parser.add_argument(
-        "--sizes",
-        type=_sizes,
-        default="1,4,16,64,256",
-        metavar="N,N",
-        help="numbers of machines; 1 is needed for the ratios",
+        "--largest",
+        type=int,
+        default=_largest(),
+        metavar="N",
+        help="leave out the runs with more machines (default: %(default)s)",
     )
     parser.add_argument(
         "--provisioning",
         type=float,
-        default=10.0,
+        default=PROVISIONING,
         metavar="SECONDS",
-        help="seconds until a machine is ready",
+        help="seconds until a machine is ready (default: %(default)s)",
     )
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("docs"),
         metavar="FOLDER",
-        help="where to write benchmark.csv and benchmark.svg",
+        help="where to write benchmark.csv and benchmark.svg, in place of the documentation",
     )
     return parser.parse_args()
-
-
-def _sizes(text: str) -> list[int]:
-    sizes = sorted({int(size) for size in text.split(",")})
-    if sizes[0] < 1:
-        raise ValueError("a number of machines must be 1 or more")
-    return sizes
 
 
 if __name__ == "__main__":

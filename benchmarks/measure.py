@@ -1,9 +1,8 @@
-"""One run: a program creates, refreshes and destroys a number of machines on an emulator."""
+"""One run: a number of machines is created, refreshed and destroyed on an emulator."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -19,55 +18,17 @@ from typing import Any
 
 import requests
 
+from benchmarks import programs
 from benchmarks.direct import Direct
+from benchmarks.programs import DIRECT, FULL_SECONDS, INSTANCE, WAITING
 
-OURS, V1, NATIVE = "pulumi-fal", "pulumi-fal, v1 API", "native plugin"
-NAIVE, DIRECT = "naive provider", "direct client"
-CLUSTER, FOLLOWING = "cluster in a given sector", "cluster in a chosen sector"
-WAITING = "waiting for capacity"
-FULL_SECONDS = 60.0
-"""For how long the API has no room for those who wait for it."""
-WAITING_INTERVAL = 0.1
-"""Their poll interval in seconds, so that in this time they ask some thirty times."""
-NATIVE_CLUSTER = "native plugin, cluster"
 KINDS = ("create", "list", "get", "delete")
-COMMANDS = ("up", "refresh", "destroy")
 DELETION = 0.5
-INSTANCE = {
-    "instance_type": "gpu_1x_h100_sxm5",
-    "ssh_key": f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} benchmark",
-}
+"""The seconds until a machine is gone."""
 PULUMI = Path(sys.executable).with_name("pulumi")
 SAMPLE_SECONDS = 0.2
-LONGEST = 900.0
+LONGEST = 300.0
 """Seconds after which a command is killed."""
-
-PROGRAM = """
-from {module} import {resource}
-
-for number in range({machines}):
-    {resource}(f"machine-{{number}}", {arguments})
-"""
-CLUSTER_PROGRAM = """
-from {module} import ComputeCluster
-
-ComputeCluster("node", size={machines}, ssh_key={ssh_key!r}, sector={sector!r})
-"""
-SECTORS = {CLUSTER: "sector_2", FOLLOWING: None, NATIVE_CLUSTER: "sector_2"}
-RESOURCES = {
-    OURS: ("pulumi_fal", "ComputeInstance"),
-    V1: ("pulumi_fal", "ComputeInstance"),
-    NATIVE: ("raw", "Machine"),
-    WAITING: ("pulumi_fal", "ComputeInstance"),
-    NAIVE: ("naive", "Machine"),
-}
-PLUGIN = f"""\
-plugins:
-  providers:
-    - name: fal
-      path: {Path(sys.executable).parent}
-"""
-"""Where the engine finds the native plugin, in Pulumi.yaml."""
 
 
 class Failed(Exception):
@@ -95,6 +56,7 @@ class Run:
     who: str
     machines: int
     commands: dict[str, Command]
+    """By name, those that were measured."""
     in_flight: int
     """The most API calls in flight at once."""
     memory: float | None
@@ -153,34 +115,21 @@ class Stack:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("FAL_", "PULUMI_"))}
         self._env = {
             **kept,
-            **endpoint,
+            **programs.settings(who, endpoint),
             "PULUMI_HOME": str(folder / "home"),
             "PULUMI_BACKEND_URL": f"file://{folder}",
             "PULUMI_CONFIG_PASSPHRASE": "benchmark",
             "PULUMI_SKIP_UPDATE_CHECK": "1",
         }
-        if who == V1:
-            url = endpoint["FAL_COMPUTE_ENDPOINT"]
-            self._env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": f"{url}/v1"}
-        if who == WAITING:
-            self._env["FAL_COMPUTE_POLL_INTERVAL"] = str(WAITING_INTERVAL)
-        project = "name: benchmark\nruntime: python\n"
-        (folder / "Pulumi.yaml").write_text(
-            project + (PLUGIN if who in (NATIVE, NATIVE_CLUSTER) else "")
-        )
+        (folder / "Pulumi.yaml").write_text(programs.project(who))
+        (folder / "__main__.py").write_text(programs.program(who, machines))
         for own in ("naive.py", "raw.py"):
             shutil.copy(Path(__file__).with_name(own), folder)
-        (folder / "__main__.py").write_text(_program(who, machines))
         self._pulumi("stack", "init", "dev")
 
     def command(self, name: str) -> None:
         with self.memory.watched():
             self._pulumi(name, "--yes", "--skip-preview", "--parallel", str(self._machines))
-
-    def ids(self) -> set[str]:
-        """The ids in state."""
-        deployment = json.loads(self._pulumi("stack", "export"))["deployment"]
-        return {row["id"] for row in deployment.get("resources", []) if row.get("id")}
 
     def _pulumi(self, *arguments: str) -> str:
         process = subprocess.Popen(
@@ -202,20 +151,6 @@ class Stack:
         if process.returncode:
             raise Failed(f"pulumi {arguments[0]}: exit code {process.returncode}\n{output}{errors}")
         return output
-
-
-def _program(who: str, machines: int) -> str:
-    if who in SECTORS:
-        return CLUSTER_PROGRAM.format(
-            module="raw" if who == NATIVE_CLUSTER else "pulumi_fal",
-            machines=machines,
-            ssh_key=INSTANCE["ssh_key"],
-            sector=SECTORS[who],
-        )
-    module, resource = RESOURCES[who]
-    inputs = {**INSTANCE, **({"wait_for_capacity": "1h"} if who == WAITING else {})}
-    arguments = ", ".join(f"{name}={value!r}" for name, value in inputs.items())
-    return PROGRAM.format(module=module, resource=resource, machines=machines, arguments=arguments)
 
 
 class Memory:
@@ -264,7 +199,10 @@ class Memory:
 
 
 def run(who: str, machines: int, provisioning: float) -> Run:
-    """Create, refresh and destroy the machines. Raises Failed if a step did not succeed."""
+    """Create the machines, then refresh and destroy them if that is measured as well.
+
+    Raises Failed if a step did not succeed.
+    """
     with TemporaryDirectory(prefix="pulumi-fal-bench-") as folder, emulator(provisioning) as api:
         stack = None if who == DIRECT else Stack(Path(folder), who, machines, api.env)
         client = Direct(api.env, machines, INSTANCE)
@@ -272,7 +210,7 @@ def run(who: str, machines: int, provisioning: float) -> Run:
         if who == WAITING:
             api.set_capacity(0)
             threading.Timer(FULL_SECONDS, api.set_capacity, [None]).start()
-        for name in COMMANDS:
+        for name in programs.commands(who):
             act: Callable[[], None] = getattr(client, name)
             started = time.perf_counter()
             if stack is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.measure import DIRECT, NAIVE, NATIVE, OURS
+from benchmarks.programs import DIRECT, NAIVE, NATIVE, OURS
 from benchmarks.results import UP, UP_POLLS, Results
 
 STYLES = {
@@ -39,8 +39,8 @@ def draw(results: Results, path: Path) -> None:
         for who, (color, marker, line) in STYLES.items():
             points = [
                 (n, value)
-                for each, n in results.rows()
-                if each == who and (value := results.value(who, n, measure)) is not None
+                for name, n in results.rows()
+                if name == who and (value := results.value(who, n, measure)) is not None
             ]
             if points:
                 axes.plot(*zip(*points, strict=True), line, color=color, marker=marker, label=who)
@@ -49,7 +49,7 @@ def draw(results: Results, path: Path) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.set_title(title)
         axes.set_xlabel("machines")
-        axes.set_xticks(sorted({n for _, n in results.rows()}))
+        axes.set_xticks(sorted({n for name, n in results.rows() if name in STYLES}))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(ScalarFormatter())
             axis.set_minor_formatter(NullFormatter())

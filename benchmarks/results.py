@@ -1,29 +1,16 @@
-"""The results of all runs: each measure, its ratios, and whether they meet their targets."""
+"""The results of all runs: the measures of each, and how they relate to others."""
 
 from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import (
-    CLUSTER,
-    COMMANDS,
-    DIRECT,
-    FOLLOWING,
-    KINDS,
-    NAIVE,
-    NATIVE,
-    NATIVE_CLUSTER,
-    OURS,
-    V1,
-    WAITING,
-    Run,
-)
+from benchmarks.measure import KINDS, Command, Run
+from benchmarks.programs import COMMANDS, ORDER, OURS
 
 
 @dataclass(frozen=True)
@@ -33,23 +20,33 @@ class Measure:
     name: str
     unit: str
     of: Callable[[Run], float | None]
+    """None if the run doesn't have it."""
 
 
-def _calls(command: str, kind: str, run: Run) -> float:
-    return run.commands[command].calls[kind]
+def _of(command: str, figure: Callable[[Command], float]) -> Callable[[Run], float | None]:
+    """A figure of one command."""
+    return lambda run: figure(run.commands[command]) if command in run.commands else None
 
 
-UP = Measure("up", "s", lambda run: run.commands["up"].seconds)
-REFRESH = Measure("refresh", "s", lambda run: run.commands["refresh"].seconds)
-DESTROY = Measure("destroy", "s", lambda run: run.commands["destroy"].seconds)
-UP_POLLS = Measure("up: polls", "calls", lambda run: run.commands["up"].polls)
-REFRESH_CALLS = Measure(
-    "refresh: calls", "calls", lambda run: sum(run.commands["refresh"].calls.values())
+def _calls(command: str, kind: str) -> Measure:
+    return Measure(f"{command}: {kind}", "calls", _of(command, lambda made: made.calls[kind]))
+
+
+def _in_all(command: Command) -> float:
+    return sum(command.calls.values())
+
+
+UP, REFRESH, DESTROY = (
+    Measure(name, "s", _of(name, lambda command: command.seconds)) for name in COMMANDS
 )
+UP_POLLS = Measure("up: polls", "calls", _of("up", lambda command: command.polls))
+REFRESH_CALLS = Measure("refresh: calls", "calls", _of("refresh", _in_all))
 DESTROY_CALLS = Measure(
     "destroy: beyond DELETE",
     "calls",
-    lambda run: sum(run.commands["destroy"].calls.values()) - run.machines,
+    lambda run: (
+        _in_all(run.commands["destroy"]) - run.machines if "destroy" in run.commands else None
+    ),
 )
 REFUSED = Measure(
     "up: POSTs without room",
@@ -60,11 +57,7 @@ IN_FLIGHT = Measure("in flight at most", "calls", lambda run: run.in_flight)
 MEMORY = Measure("plugin's memory", "MB", lambda run: run.memory)
 TIMES = (UP, REFRESH, DESTROY, MEMORY)
 CALLS = (UP_POLLS, REFUSED, REFRESH_CALLS, DESTROY_CALLS, IN_FLIGHT)
-BY_KIND = tuple(
-    Measure(f"{command}: {kind}", "calls", partial(_calls, command, kind))
-    for command in COMMANDS
-    for kind in KINDS
-)
+BY_KIND = tuple(_calls(command, kind) for command in COMMANDS for kind in KINDS)
 HEADER = (
     "who",
     "machines",
@@ -88,8 +81,7 @@ class Results:
 
     def rows(self) -> list[tuple[str, int]]:
         """The program and the number of machines of each row."""
-        order = (OURS, V1, NATIVE, NATIVE_CLUSTER, CLUSTER, FOLLOWING, WAITING, NAIVE, DIRECT)
-        return sorted(self._runs, key=lambda row: (row[1], order.index(row[0])))
+        return sorted(self._runs, key=lambda row: (row[1], ORDER.index(row[0])))
 
     def count(self, who: str, machines: int) -> int:
         return len(self._runs.get((who, machines), ()))
@@ -121,118 +113,6 @@ class Results:
                     if figures[0]:
                         cells = map(_rounded, (*figures, self.count(who, machines)))
                         lines.writerow([who, machines, measure.name, measure.unit, *cells])
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The most, or the least, that a figure may be."""
-
-    text: str
-    machines: int
-    limit: float
-    value: Callable[[Results, int], float | None]
-    at_least: bool = False
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A bound, and the value that was measured."""
-
-    bound: Bound
-    value: float
-
-    @property
-    def is_reached(self) -> bool:
-        if self.bound.at_least:
-            return self.value >= self.bound.limit
-        return self.value <= self.bound.limit
-
-    def __str__(self) -> str:
-        bound = self.bound
-        return (
-            f"{bound.text}, {bound.machines} machines: {self.value:.2f}"
-            f" ({'at least' if bound.at_least else 'at most'} {bound.limit:g})"
-        )
-
-
-def verdicts(results: Results) -> Iterator[Verdict]:
-    """The verdict for each bound that has the runs it needs."""
-    for bound in BOUNDS:
-        value = bound.value(results, bound.machines)
-        if value is not None:
-            yield Verdict(bound, value)
-
-
-def _over_one(measure: Measure) -> Callable[[Results, int], float | None]:
-    return lambda results, n: results.ratio(measure, (OURS, n), (OURS, 1))
-
-
-def _ours(measure: Measure) -> Callable[[Results, int], float | None]:
-    return lambda results, n: results.value(OURS, n, measure)
-
-
-def _over_a_cluster_of_one(who: str) -> Callable[[Results, int], float | None]:
-    return lambda results, n: results.ratio(UP, (who, n), (CLUSTER, 1))
-
-
-def _bounds() -> Iterator[Bound]:
-    def rows(
-        text: str,
-        of_16: float,
-        of_64: float,
-        value: Callable[[Results, int], float | None],
-        *,
-        at_least: bool = False,
-    ) -> Iterator[Bound]:
-        yield Bound(text, 16, of_16, value, at_least)
-        yield Bound(text, 64, of_64, value, at_least)
-
-    yield from rows("up: time over that of one machine", 1.10, 1.25, _over_one(UP))
-    yield from rows("up: polls over those of one machine", 1.5, 1.5, _over_one(UP_POLLS))
-    yield from rows(
-        "up: time over the direct client's",
-        1.5,
-        1.6,
-        lambda results, n: results.ratio(UP, (OURS, n), (DIRECT, n)),
-    )
-    yield from rows("refresh: calls in all", 3, 4, _ours(REFRESH_CALLS))
-    yield from rows("destroy: calls beyond one DELETE each", 2, 3, _ours(DESTROY_CALLS))
-    yield from rows("destroy: time over that of one machine", 1.5, 2, _over_one(DESTROY))
-    yield from rows(
-        "up: the native plugin's time over the dynamic provider's",
-        1.05,
-        1.05,
-        lambda results, n: results.ratio(UP, (NATIVE, n), (OURS, n)),
-    )
-    yield from rows(
-        "up of the native plugin's cluster: time over that of machines one by one",
-        1.15,
-        1.15,
-        lambda results, n: results.ratio(UP, (NATIVE_CLUSTER, n), (NATIVE, n)),
-    )
-    for who, limit in ((CLUSTER, 1.15), (FOLLOWING, 2.2)):
-        yield Bound(
-            f"up of a {who}: time over that of one machine",
-            8,
-            limit,
-            _over_a_cluster_of_one(who),
-        )
-    yield Bound(
-        "up of those that wait for capacity: POSTs without room over those of one machine",
-        64,
-        1.3,
-        lambda results, n: results.ratio(REFUSED, (WAITING, n), (WAITING, 1)),
-    )
-    yield from rows(
-        "up: the naive provider's time over ours",
-        2.5,
-        8,
-        lambda results, n: results.ratio(UP, (NAIVE, n), (OURS, n)),
-        at_least=True,
-    )
-
-
-BOUNDS = tuple(_bounds())
 
 
 def _rounded(value: float | None) -> str:
