@@ -301,7 +301,7 @@ def test_a_patch_that_only_another_machine_could_have_is_refused(
     assert emulator.state.get(id_).instance_type == ONE
 
 
-def test_a_patch_that_changes_nothing_is_none(command: Callable[..., Provider]) -> None:
+def test_a_patch_to_the_machines_own_type_changes_nothing(command: Callable[..., Provider]) -> None:
     id_ = create(command()).id
     outputs = plain(update(command(), id_, {"instanceType": ONE}).properties)
     assert outputs["instanceType"] == ONE
