@@ -33,7 +33,7 @@ def refuse_8x_in_dev(args: ResourceValidationArgs, report_violation: ReportViola
     """No stack with one of the configured names may have a machine with eight GPUs."""
     stack = args.urn.removeprefix("urn:pulumi:").partition("::")[0]
     if stack in args.get_config().get("stacks", STACKS) and is_8x(args):
-        report_violation(f"{args.name} has eight GPUs, and the stack {stack} must have none such.")
+        report_violation(f"{args.name} has eight GPUs, which the stack {stack} may not have.")
 
 
 def require_protect_on_8x(args: ResourceValidationArgs, report_violation: ReportViolation) -> None:

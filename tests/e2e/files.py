@@ -1,4 +1,4 @@
-"""A server of files, as one that has a release's archives."""
+"""Servers on the loopback address: one of files, as one that has a release's archives."""
 
 from __future__ import annotations
 
@@ -8,9 +8,28 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import Self
 
-class Files:
-    """Serves a folder on a port of the loopback address while it is entered."""
+
+class Serving:
+    """Answers requests in a thread while it is entered."""
+
+    def __init__(self, server: ThreadingHTTPServer) -> None:
+        self._server = server
+        self._thread = threading.Thread(target=server.serve_forever)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class Files(Serving):
+    """Serves a folder on a port of the loopback address."""
 
     def __init__(self, folder: Path) -> None:
         self.asked: list[str] = []
@@ -21,15 +40,6 @@ class Files:
             def log_message(self, *_: Any) -> None:
                 asked.append(self.path)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Files:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        super().__init__(server)

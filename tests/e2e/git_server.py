@@ -5,37 +5,29 @@ from __future__ import annotations
 import os
 import ssl
 import subprocess
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import trustme
 
+from .files import Serving
+
 HTTPS_PORT = 443
 """Pulumi takes a port for a part of the repository's name, so it must be the usual one."""
 
 
-class GitServer:
-    """Serves the bare repositories below a folder while it is entered, as https://localhost/...
+class GitServer(Serving):
+    """Serves the bare repositories below a folder, as https://localhost/...
 
     OSError where the port can't be had."""
 
     def __init__(self, folder: Path, ca: trustme.CA) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         ca.issue_cert("localhost").configure_cert(context)
-        self._server = ThreadingHTTPServer(("127.0.0.1", HTTPS_PORT), _handler(folder))
-        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    def __enter__(self) -> GitServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        server = ThreadingHTTPServer(("127.0.0.1", HTTPS_PORT), _handler(folder))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        super().__init__(server)
 
 
 def _handler(folder: Path) -> type[BaseHTTPRequestHandler]:

@@ -243,7 +243,7 @@ def test_a_size_that_is_an_output_is_refused_without_its_value(mocks: Mocks) -> 
     assert mocks.asked == {}
 
 
-def test_a_size_that_nobody_can_mean_is_refused(mocks: Mocks) -> None:
+def test_a_size_above_1000_is_refused(mocks: Mocks) -> None:
     """Declaring so many machines would take all memory, before anybody sees what they cost."""
     with pytest.raises(pulumi.RunError, match=r"^size must be 1000 or less"):
         ComputeCluster("train", size=10**9, ssh_key=ED25519)

@@ -78,7 +78,7 @@ def test_a_control_sets_the_capacity_and_frees_it(emulator: EmulatorServer) -> N
 
 
 @pytest.mark.parametrize("body", [{"machines": -1}, {"in_sector": "many"}, {"status": 418}])
-def test_a_control_refuses_what_makes_no_sense(body: object) -> None:
+def test_an_invalid_capacity_is_refused_and_changes_nothing(body: object) -> None:
     """Nothing is changed then."""
     with EmulatorServer() as emulator:
         emulator.state.capacity = 5

@@ -123,7 +123,7 @@ def test_a_taken_port_is_a_clear_sentence() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "host.invalid"])
-def test_an_address_of_another_computer_is_no_matter_of_the_port(host: str) -> None:
+def test_the_error_of_an_address_elsewhere_is_not_about_the_port(host: str) -> None:
     """The advice is about the option that is wrong."""
     with pytest.raises(SystemExit, match=rf"on {host}, port 0: [^()]+\. Choose as --host"):
         main(["--port", "0", "--host", host])

@@ -107,7 +107,7 @@ def test_the_environment_names_another_address_for_emulated_machines() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost:22", "127.0.0.1:ssh", "[::1]"])
-def test_an_address_that_is_none_is_named(address: str) -> None:
+def test_an_invalid_address_is_named(address: str) -> None:
     """The wait goes on, and the row says what is wrong."""
     ask = greeting.chosen({"FAL_COMPUTE_SSH_ADDRESS": address})
     assert ask("198.18.0.1", Clock()) == "FAL_COMPUTE_SSH_ADDRESS is not IP:PORT"

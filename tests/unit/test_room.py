@@ -73,7 +73,7 @@ def test_every_row_has_texts_that_fit_no_other(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("text", OTHERS)
-def test_a_text_about_anything_else_is_an_error_as_ever(text: str) -> None:
+def test_a_text_about_anything_else_is_not_for_want_of_room(text: str) -> None:
     """Waiting does not help against a quota, a wrong key or a wrong input."""
     assert not room.is_missing(refusal(409, text, CREATE))
     assert not room.is_missing(refusal(422, text, CREATE))
@@ -88,12 +88,12 @@ def test_a_status_that_certainly_made_nothing_may_be_for_want_of_room(status: in
 
 
 @pytest.mark.parametrize("status", [307, 401, 403, 404, 408, 500, 502, 503, 504, 522])
-def test_any_other_status_is_an_error_as_ever(status: int) -> None:
+def test_any_other_status_is_not_for_want_of_room(status: int) -> None:
     """It is about the key or the address, or the API may have made a machine."""
     assert not room.is_missing(refusal(status, "no capacity left", CREATE))
 
 
-def test_a_create_without_an_answer_is_an_error_as_ever() -> None:
+def test_a_create_without_an_answer_is_not_for_want_of_room() -> None:
     """It may have made a machine, or never reached the API."""
     assert not room.is_missing(unanswered(CREATE, sent=True))
     assert not room.is_missing(unanswered(CREATE, sent=False))

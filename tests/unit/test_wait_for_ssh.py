@@ -43,7 +43,7 @@ def unfinished(world: World, call: Call) -> InitFailed:
 
 
 @pytest.mark.parametrize("given", [None, False])
-def test_it_is_off_by_default(given: bool | None) -> None:
+def test_wait_for_ssh_is_off_by_default(given: bool | None) -> None:
     """The default and an absent input are the same, and must not differ later."""
     news = {**INPUTS, "wait_for_ssh": given}
     assert "wait_for_ssh" not in operations.check(CALL, {}, news).inputs

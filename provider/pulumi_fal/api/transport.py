@@ -245,6 +245,9 @@ def _reason(error: requests.RequestException) -> str:
             return f"the certificate was not accepted: {cause.verify_message}"
         if isinstance(cause, urllib3.exceptions.NameResolutionError):
             return "the host name can't be resolved"
+        # Its strerror is OpenSSL's own text, with a line number of Python's source.
+        if isinstance(cause, ssl.SSLError) and cause.reason:
+            return f"TLS failed: {cause.reason.replace('_', ' ').lower()}"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror.lower() + _by_whom(error)
     if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in _causes(error)):
