@@ -10,7 +10,16 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
 from pulumi_fal.machines.process import Machines
-from pulumi_fal.resource import accounts, cluster, imports, inputs, outputs, repeats, room
+from pulumi_fal.resource import (
+    accounts,
+    cluster,
+    imports,
+    inputs,
+    interrupts,
+    outputs,
+    repeats,
+    room,
+)
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import GONE, UNFINISHED
@@ -116,6 +125,7 @@ def _create(machines: Machines, call: Call, props: Properties, origin: Origin) -
     new = replace(requested, sector=props["sector"])
     with (
         cluster.counted(machines, call),
+        interrupts.explained(machines.journal, origin, new.instance_type),
         repeats.kept(machines, origin, props),
         creates.launch(new, origin, requested, room.patience(machines, call, props)) as instance,
     ):
@@ -234,9 +244,9 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
             "resumed with it. Run `pulumi refresh`, then `pulumi state delete` for the resource "
             "that should not have the machine.",
         )
-    accounts.refuse_another(machines, call, id_, props)
     is_new = creates.may_still_appear(call.urn, id_)
     try:
+        accounts.refuse_another(machines, call, id_, props)
         machines.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT, is_new=is_new)
     except Interrupted:
         raise LifecycleError(
