@@ -20,22 +20,10 @@ from pathlib import Path
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
-from .languages import (
-    BIN,
-    HERE,
-    ROOT,
-    SSH_KEY,
-    Failed,
-    Project,
-    expect,
-    generate,
-    needed,
-    say,
-    step,
-    with_go_sdk,
-    with_typescript_sdk,
-    yaml_host,
-)
+from .builds import BIN, HERE, ROOT, generate, yaml_host
+from .commands import Failed, needed, say, step
+from .languages import with_go_sdk, with_typescript_sdk
+from .project import SSH_KEY, Project, expect
 
 SCHEMA = ROOT / "provider" / "pulumi_fal" / "native" / "schema.json"
 LOCK = ROOT / "requirements" / "dev.txt"
