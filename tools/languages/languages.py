@@ -18,16 +18,12 @@ import json
 import os
 import re
 import shutil
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from pulumi_fal.emulator.server import EmulatorServer
-
 from .builds import BIN, HERE, ROOT, generate, has_host, yaml_host
-from .commands import Failed, needed, say, step
-from .project import COMMANDS, SSH_KEY, Project, check, expect, grow_and_shrink
+from .commands import needed, step
+from .project import COMMANDS, SSH_KEY, Project, check, expect, grow_and_shrink, run_chosen
 
 # The newest that run on Node.js 20.
 NODE_PACKAGES = ("@pulumi/pulumi@3.206.0", "typescript@5.9.3", "@types/node@20.19.0")
@@ -204,25 +200,7 @@ EXAMPLES = {"move": "yaml", "cluster-move": "cluster-yaml"}
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or list(LANGUAGES)
-    unknown = set(chosen) - set(LANGUAGES)
-    if unknown:
-        sys.exit(f"languages: known are {', '.join(LANGUAGES)}, not {', '.join(sorted(unknown))}")
-    failures = 0
-    for name in chosen:
-        with (
-            tempfile.TemporaryDirectory(prefix="pulumi-fal-languages-") as folder,
-            EmulatorServer(provisioning=0.5, deletion=0.2, api_key=None) as emulator,
-        ):
-            try:
-                example = EXAMPLES.get(name, name)
-                LANGUAGES[name](Project(example, Path(folder), emulator))
-            except Failed as reason:
-                say(f"{name} FAILED: {reason}")
-                failures += 1
-            else:
-                say(f"{name} works")
-    sys.exit(1 if failures else 0)
+    run_chosen(LANGUAGES, lambda name: EXAMPLES.get(name, name))
 
 
 if __name__ == "__main__":

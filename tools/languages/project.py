@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pulumi_fal.emulator.server import EmulatorServer
 
 from .builds import BIN, ROOT
-from .commands import Failed, run, step
+from .commands import Failed, run, say, step
 
 SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} languages"  # has no private key
 COMMANDS = {
@@ -104,3 +105,30 @@ def grow_and_shrink(
 def expect(found: object, wanted: object) -> None:
     if found != wanted:
         raise Failed(f"expected {wanted!r}, not {found!r}")
+
+
+def run_chosen(
+    runs: Mapping[str, Callable[[Project], None]], example: Callable[[str], str]
+) -> None:
+    """Run those that the command line names, or all, and exit with 1 if any fails.
+
+    `example` returns the name of the example that a run needs a copy of.
+    """
+    chosen = sys.argv[1:] or list(runs)
+    unknown = set(chosen) - set(runs)
+    if unknown:
+        sys.exit(f"languages: known are {', '.join(runs)}, not {', '.join(sorted(unknown))}")
+    failures = 0
+    for name in chosen:
+        with (
+            tempfile.TemporaryDirectory(prefix="pulumi-fal-languages-") as folder,
+            EmulatorServer(provisioning=0.5, deletion=0.2, api_key=None) as emulator,
+        ):
+            try:
+                runs[name](Project(example(name), Path(folder), emulator))
+            except Failed as reason:
+                say(f"{name} FAILED: {reason}")
+                failures += 1
+            else:
+                say(f"{name} works")
+    sys.exit(1 if failures else 0)
