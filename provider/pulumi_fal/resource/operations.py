@@ -1,4 +1,4 @@
-"""The resource's operations (check, diff, create and so on), as functions that every host calls."""
+"""The resource's operations (diff, create and so on), as functions that every host calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from pulumi_fal.resource import (
     room,
 )
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
-from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import GONE, UNFINISHED
 from pulumi_fal.resource.wait import Wait, has_to_wait, not_up, recorded
 from pulumi_fal.stacks.origin import Origin
@@ -33,14 +32,6 @@ _PREVIEW_SECONDS = 5.0
 
 Properties = Mapping[str, Any]
 Outputs = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Checked:
-    """The inputs as they are stored in state, and every problem with them."""
-
-    inputs: dict[str, Any]
-    failures: list[Failure]
 
 
 @dataclass(frozen=True)
@@ -62,28 +53,6 @@ class Created:
     id: str
     outputs: Outputs
     undelivered: Callable[[], None] = lambda: None
-
-
-def check(call: Call, olds: Properties, news: Properties) -> Checked:
-    """Return the normalized inputs and all problems with them. Works offline.
-
-    A key that differs from the old one only in its comment is replaced by the old one. `olds` are
-    the old inputs; they are empty for a new resource and before a replacement.
-    """
-    checked = {name: news[name] for name in inputs.NAMES if news.get(name) is not None}
-    if checked.get("wait") is True:
-        del checked["wait"]  # True is the default, so setting it must not count as a change
-    if checked.get("wait_for_ssh") is False:
-        del checked["wait_for_ssh"]  # as above
-    failures = list(inputs.failures(news))
-    if not failures and not inputs.replacements(
-        {"ssh_key": olds.get("ssh_key")}, {"ssh_key": news["ssh_key"]}
-    ):
-        checked["ssh_key"] = olds.get("ssh_key") or news["ssh_key"]
-    type_ = checked.get("instance_type")
-    if not failures and type_ is not UNKNOWN and not inputs.is_known(type_):
-        call.warn_once(inputs.unknown_type(checked["instance_type"]))
-    return Checked(checked, failures)
 
 
 def diff(machines: Machines, call: Call, id_: str, olds: Properties, news: Properties) -> Diff:
