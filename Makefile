@@ -69,7 +69,7 @@ compat: setup ## unit and plugin tests on every Python at hand, with the oldest 
 	@$(BIN)/nox --session compat
 
 languages: setup ## the examples in other languages, and every SDK with the schema's; needs go, npm and mvn
-	@$(BIN)/python tools/languages/languages.py
+	@$(BIN)/python -m tools.languages.languages
 	@$(BIN)/python -m tools.languages.descriptions
 
 dist: setup ## the wheel, the sdist and the plugin's archives, checked as they are once installed; see RELEASING.md

@@ -18,7 +18,7 @@ from pulumi.runtime import rpc
 from pulumi_fal.dynamic import request
 from pulumi_fal.dynamic.lifetime import guarded
 from pulumi_fal.dynamic.session import DynamicSession
-from pulumi_fal.resource import imports, operations
+from pulumi_fal.resource import checks, imports, operations
 from pulumi_fal.resource.call import UNKNOWN, InitFailed
 from pulumi_fal.resource.inputs import NAMES as INPUT_NAMES
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, is_ours
@@ -44,7 +44,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         inputs = _translated(news)
         current, organization = request.current(), _text(inputs.get("__organization"))
         _session.register(current.urn, organization, inputs.get("__cluster_size"))
-        checked = operations.check(_session.call(current), _translated(_olds), inputs)
+        checked = checks.check(_session.call(current), _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
         problem = _session.problem()
         reasons = [*([problem] if problem else []), *(f.reason for f in checked.failures)]

@@ -43,7 +43,7 @@ def test_a_cluster_waits_for_the_rest_of_its_machines(
     result = waiting.wait()
     assert time.monotonic() - interrupted < 10
     assert result.exit_code != 0
-    says(result, "was interrupted. No machine was created, and nothing is pending. Run `pulumi up`")
+    says(result, "was interrupted. No machine was created, and nothing is pending. Run the command")
     assert stack.state_ids() == state.alive()
     assert {entry.instance_id for entry in entries(stack)} <= state.alive()
     assert stack.state().get("pending_operations", []) == []

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from math import inf
 
+from pulumi_fal.emulator.machine import Machine
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.emulator.state import Machine
 
 from ..fakes import EIGHT, ONE
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine

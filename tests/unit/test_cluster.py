@@ -18,7 +18,7 @@ from pulumi_fal.machines.entry import Phase
 from pulumi_fal.resource import cluster, operations
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.state import StackMachine
-from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
+from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, HERE, ONE, RSA, refusal, wait_until
 from .programs import WITH_MOCKS, KeepingMocks, pulumi_test
@@ -365,6 +365,20 @@ def test_a_cluster_of_one_keeps_its_sector(world: World) -> None:
     world.stacks.siblings = [in_state(0, "sector_3")]
     operations.create(world.machines, call(size=1), INPUTS)
     assert sectors_of_new(world) == ["sector_3"]
+
+
+def test_a_cluster_that_moves_to_the_native_plugin_is_still_one(world: World) -> None:
+    """Until each machine's turn comes, state has it under the type of the dynamic provider."""
+    world.stacks.siblings = [in_state(number, "sector_2") for number in (0, 1)]
+    moved = [
+        replace(call(number), urn=call(number).urn.replace(TYPE_TOKEN, NATIVE_TYPE_TOKEN))
+        for number in (0, 2)
+    ]
+    operations.create(world.machines, moved[0], INPUTS)
+    assert sectors_of_new(world) == ["sector_2"]
+    world.state.capacity = 1
+    with pytest.raises(IncompleteClusterError, match="2 of the 4 machines of cluster train exist"):
+        operations.create(world.machines, moved[1], {**INPUTS, "sector": "sector_2"})
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any
 
 import pytest
-from tools.languages import descriptions
+from tools.languages import commands, descriptions, languages
 
 from ..docs import ROOT, schema_examples
 from .test_tooling import CLI, load
@@ -16,12 +15,7 @@ LANGUAGES = ROOT / "tools" / "languages"
 SAY = [sys.executable, "-c", "import sys; print(sys.argv[1])"]
 
 
-@pytest.fixture(scope="module")
-def languages() -> Any:
-    return load(LANGUAGES / "languages.py")
-
-
-def test_every_example_without_python_is_run(languages: Any) -> None:
+def test_every_example_without_python_is_run() -> None:
     """A new example in another language is run as well."""
     examples = {
         folder.name
@@ -46,16 +40,16 @@ def test_the_generators_are_those_of_the_cli() -> None:
         assert set(found) == {version}, file
 
 
-def test_a_command_that_warns_fails(languages: Any) -> None:
+def test_a_command_that_warns_fails() -> None:
     """Pulumi only warns where it takes a plugin from elsewhere than it should."""
-    with pytest.raises(languages.Failed, match="warning: using pulumi-resource-fal"):
-        languages.run(*SAY, "warning: using pulumi-resource-fal from $PATH", cwd=ROOT)
-    languages.run(*SAY, "warning: using pulumi-language-yaml from $PATH", cwd=ROOT)
+    with pytest.raises(commands.Failed, match="warning: using pulumi-resource-fal"):
+        commands.run(*SAY, "warning: using pulumi-resource-fal from $PATH", cwd=ROOT)
+    commands.run(*SAY, "warning: using pulumi-language-yaml from $PATH", cwd=ROOT)
 
 
-def test_a_command_that_fails_is_shown_with_its_output(languages: Any) -> None:
+def test_a_command_that_fails_is_shown_with_its_output() -> None:
     """Both streams are shown, since compilers write to either."""
     program = "import sys; print('one', flush=True); sys.stderr.write('two'); sys.exit(3)"
-    with pytest.raises(languages.Failed) as caught:
-        languages.run(sys.executable, "-c", program, cwd=ROOT)
+    with pytest.raises(commands.Failed) as caught:
+        commands.run(sys.executable, "-c", program, cwd=ROOT)
     assert str(caught.value) == f"`{sys.executable} -c {program}` exited with 3:\none\ntwo"

@@ -12,30 +12,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.emulator.server import EmulatorServer
 
-from .languages import (
-    BIN,
-    HERE,
-    ROOT,
-    SSH_KEY,
-    Failed,
-    Project,
-    expect,
-    generate,
-    needed,
-    say,
-    step,
-    with_go_sdk,
-    with_typescript_sdk,
-    yaml_host,
-)
+from .builds import BIN, HERE, ROOT, generate, yaml_host
+from .commands import needed, step
+from .languages import with_go_sdk, with_typescript_sdk
+from .project import SSH_KEY, Project, expect, run_chosen
 
 SCHEMA = ROOT / "provider" / "pulumi_fal" / "native" / "schema.json"
 LOCK = ROOT / "requirements" / "dev.txt"
@@ -143,25 +128,7 @@ LANGUAGES = {
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or list(LANGUAGES)
-    unknown = set(chosen) - set(LANGUAGES)
-    if unknown:
-        sys.exit(f"languages: known are {', '.join(LANGUAGES)}, not {', '.join(sorted(unknown))}")
-    failures = 0
-    for language in chosen:
-        base = language if language in ("go", "typescript") else "yaml"
-        with (
-            tempfile.TemporaryDirectory(prefix="pulumi-fal-descriptions-") as folder,
-            EmulatorServer(provisioning=0.5, deletion=0.2, api_key=None) as emulator,
-        ):
-            try:
-                LANGUAGES[language](Project(base, Path(folder), emulator))
-            except Failed as reason:
-                say(f"the examples in {language} FAILED: {reason}")
-                failures += 1
-            else:
-                say(f"the examples in {language} work")
-    sys.exit(1 if failures else 0)
+    run_chosen(LANGUAGES, lambda language: language if language in ("go", "typescript") else "yaml")
 
 
 if __name__ == "__main__":

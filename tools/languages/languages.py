@@ -1,7 +1,7 @@
-#!/usr/bin/env python3
 """Run the examples in other languages with the native plugin: `make languages`.
 
-languages.py [yaml] [move] [cluster-yaml] [cluster-move] [typescript] [cluster-typescript] [go]
+python -m tools.languages.languages [yaml] [move] [cluster-yaml] [cluster-move] [typescript]
+    [cluster-typescript] [go]
 
 Each is run against an emulator of the API: up, nothing to do, destroy. Clusters grow and shrink in
 between. YAML is run by Pulumi's own language host; TypeScript and Go by their Automation APIs, with
@@ -14,183 +14,21 @@ says: with `pulumi package add`, and with the commands of `pulumi` itself.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 import re
-import shlex
 import shutil
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from pulumi_fal.emulator.server import EmulatorServer
+from .builds import BIN, HERE, ROOT, generate, has_host, yaml_host
+from .commands import needed, step
+from .project import COMMANDS, SSH_KEY, Project, check, expect, grow_and_shrink, run_chosen
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-BIN = Path(sys.executable).parent
-PLUGIN = BIN / "pulumi-resource-fal"
-YAML_HOST = "pulumi-language-yaml"
 # The newest that run on Node.js 20.
 NODE_PACKAGES = ("@pulumi/pulumi@3.206.0", "typescript@5.9.3", "@types/node@20.19.0")
-SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} languages"  # has no private key
 OTHER_KEY = "other"
 """Of another account of the emulator."""
-SECONDS_BETWEEN_SIGNS = 15
-
-
-class Failed(Exception):
-    """What went wrong, with the output that shows it."""
-
-
-def say(message: str) -> None:
-    print(f"languages: {message}", flush=True)
-
-
-@contextlib.contextmanager
-def step(what: str) -> Iterator[None]:
-    """Say that it begins, at times that it still runs, and how long it took."""
-    say(f"{what} ...")
-    start = time.monotonic()
-    ended = threading.Event()
-
-    def keep_saying() -> None:
-        while not ended.wait(SECONDS_BETWEEN_SIGNS):
-            say(f"{what}: {time.monotonic() - start:.0f} s so far")
-
-    signs = threading.Thread(target=keep_saying, daemon=True)
-    signs.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        signs.join()
-    say(f"{what}: {time.monotonic() - start:.1f} s")
-
-
-def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
-    """The command's stdout. Failed, with all of its output, if it fails or Pulumi warns."""
-    words = [str(word) for word in command]
-    ended = subprocess.run(
-        words, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    output = ended.stdout + ended.stderr
-    # That the host is found on PATH is how it is meant here; that a plugin is would be news.
-    if ended.returncode or re.search(rf"warning: (?!using {YAML_HOST})", output):
-        raise Failed(f"`{' '.join(words)}` exited with {ended.returncode}:\n{output}")
-    return ended.stdout
-
-
-def needed(program: str) -> str:
-    found = shutil.which(program)
-    if found is None:
-        raise Failed(f"{program} is not on PATH")
-    return found
-
-
-# What is built
-
-
-def built(name: str, source: Path, package: str) -> Path:
-    """The program of the Go package, built in the folder of its go.mod when it is first needed."""
-    digest = hashlib.sha256()
-    for file in sorted(source.iterdir()):
-        digest.update(file.read_bytes())
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    program = base / "pulumi-fal" / "languages" / digest.hexdigest()[:12] / name
-    if not program.exists():
-        program.parent.mkdir(parents=True, exist_ok=True)
-        new = program.with_name(f".{name}-{os.getpid()}")
-        env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-        flags = ("-p=1", "-buildvcs=false", "-trimpath", "-ldflags=-s -w")
-        with step(f"building {name} from its Go modules, 1 to 5 minutes, once"):
-            run(needed("go"), "build", *flags, "-o", new, package, cwd=source, env=env)
-        new.replace(program)
-    return program
-
-
-def yaml_host() -> Path:
-    """That of the official bundle where it is installed."""
-    installed = shutil.which(YAML_HOST)
-    if installed:
-        return Path(installed)
-    return built(YAML_HOST, HERE / "yaml", f"github.com/pulumi/pulumi-yaml/cmd/{YAML_HOST}")
-
-
-def generate(language: str, folder: Path) -> None:
-    """Write the SDK for the language, from the schema as the engine gets it from the plugin."""
-    schema = folder.parent / "schema.json"
-    env = {**os.environ, "PULUMI_HOME": str(folder.parent / "home")}
-    schema.write_text(run(BIN / "pulumi", "package", "get-schema", PLUGIN, cwd=ROOT, env=env))
-    source = HERE / ("generate-older" if language in ("csharp", "java") else "generate")
-    run(built("generate", source, "."), language, schema, folder, cwd=ROOT)
-
-
-def has_host(language: str) -> bool:
-    """Whether `pulumi` has its own host of the language, which `make setup` puts beside it."""
-    path = shlex.split((BIN / "pulumi").read_text().splitlines()[1])[0].removeprefix("PATH=")
-    return shutil.which(f"pulumi-language-{language}", path=path) is not None
-
-
-# What is run
-
-
-class Project:
-    """A copy of an example, with a stack in a backend of its own, and an emulator."""
-
-    def __init__(self, name: str, folder: Path, emulator: EmulatorServer) -> None:
-        self.folder = folder / name
-        self.emulator = emulator
-        shutil.copytree(
-            ROOT / "examples" / name,
-            self.folder,
-            ignore=shutil.ignore_patterns("venv", "sdks", "node_modules", "bin", "Pulumi.*.yaml"),
-        )
-        # What `python3 -m venv venv && venv/bin/pip install ../..` makes.
-        (self.folder / "venv").symlink_to(sys.prefix, target_is_directory=True)
-        self.env = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("FAL_")},
-            **emulator.env,
-            "PATH": os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)]),
-            "PULUMI_HOME": str(folder / "home"),
-            "PULUMI_BACKEND_URL": f"file://{folder}",
-            "PULUMI_CONFIG_PASSPHRASE": "languages",
-            "PULUMI_SKIP_UPDATE_CHECK": "1",
-            "FAL_COMPUTE_POLL_INTERVAL": "0.1",
-        }
-
-    def run(self, *command: str | Path) -> str:
-        return run(*command, cwd=self.folder, env=self.env)
-
-    def pulumi(self, *args: str) -> str:
-        return self.run(BIN / "pulumi", *args, "--stack", "dev", "--non-interactive")
-
-    def init(self, **config: str) -> None:
-        self.pulumi("stack", "init")
-        for name, value in config.items():
-            secret = ("--secret",) if name.endswith("Key") and name != "sshPublicKey" else ()
-            self.pulumi("config", "set", name, value, *secret)
-
-    def live(self, command: Callable[[str], str], machines: int = 1) -> dict[str, str]:
-        """Up, nothing to do, destroy; the outputs that it had."""
-        with step(f"{self.folder.name}: up, preview and destroy on an emulator"):
-            outputs: dict[str, str] = json.loads(command("up"))
-            command("preview")
-            expect(len(self.emulator.state.alive()), machines)
-            expect(self.emulator.state.creations, machines)
-            command("destroy")
-            expect(len(self.emulator.state.alive()), 0)
-        return outputs
-
-
-def expect(found: object, wanted: object) -> None:
-    if found != wanted:
-        raise Failed(f"expected {wanted!r}, not {found!r}")
 
 
 def use_yaml(project: Project) -> None:
@@ -268,29 +106,6 @@ def run_cluster_move(project: Project) -> None:
         project.pulumi(*COMMANDS["preview"])
         expect((state.alive(), state.creations), (made, 2))
         project.pulumi(*COMMANDS["destroy"])
-        expect(state.alive(), set())
-
-
-def grow_and_shrink(
-    project: Project, command: Callable[[str], object], *, is_secret: bool = False
-) -> None:
-    """Run the example of a cluster with two machines, three and one, all in the same sector.
-
-    `is_secret` says whether the SSH key is, so that state must not have it.
-    """
-    state = project.emulator.state
-    with step(f"{project.folder.name}: up, preview, grow, shrink and destroy on an emulator"):
-        for size in (2, 3, 1):
-            project.pulumi("config", "set", "size", str(size))
-            command("up")
-            command("preview")
-            outputs = json.loads(project.pulumi("stack", "output", "--json"))
-            expect(set(outputs["ips"]), {machine.ip for machine in state.list()})
-            expect({machine.sector for machine in state.list()}, {outputs["sector"]})
-            expect([len(outputs[name]) for name in ("ips", "torchrun")], [size, size])
-        expect(state.creations, 3)
-        expect(SSH_KEY.split()[1] in project.pulumi("stack", "export"), not is_secret)
-        command("destroy")
         expect(state.alive(), set())
 
 
@@ -372,19 +187,6 @@ def run_go(project: Project) -> None:
     check(project, lambda command: project.run(project.folder / "bin" / "run", command))
 
 
-def check(project: Project, command: Callable[[str], str]) -> None:
-    outputs = project.live(command)
-    (machine,) = project.emulator.state.machines.values()
-    expect(outputs["id"], machine.id)
-    expect(outputs["ssh"], f"ssh ubuntu@{machine.ip}")
-    expect(outputs["status"], "ready")
-
-
-COMMANDS = {
-    "up": ("up", "--yes", "--skip-preview"),
-    "preview": ("preview", "--expect-no-changes"),
-    "destroy": ("destroy", "--yes", "--skip-preview"),
-}
 LANGUAGES = {
     "yaml": run_yaml,
     "move": run_move,
@@ -398,25 +200,7 @@ EXAMPLES = {"move": "yaml", "cluster-move": "cluster-yaml"}
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or list(LANGUAGES)
-    unknown = set(chosen) - set(LANGUAGES)
-    if unknown:
-        sys.exit(f"languages: known are {', '.join(LANGUAGES)}, not {', '.join(sorted(unknown))}")
-    failures = 0
-    for name in chosen:
-        with (
-            tempfile.TemporaryDirectory(prefix="pulumi-fal-languages-") as folder,
-            EmulatorServer(provisioning=0.5, deletion=0.2, api_key=None) as emulator,
-        ):
-            try:
-                example = EXAMPLES.get(name, name)
-                LANGUAGES[name](Project(example, Path(folder), emulator))
-            except Failed as reason:
-                say(f"{name} FAILED: {reason}")
-                failures += 1
-            else:
-                say(f"{name} works")
-    sys.exit(1 if failures else 0)
+    run_chosen(LANGUAGES, lambda name: EXAMPLES.get(name, name))
 
 
 if __name__ == "__main__":

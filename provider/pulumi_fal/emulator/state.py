@@ -9,12 +9,13 @@ import time
 import uuid
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
-from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Sector, Status
+from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Sector
+from pulumi_fal.emulator.machine import Machine
+from pulumi_fal.emulator.refusals import KeyReusedError, NoCapacityError, UnknownMachineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,33 +25,6 @@ CALLS = ("create", "list", "get", "delete")
 
 # RFC 2544 reserves these addresses for benchmarks, so they belong to no real machine.
 NETWORK = ipaddress.IPv4Address("198.18.0.0")
-
-
-class UnknownMachineError(LookupError):
-    """The account sees no machine with this id."""
-
-
-class NoCapacityError(Exception):
-    """The number of machines that `State.capacity` allows already exists."""
-
-    def __init__(self, missing: str, status: int) -> None:
-        """`missing` says what there is no room for, as in "for gpu_1x_h100_sxm5"."""
-        super().__init__(CAPACITY_ANSWERS[status].format(missing))
-        self.status = status
-
-
-CAPACITY_ANSWERS = {
-    400: "no capacity left {}",
-    409: "machines are out of stock {}",
-    422: "machines are not available {} at the moment",
-    429: "no more machines {}, try again later",
-    503: "insufficient resources {}",
-}
-"""What the API may say to a create for want of room, by status. fal documents none of them."""
-
-
-class KeyReusedError(Exception):
-    """An idempotency key was used again for a different create."""
 
 
 _Kept = tuple[float, NewInstance, Instance]
@@ -69,59 +43,6 @@ class TurnedClock:
     def advance(self, seconds: float) -> None:
         """Move the clock forward by `seconds`."""
         self.now += seconds
-
-
-STEPS = ((0.0, Status.PENDING), (0.1, Status.INIT), (0.3, Status.PROVISIONING), (1.0, Status.READY))
-"""The fraction of the provisioning time from which a machine has each status."""
-SECTOR_AT = 0.3
-"""The fraction of the provisioning time from which the API's choice of a sector is shown."""
-
-
-@dataclass
-class Machine:
-    """One machine, also after it is gone. All times are in seconds of the state's clock.
-
-    `account` is the account that created it, as returned by `State.account_of`. A machine with None
-    is visible to all accounts.
-    """
-
-    id: str
-    requested: NewInstance
-    chosen_sector: str | None
-    ip: str
-    created: float
-    provisioning: float
-    ip_at: float
-    gone_at: float = inf
-    stuck_at: float = inf
-    status: str | None = None
-    hidden_until: dict[str, float] = field(default_factory=dict)
-    account: str | None = None
-    region: str = "us-west"
-    creator_user_nickname: str = "emulator"
-
-    @property
-    def sector(self) -> str | None:
-        """The sector that the machine is in, even before the API shows it."""
-        return self.requested.sector or self.chosen_sector
-
-    def belongs_to(self, account: str | None) -> bool:
-        """Whether the account sees the machine. None sees every machine."""
-        return None in (account, self.account) or account == self.account
-
-    def seen_at(self, now: float) -> Instance:
-        """Return the machine as the API shows it at that time."""
-        age = min(now, self.stuck_at) - self.created
-        progress = age / self.provisioning if self.provisioning > 0 else 1.0
-        status = next(status for start, status in reversed(STEPS) if progress >= start)
-        chosen = self.chosen_sector if progress >= SECTOR_AT else None
-        return Instance(
-            id=self.id,
-            instance_type=self.requested.instance_type,
-            sector=self.requested.sector or chosen,
-            ip=self.ip if progress >= self.ip_at else None,
-            status=self.status or status.value,
-        )
 
 
 class State:

@@ -18,7 +18,7 @@ from typing import TypeVar
 from pulumi_fal.api import retry, room
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import APIError, Interrupted, NoRoomError, UnresolvedCreateError
+from pulumi_fal.errors import APIError, NoRoomError, UnresolvedCreateError
 
 T = TypeVar("T")
 
@@ -123,8 +123,6 @@ class Queues:
                 try:
                     while (waited := self._await_turn(queue, place, patience)) is not None:
                         patience.show(waited)
-                except Interrupted:
-                    raise Interrupted(_interrupted(name)) from None
                 except _TimeIsUp:
                     raise _no_room(name, new, patience, queue, place) from None
                 try:
@@ -222,12 +220,5 @@ def _no_room(
     return NoRoomError(
         f"Machine {name} ({new.instance_type}{where}) was not created, because the API had no room "
         f"for it in {patience.text}. It was asked {times}{others}.{said}",
-        "Run `pulumi up` again to wait once more, or request another sector or instance type.",
-    )
-
-
-def _interrupted(name: str) -> str:
-    return (
-        f"The wait for room for machine {name} was interrupted. No machine was created, and "
-        "nothing is pending.\nRun `pulumi up` again to wait once more."
+        "Run the command again to wait once more, or request another sector or instance type.",
     )

@@ -24,7 +24,7 @@ from pulumi_fal.native.properties import (
     secrets_in,
     sent,
 )
-from pulumi_fal.resource import accounts, inputs, operations
+from pulumi_fal.resource import accounts, checks, inputs, operations
 from pulumi_fal.resource.call import INFO, WARNING, Call, InitFailed
 from pulumi_fal.stacks.state import IMPORT_REFUSED
 
@@ -50,7 +50,7 @@ class FalProvider(ConfigurableProvider):
         call, news = self._call(request, context), received(request.news)
         if (size := news.pop(CLUSTER_SIZE, None)) is not None:
             self._cluster_sizes[request.urn] = int(size)
-        checked = operations.check(call, received(request.olds), news)
+        checked = checks.check(call, received(request.olds), news)
         # The API does not return the SSH key of a machine, so an import has none.
         is_import = request.urn in self._imported and "ssh_key" not in news
         failures = [

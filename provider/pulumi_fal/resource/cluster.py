@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from pulumi_fal.errors import (
     ConflictError,
@@ -19,6 +20,7 @@ from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
+from pulumi_fal.tokens import TYPE_TOKEN
 
 _QUIET_SECONDS = 10.0
 """For how long an error waits until no create of the cluster's other machines is in flight."""
@@ -119,12 +121,20 @@ def _count(machines: Machines, call: Call, size: int) -> str:
 
 
 def _in_state(machines: Machines, call: Call) -> list[StackMachine] | None:
-    """Return the cluster's machines in state; None if the state can't be read."""
+    """Return the cluster's machines in state; None if the state can't be read.
+
+    All have URNs with the type of this one. In a stack that moves to the native plugin, each has
+    the dynamic provider's until its own turn comes.
+    """
     in_stack = machines.stacks.machines(_origin(machines, call))
     if in_stack is None:
         return None
-    cluster = _cluster(call.urn)
-    return [machine for machine in in_stack if _cluster(machine.urn) == cluster]
+    type_ = call.urn.rpartition("::")[0].rpartition("$")[2]
+    named = [
+        replace(machine, urn=machine.urn.replace(f"${TYPE_TOKEN}::", f"${type_}::"))
+        for machine in in_stack
+    ]
+    return [machine for machine in named if _cluster(machine.urn) == _cluster(call.urn)]
 
 
 def _on_record(machines: Machines, call: Call) -> tuple[set[str], set[str]]:

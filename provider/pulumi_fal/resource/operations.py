@@ -1,4 +1,4 @@
-"""The resource's operations (check, diff, create and so on), as functions that every host calls."""
+"""The resource's operations (diff, create and so on), as functions that every host calls."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
 from pulumi_fal.machines.process import Machines
-from pulumi_fal.resource import accounts, cluster, imports, inputs, outputs, repeats, room
+from pulumi_fal.resource import (
+    accounts,
+    cluster,
+    imports,
+    inputs,
+    interrupts,
+    outputs,
+    repeats,
+    room,
+)
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
-from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import GONE, UNFINISHED
 from pulumi_fal.resource.wait import Wait, has_to_wait, not_up, recorded
 from pulumi_fal.stacks.origin import Origin
@@ -24,14 +32,6 @@ _PREVIEW_SECONDS = 5.0
 
 Properties = Mapping[str, Any]
 Outputs = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Checked:
-    """The inputs as they are stored in state, and every problem with them."""
-
-    inputs: dict[str, Any]
-    failures: list[Failure]
 
 
 @dataclass(frozen=True)
@@ -53,28 +53,6 @@ class Created:
     id: str
     outputs: Outputs
     undelivered: Callable[[], None] = lambda: None
-
-
-def check(call: Call, olds: Properties, news: Properties) -> Checked:
-    """Return the normalized inputs and all problems with them. Works offline.
-
-    A key that differs from the old one only in its comment is replaced by the old one. `olds` are
-    the old inputs; they are empty for a new resource and before a replacement.
-    """
-    checked = {name: news[name] for name in inputs.NAMES if news.get(name) is not None}
-    if checked.get("wait") is True:
-        del checked["wait"]  # True is the default, so setting it must not count as a change
-    if checked.get("wait_for_ssh") is False:
-        del checked["wait_for_ssh"]  # as above
-    failures = list(inputs.failures(news))
-    if not failures and not inputs.replacements(
-        {"ssh_key": olds.get("ssh_key")}, {"ssh_key": news["ssh_key"]}
-    ):
-        checked["ssh_key"] = olds.get("ssh_key") or news["ssh_key"]
-    type_ = checked.get("instance_type")
-    if not failures and type_ is not UNKNOWN and not inputs.is_known(type_):
-        call.warn_once(inputs.unknown_type(checked["instance_type"]))
-    return Checked(checked, failures)
 
 
 def diff(machines: Machines, call: Call, id_: str, olds: Properties, news: Properties) -> Diff:
@@ -116,6 +94,7 @@ def _create(machines: Machines, call: Call, props: Properties, origin: Origin) -
     new = replace(requested, sector=props["sector"])
     with (
         cluster.counted(machines, call),
+        interrupts.explained(machines.journal, origin, new.instance_type),
         repeats.kept(machines, origin, props),
         creates.launch(new, origin, requested, room.patience(machines, call, props)) as instance,
     ):
@@ -234,9 +213,9 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
             "resumed with it. Run `pulumi refresh`, then `pulumi state delete` for the resource "
             "that should not have the machine.",
         )
-    accounts.refuse_another(machines, call, id_, props)
     is_new = creates.may_still_appear(call.urn, id_)
     try:
+        accounts.refuse_another(machines, call, id_, props)
         machines.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT, is_new=is_new)
     except Interrupted:
         raise LifecycleError(
