@@ -30,24 +30,6 @@ INPUTS = {"instanceType": ONE, "sshKey": ED25519}
 
 
 @pytest.fixture
-def environ(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> pytest.MonkeyPatch:
-    """The environment of this process, which names the emulator, its key and a backend."""
-    for name, value in {
-        **emulator.env,
-        "PULUMI_HOME": str(tmp_path / "home"),
-        "PULUMI_BACKEND_URL": f"file://{tmp_path}",
-        "FAL_COMPUTE_POLL_INTERVAL": "0.05",
-        "FAL_COMPUTE_RETRY_BUDGET": "0.2",
-        "FAL_COMPUTE_SETTLE": "0.2",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return monkeypatch
-
-
-@pytest.fixture
 def command(environ: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """Starts the provider as one `pulumi do` does, which is a process for each command."""
     started = []
