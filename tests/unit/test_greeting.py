@@ -103,7 +103,12 @@ def test_the_environment_names_another_address_for_emulated_machines() -> None:
         address = url.removeprefix("http://")
         ask = greeting.chosen({"FAL_COMPUTE_SSH_ADDRESS": address})
         assert ask("198.18.0.1", Clock()) is None
-    assert ask("198.18.0.1", Clock()) == "Connection refused"
+    # Who forgets the variable would look for the reason at the machine.
+    where = "the address in FAL_COMPUTE_SSH_ADDRESS"
+    assert ask("198.18.0.1", Clock()) == f"Connection refused at {where}"
+    with serving(lambda connection: None) as url:
+        ask = greeting.chosen({"FAL_COMPUTE_SSH_ADDRESS": url.removeprefix("http://")})
+        assert ask("198.18.0.1", Clock()) == f"what answers at {where} is no SSH server"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost:22", "127.0.0.1:ssh", "[::1]"])

@@ -42,10 +42,12 @@ def chosen(environ: Mapping[str, str]) -> Greeting:
 def problem(ip: str, clock: Clock, instead: str = "") -> str | None:
     """Return None if an SSH server greets on port 22 of the ip, or the reason why none does.
 
-    With `instead`, an IP:PORT, this connects there. The reason never contains the ip, because a
-    program may treat it as a secret. Raises Interrupted.
+    With `instead`, an IP:PORT, this connects there, and the reason says so: the variable may have
+    been forgotten in a terminal. The reason never contains the ip, because a program may treat it
+    as a secret. Raises Interrupted.
     """
     until = clock.now() + ATTEMPT_SECONDS
+    where = f" at the address in {ADDRESS_VARIABLE}" if instead else ""
     host, _, port = instead.rpartition(":") if instead else (ip, "", str(PORT))
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -57,13 +59,15 @@ def problem(ip: str, clock: Clock, instead: str = "") -> str | None:
         with closing(socket.socket(family, kind, protocol)) as connection:
             connection.setblocking(False)
             _connect(connection, address, clock, until)
-            return None if _greets(connection, clock, until) else "what answers is no SSH server"
+            greets = _greets(connection, clock, until)
+            return None if greets else f"what answers{where} is no SSH server"
     except socket.gaierror:
         return f"{ADDRESS_VARIABLE} is not IP:PORT" if instead else "its ip is not an IP address"
     except TimeoutError:
-        return f"no answer within {ATTEMPT_SECONDS:.0f} s"
+        return f"no answer{where} within {ATTEMPT_SECONDS:.0f} s"
     except OSError as error:
-        return _in_words(error.errno) if error.errno else "the connection failed"
+        why = _in_words(error.errno) if error.errno else "the connection failed"
+        return why + where
 
 
 def _connect(connection: socket.socket, address: Any, clock: Clock, until: float) -> None:
