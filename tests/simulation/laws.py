@@ -31,7 +31,8 @@ class Laws:
 
     1. Every machine of ours that runs is in its stack's state or in the journal.
     2. No create makes a machine while another of its resource runs that state does not have,
-       unless a warning names that one as late, or says that the API could not be asked for it.
+       unless a warning names that one as late, or says that the API could not be asked for it, or
+       no list of the command has shown it.
     3. No machine of somebody else, or of another resource, is claimed; none of another stack is
        deleted, nor any that the same process has just claimed.
     4. A create that replaces never ends with a machine that state has already.
@@ -43,7 +44,8 @@ class Laws:
     9. `pending adopt` takes no machine that another stack has in state.
     10. No command asks which organization a stack is in where `pulumi` lists only one of its name.
     11. A create that ends while it waits for room leaves no record of its own.
-    12. A command of Pulumi warns of each late machine of its stack, as long as it can ask the API.
+    12. A command of Pulumi warns of each late machine of its stack, as long as it can ask the API:
+        at its start, and at its end of those that a list has shown to its creates meanwhile.
     """
 
     def __init__(self, world: World) -> None:
@@ -184,12 +186,20 @@ class Laws:
         """A command has begun with a look for late machines, of which there were some before it."""
         if call.process.clock.interrupted.is_set():
             return
-        if any(kind == "list" for kind, _ in self._world.account.met):
+        self._check_late(call.process, before & self.late_machines(call))
+
+    def command_ended(self, process: Process) -> None:
+        """A command has ended. Its last create knew what the lists of all had shown."""
+        if process.is_dead or not process.engine_lives or process.clock.interrupted.is_set():
             return
-        unnamed = before & self.late_machines(call) - self._warned_of(call.process)
+        for call in process.calls:
+            if call.has_posted:
+                self._check_late(process, call.shown & self.late_machines(call))
+
+    def _check_late(self, process: Process, late: set[str]) -> None:
         self.violations.extend(
-            f"{instance_id} is late, and a command of stack {call.owner.stack} does not say so"
-            for instance_id in sorted(unnamed)
+            f"{instance_id} is late, and a command of stack {process.stack} does not say so"
+            for instance_id in sorted(late - self._warned_of(process))
         )
 
     def made(self, call: Call, instance_id: str) -> None:
@@ -206,14 +216,15 @@ class Laws:
     def _warned_of(self, process: Process) -> set[str]:
         """Return the late machines that the command has warned of, by their names if it could.
 
-        They come from a create that another one has followed, so they stop none and end none. A
-        list that lacks them is the API's own word.
+        They come from a create that another one has followed, so they stop none and end none. If a
+        list has lapsed, nobody can know of those that no other one has shown.
         """
         warnings = "\n".join(process.warnings)
         late = self._world.account.late
-        if ("list", "lapse") in self._world.account.met:
-            return set(late)
-        return {machine for machine in late if machine in warnings or _MAY_APPEAR in warnings}
+        unknown = late - process.shown if ("list", "lapse") in self._world.account.met else set()
+        return unknown | {
+            machine for machine in late if machine in warnings or _MAY_APPEAR in warnings
+        }
 
     def _first_seen_late(self, now: float) -> set[str]:
         """Return the machines that were first seen so long after a POST that a warning names them.

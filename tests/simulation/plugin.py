@@ -99,6 +99,10 @@ class Call:
     owner: Owner
     urn: str
     undelivered: list[Callable[[], None]] = field(default_factory=list)
+    shown: set[str] = field(default_factory=set)
+    """The machines that its lists have shown."""
+    has_posted: bool = False
+    """Whether it has sent a create."""
 
     @property
     def is_heard(self) -> bool:
@@ -128,6 +132,12 @@ class Call:
     def on_undelivered(self, callback: Callable[[], None]) -> None:
         if self.is_heard:
             self.undelivered.append(callback)
+
+
+def _ids_in(listed: Any) -> set[str]:
+    """The ids of the machines in the body of a list, in either dialect."""
+    machines = listed.get("instances") if isinstance(listed, dict) else listed
+    return {machine["id"] for machine in machines} if isinstance(machines, list) else set()
 
 
 class Process:
@@ -170,6 +180,11 @@ class Process:
         return self.engine_lives and self.saves and not self.is_dead
 
     @property
+    def shown(self) -> set[str]:
+        """The machines that any of its lists has shown."""
+        return set().union(*(call.shown for call in self.calls))
+
+    @property
     def organization(self) -> str:
         """What the host tells of it."""
         known = self.conditions.knows_organization
@@ -189,8 +204,13 @@ class Process:
         key = self.conditions.key
         if request.kind == "list":
             self.listed_at = self.world.account.state.now()
+        call = self.world.call()
+        call.has_posted |= request.kind == "create"
         wire = self.world.account.wire(self.step, lambda: self.world.call().owner, key)
-        return wire(request, timeout)
+        answer = wire(request, timeout)
+        if request.kind == "list":
+            call.shown |= _ids_in(answer)
+        return answer
 
     def step(self, moment: str, touched: str = "", how: str = READ) -> None:
         """Where others may go on, and anything may happen.

@@ -99,6 +99,13 @@ SITUATIONS = (
     Situation("in state", (_up(), _without_record("one")), has_state=True),
     Situation("in state, with its record", (_up(),), has_state=True),
     Situation("a late machine beside the present one", (_late,), has_state=True, others=()),
+    Situation(
+        "a late machine beside the present one, and machines are slow",
+        (_late,),
+        is_slow=True,
+        has_state=True,
+        others=(),
+    ),
     Situation("no answer, and a machine", (_up(*_TAKEN),), apis=BOTH),
     Situation(
         "no answer, and another stack's machine",

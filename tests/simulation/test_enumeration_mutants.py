@@ -9,10 +9,11 @@ from unittest import mock
 
 import pytest
 
-from pulumi_fal.machines import creates, review
+from pulumi_fal.machines import creates
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.late import Late
 from pulumi_fal.machines.records import Records
 from pulumi_fal.stacks.cache import Elsewhere, Stacks
 
@@ -61,10 +62,16 @@ def drop_the_record_of_a_create_that_may_end_late() -> AbstractContextManager[An
 
 def say_nothing_of_a_late_machine() -> AbstractContextManager[Any]:
     """The API makes a machine after another create has followed, and nobody looks for it."""
-    return mock.patch.object(review, "_late_reminders", return_value=())
+    return mock.patch.object(Late, "look", return_value=())
+
+
+def say_nothing_of_a_late_machine_that_a_later_list_shows() -> AbstractContextManager[Any]:
+    """The list that a command reads at its start comes from a stale replica."""
+    return mock.patch.object(Late, "shown", return_value=())
 
 
 LOST = "neither in state nor in the journal"
+UNTOLD = "is late, and a command of stack one does not say so"
 
 
 @pytest.mark.timeout(600)
@@ -77,7 +84,8 @@ LOST = "neither in state nor in the journal"
         (change_a_record_without_its_lock, LOST),
         (look_into_no_other_stack, "which two has"),
         (drop_the_record_of_a_create_that_may_end_late, LOST),
-        (say_nothing_of_a_late_machine, "is late, and a command of stack one does not say so"),
+        (say_nothing_of_a_late_machine, UNTOLD),
+        (say_nothing_of_a_late_machine_that_a_later_list_shows, UNTOLD),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

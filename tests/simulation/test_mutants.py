@@ -27,6 +27,7 @@ from pulumi_fal.machines.deletion import Deletion
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.facts import FactFinder
 from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.late import Late
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.ownership import Ownership
 from pulumi_fal.machines.records import Records
@@ -202,6 +203,10 @@ def tell_nobody_of_room() -> Iterator[None]:
         yield
 
 
+def say_nothing_of_a_late_machine_that_a_later_list_shows() -> AbstractContextManager[Any]:
+    return mock.patch.object(Late, "shown", return_value=())
+
+
 def keep_the_record_of_a_refused_create() -> AbstractContextManager[Any]:
     return mock.patch.object(Records, "drop")
 
@@ -295,6 +300,11 @@ CASES = [
     ),
     Case(tell_nobody_of_an_answer, "nobody asks", Interleaved),
     Case(tell_nobody_of_room, "nobody asks", Interleaved, program=WAITING),
+    Case(
+        say_nothing_of_a_late_machine_that_a_later_list_shows,
+        f"is late, and a command|{TWICE}",
+        faults=(("create", "504_then_made"), ("list", "lapse")),
+    ),
     Case(
         keep_the_record_of_a_refused_create,
         "is on record, but",

@@ -72,6 +72,8 @@ class World:
         else:
             turns = [self._turn(chain.from_iterable(stages)) for stages in commands]
             self.turns.run(turns, schedule)
+        for process in self.processes:
+            self.laws.command_ended(process)
         self.account.faults.clear()
         self.disk.trouble = disk.NOTHING
         if self._power is not None:

@@ -17,10 +17,11 @@ from pulumi_fal.machines.decision import LATE_SECONDS
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.records import Records
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
 
-from ..fakes import HERE, ONE, URN, FakeStacks, TurnedClock, unanswered
+from ..fakes import ED25519, HERE, ONE, URN, FakeStacks, TurnedClock, unanswered
 from .world import World
 
 OF = replace(HERE, urn=f"{URN}-2")
@@ -386,3 +387,121 @@ def test_a_late_entry_is_reviewed_although_the_present_create_is_in_progress(
         (warning,) = review(world)
         assert made in warning
         assert found(world) == [()]
+
+
+def create(world: World) -> str:
+    """The id of the machine that the present command makes for another resource of the stack."""
+    with world.creates.launch(NewInstance(ONE, ED25519), OF) as instance:
+        return instance.id
+
+
+def listed_late(world: World, seconds: float = 5.0) -> str:
+    """The id of a late machine that the look at the start of the command does not show."""
+    late(world)
+    made = world.machine()
+    world.state.hide(made, "list", seconds)
+    assert review(world) == []
+    world.clock.time += seconds
+    return made
+
+
+def test_a_late_machine_is_named_before_the_post_if_only_the_list_before_it_shows_it(
+    world: World,
+) -> None:
+    """Nobody else would say in this command that there are two."""
+    made = listed_late(world)
+    named: list[bool] = []
+
+    def note(request: Request[Any]) -> None:
+        if request.creates:
+            named.append(any(made in warning for warning in world.warnings))
+
+    world.api.before = note
+    create(world)
+    assert named == [True]
+    world.machines.creates.records.succeed(OF)
+    create(world)
+    assert len(world.warnings) == 1
+
+
+def test_a_late_machine_that_the_start_of_a_command_names_is_not_named_again(
+    world: World,
+) -> None:
+    """A create reads the list again, and it still shows the machine."""
+    late(world)
+    made = world.machine()
+    (warning,) = review(world)
+    assert made in warning
+    world.clock.time += 5.0
+    create(world)
+    assert world.warnings == [warning]
+
+
+def test_a_late_machine_that_appears_while_a_create_waits_is_named_when_it_ends(
+    world: World,
+) -> None:
+    """The lists are read for the wait, and show it all the same."""
+    late(world)
+    assert review(world) == []
+    with world.creates.launch(NewInstance(ONE, ED25519), OF):
+        made = world.machine()
+        world.machines.facts.fleet.fresh()
+        assert world.warnings == []
+    (warning,) = world.warnings
+    assert made in warning
+
+
+def test_no_machine_of_another_create_in_flight_is_named_as_late(world: World) -> None:
+    """Until its answer is on record, it looks like one. The last create to end names the rest."""
+    made = listed_late(world)
+    with world.creates.counted(HERE.urn) as is_recorded:
+        own = create(world)
+        assert world.warnings == []
+        is_recorded()
+        world.machines.creates.records.succeed(OF)
+        create(world)
+    (warning,) = world.warnings
+    assert made in warning
+    assert own not in warning
+
+
+def test_a_machine_of_this_command_is_not_named_as_late_although_it_is_not_on_record(
+    world: World,
+) -> None:
+    """Where the disk is full, the command itself still knows what it has made."""
+    late(world)
+    assert review(world) == []
+    with (
+        mock.patch.object(Records, "write"),
+        world.creates.launch(NewInstance(ONE, ED25519), OF) as instance,
+    ):
+        assert instance.id in world.machines.facts.fleet.fresh()
+    assert world.warnings == []
+
+
+def test_a_machine_that_this_command_has_deleted_is_not_named_as_late(world: World) -> None:
+    """A replacement may delete the old machine first, which a list has shown before."""
+    late(world)
+    deleted = world.machine()
+    assert world.stacks.in_state is not None
+    world.stacks.in_state.add(deleted)
+    assert review(world) == []
+    world.stacks.in_state.remove(deleted)
+    world.state.kill(deleted)
+    world.creates.deleted_ids.add(deleted)
+    create(world)
+    assert world.warnings == []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_where_the_stack_can_not_be_read_a_create_says_once_that_a_machine_may_be_late(
+    world: World, times: int
+) -> None:
+    """The machine may as well be in that state."""
+    listed_late(world)
+    world.stacks.in_state = None
+    for _ in range(times):
+        create(world)
+        world.creates.records.succeed(OF)
+    (warning,) = world.warnings
+    assert "The stack of the resource can't be read" in warning

@@ -23,6 +23,7 @@ from pulumi_fal.errors import (
     FalError,
     InProgressError,
     Interrupted,
+    JournalError,
     UnresolvedCreateError,
 )
 from pulumi_fal.machines import unresolved
@@ -37,6 +38,7 @@ from pulumi_fal.machines.decision import (
 )
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.facts import FactFinder
+from pulumi_fal.machines.late import Late
 from pulumi_fal.machines.queues import Patience, Queues
 from pulumi_fal.machines.records import Records
 from pulumi_fal.stacks.origin import Origin
@@ -59,6 +61,7 @@ class Creates:
         self._warn = warn
         self._journal, self._stacks, self._clock = facts.journal, facts.stacks, facts.clock
         self.records = Records(self._journal, self._stacks, warn)
+        self.late = Late(facts)
         self.resumed_ids: set[str] = set()
         """The ids of the machines of earlier creates that this process has resumed."""
         self.deleted_ids: set[str] = set()
@@ -82,19 +85,22 @@ class Creates:
         The create is locked for other processes until the block ends. Raises UnresolvedCreateError
         if an earlier create or this one may have made a machine, but it is not certain which.
         """
-        with self.counted(origin.urn) as is_recorded:
-            self.records.begin(origin, requested or new)
-            with self._locked(origin):
-                instance = self._repeat(origin)
-                if instance is None:
-                    entry = self._journal.find(origin)
-                    instance = (
-                        self._resume(entry, new, origin, patience)
-                        if entry
-                        else self._start(new, origin, patience)
-                    )
-                is_recorded()
-                yield instance
+        try:
+            with self.counted(origin.urn) as is_recorded:
+                self.records.begin(origin, requested or new)
+                with self._locked(origin):
+                    instance = self._repeat(origin)
+                    if instance is None:
+                        entry = self._journal.find(origin)
+                        instance = (
+                            self._resume(entry, new, origin, patience)
+                            if entry
+                            else self._start(new, origin, patience)
+                        )
+                    is_recorded()
+                    yield instance
+        finally:
+            self._name_late(origin)
 
     def in_flight(self, wanted: Callable[[str], bool], seconds: float) -> set[str]:
         """Return the URNs of those of these creates whose machine is not on record yet.
@@ -184,6 +190,7 @@ class Creates:
                 return self._resume(made, new, origin, patience)
             case StartFresh(warning):
                 if warning:
+                    self.late.name(facts.search.candidates)
                     self._warn(warning)
                 late = None
                 if entry.instance_id is None:  # its machine may still appear
@@ -252,6 +259,7 @@ class Creates:
         )
         if late is not None:
             self._journal.write(late)
+        self._name_late(origin)
         try:
             made, instance = self._send(entry, new, gives_up=gives_up)
         except (APIError, ConfigurationError, Interrupted):  # the API certainly made no machine
@@ -369,6 +377,21 @@ class Creates:
     def _earlier_entries(self) -> list[Entry]:
         """All entries, read only once: a stack that no longer exists makes no new ones."""
         return self._journal.readable()
+
+    def _name_late(self, origin: Origin) -> None:
+        """Warn of the machines of late creates that the lists of this process have shown so far.
+
+        While other creates are in flight, their machines would look like those of a late create.
+        The last one of them to end names what there is.
+        """
+        if self.in_flight(lambda urn: urn != origin.urn, 0):
+            return
+        try:
+            known = {*self.deleted_ids, *self.records.machines().values()}
+            for warning in self.late.shown(origin, known):
+                self._warn(warning)
+        except JournalError as error:  # it must not hide what the create has come to
+            self._warn(str(error))
 
     @contextmanager
     def _locked(self, origin: Origin) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from pulumi_fal.api.models import Instance, NewInstance
@@ -12,7 +12,6 @@ from pulumi_fal.errors import FalError
 from pulumi_fal.machines.decision import (
     Facts,
     Search,
-    as_late,
     can_be_sent_again,
     candidates,
 )
@@ -24,9 +23,6 @@ from pulumi_fal.machines.ownership import Ownership
 from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
-
-_LOOK_SECONDS = 5.0
-"""How long one look for the machines of late entries may take. Every command waits for it."""
 
 
 def unclaimed(
@@ -74,21 +70,21 @@ class FactFinder:
         self.journal = journal
         self.stacks = stacks
         self.clock = clock
-        self._lifecycle = lifecycle
-        self._ownership = ownership
+        self.lifecycle = lifecycle
+        self.ownership = ownership
         self._settle_seconds = settle_seconds
 
     @property
     def account_id(self) -> AccountId:
         """The account of the key that is set."""
-        return self._ownership.account_id
+        return self.ownership.account_id
 
     def about(self, entry: Entry, origin: Origin, new: NewInstance) -> Facts:
         """Return the facts about an entry that decide how `origin` gets its machine.
 
         It gathers only those that the decision needs, because commands and searches are slow.
         """
-        facts = replace(self._offline(entry, origin), requested=new)
+        facts = replace(self.offline(entry, origin), requested=new)
         is_certain = entry.origin == origin and origin.is_certain
         is_doubtful = entry.origin.may_be(origin) and not is_certain
         if (is_doubtful and not facts.in_state) or (facts.in_state and not entry.is_new(facts.now)):
@@ -97,7 +93,7 @@ class FactFinder:
             return facts
         try:
             machine = self.find(entry, wait=bool(facts.in_state))
-            is_own = machine is not None or self._is_own(entry)
+            is_own = machine is not None or self.is_own(entry)
             search = Search()
             if entry.instance_id is None and is_own:
                 search = self.search(entry)
@@ -113,7 +109,7 @@ class FactFinder:
         serves all. If it lacks a machine, a second one is read, because a person may forget the
         create, and a single list may come from a stale replica.
         """
-        known = [(entry, self._offline(entry, origin)) for entry, origin in entries]
+        known = [(entry, self.offline(entry, origin)) for entry, origin in entries]
         try:
             instances = dict(self.fleet.fresh())
             found = [self._with_list(entry, facts, instances) for entry, facts in known]
@@ -127,7 +123,7 @@ class FactFinder:
 
     def _with_list(self, entry: Entry, facts: Facts, instances: Mapping[str, Instance]) -> Facts:
         machine = instances.get(entry.instance_id or "")
-        is_own = machine is not None or self._is_own(entry)
+        is_own = machine is not None or self.is_own(entry)
         search = Search()
         if entry.instance_id is None and is_own:
             search = unclaimed(entry, instances.values(), self.journal, self.stacks)
@@ -142,7 +138,7 @@ class FactFinder:
         """
         if entry.instance_id is None:
             return None
-        machine = self._lifecycle.find(entry.instance_id)
+        machine = self.lifecycle.find(entry.instance_id)
         if machine is None and wait:
             for answer in self.fleet.watch(entry.started + GRACE_SECONDS - self.clock.wall()):
                 machine = answer.instances.get(entry.instance_id)
@@ -166,60 +162,20 @@ class FactFinder:
             instances |= self.fleet.fresh() if answer.error else answer.instances
         return unclaimed(entry, instances.values(), self.journal, self.stacks)
 
-    def about_late(self, entries: Sequence[Entry]) -> list[Facts]:
-        """Return the facts about late entries, after one short look for the machines of all."""
-        found = [self._offline(entry, entry.origin) for entry in entries]
-        try:
-            instances = self._look_for_late(entries)
-            return [
-                self._with_late(facts, entry, instances)
-                for facts, entry in zip(found, entries, strict=True)
-            ]
-        except TimeoutError:
-            error = FalError(f"The API gave no answer within {_LOOK_SECONDS:.0f} s")
-            return [replace(facts, error=error) for facts in found]
-        except FalError as failure:
-            return [replace(facts, error=failure) for facts in found]
-
-    def _look_for_late(self, entries: Sequence[Entry]) -> dict[str, Instance]:
-        """Return the machines by id, as a list and a second look at what it lacks show them.
-
-        Raises TimeoutError if one look takes too long.
-        """
-        instances = dict(self.fleet.recent(self.fleet.interval, self.clock.now() + _LOOK_SECONDS))
-        missing = {instance_id for entry in entries for instance_id in entry.found}
-        for instance_id in missing - instances.keys():
-            machine = self._lifecycle.find(instance_id, _LOOK_SECONDS + self.fleet.interval)
-            if machine is not None:
-                instances[instance_id] = machine
-        now = self.clock.wall()
-        still_there = [
-            [instances[instance_id] for instance_id in entry.found if instance_id in instances]
-            for entry in entries
-        ]
-        if any(as_late(*known, now) is None for known in zip(entries, still_there, strict=True)):
-            # An entry may be about to be dropped, and the list may come from a stale replica.
-            self.clock.sleep(self.fleet.interval)
-            instances |= self.fleet.fresh(self.clock.now() + _LOOK_SECONDS)
-        return instances
-
-    def _with_late(self, facts: Facts, entry: Entry, instances: Mapping[str, Instance]) -> Facts:
-        if not self._is_own(entry):
-            return replace(facts, is_own=False)
-        search = unclaimed(entry, instances.values(), self.journal, self.stacks)
-        if search and self.stacks.ids(entry.origin) is None:
-            return replace(facts, error=FalError("The stack of the resource can't be read"))
-        return replace(facts, search=search)
-
-    def _offline(self, entry: Entry, origin: Origin) -> Facts:
+    def offline(self, entry: Entry, origin: Origin) -> Facts:
+        """Return the facts about an entry that can be had without the API."""
         now, account = self.clock.wall(), self.account_id.account
         return offline(entry, origin, self.stacks, now, account)
 
-    def _is_own(self, entry: Entry) -> bool:
+    def is_own(self, entry: Entry) -> bool:
+        """Whether the key sees the machines of the account that the entry was written with.
+
+        It may have to list the machines to find out. Raises FalError if that fails.
+        """
         account_id = AccountId(entry.endpoint, entry.account)
 
         def machines() -> Iterator[StackMachine]:
             yield from (StackMachine(id_, "", account_id) for id_ in entry.before)
             yield from self.stacks.possible_machines(entry.origin)
 
-        return self._ownership.sees(account_id, machines)
+        return self.ownership.sees(account_id, machines)

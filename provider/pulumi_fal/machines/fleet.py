@@ -71,6 +71,7 @@ class Fleet:
         self._asking = False
         self._jitter = uniform(*_JITTER)
         self._latest = Answer(number=0, asked_at=clock.now())
+        self._shown: dict[str, Instance] = {}
 
     def fresh(self, until: float = math.inf) -> Instances:
         """Return all machines by id, from a list call that was started after this one.
@@ -97,6 +98,14 @@ class Fleet:
             if is_recent and (share_errors or not has_failed):
                 seen -= 1
         return self._usable_after(seen, until)
+
+    def shown(self) -> Instances:
+        """Return all machines that any list call of this process has shown, as it showed them last.
+
+        Some of them may be gone.
+        """
+        with self._condition:
+            return dict(self._shown)
 
     def watch(self, seconds: float) -> Iterator[Answer]:
         """Yield the answers of list calls, each newer than the last, for `seconds`.
@@ -166,6 +175,7 @@ class Fleet:
         with self._condition:
             answer = self._next(number, asked_at, instances, error)
             self._latest = answer
+            self._shown.update(instances)
             # One draw for all threads: if each drew its own, only the smallest would count.
             self._jitter = self._uniform(*_JITTER)
             self._asking = False

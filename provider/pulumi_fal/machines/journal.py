@@ -86,6 +86,15 @@ class Journal:
                 if entry is not None:
                     yield entry
 
+    def late(self) -> list[Entry]:
+        """Return the late entries that can be read."""
+        found = []
+        for path in self._files():
+            if _LATE in path.name:
+                with contextlib.suppress(JournalError):  # the review at the start tells of it
+                    found.append(files.read(path))
+        return [entry for entry in found if entry is not None]
+
     def current(self, entry: Entry) -> Entry | None:
         """Return what the file of an entry that was read earlier holds now; None if it is gone."""
         return files.read(self._path(entry))

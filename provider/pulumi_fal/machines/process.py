@@ -119,7 +119,9 @@ class Machines:
             if not review.is_due(self.journal, Origin(urn, organization)):
                 return  # finding the backend is slow
             origin = self.stacks.origin(urn, organization)
-            reminders = review.reminders(self.journal, self.stacks, lambda: self.facts, origin)
+            reminders = review.reminders(
+                self.journal, self.stacks, lambda: self.creates.late, origin
+            )
             for reminder in dict.fromkeys(reminders):  # late entries may all say the same
                 self._warn(reminder)
         except JournalError as error:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pulumi_fal.errors import ConfigurationError, JournalError
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.decision import as_late
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stacks.cache import Stacks
@@ -16,7 +15,7 @@ from pulumi_fal.stacks.origin import Origin
 
 if TYPE_CHECKING:
     # It needs requests, and most previews never call the API.
-    from pulumi_fal.machines.facts import FactFinder
+    from pulumi_fal.machines.late import Late
 
 
 def is_due(journal: Journal, origin: Origin) -> bool:
@@ -31,11 +30,11 @@ def is_due(journal: Journal, origin: Origin) -> bool:
 
 
 def reminders(
-    journal: Journal, stacks: Stacks, facts: Callable[[], FactFinder], origin: Origin
+    journal: Journal, stacks: Stacks, finder: Callable[[], Late], origin: Origin
 ) -> Iterator[str]:
     """Yield a warning for each unresolved create of the origin's stack.
 
-    Drops the entries whose machines are in state. `facts` is called only for creates without an
+    Drops the entries whose machines are in state. `finder` is called only for creates without an
     answer that others have followed, because the API has to be asked about those.
     """
     # Asking the stack is slow. A create that another process finishes meanwhile would be missing in
@@ -48,7 +47,10 @@ def reminders(
             yield unresolved.reminder(entry)
     late = [entry for entry in entries if isinstance(entry, Entry) and entry.is_late]
     if late:
-        yield from _late_reminders(journal, facts, late)
+        try:
+            yield from finder().look(late)
+        except ConfigurationError as error:
+            yield from (unresolved.may_appear(entry, error) for entry in late)
 
 
 def _entries_of_ended_creates(journal: Journal, origin: Origin) -> Iterator[Entry | JournalError]:
@@ -80,23 +82,3 @@ def _is_unresolved(journal: Journal, stacks: Stacks, entry: Entry, origin: Origi
         # A create may have overwritten it while the stack was asked.
         journal.exchange(entry, None)
     return not is_in_state
-
-
-def _late_reminders(
-    journal: Journal, facts: Callable[[], FactFinder], entries: Sequence[Entry]
-) -> Iterator[str]:
-    """Look for the machines of creates that others have followed, and record the result."""
-    try:
-        found = facts().about_late(entries)
-    except ConfigurationError as error:
-        yield from (unresolved.may_appear(entry, error) for entry in entries)
-        return
-    for entry, known in zip(entries, found, strict=True):
-        if known.error is not None or not known.is_own:
-            yield unresolved.may_appear(entry, known.error)
-            continue
-        if known.search:
-            yield unresolved.appeared(entry, known.search.candidates, known.search.unread)
-        kept = as_late(entry, known.search.candidates, known.now)
-        if kept != entry:
-            journal.exchange(entry, kept)
