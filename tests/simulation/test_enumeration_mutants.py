@@ -10,11 +10,11 @@ from unittest import mock
 import pytest
 
 from pulumi_fal.machines import creates
-from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.late import Late
 from pulumi_fal.machines.records import Records
+from pulumi_fal.machines.sender import Sender
 from pulumi_fal.stacks.cache import Elsewhere, Stacks
 
 from .enumeration import quick_cases, search
@@ -34,7 +34,7 @@ def find_no_organization() -> AbstractContextManager[Any]:
 
 def read_the_wall_clock_once() -> AbstractContextManager[Any]:
     """The computer sleeps between two attempts of a create with an idempotency key."""
-    return mock.patch.object(Creates, "_may_repeat", return_value=True)
+    return mock.patch.object(Sender, "may_repeat", return_value=True)
 
 
 def change_a_record_without_its_lock() -> AbstractContextManager[Any]:

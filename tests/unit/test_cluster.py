@@ -552,13 +552,14 @@ def test_a_refusal_waits_for_the_creates_that_are_in_flight(
 ) -> None:
     """The API may be about to accept some of them, and the count would be too low."""
     creates, waits = Creates(world), threading.Event()
-    in_flight = world.creates.in_flight
+    urns = world.creates.in_flight.urns
 
-    def wait(wanted: Callable[[str], bool], seconds: float) -> set[str]:
-        waits.set()
-        return in_flight(wanted, seconds)
+    def wait(wanted: Callable[[str], bool], seconds: float = 0.0) -> set[str]:
+        if seconds:
+            waits.set()
+        return urns(wanted, seconds)
 
-    monkeypatch.setattr(world.creates, "in_flight", wait)
+    monkeypatch.setattr(world.creates.in_flight, "urns", wait)
     for number in (1, 2, 0):
         creates.start(number)
     assert waits.wait(10)
@@ -591,7 +592,7 @@ def test_a_create_is_no_longer_in_flight_once_its_machine_is_on_record(
 
     def refuse_another(message: str, severity: int = 0, *, ephemeral: bool = False) -> None:
         if not refusals:  # the first machine is shown for the first time, and is not ready
-            assert world.creates.in_flight(lambda urn: True, 0) == set()
+            assert world.creates.in_flight.urns(lambda urn: True, 0) == set()
             refusals.append(refuse(world, 1, 4))
 
     world.state.provisioning = 100
@@ -605,7 +606,8 @@ def test_a_create_that_is_about_to_be_sent_leaves_the_number_open(
 ) -> None:
     """Such a create may still wait for a lock or for a list, so it is not on record yet."""
     monkeypatch.setattr(cluster, "_QUIET_SECONDS", 0.05)
-    with world.creates.counted(f"{CLUSTER}-1"), world.creates.counted(f"{CLUSTER}-more-2"):
+    counted = world.creates.in_flight.counted
+    with counted(f"{CLUSTER}-1"), counted(f"{CLUSTER}-more-2"):
         assert "no result yet (train-1), so it is not known" in refuse(world, 0, 4)
     assert "None of the 4 machines" in refuse(world, 0, 4)
 

@@ -19,8 +19,8 @@ from pulumi_fal.errors import (
     RateLimitedError,
     UnresolvedCreateError,
 )
-from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.entry import KEY_SECONDS, Entry, Phase
+from pulumi_fal.machines.sender import Sender
 from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import ECDSA, ED25519, HERE, ONE, URN, TurnedClock, settings, unanswered
@@ -242,13 +242,13 @@ def test_a_create_whose_time_ends_after_the_decision_is_not_sent_again(
 ) -> None:
     """The computer may be suspended at any moment, so the clock is read right before a POST."""
     killed(world)
-    send = Creates._send
+    send = Sender.send
 
-    def late(creates: Creates, *args: Any, **kwargs: Any) -> Any:
+    def late(sender: Sender, *args: Any, **kwargs: Any) -> Any:
         world.clock.set_by += KEY_SECONDS
-        return send(creates, *args, **kwargs)
+        return send(sender, *args, **kwargs)
 
-    monkeypatch.setattr(Creates, "_send", late)
+    monkeypatch.setattr(Sender, "send", late)
     assert set(refusal(world).candidates) == world.state.alive()
     assert world.api.keys == []
 

@@ -454,7 +454,7 @@ def test_a_late_machine_that_appears_while_a_create_waits_is_named_when_it_ends(
 def test_no_machine_of_another_create_in_flight_is_named_as_late(world: World) -> None:
     """Until its answer is on record, it looks like one. The last create to end names the rest."""
     made = listed_late(world)
-    with world.creates.counted(HERE.urn) as is_recorded:
+    with world.creates.in_flight.counted(HERE.urn) as is_recorded:
         own = create(world)
         assert world.warnings == []
         is_recorded()

@@ -242,14 +242,14 @@ def test_a_create_that_waits_is_not_in_flight(world: World) -> None:
 
     def look(request: Request[Any]) -> None:
         if request.creates:
-            in_flight.append(world.creates.in_flight(lambda urn: True, 0.0))
+            in_flight.append(world.creates.in_flight.urns(lambda urn: True, 0.0))
 
     world.api.before = look
     room_after(world, 60.0)
     sleep = world.clock.sleep
 
     def look_and_sleep(seconds: float) -> None:
-        in_flight.append(world.creates.in_flight(lambda urn: True, 0.0))
+        in_flight.append(world.creates.in_flight.urns(lambda urn: True, 0.0))
         sleep(seconds)
 
     vars(world.clock)["sleep"] = look_and_sleep
@@ -266,7 +266,7 @@ def test_a_create_that_waits_for_its_first_turn_is_not_in_flight(
     ask = Queues.ask
 
     def look(self: Queues, *args: Any) -> Any:
-        in_flight.append(world.creates.in_flight(lambda urn: True, 0.0))
+        in_flight.append(world.creates.in_flight.urns(lambda urn: True, 0.0))
         return ask(self, *args)
 
     monkeypatch.setattr(Queues, "ask", look)

@@ -8,23 +8,19 @@ but it is not certain which, no other machine is created, and an error names the
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 
-from pulumi_fal.api import retry, room
+from pulumi_fal.api import room
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import (
     APIError,
     ConfigurationError,
-    FalError,
-    InProgressError,
     Interrupted,
     JournalError,
-    UnresolvedCreateError,
 )
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.decision import (
@@ -38,9 +34,11 @@ from pulumi_fal.machines.decision import (
 )
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.facts import FactFinder
+from pulumi_fal.machines.in_flight import InFlight
 from pulumi_fal.machines.late import Late
 from pulumi_fal.machines.queues import Patience, Queues
 from pulumi_fal.machines.records import Records
+from pulumi_fal.machines.sender import Sender
 from pulumi_fal.stacks.origin import Origin
 
 _LOOK_AGAIN_SECONDS = 0.5
@@ -67,8 +65,8 @@ class Creates:
         self.deleted_ids: set[str] = set()
         """The ids of the machines that this process has deleted."""
         self._queues = Queues(self._clock, facts.fleet.interval)
-        self._in_flight: set[str] = set()
-        self._fewer_in_flight = threading.Condition()
+        self._sender = Sender(client, facts, self.records)
+        self.in_flight = InFlight()
 
     @contextmanager
     def launch(
@@ -86,7 +84,7 @@ class Creates:
         if an earlier create or this one may have made a machine, but it is not certain which.
         """
         try:
-            with self.counted(origin.urn) as is_recorded:
+            with self.in_flight.counted(origin.urn) as is_recorded:
                 self.records.begin(origin, requested or new)
                 with self._locked(origin):
                     instance = self._repeat(origin)
@@ -101,37 +99,6 @@ class Creates:
                     yield instance
         finally:
             self._name_late(origin)
-
-    def in_flight(self, wanted: Callable[[str], bool], seconds: float) -> set[str]:
-        """Return the URNs of those of these creates whose machine is not on record yet.
-
-        Wait for up to `seconds` until there are none.
-        """
-
-        def found() -> set[str]:
-            return set(filter(wanted, self._in_flight))
-
-        with self._fewer_in_flight:
-            self._fewer_in_flight.wait_for(lambda: not found(), seconds)
-            return found()
-
-    @contextmanager
-    def counted(self, urn: str) -> Iterator[Callable[[], None]]:
-        """Count the create of this resource as in flight until the block ends.
-
-        The function that this yields ends that earlier, as soon as the machine is on record.
-        """
-        with self._fewer_in_flight:
-            self._in_flight.add(urn)
-        try:
-            yield lambda: self._discount(urn)
-        finally:
-            self._discount(urn)
-
-    def _discount(self, urn: str) -> None:
-        with self._fewer_in_flight:
-            self._in_flight.discard(urn)
-            self._fewer_in_flight.notify_all()
 
     def may_still_appear(self, urn: str, instance_id: str) -> bool:
         """Whether a machine in state is so new that the API may not show it yet.
@@ -184,7 +151,7 @@ class Creates:
                 return instance
             case SendAgain():
                 # The machine may already be in state, if only the record could not be written.
-                made, instance = self._send(entry, new, may_be_sent=True)
+                made, instance = self._sender.send(entry, new, may_be_sent=True)
                 if instance.id not in (self._stacks.ids(origin) or ()):
                     self.records.remember(made, instance)
                 return self._resume(made, new, origin, patience)
@@ -230,10 +197,10 @@ class Creates:
         if patience is None:
             return self._ask(new, origin, late)
         # While the create waits, it is known that it has made no machine.
-        self._discount(origin.urn)
+        self.in_flight.discount(origin.urn)
 
         def send() -> Instance:
-            with self.counted(origin.urn):
+            with self.in_flight.counted(origin.urn):
                 return self._ask(new, origin, late, gives_up=room.is_missing)
 
         return self._queues.ask(origin.urn.rpartition("::")[2], new, patience, send)
@@ -261,92 +228,13 @@ class Creates:
             self._journal.write(late)
         self._name_late(origin)
         try:
-            made, instance = self._send(entry, new, gives_up=gives_up)
+            made, instance = self._sender.send(entry, new, gives_up=gives_up)
         except (APIError, ConfigurationError, Interrupted):  # the API certainly made no machine
             if late is not None:
                 self.records.put_back(late)
             raise
         self.records.remember(made, instance)
         return instance
-
-    def _send(
-        self,
-        entry: Entry,
-        new: NewInstance,
-        *,
-        may_be_sent: bool = False,
-        gives_up: Callable[[APIError], bool] = lambda error: False,
-    ) -> tuple[Entry, Instance]:
-        """Send the create, record its result, and return the entry with the machine.
-
-        `may_be_sent` says whether an earlier process may have sent the same create. `gives_up` is
-        that of the client. Raises an APIError if the API certainly made no machine, and
-        UnresolvedCreateError if it may have.
-        """
-        failures: list[APIError] = []
-        is_in_progress = False
-        client = self._client
-        if entry.idempotency_key:
-            # The client counts these seconds with a clock that stands still while a laptop sleeps,
-            # but can't be set. `_may_repeat` asks the wall clock, of which the opposite is true.
-            client = client.within(entry.key_seconds_left(self._clock.wall()))
-        if not may_be_sent:
-            self._journal.write(entry)
-        elif not self._may_repeat(entry):  # a wait for a lock may have taken long
-            raise self._without_an_answer(entry)
-        else:
-            # A command that has read the entry must not drop it once this has been sent.
-            entry = replace(entry, started=self._clock.wall())
-            self.records.write(entry)
-        try:
-            instance = client.create_instance(
-                new,
-                entry.idempotency_key,
-                failures.append,
-                may_be_sent=may_be_sent,
-                may_repeat=lambda: self._may_repeat(entry),
-                gives_up=gives_up,
-            )
-        except (APIError, ConfigurationError, Interrupted) as error:
-            unanswered = list(filter(retry.may_have_made_a_machine, failures))
-            if not (unanswered or may_be_sent):  # the API did not accept any request
-                self.records.drop(entry)
-                raise
-            is_in_progress = any(isinstance(failure, InProgressError) for failure in unanswered)
-            last = next(reversed(failures), None) if isinstance(error, Interrupted) else error
-            if last is not None:
-                problem = unresolved.problem(entry, next(reversed(unanswered), None), last)
-                entry = self._with_problem(entry, problem)
-        else:
-            if instance.id not in entry.before:
-                # The POST may have been retried, so the entry gets the current time.
-                made = replace(entry, started=self._clock.wall()).as_created(instance.id)
-                self.records.write(made)
-                return made, instance
-            problem = f"the API answered with {instance.id}, which existed before it."
-            entry = self._with_problem(entry, problem)
-        raise self._without_an_answer(entry, is_in_progress=is_in_progress)
-
-    def _may_repeat(self, entry: Entry) -> bool:
-        return not entry.idempotency_key or entry.key_seconds_left(self._clock.wall()) > 0
-
-    def _with_problem(self, entry: Entry, problem: str) -> Entry:
-        """Record why it is not known whether the POST, which has just ended, made a machine."""
-        entry = replace(entry, problem=problem, started=self._clock.wall())
-        self.records.write(entry)
-        return entry
-
-    def _without_an_answer(
-        self, entry: Entry, *, is_in_progress: bool = False
-    ) -> UnresolvedCreateError:
-        try:
-            search = self._facts.search(entry)
-        except FalError as error:
-            return unresolved.unseen(entry, error)
-        if not search:
-            self.records.write(replace(entry, searched=True))
-        found, unread = search.candidates, search.unread
-        return unresolved.unanswered(entry, found, unread, is_in_progress=is_in_progress)
 
     def _refuse_if_renamed(self, new: NewInstance, origin: Origin) -> None:
         """Raise if this stack may be a renamed one that has an unresolved create for this resource.
@@ -384,7 +272,7 @@ class Creates:
         While other creates are in flight, their machines would look like those of a late create.
         The last one of them to end names what there is.
         """
-        if self.in_flight(lambda urn: urn != origin.urn, 0):
+        if self.in_flight.urns(lambda urn: urn != origin.urn):
             return
         try:
             known = {*self.deleted_ids, *self.records.machines().values()}

@@ -102,7 +102,7 @@ class Machines:
     def wait_until_quiet(self, seconds: float) -> None:
         """Return when every create that is in flight is on record, or after `seconds`."""
         if self._opened is not None:
-            self._opened.creates.in_flight(lambda urn: True, seconds)
+            self._opened.creates.in_flight.urns(lambda urn: True, seconds)
 
     def review(self, urn: str, organization: str = "") -> None:
         """Warn about unresolved creates of the stack that the URN belongs to.

@@ -93,7 +93,7 @@ def _count(machines: Machines, call: Call, size: int) -> str:
         f"it is not known how many of the {size} machines of cluster {name} exist.\n"
         f"To list the account's machines, run `pulumi-fal ls`.\n{again}."
     )
-    creating = machines.creates.in_flight(lambda urn: _cluster(urn) == cluster, _QUIET_SECONDS)
+    creating = machines.creates.in_flight.urns(lambda urn: _cluster(urn) == cluster, _QUIET_SECONDS)
     # What this process has read of the state before may be of machines that are deleted by now.
     machines.stacks.forget(_origin(machines, call))
     in_state = _in_state(machines, call)
