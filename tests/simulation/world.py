@@ -12,6 +12,7 @@ from typing import Any
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import ElsewhereError
+from pulumi_fal.machines.decision import as_forgotten
 from pulumi_fal.machines.entry import GRACE_SECONDS, Phase
 from pulumi_fal.machines.journal import Journal
 
@@ -183,7 +184,12 @@ class World:
         for instance_id in mine:
             self.account.state.delete(instance_id)
         if not keeps or entry.origin != now:
+            machines = self.account.state.machines
+            shown = [machines[id_].seen_at(self.time.now) for id_ in named if id_ in machines]
+            late = as_forgotten(entry, shown, self.turns.wall())
             self.journal.drop(entry)
+            if late is not None:
+                self.journal.write(late)
 
     def settle(self) -> None:
         """Run `up` and take the ways out until nothing changes; then all must be as declared."""

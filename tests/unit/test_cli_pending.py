@@ -440,7 +440,7 @@ def test_ls_shows_a_late_machine_and_what_to_do_about_it(line: CommandLine) -> N
     (shown,) = line.json("pending", "ls")
     assert (shown["phase"], shown["candidates"]) == ("late", [made])
     text = line.run("pending", "ls")
-    assert "another machine has been requested since" in text
+    assert "followed by another one or forgotten" in text
     assert f"{made} (gpu_1x_h100_sxm5, ready" in text
     assert f"\n              pulumi-fal pending forget {urn('box')} --late" in text
 
@@ -620,6 +620,26 @@ def test_forget_asks_nothing_with_yes_and_forgets_nothing_without_an_answer(
     assert len(line.pending()) == 1
     line.run("pending", "forget", "box", "--yes")
     assert line.pending() == []
+
+
+def test_a_forgotten_create_stays_on_record_as_late_while_its_machine_may_still_appear(
+    line: CommandLine,
+) -> None:
+    """The machine that the list shows is not its own, as the person says, but another may come."""
+    others = line.rent()
+    entry = line.pend(problem="no answer", started=time.time(), first_sent=time.time())
+    said = line.run("pending", "forget", "box", "--yes")
+    assert "If the API still makes the machine of this create, every command names it." in said
+    (late,) = line.pending()
+    assert (late.phase, late.found) == (Phase.LATE, ())
+    assert others in late.before
+
+    made = line.rent()
+    (shown,) = line.json("pending", "ls")
+    assert shown["candidates"] == [made]
+    line.run("pending", "forget", "box", "--yes")
+    assert line.pending() == []
+    assert entry.started == late.started
 
 
 def test_forget_says_that_a_machine_may_run_which_it_cannot_name(

@@ -66,7 +66,7 @@ def test_a_machine_beside_the_present_one_is_named_with_every_way_out() -> None:
     late = replace(ENTRY, phase=Phase.LATE)
     said = unresolved.appeared(late, [FOUND], {"organization/shop/prod": "it took too long"})
     for part in (
-        "resource 'web' got no answer, and another machine has been requested since",
+        "resource 'web' got no answer, and was followed by another one or forgotten",
         "  found (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n",
         "  organization/shop/prod: it took too long\n",
         "\n  pulumi-fal delete ID\n",

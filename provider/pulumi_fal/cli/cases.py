@@ -32,7 +32,7 @@ _PHASES = {
     Phase.CREATED: "the API created the machine, but Pulumi was not told of it",
     Phase.REPORTED: "the API created the machine, and Pulumi was told of it",
     Phase.ADOPTED: "adopted",
-    Phase.LATE: "no usable answer, and another machine has been requested since",
+    Phase.LATE: "no usable answer, and followed by another one or forgotten",
 }
 
 

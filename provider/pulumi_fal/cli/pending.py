@@ -13,6 +13,7 @@ from pulumi_fal.cli.cases import Case, investigate
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.cli.entries import find, name_of
 from pulumi_fal.errors import JournalError
+from pulumi_fal.machines.decision import as_forgotten
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.stacks import backend as backends
 from pulumi_fal.tokens import is_ours
@@ -102,8 +103,8 @@ def adopt(
     (entry, *_) = find(context, urn, backend, organization)
     if entry.is_late:
         raise click.ClickException(
-            f"Another machine was requested for {name_of(entry)} since this create, so it can't "
-            f"have {instance_id} as well. Import the machine into a stack instead."
+            f"This create of {name_of(entry)} was followed by another one or forgotten, so the "
+            f"resource can't have {instance_id}. Import the machine into a stack instead."
         )
     if entry.origin.is_stateless:
         raise click.ClickException(
@@ -152,7 +153,8 @@ def forget(
 ) -> None:
     """Remove the record of a create. Its machine, if there is one, is not touched.
 
-    Instead of the URN you can give the resource's name, if only one pending create has it.
+    A create that got no answer in the last ten minutes stays on record as late. Instead of the URN
+    you can give the resource's name, if only one pending create has it.
     """
     entries = find(context, urn, backend, organization, late=late)
     name, cases = name_of(entries[0]), investigate(context, entries)
@@ -160,11 +162,18 @@ def forget(
         show.print_lines(f"This machine may still run and bill, but is not in state: {machine}")
     if not yes:
         click.confirm(f"Forget the create of {name}?", abort=True)
-    for entry in entries:
-        if not context.journal.exchange(entry, None):
+    now = context.clock.wall()
+    kept = [
+        as_forgotten(entry, case.facts.search.candidates, now)
+        for entry, case in zip(entries, cases, strict=True)
+    ]
+    for entry, new in zip(entries, kept, strict=True):
+        if not context.journal.exchange(entry, new):
             raise click.ClickException(_CHANGED)
     then = f"The next `pulumi up` creates a new machine for {name}."
-    if entries[0].is_late:
+    if any(kept):
+        then += "\nIf the API still makes the machine of this create, every command names it."
+    elif entries[0].is_late:
         then = f"The present machine of {name} is not affected."
     elif entries[0].origin.is_stateless:
         then = "No machine was touched."

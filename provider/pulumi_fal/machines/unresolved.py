@@ -301,8 +301,8 @@ def _may_have(unread: Mapping[str, str]) -> str:
 
 def _followed(entry: Entry) -> str:
     return (
-        f"An earlier create for {_name(entry)} got no answer, and another machine has been "
-        "requested since."
+        f"An earlier create for {_name(entry)} got no answer, and was followed by another one or "
+        "forgotten."
     )
 
 
