@@ -135,8 +135,8 @@ def _readme() -> Iterator[Sentence]:
         _over_other(UP, NAIVE, OURS, 16),
     )
     yield Sentence(
-        "Creating 16 machines takes {} polling requests instead of {}; refreshing them takes {} "
-        "requests instead of {}; deleting them takes {} requests besides one DELETE each, instead "
+        "For 16 machines, the polling requests of `up` are {} instead of {}, the requests of "
+        "`refresh` {} instead of {}, and those of `destroy`, besides one DELETE each, {} instead "
         "of {}.",
         tuple(
             _value(measure, who, 16)
