@@ -184,9 +184,7 @@ class World:
         for instance_id in mine:
             self.account.state.delete(instance_id)
         if not keeps or entry.origin != now:
-            machines = self.account.state.machines
-            shown = [machines[id_].seen_at(self.time.now) for id_ in named if id_ in machines]
-            late = as_forgotten(entry, shown, self.turns.wall())
+            late = as_forgotten(entry, named, self.turns.wall())
             self.journal.drop(entry)
             if late is not None:
                 self.journal.write(late)

@@ -164,7 +164,7 @@ def forget(
         click.confirm(f"Forget the create of {name}?", abort=True)
     now = context.clock.wall()
     kept = [
-        as_forgotten(entry, case.facts.search.candidates, now)
+        as_forgotten(entry, (found.id for found in case.facts.search.candidates), now)
         for entry, case in zip(entries, cases, strict=True)
     ]
     for entry, new in zip(entries, kept, strict=True):

@@ -203,16 +203,17 @@ def as_late(entry: Entry, found: Iterable[Instance], now: float) -> Entry | None
     return replace(entry, phase=Phase.LATE, found=ids)
 
 
-def as_forgotten(entry: Entry, shown: Iterable[Instance], now: float) -> Entry | None:
+def as_forgotten(entry: Entry, shown: Iterable[str], now: float) -> Entry | None:
     """Return the entry as it is kept when a person forgets the create; None if it is removed.
 
-    `shown` are the machines that do not belong to it, as the person says. But if the create got no
-    answer a short time ago, the API may still make its machine, which nobody could know of.
+    `shown` are the ids of the machines that do not belong to it, as the person says. But if the
+    create got no answer a short time ago, the API may still make its machine, which nobody could
+    know of.
     """
     if entry.is_late or entry.instance_id is not None or entry.origin.is_stateless:
         return None
-    before = {*entry.before, *(instance.id for instance in shown)}
-    return as_late(replace(entry, before=tuple(sorted(before))), (), now)
+    before = tuple(sorted({*entry.before, *shown}))
+    return as_late(replace(entry, before=before), (), now)
 
 
 def _without_a_machine(entry: Entry, facts: Facts) -> Decision:
