@@ -71,14 +71,15 @@ def machines(name: str = "", backend: str = "", seconds: float = cli.SECONDS) ->
 def _exported(name: str, backend: str, seconds: float) -> Any:
     args = ("stack", "export", *(("--stack", name) if name else ()))
     end = time.monotonic() + seconds
-    for _ in range(_TRIES - 1):
+    tries = 0
+    while True:
+        tries += 1
         try:
-            return cli.ask(*args, backend=backend, seconds=end - time.monotonic())
+            return cli.ask(*args, backend=backend, seconds=max(0.0, end - time.monotonic()))
         except StackError as error:
-            # The next write is likely over when another command has started.
-            if _CUT_SHORT not in str(error):
+            # The write is likely over when another command has started.
+            if tries == _TRIES or _CUT_SHORT not in str(error):
                 raise
-    return cli.ask(*args, backend=backend, seconds=max(0.0, end - time.monotonic()))
 
 
 def read_all(
