@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -41,6 +41,18 @@ def file_name(origin: Origin, suffix: str = ".json") -> str:
     The second hash distinguishes stacks of the same name in different backends.
     """
     return f"{_digest(origin.urn)}-{_digest(*vars(origin).values())}{suffix}"
+
+
+def _read(paths: Iterable[Path]) -> Iterator[Entry | JournalError]:
+    """Yield the entry of each file that is still there, or the error if it can't be read."""
+    for path in paths:
+        try:
+            entry = files.read(path)
+        except JournalError as error:
+            yield error
+        else:
+            if entry is not None:
+                yield entry
 
 
 class Journal:
@@ -77,23 +89,12 @@ class Journal:
 
     def entries(self, urn: str = "") -> Iterator[Entry | JournalError]:
         """Yield all entries, or those of one URN. An entry that can't be read yields its error."""
-        for path in self._files(f"{_digest(urn)}-" if urn else ""):
-            try:
-                entry = files.read(path)
-            except JournalError as error:
-                yield error
-            else:
-                if entry is not None:
-                    yield entry
+        yield from _read(self._files(f"{_digest(urn)}-" if urn else ""))
 
     def late(self) -> list[Entry]:
-        """Return the late entries that can be read."""
-        found = []
-        for path in self._files():
-            if _LATE in path.name:
-                with contextlib.suppress(JournalError):  # the review at the start tells of it
-                    found.append(files.read(path))
-        return [entry for entry in found if entry is not None]
+        """Return the late entries that can be read. The review at the start tells of the others."""
+        late = (path for path in self._files() if _LATE in path.name)
+        return [entry for entry in _read(late) if isinstance(entry, Entry)]
 
     def current(self, entry: Entry) -> Entry | None:
         """Return what the file of an entry that was read earlier holds now; None if it is gone."""
