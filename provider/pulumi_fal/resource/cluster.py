@@ -6,7 +6,7 @@ which belong together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -70,14 +70,14 @@ def billing(machines: Machines, call: Call) -> str:
     """
     if call.cluster_size is None:
         return ""
-    name, deleted = _cluster(call.urn).rpartition("::")[2], machines.creates.deleted_ids
+    cluster, deleted = _cluster(call.urn), machines.creates.deleted_ids
+    name = cluster.rpartition("::")[2]
     in_state = _in_state(machines, call)
     if in_state is None:
         return f"Those machines of cluster {name} that exist bill meanwhile."
     created = machines.creates.records.machines()
-    urns = {urn for urn in created if _cluster(urn) == _cluster(call.urn)}
-    urns |= {m.urn for m in in_state if not m.is_replaced and m.id not in deleted}
-    count = sum(f"{_cluster(call.urn)}-{number}" in urns for number in range(call.cluster_size))
+    urns = {m.urn for m in in_state if not m.is_replaced and m.id not in deleted}
+    count = len(_numbers(cluster, call.cluster_size, urns | created.keys()))
     if not count:
         return ""
     return (
@@ -108,7 +108,7 @@ def _count(machines: Machines, call: Call, size: int) -> str:
     if unresolved:
         names = ", ".join(urn.rpartition("::")[2] for urn in unresolved)
         return f"The creates of other machines have no result yet ({names}), so {unknown}"
-    numbers = [number for number in range(size) if f"{cluster}-{number}" in urns]
+    numbers = _numbers(cluster, size, urns)
     if not numbers:
         return f"None of the {size} machines of cluster {name} exists.\n{again}."
     count = len(numbers)
@@ -120,6 +120,11 @@ def _count(machines: Machines, call: Call, size: int) -> str:
     )
 
 
+def _numbers(cluster: str, size: int, urns: Container[str]) -> list[int]:
+    """Return the numbers of those machines of the cluster whose URNs are given."""
+    return [number for number in range(size) if f"{cluster}-{number}" in urns]
+
+
 def _in_state(machines: Machines, call: Call) -> list[StackMachine] | None:
     """Return the cluster's machines in state; None if the state can't be read.
 
@@ -129,12 +134,12 @@ def _in_state(machines: Machines, call: Call) -> list[StackMachine] | None:
     in_stack = machines.stacks.machines(_origin(machines, call))
     if in_stack is None:
         return None
-    type_ = call.urn.rpartition("::")[0].rpartition("$")[2]
+    cluster, type_ = _cluster(call.urn), call.urn.rpartition("::")[0].rpartition("$")[2]
     named = [
         replace(machine, urn=machine.urn.replace(f"${TYPE_TOKEN}::", f"${type_}::"))
         for machine in in_stack
     ]
-    return [machine for machine in named if _cluster(machine.urn) == _cluster(call.urn)]
+    return [machine for machine in named if _cluster(machine.urn) == cluster]
 
 
 def _on_record(machines: Machines, call: Call) -> tuple[set[str], set[str]]:
