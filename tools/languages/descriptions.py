@@ -17,9 +17,9 @@ from pathlib import Path
 
 from pulumi_fal.api.models import NewInstance
 
-from .builds import BIN, HERE, ROOT, generate, yaml_host
+from .builds import BIN, HERE, ROOT, generate
 from .commands import needed, step
-from .languages import with_go_sdk, with_typescript_sdk
+from .languages import use_yaml, with_go_sdk, with_typescript_sdk
 from .project import SSH_KEY, Project, expect, run_chosen
 
 SCHEMA = ROOT / "provider" / "pulumi_fal" / "native" / "schema.json"
@@ -92,7 +92,7 @@ def with_python(project: Project) -> None:
 
 
 def with_yaml(project: Project) -> None:
-    project.env["PATH"] = f"{yaml_host().parent}:{project.env['PATH']}"
+    use_yaml(project)
     live(project, "yaml", lambda text: write(project.folder / "Pulumi.yaml", text + PLUGINS))
 
 
