@@ -37,9 +37,9 @@ def delete(context: Context, ids: tuple[str, ...], force: bool, yes: bool) -> No
     """Delete machines that no stack has.
 
     The command waits until they are gone. Before, it reads all stacks of the backend that `pulumi`
-    uses here. Nothing is deleted if the API
-    does not know one of the machines, if a stack or a pending create has one, or if a stack can't
-    be read. --force overrides all of these but the first.
+    uses here. Nothing is deleted if the API does not know one of the machines, if a stack or a
+    pending create has one, or if a stack can't be read. --force overrides all of these but the
+    first.
     """
     instances = _known(context, ids)
     claims = gather_readable(context)
