@@ -26,4 +26,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     found = tally.lines(reports)
     if found:
         terminalreporter.section("searched and found")
-        terminalreporter.write(tally.table(found))
+        terminalreporter.write(tally.table(found, is_drawn=tally.is_drawn(reports)))
