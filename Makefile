@@ -68,7 +68,7 @@ chaos: setup ## every order of two commands and ten thousand schedules below Pul
 compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK
 	@$(BIN)/nox --session compat
 
-languages: setup ## the examples in other languages, and every SDK with the schema's; needs go, npm and mvn
+languages: setup ## the examples in other languages, and every SDK with the schema's; needs go, npm and mvn, and dotnet for C#
 	@$(BIN)/python -m tools.languages.languages
 	@$(BIN)/python -m tools.languages.descriptions
 

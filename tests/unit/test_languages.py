@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tools.languages import commands, descriptions, languages
+from tools.languages.project import Project
+
+from pulumi_fal.emulator.server import EmulatorServer
 
 from ..docs import ROOT, schema_examples
 from .test_tooling import CLI, load
 
 LANGUAGES = ROOT / "tools" / "languages"
 SAY = [sys.executable, "-c", "import sys; print(sys.argv[1])"]
+
+
+@pytest.fixture
+def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Project]:
+    """One for which no SDK is generated, since that would build the generator."""
+    monkeypatch.setattr(descriptions, "generate", lambda language, folder: None)
+    with EmulatorServer() as emulator:
+        yield Project("yaml", tmp_path, emulator)
 
 
 def test_every_example_without_python_is_run() -> None:
@@ -30,6 +44,33 @@ def test_the_schemas_examples_are_compiled_in_each_language() -> None:
     assert schema_examples()
     for name, blocks in schema_examples().items():
         assert set(blocks) == set(descriptions.LANGUAGES), name
+
+
+def test_csharp_is_compiled_where_there_is_dotnet(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each example is a project of its own, which refers to the generated SDK."""
+    compiler = tmp_path / "dotnet"
+    compiler.write_text('#!/bin/sh\nfor folder; do :; done; cd "$folder" && touch seen\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    descriptions.with_csharp(project)
+    for name, blocks in schema_examples().items():
+        folder = project.folder / name
+        assert (folder / "seen").exists(), name
+        assert (folder / "Program.cs").read_text() == blocks["csharp"]
+        text = (folder / "Example.csproj").read_text()
+        (sdk,) = re.findall(r'ProjectReference Include="(.*)"', text)
+        assert (folder / sdk).resolve() == project.folder / "sdks" / "fal" / "FalAi.Fal.csproj"
+
+
+def test_csharp_is_only_generated_elsewhere(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said, so that no one takes it for compiled."""
+    monkeypatch.setenv("PATH", "")
+    descriptions.with_csharp(project)
+    assert "only generated, not compiled: dotnet is not on PATH" in capsys.readouterr().out
 
 
 def test_the_generators_are_those_of_the_cli() -> None:

@@ -3,8 +3,8 @@
 
 python -m tools.languages.descriptions [csharp] [go] [java] [python] [typescript] [yaml]
 
-Those in Python and YAML are run, against an emulator. The SDK for C# is only generated: its
-compiler, and Pulumi's library for it, come from a registry of their own.
+Those in Python and YAML are run, against an emulator. Those in C# are compiled where there is a
+.NET SDK, 8 or newer; elsewhere the SDK for C# is only generated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from pulumi_fal.api.models import NewInstance
 
 from .builds import BIN, HERE, ROOT, generate
-from .commands import needed, step
+from .commands import needed, say, step
 from .languages import use_yaml, with_go_sdk, with_typescript_sdk
 from .project import SSH_KEY, Project, expect, run_chosen
 
@@ -41,6 +41,17 @@ def examples(language: str) -> dict[str, str]:
 
 def with_csharp(project: Project) -> None:
     generate("csharp", project.folder / "sdks" / "fal")
+    dotnet = shutil.which("dotnet")
+    if dotnet is None:
+        say("csharp: the SDK is only generated, not compiled: dotnet is not on PATH")
+        return
+    leave_no_server = ("-nodeReuse:false", "-p:UseSharedCompilation=false")
+    for name, program in examples("csharp").items():
+        folder = project.folder / name
+        write(folder / "Program.cs", program)
+        shutil.copy(HERE / "csharp" / "Example.csproj", folder)
+        with step(f"csharp: the SDK and the example of {name} are compiled"):
+            project.run(dotnet, "build", "-v:quiet", "-nologo", *leave_no_server, folder)
 
 
 def with_go(project: Project) -> None:
