@@ -41,7 +41,7 @@ class Laws:
     7. Under the v1 API, no create stops because of one that could have been sent again.
     8. When an error hook has the engine create again, and it forgets what the attempt before had
        told it, state has that machine in the end.
-    9. `pending adopt` takes no machine that another stack has in state.
+    9. `pending adopt` takes no machine that another stack of the backend has in state.
     10. No command asks which organization a stack is in where `pulumi` lists only one of its name.
     11. A create that ends while it waits for room leaves no record of its own.
     12. A command of Pulumi warns of each late machine of its stack, as long as it can ask the API:
@@ -86,8 +86,10 @@ class Laws:
 
     def adopted(self, call: Call, instance_id: str, held: Mapping[str, frozenset[str]]) -> None:
         """A machine was adopted. `held` is what the other stacks had when that began."""
+        own = self._world.stacks[call.owner.stack]
         for stack, ids in held.items():
-            if instance_id in ids & self._world.stacks[stack].ids():
+            other = self._world.stacks[stack]
+            if other.backend == own.backend and instance_id in ids & other.ids():
                 self.violations.append(f"{call.owner} adopts {instance_id}, which {stack} has")
 
     def forgets(self, call: Call) -> None:

@@ -404,6 +404,34 @@ def test_a_second_create_sends_the_idempotency_key_of_the_first_again(
     made = create(world).id if then == "the API answers" else fails(world).instance_id
     assert {made} == world.state.alive()
     assert world.state.creations == 1
+    assert phase(world) is Phase.REPORTED
+
+
+def test_a_machine_that_a_create_resumed_and_reported_is_not_its_own_replacement(
+    world: World,
+) -> None:
+    """The API fails right after it has answered which machine the earlier create had made."""
+    world.settings = settings(api="v1", settle_seconds=SETTLE_SECONDS)
+    world.restart()
+    new, sent = NewInstance(EIGHT, ED25519), world.clock.wall()
+    world.earlier(
+        Phase.REQUESTED, requested=new.hashed(), idempotency_key="the-key", first_sent=sent
+    )
+    world.state.create(new, None, "the-key")
+
+    def refuse(request: Request[Any]) -> None:
+        if request.creates:
+            refuse_key(world)
+
+    world.api.after = refuse
+    failed = fails(world)
+    assert {failed.instance_id} == world.state.alive()
+    world.api.faults.clear()
+    world.api.after = lambda request: None
+    world.restart()
+    world.stacks.in_state = None  # the stack can't be read
+    with pytest.raises(UnresolvedCreateError, match="reported to Pulumi"):
+        create(world)
 
 
 def test_a_host_that_cannot_keep_partial_state_leaves_the_machine_to_the_next_process(

@@ -135,18 +135,21 @@ class Records:
             self._journal.write(replace(late, phase=Phase.REQUESTED, found=()))
             self._journal.drop(late)
 
-    def mark_reported(self, origin: Origin, *, seen: bool) -> None:
+    def mark_reported(self, origin: Origin, *, seen: bool, has_lock: bool = True) -> None:
         """Record that the machine is about to be reported to Pulumi.
 
-        `seen` says whether the API has shown the machine since the POST.
+        `seen` says whether the API has shown the machine since the POST. Without the lock, an entry
+        that another process changes is left to that process.
         """
         with self._warning(origin.urn):
             entry = self._find(origin)
             if entry is None:
                 return
             reported = replace(entry, phase=Phase.REPORTED, seen=seen or entry.seen)
-            if reported != entry:
+            if reported != entry and has_lock:
                 self._journal.write(reported)
+            elif reported != entry and not self._journal.exchange(entry, reported):
+                return
             self._reported[origin] = reported
 
     def undelivered(self, origin: Origin) -> Callable[[], None]:

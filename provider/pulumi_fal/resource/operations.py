@@ -95,7 +95,7 @@ def _create(machines: Machines, call: Call, props: Properties, origin: Origin) -
     with (
         cluster.counted(machines, call),
         interrupts.explained(machines.journal, origin, new.instance_type),
-        repeats.kept(machines, origin, props),
+        repeats.kept(machines, call, origin, props),
         creates.launch(new, origin, requested, room.patience(machines, call, props)) as instance,
     ):
         wait = Wait(machines, call, instance, props)

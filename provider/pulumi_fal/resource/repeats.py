@@ -23,21 +23,27 @@ that one failed, and the engine crashes wherever it finds such a resource in sta
 
 
 @contextmanager
-def kept(machines: Machines, origin: Origin, props: Mapping[str, Any]) -> Iterator[None]:
+def kept(
+    machines: Machines, call: Call, origin: Origin, props: Mapping[str, Any]
+) -> Iterator[None]:
     """Turn every error of a create whose machine is known into partial state."""
+    records = machines.creates.records
     try:
         yield
     except VanishedError:
         raise
     except InitFailed as failed:
-        failed.undelivered = machines.creates.records.undelivered(origin)
+        failed.undelivered = records.undelivered(origin)
         raise
     except Exception as error:
-        made = machines.creates.records.made(origin)
+        made = records.made(origin)
         if made is None:
             raise
         failed_with_machine = unfinished(machines, made.machine, props, error)
-        failed_with_machine.undelivered = machines.creates.records.undelivered(origin)
+        failed_with_machine.undelivered = records.undelivered(origin)
+        if call.is_heard():
+            # Otherwise a later create that replaces the machine could resume with it.
+            records.mark_reported(origin, seen=made.entry.seen, has_lock=False)
         raise failed_with_machine from error
 
 
