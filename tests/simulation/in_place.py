@@ -147,6 +147,9 @@ class _Os:
     def unlink(self, path: PurePosixPath) -> None:
         _disk().unlink(path.name)
 
+    def listdir(self, path: PurePosixPath) -> list[str]:
+        return _disk().names()
+
 
 class _SerialPool:
     """A ThreadPoolExecutor without threads."""

@@ -298,13 +298,22 @@ def test_many_waiters_cost_the_calls_of_one(machines: int) -> None:
     assert all(isinstance(threads.outcomes[thread][1], Instance) for thread in waiters)
 
 
-def test_after_one_end_the_others_are_looked_at_soon_but_not_twice_in_a_row() -> None:
+def test_after_one_end_the_others_are_looked_at_soon_but_not_three_times_in_a_row() -> None:
     """Machines started together are ready together; many that end one by one cost no double."""
     threads = Threads()
-    for number in range(10):
-        threads.wait_at(0.0, threads.machine(9.0 + number))
+    for number in range(40):
+        threads.wait_at(0.0, threads.machine(9.0 + number / 4))
     threads.run()
-    assert pauses(threads.asked) == [2, 2, 2, 2, 1, 2, 1, 2, 1, 2]
+    assert pauses(threads.asked) == [2, 2, 2, 2, 0.5, 1, 2, 0.5, 1, 2, 0.5, 1, 2]
+
+
+def test_nothing_is_looked_at_soon_once_a_look_has_found_no_other_end() -> None:
+    """The rest of the machines were started at another time."""
+    threads = Threads()
+    for ready_at in (9.0, 13.0):
+        threads.wait_at(0.0, threads.machine(ready_at))
+    threads.run()
+    assert pauses(threads.asked) == [2, 2, 2, 2, 0.5, 2, 2]
 
 
 def test_a_machine_that_is_gone_brings_the_next_list_soon_as_well() -> None:
@@ -320,13 +329,13 @@ def test_a_machine_that_is_gone_brings_the_next_list_soon_as_well() -> None:
 @pytest.mark.parametrize("machines", [1, 50])
 def test_jitter_only_ever_lengthens_a_pause_and_is_one_for_all(machines: int) -> None:
     """Of fifty draws the smallest alone would count, and many stacks would ask in step again."""
-    threads = Threads(jitter=1.1)
+    threads = Threads(jitter=1.05)
     for _ in range(machines):
         threads.wait_at(0.0, threads.machine(8.0))
     threads.run()
-    assert [round(moment, 1) for moment in threads.asked] == [2.2, 4.4, 6.6, 8.8]
+    assert [round(moment, 1) for moment in threads.asked] == [2.1, 4.2, 6.3, 8.4]
     assert len(threads.draws) == 1 + len(threads.asked)
-    assert set(threads.draws) == {(1.0, 1.1)}
+    assert set(threads.draws) == {(1.0, 1.05)}
 
 
 @any_order

@@ -135,10 +135,10 @@ def test_a_folder_below_a_file_is_not_taken_for_an_empty_one(
 ) -> None:
     """Windows says that there is no such folder, and the file may be there by mistake."""
 
-    def refuse(self: Path) -> None:
+    def refuse(folder: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, "The system cannot find the path specified")
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     assert list(records.entries()) == []
     records.folder.parent.parent.mkdir()
     records.folder.parent.touch()

@@ -21,8 +21,10 @@ from pulumi_fal.errors import APIError
 
 Instances = Mapping[str, Instance]
 
-_JITTER = (1.0, 1.1)
+_JITTER = (1.0, 1.05)
 """The range of the random factor for pauses, so that many stacks don't call at the same time."""
+_SOON = 0.5
+"""The part of the interval after which a poll follows soon. The first of two takes half of that."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class Answer:
     """The number of calls in a row, up to this one, that failed."""
     pause: float = 0.0
     """After a call that failed, the delay until the next one."""
-    poll_soon: bool = False
-    """Whether to poll again soon, because a machine has just become ready or disappeared."""
+    soon: float = 0.0
+    """The part of the interval after which to poll again, because a machine has just become ready
+    or disappeared; 0 if the next poll is not hurried."""
 
     def usable(self) -> Instances:
         """Return the machines. Raises the exception of the call if it failed."""
@@ -117,7 +120,7 @@ class Fleet:
         with self._condition:
             seen = self._asked
         end = started + seconds
-        pause = self._pause(0.0, poll_soon=False)
+        pause = self._pause(0.0)
         while True:
             answer = self._answer_after(seen, min(asked_at + pause, end))
             if answer.error is not None and not isinstance(answer.error, APIError):
@@ -126,10 +129,10 @@ class Fleet:
             yield answer
             if asked_at >= end:
                 return
-            pause = answer.pause or self._pause(asked_at - started, answer.poll_soon)
+            pause = answer.pause or self._pause(asked_at - started, answer.soon)
 
-    def _pause(self, waited: float, poll_soon: bool) -> float:
-        longest = self.interval / 2 if poll_soon else 8 * self.interval
+    def _pause(self, waited: float, soon: float = 0.0) -> float:
+        longest = soon * self.interval or 8 * self.interval
         return min(max(self.interval, waited / 20), longest) * self._jitter
 
     def _usable_after(self, seen: int, until: float = math.inf) -> Instances:
@@ -193,15 +196,23 @@ class Fleet:
                 pause = retry.delay(error, failures, self._uniform)
             # Keep the machines of the last usable answer, to compare the next one with them.
             return Answer(number, asked_at, last.instances, error, failures, pause)
-        # Machines started together become ready together, so poll again soon. But never twice in
-        # a row, or many machines that become ready one by one would double the number of calls.
-        poll_soon = not last.poll_soon and _any_wait_ended(last.instances, instances)
-        return Answer(number, asked_at, instances, poll_soon=poll_soon)
+        return Answer(number, asked_at, instances, soon=_soon(last, instances))
 
 
-def _any_wait_ended(before: Instances, after: Instances) -> bool:
-    """Whether any machine became ready or disappeared between two lists."""
-    return any(
-        id_ not in after or (after[id_].is_ready and not machine.is_ready)
-        for id_, machine in before.items()
+def _soon(last: Answer, instances: Instances) -> float:
+    """Return the part of the interval after which to poll again, or 0 if there is no hurry.
+
+    Machines that were started together become ready together, and those that were deleted together
+    disappear together. But there are at most two such polls in a row, or many machines that become
+    ready one by one would take many more calls.
+    """
+    before = last.instances
+    any_disappeared = not before.keys() <= instances.keys()
+    any_became_ready = any(
+        machine.is_ready and id_ in before and not before[id_].is_ready
+        for id_, machine in instances.items()
     )
+    if last.soon == _SOON or not (any_disappeared or any_became_ready):
+        return 0.0
+    # A machine that is missing is looked for again, and two looks must not be too close together.
+    return _SOON if any_disappeared or last.soon else _SOON / 2

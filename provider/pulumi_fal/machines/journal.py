@@ -93,8 +93,8 @@ class Journal:
 
     def late(self) -> list[Entry]:
         """Return the late entries that can be read. The review at the start tells of the others."""
-        late = (path for path in self._files() if _LATE in path.name)
-        return [entry for entry in _read(late) if isinstance(entry, Entry)]
+        late = _read(self._files(part=_LATE))
+        return [entry for entry in late if isinstance(entry, Entry)]
 
     def current(self, entry: Entry) -> Entry | None:
         """Return what the file of an entry that was read earlier holds now; None if it is gone."""
@@ -232,10 +232,11 @@ class Journal:
             self._earlier = earlier
         return self._earlier
 
-    def _files(self, prefix: str = "") -> list[Path]:
+    def _files(self, prefix: str = "", part: str = "") -> list[Path]:
         try:
-            # Path.glob and Path.exists would hide that the folder can't be read.
-            paths = list(self.folder.iterdir())
+            # Path.glob and Path.exists would hide that the folder can't be read. Every create looks
+            # through the names, so with hundreds of them a Path for each would take long.
+            names = os.listdir(self.folder)  # noqa: PTH208
         except FileNotFoundError:
             # Windows says the same of a folder below a file.
             for parent in self.folder.parents:
@@ -244,9 +245,11 @@ class Journal:
             return []
         except OSError as error:
             raise JournalError(self.folder, f"can't be read: {error.strerror}") from None
-        return sorted(
-            path for path in paths if path.name.startswith(prefix) and path.name.endswith(".json")
-        )
+        return [
+            self.folder / name
+            for name in sorted(names)
+            if name.startswith(prefix) and part in name and name.endswith(".json")
+        ]
 
     def _make_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
