@@ -69,7 +69,9 @@ def live(world: World, seed: int) -> None:
         # A changed input takes another machine, and so does an `up` after a `destroy`.
         creations += command in ("replace", "destroy")
         if command == "replace":
-            world.write(f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA{seed:07}{number}{'C' * 34}", opts)
+            world.write(
+                f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA{seed % 10**7:07}{number}{'C' * 34}", opts
+            )
             command = "up"
         own = world.api_key
         if draw.random() < 0.15:
