@@ -7,7 +7,8 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..e2e.harness import Stack
-from ..e2e.seams import OFF, live, switch_off
+from ..e2e.seams import live, switch_off
+from ..replaced import OFF
 
 
 @pytest.mark.parametrize("seams", [*((seam,) for seam in OFF), tuple(OFF)], ids="+".join)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pkgutil
 import re
 import shlex
 import shutil
@@ -19,6 +18,7 @@ from pulumi_fal.emulator.state import State
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal, default_folder
 
+from ..replaced import replaced
 from .harness import OFFICIAL_HOST, PULUMI, SECONDS, Result, Run, Stack, wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -192,17 +192,6 @@ def in_plugin(stack: Stack, code: str) -> None:
     with (folder / "sitecustomize.py").open("a", encoding="utf-8") as file:
         file.write(f"import sys\nline = ' '.join(sys.orig_argv)\n{text}\n")
     stack.env["PYTHONPATH"] = str(folder)
-
-
-def replaced(name: str, value: object) -> str:
-    """The Python that gives another value to a name of the package, for `in_plugin`.
-
-    Raises AttributeError if the package has no such name, for then nothing would be replaced.
-    """
-    name = f"pulumi_fal.{name}"
-    pkgutil.resolve_name(name)
-    parent, _, attribute = name.rpartition(".")
-    return f"import pkgutil\nsetattr(pkgutil.resolve_name({parent!r}), {attribute!r}, {value})"
 
 
 def believe_refusals_soon(stack: Stack) -> None:

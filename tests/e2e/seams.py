@@ -6,6 +6,7 @@ from math import inf
 
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..replaced import OFF, replaced
 from .harness import Result, Stack, machine, wait_until
 from .recovery import (
     PATIENCE,
@@ -14,23 +15,9 @@ from .recovery import (
     finish,
     in_plugin,
     pending,
-    replaced,
     says,
     unlock,
 )
-
-NOTHING = "lambda *args, **fields: None"
-OFF = {
-    "dynamic.patches.raise_concurrency": NOTHING,
-    "dynamic.patches.route_imports": NOTHING,
-    "dynamic.patches.without_traceback": NOTHING,
-    "dynamic.lifetime.on_cancel": NOTHING,
-    "engine.on_death": NOTHING,
-    "dynamic.request.EngineRequest.keep_partial_state": "lambda *args: False",
-    "dynamic.request.EngineRequest.on_undelivered": NOTHING,
-    "dynamic.request.EngineRequest.log": NOTHING,
-}
-"""What each seam is replaced with, by the name that it has in the package."""
 
 
 def switch_off(stack: Stack, *names: str) -> None:

@@ -10,11 +10,12 @@ import pytest
 from pulumi_fal.emulator import state
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..replaced import replaced
 from .harness import SSH_KEY, Stack, wait_until
 from .harness import machine as dynamic_machine
 from .native import NativeStack
 from .native import machine as native_machine
-from .recovery import in_plugin, one_machine, replaced, says, unfinished
+from .recovery import in_plugin, one_machine, says, unfinished
 from .sshd import Sshd
 
 REFUSED = "ready, waiting for SSH on port 22: Connection refused"

@@ -10,6 +10,7 @@ from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
+from ..replaced import replaced
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
 from .recovery import (
     PATIENCE,
@@ -21,7 +22,6 @@ from .recovery import (
     is_locked,
     nothing_runs,
     one_machine,
-    replaced,
     says,
     touch_when_told_to_stop,
     unfinished,

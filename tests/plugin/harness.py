@@ -82,7 +82,8 @@ class Plugin:
         with contextlib.suppress(grpc.RpcError):
             self.cancel(timeout=2)
         self.channel.close()
-        self.process.send_signal(signal.SIGINT)
+        # On Windows a process gets no signals, and the engine ends it.
+        self.process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
         try:
             self.process.wait(3)
         except subprocess.TimeoutExpired:

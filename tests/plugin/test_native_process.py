@@ -85,6 +85,7 @@ def test_the_flags_that_the_engine_passes_on_are_accepted(
     assert Provider(plugin.channel).create(INPUTS).id in emulator.state.alive()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows' processes get no signals")
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_process_at_once(
     start_native: Callable[..., Plugin], emulator: EmulatorServer, end: signal.Signals

@@ -18,9 +18,8 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.dynamic import lifetime, patches
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..e2e.recovery import replaced
-from ..e2e.seams import OFF
 from ..fakes import ED25519, EIGHT, ONE, wait_until
+from ..replaced import OFF, replaced
 from .harness import Plugin, partial_state, plain
 
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
