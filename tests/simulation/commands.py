@@ -76,9 +76,16 @@ class CommandLine:
             self.world.laws.forgets(call)
 
     def _adopt(self, call: Call) -> None:
-        """Adopt what the create left, or else what a person may mistake for it."""
+        """Adopt what the create left, or else what a person may mistake for it.
+
+        Nothing on this computer can tell what a stack of another backend has.
+        """
         own = self.world.stacks[call.owner.stack]
-        held = {stack.name: stack.ids() for stack in self.world.stacks.values() if stack is not own}
+        held = {
+            stack.name: stack.ids()
+            for stack in self.world.stacks.values()
+            if stack is not own and stack.backend == own.backend
+        }
         others = [instance_id for ids in held.values() for instance_id in sorted(ids)]
         for instance_id in [*self._left(call.owner), *others][:1]:
             urn, *options = self._named(call)

@@ -85,11 +85,9 @@ class Laws:
         self._forgotten.append((call, instance_id))
 
     def adopted(self, call: Call, instance_id: str, held: Mapping[str, frozenset[str]]) -> None:
-        """A machine was adopted. `held` is what the other stacks had when that began."""
-        own = self._world.stacks[call.owner.stack]
+        """A machine was adopted. `held`: what other stacks of the backend had when that began."""
         for stack, ids in held.items():
-            other = self._world.stacks[stack]
-            if other.backend == own.backend and instance_id in ids & other.ids():
+            if instance_id in ids & self._world.stacks[stack].ids():
                 self.violations.append(f"{call.owner} adopts {instance_id}, which {stack} has")
 
     def forgets(self, call: Call) -> None:

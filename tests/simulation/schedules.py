@@ -259,7 +259,7 @@ class Interleaved(Schedules):
     def up_beside_a_command(
         self, stack: str, conditions: Conditions, command: str, name: str
     ) -> None:
-        """`adopt` is given a machine of the other stack, for want of one of its own."""
+        """The command may change what the `up` has read."""
         conditions = self.weather(conditions)
         beside = self.world.command_line(stack, command, name)
         self.world.run(conditions, self.world.up(stack, conditions), beside)
