@@ -14,6 +14,7 @@ from tools.languages.project import Project
 
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..commands import command
 from ..docs import ROOT, schema_examples
 from .test_tooling import CLI, load
 
@@ -50,9 +51,8 @@ def test_csharp_is_compiled_where_there_is_dotnet(
     project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Each example is a project of its own, which refers to the generated SDK."""
-    compiler = tmp_path / "dotnet"
-    compiler.write_text('#!/bin/sh\nfor folder; do :; done; cd "$folder" && touch seen\n')
-    compiler.chmod(0o755)
+    seen = "import pathlib, sys; pathlib.Path(sys.argv[-1], 'seen').touch()"
+    command(tmp_path / "dotnet", seen)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     descriptions.with_csharp(project)
     for name, blocks in schema_examples().items():
