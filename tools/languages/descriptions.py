@@ -89,7 +89,8 @@ def with_python(project: Project) -> None:
     generate("python", sdk)
     with step("python: the SDK is installed"):
         uv = BIN / "uv"
-        project.run(uv, "venv", "--quiet", "--python", BIN / "python", "env")
+        # Not by uv: Pulumi's own language host asks the environment's pip what is installed.
+        project.run(BIN / "python", "-m", "venv", "env")
         project.run(uv, "pip", "install", "--quiet", "--python", "env", "--constraint", LOCK, sdk)
     runtime = "runtime: {name: python, options: {virtualenv: env}}\n"
     write(project.folder / "Pulumi.yaml", f"name: example\n{runtime}{PLUGINS}")
