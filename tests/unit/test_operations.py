@@ -336,6 +336,7 @@ def test_create_shows_its_progress_without_the_ip(world: World) -> None:
         "init, waiting for an ip",
         "provisioning, waiting for an ip",
         "provisioning, has an ip, waiting for ready",
+        "ready",
     ]
     assert all(ephemeral for _, _, ephemeral in log.said)
     assert created.outputs["ip"] not in "".join(said)

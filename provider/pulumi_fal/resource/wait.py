@@ -58,9 +58,7 @@ class Wait:
         return self.outputs
 
     def _observe(self, shown: Instance) -> None:
-        has_changed = (shown.status, shown.ip) != (self._last.status, self._last.ip)
-        # The row of a ready machine says "created" at once, or what else the create waits for.
-        if has_changed and not shown.is_ready:
+        if (shown.status, shown.ip) != (self._last.status, self._last.ip):
             self._call.log(_progress(shown), ephemeral=True)
         self._last, self.was_seen = shown, True
 
@@ -108,10 +106,12 @@ def recorded(id_: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Inst
 
 
 def _progress(instance: Instance) -> str:
-    """Return the status, and what the machine still lacks. The engine shows the time beside it.
+    """Return the status and what is still missing. The engine shows the elapsed time beside it.
 
     The text never contains the ip, because a program may treat it as a secret.
     """
+    if instance.is_ready:
+        return "ready"  # the engine shows the last text beside "created"
     if instance.ip is None:
         return f"{instance.status}, waiting for an ip"
     return f"{instance.status}, has an ip, waiting for ready"
