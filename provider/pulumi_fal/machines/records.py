@@ -146,10 +146,11 @@ class Records:
             if entry is None:
                 return
             reported = replace(entry, phase=Phase.REPORTED, seen=seen or entry.seen)
-            if reported != entry and has_lock:
-                self._journal.write(reported)
-            elif reported != entry and not self._journal.exchange(entry, reported):
-                return
+            if reported != entry:
+                if has_lock:
+                    self._journal.write(reported)
+                elif not self._journal.exchange(entry, reported):
+                    return
             self._reported[origin] = reported
 
     def undelivered(self, origin: Origin) -> Callable[[], None]:
