@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import inspect
 from dataclasses import dataclass
 from typing import Any, overload
@@ -17,7 +18,7 @@ from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.provider import ComputeInstanceProvider
 from pulumi_fal.resource import fields
-from pulumi_fal.tokens import IMPORT_TYPE_TOKEN
+from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, TYPE_TOKEN
 
 
 @dataclass(kw_only=True)
@@ -47,7 +48,7 @@ class ComputeInstanceArgs:
     machine: after a change to True, the next `pulumi up` waits."""
 
 
-_OUTPUTS = fields.names(lambda field: field.is_output and not field.is_input)
+_OUTPUTS = fields.names(lambda field: field.is_output)
 
 
 # Every URN and every state contains the keywords below, so they must never change.
@@ -105,13 +106,17 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         opts, inputs = arguments.parse("ComputeInstance", ComputeInstanceArgs, *positional, **named)
         inputs["ssh_key"] = _refuse_private_key(inputs["ssh_key"])
         opts = _with_update_timeout(opts)
-        # The resource has only the outputs that are named here.
-        props = {**inputs, **dict.fromkeys(_OUTPUTS)}
+        # The resource has only the outputs that are named here. Each of them costs the SDK time.
+        given = {name: value for name, value in inputs.items() if value is not None}
+        props = {**dict.fromkeys(_OUTPUTS), **given}
         if opts is None or opts.id is None:
             # The engine does not tell the provider the organization. check() removes it again.
             props["__organization"] = _organization(resource_name, inputs, opts)
             props.update(self._hidden_inputs())
-        super().__init__(ComputeInstanceProvider(), resource_name, props, opts)
+        props["__provider"] = _serialized_provider()
+        # Not dynamic.Resource's own constructor, which does no more: with one constructor less, the
+        # SDK takes the line that declares the machine for its source position, and not this one.
+        super(dynamic.Resource, self).__init__(TYPE_TOKEN, resource_name, props, opts)
 
     def _hidden_inputs(self) -> dict[str, Any]:
         """Return more properties that check() removes, so that they never get into state."""
@@ -143,9 +148,15 @@ class _Import(pulumi.CustomResource):
     """
 
     def __init__(self, name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions) -> None:
-        props = {**inputs, "__provider": serialize_provider(ComputeInstanceProvider())}
+        props = {**inputs, "__provider": _serialized_provider()}
         read_opts = pulumi.ResourceOptions(id=opts.import_, parent=opts.parent)
         super().__init__(IMPORT_TYPE_TOKEN, name, props, read_opts)
+
+
+@functools.cache
+def _serialized_provider() -> str:
+    """Return the string by which the plugin finds the provider; every state contains it."""
+    return str(serialize_provider(ComputeInstanceProvider()))
 
 
 def _with_update_timeout(opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions | None:

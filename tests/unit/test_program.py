@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
 from typing import Any
 
 import pulumi
 import pytest
+from pulumi import dynamic
+from pulumi.runtime.mocks import MockMonitor
 
 from pulumi_fal import ComputeInstance, ComputeInstanceArgs, InstanceType, Sector
+from pulumi_fal.provider import ComputeInstanceProvider
 from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE
@@ -75,6 +80,60 @@ def test_the_type_token_is_the_one_that_state_holds(
 
     def check(_: str) -> None:
         assert mocks.asked["m"].typ == TYPE_TOKEN == "pulumi-python:dynamic/fal:ComputeInstance"
+
+    return machine.urn.apply(check)
+
+
+class Monitor(MockMonitor):
+    """Keeps the requests to register a resource, by the resource's name."""
+
+    def __init__(self, mocks: Mocks) -> None:
+        super().__init__(mocks)
+        self.requests: dict[str, Any] = {}
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - of gRPC
+        self.requests[request.name] = request
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
+
+
+class Plain(dynamic.Resource, module="fal", name="ComputeInstance"):
+    """The same resource, declared with the SDK's own constructor."""
+
+
+@pulumi_test
+def test_the_engine_is_asked_what_the_sdks_own_constructor_asks() -> pulumi.Output[None]:
+    """ComputeInstance leaves that constructor out, so nothing that it does may be missing."""
+    mocks = Mocks()
+    monitor = Monitor(mocks)
+    pulumi.runtime.set_mocks(mocks, preview=False, monitor=monitor)
+    ours = ComputeInstance("box", instance_type=ONE, ssh_key=ED25519)
+    organization = pulumi.get_organization()
+    props = {"instance_type": ONE, "ssh_key": ED25519, "__organization": organization}
+    plain = Plain(ComputeInstanceProvider(), "plain", props)
+
+    def compare(_: object) -> None:
+        asked, expected = monitor.requests["box"], monitor.requests["plain"]
+        expected.name = "box"
+        for request in (asked, expected):
+            request.ClearField("sourcePosition")
+            request.ClearField("stackTrace")
+        assert asked == expected
+
+    return pulumi.Output.all(ours.urn, plain.urn).apply(compare)
+
+
+@pulumi_test
+def test_the_source_position_is_the_line_that_declares_the_machine() -> pulumi.Output[None]:
+    """Policies and Pulumi Cloud show it, and a line of this package would say nothing."""
+    mocks = Mocks()
+    monitor = Monitor(mocks)
+    pulumi.runtime.set_mocks(mocks, preview=False, monitor=monitor)
+    line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+    machine = ComputeInstance("box", instance_type=ONE, ssh_key=ED25519)
+
+    def check(_: object) -> None:
+        position = monitor.requests["box"].sourcePosition
+        assert (position.uri, position.line) == (Path(__file__).as_uri(), line)
 
     return machine.urn.apply(check)
 
