@@ -72,16 +72,16 @@ class Transport:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._pooled = self._session()
+        self._pooled = self._session(connections=settings.parallel)
 
-    def _session(self) -> requests.Session:
+    def _session(self, connections: int) -> requests.Session:
         session = requests.Session()
         session.headers.update(
             {"User-Agent": f"pulumi-fal/{__version__}", "Accept": "application/json"}
         )
         # An auth object, because a .netrc entry for the host would replace a plain header.
         session.auth = _KeyAuth(self._settings.api_key)
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self._settings.parallel)
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         if urlsplit(self._settings.endpoint).scheme == "http":
@@ -104,7 +104,7 @@ class Transport:
         # same time, it would be unknown whether the API has received the request.
         pooled = contextlib.nullcontext(self._pooled)
         try:
-            with self._session() if request.creates else pooled as session:
+            with self._session(connections=1) if request.creates else pooled as session:
                 response = session.request(
                     request.method,
                     self._settings.endpoint + request.path,
