@@ -298,13 +298,14 @@ def test_many_waiters_cost_the_calls_of_one(machines: int) -> None:
     assert all(isinstance(threads.outcomes[thread][1], Instance) for thread in waiters)
 
 
-def test_after_one_end_the_others_are_looked_at_soon_but_not_three_times_in_a_row() -> None:
-    """Machines started together are ready together; many that end one by one cost no double."""
+def test_after_one_is_ready_the_others_are_looked_at_soon_but_not_five_times_in_a_row() -> None:
+    """Machines started together are ready together, and others would bring list after list."""
     threads = Threads()
     for number in range(40):
         threads.wait_at(0.0, threads.machine(9.0 + number / 4))
     threads.run()
-    assert pauses(threads.asked) == [2, 2, 2, 2, 0.5, 1, 2, 0.5, 1, 2, 0.5, 1, 2]
+    soon = [0.25, 0.5, 0.5, 0.5]
+    assert pauses(threads.asked) == [2, 2, 2, 2, *soon, 2, *soon, 2, *soon[:3]]
 
 
 def test_nothing_is_looked_at_soon_once_a_look_has_found_no_other_end() -> None:
@@ -313,7 +314,7 @@ def test_nothing_is_looked_at_soon_once_a_look_has_found_no_other_end() -> None:
     for ready_at in (9.0, 13.0):
         threads.wait_at(0.0, threads.machine(ready_at))
     threads.run()
-    assert pauses(threads.asked) == [2, 2, 2, 2, 0.5, 2, 2]
+    assert pauses(threads.asked) == [2, 2, 2, 2, 0.25, 2, 2]
 
 
 def test_a_machine_that_is_gone_brings_the_next_list_soon_as_well() -> None:

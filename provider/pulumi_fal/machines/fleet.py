@@ -23,8 +23,12 @@ Instances = Mapping[str, Instance]
 
 _JITTER = (1.0, 1.05)
 """The range of the random factor for pauses, so that many stacks don't call at the same time."""
-_SOON = 0.5
-"""The part of the interval after which a poll follows soon. The first of two takes half of that."""
+_AFTER_READY = (0.125, 0.25, 0.25, 0.25)
+"""The parts of the interval after which polls follow in a row, while each shows a machine that has
+just become ready. Machines that were started together become ready together."""
+_AFTER_DISAPPEARANCE = (0.5,)
+"""The same while a machine has just disappeared. It is looked for again, and two looks must not be
+too close together."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Answer:
     soon: float = 0.0
     """The part of the interval after which to poll again, because a machine has just become ready
     or disappeared; 0 if the next poll is not hurried."""
+    hurried: int = 0
+    """The number of hurried polls in a row, up to and with the next one."""
 
     def usable(self) -> Instances:
         """Return the machines. Raises the exception of the call if it failed."""
@@ -196,23 +202,25 @@ class Fleet:
                 pause = retry.delay(error, failures, self._uniform)
             # Keep the machines of the last usable answer, to compare the next one with them.
             return Answer(number, asked_at, last.instances, error, failures, pause)
-        return Answer(number, asked_at, instances, soon=_soon(last, instances))
+        soon = _soon(last, instances)
+        return Answer(
+            number, asked_at, instances, soon=soon, hurried=last.hurried + 1 if soon else 0
+        )
 
 
 def _soon(last: Answer, instances: Instances) -> float:
     """Return the part of the interval after which to poll again, or 0 if there is no hurry.
 
-    Machines that were started together become ready together, and those that were deleted together
-    disappear together. But there are at most two such polls in a row, or many machines that become
-    ready one by one would take many more calls.
+    There are only so many hurried polls in a row, or many machines that become ready one by one
+    would take many more calls.
     """
     before = last.instances
-    any_disappeared = not before.keys() <= instances.keys()
-    any_became_ready = any(
+    parts: tuple[float, ...] = ()
+    if not before.keys() <= instances.keys():
+        parts = _AFTER_DISAPPEARANCE
+    elif any(
         machine.is_ready and id_ in before and not before[id_].is_ready
         for id_, machine in instances.items()
-    )
-    if last.soon == _SOON or not (any_disappeared or any_became_ready):
-        return 0.0
-    # A machine that is missing is looked for again, and two looks must not be too close together.
-    return _SOON if any_disappeared or last.soon else _SOON / 2
+    ):
+        parts = _AFTER_READY
+    return parts[last.hurried] if last.hurried < len(parts) else 0.0
