@@ -10,11 +10,11 @@ from typing import Any, overload
 
 import pulumi
 from pulumi import dynamic
-from pulumi.dynamic.dynamic import serialize_provider
 
 from pulumi_fal import arguments
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import InstanceType, Sector
+from pulumi_fal.dynamic import serialization
 from pulumi_fal.provider import ComputeInstanceProvider
 from pulumi_fal.resource import fields
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN
@@ -111,7 +111,8 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
             # The engine does not tell the provider the organization. check() removes it again.
             props["__organization"] = _organization(resource_name, inputs, opts)
             props.update(self._hidden_inputs())
-        super().__init__(ComputeInstanceProvider(), resource_name, props, opts)
+        with serialization.as_in_every_state():
+            super().__init__(ComputeInstanceProvider(), resource_name, props, opts)
 
     def _hidden_inputs(self) -> dict[str, Any]:
         """Return more properties that check() removes, so that they never get into state."""
@@ -143,7 +144,7 @@ class _Import(pulumi.CustomResource):
     """
 
     def __init__(self, name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions) -> None:
-        props = {**inputs, "__provider": serialize_provider(ComputeInstanceProvider())}
+        props = {**inputs, "__provider": serialization.serialized(ComputeInstanceProvider())}
         read_opts = pulumi.ResourceOptions(id=opts.import_, parent=opts.parent)
         super().__init__(IMPORT_TYPE_TOKEN, name, props, read_opts)
 

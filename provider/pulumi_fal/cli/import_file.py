@@ -165,11 +165,10 @@ def _dynamic(
 
     The engine's read of an import contains no serialized provider, so it would fail.
     """
-    from pulumi.dynamic.dynamic import serialize_provider
-
+    from pulumi_fal.dynamic.serialization import serialized
     from pulumi_fal.provider import ComputeInstanceProvider
 
-    provider = {"__provider": serialize_provider(ComputeInstanceProvider())}
+    provider = {"__provider": serialized(ComputeInstanceProvider())}
     return {
         "type": TYPE_TOKEN,
         "name": name,
