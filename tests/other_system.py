@@ -8,6 +8,8 @@ sys.modules["fcntl"] = None
 for name in ("getpgrp", "getuid", "geteuid", "fork", "register_at_fork", "getpgid", "setsid"):
     if hasattr(os, name):
         delattr(os, name)
+# So that the standard library removes a folder as it does there, without opening it.
+os.supports_dir_fd.clear()
 fsync = os.fsync
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
 import inspect
 from dataclasses import dataclass
 from typing import Any, overload
 
 import pulumi
 from pulumi import dynamic
-from pulumi.dynamic.dynamic import serialize_provider
 
 from pulumi_fal import arguments
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import InstanceType, Sector
-from pulumi_fal.provider import ComputeInstanceProvider
+from pulumi_fal.provider import serialized
 from pulumi_fal.resource import fields
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, TYPE_TOKEN
 
@@ -113,7 +111,7 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
             # The engine does not tell the provider the organization. check() removes it again.
             props["__organization"] = _organization(resource_name, inputs, opts)
             props.update(self._hidden_inputs())
-        props["__provider"] = _serialized_provider()
+        props["__provider"] = serialized()
         # Not dynamic.Resource's own constructor, which does no more: with one constructor less, the
         # SDK takes the line that declares the machine for its source position, and not this one.
         super(dynamic.Resource, self).__init__(TYPE_TOKEN, resource_name, props, opts)
@@ -148,15 +146,9 @@ class _Import(pulumi.CustomResource):
     """
 
     def __init__(self, name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions) -> None:
-        props = {**inputs, "__provider": _serialized_provider()}
+        props = {**inputs, "__provider": serialized()}
         read_opts = pulumi.ResourceOptions(id=opts.import_, parent=opts.parent)
         super().__init__(IMPORT_TYPE_TOKEN, name, props, read_opts)
-
-
-@functools.cache
-def _serialized_provider() -> str:
-    """Return the string by which the plugin finds the provider; every state contains it."""
-    return str(serialize_provider(ComputeInstanceProvider()))
 
 
 def _with_update_timeout(opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions | None:

@@ -60,9 +60,9 @@ def _has_official_host() -> bool:
 
 
 OFFICIAL_HOST = _has_official_host()
-"""Pulumi's own language host differs from that of tools/pulumi-cli in three ways: it interrupts the
-program of an `up` that fails, it ends 5 s after a Ctrl-C, and it outlives a `pulumi` that is
-killed."""
+"""Pulumi's own language host differs from that of tools/pulumi-cli in four ways: it interrupts the
+program of an `up` that fails, it ends 5 s after a Ctrl-C, it outlives a `pulumi` that is killed,
+and it needs a pip in the program's environment."""
 
 # What a run needs beside the command's own flags, so that it asks nothing.
 FLAGS = {

@@ -16,7 +16,7 @@ import pytest
 import pulumi_fal
 from pulumi_fal.emulator.server import EmulatorServer
 
-from .harness import SSH_KEY
+from .harness import OFFICIAL_HOST, SSH_KEY
 from .installed import EXTRAS, ROOT, Environment, build
 
 PACKAGE = ROOT / "provider" / "pulumi_fal"
@@ -221,6 +221,8 @@ def test_a_program_of_ten_lines_works_with_the_wheel_alone(
             flags = ("--non-interactive", "--stack", "dev")
             return bare.run("pulumi", *args, *flags, cwd=tmp_path, env=env)
 
+        if OFFICIAL_HOST:  # it asks pip what is installed
+            bare.run("python", "-m", "ensurepip")
         pulumi("stack", "init")
         pulumi("up", "--yes", "--skip-preview")
         assert pulumi("stack", "output", "status") == "ready\n"

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pulumi
 import pytest
+from pulumi.runtime.mocks import MockMonitor
 
-# Of Pulumi's own set_mocks, on Python 3.12 and later.
+# Of Pulumi's own set_mocks, on Python 3.12 and 3.13.
 WITH_MOCKS = pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")
 
 Test = Callable[..., pulumi.Output[None]]
 
 pulumi_test: Callable[[Test], Test] = pulumi.runtime.test  # which has no types
+
+
+def set_mocks(mocks: pulumi.runtime.Mocks, monitor: MockMonitor | None = None) -> None:
+    """Run what is declared next under the mocks. Pulumi's own function needs an event loop."""
+    try:
+        asyncio.get_event_loop()
+    except RuntimeError:  # Python 3.14 makes none by itself
+        asyncio.set_event_loop(asyncio.new_event_loop())
+    pulumi.runtime.set_mocks(mocks, project="project", stack="dev", preview=False, monitor=monitor)
 
 
 class KeepingMocks(pulumi.runtime.Mocks):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pulumi_fal.machines.entry import Phase
 from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, KEY
+from ..plugin.harness import PROVIDER
 from .cli_support import CommandLine, command_line, urn
 
 DEV = "organization/train/dev"
@@ -35,13 +37,15 @@ def written(line: CommandLine, *args: str) -> list[dict[str, Any]]:
     return resources
 
 
-def test_a_machine_is_written_as_state_has_it(line: CommandLine) -> None:
+def test_a_machine_is_written_as_state_has_it(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Inputs and outputs are complete, so that the import needs no read."""
+    monkeypatch.setattr(pickle, "DEFAULT_PROTOCOL", 5)  # as from Python 3.14 on
     id_ = line.rent(EIGHT, "sector_2")
     (resource,) = written(line)
     ip = line.emulator.state.list()[0].ip
-    provider = resource["inputs"]["__provider"]
-    inputs = {"__provider": provider, "instance_type": EIGHT, "ssh_key": f"{ED25519} me@laptop"}
+    inputs = {"__provider": PROVIDER, "instance_type": EIGHT, "ssh_key": f"{ED25519} me@laptop"}
     assert resource == {
         "type": TYPE_TOKEN,
         "name": f"gpu-8x-h100-sxm5-{id_[:8]}",

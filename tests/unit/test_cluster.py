@@ -21,7 +21,7 @@ from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, HERE, ONE, RSA, refusal, wait_until
-from .programs import WITH_MOCKS, KeepingMocks, pulumi_test
+from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, set_mocks
 from .world import World
 
 pytestmark = WITH_MOCKS
@@ -53,7 +53,7 @@ class Mocks(KeepingMocks):
 @pytest.fixture
 def mocks() -> Iterator[Mocks]:
     mocks = Mocks()
-    pulumi.runtime.set_mocks(mocks, project="project", stack="dev", preview=False)
+    set_mocks(mocks)
     yield mocks
     # Failed outputs report themselves when they are collected, and Python 3.11 has a bug if that
     # happens while another test parses Python.

@@ -113,7 +113,13 @@ def test_plain_text_on_an_https_url_counts_as_sent() -> None:
         connection.sendall(response(b"{}"))
 
     with serving(in_plain_text, "https") as url:
-        assert unreachable(url) == (True, "TLS failed: wrong version number")
+        sent, reason = unreachable(url)
+    assert sent
+    # OpenSSL 3.0 and OpenSSL 3.5
+    assert reason in {
+        "TLS failed: wrong version number",
+        "TLS failed: record layer failure",
+    }
 
 
 def test_a_proxy_that_is_not_there_was_not_sent(

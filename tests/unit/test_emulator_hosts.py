@@ -133,6 +133,12 @@ def test_further_names_can_be_allowed() -> None:
         assert answer(emulator, "GET", "/", Host="localhost").ok
 
 
+def test_a_name_with_capital_letters_can_be_called_without_them() -> None:
+    """Computers have such names, and browsers and most clients write them small."""
+    with EmulatorServer(allowed_hosts=["MacBook.local"]) as emulator:
+        assert answer(emulator, "GET", "/", Host="macbook.local:8900").ok
+
+
 # Controls
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pulumi
-import pytest
 
 from pulumi_fal import ComputeInstance
 
-# Of Pulumi's own set_mocks, on Python 3.12 and later.
-pytestmark = pytest.mark.filterwarnings("ignore:There is no current event loop:DeprecationWarning")
+from .programs import WITH_MOCKS, set_mocks
+
+pytestmark = WITH_MOCKS
 
 
 class Mocks(pulumi.runtime.Mocks):
@@ -32,7 +32,7 @@ class Mocks(pulumi.runtime.Mocks):
 def test_a_required_input_that_is_left_out_reaches_check_which_names_it() -> None:
     """Python raises no TypeError for it, so a preview can show all problems at once."""
     mocks = Mocks()
-    pulumi.runtime.set_mocks(mocks, project="project", stack="dev", preview=False)
+    set_mocks(mocks)
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def declare() -> pulumi.Output[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from pulumi_fal.provider import ComputeInstanceProvider
 from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE
-from .programs import WITH_MOCKS, KeepingMocks, pulumi_test
+from ..plugin.harness import PROVIDER
+from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, set_mocks
 
 pytestmark = WITH_MOCKS
 
@@ -24,17 +26,22 @@ pytestmark = WITH_MOCKS
 class Mocks(KeepingMocks):
     """Answers as fal would, and keeps what was asked."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.all: list[pulumi.runtime.MockResourceArgs] = []
+
     def new_resource(
         self, args: pulumi.runtime.MockResourceArgs
     ) -> tuple[str | None, dict[Any, Any]]:
         self.asked[args.name] = args
+        self.all.append(args)
         return f"{args.name}-id", {"sector": "sector_3", **args.inputs, "ip": "192.0.2.1"}
 
 
 @pytest.fixture
 def mocks() -> Mocks:
     mocks = Mocks()
-    pulumi.runtime.set_mocks(mocks, project="project", stack="dev", preview=False)
+    set_mocks(mocks)
     return mocks
 
 
@@ -101,11 +108,14 @@ class Plain(dynamic.Resource, module="fal", name="ComputeInstance"):
 
 
 @pulumi_test
-def test_the_engine_is_asked_what_the_sdks_own_constructor_asks() -> pulumi.Output[None]:
+def test_the_engine_is_asked_what_the_sdks_own_constructor_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> pulumi.Output[None]:
     """ComputeInstance leaves that constructor out, so nothing that it does may be missing."""
+    monkeypatch.setattr(pickle, "DEFAULT_PROTOCOL", 4)  # as up to Python 3.13
     mocks = Mocks()
     monitor = Monitor(mocks)
-    pulumi.runtime.set_mocks(mocks, preview=False, monitor=monitor)
+    set_mocks(mocks, monitor)
     ours = ComputeInstance("box", instance_type=ONE, ssh_key=ED25519)
     organization = pulumi.get_organization()
     props = {"instance_type": ONE, "ssh_key": ED25519, "__organization": organization}
@@ -127,7 +137,7 @@ def test_the_source_position_is_the_line_that_declares_the_machine() -> pulumi.O
     """Policies and Pulumi Cloud show it, and a line of this package would say nothing."""
     mocks = Mocks()
     monitor = Monitor(mocks)
-    pulumi.runtime.set_mocks(mocks, preview=False, monitor=monitor)
+    set_mocks(mocks, monitor)
     line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
     machine = ComputeInstance("box", instance_type=ONE, ssh_key=ED25519)
 
@@ -163,3 +173,19 @@ def test_an_argument_that_is_not_known_is_refused(
     """A misspelt argument is refused, and doesn't become a machine with a default."""
     with pytest.raises(TypeError):
         ComputeInstance("m", *positional, **named)
+
+
+@pytest.mark.parametrize("opts", [None, pulumi.ResourceOptions(import_="id")])
+@pulumi_test
+def test_the_provider_in_state_is_the_same_on_each_python(
+    mocks: Mocks, monkeypatch: pytest.MonkeyPatch, opts: pulumi.ResourceOptions | None
+) -> pulumi.Output[None]:
+    """Pickle's default protocol is 5 from Python 3.14 on. A machine would show an update then."""
+    monkeypatch.setattr(pickle, "DEFAULT_PROTOCOL", 5)
+    machine = ComputeInstance("machine", opts, instance_type=ONE, ssh_key=ED25519)
+
+    def check(_: object) -> None:
+        providers = {asked.inputs["__provider"] for asked in mocks.all}
+        assert providers == {PROVIDER}
+
+    return machine.urn.apply(check)

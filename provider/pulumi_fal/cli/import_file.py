@@ -165,11 +165,9 @@ def _dynamic(
 
     The engine's read of an import contains no serialized provider, so it would fail.
     """
-    from pulumi.dynamic.dynamic import serialize_provider
+    from pulumi_fal.provider import serialized
 
-    from pulumi_fal.provider import ComputeInstanceProvider
-
-    provider = {"__provider": serialize_provider(ComputeInstanceProvider())}
+    provider = {"__provider": serialized()}
     return {
         "type": TYPE_TOKEN,
         "name": name,

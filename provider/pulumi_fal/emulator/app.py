@@ -19,12 +19,12 @@ from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Query, Req
 from fastapi.exception_handlers import http_exception_handler
 from pydantic import BaseModel, NonNegativeInt, field_validator
 from starlette.exceptions import HTTPException as RoutingError
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Match
 
 from pulumi_fal.emulator.calls import CurrentState, Log, log_request
 from pulumi_fal.emulator.dialects import V1_PREFIX, legacy, v1, v1_error
 from pulumi_fal.emulator.faults import Faults
+from pulumi_fal.emulator.hosts import OwnHosts
 from pulumi_fal.emulator.refusals import CAPACITY_ANSWERS, UnknownMachineError
 from pulumi_fal.emulator.state import State
 
@@ -54,11 +54,7 @@ def create_app(
     app = FastAPI(title="fal Compute emulator", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.machines, app.state.faults, app.state.log = state, faults, log
     app.state.api_key, app.state.latency, app.state.say = api_key, latency, say
-    # A page of another site can have its name resolve to the emulator's address. The browser then
-    # takes the emulator for that site, and lets the page read and control it. What it can't change
-    # is that each request names the page's own host. Older releases of Starlette take "[" for the
-    # host of every IPv6 address, which is safe to allow: such a page has a name, no address.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts, "["], www_redirect=False)
+    app.add_middleware(OwnHosts, hosts=hosts)
     for router in (legacy, v1, control, page):
         app.include_router(router)
     app.add_exception_handler(UnknownMachineError, _unknown_machine)
