@@ -154,7 +154,7 @@ def test_a_process_without_a_pipe_ends_with_whoever_started_it(tmp_path: Path) -
         "time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, tmp_path / "host.py"]) as host:
-        wait_until(watched.exists, 30)
+        wait_until(watched.exists)
         assert not told.exists()
         host.kill()
     wait_until(told.exists)
