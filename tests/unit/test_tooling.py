@@ -331,6 +331,7 @@ def test_without_bundle_and_go_one_sentence_says_what_to_install(machine: Path) 
         text=True,
         check=False,
         env={
+            "SYSTEMROOT": os.environ.get("SYSTEMROOT", ""),  # without it, Windows has no sockets
             "PATH": str(machine / "bin"),
             "XDG_CACHE_HOME": str(machine / "cache"),
             "https_proxy": "http://127.0.0.1:9",
