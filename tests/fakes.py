@@ -253,8 +253,11 @@ def unanswered(request: Request[Any] = LIST, *, sent: bool = True) -> APIError:
     return request.error(errors.UnreachableError, detail, sent=sent)
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Return as soon as the condition holds; TimeoutError if it does not in time."""
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Return as soon as the condition holds; TimeoutError if it does not in time.
+
+    `pulumi` may take seconds to start, on Windows more than elsewhere.
+    """
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -1,7 +1,7 @@
 """What Linux has and other systems lack, taken away: the start of a Python program."""
 
 TAKEN_AWAY = """
-import os, sys
+import os, stat, sys
 
 # Windows has none of these, and macOS has no /proc.
 sys.modules["fcntl"] = None
@@ -14,7 +14,7 @@ fsync = os.fsync
 
 
 def sync(descriptor):
-    if os.path.isdir(f"/dev/fd/{descriptor}"):
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         raise PermissionError(13, "Permission denied")
     fsync(descriptor)
 

@@ -10,17 +10,16 @@ import os
 import re
 import stat
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from pulumi_fal.parent import wait_for_end
 
 if TYPE_CHECKING:
     from google.protobuf import struct_pb2
 
 _LAST_SECONDS = 5.0
 """Seconds that calls have to end after the engine has died."""
-_LOOK_SECONDS = 0.5
-"""Seconds between two looks at the process that started this one."""
 
 
 class _Count:
@@ -129,7 +128,7 @@ def on_death(callback: Callable[[], None]) -> None:
         if _has_pipe():
             _wait_for_end_of_input()
         else:
-            _wait_for_end_of(parent)
+            wait_for_end(parent)
         died.set()
         callback()
         # Calls notice now that the engine will not get their answers, and record that.
@@ -149,12 +148,3 @@ def _has_pipe() -> bool:
 def _wait_for_end_of_input() -> None:
     while os.read(0, 4096):
         pass
-
-
-def _wait_for_end_of(parent: int) -> None:
-    """Return when the process that started this one has ended, so that another adopts this one.
-
-    On Windows no process is adopted, so this never returns, and the plugin stays.
-    """
-    while os.getppid() == parent:
-        time.sleep(_LOOK_SECONDS)

@@ -58,7 +58,7 @@ def environ(
     for name, value in {
         **emulator.env,
         "PULUMI_HOME": str(tmp_path / "home"),
-        "PULUMI_BACKEND_URL": f"file://{tmp_path}",
+        "PULUMI_BACKEND_URL": f"file://{tmp_path.as_posix()}",
         "FAL_COMPUTE_POLL_INTERVAL": "0.05",
         "FAL_COMPUTE_RETRY_BUDGET": "0.2",
         "FAL_COMPUTE_SETTLE": "0.2",

@@ -52,7 +52,7 @@ class Plugin:
             "PULUMI_PROJECT": "proj",
             "PULUMI_CONFIG": "{}",
             "PULUMI_HOME": str(folder / "home"),
-            "PULUMI_BACKEND_URL": f"file://{folder}",
+            "PULUMI_BACKEND_URL": f"file://{folder.as_posix()}",
             "FAL_COMPUTE_POLL_INTERVAL": "0.05",
             "FAL_COMPUTE_RETRY_BUDGET": "0.2",
             "FAL_COMPUTE_SETTLE": "0.2",

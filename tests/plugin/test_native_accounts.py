@@ -45,7 +45,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
         for name, value in {
             **emulator.env,
             "PULUMI_HOME": str(tmp_path / "home"),
-            "PULUMI_BACKEND_URL": f"file://{tmp_path}",
+            "PULUMI_BACKEND_URL": f"file://{tmp_path.as_posix()}",
             "FAL_COMPUTE_POLL_INTERVAL": "0.05",
             "FAL_COMPUTE_RETRY_BUDGET": "0.2",
         }.items():

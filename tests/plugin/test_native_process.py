@@ -139,11 +139,13 @@ def test_a_process_that_was_cancelled_goes_on_until_it_is_told_to_end(
 
 def test_a_process_without_a_pipe_ends_with_whoever_started_it(tmp_path: Path) -> None:
     """A language host starts plugins without a pipe, and ends with its engine."""
-    told = tmp_path / "told"
+    told, watched = tmp_path / "told", tmp_path / "watched"
     (tmp_path / "plugin.py").write_text(
         "import pathlib, time\n"
         "from pulumi_fal import engine\n"
         f"engine.on_death(pathlib.Path({str(told)!r}).touch)\n"
+        "time.sleep(1)\n"
+        f"pathlib.Path({str(watched)!r}).touch()\n"
         "time.sleep(60)\n"
     )
     (tmp_path / "host.py").write_text(
@@ -152,7 +154,7 @@ def test_a_process_without_a_pipe_ends_with_whoever_started_it(tmp_path: Path) -
         "time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, tmp_path / "host.py"]) as host:
-        time.sleep(2)
+        wait_until(watched.exists)
         assert not told.exists()
         host.kill()
     wait_until(told.exists)

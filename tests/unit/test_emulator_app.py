@@ -110,7 +110,7 @@ def test_a_hundred_slow_calls_are_in_flight_together() -> None:
     with ThreadPoolExecutor(100) as pool, EmulatorServer(latency=60) as emulator:
         for _ in range(100):
             pool.submit(call, emulator, "GET", "/compute/instances")
-        fakes.wait_until(lambda: emulator.state.in_flight == 100, 30)
+        fakes.wait_until(lambda: emulator.state.in_flight == 100)
 
 
 def test_it_stops_quickly_even_with_a_call_in_flight() -> None:

@@ -103,12 +103,18 @@ def test_the_package_says_that_it_is_typed() -> None:
     assert (resources.files("pulumi_fal") / "py.typed").is_file()
 
 
-def test_go_mod_and_the_installer_agree_on_the_version(installer: Any) -> None:
-    """The Go module and the installer name the same version of Pulumi."""
+def test_every_place_names_the_same_pulumi(installer: Any) -> None:
+    """The installer, the Go module that it builds, and CI on Windows, which has no installer."""
     versions = re.findall(
         r"github\.com/pulumi/pulumi/(?:pkg|sdk)/v3 (\S+)", (CLI / "go.mod").read_text()
     )
     assert versions == [installer.VERSION] * 2
+    (action,) = [
+        step
+        for step in workflow("ci")["jobs"]["windows"]["steps"]
+        if step.get("uses", "").startswith("pulumi/actions@")
+    ]
+    assert f"v{action['with']['pulumi-version']}" == installer.VERSION
 
 
 # Checks and releases
@@ -325,6 +331,7 @@ def test_without_bundle_and_go_one_sentence_says_what_to_install(machine: Path) 
         text=True,
         check=False,
         env={
+            "SYSTEMROOT": os.environ.get("SYSTEMROOT", ""),  # without it, Windows has no sockets
             "PATH": str(machine / "bin"),
             "XDG_CACHE_HOME": str(machine / "cache"),
             "https_proxy": "http://127.0.0.1:9",
