@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from importlib import resources
@@ -19,12 +19,12 @@ from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Query, Req
 from fastapi.exception_handlers import http_exception_handler
 from pydantic import BaseModel, NonNegativeInt, field_validator
 from starlette.exceptions import HTTPException as RoutingError
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Match
 
 from pulumi_fal.emulator.calls import CurrentState, Log, log_request
 from pulumi_fal.emulator.dialects import V1_PREFIX, legacy, v1, v1_error
 from pulumi_fal.emulator.faults import Faults
-from pulumi_fal.emulator.hosts import OwnHosts
 from pulumi_fal.emulator.refusals import CAPACITY_ANSWERS, UnknownMachineError
 from pulumi_fal.emulator.state import State
 
@@ -34,7 +34,7 @@ def create_app(
     faults: Faults,
     log: Log,
     *,
-    hosts: Iterable[str],
+    hosts: Sequence[str],
     api_key: str | None = None,
     latency: float = 0.0,
     say: Callable[[str], object] = lambda _: None,
@@ -54,7 +54,13 @@ def create_app(
     app = FastAPI(title="fal Compute emulator", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.machines, app.state.faults, app.state.log = state, faults, log
     app.state.api_key, app.state.latency, app.state.say = api_key, latency, say
-    app.add_middleware(OwnHosts, hosts=hosts)
+    # A page of another site can have its name resolve to the emulator's address. The browser then
+    # takes the emulator for that site, and lets the page read and control it. What it can't change
+    # is that each request names the page's own host. Older releases of Starlette take "[" for the
+    # host of every IPv6 address, which is safe to allow: such a page has a name, no address. They
+    # mind case, and browsers write names small.
+    names = [*hosts, *map(str.lower, hosts), "["]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
     for router in (legacy, v1, control, page):
         app.include_router(router)
     app.add_exception_handler(UnknownMachineError, _unknown_machine)
