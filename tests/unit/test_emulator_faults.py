@@ -130,7 +130,7 @@ def test_the_request_is_taken_exactly_when_the_fault_says_so(
         wait_until(lambda: emulator.state.creations > before)
     assert emulator.state.creations - before == (name in TAKEN)
     if name == "late":  # or its end would be among the calls of the next test
-        wait_until(lambda: emulator.log[-1].fault == name)
+        wait_until(lambda: emulator.log and emulator.log[-1].fault == name)
 
 
 @pytest.mark.parametrize("name", sorted(RIGHT))
