@@ -1,1 +1,1 @@
-"""The host for Python's dynamic providers: everything that relies on the details of the SDK."""
+"""The host for Python's dynamic providers: everything that relies on the SDK's plugin process."""
