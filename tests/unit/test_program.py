@@ -134,7 +134,7 @@ def test_the_engine_is_asked_what_the_sdks_own_constructor_asks(
 
 @pulumi_test
 def test_the_source_position_is_the_line_that_declares_the_machine() -> pulumi.Output[None]:
-    """Policies and Pulumi Cloud show it, and a line of this package would say nothing."""
+    """State has it, and a line of this package would say nothing."""
     mocks = Mocks()
     monitor = Monitor(mocks)
     set_mocks(mocks, monitor)
