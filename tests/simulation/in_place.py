@@ -219,6 +219,7 @@ _STAND_INS: list[tuple[Any, str, Any]] = [
     (journal, "Path", _path),
     (journal, "os", _Os()),
     (journal, "json", SimpleNamespace(dumps=lambda data, indent: json.dumps(data))),
+    (journal, "threading", SimpleNamespace(Lock=_Lock)),
     (files, "json", SimpleNamespace(loads=functools.lru_cache(4096)(json.loads))),
     (journal, "tempfile", SimpleNamespace(mkstemp=lambda **kwargs: _disk().new_file())),
     (files, "os", _Os()),

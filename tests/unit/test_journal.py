@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -324,6 +326,31 @@ def test_an_entry_of_an_earlier_process_goes_once_the_machine_was_seen(
     assert now.find(HERE) is not None
     now.drop_entry_for(URN, "made", is_proven=is_proven)
     assert (now.find(HERE) is not None) is is_kept
+
+
+def test_calls_at_the_same_time_read_the_folder_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refresh of hundreds of machines would read hundreds of files for each of them."""
+    Journal(folder).write(replace(MADE, seen=True))
+    now, all_there, has_read = Journal(folder), threading.Barrier(8), threading.Event()
+    readable = now.readable
+
+    def read() -> list[Entry]:
+        if has_read.is_set():
+            raise AssertionError("another call reads the folder as well")
+        has_read.set()
+        return readable()
+
+    def drop(number: int) -> None:
+        all_there.wait()
+        now.drop_entry_for(URN, f"{number}", is_proven=True)
+
+    monkeypatch.setattr(now, "readable", read)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(drop, range(8)))
+    now.drop_entry_for(URN, "made", is_proven=True)
+    assert now.find(HERE) is None
 
 
 @pytest.mark.parametrize("urn", ["", URN.replace("web", "reader")])

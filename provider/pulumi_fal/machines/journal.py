@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -66,6 +67,7 @@ class Journal:
         """`ids_in_state` returns the ids of the machines in a stack's state; None if unknown."""
         self.folder = folder
         self._ids_in_state = ids_in_state
+        self._reading_earlier = threading.Lock()
         self._earlier: dict[tuple[str, str], Entry] | None = None
         self._is_synced = False
 
@@ -220,17 +222,18 @@ class Journal:
     def _earlier_entries(self) -> dict[tuple[str, str], Entry]:
         """Return the entries of earlier processes, by URN and machine id.
 
-        The folder is read only once, because a refresh calls this for each of hundreds of machines.
-        Entries that this process writes later are not needed.
+        The folder is read only once, because a refresh calls this for hundreds of machines at the
+        same time. Entries that this process writes later are not needed.
         """
-        if self._earlier is None:
-            earlier: dict[tuple[str, str], Entry] = {}
-            with contextlib.suppress(JournalError):
-                for entry in self.readable():
-                    if entry.instance_id:
-                        earlier[entry.origin.urn, entry.instance_id] = entry
-            self._earlier = earlier
-        return self._earlier
+        with self._reading_earlier:
+            if self._earlier is None:
+                earlier: dict[tuple[str, str], Entry] = {}
+                with contextlib.suppress(JournalError):
+                    for entry in self.readable():
+                        if entry.instance_id:
+                            earlier[entry.origin.urn, entry.instance_id] = entry
+                self._earlier = earlier
+            return self._earlier
 
     def _files(self, prefix: str = "", part: str = "") -> list[Path]:
         try:
