@@ -7,6 +7,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,22 @@ def test_all_addresses_of_ipv6_include_those_of_ipv4() -> None:
 # Host headers
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::1]:8900", "127.0.0.1:80"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        pytest.param(
+            "LOCALHOST:1",
+            marks=pytest.mark.skipif(
+                sys.version_info < (3, 11), reason="Starlette for Python 3.10 minds case"
+            ),
+        ),
+        "[::1]",
+        "[::1]:8900",
+        "127.0.0.1:80",
+    ],
+)
 def test_a_request_may_name_the_loopback_with_any_port(emulator: EmulatorServer, host: str) -> None:
     """A port that is forwarded or published may have another number there."""
     assert answer(emulator, "GET", "/_emulator/report", Host=host).ok

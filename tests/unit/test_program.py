@@ -103,19 +103,24 @@ class Monitor(MockMonitor):
         return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
 
+@pytest.fixture
+def monitor() -> Monitor:
+    mocks = Mocks()
+    monitor = Monitor(mocks)
+    set_mocks(mocks, monitor)
+    return monitor
+
+
 class Plain(dynamic.Resource, module="fal", name="ComputeInstance"):
     """The same resource, declared with the SDK's own constructor."""
 
 
 @pulumi_test
 def test_the_engine_is_asked_what_the_sdks_own_constructor_asks(
-    monkeypatch: pytest.MonkeyPatch,
+    monitor: Monitor, monkeypatch: pytest.MonkeyPatch
 ) -> pulumi.Output[None]:
     """ComputeInstance leaves that constructor out, so nothing that it does may be missing."""
     monkeypatch.setattr(pickle, "DEFAULT_PROTOCOL", 4)  # as up to Python 3.13
-    mocks = Mocks()
-    monitor = Monitor(mocks)
-    set_mocks(mocks, monitor)
     ours = ComputeInstance("box", instance_type=ONE, ssh_key=ED25519)
     organization = pulumi.get_organization()
     props = {"instance_type": ONE, "ssh_key": ED25519, "__organization": organization}
@@ -133,11 +138,10 @@ def test_the_engine_is_asked_what_the_sdks_own_constructor_asks(
 
 
 @pulumi_test
-def test_the_source_position_is_the_line_that_declares_the_machine() -> pulumi.Output[None]:
+def test_the_source_position_is_the_line_that_declares_the_machine(
+    monitor: Monitor,
+) -> pulumi.Output[None]:
     """State has it, and a line of this package would say nothing."""
-    mocks = Mocks()
-    monitor = Monitor(mocks)
-    set_mocks(mocks, monitor)
     line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
     machine = ComputeInstance("box", instance_type=ONE, ssh_key=ED25519)
 
