@@ -81,7 +81,7 @@ def lock(folder: Path, stack: str = "dev", project: str = "shop") -> Path:
 
 @pytest.mark.parametrize("url", ["s3://bucket", "gs://bucket/folder/", "azblob://b?a=c"])
 def test_the_backend_is_the_one_that_the_command_says(whoami: Whoami, url: str) -> None:
-    """The command has asked environment, project and login, and a slash at its end is cut."""
+    """The command has asked project and login, and a slash at the end is cut."""
     whoami.says = {"user": "me", "url": url}
     assert backend.used() == url.rstrip("/")
 
@@ -212,14 +212,40 @@ def test_a_console_of_another_name_tells_nothing(
     assert backend.used() == "https://pulumi.acme.com"
 
 
-@pytest.mark.parametrize("says", ["https://app.pulumi.com/me", "https://console.acme.com/me", ""])
-def test_pulumi_cloud_may_be_named_by_the_environment(
-    whoami: Whoami, monkeypatch: pytest.MonkeyPatch, says: str
+# The environment, which `pulumi` takes before anything else.
+
+
+@pytest.mark.parametrize(
+    "given", ["https://pulumi.acme.com/", "s3://bucket?region=eu-west-1", "postgres://me@host/db"]
+)
+def test_what_the_environment_names_is_not_asked(
+    whoami: Whoami, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
-    """`pulumi` itself takes the variable before anything else."""
-    whoami.says = {"url": says}
-    monkeypatch.setenv("PULUMI_BACKEND_URL", "https://pulumi.acme.com/")
-    assert backend.used() == "https://pulumi.acme.com"
+    """The command would only print it, after a call to Pulumi Cloud where it is that."""
+    monkeypatch.setenv("PULUMI_BACKEND_URL", given)
+    assert backend.used() == given.rstrip("/")
+    assert whoami.folders == []
+
+
+def test_a_relative_url_in_the_environment_counts_from_where_the_cli_runs(
+    whoami: Whoami, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays as it is where the CLI's folder can't be seen."""
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "file://./states")
+    assert backend.used() == "file://./states"
+    see(monkeypatch, tmp_path)
+    assert backend.used() == url_of(tmp_path / "states")
+    assert whoami.folders == []
+
+
+@pytest.mark.parametrize("given", ["", "acme"])
+def test_what_is_no_url_is_left_to_the_command(
+    whoami: Whoami, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    """What it makes of such a value is its own matter."""
+    whoami.says = {"url": "s3://bucket"}
+    monkeypatch.setenv("PULUMI_BACKEND_URL", given)
+    assert backend.used() == "s3://bucket"
 
 
 # A relative URL where the CLI's folder is not seen.

@@ -71,6 +71,7 @@ def pulumi(monkeypatch: pytest.MonkeyPatch) -> Pulumi:
     pulumi = Pulumi()
     monkeypatch.setattr(pulumi_cli, "pulumi", pulumi)
     monkeypatch.setattr(pulumi_cli, "folder", lambda: None)
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
     return pulumi
 
 
@@ -394,7 +395,6 @@ def test_a_pulumi_cloud_that_has_no_name_is_unknown(
     pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No lock in a folder is looked for, since it is no file backend."""
-    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
     monkeypatch.setattr(backend, "locked", lambda *_: pytest.fail("looked for a lock"))
     pulumi.url = ""
     assert Stacks().backend("dev", "shop") == ""
