@@ -301,11 +301,11 @@ def test_many_waiters_cost_the_calls_of_one(machines: int) -> None:
 def test_after_one_is_ready_the_others_are_looked_at_soon_but_not_five_times_in_a_row() -> None:
     """Machines started together are ready together, and others would bring list after list."""
     threads = Threads()
-    for number in range(40):
-        threads.wait_at(0.0, threads.machine(9.0 + number / 4))
+    for number in range(80):
+        threads.wait_at(0.0, threads.machine(9.0 + number / 8))
     threads.run()
-    soon = [0.25, 0.5, 0.5, 0.5]
-    assert pauses(threads.asked) == [2, 2, 2, 2, *soon, 2, *soon, 2, *soon[:3]]
+    soon = [0.125, 0.25, 0.5, 0.5]
+    assert pauses(threads.asked) == [2, 2, 2, 2, *soon, 2, *soon, 2, *soon, 2]
 
 
 def test_nothing_is_looked_at_soon_once_a_look_has_found_no_other_end() -> None:
@@ -314,7 +314,7 @@ def test_nothing_is_looked_at_soon_once_a_look_has_found_no_other_end() -> None:
     for ready_at in (9.0, 13.0):
         threads.wait_at(0.0, threads.machine(ready_at))
     threads.run()
-    assert pauses(threads.asked) == [2, 2, 2, 2, 0.25, 2, 2]
+    assert pauses(threads.asked) == [2, 2, 2, 2, 0.125, 2, 2]
 
 
 def test_a_machine_that_is_gone_brings_the_next_list_soon_as_well() -> None:

@@ -23,9 +23,10 @@ Instances = Mapping[str, Instance]
 
 _JITTER = (1.0, 1.05)
 """The range of the random factor for pauses, so that many stacks don't call at the same time."""
-_AFTER_READY = (0.125, 0.25, 0.25, 0.25)
+_AFTER_READY = (1 / 16, 1 / 8, 1 / 4, 1 / 4)
 """The parts of the interval after which polls follow in a row, while each shows a machine that has
-just become ready. Machines that were started together become ready together."""
+just become ready. Machines that were started together become ready together, and most of them a
+moment after the first."""
 _AFTER_DISAPPEARANCE = (0.5,)
 """The same while a machine has just disappeared. It is looked for again, and two looks must not be
 too close together."""
