@@ -304,8 +304,8 @@ def test_after_one_is_ready_the_others_are_looked_at_soon_but_not_five_times_in_
     for number in range(80):
         threads.wait_at(0.0, threads.machine(9.0 + number / 8))
     threads.run()
-    soon = [0.125, 0.25, 0.5, 0.5]
-    assert pauses(threads.asked) == [2, 2, 2, 2, *soon, 2, *soon, 2, *soon, 2]
+    soon = [0.125, 0.25, 0.5, 1]
+    assert pauses(threads.asked) == [2, 2, 2, 2, *soon, 2, *soon, 2, *soon]
 
 
 def test_nothing_is_looked_at_soon_once_a_look_has_found_no_other_end() -> None:

@@ -23,7 +23,7 @@ Instances = Mapping[str, Instance]
 
 _JITTER = (1.0, 1.05)
 """The range of the random factor for pauses, so that many stacks don't call at the same time."""
-_AFTER_READY = (1 / 16, 1 / 8, 1 / 4, 1 / 4)
+_AFTER_READY = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """The parts of the interval after which polls follow in a row, while each shows a machine that has
 just become ready. Machines that were started together become ready together, and most of them a
 moment after the first."""
