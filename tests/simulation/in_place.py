@@ -36,6 +36,9 @@ _worlds: list[World] = []
 def in_place() -> Iterator[Callable[[World], None]]:
     """All of it; yields what says which world runs from now on."""
     with ExitStack() as exits:
+        # With it, the provider would not ask the simulated `pulumi` for the backend.
+        exits.enter_context(mock.patch.dict(os.environ))
+        os.environ.pop("PULUMI_BACKEND_URL", None)
         for where, name, stand_in in _STAND_INS:
             exits.enter_context(mock.patch.object(where, name, stand_in))
         before = list(_worlds)
