@@ -201,7 +201,14 @@ class NoRoomError(FalError):
 
 
 class IncompleteClusterError(FalError):
-    """The API refused to create one of a cluster's machines, as it does if the sector is full."""
+    """One of a cluster's machines was not created.
+
+    The API refused it, as it does if the sector is full, or the cluster's sector is not known.
+    """
+
+
+class NotReplacedError(FalError):
+    """The API refused to create the machine that was to replace another one."""
 
 
 class UnresolvedCreateError(FalError):

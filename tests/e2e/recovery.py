@@ -271,6 +271,7 @@ def _with_placeholders(text: str) -> str:
         (r"\b[0-9a-f]{12}\b", "ACCOUNT"),
         (r"(urn:pulumi:\w+|of the project)(::| )\w+", r"\1\2PROJECT"),
         (r"resource '\w+'", "resource 'NAME'"),
+        (r"(fal:ComputeInstance::)\w+", r"\1NAME"),
         (r"(For the last|ready after|exist) \d+ s\b", r"\1 SECONDS s"),
         (r"(/[\w.-]+)+/creates(/[\w-]+\.json)?", "CREATES"),
         (r"198\.18\.\d+\.\d+", "IP"),

@@ -307,7 +307,7 @@ def test_a_wait_that_ends_early_leaves_the_machine_in_state_until_it_is_ready(
     assert {id_} == emulator.state.alive()
     assert inputs == INPUTS
     assert (outputs["status"], outputs["unfinished"]) == ("pending", True)
-    assert reason.startswith(f"Machine {id_} ({EIGHT}) runs and bills")
+    assert reason.startswith(f"Machine {id_} ({EIGHT}) is billed")
     assert provider.diff(id_, INPUTS, outputs, INPUTS).changes == SOME
     read = kept(failure(lambda: provider.read(id_, INPUTS, outputs)))
     assert read[:3] == (id_, outputs, INPUTS)

@@ -42,9 +42,9 @@ def test_an_unfinished_machine_stays_so_until_its_wait_has_ended_well(
         "endpoint": emulator.url,
         "account": account(emulator),
     }
-    assert reason.startswith(f"Machine {id_} ({EIGHT}) runs and bills, but was not ready after 0 s")
+    assert reason.startswith(f"Machine {id_} ({EIGHT}) is billed, but was not ready after 0 s")
     assert plugin.diff(id_, outputs, INPUTS).changes == provider_pb2.DiffResponse.DIFF_SOME
-    not_ready = f"Machine {id_} is not ready yet: its status is pending."
+    not_ready = f"Machine {id_} is billed, but not ready yet: its status is pending."
     assert kept(lambda: plugin.read(id_, outputs)) == (id_, outputs, not_ready)
     assert kept(lambda: plugin.update(id_, outputs, INPUTS, timeout=0.2))[:2] == (id_, outputs)
     emulator.state.advance(2000)

@@ -352,7 +352,7 @@ def test_a_create_whose_time_is_up_has_the_machine_recorded_as_it_is(
     assert seconds <= world.clock.passed < seconds + 1
     assert {failed.instance_id} == world.state.alive()
     assert failed.outputs == {**UNFINISHED, **account_id(world)}
-    assert failed.reason.startswith(f"Machine {failed.instance_id} ({EIGHT}) runs and bills, but")
+    assert failed.reason.startswith(f"Machine {failed.instance_id} ({EIGHT}) is billed, but")
     assert phase(world) is Phase.REPORTED
 
 
@@ -497,7 +497,9 @@ def test_read_of_an_unfinished_machine_fails_until_it_is_ready(world: World) -> 
     """A plain answer clears the engine's errors, and `up` would skip the rest of the wait."""
     world.state.provisioning = 1000
     id_ = world.machine(EIGHT)
-    with pytest.raises(InitFailed, match="is not ready yet: its status is pending") as caught:
+    with pytest.raises(
+        InitFailed, match="is billed, but not ready yet: its status is pending"
+    ) as caught:
         operations.read(world.machines, CALL, id_, UNFINISHED)
     assert caught.value.outputs == {**UNFINISHED, **account_id(world)}
     world.clock.time += 1000

@@ -119,10 +119,10 @@ def test_a_create_whose_time_is_up_has_the_machine_in_state(world: World) -> Non
     (id_,) = world.state.alive()
     assert failed.instance_id == id_
     assert failed.reason == (
-        f"Machine {id_} ({EIGHT}) runs and bills, but was not ready after 150 s: its status is "
+        f"Machine {id_} ({EIGHT}) is billed, but was not ready after 150 s: its status is "
         "ready, but no SSH server greets on port 22 (Connection refused).\n"
-        "Run `pulumi up` again to go on waiting for the same machine, or `pulumi destroy` to "
-        "delete it."
+        "Run `pulumi up` again to go on waiting for the same machine.\n"
+        f"To delete it:\n  pulumi destroy --target {URN}"
     )
     assert failed.outputs["unfinished"] is True
 
@@ -151,7 +151,7 @@ def test_ctrl_c_ends_the_wait_for_ssh_at_once(world: World) -> None:
     world.api.before = interrupt
     failed = unfinished(world, CALL)
     assert len(world.connected) <= 2
-    assert "was interrupted.\nThe machine runs and bills; its status was ready." in failed.reason
+    assert "was interrupted.\nThe machine is billed; its status was ready." in failed.reason
 
 
 def test_a_machine_that_is_gone_is_not_waited_for(world: World) -> None:
@@ -255,7 +255,8 @@ def test_a_refresh_does_not_take_silence_for_success(world: World) -> None:
         operations.read(world.machines, CALL, id_, UNFINISHED)
     assert caught.value.outputs["unfinished"] is True
     assert caught.value.reason == (
-        f"Machine {id_} is not ready yet: no SSH server greets on port 22 (Connection refused)."
+        f"Machine {id_} is billed, but not ready yet: no SSH server greets on port 22 "
+        "(Connection refused)."
     )
     assert len(world.connected) == 1
 

@@ -170,9 +170,9 @@ class Lifecycle:
                 return instance
         raise NotReadyError(
             instance.id,
-            f"Machine {instance.id} ({instance.instance_type}) runs and bills, but was not "
-            f"ready after {seconds:.0f} s: {lacks}.{outage}\nRun `pulumi up` again to go "
-            "on waiting for the same machine, or `pulumi destroy` to delete it.",
+            f"Machine {instance.id} ({instance.instance_type}) is billed, but was not ready after "
+            f"{seconds:.0f} s: {lacks}.{outage}\n"
+            "Run `pulumi up` again to go on waiting for the same machine.",
         )
 
     def delete(self, instance_id: str, seconds: float, *, is_new: bool = False) -> None:
@@ -242,9 +242,8 @@ def _missing(instance: Instance) -> str | None:
 def _stopped(instance: Instance) -> str:
     return (
         f"Machine {instance.id} ({instance.instance_type}) has been stopped for "
-        f"{STOPPED_SECONDS:.0f} s, so it does not become ready. It may still bill.\n"
-        "Start it on the fal dashboard and run `pulumi up` again, or run `pulumi destroy` to "
-        "delete it."
+        f"{STOPPED_SECONDS:.0f} s, so it does not become ready. It may still be billed.\n"
+        "Start it on the fal dashboard, then run `pulumi up` again."
     )
 
 

@@ -51,7 +51,7 @@ def without_state(error: InitFailed | VanishedError) -> LifecycleError:
     return LifecycleError(
         id_,
         f"Machine {id_} was created, but is not ready{why}.\n"
-        f"It runs and bills, and no stack has it; its status was {error.outputs.get('status')}.\n"
+        f"It is billed, and no stack has it; its status was {error.outputs.get('status')}.\n"
         f"To see its status:\n  pulumi-fal get {id_}\n"
         f"To delete it:\n  pulumi-fal delete {id_} --force",
     )

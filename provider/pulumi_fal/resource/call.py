@@ -7,6 +7,7 @@ as partial state. It makes no decisions.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -55,6 +56,13 @@ class Call:
     """Returns whether the engine still waits for the answer; True if that is not known."""
     warned: dict[str, object] = field(default_factory=dict)
     """The warnings that this process has shown once and for all. All its calls share it."""
+
+    def to_delete(self, what: str) -> str:
+        """Return the command that deletes the resource's machines, and none of the stack's others.
+
+        `what` names them.
+        """
+        return f"To delete {what}:\n  pulumi destroy --target {shlex.quote(self.urn)}"
 
     def warn_once(self, message: str) -> None:
         """Show a warning, unless another call of this process has shown the same one."""

@@ -15,8 +15,10 @@ from pulumi_fal.errors import (
     IncompleteClusterError,
     InvalidRequestError,
     NoRoomError,
+    NotReplacedError,
 )
 from pulumi_fal.machines.process import Machines
+from pulumi_fal.resource import replaced
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
@@ -52,11 +54,16 @@ def sector(machines: Machines, call: Call) -> str | None:
 
 @contextmanager
 def counted(machines: Machines, call: Call) -> Iterator[None]:
-    """Add to the error of a create that the API refuses how much of the cluster exists."""
+    """Add to the error of a create that the API refuses which machines exist nevertheless.
+
+    They are those of the cluster, or the one that was to be replaced.
+    """
     try:
         yield
     except (InvalidRequestError, ConflictError, NoRoomError) as refusal:
         if call.cluster_size is None:
+            if kept := replaced.outcome(machines, call):
+                raise NotReplacedError(f"{refusal}\n{kept}") from None
             raise
         there = _count(machines, call, call.cluster_size)
         happened = refusal.happened if isinstance(refusal, NoRoomError) else refusal

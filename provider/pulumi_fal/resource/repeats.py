@@ -39,7 +39,7 @@ def kept(
         made = records.made(origin)
         if made is None:
             raise
-        failed_with_machine = unfinished(machines, made.machine, props, error)
+        failed_with_machine = unfinished(machines, call, made.machine, props, error)
         failed_with_machine.undelivered = records.undelivered(origin)
         if call.is_heard():
             # Otherwise a later create that replaces the machine could resume with it.

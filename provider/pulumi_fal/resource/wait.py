@@ -8,7 +8,7 @@ from typing import Any
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.errors import Interrupted, NotReadyError, VanishedError
 from pulumi_fal.machines.process import Machines
-from pulumi_fal.resource import inputs, outputs
+from pulumi_fal.resource import inputs, outputs, replaced
 from pulumi_fal.resource.call import Call, InitFailed
 from pulumi_fal.resource.outputs import UNFINISHED
 
@@ -53,7 +53,7 @@ class Wait:
         except VanishedError:
             raise
         except Exception as error:
-            raise unfinished(self._machines, self._last, self._props, error) from error
+            raise unfinished(self._machines, self._call, self._last, self._props, error) from error
         self.was_seen = True
         return self.outputs
 
@@ -69,11 +69,12 @@ class Wait:
 
 
 def unfinished(
-    machines: Machines, machine: Instance, props: Mapping[str, Any], error: Exception
+    machines: Machines, call: Call, machine: Instance, props: Mapping[str, Any], error: Exception
 ) -> InitFailed:
     """Return the partial state of a machine whose create or update ended with `error`."""
     outs = {**outputs.from_instance(machine, props, machines.account_id), UNFINISHED: True}
-    return InitFailed(machine.id, outs, _reason(machine, error))
+    advice = replaced.advice(machines, call, machine.id)
+    return InitFailed(machine.id, outs, f"{_reason(machine, error)}\n{advice}".rstrip())
 
 
 def has_to_wait(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
@@ -91,7 +92,7 @@ def not_up(machines: Machines, instance: Instance, props: Mapping[str, Any]) -> 
         lacks = f"its status is {instance.status}"
     elif inputs.waits_for_ssh(props) and (silence := machines.lifecycle.silence(instance)):
         lacks = f"no SSH server greets on port 22 ({silence})"
-    return f"Machine {instance.id} is not ready yet: {lacks}." if lacks else None
+    return f"Machine {instance.id} is billed, but not ready yet: {lacks}." if lacks else None
 
 
 def recorded(id_: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Instance:
@@ -118,12 +119,12 @@ def _progress(instance: Instance) -> str:
 
 
 def _reason(instance: Instance, error: Exception) -> str:
-    """Say what ended the wait, and what happens to the machine."""
+    """Say what ended the wait, and how to go on."""
     if isinstance(error, NotReadyError):
         return str(error)
     what = "was interrupted" if isinstance(error, Interrupted) else f"failed: {error}".rstrip(".")
     return (
         f"The wait for machine {instance.id} ({instance.instance_type}) {what}.\n"
-        f"The machine runs and bills; its status was {instance.status}.\n"
-        "Run `pulumi up` again to continue with the same machine, or `pulumi destroy` to delete it."
+        f"The machine is billed; its status was {instance.status}.\n"
+        "Run `pulumi up` again to continue with the same machine."
     )
