@@ -109,7 +109,9 @@ class ComputeCluster(pulumi.ComponentResource):
             return _Node(name, size, opts=node_opts, **node_inputs)
 
         self.machines = nodes.declare(self, resource_name, size, inputs, opts, new)
-        for name, output in nodes.outputs(self, resource_name, self.machines).items():
+        for name, output in nodes.outputs(
+            self, resource_name, self.machines, inputs["sector"]
+        ).items():
             setattr(self, name, output)
         self.register_outputs({"ips": self.ips, "main_ip": self.main_ip, "sector": self.sector})
 

@@ -107,11 +107,13 @@ def _wait_of_first(inputs: Mapping[str, Any]) -> pulumi.Input[bool | None] | Non
 
 
 def outputs(
-    component: pulumi.Resource, name: str, machines: Sequence[Machine]
+    component: pulumi.Resource, name: str, machines: Sequence[Machine], sector: Any
 ) -> dict[str, pulumi.Output[Any]]:
-    """Return the outputs of the component. ComputeCluster documents them."""
+    """Return the outputs of the component. ComputeCluster documents them.
+
+    `sector` is the one that the program requests, or None.
+    """
     ips = pulumi.Output.all(*(machine.ip for machine in machines))
-    sectors = pulumi.Output.all(*(machine.sector for machine in machines))
     node_names = names(name, len(machines))
 
     def once_known(
@@ -133,7 +135,7 @@ def outputs(
     return {
         "ips": ips,
         "main_ip": machines[0].ip,
-        "sector": sectors.apply(lambda known: _only_sector(component, known)),
+        "sector": _only_sector(component, machines, sector),
         "hostfile": once_known(
             lambda known, gpus: access.hostfile(known.values(), gpus) if gpus else None
         ),
@@ -198,14 +200,31 @@ def _sector_of(first: Machine) -> pulumi.Output[str | None]:
     )
 
 
-def _only_sector(component: pulumi.Resource, sectors: list[str | None]) -> str | None:
-    """Return the sector of the first machine. Warns if the others are not in the same one."""
-    known = sorted({sector for sector in sectors if sector is not None})
-    if len(known) > 1:
-        pulumi.log.warn(
-            f"The machines of this cluster are in different sectors ({', '.join(known)}), so they "
-            "have no InfiniBand network in common. Set `sector` on the cluster: machines that are "
-            "not in it are replaced.",
-            component,
-        )
-    return sectors[0]
+def _only_sector(
+    component: pulumi.Resource, machines: Sequence[Machine], requested: Any
+) -> pulumi.Output[str | None]:
+    """Return the sector of the first machine whose sector is known.
+
+    In a preview, those of machines that are to be created are not, but they will be in the same
+    one. Warns if they are in different ones.
+    """
+
+    def only(sectors: list[str | None]) -> Any:
+        known = [sector for sector in sectors if sector is not None]
+        if len(set(known)) > 1:
+            pulumi.log.warn(
+                "The machines of this cluster are in different sectors "
+                f"({', '.join(sorted(set(known)))}), so they have no InfiniBand network in common. "
+                "Set `sector` on the cluster: machines that are not in it are replaced.",
+                component,
+            )
+        if known:
+            return known[0]
+        return machines[0].sector if requested is None else requested
+
+    shown = (machine.sector.apply(_unless_unknown, True) for machine in machines)
+    return pulumi.Output.all(*shown).apply(only)
+
+
+def _unless_unknown(sector: object) -> str | None:
+    return sector if isinstance(sector, str) else None

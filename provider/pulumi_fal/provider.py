@@ -45,7 +45,8 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         """Validate the inputs, and with the first resource also the settings."""
         inputs = _translated(news)
         current, organization = request.current(), _text(inputs.get("__organization"))
-        _session.register(current.urn, organization, inputs.get("__cluster_size"))
+        _session.organization = organization or _session.organization
+        _session.register(current.urn, inputs.get("__cluster_size"))
         checked = checks.check(_session.call(current), _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
         problem = _session.problem()
@@ -56,9 +57,9 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     @guarded
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
         """Find the changes that replace the machine."""
-        call = _session.call(request.current())
-        olds, news = _translated(_olds), _translated(_news)
-        diff = operations.diff(_session.machines, call, _id, olds, news)
+        current = request.current()
+        olds, news, before = _translated(_olds), _translated(_news), _before(current)
+        diff = operations.diff(_session.machines, _session.call(current), _id, olds, news, before)
         return dynamic.DiffResult(changes=diff.changes, replaces=diff.replaces)
 
     @guarded
@@ -98,9 +99,10 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     ) -> dynamic.UpdateResult:
         """Record a change that needs no call to the API, or resume the wait for the machine."""
         current = request.current()
+        call, before = _session.call(current), _before(current)
         olds, news = _translated(_olds), _translated(_news)
         with _partial_state(current):
-            outs = operations.update(_session.machines, _session.call(current), _id, olds, news)
+            outs = operations.update(_session.machines, call, _id, olds, news, before)
         return dynamic.UpdateResult(outs)
 
     @guarded
@@ -130,6 +132,13 @@ def _partial_state(current: request.EngineRequest) -> Iterator[None]:
         else:
             failed.undelivered()
         raise
+
+
+def _before(current: request.EngineRequest) -> dict[str, Any] | None:
+    """Return the inputs in state, or None if they are not known."""
+    if current.old_inputs is None:
+        return None
+    return _translated(rpc.deserialize_properties(current.old_inputs, True))
 
 
 def _translated(props: Mapping[str, Any]) -> dict[str, Any]:

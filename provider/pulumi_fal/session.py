@@ -35,6 +35,9 @@ class Session:
         self.clock = Clock()
         self.warned: dict[str, object] = {}
         """The warnings that this process has shown once and for all."""
+        self.checked: dict[str, int | None] = {}
+        """The size of its ComputeCluster, if any, by the URN of each resource whose inputs this
+        process has checked."""
         self._settings = settings
         self._notify = notify
         self._warn = warn
@@ -58,6 +61,14 @@ class Session:
                     greeting=greeting.chosen(os.environ),
                 )
             return self._machines
+
+    def register(self, urn: str, cluster_size: float | None) -> None:
+        """Remember that a resource's inputs are checked, and what only its program tells.
+
+        Before a replacement, Pulumi checks them a second time.
+        """
+        known = self.checked.get(urn)
+        self.checked[urn] = known if cluster_size is None else int(cluster_size)
 
     def end(self) -> None:
         """End all waits after the engine's death, but wait until a POST in flight is recorded."""

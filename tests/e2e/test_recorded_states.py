@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -67,6 +68,15 @@ def test_a_stack_of_an_earlier_version_is_refreshed_finished_and_destroyed(
     finish(emulator.state)
     assert CHANGES.search(stack.up().output)
     assert_finished(stack)
+
+    # A sector that drifts replaces no machine, whatever else changes.
+    ready = emulator.state.machines[recorded["ready"]["id"]]
+    ready.requested = replace(ready.requested, sector="sector_1")
+    stack.refresh()
+    text = (stack.project / "__main__.py").read_text()
+    changed = text.replace('sector="sector_2"', 'sector="sector_2", wait_for_capacity="6h"')
+    (stack.project / "__main__.py").write_text(changed)
+    assert CHANGES.search(stack.up().output)
     destroy(stack, emulator)
 
 

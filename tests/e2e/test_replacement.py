@@ -6,6 +6,7 @@ tests/chaos has the replacements that a user forces.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from math import inf
 
 from pulumi_fal.emulator.machine import Machine
@@ -13,6 +14,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine
+from .recovery import printed
 
 # Each machine's inputs before and after.
 REPLACED: dict[str, tuple[dict[str, str], dict[str, str]]] = {
@@ -72,6 +74,58 @@ def test_a_changed_type_key_or_sector_replaces_a_machine_once_and_nothing_else_d
     assert stack.outputs()["in_its_sector"]["sector"] == other
     assert stack.state_ids() == emulator.state.alive() == set(last.values())
     assert emulator.state.creations == count + 1
+
+
+def test_a_sector_that_the_api_names_anew_replaces_nothing(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """Nor does another harmless change, with `ignore_changes` or without. Another request does."""
+
+    def write(sector: str = "sector_1", **inputs: str) -> None:
+        eight = {"instance_type": EIGHT, "sector": sector, **inputs}
+        ignored = machine("ignored", opts="ignore_changes=['sector']", **eight)
+        arguments = "".join(f", {name}={value!r}" for name, value in inputs.items())
+        cluster = f"ComputeCluster('train', size=2, ssh_key={SSH_KEY!r}{arguments})\n"
+        stack.write(machine("requested", **eight), ignored, cluster)
+
+    write()
+    stack.up()
+    made = {resource["urn"]: resource["id"] for resource in stack.resources()}
+    for there in emulator.state.machines.values():
+        there.requested = replace(there.requested, sector="sector_3")
+    stack.refresh()
+    assert {resource["outputs"]["sector"] for resource in stack.resources()} == {"sector_3"}
+    stack.up("--expect-no-changes")
+    write(wait_for_capacity="6h")
+    assert "4 to update" in stack.preview().output
+    assert "4 updated" in stack.up().output
+    write("sector_2", wait_for_capacity="6h")
+    assert "+-1 to replace" in stack.preview().output
+    assert "+-1 replaced" in stack.up().output
+    now = {resource["urn"]: resource["id"] for resource in stack.resources()}
+    (moved,) = (urn for urn in made if made[urn] != now[urn])
+    assert moved.endswith("::requested")
+
+
+def test_two_interrupted_replacements_name_all_machines(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """All three are billed. The command that the output advises deletes them, and no other."""
+    short = "custom_timeouts=pulumi.CustomTimeouts(create='2s')"
+    stack.write(machine(), machine("another"))
+    stack.up()
+    another = stack.outputs()["another"]["id"]
+    emulator.state.provisioning = inf
+    for instance_type in (ONE, EIGHT):
+        changed = machine(opts=short, ssh_key=OTHER_SSH_KEY, instance_type=instance_type)
+        stack.write(changed, machine("another"))
+        held = emulator.state.alive() - {another}
+        output = stack.up(fails=True).output
+        assert all(f"machine {id_}" in output for id_ in held)
+    assert len(emulator.state.alive()) == 4
+    (command,) = printed(output, "pulumi")
+    stack.run(*command)
+    assert stack.state_ids() == emulator.state.alive() == {another}
 
 
 def up(stack: Stack, ssh_key: str, machines: dict[str, dict[str, str]]) -> dict[str, str]:

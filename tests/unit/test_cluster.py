@@ -10,6 +10,7 @@ from typing import Any
 
 import pulumi
 import pytest
+from pulumi.runtime import rpc
 
 from pulumi_fal import ComputeCluster, ComputeClusterArgs, InstanceType, Sector
 from pulumi_fal.api.request import Request
@@ -183,6 +184,24 @@ def test_machines_in_different_sectors_are_a_warning(
         assert "in different sectors (sector_1, sector_3)" in said[0]
 
     return cluster.sector.apply(check)
+
+
+@pulumi_test
+def test_sector_is_known_while_one_machine_has_it(mocks: Mocks) -> pulumi.Output[None]:
+    """Else a preview of a cluster that grows would show that all in its sector are replaced."""
+    mocks.sectors = dict.fromkeys(["grown-0", "grown-2", "new-0", "requested-0"], rpc.UNKNOWN)
+    mocks.sectors["grown-1"] = "sector_2"
+    grown = ComputeCluster("grown", size=3, ssh_key=ED25519)
+    new = ComputeCluster("new", size=1, ssh_key=ED25519)
+    requested = ComputeCluster("requested", size=1, ssh_key=ED25519, sector="sector_1")
+
+    async def check(_: object) -> None:
+        assert await grown.sector.future() == "sector_2"
+        assert await requested.sector.future() == "sector_1"
+        assert await requested.sector.is_known()
+        assert not await new.sector.is_known()
+
+    return pulumi.Output.all(grown.urn, new.urn, requested.urn).apply(check)
 
 
 @pulumi_test

@@ -142,6 +142,43 @@ def test_diff_says_what_replaces_and_leaves_the_rest_to_the_engine(
     assert world.api.calls == []
 
 
+DRIFTED = {**STATE, "sector": "sector_2"}
+"""A machine that was requested with INPUTS, and is in another sector now."""
+
+
+@pytest.mark.parametrize(
+    "changed, before, replaces",
+    [
+        ({"wait_for_capacity": "6h"}, INPUTS, []),
+        (COMMENTED, INPUTS, []),
+        ({"sector": "sector_3"}, INPUTS, ["sector"]),
+        ({"sector": "sector_2"}, INPUTS, []),
+        ({}, {**INPUTS, "sector": None}, ["sector"]),
+        ({"ssh_key": RSA}, {**INPUTS, "ssh_key": RSA}, []),
+        ({}, None, ["sector"]),
+    ],
+    ids=["other input", "comment", "other sector", "its sector", "request", "ignored", "not known"],
+)
+def test_drift_replaces_nothing(
+    world: World, changed: dict[str, Any], before: dict[str, Any] | None, replaces: list[str]
+) -> None:
+    """Only a changed request replaces the machine. Without old inputs, the engine compares them."""
+    news = {**INPUTS, **changed}
+    assert operations.diff(world.machines, CALL, ID, DRIFTED, news, before) == Diff(replaces)
+
+
+@pytest.mark.parametrize("was_checked, replaces", [(True, ["sector"]), (False, [])])
+def test_unknown_sector(world: World, was_checked: bool, replaces: list[str]) -> None:
+    """A preview shows the worst. But if another machine's replacement is all that is known yet,
+    Pulumi would delete this one before it knows better.
+    """
+    call, news = replace(CALL, was_checked=was_checked), {**INPUTS, "sector": UNKNOWN}
+    assert operations.diff(world.machines, call, ID, STATE, news, INPUTS) == Diff(replaces)
+    other = {**news, "ssh_key": UNKNOWN}
+    found = operations.diff(world.machines, call, ID, STATE, other, INPUTS)
+    assert found == Diff(["ssh_key", *replaces])
+
+
 def test_diff_of_an_unfinished_machine_has_work_left(world: World) -> None:
     """No input differs, and `up` would leave the machine as it is."""
     found = operations.diff(world.machines, CALL, world.machine(EIGHT), UNFINISHED, INPUTS)

@@ -24,6 +24,8 @@ class EngineRequest:
     """The gRPC context of the request."""
     provider_key: str = ""
     """The serialized provider, which every state must contain as `__provider`."""
+    old_inputs: Any = None
+    """The resource's inputs in state, which the SDK does not pass on; None if they are not sent."""
 
     def is_heard(self) -> bool:
         """Whether the engine still waits for the answer; True if that is not known."""
@@ -78,6 +80,7 @@ def current() -> EngineRequest:
                 timeout=float(getattr(request, "timeout", 0)) or None,
                 context=context,
                 provider_key=_provider_key(request),
+                old_inputs=getattr(request, "old_inputs", None) or None,
             )
     return EngineRequest()
 

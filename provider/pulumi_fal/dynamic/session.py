@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from pulumi_fal import engine
@@ -24,9 +23,9 @@ class DynamicSession(Session):
             settings=lambda: settings.resolve(os.environ, self._config), notify=_note, warn=_warn
         )
         self._config: Callable[[str], Any] = lambda key: None
-        self._organization = ""
+        self.organization = ""
+        """That of the stack, or "" if it is not known. Only the program tells it."""
         self._was_checked = False
-        self._cluster_sizes: dict[str, int] = {}
         self.import_inputs: dict[str, Mapping[str, Any]] = {}
         """The inputs in the program for each machine that it imports, by the machine's id."""
 
@@ -47,28 +46,15 @@ class DynamicSession(Session):
         was_checked, self._was_checked = self._was_checked, True
         return None if was_checked else settings.problem(os.environ, self._config)
 
-    def register(
-        self,
-        urn: str,
-        organization: str,
-        cluster_size: float | None = None,
-    ) -> None:
-        """Remember what the program passes for a resource, and the engine does not.
-
-        `urn` and `organization` are "" if they are not known. `cluster_size` is that of the
-        ComputeCluster that the resource is part of, if any.
-        """
-        self._organization = organization or self._organization
-        if cluster_size is not None:
-            self._cluster_sizes[urn] = int(cluster_size)
-
     def call(self, current: request.EngineRequest) -> Call:
         """Return the Call for a request. The first one warns about unresolved creates."""
-        self.machines.review(current.urn, self._organization)
+        self.machines.review(current.urn, self.organization)
         return Call(
             current.urn,
-            self._organization,
+            self.organization,
             current.timeout,
+            cluster_size=self.checked.get(current.urn),
+            was_checked=current.urn in self.checked,
             log=current.log,
             is_heard=current.is_heard,
             warned=self.warned,
@@ -85,7 +71,7 @@ class DynamicSession(Session):
                 "creates, so the create can't be recorded, and no machine is created. Install a "
                 "version of `pulumi` with which `pulumi-fal doctor` finds nothing missing."
             )
-        return replace(self.call(current), cluster_size=self._cluster_sizes.get(current.urn))
+        return self.call(current)
 
 
 def _note(message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pulumi.runtime.proto import provider_pb2
@@ -18,28 +18,17 @@ Properties = Mapping[str, Any]
 
 
 def compare(
-    find: Callable[[Properties], Diff],
-    before: Properties,
-    olds: Properties,
-    news: Properties,
-    *,
-    is_import: bool,
-    is_outdated: bool,
+    found: Diff, before: Properties, news: Properties, *, is_import: bool, is_outdated: bool
 ) -> provider_pb2.DiffResponse:
-    """Return the answer. `before` and `news` are the old and new inputs, `olds` the old outputs.
+    """Return the answer, given which changes replace the machine, and the old and new inputs.
 
-    `find` returns which changes replace the machine, given its old properties. `is_import` says
-    whether the engine is importing the machine, and compares it with the program. `is_outdated`
-    says whether the state has to be written again although no input differs.
+    `is_import` says whether the engine is importing the machine, and compares it with the program.
+    `is_outdated` says whether the state has to be written again although no input differs.
     """
-    # The API does not return the SSH key. After an import, only the old inputs have it.
-    found = find({**before, **olds})
     changed = {name for name in inputs.NAMES if before.get(name) != news.get(name)}
     if is_import:  # what the API does not return can't differ from the program
         changed = {name for name in changed if name in before or name in found.replaces}
-    # With ignore_changes, the engine sends the old input, so an equal input must not replace the
-    # machine. The exception is a machine to wait for that no longer exists.
-    replaces = [name for name in found.replaces if name in changed or found.changes]
+    replaces = found.replaces
     details = {
         camel(name): provider_pb2.PropertyDiff(
             kind=_kind(name, before, news, name in replaces), inputDiff=name in changed

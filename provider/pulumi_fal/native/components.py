@@ -68,7 +68,7 @@ class _ComputeCluster(pulumi.ComponentResource):
             return _Node(node, {**named, CLUSTER_SIZE: size}, opts)
 
         machines = nodes.declare(self, name, size, given, opts, new)
-        outputs = nodes.outputs(self, name, machines)
+        outputs = nodes.outputs(self, name, machines, given.get("sector"))
         self.outputs: dict[str, Any] = {
             **{camel(output): value for output, value in outputs.items()},
             "machines": machines,

@@ -40,17 +40,14 @@ class FalProvider(ConfigurableProvider):
 
     def __init__(self, engine_address: str = "") -> None:
         super().__init__(engine_address)
-        self._cluster_sizes: dict[str, int] = {}
-        """The size of its cluster, by the URN of each machine that is part of one."""
         self._imported: set[str] = set()
         """The URNs that were read without state, as for an import."""
 
     @answered
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
-        call, news = self._call(request, context), received(request.news)
-        if (size := news.pop(CLUSTER_SIZE, None)) is not None:
-            self._cluster_sizes[request.urn] = int(size)
-        checked = checks.check(call, received(request.olds), news)
+        news = received(request.news)
+        self.session.register(request.urn, news.pop(CLUSTER_SIZE, None))
+        checked = checks.check(self._call(request, context), received(request.olds), news)
         # The API does not return the SSH key of a machine, so an import has none.
         is_import = request.urn in self._imported and "ssh_key" not in news
         failures = [
@@ -80,10 +77,10 @@ class FalProvider(ConfigurableProvider):
                 return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_SOME)
         # An input that has become a secret is still in the clear among the outputs.
         exposed = (secrets_in(request.news) - secrets_in(request.olds)) & outputs.keys()
+        before = imports.completed(received(request.old_inputs), outputs, news)
         return compare(
-            lambda olds: operations.diff(machines, call, id_, olds, news),
-            imports.completed(received(request.old_inputs), outputs, news),
-            outputs,
+            operations.diff(machines, call, id_, outputs, news, before),
+            before,
             news,
             is_import=request.urn in self._imported,
             is_outdated=DYNAMIC_PROVIDER in request.olds
@@ -94,7 +91,6 @@ class FalProvider(ConfigurableProvider):
     @answered
     def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, news = self._call(request, context), received(request.properties)
-        call = replace(call, cluster_size=self._cluster_sizes.get(request.urn))
         secrets = secrets_in(request.properties)
         with self.session.slots:
             try:
@@ -192,6 +188,8 @@ class FalProvider(ConfigurableProvider):
             self._organization,
             timeout=float(getattr(request, "timeout", 0)) or None,
             preview=bool(getattr(request, "preview", False)),
+            cluster_size=session.checked.get(request.urn),
+            was_checked=request.urn in session.checked,
             log=log,
             is_heard=functools.partial(engine.is_heard, context),
             warned=session.warned,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,7 @@ from pulumi_fal.resource import (
     room,
 )
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
-from pulumi_fal.resource.outputs import GONE, UNFINISHED
+from pulumi_fal.resource.outputs import GONE, IMPORTED, UNFINISHED
 from pulumi_fal.resource.wait import Wait, has_to_wait, not_up, recorded
 from pulumi_fal.stacks.origin import Origin
 
@@ -55,13 +56,26 @@ class Created:
     undelivered: Callable[[], None] = lambda: None
 
 
-def diff(machines: Machines, call: Call, id_: str, olds: Properties, news: Properties) -> Diff:
+def diff(
+    machines: Machines,
+    call: Call,
+    id_: str,
+    olds: Properties,
+    news: Properties,
+    before: Properties | None = None,
+) -> Diff:
     """Find the changes that replace the machine.
 
-    `olds` are the old outputs, `news` the new inputs.
+    `olds` are the old outputs, `news` the new inputs, and `before` the old inputs if they are
+    known.
     """
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
-    replaces = inputs.replacements(olds, news)
+    if not call.was_checked and news.get("sector") is UNKNOWN:
+        # It may turn out to be the one that the machine is in. The next diff knows it.
+        news = {**news, "sector": None}
+    if IMPORTED in olds and call.was_checked and _has_other_key(olds, news, before):
+        call.log(_corrected(call, id_), WARNING)
+    replaces = _replacements(olds, news, before)
     is_unfinished = UNFINISHED in olds
     # A machine that is gone needs a replacement, because a wait can't tell the engine that the
     # machine no longer exists.
@@ -161,22 +175,18 @@ def update(
 ) -> Outputs:
     """Record changes that need no call to the API, and resume an unfinished wait for the machine.
 
-    `olds` are the old outputs, `news` the new inputs, and `before` the old inputs if the host gets
-    them. Raises InitFailed if the wait ends early, and LifecycleError if a new input would replace
+    `olds` are the old outputs, `news` the new inputs, and `before` the old inputs if they are
+    known. Raises InitFailed if the wait ends early, and LifecycleError if a new input would replace
     the machine.
     """
-    refuse_change(
-        id_,
-        [
-            name
-            for name in inputs.replacements(olds, news)
-            # With ignore_changes, the new input is the old one. The outputs have the same, except
-            # for the sector, which is the one that the machine is in.
-            if (name != "sector" if before is None else before.get(name) != news.get(name))
-        ],
-    )
+    changed = _replacements(olds, news, before)
+    # The outputs have the inputs as well, except for the sector, which is the machine's own.
+    refuse_change(id_, [name for name in changed if before is not None or name != "sector"])
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
-    kept = {name: value for name, value in olds.items() if name not in (*inputs.ONLY, UNFINISHED)}
+    marks = (UNFINISHED, IMPORTED)
+    kept = {name: value for name, value in olds.items() if name not in (*inputs.ONLY, *marks)}
+    if IMPORTED in olds and not _has_other_key(olds, news, before):
+        news = {**news, IMPORTED: True}
     if not has_to_wait(olds, news):
         return {**kept, **outputs.requested(news)}
     if call.preview:
@@ -191,6 +201,35 @@ def update(
         raise InitFailed(id_, {**wait.outputs, UNFINISHED: GONE}, reason) from error
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
     return outs
+
+
+def _replacements(olds: Properties, news: Properties, before: Properties | None) -> list[str]:
+    """Return the names of the inputs whose change replaces the machine.
+
+    An input that is what it was does not, as with ignore_changes, whatever the machine has become.
+    """
+    replaces = inputs.replacements({**(before or {}), **olds}, news)
+    return [
+        name
+        for name in replaces
+        if (before is None or before.get(name) != news.get(name))
+        and not (name == "ssh_key" and IMPORTED in olds)
+    ]
+
+
+def _has_other_key(olds: Properties, news: Properties, before: Properties | None) -> bool:
+    """Whether another SSH key is requested than the one in state."""
+    keys = {"ssh_key": {**(before or {}), **olds}.get("ssh_key")}
+    return bool(inputs.replacements(keys, {"ssh_key": news.get("ssh_key")}))
+
+
+def _corrected(call: Call, id_: str) -> str:
+    return (
+        f"The SSH key of machine {id_} changes in state only. The earlier one came with its "
+        "import, and the API does not say which key the machine has.\n"
+        "If that is not the new one, replace the machine:\n"
+        f"  pulumi up --target-replace {shlex.quote(call.urn)}"
+    )
 
 
 def refuse_change(id_: str, names: Iterable[str]) -> None:

@@ -13,12 +13,16 @@ from pulumi_fal.resource.inputs import NAMES
 
 _OUTPUTS = fields.names(lambda field: field.is_output)
 _LATE = fields.names(lambda field: field.is_late)
-_REQUESTED = fields.names(lambda field: field.is_input and not field.is_late)
 
+IMPORTED = "imported"
+"""Set while the SSH key in state is the one that an import was given. The API does not return keys,
+so it may not be the machine's."""
 UNFINISHED = "unfinished"
 """Set only while a machine's wait for ready is incomplete: to True, or to GONE."""
 GONE = "gone"
 """The value of UNFINISHED once a wait has found that the machine no longer exists."""
+
+_REQUESTED = (*fields.names(lambda field: field.is_input and not field.is_late), IMPORTED)
 
 
 def from_instance(
@@ -53,6 +57,6 @@ def unknown() -> dict[str, Any]:
 def requested(props: Mapping[str, Any]) -> dict[str, Any]:
     """Return the inputs that are copied to the outputs; `props` are inputs or earlier outputs.
 
-    Late ones are not among them: the outputs have the sector that the machine is in.
+    Late ones are not among them: the outputs have the sector that the machine is in. IMPORTED is.
     """
     return {name: props[name] for name in _REQUESTED if name in props}
