@@ -177,25 +177,13 @@ def _refuse_no_request(sector: str | None) -> str:
 def _sector_of(first: Machine) -> pulumi.Output[str | None]:
     """Return the first machine's sector as an output that depends on no resource.
 
-    With a dependency, a replacement of the first that deletes it before it creates the new one
-    would delete all others as well: the engine then takes every input that depends on a replaced
-    resource for changed, even if the resource ignores that change.
+    With a dependency, the engine would delete the first only after all others, refuse to delete it
+    alone, and corrupt the state if a run leaves it out before it exists.
     """
-    is_known = asyncio.ensure_future(first.sector.is_known())
-
-    async def wait() -> str | None:
-        sector = await first.sector.future()
-        if sector is None and await is_known:
-            raise pulumi.RunError(
-                "The API does not show the sector of the cluster's first machine, so the others "
-                "can't be created in the same one. Set `sector` on the cluster."
-            )
-        return sector
-
     return pulumi.Output(
         set(),
-        asyncio.ensure_future(wait()),
-        is_known,
+        asyncio.ensure_future(first.sector.future()),
+        asyncio.ensure_future(first.sector.is_known()),
         asyncio.ensure_future(first.sector.is_secret()),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from math import inf
@@ -13,8 +14,8 @@ from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN
 
-from ..fakes import ED25519, KEY
-from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, wait_until
+from ..fakes import ED25519, EIGHT, KEY
+from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
 from .native import Code, NativeStack, provider
 from .recovery import PATIENCE, entries, finish, pending, says
 
@@ -161,6 +162,83 @@ def test_a_full_sector_keeps_what_there_is_and_says_how_many(stack: Stack, state
     result = stack.up("--replace", "**train-1", fails=True)
     says(result, "3 of the 4 machines of cluster train exist", "missing: train-1. If the sector")
     assert "stays" not in result.output
+
+
+SHORT = "custom_timeouts=pulumi.CustomTimeouts(create='2s', update='2s')"
+
+
+@both
+def test_no_machine_without_the_first(stack: Stack, state: State) -> None:
+    """Only the first has the sector. The rest of the program goes on, if the user wants that."""
+    stack.write(cluster(3), machine("alone"))
+    state.sector_capacity = 0
+    refused = stack.up("--continue-on-error", fails=True)
+    others = [f"Machine train-{number} was not created" for number in (1, 2)]
+    says(refused, "None of the 3 machines of cluster train exists so far.", *others)
+    state.sector_capacity = None
+    for left_out in (
+        ("--exclude", "**train-0"),
+        ("--target", "**ComputeCluster::train", "--target", "**train-1"),
+    ):
+        says(stack.up(*left_out, fails=True), others[0])
+    assert list(ids(stack)) == ["alone"]
+
+    state.provisioning = inf
+    stack.write(cluster(3, opts=SHORT), machine("alone"))
+    says(stack.up("--continue-on-error", fails=True), "is billed, but was not ready", *others)
+    assert set(ids(stack)) == {"alone", "train-0"}
+    finish(state)
+    stack.write(cluster(2), machine("alone"))
+    stack.up()
+
+    # Those that are there have the sector. With the first left out, or gone, the others follow.
+    stack.write(cluster(3), machine("alone"))
+    says(stack.up("--exclude", "**train-0"), "+ 1 created")
+    state.kill(ids(stack)["train-0"])
+    stack.refresh()
+    stack.write(cluster(4), machine("alone"))
+    says(stack.up("--exclude", "**train-0"), "+ 1 created")
+    says(stack.up(), "+ 1 created")
+    assert set(ids(stack)) == {"alone", *(f"train-{number}" for number in range(4))}
+    assert stack.state_ids() == state.alive()
+    assert len(set(sectors(state)) - {None}) == 1
+
+
+@both
+def test_sector_passed_on(stack: Stack, state: State) -> None:
+    """Who deletes a machine before its replacement must not delete all that are in its sector."""
+
+    def write(size: int, ssh_key: str, sector: str) -> None:
+        first = {"opts": "delete_before_replace=True", "ssh_key": ssh_key}
+        stack.write(
+            cluster(size, **first),
+            machine("first", instance_type=EIGHT, sector=sector, **first),
+            machine("friend", instance_type=EIGHT, sector=Code("train.sector")),
+            machine("second", instance_type=EIGHT, sector=Code("first.sector")),
+            f"pair = ComputeCluster('pair', size=2, ssh_key={SSH_KEY!r}, sector=train.sector)\n",
+        )
+
+    def replaced() -> set[str]:
+        """The names of what `up` replaces. The preview has to show all of it."""
+        shown = set(re.findall(r"\+- +\S+ (\S+) replace ", stack.preview().output))
+        before = ids(stack)
+        stack.up()
+        after = ids(stack)
+        changed = {name for name in before if after[name] != before[name]}
+        assert shown >= changed
+        return changed
+
+    write(2, SSH_KEY, "sector_1")
+    stack.up()
+    write(2, OTHER_SSH_KEY, "sector_1")
+    assert replaced() == {"train-0", "train-1", "first"}
+    write(2, OTHER_SSH_KEY, "sector_2")
+    assert replaced() == {"first", "second"}
+    assert stack.outputs()["second"]["sector"] == "sector_2"
+    write(3, OTHER_SSH_KEY, "sector_2")
+    assert "replace" not in stack.preview().output
+    assert replaced() == set()
+    assert stack.state_ids() == state.alive()
 
 
 @pytest.mark.chaos(

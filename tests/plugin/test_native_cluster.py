@@ -220,17 +220,6 @@ def test_other_refusals_have_the_schemas_names(provider: Provider, monitor: Moni
     assert error.details() == "There is no component fal:index:Network."
 
 
-def test_without_a_sector_of_the_first_no_other_machine_is_created(
-    provider: Provider, monitor: Monitor
-) -> None:
-    """A cluster that is spread over sectors has no InfiniBand network, and nobody would notice."""
-    monitor.sectors = dict.fromkeys(NAMES)
-    error = failure(lambda: provider.construct(INPUTS, monitor))
-    assert "does not show the sector of the cluster's first machine" in error.details()
-    assert "File " not in error.details()
-    assert list(monitor.machines()) == ["train-0"]
-
-
 def test_machines_in_different_sectors_are_a_warning(
     provider: Provider, monitor: Monitor, logged: list[Any]
 ) -> None:

@@ -16,7 +16,7 @@ from pulumi_fal import ComputeCluster, ComputeClusterArgs, InstanceType, Sector
 from pulumi_fal.api.request import Request
 from pulumi_fal.errors import IncompleteClusterError, InvalidRequestError
 from pulumi_fal.machines.entry import Phase
-from pulumi_fal.resource import cluster, operations
+from pulumi_fal.resource import checks, cluster, operations
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
@@ -275,20 +275,6 @@ def test_an_unknown_argument_is_refused(mocks: Mocks) -> None:
         ComputeCluster("train", size=1, ssh_key=ED25519, instance_typ=EIGHT)  # type: ignore[call-overload]
 
 
-def test_without_a_sector_of_the_first_no_other_machine_is_created(mocks: Mocks) -> None:
-    """A cluster that is spread over sectors has no InfiniBand network, and nobody would notice."""
-    mocks.outputs = {}
-
-    @pulumi_test
-    def program() -> pulumi.Output[Any]:
-        cluster = ComputeCluster("train", size=2, ssh_key=ED25519)
-        return pulumi.Output.all(*(machine.urn for machine in cluster.machines))
-
-    with pytest.raises(Exception, match="does not show the sector of the cluster's first machine"):
-        program()
-    assert list(nodes(mocks)) == ["train-0"]
-
-
 def test_a_requested_sector_that_turns_out_to_be_none_is_refused(mocks: Mocks) -> None:
     """Each machine would be in a sector of its own."""
     nothing: pulumi.Output[Any] = pulumi.Output.from_input(None)
@@ -433,6 +419,43 @@ def test_a_machine_outside_of_clusters_follows_nobody(world: World) -> None:
     assert sectors_of_new(world) == [None]
 
 
+@pytest.mark.parametrize(
+    "machines, sector",
+    [
+        ([], None),
+        ([in_state(0, "sector_1")], None),
+        ([in_state(0, "sector_1"), in_state(1, None)], None),
+        ([in_state(0, "sector_1"), in_state(1, "sector_2")], "sector_2"),
+        ([in_state(2, "sector_3")], "sector_3"),
+        (None, None),
+    ],
+    ids=["none", "first unfinished", "no sector", "another", "itself", "not read"],
+)
+def test_no_machine_without_the_first(
+    world: World, machines: list[StackMachine] | None, sector: str | None
+) -> None:
+    """Its result has the sector. If it has none in this run, the others that are there decide."""
+    world.stacks.siblings = machines or []
+    world.stacks.in_state = None if machines is None else set()
+    if sector:
+        operations.create(world.machines, call(2), INPUTS)
+        assert sectors_of_new(world) == [sector]
+        return
+    with pytest.raises(IncompleteClusterError, match=r"Machine train-2 was not created.* train-0,"):
+        operations.create(world.machines, call(2), INPUTS)
+    assert world.api.calls == []
+
+
+@pytest.mark.parametrize("number, problems", [(0, 1), (1, 0)])
+def test_sector_of_the_api_is_right(number: int, problems: int) -> None:
+    """The others get the first machine's, whatever its name. A program's own may be mistyped."""
+    said: list[str] = []
+    here = call(number, log=lambda message, *_, **others: said.append(message))
+    checked = checks.check(here, {}, {**INPUTS, "sector": "sector-1"})
+    assert len(checked.failures) == problems
+    assert ["does not know the sector sector-1" in text for text in said] == [True] * (1 - problems)
+
+
 def test_a_state_that_cannot_be_read_is_a_warning(world: World) -> None:
     """The machine is created nevertheless, because most often it is the first of a new cluster."""
     world.stacks.in_state = None
@@ -500,7 +523,7 @@ def test_without_the_stacks_state_nothing_is_counted(world: World) -> None:
 def test_a_full_sector_without_any_machine_says_that_none_exist(world: World) -> None:
     """A size of 0 is no advice."""
     error = refuse(world, 0, 2)
-    assert "None of the 2 machines of cluster train exists.\nIf the sector is full" in error
+    assert "None of the 2 machines of cluster train exists so far.\nIf the sector is full" in error
     assert "set `size`" not in error
 
 

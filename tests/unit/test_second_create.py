@@ -135,10 +135,10 @@ def test_a_second_create_of_a_clusters_machine_goes_on_though_others_have_a_sect
     world: World,
 ) -> None:
     """What the program requests decides whether it is the same create."""
-    call = replace(CALL, urn=f"{URN}-1", cluster_size=2)
+    call = replace(CALL, urn=f"{URN}-0", cluster_size=2)
     world.state.provisioning = 150
     failed = fails(world, call)
-    world.stacks.siblings = [StackMachine("other", f"{URN}-0", sector="sector_2")]
+    world.stacks.siblings = [StackMachine("other", f"{URN}-1", sector="sector_2")]
     assert create(world, call).id == failed.instance_id
 
 

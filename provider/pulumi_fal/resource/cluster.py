@@ -32,12 +32,15 @@ def sector(machines: Machines, call: Call) -> str | None:
     """Return the sector that the cluster's other machines are in, or else the machine itself was.
 
     None if it is not part of a cluster, or the first machine of one. A machine that replaces
-    another, or one that is gone, must not end up in another sector than the rest.
+    another, or one that is gone, must not end up in another sector than the rest. So this raises
+    IncompleteClusterError if the first machine is to tell it, but has no result.
     """
     if call.cluster_size is None:
         return None
     in_state = _in_state(machines, call)
-    if in_state is None:
+    if follows(call):
+        in_state = [machine for machine in in_state or () if machine.urn != _first(call)]
+    elif in_state is None:
         call.log(
             "The stack's state can't be read, so the API chooses this machine's sector. If it is "
             "not that of the cluster's other machines, set `sector` on the cluster.",
@@ -49,7 +52,14 @@ def sector(machines: Machines, call: Call) -> str | None:
         key=lambda machine: (machine.urn == call.urn, machine.is_replaced),
         default=None,
     )
+    if witness is None and follows(call):
+        raise IncompleteClusterError(_no_sector(call))
     return witness.sector if witness else None
+
+
+def follows(call: Call) -> bool:
+    """Whether the machine is one of a cluster that are created after its first machine."""
+    return call.cluster_size is not None and call.urn != _first(call)
 
 
 @contextmanager
@@ -117,7 +127,7 @@ def _count(machines: Machines, call: Call, size: int) -> str:
         return f"The creates of other machines have no result yet ({names}), so {unknown}"
     numbers = _numbers(cluster, size, urns)
     if not numbers:
-        return f"None of the {size} machines of cluster {name} exists.\n{again}."
+        return f"None of the {size} machines of cluster {name} exists so far.\n{again}."
     count = len(numbers)
     missing = ", ".join(f"{name}-{number}" for number in range(size) if number not in numbers)
     smaller = f", or set `size` to {count} to do without the rest" if numbers[-1] < count else ""
@@ -168,6 +178,19 @@ def _on_record(machines: Machines, call: Call) -> tuple[set[str], set[str]]:
 
 def _origin(machines: Machines, call: Call) -> Origin:
     return machines.stacks.origin(call.urn, call.organization)
+
+
+def _first(call: Call) -> str:
+    return f"{_cluster(call.urn)}-0"
+
+
+def _no_sector(call: Call) -> str:
+    first, name = (urn.rpartition("::")[2] for urn in (_first(call), call.urn))
+    return (
+        f"Machine {name} was not created: it is to be in the sector of {first}, which has no "
+        "result in this run, or whose sector the API does not show.\n"
+        f"Run `pulumi up` again, for {first} as well, or set `sector` on the cluster."
+    )
 
 
 def _cluster(urn: str) -> str:
