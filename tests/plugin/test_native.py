@@ -148,7 +148,7 @@ def test_check_sends_the_inputs_back_with_the_defaults_left_out(provider: Provid
 
 def test_a_failure_names_its_property_only_where_there_is_no_value(provider: Provider) -> None:
     """The engine prints the value of a named property, and the value may be a secret."""
-    failures = provider.check({"sshKey": "a private thing", "sector": "sector_9"}).failures
+    failures = provider.check({"sshKey": "a private thing", "sector": "sector1"}).failures
     told = {failure.reason.split()[0]: failure.property for failure in failures}
     assert told == {"instanceType": "instanceType", "sshKey": "", "sector": ""}
     assert not any("private" in failure.reason for failure in failures)

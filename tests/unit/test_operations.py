@@ -77,7 +77,7 @@ def test_check_keeps_the_inputs_that_differ_from_the_defaults(extra: dict[str, A
 
 def test_check_names_every_problem_at_once() -> None:
     """A run that shows one problem at a time takes a run for each."""
-    result = checks.check(CALL, {}, {"sector": "nowhere"})
+    result = checks.check(CALL, {}, {"sector": "no where"})
     assert {failure.property for failure in result.failures} == set(INPUTS)
 
 
@@ -559,7 +559,7 @@ def test_an_imported_machine_has_its_own_values_and_the_programs_key(world: Worl
     "wanted, problem",
     [
         ({}, "instance_type is missing"),
-        ({**INPUTS, "sector": "nowhere"}, "sector is not one of"),
+        ({**INPUTS, "sector": "sector1"}, "sector is not one of"),
         (
             {**INPUTS, "sector": "sector_2"},
             "its sector is sector_1, but the program says sector_2. Correct the program",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pulumi_fal.resource import inputs
-from pulumi_fal.resource.call import UNKNOWN, Call
+from pulumi_fal.resource import cluster, inputs
+from pulumi_fal.resource.call import Call
 from pulumi_fal.resource.inputs import Failure
 
 
@@ -30,12 +30,17 @@ def check(call: Call, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Check
         del checked["wait"]  # True is the default, so setting it must not count as a change
     if checked.get("wait_for_ssh") is False:
         del checked["wait_for_ssh"]  # as above
-    failures = list(inputs.failures(news))
+    failures = [
+        failure
+        for failure in inputs.failures(news)
+        # The others have the sector that the API chose for the first, or that the first's check has
+        # found a problem with.
+        if not (failure.property == "sector" and cluster.follows(call))
+    ]
     if not failures and not inputs.replacements(
         {"ssh_key": olds.get("ssh_key")}, {"ssh_key": news["ssh_key"]}
     ):
         checked["ssh_key"] = olds.get("ssh_key") or news["ssh_key"]
-    type_ = checked.get("instance_type")
-    if not failures and type_ is not UNKNOWN and not inputs.is_known(type_):
-        call.warn_once(inputs.unknown_type(checked["instance_type"]))
+    for warning in () if failures else inputs.unknown(checked):
+        call.warn_once(warning)
     return Checked(checked, failures)

@@ -73,18 +73,20 @@ def failures(news: Mapping[str, Any]) -> Iterator[Failure]:
         )
 
 
-def is_known(value: object) -> bool:
-    """Whether this version knows the instance type. The API may know others."""
-    return InstanceType.known(value) is not None
-
-
-def unknown_type(name: str) -> str:
-    """Return the warning about an instance type that this version does not know."""
-    near = difflib.get_close_matches(name.lower(), _TYPES, n=1, cutoff=0)[0]
-    return (
-        f"This version does not know the instance type {name}, only {' and '.join(_TYPES)}, of "
-        f"which {near} is the nearest. The API decides whether it exists."
-    )
+def unknown(news: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a warning about each name that this version does not know. The API may know others."""
+    for property_, what, known in (
+        ("instance_type", "instance type", _TYPES),
+        ("sector", "sector", _SECTORS),
+    ):
+        name = news.get(property_)
+        if not isinstance(name, str) or name in known:
+            continue
+        near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0)[0]
+        yield (
+            f"This version does not know the {what} {name}, only {', '.join(known[:-1])} and "
+            f"{known[-1]}, of which {near} is the nearest. The API decides whether it exists."
+        )
 
 
 def waits(props: Mapping[str, Any]) -> bool:
@@ -120,7 +122,7 @@ def _instance_type_problem(value: str) -> str | None:
     """Return None for a known type and for one that may be new, or the reason for a likely typo."""
     if value in _TYPES:
         return None
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+    if not _is_name(value):
         return f"is not the name of an instance type; known types are {' and '.join(_TYPES)}"
     # A name with other numbers may be a new type, which the API can have before this version.
     near = _closest(value, _TYPES)
@@ -128,10 +130,16 @@ def _instance_type_problem(value: str) -> str | None:
 
 
 def _sector_problem(value: str) -> str | None:
-    if value in _SECTORS:
+    """Return None for a known sector and for one that may be new, or the reason for a typo."""
+    near = _closest(value, _SECTORS)
+    if value in _SECTORS or (near is None and _is_name(value)):
         return None
-    near = _closest(value, _SECTORS) if re.search(r"\d", value) else None
-    return f"is not one of {', '.join(_SECTORS)}" + (f": did you mean {near}?" if near else "")
+    hint = f": did you mean {near}?" if near and re.search(r"\d", value) else ""
+    return f"is not one of {', '.join(_SECTORS)}{hint}"
+
+
+def _is_name(value: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9_.-]+", value) is not None
 
 
 def _duration_problem(value: str) -> str | None:
