@@ -10,10 +10,11 @@ from typing import Any, overload
 
 import pulumi
 from pulumi import dynamic
+from pulumi.output import Unknown
 
 from pulumi_fal import arguments
 from pulumi_fal.api import ssh_keys
-from pulumi_fal.api.models import InstanceType, Sector
+from pulumi_fal.api.models import InstanceType, Sector, Status
 from pulumi_fal.provider import serialized
 from pulumi_fal.resource import fields
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, TYPE_TOKEN
@@ -103,6 +104,8 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         """
         opts, inputs = arguments.parse("ComputeInstance", ComputeInstanceArgs, *positional, **named)
         inputs["ssh_key"] = _refuse_private_key(inputs["ssh_key"])
+        if isinstance(inputs["sector"], pulumi.Output):
+            inputs["sector"] = inputs["sector"].apply(_refuse_not_shown, True)
         opts = _with_update_timeout(opts)
         # The resource has only the outputs that are named here. Each of them costs the SDK time.
         given = {name: value for name, value in inputs.items() if value is not None}
@@ -128,12 +131,32 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
     ) -> ComputeInstance:
         """Read a machine that is managed elsewhere. Fails if the API does not know its id.
 
-        The result has no ssh_key, because the API does not return it.
+        The result has no ssh_key, because the API does not return it. Until the machine is ready,
+        its sector may be unknown, even in an update.
         """
         named: dict[str, Any] = {
             "opts": pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
         }
-        return ComputeInstance(resource_name, **named)
+        return _Read(resource_name, **named)
+
+
+class _Read(ComputeInstance, module="fal", name="ComputeInstance"):
+    """A machine that a program reads by its id."""
+
+    def __init__(self, resource_name: str, **named: Any) -> None:
+        super().__init__(resource_name, **named)
+        shown = pulumi.Output.all(self.sector, self.instance_type, self.status)
+        self.sector = shown.apply(lambda values: _sector_or_unknown(*values))
+
+
+class _NotShown(Unknown):
+    """Stands for a sector that the API does not show yet."""
+
+
+def _sector_or_unknown(sector: str | None, instance_type: str, status: str) -> Any:
+    known = InstanceType.known(instance_type)
+    has_none = status == Status.READY or (known is not None and not known.has_infiniband)
+    return sector if sector or has_none else _NotShown()  # type: ignore[no-untyped-call]
 
 
 class _Import(pulumi.CustomResource):
@@ -179,6 +202,16 @@ def _organization(
 
     # An Output of the helper would make the resource depend on it, in state too.
     return pulumi.Output.from_input(asyncio.ensure_future(wait()))
+
+
+def _refuse_not_shown(sector: Any) -> Any:
+    """Return the sector. Raises RunError in an update if the API does not show it yet."""
+    if isinstance(sector, _NotShown) and not pulumi.runtime.is_dry_run():
+        raise pulumi.RunError(
+            "sector is that of a machine whose sector the API does not show yet. Run the command "
+            "again when that machine is ready."
+        )
+    return sector
 
 
 def _refuse_private_key(ssh_key: Any) -> Any:

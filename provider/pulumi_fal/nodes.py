@@ -88,7 +88,7 @@ def declare(
         return new(node_name, {**common, **differences}, node_opts)
 
     if common["sector"] is not None:
-        requested = pulumi.Output.from_input(common["sector"]).apply(_refuse_no_request)
+        requested = pulumi.Output.from_input(common["sector"]).apply(_refuse_no_request, True)
         return [node(node_name, sector=requested) for node_name in (first_name, *other_names)]
     if size == 1:
         return [node(first_name)]
@@ -165,7 +165,7 @@ def _with_infiniband(instance_type: Any) -> Any:
     return instance_type
 
 
-def _refuse_no_request(sector: str | None) -> str:
+def _refuse_no_request(sector: Any) -> Any:
     if sector is None:
         raise pulumi.RunError(
             "sector is an Output that is None, so the API would choose another one for each "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import inf
 
 import pytest
 
@@ -10,7 +11,8 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
-from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine
+from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
+from .recovery import finish
 
 MAKER = f"""
 from pulumi import dynamic
@@ -87,6 +89,32 @@ def test_machines_are_imported_at_once_and_are_no_difference_later(
     assert emulator.state.creations == COUNT + 1
     stack.destroy()
     assert emulator.state.alive() == set()
+
+
+def test_an_import_waits_and_its_key_can_be_corrected(
+    stack: Stack, emulator: EmulatorServer
+) -> None:
+    """The API does not return the key, so the first change of it may be a correction."""
+    emulator.state.provisioning = inf
+    made = emulator.state.create(NewInstance(EIGHT, SSH_KEY)).id
+    stack.write(imported("box", made, ssh_key=OTHER_SSH_KEY))
+    run = stack.start("up")
+    wait_until(lambda: emulator.state.calls["list"] > 4 or run.process.poll() is not None)
+    finish(emulator.state)
+    assert run.wait().exit_code == 0
+    assert stack.outputs()["box"]["status"] == "ready"
+    stack.up("--expect-no-changes")
+
+    box = machine("box", instance_type=EIGHT)
+    stack.write(box)
+    corrected = stack.preview()
+    assert "~ 1 to update" in corrected.output
+    assert f"SSH key of machine {made} changes in state only" in corrected.output
+    stack.up()
+    stack.up("--expect-no-changes")
+    stack.write(machine("box", instance_type=EIGHT, ssh_key=OTHER_SSH_KEY))
+    assert "+-1 to replace" in stack.preview().output
+    assert stack.state_ids() == emulator.state.alive() == {made}
 
 
 def test_a_program_reads_machines_that_it_does_not_manage(

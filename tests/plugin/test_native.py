@@ -508,6 +508,33 @@ def test_another_key_replaces_an_imported_machine_although_its_outputs_have_none
     assert list(told.replaces) == ["sshKey"]
 
 
+def test_a_key_of_an_import_can_be_corrected(provider: Provider, emulator: EmulatorServer) -> None:
+    """Nobody could compare it. Later, another key replaces the machine."""
+    id_ = made_by_hand(emulator)
+    read = provider.import_(id_)
+    outputs = plain(read.properties)
+    assert provider.diff(id_, plain(read.inputs), outputs, INPUTS).changes == NONE
+    corrected = {**INPUTS, "sshKey": RSA}
+    with hosted() as later:
+        told = later.diff(id_, INPUTS, outputs, corrected)
+        assert (told.changes, list(told.replaces)) == (SOME, [])
+        outputs = plain(later.update(id_, outputs, corrected, old_inputs=struct(INPUTS)).properties)
+        assert list(later.diff(id_, corrected, outputs, INPUTS).replaces) == ["sshKey"]
+
+
+def test_an_import_waits_for_the_machine(provider: Provider, emulator: EmulatorServer) -> None:
+    """The read does not know whether the program wants that, so the engine calls update."""
+    emulator.state.provisioning = 0.5
+    id_ = emulator.state.create(NewInstance(EIGHT, ED25519)).id
+    read = provider.import_(id_)
+    outputs = plain(read.properties)
+    assert outputs["status"] != "ready"
+    assert provider.diff(id_, plain(read.inputs), outputs, INPUTS).changes == SOME
+    for news, is_awaited in (({**INPUTS, "wait": False}, False), (INPUTS, True)):
+        updated = plain(provider.update(id_, outputs, news).properties)
+        assert (updated["status"] == "ready", "unfinished" in updated) == (is_awaited, False)
+
+
 def test_a_machine_that_is_not_there_can_not_be_imported(provider: Provider) -> None:
     """With an empty answer the engine would add an empty resource."""
     said = failure(lambda: provider.read("i-gone"))

@@ -475,18 +475,79 @@ def test_read_returns_what_the_api_says_and_keeps_what_was_requested(world: Worl
     assert world.entry() is None
 
 
-def test_read_warns_of_a_stopped_machine_and_is_no_difference(world: World) -> None:
+def refreshed(world: World, **state: Any) -> tuple[dict[str, Any], list[str]]:
+    """The outputs of a refresh of the API's only machine, and its warnings."""
+    (id_,), log = world.state.alive(), Log()
+    outs = operations.read(world.machines, replace(CALL, log=log), id_, {**STATE, **state})
+    assert outs is not None
+    assert {severity for _, severity, _ in log.said} <= {WARNING}
+    return outs, [message for message, _, _ in log.said]
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed", "error", "terminated", "unknown", "init"])
+def test_read_warns_of_a_machine_that_was_ready(world: World, status: str) -> None:
     """The status is an output, so a later diff has nothing to do about it."""
     id_ = world.machine(EIGHT)
-    world.state.set_status(id_, "stopped")
-    log = Log()
-    outs = operations.read(world.machines, replace(CALL, log=log), id_, STATE)
-    assert outs is not None
-    assert outs["status"] == "stopped"
-    ((message, severity, _),) = log.said
-    assert (f"Machine {id_} is stopped" in message, severity) == (True, WARNING)
+    world.state.set_status(id_, status)
+    for before in ("ready", status):
+        outs, (warning,) = refreshed(world, status=before)
+        assert f"Machine {id_} is " in warning
+        assert status in warning
+        assert "may still be billed" in warning
     found = operations.diff(world.machines, CALL, id_, outs, INPUTS)
     assert (found.replaces, found.changes) == ([], None)
+
+
+@pytest.mark.parametrize(
+    "state, status, warnings",
+    [
+        ({}, None, []),
+        ({"ip": UNKNOWN}, None, ["another ip"]),
+        ({"ip": "198.18.0.9"}, None, ["another ip"]),
+        ({"wait": False, "status": "pending"}, "init", []),
+        ({"wait": False, "status": "pending"}, "unknown", []),
+        ({"wait": False, "status": "ready"}, "unknown", ["status is unknown"]),
+        ({"wait": False, "status": "failed"}, "failed", ["status is failed"]),
+    ],
+)
+def test_read_warns_of_what_is_news(
+    world: World, state: dict[str, Any], status: str | None, warnings: list[str]
+) -> None:
+    """A machine that is not awaited may still be on its way. The ip may be a secret."""
+    id_ = world.machine(EIGHT)
+    if status:
+        world.state.set_status(id_, status)
+    _, said = refreshed(world, **state)
+    assert len(said) == len(warnings)
+    assert all(words in text for words, text in zip(warnings, said, strict=True))
+    assert "198.18" not in "".join(said)
+
+
+def test_read_warns_of_a_lost_ip(world: World) -> None:
+    """The API may say that a machine without an address is ready."""
+    id_ = world.machine(EIGHT)
+    world.state.machines[id_].ip_at = inf
+    _, (warning,) = refreshed(world)
+    assert "its status is ready, and it has no ip" in warning
+
+
+@pytest.mark.parametrize("kind, warnings", [(EIGHT, 2), (ONE, 0)])
+def test_read_by_id_warns_of_a_sector_that_is_not_shown(
+    world: World, kind: str, warnings: int
+) -> None:
+    """A program may pass it on. 1x machines have none."""
+    world.state.provisioning = 100
+    id_, log = world.machine(kind), Log()
+    outs: dict[str, Any] | None = {}
+    for passed in (0, 0, 100):  # the second is that of a refresh
+        world.clock.time += passed
+        outs = operations.read(world.machines, replace(CALL, log=log), id_, outs or {})
+    assert ["does not show its sector" in text for text, *_ in log.said] == [True] * warnings
+    world.state.set_status(id_, "stopped")
+    world.clock.time += 100
+    operations.read(world.machines, replace(CALL, log=log), id_, outs or {})
+    assert "is stopped" in log.said[-1][0]
+    assert "pulumi destroy" not in log.said[-1][0]
 
 
 def test_read_finds_that_a_machine_is_gone(world: World) -> None:
@@ -552,7 +613,47 @@ def test_an_imported_machine_has_its_own_values_and_the_programs_key(world: Worl
     """An import takes the key from the program, since the API doesn't tell it."""
     id_ = world.machine(EIGHT)
     outs = imports.read(world.machines, id_, INPUTS)
-    assert outs == {**STATE, **account_id(world)}
+    assert outs == {**STATE, **account_id(world), "imported": True}
+
+
+@pytest.mark.parametrize("wait, is_unfinished", [(None, True), (False, False)])
+def test_import_obeys_wait(world: World, wait: bool | None, is_unfinished: bool) -> None:
+    """Pulumi calls update next for a machine that is unfinished, and that waits for it."""
+    world.state.provisioning = 100
+    id_, news = world.machine(EIGHT), {**INPUTS, "sector": None, "wait": wait}
+    outs = imports.read(world.machines, id_, news)
+    assert ("unfinished" in outs) is is_unfinished
+    found = operations.diff(world.machines, CALL, id_, outs, news, news)
+    assert bool(found.changes) is is_unfinished
+    if is_unfinished:
+        outs = operations.update(world.machines, CALL, id_, outs, news, news)
+        assert (outs["status"], outs["imported"], "unfinished" in outs) == ("ready", True, False)
+
+
+def test_a_key_of_an_import_can_be_corrected(world: World) -> None:
+    """Nobody could compare it. A later change is one of the machine's own key, and replaces it."""
+    id_, log = world.machine(EIGHT), Log()
+    wrong, right = {**INPUTS, "ssh_key": RSA}, {**INPUTS, **COMMENTED}
+    outs: dict[str, Any] | None = imports.read(world.machines, id_, wrong)
+
+    def change(before: dict[str, Any], news: dict[str, Any]) -> list[str]:
+        nonlocal outs
+        assert outs is not None
+        here = replace(CALL, log=log)
+        found = operations.diff(world.machines, here, id_, outs, news, before)
+        if not found.replaces:
+            outs = operations.update(world.machines, here, id_, outs, news, before)
+            outs = operations.read(world.machines, here, id_, outs)
+        return found.replaces
+
+    assert change(wrong, {**wrong, "wait_for_capacity": "6h"}) == []
+    assert log.said == []
+    assert change(wrong, right) == []
+    ((said, severity, _),) = log.said
+    assert (f"machine {id_} changes in state only" in said, severity) == (True, WARNING)
+    assert change(right, INPUTS) == []  # without the comment
+    assert change(right, wrong) == ["ssh_key"]
+    assert len(log.said) == 1
 
 
 @pytest.mark.parametrize(

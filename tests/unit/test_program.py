@@ -12,7 +12,13 @@ import pytest
 from pulumi import dynamic
 from pulumi.runtime.mocks import MockMonitor
 
-from pulumi_fal import ComputeInstance, ComputeInstanceArgs, InstanceType, Sector
+from pulumi_fal import (
+    ComputeCluster,
+    ComputeInstance,
+    ComputeInstanceArgs,
+    InstanceType,
+    Sector,
+)
 from pulumi_fal.provider import ComputeInstanceProvider
 from pulumi_fal.tokens import TYPE_TOKEN
 
@@ -29,12 +35,16 @@ class Mocks(KeepingMocks):
     def __init__(self) -> None:
         super().__init__()
         self.all: list[pulumi.runtime.MockResourceArgs] = []
+        self.read: dict[str, Any] = {"sector": "sector_3", "status": "ready"}
+        """What a machine that is read by its id looks like."""
 
     def new_resource(
         self, args: pulumi.runtime.MockResourceArgs
     ) -> tuple[str | None, dict[Any, Any]]:
         self.asked[args.name] = args
         self.all.append(args)
+        if args.resource_id:
+            return args.resource_id, {"instance_type": EIGHT, **self.read}
         return f"{args.name}-id", {"sector": "sector_3", **args.inputs, "ip": "192.0.2.1"}
 
 
@@ -76,6 +86,50 @@ def test_outputs_resolve_under_mocks(mocks: Mocks) -> pulumi.Output[None]:
         assert known == ["m-id", "192.0.2.1", "sector_3"]
 
     return pulumi.Output.all(machine.id, machine.ip, machine.sector).apply(check)
+
+
+READ = [
+    ({}, "sector_3"),
+    ({"status": "pending"}, "sector_3"),
+    ({"sector": None}, None),
+    ({"sector": None, "status": "pending", "instance_type": ONE}, None),
+    ({"sector": None, "status": "pending"}, "unknown"),
+    ({"sector": None, "status": "pending", "instance_type": "gpu_8x_b200"}, "unknown"),
+]
+"""How a machine that is read may differ from one that is ready, and its sector."""
+
+
+@pytest.mark.parametrize("shown, sector", READ)
+def test_sector_of_a_read_machine(mocks: Mocks, shown: dict[str, Any], sector: str | None) -> None:
+    """Until the API shows it, it is unknown, and what it is passed on to is not created."""
+    mocks.read |= shown
+
+    @pulumi_test
+    def read() -> pulumi.Output[None]:
+        there = ComputeInstance.get("there", "an-id")
+
+        async def check(_: object) -> None:
+            assert await there.sector.is_known() is (sector != "unknown")
+            assert await there.sector.future() == (None if sector == "unknown" else sector)
+
+        return there.urn.apply(check)
+
+    @pulumi_test
+    def follow() -> pulumi.Output[Any]:
+        its: Any = ComputeInstance.get("there", "an-id").sector
+        box = ComputeInstance("box", instance_type=EIGHT, ssh_key=ED25519, sector=its)
+        train = ComputeCluster("train", size=1, ssh_key=ED25519, sector=its)
+        return pulumi.Output.all(box.urn, train.machines[0].urn)
+
+    read()
+    if sector is None:  # a cluster refuses it
+        return
+    if sector == "unknown":
+        with pytest.raises(Exception, match="whose sector the API does not show yet"):
+            follow()
+    else:
+        follow()
+    assert [name in mocks.asked for name in ("box", "train-0")] == [sector != "unknown"] * 2
 
 
 @pulumi_test

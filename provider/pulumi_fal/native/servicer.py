@@ -11,6 +11,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal import engine
+from pulumi_fal.api.models import Status
 from pulumi_fal.errors import LifecycleError, VanishedError
 from pulumi_fal.native import imports, stateless
 from pulumi_fal.native.base import ConfigurableProvider, answered
@@ -26,6 +27,7 @@ from pulumi_fal.native.properties import (
 )
 from pulumi_fal.resource import accounts, checks, inputs, operations
 from pulumi_fal.resource.call import INFO, WARNING, Call, InitFailed
+from pulumi_fal.resource.imports import imported
 from pulumi_fal.stacks.state import IMPORT_REFUSED
 
 _CREATE_TIMEOUT = "createTimeout"
@@ -125,8 +127,11 @@ class FalProvider(ConfigurableProvider):
                 self._abort_partial(context, failed, secrets, request.inputs, timeout)
         if outs is None:
             return provider_pb2.ReadResponse()
-        if not request.HasField("properties"):  # it is an import; a program's `get` has them
+        is_import = not (request.HasField("properties") or self.session.is_stateless)
+        if is_import:  # a program's `get` has properties
             imports.refuse_to_replace(self.session.machines, call, request.id, outs)
+            # Whether the program waits for it is not known yet.
+            outs = imported(outs, is_finished=outs.get("status") == Status.READY)
         outs = _with_timeout(outs, timeout, is_waited_for=inputs.waits(state))
         # An imported machine has the inputs that the API returns and that programs require.
         given = request.inputs if is_in_state else sent({"instance_type": outs["instance_type"]})

@@ -8,6 +8,8 @@ from typing import Any
 from pulumi_fal.errors import LifecycleError
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import inputs, outputs
+from pulumi_fal.resource.outputs import IMPORTED, UNFINISHED
+from pulumi_fal.resource.wait import not_up
 
 
 def read(machines: Machines, id_: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,7 +24,17 @@ def read(machines: Machines, id_: str, wanted: Mapping[str, Any]) -> dict[str, A
     if problems:
         raise LifecycleError(id_, f"Machine {id_} was not imported: {problems}")
     refuse_mismatch(id_, vars(instance), wanted)
-    return outputs.from_instance(instance, wanted, machines.account_id)
+    outs = outputs.from_instance(instance, wanted, machines.account_id)
+    is_awaited = inputs.waits(wanted) and not_up(machines, instance, wanted)
+    return imported(outs, is_finished=not is_awaited)
+
+
+def imported(outs: Mapping[str, Any], *, is_finished: bool) -> dict[str, Any]:
+    """Return the outputs of a machine, as those of one that was imported.
+
+    If it is not finished, Pulumi calls update next, which waits for it.
+    """
+    return {**outs, IMPORTED: True, **({} if is_finished else {UNFINISHED: True})}
 
 
 def refuse_mismatch(id_: str, actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from pulumi_fal.resource import (
     inputs,
     interrupts,
     outputs,
+    refresh,
     repeats,
     room,
 )
@@ -156,12 +157,8 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
     outs = outputs.from_instance(instance, props, machines.account_id)
     if UNFINISHED in props and (reason := not_up(machines, instance, props)):
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
-    if instance.is_stopped:
-        call.log(
-            f"Machine {id_} is stopped, so you can't log in. It may still bill.\n"
-            "Start it on the fal dashboard, or run `pulumi destroy` to delete it.",
-            WARNING,
-        )
+    if warning := refresh.warning(call, instance, props):
+        call.log(warning, WARNING)
     return outs
 
 
