@@ -20,17 +20,19 @@ from pulumi_fal.emulator.faults import Fault, Faults
 from pulumi_fal.emulator.refusals import NoCapacityError, UnknownMachineError
 from pulumi_fal.emulator.state import State
 from pulumi_fal.errors import APIError
-from pulumi_fal.stacks.cache import Elsewhere, Stacks
+from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.stacks.origin import Origin
-from pulumi_fal.stacks.state import StackMachine
+from pulumi_fal.stacks.state import Found, Stack, StackMachine
 
 KEY = "s3cr3t-id:s3cr3t-half"
 """The API key. It is easily found wherever it leaks to."""
 ID = "0b9dc5a4-6d3c-4bfe-8b3f-6a0e1a8d5a10"
 ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
 URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
-HERE = Origin(URN, "organization", "file:///here")
+HERE = Origin(URN, backend="file:///here")
 """The resource that most tests are about."""
+DEV = "organization/shop/dev"
+"""The full name of its stack."""
 
 
 def blob(*fields: bytes) -> str:
@@ -190,50 +192,56 @@ def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError)
 
 
 class FakeStacks(Stacks):
-    """What stacks hold: the tested one `in_state`, and others of its backend in `others`."""
+    """What stacks hold: the tested one `in_state`, and others in `others`."""
+
+    backend = HERE.backend
 
     def __init__(self, *ids: str, answers: bool = True) -> None:
         super().__init__()
         self.in_state = set(ids) if answers else None
-        """None where the stack can't be asked."""
+        """None where the stack can't be read."""
         self.siblings: list[StackMachine] = []
         """More machines in the tested stack, under URNs of their own."""
-        self.namesakes: list[StackMachine] = []
-        """The machines in all stacks that may be the tested one, where it is not known which is."""
         self.account_id = AccountId()
         """Where the machines in state were last seen."""
-        self.others: dict[str, set[str] | str] = {}
-        """By name, the ids of a stack's machines, or why it can't be read."""
-        self.is_known_gone: bool | None = False
-        """Whether a stack under another name no longer exists; None if that is not known."""
+        self.providers: dict[str, str] = {}
+        """The ids of the tested stack's providers, with their types."""
+        self.creating: tuple[str, ...] = ()
+        """The URNs of the tested stack's pending creates."""
+        self.others: dict[str, Stack | set[str] | str] = {}
+        """By full name, another stack, the ids of its machines, or why it can't be read."""
         self.forgotten = 0
         """How often the stack was to be read again."""
-        self.on_forget: Callable[[], None] = lambda: None
+        self.on_read: Callable[[], None] = lambda: None
 
-    def origin(self, urn: str, organization: str) -> Origin:
-        return Origin(urn, organization or HERE.organization, HERE.backend)
-
-    def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
-        if self.in_state is None:
-            return None
-        own = [StackMachine(id_, URN, self.account_id) for id_ in self.in_state]
-        return (*own, *self.siblings)
+    def all(self, seconds: float = 0.0, backend: str = "") -> Found:
+        return self._in(backend or self.backend, lambda name: True)
 
     def forget(self, origin: Origin) -> None:
         self.forgotten += 1
-        self.on_forget()
 
-    def possible_machines(self, origin: Origin) -> list[StackMachine]:
-        held = self.machines(origin)
-        return list(self.namesakes if held is None else held)
+    def _named(self, origin: Origin, backend: str) -> Found:
+        return self._in(backend or self.backend, origin.is_in)
 
-    def is_gone(self, origin: Origin) -> bool | None:
-        return self.is_known_gone
-
-    def elsewhere(self, origin: Origin, seconds: float = 5.0) -> Elsewhere:
-        unread = {name: why for name, why in self.others.items() if isinstance(why, str)}
-        read = {name: ids for name, ids in self.others.items() if not isinstance(ids, str)}
-        return Elsewhere({id_: name for name, ids in read.items() for id_ in ids}, unread)
+    def _in(self, backend: str, is_meant: Callable[[str], bool]) -> Found:
+        self.on_read()
+        own = [StackMachine(id_, URN, self.account_id) for id_ in self.in_state or ()]
+        tested = Stack(DEV, HERE.backend, (*own, *self.siblings), self.providers, self.creating)
+        held = {DEV: "no answer" if self.in_state is None else tested, **self.others}
+        unread = {name: why for name, why in held.items() if isinstance(why, str)}
+        read = [
+            Stack(name, HERE.backend, tuple(StackMachine(id_, "") for id_ in stack))
+            if isinstance(stack, set)
+            else stack
+            for name, stack in held.items()
+            if not isinstance(stack, str)
+        ]
+        return Found(
+            tuple(stack for stack in read if stack.backend == backend and is_meant(stack.name)),
+            {name: why for name, why in unread.items() if is_meant(name)}
+            if backend == HERE.backend
+            else {},
+        )
 
 
 def refusal(

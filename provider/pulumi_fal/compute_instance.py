@@ -111,10 +111,10 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         given = {name: value for name, value in inputs.items() if value is not None}
         props = {**dict.fromkeys(_OUTPUTS), **given}
         if opts is None or opts.id is None:
-            # The engine does not tell the provider the organization. check() removes it again.
-            props["__organization"] = _organization(resource_name, inputs, opts)
             props.update(self._hidden_inputs())
-        props["__provider"] = serialized()
+            if aliases := _aliases(resource_name, opts):
+                props["__aliases"] = aliases
+        props["__provider"] = _provider(resource_name, inputs, opts)
         # Not dynamic.Resource's own constructor, which does no more: with one constructor less, the
         # SDK takes the line that declares the machine for its source position, and not this one.
         super(dynamic.Resource, self).__init__(TYPE_TOKEN, resource_name, props, opts)
@@ -187,18 +187,29 @@ def _with_update_timeout(opts: pulumi.ResourceOptions | None) -> pulumi.Resource
     return opts
 
 
-def _organization(
+def _aliases(name: str, opts: pulumi.ResourceOptions | None) -> list[pulumi.Input[str]]:
+    """Return the URNs that the resource may have had, also by the aliases of its parents.
+
+    The engine does not tell the provider. check() removes them again.
+    """
+    try:
+        from pulumi.runtime.resource import all_aliases
+    except ImportError:  # an older SDK: a create of another name is then only warned of
+        return []
+    return all_aliases(opts.aliases, name, TYPE_TOKEN, opts.parent) if opts else []
+
+
+def _provider(
     name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions | None
 ) -> pulumi.Input[str]:
-    """Return the organization, and for an import only once its helper is registered."""
-    organization = pulumi.get_organization()
+    """Return the serialized provider, and for an import only once its helper is registered."""
     if opts is None or opts.import_ is None:
-        return organization
+        return serialized()
     helper = _Import(name, inputs, opts)
 
     async def wait() -> str:
         await helper.urn.future()
-        return organization
+        return serialized()
 
     # An Output of the helper would make the resource depend on it, in state too.
     return pulumi.Output.from_input(asyncio.ensure_future(wait()))

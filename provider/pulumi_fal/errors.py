@@ -13,6 +13,11 @@ SET_KEY = "as FAL_ADMIN_API_KEY or with `pulumi config set --secret fal:apiKey`"
 """How a key is set that no provider in the program declares: "set it", and then this."""
 
 
+def printable(text: str) -> str:
+    """Return the text with a space in place of each character that a terminal acts on."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 class FalError(Exception):
     """The base class of all exceptions in this module."""
 
@@ -148,15 +153,11 @@ class NotReadyError(LifecycleError):
 
 
 class VanishedError(LifecycleError):
-    """A machine disappeared while an operation waited for it, as two checks in a row found.
+    """A machine that the API had shown is gone, as an operation that waited for it found."""
 
-    `was_listed` says whether the API had shown the machine before. If not, it may still appear.
-    """
-
-    def __init__(self, instance_id: str, happened: str, *, was_listed: bool) -> None:
+    def __init__(self, instance_id: str, happened: str) -> None:
         super().__init__(instance_id, f"{happened} Run `pulumi up` again to create a new one.")
         self.happened = happened
-        self.was_listed = was_listed
 
 
 class ElsewhereError(LifecycleError):

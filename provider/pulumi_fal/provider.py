@@ -44,9 +44,10 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         """Validate the inputs, and with the first resource also the settings."""
         inputs = _translated(news)
-        current, organization = request.current(), _text(inputs.get("__organization"))
-        _session.organization = organization or _session.organization
-        _session.register(current.urn, inputs.get("__cluster_size"))
+        current = request.current()
+        _session.register(current.urn, inputs.get("__cluster_size"), inputs.get("__aliases"))
+        if _olds:
+            _session.machines.known.add(current.urn)
         checked = checks.check(_session.call(current), _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
         problem = _session.problem()
@@ -82,7 +83,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         # Only the read of an import comes without the serialized provider.
         if not current.provider_key and id_ in _session.import_inputs:
             inputs = _session.import_inputs[id_]
-            outs = imports.read(_session.machines, id_, inputs)
+            outs = imports.read(_session.machines, _session.call(current), id_, inputs)
             return dynamic.ReadResult(id_, outs, dict(inputs))
         outputs: dict[str, Any] | None
         try:
@@ -152,7 +153,3 @@ def _translated(props: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_sdk_unknowns(checked: Mapping[str, Any], news: Mapping[str, Any]) -> dict[str, Any]:
     return {name: news[name] if value is UNKNOWN else value for name, value in checked.items()}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

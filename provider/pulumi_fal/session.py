@@ -20,6 +20,9 @@ _POST_SECONDS = 200.0
 class Session:
     """The objects of a host's process. Each host has a subclass, which adds what only it needs."""
 
+    provider = ""
+    """The id of the provider resource in the stack's state; "" if the host does not tell it."""
+
     def __init__(
         self,
         *,
@@ -38,6 +41,8 @@ class Session:
         self.checked: dict[str, int | None] = {}
         """The size of its ComputeCluster, if any, by the URN of each resource whose inputs this
         process has checked."""
+        self.aliases: dict[str, tuple[str, ...]] = {}
+        """The URNs that a resource may have had, by its own, as far as the program tells."""
         self._settings = settings
         self._notify = notify
         self._warn = warn
@@ -50,7 +55,7 @@ class Session:
         with self._lock:  # a second Machines would not know what the first one creates
             if self._machines is None:
                 stacks = Stacks()
-                journal = Journal(default_folder(os.environ), stacks.ids)
+                journal = Journal(default_folder(os.environ), stacks.has)
                 self._machines = Machines(
                     journal,
                     stacks,
@@ -59,14 +64,17 @@ class Session:
                     notify=self._notify,
                     warn=self._warn,
                     greeting=greeting.chosen(os.environ),
+                    provider=self.provider,
                 )
             return self._machines
 
-    def register(self, urn: str, cluster_size: float | None) -> None:
+    def register(self, urn: str, cluster_size: float | None, aliases: object = None) -> None:
         """Remember that a resource's inputs are checked, and what only its program tells.
 
         Before a replacement, Pulumi checks them a second time.
         """
+        if isinstance(aliases, list):
+            self.aliases[urn] = tuple(map(str, aliases))
         known = self.checked.get(urn)
         self.checked[urn] = known if cluster_size is None else int(cluster_size)
 

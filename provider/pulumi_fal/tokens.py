@@ -11,6 +11,8 @@ CLUSTER_TYPE_TOKEN = "fal:index:ComputeCluster"  # noqa: S105
 IMPORT_TYPE_TOKEN = "pulumi-python:fal:ComputeInstanceImport"  # noqa: S105
 """The type of the helper resource that precedes an import; see compute_instance.py."""
 
+PROVIDER_TYPES = ("pulumi:providers:pulumi-python", "pulumi:providers:fal")
+"""The types of the provider resources that stand in state for the two hosts."""
 MACHINES = (TYPE_TOKEN, NATIVE_TYPE_TOKEN)
 """The types of all machines."""
 

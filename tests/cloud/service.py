@@ -11,6 +11,7 @@ import gzip
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -30,6 +31,8 @@ class CloudService:
         self.stacks = Stacks(user, organizations)
         self.environments: dict[str, dict[str, str]] = {}
         """Variables of each environment of Pulumi ESC, by its name. It is in all organizations."""
+        self.save_seconds = 0.0
+        """How long it takes to save a checkpoint."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -42,7 +45,7 @@ class CloudService:
         self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        api = Api(self.stacks, self.environments)
+        api, service = Api(self.stacks, self.environments), self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -58,6 +61,8 @@ class CloudService:
                 sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if self.headers.get("Content-Encoding") == "gzip":
                     sent = gzip.decompress(sent)
+                if "/checkpoint" in self.path:
+                    time.sleep(service.save_seconds)
                 status, answer = api.serve(self.command, self.path, json.loads(sent or b"null"))
                 text = json.dumps(answer).encode()
                 print(f"{self.command} {self.path} -> {status}")
@@ -101,6 +106,7 @@ class Api:
             ("POST STACK/batch-decrypt", on_stack(self._decrypt_all)),
             ("POST STACK/(update|preview|refresh|destroy)", on_stack(self._begin)),
             ("POST STACK/update/(ID)", on_stack(self._start)),
+            ("GET STACK/update/(ID)", on_stack(lambda *args, **query: {"status": "succeeded"})),
             ("POST STACK/update/(ID)/renew_lease", on_stack(lambda *args: {"token": "lease"})),
             ("POST STACK/update/(ID)/events/batch", on_stack(lambda *args: {})),
             ("PATCH STACK/update/(ID)/checkpoint", on_stack(self._save)),
@@ -148,7 +154,7 @@ class Api:
                 "orgName": org,
                 "projectName": of,
                 "stackName": name,
-                "lastUpdate": 0 if stack.is_locked else 1_700_000_000,
+                "lastUpdate": 0 if stack.is_locked else 1_700_000_000 + stack.version,
             }
             for (org, of, name), stack in self._stacks.stacks.items()
             if project in ("", of) and organization in ("", org)

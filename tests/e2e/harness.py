@@ -213,6 +213,7 @@ class Stack:
             "GOGC": "off",  # a run is over before the memory that this takes counts
             "FAL_COMPUTE_POLL_INTERVAL": "0.1",
             "FAL_COMPUTE_SETTLE": "1",
+            "FAL_COMPUTE_ABSENCE": "1",
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
             **endpoint,
         }
@@ -284,7 +285,8 @@ class Stack:
     def start(self, *args: str) -> Run:
         """Start any command in the background."""
         stackless = ("cancel", "do", "new", "package", "plugin")
-        where = [] if args[0] in stackless else ["--stack", self.full_name]
+        names_it = args[0] in stackless or args[:2] == ("stack", "migrate")
+        where = [] if names_it else ["--stack", self.full_name]
         flags = [*FLAGS.get(args[0], []), *where, "--non-interactive"]
         log = self.folder / f"run-{len(self.runs)}.log"
         run = Run(self.cli, [*args, *flags], self.project, self.env, log)

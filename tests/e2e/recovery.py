@@ -272,7 +272,7 @@ def _with_placeholders(text: str) -> str:
         (r"(urn:pulumi:\w+|of the project)(::| )\w+", r"\1\2PROJECT"),
         (r"resource '\w+'", "resource 'NAME'"),
         (r"(fal:ComputeInstance::)\w+", r"\1NAME"),
-        (r"(For the last|ready after|exist) \d+ s\b", r"\1 SECONDS s"),
+        (r"(For the last|ready after|exist|shown it for) \d+ s\b", r"\1 SECONDS s"),
         (r"(/[\w.-]+)+/creates(/[\w-]+\.json)?", "CREATES"),
         (r"198\.18\.\d+\.\d+", "IP"),
         (r"\s+", " "),

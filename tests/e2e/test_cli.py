@@ -14,15 +14,17 @@ import yaml
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..cloud.service import CloudService
 from ..fakes import EIGHT, ONE
 from .cli import pulumi_fal
-from .harness import SECONDS, SSH_KEY, Stack
-from .recovery import PATIENCE, kill_while_waiting
+from .cloud import CloudStack, cloud_stack
+from .harness import SECONDS, SSH_KEY, Stack, machine
+from .recovery import PATIENCE, kill_while_waiting, printed, urn
 
 CI = Path(__file__).parents[2] / "docs" / "ci.md"
 
 
-@pytest.mark.chaos("unit/test_cli_audit.py::test_it_finds_exactly_the_machines_that_were_forgotten")
+@pytest.mark.chaos("unit/test_cli_whose.py::test_all_commands_agree")
 def test_audit_finds_exactly_the_machines_that_no_stack_has(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
@@ -57,7 +59,7 @@ def test_audit_finds_exactly_the_machines_that_no_stack_has(
     assert report["unreadable"] == {}
 
     test.state_file.write_text(test.state_file.read_text()[:-100])
-    assert pulumi_fal(dev, "audit", code=2) == ""  # a file backend has no list then
+    assert "Unreadable: the list of stacks: " in pulumi_fal(dev, "audit", code=2)
     named = [option for name in names for option in ("--stack", name)]
     report = json.loads(pulumi_fal(dev, "audit", "--json", *named, code=1))
     assert {row["id"]: row["whose"] for row in report["machines"]} == {
@@ -81,8 +83,22 @@ def test_a_fleet_is_imported_from_a_file_without_a_change_and_then_destroyed(
     assert "  pulumi import --file fal-import.json --generate-code=false\n" in shown
     (stack.project / "__main__.py").write_text(shown[shown.index("from pathlib") :])
 
-    stack.run("import", "--file", "fal-import.json")
-    assert stack.state_ids() == fleet
+    with subprocess.Popen(
+        [sys.executable, "-m", "pulumi_fal.cli", "delete", *fleet],
+        cwd=stack.project,
+        env=stack.env,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as delete:
+        assert delete.stdout is not None
+        while "will be deleted" not in delete.stdout.readline():
+            assert delete.poll() is None
+        stack.run("import", "--file", "fal-import.json")
+        said, _ = delete.communicate("y\n", timeout=SECONDS)
+    assert "Nothing was deleted, because something has changed since this command began" in said
+    assert stack.state_ids() == emulator.state.alive() == fleet
     stack.preview("--expect-no-changes")
     stack.refresh("--expect-no-changes")
     assert "nothing to import" in pulumi_fal(stack, "import-file", "--ssh-key", "key.pub")
@@ -93,18 +109,18 @@ def test_a_fleet_is_imported_from_a_file_without_a_change_and_then_destroyed(
     assert emulator.state.alive() == set()
 
 
-def test_whose_each_machine_is_decides_which_ones_are_deleted(
+def test_whose_each_machine_is_decides_what_is_done_with_it(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """Two stacks, a create that was killed and a machine that nobody has.
+    """Three stacks, a create that was killed, a lost answer, and a machine that nobody has.
 
     `ls` shows whose each is, the nightly job of the docs ends the forgotten one alone, and what
-    `delete --force` says of the other ones comes true.
+    the commands say comes true.
     """
     stack.env |= PATIENCE
     stack.up()
     (held,) = stack.state_ids()
-    prod = Stack(stack.folder, stack.env, name="prod")
+    prod, test = (Stack(stack.folder, stack.env, name=name) for name in ("prod", "test"))
     prod.init()
     pending = kill_while_waiting(prod, emulator)
     forgotten = emulator.state.create(NewInstance(ONE, SSH_KEY)).id
@@ -113,7 +129,9 @@ def test_whose_each_machine_is_decides_which_ones_are_deleted(
         shown = pulumi_fal(stack, "ls").splitlines()[1:]
         return {row.split()[0]: re.split("  +", row)[-2:] for row in shown}
 
-    dev_name, prod_name = (f"organization/test/{name}" for name in ("dev", "prod"))
+    dev_name, prod_name, test_name = (
+        f"organization/test/{name}" for name in ("dev", "prod", "test")
+    )
     assert owners() == {
         held: [dev_name, "machine"],
         pending: [f"pending: {prod_name}", "machine"],
@@ -124,17 +142,60 @@ def test_whose_each_machine_is_decides_which_ones_are_deleted(
     assert emulator.state.alive() == {held, pending, forgotten}
     run_nightly_job(stack)
     assert emulator.state.alive() == {held, pending}
+    assert "(1 in stack, 1 pending)" in pulumi_fal(stack, "audit")
 
-    shown = pulumi_fal(stack, "delete", held, pending, "--yes", "--force")
-    assert emulator.state.alive() == set()
+    prod.cancel()
+    prod.run("stack", "rm", "--yes", "--force")
+    assert f"abandoned: made for {urn(prod)}" in pulumi_fal(stack, "audit", code=1)
+    shown = pulumi_fal(stack, "pending", "ls")
+    assert f"{prod_name}, which no longer exists" in shown
+    assert "No `pulumi up` will continue with it" in shown
+    (command,) = printed(shown, "pulumi-fal delete")
+    pulumi_fal(stack, "delete", *command, "--yes")
+    assert emulator.state.alive() == {held}
+    pulumi_fal(stack, "audit")
+
+    test.init()
+    emulator.faults.add("create", "reset_after")
+    test.up(fails=True)
+    (lost,) = emulator.state.alive() - {held}
+    assert owners()[lost] == [f"unknown: {test_name}", "perhaps machine"]
+    text = stack.state_file.read_text()
+    stack.state_file.write_text(text[:-100])
+    refused = pulumi_fal(stack, "pending", "adopt", urn(test), lost, code=1, stderr=True)
+    assert "these could not be read, and may have the machine:" in refused
+    stack.state_file.write_text(text)
+    pulumi_fal(stack, "pending", "adopt", urn(test), lost)
+    test.up()
+    assert test.state_ids() == {lost}
+
+    shown = pulumi_fal(stack, "delete", held, "--yes", "--force")
+    assert emulator.state.alive() == {lost}
     assert f"The next `pulumi refresh` of {dev_name} drops {held} from state" in shown
-    assert f"the next `pulumi up` of {prod_name} makes a new machine for 'machine'" in shown
     stack.refresh()
     assert stack.state_ids() == set()
-    prod.cancel()
-    prod.up()
-    assert prod.state_ids() == emulator.state.alive()
-    assert not emulator.state.alive() & {held, pending, forgotten}
+
+
+def test_no_machine_is_forgotten_while_its_stack_is_saved(
+    emulator: EmulatorServer, tmp_path: Path
+) -> None:
+    """Pulumi Cloud takes a moment for each checkpoint, and Pulumi saves one after the other."""
+    with CloudService("tester", "acme") as service:
+        stack = cloud_stack(CloudStack, tmp_path / "stack", emulator.env, service, "acme")
+        stack.write(*(machine(f"machine{number}") for number in range(8)))
+        service.save_seconds = 0.25
+        run, unsaved = stack.start("up"), 0
+        while run.process.poll() is None:
+            assert pulumi_fal(stack, "audit", "--ids") == ""
+            left = emulator.state.alive() - stack.state_ids()
+            if left and not unsaved:
+                pulumi_fal(stack, "delete", *left, "--yes", code=1)
+            unsaved += len(left)
+        assert run.wait().exit_code == 0
+        assert unsaved > 0
+        assert len(stack.state_ids()) == 8
+        assert stack.state_ids() == emulator.state.alive()
+        stack.kill_all()
 
 
 def run_nightly_job(stack: Stack) -> None:

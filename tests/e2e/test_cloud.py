@@ -6,20 +6,21 @@ The real `pulumi` runs against a small service of our own that speaks the API; s
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE
 
-from ..cloud.service import CloudService
+from ..cloud.service import TOKEN, CloudService
 from ..fakes import KEY
 from . import native
 from .cli import pulumi_fal
 from .cloud import CloudStack, NativeCloudStack, cloud_stack, log_in
-from .harness import Result, machine
+from .harness import Result, Stack, machine
+from .native import NativeStack
 from .recovery import (
     PATIENCE,
     Stage,
@@ -31,7 +32,13 @@ from .recovery import (
     says,
 )
 
-MACHINES = {CloudStack: machine, NativeCloudStack: native.machine}
+MACHINES = {
+    CloudStack: machine,
+    NativeCloudStack: native.machine,
+    Stack: machine,
+    NativeStack: native.machine,
+}
+CLOUD = (CloudStack, NativeCloudStack)
 NewStack = Callable[[type[CloudStack], str], CloudStack]
 
 
@@ -91,8 +98,7 @@ def test_a_native_stack_recovers_from_a_kill_and_a_lost_answer_by_the_printed_co
     (second,) = state.alive() - {first}
     command = commands(lost, "adopt")
     assert command[-1] == second
-    continues = pending(stack, *command)
-    assert ORGANIZATION_VARIABLE not in continues
+    pending(stack, *command)
     stack.up()
     assert stack.state_ids() == state.alive() == {first, second}
     assert state.creations == 2
@@ -106,7 +112,7 @@ def test_a_native_stack_recovers_from_a_kill_and_a_lost_answer_by_the_printed_co
     assert stack.state_ids() == {first}
     stack.destroy()
     assert state.alive() == set()
-    assert entries(stack) == []
+    assert [entry.instance_id for entry in entries(stack)] == [second]  # it may come back
 
 
 def test_v1_sends_a_native_create_again_whose_plugin_was_killed(
@@ -124,45 +130,12 @@ def test_v1_sends_a_native_create_again_whose_plugin_was_killed(
     assert emulator.state.creations == 1
 
 
-def test_of_two_organizations_with_one_name_the_native_plugin_is_told_which(
-    new: NewStack, emulator: EmulatorServer
+@pytest.mark.parametrize("kind", CLOUD)
+def test_stacks_of_one_name_in_two_organizations_leave_each_other_alone(
+    new: NewStack, service: CloudService, emulator: EmulatorServer, kind: type[CloudStack]
 ) -> None:
-    """Where nothing is pending nobody has to; else the message names the way out, which works."""
-    tester, acme = new(NativeCloudStack, "tester"), new(NativeCloudStack, "acme")
-    first = kill_while_waiting(tester, emulator)
-    tester.cancel()
-    stopped = acme.up(fails=True)
-    says(stopped, f"Set {ORGANIZATION_VARIABLE} to the organization of this stack")
-    command = commands(stopped, "adopt")
-
-    for stack in (tester, acme):
-        stack.env[ORGANIZATION_VARIABLE] = stack.organization
-    continues = pending(tester, *_expanded(tester, command))
-    assert f"run it with {ORGANIZATION_VARIABLE}=tester in the environment" in continues
-    up = acme.up()
-    assert first not in up.output
-    (second,) = acme.state_ids()
-    tester.up()
-    assert tester.state_ids() == {first}
-    assert emulator.state.alive() == {first, second}
-    assert emulator.state.creations == 2
-
-    for stack in (tester, acme):
-        del stack.env[ORGANIZATION_VARIABLE]
-        stack.up("--expect-no-changes")
-        assert no_create_is_pending(stack)
-
-
-def _expanded(stack: CloudStack, command: list[str]) -> list[str]:
-    """The command as a shell runs it, with the variables of the stack's environment."""
-    return [stack.env.get(part.removeprefix("$"), part) for part in command]
-
-
-def test_a_python_stack_recovers_after_a_plain_login_beside_its_namesake(
-    new: NewStack, service: CloudService, emulator: EmulatorServer
-) -> None:
-    """The program tells the organization, and the command names the service that it uses."""
-    tester, acme = new(CloudStack, "tester"), new(CloudStack, "acme")
+    """The id of the provider tells them apart, also after a plain login."""
+    tester, acme = new(kind, "tester"), new(kind, "acme")
     log_in(tester, service.url)
     for stack in (tester, acme):
         stack.env.pop("PULUMI_BACKEND_URL", None)
@@ -174,12 +147,41 @@ def test_a_python_stack_recovers_after_a_plain_login_beside_its_namesake(
     tester.up()
     assert tester.state_ids() == {first}
     assert emulator.state.alive() == {first, second}
-    assert no_create_is_pending(tester)
+    for stack in (tester, acme):
+        stack.up("--expect-no-changes")
+        assert no_create_is_pending(stack)
     acme.destroy()
     assert tester.state_ids() == emulator.state.alive() == {first}
 
 
-@pytest.mark.parametrize("kind", MACHINES)
+@pytest.mark.parametrize("kind", [Stack, NativeStack], ids=["dynamic", "native"])
+def test_a_stack_that_moves_to_pulumi_cloud_keeps_its_create(
+    service: CloudService,
+    emulator: EmulatorServer,
+    new_stack: Path,
+    tmp_path: Path,
+    kind: type[Stack],
+) -> None:
+    """Its create was killed in a folder, and `up` continues with the machine in the cloud."""
+    folder = tmp_path / "stack"
+    shutil.copytree(new_stack, folder)
+    stack = kind(folder, emulator.env)
+    stack.env |= PATIENCE
+    stack.write(MACHINES[kind]())
+    made = kill_while_waiting(stack, emulator)
+    source = stack.env["PULUMI_BACKEND_URL"]
+    stack.env |= {"PULUMI_BACKEND_URL": service.url, "PULUMI_ACCESS_TOKEN": TOKEN}
+    stack.run("stack", "migrate", source, "dev", "--yes")
+    says(stack.preview(), f"Machine {made}", "`pulumi up` continues with it")
+    stack.up()
+    assert emulator.state.alive() == {made}
+    assert emulator.state.creations == 1
+    stack.destroy()
+    assert emulator.state.alive() == set()
+    stack.kill_all()
+
+
+@pytest.mark.parametrize("kind", CLOUD)
 def test_the_key_may_come_from_an_environment_of_pulumi_esc(
     new: NewStack, service: CloudService, emulator: EmulatorServer, kind: type[CloudStack]
 ) -> None:
@@ -192,45 +194,3 @@ def test_the_key_may_come_from_an_environment_of_pulumi_esc(
     stack.refresh()
     stack.destroy()
     assert emulator.state.alive() == set()
-
-
-@pytest.mark.chaos(
-    "unit/test_launch.py::test_the_record_of_a_renamed_stack_stops_a_create_until_its_machine_is_gone"
-)
-@pytest.mark.parametrize("api", ["legacy", "v1"])
-@pytest.mark.parametrize("kind", MACHINES)
-def test_a_renamed_stack_recovers_by_the_printed_commands(
-    kind: type[CloudStack], api: str, new: NewStack, emulator: EmulatorServer
-) -> None:
-    """Every way out that a message prints works the first time, also after a lost answer."""
-    stack = new(kind, "acme")
-    if api == "v1":
-        stack.env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": f"{emulator.url}/v1"}
-    first = kill_while_waiting(stack, emulator)
-    stack.cancel()
-    stack.run("stack", "rename", "acme/test/prod")
-    stack.name = "prod"
-    stopped = stack.up(fails=True)
-    pending(stack, *commands(stopped, "adopt"))
-    stack.up()
-    assert stack.state_ids() == emulator.state.alive() == {first}
-
-    make = MACHINES[kind]
-    stack.write(make(), make("second"))
-    stage = Stage(emulator, "during the POST")
-    kill(stack, stage.reached_by(stack.start("up")), "plugin")
-    stage.end()
-    (second,) = emulator.state.alive() - {first}
-    says(stack.preview(), "`pulumi-fal pending ls`")
-    if api == "legacy":
-        command = commands(stack.up(fails=True), "adopt")
-        assert command[-1] == second
-        pending(stack, *command)
-    stack.up()
-    assert stack.state_ids() == emulator.state.alive() == {first, second}
-    assert emulator.state.creations == 2
-
-    assert no_create_is_pending(stack)
-    stack.destroy()
-    assert emulator.state.alive() == set()
-    assert entries(stack) == []

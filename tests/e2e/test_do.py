@@ -86,6 +86,7 @@ def test_a_lost_answer_is_resolved_by_the_commands_that_are_printed(
     """
     emulator.faults.add("create", "500_after")
     said = do(*CREATE, fails=True).output
+    assert "could not be read" not in said
     (lost,) = emulator.state.alive()
     assert "may have made a machine" in do(*CREATE).output
     commands = [line.strip() for line in said.splitlines() if line.startswith("  pulumi-fal")]

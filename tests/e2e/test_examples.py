@@ -186,10 +186,10 @@ def test_an_adopted_machine_stays_as_it_is(example: Example, emulator: EmulatorS
     made = emulator.state.create(NewInstance(ONE, SSH_KEY))
     stack = example("adopt")
     stack.set_config(machineId=made.id)
-    assert "1 imported" in stack.up().output
-    assert stack.outputs()["ssh"].startswith("no address yet")
+    run = stack.start("up")  # it waits until the machine is ready
+    wait_until(lambda: "waiting for an ip" in run.output or run.process.poll() is not None)
     emulator.state.advance(600)
-    stack.up("--refresh")
+    assert "1 imported" in run.wait().output
     assert stack.outputs()["ssh"] == f"ssh ubuntu@{emulator.state.get(made.id).ip}"
     program = stack.project / "__main__.py"
     lines = program.read_text().splitlines(keepends=True)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.machines.journal import file_name
 
 from .harness import OTHER_SSH_KEY, Stack, machine, wait_until
 from .recovery import (
@@ -41,7 +40,7 @@ def test_a_damaged_record_stops_its_own_resource_until_it_is_removed(
     emulator.faults.add("create", "502")
     stack.up(fails=True)
     (entry,) = entries(stack)
-    file = journal(stack).folder / file_name(entry.origin)
+    file = journal(stack).folder / entry.file
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
     text = file.read_text()
@@ -79,15 +78,15 @@ def test_a_preview_beside_an_up_leaves_the_record_of_its_create_alone(
     in_plugin(
         stack,
         "import pathlib, time\n"
-        "from pulumi_fal.stacks import cache\n"
-        "machines = cache.machines\n"
+        "from pulumi_fal.stacks import state\n"
+        "read = state.read\n"
         "def slow(*args, **options):\n"
-        "    found = machines(*args, **options)\n"
+        "    found = read(*args, **options)\n"
         f"    pathlib.Path({str(asked)!r}).touch()\n"
         f"    while not pathlib.Path({str(go)!r}).exists():\n"
         "        time.sleep(0.05)\n"
         "    return found\n"
-        "cache.machines = slow\n",
+        "state.read = slow\n",
     )
     preview = stack.start("preview")
     del stack.env["PYTHONPATH"]

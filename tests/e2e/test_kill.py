@@ -87,28 +87,6 @@ def test_a_post_that_a_kill_interrupted_is_awaited_or_its_machine_is_named(
     assert entries(stack) == []
 
 
-@pytest.mark.chaos(
-    "unit/test_launch.py::test_the_record_of_a_renamed_stack_stops_a_create_until_its_machine_is_gone"
-)
-def test_a_renamed_stack_stops_for_the_machine_until_the_printed_command_is_run(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """The record of the killed create has the stack's old name."""
-    stack.env |= PATIENCE
-    id_ = kill_while_waiting(stack, emulator)
-    stack.cancel()
-    old = urn(stack)
-    stack.run("stack", "rename", "prod")
-    stack.name = "prod"
-
-    stopped = stack.up(fails=True)
-    as_documented(stopped, "A renamed stack")
-    assert printed(stopped.output, ADOPT) == [[old, id_, "--for", urn(stack)]]
-    pending(stack, "adopt", old, id_, "--for", urn(stack))
-    stack.up()
-    assert one_machine(stack, emulator) == id_
-
-
 @pytest.mark.chaos("unit/test_decision.py::test_a_create_resumes_starts_fresh_or_stops")
 def test_a_machine_that_state_lost_is_named_and_can_be_adopted(
     stack: Stack, emulator: EmulatorServer

@@ -111,8 +111,8 @@ def test_without_wait_a_machine_is_in_state_at_once_and_readiness_comes_later(
     emulator.state.hide(ids["wired"], "get")
     says(
         stack.refresh("--expect-no-changes"),
-        f"warning: Machine {ids['wired']} was created a moment ago, and the API does not show it "
-        "yet. It stays in state unchanged. Run `pulumi refresh` again in a minute.",
+        f"warning: The API has not shown machine {ids['wired']} since its create. It stays in "
+        "state unchanged, and may be billed. Run `pulumi refresh` again in a minute.",
     )
     assert stack.state_ids() == set(ids.values())
     assert [entry.instance_id for entry in entries(stack)] == [ids["wired"]]

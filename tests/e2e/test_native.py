@@ -96,7 +96,7 @@ def test_a_machine_lives_and_is_replaced_and_its_disappearance_is_noticed(
     assert one_machine(stack, emulator, made=3) not in (first, second)
     stack.destroy()
     assert stack.state_ids() == emulator.state.alive() == set()
-    assert entries(stack) == []
+    assert [entry.instance_id for entry in entries(stack)] == [second]  # it may come back
 
 
 @pytest.mark.chaos("plugin/test_native.py::test_a_machine_is_imported_without_its_ssh_key")
@@ -296,7 +296,7 @@ def test_a_kill_in_the_middle_of_a_post_loses_no_machine(
     stage.end()
     nothing_runs(stack)
     unlock(stack)
-    says(stack.up(), "is not in state")
+    says(stack.up(), "was not in state")
     assert stack.state_ids() == emulator.state.alive()
     assert emulator.state.creations == 2
     assert len(stack.state_ids()) == 2
@@ -331,7 +331,7 @@ def test_two_accounts_in_one_stack_keep_their_machines_and_their_secrets(
         says(stack.up(), "1 updated")  # the provider
         (here,) = (row["id"] for row in stack.resources() if row["outputs"]["account"] == mine)
         emulator.state.kill(here)
-        ups.append(stack.refresh())
+        says(stack.refresh(), f"Machine {here} is gone")
         rotated = Settings(emulator.url, "the-rotated-key", "").account
         assert [row["outputs"]["account"] for row in stack.resources()] == [rotated, rotated]
         ups.append(stack.destroy())

@@ -21,12 +21,10 @@ from .recovery import (
     in_plugin,
     is_locked,
     nothing_runs,
-    one_machine,
     says,
     touch_when_told_to_stop,
     unfinished,
 )
-from .seams import switch_off
 
 SHORT, LONG = (
     f"custom_timeouts=pulumi.CustomTimeouts(create='{seconds}s', update='{seconds}s')"
@@ -171,33 +169,30 @@ def test_ctrl_c_ends_an_up_and_a_destroy_with_every_machine_in_state(
     assert stack.state_ids() == state.alive() == set()
 
 
-@pytest.mark.parametrize("seams", [True, pytest.param(False, marks=pytest.mark.chaos)])
-def test_a_machine_that_vanished_before_it_is_awaited_is_replaced_by_the_next_up(
-    stack: Stack, emulator: EmulatorServer, seams: bool
+def test_a_machine_that_vanished_is_replaced_by_the_next_up_and_kept_if_it_comes_back(
+    stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """The first `up` that waits for it fails, because the API was unavailable to the diff.
-
-    Without partial state, the next diff finds out by itself that the machine is gone.
-    """
-    for module in ("entry", "lifecycle"):
-        in_plugin(stack, replaced(f"machines.{module}.GRACE_SECONDS", 0.2))
-    if not seams:
-        switch_off(stack, "dynamic.request.EngineRequest.keep_partial_state")
-    emulator.state.provisioning = inf
+    """The first `up` finds out in its wait. The preview of the second one says what it does."""
+    state = emulator.state
+    state.provisioning = inf
     stack.write(machine(wait=False))
     stack.up()
-    (vanished,) = emulator.state.alive()
-    emulator.state.kill(vanished)
-    finish(emulator.state)
-
+    stack.refresh()
+    (vanished,) = state.alive()
+    state.hide(vanished, "list")
+    state.hide(vanished, "get")
+    finish(state)
     stack.write(machine())
-    emulator.faults.add("list", "503")
+    says(stack.preview(), "1 to update")
     as_documented(stack.up(fails=True), "The machine is gone")
     assert stack.state_ids() == {vanished}
-    if seams:  # state says that the machine is gone, so the diff needs no API
-        emulator.faults.add("list", "503")
-    stack.up()
-    assert one_machine(stack, emulator, made=2) != vanished
+    says(stack.preview(), "1 to replace")
+    state.hide(vanished, "list", 0)
+    state.hide(vanished, "get", 0)
+    says(stack.up(), f"Machine {vanished} was gone, which is why it was replaced, and it is there")
+    (new,) = stack.state_ids()
+    assert state.alive() == {vanished, new}
+    says(stack.preview(), f"Machine {vanished}", "was gone, and is there again")
 
 
 @pytest.mark.chaos("unit/test_lifecycle.py::test_an_outage_may_last_as_long_as_the_wait")

@@ -62,6 +62,7 @@ def environ(
         "FAL_COMPUTE_POLL_INTERVAL": "0.05",
         "FAL_COMPUTE_RETRY_BUDGET": "0.2",
         "FAL_COMPUTE_SETTLE": "0.2",
+        "FAL_COMPUTE_ABSENCE": "0.2",
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)

@@ -56,6 +56,7 @@ class Plugin:
             "FAL_COMPUTE_POLL_INTERVAL": "0.05",
             "FAL_COMPUTE_RETRY_BUDGET": "0.2",
             "FAL_COMPUTE_SETTLE": "0.2",
+            "FAL_COMPUTE_ABSENCE": "0.2",
         }
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(

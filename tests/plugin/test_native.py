@@ -19,9 +19,10 @@ from pulumi_fal import __version__
 from pulumi_fal.api import retry
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.machines import lifecycle
+from pulumi_fal.machines.journal import Journal, default_folder
 from pulumi_fal.resource import operations
 from pulumi_fal.stacks.cache import Stacks
+from pulumi_fal.stacks.origin import UNKNOWN_ID
 from pulumi_fal.stacks.state import StackMachine
 
 from ..fakes import ED25519, EIGHT, KEY, ONE, RSA, wait_until
@@ -364,34 +365,22 @@ def test_a_delete_that_times_out_keeps_the_machine_in_state(
     assert emulator.state.deletions == 1
 
 
-def test_an_unfinished_machine_that_is_gone_is_replaced(
-    provider: Provider, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No input differs, but a wait for it would never end."""
-    monkeypatch.setattr(lifecycle, "GRACE_SECONDS", 0)
-    outputs = {**INPUTS, "unfinished": True, "endpoint": emulator.url, "account": account(emulator)}
-    told = provider.diff("i-gone", INPUTS, outputs, INPUTS)
-    assert (told.changes, list(told.replaces)) == (SOME, ["instanceType"])
-    assert not told.detailedDiff["instanceType"].inputDiff
-
-
 @pytest.mark.parametrize("before", [{"unfinished": True}, {"wait": False}])
 def test_an_update_that_finds_that_the_machine_is_gone_leads_to_a_replacement(
-    provider: Provider,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
-    before: dict[str, bool],
+    provider: Provider, emulator: EmulatorServer, before: dict[str, bool]
 ) -> None:
-    """State says that it is gone, so the next diff replaces it although the API is unavailable."""
-    monkeypatch.setattr(lifecycle, "GRACE_SECONDS", 0)
+    """A diff asks nobody, so it does so only once state says that the machine is gone."""
     home = {"endpoint": emulator.url, "account": account(emulator)}
-    failed = failure(lambda: provider.update("i-gone", {**INPUTS, **home, **before}, INPUTS))
+    olds = {**INPUTS, **home, **before}
+    assert not provider.diff("i-gone", INPUTS, olds, INPUTS).replaces
+    failed = failure(lambda: provider.update("i-gone", olds, INPUTS))
     id_, outputs, inputs, reason = kept(failed)
     assert (id_, outputs["unfinished"], inputs) == ("i-gone", "gone", INPUTS)
     assert reason.endswith("Run `pulumi up` again: it replaces the machine with a new one.")
     emulator.faults.add("list", "503", inf)
     told = provider.diff("i-gone", INPUTS, outputs, INPUTS)
     assert (told.changes, list(told.replaces)) == (SOME, ["instanceType"])
+    assert not told.detailedDiff["instanceType"].inputDiff
 
 
 def test_a_machine_whose_create_was_dropped_by_the_engine_is_used_by_the_next_create(
@@ -407,6 +396,17 @@ def test_a_machine_whose_create_was_dropped_by_the_engine_is_used_by_the_next_cr
     with hosted() as another:
         assert another.create(INPUTS).id == machine.id
     assert emulator.state.creations == 1
+
+
+@pytest.mark.parametrize("id_, recorded", [("an-id", "an-id"), (UNKNOWN_ID, ""), ("", "")])
+def test_a_create_is_on_record_with_the_id_of_its_provider(
+    provider: Provider, tmp_path: Path, id_: str, recorded: str
+) -> None:
+    """A preview does not know the id of a new one."""
+    provider.stub.Configure(provider_pb2.ConfigureRequest(name="default", id=id_))
+    made = provider.create(INPUTS).id
+    (entry,) = Journal(default_folder({"PULUMI_HOME": str(tmp_path / "home")})).readable()
+    assert (entry.instance_id, entry.origin.provider) == (made, recorded)
 
 
 # Imports.

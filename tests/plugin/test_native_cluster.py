@@ -13,8 +13,6 @@ from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.resource import operations
-from pulumi_fal.resource.call import Call
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE
@@ -154,22 +152,6 @@ def test_the_machines_have_the_provider_of_the_component(
     provider.construct(INPUTS, monitor)
     providers = {monitor.registered[name].provider for name in NAMES}
     assert providers == {f"{urn}::an-id"}
-
-
-def test_the_organization_of_the_stack_is_known_to_the_creates_of_its_machines(
-    provider: Provider, monitor: Monitor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only the call for a component tells it. Without it, a create that crashed may have to ask."""
-    seen: list[str] = []
-
-    def create(machines: object, call: Call, props: object) -> operations.Created:
-        seen.append(call.organization)
-        return operations.Created("an-id", {})
-
-    monkeypatch.setattr(operations, "create", create)
-    provider.construct(INPUTS, monitor, organization="acme")
-    provider.create({"instanceType": EIGHT, "sshKey": ED25519})
-    assert seen == ["acme"]
 
 
 def test_options_that_are_not_set_are_not_set_for_the_machines(

@@ -22,9 +22,8 @@ def test_a_machine_is_previewed_created_and_deleted(
     """The create is on record, and the next process reads the record as it was written."""
     launcher = tmp_path / "launcher.py"
     launcher.write_text(LAUNCHER)
-    identity = {"__organization": "organization"}
     plugin = start(launcher=[str(launcher)])
-    assert list(plugin.check({**INPUTS, **identity}).failures) == []
+    assert list(plugin.check(INPUTS).failures) == []
     made = plugin.create(INPUTS)
     outputs = plain(made.properties)
     assert outputs["status"] == "ready"
@@ -33,7 +32,7 @@ def test_a_machine_is_previewed_created_and_deleted(
     plugin.kill()
 
     plugin = start(launcher=[str(launcher)])
-    plugin.check({**INPUTS, **identity}, INPUTS)
+    plugin.check(INPUTS, INPUTS)
     other = {**INPUTS, "instance_type": "gpu_1x_h100_sxm5"}
     assert list(plugin.diff(made.id, outputs, other).replaces) == ["instance_type"]
     assert plain(plugin.read(made.id, outputs).properties) == outputs

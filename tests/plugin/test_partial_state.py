@@ -74,7 +74,7 @@ def test_a_plugin_ends_with_its_engine_and_the_next_create_has_its_machine(
     """The plugin ends when its standard input hangs up, since a killed engine can't end it."""
     emulator.state.provisioning = 1000
     dying = start()
-    dying.check({**INPUTS, "__organization": "organization"})
+    dying.check(INPUTS)
     create = dying.create_later(INPUTS)
     wait_until(lambda: emulator.state.calls["list"] >= 2)
     assert dying.process.stdin is not None

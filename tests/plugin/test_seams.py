@@ -23,7 +23,6 @@ from ..replaced import OFF, replaced
 from .harness import Plugin, partial_state, plain
 
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
-ORGANIZATION = {"__organization": "organization"}
 LAUNCHER = """
 import importlib.util, pathlib, sys
 from pulumi_fal.machines import outage
@@ -118,7 +117,7 @@ def test_a_machines_whole_life_goes_on_without_the_seam(
 ) -> None:
     """Check, create, read, diff, update and delete work without any one seam."""
     plugin = start_with(seam)
-    assert list(plugin.check({**INPUTS, **ORGANIZATION}).failures) == []
+    assert list(plugin.check(INPUTS).failures) == []
     made = plugin.create(INPUTS)
     outputs = plain(made.properties)
     assert outputs["status"] == "ready"
@@ -138,7 +137,7 @@ def test_an_error_is_clean_without_the_seam(
     """An error is a class and a message, unless the SDK makes its traceback in its own way."""
     emulator.state.capacity = 0
     plugin = start_with(seam)
-    plugin.check({**INPUTS, **ORGANIZATION})
+    plugin.check(INPUTS)
     with pytest.raises(grpc.RpcError) as caught:
         plugin.create(INPUTS)
     error: Any = caught.value
@@ -180,10 +179,10 @@ def test_what_a_dead_process_made_is_taken_up_without_the_seam(
     """The record on disk alone keeps what partial state would have kept."""
     emulator.state.provisioning = 1000
     dying = start_with(seam)
-    dying.check({**INPUTS, **ORGANIZATION})
+    dying.check(INPUTS)
     die_while_waiting(dying, emulator)
     next_one = start_with(seam)
-    next_one.check({**INPUTS, **ORGANIZATION})
+    next_one.check(INPUTS)
     assert {next_one.create(INPUTS).id} == emulator.state.alive()
     assert emulator.state.creations == 1
 
@@ -195,7 +194,7 @@ def test_without_the_urn_no_machine_is_created(
     """A create that can't be recorded is refused before it is sent; all other calls work."""
     machine = emulator.state.create(NewInstance(EIGHT, ED25519))
     plugin = start_with(seam)
-    assert list(plugin.check({**INPUTS, **ORGANIZATION}).failures) == []
+    assert list(plugin.check(INPUTS).failures) == []
     with pytest.raises(grpc.RpcError) as caught:
         plugin.create(INPUTS)
     error: Any = caught.value
@@ -214,7 +213,7 @@ def test_a_wait_that_breaks_names_the_machine_and_the_next_create_has_it(
     """A machine whose wait breaks is in state, or else in the message and on disk."""
     emulator.state.provisioning = 1000
     plugin = start_with(seam)
-    plugin.check({**INPUTS, **ORGANIZATION})
+    plugin.check(INPUTS)
     create = plugin.create_later(INPUTS)
     wait_until(lambda: emulator.state.calls["list"] >= 2)
     emulator.faults.add("list", "401", times=99)
@@ -226,7 +225,7 @@ def test_a_wait_that_breaks_names_the_machine_and_the_next_create_has_it(
     assert f"The wait for machine {id_}" in (kept[2][0] if kept else error.details())
     if kept is None:
         emulator.state.advance(2000)
-        plugin.check({**INPUTS, **ORGANIZATION})
+        plugin.check(INPUTS)
         assert plugin.create(INPUTS).id == id_
         assert emulator.state.creations == 1
 

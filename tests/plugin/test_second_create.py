@@ -27,7 +27,7 @@ class Host:
         self.plugin = plugin
         provider = native.Provider(plugin.channel)
         if not is_native:
-            plugin.check({**DYNAMIC, "__organization": "organization"})
+            plugin.check(DYNAMIC)
         self.create: Callable[..., Any] = (
             partial(provider.create, NATIVE) if is_native else partial(plugin.create, DYNAMIC)
         )

@@ -30,7 +30,7 @@ class Host:
         if is_native:
             self._provider.handshake(plugin.engine)
         else:
-            plugin.check({**DYNAMIC, "__organization": "organization"})
+            plugin.check(DYNAMIC)
 
     def create(self, number: int, **inputs: str) -> Any:
         if self._is_native:

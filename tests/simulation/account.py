@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -17,6 +17,8 @@ from ..fakes import UNSENT, FakeApi, arrived, refusal
 from .disk import READ, WRITTEN
 from .turns import Turns
 
+GLITCH_SECONDS = 20.0
+"""How long a replica is behind that lacks many machines: twice in a row is less than a minute."""
 LATE_SECONDS = 60.0
 """How long after a gateway's answer the API makes a machine."""
 
@@ -60,6 +62,7 @@ class Account(FakeApi):
         """The kinds of calls, and the faults that they met in the commands that run now."""
         self.late: set[str] = set()
         """Machines that the API made after a gateway had answered for it."""
+        self._glitching: set[str] = set()
         self._turns = turns
         self.state.same_account("key", "rotated")
 
@@ -79,6 +82,20 @@ class Account(FakeApi):
         """Those that nobody can know of, because the API has yet to make them, now or at a time."""
         now = min(at, self.state.now())
         return {late for late in self.late if now < self.machine(late).hidden_until["list"]}
+
+    def glitch(self, ids: Iterable[str]) -> None:
+        """Hide machines for a while that the API has shown, from lists and from GET."""
+        now = self.state.now()
+        for instance_id in self.made_by.keys() & set(ids) - self.late:
+            if self.runs(instance_id) and self.machine(instance_id).hidden_until["list"] <= now:
+                self._glitching.add(instance_id)
+                for call in ("list", "get"):
+                    self.state.hide(instance_id, call, GLITCH_SECONDS)
+
+    def end_glitch(self) -> None:
+        for instance_id in self._glitching:
+            self.machine(instance_id).hidden_until.update(list=0.0, get=0.0)
+        self._glitching.clear()
 
     def machine(self, instance_id: str) -> Machine:
         return self.state.machines[instance_id]

@@ -57,7 +57,8 @@ class Case:
     commands: tuple[Command, ...]
     has_twin: bool = True
     """Whether the other organization has a stack of the same name."""
-    knows_organization: bool = True
+    is_native: bool = True
+    """Whether the host tells the provider's id."""
     events: tuple[Event | str, ...] = ()
     """What may happen in it, if not everything may."""
 
@@ -75,7 +76,7 @@ class Case:
     def _orders(self, start: Start, happening: Happening | None) -> Iterator[Run]:
         def run_it(first: int | None = None, second: int | None = None) -> Run:
             schedule = Schedule(first, second, happening)
-            return Run(start, self.commands, schedule, self.knows_organization)
+            return Run(start, self.commands, schedule)
 
         one_by_one = run_it()
         yield one_by_one
@@ -127,7 +128,7 @@ def cases() -> Iterator[Case]:
             for commands in _commands(situation):
                 yield Case(situation, api, commands)
             for name, has_twin in product(COMMANDS, (True, False)):
-                yield Case(situation, api, (Command(name),), has_twin, knows_organization=False)
+                yield Case(situation, api, (Command(name),), has_twin, is_native=False)
 
 
 def quick_cases() -> Iterator[Case]:
@@ -204,12 +205,14 @@ def _little_garbage_collection() -> Iterator[None]:
 def search(cases: Iterable[Case], until: str = "") -> Found:
     """Run all schedules of the cases. With `until`, stop at the first problem with these words."""
     found = Found()
-    starts: dict[tuple[str, str, bool], Start] = {}
+    starts: dict[tuple[str, str, bool, bool], Start] = {}
     with in_place() as enter, _little_garbage_collection():
         for case in cases:
-            key = (case.situation.name, case.api, case.has_twin)
+            key = (case.situation.name, case.api, case.has_twin, case.is_native)
             if key not in starts:
-                starts[key] = Start(case.situation, case.api, case.has_twin, enter=enter)
+                starts[key] = Start(
+                    case.situation, case.api, case.has_twin, case.is_native, enter=enter
+                )
             for run in case.runs(starts[key]):
                 found.count += 1
                 if run.problem:

@@ -9,6 +9,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -18,13 +19,14 @@ from unittest import mock
 import click
 import filelock
 
-from pulumi_fal.cli import show
-from pulumi_fal.machines import files, journal, locks
+from pulumi_fal.cli import delete, show
+from pulumi_fal.machines import creates, files, journal, locks, records
 from pulumi_fal.stacks import cache, cli, state
 
-from .disk import FOLDER, Disk
+from .disk import FOLDER, READ, Disk
 
 if TYPE_CHECKING:
+    from .plugin import Process
     from .world import World
 
 T = TypeVar("T")
@@ -154,8 +156,18 @@ class _Os:
         return _disk().names()
 
 
+class _Thread:
+    """A threading.Thread of a process, which it runs beside its next POST."""
+
+    def __init__(self, target: Callable[[], None], **kwargs: object) -> None:
+        self._target = target
+
+    def start(self) -> None:
+        _process().beside.append(self._target)
+
+
 class _SerialPool:
-    """A ThreadPoolExecutor without threads."""
+    """A pool of threads without threads."""
 
     def __init__(self, *args: object) -> None:
         pass
@@ -168,6 +180,14 @@ class _SerialPool:
 
     def map(self, function: Callable[[T], R], of: Iterable[T]) -> Iterator[R]:
         return map(function, of)
+
+    def submit(self, function: Callable[..., R], *args: object) -> Future[R]:
+        future = Future[R]()
+        try:
+            future.set_result(function(*args))
+        except Exception as error:  # noqa: BLE001 - as a pool does
+            future.set_exception(error)
+        return future
 
 
 class _Lock:
@@ -192,8 +212,12 @@ class _Lock:
         self.release()
 
 
+def _process() -> Process:
+    return _worlds[-1].call().process
+
+
 def _echo(message: object = "", **kwargs: object) -> None:
-    _worlds[-1].call().process.output.append(str(message))
+    _process().output.append(str(message))
 
 
 def _print(renderable: Any) -> None:
@@ -204,8 +228,8 @@ def _print(renderable: Any) -> None:
 
 def _confirm(text: str, **kwargs: object) -> bool:
     _echo(text)
-    _worlds[-1].call().process.step("a prompt waits")
-    if not _worlds[-1].agrees():
+    _process().step("a prompt waits", "prompt", READ)
+    if not _worlds[-1].agrees(text):
         raise click.Abort
     return True
 
@@ -223,6 +247,9 @@ _STAND_INS: list[tuple[Any, str, Any]] = [
     (journal, "os", _Os()),
     (journal, "json", SimpleNamespace(dumps=lambda data, indent: json.dumps(data))),
     (journal, "threading", SimpleNamespace(Lock=_Lock)),
+    (journal, "secrets", SimpleNamespace(token_hex=lambda size: _process().token())),
+    (creates, "threading", SimpleNamespace(Lock=_Lock, Thread=_Thread)),
+    (records, "threading", SimpleNamespace(Lock=_Lock)),
     (files, "json", SimpleNamespace(loads=functools.lru_cache(4096)(json.loads))),
     (journal, "tempfile", SimpleNamespace(mkstemp=lambda **kwargs: _disk().new_file())),
     (files, "os", _Os()),
@@ -232,6 +259,7 @@ _STAND_INS: list[tuple[Any, str, Any]] = [
     (cli, "folder", lambda: None),
     (cli, "project_file", lambda folder: None),
     (state, "ThreadPoolExecutor", _SerialPool),
+    (delete, "ThreadPerCall", _SerialPool),
     (cache, "threading", SimpleNamespace(Lock=_Lock)),
     (show, "_print", _print),
     (click, "confirm", _confirm),

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.errors import NoRoomError, UnresolvedCreateError
-from pulumi_fal.machines.decision import LATE_SECONDS, candidates
-from pulumi_fal.machines.entry import Phase
+from pulumi_fal.errors import NoRoomError, UnresolvedCreateError, VanishedError
+from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.whose import ABANDONED_SECONDS, LATE_SECONDS, candidates
 
 from . import disk
 from .account import Owner
 from .plugin import KEY_OF, Call, Process
+from .stacks import place
 
 if TYPE_CHECKING:
     from .world import World
 
 
-_NOT_KNOWN = "it is not known whether it was made for this stack"
-"""What a command says where it does not know its organization."""
+_NOT_KNOWN = "it is not known whether that is this stack"
+"""What a create says that does not know whose an earlier one is."""
 _MAY_APPEAR = "It is not known whether the earlier create made a machine as well"
 """What a command says of a create that another one has followed, where it can't look for more."""
+_NOT_NAMED = ("could not be asked", "the key of another account", "an earlier create of it is on")
+"""What a create says that can't name the machines of an earlier one."""
 _NOT_REPEATED = {"401", "403", "404", "redirect", "unsent"}
 """Faults of a create that end it however long its key is kept: another attempt would not help."""
+_SEARCH_SECONDS = 200.0
+"""The longest that a create looks for what earlier ones made, and for machines that are missing."""
 
 
 class Laws:
     """Watches creates and deletes as they happen, and the whole at every moment of rest.
 
     1. Every machine of ours that runs is in its stack's state or in the journal.
-    2. No create makes a machine while another of its resource runs that state does not have,
-       unless a warning names that one as late, or says that the API could not be asked for it, or
-       no list of the command has shown it.
+    2. No create makes a machine while another of its resource runs that state does not have, unless
+       that one is on record as late. It looks once for those of all earlier creates.
     3. No machine of somebody else, or of another resource, is claimed; none of another stack is
        deleted, nor any that the same process has just claimed.
     4. A create that replaces never ends with a machine that state has already.
@@ -41,21 +45,36 @@ class Laws:
     7. Under the v1 API, no create stops because of one that could have been sent again.
     8. When an error hook has the engine create again, and it forgets what the attempt before had
        told it, state has that machine in the end.
-    9. `pending adopt` takes no machine that another stack of the backend has in state.
-    10. No command asks which organization a stack is in where `pulumi` lists only one of its name.
+    9. No import and no `pending adopt` takes a machine that another stack has in state or that the
+       create of another resource made, and `delete` ends none that anybody had when it was told to.
+    10. Where the host tells the provider's id, no create says that it does not know whose an
+        earlier one is if its stack can be read.
     11. A create that ends while it waits for room leaves no record of its own.
-    12. A command of Pulumi warns of each late machine of its stack, as long as it can ask the API:
-        at its start, and at its end of those that a list has shown to its creates meanwhile.
+    12. A command of Pulumi warns at its start of each late machine of its stack, if it can ask.
+    13. What `audit` calls forgotten is nobody's, and no create ends with it later.
+    14. `audit` does not exit with 0 while a machine runs that no stack has, whose create nobody
+        works on, and whose stack is gone or that has been running for ten minutes.
+    15. No machine that runs counts as gone, however long a list and GET lack it within a minute.
+    16. Whatever goes wrong is said in words, and not with a traceback.
     """
 
     def __init__(self, world: World) -> None:
         self.violations: list[str] = []
         self._world = world
         self._in_state: dict[Call, frozenset[str]] = {}
-        self._on_record: dict[Call, set[float]] = {}
+        self._on_record: dict[Call, set[str]] = {}
+        self._began: dict[Call, float] = {}
         self._unnoted: set[str] = set()
-        self._given_up: set[str] = set()
+        self.given_up: set[str] = set()
+        """What a person has forgotten before anybody could have known of it, or has removed."""
         self._forgotten: list[tuple[Call, str]] = []
+        self._taken: list[str] = []
+        """What was imported or adopted."""
+        self._had: dict[Call, Set[str]] = {}
+        """What somebody had when a person answered the question of a command."""
+        self._taken_before: dict[Call, int] = {}
+        self._nobodys: set[str] = set()
+        """What `audit` has called forgotten."""
 
     def check(self) -> None:
         """Raise AssertionError with every law that was broken."""
@@ -63,9 +82,12 @@ class Laws:
         self.violations += self._untold()
         assert not self.violations, "\n".join(self.violations)
 
+    # Creates.
+
     def create_begins(self, call: Call) -> None:
         self._in_state[call] = self._world.stacks[call.owner.stack].ids()
-        self._on_record[call] = self._records(call)
+        self._on_record[call] = {entry.file for entry in self._world.entries_of(call.owner)}
+        self._began[call] = self._world.time.now
 
     def create_ended(self, call: Call, instance_id: str) -> None:
         """A create says that this is the resource's machine."""
@@ -74,9 +96,11 @@ class Laws:
         call.process.claimed.add(instance_id)
         if self._world.account.made_by.get(instance_id) != call.owner:
             self.violations.append(f"{call.owner} claims {instance_id}, which it did not make")
+        if instance_id in self._nobodys - set(self._taken):
+            self.violations.append(f"{call.owner} has {instance_id}, which was called forgotten")
         # Where the journal failed when Pulumi was told, and the stack can't be asked now, nothing
         # is left that tells a replacement from a create that was cut short.
-        unknowable = instance_id in self._unnoted and not call.process.conditions.answers
+        unknowable = instance_id in self._unnoted and call.process.conditions.unread
         if instance_id in self._in_state[call] and not unknowable:
             self.violations.append(f"{call.owner} was to be another machine than {instance_id}")
 
@@ -84,62 +108,52 @@ class Laws:
         """The engine forgets the machine that it was told of, and calls again."""
         self._forgotten.append((call, instance_id))
 
-    def adopted(self, call: Call, instance_id: str, held: Mapping[str, frozenset[str]]) -> None:
-        """A machine was adopted. `held`: what other stacks of the backend had when that began."""
-        for stack, ids in held.items():
-            if instance_id in ids & self._world.stacks[stack].ids():
-                self.violations.append(f"{call.owner} adopts {instance_id}, which {stack} has")
-
-    def forgets(self, call: Call) -> None:
-        """A person forgets a create, whose machine nobody could have named."""
-        made = self._world.account.machines_of(call.owner)
-        self._given_up |= made & self._world.account.not_made_yet()
-
-    def said(self, process: Process, words: str) -> None:
-        """A command has ended with these warnings, errors and output."""
-        stack = self._world.stacks[process.stack]
-        twins = [
-            other
-            for other in self._world.stacks.values()
-            if (other.backend, other.title) == (stack.backend, stack.title)
-        ]
-        if len(twins) == 1 and process.conditions.answers and _NOT_KNOWN in words:
-            self.violations.append(f"{stack.full_name} is the only one of its name, but: {words}")
-
     def create_failed(self, call: Call, error: Exception) -> None:
         """A create says what went wrong."""
+        world, process = self._world, call.process
         self._check_key(call, error)
+        if isinstance(error, VanishedError):
+            self.found_gone(call, error.instance_id)
         if isinstance(error, NoRoomError) or "nothing is pending" in str(error):
             self._check_records(call, error)
-        nobody_knows = self._world.disk.trouble == disk.GONE or any(
-            words in str(error)
-            for words in ("could not be asked", "the key of another account", _NOT_KNOWN)
+        if _NOT_KNOWN in str(error) and self._is_known(call):
+            self.violations.append(f"{call.owner} does not know its stack: {error}")
+        nobody_knows = world.disk.trouble == disk.GONE or any(
+            words in str(error) for words in _NOT_NAMED
         )
         if not call.is_heard or nobody_knows:
             return
         # A machine that the API makes after the create has looked for it has no name to be told.
-        unseen = self._world.account.not_made_yet(call.process.listed_at)
-        unseen |= self._warned_of(call.process)
+        unseen = world.account.not_made_yet(process.listed_at) | self._followed(call.owner)
         self.violations.extend(
             f"{machine} of {call.owner} is not named: {type(error).__name__}: {error}"
             for machine in sorted(self._outside(call.owner) - unseen)
             if machine not in str(error)
         )
 
+    def found_gone(self, call: Call, instance_id: str) -> None:
+        """A create, an update or a refresh says that a machine is gone."""
+        if self._world.account.runs(instance_id):
+            self.violations.append(f"{call.owner} takes {instance_id} for gone, which runs")
+
+    def _is_known(self, call: Call) -> bool:
+        """Whether the ids tell of which stack each earlier create of the resource's name is."""
+        world, process = self._world, call.process
+        if process.conditions.unread or not world.stacks[call.owner.stack].is_native:
+            return False
+        ids = {(place(stack.backend), stack.provider) for stack in world.everywhere()}
+        return all(
+            {(place(url), origin.provider) for url in (origin.backend, process.backend)} & ids
+            for origin in (entry.origin for entry in world.entries())
+            if origin.name == call.owner.name
+        )
+
     def _check_records(self, call: Call, error: Exception) -> None:
         if self._world.disk.trouble != disk.NOTHING or call.process.is_dead:
             return
-        if self._records(call) - self._on_record[call]:
+        files = {entry.file for entry in self._world.entries_of(call.owner)}
+        if files - self._on_record[call]:
             self.violations.append(f"{call.owner} is on record, but: {error}")
-
-    def _records(self, call: Call) -> set[float]:
-        """Return when the creates of a resource were started that are on record."""
-        origins = self._world.stacks[call.owner.stack].origins(call.owner.name)
-        if self._world.disk.trouble == disk.GONE:
-            return set()
-        with self._world.unwatched():
-            entries = self._world.journal.readable()
-        return {entry.started for entry in entries if any(map(entry.origin.may_be, origins))}
 
     def _check_key(self, call: Call, error: Exception) -> None:
         process, world = call.process, self._world
@@ -147,103 +161,148 @@ class Laws:
         is_undisturbed = not (
             faults & _NOT_REPEATED
             or process.clock.interrupted.is_set()
+            or process.conditions.unread
             or world.disk.trouble != disk.NOTHING
         )
         if not (isinstance(error, UnresolvedCreateError) and is_undisturbed):
             return
-        if _NOT_KNOWN in str(error):
-            return
-        with world.unwatched():
-            entry = world.journal.find(world.stacks[call.owner.stack].origin(call.owner.name))
-        if entry is None or entry.phase is not Phase.REQUESTED or "answered 307" in str(error):
+        if _NOT_KNOWN in str(error) or "answered 307" in str(error):
             return
         program = world.stacks[call.owner.stack].program[call.owner.name]
         spec = NewInstance(program["instance_type"], program["ssh_key"], program.get("sector"))
-        is_same = entry.is_for(spec) and KEY_OF[entry.account] == process.conditions.key
-        if is_same and entry.key_seconds_left(process.clock.wall()) > 90:
-            self.violations.append(f"{call.owner} was not sent again with its key: {error}")
+        for entry in world.entries_of(call.owner):
+            is_same = entry.is_for(spec) and KEY_OF[entry.account] == process.conditions.key
+            is_kept = entry.key_seconds_left(process.clock.wall()) > 90
+            if entry.phase is Phase.REQUESTED and is_same and is_kept:
+                self.violations.append(f"{call.owner} was not sent again with its key: {error}")
+
+    def made(self, call: Call, instance_id: str) -> None:
+        """The API has taken a create's POST."""
+        others = self._world.account.machines_of(call.owner) - self._in_state[call]
+        others -= (
+            self.given_up
+            | self._world.account.not_made_yet()
+            | self._followed(call.owner)
+            | self._warned_of(call.process)
+        ) - {instance_id}
+        if others != {instance_id}:
+            self.violations.append(f"{call.owner} was made twice: {sorted(others)}")
+        seconds = self._world.time.now - self._began[call]
+        is_alone = not self._world.account.met and len(self._world.processes) == 1
+        if is_alone and not call.process.conditions.events and seconds > _SEARCH_SECONDS:
+            self.violations.append(f"{call.owner} was only created after {seconds:.0f} s")
+
+    def _followed(self, owner: Owner) -> set[str]:
+        """Return the machines of creates that others have followed: the next command names them.
+
+        If they were first seen long after their POST, they most likely belong to somebody else. So
+        do, as far as anybody can tell, those from before the stack was destroyed and renamed.
+        """
+        late, now = self._world.entries_of(owner, late=True), self._world.turns.wall()
+        found = {
+            instance_id
+            for entry in late
+            if now - entry.started > LATE_SECONDS
+            for instance_id in entry.found
+        }
+        stack = self._world.stacks[owner.stack]
+        unlinked = self._recorded(
+            entry
+            for entry in self._world.entries_of(owner)
+            if entry.origin.provider not in ("", stack.provider)
+            and entry.origin.stack != stack.title
+        )
+        return found | unlinked | (self._world.account.late if late else set())
+
+    # Late machines.
 
     def late_machines(self, call: Call) -> set[str]:
         """Return the late machines of the command's stack that it could know of now."""
-        world, process = self._world, call.process
-        stack = world.stacks[call.owner.stack]
-        conditions = process.conditions
-        if not (conditions.answers and conditions.knows_organization):
+        world, conditions = self._world, call.process.conditions
+        stack, account = world.stacks[call.owner.stack], world.account
+        if conditions.unread or conditions.key not in ("key", "rotated"):
             return set()
-        if world.disk.trouble != disk.NOTHING or conditions.key not in ("key", "rotated"):
-            return set()
-        with world.unwatched():
-            late = [entry.origin for entry in world.journal.readable() if entry.is_late]
         return {
             instance_id
-            for instance_id in world.account.late - world.account.not_made_yet() - stack.ids()
-            if world.account.runs(instance_id)
-            and world.account.made_by[instance_id].stack == stack.name
-            and stack.origin(world.account.made_by[instance_id].name) in late
+            for instance_id in account.late - account.not_made_yet() - stack.ids()
+            if account.runs(instance_id)
+            and account.made_by[instance_id].stack == stack.name
+            and world.disk.trouble == disk.NOTHING
+            and world.entries_of(account.made_by[instance_id], late=True)
         }
 
     def reviewed(self, call: Call, before: set[str]) -> None:
         """A command has begun with a look for late machines, of which there were some before it."""
         if call.process.clock.interrupted.is_set():
             return
-        self._check_late(call.process, before & self.late_machines(call))
-
-    def command_ended(self, process: Process) -> None:
-        """A command has ended. Its last create knew what the lists of all had shown."""
-        if process.is_dead or not process.engine_lives or process.clock.interrupted.is_set():
-            return
-        for call in process.calls:
-            if call.has_posted:
-                self._check_late(process, call.shown & self.late_machines(call))
-
-    def _check_late(self, process: Process, late: set[str]) -> None:
+        late = before & self.late_machines(call) - self._warned_of(call.process)
         self.violations.extend(
-            f"{instance_id} is late, and a command of stack {process.stack} does not say so"
-            for instance_id in sorted(late - self._warned_of(process))
+            f"{instance_id} is late, and a command of stack {call.owner.stack} does not say so"
+            for instance_id in sorted(late)
         )
-
-    def made(self, call: Call, instance_id: str) -> None:
-        """The API has taken a create's POST."""
-        others = self._world.account.machines_of(call.owner) - self._in_state[call]
-        others -= (
-            self._world.account.not_made_yet()
-            | self._first_seen_late(call.process.clock.wall())
-            | self._warned_of(call.process)
-        ) - {instance_id}
-        if others != {instance_id}:
-            self.violations.append(f"{call.owner} was made twice: {sorted(others)}")
 
     def _warned_of(self, process: Process) -> set[str]:
         """Return the late machines that the command has warned of, by their names if it could.
 
-        They come from a create that another one has followed, so they stop none and end none. If a
-        list has lapsed, nobody can know of those that no other one has shown.
+        If a list has lapsed, nobody can know of those that no other one has shown.
         """
-        warnings = "\n".join(process.warnings)
-        late = self._world.account.late
+        warnings, late = "\n".join(process.warnings), self._world.account.late
         unknown = late - process.shown if ("list", "lapse") in self._world.account.met else set()
         return unknown | {
             machine for machine in late if machine in warnings or _MAY_APPEAR in warnings
         }
 
-    def _first_seen_late(self, now: float) -> set[str]:
-        """Return the machines that were first seen so long after a POST that a warning names them.
+    # Who has what.
 
-        They most likely belong to somebody else, so they stop no create, and stay on record.
+    def held_by_others(self, call: Call) -> Mapping[str, str]:
+        """Return who else has each machine, as the process can find out.
+
+        Those are the stacks of its backend, and the creates that are known to have made a machine.
         """
-        with self._world.unwatched():
-            entries = [entry for entry in self._world.journal.readable() if entry.is_late]
-        return {
-            instance_id
-            for entry in entries
-            if now - entry.started > LATE_SECONDS
-            for instance_id in entry.found
+        world = self._world
+        held = {
+            instance_id: f"stack {stack.name}"
+            for stack in world.stacks.values()
+            if stack.name != call.owner.stack
+            and place(stack.backend) == place(call.process.backend)
+            for instance_id in stack.ids()
         }
+        for entry in world.entries():
+            owner = world.wrote[entry.file]
+            if owner != call.owner and entry.instance_id:
+                held[entry.instance_id] = f"the create of {owner}"
+        return held
+
+    def imported(self, call: Call, instance_id: str, held: Mapping[str, str]) -> None:
+        """A machine was imported. `held`: what others had when that began."""
+        self._check_taken(call, "imports", instance_id, held)
+        self._taken.append(instance_id)
+        self._world.account.made_by[instance_id] = call.owner
+
+    def adopted(self, call: Call, instance_id: str, held: Mapping[str, str]) -> None:
+        """A machine was adopted. `held`: what other stacks of the backend had when that began."""
+        self._check_taken(call, "adopts", instance_id, held)
+        self._taken.append(instance_id)
+
+    def _check_taken(self, call: Call, does: str, id_: str, held: Mapping[str, str]) -> None:
+        if id_ in held and self.held_by_others(call).get(id_) == held[id_]:
+            self.violations.append(f"{call.owner} {does} {id_}, which {held[id_]} has")
+
+    def forgets(self, call: Call) -> None:
+        """A person forgets a create, whose machine nobody could have named."""
+        made = self._world.account.machines_of(call.owner)
+        self.given_up |= made & self._world.account.not_made_yet()
+
+    def asked(self, call: Call) -> None:
+        """A person answers the question of a command, and knows what the own create has left."""
+        self._had[call] = self._had_now(call) - self._outside(call.owner)
 
     def deleting(self, call: Call, instance_id: str) -> None:
         """The API is asked to delete a machine."""
         made_by = self._world.account.made_by.get(instance_id)
-        if made_by is None or made_by.stack != call.owner.stack:
+        if instance_id in self._had.get(call, ()):
+            self.violations.append(f"{call.owner} ends {instance_id}, which {made_by} has")
+        if call.process.is_plugin and (made_by is None or made_by.stack != call.owner.stack):
             self.violations.append(f"{call.owner} deletes {instance_id} of {made_by}")
         if instance_id in call.process.claimed:
             self.violations.append(f"{call.owner} deletes {instance_id}, which it just took")
@@ -254,21 +313,81 @@ class Laws:
         if instance_id in {machine.id for machine in self._world.account.state.list()}:
             self.violations.append(f"{call.owner} let go of {instance_id}, which was still there")
 
+    # What `audit` says.
+
+    def audit_begins(self, call: Call) -> None:
+        self._taken_before[call] = len(self._taken)
+
+    def audited(self, call: Call, machines: Iterable[Mapping[str, Any]], code: int) -> None:
+        """`audit` has said whose each machine is, and ended with this exit code."""
+        had, taken = self._had_now(call), set(self._taken[self._taken_before[call] :])
+        forgotten = {machine["id"] for machine in machines if machine["whose"] == "forgotten"}
+        self.violations.extend(
+            f"{instance_id} of {self._world.account.made_by.get(instance_id)} is called forgotten"
+            for instance_id in sorted(forgotten & had - taken)
+        )
+        self._nobodys |= forgotten - had
+        if code == 0:
+            self.violations.extend(
+                f"{instance_id} is nobody's for ever, and called fine"
+                for instance_id in sorted(self._abandoned() & call.process.shown)
+            )
+
+    def _had_now(self, call: Call) -> set[str]:
+        """Return what the stacks of a command's backend have, and what is on record."""
+        here = place(call.process.backend)
+        stacks = [stack for stack in self._world.everywhere() if place(stack.backend) == here]
+        in_state = {instance_id for stack in stacks for instance_id in stack.ids()}
+        return in_state | self._recorded(self._world.entries())
+
+    def _abandoned(self) -> set[str]:
+        """Return the machines of ours that no stack has, and none will ever have."""
+        world = self._world
+        in_state = {id_ for stack in world.everywhere() for id_ in stack.ids()}
+        at_work = {
+            call.owner
+            for process in world.processes
+            if process.is_plugin and not (process.is_over or process.is_dead)
+            for call in process.calls
+        }
+        return {
+            instance_id
+            for instance_id, owner in world.account.made_by.items()
+            if world.account.runs(instance_id)
+            and instance_id not in in_state
+            and owner not in at_work
+            and all(map(self._is_abandoned, world.entries_of(owner)))
+        }
+
+    def _is_abandoned(self, entry: Entry) -> bool:
+        is_gone = not self._world.stacks[self._world.wrote[entry.file].stack].exists
+        is_old = self._world.turns.wall() - entry.started > ABANDONED_SECONDS
+        return is_old or (is_gone and bool(entry.origin.backend))
+
+    # The whole.
+
     def _lost(self) -> Iterator[str]:
-        entries = self._world.journal.readable()
-        known = frozenset(entry.instance_id for entry in entries if entry.instance_id)
-        for owner in sorted(set(self._world.account.made_by.values()), key=str):
-            origins = self._world.stacks[owner.stack].origins(owner.name)
-            own = [entry for entry in entries if any(map(entry.origin.may_be, origins))]
-            for instance_id in sorted(self._outside(owner) - self._given_up):
-                machine = self._world.account.machine(instance_id)
-                seen = machine.seen_at(self._world.account.state.now())
-                if not any(
-                    instance_id == entry.instance_id
-                    or (entry.instance_id is None and candidates(entry, [seen], known))
-                    for entry in own
-                ):
-                    yield f"{instance_id} of {owner} is neither in state nor in the journal"
+        entries = self._world.entries()
+        recorded = self._recorded(entries)
+        for instance_id, owner in self._world.account.made_by.items():
+            if instance_id in self._outside(owner) - recorded:
+                yield f"{instance_id} of {owner} is neither in state nor in the journal"
+
+    def _recorded(self, entries: Iterable[Entry]) -> set[str]:
+        """Return the machines whose create is on record, with or without the machine."""
+        world, entries = self._world, list(entries)
+        known = {entry.instance_id for entry in entries if entry.instance_id}
+        found = set()
+        for instance_id in set(world.account.made_by) - known:
+            owner, machine = world.account.made_by[instance_id], world.account.machine(instance_id)
+            seen = machine.seen_at(world.account.state.now())
+            if any(
+                candidates(entry, [seen], known)
+                for entry in entries
+                if entry.instance_id is None and world.wrote[entry.file] == owner
+            ):
+                found.add(instance_id)
+        return found | known
 
     def _untold(self) -> Iterator[str]:
         for call, instance_id in self._forgotten:
@@ -281,5 +400,6 @@ class Laws:
                 yield f"{instance_id} of {call.owner} was told to the engine, which forgot it"
 
     def _outside(self, owner: Owner) -> set[str]:
-        """Machines that a resource made and its state doesn't have."""
-        return self._world.account.machines_of(owner) - self._world.stacks[owner.stack].ids()
+        """Machines that a resource made and its state doesn't have, though nobody gave them up."""
+        in_state = self._world.stacks[owner.stack].ids()
+        return self._world.account.machines_of(owner) - in_state - self.given_up

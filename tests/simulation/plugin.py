@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ class Event(str, Enum):
     DISK_GONE = "the journal can't be read from here on"
     FOREIGN = "a machine of somebody else appears"
     VANISH = "one of our machines vanishes"
+    GLITCH = "the API shows none of the machines that it has shown, for 20 s"
     STUCK = "our newest machine never becomes ready"
     AGAIN = "an error hook has the engine call again, once the call has failed"
     SLEEP = "the computer sleeps for an hour, which no monotonic clock counts"
@@ -79,16 +81,14 @@ class Conditions:
     """Who goes on where several could; empty: one resource after another."""
     seams: bool = True
     """Whether partial state can be kept."""
-    answers: bool = True
-    """Whether `pulumi stack export` works."""
+    unread: str = ""
+    """What `pulumi` can't read, one of UNREAD; "" if it can read everything."""
     timeout: float = 100.0
     """Seconds until a machine must be ready, or gone."""
     synced: int = 0
     """How many renames reach the disk in spite of a power failure."""
     key: str = "key"
     """The API key, one of KEYS."""
-    knows_organization: bool = True
-    """Whether the host tells the organization: the dynamic one does, the native one can't."""
 
 
 @dataclass(eq=False)
@@ -99,10 +99,6 @@ class Call:
     owner: Owner
     urn: str
     undelivered: list[Callable[[], None]] = field(default_factory=list)
-    shown: set[str] = field(default_factory=set)
-    """The machines that its lists have shown."""
-    has_posted: bool = False
-    """Whether it has sent a create."""
 
     @property
     def is_heard(self) -> bool:
@@ -113,7 +109,6 @@ class Call:
         process = self.process
         return resource.Call(
             self.urn,
-            process.organization,
             process.conditions.timeout,
             log=lambda message, severity=1, *, ephemeral=False: process.warnings.append(message),
             is_heard=lambda: process.engine_lives,
@@ -147,8 +142,11 @@ class Process:
         self.world = world
         self.stack = stack
         self.conditions = conditions
+        self.number = world.count_process()
         self.engine_lives = self.saves = True
-        self.is_dead = self.is_over = False
+        self.is_dead = self.is_over = self.is_update = False
+        self.is_plugin = True
+        """Whether it has an engine, and is not a command of ours."""
         self.calls_again = False
         """Whether an error hook asks for another call after the next failure."""
         self.errors: dict[str, Exception] = {}
@@ -158,20 +156,38 @@ class Process:
         self.calls: list[Call] = []
         self.claimed: set[str] = set()
         """The machines that its creates said to be theirs."""
+        self.shown: set[str] = set()
+        """The machines that any of its lists has shown."""
         self.listed_at = inf
         """When it last asked for the list of machines; inf before it has done so."""
+        self.beside: list[Callable[[], None]] = []
+        """What its threads do beside a POST."""
+        self.written = 0
+        """How many records it has begun."""
         self.steps, self.moment = 0, ""
         self._seen: set[str] = set()
         self.clock = SimulatedClock(world.turns, self.step)
         self.stacks = Stacks()
-        self.journal = Journal(journal_folder(), self.stacks.ids)
-        self.machines = Machines(
+        self.journal = Journal(journal_folder(), self.stacks.has)
+        self.begin()
+
+    def begin(self) -> None:
+        """Take the stack as it is now."""
+        stack = self.world.stacks[self.stack]
+        self.backend, self.full_name = stack.backend, stack.full_name
+
+    @cached_property
+    def machines(self) -> Machines:
+        """Made when the engine first calls, with what its host is told of the provider."""
+        stack = self.world.stacks[self.stack]
+        return Machines(
             self.journal,
             self.stacks,
             self.clock,
             lambda: self.settings,
             send=self.send,
             warn=self.warnings.append,
+            provider=stack.provider if stack.is_native and self.is_plugin else "",
         )
 
     @property
@@ -179,16 +195,10 @@ class Process:
         """Whether what a call answers reaches the state."""
         return self.engine_lives and self.saves and not self.is_dead
 
-    @property
-    def shown(self) -> set[str]:
-        """The machines that any of its lists has shown."""
-        return set().union(*(call.shown for call in self.calls))
-
-    @property
-    def organization(self) -> str:
-        """What the host tells of it."""
-        known = self.conditions.knows_organization
-        return self.world.stacks[self.stack].organization if known else ""
+    def updates(self, stack: str) -> bool:
+        """Whether it is an update of a stack, which still runs."""
+        runs = self.is_update and self.engine_lives and not (self.is_over or self.is_dead)
+        return runs and self.stack == stack
 
     @property
     def settings(self) -> Settings:
@@ -199,17 +209,19 @@ class Process:
             poll_interval=self.world.poll_interval,
         )
 
+    def token(self) -> str:
+        """What makes the name of a record's file unlike all others, and the same in each run."""
+        return f"{self.number:04x}{self.written:04x}"
+
     def send(self, request: Request[Any], timeout: float | None = None) -> Any:
         """The wire."""
         key = self.conditions.key
         if request.kind == "list":
             self.listed_at = self.world.account.state.now()
-        call = self.world.call()
-        call.has_posted |= request.kind == "create"
         wire = self.world.account.wire(self.step, lambda: self.world.call().owner, key)
         answer = wire(request, timeout)
         if request.kind == "list":
-            call.shown |= _ids_in(answer)
+            self.shown |= _ids_in(answer)
         return answer
 
     def step(self, moment: str, touched: str = "", how: str = READ) -> None:
@@ -227,6 +239,9 @@ class Process:
             if at == self.steps or (at == moment and moment not in self._seen):
                 self.world.happen(event, self, moment)
         self._seen.add(moment)
+        if moment in ("create is taken", "create is refused") and not self.is_dead:
+            while self.beside:
+                self.beside.pop()()
         if not self.is_dead:
             self.world.turns.pause()
         if self.is_dead:

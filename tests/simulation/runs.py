@@ -18,7 +18,7 @@ UPDATES = ("up", "replace", "refresh", "destroy")
 LOOKS = ("ls", "audit")
 """The commands that change nothing."""
 COMMANDS = (*UPDATES, "preview", "adopt", "forget", *LOOKS)
-_RECORD = r"[0-9a-f]{16}-[0-9a-f]{16}"
+_RECORD = r"[0-9a-f]{16}-[0-9a-f]{16}(?:-[0-9a-f]+)?"
 """The name of a file of the journal, without what follows its dot."""
 
 
@@ -91,8 +91,6 @@ class Run:
     start: Start
     commands: tuple[Command, ...]
     schedule: Schedule
-    knows_organization: bool = True
-    """Whether the commands are told which organization their stacks are in."""
     steps: tuple[list[Step], list[Step]] = field(default_factory=lambda: ([], []))
     """Those of each command."""
     order: list[tuple[int, Step | str]] = field(default_factory=list)
@@ -116,17 +114,14 @@ class Run:
         try:
             world.run(self._conditions, *stages)
             world.watch = None
-            for process in self._processes:
-                errors = map(str, process.errors.values())
-                world.laws.said(process, "\n".join([*process.warnings, *process.output, *errors]))
             world.laws.check()
         except AssertionError as error:
             self.problem = str(error)
 
     def __str__(self) -> str:
-        organization = "" if self.knows_organization else ", and no command is told an organization"
+        host = "the native host" if self.start.is_native else "Python's dynamic host"
         lines = [
-            f"At first: {self.start.situation.name}, with the {self.start.api} API{organization}.",
+            f"At first: {self.start.situation.name}, with the {self.start.api} API and {host}.",
             *(f"{self.commands[who]}: {words}" for who, words in self.order),
             f"Then: {self.problem or 'all laws hold'}",
         ]
@@ -149,9 +144,7 @@ class Run:
 
     def _stages(self, command: Command) -> Stages:
         world, name = self._world, command.name
-        self._conditions = self.start.situation.conditions(
-            knows_organization=self.knows_organization
-        )
+        self._conditions = self.start.situation.conditions()
         engine = world.engine(command.stack, self._conditions)
         self._processes.append(engine.process)
         after = self._processes[0] if self.is_exclusive and len(self._processes) == 2 else None

@@ -16,6 +16,7 @@ from .account import OUTCOMES
 from .engine import NAMES
 from .in_place import in_place
 from .plugin import KEYS, MOMENTS, Conditions, Event
+from .stacks import CLOUD, MOVES, UNREAD, Stack, place
 from .world import World
 
 KEY, OTHER_KEY = ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + letter * 43 for letter in "AB")
@@ -62,6 +63,9 @@ def _moments(steps: int) -> st.SearchStrategy[int | str]:
     return st.integers(1, steps) | st.sampled_from(MOMENTS)
 
 
+_unread = st.sampled_from(["", "", "", *UNREAD])
+
+
 def _conditions(steps: int, schedules: st.SearchStrategy[list[int]]) -> Any:
     faults = st.one_of(*map(_fault, ("create", "create", "list", "get", "delete")))
     events = st.tuples(_moments(steps), st.sampled_from(Event))
@@ -71,7 +75,7 @@ def _conditions(steps: int, schedules: st.SearchStrategy[list[int]]) -> Any:
         events=st.lists(events, max_size=2).map(tuple),
         schedule=schedules.map(tuple),
         seams=st.booleans(),
-        answers=st.booleans(),
+        unread=_unread,
         timeout=st.sampled_from([100.0, 5.0]),
         synced=st.integers(0, 3),
         key=st.sampled_from([KEYS[0], *KEYS]),
@@ -83,6 +87,15 @@ _interleaved = _conditions(100, st.lists(st.integers(0, 3), min_size=1, max_size
 _stacks = st.sampled_from(["one", "two"])
 _names = st.sampled_from(NAMES)
 _some_names = st.frozensets(_names)
+_commands = st.sampled_from(["ls", "audit", "forget", "adopt", "delete"])
+_moves = st.sampled_from(["", "", *MOVES])
+PLACES = {
+    "backends": [Stack("one", "s3://one"), Stack("two", "s3://two")],
+    "organizations": [Stack("one", CLOUD, "acme"), Stack("two", CLOUD, "tester")],
+    "names": [Stack("one", "s3://one"), Stack("two", "s3://one", title="prod")],
+}
+"""Where the two stacks are: of one name in two backends, or in two organizations of one; or of two
+names."""
 
 
 QUICK = settings(
@@ -132,6 +145,10 @@ class Schedules(RuleBasedStateMachine):
         """What is made of conditions that were drawn; a search for one thing narrows them."""
         return conditions
 
+    def way(self, move: str) -> str:
+        """What is made of a move of a stack that was drawn, in the same way."""
+        return move
+
     program = PROGRAMS[0]
     """What each resource of both programs is at first."""
 
@@ -147,12 +164,16 @@ class Schedules(RuleBasedStateMachine):
         lag=st.sampled_from([0.0, 8.0, 19.0]),
         reads_lag=st.booleans(),
         names=st.sampled_from([1, 2, 3]),
+        where=st.sampled_from(sorted(PLACES)),
+        is_native=st.booleans(),
     )
-    def start(self, lag: float, reads_lag: bool, names: int) -> None:
+    def start(self, lag: float, reads_lag: bool, names: int, where: str, is_native: bool) -> None:
         """`lag`: seconds before a new machine is listed; `reads_lag`: and before GET knows it."""
         self.world.account.state.list_lag, self.world.account.reads_lag = self.lags(lag, reads_lag)
-        for stack in self.world.stacks.values():
-            stack.program = dict.fromkeys(NAMES[:names], self.program)
+        program = dict.fromkeys(NAMES[:names], self.program)
+        for stack in PLACES[where]:
+            placed = replace(stack, is_native=is_native, program=dict(program), rows={}, doomed=[])
+            self.world.stacks[stack.name] = replace(placed, creating=[])
 
     @rule(
         stack=_stacks,
@@ -175,10 +196,30 @@ class Schedules(RuleBasedStateMachine):
         )
         self.world.run(conditions, stages)
 
-    @rule(stack=_stacks, forced=_some_names, answers=st.booleans())
-    def undisturbed_up(self, stack: str, forced: frozenset[str], answers: bool) -> None:
-        conditions = Conditions(answers=answers)
+    @rule(stack=_stacks, forced=_some_names, unread=_unread)
+    def undisturbed_up(self, stack: str, forced: frozenset[str], unread: str) -> None:
+        conditions = Conditions(unread=unread)
         self.world.run(conditions, self.world.up(stack, conditions, forced))
+
+    @rule(stack=_stacks, unread=_unread, name=_names, number=st.integers(0, 5))
+    def up_with_an_import(self, stack: str, unread: str, name: str, number: int) -> None:
+        """Into a resource that has none, of whatever machine there is, whoever made it."""
+        conditions = Conditions(unread=unread)
+        imports = self._imports(stack, name, number, unread)
+        self.world.run(conditions, self.world.up(stack, conditions, imports=imports))
+
+    def _imports(self, stack: str, name: str, number: int, unread: str) -> dict[str, str]:
+        """What a command imports: no machine of a stack that it does not look into."""
+        account, own = self.world.account, place(self.world.stacks[stack].backend)
+        others = [other for other in self.world.stacks.values() if other.name != stack]
+        unseen = [other.ids() for other in others if unread or place(other.backend) != own]
+        running = sorted(filter(account.runs, account.state.machines.keys() - set().union(*unseen)))
+        return {name: running[number % len(running)]} if running else {}
+
+    @rule(stack=_stacks, unread=_unread, command=_commands, name=_names)
+    def command(self, stack: str, unread: str, command: str, name: str) -> None:
+        conditions = Conditions(unread=unread)
+        self.world.run(conditions, self.world.command_line(stack, conditions, command, name))
 
     @rule(
         stack=_stacks,
@@ -195,7 +236,7 @@ class Schedules(RuleBasedStateMachine):
         edit=st.tuples(_names, st.sampled_from([*PROGRAMS, None])) | st.none(),
         person=st.sampled_from(["keeps", "deletes", None]),
         seconds=st.sampled_from([0.0, 1.0, 10.0, 600.0]),
-        renames=st.sampled_from([False, False, True]),
+        move=_moves,
     )
     def meanwhile(
         self,
@@ -203,11 +244,11 @@ class Schedules(RuleBasedStateMachine):
         edit: tuple[str, dict[str, Any] | None] | None,
         person: str | None,
         seconds: float,
-        renames: bool,
+        move: str,
     ) -> None:
         """A program changes, somebody takes the ways out of the last errors, and time passes."""
-        if renames:
-            self.world.rename(stack)
+        if self.way(move):
+            self.world.move(stack, self.way(move))
         if edit is not None:
             name, inputs = edit
             program = self.world.stacks[stack].program
@@ -233,36 +274,40 @@ class Interleaved(Schedules):
         stages = [self.world.up(name, conditions) for name in self.world.stacks]
         self.world.run(conditions, *stages)
 
-    @rule(stack=_stacks, conditions=_interleaved, at=_moments(40))
+    @rule(stack=_stacks, conditions=_interleaved, at=_moments(40), move=_moves)
     def up_before_the_dead_are_gone(
-        self, stack: str, conditions: Conditions, at: int | str
+        self, stack: str, conditions: Conditions, at: int | str, move: str
     ) -> None:
         """A plugin whose engine was killed finishes its POST while the next `up` runs."""
         dying = replace(conditions, events=((at, Event.ENGINE_DIES), *conditions.events))
         dying = self.weather(dying)
-        self.world.run(dying, *self.world.two_ups(stack, dying))
+        self.world.run(dying, *self.world.two_ups(stack, dying, self.way(move)))
 
     @rule(stack=_stacks, conditions=_interleaved, forced=_some_names)
     def up_beside_a_preview(
         self, stack: str, conditions: Conditions, forced: frozenset[str]
     ) -> None:
         conditions = self.weather(conditions)
-        preview = self.world.preview(stack, Conditions(answers=conditions.answers))
+        preview = self.world.preview(stack, Conditions(unread=conditions.unread))
         self.world.run(conditions, self.world.up(stack, conditions, forced), preview)
 
     @rule(
         stack=_stacks,
         conditions=_interleaved,
-        command=st.sampled_from(["ls", "audit", "forget", "adopt"]),
+        command=_commands,
         name=_names,
+        number=st.none() | st.integers(0, 5),
     )
     def up_beside_a_command(
-        self, stack: str, conditions: Conditions, command: str, name: str
+        self, stack: str, conditions: Conditions, command: str, name: str, number: int | None
     ) -> None:
-        """The command may change what the `up` has read."""
+        """The command may change what the `up` has read, and the `up` may import what it ends."""
         conditions = self.weather(conditions)
-        beside = self.world.command_line(stack, command, name)
-        self.world.run(conditions, self.world.up(stack, conditions), beside)
+        unread, imports = conditions.unread, {}
+        if number is not None:
+            imports = self._imports(stack, name, number, unread)
+        beside = self.world.command_line(stack, Conditions(unread=unread), command, name)
+        self.world.run(conditions, self.world.up(stack, conditions, imports=imports), beside)
 
     @rule(stack=_stacks, conditions=_interleaved)
     def destroy_at_once(self, stack: str, conditions: Conditions) -> None:

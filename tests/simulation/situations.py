@@ -1,8 +1,8 @@
 """The situations in which the enumerated commands start, and the two stacks that they work on.
 
 The stacks are in two organizations of one backend. Both have the same name there, unless the case
-says otherwise, so all that tells them apart is the organization. Each has one resource, which is
-called RESOURCE in both.
+says otherwise, so all that tells them apart is the id of their provider. Each has one resource,
+which is called RESOURCE in both.
 """
 
 from __future__ import annotations
@@ -78,11 +78,10 @@ class Situation:
     """The commands of the other stack that are run beside one. Without a machine, all but `up`
     have nothing to do."""
 
-    def conditions(self, *, knows_organization: bool = True) -> Conditions:
+    def conditions(self) -> Conditions:
         return Conditions(
             faults=(("create", self.fault, 1),) if self.fault else (),
             timeout=5.0 if self.is_slow else 100.0,
-            knows_organization=knows_organization,
         )
 
 
@@ -126,6 +125,7 @@ class Start:
     situation: Situation
     api: str
     has_twin: bool = True
+    is_native: bool = True
     _built: World = field(init=False)
 
     def __post_init__(self) -> None:
@@ -145,7 +145,8 @@ class Start:
         world = self._world({name: copy.copy(stack) for name, stack in built.stacks.items()})
         for stack in world.stacks.values():
             stack.rows = {name: copy.copy(row) for name, row in stack.rows.items()}
-            stack.doomed = list(stack.doomed)
+            stack.doomed, stack.creating = list(stack.doomed), list(stack.creating)
+        world.wrote, world._count = dict(built.wrote), built._count
         world.time.now = built.time.now
         world.disk.files = {
             name: replace(file, locked_by=None) for name, file in built.disk.files.items()
@@ -168,7 +169,9 @@ class Start:
             self.api,
             stacks
             or {
-                name: Stack(name, CLOUD, organization, copy.deepcopy(PROGRAM), titles=[title])
+                name: Stack(
+                    name, CLOUD, organization, title, self.is_native, copy.deepcopy(PROGRAM)
+                )
                 for name, organization, title in names
             },
         )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.errors import StackError
-from pulumi_fal.stacks.origin import Origin
-from pulumi_fal.tokens import TYPE_TOKEN
+from pulumi_fal.stacks.origin import ONLY_ORGANIZATION
+from pulumi_fal.tokens import MACHINES, PROVIDER_TYPES
 
 from .disk import READ
 
@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 Inputs = dict[str, Any]
 CLOUD = "https://api.cloud.test"
 """The address of a Pulumi Cloud, where a stack is in one of several organizations."""
-ONLY_ORGANIZATION = "organization"
-"""The organization of all stacks of any other backend."""
+MOVES = ("rename", "migrate", "transfer", "spell", "remove")
+"""What becomes of a stack between two commands: its state moves on under another name; or into
+another backend, and stays behind as well; or without that; or into a backend that is now written in
+another way, or another organization. Or it is removed, whatever machines it has."""
+UNREAD = ("another stack", "other backends", "the list", "every stack", "anything")
+"""What a command can't read: of other stacks and backends, or of all of `pulumi`."""
+
+
+def place(url: str) -> str:
+    """Where a backend is, which may be written in several ways."""
+    return url.partition("?")[0]
 
 
 @dataclass(eq=False)
@@ -37,30 +46,29 @@ class Stack:
     """A program and a state."""
 
     name: str
+    """What we call it, whatever Pulumi does."""
     backend: str
     organization: str = ONLY_ORGANIZATION
+    title: str = "dev"
+    """What Pulumi calls it now."""
+    is_native: bool = False
+    """Whether its host is told the provider's id."""
     program: dict[str, Inputs] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
     doomed: list[tuple[str, Row]] = field(default_factory=list)
     """Replaced, and not deleted yet."""
-    titles: list[str] = field(default_factory=lambda: ["dev"])
-    """What Pulumi has called it; the last is the name that it has now."""
-
-    @property
-    def title(self) -> str:
-        return self.titles[-1]
+    provider: str = ""
+    """The id of its provider resource, from its first `up` until it is destroyed."""
+    creating: list[str] = field(default_factory=list)
+    """The resources whose create has not ended, or was cut off."""
+    exists: bool = True
 
     @property
     def full_name(self) -> str:
         return f"{self.organization}/project/{self.title}"
 
-    def origin(self, name: str, title: str = "") -> Origin:
-        urn = f"urn:pulumi:{title or self.title}::project::{TYPE_TOKEN}::{name}"
-        return Origin(urn, self.organization, self.backend)
-
-    def origins(self, name: str) -> list[Origin]:
-        """Under every name that the stack has had."""
-        return [self.origin(name, title) for title in self.titles]
+    def urn(self, name: str) -> str:
+        return f"urn:pulumi:{self.title}::project::{MACHINES[self.is_native]}::{name}"
 
     def ids(self) -> frozenset[str]:
         """The machines that `pulumi stack export` prints."""
@@ -69,41 +77,60 @@ class Stack:
     def every_row(self) -> list[Row]:
         return [*self.rows.values(), *(row for _, row in self.doomed)]
 
+    def clear(self) -> None:
+        """Forget all that is in state."""
+        self.rows, self.doomed, self.provider, self.creating = {}, [], "", []
+
     def exported(self) -> Any:
         rows = [(name, row, False) for name, row in self.rows.items()]
         rows += [(name, row, True) for name, row in self.doomed]
-        return {
-            "deployment": {
-                "resources": [
-                    {
-                        "type": TYPE_TOKEN,
-                        "urn": self.origin(name).urn,
-                        "id": row.id,
-                        "outputs": row.outputs,
-                        "delete": is_replaced,
-                    }
-                    for name, row, is_replaced in rows
-                ]
+        machines = [
+            {
+                "type": MACHINES[self.is_native],
+                "urn": self.urn(name),
+                "id": row.id,
+                "outputs": row.outputs,
+                "delete": is_replaced,
             }
-        }
+            for name, row, is_replaced in rows
+        ]
+        provider = {"type": PROVIDER_TYPES[self.is_native], "id": self.provider}
+        creating = [
+            {"type": "creating", "resource": {"urn": self.urn(name)}} for name in self.creating
+        ]
+        return {"deployment": {"resources": [provider, *machines], "pending_operations": creating}}
 
 
 def pulumi(process: Process, stacks: Iterable[Stack], args: tuple[str, ...], backend: str) -> Any:
     """What the `pulumi` command prints for a process, as decoded JSON."""
-    own = process.world.stacks[process.stack]
-    if args[0] == "whoami":
-        return {"url": own.backend.replace("api.", "app.", 1)}
-    if not process.conditions.answers:
+    unread, own = process.conditions.unread, place(process.backend)
+    if args[0] == "whoami" and unread != "anything":
+        return {"url": process.backend.replace("api.", "app.", 1)}
+    where = place(backend) or own
+    is_away = unread == "other backends" and where != own
+    if is_away or unread in ("every stack", "anything"):
         raise StackError("`pulumi` did not end within 30 s")
-    there = [stack for stack in stacks if stack.backend == (backend or own.backend)]
+    there = [stack for stack in stacks if stack.exists and place(stack.backend) == where]
     if args[:2] == ("stack", "ls"):
         process.step("`pulumi stack ls` runs", "names of stacks", READ)
-        return [{"name": stack.full_name} for stack in there]
+        if unread == "the list":
+            raise StackError("`pulumi stack ls` did not end within 30 s")
+        return [_listed(process, stack) for stack in there]
     if args[:2] == ("stack", "export"):
-        name = args[args.index("--stack") + 1] if "--stack" in args else own.full_name
-        found = next((stack for stack in there if stack.full_name == name), None)
+        name = args[args.index("--stack") + 1]
         process.step("`pulumi stack export` runs", f"state of {name}", READ)
+        if unread == "another stack" and (where, name) != (own, process.full_name):
+            raise StackError("`pulumi stack export` did not end within 30 s")
+        found = next((stack for stack in there if stack.full_name == name), None)
         if found is None:
             raise StackError(f"no stack named {name!r} found")
         return found.exported()
     raise AssertionError(f"the simulated `pulumi` knows no {args}")
+
+
+def _listed(process: Process, stack: Stack) -> Any:
+    """A stack in a list. Pulumi Cloud does not tell the time of an update that still runs."""
+    is_updated = any(other.updates(stack.name) for other in process.world.processes)
+    hides = is_updated and stack.backend.startswith("http")
+    changed = None if hides else repr((stack.provider, sorted(stack.ids()), stack.creating))
+    return {"name": stack.full_name, "lastUpdate": changed, "resourceCount": len(stack.ids())}

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Callable, Iterable, Iterator
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+import click
+
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.state import TurnedClock
-from pulumi_fal.errors import ElsewhereError
-from pulumi_fal.machines.decision import as_forgotten
-from pulumi_fal.machines.entry import GRACE_SECONDS, Phase
+from pulumi_fal.errors import ElsewhereError, FalError
+from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
+from pulumi_fal.stacks.origin import ONLY_ORGANIZATION
 
 from . import disk
 from .account import OUTCOMES, Account, Owner
 from .commands import CommandLine
-from .engine import Engine, Job, Stages
+from .engine import NOTHING, Engine, Job, Stages
 from .in_place import journal_folder
 from .laws import Laws
 from .plugin import KEY_OF, KEYS, WAITS, Call, Conditions, Event, Process
-from .stacks import Stack, pulumi
+from .stacks import Stack, place, pulumi
 from .turns import Died, Turn, Turns
 
+_NOT_SHOWN = "he API has not shown"
+"""What a wait and a refresh say of a machine that may still appear."""
 ROUNDS = 24
 """How many commands it may take at most until nothing changes any more."""
 
@@ -44,7 +49,11 @@ class World:
         self.account.on_made = lambda instance_id: self.laws.made(self.call(), instance_id)
         self.account.on_delete = lambda instance_id: self.laws.deleting(self.call(), instance_id)
         self.disk = disk.Disk(self._disk_step)
-        self.stacks = stacks or {name: Stack(name, f"file:///{name}") for name in ("one", "two")}
+        self.stacks = stacks or {name: Stack(name, f"s3://{name}") for name in ("one", "two")}
+        self.left_behind: list[Stack] = []
+        """What stacks were before they moved, where nobody has removed it."""
+        self.wrote: dict[str, Owner] = {}
+        """By the file of each record, whose create it is of."""
         self.processes: list[Process] = []
         self.said: dict[Owner, str] = {}
         """With what the last command's creates failed, as a person reads it."""
@@ -56,6 +65,7 @@ class World:
         self._power: Conditions | None = None
         self.poll_interval = 2.0
         self._is_watched = True
+        self._count = 0
         self.journal = Journal(journal_folder())
 
     # What happens.
@@ -73,9 +83,8 @@ class World:
         else:
             turns = [self._turn(chain.from_iterable(stages)) for stages in commands]
             self.turns.run(turns, schedule)
-        for process in self.processes:
-            self.laws.command_ended(process)
         self.account.faults.clear()
+        self.account.end_glitch()
         self.disk.trouble = disk.NOTHING
         if self._power is not None:
             self.disk.lose_power(self._power.synced)
@@ -90,21 +99,22 @@ class World:
         *,
         refresh: bool = False,
         delete_first: bool = False,
+        imports: Mapping[str, str] = NOTHING,
     ) -> Stages:
-        return self.engine(stack, conditions).up(forced, refresh=refresh, delete_first=delete_first)
+        engine = self.engine(stack, conditions)
+        return engine.up(forced, refresh=refresh, delete_first=delete_first, imports=imports)
 
-    def two_ups(self, stack: str, conditions: Conditions) -> tuple[Stages, Stages]:
+    def two_ups(self, stack: str, conditions: Conditions, move: str) -> tuple[Stages, Stages]:
         """`up`, and another right after the first one's engine was killed, or has ended."""
         first, second = (self.engine(stack, one) for one in (conditions, Conditions()))
-        nothing = frozenset[str]()
-        return first.up(nothing), second.up(nothing, after=first.process)
+        return first.up(), second.up(after=first.process, move=move)
 
     def preview(self, stack: str, conditions: Conditions) -> Stages:
         return self.engine(stack, conditions).preview()
 
-    def command_line(self, stack: str, command: str, name: str) -> Stages:
+    def command_line(self, stack: str, conditions: Conditions, command: str, name: str) -> Stages:
         """A command of `pulumi-fal`, about a resource of a stack."""
-        return CommandLine(self, self.engine(stack, Conditions()).process).command(command, name)
+        return CommandLine(self, self.engine(stack, conditions).process).command(command, name)
 
     def refresh(self, stack: str, conditions: Conditions) -> Stages:
         return self.engine(stack, conditions).refresh()
@@ -146,6 +156,8 @@ class World:
                 self.account.state.create(NewInstance("gpu_1x_h100_sxm5", "somebody's"), account)
             case Event.VANISH if ours:
                 self.account.state.kill(ours[0])
+            case Event.GLITCH:
+                self.account.glitch(self._known_machines())
             case Event.STUCK if ours:
                 self.account.state.stuck(
                     max(ours, key=lambda id_: self.account.machine(id_).created)
@@ -153,41 +165,62 @@ class World:
 
     def person(self, stack: str, *, keeps: bool) -> None:
         """Take the ways out that the errors name, truthfully: `keeps` to adopt, or to delete."""
-        for owner, said in list(self.said.items()):
-            if owner.stack != stack:
-                continue
-            del self.said[owner]
+        said = {owner: words for owner, words in self.said.items() if owner.stack == stack}
+        for owner, words in said.items():
             # One message may be of several records, under each name that the stack has had.
-            for message in re.split(r"(?=An earlier create for|A create for)", said):
+            for message in re.split(r"(?=An earlier create for|A create for)", words):
                 self._take_way_out(owner, message, keeps=keeps)
 
     def _take_way_out(self, owner: Owner, said: str, *, keeps: bool) -> None:
-        stack = self.stacks[owner.stack]
-        named = set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", said))
-        urn = re.search(r"pulumi-fal pending forget (\S+)", said)
-        origin = next(
-            (origin for origin in stack.origins(owner.name) if urn and origin.urn == urn[1]), None
+        ways = [
+            shlex.split(line) for line in re.findall(r"^  pulumi-fal (.+)$", said, re.MULTILINE)
+        ]
+        adopt, delete, forget = (
+            next((way for way in ways if word in way[:2]), [])
+            for word in ("adopt", "delete", "forget")
         )
-        entry = self.journal.find(origin) if origin else None
-        if entry is None or not named:
-            return
-        mine = sorted((self.account.machines_of(owner) - stack.ids()) & named)
-        now = stack.origin(owner.name)
-        is_free = entry.origin == now or self.journal.find(now) is None
-        keeps = keeps and is_free and bool(mine)
-        if keeps and entry.phase is not Phase.ADOPTED:
-            chosen, *mine = mine
-            adopted = replace(
-                entry, origin=now, phase=Phase.ADOPTED, instance_id=chosen, problem=""
-            )
-            self.journal.write(adopted)
-        for instance_id in mine:
-            self.account.state.delete(instance_id)
-        if not keeps or entry.origin != now:
-            late = as_forgotten(entry, named, self.turns.wall())
-            self.journal.drop(entry)
-            if late is not None:
-                self.journal.write(late)
+        outside = self.account.machines_of(owner) - self.stacks[owner.stack].ids()
+        mine = sorted(outside & set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", said)))
+        is_adopted = any(entry.phase is Phase.ADOPTED for entry in self.entries_of(owner))
+        keeps = keeps and bool(mine and adopt) and not is_adopted
+        if keeps and self._does(owner, adopt, mine[0]):
+            forget, mine = [], mine[1:]
+        for instance_id in mine if delete else ():
+            self._does(owner, [*delete, "--yes", "--force"], instance_id)
+        if forget:
+            self._does(owner, forget)
+
+    def _does(self, owner: Owner, way: list[str], instance_id: str = "") -> bool:
+        """Run a command from a message, about the person's own record and machine."""
+        mine = [
+            entry
+            for entry in self.entries()
+            if self._is_theirs(entry, owner, can_forget="forget" in way)
+            and entry.is_late == ("--late" in way)
+            and (way[0] != "pending" or entry.origin.urn == way[2])
+        ]
+        if not mine:
+            return False  # it is about another stack's
+        words = {"ID": instance_id, mine[0].origin.urn: mine[0].id}
+        args = [words.get(word, word) for word in way]
+        conditions = Conditions(key=KEY_OF[mine[0].account])
+        line = CommandLine(self, self.engine(owner.stack, conditions).process)
+        self.run(conditions, line.command("run", owner.name, args))
+        return not line.process.errors
+
+    def _is_theirs(self, entry: Entry, owner: Owner, *, can_forget: bool) -> bool:
+        """Whether an entry is of the resource, or of another one that has lost nothing by it."""
+        other = self.wrote[entry.file]
+        left = self.account.machines_of(other) - self.stacks[other.stack].ids()
+        return other == owner or (can_forget and not left)
+
+    def _delete_what_is_left(self, stack: str) -> None:
+        """Delete what no `up` continues with, because state has another machine by now."""
+        outside = set(self.account.made_by) - self.stacks[stack].ids()
+        for instance_id in filter(self.account.runs, sorted(outside)):
+            owner = self.account.made_by[instance_id]
+            if owner.stack == stack:
+                self._does(owner, ["delete", "ID", "--yes", "--force"], instance_id)
 
     def settle(self) -> None:
         """Run `up` and take the ways out until nothing changes; then all must be as declared."""
@@ -196,18 +229,23 @@ class World:
         keys = dict.fromkeys(self.stacks, KEYS[0])
         said: dict[str, list[Exception]] = {name: [] for name in self.stacks}
         for count in range(ROUNDS):
-            self.time.advance(GRACE_SECONDS)  # so that nothing is too new to be missed
+            self.time.advance(30.0)
             before = self._picture()
             problems = {}
             refresh = count % 2 == 1
             for name, stack in self.stacks.items():
                 conditions = Conditions(key=keys[name])
                 engine = self.engine(name, conditions)
-                self.run(conditions, engine.up(frozenset(), refresh=refresh))
+                self.run(conditions, engine.up(refresh=refresh))
                 errors = engine.process.errors
                 problems.update({(name, key): error for key, error in errors.items()})
                 self.person(name, keeps=True)
+                if not errors:
+                    self._delete_what_is_left(name)
                 self._drop_twins(stack)
+                self._drop_never_shown(
+                    stack, [*map(str, errors.values()), *engine.process.warnings]
+                )
                 said[name] += errors.values()
                 if refresh:
                     keys[name] = _wanted_key(said[name], keys[name])
@@ -226,10 +264,26 @@ class World:
             for name, row in stack.rows.items():
                 assert self.account.runs(row.id), f"{name} of {stack.name}: {row.id} is gone"
 
-    def rename(self, stack: str) -> None:
-        """`pulumi stack rename`: state moves on under another name, and nothing else does."""
-        titles = self.stacks[stack].titles
-        titles.append(f"dev{len(titles)}")
+    def move(self, stack: str, how: str) -> None:
+        """What people do to a stack between two commands, one of MOVES."""
+        moved, before = self.stacks[stack], copy.copy(self.stacks[stack])
+        self._count += 1
+        if how == "rename":
+            moved.title = f"{moved.title}-{self._count}"
+        elif how == "spell" and moved.backend.startswith("http"):
+            moved.organization = f"{moved.organization}-{self._count}"
+        elif how == "spell":
+            moved.backend = f"{place(moved.backend)}?spelled={self._count}"
+        elif how == "remove":
+            self.laws.given_up |= moved.ids()
+            moved.clear()
+            moved.exists = False
+        elif moved.exists:
+            moved.backend = f"s3://moved-{self._count}"
+            moved.organization, moved.creating = ONLY_ORGANIZATION, []
+            if how == "migrate":
+                before.rows, before.doomed = dict(moved.rows), list(moved.doomed)
+                self.left_behind.append(before)
 
     # How it is done.
 
@@ -241,15 +295,43 @@ class World:
 
     def pulumi(self, args: tuple[str, ...], backend: str) -> Any:
         """What the `pulumi` command prints for whoever's turn it is."""
-        return pulumi(self.call().process, self.stacks.values(), args, backend)
+        return pulumi(self.call().process, self.everywhere(), args, backend)
 
-    def agrees(self) -> bool:
-        """Whether a person says yes at a prompt: unless a machine was named that is the person's,
-        runs, and is in no state."""
+    def everywhere(self) -> list[Stack]:
+        """All stacks that can be read, also what was left behind by a move."""
+        return [*filter(lambda stack: stack.exists, self.stacks.values()), *self.left_behind]
+
+    def entries(self) -> list[Entry]:
+        """What is on record."""
+        trouble, self.disk.trouble = self.disk.trouble, disk.NOTHING
+        with self.unwatched():
+            entries = self.journal.readable()
+        self.disk.trouble = trouble
+        return entries
+
+    def entries_of(self, owner: Owner, *, late: bool | None = None) -> list[Entry]:
+        """What is on record of a resource's creates, with `late` only the late ones or no such."""
+        return [
+            entry
+            for entry in self.entries()
+            if self.wrote[entry.file] == owner and late in (None, entry.is_late)
+        ]
+
+    def count_process(self) -> int:
+        self._count += 1
+        return self._count
+
+    def agrees(self, question: str) -> bool:
+        """Whether a person says yes to a question: if nothing gets lost by it that is the person's,
+        runs, and is in no state, and nobody else loses anything."""
         call = self.call()
+        self.laws.asked(call)
         own = self.account.machines_of(call.owner) - self.stacks[call.owner.stack].ids()
         words = "\n".join(call.process.output)
-        return not any(instance_id in words for instance_id in own)
+        is_own = any(instance_id in words for instance_id in own)
+        if question.startswith("Delete"):
+            return is_own or "may have been made" not in words
+        return not is_own
 
     def try_lock(self, descriptor: int) -> bool:
         """Lock a file for whoever's turn it is."""
@@ -267,6 +349,11 @@ class World:
             yield
         finally:
             self._is_watched = True
+
+    def _known_machines(self) -> set[str]:
+        """Those of which an id is in a state or on record."""
+        in_state = {instance_id for stack in self.everywhere() for instance_id in stack.ids()}
+        return in_state | {entry.instance_id for entry in self.entries() if entry.instance_id}
 
     def _is_sending(self, process: Process) -> bool:
         """Whether another one is between its last check and its request: no client covers that."""
@@ -290,7 +377,8 @@ class World:
                 self._calls[turn] = call
                 if call.process.records:
                     self._serve(call, do)
-            self._calls[turn].process.is_over = True
+            if turn in self._calls:
+                self._calls[turn].process.is_over = True
 
         turn = Turn(run)
         turn.is_doomed = lambda: turn in self._calls and self._calls[turn].process.is_dead
@@ -303,11 +391,16 @@ class World:
             pass
         except Exception as error:  # noqa: BLE001 - as the host of plugins does
             call.process.errors[call.owner.name] = error
+            if not isinstance(error, (FalError, click.ClickException, click.Abort)):
+                self.laws.violations.append(f"{call.owner} ends with {error!r}")
 
     def _disk_step(self, moment: str, name: str, how: str) -> None:
         if self.turns.current is not None and self._is_watched:
-            kind = "lock" if name.endswith(".lock") else "file"
-            self.call().process.step(moment, f"{kind} {name}" if name else "", how)
+            kind, call = "lock" if name.endswith(".lock") else "file", self.call()
+            call.process.step(moment, f"{kind} {name}" if name else "", how)
+            if moment == "a rename" and name not in self.wrote:
+                self.wrote[name] = call.owner
+                call.process.written += 1
 
     def _deadlock(self) -> None:
         self.laws.violations.append("all wait for one another, and nobody asks")
@@ -318,6 +411,13 @@ class World:
         """`pulumi state delete`, as the refusal to delete a machine that was taken over says."""
         ids = {row.id for row in stack.rows.values()}
         stack.doomed = [(name, row) for name, row in stack.doomed if row.id not in ids]
+
+    def _drop_never_shown(self, stack: Stack, said: Iterable[str]) -> None:
+        """The same for a machine that vanished before the API showed it: nothing proves that."""
+        hidden = "\n".join(words for words in said if _NOT_SHOWN in words)
+        for name, row in list(stack.rows.items()):
+            if row.id in hidden and not self.account.runs(row.id):
+                del stack.rows[name]
 
     def _picture(self) -> object:
         rows = {

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,25 @@ from pulumi_fal.api import settings
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.cli.app import cli
 from pulumi_fal.cli.context import Context
+from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.entry import Entry
-from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.journal import Journal, new_file
 from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import ED25519, KEY, ONE
 
-BACKEND = "file://C:/state" if os.name == "nt" else "file:///state"
+BACKEND, ELSEWHERE = (
+    f"file://{'C:' if os.name == 'nt' else ''}/{name}" for name in ("here", "else")
+)
+"""The backend that `pulumi` uses, and another one."""
+DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
 NOW = 1_700_000_000.0
+NO_PULUMI = "there is no `pulumi` command on PATH"
 
 
 def urn(name: str, stack_name: str = "dev", type_: str = TYPE_TOKEN) -> str:
@@ -36,30 +43,59 @@ def urn(name: str, stack_name: str = "dev", type_: str = TYPE_TOKEN) -> str:
     return f"urn:pulumi:{stack_name}::train::{type_}::{name}"
 
 
+M = "the machine"
+"""Stands for the id of a machine in tables."""
+
+
+def filled(value: Any, id_: str) -> Any:
+    """Return a value of a table with the machine's id filled in."""
+    if isinstance(value, dict):
+        return {key: filled(one, id_) for key, one in value.items()}
+    return {M: id_, (M,): (id_,)}.get(value, value)
+
+
+class Still(Clock):
+    """A clock whose time of day is always NOW."""
+
+    def wall(self) -> float:
+        return NOW
+
+
+@dataclass
 class CommandLine:
-    """Runs commands. `stacks` is what the `pulumi` command would find: ids by resource, or why not.
+    """Runs commands. No output ever has the API's key in it, or a traceback."""
 
-    `seen` is what state says of a machine, by its id: outputs `account` and `endpoint`. No output
-    ever has the API's key in it, or a traceback.
-    """
+    emulator: EmulatorServer
+    journal: Journal
+    clock: Clock = field(default_factory=Still)
+    backends: dict[str, dict[str, dict[str, str] | str]] = field(default_factory=dict)
+    """What the `pulumi` command finds in a backend: by stack, ids by resource, or why not."""
+    providers: dict[str, str] = field(default_factory=dict)
+    """The ids of stacks' provider resources, by the stacks' names."""
+    seen: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What state says of a machine, by its id: outputs `account` and `endpoint`."""
+    created: dict[str, str] = field(default_factory=dict)
+    """When stacks recorded machines, by their ids, as `pulumi stack export` prints it."""
+    types: dict[str, str] = field(default_factory=dict)
+    """The types of resources that are not Python's dynamic ones, by their names."""
+    exported: list[str] = field(default_factory=list)
+    """The stacks that were read, in order."""
+    pulumi_says: str = ""
+    """Why there is no `pulumi` command to ask, if so."""
+    stderr: str = ""
 
-    def __init__(self, emulator: EmulatorServer, home: Path, here: Context | None) -> None:
-        self.emulator = emulator
-        self.journal = Journal(journal.default_folder({"PULUMI_HOME": str(home)}))
-        self.here = here
-        self.stacks: dict[str, dict[str, str] | str] = {}
-        self.seen: dict[str, dict[str, str]] = {}
-        self.created: dict[str, str] = {}
-        """When stacks recorded machines, by their ids, as `pulumi stack export` prints it."""
-        self.types: dict[str, str] = {}
-        """The types of resources that are not Python's dynamic ones, by their names."""
-        self.pulumi_says = ""
-        """Why there is no `pulumi` command to ask, if so."""
-        self.stderr = ""
+    @property
+    def stacks(self) -> dict[str, dict[str, str] | str]:
+        """What is in the backend that `pulumi` uses."""
+        return self.backends[os.environ["PULUMI_BACKEND_URL"]]
+
+    @stacks.setter
+    def stacks(self, stacks: dict[str, dict[str, str] | str]) -> None:
+        self.backends[os.environ["PULUMI_BACKEND_URL"]] = stacks
 
     def run(self, *args: str, code: int = 0, typed: str | None = None) -> str:
         """The command's stdout; its exit code must be that. What it says of errors: `stderr`."""
-        result: Result = CliRunner().invoke(cli, args, input=typed, obj=self.here)
+        result: Result = CliRunner().invoke(cli, args, input=typed, obj=Context(self.clock))
         print(f"$ pulumi-fal {' '.join(args)}\n{result.output}[exit code {result.exit_code}]")
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -81,20 +117,18 @@ class CommandLine:
         return self.emulator.state.create(NewInstance(instance_type, ED25519, sector)).id
 
     def pend(self, name: str = "box", **fields: Any) -> Entry:
-        """Put a create on record."""
-        origin = Origin(
-            fields.pop("urn", urn(name)),
-            fields.pop("organization", "organization"),
-            fields.pop("backend", BACKEND),
-        )
-        given = settings.Settings(self.emulator.url, KEY, "")
+        """Put a create on record, which was sent `age` seconds ago."""
+        where = [
+            fields.pop(field, other) for field, other in (("provider", ""), ("backend", BACKEND))
+        ]
+        origin = Origin(fields.pop("urn", urn(name)), *where)
+        kind, sector = fields.pop("instance_type", ONE), fields.pop("sector", None)
         values = {
-            "account": given.account,
-            "requested": NewInstance(
-                fields.pop("instance_type", ONE), "f" * 32, fields.pop("sector", None)
-            ),
+            "account": settings.Settings(self.emulator.url, KEY, "").account,
+            "requested": NewInstance(kind, "f" * 32, sector),
             "before": (),
-            "started": NOW,
+            "started": NOW - fields.pop("age", 0.0),
+            "file": new_file(origin),
             **fields,
         }
         entry = Entry(origin, **values)
@@ -105,17 +139,32 @@ class CommandLine:
         """What is on record now."""
         return [entry for entry in self.journal.entries() if isinstance(entry, Entry)]
 
-    def pulumi(self, *args: str, **others: Any) -> str:
+    def damage(self, what: str = "record") -> None:
+        """Have a record, or the folder of all, be one that can't be read."""
+        folder = self.journal.folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if what == "folder":
+            folder.touch()
+        else:
+            folder.mkdir(exist_ok=True)
+            (folder / "0-0-0.json").write_text("{")
+
+    def pulumi(self, *args: str, backend: str = "", **others: Any) -> str:
         """What the `pulumi` command would print."""
         if self.pulumi_says:
             raise StackError(self.pulumi_says)
+        if args == ("version",):
+            return "v3.259.0\n"
+        if args[0] == "whoami":
+            raise StackError("nobody is logged in")
+        stacks = self.backends[backend] if backend else self.stacks
         if args[:2] == ("stack", "ls"):
             of = f"/{args[3]}/" if args[2] == "--project" else ""
-            return json.dumps([{"name": name} for name in self.stacks if of in name])
-        if args[0] in ("whoami", "about"):
-            raise StackError("nobody is logged in")
+            rows = [{"name": name, "lastUpdate": f"{held}"} for name, held in stacks.items()]
+            return json.dumps([row for row in rows if of in row["name"]])
         assert args[:3] == ("stack", "export", "--stack")
-        held = self.stacks.get(args[3], f"no stack named {args[3]!r} found")
+        self.exported.append(args[3])
+        held = stacks.get(args[3], f"no stack named {args[3]!r} found")
         if isinstance(held, str):
             raise StackError(held)
         types = {name: self.types.get(name, TYPE_TOKEN) for name in held}
@@ -129,21 +178,23 @@ class CommandLine:
             }
             for name, id_ in held.items()
         ]
-        return json.dumps({"deployment": {"resources": resources}})
+        provider = {"type": "pulumi:providers:fal", "id": self.providers.get(args[3], "")}
+        return json.dumps({"deployment": {"resources": [provider, *resources]}})
 
 
 @contextmanager
-def command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Context | None = None
-) -> Iterator[CommandLine]:
+def command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     """For a fixture of that name."""
     with EmulatorServer(api_key=KEY) as emulator:
         for name, value in emulator.env.items():
             monkeypatch.setenv(name, value)
-        for name in ("FAL_KEY", "FAL_KEY_ID", "FAL_KEY_SECRET", "PULUMI_BACKEND_URL"):
+        for name in ("FAL_KEY", "FAL_KEY_ID", "FAL_KEY_SECRET"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("PULUMI_BACKEND_URL", BACKEND)
+        monkeypatch.setenv("FAL_COMPUTE_POLL_INTERVAL", "0.05")
         monkeypatch.chdir(tmp_path)
-        line = CommandLine(emulator, tmp_path / "home", here)
+        folder = journal.default_folder({"PULUMI_HOME": str(tmp_path / "home")})
+        line = CommandLine(emulator, Journal(folder), backends={BACKEND: {}, ELSEWHERE: {}})
         monkeypatch.setattr(pulumi_cli, "pulumi", line.pulumi)
         yield line

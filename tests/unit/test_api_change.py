@@ -45,13 +45,9 @@ class Stack(FakeStacks):
     def provider(self, used: Settings) -> Machines:
         """A new process of the provider with those settings."""
         send = self.send_v1 if used.api == "v1" else self.legacy.send
-        return Machines(
-            self.journal,
-            self,
-            self.clock,
-            lambda: used,
-            send=send,
-        )
+        machines = Machines(self.journal, self, self.clock, lambda: used, send=send)
+        machines.known.update(self.state)  # as the engine's own state has them
+        return machines
 
     def send_v1(self, request: Request[Any], timeout: float | None = None) -> Any:
         """The v1 API tells a machine's region as well."""
@@ -66,7 +62,6 @@ class Stack(FakeStacks):
         created = operations.create(self.provider(used), CALL, INPUTS)
         self.state[created.id] = created.outputs
         self.in_state = set(self.state)
-        self.clock.time += 600  # it is no new machine, whose absence would mean nothing
         return created.id
 
     def refresh(self, used: Settings, id_: str) -> dict[str, Any] | None:

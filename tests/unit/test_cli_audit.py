@@ -1,7 +1,8 @@
-"""`pulumi-fal audit`: exactly the machines that no stack has, and those that no API has."""
+"""`pulumi-fal audit`: what it prints, and its exit codes. test_cli_whose.py has whose is what."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,119 +10,99 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api import settings
+from pulumi_fal.cli import audit, show
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines.entry import Phase
 
 from ..fakes import KEY
-from .cli_support import CommandLine, command_line, urn
+from .cli_support import DEV, NO_PULUMI, NOW, PROD, CommandLine, command_line, urn
 
-DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
-CLEAN, FOUND, CANT_TELL = 0, 1, 2
+FINE, FOUND, CANT_TELL = 0, 1, 2
+HOUR, DAY = 3600, 86400
 
 
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     with command_line(tmp_path, monkeypatch) as line:
+        line.stacks = {DEV: {}}
         yield line
 
 
-def whose(report: dict[str, list[dict[str, str]]]) -> dict[str, str]:
-    return {machine["id"]: machine["whose"] for machine in report["machines"]}
-
-
-def test_all_is_well_where_each_machine_is_in_a_stack(line: CommandLine) -> None:
-    """Where every machine is in a stack, one line says so and the exit code is 0."""
+def test_a_clean_account_is_one_line(line: CommandLine) -> None:
+    """The exit code is 0."""
     line.stacks = {DEV: {"a": line.rent()}, PROD: {"a": line.rent()}}
     assert line.run("audit") == "Machines: 2 (2 in stack). Stacks read: 2. Gone: 0.\n"
 
 
-def test_it_finds_exactly_the_machines_that_were_forgotten(line: CommandLine) -> None:
-    """A machine that no stack of the backend has is named, and the exit code is 1."""
-    kept, pending, forgotten = line.rent(), line.rent(), line.rent()
+def test_what_it_prints(line: CommandLine) -> None:
+    """Each machine that is not fine with what is known of it, and what to do about each kind."""
+    kept, pending, left, forgotten = (line.rent() for _ in range(4))
     line.stacks = {DEV: {"a": kept}, PROD: {}}
     line.pend(phase=Phase.CREATED, instance_id=pending)
-    report = line.json("audit", code=FOUND)
-    assert whose(report) == {kept: "stack", pending: "pending", forgotten: "forgotten"}
+    line.pend("left", age=DAY, phase=Phase.CREATED, instance_id=left)
     shown = line.run("audit", code=FOUND)
-    assert forgotten in shown
-    assert kept not in shown
-    assert pending not in shown
-    assert "Machines: 3 (1 in stack, 1 pending, 1 forgotten)." in shown
+    header, *rows = shown.splitlines()
+    assert header.split() == ["MACHINE", "TYPE", "IP", "STATUS", "WHOSE"]
+    cells = [re.split("  +", row) for row in rows[:2]]
+    assert [(row[0], row[3], row[4]) for row in cells] == [
+        (left, "ready", f"abandoned: made for {urn('left')}"),
+        (forgotten, "ready", "forgotten"),
+    ]
+    counts = "Machines: 4 (1 in stack, 1 pending, 1 abandoned, 1 forgotten). Stacks read: 2."
+    assert rows[2] == f"{counts} Gone: 0."
+    assert "\n  pulumi-fal delete ID\n" in shown
+    assert "\n  pulumi-fal pending ls\n" in shown
+    line.pend("asked")
+    shown = line.run("audit", code=FOUND)
+    assert f"unknown: perhaps made by the pending create of {urn('asked')}\n" in shown
 
 
-def test_ids_are_those_of_the_forgotten_machines_alone(line: CommandLine) -> None:
-    """`pulumi-fal delete` takes each of them, and only those: one id a line."""
-    kept, pending, *forgotten = (line.rent() for _ in range(4))
-    line.stacks = {DEV: {"a": kept}, PROD: {}}
-    line.pend(phase=Phase.CREATED, instance_id=pending)
-    printed = line.run("audit", "--ids", "--max-age", "0m", code=FOUND)
-    assert printed.endswith("\n")
-    assert sorted(printed.splitlines()) == sorted(forgotten)
-    assert line.stderr == (
-        "Machines: 4 (1 in stack, 1 pending, 2 forgotten). Stacks read: 2. Gone: 0.\n"
-    )
+def test_ids_alone(line: CommandLine) -> None:
+    """One id a line on stdout, for `xargs`; all else is on stderr."""
+    ids = [line.rent(), line.rent()]
+    assert sorted(line.run("audit", "--ids", code=FOUND).split("\n")) == ["", *sorted(ids)]
+    assert line.stderr == "Machines: 2 (2 forgotten). Stacks read: 1. Gone: 0.\n"
+    line.stacks[PROD] = "the checkpoint is damaged"
+    assert line.run("audit", "--ids", code=CANT_TELL) == ""
+    assert f"Unreadable: stack {PROD}: the checkpoint is damaged\n" in line.stderr
     line.run("audit", "--ids", "--json", code=2)
 
 
-def test_no_id_is_printed_where_a_stack_cannot_be_read(line: CommandLine) -> None:
-    """That stack may have the machine. The reason is on stderr, and the exit code is 2."""
-    line.rent()
-    line.stacks = {DEV: {}, PROD: "the checkpoint is damaged"}
-    assert line.run("audit", "--ids", code=CANT_TELL) == ""
-    assert f"Unreadable: stack {PROD}: the checkpoint is damaged\n" in line.stderr
-
-
-def test_audit_says_how_to_end_a_forgotten_machine(line: CommandLine) -> None:
-    """The command is printed beside the way to keep the machine."""
-    line.rent()
-    line.stacks = {DEV: {}}
-    assert "\n  pulumi-fal delete ID\n" in line.run("audit", code=FOUND)
-
-
-def test_its_json_says_by_which_resource_a_machine_is_had(line: CommandLine) -> None:
-    """The JSON has each machine as the API shows it, with its stack and URN."""
-    id_ = line.rent()
+def test_json(line: CommandLine) -> None:
+    """Each machine as the API shows it, with its stack, its resource and its age."""
+    id_ = rent(line, HOUR)
     line.stacks = {DEV: {"a": id_}}
     report = line.json("audit")
-    (machine,) = report["machines"]
-    assert (machine["id"], machine["stack"], machine["urn"]) == (id_, DEV, urn("a"))
-    assert machine["status"] == "ready"
-    assert report["stacks"] == [DEV]
-    assert (report["gone"], report["other_account"], report["unreadable"]) == ([], [], {})
+    (machine,) = report.pop("machines")
+    assert machine == {
+        **vars(line.emulator.state.list()[0]),
+        "whose": "stack",
+        "stack": DEV,
+        "resource": "a",
+        "urn": urn("a"),
+        "created": "2023-11-14T21:13:20+00:00",
+        "age_seconds": HOUR,
+    }
+    nothing: dict[str, Any] = {"too_old": [], "gone": [], "other_account": [], "unreadable": {}}
+    assert report == {**nothing, "stacks": [DEV]}
 
 
-def test_only_the_given_stacks_count(line: CommandLine) -> None:
-    """A machine that only another stack has is in none of the given ones."""
-    first, second = line.rent(), line.rent()
-    line.stacks = {DEV: {"a": first}, PROD: {"a": second}}
-    report = line.json("audit", "--stack", DEV, code=FOUND)
-    assert whose(report) == {first: "stack", second: "forgotten"}
-    line.run("audit", "--stack", DEV, "--stack", PROD)
+# Resources whose machine is gone.
 
 
-def test_a_resource_whose_machine_is_gone_is_found(line: CommandLine) -> None:
-    """A resource whose machine is gone is named by its stack, URN and id."""
-    line.stacks = {DEV: {"a": "i-gone", "b": line.rent()}}
-    assert line.json("audit", code=FOUND)["gone"] == [
-        {"id": "i-gone", "urn": urn("a"), "stack": DEV}
-    ]
+def test_a_machine_that_is_gone(line: CommandLine) -> None:
+    """Its resource is named, whatever can't be read. A list may lag behind, so a GET decides."""
+    lags = line.rent()
+    line.stacks = {DEV: {"a": "i-gone", "b": lags}, PROD: "no access"}
+    line.emulator.state.hide(lags, "list", 60)
+    gone = line.json("audit", code=FOUND)["gone"]
+    assert gone == [{"id": "i-gone", "urn": urn("a"), "stack": DEV}]
     assert "`pulumi refresh`" in line.run("audit", code=FOUND)
 
 
-def test_a_machine_that_only_the_list_lacks_is_not_gone(line: CommandLine) -> None:
-    """A machine that a GET still shows is not gone, since a list may lag behind."""
+def test_a_machine_that_is_gone_by_now(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A destroy may have ended while the stacks were read."""
     id_ = line.rent()
-    line.stacks = {DEV: {"a": id_}}
-    line.emulator.state.hide(id_, "list", 60)
-    assert line.json("audit")["gone"] == []
-
-
-def test_a_machine_that_is_gone_by_now_is_not_forgotten(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A machine that is gone by the end is not reported, since a destroy may have ended."""
-    id_ = line.rent()
-    line.stacks = {DEV: {}}
     original = line.pulumi
 
     def pulumi(*args: str, **others: Any) -> str:
@@ -133,153 +114,141 @@ def test_a_machine_that_is_gone_by_now_is_not_forgotten(
     assert line.json("audit")["machines"] == []
 
 
-def test_a_stack_that_cannot_be_read_makes_machines_unknown(line: CommandLine) -> None:
-    """A stack that can't be read may have any machine, so it is named and the exit code is 2."""
-    kept, other = line.rent(), line.rent()
-    line.stacks = {DEV: {"a": kept}, PROD: "the checkpoint is damaged"}
-    report = line.json("audit", code=CANT_TELL)
-    assert whose(report) == {kept: "stack", other: "unknown"}
-    assert report["unreadable"] == {f"stack {PROD}": "the checkpoint is damaged"}
-    shown = line.run("audit", code=CANT_TELL)
-    assert f"Unreadable: stack {PROD}: the checkpoint is damaged" in shown
-    assert f"{other}  gpu_1x_h100_sxm5" in shown
+@pytest.mark.parametrize(
+    "seen, sees, code, says",
+    [
+        ({}, "", FOUND, "To remove machines that are gone"),
+        ({"account": "own"}, "", FOUND, "To remove machines that are gone"),
+        ({"account": "1a2b3c"}, "", CANT_TELL, "unknown: seen with another key (account 1a2b3c)"),
+        ({"account": "1a2b3c"}, "1a2b3c", FOUND, "To remove machines that are gone"),
+        (
+            {"endpoint": "https://else.where"},
+            "",
+            CANT_TELL,
+            "unknown: seen at another endpoint (https://else.where)",
+        ),
+    ],
+    ids=["unknown", "own", "another key", "rotated key", "another endpoint"],
+)
+def test_a_machine_of_another_account(
+    line: CommandLine, seen: dict[str, str], sees: str, code: int, says: str
+) -> None:
+    """It may still run, unless this key lists another machine that was seen with that one."""
+    there = line.rent()
+    line.stacks = {DEV: {"a": "i-1", "b": there}}
+    own = settings.Settings(line.emulator.url, KEY, "").account
+    seen = {name: own if value == "own" else value for name, value in seen.items()}
+    line.seen = {"i-1": {"endpoint": line.emulator.url, **seen}, there: {"account": sees}}
+    report = line.json("audit", code=code)
+    found, other = ("gone", "other_account") if code == FOUND else ("other_account", "gone")
+    (row,) = report[found]
+    assert (row["id"], row["urn"], row["stack"], report[other]) == ("i-1", urn("a"), DEV, [])
+    shown = line.run("audit", code=code)
+    assert says in shown
+    assert ("set the key and the endpoint of that account" in shown) is (code == CANT_TELL)
+    assert ("`pulumi refresh`" in shown) is (code == FOUND)
 
 
-def test_a_stack_that_cannot_be_read_is_not_clean(line: CommandLine) -> None:
-    """A stack that can't be read may have resources whose machines are gone."""
-    line.stacks = {DEV: {"a": line.rent()}, PROD: "no access"}
-    line.run("audit", code=CANT_TELL)
+# Ages.
 
 
-def test_what_is_found_beside_what_is_unreadable_is_found(line: CommandLine) -> None:
-    """A finding counts more than an unreadable stack, and the exit code is 1."""
-    line.stacks = {DEV: {"a": "i-gone"}, PROD: "no access"}
+def rent(line: CommandLine, age: float) -> str:
+    """A machine that a stack will have recorded so many seconds ago."""
+    id_ = line.rent()
+    line.created[id_] = show.moment(NOW - age)
+    return id_
+
+
+def test_what_runs_for_too_long(line: CommandLine) -> None:
+    """The machine, its stack and its resource are named. An age that is the limit is none."""
+    new, old = rent(line, 12 * HOUR), rent(line, 13 * HOUR)
+    line.stacks = {DEV: {"a": new, "b": rent(line, -5)}, PROD: {"b": old}}
+    shown = line.run("audit", "--max-age", "12h", code=FOUND)
+    header, row, counts, advice = shown.splitlines()
+    assert re.split("  +", header) == ["TOO OLD", "TYPE", "AGE", "STACK", "RESOURCE"]
+    assert re.split("  +", row) == [old, "gpu_1x_h100_sxm5", "13h", PROD, urn("b", "prod")]
+    assert counts == "Machines: 3 (3 in stack). Stacks read: 2. Gone: 0."
+    assert advice.startswith("Running for more than 12h: 1. ")
+    (found,) = line.json("audit", "--max-age", "12h", code=FOUND)["too_old"]
+    assert found == {"id": old, "urn": urn("b", "prod"), "stack": PROD, "age_seconds": 13 * HOUR}
+    for args in ((), ("--max-age", "1d")):
+        assert line.json("audit", *args)["too_old"] == []
+
+
+def test_what_does_not_run_for_too_long(line: CommandLine) -> None:
+    """A machine that is gone doesn't run, and a create is left alone until it is older."""
+    line.stacks = {DEV: {"a": "i-gone"}}
+    line.created["i-gone"] = show.moment(NOW - DAY)
+    assert line.json("audit", "--max-age", "12h", code=FOUND)["too_old"] == []
+    line.stacks = {DEV: {}}
+    line.pend(age=11 * HOUR, phase=Phase.CREATED, instance_id=line.rent())
+    line.run("audit", "--max-age", "12h")
+    line.run("audit", "--max-age", "10h", code=FOUND)
     line.run("audit", code=FOUND)
 
 
-def test_a_record_that_cannot_be_read_makes_machines_unknown(line: CommandLine) -> None:
-    """A record that can't be read may be about any machine that no stack has."""
+def test_a_machine_without_an_age(line: CommandLine) -> None:
+    """With a limit it is no finding, and any finding counts more."""
     id_ = line.rent()
-    line.stacks = {DEV: {}}
-    line.journal.folder.mkdir(parents=True)
-    (line.journal.folder / "0-0.json").write_text("{")
-    report = line.json("audit", code=CANT_TELL)
-    assert whose(report) == {id_: "unknown"}
-    assert list(report["unreadable"].values()) == ["it is damaged"]
+    line.stacks = {DEV: {"a": id_}}
+    line.run("audit")
+    shown = line.run("audit", "--max-age", "12h", code=CANT_TELL)
+    assert f"Age unknown: {id_}, in {DEV}: {urn('a')}" in shown
+    line.stacks[DEV] = {"a": id_, "b": rent(line, DAY)}
+    line.run("audit", "--max-age", "12h", code=FOUND)
 
 
-def test_what_an_unanswered_create_may_have_made_is_unknown(line: CommandLine) -> None:
-    """A machine may come from an unanswered create, or from anybody."""
-    before, perhaps = line.rent(), line.rent()
-    line.stacks = {DEV: {"a": before}}
-    line.pend(before=(before,))
-    assert whose(line.json("audit", code=CANT_TELL)) == {before: "stack", perhaps: "unknown"}
-    assert f"unknown: perhaps made by the pending create of {urn('box')}" in line.run(
-        "audit", code=CANT_TELL
-    )
-
-
-def test_a_machine_beside_the_present_one_is_unknown(line: CommandLine) -> None:
-    """The machine may come from the create that got no answer, so it is not simply forgotten."""
-    present, perhaps = line.rent(), line.rent()
-    line.stacks = {DEV: {"box": present}}
-    line.pend(phase=Phase.LATE, found=(perhaps,))
-    assert whose(line.json("audit", code=CANT_TELL)) == {present: "stack", perhaps: "unknown"}
-
-
-def test_what_pulumi_was_told_of_is_as_its_stack_says(line: CommandLine) -> None:
-    """The record of a machine that Pulumi was told of claims nothing by itself."""
-    held, dropped = line.rent(), line.rent()
-    line.stacks = {DEV: {"a": held}}
-    line.pend("a", phase=Phase.REPORTED, instance_id=held)
-    line.pend("b", phase=Phase.REPORTED, instance_id=dropped)
-    assert whose(line.json("audit", code=FOUND)) == {held: "stack", dropped: "forgotten"}
-
-
-def test_what_pulumi_was_told_of_is_unknown_where_its_stack_cannot_be_asked(
-    line: CommandLine,
-) -> None:
-    """A machine that Pulumi was told of is unknown where its own stack can't be asked."""
+def test_a_machine_of_two_stacks(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as old as in the first: the second has imported it, whichever is read first."""
     id_ = line.rent()
-    line.stacks = {DEV: "no access", PROD: {}}
-    line.pend(phase=Phase.REPORTED, instance_id=id_)
-    assert whose(line.json("audit", "--stack", PROD, code=CANT_TELL)) == {id_: "unknown"}
+    line.stacks = {DEV: {"a": id_}, PROD: {"a": id_}}
+    monkeypatch.setattr("pulumi_fal.stacks.state._AT_ONCE", 1)
+    original = line.pulumi
+    for first in (DEV, PROD):
+
+        def pulumi(*args: str, first: str = first, **others: Any) -> str:
+            line.created[id_] = show.moment(NOW - (DAY if first in args else HOUR))
+            return original(*args, **others)
+
+        monkeypatch.setattr("pulumi_fal.stacks.cli.pulumi", pulumi)
+        (found,) = line.json("audit", "--max-age", "12h", code=FOUND)["too_old"]
+        assert found["age_seconds"] == DAY
 
 
-def test_without_a_list_of_stacks_nothing_can_be_told(line: CommandLine) -> None:
-    """Without a list of stacks the reason is printed and the exit code is 2."""
-    line.pulumi_says = "there is no `pulumi` command on PATH"
-    line.run("audit", code=CANT_TELL)
-    assert "the audit could not be completed: there is no `pulumi`" in line.stderr
-    assert "--stack" in line.stderr
+@pytest.mark.parametrize(
+    "text, seconds",
+    [("30m", 1800), ("12h", 43200), ("7d", 604800), ("1d12h", 129600), ("1d2h3m", 93780)],
+)
+def test_a_duration(text: str, seconds: int) -> None:
+    """It is in minutes, hours or days, or several of them from large to small."""
+    assert audit._seconds(text) == seconds
 
 
-def test_without_the_api_nothing_can_be_told(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without the API its answer is printed and the exit code is 2."""
-    monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
-    line.run("audit", code=CANT_TELL)
-    assert "answered 401" in line.stderr
-
-
-# Machines of other accounts.
-
-
-def test_a_machine_of_another_key_is_not_gone_when_this_one_does_not_list_it(
-    line: CommandLine,
-) -> None:
-    """A machine of another key may still run, so nobody is advised to drop it."""
-    line.stacks = {DEV: {"a": "i-theirs", "b": line.rent()}}
-    line.seen = {"i-theirs": {"account": "1a2b3c", "endpoint": line.emulator.url}}
-    report = line.json("audit", code=CANT_TELL)
-    assert report["gone"] == []
-    assert report["other_account"] == [
-        {
-            "id": "i-theirs",
-            "urn": urn("a"),
-            "stack": DEV,
-            "account": "1a2b3c",
-            "endpoint": line.emulator.url,
-        }
-    ]
-    shown = line.run("audit", code=CANT_TELL)
-    assert "unknown: seen with another key (account 1a2b3c)" in shown
-    assert "set the key and the endpoint of that account" in shown
-    assert "pulumi refresh" not in shown
-
-
-def test_a_machine_of_another_endpoint_is_not_gone_either(line: CommandLine) -> None:
-    """A machine of another endpoint may still run, as when a terminal is set to an emulator."""
-    line.stacks = {DEV: {"a": "i-theirs"}}
-    line.seen = {"i-theirs": {"endpoint": "https://elsewhere"}}
-    assert "unknown: seen at another endpoint (https://elsewhere)" in line.run(
-        "audit", code=CANT_TELL
-    )
-
-
-def test_where_two_keys_are_of_one_account_what_is_missing_is_gone(line: CommandLine) -> None:
-    """A rotated key that lists one machine of the account tells what else is gone."""
-    there = line.rent()
-    line.stacks = {DEV: {"a": "i-gone"}, PROD: {"a": there}}
-    line.seen = {id_: {"account": "rotated"} for id_ in ("i-gone", there)}
-    report = line.json("audit", code=FOUND)
-    assert [machine["id"] for machine in report["gone"]] == ["i-gone"]
-    assert report["other_account"] == []
-
-
-def test_a_machine_that_was_seen_with_this_key_is_gone(line: CommandLine) -> None:
-    """A machine that was seen with this key, or with none that is known, is gone."""
-    line.stacks = {DEV: {"a": "i-mine", "b": "i-whose", "c": "i-theirs"}}
-    account = settings.Settings(line.emulator.url, KEY, "").account
-    mine = {"account": account, "endpoint": line.emulator.url}
-    line.seen = {"i-mine": mine, "i-theirs": {"account": "1a2b3c"}}
-    report = line.json("audit", code=FOUND)
-    assert [machine["id"] for machine in report["gone"]] == ["i-mine", "i-whose"]
-    assert [machine["id"] for machine in report["other_account"]] == ["i-theirs"]
+@pytest.mark.parametrize(
+    "text", ["", "12", "h", "1.5h", "-1h", "12 h", "12s", "1h1d", "12H", "\u0661h"]
+)
+def test_no_duration(line: CommandLine, text: str) -> None:
+    """The error has examples of what is a duration."""
+    line.run("audit", "--max-age", text, code=2)
+    assert "is not a duration. Give minutes, hours or days, for example 30m, 12h" in line.stderr
 
 
 # Failures: exit code 1 is for findings alone.
+
+
+def test_without_a_list_of_stacks(line: CommandLine) -> None:
+    """The reason is printed, and what to do."""
+    line.pulumi_says = NO_PULUMI
+    shown = line.run("audit", code=CANT_TELL)
+    assert f"Unreadable: the list of stacks: {NO_PULUMI}\n" in shown
+    assert "name the stacks to read with --stack" in shown
+
+
+def test_without_the_api(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer is printed."""
+    monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
+    line.run("audit", code=CANT_TELL)
+    assert "answered 401" in line.stderr
 
 
 @pytest.mark.parametrize(
@@ -291,8 +260,8 @@ def test_a_machine_that_was_seen_with_this_key_is_gone(line: CommandLine) -> Non
         (StackError("damaged"), "damaged", False),
     ],
 )
-@pytest.mark.parametrize("where", ["gather", "_print"])
-def test_no_failure_is_taken_for_a_finding(
+@pytest.mark.parametrize("where", ["_look", "_print"])
+def test_no_failure_is_a_finding(
     line: CommandLine,
     monkeypatch: pytest.MonkeyPatch,
     where: str,
@@ -300,22 +269,12 @@ def test_no_failure_is_taken_for_a_finding(
     says: str,
     has_traceback: bool,
 ) -> None:
-    """A failure ends with exit code 2, and only a bug shows its traceback."""
+    """Only a bug shows its traceback."""
 
     def fails(*_: object) -> None:
         raise error
 
-    line.stacks = {DEV: {}}
-    monkeypatch.setattr(f"pulumi_fal.cli.audit.{where}", fails)
+    monkeypatch.setattr(f"{audit.__name__}.{where}", fails)
     line.run("audit", code=CANT_TELL)
     assert f"the audit could not be completed: {says}" in line.stderr
     assert ("Traceback" in line.stderr) is has_traceback
-
-
-def test_a_folder_of_records_that_cannot_be_read_is_no_finding(line: CommandLine) -> None:
-    """A folder of records that can't be read may have any machine, so there is no finding."""
-    line.stacks = {DEV: {}}
-    line.journal.folder.parent.mkdir(parents=True)
-    line.journal.folder.touch()
-    line.run("audit", code=CANT_TELL)
-    assert "can't be read" in line.stderr

@@ -1,26 +1,25 @@
-"""`pulumi-fal delete`: it ends forgotten machines, and none that a stack or a create has."""
+"""`pulumi-fal delete`: what it asks and says. test_cli_whose.py has what it refuses."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
 from pulumi_fal.cli import delete
 from pulumi_fal.emulator.faults import Fault
-from pulumi_fal.machines.entry import Phase
+from pulumi_fal.machines.entry import Entry, Phase
 
-from .cli_support import CommandLine, command_line, urn
-
-DEV, PROD = "organization/train/dev", "organization/train/prod"
+from .cli_support import DEV, NO_PULUMI, PROD, TEST, CommandLine, command_line, urn
 
 
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
-    monkeypatch.setenv("FAL_COMPUTE_POLL_INTERVAL", "0.05")
     with command_line(tmp_path, monkeypatch) as line:
         line.stacks = {DEV: {}, PROD: {}}
         yield line
@@ -30,7 +29,7 @@ def alive(line: CommandLine) -> set[str]:
     return set(line.emulator.state.alive())
 
 
-def test_a_forgotten_machine_is_deleted_when_confirmed(line: CommandLine) -> None:
+def test_a_forgotten_machine(line: CommandLine) -> None:
     """The question shows the machine, and the command ends when the machine is gone."""
     id_, other = line.rent(), line.rent()
     line.emulator.state.deletion = 0.1
@@ -42,14 +41,14 @@ def test_a_forgotten_machine_is_deleted_when_confirmed(line: CommandLine) -> Non
 
 
 @pytest.mark.parametrize("typed", ["n\n", "", None])
-def test_nothing_is_deleted_without_a_yes(line: CommandLine, typed: str | None) -> None:
+def test_without_a_yes(line: CommandLine, typed: str | None) -> None:
     """A no, and a program that answers nothing, leave the machine as it is."""
     id_ = line.rent()
     assert "Aborted!" in line.refused("delete", id_, typed=typed)
     assert alive(line) == {id_}
 
 
-def test_several_machines_are_deleted_in_the_calls_of_one(line: CommandLine) -> None:
+def test_several_machines_in_the_calls_of_one(line: CommandLine) -> None:
     """All are deleted at once, and wait with one shared poll, which may be longer for many."""
     line.emulator.state.deletion = 0.2
     calls = line.emulator.state.calls
@@ -62,11 +61,11 @@ def test_several_machines_are_deleted_in_the_calls_of_one(line: CommandLine) -> 
     one = lists(1)
     assert lists(12) <= 3 * one
     assert calls["delete"] == 13
-    assert calls["get"] == 0
+    assert calls["get"] == 13  # each is also asked for once, when two lists lack it
     assert alive(line) == set()
 
 
-def test_delete_works_under_v1(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_v1(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The v1 API has another address and other answers."""
     monkeypatch.setenv("FAL_COMPUTE_API", "v1")
     monkeypatch.setenv("FAL_COMPUTE_ENDPOINT", f"{line.emulator.url}/v1")
@@ -88,16 +87,14 @@ def test_delete_works_under_v1(line: CommandLine, monkeypatch: pytest.MonkeyPatc
         (["i-1", "i-2", "i-1"], "i-1 is given more than once"),
     ],
 )
-def test_ids_that_nobody_meant_are_wrong_usage(
-    line: CommandLine, ids: list[str], says: str
-) -> None:
+def test_wrong_ids(line: CommandLine, ids: list[str], says: str) -> None:
     """An empty variable or a line that was copied twice asks nothing of the API."""
     line.run("delete", "--yes", *ids, code=2)
     assert says in line.stderr
     assert not any(line.emulator.state.calls.values())
 
 
-def test_an_unknown_id_deletes_none(line: CommandLine) -> None:
+def test_an_unknown_id(line: CommandLine) -> None:
     """All ids are checked before any machine is deleted, and all unknown ones are named."""
     id_ = line.rent()
     says = line.refused("delete", id_, "i-1", "i-2", "--yes", "--force")
@@ -105,7 +102,7 @@ def test_an_unknown_id_deletes_none(line: CommandLine) -> None:
     assert alive(line) == {id_}
 
 
-def test_a_machine_that_only_the_list_lacks_is_deleted(line: CommandLine) -> None:
+def test_a_machine_that_only_the_list_lacks(line: CommandLine) -> None:
     """A machine that a GET still shows exists, since a list may lag behind."""
     id_ = line.rent()
     line.emulator.state.hide(id_, "list", 60)
@@ -116,134 +113,112 @@ def test_a_machine_that_only_the_list_lacks_is_deleted(line: CommandLine) -> Non
 # What somebody has.
 
 
-def refused(line: CommandLine, *ids: str) -> str:
-    """What the command says when it refuses, with --yes and without. It deletes none."""
-    before = alive(line)
-    says = line.refused("delete", *ids, "--yes")
-    assert line.refused("delete", *ids, typed="y\n") == says
-    assert alive(line) == before
-    assert "Nothing was deleted" in says
-    return says
+def made(line: CommandLine, **fields: Any) -> Entry:
+    return line.pend(phase=Phase.CREATED, **fields)
 
 
-def test_a_machine_of_a_stack_is_refused_with_all_its_stacks(line: CommandLine) -> None:
-    """None is deleted, not even a forgotten one, and every stack that has the machine is named."""
-    held, forgotten = line.rent(), line.rent()
-    line.stacks = {DEV: {"a": held}, PROD: {"b": held}}
-    says = refused(line, forgotten, held)
-    assert (
-        f"\n  Machine {held} is in the state of {DEV} ({urn('a')}) and {PROD} "
-        f"({urn('b', 'prod')}).\n" in says
-    )
-    assert forgotten not in says
+NEW = f"the next `pulumi up` of {DEV} makes a new machine for 'box' if the program still has it"
+DROPS = "drops ID from state, and the next `pulumi up` makes a new machine"
+IN_STATE = f"is in the state of {DEV} ({urn('a')}) and {PROD} ({urn('b', 'prod')})"
+BY = f"was made by the pending create of 'box' of {DEV}"
+HAS = {
+    "stacks": (
+        lambda line, id_: line.stacks.update({DEV: {"a": id_}, PROD: {"b": id_}}),
+        IN_STATE,
+        f"The next `pulumi refresh` of {PROD} {DROPS} for 'b' if the program still has it.",
+    ),
+    "a create": (
+        lambda line, id_: made(line, instance_id=id_),
+        BY,
+        f"The record of that create is dropped, and {NEW}.",
+    ),
+    "a create of a removed stack": (
+        lambda line, id_: made(line, instance_id=id_, urn=urn("box", "gone")),
+        "was made by the abandoned create of 'box' of organization/train/gone",
+        "The record of that create is dropped.",
+    ),
+    "a create or a stack": (
+        lambda line, id_: line.stacks.update({PROD: "no"}) or made(line, instance_id=id_, age=601),
+        f"{BY}, and may be in a stack that can't be read.\n  Unreadable: stack {PROD}: no",
+        f"The record of that create is dropped, and {NEW}.",
+    ),
+    "a create without an answer": (
+        lambda line, id_: line.pend(),
+        f"may have been made by the create of 'box' of {DEV}, which got no answer",
+        f"If 'box' has no other machine, the next `pulumi up` of {DEV} makes a new one.",
+    ),
+    "what can't be read": (
+        lambda line, id_: line.damage(),
+        "may be in a stack or a record that can't be read",
+        "and makes a new machine at the next `pulumi up`.",
+    ),
+}
 
 
-def test_force_deletes_a_machine_of_a_stack_and_says_what_follows(line: CommandLine) -> None:
-    """What its stack does next is shown before the question and again at the end."""
-    held = line.rent()
-    line.stacks[DEV] = {"a": held}
-    then = (
-        f"The next `pulumi refresh` of {DEV} drops {held} from state, and the next `pulumi up` "
-        "makes a new machine for 'a' if the program still has it."
-    )
+@pytest.mark.parametrize("has, why, then", HAS.values(), ids=HAS)
+def test_a_machine_that_somebody_has(
+    line: CommandLine, has: Callable[[CommandLine, str], object], why: str, then: str
+) -> None:
+    """It is refused, and nothing is deleted. What --force does is said before and afterwards."""
+    forgotten, held = line.rent(), line.rent()
+    line.pend("other", phase=Phase.CREATED, instance_id="another")
+    has(line, held)
+    says = line.refused("delete", forgotten, held, "--yes")
+    assert f"\n  Machine {held} {why}" in says
+    assert alive(line) == {forgotten, held}
     asked, _, done = line.run("delete", held, "--force", typed="y\n").partition("[y/N]")
-    assert f"    It is in the state of {DEV} ({urn('a')}).\n    {then}\n" in asked
-    assert done.endswith(f"Machine {held} is gone.\n{then}\n")
-    assert alive(line) == set()
+    first, then = why.partition(".\n")[0], then.replace("ID", held)
+    assert f"    It {first}.\n" in asked
+    assert f"{then}\n" in asked
+    assert done.endswith(f"{then}\n")
+    assert alive(line) == {forgotten}
+    assert held not in [entry.instance_id for entry in line.pending()]
+    assert "another" in [entry.instance_id for entry in line.pending()]
 
 
-def test_a_machine_of_a_pending_create_is_refused(line: CommandLine) -> None:
-    """With --force, its record goes with it: the next `pulumi up` has nothing to resume."""
+def test_a_create_in_progress(line: CommandLine) -> None:
+    """The POST has just made the machine, and its answer may be under way: nobody is asked."""
     id_ = line.rent()
-    other = line.pend("other", phase=Phase.CREATED, instance_id=line.rent()).instance_id
-    line.pend(phase=Phase.CREATED, instance_id=id_)
-    assert f"{id_} was made by the pending create of 'box' of {DEV}." in refused(line, id_)
-    shown = line.run("delete", id_, "--yes", "--force")
-    assert f"the next `pulumi up` of {DEV} makes a new machine for 'box' if the program" in shown
-    assert [entry.instance_id for entry in line.pending()] == [other]
-
-
-def test_a_machine_of_a_create_in_progress_is_refused(line: CommandLine) -> None:
-    """The POST has just made it, and its answer may be under way."""
-    id_ = line.rent()
-    lock = line.journal.try_lock(line.pend().origin)
+    lock = line.journal.try_lock(line.pend())
     assert lock is not None
     with lock:
-        assert "'box' of organization/train/dev, which is in progress" in refused(line, id_)
+        says = line.refused("delete", id_, typed="y\n")
+    assert f"may have been made by the create of 'box' of {DEV}, which is in progress" in says
+    line.pulumi_says = NO_PULUMI
+    says = line.refused("delete", id_, typed="y\n")
+    assert f"Unreadable: the list of stacks: {NO_PULUMI}" in says
 
 
-def test_a_machine_that_an_unanswered_create_may_have_made_needs_a_person(
-    line: CommandLine,
+@pytest.mark.parametrize(
+    "change, options",
+    [("imported", ()), ("imported", ("--force",)), ("created", ()), ("unreadable", ())],
+)
+def test_it_looks_again_after_its_question(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch, change: str, options: tuple[str, ...]
 ) -> None:
-    """The question says so. Without a question, --force is needed."""
-    id_, other = line.rent(), line.rent()
-    line.pend()
-    why = f"may have been made by the create of 'box' of {DEV}, which got no answer."
-    assert f"Machine {id_} {why}" in line.refused("delete", id_, "--yes")
-    assert alive(line) == {id_, other}
-    assert f"It {why}" in line.run("delete", id_, typed="y\n")
-    line.run("delete", other, "--yes", "--force")
-    assert alive(line) == set()
-
-
-# What can't be read.
-
-
-def test_a_stack_that_cannot_be_read_may_have_the_machine(line: CommandLine) -> None:
-    """It is named, and only --force deletes the machine all the same."""
+    """What somebody has by then is not deleted. Only the stack that has changed is read again."""
     id_ = line.rent()
-    line.stacks[PROD] = "the checkpoint is damaged"
-    says = refused(line, id_)
-    assert f"Machine {id_} may be in a stack or a record that can't be read.\n" in says
-    assert f"Unreadable: stack {PROD}: the checkpoint is damaged\n" in says
-    line.run("delete", id_, "--yes", "--force")
-    assert alive(line) == set()
+    line.stacks[TEST] = {"b": id_} if options else {}
 
+    def meanwhile(*_: object, **__: object) -> None:
+        line.exported.clear()
+        if change == "created":
+            line.pend("a", phase=Phase.CREATED, instance_id=id_)
+        else:
+            line.stacks[PROD] = {"a": id_} if change == "imported" else "damaged"
 
-def test_an_unanswered_create_is_no_question_where_a_stack_cannot_be_read(
-    line: CommandLine,
-) -> None:
-    """That stack may have the machine."""
-    id_ = line.rent()
-    line.pend()
-    line.stacks[PROD] = "no access"
-    refused(line, id_)
-
-
-def test_stacks_that_cannot_be_listed_may_have_the_machine(line: CommandLine) -> None:
-    """The reason is named."""
-    id_ = line.rent()
-    line.pulumi_says = "there is no `pulumi` command on PATH"
-    assert "Unreadable: the list of stacks: there is no `pulumi` command" in refused(line, id_)
-
-
-@pytest.mark.parametrize("broken", ["record", "folder"])
-def test_a_journal_that_cannot_be_read_may_have_the_machine(line: CommandLine, broken: str) -> None:
-    """A record that can't be read may be that of a create in progress."""
-    id_ = line.rent()
-    folder = line.journal.folder
-    folder.parent.mkdir(parents=True)
-    if broken == "record":
-        folder.mkdir()
-        (folder / "0-0.json").write_text("{")
-    else:
-        folder.touch()
-    assert f"Unreadable: {broken} {folder}" in refused(line, id_)
-
-
-def test_a_machine_whose_own_stack_cannot_be_asked_is_refused(line: CommandLine) -> None:
-    """The create reported it to Pulumi, so most likely its stack has it, in another backend."""
-    id_ = line.rent()
-    line.pend(phase=Phase.REPORTED, instance_id=id_, organization="")
-    assert "whether that has it can't be read" in refused(line, id_)
+    monkeypatch.setattr(click, "confirm", meanwhile)
+    says = line.refused("delete", id_, *options)
+    assert "Nothing was deleted, because something has changed since this command began:" in says
+    assert f"Machine {id_} " in says
+    assert alive(line) == {id_}
+    assert line.exported == ([] if change == "created" else [PROD])
 
 
 # What does not end well.
 
 
-def test_ctrl_c_names_the_machines_that_may_still_exist(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command ends at once and prints how to continue."""
     ids = [line.rent(), line.rent()]
     line.emulator.state.deletion = 600
@@ -262,9 +237,7 @@ def test_ctrl_c_names_the_machines_that_may_still_exist(
     assert says.endswith(f"To continue, run:\n  pulumi-fal delete {ids[0]} {ids[1]}\n")
 
 
-def test_a_machine_that_does_not_go_is_named_beside_one_that_is_gone(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_does_not_go(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exit code is 1, and the command to continue has only what is left."""
     stays, goes = line.rent(), line.rent()
     for name, id_ in (("a", stays), ("b", goes)):
@@ -286,7 +259,7 @@ def test_a_machine_that_does_not_go_is_named_beside_one_that_is_gone(
     assert [entry.instance_id for entry in line.pending()] == [stays]
 
 
-def test_a_refused_delete_says_what_the_api_answered(line: CommandLine) -> None:
+def test_a_delete_that_the_api_refuses(line: CommandLine) -> None:
     """The machine still exists, so the exit code is 1."""
     id_ = line.rent()
     line.emulator.faults.add(

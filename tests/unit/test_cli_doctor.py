@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,19 +13,20 @@ import pulumi_fal
 from pulumi_fal.api import settings
 from pulumi_fal.cli import native_plugin
 from pulumi_fal.dynamic import probe
-from pulumi_fal.stacks import cli as pulumi_cli
+from pulumi_fal.machines.entry import Phase
 
+from ..commands import command
 from ..fakes import KEY
-from .cli_support import CommandLine, command_line
+from .cli_support import BACKEND, DEV, NO_PULUMI, CommandLine, command_line, urn
 
 ALL_SEAMS = dict.fromkeys(probe.WITHOUT, True)
+SEAM = next(iter(ALL_SEAMS))
+FIND, VERSION = native_plugin.find, native_plugin.version
 
 
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     with command_line(tmp_path, monkeypatch) as line:
-        says = {"version": "v3.259.0\n", "whoami": '{"url": "https://app.pulumi.com/me"}'}
-        monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args, **others: says[args[0]])
         monkeypatch.setattr(probe, "applied_patches", lambda: ALL_SEAMS)
         monkeypatch.setattr(native_plugin, "find", lambda: "/bin/plugin")
         monkeypatch.setattr(native_plugin, "version", lambda path: pulumi_fal.__version__)
@@ -38,110 +39,143 @@ def findings(line: CommandLine, code: int = 0) -> dict[str, tuple[str, str]]:
 
 
 def test_all_is_well(line: CommandLine) -> None:
-    """Every part is looked at, and each says what it found."""
+    """Every part is looked at, and each says what it found. The table has a line for each."""
     line.rent()
     found = findings(line)
     assert {verdict for verdict, _ in found.values()} == {"ok"}
-    assert found["pulumi-fal"][1] == pulumi_fal.__version__
-    assert found["pulumi CLI"][1] == "v3.259.0"
-    assert found["API key"][1] == "from the environment variable FAL_ADMIN_API_KEY"
-    assert found["endpoint"][1] == f"{line.emulator.url} (legacy API)"
-    assert found["account"][1] == settings.Settings(line.emulator.url, KEY, "").account
-    assert found["API"][1] == "accepts the key; machines: 1"
-    assert found["Pulumi backend"][1] == "https://api.pulumi.com"
-    assert found["journal"][1] == f"{line.journal.folder}; records: 0"
+    expected = {
+        "pulumi-fal": pulumi_fal.__version__,
+        "pulumi CLI": "v3.259.0",
+        "API key": "from the environment variable FAL_ADMIN_API_KEY",
+        "endpoint": f"{line.emulator.url} (legacy API)",
+        "account": settings.Settings(line.emulator.url, KEY, "").account,
+        "API": "accepts the key; machines: 1",
+        "Pulumi backend": BACKEND,
+        "journal": f"{line.journal.folder}; pending creates: 0",
+        "native plugin": f"{pulumi_fal.__version__}, /bin/plugin",
+    }
+    assert {what: says for what, (_, says) in found.items()}.items() >= expected.items()
     assert set(ALL_SEAMS) < set(found)
-
-
-def test_the_table_has_the_same(line: CommandLine) -> None:
-    """The table has a line for each finding of the JSON."""
     shown = line.run("doctor").splitlines()
-    assert len(shown) == 1 + len(findings(line))
+    assert len(shown) == 1 + len(found)
     assert re.fullmatch("API key +ok +from the environment variable FAL_ADMIN_API_KEY", shown[5])
 
 
-def test_no_key_is_bad_and_the_rest_is_looked_at(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+def fail() -> None:
+    raise OSError("did not start")
+
+
+Break = Callable[[CommandLine, pytest.MonkeyPatch], object]
+AMISS: dict[str, tuple[Break, str, str, str]] = {
+    "no key": (lambda line, patch: patch.delenv("FAL_ADMIN_API_KEY"), "API key", "bad", "No fal"),
+    "refused key": (
+        lambda line, patch: patch.setenv("FAL_ADMIN_API_KEY", "wrong"),
+        "API",
+        "bad",
+        "reached, but it refuses the key: ",
+    ),
+    "no API": (
+        lambda line, patch: line.emulator.faults.script("list=404:times=9"),
+        "API",
+        "bad",
+        "GET /compute/instances answered 404",
+    ),
+    "no pulumi": (
+        lambda line, patch: setattr(line, "pulumi_says", NO_PULUMI),
+        "pulumi CLI",
+        "bad",
+        NO_PULUMI,
+    ),
+    "no backend": (
+        lambda line, patch: patch.setenv("PULUMI_BACKEND_URL", ""),
+        "Pulumi backend",
+        "missing",
+        "not known: an interrupted create may need help; log in or set PULUMI_BACKEND_URL",
+    ),
+    "damaged record": (lambda line, patch: line.damage(), "journal", "bad", "is damaged"),
+    "no folder": (lambda line, patch: line.damage("folder"), "journal", "bad", "can't be read"),
+    "read-only folder": (
+        lambda line, patch: patch.setattr(os, "access", lambda path, mode: False),
+        "journal",
+        "bad",
+        "can't be written",
+    ),
+    "no seam": (
+        lambda line, patch: patch.setattr(
+            probe, "applied_patches", lambda: {**ALL_SEAMS, SEAM: False}
+        ),
+        SEAM,
+        "missing",
+        f"this SDK lacks it: {probe.WITHOUT[SEAM]}",
+    ),
+    "no plugin process": (
+        lambda line, patch: patch.setattr(probe, "applied_patches", fail),
+        "plugin host",
+        "bad",
+        "did not start",
+    ),
+    "other plugin": (
+        lambda line, patch: patch.setattr(native_plugin, "version", lambda path: "9.9.9"),
+        "native plugin",
+        "missing",
+        "/bin/plugin has version 9.9.9, but this is version ",
+    ),
+}
+
+
+@pytest.mark.parametrize("amiss, what, verdict, says", AMISS.values(), ids=AMISS)
+def test_what_is_amiss(
+    line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    amiss: Break,
+    what: str,
+    verdict: str,
+    says: str,
 ) -> None:
-    """Without a key the exit code is 1, and all else is still looked at."""
-    monkeypatch.delenv("FAL_ADMIN_API_KEY")
-    found = findings(line, code=1)
-    assert found["API key"][0] == "bad"
-    assert "API" not in found
-    assert found["journal"][0] == "ok"
+    """The exit code is 1 if a finding is bad, and the rest is looked at all the same."""
+    amiss(line, monkeypatch)
+    is_bad = verdict == "bad" or line.pulumi_says
+    found = findings(line, code=1 if is_bad else 0)
+    assert found[what][0] == verdict
+    assert says in found[what][1]
+    assert found["pulumi SDK"][0] == "ok"
 
 
-def test_a_key_that_is_refused_is_bad(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refused key shows that the endpoint was reached."""
-    monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
-    verdict, says = findings(line, code=1)["API"]
-    assert verdict == "bad"
-    assert says.startswith("reached, but it refuses the key: ")
-
-
-def test_an_endpoint_that_answers_nothing_of_use_is_bad(line: CommandLine) -> None:
-    """An endpoint that gives no usable answer is reported with what it said."""
-    line.emulator.faults.script("list=404:times=9")
-    verdict, says = findings(line, code=1)["API"]
-    assert verdict == "bad"
-    assert "GET /compute/instances answered 404" in says
-
-
-def test_a_missing_cli_is_bad(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a `pulumi` command no stack can be read."""
-    line.pulumi_says = "there is no `pulumi` command on PATH"
-    monkeypatch.setattr(pulumi_cli, "pulumi", line.pulumi)
-    found = findings(line, code=1)
-    assert found["pulumi CLI"] == ("bad", line.pulumi_says)
-    verdict, says = found["Pulumi backend"]
-    assert verdict == "missing"
-    assert "log in or set PULUMI_BACKEND_URL" in says
-
-
-def test_the_journal_is_looked_into(line: CommandLine) -> None:
-    """The finding counts the records, and names one that can't be read."""
+def test_pending_creates(line: CommandLine) -> None:
+    """It counts those that `pending ls` shows: not what is in state, under whatever name."""
+    line.stacks = {DEV: {"box": "i-1"}}
+    line.providers = {DEV: "id"}
+    line.pend(phase=Phase.REPORTED, instance_id="i-1")
+    line.pend(phase=Phase.REPORTED, instance_id="i-1", urn=urn("box", "x"), provider="id")
+    line.pend(phase=Phase.REPORTED, instance_id="i-2")
     line.pend()
-    assert "records: 1" in findings(line)["journal"][1]
-    (line.journal.folder / "0-0.json").write_text("{")
-    verdict, says = findings(line, code=1)["journal"]
-    assert verdict == "bad"
-    assert "is damaged" in says
+    assert findings(line)["journal"][1].endswith(
+        "; pending creates: 2, see `pulumi-fal pending ls`"
+    )
+    assert len([record for record in line.json("pending", "ls") if not record["in_state"]]) == 2
 
 
-def test_a_journal_that_is_no_folder_is_bad(line: CommandLine) -> None:
-    """A file in the folder's place can be neither read nor written."""
-    line.journal.folder.parent.mkdir(parents=True)
-    line.journal.folder.touch()
-    assert "can't be read" in findings(line, code=1)["journal"][1]
-
-
-@pytest.mark.parametrize("exists", [True, False])
-def test_a_journal_that_cannot_be_written_is_bad(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch, exists: bool
+@pytest.mark.parametrize(
+    "script, verdict, says",
+    [
+        ("from pulumi_fal.native.__main__ import main\nmain()\n", "ok", pulumi_fal.__version__),
+        ("raise SystemExit(1)\n", "bad", "PATH does not start"),
+        ("print(1, flush=True)\ninput()\n", "bad", "PATH starts, and does not say its version: "),
+        ("", "missing", "pulumi-resource-fal is not on PATH: "),
+    ],
+    ids=["real", "of a deleted environment", "another program", "none"],
+)
+def test_the_plugin_is_started(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch, script: str, verdict: str, says: str
 ) -> None:
-    """No machine is made without a journal, whether the folder exists or not."""
-    if exists:
-        line.journal.folder.mkdir(parents=True)
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert "can't be written" in findings(line, code=1)["journal"][1]
-
-
-def test_a_seam_that_does_not_apply_is_missing_and_not_bad(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A missing seam only costs comfort, and the finding says which."""
-    seam = next(iter(ALL_SEAMS))
-    monkeypatch.setattr(probe, "applied_patches", lambda: {**ALL_SEAMS, seam: False})
-    assert findings(line)[seam] == ("missing", f"this SDK lacks it: {probe.WITHOUT[seam]}")
-
-
-def test_a_plugin_that_does_not_start_is_bad(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a plugin process the provider can't work at all."""
-
-    def fails() -> dict[str, bool]:
-        raise OSError("did not start")
-
-    monkeypatch.setattr(probe, "applied_patches", fails)
-    assert findings(line, code=1)["plugin host"] == ("bad", "did not start")
+    """Programs in Python need none, so that it is not there is not bad."""
+    monkeypatch.setattr(native_plugin, "find", FIND)
+    monkeypatch.setattr(native_plugin, "version", VERSION)
+    file = Path("bin").absolute() / native_plugin.NAME
+    monkeypatch.setenv("PATH", str(file.parent))
+    if script:
+        command(file, script)
+        says = says.replace("PATH", str(file))
+    found = findings(line, code=int(verdict == "bad"))["native plugin"]
+    assert found[0] == verdict
+    assert says in found[1]

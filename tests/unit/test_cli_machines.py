@@ -1,190 +1,146 @@
-"""`pulumi-fal ls` and `get`: the machines as the API has them."""
+"""`pulumi-fal ls` and `get`: the machines as the API has them, and how names are printed."""
 
 from __future__ import annotations
 
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pulumi_fal.cli.claims import gather, gather_readable
+from pulumi_fal.cli import machines, show
 from pulumi_fal.cli.context import Context
+from pulumi_fal.cli.evidence import Reader
 from pulumi_fal.machines.entry import Phase
 from pulumi_fal.stacks import state
 
-from ..fakes import EIGHT, TurnedClock, wait_until
-from .cli_support import CommandLine, command_line, urn
+from ..fakes import EIGHT, ONE, wait_until
+from .cli_support import DEV, NO_PULUMI, NOW, PROD, CommandLine, Still, command_line, urn
 
-DEV, PROD = "organization/train/dev", "organization/train/prod"
+HOUR, DAY = 3600, 86400
 
 
-class Ticks(TurnedClock):
+class Ticks(Still):
     """Does something at each pause, and ends with Ctrl-C."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.todo: list[object] = []
+        self.todo: list[Callable[[], object]] = []
 
     def sleep(self, seconds: float) -> None:
-        super().sleep(seconds)
         if not self.todo:
             raise KeyboardInterrupt
-        action = self.todo.pop(0)
-        if callable(action):
-            action()
+        self.todo.pop(0)()
 
 
 @pytest.fixture
-def clock() -> Ticks:
-    return Ticks()
-
-
-@pytest.fixture
-def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Ticks) -> Iterator[CommandLine]:
-    with command_line(tmp_path, monkeypatch, Context(clock)) as line:
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+    with command_line(tmp_path, monkeypatch) as line:
+        line.stacks = {DEV: {}, PROD: {}}
         yield line
 
 
-def test_ls_lists_machines_whole(line: CommandLine) -> None:
+def rows(line: CommandLine, *options: str) -> dict[str, list[str]]:
+    """The columns of each machine after those that the API fills."""
+    header, *rows = line.run("ls", *options).splitlines()
+    count = len(header.split()) - 5
+    return {row.split()[0]: re.split("  +", row)[-count:] for row in rows}
+
+
+def test_ls_cuts_nothing(line: CommandLine) -> None:
     """A line is never cut, an unknown value is a dash, and a file gets no colour."""
     one, eight = line.rent(), line.rent(EIGHT, "sector_2")
     header, first, second = line.run("ls", "--no-stacks").splitlines()
     assert header.split() == ["ID", "TYPE", "SECTOR", "IP", "STATUS"]
     assert re.fullmatch(rf"{one} +gpu_1x_h100_sxm5 +- +[\d.]+ +ready", first)
     assert re.fullmatch(rf"{eight} +{EIGHT} +sector_2 +[\d.]+ +ready", second)
+    listed = [asdict(machine) for machine in line.emulator.state.list()]
+    assert line.json("ls", "--no-stacks") == listed
 
 
 def test_ls_shows_whose_each_machine_is(line: CommandLine) -> None:
-    """The columns have the stack and the resource's name; the JSON has the URN as well."""
-    held, pending, forgotten = line.rent(), line.rent(), line.rent()
-    line.stacks = {DEV: {"a": held}, PROD: {}}
+    """A stack and a resource, in one call of the API. With --age, how long it has been running."""
+    held, old, pending, forgotten, perhaps = (line.rent(kind) for kind in (ONE,) * 4 + (EIGHT,))
+    line.created = {held: show.moment(NOW - 90), old: show.moment(NOW - 3 * DAY - 5 * HOUR)}
+    line.stacks = {DEV: {"a": held, "gone": "i-gone"}, PROD: {"b": old}}
     line.pend(phase=Phase.CREATED, instance_id=pending)
-    assert owners(line) == {
-        held: [DEV, "a"],
-        pending: [f"pending: {DEV}", "box"],
-        forgotten: ["forgotten", "-"],
+    line.pend("lost", instance_type=EIGHT)
+    shown = {
+        held: [DEV, "a", "1m"],
+        old: [PROD, "b", "3d 5h"],
+        pending: [f"pending: {DEV}", "box", "-"],
+        forgotten: ["forgotten", "-", "-"],
+        perhaps: [f"unknown: {DEV}", "perhaps lost", "-"],
     }
-    told = {machine.pop("id"): machine for machine in line.json("ls")}
-    fields = ("whose", "stack", "resource", "urn")
-    assert {id_: [machine[name] for name in fields] for id_, machine in told.items()} == {
-        held: ["stack", DEV, "a", urn("a")],
-        pending: ["pending", DEV, "box", urn("box")],
-        forgotten: ["forgotten", None, None, None],
-    }
-    assert line.stderr == ""
+    assert rows(line, "--age") == shown
+    assert (line.stderr, line.emulator.state.calls.total()) == ("", 1)
+    assert rows(line) == {id_: cells[:2] for id_, cells in shown.items()}
 
 
-def test_ls_needs_one_list_call(line: CommandLine) -> None:
-    """Whose the machines are costs no call of the API."""
-    line.stacks = {DEV: {"a": line.rent(), "b": "i-gone"}}
-    line.rent()
-    line.run("ls")
-    calls = line.emulator.state.calls
-    assert (calls["list"], calls["get"]) == (1, 0)
-
-
-def test_ls_shows_as_unknown_what_a_stack_that_cannot_be_read_may_have(line: CommandLine) -> None:
+def test_ls_names_what_it_cannot_read(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reasons are on stderr, where they don't disturb a program, and of many some are named."""
     held, other = line.rent(), line.rent()
     line.stacks = {DEV: {"a": held}, **{f"organization/train/{i}": "no access" for i in range(5)}}
-    assert owners(line) == {held: [DEV, "a"], other: ["unknown", "-"]}
+    assert rows(line) == {held: [DEV, "a"], other: ["unknown", "-"]}
     assert line.stderr.splitlines() == [
         *(f"Unreadable: stack organization/train/{i}: no access" for i in range(3)),
         "Unreadable: 2 more. `pulumi-fal audit` names them all.",
     ]
+    monkeypatch.setattr(machines, "_STACKS_SECONDS", 0.0)
+    assert rows(line, "--age")[held] == ["unknown", "-", "-"]
+    assert "there was no time for it within 0 s" in line.stderr
 
 
-def test_ls_shows_as_unknown_what_an_unanswered_create_may_have_made(line: CommandLine) -> None:
-    """The create is named, and the machine may be its own or somebody else's."""
+def test_ls_without_stacks(line: CommandLine) -> None:
+    """Reading them takes long, so none is asked if none is needed."""
+    line.pulumi_says = NO_PULUMI
+    assert line.run("ls", "--age") == "There are no machines.\n"
+    assert line.json("ls") == []
     id_ = line.rent()
-    line.stacks = {DEV: {}}
-    line.pend()
-    assert owners(line) == {id_: [f"unknown: {DEV}", "perhaps box"]}
+    assert id_ in line.run("ls", "--no-stacks")
+    line.clock = Ticks()
+    assert line.run("ls", "--watch").split()[:5] == ["ID", "TYPE", "SECTOR", "IP", "STATUS"]
+    assert line.stderr == ""
+    assert rows(line, "--age") == {id_: ["unknown", "-", "-"]}
+    assert line.stderr == f"Unreadable: the list of stacks: {NO_PULUMI}\n"
 
 
-def test_ls_goes_on_where_the_records_cannot_be_read(line: CommandLine) -> None:
-    """A machine that no stack has may be pending."""
-    id_ = line.rent()
-    line.stacks = {DEV: {}}
-    line.journal.folder.parent.mkdir(parents=True)
-    line.journal.folder.touch()
-    assert owners(line) == {id_: ["unknown", "-"]}
-    assert "Unreadable: folder" in line.stderr
+@pytest.mark.parametrize("options", ["--watch --json", "--watch --age", "--no-stacks --age"])
+def test_options_that_exclude_each_other(line: CommandLine, options: str) -> None:
+    """Ages change all the time, and come from stacks; `--watch` is for people."""
+    line.run("ls", *options.split(), code=2)
+    assert "leave out" in line.stderr
 
 
-def test_ls_shows_on_a_terminal_how_far_reading_the_stacks_is(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stacks take seconds. Another stderr gets nothing, so a log has no such lines."""
-    line.rent()
-    line.stacks = {DEV: {}, PROD: {}}
-    with_terminal = io.StringIO()
-    monkeypatch.setattr(with_terminal, "isatty", lambda: True, raising=False)
-    for stderr, shown in ((with_terminal, True), (io.StringIO(), False)):
-        monkeypatch.setattr(sys, "stderr", stderr)
-        gather_readable(Context(), note="; --no-stacks leaves this out")
-        assert ("of 2; --no-stacks leaves this out" in stderr.getvalue()) is shown
-
-
-def test_ls_and_audit_show_that_listing_the_stacks_is_under_way(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a remote backend, the list alone takes seconds."""
-    line.stacks = {DEV: {}}
+def test_a_terminal_shows_how_far_it_is(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listing and reading stacks takes seconds. Another stderr gets nothing: a log has no such
+    lines."""
     names = state.names
-    for read in (gather_readable, partial(gather, stacks=())):
-        terminal = io.StringIO()
-        monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
-        monkeypatch.setattr(sys, "stderr", terminal)
+    for is_terminal in (True, False):
+        stderr = io.StringIO()
+        monkeypatch.setattr(stderr, "isatty", lambda it=is_terminal: it, raising=False)
+        monkeypatch.setattr(sys, "stderr", stderr)
 
-        def listed(*, seconds: float, shown: io.StringIO = terminal) -> list[str]:
-            wait_until(lambda: "Listing the stacks" in shown.getvalue())
+        def listed(*, seconds: float, it: bool = is_terminal, to: io.StringIO = stderr) -> Any:
+            wait_until(lambda: "Listing the stacks" in to.getvalue() or not it)
             return names(seconds=seconds)
 
         monkeypatch.setattr(state, "names", listed)
-        assert read(Context()).stacks == [DEV]
+        Reader(Context(), note="; --no-stacks leaves this out").read([])
+        assert ("of 2; --no-stacks leaves this out" in stderr.getvalue()) is is_terminal
+    assert stderr.getvalue() == ""
 
 
-def test_watch_reads_no_stacks(line: CommandLine) -> None:
-    """Stacks take seconds, and a list is shown with every change."""
-    line.pulumi_says = "there is no `pulumi` command on PATH"
-    line.rent()
-    assert line.run("ls", "--watch").split()[:5] == ["ID", "TYPE", "SECTOR", "IP", "STATUS"]
-    assert line.stderr == ""
-
-
-def owners(line: CommandLine) -> dict[str, list[str]]:
-    """The last two columns of each machine."""
-    header, *rows = line.run("ls").splitlines()
-    assert header.split()[-2:] == ["STACK", "RESOURCE"]
-    return {row.split()[0]: re.split("  +", row)[-2:] for row in rows}
-
-
-def test_ls_says_that_there_are_none(line: CommandLine) -> None:
-    """Without machines a sentence says so, and the JSON is an empty list."""
-    assert line.run("ls") == "There are no machines.\n"
-    assert line.json("ls") == []
-
-
-def test_ls_as_json_is_what_the_api_says(line: CommandLine) -> None:
-    """The JSON has the API's own names and values."""
-    line.rent(EIGHT, "sector_2")
-    assert line.json("ls", "--no-stacks") == [
-        asdict(machine) for machine in line.emulator.state.list()
-    ]
-
-
-def test_watch_shows_them_again_with_every_change(line: CommandLine, clock: Ticks) -> None:
+def test_watch_shows_them_again_with_every_change(line: CommandLine) -> None:
     """The table is printed again with every change only, and Ctrl-C ends it."""
+    line.clock = clock = Ticks()
     first = line.rent()
     second: list[str] = []
-    clock.todo = [None, lambda: second.append(line.rent()), None]
+    clock.todo = [lambda: None, lambda: second.append(line.rent()), lambda: None]
     before, after = line.run("ls", "--watch").split("\n\n")
     assert first in before
     assert first in after
@@ -192,9 +148,25 @@ def test_watch_shows_them_again_with_every_change(line: CommandLine, clock: Tick
     assert second[0] in after
 
 
-def test_watch_is_for_people(line: CommandLine) -> None:
-    """`--watch` is refused together with `--json`."""
-    line.run("ls", "--watch", "--json", code=2)
+# Names are text, whatever they look like.
+
+
+@pytest.mark.parametrize("name", ["node[blue]", "x[/y]", ":smile:", "[link=x]z", "a\x1b[2J\x07b"])
+def test_names_are_text(line: CommandLine, name: str) -> None:
+    """They are no markup, and no character acts on the terminal."""
+    held, pending = line.rent(), line.rent()
+    line.created = {held: show.moment(NOW - DAY)}
+    line.stacks = {DEV: {name: held, f"{name}-gone": "i-gone"}, PROD: f"\x1b]0;{name}"}
+    line.pend(name, phase=Phase.CREATED, instance_id=pending, age=DAY)
+    plain = re.sub("[\x1b\x07]", " ", name)
+    for command in ("ls", "audit --max-age 1h", "pending ls", f"delete {held} --yes"):
+        shown = line.run(*command.split(), code=int(command[0] in "ad")) + line.stderr
+        assert f"::{plain}" in shown or f" {plain}" in shown
+        assert not re.search("[\x1b\x07]", shown)
+    line.run("pending", "forget", urn(plain), "--yes")
+
+
+# get
 
 
 def test_get_shows_one_machine_and_how_to_log_in(line: CommandLine) -> None:
@@ -251,11 +223,10 @@ def test_key_and_endpoint_may_come_from_the_selected_stack(
     monkeypatch.setattr("pulumi_fal.stacks.cli.pulumi", pulumi)
     monkeypatch.delenv("FAL_COMPUTE_ENDPOINT")
     Path("Pulumi.yaml").write_text("name: train\nruntime: python\n")
-    line.here = None
-    line.run("ls")
+    line.run("ls", "--no-stacks")
     assert asked == [("config", "--json")]
     monkeypatch.delenv("FAL_ADMIN_API_KEY")
-    line.run("ls")
+    line.run("ls", "--no-stacks")
     assert asked[1:] == [("config", "--json"), ("config", "get", "fal:apiKey")]
 
 
@@ -267,7 +238,6 @@ def test_a_stack_whose_config_cannot_be_read_is_none(
     Path("Pulumi.yaml").write_text("name: train\nruntime: python\n")
     line.run("ls")
     monkeypatch.delenv("FAL_ADMIN_API_KEY")
-    line.here = None
     assert "No fal API key is set" in line.refused("ls")
 
 

@@ -4,684 +4,491 @@ from __future__ import annotations
 
 import re
 import shlex
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from pulumi_fal.api.models import Instance
+from pulumi_fal.cli.evidence import Reader
 from pulumi_fal.errors import UnresolvedCreateError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.stacks import backend
-from pulumi_fal.stacks.cache import Elsewhere, Stacks
+from pulumi_fal.machines.whose import Evidence
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
-from ..fakes import EIGHT
-from .cli_support import BACKEND, CommandLine, command_line, urn
-from .cli_support import NOW as NOW_SECONDS
+from ..fakes import EIGHT, ONE
+from .cli_support import (
+    BACKEND,
+    DEV,
+    ELSEWHERE,
+    NOW,
+    PROD,
+    TEST,
+    CommandLine,
+    M,
+    command_line,
+    filled,
+    urn,
+)
 
-DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
+MADE, REPORTED, ADOPTED, LATE = Phase.CREATED, Phase.REPORTED, Phase.ADOPTED, Phase.LATE
+NATIVE = urn("box", type_=NATIVE_TYPE_TOKEN)
 
 
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     with command_line(tmp_path, monkeypatch) as line:
+        line.stacks = {DEV: {}, PROD: {}}
+        line.providers = {DEV: "dev's", PROD: "prod's", TEST: "prod's"}
         yield line
 
 
-def test_where_nothing_is_pending_it_says_so(line: CommandLine) -> None:
-    """Without a key, a person reads a sentence and a program an empty list."""
+# ls
+
+
+def test_nothing_is_pending(line: CommandLine) -> None:
+    """A person reads a sentence and a program an empty list; nobody is asked."""
     assert line.run("pending", "ls") == "No create is pending.\n"
     assert line.json("pending", "ls") == []
-    assert line.emulator.state.calls.total() == 0
+    assert (line.emulator.state.calls.total(), line.exported) == (0, [])
 
 
-def test_ls_shows_a_machine_that_pulumi_was_not_told_of(line: CommandLine) -> None:
-    """A record shows its resource, stack, backend, time and machine, and what `up` does."""
+def test_a_record_as_text_and_as_json(line: CommandLine) -> None:
+    """Each part has a name, for people and for programs."""
     id_ = line.rent()
-    line.pend(phase=Phase.CREATED, instance_id=id_)
-    shown = line.run("pending", "ls")
+    entry = line.pend(age=90, phase=MADE, instance_id=id_, provider="dev's")
+    shown = re.sub(" {2,}", "  ", line.run("pending", "ls"))
+    machine = f"{id_} (gpu_1x_h100_sxm5, ready, 198.18.0.1)"
     for part in (
-        urn("box"),
-        f"{DEV}, {BACKEND}",
-        "2023-11-1",
-        "days ago",
-        "the API created the machine, but Pulumi was not told of it",
-        f"{id_} (gpu_1x_h100_sxm5, ready, ",
-        "Run `pulumi up`, unless it is already running: it continues with this machine.",
+        f"box\n  record  {entry.id}\n  urn  {urn('box')}\n  stack  {DEV}, {BACKEND}\n  since  2023",
+        " (1m ago)\n  phase  the API created the machine, but Pulumi was not told of it; it is not",
+        f" in state\n  machine  {machine}\n  to do  Run `pulumi up`, unless it is already running:",
     ):
         assert part in shown
-
-
-def test_ls_as_json_has_each_part_by_name(line: CommandLine) -> None:
-    """A program finds each part of a record under a name of its own."""
-    id_ = line.rent()
-    line.pend(phase=Phase.CREATED, instance_id=id_)
-    (shown,) = line.json("pending", "ls")
-    assert "continues with this machine" in shown.pop("what_to_do")
-    assert shown.pop("ip")
-    assert shown == {
+    (record,) = line.json("pending", "ls")
+    assert record.pop("what_to_do").startswith("Run `pulumi up`")
+    assert record == {
+        "record": entry.id,
         "urn": urn("box"),
         "name": "box",
         "stack": "dev",
         "project": "train",
-        "organization": "organization",
+        "provider": "dev's",
         "backend": BACKEND,
         "phase": "waiting",
         "problem": None,
-        "instance_type": "gpu_1x_h100_sxm5",
+        "instance_type": ONE,
         "sector": None,
         "id": id_,
         "status": "ready",
+        "ip": "198.18.0.1",
         "candidates": None,
         "unread_stacks": {},
-        "in_state": None,
+        "in_state": False,
+        "stack_is_gone": False,
+        "present_stacks": [DEV],
         "machines_unknown": None,
-        "since": "2023-11-14T22:13:20+00:00",
+        "since": "2023-11-14T22:11:50+00:00",
     }
 
 
-def test_ls_names_what_an_unanswered_create_may_have_made(line: CommandLine) -> None:
-    """Candidates are machines of the type that nobody is known to have."""
-    before, other, mine, pending = line.rent(), line.rent(EIGHT), line.rent(), line.rent()
-    held = line.rent()
-    line.stacks[DEV] = {"other": held}
-    line.pend("second", phase=Phase.CREATED, instance_id=pending)
-    line.pend(before=(before,), problem="POST /compute/instance got no answer: timed out")
-    shown = next(record for record in line.json("pending", "ls") if record["name"] == "box")
-    assert shown["candidates"] == [mine]
-    assert f"\n  pulumi-fal pending adopt {urn('box')} {mine}\n" in shown["what_to_do"]
-    assert "no usable answer: POST /compute/instance got no answer" in line.run("pending", "ls")
-    assert other not in shown["candidates"]
-    second = line.rent()
-    shown = next(record for record in line.json("pending", "ls") if record["name"] == "box")
-    assert shown["candidates"] == [mine, second]
-    assert f"\n  pulumi-fal pending adopt {urn('box')} ID\n" in shown["what_to_do"]
-
-
-def test_ls_offers_no_machine_that_another_stack_has(line: CommandLine) -> None:
-    """Destroying either stack would delete the machine of both; unreadable stacks are named."""
-    theirs, mine = line.rent(), line.rent()
-    line.stacks = {DEV: {}, PROD: {"box": theirs}, TEST: "the checkpoint is damaged"}
-    line.pend(problem="no answer")
-    (shown,) = line.json("pending", "ls")
-    assert shown["candidates"] == [mine]
-    assert shown["unread_stacks"] == {TEST: "the checkpoint is damaged"}
-    assert f"not read  {TEST}: the checkpoint is damaged" in line.run("pending", "ls")
-
-
-def test_ls_offers_no_machine_that_was_made_long_after_the_create(line: CommandLine) -> None:
-    """The lists of two later creates show that the machine was not there for long."""
-    later = line.rent()
-    line.pend(problem="no answer")
-    for name, hours in (("first", 1), ("second", 2)):
-        line.pend(
-            name, phase=Phase.CREATED, instance_id=name, first_sent=NOW_SECONDS + 3600 * hours
-        )
-    shown = next(record for record in line.json("pending", "ls") if record["name"] == "box")
-    assert shown["candidates"] == []
-    assert "made long before or after" in line.refused("pending", "adopt", "box", later)
-
-
-def test_ls_says_what_up_does_about_a_machine_that_was_first_seen_late(line: CommandLine) -> None:
-    """A machine that was seen late stops nothing, and the advice says nothing else."""
-    seen = line.rent()
-    line.pend(problem="no answer", searched=True)
-    (shown,) = line.json("pending", "ls")
-    assert shown["candidates"] == [seen]
-    assert "`pulumi up`, which creates a new machine, because" in shown["what_to_do"]
-
-
-def test_ls_says_where_an_unanswered_create_made_nothing(line: CommandLine) -> None:
-    """A create that made nothing is said to be safe to run again."""
-    line.pend()
-    assert line.json("pending", "ls")[0]["candidates"] == []
-    assert "none has appeared" in line.run("pending", "ls")
-
-
-def test_ls_says_that_a_machine_is_gone(line: CommandLine) -> None:
-    """A machine that is gone leaves nothing to adopt."""
-    line.pend(phase=Phase.CREATED, instance_id="i-gone")
-    shown = line.run("pending", "ls")
-    assert "i-gone (gpu_1x_h100_sxm5); gone: the API does not list it" in shown
-    assert "which creates a new machine" in shown
-
-
-@pytest.mark.parametrize(
-    "held, says, advice",
-    [
+CONTINUES = "it continues with this machine if the program has the resource."
+STOPS = "To use the machine for this resource:\npulumi-fal pending adopt "
+NO_UP = "No `pulumi up` will continue with it, unless the stack was renamed or moved"
+DELETE = "To delete the machine, run:\npulumi-fal delete the machine --force\n"
+SHOWN: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
+    "made": ({"phase": MADE}, {}, (f"{DEV}, {BACKEND}", CONTINUES)),
+    "the stack was renamed": (
+        {"phase": MADE, "urn": urn("box", "old"), "provider": "prod's"},
+        {},
+        (f"{PROD}, {BACKEND}\n", CONTINUES),
+    ),
+    "the stack was moved here": (
+        {"phase": MADE, "backend": ELSEWHERE, "provider": "dev's"},
+        {ELSEWHERE: {}},
+        (f"{DEV}, {BACKEND}\n", CONTINUES),
+    ),
+    "a copy is here": (
+        {"phase": MADE, "urn": urn("box", "prod"), "backend": ELSEWHERE, "provider": "prod's"},
+        {ELSEWHERE: {PROD: {}}, BACKEND: {TEST: {}}},
+        (f"{PROD}, {ELSEWHERE} or {TEST}, {BACKEND}\n", CONTINUES),
+    ),
+    "the stack was destroyed": (
+        {"phase": MADE, "provider": "former"},
+        {},
+        (f"{DEV}, {BACKEND}\n", CONTINUES),
+    ),
+    "the stack was removed": (
+        {"phase": MADE},
+        {BACKEND: {PROD: {}}},
+        (f"{DEV}, which no longer exists\n", NO_UP, DELETE),
+    ),
+    "the stack and the machine were removed": (
+        {"phase": MADE, "instance_id": "i-gone", "seen": True},
+        {BACKEND: {}},
+        ("i-gone (gpu_1x_h100_sxm5); gone: the API does not list it", "There is no machine and no"),
+    ),
+    "the stack can't be read": ({"phase": REPORTED}, {BACKEND: {DEV: "locked"}}, (STOPS,)),
+    "another stack has imported it": (
+        {"phase": MADE},
+        {BACKEND: {DEV: {}, PROD: {"a": M}}},
+        (f"; it is in the state of {PROD}\n", "If the machine is to stay in that stack, remove"),
+    ),
+    "state lost it": ({"phase": REPORTED}, {}, ("Pulumi was told of it; it is not in", STOPS)),
+    "it is gone": (
+        {"phase": MADE, "instance_id": "i-gone", "seen": True},
+        {},
+        ("gone: the API does not list it", "run `pulumi up`, which creates a new machine."),
+    ),
+    "it was never shown": (
+        {"phase": MADE, "instance_id": "i-new", "age": 86_400},
+        {},
+        ("i-new (gpu_1x_h100_sxm5); not shown by the API yet", CONTINUES),
+    ),
+    "it was gone": (
+        {"phase": LATE, "instance_id": "i-gone", "seen": True},
+        {},
         (
-            {},
-            "and Pulumi was told of it; it is not in state",
-            "To use the machine for this resource",
+            "the machine was gone; it is not in state",
+            "gone: the API does not list it",
+            "Nothing now: if it comes back, every command names it.",
         ),
-        ("locked away", "and Pulumi was told of it\n", "To use the machine for this resource"),
-    ],
-)
-def test_ls_asks_the_stack_what_became_of_a_machine(
-    line: CommandLine, held: dict[str, str] | str, says: str, advice: str
+    ),
+    "it was gone for an hour": (
+        {"phase": LATE, "instance_id": "i-gone", "seen": True, "age": 3601},
+        {},
+        ("Nothing: the next run of `pulumi` removes this record.",),
+    ),
+    "it was gone, and is back": (
+        {"phase": LATE, "seen": True},
+        {},
+        ("If resource 'box' has no other machine, `pulumi up` continues", f"delete {M} --force"),
+    ),
+    "it was gone, and another stack has imported it": (
+        {"phase": LATE, "seen": True},
+        {BACKEND: {DEV: {}, PROD: {"a": M}}},
+        (f"; it is in the state of {PROD}\n", "Nothing now"),
+    ),
+    "an answer was lost": (
+        {"problem": "POST /compute/instance got no answer: timed out"},
+        {},
+        ("no usable answer: POST /compute/instance got no", f"pending adopt {urn('box')} {M}\n"),
+    ),
+    "an answer was lost, and nothing appeared": (
+        {"instance_type": EIGHT},
+        {},
+        ("none has appeared", "Run `pulumi up`: it looks for the machine before it creates one."),
+    ),
+    "an answer was lost long before a machine appeared": (
+        {"problem": "no answer", "searched": True, "age": 601},
+        {},
+        ("Run `pulumi up`, which creates a new machine, because these were first seen long after",),
+    ),
+    "it can be sent again": (
+        {"idempotency_key": "k", "first_sent": NOW},
+        {},
+        ("it sends the create again with the same idempotency key",),
+    ),
+    "of another key": (
+        {"phase": MADE, "instance_id": "i-1", "account": "another"},
+        {},
+        ("i-1 (gpu_1x_h100_sxm5); it was created with another key",),
+    ),
+}
+
+
+@pytest.mark.parametrize("record, backends, says", SHOWN.values(), ids=SHOWN)
+def test_ls_says_what_up_does(
+    line: CommandLine, record: dict[str, Any], backends: dict[str, Any], says: tuple[str, ...]
 ) -> None:
-    """The stack tells whether Pulumi took in the machine that it was told of."""
+    """The stack has its present name, and what `up` does is what it decides by."""
     id_ = line.rent()
-    line.stacks[DEV] = held if isinstance(held, str) else dict.fromkeys(held, id_)
-    line.pend(phase=Phase.REPORTED, instance_id=id_)
-    shown = line.run("pending", "ls")
-    assert says in shown
-    assert advice in shown
+    line.backends |= filled(backends, id_)
+    line.pend(**({"instance_id": id_} if "phase" in record else {}) | record)
+    shown = re.sub("\n +", "\n", line.run("pending", "ls")).replace(id_, M)
+    for part in says:
+        assert part in shown
 
 
-def test_ls_counts_what_is_in_state_by_now(line: CommandLine) -> None:
-    """Records of machines that state has are only counted."""
-    id_ = line.rent()
-    line.stacks[DEV] = {"box": id_}
-    line.pend(phase=Phase.REPORTED, instance_id=id_)
+def test_ls_shows_a_create_in_progress(line: CommandLine) -> None:
+    """The process has not ended, and there is nothing to do."""
+    lock = line.journal.try_lock(line.pend())
+    assert lock is not None
+    with lock:
+        shown = line.run("pending", "ls")
+    assert "in progress in another process" in shown
+    assert "Nothing, while that process runs." in shown
+
+
+def test_ls_names_what_may_be_of_a_lost_answer(line: CommandLine) -> None:
+    """Machines of the type that nobody else has. Stacks that may have one are named."""
+    before, _, theirs, pending, mine = (line.rent(k) for k in (ONE, EIGHT, ONE, ONE, ONE))
+    line.stacks = {DEV: {}, PROD: {"other": theirs}, TEST: "the checkpoint is damaged"}
+    line.pend("second", phase=MADE, instance_id=pending)
+    line.pend(before=(before,), problem="no answer")
+    record = next(one for one in line.json("pending", "ls") if one["name"] == "box")
+    assert record["candidates"] == [mine]
+    assert record["unread_stacks"] == {TEST: "the checkpoint is damaged"}
+    assert re.search(f"not read +{TEST}: the checkpoint is damaged", line.run("pending", "ls"))
+    second = line.rent()
+    record = next(one for one in line.json("pending", "ls") if one["name"] == "box")
+    assert record["candidates"] == [mine, second]
+    assert f"\n  pulumi-fal pending adopt {urn('box')} ID\n" in record["what_to_do"]
+
+
+def test_ls_counts_what_is_in_state(line: CommandLine) -> None:
+    """The next command removes those records, of whatever type the resource is."""
+    held = {"box": line.rent(), "native": line.rent()}
+    line.stacks, line.types = {DEV: held, PROD: {}}, {"native": NATIVE_TYPE_TOKEN}
+    for name, id_ in held.items():
+        line.pend(name, phase=REPORTED, instance_id=id_)
     assert line.run("pending", "ls") == (
         "No create is pending.\n"
-        "Records of creates whose machine is in state: 1. The next run of `pulumi` removes them.\n"
+        "Records of creates whose machine is in state: 2. The next run of `pulumi` removes them.\n"
     )
-    (shown,) = line.json("pending", "ls")
-    assert shown["in_state"] is True
-    assert shown["what_to_do"].startswith("Nothing")
+    records = line.json("pending", "ls")
+    assert [(one["in_state"], one["what_to_do"][:7]) for one in records] == [(True, "Nothing")] * 2
 
 
-def test_ls_works_without_a_key_and_without_the_api(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without key or API, the records are shown, and why there is no more."""
+def test_without_a_key(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The records are shown, and why there is no more. What may run is said all the same."""
     monkeypatch.delenv("FAL_ADMIN_API_KEY")
-    line.pend(phase=Phase.CREATED, instance_id="i-1")
+    line.pend(phase=MADE, instance_id="i-1")
     line.pend("asked")
     shown = line.run("pending", "ls")
     assert "i-1 (gpu_1x_h100_sxm5); the machines can't be listed: No fal API key is set" in shown
-    assert line.json("pending", "ls")[1]["candidates"] is None
+    assert {record["candidates"] for record in line.json("pending", "ls")} == {None}
+    assert "a machine whose id is not known" in line.run("pending", "forget", "asked", "--yes")
 
 
-def test_ls_says_when_another_key_made_it(line: CommandLine) -> None:
-    """A machine of another key may run although this key doesn't list it."""
-    line.pend(phase=Phase.CREATED, instance_id="i-1", account="another")
-    assert "i-1 (gpu_1x_h100_sxm5); it was created with another key" in line.run("pending", "ls")
-
-
-def test_ls_shows_what_it_cannot_read(line: CommandLine) -> None:
-    """A damaged record is named, and the others are still shown."""
+def test_a_damaged_record(line: CommandLine) -> None:
+    """It is named beside the others, and may be the one that is asked for."""
     entry = line.pend()
-    (line.journal.folder / "0-0.json").write_text("{")
-    assert "0-0.json\n  phase  unreadable: it is damaged" in line.run("pending", "ls").replace(
-        "   ", "  "
-    )
+    line.damage()
+    shown = re.sub(" {2,}", "  ", line.run("pending", "ls"))
+    assert "0-0-0.json\n  phase  unreadable: it is damaged" in shown
     broken, whole = sorted(line.json("pending", "ls"), key=lambda record: "urn" in record)
-    assert broken["problem"] == "is damaged"
-    assert whole["urn"] == entry.origin.urn
+    assert (broken["problem"], whole["urn"]) == ("is damaged", entry.origin.urn)
+    assert "is damaged" in line.refused("pending", "forget", "other", "--yes")
 
 
-def test_adopt_writes_which_machine_it_is(line: CommandLine) -> None:
-    """The record holds the machine for the next `up`, and no longer a problem."""
-    id_ = line.rent()
-    line.pend(problem="no answer")
-    assert f"Machine {id_} is assigned to resource 'box'" in line.run(
-        "pending", "adopt", urn("box"), id_
-    )
-    (entry,) = line.pending()
-    assert (entry.phase, entry.instance_id, entry.problem) == (Phase.ADOPTED, id_, "")
+def test_a_journal_that_cannot_be_read(line: CommandLine) -> None:
+    """It may have records, so it is not taken for an empty one."""
+    line.damage("folder")
+    for options in ((), ("--json",)):
+        assert "creates) can't be read: " in line.refused("pending", "ls", *options)
 
 
-def test_a_name_will_do_where_only_one_resource_has_it(line: CommandLine) -> None:
-    """The name of a resource is enough where only one has it."""
-    id_ = line.rent()
-    line.pend("other")
-    line.pend()
-    line.run("pending", "adopt", "box", id_)
-    assert [entry.instance_id for entry in line.pending() if entry.phase == Phase.ADOPTED] == [id_]
+# Which create is meant.
 
 
-def test_a_name_that_two_resources_have_is_refused(line: CommandLine) -> None:
-    """A name that two resources have is refused with both URNs."""
-    line.pend()
-    line.pend(urn=urn("box", "prod"))
-    says = line.refused("pending", "forget", "box", "--yes")
-    assert "Say which by its URN" in says
-    assert urn("box") in says
-    assert urn("box", "prod") in says
-    assert len(line.pending()) == 2
-
-
-def test_a_urn_of_two_backends_needs_the_backend(line: CommandLine) -> None:
-    """A URN that two backends have is refused until one is named."""
-    line.pend()
-    elsewhere = BACKEND.replace("state", "elsewhere")
-    line.pend(backend=elsewhere)
-    says = line.refused("pending", "forget", urn("box"), "--yes")
-    assert "Say which with --organization and --backend" in says
-    line.run("pending", "forget", urn("box"), "--backend", f"{elsewhere}/", "--yes")
-    assert [entry.origin.backend for entry in line.pending()] == [BACKEND]
-
-
-def test_forget_names_a_machine_that_one_list_lacks(line: CommandLine) -> None:
-    """A single list may come from a stale replica, and nothing else would know of the machine."""
-    id_ = line.rent()
-    line.pend(problem="no answer")
-    line.emulator.faults.add("list", "lapse")
-    assert id_ in line.run("pending", "forget", "box", "--yes")
-
-
-def test_a_record_whose_machine_is_in_state_is_not_meant(line: CommandLine) -> None:
-    """An ordinary `up` of a stack with the same names leaves a record until the next command."""
-    settled, open_ = line.rent(), line.rent()
-    line.stacks = {"acme/train/dev": {"box": settled}, "me/train/dev": {}}
-    for organization, id_ in (("acme", settled), ("me", open_)):
-        line.pend(organization=organization, phase=Phase.REPORTED, instance_id=id_)
-    line.run("pending", "forget", urn("box"), "--yes")
-    assert [entry.origin.organization for entry in line.pending()] == ["acme"]
-
-
-def test_what_is_not_pending_is_refused(line: CommandLine) -> None:
-    """A URN without a record is refused with the command that lists them."""
-    line.pend()
-    assert "No create of 'bax' is pending. `pulumi-fal pending ls`" in line.refused(
-        "pending", "adopt", "bax", "i-1"
-    )
-    assert "pending there" in line.refused("pending", "forget", "box", "--organization", "acme")
-
-
-def test_a_damaged_record_is_not_taken_for_none(line: CommandLine) -> None:
-    """A damaged record may be the one that was asked for."""
-    line.journal.folder.mkdir(parents=True)
-    (line.journal.folder / "0-0.json").write_text("{")
-    assert "is damaged" in line.refused("pending", "forget", "box", "--yes")
-
-
-def test_adopt_refuses_a_machine_that_does_not_exist(line: CommandLine) -> None:
-    """An unknown id is refused, since the next `up` would make another machine."""
-    line.pend()
-    assert "there is no such machine" in line.refused("pending", "adopt", "box", "i-1")
-    assert line.pending()[0].phase == Phase.REQUESTED
-
-
-def test_adopt_asks_for_a_key_of_the_account_that_the_create_used(line: CommandLine) -> None:
-    """The key that is set says nothing about the machines of another account."""
-    line.pend(account="0123456789ab", endpoint="https://rest.alpha.fal.ai")
-    said = line.refused("pending", "adopt", "box", "i-1")
-    assert "its create used account 0123456789ab at https://rest.alpha.fal.ai" in said
-    assert "FAL_ADMIN_API_KEY set to a key of that account" in said
-    assert "its apiKey" in said
-    assert "no such machine" not in said
-
-
-def test_adopt_takes_a_machine_that_another_key_of_its_account_sees(line: CommandLine) -> None:
-    """A rotated key is as good as the one of the create."""
-    line.pend(account="0123456789ab")
-    assert "is assigned" in line.run("pending", "adopt", "box", line.rent())
-
-
-@pytest.mark.parametrize(
-    "asked, rented, says",
-    [
-        (
-            {"instance_type": EIGHT},
-            ("gpu_1x_h100_sxm5", None),
-            f"its type is gpu_1x_h100_sxm5, but {EIGHT} was requested",
-        ),
-        (
-            {"instance_type": EIGHT, "sector": "sector_1"},
-            (EIGHT, "sector_2"),
-            "its sector is sector_2, but sector_1 was requested",
-        ),
-    ],
-)
-def test_adopt_refuses_a_machine_of_another_kind(
-    line: CommandLine, asked: dict[str, str], rented: tuple[str, str | None], says: str
-) -> None:
-    """A machine of another type or sector is refused with both values."""
-    id_ = line.rent(*rented)
-    line.pend(**asked)
-    assert says in line.refused("pending", "adopt", "box", id_)
-    assert line.pending()[0].phase == Phase.REQUESTED
-
-
-def test_adopt_refuses_a_machine_that_was_there_before(line: CommandLine) -> None:
-    """A machine that was there before the create must be somebody else's."""
-    id_ = line.rent()
-    line.pend(before=(id_,))
-    assert "it existed before this create" in line.refused("pending", "adopt", "box", id_)
-
-
-def test_adopt_refuses_another_machine_than_the_create_made(line: CommandLine) -> None:
-    """A create whose machine is known accepts no other, which would lose the first."""
-    made, other = line.rent(), line.rent()
-    line.pend(phase=Phase.CREATED, instance_id=made)
-    assert f"its create made {made}" in line.refused("pending", "adopt", "box", other)
-    line.run("pending", "adopt", "box", made)
-
-
-def test_adopt_refuses_a_machine_that_is_pending_for_another(line: CommandLine) -> None:
-    """A machine that is on record for another resource would be deleted by both."""
-    id_ = line.rent()
-    line.pend("first", phase=Phase.CREATED, instance_id=id_)
-    line.pend()
-    assert f"pending for {urn('first')}" in line.refused("pending", "adopt", "box", id_)
-
-
-def test_adopt_refuses_a_machine_that_is_in_state(line: CommandLine) -> None:
-    """A machine that is in state would be deleted by both resources."""
-    id_ = line.rent()
-    line.stacks[DEV] = {"first": id_}
-    line.pend()
-    assert "already in the state of its stack" in line.refused("pending", "adopt", "box", id_)
-
-
-def test_adopt_refuses_a_machine_that_another_stack_has(line: CommandLine) -> None:
-    """If both stacks had it, destroying one would delete the machine of the other."""
-    id_ = line.rent()
-    line.stacks = {DEV: {}, PROD: {"box": id_}}
-    entry = line.pend()
-    says = line.refused("pending", "adopt", "box", id_)
-    assert f"it is in the state of the stack {PROD}. If both stacks had it" in says
-    assert line.pending() == [entry]
-
-
-def test_adopt_names_the_stacks_that_may_have_the_machine(line: CommandLine) -> None:
-    """A person who knows better may go on."""
-    id_ = line.rent()
-    line.stacks = {DEV: {}, PROD: "the checkpoint is damaged"}
-    line.pend()
-    shown = line.run("pending", "adopt", "box", id_)
-    assert f"may have the machine:\n  {PROD}: the checkpoint is damaged" in shown
-    assert line.pending()[0].instance_id == id_
-
-
-@pytest.mark.parametrize("change", ["changed", "dropped", "in progress"])
-@pytest.mark.parametrize("command", ["adopt", "forget"])
-def test_a_record_that_changes_while_a_command_looks_is_left_alone(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str, change: str
-) -> None:
-    """An `up` may begin while a person reads the prompt, and overwrite the record."""
-    id_ = line.rent()
-    entry = line.pend()
-    now = replace(entry, problem="of another create")
-    with ExitStack() as lock:
-
-        def meanwhile(*_: object, **__: object) -> dict[str, str]:
-            if change == "changed":
-                line.journal.write(now)
-            elif change == "dropped":
-                line.journal.drop(entry)
-            else:
-                taken = line.journal.try_lock(entry.origin)
-                assert taken is not None
-                lock.enter_context(taken)
-            return {}
-
-        if command == "forget":
-            monkeypatch.setattr(click, "confirm", meanwhile)
-            says = line.refused("pending", "forget", "box")
-        else:
-            monkeypatch.setattr(Stacks, "elsewhere", lambda *_: Elsewhere(meanwhile(), {}))
-            says = line.refused("pending", "adopt", "box", id_)
-    assert "has changed since this command read it, so nothing was done" in says
-    assert "`pulumi-fal pending ls` again" in says
-    expected = {"changed": [now], "dropped": [], "in progress": [entry]}[change]
-    assert line.pending() == expected
-
-
-# Creates without an answer that another create has followed.
-
-
-def test_ls_shows_a_late_machine_and_what_to_do_about_it(line: CommandLine) -> None:
-    """A late machine is beside the present machine of its resource, which is in state."""
-    present, made = line.rent(), line.rent()
-    line.stacks[DEV] = {"box": present}
-    line.pend(phase=Phase.LATE, problem="no answer")
-    (shown,) = line.json("pending", "ls")
-    assert (shown["phase"], shown["candidates"]) == ("late", [made])
-    text = line.run("pending", "ls")
-    assert "followed by another one or forgotten" in text
-    assert f"{made} (gpu_1x_h100_sxm5, ready" in text
-    assert f"\n              pulumi-fal pending forget {urn('box')} --late" in text
-
-
-@pytest.mark.parametrize(
-    "seconds, says", [(0, "Nothing now: if a machine still"), (3600, "removes this record")]
-)
-def test_ls_says_that_no_late_machine_has_appeared(
-    line: CommandLine, seconds: int, says: str
-) -> None:
-    """There is nothing to do as long as none appears."""
-    line.pend(phase=Phase.LATE, problem="no answer", started=time.time() - seconds)
-    shown = line.run("pending", "ls")
-    assert "none has appeared" in shown
-    assert says in shown
-
-
-def test_forget_late_leaves_the_record_of_the_present_create(line: CommandLine) -> None:
-    """The two records are of two machines."""
-    present = line.pend()
-    line.pend(phase=Phase.LATE)
-    line.pend(phase=Phase.LATE, started=present.started + 60)
-    made = line.rent()
-    shown = line.run("pending", "forget", "box", "--late", "--yes")
-    assert shown.count(made) == 1
-    assert "present machine of resource 'box' is not affected" in shown
-    assert line.pending() == [present]
-    assert "No create of 'box' is pending" in line.refused(
-        "pending", "forget", "box", "--late", "--yes"
-    )
-
-
-def test_forget_means_the_present_create_where_there_is_one(line: CommandLine) -> None:
-    """Without another one, the late record is meant."""
-    line.pend()
-    late = line.pend(phase=Phase.LATE)
-    line.run("pending", "forget", "box", "--yes")
-    assert line.pending() == [late]
-    line.run("pending", "forget", "box", "--yes")
+def test_a_create_by_name_urn_and_record(line: CommandLine) -> None:
+    """A name or a URN that several have is refused with their records; one of those is enough."""
+    elsewhere = line.pend(backend=ELSEWHERE, age=601)
+    for resource in (urn("box"), NATIVE, urn("other")):
+        line.pend(urn=resource, age=601)
+    for create in ("box", urn("box")):
+        says = line.refused("pending", "forget", create, "--yes")
+        assert f"Several creates match {create!r}. Name one by its record:\n" in says
+        assert f"\n  {elsewhere.id}  {urn('box')} {ELSEWHERE}\n" in f"{says}\n"
+    for create in (NATIVE, elsewhere.id, "box", "other"):
+        line.run("pending", "forget", create, "--yes")
     assert line.pending() == []
+    assert "No create of 'box' is pending. `pulumi-fal pending ls`" in line.refused(
+        "pending", "adopt", "box", "i-1"
+    )
 
 
-def test_a_late_machine_is_imported_and_not_adopted(line: CommandLine) -> None:
-    """The resource has another machine, or is about to, and the next `up` ignores the late one."""
+def test_a_create_whose_machine_is_in_state_is_not_meant(line: CommandLine) -> None:
+    """An ordinary `up` leaves a record until the next command, of whatever organization."""
     id_ = line.rent()
-    late = line.pend(phase=Phase.LATE)
-    assert "Import the machine into a stack instead" in line.refused("pending", "adopt", "box", id_)
-    assert line.pending() == [late]
-
-
-def test_the_present_create_can_adopt_beside_a_late_one(line: CommandLine) -> None:
-    """Both answers were lost, and the machine may come from either."""
-    id_ = line.rent()
-    late = line.pend(phase=Phase.LATE)
-    line.pend()
-    line.run("pending", "adopt", "box", id_)
-    assert {(entry.phase, entry.instance_id) for entry in line.pending()} == {
-        (Phase.LATE, None),
-        (Phase.ADOPTED, id_),
-    }
-    assert late in line.pending()
-
-
-# A journal, and a backend, that the command must find as `pulumi` does.
-
-
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_journal_that_cannot_be_read_is_not_taken_for_an_empty_one(
-    line: CommandLine, options: list[str]
-) -> None:
-    """A journal that can't be read may have records of creates."""
-    line.journal.folder.parent.parent.mkdir(parents=True)
-    line.journal.folder.parent.touch()
-    assert "creates) can't be read: " in line.refused("pending", "ls", *options)
-
-
-def test_a_backend_in_the_home_folder_is_that_of_the_account(
-    line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`sudo` and containers may set $HOME to another folder, which `pulumi` ignores."""
-    states = backend.absolute("file://~/states", None)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    line.pend(backend=states)
-    line.run("pending", "forget", "box", "--backend", "file://~/states", "--yes")
-    assert line.pending() == []
-
-
-def test_adopt_can_be_corrected(line: CommandLine) -> None:
-    """An adopted record can be given another machine."""
-    wrong, right = line.rent(), line.rent()
-    line.pend()
-    line.run("pending", "adopt", "box", wrong)
-    line.run("pending", "adopt", "box", right)
-    assert [entry.instance_id for entry in line.pending()] == [right]
-
-
-def test_adopt_asks_for_what_the_record_lacks_and_completes_it(line: CommandLine) -> None:
-    """Adopting asks for the backend that the record lacks, and completes the record."""
-    id_ = line.rent()
-    line.pend(backend="", organization="")
-    says = line.refused("pending", "adopt", "box", id_)
-    assert "--backend and --organization" in says
-    line.run("pending", "adopt", "box", id_, "--backend", BACKEND, "--organization", "organization")
-    (entry,) = line.pending()
-    assert (entry.origin.backend, entry.origin.organization) == (BACKEND, "organization")
-    assert entry.phase == Phase.ADOPTED
-
-
-CLOUD = {"backend": "https://api.pulumi.com", "organization": ""}
-NATIVE = urn("box", type_=NATIVE_TYPE_TOKEN)
-
-
-def test_a_record_that_lacks_the_only_organization_needs_no_options(line: CommandLine) -> None:
-    """Only one organization has a stack of that name, so the printed command names it."""
-    id_ = line.rent()
-    line.stacks = {"acme/train/dev": {}, "acme/train/prod": {}, "me/bank/dev": {}}
-    line.pend(**CLOUD, phase=Phase.CREATED, instance_id=id_)
-    (shown,) = line.json("pending", "ls")
-    assert f"{id_} --backend https://api.pulumi.com --organization acme\n" in shown["what_to_do"]
-    assert "Several organizations" not in line.run("pending", "adopt", "box", id_)
-    (entry,) = line.pending()
-    assert (entry.origin.organization, entry.phase) == ("acme", Phase.ADOPTED)
-
-
-def test_of_several_organizations_adopt_asks_for_the_one_and_names_the_setting(
-    line: CommandLine,
-) -> None:
-    """A program with the Python package tells its organization; the native plugin must be told."""
-    id_ = line.rent()
-    line.stacks = {"acme/train/dev": {}, "me/train/dev": {}}
-    for resource in (urn("box"), NATIVE):
-        entry = line.pend(**CLOUD, urn=resource, phase=Phase.CREATED, instance_id=id_)
-        assert "Add --organization." in line.refused("pending", "adopt", resource, id_)
-        says = line.run("pending", "adopt", resource, id_, "--organization", "me")
-        setting = "run it with FAL_COMPUTE_ORGANIZATION=me in the environment"
-        assert (setting in says) is (resource == NATIVE)
-        line.journal.drop(replace(entry, origin=replace(entry.origin, organization="me")))
-
-
-def test_a_machine_that_one_of_several_stacks_has_is_not_pending(line: CommandLine) -> None:
-    """The record lacks the organization, and one of those that it may mean has the machine."""
-    id_ = line.rent()
-    line.stacks = {"acme/train/dev": {}, "me/train/dev": {"box": id_}}
-    line.pend(**CLOUD, phase=Phase.REPORTED, instance_id=id_)
-    assert "No create is pending.\n" in line.run("pending", "ls")
+    line.stacks = {"acme/train/dev": {"box": id_}, "me/train/dev": {}}
+    line.providers = {"acme/train/dev": "acme's", "me/train/dev": "me's"}
+    settled = line.pend(provider="acme's", phase=REPORTED, instance_id=id_)
+    line.pend(provider="me's", phase=REPORTED, instance_id=line.rent())
+    line.run("pending", "forget", "box", "--yes")
+    assert line.pending() == [settled]
     forgotten = line.run("pending", "forget", "box", "--yes")
     assert f"Machine {id_} stays in state." in forgotten
-    assert "creates a new machine" not in forgotten
+    assert "may still run" not in forgotten
 
 
-def test_a_backend_is_meant_by_its_folder(line: CommandLine, tmp_path: Path) -> None:
-    """A backend's relative URL counts from the current folder."""
-    (tmp_path / "state").mkdir()
-    line.pend(backend=f"file://{(tmp_path / 'state').resolve().as_posix()}")
-    line.run("pending", "forget", "box", "--backend", "file://./state", "--yes")
-    assert line.pending() == []
+# adopt
 
 
-def test_forget_names_the_machine_that_may_run_and_asks(line: CommandLine) -> None:
-    """Nobody else knows of the machine once the record is forgotten, so a person confirms."""
+def test_adopt(line: CommandLine) -> None:
+    """The record holds the machine and its stack's id for the next `up`. It can be corrected."""
+    wrong, right = line.rent(), line.rent()
+    line.pend(problem="no answer")
+    said = line.run("pending", "adopt", "box", wrong)
+    assert said == (
+        f"Machine {wrong} is assigned to resource 'box'. The next `pulumi up` of train/dev "
+        "continues with it.\n"
+    )
+    line.run("pending", "adopt", urn("box"), right)
+    (entry,) = line.pending()
+    assert (entry.phase, entry.instance_id, entry.problem) == (ADOPTED, right, "")
+    assert entry.origin == Origin(urn("box"), "dev's", BACKEND)
+    assert line.exported == [DEV, PROD] * 2  # the second look of each reads none again
+
+
+ADOPTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, Origin]] = {
+    "another key of the account": (
+        {"account": "0123"},
+        {},
+        "",
+        Origin(urn("box"), "dev's", BACKEND),
+    ),
+    "what its create made": (
+        {"phase": MADE, "instance_id": M},
+        {DEV: {}, PROD: "damaged"},
+        "",
+        Origin(urn("box"), "dev's", BACKEND),
+    ),
+    "of a renamed stack": (
+        {"urn": urn("box", "old"), "phase": MADE, "instance_id": M},
+        {},
+        f"--for {urn('box')}",
+        Origin(urn("box"), "dev's", BACKEND),
+    ),
+    "of a renamed stack that is known": (
+        {"urn": urn("box", "old"), "provider": "dev's"},
+        {},
+        "",
+        Origin(urn("box"), "dev's", BACKEND),
+    ),
+    "of a type that the program has left": (
+        {},
+        {},
+        f"--for {NATIVE}",
+        Origin(NATIVE, "dev's", BACKEND),
+    ),
+    "of a stack that was moved": (
+        {"backend": ELSEWHERE, "provider": "dev's"},
+        {},
+        "",
+        Origin(urn("box"), "dev's", BACKEND),
+    ),
+    "of one of two organizations": (
+        {},
+        {"acme/train/dev": {}, "me/train/dev": {}},
+        "--stack me/train/dev",
+        Origin(urn("box"), "", BACKEND),
+    ),
+    "beside a late record": ({}, {}, "", Origin(urn("box"), "dev's", BACKEND)),
+}
+
+
+@pytest.mark.parametrize("record, stacks, options, origin", ADOPTS.values(), ids=ADOPTS)
+def test_adopt_takes_it(
+    line: CommandLine, record: dict[str, Any], stacks: dict[str, Any], options: str, origin: Origin
+) -> None:
+    """The record is that of the resource, in the stack as it is now."""
     id_ = line.rent()
-    line.pend(phase=Phase.CREATED, instance_id=id_)
-    line.run("pending", "forget", "box", code=1, typed="n\n")
-    assert len(line.pending()) == 1
-    shown = line.run("pending", "forget", "box", typed="y\n")
-    assert f"This machine may still run and bill, but is not in state: {id_}" in shown
-    assert line.pending() == []
-    assert line.emulator.state.alive() == {id_}
+    line.stacks = stacks or line.stacks
+    entry = line.pend(**filled(record, id_))
+    late = line.pend(phase=LATE)
+    assert "is assigned" in line.run("pending", "adopt", entry.id, id_, *options.split())
+    (adopted,) = [one for one in line.pending() if one != late]
+    assert (adopted.origin, adopted.phase, adopted.instance_id) == (origin, ADOPTED, id_)
 
 
-def test_forget_asks_nothing_with_yes_and_forgets_nothing_without_an_answer(
-    line: CommandLine,
+UNREAD = "these could not be read, and may have the machine:\n  "
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
+    "no such machine": ({}, {}, "i-1", "there is no such machine"),
+    "another account": (
+        {"account": "0123456789ab", "endpoint": "https://rest.alpha.fal.ai"},
+        {},
+        "i-1",
+        "its create used account 0123456789ab at https://rest.alpha.fal.ai, and the key that is",
+    ),
+    "another type": (
+        {"instance_type": EIGHT},
+        {},
+        M,
+        f"its type is gpu_1x_h100_sxm5, but {EIGHT} was requested",
+    ),
+    "another sector": (
+        {"instance_type": EIGHT, "sector": "sector_1"},
+        {},
+        "eight",
+        "its sector is sector_2, but sector_1 was requested",
+    ),
+    "made before": ({"before": (M,)}, {}, M, "it existed before this create. Import it instead"),
+    "made later": ({"age": 7200, "problem": "no"}, {}, M, "it was made long before or after this"),
+    "another one was made": ({"phase": MADE, "instance_id": "i-2"}, {}, M, "its create made i-2."),
+    "pending for another": ({}, {}, "pending", f"it is pending for {urn('first')}."),
+    "in its own state": ({}, {DEV: {"first": M}}, M, "it is already in the state of its stack."),
+    "in another stack": (
+        {},
+        {DEV: {}, PROD: {"box": M}},
+        M,
+        f"it is in the state of the stack {PROD}. If both stacks had it, destroying one would",
+    ),
+    "a stack can't be read": ({}, {DEV: {}, PROD: "damaged"}, M, f"{UNREAD}stack {PROD}: damaged"),
+    "of `pulumi do`": (
+        {"urn": "urn:pulumi:do::::fal:index:ComputeInstance::box"},
+        {},
+        M,
+        "`pulumi do` made the create 'box', so no resource can continue with its machine.",
+    ),
+    "late": ({"phase": LATE}, {}, M, "Import the machine into a stack instead."),
+    "no stack": (
+        {"urn": urn("box", "test"), "backend": ELSEWHERE},
+        {},
+        M,
+        f"here. If it is in {ELSEWHERE}, set PULUMI_BACKEND_URL to that. If it was renamed, add",
+    ),
+    "two organizations": (
+        {},
+        {"acme/train/dev": {}, "me/train/dev": {}},
+        M,
+        "Several stacks have that name: acme/train/dev, me/train/dev. Add --stack.",
+    ),
+    "a new name with a create of its own": (
+        {"urn": urn("box", "old")},
+        {},
+        f"{M} --for {urn('first')}",
+        f"A create of {urn('first')} is already pending.",
+    ),
+}
+
+
+@pytest.mark.parametrize("record, stacks, args, says", REFUSED.values(), ids=REFUSED)
+def test_adopt_refuses(
+    line: CommandLine, record: dict[str, Any], stacks: dict[str, Any], args: str, says: str
 ) -> None:
-    """`--yes` confirms, and without an answer nothing is forgotten."""
+    """A machine that the create can't have made, or that somebody has or may have."""
+    id_, pending = line.rent(), line.rent()
+    eight = line.rent(EIGHT, "sector_2")
+    line.stacks = filled(stacks or line.stacks, id_)
+    line.pend("first", phase=MADE, instance_id=pending, first_sent=NOW)
+    line.pend("second", phase=MADE, instance_id="i-3", first_sent=NOW - 3600)
+    entry = line.pend(**filled(record, id_))
+    args = args.replace(M, id_).replace("pending", pending).replace("eight", eight)
+    assert says in line.refused("pending", "adopt", entry.id, *args.split())
+    assert line.journal.current(entry) == entry
+
+
+def test_adopt_looks_again(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While many stacks are read, one of them may import the machine."""
+    id_ = line.rent()
     line.pend()
-    line.run("pending", "forget", "box", code=1, typed="")
-    assert len(line.pending()) == 1
-    line.run("pending", "forget", "box", "--yes")
-    assert line.pending() == []
+    read = Reader.read
 
+    def meanwhile(reader: Reader, machines: Any) -> Evidence:
+        evidence = read(reader, machines)
+        line.stacks[PROD] = {"a": id_}
+        return evidence
 
-def test_a_forgotten_create_stays_on_record_as_late_while_its_machine_may_still_appear(
-    line: CommandLine,
-) -> None:
-    """The machine that the list shows is not its own, as the person says, but another may come."""
-    others = line.rent()
-    entry = line.pend(problem="no answer", started=time.time(), first_sent=time.time())
-    said = line.run("pending", "forget", "box", "--yes")
-    assert "If the API still makes the machine of this create, every command names it." in said
-    (late,) = line.pending()
-    assert (late.phase, late.found) == (Phase.LATE, ())
-    assert others in late.before
-
-    made = line.rent()
-    (shown,) = line.json("pending", "ls")
-    assert shown["candidates"] == [made]
-    line.run("pending", "forget", "box", "--yes")
-    assert line.pending() == []
-    assert entry.started == late.started
-
-
-def test_forget_says_that_a_machine_may_run_which_it_cannot_name(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a key there is no list of candidates, so only the risk is named."""
-    monkeypatch.delenv("FAL_ADMIN_API_KEY")
-    line.pend()
-    assert "a machine whose id is not known" in line.run("pending", "forget", "box", "--yes")
-
-
-@pytest.mark.parametrize("command", [["forget", "box", "--yes"], ["adopt", "box", "i-1"]])
-def test_nothing_is_said_of_a_create_that_is_under_way(
-    line: CommandLine, command: list[str]
-) -> None:
-    """A record is left alone while its create is under way."""
-    entry = line.pend()
-    lock = line.journal.try_lock(entry.origin)
-    assert lock is not None
-    with lock:
-        assert "is in progress in another process" in line.refused("pending", *command)
-    assert line.pending() == [entry]
-
-
-def test_adopt_takes_a_record_over_to_the_resource_of_a_renamed_stack(line: CommandLine) -> None:
-    """`--for` moves the record of a renamed stack to the resource of today."""
-    id_, now = line.rent(), urn("box", "renamed")
-    entry = line.pend(phase=Phase.CREATED, instance_id=id_)
-    line.run("pending", "adopt", "box", id_, "--for", now)
-    (adopted,) = line.pending()
-    assert adopted.origin == replace(entry.origin, urn=now)
-    assert (adopted.phase, adopted.instance_id) == (Phase.ADOPTED, id_)
-
-
-def test_adopt_writes_over_no_other_record(line: CommandLine) -> None:
-    """A resource that has a record of its own gets no second one."""
-    id_, other = line.rent(), line.rent()
-    line.pend(urn=urn("box", "old"), phase=Phase.CREATED, instance_id=id_)
-    line.pend(phase=Phase.CREATED, instance_id=other)
-    refused = line.refused("pending", "adopt", urn("box", "old"), id_, "--for", urn("box"))
-    assert "is already pending" in refused
-    assert {entry.instance_id for entry in line.pending()} == {id_, other}
+    monkeypatch.setattr(Reader, "read", meanwhile)
+    assert f"in the state of the stack {PROD}" in line.refused("pending", "adopt", "box", id_)
 
 
 def test_adopt_takes_no_other_urn(line: CommandLine) -> None:
@@ -691,26 +498,124 @@ def test_adopt_takes_no_other_urn(line: CommandLine) -> None:
     assert "not the URN of a ComputeInstance" in line.stderr
 
 
-def test_forget_warns_of_nothing_where_state_has_the_machine(line: CommandLine) -> None:
-    """A machine that state has is forgotten without a warning."""
-    id_ = line.rent()
-    line.stacks[DEV] = {"box": id_}
-    line.pend(phase=Phase.REPORTED, instance_id=id_)
-    assert "may still run" not in line.run("pending", "forget", "box", "--yes")
-
-
-def test_an_error_of_the_family_is_one_message(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", ["changed", "dropped", "in progress"])
+@pytest.mark.parametrize("command", ["adopt", "forget"])
+def test_a_record_that_changes_meanwhile(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch, command: str, change: str
 ) -> None:
-    """An error is one message on stderr, without a traceback, and the exit code is 1."""
+    """An `up` may begin while a person reads the question, and write the record."""
+    id_ = line.rent()
+    entry = line.pend()
+    now = replace(entry, problem="of another create")
+    with ExitStack() as lock:
+
+        def meanwhile(*_: object, **__: object) -> Evidence:
+            if change == "changed":
+                line.journal.write(now)
+            elif change == "dropped":
+                line.journal.drop(entry)
+            elif (taken := line.journal.try_lock(entry)) is not None:
+                lock.enter_context(taken)
+            return Evidence()
+
+        if command == "forget":
+            monkeypatch.setattr(click, "confirm", meanwhile)
+            says = line.refused("pending", "forget", "box")
+        else:
+            monkeypatch.setattr(Reader, "read", meanwhile)
+            monkeypatch.setattr("pulumi_fal.cli.pending._origin", lambda *_: entry.origin)
+            says = line.refused("pending", "adopt", "box", id_)
+    assert "has changed since this command read it, so nothing was done" in says
+    assert "`pulumi-fal pending ls` again" in says
+    expected = {"changed": [now], "dropped": [], "in progress": [entry]}[change]
+    assert line.pending() == expected
+
+
+@pytest.mark.parametrize("command", ["forget box --yes", "adopt box i-1"])
+def test_a_create_in_progress_is_left_alone(line: CommandLine, command: str) -> None:
+    """The process that works on it writes its record."""
+    entry = line.pend()
+    lock = line.journal.try_lock(entry)
+    assert lock is not None
+    with lock:
+        said = line.refused("pending", *command.split())
+    assert "is in progress in another process" in said
+    assert line.pending() == [entry]
+
+
+# forget
+
+
+def test_forget_names_what_may_run_and_asks(line: CommandLine) -> None:
+    """Nobody else knows of the machine then. The machine itself is not touched."""
+    id_ = line.rent()
+    line.pend(phase=MADE, instance_id=id_)
+    for typed in ("n\n", ""):
+        line.run("pending", "forget", "box", code=1, typed=typed)
+    assert len(line.pending()) == 1
+    shown = line.run("pending", "forget", "box", typed="y\n")
+    assert f"This machine may still run and bill, but is not in state: {id_}" in shown
+    assert "The next `pulumi up` creates a new machine for resource 'box'." in shown
+    assert (line.pending(), line.emulator.state.alive()) == ([], {id_})
+
+
+def test_forget_names_a_machine_that_one_list_lacks(line: CommandLine) -> None:
+    """A single list may come from a stale replica."""
+    id_ = line.rent()
+    line.pend(problem="no answer")
+    line.emulator.faults.add("list", "lapse")
+    assert id_ in line.run("pending", "forget", "box", "--yes")
+
+
+def test_a_forgotten_create_stays_as_late(line: CommandLine) -> None:
+    """The machine that the list shows is not its own, as the person says, but another may come."""
+    others = line.rent()
+    line.pend(problem="no answer", first_sent=NOW)
+    said = line.run("pending", "forget", "box", "--yes")
+    assert "If the API still makes the machine of this create, every command names it." in said
+    (late,) = line.pending()
+    assert (late.phase, late.found, late.before) == (LATE, (), (others,))
+    made = line.rent()
+    (shown,) = line.json("pending", "ls")
+    assert shown["candidates"] == [made]
+    line.run("pending", "forget", "box", "--yes")
+    assert line.pending() == []
+
+
+def test_late_records(line: CommandLine) -> None:
+    """They are of another machine than the present create's, and are forgotten by themselves."""
+    present = line.pend()
+    late = line.pend(phase=LATE, problem="no answer", age=601)
+    assert "removes this record" in line.run("pending", "ls")
+    line.pend(phase=LATE, problem="no answer")
+    assert "Nothing now: if a machine still" in line.run("pending", "ls")
+    made = line.rent()
+    shown = line.run("pending", "ls")
+    assert "followed by another one or forgotten" in shown
+    assert f"\n              pulumi-fal pending forget {urn('box')} --late" in shown
+    shown = line.run("pending", "forget", "box", "--late", "--yes")
+    assert shown.count(made) == 1
+    assert "present machine of resource 'box' is not affected" in shown
+    assert line.pending() == [present]
+    says = line.refused("pending", "forget", "box", "--late", "--yes")
+    assert "No create of 'box' is pending" in says
+    line.journal.write(late)
+    line.run("pending", "forget", "box", "--yes")
+    assert [entry.phase for entry in line.pending()] == [LATE, LATE]
+
+
+# Errors
+
+
+def test_an_error_is_one_message(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is on stderr, without a traceback, and the exit code is 1."""
     monkeypatch.setenv("FAL_COMPUTE_ENDPOINT", "http://fal.test")
     line.pend()
     says = line.refused("pending", "adopt", "box", "i-1")
     assert says.startswith("Error: The endpoint (http://fal.test) can't be used")
 
 
-NOW = Origin(urn("box"), "organization", BACKEND)
-OLD = urn("box", "old")
+HERE = Origin(urn("box"), "dev's", BACKEND)
 
 
 def messages(entry: Entry, machine: Instance) -> dict[str, UnresolvedCreateError]:
@@ -719,8 +624,7 @@ def messages(entry: Entry, machine: Instance) -> dict[str, UnresolvedCreateError
     return {
         "unanswered": unresolved.unanswered(entry, [machine]),
         "stopped": unresolved.stopped(known, "the resource's inputs have changed since"),
-        "uncertain": unresolved.uncertain(known, NOW),
-        "renamed": unresolved.renamed(entry, NOW, [machine], is_gone=True),
+        "uncertain": unresolved.uncertain(known, HERE, [], {}),
     }
 
 
@@ -729,25 +633,24 @@ def messages(entry: Entry, machine: Instance) -> dict[str, UnresolvedCreateError
     "message, recorded",
     [
         ("unanswered", {}),
-        ("stopped", {"phase": Phase.REPORTED}),
-        ("uncertain", {"phase": Phase.CREATED, "backend": "", "organization": ""}),
-        ("renamed", {"urn": OLD}),
+        ("stopped", {"phase": REPORTED}),
+        ("uncertain", {"phase": MADE, "backend": ""}),
+        ("uncertain", {"phase": MADE, "urn": urn("box", "old")}),
     ],
 )
-def test_the_commands_that_an_error_names_do_what_it_says(
-    line: CommandLine, message: str, recorded: dict[str, str], verb: str
+def test_the_commands_that_an_error_names(
+    line: CommandLine, message: str, recorded: dict[str, Any], verb: str
 ) -> None:
-    """The commands of an error work as they are printed, with only ID filled in."""
+    """They do what it says, as they are printed, with only ID filled in."""
     id_ = line.rent()
-    known = {"instance_id": id_} if "phase" in recorded else {}
-    entry = line.pend(**recorded, **known)
+    entry = line.pend(**recorded, **({"instance_id": id_} if "phase" in recorded else {}))
     said = str(messages(entry, line.emulator.state.get(id_))[message])
     (command,) = re.findall(rf"(?m)^  pulumi-fal (pending {verb} .+)$", said)
     words = [id_ if word == "ID" else word for word in shlex.split(command)]
     if verb == "forget":
         line.run(*words, "--yes")
-        assert line.pending() == []
+        assert [entry.phase for entry in line.pending()] == [] if recorded else [LATE]
     else:
         line.run(*words)
         (adopted,) = line.pending()
-        assert (adopted.origin, adopted.phase, adopted.instance_id) == (NOW, Phase.ADOPTED, id_)
+        assert (adopted.origin, adopted.phase, adopted.instance_id) == (HERE, ADOPTED, id_)

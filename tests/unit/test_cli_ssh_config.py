@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pulumi_fal.stacks import state
-from pulumi_fal.stacks.state import StackMachine
+from pulumi_fal.stacks.state import Stack, StackMachine
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
 from .cli_support import CommandLine, command_line, urn
@@ -57,7 +57,7 @@ def test_a_machine_that_is_being_replaced_is_left_out(
     """The name belongs to the new machine, and the address to nobody or to somebody else."""
     old = StackMachine("old", urn("train-0"), ip="198.18.0.9", is_replaced=True)
     new = StackMachine("new", urn("train-0"), ip="198.18.0.1")
-    monkeypatch.setattr(state, "machines", lambda name: [old, new])
+    monkeypatch.setattr(state, "read", lambda name: Stack(name, machines=(old, new)))
     printed = line.run("ssh-config")
     assert hosts(printed) == ["train-0"]
     assert "198.18.0.9" not in printed

@@ -336,7 +336,7 @@ INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 
 
 def call(number: int = 0, size: int | None = 4, **others: Any) -> Call:
-    return Call(f"{CLUSTER}-{number}", "organization", cluster_size=size, **others)
+    return Call(f"{CLUSTER}-{number}", cluster_size=size, **others)
 
 
 def in_state(number: int, sector: str | None, cluster: str = CLUSTER) -> StackMachine:
@@ -541,7 +541,7 @@ def test_a_machine_that_was_deleted_first_does_not_count(world: World) -> None:
     def read_again() -> None:
         world.stacks.siblings = [replace(in_use[0], is_replaced=True), *in_use[1:]]
 
-    world.stacks.on_forget = read_again
+    world.stacks.forget = lambda origin: read_again()  # type: ignore[method-assign]
     error = refuse(world, 0, 4)
     assert "stays" not in error
     assert "3 of the 4 machines of cluster train exist" in error

@@ -10,30 +10,27 @@ import pytest
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.decision import (
-    LATE_SECONDS,
     Facts,
     Resume,
     Search,
     StartFresh,
     Stop,
+    as_gone,
     as_late,
-    candidates,
     decide,
-    decide_renamed,
-    made_at_another_time,
 )
-from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Phase
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.whose import LATE_SECONDS, Same, candidates, made_at_another_time
 
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, refusal
 
 NOW = 1_700_000_000.0
+PROD = "organization/shop/prod"
 SPEC, COMMENTED = NewInstance(ONE, ED25519), NewInstance(ONE, f"{ED25519} me@laptop")
 MADE = Instance("made", ONE, None, "198.18.0.1", "ready")
 UNSEEN, BIG = Instance("made", ONE), replace(MADE, instance_type=EIGHT)
-FOUND = Search((replace(MADE, id="found"),), {"organization/shop/prod": "it took too long"})
+FOUND = Search((replace(MADE, id="found"),), {PROD: "it took too long"})
 DENIED = refusal(403)
-VAGUE, NOBODYS = replace(HERE, backend=""), replace(HERE, organization="")
 OLD = replace(HERE, urn=URN.replace("dev", "old"))
 UNANSWERED = Entry(HERE, "mine", SPEC.hashed(), (), NOW, problem="it was reset")
 SEARCHED = replace(UNANSWERED, searched=True)
@@ -42,10 +39,6 @@ CREATED = UNANSWERED.as_created("made")
 REPORTED = replace(CREATED, phase=Phase.REPORTED)
 ADOPTED = replace(CREATED, phase=Phase.ADOPTED)
 THEIRS = replace(CREATED, account="theirs")
-
-
-def in_(origin: Origin, entry: Entry) -> Entry:
-    return replace(entry, origin=origin)
 
 
 class Stops:
@@ -75,7 +68,8 @@ def row(case: str, entry: Entry, expected: Resume | StartFresh | Stops | None, *
     return pytest.param(entry, facts(**found), expected, id=case)
 
 
-WHOSE = Stops("it is not known whether it was made for this stack", "made")
+UNSURE = Stops("it is not known whether that is this stack", "made")
+ANY = Stops("It may be any of these:\n  found (", "found")
 CANT_ASK = Stops(
     "The API could not be asked whether it still runs and bills: GET /compute/instances", "made"
 )
@@ -87,26 +81,22 @@ UNREAD = Stops("organization/shop/prod: it took too long", "found")
 KILLED = Stops("the process ended before the answer came", "found")
 NOT_IN_STATE = Stops("it was reported to Pulumi, but it is not in state", "made")
 SILENT = Stops("it was reported to Pulumi, but the stack can't be read", "made")
+TAKEN = Stops(f"it is in the state of {PROD}", "made")
+MEANWHILE = Stops("Another `pulumi up` of this stack has just made made", "made")
 CHANGED = Stops("the resource's inputs have changed since", "made")
 FRESH, FRESH_AND_LATE = StartFresh(), StartFresh(unresolved.late(SEARCHED, FOUND.candidates))
+BACK = as_gone(CREATED, NOW)
+OF_2, IN_2 = replace(SPEC, sector="sector_2"), replace(MADE, sector="sector_2")
 GONE, THEIRS_GONE = replace(CREATED, seen=True), replace(THEIRS, seen=True)
+LOST = replace(UNANSWERED, phase=Phase.LATE, found=("made",))
 REKEYED = replace(ADOPTED, requested=NewInstance(ONE, "another"))
 THEIRS_UNANSWERED = replace(UNANSWERED, account="theirs")
+KEYED = replace(UNANSWERED, idempotency_key="key", first_sent=NOW)
 
 
 @pytest.mark.parametrize(
     "entry, known, expected",
     [
-        # Where it isn't certain that the entry is of this resource, the stack has to have it.
-        row("this backend unknown", CREATED, WHOSE, origin=VAGUE, machine=MADE),
-        row("this organization unknown", CREATED, WHOSE, origin=NOBODYS, machine=MADE),
-        row("entry's backend unknown", in_(VAGUE, CREATED), WHOSE, machine=MADE),
-        row("entry's organization unknown", in_(NOBODYS, CREATED), WHOSE, machine=MADE),
-        row("both backends unknown", in_(VAGUE, CREATED), WHOSE, origin=VAGUE, machine=MADE),
-        row("backend and machine unknown", UNANSWERED, Stops(WHOSE.words), origin=VAGUE),
-        row("backend unknown, not in state", in_(VAGUE, CREATED), WHOSE, in_state=False),
-        row("backend unknown, in state", in_(VAGUE, REPORTED), FRESH, in_state=True),
-        row("unknown, no answer", in_(VAGUE, REPORTED), WHOSE, in_state=True, error=DENIED),
         # Where the API can't be asked, nothing is known to be safe.
         row("no answer about the machine", CREATED, CANT_ASK, error=DENIED),
         row("in state, no answer", CREATED, CANT_ASK, in_state=True, error=DENIED),
@@ -116,6 +106,9 @@ THEIRS_UNANSWERED = replace(UNANSWERED, account="theirs")
         row("in state and reported", REPORTED, FRESH, in_state=True, machine=MADE),
         row("in state and adopted", ADOPTED, FRESH, in_state=True, machine=MADE),
         row("in state, of another account", THEIRS, FRESH, in_state=True, is_own=False),
+        # Unless another process has put it there, of which the engine does not know.
+        row("in state meanwhile", CREATED, MEANWHILE, in_state=True, machine=MADE, is_known=False),
+        row("reported meanwhile", REPORTED, MEANWHILE, in_state=True, is_known=False),
         # A create without an answer.
         row("nothing found", UNANSWERED, FRESH),
         row("found", UNANSWERED, CANDIDATE, search=FOUND),
@@ -130,15 +123,31 @@ THEIRS_UNANSWERED = replace(UNANSWERED, account="theirs")
         row("new, not shown to this account", THEIRS, NOT_OURS, is_own=False),
         row("gone", GONE, FRESH),
         row("gone after Pulumi was told", replace(REPORTED, seen=True), FRESH),
-        row("never shown in time", CREATED, FRESH, now=NOW + GRACE_SECONDS),
-        row("not shown yet", CREATED, Resume(UNSEEN), now=NOW + GRACE_SECONDS - 1),
-        row("reported and not shown yet", REPORTED, NOT_IN_STATE, in_state=False),
+        row("never shown", CREATED, Resume(UNSEEN), now=NOW + 86_400),
+        row("reported and never shown", REPORTED, NOT_IN_STATE, in_state=False),
+        # It was gone.
+        row("still gone", BACK, FRESH),
+        row("still gone, in state", BACK, FRESH, in_state=True),
+        row(
+            "gone, and not shown to this account",
+            replace(BACK, account="theirs"),
+            NOT_OURS,
+            is_own=False,
+        ),
+        row("back", BACK, Resume(MADE), machine=MADE),
+        row("back, in another stack", BACK, TAKEN, machine=MADE, holder=PROD),
+        row("back in its sector", BACK, Resume(IN_2), requested=OF_2, machine=IN_2),
+        row("back in a sector", replace(BACK, requested=OF_2.hashed()), Resume(IN_2), machine=IN_2),
+        row("back in another sector", BACK, CHANGED, requested=OF_2, machine=MADE),
+        row("back, key changed", BACK, CHANGED, requested=NewInstance(ONE, ECDSA), machine=MADE),
+        row("back, of another type", BACK, CHANGED, machine=BIG),
         # The API shows the machine.
         row("there", CREATED, Resume(MADE), in_state=False, machine=MADE),
         row("there, stack silent", CREATED, Resume(MADE), machine=MADE),
         row("adopted and there", ADOPTED, Resume(MADE), machine=MADE),
         row("reported and there", REPORTED, NOT_IN_STATE, in_state=False, machine=MADE),
         row("reported and there, stack silent", REPORTED, SILENT, machine=MADE),
+        row("there, and in another stack", CREATED, TAKEN, machine=MADE, holder=PROD),
         row("type changed", CREATED, CHANGED, requested=NewInstance(EIGHT, ED25519), machine=MADE),
         row("key changed", CREATED, CHANGED, requested=NewInstance(ONE, ECDSA), machine=MADE),
         row("sector changed", CREATED, CHANGED, requested=replace(SPEC, sector="x"), machine=MADE),
@@ -156,41 +165,44 @@ def test_a_create_resumes_starts_fresh_or_stops(
     assert expected == decide(entry, known)
 
 
-ADOPT = Stops(f"pending adopt {OLD.urn} made --for {URN}", "made")
-
-
 @pytest.mark.parametrize(
     "entry, known, expected",
     [
-        row("in state", REPORTED, FRESH, in_state=True),
-        row("in state, no answer", REPORTED, FRESH, in_state=True, error=DENIED),
-        row("no answer", CREATED, CANT_ASK, error=DENIED),
-        row("there", CREATED, ADOPT, machine=MADE),
-        row("reported and there", REPORTED, ADOPT, machine=MADE),
-        row("adopted and there", ADOPTED, ADOPT, machine=MADE),
-        row("not shown yet", CREATED, ADOPT),
-        row("gone", GONE, None),
-        row("not shown to this account", THEIRS_GONE, ADOPT, is_own=False),
-        row("candidate found", UNANSWERED, Stops("pending adopt", "found"), search=FOUND),
-        row("nothing found", UNANSWERED, None),
+        row("there", CREATED, UNSURE, machine=MADE),
+        row(
+            "there, stacks unread",
+            CREATED,
+            Stops(f"  {PROD}: no access", "made"),
+            machine=MADE,
+            unread={PROD: "no access"},
+        ),
+        row("reported and there", REPORTED, UNSURE, machine=MADE),
+        row("adopted and there", ADOPTED, UNSURE, machine=MADE),
+        row("never shown", CREATED, UNSURE, now=NOW + 86_400),
+        row("gone, and back", BACK, UNSURE, machine=MADE),
+        row("still gone", BACK, FRESH),
+        row("gone", GONE, FRESH),
+        row("not shown to this account", THEIRS_GONE, NOT_OURS, is_own=False),
+        row("candidate found", UNANSWERED, ANY, search=FOUND),
+        row("nothing found", UNANSWERED, FRESH),
+        row("nothing found, key still kept", KEYED, FRESH),
         row("unanswered to another account", THEIRS_UNANSWERED, Stops(THEIR_KEY), is_own=False),
+        row("in state", REPORTED, FRESH, in_state=True),
+        row("in another stack", CREATED, FRESH, machine=MADE, holder=PROD),
+        row("no answer", CREATED, CANT_ASK, error=DENIED),
     ],
 )
-def test_a_create_of_a_renamed_stack_stops_as_long_as_it_may_have_left_a_machine(
+def test_a_create_stops_for_what_may_be_another_stacks(
     entry: Entry, known: Facts, expected: object
 ) -> None:
-    """The record is under the stack's old name, so a second machine would be made unnoticed."""
-    assert expected == decide_renamed(in_(OLD, entry), known, is_gone=True)
-
-
-@pytest.mark.parametrize(
-    "is_gone, words",
-    [(True, "which no longer exists: it was"), (False, "which may have been renamed.")],
-)
-def test_the_message_says_whether_the_stack_is_known_to_be_gone(is_gone: bool, words: str) -> None:
-    """A stack that merely can't be asked may still be there, and may have the machine."""
-    decision = decide_renamed(in_(OLD, CREATED), facts(machine=MADE), is_gone=is_gone)
-    assert Stops(words, "made") == decision
+    """A second machine must not be made, and the other stack's not be taken."""
+    known = replace(known, same=Same.UNKNOWN)
+    assert expected == decide(entry, known)
+    renamed = decide(replace(entry, origin=OLD), known)
+    assert expected == renamed
+    if isinstance(renamed, Stop) and known.error is None and known.is_own:
+        assert f"adopt {OLD.urn}" in str(renamed.error)
+        assert f" --for {URN}" in str(renamed.error)
 
 
 def in_sector(sector: str) -> dict[str, Any]:
@@ -273,19 +285,28 @@ def test_the_machine_of_a_killed_process_may_be_made_at_any_time() -> None:
     assert not made_at_another_time(replace(SENT, problem=""), "made", lists)
 
 
+HOUR = NOW + 3600
+
+
 @pytest.mark.parametrize(
-    "found, now, ids",
+    "entry, found, now, kept",
     [
-        pytest.param((), NOW, (), id="it may still appear"),
-        pytest.param((), LATE, None, id="it has not appeared in time"),
-        pytest.param((MADE,), NOW, ("made",), id="found"),
-        pytest.param((MADE,), LATE, ("made",), id="found late"),
+        pytest.param(UNANSWERED, (), NOW, replace(LOST, found=()), id="it may still appear"),
+        pytest.param(UNANSWERED, (), LATE, None, id="it has not appeared in time"),
+        pytest.param(UNANSWERED, (MADE,), NOW, LOST, id="found"),
+        pytest.param(UNANSWERED, (MADE,), LATE, LOST, id="found late"),
+        pytest.param(BACK, (), HOUR, BACK, id="gone, and may come back"),
+        pytest.param(BACK, (), HOUR + 1, None, id="gone for an hour"),
+        pytest.param(BACK, (MADE,), HOUR + 1, BACK, id="back"),
     ],
 )
-def test_a_create_without_an_answer_stays_on_record_while_its_machine_may_be_there(
-    found: tuple[Instance, ...], now: float, ids: tuple[str, ...] | None
+def test_a_create_stays_on_record_while_its_machine_may_be_there(
+    entry: Entry, found: tuple[Instance, ...], now: float, kept: Entry | None
 ) -> None:
     """What may exist is named, and what has not appeared for long does not exist."""
-    kept = as_late(UNANSWERED, found, now)
-    expected = None if ids is None else replace(UNANSWERED, phase=Phase.LATE, found=ids)
-    assert kept == expected
+    assert as_late(entry, found, now) == kept
+
+
+def test_the_hour_of_a_machine_that_is_gone_begins_then() -> None:
+    """The API has shown it, however long ago its create was."""
+    assert as_gone(CREATED, HOUR) == replace(CREATED, phase=Phase.LATE, started=HOUR, seen=True)

@@ -305,7 +305,7 @@ SPEAKING = (
     "compute_*",
     "dynamic/session",
     "errors",
-    "machines/*",
+    "machines/[!w]*",
     "native/base",
     "native/components",
     "native/imports",

@@ -33,6 +33,7 @@ from pulumi_fal.api.settings import resolve
 def test_during(fal_emulator):
     settings = resolve(os.environ, lambda key: None)
     assert (settings.endpoint, settings.poll_interval) == (fal_emulator.url, 0.1)
+    assert settings.settle_seconds == settings.absence_seconds == 1
     fal_emulator.faults.add("list", "403")
     with pytest.raises(FalError, match="403"):
         Client(settings).list_instances()

@@ -11,7 +11,9 @@ PATH = "/compute/instance/i-1"
 
 
 KINDS = [
-    kind for kind in vars(errors).values() if getattr(kind, "__module__", "") == errors.__name__
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and kind.__module__ == errors.__name__
 ]
 
 

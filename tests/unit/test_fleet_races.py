@@ -19,6 +19,7 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import Interrupted, VanishedError
+from pulumi_fal.machines.absence import Absences
 from pulumi_fal.machines.fleet import Fleet, Instances
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.outage import REFUSED_SECONDS
@@ -44,7 +45,8 @@ class Threads:
         self.draws: list[tuple[float, float]] = []
         client = Client(settings(), self.clock, send=self.api.send)
         self.fleet = Fleet(client, self.clock, 2.0, self._draw(jitter))
-        self.lifecycle = Lifecycle(client, self.fleet, self.clock)
+        absences = Absences(self.clock, 60.0)
+        self.lifecycle = Lifecycle(client, self.fleet, self.clock, absences)
         self.outcomes: dict[int, tuple[float, Outcome]] = {}
         """When each thread was over, and what came of it."""
         self._threads: list[Turn] = []
@@ -206,7 +208,7 @@ def test_readers_who_have_little_time_wait_once_for_an_api_that_is_silent(seed: 
     def look_at_ten() -> None:
         for number in range(10):
             with pytest.raises((TimeoutError, errors.UnreachableError)):
-                threads.lifecycle.find(f"machine-{number}", 5.0)
+                threads.lifecycle.look(f"machine-{number}", 5.0)
 
     readers = [
         threads.at(threads.random.choice([0.0, 1.0, 4.9, 6.0]), look_at_ten) for _ in range(8)
@@ -278,13 +280,18 @@ def test_a_bug_reaches_all_who_wait(seed: int) -> None:
 
 
 @any_order
-def test_a_machine_that_vanishes_ends_its_own_wait_only(seed: int) -> None:
-    """The others wait on, and with the same lists."""
+@pytest.mark.parametrize("number, seconds", [(1, 60), (2, 120), (9, 120)])
+def test_machines_that_vanish_end_their_own_waits_only(
+    seed: int, number: int, seconds: float
+) -> None:
+    """The others wait on, and with the same lists. Several at once are looked for longer."""
     threads = Threads(seed)
-    well = threads.wait_at(0.0, threads.machine(20.0))
-    lost = threads.wait_at(0.0, threads.machine(20.0, gone_at=5.0))
+    well = threads.wait_at(0.0, threads.machine(200.0))
+    lost = [threads.wait_at(0.0, threads.machine(200.0, gone_at=5.0)) for _ in range(number)]
     threads.run()
-    assert isinstance(threads.outcomes[lost][1], VanishedError)
+    for over, outcome in map(threads.outcomes.__getitem__, lost):
+        assert isinstance(outcome, VanishedError)
+        assert 5 + seconds <= over <= 5 + seconds + 10
     assert isinstance(threads.outcomes[well][1], Instance)
 
 
@@ -315,16 +322,6 @@ def test_nothing_is_looked_at_soon_once_a_look_has_found_no_other_end() -> None:
         threads.wait_at(0.0, threads.machine(ready_at))
     threads.run()
     assert pauses(threads.asked) == [2, 2, 2, 2, 0.125, 2, 2]
-
-
-def test_a_machine_that_is_gone_brings_the_next_list_soon_as_well() -> None:
-    """A destroy's machines go together, and each of them takes two lists that lack it."""
-    threads = Threads()
-    for gone_at in (3.0, 4.5):
-        made = threads.machine(gone_at=gone_at)
-        threads.at(0.0, lambda id_=made.id: threads.lifecycle.delete(id_, 100.0))  # type: ignore[misc]
-    threads.run()
-    assert pauses(threads.asked) == [2, 1, 2]
 
 
 @pytest.mark.parametrize("machines", [1, 50])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Request
+from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.errors import (
     ConfigurationError,
     ConflictError,
@@ -36,12 +37,16 @@ def world(tmp_path: Path) -> World:
 
 
 def launch(
-    world: World, spec: NewInstance = SPEC, origin: Origin = HERE, api_key: str = SETTINGS.api_key
+    world: World,
+    spec: NewInstance = SPEC,
+    origin: Origin = HERE,
+    api_key: str = SETTINGS.api_key,
+    aliases: Sequence[str] = (),
 ) -> Instance:
     """A create by a new process."""
     world.settings = replace(SETTINGS, api_key=api_key)
     world.restart()
-    with world.creates.launch(spec, origin) as instance:
+    with world.creates.launch(spec, origin, aliases=aliases) as instance:
         return instance
 
 
@@ -262,38 +267,50 @@ def test_a_create_that_was_never_taken_needs_no_time_left(world: World) -> None:
     assert world.entry() is None
 
 
-@pytest.mark.parametrize("taken", [True, False])
-def test_a_conflict_with_an_earlier_attempt_passes(world: World, taken: bool) -> None:
-    """The API may still be working on the first request, in this process or in an earlier one."""
-    if taken:
+@pytest.mark.parametrize("before", ["", "429", "reset_before", "killed"])
+@pytest.mark.parametrize("detail", ["a request with this key is in progress", "no capacity left"])
+def test_a_conflict_passes_unless_it_is_a_first_answer_that_speaks_of_capacity(
+    world: World, before: str, detail: str
+) -> None:
+    """A process, or a gateway on the way, may have sent the same create before."""
+    if before == "killed":
         killed(world)
-    else:
-        world.api.faults.add("create", "reset_before")
-    world.api.faults.add("create", "409", times=2)
+    elif before:
+        world.api.faults.add("create", before)
+    world.api.faults.add("create", Fault("409", "in progress", False, 409, detail=detail), 2)
+    if detail == "no capacity left" and before in ("", "429"):
+        with pytest.raises(ConflictError, match=detail):
+            launch(world)
+        assert world.entry() is None
+        assert world.state.creations == 0
+        return
     instance = launch(world)
     assert world.state.alive() == {instance.id}
     assert len(set(world.api.keys)) == 1
 
 
-@pytest.mark.parametrize("before", [[], ["429"]])
-def test_a_conflict_without_an_earlier_attempt_is_a_refusal(
-    world: World, before: list[str]
+@pytest.mark.parametrize("provider", ["", "an-id"])
+def test_a_key_is_sent_under_the_stacks_new_name_if_it_surely_is_that_stack(
+    world: World, provider: str
 ) -> None:
-    """With a new key nothing can be in progress, and nine minutes of retries would not help."""
-    for fault in (*before, "409"):
-        world.api.faults.add("create", fault)
-    with pytest.raises(ConflictError, match="answered 409"):
-        launch(world)
-    assert len(world.api.keys) == len(before) + 1
-    assert world.entry() is None
+    """Else the machine may be of a stack that was removed, so it is named."""
+    world.stacks.providers = {"an-id": "pulumi:providers:fal"}
+    killed(world, origin=replace(HERE, urn=URN.replace("dev", "old"), provider=provider))
+    if provider:
+        assert {launch(world).id} == world.state.alive()
+        assert world.api.keys == ["the-key"]
+    else:
+        assert set(refusal(world).candidates) == world.state.alive()
+        assert world.api.keys == []
 
 
-def test_a_renamed_stacks_key_is_never_sent_for_the_stacks_new_name(world: World) -> None:
-    """The machine may be there under the old name, so it is named."""
-    killed(world, origin=replace(HERE, urn=URN.replace("dev", "old")))
-    world.stacks.is_known_gone = True
-    assert set(refusal(world).candidates) == world.state.alive()
-    assert world.api.keys == []
+def test_a_key_is_sent_again_for_a_resource_of_another_name_by_its_alias(world: World) -> None:
+    """It is the same resource to the engine, so the machine of its create is its own."""
+    earlier = replace(HERE, urn=f"{URN}-earlier")
+    killed(world, origin=earlier)
+    assert {launch(world, aliases=[earlier.urn]).id} == world.state.alive()
+    assert world.api.keys == ["the-key"]
+    assert [entry.origin for entry in world.journal.readable()] == [HERE]
 
 
 def test_another_resource_has_a_key_of_its_own(world: World) -> None:

@@ -16,7 +16,7 @@ from ..fakes import ED25519, HERE, ONE, URN
 from .world import World
 
 INPUTS = {"instance_type": ONE, "ssh_key": ED25519}
-CALL = Call(URN, "organization")
+CALL = Call(URN)
 NOTHING = (
     f"The create of machine {HERE.name} ({ONE}) was interrupted. No machine was created, and "
     "nothing is pending.\nRun the command again to create it."

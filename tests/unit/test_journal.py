@@ -1,7 +1,8 @@
-"""The record of creates under way: whole or not there, never another stack's, never ignored."""
+"""The record of creates under way: whole or not there, and found under any name of its stack."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -19,7 +20,7 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.entry import VERSION, Entry, Phase
-from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.journal import Journal, new_file
 from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import EIGHT, HERE, ID, ONE, URN
@@ -30,7 +31,9 @@ ENTRY = Entry(
     requested=NewInstance(ONE, "f00d"),
     before=("an-old-one",),
     started=1_700_000_000.0,
+    file=new_file(HERE),
 )
+OTHER = replace(HERE, urn=f"{URN}-2")
 
 
 @pytest.fixture
@@ -49,11 +52,15 @@ def file_of(records: Journal) -> Path:
     return path
 
 
+def of_another() -> Entry:
+    """The entry of another resource's create."""
+    return replace(ENTRY, origin=OTHER, file=new_file(OTHER))
+
+
 def test_an_entry_is_read_by_another_process_as_it_was_written(folder: Path) -> None:
     """Another process reads an entry exactly as it was written."""
     Journal(folder).write(ENTRY)
-    assert Journal(folder).find(HERE) == ENTRY
-    assert list(Journal(folder).entries()) == [ENTRY]
+    assert Journal(folder).of(HERE) == list(Journal(folder).entries()) == [ENTRY]
 
 
 def test_the_file_is_for_people_too_and_for_nobody_else(records: Journal) -> None:
@@ -70,14 +77,14 @@ def test_the_file_is_for_people_too_and_for_nobody_else(records: Journal) -> Non
     assert stat.S_IMODE(records.folder.stat().st_mode) == 0o700
 
 
-def test_a_resource_has_one_entry_that_is_written_over(records: Journal) -> None:
-    """A second write for the same resource takes the place of the first."""
+def test_a_create_has_one_file_and_shares_it_with_no_other(records: Journal) -> None:
+    """A second write takes the place of the first."""
     records.write(ENTRY)
     records.write(replace(ENTRY, problem="no answer").as_created("new-one"))
-    found = records.find(HERE)
-    assert found is not None
-    assert (found.phase, found.instance_id, found.problem) == (Phase.CREATED, "new-one", "")
-    assert list(records.folder.iterdir()) == [file_of(records)]
+    (entry,) = records.of(HERE)
+    assert (entry.phase, entry.instance_id, entry.problem) == (Phase.CREATED, "new-one", "")
+    assert entry.file == file_of(records).name == f"{ENTRY.file[:34]}{entry.id}.json"
+    assert new_file(HERE) != new_file(HERE)
 
 
 def test_contents_are_on_disk_before_the_name_is_and_folders_after(
@@ -126,7 +133,7 @@ def test_a_write_that_fails_leaves_the_entry_that_was_there(
     with pytest.raises(JournalError, match="can't be written: No space left on device"):
         records.write(ENTRY.as_created("new-one"))
     assert [path.suffix for path in records.folder.iterdir()] == [".json"]
-    assert records.find(HERE) == ENTRY
+    assert records.of(HERE) == [ENTRY]
 
 
 def test_dropping_what_is_not_there_is_no_failure(records: Journal) -> None:
@@ -135,14 +142,16 @@ def test_dropping_what_is_not_there_is_no_failure(records: Journal) -> None:
     records.write(ENTRY)
     records.drop(ENTRY)
     records.drop(ENTRY)
-    assert records.find(HERE) is None
+    assert records.of(HERE) == []
 
 
-def test_an_entry_that_cannot_be_dropped_is_reported(records: Journal) -> None:
-    """An entry can't be read where a directory has its name."""
-    (records.folder / journal.file_name(ENTRY.origin)).mkdir(parents=True)
+def test_an_entry_that_cannot_be_read_or_dropped_is_reported(records: Journal) -> None:
+    """A directory has its name."""
+    (records.folder / ENTRY.file).mkdir(parents=True)
     with pytest.raises(JournalError, match="can't be written"):
         records.drop(ENTRY)
+    with pytest.raises(JournalError, match="can't be read"):
+        records.of(HERE)
 
 
 def test_a_folder_that_cannot_be_made_is_reported(folder: Path, records: Journal) -> None:
@@ -153,69 +162,104 @@ def test_a_folder_that_cannot_be_made_is_reported(folder: Path, records: Journal
         records.write(ENTRY)
 
 
-def test_a_folder_that_cannot_be_read_is_reported(folder: Path, records: Journal) -> None:
-    """A folder that can't be read is an error, and not the same as an empty one."""
-    folder.parent.mkdir(parents=True)
-    folder.write_text("in the way")
-    with pytest.raises(JournalError, match="can't be read"):
-        records.find(HERE)
-    with pytest.raises(JournalError, match="can't be read"):
-        list(records.entries())
-
-
-def test_a_folder_below_one_that_cannot_be_read_is_not_taken_for_empty(
-    folder: Path, records: Journal
+@pytest.mark.parametrize("is_above", [True, False])
+def test_a_folder_that_cannot_be_read_is_reported(
+    folder: Path, records: Journal, is_above: bool
 ) -> None:
-    """A folder that can't be read may have records."""
-    folder.parent.parent.mkdir()
-    folder.parent.write_text("in the way")
-    with pytest.raises(JournalError, match="can't be read"):
-        list(records.entries())
+    """It may have records, and is not the same as an empty one."""
+    file = folder.parent if is_above else folder
+    file.parent.mkdir(parents=True)
+    file.write_text("in the way")
+    for read in (lambda: records.of(HERE), lambda: list(records.entries())):
+        with pytest.raises(JournalError, match="can't be read"):
+            read()
 
 
 @pytest.mark.parametrize(
-    "text",
+    "contents",
     [
-        "",
-        "{",
-        "[]",
-        "null",
-        '{"version": 1}',
-        '{"version": "one"}',
-        '{"version": 1, "origin": null, "before": []}',
-        '{"version": 1, "origin": {"urn": "u"}, "before": [], "unheard": "of"}',
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'{"version": 1}',
+        b'{"version": "one"}',
+        b'{"version": 1, "origin": null, "before": []}',
+        b'{"version": 1, "origin": {"urn": "u"}, "before": [], "unheard": "of"}',
     ],
 )
-def test_a_damaged_entry_is_reported(records: Journal, text: str) -> None:
-    """A damaged entry is an error, since it may be about a machine that runs."""
+def test_a_damaged_entry_is_reported(records: Journal, contents: bytes) -> None:
+    """It may be about a machine that runs, of any stack that has such a resource."""
     records.write(ENTRY)
-    file_of(records).write_text(text)
+    file_of(records).write_bytes(contents)
     with pytest.raises(JournalError, match="is damaged"):
-        records.find(HERE)
-
-
-def test_bytes_that_are_no_text_are_damage_too(records: Journal) -> None:
-    """A file whose bytes are no text is reported as damaged."""
-    records.write(ENTRY)
-    file_of(records).write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(JournalError, match="is damaged"):
-        records.find(HERE)
+        records.of(replace(HERE, urn=URN.replace("dev", "prod")))
+    (error,) = records.entries()
+    assert isinstance(error, JournalError)
+    assert records.of(OTHER) == []
 
 
 RECORDED = Path(__file__).parent / "recorded"
+
+
+RENAMED = replace(HERE, urn=URN.replace("dev", "prod"))
+A_DIGEST, ANOTHER_DIGEST = "0123456789abcdef", "fedcba9876543210"
 
 
 @pytest.mark.parametrize("version", range(1, VERSION + 1))
 def test_a_recorded_entry_of_each_version_is_read(records: Journal, version: int) -> None:
     """A create that an earlier version began must be found by this one, with what it requested."""
     records.write(ENTRY)
-    file_of(records).write_text((RECORDED / f"entry-version-{version}.json").read_text())
-    entry = records.find(HERE)
-    assert entry is not None
+    text = (RECORDED / f"entry-version-{version}.json").read_text()
+    file_of(records).write_text(text)
+    (entry,) = records.of(HERE)
+    assert entry.origin == (replace(HERE, provider="an-id") if version == VERSION else HERE)
     assert entry.requested == NewInstance(EIGHT, "f" * 32, "sector_2")
     assert (entry.phase, entry.instance_id, entry.before) == (Phase.CREATED, ID, ("an-old-one",))
     if version == VERSION:
-        assert json.loads(json.dumps(entry.as_json())) == json.loads(file_of(records).read_text())
+        assert json.loads(json.dumps(entry.as_json())) == json.loads(text)
+
+
+@pytest.mark.parametrize("late", ["", f"-late-{A_DIGEST}"])
+@pytest.mark.parametrize("origin", [HERE, RENAMED])
+def test_a_file_that_an_earlier_version_named_is_found(
+    records: Journal, origin: Origin, late: str
+) -> None:
+    """It was named after a hash of the URN, and is found under any name of the stack."""
+    records.write(of_another())
+    old = f"{A_DIGEST}-{ANOTHER_DIGEST}{late}.json"
+    (records.folder / old).write_text((RECORDED / "entry-version-4.json").read_text())
+    (entry,) = records.of(origin)
+    assert (entry.file, entry.instance_id) == (old, ID)
+    assert records.of(OTHER) == [of_another()]
+    lock = records.try_lock(entry)
+    assert lock is not None
+    with lock:
+        assert (records.folder / f"{A_DIGEST}-{ANOTHER_DIGEST}.lock").exists()
+    assert records.exchange(entry, replace(entry, file=new_file(HERE)))
+    assert not (records.folder / old).exists()
+
+
+def test_a_damaged_file_that_an_earlier_version_named_is_reported(records: Journal) -> None:
+    """The hash of its URN is in its name."""
+    digest = hashlib.sha256(URN.encode()).hexdigest()[:16]
+    records.write(of_another())
+    (records.folder / f"{digest}-{A_DIGEST}.json").write_text("{")
+    with pytest.raises(JournalError, match="is damaged"):
+        records.of(HERE)
+    assert records.of(OTHER) == [of_another()]
+
+
+def test_the_password_of_a_backend_does_not_stay_on_record(records: Journal) -> None:
+    """Earlier versions recorded its URL as it was."""
+    old = replace(ENTRY, origin=replace(HERE, backend="postgres://me:s3cr3t@host/db"))
+    records.write(old)
+    (entry,) = records.of(HERE)
+    assert entry.origin.backend == "postgres://host/db"
+    assert records.exchange(entry, replace(entry, seen=True))
+    assert "s3cr3t" not in file_of(records).read_text()
 
 
 def test_an_entry_of_a_newer_version_is_reported_as_such(records: Journal) -> None:
@@ -224,31 +268,17 @@ def test_an_entry_of_a_newer_version_is_reported_as_such(records: Journal) -> No
     path = file_of(records)
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": VERSION + 1}))
     with pytest.raises(JournalError, match="was written by a newer pulumi-fal"):
-        records.find(HERE)
-
-
-def test_an_entry_that_cannot_be_read_is_reported(records: Journal) -> None:
-    """An entry can't be read where a directory has its name."""
-    (records.folder / journal.file_name(ENTRY.origin)).mkdir(parents=True)
-    with pytest.raises(JournalError, match="can't be read"):
-        records.find(HERE)
+        records.of(HERE)
 
 
 def test_an_unreadable_entry_hides_no_other_one(records: Journal) -> None:
     """The entries around an unreadable one are still read."""
-    records.write(ENTRY)
-    other = replace(ENTRY, origin=replace(HERE, urn=f"{URN}-2"))
-    records.write(other)
-    (records.folder / journal.file_name(ENTRY.origin)).write_text("{")
+    for entry in (ENTRY, of_another()):
+        records.write(entry)
+    (records.folder / ENTRY.file).write_text("{")
     found = list(records.entries())
-    assert [item for item in found if isinstance(item, Entry)] == [other]
+    assert [item for item in found if isinstance(item, Entry)] == [of_another()]
     assert [str(item) for item in found if isinstance(item, JournalError)] != []
-
-
-def test_another_resources_damaged_entry_is_no_obstacle(records: Journal) -> None:
-    """A damaged entry of another resource doesn't stop this resource's create."""
-    (records.folder / journal.file_name(replace(HERE, urn="another"))).mkdir(parents=True)
-    assert records.find(HERE) is None
 
 
 def test_an_entry_that_is_dropped_while_it_is_read_is_none(
@@ -263,43 +293,27 @@ def test_an_entry_that_is_dropped_while_it_is_read_is_none(
         return read(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "read_text", late)
-    assert records.find(HERE) is None
+    assert records.of(HERE) == []
 
 
 @pytest.mark.parametrize(
-    "other",
+    "other, is_found",
     [
-        replace(HERE, backend="file:///there"),
-        replace(HERE, organization="another"),
-        replace(HERE, urn=URN.replace("dev", "prod")),
-        replace(HERE, urn=URN.replace("shop", "bank")),
-        replace(HERE, urn=f"{URN}-2"),
+        (replace(HERE, backend="file:///there"), True),
+        (replace(HERE, provider="an-id"), True),
+        (RENAMED, True),
+        (replace(HERE, urn=URN.replace("shop", "bank")), True),
+        (replace(HERE, urn=URN.replace("::web", "::web-2")), False),
+        (replace(HERE, urn=URN.replace("fal:", "other:")), False),
+        (replace(HERE, urn=URN.replace("::pulumi", "::my:Parent$pulumi")), False),
     ],
 )
-def test_two_stacks_never_meet(records: Journal, other: Origin) -> None:
-    """Stacks of the same name each have an entry of their own."""
-    records.write(ENTRY)
-    assert records.find(other) is None
-    records.write(replace(ENTRY, origin=other))
-    assert (records.find(HERE), records.find(other)) == (ENTRY, replace(ENTRY, origin=other))
-
-
-@pytest.mark.parametrize("unknown", [{"backend": ""}, {"organization": ""}])
-def test_what_is_unknown_may_be_anything(records: Journal, unknown: dict[str, str]) -> None:
-    """An entry or a resource whose stack is partly unknown matches either way round."""
-    records.write(ENTRY)
-    vague = replace(HERE, **unknown)
-    assert records.find(vague) == ENTRY
-    assert not vague.is_certain
-    records.drop(ENTRY)
-    records.write(replace(ENTRY, origin=vague))
-    assert records.find(HERE) == replace(ENTRY, origin=vague)
-
-
-def test_an_origin_is_certain_when_nothing_of_it_is_unknown() -> None:
-    """An origin with an unknown part is not certain."""
-    assert HERE.is_certain
-    assert not replace(HERE, urn="").is_certain
+def test_all_records_of_a_resources_name_are_found(
+    records: Journal, other: Origin, is_found: bool
+) -> None:
+    """The stack, the project and the backend may have another name by now."""
+    records.write(replace(ENTRY, origin=other, file=new_file(other)))
+    assert len(records.of(HERE)) == is_found
 
 
 def test_a_urn_names_stack_and_project() -> None:
@@ -323,9 +337,9 @@ def test_an_entry_of_an_earlier_process_goes_once_the_machine_was_seen(
     Journal(folder).write(replace(MADE, seen=seen))
     now = Journal(folder)
     now.drop_entry_for(URN, "another", is_proven=True)
-    assert now.find(HERE) is not None
+    assert now.of(HERE) != []
     now.drop_entry_for(URN, "made", is_proven=is_proven)
-    assert (now.find(HERE) is not None) is is_kept
+    assert bool(now.of(HERE)) is is_kept
 
 
 def test_calls_at_the_same_time_read_the_folder_once(
@@ -350,7 +364,7 @@ def test_calls_at_the_same_time_read_the_folder_once(
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(drop, range(8)))
     now.drop_entry_for(URN, "made", is_proven=True)
-    assert now.find(HERE) is None
+    assert now.of(HERE) == []
 
 
 @pytest.mark.parametrize("urn", ["", URN.replace("web", "reader")])
@@ -359,27 +373,28 @@ def test_only_the_resource_that_owns_it_settles_an_entry(folder: Path, urn: str)
     Journal(folder).write(replace(MADE, seen=True))
     now = Journal(folder)
     now.drop_entry_for(urn, "made", is_proven=True)
-    assert now.find(HERE) is not None
+    assert now.of(HERE) != []
 
 
-@pytest.mark.parametrize("ids, is_kept", [(["other"], True), (["made"], False), (None, False)])
-def test_an_entry_stays_where_its_own_stack_has_no_such_machine(
-    folder: Path, ids: list[str] | None, is_kept: bool
+@pytest.mark.parametrize("recorded", [HERE, RENAMED])
+@pytest.mark.parametrize("is_in_state, is_kept", [(False, True), (True, False), (None, False)])
+def test_an_entry_stays_where_the_stack_has_no_such_machine(
+    folder: Path, recorded: Origin, is_in_state: bool | None, is_kept: bool
 ) -> None:
     """Under the same URN the machine may merely be read, or be in a stack of another backend."""
-    asked: list[Origin] = []
+    asked: list[tuple[str, str]] = []
 
-    def ids_in_state(origin: Origin) -> frozenset[str] | None:
-        asked.append(origin)
-        return None if ids is None else frozenset(ids)
+    def ask(origin: Origin, instance_id: str) -> bool | None:
+        asked.append((origin.urn, instance_id))
+        return is_in_state
 
-    Journal(folder).write(replace(MADE, seen=True))
-    now = Journal(folder, ids_in_state)
+    Journal(folder).write(replace(MADE, origin=recorded, seen=True))
+    now = Journal(folder, ask)
     now.drop_entry_for(URN, "another", is_proven=True)
     assert asked == []  # it takes a command
     now.drop_entry_for(URN, "made", is_proven=True)
-    assert asked == [HERE]
-    assert (now.find(HERE) is not None) is is_kept
+    assert asked == [(URN, "made")]
+    assert bool(now.of(HERE)) is is_kept
 
 
 def test_settling_leaves_the_entries_of_this_process(records: Journal) -> None:
@@ -387,19 +402,7 @@ def test_settling_leaves_the_entries_of_this_process(records: Journal) -> None:
     records.drop_entry_for(URN, "made", is_proven=True)
     records.write(MADE)
     records.drop_entry_for(URN, "made", is_proven=True)
-    assert records.find(HERE) is not None
-
-
-def test_settling_leaves_what_has_taken_the_place_of_an_earlier_entry(folder: Path) -> None:
-    """The old machine's deletion must not drop the record of the one that replaces it."""
-    Journal(folder).write(ENTRY.as_created("old"))
-    now = Journal(folder)
-    now.drop_entry_for(URN, "another", is_proven=True)
-    now.write(ENTRY.as_created("new"))
-    now.drop_entry_for(URN, "old", is_proven=True)
-    found = now.find(HERE)
-    assert found is not None
-    assert found.instance_id == "new"
+    assert records.of(HERE) == [MADE]
 
 
 def test_settling_in_a_journal_that_fails_is_no_failure(folder: Path, records: Journal) -> None:
@@ -410,51 +413,46 @@ def test_settling_in_a_journal_that_fails_is_no_failure(folder: Path, records: J
     folder.unlink()
     records.write(MADE)
     records.drop_entry_for(URN, "made", is_proven=True)
-    assert records.find(HERE) is not None  # it is this process's own
+    assert records.of(HERE) == [MADE]  # it is this process's own
 
 
-def test_an_entry_of_the_first_format_is_read(records: Journal) -> None:
-    """An entry in the first format, which has no lists of machines, is read."""
-    records.write(ENTRY)
-    path = file_of(records)
-    data = {**json.loads(path.read_text()), "version": 1}
-    del data["seen"], data["searched"], data["found"]
-    path.write_text(json.dumps(data))
-    assert records.find(HERE) == ENTRY
-
-
-def test_the_entries_of_one_urn_are_read_without_the_others(records: Journal) -> None:
-    """Only the files of one URN are read, however many there are."""
-    records.write(ENTRY)
-    records.write(replace(ENTRY, origin=replace(HERE, urn=f"{URN}-2")))
-    (records.folder / "0-damaged.json").write_text("{")
-    assert list(records.entries(URN)) == [ENTRY]
-    assert len(list(records.entries())) == 3
-
-
-def test_the_own_entry_comes_before_one_that_may_be_the_same(records: Journal) -> None:
-    """A record without a backend must not hide the one that is surely this resource's."""
-    for number in range(8):
-        records.write(replace(ENTRY, origin=replace(HERE, backend="", organization=str(number))))
-    records.write(replace(ENTRY, origin=replace(HERE, backend="")))
-    records.write(MADE)
-    assert records.find(HERE) == MADE
+LOCK = f"{ENTRY.file[:33]}.lock"
+WITH_ID = replace(HERE, provider="an-id")
 
 
 def test_others_see_that_a_create_is_under_way_until_it_is_not(folder: Path) -> None:
     """A lock shows that a process works on a create, and only one process can have it."""
     mine, others = Journal(folder), Journal(folder)
     mine.write(ENTRY)
-    assert not others.is_locked(HERE)
-    lock = mine.try_lock(HERE)
-    assert lock is not None
-    with lock:
-        assert others.is_locked(HERE)
-        assert others.try_lock(HERE) is None
-        assert not others.is_locked(replace(HERE, backend="file:///there"))
+    assert not others.is_locked(ENTRY)
+    with locked(mine, HERE):
+        assert others.is_locked(ENTRY)
+        assert others.try_lock(HERE) is others.try_lock(ENTRY) is None
         assert list(others.entries()) == [ENTRY]
-    assert not others.is_locked(HERE)
+    assert not others.is_locked(ENTRY)
     assert others.try_lock(HERE) is not None
+
+
+@pytest.mark.parametrize(
+    "recorded, origin, is_shared",
+    [
+        (HERE, HERE, True),
+        (WITH_ID, replace(RENAMED, provider="an-id", backend="file:///there"), True),
+        (HERE, WITH_ID, False),
+        (HERE, RENAMED, False),
+        (HERE, replace(HERE, backend="file:///there"), False),
+        (WITH_ID, replace(HERE, provider="another-id"), False),
+        (HERE, OTHER, False),
+    ],
+)
+def test_creates_are_locked_together_if_they_surely_are_of_one_resource(
+    records: Journal, recorded: Origin, origin: Origin, is_shared: bool
+) -> None:
+    """The id says so if it is known, else the URN and the backend."""
+    entry = replace(ENTRY, origin=recorded, file=new_file(recorded))
+    assert records.shares_lock(entry, origin) is is_shared
+    with locked(records, origin):
+        assert records.is_locked(entry) is is_shared
 
 
 def test_a_lock_is_released_without_a_trace(records: Journal) -> None:
@@ -479,7 +477,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_none(
 
     def removed_just_now(descriptor: int, how: int) -> None:
         if not opened:
-            (records.folder / journal.file_name(HERE, ".lock")).unlink()
+            (records.folder / LOCK).unlink()
         opened.append(descriptor)
         flock(descriptor, how)
 
@@ -487,15 +485,15 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_none(
     lock = records.try_lock(HERE)
     assert lock is not None
     with lock:
-        assert Journal(records.folder).is_locked(HERE)
+        assert Journal(records.folder).is_locked(ENTRY)
     assert len(opened) == 3
 
 
 def test_a_lock_that_a_killed_process_left_behind_holds_nothing(records: Journal) -> None:
     """The lock of a killed process is free although its file is still there."""
     records.write(ENTRY)
-    (records.folder / journal.file_name(HERE, ".lock")).touch()
-    assert not records.is_locked(HERE)
+    (records.folder / LOCK).touch()
+    assert not records.is_locked(ENTRY)
 
 
 def test_without_a_place_for_the_lock_the_create_goes_on(folder: Path, records: Journal) -> None:
@@ -505,7 +503,7 @@ def test_without_a_place_for_the_lock_the_create_goes_on(folder: Path, records: 
     lock = records.try_lock(HERE)
     assert lock is not None
     with lock:
-        assert not records.is_locked(HERE)
+        assert not records.is_locked(ENTRY)
 
 
 def test_what_killed_processes_left_behind_is_cleared_away(records: Journal) -> None:
@@ -518,14 +516,8 @@ def test_what_killed_processes_left_behind_is_cleared_away(records: Journal) -> 
     os.utime(records.folder / "old.tmp", (0, 0))
     with lock:
         records.clear_leftovers()
-        assert sorted(path.name for path in records.folder.iterdir()) == sorted(
-            [
-                journal.file_name(ENTRY.origin),
-                journal.file_name(HERE, ".lock"),
-                "new.tmp",
-                "other.txt",
-            ]
-        )
+        left = {path.name for path in records.folder.iterdir()}
+        assert left == {ENTRY.file, LOCK, "new.tmp", "other.txt"}
 
 
 def test_where_there_is_no_folder_there_is_nothing_to_clear(records: Journal) -> None:
@@ -551,7 +543,7 @@ def test_the_journal_is_where_pulumi_keeps_its_own(
 
 # Changes by a process that doesn't hold the lock.
 
-OTHER = replace(HERE, urn=f"{URN}-2")
+MOVED = replace(MADE, origin=OTHER, file=new_file(OTHER))
 
 
 def locked(records: Journal, origin: Origin) -> AbstractContextManager[None]:
@@ -561,7 +553,7 @@ def locked(records: Journal, origin: Origin) -> AbstractContextManager[None]:
     return lock
 
 
-@pytest.mark.parametrize("new", [None, MADE, replace(MADE, origin=OTHER)])
+@pytest.mark.parametrize("new", [None, MADE, MOVED])
 def test_an_entry_that_is_as_it_was_read_is_exchanged(records: Journal, new: Entry | None) -> None:
     """An entry is dropped, changed, or moved to another resource."""
     records.write(ENTRY)
@@ -569,7 +561,7 @@ def test_an_entry_that_is_as_it_was_read_is_exchanged(records: Journal, new: Ent
     assert list(records.entries()) == ([] if new is None else [new])
 
 
-@pytest.mark.parametrize("new", [None, MADE, replace(MADE, origin=OTHER)])
+@pytest.mark.parametrize("new", [None, MADE, MOVED])
 @pytest.mark.parametrize("now", [None, replace(ENTRY, seen=True), ENTRY.as_created("another")])
 def test_an_entry_that_has_changed_since_it_was_read_is_left_alone(
     records: Journal, new: Entry | None, now: Entry | None
@@ -594,69 +586,37 @@ def test_an_entry_whose_create_is_in_progress_is_left_alone(
     assert records.exchange(ENTRY, new)
 
 
-def test_an_entry_is_moved_only_to_a_resource_that_has_none_and_no_create(
+def test_an_entry_is_moved_only_to_a_resource_without_a_create_in_progress(
     records: Journal,
 ) -> None:
-    """The entry of the other resource may be the only record of its machine."""
-    moved, taken = replace(MADE, origin=OTHER), replace(ENTRY, origin=OTHER)
+    """That create has looked for records already."""
     records.write(ENTRY)
     with locked(records, OTHER):
-        assert not records.exchange(ENTRY, moved)
-    records.write(taken)
-    assert not records.exchange(ENTRY, moved)
-    assert set(records.readable()) == {ENTRY, taken}
+        assert not records.exchange(ENTRY, MOVED)
+    assert records.readable() == [ENTRY]
 
 
 def test_settling_leaves_what_a_create_writes_while_the_stack_is_asked(folder: Path) -> None:
     """An `up` may replace the machine in the second that `pulumi stack export` takes."""
     new = ENTRY.as_created("new")
 
-    def replaced_meanwhile(origin: Origin) -> frozenset[str]:
+    def replaced_meanwhile(origin: Origin, instance_id: str) -> bool:
         Journal(folder).write(new)
-        return frozenset({"made"})
+        return True
 
     Journal(folder).write(replace(MADE, seen=True))
     now = Journal(folder, replaced_meanwhile)
     now.drop_entry_for(URN, "made", is_proven=True)
-    assert now.find(HERE) == new
+    assert now.of(HERE) == [new]
 
 
 def test_settling_leaves_the_entry_of_a_create_in_progress(folder: Path) -> None:
     """The create holds the lock until the engine knows of its machine."""
     Journal(folder).write(replace(MADE, seen=True))
-    now = Journal(folder, lambda origin: frozenset({"made"}))
+    now = Journal(folder, lambda origin, instance_id: True)
     with locked(Journal(folder), HERE):
         now.drop_entry_for(URN, "made", is_proven=True)
-    assert now.find(HERE) is not None
-
-
-# Creates without an answer that another create has followed.
-
-LATE = replace(ENTRY, phase=Phase.LATE, found=("perhaps",))
-
-
-def test_late_entries_are_beside_the_present_one_and_stop_nothing(records: Journal) -> None:
-    """Each create that got no answer keeps an entry, and a create finds none of them."""
-    later = replace(LATE, started=ENTRY.started + 60)
-    for entry in (LATE, later):
-        records.write(entry)
-    assert records.find(HERE) is None
-    assert records.find(replace(HERE, backend="")) is None
-    records.write(ENTRY)
-    assert records.find(HERE) == ENTRY
-    assert set(records.entries(URN)) == {LATE, later, ENTRY}
-    assert records.exchange(LATE, replace(LATE, found=()))
-    records.drop(later)
-    assert set(records.entries()) == {replace(LATE, found=()), ENTRY}
-
-
-def test_a_damaged_late_entry_stops_no_create(records: Journal) -> None:
-    """A damaged late entry is reported, but no create depends on it."""
-    records.write(LATE)
-    file_of(records).write_text("{")
-    assert records.find(replace(HERE, backend="")) is None
-    (error,) = records.entries()
-    assert isinstance(error, JournalError)
+    assert now.of(HERE) != []
 
 
 def test_an_entry_begins_as_a_question() -> None:

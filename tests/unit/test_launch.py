@@ -6,11 +6,14 @@ whole shows.
 
 from __future__ import annotations
 
+import json
 import threading
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from math import inf
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -18,39 +21,66 @@ from pulumi_fal import errors
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import AccountId
-from pulumi_fal.emulator.faults import fault
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
-from pulumi_fal.machines.entry import GRACE_SECONDS, Entry, Phase
+from pulumi_fal.machines import locks
+from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.whose import LATE_SECONDS
 from pulumi_fal.stacks.origin import Origin
-from pulumi_fal.stacks.state import StackMachine
+from pulumi_fal.stacks.state import Stack, StackMachine
 
-from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, FakeStacks
+from ..fakes import DEV, ECDSA, ED25519, EIGHT, HERE, ONE, URN, FakeStacks, settings
 from .world import SETTLE_SECONDS, SPEC, World
 
 TWO = replace(HERE, urn=f"{URN}-2")
 """Another resource of the stack."""
-OLD = replace(HERE, urn=URN.replace("dev", "old"))
+OLD, OLD_NAME = replace(HERE, urn=URN.replace("dev", "old")), "organization/shop/old"
 """The resource in a stack of another name."""
-VAGUE = replace(HERE, backend="")
-"""The resource where the backend is unknown."""
+THERE = replace(HERE, backend="file:///there")
+"""The resource in a stack of another backend."""
+FAL = "pulumi:providers:fal"
 LOST = {"problem": "it was reset"}
 """Of an entry whose POST is known to have ended without an answer."""
 
 
-def launch(world: World, spec: NewInstance = SPEC, origin: Origin = HERE) -> Instance:
+def launch(
+    world: World, spec: NewInstance = SPEC, origin: Origin = HERE, aliases: Sequence[str] = ()
+) -> Instance:
     """A create, to the moment when its lock is released."""
-    with world.creates.launch(spec, origin) as instance:
+    with world.creates.launch(spec, origin, aliases=aliases) as instance:
         return instance
 
 
-def refusal(world: World, spec: NewInstance = SPEC, origin: Origin = HERE) -> UnresolvedCreateError:
+def refusal(world: World, spec: NewInstance = SPEC, **others: Any) -> UnresolvedCreateError:
     """What a create that makes nothing says."""
     before = world.state.creations
     with pytest.raises(UnresolvedCreateError) as caught:
-        launch(world, spec, origin)
+        launch(world, spec, **others)
     assert world.state.creations == before
     return caught.value
+
+
+def is_locked(world: World, of: Entry | Origin = HERE) -> bool:
+    """Whether another process would find the create locked."""
+    lock = Journal(world.folder).try_lock(of)
+    with lock or ExitStack():
+        return lock is None
+
+
+def meanwhile(world: World, end: Callable[[], None], of: Entry | Origin = HERE) -> None:
+    """Another process works on a create until this one has waited twice."""
+    lock = Journal(world.folder).try_lock(of)
+    assert lock is not None
+    sleep, ending = world.clock.sleep, ExitStack()
+    ending.enter_context(lock)
+
+    def answered(seconds: float) -> None:
+        if world.clock.slept:
+            end()
+            ending.close()
+        sleep(seconds)
+
+    world.clock.sleep = answered  # type: ignore[method-assign]
 
 
 def lose_answers(world: World, seconds: float = 0.0) -> None:
@@ -75,12 +105,12 @@ def test_a_create_is_on_disk_and_locked_before_its_post_and_has_the_id_after_it(
 
     def look(request: Request[Any]) -> None:
         if request.creates:
-            seen.append((world.entry(), world.journal.is_locked(HERE)))
+            seen.append((world.entry(), is_locked(world)))
 
     world.api.before = look
     instance = launch(world)
-    ((requested, is_locked),) = seen
-    assert is_locked
+    ((requested, is_held),) = seen
+    assert is_held
     assert requested is not None
     assert (requested.phase, requested.before) == (Phase.REQUESTED, (there_before,))
     assert requested.started == world.clock.wall()
@@ -146,16 +176,128 @@ def test_a_journal_that_fails_after_the_post_does_not_lose_the_machine(world: Wo
     (warning,) = world.warnings
     assert instance.id in warning
     world.creates.records.mark_reported(HERE, seen=True)
-    world.creates.records.discard(HERE)
+    world.creates.records.let_go(HERE, 0)
     assert len(world.warnings) == 3
-    assert all(URN in warning for warning in world.warnings[1:])
+    assert URN in world.warnings[1]
+    assert instance.id in world.warnings[2]
+
+
+@pytest.mark.parametrize("then", ["the report", "another create"])
+def test_the_id_that_a_full_disk_did_not_take_is_written_with_the_next_record(
+    world: World, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """Else every command would call the machine lost, although state has it."""
+    write = Journal.write
+
+    def full(journal: Journal, entry: Entry) -> None:
+        if entry.phase is Phase.CREATED:
+            raise JournalError(world.folder, "can't be written: No space left on device")
+        write(journal, entry)
+
+    monkeypatch.setattr(Journal, "write", full)
+    made = launch(world).id
+    (warning,) = world.warnings
+    assert made in warning
+    if then == "the report":
+        world.creates.records.mark_reported(HERE, seen=True)
+    else:
+        monkeypatch.setattr(Journal, "write", write)
+        launch(world, origin=TWO)
+    entry = world.entry()
+    assert entry is not None
+    assert entry.phase is (Phase.REPORTED if then == "the report" else Phase.CREATED)
+    assert (entry.instance_id, entry.problem) == (made, "")
+
+
+def test_a_create_that_a_full_disk_has_stopped_is_not_put_on_record_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was sent, and a record would say that a machine may be running."""
+    with monkeypatch.context() as full:
+        full.setattr(Journal, "write", mock.Mock(side_effect=JournalError(world.folder, "full")))
+        with pytest.raises(JournalError):
+            launch(world)
+    launch(world, origin=TWO)
+    assert [entry.origin for entry in world.journal.readable()] == [TWO]
+
+
+def test_a_create_writes_no_record_that_another_one_is_writing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time that it does, the other one may have the id of its machine."""
+    write, written = Journal.write, []
+
+    def slow(journal: Journal, entry: Entry) -> None:
+        written.append(entry.origin)
+        if written == [HERE]:
+            launch(world, origin=TWO)
+        write(journal, entry)
+
+    monkeypatch.setattr(Journal, "write", slow)
+    launch(world)
+    assert written == [HERE, TWO, TWO, HERE]
+
+
+def test_a_folder_without_locks_is_told_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes could make the same machines then. Each create has a file of its own."""
+    monkeypatch.setattr(locks, "try_lock", mock.Mock(side_effect=OSError(37, "No locks available")))
+    launch(world)
+    launch(world, origin=TWO)
+    (warning,) = world.warnings
+    assert f"The file system of {world.folder} can't lock files" in warning
+    assert len(world.journal.readable()) == 2
+
+
+# An answer that is not what it should be.
+
+
+@pytest.mark.parametrize("is_other_process", [True, False])
+def test_one_answer_to_two_creates_is_the_machine_of_the_first(
+    world: World, is_other_process: bool
+) -> None:
+    """A cache on the way may mix them up, and the machine of the second is named."""
+    serve, answers = world.api.serve, []
+
+    def cached(request: Request[Any], account: str | None = None) -> Any:
+        answer = serve(request, account)
+        if request.creates:
+            answers.append(answer)
+        return answers[0] if request.creates else answer
+
+    world.api.serve = cached  # type: ignore[method-assign]
+    first = launch(world).id
+    if is_other_process:
+        world.hide(first)  # else it is seen to have been there before
+        world.restart()
+    with pytest.raises(UnresolvedCreateError) as caught:
+        launch(world, origin=TWO)
+    assert set(caught.value.candidates) == world.state.alive() - {first}
+    assert f"the API answered with {first}, which another resource has" in str(caught.value)
+
+
+@pytest.mark.parametrize("odd", [{"sector": {"name": "sector_1"}}, {"instance_type": None}])
+def test_an_id_is_enough_of_an_answer(world: World, odd: dict[str, Any]) -> None:
+    """The machine runs, whatever else cannot be read."""
+    serve = world.api.serve
+
+    def changed(request: Request[Any], account: str | None = None) -> Any:
+        answer: Any = serve(request, account)
+        return {**answer, **odd} if request.creates else answer
+
+    world.api.serve = changed  # type: ignore[method-assign]
+    made = launch(world)
+    assert {made.id} == world.state.alive()
+    assert made.instance_type == ONE
+    entry = world.entry()
+    assert entry is not None
+    assert entry.instance_id == made.id
 
 
 def test_a_create_is_locked_until_its_block_ends(world: World) -> None:
     """A preview beside a running `up` must not call its machines forgotten."""
     with world.creates.launch(SPEC, HERE):
-        assert Journal(world.folder).is_locked(HERE)
-    assert not Journal(world.folder).is_locked(HERE)
+        assert is_locked(world)
+    assert not is_locked(world)
 
 
 @pytest.mark.parametrize("call, failure", [("create", "reset_after"), ("list", "403")])
@@ -164,24 +306,13 @@ def test_a_create_that_fails_is_no_longer_locked(world: World, call: str, failur
     world.api.faults.add(call, failure)
     with pytest.raises(errors.FalError):
         launch(world)
-    assert not world.journal.is_locked(HERE)
+    assert not is_locked(world)
 
 
 def test_a_create_waits_for_another_process_that_works_on_it(world: World) -> None:
     """A process that a killed engine left behind records what it has begun."""
     entry = world.earlier(Phase.REQUESTED)
-    other = Journal(world.folder).try_lock(HERE)
-    assert other is not None
-    sleep, ending = world.clock.sleep, ExitStack()
-
-    def answered(seconds: float) -> None:
-        if world.clock.slept:
-            world.journal.write(entry.as_created(world.machine()))
-            ending.close()
-        sleep(seconds)
-
-    world.clock.sleep = answered  # type: ignore[method-assign]
-    ending.enter_context(other)
+    meanwhile(world, lambda: world.journal.write(entry.as_created(world.machine())))
     instance = launch(world)
     assert world.state.alive() == {instance.id}
     (warning,) = world.warnings
@@ -349,15 +480,7 @@ def test_a_create_that_left_nothing_long_ago_leaves_no_record(world: World) -> N
     assert late(world) == []
 
 
-def test_a_late_record_of_a_renamed_stack_stops_nothing(world: World) -> None:
-    """The resource of a late record got another machine."""
-    other = world.machine()
-    world.stacks.is_known_gone = True
-    world.earlier(Phase.LATE, origin=OLD, found=(other,), **LOST)
-    assert launch(world).id != other
-
-
-@pytest.mark.parametrize("passed", [0, 5, SETTLE_SECONDS, 1000])
+@pytest.mark.parametrize("passed", [0, 5, SETTLE_SECONDS, LATE_SECONDS])
 def test_the_machine_of_a_killed_process_has_all_of_its_time_to_appear(
     world: World, passed: float
 ) -> None:
@@ -367,6 +490,22 @@ def test_the_machine_of_a_killed_process_has_all_of_its_time_to_appear(
     world.state.list_lag = SETTLE_SECONDS - 1
     made = world.machine()
     assert refusal(world).candidates == (made,)
+
+
+def test_each_repeat_of_a_post_is_on_record(world: World) -> None:
+    """Else the time in which the machine of a killed process may appear would be over too early."""
+    sent: list[tuple[float, float]] = []
+
+    def look(request: Request[Any]) -> None:
+        entry = world.entry()
+        if request.creates and entry:
+            sent.append((entry.started, world.clock.wall()))
+
+    world.api.before = look
+    world.api.faults.add("create", "429", 3)
+    launch(world)
+    assert [began for began, _ in sent] == [now for _, now in sent]
+    assert len({now for _, now in sent}) == 4
 
 
 @pytest.mark.parametrize("lapse", [1, 2])
@@ -478,11 +617,10 @@ def test_a_machine_that_only_the_list_lacks_is_resumed(world: World) -> None:
     assert launch(world).id == made
 
 
-def test_the_time_to_appear_begins_with_the_answer(world: World) -> None:
-    """A POST that is refused with 429 is sent again later, and only then makes a machine."""
-    world.api.faults.add("create", fault("429", retry_after=60))
+def test_a_machine_that_the_api_has_never_shown_is_resumed(world: World) -> None:
+    """It may still appear."""
     made = launch(world).id
-    world.hide(made, 25)
+    world.hide(made)
     world.restart()
     began = world.clock.time
     assert launch(world).id == made
@@ -502,49 +640,145 @@ def test_an_adopted_machine_is_on_record_with_what_is_requested_once_it_is_resum
 
 
 def test_a_machine_of_other_inputs_stops_nothing_once_it_is_deleted(world: World) -> None:
-    """The create that stopped has seen it, so its absence counts however new it is."""
+    """The create that stopped has seen it, so it is gone, which another create says."""
     made = world.machine()
     world.earlier(Phase.CREATED, made)
     assert "inputs have changed" in str(refusal(world, NewInstance(ONE, ECDSA)))
     world.state.kill(made)
     world.restart()
     assert launch(world, NewInstance(ONE, ECDSA)).id != made
+    (warning,) = world.warnings
+    assert f"Machine {made} ({ONE}), which an earlier create made for resource 'web'" in warning
+    assert [entry.instance_id for entry in late(world)] == [made]
 
 
-def test_a_create_that_replaces_a_machine_takes_over_its_record(world: World) -> None:
-    """A record that no diff has dropped, as with `--replace`, goes without asking the API."""
+@pytest.mark.parametrize("recorded", [HERE, THERE])
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_create_that_replaces_a_machine_asks_nothing_about_it(
+    world: World, recorded: Origin, seen: bool
+) -> None:
+    """The record of one that was never shown is kept, or a refresh would take it for gone."""
     world.stacks.in_state = {"old"}
-    world.earlier(Phase.REPORTED, "old", seen=True)
-    instance = launch(world)
+    world.machines.known.add("old")
+    world.earlier(Phase.REPORTED, "old", origin=recorded, seen=seen)
+    new = launch(world).id
     assert world.api.calls == ["list", "create"]
     assert world.creates.resumed_ids == set()
-    entry = world.entry()
-    assert entry is not None
-    assert entry.instance_id == instance.id
+    on_record = {entry.instance_id for entry in world.journal.readable()}
+    assert on_record == ({new} if seen else {"old", new})
 
 
-@pytest.mark.parametrize("shown_after, until", [(10.0, 10.0), (inf, GRACE_SECONDS)])
-@pytest.mark.parametrize("recorded", [HERE, VAGUE])
-def test_a_create_keeps_the_record_of_a_replaced_machine_until_it_appears_or_its_absence_counts(
-    world: World, recorded: Origin, shown_after: float, until: float
+@pytest.mark.parametrize("known, is_made", [(set(), False), ({URN}, True), ({"made"}, True)])
+@pytest.mark.parametrize("phase", [Phase.CREATED, Phase.REPORTED])
+def test_a_machine_in_state_is_replaced_only_where_the_engine_knows_of_it(
+    world: World, phase: Phase, known: set[str], is_made: bool
 ) -> None:
-    """Without that record, a refresh would take the new machine's absence for its end."""
-    old = world.machine()
-    world.hide(old, shown_after)
-    world.stacks.in_state = {old}
-    world.earlier(Phase.REPORTED, old, origin=recorded)
-    kept_until = 0.0
+    """Else another `up`, which goes on after a `pulumi cancel`, has put it there meanwhile.
 
-    def look(request: Request[Any]) -> None:
-        nonlocal kept_until
-        entry = world.entry()
-        if entry is not None and entry.instance_id == old:
-            kept_until = world.clock.passed
+    The engine has checked the resource for `--replace`, and compared the machine otherwise.
+    """
+    world.machines.known.update(known)
+    entry = world.earlier(phase)
+    meanwhile(world, lambda: end_other(world, replace(entry, instance_id="made")))
+    if is_made:
+        assert launch(world).id != "made"
+    else:
+        assert refusal(world).candidates == ("made",)
+        assert [entry.instance_id for entry in world.journal.readable()] == ["made"]
 
-    world.api.before = look
-    instance = launch(world)
-    assert until <= kept_until < until + 3
-    assert [entry.instance_id for entry in world.journal.readable()] == [instance.id]
+
+def end_other(world: World, entry: Entry) -> None:
+    """Another `up` of the stack ends, and writes state."""
+    world.journal.write(entry)
+    world.stacks.in_state = {"made"}
+
+
+# A create that another computer has begun, as state says, and no record here.
+
+
+@pytest.mark.parametrize(
+    "creating, trace, stops",
+    [
+        pytest.param([URN], "", False, id="this create alone"),
+        pytest.param([URN, TWO.urn], "", False, id="beside another resource's"),
+        pytest.param([URN, URN], "", True, id="beside one that was cut off"),
+        pytest.param([URN, URN], "record", False, id="which is on record"),
+        pytest.param([URN, URN], "record of another stack", True, id="another stack's is"),
+        pytest.param([URN, URN], "machine in state", False, id="whose machine is in state"),
+        pytest.param([URN, URN], "another type", False, id="and no machine of the type"),
+        pytest.param([URN, URN], "another stack", False, id="which another stack has"),
+        pytest.param([URN, URN], "unreadable", False, id="and the stack can't be read"),
+    ],
+)
+@pytest.mark.parametrize("api", ["legacy", "v1"])
+def test_a_create_that_state_calls_cut_off_may_have_made_a_machine(
+    world: World, creating: list[str], trace: str, stops: bool, api: str
+) -> None:
+    """The one that goes ahead has its own operation in state as well."""
+    world.settings = settings(api=api, settle_seconds=SETTLE_SECONDS)
+    made = world.machine(EIGHT if trace == "another type" else ONE)
+    world.stacks.creating = tuple(creating)
+    if trace == "record":
+        world.earlier(Phase.LATE, **LOST)
+    if trace == "record of another stack":
+        world.stacks.others = {OLD_NAME: another(OLD_NAME)}
+        world.stacks.providers = {"an-id": FAL}
+        world.earlier(Phase.REPORTED, "x", origin=replace(OLD, provider="another-id"))
+    if trace == "machine in state":
+        world.stacks.siblings = [StackMachine("x", URN)]
+    if trace == "another stack":
+        world.stacks.others = {OLD_NAME: {made}}
+    if trace == "unreadable":
+        world.stacks.in_state = None
+    if not stops:
+        assert launch(world).id != made
+        return
+    assert refusal(world).candidates == (made,)
+    world.restart()  # the next `up` has the record, and no key that it could send
+    error = refusal(world)
+    assert error.candidates == (made,)
+    assert "its stack's state says that it was cut off" in str(error)
+    assert "create" not in world.api.calls
+
+
+# A resource under another name, as its aliases say.
+
+API = replace(HERE, urn=URN.replace("::web", "::api"))
+BELOW = replace(HERE, urn=URN.replace("shop::", "shop::my:index:Parent$"))
+
+
+@pytest.mark.parametrize("earlier", [API, BELOW])
+@pytest.mark.parametrize("phase", [Phase.CREATED, Phase.REQUESTED, Phase.REPORTED])
+def test_a_create_finds_that_of_an_earlier_name_by_an_alias(
+    world: World, earlier: Origin, phase: Phase
+) -> None:
+    """It resumes or stops as if the name had not changed, and its record gets the new one."""
+    made = world.machine()
+    is_known = phase is not Phase.REQUESTED
+    entry = world.earlier(phase, made if is_known else None, origin=earlier, **LOST)
+    aliases = [earlier.urn, URN, earlier.urn]
+    if phase is Phase.CREATED:
+        assert launch(world, aliases=aliases).id == made
+        (kept,) = world.journal.readable()
+        assert (kept, kept.file == entry.file) == (replace(entry, origin=HERE, seen=True), False)
+        assert is_locked(world, kept) is False
+    else:
+        error = refusal(world, aliases=aliases)
+        assert error.candidates == (made,)
+        assert str(error).count("pending forget") == 1
+    world.restart()
+    if phase is not Phase.CREATED:
+        assert launch(world).id != made
+
+
+def test_a_create_waits_for_one_of_an_earlier_name(world: World) -> None:
+    """The plugin of a killed engine may still wait for its answer."""
+    made, entry = world.machine(), world.earlier(Phase.REQUESTED, origin=API)
+    meanwhile(world, lambda: world.journal.write(entry.as_created(made)), entry)
+    assert launch(world, aliases=[API.urn]).id == made
+
+
+# The key of another account.
 
 
 @pytest.mark.parametrize("instance_id", [None, "made"])
@@ -594,111 +828,145 @@ def test_a_key_that_sees_another_machine_of_the_account_is_one_of_its_keys(
     assert launch(world).id != known
 
 
-@pytest.mark.parametrize("recorded, here", [(HERE, VAGUE), (VAGUE, HERE), (VAGUE, VAGUE)])
-def test_the_record_of_what_may_be_another_stack_is_kept_without_asking_the_api(
-    world: World, recorded: Origin, here: Origin
+# A stack under another name or in another backend, or another stack: see test_whose.py.
+
+
+def another(name: str = DEV, backend: str = HERE.backend) -> Stack:
+    return Stack(name, backend, (), {"another-id": FAL})
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+@pytest.mark.parametrize(
+    "origin, stack",
+    [
+        (replace(THERE, provider="another-id"), another(backend=THERE.backend)),
+        (replace(OLD, provider="another-id"), another(OLD_NAME)),
+        (OLD, another(OLD_NAME)),
+        (replace(OLD, urn=f"{OLD.urn}-2"), another("organization/shop/test")),
+    ],
+)
+def test_the_record_of_another_stack_that_exists_stops_nothing(
+    world: World, origin: Origin, stack: Stack, is_busy: bool
 ) -> None:
-    """Only a person, or the stack's own state, can tell whose create it was."""
-    entry = world.earlier(Phase.CREATED, world.machine(), origin=recorded)
-    assert "it is not known whether it was made for this stack" in str(refusal(world, origin=here))
-    assert world.entry(here) == entry
-    assert world.api.calls == []
-
-
-def test_a_machine_that_one_of_the_namesakes_has_stops_no_create(world: World) -> None:
-    """The stack that has the machine in state is the one that its record belongs to."""
+    """Its creates are its own, and are not waited for."""
+    world.stacks.providers, world.stacks.others["another"] = {"an-id": FAL}, stack
     made = world.machine()
-    world.stacks.in_state, world.stacks.namesakes = None, [StackMachine(made, URN)]
-    world.earlier(Phase.REPORTED, made, seen=True)
-    assert launch(world, origin=VAGUE).id != made
+    entry = world.earlier(Phase.CREATED, made, origin=origin)
+    lock = Journal(world.folder).try_lock(entry) if is_busy else ExitStack()
+    assert lock is not None
+    with lock:
+        assert launch(world).id != made
+    assert world.entry(origin) == entry
 
 
-# A stack, or a project, under another name.
-
-
-@pytest.mark.parametrize("is_gone", [True, None])
-@pytest.mark.parametrize("earlier", [OLD, replace(HERE, urn=URN.replace("shop", "store"))])
-def test_the_record_of_a_renamed_stack_stops_a_create_until_its_machine_is_gone(
-    world: World, earlier: Origin, is_gone: bool | None
+@pytest.mark.parametrize("is_read", [True, False])
+@pytest.mark.parametrize("earlier", [OLD, replace(HERE, urn=URN.replace("shop", "store")), THERE])
+def test_a_record_that_may_be_of_this_stack_stops_a_create_until_its_machine_is_gone(
+    world: World, earlier: Origin, is_read: bool
 ) -> None:
-    """The record is under the old name, also where the stack can't be known to be gone."""
+    """The stack was renamed or moved, or that one was removed, or can't be read."""
     made = world.machine()
-    world.stacks.is_known_gone = is_gone
     world.earlier(Phase.REQUESTED, origin=earlier, **LOST)
+    if not is_read:
+        world.stacks.others[OLD_NAME] = "no access"
     error = refusal(world)
     assert error.candidates == (made,)
-    assert f"pulumi-fal pending adopt {earlier.urn} {made} --for {URN}" in str(error)
+    assert f"pulumi-fal pending adopt {earlier.urn} {made}" in str(error)
+    assert (f"{made} --for {URN}" in str(error)) is (earlier is not THERE)
     world.state.kill(made)
     world.restart()
     assert launch(world).id != made
 
 
-def test_everything_that_earlier_names_of_a_stack_left_is_named_at_once(world: World) -> None:
+@pytest.mark.parametrize(
+    "recorded",
+    [replace(OLD, provider="an-id"), replace(THERE, provider="an-id"), replace(HERE, provider="x")],
+)
+def test_the_machine_of_this_stack_is_resumed_under_another_name(
+    world: World, recorded: Origin
+) -> None:
+    """The id says that it is, or that it is destroyed and up again. Nobody has to decide."""
+    world.stacks.providers = {"an-id": FAL}
+    made = world.machine()
+    entry = world.earlier(Phase.CREATED, made, origin=recorded)
+    assert launch(world).id == made
+    kept = replace(HERE, provider=recorded.provider)
+    assert world.journal.readable() == [replace(entry, origin=kept, seen=True)]
+
+
+def test_all_that_may_be_of_this_stack_is_named_at_once(world: World) -> None:
     """One error after the other would take a run each, and hide what bills meanwhile."""
     first, second = world.machine(), world.machine()
-    world.stacks.is_known_gone = True
     world.earlier(Phase.CREATED, first, origin=OLD)
-    world.earlier(Phase.CREATED, second, origin=replace(HERE, urn=URN.replace("dev", "older")))
+    world.earlier(Phase.CREATED, second, origin=OLD)
     error = refusal(world)
     assert set(error.candidates) == {first, second}
     assert str(error).count("pending adopt") == 2
 
 
-@pytest.mark.parametrize("earlier", [OLD, VAGUE])
-def test_the_record_of_another_create_in_progress_is_left_to_it(
-    world: World, earlier: Origin
-) -> None:
-    """A create holds the lock of its own resource only, and another may begin at any time."""
-    old = world.machine()
-    entry = world.earlier(Phase.REPORTED, old, origin=earlier, seen=True)
-    lock = ExitStack()
-
-    class SlowStacks(FakeStacks):
-        def ids(self, origin: Origin) -> frozenset[str]:
-            taken = Journal(world.folder).try_lock(earlier)
-            if taken is not None:
-                lock.enter_context(taken)
-            return frozenset({old})
-
-    world.stacks = SlowStacks()
-    world.stacks.is_known_gone = True
-    world.restart()
-    with lock:
-        assert launch(world).id != old
-    assert entry in world.journal.readable()
+@pytest.mark.parametrize("earlier", [OLD, THERE])
+def test_a_create_that_may_be_of_this_stack_is_waited_for(world: World, earlier: Origin) -> None:
+    """The plugin of a killed engine, whose stack was renamed since, still waits for the answer."""
+    entry = world.earlier(Phase.REQUESTED, origin=earlier)
+    made = world.machine()
+    meanwhile(world, lambda: world.journal.write(entry.as_created(made)), entry)
+    assert refusal(world).candidates == (made,)
+    (warning,) = world.warnings
+    assert "resource 'web' is still in progress" in warning
 
 
-def test_the_record_of_a_renamed_stack_goes_once_state_has_its_machine(world: World) -> None:
+def test_a_create_that_ends_while_the_stacks_are_read_is_read_again(world: World) -> None:
+    """By then it is not locked any more, and its record has the machine."""
+    entry, made = world.earlier(Phase.REQUESTED, origin=OLD), world.machine()
+    world.stacks.on_read = lambda: world.journal.write(entry.as_created(made))
+    assert f"made {made}" in str(refusal(world))
+    assert world.warnings == []
+
+
+def test_a_record_goes_once_state_has_its_machine(world: World) -> None:
     """The machine has moved on with the stack, and its record would stop a later replacement."""
     made = world.machine()
-    world.stacks.is_known_gone, world.stacks.in_state = True, {made}
+    world.stacks.in_state = {made}
+    world.machines.known.add(made)
     world.earlier(Phase.REPORTED, made, origin=OLD, seen=True)
     assert launch(world).id != made
     assert world.entry(OLD) is None
 
 
-@pytest.mark.parametrize(
-    "case", ["the stack is there", "the create is under way", "name", "backend", "unknown backend"]
-)
-def test_the_record_of_a_stack_that_was_not_renamed_stops_nothing(world: World, case: str) -> None:
-    """The creates of another stack are its own, wherever it is."""
-    world.stacks.is_known_gone = case != "the stack is there"
-    origin, here = OLD, HERE
-    if case == "name":
-        origin = replace(OLD, urn=f"{OLD.urn}-2")
-    if case == "backend":
-        origin = replace(OLD, backend="file:///there")
-    if case == "unknown backend":
-        origin, here = replace(OLD, backend=""), replace(HERE, backend="")
+@pytest.mark.parametrize("phase", [Phase.REPORTED, Phase.CREATED])
+def test_the_machine_of_another_stack_stops_no_create(world: World, phase: Phase) -> None:
+    """The stack that has the machine in state is the one that its record belongs to."""
     made = world.machine()
-    entry = world.earlier(Phase.CREATED, made, origin=origin)
-    with ExitStack() as locked:
-        if case == "the create is under way":
-            lock = Journal(world.folder).try_lock(origin)
-            assert lock is not None
-            locked.enter_context(lock)
-        assert launch(world, origin=here).id != made
-    assert world.entry(origin) == entry
+    world.stacks.others = {"organization/shop/test": {made}}
+    entry = world.earlier(phase, made, origin=OLD, seen=True)
+    assert launch(world).id != made
+    assert world.entry(OLD) == entry
+
+
+def test_the_records_of_removed_stacks_take_one_search(world: World) -> None:
+    """They are a day old, so nothing is waited for, and what left no machine is dropped."""
+    for number in range(4):
+        name = replace(HERE, urn=URN.replace("dev", f"pr-{number}"))
+        world.earlier(Phase.REQUESTED, origin=name, started=world.clock.wall() - 86_400)
+    launch(world)
+    assert world.api.calls == ["list", "list", "create"]
+    assert world.clock.passed < 2.5
+    assert len(world.journal.readable()) == 1
+
+
+@pytest.mark.parametrize("recorded", [HERE, OLD])
+def test_a_record_of_an_earlier_version_is_resumed(world: World, recorded: Origin) -> None:
+    """It has no id, its file is named after the organization, and the stack may be renamed."""
+    made, file = world.machine(), f"{'0' * 16}-{'1' * 16}.json"
+    world.earlier(Phase.CREATED, made, origin=recorded, file=file)
+    old = {"urn": recorded.urn, "organization": "organization", "backend": recorded.backend}
+    data = {**json.loads((world.folder / file).read_text()), "origin": old, "version": 4}
+    (world.folder / file).write_text(json.dumps(data))
+    world.stacks.providers = {"an-id": FAL}
+    if recorded == HERE:
+        assert launch(world).id == made
+    else:
+        assert refusal(world).candidates == (made,)
 
 
 # What becomes of the record.
@@ -732,7 +1000,9 @@ def test_a_report_that_did_not_arrive_changes_no_record_of_another_create(
     world.creates.records.mark_reported(HERE, seen=True)
     lock = ExitStack()
     if change == "another process changed it":
-        world.earlier(Phase.REPORTED, "new", seen=True)
+        entry = world.entry()
+        assert entry is not None
+        world.journal.write(replace(entry, instance_id="new"))
     else:
         taken = Journal(world.folder).try_lock(HERE)
         assert taken is not None
@@ -744,27 +1014,34 @@ def test_a_report_that_did_not_arrive_changes_no_record_of_another_create(
 
 
 @pytest.mark.parametrize(
-    "others, passed, may",
-    [({}, 29, True), ({}, 31, False), ({"seen": True}, 1, False), ({"instance_id": "x"}, 1, False)],
+    "others, was_shown",
+    [
+        ({}, False),
+        ({"seen": True}, True),
+        ({"instance_id": "x"}, True),
+        ({"phase": Phase.LATE}, True),
+    ],
 )
-def test_a_new_machine_that_the_api_never_showed_may_still_appear(
-    world: World, others: dict[str, Any], passed: float, may: bool
+def test_a_machine_counts_as_shown_unless_a_record_says_that_it_never_was(
+    world: World, others: dict[str, Any], was_shown: bool
 ) -> None:
-    """Once it was shown, or after a while, its absence means what it says."""
-    world.earlier(Phase.REPORTED, **{"instance_id": "made", **others})
-    world.clock.time += passed
-    assert world.creates.may_still_appear(URN, "made") is may
-    assert not world.creates.may_still_appear(TWO.urn, "made")
+    """However long ago its create was."""
+    world.earlier(**{"phase": Phase.REPORTED, "instance_id": "made", **others})
+    world.clock.time += 86_400
+    assert world.creates.was_never_shown(URN, "made") is not was_shown
+    assert not world.creates.was_never_shown(TWO.urn, "made")
 
 
 def test_marks_without_a_record_change_nothing(world: World) -> None:
-    """A diff may have dropped the record meanwhile, and a discarded machine has none."""
-    launch(world)
-    world.creates.records.discard(HERE)
-    world.creates.records.mark_reported(HERE, seen=True)
-    world.creates.records.mark_unreported(HERE)
-    world.creates.records.discard(HERE)
-    assert world.entry() is None
+    """A diff may have dropped the record meanwhile, and a machine that was let go has none."""
+    made = launch(world)
+    world.creates.records.let_go(HERE, 0)
+    for _ in range(2):
+        world.creates.records.mark_reported(HERE, seen=True)
+        world.creates.records.mark_unreported(HERE)
+        world.creates.records.let_go(HERE, 0)
+    (entry,) = world.journal.readable()
+    assert (entry.instance_id, entry.is_late) == (made.id, True)
     assert world.warnings == []
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from pulumi_fal import errors
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.request import Kind, Request
-from pulumi_fal.emulator.faults import Fault, fault
-from pulumi_fal.machines.deletion import RESEND_SECONDS
-from pulumi_fal.machines.entry import GRACE_SECONDS
+from pulumi_fal.emulator.faults import fault
 from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
 from pulumi_fal.machines.outage import REFUSED_SECONDS
 
@@ -112,64 +112,12 @@ def test_what_becomes_ready_in_the_last_moment_counts(world: ApiWorld) -> None:
     assert wait(world, world.made(EIGHT), 100).is_ready
 
 
-@pytest.mark.parametrize("lag", [GRACE_SECONDS - 5, 60])
+@pytest.mark.parametrize("lag", [25, 60])
 def test_a_new_machine_may_be_missing_from_the_list(world: ApiWorld, lag: float) -> None:
     """A new machine may be missing from the list, and then a GET shows that it is there."""
     world.state.list_lag = lag
     assert wait(world, world.made(EIGHT)).is_ready
-    assert ("get" in world.api.calls) == (lag > GRACE_SECONDS)
-
-
-def test_a_machine_that_vanishes_fails_soon_and_by_name(world: ApiWorld) -> None:
-    """Two answers in a row that lack the machine end the wait."""
-    machine = world.made(EIGHT)
-
-    def kill_it(request: Request[object]) -> None:
-        if world.passed >= 40 and machine.id in world.state.alive():
-            world.state.kill(machine.id)
-
-    world.api.before = kill_it
-    with pytest.raises(errors.VanishedError, match=f"Machine {machine.id} .* is gone") as caught:
-        wait(world, machine)
-    assert caught.value.instance_id == machine.id
-    assert caught.value.was_listed
-    assert world.api.calls.count("get") == 2
-    assert world.passed < 60
-
-
-@pytest.mark.parametrize(
-    "lapses",
-    [
-        pytest.param([40], id="one"),
-        pytest.param([40, 60], id="two"),
-        pytest.param([40, 60, 80], id="three"),
-    ],
-)
-def test_an_answer_without_the_machine_now_and_then_is_no_end(
-    world: ApiWorld, lapses: list[float]
-) -> None:
-    """A replica of the API may be behind for a moment, so only two answers in a row count."""
-    machine = world.made(EIGHT)
-    left = list(lapses)
-
-    def hide_it(request: Request[object]) -> None:
-        if left and world.passed >= left[0]:
-            left.pop(0)
-            world.hide(machine.id, 0.1)
-
-    world.api.before = hide_it
-    assert wait(world, machine).is_ready
-    assert world.api.calls.count("get") == len(lapses)
-
-
-def test_a_machine_that_never_shows_up_fails_after_the_grace(world: ApiWorld) -> None:
-    """A machine that was never shown may still appear, and the error says so."""
-    machine = world.made(EIGHT)
-    world.state.kill(machine.id)
-    with pytest.raises(errors.VanishedError) as caught:
-        wait(world, machine)
-    assert not caught.value.was_listed
-    assert GRACE_SECONDS <= world.passed <= GRACE_SECONDS + 5
+    assert ("get" in world.api.calls) == (lag > 30)
 
 
 BAD_ANSWERS = [
@@ -256,41 +204,16 @@ def test_refusals_with_another_answer_between_them_are_counted_anew(world: ApiWo
     assert wait(world, machine, 3600).is_ready
 
 
-def test_a_get_that_fails_says_nothing_of_a_machine_that_the_list_lacks(world: ApiWorld) -> None:
-    """A machine counts as gone only after a 404, and not after a GET that fails."""
-    machine = world.made(EIGHT)
-
-    def fail(request: Request[object]) -> None:
-        if request.kind == "get" and world.passed < 90:
-            raise BAD_ANSWERS[0]
-        if world.passed >= 40:
-            world.state.hide(machine.id, "list", 10)
-
-    world.api.before = fail
-    assert wait(world, machine).is_ready
-
-
-def test_find_looks_at_the_list_and_then_asks(world: ApiWorld) -> None:
-    """Find asks for the machine only where the shared list lacks it."""
-    machine = world.made(EIGHT)
-    found = world.lifecycle.find(machine.id)
-    assert found is not None
-    assert found.id == machine.id
-    assert world.api.calls == ["list"]
-    world.state.hide(machine.id, "list")
-    assert world.lifecycle.find(machine.id) is not None
-
-
 def test_reads_of_one_moment_share_a_list_and_absence_takes_a_newer_one(world: ApiWorld) -> None:
-    """A refresh of hundreds costs a call or two; what an old list lacks may be new."""
+    """A refresh of hundreds costs a call or two; what a list lacks is asked for, and looked for."""
     machines = [world.made(EIGHT) for _ in range(3)]
     for machine in machines:
         world.clock.time += 0.2
-        assert world.lifecycle.find(machine.id) is not None
+        assert world.lifecycle.look(machine.id) is not None
     assert world.api.calls == ["list"]
     late = world.made(EIGHT)
     world.state.hide(late.id, "get", 1)
-    assert world.lifecycle.find(late.id) is not None
+    assert world.lifecycle.look(late.id) is not None
     assert world.api.calls.count("list") == 2
 
 
@@ -299,46 +222,70 @@ def test_a_list_that_has_failed_is_not_shared_with_later_reads(world: ApiWorld) 
     machine = world.made(EIGHT)
     world.fail("list", refusal(401), end=0.1)
     with pytest.raises(errors.AuthenticationError):
-        world.lifecycle.find(machine.id)
+        world.lifecycle.look(machine.id)
     world.clock.time += 0.1
-    assert world.lifecycle.find(machine.id) is not None
+    assert world.lifecycle.look(machine.id) is not None
 
 
-def test_only_a_machine_that_two_looks_find_neither_listed_nor_known_is_gone(
+# Looks with little time, as in a preview.
+
+
+def look(world: ApiWorld, instance_id: str = "gone", seconds: float = 5) -> Instance | None:
+    return world.lifecycle.look(instance_id, seconds)
+
+
+@pytest.mark.parametrize("interval", [2.0, 60.0])
+def test_a_look_with_little_time_takes_two_however_long_the_poll_interval(
+    world: ApiWorld, interval: float
+) -> None:
+    """A preview is not to hang."""
+    world.fleet.interval = interval
+    assert look(world) is None
+    assert world.api.calls == ["list", "get"] * 2
+    assert world.passed == 2
+
+
+def test_a_look_that_has_no_more_time_says_that_it_can_not_tell(world: ApiWorld) -> None:
+    """Where the API hangs, a machine is neither there nor missing."""
+    world.api.before = lambda request: world.clock.sleep(3)
+    with pytest.raises(TimeoutError):
+        look(world)
+
+
+def test_looks_with_little_time_wait_once_for_a_slow_gateway_and_a_silent_api(
     world: ApiWorld,
 ) -> None:
-    """A machine is gone only if two looks find it neither listed nor known."""
-    machine = world.made(EIGHT)
-    world.state.hide(machine.id, "get")
-    assert world.lifecycle.find(machine.id) is not None
-    world.state.kill(machine.id)
-    world.clock.time += 10
-    world.api.requests.clear()
-    assert world.lifecycle.find(machine.id) is None
-    assert world.api.calls == ["list", "get"] * 2
-    assert world.passed == 12
+    """Each error comes within the limit of one look, but not those of all looks."""
+
+    def wait(request: Request[object]) -> None:
+        world.clock.sleep(world.api.timeouts[-1] or inf)
+        raise unanswered(request)
+
+    world.api.before = lambda request: world.clock.sleep(2)
+    world.api.faults.add("list", "504", inf)
+    for _ in range(50):
+        with pytest.raises((errors.APIError, TimeoutError)):
+            look(world)
+        world.api.before = wait
+    assert world.passed <= 5
+    world.clock.time += 100
+    world.api.before = lambda request: None
+    world.api.faults.clear()
+    assert look(world) is None
 
 
-def test_one_look_that_misses_a_machine_is_taken_for_a_lapse(world: ApiWorld) -> None:
-    """A replica that is behind says 404 in good faith."""
-    machine = world.made(EIGHT)
-    world.hide(machine.id, 1)
-    found = world.lifecycle.find(machine.id)
-    assert found is not None
-    assert found.id == machine.id
-
-
-def test_a_find_that_has_no_more_time_says_that_it_can_not_tell(world: ApiWorld) -> None:
-    """In a preview with an API that hangs, a machine is neither there nor gone."""
-    machine = world.made(EIGHT)
-    world.state.kill(machine.id)
-
-    def hang(request: Request[object]) -> None:
-        world.clock.time += 3
-
-    world.api.before = hang
-    with pytest.raises(TimeoutError):
-        world.lifecycle.find(machine.id, seconds=5)
+def test_answers_of_the_api_end_what_looks_have_waited(world: ApiWorld) -> None:
+    """Only failures in a row count, so a short one now and then keeps no look from asking."""
+    machine = world.made()
+    for _ in range(20):
+        world.clock.time += 1  # a list that is older is not shared
+        world.api.before = lambda request: world.clock.sleep(1)
+        world.api.faults.add("list", "503")
+        with pytest.raises(errors.ServerError):
+            look(world, machine.id)
+        world.api.before = lambda request: None
+        assert look(world, machine.id)
+    assert len(world.api.calls) == 40
 
 
 def test_delete_waits_until_the_machine_is_no_longer_listed(world: ApiWorld) -> None:
@@ -348,32 +295,6 @@ def test_delete_waits_until_the_machine_is_no_longer_listed(world: ApiWorld) -> 
     assert world.state.alive() == set()
     assert 10 <= world.passed <= 16
     assert world.api.calls[0] == "delete"
-    assert "get" not in world.api.calls
-
-
-def test_one_list_that_lapses_does_not_end_a_delete(world: ApiWorld) -> None:
-    """Only two lists in a row that lack the machine show that it is gone."""
-    machine, gone = world.made(EIGHT), world.made(EIGHT)
-    world.state.kill(gone.id)
-    lapses = [True]
-
-    def lapse(request: Request[object]) -> None:
-        if request.kind == "list" and lapses:
-            lapses.pop()
-            world.state.hide(machine.id, "list", 0.1)
-
-    world.api.before = lapse
-    world.lifecycle.delete(machine.id, 100)
-    assert world.state.alive() == set()
-
-
-def test_a_machine_that_is_gone_already_is_deleted(world: ApiWorld) -> None:
-    """A destroy after somebody else's must succeed."""
-    machine = world.made(EIGHT)
-    world.state.kill(machine.id)
-    world.lifecycle.delete(machine.id, 100)
-    assert world.passed <= 4
-    assert world.api.calls.count("delete") == 3
 
 
 def test_a_409_says_that_the_machine_is_there_whatever_reads_say(world: ApiWorld) -> None:
@@ -383,15 +304,6 @@ def test_a_409_says_that_the_machine_is_there_whatever_reads_say(world: ApiWorld
     world.fail("delete", refusal(409), end=30)
     world.lifecycle.delete(machine.id, 100)
     assert world.state.deletions == 1
-
-
-def test_a_new_machine_that_nothing_shows_yet_is_not_taken_for_gone(world: ApiWorld) -> None:
-    """Reads and the DELETE lag behind: for a while nobody can know."""
-    machine = world.made(EIGHT)
-    world.hide(machine.id, 20)
-    world.fail("delete", refusal(404), end=20)
-    world.lifecycle.delete(machine.id, 100, is_new=True)
-    assert world.state.alive() == set()
 
 
 @pytest.mark.parametrize("status", [409, pytest.param(404, id="404 although listed")])
@@ -459,16 +371,6 @@ def test_an_answer_that_can_not_be_used_ends_no_delete(
     world.lifecycle.delete(machine.id, 600)
     assert world.state.alive() == set()
     assert any("The wait goes on." in told for told in world.told)
-
-
-def test_an_accepted_delete_that_does_nothing_is_sent_again(world: ApiWorld) -> None:
-    """A gateway may have answered in the API's place, and the machine keeps billing."""
-    machine = world.made(EIGHT)
-    world.api.faults.add("delete", Fault("ignored", "200 without the work", False, 200))
-    world.lifecycle.delete(machine.id, 1200)
-    assert world.state.alive() == set()
-    assert world.api.calls.count("delete") == 2
-    assert world.passed >= RESEND_SECONDS
 
 
 def test_a_delete_that_is_told_to_come_later_does(world: ApiWorld) -> None:

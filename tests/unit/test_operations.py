@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
@@ -20,14 +21,13 @@ from pulumi_fal.errors import (
     StillThereError,
     VanishedError,
 )
-from pulumi_fal.machines.entry import GRACE_SECONDS, Phase
-from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.entry import Phase
 from pulumi_fal.resource import checks, imports, operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
-from pulumi_fal.stacks.state import StackMachine
+from pulumi_fal.stacks.state import Stack, StackMachine
 
-from ..fakes import ED25519, EIGHT, ID, ONE, RSA, URN, unanswered
+from ..fakes import ED25519, EIGHT, HERE, ID, ONE, RSA, URN
 from .world import World
 
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519, "sector": "sector_1"}
@@ -37,7 +37,7 @@ UNAWAITED = {**INPUTS, "status": "pending", "wait": False}
 COMMENTED = {"ssh_key": f"{ED25519} new"}
 ELSEWHERE = {"account": "another"}
 """What is in state of a machine that was last seen with the key of another account."""
-CALL = Call(URN, "organization")
+CALL = Call(URN)
 PREVIEW = replace(CALL, preview=True)
 
 
@@ -121,27 +121,6 @@ def test_check_warns_of_each_unknown_type_once_in_a_process() -> None:
 # diff
 
 
-@pytest.mark.parametrize(
-    "changed, replaces",
-    [
-        ({}, []),
-        ({"sector": "sector_2"}, ["sector"]),
-        ({"sector": None}, []),
-        (COMMENTED, []),
-        ({"ssh_key": RSA}, ["ssh_key"]),
-        ({"instance_type": UNKNOWN, "ssh_key": RSA}, ["instance_type", "ssh_key"]),
-    ],
-)
-def test_diff_says_what_replaces_and_leaves_the_rest_to_the_engine(
-    world: World, changed: dict[str, Any], replaces: list[str]
-) -> None:
-    """The engine then honours ignore_changes, and drifted outputs are no difference."""
-    drifted = {**STATE, "status": "unknown", "ip": "198.18.0.9"}
-    found = operations.diff(world.machines, CALL, ID, drifted, {**INPUTS, **changed})
-    assert found == Diff(replaces)
-    assert world.api.calls == []
-
-
 DRIFTED = {**STATE, "sector": "sector_2"}
 """A machine that was requested with INPUTS, and is in another sector now."""
 
@@ -179,123 +158,46 @@ def test_unknown_sector(world: World, was_checked: bool, replaces: list[str]) ->
     assert found == Diff(["ssh_key", *replaces])
 
 
-def test_diff_of_an_unfinished_machine_has_work_left(world: World) -> None:
-    """No input differs, and `up` would leave the machine as it is."""
-    found = operations.diff(world.machines, CALL, world.machine(EIGHT), UNFINISHED, INPUTS)
-    assert found == Diff([], changes=True)
-
-
-def test_diff_of_an_unfinished_machine_names_the_input_that_replaces_it(world: World) -> None:
-    """Whether the machine still exists makes no difference then, so nobody is asked."""
-    found = operations.diff(world.machines, CALL, ID, UNFINISHED, {**INPUTS, "ssh_key": RSA})
-    assert found == Diff(["ssh_key"], changes=True)
-    assert world.api.calls == []
-
-
-def test_diff_replaces_an_unfinished_machine_that_is_gone(world: World) -> None:
-    """No wait would ever tell the engine that it needs another one."""
-    found = operations.diff(world.machines, CALL, ID, UNFINISHED, INPUTS)
-    assert found == Diff(["instance_type"], changes=True)
-
-
-@pytest.mark.parametrize("interval", [2.0, 60.0])
-@pytest.mark.parametrize("olds", [UNFINISHED, UNAWAITED], ids=["unfinished", "wait from now on"])
-def test_diff_replaces_a_machine_to_wait_for_that_is_gone_however_long_the_poll_interval(
-    world: World, olds: dict[str, Any], interval: float
-) -> None:
-    """A wait fails on it, and would fail again at every `up`, so the diff looks twice in time."""
-    world.settings = replace(world.settings, poll_interval=interval)
-    found = operations.diff(world.machines, CALL, ID, olds, INPUTS)
-    assert found == Diff(["instance_type"], changes=True)
-    assert world.clock.passed == pytest.approx(2.0)
-
-
-def test_diff_of_a_machine_to_wait_for_from_now_on_leaves_it_to_the_engine(world: World) -> None:
-    """An input differs, so the engine sees the change itself."""
-    assert operations.diff(world.machines, CALL, world.machine(EIGHT), UNAWAITED, INPUTS) == Diff(
-        []
-    )
-    assert world.api.calls == ["list"]
-
-
-def test_diff_asks_nothing_about_a_machine_that_is_ready_in_state(world: World) -> None:
-    """There is nothing to wait for, so a preview works offline."""
-    olds = {**STATE, "wait": False}
-    assert operations.diff(world.machines, CALL, ID, olds, INPUTS) == Diff([])
-    assert world.api.calls == []
-
-
-def silence(world: World) -> None:
-    """From now on the API gives no answer, and each request waits for its whole timeout."""
-
-    def wait(request: Request[Any]) -> None:
-        timeout = world.api.timeouts[-1]
-        assert timeout is not None
-        world.clock.sleep(timeout)
-        raise unanswered(request)
-
-    world.api.before = wait
-
-
-def test_diffs_wait_once_for_an_api_that_is_silent(world: World) -> None:
-    """A preview has many unfinished machines, and a person waits for it."""
-    silence(world)
-
-    def preview() -> None:
-        for number in range(50):
-            found = operations.diff(world.machines, CALL, f"{ID}-{number}", UNFINISHED, INPUTS)
-            assert found == Diff([], changes=True)
-
-    preview()
-    assert world.clock.passed <= 5
-    world.clock.time += 100
-    world.api.before = lambda request: None
-    found = operations.diff(world.machines, CALL, ID, UNFINISHED, INPUTS)
-    assert found.replaces == ["instance_type"]
-
-
-def test_diffs_wait_no_longer_for_a_slow_gateway(world: World) -> None:
-    """Each of its errors comes within the limit of one diff, but not those of all diffs."""
-    world.api.before = lambda request: world.clock.sleep(2)
-    world.api.faults.add("list", "504", inf)
-    for number in range(50):
-        operations.diff(world.machines, CALL, f"{ID}-{number}", UNFINISHED, INPUTS)
-        silence(world)
-    assert world.clock.passed <= 5
-
-
-def test_answers_of_the_api_end_what_diffs_have_waited(world: World) -> None:
-    """Only failures in a row count, so a short one now and then keeps no diff from asking."""
-    id_ = world.machine(EIGHT)
-    for _ in range(20):
-        world.clock.time += 1  # a list that is older is not shared
-        world.api.before = lambda request: world.clock.sleep(1)
-        world.api.faults.add("list", "503")
-        operations.diff(world.machines, CALL, id_, UNFINISHED, INPUTS)
-        world.api.before = lambda request: None
-        operations.diff(world.machines, CALL, id_, UNFINISHED, INPUTS)
-    assert len(world.api.calls) == 40
-
-
-@pytest.mark.parametrize("why", ["new", "another account", "no answer", "slow", "no key"])
-def test_diff_keeps_an_unfinished_machine_that_may_still_be_there(world: World, why: str) -> None:
-    """A preview takes a few seconds at most, and works offline and without a key."""
-    olds: dict[str, Any] = {**UNFINISHED, **(ELSEWHERE if why == "another account" else {})}
-    if why == "new":
-        world.earlier(Phase.REPORTED, ID)
-    if why == "no answer":
-        world.api.faults.add("list", "503", inf)
-    if why == "slow":
-        world.api.after = lambda request: world.clock.sleep(6)
-    if why == "no key":
-        world.machines = Machines(world.journal, world.stacks, world.clock, no_settings)
-    found = operations.diff(world.machines, CALL, ID, olds, INPUTS)
-    assert found == Diff([], changes=True)
-    assert world.clock.passed <= 6
-
-
 def no_settings() -> Settings:
     raise ConfigurationError("no key")
+
+
+GONE = {**UNFINISHED, "unfinished": "gone"}
+"""The state of a machine that a wait has found to be gone."""
+
+
+@pytest.mark.parametrize(
+    "olds, changed, expected",
+    [
+        (STATE, {}, Diff([])),
+        (STATE, {"sector": "sector_2"}, Diff(["sector"])),
+        (STATE, {"sector": None}, Diff([])),
+        (STATE, COMMENTED, Diff([])),
+        (STATE, {"ssh_key": RSA}, Diff(["ssh_key"])),
+        (
+            STATE,
+            {"instance_type": UNKNOWN, "ssh_key": RSA},
+            Diff(["instance_type", "ssh_key"]),
+        ),
+        ({**STATE, "wait": False}, {}, Diff([])),
+        (UNAWAITED, {}, Diff([])),
+        (UNFINISHED, {}, Diff([], changes=True)),
+        (UNFINISHED, {"ssh_key": RSA}, Diff(["ssh_key"], changes=True)),
+        (GONE, {}, Diff(["instance_type"], changes=True)),
+        (GONE, {"wait": False}, Diff(["instance_type"], changes=True)),
+        (GONE, {"ssh_key": RSA}, Diff(["ssh_key"], changes=True)),
+    ],
+)
+def test_diff_needs_no_key_and_replaces_nothing_that_may_be_there(
+    world: World, olds: dict[str, Any], changed: dict[str, Any], expected: Diff
+) -> None:
+    """So `up` does what the preview has said. What differs otherwise is left to the engine, which
+    honours ignore_changes, and drifted outputs are no difference.
+    """
+    world.used_settings = no_settings
+    drifted = {**olds, "status": "unknown", "ip": "198.18.0.9"}
+    assert operations.diff(world.machines, CALL, ID, drifted, {**INPUTS, **changed}) == expected
+    assert world.api.calls == []
 
 
 @pytest.mark.parametrize("seen", [True, False])
@@ -435,29 +337,16 @@ def test_a_create_that_fails_unheard_does_not_claim_that_pulumi_was_told(world: 
     assert phase(world) is Phase.CREATED
 
 
-@pytest.mark.parametrize("is_shown", [True, False])
-def test_the_record_of_a_machine_that_vanishes_goes_only_if_the_api_had_shown_it(
-    world: World, is_shown: bool
-) -> None:
-    """A machine that was never shown may still be about to appear."""
+def test_a_create_keeps_a_machine_that_the_api_never_shows(world: World) -> None:
+    """It may still be about to appear, so it goes to state, and on record as never shown."""
+    world.api.before = lambda request: [*map(world.hide, world.state.alive())].clear()
     world.state.provisioning = inf
-    log = Log()
-    if is_shown:
-
-        def kill(request: Request[Any]) -> None:
-            if world.clock.passed > 100:
-                for instance_id in world.state.alive():
-                    world.state.kill(instance_id)
-    else:
-
-        def kill(request: Request[Any]) -> None:
-            for instance_id in world.state.alive():
-                world.hide(instance_id)
-
-    world.api.before = kill
-    with pytest.raises(VanishedError):
-        create(world, replace(CALL, log=log))
-    assert phase(world) is (None if is_shown else Phase.CREATED)
+    failed = create_fails(world)
+    assert "the API has not shown it yet" in failed.reason
+    entry = world.entry()
+    assert entry is not None
+    assert (entry.phase, entry.instance_id) == (Phase.REPORTED, failed.instance_id)
+    assert not entry.seen
 
 
 # read
@@ -550,25 +439,39 @@ def test_read_by_id_warns_of_a_sector_that_is_not_shown(
     assert "pulumi destroy" not in log.said[-1][0]
 
 
-def test_read_finds_that_a_machine_is_gone(world: World) -> None:
-    """The record of a machine that was seen goes with it."""
-    world.stacks.in_state = {ID}
-    world.earlier(Phase.REPORTED, ID, seen=True)
-    assert operations.read(world.machines, CALL, ID, STATE) is None
-    assert world.entry() is None
-
-
-def test_read_keeps_a_new_machine_that_the_api_does_not_show_yet(world: World) -> None:
-    """Reads may lag behind a create, and the person is told why nothing changed."""
+def test_read_keeps_a_machine_that_the_api_has_not_shown_since_its_create(world: World) -> None:
+    """It may appear at any time, and the person is told why nothing changed."""
     world.stacks.in_state = {ID}
     entry = world.earlier(Phase.REPORTED, ID)
+    for _ in range(2):
+        log = Log()
+        assert operations.read(world.machines, replace(CALL, log=log), ID, STATE) == STATE
+        ((message, severity, _),) = log.said
+        assert (ID in message, severity) == (True, WARNING)
+        world.clock.time += 7200
+    assert world.entry() == entry
+
+
+@pytest.mark.parametrize("seconds", [50.0, inf])
+@pytest.mark.parametrize("is_on_record", [True, False])
+def test_read_finds_that_a_machine_is_gone_when_a_minute_has_passed(
+    world: World, seconds: float, is_on_record: bool
+) -> None:
+    """Its row says so, because the engine only says that it was deleted."""
+    id_ = world.machine(EIGHT)
+    world.stacks.in_state = {id_}
+    if is_on_record:
+        world.earlier(Phase.REPORTED, id_, seen=True)
+    world.hide(id_, seconds)
     log = Log()
-    assert operations.read(world.machines, replace(CALL, log=log), ID, STATE) == STATE
-    ((message, severity, _),) = log.said
-    assert (ID in message, severity) == (True, WARNING)
-    world.clock.time += GRACE_SECONDS
-    assert operations.read(world.machines, CALL, ID, STATE) is None
-    assert world.entry() == entry  # a machine that was never shown may have appeared too late
+    outs = operations.read(world.machines, replace(CALL, log=log), id_, STATE)
+    assert (outs is None) is (seconds == inf)
+    if outs is None:
+        ((message, severity, _),) = log.said
+        assert f"Machine {id_} is gone" in message
+        assert severity == WARNING
+        assert 60 <= world.clock.passed < 70
+    assert [entry.is_late for entry in world.journal.readable()] == [True] * (outs is None)
 
 
 def test_read_finds_a_machine_by_its_id_alone(world: World) -> None:
@@ -612,7 +515,7 @@ def test_read_of_an_unfinished_machine_fails_until_it_is_ready(world: World) -> 
 def test_an_imported_machine_has_its_own_values_and_the_programs_key(world: World) -> None:
     """An import takes the key from the program, since the API doesn't tell it."""
     id_ = world.machine(EIGHT)
-    outs = imports.read(world.machines, id_, INPUTS)
+    outs = imports.read(world.machines, CALL, id_, INPUTS)
     assert outs == {**STATE, **account_id(world), "imported": True}
 
 
@@ -621,7 +524,7 @@ def test_import_obeys_wait(world: World, wait: bool | None, is_unfinished: bool)
     """Pulumi calls update next for a machine that is unfinished, and that waits for it."""
     world.state.provisioning = 100
     id_, news = world.machine(EIGHT), {**INPUTS, "sector": None, "wait": wait}
-    outs = imports.read(world.machines, id_, news)
+    outs = imports.read(world.machines, CALL, id_, news)
     assert ("unfinished" in outs) is is_unfinished
     found = operations.diff(world.machines, CALL, id_, outs, news, news)
     assert bool(found.changes) is is_unfinished
@@ -634,7 +537,7 @@ def test_a_key_of_an_import_can_be_corrected(world: World) -> None:
     """Nobody could compare it. A later change is one of the machine's own key, and replaces it."""
     id_, log = world.machine(EIGHT), Log()
     wrong, right = {**INPUTS, "ssh_key": RSA}, {**INPUTS, **COMMENTED}
-    outs: dict[str, Any] | None = imports.read(world.machines, id_, wrong)
+    outs: dict[str, Any] | None = imports.read(world.machines, CALL, id_, wrong)
 
     def change(before: dict[str, Any], news: dict[str, Any]) -> list[str]:
         nonlocal outs
@@ -677,14 +580,70 @@ def test_an_import_that_does_not_fit_the_program_fails(
     """An import fails where the next `up` would replace the machine."""
     id_ = world.machine(EIGHT)
     with pytest.raises(LifecycleError) as caught:
-        imports.read(world.machines, id_, wanted)
+        imports.read(world.machines, CALL, id_, wanted)
     assert f"Machine {id_} was not imported: {problem}" in str(caught.value).replace("; ", ": ")
 
 
 def test_an_import_of_an_unknown_id_fails(world: World) -> None:
     """An id that the API doesn't know can't be imported."""
     with pytest.raises(LifecycleError, match=f"Machine {ID} can't be read"):
-        imports.read(world.machines, ID, INPUTS)
+        imports.read(world.machines, CALL, ID, INPUTS)
+
+
+@pytest.mark.parametrize(
+    "other, refused",
+    [
+        ("none", ""),
+        ("its own create", ""),
+        ("its own stack", ""),
+        ("another resource's create", "was not imported: a create of"),
+        ("another stack's create", "was not imported: a create of"),
+        ("another stack's unanswered create", "may have made it"),
+        ("another stack's late create", ""),
+        ("another stack's machine that was gone", "is on record to have made it"),
+        ("another resource of its stack", "was not imported: it is in the state of"),
+        ("another stack", "was not imported: it is in the state of the stack organization/shop/b"),
+    ],
+)
+def test_an_import_takes_no_machine_of_another_resource(
+    world: World, other: str, refused: str
+) -> None:
+    """Destroying one of both would delete it."""
+    id_ = world.machine(EIGHT)
+    origins = {
+        "its own create": HERE,
+        "another resource's create": replace(HERE, urn=f"{URN}-2"),
+        "another stack's create": (there := replace(HERE, urn=URN.replace("dev", "b"))),
+    }
+    if other in origins:
+        world.earlier(Phase.CREATED, id_, origin=origins[other])
+    if other == "another stack's unanswered create":
+        world.earlier(Phase.REQUESTED, origin=there, requested=NewInstance(EIGHT, ED25519))
+    if other == "another stack's machine that was gone":
+        world.earlier(Phase.LATE, id_, origin=there)
+    if other == "another stack's late create":
+        world.earlier(Phase.LATE, origin=there, requested=NewInstance(EIGHT, ED25519))
+    if other == "another resource of its stack":
+        world.stacks.siblings = [StackMachine(id_, f"{URN}-2")]
+    if other == "its own stack":
+        world.stacks.in_state = {id_}
+    if other == "another stack":
+        world.stacks.others = {"organization/shop/b": {id_}}
+    if not refused:
+        assert imports.read(world.machines, CALL, id_, INPUTS)["status"] == "ready"
+        return
+    with pytest.raises(LifecycleError, match=refused):
+        imports.read(world.machines, CALL, id_, INPUTS)
+
+
+def test_an_import_names_the_stacks_that_could_not_be_read(world: World) -> None:
+    """One of them may have the machine."""
+    world.stacks.others = {"organization/shop/b": "no access"}
+    log = Log()
+    imports.read(world.machines, replace(CALL, log=log), world.machine(EIGHT), INPUTS)
+    ((message, severity, _),) = log.said
+    assert "  organization/shop/b: no access" in message
+    assert severity == WARNING
 
 
 # update
@@ -777,20 +736,22 @@ def test_update_whose_time_is_up_keeps_what_an_earlier_run_saw(
 def test_update_that_finds_that_the_machine_is_gone_leads_to_a_replacement(
     world: World, olds: dict[str, Any]
 ) -> None:
-    """The engine calls update again and again, so state says it, and the next diff asks nobody."""
+    """The engine calls update again and again, so state says it, and the next diff replaces it."""
     with pytest.raises(InitFailed) as caught:
         update(world, ID, olds)
-    assert caught.value.reason == (
-        f"Machine {ID} ({EIGHT}) is gone: it was pending when last seen, and the API no longer "
-        "knows it. Run `pulumi up` again: it replaces the machine with a new one."
+    assert re.sub(r"\b6\d s", "60 s", caught.value.reason) == (
+        f"Machine {ID} ({EIGHT}) is gone: it was pending when last seen, and the API has not shown "
+        "it for 60 s. Run `pulumi up` again: it replaces the machine with a new one."
     )
-    outs = caught.value.outputs
-    assert outs == {**INPUTS, "status": "pending", "unfinished": "gone", **account_id(world)}
-    asked = len(world.api.calls)
-    for news in (INPUTS, {**INPUTS, "wait": False}):
-        found = operations.diff(world.machines, CALL, ID, outs, news)
-        assert found == Diff(["instance_type"], changes=True)
-    assert len(world.api.calls) == asked
+    assert caught.value.outputs == {**GONE, **account_id(world)}
+
+
+def test_update_keeps_a_machine_that_the_api_has_never_shown(world: World) -> None:
+    """As the record of its create says. No replacement is made for what may still appear."""
+    world.earlier(Phase.REPORTED, ID)
+    with pytest.raises(InitFailed, match="the API has not shown it yet") as caught:
+        update(world, ID, UNFINISHED)
+    assert caught.value.outputs == {**UNFINISHED, **account_id(world)}
 
 
 # delete
@@ -843,14 +804,125 @@ def test_delete_that_is_interrupted_names_the_machine(world: World) -> None:
         operations.delete(world.machines, CALL, id_, STATE)
 
 
-def test_delete_waits_longer_for_a_new_machine_that_the_api_does_not_show_yet(
-    world: World,
-) -> None:
-    """The absence of a new machine proves nothing in the first half minute."""
-    world.earlier(Phase.REPORTED, ID)
+# A machine that is gone, and may come back.
+
+
+def dropped(world: World) -> str:
+    """A machine that a refresh has dropped from state."""
+    id_ = world.machine(EIGHT)
+    world.hide(id_)
+    assert operations.read(world.machines, CALL, id_, STATE) is None
+    return id_
+
+
+def awaited(world: World) -> str:
+    """A machine that went missing in the wait of its create."""
+    world.state.provisioning = 200
+
+    def hide(request: Request[Any]) -> None:
+        if world.clock.passed > 10 and request.kind != "create":
+            [*map(world.hide, world.state.alive())].clear()
+
+    world.api.before = hide
+    with pytest.raises(VanishedError):
+        create(world)
+    world.api.before = lambda request: None
+    world.state.provisioning = 0
+    (id_,) = world.state.alive()
+    return id_
+
+
+def destroyed(world: World, props: dict[str, Any] = STATE) -> str:
+    """A machine whose DELETE got nothing but 404."""
+    id_ = world.machine(EIGHT)
+    world.hide(id_)
+    world.api.faults.add("delete", "404", inf)
+    operations.delete(world.machines, CALL, id_, props)
+    world.api.faults.clear()
+    return id_
+
+
+def review(world: World) -> list[str]:
+    """What the next command says."""
+    world.warnings.clear()
     world.restart()
-    operations.delete(world.machines, CALL, ID, STATE)
-    assert world.clock.passed >= GRACE_SECONDS
+    world.machines.review(f"{URN}-2")
+    return world.warnings
+
+
+@pytest.mark.parametrize("leave", [dropped, awaited, destroyed])
+@pytest.mark.parametrize("passed", [0, 3500])
+@pytest.mark.parametrize("sector", [None, "sector_1"])
+def test_what_is_gone_is_named_when_it_is_back_and_resumed_by_a_create_of_its_resource(
+    world: World, leave: Callable[[World], str], passed: float, sector: str | None
+) -> None:
+    """Whichever sector the program requests: state has the one that the machine is in."""
+    id_ = leave(world)
+    (entry,) = world.journal.readable()
+    assert (entry.phase, entry.instance_id, entry.found) == (Phase.LATE, id_, ())
+    world.clock.time += passed
+    assert review(world) == []
+    world.hide(id_, 0)
+    for _ in range(2):
+        (warning,) = review(world)
+        assert f"Machine {id_} (" in warning
+        assert "was gone, and is there again. It is billed" in warning
+        world.clock.time += 7200
+    assert create(world, sector=sector).id == id_
+    assert world.state.creations == 1
+    assert phase(world) is Phase.REPORTED
+
+
+@pytest.mark.parametrize("leave", [dropped, awaited, destroyed])
+def test_what_does_not_come_back_within_an_hour_is_forgotten(
+    world: World, leave: Callable[[World], str]
+) -> None:
+    """A create in that hour makes another machine, and goes on naming the first."""
+    id_ = leave(world)
+    world.stacks.in_state = {create(world).id}
+    assert world.state.creations == 2
+    assert [entry.instance_id for entry in world.journal.readable() if entry.is_late] == [id_]
+    world.clock.time += 3601
+    assert review(world) == []
+    assert [entry.instance_id for entry in world.journal.readable() if entry.is_late] == []
+
+
+def test_what_is_gone_needs_no_outputs_to_be_put_on_record(world: World) -> None:
+    """The engine drops the outputs of an update that it has repeated too often."""
+    id_ = destroyed(world, {})
+    world.hide(id_, 0)
+    (warning,) = review(world)
+    assert id_ in warning
+
+
+@pytest.mark.parametrize(
+    "state, is_checked, is_back, is_deleted",
+    [
+        pytest.param(GONE, True, True, False, id="replaced because it was gone"),
+        pytest.param(GONE, True, False, False, id="it is still gone"),
+        pytest.param(GONE, False, True, True, id="destroyed, or no longer in the program"),
+        pytest.param(STATE, True, True, True, id="replaced for another reason"),
+    ],
+)
+def test_a_machine_that_is_back_is_not_deleted_by_a_replacement_that_nobody_asked_for(
+    world: World, state: dict[str, Any], is_checked: bool, is_back: bool, is_deleted: bool
+) -> None:
+    """The person is told, and every command goes on doing so."""
+    id_, log = world.machine(EIGHT), Log()
+    if is_checked:
+        world.machines.known.add(URN)
+    if not is_back:
+        world.state.kill(id_)
+    operations.delete(world.machines, replace(CALL, log=log), id_, state)
+    assert (world.state.alive() == set()) is (is_deleted or not is_back)
+    assert [(entry.instance_id, entry.is_late) for entry in world.journal.readable()] == (
+        [] if is_deleted else [(id_, True)]
+    )
+    if is_back and not is_deleted:
+        ((message, severity, _),) = log.said
+        assert f"Machine {id_} was gone, which is why it was replaced" in message
+        assert severity == WARNING
+        assert len(review(world)) == 1
 
 
 # A machine of another account.
@@ -895,7 +967,8 @@ def test_a_rotated_key_is_known_by_the_machines_of_any_stack_that_may_be_this_on
 ) -> None:
     """Ids are unique, so a machine shows whose the key is, whichever organization has it."""
     there = StackMachine(world.machine(), "", AccountId(account="another"))
-    world.stacks.in_state, world.stacks.namesakes = None, [there]
+    world.stacks.in_state = None
+    world.stacks.others = {"acme/shop/dev": Stack("acme/shop/dev", HERE.backend, (there,))}
     assert operations.read(world.machines, CALL, ID, {**STATE, **ELSEWHERE}) is None
 
 

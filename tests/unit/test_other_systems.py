@@ -20,19 +20,15 @@ import pytest
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines.entry import Entry
-from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.journal import Journal, new_file
 from pulumi_fal.stacks import backend
 from pulumi_fal.stacks import cli as pulumi_cli
-from pulumi_fal.stacks.origin import Origin
 
+from ..fakes import HERE, ONE
 from ..other_system import TAKEN_AWAY
 
-HERE = Origin(
-    "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web",
-    "organization",
-    "file:///here",
-)
-ENTRY = Entry(HERE, "0123456789ab", NewInstance("gpu_1x_h100_sxm5", "f00d"), (), 1_700_000_000.0)
+REQUESTED = NewInstance(ONE, "f00d")
+ENTRY = Entry(HERE, "0123456789ab", REQUESTED, (), 1_700_000_000.0, file=new_file(HERE))
 
 
 @pytest.fixture
@@ -57,7 +53,7 @@ for module in pkgutil.walk_packages(pulumi_fal.__path__, "pulumi_fal."):
         importlib.import_module(module.name)
 print(sorted(name for name in sys.modules if name.startswith("pulumi_fal.machines."))[-1])
 """)
-    assert printed == "pulumi_fal.machines.unresolved\n"
+    assert printed == "pulumi_fal.machines.whose\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has locks of its own")
@@ -68,19 +64,23 @@ def test_a_record_is_kept_and_nothing_is_locked(records: Journal) -> None:
 from pathlib import Path
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.machines.entry import Entry
-from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.journal import Journal, new_file
 from pulumi_fal.stacks.origin import Origin
-origin = Origin("urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web",
-    "organization", "file:///here")
-records = Journal(Path(sys.argv[1]))
+folder, urn, backend, kind = sys.argv[1:]
+records, origin = Journal(Path(folder)), Origin(urn, "", backend)
+requested = NewInstance(kind, "f00d")
+entry = Entry(origin, "0123456789ab", requested, (), 1_700_000_000.0, file=new_file(origin))
 with records.try_lock(origin):
-    records.write(Entry(origin, "0123456789ab", NewInstance("gpu_1x_h100_sxm5", "f00d"), (), 1.7e9))
-    print(records.is_locked(origin))
+    records.write(entry)
+    print(records.is_locked(entry))
 """,
         str(records.folder),
+        HERE.urn,
+        HERE.backend,
+        ONE,
     )
     assert printed == "False\n"
-    assert records.find(HERE) == ENTRY
+    assert records.of(HERE) == [ENTRY]
     records.clear_leftovers()
     assert [path.suffix for path in records.folder.iterdir()] == [".json"]
 
@@ -113,7 +113,7 @@ def test_a_record_is_kept_where_folders_cannot_be_synced(
         records.drop(ENTRY)
     monkeypatch.setattr(os, "fsync", refuse_to_sync)
     records.write(ENTRY)
-    assert records.find(HERE) == ENTRY
+    assert records.of(HERE) == [ENTRY]
     assert set(refused) == ({"open"} if os.name == "nt" else {"open", "sync"})
 
 
@@ -171,7 +171,7 @@ class Refusal:
     "method, act",
     [
         ("replace", lambda records: records.write(ENTRY)),
-        ("read_text", lambda records: records.find(HERE)),
+        ("read_text", lambda records: records.of(HERE)),
         ("unlink", lambda records: records.drop(ENTRY)),
     ],
 )
@@ -195,7 +195,7 @@ def test_a_record_that_stays_refused_is_reported(
     records.write(ENTRY)
     refusal = Refusal(monkeypatch, "read_text", times=99)
     with pytest.raises(JournalError, match="can't be read: Access is denied"):
-        records.find(HERE)
+        records.of(HERE)
     assert sum(refusal.pauses) < 1
 
 
@@ -216,7 +216,7 @@ def test_a_lock_whose_file_another_process_is_removing_is_waited_for(
     lock = records.try_lock(HERE)
     assert lock is not None
     with lock:
-        assert records.is_locked(HERE)
+        assert records.is_locked(ENTRY)
 
 
 def test_the_file_of_a_lock_is_removed_once_it_is_closed(
@@ -250,7 +250,7 @@ def test_the_file_of_a_lock_is_removed_once_it_is_closed(
 def test_without_process_groups_no_cli_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if there were something by the name of /proc."""
     monkeypatch.delattr(os, "getpgrp", raising=False)
-    assert pulumi_cli.folder() is None
+    assert pulumi_cli._started_by() is None
 
 
 @pytest.mark.parametrize("url", ["file://C:/states", "file:///C:/states", "file://C:\\states"])

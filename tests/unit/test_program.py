@@ -176,8 +176,7 @@ def test_the_engine_is_asked_what_the_sdks_own_constructor_asks(
     """ComputeInstance leaves that constructor out, so nothing that it does may be missing."""
     monkeypatch.setattr(pickle, "DEFAULT_PROTOCOL", 4)  # as up to Python 3.13
     ours = ComputeInstance("box", instance_type=ONE, ssh_key=ED25519)
-    organization = pulumi.get_organization()
-    props = {"instance_type": ONE, "ssh_key": ED25519, "__organization": organization}
+    props = {"instance_type": ONE, "ssh_key": ED25519}
     plain = Plain(ComputeInstanceProvider(), "plain", props)
 
     def compare(_: object) -> None:
@@ -204,6 +203,42 @@ def test_the_source_position_is_the_line_that_declares_the_machine(
         assert (position.uri, position.line) == (Path(__file__).as_uri(), line)
 
     return machine.urn.apply(check)
+
+
+@pulumi_test
+def test_the_provider_is_told_the_urns_that_a_resource_may_have_had(
+    mocks: Mocks,
+) -> pulumi.Output[None]:
+    """Also by the aliases of its parent. The engine doesn't tell it, and a create may be left."""
+
+    class Parent(pulumi.ComponentResource):
+        def __init__(self, *aliases: pulumi.Alias) -> None:
+            opts = pulumi.ResourceOptions(aliases=list(aliases))
+            super().__init__("my:index:Parent", "parent", None, opts)
+
+    def declare(name: str, **options: Any) -> ComputeInstance:
+        opts = pulumi.ResourceOptions(**options)
+        return ComputeInstance(name, instance_type=ONE, ssh_key=ED25519, opts=opts)
+
+    root = pulumi.Alias(name="old", parent=pulumi.ROOT_STACK_RESOURCE)
+    machines = [
+        declare("plain"),
+        declare("renamed", aliases=[pulumi.Alias(name="old")]),
+        declare("moved", parent=Parent(), aliases=[root]),
+        declare("below", parent=Parent(pulumi.Alias(name="elsewhere"))),
+    ]
+    stack = f"urn:pulumi:dev::project::{{}}{TYPE_TOKEN}::{{}}"
+
+    def check(_: object) -> None:
+        told = {name: asked.inputs.get("__aliases") for name, asked in mocks.asked.items()}
+        assert {name: told[name] for name in ("plain", "renamed", "moved", "below")} == {
+            "plain": None,
+            "renamed": [stack.format("", "old")],
+            "moved": [stack.format("", "old")],
+            "below": [stack.format("my:index:Parent$", "below")],
+        }
+
+    return pulumi.Output.all(*(machine.urn for machine in machines)).apply(check)
 
 
 @pulumi_test

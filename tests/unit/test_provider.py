@@ -24,7 +24,7 @@ def test_either_of_the_sdks_unknown_values_is_understood_and_sent_back(unknown: 
 
 def test_the_sdks_own_properties_are_taken_out() -> None:
     """The provider's serialized form is no input, and no output either."""
-    sdks = {"__provider": "serialized", "__organization": "organization"}
+    sdks = {"__provider": "serialized"}
     assert ComputeInstanceProvider().check({}, {**INPUTS, **sdks}).inputs == INPUTS
     state = {**INPUTS, "status": "ready"}
     updated = ComputeInstanceProvider().update(

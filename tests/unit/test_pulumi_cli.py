@@ -30,7 +30,6 @@ def proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]
         process.mkdir(parents=True)
         (process / "stat").write_bytes(b"%d (a ) b \xff(c) S %d %d 1 0" % (pid, parent, group))
         (process / "exe").symlink_to(exe)
-        (process / "cwd").symlink_to(tmp_path)
         return process
 
     return put
@@ -69,14 +68,20 @@ def put(tmp_path: Path) -> Put:
 # What it is asked, and answers.
 
 
-def test_a_command_is_asked_nothing_that_a_person_would_answer(put: Put, tmp_path: Path) -> None:
-    """A command runs without questions, here and with the current backend by default."""
+def test_a_command_runs_in_the_projects_folder_without_questions(
+    put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its backend is the current one by default."""
     called = put("{}")
+    monkeypatch.chdir(tmp_path)
+    where = os.path.realpath(tmp_path)
     assert pulumi_cli.pulumi("stack", "ls") == "{}\n"
-    here = os.path.realpath(os.curdir)
-    assert called.read_text() == f"None 1 {here} stack ls --non-interactive --color=never"
-    pulumi_cli.pulumi("stack", "ls", backend="s3://other", folder=tmp_path)
-    assert called.read_text().startswith(f"s3://other 1 {os.path.realpath(tmp_path)} stack ls")
+    assert called.read_text() == f"None 1 {where} stack ls --non-interactive --color=never"
+    (tmp_path / "Pulumi.yaml").touch()
+    (tmp_path / "program").mkdir()
+    monkeypatch.chdir(tmp_path / "program")
+    pulumi_cli.pulumi("stack", "ls", backend="s3://other")
+    assert called.read_text().startswith(f"s3://other 1 {where} stack ls")
 
 
 def test_json_is_read_and_anything_else_is_refused(put: Put) -> None:
@@ -95,6 +100,11 @@ def test_a_command_that_fails_says_why(put: Put) -> None:
         pulumi_cli.pulumi("a", "b")
     put("", status=3)
     with pytest.raises(StackError, match="failed: exit code 3"):
+        pulumi_cli.pulumi("a")
+    put("", status=1, words="no \x1b[31mpostgres://me:s3cr3t@host/db, postgres://you@host:1/x\n")
+    with pytest.raises(
+        StackError, match=r"failed: no {1,2}\[31mpostgres://host/db, postgres://host:1/x$"
+    ):
         pulumi_cli.pulumi("a")
 
 
@@ -150,37 +160,32 @@ def test_the_command_that_started_this_process_comes_first(
     assert pulumi_cli.pulumi("version") == "another one\n"
 
 
-def test_what_is_not_called_pulumi_is_not_run(put: Put, proc: Callable[..., Path]) -> None:
-    """Only a process that is called pulumi is taken for the CLI, and never a shell."""
-    put("on PATH")
-    proc(30, 20, 20, "/bin/sh")
-    assert pulumi_cli.pulumi("version") == "on PATH\n"
-
-
+@pytest.mark.parametrize(
+    "above, runs",
+    [
+        ([], "on PATH"),
+        ([(30, 20, 20, "/bin/sh")], "on PATH"),
+        ([(30, 20, 30, "/bin/sh"), (20, 10, 30, "/bin/sh"), (10, 1, 10, "its own")], "its own"),
+        ([(30, 1, 30, "/bin/sh"), (1, 0, 1, "its own")], "on PATH"),
+        ([(30, 20, 20, "")], "on PATH"),
+    ],
+)
 def test_the_cli_is_the_first_process_above_in_another_group(
-    proc: Callable[..., Path], tmp_path: Path
+    put: Put,
+    proc: Callable[..., Path],
+    tmp_path: Path,
+    above: list[tuple[int, int, int, str]],
+    runs: str,
 ) -> None:
-    """The CLI is the first process above in another group, whatever it is called."""
-    proc(30, 20, 30)
-    proc(20, 10, 30)
-    assert pulumi_cli.folder() is None
-    proc(10, 1, 10, "/usr/bin/iac").joinpath("cwd").unlink()
-    (tmp_path / "proc" / "10" / "cwd").symlink_to("/where/it/runs")
-    assert pulumi_cli.folder() == Path("/where/it/runs")
-
-
-def test_the_first_of_all_processes_is_no_cli(proc: Callable[..., Path]) -> None:
-    """Process 1 has adopted this one, so the CLI was killed."""
-    proc(30, 1, 30)
-    proc(1, 0, 1)
-    assert pulumi_cli.folder() is None
-
-
-def test_where_no_process_is_shown_there_is_none(proc: Callable[..., Path]) -> None:
-    """Without /proc, or with another person's processes, no CLI is found."""
-    assert pulumi_cli.folder() is None
-    (proc(30, 20, 20) / "cwd").unlink()
-    assert pulumi_cli.folder() is None
+    """No shell is run, nor process 1, which adopts those whose parent was killed."""
+    put("its own")
+    (tmp_path / "bin" / "pulumi").rename(tmp_path / "pulumi")
+    put("on PATH")
+    for *numbers, exe in above:
+        process = proc(*numbers, tmp_path / "pulumi" if exe == "its own" else exe or "/bin/sh")
+        if not exe:  # another person's
+            (process / "exe").unlink()
+    assert pulumi_cli.pulumi("version") == f"{runs}\n"
 
 
 @pytest.mark.parametrize("name", ["Pulumi.yaml", "Pulumi.yml", "Pulumi.json"])

@@ -17,7 +17,7 @@ from .world import World
 
 INPUTS = {"instance_type": ONE, "ssh_key": ED25519}
 TARGET = "urn:pulumi:dev::shop::fal:index:ComputeCluster$fal:index:ComputeInstance::web"
-CALL = Call(TARGET, "organization", timeout=10)
+CALL = Call(TARGET, timeout=10)
 
 
 def in_state(world: World, count: int, *, gone: bool = False) -> list[str]:

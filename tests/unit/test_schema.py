@@ -13,6 +13,7 @@ from pulumi_fal.native.servicer import FalProvider
 from ..docs import ROOT, schema_examples
 
 NAMES = """\
+config absence: number
 config api: string
 config apiKey: string, secret
 config endpoint: string
@@ -20,6 +21,7 @@ config parallel: integer
 config pollInterval: number
 config retryBudget: number
 config settle: number
+provider absence: number
 provider api: string
 provider apiKey: string, secret
 provider endpoint: string

@@ -206,6 +206,7 @@ NUMBERS = [
     ("poll_interval", "FAL_COMPUTE_POLL_INTERVAL", "fal:pollInterval", 2),
     ("retry_budget", "FAL_COMPUTE_RETRY_BUDGET", "fal:retryBudget", 120),
     ("settle_seconds", "FAL_COMPUTE_SETTLE", "fal:settle", 20),
+    ("absence_seconds", "FAL_COMPUTE_ABSENCE", "fal:absence", 60),
     ("parallel", "FAL_COMPUTE_PARALLEL", "fal:parallel", 256),
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -14,17 +14,17 @@ import pytest
 
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import StackError
-from pulumi_fal.stacks import backend, state
 from pulumi_fal.stacks import cli as pulumi_cli
-from pulumi_fal.stacks.cache import Elsewhere, Stacks, in_words
-from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin, own_organization
-from pulumi_fal.stacks.state import IMPORT_REFUSED, StackMachine
+from pulumi_fal.stacks import state
+from pulumi_fal.stacks.cache import LIST, Stacks, in_words
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import IMPORT_REFUSED, Found, StackMachine
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN, is_ours
 
-from ..fakes import EIGHT, HERE, URN
+from ..fakes import DEV, EIGHT, HERE, URN
 
-DEV, PROD, TEST = (f"organization/shop/{name}" for name in ("dev", "prod", "test"))
-LIST = "the list of stacks"
+PROD, TEST = "organization/shop/prod", "organization/shop/test"
+S3 = "s3://bucket"
 
 
 class Pulumi:
@@ -34,16 +34,14 @@ class Pulumi:
         self.holds: dict[str, str | Exception] = {}
         self.lists: str | Exception | None = None
         """What it prints as the list, if not the stacks that it holds."""
-        self.url: str | Exception = "s3://bucket"
-        self.about: str | Exception = StackError("`pulumi about` failed")
+        self.url: str | Exception = S3
+        self.updating: set[str] = set()
         self.calls: list[tuple[str, ...]] = []
         self.backends: set[str] = set()
         self.seconds: list[float] = []
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def __call__(
-        self, *args: str, backend: str = "", seconds: float = 30, folder: object = None
-    ) -> str:
+    def __call__(self, *args: str, backend: str = "", seconds: float = 30) -> str:
         self.calls.append(args)
         self.backends.add(backend)
         self.seconds.append(seconds)
@@ -53,15 +51,23 @@ class Pulumi:
             raise said
         return said
 
+    @property
+    def exports(self) -> int:
+        """How often a stack was to be printed."""
+        return sum("export" in args for args in self.calls)
+
     def _said(self, args: tuple[str, ...]) -> str | Exception:
         if args[0] == "whoami":
             return json.dumps({"url": self.url}) if isinstance(self.url, str) else self.url
-        if args[0] == "about":
-            return self.about
         if args[:2] == ("stack", "ls"):
             of = f"/{args[3]}/" if args[2] == "--project" else ""
-            listed = json.dumps([{"name": name} for name in self.holds if of in name])
-            return listed if self.lists is None else self.lists
+            last = {"lastUpdate": "2026-02-03T08:11:22.000Z", "resourceCount": 3}
+            listed = [
+                {"name": name, **({} if name in self.updating else last)}
+                for name in self.holds
+                if of in name
+            ]
+            return json.dumps(listed) if self.lists is None else self.lists
         assert args[:3] == ("stack", "export", "--stack")
         return self.holds.get(args[3]) or StackError(f"no stack named {args[3]!r} found")
 
@@ -70,13 +76,18 @@ class Pulumi:
 def pulumi(monkeypatch: pytest.MonkeyPatch) -> Pulumi:
     pulumi = Pulumi()
     monkeypatch.setattr(pulumi_cli, "pulumi", pulumi)
-    monkeypatch.setattr(pulumi_cli, "folder", lambda: None)
     monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
     return pulumi
 
 
-def exported(*resources: dict[str, Any] | None) -> str:
-    return json.dumps({"version": 3, "deployment": {"resources": list(resources)}})
+def exported(*resources: dict[str, Any] | None, creating: Sequence[str] = ()) -> str:
+    operations = [{"type": "creating", "resource": {"urn": urn}} for urn in creating]
+    deployment = {"resources": list(resources), "pending_operations": operations}
+    return json.dumps({"version": 3, "deployment": deployment})
+
+
+def provider(id_: str, type_: str = "pulumi-python") -> dict[str, Any]:
+    return {"urn": "...", "type": f"pulumi:providers:{type_}", "id": id_}
 
 
 def row(instance_id: str | None, token: str = TYPE_TOKEN, **others: Any) -> dict[str, Any]:
@@ -86,7 +97,7 @@ def row(instance_id: str | None, token: str = TYPE_TOKEN, **others: Any) -> dict
 # A stack.
 
 
-def test_the_ids_of_all_machines_in_state_are_told(pulumi: Pulumi) -> None:
+def test_a_stack_is_told_with_its_machines_and_providers(pulumi: Pulumi) -> None:
     """All machines in state count, but none that is only read, not made yet, or refused.
 
     The state of a machine whose import was refused holds it only until the next command.
@@ -99,10 +110,19 @@ def test_the_ids_of_all_machines_in_state_are_told(pulumi: Pulumi) -> None:
         row("refused", NATIVE_TYPE_TOKEN, outputs={IMPORT_REFUSED: True}),
         row("other", "aws:ec2:Instance"),
         {"urn": URN, "type": "pulumi:pulumi:Stack"},
+        provider("an-id"),
+        provider("another-id", "fal"),
+        creating=[URN],
     )
-    assert Stacks().ids(HERE) == frozenset({"one", "old"})
-    assert pulumi.calls == [("stack", "export", "--stack", DEV)]
-    assert pulumi.backends == {"file:///here"}
+    own = Stacks().own(HERE)
+    assert own is not None
+    assert (own.name, own.backend, own.ids) == (DEV, S3, frozenset({"one", "old"}))
+    assert own.providers == {
+        "an-id": "pulumi:providers:pulumi-python",
+        "another-id": "pulumi:providers:fal",
+    }
+    assert own.creating == (URN,)
+    assert pulumi.calls == [("whoami", "-v", "--json"), ("stack", "export", "--stack", DEV)]
 
 
 def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
@@ -153,7 +173,7 @@ def test_machines_are_told_with_the_moment_that_state_has_of_their_creation(
 ) -> None:
     """Moments are read as Go prints them, on every Python; anything else counts as absent."""
     pulumi.holds[DEV] = exported(row("one", created=created))
-    assert state.machines(DEV) == [StackMachine("one", URN, created=moment)]
+    assert state.read(DEV).machines == (StackMachine("one", URN, created=moment),)
 
 
 @pytest.mark.parametrize("resources", ["", ', "resources": null', ', "resources": []'])
@@ -187,44 +207,31 @@ def test_a_state_file_that_is_just_being_written_is_read_again(pulumi: Pulumi) -
     pulumi.holds[DEV] = cut = StackError("`pulumi` failed: failed to load checkpoint: EOF")
 
     def write() -> None:
-        if len(pulumi.calls) == 3:
+        if pulumi.exports == 3:
             pulumi.holds[DEV] = exported(row("one"))
 
     pulumi.meanwhile = write
     assert Stacks().ids(HERE) == frozenset({"one"})
-    assert len(pulumi.calls) == 4
+    assert pulumi.exports == 4
 
     pulumi.holds[DEV], pulumi.meanwhile = cut, lambda: None
     assert Stacks().ids(HERE) is None
-    assert len(pulumi.calls) == 8
+    assert pulumi.exports == 8
 
 
-UNCERTAIN = [replace(HERE, urn=""), replace(HERE, organization=""), replace(HERE, backend="")]
-
-
-@pytest.mark.parametrize("origin", UNCERTAIN)
-def test_a_stack_that_is_not_known_for_sure_is_not_asked(pulumi: Pulumi, origin: Origin) -> None:
-    """A stack that isn't known for sure isn't asked, since the answer could be another's."""
-    pulumi.holds[DEV] = exported(row("one"))
-    stacks = Stacks()
-    assert stacks.machines(origin) is None
-    assert stacks.ids(origin) is None
-    assert stacks.is_gone(origin) is None
-    assert pulumi.calls == []
-
-
-def test_each_stack_is_asked_once_whatever_it_answers(pulumi: Pulumi) -> None:
-    """A stack is asked once for all its resources, even if it gives no answer."""
+def test_each_stack_is_read_once_whatever_the_answer_is(pulumi: Pulumi) -> None:
+    """All its resources share it."""
     pulumi.holds[DEV] = exported(row("one"))
     stacks = Stacks()
     for name in ("web", "db"):
         assert stacks.ids(replace(HERE, urn=URN.replace("web", name))) == frozenset({"one"})
-    assert len(pulumi.calls) == 1
-    stacks.ids(replace(HERE, backend="file:///there"))
-    assert len(pulumi.calls) == 2
+    assert pulumi.exports == 1
     nowhere = replace(HERE, urn=URN.replace("dev", "nowhere"))
     assert [stacks.ids(nowhere), stacks.ids(nowhere)] == [None, None]
-    assert len(pulumi.calls) == 3
+    assert pulumi.exports == 2
+    stacks.clear()
+    assert stacks.ids(HERE) == frozenset({"one"})
+    assert pulumi.exports == 3
 
 
 def test_a_stack_that_is_forgotten_is_asked_again(pulumi: Pulumi) -> None:
@@ -250,10 +257,7 @@ def test_threads_that_ask_at_once_share_one_answer(pulumi: Pulumi) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(ids, range(2))) == [frozenset({"one"})] * 2
-    assert len(pulumi.calls) == 1
-
-
-# Stacks that are gone.
+    assert pulumi.exports == 1
 
 
 def test_threads_that_forget_a_stack_at_once_do_not_each_ask_for_it(pulumi: Pulumi) -> None:
@@ -270,59 +274,45 @@ def test_threads_that_forget_a_stack_at_once_do_not_each_ask_for_it(pulumi: Pulu
 
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(read_again, range(16))) == {frozenset({"one"})}
-    assert len(pulumi.calls) < 8
-
-
-def test_a_stack_is_gone_when_the_backend_does_not_list_it(pulumi: Pulumi) -> None:
-    """A stack is gone when the backend lists others and not this one."""
-    pulumi.holds = {DEV: StackError("damaged")}
-    stacks = Stacks()
-    assert stacks.is_gone(HERE) is False
-    assert stacks.is_gone(replace(HERE, urn=URN.replace("dev", "prod"))) is True
-    assert len(pulumi.calls) == 1
-    assert pulumi.backends == {"file:///here"}
-
-
-@pytest.mark.parametrize(
-    "lists", [StackError("no access"), '[{"name": "prod"}]', '{"name": "no list"}', "[1]"]
-)
-def test_whether_a_stack_is_gone_may_not_be_known(pulumi: Pulumi, lists: str | Exception) -> None:
-    """Only a list of full names can show whether a stack is gone."""
-    pulumi.lists = lists
-    assert Stacks().is_gone(HERE) is None
+    assert pulumi.exports < 8
 
 
 # Other stacks.
 
 
-def test_the_machines_of_all_other_stacks_are_told(pulumi: Pulumi) -> None:
-    """The machines of the backend's other stacks are told, and unreadable stacks are named."""
+def test_all_stacks_are_read_once(pulumi: Pulumi) -> None:
+    """Those that can't be read are named."""
     pulumi.holds = {
         DEV: exported(row("own")),
         PROD: exported(row("a"), row("b")),
         TEST: StackError("damaged"),
-        "organization/bank/dev": exported(row("c")),
+        "organization/bank/dev": exported(),
     }
     stacks = Stacks()
-    told = Elsewhere({"a": PROD, "b": PROD, "c": "organization/bank/dev"}, {TEST: "damaged"})
-    assert stacks.elsewhere(HERE) == told
-    assert ("stack", "export", "--stack", DEV) not in pulumi.calls
-    assert pulumi.backends == {"file:///here"}
+    found = stacks.all()
+    ids = {stack.name: stack.ids for stack in found.stacks}
+    assert ids == {DEV: {"own"}, PROD: {"a", "b"}, "organization/bank/dev": frozenset()}
+    assert {stack.backend for stack in found.stacks} == {S3}
+    assert found.unread == {TEST: "damaged"}
     asked = len(pulumi.calls)
-    assert stacks.elsewhere(HERE) == told
+    assert stacks.all() == found
     assert len(pulumi.calls) == asked
 
 
-def test_without_a_list_the_list_is_what_was_not_read(pulumi: Pulumi) -> None:
-    """Without a list of stacks, the list itself is named as unread, with the reason."""
-    pulumi.lists = StackError("no access")
-    assert Stacks().elsewhere(HERE) == Elsewhere({}, {LIST: "no access"})
+@pytest.mark.parametrize("lists", [StackError("no access"), '[{"no": "name"}]', '{"no": 1}', "[1]"])
+def test_without_a_list_the_list_is_unread(pulumi: Pulumi, lists: str | Exception) -> None:
+    """An answer that is no list is none, and not a backend without stacks."""
+    pulumi.lists = lists
+    reason = "no access" if isinstance(lists, Exception) else "`pulumi stack ls` printed something"
+    ((what, why),) = Stacks().all().unread.items()
+    assert what == LIST
+    assert why.startswith(reason)
 
 
 def test_what_there_is_no_time_for_is_unread(
     pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stack for which no time is left is unread, and no command is begun for it."""
+    """No command is begun for it."""
     now = 0.0
     monkeypatch.setattr(state, "_AT_ONCE", 1)
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -331,16 +321,15 @@ def test_what_there_is_no_time_for_is_unread(
         nonlocal now
         now += 2
 
-    pulumi.meanwhile = pass_time
-    pulumi.holds = {
-        DEV: exported(row("own")),
-        **{f"organization/shop/{stack}": exported(row(stack)) for stack in "abcd"},
-    }
-    told = Stacks().elsewhere(HERE, 5)
+    pulumi.holds = {f"organization/shop/{name}": exported(row(name)) for name in "abcd"}
+    stacks = Stacks()
+    assert stacks.backend == S3
+    pulumi.meanwhile, pulumi.seconds = pass_time, []
+    found = stacks.all(5)
     assert pulumi.seconds == [5, 3, 1]
-    assert told.ids == {stack: f"organization/shop/{stack}" for stack in "ab"}
-    assert told.unread == {
-        f"organization/shop/{stack}": "there was no time for it within 5 s" for stack in "cd"
+    assert [stack.name for stack in found.stacks] == [f"organization/shop/{name}" for name in "ab"]
+    assert found.unread == {
+        f"organization/shop/{name}": "there was no time for it within 3 s" for name in "cd"
     }
 
 
@@ -357,9 +346,10 @@ def test_stacks_that_are_unread_for_one_reason_are_counted_and_three_are_named()
     assert in_words({}) == []
 
 
-def test_the_list_that_another_thread_waits_for_is_not_waited_for_longer(pulumi: Pulumi) -> None:
-    """A thread with less time doesn't wait for another thread's longer command."""
+def test_what_another_thread_reads_is_not_waited_for_longer(pulumi: Pulumi) -> None:
+    """A thread with less time doesn't wait for the longer command of another."""
     stacks, asks, end = Stacks(), threading.Event(), threading.Event()
+    assert stacks.backend == S3
 
     def hang() -> None:
         asks.set()
@@ -367,159 +357,108 @@ def test_the_list_that_another_thread_waits_for_is_not_waited_for_longer(pulumi:
 
     pulumi.meanwhile = hang
     with ThreadPoolExecutor(1) as pool:
-        gone = pool.submit(stacks.is_gone, HERE)
+        read = pool.submit(stacks.all)
         asks.wait(60)
-        unread = stacks.elsewhere(HERE, 0.05).unread
+        unread = stacks.all(0.05).unread
         end.set()
-        assert gone.result() is True
+        assert read.result() == Found()
     assert unread == {LIST: "`pulumi` gave no answer within 0.05 s"}
 
 
-# The backend of this process.
+# The backend, and which stack of it is the own one.
 
 
-def test_the_backend_is_asked_once(pulumi: Pulumi) -> None:
-    """The backend is asked for once, for all stacks."""
+@pytest.mark.parametrize("url, backend", [(S3, S3), (StackError("must be set"), ""), ("", "")])
+def test_the_backend_is_asked_once(pulumi: Pulumi, url: str | Exception, backend: str) -> None:
+    """It is unknown where nobody is logged in, or where Pulumi Cloud's address is."""
+    pulumi.url = url
     stacks = Stacks()
-    assert [stacks.backend(), stacks.backend("dev", "shop")] == ["s3://bucket"] * 2
+    assert [stacks.backend, stacks.backend] == [backend] * 2
     assert pulumi.calls == [("whoami", "-v", "--json")]
 
 
-def test_where_nobody_is_logged_in_the_backend_is_unknown(pulumi: Pulumi) -> None:
-    """Where nobody is logged in, the backend is unknown, and nothing is raised."""
-    pulumi.url = StackError("PULUMI_ACCESS_TOKEN must be set")
-    assert Stacks().backend("dev", "shop") == ""
+def test_a_stack_of_another_backend_is_read_there_and_here(pulumi: Pulumi) -> None:
+    """It may have moved here since."""
+    pulumi.holds = {DEV: exported(row("one")), PROD: exported()}
+    found = Stacks().named(HERE)
+    assert [stack.backend for stack in found.stacks] == [S3, HERE.backend]
+    assert pulumi.backends == {"", HERE.backend}
+    assert not any(args[:2] == ("stack", "ls") for args in pulumi.calls)
 
 
-def test_a_pulumi_cloud_that_has_no_name_is_unknown(
-    pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No lock in a folder is looked for, since it is no file backend."""
-    monkeypatch.setattr(backend, "locked", lambda *_: pytest.fail("looked for a lock"))
-    pulumi.url = ""
-    assert Stacks().backend("dev", "shop") == ""
-
-
-def test_a_relative_backend_is_found_by_the_lock_and_stays_found(
-    pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A relative backend that was found by a lock stays found when the lock is gone."""
-    found = iter(["", "file:///here", ""])
-    asked: list[tuple[str, ...]] = []
-
-    def locked(*args: str) -> str:
-        asked.append(args)
-        return next(found)
-
-    monkeypatch.setattr(backend, "locked", locked)
-    pulumi.url = "file://."
+def test_a_stack_that_is_not_there_is_not_unread(pulumi: Pulumi) -> None:
+    """That one does not exist is an answer, as another failure is not."""
     stacks = Stacks()
-    assert stacks.backend("dev", "shop") == ""
-    assert stacks.backend("dev", "shop") == "file:///here"
-    assert stacks.backend("dev", "shop") == "file:///here"
-    assert asked == [("file://.", "dev", "shop")] * 2
-    assert stacks.backend("prod", "shop") == ""
+    assert stacks.named(HERE) == Found()
+    assert stacks.own(HERE) is None
+    pulumi.holds[PROD] = StackError("damaged")
+    elsewhere = replace(HERE, urn=URN.replace("dev", "prod"))
+    assert stacks.named(elsewhere).unread == {
+        PROD: "damaged",
+        f"{PROD} in {HERE.backend}": "damaged",
+    }
+    assert stacks.own(elsewhere) is None
 
 
-@pytest.mark.parametrize(
-    "url, organization",
-    [
-        ("file:///here", "organization"),
-        ("s3://bucket", "organization"),
-        ("https://api.pulumi.com", ""),
-        ("http://self-hosted", ""),
-        ("", ""),
-    ],
-)
-def test_only_pulumi_cloud_has_several_organizations(url: str, organization: str) -> None:
-    """Only Pulumi Cloud has several organizations, and an unknown backend may be that."""
-    assert own_organization(url) == organization
-
-
-# The organization of this process's stack.
+CLOUD = "https://api.pulumi.com"
+ACME, ME = "acme/shop/dev", "me/shop/dev"
 
 
 @pytest.fixture
-def cloud(pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch) -> Pulumi:
-    """Pulumi Cloud, where acme has the stack."""
-    monkeypatch.delenv(ORGANIZATION_VARIABLE, raising=False)
+def cloud(pulumi: Pulumi) -> Pulumi:
+    """Pulumi Cloud, where two organizations have a stack of that name."""
     pulumi.url = "https://app.pulumi.com/me"
-    pulumi.holds = {name: exported() for name in (ACME, "acme/shop/prod", "me/bank/dev")}
+    pulumi.holds = {
+        ACME: exported(row("one"), provider("acme-id")),
+        ME: exported(row("two"), provider("my-id")),
+        "me/shop/prod": exported(),
+        "me/bank/dev": exported(),
+    }
     return pulumi
 
 
-ACME, ME = "acme/shop/dev", "me/shop/dev"
-CLOUD = "https://api.pulumi.com"
-
-
-def test_the_only_organization_with_the_stack_is_its_own(cloud: Pulumi) -> None:
-    """The organization is looked up once per process, among the stacks of the project only."""
+def test_of_several_organizations_stacks_the_id_tells_the_own_one(cloud: Pulumi) -> None:
+    """The stacks of the project are listed once."""
     stacks = Stacks()
-    assert stacks.origin(URN, "") == stacks.origin(URN, "") == Origin(URN, "acme", CLOUD)
-    assert cloud.calls[1:] == [
+    for id_, name in (("acme-id", ACME), ("my-id", ME)):
+        own = stacks.own(Origin(URN, id_, CLOUD))
+        assert own is not None
+        assert (own.name, own.backend) == (name, CLOUD)
+    assert stacks.own(Origin(URN, "", CLOUD)) is None
+    assert [args for args in cloud.calls if args[:2] == ("stack", "ls")] == [
         ("stack", "ls", "--project", "shop", "--json", "--fully-qualify-stack-names")
     ]
 
 
-def test_what_the_program_says_is_not_looked_up(cloud: Pulumi) -> None:
-    """The organization that the program tells is certain, and costs no command."""
-    assert Stacks().origin(URN, "me") == Origin(URN, "me", CLOUD)
-    assert cloud.calls == [("whoami", "-v", "--json")]
-
-
-@pytest.mark.parametrize("named, found", [("", ""), ("me", "me"), ("acme", "acme"), ("other", "")])
-def test_of_several_organizations_the_environment_names_the_one(
-    cloud: Pulumi, monkeypatch: pytest.MonkeyPatch, named: str, found: str
+@pytest.mark.parametrize(
+    "updating, creating, own",
+    [
+        ([ME], [], ME),
+        ([ME], [ACME, ME], ME),
+        ([ME, ACME], [ME], ME),
+        ([ME, ACME], [ME, ACME], None),
+        ([], [ACME], None),
+    ],
+)
+def test_without_an_id_the_own_one_is_being_updated(
+    cloud: Pulumi, updating: list[str], creating: list[str], own: str | None
 ) -> None:
-    """Without it, or if that organization has no such stack, the organization is unknown."""
-    cloud.holds[ME] = exported()
-    monkeypatch.setenv(ORGANIZATION_VARIABLE, named)
-    origin = Stacks().origin(URN, "")
-    assert origin == Origin(URN, found, CLOUD)
-    assert origin.unknown == ([] if found else ["organization"])
-
-
-def test_the_environment_does_not_overrule_what_pulumi_lists(
-    cloud: Pulumi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The variable may be set for another stack, in a shell's profile."""
-    monkeypatch.setenv(ORGANIZATION_VARIABLE, "me")
-    assert Stacks().origin(URN, "").organization == "acme"
-
-
-@pytest.mark.parametrize("named", ["", "acme"])
-@pytest.mark.parametrize("lists", [StackError("403"), "[]", '[{"name": "dev"}]'])
-def test_where_pulumi_lists_nothing_the_environment_is_believed(
-    cloud: Pulumi, monkeypatch: pytest.MonkeyPatch, named: str, lists: str | Exception
-) -> None:
-    """A token may not be allowed to list stacks."""
-    cloud.lists = lists
-    monkeypatch.setenv(ORGANIZATION_VARIABLE, named)
-    assert Stacks().origin(URN, "").organization == named
+    """A killed update leaves a create that never ends, but does not run."""
+    cloud.updating = set(updating)
+    for name in (ME, ACME):
+        cloud.holds[name] = exported(creating=[URN] if name in creating else [])
+    found = Stacks().own(Origin(URN, "", CLOUD))
+    assert (found.name if found else None) == own
 
 
 def test_a_machine_is_in_state_if_any_stack_that_may_be_meant_has_it(cloud: Pulumi) -> None:
-    """A machine that none of them has may still be in state, as long as the stack is not known."""
-    cloud.holds |= {ACME: exported(row("one")), ME: exported(row("two"))}
-    stacks, unknown = Stacks(), Origin(URN, "", CLOUD)
-    assert [stacks.has(unknown, id_) for id_ in ("one", "two", "three")] == [True, True, None]
-    known = Origin(URN, "acme", CLOUD)
-    assert [stacks.has(known, id_) for id_ in ("one", "two")] == [True, False]
-    assert {machine.id for machine in stacks.possible_machines(unknown)} == {"one", "two"}
-    assert stacks.has(Origin(URN, "", ""), "one") is None
-
-
-def test_without_an_organization_the_machines_of_every_stack_are_told(cloud: Pulumi) -> None:
-    """A machine in state is nobody's to take, also where it is not known which stack this is."""
-    cloud.holds |= {ACME: exported(row("one")), ME: exported(row("two"))}
-    told = Elsewhere({"one": ACME, "two": ME}, {})
-    assert Stacks().elsewhere(Origin(URN, "", CLOUD)) == told
-
-
-def test_without_a_backend_the_other_stacks_are_unknown(cloud: Pulumi) -> None:
-    """The reason says what is not known."""
-    reason = "it is not known which backend this stack is in"
-    assert Stacks().elsewhere(Origin(URN, "acme", "")) == Elsewhere({}, {LIST: reason})
+    """One that none has is in no state, unless one can't be read."""
+    stacks, origin = Stacks(), Origin(URN, "", CLOUD)
+    assert [stacks.has(origin, id_) for id_ in ("one", "two", "three")] == [True, True, False]
+    cloud.holds[ME] = StackError("no access")
+    stacks.forget(origin)
+    assert [stacks.has(origin, id_) for id_ in ("one", "two")] == [True, None]
+    assert stacks.own(origin) is None
 
 
 # Names and config.
@@ -538,13 +477,6 @@ def test_without_a_backend_the_other_stacks_are_unknown(cloud: Pulumi) -> None:
 def test_our_resources_are_known_by_their_urn(urn: str, ours: bool) -> None:
     """A machine's URN is recognized with and without parents."""
     assert is_ours(urn) is ours
-
-
-def test_all_stacks_of_the_backend_are_told(pulumi: Pulumi) -> None:
-    """All stacks of the backend are listed by their full names, in order."""
-    pulumi.lists = '[{"name": "organization/shop/prod"}, {"name": "organization/bank/dev"}]'
-    assert state.names() == ["organization/bank/dev", "organization/shop/prod"]
-    assert pulumi.backends == {""}
 
 
 def test_the_config_is_told_without_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,76 +92,28 @@ def test_a_stop_without_a_machine_claims_none() -> None:
     assert "adopt" in str(error)
 
 
-NOWHERE = replace(HERE, backend="")
-CLOUD = replace(HERE, organization="", backend="https://api.pulumi.com")
-OTHERS = "If it was made for another stack, run that command with"
+CLOUD = "https://api.pulumi.com"
 
 
 @pytest.mark.parametrize(
-    "recorded, origin, ways_out",
+    "recorded, parts",
     [
-        pytest.param(
-            HERE,
-            NOWHERE,
-            ["Set PULUMI_BACKEND_URL to the full URL of this stack's backend.\nThen run"],
-            id="this stack's backend is unknown",
-        ),
-        pytest.param(
-            replace(CLOUD, organization="acme"),
-            CLOUD,
-            ["Set FAL_COMPUTE_ORGANIZATION to the organization of this stack.\nThen run"],
-            id="this stack's organization is unknown",
-        ),
-        pytest.param(
-            replace(NOWHERE, organization=""),
-            replace(NOWHERE, organization=""),
-            [
-                "backend and organization could not be found out",
-                (
-                    "PULUMI_BACKEND_URL to the full URL of this stack's backend and "
-                    "FAL_COMPUTE_ORGANIZATION to the"
-                ),
-                (
-                    f'adopt {URN} made --backend "$PULUMI_BACKEND_URL" --organization '
-                    '"$FAL_COMPUTE_ORGANIZATION"\n'
-                ),
-                OTHERS,
-            ],
-            id="nothing is known",
-        ),
-        pytest.param(
-            CLOUD,
-            CLOUD,
-            [
-                "Set FAL_COMPUTE_ORGANIZATION to",
-                (
-                    f"adopt {URN} made --backend https://api.pulumi.com --organization "
-                    '"$FAL_COMPUTE_ORGANIZATION"\n'
-                ),
-                OTHERS,
-                f"forget {URN}\n",
-            ],
-            id="neither organization is known",
-        ),
-        pytest.param(
-            NOWHERE,
-            HERE,
-            [
-                f"adopt {URN} made --backend file:///here --organization organization\n",
-                OTHERS,
-                f"forget {URN}\n",
-            ],
-            id="the entry's stack is unknown",
-        ),
+        (HERE, ("for the stack dev of the project shop, and",)),
+        (replace(HERE, backend=CLOUD), (f"the stack dev of the project shop in {CLOUD}, and",)),
+        (replace(HERE, urn=URN.replace("dev", "old")), ("the stack old", f"made --for {URN}\n")),
     ],
 )
-def test_a_create_that_may_be_another_stacks_names_the_ways_out_that_work(
-    recorded: Origin, origin: Origin, ways_out: list[str]
+def test_a_create_that_may_be_another_stacks_says_so_with_every_way_out(
+    recorded: Origin, parts: tuple[str, ...]
 ) -> None:
-    """A person can say which stack this is, or whose the machine is, and needs no second advice."""
-    said = str(unresolved.uncertain(replace(MADE, origin=recorded), origin))
-    assert all(way_out in said for way_out in ways_out)
-    assert ("adopt" in said) is not recorded.is_certain
+    """A person has to say whose the machine is."""
+    entry, unread = replace(MADE, origin=recorded), {"organization/shop/prod": "no access"}
+    error = unresolved.uncertain(entry, HERE, (), unread)
+    ways = [f"pending adopt {recorded.urn} made", "delete made", f"pending forget {recorded.urn}"]
+    for part in (*parts, *ways, "read:\n  organization/shop/prod: no access\n"):
+        assert part in str(error)
+    assert error.candidates == ("made",)
+    assert ("--for " in str(error)) is (recorded.urn != URN)
 
 
 def test_an_interruption_reads_as_a_sentence() -> None:

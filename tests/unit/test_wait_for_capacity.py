@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.errors import (
     APIError,
@@ -25,7 +28,7 @@ from pulumi_fal.resource.call import INFO, UNKNOWN, Call, InitFailed
 from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
-from ..fakes import CREATE, ED25519, EIGHT, HERE, URN, refusal, settings
+from ..fakes import CREATE, ED25519, EIGHT, HERE, ONE, URN, refusal, settings
 from .world import World
 
 INPUTS = {
@@ -34,7 +37,7 @@ INPUTS = {
     "sector": "sector_1",
     "wait_for_capacity": "6h",
 }
-CALL = Call(URN, "organization")
+CALL = Call(URN)
 CLUSTER = f"urn:pulumi:dev::shop::{CLUSTER_TYPE_TOKEN}${TYPE_TOKEN}::train"
 NODE = replace(CALL, urn=f"{CLUSTER}-1", cluster_size=4)
 
@@ -63,7 +66,7 @@ def room_after(world: World, seconds: float) -> list[tuple[Entry | None, bool]]:
 
     def look(pause: float) -> None:
         if world.api.calls[-1:] == ["create"] and world.state.creations == 0:
-            waiting.append((world.entry(), world.journal.is_locked(HERE)))
+            waiting.append((world.entry(), world.journal.try_lock(HERE) is None))
         sleep(pause)
         if world.passed >= seconds:
             world.state.capacity = None
@@ -218,6 +221,89 @@ def test_a_server_error_that_speaks_of_capacity_may_have_made_a_machine(world: W
     assert world.api.calls.count("create") == 1
 
 
+def lie(world: World, status: int = 400, lies: Sequence[int] = (1, 2, 3)) -> None:
+    """Refuse the first three asks. Those with these numbers make machines all the same."""
+
+    def refuse(request: Request[Any]) -> None:
+        if request.creates and len(world.api.asked("create")) <= 3:
+            raise refusal(status, "no capacity left", request)
+
+    def before(request: Request[Any]) -> None:
+        if len(world.api.asked("create")) not in lies:
+            refuse(request)
+
+    world.api.before, world.api.after = before, refuse
+
+
+@pytest.mark.parametrize("api", ["legacy", "v1"])
+@pytest.mark.parametrize("status", [400, 409, 422, 429])
+def test_a_refusal_that_is_not_true_makes_one_machine_and_not_one_with_each_ask(
+    world: World, api: str, status: int
+) -> None:
+    """The list before the next ask shows it, so the create stops and names it."""
+    world.settings = settings(api=api)
+    lie(world, status)
+    with pytest.raises(UnresolvedCreateError, match="no capacity left") as caught:
+        operations.create(world.machines, CALL, INPUTS)
+    assert world.state.creations == 1
+    assert set(caught.value.candidates) == world.state.alive()
+    world.api.before = world.api.after = lambda request: None
+    world.restart()
+    if api == "v1":  # the key shows whose it is
+        assert {operations.create(world.machines, CALL, INPUTS).id} == world.state.alive()
+    else:
+        with pytest.raises(UnresolvedCreateError):
+            operations.create(world.machines, CALL, INPUTS)
+    assert world.state.creations == 1
+
+
+@pytest.mark.parametrize("whose", ["another type", "stack", "record", "create", "deleted"])
+def test_a_machine_that_is_surely_anothers_does_not_end_the_wait(world: World, whose: str) -> None:
+    """Others rent machines while a create waits for hours."""
+    lie(world, lies=())
+    sleep, others = world.clock.sleep, list[str]()
+    records, other = world.creates.records, replace(HERE, urn=f"{URN}-2")
+
+    def rent(pause: float) -> None:
+        if not others:
+            others.append(world.machine(ONE if whose == "another type" else EIGHT))
+            if whose == "stack":
+                world.stacks.others = {"organization/shop/prod": set(others)}
+            if whose == "record":
+                world.earlier(Phase.CREATED, others[0], origin=other)
+            if whose == "create":
+                records.begin(other, world_request())
+                records.remember(other, world.earlier(Phase.LATE), world.state.get(others[0]))
+            if whose == "deleted":
+                world.creates.deleted_ids.update(others)
+        sleep(pause)
+
+    vars(world.clock)["sleep"] = rent
+    assert operations.create(world.machines, CALL, INPUTS).id not in others
+    assert len(others) == 1
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_beside_another_create_the_next_ask_looks_for_what_a_refusal_has_made(
+    world: World, number: int
+) -> None:
+    """The machine of a create without an answer would look like it, so the look is put off."""
+    lie(world, lies=(number,))
+    flight, sleep = ExitStack(), world.clock.sleep
+    flight.enter_context(world.creates.in_flight.counted(f"{URN}-2"))
+
+    def land(pause: float) -> None:
+        if len(world.api.asked("create")) == 2:
+            flight.close()
+        sleep(pause)
+
+    vars(world.clock)["sleep"] = land
+    with pytest.raises(UnresolvedCreateError):
+        operations.create(world.machines, CALL, INPUTS)
+    assert len(world.api.asked("create")) == 2
+    assert world.state.creations == 1
+
+
 def test_a_429_for_want_of_room_is_not_retried_by_the_client(world: World) -> None:
     """The client's own retries come sooner than those of a create that waits."""
 
@@ -299,9 +385,7 @@ def test_the_machine_of_an_earlier_create_is_resumed_without_a_place_in_the_queu
     assert "create" not in world.api.calls
 
 
-def world_request() -> Any:
-    from pulumi_fal.api.models import NewInstance
-
+def world_request() -> NewInstance:
     return NewInstance.of(INPUTS)
 
 

@@ -15,10 +15,11 @@ from pulumi_fal.api.request import Kind, Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import APIError
+from pulumi_fal.machines.absence import Absences
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.fleet import Fleet
-from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.journal import Journal, new_file
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.stacks.origin import Origin
@@ -26,7 +27,7 @@ from pulumi_fal.stacks.origin import Origin
 from ..fakes import ED25519, HERE, ONE, FakeApi, FakeStacks, TurnedClock, settings
 
 SPEC = NewInstance(ONE, ED25519)
-SETTLE_SECONDS = 20.0
+SETTLE_SECONDS, ABSENCE_SECONDS = 20.0, 60.0
 
 
 class ApiWorld:
@@ -78,9 +79,13 @@ class ApiWorld:
         return Fleet(self.client(), self.clock, 2.0, self.uniform)
 
     @cached_property
+    def absences(self) -> Absences:
+        return Absences(self.clock, ABSENCE_SECONDS)
+
+    @cached_property
     def lifecycle(self) -> Lifecycle:
-        client = self.client()
-        return Lifecycle(client, self.fleet, self.clock, self.told.append, self.greeting)
+        client, told = self.client(), self.told.append
+        return Lifecycle(client, self.fleet, self.clock, self.absences, told, self.greeting)
 
     def made(self, instance_type: str = ONE) -> Instance:
         """A machine that is there, whoever made it."""
@@ -119,7 +124,7 @@ class World(ApiWorld):
 
     def restart(self) -> None:
         """Begin a process that knows nothing but what is on disk."""
-        self.journal = Journal(self.folder, self.stacks.ids)
+        self.journal = Journal(self.folder, self.stacks.has)
         self.machines = Machines(
             self.journal,
             self.stacks,
@@ -140,7 +145,8 @@ class World(ApiWorld):
 
     def entry(self, origin: Origin = HERE) -> Entry | None:
         """What is on record about a create."""
-        return self.journal.find(origin)
+        entries = [entry for entry in self.journal.of(origin) if not entry.is_late]
+        return next((entry for entry in entries if entry.origin.urn == origin.urn), None)
 
     def earlier(self, phase: Phase, instance_id: str | None = None, **others: Any) -> Entry:
         """The entry of a create that an earlier process left behind."""
@@ -152,6 +158,7 @@ class World(ApiWorld):
             started=self.clock.wall(),
             phase=phase,
             instance_id=instance_id,
+            file=new_file(others.get("origin", HERE)),
         )
         entry = replace(entry, **others)
         self.journal.write(entry)

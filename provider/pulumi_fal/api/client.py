@@ -12,16 +12,15 @@ import copy
 import itertools
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
-from pulumi_fal.api import legacy, retry, v1, versions
+from pulumi_fal.api import legacy, retry, room, v1, versions
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Dialect, Page, Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import APIError, UnusableAnswerError
+from pulumi_fal.errors import APIError, ConflictError, InProgressError, UnusableAnswerError
 
 T = TypeVar("T")
 Send = Callable[[Request[Any], float | None], Any]
@@ -110,9 +109,13 @@ class Client:
         request = self._dialect.create_instance(new, idempotency_key)
 
         def attempt() -> Instance:
-            # Without an earlier attempt there is nothing that could be in progress.
-            passes = request.conflict_passes and may_be_sent
-            return self._sent(replace(request, conflict_passes=passes))
+            try:
+                return self._sent(request)
+            except InProgressError as error:
+                # Something on the way may have sent the first attempt twice.
+                if may_be_sent or not room.is_worded_so(error.detail):
+                    raise
+                raise request.error(ConflictError, error.detail, status=409) from None
 
         def note(error: APIError) -> None:
             nonlocal may_be_sent

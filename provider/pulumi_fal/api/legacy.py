@@ -56,7 +56,7 @@ def new_idempotency_key() -> str:
 
 def create_instance(new: NewInstance, _idempotency_key: str = "") -> Request[Instance]:
     """Create a machine. This API does not support idempotency keys."""
-    return Request("create", "POST", "/compute/instance", shapes.instance, reason, body=new.body)
+    return Request("create", "POST", "/compute/instance", shapes.created, reason, body=new.body)
 
 
 def delete_instance(instance_id: str) -> Request[None]:

@@ -81,6 +81,12 @@ SETTLE = Option(
     20.0,
     "Seconds for which the machine of a create without an answer may still appear.",
 )
+ABSENCE = Option(
+    "absence",
+    "FAL_COMPUTE_ABSENCE",
+    60.0,
+    "Seconds for which a machine must be missing until it counts as gone.",
+)
 OPTIONS: tuple[Option[Any], ...] = (
     API_KEY,
     API,
@@ -89,4 +95,5 @@ OPTIONS: tuple[Option[Any], ...] = (
     POLL_INTERVAL,
     RETRY_BUDGET,
     SETTLE,
+    ABSENCE,
 )

@@ -40,10 +40,7 @@ class Request(Generic[T]):
     needed_key: str = "a key with the ADMIN scope"
     """The kind of API key that the call needs, for error messages."""
     conflict_passes: bool = False
-    """Whether a 409 means that the API is still processing the same request, so a retry helps.
-
-    This holds only if the request may have been sent before.
-    """
+    """Whether a 409 may mean that the API is still processing the same request."""
 
     @property
     def creates(self) -> bool:

@@ -56,7 +56,7 @@ UNREADABLE = Rule(
 REDIRECTED = Rule("a redirect", repeat=False, taken=True)
 TIMED_OUT = Rule("408", repeat=True, taken=True)
 IN_PROGRESS = Rule(
-    "409 to a create that may have been sent before with its idempotency key",
+    "409 to a create with an idempotency key, unless it speaks of capacity",
     repeat=True,
     taken=True,
 )

@@ -55,10 +55,11 @@ def is_missing(error: APIError) -> bool:
     """Whether this is the error of a create that was refused for want of room."""
     is_refused = error.method == "POST" and retry.rule(error) in (retry.REFUSED, retry.LIMITED)
     is_elsewhere = isinstance(error, AuthenticationError | NotFoundError)
-    return is_refused and not is_elsewhere and _is_worded_so(error.detail)
+    return is_refused and not is_elsewhere and is_worded_so(error.detail)
 
 
-def _is_worded_so(detail: str) -> bool:
+def is_worded_so(detail: str) -> bool:
+    """Whether a text says that there is no room."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", detail)  # as in InsufficientCapacity
     text = re.sub(r"[\s_-]+", " ", spaced).lower()
 

@@ -86,6 +86,8 @@ class Settings:
     """Seconds for which a failing call is retried."""
     settle_seconds: float = options.SETTLE.default
     """Seconds after a create without an answer in which its machine may still appear."""
+    absence_seconds: float = options.ABSENCE.default
+    """Seconds for which a machine must be missing until it counts as gone."""
     parallel: int = options.PARALLEL.default
     """The maximum number of machines that the plugin works on at once."""
 
@@ -122,6 +124,7 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
         poll_interval=_positive(options.POLL_INTERVAL, environ, config),
         retry_budget=_positive(options.RETRY_BUDGET, environ, config),
         settle_seconds=_positive(options.SETTLE, environ, config),
+        absence_seconds=_positive(options.ABSENCE, environ, config),
         parallel=parallel(environ, config),
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pulumi_fal.api.models import Instance, Status
+from pulumi_fal.errors import printable
 
 
 def array(value: object) -> list[Any]:
@@ -40,7 +41,7 @@ def optional_text(body: Mapping[Any, Any], field: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{field!r} is not a string")
     # The text may be printed to a terminal, so control characters are replaced.
-    return "".join(c if c.isprintable() else " " for c in value)
+    return printable(value)
 
 
 def instance(body: object) -> Instance:
@@ -49,6 +50,11 @@ def instance(body: object) -> Instance:
     for needed in ("id", "instance_type"):
         text(found, needed)
     return _instance(found)
+
+
+def created(body: object) -> Instance:
+    """Parse the answer to a create, which needs only an id: a machine is running."""
+    return _listed_instance(mapping(body))
 
 
 def same_instance(instance_id: str, body: object) -> Instance:

@@ -30,6 +30,7 @@ from pulumi_fal.errors import (
     ServerError,
     UnreachableError,
     UnusableAnswerError,
+    printable,
 )
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
@@ -172,8 +173,7 @@ class Transport:
 
     def _clean(self, text: str) -> str:
         """Return the text without control characters, shortened, and without the key."""
-        printable = "".join(c if c.isprintable() else " " for c in text)
-        words = " ".join(printable.split()).replace(self._settings.api_key, "[the key]")
+        words = " ".join(printable(text).split()).replace(self._settings.api_key, "[the key]")
         return words if len(words) <= _MAX_SHOWN else words[:_MAX_SHOWN] + "..."
 
 

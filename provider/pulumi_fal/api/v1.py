@@ -77,7 +77,7 @@ def create_instance(new: NewInstance, idempotency_key: str = "") -> Request[Inst
         "create",
         "POST",
         _PATH,
-        shapes.instance,
+        shapes.created,
         reason,
         body=new.body,
         headers={"Idempotency-Key": idempotency_key} if idempotency_key else {},

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from pulumi_fal._version import __version__
+from pulumi_fal.cli import show
 from pulumi_fal.cli.audit import audit
 from pulumi_fal.cli.delete import delete
 from pulumi_fal.cli.doctor import doctor
@@ -24,8 +25,10 @@ class Cli(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except FalError as error:
-            raise click.ClickException(str(error)) from None
+        except (FalError, click.ClickException) as error:
+            if isinstance(error, click.UsageError):
+                raise
+            raise click.ClickException(show.plain(str(error))) from None
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,23 +2,87 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 import click
+from rich.text import Text
 
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.cli import ages, show
-from pulumi_fal.cli.claims import Claim, Whose, gather, stack_option
+from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.report import CANT_TELL, Report
+from pulumi_fal.cli.evidence import Reader, Row, age, machines_json, recorded, stack_option
 from pulumi_fal.errors import FalError, NotFoundError
 from pulumi_fal.machines.ownership import Ownership
+from pulumi_fal.machines.whose import ABANDONED_SECONDS, Claim, Evidence, Whose
+from pulumi_fal.stacks.cache import LIST
+
+CLEAN, FOUND, CANT_TELL = 0, 1, 2
+_LEFT = (Whose.FORGOTTEN, Whose.ABANDONED)
+"""Whose the machines are that nobody will delete."""
+_UNITS = {"d": 86400, "h": 3600, "m": 60}
+_ADVICE = {
+    Whose.FORGOTTEN: "Forgotten machines keep billing. To delete one, run:\n"
+    "  pulumi-fal delete ID\n"
+    "To import them into a stack, run:\n"
+    "  pulumi-fal import-file --ssh-key FILE\n"
+    "A machine created in the last few minutes may belong to a `pulumi up` that is still running "
+    "elsewhere.",
+    Whose.ABANDONED: "Abandoned machines keep billing: a create on this computer made them, nobody "
+    "works on it any more, and no stack has them. To see what to do, run:\n  pulumi-fal pending ls",
+    Whose.UNKNOWN: "A machine is listed as unknown if a stack that could not be read may own it, "
+    "or if a create that got no answer may have made it.",
+    Whose.PENDING: "For details about pending machines, run `pulumi-fal pending ls`.",
+}
+
+
+def _seconds(text: str | None) -> int | None:
+    """Parse a duration, such as 30m, 12h, 7d or 1d12h, and return it in seconds."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?", text, re.ASCII)
+    if not text or found is None:
+        raise click.BadParameter(
+            f"{text!r} is not a duration. Give minutes, hours or days, for example 30m, 12h, 7d or "
+            "1d12h."
+        )
+    counts = zip(found.groups("0"), _UNITS.values(), strict=True)
+    return sum(int(count) * size for count, size in counts)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of an audit."""
+
+    evidence: Evidence
+    machines: list[Row]
+    gone: list[Claim]
+    other_account: list[Claim]
+    """Resources whose machine the API doesn't know, but was seen by another account or endpoint."""
+    too_old: list[tuple[Instance, Claim, int]]
+    """The machines in stacks that exceed the limit, each with its age in seconds."""
+    ageless: list[Claim]
+    """The resources whose machine may exceed the limit, because its age is unknown."""
+    max_age: int | None
+
+    @property
+    def exit_code(self) -> int:
+        counts = self.counts
+        if self.gone or self.too_old or any(counts[whose] for whose in _LEFT):
+            return FOUND
+        unknown = self.evidence.unread or self.other_account or counts[Whose.UNKNOWN]
+        return CANT_TELL if unknown or self.ageless else CLEAN
+
+    @property
+    def counts(self) -> Mapping[Whose, int]:
+        return Counter(whose for _, whose, _ in self.machines)
 
 
 @click.command()
@@ -26,9 +90,9 @@ from pulumi_fal.machines.ownership import Ownership
 @click.option(
     "--max-age",
     metavar="DURATION",
-    callback=lambda ctx, param, text: ages.duration(text),
+    callback=lambda ctx, param, text: _seconds(text),
     help="Also find machines in stacks that have been running for longer, for example 30m, 12h or "
-    "7d. The age counts from when Pulumi recorded the machine.",
+    "7d. The age counts from when Pulumi recorded the machine, or from a pending create.",
 )
 @click.option(
     "--ids",
@@ -43,15 +107,17 @@ def audit(
 ) -> None:
     """Find forgotten machines, and resources whose machine is gone.
 
-    A machine is forgotten if no stack has it and no create on this computer is pending for it. It
-    is listed as unknown if a stack that could not be read may own it, or if a create that got no
-    answer may have made it.
+    A machine is forgotten if no stack has it and no create on this computer is on record for it. It
+    is abandoned if such a create made it, no stack has it, and nobody works on the create any more:
+    its stack is gone, or it is older than ten minutes, or than --max-age. It is listed as unknown
+    if a stack that could not be read may own it, or if a create that got no answer may have made
+    it.
 
     \b
     Exit codes, for CI:
       0  every machine is in a stack or pending, and every resource's machine exists
-      1  a forgotten machine, a resource whose machine is gone, or a machine older than --max-age
-         was found
+      1  a forgotten or abandoned machine, a resource whose machine is gone, or a machine older
+         than --max-age was found
       2  the result is uncertain: the API, a stack or the list of stacks could not be read, a
          machine was seen with another account's key, an age that --max-age needs is not known, or
          the audit itself failed
@@ -77,27 +143,40 @@ def audit(
 
 
 def _fail(why: str) -> NoReturn:
-    click.echo(f"Error: the audit could not be completed: {why}", err=True)
+    show.print_lines(f"Error: the audit could not be completed: {why}", err=True)
     sys.exit(CANT_TELL)
 
 
 def _look(context: Context, stacks: Sequence[str], max_age: int | None) -> Report:
     client = context.client()
     instances = client.list_instances()
-    claims = gather(context, stacks)
-    missing = [claim for claim in claims.held if not _exists(claim.id, instances, client)]
-    ownership = Ownership(context.settings, lambda: {machine.id for machine in instances})
-    other = [
-        claim for claim in missing if not ownership.sees(claim.account_id, lambda: claims.held)
-    ]
+    evidence = Reader(context, stacks).read(instances)
+    limit = ABANDONED_SECONDS if max_age is None else max_age
     machines = [
         (instance, whose, claim)
-        for instance, whose, claim in claims.whose(instances)
+        for instance, whose, claim in evidence.whose(instances, limit)
         # A machine may have been destroyed while the stacks were read.
-        if whose is not Whose.FORGOTTEN or _exists(instance.id, [], client)
+        if whose not in _LEFT or _exists(instance.id, [], client)
     ]
-    gone = [claim for claim in missing if claim not in other]
-    return Report(claims, machines, gone, other, context.clock.wall(), max_age)
+    held = evidence.held
+    missing = [claim for claim in held if not _exists(claim.id, instances, client)]
+    ownership = Ownership(context.settings, lambda: {machine.id for machine in instances})
+    gone = [claim for claim in missing if ownership.sees(claim.account_id, lambda: held)]
+    ids, created = {claim.id for claim in held}, recorded(evidence)
+    ages = [
+        (instance, claim, age(created.get(instance.id), evidence.now))
+        for instance, _, claim in machines
+        if claim is not None and instance.id in ids and max_age is not None
+    ]
+    return Report(
+        evidence,
+        machines,
+        gone,
+        [claim for claim in missing if claim not in gone],
+        [(machine, claim, age) for machine, claim, age in ages if age is not None and age > limit],
+        [claim for _, claim, age in ages if age is None],
+        max_age,
+    )
 
 
 def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> bool:
@@ -112,59 +191,47 @@ def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> boo
 
 
 def _print(report: Report, settings: Settings) -> None:
-    found = [row for row in report.machines if row[1] in (Whose.FORGOTTEN, Whose.UNKNOWN)]
-    if found:
-        show.print_table(
-            ("MACHINE", "TYPE", "IP", "STATUS", "WHOSE"),
-            (
-                (
-                    instance.id,
-                    instance.instance_type,
-                    instance.ip or "",
-                    show.status(instance),
-                    f"unknown: perhaps made by the pending create of {claim.urn}"
-                    if claim
-                    else whose.value,
-                )
-                for instance, whose, claim in found
-            ),
-        )
-    if report.too_old:
-        show.print_table(
-            ("TOO OLD", "TYPE", "AGE", "STACK", "RESOURCE"),
-            (
-                (instance.id, instance.instance_type, ages.in_words(age), claim.stack, claim.urn)
-                for instance, claim, age in report.too_old
-            ),
-        )
-    if report.gone:
-        show.print_table(
-            ("GONE", "STACK", "RESOURCE"),
-            ((claim.id, claim.stack, claim.urn) for claim in report.gone),
-        )
-    if report.other_account:
-        show.print_table(
-            ("UNSEEN", "STACK", "RESOURCE", "WHY"),
-            (
-                (claim.id, claim.stack, claim.urn, f"unknown: {_seen(claim, settings)}")
-                for claim in report.other_account
-            ),
-        )
-    for what, why in report.claims.unreadable.items():
-        show.print_lines(f"Unreadable: {what}: {why}")
+    tables: dict[tuple[str, ...], list[tuple[str | Text, ...]]] = {
+        ("MACHINE", "TYPE", "IP", "STATUS", "WHOSE"): [
+            (one.id, one.instance_type, one.ip or "", show.status(one), _owner(whose, claim))
+            for one, whose, claim in report.machines
+            if whose not in (Whose.STACK, Whose.PENDING)
+        ],
+        ("TOO OLD", "TYPE", "AGE", "STACK", "RESOURCE"): [
+            (machine.id, machine.instance_type, show.duration(age), claim.stack, claim.urn)
+            for machine, claim, age in report.too_old
+        ],
+        ("GONE", "STACK", "RESOURCE"): [
+            (claim.id, claim.stack, claim.urn) for claim in report.gone
+        ],
+        ("UNSEEN", "STACK", "RESOURCE", "WHY"): [
+            (claim.id, claim.stack, claim.urn, f"unknown: {_seen(claim, settings)}")
+            for claim in report.other_account
+        ],
+    }
+    for columns, rows in tables.items():
+        if rows:
+            show.print_table(columns, rows)
+    show.print_unread(report.evidence.reasons)
     for claim in report.ageless:
         show.print_lines(f"Age unknown: {claim.id}, in {claim.stack}: {claim.urn}")
     show.print_lines(_summary(report))
 
 
+def _owner(whose: Whose, claim: Claim | None) -> str:
+    if claim is None or claim.entry is None:
+        return whose.value
+    how = "made for" if claim.entry.instance_id else "perhaps made by the pending create of"
+    return f"{whose.value}: {how} {claim.urn}"
+
+
 def _print_ids(report: Report) -> None:
     """Print the ids of the forgotten machines, and on stderr why there may be more."""
-    for what, why in report.claims.unreadable.items():
-        click.echo(f"Unreadable: {what}: {why}", err=True)
-    click.echo(_counts(report), err=True)
+    show.print_unread(report.evidence.reasons, err=True)
+    show.print_lines(_counts(report), err=True)
     for instance, whose, _ in report.machines:
         if whose is Whose.FORGOTTEN:
-            click.echo(instance.id)
+            show.print_lines(instance.id)
 
 
 def _seen(claim: Claim, settings: Settings) -> str:
@@ -176,32 +243,17 @@ def _seen(claim: Claim, settings: Settings) -> str:
 def _counts(report: Report) -> str:
     words = [f"{report.counts[whose]} {whose.value}" for whose in Whose if report.counts[whose]]
     details = f" ({', '.join(words)})" if words else ""
-    read, gone = len(report.claims.stacks), len(report.gone)
+    read, gone = len(report.evidence.stacks), len(report.gone)
     return f"Machines: {len(report.machines)}{details}. Stacks read: {read}. Gone: {gone}."
 
 
 def _summary(report: Report) -> str:
-    counts = report.counts
-    lines = [_counts(report)]
-    if counts[Whose.FORGOTTEN]:
-        lines.append(
-            "Forgotten machines keep billing. To delete one, run:\n"
-            "  pulumi-fal delete ID\n"
-            "To import them into a stack, run:\n"
-            "  pulumi-fal import-file --ssh-key FILE\n"
-            "A machine created in the last few minutes may belong to a `pulumi up` that is still "
-            "running elsewhere."
-        )
-    if counts[Whose.UNKNOWN]:
-        lines.append(
-            "A machine is listed as unknown if a stack that could not be read may own it, or if a "
-            "create that got no answer may have made it."
-        )
-    if counts[Whose.PENDING]:
-        lines.append("For details about pending machines, run `pulumi-fal pending ls`.")
+    lines = [_counts(report), *(text for whose, text in _ADVICE.items() if report.counts[whose])]
+    if LIST in report.evidence.unread:
+        lines.append("Without a list, name the stacks to read with --stack.")
     if report.max_age is not None and report.too_old:
         lines.append(
-            f"Running for more than {ages.in_words(report.max_age)}: {len(report.too_old)}. To "
+            f"Running for more than {show.duration(report.max_age)}: {len(report.too_old)}. To "
             "delete one, remove it from its program and run `pulumi up`."
         )
     if report.gone:
@@ -217,27 +269,16 @@ def _summary(report: Report) -> str:
 
 
 def _as_json(report: Report) -> dict[str, Any]:
-    created = report.claims.created
+    def resource(claim: Claim, **more: Any) -> dict[str, Any]:
+        return {"id": claim.id, "urn": claim.urn, "stack": claim.stack, **more}
+
     return {
-        "machines": [
-            {
-                **asdict(instance),
-                "whose": whose.name.lower(),
-                "stack": claim and claim.stack,
-                "urn": claim and claim.urn,
-                **ages.as_json(created.get(instance.id), report.now),
-            }
-            for instance, whose, claim in report.machines
-        ],
-        "too_old": [
-            {"id": instance.id, "urn": claim.urn, "stack": claim.stack, "age_seconds": age}
-            for instance, claim, age in report.too_old
-        ],
-        "gone": [{"id": claim.id, "urn": claim.urn, "stack": claim.stack} for claim in report.gone],
+        "machines": machines_json(report.evidence, report.machines),
+        "too_old": [resource(claim, age_seconds=age) for _, claim, age in report.too_old],
+        "gone": [resource(claim) for claim in report.gone],
         "other_account": [
-            {"id": claim.id, "urn": claim.urn, "stack": claim.stack, **asdict(claim.account_id)}
-            for claim in report.other_account
+            resource(claim, **asdict(claim.account_id)) for claim in report.other_account
         ],
-        "stacks": report.claims.stacks,
-        "unreadable": report.claims.unreadable,
+        "stacks": [stack.name for stack in report.evidence.stacks],
+        "unreadable": report.evidence.reasons,
     }

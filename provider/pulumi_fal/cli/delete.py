@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent import futures
+from dataclasses import dataclass
 
 import click
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
-from pulumi_fal.cli.claims import gather_readable
 from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.objections import Objection, objections
+from pulumi_fal.cli.evidence import Reader
 from pulumi_fal.errors import FalError, Interrupted, JournalError, NotFoundError, StillThereError
+from pulumi_fal.machines.whose import Claim, Evidence, Whose
 from pulumi_fal.native.threads import ThreadPerCall
 from pulumi_fal.resource.operations import DELETE_TIMEOUT
 
@@ -41,14 +42,26 @@ def delete(context: Context, ids: tuple[str, ...], force: bool, yes: bool) -> No
     pending create has one, or if a stack can't be read. --force overrides all of these but the
     first.
     """
-    instances = _known(context, ids)
-    claims = gather_readable(context)
-    found = objections(context, claims, ids, instances.values())
-    refused = [one for one in found if yes or not one.is_question]
-    if refused and not force:
-        raise click.ClickException(_refusal(refused, claims.unreadable))
+    machines, reader = _known(context, ids), Reader(context)
+    evidence = reader.read(machines)
+    found = _objections(evidence, machines)
+    refused = [one for one in found if not (force or (one.is_question and not yes))]
+    if refused:
+        raise click.ClickException(
+            "Nothing was deleted, because not all of these machines are forgotten:"
+            f"{_reasons(refused, evidence)}\nTo end a machine of a stack, take it out of its "
+            "program and run `pulumi up`. To delete the machines all the same, add --force; "
+            "without --yes, the command then says what follows, and asks."
+        )
     if not yes:
-        _ask([instances[id_] for id_ in ids], found)
+        _ask(machines, found)
+    evidence = reader.read(machines)  # a stack may have imported one meanwhile
+    new = [one for one in _objections(evidence, machines) if one not in found]
+    if new:
+        raise click.ClickException(
+            "Nothing was deleted, because something has changed since this command began:"
+            f"{_reasons(new, evidence)}\nRun the command again."
+        )
     left = _delete_all(context, ids)
     _drop_records(context, [id_ for id_ in ids if id_ not in left])
     if left:
@@ -70,11 +83,8 @@ def _checked(ids: tuple[str, ...]) -> tuple[str, ...]:
     return ids
 
 
-def _known(context: Context, ids: Sequence[str]) -> dict[str, Instance]:
-    """Return all machines that the API knows, by their ids.
-
-    Raises ClickException if one of the given is not among them.
-    """
+def _known(context: Context, ids: Sequence[str]) -> list[Instance]:
+    """Return the machines. Raises ClickException if the API does not know one of them."""
     client = context.client()
     instances = {instance.id: instance for instance in client.list_instances()}
     unknown = []
@@ -90,18 +100,82 @@ def _known(context: Context, ids: Sequence[str]) -> dict[str, Instance]:
             "ls` lists the machines of the account, and `pulumi-fal doctor` prints the account of "
             "the key that is set."
         )
-    return instances
+    return [instances[id_] for id_ in ids]
 
 
-def _refusal(refused: Sequence[Objection], unreadable: dict[str, str]) -> str:
-    reasons = "".join(f"\n  Machine {objection.id} {objection.why}." for objection in refused)
-    unread = "".join(f"\n  Unreadable: {what}: {why}" for what, why in unreadable.items())
-    return (
-        f"Nothing was deleted, because not all of these machines are forgotten:{reasons}{unread}\n"
-        "To end a machine of a stack, take it out of its program and run `pulumi up`. To delete "
-        "the machines all the same, add --force; without --yes, the command then says what "
-        "follows, and asks."
+@dataclass(frozen=True)
+class Objection:
+    """A reason not to delete a machine."""
+
+    id: str
+    why: str
+    """The reason, as what follows the machine's name in a sentence."""
+    then: str
+    """What happens if the machine is deleted all the same, in full sentences."""
+    is_question: bool = False
+    """Whether it is enough that a person confirms the delete."""
+
+
+def _objections(evidence: Evidence, machines: Sequence[Instance]) -> list[Objection]:
+    """Return the reasons not to delete the machines: none for forgotten ones."""
+    return [
+        _objection(evidence, machine.id, whose, claim)
+        for machine, whose, claim in evidence.whose(machines)
+        if whose is not Whose.FORGOTTEN
+    ]
+
+
+def _objection(evidence: Evidence, id_: str, whose: Whose, claim: Claim | None) -> Objection:
+    if claim is None:
+        return Objection(
+            id_,
+            "may be in a stack or a record that can't be read",
+            f"A stack that has {id_} drops it from state at the next `pulumi refresh`, and makes "
+            "a new machine at the next `pulumi up`.",
+        )
+    resource, entry = f"{claim.name!r} of {claim.stack}", claim.entry
+    if entry is None:
+        holders = evidence.holders(id_)
+        names = " and ".join(f"{held.stack} ({held.urn})" for held in holders)
+        return Objection(id_, f"is in the state of {names}", _dropped(id_, holders))
+    is_running = entry.file in evidence.in_progress
+    state = ", which is in progress in another process" if is_running else ""
+    has_stack = not (entry.origin.is_stateless or entry.file in evidence.gone)
+    if entry.instance_id is None:
+        return Objection(
+            id_,
+            f"may have been made by the create of {resource}{state or ', which got no answer'}",
+            f"If {claim.name!r} has no other machine, the next `pulumi up` of {claim.stack} makes "
+            "a new one."
+            if has_stack
+            else "The record of that create stays until `pulumi-fal pending forget` removes it.",
+            is_question=not (is_running or evidence.unread or entry.file in evidence.unread_beside),
+        )
+    then = (
+        f", and the next `pulumi up` of {claim.stack} makes a new machine for {claim.name!r} if "
+        "the program still has it"
     )
+    how = whose.value if whose is not Whose.UNKNOWN else Whose.PENDING.value
+    unread = "" if whose is not Whose.UNKNOWN else ", and may be in a stack that can't be read"
+    return Objection(
+        id_,
+        f"was made by the {how} create of {resource}{state}{unread}",
+        f"The record of that create is dropped{then if has_stack else ''}.",
+    )
+
+
+def _dropped(id_: str, claims: Iterable[Claim]) -> str:
+    return " ".join(
+        f"The next `pulumi refresh` of {claim.stack} drops {id_} from state, and the next `pulumi "
+        f"up` makes a new machine for {claim.name!r} if the program still has it."
+        for claim in claims
+    )
+
+
+def _reasons(objections: Sequence[Objection], evidence: Evidence) -> str:
+    reasons = "".join(f"\n  Machine {one.id} {one.why}." for one in objections)
+    unread = evidence.reasons.items()
+    return reasons + "".join(f"\n  Unreadable: {what}: {why}" for what, why in unread)
 
 
 def _ask(instances: Sequence[Instance], found: Sequence[Objection]) -> None:

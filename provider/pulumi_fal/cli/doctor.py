@@ -15,8 +15,10 @@ from rich.text import Text
 
 from pulumi_fal._version import __version__
 from pulumi_fal.cli import native_plugin, show
+from pulumi_fal.cli.cases import is_in_state
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import AuthenticationError, FalError, JournalError
+from pulumi_fal.machines.entry import Entry
 from pulumi_fal.stacks import cli as pulumi_cli
 
 OK, MISSING, BAD = "ok", "missing", "bad"
@@ -90,11 +92,9 @@ def _account(context: Context) -> Iterator[Finding]:
 
 def _backend(context: Context) -> Finding:
     """Check that the backend is known, by which stacks of the same name are told apart."""
-    url = context.stacks.backend()
+    url = context.stacks.backend
     if not url:
-        without = (
-            "an interrupted create has to be resolved by hand; log in or set PULUMI_BACKEND_URL"
-        )
+        without = "an interrupted create may need help; log in or set PULUMI_BACKEND_URL"
         return Finding("Pulumi backend", MISSING, f"not known: {without}")
     return Finding("Pulumi backend", OK, url)
 
@@ -111,8 +111,10 @@ def _journal(context: Context) -> Finding:
         return Finding("journal", BAD, str(unreadable[0]))
     if not os.access(_existing_parent(folder), os.W_OK | os.X_OK):
         return Finding("journal", BAD, f"{folder} can't be written, so no machine can be created")
-    more = ", see `pulumi-fal pending ls`" if entries else ""
-    return Finding("journal", OK, f"{folder}; records: {len(entries)}{more}")
+    readable = (entry for entry in entries if isinstance(entry, Entry))
+    pending = [entry for entry in readable if not is_in_state(entry, context.stacks)]
+    more = ", see `pulumi-fal pending ls`" if pending else ""
+    return Finding("journal", OK, f"{folder}; pending creates: {len(pending)}{more}")
 
 
 def _existing_parent(folder: Path) -> Path:

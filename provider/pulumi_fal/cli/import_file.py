@@ -16,8 +16,9 @@ from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.cli import show
-from pulumi_fal.cli.claims import Whose, gather, stack_option
 from pulumi_fal.cli.context import Context, pass_context
+from pulumi_fal.cli.evidence import Reader, stack_option
+from pulumi_fal.machines.whose import Whose
 from pulumi_fal.resource import outputs
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
@@ -74,7 +75,11 @@ def import_file(
     ssh_key = _read_key(key_file)
     if not output.parent.is_dir():  # found before the stacks are read, which takes long
         raise click.ClickException(f"There is no folder {output.parent}. Make it, or name another.")
-    instances = _unclaimed(context, stacks)
+    listed, reader = context.client().list_instances(), Reader(context, stacks)
+    instances = _unclaimed(reader, listed)
+    if instances and output.exists() and not yes:
+        click.confirm(f"{output} exists. Overwrite it?", abort=True)
+        instances = _unclaimed(reader, instances)  # a stack may have imported one meanwhile
     if not instances:
         show.print_lines("There is nothing to import: every machine is in a stack or pending.")
         return
@@ -88,8 +93,6 @@ def import_file(
     else:
         resources = [_dynamic(*row, context.settings.account_id) for row in rows]
         where, lines = "the program", _python(resources, key_file)
-    if output.exists() and not yes:
-        click.confirm(f"{output} exists. Overwrite it?", abort=True)
     try:
         output.write_text(json.dumps({"resources": resources}, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -102,19 +105,18 @@ def import_file(
     )
 
 
-def _unclaimed(context: Context, stacks: Sequence[str]) -> list[Instance]:
-    instances = context.client().list_instances()
-    claims = gather(context, stacks)
-    if claims.unreadable:
-        reasons = "".join(f"\n  {what}: {why}" for what, why in claims.unreadable.items())
+def _unclaimed(reader: Reader, listed: Sequence[Instance]) -> list[Instance]:
+    evidence = reader.read(listed)
+    if evidence.unread:
+        reasons = "".join(f"\n  {what}: {why}" for what, why in evidence.unread.items())
         raise click.ClickException(
             "The machines that are in no stack are not known, because these could not be read:"
             f"{reasons}\nCorrect that, or name the stacks to read with --stack."
         )
-    rows = claims.whose(instances)
-    for instance, whose, claim in rows:
-        if whose in (Whose.PENDING, Whose.UNKNOWN) and claim is not None:
-            click.echo(
+    rows = evidence.whose(listed)
+    for instance, _, claim in rows:
+        if claim is not None and claim.entry is not None:
+            show.print_lines(
                 f"Left out: {show.machine(instance)}, which may belong to the pending create of "
                 f"{claim.urn}. Run `pulumi-fal pending ls` for details.",
                 err=True,

@@ -11,16 +11,15 @@ import click
 from rich.text import Text
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.cli import ages, show
-from pulumi_fal.cli.claims import Claim, Claims, Whose, gather_readable
+from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
+from pulumi_fal.cli.evidence import Reader, machines_json, recorded
+from pulumi_fal.machines.whose import Claim, Whose
 
 _STACKS_SECONDS = 30.0
 """The most time that `ls` spends on reading stacks."""
 _NAMED = 3
 """How many of the stacks that can't be read are named."""
-
-Row = tuple[Instance, Whose, Claim | None]
 
 
 @click.command("ls")
@@ -58,60 +57,37 @@ def list_(context: Context, as_json: bool, watch: bool, with_age: bool, no_stack
         else:
             _print(instances)
         return
-    claims = gather_readable(context, _STACKS_SECONDS, "; --no-stacks leaves this out")
-    rows = claims.whose(instances)
-    _report_unreadable(claims)
-    created, now = claims.created if with_age else {}, context.clock.wall()
+    note = "; --no-stacks leaves this out"
+    evidence = Reader(context, seconds=_STACKS_SECONDS, note=note).read(instances)
+    rows, created = evidence.whose(instances), recorded(evidence)
+    show.print_unread(evidence.reasons, err=True, most=_NAMED)
     if as_json:
-        show.print_json(
-            [
-                {
-                    **asdict(instance),
-                    "whose": whose.name.lower(),
-                    "stack": claim and claim.stack,
-                    "resource": claim and claim.name,
-                    "urn": claim and claim.urn,
-                    **(ages.as_json(created.get(instance.id), now) if with_age else {}),
-                }
-                for instance, whose, claim in rows
-            ]
-        )
+        show.print_json(machines_json(evidence, rows))
         return
-    columns = {"STACK": _stack_cells(rows), "RESOURCE": _resource_cells(rows)}
+    columns = {
+        "STACK": [_stack(whose, claim) for _, whose, claim in rows],
+        "RESOURCE": [_resource(claim) for *_, claim in rows],
+    }
     if with_age:
-        columns["AGE"] = {id_: ages.in_words(ages.age(at, now)) for id_, at in created.items()}
+        moments = (created.get(instance.id) for instance in instances)
+        columns["AGE"] = [
+            "" if moment is None else show.duration(evidence.now - moment) for moment in moments
+        ]
     _print(instances, columns)
 
 
-def _stack_cells(rows: Sequence[Row]) -> dict[str, str]:
-    """Return what stands in the column STACK, by the machine's id."""
-    cells = {}
-    for instance, whose, claim in rows:
-        if claim is None:
-            cells[instance.id] = whose.value
-        elif whose is Whose.STACK:
-            cells[instance.id] = claim.stack
-        else:
-            cells[instance.id] = f"{whose.value}: {claim.stack}"
-    return cells
+def _stack(whose: Whose, claim: Claim | None) -> str:
+    if claim is None:
+        return whose.value
+    return claim.stack if whose is Whose.STACK else f"{whose.value}: {claim.stack}"
 
 
-def _resource_cells(rows: Sequence[Row]) -> dict[str, str]:
-    """Return the name of the resource that has a machine, or may have it, by the machine's id."""
-    return {
-        instance.id: claim.name if whose is not Whose.UNKNOWN else f"perhaps {claim.name}"
-        for instance, whose, claim in rows
-        if claim is not None
-    }
-
-
-def _report_unreadable(claims: Claims) -> None:
-    """Say on stderr what may have the machines that are unknown. Of many, only some are named."""
-    for what, why in list(claims.unreadable.items())[:_NAMED]:
-        click.echo(f"Unreadable: {what}: {why}", err=True)
-    if len(claims.unreadable) > _NAMED:
-        more = len(claims.unreadable) - _NAMED
-        click.echo(f"Unreadable: {more} more. `pulumi-fal audit` names them all.", err=True)
+def _resource(claim: Claim | None) -> str:
+    """Return the name of the resource that has a machine, or may have it."""
+    if claim is None:
+        return ""
+    is_certain = claim.entry is None or claim.entry.instance_id
+    return claim.name if is_certain else f"perhaps {claim.name}"
 
 
 @click.command()
@@ -165,29 +141,21 @@ def _sorted(instances: Sequence[Instance]) -> list[Instance]:
 
 
 def _print(
-    instances: Sequence[Instance], more: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    instances: Sequence[Instance], more: Mapping[str, Sequence[str]] = MappingProxyType({})
 ) -> None:
-    """Print a table. `more` has the cells of further columns, by the machine's id."""
+    """Print a table. `more` has further columns, each with a cell for every machine."""
     if not instances:
         show.print_lines("There are no machines.")
         return
-    columns: list[str] = ["ID", "TYPE", "SECTOR", "IP", "STATUS"]
-    rows: list[list[str | Text]] = [
-        [
-            instance.id,
-            instance.instance_type,
-            instance.sector or "",
-            instance.ip or "",
-            show.status(instance),
-        ]
-        for instance in instances
-    ]
+    cells: dict[str, Sequence[str | Text]] = {
+        "ID": [instance.id for instance in instances],
+        "TYPE": [instance.instance_type for instance in instances],
+        "SECTOR": [instance.sector or "" for instance in instances],
+        "IP": [instance.ip or "" for instance in instances],
+        "STATUS": [show.status(instance) for instance in instances],
+    }
     if any(instance.region for instance in instances):  # the legacy API returns no regions
-        columns += ["REGION", "CREATOR"]
-        for instance, row in zip(instances, rows, strict=True):
-            row += [instance.region or "", instance.creator_user_nickname or ""]
-    for column, cells in more.items():
-        columns.append(column)
-        for instance, row in zip(instances, rows, strict=True):
-            row.append(cells.get(instance.id, ""))
-    show.print_table(columns, rows)
+        cells["REGION"] = [instance.region or "" for instance in instances]
+        cells["CREATOR"] = [instance.creator_user_nickname or "" for instance in instances]
+    cells |= more
+    show.print_table(list(cells), zip(*cells.values(), strict=True))

@@ -1,6 +1,8 @@
 """Prints the output of commands: tables and records for people, JSON for programs.
 
 Text is never cut off or broken into lines, so that ids can be copied. Terminals wrap long lines.
+Names come from programs, and messages from `pulumi`: neither is read as markup, and no character
+in them is one that a terminal acts on.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pulumi_fal.api.models import Instance, Status
+from pulumi_fal.errors import printable
 
 _WIDE = 10_000
 _COLOURS = {
@@ -37,26 +40,45 @@ def print_json(data: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    # As a header, it would be padded with bold spaces, which a terminal breaks into lines.
+    table.add_row(*(Text.assemble((column, "bold")) for column in columns))
     for row in rows:
-        table.add_row(*(cell or "-" for cell in row))
+        cells = (cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row)
+        table.add_row(*(cell or "-" for cell in cells))
     _print(table)
 
 
 def print_record(title: str, fields: Mapping[str, str | Text]) -> None:
     """Print a title, and each field that is not empty, its lines below each other."""
-    _print(Text(title, style="bold"))
+    _print(Text(printable(title), style="bold"))
     width = max(map(len, fields)) + 2
     for name, value in fields.items():
         if value:
-            first, *others = (value if isinstance(value, Text) else Text(value)).split("\n")
+            lines = value if isinstance(value, Text) else Text(plain(value))
+            first, *others = lines.split("\n")
             _print(Text.assemble((f"  {name:<{width}}", "dim"), first))
             for line in others:
                 _print(Text.assemble(" " * (2 + width), line))
 
 
-def print_lines(lines: str) -> None:
-    _print(Text(lines))
+def print_lines(lines: str, *, err: bool = False) -> None:
+    """Print text, on stderr if it must not disturb a program."""
+    click.echo(plain(lines), err=err)
+
+
+def print_unread(reasons: Mapping[str, str], *, err: bool = False, most: int | None = None) -> None:
+    """Say what could not be read, and why. Of many, only the first are named."""
+    for what, why in list(reasons.items())[:most]:
+        print_lines(f"Unreadable: {what}: {why}", err=err)
+    if most is not None and len(reasons) > most:
+        more = len(reasons) - most
+        print_lines(f"Unreadable: {more} more. `pulumi-fal audit` names them all.", err=err)
+
+
+def plain(lines: str) -> str:
+    """Return the lines without characters that a terminal acts on."""
+    return "\n".join(map(printable, lines.split("\n")))
 
 
 class Progress:
@@ -115,12 +137,15 @@ def moment(seconds: float) -> str:
 def since(seconds: float, now: float) -> str:
     """Format a time in seconds since the epoch as local time, with its age."""
     local = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
-    age = max(0, int(now - seconds))
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        if age >= size or unit == "second":
-            count = age // size
-            return f"{local:%Y-%m-%d %H:%M} ({count} {unit}{'' if count == 1 else 's'} ago)"
-    raise AssertionError("unreachable")
+    return f"{local:%Y-%m-%d %H:%M} ({duration(max(0.0, now - seconds))} ago)"
+
+
+def duration(seconds: float) -> str:
+    """Format seconds as days and hours, as hours and minutes, or as minutes."""
+    minutes = int(seconds) // 60
+    hours, days = minutes // 60, minutes // 1440
+    parts = ((days, "d"), (hours % 24, "h")) if days else ((hours, "h"), (minutes % 60, "m"))
+    return " ".join(f"{count}{unit}" for count, unit in parts if count) or "0m"
 
 
 def _print(renderable: RenderableType) -> None:

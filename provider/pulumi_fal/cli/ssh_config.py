@@ -9,6 +9,7 @@ import click
 
 from pulumi_fal import access
 from pulumi_fal.stacks import state
+from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
 
 
@@ -26,7 +27,7 @@ def ssh_config(name: str) -> None:
     Save it to a file, and log in with `ssh -F FILE NAME`, by a machine's name in the program. If
     another one has the same name, use its id. The command reads only state, so it needs no key.
     """
-    machines = [machine for machine in state.machines(name) if not machine.is_replaced]
+    machines = [machine for machine in state.read(name).machines if not machine.is_replaced]
     for machine in machines:
         if machine.ip is None:
             click.echo(
@@ -54,4 +55,4 @@ def _by_alias(machines: Sequence[StackMachine]) -> dict[str, str]:
 
 def _name(machine: StackMachine) -> str:
     """Return the resource's name in the program."""
-    return machine.urn.rpartition("::")[2]
+    return Origin(machine.urn).name

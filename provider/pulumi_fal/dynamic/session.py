@@ -23,8 +23,6 @@ class DynamicSession(Session):
             settings=lambda: settings.resolve(os.environ, self._config), notify=_note, warn=_warn
         )
         self._config: Callable[[str], Any] = lambda key: None
-        self.organization = ""
-        """That of the stack, or "" if it is not known. Only the program tells it."""
         self._was_checked = False
         self.import_inputs: dict[str, Mapping[str, Any]] = {}
         """The inputs in the program for each machine that it imports, by the machine's id."""
@@ -48,13 +46,13 @@ class DynamicSession(Session):
 
     def call(self, current: request.EngineRequest) -> Call:
         """Return the Call for a request. The first one warns about unresolved creates."""
-        self.machines.review(current.urn, self.organization)
+        self.machines.review(current.urn)
         return Call(
             current.urn,
-            self.organization,
             current.timeout,
             cluster_size=self.checked.get(current.urn),
             was_checked=current.urn in self.checked,
+            aliases=self.aliases.get(current.urn, ()),
             log=current.log,
             is_heard=current.is_heard,
             warned=self.warned,

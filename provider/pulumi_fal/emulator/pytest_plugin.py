@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
     from pulumi_fal.emulator.server import EmulatorServer
 
-# Emulated machines are ready sooner than real ones.
-_QUICK = {"FAL_COMPUTE_POLL_INTERVAL": "0.1", "FAL_COMPUTE_SETTLE": "1"}
+# Emulated machines are ready, and gone, sooner than real ones.
+_QUICK = {
+    "FAL_COMPUTE_POLL_INTERVAL": "0.1",
+    "FAL_COMPUTE_SETTLE": "1",
+    "FAL_COMPUTE_ABSENCE": "1",
+}
 
 
 @pytest.fixture

@@ -6,19 +6,15 @@ that may exist is either resumed or named in an error. Machines are never assign
 
 from __future__ import annotations
 
-import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.whose import LATE_SECONDS, Same
 from pulumi_fal.stacks.origin import Origin
-
-LATE_SECONDS = 600.0
-"""If a search found no machine, one that first appears this many seconds after the POST was most
-likely not made by it. A warning names it, and the new create goes ahead."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +47,8 @@ class Stop:
 
 
 Decision = Resume | SendAgain | StartFresh | Stop
+BACK_SECONDS = 3600.0
+"""For how long a machine stays on record that left state, or a create's hands, as it was gone."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,16 @@ class Facts:
     """The account of the key that is set."""
     now: float
     """The time in seconds since the epoch."""
+    same: Same = Same.YES
+    """Whether the entry is of the resource's stack."""
     in_state: bool | None = None
     """Whether the state of the resource's stack has the entry's machine; None if not known."""
+    is_known: bool = True
+    """Whether the engine knows of the machine in state, or of an earlier one of the resource."""
+    holder: str = ""
+    """The name of another stack that has the entry's machine in state."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """The stacks that could not be read and may be the entry's, with the reason."""
     is_own: bool = True
     """Whether the key sees the machines of the account that the entry was written with."""
     machine: Instance | None = None
@@ -91,25 +97,23 @@ class Facts:
 
 def decide(entry: Entry, facts: Facts) -> Decision:
     """Decide whether a create resumes the entry's machine, creates another, or stops."""
-    if entry.origin != facts.origin or not facts.origin.is_certain:
-        # The entry may belong to another stack. Only this stack's state can show that it does not.
-        if entry.instance_id and facts.in_state and facts.error is None:
-            return StartFresh()
-        return Stop(unresolved.uncertain(entry, facts.origin))
     if facts.error is not None:
         return Stop(unresolved.unseen(entry, facts.error))
     if facts.in_state:
-        # This create is for another machine, probably the replacement of this one.
-        return StartFresh()
+        # This create replaces the machine, unless the engine did not know of it.
+        return StartFresh() if facts.is_known else Stop(unresolved.made_meanwhile(entry))
+    if facts.same is Same.UNKNOWN:
+        return _uncertain(entry, facts)
     if entry.instance_id is None:
         return _without_a_machine(entry, facts)
-    machine = facts.machine
-    if machine is None:
-        if not facts.is_own:
-            return Stop(unresolved.of_another_account(entry, facts.account))
-        if not entry.is_new(facts.now):
-            return StartFresh()
-        machine = Instance(entry.instance_id, entry.instance_type)  # it has yet to appear
+    if facts.machine is None and (entry.seen or entry.is_late):
+        return StartFresh() if facts.is_own else _of_another_account(entry, facts)
+    if facts.machine is None and not facts.is_own:
+        return _of_another_account(entry, facts)
+    # One that the API has never shown may still appear.
+    machine = facts.machine or Instance(entry.instance_id, entry.instance_type)
+    if facts.holder:
+        return Stop(unresolved.held(entry, facts.holder))
     if entry.phase is Phase.REPORTED:
         why = "the stack can't be read" if facts.in_state is None else "it is not in state"
         return Stop(unresolved.stopped(entry, f"it was reported to Pulumi, but {why}"))
@@ -118,89 +122,49 @@ def decide(entry: Entry, facts: Facts) -> Decision:
     return Resume(machine)
 
 
-def decide_renamed(entry: Entry, facts: Facts, *, is_gone: bool) -> StartFresh | Stop | None:
-    """Decide about the entry of a stack that may be this one under an earlier name.
+def _of_another_account(entry: Entry, facts: Facts) -> Stop:
+    return Stop(unresolved.of_another_account(entry, facts.account))
 
-    Returns None to ignore the entry, because nothing is left of its create. `is_gone` says whether
-    the stack of that name is known to no longer exist.
-    """
-    if facts.in_state:
-        return StartFresh()  # the machine is in the state of the renamed stack
-    if facts.error is not None:
-        return Stop(unresolved.unseen(entry, facts.error))
-    left = facts.search.candidates
-    if entry.instance_id is None and not facts.is_own:
+
+def _uncertain(entry: Entry, facts: Facts) -> Decision:
+    """Decide about an entry that may be another stack's, which must not lose its machine."""
+    if facts.holder or (entry.is_late and facts.machine is None):
+        return StartFresh()
+    if not facts.is_own:
         return Stop(unresolved.of_another_account(entry, facts.account))
-    if entry.instance_id is not None:
-        may_exist = facts.machine is None and (entry.is_new(facts.now) or not facts.is_own)
-        unseen = Instance(entry.instance_id, entry.instance_type) if may_exist else None
-        left = tuple(machine for machine in (facts.machine, unseen) if machine is not None)
-    if not left:
-        return None
-    return Stop(unresolved.renamed(entry, facts.origin, left, is_gone=is_gone))
+    is_left = facts.machine is not None or bool(facts.search)
+    # A machine that the API has not shown yet may still appear.
+    if is_left or (entry.instance_id is not None and not entry.seen):
+        found = facts.search.candidates
+        return Stop(unresolved.uncertain(entry, facts.origin, found, facts.unread))
+    return StartFresh()
 
 
 def can_be_sent_again(entry: Entry, facts: Facts) -> bool:
     """Whether the API still keeps the answer to this create, and the same machine is requested."""
     is_unchanged = facts.requested is None or entry.is_for(facts.requested)
-    is_same = entry.origin == facts.origin and is_unchanged
+    is_same = facts.same is Same.YES and is_unchanged
     is_kept = entry.key_seconds_left(facts.now) > 0 and entry.account == facts.account
     return is_same and is_kept and entry.phase is Phase.REQUESTED
 
 
-def candidates(
-    entry: Entry,
-    instances: Iterable[Instance],
-    known: Container[str],
-    entries: Iterable[Entry] = (),
-) -> list[Instance]:
-    """Return the machines that the entry's POST may have made.
-
-    `known` are the ids of machines that are known to belong to other resources. `entries` are all
-    that the journal has, because their lists of machines may show when a machine was made.
-    """
-    entries = list(entries)
-    return [
-        instance
-        for instance in instances
-        if instance.id not in known
-        and instance.id not in entry.before
-        and instance.may_be_of(entry.instance_type)
-        and entry.requested.sector in (None, instance.sector or entry.requested.sector)
-        and not made_at_another_time(entry, instance.id, entries)
-    ]
-
-
-def made_at_another_time(entry: Entry, instance_id: str, entries: Iterable[Entry]) -> bool:
-    """Whether the lists of other creates show that the entry's POST did not make a machine.
-
-    Each entry has the account's machines at the time of its own POST. A machine existed before this
-    POST if it is in the list of a create whose own machine did. It was made later if it is in none
-    of two lists that were taken long after this POST had ended. There must be two, and as long
-    apart, because a list may come from a stale replica, and a clock may have been set.
-    """
-    same_account = (entry.account, entry.endpoint)
-    others = [other for other in entries if (other.account, other.endpoint) == same_account]
-    if any(other.instance_id in entry.before and instance_id in other.before for other in others):
-        return True
-    ended = entry.started if entry.problem else math.inf  # a killed process may have sent it later
-    without = [
-        other.first_sent
-        for other in others
-        if instance_id not in other.before and other.first_sent - ended > LATE_SECONDS
-    ]
-    return bool(without) and max(without) - min(without) > LATE_SECONDS
-
-
 def as_late(entry: Entry, found: Iterable[Instance], now: float) -> Entry | None:
-    """Return the entry of a create without an answer as it is kept beside the resource's new one.
+    """Return the entry as it is kept beside the resource's new create; None if it is over.
 
-    `found` are the machines that it may have made. Returns None if none has appeared in time.
+    `found` are the machines that a create without an answer may have made, or the machine of the
+    entry if it is back. The first must appear in time, and the second for as long as a machine that
+    is gone stays on record.
     """
     ids = tuple(instance.id for instance in found)
-    if not ids and now - entry.started > LATE_SECONDS:
+    seconds = LATE_SECONDS if entry.instance_id is None else BACK_SECONDS
+    if not ids and now - entry.started > seconds:
         return None
-    return replace(entry, phase=Phase.LATE, found=ids)
+    return replace(entry, phase=Phase.LATE, found=() if entry.instance_id else ids)
+
+
+def as_gone(entry: Entry, now: float) -> Entry:
+    """Return the entry of a machine that is gone, and may come back within an hour."""
+    return replace(entry, phase=Phase.LATE, started=now, seen=True)
 
 
 def as_forgotten(entry: Entry, shown: Iterable[str], now: float) -> Entry | None:
@@ -234,4 +198,7 @@ def _is_requested(entry: Entry, machine: Instance, new: NewInstance | None) -> b
         return True
     # An adopted machine may have another SSH key, which the API does not show.
     matches = entry.phase is Phase.ADOPTED or entry.is_for(new)
+    if entry.is_late:  # state has the sector that it was in, whichever was requested
+        has_key = entry.requested.ssh_key == new.hashed().ssh_key
+        matches = has_key and new.sector in (None, machine.sector)
     return matches and machine.may_be_of(new.instance_type)

@@ -14,6 +14,9 @@ from pulumi_fal.machines.outage import Outage
 RESEND_SECONDS = 120.0
 """The time after which an accepted DELETE is sent again if the machine still exists."""
 
+_AGAIN_SECONDS = 5.0
+"""The same for one that the API answered with 404: the machine may appear or come back."""
+
 
 class Deletion:
     """The DELETE of one machine. It is retried, with the delays of retry.py, until it is accepted.
@@ -47,6 +50,8 @@ class Deletion:
         except (ConflictError, NotFoundError) as error:
             self.is_known = isinstance(error, ConflictError) and not self.accepted
             self.said = f"the API answered {error.status}: {error.detail}"
+            if not self.is_known:
+                self._due = self._clock.now() + _AGAIN_SECONDS
             return
         except APIError as error:
             if retry.rule(error) is retry.REFUSED and not isinstance(error, AuthenticationError):

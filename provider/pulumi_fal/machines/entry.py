@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.origin import Origin, without_user
 
-VERSION = 4
+VERSION = 5
 """The version of the format. Earlier versions, which lack some fields, can be read as well."""
 KEY_SECONDS = 540.0
 """Seconds after the first POST for which a create may be sent again with its idempotency key. This
 is less than the time for which the API keeps the key (api.v1.KEPT_SECONDS), to allow for late
 answers and for clocks that differ.
 """
-
-GRACE_SECONDS = 30.0
-"""For how long the API may not show a new machine before it counts as gone."""
 
 
 class Phase(str, Enum):
@@ -34,7 +31,8 @@ class Phase(str, Enum):
     ADOPTED = "adopted"
     """A person assigned a machine to the create."""
     LATE = "late"
-    """There was no answer, and another create has been started for the resource since."""
+    """There was no answer, or the machine is gone, and another create may have followed since. The
+    machine may still appear, or come back."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +66,18 @@ class Entry:
     found: tuple[str, ...] = ()
     """The ids of the machines that appeared after another create had been started, in the phase
     LATE. Each may be the machine of this create."""
+    file: str = field(default="", compare=False)
+    """The name of its file in the journal."""
+
+    @property
+    def id(self) -> str:
+        """What `pulumi-fal pending` calls the entry: the last part of its file's name."""
+        return self.file.removesuffix(".json").rpartition("-")[2][:8]
 
     @property
     def is_late(self) -> bool:
         """Whether another create has been started for the resource since."""
         return self.phase is Phase.LATE
-
-    def is_new(self, now: float) -> bool:
-        """Whether the machine is so new that the API may not show it yet."""
-        return not self.seen and now - self.started < GRACE_SECONDS
 
     def key_seconds_left(self, now: float) -> float:
         """Return for how long the create may still be sent again with its key; 0 if it may not.
@@ -104,22 +105,25 @@ class Entry:
     def as_json(self) -> dict[str, Any]:
         """Return the entry in the format that is stored on disk, which has no nested request."""
         values = {**vars(self), "origin": vars(self.origin)}
+        del values["file"]
         return {"version": VERSION, **vars(values.pop("requested")), **values}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Entry:
-        """Return the entry for the output of `as_json`.
+    def from_json(cls, data: Mapping[str, Any], file: str = "") -> Entry:
+        """Return the entry for the output of `as_json`, which the journal has in that file.
 
         Raises ValueError, KeyError or TypeError if the format is wrong.
         """
         requested = NewInstance.of(data)
+        origin = {name: value for name, value in data["origin"].items() if name != "organization"}
+        origin["backend"] = without_user(origin.get("backend", ""))
         values = {
             **{name: value for name, value in data.items() if name not in vars(requested)},
-            "origin": Origin(**data["origin"]),
+            "origin": Origin(**origin),
             "requested": requested,
             "before": tuple(data["before"]),
             "found": tuple(data.get("found", ())),
             "phase": Phase(data["phase"]),
         }
         del values["version"]
-        return cls(**values)
+        return cls(**values, file=file)

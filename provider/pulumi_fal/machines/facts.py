@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import FalError
-from pulumi_fal.machines.decision import (
-    Facts,
-    Search,
-    can_be_sent_again,
-    candidates,
-)
-from pulumi_fal.machines.entry import GRACE_SECONDS, Entry
+from pulumi_fal.machines.decision import Facts, Search, can_be_sent_again
+from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.ownership import Ownership
+from pulumi_fal.machines.whose import (
+    LATE_SECONDS,
+    Asking,
+    Same,
+    at_home,
+    candidates,
+    everywhere,
+    same,
+    where,
+)
 from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
@@ -30,26 +35,36 @@ def unclaimed(
 ) -> Search:
     """Return the machines that the entry's POST may have made, of those that nobody else has.
 
-    Others are the stacks in the same backend, and the creates that are on record.
+    Others are all stacks of the backend and of the entry's, and the creates that are on record.
     """
     entries = journal.readable()
-    pending = {other.instance_id for other in entries if other.instance_id}
-    found = candidates(entry, instances, pending, entries)
-    if found:  # reading stacks is slow
-        held = {machine.id for machine in stacks.possible_machines(entry.origin)}
-        found = candidates(entry, found, held)
-    if not found:
+    named = {other.instance_id for other in entries if other.instance_id}
+    found = candidates(entry, instances, named, entries)
+    if not found:  # reading stacks is slow
         return Search()
-    others = stacks.elsewhere(entry.origin)
-    return Search(tuple(candidates(entry, found, others.ids)), others.unread)
+    read = stacks.named(entry.origin) | everywhere(entry, stacks)
+    held = {instance_id for stack in read.stacks for instance_id in stack.ids}
+    return Search(tuple(candidates(entry, found, held)), read.unread)
 
 
-def offline(entry: Entry, origin: Origin, stacks: Stacks, now: float, account: str = "") -> Facts:
-    """Return the facts about an entry that can be had without the API and without a key."""
-    in_state = None
+def offline(
+    entry: Entry,
+    asking: Asking,
+    stacks: Stacks,
+    now: float,
+    account: str = "",
+    new: NewInstance | None = None,
+) -> Facts:
+    """Return the facts about an entry that can be had without the API, and without a key."""
+    is_same, unread = same(entry, asking, stacks)
+    in_state, holder = None, ""
     if entry.instance_id is not None:
-        in_state = stacks.has(origin, entry.instance_id)
-    return Facts(origin, None, account, now, in_state)
+        in_state = entry.instance_id in asking.own.ids if asking.own else None
+        if not in_state:
+            read = stacks.named(entry.origin) | everywhere(entry, stacks)
+            held = (stack.name for stack in read.stacks if entry.instance_id in stack.ids)
+            holder = next(held, "")
+    return Facts(asking.origin, new, account, now, is_same, in_state, holder=holder, unread=unread)
 
 
 class FactFinder:
@@ -79,37 +94,55 @@ class FactFinder:
         """The account of the key that is set."""
         return self.ownership.account_id
 
-    def about(self, entry: Entry, origin: Origin, new: NewInstance) -> Facts:
-        """Return the facts about an entry that decide how `origin` gets its machine.
+    def asking(self, origin: Origin) -> Asking:
+        """Return what is known of the stack that asks for a machine for this resource."""
+        return Asking(origin, self.stacks.own(origin))
 
-        It gathers only those that the decision needs, because commands and searches are slow.
+    def same(self, entry: Entry, asking: Asking) -> Same:
+        """Return whether the entry is of the stack that is asking."""
+        return same(entry, asking, self.stacks)[0]
+
+    def about(self, entries: Sequence[Entry], asking: Asking, new: NewInstance) -> list[Facts]:
+        """Return the facts about entries that decide how a resource gets its machine.
+
+        It gathers only those that the decision needs, because commands and searches are slow. One
+        search serves all entries.
         """
-        facts = replace(self.offline(entry, origin), requested=new)
-        is_certain = entry.origin == origin and origin.is_certain
-        is_doubtful = entry.origin.may_be(origin) and not is_certain
-        if (is_doubtful and not facts.in_state) or (facts.in_state and not entry.is_new(facts.now)):
-            return facts  # they are enough to decide without the API
-        if entry.instance_id is None and can_be_sent_again(entry, facts):
-            return facts
+        known = [self._offline(entry, asking, new) for entry in entries]
         try:
-            machine = self.find(entry, wait=bool(facts.in_state))
-            is_own = machine is not None or self.is_own(entry)
-            search = Search()
-            if entry.instance_id is None and is_own:
-                search = self.search(entry)
+            found = [
+                (entry, facts) if _is_enough(entry, facts) else (entry, self._asked(entry, facts))
+                for entry, facts in zip(entries, known, strict=True)
+            ]
+            lost = [entry for entry, facts in found if _needs_search(entry, facts)]
+            searches = self.search(lost) if lost else []
         except FalError as error:
-            return replace(facts, error=error)
-        now = self.clock.wall()  # a search takes a while
-        return replace(facts, now=now, machine=machine, is_own=is_own, search=search)
+            return [
+                facts if _is_enough(entry, facts) else replace(facts, error=error)
+                for entry, facts in zip(entries, known, strict=True)
+            ]
+        now, searched = self.clock.wall(), iter(searches)  # a search takes a while
+        return [
+            replace(facts, now=now, search=next(searched)) if _needs_search(entry, facts) else facts
+            for entry, facts in found
+        ]
 
-    def at_a_glance(self, entries: Iterable[tuple[Entry, Origin]]) -> list[Facts]:
-        """Return the facts about entries that can be had almost without waiting, for a person.
+    def _offline(self, entry: Entry, asking: Asking, new: NewInstance | None = None) -> Facts:
+        now, account = self.clock.wall(), self.account_id.account
+        return offline(entry, asking, self.stacks, now, account, new)
 
-        Each comes with the resource that a machine is requested for now. The same list of machines
-        serves all. If it lacks a machine, a second one is read, because a person may forget the
-        create, and a single list may come from a stale replica.
+    def _asked(self, entry: Entry, facts: Facts) -> Facts:
+        machine = self.find(entry)
+        is_own = machine is not None or self.is_own(entry)
+        return replace(facts, now=self.clock.wall(), machine=machine, is_own=is_own)
+
+    def at_a_glance(self, entries: Sequence[Entry]) -> list[Facts]:
+        """Return what the next `up` of each entry's own stack will find, almost without waiting.
+
+        The same list of machines serves all. If it lacks a machine, a second one is read, because a
+        person may forget the create, and a single list may come from a stale replica.
         """
-        known = [(entry, self.offline(entry, origin)) for entry, origin in entries]
+        known = [(entry, self._offline(entry, at_home(entry, self.stacks))) for entry in entries]
         try:
             instances = dict(self.fleet.fresh())
             found = [self._with_list(entry, facts, instances) for entry, facts in known]
@@ -129,43 +162,36 @@ class FactFinder:
             search = unclaimed(entry, instances.values(), self.journal, self.stacks)
         return replace(facts, machine=machine, is_own=is_own, search=search)
 
-    def find(self, entry: Entry, *, wait: bool = False) -> Instance | None:
-        """Return the entry's machine, or None if the API does not show it.
-
-        With `wait`, wait until the machine appears or is no longer new. The caller does so if the
-        machine is in state, because the new create is about to overwrite this entry, and only the
-        entry keeps a refresh from reporting a new machine as gone.
-        """
+    def find(self, entry: Entry) -> Instance | None:
+        """Return the entry's machine; None if it is gone, or if the API has not shown it yet."""
         if entry.instance_id is None:
             return None
-        machine = self.lifecycle.find(entry.instance_id)
-        if machine is None and wait:
-            for answer in self.fleet.watch(entry.started + GRACE_SECONDS - self.clock.wall()):
-                machine = answer.instances.get(entry.instance_id)
-                if machine is not None:
-                    break
+        machine = self.lifecycle.look(entry.instance_id)
+        may_be_gone = entry.seen and not entry.is_late
+        if machine is None and may_be_gone and self.is_own(entry):
+            return self.lifecycle.find(entry.instance_id)
         return machine
 
-    def search(self, entry: Entry) -> Search:
-        """Find the machines that a POST without an answer may have made.
+    def search(self, entries: Sequence[Entry]) -> list[Search]:
+        """Find the machines that POSTs without an answer may have made.
 
-        Lists machines until any that the POST made has had time to appear. Raises FalError if the
+        Lists machines until any that the POSTs made has had time to appear. Raises FalError if the
         machines can't be listed.
         """
-        # If the process ended before the answer, it may have sent its POST, or the last retry of
-        # it, just before. Only an entry with a problem has the time at which the POST ended.
-        since = max(0.0, self.clock.wall() - entry.started) if entry.problem else 0.0
+        now = self.clock.wall()
+        since = min(max(0.0, now - _ended(entry)) for entry in entries)
         # A single list may come from a stale replica, so at least two are read, and a machine in
         # any of them counts. If the last one fails it is retried, because it is the most complete.
         instances = dict(self.fleet.fresh())
         for answer in self.fleet.watch(max(self._settle_seconds - since, self.fleet.interval)):
             instances |= self.fleet.fresh() if answer.error else answer.instances
-        return unclaimed(entry, instances.values(), self.journal, self.stacks)
+        found = instances.values()
+        return [unclaimed(entry, found, self.journal, self.stacks) for entry in entries]
 
-    def offline(self, entry: Entry, origin: Origin) -> Facts:
-        """Return the facts about an entry that can be had without the API."""
+    def offline(self, entry: Entry) -> Facts:
+        """Return the facts about a late entry that can be had without the API."""
         now, account = self.clock.wall(), self.account_id.account
-        return offline(entry, origin, self.stacks, now, account)
+        return Facts(entry.origin, None, account, now, unread=where(entry, self.stacks).unread)
 
     def is_own(self, entry: Entry) -> bool:
         """Whether the key sees the machines of the account that the entry was written with.
@@ -176,6 +202,27 @@ class FactFinder:
 
         def machines() -> Iterator[StackMachine]:
             yield from (StackMachine(id_, "", account_id) for id_ in entry.before)
-            yield from self.stacks.possible_machines(entry.origin)
+            for stack in self.stacks.named(entry.origin).stacks:
+                yield from stack.machines
 
         return self.ownership.sees(account_id, machines)
+
+
+def _is_enough(entry: Entry, facts: Facts) -> bool:
+    """Whether the decision needs nothing from the API."""
+    if facts.in_state:
+        return True
+    return entry.instance_id is None and can_be_sent_again(entry, facts)
+
+
+def _needs_search(entry: Entry, facts: Facts) -> bool:
+    return entry.instance_id is None and facts.is_own and not _is_enough(entry, facts)
+
+
+def _ended(entry: Entry) -> float:
+    """Return the time by which the entry's last POST had certainly been sent.
+
+    If the process ended before the answer, it may have sent it just before, or its last retry. Each
+    retry is recorded, so that is not long after the time in the entry.
+    """
+    return entry.started if entry.problem else entry.started + LATE_SECONDS

@@ -25,13 +25,13 @@ def read(path: Path) -> Entry | None:
         data = json.loads(patiently(lambda: path.read_text(encoding="utf-8")))
         if data["version"] > VERSION:
             raise JournalError(path, "was written by a newer pulumi-fal; use that version")
-        return Entry.from_json(data)
+        return Entry.from_json(data, path.name)
     except FileNotFoundError:
         return None
     except OSError as error:
         broken = path.parent if isinstance(error, NotADirectoryError) else path
         raise JournalError(broken, f"can't be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise JournalError(path, "is damaged") from None
 
 

@@ -27,9 +27,6 @@ _AFTER_READY = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """The parts of the interval after which polls follow in a row, while each shows a machine that has
 just become ready. Machines that were started together become ready together, and most of them a
 moment after the first."""
-_AFTER_DISAPPEARANCE = (0.5,)
-"""The same while a machine has just disappeared. It is looked for again, and two looks must not be
-too close together."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,8 @@ class Answer:
     pause: float = 0.0
     """After a call that failed, the delay until the next one."""
     soon: float = 0.0
-    """The part of the interval after which to poll again, because a machine has just become ready
-    or disappeared; 0 if the next poll is not hurried."""
+    """The part of the interval after which to poll again, because a machine has just become ready;
+    0 if the next poll is not hurried."""
     hurried: int = 0
     """The number of hurried polls in a row, up to and with the next one."""
 
@@ -81,7 +78,6 @@ class Fleet:
         self._asking = False
         self._jitter = uniform(*_JITTER)
         self._latest = Answer(number=0, asked_at=clock.now())
-        self._shown: dict[str, Instance] = {}
 
     def fresh(self, until: float = math.inf) -> Instances:
         """Return all machines by id, from a list call that was started after this one.
@@ -109,13 +105,10 @@ class Fleet:
                 seen -= 1
         return self._usable_after(seen, until)
 
-    def shown(self) -> Instances:
-        """Return all machines that any list call of this process has shown, as it showed them last.
-
-        Some of them may be gone.
-        """
+    def latest(self) -> Instances:
+        """Return all machines by id, as the last list call showed them, without another one."""
         with self._condition:
-            return dict(self._shown)
+            return self._latest.instances
 
     def watch(self, seconds: float) -> Iterator[Answer]:
         """Yield the answers of list calls, each newer than the last, for `seconds`.
@@ -185,7 +178,6 @@ class Fleet:
         with self._condition:
             answer = self._next(number, asked_at, instances, error)
             self._latest = answer
-            self._shown.update(instances)
             # One draw for all threads: if each drew its own, only the smallest would count.
             self._jitter = self._uniform(*_JITTER)
             self._asking = False
@@ -216,12 +208,8 @@ def _soon(last: Answer, instances: Instances) -> float:
     would take many more calls.
     """
     before = last.instances
-    parts: tuple[float, ...] = ()
-    if not before.keys() <= instances.keys():
-        parts = _AFTER_DISAPPEARANCE
-    elif any(
+    is_new = any(
         machine.is_ready and id_ in before and not before[id_].is_ready
         for id_, machine in instances.items()
-    ):
-        parts = _AFTER_READY
-    return parts[last.hurried] if last.hurried < len(parts) else 0.0
+    )
+    return _AFTER_READY[last.hurried] if is_new and last.hurried < len(_AFTER_READY) else 0.0

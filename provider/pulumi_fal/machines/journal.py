@@ -12,11 +12,14 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 
 from pulumi_fal.errors import JournalError
@@ -24,10 +27,10 @@ from pulumi_fal.machines import files, locks
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.stacks.origin import Origin
 
-_LATE = "-late-"
-"""Part of the names of the files of late entries, and of no others."""
 _TMP_SECONDS = 3600.0
 """The age from which a temporary file counts as left behind by a killed process."""
+_PARTS = 3
+"""The parts of the name of an entry's file. Earlier versions used two, and four for late ones."""
 
 
 def default_folder(environ: Mapping[str, str]) -> Path:
@@ -36,12 +39,29 @@ def default_folder(environ: Mapping[str, str]) -> Path:
     return Path(pulumi_home) / "fal-compute" / "creates"
 
 
-def file_name(origin: Origin, suffix: str = ".json") -> str:
-    """Return the name of an entry's file: a hash of the URN, and one of URN, stack and backend.
+def new_file(origin: Origin) -> str:
+    """Return a name for the file of a new create, which no other create has.
 
-    The second hash distinguishes stacks of the same name in different backends.
+    It begins with a hash of the resource, which a rename of the stack does not change, and with one
+    of what is known of the stack now: creates in which both are equal are locked together.
     """
-    return f"{_digest(origin.urn)}-{_digest(*vars(origin).values())}{suffix}"
+    return f"{_resource(origin)}-{_stack(origin)}-{secrets.token_hex(4)}.json"
+
+
+def _lock_name(file: str) -> str:
+    return "-".join(file.removesuffix(".json").split("-")[:2]) + ".lock"
+
+
+def _resource(origin: Origin) -> str:
+    return _digest(origin.path)
+
+
+def _stack(origin: Origin) -> str:
+    return _digest(origin.provider) if origin.provider else _digest(origin.urn, origin.backend)
+
+
+def _is_of_earlier_version(name: str) -> bool:
+    return name.count("-") != _PARTS - 1
 
 
 def _read(paths: Iterable[Path]) -> Iterator[Entry | JournalError]:
@@ -62,67 +82,59 @@ class Journal:
     def __init__(
         self,
         folder: Path,
-        ids_in_state: Callable[[Origin], frozenset[str] | None] = lambda origin: None,
+        is_in_state: Callable[[Origin, str], bool | None] = lambda origin, instance_id: None,
     ) -> None:
-        """`ids_in_state` returns the ids of the machines in a stack's state; None if unknown."""
+        """`is_in_state` says whether a resource's stack has a machine; None if that is unknown."""
         self.folder = folder
-        self._ids_in_state = ids_in_state
+        self._is_in_state = is_in_state
         self._reading_earlier = threading.Lock()
         self._earlier: dict[tuple[str, str], Entry] | None = None
         self._is_synced = False
+        self.has_locks = True
+        """Whether the file system has let all locks be taken, as far as any was tried."""
 
-    def find(self, origin: Origin) -> Entry | None:
-        """Return the entry of a resource, or one that may belong to the same resource.
+    def of(self, origin: Origin) -> list[Entry]:
+        """Return the entries of all resources with this name and type, whatever their stack.
 
-        Late entries are never returned, because they must not stop a create.
+        Raises JournalError if one of them can't be read.
         """
-        own = files.read(self.folder / file_name(origin))
-        if own is not None:
-            return own
-        for path in self._files(f"{_digest(origin.urn)}-"):
-            entry = None if _LATE in path.name else files.read(path)
-            if entry is not None and entry.origin.may_be(origin):
-                return entry
-        return None
+        names = {
+            *self._names(f"{_resource(origin)}-", f"{_digest(origin.urn)}-"),
+            *self._earlier_names.get(origin.path, ()),
+        }
+        found = (files.read(self.folder / name) for name in sorted(names))
+        return [entry for entry in found if entry is not None]
 
-    def readable(self, urn: str = "") -> list[Entry]:
-        """Return the entries that can be read: all of them, or those of one URN."""
-        return [entry for entry in self.entries(urn) if isinstance(entry, Entry)]
+    def readable(self) -> list[Entry]:
+        """Return all entries that can be read."""
+        return [entry for entry in self.entries() if isinstance(entry, Entry)]
 
-    def entries(self, urn: str = "") -> Iterator[Entry | JournalError]:
-        """Yield all entries, or those of one URN. An entry that can't be read yields its error."""
-        yield from _read(self._files(f"{_digest(urn)}-" if urn else ""))
-
-    def late(self) -> list[Entry]:
-        """Return the late entries that can be read. The review at the start tells of the others."""
-        late = _read(self._files(part=_LATE))
-        return [entry for entry in late if isinstance(entry, Entry)]
+    def entries(self) -> Iterator[Entry | JournalError]:
+        """Yield all entries. An entry that can't be read yields its error."""
+        yield from _read(self.folder / name for name in self._names())
 
     def current(self, entry: Entry) -> Entry | None:
         """Return what the file of an entry that was read earlier holds now; None if it is gone."""
-        return files.read(self._path(entry))
+        return files.read(self.folder / entry.file)
 
     def exchange(self, read: Entry, new: Entry | None) -> bool:
         """Replace an entry with a `new` one, or drop it, while no process works on its create.
 
-        A `new` entry may be for another resource that has none. Returns False and changes nothing
-        if a process works on one of the creates, or if a file no longer holds what was `read`.
+        The `new` entry may be in another file. Returns False and changes nothing if a process works
+        on the create, or if the file no longer holds what was `read`.
         """
-        entries = [read] if new is None else [read, new]
+        locked = {_lock_name(entry.file): entry for entry in (read, new or read)}
         with contextlib.ExitStack() as locks_held:
-            for origin in {entry.origin for entry in entries}:
-                lock = self.try_lock(origin)
+            for entry in locked.values():
+                lock = self.try_lock(entry)
                 if lock is None:
                     return False
                 locks_held.enter_context(lock)
             if self.current(read) != read:
                 return False
-            is_moved = new is None or self._path(new) != self._path(read)
             if new is not None:
-                if is_moved and self.current(new) is not None:
-                    return False
                 self.write(new)
-            if is_moved:
+            if new is None or new.file != read.file:
                 self.drop(read)
         return True
 
@@ -140,7 +152,7 @@ class Journal:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                path = self._path(entry)
+                path = self.folder / entry.file
                 files.patiently(lambda: Path(temporary).replace(path))
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
@@ -155,7 +167,7 @@ class Journal:
         The caller holds the lock of the entry's create.
         """
         try:
-            path = self._path(entry)
+            path = self.folder / entry.file
             files.patiently(lambda: path.unlink(missing_ok=True))
             files.sync(self.folder)
         except FileNotFoundError:
@@ -167,39 +179,47 @@ class Journal:
         """Drop an earlier process's entry for a machine that is in state under this URN.
 
         `is_proven` says whether the API has just shown the machine, or has shown that it is gone.
-        Otherwise the entry is dropped only if the machine was seen before. The entry is kept if its
-        own stack does not have the machine: a program may only read it, a preview may import it, or
-        the URN may belong to a stack in another backend.
+        Otherwise the entry is dropped only if the machine was seen before. The entry is kept if the
+        stack does not have the machine: a program may only read it, or a preview may import it.
         """
+        origin = Origin(urn)
         # Errors are ignored: they were reported at the start, and the next create checks the stack.
         with contextlib.suppress(OSError, JournalError):
-            earlier = self._earlier_entries().get((urn, instance_id))
+            earlier = self._earlier_entries().get((origin.path, instance_id))
             entry = self.current(earlier) if earlier is not None else None
-            # The file may have been overwritten for the machine that replaces this one.
-            if entry is None or entry.instance_id != instance_id:
+            if entry is None or not (is_proven or entry.seen):
                 return
-            if not (is_proven or entry.seen):
-                return
-            ids = self._ids_in_state(entry.origin)  # it may be overwritten during this as well
-            if ids is not None and instance_id not in ids:
+            if self._is_in_state(origin, instance_id) is False:
                 return
             self.exchange(entry, None)
-            self._earlier_entries().pop((urn, instance_id), None)
+            self._earlier_entries().pop((origin.path, instance_id), None)
 
-    def try_lock(self, origin: Origin) -> AbstractContextManager[None] | None:
-        """Return the lock of a resource's create, for the caller to release; None if it is taken.
+    def has_earlier(self, urn: str, instance_id: str) -> bool:
+        """Whether an earlier process's create of another resource made the machine."""
+        path = Origin(urn).path
+        earlier = self._earlier_entries()
+        return any(id_ == instance_id and of != path for of, id_ in earlier)
 
-        If the file system does not support locks or is read-only, the result locks nothing.
+    def try_lock(self, of: Entry | Origin) -> AbstractContextManager[None] | None:
+        """Return the lock of a create, for the caller to release; None if it is taken.
+
+        An entry has the lock that its create had, and a resource that of its next create. If the
+        file system does not support locks or is read-only, the result locks nothing.
         """
         try:
             self._make_folder()
-            return locks.try_lock(self.folder / file_name(origin, ".lock"))
+            return locks.try_lock(self._lock_file(of))
         except OSError:
+            self.has_locks = False
             return contextlib.nullcontext()
 
-    def is_locked(self, origin: Origin) -> bool:
-        """Whether a process is working on this resource's create."""
-        return locks.is_locked(self.folder / file_name(origin, ".lock"))
+    def is_locked(self, entry: Entry) -> bool:
+        """Whether a process is working on the entry's create."""
+        return locks.is_locked(self._lock_file(entry))
+
+    def shares_lock(self, entry: Entry, other: Entry | Origin) -> bool:
+        """Whether the entry's create has the same lock as another one, or as a resource's next."""
+        return self._lock_file(entry) == self._lock_file(other)
 
     def clear_leftovers(self) -> None:
         """Remove the lock files and temporary files that killed processes left in the folder."""
@@ -214,13 +234,11 @@ class Journal:
                 elif path.suffix == ".lock":
                     locks.is_locked(path)  # it removes the file if no process has the lock
 
-    def _path(self, entry: Entry) -> Path:
-        # A resource may have several late entries, for creates that were started at other times.
-        suffix = f"{_LATE}{round(entry.started * 1000)}.json" if entry.is_late else ".json"
-        return self.folder / file_name(entry.origin, suffix)
+    def _lock_file(self, of: Entry | Origin) -> Path:
+        return self.folder / _lock_name(of.file if isinstance(of, Entry) else new_file(of))
 
     def _earlier_entries(self) -> dict[tuple[str, str], Entry]:
-        """Return the entries of earlier processes, by URN and machine id.
+        """Return the entries of earlier processes, by resource and machine id.
 
         The folder is read only once, because a refresh calls this for hundreds of machines at the
         same time. Entries that this process writes later are not needed.
@@ -231,11 +249,25 @@ class Journal:
                 with contextlib.suppress(JournalError):
                     for entry in self.readable():
                         if entry.instance_id:
-                            earlier[entry.origin.urn, entry.instance_id] = entry
+                            earlier[entry.origin.path, entry.instance_id] = entry
                 self._earlier = earlier
             return self._earlier
 
-    def _files(self, prefix: str = "", part: str = "") -> list[Path]:
+    @cached_property
+    def _earlier_names(self) -> Mapping[str, list[str]]:
+        """The files that earlier versions named after URN, organization and backend, by resource.
+
+        They are read only once. A file that can't be read is found by the hash of its URN.
+        """
+        names = defaultdict(list)
+        earlier = filter(_is_of_earlier_version, self._names())
+        for entry in _read(self.folder / name for name in earlier):
+            if isinstance(entry, Entry):
+                names[entry.origin.path].append(entry.file)
+        return names
+
+    def _names(self, *prefixes: str) -> list[str]:
+        """Return the names of all entries' files, or of those that begin with one of `prefixes`."""
         try:
             # Path.glob and Path.exists would hide that the folder can't be read. Every create looks
             # through the names, so with hundreds of them a Path for each would take long.
@@ -249,9 +281,9 @@ class Journal:
         except OSError as error:
             raise JournalError(self.folder, f"can't be read: {error.strerror}") from None
         return [
-            self.folder / name
+            name
             for name in sorted(names)
-            if name.startswith(prefix) and part in name and name.endswith(".json")
+            if name.endswith(".json") and (not prefixes or name.startswith(prefixes))
         ]
 
     def _make_folder(self) -> None:

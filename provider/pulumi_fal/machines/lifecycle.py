@@ -1,14 +1,13 @@
 """Finds machines, waits until they are ready, and deletes them.
 
-Two rules apply everywhere. A failed call says nothing about a machine, so it does not end a wait.
-And a machine counts as gone only after two checks at different times, because a single answer may
-come from a stale replica.
+A failed call says nothing about a machine, so it does not end a wait. When a machine counts as
+gone, absence.py says.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
@@ -21,8 +20,8 @@ from pulumi_fal.errors import (
     VanishedError,
 )
 from pulumi_fal.machines import greeting
+from pulumi_fal.machines.absence import Absence, Absences
 from pulumi_fal.machines.deletion import Deletion
-from pulumi_fal.machines.entry import GRACE_SECONDS
 from pulumi_fal.machines.fleet import Answer, Fleet, Instances
 from pulumi_fal.machines.greeting import Greeting
 from pulumi_fal.machines.outage import Outage
@@ -31,6 +30,10 @@ STOPPED_SECONDS = 60.0
 """Seconds for which a machine must stay stopped until a wait for it ends as failed."""
 SILENT_SECONDS = 60.0
 """For how long an API that gave no answer in time is not asked again by calls with a time limit."""
+_ASK_SECONDS = 30.0
+"""After this time, a machine that no list has shown yet is also asked for by its id."""
+_LOOKS = 12
+"""How often a machine that is missing is looked for, until it counts as gone."""
 _LOOK_AGAIN_SECONDS = 2.0
 """The longest pause between the two looks of a call with a time limit."""
 
@@ -43,6 +46,7 @@ class Lifecycle:
         client: Client,
         fleet: Fleet,
         clock: Clock,
+        absences: Absences,
         notify: Callable[[str], None] = lambda message: None,
         greeting: Greeting = greeting.problem,
     ) -> None:
@@ -50,17 +54,37 @@ class Lifecycle:
         self._client = client
         self._fleet = fleet
         self._clock = clock
+        self._absences = absences
         self._notify = notify
         self._greeting = greeting
         self._failing_for = 0.0
         self._silent_until = -math.inf
+        self._deleted: set[str] = set()
+        """The machines whose DELETE the API has accepted."""
 
-    def find(self, instance_id: str, seconds: float = math.inf) -> Instance | None:
-        """Return the machine, or None if two checks find that it is gone: not listed, and 404.
+    def find(self, instance_id: str) -> Instance | None:
+        """Return a machine that a look has just missed; None if it was shown before and is gone.
 
-        With `seconds`, raises TimeoutError if that takes longer, and retries no call. The seconds
-        are for all such calls that fail in a row, because a preview asks for one machine after
-        another. If the API gives no answer in that time, the next calls don't ask it.
+        That takes as long as a machine must be missing. Raises APIError if the API can't be asked.
+        """
+        found: Instance | None = None
+        with self._absences.of(instance_id) as absence:
+            while found is None:
+                absence.missed()
+                if absence.is_over:
+                    return _get(self._client, instance_id)
+                self._clock.sleep(max(self._fleet.interval, self._absences.seconds / _LOOKS))
+                # Lists are shared by all that are missing, so only the last look needs a GET.
+                found = self._fleet.recent(self._fleet.interval / 4).get(instance_id)
+        return found
+
+    def look(self, instance_id: str, seconds: float = math.inf) -> Instance | None:
+        """Return the machine if a list or a GET shows it now, at the second look at the latest.
+
+        None proves nothing. With `seconds`, raises TimeoutError if that takes longer, and retries
+        no call. The seconds are for all such calls that fail in a row, because a preview asks for
+        one machine after another. If the API gives no answer in that time, the next calls don't ask
+        it.
         """
         began = self._clock.now()
         if seconds == math.inf:
@@ -94,9 +118,12 @@ class Lifecycle:
         seconds: float,
         observe: Callable[[Instance], None] = lambda instance: None,
         on_silence: Callable[[str], None] | None = None,
+        *,
+        was_shown: bool = False,
     ) -> Instance:
         """Wait until the machine is ready and has an ip, and return it.
 
+        `was_shown` says whether the API has ever shown the machine, which otherwise can't be gone.
         `observe` is called when the API first shows the machine, and then with every change. With
         `on_silence`, an SSH server must also greet at the ip; it is called with the reason whenever
         none does. Raises NotReadyError after `seconds` or if the machine stays stopped for
@@ -104,7 +131,7 @@ class Lifecycle:
         has refused the key for a minute.
         """
         started = self._clock.now()
-        ready = self._wait(instance, started, seconds, observe, _missing)
+        ready = self._wait(instance, started, seconds, observe, _missing, was_shown)
         if on_silence is None:
             return ready
 
@@ -116,7 +143,7 @@ class Lifecycle:
             return lacks
 
         # A second wait polls often again, because SSH answers soon after the machine is ready.
-        return self._wait(ready, started, seconds, observe, missing)
+        return self._wait(ready, started, seconds, observe, missing, True)
 
     def silence(self, instance: Instance) -> str | None:
         """Return why no SSH server greets at the ip of a ready machine, or None if one does."""
@@ -129,6 +156,7 @@ class Lifecycle:
         seconds: float,
         observe: Callable[[Instance], None],
         missing: Callable[[Instance], str | None],
+        was_shown: bool,
     ) -> Instance:
         """Wait until `missing` no longer returns what the machine lacks, and return the machine.
 
@@ -137,37 +165,39 @@ class Lifecycle:
         lacks = missing(instance)
         if lacks is None:
             return instance
-        misses, listed = 0, instance.is_ready  # nothing but the API says that a machine is ready
+        listed = was_shown
         stopped_since = math.inf
         outage = Outage(self._clock, self._notify)
-        for answer in self._fleet.watch(started + seconds - self._clock.now()):
-            is_due = listed or self._clock.now() - started >= GRACE_SECONDS
-            try:
-                found = self._seen_in(answer, instance.id, ask=is_due)
-            except APIError as error:
-                outage.record_failure(error)
-                continue
-            outage.record_success()
-            if found is None:
-                misses += is_due
-            else:
+        with self._absences.of(instance.id) as absence:
+            for answer in self._fleet.watch(started + seconds - self._clock.now()):
+                is_due = listed or self._clock.now() - started >= _ASK_SECONDS
+                try:
+                    found = self._seen_in(answer, instance.id, ask=is_due)
+                except APIError as error:
+                    outage.record_failure(error)
+                    continue
+                outage.record_success()
+                if found is None:
+                    if listed:
+                        absence.missed()
+                    if absence.is_over:
+                        raise VanishedError(instance.id, _gone(instance, absence))
+                    continue
+                absence.end()
                 if found != instance or not listed:
                     observe(found)
-                instance, listed, misses = found, True, 0
+                instance, listed = found, True
                 now = self._clock.now()
                 stopped_since = min(stopped_since, now) if found.is_stopped else math.inf
                 if now - stopped_since >= STOPPED_SECONDS:
                     raise NotReadyError(instance.id, _stopped(instance))
                 lacks = missing(instance)
-            if misses == 2:
-                raise VanishedError(
-                    instance.id,
-                    f"Machine {instance.id} ({instance.instance_type}) is gone: it was "
-                    f"{instance.status} when last seen, and the API no longer knows it.",
-                    was_listed=listed,
-                )
-            if lacks is None:
-                return instance
+                if lacks is None:
+                    return instance
+            if absence.seconds:
+                lacks = f"the API has not shown it for {absence.seconds:.0f} s"
+            elif not (listed or f"{outage}"):
+                lacks = "the API has not shown it yet"
         raise NotReadyError(
             instance.id,
             f"Machine {instance.id} ({instance.instance_type}) is billed, but was not ready after "
@@ -175,41 +205,54 @@ class Lifecycle:
             "Run `pulumi up` again to go on waiting for the same machine.",
         )
 
-    def delete(self, instance_id: str, seconds: float, *, is_new: bool = False) -> None:
-        """Delete the machine and wait until the API no longer knows it.
+    def delete(self, instance_id: str, seconds: float) -> bool:
+        """Delete the machine, and return when it is gone: whether the API accepted the DELETE.
 
-        It is no error if the machine is already gone. `is_new` says that the API may not show the
-        machine yet, so that it counts as gone only after GRACE_SECONDS. Raises StillThereError
-        after `seconds`, InvalidRequestError if the API rejects the request, and AuthenticationError
-        if it has refused the key for a minute.
+        It is no error if the machine is already gone. Raises StillThereError after `seconds`, or
+        later if the machine is missing then, and not for long enough; InvalidRequestError if the
+        API rejects the request; and AuthenticationError if it has refused the key for a minute.
         """
         request = Deletion(self._client.within(0), instance_id, self._clock, self._notify)
+        request.accepted = instance_id in self._deleted
         request.send()
-        started, misses = self._clock.now(), 0
+        misses = 0
         outage = Outage(self._clock, self._notify)
-        for answer in self._fleet.watch(seconds):
-            is_due = not is_new or self._clock.now() - started >= GRACE_SECONDS
-            try:
-                # After an accepted DELETE, two lists in a row are proof enough, and save a GET for
-                # every machine.
-                found = self._seen_in(answer, instance_id, ask=not request.accepted)
-            except APIError as error:
-                outage.record_failure(error)
-                continue
-            outage.record_success()
-            if found is not None or not request.accepted:
-                request.send()
-            if found is not None or request.is_known:
-                misses = 0
-            else:
-                misses += request.accepted or is_due
-            if misses == 2:
-                return
+        with self._absences.of(instance_id) as absence:
+            for answer in self._answers(seconds, absence):
+                is_due = not request.accepted or misses > 0
+                try:
+                    found = self._seen_in(answer, instance_id, ask=is_due)
+                except APIError as error:
+                    outage.record_failure(error)
+                    continue
+                outage.record_success()
+                if request.accepted:
+                    self._deleted.add(instance_id)
+                if found is not None or not request.accepted:
+                    request.send()
+                if found is not None or request.is_known:
+                    misses = 0
+                    absence.end()
+                    continue
+                misses += 1
+                if not request.accepted:
+                    absence.missed()
+                if misses >= 2 if request.accepted else absence.is_over:
+                    return request.accepted
         raise StillThereError(
             instance_id,
             f"Machine {instance_id} may still exist {seconds:.0f} s after its delete began "
             f"({request.said}).{outage}",
         )
+
+    def _answers(self, seconds: float, absence: Absence) -> Iterator[Answer]:
+        """Yield answers for so many seconds, and then for as long as the machine is missing."""
+        yield from self._fleet.watch(seconds)
+        if absence.is_missing():
+            for answer in self._fleet.watch(self._absences.longest):
+                yield answer
+                if not absence.is_missing():
+                    return
 
     def _look(self, instance_id: str, instances: Instances, until: float) -> Instance | None:
         listed = instances.get(instance_id)
@@ -237,6 +280,13 @@ def _missing(instance: Instance) -> str | None:
         return None
     has_ip = "an ip" if instance.ip else "no ip yet"
     return f"its status is {instance.status}, and it has {has_ip}"
+
+
+def _gone(instance: Instance, absence: Absence) -> str:
+    return (
+        f"Machine {instance.id} ({instance.instance_type}) is gone: it was {instance.status} when "
+        f"last seen, and the API has not shown it for {absence.seconds:.0f} s."
+    )
 
 
 def _stopped(instance: Instance) -> str:

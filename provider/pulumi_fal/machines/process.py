@@ -15,6 +15,7 @@ from pulumi_fal.machines.greeting import Greeting
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
 
 if TYPE_CHECKING:
     # They need requests, which takes long to import, and most previews never call the API.
@@ -56,8 +57,10 @@ class Machines:
         warn: Callable[[str], None] = lambda message: None,
         send: Callable[..., Any] | None = None,
         greeting: Greeting = greeting.problem,
+        provider: str = "",
     ) -> None:
-        """`settings` may raise ConfigurationError. `send` replaces HTTP in tests.
+        """`settings` may raise ConfigurationError. `send` replaces HTTP in tests. `provider` is the
+        id of the provider resource in the stack's state; "" if the host does not tell it.
 
         `notify` gets transient messages, in the thread that waits. `warn` gets warnings that stop
         nothing.
@@ -70,6 +73,10 @@ class Machines:
         self._warn = warn
         self._send = send
         self._greeting = greeting
+        self._provider = provider
+        self.known: set[str] = set()
+        """The ids of the machines and the URNs of the resources that the engine has in its state,
+        as its calls show. Its state may be older than the stack's."""
         self._opened: _Account | None = None
         self._reviewed = False
         self._lock = threading.Lock()
@@ -102,9 +109,18 @@ class Machines:
     def wait_until_quiet(self, seconds: float) -> None:
         """Return when every create that is in flight is on record, or after `seconds`."""
         if self._opened is not None:
-            self._opened.creates.in_flight.urns(lambda urn: True, seconds)
+            self._opened.creates.wait_until_quiet(seconds)
 
-    def review(self, urn: str, organization: str = "") -> None:
+    def origin(self, urn: str) -> Origin:
+        """Return a resource of the stack that this process works for."""
+        return Origin(urn, self._provider, self.stacks.backend)
+
+    def in_state(self, urn: str) -> list[StackMachine]:
+        """Return the machines in all stacks that may be this process's own."""
+        stacks = self.stacks.named(Origin(urn)).stacks
+        return [machine for stack in stacks for machine in stack.machines]
+
+    def review(self, urn: str) -> None:
         """Warn about unresolved creates of the stack that the URN belongs to.
 
         Only the first call with a URN does so. It also drops the entries whose machines are in
@@ -116,9 +132,7 @@ class Machines:
             self._reviewed = True
         self.journal.clear_leftovers()
         try:
-            if not review.is_due(self.journal, Origin(urn, organization)):
-                return  # finding the backend is slow
-            origin = self.stacks.origin(urn, organization)
+            origin = Origin(urn, self._provider)
             reminders = review.reminders(
                 self.journal, self.stacks, lambda: self.creates.late, origin
             )
@@ -136,6 +150,7 @@ class Machines:
 
     def _open(self, settings: Settings) -> _Account:
         from pulumi_fal.api.client import Client
+        from pulumi_fal.machines.absence import Absences
         from pulumi_fal.machines.creates import Creates
         from pulumi_fal.machines.facts import FactFinder
         from pulumi_fal.machines.fleet import Fleet
@@ -144,7 +159,8 @@ class Machines:
 
         client = Client(settings, self._clock, send=self._send, notify=self._notify)
         fleet = Fleet(client, self._clock, settings.poll_interval)
-        lifecycle = Lifecycle(client, fleet, self._clock, self._notify, self._greeting)
+        absences = Absences(self._clock, settings.absence_seconds)
+        lifecycle = Lifecycle(client, fleet, self._clock, absences, self._notify, self._greeting)
         ownership = Ownership(settings, lambda: fleet.recent(_RECENT_SECONDS))
         facts = FactFinder(
             fleet,
@@ -155,5 +171,5 @@ class Machines:
             self._clock,
             settings.settle_seconds,
         )
-        creates = Creates(client, facts, self._warn)
+        creates = Creates(client, facts, self._warn, self.known)
         return _Account(settings.account_id, lifecycle, ownership, facts, creates)

@@ -8,12 +8,14 @@ to the process until the step is over, even if the journal has become unreadable
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import JournalError
+from pulumi_fal.machines.decision import as_gone
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.stacks.cache import Stacks
@@ -38,16 +40,28 @@ class Records:
     it becomes a warning.
     """
 
-    def __init__(self, journal: Journal, stacks: Stacks, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        stacks: Stacks,
+        warn: Callable[[str], None],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`wall` returns the time of day in seconds since the epoch."""
         self._journal = journal
         self._stacks = stacks
         self._warn = warn
+        self._wall = wall
         self._lock = threading.Lock()
-        self._numbers: dict[Origin, int] = {}
-        self._since_success: dict[Origin, int] = {}
-        self._requested: dict[Origin, NewInstance] = {}
-        self._made: dict[Origin, Made] = {}
-        self._reported: dict[Origin, Entry] = {}
+        self._unwritten: dict[str, Entry] = {}
+        """By file, what could not be written, as while the disk is full for a moment."""
+        self._claims: dict[str, str] = {}
+        # The others are by URN.
+        self._numbers: dict[str, int] = {}
+        self._since_success: dict[str, int] = {}
+        self._requested: dict[str, NewInstance] = {}
+        self._made: dict[str, Made] = {}
+        self._reported: dict[str, Entry] = {}
 
     # In memory.
 
@@ -58,46 +72,46 @@ class Records:
         that one replaces the machine.
         """
         with self._lock:
-            self._numbers[origin] = self._numbers.get(origin, 0) + 1
-            self._since_success[origin] = self.count(origin) + 1
-            self._requested[origin] = requested
-        made = self._made.get(origin)
+            self._numbers[origin.urn] = self._numbers.get(origin.urn, 0) + 1
+            self._since_success[origin.urn] = self.count(origin) + 1
+            self._requested[origin.urn] = requested
+        made = self._made.get(origin.urn)
         if made is None:
             return
         self._stacks.forget(origin)  # the step before may have put the machine into state
         if made.requested != requested or made.machine.id in (self._stacks.ids(origin) or ()):
-            del self._made[origin]
+            del self._made[origin.urn]
 
     def made(self, origin: Origin) -> Made | None:
         """Return the machine of the resource's create, or None if none is known."""
-        return self._made.get(origin)
+        return self._made.get(origin.urn)
 
     def machines(self) -> dict[str, str]:
         """Return the ids of the machines of all creates, by the URN of the resource."""
-        return {origin.urn: made.machine.id for origin, made in list(self._made.items())}
+        return {urn: made.machine.id for urn, made in list(self._made.items())}
 
-    def remember(self, entry: Entry, machine: Instance) -> None:
-        """Remember the machine that the present create of the entry's resource works on."""
-        self._made[entry.origin] = Made(self._requested[entry.origin], entry, machine)
+    def remember(self, origin: Origin, entry: Entry, machine: Instance) -> None:
+        """Remember the machine that the resource's present create works on."""
+        self._made[origin.urn] = Made(self._requested[origin.urn], entry, machine)
 
     def saw(self, origin: Origin, machine: Instance, *, seen: bool) -> None:
         """Remember how the machine looks now, and with `seen` that the API has shown it."""
-        made = self._made.get(origin)
+        made = self._made.get(origin.urn)
         if made is not None:
             entry = replace(made.entry, seen=made.entry.seen or seen)
-            self._made[origin] = replace(made, entry=entry, machine=machine)
+            self._made[origin.urn] = replace(made, entry=entry, machine=machine)
 
     def succeed(self, origin: Origin) -> None:
         """End a create that the engine has no reason to repeat."""
-        self._since_success[origin] = 0
+        self._since_success[origin.urn] = 0
 
     def count(self, origin: Origin) -> int:
         """Return how often a create of the resource was begun since one succeeded."""
-        return self._since_success.get(origin, 0)
+        return self._since_success.get(origin.urn, 0)
 
     def has_only(self, origin: Origin, instance_id: str) -> bool:
         """Whether the machine is of the resource's last create, and in state only once, as its."""
-        made = self._made.get(origin)
+        made = self._made.get(origin.urn)
         if made is None or made.machine.id != instance_id:
             return False
         self._stacks.forget(origin)
@@ -106,34 +120,72 @@ class Records:
 
     # In the journal. The caller holds the lock of the create, unless a docstring says otherwise.
 
+    def begin_post(self, entry: Entry) -> None:
+        """Put the entry of a create on disk, before its POST. Raises JournalError."""
+        self._journal.write(entry)
+        self._catch_up()
+
     def write(self, entry: Entry) -> None:
-        """Put the entry on disk."""
+        """Put the entry on disk, or do it with the next write if that fails."""
         with self._warning(entry.instance_id or "a machine whose id is not known"):
+            self._put(entry)
+
+    def _put(self, entry: Entry) -> None:
+        with self._lock:
+            self._unwritten.pop(entry.file, None)
+        try:
             self._journal.write(entry)
+        except JournalError:
+            with self._lock:
+                self._unwritten[entry.file] = entry
+            raise
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Write what could not be written. Nobody else has a newer version of it meanwhile."""
+        with self._lock, suppress(JournalError):
+            for entry in list(self._unwritten.values()):
+                self._journal.write(entry)
+                del self._unwritten[entry.file]
+
+    def claim(self, urn: str, instance_id: str) -> bool:
+        """Whether no other resource of this process, and no earlier create, has the machine.
+
+        An answer may be that to another create's request, as from a cache on the way.
+        """
+        with self._lock:
+            is_first = self._claims.setdefault(instance_id, urn) == urn
+        return is_first and not self._journal.has_earlier(urn, instance_id)
 
     def drop(self, entry: Entry) -> None:
         """Remove the entry."""
         with self._warning(entry.origin.urn):
+            with self._lock:
+                self._unwritten.pop(entry.file, None)
             self._journal.drop(entry)
 
-    def exchange(self, read: Entry, new: Entry | None) -> None:
-        """Replace or drop an entry whose lock this process does not hold, if it is unchanged."""
-        with self._warning(read.origin.urn):
-            self._journal.exchange(read, new)
+    def amend(self, entry: Entry) -> None:
+        """Write an earlier create's entry, which may be another stack's."""
+        with self._warning(entry.origin.urn):
+            self._journal.write(entry)
 
-    def discard(self, origin: Origin) -> None:
-        """Forget the resource's machine, which is gone, and drop its entry."""
-        self._made.pop(origin, None)
-        with self._warning(origin.urn):
-            entry = self._find(origin)
-            if entry is not None:
-                self._journal.drop(entry)
+    def note_gone(self, entry: Entry) -> None:
+        """Put the machine of a late entry on record, as which an earlier entry of it is kept.
 
-    def put_back(self, late: Entry) -> None:
-        """Make a late entry the entry of its resource again, because it got no other machine."""
-        with self._warning(late.origin.urn):
-            self._journal.write(replace(late, phase=Phase.REQUESTED, found=()))
-            self._journal.drop(late)
+        It needs no lock.
+        """
+        with self._warning(entry.origin.urn):
+            for earlier in self._journal.readable():
+                if earlier.instance_id == entry.instance_id:
+                    self._journal.exchange(earlier, as_gone(earlier, entry.started))
+                    return
+            self._journal.write(entry)
+
+    def let_go(self, origin: Origin, now: float) -> None:
+        """Forget the resource's machine, which is gone, and keep its entry as a late one."""
+        made = self._made.pop(origin.urn, None)
+        if made is not None:
+            self.write(as_gone(made.entry, now))
 
     def mark_reported(self, origin: Origin, *, seen: bool, has_lock: bool = True) -> None:
         """Record that the machine is about to be reported to Pulumi.
@@ -141,17 +193,27 @@ class Records:
         `seen` says whether the API has shown the machine since the POST. Without the lock, an entry
         that another process changes is left to that process.
         """
+        made = self._made.get(origin.urn)
+        if made is None:
+            return
         with self._warning(origin.urn):
-            entry = self._find(origin)
+            entry = self._journal.current(made.entry)
             if entry is None:
                 return
-            reported = replace(entry, phase=Phase.REPORTED, seen=seen or entry.seen)
-            if reported != entry:
+            reported = replace(
+                entry,
+                phase=Phase.REPORTED,
+                started=self._wall(),  # state has the machine a moment after this
+                instance_id=made.machine.id,
+                problem="",
+                seen=seen or entry.seen,
+            )
+            if replace(reported, started=entry.started) != entry:
                 if has_lock:
-                    self._journal.write(reported)
+                    self._put(reported)
                 elif not self._journal.exchange(entry, reported):
                     return
-            self._reported[origin] = reported
+            self._reported[origin.urn] = reported
 
     def undelivered(self, origin: Origin) -> Callable[[], None]:
         """Return what is to be called if the report of the present create did not reach Pulumi.
@@ -159,11 +221,11 @@ class Records:
         It needs no lock. gRPC may report the end of a call late: once the engine has called Create
         again, it must have received the result of the call before, and this does nothing.
         """
-        number = self._numbers.get(origin)
+        number = self._numbers.get(origin.urn)
 
         def undelivered() -> None:
             with self._lock:
-                if self._numbers.get(origin) == number:
+                if self._numbers.get(origin.urn) == number:
                     self.mark_unreported(origin)
 
         return undelivered
@@ -174,13 +236,9 @@ class Records:
         It needs no lock.
         """
         with self._warning(origin.urn):
-            reported = self._reported.pop(origin, None)
+            reported = self._reported.pop(origin.urn, None)
             if reported is not None:
                 self._journal.exchange(reported, replace(reported, phase=Phase.CREATED))
-
-    def _find(self, origin: Origin) -> Entry | None:
-        entry = self._journal.find(origin)
-        return entry if entry is not None and entry.origin == origin else None
 
     @contextmanager
     def _warning(self, about: str) -> Iterator[None]:

@@ -29,7 +29,7 @@ class Sender:
         self._client = client
         self._facts = facts
         self._records = records
-        self._journal, self._clock = facts.journal, facts.clock
+        self._clock = facts.clock
 
     def send(
         self,
@@ -53,7 +53,7 @@ class Sender:
             # but can't be set. `may_repeat` asks the wall clock, of which the opposite is true.
             client = client.within(entry.key_seconds_left(self._clock.wall()))
         if not may_be_sent:
-            self._journal.write(entry)
+            self._records.begin_post(entry)
         elif not self.may_repeat(entry):  # a wait for a lock may have taken long
             raise self._without_an_answer(entry)
         else:
@@ -66,7 +66,7 @@ class Sender:
                 entry.idempotency_key,
                 failures.append,
                 may_be_sent=may_be_sent,
-                may_repeat=lambda: self.may_repeat(entry),
+                may_repeat=lambda: self._repeats(entry),
                 gives_up=gives_up,
             )
         except (APIError, ConfigurationError, Interrupted) as error:
@@ -80,14 +80,24 @@ class Sender:
                 problem = unresolved.problem(entry, next(reversed(unanswered), None), last)
                 entry = self._with_problem(entry, problem)
         else:
-            if instance.id not in entry.before:
+            is_new = instance.id not in entry.before
+            if is_new and self._records.claim(entry.origin.urn, instance.id):
                 # The POST may have been retried, so the entry gets the current time.
                 made = replace(entry, started=self._clock.wall()).as_created(instance.id)
                 self._records.write(made)
-                return made, instance
-            problem = f"the API answered with {instance.id}, which existed before it."
+                kind = instance.instance_type or new.instance_type  # the answer needs only an id
+                return made, replace(instance, instance_type=kind)
+            had = "which another resource has" if is_new else "which existed before it"
+            problem = f"the API answered with {instance.id}, {had}."
             entry = self._with_problem(entry, problem)
         raise self._without_an_answer(entry, is_in_progress=is_in_progress)
+
+    def _repeats(self, entry: Entry) -> bool:
+        """Whether the create may be sent again, which then is on record."""
+        if not self.may_repeat(entry):
+            return False
+        self._records.write(replace(entry, started=self._clock.wall()))
+        return True
 
     def may_repeat(self, entry: Entry) -> bool:
         """Whether the create may still be sent again with its key, by the wall clock."""
@@ -103,7 +113,7 @@ class Sender:
         self, entry: Entry, *, is_in_progress: bool = False
     ) -> UnresolvedCreateError:
         try:
-            search = self._facts.search(entry)
+            (search,) = self._facts.search([entry])
         except FalError as error:
             return unresolved.unseen(entry, error)
         if not search:

@@ -13,7 +13,7 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.stacks.cache import in_words
-from pulumi_fal.stacks.origin import ORGANIZATION_VARIABLE, Origin
+from pulumi_fal.stacks.origin import Origin
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _STOPPED = "No machine is created for this resource until this is resolved."
@@ -23,11 +23,8 @@ _SEE_PENDING = "To see what exists now, and what to do:\n  pulumi-fal pending ls
 """What to do about a create of `pulumi do`, which no other command takes up."""
 _DETAILS = "For details, run `pulumi-fal pending ls`."
 _KILLED = "the process ended before the answer came."
-_SETTINGS = {
-    "backend": "PULUMI_BACKEND_URL to the full URL of this stack's backend",
-    "organization": f"{ORGANIZATION_VARIABLE} to the organization of this stack",
-}
-"""The environment variable to set if something about the stack is unknown."""
+CUT_OFF = "its stack's state says that it was cut off, and this computer has no record of it."
+"""The problem of a create that another computer has begun."""
 _AGAIN = " The attempt to send it again failed: "
 
 
@@ -86,7 +83,14 @@ def late(entry: Entry, found: Iterable[Instance]) -> str:
 
 
 def appeared(entry: Entry, found: Iterable[Instance], unread: Mapping[str, str] = NOTHING) -> str:
-    """Machines that may come from a POST without an answer, after another create."""
+    """Machines that may come from a POST without an answer, or one that was gone and is back."""
+    if entry.instance_id:
+        (machine,) = found
+        return (
+            f"Machine {machine.id} ({machine.instance_type}, {machine.status}) was gone, and is "
+            "there again. It is billed, and no resource has it; it was that of "
+            f"{_name(entry)}.\n{late_advice(entry)}"
+        )
     return (
         f"{_followed(entry)}\nThese machines have appeared. Each may come from the earlier create, "
         f"or belong to somebody else:\n{_lines(found)}{_may_have(unread)}{late_advice(entry)}"
@@ -96,9 +100,15 @@ def appeared(entry: Entry, found: Iterable[Instance], unread: Mapping[str, str] 
 def may_appear(entry: Entry, error: FalError | None) -> str:
     """It is not known whether a POST without an answer made a machine, after another create.
 
-    `error` is that of the API, or None if the key is another account's.
+    Or it is not known whether a machine that was gone is back. `error` is that of the API, or None
+    if the key is another account's.
     """
     reason = _sentence(error) if error else "the key that is set belongs to another account."
+    if entry.instance_id:
+        return (
+            f"Machine {entry.instance_id} of {_name(entry)} was gone. Whether it is back is not "
+            f"known: {reason}\n{_DETAILS}"
+        )
     ids = f" These may come from it: {', '.join(entry.found)}." if entry.found else ""
     return (
         f"{_followed(entry)}\nIt is not known whether the earlier create made a machine as well: "
@@ -107,7 +117,13 @@ def may_appear(entry: Entry, error: FalError | None) -> str:
 
 
 def late_advice(entry: Entry) -> str:
-    """What to do about the machines of a POST without an answer that another one has followed."""
+    """What to do about the machines of a late entry."""
+    if entry.instance_id:
+        return (
+            f"If {_name(entry)} has no other machine, `pulumi up` continues with this one.\n"
+            f"If it is not needed:{_delete(entry)}\n"
+            f"If it does not belong to this resource:{_forget(entry, ' --late')}"
+        )
     return (
         f"If a machine is not needed:{_delete(entry)}\n"
         "If it is needed, import it into a stack.\n"
@@ -150,6 +166,27 @@ def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
     )
 
 
+def held(entry: Entry, holder: str) -> UnresolvedCreateError:
+    """A machine that another stack has in state, so that this resource can't have it."""
+    return UnresolvedCreateError(
+        f"{_made(entry)}; it is in the state of {holder}.\n{_STOPPED}",
+        f"If it belongs there, remove the record of this create:{_forget(entry)}\n{_THEN}\n"
+        "If it belongs here, remove it from that stack first, with `pulumi state delete`.",
+        _known(entry),
+    )
+
+
+def made_meanwhile(entry: Entry) -> UnresolvedCreateError:
+    """Another command on the same stack has made the machine since this one began."""
+    return UnresolvedCreateError(
+        f"Another `pulumi up` of this stack has just made {entry.instance_id} "
+        f"({entry.instance_type}) for {_name(entry)}, so no second machine is created.\n"
+        "The machine runs and is billed.",
+        "Wait until no other `pulumi` works on this stack, then run `pulumi up` again.",
+        _known(entry),
+    )
+
+
 def of_another_account(entry: Entry, account: str) -> UnresolvedCreateError:
     """A create with the key of another account than `account`, which can't see its machine."""
     return UnresolvedCreateError(
@@ -162,50 +199,30 @@ def of_another_account(entry: Entry, account: str) -> UnresolvedCreateError:
     )
 
 
-def uncertain(entry: Entry, origin: Origin) -> UnresolvedCreateError:
-    """A create that may belong to another stack, which must not lose its record.
-
-    `origin` is the resource that a machine is requested for now.
-    """
-    this, what_to_do = "this stack", ""
-    if not origin.is_certain:
-        this = f"this stack, whose {' and '.join(origin.unknown)} could not be found out"
-        needed = " and ".join(_SETTINGS[name] for name in origin.unknown)
-        what_to_do = f"Set {needed}.\n"
-    if not entry.origin.is_certain:
-        backend = shlex.quote(origin.backend) if origin.backend else '"$PULUMI_BACKEND_URL"'
-        organization = origin.organization or f'"${ORGANIZATION_VARIABLE}"'
-        where = f" --backend {backend} --organization {organization}"
-        what_to_do += (
-            f"If the machine was made for this stack:{_adopt(entry, where)}\n"
-            "If it was made for another stack, run that command with the backend and the "
-            "organization of that stack.\n"
-            f"To delete the machine:{_delete(entry)}\n"
-            f"If it has been deleted already:{_forget(entry)}\n"
-        )
-    return UnresolvedCreateError(
-        f"{_made(entry)}; it is not known whether it was made for {this}.\n{_STOPPED}",
-        f"{what_to_do}{_THEN}",
-        _known(entry),
-    )
-
-
-def renamed(
-    entry: Entry, origin: Origin, left: Iterable[Instance], *, is_gone: bool
+def uncertain(
+    entry: Entry, origin: Origin, found: Iterable[Instance], unread: Mapping[str, str]
 ) -> UnresolvedCreateError:
-    """A create of a stack that may be this one under an earlier name.
+    """A create that may be of this stack, or of another one, which must not lose its machine.
 
-    `left` are the machines that it may have left. `is_gone` says that the stack of that name is
-    known to no longer exist.
+    `origin` is the resource that a machine is requested for now, `found` are the machines that the
+    create may have made, and `unread` the stacks that could not be read to find out.
     """
-    found = list(left)
-    what = "no longer exists: it was renamed or removed" if is_gone else "may have been renamed"
-    candidates = "" if entry.instance_id else f"It may be any of these:\n{_lines(found)}"
+    candidates, machines = list(found), ""
+    if entry.instance_id:
+        candidates = [Instance(entry.instance_id, entry.instance_type)]
+    elif candidates:
+        machines = f"It may be any of these:\n{_lines(candidates)}"
+    reasons = "".join(f"  {line}\n" for line in in_words(unread))
+    why = f"These stacks could not be read:\n{reasons}" if unread else ""
+    made_for = f"the stack {entry.origin.stack} of the project {entry.origin.project}"
+    if entry.origin.backend not in ("", origin.backend):
+        made_for += f" in {entry.origin.backend}"
+    current = f" --for {shlex.quote(origin.urn)}" if origin.urn != entry.origin.urn else ""
     return UnresolvedCreateError(
-        f"{_made(entry)}.\nIt was made for the stack {entry.origin.stack} of the project "
-        f"{entry.origin.project}, which {what}.\n{candidates}{_STOPPED}",
-        _choose(entry, found, f" --for {shlex.quote(origin.urn)}"),
-        _ids(found),
+        f"{_made(entry)}.\nIt was made for {made_for}, and it is not known whether that is this "
+        f"stack.\n{why}{machines}{_STOPPED}",
+        _choose(entry, candidates, current),
+        _ids(candidates),
     )
 
 
@@ -216,6 +233,15 @@ def combined(errors: Iterable[UnresolvedCreateError]) -> UnresolvedCreateError:
         "\n".join([*map(str, others), last.happened]),
         last.what_to_do,
         tuple(candidate for error in (*others, last) for candidate in error.candidates),
+    )
+
+
+def gone(entry: Entry) -> str:
+    """The machine of an earlier create is gone, and another one is made."""
+    return (
+        f"Machine {entry.instance_id} ({entry.instance_type}), which an earlier create made for "
+        f"{_name(entry)}, is gone. A new machine is created. If that one comes back within an "
+        "hour, every command names it."
     )
 
 
@@ -231,8 +257,8 @@ def reminder(entry: Entry) -> str:
             f"`pulumi up` looks for it; `pulumi destroy` does not delete it.\n{_DETAILS}"
         )
     return (
-        f"Machine {entry.instance_id} ({entry.instance_type}) was made for {_name(entry)}, is not "
-        "in state, and may still run and bill.\n"
+        f"Machine {entry.instance_id} ({entry.instance_type}) was made for {_name(entry)}. It was "
+        "not in state when this command began, and may still run and be billed.\n"
         f"{_up(entry)} `pulumi destroy` does not delete it.\n{_DETAILS}"
     )
 

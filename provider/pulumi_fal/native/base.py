@@ -22,6 +22,7 @@ from pulumi_fal.native import lookups, stateless
 from pulumi_fal.native.properties import received, secret, secrets_in, sent
 from pulumi_fal.native.session import NativeSession
 from pulumi_fal.resource.call import WARNING
+from pulumi_fal.stacks.origin import UNKNOWN_ID
 
 T = TypeVar("T")
 
@@ -58,8 +59,6 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
     def __init__(self, engine_address: str = "") -> None:
         self._engine_address = ""
         self._log: Callable[..., None] = lambda **fields: None
-        self._organization = ""
-        """The organization of the stack. Only the calls for components tell it."""
         self._reference = ""
         """How resources name this provider, URN::ID. Empty if the engine is too old to tell it."""
         self._session: NativeSession | None = None
@@ -130,6 +129,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
             declared=declared,
             is_stateless=stateless.configures(request),
             warn=self._warn,
+            provider=_id(request),
         )
         with self._lock:
             self._session = session
@@ -150,7 +150,6 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         # It needs the SDK's server for components, and most programs have none.
         from pulumi_fal.native import components
 
-        self._organization = request.organization
         try:
             return components.construct(request, self._engine_address, self._reference)
         except pulumi.RunError as error:
@@ -191,6 +190,14 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
     def _warn(self, message: str) -> None:
         """Show a warning for the whole stack, because its resource may not be part of this run."""
         self._log(message=message, severity=WARNING, urn="", ephemeral=False)
+
+
+def _id(request: Any) -> str:
+    """Return the id of the provider resource; "" if the engine is too old to tell it.
+
+    A preview of a stack that has none yet gets the engine's mark for what is unknown.
+    """
+    return "" if request.id == UNKNOWN_ID else str(request.id)
 
 
 @functools.cache

@@ -32,7 +32,7 @@ def refuse_to_replace(machines: Machines, call: Call, id_: str, outputs: Mapping
     The engine marks that one for deletion before the imported machine is compared with the program,
     and deletes it even if the import is refused then. So the inputs in state stand for the program.
     """
-    in_stack = machines.stacks.machines(machines.stacks.origin(call.urn, call.organization))
+    in_stack = machines.stacks.machines(machines.origin(call.urn))
     for old in in_stack or ():
         if old.urn != call.urn or old.id == id_ or old.is_replaced:
             continue

@@ -11,7 +11,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal import engine
-from pulumi_fal.api.models import Status
+from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.errors import LifecycleError, VanishedError
 from pulumi_fal.native import imports, stateless
 from pulumi_fal.native.base import ConfigurableProvider, answered
@@ -26,6 +26,7 @@ from pulumi_fal.native.properties import (
     sent,
 )
 from pulumi_fal.resource import accounts, checks, inputs, operations
+from pulumi_fal.resource import imports as resource_imports
 from pulumi_fal.resource.call import INFO, WARNING, Call, InitFailed
 from pulumi_fal.resource.imports import imported
 from pulumi_fal.stacks.state import IMPORT_REFUSED
@@ -47,9 +48,11 @@ class FalProvider(ConfigurableProvider):
 
     @answered
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
-        news = received(request.news)
+        olds, news = received(request.olds), received(request.news)
         self.session.register(request.urn, news.pop(CLUSTER_SIZE, None))
-        checked = checks.check(self._call(request, context), received(request.olds), news)
+        if olds:
+            self.session.machines.known.add(request.urn)
+        checked = checks.check(self._call(request, context), olds, news)
         # The API does not return the SSH key of a machine, so an import has none.
         is_import = request.urn in self._imported and "ssh_key" not in news
         failures = [
@@ -129,6 +132,8 @@ class FalProvider(ConfigurableProvider):
             return provider_pb2.ReadResponse()
         is_import = not (request.HasField("properties") or self.session.is_stateless)
         if is_import:  # a program's `get` has properties
+            machine = Instance(request.id, outs["instance_type"], outs.get("sector"))
+            resource_imports.refuse_taken(self.session.machines, call, machine)
             imports.refuse_to_replace(self.session.machines, call, request.id, outs)
             # Whether the program waits for it is not known yet.
             outs = imported(outs, is_finished=outs.get("status") == Status.READY)
@@ -187,10 +192,9 @@ class FalProvider(ConfigurableProvider):
         urn = request.urn
         if session.is_stateless:
             urn = stateless.urn(id_) if (id_ := getattr(request, "id", "")) else stateless.new_urn()
-        session.machines.review(urn, self._organization)
+        session.machines.review(urn)
         return Call(
             urn,
-            self._organization,
             timeout=float(getattr(request, "timeout", 0)) or None,
             preview=bool(getattr(request, "preview", False)),
             cluster_size=session.checked.get(request.urn),

@@ -32,6 +32,7 @@ class NativeSession(Session):
         declared: str,
         warn: Callable[[str], None],
         is_stateless: bool = False,
+        provider: str = "",
     ) -> None:
         """`declared` is the name of the provider in the program, or "" for the default provider.
 
@@ -41,6 +42,7 @@ class NativeSession(Session):
         super().__init__(settings=self._resolve, notify=self._note, warn=warn)
         self._config = config
         self.declared = declared
+        self.provider = provider
         self.is_stateless = is_stateless
         self._environ = configs.environment(config, is_default=not (declared or is_stateless))
         self._logs = threading.local()

@@ -30,10 +30,9 @@ def refuse_move(
     """
     account_id = AccountId.of(olds)
     try:
-        if machines.ownership.is_own(account_id) or machines.lifecycle.find(id_, _SECONDS):
+        if machines.ownership.is_own(account_id) or machines.lifecycle.look(id_, _SECONDS):
             return
-        origin = machines.stacks.origin(call.urn, call.organization)
-        if machines.ownership.sees(account_id, lambda: machines.stacks.machines(origin) or ()):
+        if machines.ownership.sees(account_id, lambda: machines.in_state(call.urn)):
             return
     except (FalError, TimeoutError) as error:
         if took_over:
@@ -50,7 +49,7 @@ def refuse_another(machines: Machines, call: Call, id_: str, props: Mapping[str,
     Called before a wait or a delete, because only a machine's own account can show that it is gone.
     """
     is_own = machines.ownership.is_own(AccountId.of(props))
-    if not is_own and not machines.lifecycle.find(id_):
+    if not is_own and not machines.lifecycle.look(id_):
         refuse_elsewhere(machines, call, id_, props)
 
 
@@ -59,9 +58,7 @@ def refuse_elsewhere(machines: Machines, call: Call, id_: str, props: Mapping[st
     machines.ownership.refuse_elsewhere(
         id_,
         AccountId.of(props),
-        lambda: machines.stacks.possible_machines(
-            machines.stacks.origin(call.urn, call.organization)
-        ),
+        lambda: machines.in_state(call.urn),
     )
 
 

@@ -43,8 +43,6 @@ class Call:
     """One call of the engine."""
 
     urn: str
-    organization: str = ""
-    """The organization, or "" if it is not known."""
     timeout: float | None = None
     """The timeout in seconds from `custom_timeouts`, or None if it is not set."""
     preview: bool = False
@@ -55,6 +53,9 @@ class Call:
     """Whether this command has checked the resource's inputs before. If a diff comes first, Pulumi
     asks whether the replacement of another resource replaces this one, too. Each input that depends
     on that one is unknown then, and a diff with the values follows once they are known."""
+    """The number of machines of the ComputeCluster that a machine to create is part of, if any."""
+    aliases: tuple[str, ...] = ()
+    """The URNs that the resource of a create may have had before, as far as the program tells."""
     log: Log = _silent
     is_heard: Callable[[], bool] = lambda: True
     """Returns whether the engine still waits for the answer; True if that is not known."""

@@ -112,7 +112,7 @@ def _count(machines: Machines, call: Call, size: int) -> str:
     )
     creating = machines.creates.in_flight.urns(lambda urn: _cluster(urn) == cluster, _QUIET_SECONDS)
     # What this process has read of the state before may be of machines that are deleted by now.
-    machines.stacks.forget(_origin(machines, call))
+    machines.stacks.forget(Origin(call.urn))
     in_state = _in_state(machines, call)
     if in_state is None:
         return f"The stack's state can't be read, so {unknown}"
@@ -148,7 +148,7 @@ def _in_state(machines: Machines, call: Call) -> list[StackMachine] | None:
     All have URNs with the type of this one. In a stack that moves to the native plugin, each has
     the dynamic provider's until its own turn comes.
     """
-    in_stack = machines.stacks.machines(_origin(machines, call))
+    in_stack = machines.stacks.machines(machines.origin(call.urn))
     if in_stack is None:
         return None
     cluster, type_ = _cluster(call.urn), call.urn.rpartition("::")[0].rpartition("$")[2]
@@ -164,20 +164,16 @@ def _on_record(machines: Machines, call: Call) -> tuple[set[str], set[str]]:
 
     The first set has those whose machine is known, the second those without an answer.
     """
-    origin, cluster = _origin(machines, call), _cluster(call.urn)
+    cluster, backend = _cluster(call.urn), machines.stacks.backend
     entries = [
         entry
         for entry in machines.journal.readable()
         if _cluster(entry.origin.urn) == cluster
-        and entry.origin.may_share_stack(origin)
+        and entry.origin.backend in ("", backend)
         and entry.origin.urn != call.urn
     ]
     created = {entry.origin.urn for entry in entries if entry.instance_id}
     return created, {entry.origin.urn for entry in entries} - created
-
-
-def _origin(machines: Machines, call: Call) -> Origin:
-    return machines.stacks.origin(call.urn, call.organization)
 
 
 def _first(call: Call) -> str:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import LifecycleError
+from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.whose import Same, candidates
 from pulumi_fal.resource import inputs, outputs
+from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.resource.outputs import IMPORTED, UNFINISHED
 from pulumi_fal.resource.wait import not_up
+from pulumi_fal.stacks.cache import in_words
 
 
-def read(machines: Machines, id_: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def read(machines: Machines, call: Call, id_: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return the outputs of a machine that a program imports.
 
-    `wanted` are the inputs in the program. Raises LifecycleError if the machine differs from them.
+    `wanted` are the inputs in the program. Raises LifecycleError if the machine differs from them,
+    or belongs to another resource.
     """
-    instance = machines.lifecycle.find(id_)
+    instance = machines.lifecycle.look(id_)
     if instance is None:
         raise not_known(id_)
+    refuse_taken(machines, call, instance)
     problems = "; ".join(failure.reason for failure in inputs.failures(wanted))
     if problems:
         raise LifecycleError(id_, f"Machine {id_} was not imported: {problems}")
@@ -35,6 +42,49 @@ def imported(outs: Mapping[str, Any], *, is_finished: bool) -> dict[str, Any]:
     If it is not finished, Pulumi calls update next, which waits for it.
     """
     return {**outs, IMPORTED: True, **({} if is_finished else {UNFINISHED: True})}
+
+
+def refuse_taken(machines: Machines, call: Call, instance: Instance) -> None:
+    """Raise LifecycleError if another resource has the machine, or its create may have made it.
+
+    Destroying one of two stacks would delete the machine of the other.
+    """
+    id_, asking = instance.id, machines.facts.asking(machines.origin(call.urn))
+    entries = machines.journal.readable()
+    for entry in entries:
+        if not _may_have_made(entry, instance, entries) or (
+            entry.origin.path == asking.origin.path
+            and machines.facts.same(entry, asking) is Same.YES
+        ):
+            continue
+        why = "is on record to have made it" if entry.instance_id else "may have made it"
+        raise LifecycleError(
+            id_,
+            f"Machine {id_} was not imported: a create of {entry.origin.urn} {why}, and the next "
+            "`pulumi up` of that resource's stack continues with it.\nIf it is not to do that, "
+            f"remove the record:\n  pulumi-fal pending forget {entry.id}",
+        )
+    found = machines.stacks.all()
+    for stack in found.stacks:
+        is_own = asking.own is not None and stack.name == asking.own.name
+        urns = {machine.urn for machine in stack.machines if machine.id == id_}
+        if urns - ({call.urn} if is_own else set()):
+            raise LifecycleError(
+                id_,
+                f"Machine {id_} was not imported: it is in the state of the stack {stack.name}: "
+                f"{', '.join(urns)}. To move it here, remove it from there with `pulumi state "
+                "delete` first, which leaves the machine as it is.",
+            )
+    if found.unread:
+        lines = "".join(f"\n  {line}" for line in in_words(found.unread))
+        call.log(f"These stacks could not be read, and may have machine {id_}:{lines}", WARNING)
+
+
+def _may_have_made(entry: Entry, instance: Instance, entries: Iterable[Entry]) -> bool:
+    """Whether a create may have made the machine. A late one has no claim to it any more."""
+    if entry.instance_id or entry.is_late:
+        return entry.instance_id == instance.id
+    return bool(candidates(entry, [instance], (), entries))
 
 
 def refuse_mismatch(id_: str, actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -25,12 +25,8 @@ def explained(journal: Journal, origin: Origin, instance_type: str) -> Iterator[
 
 def _outcome(journal: Journal, origin: Origin) -> str:
     try:
-        # An entry that can't be read may be of this resource.
-        is_on_record = any(
-            isinstance(entry, JournalError) or entry.origin.may_be(origin)
-            for entry in journal.entries(origin.urn)
-        )
-    except JournalError:
+        is_on_record = bool(journal.of(origin))
+    except JournalError:  # an entry that can't be read may be of this resource
         is_on_record = True
     if is_on_record:
         return (

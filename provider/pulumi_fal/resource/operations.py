@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.api.settings import AccountId
-from pulumi_fal.errors import FalError, Interrupted, LifecycleError, VanishedError
+from pulumi_fal.errors import Interrupted, LifecycleError, VanishedError
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import (
     accounts,
@@ -29,8 +28,6 @@ from pulumi_fal.stacks.origin import Origin
 
 DELETE_TIMEOUT = 1200.0
 """Seconds that delete waits, unless `custom_timeouts` sets another timeout."""
-_PREVIEW_SECONDS = 5.0
-"""Seconds that a diff may take to find out whether an unfinished machine still exists."""
 
 Properties = Mapping[str, Any]
 Outputs = dict[str, Any]
@@ -70,6 +67,7 @@ def diff(
     `olds` are the old outputs, `news` the new inputs, and `before` the old inputs if they are
     known.
     """
+    machines.known.add(id_)
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
     if not call.was_checked and news.get("sector") is UNKNOWN:
         # It may turn out to be the one that the machine is in. The next diff knows it.
@@ -77,14 +75,12 @@ def diff(
     if IMPORTED in olds and call.was_checked and _has_other_key(olds, news, before):
         call.log(_corrected(call, id_), WARNING)
     replaces = _replacements(olds, news, before)
-    is_unfinished = UNFINISHED in olds
-    # A machine that is gone needs a replacement, because a wait can't tell the engine that the
-    # machine no longer exists.
-    is_awaited = has_to_wait(olds, news) and not recorded(id_, olds, news).is_ready
-    if not replaces and (is_unfinished or is_awaited) and _has_vanished(machines, call, id_, olds):
+    # A machine that a wait has found to be gone needs a replacement. What a diff could find out by
+    # itself, the preview would not have found out.
+    if not replaces and olds.get(UNFINISHED) == GONE:
         return Diff(["instance_type"], changes=True)
     # An unfinished machine needs an update although no input differs.
-    return Diff(replaces, changes=True if is_unfinished else None)
+    return Diff(replaces, changes=True if UNFINISHED in olds else None)
 
 
 def create(machines: Machines, call: Call, props: Properties) -> Created:
@@ -92,7 +88,7 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
     if call.preview:
         return Created("", outputs.planned(props))
     # The creates come first, because without a usable key nothing else need be asked.
-    creates, origin = machines.creates, machines.stacks.origin(call.urn, call.organization)
+    creates, origin = machines.creates, machines.origin(call.urn)
     try:
         return _create(machines, call, props, origin)
     except InitFailed as failed:
@@ -111,14 +107,17 @@ def _create(machines: Machines, call: Call, props: Properties, origin: Origin) -
         cluster.counted(machines, call),
         interrupts.explained(machines.journal, origin, new.instance_type),
         repeats.kept(machines, call, origin, props),
-        creates.launch(new, origin, requested, room.patience(machines, call, props)) as instance,
+        creates.launch(
+            new, origin, requested, room.patience(machines, call, props), call.aliases
+        ) as instance,
     ):
-        wait = Wait(machines, call, instance, props)
+        made = records.made(origin)
+        was_seen = made is not None and made.entry.seen
+        wait = Wait(machines, call, instance, props, was_seen=was_seen)
         try:
             outs = wait.until_ready() if inputs.waits(props) else wait.outputs
-        except VanishedError as error:
-            if error.was_listed:
-                records.discard(origin)
+        except VanishedError:
+            records.let_go(origin, machines.facts.clock.wall())
             raise
         except InitFailed:
             records.saw(origin, wait.machine, seen=wait.was_seen)
@@ -139,20 +138,28 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
     result as a sign that the create has succeeded after all.
     """
     in_state = "instance_type" in props
-    instance = machines.lifecycle.find(id_)
+    instance = machines.lifecycle.look(id_)
     if instance is None and not in_state:
         raise imports.not_known(id_)
     if instance is None:
         accounts.refuse_elsewhere(machines, call, id_, props)
-        if not machines.creates.may_still_appear(call.urn, id_):
-            machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
-            return None
+        if machines.creates.was_never_shown(call.urn, id_):
+            call.log(
+                f"The API has not shown machine {id_} since its create. It stays in state "
+                "unchanged, and may be billed.\nRun `pulumi refresh` again in a minute.",
+                WARNING,
+            )
+            return dict(props)
+        instance = machines.lifecycle.find(id_)
+    if instance is None:
+        machines.creates.note_gone(machines.origin(call.urn), id_, props)
         call.log(
-            f"Machine {id_} was created a moment ago, and the API does not show it yet. It stays "
-            "in state unchanged.\nRun `pulumi refresh` again in a minute.",
+            f"Machine {id_} is gone: the API no longer shows it, so it is removed from state, and "
+            "is no longer billed.\nThe next `pulumi up` creates another one, if the program still "
+            "has the resource.",
             WARNING,
         )
-        return dict(props)
+        return None
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
     outs = outputs.from_instance(instance, props, machines.account_id)
     if UNFINISHED in props and (reason := not_up(machines, instance, props)):
@@ -176,6 +183,7 @@ def update(
     known. Raises InitFailed if the wait ends early, and LifecycleError if a new input would replace
     the machine.
     """
+    machines.known.add(id_)
     changed = _replacements(olds, news, before)
     # The outputs have the inputs as well, except for the sector, which is the machine's own.
     refuse_change(id_, [name for name in changed if before is not None or name != "sector"])
@@ -189,7 +197,8 @@ def update(
     if call.preview:
         return {**outputs.unknown(), **kept, "status": UNKNOWN, **outputs.requested(news)}
     accounts.refuse_another(machines, call, id_, olds)
-    wait = Wait(machines, call, recorded(id_, olds, news), news)
+    was_seen = not machines.creates.was_never_shown(call.urn, id_)
+    wait = Wait(machines, call, recorded(id_, olds, news), news, was_seen=was_seen)
     try:
         outs = wait.until_ready()
     except VanishedError as error:
@@ -241,7 +250,8 @@ def refuse_change(id_: str, names: Iterable[str]) -> None:
 
 def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
     """Delete the machine, and return when the API no longer knows it."""
-    creates, origin = machines.creates, machines.stacks.origin(call.urn, call.organization)
+    machines.known.add(id_)
+    creates, origin = machines.creates, machines.origin(call.urn)
     if id_ in creates.resumed_ids and not creates.records.has_only(origin, id_):
         raise LifecycleError(
             id_,
@@ -249,10 +259,15 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
             "resumed with it. Run `pulumi refresh`, then `pulumi state delete` for the resource "
             "that should not have the machine.",
         )
-    is_new = creates.may_still_appear(call.urn, id_)
+    # Of a resource that the program no longer has, or in a destroy, the engine has checked nothing.
+    is_replaced = props.get(UNFINISHED) == GONE and call.urn in machines.known
+    if is_replaced and machines.lifecycle.look(id_) is not None:
+        creates.note_gone(origin, id_, props)
+        call.log(_came_back(id_), WARNING)
+        return
     try:
         accounts.refuse_another(machines, call, id_, props)
-        machines.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT, is_new=is_new)
+        is_deleted = machines.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT)
     except Interrupted:
         raise LifecycleError(
             id_,
@@ -260,18 +275,16 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
             "run and bill. Run the command again to continue.",
         ) from None
     creates.deleted_ids.add(id_)
-    machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
+    if is_deleted:
+        machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
+    else:
+        creates.note_gone(origin, id_, props)
 
 
-def _has_vanished(machines: Machines, call: Call, id_: str, olds: Properties) -> bool:
-    """Whether the machine is gone. False if the API can't be reached, as in an offline preview."""
-    if olds.get(UNFINISHED) == GONE:
-        return True
-    try:
-        if not machines.ownership.is_own(AccountId.of(olds)):
-            return False
-        if machines.creates.may_still_appear(call.urn, id_):
-            return False
-        return machines.lifecycle.find(id_, _PREVIEW_SECONDS) is None
-    except (FalError, TimeoutError):
-        return False
+def _came_back(id_: str) -> str:
+    return (
+        f"Machine {id_} was gone, which is why it was replaced, and it is there again. So it was "
+        "not deleted, but removed from state. It is billed.\n"
+        f"If it is not needed:\n  pulumi-fal delete {id_} --force\n"
+        "If it is, import it into a stack."
+    )

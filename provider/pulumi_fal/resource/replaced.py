@@ -18,7 +18,7 @@ def advice(machines: Machines, call: Call, id_: str) -> str:
     """
     if not call.is_heard():
         return ""
-    deleted, shown = machines.creates.deleted_ids, machines.facts.fleet.shown()
+    deleted, shown = machines.creates.deleted_ids, machines.facts.fleet.latest()
     others = [
         machine.id
         for machine in _in_state(machines, call)
@@ -35,7 +35,7 @@ def advice(machines: Machines, call: Call, id_: str) -> str:
 def outcome(machines: Machines, call: Call) -> str | None:
     """Return what the refusal of a create means for the machine that was to be replaced, if any."""
     # What this process has read of the state before may be of machines that are deleted by now.
-    machines.stacks.forget(machines.stacks.origin(call.urn, call.organization))
+    machines.stacks.forget(machines.origin(call.urn))
     in_state, deleted = _in_state(machines, call), machines.creates.deleted_ids
     for machine in in_state:
         if not machine.is_replaced and machine.id not in deleted:
@@ -51,5 +51,5 @@ def outcome(machines: Machines, call: Call) -> str | None:
 
 def _in_state(machines: Machines, call: Call) -> list[StackMachine]:
     """Return the machines of the resource in state; none if that can't be read."""
-    in_stack = machines.stacks.machines(machines.stacks.origin(call.urn, call.organization))
+    in_stack = machines.stacks.machines(machines.origin(call.urn))
     return [machine for machine in in_stack or () if machine.urn == call.urn]

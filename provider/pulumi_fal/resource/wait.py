@@ -20,14 +20,21 @@ class Wait:
     """The wait for one machine. It keeps the machine as it was last seen."""
 
     def __init__(
-        self, machines: Machines, call: Call, instance: Instance, props: Mapping[str, Any]
+        self,
+        machines: Machines,
+        call: Call,
+        instance: Instance,
+        props: Mapping[str, Any],
+        *,
+        was_seen: bool,
     ) -> None:
+        """`was_seen` says whether the API has shown the machine before."""
         self._machines = machines
         self._call = call
         self._last = instance
         self._props = props
         self._silence = ""
-        self.was_seen = False
+        self.was_seen = was_seen
         """Whether the API has shown the machine, in a list or in response to a GET."""
 
     @property
@@ -48,7 +55,7 @@ class Wait:
         on_silence = self._show_silence if inputs.waits_for_ssh(self._props) else None
         try:
             self._last = self._machines.lifecycle.wait_until_ready(
-                self._last, timeout, self._observe, on_silence
+                self._last, timeout, self._observe, on_silence, was_shown=self.was_seen
             )
         except VanishedError:
             raise

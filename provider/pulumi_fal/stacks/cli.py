@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,20 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pulumi_fal.errors import StackError
+from pulumi_fal.errors import StackError, printable
 
 SECONDS = 30.0
 """The default time limit of a command."""
 _PROC = Path("/proc")
 
 
-def pulumi(
-    *args: str, backend: str = "", seconds: float = SECONDS, folder: Path | None = None
-) -> str:
-    """Run a `pulumi` command and return what it prints.
+def pulumi(*args: str, backend: str = "", seconds: float = SECONDS) -> str:
+    """Run a `pulumi` command in the project's folder, and return what it prints.
 
-    Without `backend`, the command uses its own; without `folder`, it runs in the current one. It is
-    killed after so many seconds. Raises StackError with the command's message if it fails.
+    Without `backend`, the command uses its own. It is killed after so many seconds. Raises
+    StackError with the command's message if it fails.
     """
     cli = _cli()
     if cli is None:
@@ -36,7 +35,7 @@ def pulumi(
     try:
         ended = subprocess.run(
             [cli, *args, "--non-interactive", "--color=never"],
-            cwd=folder,
+            cwd=folder(),
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -50,22 +49,28 @@ def pulumi(
     except OSError as error:
         raise StackError(f"{command} can't be started: {error.strerror}") from None
     if ended.returncode != 0:
-        words = " ".join(ended.stderr.replace("error: ", "").split())
+        words = _words(ended.stderr.replace("error: ", ""))
         raise StackError(f"{command} failed: {words or f'exit code {ended.returncode}'}")
     return ended.stdout
 
 
-def ask(*args: str, backend: str = "", seconds: float = SECONDS, folder: Path | None = None) -> Any:
+def ask(*args: str, backend: str = "", seconds: float = SECONDS) -> Any:
     """Run a command as `pulumi` does, and return the JSON that it prints."""
     try:
-        return json.loads(pulumi(*args, backend=backend, seconds=seconds, folder=folder))
+        return json.loads(pulumi(*args, backend=backend, seconds=seconds))
     except ValueError:
         raise StackError(f"`pulumi {' '.join(args)}` printed no JSON") from None
 
 
-def folder() -> Path | None:
-    """Return the folder of the CLI that started this process; None if the system hides it."""
-    return _link("cwd")
+def _words(text: str) -> str:
+    """Return the text on one line, without the user and the password of any URL in it."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", " ".join(printable(text).split()))
+
+
+def folder() -> Path:
+    """Return the project's folder, or the current one if it is in no project."""
+    file = project_file(Path.cwd())
+    return file.parent if file else Path.cwd()
 
 
 def project_file(folder: Path) -> Path | None:
@@ -83,7 +88,7 @@ def _cli() -> str | None:
     If there is none on PATH, take the one beside this Python, whose virtual environment may not be
     activated.
     """
-    started_by = _link("exe")
+    started_by = _started_by()
     # If no CLI started this process, the process found is a shell, or something else.
     if started_by is not None and started_by.name.startswith("pulumi"):
         found = shutil.which(started_by)  # an upgrade may have removed it since
@@ -93,16 +98,8 @@ def _cli() -> str | None:
     return shutil.which("pulumi") or shutil.which("pulumi", path=str(beside))
 
 
-def _link(name: str) -> Path | None:
-    process = _process()
-    try:
-        return (process / name).readlink() if process else None
-    except OSError:
-        return None
-
-
-def _process() -> Path | None:
-    """Return the folder in /proc of the CLI that started this process; None if there is none.
+def _started_by() -> Path | None:
+    """Return the program that started this process; None if the system hides it.
 
     The engine gives each plugin its own process group. So the CLI is the nearest ancestor in
     another group, whatever its file is called.
@@ -111,7 +108,10 @@ def _process() -> Path | None:
         return None
     for process, group in _above():
         if group != os.getpgrp():
-            return process
+            try:
+                return (process / "exe").readlink()
+            except OSError:
+                return None
     return None
 
 

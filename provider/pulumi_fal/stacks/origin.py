@@ -1,12 +1,20 @@
-"""The identity of a resource beyond its URN: the organization and the backend of its stack."""
+"""The resource that a create is for, and how its stack is recognized.
+
+A URN has the names of the stack and the project, which a rename changes. The id of the provider
+resource stays the same for as long as the stack has machines: through renames, moves to another
+backend, and exports with imports. So equal ids are the same stack. Other ids prove nothing, because
+a stack that was destroyed gets another one.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-ORGANIZATION_VARIABLE = "FAL_COMPUTE_ORGANIZATION"
-"""The environment variable that names the organization if several have a stack of the same name."""
-
+UNKNOWN_ID = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+"""What the engine sends in place of an id that a preview does not know yet."""
+ONLY_ORGANIZATION = "organization"
+"""The organization of all stacks in backends other than Pulumi Cloud."""
 _STATELESS = "urn:pulumi:do::::"
 """The beginning of the URN of a create that is for no stack. No project's name is empty."""
 
@@ -16,23 +24,22 @@ def stateless_urn(type_: str, name: str) -> str:
     return f"{_STATELESS}{type_}::{name}"
 
 
-def own_organization(backend_url: str) -> str:
-    """Return the organization of a backend that has only one, as all but Pulumi Cloud do."""
-    return "" if backend_url.startswith("http") or not backend_url else "organization"
+def without_user(url: str) -> str:
+    """Return a URL without the user and the password in it, and without a slash at the end."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The resource that a create was for. Attributes are "" if unknown."""
+    """A resource. `provider` and `backend` are "" if they are not known."""
 
     urn: str
     """It contains the project and the stack, too."""
-    organization: str = ""
+    provider: str = ""
+    """The id of the provider resource in the stack's state."""
     backend: str = ""
-
-    @property
-    def _place(self) -> tuple[str, str]:
-        return self.organization, self.backend
+    """The URL of the backend in which to look for the stack, without a user and a password."""
 
     @property
     def stack(self) -> str:
@@ -42,6 +49,11 @@ class Origin:
     def project(self) -> str:
         return self._part(2)
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """The names of the stack and the project, which a rename changes."""
+        return self.stack, self.project
+
     def _part(self, place: int) -> str:
         # urn:pulumi:STACK::PROJECT::PARENT$TYPE::NAME
         parts = self.urn.removeprefix("urn:pulumi:").split("::")
@@ -49,41 +61,28 @@ class Origin:
 
     @property
     def name(self) -> str:
-        """The resource's name in the program."""
-        return self.urn.rpartition("::")[2]
+        """The resource's name in the program, which may contain colons."""
+        return self.urn.split("::", 3)[-1]
 
-    def may_be(self, other: Origin) -> bool:
-        """Whether both may be the same resource: what is known of both is equal."""
-        return self.urn == other.urn and all(
-            a == b or not a or not b for a, b in zip(self._place, other._place, strict=True)
-        )
+    @property
+    def path(self) -> str:
+        """The part of the URN that a rename of the stack does not change: types and name."""
+        return self.urn.split("::", 2)[-1]
 
-    def may_share_stack(self, other: Origin) -> bool:
-        """Whether both may be in the same stack: what is known of both stacks is equal."""
-        same_name = (self.stack, self.project) == (other.stack, other.project)
-        return same_name and replace(self, urn=other.urn).may_be(other)
-
-    def may_be_renamed_to(self, other: Origin) -> bool:
-        """Whether the stack of `other` may be this one under a later name."""
-        mine, others = (self.name, *self._place), (other.name, *other._place)
-        return self.urn != other.urn and mine == others
+    def moved(self, full_name: str, backend: str) -> Origin:
+        """Return the same resource in a stack with another full name, or in another backend."""
+        *_, project, stack = ("", self.project, *full_name.split("/")[-2:])
+        return Origin(f"urn:pulumi:{stack}::{project}::{self.path}", "", backend)
 
     @property
     def is_stateless(self) -> bool:
         """Whether this is a machine that `pulumi do --stateless` makes, which no stack gets."""
         return self.urn.startswith(_STATELESS)
 
-    @property
-    def full_name(self) -> str:
-        """The full name of the stack, by which `pulumi` finds it."""
-        return f"{self.organization}/{self.project}/{self.stack}"
+    def is_in(self, full_name: str) -> bool:
+        """Whether a stack with this full name, ORGANIZATION/PROJECT/STACK, has the URN's names.
 
-    @property
-    def is_certain(self) -> bool:
-        """Whether everything about the resource is known."""
-        return bool(self.urn and self.organization and self.backend)
-
-    @property
-    def unknown(self) -> list[str]:
-        """What is not known about the stack: its "backend", its "organization", or both."""
-        return [name for name in ("backend", "organization") if not getattr(self, name)]
+        A file backend with the oldest layout has no projects, and so no full names.
+        """
+        names = full_name.split("/")
+        return names[-2:] == [self.project, self.stack] or names == [self.stack]

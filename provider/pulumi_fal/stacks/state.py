@@ -1,4 +1,4 @@
-"""Reads the machines in the state of stacks, with the `pulumi` command."""
+"""Reads what is in the state of stacks, with the `pulumi` command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,8 +19,12 @@ from pulumi_fal.tokens import MACHINES
 IMPORT_REFUSED = "importRefused"
 """The output that the native plugin sets in state if it refused to import the machine. The stack
 does not have that machine: the next command removes it from state."""
+PROVIDERS = "pulumi:providers:"
+"""The beginning of the types of provider resources."""
 _AT_ONCE = 4
 _TRIES = 4
+NO_STACK = "no stack named"
+"""What `pulumi stack export` says of a stack that is not there."""
 _CUT_SHORT = "failed to load checkpoint: EOF"
 """What `pulumi stack export` says if it reads a state file that an update is just writing."""
 
@@ -47,8 +51,48 @@ class StackMachine:
     """The sector that the program requested; None if it requested none or if that is a secret."""
 
 
-def machines(name: str = "", backend: str = "", seconds: float = cli.SECONDS) -> list[StackMachine]:
-    """Return the machines in a stack's state, which `pulumi stack export` prints.
+@dataclass(frozen=True)
+class Stack:
+    """A stack that was read. The ids of its provider resources say which one it is."""
+
+    name: str
+    """The full name: ORGANIZATION/PROJECT/STACK."""
+    backend: str = ""
+    """The backend in which it was found."""
+    machines: tuple[StackMachine, ...] = ()
+    providers: Mapping[str, str] = field(default_factory=dict)
+    """The ids of all provider resources in state, with their types."""
+    creating: tuple[str, ...] = ()
+    """The URNs of the resources that are being created, or whose create was cut off: one for each
+    create."""
+    is_updating: bool = False
+    """Whether an update of it is in progress, as far as a list of several stacks shows."""
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of the machines."""
+        return frozenset(machine.id for machine in self.machines)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The stacks that were read, and those that could not be, each with the reason."""
+
+    stacks: tuple[Stack, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+    def __or__(self, other: Found) -> Found:
+        """Return what was found in both. A stack that was read twice counts once."""
+        stacks = {(stack.backend, stack.name): stack for stack in self.stacks + other.stacks}
+        return Found(tuple(stacks.values()), {**self.unread, **other.unread})
+
+    def at(self, backend: str) -> Found:
+        """Return the same, found in that backend."""
+        return Found(tuple(replace(stack, backend=backend) for stack in self.stacks), self.unread)
+
+
+def read(name: str = "", backend: str = "", seconds: float = cli.SECONDS) -> Stack:
+    """Return a stack, which `pulumi stack export` prints.
 
     This works while the stack is locked, and needs no passphrase. Without `name`, it is the stack
     that is selected in this folder; without `backend`, the command uses its own. Raises StackError
@@ -56,14 +100,27 @@ def machines(name: str = "", backend: str = "", seconds: float = cli.SECONDS) ->
     """
     exported = _exported(name, backend, seconds)
     try:
-        return [
-            _machine(resource)
-            for resource in exported["deployment"].get("resources") or []
-            if resource["type"] in MACHINES
-            and resource.get("id")
-            and not resource.get("external")
-            and IMPORT_REFUSED not in (resource.get("outputs") or {})
-        ]
+        deployment = exported["deployment"]
+        resources = deployment.get("resources") or []
+        operations = deployment.get("pending_operations") or []
+        return Stack(
+            name,
+            backend,
+            tuple(
+                _machine(resource)
+                for resource in resources
+                if resource["type"] in MACHINES
+                and resource.get("id")
+                and not resource.get("external")
+                and IMPORT_REFUSED not in (resource.get("outputs") or {})
+            ),
+            {
+                resource["id"]: resource["type"]
+                for resource in resources
+                if resource["type"].startswith(PROVIDERS) and resource.get("id")
+            },
+            tuple(row["resource"]["urn"] for row in operations if row["type"] == "creating"),
+        )
     except (AttributeError, KeyError, TypeError):
         raise StackError("`pulumi stack export` printed something that is not a stack") from None
 
@@ -86,29 +143,31 @@ def read_all(
     stacks: Sequence[str],
     backend: str = "",
     seconds: float = math.inf,
-    began: float | None = None,
     on_read: Callable[[], None] = lambda: None,
-) -> dict[str, list[StackMachine] | StackError]:
-    """Return the machines in each stack, or why it can't be read. Stacks are read in parallel.
+) -> Found:
+    """Read stacks in parallel. Those that can't be read within so many seconds are unread.
 
-    Reading ends about `seconds` after `began`, a time.monotonic() that defaults to now. `on_read`
-    is called after each stack, in any thread.
+    `on_read` is called after each stack, in any thread.
     """
-    end = (time.monotonic() if began is None else began) + seconds
+    end = time.monotonic() + seconds
 
-    def read(name: str) -> list[StackMachine] | StackError:
+    def attempt(name: str) -> Stack | StackError:
         left = end - time.monotonic()
         if left <= 0:
             return StackError(f"there was no time for it within {seconds:.3g} s")
         try:
-            return machines(name, backend, min(left, cli.SECONDS))
+            return read(name, backend, min(left, cli.SECONDS))
         except StackError as error:
             return error
         finally:
             on_read()
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return dict(zip(stacks, pool.map(read, stacks), strict=True))
+        answers = dict(zip(stacks, pool.map(attempt, stacks), strict=True))
+    return Found(
+        tuple(answer for answer in answers.values() if isinstance(answer, Stack)),
+        {name: str(answer) for name, answer in answers.items() if isinstance(answer, StackError)},
+    )
 
 
 def _moment(text: object) -> float | None:
@@ -143,17 +202,25 @@ def _texts(properties: Mapping[str, Any] | None) -> dict[str, str]:
     return {name: value for name, value in (properties or {}).items() if isinstance(value, str)}
 
 
-def names(backend: str = "", seconds: float = cli.SECONDS, *, project: str = "") -> list[str]:
+def names(
+    backend: str = "", seconds: float = cli.SECONDS, *, project: str = ""
+) -> dict[str, object]:
     """Return the full names of the backend's stacks: all of them, or those of a project.
 
-    Without a backend, `pulumi` uses its own.
+    Each comes with what changes with its state: when it was last updated, and how many resources it
+    has. This is None during an update. Without a backend, `pulumi` uses its own.
     """
     which = ("--project", project) if project else ("--all",)
     args = ("stack", "ls", *which, "--json", "--fully-qualify-stack-names")
     listed = cli.ask(*args, backend=backend, seconds=seconds)
     try:
-        return sorted(row["name"] for row in listed)
-    except (KeyError, TypeError):
+        return {
+            row["name"]: (row["lastUpdate"], row.get("resourceCount"))
+            if row.get("lastUpdate")
+            else None
+            for row in sorted(listed, key=lambda row: str(row["name"]))
+        }
+    except (KeyError, TypeError, AttributeError):
         raise StackError("`pulumi stack ls` printed something that is not a list") from None
 
 

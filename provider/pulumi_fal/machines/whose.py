@@ -1,0 +1,354 @@
+"""Which stack is asking, and whose a machine is.
+
+Both are pure functions of what was read. Whoever gathers the evidence decides how much it may cost:
+nothing for an ordinary create, every stack for an audit. What was not read never counts as absent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from pulumi_fal.api.models import Instance
+from pulumi_fal.api.settings import AccountId
+from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.stacks.cache import Stacks
+from pulumi_fal.stacks.origin import ONLY_ORGANIZATION, Origin
+from pulumi_fal.stacks.state import Found, Stack
+
+LATE_SECONDS = 600.0
+"""If a search found no machine, one that first appears this many seconds after the POST was most
+likely not made by it. A warning names it, and the new create goes ahead."""
+ABANDONED_SECONDS = 600.0
+"""After this time, a machine whose create nobody works on counts as abandoned."""
+
+
+class Same(Enum):
+    """Whether an entry is of the stack that is asking."""
+
+    YES = "the same stack, whatever its name and backend"
+    NO = "another stack, which still exists"
+    UNKNOWN = "it can't be told"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The resource that is asked about now, as far as its stack is known."""
+
+    origin: Origin
+    own: Stack | None = None
+    """Its stack; None if that can't be read, or if it is not known which of several it is."""
+
+    @property
+    def providers(self) -> frozenset[str]:
+        """The ids of the stack's provider resources. All ids in one state are one stack."""
+        in_state = self.own.providers if self.own else ()
+        return frozenset(filter(None, (self.origin.provider, *in_state)))
+
+
+def same_stack(entry: Entry, asking: Asking, found: Found) -> Same:
+    """Return whether an entry is of the stack that is asking, for whatever resource of it.
+
+    `found` are the stacks with the names of both, and if the entry has an id that the asking stack
+    lacks, all stacks of both backends.
+    """
+    known, ids = entry.origin.provider, asking.providers
+    if known and known in ids:
+        return Same.YES
+    if holders := [stack for stack in found.stacks if known in stack.providers]:
+        may_be_own = not (ids or asking.own) and any(asking.origin.is_in(s.name) for s in holders)
+        return Same.UNKNOWN if may_be_own else Same.NO
+    if entry.origin.names != asking.origin.names:
+        return _renamed(entry, asking, found)
+    said = _destroyed(entry, asking, found) if known else _without_id(entry, asking, found)
+    is_here = entry.origin.backend == asking.origin.backend
+    is_said = entry.phase is Phase.ADOPTED and is_here and not known  # by a person
+    return Same.YES if said is Same.UNKNOWN and is_said else said
+
+
+def _renamed(entry: Entry, asking: Asking, found: Found) -> Same:
+    """An entry under another name of the stack, and its id is not in any stack that was read."""
+    known, backend = entry.origin.provider, entry.origin.backend
+    if backend not in ("", asking.origin.backend) or (known and asking.providers):
+        return Same.NO
+    there = [stack for stack in found.stacks if entry.origin.is_in(stack.name)]
+    is_there = any(backend in ("", stack.backend) for stack in there)
+    return Same.NO if not known and is_there else Same.UNKNOWN
+
+
+def _destroyed(entry: Entry, asking: Asking, found: Found) -> Same:
+    """An entry with an id that no stack has: its stack was destroyed, and may be up again."""
+    is_here = entry.origin.backend == asking.origin.backend and _is_one(entry, found)
+    is_read = asking.own is not None and not found.unread
+    return Same.YES if is_here and (is_read or not asking.providers) else Same.UNKNOWN
+
+
+def _without_id(entry: Entry, asking: Asking, found: Found) -> Same:
+    if not _is_one(entry, found):
+        return Same.UNKNOWN
+    there = _there(entry, found)
+    is_here = entry.origin.backend == asking.origin.backend
+    if is_here or any(stack.providers.keys() & asking.providers for stack in there):
+        return Same.YES
+    return Same.NO if asking.own and any(stack.providers for stack in there) else Same.UNKNOWN
+
+
+def _there(entry: Entry, found: Found) -> list[Stack]:
+    """Return the stacks where the entry says that its stack is."""
+    return [
+        stack
+        for stack in found.stacks
+        if stack.backend == entry.origin.backend and entry.origin.is_in(stack.name)
+    ]
+
+
+def stacks_of(entry: Entry, found: Found) -> list[Stack]:
+    """Return the stacks with the entry's id, or else those where the entry says that it is."""
+    known = [stack for stack in found.stacks if entry.origin.provider in stack.providers]
+    return known or _there(entry, found)
+
+
+def is_gone(entry: Entry, found: Found) -> bool:
+    """Whether the entry's stack certainly no longer exists."""
+    has_place = bool(entry.origin.backend) and not entry.origin.is_stateless
+    return has_place and not (found.unread or stacks_of(entry, found))
+
+
+def _is_one(entry: Entry, found: Found) -> bool:
+    """Whether only one stack of the entry's backend has its names: there may be organizations."""
+    backend = entry.origin.backend
+    has_one = bool(backend) and not backend.startswith("http")
+    return has_one or (not found.unread and len(_there(entry, found)) == 1)
+
+
+def same(entry: Entry, asking: Asking, stacks: Stacks) -> tuple[Same, Mapping[str, str]]:
+    """Return whether the entry is of the stack that is asking, and what could not be read for it.
+
+    It reads only what it needs: nothing if both have the same id.
+    """
+    known = entry.origin.provider
+    if known and known == asking.origin.provider:
+        return Same.YES, {}
+    found = stacks.named(asking.origin) | stacks.named(entry.origin)
+    if known and known not in asking.providers:
+        found |= everywhere(entry, stacks)
+    return same_stack(entry, asking, found), found.unread
+
+
+def where(entry: Entry, stacks: Stacks) -> Found:
+    """Return the stacks among which the entry's is, as far as they can be read."""
+    found = stacks.named(entry.origin)
+    by_name = stacks_of(entry, found)
+    is_certain = len(by_name) == 1 and entry.origin.provider in ("", *by_name[0].providers)
+    return found if is_certain else found | everywhere(entry, stacks)
+
+
+def everywhere(entry: Entry, stacks: Stacks) -> Found:
+    """Return all stacks of the own backend and of the entry's, as far as they can be read."""
+    return stacks.all() | stacks.all(backend=entry.origin.backend)
+
+
+def at_home(entry: Entry, stacks: Stacks) -> Asking:
+    """Return an entry's own stack as the one that asks, as the next `up` there will.
+
+    Of several that it may be, it is one that has the entry's machine if there is one.
+    """
+    homes = stacks_of(entry, where(entry, stacks))
+    homes.sort(key=lambda stack: entry.instance_id not in stack.ids)
+    if not homes:
+        return Asking(replace(entry.origin, provider=""))
+    own = homes[0]
+    return Asking(entry.origin.moved(own.name, own.backend), own)
+
+
+class Whose(Enum):
+    """To whom a machine belongs, in the words that reports use."""
+
+    STACK = "in stack"
+    PENDING = "pending"
+    ABANDONED = "abandoned"
+    UNKNOWN = "unknown"
+    FORGOTTEN = "forgotten"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A resource that has a machine in state, or a create that made the machine, or may have."""
+
+    id: str
+    urn: str
+    stack: str
+    account_id: AccountId = field(default_factory=AccountId)
+    """Where a machine in state was last seen, and with which account."""
+    created: float | None = None
+    """When Pulumi recorded a machine in state, in seconds since the epoch; None if unknown."""
+    entry: Entry | None = None
+    """The entry of the create."""
+
+    @property
+    def name(self) -> str:
+        """The resource's name in the program."""
+        return Origin(self.urn).name
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known: the entries of this computer, the stacks, and what could not be read."""
+
+    entries: Sequence[Entry] = ()
+    stacks: Sequence[Stack] = ()
+    """All stacks of the backend, or those that a command names."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """A stack or a record, and why it can't be read. It may have any machine."""
+    beside: Sequence[Stack] = ()
+    """The stacks of entries that are not among `stacks`, such as those of other backends."""
+    unread_beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By an entry's file, what could not be read to find its stack beside, and why."""
+    in_progress: Container[str] = frozenset()
+    """The files of the entries that a process is working on."""
+    gone: Container[str] = frozenset()
+    """The files of the entries whose stack is known to no longer exist."""
+    now: float = 0.0
+    """The time in seconds since the epoch."""
+
+    def holders(self, instance_id: str) -> list[Claim]:
+        """Return the resources that have a machine in state."""
+        return [claim for claim in (*self.held, *self._held_beside) if claim.id == instance_id]
+
+    @property
+    def held(self) -> list[Claim]:
+        """The resources of all stacks that were read, but for those beside."""
+        return [claim for stack in self.stacks for claim in _held(stack, stack.name)]
+
+    @property
+    def _held_beside(self) -> list[Claim]:
+        return [claim for stack in self.beside for claim in _held(stack, _beside(stack))]
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """All that could not be read, and why."""
+        beside = (reason for reasons in self.unread_beside.values() for reason in reasons.items())
+        return {**dict(beside), **self.unread}
+
+    def whose(
+        self, instances: Iterable[Instance], max_age: float = ABANDONED_SECONDS
+    ) -> list[tuple[Instance, Whose, Claim | None]]:
+        """Return each machine with its owner, and with the claim that shows the owner.
+
+        A machine that an entry names is never forgotten: its stack may be just about to record it.
+        It is abandoned if no stack will ever have it: the stack is gone, or nobody has worked on
+        the create for `max_age` seconds. A machine is unknown if a create without an answer may
+        have made it, or if a stack that may have it can't be read.
+        """
+        instances = list(instances)
+        ids = {machine.id for machine in instances}
+        held = {claim.id: claim for claim in (*self._held_beside, *self.held)}
+        made = [
+            (self._of(entry, max_age), self._claim(entry, entry.instance_id))
+            for entry in self.entries
+            if entry.instance_id and entry.instance_id in ids
+        ]
+        # Of several records of one machine, the last one counts: one that `up` continues with.
+        made.sort(key=lambda one: [Whose.ABANDONED, Whose.UNKNOWN, Whose.PENDING].index(one[0]))
+        named = {claim.id: (whose, claim) for whose, claim in made}
+        perhaps = {
+            machine.id: self._claim(entry, machine.id)
+            for entry in self.entries
+            if entry.instance_id is None
+            for machine in candidates(entry, instances, {*held, *named}, self.entries)
+        }
+        said: list[tuple[Instance, Whose, Claim | None]] = []
+        for machine in instances:
+            if machine.id in held:
+                said.append((machine, Whose.STACK, held[machine.id]))
+            elif machine.id in named:
+                said.append((machine, *named[machine.id]))
+            elif machine.id in perhaps:
+                said.append((machine, Whose.UNKNOWN, perhaps[machine.id]))
+            else:
+                whose = Whose.UNKNOWN if self.unread else Whose.FORGOTTEN
+                said.append((machine, whose, None))
+        return said
+
+    def _of(self, entry: Entry, max_age: float) -> Whose:
+        """Return whose the machine of an entry is that no stack has which was read."""
+        if entry.file in self.in_progress or entry.origin.is_stateless:
+            return Whose.PENDING
+        if entry.file in self.gone:
+            return Whose.ABANDONED
+        if self.now - entry.started <= max_age:
+            return Whose.PENDING
+        is_unread = self.unread or entry.file in self.unread_beside
+        return Whose.UNKNOWN if is_unread else Whose.ABANDONED
+
+    def _claim(self, entry: Entry, instance_id: str) -> Claim:
+        """Return the claim of an entry, with the present name of its stack if that is known."""
+        here = stacks_of(entry, Found(tuple(self.stacks)))
+        names = {stack.name for stack in here} or {
+            _beside(stack) for stack in stacks_of(entry, Found(tuple(self.beside)))
+        }
+        name = names.pop() if len(names) == 1 else stack_name(entry.origin)
+        return Claim(instance_id, entry.origin.urn, name, entry=entry)
+
+
+def _held(stack: Stack, name: str) -> Iterator[Claim]:
+    for machine in stack.machines:
+        yield Claim(machine.id, machine.urn, name, machine.account_id, machine.created)
+
+
+def _beside(stack: Stack) -> str:
+    return f"{stack.name} in {stack.backend}"
+
+
+def stack_name(origin: Origin) -> str:
+    """Return the name of an entry's stack, as far as it is known, for people."""
+    if origin.is_stateless:
+        return "pulumi do"
+    is_cloud = origin.backend.startswith("http") or not origin.backend
+    return f"{'?' if is_cloud else ONLY_ORGANIZATION}/{origin.project}/{origin.stack}"
+
+
+def candidates(
+    entry: Entry,
+    instances: Iterable[Instance],
+    known: Container[str],
+    entries: Iterable[Entry] = (),
+) -> list[Instance]:
+    """Return the machines that the entry's POST may have made.
+
+    `known` are the ids of machines that are known to belong to other resources. `entries` are all
+    that the journal has, because their lists of machines may show when a machine was made.
+    """
+    entries = list(entries)
+    return [
+        instance
+        for instance in instances
+        if instance.id not in known
+        and instance.id not in entry.before
+        and instance.may_be_of(entry.instance_type)
+        and entry.requested.sector in (None, instance.sector or entry.requested.sector)
+        and not made_at_another_time(entry, instance.id, entries)
+    ]
+
+
+def made_at_another_time(entry: Entry, instance_id: str, entries: Iterable[Entry]) -> bool:
+    """Whether the lists of other creates show that the entry's POST did not make a machine.
+
+    Each entry has the account's machines at the time of its own POST. A machine existed before this
+    POST if it is in the list of a create whose own machine did. It was made later if it is in none
+    of two lists that were taken long after this POST had ended. There must be two, and as long
+    apart, because a list may come from a stale replica, and a clock may have been set.
+    """
+    same_account = (entry.account, entry.endpoint)
+    others = [other for other in entries if (other.account, other.endpoint) == same_account]
+    if any(other.instance_id in entry.before and instance_id in other.before for other in others):
+        return True
+    ended = entry.started if entry.problem else math.inf  # a killed process may have sent it later
+    without = [
+        other.first_sent
+        for other in others
+        if instance_id not in other.before and other.first_sent - ended > LATE_SECONDS
+    ]
+    return bool(without) and max(without) - min(without) > LATE_SECONDS
