@@ -26,6 +26,8 @@ class Late:
     def look(self, entries: Sequence[Entry]) -> Iterator[str]:
         """Look for the machines of late entries, record the result, and yield the warnings."""
         for entry, facts in zip(entries, self._about(entries), strict=True):
+            if entry.instance_id and facts.error is None and not facts.is_own:
+                continue  # A machine that was gone: the process of its own account asks for it.
             if facts.error is not None or not facts.is_own:
                 yield unresolved.may_appear(entry, facts.error)
                 continue
