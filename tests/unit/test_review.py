@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -336,8 +337,13 @@ def test_a_machine_that_was_found_once_is_not_taken_for_gone_because_of_one_list
     assert found(world) == [(made,)]
 
 
-@pytest.mark.parametrize("was_gone", [True, False])
-@pytest.mark.parametrize("trouble", ["refused", "silent", "no key", "stack", "another account"])
+@pytest.mark.parametrize(
+    "trouble, was_gone",
+    [
+        *product(["refused", "silent", "no key", "stack"], [True, False]),
+        ("another account", False),
+    ],
+)
 def test_where_nobody_can_tell_about_a_late_machine_the_warning_says_so(
     world: World, trouble: str, was_gone: bool
 ) -> None:
@@ -369,6 +375,13 @@ def test_where_nobody_can_tell_about_a_late_machine_the_warning_says_so(
         assert f"Machine {made} of resource 'web' was gone. Whether it is back is not" in warning
     assert made in warning
     assert world.clock.time - began < 10
+    assert world.journal.readable() == [entry]
+
+
+def test_a_machine_of_another_account_that_was_gone_is_left_to_that_account(world: World) -> None:
+    """Each account of a stack has its own process, which sees whether the machine is back."""
+    entry = late(world, instance_id=world.machine(), seen=True, account="another")
+    assert review(world) == []
     assert world.journal.readable() == [entry]
 
 
