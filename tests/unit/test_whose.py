@@ -62,12 +62,13 @@ def row(case: str, record: Entry, expected: Answer, *others: Stack, **rest: Any)
 
 OLD_NAME, GONE_THERE, IN_CLOUD = entry(urn=PROD_URN), entry(X, THERE), entry(X, CLOUD)
 NO_ID, NO_ID_THERE, NO_ID_CLOUD = entry(""), entry("", THERE), entry("", CLOUD)
-NO_ID_OLD_NAME = entry("", urn=PROD_URN)
+NO_ID_OLD_NAME, NO_ID_CLOUD_OLD_NAME = (entry("", where, PROD_URN) for where in (FILES, CLOUD))
 ADOPTED_THERE, ADOPTED_CLOUD = (
     replace(record, phase=Phase.ADOPTED) for record in (NO_ID_THERE, NO_ID_CLOUD)
 )
 OTHER, OF_THERE = stack(X, name=PROD), stack(X, backend=THERE)
 OF_ACME, OF_ME = stack(X, name=ACME, backend=CLOUD), stack(Y, name=ME, backend=CLOUD)
+ACME_PROD = stack(Y, name="acme/shop/prod", backend=CLOUD)
 EMPTY_THERE, EMPTY_ACME = (replace(emptied, providers={}) for emptied in (OF_THERE, OF_ACME))
 DEV_THERE = f"{DEV} in {THERE}"
 
@@ -90,7 +91,7 @@ DEV_THERE = f"{DEV} in {THERE}"
         row("destroyed and up again", entry(), YES),
         row("destroyed and up again, unread", entry(), (UNKNOWN, YES), unread=DEV),
         row("destroyed and up again, another unread", entry(), UNKNOWN, unread=PROD),
-        row("destroyed and up again in Cloud", IN_CLOUD, YES, asks=OF_ME),
+        row("destroyed and up again in Cloud", IN_CLOUD, UNKNOWN, asks=OF_ME),
         row("destroyed, renamed and up again", OLD_NAME, NO),
         row("destroyed, two organizations", IN_CLOUD, UNKNOWN, EMPTY_ACME, asks=OF_ME),
         row("removed from another backend", GONE_THERE, UNKNOWN),
@@ -107,7 +108,7 @@ DEV_THERE = f"{DEV} in {THERE}"
         # The record has no id: names and backend decide, where they can.
         row("no id", NO_ID, YES),
         row("no id, unread", NO_ID, YES, unread=DEV),
-        row("no id, in Cloud", NO_ID_CLOUD, YES, asks=OF_ME),
+        row("no id, in Cloud", NO_ID_CLOUD, UNKNOWN, asks=OF_ME),
         row("no id, two organizations", NO_ID_CLOUD, UNKNOWN, OF_ACME, asks=OF_ME),
         row("no id, an organization unread", NO_ID_CLOUD, UNKNOWN, asks=OF_ME, unread=ACME),
         row("no id, migrated", NO_ID_THERE, YES, stack(Y, backend=THERE)),
@@ -118,6 +119,9 @@ DEV_THERE = f"{DEV} in {THERE}"
         row("no id, no backend", entry("", ""), UNKNOWN),
         row("no id, renamed or removed", NO_ID_OLD_NAME, UNKNOWN),
         row("no id, another stack of the project", NO_ID_OLD_NAME, NO, OTHER),
+        row("no id, another of Cloud", NO_ID_CLOUD_OLD_NAME, NO, ACME_PROD, asks=OF_ACME),
+        row("no id, renamed in Cloud", NO_ID_CLOUD_OLD_NAME, UNKNOWN, ACME_PROD, asks=OF_ME),
+        row("no id, no backend, renamed", entry("", "", PROD_URN), UNKNOWN),
         row("no id, another name and backend", entry("", THERE, PROD_URN), NO),
         # A person has said for which resource it is, but not for that of another living stack.
         row("adopted, two organizations", ADOPTED_CLOUD, YES, OF_ACME, asks=OF_ME),

@@ -73,20 +73,29 @@ def _renamed(entry: Entry, asking: Asking, found: Found) -> Same:
     known, backend = entry.origin.provider, entry.origin.backend
     if backend not in ("", asking.origin.backend) or (known and asking.providers):
         return Same.NO
-    there = [stack for stack in found.stacks if entry.origin.is_in(stack.name)]
-    is_there = any(backend in ("", stack.backend) for stack in there)
+    is_there = any(
+        entry.origin.is_in(stack.name) and _is_beside(stack, asking)
+        for stack in found.stacks
+        if backend in ("", stack.backend)
+    )
     return Same.NO if not known and is_there else Same.UNKNOWN
+
+
+def _is_beside(stack: Stack, asking: Asking) -> bool:
+    """Whether a stack is in the organization of the one that asks."""
+    has_one = not stack.backend.startswith("http")
+    return has_one or (asking.own is not None and stack.organization == asking.own.organization)
 
 
 def _destroyed(entry: Entry, asking: Asking, found: Found) -> Same:
     """An entry with an id that no stack has: its stack was destroyed, and may be up again."""
-    is_here = entry.origin.backend == asking.origin.backend and _is_one(entry, found)
+    is_here = entry.origin.backend == asking.origin.backend and _is_one(entry)
     is_read = asking.own is not None and not found.unread
     return Same.YES if is_here and (is_read or not asking.providers) else Same.UNKNOWN
 
 
 def _without_id(entry: Entry, asking: Asking, found: Found) -> Same:
-    if not _is_one(entry, found):
+    if not _is_one(entry):
         return Same.UNKNOWN
     there = _there(entry, found)
     is_here = entry.origin.backend == asking.origin.backend
@@ -116,11 +125,9 @@ def is_gone(entry: Entry, found: Found) -> bool:
     return has_place and not (found.unread or stacks_of(entry, found))
 
 
-def _is_one(entry: Entry, found: Found) -> bool:
-    """Whether only one stack of the entry's backend has its names: there may be organizations."""
-    backend = entry.origin.backend
-    has_one = bool(backend) and not backend.startswith("http")
-    return has_one or (not found.unread and len(_there(entry, found)) == 1)
+def _is_one(entry: Entry) -> bool:
+    """Whether only one stack can ever have the entry's names: Pulumi Cloud has organizations."""
+    return bool(entry.origin.backend) and not entry.origin.backend.startswith("http")
 
 
 def same(entry: Entry, asking: Asking, stacks: Stacks) -> tuple[Same, Mapping[str, str]]:

@@ -69,6 +69,11 @@ class Stack:
     """Whether an update of it is in progress, as far as a list of several stacks shows."""
 
     @property
+    def organization(self) -> str:
+        """The organization of a stack in Pulumi Cloud."""
+        return self.name.partition("/")[0]
+
+    @property
     def ids(self) -> frozenset[str]:
         """The ids of the machines."""
         return frozenset(machine.id for machine in self.machines)
