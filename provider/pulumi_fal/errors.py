@@ -15,7 +15,7 @@ SET_KEY = "as FAL_ADMIN_API_KEY or with `pulumi config set --secret fal:apiKey`"
 
 def printable(text: str) -> str:
     """Return the text with a space in place of each character that a terminal acts on."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 class FalError(Exception):

@@ -127,6 +127,8 @@ def is_locked(stack: Stack) -> bool:
 def unlock(stack: Stack) -> None:
     """Unlock the stack, as a user does after the CLI was killed."""
     if is_locked(stack):
+        if stack.state_file.exists():
+            restore_if_cut_off(stack)
         stack.cancel()
 
 

@@ -69,6 +69,7 @@ def test_audit_finds_exactly_the_machines_that_no_stack_has(
     assert list(report["unreadable"]) == [f"stack {names[2]}"]
 
 
+@pytest.mark.chaos("e2e/test_native_install.py::test_machines_are_imported_as_native_ones")
 def test_a_fleet_is_imported_from_a_file_without_a_change_and_then_destroyed(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_fleet_is_imported_from_a_file_without_a_change_and_then_destroyed(
     assert emulator.state.alive() == set()
 
 
+@pytest.mark.chaos("unit/test_whose.py::test_whose")
 def test_whose_each_machine_is_decides_what_is_done_with_it(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -78,6 +78,9 @@ def no_create_is_pending(stack: CloudStack) -> bool:
     return "No create is pending." in pending(stack, "ls")
 
 
+@pytest.mark.chaos(
+    "e2e/test_lost_answers.py::test_a_lost_answer_stops_the_resource_until_a_machine_is_adopted"
+)
 def test_a_native_stack_recovers_from_a_kill_and_a_lost_answer_by_the_printed_commands(
     new: NewStack, emulator: EmulatorServer
 ) -> None:
@@ -130,6 +133,7 @@ def test_v1_sends_a_native_create_again_whose_plugin_was_killed(
     assert emulator.state.creations == 1
 
 
+@pytest.mark.chaos("unit/test_whose.py::test_same_stack")
 @pytest.mark.parametrize("kind", CLOUD)
 def test_stacks_of_one_name_in_two_organizations_leave_each_other_alone(
     new: NewStack, service: CloudService, emulator: EmulatorServer, kind: type[CloudStack]
@@ -154,7 +158,11 @@ def test_stacks_of_one_name_in_two_organizations_leave_each_other_alone(
     assert tester.state_ids() == emulator.state.alive() == {first}
 
 
-@pytest.mark.parametrize("kind", [Stack, NativeStack], ids=["dynamic", "native"])
+@pytest.mark.parametrize(
+    "kind",
+    [Stack, pytest.param(NativeStack, marks=pytest.mark.chaos)],
+    ids=["dynamic", "native"],
+)
 def test_a_stack_that_moves_to_pulumi_cloud_keeps_its_create(
     service: CloudService,
     emulator: EmulatorServer,

@@ -20,7 +20,9 @@ from .native import Code, NativeStack, provider
 from .recovery import PATIENCE, entries, finish, pending, says
 
 PYTHON, NATIVE = "the Python package", "the native plugin"
-both = pytest.mark.parametrize("stack", [PYTHON, NATIVE], indirect=True)
+both = pytest.mark.parametrize(
+    "stack", [pytest.param(PYTHON, marks=pytest.mark.chaos), NATIVE], indirect=True
+)
 """The component is that of the Python package, or that of the native plugin."""
 
 
@@ -68,6 +70,7 @@ def state(emulator: EmulatorServer) -> State:
     return emulator.state
 
 
+@pytest.mark.chaos("unit/test_cluster.py::test_without_a_sector_the_others_follow_the_first")
 @both
 def test_a_cluster_stays_in_the_sector_that_its_first_machine_was_given(
     stack: Stack, state: State
@@ -336,6 +339,9 @@ def test_a_stack_of_the_python_package_continues_with_the_native_plugin(
     native.kill_all()
 
 
+@pytest.mark.chaos(
+    "e2e/test_native.py::test_two_accounts_in_one_stack_keep_their_machines_and_their_secrets"
+)
 def test_a_cluster_is_in_the_account_of_its_provider_and_its_key_stays_secret(
     new_stack: Path, tmp_path: Path
 ) -> None:

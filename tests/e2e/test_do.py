@@ -52,6 +52,9 @@ def do(stack: Stack) -> Do:
 CREATE = ("create", "--stateless", "--output")
 
 
+@pytest.mark.chaos(
+    "e2e/test_do.py::test_a_lost_answer_is_resolved_by_the_commands_that_are_printed"
+)
 def test_the_commands_of_the_page_do_what_it_says(do: Do, emulator: EmulatorServer) -> None:
     """Creates, lists, reads, functions, a patch and a delete. No create stops another."""
     eight = emulator.state.create(NewInstance(EIGHT, SSH_KEY)).id

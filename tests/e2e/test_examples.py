@@ -180,6 +180,7 @@ def test_a_script_runs_once_on_each_new_machine(
     assert emulator.state.alive() == set()
 
 
+@pytest.mark.chaos("e2e/test_import.py::test_a_program_reads_machines_that_it_does_not_manage")
 def test_an_adopted_machine_stays_as_it_is(example: Example, emulator: EmulatorServer) -> None:
     """The option can be removed once it has done its work, and the machine is protected."""
     emulator.state.provisioning = 600

@@ -26,7 +26,7 @@ OPTS = (
 )
 
 
-@pytest.mark.parametrize("host", ["dynamic", "native"])
+@pytest.mark.parametrize("host", ["dynamic", pytest.param("native", marks=pytest.mark.chaos)])
 def test_a_hook_that_repeats_what_failed_makes_no_second_machine_and_loses_none(
     stack: Stack, emulator: EmulatorServer, host: str
 ) -> None:

@@ -47,6 +47,7 @@ def test_a_create_whose_cli_was_killed_while_waiting_is_resumed_by_the_next_up(
     assert one_machine(stack, emulator) == id_
 
 
+@pytest.mark.chaos("e2e/test_native.py::test_a_kill_in_the_middle_of_a_post_loses_no_machine")
 def test_a_post_that_a_kill_interrupted_is_awaited_or_its_machine_is_named(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -111,6 +111,7 @@ def test_where_no_machine_appeared_the_next_up_creates_one(
     assert other.id not in stack.preview().output
 
 
+@pytest.mark.chaos("unit/test_whose.py::test_whose")
 def test_a_machine_that_another_stack_has_is_neither_offered_nor_adopted(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

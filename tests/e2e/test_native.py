@@ -149,6 +149,9 @@ def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_ge
     assert emulator.state.creations == 5
 
 
+@pytest.mark.chaos(
+    "plugin/test_native.py::test_an_import_of_a_machine_that_differs_from_the_program_is_refused"
+)
 def test_an_import_of_a_machine_that_differs_from_the_program_leaves_nothing(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
@@ -179,6 +182,7 @@ def test_an_import_of_a_machine_that_differs_from_the_program_leaves_nothing(
     assert emulator.state.creations == 2
 
 
+@pytest.mark.chaos("unit/test_operations.py::test_a_machine_of_another_account_is_not_lost")
 def test_a_machine_keeps_its_account_when_its_resource_gets_another_provider(
     stack: NativeStack,
 ) -> None:
@@ -387,6 +391,7 @@ def test_what_is_wrong_is_said_in_plain_words(stack: NativeStack, emulator: Emul
     assert stack.state_ids() == set()
 
 
+@pytest.mark.chaos("e2e/test_native_install.py::test_machines_are_imported_as_native_ones")
 def test_a_machine_moves_from_the_dynamic_resource_to_the_native_one(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:

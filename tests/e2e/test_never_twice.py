@@ -30,7 +30,9 @@ from .recovery import (
 MACHINES = {Stack: machine, NativeStack: native.machine}
 
 
-@pytest.fixture(params=MACHINES, ids=["dynamic", "native"])
+@pytest.fixture(
+    params=[pytest.param(Stack, marks=pytest.mark.chaos), NativeStack], ids=["dynamic", "native"]
+)
 def stack(
     request: pytest.FixtureRequest, emulator: EmulatorServer, new_stack: Path, tmp_path: Path
 ) -> Iterator[Stack]:

@@ -169,6 +169,9 @@ def test_ctrl_c_ends_an_up_and_a_destroy_with_every_machine_in_state(
     assert stack.state_ids() == state.alive() == set()
 
 
+@pytest.mark.chaos(
+    "e2e/test_never_twice.py::test_a_glitch_drops_nothing_and_what_left_state_is_taken_up_again"
+)
 def test_a_machine_that_vanished_is_replaced_by_the_next_up_and_kept_if_it_comes_back(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

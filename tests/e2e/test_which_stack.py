@@ -32,7 +32,9 @@ from .recovery import (
 MACHINES = {Stack: machine, NativeStack: native.machine}
 
 
-@pytest.fixture(params=MACHINES, ids=["dynamic", "native"])
+@pytest.fixture(
+    params=[Stack, pytest.param(NativeStack, marks=pytest.mark.chaos)], ids=["dynamic", "native"]
+)
 def stack(
     request: pytest.FixtureRequest, emulator: EmulatorServer, new_stack: Path, tmp_path: Path
 ) -> Iterator[Stack]:
@@ -56,6 +58,7 @@ def move(stack: Stack, folder: Path) -> None:
     stack.run("stack", "import", "--file", "state.json")
 
 
+@pytest.mark.chaos("unit/test_whose.py::test_same_stack")
 def test_a_create_stays_its_stacks_through_renames_and_moves(
     stack: Stack, emulator: EmulatorServer, tmp_path: Path
 ) -> None:

@@ -99,7 +99,7 @@ names."""
 
 
 QUICK = settings(
-    max_examples=100,
+    max_examples=50,
     stateful_step_count=8,
     deadline=None,
     derandomize=True,
@@ -108,7 +108,7 @@ QUICK = settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-"""A hundred schedules, always the same ones."""
+"""Fifty schedules, always the same ones."""
 
 PARTS = 5
 """So many tests share the schedules of one kind that are drawn anew every time."""

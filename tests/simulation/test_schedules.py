@@ -52,7 +52,7 @@ def search(
 def test_every_law_holds_in_every_schedule(
     kind: type[Schedules], record_property: tally.Record
 ) -> None:
-    """The same hundred schedules every time."""
+    """The same fifty schedules every time."""
     search(kind, QUICK, record_property)
 
 
