@@ -6,6 +6,7 @@ import json
 import re
 import time
 
+import pytest
 import requests
 
 from pulumi_fal.emulator.server import EmulatorServer
@@ -64,6 +65,9 @@ def test_a_cluster_waits_for_the_rest_of_its_machines(
     assert state.creations == 4
 
 
+@pytest.mark.chaos(
+    "plugin/test_wait_for_capacity.py::test_creates_wait_as_one_and_each_gets_a_machine_as_room_comes"
+)
 def test_machines_of_the_native_plugin_wait_as_one(stack: Stack, emulator: EmulatorServer) -> None:
     """When the time is up the error has the API's words, and the next `up` begins anew.
 

@@ -170,6 +170,7 @@ def test_a_full_sector_keeps_what_there_is_and_says_how_many(stack: Stack, state
 SHORT = "custom_timeouts=pulumi.CustomTimeouts(create='2s', update='2s')"
 
 
+@pytest.mark.chaos("unit/test_cluster.py::test_no_machine_without_the_first")
 @both
 def test_no_machine_without_the_first(stack: Stack, state: State) -> None:
     """Only the first has the sector. The rest of the program goes on, if the user wants that."""
@@ -207,6 +208,7 @@ def test_no_machine_without_the_first(stack: Stack, state: State) -> None:
     assert len(set(sectors(state)) - {None}) == 1
 
 
+@pytest.mark.chaos("unit/test_operations.py::test_unknown_sector")
 @both
 def test_sector_passed_on(stack: Stack, state: State) -> None:
     """Who deletes a machine before its replacement must not delete all that are in its sector."""
@@ -316,6 +318,9 @@ def test_options_of_the_component_reach_its_machines(stack: Stack, state: State)
     assert state.alive() == set()
 
 
+@pytest.mark.chaos(
+    "unit/test_cluster.py::test_a_cluster_that_moves_to_the_native_plugin_is_still_one"
+)
 def test_a_stack_of_the_python_package_continues_with_the_native_plugin(
     emulator: EmulatorServer, new_stack: Path, tmp_path: Path, state: State
 ) -> None:
@@ -339,9 +344,7 @@ def test_a_stack_of_the_python_package_continues_with_the_native_plugin(
     native.kill_all()
 
 
-@pytest.mark.chaos(
-    "e2e/test_native.py::test_two_accounts_in_one_stack_keep_their_machines_and_their_secrets"
-)
+@pytest.mark.chaos("plugin/test_native_secrets.py::test_partial_state_keeps_secrets")
 def test_a_cluster_is_in_the_account_of_its_provider_and_its_key_stays_secret(
     new_stack: Path, tmp_path: Path
 ) -> None:

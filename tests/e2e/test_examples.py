@@ -298,7 +298,9 @@ def test_ctrl_c_during_the_work_deletes_the_machine(
     assert emulator.state.alive() == set()
 
 
-@pytest.mark.chaos("e2e/test_pytest_plugin.py::test_a_users_test_of_ten_lines_passes")
+@pytest.mark.chaos(
+    "unit/test_emulator_pytest_plugin.py::test_the_environment_leads_to_the_emulator_while_the_test_runs"
+)
 def test_the_users_own_test_passes(example: Example, emulator: EmulatorServer) -> None:
     """The example's test runs in the project's folder, with pytest and the emulator's extra."""
     stack = example("test-your-stack")

@@ -213,6 +213,9 @@ def test_a_machine_keeps_its_account_when_its_resource_gets_another_provider(
     assert all(stack.files_with(key) == [] for key in keys.values())
 
 
+@pytest.mark.chaos(
+    "plugin/test_native.py::test_an_update_resumes_a_wait_with_the_timeout_of_create"
+)
 def test_a_resumed_wait_has_the_timeout_of_create(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
@@ -306,6 +309,9 @@ def test_a_kill_in_the_middle_of_a_post_loses_no_machine(
     assert len(stack.state_ids()) == 2
 
 
+@pytest.mark.chaos(
+    "plugin/test_native_accounts.py::test_a_machine_is_not_handed_to_a_provider_of_another_account"
+)
 def test_two_accounts_in_one_stack_keep_their_machines_and_their_secrets(
     stack: NativeStack,
 ) -> None:

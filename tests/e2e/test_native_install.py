@@ -56,9 +56,7 @@ def test_the_engine_takes_the_plugin_from_a_file(bare: Stack, emulator: Emulator
     assert emulator.state.alive() == set()
 
 
-@pytest.mark.chaos(
-    "e2e/test_native_install.py::test_machines_are_imported_as_native_ones"
-)
+@pytest.mark.chaos("e2e/test_native_install.py::test_machines_are_imported_as_native_ones")
 def test_a_stack_moves_from_python_to_the_native_plugin(
     bare: Stack, emulator: EmulatorServer
 ) -> None:
