@@ -687,6 +687,13 @@ def test_a_machine_in_state_is_replaced_only_where_the_engine_knows_of_it(
         assert [entry.instance_id for entry in world.journal.readable()] == ["made"]
 
 
+def test_a_replaced_machine_that_is_still_in_state_stops_no_create(world: World) -> None:
+    """An earlier `up` could not delete it, and the new machine is gone from state."""
+    world.earlier(Phase.REPORTED, "old", seen=True)
+    world.stacks.siblings = [StackMachine("old", URN, is_replaced=True)]
+    assert launch(world).id != "old"
+
+
 def end_other(world: World, entry: Entry) -> None:
     """Another `up` of the stack ends, and writes state."""
     world.journal.write(entry)

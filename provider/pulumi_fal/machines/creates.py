@@ -173,8 +173,16 @@ class Creates:
         if not entries:
             return None, []
         is_known = origin.urn in self._known
+        # An `up` before this one has left it to be deleted.
+        replaced = {m.id for m in asking.own.machines if m.is_replaced} if asking.own else set()
         about = [
-            (entry, replace(facts, is_known=is_known or entry.instance_id in self._known))
+            (
+                entry,
+                replace(
+                    facts,
+                    is_known=is_known or entry.instance_id in {*replaced, *self._known},
+                ),
+            )
             for entry, facts in zip(entries, self._facts.about(entries, asking, new), strict=True)
         ]
         decided = [
