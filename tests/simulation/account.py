@@ -58,6 +58,9 @@ class Account(FakeApi):
         """Called when a create was refused, or was answered with a machine that it made before."""
         self.reads_lag = False
         """Whether a new machine is unknown to GET, too, for as long as the list lacks it."""
+        self.shown_after = 0.0
+        """How many seconds after its answer a new machine is neither listed nor known to GET. Without
+        an answer, nobody could know of a machine that appears so late."""
         self.met: set[tuple[str, str]] = set()
         """The kinds of calls, and the faults that they met in the commands that run now."""
         self.late: set[str] = set()
@@ -126,6 +129,9 @@ class Account(FakeApi):
                 self._turns.block(lambda: False, fault.seconds)
                 step("the answer is under way")
             answer = arrived(request, fault, outcome)
+            if request.kind == "create" and self.shown_after:
+                for call in ("list", "get"):
+                    self.state.hide(outcome["id"], call, self.shown_after)
             if request.kind == "delete" and isinstance(outcome, APIError):
                 raise outcome  # a 200 for a DELETE that does nothing is beyond any client
             return answer

@@ -123,6 +123,10 @@ MANY = settings(
 CHAOS_SEED draws the same ones again, SIMULATION_SCHEDULES of each kind."""
 
 
+LONG_LAG = 90.0
+"""So late that a machine would count as gone, if the API had shown it before."""
+
+
 class Schedules(RuleBasedStateMachine):
     """Commands on two stacks; after each, all laws."""
 
@@ -168,8 +172,13 @@ class Schedules(RuleBasedStateMachine):
         is_native=st.booleans(),
     )
     def start(self, lag: float, reads_lag: bool, names: int, where: str, is_native: bool) -> None:
-        """`lag`: seconds before a new machine is listed; `reads_lag`: and before GET knows it."""
-        self.world.account.state.list_lag, self.world.account.reads_lag = self.lags(lag, reads_lag)
+        """`lag`: seconds before a new machine is listed; `reads_lag`: and before GET knows it.
+
+        A long lag begins with the answer to the create.
+        """
+        account = self.world.account
+        lag, account.reads_lag = self.lags(lag, reads_lag)
+        account.state.list_lag, account.shown_after = (lag, 0.0) if lag < LONG_LAG else (0.0, lag)
         program = dict.fromkeys(NAMES[:names], self.program)
         for stack in PLACES[where]:
             placed = replace(stack, is_native=is_native, program=dict(program), rows={}, doomed=[])
