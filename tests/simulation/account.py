@@ -59,8 +59,8 @@ class Account(FakeApi):
         self.reads_lag = False
         """Whether a new machine is unknown to GET, too, for as long as the list lacks it."""
         self.shown_after = 0.0
-        """How many seconds after its answer a new machine is neither listed nor known to GET. Without
-        an answer, nobody could know of a machine that appears so late."""
+        """For how many seconds after its answer a new machine is neither listed nor known to GET.
+        Without an answer, nobody could know of a machine that appears so late."""
         self.met: set[tuple[str, str]] = set()
         """The kinds of calls, and the faults that they met in the commands that run now."""
         self.late: set[str] = set()

@@ -196,7 +196,8 @@ class Laws:
         """Return the machines of creates that others have followed: the next command names them.
 
         If they were first seen long after their POST, they most likely belong to somebody else. So
-        do, as far as anybody can tell, those from before the stack was destroyed and renamed.
+        do, as far as anybody can tell, those from before the stack was destroyed and renamed, or
+        was moved and destroyed, if it is still where it was.
         """
         late, now = self._world.entries_of(owner, late=True), self._world.turns.wall()
         found = {
@@ -206,13 +207,16 @@ class Laws:
             for instance_id in entry.found
         }
         stack = self._world.stacks[owner.stack]
+        behind = {other.provider for other in self._world.left_behind if other.exists}
         unlinked = self._recorded(
             entry
             for entry in self._world.entries_of(owner)
             if entry.origin.provider not in ("", stack.provider)
-            and entry.origin.stack != stack.title
+            and (entry.origin.stack != stack.title or entry.origin.provider in behind)
         )
-        return found | unlinked | (self._world.account.late if late else set())
+        # One whose stack was not known is not kept as late.
+        unanswered = any(not entry.instance_id for entry in self._world.entries_of(owner))
+        return found | unlinked | (self._world.account.late if late or unanswered else set())
 
     # Late machines.
 
