@@ -68,6 +68,7 @@ ADOPTED_THERE, ADOPTED_CLOUD = (
 )
 OTHER, OF_THERE = stack(X, name=PROD), stack(X, backend=THERE)
 OF_ACME, OF_ME = stack(X, name=ACME, backend=CLOUD), stack(Y, name=ME, backend=CLOUD)
+NOWHERE = stack(Y, backend="")
 ACME_PROD = stack(Y, name="acme/shop/prod", backend=CLOUD)
 EMPTY_THERE, EMPTY_ACME = (replace(emptied, providers={}) for emptied in (OF_THERE, OF_ACME))
 DEV_THERE = f"{DEV} in {THERE}"
@@ -119,6 +120,7 @@ DEV_THERE = f"{DEV} in {THERE}"
         row("no id, no backend", entry("", ""), UNKNOWN),
         row("no id, renamed or removed", NO_ID_OLD_NAME, UNKNOWN),
         row("no id, another stack of the project", NO_ID_OLD_NAME, NO, OTHER),
+        row("renamed, nothing is known", OLD_NAME, (NO, UNKNOWN), asks=NOWHERE, unread=DEV),
         row("no id, another of Cloud", NO_ID_CLOUD_OLD_NAME, NO, ACME_PROD, asks=OF_ACME),
         row("no id, renamed in Cloud", NO_ID_CLOUD_OLD_NAME, UNKNOWN, ACME_PROD, asks=OF_ME),
         row("no id, no backend, renamed", entry("", "", PROD_URN), UNKNOWN),

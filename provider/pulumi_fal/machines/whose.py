@@ -71,7 +71,8 @@ def same_stack(entry: Entry, asking: Asking, found: Found) -> Same:
 def _renamed(entry: Entry, asking: Asking, found: Found) -> Same:
     """An entry under another name of the stack, and its id is not in any stack that was read."""
     known, backend = entry.origin.provider, entry.origin.backend
-    if backend not in ("", asking.origin.backend) or (known and asking.providers):
+    may_be_here = not asking.origin.backend or backend in ("", asking.origin.backend)
+    if not may_be_here or (known and asking.providers):
         return Same.NO
     is_there = any(
         entry.origin.is_in(stack.name) and _is_beside(stack, asking)
