@@ -129,7 +129,7 @@ class Account(FakeApi):
                 self._turns.block(lambda: False, fault.seconds)
                 step("the answer is under way")
             answer = arrived(request, fault, outcome)
-            if request.kind == "create" and self.shown_after:
+            if request.kind == "create" and isinstance(outcome, dict) and self.shown_after:
                 for call in ("list", "get"):
                     self.state.hide(outcome["id"], call, self.shown_after)
             if request.kind == "delete" and isinstance(outcome, APIError):

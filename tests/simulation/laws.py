@@ -399,7 +399,7 @@ class Laws:
             if (
                 call.process.records
                 and self._world.account.runs(instance_id)
-                and (instance_id not in known)
+                and instance_id not in known | self.given_up
             ):
                 yield f"{instance_id} of {call.owner} was told to the engine, which forgot it"
 

@@ -172,17 +172,16 @@ class Creates:
         entries, asking = self._entries_of(origin, aliases, locks)
         if not entries:
             return None, []
-        is_known = origin.urn in self._known
-        # An `up` before this one has left it to be deleted.
-        replaced = {m.id for m in asking.own.machines if m.is_replaced} if asking.own else set()
+        # An `up` before this one has left what it replaced to be deleted.
+        own = asking.own.machines if asking.own else ()
+        known = {machine.id for machine in own if machine.is_replaced}
+
+        def is_known(entry: Entry) -> bool:
+            names = (origin.urn, entry.instance_id)
+            return entry.instance_id in known or any(name in self._known for name in names)
+
         about = [
-            (
-                entry,
-                replace(
-                    facts,
-                    is_known=is_known or entry.instance_id in {*replaced, *self._known},
-                ),
-            )
+            (entry, replace(facts, is_known=is_known(entry)))
             for entry, facts in zip(entries, self._facts.about(entries, asking, new), strict=True)
         ]
         decided = [
