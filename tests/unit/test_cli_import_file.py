@@ -58,6 +58,7 @@ def test_a_machine_as_state_has_it(line: CommandLine, monkeypatch: pytest.Monkey
             "ip": ip,
             "status": "ready",
             "endpoint": line.emulator.url,
+            "imported": True,
         },
     }
 

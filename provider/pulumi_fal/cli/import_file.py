@@ -19,7 +19,7 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.cli.evidence import Reader, stack_option
 from pulumi_fal.machines.whose import Whose
-from pulumi_fal.resource import outputs
+from pulumi_fal.resource import imports, outputs
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 DYNAMIC, NATIVE = "dynamic", "native"
@@ -170,12 +170,13 @@ def _dynamic(
     from pulumi_fal.provider import serialized
 
     provider = {"__provider": serialized()}
+    shown = outputs.from_instance(instance, inputs, account_id)
     return {
         "type": TYPE_TOKEN,
         "name": name,
         "id": instance.id,
         "inputs": {**provider, **inputs},
-        "outputs": {**provider, **outputs.from_instance(instance, inputs, account_id)},
+        "outputs": {**provider, **imports.imported(shown, is_finished=instance.is_ready)},
     }
 
 
