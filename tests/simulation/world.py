@@ -182,7 +182,8 @@ class World:
         outside = self.account.machines_of(owner) - self.stacks[owner.stack].ids()
         mine = sorted(outside & set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", said)))
         is_adopted = any(entry.phase is Phase.ADOPTED for entry in self.entries_of(owner))
-        keeps = keeps and bool(mine and adopt) and not is_adopted
+        exists = self.stacks[owner.stack].exists  # else another one would get the machine
+        keeps = keeps and bool(mine and adopt) and exists and not is_adopted
         if keeps and self._does(owner, adopt, mine[0]):
             forget, mine = [], mine[1:]
         for instance_id in mine if delete else ():
