@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -13,8 +14,8 @@ def parse(
 ) -> tuple[pulumi.ResourceOptions | None, dict[str, Any]]:
     """Return the options and the inputs, from an object of `args_type` or from named inputs.
 
-    An input that is not given has the default of `args_type`, or else is None. Raises TypeError for
-    unexpected arguments.
+    An input that is not given has the default of `args_type`, or else is None. Raises RunError for
+    unexpected arguments, which Pulumi shows without a traceback. `resource` is its type and name.
     """
     remaining = list(positional)
     inputs = {
@@ -24,14 +25,28 @@ def parse(
     has_args = bool(remaining) and not _is_options(remaining[0])
     args = remaining.pop(0) if has_args else named.pop("args", None)
     opts = remaining.pop(0) if remaining else named.pop("opts", None)
-    if args is not None and not isinstance(args, args_type):
-        raise TypeError(f"expected {args_type.__name__} or ResourceOptions, not {type(args)}")
-    unknown = named if args is not None else {k: v for k, v in named.items() if k not in inputs}
-    if remaining or unknown:
-        unexpected = ", ".join([*map(repr, remaining), *unknown])
-        raise TypeError(f"{resource} got unexpected arguments: {unexpected}")
+    is_wrong = (args is not None and not isinstance(args, args_type)) or not _is_options(opts)
+    if is_wrong or remaining:
+        raise pulumi.RunError(
+            f"{resource}: pass the inputs by name, such as {next(iter(inputs))}=..., or as one "
+            f"{args_type.__name__}."
+        )
+    if (
+        unknown := named
+        if args is not None
+        else {k: v for k, v in named.items() if k not in inputs}
+    ):
+        raise pulumi.RunError(f"{resource}: {_unexpected(unknown, [*inputs, 'opts'])}")
     inputs.update(vars(args) if args is not None else named)
     return opts, inputs
+
+
+def _unexpected(unknown: dict[str, Any], known: list[str]) -> str:
+    said = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, known, n=1)
+        said.append(f"{name} (did you mean {near[0]}?)" if near and near[0] != name else name)
+    return f"unexpected argument{'s' * (len(said) > 1)} {', '.join(said)}."
 
 
 def _is_options(value: object) -> bool:

@@ -99,7 +99,8 @@ class ComputeCluster(pulumi.ComponentResource):
         Raises RunError if the size is not a whole number from 1 to 1000, or if the type has no
         InfiniBand.
         """
-        opts, inputs = arguments.parse("ComputeCluster", ComputeClusterArgs, *positional, **named)
+        what = f"ComputeCluster {resource_name}"
+        opts, inputs = arguments.parse(what, ComputeClusterArgs, *positional, **named)
         size = nodes.checked_size(inputs["size"])
         super().__init__(CLUSTER_TYPE_TOKEN, resource_name, {}, opts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
+import re
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -102,11 +103,12 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         delete. An update resumes the wait of a create that did not finish; it uses the timeout of
         create unless `custom_timeouts` sets one for update.
         """
-        opts, inputs = arguments.parse("ComputeInstance", ComputeInstanceArgs, *positional, **named)
+        what = f"ComputeInstance {resource_name}"
+        opts, inputs = arguments.parse(what, ComputeInstanceArgs, *positional, **named)
         inputs["ssh_key"] = _refuse_private_key(inputs["ssh_key"])
         if isinstance(inputs["sector"], pulumi.Output):
             inputs["sector"] = inputs["sector"].apply(_refuse_not_shown, True)
-        opts = _with_update_timeout(opts)
+        opts = _with_update_timeout(what, opts)
         # The resource has only the outputs that are named here. Each of them costs the SDK time.
         given = {name: value for name, value in inputs.items() if value is not None}
         props = {**dict.fromkeys(_OUTPUTS), **given}
@@ -174,17 +176,36 @@ class _Import(pulumi.CustomResource):
         super().__init__(IMPORT_TYPE_TOKEN, name, props, read_opts)
 
 
-def _with_update_timeout(opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions | None:
+def _with_update_timeout(
+    what: str, opts: pulumi.ResourceOptions | None
+) -> pulumi.ResourceOptions | None:
     """Return the options, with the timeout of create also set for update if update has none.
 
-    The engine does not pass the timeout of create to the provider when it calls update.
+    The engine does not pass the timeout of create to the provider when it calls update. Raises
+    RunError for a timeout that the engine could not read, which it would not say of which resource.
     """
-    timeouts = copy.copy(opts.custom_timeouts) if opts is not None else None
-    if isinstance(timeouts, pulumi.CustomTimeouts) and timeouts.update is None:
+    if opts is None or opts.custom_timeouts is None:
+        return opts
+    timeouts: Any = copy.copy(opts.custom_timeouts)
+    given = vars(timeouts) if isinstance(timeouts, pulumi.CustomTimeouts) else {"": timeouts}
+    for name, value in given.items():
+        if value is not None and not (name and _is_duration(value)):
+            raise pulumi.RunError(
+                f"{what}: custom_timeouts must be like pulumi.CustomTimeouts(create='90m'), with "
+                f"durations such as '90m' or '1h30m', not {value!r}."
+            )
+    if timeouts.update is None:
         timeouts.update = timeouts.create
         opts = copy.copy(opts)
-        opts.custom_timeouts = timeouts  # type: ignore[union-attr]
+        opts.custom_timeouts = timeouts
     return opts
+
+
+def _is_duration(value: object) -> bool:
+    """Whether the engine reads this as a duration, as Go's time.ParseDuration does."""
+    return isinstance(value, str) and bool(
+        re.fullmatch(r"((\d+\.?\d*|\.\d+)(ns|us|µs|ms|[smh]))+", value)
+    )
 
 
 def _aliases(name: str, opts: pulumi.ResourceOptions | None) -> list[pulumi.Input[str]]:

@@ -271,7 +271,10 @@ def test_a_size_above_1000_is_refused(mocks: Mocks) -> None:
 
 def test_an_unknown_argument_is_refused(mocks: Mocks) -> None:
     """A misspelt argument doesn't become a cluster with a default."""
-    with pytest.raises(TypeError, match="ComputeCluster got unexpected arguments: instance_typ"):
+    meant = (
+        r"ComputeCluster train: unexpected argument instance_typ \(did you mean instance_type\?\)"
+    )
+    with pytest.raises(pulumi.RunError, match=meant):
         ComputeCluster("train", size=1, ssh_key=ED25519, instance_typ=EIGHT)  # type: ignore[call-overload]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -251,21 +253,45 @@ def test_a_private_key_never_reaches_the_engine(mocks: Mocks) -> pulumi.Output[N
     return pulumi.Output.from_input(None)
 
 
+BY_NAME = "ComputeInstance m: pass the inputs by name, such as instance_type=..."
+
+
 @pytest.mark.parametrize(
-    "positional, named",
+    "positional, named, says",
     [
-        ([ONE], {}),
-        ([], {"instance_typ": ONE}),
-        ([ComputeInstanceArgs(instance_type="a", ssh_key="b")], {"ssh_key": "c"}),
-        ([None, None, None], {}),
+        ([ONE], {}, BY_NAME),
+        ([ONE, ED25519], {}, BY_NAME),
+        ([None, None, None], {}, BY_NAME),
+        ([], {"wait_for_capicity": "6h"}, "wait_for_capicity (did you mean wait_for_capacity?)"),
+        ([ComputeInstanceArgs(instance_type="a", ssh_key="b")], {"ssh_key": "c"}, "ssh_key"),
     ],
 )
 def test_an_argument_that_is_not_known_is_refused(
-    positional: list[Any], named: dict[str, Any]
+    positional: list[Any], named: dict[str, Any], says: str
 ) -> None:
-    """A misspelt argument is refused, and doesn't become a machine with a default."""
-    with pytest.raises(TypeError):
+    """A misspelt argument is refused without a traceback, and makes no machine with a default."""
+    with pytest.raises(pulumi.RunError, match=re.escape(says)):
         ComputeInstance("m", *positional, **named)
+
+
+@pytest.mark.parametrize(
+    "timeouts, is_fine",
+    [
+        (pulumi.CustomTimeouts(create="90m", delete="1h30m"), True),
+        (pulumi.CustomTimeouts(create="1.5h"), True),
+        (pulumi.CustomTimeouts(create="90 minutes"), False),
+        (pulumi.CustomTimeouts(delete="90"), False),
+        ("90 minutes", False),
+    ],
+)
+def test_a_timeout_that_the_engine_could_not_read(
+    mocks: Mocks, timeouts: Any, is_fine: bool
+) -> None:
+    """The engine would not say of which resource."""
+    refused = pytest.raises(pulumi.RunError, match="ComputeInstance m: custom_timeouts")
+    with nullcontext() if is_fine else refused:
+        opts = pulumi.ResourceOptions(custom_timeouts=timeouts)
+        ComputeInstance("m", opts, instance_type=ONE, ssh_key=ED25519)
 
 
 @pytest.mark.parametrize("opts", [None, pulumi.ResourceOptions(import_="id")])

@@ -23,8 +23,9 @@ REPLACING = fields.names(lambda field: field.replaces)
 REQUIRED = ("instance_type", "ssh_key")
 """The inputs that every program sets."""
 
-_TYPES = [instance_type.value for instance_type in InstanceType]
+_TYPES = sorted(instance_type.value for instance_type in InstanceType)  # the smaller first
 _SECTORS = [sector.value for sector in Sector]
+_FORMS = {"wait_for_capacity": "a duration such as '6h'"}
 _LONGEST = 30 * 86400.0
 """The longest duration in seconds."""
 
@@ -51,13 +52,15 @@ def failures(news: Mapping[str, Any]) -> Iterator[Failure]:
         if value is None and name in REQUIRED:
             yield Failure(name, f"{name} is missing")
         elif value is not None and not isinstance(value, str):
-            yield Failure(name, f"{name} must be a string, not {type(value).__name__}")
+            yield Failure(
+                name, f"{name} must be {_FORMS.get(name, 'a string')}, not {_kind(value)}"
+            )
         elif value is not None and (problem := check(value)):
             yield Failure(name, f"{name} {problem}")
     for name in ("wait", "wait_for_ssh"):
         value = news.get(name)
         if value not in (None, UNKNOWN) and not isinstance(value, bool):
-            yield Failure(name, f"{name} must be True or False, not of type {type(value).__name__}")
+            yield Failure(name, f"{name} must be True or False, not {_kind(value)}")
     if news.get("wait") is False and news.get("wait_for_ssh") is True:
         yield Failure(
             "wait_for_ssh",
@@ -82,11 +85,14 @@ def unknown(news: Mapping[str, Any]) -> Iterator[str]:
         name = news.get(property_)
         if not isinstance(name, str) or name in known:
             continue
-        near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0)[0]
         yield (
             f"This version does not know the {what} {name}, only {', '.join(known[:-1])} and "
-            f"{known[-1]}, of which {near} is the nearest. The API decides whether it exists."
+            f"{known[-1]}. The API decides whether it exists."
         )
+
+
+def _kind(value: object) -> str:
+    return f"of type {type(value).__name__}"
 
 
 def waits(props: Mapping[str, Any]) -> bool:
