@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-SET_KEY = "as FAL_ADMIN_API_KEY or with `pulumi config set --secret fal:apiKey`"
-"""How a key is set that no provider in the program declares: "set it", and then this."""
+SET_KEY = "as FAL_ADMIN_API_KEY, or for `pulumi up` with `pulumi config set --secret fal:apiKey`"
+"""How a key is set that no provider in the program declares: "set it", and then this. Commands that
+run no program, such as destroy and refresh, use the config of the last `up`."""
 
 
 def printable(text: str) -> str:

@@ -56,7 +56,8 @@ def test_a_refused_key_is_called_by_its_source_with_the_way_out() -> None:
     assert str(error) == (
         f"GET {PATH} answered 401: no such key. The key that was refused came from the config "
         "value fal:apiKey; make a key with the ADMIN scope on the keys page of the fal dashboard "
-        "and set it as FAL_ADMIN_API_KEY or with `pulumi config set --secret fal:apiKey`."
+        "and set it as FAL_ADMIN_API_KEY, or for `pulumi up` with `pulumi config set --secret "
+        "fal:apiKey`."
     )
     assert error.key_source == "the config value fal:apiKey"
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -793,6 +794,15 @@ def test_delete_refuses_a_machine_that_has_become_another_resources(world: World
     ):
         operations.delete(world.machines, CALL, id_, STATE)
     assert world.state.alive() == {id_}
+
+
+def test_delete_without_a_key_says_what_is_billed(world: World) -> None:
+    """A destroy runs no program, so a key that is only in its config is missing."""
+    world.used_settings = mock.Mock(side_effect=ConfigurationError("No fal API key is set."))
+    with pytest.raises(
+        ConfigurationError, match="No fal API key is set.\nMachine x was not deleted"
+    ):
+        operations.delete(world.machines, CALL, "x", STATE)
 
 
 def test_delete_that_is_interrupted_names_the_machine(world: World) -> None:

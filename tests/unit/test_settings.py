@@ -49,6 +49,8 @@ def test_the_first_key_of_the_list_is_taken(unset: list[str], key: str, source: 
     config = {name: value for name, value in CONFIG.items() if name not in unset}
     found = resolve(environ, config.get)
     assert (found.api_key, found.key_source) == (key, source)
+    # No other place helps where the variable is set, which takes precedence.
+    assert ("fal:apiKey" in found.set_key) is ("FAL_ADMIN_API_KEY" not in source)
 
 
 def test_a_blank_key_is_no_key() -> None:

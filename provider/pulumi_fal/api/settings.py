@@ -25,9 +25,9 @@ ENDPOINTS = {"legacy": "https://rest.alpha.fal.ai", "v1": "https://api.fal.ai/v1
 
 NO_KEY = (
     "No fal API key is set, and this operation needs one. Make a key with the ADMIN scope on the "
-    "keys page of the fal dashboard, then set FAL_ADMIN_API_KEY in the environment, or run "
-    "`pulumi config set --secret fal:apiKey`."
+    f"keys page of the fal dashboard, and set it {SET_KEY}."
 )
+_IN_ENVIRONMENT = f"the environment variable {options.API_KEY.variable}"
 _HIDDEN = "the value that is set"
 """What a message says in place of a value that may be a key."""
 _ADDRESS = re.compile(
@@ -96,7 +96,8 @@ class Settings:
         """How to set another key, for messages: "set it", and then this."""
         if self.provider:
             return f"as the apiKey of the provider {self.provider!r} in the program"
-        return SET_KEY
+        # The variable takes precedence over config.
+        return "as FAL_ADMIN_API_KEY" if self.key_source == _IN_ENVIRONMENT else SET_KEY
 
     @property
     def account_id(self) -> AccountId:
@@ -160,9 +161,8 @@ def _candidates(
 ) -> Iterator[tuple[str | None, str]]:
     """Yield possible keys with their sources, lazily, because config may have to be decrypted."""
     pair = [environ.get("FAL_KEY_ID", "").strip(), environ.get("FAL_KEY_SECRET", "").strip()]
-    variable, key = options.API_KEY.variable, options.API_KEY.key
-    yield environ.get(variable), f"the environment variable {variable}"
-    yield config(key), f"the config value {key}"
+    yield environ.get(options.API_KEY.variable), _IN_ENVIRONMENT
+    yield config(options.API_KEY.key), f"the config value {options.API_KEY.key}"
     yield environ.get("FAL_KEY"), "the environment variable FAL_KEY"
     yield ":".join(pair) if all(pair) else None, "FAL_KEY_ID and FAL_KEY_SECRET"
 

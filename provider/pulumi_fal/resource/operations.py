@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.errors import Interrupted, LifecycleError, VanishedError
+from pulumi_fal.errors import ConfigurationError, Interrupted, LifecycleError, VanishedError
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import (
     accounts,
@@ -251,7 +251,11 @@ def refuse_change(id_: str, names: Iterable[str]) -> None:
 def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
     """Delete the machine, and return when the API no longer knows it."""
     machines.known.add(id_)
-    creates, origin = machines.creates, machines.origin(call.urn)
+    try:
+        creates, origin = machines.creates, machines.origin(call.urn)
+    except ConfigurationError as error:
+        still = f"Machine {id_} was not deleted, and is billed."
+        raise ConfigurationError(f"{error}\n{still}") from None
     if id_ in creates.resumed_ids and not creates.records.has_only(origin, id_):
         raise LifecycleError(
             id_,
