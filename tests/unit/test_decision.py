@@ -128,12 +128,7 @@ KEYED = replace(UNANSWERED, idempotency_key="key", first_sent=NOW)
         # It was gone.
         row("still gone", BACK, FRESH),
         row("still gone, in state", BACK, FRESH, in_state=True),
-        row(
-            "gone, and not shown to this account",
-            replace(BACK, account="theirs"),
-            NOT_OURS,
-            is_own=False,
-        ),
+        row("gone in another account", replace(BACK, account="theirs"), FRESH, is_own=False),
         row("back", BACK, Resume(MADE), machine=MADE),
         row("back, in another stack", BACK, TAKEN, machine=MADE, holder=PROD),
         row("back in its sector", BACK, Resume(IN_2), requested=OF_2, machine=IN_2),

@@ -106,10 +106,12 @@ def decide(entry: Entry, facts: Facts) -> Decision:
         return _uncertain(entry, facts)
     if entry.instance_id is None:
         return _without_a_machine(entry, facts)
-    if facts.machine is None and (entry.seen or entry.is_late):
-        return StartFresh() if facts.is_own else _of_another_account(entry, facts)
+    if facts.machine is None and entry.is_late:  # its own account has found that it is gone
+        return StartFresh()
     if facts.machine is None and not facts.is_own:
         return _of_another_account(entry, facts)
+    if facts.machine is None and entry.seen:
+        return StartFresh()
     # One that the API has never shown may still appear.
     machine = facts.machine or Instance(entry.instance_id, entry.instance_type)
     if facts.holder:
