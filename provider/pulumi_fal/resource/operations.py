@@ -254,7 +254,9 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
     try:
         creates, origin = machines.creates, machines.origin(call.urn)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{error} Machine {id_} was not deleted, and is billed.") from None
+        raise ConfigurationError(
+            f"{error}\nMachine {id_} was not deleted, and is billed."
+        ) from None
     if id_ in creates.resumed_ids and not creates.records.has_only(origin, id_):
         raise LifecycleError(
             id_,
