@@ -61,7 +61,7 @@ def dist(session: nox.Session) -> None:
 def installed(session: nox.Session, kind: str) -> None:
     """Install the file of that kind from dist/ into an empty environment, and use it there."""
     (file,) = Path("dist").absolute().glob(f"*.{kind}")
-    session.install(f"{file}[cli,emulator]")
+    session.install(f"{file}[emulator]")
     session.chdir(session.create_tmp())
     session.run("python", "-W", "error", "-c", "from pulumi_fal import ComputeInstance")
     session.run("pulumi-fal", "--version")

@@ -23,8 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
 LOCK = ROOT / "requirements" / "dev.txt"
 EXTRAS = {
-    "": ("filelock", "pulumi", "requests", "urllib3"),
-    "cli": ("click", "rich"),
+    "": ("click", "filelock", "pulumi", "requests", "rich", "urllib3"),
     "emulator": ("fastapi", "uvicorn"),
 }
 """What the wheel needs, with no extra and with each."""

@@ -29,21 +29,6 @@ def test_the_module_runs_as_a_command() -> None:
     )
 
 
-@pytest.mark.parametrize("missing", ["click", "rich"])
-def test_without_the_extra_it_says_how_to_get_it(missing: str) -> None:
-    """Without the extra, one sentence says how to install it and the exit code is 1."""
-    program = (
-        f"import sys; sys.modules[{missing!r}] = None\n"
-        "from pulumi_fal.cli.__main__ import main; main()"
-    )
-    ended = run(sys.executable, "-c", program)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == (
-        f"The command line needs {missing}: pip install 'CLONE[cli]', where CLONE is the "
-        "path or URL of the pulumi-fal repository.\n"
-    )
-
-
 def test_help_fits_a_terminal() -> None:
     """Each command has a line of help that is not cut off."""
     shown = CliRunner().invoke(cli, ["--help"]).stdout

@@ -331,7 +331,7 @@ def test_adopt(line: CommandLine) -> None:
         f"Machine {wrong} is assigned to resource 'box'. The next `pulumi up` of train/dev "
         "continues with it.\n"
     )
-    line.run("pending", "adopt", urn("box"), right)
+    line.run("pending", "adopt", urn("box"), right, "--yes")
     (entry,) = line.pending()
     assert (entry.phase, entry.instance_id, entry.problem) == (ADOPTED, right, "")
     assert entry.origin == Origin(urn("box"), "dev's", BACKEND)

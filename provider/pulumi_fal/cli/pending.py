@@ -89,6 +89,9 @@ _CHANGED = (
     metavar="STACK",
     help="The full name of the resource's stack, if several organizations have one of that name.",
 )
+@click.option(
+    "--yes", is_flag=True, expose_value=False, help="Taken as by other commands: it asks nothing."
+)
 @pass_context
 def adopt(context: Context, create: str, instance_id: str, new_urn: str, stack: str) -> None:
     """Assign machine ID to a resource.
