@@ -76,8 +76,7 @@ dist: setup ## the wheel, the sdist and the plugin's archives, checked as they a
 	@$(BIN)/nox --session dist installed plugin
 
 bench: setup ## how fast, and with how many API calls, beside a provider as one would write it today
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --group bench
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks --csv docs/benchmark.csv
 
 ##@ Upkeep
 
