@@ -68,9 +68,8 @@ chaos: setup ## half of all pairs of commands in every order, and ten thousand s
 compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK
 	@$(BIN)/nox --session compat
 
-languages: setup ## the examples in other languages, and every SDK with the schema's; needs go, npm and mvn, and dotnet for C#
-	@$(BIN)/python -m tools.languages.languages
-	@$(BIN)/python -m tools.languages.descriptions
+languages: setup ## the examples in other languages, and every SDK with the schema's; needs Pulumi's language hosts
+	@$(BIN)/python -m tools.languages
 
 dist: setup ## the wheel, the sdist and the plugin's archives, checked as they are once installed; see RELEASING.md
 	@$(BIN)/nox --session dist installed plugin
