@@ -68,16 +68,14 @@ chaos: setup ## half of all pairs of commands in every order, and ten thousand s
 compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK
 	@$(BIN)/nox --session compat
 
-languages: setup ## the examples in other languages, and every SDK with the schema's; needs go, npm and mvn, and dotnet for C#
-	@$(BIN)/python -m tools.languages.languages
-	@$(BIN)/python -m tools.languages.descriptions
+languages: setup ## the examples in other languages, and every SDK with the schema's; needs Pulumi's language hosts
+	@$(BIN)/python -m tools.languages
 
 dist: setup ## the wheel, the sdist and the plugin's archives, checked as they are once installed; see RELEASING.md
 	@$(BIN)/nox --session dist installed plugin
 
 bench: setup ## how fast, and with how many API calls, beside a provider as one would write it today
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --group bench
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks --csv docs/benchmark.csv
 
 ##@ Upkeep
 

@@ -43,22 +43,13 @@ class Command:
     calls: dict[str, int]
     """By kind."""
 
-    @property
-    def polls(self) -> int:
-        """The number of list and get calls."""
-        return self.calls["list"] + self.calls["get"]
-
 
 @dataclass(frozen=True)
 class Run:
     """The measurements of one program with one number of machines."""
 
-    who: str
-    machines: int
     commands: dict[str, Command]
     """By name, those that were measured."""
-    in_flight: int
-    """The most API calls in flight at once."""
     memory: float | None
     """The plugin process's peak, in MB; None if there is no such process, or it is not known."""
 
@@ -220,13 +211,7 @@ def run(who: str, machines: int, provisioning: float) -> Run:
             seconds = time.perf_counter() - started
             commands[name] = Command(seconds, api.calls())
             _expect(api.report(), machines if name != "destroy" else 0, machines)
-        return Run(
-            who,
-            machines,
-            commands,
-            in_flight=api.report()["most_in_flight"],
-            memory=stack.memory.peak if stack else None,
-        )
+        return Run(commands, memory=stack.memory.peak if stack else None)
 
 
 def _expect(report: Any, alive: int, made: int) -> None:

@@ -13,20 +13,6 @@ NATIVE_CLUSTER = "native plugin's cluster in a given sector"
 NATIVE_FOLLOWING = "native plugin's cluster in a chosen sector"
 WAITING = "waiting for capacity"
 NAIVE, DIRECT = "naive provider", "direct client"
-ORDER = (
-    OURS,
-    UNWRITTEN,
-    V1,
-    NATIVE,
-    NATIVE_CLUSTER,
-    NATIVE_FOLLOWING,
-    CLUSTER,
-    FOLLOWING,
-    WAITING,
-    NAIVE,
-    DIRECT,
-)
-"""The order of the rows in tables."""
 
 COMMANDS = ("up", "refresh", "destroy")
 ONLY_CREATED = (V1, NATIVE_CLUSTER, NATIVE_FOLLOWING, CLUSTER, FOLLOWING, WAITING)

@@ -1,4 +1,4 @@
-"""The documentation says what is so: commands exist, code is right, messages are real."""
+"""The documentation says what is so: links, code, commands and messages are real."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,117 +18,103 @@ import yaml
 
 import pulumi_fal
 from pulumi_fal import errors
+from pulumi_fal.api import retry
 
 from ..commands import POSIX_SHELL
-from ..docs import LANGUAGES, ROOT, SDKS, UNLOCKED, Block, blocks, pages, schema_examples
+from ..docs import LANGUAGES, ROOT, SDKS, UNLOCKED, blocks, pages, schema_examples
 
 DOCS = ROOT / "docs"
+RECOVERING = (DOCS / "recovering.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 
 
 # Pages
 
 
-def test_pages_have_the_front_matter_of_pulumis_registry() -> None:
-    """A page for Pulumi's registry has a title and a description."""
-    for page in DOCS.glob("*.md"):
-        head = re.match(r"---\n(.*?)\n---\n", page.read_text(), re.DOTALL)
-        if head or page.name in ("_index.md", "installation-configuration.md"):
-            assert head is not None, page
-            assert yaml.safe_load(head[1]).keys() >= {"title", "meta_desc"}, page
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links(page: Path) -> None:
+    """Every link leads to a file that exists, and every anchor to a heading in it."""
+    text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
+    for target in re.findall(r"\]\((?!\w+://)([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
 
 
-def test_the_index_leads_to_every_page() -> None:
-    """The index of the docs has a link to every page."""
-    index = (DOCS / "_index.md").read_text()
-    assert [page.name for page in DOCS.glob("*.md") if f"({page.name}" not in index] == [
-        "_index.md"
-    ]
-
-
-def test_no_link_leads_nowhere() -> None:
-    """Every link leads to a file, and every anchor to a heading."""
-    for page in pages():
-        text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
-        for target in re.findall(r"\]\(([^)\s]+)\)", text):
-            if "://" in target:
-                continue
-            path, _, anchor = target.partition("#")
-            file = (page.parent / path).resolve() if path else page
-            assert file.exists(), f"{page}: {target}"
-            assert not anchor or anchor in headings(file), f"{page}: {target}"
-
-
-def headings(page: Path) -> set[str]:
-    """The headings of a page, as GitHub makes anchors of them."""
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
     lines = re.findall(r"(?m)^#+ (.+)$", page.read_text())
     return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
 
 
-def test_the_architecture_names_every_layer_in_its_order() -> None:
-    """The architecture names the layers of pyproject.toml in their order."""
-    layers = re.search(r"(?ms)^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text())
-    assert layers is not None
-    names = re.findall(r"\((\w+)\)", layers[1])
-    table = re.findall(r"(?m)^\| `(\w+)`", (DOCS / "architecture.md").read_text())
-    assert table == names
+def test_index() -> None:
+    """The index has a link to every page, and Pulumi's registry finds the heads that it needs."""
+    index = (DOCS / "_index.md").read_text()
+    for page in DOCS.glob("*.md"):
+        assert page.name == "_index.md" or f"({page.name}" in index, page
+    for name in ("_index.md", "installation-configuration.md"):
+        head = re.match(r"---\n(.*?)\n---\n", (DOCS / name).read_text(), re.DOTALL)
+        assert head is not None, name
+        assert yaml.safe_load(head[1]).keys() >= {"title", "meta_desc"}, name
+
+
+def test_retries() -> None:
+    """The table of retries in recovering.md has the rows of the code."""
+    word = {True: "retried", False: "not retried"}
+    rows = [
+        (r.failure, word[r.repeat], word[r.repeat and not r.taken], ["no", "yes"][r.taken])
+        for r in retry.TABLE
+    ]
+    table = RECOVERING.partition("## Retries")[2]
+    assert re.findall(r"(?m)^\| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", table)[1:] == rows
+
+
+def test_recovering_quotes() -> None:
+    """An end-to-end test compares every message that recovering.md quotes with a real one."""
+    sources = "".join(path.read_text() for path in (ROOT / "tests" / "e2e").glob("test_*.py"))
+    compared = set(re.findall(r'as_documented\(\s*\w[^"]*"([^"]+)"', sources))
+    sections = re.split(r"(?m)^##+ ", RECOVERING)[1:]
+    assert {text.partition("\n")[0] for text in sections if "```text" in text} == compared
 
 
 # Code
 
 
-def test_every_block_says_what_it_is() -> None:
-    """Every block of code in the docs names its language."""
+def test_data() -> None:
+    """Every block has a language that is known, and JSON and YAML can be parsed."""
     for block in blocks():
         assert block.language in LANGUAGES, block
+        if block.language == "yaml":
+            yaml.safe_load(block.text)
+        elif block.language == "json":
+            json.loads(block.text)
 
 
-def test_data_is_well_formed() -> None:
-    """Blocks of JSON and YAML can be parsed."""
-    for block in blocks("yaml"):
-        yaml.safe_load(block.text)
-    for block in blocks("json"):
-        json.loads(block.text)
-
-
-def test_other_languages_are_taken_from_the_examples() -> None:
-    """A block is part of a file that `make languages` compiles, or of an example in the schema."""
+def test_other_languages() -> None:
+    """A block is part of an example that `make languages` runs, or of one in the schema."""
+    schema = [text for texts in schema_examples().values() for text in texts.values()]
     found = blocks(*SDKS)
     assert {block.language for block in found} == SDKS
-    schema = [block for texts in schema_examples().values() for block in texts.values()]
     for block in found:
         files = (ROOT / "examples").glob(f"*{block.language}/*.[tg][so]*")
         sources = [file.read_text() for file in files if file.is_file()]
         assert any(block.text in source for source in [*sources, *schema]), block
 
 
-def test_the_first_page_has_an_example_in_every_language() -> None:
-    """It is that of the schema. In Python, the package needs no SDK, so its own is shown."""
-    page = DOCS / "_index.md"
-    shown = {block.language: block.text for block in blocks() if block.page == page}
-    example = schema_examples()["ComputeInstance"]
-    assert shown.keys() == example.keys()
-    assert {name for name in example if shown[name] != example[name]} == {"python"}
-    assert "from pulumi_fal import ComputeInstance" in shown["python"]
-    choosable = r"(?m)^\{\{% choosable language (\w+) %\}\}\n\n```(\w+)$"
-    assert re.findall(choosable, page.read_text()) == [(name, name) for name in shown]
-    assert f'{{{{< chooser language "{",".join(shown)}" >}}}}' in page.read_text()
-
-
-def test_the_plugin_is_installed_with_its_version() -> None:
-    """The version in the commands of the docs is that of the package."""
+def test_plugin_version() -> None:
+    """The commands that install the plugin name the version of this package."""
     pattern = r"plugin install resource fal (\S+)"
     versions = [version for block in blocks("sh") for version in re.findall(pattern, block.text)]
     assert set(versions) == {pulumi_fal.__version__}
 
 
 @pytest.mark.timeout(300)  # with an empty cache mypy reads all of pulumi first
-def test_the_python_of_docs_and_examples_is_typed_right(tmp_path: Path) -> None:
-    """The examples pass mypy strictly, and the docs' code without annotations."""
+def test_python(tmp_path: Path) -> None:
+    """The examples pass mypy strictly, and the docs' code passes it without annotations."""
     lines: dict[str, str] = {}
     known = [block for block in blocks("python") if UNLOCKED not in block.text]
     for number, block in enumerate(known):
-        compile(block.program, str(block), "exec")
         name = f"block_{number}.py"
         (tmp_path / name).write_text(
             "# mypy: allow-untyped-defs, allow-untyped-calls\n"
@@ -151,31 +137,20 @@ def test_the_python_of_docs_and_examples_is_typed_right(tmp_path: Path) -> None:
 def commands() -> Iterator[tuple[str, list[str]]]:
     """Every simple command of the docs, with where it stands."""
     for block in blocks("sh", "console", "yaml"):
-        for line in script(block):
+        text = block.text.replace("\\\n", " ")
+        lines = [*runs(yaml.safe_load(text))] if block.language == "yaml" else text.splitlines()
+        if block.language == "console":
+            lines = [line[2:] for line in lines if line.startswith("$ ")]
+        for line in lines:
             for words in split(line):
                 yield f"{block}: {line}", words
 
 
-def script(block: Block) -> Iterable[str]:
-    text = block.text.replace("\\\n", " ")
-    if block.language == "yaml":
-        return runs(yaml.safe_load(text))
-    lines = text.splitlines()
-    if block.language == "console":
-        return [line[2:] for line in lines if line.startswith("$ ")]
-    return lines
-
-
 def runs(data: object) -> Iterator[str]:
-    """The values of all `run` keys."""
-    if isinstance(data, dict):
-        for key, value in data.items():
-            if key == "run":
-                yield from str(value).splitlines()
-            yield from runs(value)
-    elif isinstance(data, list):
-        for item in data:
-            yield from runs(item)
+    """The lines of all values with the key `run`."""
+    data = dict(enumerate(data)) if isinstance(data, list) else data
+    for key, value in data.items() if isinstance(data, dict) else ():
+        yield from str(value).splitlines() if key == "run" else runs(value)
 
 
 def split(line: str) -> Iterator[list[str]]:
@@ -185,116 +160,97 @@ def split(line: str) -> Iterator[list[str]]:
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     words: list[str] = []
-    for word in lexer:
-        if set(word) <= set("&|;<>"):
-            if words and set(word) <= set("&|;"):
-                yield words
-                words = []
-            continue
-        if words or not re.fullmatch(r"\w+=.*", word):  # not a variable before the command
-            words.append(word)
-    if words:
-        yield words
+    for word in [*lexer, ";"]:
+        if not set(word) <= set("&|;<>"):
+            if words or not re.fullmatch(r"\w+=.*", word):  # not a variable before the command
+                words.append(word)
+        elif words and set(word) <= set("&|;"):
+            yield words
+            words = []
 
 
-def test_nothing_installs_the_package_by_its_bare_name() -> None:
-    """The bare name is not registered, and whoever registers it would get people's keys."""
+def test_bare_name() -> None:
+    """Nothing installs the bare name, since whoever registers it would get people's keys."""
     folders = ("docs", "examples", "provider", "tools", ".github")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.*") if file.is_file()]
     files += [*ROOT.glob("*.md"), *ROOT.glob("requirements/*"), ROOT / "Makefile"]
-    kinds = {"", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
+    name = r"(?<![\w./-])pulumi[-_.]fal"
     for file in files:
-        for line in file.read_text().splitlines() if file.suffix in kinds else ():
-            name = r"(?<![\w./-])pulumi[-_.]fal"
+        if file.suffix not in ("", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"):
+            continue
+        for line in file.read_text().splitlines():
             named = rf"{name}\[|install .*{name}(?![\w./-])"  # with an extra, or in a command
             assert not re.search(named, line), f"{file}: {line}"
             is_requirement = "requirements" in str(file.relative_to(ROOT))
             assert not (is_requirement and re.match(name, line)), f"{file}: {line}"
 
 
-def test_only_the_step_that_needs_the_key_has_it() -> None:
-    """In CI, a package that runs code when installed must not see the key."""
-    jobs = [
-        job
-        for block in blocks("yaml")
-        for job in (yaml.safe_load(block.text).get("jobs") or {}).values()
-    ]
-    assert len(jobs) == 3
+def test_key_in_ci() -> None:
+    """In CI, a package that runs code when it is installed must not see the key."""
+    found = [yaml.safe_load(block.text).get("jobs") or {} for block in blocks("yaml")]
+    jobs = [job for jobs in found for job in jobs.values()]
+    assert jobs
     for job in jobs:
         assert "env" not in job
         (step,) = [step for step in job["steps"] if "env" in step]
-        assert "FAL_ADMIN_API_KEY" in step["env"]
         assert re.match("pulumi(-fal)? (up|audit)", step["run"])
 
 
-PULUMI = {"pulumi": [str(BIN / "pulumi")], "pulumi-fal": [str(BIN / "pulumi-fal")]}
+PROGRAMS = {
+    "pulumi": (str(BIN / "pulumi"),),
+    "pulumi-fal": (str(BIN / "pulumi-fal"),),
+    "emulator": (sys.executable, "-m", "pulumi_fal.emulator"),
+}
 OTHERS = {"ansible", "cat", "curl", "export", "git", "jq", "ls", "pip", "python3", "sleep", "sort"}
 OTHERS |= {"eval", "source", "ssh", "test", "uniq", "venv/bin/pip", "xargs"}
+SCRIPTS = (["main.py"], ["on_each_node.py"], ["-m", "pytest"])
 
 
 @functools.cache
 def help_of(command: tuple[str, ...]) -> str:
     """What the real command's --help prints."""
     env = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "1", "COLUMNS": "200"}
-    ended = subprocess.run(
-        [*command, "--help"], env=env, capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    return ended.stdout
+    return subprocess.check_output([*command, "--help"], env=env, text=True, cwd=ROOT)
 
 
 @POSIX_SHELL
-def test_every_command_exists_with_its_flags() -> None:
+def test_commands() -> None:
     """Every command in the docs exists and has the flags that the docs use."""
-    targets = re.findall(
-        r"(?m)^  make (\S+)", subprocess.check_output(["make", "help"], text=True, cwd=ROOT)
-    )
+    helped = subprocess.check_output(["make", "help"], text=True, cwd=ROOT)
+    targets = {*re.findall(r"(?m)^  make (\S+)", helped), "PYTHON=python3.12"}
     seen = set()
-    for where, words in commands():
-        name, *rest = words
+    for where, (name, *rest) in commands():
         seen.add(name)
-        if name in PULUMI:
-            assert problem(name, rest) is None, f"{where}: {problem(name, rest)}"
-        elif name == "make":
-            assert set(rest) <= {*targets, "PYTHON=python3.12"}, where
+        if name in ("python", "venv/bin/python") and rest[:2] == ["-m", "pulumi_fal.emulator"]:
+            assert problem("emulator", rest[2:]) is None, where
         elif name in ("python", "venv/bin/python"):
-            assert (
-                rest[0] in ("main.py", "on_each_node.py")
-                or rest[:2] == ["-m", "pytest"]
-                or (
-                    rest[:2] == ["-m", "pulumi_fal.emulator"]
-                    and flags(rest) <= known_flags((sys.executable, "-m", "pulumi_fal.emulator"))
-                )
-            ), where
+            assert rest[:1] in SCRIPTS or rest[:2] in SCRIPTS, where
+        elif name in PROGRAMS:
+            assert problem(name, rest) is None, where
+        elif name == "make":
+            assert set(rest) <= targets, where
         else:
             assert name in OTHERS, where
     assert seen >= {"pulumi", "pulumi-fal", "make", "python"}
 
 
 def problem(name: str, words: list[str]) -> str | None:
+    """What the command doesn't have: a sub-command, or flags."""
     if (name, *words[:1]) == ("pulumi", "do"):
         return None  # most of its flags are made from the schema; e2e/test_do.py runs it
-    command = tuple(PULUMI[name])
-    path = [name]
+    path: list[str] = []
     for word in words:
-        usage = " ".join([*path, word])
-        if word.startswith("-") or not re.fullmatch(r"[a-z-]+", word):
+        if not re.fullmatch(r"[a-z][a-z-]*", word):
             break
-        text = help_of((*command, *path[1:], word))
-        if not re.search(rf"(?mi)^(usage:)?\s*{re.escape(usage)}( |$)", text):
+        usage = rf"(?mi)^(usage:)?\s*{re.escape(' '.join([name, *path, word]))}( |$)"
+        if not re.search(usage, help_of((*PROGRAMS[name], *path, word))):
             break
         path.append(word)
-    if len(path) == 1 and words and not words[0].startswith("-"):
+    if not path and words and not words[0].startswith("-"):
         return f"{name} has no {words[0]}"
-    unknown = flags(words) - known_flags((*command, *path[1:]))
-    return f"{' '.join(path)} has no {', '.join(unknown)}" if unknown else None
-
-
-def flags(words: list[str]) -> set[str]:
-    return {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)} - {"-m"}
-
-
-def known_flags(command: tuple[str, ...]) -> set[str]:
-    return set(re.findall(r"(?<![\w-])(--?[a-zA-Z][\w-]*)", help_of(command)))
+    known = re.findall(r"(?<![\w-])(--?[a-zA-Z][\w-]*)", help_of((*PROGRAMS[name], *path)))
+    flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+    return f"{name} has no {flags - set(known)}" if flags - set(known) else None
 
 
 # Messages
@@ -349,7 +305,7 @@ def texts(node: ast.AST) -> Iterator[ast.expr]:
             yield from texts(child)
 
 
-def test_troubleshooting_has_every_message_and_no_other() -> None:
+def test_messages() -> None:
     """Every message in the code has an example in the docs, and no example has no message."""
     page = DOCS / "troubleshooting.md"
     ours, _, pulumis = page.read_text().partition("## Messages from Pulumi")
@@ -369,7 +325,7 @@ def test_troubleshooting_has_every_message_and_no_other() -> None:
     assert [line for line in said if not any(re.search(pattern, line) for pattern in known)] == []
 
 
-def test_a_command_stands_in_no_line_of_more_than_two_sentences() -> None:
+def test_commands_of_messages() -> None:
     """A command to copy is found at a glance, and one with arguments has a line to itself."""
     lines = [line for block in blocks("text") for line in block.text.splitlines()]
     assert len(lines) > 150
@@ -380,7 +336,7 @@ def test_a_command_stands_in_no_line_of_more_than_two_sentences() -> None:
         assert not re.search(r"\S.*pulumi-fal pending (adopt|forget) \S", line), line
 
 
-def test_troubleshooting_says_what_the_api_answers_as_it_is_printed() -> None:
+def test_api_answers() -> None:
     """The docs quote an API error exactly as it is printed."""
     kinds = [getattr(kind, "advice", "") for kind in vars(errors).values()]
     advice = {text for text in kinds if isinstance(text, str)}

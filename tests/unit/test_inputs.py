@@ -22,149 +22,95 @@ def problems(**changed: Any) -> list[str]:
     return [failure.reason for failure in inputs.failures({**GOOD, **changed})]
 
 
-def replacements(olds: dict[str, Any], news: dict[str, Any]) -> list[str]:
-    return inputs.replacements(olds, news)
+ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
+MEANT = "instance_type is not a known instance type: did you mean {}?"
+NO_TYPE = f"instance_type is not the name of an instance type; known types are {ONE} and {EIGHT}"
+NO_SECTOR = "sector is not one of sector_1, sector_2, sector_3"
+ONLY_EIGHT = (
+    f"sector is for InfiniBand between {EIGHT} machines; leave it out with a type that has none"
+)
+PROBLEMS: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, []),
+    ({"sector": None}, []),
+    ({"sector": Sector.SECTOR_3, "instance_type": InstanceType.GPU_8X_H100_SXM5}, []),
+    ({"instance_type": ONE, "sector": None}, []),
+    ({"ssh_key": f"{RSA} a comment\n"}, []),
+    ({"wait": False}, []),
+    # A value that is not known yet may be a good one: an unknown sector may be None.
+    *(({name: UNKNOWN}, []) for name in inputs.NAMES),
+    ({"instance_type": ONE, "sector": UNKNOWN}, []),
+    # The API may have types and sectors that this version has not heard of.
+    *(
+        ({"instance_type": kind}, [])
+        for kind in ("gpu_8x_h200_sxm5", "gpu_2x_h100_sxm5", "gpu_8x_b200", "gpu_8x_h100_sxm6")
+    ),
+    ({"instance_type": "cpu.large"}, []),
+    ({"sector": "sector_4"}, []),
+    ({"instance_type": None}, ["instance_type is missing"]),
+    ({"ssh_key": None}, ["ssh_key is missing"]),
+    # Numbers come from YAML and JSON, and "false" of a config file would mean True.
+    *(({name: 7.0}, [f"{name} must be a string, not of type float"]) for name in inputs.REPLACING),
+    (
+        {"wait_for_capacity": 6},
+        ["wait_for_capacity must be a duration such as '6h', not of type int"],
+    ),
+    ({"wait": "false"}, ["wait must be True or False, not of type str"]),
+    # All problems are told at once.
+    (
+        {"instance_type": None, "ssh_key": " ", "sector": "no where"},
+        ["instance_type is missing", f"ssh_key is blank. {HOW}", NO_SECTOR],
+    ),
+    *(
+        ({"instance_type": slip, "sector": None}, [MEANT.format(meant)])
+        for slip, meant in {
+            "gpu_8x_h100_sxm": EIGHT,
+            "GPU_1X_H100_SXM5": ONE,
+            "gpu-8x-h100-sxm5": EIGHT,
+            "8x_h100_sxm5": EIGHT,
+            "gpu_1x_h100": ONE,
+            "gpu_h100_sxm5": EIGHT,
+        }.items()
+    ),
+    *(({"instance_type": text}, [NO_TYPE]) for text in ("", "8 x H100", "gpu_8x;rm", "gpü")),
+    ({"sector": "sector1"}, [f"{NO_SECTOR}: did you mean sector_1?"]),
+    ({"sector": "SECTOR_2"}, [f"{NO_SECTOR}: did you mean sector_2?"]),
+    ({"sector": "sector-3"}, [f"{NO_SECTOR}: did you mean sector_3?"]),
+    # Without a number, it is near to all three, and so to none.
+    *(({"sector": text}, [NO_SECTOR]) for text in ("sector", "", "eu north")),
+    *(({"instance_type": one}, [ONLY_EIGHT]) for one in (ONE, InstanceType.GPU_1X_H100_SXM5)),
+]
+
+
+@pytest.mark.parametrize("changed, said", PROBLEMS, ids=[str(changed) for changed, _ in PROBLEMS])
+def test_problems(changed: dict[str, Any], said: list[str]) -> None:
+    """What is wrong is named by the input and, if it was mistyped, with what was meant."""
+    assert problems(**changed) == said
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "name, new",
     [
-        {},
-        {"sector": None},
-        {"sector": Sector.SECTOR_3, "instance_type": InstanceType.GPU_8X_H100_SXM5},
-        {"instance_type": "gpu_1x_h100_sxm5", "sector": None},
-        {"ssh_key": f"{RSA} a comment\n"},
+        ("instance_type", "gpu_8x_h200_sxm5"),
+        ("instance_type", "gpu_2x_h100_sxm5"),
+        ("instance_type", "h100"),
+        ("sector", "sector_4"),
     ],
 )
-def test_good_inputs_have_no_problem(changed: dict[str, Any]) -> None:
-    """Enums are accepted as strings, and the sector may be left out."""
-    assert problems(**changed) == []
-
-
-@pytest.mark.parametrize("name", ["instance_type", "ssh_key"])
-def test_a_required_input_is_missed_by_name(name: str) -> None:
-    """The API would answer 422 after the preview said that all is well."""
-    assert problems(**{name: None}) == [f"{name} is missing"]
-
-
-@pytest.mark.parametrize("name", inputs.REPLACING)
-def test_a_value_that_is_no_string_is_called_by_its_type(name: str) -> None:
-    """Numbers and lists come from YAML and JSON config."""
-    assert problems(**{name: 7.0}) == [f"{name} must be a string, not of type float"]
-
-
-def test_a_number_is_no_duration() -> None:
-    """It would not say of what."""
-    said = "wait_for_capacity must be a duration such as '6h', not of type int"
-    assert problems(wait_for_capacity=6) == [said]
-
-
-def test_wait_is_true_or_false_and_nothing_like_it() -> None:
-    """ "false" from a config file would otherwise mean True."""
-    assert problems(wait="false") == ["wait must be True or False, not of type str"]
-    assert problems(wait=False) == []
-
-
-def test_every_problem_is_told_at_once() -> None:
-    """One run of `preview` shows all that has to be put right."""
-    assert problems(instance_type=None, ssh_key=" ", sector="no where") == [
-        "instance_type is missing",
-        f"ssh_key is blank. {HOW}",
-        "sector is not one of sector_1, sector_2, sector_3",
-    ]
-
-
-@pytest.mark.parametrize(
-    "slip, meant",
-    [
-        ("gpu_8x_h100_sxm", "gpu_8x_h100_sxm5"),
-        ("GPU_1X_H100_SXM5", "gpu_1x_h100_sxm5"),
-        ("gpu-8x-h100-sxm5", "gpu_8x_h100_sxm5"),
-        ("8x_h100_sxm5", "gpu_8x_h100_sxm5"),
-        ("gpu_1x_h100", "gpu_1x_h100_sxm5"),
-        ("gpu_h100_sxm5", "gpu_8x_h100_sxm5"),
-    ],
-)
-def test_a_near_miss_of_a_type_is_told_what_was_meant(slip: str, meant: str) -> None:
-    """A typo in a type is answered with the type that was meant."""
-    expected = f"instance_type is not a known instance type: did you mean {meant}?"
-    assert problems(instance_type=slip, sector=None) == [expected]
-
-
-@pytest.mark.parametrize(
-    "new", ["gpu_8x_h200_sxm5", "gpu_2x_h100_sxm5", "gpu_8x_b200", "gpu_8x_h100_sxm6", "cpu.large"]
-)
-def test_a_type_that_may_be_new_passes(new: str) -> None:
-    """The API may rent out machines that this version has not heard of."""
-    assert problems(instance_type=new) == []
-
-
-@pytest.mark.parametrize("new", ["gpu_8x_h200_sxm5", "gpu_2x_h100_sxm5", "h100", "x"])
-def test_a_type_that_may_be_new_is_quoted_with_those_that_are_known(new: str) -> None:
-    """If it is a typo nevertheless, the warning shows what there is, and advises nothing dearer."""
-    (warning,) = inputs.unknown({**GOOD, "instance_type": new})
+def test_warning(name: str, new: str) -> None:
+    """What may be new is quoted, with what is known, the cheaper first, and no advice."""
+    (warning,) = inputs.unknown({**GOOD, name: new})
+    known = f"{ONE} and {EIGHT}" if name == "instance_type" else "sector_1, sector_2 and sector_3"
     assert warning == (
-        f"This version does not know the instance type {new}, only gpu_1x_h100_sxm5 and "
-        "gpu_8x_h100_sxm5. The API decides whether it exists."
-    )
-
-
-def test_new_sector_is_warned_of() -> None:
-    """What the API chose for a machine is passed on to others, and this version may be old."""
-    assert problems(sector="sector_4") == []
-    (warning,) = inputs.unknown({**GOOD, "sector": "sector_4"})
-    assert warning == (
-        "This version does not know the sector sector_4, only sector_1, sector_2 and sector_3. The "
-        "API decides whether it exists."
+        f"This version does not know the {name.replace('_', ' ')} {new}, only {known}. The API "
+        "decides whether it exists."
     )
 
 
 @pytest.mark.parametrize("sector", [None, UNKNOWN, *Sector])
 @pytest.mark.parametrize("kind", [UNKNOWN, *InstanceType])
-def test_known_names_have_no_warning(kind: Any, sector: Any) -> None:
-    """Nor does a value that a preview does not know yet."""
+def test_no_warning(kind: Any, sector: Any) -> None:
+    """Nothing is said of a known name, or of a value that is not known yet."""
     assert list(inputs.unknown({"instance_type": kind, "sector": sector})) == []
-
-
-@pytest.mark.parametrize("text", ["", "8 x H100", "gpu_8x;rm", "gpü"])
-def test_what_can_be_no_name_of_a_type_is_refused(text: str) -> None:
-    """A text that no type could be called is refused."""
-    (said,) = problems(instance_type=text)
-    assert said.startswith("instance_type is not the name of an instance type; known types are ")
-
-
-@pytest.mark.parametrize(
-    "text, hint",
-    [
-        ("sector1", ": did you mean sector_1?"),
-        ("SECTOR_2", ": did you mean sector_2?"),
-        ("sector-3", ": did you mean sector_3?"),
-        ("sector", ""),
-        ("", ""),
-        ("eu north", ""),
-    ],
-)
-def test_a_mistyped_sector_is_refused_with_a_hint_where_one_is_near(text: str, hint: str) -> None:
-    """A text without a number is near to all three, and so to none."""
-    assert problems(sector=text) == [f"sector is not one of sector_1, sector_2, sector_3{hint}"]
-
-
-@pytest.mark.parametrize("one", ["gpu_1x_h100_sxm5", InstanceType.GPU_1X_H100_SXM5])
-def test_a_sector_is_only_for_8x_machines(one: str) -> None:
-    """A single GPU has no InfiniBand."""
-    (problem,) = problems(instance_type=one)
-    assert problem.startswith("sector is for InfiniBand between gpu_8x_h100_sxm5 machines; leave")
-
-
-@pytest.mark.parametrize("name", inputs.NAMES)
-def test_an_unknown_value_is_left_alone(name: str) -> None:
-    """In a preview, other resources' outputs are not known."""
-    assert problems(**{name: UNKNOWN}) == []
-
-
-def test_an_unknown_sector_may_still_turn_out_to_be_none() -> None:
-    """An unknown sector may turn out to be None, so a 1x machine may have it."""
-    assert problems(instance_type="gpu_1x_h100_sxm5", sector=UNKNOWN) == []
 
 
 SECRETS = st.text("abcdefghijklmnopqrstuvwxyz0123456789/+= \n", min_size=8).map(
@@ -173,70 +119,63 @@ SECRETS = st.text("abcdefghijklmnopqrstuvwxyz0123456789/+= \n", min_size=8).map(
 
 
 @given(SECRETS, st.sampled_from(inputs.NAMES))
-def test_no_problem_repeats_the_value(secret: str, name: str) -> None:
+def test_secrets(secret: str, name: str) -> None:
     """A key in the wrong variable must not end up on a screen or in a CI log."""
     assert "hunter2" not in " ".join(problems(**{name: secret}))
 
 
 STATE = {**GOOD, "ip": "192.0.2.7", "status": "ready"}
+IN_SECTOR_3 = {**STATE, "sector": "sector_3"}
+WITHOUT_SECTOR = {name: value for name, value in STATE.items() if name != "sector"}
+EARLY = {**WITHOUT_SECTOR, "requested_sector": "sector_2"}
+"""State of an early version, which recorded the sector that was requested."""
 
 
 @pytest.mark.parametrize(
-    "changed, replaced",
+    "olds, changed, replaced",
     [
-        ({}, []),
-        ({"instance_type": "gpu_1x_h100_sxm5"}, ["instance_type"]),
-        ({"ssh_key": RSA}, ["ssh_key"]),
-        ({"ssh_key": f"{ED25519} another comment"}, []),
-        ({"sector": "sector_2"}, ["sector"]),
-        ({"sector": None}, []),
+        (STATE, {}, []),
+        (STATE, {"instance_type": "gpu_1x_h100_sxm5"}, ["instance_type"]),
+        (STATE, {"ssh_key": RSA}, ["ssh_key"]),
+        (STATE, {"ssh_key": f"{ED25519} another comment"}, []),
+        (STATE, {"sector": "sector_2"}, ["sector"]),
+        (STATE, {"sector": None}, []),
         (
+            STATE,
             {"instance_type": "gpu_8x_b200", "ssh_key": RSA, "sector": "sector_2"},
             list(inputs.REPLACING),
         ),
-        ({"instance_type": UNKNOWN}, ["instance_type"]),
-        ({"ssh_key": UNKNOWN}, ["ssh_key"]),
-        ({"sector": UNKNOWN}, ["sector"]),
+        # A value that is not known yet counts as a change, so that the preview shows the worst.
+        *((STATE, {name: UNKNOWN}, [name]) for name in inputs.REPLACING),
+        # What state does not know, as after a bulk import, is no change.
+        *(
+            ({key: value for key, value in STATE.items() if key != name}, {}, [])
+            for name in inputs.REPLACING
+        ),
     ],
 )
 def test_a_changed_input_replaces_and_nothing_else_does(
-    changed: dict[str, Any], replaced: list[str]
+    olds: dict[str, Any], changed: dict[str, Any], replaced: list[str]
 ) -> None:
     """Nothing about a machine can be changed in place."""
-    assert replacements(STATE, {**GOOD, **changed}) == replaced
-
-
-IN_SECTOR_3 = {**STATE, "sector": "sector_3"}
+    assert inputs.replacements(olds, {**GOOD, **changed}) == replaced
 
 
 @pytest.mark.parametrize(
-    "asked, replaced", [(None, []), ("sector_3", []), ("sector_1", ["sector"])]
+    "olds, asked, replaced",
+    [
+        (IN_SECTOR_3, None, []),
+        (IN_SECTOR_3, "sector_3", []),
+        (IN_SECTOR_3, "sector_1", ["sector"]),
+        (IN_SECTOR_3, UNKNOWN, ["sector"]),
+        (EARLY, "sector_2", []),
+        (EARLY, "sector_1", ["sector"]),
+        ({**EARLY, "requested_sector": ""}, "sector_1", []),
+        ({**EARLY, "requested_sector": ""}, "sector_2", []),
+    ],
 )
 def test_only_a_requested_sector_that_is_not_the_machines_replaces(
-    asked: str | None, replaced: list[str]
+    olds: dict[str, Any], asked: str | None, replaced: list[str]
 ) -> None:
     """An 8x machine is not given back because a program names the sector that it is in."""
-    assert replacements(IN_SECTOR_3, {**GOOD, "sector": asked}) == replaced
-
-
-def test_an_unknown_sector_may_be_a_change() -> None:
-    """An unknown sector counts as a change, so the preview shows the worst."""
-    assert replacements(IN_SECTOR_3, {**GOOD, "sector": UNKNOWN}) == ["sector"]
-
-
-@pytest.mark.parametrize("asked, replaced", [("sector_2", []), ("sector_1", ["sector"])])
-def test_a_request_that_an_early_version_recorded_counts_until_the_sector_shows(
-    asked: str, replaced: list[str]
-) -> None:
-    """A sector that an early version recorded as requested counts until the real one shows."""
-    olds = {name: value for name, value in STATE.items() if name != "sector"}
-    olds["requested_sector"] = "sector_2"
-    assert replacements(olds, {**GOOD, "sector": asked}) == replaced
-    assert replacements({**olds, "requested_sector": ""}, {**GOOD, "sector": asked}) == []
-
-
-@pytest.mark.parametrize("name", inputs.REPLACING)
-def test_what_state_does_not_know_is_no_change(name: str) -> None:
-    """A value that state lacks is no change, as after a bulk import."""
-    olds = {key: value for key, value in STATE.items() if key != name}
-    assert replacements(olds, GOOD) == []
+    assert inputs.replacements(olds, {**GOOD, "sector": asked}) == replaced

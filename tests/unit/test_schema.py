@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pytest
+
 import pulumi_fal
 from pulumi_fal.native.servicer import FalProvider
 
@@ -158,55 +160,49 @@ def test_no_name_has_changed() -> None:
     assert sorted(named()) == sorted(NAMES.splitlines())
 
 
-def test_the_schema_says_which_version_it_is_of() -> None:
-    """A generated SDK asks the engine for the plugin of its own version."""
+def test_provider() -> None:
+    """The schema has the package's version, and a declared provider takes a stack's config."""
     assert SCHEMA["version"] == pulumi_fal.__version__
-
-
-def test_a_declared_provider_takes_what_the_config_of_a_stack_takes() -> None:
-    """A program with several accounts can set everything for each of them."""
     assert SCHEMA["provider"]["inputProperties"] == SCHEMA["config"]["variables"]
 
 
-def test_the_plugin_and_the_logo_are_those_of_the_repository() -> None:
-    """Whoever owns the address of the download gives people their plugin."""
+def test_repository() -> None:
+    """The plugin, the logo and the Go SDK are those of the repository in pyproject.toml."""
     urls = (ROOT / "pyproject.toml").read_text().partition("[project.urls]")[2]
-    repository = re.search(r'(?m)^Repository = "https://github\.com/(.+/pulumi-fal)"$', urls)
-    assert repository is not None
-    assert SCHEMA["repository"] == f"https://github.com/{repository[1]}"
-    assert SCHEMA["pluginDownloadURL"] == f"github://api.github.com/{repository[1]}"
-    assert SCHEMA["language"]["go"]["importBasePath"].startswith(f"github.com/{repository[1]}/")
-    branch = f"https://raw.githubusercontent.com/{repository[1]}/main/"
+    found = re.search(r'(?m)^Repository = "https://github\.com/(.+/pulumi-fal)"$', urls)
+    assert found is not None
+    assert SCHEMA["repository"] == f"https://github.com/{found[1]}"
+    assert SCHEMA["pluginDownloadURL"] == f"github://api.github.com/{found[1]}"
+    assert SCHEMA["language"]["go"]["importBasePath"].startswith(f"github.com/{found[1]}/")
+    branch = f"https://raw.githubusercontent.com/{found[1]}/main/"
     assert (ROOT / SCHEMA["logoUrl"].removeprefix(branch)).is_file()
 
 
-def test_everything_is_described() -> None:
-    """Each property, type and function has a sentence that ends as one."""
-
-    def descriptions(node: Any, path: str) -> Iterator[tuple[str, str]]:
-        if isinstance(node, dict):
-            is_spec = "type" in node or "oneOf" in node or "inputs" in node
-            if is_spec and not path.endswith(("items", "outputs")) and "oneOf/" not in path:
-                yield path, node.get("description", "")
-            for name, child in node.items():
-                yield from descriptions(child, f"{path}/{name}")
-
-    described = dict(descriptions({k: v for k, v in SCHEMA.items() if k != "language"}, ""))
+def test_descriptions() -> None:
+    """Each resource, function and property is described."""
+    resources, functions = SCHEMA["resources"].values(), SCHEMA["functions"].values()
+    types = [type_ for type_ in SCHEMA["types"].values() if "enum" not in type_]
+    objects = [function[name] for function in functions for name in ("inputs", "outputs")]
+    described = [*resources, *functions, *SCHEMA["config"]["variables"].values()]
+    for spec in [*resources, *types, *objects]:
+        described += spec["properties"].values()
+    for spec in resources:
+        described += spec["inputProperties"].values()
     assert len(described) > 40
-    texts = {path: text.partition("\n\n{{%")[0] for path, text in described.items()}
-    assert {path for path, text in texts.items() if not text.endswith((".", ".\n"))} == set()
+    for spec in described:
+        assert spec.get("description", "").partition("\n\n{{%")[0].rstrip().endswith("."), spec
 
 
-def test_every_resource_and_function_has_an_example_in_every_language() -> None:
-    """Pulumi's registry shows them by language, and an SDK has those in its own."""
-    described = {**SCHEMA["resources"], **SCHEMA["functions"]}
-    for token, spec in described.items():
-        name = token.rpartition(":")[2]
-        codes = re.findall(r"\{\{% (/?\w+) %\}\}", spec["description"])
-        assert codes == ["examples", "example", "/example", "/examples"], token
-        languages = schema_examples()[name]
-        assert list(languages) == ["typescript", "python", "go", "csharp", "java", "yaml"], token
-        for language, text in languages.items():
-            words = text.replace("_", "").lower()  # each language has a case of its own
-            for wanted in (name, *spec.get("requiredInputs", ())):
-                assert wanted.lower() in words, (token, language, wanted)
+@pytest.mark.parametrize("token", [*SCHEMA["resources"], *SCHEMA["functions"]])
+def test_examples(token: str) -> None:
+    """Each resource and function has an example in every language, with the inputs it requires."""
+    spec = {**SCHEMA["resources"], **SCHEMA["functions"]}[token]
+    name = token.rpartition(":")[2]
+    codes = re.findall(r"\{\{% (/?\w+) %\}\}", spec["description"])
+    assert codes == ["examples", "example", "/example", "/examples"]
+    languages = schema_examples()[name]
+    assert list(languages) == ["typescript", "python", "go", "csharp", "java", "yaml"]
+    for language, text in languages.items():
+        words = text.replace("_", "").lower()  # each language has a case of its own
+        for wanted in (name, *spec.get("requiredInputs", ())):
+            assert wanted.lower() in words, (language, wanted)
