@@ -147,7 +147,7 @@ class Lifecycle:
 
     def silence(self, instance: Instance) -> str | None:
         """Return why no SSH server greets at the ip of a ready machine, or None if one does."""
-        return self._greeting(instance.ip or "", self._clock)
+        return self._greeting(instance.ip or "")
 
     def _wait(
         self,
