@@ -251,7 +251,7 @@ def refusal(
     retry_after: float | None = None,
 ) -> APIError:
     """The error that a client gets for an answer with a status other than 2xx."""
-    kind = error_type(status, request)
+    kind = error_type(status)
     return request.error(kind, detail, status=status, retry_after=retry_after)
 
 

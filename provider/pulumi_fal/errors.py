@@ -38,7 +38,8 @@ class APIError(FalError):
     """A call to the API failed or got an unusable answer.
 
     `status` is the HTTP status, or None if there was no answer. `detail` is the API's own message
-    if it sent one. `retry_after` is the delay in seconds that the API asked for, if any.
+    if it sent one. `retry_after` is the delay in seconds that the API asked for, if any. `has_key`
+    says whether the request was a create with an idempotency key.
     """
 
     advice: ClassVar[str] = ""
@@ -52,6 +53,7 @@ class APIError(FalError):
         status: int | None = None,
         instance_id: str | None = None,
         retry_after: float | None = None,
+        has_key: bool = False,
     ) -> None:
         super().__init__(method, path, detail)
         self.method = method
@@ -60,6 +62,7 @@ class APIError(FalError):
         self.status = status
         self.instance_id = instance_id
         self.retry_after = retry_after
+        self.has_key = has_key
 
     @property
     def happened(self) -> str:
@@ -101,10 +104,6 @@ class NotFoundError(APIError):
 
 class ConflictError(APIError):
     """409: the API rejected the request because of the current state, mostly the machine's."""
-
-
-class InProgressError(APIError):
-    """409 to a create whose idempotency key may have been sent before: that one is in progress."""
 
 
 class InvalidRequestError(APIError):

@@ -92,6 +92,7 @@ class Disk:
     def close(self, descriptor: int) -> None:
         closed = self._descriptors.pop(descriptor)
         if closed.file is not None and closed.has_lock:
+            self.step("a release", closed.path.name, WRITTEN)
             closed.file.locked_by = None
 
     def sync(self, descriptor: int) -> None:
@@ -115,9 +116,7 @@ class Disk:
         """Remove a file. FileNotFoundError if there is none."""
         if name.endswith(".json"):
             self._change("a deletion", name)
-        else:  # a lock or a temporary file, which may be lost
-            if name.endswith(".lock"):
-                self.step("a release", name, WRITTEN)
+        else:  # a temporary file, which may be lost
             self.check(writing=True)
         if name not in self.files:
             raise _error(errno.ENOENT)

@@ -129,7 +129,6 @@ class _Os:
     """What `journal` and `locks` need of os."""
 
     O_RDONLY, O_RDWR, O_CREAT = os.O_RDONLY, os.O_RDWR, os.O_CREAT
-    path = SimpleNamespace(samestat=lambda one, other: one is other)
     fdopen = _Writer
 
     def open(self, path: PurePosixPath, flags: int, mode: int = 0) -> int:
@@ -140,17 +139,6 @@ class _Os:
 
     def fsync(self, descriptor: int) -> None:
         _disk().sync(descriptor)
-
-    def fstat(self, descriptor: int) -> object:
-        return _disk().opened(descriptor).file
-
-    def stat(self, path: PurePosixPath) -> object:
-        if path.name not in _disk().files:
-            raise FileNotFoundError
-        return _disk().files[path.name]
-
-    def unlink(self, path: PurePosixPath) -> None:
-        _disk().unlink(path.name)
 
     def listdir(self, path: PurePosixPath) -> list[str]:
         return _disk().names()

@@ -421,7 +421,6 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         "its sector is sector_2, but sector_1 was requested",
     ),
     "made before": ({"before": (M,)}, {}, M, "it existed before this create. Import it instead"),
-    "made later": ({"age": 7200, "problem": "no"}, {}, M, "it was made long before or after this"),
     "another one was made": ({"phase": MADE, "instance_id": "i-2"}, {}, M, "its create made i-2."),
     "pending for another": ({}, {}, "pending", f"it is pending for {urn('first')}."),
     "in its own state": ({}, {DEV: {"first": M}}, M, "it is already in the state of its stack."),
@@ -468,8 +467,7 @@ def test_adopt_refuses(
     id_, pending = line.rent(), line.rent()
     eight = line.rent(EIGHT, "sector_2")
     line.stacks = filled(stacks or line.stacks, id_)
-    line.pend("first", phase=MADE, instance_id=pending, first_sent=NOW)
-    line.pend("second", phase=MADE, instance_id="i-3", first_sent=NOW - 3600)
+    line.pend("first", phase=MADE, instance_id=pending)
     entry = line.pend(**filled(record, id_))
     args = args.replace(M, id_).replace("pending", pending).replace("eight", eight)
     assert says in line.refused("pending", "adopt", entry.id, *args.split())

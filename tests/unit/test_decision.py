@@ -20,7 +20,7 @@ from pulumi_fal.machines.decision import (
     decide,
 )
 from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.machines.whose import LATE_SECONDS, Same, candidates, made_at_another_time
+from pulumi_fal.machines.whose import LATE_SECONDS, Same, candidates
 
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, refusal
 
@@ -225,59 +225,6 @@ def test_a_candidate_is_what_the_post_may_have_made(
     machine = replace(MADE, **instance)
     found = candidates(replace(UNANSWERED, **entry), [machine], known={"known"})
     assert found == ([machine] if is_one else [])
-
-
-SENT = replace(UNANSWERED, before=("old",), first_sent=NOW - 60)
-"""A create that was sent for a minute, and ended without an answer."""
-
-
-def listed(after: float, *ids: str, **others: Any) -> Entry:
-    """Another create, whose list of machines was taken so many seconds after SENT had ended."""
-    return replace(SENT, before=ids, first_sent=NOW + after, started=NOW + after, **others)
-
-
-ONE_LATE, TWO_LATE = LATE_SECONDS + 1, 2 * LATE_SECONDS + 2
-
-
-@pytest.mark.parametrize(
-    "others, is_known",
-    [
-        pytest.param([], False, id="nothing else is known"),
-        pytest.param([listed(-90, "made", instance_id="old")], True, id="there with an older one"),
-        pytest.param(
-            [listed(-90, "made", instance_id="new")], False, id="which is not an older one"
-        ),
-        pytest.param([listed(-90, "made")], False, id="there before, by the clock alone"),
-        pytest.param([listed(ONE_LATE), listed(TWO_LATE)], True, id="absent twice, long after"),
-        pytest.param([listed(ONE_LATE)], False, id="absent once"),
-        pytest.param([listed(60), listed(ONE_LATE)], False, id="absent once soon after"),
-        pytest.param([listed(ONE_LATE), listed(ONE_LATE + 1)], False, id="absent at one time"),
-        pytest.param([listed(ONE_LATE), listed(TWO_LATE, "made")], False, id="appeared between"),
-        pytest.param(
-            [listed(ONE_LATE, account="theirs"), listed(TWO_LATE)], False, id="another account"
-        ),
-        pytest.param(
-            [listed(ONE_LATE, endpoint="there"), listed(TWO_LATE)], False, id="another endpoint"
-        ),
-        pytest.param(
-            [replace(listed(seconds), first_sent=0.0) for seconds in (ONE_LATE, TWO_LATE)],
-            False,
-            id="lists of early versions, whose time is not known",
-        ),
-    ],
-)
-def test_a_machine_was_made_at_another_time_if_lists_of_other_creates_prove_it(
-    others: list[Entry], is_known: bool
-) -> None:
-    """Neither one stale list nor one clock that was set may hide the machine of a create."""
-    assert made_at_another_time(SENT, "made", [SENT, *others]) is is_known
-    assert candidates(SENT, [MADE], (), [SENT, *others]) == ([] if is_known else [MADE])
-
-
-def test_the_machine_of_a_killed_process_may_be_made_at_any_time() -> None:
-    """Nobody saw when its last attempt ended."""
-    lists = [listed(ONE_LATE), listed(TWO_LATE)]
-    assert not made_at_another_time(replace(SENT, problem=""), "made", lists)
 
 
 HOUR = NOW + 3600

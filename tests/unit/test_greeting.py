@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 
-from pulumi_fal.clock import Clock
-from pulumi_fal.errors import Interrupted
 from pulumi_fal.machines import greeting
 
 from ..sockets import serving
@@ -26,7 +23,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[socket.socket], 
     def ask(answer: Callable[[socket.socket], object]) -> str:
         with serving(answer) as url:
             monkeypatch.setattr(greeting, "PORT", int(url.rpartition(":")[2]))
-            return greeting.problem("127.0.0.1", Clock()) or ""
+            return greeting.problem("127.0.0.1") or ""
 
     return ask
 
@@ -38,29 +35,16 @@ Ask = Callable[[Callable[[socket.socket], object]], str]
     "answer, problem",
     [
         (OPENSSH, ""),
-        (b"Welcome.\r\n" + OPENSSH, ""),
         (b"SSH-1.99-anything", ""),
         (b"", NO_SSH),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", NO_SSH),
         (b"no SSH-2.0 here\r\n", NO_SSH),
-        (b"x" * 255 + b"\n" + OPENSSH, NO_SSH),
+        (b"Welcome.\r\n" + OPENSSH, NO_SSH),
     ],
 )
 def test_only_what_begins_as_ssh_does_is_a_greeting(ask: Ask, answer: bytes, problem: str) -> None:
-    """A server may send other lines before its greeting, but no more than 255 bytes are read."""
+    """An SSH server begins with its greeting."""
     assert ask(lambda connection: connection.sendall(answer)) == problem
-
-
-def test_a_greeting_may_come_in_pieces(ask: Ask) -> None:
-    """TCP may deliver each byte by itself."""
-
-    def trickle(connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for byte in b"SSH-2":
-            connection.sendall(bytes([byte]))
-            time.sleep(0.002)
-
-    assert ask(trickle) == ""
 
 
 def test_a_server_that_talks_without_end_is_left(ask: Ask) -> None:
@@ -77,7 +61,7 @@ def test_a_server_that_says_nothing_is_left_after_a_time_limit(
     ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A firewall or a full server may accept a connection and then be silent."""
-    monkeypatch.setattr(greeting, "ATTEMPT_SECONDS", 0.1)
+    monkeypatch.setattr(greeting, "WAIT_SECONDS", 0.1)
     assert ask(lambda connection: connection.recv(1)) == "no answer within 0 s"
 
 
@@ -89,12 +73,7 @@ def test_a_refused_connection_says_so_without_the_address(
     with socket.create_server(("127.0.0.1", 0)) as closed:
         monkeypatch.setattr(greeting, "PORT", closed.getsockname()[1])
     reasons = ("Connection refused", "Cannot assign requested address")
-    assert greeting.problem(ip, Clock()) in reasons
-
-
-def test_no_name_is_looked_up() -> None:
-    """A look-up can't be interrupted, and the API returns addresses."""
-    assert greeting.problem("localhost", Clock()) == "its ip is not an IP address"
+    assert greeting.problem(ip) in reasons
 
 
 def test_the_environment_names_another_address_for_emulated_machines() -> None:
@@ -102,36 +81,20 @@ def test_the_environment_names_another_address_for_emulated_machines() -> None:
     with serving(lambda connection: connection.sendall(OPENSSH)) as url:
         address = url.removeprefix("http://")
         ask = greeting.chosen({"FAL_COMPUTE_SSH_ADDRESS": address})
-        assert ask("198.18.0.1", Clock()) is None
+        assert ask("198.18.0.1") is None
     # Who forgets the variable would look for the reason at the machine.
     where = "the address in FAL_COMPUTE_SSH_ADDRESS"
-    assert ask("198.18.0.1", Clock()) == f"Connection refused at {where}"
+    assert ask("198.18.0.1") == f"Connection refused at {where}"
     with serving(lambda connection: None) as url:
         ask = greeting.chosen({"FAL_COMPUTE_SSH_ADDRESS": url.removeprefix("http://")})
-        assert ask("198.18.0.1", Clock()) == f"what answers at {where} is no SSH server"
+        assert ask("198.18.0.1") == f"what answers at {where} is no SSH server"
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "localhost:22", "127.0.0.1:ssh", "[::1]"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:ssh", "[::1]"])
 def test_an_invalid_address_is_named(address: str) -> None:
     """The wait goes on, and the row says what is wrong."""
     ask = greeting.chosen({"FAL_COMPUTE_SSH_ADDRESS": address})
-    assert ask("198.18.0.1", Clock()) == "FAL_COMPUTE_SSH_ADDRESS is not IP:PORT"
-
-
-def test_an_interrupt_ends_an_attempt_at_once(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt may take 5 seconds, and Ctrl-C doesn't wait for its end."""
-    clock = Clock()
-
-    def interrupt(connection: socket.socket) -> None:
-        clock.interrupt()
-        connection.recv(1)
-
-    with serving(interrupt) as url:
-        monkeypatch.setattr(greeting, "PORT", int(url.rpartition(":")[2]))
-        began = time.monotonic()
-        with pytest.raises(Interrupted):
-            greeting.problem("127.0.0.1", clock)
-    assert time.monotonic() - began < greeting.ATTEMPT_SECONDS / 2
+    assert ask("198.18.0.1") == "FAL_COMPUTE_SSH_ADDRESS is not IP:PORT"
 
 
 def test_an_attempt_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,5 +112,5 @@ def test_an_attempt_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
             start(thread)
 
         monkeypatch.setattr(threading.Thread, "start", counted)
-        assert greeting.problem("127.0.0.1", Clock()) is None
+        assert greeting.problem("127.0.0.1") is None
     assert started == []

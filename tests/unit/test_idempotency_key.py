@@ -267,26 +267,54 @@ def test_a_create_that_was_never_taken_needs_no_time_left(world: World) -> None:
     assert world.entry() is None
 
 
-@pytest.mark.parametrize("before", ["", "429", "reset_before", "killed"])
-@pytest.mark.parametrize("detail", ["a request with this key is in progress", "no capacity left"])
-def test_a_conflict_passes_unless_it_is_a_first_answer_that_speaks_of_capacity(
-    world: World, before: str, detail: str
-) -> None:
-    """A process, or a gateway on the way, may have sent the same create before."""
+def conflict(world: World, before: str, detail: str) -> None:
+    """Have two creates get a 409, after another failure or after a create that was killed."""
     if before == "killed":
         killed(world)
     elif before:
         world.api.faults.add("create", before)
     world.api.faults.add("create", Fault("409", "in progress", False, 409, detail=detail), 2)
-    if detail == "no capacity left" and before in ("", "429"):
-        with pytest.raises(ConflictError, match=detail):
-            launch(world)
-        assert world.entry() is None
-        assert world.state.creations == 0
-        return
+
+
+@pytest.mark.parametrize("before", ["", "429", "reset_before", "killed"])
+def test_a_conflict_passes(world: World, before: str) -> None:
+    """A process, or a gateway on the way, may have sent the same create before."""
+    conflict(world, before, "a request with this key is in progress")
     instance = launch(world)
     assert world.state.alive() == {instance.id}
     assert len(set(world.api.keys)) == 1
+
+
+def test_a_create_that_never_gets_past_a_conflict_may_have_made_a_machine(world: World) -> None:
+    """It stays on record with what the API said."""
+    world.api.faults.add("create", "409", inf)
+    assert "answered 409" in str(refusal(world))
+    entry = world.entry()
+    assert entry is not None
+    assert "answered 409" in entry.problem
+
+
+@pytest.mark.parametrize("before", ["", "429"])
+def test_a_conflict_that_speaks_of_capacity_is_a_refusal(world: World, before: str) -> None:
+    """The API says that it has made no machine."""
+    conflict(world, before, "no capacity left")
+    with pytest.raises(ConflictError, match="no capacity left"):
+        launch(world)
+    assert world.entry() is None
+    assert world.state.creations == 0
+
+
+@pytest.mark.parametrize("before", ["reset_before", "killed"])
+def test_a_conflict_that_speaks_of_capacity_says_nothing_of_earlier_attempts(
+    world: World, before: str
+) -> None:
+    """One of them may have made a machine, so the create stays on record."""
+    conflict(world, before, "no capacity left")
+    assert set(refusal(world).candidates) == world.state.alive()
+    entry = world.entry()
+    assert entry is not None
+    assert "to send it again failed" in entry.problem
+    assert "no capacity left" in entry.problem
 
 
 @pytest.mark.parametrize("provider", ["", "an-id"])
@@ -351,18 +379,6 @@ def test_a_repeat_that_is_refused_forgets_nothing_and_says_so(world: World, stat
             f"POST /compute/instances answered {status}: no."
         )
         assert entry.problem.count(f"answered {status}") == 1
-
-
-def test_a_create_that_the_api_called_in_progress_is_not_said_to_have_made_nothing(
-    world: World,
-) -> None:
-    """A key may be revoked, or lose its scope, while the API still makes the machine."""
-    killed(world, taken=False)
-    world.api.faults.add("create", "409", times=2)
-    world.api.faults.add("create", "403")
-    error = str(refusal(world))
-    assert "most likely it did not" not in error
-    assert "yet, but the API has said that the create was in progress" in error
 
 
 def test_a_refusal_is_kept_although_the_repeats_are_interrupted(world: World) -> None:

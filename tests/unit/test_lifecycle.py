@@ -252,30 +252,32 @@ def test_a_look_that_has_no_more_time_says_that_it_can_not_tell(world: ApiWorld)
         look(world)
 
 
-def test_looks_with_little_time_wait_once_for_a_slow_gateway_and_a_silent_api(
-    world: ApiWorld,
-) -> None:
-    """Each error comes within the limit of one look, but not those of all looks."""
+@pytest.mark.parametrize("answered", ["a look", "a wait"])
+def test_looks_with_little_time_wait_once_for_a_silent_api(world: ApiWorld, answered: str) -> None:
+    """A preview asks for one machine after another. The next answer to any call ends that."""
+    machine = world.made()
 
     def wait(request: Request[object]) -> None:
-        world.clock.sleep(world.api.timeouts[-1] or inf)
+        world.clock.sleep(min(world.api.timeouts[-1] or inf, 30))
         raise unanswered(request)
 
-    world.api.before = lambda request: world.clock.sleep(2)
-    world.api.faults.add("list", "504", inf)
+    world.api.before = wait
     for _ in range(50):
         with pytest.raises((errors.APIError, TimeoutError)):
             look(world)
-        world.api.before = wait
     assert world.passed <= 5
-    world.clock.time += 100
     world.api.before = lambda request: None
-    world.api.faults.clear()
+    with pytest.raises(TimeoutError):
+        look(world)
+    if answered == "a look":
+        world.lifecycle.look(machine.id)
+    else:
+        world.lifecycle.delete(machine.id, 100)
     assert look(world) is None
 
 
-def test_answers_of_the_api_end_what_looks_have_waited(world: ApiWorld) -> None:
-    """Only failures in a row count, so a short one now and then keeps no look from asking."""
+def test_a_look_that_got_an_error_keeps_no_later_one_from_asking(world: ApiWorld) -> None:
+    """A 503 is an answer."""
     machine = world.made()
     for _ in range(20):
         world.clock.time += 1  # a list that is older is not shared

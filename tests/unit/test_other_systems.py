@@ -81,8 +81,6 @@ with records.try_lock(origin):
     )
     assert printed == "False\n"
     assert records.of(HERE) == [ENTRY]
-    records.clear_leftovers()
-    assert [path.suffix for path in records.folder.iterdir()] == [".json"]
 
 
 # Folders.
@@ -197,51 +195,6 @@ def test_a_record_that_stays_refused_is_reported(
     with pytest.raises(JournalError, match="can't be read: Access is denied"):
         records.of(HERE)
     assert sum(refusal.pauses) < 1
-
-
-def test_a_lock_whose_file_another_process_is_removing_is_waited_for(
-    records: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without the wait, the create would go on without a lock, as where there can be none."""
-    records.write(ENTRY)
-    refusals, opened = [errno.EACCES] * 3, os.open
-
-    def refuse(path: Any, *args: Any, **kwargs: Any) -> int:
-        if str(path).endswith(".lock") and refusals:
-            raise PermissionError(refusals.pop(), "Permission denied")
-        return opened(path, *args, **kwargs)
-
-    monkeypatch.setattr(os, "open", refuse)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    lock = records.try_lock(HERE)
-    assert lock is not None
-    with lock:
-        assert records.is_locked(ENTRY)
-
-
-def test_the_file_of_a_lock_is_removed_once_it_is_closed(
-    records: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Windows refuses to remove a file that is open."""
-    closed: list[int] = []
-    close, unlink = os.close, os.unlink
-
-    def note(descriptor: int) -> None:
-        closed.append(descriptor)
-        close(descriptor)
-
-    def refuse(path: Any) -> None:
-        if not closed:
-            raise PermissionError(errno.EACCES, "Access is denied")
-        unlink(path)
-
-    lock = records.try_lock(HERE)
-    assert lock is not None
-    monkeypatch.setattr(os, "close", note)
-    monkeypatch.setattr(os, "unlink", refuse)
-    with lock:
-        pass
-    assert list(records.folder.iterdir()) == []
 
 
 # Processes and paths.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
 
 from pulumi_fal.api import retry
-from pulumi_fal.errors import APIError, InProgressError, UnusableAnswerError
+from pulumi_fal.errors import APIError, UnusableAnswerError
 
 from ..fakes import CREATE, LIST, refusal, unanswered
 
@@ -23,6 +24,7 @@ class Case(NamedTuple):
     """Whether a create that failed so may have made a machine."""
 
 
+WITH_KEY = replace(CREATE, is_idempotent=True)
 CASES = [
     Case(retry.UNSENT, unanswered(sent=False), True, True, False),
     Case(retry.UNANSWERED, unanswered(sent=True), True, False, True),
@@ -35,7 +37,8 @@ CASES = [
     Case(retry.UNREADABLE, LIST.error(UnusableAnswerError, "no", status=None), True, False, True),
     Case(retry.REDIRECTED, refusal(307), False, False, True),
     Case(retry.TIMED_OUT, refusal(408), True, False, True),
-    Case(retry.IN_PROGRESS, CREATE.error(InProgressError, "wait", status=409), True, False, True),
+    Case(retry.IN_PROGRESS, refusal(409, "wait", WITH_KEY), True, False, True),
+    Case(retry.REFUSED, refusal(409, "no capacity left", WITH_KEY), False, False, False),
     *(
         Case(retry.REFUSED, refusal(status), False, False, False)
         for status in (400, 401, 403, 404, 409, 422)

@@ -14,13 +14,13 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from pulumi_fal.api import legacy, retry, room, v1, versions
+from pulumi_fal.api import legacy, retry, v1, versions
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Dialect, Page, Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import APIError, ConflictError, InProgressError, UnusableAnswerError
+from pulumi_fal.errors import APIError, UnusableAnswerError
 
 T = TypeVar("T")
 Send = Callable[[Request[Any], float | None], Any]
@@ -94,7 +94,6 @@ class Client:
         idempotency_key: str = "",
         failed: Callable[[APIError], None] = lambda error: None,
         *,
-        may_be_sent: bool = False,
         may_repeat: Callable[[], bool] = lambda: True,
         gives_up: Callable[[APIError], bool] = lambda error: False,
     ) -> Instance:
@@ -103,30 +102,14 @@ class Client:
         With an `idempotency_key`, a create that the API may have accepted is retried as well. The
         legacy API does not support keys. `failed` is called with the error of each failed attempt.
         If `retry.may_have_made_a_machine` is true for any of these errors, a machine may have been
-        created, even if the last attempt failed for another reason. `may_be_sent` says whether the
-        key may have been sent before this call. `may_repeat` and `gives_up` are as in `repeated`.
+        created, even if the last attempt failed for another reason. `may_repeat` and `gives_up` are
+        as in `repeated`.
         """
         request = self._dialect.create_instance(new, idempotency_key)
-
-        def attempt() -> Instance:
-            try:
-                return self._sent(request)
-            except InProgressError as error:
-                # Something on the way may have sent the first attempt twice.
-                if may_be_sent or not room.is_worded_so(error.detail):
-                    raise
-                raise request.error(ConflictError, error.detail, status=409) from None
-
-        def note(error: APIError) -> None:
-            nonlocal may_be_sent
-            may_be_sent = may_be_sent or retry.may_have_made_a_machine(error)
-            failed(error)
-
-        is_idempotent = request.is_idempotent
         return self.repeated(
-            attempt,
-            is_idempotent=is_idempotent,
-            failed=note,
+            lambda: self._sent(request),
+            is_idempotent=request.is_idempotent,
+            failed=failed,
             may_repeat=may_repeat,
             gives_up=gives_up,
         )

@@ -39,8 +39,6 @@ class Request(Generic[T]):
     """Whether a successful answer must be JSON."""
     needed_key: str = "a key with the ADMIN scope"
     """The kind of API key that the call needs, for error messages."""
-    conflict_passes: bool = False
-    """Whether a 409 may mean that the API is still processing the same request."""
 
     @property
     def creates(self) -> bool:
@@ -49,7 +47,9 @@ class Request(Generic[T]):
 
     def error(self, type_: Callable[..., E], detail: str, **attributes: Any) -> E:
         """Return an exception of type `type_` about this request."""
-        return type_(self.method, self.path, detail, instance_id=self.instance_id, **attributes)
+        attributes |= {"instance_id": self.instance_id}
+        attributes |= {"has_key": self.creates and self.is_idempotent}
+        return type_(self.method, self.path, detail, **attributes)
 
 
 @dataclass(frozen=True)

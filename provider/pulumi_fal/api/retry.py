@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pulumi_fal.api import room
 from pulumi_fal.errors import (
     APIError,
     AuthenticationError,
     ConflictError,
-    InProgressError,
     InvalidRequestError,
     NotFoundError,
     RateLimitedError,
@@ -80,7 +80,9 @@ def rule(error: APIError) -> Rule:
     match error:
         case UnreachableError():
             return UNANSWERED if error.sent else UNSENT
-        case InProgressError():
+        case ConflictError() if error.has_key and not room.is_worded_so(error.detail):
+            # fal does not document the answer to a create that it is still carrying out, and
+            # something on the way may have sent the first request twice.
             return IN_PROGRESS
         case RateLimitedError():
             return LIMITED

@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pulumi_fal.api import retry
-from pulumi_fal.errors import APIError, AuthenticationError, NotFoundError
+from pulumi_fal.errors import APIError, ConflictError, InvalidRequestError, RateLimitedError
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,9 @@ OTHER_REASONS = (
 
 def is_missing(error: APIError) -> bool:
     """Whether this is the error of a create that was refused for want of room."""
-    is_refused = error.method == "POST" and retry.rule(error) in (retry.REFUSED, retry.LIMITED)
-    is_elsewhere = isinstance(error, AuthenticationError | NotFoundError)
-    return is_refused and not is_elsewhere and is_worded_so(error.detail)
+    is_refused = isinstance(error, ConflictError | InvalidRequestError | RateLimitedError)
+    is_certain = error.method == "POST" and error.status != 408
+    return is_refused and is_certain and is_worded_so(error.detail)
 
 
 def is_worded_so(detail: str) -> bool:

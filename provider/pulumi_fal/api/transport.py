@@ -23,7 +23,6 @@ from pulumi_fal.errors import (
     AuthenticationError,
     ConfigurationError,
     ConflictError,
-    InProgressError,
     InvalidRequestError,
     NotFoundError,
     RateLimitedError,
@@ -59,10 +58,8 @@ _ERROR_TYPES: dict[int, type[APIError]] = {
 }
 
 
-def error_type(status: int, request: Request[Any]) -> type[APIError]:
+def error_type(status: int) -> type[APIError]:
     """Return the type of the exception for an answer whose status is not 2xx."""
-    if status == 409 and request.conflict_passes:
-        return InProgressError
     if status < 400:
         return UnusableAnswerError
     return _ERROR_TYPES.get(status, ServerError if status >= 500 else InvalidRequestError)
@@ -139,7 +136,7 @@ class Transport:
 
     def _refusal(self, request: Request[Any], response: requests.Response) -> APIError:
         status = response.status_code
-        kind = error_type(status, request)
+        kind = error_type(status)
         detail = self._detail(request, response) or response.reason or "no reason given"
         if kind is AuthenticationError:
             return request.error(

@@ -83,8 +83,6 @@ def create_instance(new: NewInstance, idempotency_key: str = "") -> Request[Inst
         headers={"Idempotency-Key": idempotency_key} if idempotency_key else {},
         is_idempotent=bool(idempotency_key),
         needed_key=_NEEDED_KEY,
-        # fal does not document the answer to a repeated request while the first is in progress.
-        conflict_passes=bool(idempotency_key),
     )
 
 

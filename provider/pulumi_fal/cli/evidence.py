@@ -157,7 +157,7 @@ def _may_have_made(entry: Entry, instances: Sequence[Instance], entries: Sequenc
     if entry.instance_id:
         return any(instance.id == entry.instance_id for instance in instances)
     named = {other.instance_id for other in entries if other.instance_id}
-    return bool(candidates(entry, instances, named, entries))
+    return bool(candidates(entry, instances, named))
 
 
 def _labelled(found: Found) -> dict[str, str]:

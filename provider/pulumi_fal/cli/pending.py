@@ -16,7 +16,7 @@ from pulumi_fal.errors import JournalError, NotFoundError
 from pulumi_fal.machines.decision import as_forgotten
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import new_file
-from pulumi_fal.machines.whose import Evidence, made_at_another_time
+from pulumi_fal.machines.whose import Evidence
 from pulumi_fal.stacks.cache import in_words
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.tokens import PROVIDER_TYPES, is_ours
@@ -286,15 +286,8 @@ def _objections(
     for other in evidence.entries:
         if other != entry and other.instance_id == machine.id:
             yield f"it is pending for {other.origin.urn}."
-    is_old = machine.id in entry.before
-    if is_old or made_at_another_time(entry, machine.id, evidence.entries):
-        when = (
-            "it existed before this create."
-            if is_old
-            else "it was made long before or after this create, as the records of other creates "
-            "show."
-        )
-        yield f"{when} Import it instead, if it should be in a stack."
+    if machine.id in entry.before:
+        yield "it existed before this create. Import it instead, if it should be in a stack."
     for held in evidence.holders(machine.id):
         if origin.is_in(held.stack):
             yield (

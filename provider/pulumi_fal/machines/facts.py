@@ -37,9 +37,8 @@ def unclaimed(
 
     Others are all stacks of the backend and of the entry's, and the creates that are on record.
     """
-    entries = journal.readable()
-    named = {other.instance_id for other in entries if other.instance_id}
-    found = candidates(entry, instances, named, entries)
+    named = {other.instance_id for other in journal.readable() if other.instance_id}
+    found = candidates(entry, instances, named)
     if not found:  # reading stacks is slow
         return Search()
     read = stacks.named(entry.origin) | everywhere(entry, stacks)

@@ -222,17 +222,15 @@ class Journal:
         return self._lock_file(entry) == self._lock_file(other)
 
     def clear_leftovers(self) -> None:
-        """Remove the lock files and temporary files that killed processes left in the folder."""
+        """Remove the temporary files that killed processes left in the folder."""
         try:
-            paths = list(self.folder.iterdir())
+            paths = [path for path in self.folder.iterdir() if path.suffix == ".tmp"]
         except OSError:
             return
         for path in paths:
             with contextlib.suppress(OSError):
-                if path.suffix == ".tmp" and time.time() - path.stat().st_mtime > _TMP_SECONDS:
+                if time.time() - path.stat().st_mtime > _TMP_SECONDS:
                     path.unlink(missing_ok=True)
-                elif path.suffix == ".lock":
-                    locks.is_locked(path)  # it removes the file if no process has the lock
 
     def _lock_file(self, of: Entry | Origin) -> Path:
         return self.folder / _lock_name(of.file if isinstance(of, Entry) else new_file(of))

@@ -17,6 +17,7 @@ from pulumi_fal.errors import (
     NotFoundError,
     NotReadyError,
     StillThereError,
+    UnreachableError,
     VanishedError,
 )
 from pulumi_fal.machines import greeting
@@ -28,8 +29,6 @@ from pulumi_fal.machines.outage import Outage
 
 STOPPED_SECONDS = 60.0
 """Seconds for which a machine must stay stopped until a wait for it ends as failed."""
-SILENT_SECONDS = 60.0
-"""For how long an API that gave no answer in time is not asked again by calls with a time limit."""
 _ASK_SECONDS = 30.0
 """After this time, a machine that no list has shown yet is also asked for by its id."""
 _LOOKS = 12
@@ -57,8 +56,8 @@ class Lifecycle:
         self._absences = absences
         self._notify = notify
         self._greeting = greeting
-        self._failing_for = 0.0
-        self._silent_until = -math.inf
+        self._is_silent = False
+        """Whether the API gave no answer to the last look."""
         self._deleted: set[str] = set()
         """The machines whose DELETE the API has accepted."""
 
@@ -82,33 +81,27 @@ class Lifecycle:
         """Return the machine if a list or a GET shows it now, at the second look at the latest.
 
         None proves nothing. With `seconds`, raises TimeoutError if that takes longer, and retries
-        no call. The seconds are for all such calls that fail in a row, because a preview asks for
-        one machine after another. If the API gives no answer in that time, the next calls don't ask
-        it.
+        no call. A preview asks for one machine after another, so once the API has given no answer,
+        looks with a time limit don't ask it until it has answered another call.
         """
-        began = self._clock.now()
-        if seconds == math.inf:
-            return self._find(instance_id, math.inf, self._fleet.interval)
-        if began < self._silent_until:
+        has_limit = seconds != math.inf
+        if has_limit and self._is_silent:
             raise TimeoutError
-        until = began + seconds - self._failing_for
+        longest = _LOOK_AGAIN_SECONDS if has_limit else math.inf
         try:
-            found = self._find(instance_id, until, min(self._fleet.interval, _LOOK_AGAIN_SECONDS))
-        except (APIError, TimeoutError):
-            now = self._clock.now()
-            self._failing_for += now - began
-            if self._failing_for >= seconds / 2:  # a request times out after that
-                self._silent_until, self._failing_for = now + SILENT_SECONDS, 0.0
+            found = self._find(instance_id, self._clock.now() + seconds, longest)
+        except (TimeoutError, UnreachableError):
+            self._is_silent = True
             raise
-        self._failing_for = 0.0
+        self._is_silent = False
         return found
 
-    def _find(self, instance_id: str, until: float, pause: float) -> Instance | None:
+    def _find(self, instance_id: str, until: float, longest: float) -> Instance | None:
         # A refresh reads hundreds of machines within a second, so they share a list.
         listed = self._fleet.recent(self._fleet.interval / 4, until, share_errors=False)
         found = self._look(instance_id, listed, until)
         if found is None:
-            self._clock.sleep(min(pause, until - self._clock.now()))
+            self._clock.sleep(min(self._fleet.interval, longest, until - self._clock.now()))
             found = self._look(instance_id, self._fleet.fresh(until), until)
         return found
 
@@ -147,7 +140,7 @@ class Lifecycle:
 
     def silence(self, instance: Instance) -> str | None:
         """Return why no SSH server greets at the ip of a ready machine, or None if one does."""
-        return self._greeting(instance.ip or "", self._clock)
+        return self._greeting(instance.ip or "")
 
     def _wait(
         self,
@@ -271,6 +264,7 @@ class Lifecycle:
         Raises the error of the answer, or the APIError of the GET.
         """
         found = answer.usable().get(instance_id)
+        self._is_silent = False
         return _get(self._client.within(0), instance_id) if found is None and ask else found
 
 

@@ -12,7 +12,6 @@ from pulumi_fal.errors import (
     APIError,
     ConfigurationError,
     FalError,
-    InProgressError,
     Interrupted,
     UnresolvedCreateError,
 )
@@ -46,7 +45,6 @@ class Sender:
         UnresolvedCreateError if it may have.
         """
         failures: list[APIError] = []
-        is_in_progress = False
         client = self._client
         if entry.idempotency_key:
             # The client counts these seconds with a clock that stands still while a laptop sleeps,
@@ -65,7 +63,6 @@ class Sender:
                 new,
                 entry.idempotency_key,
                 failures.append,
-                may_be_sent=may_be_sent,
                 may_repeat=lambda: self._repeats(entry),
                 gives_up=gives_up,
             )
@@ -74,7 +71,6 @@ class Sender:
             if not (unanswered or may_be_sent):  # the API did not accept any request
                 self._records.drop(entry)
                 raise
-            is_in_progress = any(isinstance(failure, InProgressError) for failure in unanswered)
             last = next(reversed(failures), None) if isinstance(error, Interrupted) else error
             if last is not None:
                 problem = unresolved.problem(entry, next(reversed(unanswered), None), last)
@@ -90,7 +86,7 @@ class Sender:
             had = "which another resource has" if is_new else "which existed before it"
             problem = f"the API answered with {instance.id}, {had}."
             entry = self._with_problem(entry, problem)
-        raise self._without_an_answer(entry, is_in_progress=is_in_progress)
+        raise self._without_an_answer(entry)
 
     def _repeats(self, entry: Entry) -> bool:
         """Whether the create may be sent again, which then is on record."""
@@ -109,14 +105,11 @@ class Sender:
         self._records.write(entry)
         return entry
 
-    def _without_an_answer(
-        self, entry: Entry, *, is_in_progress: bool = False
-    ) -> UnresolvedCreateError:
+    def _without_an_answer(self, entry: Entry) -> UnresolvedCreateError:
         try:
             (search,) = self._facts.search([entry])
         except FalError as error:
             return unresolved.unseen(entry, error)
         if not search:
             self._records.write(replace(entry, searched=True))
-        found, unread = search.candidates, search.unread
-        return unresolved.unanswered(entry, found, unread, is_in_progress=is_in_progress)
+        return unresolved.unanswered(entry, search.candidates, search.unread)

@@ -42,23 +42,16 @@ def unanswered(
     entry: Entry,
     candidates: Iterable[Instance],
     unread: Mapping[str, str] = NOTHING,
-    *,
-    is_in_progress: bool = False,
 ) -> UnresolvedCreateError:
     """A POST had no usable answer, and the machines that it may have made are `candidates`.
 
     `unread` names the stacks that could not be read and may have a candidate, with the reason.
-    `is_in_progress` says that the API has called the create in progress.
     """
     found = list(candidates)
     if not found:
-        appeared = f"No machine of type {entry.instance_type} has appeared"
-        if is_in_progress:
-            appeared += " yet, but the API has said that the create was in progress."
-        else:
-            appeared += " since then, so most likely it did not."
         return UnresolvedCreateError(
-            f"{_happened(entry)}\n{appeared}",
+            f"{_happened(entry)}\nNo machine of type {entry.instance_type} has appeared since "
+            "then, so most likely it did not.",
             _SEE_PENDING
             if entry.origin.is_stateless
             else f"{_LOOK_AGAIN}\nIf one appears even later, every command names it.",

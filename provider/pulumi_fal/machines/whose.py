@@ -6,7 +6,6 @@ nothing for an ordinary create, every stack for an audit. What was not read neve
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -265,7 +264,7 @@ class Evidence:
             machine.id: self._claim(entry, machine.id)
             for entry in self.entries
             if entry.instance_id is None
-            for machine in candidates(entry, instances, {*held, *named}, self.entries)
+            for machine in candidates(entry, instances, {*held, *named})
         }
         said: list[tuple[Instance, Whose, Claim | None]] = []
         for machine in instances:
@@ -319,17 +318,12 @@ def stack_name(origin: Origin) -> str:
 
 
 def candidates(
-    entry: Entry,
-    instances: Iterable[Instance],
-    known: Container[str],
-    entries: Iterable[Entry] = (),
+    entry: Entry, instances: Iterable[Instance], known: Container[str]
 ) -> list[Instance]:
     """Return the machines that the entry's POST may have made.
 
-    `known` are the ids of machines that are known to belong to other resources. `entries` are all
-    that the journal has, because their lists of machines may show when a machine was made.
+    `known` are the ids of machines that are known to belong to other resources.
     """
-    entries = list(entries)
     return [
         instance
         for instance in instances
@@ -337,26 +331,4 @@ def candidates(
         and instance.id not in entry.before
         and instance.may_be_of(entry.instance_type)
         and entry.requested.sector in (None, instance.sector or entry.requested.sector)
-        and not made_at_another_time(entry, instance.id, entries)
     ]
-
-
-def made_at_another_time(entry: Entry, instance_id: str, entries: Iterable[Entry]) -> bool:
-    """Whether the lists of other creates show that the entry's POST did not make a machine.
-
-    Each entry has the account's machines at the time of its own POST. A machine existed before this
-    POST if it is in the list of a create whose own machine did. It was made later if it is in none
-    of two lists that were taken long after this POST had ended. There must be two, and as long
-    apart, because a list may come from a stale replica, and a clock may have been set.
-    """
-    same_account = (entry.account, entry.endpoint)
-    others = [other for other in entries if (other.account, other.endpoint) == same_account]
-    if any(other.instance_id in entry.before and instance_id in other.before for other in others):
-        return True
-    ended = entry.started if entry.problem else math.inf  # a killed process may have sent it later
-    without = [
-        other.first_sent
-        for other in others
-        if instance_id not in other.before and other.first_sent - ended > LATE_SECONDS
-    ]
-    return bool(without) and max(without) - min(without) > LATE_SECONDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pulumi_fal.api.models import Instance
@@ -50,9 +50,8 @@ def refuse_taken(machines: Machines, call: Call, instance: Instance) -> None:
     Destroying one of two stacks would delete the machine of the other.
     """
     id_, asking = instance.id, machines.facts.asking(machines.origin(call.urn))
-    entries = machines.journal.readable()
-    for entry in entries:
-        if not _may_have_made(entry, instance, entries) or (
+    for entry in machines.journal.readable():
+        if not _may_have_made(entry, instance) or (
             entry.origin.path == asking.origin.path
             and machines.facts.same(entry, asking) is Same.YES
         ):
@@ -80,11 +79,11 @@ def refuse_taken(machines: Machines, call: Call, instance: Instance) -> None:
         call.log(f"These stacks could not be read, and may have machine {id_}:{lines}", WARNING)
 
 
-def _may_have_made(entry: Entry, instance: Instance, entries: Iterable[Entry]) -> bool:
+def _may_have_made(entry: Entry, instance: Instance) -> bool:
     """Whether a create may have made the machine. A late one has no claim to it any more."""
     if entry.instance_id or entry.is_late:
         return entry.instance_id == instance.id
-    return bool(candidates(entry, [instance], (), entries))
+    return bool(candidates(entry, [instance], ()))
 
 
 def refuse_mismatch(id_: str, actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
