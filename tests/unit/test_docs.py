@@ -310,7 +310,6 @@ SPEAKING = (
     "native/components",
     "native/imports",
     "native/servicer",
-    "native/stateless",
     "nodes",
     "provider",
     "resource/*",
