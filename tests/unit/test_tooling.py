@@ -22,6 +22,8 @@ from unittest import mock
 import pytest
 import yaml
 
+from pulumi_fal.cli.doctor import NEWEST_SDK, OLDEST_SDK
+
 from ..commands import POSIX_SHELL
 from ..docs import ROOT, pages
 
@@ -159,7 +161,7 @@ def test_the_hooks_before_a_commit_are_the_commands_of_make_lint() -> None:
 
 
 def test_every_place_names_the_same_pythons_and_the_same_oldest_sdk() -> None:
-    """The metadata, the matrix of CI, the sessions of nox, and the documentation."""
+    """The metadata, the matrix of CI, the sessions of nox, the documentation, and the doctor."""
     project = (ROOT / "pyproject.toml").read_text()
     sessions = load(ROOT / "noxfile.py")
     pythons = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
@@ -170,6 +172,10 @@ def test_every_place_names_the_same_pythons_and_the_same_oldest_sdk() -> None:
     oldest = re.search(r'"pulumi>=([\d.]+),', project)
     assert oldest is not None
     assert f"{oldest[1]}.0" == sessions.OLDEST_SDK
+    assert oldest[1] == "{}.{}".format(*OLDEST_SDK)
+    locked = re.search(r"(?m)^pulumi==(\d+\.\d+)\.", LOCK)
+    assert locked is not None
+    assert locked[1] == "{}.{}".format(*NEWEST_SDK)
 
 
 def test_every_place_names_the_same_repository() -> None:
