@@ -78,6 +78,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         """Read the machine's current state, for a refresh, an import or `get`."""
         current, state = request.current(), _translated(props)
         if is_ours(current.urn, (IMPORT_TYPE_TOKEN,)):
+            _session.warn_of_missing()
             _session.import_inputs[id_] = {k: v for k, v in state.items() if k in INPUT_NAMES}
             return dynamic.ReadResult(id_, {})
         # Only the read of an import comes without the serialized provider.

@@ -13,14 +13,17 @@ from typing import Any
 
 import grpc
 import pytest
+from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.dynamic import lifetime, patches
 from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE, wait_until
 from ..replaced import OFF, replaced
-from .harness import Plugin, partial_state, plain
+from .harness import Plugin, partial_state, plain, sent
+from .native import engine
 
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 LAUNCHER = """
@@ -98,15 +101,15 @@ each_seam = pytest.mark.parametrize(
     ],
 )
 NO_SEAM = {"dynamic.lifetime.guarded"}
-Starter = Callable[[str], Plugin]
+Starter = Callable[..., Plugin]
 
 
 @pytest.fixture
 def start_with(start: Callable[..., Plugin], tmp_path: Path) -> Starter:
-    def start_with(seam: str) -> Plugin:
+    def start_with(seam: str, **given: Any) -> Plugin:
         launcher = tmp_path / "launcher.py"
         launcher.write_text(LAUNCHER.format(change=SEAMS[seam]))
-        return start(launcher=[str(launcher)])
+        return start(launcher=[str(launcher)], **given)
 
     return start_with
 
@@ -241,6 +244,48 @@ def test_a_read_of_an_unfinished_machine_keeps_it_so_without_partial_state(
     found = start_with(seam).read(machine.id, outputs)
     assert found.id == machine.id
     assert plain(found.properties)["unfinished"] is True
+
+
+MISSING = {
+    "none is off": "",
+    "another thread pool": "Only four machines are worked on at a time.",
+    "another Cancel": "To end a wait, press Ctrl-C twice, then run `pulumi cancel`.",
+    "no Cancel": "",  # the method of the base class is patched
+    "another get_provider": "`import_` fails; use `pulumi-fal import-file`.",
+    "another traceback": "Errors have a traceback.",
+}
+"""What the warning says of each change that a patch meets."""
+
+
+def create_two(plugin: Plugin, urn: str) -> None:
+    for name in ("a", "b"):
+        plugin.create(INPUTS, urn=f"{urn}{name}")
+
+
+def read_twice(plugin: Plugin, urn: str) -> None:
+    """What a program with `import_` does first."""
+    for id_ in ("i-1", "i-2"):
+        plugin.stub.Read(provider_pb2.ReadRequest(id=id_, urn=urn, properties=sent(INPUTS)))
+
+
+@pytest.mark.parametrize(
+    "seam, use, type_",
+    [
+        *((seam, create_two, TYPE_TOKEN) for seam in MISSING),
+        ("another get_provider", read_twice, IMPORT_TYPE_TOKEN),
+    ],
+)
+def test_what_is_missing_is_said_once(
+    start_with: Starter, seam: str, use: Callable[[Plugin, str], None], type_: str
+) -> None:
+    """The first create or import warns, with the consequence. A preview says nothing."""
+    with engine() as (address, logged):
+        plugin = start_with(seam, engine=address)
+        plugin.check(INPUTS)
+        assert list(logged) == []
+        use(plugin, f"urn:pulumi:dev::proj::{type_}::box")
+        said = [line.message for line in logged if "does not allow all that" in line.message]
+    assert [message.splitlines()[1] for message in said] == list(filter(None, [MISSING[seam]]))
 
 
 def test_a_standard_input_that_is_no_pipe_is_no_dead_engine(

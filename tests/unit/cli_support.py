@@ -164,6 +164,8 @@ class CommandLine:
             return json.dumps([row for row in rows if of in row["name"]])
         assert args[:3] == ("stack", "export", "--stack")
         self.exported.append(args[3])
+        if "//" in args[3]:
+            raise StackError("pass the fully qualified name (organization/project/stack)")
         held = stacks.get(args[3], f"no stack named {args[3]!r} found")
         if isinstance(held, str):
             raise StackError(held)

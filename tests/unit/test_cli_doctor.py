@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -12,22 +13,18 @@ import pytest
 import pulumi_fal
 from pulumi_fal.api import settings
 from pulumi_fal.cli import native_plugin
-from pulumi_fal.dynamic import probe
 from pulumi_fal.machines.entry import Phase
 
 from ..commands import command
 from ..fakes import KEY
 from .cli_support import BACKEND, DEV, NO_PULUMI, CommandLine, command_line, urn
 
-ALL_SEAMS = dict.fromkeys(probe.WITHOUT, True)
-SEAM = next(iter(ALL_SEAMS))
 FIND, VERSION = native_plugin.find, native_plugin.version
 
 
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     with command_line(tmp_path, monkeypatch) as line:
-        monkeypatch.setattr(probe, "applied_patches", lambda: ALL_SEAMS)
         monkeypatch.setattr(native_plugin, "find", lambda: "/bin/plugin")
         monkeypatch.setattr(native_plugin, "version", lambda path: pulumi_fal.__version__)
         yield line
@@ -55,14 +52,10 @@ def test_all_is_well(line: CommandLine) -> None:
         "native plugin": f"{pulumi_fal.__version__}, /bin/plugin",
     }
     assert {what: says for what, (_, says) in found.items()}.items() >= expected.items()
-    assert set(ALL_SEAMS) < set(found)
+    assert found["pulumi SDK"][1].startswith(f"{metadata.version('pulumi')}; tested with 3.260 to ")
     shown = line.run("doctor").splitlines()
     assert len(shown) == 1 + len(found)
     assert re.fullmatch("API key +ok +from the environment variable FAL_ADMIN_API_KEY", shown[5])
-
-
-def fail() -> None:
-    raise OSError("did not start")
 
 
 Break = Callable[[CommandLine, pytest.MonkeyPatch], object]
@@ -100,19 +93,17 @@ AMISS: dict[str, tuple[Break, str, str, str]] = {
         "bad",
         "can't be written",
     ),
-    "no seam": (
-        lambda line, patch: patch.setattr(
-            probe, "applied_patches", lambda: {**ALL_SEAMS, SEAM: False}
-        ),
-        SEAM,
-        "missing",
-        f"this SDK lacks it: {probe.WITHOUT[SEAM]}",
+    "an older SDK": (
+        lambda line, patch: patch.setattr(metadata, "version", lambda package: "3.259.1"),
+        "pulumi SDK",
+        "untested",
+        "3.259.1; tested with 3.260 to 3.",
     ),
-    "no plugin process": (
-        lambda line, patch: patch.setattr(probe, "applied_patches", fail),
-        "plugin host",
-        "bad",
-        "did not start",
+    "a newer SDK": (
+        lambda line, patch: patch.setattr(metadata, "version", lambda package: "3.999.0a1"),
+        "pulumi SDK",
+        "untested",
+        "3.999.0a1; tested with ",
     ),
     "other plugin": (
         lambda line, patch: patch.setattr(native_plugin, "version", lambda path: "9.9.9"),
@@ -138,7 +129,7 @@ def test_what_is_amiss(
     found = findings(line, code=1 if is_bad else 0)
     assert found[what][0] == verdict
     assert says in found[what][1]
-    assert found["pulumi SDK"][0] == "ok"
+    assert found["Python"][0] == "ok"
 
 
 def test_pending_creates(line: CommandLine) -> None:

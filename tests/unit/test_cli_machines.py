@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,9 @@ from pulumi_fal.machines.entry import Phase
 from pulumi_fal.stacks import state
 
 from ..fakes import EIGHT, ONE, wait_until
-from .cli_support import DEV, NO_PULUMI, NOW, PROD, CommandLine, Still, command_line, urn
+from .cli_support import DEV, NO_PULUMI, NOW, PROD, CommandLine, command_line, urn
 
 HOUR, DAY = 3600, 86400
-
-
-class Ticks(Still):
-    """Does something at each pause, and ends with Ctrl-C."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.todo: list[Callable[[], object]] = []
-
-    def sleep(self, seconds: float) -> None:
-        if not self.todo:
-            raise KeyboardInterrupt
-        self.todo.pop(0)()
 
 
 @pytest.fixture
@@ -102,18 +89,15 @@ def test_ls_without_stacks(line: CommandLine) -> None:
     assert line.json("ls") == []
     id_ = line.rent()
     assert id_ in line.run("ls", "--no-stacks")
-    line.clock = Ticks()
-    assert line.run("ls", "--watch").split()[:5] == ["ID", "TYPE", "SECTOR", "IP", "STATUS"]
     assert line.stderr == ""
     assert rows(line, "--age") == {id_: ["unknown", "-", "-"]}
     assert line.stderr == f"Unreadable: the list of stacks: {NO_PULUMI}\n"
 
 
-@pytest.mark.parametrize("options", ["--watch --json", "--watch --age", "--no-stacks --age"])
-def test_options_that_exclude_each_other(line: CommandLine, options: str) -> None:
-    """Ages change all the time, and come from stacks; `--watch` is for people."""
-    line.run("ls", *options.split(), code=2)
-    assert "leave out" in line.stderr
+def test_ages_need_stacks(line: CommandLine) -> None:
+    """The API does not return them."""
+    line.run("ls", "--no-stacks", "--age", code=2)
+    assert "leave out --no-stacks" in line.stderr
 
 
 def test_a_terminal_shows_how_far_it_is(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,19 +117,6 @@ def test_a_terminal_shows_how_far_it_is(line: CommandLine, monkeypatch: pytest.M
         Reader(Context(), note="; --no-stacks leaves this out").read([])
         assert ("of 2; --no-stacks leaves this out" in stderr.getvalue()) is is_terminal
     assert stderr.getvalue() == ""
-
-
-def test_watch_shows_them_again_with_every_change(line: CommandLine) -> None:
-    """The table is printed again with every change only, and Ctrl-C ends it."""
-    line.clock = clock = Ticks()
-    first = line.rent()
-    second: list[str] = []
-    clock.todo = [lambda: None, lambda: second.append(line.rent()), lambda: None]
-    before, after = line.run("ls", "--watch").split("\n\n")
-    assert first in before
-    assert first in after
-    assert second[0] not in before
-    assert second[0] in after
 
 
 # Names are text, whatever they look like.

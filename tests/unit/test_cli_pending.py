@@ -39,6 +39,8 @@ from .cli_support import (
 
 MADE, REPORTED, ADOPTED, LATE = Phase.CREATED, Phase.REPORTED, Phase.ADOPTED, Phase.LATE
 NATIVE = urn("box", type_=NATIVE_TYPE_TOKEN)
+OF_PULUMI_DO = "urn:pulumi:do::::fal:index:ComputeInstance::do-7a3b575a"
+"""How earlier versions recorded a create of `pulumi do --stateless`, which no stack has."""
 
 
 @pytest.fixture
@@ -128,6 +130,11 @@ SHOWN: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
         {"phase": MADE},
         {BACKEND: {PROD: {}}},
         (f"{DEV}, which no longer exists\n", NO_UP, DELETE),
+    ),
+    "made by `pulumi do` with an earlier version": (
+        {"phase": MADE, "urn": OF_PULUMI_DO},
+        {},
+        ("organization//do, which no longer exists\n", NO_UP, DELETE, "pending forget "),
     ),
     "the stack and the machine were removed": (
         {"phase": MADE, "instance_id": "i-gone", "seen": True},
@@ -431,12 +438,6 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         f"it is in the state of the stack {PROD}. If both stacks had it, destroying one would",
     ),
     "a stack can't be read": ({}, {DEV: {}, PROD: "damaged"}, M, f"{UNREAD}stack {PROD}: damaged"),
-    "of `pulumi do`": (
-        {"urn": "urn:pulumi:do::::fal:index:ComputeInstance::box"},
-        {},
-        M,
-        "`pulumi do` made the create 'box', so no resource can continue with its machine.",
-    ),
     "late": ({"phase": LATE}, {}, M, "Import the machine into a stack instead."),
     "no stack": (
         {"urn": urn("box", "test"), "backend": ELSEWHERE},
@@ -555,6 +556,16 @@ def test_forget_names_what_may_run_and_asks(line: CommandLine) -> None:
     assert f"This machine may still run and bill, but is not in state: {id_}" in shown
     assert "The next `pulumi up` creates a new machine for resource 'box'." in shown
     assert (line.pending(), line.emulator.state.alive()) == ([], {id_})
+
+
+def test_forget_a_create_of_pulumi_do(line: CommandLine) -> None:
+    """No stack has such a machine, which is only on record with an earlier version."""
+    id_ = line.rent()
+    line.pend(urn=OF_PULUMI_DO, phase=MADE, instance_id=id_)
+    said = line.run("pending", "forget", "do-7a3b575a", "--yes")
+    assert f"but is not in state: {id_}" in said
+    assert "No machine was touched." in said
+    assert line.pending() == []
 
 
 def test_forget_names_a_machine_that_one_list_lacks(line: CommandLine) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from pulumi_fal.machines.entry import Phase
-from pulumi_fal.stacks.origin import stateless_urn
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
 from ..fakes import ED25519
@@ -30,6 +29,8 @@ from .cli_support import (
 
 FINE, FOUND, CANT_TELL = 0, 1, 2
 OLD = 601.0
+OF_PULUMI_DO = "urn:pulumi:do::::fal:index:ComputeInstance::do-7a3b575a"
+"""How earlier versions recorded a create of `pulumi do --stateless`, which no stack has."""
 STACK, PENDING, ABANDONED, UNKNOWN, FORGOTTEN = (
     "stack",
     "pending",
@@ -77,8 +78,8 @@ SITUATIONS = {
     "just made": Situation(PENDING, FINE, MADE),
     "just reported to Pulumi, and state is not saved yet": Situation(PENDING, FINE, REPORTED),
     "its create takes long": Situation(PENDING, FINE, {**MADE, "age": OLD}, is_running=True),
-    "of `pulumi do`": Situation(
-        PENDING, FINE, {**MADE, "urn": stateless_urn(NATIVE_TYPE_TOKEN, "do-1"), "age": OLD}
+    "made by `pulumi do` with an earlier version": Situation(
+        ABANDONED, FOUND, {**MADE, "urn": OF_PULUMI_DO}
     ),
     "its create was killed long ago": Situation(ABANDONED, FOUND, {**MADE, "age": OLD}),
     "its stack was removed": Situation(ABANDONED, FOUND, MADE, {PROD: {}}),

@@ -266,7 +266,6 @@ SPEAKING = (
     "native/components",
     "native/imports",
     "native/servicer",
-    "native/stateless",
     "nodes",
     "provider",
     "resource/*",

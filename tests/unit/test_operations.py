@@ -681,7 +681,7 @@ def test_update_records_the_inputs_beside_what_the_api_said(
 def test_an_update_that_only_another_machine_could_have_changes_nothing(
     world: World, news: dict[str, Any], words: str
 ) -> None:
-    """The engine replaces the machine then, but `pulumi do patch` calls update."""
+    """Diff says that the machine is replaced, so the engine calls no update."""
     with pytest.raises(LifecycleError, match=f"{ID} was not changed: .* the {words} of a machine"):
         operations.update(world.machines, CALL, ID, STATE, {**INPUTS, **news})
 

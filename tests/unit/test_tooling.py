@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal.cli.doctor import NEWEST_SDK, OLDEST_SDK
+
 from ..docs import ROOT
 
 
@@ -98,3 +100,13 @@ def test_bundle_paths(tmp_path: Path) -> None:
     installer.unpack(bundle.getvalue(), folder)
     assert {path.name for path in folder.iterdir()} == {"pulumi", "evil", "evil2"}
     assert not (tmp_path / "evil").exists()
+
+
+def test_doctors_sdk_versions() -> None:
+    """The doctor calls those versions of the SDK tested that nox and the lock have."""
+    project, lock = (ROOT / "pyproject.toml", ROOT / "requirements" / "dev.txt")
+    oldest = re.search(r'"pulumi>=([\d.]+),', project.read_text())
+    newest = re.search(r"(?m)^pulumi==(\d+\.\d+)\.", lock.read_text())
+    assert oldest is not None
+    assert newest is not None
+    assert [oldest[1], newest[1]] == ["{}.{}".format(*v) for v in (OLDEST_SDK, NEWEST_SDK)]

@@ -27,9 +27,8 @@ from pulumi_fal.machines.whose import (
     same_stack,
 )
 from pulumi_fal.stacks.cache import Stacks
-from pulumi_fal.stacks.origin import Origin, stateless_urn
+from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import Found, Stack, StackMachine
-from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
 from ..fakes import DEV, HERE, ONE, URN
 
@@ -235,7 +234,6 @@ def record(age: float = 0.0, **others: Any) -> Entry:
 
 OLD = record(ABANDONED_SECONDS + 1)
 UNANSWERED = record(phase=Phase.REQUESTED, instance_id=None)
-DO = record(ABANDONED_SECONDS + 1, origin=Origin(stateless_urn(NATIVE_TYPE_TOKEN, "it")))
 ADOPTED_SINCE = record(phase=Phase.ADOPTED, file="0-0-0.json")
 UNREAD = {"stack organization/shop/test": "no access"}
 
@@ -252,7 +250,6 @@ UNREAD = {"stack organization/shop/test": "no access"}
         ({"entries": [record(phase=Phase.ADOPTED)]}, Whose.PENDING, DEV),
         ({"entries": [record(ABANDONED_SECONDS)], "unread": UNREAD}, Whose.PENDING, DEV),
         ({"entries": [OLD], "in_progress": {OLD.file}, "gone": {OLD.file}}, Whose.PENDING, DEV),
-        ({"entries": [DO]}, Whose.PENDING, "pulumi do"),
         ({"entries": [OLD]}, Whose.ABANDONED, DEV),
         ({"entries": [record()], "gone": {OLD.file}}, Whose.ABANDONED, DEV),
         ({"entries": [ADOPTED_SINCE, OLD]}, Whose.PENDING, DEV),
@@ -326,7 +323,6 @@ def test_what_is_forgotten_is_nobodys(
         (NO_ID, [stack(Y, name=PROD)], "", True),
         (entry(), [], PROD, False),
         (entry(X, ""), [], "", False),
-        (DO, [], "", False),
     ],
 )
 def test_a_stack_is_gone(left: Entry, found: list[Stack], unread: str, expected: bool) -> None:

@@ -59,8 +59,6 @@ class Case:
     def stack(self) -> str:
         """The stack that the create is for, by its present name, or that it is gone."""
         origin = self.entry.origin
-        if origin.is_stateless:
-            return "none: `pulumi do` made this create"
         if self.is_gone:
             return f"{stack_name(origin)}, which no longer exists"
         names = [(home.name, home.backend) for home in self.homes]
@@ -122,8 +120,6 @@ class Case:
             return "Nothing, while that process runs."
         if self.entry.is_late:
             return self._what_to_do_when_late
-        if self.entry.origin.is_stateless:
-            return self._what_to_do_when_stateless
         forget = f"remove this record:\n  pulumi-fal pending forget {self.entry.id}"
         if self.facts.holder:
             return f"If the machine is to stay in that stack, {forget}"
@@ -169,17 +165,6 @@ class Case:
             f"  pulumi-fal delete {self.entry.instance_id or 'ID'}{force}\n"
             f"To keep it, import it into a stack. Before, {forget}"
         )
-
-    @property
-    def _what_to_do_when_stateless(self) -> str:
-        if self.unknown:
-            return (
-                "Run `pulumi-fal pending ls` again when the API can be reached, with the key that "
-                "the create was made with."
-            )
-        machine = self.facts.machine
-        found = [machine] if machine else list(self.facts.search.candidates)
-        return unresolved.stateless(self.entry, found)
 
     @property
     def _what_to_do_when_late(self) -> str:

@@ -140,7 +140,7 @@ def _objection(evidence: Evidence, id_: str, whose: Whose, claim: Claim | None) 
         return Objection(id_, f"is in the state of {names}", _dropped(id_, holders))
     is_running = entry.file in evidence.in_progress
     state = ", which is in progress in another process" if is_running else ""
-    has_stack = not (entry.origin.is_stateless or entry.file in evidence.gone)
+    has_stack = entry.file not in evidence.gone
     if entry.instance_id is None:
         return Objection(
             id_,

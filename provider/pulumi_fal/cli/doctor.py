@@ -21,9 +21,11 @@ from pulumi_fal.errors import AuthenticationError, FalError, JournalError
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.stacks import cli as pulumi_cli
 
-OK, MISSING, BAD = "ok", "missing", "bad"
-"""The verdicts. MISSING is for a feature that the provider can do without."""
-_COLOURS = {OK: "green", MISSING: "yellow", BAD: "red"}
+OK, MISSING, UNTESTED, BAD = "ok", "missing", "untested", "bad"
+"""The verdicts. MISSING is for what the provider can do without."""
+_COLOURS = {OK: "green", MISSING: "yellow", UNTESTED: "yellow", BAD: "red"}
+OLDEST_SDK, NEWEST_SDK = (3, 260), (3, 272)
+"""The versions of Pulumi's Python SDK that all tests of a release run with."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,6 @@ def doctor(context: Context, as_json: bool) -> None:
         _backend(context),
         _journal(context),
         _native(),
-        *_host_features(),
     ]
     if as_json:
         show.print_json([asdict(finding) for finding in findings])
@@ -68,8 +69,16 @@ def doctor(context: Context, as_json: bool) -> None:
 def _versions() -> Iterator[Finding]:
     yield Finding("pulumi-fal", OK, __version__)
     yield Finding("Python", OK, f"{platform.python_version()}, {sys.executable}")
-    yield Finding("pulumi SDK", OK, metadata.version("pulumi"))
+    yield _sdk(metadata.version("pulumi"))
     yield _checked("pulumi CLI", lambda: pulumi_cli.pulumi("version").strip())
+
+
+def _sdk(version: str) -> Finding:
+    """Check the SDK's version, because the provider patches the SDK's process for its plugins."""
+    minor = tuple(map(int, version.split(".")[:2]))
+    verdict = OK if OLDEST_SDK <= minor <= NEWEST_SDK else UNTESTED
+    oldest, newest = ("{}.{}".format(*tested) for tested in (OLDEST_SDK, NEWEST_SDK))
+    return Finding("pulumi SDK", verdict, f"{version}; tested with {oldest} to {newest}")
 
 
 def _account(context: Context) -> Iterator[Finding]:
@@ -136,19 +145,6 @@ def _native() -> Finding:
         says = f"{path} has version {version}, but this is version {__version__}"
         return Finding("native plugin", MISSING, says)
     return Finding("native plugin", OK, f"{version}, {path}")
-
-
-def _host_features() -> Iterator[Finding]:
-    from pulumi_fal.dynamic.probe import WITHOUT, applied_patches
-
-    try:
-        works = applied_patches()
-    except OSError as error:
-        yield Finding("plugin host", BAD, str(error))
-        return
-    for name, without in WITHOUT.items():
-        verdict, says = (OK, "") if works[name] else (MISSING, f"this SDK lacks it: {without}")
-        yield Finding(name, verdict, says)
 
 
 def _checked(what: str, find: Callable[[], str]) -> Finding:

@@ -142,7 +142,7 @@ class Reader:
         def is_beside(origin: Origin) -> bool:
             is_here = origin.backend in ("", stacks.backend)
             is_read = is_here and (not self._stacks or any(map(origin.is_in, self._stacks)))
-            return not (is_read or origin.is_stateless)
+            return not is_read
 
         return {
             entry.file: stacks.named(entry.origin) for entry in entries if is_beside(entry.origin)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
@@ -24,7 +23,6 @@ _NAMED = 3
 
 @click.command("ls")
 @show.json_option
-@click.option("--watch", is_flag=True, help="Show the list again after every change, until Ctrl-C.")
 @click.option(
     "--age",
     "with_age",
@@ -37,19 +35,13 @@ _NAMED = 3
     help="Don't read the stacks, which is faster. Whose the machines are is then not shown.",
 )
 @pass_context
-def list_(context: Context, as_json: bool, watch: bool, with_age: bool, no_stacks: bool) -> None:
+def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> None:
     """List the account's machines, and whose each is.
 
     For that, all stacks of the backend that `pulumi` uses here are read.
     """
-    if watch and as_json:
-        raise click.UsageError("--watch is for people: leave out --json.")
-    if watch and with_age:
-        raise click.UsageError("--watch does not show ages: leave out --age.")
     if no_stacks and with_age:
         raise click.UsageError("Stacks have the ages: leave out --no-stacks.")
-    if watch:
-        _watch(context)
     instances = _sorted(context.client().list_instances())
     if no_stacks or not instances:
         if as_json:
@@ -110,27 +102,6 @@ def get(context: Context, instance_id: str, as_json: bool) -> None:
     if instance.region:
         fields |= {"region": instance.region, "creator": instance.creator_user_nickname or ""}
     show.print_record(instance.id, fields)
-
-
-def _watch(context: Context) -> None:
-    """Print the machines after every change, until Ctrl-C or an error.
-
-    A terminal shows only the latest list. Other outputs get one list after the other.
-    """
-    client, before = context.client(), None
-    try:
-        while True:
-            instances = _sorted(client.list_instances())
-            if instances != before:
-                if sys.stdout.isatty():
-                    click.clear()
-                elif before is not None:
-                    click.echo()
-                _print(instances)
-            before = instances
-            context.clock.sleep(context.settings.poll_interval)
-    except KeyboardInterrupt:
-        sys.exit(0)
 
 
 def _sorted(instances: Sequence[Instance]) -> list[Instance]:

@@ -106,12 +106,6 @@ def adopt(context: Context, create: str, instance_id: str, new_urn: str, stack: 
             f"This create of {_name(entry)} was followed by another one or forgotten, so the "
             f"resource can't have {instance_id}. Import the machine into a stack instead."
         )
-    if entry.origin.is_stateless:
-        raise click.ClickException(
-            f"`pulumi do` made the create {entry.origin.name!r}, so no resource can continue with "
-            "its machine. Import the machine into a stack, or keep it without one, then remove the "
-            f"record:\n  pulumi-fal pending forget {entry.origin.name}"
-        )
     reader, machine = Reader(context), _machine(context, entry, instance_id)
     for _ in range(2):  # while many stacks are read, one of them may have imported the machine
         evidence = reader.read([machine])
@@ -171,7 +165,7 @@ def forget(context: Context, create: str, late: bool, yes: bool) -> None:
         then += "\nIf the API still makes the machine of this create, every command names it."
     elif entries[0].is_late:
         then = f"The present machine of {name} is not affected."
-    elif entries[0].origin.is_stateless or cases[0].is_gone:
+    elif cases[0].is_gone:
         then = "No machine was touched."
     elif cases[0].facts.in_state:
         then = f"Machine {entries[0].instance_id} stays in state."

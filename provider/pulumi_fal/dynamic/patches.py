@@ -2,8 +2,8 @@
 
 The SDK passes a provider nothing but its properties, runs four calls at a time, and sends errors
 with tracebacks. If an SDK's internals differ from what a patch expects, the patch does nothing: its
-feature is missing, and everything else works. Each patch returns whether it applied,
-which `pulumi-fal doctor` shows. tests/plugin/ shows which patch a new SDK breaks.
+feature is missing, and everything else works. Each patch returns whether it applied; session.py
+warns of those that did not. tests/plugin/ shows which patch a new SDK breaks.
 """
 
 from __future__ import annotations

@@ -24,17 +24,41 @@ class DynamicSession(Session):
         )
         self._config: Callable[[str], Any] = lambda key: None
         self._was_checked = False
+        self._missing: list[str] = []
+        """The consequences of the patches that did not apply, until a warning has named them."""
         self.import_inputs: dict[str, Mapping[str, Any]] = {}
         """The inputs in the program for each machine that it imports, by the machine's id."""
 
     def configure(self, config: Callable[[str], Any]) -> None:
         """Store the config, and patch this process, and watch for the engine's death."""
         self._config = config
-        patches.without_traceback(FalError)
-        patches.raise_concurrency(settings.parallel(os.environ, config))
-        lifetime.on_cancel(self.clock.interrupt)
+        applied = {  # the first one also serves the error of a wrong setting in the second
+            "Errors have a traceback.": patches.without_traceback(FalError),
+            "Only four machines are worked on at a time.": patches.raise_concurrency(
+                settings.parallel(os.environ, config)
+            ),
+            "To end a wait, press Ctrl-C twice, then run `pulumi cancel`.": lifetime.on_cancel(
+                self.clock.interrupt
+            ),
+            "`import_` fails; use `pulumi-fal import-file`.": patches.route_imports(
+                is_ours, request.current().provider_key
+            ),
+        }
+        self._missing = [without for without, is_applied in applied.items() if not is_applied]
         engine.on_death(self.end)
-        patches.route_imports(is_ours, request.current().provider_key)
+
+    def warn_of_missing(self) -> None:
+        """Warn of what this version of the SDK does not allow, before the first call that needs it.
+
+        Checks and diffs need none of it, so a preview does not warn.
+        """
+        missing, self._missing = self._missing, []
+        if missing:
+            lines = "\n".join(missing)
+            _warn(
+                "This version of the `pulumi` package does not allow all that pulumi-fal adds to "
+                f"it:\n{lines}\nTo see which versions were tested:\n  pulumi-fal doctor"
+            )
 
     def problem(self) -> str | None:
         """Return what is wrong with the settings, or None. Only the first call can return it.
@@ -67,8 +91,9 @@ class DynamicSession(Session):
             raise ConfigurationError(
                 "This version of the `pulumi` package hides from pulumi-fal which resource it "
                 "creates, so the create can't be recorded, and no machine is created. Install a "
-                "version of `pulumi` with which `pulumi-fal doctor` finds nothing missing."
+                "version of `pulumi` that `pulumi-fal doctor` names as tested."
             )
+        self.warn_of_missing()
         return self.call(current)
 
 

@@ -176,7 +176,7 @@ def as_forgotten(entry: Entry, shown: Iterable[str], now: float) -> Entry | None
     create got no answer a short time ago, the API may still make its machine, which nobody could
     know of.
     """
-    if entry.is_late or entry.instance_id is not None or entry.origin.is_stateless:
+    if entry.is_late or entry.instance_id is not None:
         return None
     before = tuple(sorted({*entry.before, *shown}))
     return as_late(replace(entry, before=before), (), now)

@@ -19,8 +19,6 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 _STOPPED = "No machine is created for this resource until this is resolved."
 _LOOK_AGAIN = "Run `pulumi up` again: it looks once more before it creates a machine."
 _THEN = "Then run `pulumi up` again."
-_SEE_PENDING = "To see what exists now, and what to do:\n  pulumi-fal pending ls"
-"""What to do about a create of `pulumi do`, which no other command takes up."""
 _DETAILS = "For details, run `pulumi-fal pending ls`."
 _KILLED = "the process ended before the answer came."
 CUT_OFF = "its stack's state says that it was cut off, and this computer has no record of it."
@@ -52,14 +50,11 @@ def unanswered(
         return UnresolvedCreateError(
             f"{_happened(entry)}\nNo machine of type {entry.instance_type} has appeared since "
             "then, so most likely it did not.",
-            _SEE_PENDING
-            if entry.origin.is_stateless
-            else f"{_LOOK_AGAIN}\nIf one appears even later, every command names it.",
+            f"{_LOOK_AGAIN}\nIf one appears even later, every command names it.",
         )
-    stopped = "" if entry.origin.is_stateless else _STOPPED
     return UnresolvedCreateError(
         f"{_happened(entry)}\nThese machines have appeared since then. Each may belong to this "
-        f"resource, or to somebody else:\n{_lines(found)}{_may_have(unread)}{stopped}".rstrip(),
+        f"resource, or to somebody else:\n{_lines(found)}{_may_have(unread)}{_STOPPED}",
         _choose(entry, found),
         _ids(found),
     )
@@ -130,7 +125,7 @@ def unseen(entry: Entry, error: FalError) -> UnresolvedCreateError:
         return UnresolvedCreateError(
             f"{_happened(entry)}\nThe API could not be asked which machines exist: "
             f"{_sentence(error)}",
-            _SEE_PENDING if entry.origin.is_stateless else _LOOK_AGAIN,
+            _LOOK_AGAIN,
         )
     return UnresolvedCreateError(
         f"An earlier create for {_name(entry)} made {entry.instance_id} ({entry.instance_type}).\n"
@@ -240,9 +235,6 @@ def gone(entry: Entry) -> str:
 
 def reminder(entry: Entry) -> str:
     """The warning that each command shows about an unresolved create of its stack."""
-    if entry.origin.is_stateless:
-        what = _made(entry) if entry.instance_id else _happened(entry)
-        return f"{what.rstrip('.')}.\n{_SEE_PENDING}"
     if entry.instance_id is None:
         return (
             f"An earlier create for {_name(entry)} ended without an answer, so a machine that is "
@@ -256,24 +248,6 @@ def reminder(entry: Entry) -> str:
     )
 
 
-def stateless(entry: Entry, found: list[Instance]) -> str:
-    """What to do about a create of `pulumi do`, whose machine is one of those found.
-
-    The record has a short name of its own, because `pulumi do` replaces the URN in messages.
-    """
-    forget = f"\n  pulumi-fal pending forget {shlex.quote(entry.origin.name)}"
-    if not found:
-        return f"To remove this record:{forget}"
-    if entry.instance_id:
-        return (
-            f"To delete the machine:{_delete(entry)}\n"
-            f"To keep it, and remove only this record, as after an import into a stack:{forget}"
-        )
-    id_ = found[0].id if len(found) == 1 else "ID"
-    one = "it" if len(found) == 1 else "one of them"
-    return f"If {one} is not needed:{_delete(entry, id_)}\nThen remove this record:{forget}"
-
-
 def _up(entry: Entry) -> str:
     if entry.phase is Phase.REPORTED:  # it may have been removed from state on purpose
         return "`pulumi up` stops and says how to go on."
@@ -281,8 +255,6 @@ def _up(entry: Entry) -> str:
 
 
 def _choose(entry: Entry, found: list[Instance], options: str = "") -> str:
-    if entry.origin.is_stateless:
-        return stateless(entry, found)
     if len(found) == 1:
         adopt, delete = _adopt(entry, options, found[0].id), _delete(entry, found[0].id)
         one, none_belongs = "it", "it does not belong"
@@ -358,5 +330,4 @@ def _known(entry: Entry) -> tuple[str, ...]:
 
 
 def _name(entry: Entry) -> str:
-    by = " of `pulumi do`" if entry.origin.is_stateless else ""
-    return f"resource {entry.origin.name!r}{by}"
+    return f"resource {entry.origin.name!r}"

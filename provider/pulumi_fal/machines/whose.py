@@ -121,8 +121,7 @@ def stacks_of(entry: Entry, found: Found) -> list[Stack]:
 
 def is_gone(entry: Entry, found: Found) -> bool:
     """Whether the entry's stack certainly no longer exists."""
-    has_place = bool(entry.origin.backend) and not entry.origin.is_stateless
-    return has_place and not (found.unread or stacks_of(entry, found))
+    return bool(entry.origin.backend) and not (found.unread or stacks_of(entry, found))
 
 
 def _is_one(entry: Entry) -> bool:
@@ -281,7 +280,7 @@ class Evidence:
 
     def _of(self, entry: Entry, max_age: float) -> Whose:
         """Return whose the machine of an entry is that no stack has which was read."""
-        if entry.file in self.in_progress or entry.origin.is_stateless:
+        if entry.file in self.in_progress:
             return Whose.PENDING
         if entry.file in self.gone:
             return Whose.ABANDONED
@@ -311,8 +310,6 @@ def _beside(stack: Stack) -> str:
 
 def stack_name(origin: Origin) -> str:
     """Return the name of an entry's stack, as far as it is known, for people."""
-    if origin.is_stateless:
-        return "pulumi do"
     is_cloud = origin.backend.startswith("http") or not origin.backend
     return f"{'?' if is_cloud else ONLY_ORGANIZATION}/{origin.project}/{origin.stack}"
 

@@ -18,7 +18,7 @@ from pulumi_fal import engine
 from pulumi_fal._version import __version__
 from pulumi_fal.errors import FalError
 from pulumi_fal.native import config as configs
-from pulumi_fal.native import lookups, stateless
+from pulumi_fal.native import lookups
 from pulumi_fal.native.properties import received, secret, secrets_in, sent
 from pulumi_fal.native.session import NativeSession
 from pulumi_fal.resource.call import WARNING
@@ -127,7 +127,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         session = NativeSession(
             config,
             declared=declared,
-            is_stateless=stateless.configures(request),
+            is_stateless=_is_stateless(request),
             warn=self._warn,
             provider=_id(request),
         )
@@ -198,6 +198,14 @@ def _id(request: Any) -> str:
     A preview of a stack that has none yet gets the engine's mark for what is unknown.
     """
     return "" if request.id == UNKNOWN_ID else str(request.id)
+
+
+def _is_stateless(request: Any) -> bool:
+    """Whether `pulumi do` configures the provider for calls without a stack.
+
+    Its provider has a URN without a name. The engine gives it a name, and old engines neither.
+    """
+    return bool(request.urn) and not request.name
 
 
 @functools.cache

@@ -12,8 +12,8 @@ from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal import engine
 from pulumi_fal.api.models import Instance, Status
-from pulumi_fal.errors import LifecycleError, VanishedError
-from pulumi_fal.native import imports, stateless
+from pulumi_fal.errors import FalError, LifecycleError
+from pulumi_fal.native import imports
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.comparison import compare
 from pulumi_fal.native.properties import (
@@ -74,7 +74,7 @@ class FalProvider(ConfigurableProvider):
         may_have_moved = self._took_over or bool(self.session.declared)
         if may_have_moved and not self.session.saw_last(outputs):
             accounts.refuse_move(machines, call, id_, outputs, took_over=self._took_over)
-        if request.urn in self._imported and not self.session.is_stateless:
+        if request.urn in self._imported:
             try:
                 imports.refuse_mismatch(id_, outputs, news)
             except LifecycleError:
@@ -95,19 +95,16 @@ class FalProvider(ConfigurableProvider):
 
     @answered
     def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._refuse_without_stack(
+            "No machine was created: no stack would have it, so nobody would find it again.\n"
+            "Create it in a stack, with `pulumi up` or with `pulumi do` without `--stateless`."
+        )
         call, news = self._call(request, context), received(request.properties)
         secrets = secrets_in(request.properties)
         with self.session.slots:
             try:
                 created = operations.create(self.session.machines, call, news)
-            except VanishedError as vanished:
-                if self.session.is_stateless:
-                    raise stateless.without_state(vanished) from None
-                raise
             except InitFailed as failed:
-                if self.session.is_stateless:
-                    engine.on_undelivered(context, failed.undelivered)
-                    raise stateless.without_state(failed) from None
                 self._abort_partial(context, failed, secrets, request.properties, call.timeout)
         engine.on_undelivered(context, created.undelivered)
         outs = _with_timeout(created.outputs, call.timeout, is_waited_for=inputs.waits(news))
@@ -130,8 +127,7 @@ class FalProvider(ConfigurableProvider):
                 self._abort_partial(context, failed, secrets, request.inputs, timeout)
         if outs is None:
             return provider_pb2.ReadResponse()
-        is_import = not (request.HasField("properties") or self.session.is_stateless)
-        if is_import:  # a program's `get` has properties
+        if not request.HasField("properties"):  # an import; `get` and `pulumi do` have some
             machine = Instance(request.id, outs["instance_type"], outs.get("sector"))
             resource_imports.refuse_taken(self.session.machines, call, machine)
             imports.refuse_to_replace(self.session.machines, call, request.id, outs)
@@ -146,12 +142,13 @@ class FalProvider(ConfigurableProvider):
 
     @answered
     def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._refuse_without_stack(
+            f"Machine {request.id} was not changed: `pulumi do --stateless` can't change machines."
+            "\nIf a stack has it, change the program of that stack, and run `pulumi up`."
+        )
         call = self._call(request, context)
         olds, news = received(request.olds), received(request.news)
         olds.pop(IMPORT_REFUSED, None)
-        if self.session.is_stateless:
-            stateless.refuse_change(request.id, olds, news)
-            return provider_pb2.UpdateResponse(properties=request.olds)
         if request.urn in self._imported:
             self._refuse_import(request, context, olds, news)
         # What is no longer requested, as a sector, is as secret as it was.
@@ -169,6 +166,12 @@ class FalProvider(ConfigurableProvider):
 
     @answered
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self._refuse_without_stack(
+            f"Machine {request.id} was not deleted: a stack may have it, which `pulumi do "
+            "--stateless` does not look at.\n"
+            "If a stack has it, remove it from the program of that stack, and run `pulumi up`.\n"
+            f"To delete a machine that no stack has:\n  pulumi-fal delete {request.id}"
+        )
         call, state = self._call(request, context), received(request.properties)
         if IMPORT_REFUSED in state:
             call.log(
@@ -179,9 +182,12 @@ class FalProvider(ConfigurableProvider):
             return empty_pb2.Empty()
         with self.session.slots:
             operations.delete(self.session.machines, call, request.id, state)
-        if self.session.is_stateless:
-            stateless.drop_records(self.session.machines.journal, request.id)
         return empty_pb2.Empty()
+
+    def _refuse_without_stack(self, message: str) -> None:
+        """Raise FalError with the message if there is no state to record what is done."""
+        if self.session.is_stateless:
+            raise FalError(message)
 
     def _call(self, request: Any, context: Any) -> Call:
         def log(message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
@@ -189,9 +195,8 @@ class FalProvider(ConfigurableProvider):
 
         session = self.session
         session.notify_through(functools.partial(log, ephemeral=True))
-        urn = request.urn
-        if session.is_stateless:
-            urn = stateless.urn(id_) if (id_ := getattr(request, "id", "")) else stateless.new_urn()
+        # `pulumi do --stateless` gives every machine the same URN, which may be that of a resource.
+        urn = "" if session.is_stateless else request.urn
         session.machines.review(urn)
         return Call(
             urn,

@@ -36,7 +36,8 @@ class NativeSession(Session):
     ) -> None:
         """`declared` is the name of the provider in the program, or "" for the default provider.
 
-        `is_stateless` says that `pulumi do` gave the config, so that it overrides the environment.
+        `is_stateless` says that `pulumi do` works without a stack. The config is then what the
+        command was given, and overrides the environment.
         Raises ConfigurationError if `parallel` is not a positive number.
         """
         super().__init__(settings=self._resolve, notify=self._note, warn=warn)

@@ -186,7 +186,7 @@ def update(
     machines.known.add(id_)
     changed = _replacements(olds, news, before)
     # The outputs have the inputs as well, except for the sector, which is the machine's own.
-    refuse_change(id_, [name for name in changed if before is not None or name != "sector"])
+    _refuse_change(id_, [name for name in changed if before is not None or name != "sector"])
     machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
     marks = (UNFINISHED, IMPORTED)
     kept = {name: value for name, value in olds.items() if name not in (*inputs.ONLY, *marks)}
@@ -238,7 +238,7 @@ def _corrected(call: Call, id_: str) -> str:
     )
 
 
-def refuse_change(id_: str, names: Iterable[str]) -> None:
+def _refuse_change(id_: str, names: Iterable[str]) -> None:
     """Raise LifecycleError if any inputs are named, which only another machine can have."""
     if words := " and ".join(name.replace("_", " ") for name in names):
         raise LifecycleError(

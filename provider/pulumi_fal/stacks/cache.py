@@ -144,8 +144,8 @@ class Stacks:
         return found.at(backend or self.backend)
 
     def _named(self, origin: Origin, backend: str) -> Found:
-        if origin.is_stateless:
-            return Found()
+        if not origin.project:
+            return Found()  # a record of `pulumi do --stateless` by an earlier version
         answer = self._once(
             ("named", origin.project, origin.stack, backend),
             lambda: self._read_named(origin, backend),

@@ -15,13 +15,6 @@ UNKNOWN_ID = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """What the engine sends in place of an id that a preview does not know yet."""
 ONLY_ORGANIZATION = "organization"
 """The organization of all stacks in backends other than Pulumi Cloud."""
-_STATELESS = "urn:pulumi:do::::"
-"""The beginning of the URN of a create that is for no stack. No project's name is empty."""
-
-
-def stateless_urn(type_: str, name: str) -> str:
-    """Return the URN by which the create of a machine that no stack gets is recorded."""
-    return f"{_STATELESS}{type_}::{name}"
 
 
 def without_user(url: str) -> str:
@@ -73,11 +66,6 @@ class Origin:
         """Return the same resource in a stack with another full name, or in another backend."""
         *_, project, stack = ("", self.project, *full_name.split("/")[-2:])
         return Origin(f"urn:pulumi:{stack}::{project}::{self.path}", "", backend)
-
-    @property
-    def is_stateless(self) -> bool:
-        """Whether this is a machine that `pulumi do --stateless` makes, which no stack gets."""
-        return self.urn.startswith(_STATELESS)
 
     def is_in(self, full_name: str) -> bool:
         """Whether a stack with this full name, ORGANIZATION/PROJECT/STACK, has the URN's names.
