@@ -22,7 +22,6 @@ from pulumi_fal.errors import (
     UnresolvedCreateError,
 )
 from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.machines.queues import Queues
 from pulumi_fal.resource import checks, durations, operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, Call, InitFailed
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
@@ -288,7 +287,7 @@ def test_beside_another_create_the_next_ask_looks_for_what_a_refusal_has_made(
     """The machine of a create without an answer would look like it, so the look is put off."""
     lie(world, lies=(number,))
     flight, sleep = ExitStack(), world.clock.sleep
-    flight.enter_context(world.creates.in_flight.counted(f"{URN}-2"))
+    flight.enter_context(world.creates.sending())
 
     def land(pause: float) -> None:
         if len(world.api.asked("create")) == 2:
@@ -318,44 +317,6 @@ def test_a_429_for_want_of_room_is_not_retried_by_the_client(world: World) -> No
     before = world.passed
     operations.create(world.machines, replace(CALL, urn=f"{URN}-2"), INPUTS)
     assert world.passed - before < 15.0  # too many requests: that is retried as ever
-
-
-def test_a_create_that_waits_is_not_in_flight(world: World) -> None:
-    """The error of another machine of its cluster need not wait for it."""
-    in_flight: list[set[str]] = []
-
-    def look(request: Request[Any]) -> None:
-        if request.creates:
-            in_flight.append(world.creates.in_flight.urns(lambda urn: True, 0.0))
-
-    world.api.before = look
-    room_after(world, 60.0)
-    sleep = world.clock.sleep
-
-    def look_and_sleep(seconds: float) -> None:
-        in_flight.append(world.creates.in_flight.urns(lambda urn: True, 0.0))
-        sleep(seconds)
-
-    vars(world.clock)["sleep"] = look_and_sleep
-    operations.create(world.machines, CALL, INPUTS)
-    posts = len(world.api.asked("create"))
-    assert in_flight[: 2 * posts - 1] == [{URN}, set()] * (posts - 1) + [{URN}]
-
-
-def test_a_create_that_waits_for_its_first_turn_is_not_in_flight(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may wait for hours behind others."""
-    in_flight: list[set[str]] = []
-    ask = Queues.ask
-
-    def look(self: Queues, *args: Any) -> Any:
-        in_flight.append(world.creates.in_flight.urns(lambda urn: True, 0.0))
-        return ask(self, *args)
-
-    monkeypatch.setattr(Queues, "ask", look)
-    operations.create(world.machines, CALL, INPUTS)
-    assert in_flight == [set()]
 
 
 def test_the_record_of_an_earlier_create_is_there_again_after_each_refusal(world: World) -> None:
