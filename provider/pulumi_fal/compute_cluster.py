@@ -107,7 +107,7 @@ class ComputeCluster(pulumi.ComponentResource):
         def new(
             name: str, node_inputs: dict[str, Any], node_opts: pulumi.ResourceOptions
         ) -> ComputeInstance:
-            return _Node(name, size, opts=node_opts, **node_inputs)
+            return ComputeInstance(name, node_opts, **node_inputs)
 
         self.machines = nodes.declare(self, resource_name, size, inputs, opts, new)
         for name, output in nodes.outputs(
@@ -115,15 +115,3 @@ class ComputeCluster(pulumi.ComponentResource):
         ).items():
             setattr(self, name, output)
         self.register_outputs({"ips": self.ips, "main_ip": self.main_ip, "sector": self.sector})
-
-
-# The keywords are those of ComputeInstance, because it is the same resource.
-class _Node(ComputeInstance, module="fal", name="ComputeInstance"):
-    """A machine of a cluster. It tells the provider the cluster's size, for error messages."""
-
-    def __init__(self, resource_name: str, cluster_size: int, **named: Any) -> None:
-        self._cluster_size = cluster_size
-        super().__init__(resource_name, **named)
-
-    def _hidden_inputs(self) -> dict[str, Any]:
-        return {"__cluster_size": self._cluster_size}

@@ -112,18 +112,12 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         # The resource has only the outputs that are named here. Each of them costs the SDK time.
         given = {name: value for name, value in inputs.items() if value is not None}
         props = {**dict.fromkeys(_OUTPUTS), **given}
-        if opts is None or opts.id is None:
-            props.update(self._hidden_inputs())
-            if aliases := _aliases(resource_name, opts):
-                props["__aliases"] = aliases
+        if (opts is None or opts.id is None) and (aliases := _aliases(resource_name, opts)):
+            props["__aliases"] = aliases
         props["__provider"] = _provider(resource_name, inputs, opts)
         # Not dynamic.Resource's own constructor, which does no more: with one constructor less, the
         # SDK takes the line that declares the machine for its source position, and not this one.
         super(dynamic.Resource, self).__init__(TYPE_TOKEN, resource_name, props, opts)
-
-    def _hidden_inputs(self) -> dict[str, Any]:
-        """Return more properties that check() removes, so that they never get into state."""
-        return {}
 
     @staticmethod
     def get(

@@ -45,7 +45,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         """Validate the inputs, and with the first resource also the settings."""
         inputs = _translated(news)
         current = request.current()
-        _session.register(current.urn, inputs.get("__cluster_size"), inputs.get("__aliases"))
+        _session.register(current.urn, inputs.get("__aliases"))
         if _olds:
             _session.machines.known.add(current.urn)
         checked = checks.check(_session.call(current), _translated(_olds), inputs)

@@ -38,9 +38,8 @@ class Session:
         self.clock = Clock()
         self.warned: dict[str, object] = {}
         """The warnings that this process has shown once and for all."""
-        self.checked: dict[str, int | None] = {}
-        """The size of its ComputeCluster, if any, by the URN of each resource whose inputs this
-        process has checked."""
+        self.checked: set[str] = set()
+        """The URNs of the resources whose inputs this process has checked."""
         self.aliases: dict[str, tuple[str, ...]] = {}
         """The URNs that a resource may have had, by its own, as far as the program tells."""
         self._settings = settings
@@ -68,15 +67,11 @@ class Session:
                 )
             return self._machines
 
-    def register(self, urn: str, cluster_size: float | None, aliases: object = None) -> None:
-        """Remember that a resource's inputs are checked, and what only its program tells.
-
-        Before a replacement, Pulumi checks them a second time.
-        """
+    def register(self, urn: str, aliases: object = None) -> None:
+        """Remember that a resource's inputs are checked, and what only its program tells."""
         if isinstance(aliases, list):
             self.aliases[urn] = tuple(map(str, aliases))
-        known = self.checked.get(urn)
-        self.checked[urn] = known if cluster_size is None else int(cluster_size)
+        self.checked.add(urn)
 
     def end(self) -> None:
         """End all waits after the engine's death, but wait until a POST in flight is recorded."""

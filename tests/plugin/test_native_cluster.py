@@ -12,7 +12,6 @@ import pytest
 from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2
 
-from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE
@@ -55,7 +54,6 @@ def test_a_cluster_registers_itself_and_its_machines(provider: Provider, monitor
     assert plain(component.object) == {}
     assert list(monitor.machines()) == NAMES
     for name, inputs in monitor.machines().items():
-        assert inputs.pop("__clusterSize") == 3
         assert inputs == {name: given[name] for name in given if name != "size"}
         assert monitor.registered[name].type == NATIVE_TYPE_TOKEN
         assert monitor.registered[name].parent == Monitor.urn("train")
@@ -226,15 +224,10 @@ def test_all_machines_of_all_clusters_are_registered_at_once(
         assert len(monitor.machines()) == len(another.machines()) == 60
 
 
-def test_the_size_of_its_cluster_is_in_the_error_of_a_machine(
-    provider: Provider, emulator: EmulatorServer
-) -> None:
-    """Check takes it out, so that it is not in state."""
-    urn = f"urn:pulumi:dev::proj::{CLUSTER_TYPE_TOKEN}${NATIVE_TYPE_TOKEN}::train-1"
+def test_the_size_that_earlier_versions_passed_on_is_no_input(provider: Provider) -> None:
+    """Check has always removed it, so no state has it. If one does, nothing is changed."""
     news = {"instanceType": EIGHT, "sshKey": ED25519, "sector": "sector_1"}
-    checked = provider.check({**news, "__clusterSize": 4}, urn=urn)
-    assert plain(checked.inputs) == news
-    emulator.state.sector_capacity = 0
-    error = failure(lambda: provider.create(news, urn=urn))
-    assert error.details().startswith("IncompleteClusterError: ")
-    assert "of the 4 machines of cluster train" in error.details()
+    earlier = {**news, "__clusterSize": 4}
+    assert plain(provider.check(earlier, earlier).inputs) == news
+    diff = provider.diff("an id", earlier, earlier, news)
+    assert diff.changes == provider_pb2.DiffResponse.DIFF_NONE

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -236,7 +237,11 @@ _STAND_INS: list[tuple[Any, str, Any]] = [
     (journal, "json", SimpleNamespace(dumps=lambda data, indent: json.dumps(data))),
     (journal, "threading", SimpleNamespace(Lock=_Lock)),
     (journal, "secrets", SimpleNamespace(token_hex=lambda size: _process().token())),
-    (creates, "threading", SimpleNamespace(Lock=_Lock, Thread=_Thread)),
+    (
+        creates,
+        "threading",
+        SimpleNamespace(Lock=_Lock, Thread=_Thread, Condition=threading.Condition),
+    ),
     (records, "threading", SimpleNamespace(Lock=_Lock)),
     (files, "json", SimpleNamespace(loads=functools.lru_cache(4096)(json.loads))),
     (journal, "tempfile", SimpleNamespace(mkstemp=lambda **kwargs: _disk().new_file())),

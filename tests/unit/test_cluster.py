@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gc
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,15 +12,13 @@ import pytest
 from pulumi.runtime import rpc
 
 from pulumi_fal import ComputeCluster, ComputeClusterArgs, InstanceType, Sector
-from pulumi_fal.api.request import Request
-from pulumi_fal.errors import IncompleteClusterError, InvalidRequestError
-from pulumi_fal.machines.entry import Phase
-from pulumi_fal.resource import checks, cluster, operations
+from pulumi_fal.errors import IncompleteClusterError, InvalidRequestError, NotReplacedError
+from pulumi_fal.resource import checks, operations
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
-from ..fakes import ED25519, EIGHT, HERE, ONE, RSA, refusal, wait_until
+from ..fakes import ED25519, EIGHT, ONE, URN
 from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, set_mocks
 from .world import World
 
@@ -81,7 +78,6 @@ def test_all_machines_get_the_sector_that_is_requested(mocks: Mocks) -> pulumi.O
             assert inputs["sector"] == "sector_2"
             assert inputs["ssh_key"] == ED25519
             assert inputs["wait"] is False
-            assert inputs["__cluster_size"] == 3
 
     return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
 
@@ -338,8 +334,8 @@ CLUSTER = f"urn:pulumi:dev::shop::{CLUSTER_TYPE_TOKEN}${TYPE_TOKEN}::train"
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 
 
-def call(number: int = 0, size: int | None = 4, **others: Any) -> Call:
-    return Call(f"{CLUSTER}-{number}", cluster_size=size, **others)
+def call(number: int = 0, **others: Any) -> Call:
+    return Call(f"{CLUSTER}-{number}", **others)
 
 
 def in_state(number: int, sector: str | None, cluster: str = CLUSTER) -> StackMachine:
@@ -371,22 +367,17 @@ def test_a_machine_that_stays_says_more_than_one_that_is_replaced(world: World) 
 def test_a_cluster_of_one_keeps_its_sector(world: World) -> None:
     """What grows later has to be where the machine is."""
     world.stacks.siblings = [in_state(0, "sector_3")]
-    operations.create(world.machines, call(size=1), INPUTS)
+    operations.create(world.machines, call(), INPUTS)
     assert sectors_of_new(world) == ["sector_3"]
 
 
 def test_a_cluster_that_moves_to_the_native_plugin_is_still_one(world: World) -> None:
     """Until each machine's turn comes, state has it under the type of the dynamic provider."""
     world.stacks.siblings = [in_state(number, "sector_2") for number in (0, 1)]
-    moved = [
-        replace(call(number), urn=call(number).urn.replace(TYPE_TOKEN, NATIVE_TYPE_TOKEN))
-        for number in (0, 2)
-    ]
-    operations.create(world.machines, moved[0], INPUTS)
-    assert sectors_of_new(world) == ["sector_2"]
-    world.state.capacity = 1
-    with pytest.raises(IncompleteClusterError, match="2 of the 4 machines of cluster train exist"):
-        operations.create(world.machines, moved[1], {**INPUTS, "sector": "sector_2"})
+    for number in (0, 2):
+        urn = call(number).urn.replace(TYPE_TOKEN, NATIVE_TYPE_TOKEN)
+        operations.create(world.machines, Call(urn), INPUTS)
+    assert sectors_of_new(world) == ["sector_2"] * 2
 
 
 @pytest.mark.parametrize(
@@ -415,11 +406,26 @@ def test_a_sector_that_is_requested_counts_more_than_that_of_the_others(world: W
     assert sectors_of_new(world) == ["sector_1"]
 
 
-def test_a_machine_outside_of_clusters_follows_nobody(world: World) -> None:
-    """The name of any machine may look like that of a cluster's."""
-    world.stacks.siblings = [in_state(1, "sector_2")]
-    operations.create(world.machines, call(size=None), INPUTS)
-    assert sectors_of_new(world) == [None]
+@pytest.mark.parametrize("host", [TYPE_TOKEN, NATIVE_TYPE_TOKEN])
+@pytest.mark.parametrize(
+    "parents, name, is_followed",
+    [
+        ("{cluster}$", "train-1", True),
+        ("my:index:Lab${cluster}$", "train-1", True),
+        ("", "train-1", False),
+        ("my:index:Lab$", "train-1", False),
+        ("{cluster}$my:index:Extra$", "train-1", False),
+        ("{cluster}$", "login", False),
+    ],
+)
+def test_the_urn_tells_a_clusters_machine(
+    world: World, host: str, parents: str, name: str, is_followed: bool
+) -> None:
+    """The name of any machine may look like that of a cluster's, and a cluster has any children."""
+    types = f"urn:pulumi:dev::shop::{parents.format(cluster=CLUSTER_TYPE_TOKEN)}{host}"
+    world.stacks.siblings = [StackMachine("id-2", f"{types}::train-2", sector="sector_2")]
+    operations.create(world.machines, Call(f"{types}::{name}"), INPUTS)
+    assert sectors_of_new(world) == ["sector_2" if is_followed else None]
 
 
 @pytest.mark.parametrize(
@@ -471,198 +477,26 @@ def test_a_state_that_cannot_be_read_is_a_warning(world: World) -> None:
     assert [severity for message, severity in said if "set `sector`" in message] == [WARNING]
 
 
-def refuse(world: World, number: int, size: int) -> str:
-    """The error of a create that the API refuses because the sector is full."""
-    world.state.sector_capacity = len(world.state.existing())
-    props = {**INPUTS, "sector": "sector_1"}
+def test_a_refusal_says_that_other_machines_may_exist(world: World) -> None:
+    """Which ones, `pulumi-fal ls` says: while creates are under way, a number would be wrong."""
+    world.state.sector_capacity = 0
     with pytest.raises(IncompleteClusterError) as caught:
-        operations.create(world.machines, call(number, size), props)
-    return str(caught.value)
-
-
-def test_a_full_sector_is_an_error_that_says_how_many_machines_exist(world: World) -> None:
-    """Machines in state count, and those that this run has created, but none twice."""
-    world.stacks.siblings = [in_state(0, "sector_1")]
-    for number in (0, 1):
-        operations.create(world.machines, call(number), {**INPUTS, "sector": "sector_1"})
-    error = refuse(world, 2, 4)
-    assert "answered 400: no capacity left in sector_1." in error
-    assert "2 of the 4 machines of cluster train exist, and keep running and billing" in error
-    assert "missing: train-2, train-3.\nIf the sector is full, run `pulumi up` again" in error
-    assert "or set `size` to 2 to do without the rest.\nSetting another `sector`" in error
-
-
-def test_a_smaller_size_is_advised_only_if_it_keeps_all_machines(world: World) -> None:
-    """With a gap, a smaller size would delete a machine and still lack another."""
-    world.stacks.siblings = [in_state(number, "sector_1") for number in (0, 2, 3)]
-    error = refuse(world, 1, 4)
-    assert "3 of the 4 machines" in error
-    assert "missing: train-1." in error
-    assert "set `size`" not in error
-
-
-def test_machines_that_an_update_replaces_are_not_counted(world: World) -> None:
-    """State keeps them until they are deleted, or even after that."""
-    gone = [replace(in_state(number, "sector_1"), is_replaced=True) for number in range(4)]
-    world.stacks.siblings = gone
-    assert "None of the 4 machines" in refuse(world, 0, 4)
+        operations.create(world.machines, call(2), {**INPUTS, "sector": "sector_1"})
+    assert str(caught.value) == (
+        "Machine train-2 was not created: "
+        "POST /compute/instance answered 400: no capacity left in sector_1.\n"
+        "If the sector is full, run `pulumi up` again when it has room.\n"
+        "Other machines of cluster train may exist, and are billed. To list them:\n"
+        "  pulumi-fal ls"
+    )
 
 
 def test_a_replacement_that_is_refused_says_that_the_machine_stays(world: World) -> None:
-    """The new machine is created first, so the cluster is as complete as before."""
+    """As for a machine outside of clusters."""
     world.stacks.siblings = [in_state(number, "sector_1") for number in range(4)]
-    assert "was not replaced, and the present one stays.\nIf the sector" in refuse(world, 1, 4)
-
-
-def test_without_the_stacks_state_nothing_is_counted(world: World) -> None:
-    """A count that is too low would advise a size that deletes machines."""
-    world.stacks.in_state = None
-    operations.create(world.machines, call(0), {**INPUTS, "sector": "sector_1"})
-    error = refuse(world, 1, 4)
-    assert "not known how many of the 4 machines of cluster train exist" in error
-    assert "set `size`" not in error
-
-
-def test_a_full_sector_without_any_machine_says_that_none_exist(world: World) -> None:
-    """A size of 0 is no advice."""
-    error = refuse(world, 0, 2)
-    assert "None of the 2 machines of cluster train exists so far.\nIf the sector is full" in error
-    assert "set `size`" not in error
-
-
-def test_machines_that_a_smaller_cluster_gives_up_do_not_count(world: World) -> None:
-    """While a cluster shrinks, and others are replaced, state still has the last ones."""
-    world.stacks.siblings = [in_state(number, "sector_1") for number in (0, 2, 3)]
-    assert "1 of the 2 machines" in refuse(world, 1, 2)
-
-
-def test_a_machine_that_was_deleted_first_does_not_count(world: World) -> None:
-    """With delete_before_replace, state had it when this process read it before."""
-    in_use = [in_state(number, "sector_1") for number in range(4)]
-    world.stacks.siblings = in_use
-
-    def read_again() -> None:
-        world.stacks.siblings = [replace(in_use[0], is_replaced=True), *in_use[1:]]
-
-    world.stacks.forget = lambda origin: read_again()  # type: ignore[method-assign]
-    error = refuse(world, 0, 4)
-    assert "stays" not in error
-    assert "3 of the 4 machines of cluster train exist" in error
-    assert "missing: train-0." in error
-
-
-class Creates:
-    """Creates of the cluster's machines in threads of their own. The API refuses number 0."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.are_released = threading.Event()
-        self.outcomes: dict[int, operations.Created | Exception] = {}
-        world.api.before = self._before
-        self.threads: list[threading.Thread] = []
-
-    def _before(self, request: Request[Any]) -> None:
-        if request.kind == "create" and threading.current_thread().name == "0":
-            raise refusal(400, "no capacity left in sector_1", request)
-        if request.kind == "create":
-            assert self.are_released.wait(10)
-
-    def start(self, number: int) -> None:
-        """Begin that create, and return once its POST is sent."""
-
-        def create() -> None:
-            try:
-                props = {**INPUTS, "sector": "sector_1"}
-                outcome = operations.create(self.world.machines, call(number), props)
-            except IncompleteClusterError as error:
-                self.outcomes[number] = error
-            else:
-                self.outcomes[number] = outcome
-
-        sent = self.world.api.calls.count("create")
-        self.threads.append(threading.Thread(target=create, name=str(number)))
-        self.threads[-1].start()
-        wait_until(lambda: self.world.api.calls.count("create") > sent)
-
-    def end(self) -> str:
-        """Let all end; the refusal."""
-        self.are_released.set()
-        for thread in self.threads:
-            thread.join(10)
-        return str(self.outcomes[0])
-
-
-def test_a_refusal_waits_for_the_creates_that_are_in_flight(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The API may be about to accept some of them, and the count would be too low."""
-    creates, waits = Creates(world), threading.Event()
-    urns = world.creates.in_flight.urns
-
-    def wait(wanted: Callable[[str], bool], seconds: float = 0.0) -> set[str]:
-        if seconds:
-            waits.set()
-        return urns(wanted, seconds)
-
-    monkeypatch.setattr(world.creates.in_flight, "urns", wait)
-    for number in (1, 2, 0):
-        creates.start(number)
-    assert waits.wait(10)
-    assert "2 of the 4 machines of cluster train exist" in creates.end()
-
-
-def test_while_a_create_is_in_flight_no_number_is_stated(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The API may take minutes to answer, and a number would soon be wrong."""
-    monkeypatch.setattr(cluster, "_QUIET_SECONDS", 0.05)
-    creates = Creates(world)
-    for number in (2, 1, 0):
-        creates.start(number)
-    wait_until(lambda: 0 in creates.outcomes)
-    assert (
-        "The creates of other machines have no result yet (train-1, train-2), so it is not known "
-        "how many of the 4 machines of cluster train exist.\n"
-        "To list the account's machines, run `pulumi-fal ls`."
-    ) in creates.end()
-    assert world.state.creations == 2
-
-
-def test_a_create_is_no_longer_in_flight_once_its_machine_is_on_record(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A create whose machine is on record may wait for that machine for an hour."""
-    monkeypatch.setattr(cluster, "_QUIET_SECONDS", 0.05)
-    refusals: list[str] = []
-
-    def refuse_another(message: str, severity: int = 0, *, ephemeral: bool = False) -> None:
-        if not refusals:  # the first machine is shown for the first time, and is not ready
-            assert world.creates.in_flight.urns(lambda urn: True, 0) == set()
-            refusals.append(refuse(world, 1, 4))
-
-    world.state.provisioning = 100
-    waiting = call(0, log=refuse_another)
-    operations.create(world.machines, waiting, {**INPUTS, "sector": "sector_1"})
-    assert "1 of the 4 machines of cluster train exist" in refusals[0]
-
-
-def test_a_create_that_is_about_to_be_sent_leaves_the_number_open(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such a create may still wait for a lock or for a list, so it is not on record yet."""
-    monkeypatch.setattr(cluster, "_QUIET_SECONDS", 0.05)
-    counted = world.creates.in_flight.counted
-    with counted(f"{CLUSTER}-1"), counted(f"{CLUSTER}-more-2"):
-        assert "no result yet (train-1), so it is not known" in refuse(world, 0, 4)
-    assert "None of the 4 machines" in refuse(world, 0, 4)
-
-
-def test_a_create_without_an_answer_leaves_the_number_open(world: World) -> None:
-    """The machine of such a create may exist, and another `up` finds out."""
-    entry = world.earlier(Phase.REQUESTED, origin=replace(HERE, urn=f"{CLUSTER}-2"))
-    assert "no result yet (train-2), so it is not known how many" in refuse(world, 0, 4)
-    world.journal.write(replace(entry, instance_id="id-2", phase=Phase.CREATED))
-    assert "1 of the 4 machines" in refuse(world, 0, 4)
+    world.state.sector_capacity = 0
+    with pytest.raises(NotReplacedError, match=r"\nMachine id-1 was not replaced\. It stays, and"):
+        operations.create(world.machines, call(1), {**INPUTS, "sector": "sector_1"})
 
 
 def test_a_conflict_is_a_refusal_of_a_clusters_machine_as_well(world: World) -> None:
@@ -674,15 +508,20 @@ def test_a_conflict_is_a_refusal_of_a_clusters_machine_as_well(world: World) -> 
 
 def test_other_refusals_stay_as_they_are(world: World) -> None:
     """A machine outside of clusters gets the API's own words."""
-
-    def refuse_create(request: Request[Any]) -> None:
-        if request.kind == "create":
-            raise refusal(400, "no", request)
-
-    world.api.before = refuse_create
+    world.state.sector_capacity = 0
     with pytest.raises(InvalidRequestError) as caught:
-        operations.create(world.machines, call(size=None), {**INPUTS, "ssh_key": RSA})
+        operations.create(world.machines, Call(URN), {**INPUTS, "sector": "sector_1"})
     assert "cluster" not in str(caught.value)
+
+
+def test_the_size_that_earlier_versions_passed_on_is_no_input(world: World) -> None:
+    """Check has always removed it, so no state has it. If one does, no machine is replaced."""
+    earlier = {**INPUTS, "__cluster_size": 3}
+    inputs = checks.check(call(), earlier, earlier).inputs
+    assert inputs == INPUTS
+    olds = {**earlier, "sector": "sector_1", "status": "ready"}
+    diff = operations.diff(world.machines, call(), "id-0", olds, inputs, earlier)
+    assert (diff.replaces, diff.changes) == ([], None)
 
 
 def test_the_cluster_is_of_no_concern_in_a_preview(world: World) -> None:

@@ -28,6 +28,7 @@ from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import WARNING, Call, InitFailed
 from pulumi_fal.resource.repeats import LIMIT
 from pulumi_fal.stacks.state import StackMachine
+from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, HERE, RSA, URN, settings
 from .world import SETTLE_SECONDS, World
@@ -117,10 +118,11 @@ def test_a_second_create_of_a_clusters_machine_goes_on_though_others_have_a_sect
     world: World,
 ) -> None:
     """What the program requests decides whether it is the same create."""
-    call = replace(CALL, urn=f"{URN}-0", cluster_size=2)
+    cluster = f"urn:pulumi:dev::shop::{CLUSTER_TYPE_TOKEN}${TYPE_TOKEN}::train"
+    call = replace(CALL, urn=f"{cluster}-0")
     world.state.provisioning = 150
     failed = fails(world, call)
-    world.stacks.siblings = [StackMachine("other", f"{URN}-1", sector="sector_2")]
+    world.stacks.siblings = [StackMachine("other", f"{cluster}-1", sector="sector_2")]
     assert create(world, call).id == failed.instance_id
 
 

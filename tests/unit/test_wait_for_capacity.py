@@ -22,10 +22,8 @@ from pulumi_fal.errors import (
     UnresolvedCreateError,
 )
 from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.machines.queues import Queues
 from pulumi_fal.resource import checks, durations, operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, Call, InitFailed
-from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import CREATE, ED25519, EIGHT, HERE, ONE, URN, refusal, settings
@@ -38,8 +36,7 @@ INPUTS = {
     "wait_for_capacity": "6h",
 }
 CALL = Call(URN)
-CLUSTER = f"urn:pulumi:dev::shop::{CLUSTER_TYPE_TOKEN}${TYPE_TOKEN}::train"
-NODE = replace(CALL, urn=f"{CLUSTER}-1", cluster_size=4)
+NODE = Call(f"urn:pulumi:dev::shop::{CLUSTER_TYPE_TOKEN}${TYPE_TOKEN}::train-1")
 
 
 class Row:
@@ -290,7 +287,7 @@ def test_beside_another_create_the_next_ask_looks_for_what_a_refusal_has_made(
     """The machine of a create without an answer would look like it, so the look is put off."""
     lie(world, lies=(number,))
     flight, sleep = ExitStack(), world.clock.sleep
-    flight.enter_context(world.creates.in_flight.counted(f"{URN}-2"))
+    flight.enter_context(world.creates.sending())
 
     def land(pause: float) -> None:
         if len(world.api.asked("create")) == 2:
@@ -320,44 +317,6 @@ def test_a_429_for_want_of_room_is_not_retried_by_the_client(world: World) -> No
     before = world.passed
     operations.create(world.machines, replace(CALL, urn=f"{URN}-2"), INPUTS)
     assert world.passed - before < 15.0  # too many requests: that is retried as ever
-
-
-def test_a_create_that_waits_is_not_in_flight(world: World) -> None:
-    """The error of another machine of its cluster need not wait for it."""
-    in_flight: list[set[str]] = []
-
-    def look(request: Request[Any]) -> None:
-        if request.creates:
-            in_flight.append(world.creates.in_flight.urns(lambda urn: True, 0.0))
-
-    world.api.before = look
-    room_after(world, 60.0)
-    sleep = world.clock.sleep
-
-    def look_and_sleep(seconds: float) -> None:
-        in_flight.append(world.creates.in_flight.urns(lambda urn: True, 0.0))
-        sleep(seconds)
-
-    vars(world.clock)["sleep"] = look_and_sleep
-    operations.create(world.machines, CALL, INPUTS)
-    posts = len(world.api.asked("create"))
-    assert in_flight[: 2 * posts - 1] == [{URN}, set()] * (posts - 1) + [{URN}]
-
-
-def test_a_create_that_waits_for_its_first_turn_is_not_in_flight(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may wait for hours behind others."""
-    in_flight: list[set[str]] = []
-    ask = Queues.ask
-
-    def look(self: Queues, *args: Any) -> Any:
-        in_flight.append(world.creates.in_flight.urns(lambda urn: True, 0.0))
-        return ask(self, *args)
-
-    monkeypatch.setattr(Queues, "ask", look)
-    operations.create(world.machines, CALL, INPUTS)
-    assert in_flight == [set()]
 
 
 def test_the_record_of_an_earlier_create_is_there_again_after_each_refusal(world: World) -> None:
@@ -450,58 +409,13 @@ def test_a_duration_in_words_is_rounded_down(seconds: float, words: str) -> None
 # Clusters
 
 
-def in_state(number: int, **others: Any) -> StackMachine:
-    machine = StackMachine(f"in-state-{number}", f"{CLUSTER}-{number}", sector="sector_1")
-    return replace(machine, **others)
-
-
-def test_the_row_says_what_of_a_cluster_bills_while_the_rest_waits(world: World) -> None:
-    """Machines in state count, and those that this run has created, but none twice."""
-    world.stacks.siblings = [in_state(0), in_state(2, is_replaced=True)]
-    operations.create(world.machines, replace(NODE, urn=f"{CLUSTER}-3"), INPUTS)
-    room_after(world, 60.0)
-    row = Row()
-    operations.create(world.machines, replace(NODE, log=row), INPUTS)
-    assert row.said[0].endswith(". 2 of the 4 machines of cluster train exist and bill meanwhile.")
-
-
-def test_a_machine_that_this_run_has_deleted_does_not_bill(world: World) -> None:
-    """With delete_before_replace, the state that was read before still has it."""
-    machine = world.machine(EIGHT)
-    world.stacks.siblings = [in_state(0), in_state(1, id=machine)]
-    operations.delete(world.machines, NODE, machine, {})
-    room_after(world, world.passed + 60.0)
-    row = Row()
-    operations.create(world.machines, replace(NODE, log=row), INPUTS)
-    assert row.said[0].endswith(". 1 of the 4 machines of cluster train exist and bill meanwhile.")
-
-
-def test_a_cluster_of_which_nothing_exists_bills_nothing(world: World) -> None:
-    """Its first machine waits alone."""
-    room_after(world, 60.0)
-    row = Row()
-    operations.create(world.machines, replace(NODE, log=row), INPUTS)
-    assert "bill" not in "".join(row.said)
-
-
-def test_a_cluster_whose_state_cannot_be_read_is_not_counted(world: World) -> None:
-    """Some of it may exist."""
-    world.stacks.in_state = None
-    room_after(world, 60.0)
-    said: list[str] = []
-    call = replace(NODE, log=lambda message, *_, **__: said.append(message))
-    operations.create(world.machines, call, INPUTS)
-    waits = [line for line in said if line.startswith("no room")]
-    assert waits[0].endswith(". Those machines of cluster train that exist bill meanwhile.")
-
-
-def test_when_the_time_is_up_the_error_says_how_much_of_the_cluster_exists(world: World) -> None:
-    """The advice is that of a sector that is full."""
-    world.stacks.siblings = [in_state(0)]
+def test_when_the_time_is_up_the_error_is_that_of_a_full_sector(world: World) -> None:
+    """The advice for a machine that is alone, another sector, would be wrong for a cluster's."""
     world.state.capacity = 0
     with pytest.raises(IncompleteClusterError) as caught:
         operations.create(world.machines, NODE, {**INPUTS, "wait_for_capacity": "5m"})
-    happened, *count = str(caught.value).splitlines()
+    happened, advice, others, command = str(caught.value).splitlines()
     assert happened.startswith("Machine train-1 (gpu_8x_h100_sxm5 in sector_1) was not created")
-    assert count[0].startswith("1 of the 4 machines of cluster train exist, and keep running")
-    assert count[1].startswith("If the sector is full, run `pulumi up` again when it has room")
+    assert advice == "If the sector is full, run `pulumi up` again when it has room."
+    assert others.startswith("Other machines of cluster train may exist, and are billed.")
+    assert command == "  pulumi-fal ls"

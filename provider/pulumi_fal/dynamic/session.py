@@ -74,7 +74,6 @@ class DynamicSession(Session):
         return Call(
             current.urn,
             current.timeout,
-            cluster_size=self.checked.get(current.urn),
             was_checked=current.urn in self.checked,
             aliases=self.aliases.get(current.urn, ()),
             log=current.log,

@@ -33,7 +33,6 @@ from pulumi_fal.machines.decision import (
 )
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.facts import FactFinder, unclaimed
-from pulumi_fal.machines.in_flight import InFlight
 from pulumi_fal.machines.journal import new_file
 from pulumi_fal.machines.late import Late
 from pulumi_fal.machines.queues import Patience, Queues
@@ -75,7 +74,9 @@ class Creates:
         """The ids of the machines that this process has deleted."""
         self._queues = Queues(self._clock, facts.fleet.interval)
         self._sender = Sender(client, facts, self.records)
-        self.in_flight = InFlight()
+        self._sending = 0
+        """How many POSTs have no result on record yet."""
+        self._sent = threading.Condition()
         self._known = known
         self._reading: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -98,18 +99,16 @@ class Creates:
         processes until the block ends. Raises UnresolvedCreateError if an earlier create or this
         one may have made a machine, but it is not certain which.
         """
-        with self.in_flight.counted(origin.urn) as is_recorded:
-            self.records.begin(origin, requested or new)
-            self._begin_reading(origin)
-            with self._locked(origin), ExitStack() as others:
-                late: list[Entry] = []
-                instance = self._repeat(origin)
-                if instance is None:
-                    instance, late = self._continue(new, origin, aliases, others)
-                if instance is None:
-                    instance = self._start(new, origin, patience, late)
-                is_recorded()
-                yield instance
+        self.records.begin(origin, requested or new)
+        self._begin_reading(origin)
+        with self._locked(origin), ExitStack() as others:
+            late: list[Entry] = []
+            instance = self._repeat(origin)
+            if instance is None:
+                instance, late = self._continue(new, origin, aliases, others)
+            if instance is None:
+                instance = self._start(new, origin, patience, late)
+            yield instance
 
     def was_never_shown(self, urn: str, instance_id: str) -> bool:
         """Whether the API has not shown a machine in state since its create, as is on record."""
@@ -279,10 +278,11 @@ class Creates:
 
     def _send_again(self, entry: Entry, new: NewInstance, asking: Asking) -> Instance:
         """Send an earlier create again with its idempotency key, and return its machine."""
-        made, instance = self._sender.send(entry, new, may_be_sent=True)
-        # The machine may already be in state, if only the record could not be written.
-        if instance.id not in (self._stacks.ids(asking.origin) or ()):
-            self.records.remember(asking.origin, made, instance)
+        with self.sending():
+            made, instance = self._sender.send(entry, new, may_be_sent=True)
+            # The machine may already be in state, if only the record could not be written.
+            if instance.id not in (self._stacks.ids(asking.origin) or ()):
+                self.records.remember(asking.origin, made, instance)
         (facts,) = self._facts.about([made], asking, new)
         decision = decide(made, facts)
         if isinstance(decision, Stop):
@@ -322,13 +322,7 @@ class Creates:
         refused: list[Entry] = []
         if patience is None:
             return self._ask(new, origin, late, refused)
-        # While the create waits, it is known that it has made no machine.
-        self.in_flight.discount(origin.urn)
-
-        def send() -> Instance:
-            with self.in_flight.counted(origin.urn):
-                return self._ask(new, origin, late, refused, gives_up=room.is_missing)
-
+        send = functools.partial(self._ask, new, origin, late, refused, gives_up=room.is_missing)
         return self._queues.ask(origin.name, new, patience, send)
 
     def _ask(
@@ -358,17 +352,18 @@ class Creates:
             file=new_file(origin),
         )
         self._refuse_if_cut_off(entry, origin)
-        self._refuse_if_made(refused, origin, before.values())
+        self._refuse_if_made(refused, before.values())
         for earlier in late:
             self._journal.write(earlier)
         try:
-            made, instance = self._sender.send(entry, new, gives_up=gives_up)
+            with self.sending():
+                made, instance = self._sender.send(entry, new, gives_up=gives_up)
+                self.records.remember(origin, made, instance)
         except (APIError, ConfigurationError, Interrupted) as error:  # it certainly made no machine
             for earlier in late:
                 self.records.amend(replace(earlier, phase=Phase.REQUESTED, found=()))
             refused.append(replace(entry, problem=str(error)))
             raise
-        self.records.remember(origin, made, instance)
         return instance
 
     def _refuse_if_cut_off(self, entry: Entry, origin: Origin) -> None:
@@ -395,14 +390,12 @@ class Creates:
             self._facts.same(entry, asking) is not Same.NO for entry in self._journal.of(origin)
         )
 
-    def _refuse_if_made(
-        self, refused: list[Entry], origin: Origin, instances: Iterable[Instance]
-    ) -> None:
+    def _refuse_if_made(self, refused: list[Entry], instances: Iterable[Instance]) -> None:
         """Raise if a machine has appeared since the API refused this create, which may be its own.
 
-        While other creates are in flight, their machines would look like it.
+        While other POSTs have no result, their machines would look like it.
         """
-        if not refused or self.in_flight.urns(lambda urn: urn != origin.urn):
+        if not refused or self._sending:
             return
         known = {*self.deleted_ids, *self.records.machines().values()}
         new = [instance for instance in instances if instance.id not in known]
@@ -432,9 +425,22 @@ class Creates:
         providers = own.providers if own else {}
         return next((id_ for id_, type_ in providers.items() if type_ in PROVIDER_TYPES), "")
 
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Count a POST from before it is sent until its result is on record."""
+        with self._sent:
+            self._sending += 1
+        try:
+            yield
+        finally:
+            with self._sent:
+                self._sending -= 1
+                self._sent.notify_all()
+
     def wait_until_quiet(self, seconds: float) -> None:
-        """Return when what is in flight is on record, or after `seconds`."""
-        self.in_flight.urns(lambda urn: True, seconds)
+        """Return when the result of every POST is on record, or after `seconds`."""
+        with self._sent:
+            self._sent.wait_for(lambda: not self._sending, seconds)
 
     @contextmanager
     def _locked(self, origin: Origin) -> Iterator[None]:

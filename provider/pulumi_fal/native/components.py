@@ -19,7 +19,7 @@ from pulumi.resource import DependencyProviderResource
 
 from pulumi_fal import nodes
 from pulumi_fal.api.models import InstanceType
-from pulumi_fal.native.properties import CLUSTER_SIZE, camel, camel_words
+from pulumi_fal.native.properties import camel, camel_words
 from pulumi_fal.resource import fields
 from pulumi_fal.resource.inputs import NAMES
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
@@ -65,7 +65,7 @@ class _ComputeCluster(pulumi.ComponentResource):
             # A stack of the Python package continues with the same machines.
             opts.aliases = [pulumi.Alias(type_=TYPE_TOKEN)]
             named = {camel(input_): value for input_, value in node_inputs.items()}
-            return _Node(node, {**named, CLUSTER_SIZE: size}, opts)
+            return _Node(node, named, opts)
 
         machines = nodes.declare(self, name, size, given, opts, new)
         outputs = nodes.outputs(self, name, machines, given.get("sector"))

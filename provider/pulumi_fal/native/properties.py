@@ -20,8 +20,6 @@ _WORDS = {**NAMES, "True": "true", "False": "false"}
 _OWN_NAMES = {theirs: ours for ours, theirs in NAMES.items()}
 DYNAMIC_PROVIDER = "__provider"
 """The property in every state that the dynamic provider wrote."""
-CLUSTER_SIZE = "__clusterSize"
-"""An input of a cluster's machine, for error messages. Check removes it, so it is not in state."""
 _SIGNATURE, _SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
 """How the protocol marks an object that wraps a secret value."""
 

@@ -17,7 +17,6 @@ from pulumi_fal.native import imports
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.comparison import compare
 from pulumi_fal.native.properties import (
-    CLUSTER_SIZE,
     DYNAMIC_PROVIDER,
     camel,
     camel_words,
@@ -49,7 +48,7 @@ class FalProvider(ConfigurableProvider):
     @answered
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
         olds, news = received(request.olds), received(request.news)
-        self.session.register(request.urn, news.pop(CLUSTER_SIZE, None))
+        self.session.register(request.urn)
         if olds:
             self.session.machines.known.add(request.urn)
         checked = checks.check(self._call(request, context), olds, news)
@@ -202,7 +201,6 @@ class FalProvider(ConfigurableProvider):
             urn,
             timeout=float(getattr(request, "timeout", 0)) or None,
             preview=bool(getattr(request, "preview", False)),
-            cluster_size=session.checked.get(request.urn),
             was_checked=request.urn in session.checked,
             log=log,
             is_heard=functools.partial(engine.is_heard, context),

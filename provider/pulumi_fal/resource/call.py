@@ -47,13 +47,10 @@ class Call:
     """The timeout in seconds from `custom_timeouts`, or None if it is not set."""
     preview: bool = False
     """Whether this is a preview, which changes nothing and works offline and without a key."""
-    cluster_size: int | None = None
-    """The number of machines of the ComputeCluster that the machine is part of, if any."""
     was_checked: bool = True
     """Whether this command has checked the resource's inputs before. If a diff comes first, Pulumi
     asks whether the replacement of another resource replaces this one, too. Each input that depends
     on that one is unknown then, and a diff with the values follows once they are known."""
-    """The number of machines of the ComputeCluster that a machine to create is part of, if any."""
     aliases: tuple[str, ...] = ()
     """The URNs that the resource of a create may have had before, as far as the program tells."""
     log: Log = _silent

@@ -1,31 +1,19 @@
 """What is special about creating a machine of a ComputeCluster: its sector, and its errors.
 
-The machines of a cluster differ only in the number at the end of their names, so their URNs show
-which belong together.
+A machine's URN shows that it is one of a cluster, because the type of its parent is in it. The
+machines of a cluster differ only in the number at the end of their names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
-from pulumi_fal.errors import (
-    ConflictError,
-    IncompleteClusterError,
-    InvalidRequestError,
-    NoRoomError,
-    NotReplacedError,
-)
+from pulumi_fal.errors import FalError, IncompleteClusterError, NoRoomError, NotReplacedError
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import replaced
 from pulumi_fal.resource.call import WARNING, Call
-from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
-from pulumi_fal.tokens import TYPE_TOKEN
-
-_QUIET_SECONDS = 10.0
-"""For how long an error waits until no create of the cluster's other machines is in flight."""
+from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
 
 def sector(machines: Machines, call: Call) -> str | None:
@@ -35,7 +23,7 @@ def sector(machines: Machines, call: Call) -> str | None:
     another, or one that is gone, must not end up in another sector than the rest. So this raises
     IncompleteClusterError if the first machine is to tell it, but has no result.
     """
-    if call.cluster_size is None:
+    if not _is_in_cluster(call.urn):
         return None
     in_state = _in_state(machines, call)
     if follows(call):
@@ -59,87 +47,28 @@ def sector(machines: Machines, call: Call) -> str | None:
 
 def follows(call: Call) -> bool:
     """Whether the machine is one of a cluster that are created after its first machine."""
-    return call.cluster_size is not None and call.urn != _first(call)
+    return _is_in_cluster(call.urn) and call.urn != _first(call)
 
 
-@contextmanager
-def counted(machines: Machines, call: Call) -> Iterator[None]:
-    """Add to the error of a create that the API refuses which machines exist nevertheless.
+def refused(machines: Machines, call: Call, refusal: FalError) -> FalError:
+    """Return the error of a create that the API refuses, with what is billed nevertheless.
 
-    They are those of the cluster, or the one that was to be replaced.
+    That is the machine that was to be replaced, or the others of the cluster.
     """
-    try:
-        yield
-    except (InvalidRequestError, ConflictError, NoRoomError) as refusal:
-        if call.cluster_size is None:
-            if kept := replaced.outcome(machines, call):
-                raise NotReplacedError(f"{refusal}\n{kept}") from None
-            raise
-        there = _count(machines, call, call.cluster_size)
-        happened = refusal.happened if isinstance(refusal, NoRoomError) else refusal
-        raise IncompleteClusterError(f"{happened}\n{there}") from None
-
-
-def billing(machines: Machines, call: Call) -> str:
-    """Return how much of the cluster bills while one of its machines waits; "" if nothing does.
-
-    It is asked often, so it does not read the state again.
-    """
-    if call.cluster_size is None:
-        return ""
-    cluster, deleted = _cluster(call.urn), machines.creates.deleted_ids
-    name = cluster.rpartition("::")[2]
-    in_state = _in_state(machines, call)
-    if in_state is None:
-        return f"Those machines of cluster {name} that exist bill meanwhile."
-    created = machines.creates.records.machines()
-    urns = {m.urn for m in in_state if not m.is_replaced and m.id not in deleted}
-    count = len(_numbers(cluster, call.cluster_size, urns | created.keys()))
-    if not count:
-        return ""
-    return (
-        f"{count} of the {call.cluster_size} machines of cluster {name} exist and bill meanwhile."
+    if kept := replaced.outcome(machines, call):
+        return NotReplacedError(f"{refusal}\n{kept}")
+    if not _is_in_cluster(call.urn):
+        return refusal
+    name = _name(call.urn)
+    happened = f"Machine {name} was not created: {refusal}"
+    if isinstance(refusal, NoRoomError):  # its advice is for a machine that is alone
+        happened = refusal.happened
+    return IncompleteClusterError(
+        f"{happened}\n"
+        "If the sector is full, run `pulumi up` again when it has room.\n"
+        f"Other machines of cluster {_cluster(name)} may exist, and are billed. To list them:\n"
+        "  pulumi-fal ls"
     )
-
-
-def _count(machines: Machines, call: Call, size: int) -> str:
-    cluster = _cluster(call.urn)
-    name = cluster.rpartition("::")[2]
-    again = "If the sector is full, run `pulumi up` again when it has room"
-    unknown = (
-        f"it is not known how many of the {size} machines of cluster {name} exist.\n"
-        f"To list the account's machines, run `pulumi-fal ls`.\n{again}."
-    )
-    creating = machines.creates.in_flight.urns(lambda urn: _cluster(urn) == cluster, _QUIET_SECONDS)
-    # What this process has read of the state before may be of machines that are deleted by now.
-    machines.stacks.forget(Origin(call.urn))
-    in_state = _in_state(machines, call)
-    if in_state is None:
-        return f"The stack's state can't be read, so {unknown}"
-    urns = {machine.urn for machine in in_state if not machine.is_replaced}
-    if call.urn in urns:
-        return f"The machine was not replaced, and the present one stays.\n{again}."
-    created, unanswered = _on_record(machines, call)
-    urns |= created
-    unresolved = sorted((creating | unanswered) - urns)
-    if unresolved:
-        names = ", ".join(urn.rpartition("::")[2] for urn in unresolved)
-        return f"The creates of other machines have no result yet ({names}), so {unknown}"
-    numbers = _numbers(cluster, size, urns)
-    if not numbers:
-        return f"None of the {size} machines of cluster {name} exists so far.\n{again}."
-    count = len(numbers)
-    missing = ", ".join(f"{name}-{number}" for number in range(size) if number not in numbers)
-    smaller = f", or set `size` to {count} to do without the rest" if numbers[-1] < count else ""
-    return (
-        f"{count} of the {size} machines of cluster {name} exist, and keep running and billing; "
-        f"missing: {missing}.\n{again}{smaller}.\nSetting another `sector` replaces all machines."
-    )
-
-
-def _numbers(cluster: str, size: int, urns: Container[str]) -> list[int]:
-    """Return the numbers of those machines of the cluster whose URNs are given."""
-    return [number for number in range(size) if f"{cluster}-{number}" in urns]
 
 
 def _in_state(machines: Machines, call: Call) -> list[StackMachine] | None:
@@ -159,29 +88,12 @@ def _in_state(machines: Machines, call: Call) -> list[StackMachine] | None:
     return [machine for machine in named if _cluster(machine.urn) == cluster]
 
 
-def _on_record(machines: Machines, call: Call) -> tuple[set[str], set[str]]:
-    """Return the URNs of the cluster's other machines whose create the journal has.
-
-    The first set has those whose machine is known, the second those without an answer.
-    """
-    cluster, backend = _cluster(call.urn), machines.stacks.backend
-    entries = [
-        entry
-        for entry in machines.journal.readable()
-        if _cluster(entry.origin.urn) == cluster
-        and entry.origin.backend in ("", backend)
-        and entry.origin.urn != call.urn
-    ]
-    created = {entry.origin.urn for entry in entries if entry.instance_id}
-    return created, {entry.origin.urn for entry in entries} - created
-
-
 def _first(call: Call) -> str:
     return f"{_cluster(call.urn)}-0"
 
 
 def _no_sector(call: Call) -> str:
-    first, name = (urn.rpartition("::")[2] for urn in (_first(call), call.urn))
+    first, name = _name(_first(call)), _name(call.urn)
     return (
         f"Machine {name} was not created: it is to be in the sector of {first}, which has no "
         "result in this run, or whose sector the API does not show.\n"
@@ -189,6 +101,19 @@ def _no_sector(call: Call) -> str:
     )
 
 
+def _is_in_cluster(urn: str) -> bool:
+    """Whether the URN is that of a cluster's machine.
+
+    A program may give the component other children, whose names need not end in a number.
+    """
+    types = "".join(urn.split("::")[2:3]).split("$")
+    return types[-2:-1] == [CLUSTER_TYPE_TOKEN] and urn.rpartition("-")[2].isdecimal()
+
+
 def _cluster(urn: str) -> str:
-    """Return the part of a URN that the machines of a cluster have in common."""
+    """Return the part of a URN, or of a name, that the machines of a cluster have in common."""
     return urn.rpartition("-")[0]
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]

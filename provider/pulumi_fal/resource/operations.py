@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.errors import ConfigurationError, Interrupted, LifecycleError, VanishedError
+from pulumi_fal.errors import (
+    ConfigurationError,
+    ConflictError,
+    Interrupted,
+    InvalidRequestError,
+    LifecycleError,
+    NoRoomError,
+    VanishedError,
+)
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import (
     accounts,
@@ -91,6 +99,8 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
     creates, origin = machines.creates, machines.origin(call.urn)
     try:
         return _create(machines, call, props, origin)
+    except (InvalidRequestError, ConflictError, NoRoomError) as refusal:
+        raise cluster.refused(machines, call, refusal) from None
     except InitFailed as failed:
         if not repeats.is_last(creates.records, origin):
             raise
@@ -104,11 +114,10 @@ def _create(machines: Machines, call: Call, props: Properties, origin: Origin) -
     props = {**props, "sector": requested.sector or cluster.sector(machines, call)}
     new = replace(requested, sector=props["sector"])
     with (
-        cluster.counted(machines, call),
         interrupts.explained(machines.journal, origin, new.instance_type),
         repeats.kept(machines, call, origin, props),
         creates.launch(
-            new, origin, requested, room.patience(machines, call, props), call.aliases
+            new, origin, requested, room.patience(call, props), call.aliases
         ) as instance,
     ):
         made = records.made(origin)

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from pulumi_fal.machines.process import Machines
 from pulumi_fal.machines.queues import Patience, Waited
-from pulumi_fal.resource import cluster, durations
+from pulumi_fal.resource import durations
 from pulumi_fal.resource.call import Call
 
 
-def patience(machines: Machines, call: Call, props: Mapping[str, Any]) -> Patience | None:
+def patience(call: Call, props: Mapping[str, Any]) -> Patience | None:
     """Return for how long the create waits for room; None if it fails at once."""
     text = props.get("wait_for_capacity")
     if text is None:
@@ -22,7 +21,7 @@ def patience(machines: Machines, call: Call, props: Mapping[str, Any]) -> Patien
 
     def show(waited: Waited) -> None:
         nonlocal shown
-        message = f"{_progress(waited)} {cluster.billing(machines, call)}".rstrip()
+        message = _progress(waited)
         if message != shown:
             call.log(message, ephemeral=True)
             shown = message
