@@ -112,6 +112,17 @@ def test_the_key_is_on_disk_before_the_create_is_sent(world: World) -> None:
     assert (entry.phase, entry.first_sent) == (Phase.REQUESTED, world.clock.wall())
 
 
+def test_a_replacement_does_not_get_the_machine_that_it_replaces(world: World) -> None:
+    """The disk was full when the create was answered, so the record does not have its machine."""
+    killed(world)
+    (old,) = world.state.alive()
+    world.stacks.in_state = {old}
+    world.restart()
+    world.machines.known.add(URN)
+    with world.creates.launch(SPEC, HERE) as new:
+        assert new.id != old
+
+
 @pytest.mark.parametrize("taken", [True, False])
 def test_a_create_that_was_killed_is_sent_again_by_the_next_up(world: World, taken: bool) -> None:
     """The machine is the one that the first attempt made, or the only one that is made."""

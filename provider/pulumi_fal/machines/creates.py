@@ -171,18 +171,7 @@ class Creates:
         entries, asking = self._entries_of(origin, aliases, locks)
         if not entries:
             return None, []
-        # An `up` before this one has left what it replaced to be deleted.
-        own = asking.own.machines if asking.own else ()
-        known = {machine.id for machine in own if machine.is_replaced}
-
-        def is_known(entry: Entry) -> bool:
-            names = (origin.urn, entry.instance_id)
-            return entry.instance_id in known or any(name in self._known for name in names)
-
-        about = [
-            (entry, replace(facts, is_known=is_known(entry)))
-            for entry, facts in zip(entries, self._facts.about(entries, asking, new), strict=True)
-        ]
+        about = zip(entries, self._about(entries, asking, new), strict=True)
         decided = [
             (self._seen(entry, facts), facts, decide(entry, facts)) for entry, facts in about
         ]
@@ -276,17 +265,37 @@ class Creates:
             self.records.drop(entry)
         return instance
 
-    def _send_again(self, entry: Entry, new: NewInstance, asking: Asking) -> Instance:
-        """Send an earlier create again with its idempotency key, and return its machine."""
+    def _about(self, entries: Sequence[Entry], asking: Asking, new: NewInstance) -> list[Facts]:
+        """Return the facts about entries, with whether the engine knows of their machines."""
+        own = asking.own.machines if asking.own else ()
+        # An `up` before this one has left what it replaced to be deleted.
+        replaced = {machine.id for machine in own if machine.is_replaced}
+
+        def is_known(entry: Entry) -> bool:
+            names = (asking.origin.urn, entry.instance_id)
+            return entry.instance_id in replaced or any(name in self._known for name in names)
+
+        about = zip(entries, self._facts.about(entries, asking, new), strict=True)
+        return [replace(facts, is_known=is_known(entry)) for entry, facts in about]
+
+    def _send_again(self, entry: Entry, new: NewInstance, asking: Asking) -> Instance | None:
+        """Send an earlier create again with its idempotency key, and return its machine.
+
+        None if the machine is in state, where its record could not be written: then the present
+        create replaces it.
+        """
         with self.sending():
             made, instance = self._sender.send(entry, new, may_be_sent=True)
             # The machine may already be in state, if only the record could not be written.
             if instance.id not in (self._stacks.ids(asking.origin) or ()):
                 self.records.remember(asking.origin, made, instance)
-        (facts,) = self._facts.about([made], asking, new)
+        (facts,) = self._about([made], asking, new)
         decision = decide(made, facts)
         if isinstance(decision, Stop):
             raise decision.error
+        if isinstance(decision, StartFresh):
+            self._leave(made, facts, decision)
+            return None
         return self._resume(made, instance, new, asking.origin)
 
     def _leave(self, entry: Entry, facts: Facts, decision: StartFresh) -> Entry | None:
