@@ -33,7 +33,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLin
 
 def rows(line: CommandLine, *options: str) -> dict[str, list[str]]:
     """The columns of each machine after those that the API fills."""
-    header, *rows = line.run("ls", *options).splitlines()
+    header, *rows = line.run("ls", *options).partition("\n\n")[0].splitlines()
     count = len(header.split()) - 5
     return {row.split()[0]: re.split("  +", row)[-count:] for row in rows}
 
@@ -68,6 +68,25 @@ def test_ls_shows_whose_each_machine_is(line: CommandLine) -> None:
     assert rows(line) == {id_: cells[:2] for id_, cells in shown.items()}
 
 
+def test_ls_sorts_by_stack_and_name(line: CommandLine) -> None:
+    """node-2 comes before node-10, and what no stack has at the end."""
+    names = ("node-10", "b", "node-2")
+    forgotten, *held = (line.rent() for _ in range(4))
+    line.stacks = {PROD: {"a": line.rent()}, DEV: dict(zip(names, held, strict=True))}
+    order = [row[1] for row in rows(line).values()]
+    assert order == ["b", "node-2", "node-10", "a", "-"]
+    assert next(reversed(rows(line))) == forgotten
+
+
+def test_ls_names_what_another_account_has(line: CommandLine) -> None:
+    """No machine is no good news with the wrong key, so the key and its account are named."""
+    line.stacks = {DEV: {"a": "i-elsewhere"}}
+    said = line.run("ls")
+    assert "There are no machines.\nThe key is from the environment variable FAL_" in said
+    assert f"at {line.emulator.url}." in said
+    assert re.search(rf"i-elsewhere +{DEV} +a\n", said)
+
+
 def test_ls_names_what_it_cannot_read(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reasons are on stderr, where they don't disturb a program, and of many some are named."""
     held, other = line.rent(), line.rent()
@@ -85,8 +104,8 @@ def test_ls_names_what_it_cannot_read(line: CommandLine, monkeypatch: pytest.Mon
 def test_ls_without_stacks(line: CommandLine) -> None:
     """Reading them takes long, so none is asked if none is needed."""
     line.pulumi_says = NO_PULUMI
-    assert line.run("ls", "--age") == "There are no machines.\n"
-    assert line.json("ls") == []
+    assert "There are no machines.\n" in line.run("ls", "--no-stacks")
+    assert line.json("ls", "--no-stacks") == []
     id_ = line.rent()
     assert id_ in line.run("ls", "--no-stacks")
     assert line.stderr == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
@@ -10,6 +11,7 @@ import click
 from rich.text import Text
 
 from pulumi_fal.api.models import Instance
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.cli.evidence import Reader, machines_json, recorded
@@ -17,6 +19,9 @@ from pulumi_fal.machines.whose import Claim, Whose
 
 _STACKS_SECONDS = 30.0
 """The most time that `ls` spends on reading stacks."""
+_NOT_LISTED = """
+These are in stacks, but the API does not list them to this key. They are gone, or of another
+account or endpoint, which `pulumi-fal audit` tells apart:"""
 _NAMED = 3
 """How many of the stacks that can't be read are named."""
 
@@ -38,20 +43,22 @@ _NAMED = 3
 def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> None:
     """List the account's machines, and whose each is.
 
-    For that, all stacks of the backend that `pulumi` uses here are read.
+    For that, all stacks of the backend that `pulumi` uses here are read. Machines that a stack has
+    and the API does not list are named as well.
     """
     if no_stacks and with_age:
         raise click.UsageError("Stacks have the ages: leave out --no-stacks.")
     instances = _sorted(context.client().list_instances())
-    if no_stacks or not instances:
+    if no_stacks:
         if as_json:
             show.print_json([asdict(instance) for instance in instances])
         else:
-            _print(instances)
+            _print(instances, context.settings)
         return
     note = "; --no-stacks leaves this out"
     evidence = Reader(context, seconds=_STACKS_SECONDS, note=note).read(instances)
-    rows, created = evidence.whose(instances), recorded(evidence)
+    rows, created = sorted(evidence.whose(instances), key=_place), recorded(evidence)
+    instances = [instance for instance, *_ in rows]
     show.print_unread(evidence.reasons, err=True, most=_NAMED)
     if as_json:
         show.print_json(machines_json(evidence, rows))
@@ -65,7 +72,24 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
         columns["AGE"] = [
             "" if moment is None else show.duration(evidence.now - moment) for moment in moments
         ]
-    _print(instances, columns)
+    _print(instances, context.settings, columns)
+    ids = {instance.id for instance in instances}
+    if missing := [claim for claim in evidence.held if claim.id not in ids]:
+        show.print_lines(_NOT_LISTED)
+        show.print_table(
+            ("MACHINE", "STACK", "RESOURCE"),
+            [(claim.id, claim.stack, claim.name) for claim in missing],
+        )
+
+
+def _place(row: tuple[Instance, Whose, Claim | None]) -> tuple[object, ...]:
+    """Sort machines by stack and name, node-2 before node-10, and those of no stack at the end."""
+    instance, whose, claim = row
+    if claim is None:
+        return True, "", [], instance.id
+    parts = re.split(r"(\d+)", claim.name)
+    name = [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    return whose is not Whose.STACK, claim.stack, name, instance.id
 
 
 def _stack(whose: Whose, claim: Claim | None) -> str:
@@ -112,11 +136,16 @@ def _sorted(instances: Sequence[Instance]) -> list[Instance]:
 
 
 def _print(
-    instances: Sequence[Instance], more: Mapping[str, Sequence[str]] = MappingProxyType({})
+    instances: Sequence[Instance],
+    settings: Settings,
+    more: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
     """Print a table. `more` has further columns, each with a cell for every machine."""
     if not instances:
-        show.print_lines("There are no machines.")
+        show.print_lines(
+            f"There are no machines.\nThe key is from {settings.key_source}, for account "
+            f"{settings.account} at {settings.endpoint}."
+        )
         return
     cells: dict[str, Sequence[str | Text]] = {
         "ID": [instance.id for instance in instances],
