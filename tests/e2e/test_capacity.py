@@ -79,9 +79,9 @@ def test_machines_of_the_native_plugin_wait_as_one(stack: Stack, emulator: Emula
     says(
         plugin.up(fails=True),
         "NoRoomError: Machine machine (gpu_1x_h100_sxm5) was not created, because the API had no "
-        "room for it in 1s. It was asked",
-        "Its last answer: POST /compute/instances answered 422: machines are not available for "
-        "gpu_1x_h100_sxm5 at the moment",
+        "room for it in 1s. It has waited since",
+        "The API's last answer: POST /compute/instances answered 422: machines are not available "
+        "for gpu_1x_h100_sxm5 at the moment",
     )
     assert plugin.state_ids() == set()
     assert entries(plugin) == []

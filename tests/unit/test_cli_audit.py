@@ -217,16 +217,14 @@ def test_a_machine_of_two_stacks(line: CommandLine, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     "text, seconds",
-    [("30m", 1800), ("12h", 43200), ("7d", 604800), ("1d12h", 129600), ("1d2h3m", 93780)],
+    [("30m", 1800), ("12h", 43200), ("7d", 604800), ("1d12h", 129600), ("1.5h", 5400)],
 )
 def test_a_duration(text: str, seconds: int) -> None:
-    """It is in minutes, hours or days, or several of them from large to small."""
+    """It has the form of `wait_for_capacity` and of custom timeouts."""
     assert audit._seconds(text) == seconds
 
 
-@pytest.mark.parametrize(
-    "text", ["", "12", "h", "1.5h", "-1h", "12 h", "12s", "1h1d", "12H", "\u0661h"]
-)
+@pytest.mark.parametrize("text", ["", "12", "h", "-1h", "12 h", "12H", "\u0661h"])
 def test_no_duration(line: CommandLine, text: str) -> None:
     """The error has examples of what is a duration."""
     line.run("audit", "--max-age", text, code=2)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import datetime, timezone
 from itertools import pairwise
 from math import inf
 
@@ -215,29 +216,31 @@ def test_each_waits_no_longer_than_it_may(seed: int) -> None:
     assert all(pause <= 61.1 for pause in pauses)
 
 
-def test_when_the_time_is_up_the_error_has_the_apis_words_and_how_often_it_was_asked() -> None:
-    """It says whether only this create asked."""
+def test_when_the_time_is_up_the_error_says_since_when_and_has_the_apis_words() -> None:
+    """The wait began with the first refusal."""
     creates = Creates(takes=0.0)
-    creates.add(0.0, 1800.0)
+    creates.add(60.0, 1800.0)
+    began = datetime.fromtimestamp(creates.clock.wall() + 60, timezone.utc).astimezone()
     creates.run()
     error = str(creates.error_of(0))
     assert error == (
         f"Machine train-0 ({EIGHT} in sector_2) was not created, because the API had no room for "
-        f"it in 1h. It was asked {len(creates.sent)} times. Its last answer: POST "
+        f"it in 1h. It has waited since {began:%Y-%m-%d %H:%M}. The API's last answer: POST "
         f"/compute/instance answered 400: {FULL}.\nRun the command again to wait once more, or "
         "request another sector or instance type."
     )
 
 
-def test_a_create_that_never_asked_counts_what_was_asked_for_it() -> None:
-    """That is the refusal that it found, where its own limit is shorter than the pause after it."""
+def test_a_create_that_never_asked_has_the_refusal_that_it_found() -> None:
+    """Its own limit may be shorter than the pause after that refusal."""
     creates = Creates(takes=0.0)
     creates.add(0.0)
     quick = creates.add(300.0, 0.5)
     creates.run()
     assert creates.outcomes[quick][0] == pytest.approx(300.5, abs=0.01)
-    said = "It was asked once for this machine and others that request the same. Its last answer"
-    assert said in str(creates.error_of(quick))
+    assert f"The API's last answer: POST /compute/instance answered 400: {FULL}." in str(
+        creates.error_of(quick)
+    )
 
 
 @any_order

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import traceback
 from collections import Counter
@@ -22,12 +21,12 @@ from pulumi_fal.cli.evidence import Reader, Row, age, machines_json, recorded, s
 from pulumi_fal.errors import FalError, NotFoundError
 from pulumi_fal.machines.ownership import Ownership
 from pulumi_fal.machines.whose import ABANDONED_SECONDS, Claim, Evidence, Whose
+from pulumi_fal.resource import durations
 from pulumi_fal.stacks.cache import LIST
 
 CLEAN, FOUND, CANT_TELL = 0, 1, 2
 _LEFT = (Whose.FORGOTTEN, Whose.ABANDONED)
 """Whose the machines are that nobody will delete."""
-_UNITS = {"d": 86400, "h": 3600, "m": 60}
 _ADVICE = {
     Whose.FORGOTTEN: "Forgotten machines keep billing. To delete one, run:\n"
     "  pulumi-fal delete ID\n"
@@ -43,18 +42,15 @@ _ADVICE = {
 }
 
 
-def _seconds(text: str | None) -> int | None:
+def _seconds(text: str | None) -> float | None:
     """Parse a duration, such as 30m, 12h, 7d or 1d12h, and return it in seconds."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?", text, re.ASCII)
-    if not text or found is None:
+    seconds = durations.parse(text) if text is not None else None
+    if text is not None and seconds is None:
         raise click.BadParameter(
             f"{text!r} is not a duration. Give minutes, hours or days, for example 30m, 12h, 7d or "
             "1d12h."
         )
-    counts = zip(found.groups("0"), _UNITS.values(), strict=True)
-    return sum(int(count) * size for count, size in counts)
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class Report:
     """The machines in stacks that exceed the limit, each with its age in seconds."""
     ageless: list[Claim]
     """The resources whose machine may exceed the limit, because its age is unknown."""
-    max_age: int | None
+    max_age: float | None
 
     @property
     def exit_code(self) -> int:
@@ -103,7 +99,7 @@ class Report:
 @show.json_option
 @pass_context
 def audit(
-    context: Context, stacks: tuple[str, ...], max_age: int | None, only_ids: bool, as_json: bool
+    context: Context, stacks: tuple[str, ...], max_age: float | None, only_ids: bool, as_json: bool
 ) -> None:
     """Find forgotten machines, and resources whose machine is gone.
 
@@ -147,7 +143,7 @@ def _fail(why: str) -> NoReturn:
     sys.exit(CANT_TELL)
 
 
-def _look(context: Context, stacks: Sequence[str], max_age: int | None) -> Report:
+def _look(context: Context, stacks: Sequence[str], max_age: float | None) -> Report:
     client = context.client()
     instances = client.list_instances()
     evidence = Reader(context, stacks).read(instances)
@@ -198,7 +194,7 @@ def _print(report: Report, settings: Settings) -> None:
             if whose not in (Whose.STACK, Whose.PENDING)
         ],
         ("TOO OLD", "TYPE", "AGE", "STACK", "RESOURCE"): [
-            (machine.id, machine.instance_type, show.duration(age), claim.stack, claim.urn)
+            (machine.id, machine.instance_type, durations.shown(age), claim.stack, claim.urn)
             for machine, claim, age in report.too_old
         ],
         ("GONE", "STACK", "RESOURCE"): [
@@ -253,7 +249,7 @@ def _summary(report: Report) -> str:
         lines.append("Without a list, name the stacks to read with --stack.")
     if report.max_age is not None and report.too_old:
         lines.append(
-            f"Running for more than {show.duration(report.max_age)}: {len(report.too_old)}. To "
+            f"Running for more than {durations.shown(report.max_age)}: {len(report.too_old)}. To "
             "delete one, remove it from its program and run `pulumi up`."
         )
     if report.gone:

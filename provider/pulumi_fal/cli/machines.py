@@ -16,6 +16,7 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.cli.evidence import Reader, machines_json, recorded
 from pulumi_fal.machines.whose import Claim, Whose
+from pulumi_fal.resource import durations
 
 _STACKS_SECONDS = 30.0
 """The most time that `ls` spends on reading stacks."""
@@ -70,7 +71,7 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
     if with_age:
         moments = (created.get(instance.id) for instance in instances)
         columns["AGE"] = [
-            "" if moment is None else show.duration(evidence.now - moment) for moment in moments
+            "" if moment is None else durations.shown(evidence.now - moment) for moment in moments
         ]
     _print(instances, context.settings, columns)
     ids = {instance.id for instance in instances}

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.errors import printable
+from pulumi_fal.resource import durations
 
 _WIDE = 10_000
 _COLOURS = {
@@ -137,15 +138,7 @@ def moment(seconds: float) -> str:
 def since(seconds: float, now: float) -> str:
     """Format a time in seconds since the epoch as local time, with its age."""
     local = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
-    return f"{local:%Y-%m-%d %H:%M} ({duration(max(0.0, now - seconds))} ago)"
-
-
-def duration(seconds: float) -> str:
-    """Format seconds as days and hours, as hours and minutes, or as minutes."""
-    minutes = int(seconds) // 60
-    hours, days = minutes // 60, minutes // 1440
-    parts = ((days, "d"), (hours % 24, "h")) if days else ((hours, "h"), (minutes % 60, "m"))
-    return " ".join(f"{count}{unit}" for count, unit in parts if count) or "0m"
+    return f"{local:%Y-%m-%d %H:%M} ({durations.shown(max(0.0, now - seconds))} ago)"
 
 
 def _print(renderable: RenderableType) -> None:

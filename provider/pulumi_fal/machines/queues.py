@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import TypeVar
 
 from pulumi_fal.api import retry, room
@@ -55,14 +56,13 @@ class Patience:
 class _Place:
     """The place of one create in its queue."""
 
+    name: str
+    new: NewInstance
+    patience: Patience
     seen: APIError | None = None
     """The last refusal that the create knows."""
     since: float = math.inf
     """When the create learned that there is no room, in seconds of the clock."""
-    asked: int = 0
-    """How often it was refused itself."""
-    asked_before: int = 0
-    """How often the others had been refused before it waited."""
 
 
 @dataclass(eq=False)
@@ -76,10 +76,8 @@ class _Queue:
     """Whether all may ask at once, because there was room for the first one that asked."""
     due: float = -math.inf
     """When the first may ask, if the queue is not open."""
-    asked: int = 0
-    """How often the API has said that there is no room."""
     refusal: APIError | None = None
-    """What it said last."""
+    """What the API said last when it had no room."""
 
     def lets_ask(self, place: _Place, now: float) -> bool:
         return self.is_open or (self._is_next(place) and now >= self.due)
@@ -91,10 +89,6 @@ class _Queue:
 
     def _is_next(self, place: _Place) -> bool:
         return not self.asking and self.places[0] is place
-
-
-class _TimeIsUp(Exception):
-    """A create has waited for as long as it may."""
 
 
 class Queues:
@@ -118,32 +112,27 @@ class Queues:
 
         Raises NoRoomError if there is none in time, Interrupted, and whatever else `send` raises.
         """
-        with self._placed(new) as (queue, place):
+        place = _Place(name, new, patience)
+        with self._placed(place) as queue:
             while True:
-                try:
-                    while (waited := self._await_turn(queue, place, patience)) is not None:
-                        patience.show(waited)
-                except _TimeIsUp:
-                    raise _no_room(name, new, patience, queue, place) from None
+                while (waited := self._await_turn(queue, place)) is not None:
+                    patience.show(waited)
                 try:
                     with self._turn(queue):
                         return send()
                 except APIError as error:
                     if not room.is_missing(error):
                         raise
-                    place.asked += 1
 
     @contextmanager
-    def _placed(self, new: NewInstance) -> Iterator[tuple[_Queue, _Place]]:
-        """Give a create a place in its queue until the block ends."""
-        kind, place = (new.instance_type, new.sector), _Place()
+    def _placed(self, place: _Place) -> Iterator[_Queue]:
+        """Put a create into its queue until the block ends."""
+        kind = (place.new.instance_type, place.new.sector)
         with self._condition:
             queue = self._queues.setdefault(kind, _Queue())
-            # The refusal that the create finds there counts for it as well.
-            place.asked_before = max(0, queue.asked - 1)
             queue.places.append(place)
         try:
-            yield queue, place
+            yield queue
         finally:
             with self._condition:
                 queue.places.remove(place)
@@ -151,21 +140,22 @@ class Queues:
                     del self._queues[kind]
                 self._condition.notify_all()
 
-    def _await_turn(self, queue: _Queue, place: _Place, patience: Patience) -> Waited | None:
+    def _await_turn(self, queue: _Queue, place: _Place) -> Waited | None:
         """Return None when it is the create's turn, or else what is new.
 
-        Raises _TimeIsUp when its time is up.
+        Raises NoRoomError when its time is up.
         """
+        seconds = place.patience.seconds
         with self._condition:
             while True:
-                now = self._clock.now()
+                now, wall = self._clock.now(), self._clock.wall()
                 if queue.refusal is not None and queue.refusal is not place.seen:
                     place.seen, place.since = queue.refusal, min(place.since, now)
-                    passed, wall = now - place.since, self._clock.wall()
-                    return Waited(queue.refusal, passed, wall, wall + patience.seconds - passed)
-                until = place.since + patience.seconds
+                    passed = now - place.since
+                    return Waited(queue.refusal, passed, wall, wall + seconds - passed)
+                until = place.since + seconds
                 if now >= until:
-                    raise _TimeIsUp
+                    raise _no_room(place, wall - (now - place.since))
                 if queue.lets_ask(place, now):
                     queue.asking += 1
                     return None
@@ -190,7 +180,6 @@ class Queues:
             queue.due = self._clock.now()
             if isinstance(error, APIError) and room.is_missing(error):
                 queue.is_open, queue.refusal = False, error
-                queue.asked += 1
                 queue.due += self._pause(error.retry_after)
             elif queue.refusal is None:
                 queue.is_open = True
@@ -209,16 +198,15 @@ def _may_pass(error: BaseException | None) -> bool:
     return is_temporary or isinstance(error, UnresolvedCreateError)
 
 
-def _no_room(
-    name: str, new: NewInstance, patience: Patience, queue: _Queue, place: _Place
-) -> NoRoomError:
-    count = queue.asked - place.asked_before
-    times = "once" if count == 1 else f"{count} times"
-    others = " for this machine and others that request the same" if count > place.asked else ""
+def _no_room(place: _Place, since: float) -> NoRoomError:
+    """The error of a create that has waited since then, in seconds since the epoch."""
+    new = place.new
     where = f" in {new.sector}" if new.sector else ""
-    said = f" Its last answer: {queue.refusal.happened}." if queue.refusal else ""
+    began = datetime.fromtimestamp(since, timezone.utc).astimezone()
+    said = f" The API's last answer: {place.seen.happened}." if place.seen else ""
     return NoRoomError(
-        f"Machine {name} ({new.instance_type}{where}) was not created, because the API had no room "
-        f"for it in {patience.text}. It was asked {times}{others}.{said}",
+        f"Machine {place.name} ({new.instance_type}{where}) was not created, because the API had "
+        f"no room for it in {place.patience.text}. It has waited since {began:%Y-%m-%d %H:%M}."
+        f"{said}",
         "Run the command again to wait once more, or request another sector or instance type.",
     )

@@ -1,4 +1,4 @@
-"""Durations in the form of Pulumi's custom timeouts, and in words."""
+"""Durations in the form of Pulumi's custom timeouts, such as 6h, 30m or 1h30m."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ def parse(text: str) -> float | None:
     return sum(float(count) * _UNITS[unit] for count, unit in parts)
 
 
-def in_words(seconds: float) -> str:
-    """Return about how long that is, rounded down: the longer, the coarser. "" below a minute.
+def shown(seconds: float) -> str:
+    """Format seconds as days and hours, as hours and minutes, or as minutes."""
+    minutes = int(seconds) // 60
+    hours, days = minutes // 60, minutes // 1440
+    parts = ((days, "d"), (hours % 24, "h")) if days else ((hours, "h"), (minutes % 60, "m"))
+    return " ".join(f"{count}{unit}" for count, unit in parts if count) or "0m"
 
-    A text with it seldom changes, so that a log gets few lines of a long wait.
+
+def rounded(seconds: float) -> float:
+    """Round down to minutes: the longer, the coarser.
+
+    A text with the result seldom changes, so that a log gets few lines of a long wait.
     """
     minutes = int(seconds) // 60
     step = next((step for step in (1, 5, 10) if minutes < 10 * step), 30)
-    hours, minutes = divmod(minutes - minutes % step, 60)
-    parts = (f"{hours} h" if hours else "", f"{minutes} min" if minutes else "")
-    return " ".join(filter(None, parts))
+    return (minutes - minutes % step) * 60.0

@@ -32,8 +32,9 @@ def patience(call: Call, props: Mapping[str, Any]) -> Patience | None:
 def _progress(waited: Waited) -> str:
     # The request id of each answer differs, and a log gets a line for each text.
     said = re.sub(r"\s\(request\sid\s[^)]*\)", "", waited.error.happened)
-    passed = durations.in_words(waited.seconds)
-    return f"no room {f'for {passed}' if passed else 'yet'}, asking until {_time(waited)}: {said}."
+    passed = durations.rounded(waited.seconds)
+    since = f"for {durations.shown(passed)}" if passed else "yet"
+    return f"no room {since}, asking until {_time(waited)}: {said}."
 
 
 def _time(waited: Waited) -> str:
