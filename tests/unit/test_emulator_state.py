@@ -25,42 +25,44 @@ def state(clock: TurnedClock) -> State:
     return State(clock, provisioning=10, deletion=2)
 
 
-def test_a_machine_goes_through_every_status_in_order(state: State, clock: TurnedClock) -> None:
-    """A machine is pending, init, provisioning and ready, the last at the very second."""
-    machine_id = state.create(NewInstance(ONE, "key")).id
-    seen = []
-    for _ in range(11):
-        seen.append(state.get(machine_id).status)
-        clock.advance(1)
-    assert seen == ["pending", "init", "init", *["provisioning"] * 7, "ready"]
-
-
-def test_the_ip_comes_while_the_machine_is_still_provisioning(
-    state: State, clock: TurnedClock
+@pytest.mark.parametrize(
+    "kind, ip_at, seconds, status, ip, sector",
+    [
+        (ONE, None, 0, "pending", None, None),
+        (ONE, None, 1, "init", None, None),
+        (ONE, None, 2, "init", None, None),
+        (EIGHT, None, 2.9, "init", None, None),
+        (EIGHT, None, 3, "provisioning", None, "sector_1"),
+        (ONE, None, 3, "provisioning", None, None),
+        (ONE, None, 7.9, "provisioning", None, None),
+        (ONE, None, 8, "provisioning", "198.18.0.1", None),
+        (ONE, None, 9.9, "provisioning", "198.18.0.1", None),
+        (EIGHT, None, 10, "ready", "198.18.0.1", "sector_1"),
+        (ONE, None, 10, "ready", "198.18.0.1", None),
+        (ONE, 1.0, 9.9, "provisioning", None, None),
+        (ONE, 1.0, 10, "ready", "198.18.0.1", None),
+    ],
+)
+def test_provisioning(
+    state: State,
+    clock: TurnedClock,
+    kind: str,
+    ip_at: float | None,
+    seconds: float,
+    status: str,
+    ip: str | None,
+    sector: str | None,
 ) -> None:
-    """The API's own example of a list shows such a machine."""
-    machine_id = state.create(NewInstance(ONE, "key")).id
-    clock.advance(7.9)
-    assert state.get(machine_id).ip is None
-    clock.advance(0.1)
-    assert (state.get(machine_id).status, state.get(machine_id).ip) == (
-        "provisioning",
-        "198.18.0.1",
-    )
+    """A machine gets its IP near the end, or with `ip_at`; only an 8x machine gets a sector."""
+    state.ip_at = ip_at or state.ip_at
+    machine_id = state.create(NewInstance(kind, "key")).id
+    clock.advance(seconds)
+    machine = state.get(machine_id)
+    assert (machine.status, machine.ip, machine.sector) == (status, ip, sector)
 
 
-def test_the_ip_can_come_with_ready_only(state: State, clock: TurnedClock) -> None:
-    """The setting `ip_at` is a part of the provisioning time."""
-    state.ip_at = 1.0
-    machine_id = state.create(NewInstance(ONE, "key")).id
-    clock.advance(9.9)
-    assert state.get(machine_id).ip is None
-    clock.advance(0.1)
-    assert state.get(machine_id).is_ready
-
-
-def test_without_a_provisioning_time_a_machine_is_ready_at_once() -> None:
-    """Tests that don't care about time need not turn it."""
+def test_at_once() -> None:
+    """Without a provisioning time, a machine is ready at once."""
     assert State(TurnedClock()).create(NewInstance(EIGHT, "key")).is_ready
 
 
@@ -74,29 +76,12 @@ def test_ips_and_ids_are_never_given_twice(state: State) -> None:
     assert len(ips) == len(state.machines) == 4
 
 
-def test_an_8x_machine_without_a_sector_gets_one_while_provisioning(
-    state: State, clock: TurnedClock
-) -> None:
-    """A machine gets its sector while provisioning, and different ones may get different ones."""
-    first, second = (state.create(NewInstance(EIGHT, "key")) for _ in range(2))
-    assert (first.sector, second.sector) == (None, None)
-    clock.advance(3)
-    assert [machine.sector for machine in state.list()] == ["sector_1", "sector_2"]
-
-
-def test_a_requested_sector_is_kept_from_the_start(state: State, clock: TurnedClock) -> None:
-    """The API doesn't choose where the caller did."""
-    machine_id = state.create(NewInstance(EIGHT, "key", "sector_3")).id
-    assert state.get(machine_id).sector == "sector_3"
+def test_sectors(state: State, clock: TurnedClock) -> None:
+    """A requested sector is kept from the start, and the others are given in turn."""
+    for asked in (None, None, "sector_3"):
+        assert state.create(NewInstance(EIGHT, "key", asked)).sector == asked
     clock.advance(10)
-    assert state.get(machine_id).sector == "sector_3"
-
-
-def test_a_1x_machine_never_has_a_sector(state: State, clock: TurnedClock) -> None:
-    """InfiniBand is for the 8x type."""
-    machine_id = state.create(NewInstance(ONE, "key")).id
-    clock.advance(10)
-    assert state.get(machine_id).sector is None
+    assert [machine.sector for machine in state.list()] == ["sector_1", "sector_2", "sector_3"]
 
 
 def test_a_deleted_machine_is_shown_until_its_time_is_over(

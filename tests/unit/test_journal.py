@@ -145,34 +145,23 @@ def test_dropping_what_is_not_there_is_no_failure(records: Journal) -> None:
     assert records.of(HERE) == []
 
 
-def test_an_entry_that_cannot_be_read_or_dropped_is_reported(records: Journal) -> None:
-    """A directory has its name."""
-    (records.folder / ENTRY.file).mkdir(parents=True)
-    with pytest.raises(JournalError, match="can't be written"):
-        records.drop(ENTRY)
+@pytest.mark.parametrize("in_the_way", ["file", "folder", "above"])
+def test_no_access(folder: Path, records: Journal, in_the_way: str) -> None:
+    """What can't be read may have records, and without a record no machine may be created."""
+    path = {"file": folder / ENTRY.file, "folder": folder, "above": folder.parent}[in_the_way]
+    path.parent.mkdir(parents=True)
+    if in_the_way == "file":
+        path.mkdir()
+        with pytest.raises(JournalError, match="can't be written"):
+            records.drop(ENTRY)
+    else:
+        path.write_text("in the way")
+        with pytest.raises(JournalError, match=r"(?s)creates\) can't be written.*no machine is"):
+            records.write(ENTRY)
+        with pytest.raises(JournalError, match="can't be read"):
+            list(records.entries())
     with pytest.raises(JournalError, match="can't be read"):
         records.of(HERE)
-
-
-def test_a_folder_that_cannot_be_made_is_reported(folder: Path, records: Journal) -> None:
-    """A folder that can't be made is an error, since nothing would remember a machine."""
-    folder.parent.parent.mkdir()
-    folder.parent.write_text("in the way")
-    with pytest.raises(JournalError, match=r"(?s)creates\) can't be written.*no machine is"):
-        records.write(ENTRY)
-
-
-@pytest.mark.parametrize("is_above", [True, False])
-def test_a_folder_that_cannot_be_read_is_reported(
-    folder: Path, records: Journal, is_above: bool
-) -> None:
-    """It may have records, and is not the same as an empty one."""
-    file = folder.parent if is_above else folder
-    file.parent.mkdir(parents=True)
-    file.write_text("in the way")
-    for read in (lambda: records.of(HERE), lambda: list(records.entries())):
-        with pytest.raises(JournalError, match="can't be read"):
-            read()
 
 
 @pytest.mark.parametrize(
@@ -326,19 +315,29 @@ def test_a_urn_names_stack_and_project() -> None:
 MADE = ENTRY.as_created("made")
 
 
+READER = URN.replace("web", "reader")
+
+
 @pytest.mark.parametrize(
-    "seen, is_proven, is_kept",
-    [(False, False, True), (True, False, False), (False, True, False), (True, True, False)],
+    "seen, urn, id_, is_proven, is_kept",
+    [
+        (False, URN, "made", False, True),
+        (True, URN, "made", False, False),
+        (False, URN, "made", True, False),
+        (True, URN, "made", True, False),
+        (True, URN, "another", True, True),
+        # A `ComputeInstance.get` of the same machine reads it, and does not have it.
+        (True, READER, "made", True, True),
+        (True, "", "made", True, True),
+    ],
 )
-def test_an_entry_of_an_earlier_process_goes_once_the_machine_was_seen(
-    folder: Path, seen: bool, is_proven: bool, is_kept: bool
+def test_settled(
+    folder: Path, seen: bool, urn: str, id_: str, is_proven: bool, is_kept: bool
 ) -> None:
-    """An entry goes once the API has shown the machine, since state may still lose a new one."""
+    """An earlier process's entry goes once its resource has the machine, and the API showed it."""
     Journal(folder).write(replace(MADE, seen=seen))
     now = Journal(folder)
-    now.drop_entry_for(URN, "another", is_proven=True)
-    assert now.of(HERE) != []
-    now.drop_entry_for(URN, "made", is_proven=is_proven)
+    now.drop_entry_for(urn, id_, is_proven=is_proven)
     assert bool(now.of(HERE)) is is_kept
 
 
@@ -365,15 +364,6 @@ def test_calls_at_the_same_time_read_the_folder_once(
         list(threads.map(drop, range(8)))
     now.drop_entry_for(URN, "made", is_proven=True)
     assert now.of(HERE) == []
-
-
-@pytest.mark.parametrize("urn", ["", URN.replace("web", "reader")])
-def test_only_the_resource_that_owns_it_settles_an_entry(folder: Path, urn: str) -> None:
-    """A `ComputeInstance.get` of the same machine reads it, and does not have it."""
-    Journal(folder).write(replace(MADE, seen=True))
-    now = Journal(folder)
-    now.drop_entry_for(urn, "made", is_proven=True)
-    assert now.of(HERE) != []
 
 
 @pytest.mark.parametrize("recorded", [HERE, RENAMED])

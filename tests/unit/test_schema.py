@@ -23,14 +23,6 @@ config parallel: integer
 config pollInterval: number
 config retryBudget: number
 config settle: number
-provider absence: number
-provider api: string
-provider apiKey: string, secret
-provider endpoint: string
-provider parallel: integer
-provider pollInterval: number
-provider retryBudget: number
-provider settle: number
 enum fal:index:InstanceType Gpu1xH100Sxm5 = gpu_1x_h100_sxm5
 enum fal:index:InstanceType Gpu8xH100Sxm5 = gpu_8x_h100_sxm5
 enum fal:index:Sector Sector1 = sector_1
@@ -107,7 +99,6 @@ SCHEMA: dict[str, Any] = json.loads(FalProvider().GetSchema(None, None).schema)
 def named() -> Iterator[str]:
     """Everything that the schema names, a line each."""
     yield from properties("config", SCHEMA["config"]["variables"])
-    yield from properties("provider", SCHEMA["provider"]["inputProperties"])
     for token, type_ in SCHEMA["types"].items():
         for member in type_.get("enum", ()):
             yield f"enum {token} {member['name']} = {member['value']}"
