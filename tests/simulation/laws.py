@@ -25,7 +25,7 @@ _MAY_APPEAR = "It is not known whether the earlier create made a machine as well
 """What a command says of a create that another one has followed, where it can't look for more."""
 _NOT_NAMED = ("could not be asked", "the key of another account", "an earlier create of it is on")
 """What a create says that can't name the machines of an earlier one."""
-_NOT_REPEATED = {"401", "403", "404", "redirect", "unsent"}
+_NOT_REPEATED = {"401", "403", "404", "no_room", "redirect", "unsent"}
 """Faults of a create that end it however long its key is kept: another attempt would not help."""
 _SEARCH_SECONDS = 200.0
 """The longest that a create looks for what earlier ones made, and for machines that are missing."""
