@@ -109,7 +109,7 @@ def test_when_the_time_is_up_the_error_has_the_apis_words(
     details = caught.value.details()
     assert details is not None
     assert "NoRoomError: Machine box-1 " in details
-    assert "Its last answer: POST /compute/instance" in details
+    assert "The API's last answer: POST /compute/instance" in details
     assert "Traceback" not in details
 
 
