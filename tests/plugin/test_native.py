@@ -19,7 +19,7 @@ from pulumi_fal import __version__
 from pulumi_fal.api import retry
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.machines import locks
+from pulumi_fal.machines import journal
 from pulumi_fal.machines.journal import Journal, default_folder
 from pulumi_fal.resource import operations
 from pulumi_fal.stacks.cache import Stacks
@@ -717,7 +717,7 @@ def test_a_machine_that_state_lacks_is_reported_once_by_the_next_process(
     wait_until(lambda: emulator.state.calls["list"] >= 2)
     create.cancel()
     provider.cancel()
-    wait_until(lambda: not any(map(locks.is_locked, (tmp_path / "home").rglob("*.lock"))))
+    wait_until(lambda: not any(map(journal.is_locked, (tmp_path / "home").rglob("*.lock"))))
     with engine() as (address, logged), hosted() as another:
         another.handshake(address)
         for number in range(2):

@@ -21,7 +21,7 @@ import click
 import filelock
 
 from pulumi_fal.cli import delete, show
-from pulumi_fal.machines import creates, files, journal, locks, records
+from pulumi_fal.machines import creates, journal, records
 from pulumi_fal.stacks import cache, cli, state
 
 from .disk import FOLDER, READ, Disk
@@ -65,7 +65,7 @@ def _disk() -> Disk:
 
 
 class _Path(PurePosixPath):
-    """What `journal` and `locks` need of a pathlib.Path."""
+    """What `journal` needs of a pathlib.Path."""
 
     __slots__ = ()
 
@@ -127,7 +127,7 @@ class _Writer:
 
 
 class _Os:
-    """What `journal` and `locks` need of os."""
+    """What `journal` needs of os."""
 
     O_RDONLY, O_RDWR, O_CREAT = os.O_RDONLY, os.O_RDWR, os.O_CREAT
     fdopen = _Writer
@@ -234,7 +234,14 @@ def _try_lock(descriptor: int, *, blocking: bool = True) -> bool:
 _STAND_INS: list[tuple[Any, str, Any]] = [
     (journal, "Path", _path),
     (journal, "os", _Os()),
-    (journal, "json", SimpleNamespace(dumps=lambda data, indent: json.dumps(data))),
+    (
+        journal,
+        "json",
+        SimpleNamespace(
+            dumps=lambda data, indent: json.dumps(data),
+            loads=functools.lru_cache(4096)(json.loads),
+        ),
+    ),
     (journal, "threading", SimpleNamespace(Lock=_Lock)),
     (journal, "secrets", SimpleNamespace(token_hex=lambda size: _process().token())),
     (
@@ -243,10 +250,7 @@ _STAND_INS: list[tuple[Any, str, Any]] = [
         SimpleNamespace(Lock=_Lock, Thread=_Thread, Condition=threading.Condition),
     ),
     (records, "threading", SimpleNamespace(Lock=_Lock)),
-    (files, "json", SimpleNamespace(loads=functools.lru_cache(4096)(json.loads))),
     (journal, "tempfile", SimpleNamespace(mkstemp=lambda **kwargs: _disk().new_file())),
-    (files, "os", _Os()),
-    (locks, "os", _Os()),
     (filelock, "lock_descriptor", _try_lock),
     (cli, "ask", _ask),
     (cli, "folder", lambda: None),

@@ -22,7 +22,7 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
-from pulumi_fal.machines import locks
+from pulumi_fal.machines import journal
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.whose import LATE_SECONDS
@@ -240,7 +240,9 @@ def test_a_create_writes_no_record_that_another_one_is_writing(
 
 def test_a_folder_without_locks_is_told_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes could make the same machines then. Each create has a file of its own."""
-    monkeypatch.setattr(locks, "try_lock", mock.Mock(side_effect=OSError(37, "No locks available")))
+    monkeypatch.setattr(
+        journal, "try_lock", mock.Mock(side_effect=OSError(37, "No locks available"))
+    )
     launch(world)
     launch(world, origin=TWO)
     (warning,) = world.warnings

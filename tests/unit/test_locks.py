@@ -7,12 +7,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pulumi_fal.machines import locks
+from pulumi_fal.machines import journal
 
 HOLDER = """
 import pathlib, sys, time
-from pulumi_fal.machines import locks
-with locks.try_lock(pathlib.Path(sys.argv[1])):
+from pulumi_fal.machines import journal
+with journal.try_lock(pathlib.Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(60)
 """
@@ -25,10 +25,10 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        assert locks.is_locked(path)
-        assert locks.try_lock(path) is None
+        assert journal.is_locked(path)
+        assert journal.try_lock(path) is None
         holder.kill()
-    assert not locks.is_locked(path)
+    assert not journal.is_locked(path)
 
 
 def test_one_has_it_at_a_time(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_one_has_it_at_a_time(tmp_path: Path) -> None:
     def take_turns(number: int) -> None:
         taken = 0
         while taken < 200:
-            lock = locks.try_lock(path)
+            lock = journal.try_lock(path)
             if lock is not None:
                 with lock:
                     holders.append(number)

@@ -21,11 +21,54 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from pulumi_fal.errors import JournalError
-from pulumi_fal.machines import files, locks
-from pulumi_fal.machines.entry import Entry
+from pulumi_fal.machines.entry import VERSION, Entry
 from pulumi_fal.stacks.origin import Origin
+
+
+def try_lock(path: Path) -> AbstractContextManager[None] | None:
+    """Return the lock, which is released at the end of its `with` block; None if it is taken.
+
+    Raises OSError if the file can't be created, or the operating system can't lock it.
+    """
+    # Imported late, because every program that declares machines imports this module.
+    from filelock import lock_descriptor
+
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        is_locked = lock_descriptor(descriptor, blocking=False)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if is_locked:
+        return _held(descriptor)
+    os.close(descriptor)
+    return None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock; False if unknown."""
+    if not path.exists():
+        return False
+    try:
+        lock = try_lock(path)
+    except OSError:
+        return False
+    if lock is None:
+        return True
+    with lock:
+        return False
+
+
+@contextlib.contextmanager
+def _held(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
 
 _TMP_SECONDS = 3600.0
 """The age from which a temporary file counts as left behind by a killed process."""
@@ -68,7 +111,7 @@ def _read(paths: Iterable[Path]) -> Iterator[Entry | JournalError]:
     """Yield the entry of each file that is still there, or the error if it can't be read."""
     for path in paths:
         try:
-            entry = files.read(path)
+            entry = read(path)
         except JournalError as error:
             yield error
         else:
@@ -102,7 +145,7 @@ class Journal:
             *self._names(f"{_resource(origin)}-", f"{_digest(origin.urn)}-"),
             *self._earlier_names.get(origin.path, ()),
         }
-        found = (files.read(self.folder / name) for name in sorted(names))
+        found = (read(self.folder / name) for name in sorted(names))
         return [entry for entry in found if entry is not None]
 
     def readable(self) -> list[Entry]:
@@ -115,7 +158,7 @@ class Journal:
 
     def current(self, entry: Entry) -> Entry | None:
         """Return what the file of an entry that was read earlier holds now; None if it is gone."""
-        return files.read(self.folder / entry.file)
+        return read(self.folder / entry.file)
 
     def exchange(self, read: Entry, new: Entry | None) -> bool:
         """Replace an entry with a `new` one, or drop it, while no process works on its create.
@@ -153,11 +196,11 @@ class Journal:
                     file.flush()
                     os.fsync(file.fileno())
                 path = self.folder / entry.file
-                files.patiently(lambda: Path(temporary).replace(path))
+                patiently(lambda: Path(temporary).replace(path))
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
-            files.sync(self.folder)
+            sync(self.folder)
         except OSError as error:
             raise JournalError(self.folder, f"can't be written: {error.strerror}") from None
 
@@ -168,8 +211,8 @@ class Journal:
         """
         try:
             path = self.folder / entry.file
-            files.patiently(lambda: path.unlink(missing_ok=True))
-            files.sync(self.folder)
+            patiently(lambda: path.unlink(missing_ok=True))
+            sync(self.folder)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -208,14 +251,14 @@ class Journal:
         """
         try:
             self._make_folder()
-            return locks.try_lock(self._lock_file(of))
+            return try_lock(self._lock_file(of))
         except OSError:
             self.has_locks = False
             return contextlib.nullcontext()
 
     def is_locked(self, entry: Entry) -> bool:
         """Whether a process is working on the entry's create."""
-        return locks.is_locked(self._lock_file(entry))
+        return is_locked(self._lock_file(entry))
 
     def shares_lock(self, entry: Entry, other: Entry | Origin) -> bool:
         """Whether the entry's create has the same lock as another one, or as a resource's next."""
@@ -288,9 +331,54 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self._is_synced:  # a synced entry is lost if its parent folders are not synced
             for parent in (self.folder.parent, self.folder.parent.parent):
-                files.sync(parent)
+                sync(parent)
             self._is_synced = True
 
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+T = TypeVar("T")
+
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Seconds between the attempts of an operation on a file that the system may refuse briefly."""
+
+
+def read(path: Path) -> Entry | None:
+    """Return the entry, or None if the file no longer exists."""
+    try:
+        data = json.loads(patiently(lambda: path.read_text(encoding="utf-8")))
+        if data["version"] > VERSION:
+            raise JournalError(path, "was written by a newer pulumi-fal; use that version")
+        return Entry.from_json(data, path.name)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        broken = path.parent if isinstance(error, NotADirectoryError) else path
+        raise JournalError(broken, f"can't be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise JournalError(path, "is damaged") from None
+
+
+def sync(folder: Path) -> None:
+    """Sync a folder's names to disk, on systems that can open folders. Windows can't."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def patiently(change: Callable[[], T]) -> T:
+    """Return the result of `change`, which is retried if the system refuses permission.
+
+    Windows refuses to read, replace or remove a file while another thread or process uses it.
+    """
+    for seconds in _PAUSES:
+        try:
+            return change()
+        except PermissionError:
+            time.sleep(seconds)
+    return change()
