@@ -23,11 +23,10 @@ from pulumi_fal.errors import StillThereError
 from pulumi_fal.machines import creates, facts, fleet, queues, whose
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.decision import Decision, Facts, decide
-from pulumi_fal.machines.deletion import Deletion
 from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.late import Late
-from pulumi_fal.machines.lifecycle import Lifecycle
+from pulumi_fal.machines.lifecycle import Deletion, Lifecycle
 from pulumi_fal.machines.ownership import Ownership
 from pulumi_fal.machines.records import Records
 from pulumi_fal.machines.sender import Sender

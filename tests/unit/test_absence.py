@@ -13,7 +13,7 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.api.request import Request
 from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.machines.absence import Absences
-from pulumi_fal.machines.deletion import RESEND_SECONDS
+from pulumi_fal.machines.lifecycle import RESEND_SECONDS
 
 from ..fakes import EIGHT, TurnedClock, refusal
 from .world import ABSENCE_SECONDS, ApiWorld
