@@ -19,8 +19,8 @@ from threading import Lock
 
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.emulator.machine import Machine
 from pulumi_fal.emulator.server import API_KEY, EmulatorServer
+from pulumi_fal.emulator.state import Machine
 
 from ..e2e.harness import SSH_KEY, Result, Run, Stack, machine, tracebacks, wait_until
 from ..e2e.recovery import (

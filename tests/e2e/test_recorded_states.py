@@ -12,8 +12,8 @@ import pytest
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.emulator.machine import Machine
 from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.emulator.state import Machine
 
 from ..fakes import KEY
 from .harness import TYPE, Stack

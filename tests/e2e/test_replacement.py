@@ -11,8 +11,8 @@ from math import inf
 
 import pytest
 
-from pulumi_fal.emulator.machine import Machine
 from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.emulator.state import Machine
 
 from ..fakes import EIGHT, ONE
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine

@@ -10,7 +10,7 @@ from typing import Any
 from pulumi_fal.api.request import Request
 from pulumi_fal.emulator import faults
 from pulumi_fal.emulator.faults import Fault
-from pulumi_fal.emulator.machine import Machine
+from pulumi_fal.emulator.state import Machine
 from pulumi_fal.errors import APIError
 
 from ..fakes import UNSENT, FakeApi, arrived, refusal
