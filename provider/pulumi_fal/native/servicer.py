@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,8 @@ from pulumi.runtime.proto import provider_pb2
 from pulumi_fal import engine
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.errors import FalError, LifecycleError
-from pulumi_fal.native import imports
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.native.base import ConfigurableProvider, answered
-from pulumi_fal.native.comparison import compare
 from pulumi_fal.native.properties import (
     DYNAMIC_PROVIDER,
     camel,
@@ -24,11 +24,100 @@ from pulumi_fal.native.properties import (
     secrets_in,
     sent,
 )
-from pulumi_fal.resource import accounts, checks, inputs, operations
-from pulumi_fal.resource import imports as resource_imports
-from pulumi_fal.resource.call import INFO, WARNING, Call, InitFailed
+from pulumi_fal.resource import accounts, checks, imports, inputs, operations
+from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.imports import imported
+from pulumi_fal.resource.operations import Diff
 from pulumi_fal.stacks.state import IMPORT_REFUSED
+
+
+def refuse_mismatch(id_: str, outputs: Mapping[str, Any], news: Mapping[str, Any]) -> None:
+    """Raise LifecycleError if the imported machine differs from the program's inputs."""
+    known = {name: value for name, value in news.items() if value is not UNKNOWN}
+    try:
+        imports.refuse_mismatch(id_, outputs, known)
+    except LifecycleError as error:
+        raise LifecycleError(id_, camel_words(str(error))) from None
+
+
+def refuse_to_replace(machines: Machines, call: Call, id_: str, outputs: Mapping[str, Any]) -> None:
+    """Raise LifecycleError if the imported machine differs from the one that it would replace.
+
+    The engine marks that one for deletion before the imported machine is compared with the program,
+    and deletes it even if the import is refused then. So the inputs in state stand for the program.
+    """
+    in_stack = machines.stacks.machines(machines.origin(call.urn))
+    for old in in_stack or ():
+        if old.urn != call.urn or old.id == id_ or old.is_replaced:
+            continue
+        wanted = {"instance_type": old.instance_type, "sector": old.requested_sector}
+        try:
+            imports.refuse_mismatch(id_, outputs, wanted)
+        except LifecycleError:
+            raise LifecycleError(
+                id_,
+                f"Machine {id_} was not imported: it would replace machine {old.id}, which has "
+                "another type or sector, and Pulumi would delete that one.\n"
+                "To keep it, give the imported machine another name in the program.\n"
+                "To replace it, run `pulumi up` without the resource first: this deletes it.",
+            ) from None
+
+
+def completed(
+    before: Mapping[str, Any], outputs: Mapping[str, Any], news: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return the old inputs, completed from the new ones if an import left some out.
+
+    The API does not return the SSH key, nor which of the sectors was requested. Since that is no
+    difference, the engine records these inputs without a change.
+    """
+    if "ssh_key" in before or "ssh_key" in outputs:
+        return before
+    unrecorded = {name: new for name, new in news.items() if outputs.get(name, new) == new}
+    return {**unrecorded, **before}
+
+
+_SOME, _NONE = provider_pb2.DiffResponse.DIFF_SOME, provider_pb2.DiffResponse.DIFF_NONE
+_Kind = provider_pb2.PropertyDiff
+
+Properties = Mapping[str, Any]
+
+
+def compare(
+    found: Diff, before: Properties, news: Properties, *, is_import: bool, is_outdated: bool
+) -> provider_pb2.DiffResponse:
+    """Return the answer, given which changes replace the machine, and the old and new inputs.
+
+    `is_import` says whether the engine is importing the machine, and compares it with the program.
+    `is_outdated` says whether the state has to be written again although no input differs.
+    """
+    changed = {name for name in inputs.NAMES if before.get(name) != news.get(name)}
+    if is_import:  # what the API does not return can't differ from the program
+        changed = {name for name in changed if name in before or name in found.replaces}
+    replaces = found.replaces
+    details = {
+        camel(name): provider_pb2.PropertyDiff(
+            kind=_kind(name, before, news, name in replaces), inputDiff=name in changed
+        )
+        for name in inputs.NAMES
+        if name in changed or name in replaces
+    }
+    return provider_pb2.DiffResponse(
+        changes=_SOME if details or found.changes or is_outdated else _NONE,
+        replaces=[camel(name) for name in replaces],
+        diffs=list(details),
+        detailedDiff=details,
+        hasDetailedDiff=bool(details),
+    )
+
+
+def _kind(name: str, before: Properties, news: Properties, replaces: bool) -> Any:
+    if name in news and name not in before:
+        return _Kind.ADD_REPLACE if replaces else _Kind.ADD
+    if name in before and name not in news:
+        return _Kind.DELETE_REPLACE if replaces else _Kind.DELETE
+    return _Kind.UPDATE_REPLACE if replaces else _Kind.UPDATE
+
 
 _CREATE_TIMEOUT = "createTimeout"
 """The output with the timeout in seconds that the program set for create, while a wait is left.
@@ -75,13 +164,13 @@ class FalProvider(ConfigurableProvider):
             accounts.refuse_move(machines, call, id_, outputs, took_over=self._took_over)
         if request.urn in self._imported:
             try:
-                imports.refuse_mismatch(id_, outputs, news)
+                refuse_mismatch(id_, outputs, news)
             except LifecycleError:
                 # The engine calls Update next, which refuses the import.
                 return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_SOME)
         # An input that has become a secret is still in the clear among the outputs.
         exposed = (secrets_in(request.news) - secrets_in(request.olds)) & outputs.keys()
-        before = imports.completed(received(request.old_inputs), outputs, news)
+        before = completed(received(request.old_inputs), outputs, news)
         return compare(
             operations.diff(machines, call, id_, outputs, news, before),
             before,
@@ -128,8 +217,8 @@ class FalProvider(ConfigurableProvider):
             return provider_pb2.ReadResponse()
         if not request.HasField("properties"):  # an import; `get` and `pulumi do` have some
             machine = Instance(request.id, outs["instance_type"], outs.get("sector"))
-            resource_imports.refuse_taken(self.session.machines, call, machine)
-            imports.refuse_to_replace(self.session.machines, call, request.id, outs)
+            imports.refuse_taken(self.session.machines, call, machine)
+            refuse_to_replace(self.session.machines, call, request.id, outs)
             # Whether the program waits for it is not known yet.
             outs = imported(outs, is_finished=outs.get("status") == Status.READY)
         outs = _with_timeout(outs, timeout, is_waited_for=inputs.waits(state))
@@ -215,7 +304,7 @@ class FalProvider(ConfigurableProvider):
         In a preview nothing is in state yet, and the engine stops after it.
         """
         try:
-            imports.refuse_mismatch(request.id, olds, news)
+            refuse_mismatch(request.id, olds, news)
         except LifecycleError as error:
             if request.preview:
                 raise
