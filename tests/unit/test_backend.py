@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pulumi_fal.errors import StackError
-from pulumi_fal.stacks import backend
+from pulumi_fal.stacks import cache
 from pulumi_fal.stacks import cli as pulumi_cli
 
 
@@ -67,10 +67,10 @@ def test_the_backend_is_told_without_a_password(
     """What the environment names is not asked, which may take a call to Pulumi Cloud."""
     if not url.startswith("https"):  # of which the command says the console
         whoami.says = {"user": "me", "url": url}
-        assert backend.used() == used
+        assert cache.used_backend() == used
         whoami.calls = 0
     monkeypatch.setenv("PULUMI_BACKEND_URL", url)
-    assert backend.used() == used
+    assert cache.used_backend() == used
     assert whoami.calls == 0
 
 
@@ -81,7 +81,7 @@ def test_what_is_no_url_is_left_to_the_command(
     """What it makes of such a value is its own matter."""
     whoami.says = {"url": "s3://bucket"}
     monkeypatch.setenv("PULUMI_BACKEND_URL", given)
-    assert backend.used() == "s3://bucket"
+    assert cache.used_backend() == "s3://bucket"
 
 
 @pytest.mark.parametrize("says", [{}, [], None, "x"])
@@ -89,7 +89,7 @@ def test_what_names_no_backend_is_refused(whoami: Whoami, says: Any) -> None:
     """An answer without a URL is refused, and not taken for the name of a backend."""
     whoami.says = says
     with pytest.raises(StackError, match="did not print a backend's URL"):
-        backend.used()
+        cache.used_backend()
 
 
 # Folders.
@@ -104,7 +104,7 @@ def test_one_folder_is_one_backend_however_it_is_written(tmp_path: Path) -> None
         paths.append("link")
     for path in paths:
         for scheme in ("file://", "file:", "FILE://"):
-            assert backend.place(f"{scheme}{tmp_path}/{path}") == url_of(tmp_path / "states")
+            assert cache.place(f"{scheme}{tmp_path}/{path}") == url_of(tmp_path / "states")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_the_home_folder_of_the_account_is_meant_by_a_tilde(
 
         home = Path(pwd.getpwuid(os.getuid()).pw_dir)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert backend.place(f"file://{url}") == f"{url_of(home)}{path}"
+    assert cache.place(f"file://{url}") == f"{url_of(home)}{path}"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="an account of Windows always has a name")
@@ -137,7 +137,7 @@ def test_a_tilde_means_the_folder_of_the_environment_where_the_account_has_no_na
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    assert backend.place("file://~") == url_of(tmp_path)
+    assert cache.place("file://~") == url_of(tmp_path)
 
 
 @pytest.mark.parametrize("is_given", [True, False])
@@ -148,9 +148,9 @@ def test_a_relative_url_counts_from_the_projects_folder(
     whoami.says = {"url": "file://./states"}
     if is_given:
         monkeypatch.setenv("PULUMI_BACKEND_URL", "file://./states")
-    assert backend.used() == ""
+    assert cache.used_backend() == ""
     (project / "states" / ".pulumi").mkdir(parents=True)
-    assert backend.used() == url_of(project / "states")
+    assert cache.used_backend() == url_of(project / "states")
 
 
 # Pulumi Cloud, of which `pulumi whoami` says its console, or nothing.
@@ -174,4 +174,4 @@ def test_pulumi_cloud_is_known_by_its_console(
     """The console is at app.HOST if the API is at api.HOST. A wrong address is worse than none."""
     whoami.says = {"url": says}
     monkeypatch.setenv("PULUMI_CONSOLE_DOMAIN", domain)
-    assert backend.used() == url
+    assert cache.used_backend() == url

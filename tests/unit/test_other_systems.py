@@ -21,7 +21,7 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.journal import Journal, new_file
-from pulumi_fal.stacks import backend
+from pulumi_fal.stacks import cache
 from pulumi_fal.stacks import cli as pulumi_cli
 
 from ..fakes import HERE, ONE
@@ -209,12 +209,12 @@ def test_without_process_groups_no_cli_is_seen(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("url", ["file://C:/states", "file:///C:/states", "file://C:\\states"])
 def test_a_file_url_may_name_a_drive(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The drive may stand with or without a slash before it."""
-    monkeypatch.setattr(backend, "Path", PureWindowsPath)
-    assert backend._path(url).as_posix() == "C:/states"
+    monkeypatch.setattr(cache, "Path", PureWindowsPath)
+    assert cache._path(url).as_posix() == "C:/states"
 
 
 def test_a_file_url_of_windows_may_name_no_drive(monkeypatch: pytest.MonkeyPatch) -> None:
     """A URL without a drive is relative, or of the current drive, or another computer's."""
-    monkeypatch.setattr(backend, "Path", PureWindowsPath)
+    monkeypatch.setattr(cache, "Path", PureWindowsPath)
     for path in ("states", "./states", "/states", "//computer/states"):
-        assert backend._path(f"file://{path}").as_posix() == PureWindowsPath(path).as_posix()
+        assert cache._path(f"file://{path}").as_posix() == PureWindowsPath(path).as_posix()

@@ -6,18 +6,89 @@ asked. Which of several stacks with one name is this process's own, state says.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from pulumi_fal.errors import StackError
-from pulumi_fal.stacks import backend as backends
 from pulumi_fal.stacks import cli, state
-from pulumi_fal.stacks.origin import ONLY_ORGANIZATION, Origin
+from pulumi_fal.stacks.origin import ONLY_ORGANIZATION, Origin, without_user
 from pulumi_fal.stacks.state import Found, Stack, StackMachine
+
+_FILE = "file:"
+
+
+def used_backend() -> str:
+    """Return the URL of the backend, as `place` does; "" if Pulumi Cloud's API is unknown.
+
+    Raises StackError if `pulumi` names no backend, for example because nobody is logged in.
+    """
+    given = os.environ.get("PULUMI_BACKEND_URL", "")
+    return place(given if "://" in given else _asked())
+
+
+def _asked() -> str:
+    """Return the URL that `pulumi` says, which takes a tenth of a second or a call to the cloud.
+
+    Of Pulumi Cloud it prints the console, which is app.HOST if the API is api.HOST, or nothing.
+    """
+    said = cli.ask("whoami", "-v", "--json")
+    try:
+        url = str(said["url"])
+    except (KeyError, TypeError):
+        raise StackError("`pulumi whoami` did not print a backend's URL") from None
+    if not url.startswith("http"):
+        return url
+    console = urlsplit(url)
+    is_known = console.netloc.startswith("app.") and not os.environ.get("PULUMI_CONSOLE_DOMAIN")
+    return f"{console.scheme}://api.{console.netloc.removeprefix('app.')}" if is_known else ""
+
+
+def place(url: str) -> str:
+    """Return a backend's URL as it is recorded and shown: absolute, without user and password.
+
+    Returns "" for a relative URL if it is not known from which folder it counts.
+    """
+    if url.lower().startswith(_FILE):
+        path = _path(url)
+        if not path.is_absolute():
+            # It counts from the folder that the command was run in, which a plugin is not told.
+            path = cli.folder() / path
+            if not (path / ".pulumi").is_dir():
+                return ""
+        return f"file://{Path(os.path.realpath(path)).as_posix()}"  # `pulumi` takes no backslash
+    return without_user(url)
+
+
+def _path(url: str) -> Path:
+    """Return the path of a file URL. On Windows, file://C:/x and file:///C:/x are equal."""
+    rest = url[len(_FILE) :].removeprefix("//").partition("?")[0]
+    if rest.startswith("~"):
+        return _account_home() / rest[2:]  # `pulumi` knows no ~user
+    without_slash = Path(rest.removeprefix("/"))
+    return without_slash if without_slash.drive else Path(rest)
+
+
+def _account_home() -> Path:
+    """Return the home folder of the account, as `pulumi` does, which ignores $HOME.
+
+    With `sudo`, and in containers, $HOME may be another folder.
+    """
+    try:
+        import pwd
+    except ImportError:  # Windows
+        return Path.home()
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # the account has no name, as in some containers
+        return Path.home()
+
 
 ALL_SECONDS = 30.0
 """For how long a plugin reads all stacks of a backend, which it does only after a failure."""
@@ -64,7 +135,7 @@ class Stacks:
     @property
     def backend(self) -> str:
         """The URL of the backend that this process works with; "" if it is not known."""
-        url = self._once("backend", backends.used)
+        url = self._once("backend", used_backend)
         return "" if isinstance(url, StackError) else url
 
     def named(self, origin: Origin) -> Found:
