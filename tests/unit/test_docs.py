@@ -264,7 +264,6 @@ SPEAKING = (
     "machines/[!w]*",
     "native/base",
     "native/components",
-    "native/imports",
     "native/servicer",
     "nodes",
     "provider",
