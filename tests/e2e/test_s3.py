@@ -47,7 +47,7 @@ def test_a_stack_in_s3_recovers_from_a_kill_a_rename_and_a_lost_answer(
 ) -> None:
     """A stack of the same name in a file backend is neither warned nor stopped."""
     stack.env |= PATIENCE
-    namesake_env = dict(stack.env)
+    namesake_env = {**stack.env, **KEYS}  # without them, the other stack can't be read
     stack.env |= {"PULUMI_BACKEND_URL": url, **KEYS}
     stack.run("stack", "init")
     first = kill_while_waiting(stack, emulator)

@@ -76,7 +76,7 @@ def test_mistakes_are_named_before_anything_is_created(
     refused = stack.preview(fails=True)
     says(refused, "ssh_key is a PRIVATE key")
     assert "b3BlbnNzaC1rZXktdjEAAAAA" not in refused.output
-    stack.write(machine(instance_type="gpu_8x_h100_sxm", sector="north", ssh_key=""))
+    stack.write(machine(instance_type="gpu_8x_h100_sxm", sector="far north", ssh_key=""))
     says(
         stack.preview(fails=True),
         f"did you mean {EIGHT}?",
