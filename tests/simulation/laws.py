@@ -13,7 +13,7 @@ from pulumi_fal.machines.whose import ABANDONED_SECONDS, LATE_SECONDS, candidate
 from . import disk
 from .account import Owner
 from .plugin import KEY_OF, Call, Process
-from .stacks import place
+from .stacks import Stack, place
 
 if TYPE_CHECKING:
     from .world import World
@@ -207,16 +207,22 @@ class Laws:
             for instance_id in entry.found
         }
         stack = self._world.stacks[owner.stack]
-        behind = {other.provider for other in self._world.left_behind if other.exists}
         unlinked = self._recorded(
-            entry
-            for entry in self._world.entries_of(owner)
-            if entry.origin.provider not in ("", stack.provider)
-            and (entry.origin.stack != stack.title or entry.origin.provider in behind)
+            entry for entry in self._world.entries_of(owner) if self._is_unlinked(entry, stack)
         )
         # One whose stack was not known is not kept as late.
         unanswered = any(not entry.instance_id for entry in self._world.entries_of(owner))
         return found | unlinked | (self._world.account.late if late or unanswered else set())
+
+    def _is_unlinked(self, entry: Entry, stack: Stack) -> bool:
+        """Whether nothing tells that an entry is of a stack, which was destroyed since."""
+        behind = [other for other in self._world.left_behind if other.exists]
+        if not entry.origin.provider:
+            where = place(entry.origin.backend)
+            return where != place(stack.backend) and where in {place(b.backend) for b in behind}
+        has_other = entry.origin.provider != stack.provider
+        is_behind = entry.origin.provider in {other.provider for other in behind}
+        return has_other and (entry.origin.stack != stack.title or is_behind)
 
     # Late machines.
 
@@ -364,9 +370,13 @@ class Laws:
         }
 
     def _is_abandoned(self, entry: Entry) -> bool:
+        if self._world.turns.wall() - entry.started > ABANDONED_SECONDS:
+            return True
+        # Without an id, a stack of that name in another organization may be the entry's.
+        origin = entry.origin
+        has_namesake = any(origin.is_in(other.full_name) for other in self._world.everywhere())
         is_gone = not self._world.stacks[self._world.wrote[entry.file].stack].exists
-        is_old = self._world.turns.wall() - entry.started > ABANDONED_SECONDS
-        return is_old or (is_gone and bool(entry.origin.backend))
+        return is_gone and bool(origin.backend) and (bool(origin.provider) or not has_namesake)
 
     # The whole.
 
