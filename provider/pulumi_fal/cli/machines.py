@@ -49,8 +49,9 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
     """
     if no_stacks and with_age:
         raise click.UsageError("Stacks have the ages: leave out --no-stacks.")
-    instances = _sorted(context.client().list_instances())
+    instances = context.client().list_instances()
     if no_stacks:
+        instances = _sorted(instances)
         if as_json:
             show.print_json([asdict(instance) for instance in instances])
         else:

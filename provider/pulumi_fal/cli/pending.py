@@ -239,14 +239,14 @@ def _origin(context: Context, entry: Entry, urn: str, stack: str, evidence: Evid
     known. Raises ClickException if there is no such stack, or if several have its name.
     """
     origin = Origin(urn or entry.origin.urn, "", context.stacks.backend)
-    meant = [each for each in evidence.stacks if stack in ("", each.name)]
-    known = [each for each in meant if entry.origin.provider in each.providers]
+    meant = [held for held in evidence.stacks if stack in ("", held.name)]
+    known = [held for held in meant if entry.origin.provider in held.providers]
     if not urn and len(known) == 1:
         origin = entry.origin.moved(known[0].name, origin.backend)
-    there = [each for each in meant if origin.is_in(each.name)]
-    there = [each for each in there if each in known] or there
+    there = [held for held in meant if origin.is_in(held.name)]
+    there = [held for held in there if held in known] or there
     if len(there) > 1:
-        names = ", ".join(each.name for each in there)
+        names = ", ".join(held.name for held in there)
         raise click.ClickException(f"Several stacks have that name: {names}. Add --stack.")
     if not there and not evidence.unread:
         elsewhere = entry.origin.backend

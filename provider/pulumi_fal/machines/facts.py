@@ -41,7 +41,7 @@ def unclaimed(
     found = candidates(entry, instances, named)
     if not found:  # reading stacks is slow
         return Search()
-    read = stacks.named(entry.origin) | everywhere(entry, stacks)
+    read = everywhere(entry, stacks)
     held = {instance_id for stack in read.stacks for instance_id in stack.ids}
     return Search(tuple(candidates(entry, found, held)), read.unread)
 
@@ -60,7 +60,7 @@ def offline(
     if entry.instance_id is not None:
         in_state = entry.instance_id in asking.own.ids if asking.own else None
         if not in_state:
-            read = stacks.named(entry.origin) | everywhere(entry, stacks)
+            read = everywhere(entry, stacks)
             held = (stack.name for stack in read.stacks if entry.instance_id in stack.ids)
             holder = next(held, "")
     return Facts(asking.origin, new, account, now, is_same, in_state, holder=holder, unread=unread)

@@ -148,12 +148,15 @@ def where(entry: Entry, stacks: Stacks) -> Found:
     found = stacks.named(entry.origin)
     by_name = stacks_of(entry, found)
     is_certain = len(by_name) == 1 and entry.origin.provider in ("", *by_name[0].providers)
-    return found if is_certain else found | everywhere(entry, stacks)
+    return found if is_certain else everywhere(entry, stacks)
 
 
 def everywhere(entry: Entry, stacks: Stacks) -> Found:
-    """Return all stacks of the own backend and of the entry's, as far as they can be read."""
-    return stacks.all() | stacks.all(backend=entry.origin.backend)
+    """Return all stacks of the own backend and of the entry's, as far as they can be read.
+
+    Those of the entry's names are read by name, also where no list can be had.
+    """
+    return stacks.named(entry.origin) | stacks.all() | stacks.all(backend=entry.origin.backend)
 
 
 def at_home(entry: Entry, stacks: Stacks) -> Asking:
