@@ -16,7 +16,7 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import KEY
-from .harness import ENGINE_RUNS, SECONDS, Stack, cli_path, machine
+from .harness import ENGINE_RUNS, SECONDS, Stack, cli_path, fresh, machine
 from .installed import take_language_host
 from .sshd import SSHD, Sshd
 
@@ -36,13 +36,9 @@ def stack(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator
 
     Afterwards nothing of it runs, and the API key is in none of its files.
     """
-    folder = tmp_path / "stack"
-    shutil.copytree(new_stack, folder)
-    stack = Stack(folder, emulator.env)
-    stack.write(machine())
-    yield stack
-    stack.kill_all()
-    assert stack.files_with(KEY) == []
+    with fresh(Stack, new_stack, tmp_path / "stack", emulator.env) as stack:
+        stack.write(machine())
+        yield stack
 
 
 @pytest.fixture

@@ -25,10 +25,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -352,3 +353,21 @@ class Stack:
     def _project_name(self) -> str:
         lines = (self.project / "Pulumi.yaml").read_text().splitlines()
         return next(line for line in lines if line.startswith("name:")).split()[1]
+
+
+AnyStack = TypeVar("AnyStack", bound=Stack)
+
+
+@contextmanager
+def fresh(
+    kind: type[AnyStack], new_stack: Path, folder: Path, endpoint: dict[str, str]
+) -> Iterator[AnyStack]:
+    """Yield a stack without resources, in a folder that this makes.
+
+    Afterwards nothing of it runs, and the API key is in none of its files.
+    """
+    shutil.copytree(new_stack, folder)
+    stack = kind(folder, endpoint)
+    yield stack
+    stack.kill_all()
+    assert stack.files_with(fakes.KEY) == []

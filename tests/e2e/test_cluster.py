@@ -14,8 +14,8 @@ from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN
 
-from ..fakes import ED25519, EIGHT, KEY
-from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
+from ..fakes import ED25519, EIGHT
+from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, fresh, machine, wait_until
 from .native import Code, NativeStack, provider
 from .recovery import PATIENCE, entries, finish, pending, says
 
@@ -31,13 +31,9 @@ def stack(
     request: pytest.FixtureRequest, emulator: EmulatorServer, new_stack: Path, tmp_path: Path
 ) -> Iterator[Stack]:
     """A stack without resources. Afterwards nothing of it runs."""
-    folder = tmp_path / "stack"
-    shutil.copytree(new_stack, folder)
     kind = NativeStack if getattr(request, "param", PYTHON) == NATIVE else Stack
-    stack = kind(folder, emulator.env)
-    yield stack
-    stack.kill_all()
-    assert stack.files_with(KEY) == []
+    with fresh(kind, new_stack, tmp_path / "stack", emulator.env) as stack:
+        yield stack
 
 
 def cluster(

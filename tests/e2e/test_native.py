@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
@@ -14,8 +13,8 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..fakes import ED25519, EIGHT, KEY, ONE
-from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, wait_until
+from ..fakes import ED25519, EIGHT, ONE
+from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, fresh, wait_until
 from .harness import TYPE as DYNAMIC_TYPE
 from .harness import machine as dynamic_machine
 from .native import TYPE, Code, NativeStack, machine, provider
@@ -44,13 +43,9 @@ def stack(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator
 
     Afterwards nothing of it runs, and the API key is in none of its files.
     """
-    folder = tmp_path / "stack"
-    shutil.copytree(new_stack, folder)
-    stack = NativeStack(folder, emulator.env)
-    stack.write(machine())
-    yield stack
-    stack.kill_all()
-    assert stack.files_with(KEY) == []
+    with fresh(NativeStack, new_stack, tmp_path / "stack", emulator.env) as stack:
+        stack.write(machine())
+        yield stack
 
 
 def made_by_hand(emulator: EmulatorServer, kind: str = ONE, sector: str | None = None) -> str:

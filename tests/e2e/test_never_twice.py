@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
@@ -11,12 +10,10 @@ import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..fakes import KEY
-from . import native
 from .harness import Stack, machine, wait_until
+from .hosts import MACHINES, one_machine
 from .native import NativeStack
 from .recovery import (
-    PATIENCE,
     entries,
     finish,
     kill_while_waiting,
@@ -27,8 +24,6 @@ from .recovery import (
     unlock,
 )
 
-MACHINES = {Stack: machine, NativeStack: native.machine}
-
 
 @pytest.fixture(
     params=[pytest.param(Stack, marks=pytest.mark.chaos), NativeStack], ids=["dynamic", "native"]
@@ -37,14 +32,8 @@ def stack(
     request: pytest.FixtureRequest, emulator: EmulatorServer, new_stack: Path, tmp_path: Path
 ) -> Iterator[Stack]:
     """A stack of either host, whose program declares one machine."""
-    folder = tmp_path / "stack"
-    shutil.copytree(new_stack, folder)
-    stack: Stack = request.param(folder, emulator.env)
-    stack.env |= PATIENCE
-    stack.write(MACHINES[request.param]())
-    yield stack
-    stack.kill_all()
-    assert stack.files_with(KEY) == []
+    with one_machine(request.param, new_stack, tmp_path / "stack", emulator.env) as stack:
+        yield stack
 
 
 def hide(emulator: EmulatorServer, seconds: float = inf) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +10,10 @@ import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..fakes import KEY
-from . import native
-from .harness import Stack, machine, wait_until
+from .harness import Stack, wait_until
+from .hosts import MACHINES, one_machine
 from .native import NativeStack
 from .recovery import (
-    PATIENCE,
     Stage,
     as_documented,
     entries,
@@ -29,8 +26,6 @@ from .recovery import (
     says_already,
 )
 
-MACHINES = {Stack: machine, NativeStack: native.machine}
-
 
 @pytest.fixture(
     params=[Stack, pytest.param(NativeStack, marks=pytest.mark.chaos)], ids=["dynamic", "native"]
@@ -39,14 +34,8 @@ def stack(
     request: pytest.FixtureRequest, emulator: EmulatorServer, new_stack: Path, tmp_path: Path
 ) -> Iterator[Stack]:
     """A stack of either host, whose program declares one machine."""
-    folder = tmp_path / "stack"
-    shutil.copytree(new_stack, folder)
-    stack: Stack = request.param(folder, emulator.env)
-    stack.env |= PATIENCE
-    stack.write(MACHINES[request.param]())
-    yield stack
-    stack.kill_all()
-    assert stack.files_with(KEY) == []
+    with one_machine(request.param, new_stack, tmp_path / "stack", emulator.env) as stack:
+        yield stack
 
 
 def move(stack: Stack, folder: Path) -> None:
