@@ -82,7 +82,7 @@ def test_a_changed_type_key_or_sector_replaces_a_machine_once_and_nothing_else_d
 def test_a_sector_that_the_api_names_anew_replaces_nothing(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
-    """Nor does another harmless change, with `ignore_changes` or without. Another request does."""
+    """Only a request for another sector replaces, and no harmless change beside the new name."""
 
     def write(sector: str = "sector_1", **inputs: str) -> None:
         eight = {"instance_type": EIGHT, "sector": sector, **inputs}

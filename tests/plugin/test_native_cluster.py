@@ -93,7 +93,7 @@ def test_the_outputs_are_those_of_the_python_component(
 
 
 def test_in_a_preview_the_outputs_are_unknown(provider: Provider, monitor: Monitor) -> None:
-    """So are inputs that come from a resource that doesn't exist yet."""
+    """Inputs that come from a resource that doesn't exist yet are unknown, too."""
     monitor.preview = True
     unknown = {"sshKey": rpc.UNKNOWN, "sector": rpc.UNKNOWN}
     answer = provider.construct({**INPUTS, **unknown}, monitor)

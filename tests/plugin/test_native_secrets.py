@@ -27,7 +27,7 @@ def test_the_provider_accepts_secrets(provider: Provider) -> None:
 
 
 def test_check_keeps_secrets(provider: Provider) -> None:
-    """Also where it returns the old key, because only the comment has changed."""
+    """The key stays a secret where check returns the old one, as only the comment has changed."""
     checked = provider.check({**INPUTS, "sshKey": secret(f"{ED25519} new")}, INPUTS)
     assert list(checked.failures) == []
     assert plain(checked.inputs) == INPUTS

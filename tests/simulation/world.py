@@ -414,7 +414,7 @@ class World:
         stack.doomed = [(name, row) for name, row in stack.doomed if row.id not in ids]
 
     def _drop_never_shown(self, stack: Stack, said: Iterable[str]) -> None:
-        """The same for a machine that vanished before the API showed it: nothing proves that."""
+        """Drop a machine that vanished before the API showed it, since nothing proves that."""
         hidden = "\n".join(words for words in said if _NOT_SHOWN in words)
         for name, row in list(stack.rows.items()):
             if row.id in hidden and not self.account.runs(row.id):

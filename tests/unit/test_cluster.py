@@ -123,7 +123,7 @@ def test_without_the_wait_for_ssh_the_first_is_awaited(mocks: Mocks) -> pulumi.O
 
 @pulumi_test
 def test_each_machine_waits_for_room_for_as_long(mocks: Mocks) -> pulumi.Output[None]:
-    """Also the first one, whose sector the others wait for."""
+    """The first machine, whose sector the others wait for, asks again for as long as they do."""
     cluster = ComputeCluster("train", size=3, ssh_key=ED25519, wait_for_capacity="6h")
 
     def check(_: object) -> None:
@@ -184,7 +184,7 @@ def test_machines_in_different_sectors_are_a_warning(
 
 @pulumi_test
 def test_sector_is_known_while_one_machine_has_it(mocks: Mocks) -> pulumi.Output[None]:
-    """Else a preview of a cluster that grows would show that all in its sector are replaced."""
+    """A growing cluster must not show that all machines in its sector are replaced."""
     mocks.sectors = dict.fromkeys(["grown-0", "grown-2", "new-0", "requested-0"], rpc.UNKNOWN)
     mocks.sectors["grown-1"] = "sector_2"
     grown = ComputeCluster("grown", size=3, ssh_key=ED25519)

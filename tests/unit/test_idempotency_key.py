@@ -332,7 +332,7 @@ def test_a_conflict_that_speaks_of_capacity_says_nothing_of_earlier_attempts(
 def test_a_key_is_sent_under_the_stacks_new_name_if_it_surely_is_that_stack(
     world: World, provider: str
 ) -> None:
-    """Else the machine may be of a stack that was removed, so it is named."""
+    """Where it may be of a stack that was removed, the machine is named instead."""
     world.stacks.providers = {"an-id": "pulumi:providers:fal"}
     killed(world, origin=replace(HERE, urn=URN.replace("dev", "old"), provider=provider))
     if provider:

@@ -186,7 +186,7 @@ def test_a_journal_that_fails_after_the_post_does_not_lose_the_machine(world: Wo
 def test_the_id_that_a_full_disk_did_not_take_is_written_with_the_next_record(
     world: World, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
-    """Else every command would call the machine lost, although state has it."""
+    """Without its id, every command would call the machine lost, although state has it."""
     write = Journal.write
 
     def full(journal: Journal, entry: Entry) -> None:
@@ -495,7 +495,7 @@ def test_the_machine_of_a_killed_process_has_all_of_its_time_to_appear(
 
 
 def test_each_repeat_of_a_post_is_on_record(world: World) -> None:
-    """Else the time in which the machine of a killed process may appear would be over too early."""
+    """The time in which the machine of a killed process may appear begins with the last attempt."""
     sent: list[tuple[float, float]] = []
 
     def look(request: Request[Any]) -> None:
@@ -675,7 +675,7 @@ def test_a_create_that_replaces_a_machine_asks_nothing_about_it(
 def test_a_machine_in_state_is_replaced_only_where_the_engine_knows_of_it(
     world: World, phase: Phase, known: set[str], is_made: bool
 ) -> None:
-    """Else another `up`, which goes on after a `pulumi cancel`, has put it there meanwhile.
+    """If the engine does not, another `up`, which goes on after a cancel, has put it there.
 
     The engine has checked the resource for `--replace`, and compared the machine otherwise.
     """

@@ -192,7 +192,7 @@ GONE = {**UNFINISHED, "unfinished": "gone"}
 def test_diff_needs_no_key_and_replaces_nothing_that_may_be_there(
     world: World, olds: dict[str, Any], changed: dict[str, Any], expected: Diff
 ) -> None:
-    """So `up` does what the preview has said. What differs otherwise is left to the engine, which
+    """An `up` does what its preview has said. What differs otherwise is left to the engine, which
     honours ignore_changes, and drifted outputs are no difference.
     """
     world.used_settings = no_settings

@@ -211,7 +211,7 @@ def test_the_source_position_is_the_line_that_declares_the_machine(
 def test_the_provider_is_told_the_urns_that_a_resource_may_have_had(
     mocks: Mocks,
 ) -> pulumi.Output[None]:
-    """Also by the aliases of its parent. The engine doesn't tell it, and a create may be left."""
+    """The aliases of its parent count as well. A create may be left under any of these URNs."""
 
     class Parent(pulumi.ComponentResource):
         def __init__(self, *aliases: pulumi.Alias) -> None:

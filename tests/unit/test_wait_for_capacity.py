@@ -183,7 +183,7 @@ def test_ctrl_c_ends_the_wait_with_nothing_made_and_nothing_pending(world: World
     ],
 )
 def test_any_other_refusal_fails_at_once(world: World, error: APIError) -> None:
-    """Also while the create waits."""
+    """A refusal for another reason ends a create that waits for capacity."""
     world.state.capacity = 0
 
     def fail(request: Request[Any]) -> None:

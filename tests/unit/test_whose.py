@@ -187,7 +187,7 @@ def urn_at(place: tuple[str, str]) -> str:
 def test_a_stack_knows_its_records_and_takes_no_others(
     recorded: tuple[str, str], is_own: bool
 ) -> None:
-    """So it is wherever the two stacks are by now, and whatever can be read.
+    """It does not matter where the two stacks are by now, and what can be read.
 
     The stack that made the record has its id, and another one does not.
     """
@@ -298,7 +298,7 @@ def test_what_is_forgotten_is_nobodys(
     in_progress: set[str],
     gone: set[str],
 ) -> None:
-    """And what a process works on, or a young record names, is not abandoned."""
+    """What a process works on, or a young record names, is not abandoned either."""
     evidence = Evidence(entries, stacks, unread, in_progress=in_progress, gone=gone, now=NOW)
     ((_, whose, _),) = evidence.whose([MADE])
     names = [one for one in entries if one.instance_id == "made"]

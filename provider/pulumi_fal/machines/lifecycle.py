@@ -305,7 +305,8 @@ RESEND_SECONDS = 120.0
 """The time after which an accepted DELETE is sent again if the machine still exists."""
 
 _AGAIN_SECONDS = 5.0
-"""The same for one that the API answered with 404: the machine may appear or come back."""
+"""The time after which a DELETE is sent again that the API answered with 404, because the machine
+may appear or come back."""
 
 
 class Deletion:
