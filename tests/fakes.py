@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pulumi_fal import errors
-from pulumi_fal.api import legacy, v1
+from pulumi_fal.api.dialects import LEGACY, V1, Request
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.api.transport import error_type
 from pulumi_fal.clock import Clock
@@ -45,8 +44,8 @@ ED25519 = "ssh-ed25519 " + blob(b"ssh-ed25519", bytes(range(32)))
 RSA = "ssh-rsa " + blob(b"ssh-rsa", b"\1\0\1", b"\0" + b"\xc5" * 256)
 ECDSA = "ecdsa-sha2-nistp256 " + blob(b"ecdsa-sha2-nistp256", b"nistp256", b"\4" + b"\x17" * 64)
 
-LIST, GET = legacy.list_instances(), legacy.get_instance(ID)
-CREATE, DELETE = legacy.create_instance(NewInstance(ONE, ED25519)), legacy.delete_instance(ID)
+LIST, GET = LEGACY.list_instances(), LEGACY.get_instance(ID)
+CREATE, DELETE = LEGACY.create_instance(NewInstance(ONE, ED25519)), LEGACY.delete_instance(ID)
 
 UNSENT = Fault("unsent", "the request never leaves", taken=False, status=None, body="")
 """A fault that no server can play."""
@@ -168,7 +167,7 @@ class FakeApi:
 
 def listed(request: Request[Any], machines: list[Any]) -> Any:
     """The body of a list, in the dialect of the request."""
-    return {"instances": machines} if request.reason is v1.reason else machines
+    return {"instances": machines} if request.reason is V1.reason else machines
 
 
 def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError) -> Any:

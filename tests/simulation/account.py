@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from pulumi_fal.api.request import Request
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.emulator import faults
 from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.emulator.state import Machine

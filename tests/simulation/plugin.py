@@ -9,7 +9,7 @@ from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from pulumi_fal.api.request import Request
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.process import Machines

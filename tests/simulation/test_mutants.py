@@ -15,9 +15,9 @@ from hypothesis import Phase as Searching
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from pulumi_fal.api import retry, v1
+from pulumi_fal.api import retry
+from pulumi_fal.api.dialects import Dialect, Request
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.request import Request
 from pulumi_fal.cli.evidence import Reader
 from pulumi_fal.errors import StillThereError
 from pulumi_fal.machines import creates, facts, fleet, queues, whose
@@ -47,12 +47,12 @@ def repeat_every_post() -> AbstractContextManager[Any]:
 
 
 def make_a_new_key_for_a_repeat() -> AbstractContextManager[Any]:
-    create = v1.create_instance
+    create = Dialect.create_instance
 
-    def anew(new: NewInstance, key: str = "") -> Request[Instance]:
-        return create(new, f"{key}-{random.random()}")
+    def anew(self: Dialect, new: NewInstance, key: str = "") -> Request[Instance]:
+        return create(self, new, f"{key}-{random.random()}")
 
-    return mock.patch.object(v1, "create_instance", anew)
+    return mock.patch.object(Dialect, "create_instance", anew)
 
 
 def write_the_journal_after_the_post() -> AbstractContextManager[Any]:

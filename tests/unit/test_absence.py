@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pulumi_fal import errors
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance
-from pulumi_fal.api.request import Request
 from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.machines.absence import Absences
 from pulumi_fal.machines.lifecycle import RESEND_SECONDS

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal.api import v1
-from pulumi_fal.api.request import Request
+from pulumi_fal.api import dialects
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.settings import ENDPOINTS, AccountId, Settings
 from pulumi_fal.errors import ElsewhereError, UnresolvedCreateError
 from pulumi_fal.machines.journal import Journal
@@ -118,7 +118,7 @@ def test_a_machine_that_v1_knows_is_deleted_there(known: Stack, is_refreshed: bo
     assert outputs is not None
     operations.delete(known.provider(V1), CALL, id_, outputs)
     assert known.legacy.state.alive() == set()
-    assert known.v1.requests[-1].reason is v1.reason
+    assert known.v1.requests[-1].reason is dialects.V1.reason
 
 
 def test_a_machine_that_v1_knows_is_awaited_there(known: Stack) -> None:

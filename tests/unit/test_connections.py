@@ -17,7 +17,7 @@ import urllib3
 from requests import adapters
 
 from pulumi_fal.api import transport
-from pulumi_fal.api.request import Request
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.errors import (
     APIError,

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal.api import legacy, v1
+from pulumi_fal.api.dialects import LEGACY, V1, Dialect, Request
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.request import Dialect, Request
 
 from ..fakes import ED25519, EIGHT, ID, KEY, ONE
 
@@ -54,14 +53,14 @@ class Side:
 
 DIALECTS = {
     "legacy": Side(
-        dialect=legacy,
+        dialect=LEGACY,
         create_path="/compute/instance",
         machine_path="/compute/instance/",
         fields={},
         page=lambda machines: machines,
     ),
     "v1": Side(
-        dialect=v1,
+        dialect=V1,
         create_path="/compute/instances",
         machine_path="/compute/instances/",
         fields={"region": "us-west", "creator_user_nickname": "developer"},
@@ -94,10 +93,8 @@ def test_every_call_has_its_method_and_path(side: Side) -> None:
     assert line(dialect.delete_instance(ID)) == f"delete: DELETE {side.machine_path}{ID}"
 
 
-def test_only_v1_asks_for_the_page_after_a_cursor() -> None:
-    """The legacy API returns all machines as one page."""
-    assert line(v1.list_instances("Mg==")) == "list: GET /compute/instances?cursor=Mg%3D%3D"
-    assert line(legacy.list_instances("Mg==")) == "list: GET /compute/instances"
+def test_cursor() -> None:
+    assert line(V1.list_instances("Mg==")) == "list: GET /compute/instances?cursor=Mg%3D%3D"
 
 
 def test_a_create_without_a_key_must_not_be_sent_twice_and_any_other_call_may(side: Side) -> None:
@@ -115,10 +112,10 @@ def test_a_create_without_a_key_must_not_be_sent_twice_and_any_other_call_may(si
 
 def test_only_v1_has_creates_that_may_be_sent_twice() -> None:
     """Such a create has an idempotency key, which the legacy API doesn't support."""
-    keyed = v1.create_instance(NewInstance(ONE, ED25519), "the-key")
+    keyed = V1.create_instance(NewInstance(ONE, ED25519), "the-key")
     assert (keyed.is_idempotent, keyed.headers) == (True, {"Idempotency-Key": "the-key"})
     assert keyed.body == {"instance_type": ONE, "ssh_key": ED25519}
-    keyed = legacy.create_instance(NewInstance(ONE, ED25519), "the-key")
+    keyed = LEGACY.create_instance(NewInstance(ONE, ED25519), "the-key")
     assert (keyed.is_idempotent, keyed.headers) == (False, {})
 
 
@@ -284,7 +281,7 @@ def test_a_list_of_another_shape_is_refused(side: Side, machines: object, reason
 )
 def test_a_page_of_v1_names_the_next_one(body: dict[str, Any], cursor: str | None) -> None:
     """The last page has no cursor."""
-    page = v1.list_instances().parse(body)
+    page = V1.list_instances().parse(body)
     assert ([machine.id for machine in page.instances], page.next_cursor) == ([ID], cursor)
 
 
@@ -299,7 +296,7 @@ def test_a_page_of_v1_names_the_next_one(body: dict[str, Any], cursor: str | Non
 def test_a_page_of_v1_that_may_hide_the_next_one_is_refused(body: Any, problem: str) -> None:
     """A list that ends too early would make machines look as if they were gone."""
     with pytest.raises(ValueError, match=problem):
-        v1.list_instances().parse(body)
+        V1.list_instances().parse(body)
 
 
 # Errors
@@ -330,7 +327,7 @@ def test_the_reason_of_a_legacy_error_names_fields_and_never_the_input(
     body: object, reason: str | None
 ) -> None:
     """The input may be a secret."""
-    assert legacy.list_instances().reason(body) == reason
+    assert LEGACY.list_instances().reason(body) == reason
 
 
 @pytest.mark.parametrize(
@@ -348,4 +345,4 @@ def test_the_reason_of_a_v1_error_is_its_message_and_the_requests_id(
     body: Any, reason: str | None
 ) -> None:
     """The id is what fal's support asks for."""
-    assert v1.list_instances().reason(body) == reason
+    assert V1.list_instances().reason(body) == reason

@@ -270,7 +270,7 @@ SPEAKING = (
     "resource/*",
 )
 """The modules whose texts reach a person through `pulumi`. The command line has its own page, the
-words of retry.py are a table of recovering.md, and options.py has descriptions for the schema."""
+words of retry.py are a table of recovering.md."""
 
 
 def templates() -> dict[str, str]:
@@ -295,6 +295,8 @@ def texts(node: ast.AST) -> Iterator[ast.expr]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
             continue  # a docstring
+        if isinstance(child, ast.Call) and ast.unparse(child.func).startswith("Option"):
+            continue  # a setting's description, for the schema
         if isinstance(child, ast.JoinedStr) or (
             isinstance(child, ast.Constant) and isinstance(child.value, str)
         ):

@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal.api import v1
-from pulumi_fal.api.options import API
-from pulumi_fal.api.request import Request
-from pulumi_fal.api.settings import ENDPOINTS, Settings
+from pulumi_fal.api.dialects import KEPT_SECONDS, Request
+from pulumi_fal.api.settings import API, ENDPOINTS, Settings
 from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.errors import ElsewhereError, FalError, UnresolvedCreateError
 from pulumi_fal.machines.entry import KEY_SECONDS
@@ -151,7 +149,7 @@ def test_create(tmp_path: Path, what: str, trouble: Trouble, column: int, used: 
 
 def test_settings() -> None:
     """The pages have the times, the default and the addresses of the code."""
-    assert (KEY_SECONDS, v1.KEPT_SECONDS, STOPPED_SECONDS) == (9 * 60, 10 * 60, 60)
+    assert (KEY_SECONDS, KEPT_SECONDS, STOPPED_SECONDS) == (9 * 60, 10 * 60, 60)
     for text in (PAGE, RECOVERING):
         assert "9 minutes" in text
         assert "10 minutes for each" in text

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from pulumi_fal.api import retry, room
+from pulumi_fal.api import retry
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import Settings, resolve
@@ -52,7 +52,7 @@ def test_each_answer_is_recognized_if_it_certainly_made_nothing(emulator: Emulat
             for sector in (None, "sector_2"):
                 error = refused(emulator, sector)
                 assert error.status == status
-                assert room.is_missing(error) is (status != 503), error
+                assert retry.lacks_capacity(error) is (status != 503), error
                 assert retry.may_have_made_a_machine(error) is (status == 503)
                 assert error.retry_after == (20.0 if status == 429 else None)
     assert emulator.state.creations == 0
@@ -61,7 +61,7 @@ def test_each_answer_is_recognized_if_it_certainly_made_nothing(emulator: Emulat
 def test_the_fault_is_recognized_as_well(emulator: EmulatorServer) -> None:
     """It is for scripts: a create that is refused so many times."""
     emulator.faults.add("create", fault("no_room"))
-    assert room.is_missing(refused(emulator))
+    assert retry.lacks_capacity(refused(emulator))
 
 
 def test_a_control_sets_the_capacity_and_frees_it(emulator: EmulatorServer) -> None:

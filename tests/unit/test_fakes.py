@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api.client import Client
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.emulator.faults import OUTCOMES, Faults, fault

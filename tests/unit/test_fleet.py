@@ -8,7 +8,7 @@ from math import inf
 import pytest
 
 from pulumi_fal import errors
-from pulumi_fal.api.request import Request
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.emulator.faults import Fault, fault
 from pulumi_fal.errors import APIError
 

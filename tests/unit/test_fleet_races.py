@@ -15,8 +15,8 @@ import pytest
 
 from pulumi_fal import errors
 from pulumi_fal.api.client import Client
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.request import Request
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import Interrupted, VanishedError
 from pulumi_fal.machines.absence import Absences

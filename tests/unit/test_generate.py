@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tools.generate.__main__ import FILES, main
 
-from pulumi_fal.api import options
+from pulumi_fal.api import settings
 
 SCHEMA = "provider/pulumi_fal/native/schema.json"
 
@@ -47,9 +47,9 @@ def test_descriptions(root: Path) -> None:
         assert word not in plain, word
     variables = json.loads(text)["config"]["variables"]
     for option, default in (
-        (options.API, f"`{options.API.default}`"),
-        (options.PARALLEL, f"{options.PARALLEL.default}"),
-        (options.RETRY_BUDGET, f"{options.RETRY_BUDGET.default:.0f}"),
+        (settings.API, f"`{settings.API.default}`"),
+        (settings.PARALLEL, f"{settings.PARALLEL.default}"),
+        (settings.RETRY_BUDGET, f"{settings.RETRY_BUDGET.default:.0f}"),
     ):
         said = variables[option.name]["description"]
         assert said == f"{option.description} The default is {default}."

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.request import Request
 from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.errors import (
     ConfigurationError,

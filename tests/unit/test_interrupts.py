@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal.api.request import Request
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.errors import Interrupted, LifecycleError
 from pulumi_fal.machines.entry import Phase
 from pulumi_fal.resource import operations

@@ -18,8 +18,8 @@ from unittest import mock
 import pytest
 
 from pulumi_fal import errors
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
 from pulumi_fal.machines import journal

@@ -7,8 +7,8 @@ from math import inf
 import pytest
 
 from pulumi_fal import errors
+from pulumi_fal.api.dialects import Kind, Request
 from pulumi_fal.api.models import Instance
-from pulumi_fal.api.request import Kind, Request
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
 from pulumi_fal.machines.outage import REFUSED_SECONDS

@@ -11,8 +11,8 @@ from unittest import mock
 
 import pytest
 
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.api.request import Request
 from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.errors import (
     APIError,

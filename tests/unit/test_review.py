@@ -11,8 +11,8 @@ from unittest import mock
 
 import pytest
 
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.api.request import Request
 from pulumi_fal.errors import ConfigurationError
 from pulumi_fal.machines.decision import BACK_SECONDS
 from pulumi_fal.machines.entry import Entry, Phase

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pulumi_fal.api import retry, room
+from pulumi_fal.api import retry
 
 from ..fakes import CREATE, LIST, refusal, unanswered
 
@@ -62,21 +62,21 @@ OTHERS = [
 
 def test_every_row_has_texts_that_fit_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that no text needs would be documented in vain."""
-    table = room.TABLE
+    table = retry.WORDINGS
     assert list(ROWS) == [row.pattern for row in table]
     for row in table:
         for text in ROWS[row.pattern]:
-            monkeypatch.setattr(room, "TABLE", (row,))
-            assert room.is_missing(refusal(409, text, CREATE)), text
-            monkeypatch.setattr(room, "TABLE", tuple(other for other in table if other != row))
-            assert not room.is_missing(refusal(409, text, CREATE)), text
+            monkeypatch.setattr(retry, "WORDINGS", (row,))
+            assert retry.lacks_capacity(refusal(409, text, CREATE)), text
+            monkeypatch.setattr(retry, "WORDINGS", tuple(other for other in table if other != row))
+            assert not retry.lacks_capacity(refusal(409, text, CREATE)), text
 
 
 @pytest.mark.parametrize("text", OTHERS)
 def test_a_text_about_anything_else_is_not_for_want_of_room(text: str) -> None:
     """Waiting does not help against a quota, a wrong key or a wrong input."""
-    assert not room.is_missing(refusal(409, text, CREATE))
-    assert not room.is_missing(refusal(422, text, CREATE))
+    assert not retry.lacks_capacity(refusal(409, text, CREATE))
+    assert not retry.lacks_capacity(refusal(422, text, CREATE))
 
 
 @pytest.mark.parametrize("status", [400, 409, 410, 412, 422, 429])
@@ -84,24 +84,24 @@ def test_a_status_that_certainly_made_nothing_may_be_for_want_of_room(status: in
     """Neither API documents the status."""
     error = refusal(status, "no capacity left", CREATE)
     assert not retry.may_have_made_a_machine(error)
-    assert room.is_missing(error)
+    assert retry.lacks_capacity(error)
 
 
 @pytest.mark.parametrize("status", [307, 401, 403, 404, 408, 500, 502, 503, 504, 522])
 def test_any_other_status_is_not_for_want_of_room(status: int) -> None:
     """It is about the key or the address, or the API may have made a machine."""
-    assert not room.is_missing(refusal(status, "no capacity left", CREATE))
+    assert not retry.lacks_capacity(refusal(status, "no capacity left", CREATE))
 
 
 def test_a_create_without_an_answer_is_not_for_want_of_room() -> None:
     """It may have made a machine, or never reached the API."""
-    assert not room.is_missing(unanswered(CREATE, sent=True))
-    assert not room.is_missing(unanswered(CREATE, sent=False))
+    assert not retry.lacks_capacity(unanswered(CREATE, sent=True))
+    assert not retry.lacks_capacity(unanswered(CREATE, sent=False))
 
 
 def test_only_a_create_can_lack_room() -> None:
     """The list before it may be refused as well."""
-    assert not room.is_missing(refusal(409, "no capacity left", LIST))
+    assert not retry.lacks_capacity(refusal(409, "no capacity left", LIST))
 
 
 def test_the_docs_have_the_table() -> None:
@@ -109,8 +109,10 @@ def test_the_docs_have_the_table() -> None:
     page = (Path(__file__).parents[2] / "docs" / "capacity.md").read_text()
     section = page.partition("## Which refusals count")[2].partition("\n## ")[0]
     rows = re.findall(r"(?m)^\| (.+?) \| (needed|not needed) \|$", section)
-    assert rows == [(row.says, "needed" if row.of_machines else "not needed") for row in room.TABLE]
-    for word in room.MACHINES.split("|"):
+    assert rows == [
+        (row.says, "needed" if row.of_machines else "not needed") for row in retry.WORDINGS
+    ]
+    for word in retry.MACHINES.split("|"):
         assert word in ("h100", "hardware") or word in section.lower(), word
-    for word in room.OTHER_REASONS.split("|"):
+    for word in retry.OTHER_REASONS.split("|"):
         assert word.removesuffix("ed") in section, word

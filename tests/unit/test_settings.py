@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from pulumi_fal.api.options import API, API_KEY, ENDPOINT, OPTIONS
-from pulumi_fal.api.settings import ENDPOINTS, NO_KEY, Settings, parallel, problem, resolve
+from pulumi_fal.api.settings import (
+    API,
+    API_KEY,
+    ENDPOINT,
+    ENDPOINTS,
+    NO_KEY,
+    OPTIONS,
+    Settings,
+    parallel,
+    problem,
+    resolve,
+)
 from pulumi_fal.errors import ConfigurationError
 
 from ..docs import ROOT

@@ -13,9 +13,9 @@ import requests
 import responses
 
 from pulumi_fal import __version__, errors
-from pulumi_fal.api import transport, v1
+from pulumi_fal.api import transport
+from pulumi_fal.api.dialects import V1, Request
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.api.request import Request
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.errors import APIError
 
@@ -116,9 +116,9 @@ def test_no_redirect_is_followed(wire: Any, method: str, status: int) -> None:
 
 def test_a_404_of_the_other_version_is_still_a_404_and_names_the_setting(wire: Any) -> None:
     """The path does not exist there, so nothing was made. A create may go on as after any 404."""
-    wire.add("POST", BASE + v1.create_instance(NEW).path, status=404, json={"detail": "Not Found"})
+    wire.add("POST", BASE + V1.create_instance(NEW).path, status=404, json={"detail": "Not Found"})
     with pytest.raises(errors.NotFoundError) as caught:
-        Transport(settings(BASE, api="v1")).send(v1.create_instance(NEW))
+        Transport(settings(BASE, api="v1")).send(V1.create_instance(NEW))
     assert caught.value.detail == (
         '{"detail": "Not Found"}, as the legacy API answers, '
         "although FAL_COMPUTE_API (or fal:api) is v1"

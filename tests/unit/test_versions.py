@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api.client import Client
-from pulumi_fal.api.versions import mismatch
+from pulumi_fal.api.dialects import mismatch
 from pulumi_fal.errors import UnusableAnswerError
 
 from ..fakes import EIGHT, settings

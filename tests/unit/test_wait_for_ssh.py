@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal.api.request import Request
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.errors import NotReadyError, VanishedError
 from pulumi_fal.resource import checks, operations
 from pulumi_fal.resource.call import UNKNOWN, Call, InitFailed

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pulumi_fal.api.client import Client
+from pulumi_fal.api.dialects import Kind, Request
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.request import Kind, Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import APIError
 from pulumi_fal.machines.absence import Absences

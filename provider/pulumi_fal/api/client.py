@@ -11,12 +11,12 @@ from __future__ import annotations
 import copy
 import itertools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-from pulumi_fal.api import legacy, retry, v1, versions
+from pulumi_fal.api import retry
+from pulumi_fal.api.dialects import DIALECTS, Page, Request, mismatch
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.request import Dialect, Page, Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.clock import Clock
@@ -25,8 +25,6 @@ from pulumi_fal.errors import APIError, UnusableAnswerError
 T = TypeVar("T")
 Send = Callable[[Request[Any], float | None], Any]
 """Sends a request with a timeout in seconds, and returns the decoded body of the answer."""
-
-DIALECTS: Mapping[str, Dialect] = {"legacy": legacy, "v1": v1}
 
 _PAGE_SECONDS = 15.0
 """Seconds for which each page after the first is retried if the list itself is not retried."""
@@ -170,6 +168,6 @@ class Client:
         try:
             return request.parse(body)
         except ValueError as error:
-            mismatch = versions.mismatch(self._api, body)
-            detail = f"JSON {mismatch}" if mismatch else f"JSON of an unexpected shape: {error}"
+            other = mismatch(self._api, body)
+            detail = f"JSON {other}" if other else f"JSON of an unexpected shape: {error}"
             raise request.error(UnusableAnswerError, detail, status=200) from None

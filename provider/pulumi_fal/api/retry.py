@@ -6,10 +6,10 @@ request that is not idempotent is retried only if the API certainly did not acce
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pulumi_fal.api import room
 from pulumi_fal.errors import (
     APIError,
     AuthenticationError,
@@ -80,7 +80,7 @@ def rule(error: APIError) -> Rule:
     match error:
         case UnreachableError():
             return UNANSWERED if error.sent else UNSENT
-        case ConflictError() if error.has_key and not room.is_worded_so(error.detail):
+        case ConflictError() if error.has_key and not speaks_of_capacity(error.detail):
             # fal does not document the answer to a create that it is still carrying out, and
             # something on the way may have sent the first request twice.
             return IN_PROGRESS
@@ -146,3 +146,67 @@ class Budget:
             ends.append(self._unsent_since + UNSENT_BUDGET)
         is_repeatable = may_repeat(error, is_idempotent=self._is_idempotent)
         return is_repeatable and now + pause <= min(ends)
+
+
+# Which refusals of a create mean that the API has no capacity for the machine at present. Neither
+# API documents this answer. So both have to hold: the status shows that the API certainly made no
+# machine, and the text speaks of capacity, availability or stock. Any other failure is an error as
+# ever: waiting does not help against a wrong key, and a create that the API may have carried out
+# must not be sent again.
+
+
+@dataclass(frozen=True)
+class Wording:
+    """One way in which a text can say that there is no capacity."""
+
+    says: str
+    """A description of the wording."""
+    pattern: str
+    """What it looks like in whole words, in lower case, with a space for each `_` and `-`."""
+    of_machines: bool = False
+    """Whether the text must also name what is missing: machines, GPUs, a sector or the like."""
+
+
+WORDINGS = (
+    Wording("`capacity`", "capacity"),
+    Wording("`stock` or `sold out`", "stock|sold out"),
+    Wording(
+        "`unavailable`, or `no`, `none` or `not` and then `available` or `availability`",
+        r"unavailable|(?:no|none|not)\b.*\bavailab(?:le|ility)",
+        of_machines=True,
+    ),
+    Wording(
+        "`insufficient`, `not enough`, `no more`, `exhausted`, `full` or `fully`",
+        "insufficient|not enough|no more|exhausted|full|fully",
+        of_machines=True,
+    ),
+)
+"""The wordings, of which one is needed."""
+MACHINES = "machine|instance|gpu|h100|node|server|host|hardware|resource|sector|region|zone"
+"""What a text may call machines and the places where they are, also with an `s` at the end."""
+OTHER_REASONS = (
+    "quota|limit|too many|throttling|throttled|permission|scope|key|credit|balance|billing|payment"
+    "|plan|subscription|feature"
+)
+"""Words for what waiting does not change, also with an `s`. A text with one of them never fits."""
+
+
+def lacks_capacity(error: APIError) -> bool:
+    """Whether this is the error of a create that was refused for want of capacity."""
+    is_refused = isinstance(error, ConflictError | InvalidRequestError | RateLimitedError)
+    is_certain = error.method == "POST" and error.status != 408
+    return is_refused and is_certain and speaks_of_capacity(error.detail)
+
+
+def speaks_of_capacity(detail: str) -> bool:
+    """Whether a text says that there is no capacity."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", detail)  # as in InsufficientCapacity
+    text = re.sub(r"[\s_-]+", " ", spaced).lower()
+
+    def has(pattern: str) -> bool:
+        return re.search(rf"\b(?:{pattern})\b", text) is not None
+
+    if has(f"(?:{OTHER_REASONS})s?"):
+        return False
+    names_machines = has(f"(?:{MACHINES})s?")
+    return any(has(row.pattern) and (names_machines or not row.of_machines) for row in WORDINGS)

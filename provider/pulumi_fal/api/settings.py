@@ -1,4 +1,4 @@
-"""Resolves the endpoint, the key and other settings from the environment and Pulumi's config.
+"""What users can set, in one table, and how it is read from the environment and Pulumi's config.
 
 This provider's environment variables take precedence over config, because destroy and refresh use
 the config that is stored in state, where a key that was rotated since then is outdated. The
@@ -13,12 +13,99 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from pulumi_fal.api import options
-from pulumi_fal.api.options import Option
 from pulumi_fal.errors import SET_KEY, ConfigurationError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Option(Generic[T]):
+    """One option, as an environment variable and in Pulumi's config."""
+
+    name: str
+    """The name in the config of a provider. In the config of a stack, `fal:` stands before it."""
+    variable: str
+    """The environment variable."""
+    default: T
+    """The value if none is set. None if there is no default, or if it depends on other options."""
+    description: str
+    """What it is for, as a sentence without the default."""
+    is_secret: bool = False
+
+    @property
+    def key(self) -> str:
+        """The name in the config of a stack."""
+        return f"fal:{self.name}"
+
+    def text(self, environ: Mapping[str, str], config: Callable[[str], str | None]) -> str | None:
+        """Return the value that is set. The variable takes precedence over the config."""
+        return environ.get(self.variable) or config(self.key)
+
+
+API_KEY = Option[str | None](
+    "apiKey",
+    "FAL_ADMIN_API_KEY",
+    None,
+    "The fal API key, which needs the ADMIN scope. By default FAL_ADMIN_API_KEY, then FAL_KEY, "
+    "then FAL_KEY_ID with FAL_KEY_SECRET.",
+    is_secret=True,
+)
+API = Option(
+    "api",
+    "FAL_COMPUTE_API",
+    "legacy",
+    "The version of the API: `legacy` or `v1`.",
+)
+ENDPOINT = Option[str | None](
+    "endpoint",
+    "FAL_COMPUTE_ENDPOINT",
+    None,
+    "The API endpoint, by default that of the chosen version. It must use https, except on "
+    "loopback addresses.",
+)
+PARALLEL = Option(
+    "parallel",
+    "FAL_COMPUTE_PARALLEL",
+    256,
+    "The maximum number of machines to work on at the same time.",
+)
+POLL_INTERVAL = Option(
+    "pollInterval",
+    "FAL_COMPUTE_POLL_INTERVAL",
+    2.0,
+    "Seconds between two polls while the provider waits for machines.",
+)
+RETRY_BUDGET = Option(
+    "retryBudget",
+    "FAL_COMPUTE_RETRY_BUDGET",
+    120.0,
+    "Seconds for which a failing call is retried.",
+)
+SETTLE = Option(
+    "settle",
+    "FAL_COMPUTE_SETTLE",
+    20.0,
+    "Seconds for which the machine of a create without an answer may still appear.",
+)
+ABSENCE = Option(
+    "absence",
+    "FAL_COMPUTE_ABSENCE",
+    60.0,
+    "Seconds for which a machine must be missing until it counts as gone.",
+)
+OPTIONS: tuple[Option[Any], ...] = (
+    API_KEY,
+    API,
+    ENDPOINT,
+    PARALLEL,
+    POLL_INTERVAL,
+    RETRY_BUDGET,
+    SETTLE,
+    ABSENCE,
+)
 
 ENDPOINTS = {"legacy": "https://rest.alpha.fal.ai", "v1": "https://api.fal.ai/v1"}
 """The default endpoint of each version of the API."""
@@ -27,7 +114,7 @@ NO_KEY = (
     "No fal API key is set, and this operation needs one. Make a key with the ADMIN scope on the "
     f"keys page of the fal dashboard, and set it {SET_KEY}."
 )
-_IN_ENVIRONMENT = f"the environment variable {options.API_KEY.variable}"
+_IN_ENVIRONMENT = f"the environment variable {API_KEY.variable}"
 _HIDDEN = "the value that is set"
 """What a message says in place of a value that may be a key."""
 _ADDRESS = re.compile(
@@ -38,15 +125,12 @@ _LONGEST_QUOTED = 30
 """The most characters of a number or the name of an API in a message. Keys are longer."""
 
 
-ENDPOINT, ACCOUNT = "endpoint", "account"
-"""The names of the outputs in which state stores an AccountId."""
-
-
 @dataclass(frozen=True)
 class AccountId:
     """The endpoint and the account (a hash of endpoint and key) that a machine was last seen with.
 
-    A value is "" if it is not in state: early versions did not store the account.
+    State stores both among the outputs, under these names. A value is "" if it is not in state:
+    early versions did not store the account.
     """
 
     endpoint: str = ""
@@ -55,7 +139,7 @@ class AccountId:
     @classmethod
     def of(cls, props: Mapping[str, Any]) -> AccountId:
         """Return the AccountId that is stored in a resource's outputs."""
-        return cls(str(props.get(ENDPOINT) or ""), str(props.get(ACCOUNT) or ""))
+        return cls(str(props.get("endpoint") or ""), str(props.get("account") or ""))
 
     @property
     def key(self) -> str:
@@ -78,17 +162,17 @@ class Settings:
     """Where the key was found, for messages."""
     provider: str = ""
     """The name of the provider that the program declares with these settings, or "" if none."""
-    api: str = options.API.default
+    api: str = API.default
     """The version of the API, a key of ENDPOINTS."""
-    poll_interval: float = options.POLL_INTERVAL.default
+    poll_interval: float = POLL_INTERVAL.default
     """Seconds between two polls during a wait."""
-    retry_budget: float = options.RETRY_BUDGET.default
+    retry_budget: float = RETRY_BUDGET.default
     """Seconds for which a failing call is retried."""
-    settle_seconds: float = options.SETTLE.default
+    settle_seconds: float = SETTLE.default
     """Seconds after a create without an answer in which its machine may still appear."""
-    absence_seconds: float = options.ABSENCE.default
+    absence_seconds: float = ABSENCE.default
     """Seconds for which a machine must be missing until it counts as gone."""
-    parallel: int = options.PARALLEL.default
+    parallel: int = PARALLEL.default
     """The maximum number of machines that the plugin works on at once."""
 
     @property
@@ -122,10 +206,10 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
         api=api,
         api_key=api_key,
         key_source=source,
-        poll_interval=_positive(options.POLL_INTERVAL, environ, config),
-        retry_budget=_positive(options.RETRY_BUDGET, environ, config),
-        settle_seconds=_positive(options.SETTLE, environ, config),
-        absence_seconds=_positive(options.ABSENCE, environ, config),
+        poll_interval=_positive(POLL_INTERVAL, environ, config),
+        retry_budget=_positive(RETRY_BUDGET, environ, config),
+        settle_seconds=_positive(SETTLE, environ, config),
+        absence_seconds=_positive(ABSENCE, environ, config),
         parallel=parallel(environ, config),
     )
 
@@ -146,7 +230,7 @@ def problem(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
 
 def parallel(environ: Mapping[str, str], config: Callable[[str], str | None]) -> int:
     """Return the maximum number of machines to work on at once. Raises ConfigurationError."""
-    return max(1, int(_positive(options.PARALLEL, environ, config)))
+    return max(1, int(_positive(PARALLEL, environ, config)))
 
 
 def _api_key(environ: Mapping[str, str], config: Callable[[str], str | None]) -> tuple[str, str]:
@@ -161,8 +245,8 @@ def _candidates(
 ) -> Iterator[tuple[str | None, str]]:
     """Yield possible keys with their sources, lazily, because config may have to be decrypted."""
     pair = [environ.get("FAL_KEY_ID", "").strip(), environ.get("FAL_KEY_SECRET", "").strip()]
-    yield environ.get(options.API_KEY.variable), _IN_ENVIRONMENT
-    yield config(options.API_KEY.key), f"the config value {options.API_KEY.key}"
+    yield environ.get(API_KEY.variable), _IN_ENVIRONMENT
+    yield config(API_KEY.key), f"the config value {API_KEY.key}"
     yield environ.get("FAL_KEY"), "the environment variable FAL_KEY"
     yield ":".join(pair) if all(pair) else None, "FAL_KEY_ID and FAL_KEY_SECRET"
 
@@ -181,7 +265,7 @@ def _header_safe(key: str, source: str) -> str:
 
 
 def _api(environ: Mapping[str, str], config: Callable[[str], str | None]) -> str:
-    option = options.API
+    option = API
     api = (option.text(environ, config) or option.default).strip()
     if api not in ENDPOINTS:
         raise ConfigurationError(
@@ -195,7 +279,7 @@ def _endpoint(
     environ: Mapping[str, str], config: Callable[[str], str | None], api: str, api_key: str
 ) -> str:
     default = ENDPOINTS[api]
-    endpoint = (options.ENDPOINT.text(environ, config) or default).strip()
+    endpoint = (ENDPOINT.text(environ, config) or default).strip()
     try:
         parts = urlsplit(endpoint)
         host, _ = parts.hostname or "", parts.port

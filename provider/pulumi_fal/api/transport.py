@@ -15,8 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from pulumi_fal._version import __version__
-from pulumi_fal.api import versions
-from pulumi_fal.api.request import Request
+from pulumi_fal.api.dialects import Request, mismatch
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import (
     APIError,
@@ -159,8 +158,8 @@ class Transport:
             return self._words(response)
         reason = request.reason(body)
         said = self._words(response) if reason is None else self._clean(reason)
-        mismatch = versions.mismatch(self._settings.api, body)
-        return f"{said.rstrip('.')}, {mismatch}" if mismatch else said
+        other = mismatch(self._settings.api, body)
+        return f"{said.rstrip('.')}, {other}" if other else said
 
     def _words(self, response: requests.Response) -> str:
         """Return the first words of a page, without tags and without the title."""

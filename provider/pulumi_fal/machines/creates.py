@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from pulumi_fal.api import room
+from pulumi_fal.api import retry
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
@@ -331,7 +331,9 @@ class Creates:
         refused: list[Entry] = []
         if patience is None:
             return self._ask(new, origin, late, refused)
-        send = functools.partial(self._ask, new, origin, late, refused, gives_up=room.is_missing)
+        send = functools.partial(
+            self._ask, new, origin, late, refused, gives_up=retry.lacks_capacity
+        )
         return self._queues.ask(origin.name, new, patience, send)
 
     def _ask(

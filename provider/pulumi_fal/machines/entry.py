@@ -14,7 +14,7 @@ VERSION = 5
 """The version of the format. Earlier versions, which lack some fields, can be read as well."""
 KEY_SECONDS = 540.0
 """Seconds after the first POST for which a create may be sent again with its idempotency key. This
-is less than the time for which the API keeps the key (api.v1.KEPT_SECONDS), to allow for late
+is less than the time for which the API keeps the key (api.dialects.KEPT_SECONDS), to allow for late
 answers and for clocks that differ.
 """
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TypeVar
 
-from pulumi_fal.api import retry, room
+from pulumi_fal.api import retry
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import APIError, NoRoomError, UnresolvedCreateError
@@ -77,7 +77,7 @@ class _Queue:
     due: float = -math.inf
     """When the first may ask, if the queue is not open."""
     refusal: APIError | None = None
-    """What the API said last when it had no room."""
+    """What the API said last when it had no retry."""
 
     def lets_ask(self, place: _Place, now: float) -> bool:
         return self.is_open or (self._is_next(place) and now >= self.due)
@@ -108,7 +108,7 @@ class Queues:
         self._queues: dict[tuple[str, str | None], _Queue] = {}
 
     def ask(self, name: str, new: NewInstance, patience: Patience, send: Callable[[], T]) -> T:
-        """Return the result of `send`, which creates a machine with that name, once there is room.
+        """Return the result of `send`, which creates a machine with that name, once there is retry.
 
         Raises NoRoomError if there is none in time, Interrupted, and whatever else `send` raises.
         """
@@ -121,7 +121,7 @@ class Queues:
                     with self._turn(queue):
                         return send()
                 except APIError as error:
-                    if not room.is_missing(error):
+                    if not retry.lacks_capacity(error):
                         raise
 
     @contextmanager
@@ -178,7 +178,7 @@ class Queues:
         with self._condition:
             queue.asking -= 1
             queue.due = self._clock.now()
-            if isinstance(error, APIError) and room.is_missing(error):
+            if isinstance(error, APIError) and retry.lacks_capacity(error):
                 queue.is_open, queue.refusal = False, error
                 queue.due += self._pause(error.retry_after)
             elif queue.refusal is None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pulumi_fal.api import settings
-from pulumi_fal.api.options import OPTIONS
+from pulumi_fal.api.settings import OPTIONS
 from pulumi_fal.errors import ConfigurationError
 
 _VARIABLES = {option.name: option.variable for option in OPTIONS}

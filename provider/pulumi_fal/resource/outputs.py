@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.api.settings import ACCOUNT, ENDPOINT, AccountId
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.resource import fields
 from pulumi_fal.resource.call import UNKNOWN
 from pulumi_fal.resource.inputs import NAMES
@@ -37,8 +37,7 @@ def from_instance(
         **{name: value for name, value in vars(instance).items() if name in _OUTPUTS},
         # The API shows the sector of a new machine late. Until then, use the requested one, if any.
         "sector": instance.sector or props.get("sector"),
-        ENDPOINT: account_id.endpoint,
-        ACCOUNT: account_id.account,
+        **vars(account_id),
         **requested(props),
     }
     return {name: value for name, value in outs.items() if value is not None}
