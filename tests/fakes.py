@@ -16,8 +16,7 @@ from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.api.transport import error_type
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.faults import Fault, Faults
-from pulumi_fal.emulator.refusals import NoCapacityError, UnknownMachineError
-from pulumi_fal.emulator.state import State
+from pulumi_fal.emulator.state import NoCapacityError, State, UnknownMachineError
 from pulumi_fal.errors import APIError
 from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.stacks.origin import Origin

@@ -6,14 +6,14 @@ import pkgutil
 
 NOTHING = "lambda *args, **fields: None"
 OFF = {
-    "dynamic.patches.raise_concurrency": NOTHING,
-    "dynamic.patches.route_imports": NOTHING,
-    "dynamic.patches.without_traceback": NOTHING,
-    "dynamic.lifetime.on_cancel": NOTHING,
-    "engine.on_death": NOTHING,
-    "dynamic.request.EngineRequest.keep_partial_state": "lambda *args: False",
-    "dynamic.request.EngineRequest.on_undelivered": NOTHING,
-    "dynamic.request.EngineRequest.log": NOTHING,
+    "hosts.dynamic.raise_concurrency": NOTHING,
+    "hosts.dynamic.route_imports": NOTHING,
+    "hosts.dynamic.without_traceback": NOTHING,
+    "hosts.dynamic.on_cancel": NOTHING,
+    "hosts.engine.on_death": NOTHING,
+    "hosts.dynamic.EngineRequest.keep_partial_state": "lambda *args: False",
+    "hosts.dynamic.EngineRequest.on_undelivered": NOTHING,
+    "hosts.dynamic.EngineRequest.log": NOTHING,
 }
 """What each seam is replaced with, by the name that it has in the package."""
 

@@ -7,9 +7,10 @@ from typing import Any, overload
 
 import pulumi
 
-from pulumi_fal import arguments, nodes
+from pulumi_fal import compute_instance
 from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.compute_instance import ComputeInstance
+from pulumi_fal.hosts import nodes
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN
 
 
@@ -100,7 +101,7 @@ class ComputeCluster(pulumi.ComponentResource):
         InfiniBand.
         """
         what = f"ComputeCluster {resource_name}"
-        opts, inputs = arguments.parse(what, ComputeClusterArgs, *positional, **named)
+        opts, inputs = compute_instance.parse(what, ComputeClusterArgs, *positional, **named)
         size = nodes.checked_size(inputs["size"])
         super().__init__(CLUSTER_TYPE_TOKEN, resource_name, {}, opts)
 

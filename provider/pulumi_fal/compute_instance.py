@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import difflib
 import inspect
 import re
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, overload
 
 import pulumi
 from pulumi import dynamic
 from pulumi.output import Unknown
 
-from pulumi_fal import arguments
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import InstanceType, Sector, Status
 from pulumi_fal.provider import serialized
-from pulumi_fal.resource import fields
+from pulumi_fal.resource import inputs
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, TYPE_TOKEN
 
 
@@ -48,7 +48,7 @@ class ComputeInstanceArgs:
     machine: after a change to True, the next `pulumi up` waits."""
 
 
-_OUTPUTS = fields.names(lambda field: field.is_output)
+_OUTPUTS = inputs.names(lambda field: field.is_output)
 
 
 # Every URN and every state contains the keywords below, so they must never change.
@@ -104,7 +104,7 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         create unless `custom_timeouts` sets one for update.
         """
         what = f"ComputeInstance {resource_name}"
-        opts, inputs = arguments.parse(what, ComputeInstanceArgs, *positional, **named)
+        opts, inputs = parse(what, ComputeInstanceArgs, *positional, **named)
         inputs["ssh_key"] = _refuse_private_key(inputs["ssh_key"])
         if isinstance(inputs["sector"], pulumi.Output):
             inputs["sector"] = inputs["sector"].apply(_refuse_not_shown, True)
@@ -161,7 +161,7 @@ class _Import(pulumi.CustomResource):
     The SDK does not support imports of dynamic resources. The engine sends the read of an import
     without inputs, and therefore without the serialized provider by which the SDK finds the code to
     call. Reading this resource, which has both, loads the provider into the plugin. The import's
-    read then finds it (see dynamic.patches.route_imports) and compares the machine with the inputs.
+    read then finds it (see hosts.dynamic.route_imports) and compares the machine with the inputs.
     """
 
     def __init__(self, name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions) -> None:
@@ -247,3 +247,47 @@ def _refuse_private_key(ssh_key: Any) -> Any:
     if isinstance(ssh_key, str) and ssh_keys.is_private(ssh_key):
         raise pulumi.RunError(f"ssh_key {ssh_keys.PRIVATE}")
     return ssh_key
+
+
+def parse(
+    resource: str, args_type: type, *positional: Any, **named: Any
+) -> tuple[pulumi.ResourceOptions | None, dict[str, Any]]:
+    """Return the options and the inputs, from an object of `args_type` or from named inputs.
+
+    An input that is not given has the default of `args_type`, or else is None. Raises RunError for
+    unexpected arguments, which Pulumi shows without a traceback. `resource` is its type and name.
+    """
+    remaining = list(positional)
+    inputs = {
+        field.name: None if field.default is MISSING else field.default
+        for field in fields(args_type)
+    }
+    has_args = bool(remaining) and not _is_options(remaining[0])
+    args = remaining.pop(0) if has_args else named.pop("args", None)
+    opts = remaining.pop(0) if remaining else named.pop("opts", None)
+    is_wrong = (args is not None and not isinstance(args, args_type)) or not _is_options(opts)
+    if is_wrong or remaining:
+        raise pulumi.RunError(
+            f"{resource}: pass the inputs by name, such as {next(iter(inputs))}=..., or as one "
+            f"{args_type.__name__}."
+        )
+    if (
+        unknown := named
+        if args is not None
+        else {k: v for k, v in named.items() if k not in inputs}
+    ):
+        raise pulumi.RunError(f"{resource}: {_unexpected(unknown, [*inputs, 'opts'])}")
+    inputs.update(vars(args) if args is not None else named)
+    return opts, inputs
+
+
+def _unexpected(unknown: dict[str, Any], known: list[str]) -> str:
+    said = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, known, n=1)
+        said.append(f"{name} (did you mean {near[0]}?)" if near and near[0] != name else name)
+    return f"unexpected argument{'s' * (len(said) > 1)} {', '.join(said)}."
+
+
+def _is_options(value: object) -> bool:
+    return value is None or isinstance(value, pulumi.ResourceOptions)

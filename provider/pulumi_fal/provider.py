@@ -17,10 +17,8 @@ from pulumi import dynamic
 from pulumi.output import Unknown
 from pulumi.runtime import rpc
 
-from pulumi_fal.dynamic import request
-from pulumi_fal.dynamic.lifetime import guarded
-from pulumi_fal.dynamic.session import DynamicSession
-from pulumi_fal.resource import checks, imports, operations
+from pulumi_fal.hosts.dynamic import DynamicSession, EngineRequest, current_request, guarded
+from pulumi_fal.resource import imports, operations
 from pulumi_fal.resource.call import UNKNOWN, InitFailed
 from pulumi_fal.resource.inputs import NAMES as INPUT_NAMES
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, is_ours
@@ -44,11 +42,11 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         """Validate the inputs, and with the first resource also the settings."""
         inputs = _translated(news)
-        current = request.current()
+        current = current_request()
         _session.register(current.urn, inputs.get("__aliases"))
         if _olds:
             _session.machines.known.add(current.urn)
-        checked = checks.check(_session.call(current), _translated(_olds), inputs)
+        checked = operations.check(_session.call(current), _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
         problem = _session.problem()
         reasons = [*([problem] if problem else []), *(f.reason for f in checked.failures)]
@@ -58,7 +56,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     @guarded
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
         """Find the changes that replace the machine."""
-        current = request.current()
+        current = current_request()
         olds, news, before = _translated(_olds), _translated(_news), _before(current)
         diff = operations.diff(_session.machines, _session.call(current), _id, olds, news, before)
         return dynamic.DiffResult(changes=diff.changes, replaces=diff.replaces)
@@ -66,7 +64,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     @guarded
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         """Create a machine and wait until it is ready."""
-        current, inputs = request.current(), _translated(props)
+        current, inputs = current_request(), _translated(props)
         call = _session.create_call(current)
         with _partial_state(current):
             created = operations.create(_session.machines, call, inputs)
@@ -76,7 +74,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     @guarded
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
         """Read the machine's current state, for a refresh, an import or `get`."""
-        current, state = request.current(), _translated(props)
+        current, state = current_request(), _translated(props)
         if is_ours(current.urn, (IMPORT_TYPE_TOKEN,)):
             _session.warn_of_missing()
             _session.import_inputs[id_] = {k: v for k, v in state.items() if k in INPUT_NAMES}
@@ -100,7 +98,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]
     ) -> dynamic.UpdateResult:
         """Record a change that needs no call to the API, or resume the wait for the machine."""
-        current = request.current()
+        current = current_request()
         call, before = _session.call(current), _before(current)
         olds, news = _translated(_olds), _translated(_news)
         with _partial_state(current):
@@ -110,7 +108,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     @guarded
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Delete the machine, and return when the API no longer knows it."""
-        call = _session.call(request.current())
+        call = _session.call(current_request())
         operations.delete(_session.machines, call, _id, _translated(_props))
 
 
@@ -124,7 +122,7 @@ def serialized() -> str:
 
 
 @contextmanager
-def _partial_state(current: request.EngineRequest) -> Iterator[None]:
+def _partial_state(current: EngineRequest) -> Iterator[None]:
     """Make the engine record a machine that is not ready, although the call fails."""
     try:
         yield
@@ -136,7 +134,7 @@ def _partial_state(current: request.EngineRequest) -> Iterator[None]:
         raise
 
 
-def _before(current: request.EngineRequest) -> dict[str, Any] | None:
+def _before(current: EngineRequest) -> dict[str, Any] | None:
     """Return the inputs in state, or None if they are not known."""
     if current.old_inputs is None:
         return None

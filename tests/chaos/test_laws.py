@@ -55,12 +55,12 @@ BROKEN_LAWS = {
         "orphans",
     ),
     "a bad answer ends a wait": (
-        ("machines.outage.Outage.record_failure", "lambda self, error: 1 / 0"),
+        ("machines.lifecycle.Outage.record_failure", "lambda self, error: 1 / 0"),
         among(outages.cases(), "create: outage", "500 x 1, list"),
         "failures",
     ),
     "any account's word counts": (
-        ("machines.ownership.Ownership.is_own", "lambda *args: True"),
+        ("machines.absence.Ownership.is_own", "lambda *args: True"),
         among(accounts.cases(), "another key: refresh", "ready"),
         "orphans",
     ),

@@ -50,13 +50,10 @@ ROUNDS = 8
 WAIT = 12
 """How many seconds a program gives a create, and a delete."""
 REFUSED = 4
-GRACE = 3
 IN_PLUGIN = {
-    # First of all, since the modules that import it take its value with them.
-    "machines.entry.GRACE_SECONDS": GRACE,
     "api.transport.READ_TIMEOUT": TIMEOUT,
     "api.transport.CREATE_READ_TIMEOUT": TIMEOUT,
-    "machines.outage.REFUSED_SECONDS": REFUSED,
+    "machines.lifecycle.REFUSED_SECONDS": REFUSED,
 }
 """The constants that each plugin process has other values of, by their names in the package."""
 

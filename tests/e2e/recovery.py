@@ -15,8 +15,7 @@ from typing import Any
 
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
-from pulumi_fal.machines.entry import Entry
-from pulumi_fal.machines.journal import Journal, default_folder
+from pulumi_fal.machines.journal import Entry, Journal, default_folder
 
 from ..replaced import replaced
 from .harness import OFFICIAL_HOST, PULUMI, SECONDS, Result, Run, Stack, wait_until
@@ -198,7 +197,7 @@ def in_plugin(stack: Stack, code: str) -> None:
 
 def believe_refusals_soon(stack: Stack) -> None:
     """Have a key that is refused while machines are awaited end the wait in less than a minute."""
-    in_plugin(stack, replaced("machines.outage.REFUSED_SECONDS", 0.5))
+    in_plugin(stack, replaced("machines.lifecycle.REFUSED_SECONDS", 0.5))
 
 
 def touch_when_told_to_stop(stack: Stack) -> Path:

@@ -33,7 +33,7 @@ def stacks(
         native = host == "native"
         prepared = NativeStack(stack.folder, stack.env) if native else stack
         prepared.env.pop("FAL_COMPUTE_SSH_ADDRESS")
-        in_plugin(prepared, replaced("machines.greeting.PORT", sshd.port))
+        in_plugin(prepared, replaced("machines.lifecycle.SSH_PORT", sshd.port))
         return prepared
 
     return prepare

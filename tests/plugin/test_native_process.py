@@ -142,7 +142,7 @@ def test_a_process_without_a_pipe_ends_with_whoever_started_it(tmp_path: Path) -
     told, watched = tmp_path / "told", tmp_path / "watched"
     (tmp_path / "plugin.py").write_text(
         "import pathlib, time\n"
-        "from pulumi_fal import engine\n"
+        "from pulumi_fal.hosts import engine\n"
         f"engine.on_death(pathlib.Path({str(told)!r}).touch)\n"
         "time.sleep(1)\n"
         f"pathlib.Path({str(watched)!r}).touch()\n"

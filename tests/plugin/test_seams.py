@@ -16,8 +16,8 @@ import pytest
 from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.dynamic import lifetime, patches
 from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.hosts import dynamic
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE, wait_until
@@ -28,8 +28,8 @@ from .native import engine
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 LAUNCHER = """
 import importlib.util, pathlib, sys
-from pulumi_fal.machines import outage
-outage.REFUSED_SECONDS = 0.1
+from pulumi_fal.machines import lifecycle
+lifecycle.REFUSED_SECONDS = 0.1
 source = pathlib.Path(importlib.util.find_spec("pulumi.dynamic.__main__").origin).read_text()
 def change(old, new):
     global source
@@ -100,7 +100,7 @@ each_seam = pytest.mark.parametrize(
         if seam != WITHOUT_URN  # then no machine is created at all
     ],
 )
-NO_SEAM = {"dynamic.lifetime.guarded"}
+NO_SEAM = {"hosts.dynamic.guarded", "hosts.dynamic.current_request", "hosts.dynamic.callers"}
 Starter = Callable[..., Plugin]
 
 
@@ -300,10 +300,9 @@ def test_a_standard_input_that_is_no_pipe_is_no_dead_engine(
 def test_every_seam_can_be_switched_off_under_the_real_engine() -> None:
     """A function that changes the plugin host has a replacement in OFF, under its present name."""
     functions = {
-        f"dynamic.{module.__name__.rpartition('.')[2]}.{name}"
-        for module in (lifetime, patches)
-        for name, function in inspect.getmembers(module, inspect.isfunction)
-        if function.__module__ == module.__name__ and not name.startswith("_")
+        f"hosts.dynamic.{name}"
+        for name, function in inspect.getmembers(dynamic, inspect.isfunction)
+        if function.__module__ == dynamic.__name__ and not name.startswith("_")
     }
     assert functions - NO_SEAM <= set(OFF)
     for name in OFF:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import NoRoomError, UnresolvedCreateError, VanishedError
-from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import ABANDONED_SECONDS, LATE_SECONDS, candidates
 
 from . import disk

@@ -11,10 +11,9 @@ import pytest
 
 from pulumi_fal.cli.evidence import Reader
 from pulumi_fal.machines import creates
-from pulumi_fal.machines.entry import Entry
-from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.late import Late
+from pulumi_fal.machines.journal import Entry, Journal
 from pulumi_fal.machines.records import Records
+from pulumi_fal.machines.review import Late
 from pulumi_fal.machines.sender import Sender
 from pulumi_fal.stacks.state import Found
 

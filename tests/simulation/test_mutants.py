@@ -20,15 +20,14 @@ from pulumi_fal.api.dialects import Dialect, Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.cli.evidence import Reader
 from pulumi_fal.errors import StillThereError
-from pulumi_fal.machines import creates, facts, fleet, queues, whose
+from pulumi_fal.machines import creates, facts, fleet, sender, whose
+from pulumi_fal.machines.absence import Ownership
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.decision import Decision, Facts, decide
-from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.late import Late
+from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.machines.lifecycle import Deletion, Lifecycle
-from pulumi_fal.machines.ownership import Ownership
 from pulumi_fal.machines.records import Records
+from pulumi_fal.machines.review import Late
 from pulumi_fal.machines.sender import Sender
 from pulumi_fal.machines.whose import Asking, Evidence, Same
 from pulumi_fal.resource import imports
@@ -234,7 +233,7 @@ def tell_nobody_of_an_answer() -> Iterator[None]:
 
 @contextmanager
 def tell_nobody_of_room() -> Iterator[None]:
-    with mock.patch.object(queues, "threading", mock.Mock(Condition=_Silent)):
+    with mock.patch.object(sender, "threading", mock.Mock(Condition=_Silent)):
         yield
 
 

@@ -15,8 +15,7 @@ import click
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import ElsewhereError, FalError
-from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.stacks.origin import ONLY_ORGANIZATION
 
 from . import disk

@@ -21,8 +21,7 @@ from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines import journal
-from pulumi_fal.machines.entry import Entry
-from pulumi_fal.machines.journal import Journal, new_file
+from pulumi_fal.machines.journal import Entry, Journal, new_file
 from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.tokens import TYPE_TOKEN

@@ -6,7 +6,7 @@ import configparser
 
 import pytest
 
-from pulumi_fal import access
+from pulumi_fal.resource import access
 
 IPS = ["198.18.0.1", "198.18.0.2"]
 BY_NAME = {"train-0": IPS[0], "train-1": IPS[1]}

@@ -12,7 +12,7 @@ import pytest
 from pulumi_fal.api import settings
 from pulumi_fal.cli import audit, show
 from pulumi_fal.errors import StackError
-from pulumi_fal.machines.entry import Phase
+from pulumi_fal.machines.journal import Phase
 
 from ..fakes import KEY
 from .cli_support import DEV, NO_PULUMI, NOW, PROD, CommandLine, command_line, urn

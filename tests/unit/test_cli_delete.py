@@ -13,7 +13,7 @@ import pytest
 
 from pulumi_fal.cli import delete
 from pulumi_fal.emulator.faults import Fault
-from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.journal import Entry, Phase
 
 from .cli_support import DEV, NO_PULUMI, PROD, TEST, CommandLine, command_line, urn
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -12,21 +13,23 @@ import pytest
 
 import pulumi_fal
 from pulumi_fal.api import settings
-from pulumi_fal.cli import native_plugin
-from pulumi_fal.machines.entry import Phase
+from pulumi_fal.cli import doctor
+from pulumi_fal.machines.journal import Phase
 
 from ..commands import command
 from ..fakes import KEY
 from .cli_support import BACKEND, DEV, NO_PULUMI, CommandLine, command_line, urn
 
-FIND, VERSION = native_plugin.find, native_plugin.version
+WHICH, VERSION = shutil.which, doctor._version_of
 
 
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     with command_line(tmp_path, monkeypatch) as line:
-        monkeypatch.setattr(native_plugin, "find", lambda: "/bin/plugin")
-        monkeypatch.setattr(native_plugin, "version", lambda path: pulumi_fal.__version__)
+        monkeypatch.setattr(
+            shutil, "which", lambda name: "/bin/plugin" if name == doctor._PLUGIN else WHICH(name)
+        )
+        monkeypatch.setattr(doctor, "_version_of", lambda path: pulumi_fal.__version__)
         yield line
 
 
@@ -106,7 +109,7 @@ AMISS: dict[str, tuple[Break, str, str, str]] = {
         "3.999.0a1; tested with ",
     ),
     "other plugin": (
-        lambda line, patch: patch.setattr(native_plugin, "version", lambda path: "9.9.9"),
+        lambda line, patch: patch.setattr(doctor, "_version_of", lambda path: "9.9.9"),
         "native plugin",
         "missing",
         "/bin/plugin has version 9.9.9, but this is version ",
@@ -160,9 +163,9 @@ def test_the_plugin_is_started(
     line: CommandLine, monkeypatch: pytest.MonkeyPatch, script: str, verdict: str, says: str
 ) -> None:
     """Programs in Python need none, so that it is not there is not bad."""
-    monkeypatch.setattr(native_plugin, "find", FIND)
-    monkeypatch.setattr(native_plugin, "version", VERSION)
-    file = Path("bin").absolute() / native_plugin.NAME
+    monkeypatch.setattr(shutil, "which", WHICH)
+    monkeypatch.setattr(doctor, "_version_of", VERSION)
+    file = Path("bin").absolute() / doctor._PLUGIN
     monkeypatch.setenv("PATH", str(file.parent))
     if script:
         command(file, script)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.machines.entry import Phase
+from pulumi_fal.machines.journal import Phase
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, KEY

@@ -15,7 +15,7 @@ import pytest
 from pulumi_fal.cli import machines, show
 from pulumi_fal.cli.context import Context
 from pulumi_fal.cli.evidence import Reader
-from pulumi_fal.machines.entry import Phase
+from pulumi_fal.machines.journal import Phase
 from pulumi_fal.stacks import state
 
 from ..fakes import EIGHT, ONE, wait_until

@@ -17,7 +17,7 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.cli.evidence import Reader
 from pulumi_fal.errors import UnresolvedCreateError
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import Evidence
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal.machines.entry import Phase
+from pulumi_fal.machines.journal import Phase
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
 from ..fakes import ED25519

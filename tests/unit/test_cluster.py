@@ -13,7 +13,7 @@ from pulumi.runtime import rpc
 
 from pulumi_fal import ComputeCluster, ComputeClusterArgs, InstanceType, Sector
 from pulumi_fal.errors import IncompleteClusterError, InvalidRequestError, NotReplacedError
-from pulumi_fal.resource import checks, operations
+from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
@@ -460,7 +460,7 @@ def test_sector_of_the_api_is_right(number: int, problems: int) -> None:
     """The others get the first machine's, whatever its name. A program's own may be mistyped."""
     said: list[str] = []
     here = call(number, log=lambda message, *_, **others: said.append(message))
-    checked = checks.check(here, {}, {**INPUTS, "sector": "sector-1"})
+    checked = operations.check(here, {}, {**INPUTS, "sector": "sector-1"})
     assert len(checked.failures) == problems
     assert ["does not know the sector sector-1" in text for text in said] == [True] * (1 - problems)
 
@@ -517,7 +517,7 @@ def test_other_refusals_stay_as_they_are(world: World) -> None:
 def test_the_size_that_earlier_versions_passed_on_is_no_input(world: World) -> None:
     """Check has always removed it, so no state has it. If one does, no machine is replaced."""
     earlier = {**INPUTS, "__cluster_size": 3}
-    inputs = checks.check(call(), earlier, earlier).inputs
+    inputs = operations.check(call(), earlier, earlier).inputs
     assert inputs == INPUTS
     olds = {**earlier, "sector": "sector_1", "status": "ready"}
     diff = operations.diff(world.machines, call(), "id-0", olds, inputs, earlier)

@@ -19,7 +19,7 @@ from pulumi_fal.machines.decision import (
     as_late,
     decide,
 )
-from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import LATE_SECONDS, Same, candidates
 
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, refusal

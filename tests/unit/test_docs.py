@@ -256,18 +256,16 @@ def problem(name: str, words: list[str]) -> str | None:
 # Messages
 
 SPEAKING = (
-    "api/[!or]*",
-    "arguments",
+    "api/[!r]*",
     "compute_*",
-    "dynamic/session",
     "errors",
+    "hosts/[!e]*",
     "machines/[!w]*",
     "native/base",
     "native/components",
     "native/servicer",
-    "nodes",
     "provider",
-    "resource/*",
+    "resource/[!a]*",
 )
 """The modules whose texts reach a person through `pulumi`. The command line has its own page, the
 words of retry.py are a table of recovering.md."""

@@ -13,7 +13,7 @@ from pulumi_fal.api.dialects import KEPT_SECONDS, Request
 from pulumi_fal.api.settings import API, ENDPOINTS, Settings
 from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.errors import ElsewhereError, FalError, UnresolvedCreateError
-from pulumi_fal.machines.entry import KEY_SECONDS
+from pulumi_fal.machines.journal import KEY_SECONDS
 from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
 from pulumi_fal.resource import operations
 

@@ -14,8 +14,8 @@ from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import Settings, resolve
 from pulumi_fal.emulator.faults import fault
-from pulumi_fal.emulator.refusals import CAPACITY_ANSWERS
 from pulumi_fal.emulator.server import EmulatorServer
+from pulumi_fal.emulator.state import CAPACITY_ANSWERS
 from pulumi_fal.errors import APIError
 
 from ..fakes import ED25519, EIGHT, ONE

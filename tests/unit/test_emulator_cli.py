@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from pulumi_fal.emulator.__main__ import main
-from pulumi_fal.machines import greeting
+from pulumi_fal.machines import lifecycle
 
 from ..fakes import ED25519, ONE
 
@@ -69,7 +69,7 @@ def test_it_says_where_it_is_answers_and_ends_with_a_signal(end: signal.Signals)
             assignment("FAL_ADMIN_API_KEY", "emulator"),
         ]
         address = ssh.removeprefix("export FAL_COMPUTE_SSH_ADDRESS=")
-        assert greeting.problem("198.18.0.1", address) is None
+        assert lifecycle.ssh_problem("198.18.0.1", address) is None
         assert post(url, "anything").json()["status"] == "ready"
         process.send_signal(end)
         output, errors = process.communicate(timeout=60)

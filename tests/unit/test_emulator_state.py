@@ -8,8 +8,7 @@ from collections import Counter
 import pytest
 
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.emulator.refusals import NoCapacityError, UnknownMachineError
-from pulumi_fal.emulator.state import State, TurnedClock
+from pulumi_fal.emulator.state import NoCapacityError, State, TurnedClock, UnknownMachineError
 
 from ..fakes import ED25519, EIGHT, ONE
 

@@ -8,19 +8,19 @@ import inspect
 from pulumi_fal.api.models import Instance
 from pulumi_fal.compute_cluster import ComputeCluster, ComputeClusterArgs
 from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
-from pulumi_fal.resource import fields
-from pulumi_fal.resource.fields import CLUSTER_FIELDS, FIELDS
+from pulumi_fal.resource import inputs
+from pulumi_fal.resource.inputs import CLUSTER_FIELDS, FIELDS
 
 
 def test_a_program_sets_the_inputs_of_the_table() -> None:
     """The arguments class has exactly the inputs."""
-    inputs = set(fields.names(lambda field: field.is_input))
-    assert {field.name for field in dataclasses.fields(ComputeInstanceArgs)} == inputs
+    names = set(inputs.names(lambda field: field.is_input))
+    assert {field.name for field in dataclasses.fields(ComputeInstanceArgs)} == names
 
 
 def test_a_program_reads_the_outputs_of_the_table() -> None:
     """The resource declares exactly the outputs."""
-    outputs = set(fields.names(lambda field: field.is_output))
+    outputs = set(inputs.names(lambda field: field.is_output))
     assert set(inspect.get_annotations(ComputeInstance)) == outputs
 
 

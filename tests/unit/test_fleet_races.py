@@ -21,8 +21,7 @@ from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import Interrupted, VanishedError
 from pulumi_fal.machines.absence import Absences
 from pulumi_fal.machines.fleet import Fleet, Instances
-from pulumi_fal.machines.lifecycle import Lifecycle
-from pulumi_fal.machines.outage import REFUSED_SECONDS
+from pulumi_fal.machines.lifecycle import REFUSED_SECONDS, Lifecycle
 
 from ..fakes import ED25519, ONE, FakeApi, settings, unanswered
 from ..simulation.turns import SimulatedClock, Turn, Turns

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pulumi_fal.machines import greeting
+from pulumi_fal.machines import lifecycle
 
 from ..sockets import serving
 
@@ -22,8 +22,8 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[socket.socket], 
 
     def ask(answer: Callable[[socket.socket], object]) -> str:
         with serving(answer) as url:
-            monkeypatch.setattr(greeting, "PORT", int(url.rpartition(":")[2]))
-            return greeting.problem("127.0.0.1") or ""
+            monkeypatch.setattr(lifecycle, "SSH_PORT", int(url.rpartition(":")[2]))
+            return lifecycle.ssh_problem("127.0.0.1") or ""
 
     return ask
 
@@ -61,7 +61,7 @@ def test_a_server_that_says_nothing_is_left_after_a_time_limit(
     ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A firewall or a full server may accept a connection and then be silent."""
-    monkeypatch.setattr(greeting, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(lifecycle, "_GREETING_SECONDS", 0.1)
     assert ask(lambda connection: connection.recv(1)) == "no answer within 0 s"
 
 
@@ -71,37 +71,37 @@ def test_a_refused_connection_says_so_without_the_address(
 ) -> None:
     """A program may treat the ip as a secret."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
-        monkeypatch.setattr(greeting, "PORT", closed.getsockname()[1])
+        monkeypatch.setattr(lifecycle, "SSH_PORT", closed.getsockname()[1])
     reasons = ("Connection refused", "Cannot assign requested address")
-    assert greeting.problem(ip) in reasons
+    assert lifecycle.ssh_problem(ip) in reasons
 
 
 def test_the_environment_names_another_address_for_emulated_machines() -> None:
     """Nothing runs at the ips of the emulator's machines."""
     with serving(lambda connection: connection.sendall(OPENSSH)) as url:
         address = url.removeprefix("http://")
-        ask = greeting.chosen({"FAL_COMPUTE_SSH_ADDRESS": address})
+        ask = lifecycle.chosen_greeting({"FAL_COMPUTE_SSH_ADDRESS": address})
         assert ask("198.18.0.1") is None
     # Who forgets the variable would look for the reason at the machine.
     where = "the address in FAL_COMPUTE_SSH_ADDRESS"
     assert ask("198.18.0.1") == f"Connection refused at {where}"
     with serving(lambda connection: None) as url:
-        ask = greeting.chosen({"FAL_COMPUTE_SSH_ADDRESS": url.removeprefix("http://")})
+        ask = lifecycle.chosen_greeting({"FAL_COMPUTE_SSH_ADDRESS": url.removeprefix("http://")})
         assert ask("198.18.0.1") == f"what answers at {where} is no SSH server"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:ssh", "[::1]"])
 def test_an_invalid_address_is_named(address: str) -> None:
     """The wait goes on, and the row says what is wrong."""
-    ask = greeting.chosen({"FAL_COMPUTE_SSH_ADDRESS": address})
+    ask = lifecycle.chosen_greeting({"FAL_COMPUTE_SSH_ADDRESS": address})
     assert ask("198.18.0.1") == "FAL_COMPUTE_SSH_ADDRESS is not IP:PORT"
 
 
 def test_an_attempt_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many machines are awaited in the threads that the engine's calls have anyway."""
     with serving(lambda connection: connection.sendall(OPENSSH)) as url:
-        monkeypatch.setattr(greeting, "PORT", int(url.rpartition(":")[2]))
-        with socket.create_connection(("127.0.0.1", greeting.PORT)):
+        monkeypatch.setattr(lifecycle, "SSH_PORT", int(url.rpartition(":")[2]))
+        with socket.create_connection(("127.0.0.1", lifecycle.SSH_PORT)):
             pass  # the server's own thread has started
         asking, started = threading.current_thread(), []
         start = threading.Thread.start
@@ -112,5 +112,5 @@ def test_an_attempt_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
             start(thread)
 
         monkeypatch.setattr(threading.Thread, "start", counted)
-        assert greeting.problem("127.0.0.1") is None
+        assert lifecycle.ssh_problem("127.0.0.1") is None
     assert started == []

@@ -20,7 +20,7 @@ from pulumi_fal.errors import (
     RateLimitedError,
     UnresolvedCreateError,
 )
-from pulumi_fal.machines.entry import KEY_SECONDS, Entry, Phase
+from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Phase
 from pulumi_fal.machines.sender import Sender
 from pulumi_fal.stacks.origin import Origin
 

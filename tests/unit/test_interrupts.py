@@ -8,7 +8,7 @@ import pytest
 
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.errors import Interrupted, LifecycleError
-from pulumi_fal.machines.entry import Phase
+from pulumi_fal.machines.journal import Phase
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import Call
 

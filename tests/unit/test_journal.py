@@ -19,8 +19,7 @@ import pytest
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import journal
-from pulumi_fal.machines.entry import VERSION, Entry, Phase
-from pulumi_fal.machines.journal import Journal, new_file
+from pulumi_fal.machines.journal import VERSION, Entry, Journal, Phase, new_file
 from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import EIGHT, HERE, ID, ONE, URN

@@ -23,8 +23,7 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
 from pulumi_fal.machines import journal
-from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.machines.whose import LATE_SECONDS
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine

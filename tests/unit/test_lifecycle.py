@@ -10,8 +10,7 @@ from pulumi_fal import errors
 from pulumi_fal.api.dialects import Kind, Request
 from pulumi_fal.api.models import Instance
 from pulumi_fal.emulator.faults import fault
-from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
-from pulumi_fal.machines.outage import REFUSED_SECONDS
+from pulumi_fal.machines.lifecycle import REFUSED_SECONDS, STOPPED_SECONDS
 
 from ..fakes import EIGHT, LIST, refusal, unanswered
 from .world import ApiWorld

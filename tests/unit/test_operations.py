@@ -22,8 +22,8 @@ from pulumi_fal.errors import (
     StillThereError,
     VanishedError,
 )
-from pulumi_fal.machines.entry import Phase
-from pulumi_fal.resource import checks, imports, operations
+from pulumi_fal.machines.journal import Phase
+from pulumi_fal.resource import imports, operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
 from pulumi_fal.stacks.state import Stack, StackMachine
@@ -63,7 +63,7 @@ def phase(world: World) -> Phase | None:
 
 def checked(news: dict[str, Any], olds: dict[str, Any] | None = None) -> dict[str, Any]:
     """The inputs that a check lets pass."""
-    result = checks.check(CALL, olds or {}, news)
+    result = operations.check(CALL, olds or {}, news)
     assert result.failures == []
     return result.inputs
 
@@ -78,7 +78,7 @@ def test_check_keeps_the_inputs_that_differ_from_the_defaults(extra: dict[str, A
 
 def test_check_names_every_problem_at_once() -> None:
     """A run that shows one problem at a time takes a run for each."""
-    result = checks.check(CALL, {}, {"sector": "no where"})
+    result = operations.check(CALL, {}, {"sector": "no where"})
     assert {failure.property for failure in result.failures} == set(INPUTS)
 
 
@@ -105,7 +105,7 @@ def test_check_does_not_take_an_unknown_key_for_the_old_one() -> None:
 def test_check_warns_of_an_instance_type_that_may_be_new(kind: Any, warnings: int) -> None:
     """The API may know more types than this version, but a typo is a failure, not a warning."""
     log = Log()
-    checks.check(replace(CALL, log=log), {}, {**INPUTS, "instance_type": kind})
+    operations.check(replace(CALL, log=log), {}, {**INPUTS, "instance_type": kind})
     assert [severity for _, severity, _ in log.said] == [WARNING] * warnings
 
 
@@ -114,7 +114,7 @@ def test_check_warns_of_each_unknown_type_once_in_a_process() -> None:
     log = Log()
     call = replace(CALL, log=log, warned={})
     for kind in ("gpu_16x_b200", "gpu_8x_b300", "gpu_16x_b200"):
-        checks.check(replace(call), {}, {**INPUTS, "instance_type": kind})
+        operations.check(replace(call), {}, {**INPUTS, "instance_type": kind})
     assert [kind for kind in ("16x_b200", "8x_b300") if kind in log.said[0][0]] == ["16x_b200"]
     assert len(log.said) == 2
 

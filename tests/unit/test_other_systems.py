@@ -19,8 +19,7 @@ import pytest
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import JournalError
-from pulumi_fal.machines.entry import Entry
-from pulumi_fal.machines.journal import Journal, new_file
+from pulumi_fal.machines.journal import Entry, Journal, new_file
 from pulumi_fal.stacks import cache
 from pulumi_fal.stacks import cli as pulumi_cli
 
@@ -63,7 +62,7 @@ def test_a_record_is_kept_and_nothing_is_locked(records: Journal) -> None:
         """
 from pathlib import Path
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.machines.entry import Entry
+from pulumi_fal.machines.journal import Entry
 from pulumi_fal.machines.journal import Journal, new_file
 from pulumi_fal.stacks.origin import Origin
 folder, urn, backend, kind = sys.argv[1:]

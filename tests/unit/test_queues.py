@@ -17,7 +17,7 @@ from pulumi_fal import errors
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import Interrupted, NoRoomError
-from pulumi_fal.machines.queues import Patience, Queues, Waited
+from pulumi_fal.machines.sender import Patience, Queues, Waited
 
 from ..fakes import CREATE, ECDSA, ED25519, EIGHT, ONE, refusal, unanswered
 from ..simulation.turns import SimulatedClock, Turn, Turns

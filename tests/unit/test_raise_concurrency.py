@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pulumi_fal.dynamic import patches
+from pulumi_fal.hosts import dynamic
 
 PATIENCE = 10.0
 """Seconds until a test that hangs fails; nothing takes as long."""
@@ -32,7 +32,7 @@ def test_calls_that_come_before_and_after_are_all_served_at_once(
 
     def configure() -> None:
         assert wide.wait(PATIENCE)
-        patches.raise_concurrency(32)
+        dynamic.raise_concurrency(32)
 
     def call() -> None:
         all_there.wait(PATIENCE)
@@ -49,7 +49,7 @@ def test_calls_that_come_before_and_after_are_all_served_at_once(
 
 def test_there_is_one_thread_more_than_the_limit(server: ThreadPoolExecutor) -> None:
     """The pool has one thread more than the limit, which is for Cancel."""
-    server.submit(patches.raise_concurrency, 6).result(PATIENCE)
+    server.submit(dynamic.raise_concurrency, 6).result(PATIENCE)
     for _ in range(50):
         server.submit(int)
     server.shutdown()
@@ -58,7 +58,7 @@ def test_there_is_one_thread_more_than_the_limit(server: ThreadPoolExecutor) -> 
 
 def test_cancel_is_heard_while_as_many_as_the_limit_wait(server: ThreadPoolExecutor) -> None:
     """Cancel is served although as many calls as the limit are waiting."""
-    server.submit(patches.raise_concurrency, 6).result(PATIENCE)
+    server.submit(dynamic.raise_concurrency, 6).result(PATIENCE)
     cancelled = threading.Event()
     waits = [server.submit(cancelled.wait, PATIENCE) for _ in range(6)]
     server.submit(cancelled.set)
@@ -67,7 +67,7 @@ def test_cancel_is_heard_while_as_many_as_the_limit_wait(server: ThreadPoolExecu
 
 def test_a_limit_below_the_sdks_own_changes_nothing(server: ThreadPoolExecutor) -> None:
     """A limit below the SDK's four leaves its pool as it is."""
-    server.submit(patches.raise_concurrency, 1).result(PATIENCE)
+    server.submit(dynamic.raise_concurrency, 1).result(PATIENCE)
     together = threading.Barrier(4)
     for wait in [server.submit(together.wait, PATIENCE) for _ in range(4)]:
         wait.result(PATIENCE)

@@ -15,8 +15,7 @@ from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import ConfigurationError
 from pulumi_fal.machines.decision import BACK_SECONDS
-from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.machines.journal import Journal, new_file
+from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.machines.whose import LATE_SECONDS
 from pulumi_fal.stacks.origin import Origin

@@ -22,11 +22,10 @@ from pulumi_fal.errors import (
     UnresolvedCreateError,
     VanishedError,
 )
-from pulumi_fal.machines.entry import Phase
-from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.journal import Journal, Phase
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import WARNING, Call, InitFailed
-from pulumi_fal.resource.repeats import LIMIT
+from pulumi_fal.resource.operations import LIMIT
 from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 

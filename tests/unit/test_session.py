@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pulumi_fal import session
+from pulumi_fal.hosts import session
 from pulumi_fal.machines.process import Machines
 
 from ..fakes import settings

@@ -9,7 +9,7 @@ import pytest
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import Interrupted
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import HERE, ONE, URN

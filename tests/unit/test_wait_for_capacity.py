@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal import clock
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import (
@@ -21,8 +22,8 @@ from pulumi_fal.errors import (
     NoRoomError,
     UnresolvedCreateError,
 )
-from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.resource import checks, durations, operations
+from pulumi_fal.machines.journal import Entry, Phase
+from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, Call, InitFailed
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
@@ -364,7 +365,7 @@ def test_a_change_of_the_duration_is_an_update_without_a_call(world: World) -> N
 @pytest.mark.parametrize("value", ["6h", "30m", "1h30m", "90s", "1.5h", "1d12h", UNKNOWN, None])
 def test_a_duration_has_the_forms_of_custom_timeouts(value: Any) -> None:
     """A value that is not known yet is checked when it is."""
-    result = checks.check(CALL, {}, {**INPUTS, "wait_for_capacity": value})
+    result = operations.check(CALL, {}, {**INPUTS, "wait_for_capacity": value})
     assert result.failures == []
     assert result.inputs.get("wait_for_capacity") is value
 
@@ -372,7 +373,7 @@ def test_a_duration_has_the_forms_of_custom_timeouts(value: Any) -> None:
 @pytest.mark.parametrize("value", ["6", "6 h", "6 hours", "-1h", "0s", "0", "31d", "1:30h"])
 def test_a_wrong_duration_is_refused_and_quoted(value: str) -> None:
     """A typo is found in the preview."""
-    result = checks.check(CALL, {}, {**INPUTS, "wait_for_capacity": value})
+    result = operations.check(CALL, {}, {**INPUTS, "wait_for_capacity": value})
     assert [failure.property for failure in result.failures] == ["wait_for_capacity"]
     assert result.failures[0].reason == (
         "wait_for_capacity must be a duration of at most 30 days such as 6h, 30m or 1h30m, "
@@ -383,7 +384,7 @@ def test_a_wrong_duration_is_refused_and_quoted(value: str) -> None:
 @pytest.mark.parametrize("value", [3600.0, True, ED25519, "forever", "1a2b3c4d5e6f7a8b"])
 def test_what_is_no_duration_at_all_is_not_quoted(value: Any) -> None:
     """It may be another input's value, and a secret."""
-    (failure,) = checks.check(CALL, {}, {**INPUTS, "wait_for_capacity": value}).failures
+    (failure,) = operations.check(CALL, {}, {**INPUTS, "wait_for_capacity": value}).failures
     assert str(value) not in failure.reason
 
 
@@ -404,7 +405,7 @@ def test_what_is_no_duration_at_all_is_not_quoted(value: Any) -> None:
 )
 def test_how_long_a_wait_has_lasted_is_rounded_down(seconds: float, words: str) -> None:
     """A wait is never said to have been longer than it was."""
-    assert durations.shown(durations.rounded(seconds)) == words
+    assert clock.shown_duration(clock.rounded_duration(seconds)) == words
 
 
 # Clusters

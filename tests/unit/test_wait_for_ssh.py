@@ -11,7 +11,7 @@ import pytest
 
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.errors import NotReadyError, VanishedError
-from pulumi_fal.resource import checks, operations
+from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import UNKNOWN, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
 
@@ -45,7 +45,7 @@ def unfinished(world: World, call: Call) -> InitFailed:
 def test_wait_for_ssh_is_off_by_default(given: bool | None) -> None:
     """The default and an absent input are the same, and must not differ later."""
     news = {**INPUTS, "wait_for_ssh": given}
-    assert "wait_for_ssh" not in checks.check(CALL, {}, news).inputs
+    assert "wait_for_ssh" not in operations.check(CALL, {}, news).inputs
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_wait_for_ssh_is_off_by_default(given: bool | None) -> None:
 )
 def test_check_refuses_what_can_not_be_awaited(given: dict[str, Any], problem: str | None) -> None:
     """Somebody who asks for both would take the machine for one that can be logged in to."""
-    failures = checks.check(CALL, {}, {**INPUTS, **given}).failures
+    failures = operations.check(CALL, {}, {**INPUTS, **given}).failures
     assert [failure.reason for failure in failures] == ([problem] if problem else [])
 
 
@@ -223,7 +223,7 @@ def test_an_update_to_true_waits_and_replaces_nothing(world: World) -> None:
 def test_an_update_to_false_waits_for_nothing(world: World) -> None:
     """The machine is ready, so nothing is left to await, even if SSH never answered."""
     news = {**INPUTS, "wait_for_ssh": False}
-    checked = checks.check(CALL, INPUTS, news).inputs
+    checked = operations.check(CALL, INPUTS, news).inputs
     outs = operations.update(world.machines, CALL, ID, UNFINISHED, checked)
     assert "unfinished" not in outs
     assert "wait_for_ssh" not in outs

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import (
     ABANDONED_SECONDS,
     Asking,

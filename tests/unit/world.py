@@ -16,9 +16,8 @@ from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import APIError
 from pulumi_fal.machines.absence import Absences
 from pulumi_fal.machines.creates import Creates
-from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.fleet import Fleet
-from pulumi_fal.machines.journal import Journal, new_file
+from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.stacks.origin import Origin
@@ -53,7 +52,7 @@ class ApiWorld:
         """The ip and the moment of each attempt to be greeted."""
 
     def greeting(self, ip: str) -> str | None:
-        """Return why no SSH server greets there, as greeting.problem does."""
+        """Return why no SSH server greets there, as lifecycle.ssh_problem does."""
         self.connected.append((ip, round(self.passed, 6)))
         return None if self.passed >= self.ssh_at else "Connection refused"
 

@@ -11,11 +11,9 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.audit import audit
 from pulumi_fal.cli.delete import delete
 from pulumi_fal.cli.doctor import doctor
-from pulumi_fal.cli.emulator import emulator
 from pulumi_fal.cli.import_file import import_file
-from pulumi_fal.cli.machines import get, list_
+from pulumi_fal.cli.machines import get, list_, ssh_config
 from pulumi_fal.cli.pending import pending
-from pulumi_fal.cli.ssh_config import ssh_config
 from pulumi_fal.errors import FalError
 
 
@@ -42,6 +40,18 @@ def cli() -> None:
     Exit codes: 0 for success, 1 if a command is refused or fails, 2 for wrong usage. `audit` has
     its own.
     """
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def emulator(arguments: tuple[str, ...]) -> None:
+    """Run an emulator of fal Compute. Its machines cost nothing."""
+    from pulumi_fal.emulator.__main__ import main
+
+    main(arguments)
 
 
 for command in (list_, get, delete, ssh_config, pending, audit, import_file, doctor, emulator):

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 from rich.text import Text
 
+from pulumi_fal import clock
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
@@ -19,9 +20,8 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.cli.evidence import Reader, Row, age, machines_json, recorded, stack_option
 from pulumi_fal.errors import FalError, NotFoundError
-from pulumi_fal.machines.ownership import Ownership
+from pulumi_fal.machines.absence import Ownership
 from pulumi_fal.machines.whose import ABANDONED_SECONDS, Claim, Evidence, Whose
-from pulumi_fal.resource import durations
 from pulumi_fal.stacks.cache import LIST
 
 CLEAN, FOUND, CANT_TELL = 0, 1, 2
@@ -44,7 +44,7 @@ _ADVICE = {
 
 def _seconds(text: str | None) -> float | None:
     """Parse a duration, such as 30m, 12h, 7d or 1d12h, and return it in seconds."""
-    seconds = durations.parse(text) if text is not None else None
+    seconds = clock.parse_duration(text) if text is not None else None
     if text is not None and seconds is None:
         raise click.BadParameter(
             f"{text!r} is not a duration. Give minutes, hours or days, for example 30m, 12h, 7d or "
@@ -194,7 +194,7 @@ def _print(report: Report, settings: Settings) -> None:
             if whose not in (Whose.STACK, Whose.PENDING)
         ],
         ("TOO OLD", "TYPE", "AGE", "STACK", "RESOURCE"): [
-            (machine.id, machine.instance_type, durations.shown(age), claim.stack, claim.urn)
+            (machine.id, machine.instance_type, clock.shown_duration(age), claim.stack, claim.urn)
             for machine, claim, age in report.too_old
         ],
         ("GONE", "STACK", "RESOURCE"): [
@@ -249,8 +249,8 @@ def _summary(report: Report) -> str:
         lines.append("Without a list, name the stacks to read with --stack.")
     if report.max_age is not None and report.too_old:
         lines.append(
-            f"Running for more than {durations.shown(report.max_age)}: {len(report.too_old)}. To "
-            "delete one, remove it from its program and run `pulumi up`."
+            f"Running for more than {clock.shown_duration(report.max_age)}: {len(report.too_old)}. "
+            "To delete one, remove it from its program and run `pulumi up`."
         )
     if report.gone:
         lines.append("To remove machines that are gone from a stack's state, run `pulumi refresh`.")

@@ -19,8 +19,8 @@ from pulumi_fal.machines.decision import (
     as_late,
     decide,
 )
-from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.facts import offline
+from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import at_home, is_gone, stack_name, stacks_of, where
 from pulumi_fal.stacks.cache import Stacks, in_words
 from pulumi_fal.stacks.state import Found, Stack

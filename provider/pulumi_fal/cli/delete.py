@@ -15,8 +15,8 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.cli.evidence import Reader
 from pulumi_fal.errors import FalError, Interrupted, JournalError, NotFoundError, StillThereError
+from pulumi_fal.hosts.engine import ThreadPerCall
 from pulumi_fal.machines.whose import Claim, Evidence, Whose
-from pulumi_fal.native.threads import ThreadPerCall
 from pulumi_fal.resource.operations import DELETE_TIMEOUT
 
 _STOPPING_SECONDS = 15.0

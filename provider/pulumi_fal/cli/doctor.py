@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.text import Text
 
 from pulumi_fal._version import __version__
-from pulumi_fal.cli import native_plugin, show
+from pulumi_fal.cli import show
 from pulumi_fal.cli.cases import is_in_state
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.errors import AuthenticationError, FalError, JournalError
-from pulumi_fal.machines.entry import Entry
+from pulumi_fal.machines.journal import Entry
 from pulumi_fal.stacks import cli as pulumi_cli
 
 OK, MISSING, UNTESTED, BAD = "ok", "missing", "untested", "bad"
@@ -26,6 +30,11 @@ OK, MISSING, UNTESTED, BAD = "ok", "missing", "untested", "bad"
 _COLOURS = {OK: "green", MISSING: "yellow", UNTESTED: "yellow", BAD: "red"}
 OLDEST_SDK, NEWEST_SDK = (3, 260), (3, 272)
 """The versions of Pulumi's Python SDK that all tests of a release run with."""
+
+
+_PLUGIN = "pulumi-resource-fal"
+_SECONDS = 20.0
+"""For the plugin to start, and for its answer."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +142,12 @@ def _existing_parent(folder: Path) -> Path:
 
 def _native() -> Finding:
     """Check the plugin for programs in other languages. Python programs need none."""
-    path = native_plugin.find()
+    path = shutil.which(_PLUGIN)
     if path is None:
         without = "programs that don't use the Python package need it, see docs/native-plugin.md"
-        return Finding("native plugin", MISSING, f"{native_plugin.NAME} is not on PATH: {without}")
+        return Finding("native plugin", MISSING, f"{_PLUGIN} is not on PATH: {without}")
     try:
-        version = native_plugin.version(path)
+        version = _version_of(path)
     except OSError as error:
         return Finding("native plugin", BAD, str(error))
     if version != __version__:
@@ -152,3 +161,27 @@ def _checked(what: str, find: Callable[[], str]) -> Finding:
         return Finding(what, OK, find())
     except FalError as error:
         return Finding(what, BAD, str(error))
+
+
+def _version_of(path: str) -> str:
+    """Start the plugin as the engine does, and ask it. Raises OSError if it gives no answer."""
+    import grpc
+    from google.protobuf import empty_pb2
+    from pulumi.runtime.proto import provider_pb2_grpc
+
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen([path], stdin=pipe, stdout=pipe, stderr=nowhere) as process:
+        guard = threading.Timer(_SECONDS, process.kill)
+        guard.start()
+        try:
+            port = process.stdout.readline().strip() if process.stdout else b""
+            if not port.isdigit():
+                raise OSError(f"{path} does not start")
+            with grpc.insecure_channel(f"127.0.0.1:{port.decode()}") as channel:
+                stub: Any = provider_pb2_grpc.ResourceProviderStub(channel)
+                return str(stub.GetPluginInfo(empty_pb2.Empty(), timeout=_SECONDS).version)
+        except grpc.RpcError as error:
+            raise OSError(f"{path} starts, and does not say its version: {error}") from None
+        finally:
+            guard.cancel()
+            process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
@@ -10,13 +11,17 @@ from types import MappingProxyType
 import click
 from rich.text import Text
 
+from pulumi_fal import clock
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.cli.evidence import Reader, machines_json, recorded
 from pulumi_fal.machines.whose import Claim, Whose
-from pulumi_fal.resource import durations
+from pulumi_fal.resource import access
+from pulumi_fal.stacks import state
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
 
 _STACKS_SECONDS = 30.0
 """The most time that `ls` spends on reading stacks."""
@@ -72,7 +77,8 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
     if with_age:
         moments = (created.get(instance.id) for instance in instances)
         columns["AGE"] = [
-            "" if moment is None else durations.shown(evidence.now - moment) for moment in moments
+            "" if moment is None else clock.shown_duration(evidence.now - moment)
+            for moment in moments
         ]
     _print(instances, context.settings, columns)
     ids = {instance.id for instance in instances}
@@ -161,3 +167,48 @@ def _print(
         cells["CREATOR"] = [instance.creator_user_nickname or "" for instance in instances]
     cells |= more
     show.print_table(list(cells), zip(*cells.values(), strict=True))
+
+
+@click.command("ssh-config")
+@click.option(
+    "--stack",
+    "name",
+    default="",
+    metavar="STACK",
+    help="The stack to read. By default the one that is selected in this folder.",
+)
+def ssh_config(name: str) -> None:
+    """Print an ssh config with the machines of a stack.
+
+    Save it to a file, and log in with `ssh -F FILE NAME`, by a machine's name in the program. If
+    another one has the same name, use its id. The command reads only state, so it needs no key.
+    """
+    machines = [machine for machine in state.read(name).machines if not machine.is_replaced]
+    for machine in machines:
+        if machine.ip is None:
+            click.echo(
+                f"{access.alias(_name(machine))} is left out: state has no ip for it. Run `pulumi "
+                "refresh` if it is ready by now; an ip that is a secret can't be read.",
+                err=True,
+            )
+    ips = _by_alias(machines)
+    if not ips:
+        raise click.ClickException("The stack has no machine with an ip.")
+    try:
+        click.echo(access.ssh_config(ips), nl=False)
+    except ValueError as error:
+        raise click.ClickException(f"The stack's state is damaged: {error}.") from None
+
+
+def _by_alias(machines: Sequence[StackMachine]) -> dict[str, str]:
+    counts = Counter(access.alias(_name(machine)) for machine in machines)
+    return {
+        name if counts[name] == 1 else machine.id: machine.ip
+        for machine in machines
+        if machine.ip is not None and (name := access.alias(_name(machine)))
+    }
+
+
+def _name(machine: StackMachine) -> str:
+    """Return the resource's name in the program."""
+    return Origin(machine.urn).name

@@ -20,9 +20,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pulumi_fal import clock
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.errors import printable
-from pulumi_fal.resource import durations
 
 _WIDE = 10_000
 _COLOURS = {
@@ -138,7 +138,7 @@ def moment(seconds: float) -> str:
 def since(seconds: float, now: float) -> str:
     """Format a time in seconds since the epoch as local time, with its age."""
     local = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
-    return f"{local:%Y-%m-%d %H:%M} ({durations.shown(max(0.0, now - seconds))} ago)"
+    return f"{local:%Y-%m-%d %H:%M} ({clock.shown_duration(max(0.0, now - seconds))} ago)"
 
 
 def _print(renderable: RenderableType) -> None:

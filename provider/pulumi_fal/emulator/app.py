@@ -25,8 +25,7 @@ from starlette.routing import Match
 from pulumi_fal.emulator.calls import CurrentState, Log, log_request
 from pulumi_fal.emulator.dialects import V1_PREFIX, legacy, v1, v1_error
 from pulumi_fal.emulator.faults import Faults
-from pulumi_fal.emulator.refusals import CAPACITY_ANSWERS, UnknownMachineError
-from pulumi_fal.emulator.state import State
+from pulumi_fal.emulator.state import CAPACITY_ANSWERS, State, UnknownMachineError
 
 
 def create_app(

@@ -16,8 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from pulumi_fal.api.models import InstanceType, NewInstance, Sector
-from pulumi_fal.emulator.refusals import KeyReusedError, NoCapacityError, UnknownMachineError
-from pulumi_fal.emulator.state import State
+from pulumi_fal.emulator.state import KeyReusedError, NoCapacityError, State, UnknownMachineError
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

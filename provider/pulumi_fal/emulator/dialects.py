@@ -17,8 +17,7 @@ from pydantic import field_validator
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.emulator.calls import Account, ApiCall, CreateBody, CurrentState, Refusal
-from pulumi_fal.emulator.refusals import KeyReusedError, NoCapacityError, UnknownMachineError
-from pulumi_fal.emulator.state import State
+from pulumi_fal.emulator.state import KeyReusedError, NoCapacityError, State, UnknownMachineError
 
 V1_PREFIX = "/v1"
 """The first part of every path of the v1 API."""

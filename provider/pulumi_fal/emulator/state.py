@@ -15,7 +15,6 @@ from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Sector, Status
-from pulumi_fal.emulator.refusals import KeyReusedError, NoCapacityError, UnknownMachineError
 
 STEPS = ((0.0, Status.PENDING), (0.1, Status.INIT), (0.3, Status.PROVISIONING), (1.0, Status.READY))
 """The fraction of the provisioning time from which a machine has each status."""
@@ -321,3 +320,30 @@ def _digest(key: str) -> str:
 def _new_id() -> str:
     # The ids come from `random`, so that a simulation can reproduce them with a seed.
     return str(uuid.UUID(int=random.getrandbits(128), version=4))
+
+
+class UnknownMachineError(LookupError):
+    """The account sees no machine with this id."""
+
+
+class NoCapacityError(Exception):
+    """The number of machines that `State.capacity` allows already exists."""
+
+    def __init__(self, missing: str, status: int) -> None:
+        """`missing` says what there is no room for, as in "for gpu_1x_h100_sxm5"."""
+        super().__init__(CAPACITY_ANSWERS[status].format(missing))
+        self.status = status
+
+
+CAPACITY_ANSWERS = {
+    400: "no capacity left {}",
+    409: "machines are out of stock {}",
+    422: "machines are not available {} at the moment",
+    429: "no more machines {}, try again later",
+    503: "insufficient resources {}",
+}
+"""What the API may say to a create for want of room, by status. fal documents none of them."""
+
+
+class KeyReusedError(Exception):
+    """An idempotency key was used again for a different create."""

@@ -13,10 +13,9 @@ import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api import retry
-from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import APIError, ConfigurationError, Interrupted, JournalError
@@ -31,17 +30,19 @@ from pulumi_fal.machines.decision import (
     as_late,
     decide,
 )
-from pulumi_fal.machines.entry import Entry, Phase
 from pulumi_fal.machines.facts import FactFinder, unclaimed
-from pulumi_fal.machines.journal import new_file
-from pulumi_fal.machines.late import Late
-from pulumi_fal.machines.queues import Patience, Queues
+from pulumi_fal.machines.journal import Entry, Phase, new_file
 from pulumi_fal.machines.records import Records
-from pulumi_fal.machines.sender import Sender
+from pulumi_fal.machines.review import Late
+from pulumi_fal.machines.sender import Patience, Queues, Sender
 from pulumi_fal.machines.whose import LATE_SECONDS, Asking, Same
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import Stack
 from pulumi_fal.tokens import PROVIDER_TYPES
+
+if TYPE_CHECKING:
+    # It needs requests, and most previews never call the API.
+    from pulumi_fal.api.client import Client
 
 _LOOK_AGAIN_SECONDS = 0.5
 """The time between two checks whether another process still works on a create."""

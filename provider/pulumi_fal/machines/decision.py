@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import LATE_SECONDS, Same
 from pulumi_fal.stacks.origin import Origin
 

@@ -9,12 +9,11 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import FalError
+from pulumi_fal.machines.absence import Ownership
 from pulumi_fal.machines.decision import Facts, Search, can_be_sent_again
-from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.fleet import Fleet
-from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.journal import Entry, Journal
 from pulumi_fal.machines.lifecycle import Lifecycle
-from pulumi_fal.machines.ownership import Ownership
 from pulumi_fal.machines.whose import (
     LATE_SECONDS,
     Asking,

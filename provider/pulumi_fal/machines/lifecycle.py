@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
 from pulumi_fal.api import retry
-from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
@@ -24,11 +26,12 @@ from pulumi_fal.errors import (
     UnreachableError,
     VanishedError,
 )
-from pulumi_fal.machines import greeting
 from pulumi_fal.machines.absence import Absence, Absences
 from pulumi_fal.machines.fleet import Answer, Fleet, Instances
-from pulumi_fal.machines.greeting import Greeting
-from pulumi_fal.machines.outage import Outage
+
+if TYPE_CHECKING:
+    # It needs requests, and most previews never call the API.
+    from pulumi_fal.api.client import Client
 
 STOPPED_SECONDS = 60.0
 """Seconds for which a machine must stay stopped until a wait for it ends as failed."""
@@ -38,6 +41,48 @@ _LOOKS = 12
 """How often a machine that is missing is looked for, until it counts as gone."""
 _LOOK_AGAIN_SECONDS = 2.0
 """The longest pause between the two looks of a call with a time limit."""
+
+
+SSH_ADDRESS_VARIABLE = "FAL_COMPUTE_SSH_ADDRESS"
+"""The variable with the IP:PORT to connect to instead, for machines of the emulator."""
+SSH_PORT = 22
+_GREETING_SECONDS = 2.0
+"""How long to wait for a connection, and then for the greeting. An interrupt waits as long."""
+_LONGEST_GREETING = 255
+"""The most bytes that are read: the longest greeting of an SSH server (RFC 4253, section 4.2)."""
+
+Greeting = Callable[[str], str | None]
+"""Returns why no SSH server greets at an ip, or None if one does."""
+
+
+def chosen_greeting(environ: Mapping[str, str]) -> Greeting:
+    """Return `ssh_problem`, with the address that the environment sets."""
+    return partial(ssh_problem, instead=environ.get(SSH_ADDRESS_VARIABLE, ""))
+
+
+def ssh_problem(ip: str, instead: str = "") -> str | None:
+    """Return None if an SSH server greets on port 22 of the ip, or the reason why none does.
+
+    With `instead`, an IP:PORT, this connects there, and the reason says so: the variable may have
+    been forgotten in a terminal. The reason never contains the ip, because a program may treat it
+    as a secret.
+    """
+    where = f" at the address in {SSH_ADDRESS_VARIABLE}" if instead else ""
+    host, _, port = instead.rpartition(":") if instead else (ip, "", str(SSH_PORT))
+    try:
+        address = (host.strip("[]"), int(port))
+        with socket.create_connection(address, timeout=_GREETING_SECONDS) as connection:
+            greets = connection.recv(_LONGEST_GREETING).startswith(b"SSH-")
+            return None if greets else f"what answers{where} is no SSH server"
+    except (ValueError, socket.gaierror):
+        return (
+            f"{SSH_ADDRESS_VARIABLE} is not IP:PORT" if instead else "its ip is not an IP address"
+        )
+    except TimeoutError:
+        return f"no answer{where} within {_GREETING_SECONDS:.0f} s"
+    except OSError as error:
+        why = error.strerror or "the connection failed"
+        return why + where
 
 
 class Lifecycle:
@@ -50,7 +95,7 @@ class Lifecycle:
         clock: Clock,
         absences: Absences,
         notify: Callable[[str], None] = lambda message: None,
-        greeting: Greeting = greeting.problem,
+        greeting: Greeting = ssh_problem,
     ) -> None:
         """`notify` is called with a message about a failed call, in the thread that waits."""
         self._client = client
@@ -353,3 +398,53 @@ class Deletion:
             return
         self.accepted, self.said = True, "the API had accepted it"
         self._due = self._clock.now() + RESEND_SECONDS
+
+
+REFUSED_SECONDS = 60.0
+"""How long the API may refuse the key before a wait ends. A 403 of a gateway lasts less long."""
+
+
+class Outage:
+    """The failures in a row of one kind of call during one wait.
+
+    They say nothing about a machine, so the wait continues, unless the API refuses the key for
+    REFUSED_SECONDS.
+    """
+
+    def __init__(self, clock: Clock, notify: Callable[[str], None]) -> None:
+        """`notify` is called for each failure that differs from the last one, and for the end."""
+        self._clock = clock
+        self._notify = notify
+        self._last: APIError | None = None
+        self._notified = ""
+        self._since = 0.0
+        self._refused_since: float | None = None
+
+    def record_failure(self, error: APIError) -> None:
+        """Record a failed call. Raises an AuthenticationError that lasted for REFUSED_SECONDS."""
+        now = self._clock.now()
+        if not isinstance(error, AuthenticationError):
+            self._refused_since = None
+        elif self._refused_since is None:
+            self._refused_since = now
+        elif now - self._refused_since >= REFUSED_SECONDS:
+            raise error
+        if self._last is None:
+            self._since = now
+        self._last = error
+        if str(error) != self._notified:
+            self._notified = str(error)
+            self._notify(f"{error} The wait goes on.")
+
+    def record_success(self) -> None:
+        """Record that a call worked, which ends the outage."""
+        if self._last is not None:
+            self._notify("The API answers again.")
+        self._last, self._notified, self._refused_since = None, "", None
+
+    def __str__(self) -> str:
+        """A sentence for the error of a wait that timed out, or "" if the last call worked."""
+        if self._last is None:
+            return ""
+        seconds = self._clock.now() - self._since
+        return f" For the last {seconds:.0f} s the API gave no usable answer: {self._last}"

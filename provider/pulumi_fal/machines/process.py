@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import JournalError
-from pulumi_fal.machines import greeting, review
-from pulumi_fal.machines.greeting import Greeting
+from pulumi_fal.machines import lifecycle, review
 from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.lifecycle import Greeting
 from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
 
 if TYPE_CHECKING:
     # They need requests, which takes long to import, and most previews never call the API.
+    from pulumi_fal.machines.absence import Ownership
     from pulumi_fal.machines.creates import Creates
     from pulumi_fal.machines.facts import FactFinder
     from pulumi_fal.machines.lifecycle import Lifecycle
-    from pulumi_fal.machines.ownership import Ownership
 
 _RECENT_SECONDS = 5.0
 """The maximum age of the list that shows whether two keys belong to the same account."""
@@ -56,7 +56,7 @@ class Machines:
         notify: Callable[[str], None] = lambda message: None,
         warn: Callable[[str], None] = lambda message: None,
         send: Callable[..., Any] | None = None,
-        greeting: Greeting = greeting.problem,
+        greeting: Greeting = lifecycle.ssh_problem,
         provider: str = "",
     ) -> None:
         """`settings` may raise ConfigurationError. `send` replaces HTTP in tests. `provider` is the
@@ -150,12 +150,11 @@ class Machines:
 
     def _open(self, settings: Settings) -> _Account:
         from pulumi_fal.api.client import Client
-        from pulumi_fal.machines.absence import Absences
+        from pulumi_fal.machines.absence import Absences, Ownership
         from pulumi_fal.machines.creates import Creates
         from pulumi_fal.machines.facts import FactFinder
         from pulumi_fal.machines.fleet import Fleet
         from pulumi_fal.machines.lifecycle import Lifecycle
-        from pulumi_fal.machines.ownership import Ownership
 
         client = Client(settings, self._clock, send=self._send, notify=self._notify)
         fleet = Fleet(client, self._clock, settings.poll_interval)

@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines.decision import as_gone
-from pulumi_fal.machines.entry import Entry, Phase
-from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.stacks.origin import Origin
 

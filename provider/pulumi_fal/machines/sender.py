@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import math
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, TypeVar
 
 from pulumi_fal.api import retry
-from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance, NewInstance
+from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
     APIError,
     ConfigurationError,
     FalError,
     Interrupted,
+    NoRoomError,
     UnresolvedCreateError,
 )
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.entry import Entry
 from pulumi_fal.machines.facts import FactFinder
+from pulumi_fal.machines.journal import Entry
 from pulumi_fal.machines.records import Records
+
+if TYPE_CHECKING:
+    # It needs requests, and most previews never call the API.
+    from pulumi_fal.api.client import Client
 
 
 class Sender:
@@ -113,3 +124,194 @@ class Sender:
         if not search:
             self._records.write(replace(entry, searched=True))
         return unresolved.unanswered(entry, search.candidates, search.unread)
+
+
+T = TypeVar("T")
+
+_PAUSE = (7.5, 30.0)
+"""The shortest and the longest pause until the API is asked again, in poll intervals."""
+
+
+@dataclass(frozen=True)
+class Waited:
+    """What a create that waits for room has to show."""
+
+    error: APIError
+    """The API's last answer, to this create or to another in the queue."""
+    seconds: float
+    """For how long the create has waited."""
+    now: float
+    """The time of this, in seconds since the epoch."""
+    until: float
+    """Until when it waits, in seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """For how long a create waits for room, from the first refusal on."""
+
+    text: str
+    """The duration as the program has it."""
+    seconds: float
+    show: Callable[[Waited], None]
+    """Called in the thread of the create after each refusal, its own or another's in the queue."""
+
+
+@dataclass(eq=False)
+class _Place:
+    """The place of one create in its queue."""
+
+    name: str
+    new: NewInstance
+    patience: Patience
+    seen: APIError | None = None
+    """The last refusal that the create knows."""
+    since: float = math.inf
+    """When the create learned that there is no room, in seconds of the clock."""
+
+
+@dataclass(eq=False)
+class _Queue:
+    """The creates that request the same, in the order in which they came."""
+
+    places: list[_Place] = field(default_factory=list)
+    asking: int = 0
+    """How many of them are being sent."""
+    is_open: bool = False
+    """Whether all may ask at once, because there was room for the first one that asked."""
+    due: float = -math.inf
+    """When the first may ask, if the queue is not open."""
+    refusal: APIError | None = None
+    """What the API said last when it had no capacity."""
+
+    def lets_ask(self, place: _Place, now: float) -> bool:
+        return self.is_open or (self._is_next(place) and now >= self.due)
+
+    def pause(self, place: _Place, now: float, until: float) -> float | None:
+        """Return for how long the create waits if nothing happens; None for as long as it takes."""
+        end = min(until, self.due) if self._is_next(place) else until
+        return None if end == math.inf else end - now
+
+    def _is_next(self, place: _Place) -> bool:
+        return not self.asking and self.places[0] is place
+
+
+class Queues:
+    """The queues of one account. Can be used from any thread."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        interval: float,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        """`interval` is the time between polls in seconds. The pauses are in proportion to it."""
+        self._clock = clock
+        self._interval = interval
+        self._uniform = uniform
+        self._condition = threading.Condition()
+        self._queues: dict[tuple[str, str | None], _Queue] = {}
+
+    def ask(self, name: str, new: NewInstance, patience: Patience, send: Callable[[], T]) -> T:
+        """Return the result of `send`, which creates a machine when there is capacity.
+
+        Raises NoRoomError if there is none in time, Interrupted, and whatever else `send` raises.
+        """
+        place = _Place(name, new, patience)
+        with self._placed(place) as queue:
+            while True:
+                while (waited := self._await_turn(queue, place)) is not None:
+                    patience.show(waited)
+                try:
+                    with self._turn(queue):
+                        return send()
+                except APIError as error:
+                    if not retry.lacks_capacity(error):
+                        raise
+
+    @contextmanager
+    def _placed(self, place: _Place) -> Iterator[_Queue]:
+        """Put a create into its queue until the block ends."""
+        kind = (place.new.instance_type, place.new.sector)
+        with self._condition:
+            queue = self._queues.setdefault(kind, _Queue())
+            queue.places.append(place)
+        try:
+            yield queue
+        finally:
+            with self._condition:
+                queue.places.remove(place)
+                if not queue.places:
+                    del self._queues[kind]
+                self._condition.notify_all()
+
+    def _await_turn(self, queue: _Queue, place: _Place) -> Waited | None:
+        """Return None when it is the create's turn, or else what is new.
+
+        Raises NoRoomError when its time is up.
+        """
+        seconds = place.patience.seconds
+        with self._condition:
+            while True:
+                now, wall = self._clock.now(), self._clock.wall()
+                if queue.refusal is not None and queue.refusal is not place.seen:
+                    place.seen, place.since = queue.refusal, min(place.since, now)
+                    passed = now - place.since
+                    return Waited(queue.refusal, passed, wall, wall + seconds - passed)
+                until = place.since + seconds
+                if now >= until:
+                    raise _no_room(place, wall - (now - place.since))
+                if queue.lets_ask(place, now):
+                    queue.asking += 1
+                    return None
+                self._clock.wait(self._condition, queue.pause(place, now, until))
+
+    @contextmanager
+    def _turn(self, queue: _Queue) -> Iterator[None]:
+        """End the turn of a create with the block."""
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            self._end_turn(queue, error)
+
+    def _end_turn(self, queue: _Queue, error: BaseException | None) -> None:
+        """Decide who may ask next, and when."""
+        with self._condition:
+            queue.asking -= 1
+            queue.due = self._clock.now()
+            if isinstance(error, APIError) and retry.lacks_capacity(error):
+                queue.is_open, queue.refusal = False, error
+                queue.due += self._pause(error.retry_after)
+            elif queue.refusal is None:
+                queue.is_open = True
+            elif _may_pass(error):
+                queue.due += self._pause()
+            self._condition.notify_all()
+
+    def _pause(self, retry_after: float | None = None) -> float:
+        drawn = self._uniform(*_PAUSE) * self._interval
+        return max(drawn, min(retry_after or 0.0, retry.RETRY_AFTER_CAP))
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether the next create would do better than this one if it is sent later."""
+    is_temporary = isinstance(error, APIError) and retry.rule(error).repeat
+    return is_temporary or isinstance(error, UnresolvedCreateError)
+
+
+def _no_room(place: _Place, since: float) -> NoRoomError:
+    """The error of a create that has waited since then, in seconds since the epoch."""
+    new = place.new
+    where = f" in {new.sector}" if new.sector else ""
+    began = datetime.fromtimestamp(since, timezone.utc).astimezone()
+    said = f" The API's last answer: {place.seen.happened}." if place.seen else ""
+    return NoRoomError(
+        f"Machine {place.name} ({new.instance_type}{where}) was not created, because the API had "
+        f"no room for it in {place.patience.text}. It has waited since {began:%Y-%m-%d %H:%M}."
+        f"{said}",
+        "Run the command again to wait once more, or request another sector or instance type.",
+    )

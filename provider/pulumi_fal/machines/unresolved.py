@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
-from pulumi_fal.machines.entry import Entry, Phase
+from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.stacks.cache import in_words
 from pulumi_fal.stacks.origin import Origin
 

@@ -12,10 +12,10 @@ from typing import NoReturn
 import grpc
 from pulumi.runtime.proto import provider_pb2_grpc
 
-from pulumi_fal import engine
 from pulumi_fal._version import __version__
+from pulumi_fal.hosts import engine
+from pulumi_fal.hosts.engine import ThreadPerCall
 from pulumi_fal.native.servicer import FalProvider
-from pulumi_fal.native.threads import ThreadPerCall
 
 _MAX_MESSAGE = 400 * 1024 * 1024
 """The maximum size of a message in bytes, which is the same in the engine."""

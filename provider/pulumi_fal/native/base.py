@@ -14,11 +14,10 @@ import pulumi
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
-from pulumi_fal import engine
 from pulumi_fal._version import __version__
 from pulumi_fal.errors import FalError
-from pulumi_fal.native import config as configs
-from pulumi_fal.native import lookups
+from pulumi_fal.hosts import engine
+from pulumi_fal.native import lookups, session
 from pulumi_fal.native.properties import received, secret, secrets_in, sent
 from pulumi_fal.native.session import NativeSession
 from pulumi_fal.resource.call import WARNING
@@ -103,7 +102,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
         Failures name no property, because the engine would print its value, which may be the key.
         """
-        problem = configs.problem(configs.parse(received(request.news)))
+        problem = session.problem(session.parse(received(request.news)))
         failures = [provider_pb2.CheckFailure(reason=problem)] if problem else []
         checked = secret(request.news, "apiKey")
         return provider_pb2.CheckResponse(inputs=checked, failures=failures)
@@ -122,9 +121,9 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     @answered
     def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802
-        config = configs.parse(received(request.args))
-        declared = "" if configs.is_default(request.name) else request.name
-        session = NativeSession(
+        config = session.parse(received(request.args))
+        declared = "" if session.is_default(request.name) else request.name
+        configured = NativeSession(
             config,
             declared=declared,
             is_stateless=_is_stateless(request),
@@ -132,10 +131,10 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
             provider=_id(request),
         )
         with self._lock:
-            self._session = session
+            self._session = configured
         if request.urn and request.id:
             self._reference = f"{request.urn}::{request.id}"
-        for name in configs.unused(config) if declared else ():
+        for name in session.unused(config) if declared else ():
             self._warn(
                 f"The provider {declared!r} in the program does not use the fal:{name} of the "
                 "stack's config, which is only for the default provider. To use it, pass "

@@ -17,14 +17,14 @@ from pulumi.provider import ConstructResult, Provider
 from pulumi.provider.server import ProviderServicer
 from pulumi.resource import DependencyProviderResource
 
-from pulumi_fal import nodes
 from pulumi_fal.api.models import InstanceType
+from pulumi_fal.hosts import nodes
 from pulumi_fal.native.properties import camel, camel_words
-from pulumi_fal.resource import fields
+from pulumi_fal.resource import inputs
 from pulumi_fal.resource.inputs import NAMES
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
-_OUTPUTS = [camel(name) for name in fields.names(lambda field: field.is_output)]
+_OUTPUTS = [camel(name) for name in inputs.names(lambda field: field.is_output)]
 _INPUTS = {camel(name): name for name in (*NAMES, "size")}
 _PACKAGE = NATIVE_TYPE_TOKEN.partition(":")[0]
 _OTHER_THREADS = 16

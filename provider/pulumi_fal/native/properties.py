@@ -10,7 +10,7 @@ from google.protobuf import json_format, struct_pb2
 from pulumi.runtime import rpc
 
 from pulumi_fal.resource.call import UNKNOWN
-from pulumi_fal.resource.fields import CLUSTER_FIELDS, FIELDS
+from pulumi_fal.resource.inputs import CLUSTER_FIELDS, FIELDS
 
 NAMES = {
     field.name: field.camel for field in (*FIELDS, *CLUSTER_FIELDS) if field.camel != field.name

@@ -11,9 +11,9 @@ import grpc
 from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
-from pulumi_fal import engine
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.errors import FalError, LifecycleError
+from pulumi_fal.hosts import engine
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.properties import (
@@ -24,7 +24,7 @@ from pulumi_fal.native.properties import (
     secrets_in,
     sent,
 )
-from pulumi_fal.resource import accounts, checks, imports, inputs, operations
+from pulumi_fal.resource import imports, inputs, operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.imports import imported
 from pulumi_fal.resource.operations import Diff
@@ -140,7 +140,7 @@ class FalProvider(ConfigurableProvider):
         self.session.register(request.urn)
         if olds:
             self.session.machines.known.add(request.urn)
-        checked = checks.check(self._call(request, context), olds, news)
+        checked = operations.check(self._call(request, context), olds, news)
         # The API does not return the SSH key of a machine, so an import has none.
         is_import = request.urn in self._imported and "ssh_key" not in news
         failures = [
@@ -161,7 +161,7 @@ class FalProvider(ConfigurableProvider):
         machines, id_, outputs = self.session.machines, request.id, received(request.olds)
         may_have_moved = self._took_over or bool(self.session.declared)
         if may_have_moved and not self.session.saw_last(outputs):
-            accounts.refuse_move(machines, call, id_, outputs, took_over=self._took_over)
+            operations.refuse_move(machines, call, id_, outputs, took_over=self._took_over)
         if request.urn in self._imported:
             try:
                 refuse_mismatch(id_, outputs, news)

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from pulumi_fal.errors import FalError, IncompleteClusterError, NoRoomError, NotReplacedError
 from pulumi_fal.machines.process import Machines
-from pulumi_fal.resource import replaced
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
@@ -55,7 +54,7 @@ def refused(machines: Machines, call: Call, refusal: FalError) -> FalError:
 
     That is the machine that was to be replaced, or the others of the cluster.
     """
-    if kept := replaced.outcome(machines, call):
+    if kept := _of_replaced(machines, call):
         return NotReplacedError(f"{refusal}\n{kept}")
     if not _is_in_cluster(call.urn):
         return refusal
@@ -117,3 +116,47 @@ def _cluster(urn: str) -> str:
 
 def _name(urn: str) -> str:
     return urn.rpartition("::")[2]
+
+
+def also_billed(machines: Machines, call: Call, id_: str) -> str:
+    """Return what else is billed while the machine is not ready, and how to delete all of it.
+
+    Reading the state takes a moment, so this returns nothing if the engine has gone.
+    """
+    if not call.is_heard():
+        return ""
+    deleted, shown = machines.creates.deleted_ids, machines.facts.fleet.latest()
+    others = [
+        machine.id
+        for machine in _of_resource(machines, call)
+        if machine.id in shown and machine.id not in {id_, *deleted}
+    ]
+    if not others:
+        return call.to_delete("it")
+    return (
+        "Until it is ready, what it replaces is billed as well: machine "
+        f"{' and machine '.join(others)}.\n{call.to_delete('all of them')}"
+    )
+
+
+def _of_replaced(machines: Machines, call: Call) -> str | None:
+    """Return what the refusal of a create means for the machine that was to be replaced, if any."""
+    # What this process has read of the state before may be of machines that are deleted by now.
+    machines.stacks.forget(machines.origin(call.urn))
+    in_state, deleted = _of_resource(machines, call), machines.creates.deleted_ids
+    for machine in in_state:
+        if not machine.is_replaced and machine.id not in deleted:
+            return f"Machine {machine.id} was not replaced. It stays, and is billed."
+    for machine in in_state:
+        if machine.id in deleted:
+            return (
+                f"Machine {machine.id} was deleted first, so the resource has no machine now.\n"
+                "Run `pulumi up` again to create one."
+            )
+    return None
+
+
+def _of_resource(machines: Machines, call: Call) -> list[StackMachine]:
+    """Return the machines of the resource in state; none if that can't be read."""
+    in_stack = machines.stacks.machines(machines.origin(call.urn))
+    return [machine for machine in in_stack or () if machine.urn == call.urn]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import LifecycleError
-from pulumi_fal.machines.entry import Entry
+from pulumi_fal.machines.journal import Entry
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.machines.whose import Same, candidates
 from pulumi_fal.resource import inputs, outputs

@@ -1,4 +1,9 @@
-"""The resource's operations (diff, create and so on), as functions that every host calls."""
+"""The resource's operations, as functions that every host calls.
+
+They are check, diff, create, read, update and delete, in this order. At the end stands what refuses
+the key of another account than the machine's: no machine can move between accounts, and only its
+own account can show that it is gone.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +12,47 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pulumi_fal.api.models import NewInstance
+from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Status
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import (
     ConfigurationError,
     ConflictError,
+    ElsewhereError,
+    FalError,
     Interrupted,
     InvalidRequestError,
+    JournalError,
     LifecycleError,
     NoRoomError,
     VanishedError,
 )
 from pulumi_fal.machines.process import Machines
-from pulumi_fal.resource import (
-    accounts,
-    cluster,
-    imports,
-    inputs,
-    interrupts,
-    outputs,
-    refresh,
-    repeats,
-    room,
-)
+from pulumi_fal.resource import cluster, imports, inputs, outputs, wait
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
+from pulumi_fal.resource.inputs import Failure
 from pulumi_fal.resource.outputs import GONE, IMPORTED, UNFINISHED
 from pulumi_fal.resource.wait import Wait, has_to_wait, not_up, recorded
 from pulumi_fal.stacks.origin import Origin
 
 DELETE_TIMEOUT = 1200.0
 """Seconds that delete waits, unless `custom_timeouts` sets another timeout."""
+LIMIT = 100
+"""The engine's limit of attempts. It would record the machine of the last one without its id, if
+that one failed, and the engine crashes wherever it finds such a resource in state."""
+_LOOK_SECONDS = 5.0
+"""Seconds that a diff may take to find out whether this account has the machine."""
+_COMING_UP = (Status.PENDING, Status.INIT, Status.PROVISIONING, Status.UNKNOWN)
 
 Properties = Mapping[str, Any]
 Outputs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The inputs as they are stored in state, and every problem with them."""
+
+    inputs: dict[str, Any]
+    failures: list[Failure]
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,33 @@ class Created:
     id: str
     outputs: Outputs
     undelivered: Callable[[], None] = lambda: None
+
+
+def check(call: Call, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Checked:
+    """Return the normalized inputs and all problems with them. Works offline.
+
+    A key that differs from the old one only in its comment is replaced by the old one. `olds` are
+    the old inputs; they are empty for a new resource and before a replacement.
+    """
+    checked = {name: news[name] for name in inputs.NAMES if news.get(name) is not None}
+    if checked.get("wait") is True:
+        del checked["wait"]  # True is the default, so setting it must not count as a change
+    if checked.get("wait_for_ssh") is False:
+        del checked["wait_for_ssh"]  # as above
+    failures = [
+        failure
+        for failure in inputs.failures(news)
+        # The others have the sector that the API chose for the first, or that the first's check has
+        # found a problem with.
+        if not (failure.property == "sector" and cluster.follows(call))
+    ]
+    if not failures and not inputs.replacements(
+        {"ssh_key": olds.get("ssh_key")}, {"ssh_key": news["ssh_key"]}
+    ):
+        checked["ssh_key"] = olds.get("ssh_key") or news["ssh_key"]
+    for warning in () if failures else inputs.unknown(checked):
+        call.warn_once(warning)
+    return Checked(checked, failures)
 
 
 def diff(
@@ -92,51 +133,95 @@ def diff(
 
 
 def create(machines: Machines, call: Call, props: Properties) -> Created:
-    """Create a machine and wait until it is ready. Raises InitFailed if the wait ends early."""
+    """Create a machine and wait until it is ready. Raises InitFailed if the wait ends early.
+
+    The engine may repeat a create, if a hook of the program says so, and forgets the results of all
+    attempts but the last. So each of them has to bring the machine into state.
+    """
     if call.preview:
         return Created("", outputs.planned(props))
     # The creates come first, because without a usable key nothing else need be asked.
-    creates, origin = machines.creates, machines.origin(call.urn)
-    try:
-        return _create(machines, call, props, origin)
-    except (InvalidRequestError, ConflictError, NoRoomError) as refusal:
-        raise cluster.refused(machines, call, refusal) from None
-    except InitFailed as failed:
-        if not repeats.is_last(creates.records, origin):
-            raise
-        repeats.warn_of_limit(call, failed)
-        return Created(failed.instance_id, failed.outputs, failed.undelivered)
-
-
-def _create(machines: Machines, call: Call, props: Properties, origin: Origin) -> Created:
-    creates, records = machines.creates, machines.creates.records
+    creates, records, origin = machines.creates, machines.creates.records, machines.origin(call.urn)
     requested = NewInstance.of(props)
     props = {**props, "sector": requested.sector or cluster.sector(machines, call)}
-    new = replace(requested, sector=props["sector"])
-    with (
-        interrupts.explained(machines.journal, origin, new.instance_type),
-        repeats.kept(machines, call, origin, props),
-        creates.launch(
-            new, origin, requested, room.patience(call, props), call.aliases
-        ) as instance,
-    ):
+    new, patience = replace(requested, sector=props["sector"]), wait.patience(call, props)
+    try:
+        with creates.launch(new, origin, requested, patience, call.aliases) as instance:
+            outs = _awaited(machines, call, origin, instance, props)
+    except VanishedError:
+        raise
+    except InitFailed as error:
+        failed = error
+    except Exception as error:  # noqa: BLE001 - a machine that exists is recorded
         made = records.made(origin)
-        was_seen = made is not None and made.entry.seen
-        wait = Wait(machines, call, instance, props, was_seen=was_seen)
-        try:
-            outs = wait.until_ready() if inputs.waits(props) else wait.outputs
-        except VanishedError:
-            records.let_go(origin, machines.facts.clock.wall())
-            raise
-        except InitFailed:
-            records.saw(origin, wait.machine, seen=wait.was_seen)
-            if call.is_heard():
-                # Recorded before the call ends, because the engine has the result after that.
-                records.mark_reported(origin, seen=wait.was_seen)
-            raise
-        records.mark_reported(origin, seen=wait.was_seen)
-    records.succeed(origin)
-    return Created(instance.id, outs, records.undelivered(origin))
+        if made is None:
+            raise _without_machine(machines, call, origin, new, error) from None
+        failed = wait.unfinished(machines, call, made.machine, props, error)
+        if call.is_heard():
+            # Otherwise a later create that replaces the machine could resume with it.
+            records.mark_reported(origin, seen=made.entry.seen, has_lock=False)
+    else:
+        records.succeed(origin)
+        return Created(instance.id, outs, records.undelivered(origin))
+    failed.undelivered = records.undelivered(origin)
+    if records.count(origin) < LIMIT:
+        raise failed
+    call.log(
+        f"{failed.reason}\nPulumi stops after {LIMIT} attempts, so the machine is recorded in "
+        "state as it is.",
+        WARNING,
+    )
+    return Created(failed.instance_id, failed.outputs, failed.undelivered)
+
+
+def _awaited(
+    machines: Machines, call: Call, origin: Origin, instance: Instance, props: Properties
+) -> Outputs:
+    """Return the outputs of a new machine, which is ready unless the program does not wait.
+
+    What became of it is recorded before the call ends, because the engine has the result then.
+    """
+    records = machines.creates.records
+    made = records.made(origin)
+    ready = Wait(machines, call, instance, props, was_seen=made is not None and made.entry.seen)
+    try:
+        outs = ready.until_ready() if inputs.waits(props) else ready.outputs
+    except VanishedError:
+        records.let_go(origin, machines.facts.clock.wall())
+        raise
+    except InitFailed:
+        records.saw(origin, ready.machine, seen=ready.was_seen)
+        if call.is_heard():
+            records.mark_reported(origin, seen=ready.was_seen)
+        raise
+    records.mark_reported(origin, seen=ready.was_seen)
+    return outs
+
+
+def _without_machine(
+    machines: Machines, call: Call, origin: Origin, new: NewInstance, error: Exception
+) -> Exception:
+    """Return the error of a create that has no machine, with what is billed or may exist."""
+    if isinstance(error, InvalidRequestError | ConflictError | NoRoomError):
+        return cluster.refused(machines, call, error)
+    if not isinstance(error, Interrupted):
+        return error
+    # An interrupt after the POST is not the error here: the machine, or what may exist, is named.
+    happened = f"The create of machine {origin.name} ({new.instance_type}) was interrupted."
+    try:
+        is_on_record = bool(machines.journal.of(origin))
+    except JournalError:  # an entry that can't be read may be of this resource
+        is_on_record = True
+    if is_on_record:
+        return Interrupted(
+            f"{happened} It made no machine, but an earlier create of it is on record.\n"
+            "To see what may exist:\n  pulumi-fal pending ls\n"
+            "Run the command again to continue."
+        )
+    return Interrupted(
+        f"{happened} No machine was created, and nothing is pending.\n"
+        "Run the command again to create it."
+    )
 
 
 def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs | None:
@@ -151,7 +236,7 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
     if instance is None and not in_state:
         raise imports.not_known(id_)
     if instance is None:
-        accounts.refuse_elsewhere(machines, call, id_, props)
+        refuse_elsewhere(machines, call, id_, props)
         if machines.creates.was_never_shown(call.urn, id_):
             call.log(
                 f"The API has not shown machine {id_} since its create. It stays in state "
@@ -173,9 +258,51 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
     outs = outputs.from_instance(instance, props, machines.account_id)
     if UNFINISHED in props and (reason := not_up(machines, instance, props)):
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
-    if warning := refresh.warning(call, instance, props):
-        call.log(warning, WARNING)
+    if trouble := _trouble(call, instance, props):
+        call.log(trouble, WARNING)
     return outs
+
+
+def _trouble(call: Call, instance: Instance, props: Properties) -> str | None:
+    """Return what a person has to know of the machine that was read, or None if nothing.
+
+    `props` are its outputs in state. Those of a machine that a program reads by its id have no key,
+    and Pulumi neither replaces nor deletes that one.
+    """
+    is_managed = "ssh_key" in props or IMPORTED in props
+    if instance.is_stopped:
+        advice = f"\n{call.to_delete('it')}" if is_managed else ""
+        return (
+            f"Machine {instance.id} is stopped, so you can't log in. It may still be billed.\n"
+            f"Start it on the fal dashboard.{advice}"
+        )
+    if not is_managed:
+        return _without_sector(instance)
+    was_ready = inputs.waits(props) or props.get("status") == Status.READY
+    if not instance.is_ready and (was_ready or instance.status not in _COMING_UP):
+        lacks = "" if instance.ip else ", and it has no ip"
+        return (
+            f"Machine {instance.id} is not ready: its status is {instance.status}{lacks}. It may "
+            "still be billed.\nIf it does not recover, replace it:\n"
+            f"  pulumi up --target-replace {shlex.quote(call.urn)}"
+        )
+    if instance.ip and props.get("ip") not in (None, instance.ip):  # the ip may be a secret
+        return (
+            f"Machine {instance.id} has another ip than before.\n"
+            "Run `pulumi up` to update what uses it."
+        )
+    return None
+
+
+def _without_sector(instance: Instance) -> str | None:
+    known = InstanceType.known(instance.instance_type)
+    if instance.sector or instance.is_ready or (known and not known.has_infiniband):
+        return None
+    return (
+        f"Machine {instance.id} is not ready, and the API does not show its sector yet. A machine "
+        "that is to be created in its sector now may end up in another one.\n"
+        "Run the command again when the machine is ready."
+    )
 
 
 def update(
@@ -205,15 +332,15 @@ def update(
         return {**kept, **outputs.requested(news)}
     if call.preview:
         return {**outputs.unknown(), **kept, "status": UNKNOWN, **outputs.requested(news)}
-    accounts.refuse_another(machines, call, id_, olds)
+    refuse_another(machines, call, id_, olds)
     was_seen = not machines.creates.was_never_shown(call.urn, id_)
-    wait = Wait(machines, call, recorded(id_, olds, news), news, was_seen=was_seen)
+    ready = Wait(machines, call, recorded(id_, olds, news), news, was_seen=was_seen)
     try:
-        outs = wait.until_ready()
+        outs = ready.until_ready()
     except VanishedError as error:
         # Recorded, so that the next diff replaces the machine even if it can't ask the API in time.
         reason = f"{error.happened} Run `pulumi up` again: it replaces the machine with a new one."
-        raise InitFailed(id_, {**wait.outputs, UNFINISHED: GONE}, reason) from error
+        raise InitFailed(id_, {**ready.outputs, UNFINISHED: GONE}, reason) from error
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
     return outs
 
@@ -280,7 +407,7 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
         call.log(_came_back(id_), WARNING)
         return
     try:
-        accounts.refuse_another(machines, call, id_, props)
+        refuse_another(machines, call, id_, props)
         is_deleted = machines.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT)
     except Interrupted:
         raise LifecycleError(
@@ -301,4 +428,72 @@ def _came_back(id_: str) -> str:
         "not deleted, but removed from state. It is billed.\n"
         f"If it is not needed:\n  pulumi-fal delete {id_} --force\n"
         "If it is, import it into a stack."
+    )
+
+
+def refuse_move(
+    machines: Machines, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
+) -> None:
+    """Raise ElsewhereError if the machine in state belongs to another account than this one.
+
+    `olds` are its old outputs. `took_over` says whether it had another provider before. The key of
+    that provider may leave state if this does not raise, so it also raises if the API can't be
+    asked. Otherwise it does not, because previews work offline. The API is asked only if another
+    key than this one saw the machine last.
+    """
+    account_id = AccountId.of(olds)
+    try:
+        if machines.ownership.is_own(account_id) or machines.lifecycle.look(id_, _LOOK_SECONDS):
+            return
+        if machines.ownership.sees(account_id, lambda: machines.in_state(call.urn)):
+            return
+    except (FalError, TimeoutError) as error:
+        if took_over:
+            raise _unknown(id_, account_id, error) from None
+        return
+    if took_over:
+        raise _moved(call.urn, id_, account_id, machines.account_id)
+    machines.ownership.refuse_elsewhere(id_, account_id, lambda: ())
+
+
+def refuse_another(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+    """Raise ElsewhereError unless this account sees the machine, or is the one in state.
+
+    Called before a wait or a delete, because only a machine's own account can show that it is gone.
+    """
+    is_own = machines.ownership.is_own(AccountId.of(props))
+    if not is_own and not machines.lifecycle.look(id_):
+        refuse_elsewhere(machines, call, id_, props)
+
+
+def refuse_elsewhere(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+    """Raise ElsewhereError if a machine that is not seen may belong to another account."""
+    machines.ownership.refuse_elsewhere(
+        id_,
+        AccountId.of(props),
+        lambda: machines.in_state(call.urn),
+    )
+
+
+def _moved(urn: str, id_: str, old: AccountId, new: AccountId) -> ElsewhereError:
+    return ElsewhereError(
+        id_,
+        f"Machine {id_} belongs to account {old.account or '?'} at {old.endpoint or '?'}, but the "
+        f"resource's provider is now one of account {new.account} at {new.endpoint}, which does "
+        "not see it. A machine can't move to another account, so nothing was changed.\n"
+        "To keep the machine, give its resource the earlier provider again.\n"
+        "To replace it with a new one, and delete it with the key of its earlier provider:\n"
+        f"  pulumi up --replace {shlex.quote(urn)}",
+    )
+
+
+def _unknown(id_: str, old: AccountId, error: Exception) -> ElsewhereError:
+    problem = str(error).rstrip(".") or "the API did not answer in time"
+    return ElsewhereError(
+        id_,
+        f"Machine {id_} was last seen with another key than that of its new provider (account "
+        f"{old.account or '?'} at {old.endpoint or '?'}), and whether both belong to the same "
+        f"account is not known: {problem}. Nothing was changed.\n"
+        "Run the command again when the API can be reached, or give the resource its earlier "
+        "provider again.",
     )

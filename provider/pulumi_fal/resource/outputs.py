@@ -7,12 +7,12 @@ from typing import Any
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import AccountId
-from pulumi_fal.resource import fields
+from pulumi_fal.resource import inputs
 from pulumi_fal.resource.call import UNKNOWN
 from pulumi_fal.resource.inputs import NAMES
 
-_OUTPUTS = fields.names(lambda field: field.is_output)
-_LATE = fields.names(lambda field: field.is_late)
+_OUTPUTS = inputs.names(lambda field: field.is_output)
+_LATE = inputs.names(lambda field: field.is_late)
 
 IMPORTED = "imported"
 """Set while the SSH key in state is the one that an import was given. The API does not return keys,
@@ -22,7 +22,7 @@ UNFINISHED = "unfinished"
 GONE = "gone"
 """The value of UNFINISHED once a wait has found that the machine no longer exists."""
 
-_REQUESTED = (*fields.names(lambda field: field.is_input and not field.is_late), IMPORTED)
+_REQUESTED = (*inputs.names(lambda field: field.is_input and not field.is_late), IMPORTED)
 
 
 def from_instance(

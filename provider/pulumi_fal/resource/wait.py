@@ -1,14 +1,21 @@
-"""The wait for a machine that is to become ready, and what is left in state if it fails."""
+"""The waits of a create: for capacity, and for the machine to become ready.
+
+If the second one fails, the machine is left in state as unfinished.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
+from pulumi_fal import clock
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.errors import Interrupted, NotReadyError, VanishedError
 from pulumi_fal.machines.process import Machines
-from pulumi_fal.resource import inputs, outputs, replaced
+from pulumi_fal.machines.sender import Patience, Waited
+from pulumi_fal.resource import cluster, inputs, outputs
 from pulumi_fal.resource.call import Call, InitFailed
 from pulumi_fal.resource.outputs import UNFINISHED
 
@@ -80,7 +87,7 @@ def unfinished(
 ) -> InitFailed:
     """Return the partial state of a machine whose create or update ended with `error`."""
     outs = {**outputs.from_instance(machine, props, machines.account_id), UNFINISHED: True}
-    advice = replaced.advice(machines, call, machine.id)
+    advice = cluster.also_billed(machines, call, machine.id)
     return InitFailed(machine.id, outs, f"{_reason(machine, error)}\n{advice}".rstrip())
 
 
@@ -135,3 +142,37 @@ def _reason(instance: Instance, error: Exception) -> str:
         f"The machine is billed; its status was {instance.status}.\n"
         "Run `pulumi up` again to continue with the same machine."
     )
+
+
+def patience(call: Call, props: Mapping[str, Any]) -> Patience | None:
+    """Return for how long the create waits for capacity; None if it fails at once."""
+    text = props.get("wait_for_capacity")
+    if text is None:
+        return None
+    shown = ""
+
+    def show(waited: Waited) -> None:
+        nonlocal shown
+        message = _no_capacity_yet(waited)
+        if message != shown:
+            call.log(message, ephemeral=True)
+            shown = message
+
+    return Patience(text, clock.parse_duration(text) or 0.0, show)
+
+
+def _no_capacity_yet(waited: Waited) -> str:
+    # The request id of each answer differs, and a log gets a line for each text.
+    said = re.sub(r"\s\(request\sid\s[^)]*\)", "", waited.error.happened)
+    passed = clock.rounded_duration(waited.seconds)
+    since = f"for {clock.shown_duration(passed)}" if passed else "yet"
+    return f"no room {since}, asking until {_time(waited)}: {said}."
+
+
+def _time(waited: Waited) -> str:
+    """Return until when the create waits: the time of day, with the date unless it is today's."""
+    now, until = (
+        datetime.fromtimestamp(moment, timezone.utc).astimezone()
+        for moment in (waited.now, waited.until)
+    )
+    return until.strftime("%H:%M" if until.date() == now.date() else "%Y-%m-%d %H:%M")

@@ -13,10 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from google.protobuf import struct_pb2
+
 
 _LAST_SECONDS = 5.0
 """Seconds that calls have to end after the engine has died."""
@@ -41,6 +43,27 @@ class _Count:
     def wait_until_none(self, seconds: float) -> None:
         with self._condition:
             self._condition.wait_for(lambda: self._number <= 0, seconds)
+
+
+class ThreadPerCall(futures.Executor):
+    """Starts each call at once. In a pool, calls could wait until other machines are ready."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run the function in a new thread, and return a future for its result."""
+        future: futures.Future[Any] = futures.Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - as an executor does
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        threading.Thread(target=run, daemon=True).start()
+        return future
 
 
 in_progress = _Count()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.clock import Clock
-from pulumi_fal.machines import greeting
+from pulumi_fal.machines import lifecycle
 from pulumi_fal.machines.journal import Journal, default_folder
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.stacks.cache import Stacks
@@ -62,7 +62,7 @@ class Session:
                     self._settings,
                     notify=self._notify,
                     warn=self._warn,
-                    greeting=greeting.chosen(os.environ),
+                    greeting=lifecycle.chosen_greeting(os.environ),
                     provider=self.provider,
                 )
             return self._machines

@@ -1,1 +1,0 @@
-"""The host for Python's dynamic providers: everything that relies on the SDK's plugin process."""

@@ -1,0 +1,1 @@
+"""The hosts: what Pulumi calls, in the process of a plugin."""
