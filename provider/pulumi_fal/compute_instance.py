@@ -16,9 +16,8 @@ from pulumi.output import Unknown
 
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import InstanceType, Sector, Status
-from pulumi_fal.provider import serialized
 from pulumi_fal.resource import inputs
-from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, TYPE_TOKEN
+from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, SERIALIZED_PROVIDER, TYPE_TOKEN
 
 
 @dataclass(kw_only=True)
@@ -165,7 +164,7 @@ class _Import(pulumi.CustomResource):
     """
 
     def __init__(self, name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions) -> None:
-        props = {**inputs, "__provider": serialized()}
+        props = {**inputs, "__provider": SERIALIZED_PROVIDER}
         read_opts = pulumi.ResourceOptions(id=opts.import_, parent=opts.parent)
         super().__init__(IMPORT_TYPE_TOKEN, name, props, read_opts)
 
@@ -219,12 +218,12 @@ def _provider(
 ) -> pulumi.Input[str]:
     """Return the serialized provider, and for an import only once its helper is registered."""
     if opts is None or opts.import_ is None:
-        return serialized()
+        return SERIALIZED_PROVIDER
     helper = _Import(name, inputs, opts)
 
     async def wait() -> str:
         await helper.urn.future()
-        return serialized()
+        return SERIALIZED_PROVIDER
 
     # An Output of the helper would make the resource depend on it, in state too.
     return pulumi.Output.from_input(asyncio.ensure_future(wait()))

@@ -7,8 +7,6 @@ none.
 
 from __future__ import annotations
 
-import base64
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -110,15 +108,6 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         """Delete the machine, and return when the API no longer knows it."""
         call = _session.call(current_request())
         operations.delete(_session.machines, call, _id, _translated(_props))
-
-
-def serialized() -> str:
-    """Return the provider as every state has it, by which the SDK finds this class.
-
-    The SDK's own function uses pickle's default protocol, which is another one from Python 3.14 on.
-    An `up` on another version of Python than the last one's would show an update of every machine.
-    """
-    return base64.b64encode(pickle.dumps(ComputeInstanceProvider(), protocol=4)).decode()
 
 
 @contextmanager

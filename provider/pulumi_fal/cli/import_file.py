@@ -20,7 +20,7 @@ from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.cli.evidence import Reader, stack_option
 from pulumi_fal.machines.whose import Whose
 from pulumi_fal.resource import imports, outputs
-from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, SERIALIZED_PROVIDER, TYPE_TOKEN
 
 DYNAMIC, NATIVE = "dynamic", "native"
 
@@ -167,9 +167,7 @@ def _dynamic(
 
     The engine's read of an import contains no serialized provider, so it would fail.
     """
-    from pulumi_fal.provider import serialized
-
-    provider = {"__provider": serialized()}
+    provider = {"__provider": SERIALIZED_PROVIDER}
     shown = outputs.from_instance(instance, inputs, account_id)
     return {
         "type": TYPE_TOKEN,
