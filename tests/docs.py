@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,20 +71,19 @@ class Block:
 
 
 def pages() -> list[Path]:
-    return [
-        ROOT / "README.md",
-        ROOT / "CONTRIBUTING.md",
-        ROOT / "RELEASING.md",
-        ROOT / "SECURITY.md",
-        *sorted(ROOT.glob("docs/*.md")),
-        *sorted(ROOT.glob("examples/*/README.md")),
-    ]
+    top = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "RELEASING", "SECURITY")]
+    return [*top, *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("examples/*/README.md"))]
 
 
 def blocks(*languages: str) -> list[Block]:
     """The blocks of the given languages, or all blocks."""
-    found = [block for page in pages() for block in _blocks(page)]
-    return [block for block in found if not languages or block.language in languages]
+    texts = ((page, page.read_text(encoding="utf-8")) for page in pages())
+    return [
+        Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2])
+        for page, text in texts
+        for match in re.finditer(FENCED, text)
+        if not languages or match[1] in languages
+    ]
 
 
 def schema_examples() -> dict[str, dict[str, str]]:
@@ -96,9 +94,3 @@ def schema_examples() -> dict[str, dict[str, str]]:
         token.rpartition(":")[2]: dict(re.findall(FENCED, spec["description"]))
         for token, spec in described.items()
     }
-
-
-def _blocks(page: Path) -> Iterator[Block]:
-    text = page.read_text(encoding="utf-8")
-    for match in re.finditer(FENCED, text):
-        yield Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2])

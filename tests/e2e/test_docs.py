@@ -35,7 +35,7 @@ for number, file in enumerate(sorted(pathlib.Path("programs").iterdir())):
 """
 
 
-def test_every_program_in_the_docs_runs(stack: Stack, emulator: EmulatorServer) -> None:
+def test_programs(stack: Stack, emulator: EmulatorServer) -> None:
     """One `up` runs them all, each with resource names of its own; machines that they name exist.
 
     An error's traceback names the file of the program, which has the page and the line.
@@ -66,7 +66,7 @@ SCRIPTS = [
 
 
 @pytest.mark.parametrize("block", SCRIPTS, ids=str)
-def test_a_script_or_a_test_in_the_docs_runs(block: Block, stack: Stack) -> None:
+def test_script(block: Block, stack: Stack) -> None:
     """Scripts and tests in the docs need nothing but what is installed."""
     file = stack.folder / "test_it.py"
     file.write_text(block.program)

@@ -298,9 +298,7 @@ def test_ctrl_c_during_the_work_deletes_the_machine(
     assert emulator.state.alive() == set()
 
 
-@pytest.mark.chaos(
-    "unit/test_emulator_pytest_plugin.py::test_the_environment_leads_to_the_emulator_while_the_test_runs"
-)
+@pytest.mark.chaos("unit/test_emulator_cli.py::test_fixture")
 def test_the_users_own_test_passes(example: Example, emulator: EmulatorServer) -> None:
     """The example's test runs in the project's folder, with pytest and the emulator's extra."""
     stack = example("test-your-stack")

@@ -40,9 +40,7 @@ def run(
     )
 
 
-@pytest.mark.chaos(
-    "unit/test_emulator_pytest_plugin.py::test_the_environment_leads_to_the_emulator_while_the_test_runs"
-)
+@pytest.mark.chaos("unit/test_emulator_cli.py::test_fixture")
 def test_a_users_test_of_ten_lines_passes(env: Environment, tmp_path: Path) -> None:
     """The test in the docs creates, looks at and destroys a machine with the Automation API.
 

@@ -1,4 +1,4 @@
-"""The documentation says what is so: links, code, commands and messages are real."""
+"""The documentation says what is so: links, code, commands and tests are real."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pytest
 import yaml
 
 import pulumi_fal
-from pulumi_fal import errors
 from pulumi_fal.api import retry
 
 from ..commands import POSIX_SHELL
@@ -51,12 +50,10 @@ def anchors(page: Path) -> set[str]:
 def test_index() -> None:
     """The index has a link to every page, and Pulumi's registry finds the heads that it needs."""
     index = (DOCS / "_index.md").read_text()
-    for page in DOCS.glob("*.md"):
-        assert page.name == "_index.md" or f"({page.name}" in index, page
+    assert {f.name for f in DOCS.glob("*.md")} <= {"_index.md", *re.findall(r"\((\S+?\.md)", index)}
     for name in ("_index.md", "installation-configuration.md"):
-        head = re.match(r"---\n(.*?)\n---\n", (DOCS / name).read_text(), re.DOTALL)
-        assert head is not None, name
-        assert yaml.safe_load(head[1]).keys() >= {"title", "meta_desc"}, name
+        head = (DOCS / name).read_text().split("---\n")[1]
+        assert yaml.safe_load(head).keys() >= {"title", "meta_desc"}, name
 
 
 def test_retries() -> None:
@@ -171,18 +168,16 @@ def split(line: str) -> Iterator[list[str]]:
 
 def test_bare_name() -> None:
     """Nothing installs the bare name, since whoever registers it would get people's keys."""
-    folders = ("docs", "examples", "provider", "tools", ".github")
+    folders = ("docs", "examples", "provider", "tools", ".github", "requirements")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.*") if file.is_file()]
-    files += [*ROOT.glob("*.md"), *ROOT.glob("requirements/*"), ROOT / "Makefile"]
+    files += [*ROOT.glob("*.md"), ROOT / "Makefile"]
     name = r"(?<![\w./-])pulumi[-_.]fal"
+    install = re.compile(rf"{name}\[|install .*{name}(?![\w./-])")  # with an extra, or in a command
     for file in files:
-        if file.suffix not in ("", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"):
-            continue
-        for line in file.read_text().splitlines():
-            named = rf"{name}\[|install .*{name}(?![\w./-])"  # with an extra, or in a command
-            assert not re.search(named, line), f"{file}: {line}"
-            is_requirement = "requirements" in str(file.relative_to(ROOT))
-            assert not (is_requirement and re.match(name, line)), f"{file}: {line}"
+        if file.suffix in ("", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"):
+            text = file.read_text()
+            assert not install.search(text), file
+            assert file.parent.name != "requirements" or not re.search(rf"(?m)^{name}", text), file
 
 
 def test_key_in_ci() -> None:
@@ -251,6 +246,44 @@ def problem(name: str, words: list[str]) -> str | None:
     known = re.findall(r"(?<![\w-])(--?[a-zA-Z][\w-]*)", help_of((*PROGRAMS[name], *path)))
     flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     return f"{name} has no {flags - set(known)}" if flags - set(known) else None
+
+
+# Tests that CONTRIBUTING.md and the marker `chaos` name
+
+TESTS = ROOT / "tests"
+TABLE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Which test shows")[2]
+ROWS = [line.strip("|").split("|") for line in TABLE.splitlines() if line.startswith("| ")][1:]
+MARKERS: dict[str, list[ast.expr]] = {
+    f"{file.relative_to(TESTS).as_posix()}::{node.name}": [
+        decorator
+        for decorator in node.decorator_list
+        if ast.unparse(decorator).startswith("pytest.mark.chaos")
+    ]
+    for file in sorted(TESTS.rglob("test_*.py"))
+    for node in ast.parse(file.read_text(encoding="utf-8")).body
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+}
+"""The markers `chaos` of each test. Those in the folder `chaos` have one from its conftest."""
+QUICK = {test for test, markers in MARKERS.items() if not markers and "chaos/" not in test}
+
+
+@pytest.mark.parametrize("promise, law, shown_by", ROWS, ids=[row[0].strip() for row in ROWS])
+def test_promise(promise: str, law: str, shown_by: str) -> None:
+    """A promise has a link to where it is made, and tests that `make test` runs."""
+    assert re.search(r"\]\([^)]+\)", law)
+    names = re.findall(r"`([^`]+)`", shown_by)
+    assert names, promise
+    assert set(names) <= QUICK
+
+
+def test_stand_ins() -> None:
+    """A slow test names the quick one that finds the same mistakes at a lower level."""
+    slow = [(test, marker) for test, markers in MARKERS.items() for marker in markers]
+    assert slow
+    for test, marker in slow:
+        assert "chaos/" not in test, f"{test}: the folder has the marker already"
+        assert isinstance(marker, ast.Call), f"{test}: name a quick test"
+        assert {ast.literal_eval(name) for name in marker.args} <= QUICK, test
 
 
 # Messages
@@ -332,23 +365,3 @@ def test_commands_of_messages() -> None:
         sentences = re.split(r"(?<=[.?]) (?=[A-Z`])", plain)
         assert "`" not in line or len(sentences) <= 2, line
         assert not re.search(r"\S.*pulumi-fal pending (adopt|forget) \S", line), line
-
-
-def test_api_answers() -> None:
-    """The docs quote an API error exactly as it is printed."""
-    kinds = [getattr(kind, "advice", "") for kind in vars(errors).values()]
-    advice = {text for text in kinds if isinstance(text, str)}
-    advice.add(errors.UnreachableError("GET", "/", "", sent=False).advice)
-    advice.discard("")
-    lines = re.findall(r"(?m)^(?:GET|POST|DELETE) .+$", (DOCS / "troubleshooting.md").read_text())
-    assert len(lines) > 15
-    for line in lines:
-        line = re.sub(
-            r" (The key that was refused came from .+|Trying again in \d+ s\.|The wait goes on\.)$",
-            "",
-            line,
-        )
-        for text in advice:
-            line = line.removesuffix(f" {text}")
-        assert re.fullmatch(r"\w+ /\S+ (answered \d+|got no answer): .*[^.]\.", line), line
-        assert not any(text in line for text in advice), line

@@ -1,4 +1,4 @@
-"""`python -m pulumi_fal.emulator`, as a process of its own."""
+"""`python -m pulumi_fal.emulator`, and the fixture `fal_emulator`, in processes of their own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import requests
@@ -19,21 +20,15 @@ from pulumi_fal.machines import lifecycle
 
 from ..fakes import ED25519, ONE
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-COMMAND = [sys.executable, "-m", "pulumi_fal.emulator", "--port", "0"]
-BODY = {"instance_type": ONE, "ssh_key": ED25519}
+Running = tuple[subprocess.Popen[str], str, list[str]]
 
 
 @contextmanager
-def running(
-    *options: str, lines: int = 5, **environment: str
-) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """The process and the lines with which it says where it listens."""
+def running(*options: str, lines: int = 5, **environment: str) -> Iterator[Running]:
+    """The process, the URL of its first line, and the other lines that it begins with."""
     inherited = {k: v for k, v in os.environ.items() if k != "FAL_ADMIN_API_KEY"}
     with subprocess.Popen(
-        [*COMMAND, *options],
+        [sys.executable, "-m", "pulumi_fal.emulator", "--port", "0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -41,7 +36,8 @@ def running(
     ) as process:
         assert process.stdout
         try:
-            yield process, [process.stdout.readline().rstrip() for _ in range(lines)]
+            first, *more = [process.stdout.readline().rstrip() for _ in range(lines)]
+            yield process, first.removeprefix("fal Compute emulator on "), more
         finally:
             process.kill()
 
@@ -51,18 +47,17 @@ def assignment(name: str, value: str) -> str:
     return f'$env:{name} = "{value}"' if os.name == "nt" else f"export {name}={value}"
 
 
-def post(url: str, key: str) -> requests.Response:
-    headers = {"Authorization": f"Key {key}"}
-    return requests.post(f"{url}/compute/instance", json=BODY, headers=headers, timeout=10)
+def post(url: str, key: str = "key", **headers: str) -> requests.Response:
+    headers["Authorization"] = f"Key {key}"
+    body = {"instance_type": ONE, "ssh_key": ED25519}
+    return requests.post(f"{url}/compute/instance", json=body, headers=headers, timeout=10)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals that end another process")
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_it_says_where_it_is_answers_and_ends_with_a_signal(end: signal.Signals) -> None:
-    """The command prints three lines to paste and a line per request, and no traceback."""
-    with running("--provisioning", "0") as (process, lines):
-        url = lines[0].removeprefix("fal Compute emulator on ")
-        *said, ssh = lines[1:]
+def test_run(end: signal.Signals) -> None:
+    """The command prints lines to paste and a line per request, and a signal ends it quietly."""
+    with running("--provisioning", "0") as (process, url, (*said, ssh)):
         assert said == [
             "Any key is accepted; each sees its own machines.",
             assignment("FAL_COMPUTE_ENDPOINT", url),
@@ -70,59 +65,69 @@ def test_it_says_where_it_is_answers_and_ends_with_a_signal(end: signal.Signals)
         ]
         address = ssh.removeprefix("export FAL_COMPUTE_SSH_ADDRESS=")
         assert lifecycle.ssh_problem("198.18.0.1", address) is None
-        assert post(url, "anything").json()["status"] == "ready"
+        assert post(url).json()["status"] == "ready"
         process.send_signal(end)
         output, errors = process.communicate(timeout=60)
-        assert process.returncode == 0
-        assert "Traceback" not in errors
+        assert (process.returncode, "Traceback" in errors) == (0, False)
         (line,) = output.splitlines()
         assert "POST /compute/instance 200" in line
 
 
-def test_the_key_of_the_environment_is_required_and_never_printed() -> None:
-    """The key may be a real one."""
-    with running(lines=4, FAL_ADMIN_API_KEY="s3cr3t") as (_, lines):
-        url = lines[0].removeprefix("fal Compute emulator on ")
-        assert lines[1] == "Only the key in this terminal's FAL_ADMIN_API_KEY is accepted."
+def test_key() -> None:
+    """The key in the environment is required. It may be a real one, and is never printed."""
+    with running(lines=4, FAL_ADMIN_API_KEY="s3cr3t") as (_, url, lines):
+        assert lines[0] == "Only the key in this terminal's FAL_ADMIN_API_KEY is accepted."
         assert "s3cr3t" not in "".join(lines)
-        assert post(url, "anything").status_code == 401
-        assert post(url, "s3cr3t").status_code == 200
+        assert (post(url).status_code, post(url, "s3cr3t").status_code) == (401, 200)
 
 
-def test_faults_come_from_the_command_line() -> None:
-    """Calls meet them in the order given."""
-    with running("--fault", "create=429:retry_after=3", "--fault", "create=409") as (_, lines):
-        url = lines[0].removeprefix("fal Compute emulator on ")
-        first, second, third = (post(url, "key") for _ in range(3))
-        assert (first.status_code, first.headers["Retry-After"]) == (429, "3")
-        assert (second.status_code, third.status_code) == (409, 200)
+def test_options() -> None:
+    """Calls meet the faults in the order given, then the capacity; both names can be used."""
+    faults = ("--fault", "create=429:retry_after=3", "--fault", "create=409")
+    hosts = ("--allow-host", "fal.example", "--allow-host", "proxy")
+    with running(*faults, *hosts, "--capacity", "1") as (_, url, _):
+        answers = [post(url, Host=host) for host in ("fal.example", "proxy", "127.0.0.1", "proxy")]
+        assert [answer.status_code for answer in answers] == [429, 409, 200, 400]
+        assert answers[0].headers["Retry-After"] == "3"
+        assert "no capacity left" in answers[3].text
 
 
-def test_the_capacity_comes_from_the_command_line() -> None:
-    """Creates beyond it are refused, until a control says otherwise."""
-    with running("--capacity", "0") as (_, lines):
-        url = lines[0].removeprefix("fal Compute emulator on ")
-        assert post(url, "emulator").status_code == 400
-        assert requests.post(f"{url}/_emulator/capacity", json={}, timeout=10).ok
-        assert post(url, "emulator").status_code == 200
+@pytest.mark.parametrize("api, path, lines", [("legacy", "", 9), ("v1", "/v1", 10)])
+def test_all_addresses(api: str, path: str, lines: int) -> None:
+    """The endpoint is one that a provider accepts here, and comments say what else is needed."""
+    with running("--host", "0.0.0.0", "--api", api, lines=lines) as (_, url, said):
+        port = url.removeprefix("http://127.0.0.1:")
+        assert port.isdigit()
+        assert assignment("FAL_COMPUTE_ENDPOINT", url + path) in said
+        assert (assignment("FAL_COMPUTE_API", "v1") in said) is (api == "v1")
+        assert said[-4:] == [
+            "# It listens on 0.0.0.0. The provider uses plain http with loopback addresses only.",
+            f"# On another computer, forward the port, and use the endpoint {url}{path}:",
+            f"#     ssh -N -L {port}:127.0.0.1:{port} THIS_COMPUTER",
+            "# In another container, share this one's network, as docs/emulator.md says.",
+        ]
 
 
-def test_a_taken_port_is_a_clear_sentence() -> None:
-    """The sentence names the port and the way out."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(SystemExit) as ended:
-            main(["--port", str(port)])
-    # The reason is in the words of the system, which differ.
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """A port that something listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield str(server.getsockname()[1])
+
+
+def test_taken_port(taken: str) -> None:
+    """The sentence names the port and the way out. Its reason is in the words of the system."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--port", taken])
     assert re.fullmatch(
-        rf"The emulator can't listen on 127\.0\.0\.1, port {port}: [^()]+\. "
+        rf"The emulator can't listen on 127\.0\.0\.1, port {taken}: [^()]+\. "
         r"Choose another --port, or 0 for any free port\.",
         str(ended.value.code),
     )
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "host.invalid"])
-def test_the_error_of_an_address_elsewhere_is_not_about_the_port(host: str) -> None:
+def test_address_elsewhere(host: str) -> None:
     """The advice is about the option that is wrong."""
     with pytest.raises(SystemExit, match=rf"on {host}, port 0: [^()]+\. Choose as --host"):
         main(["--port", "0", "--host", host])
@@ -134,9 +139,10 @@ def test_the_error_of_an_address_elsewhere_is_not_about_the_port(host: str) -> N
         ("--port", "65536", "65536 is no port; ports go from 0 to 65535"),
         ("--allow-host", "fal.example:8900", "'fal.example:8900' is no host's name"),
         ("--allow-host", "*", "'\\*' is no host's name"),
+        ("--fault", "create=418", "create=418: there is no fault '418'; the faults are ok, "),
     ],
 )
-def test_a_port_or_name_that_can_not_be_is_refused(
+def test_wrong_option(
     capsys: pytest.CaptureFixture[str], option: str, value: str, problem: str
 ) -> None:
     """The option is named, and nothing starts."""
@@ -145,59 +151,61 @@ def test_a_port_or_name_that_can_not_be_is_refused(
     assert re.search(f"argument {option}: {problem}", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("api, path", [("legacy", ""), ("v1", "/v1")])
-def test_on_all_addresses_it_says_how_to_use_it_from_elsewhere(api: str, path: str) -> None:
-    """The endpoint is one that a provider accepts here, and comments say what else is needed."""
-    lines_at_start = 10 if api == "v1" else 9
-    with running("--host", "0.0.0.0", "--api", api, lines=lines_at_start) as (_, lines):
-        url = lines[0].removeprefix("fal Compute emulator on ")
-        port = url.removeprefix("http://127.0.0.1:")
-        assert port.isdigit()
-        assert assignment("FAL_COMPUTE_ENDPOINT", url + path) in lines
-        assert lines[-4:] == [
-            "# It listens on 0.0.0.0. The provider uses plain http with loopback addresses only.",
-            f"# On another computer, forward the port, and use the endpoint {url}{path}:",
-            f"#     ssh -N -L {port}:127.0.0.1:{port} THIS_COMPUTER",
-            "# In another container, share this one's network, as docs/emulator.md says.",
-        ]
-        name = {"Host": "fal.example", "Authorization": "Key key"}
-        assert requests.get(f"{url}/", headers=name, timeout=10).status_code == 400
-
-
-def test_a_name_can_be_allowed_on_the_command_line() -> None:
-    """A proxy hands on the name that its own clients use."""
-    with running("--allow-host", "fal.example", "--allow-host", "proxy") as (_, lines):
-        url = lines[0].removeprefix("fal Compute emulator on ")
-        for name in ("fal.example", "proxy", "127.0.0.1"):
-            assert requests.get(f"{url}/", headers={"Host": name}, timeout=10).ok
-
-
-def test_a_wrong_fault_ends_with_the_list_of_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong fault ends the command before anything starts."""
-    with pytest.raises(SystemExit):
-        main(["--fault", "create=418"])
-    assert "create=418: there is no fault '418'; the faults are ok, " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("module", ["fastapi", "uvicorn"])
-def test_without_the_extra_it_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, module: str
-) -> None:
+def test_without_extra() -> None:
     """The user sees one sentence and no traceback."""
-    for name in [name for name in sys.modules if name.startswith("pulumi_fal.emulator.")]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in [name for name in sys.modules if name.split(".")[0] == module]:
-        monkeypatch.delitem(sys.modules, name)
-    # What an import of a module that isn't installed raises.
-    monkeypatch.setattr(sys, "meta_path", [_Without(module), *sys.meta_path])
-    with pytest.raises(SystemExit, match=rf"needs {module}: pip install 'CLONE\[emulator\]'"):
-        main([])
+    for module in ("fastapi", "uvicorn"):
+        code = f"import sys; sys.modules[{module!r}] = None\n"
+        code += "from pulumi_fal.emulator.__main__ import main; main([])"
+        ended = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        assert re.fullmatch(
+            rf"The emulator needs {module}: pip install 'CLONE\[emulator\]', .*\n", ended.stderr
+        )
 
 
-class _Without:
-    def __init__(self, module: str) -> None:
-        self.module = module
+# The fixture `fal_emulator`; tests/e2e/test_pytest_plugin.py has it as a user does.
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name == self.module:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+def pytest_of(folder: Path, test: str) -> str:
+    """What pytest prints of the test, in a run to which nothing of this one's applies."""
+    (folder / "test_mine.py").write_text(test)
+    without = ("-p", "no:schemathesis")  # importing it takes longer than all else
+    command = [sys.executable, "-m", "pytest", *without, "-q", f"--rootdir={folder}", str(folder)]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    print(result.stdout, result.stderr)
+    return result.stdout
+
+
+def test_fixture(tmp_path: Path) -> None:
+    """The environment leads to the emulator while the test runs, which can script it."""
+    test = """
+import os
+import pytest
+from pulumi_fal.api.client import Client
+from pulumi_fal.api.models import NewInstance
+from pulumi_fal.errors import FalError
+from pulumi_fal.api.settings import resolve
+
+def test_during(fal_emulator):
+    settings = resolve(os.environ, lambda key: None)
+    assert (settings.endpoint, settings.poll_interval) == (fal_emulator.url, 0.1)
+    assert settings.settle_seconds == settings.absence_seconds == 1
+    fal_emulator.faults.add("list", "403")
+    with pytest.raises(FalError, match="403"):
+        Client(settings).list_instances()
+    fal_emulator.state.create(NewInstance("gpu_1x_h100_sxm5", "key"))
+    assert len(Client(settings).list_instances()) == 1
+
+def test_after():
+    assert not {"FAL_COMPUTE_ENDPOINT", "FAL_COMPUTE_POLL_INTERVAL"} & set(os.environ)
+"""
+    assert "2 passed" in pytest_of(tmp_path, test)
+
+
+def test_fixture_without_extra(tmp_path: Path) -> None:
+    """The user sees one sentence and no traceback."""
+    test = "import sys\nsys.modules['uvicorn'] = None\ndef test(fal_emulator): pass\n"
+    said = pytest_of(tmp_path, test)
+    assert "The fixture fal_emulator needs uvicorn: pip install 'CLONE[emulator]'" in said
+    assert "Traceback" not in said

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
-from math import inf
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import requests
@@ -17,15 +15,12 @@ import requests
 from pulumi_fal.emulator.faults import OUTCOMES, Faults, fault
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..docs import ROOT
 from ..fakes import ED25519, EIGHT, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 TAKEN = {name for name, outcome in OUTCOMES.items() if outcome.taken}
 HELD = {name for name, outcome in OUTCOMES.items() if outcome.held}
 ANSWERED = {name for name, outcome in OUTCOMES.items() if outcome.status} - HELD
-RIGHT = {"ok", "slow"}
 
 
 @pytest.fixture(scope="module")
@@ -54,38 +49,27 @@ def create(
     return (session or requests.Session()).post(
         f"{emulator.url}/compute/instance",
         json={"instance_type": EIGHT, "ssh_key": ED25519},
-        headers={"Authorization": f"Key {emulator.env['FAL_ADMIN_API_KEY']}"},
+        headers={"Authorization": "Key emulator"},
         timeout=timeout,
         allow_redirects=False,
     )
 
 
-def names(faults: Faults, kind: str, calls: int) -> list[str | None]:
-    met = (faults.take(kind) for _ in range(calls))
-    return [outcome.name if outcome else None for outcome in met]
+# Scripts
 
 
 def test_order() -> None:
     """Each call meets one fault of its kind, as often as scripted, or for ever until cleared."""
     faults = Faults()
     faults.add("get", "ok", times=2)
-    faults.add("get", "500")
-    faults.add("list", "503", times=inf)
-    assert names(faults, "get", 4) == ["ok", "ok", "500", None]
-    assert names(faults, "list", 50) == ["503"] * 50
+    faults.script("get=429:retry_after=2,times=1")
+    faults.script("list=late:seconds=0.5,times=forever")
+    assert faults.left() == {"get": ["ok x 2", "429 x 1"], "list": ["late x inf"]}
+    ok, rate_limited = fault("ok"), fault("429", retry_after=2)
+    assert [faults.take("get") for _ in range(4)] == [ok, ok, rate_limited, None]
+    assert [faults.take("list") for _ in range(50)] == [fault("late", seconds=0.5)] * 50
     faults.clear()
     assert faults.take("list") is None
-
-
-def test_a_line_says_call_fault_and_settings() -> None:
-    """The command line and the control call take the same lines."""
-    faults = Faults()
-    faults.script("list=429:retry_after=2,times=2")
-    faults.script("list=late:seconds=0.5,times=forever")
-    assert faults.left() == {"list": ["429 x 2", "late x inf"]}
-    first, _, third = (faults.take("list") for _ in range(3))
-    assert first == fault("429", retry_after=2)
-    assert third == fault("late", seconds=0.5)
 
 
 @pytest.mark.parametrize(
@@ -98,18 +82,27 @@ def test_a_line_says_call_fault_and_settings() -> None:
         ("list=429:retry_after=soon", "'soon'"),
     ],
 )
-def test_a_bad_line_is_refused_with_what_it_could_have_said(line: str, problem: str) -> None:
-    """The error names the line too, and nothing is scripted."""
+def test_bad_line(line: str, problem: str) -> None:
+    """The error says what the line could have said, and nothing is scripted."""
     faults = Faults()
     with pytest.raises(ValueError, match=f"^{line}: .*{problem}"):
         faults.script(line)
     assert faults.left() == {}
 
 
+def test_docs() -> None:
+    """The docs have a row for every fault, with what it says of itself."""
+    page = (ROOT / "docs" / "emulator.md").read_text(encoding="utf-8")
+    for outcome in OUTCOMES.values():
+        taken = "yes" if outcome.taken else "no"
+        assert f"| `{outcome.name}` | {outcome.says} | {taken} |" in page
+
+
+# Answers
+
+
 @pytest.mark.parametrize("name", sorted(OUTCOMES))
-def test_the_request_is_taken_exactly_when_the_fault_says_so(
-    emulator: EmulatorServer, name: str
-) -> None:
+def test_taken(emulator: EmulatorServer, name: str) -> None:
     """A `reset_after` has made a machine, and a `reset_before` has not."""
     before = emulator.state.creations
     emulator.faults.add("create", fault(name, seconds=1 if name == "late" else 0.0))
@@ -126,13 +119,13 @@ def test_the_request_is_taken_exactly_when_the_fault_says_so(
         wait_until(lambda: emulator.log and emulator.log[-1].fault == name)
 
 
-@pytest.mark.parametrize("name", sorted(RIGHT))
-def test_no_fault_is_the_right_answer(emulator: EmulatorServer, name: str) -> None:
-    """A slow answer is the right one, as late as scripted and no later."""
+@pytest.mark.parametrize("name", ["ok", "slow"])
+def test_right_answer(emulator: EmulatorServer, name: str) -> None:
+    """A slow answer is the right one, as late as scripted."""
     emulator.faults.add("create", fault(name, seconds=0.2))
     began = time.monotonic()
     answer = create(emulator)
-    assert 0.2 <= time.monotonic() - began < 2
+    assert time.monotonic() - began >= 0.2
     assert answer.json()["id"] in emulator.state.alive()
 
 
@@ -150,6 +143,7 @@ DETAIL, HTML, BROKEN = '{"detail":"', "<!DOCTYPE html>", "no JSON"
         ("truncated", 200, BROKEN),
         ("empty", 200, BROKEN),
         ("wrong_shape", 200, '{"result": {}}'),
+        ("lapse", 200, "[]"),
         ("redirect", 307, ""),
     ],
 )
@@ -160,9 +154,7 @@ def test_answer(emulator: EmulatorServer, name: str, status: int, body: str) -> 
     assert answer.status_code == status
     assert "Retry-After" not in answer.headers
     assert answer.headers.get("Content-Type", "").startswith("text/html") is (body == HTML)
-    assert answer.headers.get("Location") == (
-        "https://elsewhere.invalid/" if name == "redirect" else None
-    )
+    assert ("Location" in answer.headers) is (name == "redirect")
     if body in (HTML, BROKEN):
         with pytest.raises(requests.JSONDecodeError):
             answer.json()
@@ -170,17 +162,17 @@ def test_answer(emulator: EmulatorServer, name: str, status: int, body: str) -> 
         assert answer.text.startswith(body)
 
 
-def test_retry_after_comes_in_seconds_and_as_a_date(emulator: EmulatorServer) -> None:
+def test_retry_after(emulator: EmulatorServer) -> None:
     """Retry-After has both forms of RFC 9110, with any fault that has a status."""
     emulator.faults.add("create", fault("429", retry_after=7))
     emulator.faults.add("create", fault("503", retry_at=60))
     assert create(emulator).headers["Retry-After"] == "7"
     date = parsedate_to_datetime(create(emulator).headers["Retry-After"])
-    assert 55 < date.timestamp() - time.time() <= 60
+    assert 50 < date.timestamp() - time.time() <= 60
 
 
 @pytest.mark.parametrize("name", ["reset_before", "reset_after"])
-def test_a_reset_is_a_connection_error_and_no_answer(emulator: EmulatorServer, name: str) -> None:
+def test_reset(emulator: EmulatorServer, name: str) -> None:
     """The reset never comes while the client still sends, which would look different.
 
     On Windows, asyncio closes the connection before it can be reset.
@@ -193,90 +185,48 @@ def test_a_reset_is_a_connection_error_and_no_answer(emulator: EmulatorServer, n
     assert (emulator.log[-1].fault, emulator.log[-1].status) == (name, None)
 
 
-def test_a_held_call_has_done_its_work_and_is_answered_when_released(
-    emulator: EmulatorServer, pool: ThreadPoolExecutor
-) -> None:
-    """Meanwhile other calls are answered, and clearing the script does not release it."""
+def test_hold(emulator: EmulatorServer, pool: ThreadPoolExecutor) -> None:
+    """A held call has done its work, and ends at the next release; later ones wait for another."""
     before = emulator.state.alive()
-    emulator.faults.add("create", "hold")
-    waiting = pool.submit(create, emulator)
-    wait_until(lambda: len(emulator.state.alive() - before) == 1)
-    assert emulator.faults.held == 1
-    emulator.faults.clear()
-    (made,) = emulator.state.alive() - before
-    assert create(emulator).json()["id"] != made
-    assert not waiting.done()
-    emulator.faults.release()
-    assert waiting.result(10).json()["id"] == made
-    assert emulator.faults.held == 0
-
-
-def test_a_release_is_for_the_calls_that_are_held_then_and_for_all_of_them(
-    emulator: EmulatorServer, pool: ThreadPoolExecutor
-) -> None:
-    """A call that is held later waits for the next release."""
-    emulator.faults.release()
-    emulator.faults.add("create", "hold", times=3)
+    emulator.faults.add("create", "hold", times=2)
     first = [pool.submit(create, emulator) for _ in range(2)]
-    wait_until(lambda: emulator.faults.held == 2)
+    wait_until(lambda: len(emulator.state.alive() - before) == 2)
+    emulator.faults.clear()
+    assert create(emulator).ok
+    assert emulator.faults.held == 2
     emulator.faults.release()
-    assert [answer.result(10).status_code for answer in first] == [200, 200]
+    assert {answer.result(10).json()["id"] for answer in first} <= emulator.state.alive() - before
+    emulator.faults.add("create", "hold")
     later = pool.submit(create, emulator)
     wait_until(lambda: emulator.faults.held == 1)
     assert not later.done()
-    emulator.faults.release()
-    assert later.result(10).status_code == 200
 
 
-def test_held_calls_are_counted_and_released_by_control_calls(
-    emulator: EmulatorServer, pool: ThreadPoolExecutor
-) -> None:
-    """An emulator in another process can be used the same way."""
-    emulator.faults.add("create", "hold")
-    waiting = pool.submit(create, emulator)
-    report = f"{emulator.url}/_emulator/report"
-    wait_until(lambda: requests.get(report, timeout=10).json()["held"] == 1)
-    release = f"{emulator.url}/_emulator/faults/release"
-    assert requests.post(release, json={}, timeout=10).ok
-    assert waiting.result(10).status_code == 200
-    assert requests.get(report, timeout=10).json()["held"] == 0
-
-
-def test_an_emulator_that_ends_waits_for_no_release(pool: ThreadPoolExecutor) -> None:
-    """A release after its end does no harm."""
+def test_end_while_held(pool: ThreadPoolExecutor) -> None:
+    """An emulator that ends waits for no release, and a release after its end does no harm."""
     with EmulatorServer() as emulator:
         emulator.faults.add("create", "hold")
         waiting = pool.submit(create, emulator)
         wait_until(lambda: emulator.faults.held == 1)
-        began = time.monotonic()
-    assert time.monotonic() - began < 2
     assert waiting.exception(10) or waiting.result().status_code == 500
     emulator.faults.release()
 
 
-def test_a_late_answer_is_a_timeout(emulator: EmulatorServer) -> None:
-    """The machine is made before the caller gives up."""
-    before = emulator.state.creations
-    emulator.faults.add("create", fault("late", seconds=0.5))
-    with pytest.raises(requests.ReadTimeout):
-        create(emulator, timeout=0.1)
-    assert emulator.state.creations == before + 1
-
-
-def test_a_lapse_is_an_empty_list_although_there_are_machines(emulator: EmulatorServer) -> None:
-    """A lapse of the list lasts for one call, and makes any other answer unusable."""
+def test_lapse(emulator: EmulatorServer) -> None:
+    """A lapse empties one list, although there are machines."""
     made = create(emulator).json()
     emulator.faults.add("list", "lapse")
-    emulator.faults.add("create", "lapse")
-    url = f"{emulator.url}/compute/instances"
-    headers = {"Authorization": f"Key {emulator.env['FAL_ADMIN_API_KEY']}"}
-    assert requests.get(url, headers=headers, timeout=10).json() == []
-    assert made in requests.get(url, headers=headers, timeout=10).json()
-    assert create(emulator).json() == []
+    headers = {"Authorization": "Key emulator"}
+    lists = [
+        requests.get(f"{emulator.url}/compute/instances", headers=headers, timeout=10).json()
+        for _ in range(2)
+    ]
+    assert lists[0] == []
+    assert made in lists[1]
 
 
-def test_after_a_fault_the_emulator_goes_on_as_if_nothing_was(emulator: EmulatorServer) -> None:
-    """After a fault the emulator goes on, on the same connection where there still is one."""
+def test_same_connection(emulator: EmulatorServer) -> None:
+    """After any fault the emulator goes on, on the same connection where there still is one."""
     for name in sorted(OUTCOMES.keys() - {"late", "slow"} - HELD):
         emulator.faults.add("create", name)
     with requests.Session() as session:
@@ -286,21 +236,17 @@ def test_after_a_fault_the_emulator_goes_on_as_if_nothing_was(emulator: Emulator
         assert create(emulator, session=session).json()["status"] == "pending"
 
 
-def test_faults_are_scripted_and_cleared_by_control_calls(emulator: EmulatorServer) -> None:
-    """A bad line is refused, and the answer names it."""
-    control = f"{emulator.url}/_emulator/faults"
-    assert requests.post(control, json=["create=409", "get=500:times=2"], timeout=10).ok
+def test_controls(emulator: EmulatorServer, pool: ThreadPoolExecutor) -> None:
+    """Another process scripts, clears and releases faults by control calls."""
+    control, report = f"{emulator.url}/_emulator/faults", f"{emulator.url}/_emulator/report"
+    lines = ["create=409", "create=hold", "get=500:times=2"]
+    assert requests.post(control, json=lines, timeout=10).ok
     assert create(emulator).status_code == 409
+    waiting = pool.submit(create, emulator)
+    wait_until(lambda: requests.get(report, timeout=10).json()["held"] == 1)
+    assert requests.post(f"{control}/release", json={}, timeout=10).ok
+    assert waiting.result(10).status_code == 200
     assert requests.delete(control, timeout=10).ok
     assert emulator.faults.left() == {}
     refused = requests.post(control, json=["create=418"], timeout=10)
-    assert refused.status_code == 422
-    assert "create=418: there is no fault '418'" in refused.json()["detail"]
-
-
-def test_the_documentation_lists_every_fault_as_it_is() -> None:
-    """Every fault has a row with what it says of itself."""
-    page = (Path(__file__).parents[2] / "docs/emulator.md").read_text(encoding="utf-8")
-    for outcome in OUTCOMES.values():
-        taken = "yes" if outcome.taken else "no"
-        assert f"| `{outcome.name}` | {outcome.says} | {taken} |" in page
+    assert (refused.status_code, refused.json()["detail"][:10]) == (422, "create=418")

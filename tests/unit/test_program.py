@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import pickle
 import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,12 @@ from pulumi_fal import (
     ComputeInstanceArgs,
     InstanceType,
     Sector,
+    get_instance,
+    get_instances,
+    get_instances_output,
 )
+from pulumi_fal.api.models import NewInstance
+from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.provider import ComputeInstanceProvider
 from pulumi_fal.tokens import TYPE_TOKEN
 
@@ -58,8 +66,11 @@ def mocks() -> Mocks:
 
 
 @pulumi_test
-def test_typed_arguments_and_keywords_ask_for_the_same(mocks: Mocks) -> pulumi.Output[None]:
-    """The two forms of the constructor differ in nothing that the engine sees."""
+def test_both_forms(mocks: Mocks) -> pulumi.Output[None]:
+    """Typed arguments and keywords ask the engine for the same, under the token that state holds.
+
+    Another token would make every existing stack replace all its machines.
+    """
     asked: dict[str, Any] = {
         "instance_type": InstanceType.GPU_8X_H100_SXM5,
         "ssh_key": ED25519,
@@ -69,25 +80,15 @@ def test_typed_arguments_and_keywords_ask_for_the_same(mocks: Mocks) -> pulumi.O
     typed = ComputeInstance("typed", ComputeInstanceArgs(**asked))
     named = ComputeInstance("named", **asked)
 
-    def compare(_: object) -> None:
+    def compare(known: list[Any]) -> None:
         of_one, of_other = (mocks.asked[name].inputs for name in ("typed", "named"))
         assert of_one == of_other
-        assert of_one["instance_type"] == EIGHT
-        assert of_one["sector"] == "sector_1"
-        assert of_one["wait"] is False
+        assert of_one.items() >= {**asked, "instance_type": EIGHT, "sector": "sector_1"}.items()
+        assert known[1:] == ["typed-id", "192.0.2.1", "sector_1"]
+        token = "pulumi-python:dynamic/fal:ComputeInstance"
+        assert mocks.asked["typed"].typ == TYPE_TOKEN == token
 
-    return pulumi.Output.all(typed.urn, named.urn).apply(compare)
-
-
-@pulumi_test
-def test_outputs_resolve_under_mocks(mocks: Mocks) -> pulumi.Output[None]:
-    """A user's test can assert on what the program makes of the machine."""
-    machine = ComputeInstance("m", instance_type=EIGHT, ssh_key=ED25519)
-
-    def check(known: list[Any]) -> None:
-        assert known == ["m-id", "192.0.2.1", "sector_3"]
-
-    return pulumi.Output.all(machine.id, machine.ip, machine.sector).apply(check)
+    return pulumi.Output.all(named.urn, typed.id, typed.ip, typed.sector).apply(compare)
 
 
 READ = [
@@ -102,17 +103,18 @@ READ = [
 
 
 @pytest.mark.parametrize("shown, sector", READ)
-def test_sector_of_a_read_machine(mocks: Mocks, shown: dict[str, Any], sector: str | None) -> None:
+def test_read_sector(mocks: Mocks, shown: dict[str, Any], sector: str | None) -> None:
     """Until the API shows it, it is unknown, and what it is passed on to is not created."""
     mocks.read |= shown
+    is_known = sector != "unknown"
 
     @pulumi_test
     def read() -> pulumi.Output[None]:
         there = ComputeInstance.get("there", "an-id")
 
         async def check(_: object) -> None:
-            assert await there.sector.is_known() is (sector != "unknown")
-            assert await there.sector.future() == (None if sector == "unknown" else sector)
+            assert await there.sector.is_known() is is_known
+            assert await there.sector.future() == (sector if is_known else None)
 
         return there.urn.apply(check)
 
@@ -126,25 +128,10 @@ def test_sector_of_a_read_machine(mocks: Mocks, shown: dict[str, Any], sector: s
     read()
     if sector is None:  # a cluster refuses it
         return
-    if sector == "unknown":
-        with pytest.raises(Exception, match="whose sector the API does not show yet"):
-            follow()
-    else:
+    refused = pytest.raises(Exception, match="whose sector the API does not show yet")
+    with nullcontext() if is_known else refused:
         follow()
-    assert [name in mocks.asked for name in ("box", "train-0")] == [sector != "unknown"] * 2
-
-
-@pulumi_test
-def test_the_type_token_is_the_one_that_state_holds(
-    mocks: Mocks,
-) -> pulumi.Output[None]:
-    """Another token would make every existing stack replace all its machines."""
-    machine = ComputeInstance("m", instance_type=EIGHT, ssh_key=ED25519)
-
-    def check(_: str) -> None:
-        assert mocks.asked["m"].typ == TYPE_TOKEN == "pulumi-python:dynamic/fal:ComputeInstance"
-
-    return machine.urn.apply(check)
+    assert [name in mocks.asked for name in ("box", "train-0")] == [is_known] * 2
 
 
 class Monitor(MockMonitor):
@@ -172,7 +159,7 @@ class Plain(dynamic.Resource, module="fal", name="ComputeInstance"):
 
 
 @pulumi_test
-def test_the_engine_is_asked_what_the_sdks_own_constructor_asks(
+def test_same_request_as_sdk(
     monitor: Monitor, monkeypatch: pytest.MonkeyPatch
 ) -> pulumi.Output[None]:
     """ComputeInstance leaves that constructor out, so nothing that it does may be missing."""
@@ -193,9 +180,7 @@ def test_the_engine_is_asked_what_the_sdks_own_constructor_asks(
 
 
 @pulumi_test
-def test_the_source_position_is_the_line_that_declares_the_machine(
-    monitor: Monitor,
-) -> pulumi.Output[None]:
+def test_source_position(monitor: Monitor) -> pulumi.Output[None]:
     """State has it, and a line of this package would say nothing."""
     line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
     machine = ComputeInstance("box", instance_type=ONE, ssh_key=ED25519)
@@ -208,9 +193,7 @@ def test_the_source_position_is_the_line_that_declares_the_machine(
 
 
 @pulumi_test
-def test_the_provider_is_told_the_urns_that_a_resource_may_have_had(
-    mocks: Mocks,
-) -> pulumi.Output[None]:
+def test_aliases(mocks: Mocks) -> pulumi.Output[None]:
     """The aliases of its parent count as well. A create may be left under any of these URNs."""
 
     class Parent(pulumi.ComponentResource):
@@ -229,22 +212,21 @@ def test_the_provider_is_told_the_urns_that_a_resource_may_have_had(
         declare("moved", parent=Parent(), aliases=[root]),
         declare("below", parent=Parent(pulumi.Alias(name="elsewhere"))),
     ]
-    stack = f"urn:pulumi:dev::project::{{}}{TYPE_TOKEN}::{{}}"
+    old, below = (
+        [f"urn:pulumi:dev::project::{parent}{TYPE_TOKEN}::{name}"]
+        for parent, name in (("", "old"), ("my:index:Parent$", "below"))
+    )
 
     def check(_: object) -> None:
-        told = {name: asked.inputs.get("__aliases") for name, asked in mocks.asked.items()}
-        assert {name: told[name] for name in ("plain", "renamed", "moved", "below")} == {
-            "plain": None,
-            "renamed": [stack.format("", "old")],
-            "moved": [stack.format("", "old")],
-            "below": [stack.format("my:index:Parent$", "below")],
-        }
+        names = ("plain", "renamed", "moved", "below")
+        told = [mocks.asked[name].inputs.get("__aliases") for name in names]
+        assert told == [None, old, old, below]
 
     return pulumi.Output.all(*(machine.urn for machine in machines)).apply(check)
 
 
 @pulumi_test
-def test_a_private_key_never_reaches_the_engine(mocks: Mocks) -> pulumi.Output[None]:
+def test_private_key(mocks: Mocks) -> pulumi.Output[None]:
     """A private key is refused in the program, before the engine could log it."""
     private = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA"
     with pytest.raises(pulumi.RunError, match="is a PRIVATE key"):
@@ -266,9 +248,7 @@ BY_NAME = "ComputeInstance m: pass the inputs by name, such as instance_type=...
         ([ComputeInstanceArgs(instance_type="a", ssh_key="b")], {"ssh_key": "c"}, "ssh_key"),
     ],
 )
-def test_an_argument_that_is_not_known_is_refused(
-    positional: list[Any], named: dict[str, Any], says: str
-) -> None:
+def test_unknown_argument(positional: list[Any], named: dict[str, Any], says: str) -> None:
     """A misspelt argument is refused without a traceback, and makes no machine with a default."""
     with pytest.raises(pulumi.RunError, match=re.escape(says)):
         ComputeInstance("m", *positional, **named)
@@ -284,9 +264,7 @@ def test_an_argument_that_is_not_known_is_refused(
         ("90 minutes", False),
     ],
 )
-def test_a_timeout_that_the_engine_could_not_read(
-    mocks: Mocks, timeouts: Any, is_fine: bool
-) -> None:
+def test_timeout(mocks: Mocks, timeouts: Any, is_fine: bool) -> None:
     """The engine would not say of which resource."""
     refused = pytest.raises(pulumi.RunError, match="ComputeInstance m: custom_timeouts")
     with nullcontext() if is_fine else refused:
@@ -296,7 +274,7 @@ def test_a_timeout_that_the_engine_could_not_read(
 
 @pytest.mark.parametrize("opts", [None, pulumi.ResourceOptions(import_="id")])
 @pulumi_test
-def test_the_provider_in_state_is_the_same_on_each_python(
+def test_same_provider_on_each_python(
     mocks: Mocks, monkeypatch: pytest.MonkeyPatch, opts: pulumi.ResourceOptions | None
 ) -> pulumi.Output[None]:
     """Pickle's default protocol is 5 from Python 3.14 on. A machine would show an update then."""
@@ -308,3 +286,72 @@ def test_the_provider_in_state_is_the_same_on_each_python(
         assert providers == {PROVIDER}
 
     return machine.urn.apply(check)
+
+
+# Lookups
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorServer]:
+    """Three machines in two regions, to which the environment leads."""
+    with EmulatorServer(api="v1") as emulator:
+        for name, value in emulator.env.items():
+            monkeypatch.setenv(name, value)
+        for region in ("us-west", "us-west", "eu-north"):
+            made = emulator.state.create(NewInstance(ONE, ED25519))
+            emulator.state.machines[made.id].region = region
+        yield emulator
+
+
+def test_each_stack_has_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that runs several stacks asks for each with its own key and endpoint."""
+    for name in ("FAL_COMPUTE_ENDPOINT", "FAL_ADMIN_API_KEY", "FAL_KEY", "FAL_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    try:
+        for key in ("one", "two"):
+            with EmulatorServer(api_key=key) as account:
+                made = account.state.create(NewInstance(ONE, ED25519))
+                config = {"fal:endpoint": account.url, "fal:apiKey": key}
+                pulumi.runtime.set_all_config(config)
+                assert [machine.id for machine in get_instances()] == [made.id]
+                assert get_instance(made.id) == made
+    finally:
+        pulumi.runtime.set_all_config({})
+
+
+@pytest.mark.parametrize(
+    "api, filters, regions",
+    [
+        ("v1", {}, ["us-west", "us-west", "eu-north"]),
+        ("v1", {"region": "us-west"}, ["us-west", "us-west"]),
+        ("v1", {"region": "us-west", "status": "pending"}, []),
+        ("v1", {"region": "us-east"}, []),
+        ("legacy", {}, [None] * 3),
+        ("legacy", {"region": "us-west"}, []),
+    ],
+)
+def test_regions(
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    api: str,
+    filters: dict[str, Any],
+    regions: list[str | None],
+) -> None:
+    """The region can be combined with any other filter; the legacy API tells none."""
+    endpoint = emulator.url + ("/v1" if api == "v1" else "")
+    monkeypatch.setenv("FAL_COMPUTE_API", api)
+    monkeypatch.setenv("FAL_COMPUTE_ENDPOINT", endpoint)
+    assert [machine.region for machine in get_instances(**filters)] == regions
+
+
+def test_region_of_an_output(emulator: EmulatorServer) -> None:
+    """The region may be known only later."""
+
+    async def found() -> list[str | None]:
+        region = pulumi.Output.from_input("eu-north")
+        machines = await get_instances_output(region=region).future()
+        return [machine.region for machine in machines or ()]
+
+    # In a thread of its own: the main thread's event loop is Pulumi's in other tests.
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(asyncio.run, found()).result() == ["eu-north"]

@@ -1,4 +1,4 @@
-"""The schema of the native plugin: names that are for ever, and what the engine reads in it."""
+"""The schema of the native plugin, and the YAML programs of examples and docs that it describes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+import yaml
 
 import pulumi_fal
 from pulumi_fal.native.servicer import FalProvider
 
-from ..docs import ROOT, schema_examples
+from ..docs import ROOT, blocks, schema_examples
 
 NAMES = """\
 config absence: number
@@ -152,48 +153,72 @@ def test_no_name_has_changed() -> None:
 
 
 def test_provider() -> None:
-    """The schema has the package's version, and a declared provider takes a stack's config."""
+    """The schema is of this package and repository, and a provider takes a stack's config."""
     assert SCHEMA["version"] == pulumi_fal.__version__
     assert SCHEMA["provider"]["inputProperties"] == SCHEMA["config"]["variables"]
-
-
-def test_repository() -> None:
-    """The plugin, the logo and the Go SDK are those of the repository in pyproject.toml."""
     urls = (ROOT / "pyproject.toml").read_text().partition("[project.urls]")[2]
-    found = re.search(r'(?m)^Repository = "https://github\.com/(.+/pulumi-fal)"$', urls)
-    assert found is not None
-    assert SCHEMA["repository"] == f"https://github.com/{found[1]}"
-    assert SCHEMA["pluginDownloadURL"] == f"github://api.github.com/{found[1]}"
-    assert SCHEMA["language"]["go"]["importBasePath"].startswith(f"github.com/{found[1]}/")
-    branch = f"https://raw.githubusercontent.com/{found[1]}/main/"
+    (found,) = re.findall(r'(?m)^Repository = "https://github\.com/(.+/pulumi-fal)"$', urls)
+    assert SCHEMA["repository"] == f"https://github.com/{found}"
+    assert SCHEMA["pluginDownloadURL"] == f"github://api.github.com/{found}"
+    assert SCHEMA["language"]["go"]["importBasePath"].startswith(f"github.com/{found}/")
+    branch = f"https://raw.githubusercontent.com/{found}/main/"
     assert (ROOT / SCHEMA["logoUrl"].removeprefix(branch)).is_file()
 
 
 def test_descriptions() -> None:
     """Each resource, function and property is described."""
-    resources, functions = SCHEMA["resources"].values(), SCHEMA["functions"].values()
+    functions = SCHEMA["functions"].values()
     types = [type_ for type_ in SCHEMA["types"].values() if "enum" not in type_]
     objects = [function[name] for function in functions for name in ("inputs", "outputs")]
-    described = [*resources, *functions, *SCHEMA["config"]["variables"].values()]
-    for spec in [*resources, *types, *objects]:
-        described += spec["properties"].values()
-    for spec in resources:
-        described += spec["inputProperties"].values()
+    described = [*SCHEMA["resources"].values(), *functions, *SCHEMA["config"]["variables"].values()]
+    for spec in [*SCHEMA["resources"].values(), *types, *objects]:
+        described += [*spec["properties"].values(), *spec.get("inputProperties", {}).values()]
     assert len(described) > 40
     for spec in described:
         assert spec.get("description", "").partition("\n\n{{%")[0].rstrip().endswith("."), spec
 
 
-@pytest.mark.parametrize("token", [*SCHEMA["resources"], *SCHEMA["functions"]])
-def test_examples(token: str) -> None:
-    """Each resource and function has an example in every language, with the inputs it requires."""
-    spec = {**SCHEMA["resources"], **SCHEMA["functions"]}[token]
-    name = token.rpartition(":")[2]
-    codes = re.findall(r"\{\{% (/?\w+) %\}\}", spec["description"])
-    assert codes == ["examples", "example", "/example", "/examples"]
-    languages = schema_examples()[name]
-    assert list(languages) == ["typescript", "python", "go", "csharp", "java", "yaml"]
-    for language, text in languages.items():
-        words = text.replace("_", "").lower()  # each language has a case of its own
-        for wanted in (name, *spec.get("requiredInputs", ())):
-            assert wanted.lower() in words, (language, wanted)
+# YAML programs. `make languages` runs the examples.
+
+
+def programs() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each program or part of one, with where it stands."""
+    for name in ("yaml", "cluster-yaml"):
+        example = ROOT / "examples" / name / "Pulumi.yaml"
+        yield str(example.relative_to(ROOT)), yaml.safe_load(example.read_text())
+    for block in blocks("yaml"):
+        text = yaml.safe_load(block.text)
+        if "resources" in text:
+            yield str(block), text
+    for name, languages in schema_examples().items():
+        yield f"schema: {name}", yaml.safe_load(languages["yaml"])
+
+
+PROGRAMS = dict(programs())
+
+
+def declared(kind: str, name: str) -> dict[str, Any]:
+    """What the schema has for the name of a resource or function, such as fal:ComputeInstance."""
+    if name == "pulumi:providers:fal":
+        return {**SCHEMA["provider"], "requiredInputs": ()}
+    found: dict[str, Any] = SCHEMA[kind][name.replace(":", ":index:")]
+    return found
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_program(program: dict[str, Any]) -> None:
+    """It gives all inputs that are required and no others, and uses outputs that there are."""
+    assert len(PROGRAMS) == 11
+    outputs: dict[str, set[str]] = {}
+    for name, resource in program.get("resources", {}).items():
+        spec, given = declared("resources", resource["type"]), set(resource["properties"])
+        assert set(spec["requiredInputs"]) <= given <= set(spec["inputProperties"])
+        outputs[name] = {"id", *spec.get("properties", ())}
+    for name, variable in program.get("variables", {}).items():
+        call = variable["fn::invoke"]
+        spec, given = declared("functions", call["function"]), set(call["arguments"])
+        inputs, outputs[name] = spec["inputs"], set(spec["outputs"]["properties"])
+        assert set(inputs.get("required", ())) <= given <= set(inputs["properties"])
+        assert call.get("return") in {None, *outputs[name]}
+    for name, output in re.findall(r"\$\{(\w+)\.(\w+)\}", json.dumps(program)):
+        assert output in outputs[name]

@@ -1,4 +1,4 @@
-"""What set-up downloads is what was published, and a release fits its tag."""
+"""What is downloaded, generated, released and given as an example fits this repository."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ import importlib.util
 import io
 import json
 import re
+import subprocess
+import sys
 import tarfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from tools import plugin_archive
+from tools.generate.__main__ import FILES, main
 
+from pulumi_fal._version import __version__
+from pulumi_fal.api import settings
 from pulumi_fal.cli.doctor import NEWEST_SDK, OLDEST_SDK
 
 from ..docs import ROOT
@@ -33,6 +40,15 @@ def load(name: str) -> Any:
 release, installer = load("release.py"), load("pulumi-cli/install.py")
 
 
+# Packages
+
+
+def locked(name: str) -> dict[str, str]:
+    """The version of each package of a lock."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    return dict(re.findall(r"(?m)^(\S+)==(\S+)", text))
+
+
 @pytest.mark.parametrize("name", ["dev", "plugin"])
 def test_lock(name: str) -> None:
     """Every package has hashes, and whoever installs the lock decides where packages come from."""
@@ -40,9 +56,20 @@ def test_lock(name: str) -> None:
     packages = re.split(r"(?m)^(?=[a-z0-9])", re.sub(r"(?m)^\s*#.*\n", "", lock))[1:]
     assert len(packages) > 10
     for package in packages:
-        assert re.match(r"[a-z0-9._-]+==\S+ ", package)
-        assert "--hash=sha256:" in package
+        assert re.match(r"[a-z0-9._-]+==\S+ [^$]*--hash=sha256:", package)
     assert not re.search(r"://|--(extra-)?index-url|--find-links", lock)
+
+
+def test_versions() -> None:
+    """The plugin installs what tests have seen, and the doctor knows the versions of the SDK."""
+    project = (ROOT / "pyproject.toml").read_text()
+    needs = project.partition("\ndependencies = [")[2].partition("\n]")[0]
+    names = set(re.findall(r'(?m)^    "([\w-]+)', needs))
+    assert {"pulumi", "requests"} <= names <= locked("plugin").keys()
+    assert locked("plugin").items() <= locked("dev").items()
+    newest = tuple(map(int, locked("dev")["pulumi"].split(".")[:2]))
+    assert newest == NEWEST_SDK
+    assert f'"pulumi>={OLDEST_SDK[0]}.{OLDEST_SDK[1]},' in needs
 
 
 def test_package_data() -> None:
@@ -51,6 +78,32 @@ def test_package_data() -> None:
     assert (package / "py.typed").is_file()
     assert json.loads((package / "pulumi-plugin.json").read_text()) == {"resource": False}
 
+
+def test_bundle_checksum() -> None:
+    """A bundle of `pulumi` is used only if its checksum is the published one."""
+    good = hashlib.sha256(b"content").hexdigest()
+    assert installer.checked(b"content", "p.tar.gz", f"{good}  p.tar.gz\n") == b"content"
+    for checksums in (f"{'0' * 64}  p.tar.gz\n", f"{good}  another.tar.gz\n", ""):
+        with pytest.raises(installer.Unavailable, match=r"p\.tar\.gz is not what"):
+            installer.checked(b"content", "p.tar.gz", checksums)
+
+
+def test_bundle_paths(tmp_path: Path) -> None:
+    """The files of a bundle are unpacked into one folder, and none outside it."""
+    bundle, folder = io.BytesIO(), tmp_path / "inside" / "folder"
+    with tarfile.open(fileobj=bundle, mode="w:gz") as archive:
+        for name in ("pulumi/pulumi", "../../evil", "/abs/evil2"):
+            archive.addfile(tarfile.TarInfo(name))
+        link = tarfile.TarInfo("pulumi/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    folder.mkdir(parents=True)
+    installer.unpack(bundle.getvalue(), folder)
+    assert {path.name for path in folder.iterdir()} == {"pulumi", "evil", "evil2"}
+    assert not (tmp_path / "evil").exists()
+
+
+# Releases
 
 DATED = "## [1.2.3] - 2026-01-31\n\n### Added\n\n- A thing.\n\n"
 OLDER = "## [1.2.2] - 2026-01-30\n\n- An older thing.\n"
@@ -78,35 +131,104 @@ def test_wrong_tag(tag: str, version: str, changelog: str, reason: str) -> None:
         release.notes(tag, f'__version__ = "{version}"\n', changelog)
 
 
-def test_bundle_checksum() -> None:
-    """A bundle of `pulumi` is used only if its checksum is the published one."""
-    good = hashlib.sha256(b"content").hexdigest()
-    assert installer.checked(b"content", "p.tar.gz", f"{good}  p.tar.gz\n") == b"content"
-    for checksums in (f"{'0' * 64}  p.tar.gz\n", f"{good}  another.tar.gz\n", ""):
-        with pytest.raises(installer.Unavailable, match=r"p\.tar\.gz is not what"):
-            installer.checked(b"content", "p.tar.gz", checksums)
+# The native plugin's archives, which `pulumi plugin install` unpacks
 
 
-def test_bundle_paths(tmp_path: Path) -> None:
-    """The files of a bundle are unpacked into one folder, and none outside it."""
-    bundle, folder = io.BytesIO(), tmp_path / "inside" / "folder"
-    with tarfile.open(fileobj=bundle, mode="w:gz") as archive:
-        for name in ("pulumi/pulumi", "../../evil", "/abs/evil2"):
-            archive.addfile(tarfile.TarInfo(name))
-        link = tarfile.TarInfo("pulumi/link")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
-    folder.mkdir(parents=True)
-    installer.unpack(bundle.getvalue(), folder)
-    assert {path.name for path in folder.iterdir()} == {"pulumi", "evil", "evil2"}
-    assert not (tmp_path / "evil").exists()
+def test_archives(tmp_path: Path) -> None:
+    """There is one for each platform, with the plugin's folder, the wheel, and pinned packages."""
+    wheel = f"pulumi_fal-{__version__}-py3-none-any.whl"
+    (tmp_path / wheel).write_bytes(b"a wheel")
+    archives = plugin_archive.write(tmp_path / wheel, tmp_path / "new")
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == [
+        f"pulumi-resource-fal-v{__version__}-{system}-{cpu}.tar.gz"
+        for system in ("darwin", "linux", "windows")
+        for cpu in ("amd64", "arm64")
+    ]
+    assert len({archive.read_bytes() for archive in archives}) == 1
+    with tarfile.open(archives[0]) as archive:
+        archive.extractall(tmp_path / "out", filter="data")
+    content = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    digest = hashlib.sha256(b"a wheel").hexdigest()
+    lock = (ROOT / "requirements" / "plugin.txt").read_text()
+    plugin = [ROOT / "plugin" / name for name in ("PulumiPlugin.yaml", "__main__.py")]
+    assert content == {
+        **{file.name: file.read_bytes() for file in plugin},
+        wheel: b"a wheel",
+        "requirements.txt": f"./{wheel} --hash=sha256:{digest}\n{lock}".encode(),
+    }
 
 
-def test_doctors_sdk_versions() -> None:
-    """The doctor calls those versions of the SDK tested that nox and the lock have."""
-    project, lock = (ROOT / "pyproject.toml", ROOT / "requirements" / "dev.txt")
-    oldest = re.search(r'"pulumi>=([\d.]+),', project.read_text())
-    newest = re.search(r"(?m)^pulumi==(\d+\.\d+)\.", lock.read_text())
-    assert oldest is not None
-    assert newest is not None
-    assert [oldest[1], newest[1]] == ["{}.{}".format(*v) for v in (OLDEST_SDK, NEWEST_SDK)]
+def test_plugin_environment() -> None:
+    """The plugin has a virtual environment, or pip would change the Python of the computer."""
+    runtime = yaml.safe_load((ROOT / "plugin" / "PulumiPlugin.yaml").read_text())["runtime"]
+    assert runtime == {"name": "python", "options": {"toolchain": "pip", "virtualenv": "venv"}}
+
+
+# Files that `make generate` writes. `make lint` fails where one is outdated.
+
+
+@pytest.mark.parametrize("is_missing", [True, False], ids=["missing", "edited"])
+@pytest.mark.parametrize("name", FILES)
+def test_outdated(tmp_path: Path, name: str, *, is_missing: bool) -> None:
+    """A file that is missing or edited fails the check, and `make generate` repairs it."""
+    for each in FILES:
+        (tmp_path / each).parent.mkdir(parents=True)
+    main([], tmp_path)
+    main(["--check"], tmp_path)
+    file = tmp_path / name
+    text = file.read_text()
+    file.write_text(text.replace("machine", "box"))
+    if is_missing:
+        file.unlink()
+    with pytest.raises(SystemExit, match=f"{re.escape(name)}.*Run `make generate`"):
+        main(["--check"], tmp_path)
+    main([], tmp_path)
+    assert file.read_text() == text
+
+
+def test_descriptions() -> None:
+    """Descriptions for all languages have no words of Python, and each default has its value."""
+    text = (ROOT / "provider/pulumi_fal/native/schema.json").read_text()
+    plain = re.sub(r"```python.*?```", "", text)  # in JSON's one line
+    assert not re.search(r"instance_type|ssh_key|True|False|None|pulumi\.RunError", plain)
+    variables = json.loads(text)["config"]["variables"]
+    for option, default in (
+        (settings.API, f"`{settings.API.default}`"),
+        (settings.PARALLEL, f"{settings.PARALLEL.default}"),
+        (settings.RETRY_BUDGET, f"{settings.RETRY_BUDGET.default:.0f}"),
+    ):
+        said = variables[option.name]["description"]
+        assert said == f"{option.description} The default is {default}."
+
+
+# Examples, as far as they can be tried without an engine. e2e has the others.
+
+
+@pytest.mark.parametrize(
+    "example, command, code, said",
+    [
+        # Inside a clone, pytest would find the configuration of this project, whose plugins a user
+        # lacks.
+        (
+            "test-your-stack",
+            "-m pytest --collect-only -p no:timeout -p no:cacheprovider",
+            0,
+            "1 test collected",
+        ),
+        (
+            "automation-api",
+            "main.py missing.pub true",
+            1,
+            "missing.pub: No such file or directory\n",
+        ),
+    ],
+    ids=["the user's test", "a key file that is missing"],
+)
+def test_example(example: str, command: str, code: int, said: str) -> None:
+    """The example runs in its folder as a user runs it, and fails without a traceback."""
+    folder = ROOT / "examples" / example
+    ended = subprocess.run(
+        [sys.executable, *command.split()], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == code, ended.stdout + ended.stderr
+    assert said in ended.stdout or said == ended.stderr
