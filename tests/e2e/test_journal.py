@@ -28,7 +28,7 @@ from .recovery import (
 )
 
 
-@pytest.mark.chaos("unit/test_journal.py::test_a_damaged_entry_is_reported")
+@pytest.mark.chaos("unit/test_journal.py::test_damaged")
 def test_a_damaged_record_stops_its_own_resource_until_it_is_removed(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

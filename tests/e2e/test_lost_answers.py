@@ -62,7 +62,7 @@ def test_a_lost_answer_stops_the_resource_until_a_machine_is_adopted(
     assert entries(stack) == []
 
 
-@pytest.mark.chaos("unit/test_cli_pending.py::test_the_commands_that_an_error_names")
+@pytest.mark.chaos("unit/test_cli_pending.py::test_commands_of_errors")
 def test_a_machine_of_somebody_else_is_forgotten_and_left_alone(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

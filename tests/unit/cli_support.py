@@ -15,13 +15,14 @@ from click.testing import CliRunner, Result
 
 from pulumi_fal.api import settings
 from pulumi_fal.api.models import NewInstance
+from pulumi_fal.cli import show
 from pulumi_fal.cli.app import cli
 from pulumi_fal.cli.context import Context
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines import journal
-from pulumi_fal.machines.journal import Entry, Journal, new_file
+from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
 from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.tokens import TYPE_TOKEN
@@ -34,6 +35,9 @@ BACKEND, ELSEWHERE = (
 """The backend that `pulumi` uses, and another one."""
 DEV, PROD, TEST = (f"organization/train/{name}" for name in ("dev", "prod", "test"))
 NOW = 1_700_000_000.0
+SSH_KEY = f"{ED25519} me@laptop"
+OF_PULUMI_DO = "urn:pulumi:do::::fal:index:ComputeInstance::do-7a3b575a"
+"""How earlier versions recorded a create of `pulumi do --stateless`, which no stack has."""
 NO_PULUMI = "there is no `pulumi` command on PATH"
 
 
@@ -67,7 +71,9 @@ class CommandLine:
     emulator: EmulatorServer
     journal: Journal
     clock: Clock = field(default_factory=Still)
-    backends: dict[str, dict[str, dict[str, str] | str]] = field(default_factory=dict)
+    backends: dict[str, dict[str, dict[str, str] | str]] = field(
+        default_factory=lambda: {BACKEND: {DEV: {}, PROD: {}}, ELSEWHERE: {}}
+    )
     """What the `pulumi` command finds in a backend: by stack, ids by resource, or why not."""
     providers: dict[str, str] = field(default_factory=dict)
     """The ids of stacks' provider resources, by the stacks' names."""
@@ -111,9 +117,31 @@ class CommandLine:
         self.run(*args, code=1, typed=typed)
         return self.stderr
 
-    def rent(self, instance_type: str = ONE, sector: str | None = None) -> str:
-        """A machine of the emulator's; its id."""
-        return self.emulator.state.create(NewInstance(instance_type, ED25519, sector)).id
+    def rent(
+        self, instance_type: str = ONE, sector: str | None = None, age: float | None = None
+    ) -> str:
+        """A machine of the emulator's; its id. The age, if it has one, is the one in state."""
+        id_ = self.emulator.state.create(NewInstance(instance_type, ED25519, sector)).id
+        if age is not None:
+            self.created[id_] = show.moment(NOW - age)
+        return id_
+
+    @property
+    def alive(self) -> set[str]:
+        """The ids of the machines that exist."""
+        return set(self.emulator.state.alive())
+
+    @contextmanager
+    def running(self, entry: Entry) -> Iterator[None]:
+        """A create that another process works on."""
+        lock = self.journal.try_lock(entry)
+        assert lock is not None
+        with lock:
+            yield
+
+    def made(self, name: str = "box", **fields: Any) -> Entry:
+        """Put a create on record that has made its machine."""
+        return self.pend(name, phase=Phase.CREATED, **fields)
 
     def pend(self, name: str = "box", **fields: Any) -> Entry:
         """Put a create on record, which was sent `age` seconds ago."""
@@ -183,19 +211,22 @@ class CommandLine:
         return json.dumps({"deployment": {"resources": [provider, *resources]}})
 
 
-@contextmanager
-def command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
-    """For a fixture of that name."""
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+    """Two stacks without machines, and `key.pub` in the folder."""
     with EmulatorServer(api_key=KEY) as emulator:
-        for name, value in emulator.env.items():
-            monkeypatch.setenv(name, value)
         for name in ("FAL_KEY", "FAL_KEY_ID", "FAL_KEY_SECRET"):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
-        monkeypatch.setenv("PULUMI_BACKEND_URL", BACKEND)
-        monkeypatch.setenv("FAL_COMPUTE_POLL_INTERVAL", "0.05")
+        environ = {
+            **emulator.env,
+            "PULUMI_HOME": str(tmp_path / "home"),
+            "PULUMI_BACKEND_URL": BACKEND,
+            "FAL_COMPUTE_POLL_INTERVAL": "0.05",
+        }
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)
-        folder = journal.default_folder({"PULUMI_HOME": str(tmp_path / "home")})
-        line = CommandLine(emulator, Journal(folder), backends={BACKEND: {}, ELSEWHERE: {}})
+        Path("key.pub").write_text(f"{SSH_KEY}\n")
+        line = CommandLine(emulator, Journal(journal.default_folder(environ)))
         monkeypatch.setattr(pulumi_cli, "pulumi", line.pulumi)
         yield line

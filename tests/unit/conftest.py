@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from .cli_support import line as line
 from .world import World
 
 

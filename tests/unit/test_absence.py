@@ -39,9 +39,7 @@ SHOWN = -1
         pytest.param([0, 100, 120, 140], [], True, id="and then for a minute"),
     ],
 )
-def test_a_machine_is_gone_when_it_is_missing_in_every_look_of_a_minute(
-    looks: Sequence[float], others: Sequence[str], is_gone: bool
-) -> None:
+def test_a_minute_of_looks(looks: Sequence[float], others: Sequence[str], is_gone: bool) -> None:
     """Of two minutes if several go at once. Two looks are few, however far apart they are."""
     clock = TurnedClock(0)
     absences = Absences(clock, ABSENCE_SECONDS)
@@ -54,7 +52,7 @@ def test_a_machine_is_gone_when_it_is_missing_in_every_look_of_a_minute(
         assert absence.is_over is is_gone
 
 
-def test_what_is_no_longer_looked_for_makes_no_other_one_of_several() -> None:
+def test_no_longer_looked_for() -> None:
     """A call that ends says no more about its machine."""
     absences = Absences(TurnedClock(), ABSENCE_SECONDS)
     absences.of("this").missed()
@@ -94,7 +92,7 @@ def trouble(world: ApiWorld, id_: str, hidden: Times, down: Times = ()) -> None:
         pytest.param([(10, 130)], [(12, 100)], False, None, id="beside an outage"),
     ],
 )
-def test_a_wait_ends_with_a_machine_that_is_gone_and_with_no_other(
+def test_waits(
     hidden: Times, down: Times, was_shown: bool, gone_at: float | None, others: list[str]
 ) -> None:
     """One that was never shown may still appear, and the wait for it only comes to its end."""
@@ -137,9 +135,7 @@ def read(world: ApiWorld, id_: str) -> Instance | None:
         pytest.param({"list": inf, "get": inf}, 62, [*LOOKS, *GONE], id="gone"),
     ],
 )
-def test_a_read_takes_a_minute_to_find_that_a_machine_is_gone(
-    hidden: dict[Any, float], seconds: float, calls: list[str]
-) -> None:
+def test_reads(hidden: dict[Any, float], seconds: float, calls: list[str]) -> None:
     """The reads of one moment share the lists of that minute."""
     world = ApiWorld()
     machine = world.made()
@@ -150,7 +146,7 @@ def test_a_read_takes_a_minute_to_find_that_a_machine_is_gone(
     assert (world.passed, world.api.calls) == (seconds, calls)
 
 
-def test_a_read_in_an_outage_fails() -> None:
+def test_read_in_an_outage() -> None:
     """Nobody can tell then whether the machine is there."""
     world = ApiWorld()
     machine = world.made()
@@ -168,9 +164,7 @@ def test_a_read_in_an_outage_fails() -> None:
         pytest.param(0, [], True, 0, id="there"),
     ],
 )
-def test_a_delete_that_the_api_never_accepts_takes_a_minute(
-    end: float, others: list[str], is_ours: bool, seconds: float
-) -> None:
+def test_refused_deletes(end: float, others: list[str], is_ours: bool, seconds: float) -> None:
     """Its 404 may come from a stale replica as well. The caller is told that it was not ours."""
     world = ApiWorld()
     machine = world.made()
@@ -192,9 +186,7 @@ def test_a_delete_that_the_api_never_accepts_takes_a_minute(
         pytest.param({"list": inf}, 1, RESEND_SECONDS + 10, id="so it does, and lists miss it"),
     ],
 )
-def test_after_an_accepted_delete_two_lists_and_a_get_decide(
-    hidden: dict[Any, float], ignored: int, seconds: float
-) -> None:
+def test_accepted_deletes(hidden: dict[Any, float], ignored: int, seconds: float) -> None:
     """It takes no minute, which would be one for each destroy."""
     world = ApiWorld(deletion=10)
     machine = world.made()

@@ -1,45 +1,41 @@
-"""`pulumi-fal audit`: what it prints, and its exit codes. test_cli_whose.py has whose is what."""
+"""`pulumi-fal audit`, `doctor` and the command itself. test_cli_whose.py has whose is what."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+import pulumi_fal
 from pulumi_fal.api import settings
-from pulumi_fal.cli import audit, show
+from pulumi_fal.cli import audit, doctor, show
+from pulumi_fal.cli.app import cli
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines.journal import Phase
 
+from ..commands import POSIX_SHELL, command
 from ..fakes import KEY
-from .cli_support import DEV, NO_PULUMI, NOW, PROD, CommandLine, command_line, urn
+from .cli_support import BACKEND, DEV, NO_PULUMI, NOW, PROD, CommandLine, urn
 
 FINE, FOUND, CANT_TELL = 0, 1, 2
 HOUR, DAY = 3600, 86400
 
 
-@pytest.fixture
-def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
-    with command_line(tmp_path, monkeypatch) as line:
-        line.stacks = {DEV: {}}
-        yield line
-
-
-def test_a_clean_account_is_one_line(line: CommandLine) -> None:
-    """The exit code is 0."""
-    line.stacks = {DEV: {"a": line.rent()}, PROD: {"a": line.rent()}}
-    assert line.run("audit") == "Machines: 2 (2 in stack). Stacks read: 2. Gone: 0.\n"
-
-
-def test_what_it_prints(line: CommandLine) -> None:
+def test_audit(line: CommandLine) -> None:
     """Each machine that is not fine with what is known of it, and what to do about each kind."""
     kept, pending, left, forgotten = (line.rent() for _ in range(4))
     line.stacks = {DEV: {"a": kept}, PROD: {}}
-    line.pend(phase=Phase.CREATED, instance_id=pending)
-    line.pend("left", age=DAY, phase=Phase.CREATED, instance_id=left)
+    line.made(instance_id=pending)
+    line.made("left", age=DAY, instance_id=left)
     shown = line.run("audit", code=FOUND)
     header, *rows = shown.splitlines()
     assert header.split() == ["MACHINE", "TYPE", "IP", "STATUS", "WHOSE"]
@@ -57,21 +53,23 @@ def test_what_it_prints(line: CommandLine) -> None:
     assert f"unknown: perhaps made by the pending create of {urn('asked')}\n" in shown
 
 
-def test_ids_alone(line: CommandLine) -> None:
+def test_ids(line: CommandLine) -> None:
     """One id a line on stdout, for `xargs`; all else is on stderr."""
     ids = [line.rent(), line.rent()]
     assert sorted(line.run("audit", "--ids", code=FOUND).split("\n")) == ["", *sorted(ids)]
-    assert line.stderr == "Machines: 2 (2 forgotten). Stacks read: 1. Gone: 0.\n"
+    assert line.stderr == "Machines: 2 (2 forgotten). Stacks read: 2. Gone: 0.\n"
+    line.stacks = {DEV: {"a": ids[0]}, PROD: {"a": ids[1]}}
+    assert line.run("audit") == "Machines: 2 (2 in stack). Stacks read: 2. Gone: 0.\n"
     line.stacks[PROD] = "the checkpoint is damaged"
     assert line.run("audit", "--ids", code=CANT_TELL) == ""
     assert f"Unreadable: stack {PROD}: the checkpoint is damaged\n" in line.stderr
     line.run("audit", "--ids", "--json", code=2)
 
 
-def test_json(line: CommandLine) -> None:
+def test_audit_as_json(line: CommandLine) -> None:
     """Each machine as the API shows it, with its stack, its resource and its age."""
-    id_ = rent(line, HOUR)
-    line.stacks = {DEV: {"a": id_}}
+    id_ = line.rent(age=HOUR)
+    line.stacks[DEV] = {"a": id_}
     report = line.json("audit")
     (machine,) = report.pop("machines")
     assert machine == {
@@ -84,13 +82,13 @@ def test_json(line: CommandLine) -> None:
         "age_seconds": HOUR,
     }
     nothing: dict[str, Any] = {"too_old": [], "gone": [], "other_account": [], "unreadable": {}}
-    assert report == {**nothing, "stacks": [DEV]}
+    assert report == {**nothing, "stacks": [DEV, PROD]}
 
 
 # Resources whose machine is gone.
 
 
-def test_a_machine_that_is_gone(line: CommandLine) -> None:
+def test_gone(line: CommandLine) -> None:
     """Its resource is named, whatever can't be read. A list may lag behind, so a GET decides."""
     lags = line.rent()
     line.stacks = {DEV: {"a": "i-gone", "b": lags}, PROD: "no access"}
@@ -100,13 +98,13 @@ def test_a_machine_that_is_gone(line: CommandLine) -> None:
     assert "`pulumi refresh`" in line.run("audit", code=FOUND)
 
 
-def test_a_machine_that_is_gone_by_now(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gone_meanwhile(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A destroy may have ended while the stacks were read."""
     id_ = line.rent()
     original = line.pulumi
 
     def pulumi(*args: str, **others: Any) -> str:
-        if id_ in line.emulator.state.alive():
+        if id_ in line.alive:
             line.emulator.state.kill(id_)
         return original(*args, **others)
 
@@ -130,7 +128,7 @@ def test_a_machine_that_is_gone_by_now(line: CommandLine, monkeypatch: pytest.Mo
     ],
     ids=["unknown", "own", "another key", "rotated key", "another endpoint"],
 )
-def test_a_machine_of_another_account(
+def test_another_account(
     line: CommandLine, seen: dict[str, str], sees: str, code: int, says: str
 ) -> None:
     """It may still run, unless this key lists another machine that was seen with that one."""
@@ -152,17 +150,10 @@ def test_a_machine_of_another_account(
 # Ages.
 
 
-def rent(line: CommandLine, age: float) -> str:
-    """A machine that a stack will have recorded so many seconds ago."""
-    id_ = line.rent()
-    line.created[id_] = show.moment(NOW - age)
-    return id_
-
-
-def test_what_runs_for_too_long(line: CommandLine) -> None:
+def test_too_old(line: CommandLine) -> None:
     """The machine, its stack and its resource are named. An age that is the limit is none."""
-    new, old = rent(line, 12 * HOUR), rent(line, 13 * HOUR)
-    line.stacks = {DEV: {"a": new, "b": rent(line, -5)}, PROD: {"b": old}}
+    new, old = line.rent(age=12 * HOUR), line.rent(age=13 * HOUR)
+    line.stacks = {DEV: {"a": new, "b": line.rent(age=-5)}, PROD: {"b": old}}
     shown = line.run("audit", "--max-age", "12h", code=FOUND)
     header, row, counts, advice = shown.splitlines()
     assert re.split("  +", header) == ["TOO OLD", "TYPE", "AGE", "STACK", "RESOURCE"]
@@ -175,30 +166,30 @@ def test_what_runs_for_too_long(line: CommandLine) -> None:
         assert line.json("audit", *args)["too_old"] == []
 
 
-def test_what_does_not_run_for_too_long(line: CommandLine) -> None:
+def test_not_too_old(line: CommandLine) -> None:
     """A machine that is gone doesn't run, and a create is left alone until it is older."""
     line.stacks = {DEV: {"a": "i-gone"}}
     line.created["i-gone"] = show.moment(NOW - DAY)
     assert line.json("audit", "--max-age", "12h", code=FOUND)["too_old"] == []
     line.stacks = {DEV: {}}
-    line.pend(age=11 * HOUR, phase=Phase.CREATED, instance_id=line.rent())
+    line.made(age=11 * HOUR, instance_id=line.rent())
     line.run("audit", "--max-age", "12h")
     line.run("audit", "--max-age", "10h", code=FOUND)
     line.run("audit", code=FOUND)
 
 
-def test_a_machine_without_an_age(line: CommandLine) -> None:
+def test_no_age(line: CommandLine) -> None:
     """With a limit it is no finding, and any finding counts more."""
     id_ = line.rent()
     line.stacks = {DEV: {"a": id_}}
     line.run("audit")
     shown = line.run("audit", "--max-age", "12h", code=CANT_TELL)
     assert f"Age unknown: {id_}, in {DEV}: {urn('a')}" in shown
-    line.stacks[DEV] = {"a": id_, "b": rent(line, DAY)}
+    line.stacks[DEV] = {"a": id_, "b": line.rent(age=DAY)}
     line.run("audit", "--max-age", "12h", code=FOUND)
 
 
-def test_a_machine_of_two_stacks(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_age_in_two_stacks(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is as old as in the first: the second has imported it, whichever is read first."""
     id_ = line.rent()
     line.stacks = {DEV: {"a": id_}, PROD: {"a": id_}}
@@ -217,33 +208,26 @@ def test_a_machine_of_two_stacks(line: CommandLine, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     "text, seconds",
-    [("30m", 1800), ("12h", 43200), ("7d", 604800), ("1d12h", 129600), ("1.5h", 5400)],
+    [
+        *{"30m": 1800, "12h": 43200, "7d": 604800, "1d12h": 129600, "1.5h": 5400}.items(),
+        *dict.fromkeys(("", "12", "h", "-1h", "12 h", "12H", "\u0661h")).items(),
+    ],
 )
-def test_a_duration(text: str, seconds: int) -> None:
-    """It has the form of `wait_for_capacity` and of custom timeouts."""
-    assert audit._seconds(text) == seconds
+def test_durations(line: CommandLine, text: str, seconds: int | None) -> None:
+    """They have the form of `wait_for_capacity` and of custom timeouts."""
+    if seconds is None:
+        line.run("audit", "--max-age", text, code=2)
+        assert "is not a duration. Give minutes, hours or days, for example 30m" in line.stderr
+    else:
+        assert audit._seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "12", "h", "-1h", "12 h", "12H", "\u0661h"])
-def test_no_duration(line: CommandLine, text: str) -> None:
-    """The error has examples of what is a duration."""
-    line.run("audit", "--max-age", text, code=2)
-    assert "is not a duration. Give minutes, hours or days, for example 30m, 12h" in line.stderr
-
-
-# Failures: exit code 1 is for findings alone.
-
-
-def test_without_a_list_of_stacks(line: CommandLine) -> None:
-    """The reason is printed, and what to do."""
+def test_audit_without_answers(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is printed, and what to do. Exit code 1 is for findings alone."""
     line.pulumi_says = NO_PULUMI
     shown = line.run("audit", code=CANT_TELL)
     assert f"Unreadable: the list of stacks: {NO_PULUMI}\n" in shown
     assert "name the stacks to read with --stack" in shown
-
-
-def test_without_the_api(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its answer is printed."""
     monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
     line.run("audit", code=CANT_TELL)
     assert "answered 401" in line.stderr
@@ -259,7 +243,7 @@ def test_without_the_api(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 @pytest.mark.parametrize("where", ["_look", "_print"])
-def test_no_failure_is_a_finding(
+def test_failures(
     line: CommandLine,
     monkeypatch: pytest.MonkeyPatch,
     where: str,
@@ -276,3 +260,205 @@ def test_no_failure_is_a_finding(
     line.run("audit", code=CANT_TELL)
     assert f"the audit could not be completed: {says}" in line.stderr
     assert ("Traceback" in line.stderr) is has_traceback
+
+
+# doctor
+
+WHICH, VERSION = shutil.which, doctor._version_of
+
+
+@pytest.fixture(autouse=True)
+def _plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A native plugin of this version is installed."""
+    monkeypatch.setattr(
+        shutil, "which", lambda name: "/bin/plugin" if name == doctor._PLUGIN else WHICH(name)
+    )
+    monkeypatch.setattr(doctor, "_version_of", lambda path: pulumi_fal.__version__)
+
+
+def findings(line: CommandLine, code: int = 0) -> dict[str, tuple[str, str]]:
+    found = line.json("doctor", code=code)
+    return {finding["what"]: (finding["verdict"], finding["says"]) for finding in found}
+
+
+def test_doctor(line: CommandLine) -> None:
+    """Every part is looked at, and each says what it found. The table has a line for each."""
+    line.rent()
+    found = findings(line)
+    assert {verdict for verdict, _ in found.values()} == {"ok"}
+    expected = {
+        "pulumi-fal": pulumi_fal.__version__,
+        "pulumi CLI": "v3.259.0",
+        "API key": "from the environment variable FAL_ADMIN_API_KEY",
+        "endpoint": f"{line.emulator.url} (legacy API)",
+        "account": settings.Settings(line.emulator.url, KEY, "").account,
+        "API": "accepts the key; machines: 1",
+        "Pulumi backend": BACKEND,
+        "journal": f"{line.journal.folder}; pending creates: 0",
+        "native plugin": f"{pulumi_fal.__version__}, /bin/plugin",
+    }
+    assert {what: says for what, (_, says) in found.items()}.items() >= expected.items()
+    assert found["pulumi SDK"][1].startswith(f"{metadata.version('pulumi')}; tested with 3.260 to ")
+    shown = line.run("doctor").splitlines()
+    assert len(shown) == 1 + len(found)
+    assert re.fullmatch("API key +ok +from the environment variable FAL_ADMIN_API_KEY", shown[5])
+
+
+Break = Callable[[CommandLine, pytest.MonkeyPatch], object]
+AMISS: dict[str, tuple[Break, str, str, str]] = {
+    "no key": (lambda line, patch: patch.delenv("FAL_ADMIN_API_KEY"), "API key", "bad", "No fal"),
+    "refused key": (
+        lambda line, patch: patch.setenv("FAL_ADMIN_API_KEY", "wrong"),
+        "API",
+        "bad",
+        "reached, but it refuses the key: ",
+    ),
+    "no API": (
+        lambda line, patch: line.emulator.faults.script("list=404:times=9"),
+        "API",
+        "bad",
+        "GET /compute/instances answered 404",
+    ),
+    "no pulumi": (
+        lambda line, patch: setattr(line, "pulumi_says", NO_PULUMI),
+        "pulumi CLI",
+        "bad",
+        NO_PULUMI,
+    ),
+    "no backend": (
+        lambda line, patch: patch.setenv("PULUMI_BACKEND_URL", ""),
+        "Pulumi backend",
+        "missing",
+        "not known: an interrupted create may need help; log in or set PULUMI_BACKEND_URL",
+    ),
+    "damaged record": (lambda line, patch: line.damage(), "journal", "bad", "is damaged"),
+    "no folder": (lambda line, patch: line.damage("folder"), "journal", "bad", "can't be read"),
+    "read-only folder": (
+        lambda line, patch: patch.setattr(os, "access", lambda path, mode: False),
+        "journal",
+        "bad",
+        "can't be written",
+    ),
+    "an older SDK": (
+        lambda line, patch: patch.setattr(metadata, "version", lambda package: "3.259.1"),
+        "pulumi SDK",
+        "untested",
+        "3.259.1; tested with 3.260 to 3.",
+    ),
+    "a newer SDK": (
+        lambda line, patch: patch.setattr(metadata, "version", lambda package: "3.999.0a1"),
+        "pulumi SDK",
+        "untested",
+        "3.999.0a1; tested with ",
+    ),
+    "other plugin": (
+        lambda line, patch: patch.setattr(doctor, "_version_of", lambda path: "9.9.9"),
+        "native plugin",
+        "missing",
+        "/bin/plugin has version 9.9.9, but this is version ",
+    ),
+}
+
+
+@pytest.mark.parametrize("amiss, what, verdict, says", AMISS.values(), ids=AMISS)
+def test_doctor_finds(
+    line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    amiss: Break,
+    what: str,
+    verdict: str,
+    says: str,
+) -> None:
+    """The exit code is 1 if a finding is bad, and the rest is looked at all the same."""
+    amiss(line, monkeypatch)
+    is_bad = verdict == "bad" or line.pulumi_says
+    found = findings(line, code=1 if is_bad else 0)
+    assert found[what][0] == verdict
+    assert says in found[what][1]
+    assert found["Python"][0] == "ok"
+
+
+def test_doctor_counts_creates(line: CommandLine) -> None:
+    """It counts those that `pending ls` shows: not what is in state, under whatever name."""
+    line.stacks = {DEV: {"box": "i-1"}}
+    line.providers = {DEV: "id"}
+    for fields in ({}, {"urn": urn("box", "x"), "provider": "id"}, {"instance_id": "i-2"}):
+        line.pend(**{"phase": Phase.REPORTED, "instance_id": "i-1", **fields})
+    line.pend()
+    assert findings(line)["journal"][1].endswith(
+        "; pending creates: 2, see `pulumi-fal pending ls`"
+    )
+    assert len([record for record in line.json("pending", "ls") if not record["in_state"]]) == 2
+
+
+@pytest.mark.parametrize(
+    "script, verdict, says",
+    [
+        ("from pulumi_fal.native.__main__ import main\nmain()\n", "ok", pulumi_fal.__version__),
+        ("raise SystemExit(1)\n", "bad", "PATH does not start"),
+        ("print(1, flush=True)\ninput()\n", "bad", "PATH starts, and does not say its version: "),
+        ("", "missing", "pulumi-resource-fal is not on PATH: "),
+    ],
+    ids=["real", "of a deleted environment", "another program", "none"],
+)
+def test_doctor_starts_the_plugin(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch, script: str, verdict: str, says: str
+) -> None:
+    """Programs in Python need none, so that it is not there is not bad."""
+    monkeypatch.setattr(shutil, "which", WHICH)
+    monkeypatch.setattr(doctor, "_version_of", VERSION)
+    file = Path("bin").absolute() / doctor._PLUGIN
+    monkeypatch.setenv("PATH", str(file.parent))
+    if script:
+        command(file, script)
+        says = says.replace("PATH", str(file))
+    found = findings(line, code=int(verdict == "bad"))["native plugin"]
+    assert found[0] == verdict
+    assert says in found[1]
+
+
+# The command itself
+
+
+def test_as_a_module() -> None:
+    """`python -m pulumi_fal.cli` works where no script is installed."""
+    said = subprocess.check_output([sys.executable, "-m", "pulumi_fal.cli", "--version"], text=True)
+    assert said == f"pulumi-fal, version {pulumi_fal.__version__}\n"
+
+
+def test_help() -> None:
+    """Each command has a line of help that is not cut off."""
+    shown = CliRunner().invoke(cli, ["--help"]).stdout
+    assert "..." not in shown.partition("Commands:")[2]
+    for name in ("audit", "delete", "doctor", "emulator", "get", "import-file", "ls", "pending"):
+        assert f"\n  {name} " in shown
+
+
+@pytest.mark.parametrize("shell, word", [("bash", "2"), ("zsh", "2"), ("fish", "f")])
+def test_completion(shell: str, word: str) -> None:
+    """Click prints a script for each shell, and what the script asks for."""
+    name = "_PULUMI_FAL_COMPLETE"
+    printed = CliRunner().invoke(cli, prog_name="pulumi-fal", env={name: f"{shell}_source"})
+    assert f"{name}={shell}_complete" in printed.stdout
+    asked = {name: f"{shell}_complete", "COMP_WORDS": "pulumi-fal pending f", "COMP_CWORD": word}
+    assert "forget" in CliRunner().invoke(cli, prog_name="pulumi-fal", env=asked).stdout
+
+
+@POSIX_SHELL
+def test_completion_in_bash() -> None:
+    """The function that bash calls is run as it would run it."""
+    page = Path(__file__).parents[2] / "docs" / "command-line.md"
+    (line,) = [line for line in page.read_text().splitlines() if "bash_source" in line]
+    ask = "COMP_WORDS=(pulumi-fal pending f) COMP_CWORD=2; _pulumi_fal_completion pulumi-fal"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    program = f'{line}; {ask}; echo "${{COMPREPLY[@]}}"'
+    said = subprocess.check_output(["bash", "-c", program], text=True, env={"PATH": path})
+    assert said == "forget\n"
+
+
+def test_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The emulator's own help tells its options."""
+    given: list[tuple[str, ...]] = []
+    monkeypatch.setattr("pulumi_fal.emulator.__main__.main", given.append)
+    CliRunner().invoke(cli, ["emulator", "--port", "0", "--help"])
+    assert given == [("--port", "0", "--help")]

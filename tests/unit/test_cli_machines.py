@@ -1,34 +1,34 @@
-"""`pulumi-fal ls` and `get`: the machines as the API has them, and how names are printed."""
+"""`pulumi-fal ls`, `get`, `ssh-config` and `import-file`: what they print and write."""
 
 from __future__ import annotations
 
+import errno
 import io
+import json
+import pickle
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+import yaml
 
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import machines, show
 from pulumi_fal.cli.context import Context
 from pulumi_fal.cli.evidence import Reader
-from pulumi_fal.machines.journal import Phase
 from pulumi_fal.stacks import state
+from pulumi_fal.stacks.state import Stack, StackMachine
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
-from ..fakes import EIGHT, ONE, wait_until
-from .cli_support import DEV, NO_PULUMI, NOW, PROD, CommandLine, command_line, urn
+from ..fakes import EIGHT, KEY, ONE, wait_until
+from ..plugin.harness import PROVIDER
+from .cli_support import DEV, NO_PULUMI, NOW, PROD, SSH_KEY, CommandLine, urn
 
 HOUR, DAY = 3600, 86400
-
-
-@pytest.fixture
-def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
-    with command_line(tmp_path, monkeypatch) as line:
-        line.stacks = {DEV: {}, PROD: {}}
-        yield line
 
 
 def rows(line: CommandLine, *options: str) -> dict[str, list[str]]:
@@ -49,12 +49,12 @@ def test_ls_cuts_nothing(line: CommandLine) -> None:
     assert line.json("ls", "--no-stacks") == listed
 
 
-def test_ls_shows_whose_each_machine_is(line: CommandLine) -> None:
+def test_ls(line: CommandLine) -> None:
     """A stack and a resource, in one call of the API. With --age, how long it has been running."""
     held, old, pending, forgotten, perhaps = (line.rent(kind) for kind in (ONE,) * 4 + (EIGHT,))
     line.created = {held: show.moment(NOW - 90), old: show.moment(NOW - 3 * DAY - 5 * HOUR)}
     line.stacks = {DEV: {"a": held, "gone": "i-gone"}, PROD: {"b": old}}
-    line.pend(phase=Phase.CREATED, instance_id=pending)
+    line.made(instance_id=pending)
     line.pend("lost", instance_type=EIGHT)
     shown = {
         held: [DEV, "a", "1m"],
@@ -68,7 +68,7 @@ def test_ls_shows_whose_each_machine_is(line: CommandLine) -> None:
     assert rows(line) == {id_: cells[:2] for id_, cells in shown.items()}
 
 
-def test_ls_sorts_by_stack_and_name(line: CommandLine) -> None:
+def test_ls_sorts(line: CommandLine) -> None:
     """node-2 comes before node-10, and what no stack has at the end."""
     names = ("node-10", "b", "node-2")
     forgotten, *held = (line.rent() for _ in range(4))
@@ -78,7 +78,7 @@ def test_ls_sorts_by_stack_and_name(line: CommandLine) -> None:
     assert next(reversed(rows(line))) == forgotten
 
 
-def test_ls_names_what_another_account_has(line: CommandLine) -> None:
+def test_ls_of_another_account(line: CommandLine) -> None:
     """No machine is no good news with the wrong key, so the key and its account are named."""
     line.stacks = {DEV: {"a": "i-elsewhere"}}
     said = line.run("ls")
@@ -87,7 +87,7 @@ def test_ls_names_what_another_account_has(line: CommandLine) -> None:
     assert re.search(rf"i-elsewhere +{DEV} +a\n", said)
 
 
-def test_ls_names_what_it_cannot_read(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ls_of_unread_stacks(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reasons are on stderr, where they don't disturb a program, and of many some are named."""
     held, other = line.rent(), line.rent()
     line.stacks = {DEV: {"a": held}, **{f"organization/train/{i}": "no access" for i in range(5)}}
@@ -111,15 +111,11 @@ def test_ls_without_stacks(line: CommandLine) -> None:
     assert line.stderr == ""
     assert rows(line, "--age") == {id_: ["unknown", "-", "-"]}
     assert line.stderr == f"Unreadable: the list of stacks: {NO_PULUMI}\n"
-
-
-def test_ages_need_stacks(line: CommandLine) -> None:
-    """The API does not return them."""
     line.run("ls", "--no-stacks", "--age", code=2)
     assert "leave out --no-stacks" in line.stderr
 
 
-def test_a_terminal_shows_how_far_it_is(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Listing and reading stacks takes seconds. Another stderr gets nothing: a log has no such
     lines."""
     names = state.names
@@ -147,7 +143,7 @@ def test_names_are_text(line: CommandLine, name: str) -> None:
     held, pending = line.rent(), line.rent()
     line.created = {held: show.moment(NOW - DAY)}
     line.stacks = {DEV: {name: held, f"{name}-gone": "i-gone"}, PROD: f"\x1b]0;{name}"}
-    line.pend(name, phase=Phase.CREATED, instance_id=pending, age=DAY)
+    line.made(name, instance_id=pending, age=DAY)
     plain = re.sub("[\x1b\x07]", " ", name)
     for command in ("ls", "audit --max-age 1h", "pending ls", f"delete {held} --yes"):
         shown = line.run(*command.split(), code=int(command[0] in "ad")) + line.stderr
@@ -159,35 +155,24 @@ def test_names_are_text(line: CommandLine, name: str) -> None:
 # get
 
 
-def test_get_shows_one_machine_and_how_to_log_in(line: CommandLine) -> None:
-    """Each known value has a line, and a login is offered."""
+def test_get(line: CommandLine) -> None:
+    """Each known value has a line, and a login is offered once it works."""
     id_ = line.rent()
-    ip = line.emulator.state.list()[0].ip
-    assert line.run("get", id_).splitlines() == [
+    (machine,) = line.emulator.state.list()
+    assert re.sub(" +", " ", line.run("get", id_)).splitlines() == [
         id_,
-        "  type    gpu_1x_h100_sxm5",
-        f"  ip      {ip}",
-        "  status  ready",
-        f"  login   ssh ubuntu@{ip}",
+        " type gpu_1x_h100_sxm5",
+        f" ip {machine.ip}",
+        " status ready",
+        f" login ssh ubuntu@{machine.ip}",
     ]
-    assert line.json("get", id_) == asdict(line.emulator.state.list()[0])
-
-
-def test_get_offers_no_login_to_a_machine_that_is_not_ready(line: CommandLine) -> None:
-    """No login is offered before the machine is ready, when it would be refused."""
-    id_ = line.rent()
+    assert line.json("get", id_) == asdict(machine)
     line.emulator.state.set_status(id_, "provisioning")
     assert "login" not in line.run("get", id_)
-
-
-def test_get_of_a_machine_that_does_not_exist_fails(line: CommandLine) -> None:
-    """An unknown machine fails with the API's own answer."""
     assert "GET /compute/instance/i-1 answered 404" in line.refused("get", "i-1")
 
 
-def test_a_refused_key_is_named_by_its_source(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_key(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused key is named by its source, and its value is never printed."""
     monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
     says = line.refused("ls")
@@ -195,16 +180,20 @@ def test_a_refused_key_is_named_by_its_source(
     assert "wrong" not in says
 
 
-def test_key_and_endpoint_may_come_from_the_selected_stack(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_of_a_stack(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Key and endpoint are found as the provider finds them, and secrets are read last."""
-    asked = []
-    said = {
-        ("config", "--json"): '{"fal:apiKey": {"secret": true}, "fal:endpoint": '
-        f'{{"secret": false, "value": "{line.emulator.url}"}}}}',
-        ("config", "get", "fal:apiKey"): f"{line.emulator.env['FAL_ADMIN_API_KEY']}\n",
+    Path("Pulumi.yaml").write_text("name: train\nruntime: python\n")
+    line.pulumi_says = "no stack is selected"
+    line.run("ls")  # the environment suffices
+    config = {
+        "fal:apiKey": {"secret": True},
+        "fal:endpoint": {"secret": False, "value": line.emulator.url},
     }
+    said = {
+        ("config", "--json"): json.dumps(config),
+        ("config", "get", "fal:apiKey"): f"{KEY}\n",
+    }
+    asked = []
 
     def pulumi(*args: str, **others: Any) -> str:
         asked.append(args)
@@ -212,28 +201,16 @@ def test_key_and_endpoint_may_come_from_the_selected_stack(
 
     monkeypatch.setattr("pulumi_fal.stacks.cli.pulumi", pulumi)
     monkeypatch.delenv("FAL_COMPUTE_ENDPOINT")
-    Path("Pulumi.yaml").write_text("name: train\nruntime: python\n")
     line.run("ls", "--no-stacks")
     assert asked == [("config", "--json")]
     monkeypatch.delenv("FAL_ADMIN_API_KEY")
     line.run("ls", "--no-stacks")
-    assert asked[1:] == [("config", "--json"), ("config", "get", "fal:apiKey")]
-
-
-def test_a_stack_whose_config_cannot_be_read_is_none(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stack whose config can't be read is ignored, since the environment may suffice."""
-    line.pulumi_says = "no stack is selected"
-    Path("Pulumi.yaml").write_text("name: train\nruntime: python\n")
-    line.run("ls")
-    monkeypatch.delenv("FAL_ADMIN_API_KEY")
+    assert asked[1:] == list(said)
+    monkeypatch.setattr("pulumi_fal.stacks.cli.pulumi", line.pulumi)
     assert "No fal API key is set" in line.refused("ls")
 
 
-def test_under_v1_the_region_and_the_creator_are_shown(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ls_in_v1(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The legacy API tells neither, so there the columns are left out."""
     made = line.rent()
     monkeypatch.setenv("FAL_COMPUTE_API", "v1")
@@ -242,3 +219,218 @@ def test_under_v1_the_region_and_the_creator_are_shown(
     assert header.split()[-2:] == ["REGION", "CREATOR"]
     assert row.split()[-2:] == ["us-west", "emulator"]
     assert re.search(r"region +us-west", line.run("get", made))
+
+
+# ssh-config
+
+
+def hosts(printed: str) -> list[str]:
+    return [row.split()[1] for row in printed.splitlines() if "Host" in row.split()[:1]]
+
+
+@pytest.fixture
+def ssh(line: CommandLine) -> CommandLine:
+    """A stack of two machines."""
+    line.stacks["dev"] = {"train-0": "id-0", "train-1": "id-1"}
+    line.seen = {"id-0": {"ip": "198.18.0.1"}, "id-1": {"ip": "198.18.0.2"}}
+    return line
+
+
+def test_ssh_config(ssh: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command needs no key, and calls no API. A machine without an ip is left out."""
+    monkeypatch.delenv("FAL_ADMIN_API_KEY")
+    printed = ssh.run("ssh-config", "--stack", "dev")
+    assert hosts(printed) == ["train-0", "train-1"]
+    assert "Host train-1\n  HostName 198.18.0.2\n  User ubuntu\n" in printed
+    assert not ssh.emulator.state.calls.total()
+    del ssh.seen["id-1"]
+    assert hosts(ssh.run("ssh-config", "--stack", "dev")) == ["train-0"]
+    assert "train-1 is left out: state has no ip for it." in ssh.stderr
+    ssh.seen["id-0"]["ip"] = "198.18.0.1\n  ProxyCommand x"
+    assert "The stack's state is damaged" in ssh.refused("ssh-config", "--stack", "dev")
+    ssh.stacks["dev"] = {}
+    assert "The stack has no machine with an ip." in ssh.refused("ssh-config", "--stack", "dev")
+    assert "no stack named 'no' found" in ssh.refused("ssh-config", "--stack", "no")
+
+
+def test_equal_names(ssh: CommandLine) -> None:
+    """With equal names, ssh would silently connect to the first one, so the ids are used."""
+    ssh.stacks["dev"] = {"a b": "id-0", "a_b": "id-1"}
+    ssh.types["a_b"] = NATIVE_TYPE_TOKEN
+    assert hosts(ssh.run("ssh-config", "--stack", "dev")) == ["id-0", "id-1"]
+
+
+def test_being_replaced(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name belongs to the new machine, and the address to nobody or to somebody else."""
+    old = StackMachine("old", urn("train-0"), ip="198.18.0.9", is_replaced=True)
+    new = StackMachine("new", urn("train-0"), ip="198.18.0.1")
+    monkeypatch.setattr(state, "read", lambda name: Stack(name, machines=(old, new)))
+    printed = line.run("ssh-config")
+    assert hosts(printed) == ["train-0"]
+    assert "198.18.0.9" not in printed
+
+
+# import-file
+
+
+def written(line: CommandLine, *args: str) -> list[dict[str, Any]]:
+    """The resources in the file that the command writes."""
+    line.run("import-file", "--ssh-key", "key.pub", "--yes", *args)
+    resources: list[dict[str, Any]] = json.loads(Path("fal-import.json").read_text())["resources"]
+    return resources
+
+
+def test_import_file(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs and outputs are complete, so that the import needs no read."""
+    monkeypatch.setattr(pickle, "DEFAULT_PROTOCOL", 5)  # as from Python 3.14 on
+    id_ = line.rent(EIGHT, "sector_2")
+    (resource,) = written(line)
+    ip = line.emulator.state.list()[0].ip
+    inputs = {"__provider": PROVIDER, "instance_type": EIGHT, "ssh_key": SSH_KEY}
+    assert resource == {
+        "type": TYPE_TOKEN,
+        "name": f"gpu-8x-h100-sxm5-{id_[:8]}",
+        "id": id_,
+        "inputs": inputs,
+        "outputs": {
+            **inputs,
+            "sector": "sector_2",
+            "account": Settings(line.emulator.url, KEY, "").account,
+            "ip": ip,
+            "status": "ready",
+            "endpoint": line.emulator.url,
+            "imported": True,
+        },
+    }
+
+
+def test_left_out(line: CommandLine) -> None:
+    """A machine on record is left out, since the create that made it goes on with it."""
+    made, perhaps = line.rent(), line.rent(EIGHT)
+    free = line.rent()
+    line.made(instance_id=made)
+    line.pend("other", instance_type=EIGHT)
+    assert [resource["id"] for resource in written(line)] == [free]
+    assert f"Left out: {made}" in line.stderr
+    assert urn("box") in line.stderr
+    assert f"Left out: {perhaps}" in line.stderr
+
+
+def test_pinned_sectors(line: CommandLine) -> None:
+    """A pinned sector is in inputs, in outputs and in the lines of the program."""
+    line.rent(EIGHT, "sector_2")
+    line.rent()
+    resources = written(line, "--pin-sectors")
+    eight, one = sorted(resources, key=lambda resource: resource["name"], reverse=True)
+    assert eight["inputs"]["sector"] == eight["outputs"]["sector"] == "sector_2"
+    assert "sector" not in one["inputs"]
+    shown = line.run("import-file", "--ssh-key", "key.pub", "--yes", "--pin-sectors")
+    assert f"instance_type='{EIGHT}', ssh_key=ssh_key, sector='sector_2')" in shown
+
+
+def test_names_in_files(line: CommandLine) -> None:
+    """Names differ even where two ids begin alike, and are the same in every run."""
+    for id_ in ("aaaaaaaa-1", "aaaaaaaa-2", "bbbbbbbb-1"):
+        machine = line.emulator.state.machines[line.rent()]
+        del line.emulator.state.machines[machine.id]
+        machine.id = id_
+        line.emulator.state.machines[id_] = machine
+    names = [resource["name"] for resource in written(line)]
+    assert names == [
+        "gpu-1x-h100-sxm5-aaaaaaaa-1",
+        "gpu-1x-h100-sxm5-aaaaaaaa-2",
+        "gpu-1x-h100-sxm5-bbbbbbbb",
+    ]
+    assert [resource["name"] for resource in written(line)] == names
+
+
+def test_the_program(line: CommandLine) -> None:
+    """The exact command and the lines of the program are printed."""
+    id_ = line.rent()
+    shown = line.run("import-file", "--ssh-key", "key.pub", "-o", "all machines.json")
+    assert "\n  pulumi import --file 'all machines.json' --generate-code=false\n" in shown
+    assert f"ComputeInstance('gpu-1x-h100-sxm5-{id_[:8]}', instance_type=" in shown
+    compile(shown[shown.index("from pathlib") :], "program", "exec")
+
+
+def test_nothing_is_written(line: CommandLine) -> None:
+    """An empty file would be an error of `pulumi import`, and an unread stack may have any."""
+    line.stacks = {DEV: {"a": line.rent()}}
+    assert "nothing to import" in line.run("import-file", "--ssh-key", "key.pub")
+    line.stacks[PROD] = "no access"
+    says = line.refused("import-file", "--ssh-key", "key.pub")
+    assert f"stack {PROD}: no access" in says
+    assert not Path("fal-import.json").exists()
+
+
+def test_existing_file(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be one that was not imported yet. What a stack has after the question is left out."""
+    held, free = line.rent(), line.rent()
+    Path("fal-import.json").write_text("mine")
+    line.run("import-file", "--ssh-key", "key.pub", code=1, typed="n\n")
+    assert Path("fal-import.json").read_text() == "mine"
+    monkeypatch.setattr(click, "confirm", lambda *_, **__: line.stacks.update({PROD: {"a": held}}))
+    line.run("import-file", "--ssh-key", "key.pub")
+    resources = json.loads(Path("fal-import.json").read_text())["resources"]
+    assert [resource["id"] for resource in resources] == [free]
+
+
+def test_private_key(line: CommandLine) -> None:
+    """A private key is refused without its text, since its file's name is easily mistaken."""
+    line.rent()
+    Path("key").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n")
+    says = line.refused("import-file", "--ssh-key", "key")
+    assert "The content of key is a PRIVATE key" in says
+    assert "Name the file of the public key" in says
+    assert "program" not in says
+    assert "c2VjcmV0" not in says
+
+
+def test_unwritable(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is missing is told before stacks are read, and a full disk is no bug."""
+    options = ("import-file", "--ssh-key", "key.pub", "--yes", "-o")
+
+    def fail(self: Path, text: str, **options: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    line.rent()
+    assert "There is no folder missing." in line.refused(*options, "missing/machines.json")
+    assert line.exported == []
+    monkeypatch.setattr(Path, "write_text", fail)
+    says = line.refused(*options, "full.json")
+    assert says == "Error: full.json can't be written: No space left on device.\n"
+
+
+# For the native plugin.
+
+
+def native(line: CommandLine, *args: str) -> tuple[list[dict[str, Any]], Any]:
+    """The resources in the file that the command writes, and the program that it prints."""
+    options = ("--type", "native", "--ssh-key", "key.pub", "-o", "f.json", "--yes")
+    shown = line.run("import-file", *options, *args)
+    assert "\n  pulumi import --file f.json --generate-code=false\n" in shown
+    program = yaml.safe_load(shown[shown.index("variables:") :])
+    resources: list[dict[str, Any]] = json.loads(Path("f.json").read_text())["resources"]
+    return resources, program
+
+
+def test_native(line: CommandLine) -> None:
+    """The file has what the API does not tell, and the program has it with the same inputs."""
+    id_ = line.rent(EIGHT, "sector_2")
+    (resource,), _ = native(line)
+    assert resource == {
+        "type": "fal:index:ComputeInstance",
+        "name": f"gpu-8x-h100-sxm5-{id_[:8]}",
+        "id": id_,
+        "inputs": {"instanceType": EIGHT, "sshKey": SSH_KEY},
+    }
+    line.rent()
+    resources, program = native(line, "--pin-sectors")
+    assert program["variables"] == {"sshKey": SSH_KEY}
+    declared = {
+        name: {**resource["properties"], "sshKey": SSH_KEY}
+        for name, resource in program["resources"].items()
+        if resource["type"] == NATIVE_TYPE_TOKEN and resource["properties"]["sshKey"] == "${sshKey}"
+    }
+    assert declared == {resource["name"]: resource["inputs"] for resource in resources}
+    assert sorted(inputs.get("sector", "") for inputs in declared.values()) == ["", "sector_2"]

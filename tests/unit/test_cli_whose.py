@@ -1,43 +1,45 @@
-"""Whose a machine is: `ls`, `audit`, `delete` and `import-file` say the same of each situation."""
+"""Whose a machine is: all commands say the same of each situation, and `delete` acts on it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from pulumi_fal.cli import delete
+from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.machines.journal import Phase
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
-from ..fakes import ED25519
 from .cli_support import (
     BACKEND,
     DEV,
     ELSEWHERE,
+    NO_PULUMI,
+    OF_PULUMI_DO,
     PROD,
     TEST,
     CommandLine,
     M,
-    command_line,
     filled,
     urn,
 )
 
 FINE, FOUND, CANT_TELL = 0, 1, 2
 OLD = 601.0
-OF_PULUMI_DO = "urn:pulumi:do::::fal:index:ComputeInstance::do-7a3b575a"
-"""How earlier versions recorded a create of `pulumi do --stateless`, which no stack has."""
-STACK, PENDING, ABANDONED, UNKNOWN, FORGOTTEN = (
+STACK, PENDING, ABANDONED, UNKNOWN, FORGOTTEN = [
     "stack",
     "pending",
     "abandoned",
     "unknown",
     "forgotten",
-)
+]
 MADE: dict[str, Any] = {"phase": Phase.CREATED, "instance_id": M}
 REPORTED: dict[str, Any] = {"phase": Phase.REPORTED, "instance_id": M}
 
@@ -74,7 +76,6 @@ SITUATIONS = {
     ),
     "a stack can't be read": Situation(UNKNOWN, CANT_TELL, stacks={DEV: {}, PROD: "damaged"}),
     "a record can't be read": Situation(UNKNOWN, CANT_TELL, damaged="record"),
-    "no record can be read": Situation(UNKNOWN, CANT_TELL, damaged="folder"),
     "just made": Situation(PENDING, FINE, MADE),
     "just reported to Pulumi, and state is not saved yet": Situation(PENDING, FINE, REPORTED),
     "its create takes long": Situation(PENDING, FINE, {**MADE, "age": OLD}, is_running=True),
@@ -93,9 +94,6 @@ SITUATIONS = {
     "its stack may be one that can't be read": Situation(
         PENDING, CANT_TELL, {**MADE, "provider": "former"}, {PROD: "damaged"}
     ),
-    "its create was killed long ago, and a stack can't be read": Situation(
-        UNKNOWN, CANT_TELL, {**MADE, "age": OLD}, {DEV: {}, PROD: "damaged"}
-    ),
     "another backend has it": Situation(
         STACK,
         FINE,
@@ -110,13 +108,9 @@ SITUATIONS = {
         elsewhere={DEV: "no access"},
     ),
     "an answer was lost": Situation(UNKNOWN, CANT_TELL, {}, asks=True),
-    "an answer was lost, and a stack can't be read": Situation(
-        UNKNOWN, CANT_TELL, {}, {DEV: {}, PROD: "damaged"}
-    ),
     "an answer was lost, and its backend can't be read": Situation(
         UNKNOWN, CANT_TELL, {"backend": ELSEWHERE}, elsewhere={DEV: "no access"}
     ),
-    "an answer was lost after it had been made": Situation(FORGOTTEN, FOUND, {"before": (M,)}),
     "an answer is awaited": Situation(UNKNOWN, CANT_TELL, {}, is_running=True),
     "an answer was lost before another create": Situation(
         UNKNOWN, CANT_TELL, {"phase": Phase.LATE, "found": (M,)}, asks=True
@@ -130,29 +124,20 @@ SITUATIONS = {
 }
 
 
-@pytest.fixture
-def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
-    with command_line(tmp_path, monkeypatch) as line:
-        Path("key.pub").write_text(ED25519)
-        yield line
-
-
 @pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS)
 def test_all_commands_agree(line: CommandLine, situation: Situation) -> None:
     """Only what is forgotten is deleted or imported; what may be somebody's is left alone."""
     id_ = line.rent()
-
     line.backends = filled({BACKEND: situation.stacks, ELSEWHERE: situation.elsewhere}, id_)
     line.types = {"native": NATIVE_TYPE_TOKEN}
     line.providers = {PROD: PROD, DEV: DEV}
     record = None if situation.record is None else line.pend(**filled(situation.record, id_))
     if situation.damaged:
         line.damage(situation.damaged)
-    lock = line.journal.try_lock(record) if record and situation.is_running else nullcontext()
+    create = line.running(record) if record and situation.is_running else nullcontext()
     is_free = situation.whose == FORGOTTEN
     is_unread = situation.damaged or any(isinstance(held, str) for held in line.stacks.values())
-    assert lock is not None
-    with lock:
+    with create:
         (row,) = line.json("ls")
         report = line.json("audit", code=situation.code)
         assert report["machines"] == [row]
@@ -165,8 +150,8 @@ def test_all_commands_agree(line: CommandLine, situation: Situation) -> None:
         if not is_free:
             assert "Nothing was deleted" in line.refused("delete", id_, "--yes")
         line.run("delete", id_, typed="y\n", code=0 if is_free or situation.asks else 1)
-        assert (id_ in line.emulator.state.alive()) is not (is_free or situation.asks)
-        if line.emulator.state.alive():
+        assert (id_ in line.alive) is not (is_free or situation.asks)
+        if line.alive:
             line.run("delete", id_, "--yes", "--force")
     if record is not None and record.instance_id == id_:
         assert record not in line.pending() or situation.is_running
@@ -177,7 +162,7 @@ def test_only_the_named_stacks_count(line: CommandLine) -> None:
     dev, prod, test = (line.rent() for _ in range(3))
     line.stacks = {DEV: {"a": dev}, PROD: {"a": prod, "b": "i-gone"}, TEST: {"a": test}}
     line.pend("a", urn=urn("a", "prod"), phase=Phase.REPORTED, instance_id=prod)
-    renamed = line.pend("b", urn=urn("b", "old"), phase=Phase.CREATED, instance_id=line.rent())
+    renamed = line.made("b", urn=urn("b", "old"), instance_id=line.rent())
     report = line.json("audit", "--stack", DEV, code=FOUND)
     whose = {row["id"]: row["whose"] for row in report["machines"]}
     assert whose == {dev: STACK, prod: STACK, test: FORGOTTEN, renamed.instance_id: PENDING}
@@ -185,17 +170,12 @@ def test_only_the_named_stacks_count(line: CommandLine) -> None:
     assert "Age unknown" not in line.run("audit", "--stack", PROD, "--stack", TEST, code=FOUND)
 
 
-def test_a_create_that_ends_while_stacks_are_read(
-    line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ends_meanwhile(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """State may have been read before it got the machine."""
-    line.stacks = {DEV: {}}
-    lock = line.journal.try_lock(line.pend(**{**MADE, "instance_id": line.rent(), "age": OLD}))
-    assert lock is not None
     original = line.pulumi
 
     with ExitStack() as create:
-        create.enter_context(lock)
+        create.enter_context(line.running(line.made(age=OLD, instance_id=line.rent())))
 
         def pulumi(*args: str, **others: Any) -> str:
             create.close()
@@ -203,3 +183,218 @@ def test_a_create_that_ends_while_stacks_are_read(
 
         monkeypatch.setattr("pulumi_fal.stacks.cli.pulumi", pulumi)
         line.run("audit")
+
+
+# delete
+
+
+def test_delete(line: CommandLine) -> None:
+    """The question shows the machine, and the command ends when the machine is gone."""
+    id_, other = line.rent(), line.rent()
+    line.emulator.state.deletion = 0.1
+    line.emulator.state.hide(id_, "list", 60)  # a list may lag behind, so a GET decides
+    for typed in ("n\n", "", None):
+        assert "Aborted!" in line.refused("delete", id_, typed=typed)
+    assert line.alive == {id_, other}
+    shown = line.run("delete", id_, typed="y\n")
+    assert f"  {id_} (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n" in shown
+    assert "Delete 1 machine? [y/N]" in shown
+    assert f"Machine {id_} is gone." in shown
+    assert line.alive == {other}
+
+
+def test_delete_many(line: CommandLine) -> None:
+    """All are deleted at once, and wait with one shared poll, which may be longer for many."""
+    line.emulator.state.deletion = 0.2
+    calls = line.emulator.state.calls
+    line.run("delete", line.rent(), "--yes")
+    one = calls["list"]
+    line.run("delete", *(line.rent() for _ in range(12)), "--yes")
+    assert calls["list"] <= 4 * one
+    assert calls["delete"] == calls["get"] == 13  # a GET follows when two lists lack one
+    assert line.alive == set()
+
+
+def test_delete_in_v1(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The v1 API has another address and other answers."""
+    monkeypatch.setenv("FAL_COMPUTE_API", "v1")
+    monkeypatch.setenv("FAL_COMPUTE_ENDPOINT", f"{line.emulator.url}/v1")
+    id_ = line.rent()
+    line.run("delete", id_, "--yes")
+    assert line.alive == set()
+    assert f"the API does not know {id_}" in line.refused("delete", id_, "--yes")
+
+
+# What is wrong usage.
+
+
+WRONG = {
+    "none": ((), "Missing argument 'ID...'", 2),
+    "empty": (("",), "an id is empty", 2),
+    "blank": (("i-1", " "), "an id is empty", 2),
+    "repeated": (("i-1", "i-2", "i-1"), "i-1 is given more than once", 2),
+    "unknown": (("i-1", "i-2", "--force"), "because the API does not know i-1, i-2.", 1),
+}
+
+
+@pytest.mark.parametrize("ids, says, code", WRONG.values(), ids=WRONG)
+def test_wrong_ids(line: CommandLine, ids: tuple[str, ...], says: str, code: int) -> None:
+    """All ids are checked before any machine is deleted. A wrong usage asks nothing of the API."""
+    id_ = line.rent()
+    line.run("delete", "--yes", *ids, *([id_] if code == 1 else []), code=code)
+    assert says in line.stderr
+    assert line.alive == {id_}
+    assert code == 1 or not line.emulator.state.calls.total()
+
+
+# What somebody has.
+
+
+NEW = f"the next `pulumi up` of {DEV} makes a new machine for 'box' if the program still has it"
+DROPS = "drops ID from state, and the next `pulumi up` makes a new machine"
+IN_STATE = f"is in the state of {DEV} ({urn('a')}) and {PROD} ({urn('b', 'prod')})"
+BY = f"was made by the pending create of 'box' of {DEV}"
+HAS = {
+    "stacks": (
+        lambda line, id_: line.stacks.update({DEV: {"a": id_}, PROD: {"b": id_}}),
+        IN_STATE,
+        f"The next `pulumi refresh` of {PROD} {DROPS} for 'b' if the program still has it.",
+    ),
+    "a create": (
+        lambda line, id_: line.made(instance_id=id_),
+        BY,
+        f"The record of that create is dropped, and {NEW}.",
+    ),
+    "a create of a removed stack": (
+        lambda line, id_: line.made(instance_id=id_, urn=urn("box", "gone")),
+        "was made by the abandoned create of 'box' of organization/train/gone",
+        "The record of that create is dropped.",
+    ),
+    "a create or a stack": (
+        lambda line, id_: line.stacks.update({PROD: "no"}) or line.made(instance_id=id_, age=601),
+        f"{BY}, and may be in a stack that can't be read.\n  Unreadable: stack {PROD}: no",
+        f"The record of that create is dropped, and {NEW}.",
+    ),
+    "a create without an answer": (
+        lambda line, id_: line.pend(),
+        f"may have been made by the create of 'box' of {DEV}, which got no answer",
+        f"If 'box' has no other machine, the next `pulumi up` of {DEV} makes a new one.",
+    ),
+    "what can't be read": (
+        lambda line, id_: line.damage(),
+        "may be in a stack or a record that can't be read",
+        "and makes a new machine at the next `pulumi up`.",
+    ),
+}
+
+
+@pytest.mark.parametrize("has, why, then", HAS.values(), ids=HAS)
+def test_delete_refuses(
+    line: CommandLine, has: Callable[[CommandLine, str], object], why: str, then: str
+) -> None:
+    """It is refused, and nothing is deleted. What --force does is said before and afterwards."""
+    forgotten, held = line.rent(), line.rent()
+    line.made("other", instance_id="another")
+    has(line, held)
+    says = line.refused("delete", forgotten, held, "--yes")
+    assert f"\n  Machine {held} {why}" in says
+    assert line.alive == {forgotten, held}
+    asked, _, done = line.run("delete", held, "--force", typed="y\n").partition("[y/N]")
+    first, then = why.partition(".\n")[0], then.replace("ID", held)
+    assert f"    It {first}.\n" in asked
+    assert f"{then}\n" in asked
+    assert done.endswith(f"{then}\n")
+    assert line.alive == {forgotten}
+    assert held not in [entry.instance_id for entry in line.pending()]
+    assert "another" in [entry.instance_id for entry in line.pending()]
+
+
+def test_delete_beside_a_create(line: CommandLine) -> None:
+    """The POST has just made the machine, and its answer may be under way: nobody is asked."""
+    id_ = line.rent()
+    with line.running(line.pend()):
+        says = line.refused("delete", id_, typed="y\n")
+    assert f"may have been made by the create of 'box' of {DEV}, which is in progress" in says
+    line.pulumi_says = NO_PULUMI
+    says = line.refused("delete", id_, typed="y\n")
+    assert f"Unreadable: the list of stacks: {NO_PULUMI}" in says
+
+
+@pytest.mark.parametrize(
+    "change, options",
+    [("imported", ()), ("imported", ("--force",)), ("created", ()), ("unreadable", ())],
+)
+def test_delete_looks_again(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch, change: str, options: tuple[str, ...]
+) -> None:
+    """What somebody has by then is not deleted. Only the stack that has changed is read again."""
+    id_ = line.rent()
+    line.stacks[TEST] = {"b": id_} if options else {}
+
+    def meanwhile(*_: object, **__: object) -> None:
+        line.exported.clear()
+        if change == "created":
+            line.made("a", instance_id=id_)
+        else:
+            line.stacks[PROD] = {"a": id_} if change == "imported" else "damaged"
+
+    monkeypatch.setattr(click, "confirm", meanwhile)
+    says = line.refused("delete", id_, *options)
+    assert "Nothing was deleted, because something has changed since this command began:" in says
+    assert f"Machine {id_} " in says
+    assert line.alive == {id_}
+    assert line.exported == ([] if change == "created" else [PROD])
+
+
+# What does not end well.
+
+
+def test_ctrl_c(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command ends at once and prints how to continue."""
+    ids = [line.rent(), line.rent()]
+    line.emulator.state.deletion = 600
+
+    def interrupted(calls: object) -> None:
+        while line.emulator.state.deletions < len(ids):
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("concurrent.futures.as_completed", interrupted)
+    began = time.monotonic()
+    says = line.refused("delete", *ids, "--yes")
+    assert time.monotonic() - began < delete._STOPPING_SECONDS
+    assert "2 machines may still run and bill:\n" in says
+    assert f"\n  The delete of machine {ids[0]} was interrupted.\n" in says
+    assert says.endswith(f"To continue, run:\n  pulumi-fal delete {ids[0]} {ids[1]}\n")
+
+
+def test_one_stays(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit code is 1, and the command to continue has only what is left."""
+    stays, goes = line.rent(), line.rent()
+    for name, id_ in (("a", stays), ("b", goes)):
+        line.made(name, instance_id=id_)
+    state = line.emulator.state
+    delete_one = state.delete
+
+    def delete_other(instance_id: str, account: str | None = None) -> None:
+        if instance_id == goes:
+            delete_one(instance_id, account)
+
+    monkeypatch.setattr(state, "delete", delete_other)
+    monkeypatch.setattr(delete, "DELETE_TIMEOUT", 0.5)
+    shown = line.run("delete", stays, goes, "--yes", "--force", code=1)
+    assert shown == f"Machine {goes} is gone.\n"
+    assert f"1 machine may still run and bill:\n  Machine {stays} may still exist" in line.stderr
+    assert "state" not in line.stderr
+    assert line.stderr.endswith(f"\n  pulumi-fal delete {stays} --force\n")
+    assert [entry.instance_id for entry in line.pending()] == [stays]
+
+
+def test_delete_is_refused(line: CommandLine) -> None:
+    """The machine still exists, so the exit code is 1."""
+    id_ = line.rent()
+    fault = Fault("400", "a refusal", False, 400, '{"detail": "no"}')
+    line.emulator.faults.add("delete", fault, times=math.inf)
+    says = line.refused("delete", id_, "--yes")
+    assert f"DELETE /compute/instance/{id_} answered 400" in says
+    assert line.alive == {id_}

@@ -184,9 +184,7 @@ def urn_at(place: tuple[str, str]) -> str:
 
 @pytest.mark.parametrize("recorded", PLACES)
 @pytest.mark.parametrize("is_own", TRUTH)
-def test_a_stack_knows_its_records_and_takes_no_others(
-    recorded: tuple[str, str], is_own: bool
-) -> None:
+def test_takes_no_others(recorded: tuple[str, str], is_own: bool) -> None:
     """It does not matter where the two stacks are by now, and what can be read.
 
     The stack that made the record has its id, and another one does not.
@@ -268,7 +266,7 @@ def test_whose(evidence: dict[str, Any], whose: Whose, claimed: str) -> None:
     assert (said, claim.stack if claim else "") == (whose, claimed)
 
 
-def test_a_machine_in_two_stacks_is_said_to_be_in_both() -> None:
+def test_two_stacks() -> None:
     """Destroying either deletes it."""
     evidence = Evidence(stacks=[HELD, HELD_TOO], beside=[HELD_THERE])
     holders = [claim.stack for claim in evidence.holders("made")]
@@ -291,7 +289,7 @@ RECORDS = st.builds(
     st.lists(st.sampled_from([HELD, HELD_TOO]), max_size=2),
     *[st.sets(st.sampled_from(["a-b-c.json", "d-e-f.json"]))] * 2,
 )
-def test_what_is_forgotten_is_nobodys(
+def test_forgotten(
     entries: list[Entry],
     unread: dict[str, str],
     stacks: list[Stack],
@@ -325,7 +323,7 @@ def test_what_is_forgotten_is_nobodys(
         (entry(X, ""), [], "", False),
     ],
 )
-def test_a_stack_is_gone(left: Entry, found: list[Stack], unread: str, expected: bool) -> None:
+def test_gone(left: Entry, found: list[Stack], unread: str, expected: bool) -> None:
     """A stack that was renamed, that is empty, or that can't be read is not gone."""
     reasons = {unread: "no access"} if unread else {}
     assert is_gone(left, Found(tuple(found), reasons)) is expected

@@ -97,7 +97,7 @@ def row(instance_id: str | None, token: str = TYPE_TOKEN, **others: Any) -> dict
 # A stack.
 
 
-def test_a_stack_is_told_with_its_machines_and_providers(pulumi: Pulumi) -> None:
+def test_own(pulumi: Pulumi) -> None:
     """All machines in state count, but none that is only read, not made yet, or refused.
 
     The state of a machine whose import was refused holds it only until the next command.
@@ -125,7 +125,7 @@ def test_a_stack_is_told_with_its_machines_and_providers(pulumi: Pulumi) -> None
     assert pulumi.calls == [("whoami", "-v", "--json"), ("stack", "export", "--stack", DEV)]
 
 
-def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
+def test_machines(pulumi: Pulumi) -> None:
     """A value that is no plain text, as a secret, counts as absent."""
     secret = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
     pulumi.holds[DEV] = exported(
@@ -168,85 +168,82 @@ def test_machines_are_told_with_what_state_says_of_them(pulumi: Pulumi) -> None:
         (None, None),
     ],
 )
-def test_machines_are_told_with_the_moment_that_state_has_of_their_creation(
-    pulumi: Pulumi, created: object, moment: float | None
-) -> None:
+def test_moments(pulumi: Pulumi, created: object, moment: float | None) -> None:
     """Moments are read as Go prints them, on every Python; anything else counts as absent."""
     pulumi.holds[DEV] = exported(row("one", created=created))
     assert state.read(DEV).machines == (StackMachine("one", URN, created=moment),)
 
 
-@pytest.mark.parametrize("resources", ["", ', "resources": null', ', "resources": []'])
-def test_a_stack_without_resources_has_none(pulumi: Pulumi, resources: str) -> None:
-    """A stack without resources is an answer, with no machines."""
-    pulumi.holds[DEV] = f'{{"deployment": {{"version": 3{resources}}}}}'
-    assert Stacks().ids(HERE) == frozenset()
+EXPORTS = {
+    "blank": (" ", None),
+    "no JSON": ("not JSON", None),
+    "no object": ("[]", None),
+    "no deployment": ("{}", None),
+    "an empty deployment": ('{"deployment": null}', None),
+    "no resource": ('{"deployment": {"resources": [1]}}', None),
+    "no type": ('{"deployment": {"resources": [{"id": "no type"}]}}', None),
+    "without resources": ('{"deployment": {"version": 3}}', frozenset[str]()),
+    "null": ('{"deployment": {"resources": null}}', frozenset[str]()),
+    "empty": ('{"deployment": {"resources": []}}', frozenset[str]()),
+}
 
 
-@pytest.mark.parametrize(
-    "output",
-    [
-        " ",
-        "not JSON",
-        "[]",
-        "{}",
-        '{"deployment": null}',
-        '{"deployment": {"resources": [1]}}',
-        '{"deployment": {"resources": [{"id": "no type"}]}}',
-    ],
-)
-def test_what_is_no_export_is_no_answer(pulumi: Pulumi, output: str) -> None:
+@pytest.mark.parametrize("output, ids", EXPORTS.values(), ids=EXPORTS)
+def test_exports(pulumi: Pulumi, output: str, ids: frozenset[str] | None) -> None:
     """Output that is no export is no answer, and not a stack without machines."""
     pulumi.holds[DEV] = output
-    assert Stacks().ids(HERE) is None
-    assert Stacks().machines(HERE) is None
+    assert Stacks().ids(HERE) == ids
+    assert Stacks().machines(HERE) == (None if ids is None else ())
 
 
-def test_a_state_file_that_is_just_being_written_is_read_again(pulumi: Pulumi) -> None:
-    """An update writes it twice for each machine, and others read the stack meanwhile."""
-    pulumi.holds[DEV] = cut = StackError("`pulumi` failed: failed to load checkpoint: EOF")
+@pytest.mark.parametrize("whole_after, exports", [(3, 4), (9, 4)], ids=["whole", "cut off"])
+def test_being_written(pulumi: Pulumi, whole_after: int, exports: int) -> None:
+    """An update writes the state file twice for each machine, and others read it meanwhile."""
+    pulumi.holds[DEV] = StackError("`pulumi` failed: failed to load checkpoint: EOF")
 
     def write() -> None:
-        if pulumi.exports == 3:
+        if pulumi.exports == whole_after:
             pulumi.holds[DEV] = exported(row("one"))
 
     pulumi.meanwhile = write
-    assert Stacks().ids(HERE) == frozenset({"one"})
-    assert pulumi.exports == 4
-
-    pulumi.holds[DEV], pulumi.meanwhile = cut, lambda: None
-    assert Stacks().ids(HERE) is None
-    assert pulumi.exports == 8
+    assert Stacks().ids(HERE) == (frozenset({"one"}) if whole_after == 3 else None)
+    assert pulumi.exports == exports
 
 
-def test_each_stack_is_read_once_whatever_the_answer_is(pulumi: Pulumi) -> None:
-    """All its resources share it."""
-    pulumi.holds[DEV] = exported(row("one"))
-    stacks = Stacks()
-    for name in ("web", "db"):
-        assert stacks.ids(replace(HERE, urn=URN.replace("web", name))) == frozenset({"one"})
-    assert pulumi.exports == 1
-    nowhere = replace(HERE, urn=URN.replace("dev", "nowhere"))
-    assert [stacks.ids(nowhere), stacks.ids(nowhere)] == [None, None]
-    assert pulumi.exports == 2
-    stacks.clear()
-    assert stacks.ids(HERE) == frozenset({"one"})
-    assert pulumi.exports == 3
-
-
-def test_a_stack_that_is_forgotten_is_asked_again(pulumi: Pulumi) -> None:
-    """An error tells what the stack has now. Other stacks are not asked again."""
+def test_read_once(pulumi: Pulumi) -> None:
+    """All its resources share the answer, whatever it is, until the stack is forgotten."""
     pulumi.holds |= {DEV: exported(row("one")), PROD: exported(row("other"))}
     stacks, prod = Stacks(), replace(HERE, urn=URN.replace("dev", "prod"))
-    assert stacks.ids(HERE) == frozenset({"one"})
+    for name in ("web", "db"):
+        assert stacks.ids(replace(HERE, urn=URN.replace("web", name))) == frozenset({"one"})
+    nowhere = replace(HERE, urn=URN.replace("dev", "nowhere"))
+    assert [stacks.ids(nowhere), stacks.ids(nowhere)] == [None, None]
     assert stacks.ids(prod) == frozenset({"other"})
+    assert pulumi.exports == 3
     pulumi.holds |= {DEV: exported(row("two")), PROD: exported(row("another"))}
     stacks.forget(HERE)
-    assert stacks.ids(HERE) == frozenset({"two"})
-    assert stacks.ids(prod) == frozenset({"other"})
+    assert (stacks.ids(HERE), stacks.ids(prod)) == (frozenset({"two"}), frozenset({"other"}))
+    stacks.clear()
+    assert stacks.ids(prod) == frozenset({"another"})
 
 
-def test_threads_that_ask_at_once_share_one_answer(pulumi: Pulumi) -> None:
+def test_forgotten_at_once(pulumi: Pulumi) -> None:
+    """When the API is down, the hooks of hundreds of machines repeat their creates at once."""
+    pulumi.holds[DEV] = exported(row("one"))
+    pulumi.meanwhile = lambda: time.sleep(0.05)
+    stacks, all_are_here = Stacks(), threading.Barrier(16)
+
+    def read_again(number: int) -> frozenset[str] | None:
+        all_are_here.wait()
+        stacks.forget(HERE)
+        return stacks.ids(HERE)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(read_again, range(16))) == {frozenset({"one"})}
+    assert pulumi.exports < 8
+
+
+def test_asked_at_once(pulumi: Pulumi) -> None:
     """Threads that ask at the same time wait for one command and share its answer."""
     pulumi.holds[DEV] = exported(row("one"))
     stacks, both = Stacks(), threading.Barrier(2)
@@ -260,27 +257,10 @@ def test_threads_that_ask_at_once_share_one_answer(pulumi: Pulumi) -> None:
     assert pulumi.exports == 1
 
 
-def test_threads_that_forget_a_stack_at_once_do_not_each_ask_for_it(pulumi: Pulumi) -> None:
-    """When the API is down, the hooks of hundreds of machines repeat their creates at once."""
-    pulumi.holds[DEV] = exported(row("one"))
-    pulumi.meanwhile = lambda: time.sleep(0.05)
-    stacks = Stacks()
-    all_are_here = threading.Barrier(16)
-
-    def read_again(number: int) -> frozenset[str] | None:
-        all_are_here.wait()
-        stacks.forget(HERE)
-        return stacks.ids(HERE)
-
-    with ThreadPoolExecutor(16) as pool:
-        assert set(pool.map(read_again, range(16))) == {frozenset({"one"})}
-    assert pulumi.exports < 8
-
-
 # Other stacks.
 
 
-def test_all_stacks_are_read_once(pulumi: Pulumi) -> None:
+def test_all(pulumi: Pulumi) -> None:
     """Those that can't be read are named."""
     pulumi.holds = {
         DEV: exported(row("own")),
@@ -300,7 +280,7 @@ def test_all_stacks_are_read_once(pulumi: Pulumi) -> None:
 
 
 @pytest.mark.parametrize("lists", [StackError("no access"), '[{"no": "name"}]', '{"no": 1}', "[1]"])
-def test_without_a_list_the_list_is_unread(pulumi: Pulumi, lists: str | Exception) -> None:
+def test_no_list(pulumi: Pulumi, lists: str | Exception) -> None:
     """An answer that is no list is none, and not a backend without stacks."""
     pulumi.lists = lists
     reason = "no access" if isinstance(lists, Exception) else "`pulumi stack ls` printed something"
@@ -309,9 +289,7 @@ def test_without_a_list_the_list_is_unread(pulumi: Pulumi, lists: str | Exceptio
     assert why.startswith(reason)
 
 
-def test_what_there_is_no_time_for_is_unread(
-    pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_time(pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch) -> None:
     """No command is begun for it."""
     now = 0.0
     monkeypatch.setattr(state, "_AT_ONCE", 1)
@@ -333,20 +311,18 @@ def test_what_there_is_no_time_for_is_unread(
     }
 
 
-def test_stacks_that_are_unread_for_one_reason_are_counted_and_three_are_named() -> None:
-    """A backend of hundreds of stacks must not bury what a message says."""
-    late = {f"acme/train/{number}": "no time" for number in range(40)}
-    assert in_words({"acme/shop/prod": "damaged", **late}) == [
-        "acme/shop/prod: damaged",
-        "acme/train/0, acme/train/1, acme/train/2 and 37 more: no time",
+def test_in_words() -> None:
+    """A backend of hundreds of stacks must not bury what a message says, so three are named."""
+    late = {f"t/{number}": "no time" for number in range(40)}
+    assert in_words({"prod": "damaged", **late}) == [
+        "prod: damaged",
+        "t/0, t/1, t/2 and 37 more: no time",
     ]
-    assert in_words(dict(list(late.items())[:3])) == [
-        "acme/train/0, acme/train/1, acme/train/2: no time"
-    ]
+    assert in_words(dict(list(late.items())[:3])) == ["t/0, t/1, t/2: no time"]
     assert in_words({}) == []
 
 
-def test_what_another_thread_reads_is_not_waited_for_longer(pulumi: Pulumi) -> None:
+def test_another_thread_hangs(pulumi: Pulumi) -> None:
     """A thread with less time doesn't wait for the longer command of another."""
     stacks, asks, end = Stacks(), threading.Event(), threading.Event()
     assert stacks.backend == S3
@@ -369,7 +345,7 @@ def test_what_another_thread_reads_is_not_waited_for_longer(pulumi: Pulumi) -> N
 
 
 @pytest.mark.parametrize("url, backend", [(S3, S3), (StackError("must be set"), ""), ("", "")])
-def test_the_backend_is_asked_once(pulumi: Pulumi, url: str | Exception, backend: str) -> None:
+def test_backend(pulumi: Pulumi, url: str | Exception, backend: str) -> None:
     """It is unknown where nobody is logged in, or where Pulumi Cloud's address is."""
     pulumi.url = url
     stacks = Stacks()
@@ -377,7 +353,7 @@ def test_the_backend_is_asked_once(pulumi: Pulumi, url: str | Exception, backend
     assert pulumi.calls == [("whoami", "-v", "--json")]
 
 
-def test_a_stack_of_another_backend_is_read_there_and_here(pulumi: Pulumi) -> None:
+def test_named(pulumi: Pulumi) -> None:
     """It may have moved here since."""
     pulumi.holds = {DEV: exported(row("one")), PROD: exported()}
     found = Stacks().named(HERE)
@@ -386,7 +362,7 @@ def test_a_stack_of_another_backend_is_read_there_and_here(pulumi: Pulumi) -> No
     assert not any(args[:2] == ("stack", "ls") for args in pulumi.calls)
 
 
-def test_a_stack_that_is_not_there_is_not_unread(pulumi: Pulumi) -> None:
+def test_not_there(pulumi: Pulumi) -> None:
     """That one does not exist is an answer, as another failure is not."""
     stacks = Stacks()
     assert stacks.named(HERE) == Found()
@@ -417,7 +393,7 @@ def cloud(pulumi: Pulumi) -> Pulumi:
     return pulumi
 
 
-def test_of_several_organizations_stacks_the_id_tells_the_own_one(cloud: Pulumi) -> None:
+def test_own_by_id(cloud: Pulumi) -> None:
     """The stacks of the project are listed once."""
     stacks = Stacks()
     for id_, name in (("acme-id", ACME), ("my-id", ME)):
@@ -440,7 +416,7 @@ def test_of_several_organizations_stacks_the_id_tells_the_own_one(cloud: Pulumi)
         ([], [ACME], None),
     ],
 )
-def test_without_an_id_the_own_one_is_being_updated(
+def test_own_by_update(
     cloud: Pulumi, updating: list[str], creating: list[str], own: str | None
 ) -> None:
     """A killed update leaves a create that never ends, but does not run."""
@@ -451,7 +427,7 @@ def test_without_an_id_the_own_one_is_being_updated(
     assert (found.name if found else None) == own
 
 
-def test_a_machine_is_in_state_if_any_stack_that_may_be_meant_has_it(cloud: Pulumi) -> None:
+def test_has(cloud: Pulumi) -> None:
     """One that none has is in no state, unless one can't be read."""
     stacks, origin = Stacks(), Origin(URN, "", CLOUD)
     assert [stacks.has(origin, id_) for id_ in ("one", "two", "three")] == [True, True, False]
@@ -464,22 +440,7 @@ def test_a_machine_is_in_state_if_any_stack_that_may_be_meant_has_it(cloud: Pulu
 # Names and config.
 
 
-@pytest.mark.parametrize(
-    "urn, ours",
-    [
-        (URN, True),
-        (URN.replace("::pulumi-python", "::my:Comp$pulumi-python"), True),
-        (URN.replace("ComputeInstance", "Other"), False),
-        ("urn:pulumi:dev::shop::pulumi:pulumi:Stack::shop-dev", False),
-        ("", False),
-    ],
-)
-def test_our_resources_are_known_by_their_urn(urn: str, ours: bool) -> None:
-    """A machine's URN is recognized with and without parents."""
-    assert is_ours(urn) is ours
-
-
-def test_the_config_is_told_without_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config(monkeypatch: pytest.MonkeyPatch) -> None:
     """The config is read without decrypting its secrets."""
     values: Any = {"fal:endpoint": {"value": "https://x", "secret": False}, "k": {"secret": True}}
     monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args, **others: json.dumps(values))
@@ -487,3 +448,17 @@ def test_the_config_is_told_without_its_secrets(monkeypatch: pytest.MonkeyPatch)
     values = []
     with pytest.raises(StackError, match="not a config"):
         state.config()
+
+
+@pytest.mark.parametrize(
+    "urn, ours",
+    [
+        (URN, True),
+        (URN.replace("::pulumi-python", "::my:Comp$pulumi-python"), True),
+        (URN.replace("ComputeInstance", "Other"), False),
+        ("", False),
+    ],
+    ids=["a machine", "with a parent", "another type", "none"],
+)
+def test_is_ours(urn: str, ours: bool) -> None:
+    assert is_ours(urn) is ours
