@@ -2,7 +2,7 @@
 
 `.venv/bin/nox --list` shows all; arguments after `--` go to pytest:
 
-    .venv/bin/nox -s "compat-3.12(sdk='locked')" -- tests/unit/test_retry.py
+    .venv/bin/nox -s "compat-3.12(sdk='locked')" -- tests/unit/test_client.py
 """
 
 from __future__ import annotations

@@ -16,9 +16,7 @@ def apis(emulator: EmulatorServer) -> set[str | None]:
     return used
 
 
-@pytest.mark.chaos(
-    "unit/test_api_change.py::test_a_machine_that_v1_knows_gets_its_new_home_and_its_region"
-)
+@pytest.mark.chaos("unit/test_v1.py::test_refresh")
 def test_a_change_of_the_api_in_config_needs_run_program_to_be_refreshed(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

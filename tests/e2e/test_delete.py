@@ -12,9 +12,7 @@ from .harness import Stack, machine
 from .recovery import PATIENCE, as_documented, says
 
 
-@pytest.mark.chaos(
-    "unit/test_lifecycle.py::test_a_delete_that_is_never_accepted_says_what_the_api_said"
-)
+@pytest.mark.chaos("unit/test_lifecycle.py::test_never_accepted")
 def test_a_delete_that_is_refused_until_its_timeout_keeps_the_machine_in_state(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

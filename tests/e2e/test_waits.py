@@ -198,7 +198,7 @@ def test_a_machine_that_vanished_is_replaced_by_the_next_up_and_kept_if_it_comes
     says(stack.preview(), f"Machine {vanished}", "was gone, and is there again")
 
 
-@pytest.mark.chaos("unit/test_lifecycle.py::test_an_outage_may_last_as_long_as_the_wait")
+@pytest.mark.chaos("unit/test_lifecycle.py::test_outage")
 def test_sixteen_creates_survive_rate_limits_and_an_outage_in_one_up(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -1,50 +1,147 @@
-"""The client: its four calls, for how long it repeats each, and how it is interrupted."""
+"""The client: its four calls, which failures it repeats, when, and for how long."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import inf
 
 import pytest
 
 from pulumi_fal import errors
+from pulumi_fal.api import retry
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.emulator.faults import fault
-from pulumi_fal.errors import Interrupted
+from pulumi_fal.emulator.faults import Fault, fault
+from pulumi_fal.errors import APIError, Interrupted, UnusableAnswerError
 
-from ..fakes import ED25519, EIGHT, ID, ONE, UNSENT, settings
-from .world import ApiWorld
+from ..fakes import CREATE, ED25519, EIGHT, ID, LIST, ONE, UNSENT, refusal, settings, unanswered
+from .world import World
+
+NEW = NewInstance(ONE, ED25519)
+KEYED = replace(CREATE, is_idempotent=True)
+HTML, NO_STATUS = (LIST.error(UnusableAnswerError, "no", status=status) for status in (200, None))
+FULL = "no capacity left"
+
+RULES: list[tuple[retry.Rule, list[APIError], bool, bool, bool]] = [
+    (retry.UNSENT, [unanswered(sent=False)], True, True, False),
+    (retry.UNANSWERED, [unanswered()], True, False, True),
+    (retry.LIMITED, [refusal(429)], True, True, False),
+    (retry.BROKEN, [*map(refusal, (500, 501, 502, 503, 504, 522))], True, False, True),
+    (retry.UNREADABLE, [HTML, NO_STATUS], True, False, True),
+    (retry.REDIRECTED, [refusal(307)], False, False, True),
+    (retry.TIMED_OUT, [refusal(408)], True, False, True),
+    (retry.IN_PROGRESS, [refusal(409, "wait", KEYED)], True, False, True),
+    (retry.REFUSED, [*map(refusal, (400, 401, 403, 404, 409, 422))], False, False, False),
+    (retry.REFUSED, [refusal(409, FULL, KEYED)], False, False, False),
+]
+"""Whether its errors are repeated, also for a create, and may have made a machine."""
 
 
-@pytest.fixture
-def world() -> ApiWorld:
-    return ApiWorld()
+@pytest.mark.parametrize(
+    "rule, error, repeats, repeats_create, is_taken",
+    [(rule, error, *expected) for rule, errors, *expected in RULES for error in errors],
+    ids=str,
+)
+def test_rule(
+    rule: retry.Rule, error: APIError, repeats: bool, repeats_create: bool, is_taken: bool
+) -> None:
+    """A second list does no more than the first, but a second create is a second machine."""
+    assert retry.rule(error) is rule
+    assert retry.may_repeat(error, is_idempotent=True) is repeats
+    assert retry.may_repeat(error, is_idempotent=False) is repeats_create
+    assert retry.may_have_made_a_machine(error) is is_taken
 
 
-def test_every_method_makes_one_call_and_returns_what_the_api_says(world: ApiWorld) -> None:
+def test_rules() -> None:
+    """The documentation prints the table, and a new kind of failure is not repeated by accident."""
+    assert list(retry.TABLE) == list(dict.fromkeys(rule for rule, *_ in RULES))
+    with pytest.raises(TypeError, match="no rule for APIError"):
+        retry.rule(LIST.error(APIError, "new"))
+
+
+def highest(low: float, high: float) -> float:
+    return high
+
+
+def lowest(low: float, high: float) -> float:
+    return low
+
+
+@pytest.mark.parametrize(
+    "uniform, pauses",
+    [(highest, [0.5, 1, 2, 4, 8, 16, 16, 16]), (lowest, [0.25, 0.5, 1, 2, 4, 8, 8, 8])],
+)
+def test_delay(uniform: Callable[[float, float], float], pauses: list[float]) -> None:
+    """The pause doubles up to 16 seconds, and jitter, which spreads calls, at most halves it."""
+    assert [retry.delay(refusal(503), count, uniform) for count in range(1, 9)] == pauses
+    assert retry.delay(refusal(503), 2000, uniform) == pauses[-1]  # 2.0 ** 2000 is no float
+
+
+@pytest.mark.parametrize("asked, least", [(0, 0), (7, 7), (60, 60), (86400, 60)])
+def test_retry_after(asked: float, least: float) -> None:
+    """Nobody comes back before the time that the API named, and nobody waits a day."""
+    error = refusal(429, retry_after=float(asked))
+    for attempt in (1, 7):
+        assert retry.delay(error, attempt, lowest) == least
+        assert retry.delay(error, attempt, highest) == least + 0.5
+
+
+NOT_SENT, LIMITED, DOWN, DENIED = unanswered(sent=False), refusal(429), refusal(503), refusal(401)
+
+
+@pytest.mark.parametrize(
+    "seconds, steps",
+    [
+        pytest.param(120, [(DOWN, 100, 20, True), (DOWN, 100, 20.1, False)], id="all"),
+        pytest.param(120, [(DENIED, 0, 0, False)], id="no repeat can mend it"),
+        pytest.param(120, [(NOT_SENT, 0, 15, True), (NOT_SENT, 0, 15.1, False)], id="not sent"),
+        pytest.param(5, [(NOT_SENT, 0, 5.1, False)], id="not sent, with little time"),
+        pytest.param(
+            120,
+            [
+                (LIMITED, 0, 20, True),
+                (NOT_SENT, 20, 14, True),
+                (NOT_SENT, 34, 2, False),
+                (LIMITED, 36, 20, True),
+                (NOT_SENT, 56, 14, True),
+            ],
+            id="not sent, after an answer",
+        ),
+    ],
+)
+def test_budget(seconds: float, steps: Sequence[tuple[APIError, float, float, bool]]) -> None:
+    """What can't be sent has 15 seconds from its first failure in a row, mostly a typo."""
+    budget = retry.Budget(seconds, started=0, is_idempotent=True)
+    for error, now, pause, expected in steps:
+        assert budget.allows(error, now, pause) is expected
+
+
+# Calls
+
+
+def test_calls(world: World) -> None:
     """A method makes exactly one call, and returns the API's answer."""
     client = world.client()
     made = client.create_instance(NewInstance(EIGHT, ED25519, "sector_1"))
     assert (made.instance_type, made.sector) == (EIGHT, "sector_1")
     assert client.list_instances() == [client.get_instance(made.id)] == [made]
     client.delete_instance(made.id)
-    assert world.api.state.alive() == set()
+    assert world.state.alive() == set()
     assert world.api.calls == ["create", "list", "get", "delete"]
 
 
-def test_an_answer_of_another_shape_is_an_error_that_knows_the_call(world: ApiWorld) -> None:
+def test_wrong_shape(world: World) -> None:
     """Taken for an empty list, it would drop every machine from state."""
     world.api.faults.add("get", "lapse", times=inf)
-    with pytest.raises(
-        errors.UnusableAnswerError, match="unexpected shape: expected an object, not list"
-    ) as caught:
+    with pytest.raises(UnusableAnswerError, match="expected an object, not list") as caught:
         world.client(retry_budget=0.1).get_instance(ID)
     error = caught.value
     assert (error.method, error.path) == ("GET", f"/compute/instance/{ID}")
     assert (error.status, error.instance_id) == (200, ID)
 
 
-def test_a_failing_call_is_repeated_with_pauses_until_it_works(world: ApiWorld) -> None:
+def test_repeated(world: World) -> None:
     """Neither an error nor an answer of another shape is final."""
     for name in ("503", "wrong_shape"):
         world.api.faults.add("list", name)
@@ -53,120 +150,77 @@ def test_a_failing_call_is_repeated_with_pauses_until_it_works(world: ApiWorld) 
     assert 0.25 <= first <= 0.5 <= second <= 1
 
 
-def test_a_client_without_a_budget_makes_one_attempt_and_the_original_goes_on(
-    world: ApiWorld,
-) -> None:
-    """A caller that waits for machines decides for itself what to do about a failure."""
+def test_within(world: World) -> None:
+    """A client without a budget makes one attempt, with its timeout; the original goes on."""
     world.api.faults.add("list", "503", times=2)
     client = world.client()
     with pytest.raises(errors.ServerError):
-        client.within(0).list_instances()
-    assert world.api.calls == ["list"]
+        client.within(0, timeout=5.0).list_instances()
     assert client.list_instances() == []
+    assert world.api.timeouts == [5.0, None, None]
 
 
-def test_a_client_with_a_timeout_passes_it_on_with_every_request(world: ApiWorld) -> None:
-    """A preview, which has only seconds, bounds every request."""
-    client = world.client()
-    client.within(0, timeout=5.0).list_instances()
-    client.list_instances()
-    assert world.api.timeouts == [5.0, None]
-
-
-def test_a_call_gives_up_before_its_budget_is_spent(world: ApiWorld) -> None:
-    """The engine shows nothing while a call is repeated."""
-    world.api.faults.add("list", "503", times=inf)
-    with pytest.raises(errors.ServerError):
-        world.client(retry_budget=60).list_instances()
-    assert 40 < world.clock.passed <= 60
-
-
-def test_a_failure_that_no_repeat_can_mend_is_raised_at_once(world: ApiWorld) -> None:
-    """A machine that does not exist will not exist a second later."""
-    with pytest.raises(errors.NotFoundError):
-        world.client().get_instance(ID)
-    assert world.api.calls == ["get"]
+@pytest.mark.parametrize("name, budget, least", [("503", 60, 40), (UNSENT, 1000, 5)], ids=str)
+def test_gives_up(world: World, name: str | Fault, budget: float, least: float) -> None:
+    """A call gives up before its time is over, because the engine shows nothing meanwhile."""
+    world.api.faults.add("list", name, times=inf)
+    with pytest.raises(APIError):
+        world.client(retry_budget=budget).list_instances()
+    assert least < world.passed <= min(budget, 15 if name is UNSENT else inf)
 
 
 @pytest.mark.parametrize("name", ["503", "500_after", "reset_after", "wrong_shape"])
-def test_a_create_that_may_have_been_taken_is_never_repeated(world: ApiWorld, name: str) -> None:
-    """A repeat could make a second machine."""
+def test_create_not_repeated(world: World, name: str) -> None:
+    """A create that may have been taken is not sent again: it could make a second machine."""
     world.api.faults.add("create", name)
-    with pytest.raises(errors.APIError):
-        world.client().create_instance(NewInstance(ONE, ED25519))
+    with pytest.raises(APIError):
+        world.client().create_instance(NEW)
     assert world.api.calls == ["create"]
 
 
-def test_a_create_that_is_rate_limited_waits_as_long_as_it_was_told(world: ApiWorld) -> None:
-    """An answer of 429 means that nothing was done."""
+def test_rate_limited_create(world: World) -> None:
+    """An answer of 429 means that nothing was done, and says when to come back."""
     world.api.faults.add("create", fault("429", retry_after=7))
-    world.client().create_instance(NewInstance(ONE, ED25519))
-    assert 7 <= world.clock.passed <= 7.5
-    assert world.api.state.creations == 1
+    world.client().create_instance(NEW)
+    assert 7 <= world.passed <= 7.5
+    assert world.state.creations == 1
 
 
-def test_a_request_that_can_not_be_sent_is_given_up_after_15_seconds(world: ApiWorld) -> None:
-    """A request that can't be sent most likely has a wrong endpoint."""
-    world.api.faults.add("list", UNSENT, times=inf)
-    with pytest.raises(errors.UnreachableError):
-        world.client(retry_budget=1000).list_instances()
-    assert 5 < world.clock.passed <= 15
-
-
-@pytest.mark.parametrize("failures, reports", [(2, 0), (3, 1)])
-def test_a_call_that_keeps_failing_is_reported(
-    world: ApiWorld, failures: int, reports: int
-) -> None:
+@pytest.mark.parametrize(
+    "name, times, reports",
+    [("500", 2, 0), ("500", 3, 1), (fault("429", retry_after=60), 1, 1)],
+    ids=["two retries", "three retries", "a long pause"],
+)
+def test_reports(world: World, name: str | Fault, times: int, reports: int) -> None:
     """One or two retries are common, but a silent minute is not."""
-    world.api.faults.add("list", "500", times=failures)
+    world.api.faults.add("list", name, times=times)
     world.client().list_instances()
     assert len(world.told) == reports
     for told in world.told:
-        answer = "GET /compute/instances answered 500: Internal Server Error."
-        assert told.startswith(f"{answer} Trying again in ")
+        assert told.startswith("GET /compute/instances answered ")
+        assert " Trying again in " in told
 
 
-def test_a_long_pause_is_reported_at_once(world: ApiWorld) -> None:
-    """The API may ask for a minute, and nobody should wonder why nothing happens."""
-    world.api.faults.add("list", fault("429", retry_after=60))
-    world.client().list_instances()
-    assert len(world.told) == 1
-
-
-def test_a_retry_that_is_not_allowed_any_more_after_its_pause_is_not_sent(world: ApiWorld) -> None:
-    """The error is that of the last attempt."""
-    world.api.faults.add("create", "429", times=inf)
-    left = iter([True, False])
-    with pytest.raises(errors.RateLimitedError):
-        world.client().create_instance(NewInstance(ONE, ED25519), may_repeat=lambda: next(left))
-    assert world.api.calls == ["create", "create"]
-
-
-def test_nothing_is_sent_after_an_interrupt(world: ApiWorld) -> None:
-    """Nobody wants a machine that is made after Ctrl-C."""
-    world.clock.interrupt()
-    with pytest.raises(Interrupted):
-        world.client().create_instance(NewInstance(ONE, ED25519))
-    assert world.api.calls == []
-
-
-def test_an_interrupt_while_a_call_is_in_flight_stops_its_repeats(world: ApiWorld) -> None:
-    """The call itself is allowed to finish first: its answer may be a machine."""
+def test_interrupt(world: World) -> None:
+    """A call in flight gets its answer, which may be a machine, and nothing is sent after it."""
     world.api.before = lambda request: world.clock.interrupt()
-    world.api.faults.add("create", "429")
+    made = world.client().create_instance(NEW)
+    assert world.state.alive() == {made.id}
     with pytest.raises(Interrupted):
-        world.client().create_instance(NewInstance(ONE, ED25519))
+        world.client().create_instance(NEW)
     assert world.api.calls == ["create"]
 
 
-def test_a_machine_that_was_made_is_returned_although_interrupted(world: ApiWorld) -> None:
-    """An answer with an id is never thrown away."""
+def test_interrupted_repeats(world: World) -> None:
+    """An interrupt while a call is in flight stops its repeats."""
     world.api.before = lambda request: world.clock.interrupt()
-    made = world.client().create_instance(NewInstance(ONE, ED25519))
-    assert world.api.state.alive() == {made.id}
+    world.api.faults.add("create", "429")
+    with pytest.raises(Interrupted):
+        world.client().create_instance(NEW)
+    assert world.api.calls == ["create"]
 
 
-def test_the_real_wire_is_used_where_none_is_given() -> None:
+def test_real_wire() -> None:
     """`Client(settings)` is all that a program without Pulumi needs."""
     with pytest.raises(errors.UnreachableError, match="/compute/instances got no answer"):
         Client(settings("http://127.0.0.1:1", retry_budget=0.1)).list_instances()

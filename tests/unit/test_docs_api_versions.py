@@ -19,7 +19,7 @@ from pulumi_fal.resource import operations
 
 from ..docs import ROOT
 from ..fakes import ECDSA, UNSENT, refusal, unanswered
-from .test_api_change import CALL, INPUTS, LEGACY, V1, Stack
+from .test_v1 import CALL, INPUTS, LEGACY, V1, Stack
 
 PAGE = (ROOT / "docs" / "api-versions.md").read_text(encoding="utf-8")
 RECOVERING = (ROOT / "docs" / "recovering.md").read_text(encoding="utf-8")
@@ -163,7 +163,7 @@ def test_quoted_message(tmp_path: Path) -> None:
     stack = Stack(tmp_path, is_known=False)
     id_ = stack.create()
     with pytest.raises(ElsewhereError) as caught:
-        stack.refresh(V1, id_)
+        stack.refresh(id_)
     (quoted,) = re.findall(r"(?ms)^```text\n(Machine .*?)\n```$", PAGE)
     example = re.findall(r"Machine (\S+)", quoted)[0]
     assert str(caught.value) == quoted.replace(example, id_)

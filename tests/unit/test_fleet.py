@@ -1,4 +1,4 @@
-"""The shared list as one caller sees it: when it is asked for, and what a failure means."""
+"""The shared list: when it is asked for, what a failure means, and what happens if threads meet."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from math import inf
 import pytest
 
 from pulumi_fal import errors
+from pulumi_fal.api.client import Client
 from pulumi_fal.api.dialects import Request
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.emulator.faults import Fault, fault
-from pulumi_fal.errors import APIError
+from pulumi_fal.errors import APIError, Interrupted
+from pulumi_fal.machines.absence import Absences
+from pulumi_fal.machines.fleet import Fleet
+from pulumi_fal.machines.lifecycle import REFUSED_SECONDS, Lifecycle
 
-from ..fakes import UNSENT
+from ..fakes import ED25519, ONE, UNSENT, FakeApi, settings
+from .threads import Threads, any_order, pauses
 from .world import ApiWorld
 
 
@@ -23,50 +29,32 @@ def polls(world: ApiWorld, seconds: float) -> list[float]:
     return world.asked
 
 
-def pauses(moments: list[float]) -> list[float]:
-    return [round(later - earlier, 6) for earlier, later in pairwise(moments)]
-
-
-def test_a_read_asks_at_once_and_every_time() -> None:
-    """Only those who wait keep to the interval."""
+def test_fresh() -> None:
+    """A read asks at once and every time, and is repeated as the client repeats a list."""
     world = ApiWorld()
     assert world.fleet.fresh() == {}
     made = world.made()
-    assert list(world.fleet.fresh()) == [made.id]
-    assert world.asked == [0, 0]
-
-
-def test_after_an_error_the_next_read_asks_anew() -> None:
-    """An error is reported to those who waited for it, and then forgotten."""
-    world = ApiWorld()
     world.api.faults.add("list", "404")
     with pytest.raises(errors.NotFoundError):
         world.fleet.fresh()
-    assert world.fleet.fresh() == {}
-
-
-def test_a_read_is_repeated_as_the_client_repeats_a_list() -> None:
-    """A refresh must not fail because of one bad gateway."""
-    world = ApiWorld()
+    assert world.asked == [0, 0]
     world.api.faults.add("list", "502", times=2)
-    assert world.fleet.fresh() == {}
-    assert len(world.asked) == 3
+    assert list(world.fleet.fresh()) == [made.id]
+    assert len(world.asked) == 5
 
 
-def test_a_reader_who_has_little_time_asks_once_and_says_how_long() -> None:
+def test_fresh_with_little_time() -> None:
     """A repeat, or the usual timeouts of a request, would take longer than that."""
     world = ApiWorld()
     world.api.faults.add("list", "503")
     with pytest.raises(errors.ServerError):
         world.fleet.fresh(until=world.clock.time + 5.0)
     assert world.api.timeouts == [5.0]
-    assert world.clock.passed == 0
+    assert world.passed == 0
 
 
-@pytest.mark.parametrize(
-    "failure", ["522", "403", "404", UNSENT, "html", "redirect"], ids=lambda failure: str(failure)
-)
-def test_a_watcher_is_shown_a_failure_and_gets_the_next_answer(failure: str | Fault) -> None:
+@pytest.mark.parametrize("failure", ["522", "403", UNSENT, "html"], ids=str)
+def test_watch_goes_on(failure: str | Fault) -> None:
     """A failure is no news of a machine, and no reason to stop asking."""
     world = ApiWorld()
     made = world.made()
@@ -76,18 +64,17 @@ def test_a_watcher_is_shown_a_failure_and_gets_the_next_answer(failure: str | Fa
     assert list(next(watch).usable()) == [made.id]
 
 
-def test_polls_that_fail_come_at_growing_pauses_and_the_last_at_the_end() -> None:
+def test_failing_polls() -> None:
     """An API that is down is asked every 16 s at the most, and never after the wait's own end."""
     world = ApiWorld(uniform=lambda low, high: high)
     world.api.faults.add("list", "503", times=inf)
-    assert [answer.failures for answer in world.fleet.watch(60)] == list(
-        range(1, len(world.asked) + 1)
-    )
+    failures = [answer.failures for answer in world.fleet.watch(60)]
+    assert failures == list(range(1, len(world.asked) + 1))
     assert pauses(world.asked)[:6] == [0.5, 1, 2, 4, 8, 16]
     assert world.asked[-1] == 60
 
 
-def test_a_poll_that_is_told_to_come_later_does() -> None:
+def test_retry_after() -> None:
     """Nobody comes back before the time in Retry-After."""
     world = ApiWorld(uniform=lambda low, high: low)
     world.api.faults.add("list", fault("429", retry_after=20))
@@ -96,19 +83,28 @@ def test_a_poll_that_is_told_to_come_later_does() -> None:
     assert world.asked == [2, 22]
 
 
-def test_the_first_polls_come_at_the_interval_and_the_last_when_the_time_is_up() -> None:
+@pytest.mark.parametrize(
+    "seconds, takes, asked",
+    [
+        pytest.param(10, 0, [2, 4, 6, 8, 10], id="at the interval"),
+        pytest.param(5, 0, [2, 4, 5], id="when the time is up"),
+        pytest.param(0, 0, [0], id="without any time"),
+        pytest.param(12, 5, [2, 7, 12], id="slower than the interval"),
+    ],
+)
+def test_polls(seconds: float, takes: float, asked: list[float]) -> None:
     """No machine is ready at once, and one that becomes ready in the last second counts."""
-    assert polls(ApiWorld(), 10) == [2, 4, 6, 8, 10]
-    assert polls(ApiWorld(), 5) == [2, 4, 5]
+    world = ApiWorld()
+
+    def take_time(request: Request[object]) -> None:
+        world.clock.time += takes
+
+    world.api.after = take_time
+    assert polls(world, seconds) == asked
 
 
-def test_without_any_time_there_is_one_poll() -> None:
-    """A caller that may not wait may still look."""
-    assert polls(ApiWorld(), 0) == [0]
-
-
-def test_long_waits_ask_less_and_less() -> None:
-    """A pause is at most 16 s of the 25 minutes that a machine may take."""
+def test_long_waits() -> None:
+    """They ask less and less: a pause is at most 16 s of the 25 minutes a machine may take."""
     asked = polls(ApiWorld(), 3600)
     found = pauses(asked)
     assert found[0] == 2
@@ -118,17 +114,243 @@ def test_long_waits_ask_less_and_less() -> None:
     assert asked[-1] == 3600
 
 
-def test_a_list_slower_than_the_interval_is_followed_by_the_next_at_once() -> None:
-    """Polls never get behind, and none is in flight beside another."""
-    world = ApiWorld()
-
-    def take_time(request: Request[object]) -> None:
-        world.clock.time += 5
-
-    world.api.after = take_time
-    assert polls(world, 12) == [2, 7, 12]
+# Threads
 
 
-def test_jitter_spreads_the_polls_of_many_processes() -> None:
-    """Sixteen stacks started by one CI run would otherwise ask in step for ever."""
-    assert polls(ApiWorld(uniform=lambda low, high: 0.95), 4) == pytest.approx([1.9, 3.8, 4])
+class Shared(Threads):
+    """Threads that share the list of one account."""
+
+    def __init__(self, seed: int = 0, *, list_takes: float = 0.0, jitter: float = 1.0) -> None:
+        super().__init__(seed)
+        self.api = FakeApi(self.time)
+        self.api.after = lambda request: self.passes(list_takes)
+        self.jitter = jitter
+        self.draws: list[tuple[float, float]] = []
+        client = Client(settings(), self.clock, send=self.api.send)
+        self.fleet = Fleet(client, self.clock, 2.0, self._draw)
+        self.lifecycle = Lifecycle(client, self.fleet, self.clock, Absences(self.clock, 60.0))
+
+    @property
+    def asked(self) -> list[float]:
+        """When a list was asked for."""
+        return self.api.asked("list")
+
+    def machine(self, ready_at: float = 0.0) -> Instance:
+        """A machine that is made now."""
+        self.api.state.provisioning = ready_at - self.time.now
+        return self.api.state.create(NewInstance(ONE, ED25519))
+
+    def fresh_at(self, moment: float) -> int:
+        return self.at(moment, self.fleet.fresh)
+
+    def recent_at(self, moment: float) -> int:
+        return self.at(moment, lambda: self.fleet.recent(2.0))
+
+    def wait_at(self, moment: float, ready_at: float) -> int:
+        """Have a thread wait for a machine of its own."""
+        machine = self.machine(ready_at)
+        return self.at(moment, lambda: self.lifecycle.wait_until_ready(machine, 1000.0))
+
+    def _draw(self, low: float, high: float) -> float:
+        self.draws.append((low, high))
+        return self.jitter
+
+
+@any_order
+def test_readers_share(seed: int) -> None:
+    """All share the next list: one in flight may be older than the machine they look for."""
+    threads = Shared(seed, list_takes=1.0)
+    early = threads.fresh_at(0.0)
+    threads.at(0.2, threads.machine)
+    late = [threads.fresh_at(0.5) for _ in range(20)]
+    threads.run()
+    assert threads.outcome(early) == {}
+    assert all(set(threads.outcome(one)) == threads.api.state.alive() != set() for one in late)
+    assert len(threads.asked) == 2
+
+
+@any_order
+def test_last_waiter_leaves(seed: int) -> None:
+    """A new waiter is served whether it comes before, during or after the last one's list."""
+    threads = Shared(seed, list_takes=0.5)
+    threads.wait_at(0.0, ready_at=3.0)
+    coming = threads.wait_at(4.0 + threads.random.choice([0.0, 0.2, 0.5, 0.7]), ready_at=9.0)
+    threads.run()
+    over, machine = threads.outcomes[coming]
+    assert machine.is_ready
+    assert over <= 9.0 + 2.0 + 0.6
+
+
+@any_order
+def test_idle(seed: int) -> None:
+    """Nobody asks before the first waiter or after the last."""
+    threads = Shared(seed)
+    waiters = [threads.wait_at(3.0, 5.0 + number) for number in range(5)]
+    threads.at(60.0, lambda: None)
+    threads.run()
+    assert min(threads.asked) > 3.0
+    assert max(threads.asked) <= max(threads.outcomes[one][0] for one in waiters)
+
+
+@any_order
+def test_cancel(seed: int) -> None:
+    """All who wait are interrupted. A list in flight may end, and no other begins."""
+    threads = Shared(seed, list_takes=1.0)
+    choose = threads.random.choice
+    waiters = [threads.wait_at(choose([0.0, 0.5, 1.9]), ready_at=500.0) for _ in range(6)]
+    moment = choose([1.0, 2.0, 2.5, 3.0, 5.2])
+    threads.at(moment, threads.clock.interrupt)
+    threads.run()
+    for over, outcome in map(threads.outcomes.__getitem__, waiters):
+        assert isinstance(outcome, Interrupted)
+        assert over <= moment + 1.1
+    assert max(threads.asked, default=0.0) <= moment + 0.1
+
+
+@any_order
+def test_cancelled_readers(seed: int) -> None:
+    """A reader's own list is finished, and those who only wait for it are interrupted."""
+    threads = Shared(seed, list_takes=1.0)
+    asking = threads.fresh_at(0.0)
+    waiting = [threads.fresh_at(0.2) for _ in range(5)]
+    threads.at(0.5, threads.clock.interrupt)
+    threads.run()
+    assert threads.outcome(asking) == {}
+    assert all(isinstance(threads.outcome(one), Interrupted) for one in waiting)
+
+
+@any_order
+def test_impatient_reader(seed: int) -> None:
+    """A preview must not hang because the API does, whoever asked it."""
+    threads = Shared(seed, list_takes=10.0)
+    asking = threads.fresh_at(0.0)
+    impatient = threads.at(1.0, lambda: threads.fleet.fresh(until=5.0))
+    threads.run()
+    over, outcome = threads.outcomes[impatient]
+    assert isinstance(outcome, TimeoutError)
+    assert over == pytest.approx(5.0, abs=0.1)
+    assert threads.outcome(asking) == {}
+
+
+@any_order
+def test_slow_list(seed: int) -> None:
+    """An API that is slow already gets one call at a time, and all are served with it."""
+    threads = Shared(seed, list_takes=7.0)
+    moments = [threads.random.choice([0.0, 3.0, 6.0]) for _ in range(6)]
+    waiters = [threads.wait_at(moment, 10.0 * number) for number, moment in enumerate(moments)]
+    threads.run()
+    for number, waiter in enumerate(waiters):
+        over, machine = threads.outcomes[waiter]
+        assert isinstance(machine, Instance)
+        assert over <= max(10.0 * number, 6.0) + 2 * 7.1 + 2.0
+    assert threads.api.state.most_in_flight == 1
+    assert min(pauses(threads.asked)) >= 7.0
+
+
+@any_order
+def test_failed_poll(seed: int) -> None:
+    """A poll that fails is repeated for all, by whoever's turn it is."""
+    threads = Shared(seed)
+    for name in ("404", "522", "404"):
+        threads.api.faults.add("list", name)
+    waiters = [threads.wait_at(0.0, 10.0) for _ in range(8)]
+    threads.run()
+    assert all(threads.outcome(number).is_ready for number in waiters)
+    assert len(threads.asked) <= 10
+
+
+@any_order
+@pytest.mark.parametrize("is_bug", [False, True], ids=["refused key", "bug"])
+def test_end_for_all(seed: int, is_bug: bool) -> None:
+    """A refused key ends every wait after a minute, and a bug at once, with the same error."""
+    threads, bug = Shared(seed), RuntimeError("a bug")
+
+    def fail(request: Request[object]) -> None:
+        raise bug
+
+    if is_bug:
+        threads.api.before = fail
+    threads.api.faults.add("list", "401", times=inf)
+    waiters = [threads.wait_at(0.0, 10.0) for _ in range(8)]
+    threads.run()
+    first, *others = map(threads.outcome, waiters)
+    assert first is bug if is_bug else isinstance(first, errors.AuthenticationError)
+    assert all(outcome is first for outcome in others)
+    lasted = threads.asked[-1] - threads.asked[0]
+    assert lasted == (0 if is_bug else pytest.approx(REFUSED_SECONDS, abs=16))
+
+
+@pytest.mark.parametrize("machines", [1, 2, 100])
+def test_calls_of_one(machines: int) -> None:
+    """However many wait, there is one call per interval, until their machines are ready."""
+    threads = Shared(machines)
+    waiters = [threads.wait_at(0.0, 27.0) for _ in range(machines)]
+    threads.run()
+    assert [round(moment) for moment in threads.asked] == list(range(2, 29, 2))
+    assert all(isinstance(threads.outcome(one), Instance) for one in waiters)
+
+
+SOON = [0.125, 0.25, 0.5, 1]
+
+
+@pytest.mark.parametrize(
+    "ready_at, expected",
+    [
+        pytest.param(
+            [9.0 + number / 8 for number in range(80)],
+            [2, 2, 2, 2, *SOON, 2, *SOON, 2, *SOON],
+            id="one after another",
+        ),
+        pytest.param([9.0, 13.0], [2, 2, 2, 2, 0.125, 2, 2], id="later"),
+    ],
+)
+def test_hurried_polls(ready_at: list[float], expected: list[float]) -> None:
+    """Machines started together are ready together, so the next look is soon, four in a row."""
+    threads = Shared()
+    for moment in ready_at:
+        threads.wait_at(0.0, moment)
+    threads.run()
+    assert pauses(threads.asked) == expected
+
+
+@pytest.mark.parametrize("machines", [1, 50])
+def test_jitter(machines: int) -> None:
+    """One draw for all lengthens a pause: of fifty the smallest alone would count."""
+    threads = Shared(jitter=1.05)
+    for _ in range(machines):
+        threads.wait_at(0.0, 8.0)
+    threads.run()
+    assert [round(moment, 1) for moment in threads.asked] == [2.1, 4.2, 6.3, 8.4]
+    assert len(threads.draws) == 1 + len(threads.asked)
+    assert set(threads.draws) == {(1.0, 1.05)}
+
+
+@any_order
+def test_recent(seed: int) -> None:
+    """Creates share a list that was asked for recently, in flight or done."""
+    threads = Shared(seed, list_takes=0.3)
+    creates = [threads.recent_at(threads.random.uniform(0.0, 1.9)) for _ in range(20)]
+    threads.run()
+    assert len(threads.asked) == 1
+    assert all(threads.outcome(one) == {} for one in creates)
+
+
+def test_not_recent() -> None:
+    """What counts is when a list was asked for, not when it was answered."""
+    threads = Shared(list_takes=5.0)
+    threads.recent_at(0.0)
+    threads.at(1.0, threads.machine)
+    late = [threads.recent_at(3.0), threads.recent_at(5.5)]  # while it is asked, and afterwards
+    threads.run()
+    assert all(set(threads.outcome(one)) == threads.api.state.alive() != set() for one in late)
+
+
+def test_recent_error() -> None:
+    """A key that is refused is refused for all creates of a run, with one call."""
+    threads = Shared()
+    threads.api.faults.add("list", "401")
+    first, soon, later = map(threads.recent_at, (0.0, 1.0, 3.0))
+    threads.run()
+    assert isinstance(threads.outcome(first), errors.AuthenticationError)
+    assert threads.outcome(soon) is threads.outcome(first)
+    assert threads.outcome(later) == {}

@@ -1,8 +1,13 @@
-"""A machine's life on the emulator's state, without HTTP and without waiting."""
+"""A machine's life: waits until it is ready and until SSH greets, looks for it, and its delete."""
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from math import inf
+from typing import Any
 
 import pytest
 
@@ -10,319 +15,283 @@ from pulumi_fal import errors
 from pulumi_fal.api.dialects import Kind, Request
 from pulumi_fal.api.models import Instance
 from pulumi_fal.emulator.faults import fault
+from pulumi_fal.errors import APIError, NotReadyError, VanishedError
+from pulumi_fal.machines import lifecycle
 from pulumi_fal.machines.lifecycle import REFUSED_SECONDS, STOPPED_SECONDS
+from pulumi_fal.resource import operations
+from pulumi_fal.resource.call import UNKNOWN, Call, InitFailed
+from pulumi_fal.resource.operations import Diff
 
-from ..fakes import EIGHT, LIST, refusal, unanswered
-from .world import ApiWorld
+from ..fakes import ED25519, EIGHT, ID, LIST, URN, refusal, unanswered
+from ..sockets import serving
+from .world import ApiWorld, World
 
 
 @pytest.fixture
-def world() -> ApiWorld:
+def api() -> ApiWorld:
     """Machines are ready after 100 seconds, and gone 10 seconds after their delete."""
     return ApiWorld(provisioning=100, deletion=10)
 
 
-def wait(world: ApiWorld, instance: Instance, seconds: float = 1000) -> Instance:
-    return world.lifecycle.wait_until_ready(instance, seconds)
+def wait(api: ApiWorld, instance: Instance, seconds: float = 1000) -> Instance:
+    return api.lifecycle.wait_until_ready(instance, seconds)
 
 
-def test_a_wait_ends_with_the_ready_machine(world: ApiWorld) -> None:
-    """The wait ends soon after the machine is ready, and the machine has an ip."""
-    ready = wait(world, world.made(EIGHT))
+def test_ready(api: ApiWorld) -> None:
+    """Every change is shown once, and the wait ends soon after the machine is ready."""
+    seen: list[tuple[str, bool]] = []
+    ready = api.lifecycle.wait_until_ready(
+        api.made(EIGHT), 1000, lambda shown: seen.append((shown.status, shown.ip is not None))
+    )
     assert ready.is_ready
-    assert 100 <= world.passed <= 106
+    assert 100 <= api.passed <= 106
+    assert [status for status, _ in seen] == [
+        "pending",
+        "init",
+        "provisioning",
+        "provisioning",
+        "ready",
+    ]
+    assert [has_ip for _, has_ip in seen] == [False, False, False, True, True]
+    api.api.requests.clear()
+    assert wait(api, ready) is ready
+    assert api.api.calls == []
 
 
-def test_a_machine_that_is_ready_is_not_waited_for(world: ApiWorld) -> None:
-    """A machine that is ready already costs no call."""
-    machine = world.made(EIGHT)
-    world.state.advance(200)
-    ready = world.state.get(machine.id)
-    assert wait(world, ready) is ready
-    assert world.api.calls == []
+def test_stopped(api: ApiWorld) -> None:
+    """A machine that stays stopped for a minute ends the wait, long before its time is up."""
+    machine = api.made(EIGHT)
+    api.state.set_status(machine.id, "stopped")
+    with pytest.raises(NotReadyError, match="has been stopped for 60 s"):
+        wait(api, machine)
+    assert STOPPED_SECONDS <= api.passed <= STOPPED_SECONDS + 20
 
 
-@pytest.mark.parametrize("ip_at, status", [(2.0, None), (0.0, "rebooting")])
-def test_ready_takes_both_the_status_and_an_ip(
-    world: ApiWorld, ip_at: float, status: str | None
-) -> None:
-    """A status without an ip, or an ip without the status, lets nobody log in."""
-    world.state.ip_at = ip_at
-    machine = world.made(EIGHT)
-    if status:
-        world.state.set_status(machine.id, status)
-    with pytest.raises(errors.NotReadyError):
-        wait(world, machine, 150)
-
-
-def test_a_machine_that_stays_stopped_for_a_minute_ends_the_wait(world: ApiWorld) -> None:
-    """The error says that it is stopped, long before the wait's own time is up."""
-    machine = world.made(EIGHT)
-    world.state.set_status(machine.id, "stopped")
-    with pytest.raises(errors.NotReadyError, match="has been stopped for 60 s"):
-        wait(world, machine)
-    assert STOPPED_SECONDS <= world.passed <= STOPPED_SECONDS + 20
-
-
-def test_a_machine_that_is_stopped_for_less_than_a_minute_is_awaited(world: ApiWorld) -> None:
+def test_stopped_for_less(api: ApiWorld) -> None:
     """A machine may be started again, and the minute begins anew with each stop."""
-    machine = world.made(EIGHT)
+    machine = api.made(EIGHT)
     stops = iter(["stopped"] * 15 + ["provisioning"] + ["stopped"] * 15)
 
     def change(request: Request[object]) -> None:
         if request.kind == "list":
-            world.state.machines[machine.id].status = next(stops, None)
+            api.state.machines[machine.id].status = next(stops, None)
 
-    world.api.before = change
-    assert wait(world, machine).is_ready
-
-
-def test_every_change_on_the_way_is_shown_once(world: ApiWorld) -> None:
-    """Every change is reported once, from the first answer that has the machine."""
-    seen: list[tuple[str, bool]] = []
-    world.lifecycle.wait_until_ready(
-        world.made(EIGHT), 1000, lambda shown: seen.append((shown.status, shown.ip is not None))
-    )
-    assert seen == [
-        ("pending", False),
-        ("init", False),
-        ("provisioning", False),
-        ("provisioning", True),
-        ("ready", True),
-    ]
+    api.api.before = change
+    assert wait(api, machine).is_ready
 
 
-def test_a_wait_that_is_over_names_the_machine_and_the_ways_out(world: ApiWorld) -> None:
-    """An error of a wait that is over names the machine, its status and what to run."""
-    machine = world.made(EIGHT)
-    with pytest.raises(errors.NotReadyError) as caught:
-        wait(world, machine, 50)
+def test_time_is_up(api: ApiWorld) -> None:
+    """The error names the machine, its status and what to run."""
+    machine = api.made(EIGHT)
+    with pytest.raises(NotReadyError) as caught:
+        wait(api, machine, 50)
     assert caught.value.instance_id == machine.id
     assert str(caught.value) == (
         f"Machine {machine.id} ({EIGHT}) is billed, but was not ready after 50 s: its status is "
         "provisioning, and it has no ip yet.\n"
         "Run `pulumi up` again to go on waiting for the same machine."
     )
-    assert world.passed == 50
-
-
-def test_what_becomes_ready_in_the_last_moment_counts(world: ApiWorld) -> None:
-    """The last list is asked for when the time is up, so a machine may become ready then."""
-    assert wait(world, world.made(EIGHT), 100).is_ready
+    assert api.passed == 50
 
 
 @pytest.mark.parametrize("lag", [25, 60])
-def test_a_new_machine_may_be_missing_from_the_list(world: ApiWorld, lag: float) -> None:
+def test_list_lag(api: ApiWorld, lag: float) -> None:
     """A new machine may be missing from the list, and then a GET shows that it is there."""
-    world.state.list_lag = lag
-    assert wait(world, world.made(EIGHT)).is_ready
-    assert ("get" in world.api.calls) == (lag > 30)
+    api.state.list_lag = lag
+    assert wait(api, api.made(EIGHT)).is_ready
+    assert ("get" in api.api.calls) == (lag > 30)
 
 
-BAD_ANSWERS = [
-    refusal(522),
-    refusal(503),
-    refusal(404),
-    refusal(400),
+# Outages
+
+OUTAGES = [refusal(522), refusal(503), unanswered(sent=False), unanswered()]
+PASSING = [
     refusal(429, retry_after=5.0),
-    unanswered(sent=False),
-    unanswered(sent=True),
     LIST.error(errors.UnusableAnswerError, "HTML", status=200),
     refusal(307),
     refusal(401),
     refusal(403),
 ]
-each_bad_answer = pytest.mark.parametrize("error", BAD_ANSWERS, ids=str)
+NEWS = [refusal(404), refusal(400)]
+"""Of a list they say nothing, but of a DELETE they do."""
 
 
-@each_bad_answer
-def test_an_answer_that_can_not_be_used_ends_no_wait(
-    world: ApiWorld, error: errors.APIError
-) -> None:
-    """An answer that can't be used says nothing about the machine, and the next one does."""
-    world.fail("list", error, 20, 75)
-    assert wait(world, world.made(EIGHT)).is_ready
-    assert world.passed < 130
+@pytest.mark.parametrize(
+    "error, end",
+    [
+        *((error, 75) for error in [*OUTAGES, *PASSING, *NEWS]),
+        *((error, 1800) for error in OUTAGES),
+    ],
+    ids=str,
+)
+def test_outage(api: ApiWorld, error: APIError, end: float) -> None:
+    """What can't be used says nothing about the machine, and an outage may last for long."""
+    api.fail("list", error, 20, end)
+    assert wait(api, api.made(EIGHT), 3600).is_ready
+    assert max(100, end) <= api.passed < max(100, end) + 30
 
 
-@pytest.mark.parametrize("error", BAD_ANSWERS[:2] + BAD_ANSWERS[5:7], ids=str)
-def test_an_outage_may_last_as_long_as_the_wait(world: ApiWorld, error: errors.APIError) -> None:
-    """A wait of an hour succeeds after half an hour of 5xx answers, or without a network."""
-    world.fail("list", error, 20, 1800)
-    assert wait(world, world.made(EIGHT), 3600).is_ready
-    assert 1800 <= world.passed < 1820
-
-
-def test_an_outage_is_shown_as_it_changes_and_when_it_is_over(world: ApiWorld) -> None:
-    """A line for each of a hundred polls would bury the rest of the log."""
+def test_outage_is_shown(api: ApiWorld) -> None:
+    """It is shown as it changes and when it is over: a line for each poll would bury the rest."""
 
     def fail(request: Request[object]) -> None:
-        if 20 <= world.passed < 60:
-            raise refusal(503, "down") if world.passed < 40 else unanswered()
+        if 20 <= api.passed < 60:
+            raise refusal(503, "down") if api.passed < 40 else unanswered()
 
-    world.api.before = fail
-    wait(world, world.made(EIGHT))
-    assert world.told == [
+    api.api.before = fail
+    wait(api, api.made(EIGHT))
+    assert api.told == [
         "GET /compute/instances answered 503: down. The wait goes on.",
         "GET /compute/instances got no answer: reset. The wait goes on.",
         "The API answers again.",
     ]
 
 
-def test_a_wait_whose_time_is_up_in_an_outage_says_so(world: ApiWorld) -> None:
-    """An error in an outage has the machine's last status, and what the API answers since when."""
-    world.fail("list", refusal(503), 40)
-    with pytest.raises(errors.NotReadyError) as caught:
-        wait(world, world.made(EIGHT), 100)
-    said = str(caught.value)
-    assert "was not ready after 100 s: its status is provisioning" in said
-    assert (
-        "For the last 60 s the API gave no usable answer: GET /compute/instances answered 503: no."
-        in said
-    )
+def test_time_is_up_in_an_outage(api: ApiWorld) -> None:
+    """The error has the machine's last status, and what the API answers since when."""
+    api.fail("list", refusal(503), 40)
+    with pytest.raises(NotReadyError, match="after 100 s: its status is provisioning") as caught:
+        wait(api, api.made(EIGHT), 100)
+    outage = "For the last 60 s the API gave no usable answer: GET /compute/instances answered 503"
+    assert outage in str(caught.value)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_key_that_is_refused_for_a_minute_ends_the_wait(world: ApiWorld, status: int) -> None:
-    """A key that is refused for a minute was revoked, and no later answer will be another."""
-    world.fail("list", refusal(status), 20)
+@pytest.mark.parametrize("kind", ["list", "delete"])
+def test_refused_key(api: ApiWorld, kind: Kind, status: int) -> None:
+    """A key that is refused for a minute was revoked. The machine stays in state."""
+    machine = api.made(EIGHT)
+    api.fail(kind, refusal(status), 20 if kind == "list" else 0)
+    acts: dict[str, Callable[[], object]] = {
+        "list": lambda: wait(api, machine, 3600),
+        "delete": lambda: api.lifecycle.delete(machine.id, 600),
+    }
     with pytest.raises(errors.AuthenticationError):
-        wait(world, world.made(EIGHT), 3600)
-    assert 20 + REFUSED_SECONDS <= world.passed <= 20 + REFUSED_SECONDS + 17
+        acts[kind]()
+    assert machine.id in api.state.alive()
+    assert REFUSED_SECONDS <= api.passed <= 20 + REFUSED_SECONDS + 17
 
 
-def test_refusals_with_another_answer_between_them_are_counted_anew(world: ApiWorld) -> None:
+def test_refused_now_and_then(api: ApiWorld) -> None:
     """A gateway that is half broken is no revoked key."""
-    machine = world.made(EIGHT)
+    machine = api.made(EIGHT)
 
     def fail(request: Request[object]) -> None:
-        if request.kind == "list" and 20 <= world.passed < 90:
-            raise refusal(403) if int(world.passed) % 3 else BAD_ANSWERS[0]
+        if request.kind == "list" and 20 <= api.passed < 90:
+            raise refusal(403) if int(api.passed) % 3 else refusal(522)
 
-    world.api.before = fail
-    assert wait(world, machine, 3600).is_ready
+    api.api.before = fail
+    assert wait(api, machine, 3600).is_ready
 
 
-def test_reads_of_one_moment_share_a_list_and_absence_takes_a_newer_one(world: ApiWorld) -> None:
+# Looks
+
+
+def look(api: ApiWorld, instance_id: str = "gone", seconds: float = 5) -> Instance | None:
+    """As in a preview, which has little time."""
+    return api.lifecycle.look(instance_id, seconds)
+
+
+def test_shared_list(api: ApiWorld) -> None:
     """A refresh of hundreds costs a call or two; what a list lacks is asked for, and looked for."""
-    machines = [world.made(EIGHT) for _ in range(3)]
-    for machine in machines:
-        world.clock.time += 0.2
-        assert world.lifecycle.look(machine.id) is not None
-    assert world.api.calls == ["list"]
-    late = world.made(EIGHT)
-    world.state.hide(late.id, "get", 1)
-    assert world.lifecycle.look(late.id) is not None
-    assert world.api.calls.count("list") == 2
+    for machine in [api.made(EIGHT) for _ in range(3)]:
+        api.clock.time += 0.2
+        assert api.lifecycle.look(machine.id) is not None
+    assert api.api.calls == ["list"]
+    late = api.made(EIGHT)
+    api.state.hide(late.id, "get", 1)
+    assert api.lifecycle.look(late.id) is not None
+    assert api.api.calls.count("list") == 2
 
 
-def test_a_list_that_has_failed_is_not_shared_with_later_reads(world: ApiWorld) -> None:
+def test_failed_list(api: ApiWorld) -> None:
     """The next list may succeed, and one failure must not fail all reads of the same second."""
-    machine = world.made(EIGHT)
-    world.fail("list", refusal(401), end=0.1)
+    machine = api.made(EIGHT)
+    api.fail("list", refusal(401), end=0.1)
     with pytest.raises(errors.AuthenticationError):
-        world.lifecycle.look(machine.id)
-    world.clock.time += 0.1
-    assert world.lifecycle.look(machine.id) is not None
-
-
-# Looks with little time, as in a preview.
-
-
-def look(world: ApiWorld, instance_id: str = "gone", seconds: float = 5) -> Instance | None:
-    return world.lifecycle.look(instance_id, seconds)
+        api.lifecycle.look(machine.id)
+    api.clock.time += 0.1
+    assert api.lifecycle.look(machine.id) is not None
 
 
 @pytest.mark.parametrize("interval", [2.0, 60.0])
-def test_a_look_with_little_time_takes_two_however_long_the_poll_interval(
-    world: ApiWorld, interval: float
-) -> None:
-    """A preview is not to hang."""
-    world.fleet.interval = interval
-    assert look(world) is None
-    assert world.api.calls == ["list", "get"] * 2
-    assert world.passed == 2
-
-
-def test_a_look_that_has_no_more_time_says_that_it_can_not_tell(world: ApiWorld) -> None:
-    """Where the API hangs, a machine is neither there nor missing."""
-    world.api.before = lambda request: world.clock.sleep(3)
+def test_little_time(api: ApiWorld, interval: float) -> None:
+    """A preview looks twice, however long the poll interval, and is not to hang."""
+    api.fleet.interval = interval
+    assert look(api) is None
+    assert api.api.calls == ["list", "get"] * 2
+    assert api.passed == 2
+    api.clock.time += 1
+    api.api.before = lambda request: api.clock.sleep(3)
     with pytest.raises(TimeoutError):
-        look(world)
+        look(api)
 
 
 @pytest.mark.parametrize("answered", ["a look", "a wait"])
-def test_looks_with_little_time_wait_once_for_a_silent_api(world: ApiWorld, answered: str) -> None:
-    """A preview asks for one machine after another. The next answer to any call ends that."""
-    machine = world.made()
+def test_silent_api(api: ApiWorld, answered: str) -> None:
+    """A preview waits once for a silent API. The next answer to any call ends that."""
+    machine = api.made()
 
-    def wait(request: Request[object]) -> None:
-        world.clock.sleep(min(world.api.timeouts[-1] or inf, 30))
+    def hang(request: Request[object]) -> None:
+        api.clock.sleep(min(api.api.timeouts[-1] or inf, 30))
         raise unanswered(request)
 
-    world.api.before = wait
+    api.api.before = hang
     for _ in range(50):
-        with pytest.raises((errors.APIError, TimeoutError)):
-            look(world)
-    assert world.passed <= 5
-    world.api.before = lambda request: None
+        with pytest.raises((APIError, TimeoutError)):
+            look(api)
+    assert api.passed <= 5
+    api.api.before = lambda request: None
     with pytest.raises(TimeoutError):
-        look(world)
+        look(api)
     if answered == "a look":
-        world.lifecycle.look(machine.id)
+        api.lifecycle.look(machine.id)
     else:
-        world.lifecycle.delete(machine.id, 100)
-    assert look(world) is None
+        api.lifecycle.delete(machine.id, 100)
+    assert look(api) is None
 
 
-def test_a_look_that_got_an_error_keeps_no_later_one_from_asking(world: ApiWorld) -> None:
-    """A 503 is an answer."""
-    machine = world.made()
-    for _ in range(20):
-        world.clock.time += 1  # a list that is older is not shared
-        world.api.before = lambda request: world.clock.sleep(1)
-        world.api.faults.add("list", "503")
-        with pytest.raises(errors.ServerError):
-            look(world, machine.id)
-        world.api.before = lambda request: None
-        assert look(world, machine.id)
-    assert len(world.api.calls) == 40
+def test_error_is_an_answer(api: ApiWorld) -> None:
+    """A look that got a 503 keeps no later one from asking."""
+    machine = api.made()
+    api.api.faults.add("list", "503")
+    with pytest.raises(errors.ServerError):
+        look(api, machine.id)
+    assert look(api, machine.id)
 
 
-def test_delete_waits_until_the_machine_is_no_longer_listed(world: ApiWorld) -> None:
-    """A machine whose delete was accepted bills until it is gone."""
-    machine = world.made(EIGHT)
-    world.lifecycle.delete(machine.id, 100)
-    assert world.state.alive() == set()
-    assert 10 <= world.passed <= 16
-    assert world.api.calls[0] == "delete"
+# Deletes
 
 
-def test_a_409_says_that_the_machine_is_there_whatever_reads_say(world: ApiWorld) -> None:
-    """After a 409 the machine counts as there, although no read shows it."""
-    machine = world.made(EIGHT)
-    world.hide(machine.id)
-    world.fail("delete", refusal(409), end=30)
-    world.lifecycle.delete(machine.id, 100)
-    assert world.state.deletions == 1
+def test_delete(api: ApiWorld) -> None:
+    """It ends when the machine is gone: one whose delete was accepted bills until then."""
+    machine = api.made(EIGHT)
+    api.lifecycle.delete(machine.id, 100)
+    assert api.state.alive() == set()
+    assert 10 <= api.passed <= 16
+    assert api.api.calls[0] == "delete"
 
 
-@pytest.mark.parametrize("status", [409, pytest.param(404, id="404 although listed")])
-def test_a_delete_that_is_refused_for_now_is_asked_again(world: ApiWorld, status: int) -> None:
-    """A 404 of a machine that is still listed is no success, and a 409 passes."""
-    machine = world.made(EIGHT)
-    world.fail("delete", refusal(status), end=30)
-    world.lifecycle.delete(machine.id, 100)
-    assert world.state.alive() == set()
-    assert world.passed >= 40
+@pytest.mark.parametrize(
+    "status, is_hidden", [(409, False), (409, True), (404, False)], ids=["409", "unseen", "404"]
+)
+def test_refused_for_now(api: ApiWorld, status: int, is_hidden: bool) -> None:
+    """A 409 shows that the machine is there, and a 404 of one that is listed is no success."""
+    machine = api.made(EIGHT)
+    if is_hidden:
+        api.hide(machine.id)
+    api.fail("delete", refusal(status), end=30)
+    api.lifecycle.delete(machine.id, 100)
+    assert api.state.deletions == 1
+    assert api.passed >= 30
 
 
-def test_a_delete_that_is_never_accepted_says_what_the_api_said(world: ApiWorld) -> None:
-    """A delete that was never accepted fails with what the API said."""
-    machine = world.made(EIGHT)
-    world.fail("delete", refusal(409, "still starting"))
+def test_never_accepted(api: ApiWorld) -> None:
+    """The error says what the API said, and what to do."""
+    machine = api.made(EIGHT)
+    api.fail("delete", refusal(409, "still starting"))
     with pytest.raises(errors.StillThereError) as caught:
-        world.lifecycle.delete(machine.id, 60)
+        api.lifecycle.delete(machine.id, 60)
     assert caught.value.instance_id == machine.id
     assert str(caught.value) == (
         f"Machine {machine.id} may still exist 60 s after its delete began (the API "
@@ -331,53 +300,276 @@ def test_a_delete_that_is_never_accepted_says_what_the_api_said(world: ApiWorld)
     )
 
 
-def test_a_delete_that_takes_too_long_gives_up(world: ApiWorld) -> None:
+def test_slow_delete(api: ApiWorld) -> None:
     """The error says that the API had accepted the delete."""
-    world.state.deletion = 1000
-    machine = world.made(EIGHT)
+    api.state.deletion = 1000
+    machine = api.made(EIGHT)
     with pytest.raises(errors.StillThereError, match="the API had accepted it"):
-        world.lifecycle.delete(machine.id, 60)
-    assert world.passed == 60
-    assert world.api.calls.count("delete") == 1
+        api.lifecycle.delete(machine.id, 60)
+    assert api.passed == 60
+    assert api.api.calls.count("delete") == 1
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_key_that_is_refused_for_a_minute_ends_a_delete(world: ApiWorld, status: int) -> None:
-    """The machine stays in state, although lists still come."""
-    machine = world.made(EIGHT)
-    world.fail("delete", refusal(status))
-    with pytest.raises(errors.AuthenticationError):
-        world.lifecycle.delete(machine.id, 600)
-    assert machine.id in world.state.alive()
-    assert REFUSED_SECONDS <= world.passed <= REFUSED_SECONDS + 17
-
-
-def test_a_delete_that_the_api_refuses_for_good_ends_with_its_word(world: ApiWorld) -> None:
+def test_refused_for_good(api: ApiWorld) -> None:
     """A 400 is the API's answer, and repeating the request would bring the same."""
-    machine = world.made(EIGHT)
-    world.fail("delete", refusal(400, "protected"))
+    machine = api.made(EIGHT)
+    api.fail("delete", refusal(400, "protected"))
     with pytest.raises(errors.InvalidRequestError, match="protected"):
-        world.lifecycle.delete(machine.id, 600)
-    assert world.passed == 0
+        api.lifecycle.delete(machine.id, 600)
+    assert api.passed == 0
 
 
 @pytest.mark.parametrize("kind", ["delete", "list"])
-@pytest.mark.parametrize("error", [BAD_ANSWERS[0], *BAD_ANSWERS[4:]], ids=str)
-def test_an_answer_that_can_not_be_used_ends_no_delete(
-    world: ApiWorld, error: errors.APIError, kind: Kind
-) -> None:
+@pytest.mark.parametrize("error", [*OUTAGES, *PASSING], ids=str)
+def test_delete_in_an_outage(api: ApiWorld, error: APIError, kind: Kind) -> None:
     """Neither a DELETE nor a list that fails for half a minute ends the wait."""
-    machine = world.made(EIGHT)
-    world.fail(kind, error, end=30)
-    world.lifecycle.delete(machine.id, 600)
-    assert world.state.alive() == set()
-    assert any("The wait goes on." in told for told in world.told)
+    machine = api.made(EIGHT)
+    api.fail(kind, error, end=30)
+    api.lifecycle.delete(machine.id, 600)
+    assert api.state.alive() == set()
+    assert any("The wait goes on." in told for told in api.told)
 
 
-def test_a_delete_that_is_told_to_come_later_does(world: ApiWorld) -> None:
-    """Nothing is sent before the time in Retry-After has passed."""
-    machine = world.made(EIGHT)
-    world.api.faults.add("delete", fault("429", retry_after=20))
-    world.lifecycle.delete(machine.id, 600)
-    assert world.api.calls.count("delete") == 2
-    assert world.passed >= 20 + 10
+def test_retry_after(api: ApiWorld) -> None:
+    """A DELETE is not sent again before the time in Retry-After has passed."""
+    machine = api.made(EIGHT)
+    api.api.faults.add("delete", fault("429", retry_after=20))
+    api.lifecycle.delete(machine.id, 600)
+    assert api.api.calls.count("delete") == 2
+    assert api.passed >= 20 + 10
+
+
+# wait_for_ssh
+
+INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519, "wait_for_ssh": True}
+STATE = {**INPUTS, "sector": "sector_1", "ip": "198.18.0.1", "status": "ready"}
+UNFINISHED = {**STATE, "unfinished": True}
+CALL = Call(URN)
+
+
+@pytest.fixture
+def ssh(world: World) -> World:
+    """Machines are ready after 100 seconds, and SSH servers greet after 130."""
+    world.state.provisioning = 100
+    world.ssh_at = 130
+    return world
+
+
+def unfinished(world: World, call: Call) -> InitFailed:
+    with pytest.raises(InitFailed) as caught:
+        operations.create(world.machines, call, INPUTS)
+    return caught.value
+
+
+CONFLICT = (
+    "wait_for_ssh is True, but wait is False, so nothing would be awaited; leave one of them out"
+)
+
+
+@pytest.mark.parametrize(
+    "given, problems",
+    [
+        ({"wait_for_ssh": "yes"}, ["wait_for_ssh must be True or False, not of type str"]),
+        ({"wait": False}, [CONFLICT]),
+        ({"wait": UNKNOWN}, []),
+        ({"wait": False, "wait_for_ssh": False}, []),
+        ({"wait": False, "wait_for_ssh": UNKNOWN}, []),
+        ({"wait_for_ssh": None}, []),
+    ],
+)
+def test_check(given: dict[str, Any], problems: list[str]) -> None:
+    """What can't be awaited is refused. The default and an absent input are the same."""
+    result = operations.check(CALL, {}, {**INPUTS, **given})
+    assert [failure.reason for failure in result.failures] == problems
+    is_kept = given.get("wait_for_ssh", True) not in (None, False)
+    assert ("wait_for_ssh" in result.inputs) is is_kept
+
+
+def test_ssh(ssh: World) -> None:
+    """A create ends when SSH greets at the machine's own ip, and the row says what it awaits."""
+    said: list[str] = []
+    call = replace(CALL, log=lambda message, *_, **others: said.append(message))
+    created = operations.create(ssh.machines, call, INPUTS)
+    assert 130 <= ssh.passed <= 140
+    assert created.outputs["status"] == "ready"
+    assert {asked for asked, _ in ssh.connected} == {created.outputs["ip"]}
+    assert min(moment for _, moment in ssh.connected) >= 100
+    assert said[-2:] == ["ready", "ready, waiting for SSH on port 22: Connection refused"]
+
+
+def test_ssh_is_opt_in(ssh: World) -> None:
+    """A machine's firewall may be closed."""
+    operations.create(ssh.machines, CALL, {**INPUTS, "wait_for_ssh": False})
+    assert ssh.passed < 130
+    assert ssh.connected == []
+
+
+def test_ssh_after_a_long_wait(ssh: World) -> None:
+    """The pauses of a long wait for ready would add up to 16 seconds of an idle machine."""
+    ssh.state.provisioning, ssh.ssh_at = 1000, 1060
+    operations.create(ssh.machines, CALL, INPUTS)
+    moments = [moment for _, moment in ssh.connected]
+    assert max(later - earlier for earlier, later in pairwise(moments)) <= 3.5
+
+
+def test_ssh_time_is_up(ssh: World) -> None:
+    """The timeout is for both waits. The machine is in state, and the next `up` goes on."""
+    ssh.ssh_at = 200
+    failed = unfinished(ssh, replace(CALL, timeout=150))
+    assert 150 <= ssh.passed <= 153
+    id_ = failed.instance_id
+    assert ssh.state.alive() == {id_}
+    assert failed.reason == (
+        f"Machine {id_} ({EIGHT}) is billed, but was not ready after 150 s: its status is "
+        "ready, but no SSH server greets on port 22 (Connection refused).\n"
+        "Run `pulumi up` again to go on waiting for the same machine.\n"
+        f"To delete it:\n  pulumi destroy --target {URN}"
+    )
+    assert failed.outputs["unfinished"] is True
+    found = operations.diff(ssh.machines, CALL, id_, failed.outputs, INPUTS)
+    assert found == Diff([], changes=True)
+    outs = operations.update(ssh.machines, CALL, id_, failed.outputs, INPUTS)
+    assert 200 <= ssh.passed <= 206
+    assert "unfinished" not in outs
+    assert ssh.state.creations == 1
+
+
+def test_ssh_interrupted(ssh: World) -> None:
+    """Ctrl-C ends the wait at once, and the machine is in state."""
+    ssh.ssh_at = inf
+    ssh.api.before = lambda _: ssh.clock.interrupt() if ssh.connected else None
+    failed = unfinished(ssh, CALL)
+    assert len(ssh.connected) <= 2
+    assert "was interrupted.\nThe machine is billed; its status was ready." in failed.reason
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["gone", "stopped"])
+def test_ssh_of_a_lost_machine(is_gone: bool) -> None:
+    """The API is asked in the meantime. A machine that is ready was shown, so it can be gone."""
+    api = ApiWorld()
+    api.ssh_at = inf
+    ready = api.state.get(api.made(EIGHT).id)
+
+    def lose(request: Request[object]) -> None:
+        if len(api.connected) == 3:
+            api.state.set_status(ready.id, "stopped")
+
+    if is_gone:
+        api.hide(ready.id)
+    api.api.before = lose
+    error = VanishedError if is_gone else NotReadyError
+    with pytest.raises(error, match=r"was ready when last seen|has been stopped for 60 s"):
+        api.lifecycle.wait_until_ready(ready, 1000, on_silence=lambda reason: None)
+    assert len(api.connected) == (1 if is_gone else 3)
+
+
+def test_ssh_at_another_ip() -> None:
+    """An update begins with the ip in state, which may have changed since."""
+    api = ApiWorld()
+    api.ssh_at = 10
+    actual = api.state.get(api.made(EIGHT).id)
+    stale = replace(actual, ip="198.18.99.99")
+    assert api.lifecycle.wait_until_ready(stale, 1000, on_silence=lambda reason: None) == actual
+    assert [ip for ip, _ in api.connected][:2] == ["198.18.99.99", actual.ip]
+
+
+def test_ssh_in_an_update(ssh: World) -> None:
+    """One to True waits for the machine that exists. One to False waits for nothing."""
+    ssh.state.provisioning = 0
+    id_ = ssh.machine(EIGHT)
+    without = {name: value for name, value in INPUTS.items() if name != "wait_for_ssh"}
+    olds = {name: value for name, value in STATE.items() if name != "wait_for_ssh"}
+    outs = operations.update(ssh.machines, CALL, ID, UNFINISHED, without)
+    assert not {"unfinished", "wait_for_ssh"} & set(outs)
+    operations.update(ssh.machines, CALL, ID, STATE, {**INPUTS, "ssh_key": f"{ED25519} new"})
+    assert ssh.connected == []
+    assert operations.diff(ssh.machines, CALL, id_, olds, INPUTS) == Diff([])
+    assert operations.update(ssh.machines, CALL, id_, olds, INPUTS)["wait_for_ssh"] is True
+    assert 130 <= ssh.passed <= 140
+
+
+def test_ssh_in_a_refresh(ssh: World) -> None:
+    """It finishes a machine that greets, and does not take silence for success."""
+    ssh.state.provisioning, ssh.ssh_at = 0, inf
+    id_ = ssh.machine(EIGHT)
+    operations.read(ssh.machines, CALL, id_, STATE)
+    assert ssh.connected == []
+    with pytest.raises(InitFailed) as caught:
+        operations.read(ssh.machines, CALL, id_, UNFINISHED)
+    assert caught.value.outputs["unfinished"] is True
+    assert caught.value.reason == (
+        f"Machine {id_} is billed, but not ready yet: no SSH server greets on port 22 "
+        "(Connection refused)."
+    )
+    assert len(ssh.connected) == 1
+    ssh.ssh_at = 0
+    assert "unfinished" not in (operations.read(ssh.machines, CALL, id_, UNFINISHED) or UNFINISHED)
+
+
+# Greetings, on real sockets
+
+OPENSSH = b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u7\r\n"
+NO_SSH = "what answers is no SSH server"
+
+
+def sends(data: bytes) -> Callable[[socket.socket], None]:
+    return lambda connection: connection.sendall(data)
+
+
+def talks(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"x" * 1000)
+
+
+@pytest.mark.parametrize(
+    "answer, problem",
+    [
+        (sends(OPENSSH), None),
+        (sends(b"SSH-1.99-anything"), None),
+        (sends(b""), NO_SSH),
+        (sends(b"HTTP/1.1 400 Bad Request\r\n\r\n"), NO_SSH),
+        (sends(b"Welcome.\r\n" + OPENSSH), NO_SSH),
+        (talks, NO_SSH),
+        (lambda connection: connection.recv(1), "no answer within 0 s"),
+    ],
+    ids=["OpenSSH", "old", "nothing", "HTTP", "late", "without end", "silent"],
+)
+def test_greeting(
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[socket.socket], object],
+    problem: str | None,
+) -> None:
+    """An SSH server begins with its greeting. What is silent is left after a time limit."""
+    if problem and "within" in problem:
+        monkeypatch.setattr(lifecycle, "_GREETING_SECONDS", 0.1)
+    with serving(answer) as url:
+        monkeypatch.setattr(lifecycle, "SSH_PORT", int(url.rpartition(":")[2]))
+        assert lifecycle.ssh_problem("127.0.0.1") == problem
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
+def test_no_greeting(monkeypatch: pytest.MonkeyPatch, ip: str) -> None:
+    """A refused connection is told without the address, which may be a secret."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        monkeypatch.setattr(lifecycle, "SSH_PORT", closed.getsockname()[1])
+    reasons = ("Connection refused", "Cannot assign requested address")
+    assert lifecycle.ssh_problem(ip) in reasons
+
+
+def test_another_address() -> None:
+    """Nothing runs at the ips of the emulator's machines, and the variable may be forgotten."""
+    where = "the address in FAL_COMPUTE_SSH_ADDRESS"
+    with serving(sends(OPENSSH)) as url:
+        ask = lifecycle.chosen_greeting({"FAL_COMPUTE_SSH_ADDRESS": url.removeprefix("http://")})
+        assert ask("198.18.0.1") is None
+    assert ask("198.18.0.1") == f"Connection refused at {where}"
+    with serving(sends(b"")) as url:
+        ask = lifecycle.chosen_greeting({"FAL_COMPUTE_SSH_ADDRESS": url.removeprefix("http://")})
+        assert ask("198.18.0.1") == f"what answers at {where} is no SSH server"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:ssh", "[::1]"])
+def test_invalid_address(address: str) -> None:
+    """The wait goes on, and the row says what is wrong."""
+    ask = lifecycle.chosen_greeting({"FAL_COMPUTE_SSH_ADDRESS": address})
+    assert ask("198.18.0.1") == "FAL_COMPUTE_SSH_ADDRESS is not IP:PORT"

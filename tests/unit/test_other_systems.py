@@ -43,7 +43,7 @@ def python(program: str, *args: str) -> str:
     return ended.stdout
 
 
-def test_every_module_can_be_imported() -> None:
+def test_imports() -> None:
     """The program, the provider, the command line and the emulator: none needs Linux."""
     printed = python("""
 import importlib, pkgutil, pulumi_fal
@@ -56,7 +56,7 @@ print(sorted(name for name in sys.modules if name.startswith("pulumi_fal.machine
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has locks of its own")
-def test_a_record_is_kept_and_nothing_is_locked(records: Journal) -> None:
+def test_no_locks(records: Journal) -> None:
     """Without locks of the system, a create goes on: its record is what must not fail."""
     printed = python(
         """
@@ -85,9 +85,7 @@ with records.try_lock(origin):
 # Folders.
 
 
-def test_a_record_is_kept_where_folders_cannot_be_synced(
-    records: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_folder_sync(records: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows refuses to open one; another system may refuse the sync."""
     refused: list[str] = []
     opened, synced = os.open, os.fsync
@@ -114,9 +112,7 @@ def test_a_record_is_kept_where_folders_cannot_be_synced(
     assert set(refused) == ({"open"} if os.name == "nt" else {"open", "sync"})
 
 
-def test_a_folder_whose_sync_fails_is_still_reported(
-    records: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_broken_disk(records: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk with an error is not a system that has no such sync."""
 
     def fail(descriptor: int) -> None:
@@ -127,9 +123,7 @@ def test_a_folder_whose_sync_fails_is_still_reported(
         records.write(ENTRY)
 
 
-def test_a_folder_below_a_file_is_not_taken_for_an_empty_one(
-    records: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_below_a_file(records: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows says that there is no such folder, and the file may be there by mistake."""
 
     def refuse(folder: Path) -> None:
@@ -146,22 +140,27 @@ def test_a_folder_below_a_file_is_not_taken_for_an_empty_one(
 # Files that are open: Windows neither removes nor replaces one.
 
 
-class Refusal:
-    """Refuses a number of calls of a method of Path, as Windows does while a file is open."""
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], list[float]]:
+    """Refuses calls of a method of Path, as Windows does while a file is open; the pauses."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, method: str, times: int) -> None:
-        self.pauses: list[float] = []
-        self._times = times
-        original: Callable[..., Any] = getattr(Path, method)
+    def refuse(method: str, times: int) -> list[float]:
+        pauses: list[float] = []
+        original, left = getattr(Path, method), iter(range(times))
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self._times > 0:
-                self._times -= 1
+            if next(left, None) is not None:
                 raise PermissionError(errno.EACCES, "Access is denied")
             return original(*args, **kwargs)
 
         monkeypatch.setattr(Path, method, call)
-        monkeypatch.setattr(time, "sleep", self.pauses.append)
+        monkeypatch.setattr(time, "sleep", pauses.append)
+        return pauses
+
+    return refuse
+
+
+Refuse = Callable[[str, int], list[float]]
 
 
 @pytest.mark.parametrize(
@@ -172,48 +171,46 @@ class Refusal:
         ("unlink", lambda records: records.drop(ENTRY)),
     ],
 )
-def test_a_record_that_another_one_reads_is_written_read_and_dropped(
-    records: Journal,
-    monkeypatch: pytest.MonkeyPatch,
-    method: str,
-    act: Callable[[Journal], object],
+def test_open_record(
+    records: Journal, refuse: Refuse, method: str, act: Callable[[Journal], object]
 ) -> None:
-    """Hundreds of creates look through the same folder, and each writes its own record there."""
+    """One that another create reads is written, read and dropped a moment later."""
     records.write(ENTRY)
-    refusal = Refusal(monkeypatch, method, times=3)
+    pauses = refuse(method, 3)
     act(records)
-    assert len(refusal.pauses) == 3
+    assert len(pauses) == 3
 
 
-def test_a_record_that_stays_refused_is_reported(
-    records: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A folder may really be closed to this person."""
+def test_closed_record(records: Journal, refuse: Refuse) -> None:
+    """A record that stays refused is reported: a folder may really be closed to this person."""
     records.write(ENTRY)
-    refusal = Refusal(monkeypatch, "read_text", times=99)
+    pauses = refuse("read_text", 99)
     with pytest.raises(JournalError, match="can't be read: Access is denied"):
         records.of(HERE)
-    assert sum(refusal.pauses) < 1
+    assert sum(pauses) < 1
 
 
 # Processes and paths.
 
 
-def test_without_process_groups_no_cli_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_process_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if there were something by the name of /proc."""
     monkeypatch.delattr(os, "getpgrp", raising=False)
     assert pulumi_cli._started_by() is None
 
 
-@pytest.mark.parametrize("url", ["file://C:/states", "file:///C:/states", "file://C:\\states"])
-def test_a_file_url_may_name_a_drive(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The drive may stand with or without a slash before it."""
+@pytest.mark.parametrize(
+    "path, expected",
+    [
+        ("C:/states", "C:/states"),
+        ("/C:/states", "C:/states"),
+        ("C:\\states", "C:/states"),
+        ("./states", "states"),
+        ("/states", "/states"),
+        ("//computer/states", "//computer/states/"),
+    ],
+)
+def test_file_url(path: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may name a drive, with or without a slash before it, or none."""
     monkeypatch.setattr(cache, "Path", PureWindowsPath)
-    assert cache._path(url).as_posix() == "C:/states"
-
-
-def test_a_file_url_of_windows_may_name_no_drive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A URL without a drive is relative, or of the current drive, or another computer's."""
-    monkeypatch.setattr(cache, "Path", PureWindowsPath)
-    for path in ("states", "./states", "/states", "//computer/states"):
-        assert cache._path(f"file://{path}").as_posix() == PureWindowsPath(path).as_posix()
+    assert cache._path(f"file://{path}").as_posix() == expected

@@ -20,12 +20,8 @@ from pulumi_fal.errors import ConfigurationError
 
 from ..docs import ROOT
 
-ALL = {
-    "FAL_ADMIN_API_KEY": "admin",
-    "FAL_KEY": "plain",
-    "FAL_KEY_ID": "id",
-    "FAL_KEY_SECRET": "half",
-}
+PAIR = {"FAL_KEY_ID": "id", "FAL_KEY_SECRET": "half"}
+ALL = {"FAL_ADMIN_API_KEY": "admin", "FAL_KEY": "plain", **PAIR}
 CONFIG = {"fal:apiKey": "configured"}
 NOTHING: dict[str, str] = {}
 
@@ -49,7 +45,7 @@ ENVIRON = "the environment variable "
         (ALL, CONFIG, "admin", f"{ENVIRON}FAL_ADMIN_API_KEY"),
         ({**ALL, "FAL_ADMIN_API_KEY": ""}, CONFIG, "configured", "the config value fal:apiKey"),
         ({**ALL, "FAL_ADMIN_API_KEY": " "}, NOTHING, "plain", f"{ENVIRON}FAL_KEY"),
-        ({"FAL_KEY_ID": "id", "FAL_KEY_SECRET": "half"}, NOTHING, "id:half", "FAL_KEY_ID and"),
+        (PAIR, NOTHING, "id:half", "FAL_KEY_ID and"),
         ({"FAL_KEY": " k-1\n"}, NOTHING, "k-1", f"{ENVIRON}FAL_KEY"),
     ],
 )
@@ -95,77 +91,56 @@ def test_account() -> None:
 @pytest.mark.parametrize(
     "value, taken",
     [
-        *(
-            (value, value)
-            for value in (
-                "https://fal.test",
-                "https://fal.test:8443/base",
-                "HTTPS://fal.test",
-                "http://127.0.0.1:8900",
-                "http://127.8.8.8",
-                "http://localhost:8900",
-                "http://[::1]:8900",
-            )
-        ),
+        ("https://fal.test:8443/base", ""),
+        ("HTTPS://fal.test", ""),
+        ("http://127.8.8.8", ""),
+        ("http://localhost:8900", ""),
+        ("http://[::1]:8900", ""),
         ("https://fal.test/base/ ", "https://fal.test/base"),
     ],
 )
 def test_endpoint(value: str, taken: str) -> None:
     """An endpoint uses https, or http on this computer, and comes from environment or config."""
-    assert found({"FAL_COMPUTE_ENDPOINT": value}).endpoint == taken
-    both = found({"FAL_COMPUTE_ENDPOINT": value}, {"fal:endpoint": "https://config.test"})
-    assert both.endpoint == taken
-    assert found({}, {"fal:endpoint": value}).endpoint == taken
+    other = {"fal:endpoint": "https://config.test"}
+    assert found({"FAL_COMPUTE_ENDPOINT": value}, other).endpoint == (taken or value)
+    assert found({}, {"fal:endpoint": value}).endpoint == (taken or value)
     assert found({}).endpoint == ENDPOINTS["legacy"] == "https://rest.alpha.fal.ai"
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "http://fal.test",
-        "http://localhost.fal.test",
-        "http://127.0.0.1.fal.test",
-        "http://192.0.2.1",
-        "http://127.0.0.1@fal.test",
-        "https://user:s3cr3t@fal.test",
-        "https://s3cr3t@fal.test",
-        "https://fal.test?key=s3cr3t",
-        "https://fal.test/#s3cr3t",
-        "https://",
-        "https://fal.test:s3cr3t",
-        "https://[s3cr3t",
-        "ftp://fal.test",
-        "fal.test",
-        "s3cr3t",
-        " ",
-    ],
-)
-def test_any_other_endpoint_is_refused_without_its_secrets(value: str) -> None:
-    """The key would go out in the clear, or to a host that nobody meant."""
-    said = refusal({"FAL_COMPUTE_ENDPOINT": value})
-    assert "it must be https://HOST" in said
-    assert "FAL_COMPUTE_ENDPOINT or fal:endpoint" in said
-    assert "s3cr3t" not in said
+HIDDEN = "the value that is set"
 
 
 @pytest.mark.parametrize(
     "value, shown",
     [
         ("http://fal.test/base", "http://fal.test/base"),
+        ("http://localhost.fal.test", "http://localhost.fal.test"),
+        ("http://127.0.0.1.fal.test", "http://127.0.0.1.fal.test"),
+        ("http://192.0.2.1", "http://192.0.2.1"),
+        ("http://127.0.0.1@fal.test", "http://fal.test"),
+        ("https://user:s3cr3t@fal.test/base", "https://fal.test"),
+        ("https://s3cr3t@fal.test", "https://fal.test"),
+        ("https://fal.test?key=s3cr3t", "https://fal.test"),
+        ("https://fal.test/#s3cr3t", "https://fal.test"),
+        ("https://", HIDDEN),
+        ("https://fal.test:s3cr3t", HIDDEN),
+        ("https://[s3cr3t", HIDDEN),
+        ("ftp://fal.test", "ftp://fal.test"),
         ("fal.test:8443", "fal.test:8443"),
-        ("https://user:pass@fal.test/base", "https://fal.test"),
-        ("https://fal.test?key=pass", "https://fal.test"),
-        ("pass", "the value that is set"),
-        ("3f1c9a0b-7d52-4be1-9c55-0a4c2b6f8d11:0f3e2d1c", "the value that is set"),
-        ("http://key.id:8", "the value that is set"),
+        ("s3cr3t", HIDDEN),
+        (" ", HIDDEN),
+        ("3f1c9a0b-7d52-4be1-9c55-0a4c2b6f8d11:s3cr3t", HIDDEN),
+        ("http://key.id:8", HIDDEN),
         ("http://fal.test/key.id:8", "http://fal.test"),
-        ("KEY.ID:8", "the value that is set"),
+        ("KEY.ID:8", HIDDEN),
     ],
 )
-def test_quoted_endpoint(value: str, shown: str) -> None:
-    """A refused endpoint is quoted, unless it may be a secret or has the key in it."""
+def test_refused_endpoint(value: str, shown: str) -> None:
+    """The key would go out in the clear, or to a host that nobody meant. No secret is quoted."""
     said = refusal({"FAL_KEY": "key.id:8", "FAL_COMPUTE_ENDPOINT": value})
-    assert f"The endpoint ({shown}) can't be used" in said
+    assert f"The endpoint ({shown}) can't be used: it must be https://HOST" in said
+    assert "FAL_COMPUTE_ENDPOINT or fal:endpoint" in said
+    assert "s3cr3t" not in said
     assert "key.id" not in said.lower()
 
 
@@ -173,10 +148,8 @@ def test_quoted_endpoint(value: str, shown: str) -> None:
 def test_quoted_value(name: str) -> None:
     """No version and no number is as long as a key."""
     key = "3f1c9a0b-7d52-4be1-9c55-0a4c2b6f8d11:0f3e2d1c"
-    for value, shown in {"soon": "not 'soon'.", key: "not the value that is set."}.items():
-        said = problem({name: value}, NOTHING.get)
-        assert said is not None
-        assert said.endswith(shown)
+    for value, shown in {"soon": "not 'soon'.", key: f"not {HIDDEN}."}.items():
+        assert (problem({name: value}, NOTHING.get) or "").endswith(shown)
 
 
 NUMBERS = [

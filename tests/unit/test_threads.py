@@ -1,0 +1,108 @@
+"""The threads of the plugin's process: how many calls it serves, and how its waits end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pulumi_fal.clock import Clock
+from pulumi_fal.errors import Interrupted
+from pulumi_fal.hosts import dynamic
+
+PATIENCE = 10.0
+"""Seconds until a test that hangs fails; nothing takes as long."""
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadPoolExecutor]:
+    """A server as the SDK makes it, after some calls, which may all count as idle threads."""
+    with ThreadPoolExecutor(4) as executor:
+        for _ in range(20):
+            executor.submit(int).result(PATIENCE)
+        yield executor
+
+
+@pytest.mark.parametrize("queued", [0, 3, 16])
+def test_served_at_once(server: ThreadPoolExecutor, queued: int) -> None:
+    """All calls up to the limit run at once, whether they came before the change or after."""
+    wide, all_there = threading.Event(), threading.Barrier(32)
+
+    def configure() -> None:
+        assert wide.wait(PATIENCE)
+        dynamic.raise_concurrency(32)
+
+    configuring = [server.submit(configure) for _ in range(4)]
+    calls = [server.submit(all_there.wait, PATIENCE) for _ in range(queued)]
+    wide.set()
+    for started in configuring:
+        started.result(PATIENCE)
+    calls += [server.submit(all_there.wait, PATIENCE) for _ in range(32 - queued)]
+    for served in calls:
+        served.result(PATIENCE)
+
+
+def test_cancel_is_heard(server: ThreadPoolExecutor) -> None:
+    """There is one thread more than the limit, for Cancel, even if all others wait."""
+    server.submit(dynamic.raise_concurrency, 6).result(PATIENCE)
+    cancelled = threading.Event()
+    waits = [server.submit(cancelled.wait, PATIENCE) for _ in range(6)]
+    server.submit(cancelled.set)
+    assert all(wait.result(PATIENCE) for wait in waits)
+    for _ in range(50):
+        server.submit(int)
+    server.shutdown()
+    assert len(server._threads) == 7
+
+
+def test_low_limit(server: ThreadPoolExecutor) -> None:
+    """A limit below the SDK's four leaves its pool as it is."""
+    server.submit(dynamic.raise_concurrency, 1).result(PATIENCE)
+    together = threading.Barrier(4)
+    for wait in [server.submit(together.wait, PATIENCE) for _ in range(4)]:
+        wait.result(PATIENCE)
+
+
+def wait_on_a_condition(clock: Clock, seconds: float | None) -> None:
+    condition = threading.Condition()
+    with condition:
+        clock.wait(condition, seconds)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        pytest.param(lambda clock: clock.sleep(60), id="sleep"),
+        pytest.param(lambda clock: wait_on_a_condition(clock, 60), id="timed wait"),
+        pytest.param(lambda clock: wait_on_a_condition(clock, None), id="endless wait"),
+    ],
+)
+def test_interrupt(wait: Callable[[Clock], None]) -> None:
+    """It ends every wait, be it for a Retry-After or for a machine, and after it none begins."""
+    clock, ended = Clock(), threading.Event()
+
+    def waiter() -> None:
+        with pytest.raises(Interrupted):
+            wait(clock)
+        ended.set()
+
+    threading.Thread(target=waiter, daemon=True).start()
+    clock.interrupt()
+    assert ended.wait(5)
+    clock.interrupt()
+    for again in (wait, Clock.check):
+        with pytest.raises(Interrupted):
+            again(clock)
+
+
+def test_clock() -> None:
+    """A wait ends when its time is up, and the wall clock is everybody's."""
+    clock = Clock()
+    clock.sleep(-1)
+    clock.sleep(0.001)
+    wait_on_a_condition(clock, 0.001)
+    clock.check()
+    assert abs(clock.wall() - time.time()) < 5
