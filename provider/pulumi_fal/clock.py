@@ -1,4 +1,7 @@
-"""The clock that all waits use, so that they can be interrupted and tests can control the time."""
+"""The clock that all waits use, and durations as people write them.
+
+Waits can be interrupted, and tests can control the time.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pulumi-fal ls` and `pulumi-fal get` show the machines that the API lists, and whose they are."""
+"""`pulumi-fal ls`, `get` and `ssh-config` show machines: those of the API, and those of a stack."""
 
 from __future__ import annotations
 

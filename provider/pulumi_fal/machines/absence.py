@@ -1,4 +1,4 @@
-"""The one rule for when a machine is gone.
+"""The one rule for when a machine is gone, and which account can show that.
 
 A list, and a GET, may come from a stale replica, and many machines may be missing for a while. So:
 
@@ -10,7 +10,7 @@ A list, and a GET, may come from a stale replica, and many machines may be missi
   that says 404.
 
 What leaves state or a create by the second rule stays on record for an hour, and every command
-names it if it comes back.
+names it if it comes back. Only the account that made a machine can show that it is gone.
 """
 
 from __future__ import annotations

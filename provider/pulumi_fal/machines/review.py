@@ -1,4 +1,7 @@
-"""Reviews the creates that earlier processes left unresolved, at the start of each command."""
+"""Reviews the creates that earlier processes left unresolved, at the start of each command.
+
+Of some of them a machine may still appear, or come back: Late looks for those, and names them.
+"""
 
 from __future__ import annotations
 

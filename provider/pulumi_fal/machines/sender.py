@@ -1,4 +1,9 @@
-"""Sends a create to the API, with a record on disk before and after."""
+"""Sends creates to the API, each with a record on disk before and after, and lets them wait.
+
+Of the creates of this process that request the same, apart from the key, one asks for capacity at a
+time: the first in their queue. As long as the API refuses it, it would refuse the others as well.
+While they wait, nothing is sent and nothing is on record, so a wait can end at any moment.
+"""
 
 from __future__ import annotations
 

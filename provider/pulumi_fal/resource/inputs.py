@@ -1,4 +1,4 @@
-"""Validates a resource's inputs offline, and finds the changes that replace the machine.
+"""The table of a resource's inputs and outputs, and what is wrong with inputs, found offline.
 
 Messages never repeat a value that may be a secret.
 """
