@@ -64,9 +64,7 @@ def test_a_cluster_waits_for_the_rest_of_its_machines(
     assert state.creations == 4
 
 
-@pytest.mark.chaos(
-    "plugin/test_wait_for_capacity.py::test_creates_wait_as_one_and_each_gets_a_machine_as_room_comes"
-)
+@pytest.mark.chaos("plugin/test_hosts.py::test_capacity")
 def test_machines_of_the_native_plugin_wait_as_one(stack: Stack, emulator: EmulatorServer) -> None:
     """When the time is up the error has the API's words, and the next `up` begins anew.
 

@@ -268,9 +268,7 @@ def test_a_lost_answer_to_the_third_create_stops_that_machine_alone(
     assert len(set(sectors(state))) == 1
 
 
-@pytest.mark.chaos(
-    "plugin/test_partial_state.py::test_a_plugin_ends_with_its_engine_and_the_next_create_has_its_machine"
-)
+@pytest.mark.chaos("plugin/test_process.py::test_engine_death")
 @both
 def test_a_killed_engine_leaves_no_machine_behind(stack: Stack, state: State) -> None:
     """The next run goes on with the first machine, and the others follow it."""
@@ -339,7 +337,7 @@ def test_a_stack_of_the_python_package_continues_with_the_native_plugin(
     native.kill_all()
 
 
-@pytest.mark.chaos("plugin/test_native_secrets.py::test_partial_state_keeps_secrets")
+@pytest.mark.chaos("plugin/test_native.py::test_secrets_in_partial_state")
 def test_a_cluster_is_in_the_account_of_its_provider_and_its_key_stays_secret(
     new_stack: Path, tmp_path: Path
 ) -> None:

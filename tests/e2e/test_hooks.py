@@ -26,9 +26,7 @@ OPTS = (
 )
 
 
-@pytest.mark.chaos(
-    "plugin/test_second_create.py::test_a_second_create_goes_on_with_the_machine_of_the_first"
-)
+@pytest.mark.chaos("plugin/test_hosts.py::test_second_create")
 @pytest.mark.parametrize("host", ["dynamic", pytest.param("native", marks=pytest.mark.chaos)])
 def test_a_hook_that_repeats_what_failed_makes_no_second_machine_and_loses_none(
     stack: Stack, emulator: EmulatorServer, host: str

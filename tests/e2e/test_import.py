@@ -91,7 +91,7 @@ def test_machines_are_imported_at_once_and_are_no_difference_later(
     assert emulator.state.alive() == set()
 
 
-@pytest.mark.chaos("plugin/test_native.py::test_a_key_of_an_import_can_be_corrected")
+@pytest.mark.chaos("plugin/test_native.py::test_key_of_an_import")
 def test_an_import_waits_and_its_key_can_be_corrected(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

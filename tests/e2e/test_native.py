@@ -94,7 +94,7 @@ def test_a_machine_lives_and_is_replaced_and_its_disappearance_is_noticed(
     assert [entry.instance_id for entry in entries(stack)] == [second]  # it may come back
 
 
-@pytest.mark.chaos("plugin/test_native.py::test_a_machine_is_imported_without_its_ssh_key")
+@pytest.mark.chaos("plugin/test_native.py::test_import")
 def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_get(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
@@ -144,9 +144,7 @@ def test_existing_machines_are_imported_by_command_option_or_file_and_read_by_ge
     assert emulator.state.creations == 5
 
 
-@pytest.mark.chaos(
-    "plugin/test_native.py::test_an_import_of_a_machine_that_differs_from_the_program_is_refused"
-)
+@pytest.mark.chaos("plugin/test_native.py::test_import_of_another_kind")
 def test_an_import_of_a_machine_that_differs_from_the_program_leaves_nothing(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
@@ -208,9 +206,7 @@ def test_a_machine_keeps_its_account_when_its_resource_gets_another_provider(
     assert all(stack.files_with(key) == [] for key in keys.values())
 
 
-@pytest.mark.chaos(
-    "plugin/test_native.py::test_an_update_resumes_a_wait_with_the_timeout_of_create"
-)
+@pytest.mark.chaos("plugin/test_native.py::test_timeout_of_create")
 def test_a_resumed_wait_has_the_timeout_of_create(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
@@ -223,9 +219,7 @@ def test_a_resumed_wait_has_the_timeout_of_create(
     stack.destroy()
 
 
-@pytest.mark.chaos(
-    "plugin/test_native.py::test_a_wait_that_ends_early_leaves_the_machine_in_state_until_it_is_ready"
-)
+@pytest.mark.chaos("plugin/test_hosts.py::test_timeout")
 def test_a_wait_that_timed_out_or_was_interrupted_is_finished_by_the_next_up(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:
@@ -304,9 +298,7 @@ def test_a_kill_in_the_middle_of_a_post_loses_no_machine(
     assert len(stack.state_ids()) == 2
 
 
-@pytest.mark.chaos(
-    "plugin/test_native_accounts.py::test_a_machine_is_not_handed_to_a_provider_of_another_account"
-)
+@pytest.mark.chaos("plugin/test_accounts.py::test_other_account")
 def test_two_accounts_in_one_stack_keep_their_machines_and_their_secrets(
     stack: NativeStack,
 ) -> None:
@@ -349,7 +341,7 @@ def test_two_accounts_in_one_stack_keep_their_machines_and_their_secrets(
     assert [path for path in stack.files_with(blob) if path.startswith(".pulumi")] == []
 
 
-@pytest.mark.chaos("plugin/test_native.py::test_no_machine_waits_for_anothers_end")
+@pytest.mark.chaos("plugin/test_hosts.py::test_many_at_once")
 def test_sixty_four_machines_cost_hardly_more_calls_than_one(
     stack: NativeStack, emulator: EmulatorServer
 ) -> None:

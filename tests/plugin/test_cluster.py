@@ -5,28 +5,112 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent import futures
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import empty_pb2
 from pulumi.runtime import rpc
-from pulumi.runtime.proto import provider_pb2
+from pulumi.runtime.proto import plugin_pb2, provider_pb2, resource_pb2, resource_pb2_grpc
 
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
-from ..fakes import ED25519, EIGHT, ONE
-from .monitor import STACK, Monitor, served
-from .native import PROVIDER_URN, Provider, engine, failure, plain, secret
+from ..fakes import ED25519, ONE
+from .harness import PROVIDER_URN, Native, engine, failure, plain, secret, struct
 
 INPUTS = {"size": 3, "sshKey": ED25519}
+STACK = "urn:pulumi:dev::proj::pulumi:pulumi:Stack::proj-dev"
 NAMES = ["train-0", "train-1", "train-2"]
 
 
+class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
+    """Registers resources, and answers for machines as fal would. The address is set by `served`.
+
+    Without a requested sector, each machine is in the third.
+    """
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.preview = False
+        self.registered: dict[str, Any] = {}
+        """The requests, by the resource's name."""
+        self.outputs: dict[str, Any] = {}
+        """What the component has registered as its outputs."""
+        self.together: threading.Barrier | None = None
+        """If it is set, no machine is ready until as many are being created."""
+
+    def SupportsFeature(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+        return resource_pb2.SupportsFeatureResponse(hasSupport=True)
+
+    def RegisterResource(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.registered[request.name] = request
+        if not request.custom:
+            return resource_pb2.RegisterResourceResponse(urn=self.urn(request.name))
+        if self.together is not None:
+            self.together.wait(30)
+        inputs = plain(request.object)
+        number = request.name.rpartition("-")[2]
+        shown: dict[str, Any] = {"sector": "sector_3", "ip": f"198.18.0.{number}"}
+        if self.preview:
+            shown = dict.fromkeys(shown, rpc.UNKNOWN)
+        shown |= inputs
+        return resource_pb2.RegisterResourceResponse(
+            urn=self.urn(request.name),
+            id="" if self.preview else f"{request.name}-id",
+            object=struct({name: value for name, value in shown.items() if value is not None}),
+        )
+
+    def RegisterResourceOutputs(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.outputs = plain(request.outputs)
+        return empty_pb2.Empty()
+
+    def machines(self) -> dict[str, dict[str, Any]]:
+        """The inputs of the machines, by name."""
+        return {
+            name: plain(request.object)
+            for name, request in sorted(self.registered.items())
+            if request.custom
+        }
+
+    @staticmethod
+    def urn(name: str) -> str:
+        return f"urn:pulumi:dev::proj::a:b:C::{name}"
+
+
+@contextmanager
+def served() -> Iterator[Monitor]:
+    """A monitor at an address of its own."""
+    monitor = Monitor()
+    server = grpc.server(futures.ThreadPoolExecutor(200))
+    resource_pb2_grpc.add_ResourceMonitorServicer_to_server(monitor, server)
+    monitor.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield monitor
+    finally:
+        server.stop(0).wait()
+
+
+def construct(provider: Native, inputs: dict[str, Any], monitor: Monitor, **fields: Any) -> Any:
+    """Construct the cluster `train`. `monitor`: what it registers with."""
+    given = {
+        "type": CLUSTER_TYPE_TOKEN,
+        "name": "train",
+        "project": "proj",
+        "stack": "dev",
+        "monitorEndpoint": monitor.address,
+        "dryRun": monitor.preview,
+        **fields,
+    }
+    return provider.stub.Construct(provider_pb2.ConstructRequest(inputs=struct(inputs), **given))
+
+
 @pytest.fixture
-def logged(provider: Provider) -> Iterator[list[Any]]:
+def logged(provider: Native) -> Iterator[list[Any]]:
     """What the provider has logged to an engine."""
     with engine() as (address, logged):
-        provider.attach(address)
+        provider.stub.Attach(plugin_pb2.PluginAttach(address=address))
         yield logged
 
 
@@ -36,18 +120,18 @@ def monitor(logged: list[Any]) -> Iterator[Monitor]:
         yield monitor
 
 
-def refusal(provider: Provider, monitor: Monitor, **inputs: Any) -> str:
+def refusal(provider: Native, monitor: Monitor, **inputs: Any) -> str:
     """The error of a component that is refused before it has registered a machine."""
-    error = failure(lambda: provider.construct({**INPUTS, **inputs}, monitor))
+    error = failure(lambda: construct(provider, {**INPUTS, **inputs}, monitor))
     assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
     assert monitor.machines() == {}
     return str(error.details())
 
 
-def test_a_cluster_registers_itself_and_its_machines(provider: Provider, monitor: Monitor) -> None:
+def test_registers(provider: Native, monitor: Monitor) -> None:
     """The machines are its children, of the plugin's own type, all in the requested sector."""
     given = {**INPUTS, "sector": "sector_2", "wait": False, "instanceType": "gpu_8x_b200"}
-    provider.construct(given, monitor, parent=STACK)
+    construct(provider, given, monitor, parent=STACK)
     component = monitor.registered.pop("train")
     assert (component.type, component.parent) == (CLUSTER_TYPE_TOKEN, STACK)
     assert not component.custom
@@ -59,22 +143,9 @@ def test_a_cluster_registers_itself_and_its_machines(provider: Provider, monitor
         assert monitor.registered[name].parent == Monitor.urn("train")
 
 
-def test_without_a_sector_the_others_follow_the_first(provider: Provider, monitor: Monitor) -> None:
-    """What happens to the first machine later must not replace the others."""
-    provider.construct({**INPUTS, "wait": False}, monitor)
-    first, *others = monitor.machines().values()
-    assert (first["instanceType"], "sector" in first, "wait" in first) == (EIGHT, False, False)
-    assert [(other["sector"], other["wait"]) for other in others] == [("sector_3", False)] * 2
-    ignored = [list(monitor.registered[name].ignoreChanges) for name in NAMES]
-    assert ignored == [[], ["sector"], ["sector"]]
-    assert list(monitor.registered["train-1"].propertyDependencies["sector"].urns) == []
-
-
-def test_the_outputs_are_those_of_the_python_component(
-    provider: Provider, monitor: Monitor
-) -> None:
+def test_outputs(provider: Native, monitor: Monitor) -> None:
     """The program and state get the same, under the schema's names."""
-    answer = provider.construct({**INPUTS, "size": 2}, monitor)
+    answer = construct(provider, {**INPUTS, "size": 2}, monitor)
     assert answer.urn == Monitor.urn("train")
     outputs = plain(answer.state)
     assert outputs == monitor.outputs
@@ -92,27 +163,27 @@ def test_the_outputs_are_those_of_the_python_component(
     }
 
 
-def test_in_a_preview_the_outputs_are_unknown(provider: Provider, monitor: Monitor) -> None:
+def test_preview(provider: Native, monitor: Monitor) -> None:
     """Inputs that come from a resource that doesn't exist yet are unknown, too."""
     monitor.preview = True
     unknown = {"sshKey": rpc.UNKNOWN, "sector": rpc.UNKNOWN}
-    answer = provider.construct({**INPUTS, **unknown}, monitor)
+    answer = construct(provider, {**INPUTS, **unknown}, monitor)
     outputs = plain(answer.state)
     assert list(monitor.machines()) == NAMES
     assert {inputs["sshKey"] for inputs in monitor.machines().values()} == {rpc.UNKNOWN}
     assert (outputs["mainIp"], outputs["hostfile"]) == (rpc.UNKNOWN, rpc.UNKNOWN)
 
 
-def test_a_secret_reaches_the_machines_as_a_secret(provider: Provider, monitor: Monitor) -> None:
+def test_secret(provider: Native, monitor: Monitor) -> None:
     """The outputs without it are none, so that a program can print them."""
-    answer = provider.construct({**INPUTS, "sshKey": secret(ED25519)}, monitor)
+    answer = construct(provider, {**INPUTS, "sshKey": secret(ED25519)}, monitor)
     keys = [inputs["sshKey"] for inputs in monitor.machines().values()]
     assert keys == [secret(ED25519)] * 3
     assert ED25519 not in str(monitor.outputs)
     assert plain(answer.state)["mainIp"] == "198.18.0.0"
 
 
-def test_options_of_the_component_reach_its_machines(provider: Provider, monitor: Monitor) -> None:
+def test_options(provider: Native, monitor: Monitor) -> None:
     """A stack of the Python package continues, because its type is an alias of each machine."""
     other = "urn:pulumi:dev::proj::a:b:C::other"
     timeouts = provider_pb2.ConstructRequest.CustomTimeouts(create="2h")
@@ -126,7 +197,7 @@ def test_options_of_the_component_reach_its_machines(provider: Provider, monitor
         "resource_hooks": hooks,
         "providers": {"fal": "urn:pulumi:dev::proj::pulumi:providers:fal::theirs::an-id"},
     }
-    provider.construct(INPUTS, monitor, **given)
+    construct(provider, INPUTS, monitor, **given)
     for name in NAMES:
         machine = monitor.registered[name]
         assert (machine.customTimeouts.create, machine.customTimeouts.update) == ("2h", "")
@@ -140,23 +211,19 @@ def test_options_of_the_component_reach_its_machines(provider: Provider, monitor
         assert [alias.spec.type for alias in machine.aliases] == [TYPE_TOKEN]
 
 
-def test_the_machines_have_the_provider_of_the_component(
-    provider: Provider, monitor: Monitor
-) -> None:
+def test_provider(provider: Native, monitor: Monitor) -> None:
     """An SDK asks for a version. Without one, there would be another default provider."""
     urn = f"{PROVIDER_URN}default_0_1_0"
     named = provider_pb2.ConfigureRequest(name="default_0_1_0", urn=urn, id="an-id")
     provider.stub.Configure(named)
-    provider.construct(INPUTS, monitor)
+    construct(provider, INPUTS, monitor)
     providers = {monitor.registered[name].provider for name in NAMES}
     assert providers == {f"{urn}::an-id"}
 
 
-def test_options_that_are_not_set_are_not_set_for_the_machines(
-    provider: Provider, monitor: Monitor
-) -> None:
+def test_no_options(provider: Native, monitor: Monitor) -> None:
     """Each has a default of its own, which a value of the component would replace."""
-    provider.construct(INPUTS, monitor)
+    construct(provider, INPUTS, monitor)
     machine = monitor.registered["train-0"]
     assert not machine.HasField("customTimeouts")
     assert not machine.deleteBeforeReplaceDefined
@@ -166,68 +233,42 @@ def test_options_that_are_not_set_are_not_set_for_the_machines(
     "size, said",
     [
         (0, "size must be a whole number of 1 or more, not 0."),
-        (-1, "size must be a whole number of 1 or more, not -1."),
         (2.5, "size must be a whole number of 1 or more, not 2.5."),
         ("2", "size must be a whole number of 1 or more, not '2'."),
         (True, "size must be a whole number of 1 or more, not true."),
         (1e300, "size must be 1000 or less."),
         (rpc.UNKNOWN, "size can't be an Output, because a preview has to know"),
-        (secret(2), "size can't be an Output, because a preview has to know"),
         (secret(rpc.UNKNOWN), "size can't be an Output, because a preview has to know"),
     ],
 )
-def test_a_size_that_is_no_number_of_machines_is_refused(
-    provider: Provider, monitor: Monitor, size: Any, said: str
-) -> None:
+def test_wrong_size(provider: Native, monitor: Monitor, size: Any, said: str) -> None:
     """The message is that of Python, and has no value that is a secret."""
     assert refusal(provider, monitor, size=size).startswith(said)
 
 
-def test_a_size_that_depends_on_a_resource_is_refused(provider: Provider, monitor: Monitor) -> None:
+def test_size_of_a_resource(provider: Native, monitor: Monitor) -> None:
     """The engine may know it now, but a preview of a new stack would not."""
     depends = provider_pb2.ConstructRequest.PropertyDependencies(urns=[Monitor.urn("other")])
     error = failure(
-        lambda: provider.construct(INPUTS, monitor, inputDependencies={"size": depends})
+        lambda: construct(provider, INPUTS, monitor, inputDependencies={"size": depends})
     )
     assert error.details().startswith("size can't be an Output")
 
 
-def test_other_refusals_have_the_schemas_names(provider: Provider, monitor: Monitor) -> None:
+def test_refusals(provider: Native, monitor: Monitor) -> None:
     """The program may be in any language."""
     said = refusal(provider, monitor, instanceType=ONE)
     assert said.startswith(f"instanceType {ONE} has no InfiniBand")
-    error = failure(lambda: provider.construct(INPUTS, monitor, type="fal:index:Network"))
+    error = failure(lambda: construct(provider, INPUTS, monitor, type="fal:index:Network"))
     assert error.details() == "There is no component fal:index:Network."
 
 
-def test_machines_in_different_sectors_are_a_warning(
-    provider: Provider, monitor: Monitor, logged: list[Any]
-) -> None:
-    """It is shown on the component's row."""
-    monitor.sectors = {"train-1": "sector_1"}
-    provider.construct(INPUTS, monitor)
-    (warning,) = (entry for entry in logged if "in different sectors" in entry.message)
-    assert "(sector_1, sector_3)" in warning.message
-    assert warning.urn == Monitor.urn("train")
-
-
-def test_all_machines_of_all_clusters_are_registered_at_once(
-    provider: Provider, monitor: Monitor
-) -> None:
+def test_many_at_once(provider: Native, monitor: Monitor) -> None:
     """No machine waits for another one to be ready, and no cluster has the settings of another."""
     monitor.together = threading.Barrier(120)
     with futures.ThreadPoolExecutor() as threads, served() as another:
         another.together = monitor.together
         given = {**INPUTS, "size": 60, "sector": "sector_1"}
-        for answer in threads.map(lambda of: provider.construct(given, of), (monitor, another)):
+        for answer in threads.map(lambda of: construct(provider, given, of), (monitor, another)):
             assert len(plain(answer.state)["ips"]) == 60
         assert len(monitor.machines()) == len(another.machines()) == 60
-
-
-def test_the_size_that_earlier_versions_passed_on_is_no_input(provider: Provider) -> None:
-    """Check has always removed it, so no state has it. If one does, nothing is changed."""
-    news = {"instanceType": EIGHT, "sshKey": ED25519, "sector": "sector_1"}
-    earlier = {**news, "__clusterSize": 4}
-    assert plain(provider.check(earlier, earlier).inputs) == news
-    diff = provider.diff("an id", earlier, earlier, news)
-    assert diff.changes == provider_pb2.DiffResponse.DIFF_NONE

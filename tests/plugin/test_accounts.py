@@ -18,10 +18,11 @@ from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.machines.process import Machines
 
 from ..fakes import ED25519, EIGHT, KEY
-from .native import URN, Provider, engine, hosted, plain, secret
+from .harness import PACE, Native, backend, engine, failure, hosted, plain, secret
 
 INPUTS = {"instanceType": EIGHT, "sshKey": ED25519}
 OTHER = "the-key-of-another-account"
+SAME = {"api": "v1", "endpoint": "https://one.example/"}
 
 
 @dataclass
@@ -42,13 +43,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
     """A world with a machine in state, which the provider `mine` made with KEY."""
     with EmulatorServer(api_key=None) as emulator:
-        for name, value in {
-            **emulator.env,
-            "PULUMI_HOME": str(tmp_path / "home"),
-            "PULUMI_BACKEND_URL": f"file://{tmp_path.as_posix()}",
-            "FAL_COMPUTE_POLL_INTERVAL": "0.05",
-            "FAL_COMPUTE_RETRY_BUDGET": "0.2",
-        }.items():
+        for name, value in {**emulator.env, **backend(tmp_path), **PACE}.items():
             monkeypatch.setenv(name, value)
         for name in ("FAL_ADMIN_API_KEY", "FAL_COMPUTE_API", "PULUMI_CONFIG"):
             monkeypatch.delenv(name, raising=False)
@@ -62,13 +57,13 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def provider(world: World) -> Iterator[Provider]:
+def provider(world: World) -> Iterator[Native]:
     """Another provider in this process, which is not configured yet."""
     with hosted() as provider:
         yield provider
 
 
-def refused(provider: Provider, world: World) -> str:
+def refused(provider: Native, world: World) -> str:
     """What is said if the diff of the machine fails, else ""."""
     try:
         provider.diff(world.id, INPUTS, world.outputs, INPUTS)
@@ -77,34 +72,28 @@ def refused(provider: Provider, world: World) -> str:
     return ""
 
 
-def take_over(provider: Provider, name: str, key: str) -> None:
+def take_over(provider: Native, name: str, key: str) -> None:
     """Configure the provider, which then gets the machine of the provider `mine`."""
     provider.configure(name, apiKey=key)
     provider.diff_config({"apiKey": KEY}, {"apiKey": key})
 
 
 @pytest.mark.parametrize("key", [KEY, secret(KEY), rpc.UNKNOWN], ids=["plain", "secret", "unknown"])
-def test_the_key_is_a_secret_even_if_the_program_says_nothing(
-    provider: Provider, key: object
-) -> None:
+def test_secret_key(provider: Native, key: object) -> None:
     """State and `preview --diff` don't show the key. No other argument becomes a secret."""
     config = {"endpoint": "https://example.com", "parallel": 2}
-    checked = provider.checked_config(apiKey=key, **config)
+    checked = provider.check_config(apiKey=key, **config)
     assert list(checked.failures) == []
     value = KEY if isinstance(key, dict) else key
     assert plain(checked.inputs) == {**config, "apiKey": secret(value)}
-    assert plain(provider.checked_config(**config).inputs) == config
+    assert plain(provider.check_config(**config).inputs) == config
 
 
-def test_a_refused_key_is_said_to_be_the_declared_providers(
-    provider: Provider, world: World
-) -> None:
+def test_refused_key(provider: Native, world: World) -> None:
     """To set a variable would not help. Refresh and destroy use the key in state."""
     world.emulator.faults.add("list", "401", inf)
     provider.configure("second", apiKey="wrong")
-    with pytest.raises(grpc.RpcError) as caught:
-        provider.create(INPUTS, urn=f"{URN}-2")
-    said = str(caught.value.details())
+    said = failure(lambda: provider.create(INPUTS, urn=f"{Native.urn}-2")).details()
     assert "came from the apiKey of the provider 'second' as of the last `pulumi up`;" in said
     assert said.endswith("set it as the apiKey of the provider 'second' in the program.")
 
@@ -116,17 +105,15 @@ def test_a_refused_key_is_said_to_be_the_declared_providers(
         ({"apiKey": KEY, "endpoint": "v1"}, ("Give the provider 'second' in the program the end",)),
     ],
 )
-def test_a_machine_of_another_account_names_the_argument_to_correct(
-    provider: Provider, world: World, config: dict[str, str], ways_out: tuple[str, ...]
+def test_argument_to_correct(
+    provider: Native, world: World, config: dict[str, str], ways_out: tuple[str, ...]
 ) -> None:
     """The declared provider's arguments override variables and the stack's config."""
     if "endpoint" in config:
         config = {**config, "api": "v1", "endpoint": f"{world.emulator.url}/v1"}
         world.emulator.state.kill(world.id)
     provider.configure("second", **config)
-    with pytest.raises(grpc.RpcError) as caught:
-        provider.read(world.id, INPUTS, world.outputs)
-    said = str(caught.value.details())
+    said = failure(lambda: provider.read(world.id, INPUTS, world.outputs)).details()
     assert all(part in said for part in ways_out)
     assert "fal:" not in said
     assert "FAL_" not in said
@@ -137,21 +124,17 @@ def test_a_machine_of_another_account_names_the_argument_to_correct(
 
 
 @pytest.mark.parametrize("name", ["second", "default"])
-def test_a_machine_is_not_handed_to_a_provider_of_another_account(
-    provider: Provider, world: World, name: str
-) -> None:
+def test_other_account(provider: Native, world: World, name: str) -> None:
     """The key that can delete the machine would leave state. The message names both ways out."""
     take_over(provider, name, OTHER)
     said = refused(provider, world)
     mine, other = world.account(KEY), world.account(OTHER)
     assert f"Machine {world.id} belongs to account {mine} at {world.emulator.url}, but" in said
     assert f"account {other} at" in said
-    assert f"\n  pulumi up --replace {URN}" in said
+    assert f"\n  pulumi up --replace {Native.urn}" in said
 
 
-def test_a_machine_is_handed_to_a_provider_with_another_key_of_its_account(
-    provider: Provider, world: World
-) -> None:
+def test_other_key_of_the_account(provider: Native, world: World) -> None:
     """The new key sees the machine. With the same key, the API is not even asked."""
     world.emulator.state.same_account(KEY, "rotated")
     take_over(provider, "second", "rotated")
@@ -163,9 +146,7 @@ def test_a_machine_is_handed_to_a_provider_with_another_key_of_its_account(
     assert world.emulator.state.calls.total() == before
 
 
-def test_a_machine_is_not_handed_over_while_the_api_can_not_be_asked(
-    provider: Provider, world: World
-) -> None:
+def test_silent_api(provider: Native, world: World) -> None:
     """Nobody could say which account has it, once its provider has left state."""
     take_over(provider, "second", OTHER)
     world.emulator.faults.add("list", "503", inf)
@@ -174,9 +155,7 @@ def test_a_machine_is_not_handed_over_while_the_api_can_not_be_asked(
     assert "answered 503" in said
 
 
-def test_another_key_in_the_same_provider_is_refused_only_if_it_does_not_see_the_machine(
-    provider: Provider, world: World
-) -> None:
+def test_other_key_of_the_provider(provider: Native, world: World) -> None:
     """A preview of a stack whose key was rotated works offline."""
     provider.diff_config({"apiKey": KEY}, {"apiKey": OTHER})
     provider.configure("second", apiKey=OTHER)
@@ -185,9 +164,7 @@ def test_another_key_in_the_same_provider_is_refused_only_if_it_does_not_see_the
     assert refused(provider, world) == ""
 
 
-def test_a_preview_with_the_key_that_made_the_machine_opens_no_account(
-    provider: Provider, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_same_key(provider: Native, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening one imports requests, which takes longer than the whole diff."""
 
     def fail(machines: Machines, used: Settings) -> None:
@@ -198,9 +175,7 @@ def test_a_preview_with_the_key_that_made_the_machine_opens_no_account(
     assert refused(provider, world) == ""
 
 
-def test_another_key_of_the_default_provider_asks_nothing_in_a_preview(
-    provider: Provider, world: World
-) -> None:
+def test_default_provider(provider: Native, world: World) -> None:
     """A variable may be wrong for one command only, and previews work offline."""
     before = world.emulator.state.calls.total()
     provider.configure("default", apiKey=OTHER)
@@ -218,10 +193,11 @@ def test_another_key_of_the_default_provider_asks_nothing_in_a_preview(
         ({"api": "v1"}, {}, ["endpoint"]),
         ({"api": "legacy", "endpoint": "https://two.example"}, {}, []),
         ({}, {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": "https://two.example"}, []),
+        (SAME, {}, []),
     ],
 )
-def test_a_declared_provider_that_ignores_the_stacks_config_says_so(
-    provider: Provider,
+def test_unused_config(
+    provider: Native,
     world: World,
     config: dict[str, str],
     variables: dict[str, str],
@@ -242,16 +218,3 @@ def test_a_declared_provider_that_ignores_the_stacks_config_says_so(
     for message, name in zip(logged, warned, strict=True):
         assert f"'second' in the program does not use the fal:{name} of" in message.message
         assert OTHER not in message.message
-
-
-def test_the_same_value_in_the_stacks_config_is_no_reason_to_warn(
-    provider: Provider, world: World
-) -> None:
-    """The declared provider's defaults may be what the stack says."""
-    world.environ.delenv("FAL_COMPUTE_ENDPOINT")
-    stack = {"api": "legacy", "endpoint": "https://rest.alpha.fal.ai/"}
-    world.environ.setenv("PULUMI_CONFIG", json.dumps(stack))
-    with engine() as (address, logged):
-        provider.handshake(address)
-        provider.configure("second", apiKey=KEY)
-    assert list(logged) == []
