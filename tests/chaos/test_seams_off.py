@@ -8,7 +8,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..e2e.harness import Stack
 from ..e2e.seams import live, switch_off
-from ..replaced import OFF
+from ..processes import OFF
 
 
 @pytest.mark.parametrize("seams", [*((seam,) for seam in OFF), tuple(OFF)], ids="+".join)

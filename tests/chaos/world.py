@@ -34,7 +34,7 @@ from ..e2e.recovery import (
     restore_if_cut_off,
     unlock,
 )
-from ..replaced import replaced
+from ..processes import replaced
 
 FOREIGN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIsomebody"
 """The SSH key of somebody who rents in the same account."""

@@ -17,7 +17,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
 from pulumi_fal.machines.journal import Entry, Journal, default_folder
 
-from ..replaced import replaced
+from ..processes import replaced
 from .harness import OFFICIAL_HOST, PULUMI, SECONDS, Result, Run, Stack, wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -6,7 +6,7 @@ from math import inf
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..replaced import OFF, replaced
+from ..processes import OFF, replaced
 from .harness import Result, Stack, machine, wait_until
 from .recovery import (
     PATIENCE,

@@ -29,7 +29,7 @@ def use(stack: Stack, emulator: EmulatorServer, key: str) -> str:
     return Settings(emulator.url, key, "").account
 
 
-@pytest.mark.chaos("unit/test_operations.py::test_a_machine_of_another_account_is_not_lost")
+@pytest.mark.chaos("unit/test_operations.py::test_another_account")
 def test_only_a_key_of_the_account_that_made_a_machine_can_drop_it(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

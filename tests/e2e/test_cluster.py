@@ -66,7 +66,7 @@ def state(emulator: EmulatorServer) -> State:
     return emulator.state
 
 
-@pytest.mark.chaos("unit/test_cluster.py::test_without_a_sector_the_others_follow_the_first")
+@pytest.mark.chaos("unit/test_cluster.py::test_machines")
 @both
 def test_a_cluster_stays_in_the_sector_that_its_first_machine_was_given(
     stack: Stack, state: State
@@ -132,9 +132,7 @@ def test_a_cluster_stays_in_the_sector_that_its_first_machine_was_given(
         PYTHON,
         pytest.param(
             NATIVE,
-            marks=pytest.mark.chaos(
-                "unit/test_cluster.py::test_a_refusal_says_that_other_machines_may_exist"
-            ),
+            marks=pytest.mark.chaos("unit/test_cluster.py::test_refused"),
         ),
     ],
     indirect=True,
@@ -165,7 +163,7 @@ def test_full_sector(stack: Stack, state: State) -> None:
 SHORT = "custom_timeouts=pulumi.CustomTimeouts(create='2s', update='2s')"
 
 
-@pytest.mark.chaos("unit/test_cluster.py::test_no_machine_without_the_first")
+@pytest.mark.chaos("unit/test_cluster.py::test_first_is_missing")
 @both
 def test_no_machine_without_the_first(stack: Stack, state: State) -> None:
     """Only the first has the sector. The rest of the program goes on, if the user wants that."""
@@ -241,9 +239,7 @@ def test_sector_passed_on(stack: Stack, state: State) -> None:
     assert stack.state_ids() == state.alive()
 
 
-@pytest.mark.chaos(
-    "unit/test_launch.py::test_an_unanswered_post_names_the_machines_that_it_may_have_made_and_no_others"
-)
+@pytest.mark.chaos("unit/test_launch.py::test_candidates")
 @both
 def test_a_lost_answer_to_the_third_create_stops_that_machine_alone(
     stack: Stack, emulator: EmulatorServer, state: State
@@ -287,7 +283,7 @@ def test_a_killed_engine_leaves_no_machine_behind(stack: Stack, state: State) ->
     assert stack.state_ids() == state.alive()
 
 
-@pytest.mark.chaos("unit/test_cluster.py::test_options_apply_to_all_machines")
+@pytest.mark.chaos("unit/test_cluster.py::test_options")
 def test_options_of_the_component_reach_its_machines(stack: Stack, state: State) -> None:
     """Protected machines are not deleted, and a transformation can ignore changes."""
     stack.write(cluster(2, "sector_1", opts="protect=True"))
@@ -311,9 +307,7 @@ def test_options_of_the_component_reach_its_machines(stack: Stack, state: State)
     assert state.alive() == set()
 
 
-@pytest.mark.chaos(
-    "unit/test_cluster.py::test_a_cluster_that_moves_to_the_native_plugin_is_still_one"
-)
+@pytest.mark.chaos("unit/test_cluster.py::test_moves_to_native")
 def test_a_stack_of_the_python_package_continues_with_the_native_plugin(
     emulator: EmulatorServer, new_stack: Path, tmp_path: Path, state: State
 ) -> None:

@@ -82,9 +82,7 @@ def attempts(operation: str, name: str, output: str) -> int:
     )
 
 
-@pytest.mark.chaos(
-    "unit/test_second_create.py::test_the_last_attempt_that_the_engine_makes_succeeds_with_the_unfinished_machine"
-)
+@pytest.mark.chaos("unit/test_second_create.py::test_last_attempt")
 def test_a_hook_that_never_gives_up_does_not_lose_the_machine_at_the_engines_limit(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -49,9 +49,7 @@ def imported(name: str, id_: str, **inputs: str) -> str:
     return machine(name, opts=f"import_={id_!r}", **{"instance_type": EIGHT, **inputs})
 
 
-@pytest.mark.chaos(
-    "unit/test_operations.py::test_an_imported_machine_has_its_own_values_and_the_programs_key"
-)
+@pytest.mark.chaos("unit/test_operations.py::test_import")
 def test_machines_are_imported_at_once_and_are_no_difference_later(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

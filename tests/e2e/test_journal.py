@@ -64,7 +64,7 @@ def test_a_damaged_record_stops_its_own_resource_until_it_is_removed(
     assert emulator.state.creations == 2
 
 
-@pytest.mark.chaos("unit/test_review.py::test_a_create_that_is_under_way_is_passed_by")
+@pytest.mark.chaos("unit/test_review.py::test_under_way")
 def test_a_preview_beside_an_up_leaves_the_record_of_its_create_alone(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -88,7 +88,7 @@ def test_a_post_that_a_kill_interrupted_is_awaited_or_its_machine_is_named(
     assert entries(stack) == []
 
 
-@pytest.mark.chaos("unit/test_decision.py::test_a_create_resumes_starts_fresh_or_stops")
+@pytest.mark.chaos("unit/test_decision.py::test_decide")
 def test_a_machine_that_state_lost_is_named_and_can_be_adopted(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -58,9 +58,7 @@ def test_a_machine_is_created_once_and_previews_cost_nothing(
     assert emulator.state.calls == calls
 
 
-@pytest.mark.chaos(
-    "unit/test_operations.py::test_read_finds_that_a_machine_is_gone_when_a_minute_has_passed"
-)
+@pytest.mark.chaos("unit/test_operations.py::test_read_gone")
 def test_state_lets_go_of_a_machine_only_where_the_api_says_that_it_is_gone(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -88,9 +88,7 @@ def test_a_machine_of_somebody_else_is_forgotten_and_left_alone(
     assert forgotten == [theirs]
 
 
-@pytest.mark.chaos(
-    "unit/test_launch.py::test_only_a_machine_that_appears_long_after_an_empty_search_stops_nothing"
-)
+@pytest.mark.chaos("unit/test_launch.py::test_nothing_found")
 def test_where_no_machine_appeared_the_next_up_creates_one(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

@@ -175,7 +175,7 @@ def test_an_import_of_a_machine_that_differs_from_the_program_leaves_nothing(
     assert emulator.state.creations == 2
 
 
-@pytest.mark.chaos("unit/test_operations.py::test_a_machine_of_another_account_is_not_lost")
+@pytest.mark.chaos("unit/test_operations.py::test_another_account")
 def test_a_machine_keeps_its_account_when_its_resource_gets_another_provider(
     stack: NativeStack,
 ) -> None:

@@ -75,9 +75,7 @@ def test_a_glitch_drops_nothing_and_what_left_state_is_taken_up_again(
     assert state.creations == 2
 
 
-@pytest.mark.chaos(
-    "unit/test_operations.py::test_a_create_keeps_a_machine_that_the_api_never_shows"
-)
+@pytest.mark.chaos("unit/test_second_create.py::test_never_shown")
 def test_a_machine_that_the_api_shows_late_is_never_lost(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
@@ -123,9 +121,7 @@ def test_a_second_up_after_a_cancel_makes_nothing_twice(
     assert state.creations == 1
 
 
-@pytest.mark.chaos(
-    "unit/test_launch.py::test_a_create_that_state_calls_cut_off_may_have_made_a_machine"
-)
+@pytest.mark.chaos("unit/test_launch.py::test_cut_off")
 def test_a_create_that_another_computer_began_is_not_begun_again(
     stack: Stack, emulator: EmulatorServer, tmp_path: Path
 ) -> None:
@@ -144,7 +140,7 @@ def test_a_create_that_another_computer_began_is_not_begun_again(
     stack.env["PULUMI_HOME"] = str(stack.home)
 
 
-@pytest.mark.chaos("unit/test_launch.py::test_a_create_finds_that_of_an_earlier_name_by_an_alias")
+@pytest.mark.chaos("unit/test_launch.py::test_alias")
 @pytest.mark.parametrize("stack", [Stack], indirect=True, ids=["dynamic"])
 def test_an_alias_finds_the_create_of_the_earlier_name(
     stack: Stack, emulator: EmulatorServer

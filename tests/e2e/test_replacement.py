@@ -78,7 +78,7 @@ def test_a_changed_type_key_or_sector_replaces_a_machine_once_and_nothing_else_d
     assert emulator.state.creations == count + 1
 
 
-@pytest.mark.chaos("unit/test_operations.py::test_drift_replaces_nothing")
+@pytest.mark.chaos("unit/test_operations.py::test_drift")
 def test_a_sector_that_the_api_names_anew_replaces_nothing(
     stack: Stack, emulator: EmulatorServer
 ) -> None:
@@ -110,7 +110,7 @@ def test_a_sector_that_the_api_names_anew_replaces_nothing(
     assert moved.endswith("::requested")
 
 
-@pytest.mark.chaos("unit/test_replaced.py::test_all_that_is_billed_is_named")
+@pytest.mark.chaos("unit/test_operations.py::test_billed_as_well")
 def test_two_interrupted_replacements_name_all_machines(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

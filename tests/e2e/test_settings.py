@@ -61,7 +61,7 @@ def test_a_key_in_secret_config_is_enough_and_is_never_shown(
     assert stack.files_with(KEY) == []
 
 
-@pytest.mark.chaos("unit/test_operations.py::test_check_names_every_problem_at_once")
+@pytest.mark.chaos("unit/test_operations.py::test_all_problems")
 def test_mistakes_are_named_before_anything_is_created(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

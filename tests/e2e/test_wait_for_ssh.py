@@ -10,7 +10,7 @@ import pytest
 from pulumi_fal.emulator import state
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..replaced import replaced
+from ..processes import replaced
 from .harness import SSH_KEY, Stack, wait_until
 from .harness import machine as dynamic_machine
 from .native import NativeStack

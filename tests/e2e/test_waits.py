@@ -10,7 +10,7 @@ from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
-from ..replaced import replaced
+from ..processes import replaced
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
 from .recovery import (
     PATIENCE,
@@ -45,9 +45,7 @@ def replacements(ssh_key: str, opts: str = SHORT) -> str:
     )
 
 
-@pytest.mark.chaos(
-    "unit/test_operations.py::test_read_of_an_unfinished_machine_fails_until_it_is_ready"
-)
+@pytest.mark.chaos("unit/test_operations.py::test_read_unfinished")
 def test_unfinished_machines_stay_in_state_through_failures_until_an_up_finishes_them(
     stack: Stack, emulator: EmulatorServer
 ) -> None:

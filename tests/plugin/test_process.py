@@ -18,7 +18,7 @@ from pulumi_fal.machines.journal import Journal, default_folder
 from pulumi_fal.native.__main__ import main
 
 from ..fakes import ED25519, EIGHT, wait_until
-from ..other_system import TAKEN_AWAY
+from ..processes import TAKEN_AWAY
 from .harness import MODULES, Host, engine, only
 
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}

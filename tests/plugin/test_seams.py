@@ -19,7 +19,7 @@ from pulumi_fal.hosts import dynamic
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE, wait_until
-from ..replaced import OFF, replaced
+from ..processes import OFF, replaced
 from .harness import Client, Host, engine, failure, init_failed, only
 
 in_dynamic = only("dynamic")

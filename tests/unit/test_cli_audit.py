@@ -22,8 +22,8 @@ from pulumi_fal.cli.app import cli
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines.journal import Phase
 
-from ..commands import POSIX_SHELL, command
 from ..fakes import KEY
+from ..processes import POSIX_SHELL, command
 from .cli_support import BACKEND, DEV, NO_PULUMI, NOW, PROD, CommandLine, urn
 
 FINE, FOUND, CANT_TELL = 0, 1, 2

@@ -1,9 +1,10 @@
-"""A ComputeCluster under Pulumi's own mocks, and what the provider does for its machines."""
+"""A ComputeCluster under Pulumi's own mocks, its files, and what the provider does for it."""
 
 from __future__ import annotations
 
+import configparser
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from pulumi.runtime import rpc
 
 from pulumi_fal import ComputeCluster, ComputeClusterArgs, InstanceType, Sector
 from pulumi_fal.errors import IncompleteClusterError, InvalidRequestError, NotReplacedError
-from pulumi_fal.resource import operations
+from pulumi_fal.resource import access, operations
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
@@ -60,88 +61,52 @@ def mocks() -> Iterator[Mocks]:
 
 def nodes(mocks: Mocks) -> dict[str, dict[str, Any]]:
     """The inputs of the machines that were asked for."""
-    return {name: args.inputs for name, args in mocks.asked.items() if args.typ == TYPE_TOKEN}
+    return {
+        name: {key: value for key, value in args.inputs.items() if not key.startswith("__")}
+        for name, args in mocks.asked.items()
+        if args.typ == TYPE_TOKEN
+    }
 
 
+SECTOR_2, SECTOR_3 = {"sector": "sector_2"}, {"sector": "sector_3"}
+NO_SSH = {"wait_for_ssh": False}
+AWAY, SSH, PATIENT = {"wait": False}, {"wait_for_ssh": True}, {"wait_for_capacity": "6h"}
+
+
+@pytest.mark.parametrize(
+    "arguments, first, others",
+    [
+        pytest.param({"sector": Sector.SECTOR_2}, SECTOR_2, SECTOR_2, id="all at once"),
+        pytest.param({}, {}, SECTOR_3, id="the others follow the first"),
+        pytest.param(AWAY, {}, {**SECTOR_3, **AWAY}, id="the first is awaited nevertheless"),
+        pytest.param({**AWAY, **SECTOR_2}, {**SECTOR_2, **AWAY}, {**SECTOR_2, **AWAY}, id="none"),
+        pytest.param(SSH, SSH, {**SECTOR_3, **SSH}, id="each waits for SSH"),
+        pytest.param({**AWAY, **NO_SSH}, NO_SSH, {**AWAY, **NO_SSH, **SECTOR_3}, id="SSH is off"),
+        pytest.param({**AWAY, **SSH}, {**AWAY, **SSH}, {**AWAY, **SSH, **SECTOR_3}, id="refused"),
+        pytest.param(PATIENT, PATIENT, {**SECTOR_3, **PATIENT}, id="each waits for capacity"),
+    ],
+)
 @pulumi_test
-def test_all_machines_get_the_sector_that_is_requested(mocks: Mocks) -> pulumi.Output[None]:
-    """With a sector, no machine depends on another, so all are created at once."""
-    cluster = ComputeCluster(
-        "train", ComputeClusterArgs(size=3, ssh_key=ED25519, sector=Sector.SECTOR_2, wait=False)
+def test_machines(
+    mocks: Mocks, arguments: dict[str, Any], first: dict[str, Any], others: dict[str, Any]
+) -> pulumi.Output[None]:
+    """Each gets the cluster's inputs, and without a sector that of the first."""
+    cluster = ComputeCluster("train", ComputeClusterArgs(size=3, ssh_key=ED25519, **arguments))
+    every = {"instance_type": EIGHT, "ssh_key": ED25519}
+
+    def check(urn: str) -> None:
+        assert urn.endswith(f"fal:index:ComputeCluster${TYPE_TOKEN}::train-0")
+        expected = {"train-0": first, "train-1": others, "train-2": others}
+        asked = nodes(mocks)
+        assert asked == {name: {**every, **inputs} for name, inputs in expected.items()}
+
+    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(
+        lambda urns: check(urns[0])
     )
 
-    def check(_: object) -> None:
-        asked = nodes(mocks)
-        assert sorted(asked) == ["train-0", "train-1", "train-2"]
-        for inputs in asked.values():
-            assert inputs["instance_type"] == EIGHT
-            assert inputs["sector"] == "sector_2"
-            assert inputs["ssh_key"] == ED25519
-            assert inputs["wait"] is False
-
-    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
-
 
 @pulumi_test
-def test_without_a_sector_the_others_follow_the_first(mocks: Mocks) -> pulumi.Output[None]:
-    """The first is awaited even with `wait=False`, because its sector is not known earlier."""
-    cluster = ComputeCluster("train", size=3, ssh_key=ED25519, wait=False)
-
-    def check(_: object) -> None:
-        first, *others = nodes(mocks).values()
-        assert "sector" not in first
-        assert "wait" not in first
-        assert [(other["sector"], other["wait"]) for other in others] == [("sector_3", False)] * 2
-
-    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
-
-
-@pytest.mark.parametrize("wait", [None, True, False])
-@pulumi_test
-def test_each_machine_waits_for_ssh(mocks: Mocks, wait: bool | None) -> pulumi.Output[None]:
-    """The first is told of `wait=False` too, so that the check refuses it before there is one."""
-    cluster = ComputeCluster("train", size=3, ssh_key=ED25519, wait=wait, wait_for_ssh=True)
-
-    def check(_: object) -> None:
-        asked = nodes(mocks).values()
-        assert [inputs["wait_for_ssh"] for inputs in asked] == [True] * 3
-        assert [inputs.get("wait") for inputs in asked] == [wait] * 3
-
-    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
-
-
-@pulumi_test
-def test_without_the_wait_for_ssh_the_first_is_awaited(mocks: Mocks) -> pulumi.Output[None]:
-    """To switch it off is the same as to leave it out."""
-    cluster = ComputeCluster("train", size=2, ssh_key=ED25519, wait=False, wait_for_ssh=False)
-
-    def check(_: object) -> None:
-        assert nodes(mocks)["train-0"].get("wait") is None
-
-    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
-
-
-@pulumi_test
-def test_each_machine_waits_for_room_for_as_long(mocks: Mocks) -> pulumi.Output[None]:
-    """The first machine, whose sector the others wait for, asks again for as long as they do."""
-    cluster = ComputeCluster("train", size=3, ssh_key=ED25519, wait_for_capacity="6h")
-
-    def check(_: object) -> None:
-        assert [inputs["wait_for_capacity"] for inputs in nodes(mocks).values()] == ["6h"] * 3
-
-    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
-
-
-@pytest.mark.parametrize("given", [ONE, InstanceType.GPU_1X_H100_SXM5])
-def test_a_type_without_infiniband_is_refused(mocks: Mocks, given: str) -> None:
-    """Such machines have no network in common, and the API chooses no sector for them."""
-    with pytest.raises(pulumi.RunError, match=f"instance_type {ONE} has no InfiniBand"):
-        ComputeCluster("train", size=2, ssh_key=ED25519, instance_type=given)
-    assert nodes(mocks) == {}
-
-
-@pulumi_test
-def test_a_type_that_is_not_known_is_left_to_the_api(mocks: Mocks) -> pulumi.Output[None]:
+def test_new_type(mocks: Mocks) -> pulumi.Output[None]:
     """The API may have newer types. How many GPUs one has is not guessed from its name."""
     cluster = ComputeCluster("train", size=2, ssh_key=ED25519, instance_type="gpu_8x_b200")
 
@@ -155,20 +120,7 @@ def test_a_type_that_is_not_known_is_left_to_the_api(mocks: Mocks) -> pulumi.Out
 
 
 @pulumi_test
-def test_the_machines_are_children_of_the_component(mocks: Mocks) -> pulumi.Output[None]:
-    """State holds the machines' URNs, which contain the component's type and their names."""
-    cluster = ComputeCluster("train", size=1, ssh_key=ED25519)
-
-    def check(urn: str) -> None:
-        assert urn.endswith(f"fal:index:ComputeCluster${TYPE_TOKEN}::train-0")
-
-    return cluster.machines[0].urn.apply(check)
-
-
-@pulumi_test
-def test_machines_in_different_sectors_are_a_warning(
-    mocks: Mocks, monkeypatch: pytest.MonkeyPatch
-) -> pulumi.Output[None]:
+def test_different_sectors(mocks: Mocks, monkeypatch: pytest.MonkeyPatch) -> pulumi.Output[None]:
     """Machines in different sectors share no fast network, so a training would silently be slow."""
     said: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", lambda message, resource: said.append(message))
@@ -183,7 +135,7 @@ def test_machines_in_different_sectors_are_a_warning(
 
 
 @pulumi_test
-def test_sector_is_known_while_one_machine_has_it(mocks: Mocks) -> pulumi.Output[None]:
+def test_sector_in_preview(mocks: Mocks) -> pulumi.Output[None]:
     """A growing cluster must not show that all machines in its sector are replaced."""
     mocks.sectors = dict.fromkeys(["grown-0", "grown-2", "new-0", "requested-0"], rpc.UNKNOWN)
     mocks.sectors["grown-1"] = "sector_2"
@@ -201,7 +153,7 @@ def test_sector_is_known_while_one_machine_has_it(mocks: Mocks) -> pulumi.Output
 
 
 @pulumi_test
-def test_the_outputs_are_what_other_tools_need(mocks: Mocks) -> pulumi.Output[None]:
+def test_outputs(mocks: Mocks) -> pulumi.Output[None]:
     """The outputs are in the order of the machines' numbers."""
     cluster = ComputeCluster("train", size=2, ssh_key=ED25519)
 
@@ -230,7 +182,7 @@ def test_the_outputs_are_what_other_tools_need(mocks: Mocks) -> pulumi.Output[No
 
 
 @pulumi_test
-def test_the_files_are_none_until_every_machine_has_an_ip(mocks: Mocks) -> pulumi.Output[None]:
+def test_no_ip_yet(mocks: Mocks) -> pulumi.Output[None]:
     """A host file with some of the machines would start a training on too few."""
     mocks.without_ip.add("train-1")
     cluster = ComputeCluster("train", size=2, ssh_key=ED25519, sector="sector_1", wait=False)
@@ -242,15 +194,28 @@ def test_the_files_are_none_until_every_machine_has_an_ip(mocks: Mocks) -> pulum
     return pulumi.Output.all(cluster.ips, *files).apply(check)
 
 
-@pytest.mark.parametrize("size", [0, -1, True, 2.0, "2", None])
-def test_a_size_that_is_no_number_of_machines_is_refused(size: Any, mocks: Mocks) -> None:
-    """The error comes before anything is declared."""
-    with pytest.raises(pulumi.RunError, match="size must be a whole number of 1 or more"):
-        ComputeCluster("train", size=size, ssh_key=ED25519)
-    assert mocks.asked == {}
+NO_SIZE = "size must be a whole number of 1 or more"
+NO_BAND = f"instance_type {ONE} has no InfiniBand"
 
 
-def test_a_size_that_is_an_output_is_refused_without_its_value(mocks: Mocks) -> None:
+@pytest.mark.parametrize(
+    "arguments, problem",
+    [
+        *(({"size": size}, NO_SIZE) for size in (0, -1, True, 2.0, "2", None)),
+        ({"size": 10**9}, "^size must be 1000 or less"),
+        ({"instance_type": ONE}, NO_BAND),
+        ({"instance_type": InstanceType.GPU_1X_H100_SXM5}, NO_BAND),
+        ({"instance_typ": EIGHT}, r"unexpected argument instance_typ \(did you mean instance_type"),
+    ],
+)
+def test_refuses(mocks: Mocks, arguments: dict[str, Any], problem: str) -> None:
+    """The error comes before any machine is declared."""
+    with pytest.raises(pulumi.RunError, match=problem):
+        ComputeCluster("train", **{"size": 2, "ssh_key": ED25519, **arguments})
+    assert nodes(mocks) == {}
+
+
+def test_size_is_no_output(mocks: Mocks) -> None:
     """A preview may not know the value, and a secret must not be printed."""
     size: Any = pulumi.Output.secret(2)
     with pytest.raises(pulumi.RunError, match=r"^size can't be an Output, because a preview has"):
@@ -258,23 +223,7 @@ def test_a_size_that_is_an_output_is_refused_without_its_value(mocks: Mocks) -> 
     assert mocks.asked == {}
 
 
-def test_a_size_above_1000_is_refused(mocks: Mocks) -> None:
-    """Declaring so many machines would take all memory, before anybody sees what they cost."""
-    with pytest.raises(pulumi.RunError, match=r"^size must be 1000 or less"):
-        ComputeCluster("train", size=10**9, ssh_key=ED25519)
-    assert mocks.asked == {}
-
-
-def test_an_unknown_argument_is_refused(mocks: Mocks) -> None:
-    """A misspelt argument doesn't become a cluster with a default."""
-    meant = (
-        r"ComputeCluster train: unexpected argument instance_typ \(did you mean instance_type\?\)"
-    )
-    with pytest.raises(pulumi.RunError, match=meant):
-        ComputeCluster("train", size=1, ssh_key=ED25519, instance_typ=EIGHT)  # type: ignore[call-overload]
-
-
-def test_a_requested_sector_that_turns_out_to_be_none_is_refused(mocks: Mocks) -> None:
+def test_sector_of_none(mocks: Mocks) -> None:
     """Each machine would be in a sector of its own."""
     nothing: pulumi.Output[Any] = pulumi.Output.from_input(None)
 
@@ -289,7 +238,7 @@ def test_a_requested_sector_that_turns_out_to_be_none_is_refused(mocks: Mocks) -
 
 
 @pulumi_test
-def test_options_apply_to_all_machines(mocks: Mocks) -> pulumi.Output[None]:
+def test_options(mocks: Mocks) -> pulumi.Output[None]:
     """A transformation sees what each machine gets, and may add to it."""
     seen: dict[str, pulumi.ResourceOptions] = {}
 
@@ -328,6 +277,65 @@ def test_options_apply_to_all_machines(mocks: Mocks) -> pulumi.Output[None]:
     return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
 
 
+# The files by which other tools reach the machines, in the formats of their documentation.
+
+IPS = ["198.18.0.1", "198.18.0.2"]
+BY_NAME = {"train-0": IPS[0], "train-1": IPS[1]}
+
+
+def test_torchrun() -> None:
+    """The first machine is the endpoint, so all ranks find each other there."""
+    common = "--nnodes=2 --nproc-per-node=8 --node-rank={} --rdzv-endpoint=198.18.0.1:29500"
+    assert [access.torchrun(IPS, node, 8) for node in range(2)] == [
+        common.format(0),
+        common.format(1),
+    ]
+    assert "--rdzv-endpoint=[2001:db8::1]:29500" in access.torchrun(["2001:db8::1"], 0, 8)
+    for node in (-1, 2):  # a negative number must not count from the end
+        with pytest.raises(IndexError, match=f"no machine number {node} among 2"):
+            access.torchrun(IPS, node, 8)
+
+
+def test_files() -> None:
+    """Host keys are kept apart, because addresses are used again. A group is an identifier."""
+    assert access.hostfile(IPS, 8) == "198.18.0.1 slots=8\n198.18.0.2 slots=8\n"
+    blocks = access.ssh_config(BY_NAME).split("\n\n")
+    assert blocks[1].splitlines()[:3] == ["Host train-1", "  HostName 198.18.0.2", "  User ubuntu"]
+    assert all("UserKnownHostsFile ~/.ssh/known_hosts.fal" in block for block in blocks)
+    parser = configparser.ConfigParser(allow_no_value=True, delimiters=("=",))
+    parser.read_string(access.inventory("8-train", BY_NAME).replace(" ansible_host=", "="))
+    assert dict(parser["_8_train"]) == BY_NAME
+    assert dict(parser["_8_train:vars"]) == {"ansible_user": "ubuntu"}
+
+
+@pytest.mark.parametrize("name", ["a b", "a\nProxyCommand x", "*", "!a", "[0:9]", "-o", "a#b"])
+def test_name_in_file(name: str) -> None:
+    """A name with a line break, a pattern or a space would say something else to the tool."""
+    alias = access.alias(name)
+    assert set(alias) <= set("abProxyCmndox_09-.")
+    assert not alias.startswith("-")
+    assert access.ssh_config({name: IPS[0]}).splitlines()[0] == f"Host {alias}"
+    assert f"\n{alias} ansible_host=" in access.inventory(name, {name: IPS[0]})
+
+
+@pytest.mark.parametrize(
+    "ip", ["", "a", "198.18.0.1\n  ProxyCommand x", "198.18.0.1 -x", "fe80::1%x\n  ProxyCommand x"]
+)
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda ip: access.hostfile([ip], 8),
+        lambda ip: access.torchrun([ip], 0, 8),
+        lambda ip: access.ssh_config({"a": ip}),
+        lambda ip: access.inventory("a", {"a": ip}),
+    ],
+)
+def test_only_addresses(write: Callable[[str], str], ip: str) -> None:
+    """A damaged state must not become an option of ssh."""
+    with pytest.raises(ValueError, match="does not appear to be"):
+        write(ip)
+
+
 # The provider.
 
 CLUSTER = f"urn:pulumi:dev::shop::{CLUSTER_TYPE_TOKEN}${TYPE_TOKEN}::train"
@@ -342,68 +350,67 @@ def in_state(number: int, sector: str | None, cluster: str = CLUSTER) -> StackMa
     return StackMachine(f"id-{number}", f"{cluster}-{number}", sector=sector)
 
 
-def sectors_of_new(world: World) -> list[str | None]:
-    return [machine.requested.sector for machine in world.state.existing()]
+def create(world: World, of: Call, **inputs: str) -> str | None:
+    """The sector that a new machine is requested in."""
+    operations.create(world.machines, of, {**INPUTS, **inputs})
+    return world.state.existing()[-1].requested.sector
 
 
-def test_a_machine_that_replaces_the_first_is_created_in_the_sector_of_the_others(
+LEAVING = replace(in_state(1, "sector_1"), is_replaced=True)
+OTHER = CLUSTER.replace(CLUSTER_TYPE_TOKEN, "a:b:C")
+
+
+@pytest.mark.parametrize(
+    "number, machines, inputs, sector",
+    [
+        pytest.param(0, [], {}, None, id="a new cluster"),
+        pytest.param(0, [in_state(1, None)], {}, None, id="whose machines have no sector yet"),
+        pytest.param(
+            0, [in_state(1, "sector_2", f"{CLUSTER}-more")], {}, None, id="beside another"
+        ),
+        pytest.param(0, [in_state(1, "sector_2", OTHER)], {}, None, id="beside another component"),
+        pytest.param(0, [in_state(0, "sector_3")], {}, "sector_3", id="a cluster of one"),
+        pytest.param(
+            0, [in_state(0, "sector_1"), in_state(1, "sector_2")], {}, "sector_2", id="others stay"
+        ),
+        pytest.param(0, [LEAVING, in_state(2, "sector_2")], {}, "sector_2", id="another leaves"),
+        pytest.param(0, [in_state(1, "sector_2")], SECTOR_3, "sector_3", id="requested"),
+        pytest.param(2, [in_state(0, "sector_1"), in_state(1, "sector_2")], {}, "sector_2", id="2"),
+        pytest.param(2, [in_state(2, "sector_3")], {}, "sector_3", id="it replaces itself"),
+    ],
+)
+def test_sector(
     world: World,
+    number: int,
+    machines: list[StackMachine],
+    inputs: dict[str, str],
+    sector: str | None,
 ) -> None:
     """The API could choose another one, and the cluster would have lost a machine."""
-    world.stacks.siblings = [in_state(0, "sector_1"), in_state(1, "sector_2")]
-    created = operations.create(world.machines, call(), INPUTS)
-    assert sectors_of_new(world) == ["sector_2"]
-    assert created.outputs["sector"] == "sector_2"
-
-
-def test_a_machine_that_stays_says_more_than_one_that_is_replaced(world: World) -> None:
-    """An update that moves the cluster may have been interrupted."""
-    leaving = replace(in_state(1, "sector_1"), is_replaced=True)
-    world.stacks.siblings = [leaving, in_state(2, "sector_2")]
-    operations.create(world.machines, call(), INPUTS)
-    assert sectors_of_new(world) == ["sector_2"]
-
-
-def test_a_cluster_of_one_keeps_its_sector(world: World) -> None:
-    """What grows later has to be where the machine is."""
-    world.stacks.siblings = [in_state(0, "sector_3")]
-    operations.create(world.machines, call(), INPUTS)
-    assert sectors_of_new(world) == ["sector_3"]
-
-
-def test_a_cluster_that_moves_to_the_native_plugin_is_still_one(world: World) -> None:
-    """Until each machine's turn comes, state has it under the type of the dynamic provider."""
-    world.stacks.siblings = [in_state(number, "sector_2") for number in (0, 1)]
-    for number in (0, 2):
-        urn = call(number).urn.replace(TYPE_TOKEN, NATIVE_TYPE_TOKEN)
-        operations.create(world.machines, Call(urn), INPUTS)
-    assert sectors_of_new(world) == ["sector_2"] * 2
+    world.stacks.siblings = machines
+    assert create(world, call(number), **inputs) == sector
 
 
 @pytest.mark.parametrize(
     "machines",
-    [
-        [],
-        [in_state(1, None)],
-        [in_state(1, "sector_2", f"{CLUSTER}-more")],
-        [in_state(1, "sector_2", CLUSTER.replace(CLUSTER_TYPE_TOKEN, "a:b:C"))],
-    ],
-    ids=["no machine", "no sector", "another cluster", "another component"],
+    [[], [in_state(0, "sector_1")], [in_state(0, "sector_1"), in_state(1, None)], None],
+    ids=["none", "first unfinished", "no sector", "not read"],
 )
-def test_the_first_machine_of_a_cluster_gets_the_sector_that_the_api_chooses(
-    machines: list[StackMachine], world: World
-) -> None:
-    """Machines of other clusters say nothing about it."""
-    world.stacks.siblings = machines
-    operations.create(world.machines, call(), INPUTS)
-    assert sectors_of_new(world) == [None]
+def test_first_is_missing(world: World, machines: list[StackMachine] | None) -> None:
+    """Its result has the sector. If it has none in this run, the others that are there decide."""
+    world.stacks.siblings = machines or []
+    world.stacks.in_state = None if machines is None else set()
+    with pytest.raises(IncompleteClusterError, match=r"Machine train-2 was not created.* train-0,"):
+        create(world, call(2))
+    assert world.api.calls == []
 
 
-def test_a_sector_that_is_requested_counts_more_than_that_of_the_others(world: World) -> None:
-    """Requesting another sector is how a cluster moves."""
-    world.stacks.siblings = [in_state(1, "sector_2")]
-    operations.create(world.machines, call(), {**INPUTS, "sector": "sector_1"})
-    assert sectors_of_new(world) == ["sector_1"]
+def test_moves_to_native(world: World) -> None:
+    """Until each machine's turn comes, state has it under the type of the dynamic provider."""
+    world.stacks.siblings = [in_state(number, "sector_2") for number in (0, 1)]
+    for number in (0, 2):
+        urn = call(number).urn.replace(TYPE_TOKEN, NATIVE_TYPE_TOKEN)
+        assert create(world, Call(urn)) == "sector_2"
 
 
 @pytest.mark.parametrize("host", [TYPE_TOKEN, NATIVE_TYPE_TOKEN])
@@ -418,45 +425,15 @@ def test_a_sector_that_is_requested_counts_more_than_that_of_the_others(world: W
         ("{cluster}$", "login", False),
     ],
 )
-def test_the_urn_tells_a_clusters_machine(
-    world: World, host: str, parents: str, name: str, is_followed: bool
-) -> None:
+def test_urn(world: World, host: str, parents: str, name: str, is_followed: bool) -> None:
     """The name of any machine may look like that of a cluster's, and a cluster has any children."""
     types = f"urn:pulumi:dev::shop::{parents.format(cluster=CLUSTER_TYPE_TOKEN)}{host}"
     world.stacks.siblings = [StackMachine("id-2", f"{types}::train-2", sector="sector_2")]
-    operations.create(world.machines, Call(f"{types}::{name}"), INPUTS)
-    assert sectors_of_new(world) == ["sector_2" if is_followed else None]
-
-
-@pytest.mark.parametrize(
-    "machines, sector",
-    [
-        ([], None),
-        ([in_state(0, "sector_1")], None),
-        ([in_state(0, "sector_1"), in_state(1, None)], None),
-        ([in_state(0, "sector_1"), in_state(1, "sector_2")], "sector_2"),
-        ([in_state(2, "sector_3")], "sector_3"),
-        (None, None),
-    ],
-    ids=["none", "first unfinished", "no sector", "another", "itself", "not read"],
-)
-def test_no_machine_without_the_first(
-    world: World, machines: list[StackMachine] | None, sector: str | None
-) -> None:
-    """Its result has the sector. If it has none in this run, the others that are there decide."""
-    world.stacks.siblings = machines or []
-    world.stacks.in_state = None if machines is None else set()
-    if sector:
-        operations.create(world.machines, call(2), INPUTS)
-        assert sectors_of_new(world) == [sector]
-        return
-    with pytest.raises(IncompleteClusterError, match=r"Machine train-2 was not created.* train-0,"):
-        operations.create(world.machines, call(2), INPUTS)
-    assert world.api.calls == []
+    assert create(world, Call(f"{types}::{name}")) == ("sector_2" if is_followed else None)
 
 
 @pytest.mark.parametrize("number, problems", [(0, 1), (1, 0)])
-def test_sector_of_the_api_is_right(number: int, problems: int) -> None:
+def test_sector_of_the_api(number: int, problems: int) -> None:
     """The others get the first machine's, whatever its name. A program's own may be mistyped."""
     said: list[str] = []
     here = call(number, log=lambda message, *_, **others: said.append(message))
@@ -465,23 +442,25 @@ def test_sector_of_the_api_is_right(number: int, problems: int) -> None:
     assert ["does not know the sector sector-1" in text for text in said] == [True] * (1 - problems)
 
 
-def test_a_state_that_cannot_be_read_is_a_warning(world: World) -> None:
-    """The machine is created nevertheless, because most often it is the first of a new cluster."""
+def test_state_unread(world: World) -> None:
+    """The first machine is created with a warning. A preview reads no state and asks no API."""
     world.stacks.in_state = None
-    said: list[tuple[str, int]] = []
+    said: list[int] = []
 
     def log(message: str, severity: int = 0, *, ephemeral: bool = False) -> None:
-        said.append((message, severity))
+        said.extend([severity] if "set `sector`" in message else [])
 
+    operations.create(world.machines, call(log=log, preview=True), INPUTS)
+    assert (said, world.api.calls) == ([], [])
     operations.create(world.machines, call(log=log), INPUTS)
-    assert [severity for message, severity in said if "set `sector`" in message] == [WARNING]
+    assert said == [WARNING]
 
 
-def test_a_refusal_says_that_other_machines_may_exist(world: World) -> None:
-    """Which ones, `pulumi-fal ls` says: while creates are under way, a number would be wrong."""
+def test_refused(world: World) -> None:
+    """Which other machines exist, `pulumi-fal ls` says: during creates, a number would be wrong."""
     world.state.sector_capacity = 0
     with pytest.raises(IncompleteClusterError) as caught:
-        operations.create(world.machines, call(2), {**INPUTS, "sector": "sector_1"})
+        create(world, call(2), sector="sector_1")
     assert str(caught.value) == (
         "Machine train-2 was not created: "
         "POST /compute/instance answered 400: no capacity left in sector_1.\n"
@@ -491,42 +470,33 @@ def test_a_refusal_says_that_other_machines_may_exist(world: World) -> None:
     )
 
 
-def test_a_replacement_that_is_refused_says_that_the_machine_stays(world: World) -> None:
-    """As for a machine outside of clusters."""
-    world.stacks.siblings = [in_state(number, "sector_1") for number in range(4)]
+@pytest.mark.parametrize(
+    "of, siblings, status, expected",
+    [
+        pytest.param(call(1), 4, "400", NotReplacedError, id="a replacement: the machine stays"),
+        pytest.param(call(), 0, "409", IncompleteClusterError, id="a conflict may mean no room"),
+        pytest.param(Call(URN), 0, "400", InvalidRequestError, id="outside of clusters"),
+    ],
+)
+def test_refusals(
+    world: World, of: Call, siblings: int, status: str, expected: type[Exception]
+) -> None:
+    """A refusal says of a cluster's machine what is billed nevertheless."""
+    world.stacks.siblings = [in_state(number, "sector_1") for number in range(siblings)]
     world.state.sector_capacity = 0
-    with pytest.raises(NotReplacedError, match=r"\nMachine id-1 was not replaced\. It stays, and"):
-        operations.create(world.machines, call(1), {**INPUTS, "sector": "sector_1"})
+    if status == "409":
+        world.api.faults.add("create", status)
+    with pytest.raises(expected, match=f"answered {status}") as caught:
+        create(world, of, sector="sector_1")
+    assert ("Machine id-1 was not replaced. It stays" in str(caught.value)) is (siblings > 0)
+    assert ("cluster" in str(caught.value)) is (expected is IncompleteClusterError)
 
 
-def test_a_conflict_is_a_refusal_of_a_clusters_machine_as_well(world: World) -> None:
-    """fal does not document how it says that there is no room."""
-    world.api.faults.add("create", "409")
-    with pytest.raises(IncompleteClusterError, match="answered 409"):
-        operations.create(world.machines, call(), INPUTS)
-
-
-def test_other_refusals_stay_as_they_are(world: World) -> None:
-    """A machine outside of clusters gets the API's own words."""
-    world.state.sector_capacity = 0
-    with pytest.raises(InvalidRequestError) as caught:
-        operations.create(world.machines, Call(URN), {**INPUTS, "sector": "sector_1"})
-    assert "cluster" not in str(caught.value)
-
-
-def test_the_size_that_earlier_versions_passed_on_is_no_input(world: World) -> None:
-    """Check has always removed it, so no state has it. If one does, no machine is replaced."""
+def test_earlier_version(world: World) -> None:
+    """Check has always removed the size that it passed on. If state has it, nothing is replaced."""
     earlier = {**INPUTS, "__cluster_size": 3}
     inputs = operations.check(call(), earlier, earlier).inputs
     assert inputs == INPUTS
     olds = {**earlier, "sector": "sector_1", "status": "ready"}
     diff = operations.diff(world.machines, call(), "id-0", olds, inputs, earlier)
     assert (diff.replaces, diff.changes) == ([], None)
-
-
-def test_the_cluster_is_of_no_concern_in_a_preview(world: World) -> None:
-    """A preview reads no state and asks no API."""
-    world.stacks.in_state = None
-    preview = replace(call(), preview=True)
-    assert operations.create(world.machines, preview, INPUTS).id == ""
-    assert world.api.requests == []

@@ -1,4 +1,4 @@
-"""What to do about a create that an earlier process left unresolved: a row for each decision."""
+"""What to do about a create that was left unresolved: a row for each decision, and its message."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api.models import Instance, NewInstance
+from pulumi_fal.errors import Interrupted
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.decision import (
     Facts,
@@ -153,9 +154,7 @@ KEYED = replace(UNANSWERED, idempotency_key="key", first_sent=NOW)
         row("adopted and of another type", ADOPTED, CHANGED, machine=BIG),
     ],
 )
-def test_a_create_resumes_starts_fresh_or_stops(
-    entry: Entry, known: Facts, expected: object
-) -> None:
+def test_decide(entry: Entry, known: Facts, expected: object) -> None:
     """An entry and what is known about it lead to exactly one decision."""
     assert expected == decide(entry, known)
 
@@ -187,9 +186,7 @@ def test_a_create_resumes_starts_fresh_or_stops(
         row("no answer", CREATED, CANT_ASK, error=DENIED),
     ],
 )
-def test_a_create_stops_for_what_may_be_another_stacks(
-    entry: Entry, known: Facts, expected: object
-) -> None:
+def test_uncertain(entry: Entry, known: Facts, expected: object) -> None:
     """A second machine must not be made, and the other stack's not be taken."""
     known = replace(known, same=Same.UNKNOWN)
     assert expected == decide(entry, known)
@@ -216,11 +213,10 @@ def in_sector(sector: str) -> dict[str, Any]:
         pytest.param(in_sector("sector_2"), {"sector": "sector_1"}, False, id="another sector"),
         pytest.param(in_sector("sector_2"), {}, True, id="too new to have a sector"),
         pytest.param({}, {"sector": "sector_1"}, True, id="no sector was requested"),
+        pytest.param({}, {"instance_type": ""}, True, id="a type that is not told"),
     ],
 )
-def test_a_candidate_is_what_the_post_may_have_made(
-    entry: dict[str, Any], instance: dict[str, Any], is_one: bool
-) -> None:
+def test_candidate(entry: dict[str, Any], instance: dict[str, Any], is_one: bool) -> None:
     """A machine that surely comes from elsewhere must not stop a create."""
     machine = replace(MADE, **instance)
     found = candidates(replace(UNANSWERED, **entry), [machine], known={"known"})
@@ -242,13 +238,111 @@ HOUR = NOW + 3600
         pytest.param(BACK, (MADE,), HOUR + 1, BACK, id="back"),
     ],
 )
-def test_a_create_stays_on_record_while_its_machine_may_be_there(
-    entry: Entry, found: tuple[Instance, ...], now: float, kept: Entry | None
-) -> None:
+def test_as_late(entry: Entry, found: tuple[Instance, ...], now: float, kept: Entry | None) -> None:
     """What may exist is named, and what has not appeared for long does not exist."""
     assert as_late(entry, found, now) == kept
 
 
-def test_the_hour_of_a_machine_that_is_gone_begins_then() -> None:
+def test_as_gone() -> None:
     """The API has shown it, however long ago its create was."""
     assert as_gone(CREATED, HOUR) == replace(CREATED, phase=Phase.LATE, started=HOUR, seen=True)
+
+
+# How the messages read.
+
+REQUESTED = replace(UNANSWERED, problem="")
+IN_CLOUD = replace(HERE, backend="https://api.pulumi.com")
+NEW = Instance("new", ONE, None, None, "pending")
+WAYS = ("pending adopt {0} made", "delete made", "pending forget {0}")
+
+
+@pytest.mark.parametrize(
+    "message, parts",
+    [
+        pytest.param(
+            unresolved.unanswered(UNANSWERED, [*FOUND.candidates, NEW]),
+            (
+                "  found (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n",
+                "  new (gpu_1x_h100_sxm5, pending,",
+            ),
+            id="candidates as far as they are known",
+        ),
+        pytest.param(
+            unresolved.unanswered(
+                UNANSWERED, FOUND.candidates, {f"a/b/{n}": "no time" for n in range(40)}
+            ),
+            ("\n  a/b/0, a/b/1, a/b/2 and 37 more: no time\n",),
+            id="one line for each reason",
+        ),
+        pytest.param(
+            unresolved.unanswered(UNANSWERED, []),
+            ("Run `pulumi up` again: it looks once more",),
+            id="nothing found, so nothing to adopt or to forget",
+        ),
+        pytest.param(
+            unresolved.stopped(REPORTED, "why"),
+            ("resource 'web' made made", *(way.format(URN) for way in WAYS)),
+            id="a known machine",
+        ),
+        pytest.param(
+            unresolved.stopped(REQUESTED, "why"),
+            ("ended without an answer", "pending adopt"),
+            id="a stop without a machine",
+        ),
+        pytest.param(
+            unresolved.unseen(REQUESTED, Interrupted()), (": interrupted.\nRun",), id="interrupted"
+        ),
+        pytest.param(
+            unresolved.appeared(replace(LOST, found=()), FOUND.candidates, FOUND.unread),
+            (
+                "resource 'web' got no answer, and was followed by another one or forgotten",
+                "  found (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n",
+                f"  {PROD}: it took too long\n",
+                "\n  pulumi-fal delete ID\n",
+                "import it",
+                f"\n  pulumi-fal pending forget {URN} --late",
+            ),
+            id="a machine beside the present one, with every way out",
+        ),
+        pytest.param(
+            unresolved.may_appear(replace(LOST, found=("one", "other")), None),
+            ("belongs to another account. These may come from it: one, other.\nFor details",),
+            id="found before",
+        ),
+        pytest.param(
+            unresolved.uncertain(CREATED, HERE, (), FOUND.unread),
+            ("for the stack dev of the project shop, and", f"read:\n  {PROD}: it took too long\n"),
+            id="perhaps another stack's",
+        ),
+        pytest.param(
+            unresolved.uncertain(replace(CREATED, origin=IN_CLOUD), HERE, (), {}),
+            ("the stack dev of the project shop in https://api.pulumi.com, and",),
+            id="in another backend",
+        ),
+        pytest.param(
+            unresolved.uncertain(replace(CREATED, origin=OLD), HERE, (), {}),
+            ("the stack old", f"made --for {URN}\n", *(way.format(OLD.urn) for way in WAYS)),
+            id="under another name",
+        ),
+    ],
+)
+def test_message(message: object, parts: tuple[str, ...]) -> None:
+    """What happened, to which machine, and each command to go on with."""
+    assert [part for part in parts if part not in str(message)] == []
+
+
+def test_safe_to_repeat() -> None:
+    """A gateway may give up while the API still makes the machine, so nothing is called safe."""
+    said = str(unresolved.unanswered(UNANSWERED, []))
+    assert "safe" not in said
+    assert "pulumi-fal" not in said
+
+
+def test_shell() -> None:
+    """A URN may hold quotes and dollar signs."""
+    nested = replace(HERE, urn="urn:pulumi:dev::shop::my:It's$fal:ComputeInstance::web")
+    entry = replace(REPORTED, origin=nested)
+    quoted = """'urn:pulumi:dev::shop::my:It'"'"'s$fal:ComputeInstance::web'"""
+    for error in (unresolved.stopped(entry, "why"), unresolved.unanswered(entry, [MADE])):
+        assert f"pending adopt {quoted}" in str(error)
+        assert f"pending forget {quoted}" in str(error)

@@ -19,8 +19,8 @@ import yaml
 import pulumi_fal
 from pulumi_fal.api import retry
 
-from ..commands import POSIX_SHELL
 from ..docs import LANGUAGES, ROOT, SDKS, UNLOCKED, blocks, pages, schema_examples
+from ..processes import POSIX_SHELL
 
 DOCS = ROOT / "docs"
 RECOVERING = (DOCS / "recovering.md").read_text(encoding="utf-8")

@@ -1,19 +1,29 @@
-"""What is wrong with inputs, said without their values; and which changes make another machine."""
+"""The properties of a machine: what is wrong with inputs, and which changes make another machine.
+
+What is wrong is said without the values.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from typing import Any
 
+import pulumi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulumi_fal.api.models import InstanceType, Sector
+from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
 from pulumi_fal.api.ssh_keys import HOW
+from pulumi_fal.compute_cluster import ComputeCluster, ComputeClusterArgs
+from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
 from pulumi_fal.resource import inputs
 from pulumi_fal.resource.call import UNKNOWN
+from pulumi_fal.resource.inputs import CLUSTER_FIELDS, FIELDS
 
 from ..fakes import ED25519, RSA
+from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, set_mocks
 
 GOOD = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sector_1"}
 
@@ -21,6 +31,73 @@ GOOD = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sect
 def problems(**changed: Any) -> list[str]:
     return [failure.reason for failure in inputs.failures({**GOOD, **changed})]
 
+
+# The table of properties.
+
+
+def of(cls: type, *, own: bool = False) -> set[str]:
+    """The names of a dataclass's fields, or of what a resource declares."""
+    names = inspect.get_annotations(cls) if own else (f.name for f in dataclasses.fields(cls))
+    return set(names)
+
+
+INPUTS = {field.name for field in FIELDS if field.is_input}
+
+
+@pytest.mark.parametrize(
+    "declared, expected",
+    [
+        (of(ComputeInstanceArgs), INPUTS),
+        (of(ComputeInstance, own=True), {field.name for field in FIELDS if field.is_output}),
+        (of(ComputeClusterArgs), INPUTS | {f.name for f in CLUSTER_FIELDS if f.is_input}),
+        (of(ComputeCluster, own=True), {f.name for f in CLUSTER_FIELDS if f.is_output}),
+    ],
+    ids=["arguments", "outputs", "cluster's arguments", "cluster's outputs"],
+)
+def test_declared(declared: set[str], expected: set[str]) -> None:
+    """What programs set and read is in the table."""
+    assert declared == expected
+
+
+def test_fields() -> None:
+    """What is no input, or is known late, comes from the API. Only an input replaces."""
+    shown = {field.name for field in FIELDS if field.is_late or not field.is_input}
+    assert shown <= of(Instance)
+    assert {field.name for field in FIELDS if field.replaces} <= INPUTS
+
+
+def test_names() -> None:
+    """The values of the enums are the API's names."""
+    assert [(kind.value, kind.gpus, kind.has_infiniband) for kind in InstanceType] == [
+        ("gpu_8x_h100_sxm5", 8, True),
+        ("gpu_1x_h100_sxm5", 1, False),
+    ]
+    assert [sector.value for sector in Sector] == ["sector_1", "sector_2", "sector_3"]
+    statuses = {"pending", "init", "provisioning", "ready", "stopped", "unknown"}
+    assert {status.value for status in Status} == statuses
+
+
+class Mocks(KeepingMocks):
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[Any, Any]]:
+        self.asked[args.name] = args
+        return "id", args.inputs
+
+
+@WITH_MOCKS
+@pulumi_test
+def test_left_out() -> pulumi.Output[None]:
+    """A required input reaches check, which can show all problems at once: no TypeError."""
+    mocks = Mocks()
+    set_mocks(mocks)
+    machine: Any = ComputeInstance("machine", instance_type="gpu_1x_h100_sxm5")  # type: ignore[call-overload]
+
+    def check(_: object) -> None:
+        assert mocks.asked["machine"].inputs.get("ssh_key") is None
+
+    return machine.urn.apply(check)  # type: ignore[no-any-return]
+
+
+# What is wrong with inputs.
 
 ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
 MEANT = "instance_type is not a known instance type: did you mean {}?"
@@ -131,6 +208,9 @@ EARLY = {**WITHOUT_SECTOR, "requested_sector": "sector_2"}
 """State of an early version, which recorded the sector that was requested."""
 
 
+KNOWN = inputs.REPLACING
+
+
 @pytest.mark.parametrize(
     "olds, changed, replaced",
     [
@@ -140,42 +220,20 @@ EARLY = {**WITHOUT_SECTOR, "requested_sector": "sector_2"}
         (STATE, {"ssh_key": f"{ED25519} another comment"}, []),
         (STATE, {"sector": "sector_2"}, ["sector"]),
         (STATE, {"sector": None}, []),
-        (
-            STATE,
-            {"instance_type": "gpu_8x_b200", "ssh_key": RSA, "sector": "sector_2"},
-            list(inputs.REPLACING),
-        ),
+        (STATE, {"instance_type": "new", "ssh_key": RSA, "sector": "sector_2"}, list(KNOWN)),
         # A value that is not known yet counts as a change, so that the preview shows the worst.
-        *((STATE, {name: UNKNOWN}, [name]) for name in inputs.REPLACING),
+        *((STATE, {name: UNKNOWN}, [name]) for name in KNOWN),
         # What state does not know, as after a bulk import, is no change.
-        *(
-            ({key: value for key, value in STATE.items() if key != name}, {}, [])
-            for name in inputs.REPLACING
-        ),
+        *(({key: STATE[key] for key in STATE if key != name}, {}, []) for name in KNOWN),
+        # An 8x machine is not given back because a program names the sector that it is in.
+        (IN_SECTOR_3, {"sector": None}, []),
+        (IN_SECTOR_3, {"sector": "sector_3"}, []),
+        (IN_SECTOR_3, {"sector": "sector_1"}, ["sector"]),
+        (EARLY, {"sector": "sector_2"}, []),
+        (EARLY, {"sector": "sector_1"}, ["sector"]),
+        ({**EARLY, "requested_sector": ""}, {"sector": "sector_2"}, []),
     ],
 )
-def test_a_changed_input_replaces_and_nothing_else_does(
-    olds: dict[str, Any], changed: dict[str, Any], replaced: list[str]
-) -> None:
+def test_replaces(olds: dict[str, Any], changed: dict[str, Any], replaced: list[str]) -> None:
     """Nothing about a machine can be changed in place."""
     assert inputs.replacements(olds, {**GOOD, **changed}) == replaced
-
-
-@pytest.mark.parametrize(
-    "olds, asked, replaced",
-    [
-        (IN_SECTOR_3, None, []),
-        (IN_SECTOR_3, "sector_3", []),
-        (IN_SECTOR_3, "sector_1", ["sector"]),
-        (IN_SECTOR_3, UNKNOWN, ["sector"]),
-        (EARLY, "sector_2", []),
-        (EARLY, "sector_1", ["sector"]),
-        ({**EARLY, "requested_sector": ""}, "sector_1", []),
-        ({**EARLY, "requested_sector": ""}, "sector_2", []),
-    ],
-)
-def test_only_a_requested_sector_that_is_not_the_machines_replaces(
-    olds: dict[str, Any], asked: str | None, replaced: list[str]
-) -> None:
-    """An 8x machine is not given back because a program names the sector that it is in."""
-    assert inputs.replacements(olds, {**GOOD, "sector": asked}) == replaced

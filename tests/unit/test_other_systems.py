@@ -24,7 +24,7 @@ from pulumi_fal.stacks import cache
 from pulumi_fal.stacks import cli as pulumi_cli
 
 from ..fakes import HERE, ONE
-from ..other_system import TAKEN_AWAY
+from ..processes import TAKEN_AWAY
 
 REQUESTED = NewInstance(ONE, "f00d")
 ENTRY = Entry(HERE, "0123456789ab", REQUESTED, (), 1_700_000_000.0, file=new_file(HERE))

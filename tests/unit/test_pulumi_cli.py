@@ -15,7 +15,7 @@ from pulumi_fal.errors import StackError
 from pulumi_fal.stacks import cache
 from pulumi_fal.stacks import cli as pulumi_cli
 
-from ..commands import command
+from ..processes import command
 
 Put = Callable[..., Path]
 

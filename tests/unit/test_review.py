@@ -19,7 +19,7 @@ from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.machines.whose import LATE_SECONDS
 from pulumi_fal.stacks.origin import Origin
-from pulumi_fal.stacks.state import Stack
+from pulumi_fal.stacks.state import Stack, StackMachine
 
 from ..fakes import DEV, HERE, ONE, URN, FakeStacks, TurnedClock, unanswered
 from .world import World
@@ -31,6 +31,7 @@ ENTRY = Entry(
 )
 MADE: dict[str, Any] = {"phase": Phase.CREATED, "instance_id": "made"}
 TOLD: dict[str, Any] = {"phase": Phase.REPORTED, "instance_id": "made"}
+ADOPTED: dict[str, Any] = {"phase": Phase.ADOPTED, "instance_id": "made"}
 PROD, THERE = "organization/shop/prod", "file:///there"
 
 
@@ -63,53 +64,44 @@ def said(journal: Journal, stacks: FakeStacks, provider: str = "") -> list[str]:
     return warnings
 
 
-def test_what_state_lacks_is_named_and_kept(journal: Journal) -> None:
-    """A create stops for it, because somebody may have removed it from state on purpose."""
-    entry = pend(journal, **TOLD)
-    (reminder,) = said(journal, FakeStacks("others"))
-    assert "Machine made (" in reminder
-    assert "`pulumi up` stops and says how to go on." in reminder
-    assert list(journal.entries()) == [entry]
+FORGOTTEN = ("Machine made (gpu_1x_h100_sxm5)", "resource 'web'")
+CONTINUES = ("`pulumi up` continues with it", "`pulumi destroy` does not delete it")
+STOPS = ("`pulumi up` stops and says how to go on.",)
+NO_ANSWER = ("resource 'web' ended without an answer", "`pulumi up` looks for it")
+UNREAD = FakeStacks(answers=False)
 
 
-@pytest.mark.parametrize("answers", [True, False])
-def test_a_machine_outside_of_state_is_named_and_what_each_command_does_with_it(
-    journal: Journal, answers: bool
+@pytest.mark.parametrize(
+    "record, stacks, words, is_kept",
+    [
+        pytest.param(TOLD, FakeStacks("x"), FORGOTTEN + STOPS, True, id="state lacks it"),
+        pytest.param(MADE, FakeStacks(), FORGOTTEN + CONTINUES, True, id="Pulumi was not told"),
+        pytest.param(MADE, UNREAD, FORGOTTEN + CONTINUES, True, id="nor can the stack be read"),
+        pytest.param(ADOPTED, UNREAD, FORGOTTEN + CONTINUES, True, id="adopted"),
+        pytest.param({}, FakeStacks(), NO_ANSWER, True, id="no answer"),
+        pytest.param(TOLD, UNREAD, (), True, id="most likely in the stack"),
+        pytest.param(TOLD, FakeStacks("made"), (), True, id="in state, never shown"),
+        pytest.param(MADE, FakeStacks("made"), (), True, id="in state, never shown nor told"),
+        pytest.param({**TOLD, "seen": True}, FakeStacks("made"), (), False, id="in state"),
+        pytest.param({**MADE, "seen": True}, FakeStacks("made"), (), False, id="in state, untold"),
+    ],
+)
+def test_reminder(
+    journal: Journal,
+    record: dict[str, Any],
+    stacks: FakeStacks,
+    words: tuple[str, ...],
+    is_kept: bool,
 ) -> None:
-    """A machine outside state is named although the stack can't be asked."""
-    stacks = FakeStacks(answers=answers)
-    for number, phase in enumerate((Phase.CREATED, Phase.ADOPTED)):
-        origin = replace(HERE, urn=URN.replace("web", str(number)))
-        pend(journal, origin, phase=phase, instance_id=f"machine-{number}")
-    reminders = sorted(said(journal, stacks))
-    for number, reminder in enumerate(reminders):
-        assert f"Machine machine-{number} (gpu_1x_h100_sxm5)" in reminder
-        assert f"resource '{number}'" in reminder
-        assert "`pulumi up` continues with it" in reminder
-        assert "`pulumi destroy` does not delete it" in reminder
-    assert len(reminders) == 2
+    """What state lacks is named, and what it has is settled once the API has shown it."""
+    entry = pend(journal, **record)
+    reminders = said(journal, stacks)
+    assert len(reminders) == (1 if words else 0)
+    assert all(part in text for text in reminders for part in words)
+    assert list(journal.entries()) == [entry] * is_kept
 
 
-def test_a_create_without_an_answer_is_named(journal: Journal) -> None:
-    """A create without an answer is named by its resource, since no machine is known."""
-    pend(journal)
-    (reminder,) = said(journal, FakeStacks())
-    assert "resource 'web' ended without an answer" in reminder
-    assert "`pulumi up` looks for it" in reminder
-
-
-@pytest.mark.parametrize("phase", [Phase.REPORTED, Phase.CREATED])
-@pytest.mark.parametrize("seen", [True, False])
-def test_what_state_has_is_settled_without_a_word_once_it_was_seen(
-    journal: Journal, phase: Phase, seen: bool
-) -> None:
-    """A machine that state has is not named, and its entry goes once the API has shown it."""
-    pend(journal, phase=phase, instance_id="made", seen=seen)
-    assert said(journal, FakeStacks("made", "others")) == []
-    assert len(list(journal.entries())) == (0 if seen else 1)
-
-
-def test_what_a_stack_has_that_may_be_this_one_is_settled_without_a_word(journal: Journal) -> None:
+def test_settled_by_organization(journal: Journal) -> None:
     """The organization is not known, and one of those with such a stack has the machine."""
     stacks = FakeStacks(answers=False)
     stacks.others = {"acme/shop/dev": {"made"}}
@@ -118,20 +110,19 @@ def test_what_a_stack_has_that_may_be_this_one_is_settled_without_a_word(journal
     assert list(journal.entries()) == []
 
 
-@pytest.mark.parametrize("phase", [Phase.REQUESTED, Phase.CREATED, Phase.REPORTED])
-def test_a_create_that_is_under_way_is_passed_by(journal: Journal, phase: Phase) -> None:
+@pytest.mark.parametrize("record", [{}, MADE, TOLD])
+def test_under_way(journal: Journal, record: dict[str, Any]) -> None:
     """A preview beside a running `up` must not call its machines forgotten."""
-    pend(journal, phase=phase, instance_id=None if phase == Phase.REQUESTED else "made")
+    pend(journal, **record)
     with locked(journal):
         assert said(journal, FakeStacks()) == []
     assert len(said(journal, FakeStacks())) == 1
 
 
-def test_a_create_that_ends_while_the_stack_is_asked_is_passed_by(journal: Journal) -> None:
+def test_ends_while_stack_is_read(journal: Journal) -> None:
     """The answer of the stack is older than the end of that create."""
     running = pend(journal, **MADE)
-    lost = replace(HERE, urn=f"{URN}-lost")
-    pend(journal, lost, phase=Phase.CREATED, instance_id="lost")
+    pend(journal, replace(HERE, urn=f"{URN}-lost"), phase=Phase.CREATED, instance_id="lost")
     held, stacks = ExitStack(), FakeStacks()
     held.enter_context(locked(journal))
 
@@ -141,13 +132,10 @@ def test_a_create_that_ends_while_the_stack_is_asked_is_passed_by(journal: Journ
 
     stacks.on_read = end
     (reminder,) = said(journal, stacks)
-    assert not journal.is_locked(running)
     assert "Machine lost" in reminder
 
 
-def test_a_create_that_ends_while_the_journal_is_read_is_not_named(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ends_while_journal_is_read(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """The entry was read before the answer came, and by now names the machine."""
     entry = pend(journal)
 
@@ -159,16 +147,9 @@ def test_a_create_that_ends_while_the_journal_is_read_is_not_named(
     assert said(journal, FakeStacks("made")) == []
 
 
-def test_without_an_answer_of_the_stack_the_entry_is_kept_in_silence(journal: Journal) -> None:
-    """A machine that Pulumi was told of is most likely in a stack that can't be asked."""
-    pend(journal, **TOLD)
-    assert said(journal, FakeStacks(answers=False)) == []
-    assert len(list(journal.entries())) == 1
-
-
 @pytest.mark.parametrize("provider", ["", "an-id"])
 @pytest.mark.parametrize(
-    "other, fields, is_named",
+    "other, record, is_named",
     [
         # The stack under another name, or in another backend.
         ({"provider": "an-id", "urn": URN.replace("dev", "old")}, MADE, True),
@@ -186,11 +167,11 @@ def test_without_an_answer_of_the_stack_the_entry_is_kept_in_silence(journal: Jo
         ({"backend": THERE}, TOLD, False),
     ],
 )
-def test_what_may_be_this_stacks_is_named(
-    journal: Journal, other: dict[str, str], fields: dict[str, Any], is_named: bool, provider: str
+def test_other_stacks(
+    journal: Journal, other: dict[str, str], record: dict[str, Any], is_named: bool, provider: str
 ) -> None:
     """The entry of a stack that is surely another one is neither named nor dropped."""
-    entry = pend(journal, replace(HERE, **other), **fields, seen=True)
+    entry = pend(journal, replace(HERE, **other), **record, seen=True)
     stacks, fal = FakeStacks("others"), "pulumi:providers:fal"
     stacks.providers = {"an-id": fal}
     stacks.others = {
@@ -201,17 +182,15 @@ def test_what_may_be_this_stacks_is_named(
     assert list(journal.entries()) == [entry]
 
 
-def test_the_entries_of_other_stacks_do_not_cost_a_question_for_the_backend(
-    journal: Journal,
-) -> None:
-    """The last `up` of every stack leaves some, until the next command of that stack."""
+def test_costs_nothing(journal: Journal) -> None:
+    """The last `up` of every stack leaves entries, until the next command of that stack."""
     pend(journal, replace(HERE, urn=URN.replace("::shop::", "::bank::")))
     stacks = mock.Mock(FakeStacks)
     assert said(journal, stacks) == []
     assert stacks.mock_calls == []
 
 
-def test_an_unreadable_entry_is_reported_and_hides_no_other(journal: Journal) -> None:
+def test_damaged(journal: Journal) -> None:
     """An unreadable entry may be any stack's, and hides no other."""
     pend(journal, **MADE)
     (journal.folder / "0-damaged.json").write_text("{")
@@ -220,143 +199,109 @@ def test_an_unreadable_entry_is_reported_and_hides_no_other(journal: Journal) ->
     assert "made" in reminder
 
 
-def test_an_entry_that_a_create_overwrites_while_the_stack_is_asked_is_kept(
-    journal: Journal,
-) -> None:
-    """An `up` may replace the machine in the second that `pulumi stack export` takes."""
-    entry, stacks = pend(journal, **TOLD, seen=True), FakeStacks("made")
-    new = replace(entry, instance_id="new")
-    stacks.on_read = lambda: journal.write(new)
-    assert said(journal, stacks) == []
-    assert list(journal.entries()) == [new]
-
-
-def test_an_entry_whose_create_begins_while_the_stack_is_asked_is_kept(journal: Journal) -> None:
-    """The create has read the entry, and decides about it."""
-    begun, stacks = ExitStack(), FakeStacks("made")
+@pytest.mark.parametrize("event", ["overwritten", "locked"])
+def test_create_meanwhile(journal: Journal, event: str) -> None:
+    """An `up` may begin in the second that `pulumi stack export` takes, and decide about it."""
+    entry, stacks, begun = pend(journal, **TOLD, seen=True), FakeStacks("made"), ExitStack()
+    kept = replace(entry, instance_id="new") if event == "overwritten" else entry
 
     def begin() -> None:
-        if not journal.is_locked(entry):
+        if event == "overwritten":
+            journal.write(kept)
+        elif not journal.is_locked(entry):
             begun.enter_context(locked(journal))
 
-    entry, stacks.on_read = pend(journal, **TOLD, seen=True), begin
+    stacks.on_read = begin
     with begun:
         assert said(journal, stacks) == []
-    assert list(journal.entries()) == [entry]
+    assert list(journal.entries()) == [kept]
 
 
 # A create without an answer that another create has followed.
 
 
-def review(world: World) -> list[str]:
-    """The warnings of the next command."""
-    world.restart()
-    world.warnings.clear()
-    world.machines.review(OF.urn)
-    return list(world.warnings)
-
-
 def late(world: World, **others: Any) -> Entry:
     """The entry of a create that another one has followed, whose machine is in state."""
-    present = world.machine()
-    world.stacks.in_state = {present}
+    world.stacks.in_state = {world.machine()}
     return world.earlier(Phase.LATE, problem="it was reset", **others)
 
 
 def found(world: World) -> list[tuple[str, ...]]:
     """What late entries say has appeared."""
-    return [entry.found for entry in world.journal.readable() if entry.is_late]
+    return [entry.found for entry in world.late]
 
 
-def test_a_late_machine_is_named_by_every_command_until_it_is_gone(world: World) -> None:
-    """A late machine keeps billing, and nothing but these warnings shows it."""
+def test_late(world: World) -> None:
+    """A late machine keeps billing, so every command names it until it is gone."""
     late(world)
-    assert review(world) == []
+    assert world.review() == []
     assert found(world) == [()]
     made = world.machine()
     for passed in (0, 10_000):
         world.clock.time += passed
         began = world.clock.time
-        (warning,) = review(world)
+        (warning,) = world.review()
         assert world.clock.time == began  # one list is enough
         assert f"  {made} (" in warning
         assert found(world) == [(made,)]
     world.state.kill(made)
-    assert review(world) == []
+    assert world.review() == []
     assert found(world) == []
 
 
 @pytest.mark.parametrize("was_gone", [True, False])
 @pytest.mark.parametrize("whose", ["own stack", "other stack", "pending"])
-def test_a_late_machine_is_settled_once_it_is_known_whose_it_is(
-    world: World, whose: str, was_gone: bool
-) -> None:
+def test_late_settled(world: World, whose: str, was_gone: bool) -> None:
     """A late machine may be imported, or turn out to be another resource's."""
     made = world.machine()
     late(world, **({"instance_id": made, "seen": True} if was_gone else {}))
-    assert len(review(world)) == 1
+    assert len(world.review()) == 1
     if whose == "own stack":
-        assert world.stacks.in_state is not None
-        world.stacks.in_state.add(made)
+        world.stacks.siblings = [StackMachine(made, OF.urn)]
     if whose == "other stack":
         world.stacks.others = {PROD: {made}}
     if whose == "pending":
         world.earlier(Phase.CREATED, made, origin=Origin("urn:pulumi:x::y::z::a", backend="b"))
-    assert review(world) == []
+    assert world.review() == []
     assert found(world) == [()]
     world.clock.time += BACK_SECONDS + 1 if was_gone else LATE_SECONDS + 1
-    assert review(world) == []
+    assert world.review() == []
     assert found(world) == []
 
 
-@pytest.mark.parametrize("was_gone", [True, False])
-def test_a_late_entry_is_not_dropped_because_of_one_stale_list(
-    world: World, was_gone: bool
-) -> None:
-    """Nothing else would know of the machine that is in the next list."""
-    made = world.machine() if was_gone else None
-    late(world, instance_id=made)
+@pytest.mark.parametrize("known", ["nothing", "it was gone", "it was found"])
+def test_stale_list(world: World, known: str) -> None:
+    """Nothing else would know of the machine that is in the next list, or that a GET shows."""
+    made = "" if known == "nothing" else world.machine()
+    records: dict[str, Any] = {
+        "it was gone": {"instance_id": made},
+        "it was found": {"found": (made,)},
+    }
+    late(world, **records.get(known, {}))
     world.clock.time += BACK_SECONDS + 1
     made = made or world.machine()
     world.state.hide(made, "list", 0.1)
-    (warning,) = review(world)
+    (warning,) = world.review()
     assert made in warning
-    assert found(world) == [() if was_gone else (made,)]
-
-
-def test_a_machine_that_was_found_once_is_not_taken_for_gone_because_of_one_list(
-    world: World,
-) -> None:
-    """A list may lapse, so the machine is asked for as well."""
-    made = world.machine()
-    late(world, found=(made,))
-    world.state.hide(made, "list", 0.1)
-    (warning,) = review(world)
-    assert made in warning
-    assert found(world) == [(made,)]
+    assert found(world) == [() if known == "it was gone" else (made,)]
 
 
 @pytest.mark.parametrize(
     "trouble, was_gone",
-    [
-        *product(["refused", "silent", "no key", "stack"], [True, False]),
-        ("another account", False),
-    ],
+    [*product(["refused", "silent", "no key", "stack"], [True, False]), ("another account", False)],
 )
-def test_where_nobody_can_tell_about_a_late_machine_the_warning_says_so(
-    world: World, trouble: str, was_gone: bool
-) -> None:
+def test_late_unknown(world: World, trouble: str, was_gone: bool) -> None:
     """The machine may run, so the entry stays, and what was found before is named."""
     made = world.machine()
     entry = late(world, **({"instance_id": made, "seen": True} if was_gone else {"found": (made,)}))
+
+    def say_nothing(request: Request[Any]) -> None:
+        world.clock.sleep(world.api.timeouts[-1] or 600)
+        raise unanswered(request)
+
     if trouble == "refused":
         world.api.faults.add("list", "403")
     if trouble == "silent":
-
-        def say_nothing(request: Request[Any]) -> None:
-            world.clock.sleep(world.api.timeouts[-1] or 600)
-            raise unanswered(request)
-
         world.api.before = say_nothing
     if trouble == "no key":
         world.used_settings = mock.Mock(side_effect=ConfigurationError("No fal API key is set."))
@@ -367,7 +312,7 @@ def test_where_nobody_can_tell_about_a_late_machine_the_warning_says_so(
         world.journal.write(entry)
         world.hide(made)
     began = world.clock.time
-    (warning,) = review(world)
+    (warning,) = world.review()
     if not was_gone:
         assert "It is not known whether the earlier create made a machine as well" in warning
     elif trouble != "stack":  # it is named as one that is back
@@ -377,17 +322,15 @@ def test_where_nobody_can_tell_about_a_late_machine_the_warning_says_so(
     assert world.journal.readable() == [entry]
 
 
-def test_a_machine_of_another_account_that_was_gone_is_left_to_that_account(world: World) -> None:
+def test_other_accounts_process(world: World) -> None:
     """Each account of a stack has its own process, which sees whether the machine is back."""
     entry = late(world, instance_id=world.machine(), seen=True, account="another")
-    assert review(world) == []
+    assert world.review() == []
     assert world.journal.readable() == [entry]
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_several_late_entries_take_one_look_and_say_the_same_once(
-    world: World, answers: bool
-) -> None:
+def test_many_late(world: World, answers: bool) -> None:
     """A create that is repeated many times must not make every command wait for as long."""
     for number in range(20):
         late(world, started=world.clock.wall() - LATE_SECONDS - 1 - number)
@@ -395,21 +338,18 @@ def test_several_late_entries_take_one_look_and_say_the_same_once(
     if not answers:
         world.api.faults.add("list", "403", 99)
     began = world.clock.time
-    (warning,) = review(world)
+    (warning,) = world.review()
     assert (made in warning) is answers
     assert world.api.calls.count("list") <= 2
     assert world.clock.time - began < 5
 
 
-def test_a_late_entry_is_reviewed_although_the_present_create_is_in_progress(
-    world: World,
-) -> None:
-    """The late entry's own create is over, but the process in progress may change its record."""
+def test_late_beside_create(world: World) -> None:
+    """A late entry's own create is over, but the process in progress may change its record."""
     late(world)
-    made = world.machine()
-    lock = world.journal.try_lock(HERE)
+    made, lock = world.machine(), world.journal.try_lock(HERE)
     assert lock is not None
     with lock:
-        (warning,) = review(world)
+        (warning,) = world.review()
         assert made in warning
         assert found(world) == [()]

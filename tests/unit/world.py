@@ -22,7 +22,7 @@ from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.stacks.origin import Origin
 
-from ..fakes import ED25519, HERE, ONE, FakeApi, FakeStacks, TurnedClock, settings
+from ..fakes import ED25519, HERE, ONE, URN, FakeApi, FakeStacks, TurnedClock, settings
 
 SPEC = NewInstance(ONE, ED25519)
 SETTLE_SECONDS, ABSENCE_SECONDS = 20.0, 60.0
@@ -93,6 +93,18 @@ class ApiWorld:
         self.state.hide(instance_id, "list", seconds)
         self.state.hide(instance_id, "get", seconds)
 
+    def at_post(self, act: Callable[[], object], *, answered: bool = False) -> None:
+        """Do something whenever a create is sent, or before its answer arrives."""
+
+        def look(request: Request[object]) -> None:
+            if request.creates:
+                act()
+
+        if answered:
+            self.api.after = look
+        else:
+            self.api.before = look
+
     def fail(self, kind: Kind, error: APIError, start: float = 0.0, end: float = inf) -> None:
         """Have those calls fail between two moments."""
 
@@ -144,6 +156,30 @@ class World(ApiWorld):
         """What is on record about a create."""
         entries = [entry for entry in self.journal.of(origin) if not entry.is_late]
         return next((entry for entry in entries if entry.origin.urn == origin.urn), None)
+
+    @property
+    def record(self) -> Entry:
+        """The record of the create, which there has to be."""
+        entry = self.entry()
+        assert entry is not None
+        return entry
+
+    def phase(self) -> Phase | None:
+        """How far the create on record has come; None where there is no record."""
+        entry = self.entry()
+        return entry.phase if entry else None
+
+    @property
+    def late(self) -> list[Entry]:
+        """The records of creates that another one has followed, or whose machine was gone."""
+        return [entry for entry in self.journal.readable() if entry.is_late]
+
+    def review(self) -> list[str]:
+        """The warnings of the next command."""
+        self.restart()
+        self.warnings.clear()
+        self.machines.review(f"{URN}-2")
+        return list(self.warnings)
 
     def earlier(self, phase: Phase, instance_id: str | None = None, **others: Any) -> Entry:
         """The entry of a create that an earlier process left behind."""

@@ -1,0 +1,88 @@
+"""Processes that tests start: commands of their own, and plugins with parts replaced."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import sys
+from pathlib import Path
+
+import pytest
+
+PYTHON = sys.executable
+POSIX_SHELL = pytest.mark.skipif(
+    os.name == "nt", reason="the Makefile and the commands in the docs are for a POSIX shell"
+)
+
+
+def command(file: Path, program: str) -> Path:
+    """Make a command that runs a Python program; its file. On Windows `.bat` follows the name."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if os.name == "nt":
+        source = file.with_name(f"{file.name}.py")
+        source.write_text(program, encoding="utf-8")
+        file = file.with_name(f"{file.name}.bat")
+        file.write_text(f'@"{PYTHON}" "{source}" %*\n', encoding="utf-8")
+    else:
+        file.write_text(f"#!{PYTHON}\n{program}", encoding="utf-8")
+        file.chmod(0o755)
+    return file
+
+
+NOTHING = "lambda *args, **fields: None"
+OFF = {
+    "hosts.dynamic.raise_concurrency": NOTHING,
+    "hosts.dynamic.route_imports": NOTHING,
+    "hosts.dynamic.without_traceback": NOTHING,
+    "hosts.dynamic.on_cancel": NOTHING,
+    "hosts.engine.on_death": NOTHING,
+    "hosts.dynamic.EngineRequest.keep_partial_state": "lambda *args: False",
+    "hosts.dynamic.EngineRequest.on_undelivered": NOTHING,
+    "hosts.dynamic.EngineRequest.log": NOTHING,
+}
+"""What each seam is replaced with, by the name that it has in the package."""
+
+
+def replaced(name: str, value: object) -> str:
+    """The Python that gives another value to a name of the package, to run before a plugin.
+
+    Raises AttributeError if the package has no such name, for then nothing would be replaced.
+    """
+    name = f"pulumi_fal.{name}"
+    pkgutil.resolve_name(name)
+    parent, _, attribute = name.rpartition(".")
+    return f"import pkgutil\nsetattr(pkgutil.resolve_name({parent!r}), {attribute!r}, {value})"
+
+
+TAKEN_AWAY = """
+import os, stat, sys
+
+# Windows has none of these, and macOS has no /proc.
+sys.modules["fcntl"] = None
+for name in ("getpgrp", "getuid", "geteuid", "fork", "register_at_fork", "getpgid", "setsid"):
+    if hasattr(os, name):
+        delattr(os, name)
+# So that the standard library removes a folder as it does there, without opening it.
+os.supports_dir_fd.clear()
+fsync = os.fsync
+
+
+def sync(descriptor):
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        raise PermissionError(13, "Permission denied")
+    fsync(descriptor)
+
+
+def refuse(event, args):
+    if event != "open" or not isinstance(args[0], str):
+        return
+    if args[0].startswith("/proc/"):
+        raise FileNotFoundError(2, "No such file or directory", args[0])
+    if os.path.isdir(args[0]):
+        raise PermissionError(13, "Permission denied", args[0])
+
+
+os.fsync = sync
+sys.addaudithook(refuse)
+"""
+"""No locks, no folders that can be opened or synced, no process groups and no /proc."""
