@@ -62,7 +62,7 @@ test: lint ## what CI runs: lint, the fast tests with the floor of coverage, the
 ##@ Before a release
 
 # In one pool of processes, so that the engines of some tests wait while others work.
-chaos: setup ## half of all pairs of commands in every order, and ten thousand schedules, below Pulumi; faults, kills, lives at random and a fuzzer above it
+chaos: setup ## half of all pairs of commands in every order, and ten thousand schedules, below Pulumi; faults, kills and a fuzzer above it
 	@$(PYTEST) -m chaos -n 4 --dist worksteal tests/simulation tests/chaos tests/e2e tests/plugin
 
 compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK

@@ -1,4 +1,4 @@
-"""The marker of this folder, the fixtures of the end-to-end tests, and stacks to be copied."""
+"""The marker of this folder, the fixtures of the end-to-end tests, and the player of cases."""
 
 from __future__ import annotations
 
@@ -7,31 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from ..e2e.conftest import emulator, new_stack, stack
+from ..e2e.conftest import emulator, host, new_stack, stack
+from ..e2e.harness import Stack
+from ..e2e.native import NativeStack
 from ..tally import SEED, Record
 from .report import Case, Play, broken, count, play_all
-from .world import Template
 
-__all__ = ["emulator", "new_stack", "stack"]
+__all__ = ["emulator", "host", "new_stack", "stack"]
 
 FOLDER = Path(__file__).parent
 SECONDS = 3600
 """How long a test of this folder may take, unless it says otherwise: most play many cases."""
 
 
-@pytest.fixture(scope="session")
-def template(new_stack: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
-    """Stacks to be copied for each case."""
-    return Template(new_stack, tmp_path_factory.mktemp("template"))
-
-
 @pytest.fixture
-def play(template: Template, tmp_path: Path, record_property: Record) -> Play:
+def play(host: type[Stack], new_stack: Path, tmp_path: Path, record_property: Record) -> Play:
     """Play all of these cases and count their outcomes. No law is broken in any of them."""
+    name = "native plugin" if host is NativeStack else "Python package"
 
-    def play(cases: Iterable[Case], host: str) -> None:
-        outcomes = play_all(cases, template, tmp_path)
-        count(outcomes, host, record_property)
+    def play(cases: Iterable[Case]) -> None:
+        outcomes = play_all(cases, host, new_stack, tmp_path)
+        count(outcomes, name, record_property)
         assert not broken(outcomes), f"CHAOS_SEED={SEED}\n{broken(outcomes)}"
 
     return play

@@ -39,6 +39,18 @@ def creates_beside_others(world: World, call: str, name: str, times: float, afte
     creates(world, call, name, times, after)
 
 
+def creates_with_a_key(world: World, call: str, name: str, times: float, after: int) -> None:
+    """Create one machine with one `up`, and ask nobody, unless the API refuses the create."""
+    world.speak_v1()
+    meet(world, call, name, times)
+    result = world.run("up")
+    if result.exit_code != 0 and name not in ENDS_AT_ONCE:
+        world.outcome.broken.append("the create was not sent again with its key")
+    world.take_ways_out(result)
+    world.settle("up")
+    world.check(creations=1, alive=1)
+
+
 def reads(world: World, call: str, name: str, times: float, after: int) -> None:
     """A refresh never drops a machine that exists, so `up` creates no second one."""
     if call == "get":
@@ -69,6 +81,7 @@ PLACES = {
     "create: list before": (creates, "list", 0, "new"),
     "create: POST": (creates, "create", 0, "new"),
     "create: POST, others rent": (creates_beside_others, "create", 0, "new"),
+    "create: POST with a key": (creates_with_a_key, "create", 0, "new"),
     "create: poll": (creates, "list", 1, "new"),
     "read: list": (reads, "list", 0, "ready"),
     "read: GET": (reads, "get", 0, "ready"),

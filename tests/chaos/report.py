@@ -12,8 +12,9 @@ from math import ceil
 from operator import itemgetter
 from pathlib import Path
 
+from ..e2e.harness import Stack
 from ..tally import SEED, Record, record
-from .world import Outcome, Template, World
+from .world import Outcome, World, play
 
 WORKERS = int(os.environ.get("CHAOS_WORKERS", "2"))
 """How many cases a test plays at a time; they wait as much as they work."""
@@ -25,10 +26,10 @@ SHOWN = 3
 """How many broken cases are shown with all that happened."""
 
 Case = tuple[str, str, Callable[[World], None], str]
-"""The place of the fault, its name, what is done, and the template stack that it begins with."""
+"""The place of the fault, its name, what is done, and whether the stack is `new` or `ready`."""
 
-Play = Callable[[Iterable[Case], str], None]
-"""Plays cases of a host that is named; the fixture of this name."""
+Play = Callable[[Iterable[Case]], None]
+"""Plays cases of a test's host; the fixture of this name."""
 
 
 def drawn(cases: Iterable[Case]) -> Iterator[Case]:
@@ -39,16 +40,16 @@ def drawn(cases: Iterable[Case]) -> Iterator[Case]:
         yield from random.Random(f"{SEED} {row}").sample(there, count)
 
 
-def play_all(cases: Iterable[Case], template: Template, folder: Path) -> list[Outcome]:
+def play_all(cases: Iterable[Case], host: type[Stack], new: Path, folder: Path) -> list[Outcome]:
     """Play every case, a few at a time, each in a folder of its own."""
 
-    def play(numbered: tuple[int, Case]) -> Outcome:
+    def play_one(numbered: tuple[int, Case]) -> Outcome:
         number, (where, name, act, start) = numbered
-        return template.play(folder / str(number), Outcome(where, name), act, start=start)
+        return play(host, new, folder / str(number), Outcome(where, name), act, start)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         chosen = (case for case in cases if re.search(ONLY, f"{case[0]}, {case[1]}"))
-        return list(pool.map(play, enumerate(chosen)))
+        return list(pool.map(play_one, enumerate(chosen)))
 
 
 def count(outcomes: list[Outcome], host: str, record_property: Record) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -16,8 +15,8 @@ import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..e2e.harness import PULUMI, SECONDS, SSH_KEY, Stack, machine, wait_until
-from ..e2e.recovery import finish, in_plugin, kill_while_waiting, nothing_runs, unlock
+from ..e2e.harness import PULUMI, SECONDS, SSH_KEY, Stack, wait_until
+from ..e2e.recovery import finish, kill_while_waiting, nothing_runs, unlock
 
 AUTOMATION = f"""
 from pulumi import automation
@@ -28,15 +27,6 @@ def program():
 
 automation.create_or_select_stack("dev", "test", program).up(on_output=print)
 """
-
-
-def by_absolute_url(stack: Stack) -> None:
-    """Leave PULUMI_BACKEND_URL as the harness sets it."""
-
-
-def by_relative_url(stack: Stack) -> None:
-    """Set a URL that means another folder where the CLI runs in another one."""
-    stack.env["PULUMI_BACKEND_URL"] = "file://."
 
 
 def by_project(stack: Stack) -> None:
@@ -53,68 +43,33 @@ def by_login(stack: Stack) -> None:
     subprocess.run(login, env=stack.env, check=True, capture_output=True)
 
 
-def by_relative_url_without_proc(stack: Stack) -> None:
-    """Set a relative URL for a plugin that sees no processes, as where there is no /proc."""
-    by_relative_url(stack)
-    in_plugin(
-        stack,
-        "def hide(event, args):\n"
-        "    if event == 'open' and str(args[0]).startswith('/proc/'):\n"
-        "        raise FileNotFoundError(args[0])\n"
-        "sys.addaudithook(hide)",
-    )
-
-
-def by_relative_url_of_another_cli(stack: Stack) -> None:
-    """Set a relative URL for a `pulumi` whose file has another name."""
-    by_relative_url(stack)
-    script = PULUMI.read_text()
-    pulumi, stack.cli, iac = shlex.split(script)[-2], stack.folder / "cli", stack.folder / "iac"
-    try:
-        os.link(pulumi, iac)
-    except OSError:  # it is on another disk
-        shutil.copy(pulumi, iac)
-    stack.cli.write_text(script.replace(pulumi, str(iac)))
-    stack.cli.chmod(0o755)
-
-
-WAYS: dict[str, Callable[[Stack], None]] = {
-    "absolute URL": by_absolute_url,
-    "relative URL": by_relative_url,
-    "relative URL without /proc": by_relative_url_without_proc,
-    "relative URL of another CLI": by_relative_url_of_another_cli,
+WAYS: dict[str, Callable[[Stack], object]] = {
+    "absolute URL": lambda stack: None,
+    "relative URL": lambda stack: stack.env.update(PULUMI_BACKEND_URL="file://."),
     "Pulumi.yaml": by_project,
     "login": by_login,
 }
 
 
 @pytest.fixture
-def twins(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator[list[Stack]]:
+def twins(emulator: EmulatorServer, stack: Stack, tmp_path: Path) -> Iterator[tuple[Stack, Stack]]:
     """Two stacks that share all names and a PULUMI_HOME, in two backends."""
-    twins = []
-    for name in ("one", "other"):
-        shutil.copytree(new_stack, tmp_path / name)
-        stack = Stack(tmp_path / name, emulator.env)
-        stack.home = tmp_path / "home"
-        stack.env["PULUMI_HOME"] = str(stack.home)
-        stack.write(machine())
-        twins.append(stack)
-    yield twins
-    for stack in twins:
-        stack.kill_all()
+    shutil.copytree(stack.folder, tmp_path / "other")
+    other = Stack(tmp_path / "other", emulator.env)
+    other.home = stack.home
+    other.env["PULUMI_HOME"] = stack.env["PULUMI_HOME"]
+    yield stack, other
+    other.kill_all()
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_killed_create_is_resumed_only_by_its_own_stack(
-    way: str, twins: list[Stack], emulator: EmulatorServer
-) -> None:
-    """The other stack creates a machine of its own; the stack's own `up` resumes the first one."""
+def test_own_stack(way: str, twins: tuple[Stack, Stack], emulator: EmulatorServer) -> None:
+    """A killed create is resumed by its own stack. The other one creates a machine of its own."""
     one, other = twins
     WAYS[way](one)
     first = kill_while_waiting(one, emulator)
     WAYS[way](other)
-    up = other.up()
-    assert first not in up.output
+    assert first not in other.up().output
     (second,) = emulator.state.alive() - {first}
     assert other.state_ids() == {second}
     if way == "login":
@@ -125,26 +80,11 @@ def test_a_killed_create_is_resumed_only_by_its_own_stack(
     assert emulator.state.creations == 2
 
 
-def test_a_stack_that_only_reads_the_machine_of_a_killed_create_leaves_its_record(
-    twins: list[Stack], emulator: EmulatorServer
-) -> None:
-    """A stack that reads a machine under the same URN doesn't have it; its own `up` needs it."""
-    one, reader = twins
-    id_ = kill_while_waiting(one, emulator)
-    reader.write(f"ComputeInstance.get('machine', {id_!r})\n")
-    reader.up()
-    reader.refresh()
-    assert reader.state_ids() == {id_}
-    unlock(one)
-    one.up()
-    assert one.state_ids() == emulator.state.alive() == {id_}
-    assert emulator.state.creations == 1
+def test_automation(twins: tuple[Stack, Stack], emulator: EmulatorServer) -> None:
+    """The Automation API goes on with the machine of its killed run.
 
-
-def test_the_automation_api_goes_on_with_the_machine_of_its_killed_run(
-    twins: list[Stack], emulator: EmulatorServer
-) -> None:
-    """The program is part of the script, and a stack of the CLI has the same names."""
+    The program is part of the script, and a stack of the CLI has the same names.
+    """
     one, other = twins
     emulator.state.provisioning = inf
     script = automation_up(one)
@@ -161,7 +101,6 @@ def test_the_automation_api_goes_on_with_the_machine_of_its_killed_run(
     unlock(one)
     assert automation_up(one).wait(SECONDS) == 0
     assert one.state_ids() == {first}
-    assert emulator.state.creations == 2
     assert other.state_ids() | one.state_ids() == emulator.state.alive()
 
 

@@ -14,7 +14,7 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..e2e.harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
-from ..e2e.recovery import entries, finish, journal, unfinished, urn
+from ..e2e.recovery import entries, finish, journal, unfinished
 from ..fakes import EIGHT, ONE
 
 KINDS = ("fresh", "known", "unfinished")
@@ -22,71 +22,57 @@ KINDS = ("fresh", "known", "unfinished")
 is in state as partial."""
 
 
-def taint(stack: Stack) -> None:
-    """Run `pulumi state taint`, then `up`."""
-    stack.run("state", "taint", *(urn(stack, kind) for kind in KINDS), "--yes")
+def program(option: str = "", ssh_key: str = SSH_KEY) -> str:
+    """`other` with the given key, and a machine of each kind with the given option."""
+    kinds = {kind: EIGHT if kind == "unfinished" else ONE for kind in KINDS}
+    lines = (machine(kind, opts=option, instance_type=type_) for kind, type_ in kinds.items())
+    return "".join([machine("other", ssh_key=ssh_key), *lines])
+
+
+def replace(stack: Stack, *command: str) -> None:
+    """Name each machine in a command, after its flag if there is one, and run `up`."""
+    *words, flag = command
+    urns = [word for kind in KINDS for word in (flag, stack.urn(kind))]
+    stack.run(*words, *filter(None, urns), *(() if words == ["up"] else ("--yes",)))
+    if words != ["up"]:
+        stack.up()
+
+
+def write(stack: Stack, text: str) -> None:
+    stack.write(text)
     stack.up()
 
 
-def trigger(stack: Stack) -> None:
-    """Give the option replacement_trigger another value."""
-    stack.write(program("trigger", trigger="two"))
-    stack.up()
-
-
-def follow(stack: Stack) -> None:
-    """Replace the machine that the option replace_with names."""
-    stack.write(program("follow", ssh_key=OTHER_SSH_KEY))
-    stack.up()
-
-
-FORCED: dict[str, Callable[[Stack], object]] = {
-    "replace": lambda stack: stack.up(*flags(stack, "--replace")),
-    "target": lambda stack: stack.up(*flags(stack, "--target-replace")),
-    "taint": taint,
-    "trigger": trigger,
-    "follow": follow,
+TRIGGER, FOLLOW = "replacement_trigger='{}'", "replace_with=[other]"
+FORCED: dict[str, tuple[str, Callable[[Stack], None]]] = {
+    "--replace": ("", lambda stack: replace(stack, "up", "--replace")),
+    "--target-replace": ("", lambda stack: replace(stack, "up", "--target-replace")),
+    "state taint": ("", lambda stack: replace(stack, "state", "taint", "")),
+    "replacement_trigger": (
+        TRIGGER.format("one"),
+        lambda stack: write(stack, program(TRIGGER.format("two"))),
+    ),
+    "replace_with": (FOLLOW, lambda stack: write(stack, program(FOLLOW, OTHER_SSH_KEY))),
 }
+"""What the machines have as an option before, and what forces their replacement."""
 
 
 @pytest.mark.parametrize("way", FORCED)
-def test_a_forced_replacement_creates_another_machine_and_deletes_the_old(
-    way: str, stack: Stack, emulator: EmulatorServer
-) -> None:
+def test_forced(way: str, stack: Stack, emulator: EmulatorServer) -> None:
     """Whatever the journal and state have of the old machine, one is left for each resource."""
-    stack.write(program(way))
+    option, force = FORCED[way]
+    stack.write(program(option))
     make_each_kind(stack, emulator)
-    old = ids(stack)
-
-    FORCED[way](stack)
-
-    new = ids(stack)
-    assert emulator.state.alive() == set(new.values())
-    follows = way == "follow"
-    kept = set() if follows else {old["other"]}
-    assert set(old.values()) & set(new.values()) == kept
-    assert emulator.state.creations == 1 + 2 * len(KINDS) + follows
-    assert emulator.state.deletions == len(KINDS) + follows
+    old = stack.ids()
+    force(stack)
+    new = stack.ids()
+    assert emulator.state.alive() == stack.state_ids() == set(new.values())
+    replaced = {name for name in old if old[name] != new[name]}
+    assert replaced == {*KINDS, *(["other"] if way == "replace_with" else [])}
+    assert emulator.state.deletions == len(replaced)
     assert unfinished(stack) == []
     stack.up("--expect-no-changes")
     assert entries(stack) == []
-
-
-def program(way: str, trigger: str = "one", ssh_key: str = SSH_KEY) -> str:
-    """A machine of each kind, with what its replacement needs, and `other` with the given key.
-
-    The other machines have a replacement trigger for the way "trigger", and are replaced together
-    with `other` for the way "follow".
-    """
-    options = {
-        "trigger": f"replacement_trigger={trigger!r}",
-        "follow": "replace_with=[other]",
-    }
-    lines = [machine("other", ssh_key=ssh_key)]
-    for kind in KINDS:
-        type_ = EIGHT if kind == "unfinished" else ONE
-        lines.append(machine(kind, opts=options.get(way, ""), instance_type=type_))
-    return "".join(lines)
 
 
 def make_each_kind(stack: Stack, emulator: EmulatorServer) -> None:
@@ -99,29 +85,14 @@ def make_each_kind(stack: Stack, emulator: EmulatorServer) -> None:
         for made in list(state.machines.values()):
             if made.requested.instance_type == ONE:
                 made.provisioning = 0
-        return run.process.poll() is not None or (
-            state.creations == count and len(stack.state_ids()) == count - 1
-        )
+        in_state = len(stack.state_ids()) == count - 1
+        return run.process.poll() is not None or (state.creations == count and in_state)
 
     wait_until(only_unfinished_left)
     run.interrupt()
     assert run.wait().exit_code != 0
-    assert [resource["urn"] for resource in unfinished(stack)] == [urn(stack, "unfinished")]
+    assert [resource["urn"] for resource in unfinished(stack)] == [stack.urn("unfinished")]
     for entry in entries(stack):
-        if entry.origin.urn == urn(stack, "known"):
+        if entry.origin.urn == stack.urn("known"):
             journal(stack).drop(entry)
     finish(state)
-    assert set(ids(stack).values()) == state.alive()
-
-
-def flags(stack: Stack, flag: str) -> list[str]:
-    """The flag once for each machine that is to be replaced."""
-    return [word for kind in KINDS for word in (flag, urn(stack, kind))]
-
-
-def ids(stack: Stack) -> dict[str, str]:
-    """The ids of the machines in state by name; each name just once."""
-    found = stack.resources()
-    named = {resource["urn"].rpartition("::")[2]: str(resource.get("id", "")) for resource in found}
-    assert len(named) == len(found)
-    return named

@@ -8,29 +8,28 @@ from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..e2e.harness import Stack, wait_until
+from ..e2e.native import in_both
 from ..e2e.recovery import (
     PATIENCE,
     STAGES,
     Stage,
+    adopt,
     entries,
     is_locked,
     kill,
     nothing_runs,
     one_machine,
-    pending,
     says,
     touch_when_told_to_stop,
     unfinished,
     unlock,
-    urn,
 )
 
 
+@in_both
 @pytest.mark.parametrize("who", ["cli", "plugin", "both"])
 @pytest.mark.parametrize("name", STAGES)
-def test_a_kill_at_any_stage_of_create_loses_no_machine_and_creates_no_second(
-    name: str, who: str, stack: Stack, emulator: EmulatorServer
-) -> None:
+def test_kill(name: str, who: str, stack: Stack, emulator: EmulatorServer) -> None:
     """There is one creation in all, and no process is left behind."""
     stack.env |= PATIENCE
     stage = Stage(emulator, name)
@@ -41,19 +40,16 @@ def test_a_kill_at_any_stage_of_create_loses_no_machine_and_creates_no_second(
     unlock(stack)
     if name == "during the POST" and who != "cli":
         # The answer went to a dead process: only a user can say whose machine it is.
-        (made,) = emulator.state.alive()
-        says(stack.up(fails=True), made, "pending adopt")
-        pending(stack, "adopt", urn(stack), made)
+        assert adopt(stack, stack.up(fails=True)) in emulator.state.alive()
     stack.up()
     one_machine(stack, emulator)
     stack.up("--expect-no-changes")
     assert entries(stack) == []
 
 
+@in_both
 @pytest.mark.parametrize("name", STAGES)
-def test_ctrl_c_at_any_stage_of_create_leaves_the_machine_in_state(
-    name: str, stack: Stack, emulator: EmulatorServer
-) -> None:
+def test_ctrl_c(name: str, stack: Stack, emulator: EmulatorServer) -> None:
     """A request in flight is allowed to finish; no pending operation and no lock is left."""
     stack.env |= PATIENCE
     was_told = touch_when_told_to_stop(stack)
@@ -78,9 +74,7 @@ def test_ctrl_c_at_any_stage_of_create_leaves_the_machine_in_state(
 
 
 @pytest.mark.parametrize("call", ["list", "create"])
-def test_ctrl_c_ends_the_sleep_that_a_retry_after_asks_for(
-    call: str, stack: Stack, emulator: EmulatorServer
-) -> None:
+def test_ctrl_c_in_retry(call: str, stack: Stack, emulator: EmulatorServer) -> None:
     """An hour's sleep is no reason to wait, and a POST that was refused has created nothing."""
     emulator.faults.add(call, fault("429", retry_after=3600))
     run = stack.start("up")

@@ -7,18 +7,12 @@ the emulator knows.
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from math import inf
 from pathlib import Path
-from threading import Lock
 
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import API_KEY, EmulatorServer
 from pulumi_fal.emulator.state import Machine
 
@@ -29,16 +23,15 @@ from ..e2e.recovery import (
     in_plugin,
     nothing_runs,
     pending,
-    plugins,
     printed,
     restore_if_cut_off,
+    unfinished,
     unlock,
 )
 from ..processes import replaced
 
 FOREIGN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIsomebody"
 """The SSH key of somebody who rents in the same account."""
-ANOTHER_KEY = "the-api-key-of-another-account"
 TIMEOUT = 1.5
 """After how many seconds the plugin gives up on an answer. A late answer comes after LATE."""
 LATE = 2.2
@@ -85,16 +78,7 @@ class World:
         self.stack = stack
         self.emulator = emulator
         self.outcome = outcome
-        self.keys = [SSH_KEY]
-        """Every SSH key that the program has had; the last one is its current one."""
-        self.api_key = API_KEY
-        """The API key that is set."""
-        self.endpoint = emulator.url
-        """Where the commands find the API."""
-        self._api_keys: dict[str, str] = {}
-        """Every API key that was ever set, by what the provider calls its account."""
-        stack.env |= PATIENCE
-        self.use_key(API_KEY)
+        stack.env |= {**PATIENCE, "FAL_ADMIN_API_KEY": API_KEY}
         for name, value in IN_PLUGIN.items():
             self.replace_in_plugin(name, value)
 
@@ -102,38 +86,10 @@ class World:
         """Give another value to a name of the package in each plugin process."""
         in_plugin(self.stack, replaced(name, value))
 
-    def write(self, key: str | None = None, opts: str = "", **inputs: str) -> None:
-        """Write a program that declares the machine, with another SSH key if one is given."""
-        if key is not None:
-            self.keys.append(key)
-        self.stack.write(program(self.keys[-1], opts, **inputs))
-
-    def use_key(self, api_key: str) -> None:
-        """Set this key for the commands that follow."""
-        self.api_key = self.stack.env["FAL_ADMIN_API_KEY"] = api_key
-        self._api_keys[account(self.endpoint, api_key)] = api_key
-
     def speak_v1(self) -> None:
         """Have the commands that follow use the v1 API."""
-        self.endpoint = f"{self.emulator.url}/v1"
-        self.stack.env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": self.endpoint}
-        self.use_key(self.api_key)
-
-    def rotate_key(self, api_key: str) -> None:
-        """Set this key, which is of the same account as the one that is set now."""
-        self.emulator.state.same_account(self.api_key, api_key)
-        self.use_key(api_key)
-
-    def rename_stack(self, name: str) -> None:
-        """Run `pulumi stack rename`."""
-        self.stack.run("stack", "rename", name)
-        self.stack.name = name
-
-    def rename_project(self, name: str) -> None:
-        """Rename the project: in the backend with the stack's full name, and in Pulumi.yaml."""
-        self.stack.run("stack", "rename", f"organization/{name}/{self.stack.name}")
-        file = self.stack.project / "Pulumi.yaml"
-        file.write_text(re.sub("^name: .*", f"name: {name}", file.read_text()))
+        endpoint = f"{self.emulator.url}/v1"
+        self.stack.env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": endpoint}
 
     def ours(self) -> dict[str, Machine]:
         """The machines that are alive and came from this stack's creates."""
@@ -141,7 +97,7 @@ class World:
         return {
             id_: state.machines[id_]
             for id_ in state.alive()
-            if state.machines[id_].requested.ssh_key in self.keys
+            if state.machines[id_].requested.ssh_key == SSH_KEY
         }
 
     def run(self, *args: str, during: Callable[[Run], None] = lambda run: None) -> Result:
@@ -183,38 +139,26 @@ class World:
         raise Broken(f"`{result.command}` did not succeed within {ROUNDS} runs")
 
     def take_ways_out(self, result: Result) -> None:
-        """Run the commands that an error names, with the key of the account that it names.
+        """Adopt the machine that is the resource's with the command that an error names.
 
-        Adopt the machine that is the resource's, delete one that has no use, forget any other.
+        Where there is none, forget the create.
         """
-        self._take_key_of(" ".join(result.output.split()))
         for urn, _, *options in printed(result.output, "pulumi-fal pending adopt"):
-            entry = next((found for found in entries(self.stack) if found.origin.urn == urn), None)
-            if entry is None:
+            if not entries(self.stack):
                 self.outcome.broken.append(f"no record of the create of {urn}")
                 continue
             self.outcome.ways_out += 1
-            in_state = self.stack.state_ids()
-            made_by_it = [
-                id_
-                for id_, machine in self.ours().items()
-                if id_ not in in_state
-                and machine.requested.hashed().ssh_key == entry.requested.ssh_key
-            ]
-            wanted = NewInstance("", self.keys[-1]).hashed()
-            is_wanted = entry.requested.ssh_key == wanted.ssh_key
-            if made_by_it and is_wanted:
-                self._adopt(urn, made_by_it[0], options)
-                continue
-            for id_ in made_by_it:
-                self.emulator.state.kill(id_)
-            pending(self.stack, "forget", urn, "--yes")
+            made = set(self.ours()) - self.stack.state_ids()
+            if made:
+                pending(self.stack, "adopt", urn, made.pop(), *options)
+            else:
+                pending(self.stack, "forget", urn, "--yes")
 
     def check(self, creations: int, *, alive: int) -> None:
         """Check the laws once all has settled: at most so many creations, and so many alive."""
         state = self.emulator.state
         ours, in_state = set(self.ours()), self.stack.state_ids()
-        made = [one for one in state.machines.values() if one.requested.ssh_key in self.keys]
+        made = [one for one in state.machines.values() if one.requested.ssh_key == SSH_KEY]
         twice = max(len(made) - creations, len(ours) - alive)
         self.outcome.orphans = max(self.outcome.orphans, len(ours - in_state))
         self.outcome.duplicates = max(self.outcome.duplicates, twice)
@@ -227,21 +171,8 @@ class World:
             self.outcome.broken.append(f"{len(made)} made, {len(ours)} alive, {alive} wanted")
         if foreign - state.alive():
             self.outcome.broken.append("a machine of somebody else is gone")
-        for resource in self.stack.resources():
-            if resource.get("initErrors"):
-                self.outcome.broken.append("state holds a failed create")
-            self._check_account(resource["id"], resource["outputs"].get("account"))
-
-    def check_known(self, alive: int) -> None:
-        """Check the laws between two commands: so many are alive, each in state or on record."""
-        ours = set(self.ours())
-        recorded = {entry.instance_id for entry in entries(self.stack)}
-        lost = ours - self.stack.state_ids() - recorded
-        self.outcome.orphans = max(self.outcome.orphans, len(lost))
-        if lost:
-            self.outcome.broken.append(f"neither state nor a record has {lost}")
-        if len(ours) != alive:
-            self.outcome.broken.append(f"{len(ours)} alive, {alive} wanted")
+        if unfinished(self.stack):
+            self.outcome.broken.append("state holds a failed create")
 
     def beside_each_create(self) -> None:
         """Let somebody else rent a machine of the same type during each POST of ours."""
@@ -255,37 +186,6 @@ class World:
 
         state.create = create_two  # type: ignore[method-assign]
 
-    def strike(self, run: Run, who: str) -> None:
-        """Send SIGKILL to the CLI, the plugin, or both."""
-        if who in ("plugin", "both"):
-            for pid in plugins(self.stack):
-                os.kill(pid, signal.SIGKILL)
-        if who in ("cli", "both"):
-            run.kill()
-
-    def _check_account(self, id_: str, said: str) -> None:
-        """Check that state names the account that has the machine, by any of its keys."""
-        state = self.emulator.state
-        there = state.machines[id_]
-        if said not in self._api_keys or state.account_of(self._api_keys[said]) != there.account:
-            self.outcome.broken.append(f"{id_} is of the account {there.account}, not {said}")
-
-    def _take_key_of(self, output: str) -> None:
-        """Set a key of the account that a message asks for; of several, the next one."""
-        named = sorted(set(re.findall(r"the key of another account \((\w+)\)", output)))
-        if named:
-            now = account(self.endpoint, self.api_key)
-            later = [name for name in named if name > now]
-            self.use_key(self._api_keys[(later or named)[0]])
-
-    def _adopt(self, urn: str, id_: str, options: list[str]) -> None:
-        """Adopt the machine with a key that sees it: a user who knows whose it is has one."""
-        state, own = self.emulator.state, self.api_key
-        of = state.machines[id_].account
-        self.use_key(next(key for key in self._api_keys.values() if state.account_of(key) == of))
-        pending(self.stack, "adopt", urn, id_, *options)
-        self.use_key(own)
-
     def _look_for_unnamed(self, result: Result) -> None:
         """Check that a failed command names each machine that may run outside of state.
 
@@ -295,92 +195,47 @@ class World:
         if "error reading from server" in output or "connection refused" in output:
             return
         cannot_tell = "may have made a machine" in output and "could not be asked" in output
-        # Only another key could tell which machine it is.
-        cannot_see = "ended without an answer, and a machine" in output and "account" in output
         for id_ in set(self.ours()) - self.stack.state_ids():
-            if id_ not in output and not (cannot_tell or cannot_see):
+            if id_ not in output and not cannot_tell:
                 self.outcome.unnamed += 1
                 self.outcome.broken.append(f"`{result.command}` failed without naming {id_}")
 
 
-class Template:
-    """Stacks to be copied: `new` is empty, `ready` and `unfinished` have such a machine."""
-
-    def __init__(self, new_stack: Path, folder: Path, kind: type[Stack] = Stack) -> None:
-        """`kind` makes the stacks; its programs may use another plugin."""
-        self._folder = folder
-        self._kind = kind
-        self._lock = Lock()
-        self._made: dict[str, tuple[Path, Machine | None, str]] = {"new": (new_stack, None, "")}
-
-    def play(
-        self, folder: Path, outcome: Outcome, act: Callable[[World], None], *, start: str
-    ) -> Outcome:
-        """Play a case in a world of its own, whose stack is a copy of one of the templates."""
-        with self._lock:
-            if start not in self._made:
-                self._made[start] = self._make(start)
-        source, there, endpoint = self._made[start]
-        shutil.copytree(source, folder)
-        with EmulatorServer(provisioning=0.2, deletion=0.1, api_key=None) as emulator:
-            if there is not None:
-                # The emulator changes its machines, and each copy needs one of its own.
-                created = emulator.state.now() - 60
-                copy = replace(there, created=created, hidden_until={"list": created})
-                emulator.state.machines[there.id] = copy
-                for file in (folder / ".pulumi" / "stacks").rglob("*.json"):
-                    text = file.read_text().replace(endpoint, emulator.url)
-                    then, now = (account(url, API_KEY) for url in (endpoint, emulator.url))
-                    file.write_text(text.replace(then, now))
-            world = World(self._kind(folder, emulator.env), emulator, outcome)
-            try:
-                world.write()
-                act(world)
-            except (AssertionError, TimeoutError, ValueError) as error:
-                outcome.broken.append(f"{type(error).__name__}: {error}")
-            finally:
-                world.stack.kill_all()
-            calls = "\n".join(str(call) for call in emulator.log)
-            runs = "\n".join(f"$ {run.command}\n{run.output}" for run in world.stack.runs)
-            outcome.transcript = f"{runs}\n{calls}"
-        return outcome
-
-    def _make(self, start: str) -> tuple[Path, Machine, str]:
-        folder = self._folder / start
-        shutil.copytree(self._made["new"][0], folder)
-        provisioning = 0 if start == "ready" else inf
-        with EmulatorServer(provisioning=provisioning, api_key=None) as emulator:
-            stack = self._kind(folder, emulator.env)
-            stack.write(program())
-            run = stack.start("up")
-            if start == "unfinished":
-                wait_until(lambda: emulator.state.calls["list"] >= 3)
-                run.interrupt()
-            assert (run.wait().exit_code != 0) is (start == "unfinished")
-            (made,) = emulator.state.machines.values()
-            nothing_runs(stack)
-        # The journal has the folder's name, so in a copy its records would be another stack's.
-        shutil.rmtree(stack.home)
-        return folder, made, emulator.url
+def play(
+    kind: type[Stack],
+    new_stack: Path,
+    folder: Path,
+    outcome: Outcome,
+    act: Callable[[World], None],
+    start: str,
+) -> Outcome:
+    """Play a case in a world of its own, whose stack is `new`, or has a machine that is `ready`."""
+    shutil.copytree(new_stack, folder)
+    with EmulatorServer(provisioning=0.2, deletion=0.1, api_key=None) as emulator:
+        world = World(kind(folder, emulator.env), emulator, outcome)
+        try:
+            world.stack.write(program())
+            if start == "ready":
+                world.stack.up()
+                world.emulator.state.calls.clear()
+            act(world)
+        except (AssertionError, TimeoutError, ValueError) as error:
+            outcome.broken.append(f"{type(error).__name__}: {error}")
+        finally:
+            world.stack.kill_all()
+        calls = "\n".join(str(call) for call in emulator.log)
+        runs = "\n".join(f"$ {run.command}\n{run.output}" for run in world.stack.runs)
+        outcome.transcript = f"{runs}\n{calls}"
+    return outcome
 
 
-def program(key: str = SSH_KEY, opts: str = "", **inputs: str) -> str:
+def program() -> str:
     """A program with one machine, and with the timeouts of a world."""
-    timeouts = f"custom_timeouts=pulumi.CustomTimeouts(create='{WAIT}s', delete='{WAIT}s')"
-    return machine(ssh_key=key, opts=", ".join(filter(None, [timeouts, opts])), **inputs)
-
-
-def account(endpoint: str, api_key: str) -> str:
-    """What the provider calls the account of this key."""
-    return Settings(endpoint, api_key, "").account
-
-
-def call_seen(world: World, kind: str, number: int) -> Callable[[Run], bool]:
-    """A function that says whether so many such calls have begun, or the run is over."""
-    return lambda run: world.emulator.state.calls[kind] >= number or run.process.poll() is not None
+    timeouts = f"create='{WAIT}s', delete='{WAIT}s'"
+    return machine(opts=f"custom_timeouts=pulumi.CustomTimeouts({timeouts})")
 
 
 def wait_for_call(world: World, kind: str, number: int, run: Run) -> None:
     """Return when so many such calls have begun, or when the run is over."""
-    came = call_seen(world, kind, number)
-    wait_until(lambda: came(run))
+    calls = world.emulator.state.calls
+    wait_until(lambda: calls[kind] >= number or run.process.poll() is not None)

@@ -11,7 +11,6 @@ import gzip
 import json
 import re
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -31,8 +30,10 @@ class CloudService:
         self.stacks = Stacks(user, organizations)
         self.environments: dict[str, dict[str, str]] = {}
         """Variables of each environment of Pulumi ESC, by its name. It is in all organizations."""
-        self.save_seconds = 0.0
-        """How long it takes to save a checkpoint."""
+        self.saving = threading.Lock()
+        """Whoever holds it has checkpoints wait to be saved."""
+        self.waiting = 0
+        """How many of them wait."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -62,7 +63,9 @@ class CloudService:
                 if self.headers.get("Content-Encoding") == "gzip":
                     sent = gzip.decompress(sent)
                 if "/checkpoint" in self.path:
-                    time.sleep(service.save_seconds)
+                    service.waiting += 1
+                    with service.saving:
+                        service.waiting -= 1
                 status, answer = api.serve(self.command, self.path, json.loads(sent or b"null"))
                 text = json.dumps(answer).encode()
                 print(f"{self.command} {self.path} -> {status}")

@@ -36,10 +36,6 @@ class CloudStack(Stack):
         """The deployment as the service holds it."""
         return {"resources": self.service.stacks.resources(self.cloud_name)}
 
-    def is_in_progress(self) -> bool:
-        """Whether the service still counts an update as in progress."""
-        return self.service.stacks.get(self.cloud_name).is_locked
-
 
 class NativeCloudStack(CloudStack, NativeStack):
     """A stack of an organization with machines of the native plugin."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
 import signal
@@ -17,7 +16,6 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import KEY
 from .harness import ENGINE_RUNS, SECONDS, Stack, cli_path, fresh, machine
-from .installed import take_language_host
 from .sshd import SSHD, Sshd
 
 FOLDER = Path(__file__).parent
@@ -31,12 +29,20 @@ def emulator() -> Iterator[EmulatorServer]:
 
 
 @pytest.fixture
-def stack(emulator: EmulatorServer, new_stack: Path, tmp_path: Path) -> Iterator[Stack]:
+def host() -> type[Stack]:
+    """The kind of the test's stack: dynamic, where the test doesn't say otherwise."""
+    return Stack
+
+
+@pytest.fixture
+def stack(
+    host: type[Stack], emulator: EmulatorServer, new_stack: Path, tmp_path: Path
+) -> Iterator[Stack]:
     """A stack without resources, whose program declares one machine of the 1x type.
 
     Afterwards nothing of it runs, and the API key is in none of its files.
     """
-    with fresh(Stack, new_stack, tmp_path / "stack", emulator.env) as stack:
+    with fresh(host, new_stack, tmp_path / "stack", emulator.env) as stack:
         stack.write(machine())
         yield stack
 
@@ -54,14 +60,6 @@ def bare(stack: Stack) -> Stack:
     stack.cli = Path(str(shutil.which("pulumi", path=folders)))
     assert shutil.which("pulumi-resource-fal", path=folders) is None
     return stack
-
-
-@pytest.fixture
-def empty(package_index: None, bare: Stack) -> Stack:
-    """A stack with an empty PULUMI_HOME and no plugin on PATH. pip has the settings that it has."""
-    take_language_host(bare)
-    bare.env |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-    return bare
 
 
 @pytest.fixture(scope="session")

@@ -75,10 +75,19 @@ FLAGS = {
 }
 
 
+class Code(str):
+    """Python in the place of an input's value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def machine(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
     """A program's lines for one machine, whose outputs are the stack's under its name.
 
-    `opts` is Python: the arguments of ResourceOptions.
+    `opts` is Python: the arguments of ResourceOptions. The lines are the same for either host.
     """
     given = {"instance_type": fakes.ONE, "ssh_key": SSH_KEY, **inputs}
     arguments = "".join(f", {key}={value!r}" for key, value in given.items())
@@ -142,15 +151,14 @@ class Result:
 
 
 class Run:
-    """A `pulumi` in the background, in a process group of its own as in a terminal."""
+    """A command in the background, in a process group of its own as in a terminal."""
 
     def __init__(
         self, cli: Path, args: list[str], folder: Path, env: dict[str, str], log: Path
     ) -> None:
-        self.command = " ".join(["pulumi", *args])
+        self.command = " ".join([cli.name, *args])
         self.log = log
         self._started = time.monotonic()
-        ENGINE_RUNS[args[0]] += 1
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [cli, *args],
@@ -196,6 +204,15 @@ class Stack:
     `env` is the whole environment of its runs: change it as the test wants.
     """
 
+    type = TYPE
+    """The type of its machines."""
+    header = (
+        "import pulumi\n"
+        "from pulumi import ResourceOptions\n"
+        "from pulumi_fal import ComputeCluster, ComputeInstance\n"
+    )
+    """What its programs begin with."""
+
     def __init__(self, folder: Path, endpoint: dict[str, str], *, name: str = "dev") -> None:
         self.folder = folder
         self.project = folder
@@ -239,12 +256,8 @@ class Stack:
 
     def write(self, *parts: str) -> None:
         """Write a program with these lines; see `machine`."""
-        header = (
-            "import pulumi\n"
-            "from pulumi import ResourceOptions\n"
-            "from pulumi_fal import ComputeCluster, ComputeInstance\n"
-        )
-        (self.project / "__main__.py").write_text(header + "".join(parts), encoding="utf-8")
+        program = self.header + "".join(parts)
+        (self.project / "__main__.py").write_text(program, encoding="utf-8")
 
     # One method for each command. `fails` says how it must end; None allows both.
 
@@ -264,7 +277,7 @@ class Stack:
         return self.run("cancel", self.full_name)
 
     def import_(self, name: str, id_: str, *flags: str, fails: bool | None = False) -> Result:
-        return self.run("import", TYPE, name, id_, *flags, fails=fails)
+        return self.run("import", self.type, name, id_, *flags, fails=fails)
 
     def config(self, key: str, value: str, *flags: str) -> Result:
         return self.run("config", "set", key, value, *flags)
@@ -290,6 +303,7 @@ class Stack:
         where = [] if names_it else ["--stack", self.full_name]
         flags = [*FLAGS.get(args[0], []), *where, "--non-interactive"]
         log = self.folder / f"run-{len(self.runs)}.log"
+        ENGINE_RUNS[args[0]] += 1
         run = Run(self.cli, [*args, *flags], self.project, self.env, log)
         self.runs.append(run)
         return run
@@ -312,10 +326,22 @@ class Stack:
         latest: dict[str, Any] | None = json.loads(text)["checkpoint"].get("latest")
         return latest or {}
 
-    def resources(self, type_: str = TYPE) -> list[dict[str, Any]]:
-        """State's resources of that type, those marked for deletion included."""
+    def resources(self, type_: str = "") -> list[dict[str, Any]]:
+        """State's machines, or resources of that type, those marked for deletion included."""
         resources: list[dict[str, Any]] = self.state().get("resources", [])
-        return [resource for resource in resources if resource["type"] == type_]
+        return [resource for resource in resources if resource["type"] == (type_ or self.type)]
+
+    def ids(self) -> dict[str, str]:
+        """The machines in state by their names, without those that are marked for deletion."""
+        return {
+            resource["urn"].rpartition("::")[2]: resource["id"]
+            for resource in self.resources()
+            if resource.get("id") and not resource.get("delete")
+        }
+
+    def urn(self, name: str = "machine") -> str:
+        """The URN of a machine that the program declares at its top."""
+        return f"urn:pulumi:{self.name}::{self._project_name()}::{self.type}::{name}"
 
     def state_ids(self) -> set[str]:
         """The ids of the machines in state."""

@@ -1,7 +1,8 @@
 """The wheel and the sdist, and environments that hold nothing but the wheel and what it needs.
 
 wheel = build("wheel", folder)
-env = Environment(folder, wheel, "emulator", "pytest")   # an extra; what it needs besides
+env = Environment(folder)
+env.make(wheel, "emulator")   # with an extra, and pytest
 env.run("python", "-c", "import pulumi_fal")
 """
 
@@ -12,10 +13,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from .harness import Stack, cli_path
 
@@ -29,6 +31,18 @@ EXTRAS = {
 """What the wheel needs, with no extra and with each."""
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder with what `make` puts there, once for all processes of this test run."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
 def build(kind: str, folder: Path, source: Path = ROOT) -> Path:
     """Build the `wheel` or the `sdist` of the source with the locked hatchling."""
     command = ("-m", "hatchling", "build", "--target", kind, "--directory", str(folder))
@@ -38,16 +52,19 @@ def build(kind: str, folder: Path, source: Path = ROOT) -> Path:
 
 
 class Environment:
-    """A virtual environment with the locked versions, into which the wheel is installed.
+    """A virtual environment in `folder / "env"` with what `make` has installed."""
 
-    It skips the test if the packages that the wheel needs can't be installed."""
-
-    def __init__(self, folder: Path, wheel: Path, extra: str = "", *more: str) -> None:
-        self.bin = folder / "bin"
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        run_uv("venv", "--quiet", "--python", sys.executable, folder)
+        self.bin = folder / "env" / "bin"
+
+    def make(self, wheel: Path, extra: str = "") -> None:
+        """Install the locked versions, and the wheel.
+
+        It skips the test if the packages that the wheel needs can't be installed."""
+        run_uv("venv", "--quiet", "--python", sys.executable, self.bin.parent)
         install = ("pip", "install", "--quiet", "--python", self.bin / "python")
-        needs = (*EXTRAS[""], *(EXTRAS[extra] if extra else ()), *more)
+        needs = (*EXTRAS[""], *(EXTRAS[extra] if extra else ()), "pytest")
         there = run_uv(*install, "--constraints", LOCK, "--offline", *needs, check=False)
         if there.returncode:
             there = run_uv(*install, "--constraints", LOCK, *needs, check=False)

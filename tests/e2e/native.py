@@ -1,4 +1,4 @@
-"""Stacks whose machines the native plugin manages, from Python programs without an SDK for it.
+"""The native host of the stories: its plugin manages the machines of programs without an SDK.
 
 Pulumi.yaml tells the engine where the plugin is: in the folder of this Python's commands.
 """
@@ -6,17 +6,25 @@ Pulumi.yaml tells the engine where the plugin is: in the folder of this Python's
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from ..fakes import ONE
-from .harness import PULUMI, SSH_KEY, Result, Stack
+import pytest
+
+from .harness import PULUMI, Stack
 
 TYPE = "fal:index:ComputeInstance"
 
 SDK = """\
 import os
 import pulumi
-from pulumi import Alias, CustomTimeouts, Output, ResourceOptions
+from pulumi import Output, ResourceOptions
+
+def in_camel_case(name):
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+def props(kind, inputs):
+    given = {in_camel_case(name): value for name, value in inputs.items()}
+    return {**dict.fromkeys(kind.__annotations__), **given}
 
 class ComputeInstance(pulumi.CustomResource):
     instanceType: Output[str]
@@ -26,9 +34,7 @@ class ComputeInstance(pulumi.CustomResource):
     status: Output[str]
 
     def __init__(self, name, opts=None, **inputs):
-        given = {NAMES.get(name, name): value for name, value in inputs.items()}
-        props = {**dict.fromkeys(ComputeInstance.__annotations__), **given}
-        super().__init__("fal:index:ComputeInstance", name, props, opts)
+        super().__init__("fal:index:ComputeInstance", name, props(ComputeInstance, inputs), opts)
 
     instance_type = property(lambda self: self.instanceType)
 
@@ -43,84 +49,34 @@ class ComputeCluster(pulumi.ComponentResource):
     machines: Output[list]
 
     def __init__(self, name, opts=None, **inputs):
-        given = {NAMES.get(name, name): value for name, value in inputs.items()}
-        props = {**dict.fromkeys(ComputeCluster.__annotations__), **given}
-        super().__init__("fal:index:ComputeCluster", name, props, opts, remote=True)
+        given = props(ComputeCluster, inputs)
+        super().__init__("fal:index:ComputeCluster", name, given, opts, remote=True)
 
     main_ip = property(lambda self: self.mainIp)
     ssh_config = property(lambda self: self.sshConfig)
-
-NAMES = {
-    "instance_type": "instanceType",
-    "ssh_key": "sshKey",
-    "wait_for_capacity": "waitForCapacity",
-}
 """
-"""What every program begins with, in the place of an SDK.
-
-It takes the names of the Python package as well, so that other tests' programs run, too.
-"""
+"""What a program begins with, in the place of an SDK. It takes the names of the Python package."""
 
 
 class NativeStack(Stack):
-    """A stack whose engine finds the native plugin. Its program has raw resources of its type."""
+    """A stack whose engine finds the native plugin."""
 
-    def __init__(self, folder: Path, endpoint: dict[str, str]) -> None:
-        super().__init__(folder, endpoint)
+    type = TYPE
+    header = SDK
+
+    def __init__(self, folder: Path, endpoint: dict[str, str], *, name: str = "dev") -> None:
+        super().__init__(folder, endpoint, name=name)
         file = self.project / "Pulumi.yaml"
         plugins = f"plugins:\n  providers:\n  - {{name: fal, path: {PULUMI.parent}}}\n"
         file.write_text(file.read_text().replace(plugins, "") + plugins)
-
-    def write(self, *parts: str) -> None:
-        """Write a program with these lines; see `machine` below."""
-        (self.project / "__main__.py").write_text(SDK + "".join(parts), encoding="utf-8")
-
-    def import_(self, name: str, id_: str, *flags: str, fails: bool | None = False) -> Result:
-        return self.run("import", TYPE, name, id_, *flags, fails=fails)
-
-    def resources(self, type_: str = TYPE) -> list[dict[str, Any]]:
-        """State's resources of that type, those marked for deletion included."""
-        return super().resources(type_)
-
-    def urn(self, name: str = "machine") -> str:
-        """The URN of a machine that the program declares at its top."""
-        return f"urn:pulumi:{self.name}::test::{TYPE}::{name}"
-
-
-class Code(str):
-    """Python in the place of an input's value."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def native(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
-    """The lines of a program that declares a machine as a generated SDK does, without `SDK`."""
-    given = {"instanceType": ONE, "sshKey": SSH_KEY, **inputs, "ip": None}
-    return (
-        "class Native(pulumi.CustomResource):\n"
-        "    ip: pulumi.Output[str]\n"
-        f"{name} = Native({TYPE!r}, {name!r}, {given!r}, ResourceOptions({opts}))\n"
-        f"pulumi.export({name!r}, {{'id': {name}.id, 'ip': {name}.ip}})\n"
-    )
-
-
-def machine(name: str = "machine", *, opts: str = "", **inputs: object) -> str:
-    """A program's lines for one machine, whose outputs are the stack's under its name.
-
-    `opts` is Python: the arguments of ResourceOptions.
-    """
-    given = {"instanceType": ONE, "sshKey": SSH_KEY, **inputs}
-    arguments = "".join(f", {key}={value!r}" for key, value in given.items())
-    return (
-        f"{name} = ComputeInstance({name!r}{arguments}, opts=ResourceOptions({opts}))\n"
-        f"outputs = ('id', 'ip', 'status', 'sector', 'instanceType')\n"
-        f"pulumi.export({name!r}, {{key: getattr({name}, key) for key in outputs}})\n"
-    )
 
 
 def provider(name: str, **config: object) -> str:
     """A program's lines for a provider with this config."""
     return f"{name} = pulumi.ProviderResource('fal', {name!r}, {config!r})\n"
+
+
+in_native = pytest.mark.parametrize("host", [NativeStack], ids=["native"])
+"""The test's `stack` is of the native host."""
+in_both = pytest.mark.parametrize("host", [Stack, NativeStack], ids=["dynamic", "native"])
+"""The hosts differ in what the test is about."""

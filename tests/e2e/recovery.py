@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from pulumi_fal.emulator.state import State
 from pulumi_fal.machines.journal import Entry, Journal, default_folder
 
 from ..processes import replaced
-from .harness import OFFICIAL_HOST, PULUMI, SECONDS, Result, Run, Stack, wait_until
+from .cli import pulumi_fal
+from .harness import OFFICIAL_HOST, Result, Run, Stack, wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"
 _LANGUAGE_HOST = "pulumi-language-python"
@@ -92,13 +92,18 @@ def plugins(stack: Stack) -> list[int]:
     return [pid for pid, line in stack.processes().items() if any(name in line for name in names)]
 
 
-def kill(stack: Stack, run: Run, who: str) -> None:
-    """Send SIGKILL to the CLI, the plugin, or both, and wait for the end of the run."""
+def strike(stack: Stack, run: Run, who: str) -> None:
+    """Send SIGKILL to the CLI, the plugin, or both."""
     if who in ("plugin", "both"):
         for pid in plugins(stack):
             os.kill(pid, signal.SIGKILL)
     if who in ("cli", "both"):
         run.kill()
+
+
+def kill(stack: Stack, run: Run, who: str) -> None:
+    """The same, and wait for the end of the run."""
+    strike(stack, run, who)
     assert run.wait().exit_code != 0
 
 
@@ -157,25 +162,16 @@ def entries(stack: Stack) -> list[Entry]:
     return found
 
 
-def urn(stack: Stack, name: str = "machine") -> str:
-    """The URN of a machine that the program declares at its top."""
-    return f"urn:pulumi:{stack.name}::test::pulumi-python:dynamic/fal:ComputeInstance::{name}"
-
-
 def pending(stack: Stack, *args: str) -> str:
     """Run `pulumi-fal pending`, which must succeed, and return what it prints."""
-    done = subprocess.run(
-        [PULUMI.with_name("pulumi-fal"), "pending", *args],
-        cwd=stack.project,
-        env={**stack.env, "PATH": f"{PULUMI.parent}{os.pathsep}{stack.env['PATH']}"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    print("$ pulumi-fal pending", *args, "\n" + done.stdout + done.stderr)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return pulumi_fal(stack, "pending", *args)
+
+
+def adopt(stack: Stack, result: Result) -> str:
+    """Run the only `pending adopt` that the output tells a user to run; the machine's id."""
+    (arguments,) = printed(result.output, "pulumi-fal pending adopt")
+    pending(stack, "adopt", *arguments)
+    return next(word for word in arguments if len(word) == 36)
 
 
 def printed(output: str, command: str) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -10,9 +9,9 @@ import pytest
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..fakes import KEY
-from .cli import pulumi_fal
-from .harness import Stack, machine
+from ..fakes import ED25519, KEY
+from .harness import SSH_KEY, Code, Stack, machine
+from .native import in_native, provider
 from .recovery import as_documented, says
 
 
@@ -23,42 +22,70 @@ def emulator() -> Iterator[EmulatorServer]:
         yield server
 
 
-def use(stack: Stack, emulator: EmulatorServer, key: str) -> str:
-    """Set this key, and return what state calls its account."""
-    stack.env["FAL_ADMIN_API_KEY"] = key
-    return Settings(emulator.url, key, "").account
-
-
 @pytest.mark.chaos("unit/test_operations.py::test_another_account")
-def test_only_a_key_of_the_account_that_made_a_machine_can_drop_it(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
+def test_another_key(stack: Stack, emulator: EmulatorServer) -> None:
     """With another account's key, each command fails and names the owner, and nothing is changed.
 
     A rotated key sees one of the machines, so it is of the same account, and drops just the other
     one, which is gone.
     """
-    owner = use(stack, emulator, KEY)
+    stack.env["FAL_ADMIN_API_KEY"] = KEY
     stack.write(machine("gone"), machine("there"))
     stack.up()
-    gone, there = (stack.outputs()[name]["id"] for name in ("gone", "there"))
-
-    other = use(stack, emulator, "another-accounts")
+    held = stack.ids()
+    stack.env["FAL_ADMIN_API_KEY"] = "another-accounts"
+    owner, other = (Settings(emulator.url, key, "").account for key in (KEY, "another-accounts"))
     for result in (stack.refresh(fails=True), stack.destroy(fails=True)):
         as_documented(result, "Another account's key")
         says(result, f"({owner})", f"(account {other}, from")
-        assert any(f"Machine {id_} was last" in result.output for id_ in (gone, there))
-    stack.up("--expect-no-changes")
-    report = json.loads(pulumi_fal(stack, "audit", "--json", code=2))
-    assert (report["machines"], report["gone"]) == ([], [])
-    assert {row["id"] for row in report["other_account"]} == {gone, there}
-    assert stack.state_ids() == emulator.state.alive() == {gone, there}
-    assert emulator.state.creations == 2
+        assert any(f"Machine {id_} was last" in result.output for id_ in held.values())
+    assert stack.state_ids() == emulator.state.alive() == set(held.values())
     assert emulator.state.calls["delete"] == 0
 
-    emulator.state.kill(gone)
+    emulator.state.kill(held["gone"])
     emulator.state.same_account(KEY, "rotated")
-    rotated = use(stack, emulator, "rotated")
+    stack.env["FAL_ADMIN_API_KEY"] = "rotated"
     stack.refresh()
-    assert stack.state_ids() == {there}
+    assert stack.state_ids() == {held["there"]}
+    rotated = Settings(emulator.url, "rotated", "").account
     assert stack.resources()[0]["outputs"]["account"] == rotated
+
+
+THEIRS = "provider=theirs"
+
+
+@pytest.mark.chaos("plugin/test_accounts.py::test_other_account")
+@in_native
+def test_two_providers(stack: Stack, emulator: EmulatorServer) -> None:
+    """Each provider's process works with its own key, whatever the variables say.
+
+    A machine keeps its account until the user replaces it. No secret is in state.
+    """
+    keys = {"MINE": "the-key-of-mine", "THEIRS": "the-key-of-theirs"}
+    stack.env |= {**keys, "FAL_ADMIN_API_KEY": keys["MINE"]}
+    theirs = provider("theirs", apiKey=Code("os.environ['THEIRS']"))
+    secret = Code(f"Output.secret({SSH_KEY!r})")
+    here, there, moved = (
+        machine(name, opts=opts, ssh_key=secret)
+        for name, opts in (("here", ""), ("there", THEIRS), ("here", THEIRS))
+    )
+    group = f"ComputeCluster('group', size=1, ssh_key={secret}, opts=ResourceOptions({{}}))\n"
+    stack.write(theirs, here, there, group.format(THEIRS))
+    says(stack.preview("--diff"), "apiKey: [secret]")
+    assert "warning" not in stack.up().output
+    mine, other = (Settings(emulator.url, key, "").account for key in keys.values())
+    accounts = {
+        row["urn"].rpartition("::")[2]: row["outputs"]["account"] for row in stack.resources()
+    }
+    assert accounts == {"here": mine, "there": other, "group-0": other}
+
+    stack.write(theirs, moved, there)
+    says(stack.up(fails=True), f"pulumi up --replace {stack.urn('here')}")
+    assert stack.state_ids() == emulator.state.alive()
+    stack.up("--replace", stack.urn("here"))
+    assert {row["outputs"]["account"] for row in stack.resources()} == {other}
+    stack.destroy()
+    assert emulator.state.alive() == set()
+    assert all(stack.files_with(key) == [] for key in keys.values())
+    blob = ED25519.split()[1]
+    assert [path for path in stack.files_with(blob) if path.startswith(".pulumi")] == []

@@ -1,44 +1,31 @@
-"""Pulumi Cloud: a stack belongs to an organization, which the engine tells no plugin.
+"""Stacks in Pulumi Cloud, where a stack belongs to an organization, and in S3.
 
-The real `pulumi` runs against a small service of our own that speaks the API; see tests/cloud.
+The real `pulumi` runs against a small service of our own that speaks the API (tests/cloud), and
+against moto's S3. The engine tells no plugin the organization.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import logging
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
+from moto.server import ThreadedMotoServer
 
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..cloud.service import TOKEN, CloudService
 from ..fakes import KEY
-from . import native
 from .cli import pulumi_fal
 from .cloud import CloudStack, NativeCloudStack, cloud_stack, log_in
-from .harness import Result, Stack, machine
-from .native import NativeStack
-from .recovery import (
-    PATIENCE,
-    Stage,
-    entries,
-    kill,
-    kill_while_waiting,
-    pending,
-    printed,
-    says,
-)
+from .harness import SECONDS, TYPE, Stack, machine, wait_until
+from .recovery import PATIENCE, adopt, finish, kill_while_waiting
 
-MACHINES = {
-    CloudStack: machine,
-    NativeCloudStack: native.machine,
-    Stack: machine,
-    NativeStack: native.machine,
-}
-CLOUD = (CloudStack, NativeCloudStack)
 NewStack = Callable[[type[CloudStack], str], CloudStack]
 
 
@@ -58,7 +45,7 @@ def new(service: CloudService, emulator: EmulatorServer, tmp_path: Path) -> Iter
         folder = tmp_path / f"{organization}-{len(stacks)}"
         stack = cloud_stack(kind, folder, emulator.env, service, organization)
         stack.env |= PATIENCE
-        stack.write(MACHINES[kind]())
+        stack.write(machine())
         stacks.append(stack)
         return stack
 
@@ -68,78 +55,10 @@ def new(service: CloudService, emulator: EmulatorServer, tmp_path: Path) -> Iter
         assert stack.files_with(KEY) == []
 
 
-def commands(result: Result, name: str) -> list[str]:
-    """The arguments of a `pulumi-fal pending` command that the output tells the user to run."""
-    (arguments,) = printed(result.output, f"pulumi-fal pending {name}")
-    return [name, *arguments]
-
-
-def no_create_is_pending(stack: CloudStack) -> bool:
-    return "No create is pending." in pending(stack, "ls")
-
-
-@pytest.mark.chaos(
-    "e2e/test_lost_answers.py::test_a_lost_answer_stops_the_resource_until_a_machine_is_adopted"
-)
-def test_a_native_stack_recovers_from_a_kill_and_a_lost_answer_by_the_printed_commands(
-    new: NewStack, emulator: EmulatorServer
-) -> None:
-    """The stack's organization is the only one that has a stack of this name.
-
-    A rotated key is recognized by the stack's other machine, also by `refresh` and `destroy`.
-    """
-    stack, state = new(NativeCloudStack, "acme"), emulator.state
-    first = kill_while_waiting(stack, emulator)
-    says(stack.cancel(), "has been canceled")
-    stack.up()
-    assert stack.state_ids() == state.alive() == {first}
-    assert no_create_is_pending(stack)
-
-    stack.write(native.machine(), native.machine("second"))
-    emulator.faults.add("create", "reset_after")
-    lost = stack.up(fails=True)
-    (second,) = state.alive() - {first}
-    command = commands(lost, "adopt")
-    assert command[-1] == second
-    pending(stack, *command)
-    stack.up()
-    assert stack.state_ids() == state.alive() == {first, second}
-    assert state.creations == 2
-    report = json.loads(pulumi_fal(stack, "audit", "--json"))
-    assert [row["stack"] for row in report["machines"]] == ["acme/test/dev"] * 2
-
-    state.same_account(KEY, "rotated")
-    stack.env["FAL_ADMIN_API_KEY"] = "rotated"
-    state.kill(second)
-    stack.refresh()
-    assert stack.state_ids() == {first}
-    stack.destroy()
-    assert state.alive() == set()
-    assert [entry.instance_id for entry in entries(stack)] == [second]  # it may come back
-
-
-def test_v1_sends_a_native_create_again_whose_plugin_was_killed(
-    new: NewStack, emulator: EmulatorServer
-) -> None:
-    """The record has the organization, so the create is known to be this stack's."""
-    stack = new(NativeCloudStack, "acme")
-    stack.env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": f"{emulator.url}/v1"}
-    stage = Stage(emulator, "during the POST")
-    kill(stack, stage.reached_by(stack.start("up")), "plugin")
-    stage.end()
-    (made,) = emulator.state.alive()
-    stack.up()
-    assert stack.state_ids() == {made}
-    assert emulator.state.creations == 1
-
-
 @pytest.mark.chaos("unit/test_whose.py::test_same_stack")
-@pytest.mark.parametrize("kind", CLOUD)
-def test_stacks_of_one_name_in_two_organizations_leave_each_other_alone(
-    new: NewStack, service: CloudService, emulator: EmulatorServer, kind: type[CloudStack]
-) -> None:
-    """The id of the provider tells them apart, also after a plain login."""
-    tester, acme = new(kind, "tester"), new(kind, "acme")
+def test_two_organizations(new: NewStack, service: CloudService, emulator: EmulatorServer) -> None:
+    """The id of the provider tells stacks of one name apart, also after a plain login."""
+    tester, acme = (new(NativeCloudStack, name) for name in ("tester", "acme"))
     log_in(tester, service.url)
     for stack in (tester, acme):
         stack.env.pop("PULUMI_BACKEND_URL", None)
@@ -151,54 +70,111 @@ def test_stacks_of_one_name_in_two_organizations_leave_each_other_alone(
     tester.up()
     assert tester.state_ids() == {first}
     assert emulator.state.alive() == {first, second}
-    for stack in (tester, acme):
-        stack.up("--expect-no-changes")
-        assert no_create_is_pending(stack)
     acme.destroy()
     assert tester.state_ids() == emulator.state.alive() == {first}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [Stack, pytest.param(NativeStack, marks=pytest.mark.chaos)],
-    ids=["dynamic", "native"],
-)
-def test_a_stack_that_moves_to_pulumi_cloud_keeps_its_create(
-    service: CloudService,
-    emulator: EmulatorServer,
-    new_stack: Path,
-    tmp_path: Path,
-    kind: type[Stack],
-) -> None:
-    """Its create was killed in a folder, and `up` continues with the machine in the cloud."""
-    folder = tmp_path / "stack"
-    shutil.copytree(new_stack, folder)
-    stack = kind(folder, emulator.env)
+@pytest.mark.chaos("unit/test_whose.py::test_same_stack")
+def test_move_to_cloud(service: CloudService, stack: Stack, emulator: EmulatorServer) -> None:
+    """A create was killed in a folder, and `up` continues with its machine in the cloud."""
     stack.env |= PATIENCE
-    stack.write(MACHINES[kind]())
     made = kill_while_waiting(stack, emulator)
     source = stack.env["PULUMI_BACKEND_URL"]
     stack.env |= {"PULUMI_BACKEND_URL": service.url, "PULUMI_ACCESS_TOKEN": TOKEN}
     stack.run("stack", "migrate", source, "dev", "--yes")
-    says(stack.preview(), f"Machine {made}", "`pulumi up` continues with it")
     stack.up()
     assert emulator.state.alive() == {made}
     assert emulator.state.creations == 1
     stack.destroy()
     assert emulator.state.alive() == set()
-    stack.kill_all()
 
 
-@pytest.mark.parametrize("kind", CLOUD)
-def test_the_key_may_come_from_an_environment_of_pulumi_esc(
-    new: NewStack, service: CloudService, emulator: EmulatorServer, kind: type[CloudStack]
-) -> None:
-    """The command sets the environment's variables for the plugin, also for `destroy`."""
-    stack = new(kind, "acme")
+def test_esc(new: NewStack, service: CloudService, emulator: EmulatorServer) -> None:
+    """An environment of Pulumi ESC gives the plugin the key, also for `destroy`."""
+    stack = new(NativeCloudStack, "acme")
     service.environments["train/fal"] = {name: stack.env.pop(name) for name in emulator.env}
     (stack.project / "Pulumi.dev.yaml").write_text("environment:\n  - train/fal\n")
     stack.up()
     assert stack.state_ids() == emulator.state.alive() != set()
-    stack.refresh()
     stack.destroy()
     assert emulator.state.alive() == set()
+
+
+@pytest.mark.chaos("unit/test_cli_whose.py::test_all_commands_agree")
+def test_unsaved(new: NewStack, service: CloudService, emulator: EmulatorServer) -> None:
+    """Pulumi Cloud takes a moment to save a checkpoint. No machine is forgotten meanwhile."""
+    stack = new(CloudStack, "acme")
+    stack.write(machine("one"), machine("two"))
+    emulator.state.provisioning = inf
+    run = stack.start("up")
+    wait_until(lambda: emulator.state.creations == 2)
+    with service.saving:
+        finish(emulator.state)
+        wait_until(lambda: service.waiting)
+        assert stack.state_ids() == set()
+        assert pulumi_fal(stack, "audit", "--ids") == ""
+        pulumi_fal(stack, "delete", *emulator.state.alive(), "--yes", code=1)
+    assert run.wait().exit_code == 0
+    assert stack.state_ids() == emulator.state.alive()
+    assert len(stack.state_ids()) == 2
+
+
+BUCKET = "state"
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"}
+"""What a request needs to be let in. The server doesn't check the signature."""
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a bucket."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs every request
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = "disableSSL=true&s3ForcePathStyle=true&region=us-east-1"
+    requests.put(f"http://{host}:{port}/{BUCKET}", timeout=SECONDS).raise_for_status()
+    yield f"s3://{BUCKET}?endpoint=http://{host}:{port}&{options}"
+    server.stop()
+
+
+@pytest.mark.chaos("e2e/test_recovery.py::test_kill_in_wait")
+def test_s3(s3: str, stack: Stack, emulator: EmulatorServer) -> None:
+    """A stack in S3 recovers from a kill, a rename and a lost answer.
+
+    A stack of the same name in a file backend is neither warned nor stopped.
+    """
+    stack.env |= PATIENCE
+    namesake_env = {**stack.env, **KEYS}  # without them, the other stack can't be read
+    stack.env |= {"PULUMI_BACKEND_URL": s3, **KEYS}
+    stack.run("stack", "init")
+    first = kill_while_waiting(stack, emulator)
+    in_s3, stack.env = stack.env, namesake_env
+    assert first not in stack.up().output
+    (namesakes,) = stack.state_ids()
+    stack.env = in_s3
+
+    stack.cancel()
+    stack.run("stack", "rename", "prod")
+    stack.name = "prod"
+    stack.up()
+    assert ids_in(s3, stack) == {first}
+    stack.write(machine(), machine("second"))
+    emulator.faults.add("create", "reset_after")
+    second = adopt(stack, stack.up(fails=True))
+    stack.up()
+    assert ids_in(s3, stack) == {first, second}
+    report = json.loads(pulumi_fal(stack, "audit", "--json"))
+    whose = {row["id"]: row["whose"] for row in report["machines"]}
+    assert whose == dict.fromkeys((first, second, namesakes), "stack")
+
+
+def ids_in(s3: str, stack: Stack) -> set[str]:
+    """The ids of the machines in the state that the bucket holds."""
+    path = f".pulumi/stacks/test/{stack.name}.json"
+    (endpoint,) = parse_qs(urlsplit(s3).query)["endpoint"]
+    answer = requests.get(f"{endpoint}/{BUCKET}/{path}", headers=SIGNED, timeout=SECONDS)
+    resources = answer.json()["checkpoint"]["latest"]["resources"]
+    return {row["id"] for row in resources if row["type"] == TYPE}

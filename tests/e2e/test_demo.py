@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from .harness import SECONDS, processes_with, wait_until
+from .harness import Run, processes_with, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "tools" / "demo.py"
 
 
 @pytest.fixture
-def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
     """The running demo, in an environment whose settings would lead it astray.
 
     The fixture's parameters, if any, are the demo's options.
@@ -38,26 +38,22 @@ def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.
         "PULUMI_STACK": "production",
         **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
     }
-    with (tmp_path / "output").open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, DEMO, *options], env=env, stdout=output, stderr=subprocess.STDOUT
-        )
-    yield process
-    process.kill()
-    process.wait()
-    print((tmp_path / "output").read_text())
+    run = Run(Path(sys.executable), [str(DEMO), *options], Path.cwd(), env, tmp_path / "output")
+    yield run
+    run.kill()
+    run.wait()
     # Nothing is left, however it ended.
     wait_until(lambda: not processes_with(f"TMPDIR={tmp_path / 'temporary'}"))
     assert list((tmp_path / "temporary").iterdir()) == []
     assert list((tmp_path / "home").iterdir()) == []
 
 
-def test_the_demo_shows_a_machine_from_nothing_to_gone(
-    demo: subprocess.Popen[bytes], tmp_path: Path
-) -> None:
-    """The demo ignores the FAL_* and PULUMI_* variables of its user."""
-    assert demo.wait(SECONDS) == 0
-    output = (tmp_path / "output").read_text()
+@pytest.mark.chaos("e2e/test_examples.py::test_quickstart")
+def test_demo(demo: Run) -> None:
+    """It shows a machine from nothing to gone, whatever FAL_* and PULUMI_* variables are set."""
+    ended = demo.wait()
+    assert ended.exit_code == 0
+    output = ended.output
     id_ = re.search(r"^ +id +([0-9a-f-]{36})$", output, re.MULTILINE)
     address = re.search(r"^ +ssh +ssh ubuntu@([\d.]+)$", output, re.MULTILINE)
     assert id_ is not None
@@ -75,19 +71,14 @@ def test_the_demo_shows_a_machine_from_nothing_to_gone(
     assert all((ROOT / path).exists() for path in paths)
 
 
-@pytest.mark.chaos("e2e/test_demo.py::test_the_demo_shows_a_machine_from_nothing_to_gone")
-@pytest.mark.parametrize("demo", [("--api", "v1")], indirect=True)
-def test_an_interrupted_demo_ends_and_says_so(
-    demo: subprocess.Popen[bytes], tmp_path: Path
-) -> None:
+@pytest.mark.chaos("e2e/test_examples.py::test_quickstart")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("demo", [("--api", "v1")], indirect=True, ids=["v1"])
+def test_interrupted(demo: Run, number: signal.Signals) -> None:
     """A demo that is interrupted in the middle of `pulumi up` leaves no `pulumi` behind."""
-    interrupt(demo, tmp_path, signal.SIGINT)
-    assert "(v1 API)" in (tmp_path / "output").read_text()
-
-
-def interrupt(demo: subprocess.Popen[bytes], tmp_path: Path, number: signal.Signals) -> None:
-    """Send the signal while the demo's `pulumi up` runs, and check its end."""
-    wait_until(lambda: "machine creating" in (tmp_path / "output").read_text())
-    demo.send_signal(number)
-    assert demo.wait(SECONDS) == 128 + number
-    assert (tmp_path / "output").read_text().endswith("temporary folder are gone.\n")
+    wait_until(lambda: "machine creating" in demo.output)
+    demo.process.send_signal(number)
+    ended = demo.wait()
+    assert ended.exit_code == 128 + number
+    assert "(v1 API)" in ended.output
+    assert ended.output.endswith("temporary folder are gone.\n")

@@ -60,7 +60,7 @@ def test_programs(stack: Stack, emulator: EmulatorServer) -> None:
 SCRIPTS = [
     block
     for block in blocks("python")
-    # test_pytest_plugin.py runs that one with the wheel.
+    # test_wheel.py runs that one with the wheel.
     if block.is_script and "def test_one_machine_comes_and_goes" not in block.text
 ]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import configparser
 import ipaddress
+import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,15 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator import state
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..fakes import ONE
+from ..fakes import EIGHT, ONE
 from .cli import pulumi_fal
-from .harness import SECONDS, SSH_KEY, Stack, wait_until
+from .harness import OTHER_SSH_KEY, SSH_KEY, Run, Stack, wait_until
+from .installed import ROOT, run_uv
+from .native import in_native
+from .recovery import nothing_runs
 from .sshd import Sshd
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 STACKS = ("adopt", "cluster", "fleet", "set-up", "ssh-config", "test-your-stack")
 PYTHON = {"requirements.txt"}
 TYPESCRIPT = {"index.ts", "package.json", "tsconfig.json"}
@@ -60,11 +63,8 @@ def example(stack: Stack) -> Example:
 ignored = shutil.ignore_patterns("__pycache__", "venv", "Pulumi.*.yaml", ".pytest_cache")
 
 
-def test_every_example_is_complete_and_tested() -> None:
-    """An example has what is needed to run it, a short README, and a test in this file.
-
-    test_policy.py runs the policy pack.
-    """
+def test_complete() -> None:
+    """An example has what is needed to run it, a short README, and a test in this file."""
     folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
     assert folders == {*STACKS, "automation-api", "policy", "quickstart", *OTHER_LANGUAGES}
     for name in folders:
@@ -74,11 +74,9 @@ def test_every_example_is_complete_and_tested() -> None:
         assert len((EXAMPLES / name / "README.md").read_text().splitlines()) <= 25, name
 
 
-@pytest.mark.chaos("e2e/test_examples.py::test_every_example_is_complete_and_tested")
-def test_the_fleet_has_the_size_that_the_config_says(
-    example: Example, emulator: EmulatorServer
-) -> None:
-    """The fleet grows and shrinks, and its other machines stay. A destroy deletes all of them."""
+@pytest.mark.chaos("e2e/test_examples.py::test_complete")
+def test_fleet(example: Example, emulator: EmulatorServer) -> None:
+    """The fleet grows at once and shrinks to the size in config, and its other machines stay."""
     stack = example("fleet")
     stack.up("--parallel", "16")
     first = stack.outputs()["ips"]
@@ -89,17 +87,14 @@ def test_the_fleet_has_the_size_that_the_config_says(
     wait_until(lambda: emulator.faults.held == 8)  # all the new ones at once
     emulator.faults.release()
     assert grows.wait().exit_code == 0
-    assert {name: stack.outputs()["ips"][name] for name in first} == first
     stack.set_config(size="2")
     stack.up()
     assert stack.outputs()["ips"] == {name: first[name] for name in ("node-0", "node-1")}
     assert stack.state_ids() == emulator.state.alive()
     assert emulator.state.creations == 12
-    stack.destroy()
-    assert emulator.state.alive() == set()
 
 
-def test_a_command_runs_on_each_machine_of_the_cluster(
+def test_cluster(
     example: Example,
     emulator: EmulatorServer,
     sshd: Sshd,
@@ -139,7 +134,7 @@ def test_a_command_runs_on_each_machine_of_the_cluster(
     assert on_each_node("exit 3") == (3, set())
 
 
-def test_a_script_runs_once_on_each_new_machine(
+def test_set_up(
     example: Example,
     emulator: EmulatorServer,
     sshd: Sshd,
@@ -180,8 +175,8 @@ def test_a_script_runs_once_on_each_new_machine(
     assert emulator.state.alive() == set()
 
 
-@pytest.mark.chaos("e2e/test_import.py::test_a_program_reads_machines_that_it_does_not_manage")
-def test_an_adopted_machine_stays_as_it_is(example: Example, emulator: EmulatorServer) -> None:
+@pytest.mark.chaos("e2e/test_import.py::test_reading")
+def test_adopt(example: Example, emulator: EmulatorServer) -> None:
     """The option can be removed once it has done its work, and the machine is protected."""
     emulator.state.provisioning = 600
     made = emulator.state.create(NewInstance(ONE, SSH_KEY))
@@ -202,9 +197,8 @@ def test_an_adopted_machine_stays_as_it_is(example: Example, emulator: EmulatorS
     assert emulator.state.creations == 1
 
 
-def test_ssh_and_ansible_understand_what_the_stack_says(
-    example: Example, emulator: EmulatorServer
-) -> None:
+@pytest.mark.chaos("unit/test_cli_machines.py::test_ssh_config")
+def test_ssh_config(example: Example, emulator: EmulatorServer) -> None:
     """ssh itself reads the config; Ansible's inventory is an INI file."""
     stack = example("ssh-config")
     stack.up()
@@ -224,82 +218,54 @@ def test_ssh_and_ansible_understand_what_the_stack_says(
         assert parser["fal"][name] == f"ansible_host={ip} ansible_user=ubuntu"
 
 
-class Script:
-    """examples/automation-api, started with a command as from a terminal: one process group."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self._project = stack.folder / "automation-api"
-        self._log = stack.folder / "script.log"
-        shutil.copytree(EXAMPLES / "automation-api", self._project, ignore=ignored)
-        (self._project / "key.pub").write_text(SSH_KEY)
-
-    def start(self, *command: str) -> None:
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.defpath])
-        with self._log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-u", "main.py", "key.pub", *command],
-                cwd=self._project,
-                env={**self._stack.env, "PATH": path},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def output(self) -> str:
-        return self._log.read_text()
-
-    def interrupt(self) -> None:
-        """Send SIGINT to its process group, as Ctrl-C does."""
-        os.killpg(self._process.pid, signal.SIGINT)
-
-    def wait(self) -> int:
-        """The script's exit code, once the script and all that it started have ended."""
-        exit_code = self._process.wait(SECONDS)
-        wait_until(lambda: not self._stack.processes())
-        return exit_code
-
-    def end(self) -> None:
-        print(self.output, self._stack.processes())
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.fixture
-def script(stack: Stack) -> Iterator[Script]:
-    script = Script(stack)
-    yield script
-    script.end()
+def script(stack: Stack) -> Callable[..., Run]:
+    """Start examples/automation-api with a command, as from a terminal."""
+    project = stack.folder / "automation-api"
+    shutil.copytree(EXAMPLES / "automation-api", project, ignore=ignored)
+    (project / "key.pub").write_text(SSH_KEY)
+    path = os.pathsep.join([f"{sys.prefix}/bin", os.defpath])
+
+    def start(*command: str) -> Run:
+        args = ["-u", "main.py", "key.pub", *command]
+        log = stack.folder / "script.log"
+        run = Run(Path(sys.executable), args, project, {**stack.env, "PATH": path}, log)
+        stack.runs.append(run)
+        return run
+
+    return start
 
 
-def test_the_automation_script_rents_works_and_gives_back(
-    script: Script, emulator: EmulatorServer
-) -> None:
-    """The script exits with the exit code of the work."""
-    script.start("sh", "-c", "echo the ip is $MACHINE_IP; exit 3")
-    assert script.wait() == 3
+def test_automation(script: Callable[..., Run], stack: Stack, emulator: EmulatorServer) -> None:
+    """The script rents, works and gives back, and exits with the exit code of the work."""
+    ended = script("sh", "-c", "echo the ip is $MACHINE_IP; exit 3").wait()
+    assert ended.exit_code == 3
     (made,) = emulator.state.machines.values()
-    assert f"the ip is {made.ip}\n" in script.output
+    assert f"the ip is {made.ip}\n" in ended.output
     assert emulator.state.alive() == set()
+    nothing_runs(stack)
 
 
-@pytest.mark.chaos("e2e/test_examples.py::test_the_automation_script_rents_works_and_gives_back")
-def test_ctrl_c_during_the_work_deletes_the_machine(
-    script: Script, emulator: EmulatorServer
+@pytest.mark.chaos("e2e/test_examples.py::test_automation")
+@pytest.mark.parametrize("moment", ["work", "wait"])
+def test_automation_interrupted(
+    script: Callable[..., Run], stack: Stack, emulator: EmulatorServer, moment: str
 ) -> None:
-    """The script fails without a traceback."""
-    script.start("sh", "-c", "echo works; exec sleep 600")
-    wait_until(lambda: "works" in script.output)
-    script.interrupt()
-    assert script.wait() != 0
-    assert "Traceback" not in script.output
+    """Ctrl-C deletes the machine, in a wait as in the work, and the script has no traceback."""
+    emulator.state.provisioning = 3600 if moment == "wait" else 0
+    run = script("sh", "-c", "echo works; exec sleep 600")
+    wait_until(lambda: emulator.state.creations if moment == "wait" else "works" in run.output)
+    run.interrupt()
+    ended = run.wait()
+    assert ended.exit_code != 0
+    assert "Traceback" not in ended.output
     assert emulator.state.creations == 1
+    nothing_runs(stack)
     assert emulator.state.alive() == set()
 
 
 @pytest.mark.chaos("unit/test_emulator_cli.py::test_fixture")
-def test_the_users_own_test_passes(example: Example, emulator: EmulatorServer) -> None:
+def test_test_your_stack(example: Example, emulator: EmulatorServer) -> None:
     """The example's test runs in the project's folder, with pytest and the emulator's extra."""
     stack = example("test-your-stack")
     result = subprocess.run(
@@ -314,3 +280,92 @@ def test_the_users_own_test_passes(example: Example, emulator: EmulatorServer) -
     assert "1 passed" in result.stdout
     assert not any(emulator.state.calls.values())  # the test brought its own emulator
     assert not (stack.project / "Pulumi.test.yaml").exists()
+
+
+def test_quickstart(stack: Stack, emulator: EmulatorServer) -> None:
+    """The root runs it with nothing activated: Pulumi.yaml names the .venv."""
+    # The stack's settings stay out of the root.
+    shutil.copy(ROOT / "Pulumi.yaml", stack.folder)
+    stack.init()
+    stack.set_config(sshPublicKey=SSH_KEY)
+    stack.project = ROOT
+    stack.up("--config-file", str(stack.folder / "Pulumi.dev.yaml"))
+    (made,) = emulator.state.list()
+    expected = {"id": made.id, "ip": made.ip, "status": "ready", "ssh": f"ssh ubuntu@{made.ip}"}
+    assert stack.outputs() == expected
+
+
+@pytest.mark.chaos("e2e/test_examples.py::test_quickstart")
+def test_template(stack: Stack, emulator: EmulatorServer) -> None:
+    """`pulumi new` makes it offline, with no placeholder and no settings of somebody else.
+
+    Without config the public key in ~/.ssh is used, and an error says so where there is none.
+    """
+    stack.project = stack.folder / "copy"
+    stack.project.mkdir()
+    flags = ("--generate-only", "--offline", "--yes", "--name=copy")
+    venv = f"--runtime-options=virtualenv={sys.prefix}"
+    stack.run("new", str(EXAMPLES / "quickstart"), *flags, venv)
+    stack.init()
+    files = {path.name for path in stack.project.iterdir()}
+    assert files == {"Pulumi.yaml", "__main__.py", "requirements.txt", "README.md"}
+    text = (stack.project / "Pulumi.yaml").read_text()
+    assert "${" not in text
+    assert "displayName" not in text
+
+    assert "No SSH public key was found in ~/.ssh" in stack.up(fails=True).output
+    assert emulator.state.creations == 0
+    ssh = Path(stack.env["HOME"]) / ".ssh"
+    ssh.mkdir()
+    (ssh / "id_ed25519.pub").write_text(f"{OTHER_SSH_KEY}\n")
+    stack.set_config(instanceType=EIGHT, sector="sector_2")
+    stack.up()
+    (made,) = (machine.requested for machine in emulator.state.machines.values())
+    assert (made.instance_type, made.sector, made.ssh_key) == (EIGHT, "sector_2", OTHER_SSH_KEY)
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The policy pack with its environment. It needs an older protobuf than the lock has."""
+    folder = tmp_path_factory.mktemp("policy") / "policy"
+    shutil.copytree(EXAMPLES / "policy", folder, ignore=shutil.ignore_patterns("venv"))
+    run_uv("venv", "--quiet", "--python", sys.executable, folder / "venv")
+    install = ("pip", "install", "--quiet", "--python", folder / "venv" / "bin" / "python")
+    there = run_uv(*install, "-r", folder / "requirements.txt", check=False)
+    if there.returncode:
+        pytest.skip(f"pulumi-policy can't be installed here: {there.stderr.splitlines()[0]}")
+    return folder
+
+
+POLICED = f"""\
+import pulumi_fal
+key = {SSH_KEY!r}
+pulumi_fal.ComputeInstance("python", instance_type={EIGHT!r}, ssh_key=key)
+pulumi_fal.ComputeInstance("small", instance_type={ONE!r}, ssh_key=key)
+pulumi_fal.ComputeCluster("cluster", size=1, ssh_key=key)
+ComputeInstance("native", instanceType={EIGHT!r}, sshKey=key, opts=ResourceOptions(protect=True))
+ComputeInstance("one", instanceType={ONE!r}, sshKey=key)
+"""
+
+
+@in_native
+def test_policy(pack: Path, stack: Stack, emulator: EmulatorServer, tmp_path: Path) -> None:
+    """The pack checks the machines of both providers and of a cluster.
+
+    A preview stops before anything is created; without one, a limit is checked too late.
+    """
+    stack.write(POLICED)
+    said = stack.preview("--policy-pack", str(pack), fails=True).output
+    for name in ("python", "cluster-0", "native"):
+        assert f"{name} has eight GPUs, which the stack dev may not have." in said
+    for name in ("python", "cluster-0"):
+        assert f"{name} has eight GPUs: set the resource option `protect`." in said
+    assert "native has eight GPUs: set" not in said
+    assert "The stack has 5 machines, not 4: cluster-0, native, one, python, small." in said
+    assert emulator.state.creations == 0
+    config = tmp_path / "config.json"
+    limits = {"no-8x-in-dev": "disabled", "protect-8x": "disabled", "few-machines": {"maximum": 2}}
+    config.write_text(json.dumps(limits))
+    given = ("--policy-pack", str(pack), "--policy-pack-config", str(config))
+    assert "The stack has 5 machines, not 2" in stack.up(*given, fails=True).output
+    assert emulator.state.creations == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from math import inf
 
@@ -12,7 +13,8 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
-from .recovery import finish
+from .native import in_both, in_native
+from .recovery import finish, says
 
 MAKER = f"""
 from pulumi import dynamic
@@ -50,76 +52,75 @@ def imported(name: str, id_: str, **inputs: str) -> str:
 
 
 @pytest.mark.chaos("unit/test_operations.py::test_import")
-def test_machines_are_imported_at_once_and_are_no_difference_later(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
+def test_import_of_many(stack: Stack, emulator: EmulatorServer) -> None:
     """Whether the option stays or goes, no machine is created for one that is imported.
 
     Other dynamic providers share the plugin process, and are left alone. A preview knows no more
     of their outputs than that they are unknown.
     """
     ids = {f"machine_{number}": existing(emulator) for number in range(COUNT)}
-    one = ids["machine_0"]
-    stack.write(imported("machine_0", one, instance_type=ONE))
-    refused = f"Machine {one} was not imported: its instance_type is {EIGHT}, but the program"
-    assert refused in stack.preview(fails=True).output
-    stack.write(imported("machine_0", "0000-gone"))
-    refused = "Machine 0000-gone can't be read: the API does not know it."
-    assert refused in stack.up(fails=True).output
-    assert stack.state_ids() == set()
-
     stack.write(*(imported(name, id_) for name, id_ in ids.items()), MAKER)
     assert set(re.findall(r" =  \S+ (\w+) import", stack.preview().output)) == set(ids)
     gets = emulator.state.calls["get"]
     assert f"{COUNT} imported" in stack.up().output
-    assert {
-        resource["urn"].rpartition("::")[2]: resource["id"] for resource in stack.resources()
-    }.items() >= ids.items()
+    assert stack.ids().items() >= ids.items()
     assert stack.outputs()["given"] == "untouched"
-    assert stack.outputs()["machine_0"]["status"] == "ready"
     assert emulator.state.calls["get"] == gets
     (made,) = emulator.state.alive() - set(ids.values())
     assert emulator.state.machines[made].requested.ssh_key == OTHER_SSH_KEY
-
-    stack.up("--expect-no-changes")
     stack.write(*(machine(name, instance_type=EIGHT) for name in ids), MAKER)
     stack.preview("--expect-no-changes")
     assert emulator.state.creations == COUNT + 1
-    stack.destroy()
-    assert emulator.state.alive() == set()
 
 
 @pytest.mark.chaos("plugin/test_native.py::test_key_of_an_import")
-def test_an_import_waits_and_its_key_can_be_corrected(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """The API does not return the key, so the first change of it may be a correction."""
+@in_both
+def test_import(stack: Stack, emulator: EmulatorServer) -> None:
+    """One that doesn't fit the program leaves nothing. One that does waits, and keeps its machine.
+
+    The API does not return the key, so the first change of it may be a correction.
+    """
     emulator.state.provisioning = inf
     made = emulator.state.create(NewInstance(EIGHT, SSH_KEY)).id
+    stack.write(imported("box", made, instance_type=ONE))
+    said = rf"Machine {made} was not imported: its instance_?[tT]ype is {EIGHT}, but the program"
+    assert re.search(said, stack.preview(fails=True).output)
+    stack.write(imported("box", "0000-gone"))
+    says(stack.up(fails=True), "Machine 0000-gone can't be read: the API does not know it.")
+    assert stack.state_ids() == set()
+
     stack.write(imported("box", made, ssh_key=OTHER_SSH_KEY))
     run = stack.start("up")
     wait_until(lambda: emulator.state.calls["list"] > 4 or run.process.poll() is not None)
     finish(emulator.state)
     assert run.wait().exit_code == 0
-    assert stack.outputs()["box"]["status"] == "ready"
-    stack.up("--expect-no-changes")
-
-    box = machine("box", instance_type=EIGHT)
-    stack.write(box)
-    corrected = stack.preview()
-    assert "~ 1 to update" in corrected.output
-    assert f"SSH key of machine {made} changes in state only" in corrected.output
-    stack.up()
+    stack.write(machine("box", instance_type=EIGHT))
+    corrected = stack.up()
+    says(corrected, f"SSH key of machine {made} changes in state only", "~ 1 updated")
     stack.up("--expect-no-changes")
     stack.write(machine("box", instance_type=EIGHT, ssh_key=OTHER_SSH_KEY))
-    assert "+-1 to replace" in stack.preview().output
+    says(stack.preview(), "+-1 to replace")
     assert stack.state_ids() == emulator.state.alive() == {made}
 
 
-def test_a_program_reads_machines_that_it_does_not_manage(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """`get` and the functions read them, and `destroy` leaves them alone.
+@pytest.mark.chaos("plugin/test_native.py::test_import")
+@in_native
+def test_import_command(stack: Stack, emulator: EmulatorServer) -> None:
+    """`pulumi import` takes an id or a file. The `up` after it records the program's key."""
+    command, file = existing(emulator, ONE), existing(emulator, ONE)
+    stack.import_("command", command)
+    rows = [{"type": stack.type, "name": "file", "id": file, "inputs": {"sshKey": SSH_KEY}}]
+    (stack.project / "import.json").write_text(json.dumps({"resources": rows}))
+    stack.run("import", "--file", "import.json")
+    stack.write(*(machine(name, opts="protect=True") for name in ("command", "file")))
+    stack.up()
+    stack.refresh("--expect-no-changes")
+    assert stack.ids() == {"command": command, "file": file}
+    assert emulator.state.creations == 2
+
+
+def test_reading(stack: Stack, emulator: EmulatorServer) -> None:
+    """`get` and the functions read machines that the program does not manage.
 
     A machine that doesn't exist is an error, not a resource whose outputs are empty.
     """

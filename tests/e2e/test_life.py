@@ -1,4 +1,4 @@
-"""A machine's life under the real engine: created once, seen as it is, and left alone."""
+"""A machine's life under the real engine: created once, seen as it is, replaced when it must be."""
 
 from __future__ import annotations
 
@@ -10,143 +10,10 @@ import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..fakes import EIGHT
+from ..fakes import ED25519, EIGHT, ONE
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
-from .recovery import entries, says
-
-UNBELIEVABLE = "403"
-"""An answer that says nothing about a machine; tests/plugin has the others."""
-
-
-def test_a_machine_is_created_once_and_previews_cost_nothing(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """Only the first `up` calls the API; all other commands work without a key and a network.
-
-    The outputs are complete when `up` ends, and its log has one line for each change of status.
-    """
-    online = dict(stack.env)
-    stack.write(machine(instance_type=EIGHT))
-    stack.env = offline(online)
-    assert "2 to create" in stack.preview().output
-    assert emulator.state.calls.total() == 0
-
-    stack.env = online
-    emulator.state.provisioning = 3.0
-    lines = re.findall(r"machine creating \(\S+\) (.+)", stack.up().output)
-    assert len(lines) == len(set(lines)) <= 5
-    assert any(line.startswith("provisioning") for line in lines)
-    assert lines[-1] == "ready"
-    assert emulator.state.calls["list"] > len(lines)
-    (made,) = emulator.state.list()
-    assert made.sector is not None  # the API chose it
-    assert stack.outputs()["machine"] == {
-        "id": made.id,
-        "ip": made.ip,
-        "status": "ready",
-        "sector": made.sector,
-        "instance_type": EIGHT,
-    }
-    assert stack.state_ids() == {made.id}
-    assert emulator.state.machines[made.id].requested.ssh_key == SSH_KEY
-
-    calls = dict(emulator.state.calls)
-    stack.env = offline(online)
-    stack.up("--expect-no-changes")
-    stack.write(machine(instance_type=EIGHT, ssh_key=OTHER_SSH_KEY))
-    assert "1 to replace" in stack.preview().output
-    assert emulator.state.calls == calls
-
-
-@pytest.mark.chaos("unit/test_operations.py::test_read_gone")
-def test_state_lets_go_of_a_machine_only_where_the_api_says_that_it_is_gone(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """Neither a refused key nor a list that lags drops a machine, and a new status is no change.
-
-    A machine that is really gone leaves state, whether `refresh` or `destroy` finds out, and `up`
-    creates one in its place.
-    """
-    stack.up()
-    (id_,) = emulator.state.alive()
-    before = remembered(stack)
-    emulator.faults.add("list", UNBELIEVABLE, inf)
-    emulator.faults.add("get", UNBELIEVABLE, inf)
-    says(stack.refresh(fails=True), "ADMIN scope")
-    assert remembered(stack) == before
-
-    emulator.faults.clear()
-    emulator.state.hide(id_, "list")
-    emulator.state.set_status(id_, "hibernating")
-    stack.refresh()
-    (resource,) = stack.resources()
-    assert (resource["id"], resource["outputs"]["status"]) == (id_, "hibernating")
-    stack.up()
-    assert stack.state_ids() == emulator.state.alive() == {id_}
-
-    emulator.state.kill(id_)
-    stack.refresh()
-    assert stack.state_ids() == set()
-    stack.up()
-    (second,) = emulator.state.alive()
-    assert stack.state_ids() == {second}
-    emulator.state.kill(second)
-    stack.destroy()
-    assert stack.resources() == []
-    assert emulator.state.creations == 2
-
-
-def test_without_wait_a_machine_is_in_state_at_once_and_readiness_comes_later(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """A refresh brings ip and status, and removing `wait=False` waits for the same machine.
-
-    A new machine that reads don't show yet stays in state, with its record.
-    """
-    emulator.state.provisioning = 3600
-    stack.write(machine("wired", wait=False), machine("awaited", wait=False))
-    stack.up()
-    ids = {name: outputs["id"] for name, outputs in stack.outputs().items()}
-    assert stack.state_ids() == emulator.state.alive() == set(ids.values())
-    assert {outputs["status"] for outputs in stack.outputs().values()} == {"pending"}
-
-    emulator.state.hide(ids["wired"], "list")
-    emulator.state.hide(ids["wired"], "get")
-    says(
-        stack.refresh("--expect-no-changes"),
-        f"warning: The API has not shown machine {ids['wired']} since its create. It stays in "
-        "state unchanged, and may be billed. Run `pulumi refresh` again in a minute.",
-    )
-    assert stack.state_ids() == set(ids.values())
-    assert [entry.instance_id for entry in entries(stack)] == [ids["wired"]]
-
-    emulator.state.hide(ids["wired"], "list", 0)
-    emulator.state.hide(ids["wired"], "get", 0)
-    stack.write(machine("wired", wait=False), machine("awaited"))
-    calls = emulator.state.calls["list"]
-    run = stack.start("up")
-    wait_until(lambda: emulator.state.calls["list"] > calls or run.process.poll() is not None)
-    emulator.state.advance(3600)
-    up = run.wait()
-    says(up, "1 updated")
-    outputs = stack.outputs()
-    assert (outputs["awaited"]["status"], outputs["wired"]["status"]) == ("ready", "pending")
-
-    stack.refresh()
-    (wired,) = (resource for resource in stack.resources() if resource["id"] == ids["wired"])
-    assert wired["outputs"]["status"] == "ready"
-    assert wired["outputs"]["ip"] == emulator.state.get(ids["wired"]).ip
-    assert entries(stack) == []
-    assert stack.state_ids() == set(ids.values())
-    assert emulator.state.creations == 2
-
-
-def remembered(stack: Stack) -> dict[str, dict[str, object]]:
-    """What state holds of each machine by id, but for what is encrypted anew each time."""
-    return {
-        resource["id"]: {**resource["outputs"], "__provider": None}
-        for resource in stack.resources()
-    }
+from .native import in_native
+from .recovery import entries, printed, says
 
 
 def offline(env: dict[str, str]) -> dict[str, str]:
@@ -155,3 +22,159 @@ def offline(env: dict[str, str]) -> dict[str, str]:
         nowhere = f"http://127.0.0.1:{closed_at_once.getsockname()[1]}"
     without_key = {name: value for name, value in env.items() if name != "FAL_ADMIN_API_KEY"}
     return {**without_key, "FAL_COMPUTE_ENDPOINT": nowhere, "HTTPS_PROXY": nowhere}
+
+
+@in_native
+def test_life(stack: Stack, emulator: EmulatorServer) -> None:
+    """Previews and an `up` without a change need no key and no network.
+
+    The log has one line for each change of status. A machine that is gone leaves state, and `up`
+    creates one in its place.
+    """
+    state, online = emulator.state, dict(stack.env)
+    stack.write(machine(instance_type=EIGHT))
+    stack.env = offline(online)
+    says(stack.preview(), "2 to create")
+    assert state.calls.total() == 0
+
+    stack.env = online
+    state.provisioning = 2.0
+    lines = re.findall(r"machine creating \(\S+\) (.+)", stack.up().output)
+    assert len(lines) == len(set(lines)) <= 5
+    assert any(line.startswith("provisioning") for line in lines)
+    assert lines[-1] == "ready"
+    assert state.calls["list"] > len(lines)
+    (made,) = state.list()
+    assert made.sector is not None  # the API chose it
+    outputs = {"id": made.id, "ip": made.ip, "status": "ready", "sector": made.sector}
+    assert stack.outputs()["machine"] == {**outputs, "instance_type": EIGHT}
+    assert stack.state_ids() == {made.id}
+    assert state.machines[made.id].requested.ssh_key == SSH_KEY
+
+    calls = dict(state.calls)
+    stack.env = offline(online)
+    stack.write(machine(instance_type=EIGHT, ssh_key=f"{ED25519} another comment"))
+    stack.up("--expect-no-changes")
+    assert state.calls == calls
+
+    stack.env = online
+    state.provisioning = 0.1
+    state.kill(made.id)
+    stack.refresh()
+    assert stack.state_ids() == set()
+    stack.up()
+    assert stack.state_ids() == state.alive()
+    assert state.creations == 2
+    assert made.id in {entry.instance_id for entry in entries(stack)}  # it may come back
+
+
+# Each machine's inputs before and after.
+REPLACED: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "type_changed": ({"instance_type": ONE}, {"instance_type": EIGHT}),
+    "key_changed": ({"ssh_key": SSH_KEY}, {"ssh_key": OTHER_SSH_KEY}),
+    "sector_changed": (
+        {"instance_type": EIGHT, "sector": "sector_1"},
+        {"instance_type": EIGHT, "sector": "sector_2"},
+    ),
+}
+KEPT = {"comment_changed": ({"ssh_key": SSH_KEY}, {"ssh_key": f"  {ED25519} me@desktop\n"})}
+
+
+def test_replaced(stack: Stack, emulator: EmulatorServer) -> None:
+    """A changed type, key or sector replaces a machine once, and nothing else does.
+
+    The new machine is ready before the old one goes, unless the program says the opposite.
+    Requesting the sector that the machine is in changes nothing.
+    """
+    state = emulator.state
+
+    def up(ssh_key: str, machines: dict[str, dict[str, str]]) -> dict[str, str]:
+        """The ids after an `up` with these machines, and one that is deleted before the new one."""
+        old_first = machine("old_first", opts="delete_before_replace=True", ssh_key=ssh_key)
+        stack.write(*(machine(name, **inputs) for name, inputs in machines.items()), old_first)
+        stack.up()
+        assert stack.state_ids() == state.alive()
+        return stack.ids()
+
+    before = {name: inputs for name, (inputs, _) in (REPLACED | KEPT).items()}
+    after = {name: inputs for name, (_, inputs) in (REPLACED | KEPT).items()}
+    old = up(SSH_KEY, {**before, "in_its_sector": {"instance_type": EIGHT}})
+    own = str(state.get(old["in_its_sector"]).sector)
+    new = up(OTHER_SSH_KEY, {**after, "in_its_sector": {"instance_type": EIGHT, "sector": own}})
+    assert {name for name in old if old[name] != new[name]} == {*REPLACED, "old_first"}
+    counts = re.findall(r"(\d+) (replaced|updated|unchanged)", stack.runs[-1].output)
+    assert counts == [("1", "updated"), ("4", "replaced"), ("2", "unchanged")]  # the stack, too
+    for name in REPLACED:
+        made = state.machines[new[name]]
+        assert made.requested.instance_type == after[name].get("instance_type", ONE)
+        assert made.requested.sector == after[name].get("sector")
+        assert made.requested.ssh_key == after[name].get("ssh_key", SSH_KEY)
+        assert made.created + made.provisioning <= state.machines[old[name]].gone_at
+    assert state.machines[old["old_first"]].gone_at <= state.machines[new["old_first"]].created
+
+    moved = {"instance_type": EIGHT, "sector": "sector_2" if own == "sector_1" else "sector_1"}
+    last = up(OTHER_SSH_KEY, {**after, "in_its_sector": moved})
+    assert {name for name in new if last[name] != new[name]} == {"in_its_sector"}
+    assert state.creations == len(old) + len(REPLACED) + 2
+
+
+def test_without_wait(stack: Stack, emulator: EmulatorServer) -> None:
+    """The machine is in state at once. A refresh brings its ip and status, an `up` can wait for it.
+
+    A new machine that reads don't show yet stays in state, with its record.
+    """
+    state = emulator.state
+    state.provisioning = 3600
+    stack.write(machine("early", wait=False), machine("hidden", wait=False))
+    stack.up()
+    ids = stack.ids()
+    assert set(ids.values()) == state.alive()
+    assert {outputs["status"] for outputs in stack.outputs().values()} == {"pending"}
+
+    state.machines[ids["early"]].provisioning = 0
+    state.hide(ids["hidden"], "list")
+    state.hide(ids["hidden"], "get")
+    says(
+        stack.refresh(),
+        f"warning: The API has not shown machine {ids['hidden']} since its create. It stays in "
+        "state unchanged, and may be billed. Run `pulumi refresh` again in a minute.",
+    )
+    (early,) = [row["outputs"] for row in stack.resources() if row["id"] == ids["early"]]
+    assert (early["status"], early["ip"]) == ("ready", state.get(ids["early"]).ip)
+    assert stack.ids() == ids
+    assert [entry.instance_id for entry in entries(stack)] == [ids["hidden"]]
+
+    state.hide(ids["hidden"], "list", 0)
+    state.hide(ids["hidden"], "get", 0)
+    stack.write(machine("early", wait=False), machine("hidden"))
+    calls = state.calls["list"]
+    run = stack.start("up")
+    wait_until(lambda: state.calls["list"] > calls or run.process.poll() is not None)
+    state.advance(3600)
+    says(run.wait(), "1 updated")
+    assert stack.outputs()["hidden"]["status"] == "ready"
+    assert stack.ids() == ids
+    assert state.creations == 2
+
+
+@pytest.mark.chaos("unit/test_operations.py::test_billed_as_well")
+def test_replaced_twice(stack: Stack, emulator: EmulatorServer) -> None:
+    """Two replacements are interrupted, so three machines are billed. The output names them all.
+
+    The command that it advises deletes them, and no other.
+    """
+    short = "custom_timeouts=pulumi.CustomTimeouts(create='2s')"
+    stack.write(machine(), machine("another"))
+    stack.up()
+    another = stack.ids()["another"]
+    emulator.state.provisioning = inf
+    for instance_type in (ONE, EIGHT):
+        changed = machine(opts=short, ssh_key=OTHER_SSH_KEY, instance_type=instance_type)
+        stack.write(changed, machine("another"))
+        held = emulator.state.alive() - {another}
+        output = stack.up(fails=True).output
+        assert all(f"machine {id_}" in output for id_ in held)
+    assert len(emulator.state.alive()) == 4
+    (command,) = printed(output, "pulumi")
+    stack.run(*command)
+    assert stack.state_ids() == emulator.state.alive() == {another}

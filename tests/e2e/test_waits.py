@@ -1,17 +1,22 @@
-"""A wait for machines that ends early, for whatever reason: the next `up` resumes it."""
+"""A wait that ends early, for whatever reason: the next `up` resumes it. And waits for capacity."""
 
 from __future__ import annotations
 
+import ipaddress
+import re
+import time
 from math import inf
 
 import pytest
 
+from pulumi_fal.emulator import state as emulator_state
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
 from ..processes import replaced
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
+from .native import in_native
 from .recovery import (
     PATIENCE,
     as_documented,
@@ -21,107 +26,33 @@ from .recovery import (
     in_plugin,
     is_locked,
     nothing_runs,
+    one_machine,
     says,
     touch_when_told_to_stop,
     unfinished,
 )
+from .sshd import Sshd
 
 SHORT, LONG = (
     f"custom_timeouts=pulumi.CustomTimeouts(create='{seconds}s', update='{seconds}s')"
     for seconds in (2, 300)
 )
-DOWN = (
-    ("522", "answered 522: 522 Connection timed out"),
-    ("403", "answered 403: The key does not have the scope that this call needs"),
-    ("reset_before", "got no answer: connection reset by peer"),
-)
 HOUR = 3600
 
 
-def replacements(ssh_key: str, opts: str = SHORT) -> str:
-    """Two machines with that key; the old one of the second is deleted first."""
-    return machine("new_first", opts=opts, ssh_key=ssh_key) + machine(
-        "old_first", opts=f"{opts}, delete_before_replace=True", ssh_key=ssh_key
-    )
+def names_of_unfinished(stack: Stack) -> set[str]:
+    """The names of the machines in state whose create is incomplete."""
+    return {str(resource["urn"]).rpartition("::")[2] for resource in unfinished(stack)}
 
 
-@pytest.mark.chaos("unit/test_operations.py::test_read_unfinished")
-def test_unfinished_machines_stay_in_state_through_failures_until_an_up_finishes_them(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """No failed `up` and no refresh makes an unfinished machine look finished, or loses it.
-
-    A replaced machine stays until the new one is ready. A machine that became ready meanwhile is
-    finished by a refresh, one that the program no longer has is deleted, and one that vanished is
-    created anew.
-    """
-    state = emulator.state
-    stack.env |= PATIENCE
-    believe_refusals_soon(stack)
-    stack.write(replacements(SSH_KEY, LONG))
-    stack.up()
-    old = ids(stack)
-
-    state.provisioning = inf
-    waiting = [machine(name, opts=SHORT) for name in ("late", "early", "vanishing")]
-    stack.write(replacements(OTHER_SSH_KEY), *waiting, machine("unwanted", opts=SHORT))
-    timed_out = stack.up("--parallel", "8", fails=True)
-    as_documented(timed_out, "The timeout was exceeded")
-    assert names_of_unfinished(stack) == {
-        "late", "early", "vanishing", "unwanted", "new_first", "old_first"
-    }  # fmt: skip
-    assert stack.state_ids() == state.alive()
-    assert old["new_first"] in state.alive()
-    assert old["old_first"] not in state.alive()
-    made = ids(stack)
-    says(timed_out, *(made[name] for name in ("late", "early", "vanishing", "unwanted")))
-
-    state.machines[made["early"]].provisioning = 0
-    as_documented(stack.refresh(), "A refresh before the machine is ready")
-    assert "early" not in names_of_unfinished(stack)
-    assert len(names_of_unfinished(stack)) == 5
-    assert stack.state_ids() == state.alive()
-
-    stack.write(replacements(OTHER_SSH_KEY), *waiting)
-    emulator.faults.add("list", "503", inf)
-    unavailable = stack.up("--parallel", "8", fails=True)
-    as_documented(unavailable, "The API was unavailable")
-    assert "early" not in names_of_unfinished(stack)
-    assert stack.state_ids() == state.alive()
-
-    emulator.faults.clear()
-    waiting = [machine(name, opts=LONG) for name in ("late", "early", "vanishing")]
-    stack.write(replacements(OTHER_SSH_KEY, LONG), *waiting)
-    calls = state.calls["list"]
-    run = stack.start("up", "--parallel", "8")
-    # Each diff asks for a list, too.
-    wait_until(lambda: run.process.poll() is not None or state.calls["list"] >= calls + 10)
-    state.kill(made["vanishing"])
-    failed = "vanishing **updating failed**"
-    wait_until(lambda: run.process.poll() is not None or failed in run.output)
-    emulator.faults.add("list", "401", inf)
-    refused = run.wait()
-    assert refused.exit_code != 0
-    as_documented(refused, "The machine is gone")
-    as_documented(refused, "The key was refused")
-    says(refused, f"Machine {made['vanishing']} ({ONE}) is gone")
-    assert stack.state_ids() >= state.alive()
-
-    emulator.faults.clear()
-    finish(state)
-    stack.up("--parallel", "8")
-    assert unfinished(stack) == []
-    now = ids(stack)
-    assert stack.state_ids() == state.alive() == set(now.values())
-    assert {name for name in now if now[name] != made.get(name)} == {"vanishing"}
-    assert {resource["outputs"]["status"] for resource in stack.resources()} == {"ready"}
-    assert state.creations == 2 + 6 + 1
-    stack.up("--expect-no-changes")
+def assert_idle(stack: Stack) -> None:
+    """No process, no lock and no pending operation is left of any run."""
+    nothing_runs(stack)
+    assert not is_locked(stack)
+    assert not stack.state().get("pending_operations")
 
 
-def test_ctrl_c_ends_an_up_and_a_destroy_with_every_machine_in_state(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
+def test_ctrl_c(stack: Stack, emulator: EmulatorServer) -> None:
     """Of three creates one waits, one sleeps before it repeats its POST, and one POST is in flight.
 
     That POST is allowed to finish. There is no pending operation and no lock afterwards.
@@ -160,103 +91,251 @@ def test_ctrl_c_ends_an_up_and_a_destroy_with_every_machine_in_state(
     run.interrupt()
     assert run.wait().exit_code != 0
     assert stack.state_ids() == state.alive()
-    assert len(stack.state_ids()) == 3
     assert_idle(stack)
     state.advance(HOUR)
     stack.destroy()
     assert stack.state_ids() == state.alive() == set()
 
 
-@pytest.mark.chaos(
-    "e2e/test_never_twice.py::test_a_glitch_drops_nothing_and_what_left_state_is_taken_up_again"
-)
-def test_a_machine_that_vanished_is_replaced_by_the_next_up_and_kept_if_it_comes_back(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """The first `up` finds out in its wait. The preview of the second one says what it does."""
+@pytest.mark.chaos("unit/test_operations.py::test_read_unfinished")
+def test_unfinished(stack: Stack, emulator: EmulatorServer) -> None:
+    """No failed `up` and no refresh makes an unfinished machine look finished, or loses it.
+
+    A replaced machine stays until the new one is ready. A machine that became ready meanwhile is
+    finished by a refresh, one that the program no longer has is deleted, and one that vanished is
+    created anew.
+    """
     state = emulator.state
-    state.provisioning = inf
-    stack.write(machine(wait=False))
+    stack.env |= PATIENCE
+    believe_refusals_soon(stack)
+    stack.write(machine("replaced", opts=LONG))
     stack.up()
-    stack.refresh()
-    (vanished,) = state.alive()
-    state.hide(vanished, "list")
-    state.hide(vanished, "get")
+    (old,) = stack.state_ids()
+
+    def write(opts: str, *names: str) -> None:
+        changed = machine("replaced", opts=opts, ssh_key=OTHER_SSH_KEY)
+        stack.write(changed, *(machine(name, opts=opts) for name in names))
+
+    state.provisioning = inf
+    write(SHORT, "late", "early", "vanishing", "unwanted")
+    timed_out = stack.up("--parallel", "8", fails=True)
+    as_documented(timed_out, "The timeout was exceeded")
+    assert names_of_unfinished(stack) == {"late", "early", "vanishing", "unwanted", "replaced"}
+    assert stack.state_ids() == state.alive()
+    assert old in state.alive()
+    made = stack.ids()
+
+    state.machines[made["early"]].provisioning = 0
+    as_documented(stack.refresh(), "A refresh before the machine is ready")
+    assert names_of_unfinished(stack) == {"late", "vanishing", "unwanted", "replaced"}
+
+    write(SHORT, "late", "early", "vanishing")
+    emulator.faults.add("list", "503", inf)
+    unavailable = stack.up("--parallel", "8", fails=True)
+    as_documented(unavailable, "The API was unavailable")
+    assert "early" not in names_of_unfinished(stack)
+    assert stack.state_ids() == state.alive()
+
+    emulator.faults.clear()
+    write(LONG, "late", "early", "vanishing")
+    calls = state.calls["list"]
+    run = stack.start("up", "--parallel", "8")
+    # Each diff asks for a list, too.
+    wait_until(lambda: run.process.poll() is not None or state.calls["list"] >= calls + 10)
+    state.kill(made["vanishing"])
+    failed = "vanishing **updating failed**"
+    wait_until(lambda: run.process.poll() is not None or failed in run.output)
+    emulator.faults.add("list", "401", inf)
+    refused = run.wait()
+    assert refused.exit_code != 0
+    as_documented(refused, "The machine is gone")
+    as_documented(refused, "The key was refused")
+    assert stack.state_ids() >= state.alive()
+
+    emulator.faults.clear()
     finish(state)
-    stack.write(machine())
-    says(stack.preview(), "1 to update")
-    as_documented(stack.up(fails=True), "The machine is gone")
-    assert stack.state_ids() == {vanished}
-    says(stack.preview(), "1 to replace")
-    state.hide(vanished, "list", 0)
-    state.hide(vanished, "get", 0)
-    says(stack.up(), f"Machine {vanished} was gone, which is why it was replaced, and it is there")
-    (new,) = stack.state_ids()
-    assert state.alive() == {vanished, new}
-    says(stack.preview(), f"Machine {vanished}", "was gone, and is there again")
+    stack.up("--parallel", "8")
+    assert unfinished(stack) == []
+    now = stack.ids()
+    assert stack.state_ids() == state.alive() == set(now.values())
+    assert {name for name in now if now[name] != made.get(name)} == {"vanishing"}
+    stack.up("--expect-no-changes")
+
+
+@pytest.mark.chaos("unit/test_lifecycle.py::test_never_accepted")
+def test_delete_refused(stack: Stack, emulator: EmulatorServer) -> None:
+    """A delete that is refused until its timeout keeps the machine in state."""
+    stack.env |= PATIENCE
+    stack.write(machine(opts="custom_timeouts=pulumi.CustomTimeouts(delete='5s')"))
+    stack.up()
+    (id_,) = emulator.state.alive()
+    emulator.faults.add("delete", "409", inf)
+    failed = stack.destroy(fails=True)
+    as_documented(failed, "A delete timed out")
+    says(failed, f"Machine {id_} may still exist 5 s after its delete began")
+    assert stack.state_ids() == emulator.state.alive() == {id_}
+    assert emulator.state.calls["delete"] > 1
 
 
 @pytest.mark.chaos("unit/test_lifecycle.py::test_outage")
-def test_sixteen_creates_survive_rate_limits_and_an_outage_in_one_up(
-    stack: Stack, emulator: EmulatorServer
-) -> None:
-    """Each machine is created once, the log tells of the outage, and the same `up` succeeds.
+@in_native
+def test_outage(stack: Stack, emulator: EmulatorServer) -> None:
+    """Sixteen creates survive rate limits and an outage in one `up`, each with one machine.
 
-    A preview beside it says nothing of its machines, whether they are awaited or ready.
+    The log tells of the outage. A preview beside it says nothing of its machines.
     """
     state, count = emulator.state, 16
     in_plugin(stack, replaced("api.retry._LONGEST", 0.2))
     state.provisioning = inf
     emulator.faults.add("create", fault("429"), 2 * count)
-    emulator.faults.add("create", fault("429", retry_after=1), count)
-    emulator.faults.add("list", fault("429", retry_after=1), 2)
-    awaited = machine("awaited", instance_type=EIGHT)
-    stack.write(*(machine(f"machine_{number}") for number in range(count - 1)), awaited)
+    stack.write(*(machine(f"machine_{number}") for number in range(count)))
     up = stack.start("up", "--parallel", str(count))
     wait_until(lambda: up.process.poll() is not None or state.creations == count)
-    for made in state.machines.values():
-        if made.requested.instance_type == ONE:
-            made.provisioning = 0
-    wait_until(lambda: up.process.poll() is not None or len(stack.state_ids()) == count - 1)
-    assert len(entries(stack)) == count
     beside = stack.preview()
-    assert "1 to create" in beside.output
     assert "warning" not in beside.output
-
-    for name, _ in DOWN:
+    for name in ("522", "403", "reset_before"):
         emulator.faults.add("list", name, 4)
     wait_until(lambda: up.process.poll() is not None or not emulator.faults.left())
     finish(state)
     result = up.wait()
     assert result.exit_code == 0
-    for _, answer in DOWN:
-        says(result, f"GET /compute/instances {answer}")
+    for said in ("answered 522: 522 Connection", "answered 403: The key", "got no answer"):
+        says(result, f"GET /compute/instances {said}")
     says(result, "The wait goes on.", "The API answers again.")
-    assert state.creations == count
-    assert state.calls["create"] == 4 * count
+    assert state.calls["create"] == 3 * count
     assert stack.state_ids() == state.alive()
-    assert len(ids(stack)) == count
-    assert {resource["outputs"]["status"] for resource in stack.resources()} == {"ready"}
+    assert len(stack.ids()) == state.creations == count
     stack.up("--expect-no-changes")
     assert entries(stack) == []
 
 
-def ids(stack: Stack) -> dict[str, str]:
-    """The ids of the machines in state by name, without those that are to be deleted."""
-    return {
-        resource["urn"].rpartition("::")[2]: str(resource["id"])
-        for resource in stack.resources()
-        if not resource.get("delete")
-    }
+HOOK = """\
+from pulumi import ErrorHook, ResourceHookBinding
+def try_again(args):
+    gives_up = args.name == "stuck" and args.failed_operation == "create"
+    return len(args.errors) < (2 if gives_up else 50)
+try_again = ErrorHook("try_again", try_again)
+"""
+HOOKED = (
+    "hooks=ResourceHookBinding(on_error=[try_again]), "
+    "custom_timeouts=pulumi.CustomTimeouts(create='1s', update='1s', delete='1s')"
+)
 
 
-def names_of_unfinished(stack: Stack) -> set[str]:
-    """The names of the machines in state whose create is incomplete."""
-    return {str(resource["urn"]).rpartition("::")[2] for resource in unfinished(stack)}
+def attempts(operation: str, name: str, output: str) -> int:
+    """How often a run says that it repeats the operation on the machine, in its progress."""
+    repeats = f"retrying {operation} due to on-error hook request"
+    progress = output.split("Diagnostics:")[0].splitlines()
+    return sum(repeats in line and f" {name} " in line for line in progress)
 
 
-def assert_idle(stack: Stack) -> None:
-    """No process, no lock and no pending operation is left of any run."""
-    nothing_runs(stack)
-    assert not is_locked(stack)
-    assert not stack.state().get("pending_operations")
+@pytest.mark.chaos("plugin/test_hosts.py::test_second_create")
+def test_hook(stack: Stack, emulator: EmulatorServer) -> None:
+    """A hook that repeats a create and a delete makes no second machine and loses none.
+
+    One create succeeds in a later attempt. The hook of the other gives up, and its machine is in
+    state all the same, so that the next `up` goes on with it.
+    """
+    stack.write(
+        HOOK, machine("slow", opts=HOOKED, instance_type=EIGHT), machine("stuck", opts=HOOKED)
+    )
+    state = emulator.state
+    state.provisioning = inf
+    creating = stack.start("up")
+    wait_until(lambda: attempts("create", "slow", creating.output) > 0)
+    for made in state.machines.values():
+        made.provisioning = 0 if made.requested.instance_type == EIGHT else inf
+    assert creating.wait().exit_code != 0
+    assert attempts("create", "stuck", creating.output) == 1
+    assert stack.state_ids() == state.alive()
+    finish(state)
+    stack.up()
+    state.deletion = inf
+    destroying = stack.start("destroy", "--run-program")
+    wait_until(lambda: attempts("delete", "slow", destroying.output) > 0)
+    for made in state.machines.values():
+        made.gone_at = 0
+    assert destroying.wait().exit_code == 0
+    assert state.alive() == stack.state_ids() == set()
+    assert state.creations == 2
+    assert entries(stack) == []
+
+
+FOUR = (
+    f"ComputeCluster('train', size=4, ssh_key={SSH_KEY!r}, sector='sector_2', "
+    "wait_for_capacity={!r})\n"
+)
+
+
+@pytest.mark.chaos("plugin/test_hosts.py::test_capacity")
+def test_capacity(stack: Stack, emulator: EmulatorServer) -> None:
+    """A cluster waits for the rest of its machines. Ctrl-C ends the wait, with nothing pending."""
+    state = emulator.state
+    state.sector_capacity, state.capacity_status = 2, 409
+    stack.write(FOUR.format("1h"))
+    waiting = stack.start("up")
+    # In the last hour of a day, the end of the wait has its date.
+    shown = (
+        r"no room [^:]*, asking until [-\d ]*\d\d:\d\d: POST /compute/instance answered 409: "
+        r"machines are out of stock in sector_2\."
+    )
+    wait_until(lambda: re.search(shown, waiting.output))
+    wait_until(lambda: all(machine.is_ready for machine in state.list()))
+    interrupted = time.monotonic()
+    waiting.interrupt()
+    result = waiting.wait()
+    assert time.monotonic() - interrupted < 10
+    assert result.exit_code != 0
+    says(result, "was interrupted. No machine was created, and nothing is pending. Run the command")
+    assert stack.state_ids() == state.alive()
+    assert {entry.instance_id for entry in entries(stack)} <= state.alive()
+    assert_idle(stack)
+
+    refused = state.calls["create"]
+    stack.write(FOUR.format("2h"))
+    waiting = stack.start("up")
+    wait_until(lambda: state.calls["create"] > refused + 2)
+    state.sector_capacity = None
+    says(waiting.wait(), "+ 2 created", "~ 2 updated")
+    assert len(stack.state_ids()) == 4
+    assert stack.state_ids() == state.alive()
+    assert state.creations == 4
+
+
+REFUSED = "ready, waiting for SSH on port 22: Connection refused"
+
+
+@pytest.fixture
+def at_sshd(
+    stack: Stack, emulator: EmulatorServer, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> Stack:
+    """The stack, whose machines have ips at which `sshd` will run."""
+    # The provider connects to the ip of the machine. Ports below 1024 are for root alone.
+    monkeypatch.setattr(emulator_state, "NETWORK", ipaddress.IPv4Address("127.77.0.0"))
+    del stack.env["FAL_COMPUTE_SSH_ADDRESS"]
+    in_plugin(stack, replaced("machines.lifecycle.SSH_PORT", sshd.port))
+    return stack
+
+
+@in_native
+def test_ssh(at_sshd: Stack, emulator: EmulatorServer, sshd: Sshd) -> None:
+    """A create ends when the machine's SSH server has started, which may be in a later `up`.
+
+    No refresh takes the machine for finished. Once it is, no command looks at SSH again.
+    """
+    stack = at_sshd
+    stack.write(machine(opts=SHORT.replace("2s", "3s"), wait_for_ssh=True))
+    late = stack.up(fails=True)
+    says(late, REFUSED, "was not ready after 3 s: its status is ready, but no SSH server greets")
+    (first,) = emulator.state.alive()
+    stack.refresh()
+    assert [resource["id"] for resource in unfinished(stack)] == [first]
+
+    stack.write(machine(opts=LONG, wait_for_ssh=True))
+    finishing = stack.start("up")
+    wait_until(lambda: REFUSED in finishing.output)
+    sshd.start()
+    assert finishing.wait().exit_code == 0
+    assert one_machine(stack, emulator) == first
+    sshd.end()
+    stack.up("--expect-no-changes", "--refresh")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
 import sys
 import tarfile
 import zipfile
@@ -16,8 +16,8 @@ import pytest
 import pulumi_fal
 from pulumi_fal.emulator.server import EmulatorServer
 
-from .harness import OFFICIAL_HOST, SSH_KEY
-from .installed import EXTRAS, ROOT, Environment, build
+from .harness import OFFICIAL_HOST, Stack, machine
+from .installed import EXTRAS, ROOT, Environment, block, build, once
 
 PACKAGE = ROOT / "provider" / "pulumi_fal"
 NOT_PYTHON = {"pulumi-plugin.json", "py.typed", "emulator/page.html", "native/schema.json"}
@@ -25,34 +25,39 @@ METADATA = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE
 VERSION = pulumi_fal.__version__
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel and the sdist."""
-    folder = tmp_path_factory.mktemp("dist")
-    build("wheel", folder)
-    build("sdist", folder)
-    return folder
+    return once(
+        tmp_path_factory,
+        "dist",
+        lambda folder: [build(kind, folder) for kind in ("wheel", "sdist")],
+    )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wheel(dist: Path) -> Path:
     return dist / f"pulumi_fal-{VERSION}-py3-none-any.whl"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sdist(dist: Path) -> Path:
     return dist / f"pulumi_fal-{VERSION}.tar.gz"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
-    """The wheel without extras."""
-    return Environment(tmp_path_factory.mktemp("bare") / "env", wheel)
+    """The wheel without extras, and pytest."""
+    return Environment(once(tmp_path_factory, "bare", lambda to: Environment(to).make(wheel)))
 
 
-@pytest.fixture(scope="module")
-def with_emulator(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
-    return Environment(tmp_path_factory.mktemp("emulator") / "env", wheel, "emulator")
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
+    """The wheel with its emulator, and pytest."""
+    folder = once(
+        tmp_path_factory, "full", lambda to: Environment(to).make(wheel, extra="emulator")
+    )
+    return Environment(folder)
 
 
 def names(wheel: Path) -> set[str]:
@@ -69,7 +74,7 @@ def metadata(wheel: Path) -> Message:
 # What is in them
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+def test_wheel(wheel: Path) -> None:
     """The wheel has no tests and no tools, and all files of the package that aren't Python."""
     modules = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py")}
     assert names(wheel) == {
@@ -78,7 +83,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     }
 
 
-def test_the_sdist_holds_that_and_what_builds_it(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+def test_sdist(wheel: Path, sdist: Path, tmp_path: Path) -> None:
     """The wheel that is built from the sdist is the same as the one from the sources."""
     top = sdist.name.removesuffix(".tar.gz")
     with tarfile.open(sdist) as archive:
@@ -93,15 +98,7 @@ def test_the_sdist_holds_that_and_what_builds_it(wheel: Path, sdist: Path, tmp_p
     assert again.read_bytes() == wheel.read_bytes()
 
 
-def test_twine_has_nothing_to_say(wheel: Path, sdist: Path) -> None:
-    """`twine check` refuses what a package index would refuse."""
-    twine = (sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist))
-    checked = subprocess.run(twine, capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert checked.stdout.count("PASSED") == 2
-
-
-def test_the_metadata_says_what_it_is_and_needs(wheel: Path) -> None:
+def test_metadata(wheel: Path) -> None:
     """The metadata has the requirements, the extras, a licence, and the README as description."""
     said = metadata(wheel)
     assert said["License-Expression"] == "Apache-2.0"
@@ -118,7 +115,7 @@ def test_the_metadata_says_what_it_is_and_needs(wheel: Path) -> None:
     assert by_extra == {name: set(packages) for name, packages in EXTRAS.items()}
 
 
-def test_the_version_is_in_one_place(wheel: Path, bare: Environment) -> None:
+def test_version(wheel: Path, bare: Environment) -> None:
     """All that shows it shows the same; the change log begins with it or with Unreleased."""
     literal = f'"{VERSION}"'
     sources = [*PACKAGE.rglob("*.py"), ROOT / "pyproject.toml"]
@@ -141,82 +138,76 @@ def test_the_version_is_in_one_place(wheel: Path, bare: Environment) -> None:
 # What works with it
 
 
-def test_without_extras_the_package_is_all_there(bare: Environment) -> None:
-    """Every public name can be imported from the wheel."""
+def test_names(bare: Environment) -> None:
+    """Every public name can be imported from the wheel. What needs an extra says which."""
     ask = "import pulumi_fal as p; print(p.__file__); [getattr(p, name) for name in p.__all__]"
     file = bare.run("python", "-W", "error", "-c", ask).strip()
     assert Path(file).is_relative_to(bare.folder)
+    for command in (("pulumi-fal", "emulator"), ("python", "-m", "pulumi_fal.emulator")):
+        assert re.fullmatch(
+            r"The [\w ]+ needs (fastapi|uvicorn): pip install 'CLONE\[emulator\]', where CLONE "
+            r"is .+\.\n",
+            bare.run(*command, exit_code=1),
+        )
 
 
-@pytest.mark.parametrize(
-    "command, extra, needed",
-    [
-        (("pulumi-fal", "emulator"), "emulator", "fastapi|uvicorn"),
-        (("python", "-m", "pulumi_fal.emulator"), "emulator", "fastapi|uvicorn"),
-    ],
-)
-def test_what_needs_an_extra_says_which(
-    bare: Environment, command: tuple[str, ...], extra: str, needed: str
-) -> None:
-    """The error is one sentence without a traceback, with exit code 1."""
-    said = bare.run(*command, exit_code=1)
-    assert re.fullmatch(
-        rf"The [\w ]+ needs (?:{needed}): pip install 'CLONE\[{extra}\]', where CLONE is .+\.\n",
-        said,
-    )
+def test_program(bare: Environment, stack: Stack, emulator: EmulatorServer) -> None:
+    """The real engine creates a machine and destroys it with the wheel alone."""
+    if OFFICIAL_HOST:  # it asks pip what is installed
+        bare.run("python", "-m", "ensurepip")
+
+    def pulumi(*args: str) -> str:
+        flags = ("--non-interactive", "--stack", "dev")
+        return bare.run("pulumi", *args, *flags, cwd=stack.project, env=env)
+
+    env = {name: value for name, value in stack.env.items() if name not in ("PATH", "HOME")}
+    stack.write(machine())
+    pulumi("up", "--yes", "--skip-preview")
+    assert stack.outputs()["machine"]["status"] == "ready"
+    assert emulator.state.creations == 1
+    pulumi("destroy", "--yes", "--skip-preview")
+    assert emulator.state.alive() == set()
 
 
-def test_the_command_line_comes_with_the_package_and_the_emulator_with_its_extra(
-    bare: Environment, with_emulator: Environment
-) -> None:
-    """Messages print commands of `pulumi-fal`, so whoever reads them has it."""
-    assert "Usage: pulumi-fal" in bare.run("pulumi-fal", "--help")
-    start = (
-        "from pulumi_fal.emulator.server import EmulatorServer as E; import urllib.request as u\n"
-        "with E() as e: print(u.urlopen(e.url).read().decode()[:15])"
-    )
-    assert with_emulator.run("python", "-c", start) == "<!DOCTYPE html>\n"
+# The pytest plugin
+
+USERS_TEST = block("docs/emulator.md", "python", "from pulumi import automation\n")
 
 
-PROGRAM = f"""\
-import pulumi
-from pulumi_fal import ComputeInstance
+def run_test(env: Environment, folder: Path, test: str, *flags: str, **variables: str) -> str:
+    (folder / "test_mine.py").write_text(test)
+    options = ("-q", "-p", "no:cacheprovider", "-W", "error", *flags)
+    return env.run("python", "-m", "pytest", *options, cwd=folder, env=variables)
 
-machine = ComputeInstance(
-    "machine",
-    instance_type="gpu_1x_h100_sxm5",
-    ssh_key={SSH_KEY!r},
-)
-pulumi.export("status", machine.status)
+
+@pytest.mark.chaos("unit/test_emulator_cli.py::test_fixture")
+def test_users_test(full: Environment, tmp_path: Path) -> None:
+    """The test in the docs creates, looks at and destroys a machine with the Automation API.
+
+    Nothing is activated: on PATH is no Python that has the package.
+    """
+    code = [line for line in USERS_TEST.splitlines() if line and "import " not in line]
+    assert len(code) <= 11
+    path = full.path.removeprefix(f"{full.bin}{os.pathsep}")
+    assert "1 passed" in run_test(full, tmp_path, USERS_TEST, "-W", "default", PATH=path)
+
+
+NOT_LOADED = """
+import sys
+def test_nothing_is_loaded():
+    heavy = ("pulumi", "grpc", "fastapi", "uvicorn", "pydantic", "requests", "click")
+    assert [name for name in heavy if name in sys.modules] == []
+    ours = sorted(name for name in sys.modules if name.startswith("pulumi_fal"))
+    assert ours == ["pulumi_fal", "pulumi_fal._version", "pulumi_fal.emulator",
+                    "pulumi_fal.emulator.pytest_plugin"]
 """
 
 
-def test_a_program_of_ten_lines_works_with_the_wheel_alone(
-    bare: Environment, tmp_path: Path
-) -> None:
-    """The real engine creates the machine, finds nothing more to do, and destroys it."""
-    (tmp_path / "Pulumi.yaml").write_text("name: mine\nruntime: python\n")
-    (tmp_path / "__main__.py").write_text(PROGRAM)
-    with EmulatorServer(provisioning=0.2, deletion=0.1) as emulator:
-        env = {
-            **emulator.env,
-            "PULUMI_BACKEND_URL": f"file://{tmp_path}",
-            "PULUMI_HOME": str(tmp_path / "home"),
-            "PULUMI_CONFIG_PASSPHRASE": "test",
-            "PULUMI_SKIP_UPDATE_CHECK": "1",
-            "FAL_COMPUTE_POLL_INTERVAL": "0.1",
-        }
+def test_unused(full: Environment, tmp_path: Path) -> None:
+    """pytest loads it in every run of every project, so it loads nothing that is not used."""
+    assert "1 passed" in run_test(full, tmp_path, NOT_LOADED)
 
-        def pulumi(*args: str) -> str:
-            flags = ("--non-interactive", "--stack", "dev")
-            return bare.run("pulumi", *args, *flags, cwd=tmp_path, env=env)
 
-        if OFFICIAL_HOST:  # it asks pip what is installed
-            bare.run("python", "-m", "ensurepip")
-        pulumi("stack", "init")
-        pulumi("up", "--yes", "--skip-preview")
-        assert pulumi("stack", "output", "status") == "ready\n"
-        assert emulator.state.creations == 1
-        pulumi("preview", "--expect-no-changes")
-        pulumi("destroy", "--yes", "--skip-preview")
-        assert emulator.state.alive() == set()
+def test_left_out_here() -> None:
+    """A plugin that is imported before coverage begins would count as lines that never ran."""
+    assert "pulumi_fal.emulator.pytest_plugin" not in sys.modules

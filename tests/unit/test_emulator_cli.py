@@ -164,7 +164,7 @@ def test_without_extra() -> None:
         )
 
 
-# The fixture `fal_emulator`; tests/e2e/test_pytest_plugin.py has it as a user does.
+# The fixture `fal_emulator`; tests/e2e/test_wheel.py has it as a user does.
 
 
 def pytest_of(folder: Path, test: str) -> str:
