@@ -1,8 +1,9 @@
-"""`ls`, `delete`, `audit` and `import-file` with the real `pulumi`; tests/unit has their output."""
+"""The command line with the real `pulumi` and OpenSSH; tests/unit has its output."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ..fakes import EIGHT, ONE
 from .cli import pulumi_fal
 from .harness import SECONDS, SSH_KEY, Stack
 from .recovery import PATIENCE, kill_while_waiting, pending, printed
+from .sshd import Sshd
 
 CI = Path(__file__).parents[2] / "docs" / "ci.md"
 
@@ -112,6 +114,37 @@ def test_whose(stack: Stack, emulator: EmulatorServer) -> None:
     assert [row["id"] for row in report["gone"]] == [held]
     stack.refresh()
     assert stack.state_ids() == set()
+
+
+def test_ssh_by_name(stack: Stack, emulator: EmulatorServer, sshd: Sshd) -> None:
+    """A later machine with the same address and another host key is no alarm.
+
+    ssh itself reads the file of `ssh-config --write`.
+    """
+    stack.env["PATH"] = os.pathsep.join([str(sshd.path), stack.env["PATH"]])
+    stack.env["FAL_COMPUTE_SSH_ADDRESS"] = f"127.0.0.1:{sshd.port}"
+    client = sshd.path / "ssh"
+    client.write_text(re.sub(r"-o UserKnownHostsFile=\S+ ", "", client.read_text()))
+    sshd.start()
+    stack.up()
+    (first,) = stack.state_ids()
+    assert pulumi_fal(stack, "ssh", "machine", "--", "echo", "'a  b'") == "a  b\n"
+    pulumi_fal(stack, "ssh", "machine", "exit 3", code=3)
+
+    sshd.end()
+    key = sshd.path.parent / "host_key"
+    key.unlink()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    sshd.start()
+    pulumi_fal(stack, "ssh", first, "true", code=255)  # of the same machine, it is one
+    stack.destroy()
+    stack.up()
+    assert pulumi_fal(stack, "ssh", f"{stack.name}/machine", "echo", "new") == "new\n"
+    shown = pulumi_fal(stack, "ssh-config", "--stack", stack.name, "--write")
+    config = stack.folder / "config"
+    config.write_text(next(row for row in shown.splitlines() if "Include" in row))
+    read = subprocess.check_output(["ssh", "-G", "-F", config, "machine"], text=True)
+    assert f"hostkeyalias {stack.state_ids().pop()}\n" in read
 
 
 def run_nightly_job(stack: Stack) -> None:

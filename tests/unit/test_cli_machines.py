@@ -1,12 +1,15 @@
-"""`pulumi-fal ls`, `get`, `ssh-config` and `import-file`: what they print and write."""
+"""`pulumi-fal ls`, `get`, `ssh`, `ssh-config` and `import-file`: what they print and write."""
 
 from __future__ import annotations
 
 import errno
 import io
 import json
+import os
 import pickle
 import re
+import shutil
+import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -20,12 +23,14 @@ from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import machines, show
 from pulumi_fal.cli.context import Context
 from pulumi_fal.cli.evidence import Reader
+from pulumi_fal.resource import wait
 from pulumi_fal.stacks import state
 from pulumi_fal.stacks.state import Stack, StackMachine
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import EIGHT, KEY, ONE, wait_until
 from ..plugin.harness import PROVIDER
+from ..processes import command
 from .cli_support import DEV, NO_PULUMI, NOW, PROD, SSH_KEY, CommandLine, urn
 
 HOUR, DAY = 3600, 86400
@@ -96,7 +101,7 @@ def test_ls_of_unread_stacks(line: CommandLine, monkeypatch: pytest.MonkeyPatch)
         *(f"Unreadable: stack organization/train/{i}: no access" for i in range(3)),
         "Unreadable: 2 more. `pulumi-fal audit` names them all.",
     ]
-    monkeypatch.setattr(machines, "_STACKS_SECONDS", 0.0)
+    monkeypatch.setattr(machines, "STACKS_SECONDS", 0.0)
     assert rows(line, "--age")[held] == ["unknown", "-", "-"]
     assert "there was no time for it within 0 s" in line.stderr
 
@@ -145,8 +150,8 @@ def test_names_are_text(line: CommandLine, name: str) -> None:
     line.stacks = {DEV: {name: held, f"{name}-gone": "i-gone"}, PROD: f"\x1b]0;{name}"}
     line.made(name, instance_id=pending, age=DAY)
     plain = re.sub("[\x1b\x07]", " ", name)
-    for command in ("ls", "audit --max-age 1h", "pending ls", f"delete {held} --yes"):
-        shown = line.run(*command.split(), code=int(command[0] in "ad")) + line.stderr
+    for words in ("ls", "audit --max-age 1h", "pending ls", f"delete {held} --yes"):
+        shown = line.run(*words.split(), code=int(words[0] in "ad")) + line.stderr
         assert f"::{plain}" in shown or f" {plain}" in shown
         assert not re.search("[\x1b\x07]", shown)
     line.run("pending", "forget", urn(plain), "--yes")
@@ -169,7 +174,66 @@ def test_get(line: CommandLine) -> None:
     assert line.json("get", id_) == asdict(machine)
     line.emulator.state.set_status(id_, "provisioning")
     assert "login" not in line.run("get", id_)
-    assert "GET /compute/instance/i-1 answered 404" in line.refused("get", "i-1")
+    assert line.exported == []
+
+
+NAMES = {
+    "a name": ("b", "b"),
+    "a slash": ("x/y", "x/y"),
+    "a stack": (f"{DEV}/a", "dev a"),
+    "the end of a stack": ("prod/a", "prod a"),
+    "two ends": ("train/dev/x/y", "x/y"),
+    "pending": ("box", "box"),
+}
+NO_NAMES = {
+    "two": ("a", f"'a' may be any of these machines:\n  {DEV}/a: <dev a> (gpu_1x"),
+    "a guess": ("lost", f"\n  perhaps {DEV}/lost: <lost> (gpu_8x"),
+    "gone": ("gone", f"the API does not list its machine to this key:\n  {DEV}/gone: i-gone\n"),
+    "a gone id": ("i-gone", f"\n  {DEV}/gone: i-gone\nIt is gone, or of another account"),
+    "nearly": ("boxx", "and no machine has that name. Did you mean 'box'?\nTo see all"),
+    "nearly a stack": ("pro/a", "Did you mean 'prod/a' or 'prod/b'?\n"),
+    "another stack": (
+        "o/prod/a",
+        "The API does not know 'o/prod/a', and no machine has that name.",
+    ),
+    "nothing": (" ", "no machine has that name.\nTo see all"),
+}
+
+
+@pytest.fixture
+def named(line: CommandLine) -> dict[str, str]:
+    """The ids of machines that have names."""
+    ids = {name: line.rent() for name in ("dev a", "prod a", "b", "x/y", "box")}
+    line.stacks = {
+        DEV: {"a": ids["dev a"], "x/y": ids["x/y"], "gone": "i-gone"},
+        PROD: {"a": ids["prod a"], "b": ids["b"]},
+    }
+    line.made(instance_id=ids["box"])
+    line.pend("lost", instance_type=EIGHT)
+    return {**ids, "lost": line.rent(EIGHT)}
+
+
+@pytest.mark.parametrize("text, name", NAMES.values(), ids=NAMES)
+def test_name(line: CommandLine, named: dict[str, str], text: str, name: str) -> None:
+    """A machine has the name that `ls` shows, also with its stack or the end of that."""
+    assert line.json("get", text)["id"] == named[name]
+
+
+@pytest.mark.parametrize("text, says", NO_NAMES.values(), ids=NO_NAMES)
+def test_no_name(line: CommandLine, named: dict[str, str], text: str, says: str) -> None:
+    """What is not exactly one machine is told apart, and nothing is done."""
+    said = line.refused("get", text)
+    for name, id_ in named.items():
+        said = said.replace(id_, f"<{name}>")
+    assert says in said
+
+
+def test_name_of_unread_stacks(line: CommandLine, named: dict[str, str]) -> None:
+    """What can be read suffices to show a machine, and what can't is named."""
+    line.stacks[DEV] = "no access"
+    assert line.json("get", "a")["id"] == named["prod a"]
+    assert line.stderr == f"Unreadable: stack {DEV}: no access\n"
+    assert "no machine has that name in what could be read." in line.refused("get", "x/y")
 
 
 def test_refused_key(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +285,60 @@ def test_ls_in_v1(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.search(r"region +us-west", line.run("get", made))
 
 
+# ssh
+
+
+def ssh_to(*args: str, stderr: str = "") -> list[str]:
+    """What the system's ssh is called with. Its exit code is that of the command."""
+    program = "import json, sys; print(json.dumps(sys.argv[1:])); sys.exit(7)"
+    path = command(Path("bin", "ssh"), program).parent.resolve()
+    ended = subprocess.run(
+        [sys.executable, "-m", "pulumi_fal.cli", "ssh", *args],
+        env={**os.environ, "PATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (7, stderr)
+    arguments: list[str] = json.loads(ended.stdout)
+    return arguments
+
+
+def test_ssh(line: CommandLine, tmp_path: Path) -> None:
+    """Host keys are kept by machine id. What follows the machine is the command."""
+    id_ = line.rent()
+    port = os.environ["FAL_COMPUTE_SSH_ADDRESS"].rpartition(":")[2]
+    hosts = (tmp_path / "home" / "fal-compute" / "known_hosts").as_posix()
+    for given in (["--", "ls", "-l", "a b"], ["ls", "-l", "a b"]):
+        *options, separator, destination, word, flag, last = ssh_to(id_, *given)
+        assert [separator, destination] == ["--", "ubuntu@127.0.0.1"]
+        assert [word, flag, last] == ["ls", "-l", "a b"]
+        assert options[-2:] == ["-p", port]
+        assert set(options[1:-2:2]) == {
+            f'UserKnownHostsFile="{hosts}"',
+            f"HostKeyAlias={id_}",
+            "CheckHostIP=no",
+            "StrictHostKeyChecking=accept-new",
+        }
+    assert Path(hosts).parent.is_dir()
+
+
+def test_ssh_waits(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log says for what. After the time of a create it ends, and can be run again."""
+    id_ = line.rent()
+    line.emulator.state.set_status(id_, "stopped")
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(wait, "CREATE_TIMEOUT", 0.1)
+    says = line.refused("ssh", id_)
+    assert says.startswith(f"{id_}: stopped, has an ip, waiting for ready\nError: Machine {id_}")
+    assert "\nRun `pulumi-fal ssh` again to go on waiting for the same machine." in says
+    monkeypatch.setenv("FAL_COMPUTE_SSH_ADDRESS", "127.0.0.1:1")
+    line.emulator.state.set_status(id_, "ready")
+    assert f"{id_}: ready, waiting for SSH on port 22: " in line.refused("ssh", id_)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert "There is no `ssh` command on PATH." in line.refused("ssh", id_)
+
+
 # ssh-config
 
 
@@ -245,12 +363,32 @@ def test_ssh_config(ssh: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ssh.emulator.state.calls.total()
     del ssh.seen["id-1"]
     assert hosts(ssh.run("ssh-config", "--stack", "dev")) == ["train-0"]
-    assert "train-1 is left out: state has no ip for it." in ssh.stderr
+    assert "train-1 is left out: no ip of it is known." in ssh.stderr
     ssh.seen["id-0"]["ip"] = "198.18.0.1\n  ProxyCommand x"
     assert "The stack's state is damaged" in ssh.refused("ssh-config", "--stack", "dev")
     ssh.stacks["dev"] = {}
-    assert "The stack has no machine with an ip." in ssh.refused("ssh-config", "--stack", "dev")
+    assert "There is no machine with an ip." in ssh.refused("ssh-config", "--stack", "dev")
     assert "no stack named 'no' found" in ssh.refused("ssh-config", "--stack", "no")
+
+
+def test_ssh_config_file(ssh: CommandLine, tmp_path: Path) -> None:
+    """ssh refuses a file that others may write to. A line of ~/.ssh/config is for all stacks."""
+    printed = ssh.run("ssh-config", "--stack", "dev")
+    shown = ssh.run("ssh-config", "--stack", "dev", "--write")
+    folder = tmp_path / "home" / "fal-compute" / "ssh"
+    assert f'  Include "{folder.as_posix()}/*"\n' in shown
+    assert "\n  ssh train-0\n" in shown
+    (file,) = folder.iterdir()
+    assert (file.name, file.read_text()) == ("train.dev", printed)
+    assert os.name == "nt" or file.stat().st_mode & 0o777 == 0o600
+    ssh.run("ssh-config", "train-0", "--write", code=2)
+
+
+def test_ssh_config_by_name(line: CommandLine, named: dict[str, str]) -> None:
+    """Only the machines that are named are in it, of whatever stacks."""
+    printed = line.run("ssh-config", "prod/a", named["b"])
+    assert hosts(printed) == ["prod_a", named["b"]]
+    assert f"  HostKeyAlias {named['prod a']}\n" in printed
 
 
 def test_equal_names(ssh: CommandLine) -> None:

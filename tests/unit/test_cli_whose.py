@@ -222,18 +222,18 @@ def test_delete_in_v1(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
     id_ = line.rent()
     line.run("delete", id_, "--yes")
     assert line.alive == set()
-    assert f"the API does not know {id_}" in line.refused("delete", id_, "--yes")
+    assert f"The API does not know {id_!r}" in line.refused("delete", id_, "--yes")
 
 
 # What is wrong usage.
 
 
 WRONG = {
-    "none": ((), "Missing argument 'ID...'", 2),
-    "empty": (("",), "an id is empty", 2),
-    "blank": (("i-1", " "), "an id is empty", 2),
+    "none": ((), "Missing argument 'MACHINE...'", 2),
+    "empty": (("",), "an id or a name is empty", 2),
+    "blank": (("i-1", " "), "an id or a name is empty", 2),
     "repeated": (("i-1", "i-2", "i-1"), "i-1 is given more than once", 2),
-    "unknown": (("i-1", "i-2", "--force"), "because the API does not know i-1, i-2.", 1),
+    "unknown": (("i-1", "i-2", "--force"), "Nothing was deleted. The API does not know 'i-1'", 1),
 }
 
 
@@ -245,6 +245,19 @@ def test_wrong_ids(line: CommandLine, ids: tuple[str, ...], says: str, code: int
     assert says in line.stderr
     assert line.alive == {id_}
     assert code == 1 or not line.emulator.state.calls.total()
+
+
+def test_delete_by_name(line: CommandLine) -> None:
+    """It is refused as by id, and where another stack, which can't be read, may have the name."""
+    id_ = line.rent()
+    line.stacks = {DEV: {"a": id_}, PROD: {}}
+    assert f"  Machine {id_} is in the state of {DEV}" in line.refused("delete", "a", "--yes")
+    line.stacks[PROD] = "no access"
+    assert "Give the machine's id." in line.refused("delete", "a", "--yes", "--force")
+    assert line.alive == {id_}
+    line.stacks[PROD] = {}
+    assert f"Machine {id_} is gone." in line.run("delete", "a", "dev/a", "--yes", "--force")
+    assert line.alive == set()
 
 
 # What somebody has.

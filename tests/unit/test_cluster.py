@@ -168,6 +168,7 @@ def test_outputs(mocks: Mocks) -> pulumi.Output[None]:
             "--node-rank=1",
         ]
         assert "Host train-1\n  HostName 198.18.0.1\n" in ssh_config
+        assert "  HostKeyAlias train-1-id\n" in ssh_config
         assert inventory.startswith("[train]\ntrain-0 ansible_host=198.18.0.0\n")
 
     return pulumi.Output.all(
@@ -297,10 +298,11 @@ def test_torchrun() -> None:
 
 
 def test_files() -> None:
-    """Host keys are kept apart, because addresses are used again. A group is an identifier."""
+    """Host keys are kept by id, because addresses are used again. A group is an identifier."""
     assert access.hostfile(IPS, 8) == "198.18.0.1 slots=8\n198.18.0.2 slots=8\n"
-    blocks = access.ssh_config(BY_NAME).split("\n\n")
+    blocks = access.ssh_config(BY_NAME, dict.fromkeys(BY_NAME, "id\n")).split("\n\n")
     assert blocks[1].splitlines()[:3] == ["Host train-1", "  HostName 198.18.0.2", "  User ubuntu"]
+    assert all("\n  HostKeyAlias id_\n" in block for block in blocks)
     assert all("UserKnownHostsFile ~/.ssh/known_hosts.fal" in block for block in blocks)
     parser = configparser.ConfigParser(allow_no_value=True, delimiters=("=",))
     parser.read_string(access.inventory("8-train", BY_NAME).replace(" ansible_host=", "="))
@@ -314,7 +316,7 @@ def test_name_in_file(name: str) -> None:
     alias = access.alias(name)
     assert set(alias) <= set("abProxyCmndox_09-.")
     assert not alias.startswith("-")
-    assert access.ssh_config({name: IPS[0]}).splitlines()[0] == f"Host {alias}"
+    assert access.ssh_config({name: IPS[0]}, {name: "id"}).splitlines()[0] == f"Host {alias}"
     assert f"\n{alias} ansible_host=" in access.inventory(name, {name: IPS[0]})
 
 
@@ -326,7 +328,7 @@ def test_name_in_file(name: str) -> None:
     [
         lambda ip: access.hostfile([ip], 8),
         lambda ip: access.torchrun([ip], 0, 8),
-        lambda ip: access.ssh_config({"a": ip}),
+        lambda ip: access.ssh_config({"a": ip}, {"a": "id"}),
         lambda ip: access.inventory("a", {"a": ip}),
     ],
 )

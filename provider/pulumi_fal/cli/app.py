@@ -12,8 +12,9 @@ from pulumi_fal.cli.audit import audit
 from pulumi_fal.cli.delete import delete
 from pulumi_fal.cli.doctor import doctor
 from pulumi_fal.cli.import_file import import_file
-from pulumi_fal.cli.machines import get, list_, ssh_config
+from pulumi_fal.cli.machines import get, list_
 from pulumi_fal.cli.pending import pending
+from pulumi_fal.cli.ssh import ssh, ssh_config
 from pulumi_fal.errors import FalError
 
 
@@ -54,5 +55,5 @@ def emulator(arguments: tuple[str, ...]) -> None:
     main(arguments)
 
 
-for command in (list_, get, delete, ssh_config, pending, audit, import_file, doctor, emulator):
+for command in (list_, get, delete, ssh, ssh_config, pending, audit, import_file, doctor, emulator):
     cli.add_command(command)

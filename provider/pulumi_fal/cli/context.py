@@ -14,7 +14,7 @@ from pulumi_fal.api import settings
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import StackError
-from pulumi_fal.machines import journal
+from pulumi_fal.machines import journal, lifecycle
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.stacks import state
@@ -47,7 +47,12 @@ class Context:
     def machines(self) -> Machines:
         """What a plugin knows of creates. A failing call is retried for a short time only."""
         return Machines(
-            self.journal, self.stacks, self.clock, self._short_settings, notify=self._note
+            self.journal,
+            self.stacks,
+            self.clock,
+            self._short_settings,
+            notify=self._note,
+            greeting=lifecycle.chosen_greeting(os.environ),
         )
 
     def client(self, *, is_short: bool = False) -> Client:

@@ -14,7 +14,8 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.cli.evidence import Reader
-from pulumi_fal.errors import FalError, Interrupted, JournalError, NotFoundError, StillThereError
+from pulumi_fal.cli.names import find
+from pulumi_fal.errors import FalError, Interrupted, JournalError, StillThereError
 from pulumi_fal.hosts.engine import ThreadPerCall
 from pulumi_fal.machines.whose import Claim, Evidence, Whose
 from pulumi_fal.resource.operations import DELETE_TIMEOUT
@@ -25,7 +26,11 @@ _STOPPING_SECONDS = 15.0
 
 @click.command()
 @click.argument(
-    "ids", metavar="ID...", nargs=-1, required=True, callback=lambda ctx, param, ids: _checked(ids)
+    "given",
+    metavar="MACHINE...",
+    nargs=-1,
+    required=True,
+    callback=lambda ctx, param, given: _checked(given),
 )
 @click.option(
     "--force",
@@ -34,15 +39,20 @@ _STOPPING_SECONDS = 15.0
 )
 @show.yes_option
 @pass_context
-def delete(context: Context, ids: tuple[str, ...], force: bool, yes: bool) -> None:
+def delete(context: Context, given: tuple[str, ...], force: bool, yes: bool) -> None:
     """Delete machines that no stack has.
+
+    MACHINE is an id, or a name as `ls` shows it, also as STACK/NAME.
 
     The command waits until they are gone. Before, it reads all stacks of the backend that `pulumi`
     uses here. Nothing is deleted if the API does not know one of the machines, if a stack or a
     pending create has one, or if a stack can't be read. --force overrides all of these but the
     first.
     """
-    machines, reader = _known(context, ids), Reader(context)
+    reader = Reader(context)
+    named = find(context, given, reader, nothing="Nothing was deleted. ")
+    machines = [*{machine.id: machine for machine in named.values()}.values()]
+    ids = [machine.id for machine in machines]
     evidence = reader.read(machines)
     found = _objections(evidence, machines)
     refused = [one for one in found if not (force or (one.is_question and not yes))]
@@ -74,33 +84,15 @@ def delete(context: Context, ids: tuple[str, ...], force: bool, yes: bool) -> No
         show.print_lines(objection.then)
 
 
-def _checked(ids: tuple[str, ...]) -> tuple[str, ...]:
-    if not all(id_.strip() for id_ in ids):
-        raise click.BadParameter("an id is empty. Is a variable that should have it not set?")
-    twice = [id_ for id_, count in Counter(ids).items() if count > 1]
+def _checked(given: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(text.strip() for text in given):
+        raise click.BadParameter(
+            "an id or a name is empty. Is a variable that should have it not set?"
+        )
+    twice = [text for text, count in Counter(given).items() if count > 1]
     if twice:
         raise click.BadParameter(f"{', '.join(twice)} is given more than once.")
-    return ids
-
-
-def _known(context: Context, ids: Sequence[str]) -> list[Instance]:
-    """Return the machines. Raises ClickException if the API does not know one of them."""
-    client = context.client()
-    instances = {instance.id: instance for instance in client.list_instances()}
-    unknown = []
-    for id_ in ids:
-        if id_ not in instances:  # a list may lag behind
-            try:
-                instances[id_] = client.get_instance(id_)
-            except NotFoundError:
-                unknown.append(id_)
-    if unknown:
-        raise click.ClickException(
-            f"Nothing was deleted, because the API does not know {', '.join(unknown)}. `pulumi-fal "
-            "ls` lists the machines of the account, and `pulumi-fal doctor` prints the account of "
-            "the key that is set."
-        )
-    return [instances[id_] for id_ in ids]
+    return given
 
 
 @dataclass(frozen=True)

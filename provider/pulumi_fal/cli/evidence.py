@@ -25,6 +25,11 @@ from pulumi_fal.stacks.cache import LIST
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import Found
 
+STACKS_SECONDS = 30.0
+"""The most time that a command spends on stacks of which it only shows names."""
+MOST_NAMED = 3
+"""How many of the stacks that can't be read are named there."""
+
 Row = tuple[Instance, Whose, Claim | None]
 """A machine, whose it is, and what shows that."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
@@ -16,20 +15,19 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.evidence import Reader, machines_json, recorded
+from pulumi_fal.cli.evidence import (
+    MOST_NAMED,
+    STACKS_SECONDS,
+    Reader,
+    machines_json,
+    recorded,
+)
+from pulumi_fal.cli.names import find
 from pulumi_fal.machines.whose import Claim, Whose
-from pulumi_fal.resource import access
-from pulumi_fal.stacks import state
-from pulumi_fal.stacks.origin import Origin
-from pulumi_fal.stacks.state import StackMachine
 
-_STACKS_SECONDS = 30.0
-"""The most time that `ls` spends on reading stacks."""
 _NOT_LISTED = """
 These are in stacks, but the API does not list them to this key. They are gone, or of another
 account or endpoint, which `pulumi-fal audit` tells apart:"""
-_NAMED = 3
-"""How many of the stacks that can't be read are named."""
 
 
 @click.command("ls")
@@ -63,10 +61,10 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
             _print(instances, context.settings)
         return
     note = "; --no-stacks leaves this out"
-    evidence = Reader(context, seconds=_STACKS_SECONDS, note=note).read(instances)
+    evidence = Reader(context, seconds=STACKS_SECONDS, note=note).read(instances)
     rows, created = sorted(evidence.whose(instances), key=_place), recorded(evidence)
     instances = [instance for instance, *_ in rows]
-    show.print_unread(evidence.reasons, err=True, most=_NAMED)
+    show.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
     if as_json:
         show.print_json(machines_json(evidence, rows))
         return
@@ -110,17 +108,19 @@ def _resource(claim: Claim | None) -> str:
     """Return the name of the resource that has a machine, or may have it."""
     if claim is None:
         return ""
-    is_certain = claim.entry is None or claim.entry.instance_id
-    return claim.name if is_certain else f"perhaps {claim.name}"
+    return claim.name if claim.is_certain else f"perhaps {claim.name}"
 
 
 @click.command()
-@click.argument("instance_id", metavar="ID")
+@click.argument("machine", metavar="MACHINE")
 @show.json_option
 @pass_context
-def get(context: Context, instance_id: str, as_json: bool) -> None:
-    """Show one machine, and how to log in."""
-    instance = context.client().get_instance(instance_id)
+def get(context: Context, machine: str, as_json: bool) -> None:
+    """Show one machine, and how to log in.
+
+    MACHINE is an id, or a name as `ls` shows it, also as STACK/NAME.
+    """
+    instance = find(context, [machine])[machine]
     if as_json:
         show.print_json(asdict(instance))
         return
@@ -167,48 +167,3 @@ def _print(
         cells["CREATOR"] = [instance.creator_user_nickname or "" for instance in instances]
     cells |= more
     show.print_table(list(cells), zip(*cells.values(), strict=True))
-
-
-@click.command("ssh-config")
-@click.option(
-    "--stack",
-    "name",
-    default="",
-    metavar="STACK",
-    help="The stack to read. By default the one that is selected in this folder.",
-)
-def ssh_config(name: str) -> None:
-    """Print an ssh config with the machines of a stack.
-
-    Save it to a file, and log in with `ssh -F FILE NAME`, by a machine's name in the program. If
-    another one has the same name, use its id. The command reads only state, so it needs no key.
-    """
-    machines = [machine for machine in state.read(name).machines if not machine.is_replaced]
-    for machine in machines:
-        if machine.ip is None:
-            click.echo(
-                f"{access.alias(_name(machine))} is left out: state has no ip for it. Run `pulumi "
-                "refresh` if it is ready by now; an ip that is a secret can't be read.",
-                err=True,
-            )
-    ips = _by_alias(machines)
-    if not ips:
-        raise click.ClickException("The stack has no machine with an ip.")
-    try:
-        click.echo(access.ssh_config(ips), nl=False)
-    except ValueError as error:
-        raise click.ClickException(f"The stack's state is damaged: {error}.") from None
-
-
-def _by_alias(machines: Sequence[StackMachine]) -> dict[str, str]:
-    counts = Counter(access.alias(_name(machine)) for machine in machines)
-    return {
-        name if counts[name] == 1 else machine.id: machine.ip
-        for machine in machines
-        if machine.ip is not None and (name := access.alias(_name(machine)))
-    }
-
-
-def _name(machine: StackMachine) -> str:
-    """Return the resource's name in the program."""
-    return Origin(machine.urn).name

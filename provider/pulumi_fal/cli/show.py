@@ -89,6 +89,7 @@ class Progress:
         self._say = say
         self._lock = threading.Lock()
         self._what, self._done, self._total = "", 0, 0
+        self._said = ""
 
     def begin(self, what: str, total: int = 0) -> None:
         """Say what is done from now on. `total` is its number of steps if that is known."""
@@ -104,20 +105,23 @@ class Progress:
 
     def _show(self) -> None:
         steps = f": {self._done} of {self._total}" if self._total else ""
-        self._say(f"{self._what}{steps}")
+        text, said = f"{self._what}{steps}", self._said
+        if text != said:
+            self._said = text
+            self._say(text)
 
 
 @contextmanager
-def progress(note: str = "") -> Iterator[Progress]:
+def progress(note: str = "", *, in_logs: bool = False) -> Iterator[Progress]:
     """Yield a Progress whose line ends with `note`. The line disappears at the end.
 
-    Nothing is shown unless stderr is a terminal.
+    If stderr is no terminal, nothing is shown, or with `in_logs` each text on a line.
     """
     if not sys.stderr.isatty():
-        yield Progress(lambda text: None)
+        yield Progress(lambda text: print_lines(text, err=True) if in_logs else None)
         return
     with Console(file=sys.stderr).status("") as line:
-        yield Progress(lambda text: line.update(f"{text}{note}"))
+        yield Progress(lambda text: line.update(Text(f"{text}{note}")))
 
 
 def status(instance: Instance) -> Text:

@@ -34,6 +34,8 @@ class Machine(Protocol):
     """A machine that was declared. Its outputs are those of the resource."""
 
     @property
+    def id(self) -> pulumi.Output[str]: ...
+    @property
     def instance_type(self) -> pulumi.Output[str]: ...
     @property
     def ip(self) -> pulumi.Output[str]: ...
@@ -114,6 +116,7 @@ def outputs(
     `sector` is the one that the program requests, or None.
     """
     ips = pulumi.Output.all(*(machine.ip for machine in machines))
+    ids = pulumi.Output.all(*(machine.id for machine in machines))
     node_names = names(name, len(machines))
 
     def once_known(
@@ -132,6 +135,11 @@ def outputs(
 
         return pulumi.Output.all(ips, machines[0].instance_type).apply(write_or_not)
 
+    def ssh_config(values: list[Any]) -> str | None:
+        known, found = values
+        by_name = dict(zip(node_names, found, strict=True))
+        return access.ssh_config(known, by_name) if known else None
+
     return {
         "ips": ips,
         "main_ip": machines[0].ip,
@@ -146,7 +154,7 @@ def outputs(
                 else None
             )
         ),
-        "ssh_config": once_known(lambda known, _: access.ssh_config(known)),
+        "ssh_config": pulumi.Output.all(once_known(lambda known, _: known), ids).apply(ssh_config),
         "inventory": once_known(lambda known, _: access.inventory(name, known)),
     }
 

@@ -68,9 +68,8 @@ def ssh_problem(ip: str, instead: str = "") -> str | None:
     as a secret.
     """
     where = f" at the address in {SSH_ADDRESS_VARIABLE}" if instead else ""
-    host, _, port = instead.rpartition(":") if instead else (ip, "", str(SSH_PORT))
     try:
-        address = (host.strip("[]"), int(port))
+        address = ssh_address(ip, instead)
         with socket.create_connection(address, timeout=_GREETING_SECONDS) as connection:
             greets = connection.recv(_LONGEST_GREETING).startswith(b"SSH-")
             return None if greets else f"what answers{where} is no SSH server"
@@ -83,6 +82,12 @@ def ssh_problem(ip: str, instead: str = "") -> str | None:
     except OSError as error:
         why = error.strerror or "the connection failed"
         return why + where
+
+
+def ssh_address(ip: str, instead: str = "") -> tuple[str, int]:
+    """Return where to connect to. Raises ValueError if `instead` is not IP:PORT."""
+    host, _, port = instead.rpartition(":") if instead else (ip, "", str(SSH_PORT))
+    return host.strip("[]"), int(port)
 
 
 class Lifecycle:

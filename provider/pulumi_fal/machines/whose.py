@@ -201,6 +201,11 @@ class Claim:
         """The resource's name in the program."""
         return Origin(self.urn).name
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether this resource has the machine, or its create is known to have made it."""
+        return self.entry is None or self.entry.instance_id is not None
+
 
 @dataclass(frozen=True)
 class Evidence:

@@ -39,15 +39,17 @@ def torchrun(ips: Sequence[str], node: int, gpus: int) -> str:
     )
 
 
-def ssh_config(ips: Mapping[str, str]) -> str:
-    """Return a config file for `ssh -F FILE NAME`, for the ips of machines by name.
+def ssh_config(ips: Mapping[str, str], ids: Mapping[str, str]) -> str:
+    """Return a config file for `ssh -F FILE NAME`, for the ips and ids of machines by name.
 
-    Other machines may get the same address later, so the host keys are kept in a file of their own.
+    Other machines may get the same address later, so the host keys are kept by id, in a file of
+    their own.
     """
     return "\n".join(
         f"Host {alias(name)}\n"
         f"  HostName {_address(ip)}\n"
         f"  User {USER}\n"
+        f"  HostKeyAlias {alias(ids[name])}\n"
         "  UserKnownHostsFile ~/.ssh/known_hosts.fal\n"
         "  StrictHostKeyChecking accept-new\n"
         for name, ip in ips.items()

@@ -73,13 +73,13 @@ class Wait:
 
     def _observe(self, shown: Instance) -> None:
         if (shown.status, shown.ip) != (self._last.status, self._last.ip):
-            self._call.log(_progress(shown), ephemeral=True)
+            self._call.log(progress(shown), ephemeral=True)
         self._last, self.was_seen = shown, True
 
     def _show_silence(self, reason: str) -> None:
         if reason != self._silence:
             self._silence = reason
-            self._call.log(f"ready, waiting for SSH on port 22: {reason}", ephemeral=True)
+            self._call.log(silent(reason), ephemeral=True)
 
 
 def unfinished(
@@ -120,7 +120,7 @@ def recorded(id_: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Inst
     )
 
 
-def _progress(instance: Instance) -> str:
+def progress(instance: Instance) -> str:
     """Return the status and what is still missing. The engine shows the elapsed time beside it.
 
     The text never contains the ip, because a program may treat it as a secret.
@@ -130,6 +130,11 @@ def _progress(instance: Instance) -> str:
     if instance.ip is None:
         return f"{instance.status}, waiting for an ip"
     return f"{instance.status}, has an ip, waiting for ready"
+
+
+def silent(reason: str) -> str:
+    """Return why one can't log in to a ready machine yet."""
+    return f"ready, waiting for SSH on port 22: {reason}"
 
 
 def _reason(instance: Instance, error: Exception) -> str:
