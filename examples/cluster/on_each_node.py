@@ -23,7 +23,10 @@ def main(command: str) -> int:
         for number, arguments in enumerate(outputs["torchrun"]):
             line = f"export TORCHRUN={shlex.quote(arguments)}; {command}"
             running.append(subprocess.Popen(["ssh", "-F", ssh_config, f"node-{number}", line]))
-        exit_codes = [process.wait() for process in running]
+        try:
+            exit_codes = [process.wait() for process in running]
+        except KeyboardInterrupt:
+            sys.exit("Interrupted. The command may still run on the machines.")
     return next((code for code in exit_codes if code != 0), 0)
 
 

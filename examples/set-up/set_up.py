@@ -4,6 +4,7 @@ A script that fails leaves no resource behind, so the next `pulumi up` runs it a
 change of the script, and a replacement of the machine.
 """
 
+import shlex
 import subprocess
 from typing import Any
 
@@ -11,6 +12,7 @@ import pulumi
 from pulumi import dynamic
 
 from pulumi_fal import ComputeInstance
+from pulumi_fal.errors import FalError
 
 SSH = (
     "ssh",
@@ -24,22 +26,29 @@ SSH = (
 )
 
 
+class SetUpError(FalError):
+    """A script failed. A FalError is shown without a traceback."""
+
+
 class SetUpProvider(dynamic.ResourceProvider):
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
-        ended = subprocess.run(
-            [*SSH, f"ubuntu@{props['ip']}", "bash -s"],
-            input=props["script"],
+        machine, output = props["machine_id"], ""
+        with subprocess.Popen(
+            [*SSH, f"ubuntu@{props['ip']}", f"bash -c {shlex.quote(props['script'])}"],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
-        )
-        if ended.returncode != 0:
-            raise RuntimeError(
-                f"The set-up of machine {props['machine_id']} failed with exit code "
-                f"{ended.returncode}. Run `pulumi up` to try again.\n{ended.stdout[-2000:]}"
+        ) as ssh:
+            for line in ssh.stdout or ():
+                output += line
+                print(f"{machine}: {line}", end="", flush=True)  # Pulumi shows it at once
+        if ssh.returncode != 0:
+            raise SetUpError(
+                f"The set-up of machine {machine} failed with exit code {ssh.returncode}. The "
+                f"machine is billed.\nRun `pulumi up` to try again.\n{output[-2000:]}"
             )
-        return dynamic.CreateResult(props["machine_id"], {**props, "output": ended.stdout})
+        return dynamic.CreateResult(machine, {**props, "output": output})
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> dynamic.DiffResult:
         changed = [name for name in ("machine_id", "script") if _olds.get(name) != _news[name]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from datetime import datetime, timezone
 
 from pulumi_fal.errors import Interrupted
 
@@ -69,6 +70,12 @@ def parse_duration(text: str) -> float | None:
         return None
     parts = re.findall(_PART, text, re.ASCII)
     return sum(float(count) * _UNITS[unit] for count, unit in parts)
+
+
+def time_of_day(moment: float, now: float) -> str:
+    """Format a local time in seconds since the epoch, with its date unless it is today's."""
+    local, today = (datetime.fromtimestamp(t, timezone.utc).astimezone() for t in (moment, now))
+    return local.strftime("%H:%M" if local.date() == today.date() else "%Y-%m-%d %H:%M")
 
 
 def shown_duration(seconds: float) -> str:

@@ -36,9 +36,9 @@ class ComputeClusterArgs:
     """Whether create waits until each machine is ready; True by default. Without `sector`, the
     first of several machines is awaited in any case, because its sector is only known then."""
     wait_for_capacity: pulumi.Input[str | None] | None = None
-    """For how long the create of each machine asks again while the API refuses it for want of room,
-    such as `6h`, `30m` or `1h30m`, counted from the first refusal. By default it fails at once. The
-    machines that exist are billed while the others wait."""
+    """For how long the create of each machine asks again while the API refuses it for want of
+    capacity, such as `6h`, `30m` or `1h30m`, counted from the first refusal. By default it fails at
+    once. The machines that exist are billed while the others wait."""
     wait_for_ssh: pulumi.Input[bool | None] | None = None
     """Whether a machine counts as ready only when an SSH server greets on port 22 of its ip, so
     that you can log in; False by default. It needs `wait`."""

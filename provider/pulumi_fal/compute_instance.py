@@ -38,9 +38,9 @@ class ComputeInstanceArgs:
     `pulumi refresh` later to get ip and status. Changing it does not replace the machine: after a
     change to True, the next `pulumi up` waits."""
     wait_for_capacity: pulumi.Input[str | None] | None = None
-    """For how long create asks again while the API refuses it for want of room, such as `6h`, `30m`
-    or `1h30m`, counted from the first refusal. By default it fails at once. Changing it does not
-    replace the machine."""
+    """For how long create asks again while the API refuses it for want of capacity, such as `6h`,
+    `30m` or `1h30m`, counted from the first refusal. By default it fails at once. Changing it does
+    not replace the machine."""
     wait_for_ssh: pulumi.Input[bool | None] | None = None
     """Whether the machine counts as ready only when an SSH server greets on port 22 of its ip, so
     that you can log in; False by default. It needs `wait`. Changing it does not replace the

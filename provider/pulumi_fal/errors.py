@@ -7,6 +7,13 @@ headers, because they include the API key.
 
 from __future__ import annotations
 
+import functools
+import os
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import ClassVar
 
 SET_KEY = "as FAL_ADMIN_API_KEY, or for `pulumi up` with `pulumi config set --secret fal:apiKey`"
@@ -14,9 +21,28 @@ SET_KEY = "as FAL_ADMIN_API_KEY, or for `pulumi up` with `pulumi config set --se
 run no program, such as destroy and refresh, use the config of the last `up`."""
 
 
+_NAME = "pulumi-fal"
+
+
 def printable(text: str) -> str:
     """Return the text with a space in place of each character that a terminal acts on."""
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
+def runnable(text: str) -> str:
+    """Return a message with `pulumi-fal` as it can be run here: by its path if not on PATH."""
+    return re.sub(rf"(?:(?<=`)|(?<=\s\s)){_NAME}(?=\s[a-z])", lambda _: _command(), text)
+
+
+@functools.cache
+def _command() -> str:
+    own = str(Path(sys.executable).parent)
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    if folders[0] == own and any(name.startswith("PULUMI_RUNTIME_") for name in os.environ):
+        del folders[0]  # Pulumi has put it there for the plugin, and no person has it
+    is_on_path = shutil.which(_NAME, path=os.pathsep.join(folders))
+    beside = shutil.which(_NAME, path=own)
+    return shlex.quote(beside) if beside and not is_on_path else _NAME
 
 
 class FalError(Exception):
@@ -193,12 +219,13 @@ class StackError(FalError):
     """The `pulumi` command could not return a stack or the list of stacks."""
 
 
-class NoRoomError(FalError):
-    """The API refused a create for want of room, for as long as the create was to wait for it."""
+class CapacityError(FalError):
+    """The API refused a create for want of capacity, for as long as the create waited for it."""
 
     def __init__(self, happened: str, what_to_do: str) -> None:
         super().__init__(f"{happened}\n{what_to_do}")
         self.happened = happened
+        self.what_to_do = what_to_do
 
 
 class IncompleteClusterError(FalError):

@@ -160,7 +160,8 @@ def test_set_up(
     script.write_text(text + "echo what went wrong; exit 3\n")
     failed = stack.start("up", "--target-replace", urn, "--target-dependents").wait()
     assert failed.exit_code != 0
-    assert "failed with exit code 3. Run `pulumi up` to try again." in failed.output
+    assert "SetUpError: The set-up of machine" in failed.output
+    assert "failed with exit code 3. The machine is billed." in failed.output
     assert "what went wrong" in failed.output
     assert ran_on.read_text().split() == ["127.77.0.1", "127.77.0.2"]
     script.write_text(text)
@@ -299,7 +300,7 @@ def test_quickstart(stack: Stack, emulator: EmulatorServer) -> None:
 def test_template(stack: Stack, emulator: EmulatorServer) -> None:
     """`pulumi new` makes it offline, with no placeholder and no settings of somebody else.
 
-    Without config the public key in ~/.ssh is used, and an error says so where there is none.
+    The key has to be in config: that of whoever runs it would replace the machine.
     """
     stack.project = stack.folder / "copy"
     stack.project.mkdir()
@@ -313,12 +314,9 @@ def test_template(stack: Stack, emulator: EmulatorServer) -> None:
     assert "${" not in text
     assert "displayName" not in text
 
-    assert "No SSH public key was found in ~/.ssh" in stack.up(fails=True).output
+    assert "pulumi config set copy:sshPublicKey" in stack.up(fails=True).output
     assert emulator.state.creations == 0
-    ssh = Path(stack.env["HOME"]) / ".ssh"
-    ssh.mkdir()
-    (ssh / "id_ed25519.pub").write_text(f"{OTHER_SSH_KEY}\n")
-    stack.set_config(instanceType=EIGHT, sector="sector_2")
+    stack.set_config(instanceType=EIGHT, sector="sector_2", sshPublicKey=OTHER_SSH_KEY)
     stack.up()
     (made,) = (machine.requested for machine in emulator.state.machines.values())
     assert (made.instance_type, made.sector, made.ssh_key) == (EIGHT, "sector_2", OTHER_SSH_KEY)

@@ -100,6 +100,9 @@ def test_replaced(stack: Stack, emulator: EmulatorServer) -> None:
     after = {name: inputs for name, (_, inputs) in (REPLACED | KEPT).items()}
     old = up(SSH_KEY, {**before, "in_its_sector": {"instance_type": EIGHT}})
     own = str(state.get(old["in_its_sector"]).sector)
+    stack.write(*(machine(name, **inputs) for name, inputs in after.items()))
+    lost = [f"The replacement of machine {old[name]} deletes everything" for name in REPLACED]
+    says(stack.preview(), *lost)
     new = up(OTHER_SSH_KEY, {**after, "in_its_sector": {"instance_type": EIGHT, "sector": own}})
     assert {name for name in old if old[name] != new[name]} == {*REPLACED, "old_first"}
     counts = re.findall(r"(\d+) (replaced|updated|unchanged)", stack.runs[-1].output)

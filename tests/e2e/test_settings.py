@@ -80,6 +80,6 @@ def test_mistakes(stack: Stack, emulator: EmulatorServer) -> None:
     stack.write(machine())
     emulator.state.capacity = 0
     full = stack.up(fails=True)
-    says(full, "InvalidRequestError: POST /compute/instance answered 400")
+    says(full, "CapacityError: Machine", "billed for it. With waitForCapacity='6h', the create")
     assert "corrupt" not in full.output
     assert stack.state_ids() == set()

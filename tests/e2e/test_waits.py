@@ -201,7 +201,7 @@ def test_outage(stack: Stack, emulator: EmulatorServer) -> None:
     assert result.exit_code == 0
     for said in ("answered 522: 522 Connection", "answered 403: The key", "got no answer"):
         says(result, f"GET /compute/instances {said}")
-    says(result, "The wait goes on.", "The API answers again.")
+    says(result, "The wait goes on until ", "The API answers again.")
     assert state.calls["create"] == 3 * count
     assert stack.state_ids() == state.alive()
     assert len(stack.ids()) == state.creations == count
@@ -276,7 +276,7 @@ def test_capacity(stack: Stack, emulator: EmulatorServer) -> None:
     waiting = stack.start("up")
     # In the last hour of a day, the end of the wait has its date.
     shown = (
-        r"no room [^:]*, asking until [-\d ]*\d\d:\d\d: POST /compute/instance answered 409: "
+        r"no capacity [^:]*, asking until [-\d ]*\d\d:\d\d: POST /compute/instance answered 409: "
         r"machines are out of stock in sector_2\."
     )
     wait_until(lambda: re.search(shown, waiting.output))

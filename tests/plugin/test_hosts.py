@@ -181,7 +181,7 @@ def test_capacity(host: Host, emulator: EmulatorServer) -> None:
         assert state.calls["create"] <= 4
         wait_until(lambda: len({line.urn for line in logged}) == 8)
         assert {line.ephemeral for line in logged} == {True}
-        assert logged[0].message.startswith("no room yet, asking until ")
+        assert logged[0].message.startswith("no capacity yet, asking until ")
         assert logged[0].message.endswith(f" 409: machines are out of stock for {EIGHT}.")
         state.capacity = 2
         wait_until(lambda: state.creations == 2)

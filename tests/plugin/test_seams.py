@@ -136,7 +136,7 @@ def test_life(host: Host, emulator: EmulatorServer, seam: str) -> None:
         assert client.received(client.update(made.id, outputs, INPUTS).properties) == outputs
         client.delete(made.id, outputs)
         assert (emulator.state.creations, emulator.state.alive()) == (1, set())
-        emulator.state.capacity = 0
+        emulator.faults.add("create", "409")
         another = f"{client.urn}-2"
         assert_clean(failure(lambda: client.create(INPUTS, urn=another)), seam)
         assert warnings(logged) == [MISSING[name] for name in MISSING if name == seam]
@@ -145,7 +145,7 @@ def test_life(host: Host, emulator: EmulatorServer, seam: str) -> None:
 def assert_clean(error: Any, seam: str) -> None:
     """An error is a class and a message, unless the SDK makes its traceback in its own way."""
     *trace, last = error.details().strip().splitlines()
-    assert "InvalidRequestError: POST /compute/instance answered 400" in last
+    assert "ConflictError: POST /compute/instance answered 409" in last
     assert bool(trace) == (seam == "another traceback")
     assert init_failed(error) is None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.errors import NoRoomError, UnresolvedCreateError, VanishedError
+from pulumi_fal.errors import CapacityError, UnresolvedCreateError, VanishedError
 from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import ABANDONED_SECONDS, LATE_SECONDS, candidates
 
@@ -114,7 +114,7 @@ class Laws:
         self._check_key(call, error)
         if isinstance(error, VanishedError):
             self.found_gone(call, error.instance_id)
-        if isinstance(error, NoRoomError) or "nothing is pending" in str(error):
+        if isinstance(error, CapacityError) or "nothing is pending" in str(error):
             self._check_records(call, error)
         if _NOT_KNOWN in str(error) and self._is_known(call):
             self.violations.append(f"{call.owner} does not know its stack: {error}")

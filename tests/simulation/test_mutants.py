@@ -141,7 +141,7 @@ def ignore_a_create_in_progress() -> AbstractContextManager[Any]:
 
 def take_an_accepted_delete_for_its_end() -> AbstractContextManager[Any]:
     def hasty(self: Lifecycle, instance_id: str, seconds: float) -> bool:
-        Deletion(self._client, instance_id, self._clock, self._notify).send()
+        Deletion(self._client, instance_id, self._clock, self._notify, seconds).send()
         return True
 
     return mock.patch.object(Lifecycle, "delete", hasty)
@@ -164,7 +164,7 @@ def need_no_time_to_be_gone() -> AbstractContextManager[Any]:
 
 def believe_one_list_after_a_delete() -> AbstractContextManager[Any]:
     def hasty(self: Lifecycle, instance_id: str, seconds: float) -> bool:
-        request = Deletion(self._client, instance_id, self._clock, self._notify)
+        request = Deletion(self._client, instance_id, self._clock, self._notify, seconds)
         request.send()
         for answer in self._fleet.watch(seconds):
             if not answer.error and instance_id not in answer.instances:

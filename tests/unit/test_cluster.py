@@ -13,7 +13,7 @@ import pytest
 from pulumi.runtime import rpc
 
 from pulumi_fal import ComputeCluster, ComputeClusterArgs, InstanceType, Sector
-from pulumi_fal.errors import IncompleteClusterError, InvalidRequestError, NotReplacedError
+from pulumi_fal.errors import CapacityError, IncompleteClusterError, NotReplacedError
 from pulumi_fal.resource import access, operations
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.state import StackMachine
@@ -464,9 +464,10 @@ def test_refused(world: World) -> None:
     with pytest.raises(IncompleteClusterError) as caught:
         create(world, call(2), sector="sector_1")
     assert str(caught.value) == (
-        "Machine train-2 was not created: "
-        "POST /compute/instance answered 400: no capacity left in sector_1.\n"
-        "If the sector is full, run `pulumi up` again when it has room.\n"
+        "Machine train-2 (gpu_8x_h100_sxm5 in sector_1) was not created, because the API has no "
+        "capacity for it: POST /compute/instance answered 400: no capacity left in sector_1.\n"
+        "Nothing was made, and nothing is billed for it.\n"
+        "If the sector is full, run `pulumi up` again when it has capacity.\n"
         "Other machines of cluster train may exist, and are billed. To list them:\n"
         "  pulumi-fal ls"
     )
@@ -476,8 +477,8 @@ def test_refused(world: World) -> None:
     "of, siblings, status, expected",
     [
         pytest.param(call(1), 4, "400", NotReplacedError, id="a replacement: the machine stays"),
-        pytest.param(call(), 0, "409", IncompleteClusterError, id="a conflict may mean no room"),
-        pytest.param(Call(URN), 0, "400", InvalidRequestError, id="outside of clusters"),
+        pytest.param(call(), 0, "409", IncompleteClusterError, id="another conflict"),
+        pytest.param(Call(URN), 0, "400", CapacityError, id="outside of clusters"),
     ],
 )
 def test_refusals(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from pulumi_fal import errors
@@ -74,3 +77,29 @@ def test_refused_key() -> None:
         "fal:apiKey`."
     )
     assert error.key_source == "the config value fal:apiKey"
+
+
+@pytest.mark.parametrize(
+    "path, is_pulumis, by_path",
+    [
+        ("/usr/bin", False, True),
+        ("{own}:/usr/bin", False, False),
+        ("{own}:/usr/bin", True, True),
+        ("{own}:{own}", True, False),
+    ],
+    ids=["not on PATH", "on PATH", "only the plugin's", "the person's as well"],
+)
+def test_runnable(
+    monkeypatch: pytest.MonkeyPatch, path: str, is_pulumis: bool, by_path: bool
+) -> None:
+    """Commands to copy have a path if their name would not do. Other words stay."""
+    own = str(Path(sys.executable).parent)
+    monkeypatch.setenv("PATH", path.format(own=own))
+    if is_pulumis:
+        monkeypatch.setenv("PULUMI_RUNTIME_VIRTUALENV", "venv")
+    errors._command.cache_clear()
+    said = errors.runnable("pulumi-fal says: run `pulumi-fal ls`, or\n  pulumi-fal audit")
+    errors._command.cache_clear()
+    name = f"{own}/pulumi-fal" if by_path else "pulumi-fal"
+    assert said == f"pulumi-fal says: run `{name} ls`, or\n  {name} audit"
+    assert errors.runnable(said) == said

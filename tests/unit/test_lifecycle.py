@@ -14,6 +14,7 @@ import pytest
 from pulumi_fal import errors
 from pulumi_fal.api.dialects import Kind, Request
 from pulumi_fal.api.models import Instance
+from pulumi_fal.clock import time_of_day
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.errors import APIError, NotReadyError, VanishedError
 from pulumi_fal.machines import lifecycle
@@ -139,10 +140,12 @@ def test_outage_is_shown(api: ApiWorld) -> None:
             raise refusal(503, "down") if api.passed < 40 else unanswered()
 
     api.api.before = fail
+    until = time_of_day(api.clock.wall() + 1000, api.clock.wall())
     wait(api, api.made(EIGHT))
+    end = f"The wait goes on until {until}. Ctrl-C is safe: the next run continues."
     assert api.told == [
-        "GET /compute/instances answered 503: down. The wait goes on.",
-        "GET /compute/instances got no answer: reset. The wait goes on.",
+        f"GET /compute/instances answered 503: down. {end}",
+        f"GET /compute/instances got no answer: reset. {end}",
         "The API answers again.",
     ]
 
@@ -325,9 +328,12 @@ def test_delete_in_an_outage(api: ApiWorld, error: APIError, kind: Kind) -> None
     """Neither a DELETE nor a list that fails for half a minute ends the wait."""
     machine = api.made(EIGHT)
     api.fail(kind, error, end=30)
+    began = api.clock.wall()
     api.lifecycle.delete(machine.id, 600)
     assert api.state.alive() == set()
-    assert any("The wait goes on." in told for told in api.told)
+    seconds = 60 if isinstance(error, errors.AuthenticationError) else 600
+    until = time_of_day(began + seconds, began)
+    assert any(f"The wait goes on until {until}. " in told for told in api.told)
 
 
 def test_retry_after(api: ApiWorld) -> None:

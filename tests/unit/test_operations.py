@@ -16,12 +16,11 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import (
     APIError,
+    CapacityError,
     ConfigurationError,
     ElsewhereError,
     Interrupted,
-    InvalidRequestError,
     LifecycleError,
-    NoRoomError,
     NotReplacedError,
     StillThereError,
     VanishedError,
@@ -180,6 +179,20 @@ def test_diff(world: World, olds: dict[str, Any], changed: dict[str, Any], expec
     drifted = {**olds, "status": "unknown", "ip": "198.18.0.9"}
     assert operations.diff(world.machines, CALL, ID, drifted, {**INPUTS, **changed}) == expected
     assert world.api.calls == []
+
+
+def test_lost_disk(world: World) -> None:
+    """A replacement warns once, unless the machine is gone. What is unknown can't be undone."""
+    row = Log()
+    call = Call(URN, log=row)
+    unknown = {"instance_type": ONE, "sector": UNKNOWN}
+    for state, change in ((STATE, {}), (GONE, {}), (STATE, unknown), (STATE, unknown)):
+        operations.diff(world.machines, call, ID, state, {**INPUTS, **change}, INPUTS)
+    assert row.warning == (
+        f"The replacement of machine {ID} deletes everything on its disk. Both machines are "
+        "billed until the new one is ready, unless this one is deleted first.\n"
+        "To keep it, undo the change of its instance type."
+    )
 
 
 @pytest.mark.parametrize("ask", [operations.diff, operations.update])
@@ -387,9 +400,9 @@ def test_refused_create(world: World, answers: bool) -> None:
     """It replaces nothing: the resource is new, or state can't be read."""
     world.stacks.in_state = {ID} if answers else None
     world.state.capacity = 0
-    with pytest.raises(InvalidRequestError, match=r"no capacity left"):
+    with pytest.raises(CapacityError, match=r"no capacity left"):
         create(world, IN_CLUSTER)
-    with pytest.raises(NoRoomError):
+    with pytest.raises(CapacityError):
         create(world, IN_CLUSTER, wait_for_capacity="1m")
 
 
@@ -575,8 +588,9 @@ def test_import_key(world: World) -> None:
     assert change(wrong, right) == []
     assert f"machine {id_} changes in state only" in log.warning
     assert change(right, INPUTS) == []  # without the comment
-    assert change(right, wrong) == ["ssh_key"]
     assert len(log.texts) == 1
+    assert change(right, wrong) == ["ssh_key"]
+    assert log.texts[1].startswith(f"The replacement of machine {id_} ")
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,7 @@ def test_endless_conflict(world: World) -> None:
 
 
 @pytest.mark.parametrize("before", ["", "429", "reset_before", "killed"])
-def test_conflict_for_want_of_room(world: World, before: str) -> None:
+def test_conflict_for_want_of_capacity(world: World, before: str) -> None:
     """It says that this attempt has made no machine, and nothing of earlier ones."""
     conflict(world, before, "no capacity left")
     if before in ("", "429"):

@@ -1,4 +1,4 @@
-"""`wait_for_capacity`: what counts as no room, who asks again and when, and what is on record."""
+"""`wait_for_capacity`: which refusals count, who asks again and when, and what is on record."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import (
     APIError,
+    CapacityError,
     IncompleteClusterError,
     Interrupted,
-    InvalidRequestError,
-    NoRoomError,
     UnresolvedCreateError,
 )
 from pulumi_fal.machines.journal import Entry, Phase
@@ -54,7 +53,7 @@ from .world import World
 FULL = "no capacity left in sector_2"
 HOUR = 3600.0
 
-# What counts as no room
+# What counts as no capacity
 
 ROWS: dict[str, list[str]] = {
     "capacity": [
@@ -129,8 +128,8 @@ def test_other_wordings(text: str) -> None:
     ],
     ids=str,
 )
-def test_missing_room(error: APIError, is_missing: bool) -> None:
-    """Only a create can lack room, and only where its status says that it made nothing."""
+def test_missing_capacity(error: APIError, is_missing: bool) -> None:
+    """Only a create can lack capacity, and only where its status says that it made nothing."""
     assert retry.lacks_capacity(error) is is_missing
 
 
@@ -156,16 +155,16 @@ NEW = NewInstance(EIGHT, ED25519, "sector_2")
 class Waiting(Threads):
     """Creates in threads of their own, each of which sends a POST when its queue lets it.
 
-    The API has room for the first `room` of them, and from `room_at` on for all. A POST takes
-    `takes` seconds. `sent` has the moment and the number of the create of each POST.
+    The API has capacity for the first `capacity` of them, and from `capacity_at` on for all. A POST
+    takes `takes` seconds. `sent` has the moment and the number of the create of each POST.
     """
 
     def __init__(
-        self, seed: int = 0, *, room: int = 0, room_at: float = inf, takes: float = 1.0
+        self, seed: int = 0, *, capacity: int = 0, capacity_at: float = inf, takes: float = 1.0
     ) -> None:
         super().__init__(seed)
         self.queues = Queues(self.clock, 2.0, random.Random(seed).uniform)
-        self.room, self.room_at, self.takes = room, room_at, takes
+        self.capacity, self.capacity_at, self.takes = capacity, capacity_at, takes
         self.sent: list[tuple[float, int]] = []
         self.in_flight = self.most_in_flight = 0
         self.error: Callable[[int], Exception | None] = lambda number: None
@@ -192,11 +191,11 @@ class Waiting(Threads):
         error = self.error(number)
         if error is not None:
             raise error
-        if self.time.now >= self.room_at:
+        if self.time.now >= self.capacity_at:
             return
-        if self.room == 0:
+        if self.capacity == 0:
             raise refusal(400, FULL, CREATE)
-        self.room -= 1
+        self.capacity -= 1
 
 
 def waiting(count: int, seed: int = 0, **others: Any) -> Waiting:
@@ -213,7 +212,7 @@ def gaps(moments: Sequence[float]) -> list[float]:
 
 def test_asks_again() -> None:
     """Every 15 to 60 seconds, drawn at random, so that many computers don't ask together."""
-    creates = waiting(1, room_at=1800.0, takes=0.0)
+    creates = waiting(1, capacity_at=1800.0, takes=0.0)
     creates.run()
     assert creates.outcome(0) is None
     assert creates.time.now == pytest.approx(creates.posts[-1], abs=0.01)
@@ -224,7 +223,7 @@ def test_asks_again() -> None:
 @any_order
 def test_posts_of_one(seed: int) -> None:
     """Many send the POSTs of one: if the API refuses one, it would refuse the others too."""
-    alone, many = (waiting(count, seed, room_at=900.0) for count in (1, 64))
+    alone, many = (waiting(count, seed, capacity_at=900.0) for count in (1, 64))
     alone.run()
     many.run()
     refused = [moment for moment in many.posts if moment < 899.0]
@@ -235,9 +234,9 @@ def test_posts_of_one(seed: int) -> None:
 
 
 @any_order
-def test_room_for_more(seed: int) -> None:
-    """As soon as one is accepted, the next is asked: room may be gone a minute later."""
-    creates = waiting(8, seed, room_at=600.0)
+def test_capacity_for_more(seed: int) -> None:
+    """As soon as one is accepted, the next is asked: capacity may be gone a minute later."""
+    creates = waiting(8, seed, capacity_at=600.0)
     creates.run()
     accepted = [moment for moment in creates.posts if moment >= 599.0]
     assert [round(gap, 2) for gap in gaps(accepted)] == [1.0] * 7
@@ -245,10 +244,10 @@ def test_room_for_more(seed: int) -> None:
 
 
 @any_order
-@pytest.mark.parametrize("error", [None, refusal(500)], ids=["room", "another failure"])
+@pytest.mark.parametrize("error", [None, refusal(500)], ids=["capacity", "another failure"])
 def test_first_goes_ahead(seed: int, error: APIError | None) -> None:
-    """Unless it finds no room, the others are sent together: many take about as long as one."""
-    creates = waiting(64, seed, room_at=0.0)
+    """Unless it finds no capacity, the others are sent together: many take about as long as one."""
+    creates = waiting(64, seed, capacity_at=0.0)
     creates.error = lambda number: error
     creates.run()
     assert creates.time.now == pytest.approx(2.0, abs=0.1)
@@ -256,9 +255,9 @@ def test_first_goes_ahead(seed: int, error: APIError | None) -> None:
 
 
 @any_order
-def test_room_ends(seed: int) -> None:
+def test_capacity_ends(seed: int) -> None:
     """Those that were sent together are refused once each, and go on one at a time."""
-    creates = waiting(64, seed, room=10, room_at=1000.0)
+    creates = waiting(64, seed, capacity=10, capacity_at=1000.0)
     creates.run()
     late = [moment for moment in creates.posts if 2.5 < moment < 999.0]
     assert len(creates.posts) == 10 + 54 + len(late) + 54
@@ -269,7 +268,7 @@ def test_room_ends(seed: int) -> None:
 @any_order
 def test_order(seed: int) -> None:
     """None waits for ever behind those that came later."""
-    creates = Waiting(seed, room_at=600.0)
+    creates = Waiting(seed, capacity_at=600.0)
     for second in range(10):
         creates.add(second * 5.0)
     creates.run()
@@ -279,7 +278,7 @@ def test_order(seed: int) -> None:
 
 @any_order
 def test_other_requests(seed: int) -> None:
-    """Another type or sector may have room. Another key makes no difference."""
+    """Another type or sector may have capacity. Another key makes no difference."""
     creates = Waiting(seed)
     creates.add()
     same = creates.add(1.5, new=replace(NEW, ssh_key=ECDSA))
@@ -295,13 +294,13 @@ def test_other_requests(seed: int) -> None:
 @any_order
 def test_limits(seed: int) -> None:
     """A shorter limit ends one create. If that one was to ask, another takes over."""
-    creates = Waiting(seed, room_at=1200.0)
+    creates = Waiting(seed, capacity_at=1200.0)
     limits = {creates.add(0.0, 100.0): 100.0, creates.add(0.1, 200.0): 200.0}
     last = creates.add(0.2, HOUR)
     creates.run()
     for number, seconds in limits.items():
         ended, error = creates.outcomes[number]
-        assert isinstance(error, NoRoomError)
+        assert isinstance(error, CapacityError)
         assert 1.0 + seconds <= ended <= 1.0 + seconds + 1.1  # a POST that is in flight may end
     assert creates.outcome(last) is None
     assert all(pause <= 61.1 for pause in gaps(creates.posts))
@@ -315,7 +314,7 @@ def test_time_is_up() -> None:
     creates.run()
     error = str(creates.outcome(0))
     assert error.startswith(f"Machine train-0 ({EIGHT} in sector_2) was not created, because ")
-    assert f"no room for it in 1h. It has waited since {began:%Y-%m-%d %H:%M}. " in error
+    assert f"no capacity for it in 1h. It has waited since {began:%Y-%m-%d %H:%M}. " in error
     assert f"The API's last answer: POST /compute/instance answered 400: {FULL}.\n" in error
 
 
@@ -348,7 +347,7 @@ def test_interrupt(seed: int) -> None:
 @any_order
 def test_other_failure(seed: int) -> None:
     """It ends only its own create, as without a wait, and another create takes over."""
-    creates = waiting(4, seed, room_at=1200.0)
+    creates = waiting(4, seed, capacity_at=1200.0)
     failing = UnresolvedCreateError("it may have made a machine.", "Look.")
     left = iter([failing])
     creates.error = lambda number: next(left, None) if creates.time.now > 500.0 else None
@@ -390,8 +389,8 @@ def test_retry_after() -> None:
 
 
 def test_left_queue() -> None:
-    """A queue that all have left knows of no refusal: room may have come since."""
-    creates = Waiting(room_at=500.0)
+    """A queue that all have left knows of no refusal: capacity may have come since."""
+    creates = Waiting(capacity_at=500.0)
     creates.add(0.0, 20.0)
     late = creates.add(600.0)
     creates.run()
@@ -432,8 +431,8 @@ def before_sleep(world: World, act: Callable[[], None]) -> None:
     vars(world.clock)["sleep"] = act_and_sleep
 
 
-def room_after(world: World, seconds: float) -> list[tuple[Entry | None, bool]]:
-    """Have room from a moment on. Returns what is on record when a create waits, and its lock."""
+def capacity_after(world: World, seconds: float) -> list[tuple[Entry | None, bool]]:
+    """Have capacity from a moment on. Returns what is on record in a wait, and its lock."""
     found: list[tuple[Entry | None, bool]] = []
     world.state.capacity = 0
 
@@ -461,7 +460,7 @@ def refuse(world: World, error: Callable[[], APIError], until: float = inf) -> N
 def test_record(world: World, api: str) -> None:
     """While a create waits, nothing is on record, but no other process can create."""
     world.settings = settings(api=api)
-    found = room_after(world, 1200.0)
+    found = capacity_after(world, 1200.0)
     created = create(world)
     assert len(found) > 10
     assert set(found) == {(None, True)}
@@ -474,8 +473,8 @@ def test_record(world: World, api: str) -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_timeout(world: World, wait: bool) -> None:
-    """The timeout of create counts from the accepted POST, however long the wait for room was."""
-    room_after(world, 2000.0)
+    """The timeout of create counts from the accepted POST, however long the wait before was."""
+    capacity_after(world, 2000.0)
     world.state.provisioning = 1000.0
     created = create(world, replace(CALL, timeout=1500.0), wait=wait)
     assert created.outputs["wait_for_capacity"] == "6h"
@@ -496,12 +495,12 @@ def shown() -> tuple[list[str], Call]:
 def test_row(world: World) -> None:
     """Each text has a line in a log, so the longer the wait, the coarser it is."""
     until = local(world, "%H:%M", 6 * HOUR)
-    room_after(world, 2400.0)
+    capacity_after(world, 2400.0)
     said, call = shown()
     create(world, call)
-    lines = [line for line in said if line.startswith("no room")]
+    lines = [line for line in said if line.startswith("no capacity")]
     words = "POST /compute/instance answered 400: no capacity left for gpu_8x_h100_sxm5."
-    assert lines[0].startswith("no room yet, asking until ")
+    assert lines[0].startswith("no capacity yet, asking until ")
     assert lines[0].endswith(f"{until}: {words}")
     assert any(" for 5m, asking until " in line for line in lines)
     assert any(" for 35m, asking until " in line for line in lines)
@@ -511,7 +510,7 @@ def test_row(world: World) -> None:
 def test_row_of_another_day(world: World) -> None:
     """A time of day alone would be taken for that of today."""
     until = local(world, "%Y-%m-%d", 48 * HOUR)
-    room_after(world, 60.0)
+    capacity_after(world, 60.0)
     said, call = shown()
     create(world, call, wait_for_capacity="48h")
     assert f"asking until {until} " in said[0]
@@ -522,7 +521,9 @@ def test_request_id(world: World) -> None:
     ids = iter(range(1000))
     refuse(world, lambda: refusal(400, f"{FULL} (request id r{next(ids)})", CREATE))
     said, call = shown()
-    with pytest.raises(NoRoomError, match=r"no capacity left in sector_2 \(request id r\d+\)\.\n"):
+    with pytest.raises(
+        CapacityError, match=r"no capacity left in sector_2 \(request id r\d+\)\.\n"
+    ):
         create(world, call, wait_for_capacity="40m")
     assert "request id" not in "".join(said)
     assert len(said) == len(set(said)) < 20
@@ -537,7 +538,7 @@ def test_ctrl_c(world: World) -> None:
     assert world.entry() is None
 
 
-def test_no_room_for_a_node(world: World) -> None:
+def test_no_capacity_for_a_node(world: World) -> None:
     """The advice for a machine that is alone, another sector, would be wrong for a cluster's."""
     world.state.capacity = 0
     with pytest.raises(IncompleteClusterError) as caught:
@@ -549,16 +550,30 @@ def test_no_room_for_a_node(world: World) -> None:
     assert "request another sector" not in said
 
 
-def test_opt_in(world: World) -> None:
-    """Without the input, a refusal fails at once."""
+OTHERS = " Other machines of this `up` exist, and are billed: {} so far."
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_opt_in(world: World, count: int) -> None:
+    """Without the input, a refusal fails at once, and says what is billed."""
+    for number in range(count + 1):
+        create(world, Call(f"{URN}-{number}"))
+    operations.delete(world.machines, Call(f"{URN}-0"), world.state.list()[0].id, {})
     world.state.capacity = 0
-    with pytest.raises(InvalidRequestError, match="no capacity left"):
+    before = world.api.calls.count("create")
+    with pytest.raises(CapacityError) as caught:
         create(world, wait_for_capacity=None)
-    assert world.api.calls.count("create") == 1
+    assert world.api.calls.count("create") == before + 1
+    assert str(caught.value) == (
+        f"Machine web ({EIGHT} in sector_1) was not created, because the API has no capacity "
+        f"for it: POST /compute/instance answered 400: no capacity left for {EIGHT}.\n"
+        f"Nothing was made, and nothing is billed for it.{OTHERS.format(count) if count else ''}\n"
+        "With wait_for_capacity='6h', the create asks again for 6 hours."
+    )
 
 
 def test_no_client_retries(world: World) -> None:
-    """A 429 for want of room is not retried by the client, whose retries come too soon."""
+    """A 429 for want of capacity is not retried by the client, whose retries come too soon."""
     refuse(world, lambda: refusal(429, "no machines available", CREATE), until=600.0)
     create(world)
     assert all(gap >= 15.0 for gap in gaps(world.api.asked("create")))
@@ -641,7 +656,7 @@ def test_untrue_refusal_beside_a_create(world: World, number: int) -> None:
 def test_earlier_record(world: World) -> None:
     """It is there again after each refusal, since its machine may still appear."""
     entry = world.earlier(Phase.REQUESTED, searched=True, problem="it was reset")
-    found = room_after(world, 600.0)
+    found = capacity_after(world, 600.0)
     created = create(world)
     assert {(kept.started, kept.phase) for kept, _ in found if kept} == {
         (entry.started, Phase.REQUESTED)

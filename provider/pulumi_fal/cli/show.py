@@ -22,7 +22,7 @@ from rich.text import Text
 
 from pulumi_fal import clock
 from pulumi_fal.api.models import Instance, Status
-from pulumi_fal.errors import printable
+from pulumi_fal.errors import printable, runnable
 
 _WIDE = 10_000
 _COLOURS = {
@@ -78,8 +78,8 @@ def print_unread(reasons: Mapping[str, str], *, err: bool = False, most: int | N
 
 
 def plain(lines: str) -> str:
-    """Return the lines without characters that a terminal acts on."""
-    return "\n".join(map(printable, lines.split("\n")))
+    """Return the lines without characters that a terminal acts on, and with runnable commands."""
+    return "\n".join(map(printable, runnable(lines).split("\n")))
 
 
 class Progress:

@@ -167,7 +167,7 @@ class State:
             number, now = len(self.machines), self.now()
             kind = InstanceType.known(new.instance_type)
             has_sector = kind is not None and kind.has_infiniband
-            chosen = self._sector_with_room(number, new.sector) if has_sector else None
+            chosen = self._sector_with_capacity(number, new.sector) if has_sector else None
             machine = Machine(
                 id=_new_id(),
                 requested=new,
@@ -297,8 +297,8 @@ class State:
             with self._lock:
                 self.in_flight -= 1
 
-    def _sector_with_room(self, number: int, requested: str | None) -> str:
-        """Return a machine's sector: the requested one, or the next that has room."""
+    def _sector_with_capacity(self, number: int, requested: str | None) -> str:
+        """Return a machine's sector: the requested one, or the next that has capacity."""
         taken = Counter(machine.sector for machine in self.existing())
         sectors, turn = [sector.value for sector in Sector], number % len(Sector)
         for sector in [requested] if requested else sectors[turn:] + sectors[:turn]:
@@ -330,7 +330,7 @@ class NoCapacityError(Exception):
     """The number of machines that `State.capacity` allows already exists."""
 
     def __init__(self, missing: str, status: int) -> None:
-        """`missing` says what there is no room for, as in "for gpu_1x_h100_sxm5"."""
+        """`missing` says what there is no capacity for, as in "for gpu_1x_h100_sxm5"."""
         super().__init__(CAPACITY_ANSWERS[status].format(missing))
         self.status = status
 
@@ -342,7 +342,7 @@ CAPACITY_ANSWERS = {
     429: "no more machines {}, try again later",
     503: "insufficient resources {}",
 }
-"""What the API may say to a create for want of room, by status. fal documents none of them."""
+"""What the API may say to a create for want of capacity, by status. fal documents none of them."""
 
 
 class KeyReusedError(Exception):

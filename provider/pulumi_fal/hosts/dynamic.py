@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from pulumi_fal.api import settings
-from pulumi_fal.errors import ConfigurationError, FalError
+from pulumi_fal.errors import ConfigurationError, FalError, runnable
 from pulumi_fal.hosts import engine
 from pulumi_fal.hosts.engine import in_progress
 from pulumi_fal.hosts.session import Session
@@ -212,7 +212,7 @@ class _Traceback:
     def format_exc(self, *args: Any, **kwargs: Any) -> str:
         error = sys.exc_info()[1]
         if isinstance(error, self._hidden):
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {runnable(str(error))}"
         return str(self._original.format_exc(*args, **kwargs))
 
 

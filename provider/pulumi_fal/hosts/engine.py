@@ -16,6 +16,8 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
+from pulumi_fal.errors import runnable
+
 if TYPE_CHECKING:
     from google.protobuf import struct_pb2
 
@@ -103,6 +105,7 @@ def partial_state(
     The engine reads partial state from an ErrorResourceInitFailed in the details of the gRPC
     status, which gRPC sends as trailing metadata. `reason` replaces the call's own error text.
     """
+    reason = runnable(reason)
     # This must be the SDK's Status, because googleapis registers another of that name.
     from google.protobuf import any_pb2
     from pulumi.runtime.proto import provider_pb2, status_pb2
@@ -129,7 +132,8 @@ def logger(address: str) -> Callable[..., None]:
 
     stub = engine_pb2_grpc.EngineStub(grpc.insecure_channel(address))
 
-    def log(**fields: Any) -> None:
+    def log(message: str, **fields: Any) -> None:
+        fields["message"] = runnable(message)
         # If the engine is gone, nobody can receive the message.
         with contextlib.suppress(grpc.RpcError, ValueError):
             stub.Log(engine_pb2.LogRequest(**fields), timeout=5)

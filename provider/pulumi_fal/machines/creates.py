@@ -96,7 +96,7 @@ class Creates:
 
         `requested` is what the program requested, if `new` has the sector of a cluster instead.
         `aliases` are the URNs that the resource may have had. With `patience`, the create waits for
-        room, and raises NoRoomError if there is none in time. The create is locked for other
+        capacity, and raises CapacityError if there is none in time. The create is locked for other
         processes until the block ends. Raises UnresolvedCreateError if an earlier create or this
         one may have made a machine, but it is not certain which.
         """
@@ -325,7 +325,7 @@ class Creates:
     def _start(
         self, new: NewInstance, origin: Origin, patience: Patience | None, late: list[Entry]
     ) -> Instance:
-        """Create a machine, and with `patience` wait until there is room for it.
+        """Create a machine, and with `patience` wait until there is capacity for it.
 
         `late` are the entries of earlier creates without an answer, to be kept beside the new one.
         """

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance
-from pulumi_fal.clock import Clock
+from pulumi_fal.clock import Clock, time_of_day
 from pulumi_fal.errors import (
     APIError,
     AuthenticationError,
@@ -213,7 +213,7 @@ class Lifecycle:
             return instance
         listed = was_shown
         stopped_since = math.inf
-        outage = Outage(self._clock, self._notify)
+        outage = Outage(self._clock, self._notify, started + seconds)
         with self._absences.of(instance.id) as absence:
             for answer in self._fleet.watch(started + seconds - self._clock.now()):
                 is_due = listed or self._clock.now() - started >= _ASK_SECONDS
@@ -258,11 +258,12 @@ class Lifecycle:
         later if the machine is missing then, and not for long enough; InvalidRequestError if the
         API rejects the request; and AuthenticationError if it has refused the key for a minute.
         """
-        request = Deletion(self._client.within(0), instance_id, self._clock, self._notify)
+        until = self._clock.now() + seconds
+        request = Deletion(self._client.within(0), instance_id, self._clock, self._notify, until)
         request.accepted = instance_id in self._deleted
         request.send()
         misses = 0
-        outage = Outage(self._clock, self._notify)
+        outage = Outage(self._clock, self._notify, until)
         with self._absences.of(instance_id) as absence:
             for answer in self._answers(seconds, absence):
                 is_due = not request.accepted or misses > 0
@@ -366,7 +367,12 @@ class Deletion:
     """
 
     def __init__(
-        self, client: Client, instance_id: str, clock: Clock, notify: Callable[[str], None]
+        self,
+        client: Client,
+        instance_id: str,
+        clock: Clock,
+        notify: Callable[[str], None],
+        until: float,
     ) -> None:
         self.accepted = False
         self.is_known = False
@@ -376,7 +382,7 @@ class Deletion:
         self._client = client
         self._id = instance_id
         self._clock = clock
-        self._outage = Outage(clock, notify)
+        self._outage = Outage(clock, notify, until)
         self._tries = 0
         self._due = 0.0
 
@@ -416,10 +422,14 @@ class Outage:
     REFUSED_SECONDS.
     """
 
-    def __init__(self, clock: Clock, notify: Callable[[str], None]) -> None:
-        """`notify` is called for each failure that differs from the last one, and for the end."""
+    def __init__(self, clock: Clock, notify: Callable[[str], None], until: float) -> None:
+        """`notify` is called for each failure that differs from the last one, and for the end.
+
+        `until` is when the wait ends, on the clock.
+        """
         self._clock = clock
         self._notify = notify
+        self._until = until
         self._last: APIError | None = None
         self._notified = ""
         self._since = 0.0
@@ -439,7 +449,14 @@ class Outage:
         self._last = error
         if str(error) != self._notified:
             self._notified = str(error)
-            self._notify(f"{error} The wait goes on.")
+            end = self._until
+            if self._refused_since is not None:
+                end = min(end, self._refused_since + REFUSED_SECONDS)
+            wall = self._clock.wall()
+            until = time_of_day(wall + end - now, wall)
+            self._notify(
+                f"{error} The wait goes on until {until}. Ctrl-C is safe: the next run continues."
+            )
 
     def record_success(self) -> None:
         """Record that a call worked, which ends the outage."""

@@ -21,10 +21,10 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
     APIError,
+    CapacityError,
     ConfigurationError,
     FalError,
     Interrupted,
-    NoRoomError,
     UnresolvedCreateError,
 )
 from pulumi_fal.machines import unresolved
@@ -139,7 +139,7 @@ _PAUSE = (7.5, 30.0)
 
 @dataclass(frozen=True)
 class Waited:
-    """What a create that waits for room has to show."""
+    """What a create that waits for capacity has to show."""
 
     error: APIError
     """The API's last answer, to this create or to another in the queue."""
@@ -153,7 +153,7 @@ class Waited:
 
 @dataclass(frozen=True)
 class Patience:
-    """For how long a create waits for room, from the first refusal on."""
+    """For how long a create waits for capacity, from the first refusal on."""
 
     text: str
     """The duration as the program has it."""
@@ -172,7 +172,7 @@ class _Place:
     seen: APIError | None = None
     """The last refusal that the create knows."""
     since: float = math.inf
-    """When the create learned that there is no room, in seconds of the clock."""
+    """When the create learned that there is no capacity, in seconds of the clock."""
 
 
 @dataclass(eq=False)
@@ -183,7 +183,7 @@ class _Queue:
     asking: int = 0
     """How many of them are being sent."""
     is_open: bool = False
-    """Whether all may ask at once, because there was room for the first one that asked."""
+    """Whether all may ask at once, because there was capacity for the first that asked."""
     due: float = -math.inf
     """When the first may ask, if the queue is not open."""
     refusal: APIError | None = None
@@ -220,7 +220,7 @@ class Queues:
     def ask(self, name: str, new: NewInstance, patience: Patience, send: Callable[[], T]) -> T:
         """Return the result of `send`, which creates a machine when there is capacity.
 
-        Raises NoRoomError if there is none in time, Interrupted, and whatever else `send` raises.
+        Raises CapacityError if there is none in time, Interrupted, and whatever else `send` raises.
         """
         place = _Place(name, new, patience)
         with self._placed(place) as queue:
@@ -253,7 +253,7 @@ class Queues:
     def _await_turn(self, queue: _Queue, place: _Place) -> Waited | None:
         """Return None when it is the create's turn, or else what is new.
 
-        Raises NoRoomError when its time is up.
+        Raises CapacityError when its time is up.
         """
         seconds = place.patience.seconds
         with self._condition:
@@ -265,7 +265,7 @@ class Queues:
                     return Waited(queue.refusal, passed, wall, wall + seconds - passed)
                 until = place.since + seconds
                 if now >= until:
-                    raise _no_room(place, wall - (now - place.since))
+                    raise _no_capacity_in_time(place, wall - (now - place.since))
                 if queue.lets_ask(place, now):
                     queue.asking += 1
                     return None
@@ -308,15 +308,25 @@ def _may_pass(error: BaseException | None) -> bool:
     return is_temporary or isinstance(error, UnresolvedCreateError)
 
 
-def _no_room(place: _Place, since: float) -> NoRoomError:
+def no_capacity(name: str, new: NewInstance, refusal: APIError) -> CapacityError:
+    """The error of a create that was refused for want of capacity, and is not to wait for it."""
+    return CapacityError(
+        f"{_not_created(name, new)} has no capacity for it: {refusal.happened}.",
+        "With wait_for_capacity='6h', the create asks again for 6 hours.",
+    )
+
+
+def _no_capacity_in_time(place: _Place, since: float) -> CapacityError:
     """The error of a create that has waited since then, in seconds since the epoch."""
-    new = place.new
-    where = f" in {new.sector}" if new.sector else ""
     began = datetime.fromtimestamp(since, timezone.utc).astimezone()
     said = f" The API's last answer: {place.seen.happened}." if place.seen else ""
-    return NoRoomError(
-        f"Machine {place.name} ({new.instance_type}{where}) was not created, because the API had "
-        f"no room for it in {place.patience.text}. It has waited since {began:%Y-%m-%d %H:%M}."
-        f"{said}",
+    return CapacityError(
+        f"{_not_created(place.name, place.new)} had no capacity for it in {place.patience.text}. "
+        f"It has waited since {began:%Y-%m-%d %H:%M}.{said}",
         "Run the command again to wait once more, or request another sector or instance type.",
     )
+
+
+def _not_created(name: str, new: NewInstance) -> str:
+    where = f" in {new.sector}" if new.sector else ""
+    return f"Machine {name} ({new.instance_type}{where}) was not created, because the API"

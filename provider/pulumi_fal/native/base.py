@@ -15,7 +15,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from pulumi_fal._version import __version__
-from pulumi_fal.errors import FalError
+from pulumi_fal.errors import FalError, runnable
 from pulumi_fal.hosts import engine
 from pulumi_fal.native import lookups, session
 from pulumi_fal.native.properties import received, secret, secrets_in, sent
@@ -40,7 +40,8 @@ def answered(method: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], 
             return method(self, request, context)
         except FalError as error:
             # UNKNOWN would make the engine call the state of a machine "maybe corrupt".
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{type(error).__name__}: {error}")
+            said = f"{type(error).__name__}: {runnable(str(error))}"
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, said)
         except Exception:
             if context.code() is None:
                 context.abort(grpc.StatusCode.INTERNAL, traceback.format_exc())

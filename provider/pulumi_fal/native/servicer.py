@@ -12,7 +12,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal.api.models import Instance, Status
-from pulumi_fal.errors import FalError, LifecycleError
+from pulumi_fal.errors import CapacityError, FalError, LifecycleError
 from pulumi_fal.hosts import engine
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.native.base import ConfigurableProvider, answered
@@ -194,6 +194,8 @@ class FalProvider(ConfigurableProvider):
                 created = operations.create(self.session.machines, call, news)
             except InitFailed as failed:
                 self._abort_partial(context, failed, secrets, request.properties, call.timeout)
+            except CapacityError as error:
+                raise CapacityError(error.happened, camel_words(error.what_to_do)) from None
         engine.on_undelivered(context, created.undelivered)
         outs = _with_timeout(created.outputs, call.timeout, is_waited_for=inputs.waits(news))
         return provider_pb2.CreateResponse(id=created.id, properties=sent(outs, secrets))

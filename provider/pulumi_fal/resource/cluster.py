@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pulumi_fal.errors import FalError, IncompleteClusterError, NoRoomError, NotReplacedError
+from pulumi_fal.errors import CapacityError, FalError, IncompleteClusterError, NotReplacedError
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.state import StackMachine
@@ -52,22 +52,24 @@ def follows(call: Call) -> bool:
 def refused(machines: Machines, call: Call, refusal: FalError) -> FalError:
     """Return the error of a create that the API refuses, with what is billed nevertheless.
 
-    That is the machine that was to be replaced, or the others of the cluster.
+    That is the machine that was to be replaced, the others of the cluster, or those of this `up`.
     """
-    if kept := _of_replaced(machines, call):
-        return NotReplacedError(f"{refusal}\n{kept}")
-    if not _is_in_cluster(call.urn):
-        return refusal
     name = _name(call.urn)
     happened = f"Machine {name} was not created: {refusal}"
-    if isinstance(refusal, NoRoomError):  # its advice is for a machine that is alone
-        happened = refusal.happened
-    return IncompleteClusterError(
-        f"{happened}\n"
-        "If the sector is full, run `pulumi up` again when it has room.\n"
-        f"Other machines of cluster {_cluster(name)} may exist, and are billed. To list them:\n"
-        "  pulumi-fal ls"
-    )
+    if isinstance(refusal, CapacityError):  # its advice is for a machine that is alone
+        happened = f"{refusal.happened}\nNothing was made, and nothing is billed for it."
+    if kept := _of_replaced(machines, call):
+        return NotReplacedError(f"{happened}\n{kept}")
+    if _is_in_cluster(call.urn):
+        return IncompleteClusterError(
+            f"{happened}\n"
+            "If the sector is full, run `pulumi up` again when it has capacity.\n"
+            f"Other machines of cluster {_cluster(name)} may exist, and are billed. To list them:\n"
+            "  pulumi-fal ls"
+        )
+    if isinstance(refusal, CapacityError):
+        return CapacityError(f"{happened}{_others(machines, call)}", refusal.what_to_do)
+    return refusal
 
 
 def _in_state(machines: Machines, call: Call) -> list[StackMachine] | None:
@@ -146,7 +148,10 @@ def _of_replaced(machines: Machines, call: Call) -> str | None:
     in_state, deleted = _of_resource(machines, call), machines.creates.deleted_ids
     for machine in in_state:
         if not machine.is_replaced and machine.id not in deleted:
-            return f"Machine {machine.id} was not replaced. It stays, and is billed."
+            return (
+                f"Machine {machine.id} was not replaced. It stays, and is billed.\n"
+                "Run `pulumi up` again to replace it."
+            )
     for machine in in_state:
         if machine.id in deleted:
             return (
@@ -154,6 +159,15 @@ def _of_replaced(machines: Machines, call: Call) -> str | None:
                 "Run `pulumi up` again to create one."
             )
     return None
+
+
+def _others(machines: Machines, call: Call) -> str:
+    """Return how many machines the other creates of this process have, if any."""
+    made = {id_ for urn, id_ in machines.creates.records.machines().items() if urn != call.urn}
+    made -= machines.creates.deleted_ids
+    if not made:
+        return ""
+    return f" Other machines of this `up` exist, and are billed: {len(made)} so far."
 
 
 def _of_resource(machines: Machines, call: Call) -> list[StackMachine]:

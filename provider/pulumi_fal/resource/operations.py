@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Status
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import (
+    APIError,
+    CapacityError,
     ConfigurationError,
     ConflictError,
     ElsewhereError,
@@ -23,10 +26,10 @@ from pulumi_fal.errors import (
     InvalidRequestError,
     JournalError,
     LifecycleError,
-    NoRoomError,
     VanishedError,
 )
 from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.sender import no_capacity
 from pulumi_fal.resource import cluster, imports, inputs, outputs, wait
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
@@ -124,12 +127,23 @@ def diff(
     if IMPORTED in olds and call.was_checked and _has_other_key(olds, news, before):
         call.log(_corrected(call, id_), WARNING)
     replaces = _replacements(olds, news, before)
+    if replaces and olds.get(UNFINISHED) != GONE:
+        call.warn_once(_loses_disk(id_, [name for name in replaces if news.get(name) != UNKNOWN]))
     # A machine that a wait has found to be gone needs a replacement. What a diff could find out by
     # itself, the preview would not have found out.
     if not replaces and olds.get(UNFINISHED) == GONE:
         return Diff(["instance_type"], changes=True)
     # An unfinished machine needs an update although no input differs.
     return Diff(replaces, changes=True if UNFINISHED in olds else None)
+
+
+def _loses_disk(id_: str, changed: Iterable[str]) -> str:
+    """Return what a replacement costs. Whether the program has it deleted first is not known."""
+    undo = f"\nTo keep it, undo the change of its {_words(changed)}." if changed else ""
+    return (
+        f"The replacement of machine {id_} deletes everything on its disk. Both machines are "
+        f"billed until the new one is ready, unless this one is deleted first.{undo}"
+    )
 
 
 def create(machines: Machines, call: Call, props: Properties) -> Created:
@@ -202,7 +216,9 @@ def _without_machine(
     machines: Machines, call: Call, origin: Origin, new: NewInstance, error: Exception
 ) -> Exception:
     """Return the error of a create that has no machine, with what is billed or may exist."""
-    if isinstance(error, InvalidRequestError | ConflictError | NoRoomError):
+    if isinstance(error, APIError) and retry.lacks_capacity(error):
+        error = no_capacity(origin.name, new, error)
+    if isinstance(error, InvalidRequestError | ConflictError | CapacityError):
         return cluster.refused(machines, call, error)
     if not isinstance(error, Interrupted):
         return error
@@ -374,9 +390,13 @@ def _corrected(call: Call, id_: str) -> str:
     )
 
 
+def _words(names: Iterable[str]) -> str:
+    return " and ".join(name.replace("_", " ") for name in names)
+
+
 def _refuse_change(id_: str, names: Iterable[str]) -> None:
     """Raise LifecycleError if any inputs are named, which only another machine can have."""
-    if words := " and ".join(name.replace("_", " ") for name in names):
+    if words := _words(names):
         raise LifecycleError(
             id_,
             f"Machine {id_} was not changed: the API can't change the {words} of a machine that "

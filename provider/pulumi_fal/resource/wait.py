@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import Any
 
 from pulumi_fal import clock
@@ -171,13 +170,5 @@ def _no_capacity_yet(waited: Waited) -> str:
     said = re.sub(r"\s\(request\sid\s[^)]*\)", "", waited.error.happened)
     passed = clock.rounded_duration(waited.seconds)
     since = f"for {clock.shown_duration(passed)}" if passed else "yet"
-    return f"no room {since}, asking until {_time(waited)}: {said}."
-
-
-def _time(waited: Waited) -> str:
-    """Return until when the create waits: the time of day, with the date unless it is today's."""
-    now, until = (
-        datetime.fromtimestamp(moment, timezone.utc).astimezone()
-        for moment in (waited.now, waited.until)
-    )
-    return until.strftime("%H:%M" if until.date() == now.date() else "%Y-%m-%d %H:%M")
+    until = clock.time_of_day(waited.until, waited.now)
+    return f"no capacity {since}, asking until {until}: {said}."
