@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from math import inf
-from typing import Any
+from typing import Any, Literal
 
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.emulator import faults
@@ -17,8 +17,8 @@ from ..fakes import UNSENT, FakeApi, arrived, refusal
 from .disk import READ, WRITTEN
 from .turns import Turns
 
-GLITCH_SECONDS = 20.0
-"""How long a replica is behind that lacks many machines: twice in a row is less than a minute."""
+Hiding = Literal["list", "get"]
+"""The calls that may lack a machine which exists."""
 LATE_SECONDS = 60.0
 """How long after a gateway's answer the API makes a machine."""
 
@@ -30,6 +30,12 @@ OUTCOMES = {
     "504_then_made": Fault(
         "504_then_made", "a gateway's 504, and the API finishes a minute later", True, 504
     ),
+    **{
+        f"{name}_but_made": replace(
+            faults.OUTCOMES[name], name=f"{name}_but_made", says="a refusal that lies", taken=True
+        )
+        for name in ("404", "409", "no_room")
+    },
 }
 """What a call may meet, by name."""
 
@@ -65,7 +71,10 @@ class Account(FakeApi):
         """The kinds of calls, and the faults that they met in the commands that run now."""
         self.late: set[str] = set()
         """Machines that the API made after a gateway had answered for it."""
-        self._glitching: set[str] = set()
+        self.lied: set[str] = set()
+        """Machines that the API made although it refused their create."""
+        self._glitches: dict[str, tuple[float, float]] = {}
+        """By machine, from when to when the last glitch hides it from lists and from GET."""
         self._turns = turns
         self.state.same_account("key", "rotated")
 
@@ -86,19 +95,39 @@ class Account(FakeApi):
         now = min(at, self.state.now())
         return {late for late in self.late if now < self.machine(late).hidden_until["list"]}
 
-    def glitch(self, ids: Iterable[str]) -> None:
-        """Hide machines for a while that the API has shown, from lists and from GET."""
+    def glitch(self, ids: Iterable[str], seconds: float, calls: Sequence[Hiding]) -> None:
+        """Hide machines for a while that the API has shown, from lists, from GET, or from both."""
         now = self.state.now()
         for instance_id in self.made_by.keys() & set(ids) - self.late:
             if self.runs(instance_id) and self.machine(instance_id).hidden_until["list"] <= now:
-                self._glitching.add(instance_id)
-                for call in ("list", "get"):
-                    self.state.hide(instance_id, call, GLITCH_SECONDS)
+                self._glitches[instance_id] = (now, now + seconds if len(calls) > 1 else now)
+                for call in calls:
+                    self.state.hide(instance_id, call, seconds)
 
-    def end_glitch(self) -> None:
-        for instance_id in self._glitching:
+    def end_glitches(self) -> None:
+        for instance_id in self._glitches:
             self.machine(instance_id).hidden_until.update(list=0.0, get=0.0)
-        self._glitching.clear()
+        self._glitches.clear()
+
+    @property
+    def has_glitches(self) -> bool:
+        """Whether there has been any."""
+        return bool(self._glitches)
+
+    def lacked(self, instance_id: str) -> float:
+        """For how many seconds the last glitch has hidden a machine from lists and from GET."""
+        since, until = self._glitches.get(instance_id, (0.0, 0.0))
+        return min(until, self.state.now()) - since
+
+    def was_shown(self, instance_id: str) -> bool:
+        """Whether a list or a GET shows a machine, or did before a glitch."""
+        return self.shows(instance_id) or instance_id in self._glitches
+
+    def shows(self, instance_id: str) -> bool:
+        """Whether a list or a GET shows a machine now."""
+        hidden = self.machine(instance_id).hidden_until
+        shown_from = min(hidden.get(call, 0.0) for call in ("list", "get"))
+        return self.runs(instance_id) and shown_from <= self.state.now()
 
     def machine(self, instance_id: str) -> Machine:
         return self.state.machines[instance_id]
@@ -156,6 +185,8 @@ class Account(FakeApi):
             if self.reads_lag:
                 self.state.hide(outcome["id"], "get", self.state.list_lag)
             self.made_by[outcome["id"]] = owner()
+            if fault is not None and fault.name.endswith("_but_made"):
+                self.lied.add(outcome["id"])
             if fault is not None and fault.name == "504_then_made":
                 self.late.add(outcome["id"])
                 self.state.hide(outcome["id"], "list", LATE_SECONDS)

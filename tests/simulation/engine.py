@@ -4,14 +4,25 @@ The provider's resource is in state before the first create, and until the stack
 a create that has not ended.
 
 A command is an iterator of stages; the jobs of one stage may run at the same time.
+
+The commands of `pulumi-fal` are the real click commands, with a context whose journal, clock,
+stacks and wire are those of a simulated process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import click
+
+from pulumi_fal.api.client import Client
+from pulumi_fal.cli import context as contexts
+from pulumi_fal.cli.audit import audit
+from pulumi_fal.cli.delete import delete
+from pulumi_fal.cli.pending import pending
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import imports, operations
 from pulumi_fal.resource.call import InitFailed
@@ -36,9 +47,16 @@ class Engine:
 
     def __init__(self, world: World, stack: Stack, process: Process) -> None:
         self.world = world
-        self.stack = stack
+        self.stack = self.state = stack
+        """The stack, and its state as the engine has read it, which it writes after each step."""
         self.process = process
         self._imports: Mapping[str, str] = {}
+        self._previewed: set[str] | None = None
+        """What a preview of the same moment has called a replacement, if there was one."""
+        self._replaced: set[str] = set()
+        """What this preview calls so."""
+        self.goes_on = False
+        """Whether it is told to `--continue-on-error`."""
         self._is_last = False
         """Whether the provider goes with the last resource."""
 
@@ -61,69 +79,80 @@ class Engine:
         `after`: a process whose engine must have ended. `move`: what becomes of the stack then.
         """
         yield from self._wait(after, move)
+        self._previewed = self.world.laws.preview_of(self.stack.name)
         self.stack.exists, self._imports = True, imports
-        if self.stack.program and not self.stack.provider:
-            self.stack.provider = f"provider-{self.process.number}"
+        self.process.program = frozenset(self.stack.program)
+        if self.stack.program and not self.state.provider:
+            self.state.provider = f"provider-{self.process.number}"
+            self._save()
         yield from self._begin()
         if refresh:
-            yield [self._job(name, self._read) for name in self.stack.rows]
+            yield [self._job(name, self._read, row) for name, row in self.state.rows.items()]
         yield [
             self._job(name, lambda call: self._bring_about(call, forced, delete_first))
             for name in self.stack.program
         ]
-        if not self.process.errors:
+        if self.goes_on or not self.process.errors:
             self._is_last = not self.stack.program
             yield self._deletions(
-                [name for name in self.stack.rows if name not in self.stack.program]
+                [name for name in self.state.rows if name not in self.stack.program]
             )
 
     def preview(self) -> Stages:
         if self.stack.exists:
             yield [self._job(NAMES[0], self._review)]
             yield [self._job(name, self._diff) for name in self.stack.program]
+            self.world.laws.previewed(self.stack.name, self._replaced)
 
     def refresh(self, *, after: Process | None = None) -> Stages:
         yield from self._wait(after)
-        if self.stack.every_row():
+        if self.state.every_row():
             yield from self._begin()
-            yield [self._job(name, self._read) for name in self.stack.rows]
+            yield [self._job(name, self._read, row) for name, row in self.state.rows.items()]
         else:
             self.process.is_over = True
 
     def destroy(self, *, after: Process | None = None) -> Stages:
         yield from self._wait(after)
         self._is_last = True
-        if self.stack.every_row():
+        if self.state.every_row():
             yield from self._begin()
-            yield self._deletions(list(self.stack.rows))
+            yield self._deletions(list(self.state.rows))
         else:  # then no plugin is called
-            self.stack.provider, self.process.is_over = "", True
+            self.state.provider, self.process.is_over = "", True
+            self._save()
 
     def _wait(self, after: Process | None, move: str = "") -> Stages:
         if after is not None:
             yield [self._job(NAMES[0], lambda _: self._wait_for_end(after))]
         if move:
             self.world.move(self.stack.name, move)
+        self.state = self.stack.copied()
+
+    def _save(self) -> None:
+        self.stack.write(self.state)
 
     def _begin(self) -> Stages:
         self.process.begin()
         self.process.is_update = True
         yield [self._job(NAMES[0], self._review)]
 
-    def _job(self, name: str, do: Callable[[Call], None]) -> Job:
-        call = Call(self.process, Owner(self.stack.name, name), self.stack.urn(name))
+    def _job(self, name: str, do: Callable[[Call], None], row: Row | None = None) -> Job:
+        """With `row`, the job is about what is in state, whatever the program calls it now."""
+        urn = self.stack.urn(name) if row is None else self.stack.urn_of(row.called or name)
+        call = Call(self.process, Owner(self.stack.name, name), urn)
         self.process.calls.append(call)
         return call, do
 
     def _deletions(self, names: list[str]) -> list[Job]:
-        rows = [(name, self.stack.rows[name]) for name in names] + self.stack.doomed
+        rows = [(name, self.state.rows[name]) for name in names] + self.state.doomed
         return [
-            self._job(name, lambda call, row=row: self._delete(call, row))  # type: ignore[misc]
+            self._job(name, lambda call, row=row: self._delete(call, row), row)  # type: ignore[misc]
             for name, row in rows
         ]
 
     def _wait_for_end(self, other: Process) -> None:
-        self.world.turns.block(lambda: other.is_over or not other.engine_lives)
+        self.world.turns.block(lambda: other.is_over or not (other.engine_lives and other.has_lock))
 
     def _review(self, call: Call) -> None:
         before = self.world.laws.late_machines(call)
@@ -131,13 +160,19 @@ class Engine:
         self.world.laws.reviewed(call, before)
 
     def _diff(self, call: Call) -> None:
-        row = self.stack.rows.get(call.owner.name)
+        row = self.state.rows.get(call.owner.name)
         if row is not None:
             news = self.stack.program[call.owner.name]
-            operations.diff(self._machines, call.request(), row.id, row.outputs, news)
+            diff = operations.diff(self._machines, call.request(), row.id, row.outputs, news)
+            if (
+                diff.replaces
+                and (news != row.inputs or diff.changes)
+                and self._previewed is not None
+            ):
+                self._previewed.add(call.owner.name)
 
     def _bring_about(self, call: Call, forced: frozenset[str], delete_first: bool) -> None:
-        row = self.stack.rows.get(call.owner.name)
+        row = self.state.rows.get(call.owner.name)
         news = self.stack.program[call.owner.name]
         if row is not None:  # the engine shows it with the old inputs of a check
             self._machines.known.add(call.urn)
@@ -150,9 +185,13 @@ class Engine:
         diff = operations.diff(self._machines, call.request(), row.id, row.outputs, news)
         differs = news != row.inputs
         if diff.replaces and (differs or diff.changes):
+            self.world.laws.replaces(call, row, news, self._previewed)
             return self._replace(call, news, row, delete_first)
         if differs or diff.changes or row.has_errors:
-            return self._update(call, news, row)
+            self._update(call, news, row)
+        if self.process.records:
+            row.called = self.stack.called(call.owner.name)
+            self._save()
         return None
 
     def _replace(self, call: Call, news: Inputs, row: Row, delete_first: bool) -> None:
@@ -166,17 +205,22 @@ class Engine:
         outs = imports.read(self._machines, call.request(), instance_id, news)
         self._tell()
         if self.process.records:
-            self.stack.rows[call.owner.name] = Row(instance_id, news, outs)
+            called = self.stack.called(call.owner.name)
+            self.state.rows[call.owner.name] = Row(instance_id, news, outs, called=called)
+            self._save()
             self.world.laws.imported(call, instance_id, held)
 
     def _create(self, call: Call, news: Inputs, old: Row | None) -> None:
         self.world.laws.create_begins(call)
-        self.stack.creating.append(call.owner.name)
+        called = self.stack.called(call.owner.name)
+        self.state.creating.append(called)
+        self._save()
         try:
             self._create_until_it_ends(call, news, old)
         finally:
             if self.process.records:
-                self.stack.creating.remove(call.owner.name)
+                self.state.creating.remove(called)
+                self._save()
 
     def _create_until_it_ends(self, call: Call, news: Inputs, old: Row | None) -> None:
         while True:
@@ -215,9 +259,10 @@ class Engine:
 
     def _take(self, call: Call, row: Row, old: Row | None) -> None:
         call.undelivered.clear()
-        self.stack.rows[call.owner.name] = row
+        row.called = self.stack.called(call.owner.name)
+        self.state.rows[call.owner.name] = row
         if old is not None:
-            self.stack.doomed.append((call.owner.name, old))
+            self.state.doomed.append((call.owner.name, old))
 
     def _update(self, call: Call, news: Inputs, row: Row) -> None:
         try:
@@ -231,13 +276,15 @@ class Engine:
                 return
             if kept is not None and self.process.records:
                 row.inputs, row.outputs, row.has_errors = news, kept, True
+                self._save()
             raise
         self._tell()
         if self.process.records:
             row.inputs, row.outputs, row.has_errors = news, outs, False
+            self._save()
 
     def _read(self, call: Call) -> None:
-        row = self.stack.rows[call.owner.name]
+        row = self.state.rows[call.owner.name]
         outs: Inputs | None
         try:
             outs, has_errors = (
@@ -252,9 +299,10 @@ class Engine:
             return
         if outs is None:
             self.world.laws.found_gone(call, row.id)
-            del self.stack.rows[call.owner.name]
+            del self.state.rows[call.owner.name]
         else:
             row.outputs, row.has_errors = outs, has_errors
+        self._save()
 
     def _delete(self, call: Call, row: Row) -> None:
         try:
@@ -264,12 +312,112 @@ class Engine:
                 self._delete(call, row)
                 return
             raise
-        self.world.laws.delete_ended(call, row.id)
+        self.world.laws.delete_ended(call, row)
         self._tell()
         if not self.process.records:
             return
-        if self.stack.rows.get(call.owner.name) is row:
-            del self.stack.rows[call.owner.name]
-        self.stack.doomed = [(name, left) for name, left in self.stack.doomed if left is not row]
-        if self._is_last and not self.stack.every_row():
-            self.stack.provider = ""
+        if self.state.rows.get(call.owner.name) is row:
+            del self.state.rows[call.owner.name]
+        self.state.doomed = [(name, left) for name, left in self.state.doomed if left is not row]
+        if self._is_last and not self.state.every_row():
+            self.state.provider = ""
+        self._save()
+
+
+_ROOT = click.Group("pulumi-fal", {"audit": audit, "delete": delete, "pending": pending})
+
+
+class Context(contexts.Context):
+    """What the commands use in place of the system, the environment and the network."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process.clock)
+        self.process = process
+        self.stacks = process.stacks
+        # These replace the cached properties, which would read the environment.
+        self.__dict__.update(
+            journal=process.journal,
+            machines=process.machines,
+            settings=process.settings,
+            _config={},
+        )
+
+    def client(self, *, is_short: bool = False) -> Client:
+        return Client(self.process.settings, self.clock, send=self.process.send)
+
+
+class CommandLine:
+    """`pulumi-fal` in one process."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self.world = world
+        self.process = process
+        process.is_plugin = False
+
+    def command(self, command: str, name: str, args: Sequence[str] = ()) -> Stages:
+        """One of ls, audit, adopt, forget, delete, and run with `args`; about the resource."""
+        stack = self.world.stacks[self.process.stack]
+        do = getattr(self, f"_{command}")
+        call = Call(self.process, Owner(stack.name, name), stack.urn(name))
+        self.process.calls.append(call)
+        yield [(call, lambda call: do(call, *args))]
+
+    def _ls(self, call: Call) -> None:
+        self._run(call, "pending", "ls")
+
+    def _audit(self, call: Call) -> None:
+        self.world.laws.audit_begins(call)
+        code = self._run(call, "audit", "--json")
+        said = "\n".join(self.process.output)
+        report = json.loads(said) if said.startswith("{") else {"machines": []}
+        self.world.laws.audited(call, report["machines"], code)
+
+    def _forget(self, call: Call) -> None:
+        """Delete what the create left, as the command's advice says, and forget it."""
+        for instance_id in self._left(call.owner):
+            self.world.account.state.delete(instance_id)
+        self.world.laws.forgets(call)
+        try:
+            self._run(call, "pending", "forget", self._create(call))
+        finally:  # an `up` may have sent the create while the command ran
+            self.world.laws.forgets(call)
+
+    def _adopt(self, call: Call) -> None:
+        """Adopt what the create left, or else what a person may mistake for it."""
+        for instance_id in [*self._left(call.owner), *self._of_others(call.owner)][:1]:
+            held = self.world.laws.held_by_others(call)
+            create = self._create(call)
+            options = ["--for", call.urn] if create != call.urn else []
+            self._run(call, "pending", "adopt", create, instance_id, *options)
+            self.world.laws.adopted(call, instance_id, held)
+
+    def _delete(self, call: Call) -> None:
+        """Delete what the create left, or what is somebody's, or what another stack has."""
+        account, others = self.world.account, self._of_others(call.owner)
+        foreign = sorted(filter(account.runs, account.state.machines.keys() - account.made_by))
+        for instance_id in [*self._left(call.owner), *foreign, *others][:1]:
+            self._run(call, "delete", instance_id)
+
+    def _left(self, owner: Owner) -> Sequence[str]:
+        """The machines of a resource that state does not have."""
+        made = self.world.account.machines_of(owner) - self.world.stacks[owner.stack].ids()
+        return sorted(made - self.world.account.not_made_yet())
+
+    def _of_others(self, owner: Owner) -> Sequence[str]:
+        """The machines that other stacks have."""
+        others = [stack for stack in self.world.stacks.values() if stack.name != owner.stack]
+        return [instance_id for stack in others for instance_id in sorted(stack.ids())]
+
+    def _create(self, call: Call) -> str:
+        """The record of the resource's create; or its URN, but not if that is another stack's."""
+        own = [entry.id for entry in self.world.entries_of(call.owner)]
+        others = [entry for entry in self.world.entries() if entry.origin.urn == call.urn]
+        return own[0] if own else "none" if others else call.urn
+
+    def _run(self, call: Call, *args: str) -> int:
+        """Run a command, and return its exit code."""
+        try:
+            _ROOT.main(list(args), "pulumi-fal", standalone_mode=False, obj=Context(self.process))
+        except SystemExit as end:  # `audit` says with it what it has found
+            return int(end.code or 0)
+        return 0

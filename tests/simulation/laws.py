@@ -9,11 +9,13 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import CapacityError, UnresolvedCreateError, VanishedError
 from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import ABANDONED_SECONDS, LATE_SECONDS, candidates
+from pulumi_fal.resource import inputs
+from pulumi_fal.resource.outputs import GONE, UNFINISHED
 
 from . import disk
 from .account import Owner
 from .plugin import KEY_OF, Call, Process
-from .stacks import Stack, place
+from .stacks import Inputs, Row, Stack, place
 
 if TYPE_CHECKING:
     from .world import World
@@ -25,8 +27,15 @@ _MAY_APPEAR = "It is not known whether the earlier create made a machine as well
 """What a command says of a create that another one has followed, where it can't look for more."""
 _NOT_NAMED = ("could not be asked", "the key of another account", "an earlier create of it is on")
 """What a create says that can't name the machines of an earlier one."""
-_NOT_REPEATED = {"401", "403", "404", "no_room", "redirect", "unsent"}
+_NOT_REPEATED = {
+    *("401", "403", "404", "no_room", "redirect", "unsent"),
+    *("404_but_made", "no_room_but_made"),
+}
 """Faults of a create that end it however long its key is kept: another attempt would not help."""
+GONE_SECONDS = 60.0
+"""For how long the API must lack a machine until it counts as gone."""
+_SHARED_SECONDS = 2.0
+"""For how long creates share a list of the machines before their POSTs."""
 _SEARCH_SECONDS = 200.0
 """The longest that a create looks for what earlier ones made, and for machines that are missing."""
 
@@ -36,12 +45,15 @@ class Laws:
 
     1. Every machine of ours that runs is in its stack's state or in the journal.
     2. No create makes a machine while another of its resource runs that state does not have, unless
-       that one is on record as late. It looks once for those of all earlier creates.
+       that one is on record as late, or the API has lacked it for a minute and still does, or it
+       refused the create and lied, unless that was in the same call; or only the journal of another
+       computer knows of it, and state does not tell that its create was cut off. It looks once
+       for those of all earlier creates.
     3. No machine of somebody else, or of another resource, is claimed; none of another stack is
        deleted, nor any that the same process has just claimed.
     4. A create that replaces never ends with a machine that state has already.
     5. A create that fails names every machine of its resource that state does not have.
-    6. A delete ends well only when the machine is gone.
+    6. A delete ends well only when the machine is gone, unless it was gone before.
     7. Under the v1 API, no create stops because of one that could have been sent again.
     8. When an error hook has the engine create again, and it forgets what the attempt before had
        told it, state has that machine in the end.
@@ -54,8 +66,16 @@ class Laws:
     13. What `audit` calls forgotten is nobody's, and no create ends with it later.
     14. `audit` does not exit with 0 while a machine runs that no stack has, whose create nobody
         works on, and whose stack is gone or that has been running for ten minutes.
-    15. No machine that runs counts as gone, however long a list and GET lack it within a minute.
+    15. No machine that runs counts as gone, unless lists and GET have lacked it for a minute; or it
+        is in state, the API has never shown it, and its record could not be written, or is on
+        another computer, because then
+        nothing tells that it is new. It is on record as gone then, and named if it appears.
     16. Whatever goes wrong is said in words, and not with a traceback.
+    17. A machine that nobody asked to replace, and that the API shows, is not deleted by its
+        replacement.
+    18. What `up` replaces unasked, the preview of the same moment called a replacement.
+    19. No command of Pulumi removes a record whose machine runs, unless another record names it, or
+        a stack has it and the API has shown it.
     """
 
     def __init__(self, world: World) -> None:
@@ -73,6 +93,14 @@ class Laws:
         self._had: dict[Call, Set[str]] = {}
         """What somebody had when a person answered the question of a command."""
         self._taken_before: dict[Call, int] = {}
+        self._previews: dict[str, tuple[float, set[str]]] = {}
+        """By stack, when it was previewed last, and what that has called a replacement."""
+        self._unasked: set[str] = set()
+        """The machines that were replaced, although no input has changed that replaces one."""
+        self._made_at: dict[str, str] = {}
+        """By machine, on which computer it was made."""
+        self._lied: dict[str, Call] = {}
+        """By the machine that was made nevertheless, the call that was refused."""
         self._nobodys: set[str] = set()
         """What `audit` has called forgotten."""
 
@@ -86,7 +114,8 @@ class Laws:
 
     def create_begins(self, call: Call) -> None:
         self._in_state[call] = self._world.stacks[call.owner.stack].ids()
-        self._on_record[call] = {entry.file for entry in self._world.entries_of(call.owner)}
+        entries = self._world.entries_of(call.owner, call.process.home)
+        self._on_record[call] = {entry.file for entry in entries}
         self._began[call] = self._world.time.now
 
     def create_ended(self, call: Call, instance_id: str) -> None:
@@ -125,6 +154,9 @@ class Laws:
             return
         # A machine that the API makes after the create has looked for it has no name to be told.
         unseen = world.account.not_made_yet(process.listed_at) | self._followed(call.owner)
+        unseen |= self._lacked() | self._elsewhere(call)
+        # One that it took for gone, and that the API shows again, is named by the next command.
+        unseen |= {entry.instance_id or "" for entry in world.entries_of(call.owner, late=True)}
         self.violations.extend(
             f"{machine} of {call.owner} is not named: {type(error).__name__}: {error}"
             for machine in sorted(self._outside(call.owner) - unseen)
@@ -133,8 +165,65 @@ class Laws:
 
     def found_gone(self, call: Call, instance_id: str) -> None:
         """A create, an update or a refresh says that a machine is gone."""
-        if self._world.account.runs(instance_id):
+        account = self._world.account
+        is_unnoted = instance_id in self._unnoted | self._elsewhere(call)
+        is_unnoted = is_unnoted and not account.shows(instance_id)
+        is_lacked = account.lacked(instance_id) >= GONE_SECONDS
+        if account.runs(instance_id) and not (is_lacked or is_unnoted):
             self.violations.append(f"{call.owner} takes {instance_id} for gone, which runs")
+
+    # Replacements.
+
+    def previewed(self, stack: str, replaced: set[str]) -> None:
+        """A preview of a stack has ended."""
+        self._previews[stack] = (self._world.time.now, replaced)
+
+    def preview_of(self, stack: str) -> set[str] | None:
+        """Return what the preview of this moment has called a replacement, if there was one."""
+        moment, replaced = self._previews.pop(stack, (-1.0, set[str]()))
+        return replaced if moment == self._world.time.now else None
+
+    def replaces(self, call: Call, row: Row, news: Inputs, previewed: set[str] | None) -> None:
+        """An `up` replaces a machine because a diff says so."""
+        if previewed is not None and call.owner.name not in previewed:
+            self.violations.append(f"{call.owner} is replaced, which its preview did not say")
+        if all(news.get(name) == row.inputs.get(name) for name in inputs.REPLACING):
+            self._unasked.add(row.id)
+
+    def _elsewhere(self, call: Call) -> set[str]:
+        """Return the machines that another computer has made, and that no record here names."""
+        home = call.process.home
+        made = {instance_id for instance_id, by in self._made_at.items() if by != home}
+        return made and made - {entry.instance_id for entry in self._world.entries(home)}
+
+    def _cut_off(self, call: Call) -> set[str]:
+        """Return the machines that a create may see, of which state says that it was cut off."""
+        world, account, conditions = self._world, self._world.account, call.process.conditions
+        stack, name = world.stacks[call.owner.stack], call.owner.name
+        is_known = stack.is_native or not stack.backend.startswith("http")
+        is_told = (
+            stack.creating.count(stack.called(name)) > 1 and name not in stack.rows and is_known
+        )
+        is_disturbed = account.met or conditions.schedule or conditions.unread
+        if not is_told or is_disturbed or self._on_record[call]:
+            return set()
+        asking, kind = account.state.account_of(conditions.key), stack.program[name]
+        return {
+            instance_id
+            for instance_id in account.machines_of(call.owner)
+            if account.machine(instance_id).hidden_until["list"] < self._began[call]
+            and account.machine(instance_id).belongs_to(asking)
+            and account.machine(instance_id).requested.instance_type == kind["instance_type"]
+        }
+
+    def _lacked(self) -> set[str]:
+        """Return the machines that count as gone, because the API has lacked them for a minute."""
+        account = self._world.account
+        return {
+            instance_id
+            for instance_id in account.made_by
+            if account.lacked(instance_id) >= GONE_SECONDS and not account.shows(instance_id)
+        }
 
     def _is_known(self, call: Call) -> bool:
         """Whether the ids tell of which stack each earlier create of the resource's name is."""
@@ -142,16 +231,18 @@ class Laws:
         if process.conditions.unread or not world.stacks[call.owner.stack].is_native:
             return False
         ids = {(place(stack.backend), stack.provider) for stack in world.everywhere()}
+        names = world.stacks[call.owner.stack].names.get(call.owner.name, ())
         return all(
             {(place(url), origin.provider) for url in (origin.backend, process.backend)} & ids
-            for origin in (entry.origin for entry in world.entries())
-            if origin.name == call.owner.name
+            for origin in (entry.origin for entry in world.entries(process.home))
+            if origin.name in (call.owner.name, *names)
         )
 
     def _check_records(self, call: Call, error: Exception) -> None:
         if self._world.disk.trouble != disk.NOTHING or call.process.is_dead:
             return
-        files = {entry.file for entry in self._world.entries_of(call.owner)}
+        entries = self._world.entries_of(call.owner, call.process.home)
+        files = {entry.file for entry in entries}
         if files - self._on_record[call]:
             self.violations.append(f"{call.owner} is on record, but: {error}")
 
@@ -170,7 +261,7 @@ class Laws:
             return
         program = world.stacks[call.owner.stack].program[call.owner.name]
         spec = NewInstance(program["instance_type"], program["ssh_key"], program.get("sector"))
-        for entry in world.entries_of(call.owner):
+        for entry in world.entries_of(call.owner, process.home):
             is_same = entry.is_for(spec) and KEY_OF[entry.account] == process.conditions.key
             is_kept = entry.key_seconds_left(process.clock.wall()) > 90
             if entry.phase is Phase.REQUESTED and is_same and is_kept:
@@ -179,18 +270,38 @@ class Laws:
     def made(self, call: Call, instance_id: str) -> None:
         """The API has taken a create's POST."""
         others = self._world.account.machines_of(call.owner) - self._in_state[call]
+        self._made_at[instance_id] = call.process.home
+        if instance_id in self._world.account.lied:
+            self._lied[instance_id] = call
         others -= (
             self.given_up
+            | (self._world.account.lied - self._refused(call))
             | self._world.account.not_made_yet()
             | self._followed(call.owner)
             | self._warned_of(call.process)
+            | self._lacked()
+            | (self._elsewhere(call) - self._cut_off(call))
         ) - {instance_id}
         if others != {instance_id}:
             self.violations.append(f"{call.owner} was made twice: {sorted(others)}")
         seconds = self._world.time.now - self._began[call]
-        is_alone = not self._world.account.met and len(self._world.processes) == 1
+        account = self._world.account
+        is_alone = not (account.met or account.has_glitches) and len(self._world.processes) == 1
         if is_alone and not call.process.conditions.events and seconds > _SEARCH_SECONDS:
             self.violations.append(f"{call.owner} was only created after {seconds:.0f} s")
+
+    def _refused(self, call: Call) -> set[str]:
+        """Return the machines that a call has made and was refused, as a list shows them."""
+        world, account = self._world, self._world.account
+        is_alone = len(world.processes) == 1 and not call.process.conditions.schedule
+        if not is_alone or any(kind == "list" for kind, _ in account.met):
+            return set()
+        listed_since = world.account.state.now() - _SHARED_SECONDS
+        return {
+            instance_id
+            for instance_id, by in self._lied.items()
+            if by is call and account.machine(instance_id).hidden_until["list"] < listed_since
+        }
 
     def _followed(self, owner: Owner) -> set[str]:
         """Return the machines of creates that others have followed: the next command names them.
@@ -224,6 +335,19 @@ class Laws:
         is_behind = entry.origin.provider in {other.provider for other in behind}
         return has_other and (entry.origin.stack != stack.title or is_behind)
 
+    # Records.
+
+    def record_ends(self, call: Call, file: str) -> None:
+        """A process removes a record."""
+        world, entries = self._world, self._world.entries(call.process.home)
+        ended = {entry.instance_id or "" for entry in entries if entry.file == file}
+        kept = {entry.instance_id for entry in entries if entry.file != file} | self.given_up
+        in_state = {id_ for stack in world.everywhere() for id_ in stack.ids()}
+        for instance_id in ended & world.account.made_by.keys() - kept - self._lacked():
+            is_proven = instance_id in in_state and world.account.was_shown(instance_id)
+            if world.account.runs(instance_id) and call.process.is_plugin and not is_proven:
+                self.violations.append(f"{call.owner} removes the record of {instance_id}")
+
     # Late machines.
 
     def late_machines(self, call: Call) -> set[str]:
@@ -238,7 +362,7 @@ class Laws:
             if account.runs(instance_id)
             and account.made_by[instance_id].stack == stack.name
             and world.disk.trouble == disk.NOTHING
-            and world.entries_of(account.made_by[instance_id], late=True)
+            and world.entries_of(account.made_by[instance_id], call.process.home, late=True)
         }
 
     def reviewed(self, call: Call, before: set[str]) -> None:
@@ -277,7 +401,7 @@ class Laws:
             and place(stack.backend) == place(call.process.backend)
             for instance_id in stack.ids()
         }
-        for entry in world.entries():
+        for entry in world.entries(call.process.home):
             owner = world.wrote[entry.file]
             if owner != call.owner and entry.instance_id:
                 held[entry.instance_id] = f"the create of {owner}"
@@ -316,12 +440,18 @@ class Laws:
             self.violations.append(f"{call.owner} deletes {instance_id} of {made_by}")
         if instance_id in call.process.claimed:
             self.violations.append(f"{call.owner} deletes {instance_id}, which it just took")
+        is_replaced = instance_id in self._unasked and call.owner.name in call.process.program
+        if is_replaced and self._world.account.shows(instance_id):
+            self.violations.append(f"{call.owner} deletes {instance_id}, which is there again")
 
-    def delete_ended(self, call: Call, instance_id: str) -> None:
+    def delete_ended(self, call: Call, row: Row) -> None:
         """A delete says that the machine is gone."""
-        # A machine that is too new to be listed is not known to be there, and goes all the same.
-        if instance_id in {machine.id for machine in self._world.account.state.list()}:
-            self.violations.append(f"{call.owner} let go of {instance_id}, which was still there")
+        # One that was gone before stays, and is on record. One that is too new to be listed is not
+        # known to be there, and goes all the same.
+        was_gone = row.outputs.get(UNFINISHED) == GONE
+        listed = {machine.id for machine in self._world.account.state.list()}
+        if row.id in listed and not was_gone:
+            self.violations.append(f"{call.owner} let go of {row.id}, which was still there")
 
     # What `audit` says.
 
@@ -336,7 +466,7 @@ class Laws:
             f"{instance_id} of {self._world.account.made_by.get(instance_id)} is called forgotten"
             for instance_id in sorted(forgotten & had - taken)
         )
-        self._nobodys |= forgotten - had
+        self._nobodys |= forgotten - had - self._elsewhere(call)
         if code == 0:
             self.violations.extend(
                 f"{instance_id} is nobody's for ever, and called fine"
@@ -348,7 +478,7 @@ class Laws:
         here = place(call.process.backend)
         stacks = [stack for stack in self._world.everywhere() if place(stack.backend) == here]
         in_state = {instance_id for stack in stacks for instance_id in stack.ids()}
-        return in_state | self._recorded(self._world.entries())
+        return in_state | self._recorded(self._world.entries(call.process.home))
 
     def _abandoned(self) -> set[str]:
         """Return the machines of ours that no stack has, and none will ever have."""
@@ -414,6 +544,10 @@ class Laws:
                 yield f"{instance_id} of {call.owner} was told to the engine, which forgot it"
 
     def _outside(self, owner: Owner) -> set[str]:
-        """Machines that a resource made and its state doesn't have, though nobody gave them up."""
+        """Machines that a resource made and its state doesn't have, though nobody gave them up.
+
+        Of one whose create was refused, nobody can know.
+        """
         in_state = self._world.stacks[owner.stack].ids()
-        return self._world.account.machines_of(owner) - in_state - self.given_up
+        given_up = self.given_up | self._world.account.lied
+        return self._world.account.machines_of(owner) - in_state - given_up

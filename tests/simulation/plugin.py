@@ -16,9 +16,8 @@ from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import call as resource
 from pulumi_fal.stacks.cache import Stacks
 
-from .account import Owner
-from .disk import READ
-from .in_place import journal_folder
+from .account import Hiding, Owner
+from .disk import READ, journal_folder
 from .turns import Died, SimulatedClock
 
 if TYPE_CHECKING:
@@ -37,15 +36,16 @@ class Event(str, Enum):
     """What may happen at any step."""
 
     KILL = "the plugin is killed, alone or with the engine"
-    POWER = "the power fails"
+    POWER = "the power fails, and all that runs on the computer ends"
     CANCEL = "Ctrl-C"
     ENGINE_DIES = "the engine is killed, and the plugin sees it"
+    UNLOCKED = "somebody runs `pulumi cancel`, and the engine goes on"
     STATE_LOST = "the engine can't save state from here on"
     DISK_FULL = "the journal can't be written from here on"
     DISK_GONE = "the journal can't be read from here on"
     FOREIGN = "a machine of somebody else appears"
     VANISH = "one of our machines vanishes"
-    GLITCH = "the API shows none of the machines that it has shown, for 20 s"
+    GLITCH = "the API shows none of the machines that it has shown, for a while"
     STUCK = "our newest machine never becomes ready"
     AGAIN = "an error hook has the engine call again, once the call has failed"
     SLEEP = "the computer sleeps for an hour, which no monotonic clock counts"
@@ -69,6 +69,10 @@ MOMENTS = (
 )
 
 
+HOMES = ("here", "elsewhere")
+"""Computers, each with a journal of its own."""
+
+
 @dataclass(frozen=True)
 class Conditions:
     """Under what a command runs."""
@@ -79,16 +83,18 @@ class Conditions:
     """At which step what happens: its number, or the first of these MOMENTS."""
     schedule: tuple[int, ...] = ()
     """Who goes on where several could; empty: one resource after another."""
+    glitch: tuple[float, tuple[Hiding, ...]] = (20.0, ("list", "get"))
+    """For how many seconds a glitch lasts, and which calls lack the machines."""
     seams: bool = True
     """Whether partial state can be kept."""
     unread: str = ""
     """What `pulumi` can't read, one of UNREAD; "" if it can read everything."""
     timeout: float = 100.0
     """Seconds until a machine must be ready, or gone."""
-    synced: int = 0
-    """How many renames reach the disk in spite of a power failure."""
     key: str = "key"
     """The API key, one of KEYS."""
+    home: str = HOMES[0]
+    """On which computer it runs, one of HOMES."""
 
 
 @dataclass(eq=False)
@@ -112,6 +118,7 @@ class Call:
             process.conditions.timeout,
             log=lambda message, severity=1, *, ephemeral=False: process.warnings.append(message),
             is_heard=lambda: process.engine_lives,
+            aliases=process.world.stacks[process.stack].aliases(self.owner.name),
         )
 
     def partial_state(self, error: Exception) -> dict[str, Any] | None:
@@ -143,8 +150,10 @@ class Process:
         self.stack = stack
         self.conditions = conditions
         self.number = world.count_process()
-        self.engine_lives = self.saves = True
+        self.engine_lives = self.saves = self.has_lock = True
         self.is_dead = self.is_over = self.is_update = False
+        self.program: frozenset[str] = frozenset()
+        """The resources that it brings about, if it is an `up`."""
         self.is_plugin = True
         """Whether it has an engine, and is not a command of ours."""
         self.calls_again = False
@@ -189,6 +198,11 @@ class Process:
             warn=self.warnings.append,
             provider=stack.provider if stack.is_native and self.is_plugin else "",
         )
+
+    @property
+    def home(self) -> str:
+        """The computer on which it runs."""
+        return self.conditions.home
 
     @property
     def records(self) -> bool:

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from .account import OUTCOMES
+from .account import OUTCOMES, Hiding
+from .disk import in_place
 from .engine import NAMES
-from .in_place import in_place
-from .plugin import KEYS, MOMENTS, Conditions, Event
+from .plugin import HOMES, KEYS, MOMENTS, Conditions, Event
 from .stacks import CLOUD, MOVES, UNREAD, Stack, place
 from .world import World
 
@@ -33,7 +33,7 @@ PROGRAMS: list[dict[str, Any]] = [
 _KINDS = {
     "create": [
         *("500_after", "reset_after", "late", "429_for_long", "unsent", "409", "taken_late"),
-        "no_room",
+        *("no_room", "no_room_but_made", "409_but_made"),
     ],
     "list": ["500", "522", "html", "403", "429_for_long", "lapse"],
     "get": ["500", "html", "403", "404"],
@@ -43,6 +43,9 @@ _LAPSES = {("list", "lapse"), ("get", "404")}
 """The API's own word that a machine is gone: twice in a row it is beyond any provider."""
 
 
+GLITCHES = (1.0, 20.0, 50.0, 70.0, 90.0)
+"""Seconds: a machine counts as gone after a minute without it, and several after two."""
+HIDING: tuple[tuple[Hiding, ...], ...] = (("list", "get"), ("list", "get"), ("list",), ("get",))
 _LIES = {("delete", "lapse")}
 """A 200 for a DELETE that does nothing, which looks like any that was accepted."""
 
@@ -63,6 +66,7 @@ def _moments(steps: int) -> st.SearchStrategy[int | str]:
     return st.integers(1, steps) | st.sampled_from(MOMENTS)
 
 
+_homes = st.sampled_from([HOMES[0], *HOMES])
 _unread = st.sampled_from(["", "", "", *UNREAD])
 
 
@@ -74,11 +78,12 @@ def _conditions(steps: int, schedules: st.SearchStrategy[list[int]]) -> Any:
         faults=st.lists(faults, max_size=2).map(with_single_lapses),
         events=st.lists(events, max_size=2).map(tuple),
         schedule=schedules.map(tuple),
+        glitch=st.tuples(st.sampled_from(GLITCHES), st.sampled_from(HIDING)),
         seams=st.booleans(),
         unread=_unread,
         timeout=st.sampled_from([100.0, 5.0]),
-        synced=st.integers(0, 3),
         key=st.sampled_from([KEYS[0], *KEYS]),
+        home=_homes,
     )
 
 
@@ -165,7 +170,7 @@ class Schedules(RuleBasedStateMachine):
         self.world.laws.check()
 
     @initialize(
-        lag=st.sampled_from([0.0, 8.0, 19.0]),
+        lag=st.sampled_from([0.0, 8.0, 19.0, LONG_LAG]),
         reads_lag=st.booleans(),
         names=st.sampled_from([1, 2, 3]),
         where=st.sampled_from(sorted(PLACES)),
@@ -190,6 +195,7 @@ class Schedules(RuleBasedStateMachine):
         forced=_some_names,
         refresh=st.booleans(),
         delete_first=st.booleans(),
+        goes_on=st.booleans(),
     )
     def up(
         self,
@@ -198,10 +204,13 @@ class Schedules(RuleBasedStateMachine):
         forced: frozenset[str],
         refresh: bool,
         delete_first: bool,
+        goes_on: bool,
     ) -> None:
         conditions = self.weather(conditions)
+        undisturbed = replace(conditions, faults=(), events=(), schedule=())
+        self.world.run(undisturbed, self.world.preview(stack, undisturbed))
         stages = self.world.up(
-            stack, conditions, forced, refresh=refresh, delete_first=delete_first
+            stack, conditions, forced, refresh=refresh, delete_first=delete_first, goes_on=goes_on
         )
         self.world.run(conditions, stages)
 
@@ -225,9 +234,9 @@ class Schedules(RuleBasedStateMachine):
         running = sorted(filter(account.runs, account.state.machines.keys() - set().union(*unseen)))
         return {name: running[number % len(running)]} if running else {}
 
-    @rule(stack=_stacks, unread=_unread, command=_commands, name=_names)
-    def command(self, stack: str, unread: str, command: str, name: str) -> None:
-        conditions = Conditions(unread=unread)
+    @rule(stack=_stacks, unread=_unread, command=_commands, name=_names, home=_homes)
+    def command(self, stack: str, unread: str, command: str, name: str, home: str) -> None:
+        conditions = Conditions(unread=unread, home=home)
         self.world.run(conditions, self.world.command_line(stack, conditions, command, name))
 
     @rule(
@@ -246,6 +255,7 @@ class Schedules(RuleBasedStateMachine):
         person=st.sampled_from(["keeps", "deletes", None]),
         seconds=st.sampled_from([0.0, 1.0, 10.0, 600.0]),
         move=_moves,
+        anew=st.none() | st.none() | _names,
     )
     def meanwhile(
         self,
@@ -254,6 +264,7 @@ class Schedules(RuleBasedStateMachine):
         person: str | None,
         seconds: float,
         move: str,
+        anew: str | None,
     ) -> None:
         """A program changes, somebody takes the ways out of the last errors, and time passes."""
         if self.way(move):
@@ -264,6 +275,8 @@ class Schedules(RuleBasedStateMachine):
             program.pop(name, None)
             if inputs is not None:
                 program[name] = inputs
+        if anew is not None:
+            self.world.call_anew(stack, anew)
         if person is not None:
             self.world.person(stack, keeps=person == "keeps")
         self.world.time.advance(seconds)
@@ -282,6 +295,13 @@ class Interleaved(Schedules):
         conditions = self.weather(conditions)
         stages = [self.world.up(name, conditions) for name in self.world.stacks]
         self.world.run(conditions, *stages)
+
+    @rule(stack=_stacks, conditions=_interleaved, at=_moments(40))
+    def up_after_a_cancel(self, stack: str, conditions: Conditions, at: int | str) -> None:
+        """`pulumi cancel` unlocks the stack, and two engines write its state."""
+        cancelled = replace(conditions, events=((at, Event.UNLOCKED), *conditions.events))
+        cancelled = self.weather(cancelled)
+        self.world.run(cancelled, *self.world.two_ups(stack, cancelled, ""))
 
     @rule(stack=_stacks, conditions=_interleaved, at=_moments(40), move=_moves)
     def up_before_the_dead_are_gone(

@@ -45,6 +45,16 @@ def _late(world: World) -> None:
     world.time.advance(LATE_SECONDS)
 
 
+def _found_gone(world: World) -> None:
+    """An `up` that waits for a machine until that counts as gone, and then it is there again."""
+    world.account.state.provisioning = 300.0
+    hidden: Event = Event.GLITCH
+    for timeout, events in ((5.0, ()), (100.0, (("a wait begins", hidden),))):
+        conditions = Conditions(timeout=timeout, events=events, glitch=(90.0, ("list", "get")))
+        world.run(conditions, world.up("one", conditions))
+    world.account.end_glitches()
+
+
 def _without_record(stack: str) -> Build:
     """What the next commands leave once state has the machine: no record of its create."""
 
@@ -97,6 +107,7 @@ SITUATIONS = (
     Situation("the API makes the machine after a 504", fault="504_then_made", apis=BOTH),
     Situation("in state", (_up(), _without_record("one")), has_state=True),
     Situation("in state, with its record", (_up(),), has_state=True),
+    Situation("found gone, and there again", (_found_gone,), has_state=True, others=()),
     Situation("a late machine beside the present one", (_late,), has_state=True, others=()),
     Situation(
         "a late machine beside the present one, and machines are slow",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.errors import StackError
@@ -39,6 +39,8 @@ class Row:
     inputs: Inputs
     outputs: dict[str, Any]
     has_errors: bool = False
+    called: str = ""
+    """The resource's name when the engine wrote this; "" if it never had another one."""
 
 
 @dataclass(eq=False)
@@ -62,13 +64,26 @@ class Stack:
     creating: list[str] = field(default_factory=list)
     """The resources whose create has not ended, or was cut off."""
     exists: bool = True
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By what we call a resource, its names in the program: the last one, and before it those of
+    which it has aliases. Without any, it is what we call it."""
 
     @property
     def full_name(self) -> str:
         return f"{self.organization}/project/{self.title}"
 
     def urn(self, name: str) -> str:
-        return f"urn:pulumi:{self.title}::project::{MACHINES[self.is_native]}::{name}"
+        """The URN of a resource of the program."""
+        return self.urn_of(self.called(name))
+
+    def urn_of(self, called: str) -> str:
+        return f"urn:pulumi:{self.title}::project::{MACHINES[self.is_native]}::{called}"
+
+    def called(self, name: str) -> str:
+        return self.names.get(name, (name,))[-1]
+
+    def aliases(self, name: str) -> tuple[str, ...]:
+        return tuple(map(self.urn_of, self.names.get(name, ())[:-1]))
 
     def ids(self) -> frozenset[str]:
         """The machines that `pulumi stack export` prints."""
@@ -81,13 +96,25 @@ class Stack:
         """Forget all that is in state."""
         self.rows, self.doomed, self.provider, self.creating = {}, [], "", []
 
+    def copied(self) -> Stack:
+        """Return a copy, of which a change to state changes nothing here."""
+        rows = {name: replace(row) for name, row in self.rows.items()}
+        doomed = [(name, replace(row)) for name, row in self.doomed]
+        return replace(self, rows=rows, doomed=doomed, creating=list(self.creating))
+
+    def write(self, state: Stack) -> None:
+        """Take the whole state from there."""
+        new = state.copied()
+        self.rows, self.doomed, self.provider = new.rows, new.doomed, new.provider
+        self.creating = new.creating
+
     def exported(self) -> Any:
         rows = [(name, row, False) for name, row in self.rows.items()]
         rows += [(name, row, True) for name, row in self.doomed]
         machines = [
             {
                 "type": MACHINES[self.is_native],
-                "urn": self.urn(name),
+                "urn": self.urn_of(row.called or name),
                 "id": row.id,
                 "outputs": row.outputs,
                 "delete": is_replaced,
@@ -96,7 +123,8 @@ class Stack:
         ]
         provider = {"type": PROVIDER_TYPES[self.is_native], "id": self.provider}
         creating = [
-            {"type": "creating", "resource": {"urn": self.urn(name)}} for name in self.creating
+            {"type": "creating", "resource": {"urn": self.urn_of(called)}}
+            for called in self.creating
         ]
         return {"deployment": {"resources": [provider, *machines], "pending_operations": creating}}
 

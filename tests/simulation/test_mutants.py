@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
@@ -18,6 +18,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from pulumi_fal.api import retry
 from pulumi_fal.api.dialects import Dialect, Request
 from pulumi_fal.api.models import Instance, NewInstance
+from pulumi_fal.api.settings import AccountId
 from pulumi_fal.cli.evidence import Reader
 from pulumi_fal.errors import StillThereError
 from pulumi_fal.machines import creates, facts, fleet, sender, whose
@@ -26,15 +27,18 @@ from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.decision import Decision, Facts, decide
 from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.machines.lifecycle import Deletion, Lifecycle
+from pulumi_fal.machines.process import Machines
 from pulumi_fal.machines.records import Records
 from pulumi_fal.machines.review import Late
 from pulumi_fal.machines.sender import Sender
 from pulumi_fal.machines.whose import Asking, Evidence, Same
-from pulumi_fal.resource import imports
+from pulumi_fal.resource import imports, operations
+from pulumi_fal.resource.call import Call
+from pulumi_fal.resource.operations import Diff
+from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import Found
 
 from . import plugin
-from .disk import FOLDER, Disk, Open
 from .plugin import Conditions, Event
 from .schedules import PROGRAMS, QUICK, Interleaved, KeyedSchedules, Schedules, with_single_lapses
 
@@ -62,28 +66,6 @@ def write_the_journal_after_the_post() -> AbstractContextManager[Any]:
             write(self, entry)
 
     return mock.patch.object(Journal, "write", late)
-
-
-def _without_sync(is_left_out: Callable[[Open], bool]) -> AbstractContextManager[Any]:
-    sync = Disk.sync
-
-    def partial(self: Disk, descriptor: int) -> None:
-        if not is_left_out(self.opened(descriptor)):
-            sync(self, descriptor)
-
-    return mock.patch.object(Disk, "sync", partial)
-
-
-def rename_before_the_contents_are_synced() -> AbstractContextManager[Any]:
-    return _without_sync(lambda found: found.file is not None)
-
-
-def sync_no_renames() -> AbstractContextManager[Any]:
-    return _without_sync(lambda found: found.path == FOLDER)
-
-
-def sync_no_folders_above() -> AbstractContextManager[Any]:
-    return _without_sync(lambda found: found.file is None and found.path != FOLDER)
 
 
 def resume_what_was_reported() -> AbstractContextManager[Any]:
@@ -220,6 +202,42 @@ def drop_a_record_before_the_machine_was_seen() -> AbstractContextManager[Any]:
     return mock.patch.object(Journal, "drop_entry_for", early)
 
 
+def let_a_diff_look_for_the_machine() -> AbstractContextManager[Any]:
+    diff = operations.diff
+
+    def asking(machines: Machines, call: Call, id_: str, *inputs: Mapping[str, Any]) -> Diff:
+        is_own = machines.ownership.is_own(AccountId.of(inputs[0]))
+        if is_own and machines.lifecycle.look(id_) is None:
+            return Diff(["instance_type"], True)
+        return diff(machines, call, id_, *inputs)
+
+    return mock.patch.object(operations, "diff", asking)
+
+
+def ask_again_after_a_refusal_that_lied() -> AbstractContextManager[Any]:
+    return mock.patch.object(Creates, "_refuse_if_made")
+
+
+def replace_what_was_made_meanwhile() -> AbstractContextManager[Any]:
+    def known(entry: Entry, facts: Facts) -> Decision:
+        return decide(entry, replace(facts, is_known=True))
+
+    return mock.patch.object(creates, "decide", known)
+
+
+def ignore_what_state_tells_of_other_computers() -> AbstractContextManager[Any]:
+    return mock.patch.object(Creates, "_refuse_if_cut_off")
+
+
+def ignore_aliases() -> AbstractContextManager[Any]:
+    entries_of = Creates._entries_of
+
+    def of_one_name(self: Creates, origin: Origin, aliases: Sequence[str], locks: ExitStack) -> Any:
+        return entries_of(self, origin, (), locks)
+
+    return mock.patch.object(Creates, "_entries_of", of_one_name)
+
+
 class _Silent(threading.Condition):
     def notify_all(self) -> None:
         """Nobody hears."""
@@ -291,7 +309,7 @@ ANY = f"{LOST}|{TWICE}|{GONE}|which was still there|it does not settle"
 UNAWAITED = next(program for program in PROGRAMS if program.get("wait") is False)
 WAITING = next(inputs for inputs in PROGRAMS if "wait_for_capacity" in inputs)
 CASES = [
-    Case(repeat_every_post, TWICE),
+    Case(repeat_every_post, f"{TWICE}|was only created after"),
     Case(forget_a_post_without_an_answer, LOST),
     Case(
         make_a_new_key_for_a_repeat,
@@ -301,9 +319,6 @@ CASES = [
         at=("create is taken",),
     ),
     Case(write_the_journal_after_the_post, LOST),
-    Case(rename_before_the_contents_are_synced, ANY, events=(Event.POWER,)),
-    Case(sync_no_renames, ANY, events=(Event.POWER,)),
-    Case(sync_no_folders_above, ANY, events=(Event.POWER,)),
     Case(resume_what_was_reported, f"was to be another machine|is gone|{ANY}"),
     Case(
         delete_what_was_resumed,
@@ -330,6 +345,13 @@ CASES = [
     Case(believe_one_list_after_a_delete, "which was still there", faults=(("list", "lapse"),)),
     Case(believe_any_account, ANY),
     Case(
+        let_a_diff_look_for_the_machine,
+        "which its preview did not say",
+        events=(Event.GLITCH,),
+        faults=(("list", "ok"),),
+        lag=0.0,
+    ),
+    Case(
         take_another_name_for_another_stack,
         TWICE,
         events=(Event.KILL,),
@@ -350,15 +372,42 @@ CASES = [
     Case(take_what_was_reported_for_nobodys, "is called forgotten|, which .* has"),
     Case(take_what_is_unread_for_read, "is called forgotten|, which .* has"),
     Case(import_whatever_there_is, "imports .*, which .* has"),
-    Case(drop_a_record_before_the_machine_was_seen, ANY, program=UNAWAITED, lag=90.0),
+    Case(
+        drop_a_record_before_the_machine_was_seen,
+        "removes the record of",
+        program=UNAWAITED,
+        lag=90.0,
+    ),
     Case(
         ignore_a_create_in_progress,
-        TWICE,
+        f"{TWICE}|which it did not make",
         Interleaved,
         events=(Event.ENGINE_DIES,),
         at=("create is sent",),
         faults=(("create", "taken_late"),),
     ),
+    Case(
+        ask_again_after_a_refusal_that_lied,
+        TWICE,
+        faults=(("create", "no_room_but_made"),),
+        program=WAITING,
+        lag=0.0,
+    ),
+    Case(
+        replace_what_was_made_meanwhile,
+        ANY,
+        Interleaved,
+        events=(Event.UNLOCKED,),
+        at=("create is taken",),
+    ),
+    Case(
+        ignore_what_state_tells_of_other_computers,
+        TWICE,
+        events=(Event.KILL,),
+        at=("create is taken",),
+        lag=0.0,
+    ),
+    Case(ignore_aliases, TWICE, events=(Event.KILL,), at=("create is taken",)),
     Case(tell_nobody_of_an_answer, "nobody asks", Interleaved),
     Case(tell_nobody_of_room, "nobody asks", Interleaved, program=WAITING),
     Case(
@@ -376,6 +425,10 @@ CASES = [
 
 
 SLOW = (
+    say_nothing_of_a_late_machine,
+    take_what_was_reported_for_nobodys,
+    ignore_aliases,
+    ignore_what_state_tells_of_other_computers,
     write_the_journal_after_the_post,
     count_the_settle_time_from_the_first_try,
     take_a_machine_that_was_never_shown_for_gone,

@@ -20,11 +20,10 @@ from pulumi_fal.stacks.origin import ONLY_ORGANIZATION
 
 from . import disk
 from .account import OUTCOMES, Account, Owner
-from .commands import CommandLine
-from .engine import NOTHING, Engine, Job, Stages
-from .in_place import journal_folder
+from .disk import journal_folder
+from .engine import NOTHING, CommandLine, Engine, Job, Stages
 from .laws import Laws
-from .plugin import KEY_OF, KEYS, WAITS, Call, Conditions, Event, Process
+from .plugin import HOMES, KEY_OF, KEYS, WAITS, Call, Conditions, Event, Process
 from .stacks import Stack, place, pulumi
 from .turns import Died, Turn, Turns
 
@@ -47,7 +46,9 @@ class World:
         self.laws = Laws(self)
         self.account.on_made = lambda instance_id: self.laws.made(self.call(), instance_id)
         self.account.on_delete = lambda instance_id: self.laws.deleting(self.call(), instance_id)
-        self.disk = disk.Disk(self._disk_step)
+        self.disks = {home: disk.Disk(self._disk_step) for home in HOMES}
+        self._looks_at = ""
+        """The computer whose journal is read outside of any process."""
         self.stacks = stacks or {name: Stack(name, f"s3://{name}") for name in ("one", "two")}
         self.left_behind: list[Stack] = []
         """What stacks were before they moved, where nobody has removed it."""
@@ -56,12 +57,13 @@ class World:
         self.processes: list[Process] = []
         self.said: dict[Owner, str] = {}
         """With what the last command's creates failed, as a person reads it."""
+        self.said_at: dict[str, str] = {}
+        """By stack, on which computer its last command ran."""
         self._calls: dict[Turn, Call] = {}
         self.watch: Callable[[Process, str, str, str], None] | None = None
         """Called at each step of a process."""
         self.conditions = Conditions()
         """Of the commands that run now, or ran last: all of them meet the same faults."""
-        self._power: Conditions | None = None
         self.poll_interval = 2.0
         self._is_watched = True
         self._count = 0
@@ -83,11 +85,8 @@ class World:
             turns = [self._turn(chain.from_iterable(stages)) for stages in commands]
             self.turns.run(turns, schedule)
         self.account.faults.clear()
-        self.account.end_glitch()
-        self.disk.trouble = disk.NOTHING
-        if self._power is not None:
-            self.disk.lose_power(self._power.synced)
-            self._power = None
+        for one in self.disks.values():
+            one.trouble = disk.NOTHING
         self.processes.clear()
 
     def up(
@@ -98,14 +97,17 @@ class World:
         *,
         refresh: bool = False,
         delete_first: bool = False,
+        goes_on: bool = False,
         imports: Mapping[str, str] = NOTHING,
     ) -> Stages:
         engine = self.engine(stack, conditions)
+        engine.goes_on = goes_on
         return engine.up(forced, refresh=refresh, delete_first=delete_first, imports=imports)
 
     def two_ups(self, stack: str, conditions: Conditions, move: str) -> tuple[Stages, Stages]:
         """`up`, and another right after the first one's engine was killed, or has ended."""
-        first, second = (self.engine(stack, one) for one in (conditions, Conditions()))
+        undisturbed = Conditions(home=conditions.home)
+        first, second = (self.engine(stack, one) for one in (conditions, undisturbed))
         return first.up(), second.up(after=first.process, move=move)
 
     def preview(self, stack: str, conditions: Conditions) -> Stages:
@@ -128,9 +130,8 @@ class World:
             case Event.KILL:
                 process.is_dead = True
             case Event.POWER:
-                self._power = process.conditions
                 for one in self.processes:
-                    one.is_dead = True
+                    one.is_dead = one.is_dead or one.home == process.home
             case Event.CANCEL:
                 process.clock.interrupt()
             case Event.ENGINE_DIES:
@@ -139,6 +140,10 @@ class World:
                 for call in process.calls:
                     while call.undelivered:
                         call.undelivered.pop()()
+            case Event.UNLOCKED:
+                process.has_lock = False
+                if process.backend.startswith("http"):  # Pulumi Cloud refuses what it writes then
+                    process.saves = False
             case Event.STATE_LOST:
                 process.saves = False
             case Event.DISK_FULL:
@@ -156,7 +161,7 @@ class World:
             case Event.VANISH if ours:
                 self.account.state.kill(ours[0])
             case Event.GLITCH:
-                self.account.glitch(self._known_machines())
+                self.account.glitch(self._known_machines(), *process.conditions.glitch)
             case Event.STUCK if ours:
                 self.account.state.stuck(
                     max(ours, key=lambda id_: self.account.machine(id_).created)
@@ -179,6 +184,8 @@ class World:
             for word in ("adopt", "delete", "forget")
         )
         outside = self.account.machines_of(owner) - self.stacks[owner.stack].ids()
+        if any(self.account.lacked(id_) and not self.account.shows(id_) for id_ in outside):
+            return  # who sees no machine may think that there is none, so this waits for the API
         mine = sorted(outside & set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", said)))
         is_adopted = any(entry.phase is Phase.ADOPTED for entry in self.entries_of(owner))
         exists = self.stacks[owner.stack].exists  # else another one would get the machine
@@ -192,18 +199,21 @@ class World:
 
     def _does(self, owner: Owner, way: list[str], instance_id: str = "") -> bool:
         """Run a command from a message, about the person's own record and machine."""
+        home = self.said_at[owner.stack]
         mine = [
             entry
-            for entry in self.entries()
+            for entry in self.entries(home)
             if self._is_theirs(entry, owner, can_forget="forget" in way)
-            and entry.is_late == ("--late" in way)
-            and (way[0] != "pending" or entry.origin.urn == way[2])
+            and (
+                way[0] != "pending"
+                or (entry.origin.urn == way[2] and entry.is_late == ("--late" in way))
+            )
         ]
         if not mine:
             return False  # it is about another stack's
         words = {"ID": instance_id, mine[0].origin.urn: mine[0].id}
         args = [words.get(word, word) for word in way]
-        conditions = Conditions(key=KEY_OF[mine[0].account])
+        conditions = Conditions(key=KEY_OF[mine[0].account], home=home)
         line = CommandLine(self, self.engine(owner.stack, conditions).process)
         self.run(conditions, line.command("run", owner.name, args))
         return not line.process.errors
@@ -224,6 +234,7 @@ class World:
 
     def settle(self) -> None:
         """Run `up` and take the ways out until nothing changes; then all must be as declared."""
+        self.account.end_glitches()
         for machine in self.account.state.machines.values():
             machine.stuck_at = float("inf")
         keys = dict.fromkeys(self.stacks, KEYS[0])
@@ -285,6 +296,12 @@ class World:
                 before.rows, before.doomed = dict(moved.rows), list(moved.doomed)
                 self.left_behind.append(before)
 
+    def call_anew(self, stack: str, name: str) -> None:
+        """Give a resource another name in the program, with an alias of each that it had."""
+        self._count += 1
+        names = self.stacks[stack].names
+        names[name] = (*names.get(name, (name,)), f"{name}-{self._count}")
+
     # How it is done.
 
     def call(self) -> Call:
@@ -301,19 +318,31 @@ class World:
         """All stacks that can be read, also what was left behind by a move."""
         return [*filter(lambda stack: stack.exists, self.stacks.values()), *self.left_behind]
 
-    def entries(self) -> list[Entry]:
-        """What is on record."""
-        trouble, self.disk.trouble = self.disk.trouble, disk.NOTHING
-        with self.unwatched():
-            entries = self.journal.readable()
-        self.disk.trouble = trouble
-        return entries
+    @property
+    def disk(self) -> disk.Disk:
+        """The one of the computer on which it is read, or whoever's turn it is runs."""
+        call = self._calls.get(self.turns.current) if self.turns.current else None
+        return self.disks[self._looks_at or (call.process.home if call else HOMES[0])]
 
-    def entries_of(self, owner: Owner, *, late: bool | None = None) -> list[Entry]:
+    def entries(self, *homes: str) -> list[Entry]:
+        """What is on record, on all computers unless some are named."""
+        found = []
+        for home in homes or HOMES:
+            if not self.disks[home].files:
+                continue
+            self._looks_at = home
+            trouble, self.disk.trouble = self.disk.trouble, disk.NOTHING
+            with self.unwatched():
+                found += self.journal.readable()
+            self.disk.trouble = trouble
+        self._looks_at = ""
+        return found
+
+    def entries_of(self, owner: Owner, *homes: str, late: bool | None = None) -> list[Entry]:
         """What is on record of a resource's creates, with `late` only the late ones or no such."""
         return [
             entry
-            for entry in self.entries()
+            for entry in self.entries(*homes)
             if self.wrote[entry.file] == owner and late in (None, entry.is_late)
         ]
 
@@ -366,6 +395,7 @@ class World:
 
     def engine(self, stack: str, conditions: Conditions) -> Engine:
         process = Process(self, stack, conditions)
+        self.said_at[stack] = conditions.home
         self.processes.append(process)
         for owner in [owner for owner in self.said if owner.stack == stack]:
             del self.said[owner]
@@ -398,6 +428,8 @@ class World:
         if self.turns.current is not None and self._is_watched:
             kind, call = "lock" if name.endswith(".lock") else "file", self.call()
             call.process.step(moment, f"{kind} {name}" if name else "", how)
+            if moment == "a deletion":
+                self.laws.record_ends(call, name)
             if moment == "a rename" and name not in self.wrote:
                 self.wrote[name] = call.owner
                 call.process.written += 1

@@ -399,7 +399,7 @@ class Creates:
         """Whether state has a machine of the resource, or the journal a create of it."""
         asking = Asking(origin, own)
         return any(machine.urn == origin.urn for machine in own.machines) or any(
-            self._facts.same(entry, asking) is not Same.NO for entry in self._journal.of(origin)
+            self._facts.same(entry, asking) is Same.YES for entry in self._journal.of(origin)
         )
 
     def _refuse_if_made(self, refused: list[Entry], instances: Iterable[Instance]) -> None:
