@@ -42,6 +42,10 @@ class ComputeClusterArgs:
     wait_for_ssh: pulumi.Input[bool | None] | None = None
     """Whether a machine counts as ready only when an SSH server greets on port 22 of its ip, so
     that you can log in; False by default. It needs `wait`."""
+    max_age: pulumi.Input[str | None] | None = None
+    """For how long each machine is meant to run, such as `12h` or `1d12h`, counted from when Pulumi
+    recorded it. Nothing ends it by itself: `pulumi-fal delete --expired` deletes machines that are
+    older, and `pulumi-fal audit` finds them. Changing it does not replace a machine."""
 
 
 class ComputeCluster(pulumi.ComponentResource):
@@ -93,6 +97,7 @@ class ComputeCluster(pulumi.ComponentResource):
         wait: pulumi.Input[bool | None] | None = None,
         wait_for_capacity: pulumi.Input[str | None] | None = None,
         wait_for_ssh: pulumi.Input[bool | None] | None = None,
+        max_age: pulumi.Input[str | None] | None = None,
     ) -> None: ...
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
         """Declare the machines. ComputeClusterArgs documents the inputs.

@@ -45,6 +45,10 @@ class ComputeInstanceArgs:
     """Whether the machine counts as ready only when an SSH server greets on port 22 of its ip, so
     that you can log in; False by default. It needs `wait`. Changing it does not replace the
     machine: after a change to True, the next `pulumi up` waits."""
+    max_age: pulumi.Input[str | None] | None = None
+    """For how long the machine is meant to run, such as `12h` or `1d12h`, counted from when Pulumi
+    recorded it. Nothing ends it by itself: `pulumi-fal delete --expired` deletes machines that are
+    older, and `pulumi-fal audit` finds them. Changing it does not replace the machine."""
 
 
 _OUTPUTS = inputs.names(lambda field: field.is_output)
@@ -94,6 +98,7 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         wait: pulumi.Input[bool | None] | None = None,
         wait_for_capacity: pulumi.Input[str | None] | None = None,
         wait_for_ssh: pulumi.Input[bool | None] | None = None,
+        max_age: pulumi.Input[str | None] | None = None,
     ) -> None: ...
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
         """Declare a machine. ComputeInstanceArgs documents the inputs.

@@ -36,6 +36,7 @@ named = ComputeInstance(
     sector=Sector.SECTOR_1,
     wait=False,
     wait_for_capacity="6h",
+    max_age="12h",
 )
 typed = ComputeInstance(
     "typed",

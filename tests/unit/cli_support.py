@@ -81,6 +81,8 @@ class CommandLine:
     """What state says of a machine, by its id: outputs `account` and `endpoint`."""
     created: dict[str, str] = field(default_factory=dict)
     """When stacks recorded machines, by their ids, as `pulumi stack export` prints it."""
+    max_ages: dict[str, str] = field(default_factory=dict)
+    """The input `max_age` of resources, by their names."""
     types: dict[str, str] = field(default_factory=dict)
     """The types of resources that are not Python's dynamic ones, by their names."""
     exported: list[str] = field(default_factory=list)
@@ -202,6 +204,7 @@ class CommandLine:
                 "type": types[name],
                 "urn": urn(name, args[3].rpartition("/")[2], types[name]),
                 "id": id_,
+                "inputs": self._inputs(name, types[name]),
                 "outputs": self.seen.get(id_, {}),
                 **({"created": self.created[id_]} if id_ in self.created else {}),
             }
@@ -209,6 +212,10 @@ class CommandLine:
         ]
         provider = {"type": "pulumi:providers:fal", "id": self.providers.get(args[3], "")}
         return json.dumps({"deployment": {"resources": [provider, *resources]}})
+
+    def _inputs(self, name: str, type_: str) -> dict[str, str]:
+        spelt = "max_age" if type_ == TYPE_TOKEN else "maxAge"
+        return {spelt: self.max_ages[name]} if name in self.max_ages else {}
 
 
 @pytest.fixture

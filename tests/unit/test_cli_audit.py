@@ -80,6 +80,7 @@ def test_audit_as_json(line: CommandLine) -> None:
         "urn": urn("a"),
         "created": "2023-11-14T21:13:20+00:00",
         "age_seconds": HOUR,
+        "max_age_seconds": None,
     }
     nothing: dict[str, Any] = {"too_old": [], "gone": [], "other_account": [], "unreadable": {}}
     assert report == {**nothing, "stacks": [DEV, PROD]}
@@ -156,14 +157,35 @@ def test_too_old(line: CommandLine) -> None:
     line.stacks = {DEV: {"a": new, "b": line.rent(age=-5)}, PROD: {"b": old}}
     shown = line.run("audit", "--max-age", "12h", code=FOUND)
     header, row, counts, advice = shown.splitlines()
-    assert re.split("  +", header) == ["TOO OLD", "TYPE", "AGE", "STACK", "RESOURCE"]
-    assert re.split("  +", row) == [old, "gpu_1x_h100_sxm5", "13h", PROD, urn("b", "prod")]
+    assert re.split("  +", header) == ["TOO OLD", "TYPE", "AGE", "MAX AGE", "STACK", "RESOURCE"]
+    assert re.split("  +", row) == [old, "gpu_1x_h100_sxm5", "13h", "12h", PROD, urn("b", "prod")]
     assert counts == "Machines: 3 (3 in stack). Stacks read: 2. Gone: 0."
-    assert advice.startswith("Running for more than 12h: 1. ")
+    assert advice.startswith("Too old: 1. ")
     (found,) = line.json("audit", "--max-age", "12h", code=FOUND)["too_old"]
-    assert found == {"id": old, "urn": urn("b", "prod"), "stack": PROD, "age_seconds": 13 * HOUR}
+    assert found == {
+        "id": old,
+        "urn": urn("b", "prod"),
+        "stack": PROD,
+        "age_seconds": 13 * HOUR,
+        "max_age_seconds": 12 * HOUR,
+    }
     for args in ((), ("--max-age", "1d")):
         assert line.json("audit", *args)["too_old"] == []
+
+
+def test_older_than_its_own(line: CommandLine) -> None:
+    """The lower of both limits counts, and the command that ends such machines is printed."""
+    id_ = line.rent(age=13 * HOUR)
+    line.stacks, line.max_ages = {DEV: {"a": id_}}, {"a": "12h"}
+    for args, limit in ((), 12), (("--max-age", "1d"), 12), (("--max-age", "2h"), 2):
+        (found,) = line.json("audit", *args, code=FOUND)["too_old"]
+        assert found["max_age_seconds"] == limit * HOUR
+        assert "\n  pulumi-fal delete --expired\n" in line.run("audit", *args, code=FOUND)
+    line.max_ages = {"a": "1d"}
+    line.run("audit")
+    assert "--expired" not in line.run("audit", "--max-age", "2h", code=FOUND)
+    line.created.clear()
+    assert f"Age unknown: {id_}" in line.run("audit", code=CANT_TELL)
 
 
 def test_not_too_old(line: CommandLine) -> None:

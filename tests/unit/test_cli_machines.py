@@ -39,7 +39,7 @@ HOUR, DAY = 3600, 86400
 def rows(line: CommandLine, *options: str) -> dict[str, list[str]]:
     """The columns of each machine after those that the API fills."""
     header, *rows = line.run("ls", *options).partition("\n\n")[0].splitlines()
-    count = len(header.split()) - 5
+    count = len(re.split("  +", header)) - 5
     return {row.split()[0]: re.split("  +", row)[-count:] for row in rows}
 
 
@@ -71,6 +71,37 @@ def test_ls(line: CommandLine) -> None:
     assert rows(line, "--age") == shown
     assert (line.stderr, line.emulator.state.calls.total()) == ("", 1)
     assert rows(line) == {id_: cells[:2] for id_, cells in shown.items()}
+
+
+def test_ls_max_age(line: CommandLine) -> None:
+    """A limit is of no use without the age."""
+    limited, other = line.rent(age=HOUR), line.rent(age=DAY)
+    line.stacks, line.max_ages = {DEV: {"a": limited, "b": other}}, {"a": "1d12h"}
+    assert rows(line) == {limited: [DEV, "a", "1h", "1d 12h"], other: [DEV, "b", "1d", "-"]}
+
+
+def test_costs(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With prices, each machine's an hour, what it has cost since a stack recorded it, and sums."""
+    one, same, new = line.rent(age=2 * HOUR), line.rent(), line.rent("new", age=HOUR)
+    line.stacks = {DEV: {"a": one, "b": new}}
+    assert "cost" not in line.run("ls", "--json") + line.run("audit", "--json", code=1)
+    monkeypatch.setenv("FAL_COMPUTE_PRICES", f"{ONE}=2.49,{EIGHT}=19.9")
+    cells = {one: ["2.49", "4.98"], new: ["-", "-"], same: ["2.49", "-"]}
+    sums = (
+        "Together: 4.98 an hour, and 4.98 since Pulumi recorded them. Not known: the price of 1 and"
+    )
+    known = {"price_per_hour": 4.98, "cost": 4.98}
+    assert {id_: row[-2:] for id_, row in rows(line).items() if id_ in cells} == cells
+    assert f"\n{sums} the age of 1.\n" in line.run("ls")
+    without = line.run("ls", "--no-stacks")
+    assert without.endswith("\nTogether: 4.98 an hour. Not known: the price of 1.\n")
+    assert "COST" not in without
+    by_id = {row["id"]: (row["price_per_hour"], row["cost"]) for row in line.json("ls")}
+    assert by_id == {one: (2.49, 4.98), new: (None, None), same: (2.49, None)}
+    assert line.json("audit", code=1).items() >= known.items()
+    assert re.search(rf"{same} .* forgotten +2.49 +-\n.*\n{sums}", line.run("audit", code=1))
+    assert re.search(r"an hour +2.49\n +cost +4.98\n", line.run("get", one))
+    assert line.json("get", one).items() >= {"price_per_hour": 2.49, "cost": 4.98}.items()
 
 
 def test_ls_sorts(line: CommandLine) -> None:

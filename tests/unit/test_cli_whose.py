@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -17,6 +18,7 @@ from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.machines.journal import Phase
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
+from ..fakes import ONE
 from .cli_support import (
     BACKEND,
     DEV,
@@ -33,6 +35,7 @@ from .cli_support import (
 
 FINE, FOUND, CANT_TELL = 0, 1, 2
 OLD = 601.0
+HOUR = 3600
 STACK, PENDING, ABANDONED, UNKNOWN, FORGOTTEN = [
     "stack",
     "pending",
@@ -225,6 +228,79 @@ def test_delete_in_v1(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
     assert f"The API does not know {id_!r}" in line.refused("delete", id_, "--yes")
 
 
+# Machines that are older than their max_age.
+
+
+IN_TWO: dict[str, Any] = {DEV: {"a": M}, PROD: {"b": M}}
+EXPIRED: dict[str, tuple[dict[str, Any], dict[str, str], str | None, int]] = {
+    "older": ({DEV: {"a": M}}, {"a": "12h"}, "a", 0),
+    "native": ({DEV: {"native": M}}, {"native": "12h"}, "native", 0),
+    "just as old": ({DEV: {"a": M}}, {"a": "13h"}, None, 0),
+    "no limit": ({DEV: {"a": M, "b": "i-gone"}}, {"b": "12h"}, None, 0),
+    "damaged": ({DEV: {"a": M}}, {"a": "soon"}, None, 0),
+    "two stacks": (IN_TWO, {"a": "11h", "b": "12h"}, "b", 0),
+    "two, one longer": (IN_TWO, {"a": "12h", "b": "14h"}, None, 0),
+    "two, one without": (IN_TWO, {"a": "12h"}, None, 0),
+    "another unread": ({DEV: {"a": M}, PROD: "damaged"}, {"a": "12h"}, "a", 1),
+    "its own unread": ({DEV: "damaged"}, {"a": "12h"}, None, 1),
+    "no stack": ({DEV: {}}, {"a": "12h"}, None, 0),
+}
+
+
+@pytest.mark.parametrize("stacks, max_ages, name, code", EXPIRED.values(), ids=EXPIRED)
+def test_expired(
+    line: CommandLine, stacks: Any, max_ages: dict[str, str], name: str | None, code: int
+) -> None:
+    """A machine is deleted if it is older than each stack that has it allows, and by no guess.
+
+    `name` is that of the resource whose machine is deleted, if so.
+    """
+    id_ = line.rent(age=13 * HOUR)
+    line.stacks, line.max_ages = filled(stacks, id_), max_ages
+    line.types = {"native": NATIVE_TYPE_TOKEN}
+    line.made(instance_id=line.rent())
+    (row,) = (row for row in line.json("ls") if row["id"] == id_)
+    shown = line.run("delete", "--expired", "--yes", code=code)
+    assert (id_ in line.alive) is (name is None)
+    assert len(line.alive) == 1 + (name is None)
+    assert ("keep billing:\n  Unreadable: stack" in line.stderr) is bool(code)
+    if name is not None:
+        assert re.search(rf"{id_} +{ONE} +13h +12h +{row['stack']} +urn:\S+::{name}\n", shown)
+        assert row["max_age_seconds"] == 12 * HOUR
+        for stack in (key for key, held in line.stacks.items() if id_ in held):
+            assert f"The next `pulumi refresh` of {stack} drops {id_} from state" in shown
+
+
+def test_expired_asks(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no longer expired when the question is answered is left alone."""
+    one, two = line.rent(age=2 * HOUR), line.rent(age=2 * HOUR)
+    line.stacks, line.max_ages = {DEV: {"a": one}, PROD: {"b": two}}, {"a": "1h", "b": "1h"}
+    shown = line.run("delete", "--expired", typed="n\n", code=1)
+    assert "Delete 2 machines, with everything on their disks? [y/N]" in shown
+    assert line.alive == {one, two}
+
+    def meanwhile(*_: object, **__: object) -> None:
+        line.max_ages["b"] = "1d"
+        line.stacks[PROD] = {"b": two, "c": "i-new"}
+
+    monkeypatch.setattr(click, "confirm", meanwhile)
+    shown = line.run("delete", "--expired")
+    assert f"Machine {two} is left alone, because its stack has changed." in shown
+    assert line.alive == {two}
+
+
+def test_expired_stays(line: CommandLine) -> None:
+    """The exit code is 1, and the same command continues."""
+    id_ = line.rent(age=2 * HOUR)
+    line.stacks, line.max_ages = {DEV: {"a": id_}}, {"a": "1h"}
+    line.emulator.faults.add("delete", Fault("400", "no", False, 400, "{}"), times=math.inf)
+    says = line.refused("delete", "--expired", "--yes")
+    assert says.endswith("To continue, run:\n  pulumi-fal delete --expired\n")
+    line.emulator.faults.clear()
+    line.run("delete", "--expired", "--yes")
+    assert line.run("delete", "--expired", "--yes") == "No machine is older than its max_age.\n"
+
+
 # What is wrong usage.
 
 
@@ -232,6 +308,8 @@ WRONG = {
     "none": ((), "Missing argument 'MACHINE...'", 2),
     "empty": (("",), "an id or a name is empty", 2),
     "blank": (("i-1", " "), "an id or a name is empty", 2),
+    "expired and an id": (("--expired", "i-1"), "leave out MACHINE and --force", 2),
+    "expired and all": (("--expired", "--force"), "leave out MACHINE and --force", 2),
     "repeated": (("i-1", "i-2", "i-1"), "i-1 is given more than once", 2),
     "unknown": (("i-1", "i-2", "--force"), "Nothing was deleted. The API does not know 'i-1'", 1),
 }

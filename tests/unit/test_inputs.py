@@ -131,6 +131,12 @@ PROBLEMS: list[tuple[dict[str, Any], list[str]]] = [
         {"wait_for_capacity": 6},
         ["wait_for_capacity must be a duration such as '6h', not of type int"],
     ),
+    ({"max_age": 6}, ["max_age must be a duration such as '6h', not of type int"]),
+    ({"max_age": "1d12h"}, []),
+    (
+        {"max_age": "12"},
+        ["max_age must be a duration of at most 30 days such as 6h, 30m or 1h30m, not '12'"],
+    ),
     ({"wait": "false"}, ["wait must be True or False, not of type str"]),
     # All problems are told at once.
     (

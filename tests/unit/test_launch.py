@@ -513,6 +513,7 @@ def test_replaced_in_state(world: World) -> None:
         pytest.param([URN, URN], "", True, id="beside one that was cut off"),
         pytest.param([URN, URN], "record", False, id="which is on record"),
         pytest.param([URN, URN], "record of another stack", True, id="another stack's is"),
+        pytest.param([URN, URN], "record of a namesake", True, id="one is that may be another's"),
         pytest.param([URN, URN], "machine in state", False, id="whose machine is in state"),
         pytest.param([URN, URN], "another type", False, id="and no machine of the type"),
         pytest.param([URN, URN], "another stack", False, id="which another stack has"),
@@ -531,6 +532,10 @@ def test_cut_off(world: World, creating: list[str], trace: str, stops: bool, api
         world.stacks.others = {OLD_NAME: Stack(OLD_NAME, HERE.backend, (), {"another-id": FAL})}
         world.stacks.providers = {"an-id": FAL}
         world.earlier(Phase.REPORTED, "x", origin=replace(OLD, provider="another-id"))
+    if trace == "record of a namesake":
+        world.stacks.providers = {"an-id": FAL}
+        elsewhere = replace(HERE, provider="another-id", backend="file:///elsewhere")
+        world.earlier(Phase.LATE, **LOST, origin=elsewhere)
     if trace == "machine in state":
         world.stacks.siblings = [StackMachine("x", URN)]
     if trace == "another stack":

@@ -22,6 +22,7 @@ config apiKey: string, secret
 config endpoint: string
 config parallel: integer
 config pollInterval: number
+config prices: string
 config retryBudget: number
 config settle: number
 enum fal:index:InstanceType Gpu1xH100Sxm5 = gpu_1x_h100_sxm5
@@ -43,6 +44,7 @@ type fal:index:Instance region: string
 type fal:index:Instance sector: string
 type fal:index:Instance status: string, required
 input fal:index:ComputeInstance instanceType: string or fal:index:InstanceType, required, replaces
+input fal:index:ComputeInstance maxAge: string
 input fal:index:ComputeInstance sector: string or fal:index:Sector, replaces
 input fal:index:ComputeInstance sshKey: string, required, replaces
 input fal:index:ComputeInstance wait: boolean
@@ -58,6 +60,7 @@ output fal:index:ComputeInstance sector: string
 output fal:index:ComputeInstance sshKey: string, required
 output fal:index:ComputeInstance status: string, required
 input fal:index:ComputeCluster instanceType: string or fal:index:InstanceType
+input fal:index:ComputeCluster maxAge: string
 input fal:index:ComputeCluster sector: string or fal:index:Sector
 input fal:index:ComputeCluster size: integer, required, plain
 input fal:index:ComputeCluster sshKey: string, required

@@ -11,6 +11,7 @@ from pulumi_fal.api.settings import (
     ENDPOINTS,
     NO_KEY,
     OPTIONS,
+    PRICES,
     Settings,
     parallel,
     problem,
@@ -144,7 +145,7 @@ def test_refused_endpoint(value: str, shown: str) -> None:
     assert "key.id" not in said.lower()
 
 
-@pytest.mark.parametrize("name", ["FAL_COMPUTE_API", "FAL_COMPUTE_SETTLE"])
+@pytest.mark.parametrize("name", ["FAL_COMPUTE_API", "FAL_COMPUTE_SETTLE", "FAL_COMPUTE_PRICES"])
 def test_quoted_value(name: str) -> None:
     """No version and no number is as long as a key."""
     key = "3f1c9a0b-7d52-4be1-9c55-0a4c2b6f8d11:0f3e2d1c"
@@ -172,6 +173,31 @@ def test_number(name: str, variable: str, key: str, default: float) -> None:
         assert refusal({variable: text}) == expected
 
 
+@pytest.mark.parametrize(
+    "text, found_or_bad",
+    [
+        ("", {}),
+        ("gpu_1x_h100_sxm5=2.49", {"gpu_1x_h100_sxm5": 2.49}),
+        ("gpu_1x_h100_sxm5 = 2.49, new=20,", {"gpu_1x_h100_sxm5": 2.49, "new": 20}),
+        *(
+            (text, text)
+            for text in ("2.49", "=2", "a=", "a=-1", "a=2,49", "a=$2", "a=inf", "a=1e3")
+        ),
+        ("a=1,a=2", "a=2"),
+    ],
+)
+def test_prices(text: str, found_or_bad: dict[str, float] | str) -> None:
+    """The API has no prices, so there is no default, and a mistake in one is no missing price."""
+    if isinstance(found_or_bad, dict):
+        assert found({"FAL_COMPUTE_PRICES": text}).prices == found_or_bad
+        assert found({}, {"fal:prices": text}).prices == found_or_bad
+    else:
+        said = refusal({"FAL_COMPUTE_PRICES": text})
+        assert said.startswith("FAL_COMPUTE_PRICES (or fal:prices) must have one price an hour for")
+        assert f"not {found_or_bad.rpartition(',')[2]!r}." in said
+        assert problem({"FAL_COMPUTE_PRICES": text}, NOTHING.get) == said
+
+
 def test_parallel() -> None:
     """The number of threads is at least one, and is read without a key."""
     assert parallel({"FAL_COMPUTE_PARALLEL": "0.5"}, NOTHING.get) == 1
@@ -186,7 +212,11 @@ def test_api_versions() -> None:
 def test_docs() -> None:
     """The key has a table of its own, because it can come from more places."""
     page = (ROOT / "docs" / "installation-configuration.md").read_text(encoding="utf-8")
-    defaults = {API: f"`{API.default}`", ENDPOINT: f"`{ENDPOINTS[API.default]}`"}
+    defaults = {
+        API: f"`{API.default}`",
+        ENDPOINT: f"`{ENDPOINTS[API.default]}`",
+        PRICES: "none",
+    }
     for option in OPTIONS:
         if option is not API_KEY:
             default = defaults.get(option) or f"{option.default:g}"

@@ -96,6 +96,13 @@ ABSENCE = Option(
     60.0,
     "Seconds for which a machine must be missing until it counts as gone.",
 )
+PRICES = Option[str | None](
+    "prices",
+    "FAL_COMPUTE_PRICES",
+    None,
+    "What each instance type costs an hour, such as "
+    "`gpu_1x_h100_sxm5=2.49,gpu_8x_h100_sxm5=19.90`. The command line counts costs with it.",
+)
 OPTIONS: tuple[Option[Any], ...] = (
     API_KEY,
     API,
@@ -105,6 +112,7 @@ OPTIONS: tuple[Option[Any], ...] = (
     RETRY_BUDGET,
     SETTLE,
     ABSENCE,
+    PRICES,
 )
 
 ENDPOINTS = {"legacy": "https://rest.alpha.fal.ai", "v1": "https://api.fal.ai/v1"}
@@ -174,6 +182,8 @@ class Settings:
     """Seconds for which a machine must be missing until it counts as gone."""
     parallel: int = PARALLEL.default
     """The maximum number of machines that the plugin works on at once."""
+    prices: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """What instance types cost an hour, in whatever currency."""
 
     @property
     def set_key(self) -> str:
@@ -211,6 +221,7 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
         settle_seconds=_positive(SETTLE, environ, config),
         absence_seconds=_positive(ABSENCE, environ, config),
         parallel=parallel(environ, config),
+        prices=_prices(environ, config),
     )
 
 
@@ -325,6 +336,20 @@ def _positive(
             f"{option.variable} (or {option.key}) must be a positive number, not {_quoted(text)}."
         )
     return value
+
+
+def _prices(environ: Mapping[str, str], config: Callable[[str], str | None]) -> Mapping[str, float]:
+    found: dict[str, float] = {}
+    for part in filter(None, (PRICES.text(environ, config) or "").split(",")):
+        kind, _, price = map(str.strip, part.partition("="))
+        if not (kind and re.fullmatch(r"\d+(\.\d+)?", price, re.ASCII)) or kind in found:
+            raise ConfigurationError(
+                f"{PRICES.variable} (or {PRICES.key}) must have one price an hour for each "
+                "instance type, such as gpu_1x_h100_sxm5=2.49,gpu_8x_h100_sxm5=19.90, not "
+                f"{_quoted(part)}."
+            )
+        found[kind] = float(price)
+    return found
 
 
 def _quoted(value: str) -> str:

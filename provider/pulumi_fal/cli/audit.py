@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import traceback
 from collections import Counter
@@ -18,7 +19,18 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.evidence import Reader, Row, age, machines_json, recorded, stack_option
+from pulumi_fal.cli.costs import Costs
+from pulumi_fal.cli.evidence import (
+    AGED,
+    Aged,
+    Reader,
+    Row,
+    aged,
+    ages,
+    in_seconds,
+    machines_json,
+    stack_option,
+)
 from pulumi_fal.errors import FalError, NotFoundError
 from pulumi_fal.machines.absence import Ownership
 from pulumi_fal.machines.whose import ABANDONED_SECONDS, Claim, Evidence, Whose
@@ -62,11 +74,13 @@ class Report:
     gone: list[Claim]
     other_account: list[Claim]
     """Resources whose machine the API doesn't know, but was seen by another account or endpoint."""
-    too_old: list[tuple[Instance, Claim, int]]
-    """The machines in stacks that exceed the limit, each with its age in seconds."""
+    too_old: list[Aged]
+    """The machines in stacks that exceed their own limit or that of the audit."""
     ageless: list[Claim]
-    """The resources whose machine may exceed the limit, because its age is unknown."""
-    max_age: float | None
+    """The resources whose machine may exceed a limit, because its age is unknown."""
+    max_age: float
+    """The limit of the audit in seconds; infinite if there is none."""
+    costs: Costs
 
     @property
     def exit_code(self) -> int:
@@ -113,9 +127,9 @@ def audit(
     Exit codes, for CI:
       0  every machine is in a stack or pending, and every resource's machine exists
       1  a forgotten or abandoned machine, a resource whose machine is gone, or a machine older
-         than --max-age was found
+         than its own max_age or than --max-age was found
       2  the result is uncertain: the API, a stack or the list of stacks could not be read, a
-         machine was seen with another account's key, an age that --max-age needs is not known, or
+         machine was seen with another account's key, an age that a limit needs is not known, or
          the audit itself failed
     """
     if only_ids and as_json:
@@ -158,20 +172,17 @@ def _look(context: Context, stacks: Sequence[str], max_age: float | None) -> Rep
     missing = [claim for claim in held if not _exists(claim.id, instances, client)]
     ownership = Ownership(context.settings, lambda: {machine.id for machine in instances})
     gone = [claim for claim in missing if ownership.sees(claim.account_id, lambda: held)]
-    ids, created = {claim.id for claim in held}, recorded(evidence)
-    ages = [
-        (instance, claim, age(created.get(instance.id), evidence.now))
-        for instance, _, claim in machines
-        if claim is not None and instance.id in ids and max_age is not None
-    ]
+    most = math.inf if max_age is None else max_age
+    limited = [one for one in aged(evidence, machines) if min(one.max_age, most) < math.inf]
     return Report(
         evidence,
         machines,
         gone,
         [claim for claim in missing if claim not in gone],
-        [(machine, claim, age) for machine, claim, age in ages if age is not None and age > limit],
-        [claim for _, claim, age in ages if age is None],
-        max_age,
+        [one for one in limited if one.exceeds(min(one.max_age, most))],
+        [one.claim for one in limited if one.age is None],
+        most,
+        Costs(context.settings.prices, ages(evidence)),
     )
 
 
@@ -187,15 +198,19 @@ def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> boo
 
 
 def _print(report: Report, settings: Settings) -> None:
-    tables: dict[tuple[str, ...], list[tuple[str | Text, ...]]] = {
-        ("MACHINE", "TYPE", "IP", "STATUS", "WHOSE"): [
-            (one.id, one.instance_type, one.ip or "", show.status(one), _owner(whose, claim))
+    costs = report.costs
+    tables: dict[tuple[str, ...], Sequence[Sequence[str | Text]]] = {
+        ("MACHINE", "TYPE", "IP", "STATUS", "WHOSE", *costs.columns): [
+            (
+                *(one.id, one.instance_type, one.ip or "", show.status(one)),
+                *(_owner(whose, claim), *costs.cells(one)),
+            )
             for one, whose, claim in report.machines
             if whose not in (Whose.STACK, Whose.PENDING)
         ],
-        ("TOO OLD", "TYPE", "AGE", "STACK", "RESOURCE"): [
-            (machine.id, machine.instance_type, clock.shown_duration(age), claim.stack, claim.urn)
-            for machine, claim, age in report.too_old
+        ("TOO OLD", *AGED, *costs.columns): [
+            [*one.row(min(one.max_age, report.max_age)), *costs.cells(one.machine)]
+            for one in report.too_old
         ],
         ("GONE", "STACK", "RESOURCE"): [
             (claim.id, claim.stack, claim.urn) for claim in report.gone
@@ -244,13 +259,23 @@ def _counts(report: Report) -> str:
 
 
 def _summary(report: Report) -> str:
-    lines = [_counts(report), *(text for whose, text in _ADVICE.items() if report.counts[whose])]
+    sums = report.costs.in_words([machine for machine, *_ in report.machines])
+    lines = [
+        _counts(report),
+        *filter(None, [sums]),
+        *(text for whose, text in _ADVICE.items() if report.counts[whose]),
+    ]
     if LIST in report.evidence.unread:
         lines.append("Without a list, name the stacks to read with --stack.")
-    if report.max_age is not None and report.too_old:
+    if report.too_old:
         lines.append(
-            f"Running for more than {clock.shown_duration(report.max_age)}: {len(report.too_old)}. "
-            "To delete one, remove it from its program and run `pulumi up`."
+            f"Too old: {len(report.too_old)}. They keep billing. To delete one, remove it from its "
+            "program and run `pulumi up`."
+        )
+    if any(one.exceeds(one.max_age) for one in report.too_old):
+        lines.append(
+            "To delete all that are older than the max_age of their program, run:\n"
+            "  pulumi-fal delete --expired"
         )
     if report.gone:
         lines.append("To remove machines that are gone from a stack's state, run `pulumi refresh`.")
@@ -269,8 +294,16 @@ def _as_json(report: Report) -> dict[str, Any]:
         return {"id": claim.id, "urn": claim.urn, "stack": claim.stack, **more}
 
     return {
-        "machines": machines_json(report.evidence, report.machines),
-        "too_old": [resource(claim, age_seconds=age) for _, claim, age in report.too_old],
+        "machines": machines_json(report.evidence, report.machines, report.costs),
+        **report.costs.as_json(*(machine for machine, *_ in report.machines)),
+        "too_old": [
+            resource(
+                one.claim,
+                age_seconds=one.age,
+                max_age_seconds=in_seconds(min(one.max_age, report.max_age)),
+            )
+            for one in report.too_old
+        ],
         "gone": [resource(claim) for claim in report.gone],
         "other_account": [
             resource(claim, **asdict(claim.account_id)) for claim in report.other_account

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ import click
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.evidence import Reader
+from pulumi_fal.cli.evidence import AGED, Aged, Reader, aged
 from pulumi_fal.cli.names import find
 from pulumi_fal.errors import FalError, Interrupted, JournalError, StillThereError
 from pulumi_fal.hosts.engine import ThreadPerCall
@@ -26,11 +26,12 @@ _STOPPING_SECONDS = 15.0
 
 @click.command()
 @click.argument(
-    "given",
-    metavar="MACHINE...",
-    nargs=-1,
-    required=True,
-    callback=lambda ctx, param, given: _checked(given),
+    "given", metavar="MACHINE...", nargs=-1, callback=lambda ctx, param, given: _checked(given)
+)
+@click.option(
+    "--expired",
+    is_flag=True,
+    help="Delete the machines of stacks that are older than their max_age, in place of a MACHINE.",
 )
 @click.option(
     "--force",
@@ -39,8 +40,8 @@ _STOPPING_SECONDS = 15.0
 )
 @show.yes_option
 @pass_context
-def delete(context: Context, given: tuple[str, ...], force: bool, yes: bool) -> None:
-    """Delete machines that no stack has.
+def delete(context: Context, given: tuple[str, ...], expired: bool, force: bool, yes: bool) -> None:
+    """Delete machines that no stack has, or that are expired.
 
     MACHINE is an id, or a name as `ls` shows it, also as STACK/NAME.
 
@@ -48,7 +49,17 @@ def delete(context: Context, given: tuple[str, ...], force: bool, yes: bool) -> 
     uses here. Nothing is deleted if the API does not know one of the machines, if a stack or a
     pending create has one, or if a stack can't be read. --force overrides all of these but the
     first.
+
+    With --expired, it deletes the machines of stacks that are older than their max_age, and no
+    others. Those of a stack that can't be read are left alone.
     """
+    if expired:
+        if given or force:
+            raise click.UsageError("--expired finds the machines: leave out MACHINE and --force.")
+        _delete_expired(context, yes)
+        return
+    if not given:
+        raise click.UsageError("Missing argument 'MACHINE...'.")
     reader = Reader(context)
     named = find(context, given, reader, nothing="Nothing was deleted. ")
     machines = [*{machine.id: machine for machine in named.values()}.values()]
@@ -72,16 +83,40 @@ def delete(context: Context, given: tuple[str, ...], force: bool, yes: bool) -> 
             "Nothing was deleted, because something has changed since this command began:"
             f"{_reasons(new, evidence)}\nRun the command again."
         )
-    left = _delete_all(context, ids)
-    _drop_records(context, [id_ for id_ in ids if id_ not in left])
-    if left:
-        reasons = "".join(f"\n  {why}" for why in left.values())
-        raise click.ClickException(
-            f"{_machines(len(left))} may still run and bill:{reasons}\nTo continue, run:\n"
-            f"  pulumi-fal delete {shlex.join(left)}{' --force' if force else ''}"
-        )
+    _end(context, ids, lambda left: f"{shlex.join(left)}{' --force' if force else ''}")
     for objection in found:
         show.print_lines(objection.then)
+
+
+def _delete_expired(context: Context, yes: bool) -> None:
+    """Delete the machines of the stacks that can be read that are older than their max_age."""
+    machines, reader = context.client().list_instances(), Reader(context)
+    evidence = reader.read(machines)
+    if found := _expired(evidence, machines):
+        show.print_table(("EXPIRED", *AGED), [one.row(one.max_age) for one in found])
+        for one in found:
+            show.print_lines(_dropped(one.machine.id, evidence.holders(one.machine.id)))
+        if not yes:
+            what = f"Delete {_machines(len(found))}, with everything on their disks?"
+            click.confirm(what, abort=True)
+        evidence = reader.read(machines)  # a stack may have changed meanwhile
+        still = {one.machine.id for one in _expired(evidence, machines)}
+        ids = [one.machine.id for one in found]
+        for id_ in ids:
+            if id_ not in still:
+                show.print_lines(f"Machine {id_} is left alone, because its stack has changed.")
+        _end(context, [id_ for id_ in ids if id_ in still], lambda left: "--expired")
+    if evidence.reasons:
+        raise click.ClickException(
+            "Machines of what could not be read were left alone. They may be older than their "
+            f"max_age, and keep billing:{_reasons([], evidence)}"
+        )
+    if not found:
+        show.print_lines("No machine is older than its max_age.")
+
+
+def _expired(evidence: Evidence, machines: Sequence[Instance]) -> list[Aged]:
+    return [one for one in aged(evidence, evidence.whose(machines)) if one.exceeds(one.max_age)]
 
 
 def _checked(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -179,6 +214,21 @@ def _ask(instances: Sequence[Instance], found: Sequence[Objection]) -> None:
             objection = by_id[instance.id]
             show.print_lines(f"    It {objection.why}.\n    {objection.then}")
     click.confirm(f"Delete {_machines(len(instances))}?", abort=True)
+
+
+def _end(context: Context, ids: Sequence[str], arguments: Callable[[Iterable[str]], str]) -> None:
+    """Delete the machines. Raises ClickException if one may still exist.
+
+    `arguments` are those of the command that continues, for the ids that are left.
+    """
+    left = _delete_all(context, ids)
+    _drop_records(context, [id_ for id_ in ids if id_ not in left])
+    if left:
+        reasons = "".join(f"\n  {why}" for why in left.values())
+        raise click.ClickException(
+            f"{_machines(len(left))} may still run and bill:{reasons}\nTo continue, run:\n"
+            f"  pulumi-fal delete {arguments(left)}"
+        )
 
 
 def _delete_all(context: Context, ids: Sequence[str]) -> dict[str, str]:

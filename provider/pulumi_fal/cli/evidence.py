@@ -7,14 +7,16 @@ import math
 import operator
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
 
+from pulumi_fal import clock
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context
+from pulumi_fal.cli.costs import Costs
 from pulumi_fal.cli.show import Progress
 from pulumi_fal.errors import JournalError, StackError
 from pulumi_fal.machines.journal import Entry
@@ -172,9 +174,9 @@ def _labelled(found: Found) -> dict[str, str]:
     }
 
 
-def machines_json(evidence: Evidence, rows: Iterable[Row]) -> list[dict[str, Any]]:
+def machines_json(evidence: Evidence, rows: Iterable[Row], costs: Costs) -> list[dict[str, Any]]:
     """Return the machines as JSON. The age is null if no stack knows when it recorded one."""
-    created = recorded(evidence)
+    created, known, max_ages = recorded(evidence), ages(evidence), evidence.max_ages
     return [
         {
             **asdict(instance),
@@ -183,7 +185,9 @@ def machines_json(evidence: Evidence, rows: Iterable[Row]) -> list[dict[str, Any
             "resource": claim and claim.name,
             "urn": claim and claim.urn,
             "created": show.moment(created[instance.id]) if instance.id in created else None,
-            "age_seconds": age(created.get(instance.id), evidence.now),
+            "age_seconds": known.get(instance.id),
+            "max_age_seconds": in_seconds(max_ages.get(instance.id, math.inf)),
+            **costs.as_json(instance),
         }
         for instance, whose, claim in rows
     ]
@@ -198,6 +202,47 @@ def recorded(evidence: Evidence) -> dict[str, float]:
     return found
 
 
-def age(created: float | None, now: float) -> int | None:
-    """Return the age in seconds; 0 if the clock of the computer that recorded it is ahead."""
-    return None if created is None else max(0, int(now - created))
+def ages(evidence: Evidence) -> dict[str, int]:
+    """Return the known ages in seconds; 0 if the clock of who recorded the machine is ahead."""
+    return {id_: max(0, int(evidence.now - moment)) for id_, moment in recorded(evidence).items()}
+
+
+def in_seconds(limit: float) -> int | None:
+    """Return a limit for JSON, which has no infinity."""
+    return None if math.isinf(limit) else int(limit)
+
+
+AGED = ("TYPE", "AGE", "MAX AGE", "STACK", "RESOURCE")
+"""What a table says of each Aged besides its id."""
+
+
+@dataclass(frozen=True)
+class Aged:
+    """A machine in a stack, with its age in seconds, and the most that it is meant to reach."""
+
+    machine: Instance
+    claim: Claim
+    age: int | None
+    """None if it is not known."""
+    max_age: float
+
+    def exceeds(self, seconds: float) -> bool:
+        """Whether it is known to be older."""
+        return self.age is not None and self.age > seconds
+
+    def row(self, limit: float) -> list[str]:
+        """Return the cells of a table. `limit` is what the machine exceeds."""
+        age, most = (clock.shown_duration(seconds) for seconds in (self.age or 0, limit))
+        id_, kind = self.machine.id, self.machine.instance_type
+        return [id_, kind, age, most, self.claim.stack, self.claim.urn]
+
+
+def aged(evidence: Evidence, rows: Iterable[Row]) -> list[Aged]:
+    """Return the machines in the stacks that were read, out of these."""
+    known, max_ages = ages(evidence), evidence.max_ages
+    held = {claim.id for claim in evidence.held}
+    return [
+        Aged(machine, claim, known.get(machine.id), max_ages[machine.id])
+        for machine, _, claim in rows
+        if claim is not None and machine.id in held
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,13 +16,8 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.evidence import (
-    MOST_NAMED,
-    STACKS_SECONDS,
-    Reader,
-    machines_json,
-    recorded,
-)
+from pulumi_fal.cli.costs import Costs
+from pulumi_fal.cli.evidence import MOST_NAMED, STACKS_SECONDS, Reader, ages, machines_json
 from pulumi_fal.cli.names import find
 from pulumi_fal.machines.whose import Claim, Whose
 
@@ -54,31 +50,37 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
         raise click.UsageError("Stacks have the ages: leave out --no-stacks.")
     instances = context.client().list_instances()
     if no_stacks:
-        instances = _sorted(instances)
+        instances, costs = _sorted(instances), Costs(context.settings.prices)
         if as_json:
-            show.print_json([asdict(instance) for instance in instances])
+            show.print_json([{**asdict(one), **costs.as_json(one)} for one in instances])
         else:
-            _print(instances, context.settings)
+            _print(instances, context.settings, costs)
         return
     note = "; --no-stacks leaves this out"
     evidence = Reader(context, seconds=STACKS_SECONDS, note=note).read(instances)
-    rows, created = sorted(evidence.whose(instances), key=_place), recorded(evidence)
-    instances = [instance for instance, *_ in rows]
+    rows, known = sorted(evidence.whose(instances), key=_place), ages(evidence)
+    instances, costs = [instance for instance, *_ in rows], Costs(context.settings.prices, known)
     show.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
     if as_json:
-        show.print_json(machines_json(evidence, rows))
+        show.print_json(machines_json(evidence, rows, costs))
         return
     columns = {
         "STACK": [_stack(whose, claim) for _, whose, claim in rows],
         "RESOURCE": [_resource(claim) for *_, claim in rows],
     }
-    if with_age:
-        moments = (created.get(instance.id) for instance in instances)
+    max_ages = evidence.max_ages
+    limits = [max_ages.get(instance.id, math.inf) for instance in instances]
+    is_limited = any(map(math.isfinite, limits))
+    if with_age or is_limited:
         columns["AGE"] = [
-            "" if moment is None else clock.shown_duration(evidence.now - moment)
-            for moment in moments
+            clock.shown_duration(known[instance.id]) if instance.id in known else ""
+            for instance in instances
         ]
-    _print(instances, context.settings, columns)
+    if is_limited:
+        columns["MAX AGE"] = [
+            "" if math.isinf(limit) else clock.shown_duration(limit) for limit in limits
+        ]
+    _print(instances, context.settings, costs, columns)
     ids = {instance.id for instance in instances}
     if missing := [claim for claim in evidence.held if claim.id not in ids]:
         show.print_lines(_NOT_LISTED)
@@ -121,8 +123,13 @@ def get(context: Context, machine: str, as_json: bool) -> None:
     MACHINE is an id, or a name as `ls` shows it, also as STACK/NAME.
     """
     instance = find(context, [machine])[machine]
+    costs = Costs(context.settings.prices)
+    if costs.prices:  # only stacks know the age, and reading them takes long
+        evidence = Reader(context, seconds=STACKS_SECONDS).read([instance])
+        show.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
+        costs = Costs(costs.prices, ages(evidence))
     if as_json:
-        show.print_json(asdict(instance))
+        show.print_json({**asdict(instance), **costs.as_json(instance)})
         return
     fields: dict[str, str | Text] = {
         "type": instance.instance_type,
@@ -133,6 +140,7 @@ def get(context: Context, machine: str, as_json: bool) -> None:
     }
     if instance.region:
         fields |= {"region": instance.region, "creator": instance.creator_user_nickname or ""}
+    fields |= dict(zip(map(str.lower, costs.columns), costs.cells(instance), strict=True))
     show.print_record(instance.id, fields)
 
 
@@ -146,9 +154,10 @@ def _sorted(instances: Sequence[Instance]) -> list[Instance]:
 def _print(
     instances: Sequence[Instance],
     settings: Settings,
+    costs: Costs,
     more: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
-    """Print a table. `more` has further columns, each with a cell for every machine."""
+    """Print a table and the sums. `more` has further columns, each a cell for every machine."""
     if not instances:
         show.print_lines(
             f"There are no machines.\nThe key is from {settings.key_source}, for account "
@@ -166,4 +175,8 @@ def _print(
         cells["REGION"] = [instance.region or "" for instance in instances]
         cells["CREATOR"] = [instance.creator_user_nickname or "" for instance in instances]
     cells |= more
+    for number, name in enumerate(costs.columns):
+        cells[name] = [costs.cells(instance)[number] for instance in instances]
     show.print_table(list(cells), zip(*cells.values(), strict=True))
+    if sums := costs.in_words(instances):
+        show.print_lines(sums)

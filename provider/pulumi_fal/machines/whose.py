@@ -6,6 +6,7 @@ nothing for an ordinary create, every stack for an audit. What was not read neve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -193,6 +194,8 @@ class Claim:
     """Where a machine in state was last seen, and with which account."""
     created: float | None = None
     """When Pulumi recorded a machine in state, in seconds since the epoch; None if unknown."""
+    max_age: float = math.inf
+    """For how many seconds a machine in state is meant to run."""
     entry: Entry | None = None
     """The entry of the create."""
 
@@ -239,6 +242,14 @@ class Evidence:
     @property
     def _held_beside(self) -> list[Claim]:
         return [claim for stack in self.beside for claim in _held(stack, _beside(stack))]
+
+    @property
+    def max_ages(self) -> dict[str, float]:
+        """For how many seconds each machine in state may run: of several stacks', the longest."""
+        found: dict[str, float] = {}
+        for claim in (*self.held, *self._held_beside):
+            found[claim.id] = max(claim.max_age, found.get(claim.id, 0.0))
+        return found
 
     @property
     def reasons(self) -> Mapping[str, str]:
@@ -309,7 +320,9 @@ class Evidence:
 
 def _held(stack: Stack, name: str) -> Iterator[Claim]:
     for machine in stack.machines:
-        yield Claim(machine.id, machine.urn, name, machine.account_id, machine.created)
+        yield Claim(
+            machine.id, machine.urn, name, machine.account_id, machine.created, machine.max_age
+        )
 
 
 def _beside(stack: Stack) -> str:

@@ -47,6 +47,7 @@ FIELDS = (
     Field("wait", is_input=True),
     Field("wait_for_capacity", is_input=True),
     Field("wait_for_ssh", is_input=True),
+    Field("max_age", is_input=True),
     Field("ip", is_output=True, is_late=True),
     Field("status", is_output=True, is_late=True),
     Field("region", is_output=True),
@@ -82,7 +83,7 @@ REQUIRED = ("instance_type", "ssh_key")
 
 _TYPES = sorted(instance_type.value for instance_type in InstanceType)  # the smaller first
 _SECTORS = [sector.value for sector in Sector]
-_FORMS = {"wait_for_capacity": "a duration such as '6h'"}
+_FORMS = dict.fromkeys(("wait_for_capacity", "max_age"), "a duration such as '6h'")
 _LONGEST = 30 * 86400.0
 """The longest duration in seconds."""
 
@@ -101,6 +102,7 @@ def failures(news: Mapping[str, Any]) -> Iterator[Failure]:
         "ssh_key": _ssh_key_problem,
         "sector": _sector_problem,
         "wait_for_capacity": _duration_problem,
+        "max_age": _duration_problem,
     }
     for name, check in checks.items():
         value = news.get(name)

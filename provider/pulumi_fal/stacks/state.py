@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from pulumi_fal import clock
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import StackError
 from pulumi_fal.stacks import cli
@@ -49,6 +50,8 @@ class StackMachine:
     """The type that the program requested; None if that is a secret."""
     requested_sector: str | None = None
     """The sector that the program requested; None if it requested none or if that is a secret."""
+    max_age: float = math.inf
+    """For how many seconds the machine is meant to run; infinite if that is a secret."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,7 @@ def _machine(resource: Mapping[str, Any]) -> StackMachine:
         # The two hosts have different names for it.
         inputs.get("instance_type") or inputs.get("instanceType"),
         inputs.get("sector"),
+        clock.parse_duration(inputs.get("max_age") or inputs.get("maxAge", "")) or math.inf,
     )
 
 

@@ -1,0 +1,61 @@
+"""What machines cost, by the prices that are set. Where none are, nothing is shown of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pulumi_fal.api.models import Instance
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The prices of types an hour, and the ages of machines in seconds, by their ids."""
+
+    prices: Mapping[str, float]
+    ages: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the cells below."""
+        return ("AN HOUR", "COST")[: bool(self.prices) + bool(self.prices and self.ages)]
+
+    def cells(self, machine: Instance) -> list[str]:
+        """Return a machine's price an hour, and what it has cost, as far as both are known."""
+        known = (self._price(machine), self._cost(machine))
+        return ["" if value is None else f"{value:.2f}" for value in known[: len(self.columns)]]
+
+    def as_json(self, *machines: Instance) -> dict[str, float | None]:
+        """Return the same for JSON, of several machines the sums."""
+        if not self.prices:
+            return {}
+        return {
+            "price_per_hour": _sum(map(self._price, machines)),
+            "cost": _sum(map(self._cost, machines)),
+        }
+
+    def in_words(self, machines: Sequence[Instance]) -> str:
+        """Return the sums, and of how many machines they lack something; "" without prices."""
+        if not self.prices or not machines:
+            return ""
+        hour, cost = (value or 0 for value in self.as_json(*machines).values())
+        said = f"Together: {hour:.2f} an hour"
+        if self.ages:
+            said += f", and {cost:.2f} since Pulumi recorded them"
+        priceless = sum(self._price(machine) is None for machine in machines)
+        ageless = sum(machine.id not in self.ages for machine in machines) if self.ages else 0
+        lacks = {"price": priceless, "age": ageless}
+        missing = [f"the {what} of {count}" for what, count in lacks.items() if count]
+        return f"{said}. Not known: {' and '.join(missing)}." if missing else f"{said}."
+
+    def _price(self, machine: Instance) -> float | None:
+        return self.prices.get(machine.instance_type)
+
+    def _cost(self, machine: Instance) -> float | None:
+        price, age = self._price(machine), self.ages.get(machine.id)
+        return None if price is None or age is None else price * age / 3600
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known), 2) if known else None
