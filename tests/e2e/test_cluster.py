@@ -77,7 +77,7 @@ def test_no_machine_without_the_first(stack: Stack, state: State) -> None:
     state.sector_capacity = 0
     refused = stack.up("--continue-on-error", fails=True)
     others = [f"Machine train-{number} was not created" for number in (1, 2)]
-    says(refused, "Machine train-0 was not created: POST", *others)
+    says(refused, "train-0 (gpu_8x_h100_sxm5) was not created, because the API has", *others)
     state.sector_capacity = None
     says(stack.up("--exclude", "**train-0", fails=True), others[0])
     assert list(stack.ids()) == ["alone"]

@@ -328,7 +328,7 @@ CASES = [
         faults=(("list", "ok"),),
         unread="every stack",
     ),
-    Case(give_no_time_to_appear, LOST),
+    Case(give_no_time_to_appear, f"{TWICE}|{LOST}"),
     Case(
         count_the_settle_time_from_the_first_try,
         f"{TWICE}|{LOST}",
