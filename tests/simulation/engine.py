@@ -164,12 +164,8 @@ class Engine:
         if row is not None:
             news = self.stack.program[call.owner.name]
             diff = operations.diff(self._machines, call.request(), row.id, row.outputs, news)
-            if (
-                diff.replaces
-                and (news != row.inputs or diff.changes)
-                and self._previewed is not None
-            ):
-                self._previewed.add(call.owner.name)
+            if diff.replaces and (news != row.inputs or diff.changes):
+                self._replaced.add(call.owner.name)
 
     def _bring_about(self, call: Call, forced: frozenset[str], delete_first: bool) -> None:
         row = self.state.rows.get(call.owner.name)
