@@ -215,7 +215,7 @@ class FakeStacks(Stacks):
     def all(self, seconds: float = 0.0, backend: str = "") -> Found:
         return self._in(backend or self.backend, lambda name: True)
 
-    def forget(self, origin: Origin) -> None:
+    def forget(self, origin: Origin, asked_before: float | None = None) -> None:
         self.forgotten += 1
 
     def _named(self, origin: Origin, backend: str) -> Found:

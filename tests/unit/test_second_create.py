@@ -15,7 +15,7 @@ import pytest
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import (
-    InvalidRequestError,
+    CapacityError,
     LifecycleError,
     UnresolvedCreateError,
 )
@@ -231,7 +231,7 @@ def test_gone_and_refused(world: World, first: InitFailed) -> None:
     world.state.kill(first.instance_id)
     world.state.capacity = 0
     for _ in range(2):
-        with pytest.raises(InvalidRequestError):
+        with pytest.raises(CapacityError):
             create(world)
     assert world.entry() is None
 

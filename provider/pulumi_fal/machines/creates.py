@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -75,6 +76,8 @@ class Creates:
         """The ids of the machines that this process has deleted."""
         self._queues = Queues(self._clock, facts.fleet.interval)
         self._sender = Sender(client, facts, self.records)
+        self._began: dict[str, float] = {}
+        """When the last create of each resource began, by URN, as time.monotonic has it."""
         self._sending = 0
         """How many POSTs have no result on record yet."""
         self._sent = threading.Condition()
@@ -100,6 +103,7 @@ class Creates:
         processes until the block ends. Raises UnresolvedCreateError if an earlier create or this
         one may have made a machine, but it is not certain which.
         """
+        self._began[origin.urn] = time.monotonic()
         self.records.begin(origin, requested or new)
         self._begin_reading(origin)
         with self._locked(origin), ExitStack() as others:
@@ -385,6 +389,10 @@ class Creates:
         it, also when the resource has long been created, so a record or a machine comes first.
         """
         own = self._stacks.own(origin)
+        if own is not None and origin.urn in own.creating:
+            # What was read before this create began may have the other operation alone.
+            self._stacks.forget(origin, self._began[origin.urn])
+            own = self._stacks.own(origin)
         if own is None or own.creating.count(origin.urn) < 2 or self._is_on_record(origin, own):
             return
         # Its key is not known, and with this one a second machine would be made.

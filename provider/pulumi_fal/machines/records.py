@@ -74,10 +74,11 @@ class Records:
             self._numbers[origin.urn] = self._numbers.get(origin.urn, 0) + 1
             self._since_success[origin.urn] = self.count(origin) + 1
             self._requested[origin.urn] = requested
+        if self._numbers[origin.urn] > 1:
+            self._stacks.forget(origin)  # the step before may have put the machine into state
         made = self._made.get(origin.urn)
         if made is None:
             return
-        self._stacks.forget(origin)  # the step before may have put the machine into state
         if made.requested != requested or made.machine.id in (self._stacks.ids(origin) or ()):
             del self._made[origin.urn]
 

@@ -182,12 +182,13 @@ class Stacks:
             None if found.unread else False
         )
 
-    def forget(self, origin: Origin) -> None:
+    def forget(self, origin: Origin, asked_before: float | None = None) -> None:
         """Forget what the own stack contains, so that it is read again.
 
-        An answer to a question that another thread asks after this call is new enough.
+        An answer to a question that another thread asks after this call is new enough, or after
+        `asked_before`, a moment of time.monotonic.
         """
-        called_at = time.monotonic()
+        called_at = time.monotonic() if asked_before is None else asked_before
         with self._lock:
             asking = self._asking[what := ("named", origin.project, origin.stack, "")]
         with asking:
