@@ -176,7 +176,7 @@ def adopt(stack: Stack, result: Result) -> str:
 
 def printed(output: str, command: str) -> list[list[str]]:
     """The arguments of each such command that has a line of its own in the output."""
-    lines = re.findall(rf"(?m)^ +{re.escape(command)} (.+)$", output)
+    lines = re.findall(rf"(?m)^ +\S*{re.escape(command)} (.+)$", output)
     return [shlex.split(line) for line in dict.fromkeys(lines)]
 
 

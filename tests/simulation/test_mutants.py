@@ -447,7 +447,13 @@ SLOW = (
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, marks=pytest.mark.chaos if case.mutant in SLOW else ()) for case in CASES],
+    [
+        pytest.param(
+            case,
+            marks=[pytest.mark.chaos, pytest.mark.timeout(600)] if case.mutant in SLOW else (),
+        )
+        for case in CASES
+    ],
     ids=lambda case: case.mutant.__name__,
 )
 def test_a_broken_law_is_found(case: Case, record_property: Callable[[str, object], None]) -> None:

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from pulumi_fal import errors
+
 from .cli_support import line as line
 from .world import World
+
+errors._command()  # found before a test changes PATH
 
 
 @pytest.fixture

@@ -99,7 +99,9 @@ def test_runnable(
         monkeypatch.setenv("PULUMI_RUNTIME_VIRTUALENV", "venv")
     errors._command.cache_clear()
     said = errors.runnable("pulumi-fal says: run `pulumi-fal ls`, or\n  pulumi-fal audit")
+    monkeypatch.undo()
     errors._command.cache_clear()
+    errors._command()
     name = f"{own}/pulumi-fal" if by_path else "pulumi-fal"
     assert said == f"pulumi-fal says: run `{name} ls`, or\n  {name} audit"
     assert errors.runnable(said) == said
