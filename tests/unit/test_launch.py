@@ -637,6 +637,15 @@ def test_another_stack(world: World, recorded: Origin) -> None:
     assert world.entry(recorded) == entry
 
 
+def test_held_by_another(world: World) -> None:
+    """Whose stack it is can't be told, but it has the machine, so it sees to the record."""
+    world.stacks.providers, world.stacks.others = {"an-id": FAL}, {OLD_NAME: {"i-1"}}
+    recorded = replace(THERE, provider="gone-id")
+    entry = world.earlier(Phase.REPORTED, "i-1", origin=recorded)
+    assert launch(world).id != "i-1"
+    assert world.entry(recorded) == entry
+
+
 @pytest.mark.parametrize("is_read", [True, False])
 @pytest.mark.parametrize("earlier", [OLD, STORE, THERE])
 def test_maybe_this_stack(world: World, earlier: Origin, is_read: bool) -> None:

@@ -309,6 +309,8 @@ class Creates:
             self._warn(decision.warning)
         if entry.is_late or (facts.in_state and not entry.seen):
             return None  # it stays as it is, since the machine may come back, or appear
+        if facts.holder and facts.same is Same.UNKNOWN:
+            return None  # the stack that has the machine sees to it
         if entry.instance_id is not None and facts.machine is None and not facts.in_state:
             gone = as_gone(entry, facts.now)
             self._warn(unresolved.gone(entry))
@@ -316,7 +318,7 @@ class Creates:
             return None
         if facts.same is Same.UNKNOWN:  # it may be another stack's: only what is proven dead goes
             is_dead = entry.instance_id or facts.now - entry.started > LATE_SECONDS
-            if is_dead and not facts.holder:
+            if is_dead:
                 self.records.drop(entry)
             return None
         late = None
