@@ -502,11 +502,11 @@ class Laws:
     def _is_abandoned(self, entry: Entry) -> bool:
         if self._world.turns.wall() - entry.started > ABANDONED_SECONDS:
             return True
-        # Without an id, a stack of that name in another organization may be the entry's.
+        # A stack of that name in another organization may be the entry's, up again with another id.
         origin = entry.origin
         has_namesake = any(origin.is_in(other.full_name) for other in self._world.everywhere())
         is_gone = not self._world.stacks[self._world.wrote[entry.file].stack].exists
-        return is_gone and bool(origin.backend) and (bool(origin.provider) or not has_namesake)
+        return is_gone and bool(origin.backend) and not has_namesake
 
     # The whole.
 
