@@ -20,7 +20,7 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import APIError, UnusableAnswerError
+from pulumi_fal.errors import APIError, NotFoundError, UnusableAnswerError
 
 T = TypeVar("T")
 Send = Callable[[Request[Any], float | None], Any]
@@ -85,6 +85,13 @@ class Client:
     def get_instance(self, instance_id: str) -> Instance:
         """Return one machine. Raises NotFoundError if the API does not know the id."""
         return self._call(self._dialect.get_instance(instance_id))
+
+    def find_instance(self, instance_id: str) -> Instance | None:
+        """Return one machine, or None if the API does not know the id."""
+        try:
+            return self.get_instance(instance_id)
+        except NotFoundError:
+            return None
 
     def create_instance(
         self,

@@ -31,7 +31,7 @@ from pulumi_fal.cli.evidence import (
     machines_json,
     stack_option,
 )
-from pulumi_fal.errors import FalError, NotFoundError
+from pulumi_fal.errors import FalError
 from pulumi_fal.machines.absence import Ownership
 from pulumi_fal.machines.whose import ABANDONED_SECONDS, Claim, Evidence, Whose
 from pulumi_fal.stacks.cache import LIST
@@ -188,13 +188,8 @@ def _look(context: Context, stacks: Sequence[str], max_age: float | None) -> Rep
 
 def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> bool:
     """Whether the machine is listed, or the API returns it on request."""
-    if any(machine.id == instance_id for machine in listed):
-        return True
-    try:
-        client.get_instance(instance_id)
-    except NotFoundError:
-        return False
-    return True
+    is_listed = any(machine.id == instance_id for machine in listed)
+    return is_listed or client.find_instance(instance_id) is not None
 
 
 def _print(report: Report, settings: Settings) -> None:

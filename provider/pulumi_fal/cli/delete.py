@@ -61,7 +61,7 @@ def delete(context: Context, given: tuple[str, ...], expired: bool, force: bool,
     if not given:
         raise click.UsageError("Missing argument 'MACHINE...'.")
     reader = Reader(context)
-    named = find(context, given, reader, nothing="Nothing was deleted. ")
+    named = find(context, given, reader, is_strict=True, nothing="Nothing was deleted. ")
     machines = [*{machine.id: machine for machine in named.values()}.values()]
     ids = [machine.id for machine in machines]
     evidence = reader.read(machines)

@@ -7,44 +7,41 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context
 from pulumi_fal.cli.evidence import MOST_NAMED, STACKS_SECONDS, Reader
-from pulumi_fal.errors import NotFoundError
 from pulumi_fal.machines.whose import Claim, Evidence
 
 
 def find(
-    context: Context, given: Sequence[str], reader: Reader | None = None, nothing: str = ""
+    context: Context,
+    given: Sequence[str],
+    reader: Reader | None = None,
+    *,
+    is_strict: bool = False,
+    nothing: str = "",
 ) -> dict[str, Instance]:
     """Return the machines by what was given. Stacks are read only if that is not a machine's id.
 
-    Raises ClickException, which begins with `nothing`, unless everything is one machine. With a
-    `reader`, no other machine of that name may be in what it can't read.
+    Raises ClickException, which begins with `nothing`, unless everything is one machine. With
+    `is_strict`, no other machine of that name may be in what can't be read.
     """
     client = context.client()
     listed = {instance.id: instance for instance in client.list_instances()}
     found: dict[str, Instance | str | None] = {
-        text: listed.get(text) or _unlisted(client, text) for text in given
+        # A list may lag behind.
+        text: listed.get(text) or (client.find_instance(text) if text.strip() else None)
+        for text in given
     }
     if names := [text for text, machine in found.items() if machine is None]:
         evidence = (reader or Reader(context, seconds=STACKS_SECONDS)).read([*listed.values()])
         show.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
-        is_certain = not (reader and evidence.unread)
+        is_certain = not (is_strict and evidence.unread)
         found |= {text: _resolve(text, evidence, listed, is_certain) for text in names}
     if problems := [problem for problem in found.values() if isinstance(problem, str)]:
         raise click.ClickException(nothing + "\n".join(problems))
     return {text: machine for text, machine in found.items() if isinstance(machine, Instance)}
-
-
-def _unlisted(client: Client, instance_id: str) -> Instance | None:
-    """Return a machine that only the list lacks, which may lag behind."""
-    try:
-        return client.get_instance(instance_id) if instance_id.strip() else None
-    except NotFoundError:
-        return None
 
 
 def _resolve(

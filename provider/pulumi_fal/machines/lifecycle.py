@@ -124,7 +124,7 @@ class Lifecycle:
             while found is None:
                 absence.missed()
                 if absence.is_over:
-                    return _get(self._client, instance_id)
+                    return self._client.find_instance(instance_id)
                 self._clock.sleep(max(self._fleet.interval, self._absences.seconds / _LOOKS))
                 # Lists are shared by all that are missing, so only the last look needs a GET.
                 found = self._fleet.recent(self._fleet.interval / 4).get(instance_id)
@@ -306,11 +306,11 @@ class Lifecycle:
         if listed is not None:
             return listed
         if until == math.inf:
-            return _get(self._client, instance_id)
+            return self._client.find_instance(instance_id)
         left = until - self._clock.now()
         if left <= 0:
             raise TimeoutError
-        return _get(self._client.within(0, left), instance_id)
+        return self._client.within(0, left).find_instance(instance_id)
 
     def _seen_in(self, answer: Answer, instance_id: str, *, ask: bool) -> Instance | None:
         """Return the machine from this answer, or with `ask` from a GET if the answer lacks it.
@@ -319,7 +319,9 @@ class Lifecycle:
         """
         found = answer.usable().get(instance_id)
         self._is_silent = False
-        return _get(self._client.within(0), instance_id) if found is None and ask else found
+        if found is None and ask:
+            return self._client.within(0).find_instance(instance_id)
+        return found
 
 
 def _missing(instance: Instance) -> str | None:
@@ -343,13 +345,6 @@ def _stopped(instance: Instance) -> str:
         f"{STOPPED_SECONDS:.0f} s, so it does not become ready. It may still be billed.\n"
         "Start it on the fal dashboard, then run `pulumi up` again."
     )
-
-
-def _get(client: Client, instance_id: str) -> Instance | None:
-    try:
-        return client.get_instance(instance_id)
-    except NotFoundError:
-        return None
 
 
 RESEND_SECONDS = 120.0
