@@ -176,7 +176,7 @@ def _labelled(found: Found) -> dict[str, str]:
 
 def machines_json(evidence: Evidence, rows: Iterable[Row], costs: Costs) -> list[dict[str, Any]]:
     """Return the machines as JSON. The age is null if no stack knows when it recorded one."""
-    created, known, max_ages = recorded(evidence), ages(evidence), evidence.max_ages
+    created, max_ages = recorded(evidence), evidence.max_ages
     return [
         {
             **asdict(instance),
@@ -185,7 +185,7 @@ def machines_json(evidence: Evidence, rows: Iterable[Row], costs: Costs) -> list
             "resource": claim and claim.name,
             "urn": claim and claim.urn,
             "created": show.moment(created[instance.id]) if instance.id in created else None,
-            "age_seconds": known.get(instance.id),
+            "age_seconds": costs.ages.get(instance.id),
             "max_age_seconds": in_seconds(max_ages.get(instance.id, math.inf)),
             **costs.as_json(instance),
         }

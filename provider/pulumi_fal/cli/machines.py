@@ -1,4 +1,4 @@
-"""`pulumi-fal ls`, `get` and `ssh-config` show machines: those of the API, and those of a stack."""
+"""`pulumi-fal ls` and `get` show the machines that the API lists, and whose they are."""
 
 from __future__ import annotations
 
@@ -122,11 +122,13 @@ def get(context: Context, machine: str, as_json: bool) -> None:
 
     MACHINE is an id, or a name as `ls` shows it, also as STACK/NAME.
     """
-    instance = find(context, [machine])[machine]
+    reader = Reader(context, seconds=STACKS_SECONDS)
+    instance = find(context, [machine], reader)[machine]
     costs = Costs(context.settings.prices)
     if costs.prices:  # only stacks know the age, and reading them takes long
-        evidence = Reader(context, seconds=STACKS_SECONDS).read([instance])
-        show.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
+        evidence = reader.read([instance])
+        if machine == instance.id:  # with a name, that has been said
+            show.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
         costs = Costs(costs.prices, ages(evidence))
     if as_json:
         show.print_json({**asdict(instance), **costs.as_json(instance)})
