@@ -72,10 +72,15 @@ def parse_duration(text: str) -> float | None:
     return sum(float(count) * _UNITS[unit] for count, unit in parts)
 
 
+def local(moment: float) -> datetime:
+    """Return a time in seconds since the epoch as a local one."""
+    return datetime.fromtimestamp(moment, timezone.utc).astimezone()
+
+
 def time_of_day(moment: float, now: float) -> str:
     """Format a local time in seconds since the epoch, with its date unless it is today's."""
-    local, today = (datetime.fromtimestamp(t, timezone.utc).astimezone() for t in (moment, now))
-    return local.strftime("%H:%M" if local.date() == today.date() else "%Y-%m-%d %H:%M")
+    is_today = local(moment).date() == local(now).date()
+    return local(moment).strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
 
 
 def shown_duration(seconds: float) -> str:

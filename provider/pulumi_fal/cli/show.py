@@ -141,8 +141,8 @@ def moment(seconds: float) -> str:
 
 def since(seconds: float, now: float) -> str:
     """Format a time in seconds since the epoch as local time, with its age."""
-    local = datetime.fromtimestamp(seconds, timezone.utc).astimezone()
-    return f"{local:%Y-%m-%d %H:%M} ({clock.shown_duration(max(0.0, now - seconds))} ago)"
+    age = clock.shown_duration(max(0.0, now - seconds))
+    return f"{clock.local(seconds):%Y-%m-%d %H:%M} ({age} ago)"
 
 
 def _print(renderable: RenderableType) -> None:

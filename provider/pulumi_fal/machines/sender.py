@@ -13,12 +13,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TypeVar
 
 from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.clock import Clock
+from pulumi_fal.clock import Clock, local
 from pulumi_fal.errors import (
     APIError,
     CapacityError,
@@ -318,11 +317,10 @@ def no_capacity(name: str, new: NewInstance, refusal: APIError) -> CapacityError
 
 def _no_capacity_in_time(place: _Place, since: float) -> CapacityError:
     """The error of a create that has waited since then, in seconds since the epoch."""
-    began = datetime.fromtimestamp(since, timezone.utc).astimezone()
     said = f" The API's last answer: {place.seen.happened}." if place.seen else ""
     return CapacityError(
         f"{_not_created(place.name, place.new)} had no capacity for it in {place.patience.text}. "
-        f"It has waited since {began:%Y-%m-%d %H:%M}.{said}",
+        f"It has waited since {local(since):%Y-%m-%d %H:%M}.{said}",
         "Run the command again to wait once more, or request another sector or instance type.",
     )
 
