@@ -69,7 +69,6 @@ class Plugin:
     ) -> None:
         self.errors = folder / "stderr"
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("FAL_", "PULUMI_"))}
-        plain["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         project = {"PULUMI_PROJECT": "proj", "PULUMI_CONFIG": "{}", **backend(folder), **PACE}
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(

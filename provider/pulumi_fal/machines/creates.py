@@ -317,8 +317,7 @@ class Creates:
             self.records.amend(gone)
             return None
         if facts.same is Same.UNKNOWN:  # it may be another stack's: only what is proven dead goes
-            is_dead = entry.instance_id or facts.now - entry.started > LATE_SECONDS
-            if is_dead:
+            if entry.instance_id or facts.now - entry.started > LATE_SECONDS:
                 self.records.drop(entry)
             return None
         late = None
