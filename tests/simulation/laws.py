@@ -339,7 +339,7 @@ class Laws:
 
     def record_ends(self, call: Call, file: str) -> None:
         """A process removes a record."""
-        world, entries = self._world, self._world.entries(call.process.home)
+        world, entries = self._world, self._world.entries()
         ended = {entry.instance_id or "" for entry in entries if entry.file == file}
         kept = {entry.instance_id for entry in entries if entry.file != file} | self.given_up
         in_state = {id_ for stack in world.everywhere() for id_ in stack.ids()}
@@ -356,13 +356,17 @@ class Laws:
         stack, account = world.stacks[call.owner.stack], world.account
         if conditions.unread or conditions.key not in ("key", "rotated"):
             return set()
+        if world.disk.trouble != disk.NOTHING:
+            return set()
         return {
             instance_id
             for instance_id in account.late - account.not_made_yet() - stack.ids()
             if account.runs(instance_id)
-            and account.made_by[instance_id].stack == stack.name
-            and world.disk.trouble == disk.NOTHING
-            and world.entries_of(account.made_by[instance_id], call.process.home, late=True)
+            and (owner := account.made_by[instance_id]).stack == stack.name
+            and any(
+                entry.instance_id in (None, instance_id)
+                for entry in world.entries_of(owner, call.process.home, late=True)
+            )
         }
 
     def reviewed(self, call: Call, before: set[str]) -> None:
