@@ -66,7 +66,8 @@ class Account(FakeApi):
         """Whether a new machine is unknown to GET, too, for as long as the list lacks it."""
         self.shown_after = 0.0
         """For how many seconds after its answer a new machine is neither listed nor known to GET.
-        Without an answer, nobody could know of a machine that appears so late."""
+        Without an answer, or with one that can't be written down, nobody could know of a machine
+        that appears so late."""
         self.met: set[tuple[str, str]] = set()
         """The kinds of calls, and the faults that they met in the commands that run now."""
         self.late: set[str] = set()
@@ -103,6 +104,13 @@ class Account(FakeApi):
                 self._glitches[instance_id] = (now, now + seconds if len(calls) > 1 else now)
                 for call in calls:
                     self.state.hide(instance_id, call, seconds)
+
+    def show_soon(self) -> None:
+        """From now on, no machine appears longer after its answer than the API needs to list it."""
+        if self.shown_after:
+            self.shown_after = 0.0
+            for instance_id in self.made_by.keys() - self.late - self._glitches.keys():
+                self.machine(instance_id).hidden_until.update(list=0.0, get=0.0)
 
     def end_glitches(self) -> None:
         for instance_id in self._glitches:

@@ -433,7 +433,9 @@ class Laws:
 
     def asked(self, call: Call) -> None:
         """A person answers the question of a command, and knows what the own create has left."""
-        self._had[call] = self._had_now(call) - self._outside(call.owner)
+        world, owner = self._world, call.owner
+        left = world.account.machines_of(owner) - world.stacks[owner.stack].ids()
+        self._had[call] = self._had_now(call) - left
 
     def deleting(self, call: Call, instance_id: str) -> None:
         """The API is asked to delete a machine."""

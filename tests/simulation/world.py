@@ -146,10 +146,9 @@ class World:
                     process.saves = False
             case Event.STATE_LOST:
                 process.saves = False
-            case Event.DISK_FULL:
-                self.disk.trouble = disk.FULL
-            case Event.DISK_GONE:
-                self.disk.trouble = disk.GONE
+            case Event.DISK_FULL | Event.DISK_GONE:
+                self.disk.trouble = disk.FULL if event is Event.DISK_FULL else disk.GONE
+                self.account.show_soon()
             case Event.AGAIN:
                 process.calls_again = True
             case Event.SLEEP if moment in WAITS and not self._is_sending(process):

@@ -515,6 +515,7 @@ def test_replaced_in_state(world: World) -> None:
         pytest.param([URN, URN], "record of another stack", True, id="another stack's is"),
         pytest.param([URN, URN], "record of a namesake", True, id="one is that may be another's"),
         pytest.param([URN, URN], "machine in state", False, id="whose machine is in state"),
+        pytest.param([URN, URN], "replaced machine", True, id="an old one's deletion is left"),
         pytest.param([URN, URN], "another type", False, id="and no machine of the type"),
         pytest.param([URN, URN], "another stack", False, id="which another stack has"),
         pytest.param([URN, URN], "unreadable", False, id="and the stack can't be read"),
@@ -536,8 +537,9 @@ def test_cut_off(world: World, creating: list[str], trace: str, stops: bool, api
         world.stacks.providers = {"an-id": FAL}
         elsewhere = replace(HERE, provider="another-id", backend="file:///elsewhere")
         world.earlier(Phase.LATE, **LOST, origin=elsewhere)
-    if trace == "machine in state":
-        world.stacks.siblings = [StackMachine("x", URN)]
+    if trace in ("machine in state", "replaced machine"):
+        old = StackMachine("x", URN, is_replaced=trace == "replaced machine")
+        world.stacks.siblings = [old]
     if trace == "another stack":
         world.stacks.others = {OLD_NAME: {made}}
     if trace == "unreadable":

@@ -407,7 +407,8 @@ class Creates:
     def _is_on_record(self, origin: Origin, own: Stack) -> bool:
         """Whether state has a machine of the resource, or the journal a create of it."""
         asking = Asking(origin, own)
-        return any(machine.urn == origin.urn for machine in own.machines) or any(
+        present = {machine.urn for machine in own.machines if not machine.is_replaced}
+        return origin.urn in present or any(
             self._facts.same(entry, asking) is Same.YES for entry in self._journal.of(origin)
         )
 
