@@ -66,8 +66,8 @@ class Account(FakeApi):
         """Whether a new machine is unknown to GET, too, for as long as the list lacks it."""
         self.shown_after = 0.0
         """For how many seconds after its answer a new machine is neither listed nor known to GET.
-        Without an answer, or with one that can't be written down, nobody could know of a machine
-        that appears so late."""
+        Without an answer, or if it has no id or can't be written down, nobody could know of a
+        machine that appears so late."""
         self.met: set[tuple[str, str]] = set()
         """The kinds of calls, and the faults that they met in the commands that run now."""
         self.late: set[str] = set()
@@ -166,9 +166,10 @@ class Account(FakeApi):
                 self._turns.block(lambda: False, fault.seconds)
                 step("the answer is under way")
             answer = arrived(request, fault, outcome)
-            if request.kind == "create" and isinstance(outcome, dict) and self.shown_after:
+            is_told = isinstance(answer, dict) and "id" in answer
+            if request.kind == "create" and is_told and self.shown_after:
                 for call in ("list", "get"):
-                    self.state.hide(outcome["id"], call, self.shown_after)
+                    self.state.hide(answer["id"], call, self.shown_after)
             if request.kind == "delete" and isinstance(outcome, APIError):
                 raise outcome  # a 200 for a DELETE that does nothing is beyond any client
             return answer

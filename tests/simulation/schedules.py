@@ -185,9 +185,9 @@ class Schedules(RuleBasedStateMachine):
         lag, account.reads_lag = self.lags(lag, reads_lag)
         account.state.list_lag, account.shown_after = (lag, 0.0) if lag < LONG_LAG else (0.0, lag)
         program = dict.fromkeys(NAMES[:names], self.program)
-        for stack in PLACES[where]:
-            placed = replace(stack, is_native=is_native, program=dict(program), rows={}, doomed=[])
-            self.world.stacks[stack.name] = replace(placed, creating=[])
+        for at in PLACES[where]:  # those are shared by all schedules
+            stack = Stack(at.name, at.backend, at.organization, at.title, is_native, dict(program))
+            self.world.stacks[stack.name] = stack
 
     @rule(
         stack=_stacks,
