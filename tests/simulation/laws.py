@@ -472,7 +472,8 @@ class Laws:
             f"{instance_id} of {self._world.account.made_by.get(instance_id)} is called forgotten"
             for instance_id in sorted(forgotten & had - taken)
         )
-        self._nobodys |= forgotten - had - self._elsewhere(call)
+        # One whose create was refused may yet be found, and adopted.
+        self._nobodys |= forgotten - had - self._elsewhere(call) - self._world.account.lied
         if code == 0:
             self.violations.extend(
                 f"{instance_id} is nobody's for ever, and called fine"
