@@ -166,7 +166,7 @@ class Account(FakeApi):
                 self._turns.block(lambda: False, fault.seconds)
                 step("the answer is under way")
             answer = arrived(request, fault, outcome)
-            is_told = isinstance(answer, dict) and "id" in answer
+            is_told = isinstance(answer, dict) and self.runs(answer.get("id", ""))
             if request.kind == "create" and is_told and self.shown_after:
                 for call in ("list", "get"):
                     self.state.hide(answer["id"], call, self.shown_after)

@@ -259,11 +259,13 @@ class Laws:
             return
         if _NOT_KNOWN in str(error) or "answered 307" in str(error):
             return
-        program = world.stacks[call.owner.stack].program[call.owner.name]
+        stack = world.stacks[call.owner.stack]
+        program = stack.program[call.owner.name]
         spec = NewInstance(program["instance_type"], program["ssh_key"], program.get("sector"))
         for entry in world.entries_of(call.owner, process.home):
             is_same = entry.is_for(spec) and KEY_OF[entry.account] == process.conditions.key
             is_kept = entry.key_seconds_left(process.clock.wall()) > 90
+            is_kept = is_kept and entry.origin.provider in ("", stack.provider)
             if entry.phase is Phase.REQUESTED and is_same and is_kept:
                 self.violations.append(f"{call.owner} was not sent again with its key: {error}")
 
@@ -545,6 +547,7 @@ class Laws:
             known = self._world.stacks[call.owner.stack].ids()
             if (
                 call.process.records
+                and call.process.has_lock  # else another engine may write its own state over it
                 and self._world.account.runs(instance_id)
                 and instance_id not in known | self.given_up
             ):
