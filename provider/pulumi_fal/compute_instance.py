@@ -118,6 +118,8 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         props = {**dict.fromkeys(_OUTPUTS), **given}
         if (opts is None or opts.id is None) and (aliases := _aliases(resource_name, opts)):
             props["__aliases"] = aliases
+        if (opts is None or opts.id is None) and pulumi.runtime.is_dry_run():
+            props["__preview"] = True  # as above: check() removes it again
         props["__provider"] = _provider(resource_name, inputs, opts)
         # Not dynamic.Resource's own constructor, which does no more: with one constructor less, the
         # SDK takes the line that declares the machine for its source position, and not this one.

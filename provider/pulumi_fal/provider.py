@@ -44,7 +44,8 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         _session.register(current.urn, inputs.get("__aliases"))
         if _olds:
             _session.machines.known.add(current.urn)
-        checked = operations.check(_session.call(current), _translated(_olds), inputs)
+        call = _session.call(current, preview="__preview" in inputs)
+        checked = operations.check(call, _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
         problem = _session.problem()
         reasons = [*([problem] if problem else []), *(f.reason for f in checked.failures)]

@@ -181,7 +181,7 @@ def test_expired(stack: Stack, emulator: EmulatorServer) -> None:
     stack.env["FAL_COMPUTE_PRICES"] = f"{ONE}=360000"
     header, _, _, sums, *_ = pulumi_fal(stack, "ls").splitlines()
     assert re.split("  +", header)[-4:] == ["AGE", "MAX AGE", "AN HOUR", "COST"]
-    assert re.fullmatch(r"Together: 720000\.00 an hour, and \d{3,}\.00 since .*", sums)
+    assert re.fullmatch(r"Together: 720000\.00 an hour, at a cost of \d{3,}\.00 since .*", sums)
 
 
 def run_nightly_job(stack: Stack) -> None:

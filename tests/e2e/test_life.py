@@ -11,8 +11,8 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import ED25519, EIGHT, ONE
-from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
-from .native import in_native
+from .harness import OTHER_SSH_KEY, SSH_KEY, Result, Stack, machine, wait_until
+from .native import in_both, in_native
 from .recovery import entries, printed, says
 
 
@@ -66,6 +66,28 @@ def test_life(stack: Stack, emulator: EmulatorServer) -> None:
     assert stack.state_ids() == state.alive()
     assert state.creations == 2
     assert made.id in {entry.instance_id for entry in entries(stack)}  # it may come back
+
+
+@in_both
+def test_bill(stack: Stack) -> None:
+    """With prices, each command says once what it begins and ends to bill."""
+    stack.env["FAL_COMPUTE_PRICES"] = f"{ONE}=2.5,{EIGHT}=360000"
+
+    def told(result: Result) -> list[str]:
+        """The sentences about billing, without the cost, in the summary at the end."""
+        summary = result.output.partition("Diagnostics:")[2]
+        return re.findall(r"St\w+ billing [^,]+, \S+ an hour(?=[.,] ?)", summary)
+
+    stack.write(machine(instance_type=EIGHT), machine("small"))
+    both = "billing 2 machines, 360002.50 an hour"
+    assert told(stack.preview()) == [f"Starts {both}"]
+    assert told(stack.up()) == [f"Started {both}"]
+    stack.write(machine(instance_type=EIGHT, ssh_key=OTHER_SSH_KEY), machine("small"))
+    one = "machine, 360000.00 an hour"
+    assert told(stack.preview()) == [f"Starts billing 1 {one}", f"Stops billing 1 replaced {one}"]
+    destroyed = stack.destroy()
+    assert told(destroyed) == [f"Stopped {both}"]
+    assert re.search(r"machine deleted .* cost [1-9]\d+\.\d\d since Pulumi", destroyed.output)
 
 
 # Each machine's inputs before and after.

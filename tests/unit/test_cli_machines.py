@@ -88,7 +88,8 @@ def test_costs(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAL_COMPUTE_PRICES", f"{ONE}=2.49,{EIGHT}=19.9")
     cells = {one: ["2.49", "4.98"], new: ["-", "-"], same: ["2.49", "-"]}
     sums = (
-        "Together: 4.98 an hour, and 4.98 since Pulumi recorded them. Not known: the price of 1 and"
+        "Together: 4.98 an hour, at a cost of 4.98 since Pulumi recorded them. Not known: the "
+        "price of 1 and"
     )
     known = {"price_per_hour": 4.98, "cost": 4.98}
     assert {id_: row[-2:] for id_, row in rows(line).items() if id_ in cells} == cells

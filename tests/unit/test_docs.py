@@ -293,15 +293,16 @@ SPEAKING = (
     "compute_*",
     "errors",
     "hosts/[!e]*",
-    "machines/[!w]*",
+    "machines/[!cw]*",
+    "machines/creates",
     "native/base",
     "native/components",
     "native/servicer",
     "provider",
     "resource/[!a]*",
 )
-"""The modules whose texts reach a person through `pulumi`. The command line has its own page, the
-words of retry.py are a table of recovering.md."""
+"""The modules whose texts reach a person through `pulumi`. The command line and what things cost
+have a page of their own, the words of retry.py are a table of recovering.md."""
 
 
 def templates() -> dict[str, str]:

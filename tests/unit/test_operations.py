@@ -27,6 +27,7 @@ from pulumi_fal.errors import (
 )
 from pulumi_fal.machines.journal import Phase
 from pulumi_fal.resource import imports, operations
+from pulumi_fal.resource.bill import Bill
 from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
 from pulumi_fal.stacks.state import Stack, StackMachine
@@ -830,6 +831,67 @@ def test_delete_interrupted(world: World, state: dict[str, Any], is_sent: bool) 
         delete(world, id_, state)
 
 
+# What is billed
+
+
+PRICES = {EIGHT: 19.9}
+STARTS = "Starts billing 1 machine, 19.90 an hour."
+UNPRICED = "Starts billing 1 machine, 0.00 an hour. Not known: the price of 1."
+
+
+@pytest.mark.parametrize(
+    "call, olds, changed, told",
+    [
+        pytest.param(PREVIEW, {}, {}, STARTS, id="new"),
+        pytest.param(CALL, {}, {}, "", id="in an update"),
+        pytest.param(PREVIEW, INPUTS, {}, "", id="in state"),
+        pytest.param(PREVIEW, {}, {"sector": "no where"}, "", id="refused"),
+        pytest.param(PREVIEW, {}, {"instance_type": ONE, "sector": None}, UNPRICED, id="no price"),
+    ],
+)
+def test_planned(call: Call, olds: dict[str, Any], changed: dict[str, Any], told: str) -> None:
+    """A preview says once what it would bill, with the dynamic host's checks."""
+    bill = Bill(PRICES.copy)
+    operations.check(replace(call, bill=bill), olds, {**INPUTS, **changed})
+    assert (bill.told(), bill.told()) == (told, "")
+
+
+@pytest.mark.parametrize(
+    "olds, is_checked, stops",
+    [(STATE, True, True), (GONE, True, False), (STATE, False, False)],
+    ids=["replaced", "gone", "not checked yet"],
+)
+def test_replaced(world: World, olds: dict[str, Any], *, is_checked: bool, stops: bool) -> None:
+    """And which of those that it replaces are billed no longer, with the native host's creates."""
+    call = replace(PREVIEW, was_checked=is_checked, bill=Bill(PRICES.copy))
+    operations.diff(world.machines, call, ID, olds, {**INPUTS, "ssh_key": RSA})
+    operations.create(world.machines, call, INPUTS)
+    stopped = " Stops billing 1 replaced machine, 19.90 an hour." if stops else ""
+    assert call.bill.told() == STARTS + stopped
+
+
+def test_billed(world: World) -> None:
+    """An update says what it did. Since when a machine is billed, the stack's state tells."""
+    log = Log()
+    call = replace(CALL, log=log, bill=Bill(PRICES.copy))
+    old, new = (create(world, replace(call, urn=f"{URN}-{number}")).id for number in (1, 2))
+    gone = awaited(world, call)
+    recorded = world.clock.wall() - 7200
+    world.stacks.siblings = [StackMachine(old, f"{URN}-1", created=recorded)]
+    for id_ in (old, new):
+        delete(world, id_, call=call)
+    world.api.faults.add("delete", "404", inf)
+    delete(world, gone, call=call)
+    (told,) = (text for text in log.texts if "cost" in text)
+    assert re.fullmatch(rf"Machine {old} cost 39\.8\d since Pulumi recorded it\.", told)
+    assert world.stacks.forgotten > 0  # others need a newer state
+    assert re.fullmatch(
+        r"Started billing 2 machines, 39\.80 an hour\. Stopped billing 2 machines, 39\.80 an hour, "
+        r"at a cost of 39\.8\d since Pulumi recorded them\. Not known: the age of 1\.",
+        call.bill.told(),
+    )
+
+
 # A machine that is gone, and may come back.
 
 
@@ -841,7 +903,7 @@ def dropped(world: World) -> str:
     return id_
 
 
-def awaited(world: World) -> str:
+def awaited(world: World, call: Call = CALL) -> str:
     """A machine that went missing in the wait of its create."""
     world.state.provisioning = 200
 
@@ -850,12 +912,11 @@ def awaited(world: World) -> str:
             hide_all(world)
 
     world.api.before = hide
-    with pytest.raises(VanishedError):
-        create(world)
+    with pytest.raises(VanishedError) as caught:
+        create(world, call)
     world.api.before = lambda request: None
     world.state.provisioning = 0
-    (id_,) = world.state.alive()
-    return id_
+    return caught.value.instance_id
 
 
 def destroyed(world: World, state: dict[str, Any] = STATE) -> str:

@@ -101,7 +101,8 @@ PRICES = Option[str | None](
     "FAL_COMPUTE_PRICES",
     None,
     "What each instance type costs an hour, such as "
-    "`gpu_1x_h100_sxm5=2.49,gpu_8x_h100_sxm5=19.90`. The command line counts costs with it.",
+    "`gpu_1x_h100_sxm5=2.49,gpu_8x_h100_sxm5=19.90`. Previews, updates and the command line count "
+    "costs with it.",
 )
 OPTIONS: tuple[Option[Any], ...] = (
     API_KEY,
@@ -221,7 +222,7 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
         settle_seconds=_positive(SETTLE, environ, config),
         absence_seconds=_positive(ABSENCE, environ, config),
         parallel=parallel(environ, config),
-        prices=_prices(environ, config),
+        prices=prices(environ, config),
     )
 
 
@@ -338,7 +339,8 @@ def _positive(
     return value
 
 
-def _prices(environ: Mapping[str, str], config: Callable[[str], str | None]) -> Mapping[str, float]:
+def prices(environ: Mapping[str, str], config: Callable[[str], str | None]) -> Mapping[str, float]:
+    """Return what instance types cost an hour. Raises ConfigurationError."""
     found: dict[str, float] = {}
     for part in filter(None, (PRICES.text(environ, config) or "").split(",")):
         kind, _, price = map(str.strip, part.partition("="))

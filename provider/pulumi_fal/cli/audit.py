@@ -19,7 +19,6 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.costs import Costs
 from pulumi_fal.cli.evidence import (
     AGED,
     Aged,
@@ -33,6 +32,7 @@ from pulumi_fal.cli.evidence import (
 )
 from pulumi_fal.errors import FalError
 from pulumi_fal.machines.absence import Ownership
+from pulumi_fal.machines.costs import Costs
 from pulumi_fal.machines.whose import ABANDONED_SECONDS, Claim, Evidence, Whose
 from pulumi_fal.stacks.cache import LIST
 

@@ -16,9 +16,9 @@ from pulumi_fal import clock
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context
-from pulumi_fal.cli.costs import Costs
 from pulumi_fal.cli.show import Progress
 from pulumi_fal.errors import JournalError, StackError
+from pulumi_fal.machines.costs import Costs
 from pulumi_fal.machines.journal import Entry
 from pulumi_fal.machines.whose import Claim, Evidence, Whose, candidates, is_gone
 from pulumi_fal.stacks import cli as pulumi_cli

@@ -16,9 +16,9 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.costs import Costs
 from pulumi_fal.cli.evidence import MOST_NAMED, STACKS_SECONDS, Reader, ages, machines_json
 from pulumi_fal.cli.names import find
+from pulumi_fal.machines.costs import Costs
 from pulumi_fal.machines.whose import Claim, Whose
 
 _NOT_LISTED = """

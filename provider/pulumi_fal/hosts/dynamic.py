@@ -272,7 +272,10 @@ class DynamicSession(Session):
 
     def __init__(self) -> None:
         super().__init__(
-            settings=lambda: settings.resolve(os.environ, self._config), notify=_note, warn=_warn
+            settings=lambda: settings.resolve(os.environ, self._config),
+            prices=lambda: settings.prices(os.environ, self._config),
+            notify=_note,
+            warn=_warn,
         )
         self._config: Callable[[str], Any] = lambda key: None
         self._was_checked = False
@@ -289,15 +292,17 @@ class DynamicSession(Session):
             "Only four machines are worked on at a time.": raise_concurrency(
                 settings.parallel(os.environ, config)
             ),
-            "To end a wait, press Ctrl-C twice, then run `pulumi cancel`.": on_cancel(
-                self.clock.interrupt
-            ),
+            "To end a wait, press Ctrl-C twice, then run `pulumi cancel`.": on_cancel(self._cancel),
             "`import_` fails; use `pulumi-fal import-file`.": route_imports(
                 is_ours, current_request().provider_key
             ),
         }
         self._missing = [without for without, is_applied in applied.items() if not is_applied]
         engine.on_death(self.end)
+
+    def _cancel(self) -> None:
+        if said := self.cancel():
+            EngineRequest().log(said)
 
     def warn_of_missing(self) -> None:
         """Warn of what this version of the SDK does not allow, before the first call that needs it.
@@ -320,17 +325,19 @@ class DynamicSession(Session):
         was_checked, self._was_checked = self._was_checked, True
         return None if was_checked else settings.problem(os.environ, self._config)
 
-    def call(self, current: EngineRequest) -> Call:
+    def call(self, current: EngineRequest, *, preview: bool = False) -> Call:
         """Return the Call for a request. The first one warns about unresolved creates."""
         self.machines.review(current.urn)
         return Call(
             current.urn,
             current.timeout,
+            preview=preview,
             was_checked=current.urn in self.checked,
             aliases=self.aliases.get(current.urn, ()),
             log=current.log,
             is_heard=current.is_heard,
             warned=self.warned,
+            bill=self.bill,
         )
 
     def create_call(self, current: EngineRequest) -> Call:

@@ -42,9 +42,9 @@ class _Count:
             self._number -= 1
             self._condition.notify_all()
 
-    def wait_until_none(self, seconds: float) -> None:
+    def wait_until_none(self, seconds: float) -> bool:
         with self._condition:
-            self._condition.wait_for(lambda: self._number <= 0, seconds)
+            return self._condition.wait_for(lambda: self._number <= 0, seconds)
 
 
 class ThreadPerCall(futures.Executor):

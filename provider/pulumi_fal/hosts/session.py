@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.clock import Clock
+from pulumi_fal.errors import ConfigurationError
+from pulumi_fal.hosts import engine
 from pulumi_fal.machines import lifecycle
 from pulumi_fal.machines.journal import Journal, default_folder
 from pulumi_fal.machines.process import Machines
+from pulumi_fal.resource.bill import Bill
 from pulumi_fal.stacks.cache import Stacks
 
 _POST_SECONDS = 200.0
 """Seconds that a POST in flight has to end after the engine has died."""
+_CALL_SECONDS = 1.0
+"""Seconds that calls have to end after Cancel, so that its answer is about them as well."""
 
 
 class Session:
@@ -27,10 +32,12 @@ class Session:
         self,
         *,
         settings: Callable[[], Settings],
+        prices: Callable[[], Mapping[str, float]] = dict,
         notify: Callable[[str], None],
         warn: Callable[[str], None],
     ) -> None:
-        """`settings` is called when the API is first needed. It may raise ConfigurationError.
+        """`settings` is called when the API is first needed. It and `prices` may raise
+        ConfigurationError.
 
         `notify` gets transient messages, in the thread that waits. `warn` gets warnings that stop
         nothing.
@@ -42,6 +49,7 @@ class Session:
         """The URNs of the resources whose inputs this process has checked."""
         self.aliases: dict[str, tuple[str, ...]] = {}
         """The URNs that a resource may have had, by its own, as far as the program tells."""
+        self.bill = Bill(prices)
         self._settings = settings
         self._notify = notify
         self._warn = warn
@@ -72,6 +80,18 @@ class Session:
         if isinstance(aliases, list):
             self.aliases[urn] = tuple(map(str, aliases))
         self.checked.add(urn)
+
+    def cancel(self) -> str:
+        """End all waits, and return what began and ended to bill, unless calls still run.
+
+        The engine sends Cancel at Ctrl-C, and at the end of every command.
+        """
+        self.clock.interrupt()
+        try:
+            is_over = self.bill.prices and engine.in_progress.wait_until_none(_CALL_SECONDS)
+        except ConfigurationError:  # the first check has refused the settings
+            return ""
+        return self.bill.told() if is_over else ""
 
     def end(self) -> None:
         """End all waits after the engine's death, but wait until a POST in flight is recorded."""

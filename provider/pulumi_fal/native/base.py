@@ -20,7 +20,7 @@ from pulumi_fal.hosts import engine
 from pulumi_fal.native import lookups, session
 from pulumi_fal.native.properties import received, secret, secrets_in, sent
 from pulumi_fal.native.session import NativeSession
-from pulumi_fal.resource.call import WARNING
+from pulumi_fal.resource.call import INFO, WARNING
 from pulumi_fal.stacks.origin import UNKNOWN_ID
 
 T = TypeVar("T")
@@ -178,9 +178,8 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         return iter([response(result=response.Result(id=id_)) for id_ in ids])
 
     def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """End all waits. The engine sends this at Ctrl-C, and at every normal end."""
-        if self._session is not None:
-            self._session.clock.interrupt()
+        if self._session is not None and (said := self._session.cancel()):
+            self._log(message=said, severity=INFO, urn="", ephemeral=False)
         return empty_pb2.Empty()
 
     def _connect(self, engine_address: str) -> None:

@@ -296,6 +296,7 @@ class FalProvider(ConfigurableProvider):
             log=log,
             is_heard=functools.partial(engine.is_heard, context),
             warned=session.warned,
+            bill=session.bill,
         )
 
     def _refuse_import(

@@ -42,7 +42,12 @@ class NativeSession(Session):
         command was given, and overrides the environment.
         Raises ConfigurationError if `parallel` is not a positive number.
         """
-        super().__init__(settings=self._resolve, notify=self._note, warn=warn)
+        super().__init__(
+            settings=self._resolve,
+            prices=lambda: settings.prices(self._environ, self._value),
+            notify=self._note,
+            warn=warn,
+        )
         self._config = config
         self.declared = declared
         self.provider = provider

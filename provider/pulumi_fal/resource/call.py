@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, Final, Protocol
 
 from pulumi_fal.errors import LifecycleError
+from pulumi_fal.resource.bill import Bill
 
 INFO, WARNING = 1, 2
 """Log severities, with the engine's values."""
@@ -58,6 +59,8 @@ class Call:
     """Returns whether the engine still waits for the answer; True if that is not known."""
     warned: dict[str, object] = field(default_factory=dict)
     """The warnings that this process has shown once and for all. All its calls share it."""
+    bill: Bill = field(default_factory=Bill)
+    """What this process begins and ends to bill. All its calls share it, too."""
 
     def to_delete(self, what: str) -> str:
         """Return the command that deletes the resource's machines, and none of the stack's others.

@@ -103,6 +103,8 @@ def check(call: Call, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Check
         checked["ssh_key"] = olds.get("ssh_key") or news["ssh_key"]
     for warning in () if failures else inputs.unknown(checked):
         call.warn_once(warning)
+    if call.preview and not (olds or failures):
+        call.bill.planned[call.urn] = _typed("", checked)
     return Checked(checked, failures)
 
 
@@ -129,6 +131,8 @@ def diff(
     replaces = _replacements(olds, news, before)
     if replaces and olds.get(UNFINISHED) != GONE:
         call.warn_once(_loses_disk(id_, [name for name in replaces if news.get(name) != UNKNOWN]))
+        if call.was_checked:
+            call.bill.replaced[id_] = _typed(id_, olds)
     # A machine that a wait has found to be gone needs a replacement. What a diff could find out by
     # itself, the preview would not have found out.
     if not replaces and olds.get(UNFINISHED) == GONE:
@@ -153,6 +157,7 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
     attempts but the last. So each of them has to bring the machine into state.
     """
     if call.preview:
+        call.bill.planned[call.urn] = _typed("", props)
         return Created("", outputs.planned(props))
     # The creates come first, because without a usable key nothing else need be asked.
     creates, records, origin = machines.creates, machines.creates.records, machines.origin(call.urn)
@@ -161,8 +166,10 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
     new, patience = replace(requested, sector=props["sector"]), wait.patience(call, props)
     try:
         with creates.launch(new, origin, requested, patience, call.aliases) as instance:
+            call.bill.began[instance.id] = _typed(instance.id, props)
             outs = _awaited(machines, call, origin, instance, props)
-    except VanishedError:
+    except VanishedError as error:
+        call.bill.began.pop(error.instance_id, None)
         raise
     except InitFailed as error:
         failed = error
@@ -438,8 +445,29 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
     creates.deleted_ids.add(id_)
     if is_deleted:
         machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
+        _end_billing(machines, call, origin, _typed(id_, props))
     else:
         creates.note_gone(origin, id_, props)
+
+
+def _end_billing(machines: Machines, call: Call, origin: Origin, machine: Instance) -> None:
+    """Say what a machine has cost. Only the stack's state tells since when."""
+
+    def recorded() -> dict[str, float]:
+        in_stack = machines.stacks.machines(origin) or ()
+        machines.stacks.forget(origin)  # whoever asks later needs a newer state
+        return {held.id: held.created for held in in_stack if held.created is not None}
+
+    if not call.bill.prices or not call.is_heard():
+        return
+    cost = call.bill.end(machine, machines.facts.clock.wall(), recorded)
+    if cost is not None:
+        call.log(f"Machine {machine.id} cost {cost:.2f} since Pulumi recorded it.", ephemeral=True)
+
+
+def _typed(id_: str, props: Properties) -> Instance:
+    """Return a machine of which only the id and the type are known."""
+    return Instance(id_, str(props.get("instance_type") or ""))
 
 
 def _came_back(id_: str) -> str:

@@ -22,7 +22,7 @@ class Costs:
 
     def cells(self, machine: Instance) -> list[str]:
         """Return a machine's price an hour, and what it has cost, as far as both are known."""
-        known = (self._price(machine), self._cost(machine))
+        known = (self._price(machine), self.cost(machine))
         return ["" if value is None else f"{value:.2f}" for value in known[: len(self.columns)]]
 
     def as_json(self, *machines: Instance) -> dict[str, float | None]:
@@ -31,17 +31,18 @@ class Costs:
             return {}
         return {
             "price_per_hour": _sum(map(self._price, machines)),
-            "cost": _sum(map(self._cost, machines)),
+            "cost": _sum(map(self.cost, machines)),
         }
 
-    def in_words(self, machines: Sequence[Instance]) -> str:
-        """Return the sums, and of how many machines they lack something; "" without prices."""
+    def in_words(self, machines: Sequence[Instance], what: str = "Together:") -> str:
+        """Return the sums of `what`, and what they lack; "" without prices or machines."""
         if not self.prices or not machines:
             return ""
         hour, cost = (value or 0 for value in self.as_json(*machines).values())
-        said = f"Together: {hour:.2f} an hour"
+        said = f"{what} {hour:.2f} an hour"
         if self.ages:
-            said += f", and {cost:.2f} since Pulumi recorded them"
+            them = "it" if len(machines) == 1 else "them"
+            said += f", at a cost of {cost:.2f} since Pulumi recorded {them}"
         priceless = sum(self._price(machine) is None for machine in machines)
         ageless = sum(machine.id not in self.ages for machine in machines) if self.ages else 0
         lacks = {"price": priceless, "age": ageless}
@@ -51,7 +52,8 @@ class Costs:
     def _price(self, machine: Instance) -> float | None:
         return self.prices.get(machine.instance_type)
 
-    def _cost(self, machine: Instance) -> float | None:
+    def cost(self, machine: Instance) -> float | None:
+        """Return what a machine has cost; None if that is not known."""
         price, age = self._price(machine), self.ages.get(machine.id)
         return None if price is None or age is None else price * age / 3600
 
