@@ -1,4 +1,4 @@
-"""The ComputeCluster component: machines in one sector, which share an InfiniBand network."""
+"""The ComputeCluster component: machines of one type, in one sector if it has InfiniBand."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ComputeClusterArgs:
     """The SSH public key that may log in to all machines: one line, as in `id_ed25519.pub`.
     Changing the key replaces all machines; changing only its comment does not."""
     instance_type: pulumi.Input[str | InstanceType] = InstanceType.GPU_8X_H100_SXM5
-    """The type of all machines, one with InfiniBand; `gpu_8x_h100_sxm5` by default. Changing it
-    replaces all machines."""
+    """The type of all machines; `gpu_8x_h100_sxm5` by default. Machines of `gpu_1x_h100_sxm5` have
+    no InfiniBand, and so no sector. Changing the type replaces all machines."""
     sector: pulumi.Input[str | Sector] | None = None
     """`sector_1`, `sector_2` or `sector_3`. By default the API chooses it for the first machine,
     and the others are created in the same one when the first is ready. Requesting a sector that a
@@ -49,7 +49,7 @@ class ComputeClusterArgs:
 
 
 class ComputeCluster(pulumi.ComponentResource):
-    """Machines of one type in one sector, NAME-0 to NAME-(size-1).
+    """Machines of one type, NAME-0 to NAME-(size-1), in one sector if the type has InfiniBand.
 
     Each machine is a ComputeInstance. The options `custom_timeouts`, `delete_before_replace`,
     `depends_on`, `hooks`, `protect` and `retain_on_delete` apply to all of them.
@@ -61,7 +61,7 @@ class ComputeCluster(pulumi.ComponentResource):
     """The addresses of the machines. With `wait=False`, an address is None until a refresh."""
     sector: pulumi.Output[str | None]
     """The sector that the machines are in. If they are in different ones, that of the first, with a
-    warning."""
+    warning. 1x machines have none."""
     main_ip: pulumi.Output[str | None]
     """The address of the first machine. With `wait=False`, it may be None until a refresh."""
     hostfile: pulumi.Output[str | None]
@@ -102,8 +102,7 @@ class ComputeCluster(pulumi.ComponentResource):
     def __init__(self, resource_name: str, *positional: Any, **named: Any) -> None:
         """Declare the machines. ComputeClusterArgs documents the inputs.
 
-        Raises RunError if the size is not a whole number from 1 to 1000, or if the type has no
-        InfiniBand.
+        Raises RunError if the size is not a whole number from 1 to 1000.
         """
         what = f"ComputeCluster {resource_name}"
         opts, inputs = compute_instance.parse(what, ComputeClusterArgs, *positional, **named)

@@ -156,8 +156,7 @@ class _NotShown(Unknown):
 
 
 def _sector_or_unknown(sector: str | None, instance_type: str, status: str) -> Any:
-    known = InstanceType.known(instance_type)
-    has_none = status == Status.READY or (known is not None and not known.has_infiniband)
+    has_none = status == Status.READY or not InstanceType.has_sector(instance_type)
     return sector if sector or has_none else _NotShown()  # type: ignore[no-untyped-call]
 
 

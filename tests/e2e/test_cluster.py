@@ -10,19 +10,23 @@ from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN
 
-from ..fakes import EIGHT
+from ..fakes import EIGHT, ONE
 from .harness import OTHER_SSH_KEY, SSH_KEY, Code, Stack, machine
-from .native import NativeStack, in_native
+from .native import NativeStack, in_both, in_native
 from .recovery import says
 
 
 def cluster(
-    size: int = 3, sector: str | None = None, ssh_key: str = SSH_KEY, opts: str = ""
+    size: int = 3,
+    sector: str | None = None,
+    ssh_key: str = SSH_KEY,
+    opts: str = "",
+    instance_type: str = EIGHT,
 ) -> str:
     """A program's lines for a cluster whose outputs are the stack's."""
     return (
         f"train = ComputeCluster('train', size={size}, ssh_key={ssh_key!r}, sector={sector!r}, "
-        f"opts=ResourceOptions({opts}))\n"
+        f"instance_type={instance_type!r}, opts=ResourceOptions({opts}))\n"
         "for name in ('ips', 'main_ip', 'sector', 'hostfile', 'torchrun', 'ssh_config'):\n"
         "    pulumi.export(name, getattr(train, name))\n"
     )
@@ -68,6 +72,19 @@ def test_one_sector(stack: Stack, state: State) -> None:
     (parent,) = {resource["parent"] for resource in stack.resources()}
     assert {resource["urn"] for resource in stack.resources(CLUSTER_TYPE_TOKEN)} == {parent}
     assert not any(resource.get("dependencies") for resource in stack.resources())
+
+
+@in_both
+def test_fleet(stack: Stack, state: State) -> None:
+    """Machines of the 1x type have no sector, so none waits for another. The fleet grows."""
+    stack.write(cluster(2, instance_type=ONE))
+    stack.up()
+    assert stack.outputs()["hostfile"].count(" slots=1\n") == 2
+    stack.write(cluster(3, instance_type=ONE))
+    says(stack.preview(), "+ 1 to create")
+    says(stack.up(), "+ 1 created", "4 unchanged")
+    assert sectors(state) == [None] * 3
+    assert stack.state_ids() == state.alive()
 
 
 @pytest.mark.chaos("unit/test_cluster.py::test_first_is_missing")

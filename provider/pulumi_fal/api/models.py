@@ -36,6 +36,12 @@ class InstanceType(str, Enum):
         return next((member for member in cls if member == name), None)
 
     @classmethod
+    def has_sector(cls, name: object) -> bool:
+        """Whether machines of the type of that name have a sector; True for an unknown one."""
+        known = cls.known(name)
+        return known is None or known.has_infiniband
+
+    @classmethod
     def with_infiniband(cls) -> list[str]:
         """Return the names of the types that have InfiniBand, and so a sector."""
         return [member.value for member in cls if member.has_infiniband]

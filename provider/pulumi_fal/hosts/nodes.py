@@ -76,11 +76,10 @@ def declare(
     """Declare the machines of the component, all with its inputs.
 
     `new` declares one machine, by its name, inputs and options. Without a requested sector, the
-    machines follow the first one. Raises RunError for a type without InfiniBand.
+    machines follow the first one, unless their type has none.
     """
     handed_down = {option: getattr(opts, option, None) for option in _HANDED_DOWN}
     common = {input_: inputs.get(input_) for input_ in NAMES}
-    common["instance_type"] = _with_infiniband(common["instance_type"])
     first_name, *other_names = names(name, size)
 
     def node(node_name: str, ignore_changes: list[str] | None = None, **differences: Any) -> _M:
@@ -92,8 +91,8 @@ def declare(
     if common["sector"] is not None:
         requested = pulumi.Output.from_input(common["sector"]).apply(_refuse_no_request, True)
         return [node(node_name, sector=requested) for node_name in (first_name, *other_names)]
-    if size == 1:
-        return [node(first_name)]
+    if size == 1 or not InstanceType.has_sector(common["instance_type"]):
+        return [node(node_name) for node_name in (first_name, *other_names)]
     first = node(first_name, wait=_wait_of_first(common))
     sector = _sector_of(first)
     # What happens to the first machine later must not replace the others.
@@ -157,20 +156,6 @@ def outputs(
         "ssh_config": pulumi.Output.all(once_known(lambda known, _: known), ids).apply(ssh_config),
         "inventory": once_known(lambda known, _: access.inventory(name, known)),
     }
-
-
-def _with_infiniband(instance_type: Any) -> Any:
-    """Return the type. Raises RunError for one that is known to have no InfiniBand."""
-    if isinstance(instance_type, pulumi.Output) or inspect.isawaitable(instance_type):
-        return pulumi.Output.from_input(instance_type).apply(_with_infiniband)
-    known = InstanceType.known(instance_type)
-    if known and not known.has_infiniband:
-        raise pulumi.RunError(
-            f"instance_type {known.value} has no InfiniBand, so it can't be that of a cluster. Use "
-            f"{' or '.join(InstanceType.with_infiniband())}, or ComputeInstance resources without "
-            "a cluster."
-        )
-    return instance_type
 
 
 def _refuse_no_request(sector: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pulumi_fal.api.models import InstanceType, NewInstance
 from pulumi_fal.errors import CapacityError, FalError, IncompleteClusterError, NotReplacedError
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource.call import WARNING, Call
@@ -15,14 +16,15 @@ from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
 
-def sector(machines: Machines, call: Call) -> str | None:
+def sector(machines: Machines, call: Call, new: NewInstance) -> str | None:
     """Return the sector that the cluster's other machines are in, or else the machine itself was.
 
-    None if it is not part of a cluster, or the first machine of one. A machine that replaces
-    another, or one that is gone, must not end up in another sector than the rest. So this raises
-    IncompleteClusterError if the first machine is to tell it, but has no result.
+    None if it is not part of a cluster, or the first machine of one, or if its type has no sector.
+    A machine that replaces another, or one that is gone, must not end up in another sector than the
+    rest. So this raises IncompleteClusterError if the first machine is to tell it, but has no
+    result.
     """
-    if not _is_in_cluster(call.urn):
+    if not _is_in_cluster(call.urn) or not InstanceType.has_sector(new.instance_type):
         return None
     in_state = _in_state(machines, call)
     if follows(call):
@@ -63,7 +65,7 @@ def refused(machines: Machines, call: Call, refusal: FalError) -> FalError:
     if _is_in_cluster(call.urn):
         return IncompleteClusterError(
             f"{happened}\n"
-            "If the sector is full, run `pulumi up` again when it has capacity.\n"
+            "If there is no capacity, run `pulumi up` again when there is.\n"
             f"Other machines of cluster {_cluster(name)} may exist, and are billed. To list them:\n"
             "  pulumi-fal ls"
         )

@@ -126,8 +126,8 @@ def failures(news: Mapping[str, Any]) -> Iterator[Failure]:
             "wait_for_ssh is True, but wait is False, so nothing would be awaited; leave one of "
             "them out",
         )
-    known, sector = InstanceType.known(news.get("instance_type")), news.get("sector")
-    if known and not known.has_infiniband and sector not in (None, UNKNOWN):
+    has_sector = InstanceType.has_sector(news.get("instance_type"))
+    if not has_sector and news.get("sector") not in (None, UNKNOWN):
         yield Failure(
             "sector",
             f"sector is for InfiniBand between {' or '.join(InstanceType.with_infiniband())} "

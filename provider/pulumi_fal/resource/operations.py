@@ -162,7 +162,7 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
     # The creates come first, because without a usable key nothing else need be asked.
     creates, records, origin = machines.creates, machines.creates.records, machines.origin(call.urn)
     requested = NewInstance.of(props)
-    props = {**props, "sector": requested.sector or cluster.sector(machines, call)}
+    props = {**props, "sector": requested.sector or cluster.sector(machines, call, requested)}
     new, patience = replace(requested, sector=props["sector"]), wait.patience(call, props)
     try:
         with creates.launch(new, origin, requested, patience, call.aliases) as instance:
@@ -318,8 +318,8 @@ def _trouble(call: Call, instance: Instance, props: Properties) -> str | None:
 
 
 def _without_sector(instance: Instance) -> str | None:
-    known = InstanceType.known(instance.instance_type)
-    if instance.sector or instance.is_ready or (known and not known.has_infiniband):
+    has_sector = InstanceType.has_sector(instance.instance_type)
+    if instance.sector or instance.is_ready or not has_sector:
         return None
     return (
         f"Machine {instance.id} is not ready, and the API does not show its sector yet. A machine "
