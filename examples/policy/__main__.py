@@ -3,6 +3,8 @@
 The machines of a cluster are resources of their own, so they count and are checked like any other.
 """
 
+import os
+
 from pulumi_policy import (
     EnforcementLevel,
     PolicyConfigSchema,
@@ -20,7 +22,7 @@ INSTANCE_TYPES = {
 }
 """The types of machines, each with the name of its input that says how many GPUs there are."""
 STACKS, MAXIMUM = ["dev"], 4
-"""The limits of a stack whose configuration of this pack sets no others."""
+"""The limits of a stack whose configuration of this pack sets no others. The costs have none."""
 
 
 def is_8x(args: ResourceValidationArgs) -> bool:
@@ -53,6 +55,25 @@ def limit_machines(args: StackValidationArgs, report_violation: ReportViolation)
         report_violation(f"The stack has {len(machines)} machines, not {maximum:g}: {names}.")
 
 
+def limit_hourly_cost(args: StackValidationArgs, report_violation: ReportViolation) -> None:
+    """A stack's machines may cost only so much an hour, by the prices in the environment."""
+    maximum = args.get_config().get("maxHourlyCost")
+    if maximum is None:
+        return
+    text = os.environ.get("FAL_COMPUTE_PRICES", "").replace(" ", "")
+    prices = dict(part.split("=") for part in text.split(",") if part)
+    types = [
+        str(resource.props.get(INSTANCE_TYPES[resource.resource_type]))
+        for resource in args.resources
+        if resource.resource_type in INSTANCE_TYPES
+    ]
+    if unknown := sorted({type_ for type_ in types if type_ not in prices}):
+        report_violation(f"FAL_COMPUTE_PRICES has no price of {', '.join(unknown)}.")
+    cost = sum(float(prices.get(type_, 0)) for type_ in types)
+    if cost > maximum:
+        report_violation(f"The machines cost {cost:.2f} an hour, more than {maximum:.2f}.")
+
+
 PolicyPack(
     name="fal-compute",
     enforcement_level=EnforcementLevel.MANDATORY,
@@ -76,6 +97,14 @@ PolicyPack(
             validate=limit_machines,
             config_schema=PolicyConfigSchema(
                 properties={"maximum": {"type": "integer", "minimum": 0}}
+            ),
+        ),
+        StackValidationPolicy(
+            name="hourly-cost",
+            description="The machines of a stack cost only so much an hour.",
+            validate=limit_hourly_cost,
+            config_schema=PolicyConfigSchema(
+                properties={"maxHourlyCost": {"type": "number", "minimum": 0}}
             ),
         ),
     ],

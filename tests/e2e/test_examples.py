@@ -362,8 +362,16 @@ def test_policy(pack: Path, stack: Stack, emulator: EmulatorServer, tmp_path: Pa
     assert "The stack has 5 machines, not 4: cluster-0, native, one, python, small." in said
     assert emulator.state.creations == 0
     config = tmp_path / "config.json"
-    limits = {"no-8x-in-dev": "disabled", "protect-8x": "disabled", "few-machines": {"maximum": 2}}
+    limits = {
+        **dict.fromkeys(["no-8x-in-dev", "protect-8x"], "disabled"),
+        "few-machines": {"maximum": 2},
+        "hourly-cost": {"maxHourlyCost": 50},
+    }
     config.write_text(json.dumps(limits))
+    stack.env["FAL_COMPUTE_PRICES"] = f"{EIGHT}=20"
     given = ("--policy-pack", str(pack), "--policy-pack-config", str(config))
-    assert "The stack has 5 machines, not 2" in stack.up(*given, fails=True).output
+    said = stack.up(*given, fails=True).output
+    assert "The stack has 5 machines, not 2" in said
+    assert f"FAL_COMPUTE_PRICES has no price of {ONE}." in said
+    assert "The machines cost 60.00 an hour, more than 50.00." in said
     assert emulator.state.creations == 5
