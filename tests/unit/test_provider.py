@@ -8,17 +8,19 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from pulumi.output import Unknown
 from pulumi.runtime import rpc
 
-from pulumi_fal.errors import Interrupted
-from pulumi_fal.hosts import session
+from pulumi_fal.api.models import Instance
+from pulumi_fal.errors import ConfigurationError, Interrupted
+from pulumi_fal.hosts import engine, session
 from pulumi_fal.machines.process import Machines
 from pulumi_fal.provider import ComputeInstanceProvider
 
-from ..fakes import ED25519, EIGHT, ID, settings
+from ..fakes import ED25519, EIGHT, ID, ONE, settings
 
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 
@@ -84,3 +86,28 @@ def test_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended.end()
     with pytest.raises(Interrupted):
         ended.clock.check()
+
+
+def ending(prices: Any) -> session.Session:
+    """A session that has created a machine."""
+    ending = session.Session(settings=settings, prices=prices, notify=print, warn=print)
+    ending.bill.began["a"] = Instance("a", ONE)
+    return ending
+
+
+def test_told_at_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Cancel of a Ctrl-C comes before the calls end, and the sum is told once."""
+    monkeypatch.setattr(session, "_CALL_SECONDS", 0)
+    ended = ending(lambda: {ONE: 2.0})
+    with monkeypatch.context() as running:
+        running.setattr(engine.in_progress, "_number", 1)
+        assert ended.cancel() == ""
+    with pytest.raises(Interrupted):
+        ended.clock.check()
+    assert ended.cancel() == "Started billing 1 machine, 2.00 an hour."
+    assert ended.cancel() == ""
+
+
+def test_wrong_prices() -> None:
+    """The first check has refused them, and the engine waits for an answer to Cancel."""
+    assert ending(mock.Mock(side_effect=ConfigurationError("no price"))).cancel() == ""

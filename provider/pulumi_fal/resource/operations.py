@@ -462,7 +462,7 @@ def _end_billing(machines: Machines, call: Call, origin: Origin, machine: Instan
         return
     cost = call.bill.end(machine, machines.facts.clock.wall(), recorded)
     if cost is not None:
-        call.log(f"Machine {machine.id} cost {cost:.2f} since Pulumi recorded it.", ephemeral=True)
+        call.log(f"Machine {machine.id} cost {cost:.2f} since Pulumi recorded it.")
 
 
 def _typed(id_: str, props: Properties) -> Instance:
