@@ -11,10 +11,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from pulumi_fal.api.settings import PRICES, prices
 from pulumi_fal.emulator.faults import Faults
+from pulumi_fal.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pulumi_fal.emulator.server import EmulatorServer
 
@@ -23,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the emulator until SIGINT or SIGTERM, or exit with a message if it can't start."""
     options = _options(argv)
     try:
-        from pulumi_fal.emulator.server import API_KEY, EmulatorServer
+        from pulumi_fal.emulator.server import EmulatorServer
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn"):
             raise
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, lambda *_: sys.exit())
-    api_key = os.environ.get("FAL_ADMIN_API_KEY")
+    api_key = os.environ.get("FAL_ADMIN_API_KEY") or None
     try:
         emulator = EmulatorServer(
             provisioning=options.provisioning,
@@ -44,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             port=options.port,
             allowed_hosts=options.allow_host,
             api=options.api,
+            prices=options.prices,
             say=lambda line: print(line, flush=True),
         )
     except OSError as error:
@@ -63,21 +66,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             print("Only the key in this terminal's FAL_ADMIN_API_KEY is accepted.")
         else:
             print("Any key is accepted; each sees its own machines.")
-        if options.api != "legacy":
-            print(_assignment("FAL_COMPUTE_API", options.api))
-        print(_assignment("FAL_COMPUTE_ENDPOINT", emulator.endpoint))
-        if not api_key:
-            print(_assignment("FAL_ADMIN_API_KEY", API_KEY))
-        ssh = emulator.env["FAL_COMPUTE_SSH_ADDRESS"]
-        print(_assignment("FAL_COMPUTE_SSH_ADDRESS", ssh), flush=True)
+        print(emulator.exports, flush=True)
         if not emulator.address.is_loopback:
             print(_from_elsewhere(emulator), flush=True)
         threading.Event().wait()
-
-
-def _assignment(name: str, value: str) -> str:
-    """Return a line to paste into the shell: PowerShell on Windows, else a POSIX shell."""
-    return f'$env:{name} = "{value}"' if sys.platform == "win32" else f"export {name}={value}"
 
 
 def _advice(error: OSError) -> str:
@@ -104,6 +96,9 @@ def _from_elsewhere(emulator: EmulatorServer) -> str:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    several = "; may be given several times"
+    # argparse parses a default that is text as it parses what the option is given.
+    priced = os.environ.get(PRICES.variable)
     parser = argparse.ArgumentParser(
         prog="python -m pulumi_fal.emulator",
         description="An emulator of fal Compute: machines that cost nothing.",
@@ -111,49 +106,30 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         " accepted, and each sees its own machines.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0 or :: for all"
-    )
-    parser.add_argument(
-        "--port", type=_port, default=8900, help="the port to listen on; 0 for any free port"
-    )
-    parser.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        type=_name,
-        metavar="NAME",
-        help="a further name by which clients call it, such as that of its container or proxy; may"
-        " be given several times",
-    )
+    for name, parse, default, shown, meaning in (
+        ("host", str, "127.0.0.1", "ADDRESS", "the address to listen on; 0.0.0.0 or :: for all"),
+        ("port", _port, 8900, "PORT", "the port to listen on; 0 for any free port"),
+        ("allow-host", _name, [], "NAME", "another name of it, such as its proxy's" + several),
+        ("provisioning", float, 20.0, "SECONDS", "seconds from a create until a machine is ready"),
+        ("deletion", float, 2.0, "SECONDS", "seconds for which a deleted machine still exists"),
+        ("latency", float, 0.0, "SECONDS", "seconds that every call takes at least"),
+        ("capacity", int, None, "N", "the number of machines at which creates are refused"),
+        ("fault", _fault, [], "CALL=FAULT[:SETTING=VALUE,...]", "a fault for a call" + several),
+        ("prices", _prices, priced, "TYPE=PRICE,...", "prices an hour, for the page's counter"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            action="append" if default == [] else "store",
+            type=parse,
+            default=default,
+            metavar=shown,
+            help=meaning,
+        )
     parser.add_argument(
         "--api",
         choices=("legacy", "v1"),
         default="legacy",
         help="the API whose endpoint is printed; the emulator always serves both",
-    )
-    for name, default, meaning in (
-        ("--provisioning", 20.0, "from a machine's creation until it is ready"),
-        ("--deletion", 2.0, "for which a deleted machine still exists"),
-        ("--latency", 0.0, "that every call takes at least"),
-    ):
-        parser.add_argument(
-            name, type=float, default=default, metavar="SECONDS", help=f"seconds {meaning}"
-        )
-    parser.add_argument(
-        "--capacity",
-        type=int,
-        metavar="N",
-        help="the number of machines at which further creates are refused; unlimited by default",
-    )
-    parser.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        type=_fault,
-        metavar="CALL=FAULT[:SETTING=VALUE,...]",
-        help="a fault for a call, such as create=500_after or list=429:retry_after=2,times=3;"
-        " may be given several times",
     )
     return parser.parse_args(argv)
 
@@ -169,6 +145,13 @@ def _name(text: str) -> str:
     if not re.fullmatch(r"[\w.-]+|\[[\da-fA-F:.]+\]", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no host's name or address without a port")
     return text
+
+
+def _prices(text: str) -> Mapping[str, float]:
+    try:
+        return prices({PRICES.variable: text}, lambda key: None)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _fault(line: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from importlib import resources
@@ -17,42 +17,18 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exception_handlers import http_exception_handler
-from pydantic import BaseModel, NonNegativeInt, field_validator
+from pydantic import BaseModel, NonNegativeInt
 from starlette.exceptions import HTTPException as RoutingError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.routing import Match
 
-from pulumi_fal.emulator.calls import CurrentState, Log, log_request
-from pulumi_fal.emulator.dialects import V1_PREFIX, legacy, v1, v1_error
-from pulumi_fal.emulator.faults import Faults
-from pulumi_fal.emulator.state import CAPACITY_ANSWERS, State, UnknownMachineError
+from pulumi_fal.emulator.calls import V1_PREFIX, Current, Service, legacy, log_request, v1, v1_error
+from pulumi_fal.emulator.state import UnknownMachineError
 
 
-def create_app(
-    state: State,
-    faults: Faults,
-    log: Log,
-    *,
-    hosts: Sequence[str],
-    api_key: str | None = None,
-    latency: float = 0.0,
-    say: Callable[[str], object] = lambda _: None,
-) -> FastAPI:
-    """Return the emulator as an ASGI application.
-
-    Args:
-        state: the machines.
-        faults: the faults of the next calls.
-        log: gets an entry for every request, except those to controls and page.
-        hosts: the hosts that a request may name in its Host header.
-        api_key: the key that calls must use, or another key of the same account (see
-            `state.same_account`). None accepts any key, and each key has its own account.
-        latency: the minimum duration of every call in seconds.
-        say: is called with a line of text for every request.
-    """
+def create_app(service: Service, hosts: Sequence[str]) -> FastAPI:
+    """Return the ASGI application, with the hosts that a request may name in its Host header."""
     app = FastAPI(title="fal Compute emulator", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.machines, app.state.faults, app.state.log = state, faults, log
-    app.state.api_key, app.state.latency, app.state.say = api_key, latency, say
+    app.state.service = service
     # A page of another site can have its name resolve to the emulator's address. The browser then
     # takes the emulator for that site, and lets the page read and control it. What it can't change
     # is that each request names the page's own host. Older releases of Starlette take "[" for the
@@ -68,14 +44,6 @@ def create_app(
 
 
 # The controls.
-
-
-async def _faults(request: Request) -> Faults:
-    faults: Faults = request.app.state.faults
-    return faults
-
-
-Script = Annotated[Faults, Depends(_faults)]
 
 
 async def _only_json(request: Request) -> None:
@@ -94,13 +62,9 @@ control = APIRouter(prefix="/_emulator", dependencies=[Depends(_only_json)])
 
 @control.get("/report")
 async def report(
-    request: Request,
-    machines: CurrentState,
-    script: Script,
-    known: str = "",
-    log: Annotated[int, Query(ge=0)] = 10_000,
+    service: Current, known: str = "", log: Annotated[int, Query(ge=0)] = 10_000
 ) -> dict[str, Any]:
-    now, requests = machines.now(), request.app.state.log
+    machines, now, requests = service.state, service.state.now(), service.log
     return {
         "calls": machines.calls,
         "creations": machines.creations,
@@ -111,67 +75,71 @@ async def report(
                 **asdict(machine.seen_at(now)),
                 "age": now - machine.created,
                 "deleting": machine.gone_at < inf,
+                "stuck": machine.stuck_at < inf,
             }
             for machine in machines.existing()
         ],
         "unclaimed": sorted(machines.unclaimed(known.split(","))),
-        "faults": script.left(),
-        "held": script.held,
+        "faults": service.faults.left(),
+        "held": service.faults.held,
         "capacity": {
             "machines": machines.capacity,
             "in_sector": machines.sector_capacity,
             "status": machines.capacity_status,
         },
-        "any_key": request.app.state.api_key is None,
+        "cost": machines.cost(service.prices) if service.prices else None,
+        "any_key": service.api_key is None,
+        "url": service.url,
+        "exports": service.exports,
         "requests": requests.total,
         "log": [asdict(logged) for logged in list(requests)[max(0, len(requests) - log) :]],
     }
 
 
 @control.post("/faults")
-async def add_faults(script: Script, lines: list[str]) -> None:
+async def add_faults(service: Current, lines: list[str]) -> None:
     try:
         for line in lines:
-            script.script(line)
+            service.faults.script(line)
     except ValueError as error:
         raise HTTPException(422, str(error)) from None
 
 
 @control.delete("/faults")
-async def clear_faults(script: Script) -> None:
-    script.clear()
+async def clear_faults(service: Current) -> None:
+    service.faults.clear()
 
 
 @control.post("/faults/release")
-async def release(script: Script) -> None:
-    script.release()
+async def release(service: Current) -> None:
+    service.faults.release()
 
 
 @control.post("/machines/{instance_id}/stuck")
-async def stuck(machines: CurrentState, instance_id: str) -> None:
-    machines.stuck(instance_id)
+async def stuck(service: Current, instance_id: str) -> None:
+    service.state.stuck(instance_id)
 
 
 @control.post("/machines/{instance_id}/kill")
-async def kill(machines: CurrentState, instance_id: str) -> None:
-    machines.kill(instance_id)
+async def kill(service: Current, instance_id: str) -> None:
+    service.state.kill(instance_id)
 
 
 @control.post("/machines/{instance_id}/status")
 async def status(
-    machines: CurrentState, instance_id: str, status: Annotated[str, Body(embed=True)]
+    service: Current, instance_id: str, status: Annotated[str, Body(embed=True)]
 ) -> None:
-    machines.set_status(instance_id, status)
+    service.state.set_status(instance_id, status)
 
 
 @control.post("/machines/{instance_id}/hide")
 async def hide(
-    machines: CurrentState,
+    service: Current,
     instance_id: str,
     call: Annotated[Literal["list", "get"], Body()],
     seconds: Annotated[float, Body()],
 ) -> None:
-    machines.hide(instance_id, call, seconds)
+    service.state.hide(instance_id, call, seconds)
 
 
 class Capacity(BaseModel):
@@ -179,25 +147,19 @@ class Capacity(BaseModel):
 
     machines: NonNegativeInt | None = None
     in_sector: NonNegativeInt | None = None
-    status: int = 400
-
-    @field_validator("status")
-    @classmethod
-    def _known(cls, status: int) -> int:
-        if status not in CAPACITY_ANSWERS:
-            raise ValueError(f"it must be one of {', '.join(map(str, CAPACITY_ANSWERS))}")
-        return status
+    status: Literal[400, 409, 422, 429, 503] = 400
 
 
 @control.post("/capacity")
-async def capacity(machines: CurrentState, wanted: Capacity) -> None:
-    machines.capacity, machines.sector_capacity = wanted.machines, wanted.in_sector
-    machines.capacity_status = wanted.status
+async def capacity(service: Current, wanted: Capacity) -> None:
+    state = service.state
+    state.capacity, state.sector_capacity = wanted.machines, wanted.in_sector
+    state.capacity_status = wanted.status
 
 
 @control.post("/clock/advance")
-async def advance(machines: CurrentState, seconds: Annotated[float, Body(embed=True)]) -> None:
-    machines.advance(seconds)
+async def advance(service: Current, seconds: Annotated[float, Body(embed=True)]) -> None:
+    service.state.advance(seconds)
 
 
 # The page.
@@ -214,17 +176,10 @@ def _hashes(tag: str) -> str:
 
 # The policy allows nothing from other hosts, and no script from the path of a logged request.
 HEADERS = {
-    "Content-Security-Policy": "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src {_hashes('script')}",
-            f"style-src {_hashes('style')}",
-            "connect-src 'self'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
+    "Content-Security-Policy": (
+        f"default-src 'none'; script-src {_hashes('script')}; style-src {_hashes('style')}; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     ),
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -249,26 +204,10 @@ async def _unknown_machine(request: Request, error: Exception) -> Response:
 
 async def _no_such_path(request: Request, error: RoutingError) -> Response:
     """Refuse the path and log the request, because a wrong endpoint is a common mistake."""
-    headers = {**(error.headers or {})}
-    if error.status_code == 405:
-        headers["Allow"] = ", ".join(_methods(request))
     if f"{request.url.path}/".startswith(f"{V1_PREFIX}/"):
-        response = v1_error(error.status_code, error.detail, headers)
+        response = v1_error(error.status_code, error.detail, error.headers)
     else:
-        error = HTTPException(error.status_code, error.detail, headers)
         response = await http_exception_handler(request, error)
     if not request.url.path.startswith(control.prefix):
         log_request(request, response, time.perf_counter())
     return response
-
-
-def _methods(request: Request) -> list[str]:
-    """Return the methods of the path. A router knows only those of the first matching route."""
-    routes = request.app.routes
-    return [
-        method
-        for method in ("DELETE", "GET", "POST")
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
-        )
-    ]

@@ -1,28 +1,36 @@
-"""What the calls of both APIs share: the check of the key, faults, and the log of requests."""
+"""The four calls in both APIs, and what they share: the key, faults, and the log of requests.
+
+The APIs differ in paths, in the format of lists and errors, and in a few fields.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import time
+import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
-from fastapi import Depends, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from pulumi_fal.api.models import InstanceType, NewInstance, Sector
+from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Sector
+from pulumi_fal.emulator.faults import Fault, Faults
 from pulumi_fal.emulator.state import KeyReusedError, NoCapacityError, State, UnknownMachineError
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from pulumi_fal.emulator.faults import Fault
-
+V1_PREFIX = "/v1"
+"""The first part of every path of the v1 API."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 Refusal = (
@@ -61,6 +69,20 @@ class Log(deque[LoggedRequest]):
         self.total += 1
 
 
+class Service:
+    """What a request needs of the emulator that serves it, which is server.EmulatorServer."""
+
+    state: State
+    faults: Faults
+    log: Log
+    api_key: str | None
+    latency: float
+    prices: Mapping[str, float]
+    say: Callable[[str], object]
+    url: str
+    exports: str
+
+
 class CreateBody(BaseModel):
     """The body of a create, which is the same in both versions of the API."""
 
@@ -82,21 +104,19 @@ class CreateBody(BaseModel):
         return NewInstance(self.instance_type.value, self.ssh_key, sector)
 
 
-async def _current_state(request: Request) -> State:
-    machines: State = request.app.state.machines
-    return machines
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
 
 
-CurrentState = Annotated[State, Depends(_current_state)]
-"""The state of the emulator that serves the request."""
+Current = Annotated[Service, Depends(_service)]
 
 
-async def _account(request: Request, machines: CurrentState) -> str:
-    return machines.account_of(_key(request))
+async def _account(request: Request, service: Current) -> str:
+    return service.state.account_of(_key(request))
 
 
 Account = Annotated[str, Depends(_account)]
-"""The account of the key in the request."""
 
 
 class Reset(Response):
@@ -135,11 +155,11 @@ class ApiCall(APIRoute):
                 return await self.refusal(request, error)
 
         async def answer(request: Request) -> Response:
-            app, began, fault = request.app.state, time.perf_counter(), None
-            with app.machines.call(self.name):
-                await asyncio.sleep(app.latency)
-                if _is_key_accepted(request, app.api_key):
-                    fault = app.faults.take(self.name)
+            service, began, fault = await _service(request), time.perf_counter(), None
+            with service.state.call(self.name):
+                await asyncio.sleep(service.latency)
+                if _is_key_accepted(_key(request), service):
+                    fault = service.faults.take(self.name)
                     response = await self._play(fault, work, request)
                 else:
                     error = HTTPException(401, "Invalid credentials")
@@ -157,7 +177,8 @@ class ApiCall(APIRoute):
             return await work(request)
         # Count the call as held before its work, so that a test that sees the work done can rely
         # on it.
-        release = request.app.state.faults.hold() if fault.held else None
+        service = await _service(request)
+        release = service.faults.hold() if fault.held else None
         normal = await work(request) if fault.taken else None
         if release is not None:
             await asyncio.wrap_future(release)
@@ -193,11 +214,12 @@ def log_request(
         fault=fault.name if fault else None,
         api=api,
     )
-    request.app.state.log.append(logged)
+    service: Service = request.app.state.service
+    service.log.append(logged)
     clock = time.strftime("%H:%M:%S", time.localtime(logged.at))
     outcome = f"{logged.status or 'reset'} {logged.ms} ms"
     fault_met = f"  fault: {logged.fault}" if logged.fault else ""
-    request.app.state.say(f"{clock} {logged.method} {logged.path} {outcome}{fault_met}")
+    service.say(f"{clock} {logged.method} {logged.path} {outcome}{fault_met}")
 
 
 def _key(request: Request) -> str:
@@ -206,6 +228,164 @@ def _key(request: Request) -> str:
     return key if scheme == "Key" else ""
 
 
-def _is_key_accepted(request: Request, api_key: str | None) -> bool:
-    key, account_of = _key(request), request.app.state.machines.account_of
-    return bool(key) and (api_key is None or account_of(key) == account_of(api_key))
+def _is_key_accepted(key: str, service: Service) -> bool:
+    account_of, required = service.state.account_of, service.api_key
+    return bool(key) and (required is None or account_of(key) == account_of(required))
+
+
+class LegacyCall(ApiCall):
+    """A call of the legacy API, which is a FastAPI service and has FastAPI's format for errors."""
+
+    api = "legacy"
+    no_machines: ClassVar[Any] = []
+
+    async def refusal(self, request: Request, error: Refusal) -> Response:
+        if isinstance(error, RequestValidationError):
+            return await request_validation_exception_handler(request, error)
+        if isinstance(error, UnknownMachineError):
+            error = HTTPException(404, f"Instance {error} not found")
+        if isinstance(error, NoCapacityError) and error.status == 422:
+            problem = {"loc": ["body", "instance_type"], "msg": str(error), "type": "value_error"}
+            return JSONResponse({"detail": [problem]}, 422)
+        if isinstance(error, NoCapacityError):
+            error = HTTPException(error.status, str(error), headers=_headers(error))
+        if isinstance(error, KeyReusedError):
+            error = HTTPException(400, str(error))
+        return await http_exception_handler(request, error)
+
+
+class V1Call(ApiCall):
+    """A call of the v1 API, whose errors are an object with type, message and request id."""
+
+    api = "v1"
+    no_machines: ClassVar[Any] = {"instances": [], "next_cursor": None, "has_more": False}
+
+    async def refusal(self, request: Request, error: Refusal) -> Response:
+        if isinstance(error, HTTPException):
+            return v1_error(error.status_code, str(error.detail), error.headers)
+        if isinstance(error, UnknownMachineError):
+            return v1_error(404, f"Instance {error} not found")
+        if isinstance(error, RequestValidationError):
+            problems = (
+                f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}"
+                for problem in error.errors()
+            )
+            return v1_error(400, "; ".join(problems))
+        if isinstance(error, NoCapacityError):
+            return v1_error(error.status, str(error), _headers(error))
+        return v1_error(400, str(error))
+
+
+class V1CreateBody(CreateBody):
+    """The body of a create of the v1 API, in which the sector can be absent but not null."""
+
+    @field_validator("sector", mode="before")
+    @classmethod
+    def _not_null(cls, sector: object) -> object:
+        if sector is None:
+            raise ValueError("null is not a sector")
+        return sector
+
+
+legacy = APIRouter(prefix="/compute", route_class=LegacyCall)
+v1 = APIRouter(prefix=f"{V1_PREFIX}/compute", route_class=V1Call)
+
+
+@legacy.get("/instances", name="list")
+async def legacy_list(service: Current, account: Account) -> list[dict[str, Any]]:
+    return [_legacy_instance(instance) for instance in service.state.list(account)]
+
+
+@v1.get("/instances", name="list")
+async def v1_list(
+    service: Current,
+    account: Account,
+    cursor: str | None = None,
+    limit: Annotated[int | None, Query(ge=1)] = None,
+) -> dict[str, Any]:
+    page, found = _page(cursor), service.state.list(account)
+    size = min(limit or service.state.page_size, service.state.page_size)
+    start, end = (page - 1) * size, page * size
+    next_cursor = base64.b64encode(str(page + 1).encode()).decode() if end < len(found) else None
+    return {
+        "instances": [_v1_instance(service, instance) for instance in found[start:end]],
+        "next_cursor": next_cursor,
+        "has_more": next_cursor is not None,
+    }
+
+
+@legacy.get("/instance/{instance_id}", name="get")
+async def legacy_get(service: Current, account: Account, instance_id: str) -> dict[str, Any]:
+    return _legacy_instance(service.state.get(instance_id, account))
+
+
+@v1.get("/instances/{instance_id}", name="get")
+async def v1_get(service: Current, account: Account, instance_id: str) -> dict[str, Any]:
+    return _v1_instance(service, service.state.get(instance_id, account))
+
+
+@legacy.post("/instance", name="create")
+async def legacy_create(service: Current, account: Account, body: CreateBody) -> dict[str, Any]:
+    return _legacy_instance(service.state.create(body.requested, account))
+
+
+@v1.post("/instances", name="create", status_code=201)
+async def v1_create(
+    service: Current,
+    account: Account,
+    body: V1CreateBody,
+    idempotency_key: Annotated[str, Header()] = "",
+) -> dict[str, Any]:
+    return _v1_instance(service, service.state.create(body.requested, account, idempotency_key))
+
+
+@legacy.delete("/instance/{instance_id}", name="delete")
+@v1.delete("/instances/{instance_id}", name="delete", status_code=204)
+async def delete_instance(service: Current, account: Account, instance_id: str) -> None:
+    service.state.delete(instance_id, account)
+
+
+def v1_error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error in the shape that the v1 API uses."""
+    kinds = {
+        401: "authorization_error",
+        403: "authorization_error",
+        404: "not_found",
+        429: "rate_limited",
+        501: "not_implemented",
+    }
+    kind = kinds.get(status, "server_error" if status >= 500 else "validation_error")
+    error = {"type": kind, "message": message, "request_id": f"req_{uuid.uuid4().hex[:12]}"}
+    return JSONResponse({"error": error}, status, headers)
+
+
+def _headers(error: NoCapacityError) -> dict[str, str]:
+    return {"Retry-After": "20"} if error.status == 429 else {}
+
+
+def _page(cursor: str | None) -> int:
+    if cursor is None:
+        return 1
+    try:
+        page = int(base64.b64decode(cursor, validate=True))
+    except (ValueError, binascii.Error):
+        page = 0
+    if page < 1:
+        raise HTTPException(400, "cursor: not a cursor that a list has returned")
+    return page
+
+
+def _legacy_instance(instance: Instance) -> dict[str, Any]:
+    shown = asdict(instance)
+    del shown["region"], shown["creator_user_nickname"]  # this API does not have these fields
+    return shown
+
+
+def _v1_instance(service: Service, instance: Instance) -> dict[str, Any]:
+    machine = service.state.machines[instance.id]
+    shown = {
+        **vars(instance),
+        "region": machine.region,
+        "creator_user_nickname": machine.creator_user_nickname,
+    }
+    return {name: value for name, value in shown.items() if value is not None}

@@ -13,8 +13,6 @@ from typing import Any
 
 from pulumi_fal.emulator.state import CALLS
 
-_PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
-
 
 @dataclass(frozen=True)
 class Fault:
@@ -61,8 +59,12 @@ def _refusal(status: int, detail: str) -> Fault:
     return Fault(str(status), f"{status}: {detail}", False, status, detail=detail)
 
 
+def _page(title: str) -> str:
+    return f"<!DOCTYPE html><html><title>{title}</title><body><h1>{title}</h1></body></html>"
+
+
 def _gateway(status: int, says: str) -> Fault:
-    page = _PAGE.format(f"{status} {says}")
+    page = _page(f"{status} {says}")
     return Fault(str(status), f"{status} and a gateway's HTML page", False, status, page)
 
 
@@ -77,13 +79,7 @@ OUTCOMES = {
         _refusal(403, "The key does not have the scope that this call needs"),
         _refusal(404, "Not Found"),
         _refusal(409, "The machine is in a state that does not allow this"),
-        Fault(
-            "no_room",
-            "409: No machine of this type is available",
-            False,
-            409,
-            detail="No machine of this type is available",
-        ),
+        replace(_refusal(409, "No machine of this type is available"), name="no_room"),
         _refusal(429, "Too many requests"),
         _refusal(500, "Internal Server Error"),
         _gateway(502, "Bad Gateway"),
@@ -93,14 +89,8 @@ OUTCOMES = {
         Fault("500_after", "500, after it took effect", True, 500, detail="Internal Error"),
         Fault("reset_before", "a reset of the connection before it takes effect", False, None, ""),
         Fault("reset_after", "a reset of the connection after it took effect", True, None, ""),
-        Fault("html", "200 and an HTML page", False, 200, _PAGE.format("Sign in")),
-        Fault(
-            "html_after",
-            "200 and an HTML page, after it took effect",
-            True,
-            200,
-            _PAGE.format("Hi"),
-        ),
+        Fault("html", "200 and an HTML page", False, 200, _page("Sign in")),
+        Fault("html_after", "200 and an HTML page, after it took effect", True, 200, _page("Hi")),
         Fault("truncated", "200 and truncated JSON", True, 200, '[{"id": "0e4'),
         Fault("wrong_shape", "200 and JSON with the wrong fields", True, 200, '{"result": {}}'),
         Fault("lapse", "200 and an empty list, as from a stale replica", False, 200, "[]"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import struct
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -14,51 +16,12 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pulumi_fal.emulator.app import create_app
-from pulumi_fal.emulator.calls import Log
+from pulumi_fal.emulator.calls import Log, Service
 from pulumi_fal.emulator.faults import Faults
 from pulumi_fal.emulator.state import State
 
-_GREETING = b"SSH-2.0-fal_emulator\r\n"
-
-
-class Greeter:
-    """Greets whoever connects from this computer, and hangs up. Has a thread of its own.
-
-    `address` is the IP:PORT that it listens on.
-    """
-
-    def __init__(self, port: int) -> None:
-        """Listen on the port, or on a free one if it is 0 or in use."""
-        try:
-            self._socket = socket.create_server(("127.0.0.1", port))
-        except OSError:
-            self._socket = socket.create_server(("127.0.0.1", 0))
-        self.address = "{}:{}".format(*self._socket.getsockname())
-        self._ends = False
-        self._thread = threading.Thread(target=self._greet, name="fal-emulator-ssh", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def end(self) -> None:
-        self._ends = True
-        with suppress(OSError):
-            socket.create_connection(self._socket.getsockname(), 5).close()  # accept() returns
-        self._thread.join()
-        self._socket.close()
-
-    def _greet(self) -> None:
-        while not self._ends:
-            with suppress(OSError):  # the peer has left
-                connection, _ = self._socket.accept()
-                with connection:
-                    connection.sendall(_GREETING)
-
-
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Iterable
-    from types import TracebackType
+    from collections.abc import Callable, Iterable, Mapping
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -68,7 +31,7 @@ API_KEY = "emulator"
 """The default key."""
 
 
-class EmulatorServer:
+class EmulatorServer(Service):
     """An emulator that runs during a `with` block.
 
     Args:
@@ -82,6 +45,7 @@ class EmulatorServer:
         host: the address to listen on, or a name of this computer; "0.0.0.0" or "::" for all.
         allowed_hosts: the names by which clients may call it besides its own.
         port: the port to listen on; 0 chooses a free port. Raises OSError if it can't be used.
+        prices: the price of each instance type an hour, for the counter on the page.
         say: is called with a line of text for every request.
 
     Attributes:
@@ -90,6 +54,7 @@ class EmulatorServer:
         endpoint: the endpoint of the chosen API.
         env: the environment variables with the endpoint and the key for a client, and with the
             address at which an SSH server greets for all machines.
+        exports: lines for a shell that set what a client needs of these, without a required key.
         state: the machines, which tests can inspect and change at any time.
         faults: the faults of the next calls.
         log: the latest requests to the APIs.
@@ -107,34 +72,29 @@ class EmulatorServer:
         port: int = 0,
         allowed_hosts: Iterable[str] = (),
         api: str = "legacy",
+        prices: Mapping[str, float] | None = None,
         say: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self.state = State(clock, provisioning, deletion)
-        self.faults = Faults()
-        self.log = Log()
+        self.state, self.faults, self.log = State(clock, provisioning, deletion), Faults(), Log()
+        self.api_key, self.latency, self.prices, self.say = api_key, latency, prices or {}, say
         self._socket = _listen(host, port)
-        # After a restart on the same port, what another terminal has set stays right.
-        self._ssh = Greeter(port + 1 if 0 < port < 65535 else 0)
+        self._ssh = _listen_beside(port)
         bound, port = self._socket.getsockname()[:2]
         self.address = ipaddress.ip_address(bound)
         url_host = _url_host(host, self.address)
         self.url = f"http://{url_host}:{port}"
-        app = create_app(
-            self.state,
-            self.faults,
-            self.log,
-            hosts=[*_own_hosts(url_host, self.address), *allowed_hosts],
-            api_key=api_key,
-            latency=latency,
-            say=say,
-        )
         self.endpoint = self.url + ("/v1" if api == "v1" else "")
         self.env = {
             "FAL_COMPUTE_API": api,
             "FAL_COMPUTE_ENDPOINT": self.endpoint,
             "FAL_ADMIN_API_KEY": api_key or API_KEY,
-            "FAL_COMPUTE_SSH_ADDRESS": self._ssh.address,
+            "FAL_COMPUTE_SSH_ADDRESS": "{}:{}".format(*self._ssh.getsockname()),
         }
+        left_out = {"FAL_COMPUTE_API": api == "legacy", "FAL_ADMIN_API_KEY": api_key is not None}
+        self.exports = "\n".join(
+            _assignment(name, value) for name, value in self.env.items() if not left_out.get(name)
+        )
+        app = create_app(self, [*_own_hosts(url_host, self.address), *allowed_hosts])
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -146,11 +106,14 @@ class EmulatorServer:
             )
         )
         self._thread = threading.Thread(
-            target=self._server.run, args=([self._socket],), name="fal-emulator", daemon=True
+            target=lambda: asyncio.run(self._serve()), name="fal-emulator", daemon=True
         )
 
+    async def _serve(self) -> None:
+        async with await asyncio.start_server(_greet, sock=self._ssh):
+            await self._server.serve([self._socket])
+
     def __enter__(self) -> EmulatorServer:
-        self._ssh.start()
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():
@@ -158,16 +121,15 @@ class EmulatorServer:
             time.sleep(0.005)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Don't wait for calls in flight. From Python 3.12 on, only the time limit ensures that.
         self._server.should_exit = self._server.force_exit = True
         self._thread.join()
-        self._ssh.end()
+
+
+def _assignment(name: str, value: str) -> str:
+    """Return a line to paste into the shell: PowerShell on Windows, else a POSIX shell."""
+    return f'$env:{name} = "{value}"' if sys.platform == "win32" else f"export {name}={value}"
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -175,6 +137,22 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     dualstack = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     return socket.create_server((host, port), family=family, dualstack_ipv6=dualstack)
+
+
+def _listen_beside(port: int) -> socket.socket:
+    """Return a socket that listens on the next port, or on a free one if that can't be had.
+
+    After a restart on the same port, what another terminal has set stays right.
+    """
+    with suppress(OSError, OverflowError):
+        return socket.create_server(("127.0.0.1", port + 1 if port else 0))
+    return socket.create_server(("127.0.0.1", 0))
+
+
+async def _greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Greet whoever connects as an SSH server would, and hang up."""
+    writer.write(b"SSH-2.0-fal_emulator\r\n")
+    writer.close()
 
 
 def _url_host(host: str, address: Address) -> str:

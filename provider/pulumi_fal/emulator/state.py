@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Sector, Status
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
 STEPS = ((0.0, Status.PENDING), (0.1, Status.INIT), (0.3, Status.PROVISIONING), (1.0, Status.READY))
 """The fraction of the provisioning time from which a machine has each status."""
 SECTOR_AT = 0.3
@@ -69,15 +72,11 @@ class Machine:
         )
 
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
 CALLS = ("create", "list", "get", "delete")
 """The kinds of calls, as used by counters and faults."""
 
 # RFC 2544 reserves these addresses for benchmarks, so they belong to no real machine.
 NETWORK = ipaddress.IPv4Address("198.18.0.0")
-
 
 _Kept = tuple[float, NewInstance, Instance]
 """The time until which an answer is kept, the arguments of the create, and the answer."""
@@ -283,6 +282,25 @@ class State:
     def unclaimed(self, known_ids: Iterable[str]) -> set[str]:
         """Return the ids of machines that exist and aren't among the known ones."""
         return self.alive().difference(known_ids)
+
+    def cost(self, prices: Mapping[str, float]) -> dict[str, float]:
+        """Return what all machines have cost so far, and what those that exist cost an hour.
+
+        `prices` has the price of each type an hour. Types without one are counted as
+        `without_price`, of the machines that exist.
+        """
+        with self._lock:
+            now, kinds = self.now(), [each.requested.instance_type for each in self.existing()]
+            billed = (
+                prices.get(machine.requested.instance_type, 0)
+                * (min(now, machine.gone_at) - machine.created)
+                for machine in self.machines.values()
+            )
+            return {
+                "total": sum(billed) / 3600,
+                "per_hour": sum(prices.get(kind, 0) for kind in kinds),
+                "without_price": sum(kind not in prices for kind in kinds),
+            }
 
     @contextmanager
     def call(self, kind: str) -> Iterator[None]:
