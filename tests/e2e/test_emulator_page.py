@@ -11,7 +11,16 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Error, Page, Playwright, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    Error,
+    Locator,
+    Page,
+    Playwright,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
@@ -80,7 +89,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def emulator() -> Iterator[EmulatorServer]:
     """Machines are ready after ten seconds and gone after two, on a clock that stands still."""
-    with EmulatorServer(provisioning=10, deletion=2, clock=TurnedClock(), api_key=KEY) as emulator:
+    with EmulatorServer(
+        provisioning=10, deletion=2, clock=TurnedClock(), api_key=KEY, prices={ONE_GPU: 3600}
+    ) as emulator:
         yield emulator
 
 
@@ -100,10 +111,9 @@ def page(browser: Browser, emulator: EmulatorServer) -> Iterator[Page]:
         sent = [(request.url, request.headers, request.post_data) for request in asked]
     assert KEY not in str(sent)
     assert errors == []
-    assert {urlsplit(request.url)[1:3] for request in asked} == {
-        (urlsplit(emulator.url).netloc, "/"),
-        (urlsplit(emulator.url).netloc, "/_emulator/report"),
-    }
+    assert {urlsplit(request.url).netloc for request in asked} == {urlsplit(emulator.url).netloc}
+    paths = {urlsplit(request.url).path for request in asked} - {"/"}
+    assert {path.partition("/_emulator/")[0] for path in paths} == {""}
 
 
 def rows(page: Page, table: str) -> list[list[str]]:
@@ -111,6 +121,10 @@ def rows(page: Page, table: str) -> list[list[str]]:
     cells = "rows => rows.map(row => [...row.cells].map(cell => cell.innerText))"
     found: list[list[str]] = page.locator(table).evaluate_all(cells)
     return found
+
+
+def button(page: Page, name: str) -> Locator:
+    return page.get_by_role("button", name=name)
 
 
 def call(emulator: EmulatorServer, method: str, path: str, **more: object) -> requests.Response:
@@ -128,14 +142,14 @@ def test_machine(page: Page, emulator: EmulatorServer) -> None:
     id_ = call(emulator, "POST", "/compute/instance", json=EIGHT).json()["id"]
     kind = "gpu_8x_h100_sxm5 · sector_2"
     expect(page.locator(MACHINES)).to_have_count(1)
-    assert rows(page, MACHINES) == [[f"{id_} {kind}", "pending", NONE_YET, "0 s"]]
+    assert rows(page, MACHINES)[0][:4] == [f"{id_} {kind}", "pending", NONE_YET, "0 s"]
     expect(page.locator("#no-machines")).to_be_hidden()
     expect(news).to_have_text(f"Machine {id_[:8]} is pending.")
 
     emulator.state.advance(100)
     expect(page.locator(MACHINES)).to_contain_text("ready")
     ip = emulator.state.get(id_).ip
-    assert rows(page, MACHINES) == [[f"{id_} {kind}", "ready", ip, "1 min 40 s"]]
+    assert rows(page, MACHINES)[0][:4] == [f"{id_} {kind}", "ready", ip, "1 min 40 s"]
     expect(news).to_have_text(f"Machine {id_[:8]} is ready.")
 
     call(emulator, "DELETE", f"/compute/instance/{id_}")
@@ -159,7 +173,7 @@ def test_many_ready(page: Page, emulator: EmulatorServer) -> None:
 
 
 def test_numbers(page: Page, emulator: EmulatorServer) -> None:
-    """Made are those alive and those gone, and each of these is the sum of what is beside it."""
+    """Made are those alive and those gone, each the sum of what is beside it; the cost counts."""
     state = emulator.state
     ids = [state.create(NewInstance(ONE_GPU, "key")).id for _ in range(6)]
     state.delete(ids[0])
@@ -172,29 +186,80 @@ def test_numbers(page: Page, emulator: EmulatorServer) -> None:
     expect(page.locator("#alive-how")).to_have_text("1 deleting · 1 pending · 3 ready")
     expect(page.locator("#gone")).to_have_text("2")
     expect(page.locator("#gone-how")).to_have_text("1 deleted · 1 killed")
+    expect(page.locator("#cost")).to_have_text("52.00")
+    expect(page.locator("#cost-how")).to_have_text("18000.00 an hour")
+    state.create(NewInstance(EIGHT_GPUS, "key"))
+    expect(page.locator("#cost-how")).to_contain_text(" an hour · 1 without a price")
 
 
 def test_scrolling(page: Page, emulator: EmulatorServer) -> None:
-    """Each table scrolls by itself, by the keyboard as well, and its header stays in sight."""
+    """The page says how many rows there are, scrolls as one, and keeps a header in sight."""
     for _ in range(18):
         call(emulator, "POST", "/compute/instance", json=ONE)
-    expect(page.locator(MACHINES)).to_have_count(18)
+    expect(page.locator("#machines-count")).to_have_text("18")
+    expect(page.locator("#requests")).to_have_text("18 · create 18")
     expect(page.locator(LOG)).to_have_count(18)
-    assert page.evaluate("document.documentElement.scrollHeight") == 720
-    for table in ("Machines", "Requests"):
-        rows = page.get_by_role("region", name=table)
-        header, last = rows.get_by_role("columnheader").first, rows.get_by_role("row").last
-        expect(last).not_to_be_in_viewport()
-        rows.focus()
-        page.keyboard.press("End")
-        expect(last).to_be_in_viewport()
-        expect(header).to_be_in_viewport()
+    page.keyboard.press("End")
+    table = page.get_by_role("table", name="Requests")
+    expect(table.get_by_role("row").last).to_be_in_viewport()
+    expect(page.locator("h1")).not_to_be_in_viewport()
+    expect(table.get_by_role("columnheader").first).to_be_in_viewport()
+
+
+def test_fault_buttons(page: Page, emulator: EmulatorServer) -> None:
+    """Each is a control, and can be taken back where that makes sense."""
+    state = emulator.state
+    state.capacity = 7
+    stuck, killed = (state.create(NewInstance(ONE_GPU, "key")).id for _ in range(2))
+    button(page, f"stuck {stuck[:8]}").click()
+    expect(button(page, f"stuck {stuck[:8]}")).to_be_disabled()
+    button(page, f"kill {killed[:8]}").click()
+    expect(page.locator(MACHINES)).to_have_count(1)
+    state.advance(10)
+    assert state.get(stuck).status == "pending"
+    for pressed, capacity in (("true", 0), ("false", 7)):
+        button(page, "No capacity").click()
+        expect(button(page, "No capacity")).to_have_attribute("aria-pressed", pressed)
+        assert state.capacity == capacity
+    expect(button(page, "Clear faults")).to_be_hidden()
+    button(page, "Slow calls").click()
+    expect(page.locator("#faults")).to_contain_text("create: slow always; list: slow always; get")
+    expect(button(page, "Slow calls")).to_be_disabled()
+    button(page, "Clear faults").click()
+    expect(page.locator("#faults")).to_be_hidden()
+    assert emulator.faults.left() == {}
+
+
+@pytest.mark.parametrize("has_clipboard", [True, False])
+def test_copy(browser: Browser, has_clipboard: bool) -> None:
+    """The lines that the emulator prints, as seen from here; without a clipboard they are selected.
+
+    A browser keeps the clipboard from pages of other computers.
+    """
+    with (
+        EmulatorServer(api="v1", api_key=None) as emulator,
+        browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context,
+    ):
+        page, port = context.new_page(), emulator.url.rpartition(":")[2]
+        if not has_clipboard:
+            page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: null})")
+        page.goto(f"http://localhost:{port}")
+        emulator.state.create(NewInstance(ONE_GPU, "key"))
+        expect(page.locator(MACHINES)).to_have_count(1)
+        expect(page.locator("#exports")).to_be_hidden()
+        button(page, "Copy variables").click()
+        said = "The variables are copied" if has_clipboard else "The variables are selected"
+        expect(page.locator("#news")).to_contain_text(said)
+        how = "navigator.clipboard.readText()" if has_clipboard else "String(getSelection())"
+        copied = page.evaluate(how).strip()
+    assert copied == emulator.exports.replace("127.0.0.1:" + port, "localhost:" + port)
+    assert "FAL_ADMIN_API_KEY" in copied
 
 
 @pytest.mark.parametrize(
     "key, said",
     [
-        (None, "Any key works, such as FAL_ADMIN_API_KEY=emulator; each has machines of its own."),
+        (None, "Any key works; each has machines of its own."),
         (KEY, "This emulator accepts only the key that it was started with."),
     ],
     ids=["any key", "one key"],
@@ -205,9 +270,10 @@ def test_empty_page(browser: Browser, key: str | None, said: str) -> None:
         page.goto(emulator.url)
         expect(page.get_by_text(said)).to_be_visible()
         shown = page.locator("main").inner_text()
-        assert f"None. With FAL_COMPUTE_ENDPOINT={emulator.url} in the environment" in shown
-        assert ("Any key works" in shown) == (key is None)
+        assert emulator.exports in shown
+        assert ("Any key works" in shown) == ("FAL_ADMIN_API_KEY" in shown) == (key is None)
         assert "nobody can log in to them" in shown
+        expect(page.locator("#costs")).to_be_hidden()
 
 
 def test_requests(page: Page, emulator: EmulatorServer) -> None:
@@ -230,7 +296,7 @@ def test_requests(page: Page, emulator: EmulatorServer) -> None:
         ["POST /compute/instance", "500 fault 500_after", "legacy"],
         ["GET /compute/instances", "reset fault reset_before", "legacy"],
     ]
-    expect(page.locator("#requests")).to_have_text("create 1 · list 2")
+    expect(page.locator("#requests")).to_have_text("4 · create 1 · list 2")
     assert page.locator("#faults").inner_text().endswith("get: 429 x 2")
 
 
@@ -240,7 +306,7 @@ def test_long_log(page: Page, emulator: EmulatorServer) -> None:
     with requests.Session() as session:
         for _ in range(205):
             session.get(f"{emulator.url}/compute/instances", timeout=10)
-    expect(page.locator("#requests")).to_contain_text("200 of 205 shown")
+    expect(page.locator("#requests")).to_contain_text("the latest 200 of 205 · list 205")
     expect(page.locator(LOG)).to_have_count(200)
 
 
@@ -294,7 +360,8 @@ def test_restart(browser: Browser) -> None:
 
 @pytest.mark.chaos("e2e/test_emulator_page.py::test_machine")
 def test_readable(page: Page, emulator: EmulatorServer) -> None:
-    """Text has a contrast of 4.5 in both schemes, nothing scrolls sideways, tables have headers."""
+    """Contrast is 4.5 in both schemes, nothing scrolls sideways, no id is wrapped; tables have
+    headers."""
     ids = [call(emulator, "POST", "/compute/instance", json=EIGHT).json()["id"] for _ in range(3)]
     emulator.state.advance(12)
     call(emulator, "POST", "/compute/instance", json=ONE)
@@ -302,21 +369,21 @@ def test_readable(page: Page, emulator: EmulatorServer) -> None:
     call(emulator, "DELETE", f"/compute/instance/{ids[0]}")
     emulator.state.set_status(ids[1], "a_status_that_nobody_has_ever_thought_of")
     emulator.faults.add("get", "503")
-    call(emulator, "GET", f"/compute/instance/{ids[1]}")
+    call(emulator, "GET", f"/v1/compute/instances/{ids[1]}")
     emulator.faults.add("create", "500_after")
     expect(page.locator(LOG)).to_have_count(6)
     expect(page.locator(MACHINES)).to_have_count(4)
     expect(page.locator("#faults")).to_be_visible()
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        for width in (1000, 390):
+        for width in (1280, 700, 390):
             page.set_viewport_size({"width": width, "height": 844})
             assert page.evaluate("document.documentElement.scrollWidth") == width
-            sideways = "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
-            assert page.locator(".rows").evaluate_all(sideways) == 0
+            lines = "all => all.map(one => one.getClientRects().length)"
+            assert page.locator(".id").evaluate_all(lines) == [1] * 6
         assert [(ratio, text) for ratio, text in page.evaluate(CONTRASTS) if ratio < 4.5] == []
     for table, headers in {
-        "Machines": ("Machine", "Status", "IP", "Age"),
+        "Machines": ("Machine", "Status", "IP", "Age", "Fault"),
         "Requests": ("Time", "Request", "Answer", "API", "Took"),
     }.items():
         shown = page.get_by_role("table", name=table)
@@ -330,8 +397,14 @@ def test_picture(browser: Browser, tmp_path: Path) -> None:
     """With PULUMI_FAL_DOCS_PICTURE=1 the picture is saved in docs."""
     picture = PICTURE if os.environ.get("PULUMI_FAL_DOCS_PICTURE") else tmp_path / PICTURE.name
     with (
-        EmulatorServer(provisioning=100, deletion=2, clock=TurnedClock(), api_key=KEY) as emulator,
-        browser.new_page(color_scheme="light", viewport={"width": 900, "height": 720}) as page,
+        EmulatorServer(
+            provisioning=100,
+            deletion=2,
+            clock=TurnedClock(),
+            api_key=KEY,
+            prices={ONE_GPU: 2.49, EIGHT_GPUS: 19.9},
+        ) as emulator,
+        browser.new_page(color_scheme="light", viewport={"width": 960, "height": 720}) as page,
     ):
         made = [call(emulator, "POST", "/compute/instance", json=EIGHT) for _ in range(2)]
         emulator.state.advance(75)
@@ -350,6 +423,6 @@ def test_picture(browser: Browser, tmp_path: Path) -> None:
         expect(page.locator(LOG)).to_have_count(8)
         expect(page.locator("#news")).to_contain_text("deleted")
         height = page.evaluate("document.querySelector('#log').getBoundingClientRect().bottom | 0")
-        page.set_viewport_size({"width": 900, "height": height + 24})
+        page.set_viewport_size({"width": 960, "height": height + 24})
         page.screenshot(path=picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
