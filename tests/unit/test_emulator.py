@@ -136,7 +136,8 @@ def test_controls(emulator: EmulatorServer, said: list[str]) -> None:
     shown = [(machine.id, machine.status) for machine in emulator.state.list()]
     assert shown == [(stuck, "pending")]
     assert emulator.state.get(odd).status == "repairing"
-    assert control(emulator, f"machines/{killed}/kill", {}).status_code == 404
+    for wrong in (f"machines/{killed}/kill", "elsewhere"):
+        assert control(emulator, wrong, {}).status_code == 404
     assert (emulator.state.calls.total(), emulator.log.total, said) == (0, 0, [])
 
 
