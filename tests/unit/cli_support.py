@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from pulumi_fal.api import settings
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.cli import show
-from pulumi_fal.cli.app import cli
+from pulumi_fal.cli.__main__ import main as cli
 from pulumi_fal.cli.context import Context
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.server import EmulatorServer

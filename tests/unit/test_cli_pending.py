@@ -12,7 +12,7 @@ import click
 import pytest
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.cli.evidence import Reader
+from pulumi_fal.cli.context import Reader
 from pulumi_fal.errors import UnresolvedCreateError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.journal import Entry, Phase

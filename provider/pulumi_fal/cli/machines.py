@@ -1,12 +1,17 @@
-"""`pulumi-fal ls` and `get` show the machines that the API lists, and whose they are."""
+"""`pulumi-fal ls` and `get`: which machines there are, whose they are, and what they cost.
+
+All commands that are given a machine find it here.
+"""
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import click
 from rich.text import Text
@@ -15,11 +20,20 @@ from pulumi_fal import clock
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import show
-from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.costs import Costs
-from pulumi_fal.cli.evidence import MOST_NAMED, STACKS_SECONDS, Reader, ages, machines_json
-from pulumi_fal.cli.names import find
-from pulumi_fal.machines.whose import Claim, Whose
+from pulumi_fal.cli.context import (
+    MOST_NAMED,
+    STACKS_SECONDS,
+    Context,
+    Reader,
+    Row,
+    ages,
+    in_seconds,
+    pass_context,
+    recorded,
+)
+from pulumi_fal.machines.whose import Claim, Evidence, Whose
+
+# ls and get
 
 _NOT_LISTED = """
 These are in stacks, but the API does not list them to this key. They are gone, or of another
@@ -182,3 +196,169 @@ def _print(
     show.print_table(list(cells), zip(*cells.values(), strict=True))
     if sums := costs.in_words(instances):
         show.print_lines(sums)
+
+
+def machines_json(evidence: Evidence, rows: Iterable[Row], costs: Costs) -> list[dict[str, Any]]:
+    """Return the machines as JSON. The age is null if no stack knows when it recorded one."""
+    created, max_ages = recorded(evidence), evidence.max_ages
+    return [
+        {
+            **asdict(instance),
+            "whose": whose.name.lower(),
+            "stack": claim and claim.stack,
+            "resource": claim and claim.name,
+            "urn": claim and claim.urn,
+            "created": show.moment(created[instance.id]) if instance.id in created else None,
+            "age_seconds": costs.ages.get(instance.id),
+            "max_age_seconds": in_seconds(max_ages.get(instance.id, math.inf)),
+            **costs.as_json(instance),
+        }
+        for instance, whose, claim in rows
+    ]
+
+
+# What machines cost, by the prices that are set. Where none are, nothing is shown of it.
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The prices of types an hour, and the ages of machines in seconds, by their ids."""
+
+    prices: Mapping[str, float]
+    ages: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the cells below."""
+        return ("AN HOUR", "COST")[: bool(self.prices) + bool(self.prices and self.ages)]
+
+    def cells(self, machine: Instance) -> list[str]:
+        """Return a machine's price an hour, and what it has cost, as far as both are known."""
+        known = (self._price(machine), self._cost(machine))
+        return ["" if value is None else f"{value:.2f}" for value in known[: len(self.columns)]]
+
+    def as_json(self, *machines: Instance) -> dict[str, float | None]:
+        """Return the same for JSON, of several machines the sums."""
+        if not self.prices:
+            return {}
+        return {
+            "price_per_hour": _sum(map(self._price, machines)),
+            "cost": _sum(map(self._cost, machines)),
+        }
+
+    def in_words(self, machines: Sequence[Instance]) -> str:
+        """Return the sums, and of how many machines they lack something; "" without prices."""
+        if not self.prices or not machines:
+            return ""
+        hour, cost = (value or 0 for value in self.as_json(*machines).values())
+        said = f"Together: {hour:.2f} an hour"
+        if self.ages:
+            said += f", and {cost:.2f} since Pulumi recorded them"
+        priceless = sum(self._price(machine) is None for machine in machines)
+        ageless = sum(machine.id not in self.ages for machine in machines) if self.ages else 0
+        lacks = {"price": priceless, "age": ageless}
+        missing = [f"the {what} of {count}" for what, count in lacks.items() if count]
+        return f"{said}. Not known: {' and '.join(missing)}." if missing else f"{said}."
+
+    def _price(self, machine: Instance) -> float | None:
+        return self.prices.get(machine.instance_type)
+
+    def _cost(self, machine: Instance) -> float | None:
+        price, age = self._price(machine), self.ages.get(machine.id)
+        return None if price is None or age is None else price * age / 3600
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known), 2) if known else None
+
+
+# Which machine is meant: an id, or a name as `ls` shows it.
+
+
+def find(
+    context: Context,
+    given: Sequence[str],
+    reader: Reader | None = None,
+    *,
+    is_strict: bool = False,
+    nothing: str = "",
+) -> dict[str, Instance]:
+    """Return the machines by what was given. Stacks are read only if that is not a machine's id.
+
+    Raises ClickException, which begins with `nothing`, unless everything is one machine. With
+    `is_strict`, no other machine of that name may be in what can't be read.
+    """
+    client = context.client()
+    listed = {instance.id: instance for instance in client.list_instances()}
+    found: dict[str, Instance | str | None] = {
+        # A list may lag behind.
+        text: listed.get(text) or (client.find_instance(text) if text.strip() else None)
+        for text in given
+    }
+    if names := [text for text, machine in found.items() if machine is None]:
+        evidence = (reader or Reader(context, seconds=STACKS_SECONDS)).read([*listed.values()])
+        show.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
+        is_certain = not (is_strict and evidence.unread)
+        found |= {text: _resolve(text, evidence, listed, is_certain) for text in names}
+    if problems := [problem for problem in found.values() if isinstance(problem, str)]:
+        raise click.ClickException(nothing + "\n".join(problems))
+    return {text: machine for text, machine in found.items() if isinstance(machine, Instance)}
+
+
+def _resolve(
+    text: str, evidence: Evidence, listed: Mapping[str, Instance], is_certain: bool
+) -> Instance | str:
+    """Return the machine of that name, or why there is none or no certain one."""
+    shown = [claim for *_, claim in evidence.whose(listed.values()) if claim]
+    matching = {claim.id: claim for claim in (*evidence.held, *shown) if _is_meant(text, claim)}
+    here = [claim for claim in matching.values() if claim.id in listed]
+    if len(here) == 1 and here[0].is_certain:
+        machine = listed[here[0].id]
+        return machine if is_certain else _perhaps(text, machine)
+    if here:
+        rows = (f"\n  {_label(claim)}: {show.machine(listed[claim.id])}" for claim in here)
+        return (
+            f"{text!r} may be any of these machines:{''.join(sorted(rows))}\n"
+            "Give its id, or STACK/NAME if only one machine has that."
+        )
+    if matching:
+        held = "".join(f"\n  {_label(claim)}: {claim.id}" for claim in matching.values())
+        return (
+            f"{text!r} is in state, but the API does not list its machine to this key:{held}\n"
+            "It is gone, or of another account or endpoint. To see which, run:\n"
+            "  pulumi-fal audit"
+        )
+    near = difflib.get_close_matches(text, sorted({_ending(text, claim) for claim in shown}))
+    meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    where = " in what could be read" if evidence.unread else ""
+    return (
+        f"The API does not know {text!r}, and no machine has that name{where}.{meant}\n"
+        "To see all machines of the account and their names, run:\n"
+        "  pulumi-fal ls"
+    )
+
+
+def _perhaps(text: str, machine: Instance) -> str:
+    return (
+        f"{text!r} is {show.machine(machine)}, but what could not be read may have another machine "
+        "of that name. Give the machine's id."
+    )
+
+
+def _is_meant(text: str, claim: Claim) -> bool:
+    """Whether the text is NAME or STACK/NAME, where STACK may lack parts at its beginning."""
+    if text in (claim.id, claim.name):
+        return True
+    stack = text.removesuffix(f"/{claim.name}")
+    return stack != text and f"/{claim.stack}".endswith(f"/{stack}")
+
+
+def _label(claim: Claim) -> str:
+    return f"{'' if claim.is_certain else 'perhaps '}{claim.stack}/{claim.name}"
+
+
+def _ending(text: str, claim: Claim) -> str:
+    """Return as much of STACK/NAME as the text has."""
+    parts = claim.stack.split("/")
+    return "/".join([*parts[max(0, len(parts) - text.count("/")) :], claim.name])
