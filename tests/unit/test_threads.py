@@ -6,12 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import Interrupted
-from pulumi_fal.hosts import dynamic
+from pulumi_fal.hosts import dynamic, session
+from pulumi_fal.machines.process import Machines
+
+from ..fakes import settings
 
 PATIENCE = 10.0
 """Seconds until a test that hangs fails; nothing takes as long."""
@@ -106,3 +110,21 @@ def test_clock() -> None:
     wait_on_a_condition(clock, 0.001)
     clock.check()
     assert abs(clock.wall() - time.time()) < 5
+
+
+def test_shared_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two calls with machines of their own would not know of each other's creates."""
+    one = session.Session(settings=settings, notify=lambda message: None, warn=lambda message: None)
+    seen: list[Machines] = []
+    second = threading.Thread(target=lambda: seen.append(one.machines))
+
+    def slow(*args: Any, **others: Any) -> Machines:
+        if not second.is_alive():
+            second.start()
+            second.join(0.05)
+        return Machines(*args, **others)
+
+    monkeypatch.setattr(session, "Machines", slow)
+    seen.append(one.machines)
+    second.join()
+    assert seen[0] is seen[1]
