@@ -28,7 +28,6 @@ from pulumi_fal.tokens import SERIALIZED_PROVIDER
 from ..fakes import ED25519, EIGHT, KEY, wait_until
 from ..processes import TAKEN_AWAY
 from .harness import (
-    CLIENTS,
     MODULES,
     PROVIDER,
     Client,
@@ -127,13 +126,14 @@ def test_in_state(host: Host, emulator: EmulatorServer) -> None:
 
     The engine does for `--replace`, which brings no diff, and has no old inputs of a new resource.
     """
-    made = emulator.state.create(NewInstance(EIGHT, ED25519)).id
-    client = host.start(IN_STATE.format(id=made, urn=CLIENTS[host.name].urn))
-    client.check(INPUTS)
-    said = failure(lambda: client.create(INPUTS)).details()
+    client = host.start()
+    made = client.create(INPUTS).id
+    second = host.start(IN_STATE.format(id=made, urn=client.urn))
+    second.check(INPUTS)
+    said = failure(lambda: second.create(INPUTS)).details()
     assert f"`pulumi up` of this stack has just made {made}" in said
-    client.check(INPUTS, INPUTS)
-    assert {made, client.create(INPUTS).id} == emulator.state.alive()
+    second.check(INPUTS, INPUTS)
+    assert {made, second.create(INPUTS).id} == emulator.state.alive()
 
 
 def named(client: Client, numbers: range, **inputs: str) -> list[Any]:

@@ -218,14 +218,6 @@ def test_preview_of_create(
     assert emulator.state.calls.total() == 0
 
 
-def test_v1(provider: Native, emulator: EmulatorServer) -> None:
-    """The region, and who made the machine."""
-    provider.configure("v1", api="v1", endpoint=f"{emulator.url}/v1", apiKey=KEY)
-    outputs = plain(provider.create(INPUTS).properties)
-    assert outputs["region"] == "us-west"
-    assert outputs["creatorUserNickname"]
-
-
 def test_timeout_of_create(provider: Native, emulator: EmulatorServer) -> None:
     """The engine sends only the timeout of update, which takes precedence if it is set."""
     emulator.state.provisioning = inf
@@ -320,17 +312,19 @@ def test_import_of_another_kind(
     assert emulator.state.calls["delete"] == 0
 
 
-@pytest.mark.parametrize(
-    "old, is_refused",
-    [
-        (StackMachine("old", URN, instance_type=ONE), True),
-        (StackMachine("old", URN, instance_type=EIGHT, requested_sector="sector_1"), True),
-        (StackMachine("old", URN, instance_type=EIGHT, requested_sector="sector_2"), False),
-        (StackMachine("old", URN), False),
-        (StackMachine("old", URN, instance_type=ONE, is_replaced=True), False),
-        (StackMachine("old", f"{URN}-2", instance_type=ONE), False),
-    ],
-)
+OVER: dict[str, tuple[StackMachine, bool]] = {
+    "another type": (StackMachine("old", URN, instance_type=ONE), True),
+    "another sector": (
+        StackMachine("old", URN, instance_type=EIGHT, requested_sector="sector_1"),
+        True,
+    ),
+    "not known": (StackMachine("old", URN), False),
+    "replaced": (StackMachine("old", URN, instance_type=ONE, is_replaced=True), False),
+    "another resource": (StackMachine("old", f"{URN}-2", instance_type=ONE), False),
+}
+
+
+@pytest.mark.parametrize("old, is_refused", OVER.values(), ids=OVER)
 def test_import_over_another(
     provider: Native,
     emulator: EmulatorServer,
@@ -363,17 +357,17 @@ def test_key_of_an_import(provider: Native, emulator: EmulatorServer) -> None:
         assert list(later.diff(id_, corrected, outputs, INPUTS).replaces) == ["sshKey"]
 
 
-def test_import_waits(provider: Native, emulator: EmulatorServer) -> None:
+@pytest.mark.parametrize("news, is_awaited", [({"wait": False}, False), ({}, True)])
+def test_import_waits(
+    provider: Native, emulator: EmulatorServer, news: dict[str, bool], is_awaited: bool
+) -> None:
     """The read does not know whether the program wants that, so the engine calls update."""
     emulator.state.provisioning = 0.5
     id_ = emulator.state.create(NewInstance(EIGHT, ED25519)).id
-    read = provider.import_(id_)
-    outputs = plain(read.properties)
-    assert outputs["status"] != "ready"
-    assert provider.diff(id_, plain(read.inputs), outputs, INPUTS).changes == SOME
-    for news, is_awaited in (({**INPUTS, "wait": False}, False), (INPUTS, True)):
-        updated = plain(provider.update(id_, outputs, news).properties)
-        assert (updated["status"] == "ready", "unfinished" in updated) == (is_awaited, False)
+    outputs, news = plain(provider.import_(id_).properties), {**INPUTS, **news}
+    assert provider.diff(id_, {"instanceType": EIGHT}, outputs, news).changes == SOME
+    updated = plain(provider.update(id_, outputs, news).properties)
+    assert (updated["status"] == "ready", "unfinished" in updated) == (is_awaited, False)
 
 
 # Functions and errors.
@@ -561,14 +555,6 @@ def test_secrets_in_partial_state(provider: Native, emulator: EmulatorServer) ->
         assert one.outputs["status"] == "pending"
     emulator.state.machines[id_].provisioning = 0
     assert plain(provider.update(id_, outputs, HIDDEN).properties)["sshKey"] == HIDDEN["sshKey"]
-
-
-def test_secret_of_refused_import(provider: Native, emulator: EmulatorServer) -> None:
-    """The engine has put the machine into state before it is compared with the program."""
-    id_, key = made_by_hand(emulator), {"sshKey": HIDDEN["sshKey"]}
-    outputs = {**plain(provider.import_(id_).properties), **key}
-    kept = provider.kept(lambda: provider.update(id_, outputs, {"instanceType": ONE, **key}))
-    assert kept.outputs["sshKey"] == HIDDEN["sshKey"]
 
 
 def test_new_secret(provider: Native) -> None:

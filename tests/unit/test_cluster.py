@@ -13,7 +13,7 @@ import pytest
 from pulumi.runtime import rpc
 
 from pulumi_fal import ComputeCluster, ComputeClusterArgs, InstanceType, Sector
-from pulumi_fal.errors import CapacityError, IncompleteClusterError, NotReplacedError
+from pulumi_fal.errors import CapacityError, IncompleteClusterError
 from pulumi_fal.resource import access, operations
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.state import StackMachine
@@ -102,18 +102,28 @@ def test_machines(
     )
 
 
-@pulumi_test
-def test_new_type(mocks: Mocks) -> pulumi.Output[None]:
-    """The API may have newer types. How many GPUs one has is not guessed from its name."""
-    cluster = ComputeCluster("train", size=2, ssh_key=ED25519, instance_type="gpu_8x_b200")
+@pytest.mark.parametrize("kind, ip", [("gpu_8x_b200", "198.18.0.1"), (EIGHT, None)])
+def test_no_files(mocks: Mocks, kind: str, ip: str | None) -> None:
+    """How many GPUs a newer type has is not guessed from its name.
 
-    def check(known: list[Any]) -> None:
-        hostfile, torchrun, ssh_config = known
-        assert {inputs["instance_type"] for inputs in nodes(mocks).values()} == {"gpu_8x_b200"}
-        assert (hostfile, torchrun) == (None, None)
-        assert "HostName 198.18.0.1" in ssh_config
+    A host file with some of the machines would start a training on too few.
+    """
 
-    return pulumi.Output.all(cluster.hostfile, cluster.torchrun, cluster.ssh_config).apply(check)
+    @pulumi_test
+    def program() -> pulumi.Output[None]:
+        mocks.without_ip = set() if ip else {"train-1"}
+        options: dict[str, Any] = {} if ip else {"sector": "sector_1", "wait": False}
+        cluster = ComputeCluster("train", size=2, ssh_key=ED25519, instance_type=kind, **options)
+
+        def check(known: list[Any]) -> None:
+            ips, hostfile, torchrun, ssh_config, inventory = known
+            assert (ips, hostfile, torchrun) == (["198.18.0.0", ip], None, None)
+            assert bool(ssh_config) is bool(inventory) is bool(ip)
+
+        files = (cluster.hostfile, cluster.torchrun, cluster.ssh_config, cluster.inventory)
+        return pulumi.Output.all(cluster.ips, *files).apply(check)
+
+    program()
 
 
 @pulumi_test
@@ -166,19 +176,6 @@ def test_outputs(mocks: Mocks) -> pulumi.Output[None]:
         assert inventory.startswith("[train]\ntrain-0 ansible_host=198.18.0.0\n")
 
     return pulumi.Output.all(*(getattr(cluster, name) for name in names)).apply(check)
-
-
-@pulumi_test
-def test_no_ip_yet(mocks: Mocks) -> pulumi.Output[None]:
-    """A host file with some of the machines would start a training on too few."""
-    mocks.without_ip.add("train-1")
-    cluster = ComputeCluster("train", size=2, ssh_key=ED25519, sector="sector_1", wait=False)
-
-    def check(known: list[Any]) -> None:
-        assert known == [["198.18.0.0", None], None, None, None, None]
-
-    files = (cluster.hostfile, cluster.torchrun, cluster.ssh_config, cluster.inventory)
-    return pulumi.Output.all(cluster.ips, *files).apply(check)
 
 
 NO_SIZE = "size must be a whole number of 1 or more"
@@ -386,21 +383,19 @@ def test_moves_to_native(world: World) -> None:
         assert create(world, Call(urn)) == "sector_2"
 
 
-@pytest.mark.parametrize("host", [TYPE_TOKEN, NATIVE_TYPE_TOKEN])
 @pytest.mark.parametrize(
     "parents, name, is_followed",
     [
         ("{cluster}$", "train-1", True),
         ("my:index:Lab${cluster}$", "train-1", True),
-        ("", "train-1", False),
         ("my:index:Lab$", "train-1", False),
         ("{cluster}$my:index:Extra$", "train-1", False),
         ("{cluster}$", "login", False),
     ],
 )
-def test_urn(world: World, host: str, parents: str, name: str, is_followed: bool) -> None:
+def test_urn(world: World, parents: str, name: str, is_followed: bool) -> None:
     """The name of any machine may look like that of a cluster's, and a cluster has any children."""
-    types = f"urn:pulumi:dev::shop::{parents.format(cluster=CLUSTER_TYPE_TOKEN)}{host}"
+    types = f"urn:pulumi:dev::shop::{parents.format(cluster=CLUSTER_TYPE_TOKEN)}{TYPE_TOKEN}"
     world.stacks.siblings = [StackMachine("id-2", f"{types}::train-2", sector="sector_2")]
     assert create(world, Call(f"{types}::{name}")) == ("sector_2" if is_followed else None)
 
@@ -445,32 +440,17 @@ def test_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "of, siblings, status, expected",
+    "of, status, expected",
     [
-        pytest.param(call(1), 4, "400", NotReplacedError, id="a replacement: the machine stays"),
-        pytest.param(call(), 0, "409", IncompleteClusterError, id="another conflict"),
-        pytest.param(Call(URN), 0, "400", CapacityError, id="outside of clusters"),
+        pytest.param(call(), "409", IncompleteClusterError, id="another conflict"),
+        pytest.param(Call(URN), "400", CapacityError, id="outside of clusters"),
     ],
 )
-def test_refusals(
-    world: World, of: Call, siblings: int, status: str, expected: type[Exception]
-) -> None:
+def test_refusals(world: World, of: Call, status: str, expected: type[Exception]) -> None:
     """A refusal says of a cluster's machine what is billed nevertheless."""
-    world.stacks.siblings = [in_state(number, "sector_1") for number in range(siblings)]
     world.state.sector_capacity = 0
     if status == "409":
         world.api.faults.add("create", status)
     with pytest.raises(expected, match=f"answered {status}") as caught:
         create(world, of, sector="sector_1")
-    assert ("Machine id-1 was not replaced. It stays" in str(caught.value)) is (siblings > 0)
     assert ("cluster" in str(caught.value)) is (expected is IncompleteClusterError)
-
-
-def test_earlier_version(world: World) -> None:
-    """Check has always removed the size that it passed on. If state has it, nothing is replaced."""
-    earlier = {**INPUTS, "__cluster_size": 3}
-    inputs = operations.check(call(), earlier, earlier).inputs
-    assert inputs == INPUTS
-    olds = {**earlier, "sector": "sector_1", "status": "ready"}
-    diff = operations.diff(world.machines, call(), "id-0", olds, inputs, earlier)
-    assert (diff.replaces, diff.changes) == ([], None)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
+from pulumi_fal.api.models import Instance, InstanceType, Sector
 from pulumi_fal.api.ssh_keys import HOW
 from pulumi_fal.compute_cluster import ComputeCluster, ComputeClusterArgs
 from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
@@ -64,17 +64,6 @@ def test_fields() -> None:
     shown = {field.name for field in FIELDS if field.is_late or not field.is_input}
     assert shown <= of(Instance)
     assert {field.name for field in FIELDS if field.replaces} <= INPUTS
-
-
-def test_names() -> None:
-    """The values of the enums are the API's names."""
-    assert [(kind.value, kind.gpus, kind.has_infiniband) for kind in InstanceType] == [
-        ("gpu_8x_h100_sxm5", 8, True),
-        ("gpu_1x_h100_sxm5", 1, False),
-    ]
-    assert [sector.value for sector in Sector] == ["sector_1", "sector_2", "sector_3"]
-    statuses = {"pending", "init", "provisioning", "ready", "stopped", "unknown"}
-    assert {status.value for status in Status} == statuses
 
 
 class Mocks(KeepingMocks):

@@ -33,7 +33,6 @@ from pulumi_fal.provider import ComputeInstanceProvider
 from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE
-from ..plugin.harness import PROVIDER
 from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, set_mocks
 
 pytestmark = WITH_MOCKS
@@ -239,7 +238,6 @@ BY_NAME = "ComputeInstance m: pass the inputs by name, such as instance_type=...
 @pytest.mark.parametrize(
     "positional, named, says",
     [
-        ([ONE], {}, BY_NAME),
         ([ONE, ED25519], {}, BY_NAME),
         ([None, None, None], {}, BY_NAME),
         ([], {"wait_for_capicity": "6h"}, "wait_for_capicity (did you mean wait_for_capacity?)"),
@@ -267,22 +265,6 @@ def test_timeout(mocks: Mocks, timeouts: Any, is_fine: bool) -> None:
     with nullcontext() if is_fine else refused:
         opts = pulumi.ResourceOptions(custom_timeouts=timeouts)
         ComputeInstance("m", opts, instance_type=ONE, ssh_key=ED25519)
-
-
-@pytest.mark.parametrize("opts", [None, pulumi.ResourceOptions(import_="id")])
-@pulumi_test
-def test_same_provider_on_each_python(
-    mocks: Mocks, monkeypatch: pytest.MonkeyPatch, opts: pulumi.ResourceOptions | None
-) -> pulumi.Output[None]:
-    """Pickle's default protocol is 5 from Python 3.14 on. A machine would show an update then."""
-    monkeypatch.setattr(pickle, "DEFAULT_PROTOCOL", 5)
-    machine = ComputeInstance("machine", opts, instance_type=ONE, ssh_key=ED25519)
-
-    def check(_: object) -> None:
-        providers = {asked.inputs["__provider"] for asked in mocks.all}
-        assert providers == {PROVIDER}
-
-    return machine.urn.apply(check)
 
 
 # Lookups
