@@ -359,7 +359,7 @@ def test_key_of_an_import(provider: Native, emulator: EmulatorServer) -> None:
 
 @pytest.mark.parametrize("news, is_awaited", [({"wait": False}, False), ({}, True)])
 def test_import_waits(
-    provider: Native, emulator: EmulatorServer, news: dict[str, bool], is_awaited: bool
+    provider: Native, emulator: EmulatorServer, news: dict[str, Any], is_awaited: bool
 ) -> None:
     """The read does not know whether the program wants that, so the engine calls update."""
     emulator.state.provisioning = 0.5
