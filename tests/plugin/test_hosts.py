@@ -250,6 +250,7 @@ def test_no_pipe(tmp_path: Path) -> None:
     wait_until(told.exists)
 
 
+@only("dynamic")
 def test_other_system(host: Host, emulator: EmulatorServer, tmp_path: Path) -> None:
     """Without Linux's locks, synced folders and /proc, a create is on record and works."""
     client = host.start(TAKEN_AWAY)

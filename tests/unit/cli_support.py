@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +87,8 @@ class CommandLine:
     """The types of resources that are not Python's dynamic ones, by their names."""
     exported: list[str] = field(default_factory=list)
     """The stacks that were read, in order."""
+    meanwhile: Callable[[tuple[str, ...]], object] = lambda args: None
+    """Called before the `pulumi` command answers, with what it is asked."""
     pulumi_says: str = ""
     """Why there is no `pulumi` command to ask, if so."""
     stderr: str = ""
@@ -180,6 +182,7 @@ class CommandLine:
 
     def pulumi(self, *args: str, backend: str = "", **others: Any) -> str:
         """What the `pulumi` command would print."""
+        self.meanwhile(args)
         if self.pulumi_says:
             raise StackError(self.pulumi_says)
         if args == ("version",):

@@ -102,17 +102,10 @@ def test_gone(line: CommandLine) -> None:
     assert "`pulumi refresh`" in line.run("audit", code=FOUND)
 
 
-def test_gone_meanwhile(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gone_meanwhile(line: CommandLine) -> None:
     """A destroy may have ended while the stacks were read."""
-    id_ = line.rent()
-    original = line.pulumi
-
-    def pulumi(*args: str, **others: Any) -> str:
-        if id_ in line.alive:
-            line.emulator.state.kill(id_)
-        return original(*args, **others)
-
-    monkeypatch.setattr("pulumi_fal.stacks.cli.pulumi", pulumi)
+    line.rent()
+    line.meanwhile = lambda args: line.emulator.state.machines.clear()
     assert line.json("audit")["machines"] == []
 
 
@@ -206,22 +199,19 @@ def test_not_too_old(line: CommandLine) -> None:
         line.run("audit", *args, code=code)
 
 
-def test_age_in_two_stacks(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("first, second", [(HOUR, DAY), (DAY, HOUR)])
+def test_age_in_two_stacks(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch, first: float, second: float
+) -> None:
     """It is as old as in the first: the second has imported it, whichever is read first."""
-    id_ = line.rent()
+    id_, ages = line.rent(), {DEV: first, PROD: second}
     line.stacks = {DEV: {"a": id_}, PROD: {"a": id_}}
     monkeypatch.setattr("pulumi_fal.stacks.state._AT_ONCE", 1)
-    original, ages = line.pulumi, {DEV: HOUR, PROD: DAY}
-
-    def pulumi(*args: str, **others: Any) -> str:
-        line.created[id_] = show.moment(NOW - ages.get(args[-1], 0))
-        return original(*args, **others)
-
-    monkeypatch.setattr("pulumi_fal.stacks.cli.pulumi", pulumi)
-    for _ in ages:
-        (found,) = line.json("audit", "--max-age", "12h", code=FOUND)["too_old"]
-        assert found["age_seconds"] == DAY
-        ages = {DEV: DAY, PROD: HOUR}
+    line.meanwhile = lambda args: line.created.update(
+        {id_: show.moment(NOW - ages.get(args[-1], 0))}
+    )
+    (found,) = line.json("audit", "--max-age", "12h", code=FOUND)["too_old"]
+    assert found["age_seconds"] == DAY
 
 
 def test_audit_without_answers(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,18 +144,11 @@ def test_only_the_named_stacks_count(line: CommandLine) -> None:
     assert "Age unknown" not in line.run("audit", "--stack", PROD, "--stack", TEST, code=FOUND)
 
 
-def test_ends_meanwhile(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ends_meanwhile(line: CommandLine) -> None:
     """State may have been read before it got the machine."""
-    original = line.pulumi
-
     with ExitStack() as create:
         create.enter_context(line.running(line.made(age=OLD, instance_id=line.rent())))
-
-        def pulumi(*args: str, **others: Any) -> str:
-            create.close()
-            return original(*args, **others)
-
-        monkeypatch.setattr("pulumi_fal.stacks.cli.pulumi", pulumi)
+        line.meanwhile = lambda args: create.close()
         line.run("audit")
 
 
