@@ -33,6 +33,7 @@ from pulumi_fal.provider import ComputeInstanceProvider
 from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE
+from ..plugin.harness import PROVIDER
 from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, set_mocks
 
 pytestmark = WITH_MOCKS
@@ -265,6 +266,19 @@ def test_timeout(mocks: Mocks, timeouts: Any, is_fine: bool) -> None:
     with nullcontext() if is_fine else refused:
         opts = pulumi.ResourceOptions(custom_timeouts=timeouts)
         ComputeInstance("m", opts, instance_type=ONE, ssh_key=ED25519)
+
+
+@pulumi_test
+def test_import(mocks: Mocks, monkeypatch: pytest.MonkeyPatch) -> pulumi.Output[None]:
+    """Pickle's default protocol is 5 from Python 3.14 on. A machine would show an update then."""
+    monkeypatch.setattr(pickle, "DEFAULT_PROTOCOL", 5)
+    opts = pulumi.ResourceOptions(import_="id")
+    machine = ComputeInstance("machine", opts, instance_type=ONE, ssh_key=ED25519)
+
+    def check(_: object) -> None:
+        assert [asked.inputs["__provider"] for asked in mocks.all] == [PROVIDER] * 2
+
+    return machine.urn.apply(check)
 
 
 # Lookups
