@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 
-from pulumi_fal.cli.evidence import Reader
+from pulumi_fal.cli.context import Reader
 from pulumi_fal.machines import creates
 from pulumi_fal.machines.journal import Entry, Journal
 from pulumi_fal.machines.process import Machines

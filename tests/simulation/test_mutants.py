@@ -19,7 +19,7 @@ from pulumi_fal.api import retry
 from pulumi_fal.api.dialects import Dialect, Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
-from pulumi_fal.cli.evidence import Reader
+from pulumi_fal.cli.context import Reader
 from pulumi_fal.errors import StillThereError
 from pulumi_fal.machines import creates, facts, fleet, sender, whose
 from pulumi_fal.machines.absence import Ownership

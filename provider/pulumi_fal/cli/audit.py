@@ -18,18 +18,19 @@ from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import show
-from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.evidence import (
+from pulumi_fal.cli.context import (
     AGED,
     Aged,
+    Context,
     Reader,
     Row,
     aged,
     ages,
     in_seconds,
-    machines_json,
+    pass_context,
     stack_option,
 )
+from pulumi_fal.cli.machines import machines_json
 from pulumi_fal.errors import FalError
 from pulumi_fal.machines.absence import Ownership
 from pulumi_fal.machines.costs import Costs
