@@ -15,7 +15,7 @@ from pulumi.runtime import rpc
 
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.account import Account
 
 from ..fakes import ED25519, EIGHT, KEY
 from .harness import PACE, Native, backend, engine, failure, hosted, plain, secret
@@ -167,10 +167,10 @@ def test_other_key_of_the_provider(provider: Native, world: World) -> None:
 def test_same_key(provider: Native, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening one imports requests, which takes longer than the whole diff."""
 
-    def fail(machines: Machines, used: Settings) -> None:
+    def fail(account: Account) -> None:
         raise AssertionError("an account was opened")
 
-    monkeypatch.setattr(Machines, "_open", fail)
+    monkeypatch.setattr(Account, "client", property(fail))
     take_over(provider, "other", KEY)
     assert refused(provider, world) == ""
 

@@ -27,8 +27,8 @@ from pulumi_fal.errors import (
     Interrupted,
     UnresolvedCreateError,
 )
+from pulumi_fal.machines.capacity import Patience, Queues, Waited
 from pulumi_fal.machines.journal import Entry, Phase
-from pulumi_fal.machines.sender import Patience, Queues, Waited
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, Call
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN

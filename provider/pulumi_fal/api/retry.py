@@ -6,10 +6,14 @@ request that is not idempotent is retried only if the API certainly did not acce
 
 from __future__ import annotations
 
+import itertools
+import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import TracebackType
 
+from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
     APIError,
     AuthenticationError,
@@ -28,6 +32,10 @@ UNSENT_BUDGET = 15.0
 """Seconds for which a request that can't be sent is retried. Mostly the endpoint is wrong."""
 _FIRST, _LONGEST = 0.5, 16.0
 """The first and the longest delay in seconds."""
+_FIRST_REPORTED_RETRY = 3
+"""The number of the first retry that is reported. One or two retries are common."""
+_REPORTED_PAUSE = 5.0
+"""Pauses of at least so many seconds are always reported. The API asks for them in Retry-After."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +154,58 @@ class Budget:
             ends.append(self._unsent_since + UNSENT_BUDGET)
         is_repeatable = may_repeat(error, is_idempotent=self._is_idempotent)
         return is_repeatable and now + pause <= min(ends)
+
+
+class Attempt:
+    """One attempt at a call, which is made in its context."""
+
+    def __init__(self, number: int, budget: Budget, clock: Clock) -> None:
+        self.number = number
+        """Counted from 1."""
+        self.is_last = False
+        """Set if the call is not retried, whatever the budget allows."""
+        self.error: APIError | None = None
+        """The error with which it failed, if the call is retried."""
+        self.pause = 0.0
+        """The delay until then."""
+        self._budget = budget
+        self._clock = clock
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if self.is_last or not isinstance(error, APIError):
+            return False
+        self.pause = delay(error, self.number, random.uniform)
+        if not self._budget.allows(error, self._clock.now(), self.pause):
+            return False
+        self.error = error
+        return True
+
+
+def attempts(budget: Budget, clock: Clock, notify: Callable[[str], None]) -> Iterator[Attempt]:
+    """Yield attempts at a call until one succeeds, or raises an error that is not retried.
+
+        for attempt in attempts(...):
+            with attempt:
+                answer = call()
+
+    `notify` gets a message when the call keeps failing.
+    """
+    for number in itertools.count(1):
+        clock.check()
+        attempt = Attempt(number, budget, clock)
+        yield attempt
+        if attempt.error is None:
+            return
+        if number >= _FIRST_REPORTED_RETRY or attempt.pause >= _REPORTED_PAUSE:
+            notify(f"{attempt.error} Trying again in {attempt.pause:.0f} s.")
+        clock.sleep(attempt.pause)
 
 
 # Which refusals of a create mean that the API has no capacity for the machine at present. Neither

@@ -11,6 +11,7 @@ from pulumi_fal.cli.context import Context
 from pulumi_fal.errors import FalError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.decision import (
+    Ask,
     Facts,
     Resume,
     SendAgain,
@@ -19,7 +20,7 @@ from pulumi_fal.machines.decision import (
     as_late,
     decide,
 )
-from pulumi_fal.machines.facts import offline
+from pulumi_fal.machines.earlier import at_a_glance, offline
 from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import at_home, is_gone, stack_name, stacks_of, where
 from pulumi_fal.stacks.cache import Stacks, in_words
@@ -152,7 +153,7 @@ class Case:
                     "long after this create.\nTo use one of them for this resource:\n"
                     f"  pulumi-fal pending adopt {self.entry.id} ID"
                 )
-            case StartFresh():
+            case StartFresh() | Ask():
                 return "Run `pulumi up`: it looks for the machine before it creates one."
 
     def _what_to_do_without_stack(self, forget: str) -> str:
@@ -214,7 +215,7 @@ def investigate(context: Context, entries: Sequence[Entry]) -> list[Case]:
     with show.progress() as progress:
         progress.begin("Looking up machines and stacks")
         try:
-            facts = context.machines.facts.at_a_glance(entries)
+            facts = at_a_glance(context.machines, entries)
         except FalError as error:
             now = context.clock.wall()
             facts = [

@@ -15,7 +15,7 @@ from pulumi_fal.api.settings import Settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines import journal, lifecycle
-from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.account import Account
 from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.stacks import state
 from pulumi_fal.stacks.cache import Stacks
@@ -44,9 +44,9 @@ class Context:
         return settings.resolve(os.environ, self.config)
 
     @cached_property
-    def machines(self) -> Machines:
+    def machines(self) -> Account:
         """What a plugin knows of creates. A failing call is retried for a short time only."""
-        return Machines(
+        return Account(
             self.journal,
             self.stacks,
             self.clock,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,16 @@ from typing import TYPE_CHECKING, Any
 from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
-from pulumi_fal.errors import APIError, ConfigurationError, Interrupted, JournalError
-from pulumi_fal.machines import unresolved
+from pulumi_fal.errors import (
+    APIError,
+    ConfigurationError,
+    FalError,
+    Interrupted,
+    JournalError,
+    UnresolvedCreateError,
+)
+from pulumi_fal.machines import earlier, unresolved
+from pulumi_fal.machines.capacity import Patience, Queues
 from pulumi_fal.machines.decision import (
     Facts,
     Resume,
@@ -29,21 +37,16 @@ from pulumi_fal.machines.decision import (
     Stop,
     as_gone,
     as_late,
-    decide,
 )
-from pulumi_fal.machines.facts import FactFinder, unclaimed
 from pulumi_fal.machines.journal import Entry, Phase, new_file
 from pulumi_fal.machines.records import Records
-from pulumi_fal.machines.review import Late
-from pulumi_fal.machines.sender import Patience, Queues, Sender
-from pulumi_fal.machines.whose import LATE_SECONDS, Asking, Same
+from pulumi_fal.machines.whose import LATE_SECONDS, Asking, Same, same
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import Stack
 from pulumi_fal.tokens import PROVIDER_TYPES
 
 if TYPE_CHECKING:
-    # It needs requests, and most previews never call the API.
-    from pulumi_fal.api.client import Client
+    from pulumi_fal.machines.account import Account
 
 _LOOK_AGAIN_SECONDS = 0.5
 """The time between two checks whether another process still works on a create."""
@@ -56,32 +59,21 @@ harmless."""
 class Creates:
     """The creates of one process: new ones, and those that earlier processes left behind."""
 
-    def __init__(
-        self,
-        client: Client,
-        facts: FactFinder,
-        warn: Callable[[str], None],
-        known: Container[str] = frozenset(),
-    ) -> None:
-        """`warn` gets warnings that stop nothing. `known` is that of Machines."""
-        self._client = client
-        self._facts = facts
-        self._warn = warn
-        self._journal, self._stacks, self._clock = facts.journal, facts.stacks, facts.clock
-        self.records = Records(self._journal, self._stacks, warn, self._clock.wall)
-        self.late = Late(facts)
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._journal, self._stacks = account.journal, account.stacks
+        self._clock, self._warn = account.clock, account.warn
+        self.records = Records(account)
         self.resumed_ids: set[str] = set()
         """The ids of the machines of earlier creates that this process has resumed."""
         self.deleted_ids: set[str] = set()
         """The ids of the machines that this process has deleted."""
-        self._queues = Queues(self._clock, facts.fleet.interval)
-        self._sender = Sender(client, facts, self.records)
+        self._queues = Queues(account.clock, account.fleet.interval)
         self._began: dict[str, float] = {}
         """When the last create of each resource began, by URN, as time.monotonic has it."""
         self._sending = 0
         """How many POSTs have no result on record yet."""
         self._sent = threading.Condition()
-        self._known = known
         self._reading: threading.Thread | None = None
         self._starting = threading.Lock()
         self._is_warned = False
@@ -154,7 +146,7 @@ class Creates:
         made = self.records.made(origin)
         if made is None:
             return None
-        found = self._facts.find(made.entry)
+        found = earlier.find(self._account, made.entry)
         if found is None and made.entry.seen:
             self.records.let_go(origin, self._clock.wall())
             return None
@@ -176,9 +168,10 @@ class Creates:
         entries, asking = self._entries_of(origin, aliases, locks)
         if not entries:
             return None, []
-        about = zip(entries, self._about(entries, asking, new), strict=True)
+        about = earlier.decided(self._account, entries, asking, new)
         decided = [
-            (self._seen(entry, facts), facts, decide(entry, facts)) for entry, facts in about
+            (self._seen(entry, facts), facts, decision)
+            for entry, (facts, decision) in zip(entries, about, strict=True)
         ]
         for entry, _, decision in decided:
             if isinstance(decision, Resume):
@@ -208,11 +201,11 @@ class Creates:
         is_told = False
         while True:
             found = [(name, e) for name in names for e in self._journal.of(name) if _counts(e)]
-            asking = self._facts.asking(origin) if found else Asking(origin)
+            asking = Asking(origin, self._stacks.own(origin) if found else None)
             mine = [
                 entry
                 for name, entry in found
-                if self._facts.same(entry, replace(asking, origin=name)) is not Same.NO
+                if same(entry, replace(asking, origin=name), self._stacks)[0] is not Same.NO
             ]
             busy = self._lock_all(mine, origin, locks)
             if busy is None:
@@ -270,19 +263,6 @@ class Creates:
             self.records.drop(entry)
         return instance
 
-    def _about(self, entries: Sequence[Entry], asking: Asking, new: NewInstance) -> list[Facts]:
-        """Return the facts about entries, with whether the engine knows of their machines."""
-        own = asking.own.machines if asking.own else ()
-        # An `up` before this one has left what it replaced to be deleted.
-        replaced = {machine.id for machine in own if machine.is_replaced}
-
-        def is_known(entry: Entry) -> bool:
-            names = (asking.origin.urn, entry.instance_id)
-            return entry.instance_id in replaced or any(name in self._known for name in names)
-
-        about = zip(entries, self._facts.about(entries, asking, new), strict=True)
-        return [replace(facts, is_known=is_known(entry)) for entry, facts in about]
-
     def _send_again(self, entry: Entry, new: NewInstance, asking: Asking) -> Instance | None:
         """Send an earlier create again with its idempotency key, and return its machine.
 
@@ -290,12 +270,11 @@ class Creates:
         create replaces it.
         """
         with self.sending():
-            made, instance = self._sender.send(entry, new, may_be_sent=True)
+            made, instance = self._send(entry, new, may_be_sent=True)
             # The machine may already be in state, if only the record could not be written.
             if instance.id not in (self._stacks.ids(asking.origin) or ()):
                 self.records.remember(asking.origin, made, instance)
-        (facts,) = self._about([made], asking, new)
-        decision = decide(made, facts)
+        ((facts, decision),) = earlier.decided(self._account, [made], asking, new)
         if isinstance(decision, Stop):
             raise decision.error
         if isinstance(decision, StartFresh):
@@ -334,13 +313,8 @@ class Creates:
 
         `late` are the entries of earlier creates without an answer, to be kept beside the new one.
         """
-        refused: list[Entry] = []
-        if patience is None:
-            return self._ask(new, origin, late, refused)
-        send = functools.partial(
-            self._ask, new, origin, late, refused, gives_up=retry.lacks_capacity
-        )
-        return self._queues.ask(origin.name, new, patience, send)
+        ask = functools.partial(self._ask, new, origin, late, [], waits=patience is not None)
+        return self._queues.ask(origin.name, new, patience, ask) if patience else ask()
 
     def _ask(
         self,
@@ -348,40 +322,131 @@ class Creates:
         origin: Origin,
         late: list[Entry],
         refused: list[Entry],
-        gives_up: Callable[[APIError], bool] = lambda error: False,
+        *,
+        waits: bool,
     ) -> Instance:
-        """Create a machine. A request that fails with an error that `gives_up` is not retried.
+        """Create a machine. With `waits`, a refusal for want of capacity is not retried here.
 
         `refused` are the entries of those that the API has refused since it was last looked whether
         one of them has made a machine all the same.
         """
-        account = self._facts.account_id
-        before = self._facts.fleet.recent(_BEFORE_SECONDS)
+        account_id = self._account.id
+        before = self._account.fleet.recent(_BEFORE_SECONDS)
         entry = Entry(
             origin=replace(origin, provider=self._provider(origin)),
-            account=account.account,
-            endpoint=account.endpoint,
+            account=account_id.account,
+            endpoint=account_id.endpoint,
             requested=new.hashed(),
             before=tuple(sorted(before)),
             started=self._clock.wall(),
-            idempotency_key=self._client.new_idempotency_key(),
+            idempotency_key=self._account.client.new_idempotency_key(),
             first_sent=self._clock.wall(),
             file=new_file(origin),
         )
         self._refuse_if_cut_off(entry, origin)
         self._refuse_if_made(refused, before.values())
-        for earlier in late:
-            self._journal.write(earlier)
+        for before_this in late:
+            self._journal.write(before_this)
         try:
             with self.sending():
-                made, instance = self._sender.send(entry, new, gives_up=gives_up)
+                made, instance = self._send(entry, new, waits=waits)
                 self.records.remember(origin, made, instance)
         except (APIError, ConfigurationError, Interrupted) as error:  # it certainly made no machine
-            for earlier in late:
-                self.records.amend(replace(earlier, phase=Phase.REQUESTED, found=()))
+            for before_this in late:
+                self.records.amend(replace(before_this, phase=Phase.REQUESTED, found=()))
             refused.append(replace(entry, problem=str(error)))
             raise
         return instance
+
+    def _send(
+        self, entry: Entry, new: NewInstance, *, may_be_sent: bool = False, waits: bool = False
+    ) -> tuple[Entry, Instance]:
+        """Send the create, record its result, and return the entry with the machine.
+
+        `may_be_sent` says whether an earlier process may have sent the same create. Raises an
+        APIError if the API certainly made no machine, and UnresolvedCreateError if it may have.
+        """
+        if not may_be_sent:
+            self.records.begin_post(entry)
+        elif not self._may_send(entry):  # a wait for a lock may have taken long
+            raise self._without_an_answer(entry)
+        else:
+            # A command that has read the entry must not drop it once this has been sent.
+            entry = replace(entry, started=self._clock.wall())
+            self.records.write(entry)
+        failures: list[APIError] = []
+        try:
+            instance = self._post(entry, new, failures, waits=waits)
+        except (APIError, ConfigurationError, Interrupted) as error:
+            unanswered = list(filter(retry.may_have_made_a_machine, failures))
+            if not (unanswered or may_be_sent):  # the API did not accept any request
+                self.records.drop(entry)
+                raise
+            last = next(reversed(failures), None) if isinstance(error, Interrupted) else error
+            if last is not None:
+                problem = unresolved.problem(entry, next(reversed(unanswered), None), last)
+                entry = self._with_problem(entry, problem)
+            raise self._without_an_answer(entry) from None
+        is_new = instance.id not in entry.before
+        if is_new and self.records.claim(entry.origin.urn, instance.id):
+            # The POST may have been retried, so the entry gets the current time.
+            made = replace(entry, started=self._clock.wall()).as_created(instance.id)
+            self.records.write(made)
+            kind = instance.instance_type or new.instance_type  # the answer needs only an id
+            return made, replace(instance, instance_type=kind)
+        had = "which another resource has" if is_new else "which existed before it"
+        entry = self._with_problem(entry, f"the API answered with {instance.id}, {had}.")
+        raise self._without_an_answer(entry)
+
+    def _post(
+        self, entry: Entry, new: NewInstance, failures: list[APIError], *, waits: bool
+    ) -> Instance:
+        """Send the POST, and again where that makes no second machine.
+
+        Each error is added to `failures`, because one before the last may have made a machine. With
+        `waits`, the create's queue decides when the API is asked for capacity again.
+        """
+        client, key = self._account.client, entry.idempotency_key
+        # The client counts these seconds with a clock that stands still while a laptop sleeps, but
+        # can't be set. Of the wall clock, which _may_send asks, the opposite is true.
+        patient = client.within(entry.key_seconds_left(self._clock.wall())) if key else client
+        for attempt in patient.attempts(is_idempotent=bool(key) and client.has_idempotency_keys):
+            if attempt.number > 1 and not self._may_send_again(entry):
+                raise failures[-1]
+            with attempt:
+                try:
+                    instance = client.within(0).create_instance(new, key)
+                except APIError as error:
+                    failures.append(error)
+                    attempt.is_last = waits and retry.lacks_capacity(error)
+                    raise
+        return instance
+
+    def _may_send_again(self, entry: Entry) -> bool:
+        """Whether the create may be sent again, which then is on record."""
+        if not self._may_send(entry):
+            return False
+        self.records.write(replace(entry, started=self._clock.wall()))
+        return True
+
+    def _may_send(self, entry: Entry) -> bool:
+        """Whether the create may still be sent again with its key, by the wall clock."""
+        return not entry.idempotency_key or entry.key_seconds_left(self._clock.wall()) > 0
+
+    def _with_problem(self, entry: Entry, problem: str) -> Entry:
+        """Record why it is not known whether the POST, which has just ended, made a machine."""
+        entry = replace(entry, problem=problem, started=self._clock.wall())
+        self.records.write(entry)
+        return entry
+
+    def _without_an_answer(self, entry: Entry) -> UnresolvedCreateError:
+        try:
+            (search,) = earlier.search(self._account, [entry])
+        except FalError as error:
+            return unresolved.unseen(entry, error)
+        if not search:
+            self.records.write(replace(entry, searched=True))
+        return unresolved.unanswered(entry, search.candidates, search.unread)
 
     def _refuse_if_cut_off(self, entry: Entry, origin: Origin) -> None:
         """Raise if another computer's create of this resource was cut off, and may have made one.
@@ -398,7 +463,7 @@ class Creates:
             return
         # Its key is not known, and with this one a second machine would be made.
         cut_off = replace(entry, before=(), idempotency_key="", first_sent=0.0)
-        (search,) = self._facts.search([cut_off])
+        (search,) = earlier.search(self._account, [cut_off])
         if search:
             cut_off = replace(cut_off, problem=unresolved.CUT_OFF)
             self._journal.write(cut_off)
@@ -408,7 +473,7 @@ class Creates:
         """Whether state has a machine of the resource, or the journal a create of it."""
         asking = Asking(origin, own)
         return any(machine.urn == origin.urn for machine in own.machines) or any(
-            self._facts.same(entry, asking) is Same.YES for entry in self._journal.of(origin)
+            same(entry, asking, self._stacks)[0] is Same.YES for entry in self._journal.of(origin)
         )
 
     def _refuse_if_made(self, refused: list[Entry], instances: Iterable[Instance]) -> None:
@@ -420,7 +485,7 @@ class Creates:
             return
         known = {*self.deleted_ids, *self.records.machines().values()}
         new = [instance for instance in instances if instance.id not in known]
-        search = unclaimed(refused[0], new, self._journal, self._stacks)
+        search = earlier.unclaimed(refused[0], new, self._journal, self._stacks)
         if search:
             self._journal.write(refused[0])
             raise unresolved.unanswered(refused[0], search.candidates, search.unread)

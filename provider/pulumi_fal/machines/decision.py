@@ -1,13 +1,15 @@
 """Decides what to do about a create that an earlier process left unresolved.
 
-These are pure functions; facts.py asks the API, the journal and the `pulumi` command. A machine
-that may exist is either resumed or named in an error. Machines are never assigned by guessing.
+These are pure functions. Whoever wants a decision asks the API, the journal and the `pulumi`
+command for what `decide` has to know. A machine that may exist is either resumed or named in an
+error. Machines are never assigned by guessing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
@@ -47,6 +49,15 @@ class Stop:
 
 
 Decision = Resume | SendAgain | StartFresh | Stop
+
+
+class Ask(Enum):
+    """What has to be asked before there is a decision. It may take long."""
+
+    MACHINE = "whether the API shows the entry's machine, and whether it is this account's"
+    SEARCH = "which machines a POST without an answer may have made"
+
+
 BACK_SECONDS = 3600.0
 """For how long a machine stays on record that left state, or a create's hands, as it was gone."""
 
@@ -93,15 +104,23 @@ class Facts:
     """The result of the search, if the entry has no machine id."""
     error: FalError | None = None
     """The error of the API, if it could not be asked."""
+    unasked: frozenset[Ask] = frozenset()
+    """What is not known, because nobody has asked yet."""
 
 
-def decide(entry: Entry, facts: Facts) -> Decision:
+def decide(entry: Entry, facts: Facts) -> Decision | Ask:
     """Decide whether a create resumes the entry's machine, creates another, or stops."""
     if facts.error is not None:
         return Stop(unresolved.unseen(entry, facts.error))
     if facts.in_state:
         # This create replaces the machine, unless the engine did not know of it.
         return StartFresh() if facts.is_known else Stop(unresolved.made_meanwhile(entry))
+    if can_be_sent_again(entry, facts):
+        return SendAgain()
+    if Ask.MACHINE in facts.unasked:
+        return Ask.MACHINE
+    if Ask.SEARCH in facts.unasked and entry.instance_id is None and facts.is_own:
+        return Ask.SEARCH
     if facts.same is Same.UNKNOWN:
         return _uncertain(entry, facts)
     if entry.instance_id is None:
@@ -145,7 +164,7 @@ def _uncertain(entry: Entry, facts: Facts) -> Decision:
 def can_be_sent_again(entry: Entry, facts: Facts) -> bool:
     """Whether the API still keeps the answer to this create, and the same machine is requested."""
     is_unchanged = facts.requested is None or entry.is_for(facts.requested)
-    is_same = facts.same is Same.YES and is_unchanged
+    is_same = facts.same is Same.YES and is_unchanged and entry.instance_id is None
     is_kept = entry.key_seconds_left(facts.now) > 0 and entry.account == facts.account
     return is_same and is_kept and entry.phase is Phase.REQUESTED
 
@@ -183,8 +202,6 @@ def as_forgotten(entry: Entry, shown: Iterable[str], now: float) -> Entry | None
 
 
 def _without_a_machine(entry: Entry, facts: Facts) -> Decision:
-    if can_be_sent_again(entry, facts):
-        return SendAgain()
     if not facts.is_own:
         return Stop(unresolved.of_another_account(entry, facts.account))
     if not facts.search:

@@ -140,15 +140,14 @@ class Fleet:
         return min(max(self.interval, waited / 20), longest) * self._jitter
 
     def _usable_after(self, seen: int, until: float = math.inf) -> Instances:
-        def attempt() -> Instances:
-            nonlocal seen
-            answer = self._answer_after(seen, self._clock.now(), until)
-            seen = answer.number
-            return answer.usable()
-
         if until < math.inf:
-            return attempt()
-        return self._client.repeated(attempt, is_idempotent=True)
+            return self._answer_after(seen, self._clock.now(), until).usable()
+        for attempt in self._client.attempts(is_idempotent=True):
+            with attempt:
+                answer = self._answer_after(seen, self._clock.now())
+                seen = answer.number
+                answer.usable()
+        return answer.instances
 
     def _answer_after(self, seen: int, due: float, until: float = math.inf) -> Answer:
         """Return the first answer after number `seen`.

@@ -8,17 +8,19 @@ to the process until the step is over, even if the journal has become unreadable
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines.decision import as_gone
-from pulumi_fal.machines.journal import Entry, Journal, Phase
-from pulumi_fal.stacks.cache import Stacks
+from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.stacks.origin import Origin
+
+if TYPE_CHECKING:
+    from pulumi_fal.machines.account import Account
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,11 @@ class Records:
     it becomes a warning.
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        stacks: Stacks,
-        warn: Callable[[str], None],
-        wall: Callable[[], float] = time.time,
-    ) -> None:
-        """`wall` returns the time of day in seconds since the epoch."""
-        self._journal = journal
-        self._stacks = stacks
-        self._warn = warn
-        self._wall = wall
+    def __init__(self, account: Account) -> None:
+        self._journal = account.journal
+        self._stacks = account.stacks
+        self._warn = account.warn
+        self._wall = account.clock.wall
         self._lock = threading.Lock()
         self._unwritten: dict[str, Entry] = {}
         """By file, what could not be written, as while the disk is full for a moment."""

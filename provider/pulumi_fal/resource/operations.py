@@ -28,8 +28,8 @@ from pulumi_fal.errors import (
     LifecycleError,
     VanishedError,
 )
-from pulumi_fal.machines.process import Machines
-from pulumi_fal.machines.sender import no_capacity
+from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.capacity import no_capacity
 from pulumi_fal.resource import cluster, imports, inputs, outputs, wait
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
@@ -107,7 +107,7 @@ def check(call: Call, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Check
 
 
 def diff(
-    machines: Machines,
+    machines: Account,
     call: Call,
     id_: str,
     olds: Properties,
@@ -146,7 +146,7 @@ def _loses_disk(id_: str, changed: Iterable[str]) -> str:
     )
 
 
-def create(machines: Machines, call: Call, props: Properties) -> Created:
+def create(machines: Account, call: Call, props: Properties) -> Created:
     """Create a machine and wait until it is ready. Raises InitFailed if the wait ends early.
 
     The engine may repeat a create, if a hook of the program says so, and forgets the results of all
@@ -189,7 +189,7 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
 
 
 def _awaited(
-    machines: Machines, call: Call, origin: Origin, instance: Instance, props: Properties
+    machines: Account, call: Call, origin: Origin, instance: Instance, props: Properties
 ) -> Outputs:
     """Return the outputs of a new machine, which is ready unless the program does not wait.
 
@@ -201,7 +201,7 @@ def _awaited(
     try:
         outs = ready.until_ready() if inputs.waits(props) else ready.outputs
     except VanishedError:
-        records.let_go(origin, machines.facts.clock.wall())
+        records.let_go(origin, machines.clock.wall())
         raise
     except InitFailed:
         records.saw(origin, ready.machine, seen=ready.was_seen)
@@ -213,7 +213,7 @@ def _awaited(
 
 
 def _without_machine(
-    machines: Machines, call: Call, origin: Origin, new: NewInstance, error: Exception
+    machines: Account, call: Call, origin: Origin, new: NewInstance, error: Exception
 ) -> Exception:
     """Return the error of a create that has no machine, with what is billed or may exist."""
     if isinstance(error, APIError) and retry.lacks_capacity(error):
@@ -240,7 +240,7 @@ def _without_machine(
     )
 
 
-def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs | None:
+def read(machines: Account, call: Call, id_: str, props: Properties) -> Outputs | None:
     """Return the machine's current outputs, or None if its own account shows that it is gone.
 
     `props` are its outputs in state; they are empty if a program reads a machine by its id. Raises
@@ -271,7 +271,7 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
         )
         return None
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
-    outs = outputs.from_instance(instance, props, machines.account_id)
+    outs = outputs.from_instance(instance, props, machines.id)
     if UNFINISHED in props and (reason := not_up(machines, instance, props)):
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
     if trouble := _trouble(call, instance, props):
@@ -322,7 +322,7 @@ def _without_sector(instance: Instance) -> str | None:
 
 
 def update(
-    machines: Machines,
+    machines: Account,
     call: Call,
     id_: str,
     olds: Properties,
@@ -404,7 +404,7 @@ def _refuse_change(id_: str, names: Iterable[str]) -> None:
         )
 
 
-def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
+def delete(machines: Account, call: Call, id_: str, props: Properties) -> None:
     """Delete the machine, and return when the API no longer knows it."""
     machines.known.add(id_)
     try:
@@ -452,7 +452,7 @@ def _came_back(id_: str) -> str:
 
 
 def refuse_move(
-    machines: Machines, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
+    machines: Account, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
 ) -> None:
     """Raise ElsewhereError if the machine in state belongs to another account than this one.
 
@@ -463,32 +463,32 @@ def refuse_move(
     """
     account_id = AccountId.of(olds)
     try:
-        if machines.ownership.is_own(account_id) or machines.lifecycle.look(id_, _LOOK_SECONDS):
+        if machines.is_own(account_id) or machines.lifecycle.look(id_, _LOOK_SECONDS):
             return
-        if machines.ownership.sees(account_id, lambda: machines.in_state(call.urn)):
+        if machines.sees(account_id, lambda: machines.in_state(call.urn)):
             return
     except (FalError, TimeoutError) as error:
         if took_over:
             raise _unknown(id_, account_id, error) from None
         return
     if took_over:
-        raise _moved(call.urn, id_, account_id, machines.account_id)
-    machines.ownership.refuse_elsewhere(id_, account_id, lambda: ())
+        raise _moved(call.urn, id_, account_id, machines.id)
+    machines.refuse_elsewhere(id_, account_id, lambda: ())
 
 
-def refuse_another(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+def refuse_another(machines: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
     """Raise ElsewhereError unless this account sees the machine, or is the one in state.
 
     Called before a wait or a delete, because only a machine's own account can show that it is gone.
     """
-    is_own = machines.ownership.is_own(AccountId.of(props))
+    is_own = machines.is_own(AccountId.of(props))
     if not is_own and not machines.lifecycle.look(id_):
         refuse_elsewhere(machines, call, id_, props)
 
 
-def refuse_elsewhere(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+def refuse_elsewhere(machines: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
     """Raise ElsewhereError if a machine that is not seen may belong to another account."""
-    machines.ownership.refuse_elsewhere(
+    machines.refuse_elsewhere(
         id_,
         AccountId.of(props),
         lambda: machines.in_state(call.urn),

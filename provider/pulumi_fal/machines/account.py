@@ -1,0 +1,248 @@
+"""One account, as the operations of one process work with it.
+
+It is handed whole to whoever asks for a machine, waits for it or deletes it. What needs an API key
+is made when it is first needed, so that previews work offline and without a key.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Container, Iterable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from pulumi_fal.api.settings import AccountId, Settings
+from pulumi_fal.clock import Clock
+from pulumi_fal.errors import ElsewhereError, JournalError
+from pulumi_fal.machines import earlier, lifecycle
+from pulumi_fal.machines.absence import Absences
+from pulumi_fal.machines.creates import Creates
+from pulumi_fal.machines.fleet import Fleet
+from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.lifecycle import Greeting, Lifecycle
+from pulumi_fal.stacks.cache import Stacks
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
+
+if TYPE_CHECKING:
+    # It needs requests, which takes long to import, and most previews never call the API.
+    from pulumi_fal.api.client import Client
+
+_RECENT_SECONDS = 5.0
+"""The maximum age of the list that shows whether two keys belong to the same account."""
+T = TypeVar("T")
+
+
+class _Once(Generic[T]):
+    """A property that is made when it is first needed, once for all threads."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, account: Account, owner: type) -> T:
+        with account.opening:
+            if self._name not in vars(account):
+                vars(account)[self._name] = self._make(account)
+            made: T = vars(account)[self._name]
+            return made
+
+
+class Account:
+    """The key, the machines, the journal and the stacks. Can be used from any thread."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        stacks: Stacks,
+        clock: Clock,
+        settings: Callable[[], Settings],
+        *,
+        notify: Callable[[str], None] = lambda message: None,
+        warn: Callable[[str], None] = lambda message: None,
+        send: Callable[..., Any] | None = None,
+        greeting: Greeting = lifecycle.ssh_problem,
+        provider: str = "",
+    ) -> None:
+        """`settings` may raise ConfigurationError, as then does whatever needs a key.
+
+        `notify` gets transient messages, in the thread that waits. `warn` gets warnings that stop
+        nothing. `send` replaces HTTP in tests. `provider` is the id of the provider resource in the
+        stack's state; "" if the host does not tell it.
+        """
+        self.journal = journal
+        self.stacks = stacks
+        self.clock = clock
+        self.notify = notify
+        self.warn = warn
+        self.greeting = greeting
+        self.known: set[str] = set()
+        """The ids of the machines and the URNs of the resources that the engine has in its state,
+        as its calls show. Its state may be older than the stack's."""
+        self.opening = threading.RLock()
+        self._resolve = settings
+        self._send = send
+        self._provider = provider
+        self._is_reviewed = False
+
+    @_Once
+    def settings(self) -> Settings:
+        return self._resolve()
+
+    @_Once
+    def client(self) -> Client:
+        from pulumi_fal.api.client import Client
+
+        return Client(self.settings, self.clock, send=self._send, notify=self.notify)
+
+    @_Once
+    def fleet(self) -> Fleet:
+        """The one list of the account's machines."""
+        return Fleet(self.client, self.clock, self.settings.poll_interval)
+
+    @_Once
+    def absences(self) -> Absences:
+        return Absences(self.clock, self.settings.absence_seconds)
+
+    @_Once
+    def lifecycle(self) -> Lifecycle:
+        """Finds, awaits and deletes machines."""
+        return Lifecycle(self)
+
+    @_Once
+    def creates(self) -> Creates:
+        """Creates machines, and resumes those that earlier creates left behind."""
+        return Creates(self)
+
+    @_Once
+    def _own(self) -> set[str]:
+        """The keys of every AccountId that is known to be this account's."""
+        return self.id.own_keys
+
+    @property
+    def id(self) -> AccountId:
+        """The account of the key that is set."""
+        return self.settings.account_id
+
+    def wait_until_quiet(self, seconds: float) -> None:
+        """Return when every create that is in flight is on record, or after `seconds`."""
+        if "creates" in vars(self):
+            self.creates.wait_until_quiet(seconds)
+
+    def origin(self, urn: str) -> Origin:
+        """Return a resource of the stack that this process works for."""
+        return Origin(urn, self._provider, self.stacks.backend)
+
+    def in_state(self, urn: str) -> list[StackMachine]:
+        """Return the machines in all stacks that may be this process's own."""
+        stacks = self.stacks.named(Origin(urn)).stacks
+        return [machine for stack in stacks for machine in stack.machines]
+
+    def review(self, urn: str) -> None:
+        """Warn about unresolved creates of the stack that the URN belongs to.
+
+        Only the first call with a URN does so. It also drops the entries whose machines are in
+        state.
+        """
+        with self.opening:
+            if self._is_reviewed or not urn:
+                return
+            self._is_reviewed = True
+        self.journal.clear_leftovers()
+        try:
+            reminders = earlier.reminders(self, Origin(urn, self._provider))
+            for reminder in dict.fromkeys(reminders):  # late entries may all say the same
+                self.warn(reminder)
+        except JournalError as error:
+            self.warn(str(error))
+
+    def is_own(self, other: AccountId) -> bool:
+        """Whether machines with that AccountId are known to belong to this account.
+
+        An AccountId without account and endpoint counts as this account's.
+        """
+        return other.key in self._own
+
+    def sees(self, other: AccountId, machines: Callable[[], Iterable[Located]]) -> bool:
+        """Whether the key sees the machines with that AccountId: its own, or a rotated key's.
+
+        `machines` returns those that may have the AccountId, among others.
+        """
+        if not self.is_own(other) and shares_account(
+            self.id, other, machines, lambda: self.fleet.recent(_RECENT_SECONDS)
+        ):
+            self._own.add(other.key)
+        return self.is_own(other)
+
+    def refuse_elsewhere(
+        self, instance_id: str, other: AccountId, machines: Callable[[], Iterable[Located]]
+    ) -> None:
+        """Raise ElsewhereError if a machine that is not seen may belong to another account.
+
+        `machines` returns the machines that can show that both keys belong to the same account.
+        """
+        if not self.sees(other, machines):
+            raise _elsewhere(self.settings, instance_id, other)
+
+
+class Located(Protocol):
+    """A machine, with the endpoint and the account that it was last seen with."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def account_id(self) -> AccountId: ...
+
+
+def shares_account(
+    own: AccountId,
+    other: AccountId,
+    machines: Callable[[], Iterable[Located]],
+    listed: Callable[[], Container[str]],
+) -> bool:
+    """Whether a key sees machines of another AccountId than its own, so that both are one account.
+
+    Machine ids are unique, so it suffices if it sees one. That says nothing about another endpoint,
+    which may use other ids. `listed` returns the ids of the machines that the key sees, possibly
+    some seconds old.
+    """
+    if other.key in own.own_keys:
+        return True
+    if other.endpoint not in ("", own.endpoint):
+        return False
+    ids = listed()
+    return any(one.id in ids for one in machines() if one.account_id.key == other.key)
+
+
+def _elsewhere(settings: Settings, instance_id: str, other: AccountId) -> ElsewhereError:
+    declared = settings.provider
+    if other.endpoint not in ("", settings.endpoint):
+        way_out = (
+            f"Give the provider {declared!r} in the program the endpoint where it was last "
+            "seen, or the api that it was made with, and run `pulumi up`."
+            if declared
+            else "Set FAL_COMPUTE_ENDPOINT or fal:endpoint to the endpoint where it was last "
+            "seen, or FAL_COMPUTE_API or fal:api to the API that it was made with."
+        )
+        return ElsewhereError(
+            instance_id,
+            f"Machine {instance_id} was last seen at {other.endpoint}, and the endpoint that "
+            f"is set now, {settings.endpoint}, does not know it. It may still run and "
+            f"bill, and it stays in state.\n{way_out}\nIf it no longer exists there, remove "
+            "it from state with `pulumi state delete`.",
+        )
+    then = (
+        ", and run `pulumi up`"
+        if declared
+        else "; `pulumi-fal doctor` prints the account of the key that is set"
+    )
+    return ElsewhereError(
+        instance_id,
+        f"Machine {instance_id} was last seen with the key of another account "
+        f"({other.account}), and the key that is set now (account {settings.account}, "
+        f"from {settings.key_source}) does not see it. It may still run and bill, and it "
+        "stays in state.\nSet a key of the account that it was made with, "
+        f"{settings.set_key}{then}.\nIf the machine no longer exists, remove it from "
+        "state with `pulumi state delete`.",
+    )
