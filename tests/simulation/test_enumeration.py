@@ -17,10 +17,9 @@ import pytest
 
 from pulumi_fal.cli.evidence import Reader
 from pulumi_fal.machines import creates, earlier
-from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.account import Account, Records
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.journal import Entry, Journal
-from pulumi_fal.machines.records import Records
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import Call
 from pulumi_fal.resource.outputs import UNFINISHED

@@ -22,12 +22,11 @@ from pulumi_fal.api.settings import AccountId
 from pulumi_fal.cli.evidence import Reader
 from pulumi_fal.errors import StillThereError
 from pulumi_fal.machines import capacity, earlier, fleet, whose
-from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.account import Account, Records
 from pulumi_fal.machines.creates import Creates
-from pulumi_fal.machines.decision import Ask, Decision, Facts, decide
 from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.machines.lifecycle import Deletion, Lifecycle
-from pulumi_fal.machines.records import Records
+from pulumi_fal.machines.unresolved import Ask, Decision, Facts, decide
 from pulumi_fal.machines.whose import Asking, Evidence, Same
 from pulumi_fal.resource import imports, operations
 from pulumi_fal.resource.call import Call

@@ -164,8 +164,8 @@ def test_journal_breaks(world: World) -> None:
 
     world.at_post(break_disk, answered=True)
     made = launch(world).id
-    world.creates.records.mark_reported(HERE, seen=True)
-    world.creates.records.let_go(HERE, 0)
+    world.machines.records.mark_reported(HERE, seen=True)
+    world.machines.records.let_go(HERE, 0)
     for warning, named in zip(world.warnings, (made, URN, made), strict=True):
         assert named in warning
 
@@ -185,7 +185,7 @@ def test_full_disk(world: World, monkeypatch: pytest.MonkeyPatch, then: str) -> 
     (warning,) = world.warnings
     assert made in warning
     if then == "the report":
-        world.creates.records.mark_reported(HERE, seen=True)
+        world.machines.records.mark_reported(HERE, seen=True)
     else:
         monkeypatch.setattr(Journal, "write", write)
         launch(world, origin=TWO)
@@ -756,9 +756,9 @@ def test_marks(world: World) -> None:
     """What was seen once stays seen, and what did not reach Pulumi counts as not told."""
     launch(world)
     for seen, known in ((False, False), (True, True), (False, True)):
-        world.creates.records.mark_reported(HERE, seen=seen)
+        world.machines.records.mark_reported(HERE, seen=seen)
         assert (world.phase(), world.record.seen) == (Phase.REPORTED, known)
-        world.creates.records.mark_unreported(HERE)
+        world.machines.records.mark_unreported(HERE)
         assert (world.phase(), world.record.seen) == (Phase.CREATED, known)
 
 
@@ -783,7 +783,7 @@ def test_never_shown(world: World, others: dict[str, Any], was_shown: bool) -> N
 def test_late_unreported(world: World, change: str) -> None:
     """The engine's death is noticed late, and the next `up` may have begun since."""
     launch(world)
-    world.creates.records.mark_reported(HERE, seen=True)
+    world.machines.records.mark_reported(HERE, seen=True)
     held = ExitStack()
     if change == "another process changed it":
         world.journal.write(replace(world.record, instance_id="new"))
@@ -791,18 +791,18 @@ def test_late_unreported(world: World, change: str) -> None:
         held = lock(world)
     before = world.entry()
     with held:
-        world.creates.records.mark_unreported(HERE)
+        world.machines.records.mark_unreported(HERE)
     assert world.entry() == before
 
 
 def test_let_go(world: World) -> None:
     """A machine that was let go has no record that could be marked."""
     launch(world)
-    world.creates.records.let_go(HERE, 0)
+    world.machines.records.let_go(HERE, 0)
     before = world.journal.readable()
-    world.creates.records.mark_reported(HERE, seen=True)
-    world.creates.records.mark_unreported(HERE)
-    world.creates.records.let_go(HERE, 0)
+    world.machines.records.mark_reported(HERE, seen=True)
+    world.machines.records.mark_unreported(HERE)
+    world.machines.records.let_go(HERE, 0)
     assert (world.journal.readable(), len(before), world.late) == (before, 1, before)
 
 

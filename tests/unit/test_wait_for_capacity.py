@@ -621,7 +621,7 @@ def test_machine_of_others(world: World, whose: str) -> None:
     """Others rent machines while a create waits for hours, which does not end the wait."""
     lie(world, lies=())
     others = list[str]()
-    records, other = world.creates.records, replace(HERE, urn=f"{URN}-2")
+    records, other = world.machines.records, replace(HERE, urn=f"{URN}-2")
 
     def rent() -> None:
         if others:

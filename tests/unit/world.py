@@ -14,10 +14,9 @@ from pulumi_fal.api.dialects import Kind, Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import APIError
-from pulumi_fal.machines.absence import Absences
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.creates import Creates
-from pulumi_fal.machines.fleet import Fleet
+from pulumi_fal.machines.fleet import Absences, Fleet
 from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.stacks.origin import Origin

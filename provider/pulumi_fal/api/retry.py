@@ -11,7 +11,6 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
@@ -159,37 +158,23 @@ class Budget:
 class Attempt:
     """One attempt at a call, which is made in its context."""
 
-    def __init__(self, number: int, budget: Budget, clock: Clock) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
         """Counted from 1."""
+        self.error: APIError | None = None
+        """The error with which it failed."""
         self.is_last = False
         """Set if the call is not retried, whatever the budget allows."""
-        self.error: APIError | None = None
-        """The error with which it failed, if the call is retried."""
-        self.pause = 0.0
-        """The delay until then."""
-        self._budget = budget
-        self._clock = clock
 
     def __enter__(self) -> None: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        if self.is_last or not isinstance(error, APIError):
-            return False
-        self.pause = delay(error, self.number, random.uniform)
-        if not self._budget.allows(error, self._clock.now(), self.pause):
-            return False
-        self.error = error
-        return True
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        self.error = error if isinstance(error, APIError) else None
+        return self.error is not None
 
 
 def attempts(budget: Budget, clock: Clock, notify: Callable[[str], None]) -> Iterator[Attempt]:
-    """Yield attempts at a call until one succeeds, or raises an error that is not retried.
+    """Yield attempts at a call until one succeeds. Raises the error of one that is not retried.
 
         for attempt in attempts(...):
             with attempt:
@@ -199,13 +184,16 @@ def attempts(budget: Budget, clock: Clock, notify: Callable[[str], None]) -> Ite
     """
     for number in itertools.count(1):
         clock.check()
-        attempt = Attempt(number, budget, clock)
+        attempt = Attempt(number)
         yield attempt
         if attempt.error is None:
             return
-        if number >= _FIRST_REPORTED_RETRY or attempt.pause >= _REPORTED_PAUSE:
-            notify(f"{attempt.error} Trying again in {attempt.pause:.0f} s.")
-        clock.sleep(attempt.pause)
+        pause = delay(attempt.error, number, random.uniform)
+        if attempt.is_last or not budget.allows(attempt.error, clock.now(), pause):
+            raise attempt.error
+        if number >= _FIRST_REPORTED_RETRY or pause >= _REPORTED_PAUSE:
+            notify(f"{attempt.error} Trying again in {pause:.0f} s.")
+        clock.sleep(pause)
 
 
 # Which refusals of a create mean that the API has no capacity for the machine at present. Neither

@@ -10,7 +10,9 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context
 from pulumi_fal.errors import FalError
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.decision import (
+from pulumi_fal.machines.earlier import at_a_glance, offline
+from pulumi_fal.machines.journal import Entry, Phase
+from pulumi_fal.machines.unresolved import (
     Ask,
     Facts,
     Resume,
@@ -20,8 +22,6 @@ from pulumi_fal.machines.decision import (
     as_late,
     decide,
 )
-from pulumi_fal.machines.earlier import at_a_glance, offline
-from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import at_home, is_gone, stack_name, stacks_of, where
 from pulumi_fal.stacks.cache import Stacks, in_words
 from pulumi_fal.stacks.state import Found, Stack

@@ -13,8 +13,8 @@ from pulumi_fal.cli.cases import Case, investigate, is_in_state
 from pulumi_fal.cli.context import Context, pass_context
 from pulumi_fal.cli.evidence import Reader
 from pulumi_fal.errors import JournalError, NotFoundError
-from pulumi_fal.machines.decision import as_forgotten
 from pulumi_fal.machines.journal import Entry, Phase, new_file
+from pulumi_fal.machines.unresolved import as_forgotten
 from pulumi_fal.machines.whose import Evidence
 from pulumi_fal.stacks.cache import in_words
 from pulumi_fal.stacks.origin import Origin

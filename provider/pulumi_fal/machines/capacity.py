@@ -71,15 +71,15 @@ class _Queue:
     places: list[_Place] = field(default_factory=list)
     asking: int = 0
     """How many of them are being sent."""
-    is_open: bool = False
-    """Whether all may ask at once, because there was capacity for the first that asked."""
     due: float = -math.inf
-    """When the first may ask, if the queue is not open."""
+    """When the first may ask; infinitely long ago if none has asked yet."""
     refusal: APIError | None = None
     """What the API said last when it had no capacity."""
 
     def lets_ask(self, place: _Place, now: float) -> bool:
-        return self.is_open or (self._is_next(place) and now >= self.due)
+        """Whether it is the create's turn. All may ask at once if there was capacity for one."""
+        is_open = self.refusal is None and self.due > -math.inf
+        return is_open or (self._is_next(place) and now >= self.due)
 
     def pause(self, place: _Place, now: float, until: float) -> float | None:
         """Return for how long the create waits if nothing happens; None for as long as it takes."""
@@ -116,12 +116,15 @@ class Queues:
             while True:
                 while (waited := self._await_turn(queue, place)) is not None:
                     patience.show(waited)
+                error: BaseException | None = None
                 try:
-                    with self._turn(queue):
-                        return send()
-                except APIError as error:
-                    if not retry.lacks_capacity(error):
+                    return send()
+                except BaseException as failure:
+                    error = failure
+                    if not (isinstance(failure, APIError) and retry.lacks_capacity(failure)):
                         raise
+                finally:
+                    self._end_turn(queue, error)
 
     @contextmanager
     def _placed(self, place: _Place) -> Iterator[_Queue]:
@@ -160,29 +163,15 @@ class Queues:
                     return None
                 self._clock.wait(self._condition, queue.pause(place, now, until))
 
-    @contextmanager
-    def _turn(self, queue: _Queue) -> Iterator[None]:
-        """End the turn of a create with the block."""
-        error: BaseException | None = None
-        try:
-            yield
-        except BaseException as failure:
-            error = failure
-            raise
-        finally:
-            self._end_turn(queue, error)
-
     def _end_turn(self, queue: _Queue, error: BaseException | None) -> None:
         """Decide who may ask next, and when."""
         with self._condition:
             queue.asking -= 1
             queue.due = self._clock.now()
             if isinstance(error, APIError) and retry.lacks_capacity(error):
-                queue.is_open, queue.refusal = False, error
+                queue.refusal = error
                 queue.due += self._pause(error.retry_after)
-            elif queue.refusal is None:
-                queue.is_open = True
-            elif _may_pass(error):
+            elif queue.refusal is not None and _may_pass(error):
                 queue.due += self._pause()
             self._condition.notify_all()
 

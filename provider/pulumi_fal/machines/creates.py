@@ -29,7 +29,8 @@ from pulumi_fal.errors import (
 )
 from pulumi_fal.machines import earlier, unresolved
 from pulumi_fal.machines.capacity import Patience, Queues
-from pulumi_fal.machines.decision import (
+from pulumi_fal.machines.journal import Entry, Phase, new_file
+from pulumi_fal.machines.unresolved import (
     Facts,
     Resume,
     SendAgain,
@@ -38,8 +39,6 @@ from pulumi_fal.machines.decision import (
     as_gone,
     as_late,
 )
-from pulumi_fal.machines.journal import Entry, Phase, new_file
-from pulumi_fal.machines.records import Records
 from pulumi_fal.machines.whose import LATE_SECONDS, Asking, Same, same
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import Stack
@@ -63,7 +62,7 @@ class Creates:
         self._account = account
         self._journal, self._stacks = account.journal, account.stacks
         self._clock, self._warn = account.clock, account.warn
-        self.records = Records(account)
+        self._records = account.records
         self.resumed_ids: set[str] = set()
         """The ids of the machines of earlier creates that this process has resumed."""
         self.deleted_ids: set[str] = set()
@@ -96,7 +95,7 @@ class Creates:
         one may have made a machine, but it is not certain which.
         """
         self._began[origin.urn] = time.monotonic()
-        self.records.begin(origin, requested or new)
+        self._records.begin(origin, requested or new)
         self._begin_reading(origin)
         with self._locked(origin), ExitStack() as others:
             late: list[Entry] = []
@@ -135,7 +134,7 @@ class Creates:
             instance_id=instance_id,
             file=new_file(origin),
         )
-        self.records.note_gone(as_gone(gone, now))
+        self._records.note_gone(as_gone(gone, now))
 
     def _repeat(self, origin: Origin) -> Instance | None:
         """Return the machine of the create that the present one repeats; None if there is none.
@@ -143,16 +142,16 @@ class Creates:
         Its entry is written again, because the engine has forgotten the report of the machine. If
         the machine is gone, it is kept as late.
         """
-        made = self.records.made(origin)
+        made = self._records.made(origin)
         if made is None:
             return None
         found = earlier.find(self._account, made.entry)
         if found is None and made.entry.seen:
-            self.records.let_go(origin, self._clock.wall())
+            self._records.let_go(origin, self._clock.wall())
             return None
         entry = replace(made.entry, seen=made.entry.seen or found is not None)
-        self.records.remember(origin, entry, found or made.machine)
-        self.records.write(entry)
+        self._records.remember(origin, entry, found or made.machine)
+        self._records.write(entry)
         self.resumed_ids.add(made.machine.id)
         requested = entry.requested
         return found or Instance(made.machine.id, requested.instance_type, requested.sector)
@@ -181,7 +180,7 @@ class Creates:
         if errors := [decision.error for *_, decision in decided if isinstance(decision, Stop)]:
             for entry, facts, _ in decided:
                 if facts.search:  # what this search found must not count as late next time
-                    self.records.amend(replace(entry, searched=False))
+                    self._records.amend(replace(entry, searched=False))
             raise unresolved.combined(errors)
         left = (
             self._leave(entry, facts, decision)
@@ -240,7 +239,7 @@ class Creates:
         if facts.machine is None or entry.seen or entry.is_late:
             return entry
         seen = replace(entry, seen=True)
-        self.records.amend(seen)
+        self._records.amend(seen)
         return seen
 
     def _resume(
@@ -257,10 +256,10 @@ class Creates:
         )
         if entry.origin.path != origin.path:  # it was found by an alias
             resumed = replace(resumed, file=new_file(origin))
-        self.records.remember(origin, resumed, instance)
-        self.records.write(resumed)
+        self._records.remember(origin, resumed, instance)
+        self._records.write(resumed)
         if resumed.file != entry.file:
-            self.records.drop(entry)
+            self._records.drop(entry)
         return instance
 
     def _send_again(self, entry: Entry, new: NewInstance, asking: Asking) -> Instance | None:
@@ -273,7 +272,7 @@ class Creates:
             made, instance = self._send(entry, new, may_be_sent=True)
             # The machine may already be in state, if only the record could not be written.
             if instance.id not in (self._stacks.ids(asking.origin) or ()):
-                self.records.remember(asking.origin, made, instance)
+                self._records.remember(asking.origin, made, instance)
         ((facts, decision),) = earlier.decided(self._account, [made], asking, new)
         if isinstance(decision, Stop):
             raise decision.error
@@ -293,17 +292,17 @@ class Creates:
         if entry.instance_id is not None and facts.machine is None and not facts.in_state:
             gone = as_gone(entry, facts.now)
             self._warn(unresolved.gone(entry))
-            self.records.amend(gone)
+            self._records.amend(gone)
             return None
         if facts.same is Same.UNKNOWN:  # it may be another stack's: only what is proven dead goes
             if entry.instance_id or facts.now - entry.started > LATE_SECONDS:
-                self.records.drop(entry)
+                self._records.drop(entry)
             return None
         late = None
         if entry.instance_id is None:  # its machine may still appear
             late = as_late(entry, facts.search.candidates, facts.now)
         if late is None:
-            self.records.drop(entry)
+            self._records.drop(entry)
         return late
 
     def _start(
@@ -350,10 +349,10 @@ class Creates:
         try:
             with self.sending():
                 made, instance = self._send(entry, new, waits=waits)
-                self.records.remember(origin, made, instance)
+                self._records.remember(origin, made, instance)
         except (APIError, ConfigurationError, Interrupted) as error:  # it certainly made no machine
             for before_this in late:
-                self.records.amend(replace(before_this, phase=Phase.REQUESTED, found=()))
+                self._records.amend(replace(before_this, phase=Phase.REQUESTED, found=()))
             refused.append(replace(entry, problem=str(error)))
             raise
         return instance
@@ -367,20 +366,20 @@ class Creates:
         APIError if the API certainly made no machine, and UnresolvedCreateError if it may have.
         """
         if not may_be_sent:
-            self.records.begin_post(entry)
+            self._records.begin_post(entry)
         elif not self._may_send(entry):  # a wait for a lock may have taken long
             raise self._without_an_answer(entry)
         else:
             # A command that has read the entry must not drop it once this has been sent.
             entry = replace(entry, started=self._clock.wall())
-            self.records.write(entry)
+            self._records.write(entry)
         failures: list[APIError] = []
         try:
             instance = self._post(entry, new, failures, waits=waits)
         except (APIError, ConfigurationError, Interrupted) as error:
             unanswered = list(filter(retry.may_have_made_a_machine, failures))
             if not (unanswered or may_be_sent):  # the API did not accept any request
-                self.records.drop(entry)
+                self._records.drop(entry)
                 raise
             last = next(reversed(failures), None) if isinstance(error, Interrupted) else error
             if last is not None:
@@ -388,10 +387,10 @@ class Creates:
                 entry = self._with_problem(entry, problem)
             raise self._without_an_answer(entry) from None
         is_new = instance.id not in entry.before
-        if is_new and self.records.claim(entry.origin.urn, instance.id):
+        if is_new and self._records.claim(entry.origin.urn, instance.id):
             # The POST may have been retried, so the entry gets the current time.
             made = replace(entry, started=self._clock.wall()).as_created(instance.id)
-            self.records.write(made)
+            self._records.write(made)
             kind = instance.instance_type or new.instance_type  # the answer needs only an id
             return made, replace(instance, instance_type=kind)
         had = "which another resource has" if is_new else "which existed before it"
@@ -426,7 +425,7 @@ class Creates:
         """Whether the create may be sent again, which then is on record."""
         if not self._may_send(entry):
             return False
-        self.records.write(replace(entry, started=self._clock.wall()))
+        self._records.write(replace(entry, started=self._clock.wall()))
         return True
 
     def _may_send(self, entry: Entry) -> bool:
@@ -436,7 +435,7 @@ class Creates:
     def _with_problem(self, entry: Entry, problem: str) -> Entry:
         """Record why it is not known whether the POST, which has just ended, made a machine."""
         entry = replace(entry, problem=problem, started=self._clock.wall())
-        self.records.write(entry)
+        self._records.write(entry)
         return entry
 
     def _without_an_answer(self, entry: Entry) -> UnresolvedCreateError:
@@ -445,7 +444,7 @@ class Creates:
         except FalError as error:
             return unresolved.unseen(entry, error)
         if not search:
-            self.records.write(replace(entry, searched=True))
+            self._records.write(replace(entry, searched=True))
         return unresolved.unanswered(entry, search.candidates, search.unread)
 
     def _refuse_if_cut_off(self, entry: Entry, origin: Origin) -> None:
@@ -483,7 +482,7 @@ class Creates:
         """
         if not refused or self._sending:
             return
-        known = {*self.deleted_ids, *self.records.machines().values()}
+        known = {*self.deleted_ids, *self._records.machines().values()}
         new = [instance for instance in instances if instance.id not in known]
         search = earlier.unclaimed(refused[0], new, self._journal, self._stacks)
         if search:

@@ -15,8 +15,8 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import ConfigurationError, FalError, JournalError
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.decision import Ask, Decision, Facts, Search, as_late, decide
 from pulumi_fal.machines.journal import Entry, Journal, Phase
+from pulumi_fal.machines.unresolved import Ask, Decision, Facts, Search, as_late, decide
 from pulumi_fal.machines.whose import (
     LATE_SECONDS,
     Asking,

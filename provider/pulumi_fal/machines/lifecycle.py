@@ -1,7 +1,7 @@
 """Finds machines, waits until they are ready, and deletes them.
 
 A failed call says nothing about a machine, so it does not end a wait. When a machine counts as
-gone, absence.py says.
+gone, fleet.py says.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from pulumi_fal.errors import (
     UnreachableError,
     VanishedError,
 )
-from pulumi_fal.machines.absence import Absence
-from pulumi_fal.machines.fleet import Answer, Instances
+from pulumi_fal.machines.fleet import Absence, Answer, Instances
 
 if TYPE_CHECKING:
     # The client needs requests, and most previews never call the API.

@@ -163,7 +163,7 @@ def _of_replaced(machines: Account, call: Call) -> str | None:
 
 def _others(machines: Account, call: Call) -> str:
     """Return how many machines the other creates of this process have, if any."""
-    made = {id_ for urn, id_ in machines.creates.records.machines().items() if urn != call.urn}
+    made = {id_ for urn, id_ in machines.records.machines().items() if urn != call.urn}
     made -= machines.creates.deleted_ids
     if not made:
         return ""

@@ -155,7 +155,7 @@ def create(machines: Account, call: Call, props: Properties) -> Created:
     if call.preview:
         return Created("", outputs.planned(props))
     # The creates come first, because without a usable key nothing else need be asked.
-    creates, records, origin = machines.creates, machines.creates.records, machines.origin(call.urn)
+    creates, records, origin = machines.creates, machines.records, machines.origin(call.urn)
     requested = NewInstance.of(props)
     props = {**props, "sector": requested.sector or cluster.sector(machines, call)}
     new, patience = replace(requested, sector=props["sector"]), wait.patience(call, props)
@@ -195,7 +195,7 @@ def _awaited(
 
     What became of it is recorded before the call ends, because the engine has the result then.
     """
-    records = machines.creates.records
+    records = machines.records
     made = records.made(origin)
     ready = Wait(machines, call, instance, props, was_seen=made is not None and made.entry.seen)
     try:
@@ -413,7 +413,7 @@ def delete(machines: Account, call: Call, id_: str, props: Properties) -> None:
         raise ConfigurationError(
             f"{error}\nMachine {id_} was not deleted, and is billed."
         ) from None
-    if id_ in creates.resumed_ids and not creates.records.has_only(origin, id_):
+    if id_ in creates.resumed_ids and not machines.records.has_only(origin, id_):
         raise LifecycleError(
             id_,
             f"Machine {id_} was not deleted, because the create of another resource has just "
