@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 import pytest
 from pulumi.runtime import rpc
 
+from pulumi_fal.api import client
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.machines.account import Account
 
 from ..fakes import ED25519, EIGHT, KEY
 from .harness import PACE, Native, backend, engine, failure, hosted, plain, secret
@@ -165,12 +166,8 @@ def test_other_key_of_the_provider(provider: Native, world: World) -> None:
 
 
 def test_same_key(provider: Native, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opening one imports requests, which takes longer than the whole diff."""
-
-    def fail(account: Account) -> None:
-        raise AssertionError("an account was opened")
-
-    monkeypatch.setattr(Account, "client", property(fail))
+    """A client imports requests, which takes longer than the whole diff."""
+    monkeypatch.setattr(client, "Client", mock.Mock(side_effect=AssertionError))
     take_over(provider, "other", KEY)
     assert refused(provider, world) == ""
 

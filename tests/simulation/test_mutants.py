@@ -165,7 +165,7 @@ def take_a_machine_that_was_never_shown_for_gone() -> AbstractContextManager[Any
 
 
 def drop_a_machine_from_state_that_was_never_shown() -> AbstractContextManager[Any]:
-    return mock.patch.object(Creates, "was_never_shown", return_value=False)
+    return mock.patch.object(Records, "was_never_shown", return_value=False)
 
 
 def take_what_was_reported_for_nobodys() -> AbstractContextManager[Any]:

@@ -7,7 +7,7 @@ is made when it is first needed, so that previews work offline and without a key
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -19,7 +19,7 @@ from pulumi_fal.errors import ElsewhereError, JournalError
 from pulumi_fal.machines import earlier, lifecycle
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.fleet import Absences, Fleet
-from pulumi_fal.machines.journal import Entry, Journal, Phase
+from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
 from pulumi_fal.machines.lifecycle import Greeting, Lifecycle
 from pulumi_fal.machines.unresolved import as_gone
 from pulumi_fal.stacks.cache import Stacks
@@ -338,23 +338,46 @@ class Records:
         with self._warning(entry.origin.urn):
             self._journal.write(entry)
 
-    def note_gone(self, entry: Entry) -> None:
-        """Put the machine of a late entry on record, as which an earlier entry of it is kept.
+    def note_gone(self, origin: Origin, instance_id: str, props: Mapping[str, Any]) -> None:
+        """Put a machine on record that leaves state because it is gone, as it may come back.
 
-        It needs no lock.
+        `props` are its outputs in state. An earlier entry of it is kept as a late one. It needs no
+        lock.
         """
-        with self._warning(entry.origin.urn):
-            for earlier in self._journal.readable():
-                if earlier.instance_id == entry.instance_id:
-                    self._journal.exchange(earlier, as_gone(earlier, entry.started))
+        account, now = AccountId.of(props), self._wall()
+        with self._warning(origin.urn):
+            for entry in self._journal.readable():
+                if entry.instance_id == instance_id:
+                    self._journal.exchange(entry, as_gone(entry, now))
                     return
-            self._journal.write(entry)
+            gone = Entry(
+                origin=origin,
+                account=account.account,
+                endpoint=account.endpoint,
+                requested=NewInstance.of({"instance_type": "", "ssh_key": "", **props}).hashed(),
+                before=(),
+                started=now,
+                instance_id=instance_id,
+                file=new_file(origin),
+            )
+            self._journal.write(as_gone(gone, now))
 
-    def let_go(self, origin: Origin, now: float) -> None:
+    def was_never_shown(self, urn: str, instance_id: str) -> bool:
+        """Whether the API has not shown a machine in state since its create, as is on record."""
+        try:
+            entries = self._journal.of(Origin(urn))
+        except JournalError:  # it was reported at the start
+            return False
+        return any(
+            entry.instance_id == instance_id and not (entry.seen or entry.is_late)
+            for entry in entries
+        )
+
+    def let_go(self, origin: Origin) -> None:
         """Forget the resource's machine, which is gone, and keep its entry as a late one."""
         made = self._made.pop(origin.urn, None)
         if made is not None:
-            self.write(as_gone(made.entry, now))
+            self.write(as_gone(made.entry, self._wall()))
 
     def mark_reported(self, origin: Origin, *, seen: bool, has_lock: bool = True) -> None:
         """Record that the machine is about to be reported to Pulumi.

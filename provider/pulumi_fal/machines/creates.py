@@ -11,20 +11,18 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import (
     APIError,
     ConfigurationError,
     FalError,
     Interrupted,
-    JournalError,
     UnresolvedCreateError,
 )
 from pulumi_fal.machines import earlier, unresolved
@@ -60,8 +58,6 @@ class Creates:
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._journal, self._stacks = account.journal, account.stacks
-        self._clock, self._warn = account.clock, account.warn
         self._records = account.records
         self.resumed_ids: set[str] = set()
         """The ids of the machines of earlier creates that this process has resumed."""
@@ -106,35 +102,43 @@ class Creates:
                 instance = self._start(new, origin, patience, late)
             yield instance
 
-    def was_never_shown(self, urn: str, instance_id: str) -> bool:
-        """Whether the API has not shown a machine in state since its create, as is on record."""
-        try:
-            entries = self._journal.of(Origin(urn))
-        except JournalError:  # it was reported at the start
-            return False
-        return any(
-            entry.instance_id == instance_id and not (entry.seen or entry.is_late)
-            for entry in entries
-        )
+    def _begin_reading(self, origin: Origin) -> None:
+        """Begin to read the stack's state, beside whatever else comes before the first POST."""
+        with self._starting:
+            if self._reading is None:
+                read = functools.partial(self._account.stacks.own, origin)
+                self._reading = threading.Thread(target=read, daemon=True)
+                self._reading.start()
 
-    def note_gone(self, origin: Origin, instance_id: str, props: Mapping[str, Any]) -> None:
-        """Put a machine on record that leaves state because it is gone, as it may come back.
+    @contextmanager
+    def _locked(self, origin: Origin) -> Iterator[None]:
+        """Lock the create of this resource; wait while another process works on it.
 
-        `props` are its outputs in state.
+        Another process may be the plugin of a killed engine, which runs until the API has answered
+        its POST.
         """
-        account, now = AccountId.of(props), self._clock.wall()
-        requested = {"instance_type": "", "ssh_key": "", **props}
-        gone = Entry(
-            origin=origin,
-            account=account.account,
-            endpoint=account.endpoint,
-            requested=NewInstance.of(requested).hashed(),
-            before=(),
-            started=now,
-            instance_id=instance_id,
-            file=new_file(origin),
-        )
-        self._records.note_gone(as_gone(gone, now))
+        account, looks = self._account, 0
+        while (lock := account.journal.try_lock(origin)) is None:
+            looks += 1
+            if looks == 2:  # a process that only changes the entry has the lock for a moment
+                account.warn(unresolved.in_progress(origin))
+            account.clock.sleep(_LOOK_AGAIN_SECONDS)
+        if looks:
+            account.stacks.forget(origin)
+        if not account.journal.has_locks:
+            self._warn_of_locks()
+        with lock:
+            yield
+
+    def _warn_of_locks(self) -> None:
+        with self._starting:
+            is_first, self._is_warned = not self._is_warned, True
+        if is_first:
+            self._account.warn(
+                f"The file system of {self._account.journal.folder} can't lock files, so another "
+                "`pulumi` on this computer could create the same machines at the same time. Run "
+                "one at a time, or set PULUMI_HOME to a folder on a local disk."
+            )
 
     def _repeat(self, origin: Origin) -> Instance | None:
         """Return the machine of the create that the present one repeats; None if there is none.
@@ -147,7 +151,7 @@ class Creates:
             return None
         found = earlier.find(self._account, made.entry)
         if found is None and made.entry.seen:
-            self._records.let_go(origin, self._clock.wall())
+            self._records.let_go(origin)
             return None
         entry = replace(made.entry, seen=made.entry.seen or found is not None)
         self._records.remember(origin, entry, found or made.machine)
@@ -196,40 +200,44 @@ class Creates:
 
         They stay locked until `locks` is closed.
         """
+        journal, stacks = self._account.journal, self._account.stacks
         names = dict.fromkeys([origin, *(replace(origin, urn=alias) for alias in aliases)])
         is_told = False
         while True:
-            found = [(name, e) for name in names for e in self._journal.of(name) if _counts(e)]
-            asking = Asking(origin, self._stacks.own(origin) if found else None)
+            found = [
+                (name, entry) for name in names for entry in journal.of(name) if _counts(entry)
+            ]
+            asking = Asking(origin, stacks.own(origin) if found else None)
             mine = [
                 entry
                 for name, entry in found
-                if same(entry, replace(asking, origin=name), self._stacks)[0] is not Same.NO
+                if same(entry, replace(asking, origin=name), stacks)[0] is not Same.NO
             ]
             busy = self._lock_all(mine, origin, locks)
             if busy is None:
                 return mine, asking
             locks.close()
-            while self._journal.is_locked(busy) and self._journal.current(busy) == busy:
+            while journal.is_locked(busy) and journal.current(busy) == busy:
                 if not is_told:
-                    self._warn(unresolved.in_progress(origin))
+                    self._account.warn(unresolved.in_progress(origin))
                 is_told = True
-                self._clock.sleep(_LOOK_AGAIN_SECONDS)
-            self._stacks.forget(origin)
+                self._account.clock.sleep(_LOOK_AGAIN_SECONDS)
+            stacks.forget(origin)
 
     def _lock_all(self, entries: Iterable[Entry], origin: Origin, locks: ExitStack) -> Entry | None:
         """Lock the creates of entries, of which the resource's own is locked already.
 
         Returns an entry that another process works on, or has changed since it was read.
         """
+        journal = self._account.journal
         held: list[Entry | Origin] = [origin]
         for entry in entries:
-            if not any(self._journal.shares_lock(entry, other) for other in held):
-                lock = self._journal.try_lock(entry)
+            if not any(journal.shares_lock(entry, other) for other in held):
+                lock = journal.try_lock(entry)
                 if lock is None:
                     return entry
                 locks.enter_context(lock)
-                if self._journal.current(entry) != entry:
+                if journal.current(entry) != entry:
                     return entry
             held.append(entry)
         return None
@@ -271,7 +279,7 @@ class Creates:
         with self.sending():
             made, instance = self._send(entry, new, may_be_sent=True)
             # The machine may already be in state, if only the record could not be written.
-            if instance.id not in (self._stacks.ids(asking.origin) or ()):
+            if instance.id not in (self._account.stacks.ids(asking.origin) or ()):
                 self._records.remember(asking.origin, made, instance)
         ((facts, decision),) = earlier.decided(self._account, [made], asking, new)
         if isinstance(decision, Stop):
@@ -284,14 +292,14 @@ class Creates:
     def _leave(self, entry: Entry, facts: Facts, decision: StartFresh) -> Entry | None:
         """Drop an entry that the new create follows, or return it as it is to be kept as late."""
         if decision.warning:
-            self._warn(decision.warning)
+            self._account.warn(decision.warning)
         if entry.is_late or (facts.in_state and not entry.seen):
             return None  # it stays as it is, since the machine may come back, or appear
         if facts.holder and facts.same is Same.UNKNOWN:
             return None  # the stack that has the machine sees to it
         if entry.instance_id is not None and facts.machine is None and not facts.in_state:
             gone = as_gone(entry, facts.now)
-            self._warn(unresolved.gone(entry))
+            self._account.warn(unresolved.gone(entry))
             self._records.amend(gone)
             return None
         if facts.same is Same.UNKNOWN:  # it may be another stack's: only what is proven dead goes
@@ -329,23 +337,23 @@ class Creates:
         `refused` are the entries of those that the API has refused since it was last looked whether
         one of them has made a machine all the same.
         """
-        account_id = self._account.id
-        before = self._account.fleet.recent(_BEFORE_SECONDS)
+        account = self._account
+        before = account.fleet.recent(_BEFORE_SECONDS)
         entry = Entry(
             origin=replace(origin, provider=self._provider(origin)),
-            account=account_id.account,
-            endpoint=account_id.endpoint,
+            account=account.id.account,
+            endpoint=account.id.endpoint,
             requested=new.hashed(),
             before=tuple(sorted(before)),
-            started=self._clock.wall(),
-            idempotency_key=self._account.client.new_idempotency_key(),
-            first_sent=self._clock.wall(),
+            started=account.clock.wall(),
+            idempotency_key=account.client.new_idempotency_key(),
+            first_sent=account.clock.wall(),
             file=new_file(origin),
         )
         self._refuse_if_cut_off(entry, origin)
         self._refuse_if_made(refused, before.values())
         for before_this in late:
-            self._journal.write(before_this)
+            account.journal.write(before_this)
         try:
             with self.sending():
                 made, instance = self._send(entry, new, waits=waits)
@@ -371,7 +379,7 @@ class Creates:
             raise self._without_an_answer(entry)
         else:
             # A command that has read the entry must not drop it once this has been sent.
-            entry = replace(entry, started=self._clock.wall())
+            entry = replace(entry, started=self._account.clock.wall())
             self._records.write(entry)
         failures: list[APIError] = []
         try:
@@ -389,7 +397,7 @@ class Creates:
         is_new = instance.id not in entry.before
         if is_new and self._records.claim(entry.origin.urn, instance.id):
             # The POST may have been retried, so the entry gets the current time.
-            made = replace(entry, started=self._clock.wall()).as_created(instance.id)
+            made = replace(entry, started=self._account.clock.wall()).as_created(instance.id)
             self._records.write(made)
             kind = instance.instance_type or new.instance_type  # the answer needs only an id
             return made, replace(instance, instance_type=kind)
@@ -408,7 +416,8 @@ class Creates:
         client, key = self._account.client, entry.idempotency_key
         # The client counts these seconds with a clock that stands still while a laptop sleeps, but
         # can't be set. Of the wall clock, which _may_send asks, the opposite is true.
-        patient = client.within(entry.key_seconds_left(self._clock.wall())) if key else client
+        seconds = entry.key_seconds_left(self._account.clock.wall())
+        patient = client.within(seconds) if key else client
         for attempt in patient.attempts(is_idempotent=bool(key) and client.has_idempotency_keys):
             if attempt.number > 1 and not self._may_send_again(entry):
                 raise failures[-1]
@@ -425,16 +434,16 @@ class Creates:
         """Whether the create may be sent again, which then is on record."""
         if not self._may_send(entry):
             return False
-        self._records.write(replace(entry, started=self._clock.wall()))
+        self._records.write(replace(entry, started=self._account.clock.wall()))
         return True
 
     def _may_send(self, entry: Entry) -> bool:
         """Whether the create may still be sent again with its key, by the wall clock."""
-        return not entry.idempotency_key or entry.key_seconds_left(self._clock.wall()) > 0
+        return not entry.idempotency_key or entry.key_seconds_left(self._account.clock.wall()) > 0
 
     def _with_problem(self, entry: Entry, problem: str) -> Entry:
         """Record why it is not known whether the POST, which has just ended, made a machine."""
-        entry = replace(entry, problem=problem, started=self._clock.wall())
+        entry = replace(entry, problem=problem, started=self._account.clock.wall())
         self._records.write(entry)
         return entry
 
@@ -453,11 +462,12 @@ class Creates:
         State then has its operation beside that of this create. It keeps it until somebody clears
         it, also when the resource has long been created, so a record or a machine comes first.
         """
-        own = self._stacks.own(origin)
+        stacks = self._account.stacks
+        own = stacks.own(origin)
         if own is not None and origin.urn in own.creating:
             # What was read before this create began may have the other operation alone.
-            self._stacks.forget(origin, self._began[origin.urn])
-            own = self._stacks.own(origin)
+            stacks.forget(origin, self._began[origin.urn])
+            own = stacks.own(origin)
         if own is None or own.creating.count(origin.urn) < 2 or self._is_on_record(origin, own):
             return
         # Its key is not known, and with this one a second machine would be made.
@@ -465,14 +475,14 @@ class Creates:
         (search,) = earlier.search(self._account, [cut_off])
         if search:
             cut_off = replace(cut_off, problem=unresolved.CUT_OFF)
-            self._journal.write(cut_off)
+            self._account.journal.write(cut_off)
             raise unresolved.unanswered(cut_off, search.candidates, search.unread)
 
     def _is_on_record(self, origin: Origin, own: Stack) -> bool:
         """Whether state has a machine of the resource, or the journal a create of it."""
-        asking = Asking(origin, own)
+        journal, stacks = self._account.journal, self._account.stacks
         return any(machine.urn == origin.urn for machine in own.machines) or any(
-            same(entry, asking, self._stacks)[0] is Same.YES for entry in self._journal.of(origin)
+            same(entry, Asking(origin, own), stacks)[0] is Same.YES for entry in journal.of(origin)
         )
 
     def _refuse_if_made(self, refused: list[Entry], instances: Iterable[Instance]) -> None:
@@ -484,19 +494,11 @@ class Creates:
             return
         known = {*self.deleted_ids, *self._records.machines().values()}
         new = [instance for instance in instances if instance.id not in known]
-        search = earlier.unclaimed(refused[0], new, self._journal, self._stacks)
+        search = earlier.unclaimed(self._account, refused[0], new)
         if search:
-            self._journal.write(refused[0])
+            self._account.journal.write(refused[0])
             raise unresolved.unanswered(refused[0], search.candidates, search.unread)
         refused.clear()
-
-    def _begin_reading(self, origin: Origin) -> None:
-        """Begin to read the stack's state, beside whatever else comes before the first POST."""
-        with self._starting:
-            if self._reading is None:
-                read = functools.partial(self._stacks.own, origin)
-                self._reading = threading.Thread(target=read, daemon=True)
-                self._reading.start()
 
     def _provider(self, origin: Origin) -> str:
         """Return the id of the provider resource in the stack's state; "" if it is not known.
@@ -506,7 +508,7 @@ class Creates:
         """
         if origin.provider:
             return origin.provider
-        own = self._stacks.own(origin)
+        own = self._account.stacks.own(origin)
         providers = own.providers if own else {}
         return next((id_ for id_, type_ in providers.items() if type_ in PROVIDER_TYPES), "")
 
@@ -526,36 +528,6 @@ class Creates:
         """Return when the result of every POST is on record, or after `seconds`."""
         with self._sent:
             self._sent.wait_for(lambda: not self._sending, seconds)
-
-    @contextmanager
-    def _locked(self, origin: Origin) -> Iterator[None]:
-        """Lock the create of this resource; wait while another process works on it.
-
-        Another process may be the plugin of a killed engine, which runs until the API has answered
-        its POST.
-        """
-        looks = 0
-        while (lock := self._journal.try_lock(origin)) is None:
-            looks += 1
-            if looks == 2:  # a process that only changes the entry has the lock for a moment
-                self._warn(unresolved.in_progress(origin))
-            self._clock.sleep(_LOOK_AGAIN_SECONDS)
-        if looks:
-            self._stacks.forget(origin)
-        if not self._journal.has_locks:
-            self._warn_of_locks()
-        with lock:
-            yield
-
-    def _warn_of_locks(self) -> None:
-        with self._starting:
-            is_first, self._is_warned = not self._is_warned, True
-        if is_first:
-            self._warn(
-                f"The file system of {self._journal.folder} can't lock files, so another `pulumi` "
-                "on this computer could create the same machines at the same time. Run one at a "
-                "time, or set PULUMI_HOME to a folder on a local disk."
-            )
 
 
 def _counts(entry: Entry) -> bool:

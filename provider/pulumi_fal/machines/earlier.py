@@ -38,18 +38,16 @@ _LOOK_SECONDS = 5.0
 """How long one look for the machines of late entries may take. Every command waits for it."""
 
 
-def unclaimed(
-    entry: Entry, instances: Iterable[Instance], journal: Journal, stacks: Stacks
-) -> Search:
+def unclaimed(account: Account, entry: Entry, instances: Iterable[Instance]) -> Search:
     """Return the machines that the entry's POST may have made, of those that nobody else has.
 
     Others are all stacks of the backend and of the entry's, and the creates that are on record.
     """
-    named = {other.instance_id for other in journal.readable() if other.instance_id}
+    named = {other.instance_id for other in account.journal.readable() if other.instance_id}
     found = candidates(entry, instances, named)
     if not found:  # reading stacks is slow
         return Search()
-    read = everywhere(entry, stacks)
+    read = everywhere(entry, account.stacks)
     held = {instance_id for stack in read.stacks for instance_id in stack.ids}
     return Search(tuple(candidates(entry, found, held)), read.unread)
 
@@ -158,7 +156,7 @@ def search(account: Account, entries: Sequence[Entry]) -> list[Search]:
     for answer in fleet.watch(max(account.settings.settle_seconds - since, fleet.interval)):
         instances |= fleet.fresh() if answer.error else answer.instances
     found = instances.values()
-    return [unclaimed(entry, found, account.journal, account.stacks) for entry in entries]
+    return [unclaimed(account, entry, found) for entry in entries]
 
 
 def _ended(entry: Entry) -> float:
@@ -215,7 +213,7 @@ def _with_list(
     is_seen = machine is not None or is_own(account, entry)
     made = Search()
     if entry.instance_id is None and is_seen:
-        made = unclaimed(entry, instances.values(), account.journal, account.stacks)
+        made = unclaimed(account, entry, instances.values())
     return replace(facts, machine=machine, is_own=is_seen, search=made)
 
 
@@ -300,42 +298,36 @@ def _is_unresolved(journal: Journal, stacks: Stacks, entry: Entry, origin: Origi
 
 def look_for_late(account: Account, entries: Sequence[Entry]) -> Iterator[str]:
     """Look for the machines of late entries, record the result, and yield the warnings."""
-    for entry, facts in zip(entries, _about_late(account, entries), strict=True):
-        if entry.instance_id and facts.error is None and not facts.is_own:
-            continue  # A machine that was gone: the process of its own account asks for it.
-        if facts.error is not None or not facts.is_own:
-            yield unresolved.may_appear(entry, facts.error)
-            continue
-        found = facts.search.candidates
-        if found:
-            yield unresolved.appeared(entry, found, facts.search.unread)
-        kept = as_late(entry, found, facts.now)
-        if kept != entry:
-            account.journal.exchange(entry, kept)
+    for entry, found in zip(entries, _late(account, entries), strict=True):
+        if isinstance(found, FalError):
+            yield unresolved.may_appear(entry, found)
+        elif found is None:  # if its machine was gone, the process of its own account looks for it
+            if entry.instance_id is None:
+                yield unresolved.may_appear(entry, None)
+        else:
+            if found:
+                yield unresolved.appeared(entry, found.candidates, found.unread)
+            kept = as_late(entry, found.candidates, account.clock.wall())
+            if kept != entry:
+                account.journal.exchange(entry, kept)
 
 
-def _about_late(account: Account, entries: Sequence[Entry]) -> list[Facts]:
-    """Return the facts about late entries, after one short look for the machines of all."""
-    error: FalError
+def _late(account: Account, entries: Sequence[Entry]) -> Sequence[Search | FalError | None]:
+    """Return what may be of each entry, after one short look for all; None of another account's.
+
+    It is an error if that can't be told.
+    """
     try:
         instances = _look(account, entries)
         return [
-            _among(account, entry, instances)
-            if is_own(account, entry)
-            else replace(_late_facts(account, entry), is_own=False)
+            _among(account, entry, instances) if is_own(account, entry) else None
             for entry in entries
         ]
     except TimeoutError:
         error = FalError(f"The API gave no answer within {_LOOK_SECONDS:.0f} s")
-    except FalError as failure:
-        error = failure
-    return [replace(_late_facts(account, entry), error=error) for entry in entries]
-
-
-def _late_facts(account: Account, entry: Entry) -> Facts:
-    """Return the facts about a late entry that can be had without the API."""
-    now, unread = account.clock.wall(), where(entry, account.stacks).unread
-    return Facts(entry.origin, None, account.id.account, now, unread=unread)
+        return [error] * len(entries)
+    except FalError as error:
+        return [error] * len(entries)
 
 
 def _look(account: Account, entries: Sequence[Entry]) -> dict[str, Instance]:
@@ -362,17 +354,16 @@ def _look(account: Account, entries: Sequence[Entry]) -> dict[str, Instance]:
     return instances
 
 
-def _among(account: Account, entry: Entry, instances: Mapping[str, Instance]) -> Facts:
-    """Return the facts about an entry of the key's account, if these are the machines."""
-    facts = _late_facts(account, entry)
+def _among(account: Account, entry: Entry, instances: Mapping[str, Instance]) -> Search | FalError:
+    """Return which of the machines may be of an entry of the key's account."""
     if entry.instance_id is not None:
         machine = instances.get(entry.instance_id)
         is_free = machine is not None and not _is_had(account, entry, machine.id)
-        return replace(facts, search=Search((machine,) if machine and is_free else ()))
-    made = unclaimed(entry, instances.values(), account.journal, account.stacks)
-    if made and facts.unread:
-        return replace(facts, error=FalError("The stack of the resource can't be read"))
-    return replace(facts, search=made)
+        return Search((machine,) if machine and is_free else ())
+    made = unclaimed(account, entry, instances.values())
+    if made and where(entry, account.stacks).unread:
+        return FalError("The stack of the resource can't be read")
+    return made
 
 
 def _is_had(account: Account, entry: Entry, instance_id: str) -> bool:

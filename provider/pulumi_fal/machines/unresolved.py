@@ -59,8 +59,10 @@ Decision = Resume | SendAgain | StartFresh | Stop
 class Ask(Enum):
     """What has to be asked before there is a decision. It may take long."""
 
-    MACHINE = "whether the API shows the entry's machine, and whether it is this account's"
-    SEARCH = "which machines a POST without an answer may have made"
+    MACHINE = "machine"
+    """Whether the API shows the entry's machine, and whether the key is that of its account."""
+    SEARCH = "search"
+    """Which machines a POST without an answer may have made."""
 
 
 BACK_SECONDS = 3600.0

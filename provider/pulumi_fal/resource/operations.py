@@ -201,7 +201,7 @@ def _awaited(
     try:
         outs = ready.until_ready() if inputs.waits(props) else ready.outputs
     except VanishedError:
-        records.let_go(origin, machines.clock.wall())
+        records.let_go(origin)
         raise
     except InitFailed:
         records.saw(origin, ready.machine, seen=ready.was_seen)
@@ -253,7 +253,7 @@ def read(machines: Account, call: Call, id_: str, props: Properties) -> Outputs 
         raise imports.not_known(id_)
     if instance is None:
         refuse_elsewhere(machines, call, id_, props)
-        if machines.creates.was_never_shown(call.urn, id_):
+        if machines.records.was_never_shown(call.urn, id_):
             call.log(
                 f"The API has not shown machine {id_} since its create. It stays in state "
                 "unchanged, and may be billed.\nRun `pulumi refresh` again in a minute.",
@@ -262,7 +262,7 @@ def read(machines: Account, call: Call, id_: str, props: Properties) -> Outputs 
             return dict(props)
         instance = machines.lifecycle.find(id_)
     if instance is None:
-        machines.creates.note_gone(machines.origin(call.urn), id_, props)
+        machines.records.note_gone(machines.origin(call.urn), id_, props)
         call.log(
             f"Machine {id_} is gone: the API no longer shows it, so it is removed from state, and "
             "is no longer billed.\nThe next `pulumi up` creates another one, if the program still "
@@ -349,7 +349,7 @@ def update(
     if call.preview:
         return {**outputs.unknown(), **kept, "status": UNKNOWN, **outputs.requested(news)}
     refuse_another(machines, call, id_, olds)
-    was_seen = not machines.creates.was_never_shown(call.urn, id_)
+    was_seen = not machines.records.was_never_shown(call.urn, id_)
     ready = Wait(machines, call, recorded(id_, olds, news), news, was_seen=was_seen)
     try:
         outs = ready.until_ready()
@@ -423,7 +423,7 @@ def delete(machines: Account, call: Call, id_: str, props: Properties) -> None:
     # Of a resource that the program no longer has, or in a destroy, the engine has checked nothing.
     is_replaced = props.get(UNFINISHED) == GONE and call.urn in machines.known
     if is_replaced and machines.lifecycle.look(id_) is not None:
-        creates.note_gone(origin, id_, props)
+        machines.records.note_gone(origin, id_, props)
         call.log(_came_back(id_), WARNING)
         return
     try:
@@ -439,7 +439,7 @@ def delete(machines: Account, call: Call, id_: str, props: Properties) -> None:
     if is_deleted:
         machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
     else:
-        creates.note_gone(origin, id_, props)
+        machines.records.note_gone(origin, id_, props)
 
 
 def _came_back(id_: str) -> str:
