@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
-from functools import partial
 from itertools import pairwise
 from math import inf
 from typing import Any
@@ -175,8 +174,13 @@ class Waiting(Threads):
         """Have a create begin at a moment; return its number."""
         number = len(self._threads)
         patience = Patience("1h", seconds, self.shown.setdefault(number, []).append)
-        send = partial(self._send, number)
-        return self.at(moment, lambda: self.queues.ask(f"train-{number}", new, patience, send))
+
+        def wait() -> None:
+            for turn in self.queues.turns(f"train-{number}", new, patience):
+                with turn:
+                    self._send(number)
+
+        return self.at(moment, wait)
 
     @property
     def posts(self) -> list[float]:

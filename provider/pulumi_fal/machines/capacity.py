@@ -11,16 +11,13 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from pulumi_fal.api import retry
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.clock import Clock, local
 from pulumi_fal.errors import APIError, CapacityError, UnresolvedCreateError
-
-T = TypeVar("T")
 
 _PAUSE = (7.5, 30.0)
 """The shortest and the longest pause until the API is asked again, in poll intervals."""
@@ -62,6 +59,8 @@ class _Place:
     """The last refusal that the create knows."""
     since: float = math.inf
     """When the create learned that there is no capacity, in seconds of the clock."""
+    is_over: bool = False
+    """Whether it has sent its last POST."""
 
 
 @dataclass(eq=False)
@@ -106,25 +105,23 @@ class Queues:
         self._condition = threading.Condition()
         self._queues: dict[tuple[str, str | None], _Queue] = {}
 
-    def ask(self, name: str, new: NewInstance, patience: Patience, send: Callable[[], T]) -> T:
-        """Return the result of `send`, which creates a machine when there is capacity.
+    def turns(
+        self, name: str, new: NewInstance, patience: Patience
+    ) -> Iterator[AbstractContextManager[None]]:
+        """Yield turns to send the create, until it ends otherwise than for want of capacity.
 
-        Raises CapacityError if there is none in time, Interrupted, and whatever else `send` raises.
+            for turn in queues.turns(...):
+                with turn:
+                    machine = send()
+
+        Raises CapacityError if there is no capacity in time, and Interrupted.
         """
         place = _Place(name, new, patience)
         with self._placed(place) as queue:
-            while True:
+            while not place.is_over:
                 while (waited := self._await_turn(queue, place)) is not None:
                     patience.show(waited)
-                error: BaseException | None = None
-                try:
-                    return send()
-                except BaseException as failure:
-                    error = failure
-                    if not (isinstance(failure, APIError) and retry.lacks_capacity(failure)):
-                        raise
-                finally:
-                    self._end_turn(queue, error)
+                yield self._turn(queue, place)
 
     @contextmanager
     def _placed(self, place: _Place) -> Iterator[_Queue]:
@@ -163,21 +160,35 @@ class Queues:
                     return None
                 self._clock.wait(self._condition, queue.pause(place, now, until))
 
-    def _end_turn(self, queue: _Queue, error: BaseException | None) -> None:
-        """Decide who may ask next, and when."""
-        with self._condition:
-            queue.asking -= 1
-            queue.due = self._clock.now()
-            if isinstance(error, APIError) and retry.lacks_capacity(error):
-                queue.refusal = error
-                queue.due += self._pause(error.retry_after)
-            elif queue.refusal is not None and _may_pass(error):
-                queue.due += self._pause()
-            self._condition.notify_all()
+    @contextmanager
+    def _turn(self, queue: _Queue, place: _Place) -> Iterator[None]:
+        """Keep an error for want of capacity, and decide at the end who may ask next, and when."""
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as failure:
+            error = failure
+            if not _lacks_capacity(error):
+                raise
+        finally:
+            place.is_over = not _lacks_capacity(error)
+            with self._condition:
+                queue.asking -= 1
+                queue.due = self._clock.now()
+                if isinstance(error, APIError) and not place.is_over:
+                    queue.refusal = error
+                    queue.due += self._pause(error.retry_after)
+                elif queue.refusal is not None and _may_pass(error):
+                    queue.due += self._pause()
+                self._condition.notify_all()
 
     def _pause(self, retry_after: float | None = None) -> float:
         drawn = self._uniform(*_PAUSE) * self._interval
         return max(drawn, min(retry_after or 0.0, retry.RETRY_AFTER_CAP))
+
+
+def _lacks_capacity(error: BaseException | None) -> bool:
+    return isinstance(error, APIError) and retry.lacks_capacity(error)
 
 
 def _may_pass(error: BaseException | None) -> bool:

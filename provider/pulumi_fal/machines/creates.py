@@ -320,8 +320,13 @@ class Creates:
 
         `late` are the entries of earlier creates without an answer, to be kept beside the new one.
         """
-        ask = functools.partial(self._ask, new, origin, late, [], waits=patience is not None)
-        return self._queues.ask(origin.name, new, patience, ask) if patience else ask()
+        refused: list[Entry] = []
+        if patience is None:
+            return self._ask(new, origin, late, refused, waits=False)
+        for turn in self._queues.turns(origin.name, new, patience):
+            with turn:
+                instance = self._ask(new, origin, late, refused, waits=True)
+        return instance
 
     def _ask(
         self,
