@@ -50,7 +50,7 @@ class Session:
 
     @property
     def machines(self) -> Account:
-        """The machines that this process works on."""
+        """The account that this process works with, and what it makes there."""
         with self._lock:  # a second Account would not know what the first one creates
             if self._machines is None:
                 stacks = Stacks()
