@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import inf
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +14,12 @@ from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.emulator.faults import Fault, fault
 from pulumi_fal.errors import APIError, Interrupted
-from pulumi_fal.machines.absence import Absences
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.fleet import Fleet
-from pulumi_fal.machines.lifecycle import REFUSED_SECONDS, Lifecycle
+from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.lifecycle import REFUSED_SECONDS
 
-from ..fakes import ED25519, ONE, UNSENT, FakeApi, settings
+from ..fakes import ED25519, ONE, UNSENT, FakeApi, FakeStacks, settings
 from .threads import Threads, any_order, pauses
 from .world import ApiWorld
 
@@ -128,7 +130,9 @@ class Shared(Threads):
         self.draws: list[tuple[float, float]] = []
         client = Client(settings(), self.clock, send=self.api.send)
         self.fleet = Fleet(client, self.clock, 2.0, self._draw)
-        self.lifecycle = Lifecycle(client, self.fleet, self.clock, Absences(self.clock, 60.0))
+        account = Account(Journal(Path("none")), FakeStacks(), self.clock, settings)
+        vars(account).update(client=client, fleet=self.fleet)
+        self.lifecycle = account.lifecycle
 
     @property
     def asked(self) -> list[float]:

@@ -15,7 +15,7 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import ConfigurationError, Interrupted
 from pulumi_fal.hosts import dynamic, engine, session
-from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.account import Account
 
 from ..fakes import ONE, settings
 
@@ -117,16 +117,16 @@ def test_clock() -> None:
 def test_shared_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two calls with machines of their own would not know of each other's creates."""
     one = session.Session(settings=settings, notify=lambda message: None, warn=lambda message: None)
-    seen: list[Machines] = []
+    seen: list[Account] = []
     second = threading.Thread(target=lambda: seen.append(one.machines))
 
-    def slow(*args: Any, **others: Any) -> Machines:
+    def slow(*args: Any, **others: Any) -> Account:
         if not second.is_alive():
             second.start()
             second.join(0.05)
-        return Machines(*args, **others)
+        return Account(*args, **others)
 
-    monkeypatch.setattr(session, "Machines", slow)
+    monkeypatch.setattr(session, "Account", slow)
     seen.append(one.machines)
     second.join()
     assert seen[0] is seen[1]

@@ -25,8 +25,8 @@ from pulumi_fal.cli.show import Progress
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import JournalError, StackError
 from pulumi_fal.machines import journal, lifecycle
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Entry
-from pulumi_fal.machines.process import Machines
 from pulumi_fal.machines.whose import Claim, Evidence, Whose, candidates, is_gone
 from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.stacks import state
@@ -58,9 +58,9 @@ class Context:
         return settings.resolve(os.environ, self.config)
 
     @cached_property
-    def machines(self) -> Machines:
+    def machines(self) -> Account:
         """What a plugin knows of creates. A failing call is retried for a short time only."""
-        return Machines(
+        return Account(
             self.journal,
             self.stacks,
             self.clock,

@@ -13,7 +13,10 @@ from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, Reader, pass_context
 from pulumi_fal.errors import FalError, JournalError, NotFoundError
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.decision import (
+from pulumi_fal.machines.earlier import at_a_glance, offline
+from pulumi_fal.machines.journal import Entry, Phase, new_file
+from pulumi_fal.machines.unresolved import (
+    Ask,
     Facts,
     Resume,
     SendAgain,
@@ -23,8 +26,6 @@ from pulumi_fal.machines.decision import (
     as_late,
     decide,
 )
-from pulumi_fal.machines.facts import offline
-from pulumi_fal.machines.journal import Entry, Phase, new_file
 from pulumi_fal.machines.whose import Evidence, at_home, is_gone, stack_name, stacks_of, where
 from pulumi_fal.stacks.cache import Stacks, in_words
 from pulumi_fal.stacks.origin import Origin
@@ -151,7 +152,7 @@ class Case:
                     "long after this create.\nTo use one of them for this resource:\n"
                     f"  pulumi-fal pending adopt {self.entry.id} ID"
                 )
-            case StartFresh():
+            case StartFresh() | Ask():
                 return "Run `pulumi up`: it looks for the machine before it creates one."
 
     def _what_to_do_without_stack(self, forget: str) -> str:
@@ -213,7 +214,7 @@ def investigate(context: Context, entries: Sequence[Entry]) -> list[Case]:
     with show.progress() as progress:
         progress.begin("Looking up machines and stacks")
         try:
-            facts = context.machines.facts.at_a_glance(entries)
+            facts = at_a_glance(context.machines, entries)
         except FalError as error:
             now = context.clock.wall()
             facts = [

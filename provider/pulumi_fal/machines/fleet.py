@@ -1,8 +1,20 @@
-"""Shares list calls among all threads that read machines or wait for them.
+"""The one list of machines for all threads, and the one rule for when a machine is gone.
 
 There is no polling thread. Of the waiting threads, the one that is due first calls the API and
 passes the answer to the others. Polling therefore starts with the first waiting thread, ends with
 the last, and needs as many calls for one machine as for hundreds.
+
+A list, and a GET, may come from a stale replica, and many machines may be missing for a while. So:
+
+- A machine that the API has never shown is not gone: it may still appear.
+- One that it has shown, and that we did not delete, is gone when it is missing in every look of a
+  minute. Several that go missing at once are more suspicious, and need twice that. Time in which
+  nobody could look, as in an outage of the API, does not count.
+- One whose DELETE the API has accepted is gone when two lists in a row lack it, and a GET after
+  that says 404.
+
+What leaves state or a create by the second rule stays on record for an hour, and every command
+names it if it comes back. Only the account that made a machine can show that it is gone.
 """
 
 from __future__ import annotations
@@ -11,6 +23,7 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,6 +44,10 @@ _AFTER_READY = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """The parts of the interval after which polls follow in a row, while each shows a machine that has
 just become ready. Machines that were started together become ready together, and most of them a
 moment after the first."""
+_SEVERAL = 2.0
+"""By how much longer machines must be missing of which several have gone at once."""
+_LOOKS = 3
+"""How many looks that time must have at least, after the first."""
 
 
 @dataclass(frozen=True)
@@ -140,15 +157,14 @@ class Fleet:
         return min(max(self.interval, waited / 20), longest) * self._jitter
 
     def _usable_after(self, seen: int, until: float = math.inf) -> Instances:
-        def attempt() -> Instances:
-            nonlocal seen
-            answer = self._answer_after(seen, self._clock.now(), until)
-            seen = answer.number
-            return answer.usable()
-
         if until < math.inf:
-            return attempt()
-        return self._client.repeated(attempt, is_idempotent=True)
+            return self._answer_after(seen, self._clock.now(), until).usable()
+        for attempt in self._client.attempts(is_idempotent=True):
+            with attempt:
+                answer = self._answer_after(seen, self._clock.now())
+                seen = answer.number
+                answer.usable()
+        return answer.instances
 
     def _answer_after(self, seen: int, due: float, until: float = math.inf) -> Answer:
         """Return the first answer after number `seen`.
@@ -217,3 +233,68 @@ def _soon(last: Answer, instances: Instances) -> float:
         for id_, machine in instances.items()
     )
     return _AFTER_READY[last.hurried] if is_new and last.hurried < len(_AFTER_READY) else 0.0
+
+
+class Absences:
+    """How long each machine that a call waits for has been missing. Can be used from any thread."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        """`seconds` is for how long a machine must be missing."""
+        self.clock = clock
+        self.seconds = seconds
+        self.missing: list[str] = []
+        """The ids of the machines that calls miss now, once for each call."""
+
+    @contextmanager
+    def of(self, instance_id: str) -> Iterator[Absence]:
+        """Yield the absence of a machine, for one call."""
+        absence = Absence(self, instance_id)
+        try:
+            yield absence
+        finally:
+            absence.end()
+
+    @property
+    def longest(self) -> float:
+        """For how many seconds a machine must be missing at the most."""
+        return self.seconds * _SEVERAL
+
+    @property
+    def needed(self) -> float:
+        """For how many seconds a machine that is missing now must be."""
+        return self.longest if len(set(self.missing)) > 1 else self.seconds
+
+
+class Absence:
+    """For how long one call has missed one machine."""
+
+    def __init__(self, absences: Absences, instance_id: str) -> None:
+        self._absences = absences
+        self._id = instance_id
+        self._looked_at: float | None = None
+        self.seconds = 0.0
+        """For how long the machine has been missing, as far as somebody looked."""
+
+    def is_missing(self) -> bool:
+        """Whether the last look has missed the machine."""
+        return self._looked_at is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the machine has been missing for long enough to be gone."""
+        return self.seconds >= self._absences.needed
+
+    def missed(self) -> None:
+        """Note that a look has missed the machine."""
+        now = self._absences.clock.now()
+        if self._looked_at is None:
+            self._absences.missing.append(self._id)
+        else:
+            self.seconds += min(now - self._looked_at, self._absences.seconds / _LOOKS)
+        self._looked_at = now
+
+    def end(self) -> None:
+        """Note that the API shows the machine, or that nobody looks for it any more."""
+        if self._looked_at is not None:
+            self._looked_at, self.seconds = None, 0.0
+            self._absences.missing.remove(self._id)

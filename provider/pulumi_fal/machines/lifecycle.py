@@ -1,7 +1,7 @@
 """Finds machines, waits until they are ready, and deletes them.
 
 A failed call says nothing about a machine, so it does not end a wait. When a machine counts as
-gone, absence.py says.
+gone, fleet.py says.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pulumi_fal.errors import (
     UnreachableError,
     VanishedError,
 )
-from pulumi_fal.machines.absence import Absence, Absences
-from pulumi_fal.machines.fleet import Answer, Fleet, Instances
+from pulumi_fal.machines.fleet import Absence, Answer, Instances
 
 if TYPE_CHECKING:
-    # It needs requests, and most previews never call the API.
+    # The client needs requests, and most previews never call the API.
     from pulumi_fal.api.client import Client
+    from pulumi_fal.machines.account import Account
 
 STOPPED_SECONDS = 60.0
 """Seconds for which a machine must stay stopped until a wait for it ends as failed."""
@@ -91,24 +91,15 @@ def ssh_address(ip: str, instead: str = "") -> tuple[str, int]:
 
 
 class Lifecycle:
-    """Finds, awaits and deletes machines, with one client and one shared poll."""
+    """Finds, awaits and deletes the machines of an account."""
 
-    def __init__(
-        self,
-        client: Client,
-        fleet: Fleet,
-        clock: Clock,
-        absences: Absences,
-        notify: Callable[[str], None] = lambda message: None,
-        greeting: Greeting = ssh_problem,
-    ) -> None:
-        """`notify` is called with a message about a failed call, in the thread that waits."""
-        self._client = client
-        self._fleet = fleet
-        self._clock = clock
-        self._absences = absences
-        self._notify = notify
-        self._greeting = greeting
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._client = account.client
+        self._fleet = account.fleet
+        self._clock = account.clock
+        self._notify = account.notify
+        self._absences = account.absences
         self._is_silent = False
         """Whether the API gave no answer to the last look."""
         self._deleted: set[str] = set()
@@ -193,7 +184,7 @@ class Lifecycle:
 
     def silence(self, instance: Instance) -> str | None:
         """Return why no SSH server greets at the ip of a ready machine, or None if one does."""
-        return self._greeting(instance.ip or "")
+        return self._account.greeting(instance.ip or "")
 
     def _wait(
         self,

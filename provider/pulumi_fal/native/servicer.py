@@ -14,7 +14,7 @@ from pulumi.runtime.proto import provider_pb2
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.errors import CapacityError, FalError, LifecycleError
 from pulumi_fal.hosts import engine
-from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.account import Account
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.properties import (
     DYNAMIC_PROVIDER,
@@ -40,7 +40,7 @@ def refuse_mismatch(id_: str, outputs: Mapping[str, Any], news: Mapping[str, Any
         raise LifecycleError(id_, camel_words(str(error))) from None
 
 
-def refuse_to_replace(machines: Machines, call: Call, id_: str, outputs: Mapping[str, Any]) -> None:
+def refuse_to_replace(machines: Account, call: Call, id_: str, outputs: Mapping[str, Any]) -> None:
     """Raise LifecycleError if the imported machine differs from the one that it would replace.
 
     The engine marks that one for deletion before the imported machine is compared with the program,
