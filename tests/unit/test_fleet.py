@@ -147,6 +147,12 @@ class Shared(Threads):
     def fresh_at(self, moment: float) -> int:
         return self.at(moment, self.fleet.fresh)
 
+    def delete_at(self, moment: float, gone_at: float) -> int:
+        """Have a thread delete a machine of its own."""
+        machine, self.api.state.deletion = self.machine(), 9999.0
+        self.at(gone_at, lambda: self.api.state.kill(machine.id))
+        return self.at(moment, lambda: self.lifecycle.delete(machine.id, 9999.0))
+
     def recent_at(self, moment: float) -> int:
         return self.at(moment, lambda: self.fleet.recent(2.0))
 
@@ -315,6 +321,32 @@ def test_hurried_polls(ready_at: list[float], expected: list[float]) -> None:
         threads.wait_at(0.0, moment)
     threads.run()
     assert pauses(threads.asked) == expected
+
+
+@pytest.mark.parametrize(
+    "gone, expected",
+    [
+        pytest.param([0.1], [0.25, 0.5], id="at once"),
+        pytest.param([0.9] * 64, [0.25, 1.25, 1.5], id="in a second"),
+        pytest.param([5.0], [0.25, 1.25, 2.5, 4.5, 6.5, 6.75], id="later"),
+        pytest.param([3.0, 9.0], [0.25, 1.25, 2.5, 4.5, 6.5, 8.5, 10.5, 10.75], id="one by one"),
+    ],
+)
+def test_polls_after_delete(gone: list[float], expected: list[float]) -> None:
+    """The first look is soon, and so is the one that confirms the last end."""
+    threads = Shared()
+    deletes = [threads.delete_at(number / 500, end) for number, end in enumerate(gone)]
+    threads.run()
+    assert threads.asked == pytest.approx(expected, abs=0.01)
+    assert all(threads.outcome(one) for one in deletes)
+
+
+def test_slow_delete() -> None:
+    """A wait of 25 minutes for its end polls as seldom as one for ready."""
+    threads = Shared()
+    threads.delete_at(0.0, 1500.0)
+    threads.run()
+    assert max(pauses(threads.asked)) == 16
 
 
 @pytest.mark.parametrize("machines", [1, 50])

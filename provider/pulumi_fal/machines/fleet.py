@@ -44,6 +44,9 @@ _AFTER_READY = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """The parts of the interval after which polls follow in a row, while each shows a machine that has
 just become ready. Machines that were started together become ready together, and most of them a
 moment after the first."""
+_AFTER_DELETE = (1 / 8, 1 / 2)
+"""The parts of the interval after which polls follow a DELETE: the first poll, which is also the
+pause until a poll confirms that no machine is left, and the least pause between others."""
 _SEVERAL = 2.0
 """By how much longer machines must be missing of which several have gone at once."""
 _LOOKS = 3
@@ -66,8 +69,8 @@ class Answer:
     pause: float = 0.0
     """After a call that failed, the delay until the next one."""
     soon: float = 0.0
-    """The part of the interval after which to poll again, because a machine has just become ready;
-    0 if the next poll is not hurried."""
+    """The part of the interval after which to poll again, because a machine has just become ready,
+    or because no deleted one is left; 0 if the next poll is not hurried."""
     hurried: int = 0
     """The number of hurried polls in a row, up to and with the next one."""
 
@@ -99,6 +102,8 @@ class Fleet:
         self._asking = False
         self._jitter = uniform(*_JITTER)
         self._latest = Answer(number=0, asked_at=clock.now())
+        self.ending: set[str] = set()
+        """The machines whose DELETE the API has accepted, until they are known to be gone."""
 
     def fresh(self, until: float = math.inf) -> Instances:
         """Return all machines by id, from a list call that was started after this one.
@@ -131,17 +136,21 @@ class Fleet:
         with self._condition:
             return self._latest.instances
 
-    def watch(self, seconds: float) -> Iterator[Answer]:
+    def watch(self, seconds: float, *, for_end: bool = False) -> Iterator[Answer]:
         """Yield the answers of list calls, each newer than the last, for `seconds`.
 
         There is at least one answer. The last call is started when the time is up. Answers include
-        those of failed calls, which are followed by a longer pause.
+        those of failed calls, which are followed by a longer pause. With `for_end`, a machine is
+        being deleted, and the first calls are hurried.
         """
         started = asked_at = self._clock.now()
         with self._condition:
-            seen = self._asked
+            seen, last = self._asked, self._asked_at
         end = started + seconds
         pause = self._pause(0.0)
+        if for_end:
+            first, later = (self._pause(0.0, soon) for soon in _AFTER_DELETE)
+            pause = max(first, last + later - started)  # or each of many would bring its own poll
         while True:
             answer = self._answer_after(seen, min(asked_at + pause, end))
             if answer.error is not None and not isinstance(answer.error, APIError):
@@ -150,7 +159,11 @@ class Fleet:
             yield answer
             if asked_at >= end:
                 return
-            pause = answer.pause or self._pause(asked_at - started, answer.soon)
+            waited = asked_at - started
+            soon = answer.soon
+            if for_end and waited < self.interval:
+                soon = soon or max(_AFTER_DELETE[1], waited / self.interval)
+            pause = answer.pause or self._pause(waited, soon)
 
     def _pause(self, waited: float, soon: float = 0.0) -> float:
         longest = soon * self.interval or 8 * self.interval
@@ -215,24 +228,30 @@ class Fleet:
                 pause = retry.delay(error, failures, self._uniform)
             # Keep the machines of the last usable answer, to compare the next one with them.
             return Answer(number, asked_at, last.instances, error, failures, pause)
-        soon = _soon(last, instances)
+        is_end = bool(self.ending) and self.ending.isdisjoint(instances)
+        soon = _soon(last, instances, is_end=is_end)
         return Answer(
             number, asked_at, instances, soon=soon, hurried=last.hurried + 1 if soon else 0
         )
 
 
-def _soon(last: Answer, instances: Instances) -> float:
+def _soon(last: Answer, instances: Instances, *, is_end: bool) -> float:
     """Return the part of the interval after which to poll again, or 0 if there is no hurry.
 
+    `is_end` says that no machine is left that is being deleted, which the next poll has to confirm.
     There are only so many hurried polls in a row, or many machines that become ready one by one
     would take many more calls.
     """
+    if last.hurried >= len(_AFTER_READY):
+        return 0.0
+    if is_end:
+        return _AFTER_DELETE[0]
     before = last.instances
     is_new = any(
         machine.is_ready and id_ in before and not before[id_].is_ready
         for id_, machine in instances.items()
     )
-    return _AFTER_READY[last.hurried] if is_new and last.hurried < len(_AFTER_READY) else 0.0
+    return _AFTER_READY[last.hurried] if is_new else 0.0
 
 
 class Absences:

@@ -249,14 +249,20 @@ class Lifecycle:
         later if the machine is missing then, and not for long enough; InvalidRequestError if the
         API rejects the request; and AuthenticationError if it has refused the key for a minute.
         """
+        try:
+            return self._delete(instance_id, seconds)
+        finally:
+            self._fleet.ending.discard(instance_id)
+
+    def _delete(self, instance_id: str, seconds: float) -> bool:
         until = self._clock.now() + seconds
         request = Deletion(self._client.within(0), instance_id, self._clock, self._notify, until)
         request.accepted = instance_id in self._deleted
-        request.send()
+        self._send(request, instance_id)
         misses = 0
         outage = Outage(self._clock, self._notify, until)
         with self._absences.of(instance_id) as absence:
-            for answer in self._answers(seconds, absence):
+            for answer in self._answers(seconds, absence, for_end=request.accepted):
                 is_due = not request.accepted or misses > 0
                 try:
                     found = self._seen_in(answer, instance_id, ask=is_due)
@@ -264,10 +270,8 @@ class Lifecycle:
                     outage.record_failure(error)
                     continue
                 outage.record_success()
-                if request.accepted:
-                    self._deleted.add(instance_id)
                 if found is not None or not request.accepted:
-                    request.send()
+                    self._send(request, instance_id)
                 if found is not None or request.is_known:
                     misses = 0
                     absence.end()
@@ -283,9 +287,15 @@ class Lifecycle:
             f"({request.said}).{outage}",
         )
 
-    def _answers(self, seconds: float, absence: Absence) -> Iterator[Answer]:
+    def _send(self, request: Deletion, instance_id: str) -> None:
+        request.send()
+        if request.accepted:
+            self._deleted.add(instance_id)
+            self._fleet.ending.add(instance_id)
+
+    def _answers(self, seconds: float, absence: Absence, *, for_end: bool) -> Iterator[Answer]:
         """Yield answers for so many seconds, and then for as long as the machine is missing."""
-        yield from self._fleet.watch(seconds)
+        yield from self._fleet.watch(seconds, for_end=for_end)
         if absence.is_missing():
             for answer in self._fleet.watch(self._absences.longest):
                 yield answer
