@@ -67,15 +67,19 @@ class Pulumi:
             return json.dumps({"url": self.url}) if isinstance(self.url, str) else self.url
         if args[:2] == ("stack", "ls"):
             of = f"/{args[3]}/" if args[2] == "--project" else ""
-            last = {"lastUpdate": "2026-02-03T08:11:22.000Z", "resourceCount": 3}
             listed = [
-                {"name": name, **({} if name in self.updating else last)}
-                for name in self.holds
+                {"name": name, **({} if name in self.updating else self._last(text))}
+                for name, text in self.holds.items()
                 if of in name
             ]
             return json.dumps(listed) if self.lists is None else self.lists
         assert args[:3] == ("stack", "export", "--stack")
         return self.holds.get(args[3]) or StackError(f"no stack named {args[3]!r} found")
+
+    def _last(self, held: str | Exception) -> dict[str, object]:
+        """What the list says of a stack's last update."""
+        count = 0 if held == EMPTY else 3
+        return {"lastUpdate": "2026-02-03T08:11:22.000Z", "resourceCount": count}
 
 
 @pytest.fixture
@@ -99,6 +103,8 @@ def provider(id_: str, type_: str = "pulumi-python") -> dict[str, Any]:
 def row(instance_id: str | None, token: str = TYPE_TOKEN, **others: Any) -> dict[str, Any]:
     return {"urn": URN, "type": token, **({"id": instance_id} if instance_id else {}), **others}
 
+
+EMPTY = exported()
 
 # A stack.
 
@@ -258,6 +264,13 @@ def test_forgotten_at_once(pulumi: Pulumi) -> None:
 
 
 # Other stacks.
+
+
+def test_empty(pulumi: Pulumi) -> None:
+    """Of hundreds of stacks most may be destroyed, and the list says which have no resources."""
+    pulumi.holds = {DEV: exported(row("one")), PROD: EMPTY}
+    assert {stack.name: stack.ids for stack in Stacks().all().stacks} == {DEV: {"one"}, PROD: set()}
+    assert pulumi.exports == 1
 
 
 def test_all(pulumi: Pulumi) -> None:

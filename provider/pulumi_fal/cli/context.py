@@ -213,7 +213,7 @@ class Reader:
         progress.begin("Reading stacks", len(names))
         left = max(0.0, self._seconds - (time.monotonic() - began))
         self._marks = marks
-        self._found = Found(tuple(kept)) | state.read_all(names, "", left, progress.step)
+        self._found = Found(tuple(kept)) | state.read_all(names, "", left, progress.step, marks)
         return self._found
 
     def _named(self, progress: Progress, seconds: float) -> dict[str, object]:

@@ -211,8 +211,9 @@ class Stacks:
 
     def _all(self, seconds: float, backend: str) -> Found:
         began = time.monotonic()
-        listed = list(state.names(backend, min(seconds, cli.SECONDS)))
-        found = state.read_all(listed, backend, seconds - (time.monotonic() - began))
+        marks = state.names(backend, min(seconds, cli.SECONDS))
+        left = seconds - (time.monotonic() - began)
+        found = state.read_all(list(marks), backend, left, marks=marks)
         return found.at(backend or self.backend)
 
     def _named(self, origin: Origin, backend: str) -> Found:
