@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.runtime import rpc
-from pulumi.runtime.proto import provider_pb2
+from pulumi.runtime.proto import provider_pb2, status_pb2
 
 from pulumi_fal._version import __version__
 from pulumi_fal.api.models import NewInstance
@@ -172,6 +173,28 @@ def test_cancel(host: Host, emulator: EmulatorServer) -> None:
     assert init_failed(refused) is None
     assert not any(f"{client.urn}-1" in record.read_text() for record in host.records())
     assert host.plugin.process.poll() is None
+
+
+@pytest.mark.parametrize("version, is_known", [("v3.276.0", True), ("v3.275.1", False)])
+def test_no_capacity_in_time(
+    host: Host, emulator: EmulatorServer, tmp_path: Path, version: str, is_known: bool
+) -> None:
+    """An engine that knows how is asked to go on with the others, and to come back later."""
+    script = tmp_path / "pulumi"
+    script.write_text(f"#!/bin/sh\necho {version}\n")
+    script.chmod(0o755)
+    emulator.state.capacity, emulator.state.capacity_status = 0, 409
+    with engine() as (address, logged):
+        client = host.start(PATH=f"{tmp_path}:{os.environ['PATH']}", engine=address)
+        error = failure(partial(client.create, {**INPUTS, "wait_for_capacity": "1s"}))
+        told = [line.message for line in logged if not line.ephemeral]
+    assert "had no capacity for it in 1s" in error.details()
+    details = dict(error.trailing_metadata()).get("grpc-status-details-bin")
+    assert (details is not None) is is_known
+    assert ["had no capacity for it in 1s" in message for message in told] == [True] * is_known
+    if details is not None:
+        (detail,) = status_pb2.Status.FromString(details).details
+        assert detail.Is(provider_pb2.ErrorResourceAwaitFailed.DESCRIPTOR)
 
 
 def test_capacity(host: Host, emulator: EmulatorServer) -> None:

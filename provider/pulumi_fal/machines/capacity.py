@@ -212,6 +212,7 @@ def _no_capacity_in_time(place: _Place, since: float) -> CapacityError:
         f"{_not_created(place.name, place.new)} had no capacity for it in {place.patience.text}. "
         f"It has waited since {local(since):%Y-%m-%d %H:%M}.{said}",
         "Run the command again to wait once more, or request another sector or instance type.",
+        is_awaited=True,
     )
 
 

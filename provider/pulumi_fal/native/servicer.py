@@ -195,7 +195,8 @@ class FalProvider(ConfigurableProvider):
             except InitFailed as failed:
                 self._abort_partial(context, failed, secrets, request.properties, call.timeout)
             except CapacityError as error:
-                raise CapacityError(error.happened, camel_words(error.what_to_do)) from None
+                what_to_do, is_awaited = camel_words(error.what_to_do), error.is_awaited
+                raise CapacityError(error.happened, what_to_do, is_awaited=is_awaited) from None
         engine.on_undelivered(context, created.undelivered)
         outs = _with_timeout(created.outputs, call.timeout, is_waited_for=inputs.waits(news))
         return provider_pb2.CreateResponse(id=created.id, properties=sent(outs, secrets))

@@ -226,7 +226,9 @@ def _without_machine(
     if isinstance(error, APIError) and retry.lacks_capacity(error):
         error = no_capacity(origin.name, new, error)
     if isinstance(error, InvalidRequestError | ConflictError | CapacityError):
-        return cluster.refused(machines, call, error)
+        refused = cluster.refused(machines, call, error)
+        refused.is_awaited = error.is_awaited
+        return refused
     if not isinstance(error, Interrupted):
         return error
     # An interrupt after the POST is not the error here: the machine, or what may exist, is named.
