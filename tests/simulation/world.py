@@ -129,9 +129,11 @@ class World:
         match event:
             case Event.KILL:
                 process.is_dead = True
+                self.account.show_soon(self._known_machines())
             case Event.POWER:
                 for one in self.processes:
                     one.is_dead = one.is_dead or one.home == process.home
+                self.account.show_soon(self._known_machines())
             case Event.CANCEL:
                 process.clock.interrupt()
             case Event.ENGINE_DIES:
@@ -148,7 +150,8 @@ class World:
                 process.saves = False
             case Event.DISK_FULL | Event.DISK_GONE:
                 self.disk.trouble = disk.FULL if event is Event.DISK_FULL else disk.GONE
-                self.account.show_soon()
+                self.account.shown_after = 0.0
+                self.account.show_soon(self._known_machines())
             case Event.AGAIN:
                 process.calls_again = True
             case Event.SLEEP if moment in WAITS and not self._is_sending(process):

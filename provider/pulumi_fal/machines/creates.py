@@ -208,7 +208,7 @@ class Creates:
         is_told = False
         while True:
             found = [(name, e) for name in names for e in self._journal.of(name) if _counts(e)]
-            asking = self._facts.asking(origin) if found else Asking(origin)
+            asking = Asking(origin, self._own(origin) if found else None)
             mine = [
                 entry
                 for name, entry in found
@@ -389,11 +389,11 @@ class Creates:
         State then has its operation beside that of this create. It keeps it until somebody clears
         it, also when the resource has long been created, so a record or a machine comes first.
         """
-        own = self._stacks.own(origin)
+        own = self._own(origin)
         if own is not None and origin.urn in own.creating:
             # What was read before this create began may have the other operation alone.
             self._stacks.forget(origin, self._began[origin.urn])
-            own = self._stacks.own(origin)
+            own = self._own(origin)
         if own is None or own.creating.count(origin.urn) < 2 or self._is_on_record(origin, own):
             return
         # Its key is not known, and with this one a second machine would be made.
@@ -443,9 +443,13 @@ class Creates:
         """
         if origin.provider:
             return origin.provider
-        own = self._stacks.own(origin)
+        own = self._own(origin)
         providers = own.providers if own else {}
         return next((id_ for id_, type_ in providers.items() if type_ in PROVIDER_TYPES), "")
+
+    def _own(self, origin: Origin) -> Stack | None:
+        """Return the stack that this create works for; None if that is not known."""
+        return self._stacks.own(origin, self._began[origin.urn])
 
     @contextmanager
     def sending(self) -> Iterator[None]:
