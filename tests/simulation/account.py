@@ -130,11 +130,11 @@ class Account(FakeApi):
         """Whether a list or a GET shows a machine, or did before a glitch."""
         return self.shows(instance_id) or instance_id in self._glitches
 
-    def shows(self, instance_id: str) -> bool:
-        """Whether a list or a GET shows a machine now."""
+    def shows(self, instance_id: str, seconds: float = 0.0) -> bool:
+        """Whether a list or a GET shows a machine now, and has done so for some seconds."""
         hidden = self.machine(instance_id).hidden_until
         shown_from = min(hidden.get(call, 0.0) for call in ("list", "get"))
-        return self.runs(instance_id) and shown_from <= self.state.now()
+        return self.runs(instance_id) and shown_from + seconds <= self.state.now()
 
     def machine(self, instance_id: str) -> Machine:
         return self.state.machines[instance_id]
