@@ -407,6 +407,17 @@ class Records:
                     return
             self._reported[origin.urn] = reported
 
+    def note_imported(self, origin: Origin, instance_id: str) -> None:
+        """Record that Pulumi is told of a machine because the program imports it.
+
+        Else the next replacement would take it for that of a create that Pulumi was not told of.
+        """
+        with self._warning(origin.urn):
+            for entry in self._journal.of(origin):
+                if entry.instance_id == instance_id and not entry.is_late:
+                    told = replace(entry, phase=Phase.REPORTED, started=self._wall(), seen=True)
+                    self._journal.exchange(entry, told)
+
     def undelivered(self, origin: Origin) -> Callable[[], None]:
         """Return what is to be called if the report of the present create did not reach Pulumi.
 

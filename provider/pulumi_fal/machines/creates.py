@@ -207,7 +207,7 @@ class Creates:
             found = [
                 (name, entry) for name in names for entry in journal.of(name) if _counts(entry)
             ]
-            asking = Asking(origin, stacks.own(origin) if found else None)
+            asking = Asking(origin, self._own(origin) if found else None)
             mine = [
                 entry
                 for name, entry in found
@@ -467,12 +467,11 @@ class Creates:
         State then has its operation beside that of this create. It keeps it until somebody clears
         it, also when the resource has long been created, so a record or a machine comes first.
         """
-        stacks = self._account.stacks
-        own = stacks.own(origin)
+        own = self._own(origin)
         if own is not None and origin.urn in own.creating:
             # What was read before this create began may have the other operation alone.
-            stacks.forget(origin, self._began[origin.urn])
-            own = stacks.own(origin)
+            self._account.stacks.forget(origin, self._began[origin.urn])
+            own = self._own(origin)
         if own is None or own.creating.count(origin.urn) < 2 or self._is_on_record(origin, own):
             return
         # Its key is not known, and with this one a second machine would be made.
@@ -514,9 +513,13 @@ class Creates:
         """
         if origin.provider:
             return origin.provider
-        own = self._account.stacks.own(origin)
+        own = self._own(origin)
         providers = own.providers if own else {}
         return next((id_ for id_, type_ in providers.items() if type_ in PROVIDER_TYPES), "")
+
+    def _own(self, origin: Origin) -> Stack | None:
+        """Return the stack that this create works for; None if that is not known."""
+        return self._account.stacks.own(origin, self._began[origin.urn])
 
     @contextmanager
     def sending(self) -> Iterator[None]:

@@ -33,6 +33,7 @@ def read(machines: Account, call: Call, id_: str, wanted: Mapping[str, Any]) -> 
     refuse_mismatch(id_, vars(instance), wanted)
     outs = outputs.from_instance(instance, wanted, machines.id)
     is_awaited = inputs.waits(wanted) and not_up(machines, instance, wanted)
+    machines.records.note_imported(machines.origin(call.urn), id_)
     return imported(outs, is_finished=not is_awaited)
 
 
