@@ -46,7 +46,7 @@ IN_STATE = """
 from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.stacks.state import Stack, StackMachine
 own = Stack("organization/proj/dev", machines=(StackMachine({id!r}, {urn!r}),))
-Stacks.own = lambda self, origin: own
+Stacks.own = lambda self, *args: own
 """
 """A stack that has a machine in state."""
 
