@@ -23,7 +23,7 @@ from pulumi_fal.cli import context as contexts
 from pulumi_fal.cli.audit import audit
 from pulumi_fal.cli.delete import delete
 from pulumi_fal.cli.pending import pending
-from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.account import Account
 from pulumi_fal.resource import imports, operations
 from pulumi_fal.resource.call import InitFailed
 from pulumi_fal.resource.outputs import GONE, UNFINISHED
@@ -61,7 +61,7 @@ class Engine:
         """Whether the provider goes with the last resource."""
 
     @property
-    def _machines(self) -> Machines:
+    def _machines(self) -> Account:
         return self.process.machines
 
     def up(

@@ -34,6 +34,8 @@ _NOT_REPEATED = {
 """Faults of a create that end it however long its key is kept: another attempt would not help."""
 GONE_SECONDS = 60.0
 """For how long the API must lack a machine until it counts as gone."""
+_LOOK_SECONDS = 20.0
+"""The longest between two looks of a wait."""
 _SHARED_SECONDS = 2.0
 """For how long creates share a list of the machines before their POSTs."""
 _SEARCH_SECONDS = 200.0
@@ -167,7 +169,7 @@ class Laws:
         """A create, an update or a refresh says that a machine is gone."""
         account = self._world.account
         is_unnoted = instance_id in self._unnoted | self._elsewhere(call)
-        is_unnoted = is_unnoted and not account.shows(instance_id)
+        is_unnoted = is_unnoted and not account.shows(instance_id, _LOOK_SECONDS)
         is_lacked = account.lacked(instance_id) >= GONE_SECONDS
         if account.runs(instance_id) and not (is_lacked or is_unnoted):
             self.violations.append(f"{call.owner} takes {instance_id} for gone, which runs")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.settings import Settings
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import call as resource
 from pulumi_fal.stacks.cache import Stacks
 
@@ -186,10 +186,10 @@ class Process:
         self.backend, self.full_name = stack.backend, stack.full_name
 
     @cached_property
-    def machines(self) -> Machines:
+    def machines(self) -> Account:
         """Made when the engine first calls, with what its host is told of the provider."""
         stack = self.world.stacks[self.stack]
-        return Machines(
+        return Account(
             self.journal,
             self.stacks,
             self.clock,

@@ -129,9 +129,11 @@ class World:
         match event:
             case Event.KILL:
                 process.is_dead = True
+                self.account.show_soon(self._known_machines())
             case Event.POWER:
                 for one in self.processes:
                     one.is_dead = one.is_dead or one.home == process.home
+                self.account.show_soon(self._known_machines())
             case Event.CANCEL:
                 process.clock.interrupt()
             case Event.ENGINE_DIES:
@@ -148,7 +150,8 @@ class World:
                 process.saves = False
             case Event.DISK_FULL | Event.DISK_GONE:
                 self.disk.trouble = disk.FULL if event is Event.DISK_FULL else disk.GONE
-                self.account.show_soon()
+                self.account.shown_after = 0.0
+                self.account.show_soon(self._known_machines())
             case Event.AGAIN:
                 process.calls_again = True
             case Event.SLEEP if moment in WAITS and not self._is_sending(process):
@@ -202,7 +205,7 @@ class World:
         mine = [
             entry
             for entry in self.entries(home)
-            if self._is_theirs(entry, owner, can_forget="forget" in way)
+            if self._is_theirs(entry, owner, can_take="delete" not in way)
             and (
                 way[0] != "pending"
                 or (entry.origin.urn == way[2] and entry.is_late == ("--late" in way))
@@ -217,11 +220,11 @@ class World:
         self.run(conditions, line.command("run", owner.name, args))
         return not line.process.errors
 
-    def _is_theirs(self, entry: Entry, owner: Owner, *, can_forget: bool) -> bool:
+    def _is_theirs(self, entry: Entry, owner: Owner, *, can_take: bool) -> bool:
         """Whether an entry is of the resource, or of another one that has lost nothing by it."""
         other = self.wrote[entry.file]
         left = self.account.machines_of(other) - self.stacks[other.stack].ids()
-        return other == owner or (can_forget and not left)
+        return other == owner or (can_take and not left)
 
     def _delete_what_is_left(self, stack: str) -> None:
         """Delete what no `up` continues with, because state has another machine by now."""
