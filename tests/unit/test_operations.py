@@ -510,6 +510,15 @@ def test_import(world: World) -> None:
     assert outs == {**STATE, **account_id(world), "imported": True}
 
 
+def test_import_on_record(world: World) -> None:
+    """The next replacement would take over a machine that Pulumi was not told of."""
+    id_ = world.machine(EIGHT)
+    world.earlier(Phase.CREATED, id_)
+    import_(world, id_)
+    (entry,) = world.journal.readable()
+    assert (entry.phase, entry.seen) == (Phase.REPORTED, True)
+
+
 @pytest.mark.parametrize("wait, is_unfinished", [(None, True), (False, False)])
 def test_import_wait(world: World, wait: bool | None, is_unfinished: bool) -> None:
     """Pulumi calls update next for a machine that is unfinished, and that waits for it."""

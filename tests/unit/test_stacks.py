@@ -432,11 +432,18 @@ def test_own_by_id(cloud: Pulumi) -> None:
 def test_own_by_update(
     cloud: Pulumi, updating: list[str], creating: list[str], own: str | None
 ) -> None:
-    """A killed update leaves a create that never ends, but does not run."""
-    cloud.updating = set(updating)
+    """A killed update leaves a create that never ends, but does not run.
+
+    What was read before this process began its create may have that of another stack alone.
+    """
+    cloud.updating, stacks, origin = set(updating), Stacks(), Origin(URN, "", CLOUD)
+    cloud.holds[ACME] = exported(creating=[URN])
+    if len(updating) > 1:
+        assert stacks.own(origin) is None
+    began = time.monotonic()
     for name in (ME, ACME):
         cloud.holds[name] = exported(creating=[URN] if name in creating else [])
-    found = Stacks().own(Origin(URN, "", CLOUD))
+    found = stacks.own(origin, began)
     assert (found.name if found else None) == own
 
 
