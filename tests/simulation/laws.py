@@ -159,10 +159,11 @@ class Laws:
         unseen |= self._lacked() | self._elsewhere(call)
         # One that it took for gone, and that the API shows again, is named by the next command.
         unseen |= {entry.instance_id or "" for entry in world.entries_of(call.owner, late=True)}
+        said = "\n".join([*process.warnings, str(error)])
         self.violations.extend(
             f"{machine} of {call.owner} is not named: {type(error).__name__}: {error}"
             for machine in sorted(self._outside(call.owner) - unseen)
-            if machine not in str(error)
+            if machine not in said
         )
 
     def found_gone(self, call: Call, instance_id: str) -> None:
@@ -193,10 +194,11 @@ class Laws:
             self._unasked.add(row.id)
 
     def _elsewhere(self, call: Call) -> set[str]:
-        """Return the machines that another computer has made, and that no record here names."""
+        """Return the machines that another computer has made, and that no create here names."""
         home = call.process.home
         made = {instance_id for instance_id, by in self._made_at.items() if by != home}
-        return made and made - {entry.instance_id for entry in self._world.entries(home)}
+        entries = self._world.entries(home) if made else []
+        return made - {entry.instance_id for entry in entries if not entry.is_late}
 
     def _cut_off(self, call: Call) -> set[str]:
         """Return the machines that a create may see, of which state says that it was cut off."""
@@ -366,6 +368,7 @@ class Laws:
             instance_id
             for instance_id in account.late - account.not_made_yet() - stack.ids()
             if account.runs(instance_id)
+            and self._made_at[instance_id] == call.process.home
             and (owner := account.made_by[instance_id]).stack == stack.name
             and any(
                 entry.instance_id in (None, instance_id)

@@ -171,8 +171,8 @@ class Process:
         """When it last asked for the list of machines; inf before it has done so."""
         self.beside: list[Callable[[], None]] = []
         """What its threads do beside a POST."""
-        self.written = 0
-        """How many records it has begun."""
+        self.drawn = 0
+        """How many tokens it has drawn."""
         self.steps, self.moment = 0, ""
         self._seen: set[str] = set()
         self.clock = SimulatedClock(world.turns, self.step)
@@ -225,7 +225,8 @@ class Process:
 
     def token(self) -> str:
         """What makes the name of a record's file unlike all others, and the same in each run."""
-        return f"{self.number:04x}{self.written:04x}"
+        self.drawn += 1
+        return f"{self.number:04x}{self.drawn:04x}"
 
     def send(self, request: Request[Any], timeout: float | None = None) -> Any:
         """The wire."""

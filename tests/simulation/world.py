@@ -218,6 +218,10 @@ class World:
         conditions = Conditions(key=KEY_OF[mine[0].account], home=home)
         line = CommandLine(self, self.engine(owner.stack, conditions).process)
         self.run(conditions, line.command("run", owner.name, args))
+        if any("Add --stack" in str(error) for error in line.process.errors.values()):
+            return self._does(
+                owner, [*way, "--stack", self.stacks[owner.stack].full_name], instance_id
+            )
         return not line.process.errors
 
     def _is_theirs(self, entry: Entry, owner: Owner, *, can_take: bool) -> bool:
@@ -434,7 +438,6 @@ class World:
                 self.laws.record_ends(call, name)
             if moment == "a rename" and name not in self.wrote:
                 self.wrote[name] = call.owner
-                call.process.written += 1
 
     def _deadlock(self) -> None:
         self.laws.violations.append("all wait for one another, and nobody asks")
