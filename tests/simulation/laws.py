@@ -15,7 +15,7 @@ from pulumi_fal.resource.outputs import GONE, UNFINISHED
 from . import disk
 from .account import Owner
 from .plugin import KEY_OF, Call, Process
-from .stacks import Inputs, Row, Stack, place
+from .stacks import CLOUD, Inputs, Row, Stack, place
 
 if TYPE_CHECKING:
     from .world import World
@@ -103,6 +103,7 @@ class Laws:
         """By machine, on which computer it was made."""
         self._lied: dict[str, Call] = {}
         """By the machine that was made nevertheless, the call that was refused."""
+        self._found_gone: set[str] = set()
         self._nobodys: set[str] = set()
         """What `audit` has called forgotten."""
 
@@ -169,6 +170,7 @@ class Laws:
     def found_gone(self, call: Call, instance_id: str) -> None:
         """A create, an update or a refresh says that a machine is gone."""
         account = self._world.account
+        self._found_gone.add(instance_id)
         is_unnoted = instance_id in self._unnoted | self._elsewhere(call)
         is_unnoted = is_unnoted and not account.shows(instance_id, _LOOK_SECONDS)
         is_lacked = account.lacked(instance_id) >= GONE_SECONDS
@@ -264,12 +266,13 @@ class Laws:
         if _NOT_KNOWN in str(error) or "answered 307" in str(error):
             return
         stack = world.stacks[call.owner.stack]
+        known = (stack.provider, "" if place(stack.backend) != CLOUD else stack.provider)
         program = stack.program[call.owner.name]
         spec = NewInstance(program["instance_type"], program["ssh_key"], program.get("sector"))
         for entry in world.entries_of(call.owner, process.home):
             is_same = entry.is_for(spec) and KEY_OF[entry.account] == process.conditions.key
             is_kept = entry.key_seconds_left(process.clock.wall()) > 90
-            is_kept = is_kept and entry.origin.provider in ("", stack.provider)
+            is_kept = is_kept and entry.origin.provider in known
             if entry.phase is Phase.REQUESTED and is_same and is_kept:
                 self.violations.append(f"{call.owner} was not sent again with its key: {error}")
 
@@ -554,7 +557,7 @@ class Laws:
                 call.process.records
                 and call.process.has_lock  # else another engine may write its own state over it
                 and self._world.account.runs(instance_id)
-                and instance_id not in known | self.given_up
+                and instance_id not in known | self.given_up | self._found_gone
             ):
                 yield f"{instance_id} of {call.owner} was told to the engine, which forgot it"
 

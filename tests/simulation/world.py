@@ -205,7 +205,7 @@ class World:
         mine = [
             entry
             for entry in self.entries(home)
-            if self._is_theirs(entry, owner, can_take="delete" not in way)
+            if self._is_theirs(entry, owner, way)
             and (
                 way[0] != "pending"
                 or (entry.origin.urn == way[2] and entry.is_late == ("--late" in way))
@@ -224,11 +224,12 @@ class World:
             )
         return not line.process.errors
 
-    def _is_theirs(self, entry: Entry, owner: Owner, *, can_take: bool) -> bool:
+    def _is_theirs(self, entry: Entry, owner: Owner, way: list[str]) -> bool:
         """Whether an entry is of the resource, or of another one that has lost nothing by it."""
         other = self.wrote[entry.file]
         left = self.account.machines_of(other) - self.stacks[other.stack].ids()
-        return other == owner or (can_take and not left)
+        is_open = "forget" in way or ("adopt" in way and not entry.origin.provider)
+        return other == owner or (is_open and not left)
 
     def _delete_what_is_left(self, stack: str) -> None:
         """Delete what no `up` continues with, because state has another machine by now."""

@@ -767,11 +767,14 @@ def test_marks(world: World) -> None:
     ],
 )
 def test_never_shown(world: World, others: dict[str, Any], was_shown: bool) -> None:
-    """A machine counts as shown unless a record says that it never was, however old that is."""
+    """A machine counts as shown unless a record says that it never was, or may say so."""
     world.earlier(**{"phase": Phase.REPORTED, "instance_id": "made", **others})
     world.clock.time += 86_400
     assert world.machines.records.was_never_shown(URN, "made") is not was_shown
     assert not world.machines.records.was_never_shown(TWO.urn, "made")
+    unreadable = mock.Mock(side_effect=JournalError(world.folder, "can't be read"))
+    with mock.patch.object(Journal, "of", unreadable):
+        assert world.machines.records.was_never_shown(URN, "made")
 
 
 @pytest.mark.parametrize("change", ["another process changed it", "its create is in progress"])

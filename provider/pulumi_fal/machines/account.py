@@ -363,11 +363,11 @@ class Records:
             self._journal.write(as_gone(gone, now))
 
     def was_never_shown(self, urn: str, instance_id: str) -> bool:
-        """Whether the API has not shown a machine in state since its create, as is on record."""
+        """Whether the API may not have shown a machine in state since its create, by the records."""
         try:
             entries = self._journal.of(Origin(urn))
         except JournalError:  # it was reported at the start
-            return False
+            return True
         return any(
             entry.instance_id == instance_id and not (entry.seen or entry.is_late)
             for entry in entries
