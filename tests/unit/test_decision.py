@@ -114,6 +114,7 @@ ALL, SEARCH = frozenset(Ask), frozenset({Ask.SEARCH})
         # Unless another process has put it there, of which the engine does not know.
         row("in state meanwhile", CREATED, MEANWHILE, in_state=True, machine=MADE, is_known=False),
         row("reported meanwhile", REPORTED, MEANWHILE, in_state=True, is_known=False),
+        row("gone in its refresh", BACK, FRESH, in_state=True, is_known=False),
         # What takes long is asked only where the decision needs it.
         row("not asked", CREATED, Ask.MACHINE, unasked=ALL),
         row("in state, not asked", CREATED, FRESH, in_state=True, unasked=ALL),

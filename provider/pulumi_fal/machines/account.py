@@ -363,7 +363,7 @@ class Records:
             self._journal.write(as_gone(gone, now))
 
     def was_never_shown(self, urn: str, instance_id: str) -> bool:
-        """Whether the API may not have shown a machine in state since its create, by the records."""
+        """Whether the API may never have shown a machine in state, as far as is on record."""
         try:
             entries = self._journal.of(Origin(urn))
         except JournalError:  # it was reported at the start

@@ -119,9 +119,11 @@ def decide(entry: Entry, facts: Facts) -> Decision | Ask:
     """Decide whether a create resumes the entry's machine, creates another, or stops."""
     if facts.error is not None:
         return Stop(unseen(entry, facts.error))
-    if facts.in_state:
-        # This create replaces the machine, unless the engine did not know of it.
-        return StartFresh() if facts.is_known else Stop(made_meanwhile(entry))
+    if facts.in_state and facts.is_known:  # this create replaces the machine
+        return StartFresh()
+    # A refresh of the same `up` may have found that the machine is gone, after the state was read.
+    if facts.in_state and not entry.is_late:
+        return Stop(made_meanwhile(entry))
     if _can_be_sent_again(entry, facts):
         return SendAgain()
     if Ask.MACHINE in facts.unasked:
