@@ -11,7 +11,7 @@ from ..e2e.conftest import emulator, host, new_stack, stack
 from ..e2e.harness import Stack
 from ..e2e.native import NativeStack
 from ..tally import SEED, Record
-from .report import Case, Play, broken, count, play_all
+from .world import Case, Play, broken, count, play_all
 
 __all__ = ["emulator", "host", "new_stack", "stack"]
 

@@ -28,12 +28,6 @@ class CloudService:
 
     def __init__(self, user: str, *organizations: str) -> None:
         self.stacks = Stacks(user, organizations)
-        self.environments: dict[str, dict[str, str]] = {}
-        """Variables of each environment of Pulumi ESC, by its name. It is in all organizations."""
-        self.saving = threading.Lock()
-        """Whoever holds it has checkpoints wait to be saved."""
-        self.waiting = 0
-        """How many of them wait."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -46,7 +40,7 @@ class CloudService:
         self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        api, service = Api(self.stacks, self.environments), self
+        api = Api(self.stacks)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -62,10 +56,6 @@ class CloudService:
                 sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if self.headers.get("Content-Encoding") == "gzip":
                     sent = gzip.decompress(sent)
-                if "/checkpoint" in self.path:
-                    service.waiting += 1
-                    with service.saving:
-                        service.waiting -= 1
                 status, answer = api.serve(self.command, self.path, json.loads(sent or b"null"))
                 text = json.dumps(answer).encode()
                 print(f"{self.command} {self.path} -> {status}")
@@ -87,9 +77,8 @@ class CloudService:
 class Api:
     """Finds the function for a request, and calls it. Each returns the body of the answer."""
 
-    def __init__(self, stacks: Stacks, environments: dict[str, dict[str, str]]) -> None:
+    def __init__(self, stacks: Stacks) -> None:
         self._stacks = stacks
-        self._environments = environments
         on_stack = self._on_stack
         self._routes: list[tuple[str, Callable[..., Any]]] = [
             ("GET /api/user", self._user),
@@ -100,8 +89,6 @@ class Api:
             ("GET STACK", on_stack(self._describe)),
             ("DELETE STACK", on_stack(lambda name, body, **query: stacks.delete(name))),
             ("GET STACK/export", on_stack(self._export)),
-            ("POST STACK/import", on_stack(self._import)),
-            ("POST STACK/rename", on_stack(self._rename)),
             ("PATCH STACK/tags", on_stack(self._set_tags)),
             ("POST STACK/encrypt", on_stack(self._encrypt)),
             ("POST STACK/decrypt", on_stack(self._decrypt)),
@@ -115,8 +102,6 @@ class Api:
             ("PATCH STACK/update/(ID)/checkpoint", on_stack(self._save)),
             ("PATCH STACK/update/(ID)/checkpointverbatim", on_stack(self._save_verbatim)),
             ("POST STACK/update/(ID)/(?:complete|cancel)", on_stack(self._end)),
-            ("POST /api/esc/environments/ORG/yaml/open", self._open),
-            ("GET /api/esc/environments/ORG/yaml/open/(ID)", self._variables),
         ]
 
     def serve(self, method: str, target: str, body: Body) -> tuple[int, Any]:
@@ -186,16 +171,6 @@ class Api:
     def _export(self, name: Name, body: None) -> Body:
         return self._stacks.get(name).deployment or {"version": 3, "deployment": {}}
 
-    def _import(self, name: Name, body: Body) -> Body:
-        update = self._stacks.begin(name, is_preview=False)
-        self._stacks.save(name, update, body)
-        self._stacks.end(name, update)
-        return {"updateId": update}
-
-    def _rename(self, name: Name, body: Body) -> None:
-        org, project, _ = name
-        self._stacks.rename(name, (org, body.get("newProject") or project, body["newName"]))
-
     def _set_tags(self, name: Name, body: Body) -> None:
         self._stacks.get(name).tags = body
 
@@ -216,18 +191,6 @@ class Api:
     def _end(self, name: Name, update: str, body: Body | None) -> Body:
         self._stacks.end(name, update)
         return {}
-
-    # A stack's file names its environments; the command opens them as one without a name.
-
-    def _open(self, body: Body, **query: str) -> Body:
-        return {"id": "+".join(name.replace("/", ".") for name in body["imports"])}
-
-    def _variables(self, opened: str, body: None) -> Body:
-        variables: Body = {}
-        for name in opened.split("+"):
-            variables |= self._environments[name.replace(".", "/")]
-        secrets = {name: {"value": value, "secret": True} for name, value in variables.items()}
-        return {"properties": {"environmentVariables": {"value": secrets}}}
 
     # Another stack can't decrypt what was encrypted for this one. All values are in base64.
 

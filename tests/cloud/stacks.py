@@ -65,18 +65,6 @@ class Stacks:
         self.get(name)
         del self.stacks[name]
 
-    def rename(self, name: Name, to: Name) -> None:
-        """Give the stack another name, in its state as well."""
-        stack = self.stacks[to] = self.get(name)
-        del self.stacks[name]
-        old, new = (
-            f"urn:pulumi:{stack_name}::{project}::" for _, project, stack_name in (name, to)
-        )
-        stack.deployment = _renamed(stack.deployment, old, new)
-        providers = stack.deployment.get("deployment", {}).get("secrets_providers") or {}
-        if providers.get("state"):
-            providers["state"] |= {"owner": to[0], "project": to[1], "stack": to[2]}
-
     def begin(self, name: Name, *, is_preview: bool) -> str:
         """Begin an update, or a preview of one; its id. Only one update can be in progress."""
         stack, update = self.get(name), str(uuid.uuid4())
@@ -111,13 +99,3 @@ class Stacks:
         deployment = self.get(name).deployment.get("deployment") or {}
         resources: list[dict[str, Any]] = deployment.get("resources") or []
         return resources
-
-
-def _renamed(value: Any, old: str, new: str) -> Any:
-    if isinstance(value, str):
-        return value.replace(old, new)
-    if isinstance(value, list):
-        return [_renamed(item, old, new) for item in value]
-    if isinstance(value, dict):
-        return {key: _renamed(item, old, new) for key, item in value.items()}
-    return value

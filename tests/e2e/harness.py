@@ -23,7 +23,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,8 +35,6 @@ import yaml
 from .. import fakes
 
 PULUMI = Path(sys.executable).with_name("pulumi")
-ENGINE_RUNS = Counter[str]()
-"""How often this process has started `pulumi`, by command."""
 TYPE = "pulumi-python:dynamic/fal:ComputeInstance"
 SSH_KEY = f"{fakes.ED25519} me@laptop"
 OTHER_SSH_KEY = f"{fakes.RSA} me@laptop"
@@ -303,7 +300,6 @@ class Stack:
         where = [] if names_it else ["--stack", self.full_name]
         flags = [*FLAGS.get(args[0], []), *where, "--non-interactive"]
         log = self.folder / f"run-{len(self.runs)}.log"
-        ENGINE_RUNS[args[0]] += 1
         run = Run(self.cli, [*args, *flags], self.project, self.env, log)
         self.runs.append(run)
         return run

@@ -12,7 +12,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 from ..fakes import ED25519, KEY
 from .harness import SSH_KEY, Code, Stack, machine
 from .native import in_native, provider
-from .recovery import as_documented, says
+from .recovery import says
 
 
 @pytest.fixture
@@ -36,8 +36,12 @@ def test_another_key(stack: Stack, emulator: EmulatorServer) -> None:
     stack.env["FAL_ADMIN_API_KEY"] = "another-accounts"
     owner, other = (Settings(emulator.url, key, "").account for key in (KEY, "another-accounts"))
     for result in (stack.refresh(fails=True), stack.destroy(fails=True)):
-        as_documented(result, "Another account's key")
-        says(result, f"({owner})", f"(account {other}, from")
+        says(
+            result,
+            "was last seen with the key of another account",
+            f"({owner})",
+            f"(account {other}, from",
+        )
         assert any(f"Machine {id_} was last" in result.output for id_ in held.values())
     assert stack.state_ids() == emulator.state.alive() == set(held.values())
     assert emulator.state.calls["delete"] == 0

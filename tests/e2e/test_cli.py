@@ -16,38 +16,14 @@ import yaml
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..fakes import EIGHT, ONE
+from ..fakes import ONE
 from .cli import pulumi_fal
 from .harness import SECONDS, SSH_KEY, Stack, machine, wait_until
-from .native import in_both
+from .native import in_native
 from .recovery import PATIENCE, kill_while_waiting, pending, printed
 from .sshd import Sshd
 
 CI = Path(__file__).parents[2] / "docs" / "ci.md"
-
-
-@pytest.mark.chaos("e2e/test_native_install.py::test_import_file")
-def test_import_file(stack: Stack, emulator: EmulatorServer) -> None:
-    """The command and the program are those that `import-file` prints. Nothing is changed by them.
-
-    The machines are protected until an `up` of the program says that they need no protection.
-    """
-    (stack.project / "key.pub").write_text(f"{SSH_KEY}\n")
-    kinds = [(ONE, None), (EIGHT, "sector_2"), (EIGHT, None)]
-    fleet = {emulator.state.create(NewInstance(kind, SSH_KEY, sector)).id for kind, sector in kinds}
-    shown = pulumi_fal(stack, "import-file", "--ssh-key", "key.pub", "--pin-sectors")
-    assert "  pulumi import --file fal-import.json --generate-code=false\n" in shown
-    (stack.project / "__main__.py").write_text(shown[shown.index("from pathlib") :])
-
-    stack.run("import", "--file", "fal-import.json")
-    assert stack.state_ids() == emulator.state.alive() == fleet
-    stack.refresh("--expect-no-changes")
-    assert "nothing to import" in pulumi_fal(stack, "import-file", "--ssh-key", "key.pub")
-    stack.destroy(fails=True)
-    assert emulator.state.alive() == fleet
-    stack.up()
-    stack.destroy()
-    assert emulator.state.alive() == set()
 
 
 @pytest.mark.chaos("unit/test_cli_whose.py::test_all_commands_agree")
@@ -149,7 +125,7 @@ def test_ssh_by_name(stack: Stack, emulator: EmulatorServer, sshd: Sshd) -> None
     assert f"hostkeyalias {stack.state_ids().pop()}\n" in read
 
 
-@in_both
+@in_native
 def test_expired(stack: Stack, emulator: EmulatorServer) -> None:
     """A scheduler's job ends the machine that is older than its max_age, and no other one."""
     kept = machine("young", max_age="1h"), machine("kept")

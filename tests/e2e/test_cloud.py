@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from math import inf
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,12 +18,12 @@ from moto.server import ThreadedMotoServer
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..cloud.service import TOKEN, CloudService
+from ..cloud.service import CloudService
 from ..fakes import KEY
 from .cli import pulumi_fal
 from .cloud import CloudStack, NativeCloudStack, cloud_stack, log_in
-from .harness import SECONDS, TYPE, Stack, machine, wait_until
-from .recovery import PATIENCE, adopt, finish, kill_while_waiting
+from .harness import SECONDS, TYPE, Stack, machine
+from .recovery import PATIENCE, adopt, kill_while_waiting
 
 NewStack = Callable[[type[CloudStack], str], CloudStack]
 
@@ -72,51 +71,6 @@ def test_two_organizations(new: NewStack, service: CloudService, emulator: Emula
     assert emulator.state.alive() == {first, second}
     acme.destroy()
     assert tester.state_ids() == emulator.state.alive() == {first}
-
-
-@pytest.mark.chaos("unit/test_whose.py::test_same_stack")
-def test_move_to_cloud(service: CloudService, stack: Stack, emulator: EmulatorServer) -> None:
-    """A create was killed in a folder, and `up` continues with its machine in the cloud."""
-    stack.env |= PATIENCE
-    made = kill_while_waiting(stack, emulator)
-    source = stack.env["PULUMI_BACKEND_URL"]
-    stack.env |= {"PULUMI_BACKEND_URL": service.url, "PULUMI_ACCESS_TOKEN": TOKEN}
-    stack.run("stack", "migrate", source, "dev", "--yes")
-    stack.up()
-    assert emulator.state.alive() == {made}
-    assert emulator.state.creations == 1
-    stack.destroy()
-    assert emulator.state.alive() == set()
-
-
-def test_esc(new: NewStack, service: CloudService, emulator: EmulatorServer) -> None:
-    """An environment of Pulumi ESC gives the plugin the key, also for `destroy`."""
-    stack = new(NativeCloudStack, "acme")
-    service.environments["train/fal"] = {name: stack.env.pop(name) for name in emulator.env}
-    (stack.project / "Pulumi.dev.yaml").write_text("environment:\n  - train/fal\n")
-    stack.up()
-    assert stack.state_ids() == emulator.state.alive() != set()
-    stack.destroy()
-    assert emulator.state.alive() == set()
-
-
-@pytest.mark.chaos("unit/test_cli_whose.py::test_all_commands_agree")
-def test_unsaved(new: NewStack, service: CloudService, emulator: EmulatorServer) -> None:
-    """Pulumi Cloud takes a moment to save a checkpoint. No machine is forgotten meanwhile."""
-    stack = new(CloudStack, "acme")
-    stack.write(machine("one"), machine("two"))
-    emulator.state.provisioning = inf
-    run = stack.start("up")
-    wait_until(lambda: emulator.state.creations == 2)
-    with service.saving:
-        finish(emulator.state)
-        wait_until(lambda: service.waiting)
-        assert stack.state_ids() == set()
-        assert pulumi_fal(stack, "audit", "--ids") == ""
-        pulumi_fal(stack, "delete", *emulator.state.alive(), "--yes", code=1)
-    assert run.wait().exit_code == 0
-    assert stack.state_ids() == emulator.state.alive()
-    assert len(stack.state_ids()) == 2
 
 
 BUCKET = "state"

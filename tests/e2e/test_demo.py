@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,14 +60,6 @@ def test_demo(demo: Run) -> None:
     assert "2 unchanged" in output
     assert re.search(r"^ +Open http://127\.0\.0\.1:\d+/ in a browser", output, re.MULTILINE)
     assert "machines made 1, deleted 1, alive 0; resources in state 0" in output
-    _, _, after = output.partition("Done. What to try next:\n")
-    emulators = re.findall(r"^ +(\S+ -m pulumi_fal\.emulator.*)$", after, re.MULTILINE)
-    assert len(emulators) == 2
-    for command in emulators:
-        subprocess.run([*command.split(), "--help"], check=True)
-    paths = re.findall(r"(?:examples|docs)/[\w-]+(?:\.md)?|README\.md", after)
-    assert len(paths) == 3
-    assert all((ROOT / path).exists() for path in paths)
 
 
 @pytest.mark.chaos("e2e/test_examples.py::test_quickstart")

@@ -38,10 +38,6 @@ def test_do(stack: Stack, emulator: EmulatorServer) -> None:
 
     assert {machine["id"] for machine in json.loads(do("list", "--status"))} == {one}
     assert '"status": "ready"' in do("fal:getInstance")
-    for args, says in (
-        (("create", "--input", "pcl", "--input-file", "machine.pcl"), "No machine was created"),
-        (("delete", one), f"pulumi-fal delete {one}"),
-    ):
-        refused = stack.run(*PLUGIN, *args, "--stateless", "--yes", fails=True)
-        assert says in refused.output
+    create = ("create", "--input", "pcl", "--input-file", "machine.pcl", "--stateless", "--yes")
+    assert "No machine was created" in stack.run(*PLUGIN, *create, fails=True).output
     assert emulator.state.alive() == {one, eight}

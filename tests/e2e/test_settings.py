@@ -6,10 +6,8 @@ after every other test of this folder: conftest.py.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf
 
-from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, KEY
@@ -34,21 +32,13 @@ def test_key_and_secrets(stack: Stack, emulator: EmulatorServer) -> None:
     stack.config("fal:apiKey", OLDER_KEY, "--secret")
     stack.write(machine(opts=secret + TIMES.format(2), **inputs))
     state.provisioning = inf
-    shown += [stack.up(*LOUD, fails=True), stack.refresh(*LOUD)]
+    shown.append(stack.up(*LOUD, fails=True))
     assert_hidden(stack, "sector_1")
     assert stack.files_with("ComputeInstance") != []
-    for result in shown:
-        lines = [line for line in result.output.splitlines() if OLDER_KEY in line]
-        assert [line for line in lines if "Configure().inputs" not in line] == []
+    lines = [line for line in shown[0].output.splitlines() if OLDER_KEY in line]
+    assert [line for line in lines if "Configure().inputs" not in line] == []
 
     stack.config("fal:apiKey", stack.env.pop("FAL_ADMIN_API_KEY"), "--secret")
-    stack.env["FAL_COMPUTE_RETRY_BUDGET"] = "0.5"
-    echo = replace(fault("401"), detail=f"not with Authorization: Key {KEY}")
-    emulator.faults.add("list", echo, 100)
-    shown.append(stack.up(fails=True))
-    says(shown[-1], "not with Authorization: Key [the key]")
-
-    emulator.faults.clear()
     finish(state)
     stack.write(machine(opts=secret + TIMES.format(300), **inputs))
     shown.append(stack.up())
@@ -77,9 +67,4 @@ def test_mistakes(stack: Stack, emulator: EmulatorServer) -> None:
     refused = stack.preview(fails=True)
     says(refused, "sshKey", "sector")
     assert private not in refused.output
-    stack.write(machine())
-    emulator.state.capacity = 0
-    full = stack.up(fails=True)
-    says(full, "CapacityError: Machine", "billed for it. With waitForCapacity='6h', the create")
-    assert "corrupt" not in full.output
-    assert stack.state_ids() == set()
+    assert emulator.state.calls.total() == 0
