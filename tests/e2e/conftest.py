@@ -20,9 +20,15 @@ FOLDER = Path(__file__).parent
 
 
 @pytest.fixture
-def emulator() -> Iterator[EmulatorServer]:
-    """The API, with machines that are ready in a moment. It takes fakes.KEY only."""
-    with EmulatorServer(provisioning=0.2, deletion=0.1, api_key=KEY, say=print) as server:
+def api_key() -> str | None:
+    """The only key that the API takes. With None it takes any, each of an account of its own."""
+    return KEY
+
+
+@pytest.fixture
+def emulator(api_key: str | None) -> Iterator[EmulatorServer]:
+    """The API, with machines that are ready in a moment."""
+    with EmulatorServer(provisioning=0.2, deletion=0.1, api_key=api_key, say=print) as server:
         yield server
 
 

@@ -17,8 +17,7 @@ from pulumi_fal.emulator.state import State
 from pulumi_fal.machines.journal import Entry, Journal, default_folder
 
 from ..processes import replaced
-from .cli import pulumi_fal
-from .harness import OFFICIAL_HOST, Result, Run, Stack, wait_until
+from .harness import OFFICIAL_HOST, Result, Run, Stack, pulumi_fal, wait_until
 
 _LANGUAGE_HOST = "pulumi-language-python"
 SETTLE = 1.0

@@ -22,11 +22,10 @@ from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import EIGHT, ONE
-from .cli import pulumi_fal as run_pulumi_fal
 from .harness import SSH_KEY, Stack, cli_path, machine
-from .installed import ROOT, build, take_language_host
+from .harness import pulumi_fal as run_pulumi_fal
+from .installed import ROOT, Files, build, take_language_host
 from .native import SDK, TYPE, NativeStack
-from .servers import Files
 
 SCHEMA = ROOT / "provider" / "pulumi_fal" / "native" / "schema.json"
 PLUGIN = Path(sys.executable).with_name("pulumi-resource-fal")

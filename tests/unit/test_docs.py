@@ -205,7 +205,7 @@ def test_commands() -> None:
 def problem(name: str, words: list[str]) -> str | None:
     """What the command doesn't have: a sub-command, or flags."""
     if (name, *words[:1]) == ("pulumi", "do"):
-        return None  # most of its flags are made from the schema; e2e/test_do.py runs it
+        return None  # most of its flags are made from the schema; e2e/test_cli.py runs it
     path: list[str] = []
     for word in words:
         if not re.fullmatch(r"[a-z][a-z-]*", word):

@@ -32,6 +32,7 @@ from ..sockets import request_of, response, serving
 BASE = "https://fal.test"
 PATH = f"/compute/instance/{ID}"
 REQUESTS: dict[str, Request[Any]] = {"GET": GET, "POST": CREATE, "DELETE": DELETE}
+OTHER = "as the v1 API answers, although FAL_COMPUTE_API (or fal:api) is legacy"
 TITLED = "<html><head><title>503 Busy</title></head><body><h1>503 Busy</h1></body></html>"
 PAGE = "<html><style>p {}</style><h1>502 Bad Gateway</h1><p>nginx</p></html>"
 KINDS = [
@@ -137,6 +138,7 @@ def test_status(wire: Any, status: int, kind: type[APIError]) -> None:
         (422, {"json": {"detail": [{"loc": ["body", "sector"], "msg": "no"}]}}, "sector: no"),
         (422, {"json": {"code": 7}}, '{"code": 7}'),
         (422, {"json": "just text"}, '"just text"'),
+        (404, {"json": {"instances": []}}, f'{{"instances": []}}, {OTHER}'),
         (400, {"json": {"detail": "red \x1b[31m\r\nalert\x07\u202e!"}}, "red [31m alert !"),
         (500, {"body": "x" * 10_000}, "x" * 300 + "..."),
         (502, {"body": PAGE, "content_type": "text/html"}, "502 Bad Gateway nginx"),
