@@ -1,16 +1,13 @@
 """Stories on the real engine that are too many for `make test`, each for every way that there is.
 
 A create is killed or interrupted at each stage; a stack's backend is named in each way; a machine
-is replaced although nothing calls for it; each seam into the plugin host is off.
+is replaced although nothing calls for it.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from math import inf
 from pathlib import Path
@@ -23,9 +20,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 from ..e2e.harness import (
     OTHER_SSH_KEY,
     PULUMI,
-    SECONDS,
     SSH_KEY,
-    Result,
     Stack,
     machine,
     wait_until,
@@ -36,10 +31,8 @@ from ..e2e.recovery import (
     STAGES,
     Stage,
     adopt,
-    believe_refusals_soon,
     entries,
     finish,
-    in_plugin,
     is_locked,
     journal,
     kill,
@@ -52,7 +45,6 @@ from ..e2e.recovery import (
     unlock,
 )
 from ..fakes import EIGHT, ONE
-from ..processes import OFF, replaced
 
 # Stages of a create
 
@@ -121,16 +113,6 @@ def test_ctrl_c_in_retry(call: str, stack: Stack, emulator: EmulatorServer) -> N
 
 # Backends, for stacks that share all names and a PULUMI_HOME
 
-AUTOMATION = f"""
-from pulumi import automation
-from pulumi_fal import ComputeInstance
-
-def program():
-    ComputeInstance("machine", instance_type="gpu_1x_h100_sxm5", ssh_key={SSH_KEY!r})
-
-automation.create_or_select_stack("dev", "test", program).up(on_output=print)
-"""
-
 
 def by_project(stack: Stack) -> None:
     """Name the backend in Pulumi.yaml, with a relative URL."""
@@ -181,41 +163,6 @@ def test_own_stack(way: str, twins: tuple[Stack, Stack], emulator: EmulatorServe
     one.up()
     assert one.state_ids() == {first}
     assert emulator.state.creations == 2
-
-
-def test_automation(twins: tuple[Stack, Stack], emulator: EmulatorServer) -> None:
-    """The Automation API goes on with the machine of its killed run.
-
-    The program is part of the script, and a stack of the CLI has the same names.
-    """
-    one, other = twins
-    emulator.state.provisioning = inf
-    script = automation_up(one)
-    wait_until(lambda: emulator.state.calls["list"] >= 2)
-    script.kill()
-    script.wait()
-    for pid, line in one.processes().items():
-        if "-m pulumi.dynamic" not in line:
-            os.kill(pid, signal.SIGKILL)
-    nothing_runs(one)
-    (first,) = emulator.state.alive()
-    finish(emulator.state)
-    other.up()
-    unlock(one)
-    assert automation_up(one).wait(SECONDS) == 0
-    assert one.state_ids() == {first}
-    assert other.state_ids() | one.state_ids() == emulator.state.alive()
-
-
-def automation_up(stack: Stack) -> subprocess.Popen[bytes]:
-    """Start a script of the Automation API that runs `up`."""
-    (stack.project / "up.py").write_text(AUTOMATION)
-    return subprocess.Popen(
-        [sys.executable, "up.py"],
-        cwd=stack.project,
-        env={**stack.env, "PATH": f"{PULUMI.parent}{os.pathsep}{stack.env['PATH']}"},
-        stdin=subprocess.DEVNULL,
-    )
 
 
 # Replacements that nothing calls for but a user. The engine calls create for them without a diff,
@@ -300,59 +247,3 @@ def make_each_kind(stack: Stack, emulator: EmulatorServer) -> None:
         if entry.origin.urn == stack.urn("known"):
             journal(stack).drop(entry)
     finish(state)
-
-
-# Seams into the plugin host, off as in one whose internals have changed
-
-
-@pytest.mark.parametrize("seams", [*((seam,) for seam in OFF), tuple(OFF)], ids="+".join)
-def test_without(seams: tuple[str, ...], stack: Stack, emulator: EmulatorServer) -> None:
-    """A create that fails while it waits, and one that is killed, are resumed all the same."""
-    in_plugin(stack, "\n".join(replaced(name, OFF[name]) for name in seams))
-    stack.env |= PATIENCE
-    believe_refusals_soon(stack)
-    emulator.state.provisioning = inf
-    stack.write(machine("first"))
-    run = stack.start("up")
-    wait_until(lambda: emulator.state.calls["list"] >= 3)
-    emulator.faults.add("list", "401", inf)
-    failed = run.wait()
-    assert failed.exit_code != 0
-    (first,) = emulator.state.alive()
-    says(failed, f"The wait for machine {first}")
-    recorded = [entry.instance_id for entry in entries(stack)]
-    assert stack.state_ids() == {first} or recorded == [first]
-    emulator.faults.clear()
-    finish(emulator.state)
-    succeed(stack, "up")
-    assert stack.state_ids() == {first}
-
-    emulator.state.provisioning = inf
-    stack.write(machine("first"), machine("second"))
-    calls = emulator.state.calls["list"]
-    run = stack.start("up")
-    wait_until(lambda: emulator.state.calls["list"] >= calls + 3)
-    run.kill()
-    run.wait()
-    unlock(stack)
-    (second,) = emulator.state.alive() - {first}
-    finish(emulator.state)
-    up = stack.start("up").wait()
-    if up.exit_code != 0:
-        # The plugin outlived the engine, and can't know that nobody took its result.
-        says(up, f"made {second}", "it was reported to Pulumi, but")
-        adopt(stack, up)
-        succeed(stack, "up")
-    succeed(stack, "up", "--expect-no-changes")
-    assert stack.state_ids() == emulator.state.alive()
-    assert emulator.state.creations == 2
-    assert entries(stack) == []
-    succeed(stack, "destroy")
-    assert stack.state_ids() == emulator.state.alive() == set()
-
-
-def succeed(stack: Stack, *args: str) -> Result:
-    """Run a command that must succeed; it may print a traceback on the way."""
-    result = stack.start(*args).wait()
-    assert result.exit_code == 0, result
-    return result

@@ -273,9 +273,6 @@ class Stack:
     def cancel(self) -> Result:
         return self.run("cancel", self.full_name)
 
-    def import_(self, name: str, id_: str, *flags: str, fails: bool | None = False) -> Result:
-        return self.run("import", self.type, name, id_, *flags, fails=fails)
-
     def config(self, key: str, value: str, *flags: str) -> Result:
         return self.run("config", "set", key, value, *flags)
 

@@ -16,7 +16,6 @@ from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
 from pulumi_fal.machines.journal import Entry, Journal, default_folder
 
-from ..processes import replaced
 from .harness import OFFICIAL_HOST, Result, Run, Stack, pulumi_fal, wait_until
 
 _LANGUAGE_HOST = "pulumi-language-python"
@@ -187,11 +186,6 @@ def in_plugin(stack: Stack, code: str) -> None:
     with (folder / "sitecustomize.py").open("a", encoding="utf-8") as file:
         file.write(f"import sys\nline = ' '.join(sys.orig_argv)\n{text}\n")
     stack.env["PYTHONPATH"] = str(folder)
-
-
-def believe_refusals_soon(stack: Stack) -> None:
-    """Have a key that is refused while machines are awaited end the wait in less than a minute."""
-    in_plugin(stack, replaced("machines.lifecycle.REFUSED_SECONDS", 0.5))
 
 
 def touch_when_told_to_stop(stack: Stack) -> Path:

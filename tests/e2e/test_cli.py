@@ -126,6 +126,7 @@ def test_ssh_by_name(stack: Stack, emulator: EmulatorServer, sshd: Sshd) -> None
     assert f"hostkeyalias {stack.state_ids().pop()}\n" in read
 
 
+@pytest.mark.chaos("unit/test_cli_whose.py::test_expired")
 @in_native
 def test_expired(stack: Stack, emulator: EmulatorServer) -> None:
     """A scheduler's job ends the machine that is older than its max_age, and no other one."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN
 
-from ..fakes import EIGHT
-from .harness import OTHER_SSH_KEY, SSH_KEY, Code, Stack, machine
+from .harness import OTHER_SSH_KEY, SSH_KEY, Stack
 from .native import in_native
 from .recovery import says
 
@@ -68,38 +65,3 @@ def test_one_sector(stack: Stack, state: State) -> None:
     (parent,) = {resource["parent"] for resource in stack.resources()}
     assert {resource["urn"] for resource in stack.resources(CLUSTER_TYPE_TOKEN)} == {parent}
     assert not any(resource.get("dependencies") for resource in stack.resources())
-
-
-@pytest.mark.chaos("unit/test_operations.py::test_unknown_sector")
-@in_native
-def test_sector_passed_on(stack: Stack, state: State) -> None:
-    """Who deletes a machine before its replacement must not delete all that are in its sector."""
-
-    def write(size: int, ssh_key: str, sector: str) -> None:
-        first = {"opts": "delete_before_replace=True", "ssh_key": ssh_key}
-        stack.write(
-            cluster(size, **first),
-            machine("first", instance_type=EIGHT, sector=sector, **first),
-            machine("friend", instance_type=EIGHT, sector=Code("train.sector")),
-            machine("second", instance_type=EIGHT, sector=Code("first.sector")),
-            f"pair = ComputeCluster('pair', size=2, ssh_key={SSH_KEY!r}, sector=train.sector)\n",
-        )
-
-    def replaced() -> set[str]:
-        """The names of what `up` replaces. The preview has to show all of it."""
-        shown = set(re.findall(r"\+- +\S+ (\S+) replace ", stack.preview().output))
-        before = stack.ids()
-        stack.up()
-        after = stack.ids()
-        changed = {name for name in before if after[name] != before[name]}
-        assert shown >= changed
-        return changed
-
-    write(2, SSH_KEY, "sector_1")
-    stack.up()
-    write(2, OTHER_SSH_KEY, "sector_1")
-    assert replaced() == {"train-0", "train-1", "first"}
-    write(3, OTHER_SSH_KEY, "sector_2")
-    assert replaced() == {"first", "second"}
-    assert stack.outputs()["second"]["sector"] == "sector_2"
-    assert stack.state_ids() == state.alive()

@@ -6,7 +6,6 @@ import ipaddress
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -15,12 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator import state
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
-from .harness import OTHER_SSH_KEY, SSH_KEY, Run, Stack, processes_with, pulumi_fal, wait_until
+from .harness import SSH_KEY, Run, Stack, processes_with, pulumi_fal, wait_until
 from .installed import ROOT, run_uv
 from .native import in_native
 from .recovery import nothing_runs
@@ -62,7 +60,7 @@ ignored = shutil.ignore_patterns("__pycache__", "venv", "Pulumi.*.yaml", ".pytes
 
 
 def test_complete() -> None:
-    """An example has what is needed to run it, a short README, and a test in this file."""
+    """An example has what is needed to run it, and a short README."""
     folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
     assert folders == {*STACKS, "automation-api", "policy", "quickstart", *OTHER_LANGUAGES}
     for name in folders:
@@ -163,24 +161,6 @@ def test_up(name: str, example: Example, emulator: EmulatorServer) -> None:
     assert stack.state_ids() == emulator.state.alive() != set()
 
 
-@pytest.mark.chaos("e2e/test_import.py::test_reading")
-def test_adopt(example: Example, emulator: EmulatorServer) -> None:
-    """The option can be removed once it has done its work, and the machine is protected."""
-    made = emulator.state.create(NewInstance(ONE, SSH_KEY))
-    emulator.state.advance(600)
-    stack = example("adopt")
-    stack.set_config(machineId=made.id)
-    assert "1 imported" in stack.up().output
-    assert stack.outputs()["ssh"] == f"ssh ubuntu@{emulator.state.get(made.id).ip}"
-    program = stack.project / "__main__.py"
-    lines = program.read_text().splitlines(keepends=True)
-    program.write_text("".join(line for line in lines if "import_=" not in line))
-    stack.run("config", "rm", "machineId")
-    stack.up("--expect-no-changes")
-    assert "protected" in stack.destroy(fails=True).output
-    assert emulator.state.creations == 1
-
-
 @pytest.fixture
 def script(stack: Stack) -> Callable[..., Run]:
     """Start examples/automation-api with a command, as from a terminal."""
@@ -199,6 +179,7 @@ def script(stack: Stack) -> Callable[..., Run]:
     return start
 
 
+@pytest.mark.chaos("e2e/test_docs.py::test_script")
 def test_automation(script: Callable[..., Run], stack: Stack, emulator: EmulatorServer) -> None:
     """The script rents, works and gives back, and exits with the exit code of the work."""
     ended = script("sh", "-c", "echo the ip is $MACHINE_IP; exit 3").wait()
@@ -207,40 +188,6 @@ def test_automation(script: Callable[..., Run], stack: Stack, emulator: Emulator
     assert f"the ip is {made.ip}\n" in ended.output
     assert emulator.state.alive() == set()
     nothing_runs(stack)
-
-
-@pytest.mark.chaos("e2e/test_examples.py::test_automation")
-def test_automation_interrupted(
-    script: Callable[..., Run], stack: Stack, emulator: EmulatorServer
-) -> None:
-    """Ctrl-C deletes the machine, and the script has no traceback."""
-    run = script("sh", "-c", "echo works; exec sleep 600")
-    wait_until(lambda: "works" in run.output)
-    run.interrupt()
-    ended = run.wait()
-    assert ended.exit_code != 0
-    assert "Traceback" not in ended.output
-    assert emulator.state.creations == 1
-    nothing_runs(stack)
-    assert emulator.state.alive() == set()
-
-
-@pytest.mark.chaos("unit/test_emulator_cli.py::test_fixture")
-def test_test_your_stack(example: Example, emulator: EmulatorServer) -> None:
-    """The example's test runs in the project's folder, with pytest and the emulator's extra."""
-    stack = example("test-your-stack")
-    result = subprocess.run(
-        ["venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis"],
-        cwd=stack.project,
-        env={**stack.env, "PATH": os.pathsep.join([f"{sys.prefix}/bin", os.defpath])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    print(result.stdout, result.stderr)
-    assert "1 passed" in result.stdout
-    assert not any(emulator.state.calls.values())  # the test brought its own emulator
-    assert not (stack.project / "Pulumi.test.yaml").exists()
 
 
 def test_quickstart(stack: Stack, emulator: EmulatorServer) -> None:
@@ -254,32 +201,6 @@ def test_quickstart(stack: Stack, emulator: EmulatorServer) -> None:
     (made,) = emulator.state.list()
     expected = {"id": made.id, "ip": made.ip, "status": "ready", "ssh": f"ssh ubuntu@{made.ip}"}
     assert stack.outputs() == expected
-
-
-@pytest.mark.chaos("e2e/test_examples.py::test_quickstart")
-def test_template(stack: Stack, emulator: EmulatorServer) -> None:
-    """`pulumi new` makes it offline, with no placeholder and no settings of somebody else.
-
-    The key has to be in config: that of whoever runs it would replace the machine.
-    """
-    stack.project = stack.folder / "copy"
-    stack.project.mkdir()
-    flags = ("--generate-only", "--offline", "--yes", "--name=copy")
-    venv = f"--runtime-options=virtualenv={sys.prefix}"
-    stack.run("new", str(EXAMPLES / "quickstart"), *flags, venv)
-    stack.init()
-    files = {path.name for path in stack.project.iterdir()}
-    assert files == {"Pulumi.yaml", "__main__.py", "requirements.txt", "README.md"}
-    text = (stack.project / "Pulumi.yaml").read_text()
-    assert "${" not in text
-    assert "displayName" not in text
-
-    assert "pulumi config set copy:sshPublicKey" in stack.up(fails=True).output
-    assert emulator.state.creations == 0
-    stack.set_config(instanceType=EIGHT, sector="sector_2", sshPublicKey=OTHER_SSH_KEY)
-    stack.up()
-    (made,) = (machine.requested for machine in emulator.state.machines.values())
-    assert (made.instance_type, made.sector, made.ssh_key) == (EIGHT, "sector_2", OTHER_SSH_KEY)
 
 
 @pytest.fixture(scope="module")
@@ -326,12 +247,8 @@ DEMO = ROOT / "tools" / "demo.py"
 
 
 @pytest.fixture
-def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
-    """The running demo, in an environment whose settings would lead it astray.
-
-    The fixture's parameters, if any, are the demo's options.
-    """
-    options: tuple[str, ...] = getattr(request, "param", ())
+def demo(tmp_path: Path) -> Iterator[Run]:
+    """The running demo, in an environment whose settings would lead it astray."""
     for folder in ("home", "temporary"):
         (tmp_path / folder).mkdir()
     env = {
@@ -345,7 +262,7 @@ def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
         "PULUMI_STACK": "production",
         **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
     }
-    run = Run(Path(sys.executable), [str(DEMO), *options], Path.cwd(), env, tmp_path / "output")
+    run = Run(Path(sys.executable), [str(DEMO)], Path.cwd(), env, tmp_path / "output")
     yield run
     run.kill()
     run.wait()
@@ -368,16 +285,3 @@ def test_demo(demo: Run) -> None:
     assert "2 unchanged" in output
     assert re.search(r"^ +Open http://127\.0\.0\.1:\d+/ in a browser", output, re.MULTILINE)
     assert "machines made 1, deleted 1, alive 0; resources in state 0" in output
-
-
-@pytest.mark.chaos("e2e/test_examples.py::test_quickstart")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-@pytest.mark.parametrize("demo", [("--api", "v1")], indirect=True, ids=["v1"])
-def test_interrupted(demo: Run, number: signal.Signals) -> None:
-    """A demo that is interrupted in the middle of `pulumi up` leaves no `pulumi` behind."""
-    wait_until(lambda: "machine creating" in demo.output)
-    demo.process.send_signal(number)
-    ended = demo.wait()
-    assert ended.exit_code == 128 + number
-    assert "(v1 API)" in ended.output
-    assert ended.output.endswith("temporary folder are gone.\n")

@@ -15,27 +15,6 @@ from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
 from .native import in_both
 from .recovery import finish, says
 
-MAKER = f"""
-from pulumi import dynamic
-
-class MakerProvider(dynamic.ResourceProvider):
-    def create(self, props):
-        outputs = {{"given": props["given"], "key": {OTHER_SSH_KEY!r}}}
-        return dynamic.CreateResult("maker-id", outputs)
-
-class Maker(dynamic.Resource):
-    given: pulumi.Output[str]
-    key: pulumi.Output[str]
-    def __init__(self, name, given):
-        super().__init__(MakerProvider(), name, {{"given": given, "key": None}})
-
-maker = Maker("maker", "untouched")
-pulumi.export("given", maker.given)
-ComputeInstance("made", instance_type="{ONE}", ssh_key=maker.key)
-"""
-"""A dynamic provider of somebody else, and a machine whose key is unknown until it has run."""
-COUNT = 16
-
 
 def existing(
     emulator: EmulatorServer, instance_type: str = EIGHT, sector: str | None = None
@@ -48,28 +27,6 @@ def existing(
 
 def imported(name: str, id_: str, **inputs: str) -> str:
     return machine(name, opts=f"import_={id_!r}", **{"instance_type": EIGHT, **inputs})
-
-
-@pytest.mark.chaos("unit/test_operations.py::test_import")
-def test_import_of_many(stack: Stack, emulator: EmulatorServer) -> None:
-    """Whether the option stays or goes, no machine is created for one that is imported.
-
-    Other dynamic providers share the plugin process, and are left alone. A preview knows no more
-    of their outputs than that they are unknown.
-    """
-    ids = {f"machine_{number}": existing(emulator) for number in range(COUNT)}
-    stack.write(*(imported(name, id_) for name, id_ in ids.items()), MAKER)
-    assert set(re.findall(r" =  \S+ (\w+) import", stack.preview().output)) == set(ids)
-    gets = emulator.state.calls["get"]
-    assert f"{COUNT} imported" in stack.up().output
-    assert stack.ids().items() >= ids.items()
-    assert stack.outputs()["given"] == "untouched"
-    assert emulator.state.calls["get"] == gets
-    (made,) = emulator.state.alive() - set(ids.values())
-    assert emulator.state.machines[made].requested.ssh_key == OTHER_SSH_KEY
-    stack.write(*(machine(name, instance_type=EIGHT) for name in ids), MAKER)
-    stack.preview("--expect-no-changes")
-    assert emulator.state.creations == COUNT + 1
 
 
 @pytest.mark.chaos("plugin/test_native.py::test_key_of_an_import")

@@ -23,7 +23,6 @@ from .recovery import (
     Stage,
     adopt,
     entries,
-    finish,
     in_plugin,
     journal,
     kill,
@@ -142,29 +141,6 @@ def test_lost_answer(stack: Stack, emulator: EmulatorServer) -> None:
     assert stack.ids()["machine"] == made
     assert stack.state_ids() == emulator.state.alive() - {other.id}
     assert {entry.instance_id for entry in entries(stack)} <= stack.state_ids()
-
-
-@pytest.mark.chaos("unit/test_launch.py::test_two_ups")
-@in_native
-def test_second_up(stack: Stack, emulator: EmulatorServer) -> None:
-    """An `up` after a cancel makes nothing twice while the first one goes on and writes state."""
-    state = emulator.state
-    state.provisioning = inf
-    first = stack.start("up")
-    wait_until(lambda: state.calls["list"] > 4 and state.creations == 1)
-    stack.cancel()
-    second = stack.start("up")
-    wait_until(lambda: "Waiting for it to finish" in second.output)
-    finish(state)
-    assert first.wait().exit_code == 0
-    (made,) = state.alive()
-    stopped = second.wait()
-    assert stopped.exit_code != 0
-    says(stopped, f"Another `pulumi up` of this stack has just made {made}")
-    nothing_runs(stack)
-    unlock(stack)
-    assert [entry.instance_id for entry in entries(stack)] == [made]
-    assert state.creations == 1
 
 
 @pytest.mark.chaos("unit/test_whose.py::test_same_stack")

@@ -1,10 +1,8 @@
-"""A wait that ends early, for whatever reason: the next `up` resumes it. And waits for capacity."""
+"""A wait that ends early, for whatever reason: the next `up` resumes it."""
 
 from __future__ import annotations
 
 import ipaddress
-import re
-import time
 from math import inf
 
 import pytest
@@ -13,9 +11,9 @@ from pulumi_fal.emulator import state as emulator_state
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..fakes import EIGHT, ONE
+from ..fakes import ONE
 from ..processes import replaced
-from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
+from .harness import OTHER_SSH_KEY, Stack, machine, wait_until
 from .native import in_native
 from .recovery import (
     PATIENCE,
@@ -151,99 +149,6 @@ def test_delete_refused(stack: Stack, emulator: EmulatorServer) -> None:
     assert run.wait().exit_code != 0
     assert stack.state_ids() == {id_}
     assert_idle(stack)
-
-
-HOOK = """\
-from pulumi import ErrorHook, ResourceHookBinding
-def try_again(args):
-    gives_up = args.name == "stuck" and args.failed_operation == "create"
-    return len(args.errors) < (2 if gives_up else 50)
-try_again = ErrorHook("try_again", try_again)
-"""
-HOOKED = (
-    "hooks=ResourceHookBinding(on_error=[try_again]), "
-    "custom_timeouts=pulumi.CustomTimeouts(create='1s', update='1s', delete='1s')"
-)
-
-
-def attempts(operation: str, name: str, output: str) -> int:
-    """How often a run says that it repeats the operation on the machine, in its progress."""
-    repeats = f"retrying {operation} due to on-error hook request"
-    progress = output.split("Diagnostics:")[0].splitlines()
-    return sum(repeats in line and f" {name} " in line for line in progress)
-
-
-@pytest.mark.chaos("plugin/test_hosts.py::test_second_create")
-def test_hook(stack: Stack, emulator: EmulatorServer) -> None:
-    """A hook that repeats a create and a delete makes no second machine and loses none.
-
-    One create succeeds in a later attempt. The hook of the other gives up, and its machine is in
-    state all the same, so that the next `up` goes on with it.
-    """
-    stack.write(
-        HOOK, machine("slow", opts=HOOKED, instance_type=EIGHT), machine("stuck", opts=HOOKED)
-    )
-    state = emulator.state
-    state.provisioning = inf
-    creating = stack.start("up")
-    wait_until(lambda: attempts("create", "slow", creating.output) > 0)
-    for made in state.machines.values():
-        made.provisioning = 0 if made.requested.instance_type == EIGHT else inf
-    assert creating.wait().exit_code != 0
-    assert attempts("create", "stuck", creating.output) == 1
-    assert stack.state_ids() == state.alive()
-    finish(state)
-    stack.up()
-    state.deletion = inf
-    destroying = stack.start("destroy", "--run-program")
-    wait_until(lambda: attempts("delete", "slow", destroying.output) > 0)
-    for made in state.machines.values():
-        made.gone_at = 0
-    assert destroying.wait().exit_code == 0
-    assert state.alive() == stack.state_ids() == set()
-    assert state.creations == 2
-    assert entries(stack) == []
-
-
-FOUR = (
-    f"ComputeCluster('train', size=4, ssh_key={SSH_KEY!r}, sector='sector_2', "
-    "wait_for_capacity={!r})\n"
-)
-
-
-@pytest.mark.chaos("plugin/test_hosts.py::test_capacity")
-def test_capacity(stack: Stack, emulator: EmulatorServer) -> None:
-    """A cluster waits for the rest of its machines. Ctrl-C ends the wait, with nothing pending."""
-    state = emulator.state
-    state.sector_capacity, state.capacity_status = 2, 409
-    stack.write(FOUR.format("1h"))
-    waiting = stack.start("up")
-    # In the last hour of a day, the end of the wait has its date.
-    shown = (
-        r"no capacity [^:]*, asking until [-\d ]*\d\d:\d\d: POST /compute/instance answered 409: "
-        r"machines are out of stock in sector_2\."
-    )
-    wait_until(lambda: re.search(shown, waiting.output))
-    wait_until(lambda: all(machine.is_ready for machine in state.list()))
-    interrupted = time.monotonic()
-    waiting.interrupt()
-    result = waiting.wait()
-    assert time.monotonic() - interrupted < 10
-    assert result.exit_code != 0
-    says(result, "was interrupted. No machine was created, and nothing is pending. Run the command")
-    assert stack.state_ids() == state.alive()
-    assert {entry.instance_id for entry in entries(stack)} <= state.alive()
-    assert_idle(stack)
-
-    refused = state.calls["create"]
-    stack.write(FOUR.format("2h"))
-    waiting = stack.start("up")
-    wait_until(lambda: state.calls["create"] > refused + 2)
-    state.sector_capacity = None
-    says(waiting.wait(), "+ 2 created", "~ 2 updated")
-    assert len(stack.state_ids()) == 4
-    assert stack.state_ids() == state.alive()
-    assert state.creations == 4
 
 
 REFUSED = "ready, waiting for SSH on port 22: Connection refused"

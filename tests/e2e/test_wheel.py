@@ -114,9 +114,10 @@ def test_version(wheel: Path) -> None:
     assert latest[1] in ("Unreleased", VERSION)
 
 
-# What works with it
+# What works with it. `make dist` installs it as well.
 
 
+@pytest.mark.chaos("e2e/test_wheel.py::test_metadata")
 def test_names(bare: Environment) -> None:
     """Every public name can be imported from the wheel. What needs an extra says which."""
     ask = "import pulumi_fal as p; print(p.__file__); [getattr(p, name) for name in p.__all__]"
@@ -130,6 +131,7 @@ def test_names(bare: Environment) -> None:
     )
 
 
+@pytest.mark.chaos("e2e/test_wheel.py::test_metadata")
 def test_program(bare: Environment, stack: Stack, emulator: EmulatorServer) -> None:
     """The real engine creates a machine with the wheel alone."""
     if OFFICIAL_HOST:  # it asks pip what is installed
@@ -175,6 +177,7 @@ def test_nothing_is_loaded():
 """
 
 
+@pytest.mark.chaos("e2e/test_wheel.py::test_metadata")
 def test_unused(bare: Environment, tmp_path: Path) -> None:
     """pytest loads it in every run of every project, so it loads nothing that is not used."""
     assert "1 passed" in run_test(bare, tmp_path, NOT_LOADED)
