@@ -120,6 +120,8 @@ class CloudService:
 
     def __init__(self, user: str, *organizations: str) -> None:
         self.stacks = Stacks(user, organizations)
+        self.environments: dict[str, dict[str, str]] = {}
+        """Variables of each environment of Pulumi ESC, by its name. It is in all organizations."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -132,7 +134,7 @@ class CloudService:
         self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        api = Api(self.stacks)
+        api = Api(self.stacks, self.environments)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -169,8 +171,9 @@ class CloudService:
 class Api:
     """Finds the function for a request, and calls it. Each returns the body of the answer."""
 
-    def __init__(self, stacks: Stacks) -> None:
+    def __init__(self, stacks: Stacks, environments: dict[str, dict[str, str]]) -> None:
         self._stacks = stacks
+        self._environments = environments
         on_stack = self._on_stack
         self._routes: list[tuple[str, Callable[..., Any]]] = [
             ("GET /api/user", self._user),
@@ -194,6 +197,8 @@ class Api:
             ("PATCH STACK/update/(ID)/checkpoint", on_stack(self._save)),
             ("PATCH STACK/update/(ID)/checkpointverbatim", on_stack(self._save_verbatim)),
             ("POST STACK/update/(ID)/(?:complete|cancel)", on_stack(self._end)),
+            ("POST /api/esc/environments/ORG/yaml/open", self._open),
+            ("GET /api/esc/environments/ORG/yaml/open/(ID)", self._variables),
         ]
 
     def serve(self, method: str, target: str, body: Body) -> tuple[int, Any]:
@@ -283,6 +288,18 @@ class Api:
     def _end(self, name: Name, update: str, body: Body | None) -> Body:
         self._stacks.end(name, update)
         return {}
+
+    # A stack's file names its environments; the command opens them as one without a name.
+
+    def _open(self, body: Body, **query: str) -> Body:
+        return {"id": "+".join(name.replace("/", ".") for name in body["imports"])}
+
+    def _variables(self, opened: str, body: None) -> Body:
+        variables: Body = {}
+        for name in opened.split("+"):
+            variables |= self._environments[name.replace(".", "/")]
+        secrets = {name: {"value": value, "secret": True} for name, value in variables.items()}
+        return {"properties": {"environmentVariables": {"value": secrets}}}
 
     # Another stack can't decrypt what was encrypted for this one. All values are in base64.
 

@@ -80,9 +80,16 @@ def stacks(
 
 
 @pytest.mark.chaos("unit/test_whose.py::test_same_stack")
-def test_two_organizations(stacks: list[CloudStack], emulator: EmulatorServer) -> None:
-    """The id of the provider tells stacks of one name apart."""
+def test_two_organizations(
+    stacks: list[CloudStack], service: CloudService, emulator: EmulatorServer
+) -> None:
+    """The id of the provider tells stacks of one name apart.
+
+    An environment of Pulumi ESC gives one of them the key, also for `destroy`.
+    """
     tester, acme = stacks
+    service.environments["train/fal"] = {name: acme.env.pop(name) for name in emulator.env}
+    (acme.project / "Pulumi.dev.yaml").write_text("environment:\n  - train/fal\n")
     first = kill_while_waiting(tester, emulator)
     tester.cancel()
     assert first not in acme.up().output
