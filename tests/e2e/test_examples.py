@@ -179,7 +179,7 @@ def script(stack: Stack) -> Callable[..., Run]:
     return start
 
 
-@pytest.mark.chaos("e2e/test_docs.py::test_script")
+@pytest.mark.chaos("unit/test_docs.py::test_python")
 def test_automation(script: Callable[..., Run], stack: Stack, emulator: EmulatorServer) -> None:
     """The script rents, works and gives back, and exits with the exit code of the work."""
     ended = script("sh", "-c", "echo the ip is $MACHINE_IP; exit 3").wait()
