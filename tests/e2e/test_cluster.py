@@ -163,7 +163,6 @@ def test_move_to_native(stack: Stack, emulator: EmulatorServer, state: State) ->
 
 
 @pytest.mark.chaos("unit/test_decision.py::test_decide")
-@pytest.mark.xfail(strict=True, reason="made_meanwhile is said of what this `up` found to be gone")
 @in_both
 def test_up_refresh(stack: Stack, state: State) -> None:
     """A machine is gone, which the refresh of an `up` says, and the same `up` makes another."""
