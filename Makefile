@@ -16,7 +16,7 @@ KEY   := $(shell { cat requirements/dev.txt pyproject.toml; $(PYTHON) -VV; } 2>/
 READY := $(VENV)/ready-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test unit plugin e2e languages chaos bench compat dist lint generate lock audit clean
+.PHONY: help demo setup test coverage unit plugin e2e languages chaos bench compat dist lint generate lock audit clean
 
 ##@ Start here
 
@@ -54,14 +54,16 @@ lint: setup ## style, types, the order of the modules, the generated files, the 
 
 ##@ Before a change lands
 
-# The fast levels stop at the first failure, and coverage is theirs: it would slow the others down.
-test: lint ## what CI runs: lint, the fast tests with the floor of coverage, then the slower ones
-	@$(QUICK) -x --cov --cov-report=term --no-cov-on-fail tests/unit tests/plugin
-	@$(QUICK) tests/simulation tests/e2e
+# In one pool of processes, so that the engines of some tests wait while others work.
+test: lint ## lint and all tests but the slow ones, as CI does on every Python
+	@$(QUICK) tests/unit tests/plugin tests/simulation tests/e2e
+
+# Coverage makes the unit tests take twice as long.
+coverage: setup ## the unit and plugin tests again, with the floor of coverage; CI does it once
+	@$(QUICK) --cov --cov-report=term --no-cov-on-fail tests/unit tests/plugin
 
 ##@ Before a release
 
-# In one pool of processes, so that the engines of some tests wait while others work.
 chaos: setup ## half of all pairs of commands in every order, and ten thousand schedules, below Pulumi; faults, kills and a fuzzer above it
 	@$(PYTEST) -m chaos -n 4 --dist worksteal tests/simulation tests/chaos tests/e2e tests/plugin
 

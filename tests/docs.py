@@ -25,7 +25,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SDKS = {"typescript", "go", "csharp", "java"}
-LANGUAGES = {"python", "sh", "console", "yaml", "json", "text", "mermaid", "", *SDKS}
 FENCED = r"(?ms)^```(\w*)\n(.*?)^```$"
 UNLOCKED = "import pulumi_command"
 """What programs with a package begin with whose plugin only Pulumi's servers have."""

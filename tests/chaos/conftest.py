@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from ..e2e.conftest import emulator, host, new_stack, stack
+from ..e2e.conftest import api_key, emulator, host, new_stack, stack
 from ..e2e.harness import Stack
 from ..e2e.native import NativeStack
 from ..tally import SEED, Record
-from .report import Case, Play, broken, count, play_all
+from .world import Case, Play, broken, count, play_all
 
-__all__ = ["emulator", "host", "new_stack", "stack"]
+__all__ = ["api_key", "emulator", "host", "new_stack", "stack"]
 
 FOLDER = Path(__file__).parent
 SECONDS = 3600

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice
 from math import inf
@@ -16,16 +17,120 @@ from pathlib import Path
 
 import pytest
 
+from pulumi_fal.emulator.faults import OUTCOMES, fault
+
 from ..e2e.harness import Run, Stack, wait_until
 from ..e2e.native import in_both
 from ..e2e.recovery import strike
 from ..tally import SEED
-from .matrix import case, cases
-from .report import Case, Play, drawn
-from .world import Outcome, World, wait_for_call
+from .world import LATE, Case, Outcome, Play, World, drawn, wait_for_call
 from .world import play as play_case
 
-PARTS = 5
+FAULTS = [name for name in OUTCOMES if name not in ("ok", "hold")]
+"""All outcomes but the right answer, and the one that a test would have to release."""
+ENDS_AT_ONCE = {"401", "403", "404", "409", "no_room", "redirect"}
+"""After these no call is repeated, so once is the same as for ever, except in a wait."""
+SECONDS = {"slow": 0.3, "late": LATE}
+
+
+def meet(world: World, call: str, name: str, times: float, *, after: int = 0) -> None:
+    """Let calls of that kind meet the fault, once `after` of them have gone well."""
+    if after:
+        world.emulator.faults.add(call, "ok", after)
+    world.emulator.faults.add(call, fault(name, seconds=SECONDS.get(name)), times)
+
+
+def creates(world: World, call: str, name: str, times: float, after: int) -> None:
+    """Create one machine, once, whatever fault its calls meet."""
+    meet(world, call, name, times, after=after)
+    world.take_ways_out(world.run("up"))
+    world.settle("up")
+    world.check(creations=1, alive=1)
+
+
+def creates_beside_others(world: World, call: str, name: str, times: float, after: int) -> None:
+    """Create one machine, once, while somebody else rents one of the same type."""
+    world.beside_each_create()
+    creates(world, call, name, times, after)
+
+
+def creates_with_a_key(world: World, call: str, name: str, times: float, after: int) -> None:
+    """Create one machine with one `up`, and ask nobody, unless the API refuses the create."""
+    world.speak_v1()
+    meet(world, call, name, times)
+    result = world.run("up")
+    if result.exit_code != 0 and name not in ENDS_AT_ONCE:
+        world.outcome.broken.append("the create was not sent again with its key")
+    world.take_ways_out(result)
+    world.settle("up")
+    world.check(creations=1, alive=1)
+
+
+def reads(world: World, call: str, name: str, times: float, after: int) -> None:
+    """A refresh never drops a machine that exists, so `up` creates no second one."""
+    if call == "get":
+        for id_ in world.ours():
+            world.emulator.state.hide(id_, "list")
+    meet(world, call, name, times, after=after)
+    world.run("refresh")
+    world.settle("up")
+    world.check(creations=1, alive=1)
+
+
+def deletes(world: World, call: str, name: str, times: float, after: int) -> None:
+    """State drops a machine only when it is gone."""
+    if call == "get":
+        # A machine that isn't listed is asked for, unless a DELETE was accepted.
+        for id_ in world.ours():
+            world.emulator.state.hide(id_, "list")
+        world.emulator.faults.add("delete", "409")
+    meet(world, call, name, times, after=after)
+    world.run("destroy")
+    if set(world.ours()) - world.stack.state_ids():
+        world.outcome.broken.append("state dropped a machine that runs")
+    world.settle("destroy")
+    world.check(creations=1, alive=0)
+
+
+PLACES = {
+    "create: list before": (creates, "list", 0, "new"),
+    "create: POST": (creates, "create", 0, "new"),
+    "create: POST, others rent": (creates_beside_others, "create", 0, "new"),
+    "create: POST with a key": (creates_with_a_key, "create", 0, "new"),
+    "create: poll": (creates, "list", 1, "new"),
+    "read: list": (reads, "list", 0, "ready"),
+    "read: GET": (reads, "get", 0, "ready"),
+    "delete: DELETE": (deletes, "delete", 0, "ready"),
+    "delete: list after": (deletes, "list", 0, "ready"),
+    "delete: GET after": (deletes, "get", 0, "ready"),
+}
+WAITS = {"create: poll", "delete: DELETE", "delete: list after", "delete: GET after"}
+"""The places where only the right answer ends the call before its timeout."""
+LIES = {("read: GET", "404"), ("delete: GET after", "404")}
+"""Where this lasts, no client can know better: GET doesn't know a machine that the list lacks."""
+
+
+def case(where: str, name: str, times: float = 1) -> Case:
+    """The case of one fault at one place."""
+    act, call, after, start = PLACES[where]
+    often = "" if times == 1 else ", for as long as it takes"
+    play = partial(act, call=call, name=name, times=times, after=after)
+    return where, f"{name}{often}", play, start
+
+
+def cases() -> Iterator[Case]:
+    """Yield a case for every fault at every place."""
+    for where in PLACES:
+        for name in FAULTS:
+            yield case(where, name)
+            is_done = name in ENDS_AT_ONCE and where not in WAITS
+            if not is_done and (where, name) not in LIES and not where.startswith("create: POST"):
+                yield case(where, name, inf)
+        if where == "create: POST":
+            yield case(where, "429", inf)
+
+
+PARTS = 10
 """So many tests share the cases, so that several processes can play them."""
 KILLS = int(os.environ.get("CHAOS_KILLS", "20"))
 

@@ -23,7 +23,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,8 +35,6 @@ import yaml
 from .. import fakes
 
 PULUMI = Path(sys.executable).with_name("pulumi")
-ENGINE_RUNS = Counter[str]()
-"""How often this process has started `pulumi`, by command."""
 TYPE = "pulumi-python:dynamic/fal:ComputeInstance"
 SSH_KEY = f"{fakes.ED25519} me@laptop"
 OTHER_SSH_KEY = f"{fakes.RSA} me@laptop"
@@ -276,9 +273,6 @@ class Stack:
     def cancel(self) -> Result:
         return self.run("cancel", self.full_name)
 
-    def import_(self, name: str, id_: str, *flags: str, fails: bool | None = False) -> Result:
-        return self.run("import", self.type, name, id_, *flags, fails=fails)
-
     def config(self, key: str, value: str, *flags: str) -> Result:
         return self.run("config", "set", key, value, *flags)
 
@@ -303,7 +297,6 @@ class Stack:
         where = [] if names_it else ["--stack", self.full_name]
         flags = [*FLAGS.get(args[0], []), *where, "--non-interactive"]
         log = self.folder / f"run-{len(self.runs)}.log"
-        ENGINE_RUNS[args[0]] += 1
         run = Run(self.cli, [*args, *flags], self.project, self.env, log)
         self.runs.append(run)
         return run
@@ -397,3 +390,27 @@ def fresh(
     yield stack
     stack.kill_all()
     assert stack.files_with(fakes.KEY) == []
+
+
+def pulumi_fal(stack: Stack, *args: str, code: int = 0, stderr: bool = False) -> str:
+    """Run it and return its stdout, or all of its output with `stderr`.
+
+    It must end with that exit code and without a traceback.
+    """
+    ended = subprocess.run(
+        [sys.executable, "-m", "pulumi_fal.cli", *args],
+        cwd=stack.project,
+        env=stack.env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    output = ended.stdout + ended.stderr
+    print(f"$ pulumi-fal {' '.join(args)}\n{output}[exit code {ended.returncode}]")
+    assert ended.returncode == code
+    assert "Traceback (most recent call last)" not in output
+    for name in ("FAL_ADMIN_API_KEY", "PULUMI_CONFIG_PASSPHRASE"):
+        assert stack.env.get(name, "\0") not in output
+    return output if stderr else ended.stdout

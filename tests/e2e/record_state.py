@@ -1,8 +1,8 @@
 """Record what the installed version of pulumi_fal writes into state, for test_recorded_states.py.
 
-    python -m tests.e2e.record_state NAME
+    python -m tests.e2e.record_state
 
-writes recorded/NAME.json: what `pulumi stack export` prints for `program`, with a fixed time, and
+writes recorded_state.json: what `pulumi stack export` prints for `program`, with a fixed time, and
 placeholders for the emulator's address and the account. To record another version, put its
 `provider` folder first on PYTHONPATH. So that this works with any version, nothing else of the
 tests is imported here.
@@ -23,7 +23,7 @@ from typing import Any
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
-RECORDED = Path(__file__).with_name("recorded")
+RECORDED = Path(__file__).with_name("recorded_state.json")
 ONE, EIGHT = "gpu_1x_h100_sxm5", "gpu_8x_h100_sxm5"
 SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} me@laptop"
 ENDPOINT, ACCOUNT = "ENDPOINT", "ACCOUNT"
@@ -95,5 +95,4 @@ def record(folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         state = record(Path(folder))
-    path = RECORDED / f"{sys.argv[1]}.json"
-    path.write_text(json.dumps(state, indent=2) + "\n")
+    RECORDED.write_text(json.dumps(state, indent=2) + "\n")

@@ -16,11 +16,8 @@ from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.emulator.state import State
 from pulumi_fal.machines.journal import Entry, Journal, default_folder
 
-from ..processes import replaced
-from .cli import pulumi_fal
-from .harness import OFFICIAL_HOST, Result, Run, Stack, wait_until
+from .harness import OFFICIAL_HOST, Result, Run, Stack, pulumi_fal, wait_until
 
-MESSAGES = Path(__file__).with_name("messages.md")
 _LANGUAGE_HOST = "pulumi-language-python"
 SETTLE = 1.0
 PATIENCE = {
@@ -191,11 +188,6 @@ def in_plugin(stack: Stack, code: str) -> None:
     stack.env["PYTHONPATH"] = str(folder)
 
 
-def believe_refusals_soon(stack: Stack) -> None:
-    """Have a key that is refused while machines are awaited end the wait in less than a minute."""
-    in_plugin(stack, replaced("machines.lifecycle.REFUSED_SECONDS", 0.5))
-
-
 def touch_when_told_to_stop(stack: Stack) -> Path:
     """Have the plugin make this file as soon as the engine tells it to stop."""
     file = stack.folder / "told-to-stop"
@@ -238,44 +230,6 @@ def says(result: Result, *parts: str) -> None:
     output = " ".join(result.output.split())
     for part in parts:
         assert " ".join(part.split()) in output, part
-
-
-def as_documented(result: Result, heading: str) -> None:
-    """Check that the output has the message that messages.md quotes under this heading.
-
-    Ids, accounts, paths, projects, resources, addresses and seconds are placeholders.
-    """
-    quote = _quoted(heading)
-    assert _with_placeholders(quote) in _with_placeholders(result.output), quote
-
-
-def says_already(run: Run, heading: str) -> bool:
-    """Whether a run that is still going on has printed that message."""
-    return _with_placeholders(_quoted(heading)) in _with_placeholders(run.output)
-
-
-def _quoted(heading: str) -> str:
-    text = MESSAGES.read_text(encoding="utf-8")
-    section = re.split(rf"^##+ {re.escape(heading)}$", text, flags=re.MULTILINE)[1]
-    quote = section.partition("\n##")[0].partition("```text")[2].partition("```\n")[0]
-    assert quote, heading
-    return quote
-
-
-def _with_placeholders(text: str) -> str:
-    for found, placeholder in (
-        (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"),
-        (r"\b[0-9a-f]{12}\b", "ACCOUNT"),
-        (r"(urn:pulumi:\w+|of the project)(::| )\w+", r"\1\2PROJECT"),
-        (r"resource '\w+'", "resource 'NAME'"),
-        (r"(fal:ComputeInstance::)\w+", r"\1NAME"),
-        (r"(For the last|ready after|exist|shown it for) \d+ s\b", r"\1 SECONDS s"),
-        (r"(/[\w.-]+)+/creates(/[\w-]+\.json)?", "CREATES"),
-        (r"198\.18\.\d+\.\d+", "IP"),
-        (r"\s+", " "),
-    ):
-        text = re.sub(found, placeholder, text)
-    return text.strip()
 
 
 def kill_while_waiting(stack: Stack, emulator: EmulatorServer) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,38 +17,14 @@ import yaml
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..docs import blocks
 from ..fakes import EIGHT, ONE
-from .cli import pulumi_fal
-from .harness import SECONDS, SSH_KEY, Stack, machine, wait_until
-from .native import in_both
+from .harness import PULUMI, SECONDS, SSH_KEY, Stack, machine, pulumi_fal, wait_until
+from .native import in_native
 from .recovery import PATIENCE, kill_while_waiting, pending, printed
 from .sshd import Sshd
 
 CI = Path(__file__).parents[2] / "docs" / "ci.md"
-
-
-@pytest.mark.chaos("e2e/test_native_install.py::test_import_file")
-def test_import_file(stack: Stack, emulator: EmulatorServer) -> None:
-    """The command and the program are those that `import-file` prints. Nothing is changed by them.
-
-    The machines are protected until an `up` of the program says that they need no protection.
-    """
-    (stack.project / "key.pub").write_text(f"{SSH_KEY}\n")
-    kinds = [(ONE, None), (EIGHT, "sector_2"), (EIGHT, None)]
-    fleet = {emulator.state.create(NewInstance(kind, SSH_KEY, sector)).id for kind, sector in kinds}
-    shown = pulumi_fal(stack, "import-file", "--ssh-key", "key.pub", "--pin-sectors")
-    assert "  pulumi import --file fal-import.json --generate-code=false\n" in shown
-    (stack.project / "__main__.py").write_text(shown[shown.index("from pathlib") :])
-
-    stack.run("import", "--file", "fal-import.json")
-    assert stack.state_ids() == emulator.state.alive() == fleet
-    stack.refresh("--expect-no-changes")
-    assert "nothing to import" in pulumi_fal(stack, "import-file", "--ssh-key", "key.pub")
-    stack.destroy(fails=True)
-    assert emulator.state.alive() == fleet
-    stack.up()
-    stack.destroy()
-    assert emulator.state.alive() == set()
 
 
 @pytest.mark.chaos("unit/test_cli_whose.py::test_all_commands_agree")
@@ -110,13 +87,6 @@ def test_whose(stack: Stack, emulator: EmulatorServer) -> None:
     test.up()
     assert test.state_ids() == {lost}
 
-    shown = pulumi_fal(stack, "delete", held, "--yes", "--force")
-    assert f"The next `pulumi refresh` of {dev_name} drops {held} from state" in shown
-    report = json.loads(pulumi_fal(stack, "audit", "--json", code=1))
-    assert [row["id"] for row in report["gone"]] == [held]
-    stack.refresh()
-    assert stack.state_ids() == set()
-
 
 def test_ssh_by_name(stack: Stack, emulator: EmulatorServer, sshd: Sshd) -> None:
     """A later machine with the same address and another host key is no alarm.
@@ -149,7 +119,8 @@ def test_ssh_by_name(stack: Stack, emulator: EmulatorServer, sshd: Sshd) -> None
     assert f"hostkeyalias {stack.state_ids().pop()}\n" in read
 
 
-@in_both
+@pytest.mark.chaos("unit/test_cli_whose.py::test_expired")
+@in_native
 def test_expired(stack: Stack, emulator: EmulatorServer) -> None:
     """A scheduler's job ends the machine that is older than its max_age, and no other one."""
     kept = machine("young", max_age="1h"), machine("kept")
@@ -200,3 +171,36 @@ def run_nightly_job(stack: Stack) -> None:
         check=True,
         timeout=SECONDS,
     )
+
+
+# `pulumi do`
+
+PAGE = [block for block in blocks("sh", "text") if block.page.name == "pulumi-do.md"]
+COMMANDS = [line for block in PAGE if block.language == "sh" for line in block.text.splitlines()]
+PLACEHOLDER = "ssh-ed25519 AAAA... me@laptop"
+PLUGIN = tuple(COMMANDS[0].split()[1:5])
+
+
+def test_do(stack: Stack, emulator: EmulatorServer) -> None:
+    """Each command does what the page says, for machines of whoever made them.
+
+    Without a stack, nothing is changed.
+    """
+    folder = stack.project = stack.folder / "empty"
+    (folder / "venv").mkdir(parents=True)
+    (folder / "venv" / "bin").symlink_to(PULUMI.parent)
+    (text,) = [block.text for block in PAGE if PLACEHOLDER in block.text]
+    (folder / "machine.pcl").write_text(text.replace(PLACEHOLDER, SSH_KEY))
+    one, eight = (emulator.state.create(NewInstance(kind, SSH_KEY)).id for kind in (ONE, EIGHT))
+
+    def do(*words: str) -> str:
+        """Run the first line of the page that has all of these words, with the machine's id."""
+        line = next(line for line in COMMANDS if set(words) <= set(line.split()))
+        args = [one if word == "ID" else word for word in shlex.split(line)]
+        return stack.run(*args[1:]).output
+
+    assert {machine["id"] for machine in json.loads(do("list", "--status"))} == {one}
+    assert '"status": "ready"' in do("fal:getInstance")
+    create = ("create", "--input", "pcl", "--input-file", "machine.pcl", "--stateless", "--yes")
+    assert "No machine was created" in stack.run(*PLUGIN, *create, fails=True).output
+    assert emulator.state.alive() == {one, eight}

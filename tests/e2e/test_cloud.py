@@ -1,16 +1,20 @@
 """Stacks in Pulumi Cloud, where a stack belongs to an organization, and in S3.
 
 The real `pulumi` runs against a small service of our own that speaks the API (tests/cloud), and
-against moto's S3. The engine tells no plugin the organization.
+against moto's S3. The user `tester` logs in there, and is a member of the organization `acme` as
+well. No plugin is told the organization.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+import shutil
+import subprocess
+from collections.abc import Iterator
 from math import inf
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -21,51 +25,81 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..cloud.service import TOKEN, CloudService
 from ..fakes import KEY
-from .cli import pulumi_fal
-from .cloud import CloudStack, NativeCloudStack, cloud_stack, log_in
-from .harness import SECONDS, TYPE, Stack, machine, wait_until
+from .harness import PULUMI, SECONDS, TYPE, Stack, machine, pulumi_fal, wait_until
+from .native import NativeStack
 from .recovery import PATIENCE, adopt, finish, kill_while_waiting
 
-NewStack = Callable[[type[CloudStack], str], CloudStack]
+ORGANIZATIONS = ("tester", "acme")
+
+
+class CloudStack(NativeStack):
+    """A stack `dev` of the project `test`, whose state the service has."""
+
+    organization: str
+    service: CloudService
+
+    @property
+    def full_name(self) -> str:
+        """The name by which commands find the stack."""
+        return f"{self.organization}/test/{self.name}"
+
+    def state(self) -> dict[str, Any]:
+        """The deployment as the service holds it."""
+        name = (self.organization, "test", self.name)
+        return {"resources": self.service.stacks.resources(name)}
 
 
 @pytest.fixture
 def service() -> Iterator[CloudService]:
     """A Pulumi Cloud without stacks."""
-    with CloudService("tester", "acme") as service:
+    with CloudService(*ORGANIZATIONS) as service:
         yield service
 
 
 @pytest.fixture
-def new(service: CloudService, emulator: EmulatorServer, tmp_path: Path) -> Iterator[NewStack]:
-    """Make a stack of an organization, whose program declares one machine."""
-    stacks: list[CloudStack] = []
+def stacks(
+    service: CloudService, emulator: EmulatorServer, tmp_path: Path
+) -> Iterator[list[CloudStack]]:
+    """Empty stacks of one name and one PULUMI_HOME, whose programs declare one machine.
 
-    def new(kind: type[CloudStack], organization: str) -> CloudStack:
-        folder = tmp_path / f"{organization}-{len(stacks)}"
-        stack = cloud_stack(kind, folder, emulator.env, service, organization)
-        stack.env |= PATIENCE
+    The user has logged in as most people do, with `pulumi login` and no variable.
+    """
+    stacks: list[CloudStack] = []
+    for organization in ORGANIZATIONS:
+        folder = tmp_path / organization
+        folder.mkdir()
+        (folder / "Pulumi.yaml").write_text("name: test\nruntime: python\n")
+        stack = CloudStack(folder, emulator.env)
+        stack.service, stack.organization = service, organization
+        stack.home = tmp_path / "home"
+        stack.env |= {**PATIENCE, "PULUMI_HOME": str(stack.home)}
+        del stack.env["PULUMI_BACKEND_URL"]
+        service.stacks.create((organization, "test", "dev"), {})
         stack.write(machine())
         stacks.append(stack)
-        return stack
-
-    yield new
+    env = {**stacks[0].env, "PULUMI_ACCESS_TOKEN": TOKEN}
+    subprocess.run([PULUMI, "login", service.url], env=env, check=True, capture_output=True)
+    assert shutil.which("pulumi", path=env["PATH"]) is None, "the plugin has to find it"
+    yield stacks
     for stack in stacks:
         stack.kill_all()
         assert stack.files_with(KEY) == []
 
 
 @pytest.mark.chaos("unit/test_whose.py::test_same_stack")
-def test_two_organizations(new: NewStack, service: CloudService, emulator: EmulatorServer) -> None:
-    """The id of the provider tells stacks of one name apart, also after a plain login."""
-    tester, acme = (new(NativeCloudStack, name) for name in ("tester", "acme"))
-    log_in(tester, service.url)
-    for stack in (tester, acme):
-        stack.env.pop("PULUMI_BACKEND_URL", None)
+def test_two_organizations(
+    stacks: list[CloudStack], service: CloudService, emulator: EmulatorServer
+) -> None:
+    """The id of the provider tells stacks of one name apart.
+
+    An environment of Pulumi ESC gives one of them the key, also for `destroy`.
+    """
+    tester, acme = stacks
+    service.environments["train/fal"] = {name: acme.env.pop(name) for name in emulator.env}
+    (acme.project / "Pulumi.dev.yaml").write_text("environment:\n  - train/fal\n")
     first = kill_while_waiting(tester, emulator)
     tester.cancel()
-    up = acme.up()
-    assert first not in up.output
+    assert first not in acme.up().output
     (second,) = acme.state_ids()
     tester.up()
     assert tester.state_ids() == {first}
@@ -89,21 +123,10 @@ def test_move_to_cloud(service: CloudService, stack: Stack, emulator: EmulatorSe
     assert emulator.state.alive() == set()
 
 
-def test_esc(new: NewStack, service: CloudService, emulator: EmulatorServer) -> None:
-    """An environment of Pulumi ESC gives the plugin the key, also for `destroy`."""
-    stack = new(NativeCloudStack, "acme")
-    service.environments["train/fal"] = {name: stack.env.pop(name) for name in emulator.env}
-    (stack.project / "Pulumi.dev.yaml").write_text("environment:\n  - train/fal\n")
-    stack.up()
-    assert stack.state_ids() == emulator.state.alive() != set()
-    stack.destroy()
-    assert emulator.state.alive() == set()
-
-
 @pytest.mark.chaos("unit/test_cli_whose.py::test_all_commands_agree")
-def test_unsaved(new: NewStack, service: CloudService, emulator: EmulatorServer) -> None:
+def test_unsaved(stacks: list[CloudStack], service: CloudService, emulator: EmulatorServer) -> None:
     """Pulumi Cloud takes a moment to save a checkpoint. No machine is forgotten meanwhile."""
-    stack = new(CloudStack, "acme")
+    stack = stacks[1]
     stack.write(machine("one"), machine("two"))
     emulator.state.provisioning = inf
     run = stack.start("up")

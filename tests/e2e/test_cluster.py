@@ -160,3 +160,15 @@ def test_move_to_native(stack: Stack, emulator: EmulatorServer, state: State) ->
     says(native.up(), "+ 1 created", "4 unchanged")
     assert state.creations == 3
     assert len(set(sectors(state))) == 1
+
+
+@pytest.mark.chaos("unit/test_decision.py::test_decide")
+@in_both
+def test_up_refresh(stack: Stack, state: State) -> None:
+    """A machine is gone, which the refresh of an `up` says, and the same `up` makes another."""
+    stack.write(cluster(2))
+    stack.up()
+    state.kill(stack.ids()["train-1"])
+    says(stack.up("--refresh"), "+ 1 created")
+    assert stack.state_ids() == state.alive()
+    assert len(set(sectors(state)) - {None}) == 1

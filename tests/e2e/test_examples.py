@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import ipaddress
 import json
 import os
@@ -11,18 +10,16 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator import state
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
-from .cli import pulumi_fal
-from .harness import OTHER_SSH_KEY, SSH_KEY, Run, Stack, wait_until
+from .harness import SSH_KEY, Run, Stack, processes_with, pulumi_fal, wait_until
 from .installed import ROOT, run_uv
 from .native import in_native
 from .recovery import nothing_runs
@@ -64,7 +61,7 @@ ignored = shutil.ignore_patterns("__pycache__", "venv", "Pulumi.*.yaml", ".pytes
 
 
 def test_complete() -> None:
-    """An example has what is needed to run it, a short README, and a test in this file."""
+    """An example has what is needed to run it, and a short README."""
     folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
     assert folders == {*STACKS, "job", "policy", "quickstart", *OTHER_LANGUAGES}
     for name in folders:
@@ -72,26 +69,6 @@ def test_complete() -> None:
         project = "PulumiPolicy.yaml" if name == "policy" else "Pulumi.yaml"
         assert files >= {project, "README.md", *OTHER_LANGUAGES.get(name, PYTHON)}, name
         assert len((EXAMPLES / name / "README.md").read_text().splitlines()) <= 25, name
-
-
-@pytest.mark.chaos("e2e/test_examples.py::test_complete")
-def test_fleet(example: Example, emulator: EmulatorServer) -> None:
-    """The fleet grows at once and shrinks to the size in config, and its other machines stay."""
-    stack = example("fleet")
-    stack.up("--parallel", "16")
-    first = stack.outputs()["ips"]
-    assert sorted(first) == ["node-0", "node-1", "node-2", "node-3"]
-    stack.set_config(size="12")
-    emulator.faults.add("create", "hold", 8)
-    grows = stack.start("up", "--parallel", "16")
-    wait_until(lambda: emulator.faults.held == 8)  # all the new ones at once
-    emulator.faults.release()
-    assert grows.wait().exit_code == 0
-    stack.set_config(size="2")
-    stack.up()
-    assert stack.outputs()["ips"] == {name: first[name] for name in ("node-0", "node-1")}
-    assert stack.state_ids() == emulator.state.alive()
-    assert emulator.state.creations == 12
 
 
 def test_cluster(
@@ -195,47 +172,13 @@ def test_set_up(
     assert emulator.state.alive() == set()
 
 
-@pytest.mark.chaos("e2e/test_import.py::test_reading")
-def test_adopt(example: Example, emulator: EmulatorServer) -> None:
-    """The option can be removed once it has done its work, and the machine is protected."""
-    emulator.state.provisioning = 600
-    made = emulator.state.create(NewInstance(ONE, SSH_KEY))
-    stack = example("adopt")
-    stack.set_config(machineId=made.id)
-    run = stack.start("up")  # it waits until the machine is ready
-    wait_until(lambda: "waiting for an ip" in run.output or run.process.poll() is not None)
-    emulator.state.advance(600)
-    assert "1 imported" in run.wait().output
-    assert stack.outputs()["ssh"] == f"ssh ubuntu@{emulator.state.get(made.id).ip}"
-    program = stack.project / "__main__.py"
-    lines = program.read_text().splitlines(keepends=True)
-    program.write_text("".join(line for line in lines if "import_=" not in line))
-    stack.run("config", "rm", "machineId")
-    stack.up("--expect-no-changes")
-    assert "protected" in stack.destroy(fails=True).output
-    assert emulator.state.alive() == {made.id}
-    assert emulator.state.creations == 1
-
-
-@pytest.mark.chaos("unit/test_cli_machines.py::test_ssh_config")
-def test_ssh_config(example: Example, emulator: EmulatorServer) -> None:
-    """ssh itself reads the config; Ansible's inventory is an INI file."""
-    stack = example("ssh-config")
-    stack.up()
-    outputs = stack.outputs()
-    file = stack.folder / "ssh_config"
-    file.write_text(outputs["sshConfig"])
-    parser = configparser.ConfigParser(allow_no_value=True, delimiters=(" ",))
-    parser.read_string(outputs["inventory"])
-    ips = re.findall(r"HostName (.+)", outputs["sshConfig"])
-    assert set(ips) == {machine.ip for machine in emulator.state.machines.values()}
-    for name, ip in zip(("node-0", "node-1"), ips, strict=True):
-        read = subprocess.run(
-            ["ssh", "-G", "-F", file, name], capture_output=True, text=True, check=True
-        ).stdout
-        assert f"hostname {ip}\n" in read
-        assert "user ubuntu\n" in read
-        assert parser["fal"][name] == f"ansible_host={ip} ansible_user=ubuntu"
+@pytest.mark.chaos("e2e/test_examples.py::test_complete")
+@pytest.mark.parametrize("name", ["fleet", "ssh-config"])
+def test_up(name: str, example: Example, emulator: EmulatorServer) -> None:
+    """The examples that are no more than a program."""
+    stack = example(name)
+    stack.up("--parallel", "16")
+    assert stack.state_ids() == emulator.state.alive() != set()
 
 
 @pytest.fixture
@@ -325,32 +268,6 @@ def test_quickstart(stack: Stack, emulator: EmulatorServer) -> None:
     assert stack.outputs() == expected
 
 
-@pytest.mark.chaos("e2e/test_examples.py::test_quickstart")
-def test_template(stack: Stack, emulator: EmulatorServer) -> None:
-    """`pulumi new` makes it offline, with no placeholder and no settings of somebody else.
-
-    The key has to be in config: that of whoever runs it would replace the machine.
-    """
-    stack.project = stack.folder / "copy"
-    stack.project.mkdir()
-    flags = ("--generate-only", "--offline", "--yes", "--name=copy")
-    venv = f"--runtime-options=virtualenv={sys.prefix}"
-    stack.run("new", str(EXAMPLES / "quickstart"), *flags, venv)
-    stack.init()
-    files = {path.name for path in stack.project.iterdir()}
-    assert files == {"Pulumi.yaml", "__main__.py", "requirements.txt", "README.md"}
-    text = (stack.project / "Pulumi.yaml").read_text()
-    assert "${" not in text
-    assert "displayName" not in text
-
-    assert "pulumi config set copy:sshPublicKey" in stack.up(fails=True).output
-    assert emulator.state.creations == 0
-    stack.set_config(instanceType=EIGHT, sector="sector_2", sshPublicKey=OTHER_SSH_KEY)
-    stack.up()
-    (made,) = (machine.requested for machine in emulator.state.machines.values())
-    assert (made.instance_type, made.sector, made.ssh_key) == (EIGHT, "sector_2", OTHER_SSH_KEY)
-
-
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The policy pack with its environment. It needs an older protobuf than the lock has."""
@@ -404,3 +321,49 @@ def test_policy(pack: Path, stack: Stack, emulator: EmulatorServer, tmp_path: Pa
     assert f"FAL_COMPUTE_PRICES has no price of {ONE}." in said
     assert "The machines cost 60.00 an hour, more than 50.00." in said
     assert emulator.state.creations == 5
+
+
+# `make demo`
+
+DEMO = ROOT / "tools" / "demo.py"
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Run]:
+    """The running demo, in an environment whose settings would lead it astray."""
+    for folder in ("home", "temporary"):
+        (tmp_path / folder).mkdir()
+    env = {
+        "PATH": os.defpath,
+        "HOME": str(tmp_path / "home"),
+        "TMPDIR": str(tmp_path / "temporary"),
+        "FAL_ADMIN_API_KEY": "somebody's",
+        "FAL_COMPUTE_ENDPOINT": "https://compute.example",
+        "PULUMI_BACKEND_URL": "file:///nowhere",
+        "PULUMI_HOME": "/nowhere",
+        "PULUMI_STACK": "production",
+        **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
+    }
+    run = Run(Path(sys.executable), [str(DEMO)], Path.cwd(), env, tmp_path / "output")
+    yield run
+    run.kill()
+    run.wait()
+    # Nothing is left, however it ended.
+    wait_until(lambda: not processes_with(f"TMPDIR={tmp_path / 'temporary'}"))
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+@pytest.mark.chaos("e2e/test_examples.py::test_quickstart")
+def test_demo(demo: Run) -> None:
+    """It shows a machine from nothing to gone, whatever FAL_* and PULUMI_* variables are set."""
+    ended = demo.wait()
+    assert ended.exit_code == 0
+    output = ended.output
+    id_ = re.search(r"^ +id +([0-9a-f-]{36})$", output, re.MULTILINE)
+    address = re.search(r"^ +ssh +ssh ubuntu@([\d.]+)$", output, re.MULTILINE)
+    assert id_ is not None
+    assert address is not None
+    assert "2 unchanged" in output
+    assert re.search(r"^ +Open http://127\.0\.0\.1:\d+/ in a browser", output, re.MULTILINE)
+    assert "machines made 1, deleted 1, alive 0; resources in state 0" in output

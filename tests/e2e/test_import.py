@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from math import inf
 
@@ -13,7 +12,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
-from .native import in_both, in_native
+from .native import in_both
 from .recovery import finish, says
 
 MAKER = f"""
@@ -103,22 +102,6 @@ def test_import(stack: Stack, emulator: EmulatorServer) -> None:
     assert stack.state_ids() == emulator.state.alive() == {made}
 
 
-@pytest.mark.chaos("plugin/test_native.py::test_import")
-@in_native
-def test_import_command(stack: Stack, emulator: EmulatorServer) -> None:
-    """`pulumi import` takes an id or a file. The `up` after it records the program's key."""
-    command, file = existing(emulator, ONE), existing(emulator, ONE)
-    stack.import_("command", command)
-    rows = [{"type": stack.type, "name": "file", "id": file, "inputs": {"sshKey": SSH_KEY}}]
-    (stack.project / "import.json").write_text(json.dumps({"resources": rows}))
-    stack.run("import", "--file", "import.json")
-    stack.write(*(machine(name, opts="protect=True") for name in ("command", "file")))
-    stack.up()
-    stack.refresh("--expect-no-changes")
-    assert stack.ids() == {"command": command, "file": file}
-    assert emulator.state.creations == 2
-
-
 def test_reading(stack: Stack, emulator: EmulatorServer) -> None:
     """`get` and the functions read machines that the program does not manage.
 
@@ -144,5 +127,4 @@ def test_reading(stack: Stack, emulator: EmulatorServer) -> None:
     there = emulator.state.get(second)
     assert outputs["found"] == {"ip": there.ip, "sector": "sector_2"}
     assert (outputs["one"], outputs["eights"], outputs["later"]) == ("ready", [second], EIGHT)
-    stack.destroy()
     assert emulator.state.alive() == {first, second}

@@ -1,4 +1,4 @@
-"""What a user sets, keeps secret and gets wrong.
+"""What a user sets, keeps secret and gets wrong, and whose account a key is of.
 
 That no file of a stack holds the key (state, backups, logs, what was printed) is also checked
 after every other test of this folder: conftest.py.
@@ -6,15 +6,16 @@ after every other test of this folder: conftest.py.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf
 
-from pulumi_fal.emulator.faults import fault
+import pytest
+
+from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..fakes import EIGHT, KEY
-from .harness import Code, Stack, machine
-from .native import in_native
+from ..fakes import ED25519, EIGHT, KEY
+from .harness import SSH_KEY, Code, Stack, machine
+from .native import in_native, provider
 from .recovery import finish, one_machine, says
 
 LOUD = ("-v=9", "--logtostderr", "--logflow")
@@ -34,21 +35,13 @@ def test_key_and_secrets(stack: Stack, emulator: EmulatorServer) -> None:
     stack.config("fal:apiKey", OLDER_KEY, "--secret")
     stack.write(machine(opts=secret + TIMES.format(2), **inputs))
     state.provisioning = inf
-    shown += [stack.up(*LOUD, fails=True), stack.refresh(*LOUD)]
+    shown.append(stack.up(*LOUD, fails=True))
     assert_hidden(stack, "sector_1")
     assert stack.files_with("ComputeInstance") != []
-    for result in shown:
-        lines = [line for line in result.output.splitlines() if OLDER_KEY in line]
-        assert [line for line in lines if "Configure().inputs" not in line] == []
+    lines = [line for line in shown[0].output.splitlines() if OLDER_KEY in line]
+    assert [line for line in lines if "Configure().inputs" not in line] == []
 
     stack.config("fal:apiKey", stack.env.pop("FAL_ADMIN_API_KEY"), "--secret")
-    stack.env["FAL_COMPUTE_RETRY_BUDGET"] = "0.5"
-    echo = replace(fault("401"), detail=f"not with Authorization: Key {KEY}")
-    emulator.faults.add("list", echo, 100)
-    shown.append(stack.up(fails=True))
-    says(shown[-1], "not with Authorization: Key [the key]")
-
-    emulator.faults.clear()
     finish(state)
     stack.write(machine(opts=secret + TIMES.format(300), **inputs))
     shown.append(stack.up())
@@ -77,9 +70,79 @@ def test_mistakes(stack: Stack, emulator: EmulatorServer) -> None:
     refused = stack.preview(fails=True)
     says(refused, "sshKey", "sector")
     assert private not in refused.output
-    stack.write(machine())
-    emulator.state.capacity = 0
-    full = stack.up(fails=True)
-    says(full, "CapacityError: Machine", "billed for it. With waitForCapacity='6h', the create")
-    assert "corrupt" not in full.output
-    assert stack.state_ids() == set()
+    assert emulator.state.calls.total() == 0
+
+
+# Accounts
+
+ANY_KEY = pytest.mark.parametrize("api_key", [None], ids=["each key has an account"])
+
+
+@ANY_KEY
+@pytest.mark.chaos("unit/test_operations.py::test_another_account")
+def test_another_key(stack: Stack, emulator: EmulatorServer) -> None:
+    """With another account's key, each command fails and names the owner, and nothing is changed.
+
+    A rotated key sees one of the machines, so it is of the same account, and drops just the other
+    one, which is gone.
+    """
+    stack.env["FAL_ADMIN_API_KEY"] = KEY
+    stack.write(machine("gone"), machine("there"))
+    stack.up()
+    held = stack.ids()
+    stack.env["FAL_ADMIN_API_KEY"] = "another-accounts"
+    owner, other = (Settings(emulator.url, key, "").account for key in (KEY, "another-accounts"))
+    for result in (stack.refresh(fails=True), stack.destroy(fails=True)):
+        says(result, "was last seen with the key of another account", f"({owner})", other)
+        assert any(f"Machine {id_} was last" in result.output for id_ in held.values())
+    assert stack.state_ids() == emulator.state.alive() == set(held.values())
+    assert emulator.state.calls["delete"] == 0
+
+    emulator.state.kill(held["gone"])
+    emulator.state.same_account(KEY, "rotated")
+    stack.env["FAL_ADMIN_API_KEY"] = "rotated"
+    stack.refresh()
+    assert stack.state_ids() == {held["there"]}
+    rotated = Settings(emulator.url, "rotated", "").account
+    assert stack.resources()[0]["outputs"]["account"] == rotated
+
+
+THEIRS = "provider=theirs"
+
+
+@pytest.mark.chaos("plugin/test_accounts.py::test_other_account")
+@ANY_KEY
+@in_native
+def test_two_providers(stack: Stack, emulator: EmulatorServer) -> None:
+    """Each provider's process works with its own key, whatever the variables say.
+
+    A machine keeps its account until the user replaces it. No secret is in state.
+    """
+    keys = {"MINE": "the-key-of-mine", "THEIRS": "the-key-of-theirs"}
+    stack.env |= {**keys, "FAL_ADMIN_API_KEY": keys["MINE"]}
+    theirs = provider("theirs", apiKey=Code("os.environ['THEIRS']"))
+    secret = Code(f"Output.secret({SSH_KEY!r})")
+    here, there, moved = (
+        machine(name, opts=opts, ssh_key=secret)
+        for name, opts in (("here", ""), ("there", THEIRS), ("here", THEIRS))
+    )
+    group = f"ComputeCluster('group', size=1, ssh_key={secret}, opts=ResourceOptions({{}}))\n"
+    stack.write(theirs, here, there, group.format(THEIRS))
+    says(stack.preview("--diff"), "apiKey: [secret]")
+    assert "warning" not in stack.up().output
+    mine, other = (Settings(emulator.url, key, "").account for key in keys.values())
+    accounts = {
+        row["urn"].rpartition("::")[2]: row["outputs"]["account"] for row in stack.resources()
+    }
+    assert accounts == {"here": mine, "there": other, "group-0": other}
+
+    stack.write(theirs, moved, there)
+    says(stack.up(fails=True), f"pulumi up --replace {stack.urn('here')}")
+    assert stack.state_ids() == emulator.state.alive()
+    stack.up("--replace", stack.urn("here"))
+    assert {row["outputs"]["account"] for row in stack.resources()} == {other}
+    stack.destroy()
+    assert emulator.state.alive() == set()
+    assert all(stack.files_with(key) == [] for key in keys.values())
+    blob = ED25519.split()[1]
+    assert [path for path in stack.files_with(blob) if path.startswith(".pulumi")] == []

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 import pytest
 
 from pulumi_fal import errors
 from pulumi_fal.api import retry
 from pulumi_fal.api.client import Client
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.faults import Fault, fault
 from pulumi_fal.errors import APIError, Interrupted, UnusableAnswerError
 
-from ..fakes import CREATE, ED25519, EIGHT, ID, LIST, ONE, UNSENT, refusal, settings, unanswered
+from ..fakes import CREATE, ED25519, LIST, ONE, UNSENT, refusal, settings, unanswered
 from .world import World
 
 NEW = NewInstance(ONE, ED25519)
@@ -120,27 +122,6 @@ def test_budget(seconds: float, steps: Sequence[tuple[APIError, float, float, bo
 # Calls
 
 
-def test_calls(world: World) -> None:
-    """A method makes exactly one call, and returns the API's answer."""
-    client = world.client()
-    made = client.create_instance(NewInstance(EIGHT, ED25519, "sector_1"))
-    assert (made.instance_type, made.sector) == (EIGHT, "sector_1")
-    assert client.list_instances() == [client.get_instance(made.id)] == [made]
-    client.delete_instance(made.id)
-    assert world.state.alive() == set()
-    assert world.api.calls == ["create", "list", "get", "delete"]
-
-
-def test_wrong_shape(world: World) -> None:
-    """Taken for an empty list, it would drop every machine from state."""
-    world.api.faults.add("get", "lapse", times=inf)
-    with pytest.raises(UnusableAnswerError, match="expected an object, not list") as caught:
-        world.client(retry_budget=0.1).get_instance(ID)
-    error = caught.value
-    assert (error.method, error.path) == ("GET", f"/compute/instance/{ID}")
-    assert (error.status, error.instance_id) == (200, ID)
-
-
 def test_repeated(world: World) -> None:
     """Neither an error nor an answer of another shape is final."""
     for name in ("503", "wrong_shape"):
@@ -158,15 +139,6 @@ def test_within(world: World) -> None:
         client.within(0, timeout=5.0).list_instances()
     assert client.list_instances() == []
     assert world.api.timeouts == [5.0, None, None]
-
-
-@pytest.mark.parametrize("name, budget, least", [("503", 60, 40), (UNSENT, 1000, 5)], ids=str)
-def test_gives_up(world: World, name: str | Fault, budget: float, least: float) -> None:
-    """A call gives up before its time is over, because the engine shows nothing meanwhile."""
-    world.api.faults.add("list", name, times=inf)
-    with pytest.raises(APIError):
-        world.client(retry_budget=budget).list_instances()
-    assert least < world.passed <= min(budget, 15 if name is UNSENT else inf)
 
 
 @pytest.mark.parametrize("name", ["503", "500_after", "reset_after", "wrong_shape"])
@@ -201,26 +173,75 @@ def test_reports(world: World, name: str | Fault, times: int, reports: int) -> N
         assert " Trying again in " in told
 
 
-def test_interrupt(world: World) -> None:
+@pytest.mark.parametrize("name, budget, least", [("503", 60, 40), (UNSENT, 1000, 5)], ids=str)
+def test_gives_up(world: World, name: str | Fault, budget: float, least: float) -> None:
+    """A call gives up before its time is over, because the engine shows nothing meanwhile."""
+    world.api.faults.add("list", name, times=inf)
+    with pytest.raises(APIError):
+        world.client(retry_budget=budget).list_instances()
+    assert least < world.passed <= min(budget, 15 if name is UNSENT else inf)
+
+
+@pytest.mark.parametrize("outcome", ["ok", "429"])
+def test_interrupt(world: World, outcome: str) -> None:
     """A call in flight gets its answer, which may be a machine, and nothing is sent after it."""
     world.api.before = lambda request: world.clock.interrupt()
-    made = world.client().create_instance(NEW)
-    assert world.state.alive() == {made.id}
+    world.api.faults.add("create", outcome)
+    if outcome == "ok":
+        made = world.client().create_instance(NEW)
+        assert world.state.alive() == {made.id}
     with pytest.raises(Interrupted):
         world.client().create_instance(NEW)
     assert world.api.calls == ["create"]
 
 
-def test_interrupted_repeats(world: World) -> None:
-    """An interrupt while a call is in flight stops its repeats."""
-    world.api.before = lambda request: world.clock.interrupt()
-    world.api.faults.add("create", "429")
-    with pytest.raises(Interrupted):
-        world.client().create_instance(NEW)
-    assert world.api.calls == ["create"]
+# Pages
 
 
-def test_real_wire() -> None:
-    """`Client(settings)` is all that a program without Pulumi needs."""
-    with pytest.raises(errors.UnreachableError, match="/compute/instances got no answer"):
-        Client(settings("http://127.0.0.1:1", retry_budget=0.1)).list_instances()
+@pytest.fixture
+def cursors() -> list[str]:
+    """The cursors that `paged` was asked for."""
+    return []
+
+
+@pytest.fixture
+def paged(world: World, cursors: list[str]) -> Client:
+    """A v1 client whose API has seven machines, on pages of three."""
+    machines = [{"id": world.made().id} for _ in range(7)]
+
+    def send(request: Request[Any], timeout: float | None = None) -> Any:
+        cursors.append(request.path.partition("cursor=")[2] or "0")
+        world.api.send(request)
+        start, end = int(cursors[-1]), int(cursors[-1]) + 3
+        return {"instances": machines[start:end], "next_cursor": str(end) if end < 7 else None}
+
+    return Client(settings(api="v1"), world.clock, send=send)
+
+
+def test_page_fails(world: World, paged: Client, cursors: list[str]) -> None:
+    """A page is repeated, and not the whole list. The first one fails as any call does."""
+    world.api.faults.add("list", "ok")
+    world.api.faults.add("list", "503", 2)
+    assert len(paged.within(0).list_instances()) == 7
+    assert cursors == ["0", "3", "3", "3", "6"]
+    world.api.faults.add("list", "503")
+    with pytest.raises(APIError):
+        paged.within(0).list_instances()
+    assert cursors[5:] == ["0"]
+
+
+@pytest.mark.parametrize(
+    "api, body, problem",
+    [
+        ("v1", {"instances": [], "next_cursor": "same"}, "the pages of the list have no end"),
+        ("v1", [], "JSON as the legacy API answers, although FAL_COMPUTE_API"),
+        ("legacy", {}, "JSON of an unexpected shape: expected an array, not dict"),
+    ],
+    ids=["cursors in a circle", "the other version", "another shape"],
+)
+def test_wrong_list(api: str, body: Any, problem: str) -> None:
+    """Taken for an empty list, it would drop every machine from state."""
+    client = Client(settings(api=api, retry_budget=0), send=lambda request, timeout: body)
+    with pytest.raises(UnusableAnswerError, match=problem) as caught:
+        client.list_instances()
+    assert caught.value.path == "/compute/instances"

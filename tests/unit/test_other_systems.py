@@ -58,25 +58,18 @@ print(sorted(name for name in sys.modules if name.startswith("pulumi_fal.machine
 @pytest.mark.skipif(os.name == "nt", reason="Windows has locks of its own")
 def test_no_locks(records: Journal) -> None:
     """Without locks of the system, a create goes on: its record is what must not fail."""
+    records.write(ENTRY)
     printed = python(
         """
 from pathlib import Path
-from pulumi_fal.api.models import NewInstance
-from pulumi_fal.machines.journal import Entry
-from pulumi_fal.machines.journal import Journal, new_file
-from pulumi_fal.stacks.origin import Origin
-folder, urn, backend, kind = sys.argv[1:]
-records, origin = Journal(Path(folder)), Origin(urn, "", backend)
-requested = NewInstance(kind, "f00d")
-entry = Entry(origin, "0123456789ab", requested, (), 1_700_000_000.0, file=new_file(origin))
-with records.try_lock(origin):
+from pulumi_fal.machines.journal import Journal
+records = Journal(Path(sys.argv[1]))
+(entry,) = records.entries()
+with records.try_lock(entry.origin):
     records.write(entry)
     print(records.is_locked(entry))
 """,
         str(records.folder),
-        HERE.urn,
-        HERE.backend,
-        ONE,
     )
     assert printed == "False\n"
     assert records.of(HERE) == [ENTRY]

@@ -41,10 +41,8 @@ REFUSED: dict[str, list[str]] = {
     ],
     f"has 3 lines; it must be one key on one line. {HOW}": [f"{ED25519}\n{RSA}\n\n{ECDSA}\n"],
     f"is the name of a file, not a key: read the file in your program. {HOW}": [
-        "~/.ssh/id_ed25519.pub",
         "~/keys/mine",
         "/home/me/.ssh/id_ed25519.pub",
-        "./id_rsa.pub",
         "../keys/id_rsa",
         "C:\\Users\\me\\.ssh\\id_rsa.pub",
         "file:///home/me/id.pub",
@@ -104,15 +102,6 @@ def test_same() -> None:
     assert not same(ED25519, "anything")
 
 
-@given(st.binary(min_size=32, max_size=32), st.text())
-def test_round_trip(key: bytes, comment: str) -> None:
-    """A key that is parsed and written out is the same key."""
-    comment = " ".join(comment.replace("PRIVATE KEY", "").splitlines())
-    parsed = parse(f"ssh-ed25519 {blob(b'ssh-ed25519', key)} {comment}")
-    assert parse(parsed.line) == parsed
-    assert parsed.line == f"ssh-ed25519 {blob(b'ssh-ed25519', key)}"
-
-
 ANYTHING = st.one_of(
     st.text(),
     st.builds("{} {}".format, st.sampled_from(sorted(KINDS)), st.text()),
@@ -127,6 +116,7 @@ ANYTHING = st.one_of(
 @given(ANYTHING)
 @example("ssh-ed25519 /w==")
 def test_any_text(text: str) -> None:
-    """A check that crashes shows a traceback in place of the reason."""
+    """A check that crashes shows a traceback in place of the reason. What is read is a key."""
     with contextlib.suppress(ValueError):
-        assert parse(text).line
+        parsed = parse(text)
+        assert parse(parsed.line) == parsed

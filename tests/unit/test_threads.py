@@ -72,33 +72,27 @@ def test_low_limit(server: ThreadPoolExecutor) -> None:
         wait.result(PATIENCE)
 
 
-def wait_on_a_condition(clock: Clock, seconds: float | None) -> None:
+def on_a_condition(clock: Clock, seconds: float | None) -> None:
     condition = threading.Condition()
     with condition:
         clock.wait(condition, seconds)
 
 
-@pytest.mark.parametrize(
-    "wait",
-    [
-        pytest.param(lambda clock: clock.sleep(60), id="sleep"),
-        pytest.param(lambda clock: wait_on_a_condition(clock, 60), id="timed wait"),
-        pytest.param(lambda clock: wait_on_a_condition(clock, None), id="endless wait"),
-    ],
-)
+WAITS: dict[str, Callable[[Clock], None]] = {
+    "sleep": lambda clock: clock.sleep(60),
+    "timed wait": lambda clock: on_a_condition(clock, 60),
+    "endless wait": lambda clock: on_a_condition(clock, None),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 def test_interrupt(wait: Callable[[Clock], None]) -> None:
     """It ends every wait, be it for a Retry-After or for a machine, and after it none begins."""
-    clock, ended = Clock(), threading.Event()
-
-    def waiter() -> None:
-        with pytest.raises(Interrupted):
-            wait(clock)
-        ended.set()
-
-    threading.Thread(target=waiter, daemon=True).start()
-    clock.interrupt()
-    assert ended.wait(5)
-    clock.interrupt()
+    clock = Clock()
+    with ThreadPoolExecutor(1) as executor:
+        waiting = executor.submit(wait, clock)
+        clock.interrupt()
+        assert isinstance(waiting.exception(PATIENCE), Interrupted)
     for again in (wait, Clock.check):
         with pytest.raises(Interrupted):
             again(clock)
@@ -109,7 +103,7 @@ def test_clock() -> None:
     clock = Clock()
     clock.sleep(-1)
     clock.sleep(0.001)
-    wait_on_a_condition(clock, 0.001)
+    on_a_condition(clock, 0.001)
     clock.check()
     assert abs(clock.wall() - time.time()) < 5
 

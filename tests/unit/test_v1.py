@@ -1,8 +1,12 @@
-"""The v1 API: creates that are sent again with their key, and stacks that move to it."""
+"""The v1 API: creates that are sent again with their key, and stacks that move to it.
+
+What becomes of a create under either API is a table of docs/recovering.md, which is played here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -11,67 +15,60 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api import dialects
-from pulumi_fal.api.dialects import Request
+from pulumi_fal.api.dialects import KEPT_SECONDS, Request
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.settings import ENDPOINTS, AccountId, Settings
+from pulumi_fal.api.settings import API, ENDPOINTS, AccountId, Settings
 from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.errors import (
     ConfigurationError,
     ConflictError,
     ElsewhereError,
+    FalError,
     RateLimitedError,
     UnresolvedCreateError,
 )
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Journal, Phase
+from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import Call
 from pulumi_fal.resource.outputs import UNFINISHED
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import StackMachine
 
-from ..fakes import (
-    ECDSA,
-    ED25519,
-    HERE,
-    ONE,
-    URN,
-    FakeApi,
-    FakeStacks,
-    TurnedClock,
-    settings,
-    unanswered,
-)
+from .. import fakes
+from ..docs import ROOT
+from ..fakes import ECDSA, ED25519, HERE, ONE, UNSENT, URN, FakeApi, FakeStacks, TurnedClock
 from ..fakes import refusal as refused
 from .world import SPEC, World
 
-SETTINGS = settings(endpoint="https://fal.test/v1", api="v1")
+LEGACY = fakes.settings(ENDPOINTS["legacy"], api="legacy")
+V1 = fakes.settings(ENDPOINTS["v1"], api="v1")
+INPUTS = {"instance_type": ONE, "ssh_key": ED25519}
+CALL = Call(URN)
+PAGE, RECOVERING = (
+    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("api-versions", "recovering")
+)
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path / "home", SETTINGS)
+    return World(tmp_path / "home", V1)
 
 
-def launch(
-    world: World,
-    spec: NewInstance = SPEC,
-    origin: Origin = HERE,
-    api_key: str = SETTINGS.api_key,
-    aliases: Sequence[str] = (),
-) -> Instance:
+def launch(world: World, **others: Any) -> Instance:
     """A create by a new process."""
-    world.settings = replace(SETTINGS, api_key=api_key)
     world.restart()
-    with world.creates.launch(spec, origin, aliases=aliases) as instance:
+    with world.creates.launch(SPEC, HERE, **others) as instance:
         return instance
 
 
-def refusal(world: World, *, names_all: bool = True, **others: Any) -> str:
+def refusal(world: World, *, names_all: bool = True) -> str:
     """What a create by a new process says that stops, and mostly names all that there is."""
     with pytest.raises(UnresolvedCreateError) as caught:
-        launch(world, **others)
+        launch(world)
     assert not names_all or set(caught.value.candidates) == world.state.alive()
     return str(caught.value)
 
@@ -84,45 +81,19 @@ def killed(world: World, *, taken: bool = True, **others: Any) -> None:
         world.state.create(NewInstance(ONE, ED25519), None, "the-key")
 
 
-def kept(world: World) -> Entry:
-    entry = world.entry()
-    assert entry is not None
-    return entry
-
-
 def at_creates(act: Callable[[Request[Any]], None]) -> Callable[[Request[Any]], None]:
     """Do this at each create."""
     return lambda request: act(request) if request.creates else None
 
 
 def lose(request: Request[Any]) -> None:
-    raise unanswered(request)
-
-
-def raising(error: Exception) -> Callable[[Request[Any]], None]:
-    def fail(request: Request[Any]) -> None:
-        raise error
-
-    return fail
-
-
-@pytest.mark.parametrize("times", [1, 5])
-@pytest.mark.parametrize(
-    "fault", ["reset_before", "reset_after", "late", "500_after", "522", "html_after", "empty"]
-)
-def test_sent_again(world: World, fault: str, times: int) -> None:
-    """A create without a usable answer makes one machine, with the same key for each attempt."""
-    world.api.faults.add("create", fault, times)
-    instance = launch(world)
-    assert world.state.alive() == {instance.id}
-    assert len(world.api.keys) == times + 1
-    assert len(set(world.api.keys)) == 1
+    raise fakes.unanswered(request)
 
 
 def test_key_on_disk(world: World) -> None:
     """A process that is killed before its POST leaves what the next one needs."""
     seen: list[Entry] = []
-    world.api.before = at_creates(lambda request: seen.append(kept(world)))
+    world.api.before = at_creates(lambda request: seen.append(world.record))
     launch(world)
     (entry,) = seen
     assert [entry.idempotency_key] == world.api.keys
@@ -144,51 +115,27 @@ def test_replacement(world: World) -> None:
 def test_killed(world: World, taken: bool) -> None:
     """The machine is the one that the first attempt made, or the only one that is made."""
     killed(world, taken=taken)
-    read = kept(world)
+    read = world.record
     world.clock.time += 60
     on_record: list[Entry] = []
-    world.api.before = at_creates(lambda request: on_record.append(kept(world)))
+    world.api.before = at_creates(lambda request: on_record.append(world.record))
     instance = launch(world)
     assert world.state.alive() == {instance.id}
     assert world.api.keys == ["the-key"]
-    assert (kept(world).phase, kept(world).instance_id) == (Phase.CREATED, instance.id)
+    assert (world.record.phase, world.record.instance_id) == (Phase.CREATED, instance.id)
     assert [entry != read for entry in on_record] == [True]  # who has read it must not drop it
 
 
 @pytest.mark.parametrize(
-    "passed, set_by, entry, create, said",
-    [
-        pytest.param(KEY_SECONDS, 0, {}, {}, "", id="after its time"),
-        pytest.param(0, -60, {}, {}, "", id="of the future"),
-        pytest.param(0, 0, {}, {"spec": NewInstance(ONE, ECDSA)}, "", id="another SSH key"),
-        pytest.param(0, 0, {}, {"spec": NewInstance("8x", ED25519)}, "", id="another type"),
-        pytest.param(
-            0, 0, {}, {"api_key": "another"}, "the key of another account", id="another account"
-        ),
-        pytest.param(0, 0, {"idempotency_key": ""}, {}, "", id="of the legacy API"),
-        pytest.param(
-            0,
-            0,
-            {"origin": replace(HERE, urn=URN.replace("dev", "old"))},
-            {},
-            "",
-            id="perhaps of a stack that was removed",
-        ),
-    ],
+    "set_by, entry",
+    [(-60, {}), (0, {"idempotency_key": ""}), (0, {"origin": Origin(URN.replace("dev", "old"))})],
+    ids=["of the future", "of the legacy API", "perhaps of a stack that was removed"],
 )
-def test_not_sent_again(
-    world: World,
-    passed: float,
-    set_by: float,
-    entry: dict[str, Any],
-    create: dict[str, Any],
-    said: str,
-) -> None:
+def test_not_sent_again(world: World, set_by: float, entry: dict[str, Any]) -> None:
     """The kept answer may be forgotten or another's, so the candidates are named."""
     killed(world, **entry)
-    world.clock.time += passed
     world.clock.set_by += set_by
-    assert said in refusal(world, names_all=not said, **create)
+    refusal(world)
     assert world.api.keys == []
 
 
@@ -196,7 +143,8 @@ def test_long_outage(world: World) -> None:
     """No attempt is made once the key may be forgotten."""
     world.api.faults.add("create", "500_after", inf)
     refusal(world)
-    assert world.passed < KEY_SECONDS + SETTINGS.settle_seconds + 20
+    assert world.passed < KEY_SECONDS + V1.settle_seconds + 20
+    assert len(world.api.keys) > 10
     assert len(set(world.api.keys)) == 1
     assert world.state.creations == 1
 
@@ -269,42 +217,30 @@ def test_never_taken(world: World) -> None:
     assert world.entry() is None
 
 
-def conflict(world: World, before: str, detail: str) -> None:
-    """Have two creates get a 409, after another failure or after a create that was killed."""
-    if before == "killed":
-        killed(world)
-    elif before:
-        world.api.faults.add("create", before)
-    world.api.faults.add("create", Fault("409", "in progress", False, 409, detail=detail), 2)
-
-
-@pytest.mark.parametrize("before", ["", "429", "reset_before", "killed"])
-def test_conflict(world: World, before: str) -> None:
-    """It passes: a process, or a gateway on the way, may have sent the same create before."""
-    conflict(world, before, "a request with this key is in progress")
-    assert {launch(world).id} == world.state.alive()
-    assert len(set(world.api.keys)) == 1
-
-
 def test_endless_conflict(world: World) -> None:
     """A create that never gets past it may have made a machine, and stays on record."""
     world.api.faults.add("create", "409", inf)
     assert "answered 409" in refusal(world)
-    assert "answered 409" in kept(world).problem
+    assert "answered 409" in world.record.problem
 
 
 @pytest.mark.parametrize("before", ["", "429", "reset_before", "killed"])
-def test_conflict_for_want_of_capacity(world: World, before: str) -> None:
-    """It says that this attempt has made no machine, and nothing of earlier ones."""
-    conflict(world, before, "no capacity left")
+def test_no_capacity(world: World, before: str) -> None:
+    """A 409 for want of it says that this attempt has made no machine, and nothing of earlier."""
+    if before == "killed":
+        killed(world)
+    elif before:
+        world.api.faults.add("create", before)
+    full = Fault("409", "full", False, 409, detail="no capacity left")
+    world.api.faults.add("create", full)
     if before in ("", "429"):
         with pytest.raises(ConflictError, match="no capacity left"):
             launch(world)
         assert world.entry() is None
     else:
         refusal(world)
-        assert "to send it again failed" in kept(world).problem
-        assert "no capacity left" in kept(world).problem
+        assert "to send it again failed" in world.record.problem
+        assert "no capacity left" in world.record.problem
 
 
 RENAMED = replace(HERE, urn=URN.replace("dev", "old"), provider="an-id")
@@ -330,31 +266,31 @@ def test_machine_of_others(world: World) -> None:
     assert theirs.id not in caught.value.candidates
 
 
-REFUSED = refused(403, "no", dialects.V1.create_instance(SPEC))
-LIMITED = refused(429, "no", dialects.V1.create_instance(SPEC))
-UNSENT = ConfigurationError("Nothing was sent to the API: no proxy.")
+V1_CREATE = dialects.V1.create_instance(SPEC)
 
 
 @pytest.mark.parametrize(
     "error, said",
     [
-        (REFUSED, "POST /compute/instances answered 403: no."),
-        (LIMITED, "POST /compute/instances answered 429: no."),
-        (UNSENT, "Nothing was sent to the API: no proxy."),
+        (refused(403, "no", V1_CREATE), "POST /compute/instances answered 403: no."),
+        (refused(429, "no", V1_CREATE), "POST /compute/instances answered 429: no."),
+        (ConfigurationError("Nothing was sent: no proxy."), "Nothing was sent: no proxy."),
     ],
     ids=["refused", "rate-limited", "not sent"],
 )
 def test_repeat_fails(world: World, error: Exception, said: str) -> None:
     """The first attempt may have made a machine, so nothing is forgotten."""
+
+    def fail(request: Request[Any]) -> None:
+        raise error
+
     killed(world)
-    world.api.before = at_creates(raising(error))
+    world.api.before = at_creates(fail)
     for _ in range(2):  # the next `up` says the same, and the refusals don't pile up
-        assert kept(world).problem in refusal(world)
-        problem = kept(world).problem
-        assert problem.startswith(
-            "the process ended before the answer came. The attempt to send it again failed: "
-        )
-        assert problem.count(said) == 1
+        assert world.record.problem in refusal(world)
+        again = "the process ended before the answer came. The attempt to send it again failed: "
+        assert world.record.problem.startswith(again)
+        assert world.record.problem.count(said) == 1
 
 
 def test_interrupted_repeats(world: World) -> None:
@@ -363,31 +299,18 @@ def test_interrupted_repeats(world: World) -> None:
     world.api.faults.add("create", "429", inf)
     world.api.before = lambda _: world.clock.interrupt() if len(world.api.keys) == 3 else None
     assert "answered 429" in refusal(world, names_all=False)
-    assert "to send it again failed: POST /compute/instances answered 429" in kept(world).problem
+    assert "to send it again failed: POST /compute/instances answered 429" in world.record.problem
 
 
-@pytest.mark.parametrize("outcome", ["400", "interrupt"])
-def test_end_of_repeats(world: World, outcome: str) -> None:
-    """A refusal, or Ctrl-C, takes nothing back after an attempt that may have made a machine."""
-
-    def end(request: Request[Any]) -> None:
-        if len(world.api.keys) > 1:
-            raise refused(400, "no", request)
-        if outcome == "interrupt":
-            world.clock.interrupt()
-
-    world.api.before, world.api.after = at_creates(end), at_creates(lose)
+def test_interrupted_after_a_loss(world: World) -> None:
+    """Ctrl-C takes nothing back after an attempt that may have made a machine."""
+    world.api.before = at_creates(lambda request: world.clock.interrupt())
+    world.api.after = at_creates(lose)
     assert "may have made a machine" in refusal(world, names_all=False)
-    assert "reset" in kept(world).problem
-    assert ("answered 400: no" in kept(world).problem) is (outcome == "400")
+    assert "reset" in world.record.problem
 
 
 # From the legacy API to v1
-
-LEGACY = settings(ENDPOINTS["legacy"], api="legacy")
-V1 = settings(ENDPOINTS["v1"], api="v1")
-INPUTS = {"instance_type": ONE, "ssh_key": ED25519}
-CALL = Call(URN)
 
 
 class Stack(FakeStacks):
@@ -460,13 +383,10 @@ def test_refresh(known: Stack) -> None:
         assert (diff.replaces, diff.changes) == ([], None)
 
 
-@pytest.mark.parametrize("is_refreshed", [True, False])
-def test_delete(known: Stack, is_refreshed: bool) -> None:
+def test_delete(known: Stack) -> None:
     """A machine that v1 knows is deleted there, which needs no refresh before it."""
     id_ = known.create()
-    outputs = known.refresh(id_) if is_refreshed else known.state[id_]
-    assert outputs is not None
-    operations.delete(known.provider(), CALL, id_, outputs)
+    operations.delete(known.provider(), CALL, id_, known.state[id_])
     assert known.legacy.state.alive() == set()
     assert known.v1.requests[-1].reason is dialects.V1.reason
 
@@ -481,7 +401,7 @@ def test_unfinished(known: Stack) -> None:
 
 
 def test_unknown_machine(unknown: Stack) -> None:
-    """Refresh, destroy and a resumed wait all stop, and send nothing that changes anything."""
+    """Refresh, destroy and a resumed wait all stop as documented, and change nothing."""
     id_ = unknown.create()
     olds, provider = unknown.state[id_], unknown.provider()
     unfinished = {**olds, UNFINISHED: True}
@@ -490,12 +410,11 @@ def test_unknown_machine(unknown: Stack) -> None:
         lambda: operations.delete(provider, CALL, id_, olds),
         lambda: operations.update(provider, CALL, id_, unfinished, INPUTS),
     )
+    (quoted,) = re.findall(r"(?ms)^```text\n(Machine .*?)\n```$", PAGE)
     for attempt in attempts:
         with pytest.raises(ElsewhereError) as caught:
             attempt()
-        assert f"Machine {id_} was last seen at {LEGACY.endpoint}," in str(caught.value)
-        assert f"the endpoint that is set now, {V1.endpoint}," in str(caught.value)
-        assert "FAL_COMPUTE_API or fal:api to the API that it was made with" in str(caught.value)
+        assert str(caught.value) == re.sub(r"(?<=Machine )\S+", id_, quoted)
     diff = operations.diff(unknown.provider(), CALL, id_, unfinished, INPUTS)
     assert (diff.replaces, diff.changes) == ([], True)
     assert set(unknown.v1.calls) <= {"list", "get"}
@@ -523,3 +442,137 @@ def test_unanswered_legacy_create(unknown: Stack) -> None:
         operations.create(unknown.provider(), CALL, INPUTS)
     assert "create" not in unknown.v1.calls
     assert len(list(unknown.journal.entries())) == 1
+
+
+# The table of docs/recovering.md
+
+AGAIN, STOPS, FAILS = "sent again", "`up` stops", "`up` fails: there is no machine"
+Trouble = str | Fault | tuple[int, ...] | dict[str, Any]
+"""A fault of the emulator, the statuses of the first attempts, or what is other after a kill."""
+FOUR_HUNDREDS = (400, 401, 403, 404, 422)
+SERVER_ERRORS = ("500", "500_after", "502", "503", "504", "522")
+ROWS: dict[str, list[Trouble]] = {
+    "it can't be sent, or gets 429": [UNSENT, "429"],
+    "it is sent, then reset or timed out": ["reset_before", "reset_after", "late"],
+    "it gets 408 or a 5xx": [*SERVER_ERRORS, (408,)],
+    "it gets HTML, a part of a body, or JSON without an id": [
+        *("html", "html_after", "truncated", "wrong_shape", "empty")
+    ],
+    "it gets a redirect": ["redirect"],
+    "it gets 409": [(409,)],
+    "it gets any other 4xx": [(status,) for status in FOUR_HUNDREDS],
+    "an earlier attempt got no response, and this one gets 409": [(0, 409)],
+    "an earlier attempt got no response, and this one gets any other 4xx": [
+        (0, status) for status in FOUR_HUNDREDS
+    ],
+    "the plugin is killed, and `up` runs within 9 minutes": [{}, {"later": KEY_SECONDS - 10}],
+    "the plugin is killed, and `up` runs later": [{"later": KEY_SECONDS}],
+    "the plugin is killed, and `up` runs with other inputs": [
+        {"ssh_key": ECDSA},
+        {"instance_type": "gpu_8x_h100_sxm5"},
+    ],
+    "the plugin is killed, and `up` runs with another account's key": [{"account": "another"}],
+}
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class TroubledStack(Stack):
+    """A stack whose first create meets trouble."""
+
+    def outcome(self, used: Settings, **inputs: str) -> str:
+        """What `up` does, in the words of the table."""
+        sent = len(self.legacy.keys)
+        try:
+            operations.create(self.provider(used), CALL, {**INPUTS, **inputs})
+        except UnresolvedCreateError:
+            return STOPS
+        except FalError:
+            assert self.legacy.state.alive() == set()
+            return FAILS
+        assert len(self.legacy.state.alive()) == 1
+        assert len(self.legacy.keys) > sent
+        return AGAIN
+
+    def answer(self, *statuses: int) -> None:
+        """The first attempts get these statuses; 0 is no answer to one that was taken."""
+        left = list(statuses)
+
+        def before(request: Request[Any]) -> None:
+            if left and left[0]:
+                raise refused(left.pop(0), "no", request)
+
+        def after(request: Request[Any]) -> None:
+            if left:
+                left.pop(0)
+                lose(request)
+
+        self.legacy.before, self.legacy.after = at_creates(before), at_creates(after)
+
+    def kill(self, used: Settings) -> None:
+        """A process sends a create, and ends before the answer comes."""
+
+        def end(request: Request[Any]) -> None:
+            raise Killed
+
+        self.legacy.after = at_creates(end)
+        with pytest.raises(Killed):
+            operations.create(self.provider(used), CALL, INPUTS)
+        self.legacy.after = lambda request: None
+
+    def meet(self, trouble: Trouble, used: Settings) -> str:
+        """What the `up` does that meets the trouble, or the next one after a kill."""
+        if isinstance(trouble, dict):
+            self.kill(used)
+            inputs = dict(trouble)
+            self.clock.time += inputs.pop("later", 0)
+            account = replace(used, api_key=inputs.pop("account", used.api_key))
+            return self.outcome(account, **inputs)
+        if isinstance(trouble, tuple):
+            self.answer(*trouble)
+        else:
+            self.legacy.faults.add("create", trouble)
+        return self.outcome(used)
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """The rows with three columns, without their heads."""
+    lines = [line.split(" | ") for line in re.findall(r"(?m)^\| ?(.*) \|$", text)]
+    rows = [row for row in lines if len(row) == 3 and "legacy API" not in row]
+    return {what: cells for what, *cells in rows}
+
+
+CREATES = table(RECOVERING.partition("### What each API does")[2].partition("\n### ")[0])
+
+
+@pytest.mark.parametrize("column, used", [(0, LEGACY), (1, V1)], ids=["legacy", "v1"])
+@pytest.mark.parametrize(
+    "what, trouble",
+    [(what, trouble) for what, troubles in ROWS.items() for trouble in troubles],
+)
+def test_table(tmp_path: Path, what: str, trouble: Trouble, column: int, used: Settings) -> None:
+    """A create ends as the table says, in each of the ways that a row names."""
+    assert list(CREATES) == list(ROWS)
+    said = CREATES[what][column].partition(", because")[0]
+    stack = TroubledStack(tmp_path, is_known=True)
+    found = stack.meet(trouble, used)
+    if said == "not sent again":
+        assert len(stack.legacy.keys) == 1
+    else:
+        assert found == said
+    assert stack.legacy.state.creations <= 1
+    if used is V1 and said == AGAIN:
+        assert len(set(stack.legacy.keys)) == 1
+
+
+def test_settings() -> None:
+    """The pages have the times, the default and the addresses of the code."""
+    assert (KEY_SECONDS, KEPT_SECONDS, STOPPED_SECONDS) == (9 * 60, 10 * 60, 60)
+    for text in (PAGE, RECOVERING):
+        assert "9 minutes" in text
+        assert "10 minutes for each" in text
+    settings = table(PAGE)
+    assert settings["setting"] == [f"`{API.default}`, the default", "`v1`"]
+    assert settings["default endpoint"] == [f"`{ENDPOINTS['legacy']}`", f"`{ENDPOINTS['v1']}`"]

@@ -1,0 +1,308 @@
+"""Stories on the real engine that are too many for `make test`, each for every way that there is.
+
+A create is killed or interrupted at each stage; a stack's backend is named in each way; a machine
+is replaced although nothing calls for it; and the seams into the plugin host are switched off.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from pulumi_fal.emulator.faults import fault
+from pulumi_fal.emulator.server import EmulatorServer
+
+from ..e2e.harness import (
+    OTHER_SSH_KEY,
+    PULUMI,
+    SSH_KEY,
+    Result,
+    Stack,
+    machine,
+    wait_until,
+)
+from ..e2e.native import in_both
+from ..e2e.recovery import (
+    PATIENCE,
+    STAGES,
+    Stage,
+    adopt,
+    entries,
+    finish,
+    in_plugin,
+    is_locked,
+    journal,
+    kill,
+    kill_while_waiting,
+    nothing_runs,
+    one_machine,
+    says,
+    touch_when_told_to_stop,
+    unfinished,
+    unlock,
+)
+from ..fakes import EIGHT, ONE
+from ..processes import OFF, replaced
+
+# Stages of a create
+
+
+@in_both
+@pytest.mark.parametrize("who", ["cli", "plugin", "both"])
+@pytest.mark.parametrize("name", STAGES)
+def test_kill(name: str, who: str, stack: Stack, emulator: EmulatorServer) -> None:
+    """There is one creation in all, and no process is left behind."""
+    stack.env |= PATIENCE
+    stage = Stage(emulator, name)
+    kill(stack, stage.reached_by(stack.start("up")), who)
+    stage.release()
+    nothing_runs(stack)
+    stage.end()
+    unlock(stack)
+    if name == "during the POST" and who != "cli":
+        # The answer went to a dead process: only a user can say whose machine it is.
+        assert adopt(stack, stack.up(fails=True)) in emulator.state.alive()
+    stack.up()
+    one_machine(stack, emulator)
+    stack.up("--expect-no-changes")
+    assert entries(stack) == []
+
+
+@in_both
+@pytest.mark.parametrize("name", STAGES)
+def test_ctrl_c(name: str, stack: Stack, emulator: EmulatorServer) -> None:
+    """A request in flight is allowed to finish; no pending operation and no lock is left."""
+    stack.env |= PATIENCE
+    was_told = touch_when_told_to_stop(stack)
+    stage = Stage(emulator, name)
+    run = stage.reached_by(stack.start("up"))
+    run.interrupt()
+    wait_until(was_told.exists)
+    stage.release()
+    interrupted = run.wait()
+    assert interrupted.exit_code != 0
+    assert stack.state_ids() == emulator.state.alive()
+    assert len(unfinished(stack)) == len(entries(stack)) == (name != "before the POST")
+    assert not stack.state().get("pending_operations")
+    assert not is_locked(stack)
+    nothing_runs(stack)
+    for id_ in emulator.state.alive():
+        says(interrupted, f"The wait for machine {id_} (gpu_1x_h100_sxm5) was interrupted.")
+    stage.end()
+    stack.up()
+    one_machine(stack, emulator)
+    assert not stack.state().get("pending_operations")
+
+
+@pytest.mark.parametrize("call", ["list", "create"])
+def test_ctrl_c_in_retry(call: str, stack: Stack, emulator: EmulatorServer) -> None:
+    """An hour's sleep is no reason to wait, and a POST that was refused has created nothing."""
+    emulator.faults.add(call, fault("429", retry_after=3600))
+    run = stack.start("up")
+    wait_until(lambda: emulator.state.calls[call] == 1 and not emulator.state.in_flight)
+    run.interrupt()
+    assert run.wait().exit_code != 0
+    assert emulator.state.creations == 0
+    assert entries(stack) == []
+    assert not is_locked(stack)
+    stack.up()
+    one_machine(stack, emulator)
+
+
+# Backends, for stacks that share all names and a PULUMI_HOME
+
+
+def by_project(stack: Stack) -> None:
+    """Name the backend in Pulumi.yaml, with a relative URL."""
+    del stack.env["PULUMI_BACKEND_URL"]
+    with (stack.project / "Pulumi.yaml").open("a") as project:
+        project.write("backend:\n  url: file://.\n")
+
+
+def by_login(stack: Stack) -> None:
+    """Run `pulumi login`: the last login counts for all commands that follow."""
+    stack.env.pop("PULUMI_BACKEND_URL", None)
+    login = [str(PULUMI), "login", f"file://{stack.folder}"]
+    subprocess.run(login, env=stack.env, check=True, capture_output=True)
+
+
+WAYS: dict[str, Callable[[Stack], object]] = {
+    "absolute URL": lambda stack: None,
+    "relative URL": lambda stack: stack.env.update(PULUMI_BACKEND_URL="file://."),
+    "Pulumi.yaml": by_project,
+    "login": by_login,
+}
+
+
+@pytest.fixture
+def twins(emulator: EmulatorServer, stack: Stack, tmp_path: Path) -> Iterator[tuple[Stack, Stack]]:
+    """Two stacks that share all names and a PULUMI_HOME, in two backends."""
+    shutil.copytree(stack.folder, tmp_path / "other")
+    other = Stack(tmp_path / "other", emulator.env)
+    other.home = stack.home
+    other.env["PULUMI_HOME"] = stack.env["PULUMI_HOME"]
+    yield stack, other
+    other.kill_all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_own_stack(way: str, twins: tuple[Stack, Stack], emulator: EmulatorServer) -> None:
+    """A killed create is resumed by its own stack. The other one creates a machine of its own."""
+    one, other = twins
+    WAYS[way](one)
+    first = kill_while_waiting(one, emulator)
+    WAYS[way](other)
+    assert first not in other.up().output
+    (second,) = emulator.state.alive() - {first}
+    assert other.state_ids() == {second}
+    if way == "login":
+        by_login(one)
+    unlock(one)
+    one.up()
+    assert one.state_ids() == {first}
+    assert emulator.state.creations == 2
+
+
+# Replacements that nothing calls for but a user. The engine calls create for them without a diff,
+# just as after a kill: what is on record of the old machine must not be taken for the new one.
+
+KINDS = ("fresh", "known", "unfinished")
+"""A machine right after its `up`, whose record is still there; one without a record; and one that
+is in state as partial."""
+
+
+def machines_with(option: str = "", ssh_key: str = SSH_KEY) -> str:
+    """`other` with the given key, and a machine of each kind with the given option."""
+    kinds = {kind: EIGHT if kind == "unfinished" else ONE for kind in KINDS}
+    lines = (machine(kind, opts=option, instance_type=type_) for kind, type_ in kinds.items())
+    return "".join([machine("other", ssh_key=ssh_key), *lines])
+
+
+def replace(stack: Stack, *command: str) -> None:
+    """Name each machine in a command, after its flag if there is one, and run `up`."""
+    *words, flag = command
+    urns = [word for kind in KINDS for word in (flag, stack.urn(kind))]
+    stack.run(*words, *filter(None, urns), *(() if words == ["up"] else ("--yes",)))
+    if words != ["up"]:
+        stack.up()
+
+
+def write(stack: Stack, text: str) -> None:
+    stack.write(text)
+    stack.up()
+
+
+TRIGGER, FOLLOW = "replacement_trigger='{}'", "replace_with=[other]"
+FORCED: dict[str, tuple[str, Callable[[Stack], None]]] = {
+    "--replace": ("", lambda stack: replace(stack, "up", "--replace")),
+    "--target-replace": ("", lambda stack: replace(stack, "up", "--target-replace")),
+    "state taint": ("", lambda stack: replace(stack, "state", "taint", "")),
+    "replacement_trigger": (
+        TRIGGER.format("one"),
+        lambda stack: write(stack, machines_with(TRIGGER.format("two"))),
+    ),
+    "replace_with": (FOLLOW, lambda stack: write(stack, machines_with(FOLLOW, OTHER_SSH_KEY))),
+}
+"""What the machines have as an option before, and what forces their replacement."""
+
+
+@pytest.mark.parametrize("way", FORCED)
+def test_forced(way: str, stack: Stack, emulator: EmulatorServer) -> None:
+    """Whatever the journal and state have of the old machine, one is left for each resource."""
+    option, force = FORCED[way]
+    stack.write(machines_with(option))
+    make_each_kind(stack, emulator)
+    old = stack.ids()
+    force(stack)
+    new = stack.ids()
+    assert emulator.state.alive() == stack.state_ids() == set(new.values())
+    replaced = {name for name in old if old[name] != new[name]}
+    assert replaced == {*KINDS, *(["other"] if way == "replace_with" else [])}
+    assert emulator.state.deletions == len(replaced)
+    assert unfinished(stack) == []
+    stack.up("--expect-no-changes")
+    assert entries(stack) == []
+
+
+def make_each_kind(stack: Stack, emulator: EmulatorServer) -> None:
+    """Run `up` so that each machine is of its kind afterwards; all of them are ready then."""
+    state, count = emulator.state, len(KINDS) + 1
+    state.provisioning = inf
+    run = stack.start("up", "--parallel", str(count))
+
+    def only_unfinished_left() -> bool:
+        for made in list(state.machines.values()):
+            if made.requested.instance_type == ONE:
+                made.provisioning = 0
+        in_state = len(stack.state_ids()) == count - 1
+        return run.process.poll() is not None or (state.creations == count and in_state)
+
+    wait_until(only_unfinished_left)
+    run.interrupt()
+    assert run.wait().exit_code != 0
+    assert [resource["urn"] for resource in unfinished(stack)] == [stack.urn("unfinished")]
+    for entry in entries(stack):
+        if entry.origin.urn == stack.urn("known"):
+            journal(stack).drop(entry)
+    finish(state)
+
+
+# The seams into the plugin host, switched off as by a host whose internals have changed
+
+
+@pytest.mark.parametrize("seams", [*((seam,) for seam in OFF), tuple(OFF)], ids="+".join)
+def test_without(seams: tuple[str, ...], stack: Stack, emulator: EmulatorServer) -> None:
+    """A create that fails while it waits, and one that is killed, are resumed all the same."""
+    values = {name: OFF[name] for name in seams} | {"machines.lifecycle.REFUSED_SECONDS": 0.5}
+    in_plugin(stack, "\n".join(replaced(*each) for each in values.items()))
+    stack.env |= PATIENCE
+    emulator.state.provisioning = inf
+    stack.write(machine("first"))
+    run = stack.start("up")
+    wait_until(lambda: emulator.state.calls["list"] >= 3)
+    emulator.faults.add("list", "401", inf)
+    failed = run.wait()
+    assert failed.exit_code != 0
+    (first,) = emulator.state.alive()
+    says(failed, f"The wait for machine {first}")
+    recorded = [entry.instance_id for entry in entries(stack)]
+    assert stack.state_ids() == {first} or recorded == [first]
+    emulator.faults.clear()
+    finish(emulator.state)
+    succeed(stack, "up")
+    assert stack.state_ids() == {first}
+
+    emulator.state.provisioning = inf
+    stack.write(machine("first"), machine("second"))
+    calls = emulator.state.calls["list"]
+    run = stack.start("up")
+    wait_until(lambda: emulator.state.calls["list"] >= calls + 3)
+    run.kill()
+    run.wait()
+    unlock(stack)
+    (second,) = emulator.state.alive() - {first}
+    finish(emulator.state)
+    up = stack.start("up").wait()
+    if up.exit_code != 0:
+        # The plugin outlived the engine, and can't know that nobody took its result.
+        says(up, f"made {second}", "it was reported to Pulumi, but")
+        adopt(stack, up)
+        succeed(stack, "up")
+    succeed(stack, "up", "--expect-no-changes")
+    assert stack.state_ids() == emulator.state.alive()
+    assert emulator.state.creations == 2
+    assert entries(stack) == []
+    succeed(stack, "destroy")
+    assert stack.state_ids() == emulator.state.alive() == set()
+
+
+def succeed(stack: Stack, *args: str) -> Result:
+    """Run a command that must succeed; it may print a traceback on the way."""
+    result = stack.start(*args).wait()
+    assert result.exit_code == 0, result
+    return result
