@@ -229,6 +229,7 @@ class Engine:
                 if self._is_called_again(call):
                     if kept is not None and isinstance(error, InitFailed):
                         self.world.laws.call_forgotten(call, error.instance_id)
+                    self.world.laws.called_again(call)
                     continue
                 if kept is not None and isinstance(error, InitFailed) and self.process.records:
                     self.world.laws.create_ended(call, error.instance_id)

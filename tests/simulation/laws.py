@@ -25,7 +25,10 @@ _NOT_KNOWN = "it is not known whether that is this stack"
 """What a create says that does not know whose an earlier one is."""
 _MAY_APPEAR = "It is not known whether the earlier create made a machine as well"
 """What a command says of a create that another one has followed, where it can't look for more."""
-_NOT_NAMED = ("could not be asked", "the key of another account", "an earlier create of it is on")
+_NOT_NAMED = (
+    *("could not be asked", "the key of another account", "an earlier create of it is on"),
+    "The key that was refused",
+)
 """What a create says that can't name the machines of an earlier one."""
 _NOT_REPEATED = {
     *("401", "403", "404", "no_room", "redirect", "unsent"),
@@ -140,6 +143,11 @@ class Laws:
         """The engine forgets the machine that it was told of, and calls again."""
         self._forgotten.append((call, instance_id))
 
+    def called_again(self, call: Call) -> None:
+        """An error hook has the engine call Create again, after an error."""
+        entries = self._world.entries_of(call.owner, call.process.home)
+        self._on_record[call] = {entry.file for entry in entries}
+
     def create_failed(self, call: Call, error: Exception) -> None:
         """A create says what went wrong."""
         world, process = self._world, call.process
@@ -192,6 +200,7 @@ class Laws:
         """An `up` replaces a machine because a diff says so."""
         if previewed is not None and call.owner.name not in previewed:
             self.violations.append(f"{call.owner} is replaced, which its preview did not say")
+        self._unasked.discard(row.id)
         if all(news.get(name) == row.inputs.get(name) for name in inputs.REPLACING):
             self._unasked.add(row.id)
 
