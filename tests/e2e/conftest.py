@@ -16,7 +16,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import KEY
 from .harness import ENGINE_RUNS, SECONDS, Stack, cli_path, fresh, machine
-from .sshd import SSHD, Sshd
+from .sshd import SSHD, LocalShell, Sshd
 
 FOLDER = Path(__file__).parent
 
@@ -81,6 +81,15 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
     sshd = Sshd(tmp_path / "sshd")
     yield sshd
     sshd.end()
+
+
+@pytest.fixture
+def shells(tmp_path: Path) -> Iterator[Sshd | LocalShell]:
+    """OpenSSH's server where there is one, and what stands in for it elsewhere."""
+    shells = Sshd(tmp_path / "sshd") if SSHD else LocalShell(tmp_path / "ssh")
+    shells.start()
+    yield shells
+    shells.end()
 
 
 @pytest.fixture(scope="session")
