@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import signal
@@ -15,7 +16,7 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import KEY
-from .harness import ENGINE_RUNS, SECONDS, Stack, cli_path, fresh, machine
+from .harness import ENGINE_RUNS, SECONDS, Stack, cli_path, fresh, machine, processes_with
 from .sshd import SSHD, LocalShell, Sshd
 
 FOLDER = Path(__file__).parent
@@ -90,6 +91,9 @@ def shells(tmp_path: Path) -> Iterator[Sshd | LocalShell]:
     shells.start()
     yield shells
     shells.end()
+    for home in shells.home.glob("*"):
+        for pid in processes_with(f"HOME={home}"):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

@@ -131,7 +131,7 @@ def test_cluster(
     failed = on_each_node("case $TORCHRUN in *rank=1*) exit 3; esac; echo $$ > ../pid; sleep 600")
     assert failed.wait().exit_code == 3
     pids = [shells.home / f"127.77.0.{n}" / "pid" for n in (1, 2)]
-    assert not runs(pids[0])
+    wait_until(lambda: not runs(pids[0]))
     for end in ("Ctrl-C", "--stop"):
         run = on_each_node("echo $$ > ../pid; echo works; sleep 600")
         wait_until(lambda: stack.runs[-1].output.count("works") == 2)
@@ -143,7 +143,7 @@ def test_cluster(
         ended = run.wait()
         assert ended.exit_code != 0
         assert "Traceback" not in ended.output
-        assert not any(map(runs, pids))
+        wait_until(lambda: not any(map(runs, pids)))
 
 
 def runs(pid_file: Path) -> bool:
