@@ -119,7 +119,9 @@ def test_cluster(
     (sector,) = {machine.sector for machine in emulator.state.existing()}
     assert outputs["sector"] == sector
     assert outputs["hostfile"] == "127.77.0.1 slots=8\n127.77.0.2 slots=8\n"
-    assert pulumi_fal(stack, "ssh-config", "--stack", stack.name) == outputs["sshConfig"]
+    printed = ("ssh-config", "--stack", stack.name)
+    assert pulumi_fal(stack, *printed) == outputs["sshConfig"]
+    assert "placement: cluster\n" in pulumi_fal(stack, *printed, "--format", "dstack")
 
     (stack.project / "work" / "where.sh").write_text('echo $HOME "$@"')
     ran = on_each_node("sh where.sh $TORCHRUN").wait()

@@ -328,7 +328,7 @@ LOG_IN = {"user": "ubuntu", "identity_file": access.IDENTITY, "hosts": IPS}
         ("a" * 50, "a" * 41),
     ],
 )
-def test_skypilot(name: str, label: str) -> None:
+def test_label(name: str, label: str) -> None:
     """Quoted, and with only what dstack allows in a name."""
     assert yaml.safe_load(access.skypilot(name, IPS)) == {label: LOG_IN}
     assert yaml.safe_load(access.dstack(name, IPS, []))["name"] == label
