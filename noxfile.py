@@ -1,4 +1,4 @@
-"""Checks that need environments of their own; `make compat`, `audit` and `dist` run them.
+"""Checks that need environments of their own; `make compat`, `audit` and `dist` run most of them.
 
 `.venv/bin/nox --list` shows all; arguments after `--` go to pytest:
 
@@ -42,6 +42,15 @@ def audit(session: nox.Session) -> None:
     """Look up the locked versions in the database of known vulnerabilities."""
     session.install(*nox.project.dependency_groups(nox.project.load_toml(), "audit"))
     session.run("pip-audit", "--disable-pip", "--require-hashes", "-r", LOCK)
+
+
+@nox.session
+@nox.parametrize("scheduler", ["skypilot", "dstack"])
+def schedulers(session: nox.Session, scheduler: str) -> None:
+    """Have the newest SkyPilot and dstack read the files by which they find machines."""
+    session.install(".", scheduler)
+    home = str(Path(session.create_tmp()).absolute())
+    session.run("python", "tests/schedulers.py", scheduler, env={"HOME": home})
 
 
 @nox.session

@@ -9,6 +9,7 @@ cluster = ComputeCluster(
     "node",
     size=config.require_int("size"),
     ssh_key=config.require("sshPublicKey"),
+    wait_for_ssh=True,
 )
 
 pulumi.export("sector", cluster.sector)

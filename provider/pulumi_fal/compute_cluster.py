@@ -76,6 +76,12 @@ class ComputeCluster(pulumi.ComponentResource):
     """An Ansible inventory with the machines as one group. Its name is the cluster's, with
     underscores in place of other characters than letters and digits. It is None until all machines
     have an ip."""
+    skypilot: pulumi.Output[str | None]
+    """A file for `sky ssh up --file FILE` of SkyPilot: an SSH node pool. It names the private key
+    `~/.ssh/id_ed25519`. It is None until all machines have an ip."""
+    dstack: pulumi.Output[str | None]
+    """A file for `dstack apply -f FILE`: an SSH fleet. It names the private key
+    `~/.ssh/id_ed25519`. It is None until all machines have an ip."""
 
     @overload
     def __init__(

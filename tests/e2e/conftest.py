@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import signal
@@ -15,8 +16,8 @@ import pytest
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import KEY
-from .harness import ENGINE_RUNS, SECONDS, Stack, cli_path, fresh, machine
-from .sshd import SSHD, Sshd
+from .harness import ENGINE_RUNS, SECONDS, Stack, cli_path, fresh, machine, processes_with
+from .sshd import SSHD, LocalShell, Sshd
 
 FOLDER = Path(__file__).parent
 
@@ -81,6 +82,18 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
     sshd = Sshd(tmp_path / "sshd")
     yield sshd
     sshd.end()
+
+
+@pytest.fixture
+def shells(tmp_path: Path) -> Iterator[Sshd | LocalShell]:
+    """OpenSSH's server where there is one, and what stands in for it elsewhere."""
+    shells = Sshd(tmp_path / "sshd") if SSHD else LocalShell(tmp_path / "ssh")
+    shells.start()
+    yield shells
+    shells.end()
+    for home in shells.home.glob("*"):
+        for pid in processes_with(f"HOME={home}"):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,8 @@ class ComputeCluster(pulumi.ComponentResource):
     torchrun: Output[list]
     sshConfig: Output[str]
     inventory: Output[str]
+    skypilot: Output[str]
+    dstack: Output[str]
     machines: Output[list]
 
     def __init__(self, name, opts=None, **inputs):

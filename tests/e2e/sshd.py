@@ -9,17 +9,44 @@ import socket
 import subprocess
 from pathlib import Path
 
-from .harness import wait_until
+from .harness import SSH_KEY, wait_until
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin") or ""
 """The server's command, or "" where it is not installed."""
+
+
+class LocalShell:
+    """An `ssh` without a server: it runs each command here, as on the machine with that address.
+
+    Such a command outlives the `ssh`, and has a home folder of its own, in `home`.
+    """
+
+    public_key = SSH_KEY
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.path = folder / "home", folder / "bin"
+        self.path.mkdir(parents=True)
+        client = self.path / "ssh"
+        client.write_text(
+            f"""#!/bin/bash
+host=$({shutil.which("ssh")} -G "${{@:1:$#-1}}" | sed -n 's/^hostname //p')
+export HOME={self.home}/$host
+mkdir -p $HOME && cd $HOME && exec setsid --wait bash -c "${{@: -1}}"
+"""
+        )
+        client.chmod(0o755)
+
+    def start(self) -> None: ...
+
+    def end(self) -> None: ...
 
 
 class Sshd:
     """OpenSSH's server on all loopback addresses, for whoever runs the tests, and a client for it.
 
     The server runs from `start` to `end`. `path` has an `ssh` that differs from the user's in port,
-    user and key alone. `public_key` is the key that may log in, and `home` the home folder there.
+    user and key alone. `public_key` is the key that may log in, and `home` has the home folder of
+    each address.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,8 +68,14 @@ class Sshd:
             f"Port {self.port}\nListenAddress 0.0.0.0\nHostKey {folder}/host_key\n"
             f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\n"
             f"PidFile none\nAllowUsers {getpass.getuser()}\nPasswordAuthentication no\n"
-            f"SetEnv HOME={self.home}\n"
+            f"ForceCommand exec {folder}/shell\n"
         )
+        shell = folder / "shell"
+        shell.write_text(
+            f"#!/bin/bash\nset -- $SSH_CONNECTION\nexport HOME={self.home}/$3\n"
+            'mkdir -p "$HOME" && cd "$HOME" && exec bash -c "$SSH_ORIGINAL_COMMAND"\n'
+        )
+        shell.chmod(0o755)
         self.path = folder / "bin"
         self.path.mkdir()
         client = self.path / "ssh"

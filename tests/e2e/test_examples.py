@@ -26,7 +26,7 @@ from .harness import OTHER_SSH_KEY, SSH_KEY, Run, Stack, wait_until
 from .installed import ROOT, run_uv
 from .native import in_native
 from .recovery import nothing_runs
-from .sshd import Sshd
+from .sshd import LocalShell, Sshd
 
 EXAMPLES = ROOT / "examples"
 STACKS = ("adopt", "cluster", "fleet", "set-up", "ssh-config", "test-your-stack")
@@ -66,7 +66,7 @@ ignored = shutil.ignore_patterns("__pycache__", "venv", "Pulumi.*.yaml", ".pytes
 def test_complete() -> None:
     """An example has what is needed to run it, a short README, and a test in this file."""
     folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
-    assert folders == {*STACKS, "automation-api", "policy", "quickstart", *OTHER_LANGUAGES}
+    assert folders == {*STACKS, "job", "policy", "quickstart", *OTHER_LANGUAGES}
     for name in folders:
         files = {path.name for path in (EXAMPLES / name).iterdir()}
         project = "PulumiPolicy.yaml" if name == "policy" else "Pulumi.yaml"
@@ -97,41 +97,60 @@ def test_fleet(example: Example, emulator: EmulatorServer) -> None:
 def test_cluster(
     example: Example,
     emulator: EmulatorServer,
-    sshd: Sshd,
+    shells: Sshd | LocalShell,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The script reaches each machine over ssh by its name, with its own arguments."""
+    """A command runs in a copy of `work` on each machine, and is stopped on all."""
     monkeypatch.setattr(state, "NETWORK", ipaddress.IPv4Address("127.77.0.0"))
-    sshd.start()
     stack = example("cluster")
+    path = os.pathsep.join([str(shells.path), f"{sys.prefix}/bin", os.defpath])
+    env = {**stack.env, "PATH": path, "PULUMI_STACK": stack.name}
+
+    def on_each_node(command: str) -> Run:
+        log = stack.folder / f"node-{len(stack.runs)}.log"
+        args = ["-u", "on_each_node.py", command]
+        run = Run(Path(sys.executable), args, stack.project, env, log)
+        stack.runs.append(run)
+        return run
+
+    assert "Not all machines have an ip yet." in on_each_node("true").wait().output
     stack.up()
     outputs = stack.outputs()
     (sector,) = {machine.sector for machine in emulator.state.existing()}
     assert outputs["sector"] == sector
     assert outputs["hostfile"] == "127.77.0.1 slots=8\n127.77.0.2 slots=8\n"
-    assert pulumi_fal(stack, "ssh-config", "--stack", stack.name) == outputs["sshConfig"]
+    printed = ("ssh-config", "--stack", stack.name)
+    assert pulumi_fal(stack, *printed) == outputs["sshConfig"]
+    assert "placement: cluster\n" in pulumi_fal(stack, *printed, "--format", "dstack")
 
-    def on_each_node(command: str) -> tuple[int, set[str]]:
-        path = os.pathsep.join([str(sshd.path), f"{sys.prefix}/bin", os.defpath])
-        ended = subprocess.run(
-            [sys.executable, "on_each_node.py", command],
-            cwd=stack.project,
-            env={**stack.env, "PATH": path, "PULUMI_STACK": stack.name},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        print(ended.stderr)
-        return ended.returncode, set(ended.stdout.splitlines())
+    (stack.project / "work" / "where.sh").write_text('echo $HOME "$@"')
+    ran = on_each_node("sh where.sh $TORCHRUN").wait()
+    arguments = "--nnodes=2 --nproc-per-node=8 --node-rank={} --rdzv-endpoint=127.77.0.1:29500"
+    assert ran.exit_code == 0
+    assert set(ran.output.splitlines()) == {
+        f"node-{n}: {shells.home}/127.77.0.{n + 1} {arguments.format(n)}" for n in range(2)
+    }
+    failed = on_each_node("case $TORCHRUN in *rank=1*) exit 3; esac; echo $$ > ../pid; sleep 600")
+    assert failed.wait().exit_code == 3
+    pids = [shells.home / f"127.77.0.{n}" / "pid" for n in (1, 2)]
+    wait_until(lambda: not runs(pids[0]))
+    for end in ("Ctrl-C", "--stop"):
+        run = on_each_node("echo $$ > ../pid; echo works; sleep 600")
+        wait_until(lambda: stack.runs[-1].output.count("works") == 2)
+        assert all(map(runs, pids))
+        if end == "Ctrl-C":
+            run.interrupt()
+        else:
+            assert on_each_node(end).wait().exit_code == 0
+        ended = run.wait()
+        assert ended.exit_code != 0
+        assert "Traceback" not in ended.output
+        wait_until(lambda: not any(map(runs, pids)))
 
-    # The address that the client connected to is the third word of SSH_CONNECTION.
-    common = "torchrun --nnodes=2 --nproc-per-node=8"
-    assert on_each_node("echo $SSH_CONNECTION | cut -d' ' -f3; echo torchrun $TORCHRUN") == (
-        0,
-        {"127.77.0.1", "127.77.0.2"}
-        | {f"{common} --node-rank={n} --rdzv-endpoint=127.77.0.1:29500" for n in (0, 1)},
-    )
-    assert on_each_node("exit 3") == (3, set())
+
+def runs(pid_file: Path) -> bool:
+    """Whether the process with the pid in the file still runs."""
+    return pid_file.exists() and Path("/proc", pid_file.read_text().strip()).exists()
 
 
 def test_set_up(
@@ -145,8 +164,8 @@ def test_set_up(
     stack = example("set-up")
     stack.env["PATH"] = os.pathsep.join([str(sshd.path), stack.env["PATH"]])
     stack.env["FAL_COMPUTE_SSH_ADDRESS"] = f"127.0.0.1:{sshd.port}"
-    script, ran_on = stack.project / "set-up.sh", sshd.home / "ran-on"
-    text = f"{script.read_text()}echo $SSH_CONNECTION | cut -d' ' -f3 >> ~/{ran_on.name}\n"
+    script, ran_on = stack.project / "set-up.sh", stack.folder / "ran-on"
+    text = f"{script.read_text()}echo $SSH_CONNECTION | cut -d' ' -f3 >> {ran_on}\n"
     script.write_text(text)
     creating = stack.start("up")
     wait_until(lambda: "waiting for SSH on port 22" in creating.output)
@@ -220,48 +239,58 @@ def test_ssh_config(example: Example, emulator: EmulatorServer) -> None:
 
 
 @pytest.fixture
-def script(stack: Stack) -> Callable[..., Run]:
-    """Start examples/automation-api with a command, as from a terminal."""
-    project = stack.folder / "automation-api"
-    shutil.copytree(EXAMPLES / "automation-api", project, ignore=ignored)
-    (project / "key.pub").write_text(SSH_KEY)
-    path = os.pathsep.join([f"{sys.prefix}/bin", os.defpath])
+def job(
+    stack: Stack, shells: Sshd | LocalShell, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Run]:
+    """Start examples/job with a command, as from a terminal."""
+    monkeypatch.setattr(state, "NETWORK", ipaddress.IPv4Address("127.77.0.0"))
+    stack.project = stack.folder / "job"
+    shutil.copytree(EXAMPLES / "job", stack.project, ignore=ignored)
+    (stack.project / "key.pub").write_text(shells.public_key)
+    path = os.pathsep.join([str(shells.path), f"{sys.prefix}/bin", os.defpath])
 
-    def start(*command: str) -> Run:
-        args = ["-u", "main.py", "key.pub", *command]
+    def start(command: str) -> Run:
+        args = ["-u", "main.py", "key.pub", "work", command]
         log = stack.folder / "script.log"
-        run = Run(Path(sys.executable), args, project, {**stack.env, "PATH": path}, log)
+        run = Run(Path(sys.executable), args, stack.project, {**stack.env, "PATH": path}, log)
         stack.runs.append(run)
         return run
 
     return start
 
 
-def test_automation(script: Callable[..., Run], stack: Stack, emulator: EmulatorServer) -> None:
-    """The script rents, works and gives back, and exits with the exit code of the work."""
-    ended = script("sh", "-c", "echo the ip is $MACHINE_IP; exit 3").wait()
-    assert ended.exit_code == 3
-    (made,) = emulator.state.machines.values()
-    assert f"the ip is {made.ip}\n" in ended.output
+def test_job(job: Callable[[str], Run], stack: Stack, emulator: EmulatorServer) -> None:
+    """Code goes there and results come back, and the exit code is that of the command."""
+    work = stack.project / "work"
+    (work / "given").write_text("code")
+    (work / "results").mkdir()
+    (work / "results" / "earlier").touch()
+    assert job("ls results; cat given > results/got; exit 3").wait().exit_code == 3
+    assert "earlier" not in stack.runs[-1].output
+    assert (work / "results" / "got").read_text() == "code"
+    assert emulator.state.creations == 1
     assert emulator.state.alive() == set()
     nothing_runs(stack)
 
 
-@pytest.mark.chaos("e2e/test_examples.py::test_automation")
-@pytest.mark.parametrize("moment", ["work", "wait"])
-def test_automation_interrupted(
-    script: Callable[..., Run], stack: Stack, emulator: EmulatorServer, moment: str
+@pytest.mark.chaos("e2e/test_examples.py::test_job")
+@pytest.mark.parametrize("moment", ["work", "wait", "cancelled"])
+def test_job_interrupted(
+    job: Callable[[str], Run], stack: Stack, emulator: EmulatorServer, moment: str
 ) -> None:
-    """Ctrl-C deletes the machine, in a wait as in the work, and the script has no traceback."""
+    """Ctrl-C, and SIGTERM of a CI, bring back what there is and delete the machine."""
     emulator.state.provisioning = 3600 if moment == "wait" else 0
-    run = script("sh", "-c", "echo works; exec sleep 600")
-    wait_until(lambda: emulator.state.creations if moment == "wait" else "works" in run.output)
-    run.interrupt()
+    run = job("echo part > results/got; echo works; sleep 600")
+    wait_until(lambda: emulator.state.creations if moment == "wait" else "\nworks\n" in run.output)
+    if moment == "cancelled":
+        run.process.terminate()
+    else:
+        run.interrupt()
     ended = run.wait()
     assert ended.exit_code != 0
     assert "Traceback" not in ended.output
+    assert (stack.project / "work" / "results" / "got").exists() is (moment != "wait")
     assert emulator.state.creations == 1
-    nothing_runs(stack)
     assert emulator.state.alive() == set()
 
 

@@ -158,6 +158,8 @@ def test_outputs(provider: Native, monitor: Monitor) -> None:
     assert machines == [Monitor.urn("train-0"), Monitor.urn("train-1")]
     assert outputs.pop("sshConfig").startswith("Host train-0\n  HostName 198.18.0.0\n")
     assert outputs.pop("inventory").startswith("[train]\ntrain-0 ansible_host=198.18.0.0\n")
+    assert outputs.pop("skypilot").startswith('"train":\n')
+    assert outputs.pop("dstack").startswith("type: fleet\n")
     torchrun = "--nnodes=2 --nproc-per-node=8 --node-rank=%d --rdzv-endpoint=198.18.0.0:29500"
     assert outputs == {
         "ips": ["198.18.0.0", "198.18.0.1"],

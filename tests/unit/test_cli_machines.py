@@ -23,7 +23,7 @@ from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import machines, show
 from pulumi_fal.cli.context import Context
 from pulumi_fal.cli.evidence import Reader
-from pulumi_fal.resource import wait
+from pulumi_fal.resource import access, wait
 from pulumi_fal.stacks import state
 from pulumi_fal.stacks.state import Stack, StackMachine
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
@@ -414,6 +414,21 @@ def test_ssh_config_file(ssh: CommandLine, tmp_path: Path) -> None:
     assert (file.name, file.read_text()) == ("train.dev", printed)
     assert os.name == "nt" or file.stat().st_mode & 0o777 == 0o600
     ssh.run("ssh-config", "train-0", "--write", code=2)
+    ssh.run("ssh-config", "--write", "--format", "dstack", code=2)
+
+
+def test_ssh_config_formats(ssh: CommandLine) -> None:
+    """The pool or fleet has the stack's name, and only a sector in common makes it a cluster."""
+    for machine in ssh.seen.values():
+        machine["sector"] = "sector_1"
+    dev, key = ("ssh-config", "--stack", "dev", "--format"), ("--identity", "~/.ssh/fal")
+    ips = ["198.18.0.1", "198.18.0.2"]
+    assert ssh.run(*dev, "skypilot") == access.skypilot("train-dev", ips)
+    assert ssh.run(*dev, "skypilot", *key) == access.skypilot("train-dev", ips, key[1])
+    fleet = access.dstack("train-dev", ips, ["sector_1"], key[1])
+    assert "placement: cluster" in fleet
+    assert ssh.run(*dev, "dstack", *key) == fleet
+    ssh.run("ssh-config", "--stack", "dev", *key, code=2)
 
 
 def test_ssh_config_by_name(line: CommandLine, named: dict[str, str]) -> None:

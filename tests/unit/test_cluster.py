@@ -10,6 +10,7 @@ from typing import Any
 
 import pulumi
 import pytest
+import yaml
 from pulumi.runtime import rpc
 
 from pulumi_fal import ComputeCluster, ComputeClusterArgs, Sector
@@ -160,7 +161,7 @@ def test_outputs(mocks: Mocks) -> pulumi.Output[None]:
     cluster = ComputeCluster("train", size=2, ssh_key=ED25519)
 
     def check(known: list[Any]) -> None:
-        ips, main_ip, sector, hostfile, torchrun, ssh_config, inventory = known
+        ips, main_ip, sector, hostfile, torchrun, ssh_config, inventory, skypilot, dstack = known
         assert ips == ["198.18.0.0", "198.18.0.1"]
         assert main_ip == ips[0]
         assert sector == "sector_3"
@@ -172,6 +173,8 @@ def test_outputs(mocks: Mocks) -> pulumi.Output[None]:
         assert "Host train-1\n  HostName 198.18.0.1\n" in ssh_config
         assert "  HostKeyAlias train-1-id\n" in ssh_config
         assert inventory.startswith("[train]\ntrain-0 ansible_host=198.18.0.0\n")
+        assert skypilot == access.skypilot("train", ips)
+        assert dstack == access.dstack("train", ips, ["sector_3"])
 
     return pulumi.Output.all(
         cluster.ips,
@@ -181,6 +184,8 @@ def test_outputs(mocks: Mocks) -> pulumi.Output[None]:
         cluster.torchrun,
         cluster.ssh_config,
         cluster.inventory,
+        cluster.skypilot,
+        cluster.dstack,
     ).apply(check)
 
 
@@ -191,10 +196,10 @@ def test_no_ip_yet(mocks: Mocks) -> pulumi.Output[None]:
     cluster = ComputeCluster("train", size=2, ssh_key=ED25519, sector="sector_1", wait=False)
 
     def check(known: list[Any]) -> None:
-        assert known == [["198.18.0.0", None], None, None, None, None]
+        assert known == [["198.18.0.0", None], *[None] * 6]
 
     files = (cluster.hostfile, cluster.torchrun, cluster.ssh_config, cluster.inventory)
-    return pulumi.Output.all(cluster.ips, *files).apply(check)
+    return pulumi.Output.all(cluster.ips, *files, cluster.skypilot, cluster.dstack).apply(check)
 
 
 NO_SIZE = "size must be a whole number of 1 or more"
@@ -309,6 +314,45 @@ def test_files() -> None:
     assert dict(parser["_8_train:vars"]) == {"ansible_user": "ubuntu"}
 
 
+LOG_IN = {"user": "ubuntu", "identity_file": access.IDENTITY, "hosts": IPS}
+
+
+@pytest.mark.parametrize(
+    "name, label",
+    [
+        ("train", "train"),
+        ("on", "on"),  # which would be True in YAML without quotes
+        ("8 Train\nx: y", "fal-8-train-x--y"),
+        ("x", "fal-x"),
+        ("a" * 50, "a" * 41),
+    ],
+)
+def test_label(name: str, label: str) -> None:
+    """Quoted, and with only what dstack allows in a name."""
+    assert yaml.safe_load(access.skypilot(name, IPS)) == {label: LOG_IN}
+    assert yaml.safe_load(access.dstack(name, IPS, []))["name"] == label
+
+
+@pytest.mark.parametrize(
+    "sectors, placement",
+    [
+        (["sector_1", "sector_1"], "cluster"),
+        (["sector_1", "sector_2"], "any"),
+        (["sector_1", None], "any"),
+        ([None, None], "any"),
+    ],
+)
+def test_dstack(sectors: list[str | None], placement: str) -> None:
+    """dstack runs tasks with several nodes on a cluster only, which has a network in common."""
+    fleet = yaml.safe_load(access.dstack("train", IPS, sectors, 'a "key"'))
+    assert fleet == {
+        "type": "fleet",
+        "name": "train",
+        "placement": placement,
+        "ssh_config": {**LOG_IN, "identity_file": 'a "key"'},
+    }
+
+
 @pytest.mark.parametrize("name", ["a b", "a\nProxyCommand x", "*", "!a", "[0:9]", "-o", "a#b"])
 def test_name_in_file(name: str) -> None:
     """A name with a line break, a pattern or a space would say something else to the tool."""
@@ -329,6 +373,8 @@ def test_name_in_file(name: str) -> None:
         lambda ip: access.torchrun([ip], 0, 8),
         lambda ip: access.ssh_config({"a": ip}, {"a": "id"}),
         lambda ip: access.inventory("a", {"a": ip}),
+        lambda ip: access.skypilot("a", [ip]),
+        lambda ip: access.dstack("a", [ip], []),
     ],
 )
 def test_only_addresses(write: Callable[[str], str], ip: str) -> None:

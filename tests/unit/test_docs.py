@@ -196,8 +196,8 @@ PROGRAMS = {
     "pulumi-fal": (str(BIN / "pulumi-fal"),),
     "emulator": (sys.executable, "-m", "pulumi_fal.emulator"),
 }
-OTHERS = {"ansible", "cat", "curl", "export", "git", "jq", "ls", "pip", "python3", "sleep", "sort"}
-OTHERS |= {"eval", "source", "ssh", "test", "uniq", "venv/bin/pip", "xargs"}
+OTHERS = {"ansible", "cat", "curl", "dstack", "export", "git", "jq", "ls", "pip", "python3", "sky"}
+OTHERS |= {"eval", "sleep", "sort", "source", "ssh", "test", "uniq", "venv/bin/pip", "xargs"}
 SCRIPTS = (["main.py"], ["on_each_node.py"], ["-m", "pytest"])
 
 

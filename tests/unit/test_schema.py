@@ -67,12 +67,14 @@ input fal:index:ComputeCluster sshKey: string, required
 input fal:index:ComputeCluster wait: boolean
 input fal:index:ComputeCluster waitForCapacity: string
 input fal:index:ComputeCluster waitForSsh: boolean
+output fal:index:ComputeCluster dstack: string
 output fal:index:ComputeCluster hostfile: string
 output fal:index:ComputeCluster inventory: string
 output fal:index:ComputeCluster ips: list of string, required
 output fal:index:ComputeCluster machines: list of fal:index:ComputeInstance, required
 output fal:index:ComputeCluster mainIp: string
 output fal:index:ComputeCluster sector: string
+output fal:index:ComputeCluster skypilot: string
 output fal:index:ComputeCluster sshConfig: string
 output fal:index:ComputeCluster torchrun: list of string
 component fal:index:ComputeCluster

@@ -216,8 +216,8 @@ def test_descriptions() -> None:
             "1 test collected",
         ),
         (
-            "automation-api",
-            "main.py missing.pub true",
+            "job",
+            "main.py missing.pub work true",
             1,
             "missing.pub: No such file or directory\n",
         ),

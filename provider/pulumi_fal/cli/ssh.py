@@ -110,8 +110,27 @@ def _quoted(path: Path) -> str:
     is_flag=True,
     help="Write a file for the stack, which ~/.ssh/config can include, and print how.",
 )
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["ssh", "skypilot", "dstack"]),
+    default="ssh",
+    help="For whom: ssh, SkyPilot (a pool for `sky ssh up`), or dstack (an SSH fleet).",
+)
+@click.option(
+    "--identity",
+    metavar="FILE",
+    help=f"The private key with which SkyPilot or dstack logs in. By default {access.IDENTITY}.",
+)
 @pass_context
-def ssh_config(context: Context, names: tuple[str, ...], stack: str, write: bool) -> None:
+def ssh_config(
+    context: Context,
+    names: tuple[str, ...],
+    stack: str,
+    write: bool,
+    format_: str,
+    identity: str | None,
+) -> None:
     """Print an ssh config with machines by name.
 
     It has the machines of a stack, or those that are named. Save it to a file, and log in with
@@ -122,31 +141,34 @@ def ssh_config(context: Context, names: tuple[str, ...], stack: str, write: bool
     """
     if names and (stack or write):
         raise click.UsageError("--stack and --write are for all machines of a stack: name none.")
+    if (write and format_ != "ssh") or (identity and format_ == "ssh"):
+        raise click.UsageError("--write is for ssh, and --identity for the other formats.")
     if names:
         found = find(context, names).items()
-        hosts = [(access.alias(name), machine.id, machine.ip) for name, machine in found]
-        click.echo(_config(hosts), nl=False)
+        hosts = _with_ip([(access.alias(name), machine) for name, machine in found])
+        click.echo(_text(hosts, format_, "fal", identity), nl=False)
         return
     machines = [machine for machine in state.read(stack).machines if not machine.is_replaced]
-    config = _config(_hosts(machines))
-    if not write:
-        click.echo(config, nl=False)
-        return
+    hosts = _with_ip(_hosts(machines))
     origin = Origin(machines[0].urn)
+    text = _text(hosts, format_, f"{origin.project}-{origin.stack}", identity)
+    if not write:
+        click.echo(text, nl=False)
+        return
     file = context.journal.folder.parent / "ssh" / access.alias(f"{origin.project}.{origin.stack}")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(0o600)  # ssh refuses a config that others may write to
-    file.write_text(config)
+    file.write_text(text)
     show.print_lines(
         f"Wrote {file}, with the machines of {origin.stack}.\n"
         "Add this line to ~/.ssh/config, above its first Host. It is the same for all stacks:\n"
         f"  Include {_quoted(file.parent / '*')}\n"
-        f"Then log in by name, for example:\n  ssh {config.split(maxsplit=2)[1]}"
+        f"Then log in by name, for example:\n  ssh {hosts[0][0]}"
     )
 
 
-_Host = tuple[str, str, "str | None"]
-"""A machine's name for ssh, its id, and its ip if that is known."""
+_Host = tuple[str, "Instance | StackMachine"]
+"""A machine with its name for ssh."""
 
 
 def _hosts(machines: Sequence[StackMachine]) -> list[_Host]:
@@ -154,24 +176,36 @@ def _hosts(machines: Sequence[StackMachine]) -> list[_Host]:
     aliases = [access.alias(Origin(machine.urn).name) for machine in machines]
     counts = Counter(aliases)
     return [
-        (name if counts[name] == 1 else machine.id, machine.id, machine.ip)
+        (name if counts[name] == 1 else machine.id, machine)
         for name, machine in zip(aliases, machines, strict=True)
     ]
 
 
-def _config(hosts: Sequence[_Host]) -> str:
-    """Return the config of the machines that have an ip, and name the others on stderr."""
-    for name, _, ip in hosts:
-        if ip is None:
+def _with_ip(hosts: Sequence[_Host]) -> list[_Host]:
+    """Return the machines that have an ip, and name the others on stderr."""
+    for name, machine in hosts:
+        if machine.ip is None:
             click.echo(
                 f"{name} is left out: no ip of it is known. Run `pulumi refresh` if it is ready by "
                 "now; an ip that is a secret can't be read.",
                 err=True,
             )
-    ips = {name: ip for name, _, ip in hosts if ip is not None}
-    if not ips:
+    known = [(name, machine) for name, machine in hosts if machine.ip is not None]
+    if not known:
         raise click.ClickException("There is no machine with an ip.")
+    return known
+
+
+def _text(hosts: Sequence[_Host], format_: str, pool: str, identity: str | None) -> str:
+    """Return the file in that format. `pool` is what SkyPilot or dstack calls the machines."""
+    ips = {name: machine.ip or "" for name, machine in hosts}
+    key = identity or access.IDENTITY
     try:
-        return access.ssh_config(ips, {name: id_ for name, id_, _ in hosts})
+        if format_ == "skypilot":
+            return access.skypilot(pool, ips.values(), key)
+        if format_ == "dstack":
+            sectors = [machine.sector for _, machine in hosts]
+            return access.dstack(pool, ips.values(), sectors, key)
+        return access.ssh_config(ips, {name: machine.id for name, machine in hosts})
     except ValueError as error:
         raise click.ClickException(f"The stack's state is damaged: {error}.") from None

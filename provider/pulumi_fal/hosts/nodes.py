@@ -139,6 +139,12 @@ def outputs(
         by_name = dict(zip(node_names, found, strict=True))
         return access.ssh_config(known, by_name) if known else None
 
+    def dstack(values: list[Any]) -> str | None:
+        known, *sectors = values
+        return access.dstack(name, known.values(), sectors) if known else None
+
+    by_name = once_known(lambda known, _: known)
+    sectors = (machine.sector for machine in machines)
     return {
         "ips": ips,
         "main_ip": machines[0].ip,
@@ -153,8 +159,10 @@ def outputs(
                 else None
             )
         ),
-        "ssh_config": pulumi.Output.all(once_known(lambda known, _: known), ids).apply(ssh_config),
+        "ssh_config": pulumi.Output.all(by_name, ids).apply(ssh_config),
         "inventory": once_known(lambda known, _: access.inventory(name, known)),
+        "skypilot": once_known(lambda known, _: access.skypilot(name, known.values())),
+        "dstack": pulumi.Output.all(by_name, *sectors).apply(dstack),
     }
 
 

@@ -1,4 +1,4 @@
-"""Files and arguments by which ssh, MPI, DeepSpeed, torchrun and Ansible reach machines.
+"""Files and arguments by which ssh, MPI, torchrun, Ansible and schedulers reach machines.
 
 All functions are pure. They raise ValueError for an ip that is not an IP address, so that only an
 address gets into a file that a tool acts on.
@@ -7,6 +7,7 @@ address gets into a file that a tool acts on.
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,6 +15,8 @@ USER = "ubuntu"
 """The user who may log in with the machine's ssh_key."""
 PORT = 29500
 """The port on which the first machine waits for the others: torchrun's own default."""
+IDENTITY = "~/.ssh/id_ed25519"
+"""The file with the private key of most users. A scheduler logs in with a key that is named."""
 
 
 def hostfile(ips: Iterable[str], gpus: int) -> str:
@@ -65,6 +68,42 @@ def inventory(group: str, ips: Mapping[str, str]) -> str:
     hosts = [f"{alias(name)} ansible_host={_address(ip)}" for name, ip in ips.items()]
     name = re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", group)
     return "\n".join([f"[{name}]", *hosts, "", f"[{name}:vars]", f"ansible_user={USER}", ""])
+
+
+def skypilot(pool: str, ips: Iterable[str], identity: str = IDENTITY) -> str:
+    """Return a file of SkyPilot's SSH node pools, with all machines in one pool.
+
+    `identity` is the file with the private key.
+    """
+    return f"{_label(pool)}:\n{_log_in(ips, identity)}"
+
+
+def dstack(
+    fleet: str, ips: Iterable[str], sectors: Iterable[str | None], identity: str = IDENTITY
+) -> str:
+    """Return dstack's configuration of an SSH fleet of all machines.
+
+    `identity` is the file with the private key. Only machines in one sector are a cluster, on which
+    dstack runs tasks with several nodes.
+    """
+    in_common = set(sectors)
+    placement = "cluster" if len(in_common) == 1 and None not in in_common else "any"
+    return (
+        f"type: fleet\nname: {_label(fleet)}\nplacement: {placement}\n"
+        f"ssh_config:\n{_log_in(ips, identity)}"
+    )
+
+
+def _label(name: str) -> str:
+    """Return the name in YAML, with only what dstack allows in one."""
+    allowed = re.sub(r"[^a-z0-9-]", "-", name.lower())
+    return json.dumps(re.sub(r"^(?![a-z].)", "fal-", allowed)[:41])
+
+
+def _log_in(ips: Iterable[str], identity: str) -> str:
+    """Return the lines of YAML that SkyPilot and dstack have in common."""
+    hosts = "".join(f"    - {json.dumps(_address(ip))}\n" for ip in ips)
+    return f"  user: {USER}\n  identity_file: {json.dumps(identity)}\n  hosts:\n{hosts}"
 
 
 def alias(name: str) -> str:

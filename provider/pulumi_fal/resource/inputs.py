@@ -63,6 +63,8 @@ CLUSTER_FIELDS = (
     Field("torchrun", is_output=True),
     Field("ssh_config", is_output=True),
     Field("inventory", is_output=True),
+    Field("skypilot", is_output=True),
+    Field("dstack", is_output=True),
     Field("machines", is_output=True),
 )
 """What a ComputeCluster has besides the inputs of its machines."""
