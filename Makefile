@@ -16,7 +16,7 @@ KEY   := $(shell { cat requirements/dev.txt pyproject.toml; $(PYTHON) -VV; } 2>/
 READY := $(VENV)/ready-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test unit plugin e2e languages chaos bench compat dist lint generate lock audit clean
+.PHONY: help demo setup test unit plugin e2e languages chaos bench compat dist lint generate picture lock audit clean
 
 ##@ Start here
 
@@ -78,6 +78,9 @@ bench: setup ## how fast, and with how many API calls, beside a provider as one 
 	@$(BIN)/python -m benchmarks --csv docs/benchmark.csv
 
 ##@ Upkeep
+
+picture: setup ## the README's pictures of `make demo`, from a run
+	@$(BIN)/python tools/picture.py
 
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.10 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

@@ -34,7 +34,8 @@ BIN = Path(sys.executable).parent
 def test_links(page: Path) -> None:
     """Every link leads to a file that exists, and every anchor to a heading in it."""
     text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
-    for target in re.findall(r"\]\((?!\w+://)([^)\s]+)\)", text):
+    pictures = re.findall(r' (?:src|srcset)="([^"]+)"', text)
+    for target in [*re.findall(r"\]\((?!\w+://)([^)\s]+)\)", text), *pictures]:
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
         assert file.exists(), target
