@@ -1,4 +1,4 @@
-"""Checks that need environments of their own; `make compat`, `audit` and `dist` run most of them.
+"""Checks that need environments of their own; `make compat`, `audit` and `dist` run most.
 
 `.venv/bin/nox --list` shows all; arguments after `--` go to pytest:
 
@@ -51,6 +51,15 @@ def schedulers(session: nox.Session, scheduler: str) -> None:
     session.install(".", scheduler)
     home = str(Path(session.create_tmp()).absolute())
     session.run("python", "tests/schedulers.py", scheduler, env={"HOME": home})
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site, with every link and anchor checked."""
+    session.install("--require-hashes", "-r", "requirements/docs.txt")
+    checked = ("--fail-on-warning", "--keep-going", "--nitpicky", "--quiet")
+    shutil.rmtree("site", ignore_errors=True)
+    session.run("sphinx-build", *checked, "-d", ".nox/doctrees", "-c", "tools/site", "docs", "site")
 
 
 @nox.session

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -55,6 +56,13 @@ def test_index() -> None:
     for name in ("_index.md", "installation-configuration.md"):
         head = (DOCS / name).read_text().split("---\n")[1]
         assert yaml.safe_load(head).keys() >= {"title", "meta_desc"}, name
+
+
+def test_llms() -> None:
+    """llms.txt of the site has every page, with a description."""
+    site = runpy.run_path(str(ROOT / "tools" / "site" / "conf.py"))
+    listed = re.findall(r"(?m)^- \[.+\]\(_sources/(\S+)\.md\.txt\): .", site["llms"](DOCS))
+    assert sorted(listed) == sorted({f.stem for f in DOCS.glob("*.md")} - {"_index"})
 
 
 def test_retries() -> None:

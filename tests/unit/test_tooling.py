@@ -50,7 +50,7 @@ def locked(name: str) -> dict[str, str]:
     return dict(re.findall(r"(?m)^(\S+)==(\S+)", text))
 
 
-@pytest.mark.parametrize("name", ["dev", "plugin"])
+@pytest.mark.parametrize("name", ["dev", "plugin", "docs"])
 def test_lock(name: str) -> None:
     """Every package has hashes, and whoever installs the lock decides where packages come from."""
     lock = (ROOT / "requirements" / f"{name}.txt").read_text()
