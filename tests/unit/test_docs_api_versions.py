@@ -12,7 +12,7 @@ import pytest
 from pulumi_fal.api.dialects import KEPT_SECONDS, Request
 from pulumi_fal.api.settings import API, ENDPOINTS, Settings
 from pulumi_fal.emulator.faults import Fault
-from pulumi_fal.errors import ElsewhereError, FalError, UnresolvedCreateError
+from pulumi_fal.errors import FalError, UnresolvedCreateError
 from pulumi_fal.machines.journal import KEY_SECONDS
 from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
 from pulumi_fal.resource import operations
@@ -156,14 +156,3 @@ def test_settings() -> None:
     settings = table(PAGE)
     assert settings["setting"] == [f"`{API.default}`, the default", "`v1`"]
     assert settings["default endpoint"] == [f"`{ENDPOINTS['legacy']}`", f"`{ENDPOINTS['v1']}`"]
-
-
-def test_quoted_message(tmp_path: Path) -> None:
-    """The message for a machine that v1 doesn't know is the real one, but for the id."""
-    stack = Stack(tmp_path, is_known=False)
-    id_ = stack.create()
-    with pytest.raises(ElsewhereError) as caught:
-        stack.refresh(id_)
-    (quoted,) = re.findall(r"(?ms)^```text\n(Machine .*?)\n```$", PAGE)
-    example = re.findall(r"Machine (\S+)", quoted)[0]
-    assert str(caught.value) == quoted.replace(example, id_)
