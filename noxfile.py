@@ -1,4 +1,4 @@
-"""Checks that need environments of their own; `make compat`, `audit` and `dist` run most.
+"""Checks that need environments of their own; `make compat`, `audit` and `dist` run most of them.
 
 `.venv/bin/nox --list` shows all; arguments after `--` go to pytest:
 

@@ -1,4 +1,4 @@
-"""Measure every row, and print them as the table that docs/performance.md has."""
+"""Measure every row, and print them as a table; docs/performance.md has some of them."""
 
 from __future__ import annotations
 

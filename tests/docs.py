@@ -13,6 +13,7 @@ json      It is parsed.
 typescript, go, csharp, java
           It is taken from an example, or from one in the schema; `make languages` compiles them.
 text      Output; so is a block without a language.
+mermaid   A chart, which GitHub draws.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SDKS = {"typescript", "go", "csharp", "java"}
-LANGUAGES = {"python", "sh", "console", "yaml", "json", "text", "", *SDKS}
+LANGUAGES = {"python", "sh", "console", "yaml", "json", "text", "mermaid", "", *SDKS}
 FENCED = r"(?ms)^```(\w*)\n(.*?)^```$"
 UNLOCKED = "import pulumi_command"
 """What programs with a package begin with whose plugin only Pulumi's servers have."""

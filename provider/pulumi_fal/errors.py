@@ -48,6 +48,9 @@ def _command() -> str:
 class FalError(Exception):
     """The base class of all exceptions in this module."""
 
+    is_awaited = False
+    """Whether this ends a create that has waited for capacity, and may succeed at another time."""
+
 
 class ConfigurationError(FalError):
     """The key, the endpoint or another setting is missing or unusable. Nothing was sent."""
@@ -222,10 +225,11 @@ class StackError(FalError):
 class CapacityError(FalError):
     """The API refused a create for want of capacity, for as long as the create waited for it."""
 
-    def __init__(self, happened: str, what_to_do: str) -> None:
+    def __init__(self, happened: str, what_to_do: str, *, is_awaited: bool = False) -> None:
         super().__init__(f"{happened}\n{what_to_do}")
         self.happened = happened
         self.what_to_do = what_to_do
+        self.is_awaited = is_awaited
 
 
 class IncompleteClusterError(FalError):

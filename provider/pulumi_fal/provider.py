@@ -15,6 +15,7 @@ from pulumi import dynamic
 from pulumi.output import Unknown
 from pulumi.runtime import rpc
 
+from pulumi_fal.errors import FalError
 from pulumi_fal.hosts.dynamic import DynamicSession, EngineRequest, current_request, guarded
 from pulumi_fal.resource import imports, operations
 from pulumi_fal.resource.call import UNKNOWN, InitFailed
@@ -113,7 +114,10 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
 
 @contextmanager
 def _partial_state(current: EngineRequest) -> Iterator[None]:
-    """Make the engine record a machine that is not ready, although the call fails."""
+    """Make the engine record a machine that is not ready, although the call fails.
+
+    If there was no capacity in time, make it go on with the others.
+    """
     try:
         yield
     except InitFailed as failed:
@@ -121,6 +125,10 @@ def _partial_state(current: EngineRequest) -> Iterator[None]:
             current.on_undelivered(failed.undelivered)
         else:
             failed.undelivered()
+        raise
+    except FalError as error:
+        if error.is_awaited:
+            current.ask_for_another_run(str(error))
         raise
 
 

@@ -20,7 +20,7 @@ from ..processes import replaced
 from .cli import pulumi_fal
 from .harness import OFFICIAL_HOST, Result, Run, Stack, wait_until
 
-DOCS = Path(__file__).parents[2] / "docs"
+MESSAGES = Path(__file__).with_name("messages.md")
 _LANGUAGE_HOST = "pulumi-language-python"
 SETTLE = 1.0
 PATIENCE = {
@@ -241,7 +241,7 @@ def says(result: Result, *parts: str) -> None:
 
 
 def as_documented(result: Result, heading: str) -> None:
-    """Check that the output has the message that docs/recovering.md quotes under this heading.
+    """Check that the output has the message that messages.md quotes under this heading.
 
     Ids, accounts, paths, projects, resources, addresses and seconds are placeholders.
     """
@@ -255,7 +255,7 @@ def says_already(run: Run, heading: str) -> bool:
 
 
 def _quoted(heading: str) -> str:
-    text = (DOCS / "recovering.md").read_text(encoding="utf-8")
+    text = MESSAGES.read_text(encoding="utf-8")
     section = re.split(rf"^##+ {re.escape(heading)}$", text, flags=re.MULTILINE)[1]
     quote = section.partition("\n##")[0].partition("```text")[2].partition("```\n")[0]
     assert quote, heading

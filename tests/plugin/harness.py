@@ -35,7 +35,7 @@ from ..fakes import KEY
 PROVIDER = (
     "gASVNgAAAAAAAACME3B1bHVtaV9mYWwucHJvdmlkZXKUjBdDb21wdXRlSW5zdGFuY2VQcm92aWRlcpSTlCmBlC4="
 )
-"""What every stack holds as `__provider`: a promise to all of them, see test_dynamic.py."""
+"""What every stack holds as `__provider`: a promise to all of them, see test_hosts.py."""
 PROVIDER_URN = "urn:pulumi:dev::proj::pulumi:providers:fal::"
 PACE = {
     "FAL_COMPUTE_POLL_INTERVAL": "0.05",

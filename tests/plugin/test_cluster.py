@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -134,7 +135,10 @@ def refusal(provider: Native, monitor: Monitor, **inputs: Any) -> str:
     ids=["sector", "1x"],
 )
 def test_registers(provider: Native, monitor: Monitor, given: dict[str, Any]) -> None:
-    """The machines are its children, of the plugin's own type, all in the requested sector."""
+    """The machines are its children, of the plugin's own type, all in the requested sector.
+
+    Each has a default of its own for the options, which a value of the component would replace.
+    """
     given = {**INPUTS, **given}
     construct(provider, given, monitor, parent=STACK)
     component = monitor.registered.pop("train")
@@ -143,14 +147,17 @@ def test_registers(provider: Native, monitor: Monitor, given: dict[str, Any]) ->
     assert plain(component.object) == {}
     assert list(monitor.machines()) == NAMES
     for name, inputs in monitor.machines().items():
+        machine = monitor.registered[name]
         assert inputs == {name: given[name] for name in given if name != "size"}
-        assert monitor.registered[name].type == NATIVE_TYPE_TOKEN
-        assert monitor.registered[name].parent == Monitor.urn("train")
+        assert (machine.type, machine.parent) == (NATIVE_TYPE_TOKEN, Monitor.urn("train"))
+        assert not machine.HasField("customTimeouts")
+        assert not machine.deleteBeforeReplaceDefined
 
 
 def test_outputs(provider: Native, monitor: Monitor) -> None:
-    """The program and state get the same, under the schema's names."""
-    answer = construct(provider, {**INPUTS, "size": 2}, monitor)
+    """The program and state get the same, under the schema's names, without what is secret."""
+    answer = construct(provider, {**INPUTS, "size": 2, "sshKey": secret(ED25519)}, monitor)
+    assert [row["sshKey"] for row in monitor.machines().values()] == [secret(ED25519)] * 2
     assert answer.urn == Monitor.urn("train")
     outputs = plain(answer.state)
     assert outputs == monitor.outputs
@@ -181,28 +188,18 @@ def test_preview(provider: Native, monitor: Monitor) -> None:
     assert (outputs["mainIp"], outputs["hostfile"]) == (rpc.UNKNOWN, rpc.UNKNOWN)
 
 
-def test_secret(provider: Native, monitor: Monitor) -> None:
-    """The outputs without it are none, so that a program can print them."""
-    answer = construct(provider, {**INPUTS, "sshKey": secret(ED25519)}, monitor)
-    keys = [inputs["sshKey"] for inputs in monitor.machines().values()]
-    assert keys == [secret(ED25519)] * 3
-    assert ED25519 not in str(monitor.outputs)
-    assert plain(answer.state)["mainIp"] == "198.18.0.0"
-
-
 def test_options(provider: Native, monitor: Monitor) -> None:
     """A stack of the Python package continues, because its type is an alias of each machine."""
     other = "urn:pulumi:dev::proj::a:b:C::other"
-    timeouts = provider_pb2.ConstructRequest.CustomTimeouts(create="2h")
-    hooks = provider_pb2.ConstructRequest.ResourceHooksBinding(after_create=["tell"])
+    theirs = "urn:pulumi:dev::proj::pulumi:providers:fal::theirs::an-id"
     given: dict[str, Any] = {
-        "customTimeouts": timeouts,
+        "customTimeouts": provider_pb2.ConstructRequest.CustomTimeouts(create="2h"),
         "deleteBeforeReplace": True,
         "dependencies": [other],
         "retainOnDelete": True,
         "protect": True,
-        "resource_hooks": hooks,
-        "providers": {"fal": "urn:pulumi:dev::proj::pulumi:providers:fal::theirs::an-id"},
+        "resource_hooks": provider_pb2.ConstructRequest.ResourceHooksBinding(after_create=["tell"]),
+        "providers": {"fal": theirs},
     }
     construct(provider, INPUTS, monitor, **given)
     for name in NAMES:
@@ -210,11 +207,11 @@ def test_options(provider: Native, monitor: Monitor) -> None:
         assert (machine.customTimeouts.create, machine.customTimeouts.update) == ("2h", "")
         assert machine.deleteBeforeReplaceDefined
         assert machine.deleteBeforeReplace
-        assert list(machine.dependencies) == [other]
         assert machine.retainOnDelete
-        assert list(machine.hooks.after_create) == ["tell"]
         assert machine.protect
-        assert machine.provider == given["providers"]["fal"]
+        assert list(machine.dependencies) == [other]
+        assert list(machine.hooks.after_create) == ["tell"]
+        assert machine.provider == theirs
         assert [alias.spec.type for alias in machine.aliases] == [TYPE_TOKEN]
 
 
@@ -228,24 +225,18 @@ def test_provider(provider: Native, monitor: Monitor) -> None:
     assert providers == {f"{urn}::an-id"}
 
 
-def test_no_options(provider: Native, monitor: Monitor) -> None:
-    """Each has a default of its own, which a value of the component would replace."""
-    construct(provider, INPUTS, monitor)
-    machine = monitor.registered["train-0"]
-    assert not machine.HasField("customTimeouts")
-    assert not machine.deleteBeforeReplaceDefined
+NO_SIZE, NO_OUTPUT = "size must be a whole number of 1 or more, not ", "size can't be an Output"
 
 
 @pytest.mark.parametrize(
     "size, said",
     [
-        (0, "size must be a whole number of 1 or more, not 0."),
-        (2.5, "size must be a whole number of 1 or more, not 2.5."),
-        ("2", "size must be a whole number of 1 or more, not '2'."),
-        (True, "size must be a whole number of 1 or more, not true."),
+        (2.5, f"{NO_SIZE}2.5."),
+        ("2", f"{NO_SIZE}'2'."),
+        (True, f"{NO_SIZE}true."),
         (1e300, "size must be 1000 or less."),
-        (rpc.UNKNOWN, "size can't be an Output, because a preview has to know"),
-        (secret(rpc.UNKNOWN), "size can't be an Output, because a preview has to know"),
+        (rpc.UNKNOWN, NO_OUTPUT),
+        (secret(rpc.UNKNOWN), NO_OUTPUT),
     ],
 )
 def test_wrong_size(provider: Native, monitor: Monitor, size: Any, said: str) -> None:
@@ -253,19 +244,15 @@ def test_wrong_size(provider: Native, monitor: Monitor, size: Any, said: str) ->
     assert refusal(provider, monitor, size=size).startswith(said)
 
 
-def test_size_of_a_resource(provider: Native, monitor: Monitor) -> None:
-    """The engine may know it now, but a preview of a new stack would not."""
-    depends = provider_pb2.ConstructRequest.PropertyDependencies(urns=[Monitor.urn("other")])
-    error = failure(
-        lambda: construct(provider, INPUTS, monitor, inputDependencies={"size": depends})
-    )
-    assert error.details().startswith("size can't be an Output")
-
-
 def test_refusals(provider: Native, monitor: Monitor) -> None:
-    """The program may be in any language."""
-    error = failure(lambda: construct(provider, INPUTS, monitor, type="fal:index:Network"))
-    assert error.details() == "There is no component fal:index:Network."
+    """The program may be in any language. A size of a resource may be known now, but not before."""
+    depends = provider_pb2.ConstructRequest.PropertyDependencies(urns=[Monitor.urn("other")])
+    for fields, says in (
+        ({"type": "fal:index:Network"}, "There is no component fal:index:Network."),
+        ({"inputDependencies": {"size": depends}}, NO_OUTPUT),
+    ):
+        error = failure(partial(construct, provider, INPUTS, monitor, **fields))
+        assert error.details().startswith(says)
 
 
 def test_many_at_once(provider: Native, monitor: Monitor) -> None:

@@ -36,6 +36,7 @@ def change(old, new):
 {change}
 exec(compile(source, "pulumi/dynamic/__main__.py", "exec"), globals())
 """
+NO_METADATA = "no trailing metadata"
 SEAMS = {
     "none is off": "",
     "other names of arguments": """
@@ -64,7 +65,7 @@ class Pool(concurrent.futures.Executor):
         pass
 concurrent.futures.ThreadPoolExecutor = Pool
 """,
-    "no trailing metadata": """
+    NO_METADATA: """
 import grpc._server
 def missing(self):
     raise AttributeError("set_trailing_metadata")
@@ -96,7 +97,6 @@ MISSING = {
     "another traceback": "Errors have a traceback.",
 }
 """What the warning says of each change that a patch meets."""
-OFTEN = ("none is off", "no trailing metadata")
 
 
 def seams(quick: Collection[str]) -> pytest.MarkDecorator:
@@ -121,9 +121,12 @@ def warnings(logged: list[Any]) -> list[str]:
 
 
 @in_dynamic
-@seams(quick=(*OFTEN, *MISSING))
+@seams(quick=(NO_METADATA, *MISSING))
 def test_life(host: Host, emulator: EmulatorServer, seam: str) -> None:
-    """All calls work without any one seam. The first create warns of what is missing, once."""
+    """All calls work without any one seam. The first create warns of what is missing, once.
+
+    A bug, and an error of another provider in the process, keeps its traceback.
+    """
     with engine() as (address, logged):
         client = changed(host, seam, **({} if seam == "no engine" else {"engine": address}))
         assert list(client.check(INPUTS).failures) == []
@@ -139,6 +142,9 @@ def test_life(host: Host, emulator: EmulatorServer, seam: str) -> None:
         emulator.faults.add("create", "409")
         another = f"{client.urn}-2"
         assert_clean(failure(lambda: client.create(INPUTS, urn=another)), seam)
+        said = failure(lambda: client.create({})).details()  # check comes first in an engine
+        assert "Traceback (most recent call last)" in said
+        assert "TypeError" in said
         assert warnings(logged) == [MISSING[name] for name in MISSING if name == seam]
 
 
@@ -151,7 +157,7 @@ def assert_clean(error: Any, seam: str) -> None:
 
 
 @in_dynamic
-@seams(quick=OFTEN)
+@seams(quick=("none is off", NO_METADATA))
 def test_broken_wait(host: Host, emulator: EmulatorServer, seam: str) -> None:
     """A machine whose wait breaks is in state, or else in the message and in the next create."""
     emulator.state.provisioning = inf
@@ -163,22 +169,20 @@ def test_broken_wait(host: Host, emulator: EmulatorServer, seam: str) -> None:
     emulator.faults.clear()
     (machine,) = emulator.state.machines.values()
     kept = init_failed(error)
-    assert (kept is None) == (seam == "no trailing metadata")
+    assert (kept is None) == (seam == NO_METADATA)
     assert f"The wait for machine {machine.id}" in (kept.reasons[0] if kept else error.details())
+    if kept is None:
+        assert_unfinished(client, machine.id)
     machine.provisioning = 0
     assert client.create(INPUTS).id == machine.id
     assert emulator.state.creations == 1
 
 
-@in_dynamic
-def test_bug(host: Host, emulator: EmulatorServer) -> None:
-    """A bug, and an error of another provider in the process, keeps its traceback."""
-    emulator.state.capacity = 0
-    client = host.start()
-    failure(lambda: client.create(INPUTS))
-    said = failure(lambda: client.create({})).details()  # check comes first in an engine
-    assert "Traceback (most recent call last)" in said
-    assert "TypeError" in said
+def assert_unfinished(client: Client, id_: str) -> None:
+    """Without partial state, a read answers that the machine is unfinished."""
+    found = client.read(id_, INPUTS, {**INPUTS, "status": "pending", "unfinished": True})
+    assert found.id == id_
+    assert client.received(found.properties)["unfinished"] is True
 
 
 @in_dynamic
@@ -196,27 +200,18 @@ def test_import_is_missing(host: Host) -> None:
 @in_dynamic
 def test_no_urn(host: Host, emulator: EmulatorServer) -> None:
     """A create that can't be recorded is refused before it is sent; all other calls work."""
-    machine = emulator.state.create(NewInstance(EIGHT, ED25519))
+    emulator.state.provisioning = inf
+    id_ = emulator.state.create(NewInstance(EIGHT, ED25519)).id
     client = changed(host, WITHOUT_URN)
     assert list(client.check(INPUTS).failures) == []
     said = failure(lambda: client.create(INPUTS)).details()
     assert "hides from pulumi-fal which resource it creates" in said
-    outputs = client.received(client.read(machine.id, INPUTS, INPUTS).properties)
-    assert client.received(client.update(machine.id, outputs, INPUTS).properties) == outputs
-    client.delete(machine.id, outputs)
+    assert_unfinished(client, id_)
+    emulator.state.machines[id_].provisioning = 0
+    outputs = client.received(client.read(id_, INPUTS, INPUTS).properties)
+    assert client.received(client.update(id_, outputs, INPUTS).properties) == outputs
+    client.delete(id_, outputs)
     assert (emulator.state.creations, emulator.state.alive()) == (1, set())
-
-
-@in_dynamic
-@pytest.mark.parametrize("seam", [WITHOUT_URN, "no trailing metadata"])
-def test_unfinished(host: Host, emulator: EmulatorServer, seam: str) -> None:
-    """Without partial state, an answer that says that the machine is unfinished replaces it."""
-    emulator.state.provisioning = inf
-    machine = emulator.state.create(NewInstance(EIGHT, ED25519))
-    client = changed(host, seam)
-    found = client.read(machine.id, INPUTS, {**INPUTS, "status": "pending", "unfinished": True})
-    assert found.id == machine.id
-    assert client.received(found.properties)["unfinished"] is True
 
 
 def test_switches() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal
@@ -68,6 +68,7 @@ class Account(FakeApi):
         """For how many seconds after its answer a new machine is neither listed nor known to GET.
         Without an answer, or if it has no id or can't be written down, nobody could know of a
         machine that appears so late."""
+        self._hidden_long: set[str] = set()
         self.met: set[tuple[str, str]] = set()
         """The kinds of calls, and the faults that they met in the commands that run now."""
         self.late: set[str] = set()
@@ -105,12 +106,10 @@ class Account(FakeApi):
                 for call in calls:
                     self.state.hide(instance_id, call, seconds)
 
-    def show_soon(self) -> None:
-        """From now on, no machine appears longer after its answer than the API needs to list it."""
-        if self.shown_after:
-            self.shown_after = 0.0
-            for instance_id in self.made_by.keys() - self.late - self._glitches.keys():
-                self.machine(instance_id).hidden_until.update(list=0.0, get=0.0)
+    def show_soon(self, known: Set[str]) -> None:
+        """Show at once what would be shown long after its answer, and whose id nobody knows."""
+        for instance_id in filter(self.runs, self._hidden_long - self._glitches.keys() - known):
+            self.machine(instance_id).hidden_until.update(list=0.0, get=0.0)
 
     def end_glitches(self) -> None:
         for instance_id in self._glitches:
@@ -131,11 +130,11 @@ class Account(FakeApi):
         """Whether a list or a GET shows a machine, or did before a glitch."""
         return self.shows(instance_id) or instance_id in self._glitches
 
-    def shows(self, instance_id: str) -> bool:
-        """Whether a list or a GET shows a machine now."""
+    def shows(self, instance_id: str, seconds: float = 0.0) -> bool:
+        """Whether a list or a GET shows a machine now, and has done so for some seconds."""
         hidden = self.machine(instance_id).hidden_until
         shown_from = min(hidden.get(call, 0.0) for call in ("list", "get"))
-        return self.runs(instance_id) and shown_from <= self.state.now()
+        return self.runs(instance_id) and shown_from + seconds <= self.state.now()
 
     def machine(self, instance_id: str) -> Machine:
         return self.state.machines[instance_id]
@@ -168,6 +167,7 @@ class Account(FakeApi):
             answer = arrived(request, fault, outcome)
             is_told = isinstance(answer, dict) and self.runs(answer.get("id", ""))
             if request.kind == "create" and is_told and self.shown_after:
+                self._hidden_long.add(answer["id"])
                 for call in ("list", "get"):
                     self.state.hide(answer["id"], call, self.shown_after)
             if request.kind == "delete" and isinstance(outcome, APIError):

@@ -25,7 +25,7 @@ import click
 import filelock
 
 from pulumi_fal.cli import delete, show
-from pulumi_fal.machines import creates, journal, records
+from pulumi_fal.machines import account, creates, journal
 from pulumi_fal.stacks import cache, cli, state
 
 if TYPE_CHECKING:
@@ -388,7 +388,7 @@ _STAND_INS: list[tuple[Any, str, Any]] = [
         "threading",
         SimpleNamespace(Lock=_Lock, Thread=_Thread, Condition=threading.Condition),
     ),
-    (records, "threading", SimpleNamespace(Lock=_Lock)),
+    (account, "threading", SimpleNamespace(Lock=_Lock, RLock=threading.RLock)),
     (journal, "tempfile", SimpleNamespace(mkstemp=lambda **kwargs: _disk().new_file())),
     (filelock, "lock_descriptor", _try_lock),
     (cli, "ask", _ask),

@@ -23,15 +23,15 @@ from pulumi_fal.cli import context as contexts
 from pulumi_fal.cli.audit import audit
 from pulumi_fal.cli.delete import delete
 from pulumi_fal.cli.pending import pending
-from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.account import Account
 from pulumi_fal.resource import imports, operations
 from pulumi_fal.resource.call import InitFailed
 from pulumi_fal.resource.outputs import GONE, UNFINISHED
 
 from .account import Owner
 from .disk import WRITTEN
-from .plugin import Call, Process
-from .stacks import Inputs, Row, Stack
+from .plugin import HOMES, Call, Process
+from .stacks import Inputs, Row, Stack, place
 
 if TYPE_CHECKING:
     from .world import World
@@ -61,7 +61,7 @@ class Engine:
         """Whether the provider goes with the last resource."""
 
     @property
-    def _machines(self) -> Machines:
+    def _machines(self) -> Account:
         return self.process.machines
 
     def up(
@@ -379,8 +379,16 @@ class CommandLine:
             self.world.laws.forgets(call)
 
     def _adopt(self, call: Call) -> None:
-        """Adopt what the create left, or else what a person may mistake for it."""
-        for instance_id in [*self._left(call.owner), *self._of_others(call.owner)][:1]:
+        """Adopt what the create left, or else what a person may mistake for it.
+
+        What another computer has on record was made by another create.
+        """
+        homes = [home for home in HOMES if home != self.process.home]
+        elsewhere = {entry.instance_id for entry in self.world.entries(*homes)}
+        left = [
+            instance_id for instance_id in self._left(call.owner) if instance_id not in elsewhere
+        ]
+        for instance_id in [*left, *self._of_others(call.owner)][:1]:
             held = self.world.laws.held_by_others(call)
             create = self._create(call)
             options = ["--for", call.urn] if create != call.urn else []
@@ -400,8 +408,13 @@ class CommandLine:
         return sorted(made - self.world.account.not_made_yet())
 
     def _of_others(self, owner: Owner) -> Sequence[str]:
-        """The machines that other stacks have."""
-        others = [stack for stack in self.world.stacks.values() if stack.name != owner.stack]
+        """The machines that other stacks of the backend have."""
+        own = self.world.stacks[owner.stack]
+        others = [
+            stack
+            for stack in self.world.stacks.values()
+            if stack is not own and place(stack.backend) == place(own.backend)
+        ]
         return [instance_id for stack in others for instance_id in sorted(stack.ids())]
 
     def _create(self, call: Call) -> str:

@@ -15,7 +15,7 @@ from pulumi_fal.resource.outputs import GONE, UNFINISHED
 from . import disk
 from .account import Owner
 from .plugin import KEY_OF, Call, Process
-from .stacks import Inputs, Row, Stack, place
+from .stacks import CLOUD, Inputs, Row, Stack, place
 
 if TYPE_CHECKING:
     from .world import World
@@ -34,6 +34,8 @@ _NOT_REPEATED = {
 """Faults of a create that end it however long its key is kept: another attempt would not help."""
 GONE_SECONDS = 60.0
 """For how long the API must lack a machine until it counts as gone."""
+_LOOK_SECONDS = 20.0
+"""The longest between two looks of a wait."""
 _SHARED_SECONDS = 2.0
 """For how long creates share a list of the machines before their POSTs."""
 _SEARCH_SECONDS = 200.0
@@ -101,6 +103,7 @@ class Laws:
         """By machine, on which computer it was made."""
         self._lied: dict[str, Call] = {}
         """By the machine that was made nevertheless, the call that was refused."""
+        self._found_gone: set[str] = set()
         self._nobodys: set[str] = set()
         """What `audit` has called forgotten."""
 
@@ -157,17 +160,19 @@ class Laws:
         unseen |= self._lacked() | self._elsewhere(call)
         # One that it took for gone, and that the API shows again, is named by the next command.
         unseen |= {entry.instance_id or "" for entry in world.entries_of(call.owner, late=True)}
+        said = "\n".join([*process.warnings, str(error)])
         self.violations.extend(
             f"{machine} of {call.owner} is not named: {type(error).__name__}: {error}"
             for machine in sorted(self._outside(call.owner) - unseen)
-            if machine not in str(error)
+            if machine not in said
         )
 
     def found_gone(self, call: Call, instance_id: str) -> None:
         """A create, an update or a refresh says that a machine is gone."""
         account = self._world.account
+        self._found_gone.add(instance_id)
         is_unnoted = instance_id in self._unnoted | self._elsewhere(call)
-        is_unnoted = is_unnoted and not account.shows(instance_id)
+        is_unnoted = is_unnoted and not account.shows(instance_id, _LOOK_SECONDS)
         is_lacked = account.lacked(instance_id) >= GONE_SECONDS
         if account.runs(instance_id) and not (is_lacked or is_unnoted):
             self.violations.append(f"{call.owner} takes {instance_id} for gone, which runs")
@@ -191,10 +196,11 @@ class Laws:
             self._unasked.add(row.id)
 
     def _elsewhere(self, call: Call) -> set[str]:
-        """Return the machines that another computer has made, and that no record here names."""
+        """Return the machines that another computer has made, and that no create here names."""
         home = call.process.home
         made = {instance_id for instance_id, by in self._made_at.items() if by != home}
-        return made and made - {entry.instance_id for entry in self._world.entries(home)}
+        entries = self._world.entries(home) if made else []
+        return made - {entry.instance_id for entry in entries if not entry.is_late}
 
     def _cut_off(self, call: Call) -> set[str]:
         """Return the machines that a create may see, of which state says that it was cut off."""
@@ -260,12 +266,13 @@ class Laws:
         if _NOT_KNOWN in str(error) or "answered 307" in str(error):
             return
         stack = world.stacks[call.owner.stack]
+        known = (stack.provider, "" if place(stack.backend) != CLOUD else stack.provider)
         program = stack.program[call.owner.name]
         spec = NewInstance(program["instance_type"], program["ssh_key"], program.get("sector"))
         for entry in world.entries_of(call.owner, process.home):
             is_same = entry.is_for(spec) and KEY_OF[entry.account] == process.conditions.key
             is_kept = entry.key_seconds_left(process.clock.wall()) > 90
-            is_kept = is_kept and entry.origin.provider in ("", stack.provider)
+            is_kept = is_kept and entry.origin.provider in known
             if entry.phase is Phase.REQUESTED and is_same and is_kept:
                 self.violations.append(f"{call.owner} was not sent again with its key: {error}")
 
@@ -364,6 +371,7 @@ class Laws:
             instance_id
             for instance_id in account.late - account.not_made_yet() - stack.ids()
             if account.runs(instance_id)
+            and self._made_at[instance_id] == call.process.home
             and (owner := account.made_by[instance_id]).stack == stack.name
             and any(
                 entry.instance_id in (None, instance_id)
@@ -549,7 +557,7 @@ class Laws:
                 call.process.records
                 and call.process.has_lock  # else another engine may write its own state over it
                 and self._world.account.runs(instance_id)
-                and instance_id not in known | self.given_up
+                and instance_id not in known | self.given_up | self._found_gone
             ):
                 yield f"{instance_id} of {call.owner} was told to the engine, which forgot it"
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.settings import Settings
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal
-from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource import call as resource
 from pulumi_fal.stacks.cache import Stacks
 
@@ -171,8 +171,8 @@ class Process:
         """When it last asked for the list of machines; inf before it has done so."""
         self.beside: list[Callable[[], None]] = []
         """What its threads do beside a POST."""
-        self.written = 0
-        """How many records it has begun."""
+        self.drawn = 0
+        """How many tokens it has drawn."""
         self.steps, self.moment = 0, ""
         self._seen: set[str] = set()
         self.clock = SimulatedClock(world.turns, self.step)
@@ -186,10 +186,10 @@ class Process:
         self.backend, self.full_name = stack.backend, stack.full_name
 
     @cached_property
-    def machines(self) -> Machines:
+    def machines(self) -> Account:
         """Made when the engine first calls, with what its host is told of the provider."""
         stack = self.world.stacks[self.stack]
-        return Machines(
+        return Account(
             self.journal,
             self.stacks,
             self.clock,
@@ -225,7 +225,8 @@ class Process:
 
     def token(self) -> str:
         """What makes the name of a record's file unlike all others, and the same in each run."""
-        return f"{self.number:04x}{self.written:04x}"
+        self.drawn += 1
+        return f"{self.number:04x}{self.drawn:04x}"
 
     def send(self, request: Request[Any], timeout: float | None = None) -> Any:
         """The wire."""

@@ -161,4 +161,5 @@ def _listed(process: Process, stack: Stack) -> Any:
     is_updated = any(other.updates(stack.name) for other in process.world.processes)
     hides = is_updated and stack.backend.startswith("http")
     changed = None if hides else repr((stack.provider, sorted(stack.ids()), stack.creating))
-    return {"name": stack.full_name, "lastUpdate": changed, "resourceCount": len(stack.ids())}
+    count = len(stack.every_row()) + bool(stack.provider)
+    return {"name": stack.full_name, "lastUpdate": changed, "resourceCount": count}

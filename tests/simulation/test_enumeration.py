@@ -15,13 +15,11 @@ from unittest import mock
 
 import pytest
 
-from pulumi_fal.cli.evidence import Reader
-from pulumi_fal.machines import creates
+from pulumi_fal.cli.context import Reader
+from pulumi_fal.machines import creates, earlier
+from pulumi_fal.machines.account import Account, Records
+from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.journal import Entry, Journal
-from pulumi_fal.machines.process import Machines
-from pulumi_fal.machines.records import Records
-from pulumi_fal.machines.review import Late
-from pulumi_fal.machines.sender import Sender
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import Call
 from pulumi_fal.resource.outputs import UNFINISHED
@@ -91,7 +89,7 @@ def forget_what_the_create_before_made() -> AbstractContextManager[Any]:
 
 def read_the_wall_clock_once() -> AbstractContextManager[Any]:
     """The computer sleeps between two attempts of a create with an idempotency key."""
-    return mock.patch.object(Sender, "may_repeat", return_value=True)
+    return mock.patch.object(Creates, "_may_send", return_value=True)
 
 
 def change_a_record_without_its_lock() -> AbstractContextManager[Any]:
@@ -119,14 +117,14 @@ def drop_the_record_of_a_create_that_may_end_late() -> AbstractContextManager[An
 
 def say_nothing_of_a_late_machine() -> AbstractContextManager[Any]:
     """The API makes a machine after another create has followed, and nobody looks for it."""
-    return mock.patch.object(Late, "look", return_value=())
+    return mock.patch.object(earlier, "look_for_late", return_value=())
 
 
 def delete_what_is_there_again() -> AbstractContextManager[Any]:
     """An `up` replaces a machine that a wait has found to be gone, and the API shows it again."""
     delete = operations.delete
 
-    def plainly(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+    def plainly(machines: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
         delete(machines, call, id_, {**props, UNFINISHED: True})
 
     return mock.patch.object(operations, "delete", plainly)

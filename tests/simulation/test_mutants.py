@@ -19,18 +19,14 @@ from pulumi_fal.api import retry
 from pulumi_fal.api.dialects import Dialect, Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
-from pulumi_fal.cli.evidence import Reader
+from pulumi_fal.cli.context import Reader
 from pulumi_fal.errors import StillThereError
-from pulumi_fal.machines import creates, facts, fleet, sender, whose
-from pulumi_fal.machines.absence import Ownership
+from pulumi_fal.machines import capacity, earlier, fleet, whose
+from pulumi_fal.machines.account import Account, Records
 from pulumi_fal.machines.creates import Creates
-from pulumi_fal.machines.decision import Decision, Facts, decide
 from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.machines.lifecycle import Deletion, Lifecycle
-from pulumi_fal.machines.process import Machines
-from pulumi_fal.machines.records import Records
-from pulumi_fal.machines.review import Late
-from pulumi_fal.machines.sender import Sender
+from pulumi_fal.machines.unresolved import Ask, Decision, Facts, decide
 from pulumi_fal.machines.whose import Asking, Evidence, Same
 from pulumi_fal.resource import imports, operations
 from pulumi_fal.resource.call import Call
@@ -93,8 +89,8 @@ def give_no_time_to_appear() -> AbstractContextManager[Any]:
 @contextmanager
 def count_the_settle_time_from_the_first_try() -> Iterator[None]:
     with (
-        mock.patch.object(facts, "_ended", lambda entry: entry.started),
-        mock.patch.object(Sender, "_repeats", Sender.may_repeat),
+        mock.patch.object(earlier, "_ended", lambda entry: entry.started),
+        mock.patch.object(Creates, "_may_send_again", Creates._may_send),
     ):
         yield
 
@@ -158,18 +154,18 @@ def believe_one_list_after_a_delete() -> AbstractContextManager[Any]:
 
 
 def believe_any_account() -> AbstractContextManager[Any]:
-    return mock.patch.object(Ownership, "is_own", return_value=True)
+    return mock.patch.object(Account, "is_own", return_value=True)
 
 
 def take_a_machine_that_was_never_shown_for_gone() -> AbstractContextManager[Any]:
-    def seen(entry: Entry, known: Facts) -> Decision:
+    def seen(entry: Entry, known: Facts) -> Decision | Ask:
         return decide(replace(entry, seen=True), known)
 
-    return mock.patch.object(creates, "decide", seen)
+    return mock.patch.object(earlier, "decide", seen)
 
 
 def drop_a_machine_from_state_that_was_never_shown() -> AbstractContextManager[Any]:
-    return mock.patch.object(Creates, "was_never_shown", return_value=False)
+    return mock.patch.object(Records, "was_never_shown", return_value=False)
 
 
 def take_what_was_reported_for_nobodys() -> AbstractContextManager[Any]:
@@ -205,8 +201,8 @@ def drop_a_record_before_the_machine_was_seen() -> AbstractContextManager[Any]:
 def let_a_diff_look_for_the_machine() -> AbstractContextManager[Any]:
     diff = operations.diff
 
-    def asking(machines: Machines, call: Call, id_: str, *inputs: Mapping[str, Any]) -> Diff:
-        is_own = machines.ownership.is_own(AccountId.of(inputs[0]))
+    def asking(machines: Account, call: Call, id_: str, *inputs: Mapping[str, Any]) -> Diff:
+        is_own = machines.is_own(AccountId.of(inputs[0]))
         if is_own and machines.lifecycle.look(id_) is None:
             return Diff(["instance_type"], True)
         return diff(machines, call, id_, *inputs)
@@ -219,10 +215,10 @@ def ask_again_after_a_refusal_that_lied() -> AbstractContextManager[Any]:
 
 
 def replace_what_was_made_meanwhile() -> AbstractContextManager[Any]:
-    def known(entry: Entry, facts: Facts) -> Decision:
+    def known(entry: Entry, facts: Facts) -> Decision | Ask:
         return decide(entry, replace(facts, is_known=True))
 
-    return mock.patch.object(creates, "decide", known)
+    return mock.patch.object(earlier, "decide", known)
 
 
 def ignore_what_state_tells_of_other_computers() -> AbstractContextManager[Any]:
@@ -251,12 +247,12 @@ def tell_nobody_of_an_answer() -> Iterator[None]:
 
 @contextmanager
 def tell_nobody_of_room() -> Iterator[None]:
-    with mock.patch.object(sender, "threading", mock.Mock(Condition=_Silent)):
+    with mock.patch.object(capacity, "threading", mock.Mock(Condition=_Silent)):
         yield
 
 
 def say_nothing_of_a_late_machine() -> AbstractContextManager[Any]:
-    return mock.patch.object(Late, "look", return_value=())
+    return mock.patch.object(earlier, "look_for_late", return_value=())
 
 
 def keep_the_record_of_a_refused_create() -> AbstractContextManager[Any]:

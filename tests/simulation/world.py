@@ -129,9 +129,11 @@ class World:
         match event:
             case Event.KILL:
                 process.is_dead = True
+                self.account.show_soon(self._known_machines())
             case Event.POWER:
                 for one in self.processes:
                     one.is_dead = one.is_dead or one.home == process.home
+                self.account.show_soon(self._known_machines())
             case Event.CANCEL:
                 process.clock.interrupt()
             case Event.ENGINE_DIES:
@@ -148,7 +150,8 @@ class World:
                 process.saves = False
             case Event.DISK_FULL | Event.DISK_GONE:
                 self.disk.trouble = disk.FULL if event is Event.DISK_FULL else disk.GONE
-                self.account.show_soon()
+                self.account.shown_after = 0.0
+                self.account.show_soon(self._known_machines())
             case Event.AGAIN:
                 process.calls_again = True
             case Event.SLEEP if moment in WAITS and not self._is_sending(process):
@@ -202,7 +205,7 @@ class World:
         mine = [
             entry
             for entry in self.entries(home)
-            if self._is_theirs(entry, owner, can_forget="forget" in way)
+            if self._is_theirs(entry, owner, way)
             and (
                 way[0] != "pending"
                 or (entry.origin.urn == way[2] and entry.is_late == ("--late" in way))
@@ -215,13 +218,18 @@ class World:
         conditions = Conditions(key=KEY_OF[mine[0].account], home=home)
         line = CommandLine(self, self.engine(owner.stack, conditions).process)
         self.run(conditions, line.command("run", owner.name, args))
+        if any("Add --stack" in str(error) for error in line.process.errors.values()):
+            return self._does(
+                owner, [*way, "--stack", self.stacks[owner.stack].full_name], instance_id
+            )
         return not line.process.errors
 
-    def _is_theirs(self, entry: Entry, owner: Owner, *, can_forget: bool) -> bool:
+    def _is_theirs(self, entry: Entry, owner: Owner, way: list[str]) -> bool:
         """Whether an entry is of the resource, or of another one that has lost nothing by it."""
         other = self.wrote[entry.file]
         left = self.account.machines_of(other) - self.stacks[other.stack].ids()
-        return other == owner or (can_forget and not left)
+        is_open = "forget" in way or ("adopt" in way and not entry.origin.provider)
+        return other == owner or (is_open and not left)
 
     def _delete_what_is_left(self, stack: str) -> None:
         """Delete what no `up` continues with, because state has another machine by now."""
@@ -431,7 +439,6 @@ class World:
                 self.laws.record_ends(call, name)
             if moment == "a rename" and name not in self.wrote:
                 self.wrote[name] = call.owner
-                call.process.written += 1
 
     def _deadlock(self) -> None:
         self.laws.violations.append("all wait for one another, and nobody asks")

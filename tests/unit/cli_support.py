@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from pulumi_fal.api import settings
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.cli import show
-from pulumi_fal.cli.app import cli
+from pulumi_fal.cli.__main__ import main as cli
 from pulumi_fal.cli.context import Context
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.server import EmulatorServer
@@ -87,6 +87,8 @@ class CommandLine:
     """The types of resources that are not Python's dynamic ones, by their names."""
     exported: list[str] = field(default_factory=list)
     """The stacks that were read, in order."""
+    meanwhile: Callable[[tuple[str, ...]], object] = lambda args: None
+    """Called before the `pulumi` command answers, with what it is asked."""
     pulumi_says: str = ""
     """Why there is no `pulumi` command to ask, if so."""
     stderr: str = ""
@@ -180,6 +182,7 @@ class CommandLine:
 
     def pulumi(self, *args: str, backend: str = "", **others: Any) -> str:
         """What the `pulumi` command would print."""
+        self.meanwhile(args)
         if self.pulumi_says:
             raise StackError(self.pulumi_says)
         if args == ("version",):

@@ -12,7 +12,7 @@ from pulumi_fal import errors
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance
 from pulumi_fal.emulator.faults import Fault
-from pulumi_fal.machines.absence import Absences
+from pulumi_fal.machines.fleet import Absence, Absences
 from pulumi_fal.machines.lifecycle import RESEND_SECONDS
 
 from ..fakes import EIGHT, TurnedClock, refusal
@@ -44,7 +44,7 @@ def test_a_minute_of_looks(looks: Sequence[float], others: Sequence[str], is_gon
     clock = TurnedClock(0)
     absences = Absences(clock, ABSENCE_SECONDS)
     for other in others:
-        absences.of(other).missed()
+        Absence(absences, other).missed()
     with absences.of("this") as absence:
         for look in looks:
             clock.time = max(clock.time, look)
@@ -55,7 +55,7 @@ def test_a_minute_of_looks(looks: Sequence[float], others: Sequence[str], is_gon
 def test_no_longer_looked_for() -> None:
     """A call that ends says no more about its machine."""
     absences = Absences(TurnedClock(), ABSENCE_SECONDS)
-    absences.of("this").missed()
+    Absence(absences, "this").missed()
     with absences.of("another") as another:
         another.missed()
         assert absences.needed == 2 * ABSENCE_SECONDS
@@ -99,7 +99,7 @@ def test_waits(
     world = ApiWorld(provisioning=200)
     machine = world.made(EIGHT)
     for other in others:
-        world.absences.of(other).missed()
+        Absence(world.absences, other).missed()
     trouble(world, machine.id, hidden, down)
 
     def wait() -> Instance:
@@ -169,7 +169,7 @@ def test_refused_deletes(end: float, others: list[str], is_ours: bool, seconds: 
     world = ApiWorld()
     machine = world.made()
     for other in others:
-        world.absences.of(other).missed()
+        Absence(world.absences, other).missed()
     trouble(world, machine.id, [(0, end)])
     assert world.lifecycle.delete(machine.id, 300) is is_ours
     assert seconds <= world.passed <= seconds + 10
@@ -180,7 +180,7 @@ def test_refused_deletes(end: float, others: list[str], is_ours: bool, seconds: 
     "hidden, ignored, seconds",
     [
         pytest.param({}, 0, 10, id="it is gone"),
-        pytest.param({"list": 3.0, "get": 3.0}, 0, 10, id="one look misses it"),
+        pytest.param({"list": 0.3, "get": 0.3}, 0, 10, id="one look misses it"),
         pytest.param({"list": inf}, 0, 10, id="only lists miss it"),
         pytest.param({}, 1, RESEND_SECONDS + 10, id="a gateway says 200, and does nothing"),
         pytest.param({"list": inf}, 1, RESEND_SECONDS + 10, id="so it does, and lists miss it"),

@@ -14,6 +14,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import click
 import pytest
@@ -21,8 +22,7 @@ import yaml
 
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import machines, show
-from pulumi_fal.cli.context import Context
-from pulumi_fal.cli.evidence import Reader
+from pulumi_fal.cli.context import Context, Reader
 from pulumi_fal.resource import access, wait
 from pulumi_fal.stacks import state
 from pulumi_fal.stacks.state import Stack, StackMachine
@@ -71,13 +71,8 @@ def test_ls(line: CommandLine) -> None:
     assert rows(line, "--age") == shown
     assert (line.stderr, line.emulator.state.calls.total()) == ("", 1)
     assert rows(line) == {id_: cells[:2] for id_, cells in shown.items()}
-
-
-def test_ls_max_age(line: CommandLine) -> None:
-    """A limit is of no use without the age."""
-    limited, other = line.rent(age=HOUR), line.rent(age=DAY)
-    line.stacks, line.max_ages = {DEV: {"a": limited, "b": other}}, {"a": "1d12h"}
-    assert rows(line) == {limited: [DEV, "a", "1h", "1d 12h"], other: [DEV, "b", "1d", "-"]}
+    line.max_ages = {"b": "1d12h"}  # a limit is of no use without the age
+    assert rows(line)[old] == [PROD, "b", "3d 5h", "1d 12h"]
 
 
 def test_costs(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,22 +82,20 @@ def test_costs(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "cost" not in line.run("ls", "--json") + line.run("audit", "--json", code=1)
     monkeypatch.setenv("FAL_COMPUTE_PRICES", f"{ONE}=2.49,{EIGHT}=19.9")
     cells = {one: ["2.49", "4.98"], new: ["-", "-"], same: ["2.49", "-"]}
-    sums = (
-        "Together: 4.98 an hour, at a cost of 4.98 since Pulumi recorded them. Not known: the "
-        "price of 1 and"
-    )
-    known = {"price_per_hour": 4.98, "cost": 4.98}
     assert {id_: row[-2:] for id_, row in rows(line).items() if id_ in cells} == cells
-    assert f"\n{sums} the age of 1.\n" in line.run("ls")
+    sums = "\nTogether: 4.98 an hour, at a cost of 4.98 since Pulumi recorded them. Not known:"
+    assert f"{sums} the price of 1 and the age of 1.\n" in line.run("ls")
     without = line.run("ls", "--no-stacks")
     assert without.endswith("\nTogether: 4.98 an hour. Not known: the price of 1.\n")
     assert "COST" not in without
     by_id = {row["id"]: (row["price_per_hour"], row["cost"]) for row in line.json("ls")}
     assert by_id == {one: (2.49, 4.98), new: (None, None), same: (2.49, None)}
-    assert line.json("audit", code=1).items() >= known.items()
-    assert re.search(rf"{same} .* forgotten +2.49 +-\n.*\n{sums}", line.run("audit", code=1))
+    assert line.json("audit", code=1)["cost"] == 4.98
+    shown = line.run("audit", code=1)
+    assert sums in shown
+    assert re.search(rf"{same} .* forgotten +2.49 +-\n", shown)
     assert re.search(r"an hour +2.49\n +cost +4.98\n", line.run("get", one))
-    assert line.json("get", one).items() >= {"price_per_hour": 2.49, "cost": 4.98}.items()
+    assert line.json("get", one)["cost"] == 4.98
 
 
 def test_ls_sorts(line: CommandLine) -> None:
@@ -141,7 +134,6 @@ def test_ls_of_unread_stacks(line: CommandLine, monkeypatch: pytest.MonkeyPatch)
 def test_ls_without_stacks(line: CommandLine) -> None:
     """Reading them takes long, so none is asked if none is needed."""
     line.pulumi_says = NO_PULUMI
-    assert "There are no machines.\n" in line.run("ls", "--no-stacks")
     assert line.json("ls", "--no-stacks") == []
     id_ = line.rent()
     assert id_ in line.run("ls", "--no-stacks")
@@ -149,32 +141,29 @@ def test_ls_without_stacks(line: CommandLine) -> None:
     assert rows(line, "--age") == {id_: ["unknown", "-", "-"]}
     assert line.stderr == f"Unreadable: the list of stacks: {NO_PULUMI}\n"
     line.run("ls", "--no-stacks", "--age", code=2)
-    assert "leave out --no-stacks" in line.stderr
 
 
-def test_progress(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Listing and reading stacks takes seconds. Another stderr gets nothing: a log has no such
-    lines."""
-    names = state.names
-    for is_terminal in (True, False):
-        stderr = io.StringIO()
-        monkeypatch.setattr(stderr, "isatty", lambda it=is_terminal: it, raising=False)
-        monkeypatch.setattr(sys, "stderr", stderr)
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_progress(line: CommandLine, monkeypatch: pytest.MonkeyPatch, is_terminal: bool) -> None:
+    """Listing and reading stacks takes seconds. A log gets no such lines."""
+    names, stderr = state.names, io.StringIO()
+    monkeypatch.setattr(stderr, "isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setattr(sys, "stderr", stderr)
 
-        def listed(*, seconds: float, it: bool = is_terminal, to: io.StringIO = stderr) -> Any:
-            wait_until(lambda: "Listing the stacks" in to.getvalue() or not it)
-            return names(seconds=seconds)
+    def listed(*, seconds: float) -> Any:
+        wait_until(lambda: "Listing the stacks" in stderr.getvalue() or not is_terminal)
+        return names(seconds=seconds)
 
-        monkeypatch.setattr(state, "names", listed)
-        Reader(Context(), note="; --no-stacks leaves this out").read([])
-        assert ("of 2; --no-stacks leaves this out" in stderr.getvalue()) is is_terminal
-    assert stderr.getvalue() == ""
+    monkeypatch.setattr(state, "names", listed)
+    Reader(Context(), note="; --no-stacks leaves this out").read([])
+    assert ("of 2; --no-stacks leaves this out" in stderr.getvalue()) is is_terminal
+    assert is_terminal or stderr.getvalue() == ""
 
 
 # Names are text, whatever they look like.
 
 
-@pytest.mark.parametrize("name", ["node[blue]", "x[/y]", ":smile:", "[link=x]z", "a\x1b[2J\x07b"])
+@pytest.mark.parametrize("name", ["node[blue]", ":smile:", "a\x1b[2J\x07b"])
 def test_names_are_text(line: CommandLine, name: str) -> None:
     """They are no markup, and no character acts on the terminal."""
     held, pending = line.rent(), line.rent()
@@ -196,13 +185,9 @@ def test_get(line: CommandLine) -> None:
     """Each known value has a line, and a login is offered once it works."""
     id_ = line.rent()
     (machine,) = line.emulator.state.list()
-    assert re.sub(" +", " ", line.run("get", id_)).splitlines() == [
-        id_,
-        " type gpu_1x_h100_sxm5",
-        f" ip {machine.ip}",
-        " status ready",
-        f" login ssh ubuntu@{machine.ip}",
-    ]
+    known = ["type gpu_1x_h100_sxm5", f"ip {machine.ip}", "status ready"]
+    shown = re.sub(" +", " ", line.run("get", id_)).split("\n ")
+    assert shown == [id_, *known, f"login ssh ubuntu@{machine.ip}\n"]
     assert line.json("get", id_) == asdict(machine)
     line.emulator.state.set_status(id_, "provisioning")
     assert "login" not in line.run("get", id_)
@@ -224,10 +209,7 @@ NO_NAMES = {
     "a gone id": ("i-gone", f"\n  {DEV}/gone: i-gone\nIt is gone, or of another account"),
     "nearly": ("boxx", "and no machine has that name. Did you mean 'box'?\nTo see all"),
     "nearly a stack": ("pro/a", "Did you mean 'prod/a' or 'prod/b'?\n"),
-    "another stack": (
-        "o/prod/a",
-        "The API does not know 'o/prod/a', and no machine has that name.",
-    ),
+    "another stack": ("o/prod/a", "does not know 'o/prod/a', and no machine has that name."),
     "nothing": (" ", "no machine has that name.\nTo see all"),
 }
 
@@ -268,28 +250,19 @@ def test_name_of_unread_stacks(line: CommandLine, named: dict[str, str]) -> None
     assert "no machine has that name in what could be read." in line.refused("get", "x/y")
 
 
-def test_refused_key(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refused key is named by its source, and its value is never printed."""
-    monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
-    says = line.refused("ls")
-    assert "came from the environment variable FAL_ADMIN_API_KEY" in says
-    assert "wrong" not in says
-
-
 def test_settings_of_a_stack(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Key and endpoint are found as the provider finds them, and secrets are read last."""
     Path("Pulumi.yaml").write_text("name: train\nruntime: python\n")
     line.pulumi_says = "no stack is selected"
     line.run("ls")  # the environment suffices
-    config = {
-        "fal:apiKey": {"secret": True},
-        "fal:endpoint": {"secret": False, "value": line.emulator.url},
-    }
+    endpoint = {"secret": False, "value": line.emulator.url}
     said = {
-        ("config", "--json"): json.dumps(config),
+        ("config", "--json"): json.dumps(
+            {"fal:apiKey": {"secret": True}, "fal:endpoint": endpoint}
+        ),
         ("config", "get", "fal:apiKey"): f"{KEY}\n",
     }
-    asked = []
+    asked: list[tuple[str, ...]] = []
 
     def pulumi(*args: str, **others: Any) -> str:
         asked.append(args)
@@ -466,76 +439,50 @@ def written(line: CommandLine, *args: str) -> list[dict[str, Any]]:
 
 
 def test_import_file(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inputs and outputs are complete, so that the import needs no read."""
+    """Inputs and outputs are complete, so that the import needs no read.
+
+    A machine on record is left out, since the create that made it goes on with it.
+    """
     monkeypatch.setattr(pickle, "DEFAULT_PROTOCOL", 5)  # as from Python 3.14 on
-    id_ = line.rent(EIGHT, "sector_2")
+    id_, pending = line.rent(EIGHT, "sector_2"), line.rent()
+    line.made(instance_id=pending)
     (resource,) = written(line)
-    ip = line.emulator.state.list()[0].ip
-    inputs = {"__provider": PROVIDER, "instance_type": EIGHT, "ssh_key": SSH_KEY}
-    assert resource == {
-        "type": TYPE_TOKEN,
-        "name": f"gpu-8x-h100-sxm5-{id_[:8]}",
-        "id": id_,
-        "inputs": inputs,
-        "outputs": {
-            **inputs,
-            "sector": "sector_2",
-            "account": Settings(line.emulator.url, KEY, "").account,
-            "ip": ip,
-            "status": "ready",
-            "endpoint": line.emulator.url,
-            "imported": True,
-        },
-    }
-
-
-def test_left_out(line: CommandLine) -> None:
-    """A machine on record is left out, since the create that made it goes on with it."""
-    made, perhaps = line.rent(), line.rent(EIGHT)
-    free = line.rent()
-    line.made(instance_id=made)
-    line.pend("other", instance_type=EIGHT)
-    assert [resource["id"] for resource in written(line)] == [free]
-    assert f"Left out: {made}" in line.stderr
+    assert f"Left out: {pending}" in line.stderr
     assert urn("box") in line.stderr
-    assert f"Left out: {perhaps}" in line.stderr
+    inputs = {"__provider": PROVIDER, "instance_type": EIGHT, "ssh_key": SSH_KEY}
+    outputs = {
+        **inputs,
+        "sector": "sector_2",
+        "account": Settings(line.emulator.url, KEY, "").account,
+        "ip": line.emulator.state.get(id_).ip,
+        "status": "ready",
+        "endpoint": line.emulator.url,
+        "imported": True,
+    }
+    name = f"gpu-8x-h100-sxm5-{id_[:8]}"
+    expected = {"type": TYPE_TOKEN, "name": name, "id": id_, "inputs": inputs, "outputs": outputs}
+    assert resource == expected
 
 
-def test_pinned_sectors(line: CommandLine) -> None:
-    """A pinned sector is in inputs, in outputs and in the lines of the program."""
-    line.rent(EIGHT, "sector_2")
-    line.rent()
-    resources = written(line, "--pin-sectors")
-    eight, one = sorted(resources, key=lambda resource: resource["name"], reverse=True)
-    assert eight["inputs"]["sector"] == eight["outputs"]["sector"] == "sector_2"
-    assert "sector" not in one["inputs"]
-    shown = line.run("import-file", "--ssh-key", "key.pub", "--yes", "--pin-sectors")
-    assert f"instance_type='{EIGHT}', ssh_key=ssh_key, sector='sector_2')" in shown
+def test_python_program(line: CommandLine) -> None:
+    """The exact command and the lines of the program are printed."""
+    id_, options = line.rent(EIGHT, "sector_2"), ("--pin-sectors", "-o", "all machines.json")
+    shown = line.run("import-file", "--ssh-key", "key.pub", *options)
+    assert "\n  pulumi import --file 'all machines.json' --generate-code=false\n" in shown
+    assert f"ComputeInstance('gpu-8x-h100-sxm5-{id_[:8]}', instance_type='{EIGHT}'," in shown
+    assert ", ssh_key=ssh_key, sector='sector_2')" in shown
+    compile(shown[shown.index("from pathlib") :], "program", "exec")
 
 
 def test_names_in_files(line: CommandLine) -> None:
     """Names differ even where two ids begin alike, and are the same in every run."""
+    machines = line.emulator.state.machines
     for id_ in ("aaaaaaaa-1", "aaaaaaaa-2", "bbbbbbbb-1"):
-        machine = line.emulator.state.machines[line.rent()]
-        del line.emulator.state.machines[machine.id]
-        machine.id = id_
-        line.emulator.state.machines[id_] = machine
-    names = [resource["name"] for resource in written(line)]
-    assert names == [
-        "gpu-1x-h100-sxm5-aaaaaaaa-1",
-        "gpu-1x-h100-sxm5-aaaaaaaa-2",
-        "gpu-1x-h100-sxm5-bbbbbbbb",
-    ]
-    assert [resource["name"] for resource in written(line)] == names
-
-
-def test_the_program(line: CommandLine) -> None:
-    """The exact command and the lines of the program are printed."""
-    id_ = line.rent()
-    shown = line.run("import-file", "--ssh-key", "key.pub", "-o", "all machines.json")
-    assert "\n  pulumi import --file 'all machines.json' --generate-code=false\n" in shown
-    assert f"ComputeInstance('gpu-1x-h100-sxm5-{id_[:8]}', instance_type=" in shown
-    compile(shown[shown.index("from pathlib") :], "program", "exec")
+        machines[id_] = machines.pop(line.rent())
+        machines[id_].id = id_
+    for _ in range(2):
+        names = [row["name"].removeprefix("gpu-1x-h100-sxm5-") for row in written(line)]
+        assert names == ["aaaaaaaa-1", "aaaaaaaa-2", "bbbbbbbb"]
 
 
 def test_nothing_is_written(line: CommandLine) -> None:
@@ -543,8 +490,7 @@ def test_nothing_is_written(line: CommandLine) -> None:
     line.stacks = {DEV: {"a": line.rent()}}
     assert "nothing to import" in line.run("import-file", "--ssh-key", "key.pub")
     line.stacks[PROD] = "no access"
-    says = line.refused("import-file", "--ssh-key", "key.pub")
-    assert f"stack {PROD}: no access" in says
+    assert f"stack {PROD}: no access" in line.refused("import-file", "--ssh-key", "key.pub")
     assert not Path("fal-import.json").exists()
 
 
@@ -567,50 +513,34 @@ def test_private_key(line: CommandLine) -> None:
     says = line.refused("import-file", "--ssh-key", "key")
     assert "The content of key is a PRIVATE key" in says
     assert "Name the file of the public key" in says
-    assert "program" not in says
     assert "c2VjcmV0" not in says
 
 
 def test_unwritable(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that is missing is told before stacks are read, and a full disk is no bug."""
     options = ("import-file", "--ssh-key", "key.pub", "--yes", "-o")
-
-    def fail(self: Path, text: str, **options: str) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     line.rent()
     assert "There is no folder missing." in line.refused(*options, "missing/machines.json")
     assert line.exported == []
-    monkeypatch.setattr(Path, "write_text", fail)
+    no_space = mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    monkeypatch.setattr(Path, "write_text", no_space)
     says = line.refused(*options, "full.json")
     assert says == "Error: full.json can't be written: No space left on device.\n"
 
 
-# For the native plugin.
-
-
-def native(line: CommandLine, *args: str) -> tuple[list[dict[str, Any]], Any]:
-    """The resources in the file that the command writes, and the program that it prints."""
-    options = ("--type", "native", "--ssh-key", "key.pub", "-o", "f.json", "--yes")
-    shown = line.run("import-file", *options, *args)
-    assert "\n  pulumi import --file f.json --generate-code=false\n" in shown
-    program = yaml.safe_load(shown[shown.index("variables:") :])
-    resources: list[dict[str, Any]] = json.loads(Path("f.json").read_text())["resources"]
-    return resources, program
-
-
 def test_native(line: CommandLine) -> None:
     """The file has what the API does not tell, and the program has it with the same inputs."""
-    id_ = line.rent(EIGHT, "sector_2")
-    (resource,), _ = native(line)
-    assert resource == {
-        "type": "fal:index:ComputeInstance",
-        "name": f"gpu-8x-h100-sxm5-{id_[:8]}",
-        "id": id_,
-        "inputs": {"instanceType": EIGHT, "sshKey": SSH_KEY},
+    ids = {line.rent(EIGHT, "sector_2"), line.rent()}
+    options = ("--type", "native", "--ssh-key", "key.pub", "-o", "f.json", "--pin-sectors")
+    shown = line.run("import-file", *options)
+    resources = json.loads(Path("f.json").read_text())["resources"]
+    assert {(one["id"], one["type"]) for one in resources} == {
+        (id_, "fal:index:ComputeInstance") for id_ in ids
     }
-    line.rent()
-    resources, program = native(line, "--pin-sectors")
+    eight = {"instanceType": EIGHT, "sshKey": SSH_KEY, "sector": "sector_2"}
+    one = {"instanceType": ONE, "sshKey": SSH_KEY}
+    assert sorted((row["inputs"] for row in resources), key=len) == [one, eight]
+    program = yaml.safe_load(shown[shown.index("variables:") :])
     assert program["variables"] == {"sshKey": SSH_KEY}
     declared = {
         name: {**resource["properties"], "sshKey": SSH_KEY}
@@ -618,4 +548,3 @@ def test_native(line: CommandLine) -> None:
         if resource["type"] == NATIVE_TYPE_TOKEN and resource["properties"]["sshKey"] == "${sshKey}"
     }
     assert declared == {resource["name"]: resource["inputs"] for resource in resources}
-    assert sorted(inputs.get("sector", "") for inputs in declared.values()) == ["", "sector_2"]

@@ -10,17 +10,19 @@ import pytest
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import Interrupted
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.decision import (
+from pulumi_fal.machines.journal import Entry, Phase
+from pulumi_fal.machines.unresolved import (
+    Ask,
     Facts,
     Resume,
     Search,
+    SendAgain,
     StartFresh,
     Stop,
     as_gone,
     as_late,
     decide,
 )
-from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import LATE_SECONDS, Same, candidates
 
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, refusal
@@ -65,7 +67,7 @@ def facts(**found: Any) -> Facts:
     return Facts(**{"origin": HERE, "requested": SPEC, "account": "mine", "now": NOW, **found})
 
 
-def row(case: str, entry: Entry, expected: Resume | StartFresh | Stops | None, **found: Any) -> Any:
+def row(case: str, entry: Entry, expected: object, **found: Any) -> Any:
     return pytest.param(entry, facts(**found), expected, id=case)
 
 
@@ -93,6 +95,8 @@ LOST = replace(UNANSWERED, phase=Phase.LATE, found=("made",))
 REKEYED = replace(ADOPTED, requested=NewInstance(ONE, "another"))
 THEIRS_UNANSWERED = replace(UNANSWERED, account="theirs")
 KEYED = replace(UNANSWERED, idempotency_key="key", first_sent=NOW)
+THEIR_POST = Stops(THEIR_KEY)
+ALL, SEARCH = frozenset(Ask), frozenset({Ask.SEARCH})
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,14 @@ KEYED = replace(UNANSWERED, idempotency_key="key", first_sent=NOW)
         # Unless another process has put it there, of which the engine does not know.
         row("in state meanwhile", CREATED, MEANWHILE, in_state=True, machine=MADE, is_known=False),
         row("reported meanwhile", REPORTED, MEANWHILE, in_state=True, is_known=False),
+        row("gone in its refresh", BACK, FRESH, in_state=True, is_known=False),
+        # What takes long is asked only where the decision needs it.
+        row("not asked", CREATED, Ask.MACHINE, unasked=ALL),
+        row("in state, not asked", CREATED, FRESH, in_state=True, unasked=ALL),
+        row("key still kept, not asked", KEYED, SendAgain(), unasked=ALL),
+        row("not searched", UNANSWERED, Ask.SEARCH, unasked=SEARCH),
+        row("shown, not searched", CREATED, Resume(MADE), machine=MADE, unasked=SEARCH),
+        row("not to be searched", THEIRS_UNANSWERED, THEIR_POST, is_own=False, unasked=SEARCH),
         # A create without an answer.
         row("nothing found", UNANSWERED, FRESH),
         row("found", UNANSWERED, CANDIDATE, search=FOUND),
@@ -118,7 +130,7 @@ KEYED = replace(UNANSWERED, idempotency_key="key", first_sent=NOW)
         row("found late", SEARCHED, FRESH_AND_LATE, search=FOUND, now=LATE),
         row("found, not yet late", SEARCHED, CANDIDATE, search=FOUND, now=LATE - 1),
         row("found at the first look", UNANSWERED, CANDIDATE, search=FOUND, now=LATE),
-        row("unanswered to another account", THEIRS_UNANSWERED, Stops(THEIR_KEY), is_own=False),
+        row("unanswered to another account", THEIRS_UNANSWERED, THEIR_POST, is_own=False),
         # The API doesn't show the machine.
         row("not shown to this account", THEIRS_GONE, NOT_OURS, is_own=False),
         row("new, not shown to this account", THEIRS, NOT_OURS, is_own=False),
@@ -180,7 +192,7 @@ def test_decide(entry: Entry, known: Facts, expected: object) -> None:
         row("candidate found", UNANSWERED, ANY, search=FOUND),
         row("nothing found", UNANSWERED, FRESH),
         row("nothing found, key still kept", KEYED, FRESH),
-        row("unanswered to another account", THEIRS_UNANSWERED, Stops(THEIR_KEY), is_own=False),
+        row("unanswered to another account", THEIRS_UNANSWERED, THEIR_POST, is_own=False),
         row("in state", REPORTED, FRESH, in_state=True),
         row("in another stack", CREATED, FRESH, machine=MADE, holder=PROD),
         row("no answer", CREATED, CANT_ASK, error=DENIED),

@@ -76,14 +76,6 @@ def test_retries() -> None:
     assert re.findall(r"(?m)^\| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", table)[1:] == rows
 
 
-def test_recovering_quotes() -> None:
-    """An end-to-end test compares every message that recovering.md quotes with a real one."""
-    sources = "".join(path.read_text() for path in (ROOT / "tests" / "e2e").glob("test_*.py"))
-    compared = set(re.findall(r'as_documented\(\s*\w[^"]*"([^"]+)"', sources))
-    sections = re.split(r"(?m)^##+ ", RECOVERING)[1:]
-    assert {text.partition("\n")[0] for text in sections if "```text" in text} == compared
-
-
 # Code
 
 
@@ -299,85 +291,3 @@ def test_stand_ins() -> None:
         assert "chaos/" not in test, f"{test}: the folder has the marker already"
         assert isinstance(marker, ast.Call), f"{test}: name a quick test"
         assert {ast.literal_eval(name) for name in marker.args} <= QUICK, test
-
-
-# Messages
-
-SPEAKING = (
-    "api/[!r]*",
-    "compute_*",
-    "errors",
-    "hosts/[!e]*",
-    "machines/[!cw]*",
-    "machines/creates",
-    "native/base",
-    "native/components",
-    "native/servicer",
-    "provider",
-    "resource/[!a]*",
-)
-"""The modules whose texts reach a person through `pulumi`. The command line and what things cost
-have a page of their own, the words of retry.py are a table of recovering.md."""
-
-
-def templates() -> dict[str, str]:
-    """Every line of their texts that has two words or more, as a pattern, with where it stands.
-
-    Texts are strings and f-strings, without docstrings; what is filled in may be anything.
-    """
-    found: dict[str, str] = {}
-    package = ROOT / "provider" / "pulumi_fal"
-    for file in (file for name in SPEAKING for file in package.glob(f"{name}.py")):
-        for node in texts(ast.parse(file.read_text())):
-            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-            text = "".join(str(p.value) if isinstance(p, ast.Constant) else "\0" for p in parts)
-            for line in text.splitlines():
-                if len(re.findall(r"[A-Za-z']{2,}", line)) > 1 and " " in line.strip():
-                    known = ".*?".join(map(re.escape, line.split("\0")))
-                    found.setdefault(known, f"{file.name}:{node.lineno}")
-    return found
-
-
-def texts(node: ast.AST) -> Iterator[ast.expr]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
-            continue  # a docstring
-        if isinstance(child, ast.Call) and ast.unparse(child.func).startswith("Option"):
-            continue  # a setting's description, for the schema
-        if isinstance(child, ast.JoinedStr) or (
-            isinstance(child, ast.Constant) and isinstance(child.value, str)
-        ):
-            yield child
-        else:
-            yield from texts(child)
-
-
-def test_messages() -> None:
-    """Every message in the code has an example in the docs, and no example has no message."""
-    page = DOCS / "troubleshooting.md"
-    ours, _, pulumis = page.read_text().partition("## Messages from Pulumi")
-    assert pulumis
-    known = templates()
-    said = [
-        line
-        for block in blocks("text")
-        if block.page == page and block.text in ours
-        for line in block.text.splitlines()
-        # What the API answers is for the next test; an indented line is part of a message, and a
-        # blank line is between two.
-        if line and not re.match(r"(\w+Error: )?(GET|POST|DELETE) |  ", line)
-    ]
-    missing = {where: pattern for pattern, where in known.items() if not re.search(pattern, ours)}
-    assert missing == {}
-    assert [line for line in said if not any(re.search(pattern, line) for pattern in known)] == []
-
-
-def test_commands_of_messages() -> None:
-    """A command to copy is found at a glance, and one with arguments has a line to itself."""
-    lines = [line for block in blocks("text") for line in block.text.splitlines()]
-    assert len(lines) > 150
-    for line in lines:
-        plain = re.sub(r"`[^`]*`", "`command`", line)
-        sentences = re.split(r"(?<=[.?]) (?=[A-Z`])", plain)
-        assert "`" not in line or len(sentences) <= 2, line
-        assert not re.search(r"\S.*pulumi-fal pending (adopt|forget) \S", line), line

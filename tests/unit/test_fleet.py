@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import inf
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +14,12 @@ from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.emulator.faults import Fault, fault
 from pulumi_fal.errors import APIError, Interrupted
-from pulumi_fal.machines.absence import Absences
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.fleet import Fleet
-from pulumi_fal.machines.lifecycle import REFUSED_SECONDS, Lifecycle
+from pulumi_fal.machines.journal import Journal
+from pulumi_fal.machines.lifecycle import REFUSED_SECONDS
 
-from ..fakes import ED25519, ONE, UNSENT, FakeApi, settings
+from ..fakes import ED25519, ONE, UNSENT, FakeApi, FakeStacks, settings
 from .threads import Threads, any_order, pauses
 from .world import ApiWorld
 
@@ -128,7 +130,9 @@ class Shared(Threads):
         self.draws: list[tuple[float, float]] = []
         client = Client(settings(), self.clock, send=self.api.send)
         self.fleet = Fleet(client, self.clock, 2.0, self._draw)
-        self.lifecycle = Lifecycle(client, self.fleet, self.clock, Absences(self.clock, 60.0))
+        account = Account(Journal(Path("none")), FakeStacks(), self.clock, settings)
+        vars(account).update(client=client, fleet=self.fleet)
+        self.lifecycle = account.lifecycle
 
     @property
     def asked(self) -> list[float]:
@@ -142,6 +146,12 @@ class Shared(Threads):
 
     def fresh_at(self, moment: float) -> int:
         return self.at(moment, self.fleet.fresh)
+
+    def delete_at(self, moment: float, gone_at: float) -> int:
+        """Have a thread delete a machine of its own."""
+        machine, self.api.state.deletion = self.machine(), 9999.0
+        self.at(gone_at, lambda: self.api.state.kill(machine.id))
+        return self.at(moment, lambda: self.lifecycle.delete(machine.id, 9999.0))
 
     def recent_at(self, moment: float) -> int:
         return self.at(moment, lambda: self.fleet.recent(2.0))
@@ -311,6 +321,32 @@ def test_hurried_polls(ready_at: list[float], expected: list[float]) -> None:
         threads.wait_at(0.0, moment)
     threads.run()
     assert pauses(threads.asked) == expected
+
+
+@pytest.mark.parametrize(
+    "gone, expected",
+    [
+        pytest.param([0.1], [0.25, 0.5], id="at once"),
+        pytest.param([0.9] * 64, [0.25, 1.25, 1.5], id="in a second"),
+        pytest.param([5.0], [0.25, 1.25, 2.5, 4.5, 6.5, 6.75], id="later"),
+        pytest.param([3.0, 9.0], [0.25, 1.25, 2.5, 4.5, 6.5, 8.5, 10.5, 10.75], id="one by one"),
+    ],
+)
+def test_polls_after_delete(gone: list[float], expected: list[float]) -> None:
+    """The first look is soon, and so is the one that confirms the last end."""
+    threads = Shared()
+    deletes = [threads.delete_at(number / 500, end) for number, end in enumerate(gone)]
+    threads.run()
+    assert threads.asked == pytest.approx(expected, abs=0.01)
+    assert all(threads.outcome(one) for one in deletes)
+
+
+def test_slow_delete() -> None:
+    """A wait of 25 minutes for its end polls as seldom as one for ready."""
+    threads = Shared()
+    threads.delete_at(0.0, 1500.0)
+    threads.run()
+    assert max(pauses(threads.asked)) == 16
 
 
 @pytest.mark.parametrize("machines", [1, 50])

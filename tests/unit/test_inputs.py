@@ -11,10 +11,10 @@ from typing import Any
 
 import pulumi
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pulumi_fal.api.models import Instance, InstanceType, Sector, Status
+from pulumi_fal.api.models import Instance, InstanceType, Sector
 from pulumi_fal.api.ssh_keys import HOW
 from pulumi_fal.compute_cluster import ComputeCluster, ComputeClusterArgs
 from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
@@ -66,17 +66,6 @@ def test_fields() -> None:
     assert {field.name for field in FIELDS if field.replaces} <= INPUTS
 
 
-def test_names() -> None:
-    """The values of the enums are the API's names."""
-    assert [(kind.value, kind.gpus, kind.has_infiniband) for kind in InstanceType] == [
-        ("gpu_8x_h100_sxm5", 8, True),
-        ("gpu_1x_h100_sxm5", 1, False),
-    ]
-    assert [sector.value for sector in Sector] == ["sector_1", "sector_2", "sector_3"]
-    statuses = {"pending", "init", "provisioning", "ready", "stopped", "unknown"}
-    assert {status.value for status in Status} == statuses
-
-
 class Mocks(KeepingMocks):
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[Any, Any]]:
         self.asked[args.name] = args
@@ -108,29 +97,17 @@ ONLY_EIGHT = (
 )
 PROBLEMS: list[tuple[dict[str, Any], list[str]]] = [
     ({}, []),
-    ({"sector": None}, []),
     ({"sector": Sector.SECTOR_3, "instance_type": InstanceType.GPU_8X_H100_SXM5}, []),
     ({"instance_type": ONE, "sector": None}, []),
     ({"ssh_key": f"{RSA} a comment\n"}, []),
-    ({"wait": False}, []),
     # A value that is not known yet may be a good one: an unknown sector may be None.
     *(({name: UNKNOWN}, []) for name in inputs.NAMES),
     ({"instance_type": ONE, "sector": UNKNOWN}, []),
     # The API may have types and sectors that this version has not heard of.
-    *(
-        ({"instance_type": kind}, [])
-        for kind in ("gpu_8x_h200_sxm5", "gpu_2x_h100_sxm5", "gpu_8x_b200", "gpu_8x_h100_sxm6")
-    ),
-    ({"instance_type": "cpu.large"}, []),
+    *(({"instance_type": kind}, []) for kind in ("gpu_8x_h200_sxm5", "gpu_8x_b200", "cpu.large")),
     ({"sector": "sector_4"}, []),
-    ({"instance_type": None}, ["instance_type is missing"]),
-    ({"ssh_key": None}, ["ssh_key is missing"]),
     # Numbers come from YAML and JSON, and "false" of a config file would mean True.
     *(({name: 7.0}, [f"{name} must be a string, not of type float"]) for name in inputs.REPLACING),
-    (
-        {"wait_for_capacity": 6},
-        ["wait_for_capacity must be a duration such as '6h', not of type int"],
-    ),
     ({"max_age": 6}, ["max_age must be a duration such as '6h', not of type int"]),
     ({"max_age": "1d12h"}, []),
     (
@@ -149,15 +126,11 @@ PROBLEMS: list[tuple[dict[str, Any], list[str]]] = [
             "gpu_8x_h100_sxm": EIGHT,
             "GPU_1X_H100_SXM5": ONE,
             "gpu-8x-h100-sxm5": EIGHT,
-            "8x_h100_sxm5": EIGHT,
-            "gpu_1x_h100": ONE,
             "gpu_h100_sxm5": EIGHT,
         }.items()
     ),
-    *(({"instance_type": text}, [NO_TYPE]) for text in ("", "8 x H100", "gpu_8x;rm", "gpü")),
+    *(({"instance_type": text}, [NO_TYPE]) for text in ("", "8 x H100", "gpü")),
     ({"sector": "sector1"}, [f"{NO_SECTOR}: did you mean sector_1?"]),
-    ({"sector": "SECTOR_2"}, [f"{NO_SECTOR}: did you mean sector_2?"]),
-    ({"sector": "sector-3"}, [f"{NO_SECTOR}: did you mean sector_3?"]),
     # Without a number, it is near to all three, and so to none.
     *(({"sector": text}, [NO_SECTOR]) for text in ("sector", "", "eu north")),
     *(({"instance_type": one}, [ONLY_EIGHT]) for one in (ONE, InstanceType.GPU_1X_H100_SXM5)),
@@ -171,18 +144,15 @@ def test_problems(changed: dict[str, Any], said: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, new",
+    "name, new, known",
     [
-        ("instance_type", "gpu_8x_h200_sxm5"),
-        ("instance_type", "gpu_2x_h100_sxm5"),
-        ("instance_type", "h100"),
-        ("sector", "sector_4"),
+        ("instance_type", "gpu_8x_h200_sxm5", f"{ONE} and {EIGHT}"),
+        ("sector", "sector_4", "sector_1, sector_2 and sector_3"),
     ],
 )
-def test_warning(name: str, new: str) -> None:
+def test_warning(name: str, new: str, known: str) -> None:
     """What may be new is quoted, with what is known, the cheaper first, and no advice."""
     (warning,) = inputs.unknown({**GOOD, name: new})
-    known = f"{ONE} and {EIGHT}" if name == "instance_type" else "sector_1, sector_2 and sector_3"
     assert warning == (
         f"This version does not know the {name.replace('_', ' ')} {new}, only {known}. The API "
         "decides whether it exists."
@@ -201,6 +171,7 @@ SECRETS = st.text("abcdefghijklmnopqrstuvwxyz0123456789/+= \n", min_size=8).map(
 )
 
 
+@settings(max_examples=30)
 @given(SECRETS, st.sampled_from(inputs.NAMES))
 def test_secrets(secret: str, name: str) -> None:
     """A key in the wrong variable must not end up on a screen or in a CI log."""

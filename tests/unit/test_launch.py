@@ -164,8 +164,8 @@ def test_journal_breaks(world: World) -> None:
 
     world.at_post(break_disk, answered=True)
     made = launch(world).id
-    world.creates.records.mark_reported(HERE, seen=True)
-    world.creates.records.let_go(HERE, 0)
+    world.machines.records.mark_reported(HERE, seen=True)
+    world.machines.records.let_go(HERE)
     for warning, named in zip(world.warnings, (made, URN, made), strict=True):
         assert named in warning
 
@@ -185,7 +185,7 @@ def test_full_disk(world: World, monkeypatch: pytest.MonkeyPatch, then: str) -> 
     (warning,) = world.warnings
     assert made in warning
     if then == "the report":
-        world.creates.records.mark_reported(HERE, seen=True)
+        world.machines.records.mark_reported(HERE, seen=True)
     else:
         monkeypatch.setattr(Journal, "write", write)
         launch(world, origin=TWO)
@@ -639,13 +639,15 @@ def test_another_stack(world: World, recorded: Origin) -> None:
     assert world.entry(recorded) == entry
 
 
-def test_held_by_another(world: World) -> None:
+@pytest.mark.parametrize("recorded", [replace(THERE, provider="gone-id"), OLD])
+@pytest.mark.parametrize("seen", [True, False])
+def test_held_by_another(world: World, recorded: Origin, seen: bool) -> None:
     """Whose stack it is can't be told, but it has the machine, so it sees to the record."""
-    world.stacks.providers, world.stacks.others = {"an-id": FAL}, {OLD_NAME: {"i-1"}}
-    recorded = replace(THERE, provider="gone-id")
-    entry = world.earlier(Phase.REPORTED, "i-1", origin=recorded)
-    assert launch(world).id != "i-1"
-    assert world.entry(recorded) == entry
+    made = world.machine()
+    world.stacks.others = {"organization/shop/test": {made}}
+    entry = world.earlier(Phase.REPORTED, made, origin=recorded, seen=seen)
+    assert launch(world).id != made
+    assert world.entry(recorded) == replace(entry, seen=True)
 
 
 @pytest.mark.parametrize("is_read", [True, False])
@@ -721,15 +723,6 @@ def test_ends_while_read(world: World) -> None:
     assert world.warnings == []
 
 
-def test_held_by_another_stack(world: World) -> None:
-    """The stack that has the machine in state is the one that its record belongs to."""
-    made = world.machine()
-    world.stacks.others = {"organization/shop/test": {made}}
-    entry = world.earlier(Phase.REPORTED, made, origin=OLD, seen=True)
-    assert launch(world).id != made
-    assert world.entry(OLD) == entry
-
-
 def test_removed_stacks(world: World) -> None:
     """Their records are a day old, so they take one search and no wait, and are dropped."""
     for number in range(4):
@@ -758,9 +751,9 @@ def test_marks(world: World) -> None:
     """What was seen once stays seen, and what did not reach Pulumi counts as not told."""
     launch(world)
     for seen, known in ((False, False), (True, True), (False, True)):
-        world.creates.records.mark_reported(HERE, seen=seen)
+        world.machines.records.mark_reported(HERE, seen=seen)
         assert (world.phase(), world.record.seen) == (Phase.REPORTED, known)
-        world.creates.records.mark_unreported(HERE)
+        world.machines.records.mark_unreported(HERE)
         assert (world.phase(), world.record.seen) == (Phase.CREATED, known)
 
 
@@ -774,18 +767,21 @@ def test_marks(world: World) -> None:
     ],
 )
 def test_never_shown(world: World, others: dict[str, Any], was_shown: bool) -> None:
-    """A machine counts as shown unless a record says that it never was, however old that is."""
+    """A machine counts as shown unless a record says that it never was, or may say so."""
     world.earlier(**{"phase": Phase.REPORTED, "instance_id": "made", **others})
     world.clock.time += 86_400
-    assert world.creates.was_never_shown(URN, "made") is not was_shown
-    assert not world.creates.was_never_shown(TWO.urn, "made")
+    assert world.machines.records.was_never_shown(URN, "made") is not was_shown
+    assert not world.machines.records.was_never_shown(TWO.urn, "made")
+    unreadable = mock.Mock(side_effect=JournalError(world.folder, "can't be read"))
+    with mock.patch.object(Journal, "of", unreadable):
+        assert world.machines.records.was_never_shown(URN, "made")
 
 
 @pytest.mark.parametrize("change", ["another process changed it", "its create is in progress"])
 def test_late_unreported(world: World, change: str) -> None:
     """The engine's death is noticed late, and the next `up` may have begun since."""
     launch(world)
-    world.creates.records.mark_reported(HERE, seen=True)
+    world.machines.records.mark_reported(HERE, seen=True)
     held = ExitStack()
     if change == "another process changed it":
         world.journal.write(replace(world.record, instance_id="new"))
@@ -793,18 +789,18 @@ def test_late_unreported(world: World, change: str) -> None:
         held = lock(world)
     before = world.entry()
     with held:
-        world.creates.records.mark_unreported(HERE)
+        world.machines.records.mark_unreported(HERE)
     assert world.entry() == before
 
 
 def test_let_go(world: World) -> None:
     """A machine that was let go has no record that could be marked."""
     launch(world)
-    world.creates.records.let_go(HERE, 0)
+    world.machines.records.let_go(HERE)
     before = world.journal.readable()
-    world.creates.records.mark_reported(HERE, seen=True)
-    world.creates.records.mark_unreported(HERE)
-    world.creates.records.let_go(HERE, 0)
+    world.machines.records.mark_reported(HERE, seen=True)
+    world.machines.records.mark_unreported(HERE)
+    world.machines.records.let_go(HERE)
     assert (world.journal.readable(), len(before), world.late) == (before, 1, before)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -16,7 +17,6 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import (
     APIError,
-    CapacityError,
     ConfigurationError,
     ElsewhereError,
     Interrupted,
@@ -99,50 +99,11 @@ def test_all_problems() -> None:
     assert {failure.property for failure in result.failures} == set(INPUTS)
 
 
-@pytest.mark.parametrize(
-    "kinds, warnings",
-    [
-        ([EIGHT], []),
-        (["gpu_8x_h100_sxm"], []),  # a typo, which is a failure
-        (["gpu_16x_b200", "gpu_8x_b300", "gpu_16x_b200"], ["gpu_16x_b200", "gpu_8x_b300"]),
-    ],
-)
-def test_new_types(kinds: list[Any], warnings: list[str]) -> None:
-    """A fleet of hundreds of machines has one warning for each type, not for each machine."""
-    log = Log()
-    call = replace(CALL, log=log, warned={})
-    for kind in kinds:
-        operations.check(replace(call), {}, {**INPUTS, "instance_type": kind})
-    assert log.severities == [WARNING] * len(warnings)
-    assert all(kind in text for kind, text in zip(warnings, log.texts, strict=True))
-
-
 # diff
 
 
 DRIFTED = {**STATE, "sector": "sector_2"}
 """A machine that was requested with INPUTS, and is in another sector now."""
-
-
-@pytest.mark.parametrize(
-    "changed, before, replaces",
-    [
-        ({"wait_for_capacity": "6h"}, INPUTS, []),
-        (COMMENTED, INPUTS, []),
-        ({"sector": "sector_3"}, INPUTS, ["sector"]),
-        ({"sector": "sector_2"}, INPUTS, []),
-        ({}, {**INPUTS, "sector": None}, ["sector"]),
-        ({"ssh_key": RSA}, {**INPUTS, "ssh_key": RSA}, []),
-        ({}, None, ["sector"]),
-    ],
-    ids=["other input", "comment", "other sector", "its sector", "request", "ignored", "not known"],
-)
-def test_drift(
-    world: World, changed: dict[str, Any], before: dict[str, Any] | None, replaces: list[str]
-) -> None:
-    """Only a changed request replaces the machine. Without old inputs, the engine compares them."""
-    news = {**INPUTS, **changed}
-    assert operations.diff(world.machines, CALL, ID, DRIFTED, news, before) == Diff(replaces)
 
 
 @pytest.mark.parametrize("was_checked, replaces", [(True, ["sector"]), (False, [])])
@@ -157,28 +118,38 @@ def test_unknown_sector(world: World, was_checked: bool, replaces: list[str]) ->
     assert found == Diff(["ssh_key", *replaces])
 
 
-@pytest.mark.parametrize(
-    "olds, changed, expected",
-    [
-        (STATE, {}, Diff([])),
-        (STATE, {"sector": "sector_2"}, Diff(["sector"])),
-        (STATE, {"instance_type": UNKNOWN, "ssh_key": RSA}, Diff(["instance_type", "ssh_key"])),
-        ({**STATE, "wait": False}, {}, Diff([])),
-        (UNAWAITED, {}, Diff([])),
-        (UNFINISHED, {}, Diff([], changes=True)),
-        (UNFINISHED, {"ssh_key": RSA}, Diff(["ssh_key"], changes=True)),
-        (GONE, {}, Diff(["instance_type"], changes=True)),
-        (GONE, {"wait": False}, Diff(["instance_type"], changes=True)),
-        (GONE, {"ssh_key": RSA}, Diff(["ssh_key"], changes=True)),
-    ],
-)
-def test_diff(world: World, olds: dict[str, Any], changed: dict[str, Any], expected: Diff) -> None:
-    """It needs no key. What differs otherwise is left to the engine, which honours
-    ignore_changes, and drifted outputs are no difference.
+DIFFS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any], Diff]] = {
+    "nothing": (STATE, None, {}, Diff([])),
+    "type and key": (
+        STATE,
+        None,
+        {"instance_type": UNKNOWN, "ssh_key": RSA},
+        Diff(["instance_type", "ssh_key"]),
+    ),
+    "not awaited": (UNAWAITED, None, {}, Diff([])),
+    "unfinished": (UNFINISHED, None, {}, Diff([], changes=True)),
+    "unfinished, another key": (UNFINISHED, None, {"ssh_key": RSA}, Diff(["ssh_key"], True)),
+    "gone": (GONE, None, {}, Diff(["instance_type"], changes=True)),
+    "gone, another key": (GONE, None, {"ssh_key": RSA}, Diff(["ssh_key"], changes=True)),
+    "drift, another input": (DRIFTED, INPUTS, {"wait_for_capacity": "6h"}, Diff([])),
+    "drift, a comment": (DRIFTED, INPUTS, COMMENTED, Diff([])),
+    "drift, another sector": (DRIFTED, INPUTS, {"sector": "sector_3"}, Diff(["sector"])),
+    "drift, request": (DRIFTED, {**INPUTS, "sector": None}, {}, Diff(["sector"])),
+    "drift, ignored": (DRIFTED, {**INPUTS, "ssh_key": RSA}, {"ssh_key": RSA}, Diff([])),
+    "drift, not known": (DRIFTED, None, {}, Diff(["sector"])),
+}
+"""The state, the old inputs if they are known, what differs from INPUTS in the new ones."""
+
+
+@pytest.mark.parametrize("name", DIFFS)
+def test_diff(world: World, name: str) -> None:
+    """It needs no key, and only a changed request replaces the machine. What differs otherwise is
+    left to the engine, which honours ignore_changes, and drifted outputs are no difference.
     """
+    olds, before, changed, expected = DIFFS[name]
     world.used_settings = mock.Mock(side_effect=ConfigurationError("no key"))
-    drifted = {**olds, "status": "unknown", "ip": "198.18.0.9"}
-    assert operations.diff(world.machines, CALL, ID, drifted, {**INPUTS, **changed}) == expected
+    drifted, news = {**olds, "status": "unknown", "ip": "198.18.0.9"}, {**INPUTS, **changed}
+    assert operations.diff(world.machines, CALL, ID, drifted, news, before) == expected
     assert world.api.calls == []
 
 
@@ -319,7 +290,7 @@ def test_interrupted(world: World, moment: str) -> None:
     assert world.entry() is None
 
 
-def test_interrupted_wait_for_lock(world: World) -> None:
+def test_interrupted_wait_for_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """An earlier create may have made a machine, whatever became of the interrupted one."""
     world.earlier(Phase.REQUESTED, problem="no answer.")
     sleep, held = world.clock.sleep, world.journal.try_lock(HERE)
@@ -329,7 +300,7 @@ def test_interrupted_wait_for_lock(world: World) -> None:
         world.clock.interrupt()
         sleep(pause)
 
-    vars(world.clock)["sleep"] = interrupt
+    monkeypatch.setattr(world.clock, "sleep", interrupt)
     with held, pytest.raises(Interrupted) as caught:
         create(world)
     assert "It made no machine, but an earlier create of it is on record." in str(caught.value)
@@ -396,17 +367,6 @@ def test_refused_replacement(world: World, inputs: dict[str, str], is_deleted: b
         assert f"\n{lost if is_deleted else kept}" in str(caught.value)
 
 
-@pytest.mark.parametrize("answers", [True, False])
-def test_refused_create(world: World, answers: bool) -> None:
-    """It replaces nothing: the resource is new, or state can't be read."""
-    world.stacks.in_state = {ID} if answers else None
-    world.state.capacity = 0
-    with pytest.raises(CapacityError, match=r"no capacity left"):
-        create(world, IN_CLUSTER)
-    with pytest.raises(CapacityError):
-        create(world, IN_CLUSTER, wait_for_capacity="1m")
-
-
 # read
 
 
@@ -427,26 +387,22 @@ def test_read(world: World) -> None:
 
 NEW = {"wait": False, "status": "pending"}
 """What state has of a machine that is not awaited, and may still be on its way."""
+REFRESHES: list[tuple[dict[str, Any], str | None, str]] = [
+    ({}, None, ""),
+    ({"ip": UNKNOWN}, None, "another ip"),
+    ({"ip": "198.18.0.9"}, None, "another ip"),
+    ({}, "no ip", "its status is ready, and it has no ip. It may still be billed"),
+    ({}, "init", "its status is init. It may still be billed"),
+    ({"status": "unknown"}, "unknown", "its status is unknown"),
+    ({}, "stopped", "is stopped, so you can't log in. It may still be billed"),
+    (NEW, "init", ""),
+    (NEW, "unknown", ""),
+    (NEW, "failed", "status is failed"),
+    ({"wait": False, "status": "ready"}, "unknown", "status is unknown"),
+]
 
 
-@pytest.mark.parametrize(
-    "state, status, words",
-    [
-        ({}, None, ""),
-        ({"ip": UNKNOWN}, None, "another ip"),
-        ({"ip": "198.18.0.9"}, None, "another ip"),
-        ({}, "no ip", "its status is ready, and it has no ip. It may still be billed"),
-        ({}, "init", "its status is init. It may still be billed"),
-        ({}, "unknown", "its status is unknown. It may still be billed"),
-        ({"status": "unknown"}, "unknown", "its status is unknown"),
-        ({}, "stopped", "is stopped, so you can't log in. It may still be billed"),
-        ({"status": "stopped"}, "stopped", "is stopped"),
-        (NEW, "init", ""),
-        (NEW, "unknown", ""),
-        (NEW, "failed", "status is failed"),
-        ({"wait": False, "status": "ready"}, "unknown", "status is unknown"),
-    ],
-)
+@pytest.mark.parametrize("state, status, words", REFRESHES)
 def test_refresh_warns(world: World, state: dict[str, Any], status: str | None, words: str) -> None:
     """The status is an output, so a later diff has nothing to do about it. The ip may be secret."""
     id_, log = world.machine(EIGHT), Log()
@@ -512,15 +468,14 @@ def test_read_gone(world: World, seconds: float, is_on_record: bool) -> None:
 
 def test_by_id(world: World) -> None:
     """A program that reads a machine has nothing in state, so an unknown id is an error."""
-    id_ = world.machine(EIGHT)
-    outs = read(world, id_, {})
+    outs = read(world, world.machine(EIGHT), {})
     assert (outs["instance_type"], outs["sector"], outs["ip"]) == (EIGHT, "sector_1", "198.18.0.1")
     for call in (read, import_):
         with pytest.raises(LifecycleError, match=f"Machine {ID} can't be read"):
             call(world, ID, {})
 
 
-@pytest.mark.parametrize("fault", ["403", "404", "503", "html", "wrong_shape"])
+@pytest.mark.parametrize("fault", ["403", "404", "html"])
 def test_read_fails(world: World, fault: str) -> None:
     """A failure keeps the machine in state, and an answer that is none must not drop it."""
     world.api.faults.add("list", fault, inf)
@@ -553,6 +508,15 @@ def test_import(world: World) -> None:
     """An import takes the key from the program, since the API doesn't tell it."""
     outs = import_(world, world.machine(EIGHT))
     assert outs == {**STATE, **account_id(world), "imported": True}
+
+
+def test_import_on_record(world: World) -> None:
+    """The next replacement would take over a machine that Pulumi was not told of."""
+    id_ = world.machine(EIGHT)
+    world.earlier(Phase.CREATED, id_)
+    import_(world, id_)
+    (entry,) = world.journal.readable()
+    assert (entry.phase, entry.seen) == (Phase.REPORTED, True)
 
 
 @pytest.mark.parametrize("wait, is_unfinished", [(None, True), (False, False)])
@@ -598,11 +562,7 @@ def test_import_key(world: World) -> None:
     "wanted, problem",
     [
         ({}, "instance_type is missing"),
-        ({**INPUTS, "sector": "sector1"}, "sector is not one of"),
-        (
-            {**INPUTS, "sector": "sector_2"},
-            "its sector is sector_1, but the program says sector_2. Correct the program",
-        ),
+        ({**INPUTS, "sector": "sector_2"}, "its sector is sector_1, but the program says sector_2"),
         (
             {"instance_type": ONE, "ssh_key": ED25519},
             f"its instance_type is {EIGHT}, but the program says {ONE}. Correct the program",
@@ -617,54 +577,46 @@ def test_import_mismatch(world: World, wanted: dict[str, Any], problem: str) -> 
     assert f"Machine {id_} was not imported: {problem}" in str(caught.value).replace("; ", ": ")
 
 
-@pytest.mark.parametrize(
-    "other, refused",
-    [
-        ("its own create", ""),
-        ("its own stack", ""),
-        ("another resource's create", "was not imported: a create of"),
-        ("another stack's create", "was not imported: a create of"),
-        ("another stack's unanswered create", "may have made it"),
-        ("another stack's late create", ""),
-        ("another stack's machine that was gone", "is on record to have made it"),
-        ("another resource of its stack", "was not imported: it is in the state of"),
-        ("another stack", "was not imported: it is in the state of the stack organization/shop/b"),
-    ],
-)
-def test_import_taken(world: World, other: str, refused: str) -> None:
+THERE = replace(HERE, urn=URN.replace("dev", "b"))
+LOST: dict[str, Any] = {"origin": THERE, "requested": NewInstance(EIGHT, ED25519)}
+"""The create of another stack, which may have made any machine of the type."""
+TAKEN: dict[str, tuple[Phase, str | None, dict[str, Any], str]] = {
+    "its own create": (Phase.CREATED, ID, {}, ""),
+    "another's create": (Phase.CREATED, ID, {"origin": THERE}, "was not imported: a create of"),
+    "another's unanswered create": (Phase.REQUESTED, None, LOST, "may have made it"),
+    "another's late create": (Phase.LATE, None, LOST, ""),
+    "another's machine that was gone": (
+        Phase.LATE,
+        ID,
+        {"origin": THERE},
+        "is on record to have made it",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_import_of_a_create(world: World, name: str) -> None:
     """Destroying one of both would delete the machine."""
+    phase, made, others, refused = TAKEN[name]
     id_ = world.machine(EIGHT)
-    there = replace(HERE, urn=URN.replace("dev", "b"))
-    lost: dict[str, Any] = {"origin": there, "requested": NewInstance(EIGHT, ED25519)}
-    creates: dict[str, tuple[Phase, str | None, dict[str, Any]]] = {
-        "its own create": (Phase.CREATED, id_, {}),
-        "another resource's create": (Phase.CREATED, id_, {"origin": replace(HERE, urn=TARGET)}),
-        "another stack's create": (Phase.CREATED, id_, {"origin": there}),
-        "another stack's unanswered create": (Phase.REQUESTED, None, lost),
-        "another stack's machine that was gone": (Phase.LATE, id_, {"origin": there}),
-        "another stack's late create": (Phase.LATE, None, lost),
-    }
-    if other in creates:
-        phase, made, others = creates[other]
-        world.earlier(phase, made, **others)
-    if other == "another resource of its stack":
-        world.stacks.siblings = [StackMachine(id_, TARGET)]
-    if other == "its own stack":
-        world.stacks.in_state = {id_}
-    if other == "another stack":
-        world.stacks.others = {"organization/shop/b": {id_}}
-    if not refused:
+    world.earlier(phase, made and id_, **others)
+    with pytest.raises(LifecycleError, match=refused) if refused else nullcontext():
         assert import_(world, id_)["status"] == "ready"
-        return
-    with pytest.raises(LifecycleError, match=refused):
+
+
+def test_import_of_a_stack(world: World) -> None:
+    """Its own stack may have the machine, as the same resource. An unread stack is named."""
+    id_, log = world.machine(EIGHT), Log()
+    world.stacks.in_state = {id_}
+    assert import_(world, id_)["status"] == "ready"
+    world.stacks.in_state, world.stacks.siblings = set(), [StackMachine(id_, TARGET)]
+    with pytest.raises(LifecycleError, match="was not imported: it is in the state of"):
         import_(world, id_)
-
-
-def test_import_unread(world: World) -> None:
-    """A stack that could not be read may have the machine."""
+    world.stacks.siblings, world.stacks.others = [], {"organization/shop/b": {id_}}
+    with pytest.raises(LifecycleError, match="in the state of the stack organization/shop/b"):
+        import_(world, id_)
     world.stacks.others = {"organization/shop/b": "no access"}
-    log = Log()
-    import_(world, world.machine(EIGHT), INPUTS, log)
+    import_(world, id_, INPUTS, log)
     assert "  organization/shop/b: no access" in log.warning
 
 
@@ -686,10 +638,11 @@ def update_fails(world: World, id_: str, olds: dict[str, Any], call: Call = CALL
 @pytest.mark.parametrize(
     "olds, changed",
     [
-        pytest.param(STATE, COMMENTED, id="another comment"),
-        pytest.param(STATE, {"wait": False}, id="no wait any longer"),
-        pytest.param({**STATE, "unfinished": True}, {"wait": False}, id="no wait after all"),
+        (STATE, COMMENTED),
+        (STATE, {"wait": False}),
+        ({**STATE, "unfinished": True}, {"wait": False}),
     ],
+    ids=["another comment", "no wait any longer", "no wait after all"],
 )
 def test_update(world: World, olds: dict[str, Any], changed: dict[str, Any]) -> None:
     """An update that needs no call needs no key either."""
@@ -697,14 +650,11 @@ def test_update(world: World, olds: dict[str, Any], changed: dict[str, Any]) -> 
     assert world.api.calls == []
 
 
-TYPE_AND_KEY = {"instance_type": ONE, "ssh_key": RSA, "sector": None}
-
-
 @pytest.mark.parametrize(
     "before, news, words",
     [
         (None, {"instance_type": ONE, "sector": None}, "instance type"),
-        (None, TYPE_AND_KEY, "instance type and ssh key"),
+        (None, {"instance_type": ONE, "ssh_key": RSA, "sector": None}, "instance type and ssh key"),
         (None, {}, ""),
         (INPUTS, {}, ""),
         ({**INPUTS, "sector": "sector_2"}, {}, "sector"),
@@ -715,11 +665,9 @@ def test_update_refuses(
 ) -> None:
     """The engine calls no update for what diff replaces. A sector that it drifted from is none."""
     drifted, news = {**STATE, "sector": "sector_3"}, {**INPUTS, **news}
-    if not words:
+    says = f"{ID} was not changed: .* the {words} of a machine"
+    with pytest.raises(LifecycleError, match=says) if words else nullcontext():
         assert operations.update(world.machines, CALL, ID, drifted, news, before) == drifted
-        return
-    with pytest.raises(LifecycleError, match=f"{ID} was not changed: .* the {words} of a machine"):
-        operations.update(world.machines, CALL, ID, drifted, news, before)
 
 
 def test_update_preview(world: World) -> None:
@@ -809,13 +757,6 @@ def test_delete_resumed(world: World) -> None:
     with pytest.raises(LifecycleError, match="create of another resource has just resumed with it"):
         delete(world, id_)
     assert world.state.alive() == {id_}
-
-
-def test_delete_without_key(world: World) -> None:
-    """A destroy runs no program, so a key that is only in its config is missing."""
-    world.used_settings = mock.Mock(side_effect=ConfigurationError("No fal API key is set."))
-    with pytest.raises(ConfigurationError, match="Machine x was not deleted, and is billed"):
-        delete(world, "x")
 
 
 @pytest.mark.parametrize("state", [STATE, {**STATE, **ELSEWHERE}])
@@ -938,8 +879,7 @@ def destroyed_without_outputs(world: World) -> str:
 
 
 @pytest.mark.parametrize("leave", [dropped, awaited, destroyed, destroyed_without_outputs])
-@pytest.mark.parametrize("passed", [0, 3500])
-@pytest.mark.parametrize("sector", [None, "sector_1"])
+@pytest.mark.parametrize("passed, sector", [(0, "sector_1"), (3500, None)])
 def test_back(
     world: World, leave: Callable[[World], str], passed: float, sector: str | None
 ) -> None:
@@ -958,18 +898,6 @@ def test_back(
     if leave is not destroyed_without_outputs:
         assert create(world, sector=sector).id == id_
         assert (world.state.creations, world.phase()) == (1, Phase.REPORTED)
-
-
-@pytest.mark.parametrize("leave", [dropped, awaited, destroyed])
-def test_gone_for_an_hour(world: World, leave: Callable[[World], str]) -> None:
-    """A create in that hour makes another machine, and goes on naming the first."""
-    id_ = leave(world)
-    world.stacks.in_state = {create(world).id}
-    assert world.state.creations == 2
-    assert [entry.instance_id for entry in world.late] == [id_]
-    world.clock.time += 3601
-    assert world.review() == []
-    assert world.late == []
 
 
 @pytest.mark.parametrize(
@@ -1002,24 +930,24 @@ def test_back_at_delete(
 # A machine of another account.
 
 
-@pytest.mark.parametrize("call", ["read", "update", "delete"])
+SEEN_AT = {"endpoint": "https://fal.invalid"}
+CALLS: dict[str, Callable[..., object]] = {"read": read, "update": update, "delete": delete}
+
+
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("answers", [True, False])
 @pytest.mark.parametrize(
-    "seen_with, words",
-    [
-        (ELSEWHERE, f"Machine {ID} was last seen with the key of another account"),
-        ({"endpoint": "https://fal.invalid"}, f"Machine {ID} was last seen at https://fal.invalid"),
-    ],
+    "seen, words",
+    [(ELSEWHERE, "with the key of another account"), (SEEN_AT, "at https://fal.invalid")],
 )
 def test_another_account(
-    world: World, call: str, answers: bool, seen_with: dict[str, str], words: str
+    world: World, call: str, answers: bool, seen: dict[str, str], words: str
 ) -> None:
     """A key that doesn't see the machine proves nothing, and the message says which key does."""
     world.stacks.in_state = set() if answers else None
-    calls: dict[str, Callable[..., object]] = {"read": read, "update": update, "delete": delete}
     with pytest.raises(ElsewhereError) as caught:
-        calls[call](world, ID, {**UNFINISHED, **seen_with})
-    assert str(caught.value).startswith(words)
+        CALLS[call](world, ID, {**UNFINISHED, **seen})
+    assert str(caught.value).startswith(f"Machine {ID} was last seen {words}")
     assert "delete" not in world.api.calls
 
 

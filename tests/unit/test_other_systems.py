@@ -1,4 +1,4 @@
-"""What the package does where Linux's own is missing: see also tests/plugin/test_process.py.
+"""What the package does where Linux's own is missing: see also tests/plugin/test_hosts.py.
 
 These tests take it away. They can't show that everything works on Windows or macOS.
 """

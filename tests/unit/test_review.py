@@ -14,9 +14,9 @@ import pytest
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import ConfigurationError
-from pulumi_fal.machines.decision import BACK_SECONDS
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
-from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.unresolved import BACK_SECONDS
 from pulumi_fal.machines.whose import LATE_SECONDS
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine
@@ -56,7 +56,7 @@ def locked(journal: Journal) -> AbstractContextManager[None]:
 def said(journal: Journal, stacks: FakeStacks, provider: str = "") -> list[str]:
     """The warnings of a process that has just heard of a resource of the stack."""
     warnings: list[str] = []
-    machines = Machines(
+    machines = Account(
         journal, stacks, TurnedClock(), mock.Mock(), warn=warnings.append, provider=provider
     )
     for _ in range(2):  # the second resource of a process brings no second review

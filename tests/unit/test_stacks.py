@@ -1,27 +1,33 @@
-"""What the stacks of a backend hold, by a `pulumi` that is made up."""
+"""What the stacks of a backend hold, by a `pulumi` that is made up, and how that is run."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import StackError
+from pulumi_fal.stacks import cache, state
 from pulumi_fal.stacks import cli as pulumi_cli
-from pulumi_fal.stacks import state
 from pulumi_fal.stacks.cache import LIST, Stacks, in_words
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import IMPORT_REFUSED, Found, StackMachine
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN, is_ours
 
 from ..fakes import DEV, EIGHT, HERE, URN
+from ..processes import command
 
 PROD, TEST = "organization/shop/prod", "organization/shop/test"
 S3 = "s3://bucket"
@@ -61,15 +67,19 @@ class Pulumi:
             return json.dumps({"url": self.url}) if isinstance(self.url, str) else self.url
         if args[:2] == ("stack", "ls"):
             of = f"/{args[3]}/" if args[2] == "--project" else ""
-            last = {"lastUpdate": "2026-02-03T08:11:22.000Z", "resourceCount": 3}
             listed = [
-                {"name": name, **({} if name in self.updating else last)}
-                for name in self.holds
+                {"name": name, **({} if name in self.updating else self._last(text))}
+                for name, text in self.holds.items()
                 if of in name
             ]
             return json.dumps(listed) if self.lists is None else self.lists
         assert args[:3] == ("stack", "export", "--stack")
         return self.holds.get(args[3]) or StackError(f"no stack named {args[3]!r} found")
+
+    def _last(self, held: str | Exception) -> dict[str, object]:
+        """What the list says of a stack's last update."""
+        count = 0 if held == EMPTY else 3
+        return {"lastUpdate": "2026-02-03T08:11:22.000Z", "resourceCount": count}
 
 
 @pytest.fixture
@@ -93,6 +103,8 @@ def provider(id_: str, type_: str = "pulumi-python") -> dict[str, Any]:
 def row(instance_id: str | None, token: str = TYPE_TOKEN, **others: Any) -> dict[str, Any]:
     return {"urn": URN, "type": token, **({"id": instance_id} if instance_id else {}), **others}
 
+
+EMPTY = exported()
 
 # A stack.
 
@@ -156,35 +168,32 @@ def test_machines(pulumi: Pulumi) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "created, moment",
-    [
-        ("2026-02-03T08:11:22Z", 1770106282),
-        ("2026-02-03T08:11:22.123456789Z", 1770106282),
-        ("2026-02-03T09:11:22.5+01:00", 1770106282),
-        ("2026-02-03T08:11:22", 1770106282),
-        ("yesterday", None),
-        (1770106282, None),
-        (None, None),
-    ],
-)
-def test_moments(pulumi: Pulumi, created: object, moment: float | None) -> None:
+MOMENTS: dict[Any, float | None] = {
+    "2026-02-03T08:11:22Z": 1770106282,
+    "2026-02-03T08:11:22.123456789Z": 1770106282,
+    "2026-02-03T09:11:22.5+01:00": 1770106282,
+    "2026-02-03T08:11:22": 1770106282,
+    "yesterday": None,
+    1770106282: None,
+    None: None,
+}
+
+
+@pytest.mark.parametrize("created", MOMENTS)
+def test_moments(pulumi: Pulumi, created: object) -> None:
     """Moments are read as Go prints them, on every Python; anything else counts as absent."""
     pulumi.holds[DEV] = exported(row("one", created=created))
-    assert state.read(DEV).machines == (StackMachine("one", URN, created=moment),)
+    assert state.read(DEV).machines == (StackMachine("one", URN, created=MOMENTS[created]),)
 
 
 EXPORTS = {
     "blank": (" ", None),
-    "no JSON": ("not JSON", None),
     "no object": ("[]", None),
-    "no deployment": ("{}", None),
-    "an empty deployment": ('{"deployment": null}', None),
+    "no deployment": ('{"deployment": null}', None),
     "no resource": ('{"deployment": {"resources": [1]}}', None),
     "no type": ('{"deployment": {"resources": [{"id": "no type"}]}}', None),
     "without resources": ('{"deployment": {"version": 3}}', frozenset[str]()),
     "null": ('{"deployment": {"resources": null}}', frozenset[str]()),
-    "empty": ('{"deployment": {"resources": []}}', frozenset[str]()),
 }
 
 
@@ -254,21 +263,14 @@ def test_forgotten_at_once(pulumi: Pulumi) -> None:
     assert pulumi.exports < 8
 
 
-def test_asked_at_once(pulumi: Pulumi) -> None:
-    """Threads that ask at the same time wait for one command and share its answer."""
-    pulumi.holds[DEV] = exported(row("one"))
-    stacks, both = Stacks(), threading.Barrier(2)
-
-    def ids(_: int) -> frozenset[str] | None:
-        both.wait()
-        return stacks.ids(HERE)
-
-    with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(ids, range(2))) == [frozenset({"one"})] * 2
-    assert pulumi.exports == 1
-
-
 # Other stacks.
+
+
+def test_empty(pulumi: Pulumi) -> None:
+    """Of hundreds of stacks most may be destroyed, and the list says which have no resources."""
+    pulumi.holds = {DEV: exported(row("one")), PROD: EMPTY}
+    assert {stack.name: stack.ids for stack in Stacks().all().stacks} == {DEV: {"one"}, PROD: set()}
+    assert pulumi.exports == 1
 
 
 def test_all(pulumi: Pulumi) -> None:
@@ -430,11 +432,18 @@ def test_own_by_id(cloud: Pulumi) -> None:
 def test_own_by_update(
     cloud: Pulumi, updating: list[str], creating: list[str], own: str | None
 ) -> None:
-    """A killed update leaves a create that never ends, but does not run."""
-    cloud.updating = set(updating)
+    """A killed update leaves a create that never ends, but does not run.
+
+    What was read before this process began its create may have that of another stack alone.
+    """
+    cloud.updating, stacks, origin = set(updating), Stacks(), Origin(URN, "", CLOUD)
+    cloud.holds[ACME] = exported(creating=[URN])
+    if len(updating) > 1:
+        assert stacks.own(origin) is None
+    began = time.monotonic()
     for name in (ME, ACME):
         cloud.holds[name] = exported(creating=[URN] if name in creating else [])
-    found = Stacks().own(Origin(URN, "", CLOUD))
+    found = stacks.own(origin, began)
     assert (found.name if found else None) == own
 
 
@@ -469,7 +478,261 @@ def test_config(monkeypatch: pytest.MonkeyPatch) -> None:
         (URN.replace("ComputeInstance", "Other"), False),
         ("", False),
     ],
-    ids=["a machine", "with a parent", "another type", "none"],
 )
 def test_is_ours(urn: str, ours: bool) -> None:
+    """A machine may have a parent."""
     assert is_ours(urn) is ours
+
+
+# Which `pulumi` is run, and how.
+
+
+class Runs:
+    """Stands for subprocess.run, and keeps what was run."""
+
+    def __init__(self) -> None:
+        self.answer: dict[str, Any] = {"returncode": 0, "stdout": "{}", "stderr": ""}
+        self.command: list[str] = []
+        self.options: dict[str, Any] = {}
+
+    def __call__(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        self.command, self.options = command, options
+        return subprocess.CompletedProcess(command, **self.answer)
+
+
+@pytest.fixture
+def bin_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The only folder on PATH. No `pulumi` is in it, beside this Python or above this process."""
+    monkeypatch.setattr(pulumi_cli, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "bin"
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, bin_: Path) -> Runs:
+    """A `pulumi` is on PATH."""
+    command(bin_ / "pulumi", "")
+    runs = Runs()
+    monkeypatch.setattr(subprocess, "run", runs)
+    return runs
+
+
+def test_how_it_runs(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs in the project's folder. Its backend is the current one by default."""
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    assert pulumi_cli.ask("stack", "ls") == {}
+    assert runs.command[1:] == ["stack", "ls", "--non-interactive", "--color=never"]
+    assert "PULUMI_BACKEND_URL" not in runs.options["env"]
+    assert runs.options["env"]["PULUMI_SKIP_UPDATE_CHECK"] == "1"
+    assert runs.options["cwd"].samefile(tmp_path)
+    (tmp_path / "Pulumi.yaml").touch()
+    (tmp_path / "program").mkdir()
+    monkeypatch.chdir(tmp_path / "program")
+    pulumi_cli.pulumi("stack", "ls", backend="s3://other")
+    assert runs.options["env"]["PULUMI_BACKEND_URL"] == "s3://other"
+    assert runs.options["cwd"].samefile(tmp_path)
+
+
+SECRET = "no \x1b[31mpostgres://me:s3cr3t@host/db, postgres://you@host:1/x\n"
+FAILURES: dict[str, tuple[dict[str, Any], str]] = {
+    "words": (
+        {"returncode": 255, "stderr": "error: no stack named 'dev' found"},
+        "`pulumi a b` failed: no stack named 'dev' found",
+    ),
+    "none": ({"returncode": 3}, "`pulumi a b` failed: exit code 3"),
+    "a password": (
+        {"returncode": 1, "stderr": SECRET},
+        "`pulumi a b` failed: no  [31mpostgres://host/db, postgres://host:1/x",
+    ),
+    "no JSON": ({"stdout": "not JSON"}, "`pulumi a b` printed no JSON"),
+}
+
+
+@pytest.mark.parametrize("answer, says", FAILURES.values(), ids=FAILURES)
+def test_failures(runs: Runs, answer: dict[str, Any], says: str) -> None:
+    """A command that fails is reported with its stderr, or with its exit code."""
+    runs.answer |= answer
+    with pytest.raises(StackError) as caught:
+        pulumi_cli.ask("a", "b")
+    assert re.sub(" +", " ", str(caught.value)) == re.sub(" +", " ", says)
+
+
+def test_unusable_command(bin_: Path) -> None:
+    """A command that is missing or can't be run, as one for another processor, is an error."""
+    with pytest.raises(StackError, match="there is no `pulumi` command"):
+        pulumi_cli.pulumi("version")
+    file = bin_ / ("pulumi.exe" if os.name == "nt" else "pulumi")
+    file.parent.mkdir()
+    file.write_bytes(b"\x7fELF of another world")
+    file.chmod(0o755)
+    with pytest.raises(StackError, match="can't be started"):
+        pulumi_cli.pulumi("version")
+
+
+def test_killed_in_time(bin_: Path) -> None:
+    """A command that hangs is killed in time, so that no create waits for it."""
+    file = command(bin_ / "pulumi", "import time\ntime.sleep(60)\n")
+    if os.name == "nt":  # the command is cmd itself: another process would outlive it
+        file.write_text(":again\n@goto again\n")
+    with pytest.raises(StackError, match=r"did not end within 0\.05 s"):
+        pulumi_cli.pulumi("version", seconds=0.05)
+
+
+def test_beside_python(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The `pulumi` of a virtual environment is found although it is not activated."""
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    pulumi_cli.pulumi("version")
+    assert Path(runs.command[0]).parent == tmp_path / "bin"
+
+
+SHELL = "/bin/sh"
+PARENTS: dict[str, tuple[list[tuple[int, int, int, str]], str]] = {
+    "none is known": ([], "bin/pulumi"),
+    "a shell": ([(30, 20, 20, SHELL)], "bin/pulumi"),
+    "its engine": ([(30, 20, 20, "pulumi")], "pulumi"),
+    "another version": ([(30, 20, 20, "pulumi-3.259")], "pulumi-3.259"),
+    "an upgrade": ([(30, 20, 20, "pulumi-removed")], "bin/pulumi"),
+    "above a shell": (
+        [(30, 20, 30, SHELL), (20, 10, 30, SHELL), (10, 1, 10, "pulumi")],
+        "pulumi",
+    ),
+    "process 1": ([(30, 1, 30, SHELL), (1, 0, 1, "pulumi")], "bin/pulumi"),
+    "another person's": ([(30, 20, 20, "")], "bin/pulumi"),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no /proc")
+@pytest.mark.parametrize("above, runs_it", PARENTS.values(), ids=PARENTS)
+def test_which_parent(
+    runs: Runs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    above: list[tuple[int, int, int, str]],
+    runs_it: str,
+) -> None:
+    """Another version on PATH may not know the state's format.
+
+    No shell is run, nor process 1, which adopts those whose parent was killed. This process is in
+    group 30.
+    """
+    monkeypatch.setattr(os, "getppid", lambda: 30)
+    monkeypatch.setattr(os, "getpgrp", lambda: 30)
+    for name in ("pulumi", "pulumi-3.259"):
+        command(tmp_path / name, "")
+    for pid, parent, group, exe in above:
+        process = tmp_path / "proc" / str(pid)
+        process.mkdir(parents=True)
+        (process / "stat").write_bytes(b"%d (a ) b \xff(c) S %d %d 1 0" % (pid, parent, group))
+        if exe:
+            (process / "exe").symlink_to(exe if exe == SHELL else tmp_path / exe)
+    pulumi_cli.pulumi("version")
+    assert Path(runs.command[0]) == tmp_path / runs_it
+
+
+@pytest.mark.parametrize("name", ["Pulumi.yaml", "Pulumi.yml", "Pulumi.json"])
+def test_nearest_project(tmp_path: Path, name: str) -> None:
+    """The project file that is nearest above the folder counts."""
+    program = tmp_path / "project" / "src" / "program"
+    program.mkdir(parents=True)
+    (tmp_path / "project" / "Pulumi.yaml").touch()
+    assert pulumi_cli.project_file(program) == tmp_path / "project" / "Pulumi.yaml"
+    (program / name).touch()
+    assert pulumi_cli.project_file(program) == program / name
+
+
+# Which backend it uses.
+
+
+def url_of(folder: Path) -> str:
+    """The URL of a folder, as every process writes it."""
+    return f"file://{Path(os.path.realpath(folder)).as_posix()}"
+
+
+@pytest.mark.parametrize(
+    "url, used",
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("gs://bucket/folder/", "gs://bucket/folder"),
+        ("s3://b?region=eu-west-1", "s3://b?region=eu-west-1"),
+        ("postgres://me:s3cr3t@host/db", "postgres://host/db"),
+    ],
+)
+def test_used_backend(pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch, url: str, used: str) -> None:
+    """What the environment names is not asked. What is no URL there is left to the command."""
+    pulumi.url = url
+    for given in ("", "acme", url):
+        monkeypatch.setenv("PULUMI_BACKEND_URL", given)
+        assert cache.used_backend() == used
+    assert len(pulumi.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "says, domain, url",
+    [
+        ("https://app.pulumi.com/me", "", "https://api.pulumi.com"),
+        ("http://app.pulumi.acme.com:8080/me", "", "http://api.pulumi.acme.com:8080"),
+        ("https://app.acme.com/me", "app.acme.com", ""),
+        ("https://console.acme.com/app.me", "", ""),
+        ("", "", ""),
+    ],
+)
+def test_pulumi_cloud(
+    pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch, says: str, domain: str, url: str
+) -> None:
+    """`pulumi whoami` says the console, at app.HOST if the API is at api.HOST, or nothing.
+
+    A wrong address is worse than none.
+    """
+    pulumi.url = says
+    monkeypatch.setenv("PULUMI_CONSOLE_DOMAIN", domain)
+    assert cache.used_backend() == url
+
+
+@pytest.mark.parametrize("says", ["{}", "null"])
+def test_no_url(pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    """An answer without a URL is refused, and not taken for the name of a backend."""
+    monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args, **others: says)
+    with pytest.raises(StackError, match="did not print a backend's URL"):
+        cache.used_backend()
+
+
+def test_one_folder(tmp_path: Path) -> None:
+    """Links, dots, slashes and options make no other backend of a folder."""
+    (tmp_path / "states").mkdir()
+    paths = ["states/", "project/../states", "states?metadata=skip"]
+    if os.name != "nt":  # not everybody may make links on Windows
+        (tmp_path / "link").symlink_to(tmp_path / "states")
+        paths.append("link")
+    for path in paths:
+        for scheme in ("file://", "file:", "FILE://"):
+            assert cache.place(f"{scheme}{tmp_path}/{path}") == url_of(tmp_path / "states")
+
+
+@pytest.mark.parametrize("is_named", [True, False], ids=["an account", "a user id alone"])
+def test_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool) -> None:
+    """It is the account's folder for `pulumi`, and $HOME only where the account has no name."""
+    home = Path.home()
+    if os.name != "nt":
+        import pwd
+
+        account = pwd.getpwuid(os.getuid())
+        home = Path(account.pw_dir) if is_named else tmp_path
+        answers = {os.getuid(): account} if is_named else {}
+        monkeypatch.setattr(pwd, "getpwuid", answers.__getitem__)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for url, path in {"~": "", "~/": "", "~/states": "/states", "~/a/../b": "/b"}.items():
+        assert cache.place(f"file://{url}") == f"{url_of(home)}{path}"
+
+
+def test_relative_urls(pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where there are no stacks, the command was run elsewhere, and the backend is unknown."""
+    pulumi.url = "file://./states"
+    (tmp_path / "Pulumi.yaml").touch()
+    (tmp_path / "program").mkdir()
+    monkeypatch.chdir(tmp_path / "program")
+    assert cache.used_backend() == ""
+    (tmp_path / "states" / ".pulumi").mkdir(parents=True)
+    assert cache.used_backend() == url_of(tmp_path / "states")

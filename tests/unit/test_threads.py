@@ -6,12 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from unittest import mock
 
 import pytest
 
+from pulumi_fal.api.models import Instance
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import Interrupted
-from pulumi_fal.hosts import dynamic
+from pulumi_fal.errors import ConfigurationError, Interrupted
+from pulumi_fal.hosts import dynamic, engine, session
+from pulumi_fal.machines.account import Account
+
+from ..fakes import ONE, settings
 
 PATIENCE = 10.0
 """Seconds until a test that hangs fails; nothing takes as long."""
@@ -106,3 +112,46 @@ def test_clock() -> None:
     wait_on_a_condition(clock, 0.001)
     clock.check()
     assert abs(clock.wall() - time.time()) < 5
+
+
+def test_shared_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two calls with machines of their own would not know of each other's creates."""
+    one = session.Session(settings=settings, notify=lambda message: None, warn=lambda message: None)
+    seen: list[Account] = []
+    second = threading.Thread(target=lambda: seen.append(one.machines))
+
+    def slow(*args: Any, **others: Any) -> Account:
+        if not second.is_alive():
+            second.start()
+            second.join(0.05)
+        return Account(*args, **others)
+
+    monkeypatch.setattr(session, "Account", slow)
+    seen.append(one.machines)
+    second.join()
+    assert seen[0] is seen[1]
+
+
+def ending(prices: Any) -> session.Session:
+    """A session that has created a machine."""
+    ending = session.Session(settings=settings, prices=prices, notify=print, warn=print)
+    ending.bill.began["a"] = Instance("a", ONE)
+    return ending
+
+
+def test_told_at_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Cancel of a Ctrl-C comes before the calls end, and the sum is told once."""
+    monkeypatch.setattr(session, "_CALL_SECONDS", 0)
+    ended = ending(lambda: {ONE: 2.0})
+    with monkeypatch.context() as running:
+        running.setattr(engine.in_progress, "_number", 1)
+        assert ended.cancel() == ""
+    with pytest.raises(Interrupted):
+        ended.clock.check()
+    assert ended.cancel() == "Started billing 1 machine, 2.00 an hour."
+    assert ended.cancel() == ""
+
+
+def test_wrong_prices() -> None:
+    """The first check has refused them, and the engine waits for an answer to Cancel."""
+    assert ending(mock.Mock(side_effect=ConfigurationError("no price"))).cancel() == ""

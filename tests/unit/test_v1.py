@@ -22,9 +22,9 @@ from pulumi_fal.errors import (
     RateLimitedError,
     UnresolvedCreateError,
 )
+from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Journal, Phase
-from pulumi_fal.machines.process import Machines
-from pulumi_fal.machines.sender import Sender
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import Call
 from pulumi_fal.resource.outputs import UNFINISHED
@@ -249,13 +249,13 @@ def test_clock_set_back(world: World) -> None:
 def test_late_decision(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The computer may be suspended at any moment, so the clock is read right before a POST."""
     killed(world)
-    send = Sender.send
+    send = Creates._send
 
-    def late(sender: Sender, *args: Any, **kwargs: Any) -> Any:
+    def late(creates: Creates, *args: Any, **kwargs: Any) -> Any:
         world.clock.set_by += KEY_SECONDS
-        return send(sender, *args, **kwargs)
+        return send(creates, *args, **kwargs)
 
-    monkeypatch.setattr(Sender, "send", late)
+    monkeypatch.setattr(Creates, "_send", late)
     refusal(world)
     assert world.api.keys == []
 
@@ -404,10 +404,10 @@ class Stack(FakeStacks):
         self.legacy = FakeApi(self.clock.now)
         self.v1 = self.legacy if is_known else FakeApi(self.clock.now)
 
-    def provider(self, used: Settings = V1) -> Machines:
+    def provider(self, used: Settings = V1) -> Account:
         """A new process of the provider with those settings."""
         send = self.send_v1 if used.api == "v1" else self.legacy.send
-        machines = Machines(self.journal, self, self.clock, lambda: used, send=send)
+        machines = Account(self.journal, self, self.clock, lambda: used, send=send)
         machines.known.update(self.state)  # as the engine's own state has them
         return machines
 

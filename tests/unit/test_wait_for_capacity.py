@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
-from functools import partial
 from itertools import pairwise
 from math import inf
 from typing import Any
@@ -27,8 +26,8 @@ from pulumi_fal.errors import (
     Interrupted,
     UnresolvedCreateError,
 )
+from pulumi_fal.machines.capacity import Patience, Queues, Waited
 from pulumi_fal.machines.journal import Entry, Phase
-from pulumi_fal.machines.sender import Patience, Queues, Waited
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, Call
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
@@ -175,8 +174,13 @@ class Waiting(Threads):
         """Have a create begin at a moment; return its number."""
         number = len(self._threads)
         patience = Patience("1h", seconds, self.shown.setdefault(number, []).append)
-        send = partial(self._send, number)
-        return self.at(moment, lambda: self.queues.ask(f"train-{number}", new, patience, send))
+
+        def wait() -> None:
+            for turn in self.queues.turns(f"train-{number}", new, patience):
+                with turn:
+                    self._send(number)
+
+        return self.at(moment, wait)
 
     @property
     def posts(self) -> list[float]:
@@ -621,7 +625,7 @@ def test_machine_of_others(world: World, whose: str) -> None:
     """Others rent machines while a create waits for hours, which does not end the wait."""
     lie(world, lies=())
     others = list[str]()
-    records, other = world.creates.records, replace(HERE, urn=f"{URN}-2")
+    records, other = world.machines.records, replace(HERE, urn=f"{URN}-2")
 
     def rent() -> None:
         if others:

@@ -14,12 +14,11 @@ from pulumi_fal.api.dialects import Kind, Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import APIError
-from pulumi_fal.machines.absence import Absences
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.creates import Creates
-from pulumi_fal.machines.fleet import Fleet
+from pulumi_fal.machines.fleet import Absences, Fleet
 from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
 from pulumi_fal.machines.lifecycle import Lifecycle
-from pulumi_fal.machines.process import Machines
 from pulumi_fal.stacks.origin import Origin
 
 from ..fakes import ED25519, HERE, ONE, URN, FakeApi, FakeStacks, TurnedClock, settings
@@ -72,17 +71,31 @@ class ApiWorld:
         return Client(settings(**others), self.clock, send=self.api.send, notify=self.told.append)
 
     @cached_property
+    def account(self) -> Account:
+        """An account without stacks, whose journal nobody needs."""
+        account = Account(
+            Journal(Path("none")),
+            FakeStacks(),
+            self.clock,
+            settings,
+            notify=self.told.append,
+            send=self.api.send,
+            greeting=self.greeting,
+        )
+        vars(account).update(fleet=Fleet(account.client, self.clock, 2.0, self.uniform))
+        return account
+
+    @property
     def fleet(self) -> Fleet:
-        return Fleet(self.client(), self.clock, 2.0, self.uniform)
+        return self.account.fleet
 
-    @cached_property
+    @property
     def absences(self) -> Absences:
-        return Absences(self.clock, ABSENCE_SECONDS)
+        return self.account.absences
 
-    @cached_property
+    @property
     def lifecycle(self) -> Lifecycle:
-        client, told = self.client(), self.told.append
-        return Lifecycle(client, self.fleet, self.clock, self.absences, told, self.greeting)
+        return self.account.lifecycle
 
     def made(self, instance_type: str = ONE) -> Instance:
         """A machine that is there, whoever made it."""
@@ -134,7 +147,7 @@ class World(ApiWorld):
     def restart(self) -> None:
         """Begin a process that knows nothing but what is on disk."""
         self.journal = Journal(self.folder, self.stacks.has)
-        self.machines = Machines(
+        self.machines = Account(
             self.journal,
             self.stacks,
             self.clock,

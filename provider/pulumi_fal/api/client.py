@@ -9,9 +9,7 @@ Example:
 from __future__ import annotations
 
 import copy
-import itertools
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from pulumi_fal.api import retry
@@ -20,7 +18,7 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.api.transport import Transport
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import APIError, NotFoundError, UnusableAnswerError
+from pulumi_fal.errors import NotFoundError, UnusableAnswerError
 
 T = TypeVar("T")
 Send = Callable[[Request[Any], float | None], Any]
@@ -28,10 +26,6 @@ Send = Callable[[Request[Any], float | None], Any]
 
 _PAGE_SECONDS = 15.0
 """Seconds for which each page after the first is retried if the list itself is not retried."""
-_FIRST_REPORTED_RETRY = 3
-"""The number of the first retry that is reported. One or two retries are common."""
-_REPORTED_PAUSE = 5.0
-"""Pauses of at least so many seconds are always reported. The API asks for them in Retry-After."""
 
 
 class Client:
@@ -93,31 +87,18 @@ class Client:
         except NotFoundError:
             return None
 
-    def create_instance(
-        self,
-        new: NewInstance,
-        idempotency_key: str = "",
-        failed: Callable[[APIError], None] = lambda error: None,
-        *,
-        may_repeat: Callable[[], bool] = lambda: True,
-        gives_up: Callable[[APIError], bool] = lambda error: False,
-    ) -> Instance:
+    def create_instance(self, new: NewInstance, idempotency_key: str = "") -> Instance:
         """Create a machine. It is billed from now on, even before it is ready.
 
         With an `idempotency_key`, a create that the API may have accepted is retried as well. The
-        legacy API does not support keys. `failed` is called with the error of each failed attempt.
-        If `retry.may_have_made_a_machine` is true for any of these errors, a machine may have been
-        created, even if the last attempt failed for another reason. `may_repeat` and `gives_up` are
-        as in `repeated`.
+        legacy API does not support keys.
         """
-        request = self._dialect.create_instance(new, idempotency_key)
-        return self.repeated(
-            lambda: self._sent(request),
-            is_idempotent=request.is_idempotent,
-            failed=failed,
-            may_repeat=may_repeat,
-            gives_up=gives_up,
-        )
+        return self._call(self._dialect.create_instance(new, idempotency_key))
+
+    @property
+    def has_idempotency_keys(self) -> bool:
+        """Whether the API supports idempotency keys."""
+        return self._dialect.has_idempotency_keys
 
     def new_idempotency_key(self) -> str:
         """Return a key for a new create, or "" if the API does not support keys."""
@@ -127,39 +108,13 @@ class Client:
         """Request the deletion of a machine, which may take a while to disappear."""
         self._call(self._dialect.delete_instance(instance_id))
 
-    def repeated(
-        self,
-        attempt: Callable[[], T],
-        *,
-        is_idempotent: bool,
-        failed: Callable[[APIError], None] = lambda error: None,
-        may_repeat: Callable[[], bool] = lambda: True,
-        gives_up: Callable[[APIError], bool] = lambda error: False,
-    ) -> T:
-        """Return the result of `attempt`, which is retried as retry.py allows.
+    def attempts(self, *, is_idempotent: bool) -> Iterator[retry.Attempt]:
+        """Yield attempts as retry.py allows, for the client's budget.
 
-        `is_idempotent` says whether the API may carry out the request twice without harm. `failed`
-        is called with the error of each failed attempt. `may_repeat` is asked right before each
-        retry: after a pause it may be much later than planned, if the computer was suspended.
-        `gives_up` says of an error that it is not retried, because the caller does so.
+        `is_idempotent` says whether the API may carry out the request twice without harm.
         """
         budget = retry.Budget(self._budget, self._clock.now(), is_idempotent=is_idempotent)
-        for count in itertools.count(1):
-            self._clock.check()
-            try:
-                return attempt()
-            except APIError as error:
-                failed(error)
-                pause = retry.delay(error, count, random.uniform)
-                if gives_up(error) or not budget.allows(error, self._clock.now(), pause):
-                    raise
-                if count >= _FIRST_REPORTED_RETRY or pause >= _REPORTED_PAUSE:
-                    self._notify(f"{error} Trying again in {pause:.0f} s.")
-                last = error
-            self._clock.sleep(pause)
-            if not may_repeat():
-                raise last
-        raise AssertionError("unreachable")
+        return retry.attempts(budget, self._clock, self._notify)
 
     def _next_page(self, cursor: str) -> Page:
         # One failing page fails the whole list, and the more pages there are, the likelier that is.
@@ -167,7 +122,10 @@ class Client:
         return patient._call(patient._dialect.list_instances(cursor))
 
     def _call(self, request: Request[T]) -> T:
-        return self.repeated(lambda: self._sent(request), is_idempotent=request.is_idempotent)
+        for attempt in self.attempts(is_idempotent=request.is_idempotent):
+            with attempt:
+                answer = self._sent(request)
+        return answer
 
     def _sent(self, request: Request[T]) -> T:
         """Send the request once, and return the parsed answer."""

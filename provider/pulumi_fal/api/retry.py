@@ -6,10 +6,13 @@ request that is not idempotent is retried only if the API certainly did not acce
 
 from __future__ import annotations
 
+import itertools
+import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
     APIError,
     AuthenticationError,
@@ -28,6 +31,10 @@ UNSENT_BUDGET = 15.0
 """Seconds for which a request that can't be sent is retried. Mostly the endpoint is wrong."""
 _FIRST, _LONGEST = 0.5, 16.0
 """The first and the longest delay in seconds."""
+_FIRST_REPORTED_RETRY = 3
+"""The number of the first retry that is reported. One or two retries are common."""
+_REPORTED_PAUSE = 5.0
+"""Pauses of at least so many seconds are always reported. The API asks for them in Retry-After."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,47 @@ class Budget:
             ends.append(self._unsent_since + UNSENT_BUDGET)
         is_repeatable = may_repeat(error, is_idempotent=self._is_idempotent)
         return is_repeatable and now + pause <= min(ends)
+
+
+class Attempt:
+    """One attempt at a call, which is made in its context."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """Counted from 1."""
+        self.error: APIError | None = None
+        """The error with which it failed."""
+        self.is_last = False
+        """Set if the call is not retried, whatever the budget allows."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        self.error = error if isinstance(error, APIError) else None
+        return self.error is not None
+
+
+def attempts(budget: Budget, clock: Clock, notify: Callable[[str], None]) -> Iterator[Attempt]:
+    """Yield attempts at a call until one succeeds. Raises the error of one that is not retried.
+
+        for attempt in attempts(...):
+            with attempt:
+                answer = call()
+
+    `notify` gets a message when the call keeps failing.
+    """
+    for number in itertools.count(1):
+        clock.check()
+        attempt = Attempt(number)
+        yield attempt
+        if attempt.error is None:
+            return
+        pause = delay(attempt.error, number, random.uniform)
+        if attempt.is_last or not budget.allows(attempt.error, clock.now(), pause):
+            raise attempt.error
+        if number >= _FIRST_REPORTED_RETRY or pause >= _REPORTED_PAUSE:
+            notify(f"{attempt.error} Trying again in {pause:.0f} s.")
+        clock.sleep(pause)
 
 
 # Which refusals of a create mean that the API has no capacity for the machine at present. Neither

@@ -18,20 +18,21 @@ from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import show
-from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.evidence import (
+from pulumi_fal.cli.context import (
     AGED,
     Aged,
+    Context,
     Reader,
     Row,
     aged,
     ages,
     in_seconds,
-    machines_json,
+    pass_context,
     stack_option,
 )
+from pulumi_fal.cli.machines import machines_json
 from pulumi_fal.errors import FalError
-from pulumi_fal.machines.absence import Ownership
+from pulumi_fal.machines.account import shares_account
 from pulumi_fal.machines.costs import Costs
 from pulumi_fal.machines.whose import ABANDONED_SECONDS, Claim, Evidence, Whose
 from pulumi_fal.stacks.cache import LIST
@@ -170,8 +171,12 @@ def _look(context: Context, stacks: Sequence[str], max_age: float | None) -> Rep
     ]
     held = evidence.held
     missing = [claim for claim in held if not _exists(claim.id, instances, client)]
-    ownership = Ownership(context.settings, lambda: {machine.id for machine in instances})
-    gone = [claim for claim in missing if ownership.sees(claim.account_id, lambda: held)]
+    own, listed = context.settings.account_id, {machine.id for machine in instances}
+    gone = [
+        claim
+        for claim in missing
+        if shares_account(own, claim.account_id, lambda: held, lambda: listed)
+    ]
     most = math.inf if max_age is None else max_age
     limited = [one for one in aged(evidence, machines) if min(one.max_age, most) < math.inf]
     return Report(

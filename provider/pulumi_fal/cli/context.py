@@ -1,24 +1,38 @@
-"""The context of a command: settings, the selected stack's config, the journal and the clock."""
+"""What commands begin with: settings, the journal and the clock, and whose each machine is."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+import operator
 import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from pulumi_fal import clock
 from pulumi_fal.api import settings
+from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
+from pulumi_fal.cli import show
+from pulumi_fal.cli.show import Progress
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import StackError
+from pulumi_fal.errors import JournalError, StackError
 from pulumi_fal.machines import journal, lifecycle
-from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.journal import Entry
+from pulumi_fal.machines.whose import Claim, Evidence, Whose, candidates, is_gone
 from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.stacks import state
-from pulumi_fal.stacks.cache import Stacks
+from pulumi_fal.stacks.cache import LIST, Stacks
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import Found
 
 if TYPE_CHECKING:
     from pulumi_fal.api.client import Client
@@ -44,9 +58,9 @@ class Context:
         return settings.resolve(os.environ, self.config)
 
     @cached_property
-    def machines(self) -> Machines:
+    def machines(self) -> Account:
         """What a plugin knows of creates. A failing call is retried for a short time only."""
-        return Machines(
+        return Account(
             self.journal,
             self.stacks,
             self.clock,
@@ -90,3 +104,207 @@ class Context:
 
 
 pass_context = click.make_pass_decorator(Context, ensure=True)
+
+
+# What shows whose each machine is: the records of this computer, and the stacks.
+
+STACKS_SECONDS = 30.0
+"""The most time that a command spends on stacks of which it only shows names."""
+MOST_NAMED = 3
+"""How many of the stacks that can't be read are named there."""
+
+Row = tuple[Instance, Whose, Claim | None]
+"""A machine, whose it is, and what shows that."""
+
+stack_option = click.option(
+    "--stack",
+    "stacks",
+    multiple=True,
+    metavar="STACK",
+    help="A stack to read; may be given several times. By default all stacks of the backend that "
+    "`pulumi` uses here.",
+)
+
+
+class Reader:
+    """Reads the records and stacks for one command, and once more before it acts.
+
+    List the machines before: the journal has every machine that is created on this computer from
+    before it exists until a stack has it.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        stacks: Sequence[str] = (),
+        seconds: float = math.inf,
+        note: str = "",
+    ) -> None:
+        """Without `stacks`, all stacks of the backend are read. A stack that there is no time for
+        within so many seconds is unread. `note` follows how far the reading is, on a terminal.
+        """
+        self._context = context
+        self._stacks = list(dict.fromkeys(stacks))
+        self._seconds = seconds
+        self._note = note
+        self._marks: dict[str, object] = {}
+        self._found = Found()
+
+    def read(self, instances: Sequence[Instance]) -> Evidence:
+        """Return what there is now about these machines.
+
+        A stack that has not changed since the last call is not read again.
+        """
+        began, is_locked = time.monotonic(), self._context.journal.is_locked
+        self._context.stacks.clear()
+        with show.progress(self._note) as progress:
+            entries, unread = self._read_records(progress)
+            relevant = [entry for entry in entries if _may_have_made(entry, instances, entries)]
+            # The stacks that are read may lack the machine of a create that ends meanwhile.
+            busy = {entry.file for entry in relevant if is_locked(entry)}
+            found = self._read_stacks(progress, began)
+        if entries:
+            found = found.at(self._context.stacks.backend)
+        beside = self._read_beside(relevant)
+        others = functools.reduce(operator.or_, beside.values(), Found()).stacks
+        keys = {(stack.backend, stack.name) for stack in found.stacks}
+        gone = {
+            entry.file
+            for entry in ([] if self._stacks else relevant)
+            if is_gone(entry, Found(others) | found | beside.get(entry.file, Found()))
+        }
+        return Evidence(
+            entries,
+            found.stacks,
+            {**unread, **_labelled(found)},
+            [stack for stack in others if (stack.backend, stack.name) not in keys],
+            {file: _labelled(other) for file, other in beside.items() if other.unread},
+            busy | {entry.file for entry in relevant if is_locked(entry)},
+            gone,
+            self._context.clock.wall(),
+        )
+
+    def _read_records(self, progress: Progress) -> tuple[list[Entry], dict[str, str]]:
+        progress.begin("Reading the records of creates")
+        entries, unread = [], {}
+        try:
+            for entry in self._context.journal.entries():
+                if isinstance(entry, Entry):
+                    entries.append(entry)
+                else:
+                    unread[f"record {entry.path}"] = f"it {entry.problem}"
+        except JournalError as error:
+            unread[f"folder {error.path}"] = f"it {error.problem}"
+        return entries, unread
+
+    def _read_stacks(self, progress: Progress, began: float) -> Found:
+        left = self._seconds - (time.monotonic() - began)
+        try:
+            marks = self._named(progress, left)
+        except StackError as error:
+            return Found((), {LIST: str(error)})
+        # Without a mark it is not known whether a stack has changed.
+        kept = [
+            stack
+            for stack in self._found.stacks
+            if marks.get(stack.name) and marks[stack.name] == self._marks.get(stack.name)
+        ]
+        names = [name for name in marks if name not in {stack.name for stack in kept}]
+        progress.begin("Reading stacks", len(names))
+        left = max(0.0, self._seconds - (time.monotonic() - began))
+        self._marks = marks
+        self._found = Found(tuple(kept)) | state.read_all(names, "", left, progress.step, marks)
+        return self._found
+
+    def _named(self, progress: Progress, seconds: float) -> dict[str, object]:
+        """Return the names of the stacks. On a remote backend, listing them may take long."""
+        if self._stacks:
+            return dict.fromkeys(self._stacks)
+        progress.begin("Listing the stacks")
+        return state.names(seconds=min(seconds, pulumi_cli.SECONDS))
+
+    def _read_beside(self, entries: Sequence[Entry]) -> dict[str, Found]:
+        """Look for the stacks of creates that are not among those that are read, by their files."""
+        stacks = self._context.stacks
+
+        def is_beside(origin: Origin) -> bool:
+            is_here = origin.backend in ("", stacks.backend)
+            is_read = is_here and (not self._stacks or any(map(origin.is_in, self._stacks)))
+            return not is_read
+
+        return {
+            entry.file: stacks.named(entry.origin) for entry in entries if is_beside(entry.origin)
+        }
+
+
+def _may_have_made(entry: Entry, instances: Sequence[Instance], entries: Sequence[Entry]) -> bool:
+    """Whether the create made one of the machines, or may have made it.
+
+    The stacks of others are not looked for: a backend of earlier days may be gone.
+    """
+    if entry.instance_id:
+        return any(instance.id == entry.instance_id for instance in instances)
+    named = {other.instance_id for other in entries if other.instance_id}
+    return bool(candidates(entry, instances, named))
+
+
+def _labelled(found: Found) -> dict[str, str]:
+    return {
+        name if name.startswith(LIST) else f"stack {name}": why
+        for name, why in found.unread.items()
+    }
+
+
+def recorded(evidence: Evidence) -> dict[str, float]:
+    """Return the earliest time at which a stack recorded each machine, by the machine's id."""
+    found: dict[str, float] = {}
+    for claim in evidence.held:
+        if claim.created is not None:
+            found[claim.id] = min(claim.created, found.get(claim.id, claim.created))
+    return found
+
+
+def ages(evidence: Evidence) -> dict[str, int]:
+    """Return the known ages in seconds; 0 if the clock of who recorded the machine is ahead."""
+    return {id_: max(0, int(evidence.now - moment)) for id_, moment in recorded(evidence).items()}
+
+
+def in_seconds(limit: float) -> int | None:
+    """Return a limit for JSON, which has no infinity."""
+    return None if math.isinf(limit) else int(limit)
+
+
+AGED = ("TYPE", "AGE", "MAX AGE", "STACK", "RESOURCE")
+"""What a table says of each Aged besides its id."""
+
+
+@dataclass(frozen=True)
+class Aged:
+    """A machine in a stack, with its age in seconds, and the most that it is meant to reach."""
+
+    machine: Instance
+    claim: Claim
+    age: int | None
+    """None if it is not known."""
+    max_age: float
+
+    def exceeds(self, seconds: float) -> bool:
+        """Whether it is known to be older."""
+        return self.age is not None and self.age > seconds
+
+    def row(self, limit: float) -> list[str]:
+        """Return the cells of a table. `limit` is what the machine exceeds."""
+        age, most = (clock.shown_duration(seconds) for seconds in (self.age or 0, limit))
+        id_, kind = self.machine.id, self.machine.instance_type
+        return [id_, kind, age, most, self.claim.stack, self.claim.urn]
+
+
+def aged(evidence: Evidence, rows: Iterable[Row]) -> list[Aged]:
+    """Return the machines in the stacks that were read, out of these."""
+    known, max_ages = ages(evidence), evidence.max_ages
+    held = {claim.id for claim in evidence.held}
+    return [
+        Aged(machine, claim, known.get(machine.id), max_ages[machine.id])
+        for machine, _, claim in rows
+        if claim is not None and machine.id in held
+    ]

@@ -12,9 +12,8 @@ import click
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
-from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.evidence import AGED, Aged, Reader, aged
-from pulumi_fal.cli.names import find
+from pulumi_fal.cli.context import AGED, Aged, Context, Reader, aged, pass_context
+from pulumi_fal.cli.machines import find
 from pulumi_fal.errors import FalError, Interrupted, JournalError, StillThereError
 from pulumi_fal.hosts.engine import ThreadPerCall
 from pulumi_fal.machines.whose import Claim, Evidence, Whose

@@ -19,8 +19,8 @@ from rich.text import Text
 
 from pulumi_fal._version import __version__
 from pulumi_fal.cli import show
-from pulumi_fal.cli.cases import is_in_state
 from pulumi_fal.cli.context import Context, pass_context
+from pulumi_fal.cli.pending import is_in_state
 from pulumi_fal.errors import AuthenticationError, FalError, JournalError
 from pulumi_fal.machines.journal import Entry
 from pulumi_fal.stacks import cli as pulumi_cli

@@ -16,8 +16,7 @@ from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.cli import show
-from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.evidence import Reader, stack_option
+from pulumi_fal.cli.context import Context, Reader, pass_context, stack_option
 from pulumi_fal.machines.whose import Whose
 from pulumi_fal.resource import imports, outputs
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, SERIALIZED_PROVIDER, TYPE_TOKEN

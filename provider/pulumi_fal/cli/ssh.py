@@ -15,7 +15,7 @@ import click
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import Context, pass_context
-from pulumi_fal.cli.names import find
+from pulumi_fal.cli.machines import find
 from pulumi_fal.errors import NotReadyError
 from pulumi_fal.machines import lifecycle
 from pulumi_fal.resource import access, wait

@@ -66,6 +66,13 @@ class EngineRequest:
             return False
         return True
 
+    def ask_for_another_run(self, reason: str) -> None:
+        """Make the engine go on with the others although this call is about to fail, if it can."""
+        metadata = engine.awaited(reason) if self.context is not None else None
+        if metadata is not None:
+            self.context.set_trailing_metadata(metadata)
+            self.log(reason, WARNING)
+
     def on_undelivered(self, callback: Callable[[], None]) -> None:
         """Call `callback` if the engine ends the call before it has received the answer."""
         if self.context is not None:

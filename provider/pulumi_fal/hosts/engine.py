@@ -6,6 +6,7 @@ Every host uses this. It needs only the published protocol (`pulumi.runtime.prot
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import stat
@@ -16,7 +17,8 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
-from pulumi_fal.errors import runnable
+from pulumi_fal.errors import StackError, runnable
+from pulumi_fal.stacks import cli
 
 if TYPE_CHECKING:
     from google.protobuf import struct_pb2
@@ -105,18 +107,54 @@ def partial_state(
     The engine reads partial state from an ErrorResourceInitFailed in the details of the gRPC
     status, which gRPC sends as trailing metadata. `reason` replaces the call's own error text.
     """
+    from pulumi.runtime.proto import provider_pb2
+
     reason = runnable(reason)
+    failed = provider_pb2.ErrorResourceInitFailed(
+        id=instance_id, properties=properties, reasons=[reason], **others
+    )
+    return _details(failed, reason)
+
+
+def awaited(reason: str) -> tuple[tuple[str, bytes]] | None:
+    """The trailing metadata by which a create asks for another run, without failing this one.
+
+    The engine goes on with the other resources, and `pulumi` ends with exit code 10. It shows its
+    own words in place of `reason`, which has to be logged. None if the engine or the SDK is too old
+    for that.
+    """
+    if not _knows_await():
+        return None
+    from pulumi.runtime.proto import provider_pb2
+
+    return _details(provider_pb2.ErrorResourceAwaitFailed(), runnable(reason))
+
+
+_FIRST_WITH_AWAIT = (3, 276)
+"""The version of `pulumi` from which the engine knows an AwaitError."""
+
+
+@functools.cache
+def _knows_await() -> bool:
+    from pulumi.runtime.proto import provider_pb2
+
+    if not hasattr(provider_pb2, "ErrorResourceAwaitFailed"):
+        return False
+    try:
+        version = re.match(r"v?(\d+)\.(\d+)", cli.pulumi("version"))
+    except StackError:
+        return False
+    return version is not None and tuple(map(int, version.groups())) >= _FIRST_WITH_AWAIT
+
+
+def _details(detail: Any, reason: str) -> tuple[tuple[str, bytes]]:
     # This must be the SDK's Status, because googleapis registers another of that name.
     from google.protobuf import any_pb2
-    from pulumi.runtime.proto import provider_pb2, status_pb2
+    from pulumi.runtime.proto import status_pb2
 
-    detail = any_pb2.Any()
-    detail.Pack(
-        provider_pb2.ErrorResourceInitFailed(
-            id=instance_id, properties=properties, reasons=[reason], **others
-        )
-    )
-    status = status_pb2.Status(code=2, message=reason, details=[detail])
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status = status_pb2.Status(code=2, message=reason, details=[packed])
     return (("grpc-status-details-bin", status.SerializeToString()),)
 
 

@@ -11,8 +11,8 @@ from pulumi_fal.clock import Clock
 from pulumi_fal.errors import ConfigurationError
 from pulumi_fal.hosts import engine
 from pulumi_fal.machines import lifecycle
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal, default_folder
-from pulumi_fal.machines.process import Machines
 from pulumi_fal.resource.bill import Bill
 from pulumi_fal.stacks.cache import Stacks
 
@@ -53,17 +53,17 @@ class Session:
         self._settings = settings
         self._notify = notify
         self._warn = warn
-        self._machines: Machines | None = None
+        self._machines: Account | None = None
         self._lock = threading.Lock()
 
     @property
-    def machines(self) -> Machines:
-        """The machines that this process works on."""
-        with self._lock:  # a second Machines would not know what the first one creates
+    def machines(self) -> Account:
+        """The account that this process works with, and what it makes there."""
+        with self._lock:  # a second Account would not know what the first one creates
             if self._machines is None:
                 stacks = Stacks()
                 journal = Journal(default_folder(os.environ), stacks.has)
-                self._machines = Machines(
+                self._machines = Account(
                     journal,
                     stacks,
                     self.clock,

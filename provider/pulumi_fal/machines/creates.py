@@ -11,17 +11,24 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.settings import AccountId
-from pulumi_fal.errors import APIError, ConfigurationError, Interrupted, JournalError
-from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.decision import (
+from pulumi_fal.errors import (
+    APIError,
+    ConfigurationError,
+    FalError,
+    Interrupted,
+    UnresolvedCreateError,
+)
+from pulumi_fal.machines import earlier, unresolved
+from pulumi_fal.machines.capacity import Patience, Queues
+from pulumi_fal.machines.journal import Entry, Phase, new_file
+from pulumi_fal.machines.unresolved import (
     Facts,
     Resume,
     SendAgain,
@@ -29,21 +36,14 @@ from pulumi_fal.machines.decision import (
     Stop,
     as_gone,
     as_late,
-    decide,
 )
-from pulumi_fal.machines.facts import FactFinder, unclaimed
-from pulumi_fal.machines.journal import Entry, Phase, new_file
-from pulumi_fal.machines.records import Records
-from pulumi_fal.machines.review import Late
-from pulumi_fal.machines.sender import Patience, Queues, Sender
-from pulumi_fal.machines.whose import LATE_SECONDS, Asking, Same
+from pulumi_fal.machines.whose import LATE_SECONDS, Asking, Same, same
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import Stack
 from pulumi_fal.tokens import PROVIDER_TYPES
 
 if TYPE_CHECKING:
-    # It needs requests, and most previews never call the API.
-    from pulumi_fal.api.client import Client
+    from pulumi_fal.machines.account import Account
 
 _LOOK_AGAIN_SECONDS = 0.5
 """The time between two checks whether another process still works on a create."""
@@ -56,32 +56,19 @@ harmless."""
 class Creates:
     """The creates of one process: new ones, and those that earlier processes left behind."""
 
-    def __init__(
-        self,
-        client: Client,
-        facts: FactFinder,
-        warn: Callable[[str], None],
-        known: Container[str] = frozenset(),
-    ) -> None:
-        """`warn` gets warnings that stop nothing. `known` is that of Machines."""
-        self._client = client
-        self._facts = facts
-        self._warn = warn
-        self._journal, self._stacks, self._clock = facts.journal, facts.stacks, facts.clock
-        self.records = Records(self._journal, self._stacks, warn, self._clock.wall)
-        self.late = Late(facts)
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._records = account.records
         self.resumed_ids: set[str] = set()
         """The ids of the machines of earlier creates that this process has resumed."""
         self.deleted_ids: set[str] = set()
         """The ids of the machines that this process has deleted."""
-        self._queues = Queues(self._clock, facts.fleet.interval)
-        self._sender = Sender(client, facts, self.records)
+        self._queues = Queues(account.clock, account.fleet.interval)
         self._began: dict[str, float] = {}
         """When the last create of each resource began, by URN, as time.monotonic has it."""
         self._sending = 0
         """How many POSTs have no result on record yet."""
         self._sent = threading.Condition()
-        self._known = known
         self._reading: threading.Thread | None = None
         self._starting = threading.Lock()
         self._is_warned = False
@@ -104,7 +91,7 @@ class Creates:
         one may have made a machine, but it is not certain which.
         """
         self._began[origin.urn] = time.monotonic()
-        self.records.begin(origin, requested or new)
+        self._records.begin(origin, requested or new)
         self._begin_reading(origin)
         with self._locked(origin), ExitStack() as others:
             late: list[Entry] = []
@@ -115,35 +102,43 @@ class Creates:
                 instance = self._start(new, origin, patience, late)
             yield instance
 
-    def was_never_shown(self, urn: str, instance_id: str) -> bool:
-        """Whether the API has not shown a machine in state since its create, as is on record."""
-        try:
-            entries = self._journal.of(Origin(urn))
-        except JournalError:  # it was reported at the start
-            return False
-        return any(
-            entry.instance_id == instance_id and not (entry.seen or entry.is_late)
-            for entry in entries
-        )
+    def _begin_reading(self, origin: Origin) -> None:
+        """Begin to read the stack's state, beside whatever else comes before the first POST."""
+        with self._starting:
+            if self._reading is None:
+                read = functools.partial(self._account.stacks.own, origin)
+                self._reading = threading.Thread(target=read, daemon=True)
+                self._reading.start()
 
-    def note_gone(self, origin: Origin, instance_id: str, props: Mapping[str, Any]) -> None:
-        """Put a machine on record that leaves state because it is gone, as it may come back.
+    @contextmanager
+    def _locked(self, origin: Origin) -> Iterator[None]:
+        """Lock the create of this resource; wait while another process works on it.
 
-        `props` are its outputs in state.
+        Another process may be the plugin of a killed engine, which runs until the API has answered
+        its POST.
         """
-        account, now = AccountId.of(props), self._clock.wall()
-        requested = {"instance_type": "", "ssh_key": "", **props}
-        gone = Entry(
-            origin=origin,
-            account=account.account,
-            endpoint=account.endpoint,
-            requested=NewInstance.of(requested).hashed(),
-            before=(),
-            started=now,
-            instance_id=instance_id,
-            file=new_file(origin),
-        )
-        self.records.note_gone(as_gone(gone, now))
+        account, looks = self._account, 0
+        while (lock := account.journal.try_lock(origin)) is None:
+            looks += 1
+            if looks == 2:  # a process that only changes the entry has the lock for a moment
+                account.warn(unresolved.in_progress(origin))
+            account.clock.sleep(_LOOK_AGAIN_SECONDS)
+        if looks:
+            account.stacks.forget(origin)
+        if not account.journal.has_locks:
+            self._warn_of_locks()
+        with lock:
+            yield
+
+    def _warn_of_locks(self) -> None:
+        with self._starting:
+            is_first, self._is_warned = not self._is_warned, True
+        if is_first:
+            self._account.warn(
+                f"The file system of {self._account.journal.folder} can't lock files, so another "
+                "`pulumi` on this computer could create the same machines at the same time. Run "
+                "one at a time, or set PULUMI_HOME to a folder on a local disk."
+            )
 
     def _repeat(self, origin: Origin) -> Instance | None:
         """Return the machine of the create that the present one repeats; None if there is none.
@@ -151,16 +146,16 @@ class Creates:
         Its entry is written again, because the engine has forgotten the report of the machine. If
         the machine is gone, it is kept as late.
         """
-        made = self.records.made(origin)
+        made = self._records.made(origin)
         if made is None:
             return None
-        found = self._facts.find(made.entry)
+        found = earlier.find(self._account, made.entry)
         if found is None and made.entry.seen:
-            self.records.let_go(origin, self._clock.wall())
+            self._records.let_go(origin)
             return None
         entry = replace(made.entry, seen=made.entry.seen or found is not None)
-        self.records.remember(origin, entry, found or made.machine)
-        self.records.write(entry)
+        self._records.remember(origin, entry, found or made.machine)
+        self._records.write(entry)
         self.resumed_ids.add(made.machine.id)
         requested = entry.requested
         return found or Instance(made.machine.id, requested.instance_type, requested.sector)
@@ -176,9 +171,10 @@ class Creates:
         entries, asking = self._entries_of(origin, aliases, locks)
         if not entries:
             return None, []
-        about = zip(entries, self._about(entries, asking, new), strict=True)
+        about = earlier.decided(self._account, entries, asking, new)
         decided = [
-            (self._seen(entry, facts), facts, decide(entry, facts)) for entry, facts in about
+            (self._seen(entry, facts), facts, decision)
+            for entry, (facts, decision) in zip(entries, about, strict=True)
         ]
         for entry, _, decision in decided:
             if isinstance(decision, Resume):
@@ -188,7 +184,7 @@ class Creates:
         if errors := [decision.error for *_, decision in decided if isinstance(decision, Stop)]:
             for entry, facts, _ in decided:
                 if facts.search:  # what this search found must not count as late next time
-                    self.records.amend(replace(entry, searched=False))
+                    self._records.amend(replace(entry, searched=False))
             raise unresolved.combined(errors)
         left = (
             self._leave(entry, facts, decision)
@@ -204,40 +200,44 @@ class Creates:
 
         They stay locked until `locks` is closed.
         """
+        journal, stacks = self._account.journal, self._account.stacks
         names = dict.fromkeys([origin, *(replace(origin, urn=alias) for alias in aliases)])
         is_told = False
         while True:
-            found = [(name, e) for name in names for e in self._journal.of(name) if _counts(e)]
-            asking = self._facts.asking(origin) if found else Asking(origin)
+            found = [
+                (name, entry) for name in names for entry in journal.of(name) if _counts(entry)
+            ]
+            asking = Asking(origin, self._own(origin) if found else None)
             mine = [
                 entry
                 for name, entry in found
-                if self._facts.same(entry, replace(asking, origin=name)) is not Same.NO
+                if same(entry, replace(asking, origin=name), stacks)[0] is not Same.NO
             ]
             busy = self._lock_all(mine, origin, locks)
             if busy is None:
                 return mine, asking
             locks.close()
-            while self._journal.is_locked(busy) and self._journal.current(busy) == busy:
+            while journal.is_locked(busy) and journal.current(busy) == busy:
                 if not is_told:
-                    self._warn(unresolved.in_progress(origin))
+                    self._account.warn(unresolved.in_progress(origin))
                 is_told = True
-                self._clock.sleep(_LOOK_AGAIN_SECONDS)
-            self._stacks.forget(origin)
+                self._account.clock.sleep(_LOOK_AGAIN_SECONDS)
+            stacks.forget(origin)
 
     def _lock_all(self, entries: Iterable[Entry], origin: Origin, locks: ExitStack) -> Entry | None:
         """Lock the creates of entries, of which the resource's own is locked already.
 
         Returns an entry that another process works on, or has changed since it was read.
         """
+        journal = self._account.journal
         held: list[Entry | Origin] = [origin]
         for entry in entries:
-            if not any(self._journal.shares_lock(entry, other) for other in held):
-                lock = self._journal.try_lock(entry)
+            if not any(journal.shares_lock(entry, other) for other in held):
+                lock = journal.try_lock(entry)
                 if lock is None:
                     return entry
                 locks.enter_context(lock)
-                if self._journal.current(entry) != entry:
+                if journal.current(entry) != entry:
                     return entry
             held.append(entry)
         return None
@@ -247,7 +247,7 @@ class Creates:
         if facts.machine is None or entry.seen or entry.is_late:
             return entry
         seen = replace(entry, seen=True)
-        self.records.amend(seen)
+        self._records.amend(seen)
         return seen
 
     def _resume(
@@ -264,24 +264,11 @@ class Creates:
         )
         if entry.origin.path != origin.path:  # it was found by an alias
             resumed = replace(resumed, file=new_file(origin))
-        self.records.remember(origin, resumed, instance)
-        self.records.write(resumed)
+        self._records.remember(origin, resumed, instance)
+        self._records.write(resumed)
         if resumed.file != entry.file:
-            self.records.drop(entry)
+            self._records.drop(entry)
         return instance
-
-    def _about(self, entries: Sequence[Entry], asking: Asking, new: NewInstance) -> list[Facts]:
-        """Return the facts about entries, with whether the engine knows of their machines."""
-        own = asking.own.machines if asking.own else ()
-        # An `up` before this one has left what it replaced to be deleted.
-        replaced = {machine.id for machine in own if machine.is_replaced}
-
-        def is_known(entry: Entry) -> bool:
-            names = (asking.origin.urn, entry.instance_id)
-            return entry.instance_id in replaced or any(name in self._known for name in names)
-
-        about = zip(entries, self._facts.about(entries, asking, new), strict=True)
-        return [replace(facts, is_known=is_known(entry)) for entry, facts in about]
 
     def _send_again(self, entry: Entry, new: NewInstance, asking: Asking) -> Instance | None:
         """Send an earlier create again with its idempotency key, and return its machine.
@@ -290,12 +277,11 @@ class Creates:
         create replaces it.
         """
         with self.sending():
-            made, instance = self._sender.send(entry, new, may_be_sent=True)
+            made, instance = self._send(entry, new, may_be_sent=True)
             # The machine may already be in state, if only the record could not be written.
-            if instance.id not in (self._stacks.ids(asking.origin) or ()):
-                self.records.remember(asking.origin, made, instance)
-        (facts,) = self._about([made], asking, new)
-        decision = decide(made, facts)
+            if instance.id not in (self._account.stacks.ids(asking.origin) or ()):
+                self._records.remember(asking.origin, made, instance)
+        ((facts, decision),) = earlier.decided(self._account, [made], asking, new)
         if isinstance(decision, Stop):
             raise decision.error
         if isinstance(decision, StartFresh):
@@ -306,25 +292,25 @@ class Creates:
     def _leave(self, entry: Entry, facts: Facts, decision: StartFresh) -> Entry | None:
         """Drop an entry that the new create follows, or return it as it is to be kept as late."""
         if decision.warning:
-            self._warn(decision.warning)
+            self._account.warn(decision.warning)
         if entry.is_late or (facts.in_state and not entry.seen):
             return None  # it stays as it is, since the machine may come back, or appear
         if facts.holder and facts.same is Same.UNKNOWN:
             return None  # the stack that has the machine sees to it
         if entry.instance_id is not None and facts.machine is None and not facts.in_state:
             gone = as_gone(entry, facts.now)
-            self._warn(unresolved.gone(entry))
-            self.records.amend(gone)
+            self._account.warn(unresolved.gone(entry))
+            self._records.amend(gone)
             return None
         if facts.same is Same.UNKNOWN:  # it may be another stack's: only what is proven dead goes
             if entry.instance_id or facts.now - entry.started > LATE_SECONDS:
-                self.records.drop(entry)
+                self._records.drop(entry)
             return None
         late = None
         if entry.instance_id is None:  # its machine may still appear
             late = as_late(entry, facts.search.candidates, facts.now)
         if late is None:
-            self.records.drop(entry)
+            self._records.drop(entry)
         return late
 
     def _start(
@@ -336,11 +322,11 @@ class Creates:
         """
         refused: list[Entry] = []
         if patience is None:
-            return self._ask(new, origin, late, refused)
-        send = functools.partial(
-            self._ask, new, origin, late, refused, gives_up=retry.lacks_capacity
-        )
-        return self._queues.ask(origin.name, new, patience, send)
+            return self._ask(new, origin, late, refused, waits=False)
+        for turn in self._queues.turns(origin.name, new, patience):
+            with turn:
+                instance = self._ask(new, origin, late, refused, waits=True)
+        return instance
 
     def _ask(
         self,
@@ -348,40 +334,132 @@ class Creates:
         origin: Origin,
         late: list[Entry],
         refused: list[Entry],
-        gives_up: Callable[[APIError], bool] = lambda error: False,
+        *,
+        waits: bool,
     ) -> Instance:
-        """Create a machine. A request that fails with an error that `gives_up` is not retried.
+        """Create a machine. With `waits`, a refusal for want of capacity is not retried here.
 
         `refused` are the entries of those that the API has refused since it was last looked whether
         one of them has made a machine all the same.
         """
-        account = self._facts.account_id
-        before = self._facts.fleet.recent(_BEFORE_SECONDS)
+        account = self._account
+        before = account.fleet.recent(_BEFORE_SECONDS)
         entry = Entry(
             origin=replace(origin, provider=self._provider(origin)),
-            account=account.account,
-            endpoint=account.endpoint,
+            account=account.id.account,
+            endpoint=account.id.endpoint,
             requested=new.hashed(),
             before=tuple(sorted(before)),
-            started=self._clock.wall(),
-            idempotency_key=self._client.new_idempotency_key(),
-            first_sent=self._clock.wall(),
+            started=account.clock.wall(),
+            idempotency_key=account.client.new_idempotency_key(),
+            first_sent=account.clock.wall(),
             file=new_file(origin),
         )
         self._refuse_if_cut_off(entry, origin)
         self._refuse_if_made(refused, before.values())
-        for earlier in late:
-            self._journal.write(earlier)
+        for before_this in late:
+            account.journal.write(before_this)
         try:
             with self.sending():
-                made, instance = self._sender.send(entry, new, gives_up=gives_up)
-                self.records.remember(origin, made, instance)
+                made, instance = self._send(entry, new, waits=waits)
+                self._records.remember(origin, made, instance)
         except (APIError, ConfigurationError, Interrupted) as error:  # it certainly made no machine
-            for earlier in late:
-                self.records.amend(replace(earlier, phase=Phase.REQUESTED, found=()))
+            for before_this in late:
+                self._records.amend(replace(before_this, phase=Phase.REQUESTED, found=()))
             refused.append(replace(entry, problem=str(error)))
             raise
         return instance
+
+    def _send(
+        self, entry: Entry, new: NewInstance, *, may_be_sent: bool = False, waits: bool = False
+    ) -> tuple[Entry, Instance]:
+        """Send the create, record its result, and return the entry with the machine.
+
+        `may_be_sent` says whether an earlier process may have sent the same create. Raises an
+        APIError if the API certainly made no machine, and UnresolvedCreateError if it may have.
+        """
+        if not may_be_sent:
+            self._records.begin_post(entry)
+        elif not self._may_send(entry):  # a wait for a lock may have taken long
+            raise self._without_an_answer(entry)
+        else:
+            # A command that has read the entry must not drop it once this has been sent.
+            entry = replace(entry, started=self._account.clock.wall())
+            self._records.write(entry)
+        failures: list[APIError] = []
+        try:
+            instance = self._post(entry, new, failures, waits=waits)
+        except (APIError, ConfigurationError, Interrupted) as error:
+            unanswered = list(filter(retry.may_have_made_a_machine, failures))
+            if not (unanswered or may_be_sent):  # the API did not accept any request
+                self._records.drop(entry)
+                raise
+            last = next(reversed(failures), None) if isinstance(error, Interrupted) else error
+            if last is not None:
+                problem = unresolved.problem(entry, next(reversed(unanswered), None), last)
+                entry = self._with_problem(entry, problem)
+            raise self._without_an_answer(entry) from None
+        is_new = instance.id not in entry.before
+        if is_new and self._records.claim(entry.origin.urn, instance.id):
+            # The POST may have been retried, so the entry gets the current time.
+            made = replace(entry, started=self._account.clock.wall()).as_created(instance.id)
+            self._records.write(made)
+            kind = instance.instance_type or new.instance_type  # the answer needs only an id
+            return made, replace(instance, instance_type=kind)
+        had = "which another resource has" if is_new else "which existed before it"
+        entry = self._with_problem(entry, f"the API answered with {instance.id}, {had}.")
+        raise self._without_an_answer(entry)
+
+    def _post(
+        self, entry: Entry, new: NewInstance, failures: list[APIError], *, waits: bool
+    ) -> Instance:
+        """Send the POST, and again where that makes no second machine.
+
+        Each error is added to `failures`, because one before the last may have made a machine. With
+        `waits`, the create's queue decides when the API is asked for capacity again.
+        """
+        client, key = self._account.client, entry.idempotency_key
+        # The client counts these seconds with a clock that stands still while a laptop sleeps, but
+        # can't be set. Of the wall clock, which _may_send asks, the opposite is true.
+        seconds = entry.key_seconds_left(self._account.clock.wall())
+        patient = client.within(seconds) if key else client
+        for attempt in patient.attempts(is_idempotent=bool(key) and client.has_idempotency_keys):
+            if attempt.number > 1 and not self._may_send_again(entry):
+                raise failures[-1]
+            with attempt:
+                try:
+                    instance = client.within(0).create_instance(new, key)
+                except APIError as error:
+                    failures.append(error)
+                    attempt.is_last = waits and retry.lacks_capacity(error)
+                    raise
+        return instance
+
+    def _may_send_again(self, entry: Entry) -> bool:
+        """Whether the create may be sent again, which then is on record."""
+        if not self._may_send(entry):
+            return False
+        self._records.write(replace(entry, started=self._account.clock.wall()))
+        return True
+
+    def _may_send(self, entry: Entry) -> bool:
+        """Whether the create may still be sent again with its key, by the wall clock."""
+        return not entry.idempotency_key or entry.key_seconds_left(self._account.clock.wall()) > 0
+
+    def _with_problem(self, entry: Entry, problem: str) -> Entry:
+        """Record why it is not known whether the POST, which has just ended, made a machine."""
+        entry = replace(entry, problem=problem, started=self._account.clock.wall())
+        self._records.write(entry)
+        return entry
+
+    def _without_an_answer(self, entry: Entry) -> UnresolvedCreateError:
+        try:
+            (search,) = earlier.search(self._account, [entry])
+        except FalError as error:
+            return unresolved.unseen(entry, error)
+        if not search:
+            self._records.write(replace(entry, searched=True))
+        return unresolved.unanswered(entry, search.candidates, search.unread)
 
     def _refuse_if_cut_off(self, entry: Entry, origin: Origin) -> None:
         """Raise if another computer's create of this resource was cut off, and may have made one.
@@ -389,27 +467,27 @@ class Creates:
         State then has its operation beside that of this create. It keeps it until somebody clears
         it, also when the resource has long been created, so a record or a machine comes first.
         """
-        own = self._stacks.own(origin)
+        own = self._own(origin)
         if own is not None and origin.urn in own.creating:
             # What was read before this create began may have the other operation alone.
-            self._stacks.forget(origin, self._began[origin.urn])
-            own = self._stacks.own(origin)
+            self._account.stacks.forget(origin, self._began[origin.urn])
+            own = self._own(origin)
         if own is None or own.creating.count(origin.urn) < 2 or self._is_on_record(origin, own):
             return
         # Its key is not known, and with this one a second machine would be made.
         cut_off = replace(entry, before=(), idempotency_key="", first_sent=0.0)
-        (search,) = self._facts.search([cut_off])
+        (search,) = earlier.search(self._account, [cut_off])
         if search:
             cut_off = replace(cut_off, problem=unresolved.CUT_OFF)
-            self._journal.write(cut_off)
+            self._account.journal.write(cut_off)
             raise unresolved.unanswered(cut_off, search.candidates, search.unread)
 
     def _is_on_record(self, origin: Origin, own: Stack) -> bool:
         """Whether state has a machine of the resource, or the journal a create of it."""
-        asking = Asking(origin, own)
+        journal, stacks = self._account.journal, self._account.stacks
         present = {machine.urn for machine in own.machines if not machine.is_replaced}
         return origin.urn in present or any(
-            self._facts.same(entry, asking) is Same.YES for entry in self._journal.of(origin)
+            same(entry, Asking(origin, own), stacks)[0] is Same.YES for entry in journal.of(origin)
         )
 
     def _refuse_if_made(self, refused: list[Entry], instances: Iterable[Instance]) -> None:
@@ -419,21 +497,13 @@ class Creates:
         """
         if not refused or self._sending:
             return
-        known = {*self.deleted_ids, *self.records.machines().values()}
+        known = {*self.deleted_ids, *self._records.machines().values()}
         new = [instance for instance in instances if instance.id not in known]
-        search = unclaimed(refused[0], new, self._journal, self._stacks)
+        search = earlier.unclaimed(self._account, refused[0], new)
         if search:
-            self._journal.write(refused[0])
+            self._account.journal.write(refused[0])
             raise unresolved.unanswered(refused[0], search.candidates, search.unread)
         refused.clear()
-
-    def _begin_reading(self, origin: Origin) -> None:
-        """Begin to read the stack's state, beside whatever else comes before the first POST."""
-        with self._starting:
-            if self._reading is None:
-                read = functools.partial(self._stacks.own, origin)
-                self._reading = threading.Thread(target=read, daemon=True)
-                self._reading.start()
 
     def _provider(self, origin: Origin) -> str:
         """Return the id of the provider resource in the stack's state; "" if it is not known.
@@ -443,9 +513,13 @@ class Creates:
         """
         if origin.provider:
             return origin.provider
-        own = self._stacks.own(origin)
+        own = self._own(origin)
         providers = own.providers if own else {}
         return next((id_ for id_, type_ in providers.items() if type_ in PROVIDER_TYPES), "")
+
+    def _own(self, origin: Origin) -> Stack | None:
+        """Return the stack that this create works for; None if that is not known."""
+        return self._account.stacks.own(origin, self._began[origin.urn])
 
     @contextmanager
     def sending(self) -> Iterator[None]:
@@ -463,36 +537,6 @@ class Creates:
         """Return when the result of every POST is on record, or after `seconds`."""
         with self._sent:
             self._sent.wait_for(lambda: not self._sending, seconds)
-
-    @contextmanager
-    def _locked(self, origin: Origin) -> Iterator[None]:
-        """Lock the create of this resource; wait while another process works on it.
-
-        Another process may be the plugin of a killed engine, which runs until the API has answered
-        its POST.
-        """
-        looks = 0
-        while (lock := self._journal.try_lock(origin)) is None:
-            looks += 1
-            if looks == 2:  # a process that only changes the entry has the lock for a moment
-                self._warn(unresolved.in_progress(origin))
-            self._clock.sleep(_LOOK_AGAIN_SECONDS)
-        if looks:
-            self._stacks.forget(origin)
-        if not self._journal.has_locks:
-            self._warn_of_locks()
-        with lock:
-            yield
-
-    def _warn_of_locks(self) -> None:
-        with self._starting:
-            is_first, self._is_warned = not self._is_warned, True
-        if is_first:
-            self._warn(
-                f"The file system of {self._journal.folder} can't lock files, so another `pulumi` "
-                "on this computer could create the same machines at the same time. Run one at a "
-                "time, or set PULUMI_HOME to a folder on a local disk."
-            )
 
 
 def _counts(entry: Entry) -> bool:

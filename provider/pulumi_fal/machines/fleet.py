@@ -1,8 +1,20 @@
-"""Shares list calls among all threads that read machines or wait for them.
+"""The one list of machines for all threads, and the one rule for when a machine is gone.
 
 There is no polling thread. Of the waiting threads, the one that is due first calls the API and
 passes the answer to the others. Polling therefore starts with the first waiting thread, ends with
 the last, and needs as many calls for one machine as for hundreds.
+
+A list, and a GET, may come from a stale replica, and many machines may be missing for a while. So:
+
+- A machine that the API has never shown is not gone: it may still appear.
+- One that it has shown, and that we did not delete, is gone when it is missing in every look of a
+  minute. Several that go missing at once are more suspicious, and need twice that. Time in which
+  nobody could look, as in an outage of the API, does not count.
+- One whose DELETE the API has accepted is gone when two lists in a row lack it, and a GET after
+  that says 404.
+
+What leaves state or a create by the second rule stays on record for an hour, and every command
+names it if it comes back. Only the account that made a machine can show that it is gone.
 """
 
 from __future__ import annotations
@@ -11,6 +23,7 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,6 +44,13 @@ _AFTER_READY = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """The parts of the interval after which polls follow in a row, while each shows a machine that has
 just become ready. Machines that were started together become ready together, and most of them a
 moment after the first."""
+_AFTER_DELETE = (1 / 8, 1 / 2)
+"""The parts of the interval after which polls follow a DELETE: the first poll, which is also the
+pause until a poll confirms that no machine is left, and the least pause between others."""
+_SEVERAL = 2.0
+"""By how much longer machines must be missing of which several have gone at once."""
+_LOOKS = 3
+"""How many looks that time must have at least, after the first."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +69,8 @@ class Answer:
     pause: float = 0.0
     """After a call that failed, the delay until the next one."""
     soon: float = 0.0
-    """The part of the interval after which to poll again, because a machine has just become ready;
-    0 if the next poll is not hurried."""
+    """The part of the interval after which to poll again, because a machine has just become ready,
+    or because no deleted one is left; 0 if the next poll is not hurried."""
     hurried: int = 0
     """The number of hurried polls in a row, up to and with the next one."""
 
@@ -82,6 +102,8 @@ class Fleet:
         self._asking = False
         self._jitter = uniform(*_JITTER)
         self._latest = Answer(number=0, asked_at=clock.now())
+        self.ending: set[str] = set()
+        """The machines whose DELETE the API has accepted, until they are known to be gone."""
 
     def fresh(self, until: float = math.inf) -> Instances:
         """Return all machines by id, from a list call that was started after this one.
@@ -114,17 +136,21 @@ class Fleet:
         with self._condition:
             return self._latest.instances
 
-    def watch(self, seconds: float) -> Iterator[Answer]:
+    def watch(self, seconds: float, *, for_end: bool = False) -> Iterator[Answer]:
         """Yield the answers of list calls, each newer than the last, for `seconds`.
 
         There is at least one answer. The last call is started when the time is up. Answers include
-        those of failed calls, which are followed by a longer pause.
+        those of failed calls, which are followed by a longer pause. With `for_end`, a machine is
+        being deleted, and the first calls are hurried.
         """
         started = asked_at = self._clock.now()
         with self._condition:
-            seen = self._asked
+            seen, last = self._asked, self._asked_at
         end = started + seconds
         pause = self._pause(0.0)
+        if for_end:
+            first, later = (self._pause(0.0, soon) for soon in _AFTER_DELETE)
+            pause = max(first, last + later - started)  # or each of many would bring its own poll
         while True:
             answer = self._answer_after(seen, min(asked_at + pause, end))
             if answer.error is not None and not isinstance(answer.error, APIError):
@@ -133,22 +159,25 @@ class Fleet:
             yield answer
             if asked_at >= end:
                 return
-            pause = answer.pause or self._pause(asked_at - started, answer.soon)
+            waited = asked_at - started
+            soon = answer.soon
+            if for_end and waited < self.interval:
+                soon = soon or max(_AFTER_DELETE[1], waited / self.interval)
+            pause = answer.pause or self._pause(waited, soon)
 
     def _pause(self, waited: float, soon: float = 0.0) -> float:
         longest = soon * self.interval or 8 * self.interval
         return min(max(self.interval, waited / 20), longest) * self._jitter
 
     def _usable_after(self, seen: int, until: float = math.inf) -> Instances:
-        def attempt() -> Instances:
-            nonlocal seen
-            answer = self._answer_after(seen, self._clock.now(), until)
-            seen = answer.number
-            return answer.usable()
-
         if until < math.inf:
-            return attempt()
-        return self._client.repeated(attempt, is_idempotent=True)
+            return self._answer_after(seen, self._clock.now(), until).usable()
+        for attempt in self._client.attempts(is_idempotent=True):
+            with attempt:
+                answer = self._answer_after(seen, self._clock.now())
+                seen = answer.number
+                answer.usable()
+        return answer.instances
 
     def _answer_after(self, seen: int, due: float, until: float = math.inf) -> Answer:
         """Return the first answer after number `seen`.
@@ -199,21 +228,92 @@ class Fleet:
                 pause = retry.delay(error, failures, self._uniform)
             # Keep the machines of the last usable answer, to compare the next one with them.
             return Answer(number, asked_at, last.instances, error, failures, pause)
-        soon = _soon(last, instances)
+        is_end = bool(self.ending) and self.ending.isdisjoint(instances)
+        soon = _soon(last, instances, is_end=is_end)
         return Answer(
             number, asked_at, instances, soon=soon, hurried=last.hurried + 1 if soon else 0
         )
 
 
-def _soon(last: Answer, instances: Instances) -> float:
+def _soon(last: Answer, instances: Instances, *, is_end: bool) -> float:
     """Return the part of the interval after which to poll again, or 0 if there is no hurry.
 
+    `is_end` says that no machine is left that is being deleted, which the next poll has to confirm.
     There are only so many hurried polls in a row, or many machines that become ready one by one
     would take many more calls.
     """
+    if last.hurried >= len(_AFTER_READY):
+        return 0.0
+    if is_end:
+        return _AFTER_DELETE[0]
     before = last.instances
     is_new = any(
         machine.is_ready and id_ in before and not before[id_].is_ready
         for id_, machine in instances.items()
     )
-    return _AFTER_READY[last.hurried] if is_new and last.hurried < len(_AFTER_READY) else 0.0
+    return _AFTER_READY[last.hurried] if is_new else 0.0
+
+
+class Absences:
+    """How long each machine that a call waits for has been missing. Can be used from any thread."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        """`seconds` is for how long a machine must be missing."""
+        self.clock = clock
+        self.seconds = seconds
+        self.missing: list[str] = []
+        """The ids of the machines that calls miss now, once for each call."""
+
+    @contextmanager
+    def of(self, instance_id: str) -> Iterator[Absence]:
+        """Yield the absence of a machine, for one call."""
+        absence = Absence(self, instance_id)
+        try:
+            yield absence
+        finally:
+            absence.end()
+
+    @property
+    def longest(self) -> float:
+        """For how many seconds a machine must be missing at the most."""
+        return self.seconds * _SEVERAL
+
+    @property
+    def needed(self) -> float:
+        """For how many seconds a machine that is missing now must be."""
+        return self.longest if len(set(self.missing)) > 1 else self.seconds
+
+
+class Absence:
+    """For how long one call has missed one machine."""
+
+    def __init__(self, absences: Absences, instance_id: str) -> None:
+        self._absences = absences
+        self._id = instance_id
+        self._looked_at: float | None = None
+        self.seconds = 0.0
+        """For how long the machine has been missing, as far as somebody looked."""
+
+    def is_missing(self) -> bool:
+        """Whether the last look has missed the machine."""
+        return self._looked_at is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the machine has been missing for long enough to be gone."""
+        return self.seconds >= self._absences.needed
+
+    def missed(self) -> None:
+        """Note that a look has missed the machine."""
+        now = self._absences.clock.now()
+        if self._looked_at is None:
+            self._absences.missing.append(self._id)
+        else:
+            self.seconds += min(now - self._looked_at, self._absences.seconds / _LOOKS)
+        self._looked_at = now
+
+    def end(self) -> None:
+        """Note that the API shows the machine, or that nobody looks for it any more."""
+        if self._looked_at is not None:
+            self._looked_at, self.seconds = None, 0.0
+            self._absences.missing.remove(self._id)

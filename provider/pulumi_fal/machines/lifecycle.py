@@ -1,7 +1,7 @@
 """Finds machines, waits until they are ready, and deletes them.
 
 A failed call says nothing about a machine, so it does not end a wait. When a machine counts as
-gone, absence.py says.
+gone, fleet.py says.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pulumi_fal.errors import (
     UnreachableError,
     VanishedError,
 )
-from pulumi_fal.machines.absence import Absence, Absences
-from pulumi_fal.machines.fleet import Answer, Fleet, Instances
+from pulumi_fal.machines.fleet import Absence, Answer, Instances
 
 if TYPE_CHECKING:
-    # It needs requests, and most previews never call the API.
+    # The client needs requests, and most previews never call the API.
     from pulumi_fal.api.client import Client
+    from pulumi_fal.machines.account import Account
 
 STOPPED_SECONDS = 60.0
 """Seconds for which a machine must stay stopped until a wait for it ends as failed."""
@@ -91,24 +91,15 @@ def ssh_address(ip: str, instead: str = "") -> tuple[str, int]:
 
 
 class Lifecycle:
-    """Finds, awaits and deletes machines, with one client and one shared poll."""
+    """Finds, awaits and deletes the machines of an account."""
 
-    def __init__(
-        self,
-        client: Client,
-        fleet: Fleet,
-        clock: Clock,
-        absences: Absences,
-        notify: Callable[[str], None] = lambda message: None,
-        greeting: Greeting = ssh_problem,
-    ) -> None:
-        """`notify` is called with a message about a failed call, in the thread that waits."""
-        self._client = client
-        self._fleet = fleet
-        self._clock = clock
-        self._absences = absences
-        self._notify = notify
-        self._greeting = greeting
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._client = account.client
+        self._fleet = account.fleet
+        self._clock = account.clock
+        self._notify = account.notify
+        self._absences = account.absences
         self._is_silent = False
         """Whether the API gave no answer to the last look."""
         self._deleted: set[str] = set()
@@ -193,7 +184,7 @@ class Lifecycle:
 
     def silence(self, instance: Instance) -> str | None:
         """Return why no SSH server greets at the ip of a ready machine, or None if one does."""
-        return self._greeting(instance.ip or "")
+        return self._account.greeting(instance.ip or "")
 
     def _wait(
         self,
@@ -258,14 +249,20 @@ class Lifecycle:
         later if the machine is missing then, and not for long enough; InvalidRequestError if the
         API rejects the request; and AuthenticationError if it has refused the key for a minute.
         """
+        try:
+            return self._delete(instance_id, seconds)
+        finally:
+            self._fleet.ending.discard(instance_id)
+
+    def _delete(self, instance_id: str, seconds: float) -> bool:
         until = self._clock.now() + seconds
         request = Deletion(self._client.within(0), instance_id, self._clock, self._notify, until)
         request.accepted = instance_id in self._deleted
-        request.send()
+        self._send(request, instance_id)
         misses = 0
         outage = Outage(self._clock, self._notify, until)
         with self._absences.of(instance_id) as absence:
-            for answer in self._answers(seconds, absence):
+            for answer in self._answers(seconds, absence, for_end=request.accepted):
                 is_due = not request.accepted or misses > 0
                 try:
                     found = self._seen_in(answer, instance_id, ask=is_due)
@@ -273,10 +270,8 @@ class Lifecycle:
                     outage.record_failure(error)
                     continue
                 outage.record_success()
-                if request.accepted:
-                    self._deleted.add(instance_id)
                 if found is not None or not request.accepted:
-                    request.send()
+                    self._send(request, instance_id)
                 if found is not None or request.is_known:
                     misses = 0
                     absence.end()
@@ -292,9 +287,15 @@ class Lifecycle:
             f"({request.said}).{outage}",
         )
 
-    def _answers(self, seconds: float, absence: Absence) -> Iterator[Answer]:
+    def _send(self, request: Deletion, instance_id: str) -> None:
+        request.send()
+        if request.accepted:
+            self._deleted.add(instance_id)
+            self._fleet.ending.add(instance_id)
+
+    def _answers(self, seconds: float, absence: Absence, *, for_end: bool) -> Iterator[Answer]:
         """Yield answers for so many seconds, and then for as long as the machine is missing."""
-        yield from self._fleet.watch(seconds)
+        yield from self._fleet.watch(seconds, for_end=for_end)
         if absence.is_missing():
             for answer in self._fleet.watch(self._absences.longest):
                 yield answer

@@ -41,6 +41,10 @@ def answered(method: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], 
         except FalError as error:
             # UNKNOWN would make the engine call the state of a machine "maybe corrupt".
             said = f"{type(error).__name__}: {runnable(str(error))}"
+            if error.is_awaited and (metadata := engine.awaited(said)):
+                self._log(message=said, severity=WARNING, urn=request.urn, ephemeral=False)
+                context.set_trailing_metadata(metadata)
+                context.abort(grpc.StatusCode.UNKNOWN, said)
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, said)
         except Exception:
             if context.code() is None:

@@ -14,7 +14,7 @@ from pulumi.runtime.proto import provider_pb2
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.errors import CapacityError, FalError, LifecycleError
 from pulumi_fal.hosts import engine
-from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.account import Account
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.properties import (
     DYNAMIC_PROVIDER,
@@ -40,7 +40,7 @@ def refuse_mismatch(id_: str, outputs: Mapping[str, Any], news: Mapping[str, Any
         raise LifecycleError(id_, camel_words(str(error))) from None
 
 
-def refuse_to_replace(machines: Machines, call: Call, id_: str, outputs: Mapping[str, Any]) -> None:
+def refuse_to_replace(machines: Account, call: Call, id_: str, outputs: Mapping[str, Any]) -> None:
     """Raise LifecycleError if the imported machine differs from the one that it would replace.
 
     The engine marks that one for deletion before the imported machine is compared with the program,
@@ -195,7 +195,8 @@ class FalProvider(ConfigurableProvider):
             except InitFailed as failed:
                 self._abort_partial(context, failed, secrets, request.properties, call.timeout)
             except CapacityError as error:
-                raise CapacityError(error.happened, camel_words(error.what_to_do)) from None
+                what_to_do, is_awaited = camel_words(error.what_to_do), error.is_awaited
+                raise CapacityError(error.happened, what_to_do, is_awaited=is_awaited) from None
         engine.on_undelivered(context, created.undelivered)
         outs = _with_timeout(created.outputs, call.timeout, is_waited_for=inputs.waits(news))
         return provider_pb2.CreateResponse(id=created.id, properties=sent(outs, secrets))

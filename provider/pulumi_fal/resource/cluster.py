@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from pulumi_fal.api.models import InstanceType, NewInstance
 from pulumi_fal.errors import CapacityError, FalError, IncompleteClusterError, NotReplacedError
-from pulumi_fal.machines.process import Machines
+from pulumi_fal.machines.account import Account
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
 
-def sector(machines: Machines, call: Call, new: NewInstance) -> str | None:
+def sector(machines: Account, call: Call, new: NewInstance) -> str | None:
     """Return the sector that the cluster's other machines are in, or else the machine itself was.
 
     None if it is not part of a cluster, or the first machine of one, or if its type has no sector.
@@ -51,7 +51,7 @@ def follows(call: Call) -> bool:
     return _is_in_cluster(call.urn) and call.urn != _first(call)
 
 
-def refused(machines: Machines, call: Call, refusal: FalError) -> FalError:
+def refused(machines: Account, call: Call, refusal: FalError) -> FalError:
     """Return the error of a create that the API refuses, with what is billed nevertheless.
 
     That is the machine that was to be replaced, the others of the cluster, or those of this `up`.
@@ -74,7 +74,7 @@ def refused(machines: Machines, call: Call, refusal: FalError) -> FalError:
     return refusal
 
 
-def _in_state(machines: Machines, call: Call) -> list[StackMachine] | None:
+def _in_state(machines: Account, call: Call) -> list[StackMachine] | None:
     """Return the cluster's machines in state; None if the state can't be read.
 
     All have URNs with the type of this one. In a stack that moves to the native plugin, each has
@@ -122,14 +122,14 @@ def _name(urn: str) -> str:
     return urn.rpartition("::")[2]
 
 
-def also_billed(machines: Machines, call: Call, id_: str) -> str:
+def also_billed(machines: Account, call: Call, id_: str) -> str:
     """Return what else is billed while the machine is not ready, and how to delete all of it.
 
     Reading the state takes a moment, so this returns nothing if the engine has gone.
     """
     if not call.is_heard():
         return ""
-    deleted, shown = machines.creates.deleted_ids, machines.facts.fleet.latest()
+    deleted, shown = machines.creates.deleted_ids, machines.fleet.latest()
     others = [
         machine.id
         for machine in _of_resource(machines, call)
@@ -143,7 +143,7 @@ def also_billed(machines: Machines, call: Call, id_: str) -> str:
     )
 
 
-def _of_replaced(machines: Machines, call: Call) -> str | None:
+def _of_replaced(machines: Account, call: Call) -> str | None:
     """Return what the refusal of a create means for the machine that was to be replaced, if any."""
     # What this process has read of the state before may be of machines that are deleted by now.
     machines.stacks.forget(machines.origin(call.urn))
@@ -163,16 +163,16 @@ def _of_replaced(machines: Machines, call: Call) -> str | None:
     return None
 
 
-def _others(machines: Machines, call: Call) -> str:
+def _others(machines: Account, call: Call) -> str:
     """Return how many machines the other creates of this process have, if any."""
-    made = {id_ for urn, id_ in machines.creates.records.machines().items() if urn != call.urn}
+    made = {id_ for urn, id_ in machines.records.machines().items() if urn != call.urn}
     made -= machines.creates.deleted_ids
     if not made:
         return ""
     return f" Other machines of this `up` exist, and are billed: {len(made)} so far."
 
 
-def _of_resource(machines: Machines, call: Call) -> list[StackMachine]:
+def _of_resource(machines: Account, call: Call) -> list[StackMachine]:
     """Return the machines of the resource in state; none if that can't be read."""
     in_stack = machines.stacks.machines(machines.origin(call.urn))
     return [machine for machine in in_stack or () if machine.urn == call.urn]

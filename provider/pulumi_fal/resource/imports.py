@@ -7,9 +7,9 @@ from typing import Any
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.errors import LifecycleError
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Entry
-from pulumi_fal.machines.process import Machines
-from pulumi_fal.machines.whose import Same, candidates
+from pulumi_fal.machines.whose import Asking, Same, candidates, same
 from pulumi_fal.resource import inputs, outputs
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.resource.outputs import IMPORTED, UNFINISHED
@@ -17,7 +17,7 @@ from pulumi_fal.resource.wait import not_up
 from pulumi_fal.stacks.cache import in_words
 
 
-def read(machines: Machines, call: Call, id_: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def read(machines: Account, call: Call, id_: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return the outputs of a machine that a program imports.
 
     `wanted` are the inputs in the program. Raises LifecycleError if the machine differs from them,
@@ -31,8 +31,9 @@ def read(machines: Machines, call: Call, id_: str, wanted: Mapping[str, Any]) ->
     if problems:
         raise LifecycleError(id_, f"Machine {id_} was not imported: {problems}")
     refuse_mismatch(id_, vars(instance), wanted)
-    outs = outputs.from_instance(instance, wanted, machines.account_id)
+    outs = outputs.from_instance(instance, wanted, machines.id)
     is_awaited = inputs.waits(wanted) and not_up(machines, instance, wanted)
+    machines.records.note_imported(machines.origin(call.urn), id_)
     return imported(outs, is_finished=not is_awaited)
 
 
@@ -44,16 +45,17 @@ def imported(outs: Mapping[str, Any], *, is_finished: bool) -> dict[str, Any]:
     return {**outs, IMPORTED: True, **({} if is_finished else {UNFINISHED: True})}
 
 
-def refuse_taken(machines: Machines, call: Call, instance: Instance) -> None:
+def refuse_taken(machines: Account, call: Call, instance: Instance) -> None:
     """Raise LifecycleError if another resource has the machine, or its create may have made it.
 
     Destroying one of two stacks would delete the machine of the other.
     """
-    id_, asking = instance.id, machines.facts.asking(machines.origin(call.urn))
+    id_, origin = instance.id, machines.origin(call.urn)
+    asking = Asking(origin, machines.stacks.own(origin))
     for entry in machines.journal.readable():
         if not _may_have_made(entry, instance) or (
             entry.origin.path == asking.origin.path
-            and machines.facts.same(entry, asking) is Same.YES
+            and same(entry, asking, machines.stacks)[0] is Same.YES
         ):
             continue
         why = "is on record to have made it" if entry.instance_id else "may have made it"

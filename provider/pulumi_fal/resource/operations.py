@@ -28,8 +28,8 @@ from pulumi_fal.errors import (
     LifecycleError,
     VanishedError,
 )
-from pulumi_fal.machines.process import Machines
-from pulumi_fal.machines.sender import no_capacity
+from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.capacity import no_capacity
 from pulumi_fal.resource import cluster, imports, inputs, outputs, wait
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import Failure
@@ -109,7 +109,7 @@ def check(call: Call, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Check
 
 
 def diff(
-    machines: Machines,
+    machines: Account,
     call: Call,
     id_: str,
     olds: Properties,
@@ -150,7 +150,7 @@ def _loses_disk(id_: str, changed: Iterable[str]) -> str:
     )
 
 
-def create(machines: Machines, call: Call, props: Properties) -> Created:
+def create(machines: Account, call: Call, props: Properties) -> Created:
     """Create a machine and wait until it is ready. Raises InitFailed if the wait ends early.
 
     The engine may repeat a create, if a hook of the program says so, and forgets the results of all
@@ -160,7 +160,7 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
         call.bill.planned[call.urn] = _typed("", props)
         return Created("", outputs.planned(props))
     # The creates come first, because without a usable key nothing else need be asked.
-    creates, records, origin = machines.creates, machines.creates.records, machines.origin(call.urn)
+    creates, records, origin = machines.creates, machines.records, machines.origin(call.urn)
     requested = NewInstance.of(props)
     props = {**props, "sector": requested.sector or cluster.sector(machines, call, requested)}
     new, patience = replace(requested, sector=props["sector"]), wait.patience(call, props)
@@ -196,19 +196,19 @@ def create(machines: Machines, call: Call, props: Properties) -> Created:
 
 
 def _awaited(
-    machines: Machines, call: Call, origin: Origin, instance: Instance, props: Properties
+    machines: Account, call: Call, origin: Origin, instance: Instance, props: Properties
 ) -> Outputs:
     """Return the outputs of a new machine, which is ready unless the program does not wait.
 
     What became of it is recorded before the call ends, because the engine has the result then.
     """
-    records = machines.creates.records
+    records = machines.records
     made = records.made(origin)
     ready = Wait(machines, call, instance, props, was_seen=made is not None and made.entry.seen)
     try:
         outs = ready.until_ready() if inputs.waits(props) else ready.outputs
     except VanishedError:
-        records.let_go(origin, machines.facts.clock.wall())
+        records.let_go(origin)
         raise
     except InitFailed:
         records.saw(origin, ready.machine, seen=ready.was_seen)
@@ -220,13 +220,15 @@ def _awaited(
 
 
 def _without_machine(
-    machines: Machines, call: Call, origin: Origin, new: NewInstance, error: Exception
+    machines: Account, call: Call, origin: Origin, new: NewInstance, error: Exception
 ) -> Exception:
     """Return the error of a create that has no machine, with what is billed or may exist."""
     if isinstance(error, APIError) and retry.lacks_capacity(error):
         error = no_capacity(origin.name, new, error)
     if isinstance(error, InvalidRequestError | ConflictError | CapacityError):
-        return cluster.refused(machines, call, error)
+        refused = cluster.refused(machines, call, error)
+        refused.is_awaited = error.is_awaited
+        return refused
     if not isinstance(error, Interrupted):
         return error
     # An interrupt after the POST is not the error here: the machine, or what may exist, is named.
@@ -247,7 +249,7 @@ def _without_machine(
     )
 
 
-def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs | None:
+def read(machines: Account, call: Call, id_: str, props: Properties) -> Outputs | None:
     """Return the machine's current outputs, or None if its own account shows that it is gone.
 
     `props` are its outputs in state; they are empty if a program reads a machine by its id. Raises
@@ -260,7 +262,7 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
         raise imports.not_known(id_)
     if instance is None:
         refuse_elsewhere(machines, call, id_, props)
-        if machines.creates.was_never_shown(call.urn, id_):
+        if machines.records.was_never_shown(call.urn, id_):
             call.log(
                 f"The API has not shown machine {id_} since its create. It stays in state "
                 "unchanged, and may be billed.\nRun `pulumi refresh` again in a minute.",
@@ -269,7 +271,7 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
             return dict(props)
         instance = machines.lifecycle.find(id_)
     if instance is None:
-        machines.creates.note_gone(machines.origin(call.urn), id_, props)
+        machines.records.note_gone(machines.origin(call.urn), id_, props)
         call.log(
             f"Machine {id_} is gone: the API no longer shows it, so it is removed from state, and "
             "is no longer billed.\nThe next `pulumi up` creates another one, if the program still "
@@ -278,7 +280,7 @@ def read(machines: Machines, call: Call, id_: str, props: Properties) -> Outputs
         )
         return None
     machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
-    outs = outputs.from_instance(instance, props, machines.account_id)
+    outs = outputs.from_instance(instance, props, machines.id)
     if UNFINISHED in props and (reason := not_up(machines, instance, props)):
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
     if trouble := _trouble(call, instance, props):
@@ -329,7 +331,7 @@ def _without_sector(instance: Instance) -> str | None:
 
 
 def update(
-    machines: Machines,
+    machines: Account,
     call: Call,
     id_: str,
     olds: Properties,
@@ -356,7 +358,7 @@ def update(
     if call.preview:
         return {**outputs.unknown(), **kept, "status": UNKNOWN, **outputs.requested(news)}
     refuse_another(machines, call, id_, olds)
-    was_seen = not machines.creates.was_never_shown(call.urn, id_)
+    was_seen = not machines.records.was_never_shown(call.urn, id_)
     ready = Wait(machines, call, recorded(id_, olds, news), news, was_seen=was_seen)
     try:
         outs = ready.until_ready()
@@ -411,7 +413,7 @@ def _refuse_change(id_: str, names: Iterable[str]) -> None:
         )
 
 
-def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
+def delete(machines: Account, call: Call, id_: str, props: Properties) -> None:
     """Delete the machine, and return when the API no longer knows it."""
     machines.known.add(id_)
     try:
@@ -420,7 +422,7 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
         raise ConfigurationError(
             f"{error}\nMachine {id_} was not deleted, and is billed."
         ) from None
-    if id_ in creates.resumed_ids and not creates.records.has_only(origin, id_):
+    if id_ in creates.resumed_ids and not machines.records.has_only(origin, id_):
         raise LifecycleError(
             id_,
             f"Machine {id_} was not deleted, because the create of another resource has just "
@@ -430,7 +432,7 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
     # Of a resource that the program no longer has, or in a destroy, the engine has checked nothing.
     is_replaced = props.get(UNFINISHED) == GONE and call.urn in machines.known
     if is_replaced and machines.lifecycle.look(id_) is not None:
-        creates.note_gone(origin, id_, props)
+        machines.records.note_gone(origin, id_, props)
         call.log(_came_back(id_), WARNING)
         return
     try:
@@ -447,10 +449,10 @@ def delete(machines: Machines, call: Call, id_: str, props: Properties) -> None:
         machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
         _end_billing(machines, call, origin, _typed(id_, props))
     else:
-        creates.note_gone(origin, id_, props)
+        machines.records.note_gone(origin, id_, props)
 
 
-def _end_billing(machines: Machines, call: Call, origin: Origin, machine: Instance) -> None:
+def _end_billing(machines: Account, call: Call, origin: Origin, machine: Instance) -> None:
     """Say what a machine has cost. Only the stack's state tells since when."""
 
     def recorded() -> dict[str, float]:
@@ -460,7 +462,7 @@ def _end_billing(machines: Machines, call: Call, origin: Origin, machine: Instan
 
     if not call.bill.prices or not call.is_heard():
         return
-    cost = call.bill.end(machine, machines.facts.clock.wall(), recorded)
+    cost = call.bill.end(machine, machines.clock.wall(), recorded)
     if cost is not None:
         call.log(f"Machine {machine.id} cost {cost:.2f} since Pulumi recorded it.")
 
@@ -480,7 +482,7 @@ def _came_back(id_: str) -> str:
 
 
 def refuse_move(
-    machines: Machines, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
+    machines: Account, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
 ) -> None:
     """Raise ElsewhereError if the machine in state belongs to another account than this one.
 
@@ -491,32 +493,32 @@ def refuse_move(
     """
     account_id = AccountId.of(olds)
     try:
-        if machines.ownership.is_own(account_id) or machines.lifecycle.look(id_, _LOOK_SECONDS):
+        if machines.is_own(account_id) or machines.lifecycle.look(id_, _LOOK_SECONDS):
             return
-        if machines.ownership.sees(account_id, lambda: machines.in_state(call.urn)):
+        if machines.sees(account_id, lambda: machines.in_state(call.urn)):
             return
     except (FalError, TimeoutError) as error:
         if took_over:
             raise _unknown(id_, account_id, error) from None
         return
     if took_over:
-        raise _moved(call.urn, id_, account_id, machines.account_id)
-    machines.ownership.refuse_elsewhere(id_, account_id, lambda: ())
+        raise _moved(call.urn, id_, account_id, machines.id)
+    machines.refuse_elsewhere(id_, account_id, lambda: ())
 
 
-def refuse_another(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+def refuse_another(machines: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
     """Raise ElsewhereError unless this account sees the machine, or is the one in state.
 
     Called before a wait or a delete, because only a machine's own account can show that it is gone.
     """
-    is_own = machines.ownership.is_own(AccountId.of(props))
+    is_own = machines.is_own(AccountId.of(props))
     if not is_own and not machines.lifecycle.look(id_):
         refuse_elsewhere(machines, call, id_, props)
 
 
-def refuse_elsewhere(machines: Machines, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+def refuse_elsewhere(machines: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
     """Raise ElsewhereError if a machine that is not seen may belong to another account."""
-    machines.ownership.refuse_elsewhere(
+    machines.refuse_elsewhere(
         id_,
         AccountId.of(props),
         lambda: machines.in_state(call.urn),

@@ -12,8 +12,8 @@ from typing import Any
 from pulumi_fal import clock
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.errors import Interrupted, NotReadyError, VanishedError
-from pulumi_fal.machines.process import Machines
-from pulumi_fal.machines.sender import Patience, Waited
+from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.capacity import Patience, Waited
 from pulumi_fal.resource import cluster, inputs, outputs
 from pulumi_fal.resource.call import Call, InitFailed
 from pulumi_fal.resource.outputs import UNFINISHED
@@ -27,7 +27,7 @@ class Wait:
 
     def __init__(
         self,
-        machines: Machines,
+        machines: Account,
         call: Call,
         instance: Instance,
         props: Mapping[str, Any],
@@ -50,7 +50,7 @@ class Wait:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        return outputs.from_instance(self._last, self._props, self._machines.account_id)
+        return outputs.from_instance(self._last, self._props, self._machines.id)
 
     def until_ready(self) -> dict[str, Any]:
         """Wait, and return the outputs of the ready machine.
@@ -82,10 +82,10 @@ class Wait:
 
 
 def unfinished(
-    machines: Machines, call: Call, machine: Instance, props: Mapping[str, Any], error: Exception
+    machines: Account, call: Call, machine: Instance, props: Mapping[str, Any], error: Exception
 ) -> InitFailed:
     """Return the partial state of a machine whose create or update ended with `error`."""
-    outs = {**outputs.from_instance(machine, props, machines.account_id), UNFINISHED: True}
+    outs = {**outputs.from_instance(machine, props, machines.id), UNFINISHED: True}
     advice = cluster.also_billed(machines, call, machine.id)
     return InitFailed(machine.id, outs, f"{_reason(machine, error)}\n{advice}".rstrip())
 
@@ -98,7 +98,7 @@ def has_to_wait(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
     return inputs.waits(news) and (is_unfinished or is_new_wait)
 
 
-def not_up(machines: Machines, instance: Instance, props: Mapping[str, Any]) -> str | None:
+def not_up(machines: Account, instance: Instance, props: Mapping[str, Any]) -> str | None:
     """Return what the create of an unfinished machine still waits for, or None if nothing."""
     lacks = None
     if not instance.is_ready:

@@ -148,22 +148,27 @@ class Stacks:
             found |= self._named(origin, origin.backend)
         return found
 
-    def own(self, origin: Origin) -> Stack | None:
+    def own(self, origin: Origin, began: float | None = None) -> Stack | None:
         """Return the stack that this process works for; None if that is not known.
 
         `origin` is a resource of it. If several organizations have a stack of that name, the own
-        one has the provider, or is just being updated, and creating the resource. A killed update
-        leaves the same operation in state, but is over.
+        one has the provider, or is just being updated. If several are, it is the one that creates
+        the resource, which this process does since `began`, a moment of time.monotonic. A killed
+        update leaves the same operation in state, but is over.
         """
         found = self._named(origin, "")
-        stacks = found.stacks
-        with_id = [stack for stack in stacks if origin.provider in stack.providers]
-        updating = [stack for stack in stacks if stack.is_updating]
-        creating = [stack for stack in updating if origin.urn in stack.creating]
-        for some in (with_id, updating, creating):
+        with_id = [stack for stack in found.stacks if origin.provider in stack.providers]
+        updating = [stack for stack in found.stacks if stack.is_updating]
+        if began is not None and len(updating) > 1:
+            # What was read before may have the operation of another stack alone.
+            self.forget(origin, began)
+            found = self._named(origin, "")
+            at_work = [stack for stack in found.stacks if stack.is_updating]
+            updating = [stack for stack in at_work if origin.urn in stack.creating]
+        for some in (with_id, updating):
             if len(some) == 1:
                 return some[0]
-        return stacks[0] if len(stacks) == 1 and not found.unread else None
+        return found.stacks[0] if len(found.stacks) == 1 and not found.unread else None
 
     def machines(self, origin: Origin) -> tuple[StackMachine, ...] | None:
         """Return the machines in the own stack; None if it is not known or can't be read."""
@@ -211,8 +216,9 @@ class Stacks:
 
     def _all(self, seconds: float, backend: str) -> Found:
         began = time.monotonic()
-        listed = list(state.names(backend, min(seconds, cli.SECONDS)))
-        found = state.read_all(listed, backend, seconds - (time.monotonic() - began))
+        marks = state.names(backend, min(seconds, cli.SECONDS))
+        left = seconds - (time.monotonic() - began)
+        found = state.read_all(list(marks), backend, left, marks=marks)
         return found.at(backend or self.backend)
 
     def _named(self, origin: Origin, backend: str) -> Found:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import Any
 
 from pulumi_fal import clock
@@ -147,20 +148,30 @@ def _exported(name: str, backend: str, seconds: float) -> Any:
                 raise
 
 
+def is_empty(mark: object) -> bool:
+    """Whether a stack with this mark, as `names` returns it, has no resources."""
+    return isinstance(mark, tuple) and mark[1] == 0
+
+
 def read_all(
     stacks: Sequence[str],
     backend: str = "",
     seconds: float = math.inf,
     on_read: Callable[[], None] = lambda: None,
+    marks: Mapping[str, object] = MappingProxyType({}),
 ) -> Found:
     """Read stacks in parallel. Those that can't be read within so many seconds are unread.
 
-    `on_read` is called after each stack, in any thread.
+    `on_read` is called after each stack, in any thread. `marks` may have what `names` returned:
+    stacks that are empty by that need no reading.
     """
     end = time.monotonic() + seconds
 
     def attempt(name: str) -> Stack | StackError:
         left = end - time.monotonic()
+        if is_empty(marks.get(name)):
+            on_read()
+            return Stack(name, backend)
         if left <= 0:
             return StackError(f"there was no time for it within {seconds:.3g} s")
         try:

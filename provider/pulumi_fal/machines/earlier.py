@@ -1,0 +1,375 @@
+"""The creates that earlier processes left unresolved: what is known, and what is said of them.
+
+A create asks the API, the journal and the stacks about its own, and a command reminds of those of
+its stack. Of some of them a machine may still appear, or come back: each command looks for those,
+and names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pulumi_fal.api.models import Instance, NewInstance
+from pulumi_fal.api.settings import AccountId
+from pulumi_fal.errors import ConfigurationError, FalError, JournalError
+from pulumi_fal.machines import unresolved
+from pulumi_fal.machines.journal import Entry, Journal, Phase
+from pulumi_fal.machines.unresolved import Ask, Decision, Facts, Search, as_late, decide
+from pulumi_fal.machines.whose import (
+    LATE_SECONDS,
+    Asking,
+    Same,
+    at_home,
+    candidates,
+    everywhere,
+    same,
+    where,
+)
+from pulumi_fal.stacks.cache import Stacks
+from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.state import StackMachine
+
+if TYPE_CHECKING:
+    from pulumi_fal.machines.account import Account
+
+_LOOK_SECONDS = 5.0
+"""How long one look for the machines of late entries may take. Every command waits for it."""
+
+
+def unclaimed(account: Account, entry: Entry, instances: Iterable[Instance]) -> Search:
+    """Return the machines that the entry's POST may have made, of those that nobody else has.
+
+    Others are all stacks of the backend and of the entry's, and the creates that are on record.
+    """
+    named = {other.instance_id for other in account.journal.readable() if other.instance_id}
+    found = candidates(entry, instances, named)
+    if not found:  # reading stacks is slow
+        return Search()
+    read = everywhere(entry, account.stacks)
+    held = {instance_id for stack in read.stacks for instance_id in stack.ids}
+    return Search(tuple(candidates(entry, found, held)), read.unread)
+
+
+def offline(
+    entry: Entry,
+    asking: Asking,
+    stacks: Stacks,
+    now: float,
+    account: str = "",
+    new: NewInstance | None = None,
+) -> Facts:
+    """Return the facts about an entry that can be had without the API, and without a key."""
+    is_same, unread = same(entry, asking, stacks)
+    in_state, holder = None, ""
+    if entry.instance_id is not None:
+        in_state = entry.instance_id in asking.own.ids if asking.own else None
+        if not in_state:
+            read = everywhere(entry, stacks)
+            held = (stack.name for stack in read.stacks if entry.instance_id in stack.ids)
+            holder = next(held, "")
+    return Facts(asking.origin, new, account, now, is_same, in_state, holder=holder, unread=unread)
+
+
+# What a create finds.
+
+
+def decided(
+    account: Account, entries: Sequence[Entry], asking: Asking, new: NewInstance
+) -> list[tuple[Facts, Decision]]:
+    """Decide what entries mean for the resource's create, and return what is known of each.
+
+    The API is asked only for what the decisions need, and once for all entries, because a search is
+    slow.
+    """
+    known = [_unasked(account, entry, asking, new) for entry in entries]
+    while True:
+        pairs = list(zip(entries, known, strict=True))
+        said = [decide(entry, facts) for entry, facts in pairs]
+        decisions = [decision for decision in said if not isinstance(decision, Ask)]
+        if len(decisions) == len(entries):
+            return list(zip(known, decisions, strict=True))
+        asks = [
+            (entry, facts, decision if isinstance(decision, Ask) else None)
+            for (entry, facts), decision in zip(pairs, said, strict=True)
+        ]
+        try:
+            known = _answered(account, asks)
+        except FalError as error:
+            known = [replace(facts, error=error) if ask else facts for _, facts, ask in asks]
+
+
+def _unasked(account: Account, entry: Entry, asking: Asking, new: NewInstance) -> Facts:
+    """Return what is known of an entry without the API."""
+    own = asking.own.machines if asking.own else ()
+    # An `up` before this one has left what it replaced to be deleted.
+    is_replaced = any(machine.id == entry.instance_id and machine.is_replaced for machine in own)
+    names = {asking.origin.urn, entry.instance_id}
+    return replace(
+        offline(entry, asking, account.stacks, account.clock.wall(), account.id.account, new),
+        is_known=is_replaced or not names.isdisjoint(account.known),
+        unasked=frozenset(Ask),
+    )
+
+
+def _answered(account: Account, asks: Sequence[tuple[Entry, Facts, Ask | None]]) -> list[Facts]:
+    """Return the facts with what the decisions ask for. Raises FalError if the API can't say it."""
+    lost = [entry for entry, _, ask in asks if ask is Ask.SEARCH]
+    searches = iter(search(account, lost) if lost else ())
+    known: list[Facts] = []
+    for entry, facts, ask in asks:
+        if ask is Ask.MACHINE:
+            machine = find(account, entry)
+            is_seen = machine is not None or is_own(account, entry)
+            facts = replace(facts, machine=machine, is_own=is_seen)
+        elif ask is Ask.SEARCH:
+            facts = replace(facts, search=next(searches))
+        if ask:  # it may have taken a while
+            facts = replace(facts, now=account.clock.wall(), unasked=facts.unasked - {ask})
+        known.append(facts)
+    return known
+
+
+def find(account: Account, entry: Entry) -> Instance | None:
+    """Return the entry's machine; None if it is gone, or if the API has not shown it yet."""
+    if entry.instance_id is None:
+        return None
+    machine = account.lifecycle.look(entry.instance_id)
+    may_be_gone = entry.seen and not entry.is_late
+    if machine is None and may_be_gone and is_own(account, entry):
+        return account.lifecycle.find(entry.instance_id)
+    return machine
+
+
+def search(account: Account, entries: Sequence[Entry]) -> list[Search]:
+    """Find the machines that POSTs without an answer may have made.
+
+    Lists machines until any that the POSTs made has had time to appear. Raises FalError if the
+    machines can't be listed.
+    """
+    now, fleet = account.clock.wall(), account.fleet
+    since = min(max(0.0, now - _ended(entry)) for entry in entries)
+    # A single list may come from a stale replica, so at least two are read, and a machine in
+    # any of them counts. If the last one fails it is retried, because it is the most complete.
+    instances = dict(fleet.fresh())
+    for answer in fleet.watch(max(account.settings.settle_seconds - since, fleet.interval)):
+        instances |= fleet.fresh() if answer.error else answer.instances
+    found = instances.values()
+    return [unclaimed(account, entry, found) for entry in entries]
+
+
+def _ended(entry: Entry) -> float:
+    """Return the time by which the entry's last POST had certainly been sent.
+
+    If the process ended before the answer, it may have sent it just before, or its last retry. Each
+    retry is recorded, so that is not long after the time in the entry.
+    """
+    return entry.started if entry.problem else entry.started + LATE_SECONDS
+
+
+def is_own(account: Account, entry: Entry) -> bool:
+    """Whether the key sees the machines of the account that the entry was written with.
+
+    It may have to list the machines to find out. Raises FalError if that fails.
+    """
+    account_id = AccountId(entry.endpoint, entry.account)
+
+    def machines() -> Iterator[StackMachine]:
+        yield from (StackMachine(id_, "", account_id) for id_ in entry.before)
+        for stack in account.stacks.named(entry.origin).stacks:
+            yield from stack.machines
+
+    return account.sees(account_id, machines)
+
+
+# What a command finds.
+
+
+def at_a_glance(account: Account, entries: Sequence[Entry]) -> list[Facts]:
+    """Return what the next `up` of each entry's own stack will find, almost without waiting.
+
+    The same list of machines serves all. If it lacks a machine, a second one is read, because a
+    person may forget the create, and a single list may come from a stale replica.
+    """
+    stacks, now, own = account.stacks, account.clock.wall(), account.id.account
+    known = [(entry, offline(entry, at_home(entry, stacks), stacks, now, own)) for entry in entries]
+    try:
+        instances = dict(account.fleet.fresh())
+        found = [_with_list(account, entry, facts, instances) for entry, facts in known]
+        if any(facts.machine is None and not facts.search for facts in found):
+            account.clock.sleep(account.fleet.interval)
+            instances |= account.fleet.fresh()
+            found = [_with_list(account, entry, facts, instances) for entry, facts in known]
+    except FalError as error:
+        return [replace(facts, error=error) for _, facts in known]
+    return found
+
+
+def _with_list(
+    account: Account, entry: Entry, facts: Facts, instances: Mapping[str, Instance]
+) -> Facts:
+    machine = instances.get(entry.instance_id or "")
+    is_seen = machine is not None or is_own(account, entry)
+    made = Search()
+    if entry.instance_id is None and is_seen:
+        made = unclaimed(account, entry, instances.values())
+    return replace(facts, machine=machine, is_own=is_seen, search=made)
+
+
+def reminders(account: Account, origin: Origin) -> Iterator[str]:
+    """Yield a warning for each unresolved create of the origin's stack, or of what may be it.
+
+    Drops the entries whose machines are in state. The API is asked only about creates without an
+    answer that others have followed.
+    """
+    journal, stacks = account.journal, account.stacks
+    late: list[Entry] = []
+    # Asking the stack is slow. A create that another process finishes meanwhile would be missing in
+    # the answer, so find out before which creates are in progress.
+    for entry in list(_entries_of_ended_creates(journal, origin)):
+        if isinstance(entry, JournalError):
+            yield str(entry)
+        elif not _is_of(entry, replace(origin, backend=stacks.backend), stacks):
+            continue
+        elif entry.is_late:
+            late.append(entry)
+        elif _is_unresolved(journal, stacks, entry, origin):
+            yield unresolved.reminder(entry)
+    if late:
+        try:
+            yield from look_for_late(account, late)
+        except ConfigurationError as error:
+            yield from (unresolved.may_appear(entry, error) for entry in late)
+
+
+def _entries_of_ended_creates(journal: Journal, origin: Origin) -> Iterator[Entry | JournalError]:
+    """Yield the entries that may be of this stack, and errors for those that can't be read."""
+    for entry in journal.entries():
+        if isinstance(entry, JournalError):
+            yield entry
+        elif _may_be(entry, origin):
+            if journal.is_locked(entry) and not entry.is_late:
+                continue  # it is in progress
+            # The create may have ended after its entry was read.
+            current = journal.current(entry)
+            if current is not None:
+                yield current
+
+
+def _may_be(entry: Entry, origin: Origin) -> bool:
+    """Whether the entry may be of the origin's stack, as far as that can be told for nothing.
+
+    After a rename, only the id of the provider shows it. The last `up` of every other stack has
+    left entries, until the next command of that stack, so those are not looked into.
+    """
+    one = entry.origin
+    if one.names == origin.names:
+        return True
+    if origin.provider:
+        return one.provider == origin.provider
+    return bool(one.provider) and entry.phase is not Phase.REPORTED
+
+
+def _is_of(entry: Entry, origin: Origin, stacks: Stacks) -> bool:
+    """Whether the entry is of the origin's stack, or can't be told to be another stack's."""
+    if entry.phase is Phase.REPORTED and entry.origin.backend not in ("", origin.backend):
+        return entry.origin.provider == origin.provider != ""
+    asking = Asking(origin, stacks.own(origin))
+    return same(entry, asking, stacks)[0] is not Same.NO
+
+
+def _is_unresolved(journal: Journal, stacks: Stacks, entry: Entry, origin: Origin) -> bool:
+    """Whether the entry's machine may be running but not be in state, without asking the API.
+
+    Drops the entry if its machine is in state and was seen.
+    """
+    if entry.instance_id is None:
+        return True
+    is_in_state = stacks.has(origin, entry.instance_id)
+    if is_in_state is None:
+        # A machine that was reported is most likely in state; a create checks more closely.
+        return entry.phase is not Phase.REPORTED
+    if is_in_state and entry.seen:
+        # A create may have overwritten it while the stack was asked.
+        journal.exchange(entry, None)
+    return not (is_in_state or stacks.has(entry.origin, entry.instance_id))
+
+
+def look_for_late(account: Account, entries: Sequence[Entry]) -> Iterator[str]:
+    """Look for the machines of late entries, record the result, and yield the warnings."""
+    for entry, found in zip(entries, _late(account, entries), strict=True):
+        if isinstance(found, FalError):
+            yield unresolved.may_appear(entry, found)
+        elif found is None:  # if its machine was gone, the process of its own account looks for it
+            if entry.instance_id is None:
+                yield unresolved.may_appear(entry, None)
+        else:
+            if found:
+                yield unresolved.appeared(entry, found.candidates, found.unread)
+            kept = as_late(entry, found.candidates, account.clock.wall())
+            if kept != entry:
+                account.journal.exchange(entry, kept)
+
+
+def _late(account: Account, entries: Sequence[Entry]) -> Sequence[Search | FalError | None]:
+    """Return what may be of each entry, after one short look for all; None of another account's.
+
+    It is an error if that can't be told.
+    """
+    try:
+        instances = _look(account, entries)
+        return [
+            _among(account, entry, instances) if is_own(account, entry) else None
+            for entry in entries
+        ]
+    except TimeoutError:
+        error = FalError(f"The API gave no answer within {_LOOK_SECONDS:.0f} s")
+        return [error] * len(entries)
+    except FalError as error:
+        return [error] * len(entries)
+
+
+def _look(account: Account, entries: Sequence[Entry]) -> dict[str, Instance]:
+    """Return the machines by id, as a list and a second look at what it lacks show them.
+
+    Raises TimeoutError if one look takes too long.
+    """
+    fleet, clock = account.fleet, account.clock
+    instances = dict(fleet.recent(fleet.interval, clock.now() + _LOOK_SECONDS))
+    missing = {instance_id for entry in entries for instance_id in entry.found}
+    for instance_id in missing - instances.keys():
+        machine = account.lifecycle.look(instance_id, _LOOK_SECONDS + fleet.interval)
+        if machine is not None:
+            instances[instance_id] = machine
+    now = clock.wall()
+    still_there = [
+        [instances[id_] for id_ in (*entry.found, entry.instance_id) if id_ in instances]
+        for entry in entries
+    ]
+    if any(as_late(*known, now) is None for known in zip(entries, still_there, strict=True)):
+        # An entry may be about to be dropped, and the list may come from a stale replica.
+        clock.sleep(fleet.interval)
+        instances |= fleet.fresh(clock.now() + _LOOK_SECONDS)
+    return instances
+
+
+def _among(account: Account, entry: Entry, instances: Mapping[str, Instance]) -> Search | FalError:
+    """Return which of the machines may be of an entry of the key's account."""
+    if entry.instance_id is not None:
+        machine = instances.get(entry.instance_id)
+        is_free = machine is not None and not _is_had(account, entry, machine.id)
+        return Search((machine,) if machine and is_free else ())
+    made = unclaimed(account, entry, instances.values())
+    if made and where(entry, account.stacks).unread:
+        return FalError("The stack of the resource can't be read")
+    return made
+
+
+def _is_had(account: Account, entry: Entry, instance_id: str) -> bool:
+    """Whether a stack, or a create that is not late, has the machine of a late entry."""
+    read = account.stacks.named(entry.origin) | account.stacks.all()
+    return any(instance_id in stack.ids for stack in read.stacks) or any(
+        other.instance_id == instance_id and not other.is_late
+        for other in account.journal.readable()
+    )
