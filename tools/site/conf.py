@@ -11,7 +11,7 @@ REPOSITORY = "https://github.com/fal-ai/pulumi-fal"
 
 project = "pulumi-fal"
 author = "the pulumi-fal authors"
-extensions = ["myst_parser", "sphinx.ext.githubpages"]
+extensions = ["myst_parser", "sphinx.ext.githubpages", "sphinxcontrib.mermaid"]
 root_doc = "_index"
 html_theme = "furo"
 html_title = "pulumi-fal"
@@ -27,6 +27,10 @@ html_theme_options = {
 }
 # The same anchors as on GitHub.
 myst_heading_anchors = 4
+# A browser draws the diagrams, as on GitHub, with a script of that version from a CDN.
+myst_fence_as_directive = ["mermaid"]
+mermaid_version = "11.12.1"
+mermaid_fullscreen = False
 
 
 def pages(index: str) -> dict[str, list[str]]:
