@@ -16,7 +16,7 @@ KEY   := $(shell { cat requirements/dev.txt pyproject.toml; $(PYTHON) -VV; } 2>/
 READY := $(VENV)/ready-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test coverage unit plugin e2e languages chaos bench compat dist lint generate lock audit clean
+.PHONY: help demo setup test coverage unit plugin e2e languages chaos bench compat dist lint generate docs picture lock audit clean
 
 ##@ Start here
 
@@ -81,18 +81,25 @@ bench: setup ## how fast, and with how many API calls, beside a provider as one 
 
 ##@ Upkeep
 
-COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.10 \
+docs: setup ## the docs as a site, in the folder site; fails for a broken link
+	@$(BIN)/nox --session docs
+
+picture: setup ## the README's pictures of `make demo`, from a run
+	@$(BIN)/python tools/picture.py
+
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-lock: setup ## the newest versions that fit into requirements/dev.txt, and those of the plugin's archives
-	@$(COMPILE) --all-extras --group dev --group build --output-file requirements/dev.txt
-	@$(COMPILE) --constraint requirements/dev.txt --output-file requirements/plugin.txt
+lock: setup ## the newest versions that fit into requirements/dev.txt, and those of the plugin's archives and the site
+	@$(COMPILE) pyproject.toml --all-extras --group dev --group build --output-file requirements/dev.txt
+	@$(COMPILE) pyproject.toml --constraint requirements/dev.txt --output-file requirements/plugin.txt
+	@$(COMPILE) --group docs --output-file requirements/docs.txt
 
 audit: setup ## known vulnerabilities in the locked versions; asks a database on the network
 	@$(BIN)/nox --session audit
 
 clean: ## away with .venv, caches and reports; the pulumi in the user's cache folder stays
-	@rm -rf .venv .venv-* .nox .coverage .coverage.* htmlcov dist dist-plugin .hypothesis \
+	@rm -rf .venv .venv-* .nox .coverage .coverage.* htmlcov dist dist-plugin site .hypothesis \
 	  .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

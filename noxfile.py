@@ -54,6 +54,15 @@ def schedulers(session: nox.Session, scheduler: str) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site, with every link and anchor checked."""
+    session.install("--require-hashes", "-r", "requirements/docs.txt")
+    checked = ("--fail-on-warning", "--keep-going", "--nitpicky", "--quiet")
+    shutil.rmtree("site", ignore_errors=True)
+    session.run("sphinx-build", *checked, "-d", ".nox/doctrees", "-c", "tools/site", "docs", "site")
+
+
+@nox.session
 def dist(session: nox.Session) -> None:
     """Build the wheel and the sdist, as a package index wants them, and the plugin's archives."""
     session.install("--constraint", LOCK, "hatchling", "twine")

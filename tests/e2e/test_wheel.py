@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -14,8 +16,10 @@ from pathlib import Path
 import pytest
 
 import pulumi_fal
+from pulumi_fal.emulator import INSTALL
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..docs import blocks
 from .harness import OFFICIAL_HOST, Stack
 from .installed import EXTRAS, ROOT, Environment, block, build, once
 
@@ -114,6 +118,38 @@ def test_version(wheel: Path) -> None:
     assert latest[1] in ("Unreleased", VERSION)
 
 
+ADDRESS = "https://github.com/fal-ai/pulumi-fal"
+PRINTED = {
+    shlex.split(line)[-1]
+    for text in [INSTALL, *(block.text for block in blocks("sh"))]
+    for line in text.splitlines()
+    if f"git+{ADDRESS}" in line
+}
+"""What the docs and the emulator have people install."""
+
+
+@pytest.mark.parametrize("what", [*sorted(PRINTED), ".", ".[emulator]"])
+def test_install(what: str, tmp_path: Path) -> None:
+    """`pip install` takes it as it is printed, from the repository and inside a clone."""
+    command = [sys.executable, "-m", "pip", "install", "--target", str(tmp_path / "site")]
+    offline = ["--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
+    here = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{ROOT.as_uri()}.insteadOf",
+        "GIT_CONFIG_VALUE_0": ADDRESS,
+    }
+    result = subprocess.run(
+        [*command, *offline, what],
+        cwd=ROOT,
+        env={**os.environ, **here},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "site" / "pulumi_fal" / "native" / "schema.json").is_file()
+
+
 # What works with it. `make dist` installs it as well.
 
 
@@ -124,11 +160,10 @@ def test_names(bare: Environment) -> None:
     file = bare.run("python", "-W", "error", "-c", ask).strip()
     assert Path(file).is_relative_to(bare.folder)
     assert bare.run("pulumi-fal", "--version") == f"pulumi-fal, version {VERSION}\n"
-    assert re.fullmatch(
-        r"The [\w ]+ needs (fastapi|uvicorn): pip install 'CLONE\[emulator\]', where CLONE "
-        r"is .+\.\n",
-        bare.run("pulumi-fal", "emulator", exit_code=1),
-    )
+    for command in (("pulumi-fal", "emulator"), ("python", "-m", "pulumi_fal.emulator")):
+        said = bare.run(*command, exit_code=1)
+        needs = r"The [\w ]+ needs (fastapi|uvicorn)\. To install it:\n  "
+        assert re.fullmatch(f"{needs}{re.escape(INSTALL)}\n", said)
 
 
 @pytest.mark.chaos("e2e/test_wheel.py::test_metadata")

@@ -6,6 +6,7 @@ import ast
 import functools
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -35,7 +36,8 @@ BIN = Path(sys.executable).parent
 def test_links(page: Path) -> None:
     """Every link leads to a file that exists, and every anchor to a heading in it."""
     text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
-    for target in re.findall(r"\]\((?!\w+://)([^)\s]+)\)", text):
+    pictures = re.findall(r' (?:src|srcset)="([^"]+)"', text)
+    for target in [*re.findall(r"\]\((?!\w+://)([^)\s]+)\)", text), *pictures]:
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
         assert file.exists(), target
@@ -46,6 +48,22 @@ def anchors(page: Path) -> set[str]:
     """The anchors that GitHub makes of a page's headings."""
     lines = re.findall(r"(?m)^#+ (.+)$", page.read_text())
     return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def test_index() -> None:
+    """The index has a link to every page, and Pulumi's registry finds the heads that it needs."""
+    index = (DOCS / "_index.md").read_text()
+    assert {f.name for f in DOCS.glob("*.md")} <= {"_index.md", *re.findall(r"\((\S+?\.md)", index)}
+    for name in ("_index.md", "installation-configuration.md"):
+        head = (DOCS / name).read_text().split("---\n")[1]
+        assert yaml.safe_load(head).keys() >= {"title", "meta_desc"}, name
+
+
+def test_llms() -> None:
+    """llms.txt of the site has every page, with a description."""
+    site = runpy.run_path(str(ROOT / "tools" / "site" / "conf.py"))
+    listed = re.findall(r"(?m)^- \[.+\]\(_sources/(\S+)\.md\.txt\): .", site["llms"](DOCS))
+    assert sorted(listed) == sorted({f.stem for f in DOCS.glob("*.md")} - {"_index"})
 
 
 def test_retries() -> None:
@@ -143,7 +161,9 @@ def split(line: str) -> Iterator[list[str]]:
 def test_bare_name() -> None:
     """Nothing installs the bare name, since whoever registers it would get people's keys."""
     name = r"(?<![\w./-])pulumi[-_.]fal"
-    install = re.compile(rf"{name}\[|install .*{name}(?![\w./-])")  # with an extra, or in a command
+    address = r"(\[\w+\])? @ git\+https://github\.com/fal-ai/pulumi-fal\b"
+    # With an extra, or in a command.
+    install = re.compile(rf"{name}(?!{address})\[|install .*{name}(?!{address})(?![\w./-])")
     for page in pages():
         assert not install.search(page.read_text()), page
     for lock in (ROOT / "requirements").iterdir():
@@ -166,8 +186,9 @@ PROGRAMS = {
     "pulumi-fal": ("pulumi-fal",),
     "emulator": (sys.executable, "-m", "pulumi_fal.emulator"),
 }
-OTHERS = {"ansible", "cat", "curl", "dstack", "export", "git", "jq", "ls", "pip", "python3", "sky"}
-OTHERS |= {"eval", "sleep", "sort", "source", "ssh", "test", "uniq", "venv/bin/pip", "xargs"}
+OTHERS = {"ansible", "cat", "cd", "curl", "dstack", "eval", "export", "git", "jq", "ls", "pip"}
+OTHERS |= {"python3", "rsync", "sky", "sleep", "sort", "source", "ssh", "test", "uniq", "xargs"}
+OTHERS |= {"venv/bin/pip"}
 SCRIPTS = (["main.py"], ["on_each_node.py"], ["-m", "pytest"])
 
 
@@ -178,7 +199,10 @@ def help_of(command: tuple[str, ...]) -> str:
         shown = CliRunner().invoke(main, [*command[1:], "--help"], prog_name="pulumi-fal")
         return shown.output
     env = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "1", "COLUMNS": "200"}
-    return subprocess.check_output([*command, "--help"], env=env, text=True, cwd=ROOT)
+    run = subprocess.run(  # it fails for an argument that is no sub-command
+        [*command, "--help"], env=env, text=True, cwd=ROOT, check=False, stdout=subprocess.PIPE
+    )
+    return run.stdout
 
 
 @POSIX_SHELL

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 from tools import plugin_archive
 from tools.generate.__main__ import FILES, main
 
@@ -45,7 +46,7 @@ def locked(name: str) -> dict[str, str]:
     return dict(re.findall(r"(?m)^(\S+)==(\S+)", text))
 
 
-@pytest.mark.parametrize("name", ["dev", "plugin"])
+@pytest.mark.parametrize("name", ["dev", "plugin", "docs"])
 def test_lock(name: str) -> None:
     """Every package has hashes, and whoever installs the lock decides where packages come from."""
     lock = (ROOT / "requirements" / f"{name}.txt").read_text()
@@ -90,6 +91,24 @@ def test_bundle_paths(tmp_path: Path) -> None:
     installer.unpack(bundle.getvalue(), folder)
     assert {path.name for path in folder.iterdir()} == {"pulumi", "evil", "evil2"}
     assert not (tmp_path / "evil").exists()
+
+
+# Pictures
+
+
+def test_picture() -> None:
+    """It shows what is on the terminal at the end, in colors, and loads nothing from elsewhere."""
+    pytest.importorskip("fcntl")
+    picture = load("picture.py")
+    drawn = (
+        "-> Up.\r\nType\r\ncreating\x1b[K\r\n\r\x1b[2AType\r\n\x1b[38;5;2mcreated\x1b[0m\x1b[K\r\n"
+    )
+    rest = "-> It finds nothing to do.\r\nsame\r\n-> Down.\r\nDone. What to try next:\r\nmore\r\n"
+    lines = picture.shortened(Text.from_ansi("\n".join(picture.on_screen(drawn + rest))))
+    assert [line.plain for line in lines] == ["", "-> Up.", "Type", "created", "", "-> Down."]
+    svg = picture.svg(lines, picture.THEMES["dark"])
+    assert {"created", "#98a84b"} <= set(re.findall(r"#\w{6}|created", svg))
+    assert not re.search(r"url\((?!#)|@import|xlink", svg)
 
 
 # Releases

@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from pulumi_fal.api.settings import PRICES, prices
+from pulumi_fal.emulator import INSTALL
 from pulumi_fal.emulator.faults import Faults
 from pulumi_fal.errors import ConfigurationError
 
@@ -29,10 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn"):
             raise
-        sys.exit(
-            f"The emulator needs {error.name}: pip install 'CLONE[emulator]', where CLONE is the "
-            "path or URL of the pulumi-fal repository."
-        )
+        sys.exit(f"The emulator needs {error.name}. To install it:\n  {INSTALL}")
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, lambda *_: sys.exit())
     api_key = os.environ.get("FAL_ADMIN_API_KEY") or None

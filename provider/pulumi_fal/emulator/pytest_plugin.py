@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pulumi_fal.emulator import INSTALL
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -33,8 +35,7 @@ def fal_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmulatorServer]:
     for needed in ("fastapi", "uvicorn"):
         if find_spec(needed) is None:
             pytest.fail(
-                f"The fixture fal_emulator needs {needed}: pip install 'CLONE[emulator]', where "
-                "CLONE is the path or URL of the pulumi-fal repository.",
+                f"The fixture fal_emulator needs {needed}. To install it:\n  {INSTALL}",
                 pytrace=False,
             )
     from pulumi_fal.emulator.server import EmulatorServer
