@@ -56,7 +56,7 @@ def schedulers(session: nox.Session, scheduler: str) -> None:
 @nox.session
 def dist(session: nox.Session) -> None:
     """Build the wheel and the sdist, as a package index wants them, and the plugin's archives."""
-    session.install("--constraint", LOCK, "hatchling", "twine")
+    session.install("--constraint", LOCK, "hatch-fancy-pypi-readme", "hatchling", "twine")
     for folder in ("dist", ARCHIVES):
         shutil.rmtree(folder, ignore_errors=True)
     session.run("python", "-m", "hatchling", "build", "--directory", "dist")
