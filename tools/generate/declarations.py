@@ -1,4 +1,8 @@
-"""Reads classes and functions: fields with the docstrings below them, and paragraphs of text."""
+"""Reads classes and functions: fields with the docstrings below them, and paragraphs of text.
+
+griffe, which tools/breaking.py uses, would read the same. Its own model of a program would need as
+many lines to turn into these few fields.
+"""
 
 from __future__ import annotations
 
