@@ -1,7 +1,6 @@
 """Reads classes and functions: fields with the docstrings below them, and paragraphs of text.
 
-griffe, which tools/breaking.py uses, would read the same. Its own model of a program would need as
-many lines to turn into these few fields.
+griffe, which tools/breaking.py uses, reads the same; so few lines need no model of a whole program.
 """
 
 from __future__ import annotations
