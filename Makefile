@@ -44,11 +44,12 @@ e2e: setup ## the real pulumi against the emulator
 generate: setup ## the reference and the native plugin's schema, from what the code declares
 	@$(BIN)/python -m tools.generate
 
-lint: setup ## style, types, the order of the modules, the generated files, the workflows' security
+lint: setup ## style, types, the order of the modules, the declared packages, the generated files, the workflows' security
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry --no-ansi provider
 	@$(BIN)/python -m tools.generate --check
 	@$(BIN)/zizmor --offline --quiet .github
 

@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import nox
 
 LOCK = "requirements/dev.txt"
 ARCHIVES = "dist-plugin"
-"""Where the plugin's archives are: a package index would refuse what it doesn't know in dist/."""
+"""Where the plugin's archives and SHA256SUMS are: a package index would refuse them in dist/."""
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 OLDEST_SDK = "3.260.0"
 
@@ -65,13 +67,22 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def dist(session: nox.Session) -> None:
     """Build the wheel and the sdist, as a package index wants them, and the plugin's archives."""
-    session.install("--constraint", LOCK, "hatchling", "twine")
+    session.install("--constraint", LOCK, "hatch-fancy-pypi-readme", "hatchling", "twine")
     for folder in ("dist", ARCHIVES):
         shutil.rmtree(folder, ignore_errors=True)
     session.run("python", "-m", "hatchling", "build", "--directory", "dist")
     session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
     (wheel,) = Path("dist").glob("*.whl")
     session.run("python", "tools/plugin_archive.py", str(wheel), ARCHIVES)
+    files = sorted(file for folder in ("dist", ARCHIVES) for file in Path(folder).iterdir())
+    (Path(ARCHIVES) / "SHA256SUMS").write_text(checksums(files), encoding="utf-8", newline="\n")
+
+
+def checksums(files: Iterable[Path]) -> str:
+    """Return what `sha256sum --check` reads where all of the files are in one folder."""
+    return "".join(
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files
+    )
 
 
 @nox.session(reuse_venv=False)
@@ -88,7 +99,7 @@ def installed(session: nox.Session, kind: str) -> None:
 @nox.session(reuse_venv=False)
 def plugin(session: nox.Session) -> None:
     """Install an archive from dist-plugin/ as Pulumi does, and have the plugin give its schema."""
-    archive = next(Path(ARCHIVES).absolute().iterdir())
+    archive = next(Path(ARCHIVES).absolute().glob("*.tar.gz"))
     version = archive.name.split("-v")[1].split("-")[0]
     session.install("--constraint", LOCK, "pulumi")
     session.run("python", "tools/pulumi-cli/install.py", session.bin)

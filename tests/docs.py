@@ -25,6 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SDKS = {"typescript", "go", "csharp", "java"}
+# markdown-it-py finds the same blocks and headings in these pages, and takes many times as long.
 FENCED = r"(?ms)^```(\w*)\n(.*?)^```$"
 UNLOCKED = "import pulumi_command"
 """What programs with a package begin with whose plugin only Pulumi's servers have."""

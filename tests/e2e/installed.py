@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
 LOCK = ROOT / "requirements" / "dev.txt"
 EXTRAS = {
-    "": ("click", "filelock", "pulumi", "requests", "rich", "urllib3"),
-    "emulator": ("fastapi", "uvicorn"),
+    "": ("click", "filelock", "grpcio", "protobuf", "pulumi", "requests", "rich", "urllib3"),
+    "emulator": ("fastapi", "pydantic", "starlette", "uvicorn"),
 }
 """What the wheel needs, with no extra and with each."""
 

@@ -27,6 +27,8 @@ PACKAGE = ROOT / "provider" / "pulumi_fal"
 NOT_PYTHON = {"pulumi-plugin.json", "py.typed", "emulator/page.html", "native/schema.json"}
 METADATA = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 VERSION = pulumi_fal.__version__
+RAW = f"https://raw.githubusercontent.com/fal-ai/pulumi-fal/v{VERSION}/"
+"""Where GitHub has the README's pictures."""
 
 
 @pytest.fixture(scope="session")
@@ -94,17 +96,32 @@ def test_sdist(wheel: Path, sdist: Path, tmp_path: Path) -> None:
 
 
 def test_metadata(wheel: Path) -> None:
-    """The metadata has the requirements, the extras, a licence, and the README as description."""
+    """The metadata has the requirements, the extras, a licence and authors."""
     said = metadata(wheel)
     assert said["License-Expression"] == "Apache-2.0"
     assert said["Requires-Python"] == ">=3.10"
-    assert said.get_payload() == (ROOT / "README.md").read_text()
+    assert said["Author"]
     needs = said.get_all("Requires-Dist", [])
     by_extra: dict[str, set[str]] = {}
     for need in needs:
         name, extra = re.fullmatch(r"([\w-]+)[^;]*(?:; extra == '(\w+)')?", need).groups("")  # type: ignore[union-attr]
         by_extra.setdefault(extra, set()).add(name)
     assert by_extra == {name: set(packages) for name, packages in EXTRAS.items()}
+
+
+def test_readme(wheel: Path) -> None:
+    """The package index shows the README. Its links lead to the files of the same version."""
+    said = metadata(wheel)
+    urls = dict(url.split(", ") for url in said.get_all("Project-URL", []))
+    base = f"{urls['Repository']}/blob/v{VERSION}/"
+    assert said["Description-Content-Type"] == "text/markdown"
+    page = said.get_payload()
+    assert isinstance(page, str)
+    links = re.findall(r"\]\((.+?)\)|(?:src|srcset)=\"(.+?)\"", page)
+    assert len(links) > 20
+    assert all(re.match("#|https://", target or image) for target, image in links)
+    text = page.replace(base, "").replace(RAW, "")
+    assert text == (ROOT / "README.md").read_text()
 
 
 def test_version(wheel: Path) -> None:

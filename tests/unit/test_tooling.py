@@ -12,9 +12,11 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import griffe
+import noxfile
 import pytest
 from rich.text import Text
-from tools import plugin_archive
+from tools import breaking, plugin_archive
 from tools.generate.__main__ import FILES, main
 
 from pulumi_fal._version import __version__
@@ -137,6 +139,44 @@ def test_wrong_tag(tag: str, version: str, changelog: str, reason: str) -> None:
     """A tag that doesn't fit the version or the changelog releases nothing."""
     with pytest.raises(release.NotReady, match=reason):
         release.notes(tag, f'__version__ = "{version}"\n', changelog)
+
+
+BEFORE = {
+    "__init__.py": "from pulumi_fal.things import Thing\n__all__ = ['Thing']\n",
+    "things.py": "class Thing:\n    def rent(self, days=1): ...\nclass Inner: ...\n",
+    "emulator/__init__.py": "",
+    "emulator/server.py": "class Server: ...\n",
+}
+
+
+@pytest.mark.parametrize(
+    "file, old, new, names",
+    [
+        ("__init__.py", "'Thing'", "", ["pulumi_fal.Thing"]),
+        ("things.py", "days=1", "", ["pulumi_fal.things.Thing.rent"]),
+        ("things.py", "days=1", "days=1, hours=0", []),
+        ("things.py", "class Inner: ...", "", []),
+        ("emulator/server.py", "class Server: ...", "", ["pulumi_fal.emulator.server.Server"]),
+    ],
+    ids=["a name", "a parameter", "a new parameter", "what is internal", "the emulator"],
+)
+def test_breaking(file: str, old: str, new: str, names: list[str]) -> None:
+    """What programs used and have no more is named."""
+    after = {**BEFORE, file: BEFORE[file].replace(old, new)}
+    with (
+        griffe.temporary_visited_package("pulumi_fal", BEFORE) as released,
+        griffe.temporary_visited_package("pulumi_fal", after) as now,
+    ):
+        found = breaking.breaks(released, now)
+    assert [line.partition(": ")[0] for line in found] == names
+
+
+def test_checksums(tmp_path: Path) -> None:
+    """The lines are those that `sha256sum --check` reads, with names in one folder."""
+    file = tmp_path / "dist" / "a.whl"
+    file.parent.mkdir()
+    file.write_bytes(b"a wheel")
+    assert noxfile.checksums([file]) == f"{hashlib.sha256(b'a wheel').hexdigest()}  a.whl\n"
 
 
 # The native plugin's archives, which `pulumi plugin install` unpacks

@@ -1,4 +1,7 @@
-"""Reads classes and functions: fields with the docstrings below them, and paragraphs of text."""
+"""Reads classes and functions: fields with the docstrings below them, and paragraphs of text.
+
+griffe, which tools/breaking.py uses, reads the same; so few lines need no model of a whole program.
+"""
 
 from __future__ import annotations
 

@@ -42,6 +42,9 @@ PACKAGE = {
     "logoUrl": f"https://raw.githubusercontent.com/{OWNER_AND_NAME}/main/docs/logo.svg",
     # Its releases, in which Pulumi looks for an archive of the plugin.
     "pluginDownloadURL": f"github://api.github.com/{OWNER_AND_NAME}",
+    # `pulumi new` shows mistakes in the settings, found offline, with the address of the page.
+    "validateCredentialsOnNew": True,
+    "configurationDocsUrl": f"{REPOSITORY}/blob/main/docs/installation-configuration.md",
     "meta": {"supportPack": True},
 }
 PROVIDER = (

@@ -218,6 +218,9 @@ def _wait_for_end_of_input() -> None:
 _LOOK_SECONDS = 0.5
 """Seconds between two looks at the number of the parent."""
 
+# psutil would replace what follows, but every installation would get a compiled package for it, and
+# a plugin that the engine starts itself has a pipe to watch.
+
 if sys.platform == "win32":
     import ctypes
     import threading

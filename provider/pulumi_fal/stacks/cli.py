@@ -120,6 +120,8 @@ def _above() -> Iterator[tuple[Path, int]]:
 
     Process 1 is left out, because it adopts every process whose parent has ended.
     """
+    # psutil could do this on macOS and Windows too. But every installation would get a compiled
+    # package, only to find a CLI that nearly always is the one on PATH.
     pid = os.getppid()
     while pid > 1:
         process = _PROC / str(pid)
