@@ -44,7 +44,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         current = current_request()
         _session.register(current.urn, inputs.get("__aliases"))
         if _olds:
-            _session.machines.known.add(current.urn)
+            _session.account.known.add(current.urn)
         call = _session.call(current, preview="__preview" in inputs)
         checked = operations.check(call, _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
@@ -58,7 +58,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         """Find the changes that replace the machine."""
         current = current_request()
         olds, news, before = _translated(_olds), _translated(_news), _before(current)
-        diff = operations.diff(_session.machines, _session.call(current), _id, olds, news, before)
+        diff = operations.diff(_session.account, _session.call(current), _id, olds, news, before)
         return dynamic.DiffResult(changes=diff.changes, replaces=diff.replaces)
 
     @guarded
@@ -67,7 +67,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         current, inputs = current_request(), _translated(props)
         call = _session.create_call(current)
         with _partial_state(current):
-            created = operations.create(_session.machines, call, inputs)
+            created = operations.create(_session.account, call, inputs)
         current.on_undelivered(created.undelivered)
         return dynamic.CreateResult(created.id, created.outputs)
 
@@ -82,11 +82,11 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         # Only the read of an import comes without the serialized provider.
         if not current.provider_key and id_ in _session.import_inputs:
             inputs = _session.import_inputs[id_]
-            outs = imports.read(_session.machines, _session.call(current), id_, inputs)
+            outs = imports.read(_session.account, _session.call(current), id_, inputs)
             return dynamic.ReadResult(id_, outs, dict(inputs))
         outputs: dict[str, Any] | None
         try:
-            outputs = operations.read(_session.machines, _session.call(current), id_, state)
+            outputs = operations.read(_session.account, _session.call(current), id_, state)
         except InitFailed as failed:
             if current.keep_partial_state(id_, failed.outputs, failed.reason):
                 raise
@@ -102,14 +102,14 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         call, before = _session.call(current), _before(current)
         olds, news = _translated(_olds), _translated(_news)
         with _partial_state(current):
-            outs = operations.update(_session.machines, call, _id, olds, news, before)
+            outs = operations.update(_session.account, call, _id, olds, news, before)
         return dynamic.UpdateResult(outs)
 
     @guarded
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Delete the machine, and return when the API no longer knows it."""
         call = _session.call(current_request())
-        operations.delete(_session.machines, call, _id, _translated(_props))
+        operations.delete(_session.account, call, _id, _translated(_props))
 
 
 @contextmanager

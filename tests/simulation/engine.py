@@ -61,8 +61,8 @@ class Engine:
         """Whether the provider goes with the last resource."""
 
     @property
-    def _machines(self) -> Account:
-        return self.process.machines
+    def _account(self) -> Account:
+        return self.process.account
 
     def up(
         self,
@@ -156,14 +156,14 @@ class Engine:
 
     def _review(self, call: Call) -> None:
         before = self.world.laws.late_machines(call)
-        self._machines.review(call.urn)
+        self._account.review(call.urn)
         self.world.laws.reviewed(call, before)
 
     def _diff(self, call: Call) -> None:
         row = self.state.rows.get(call.owner.name)
         if row is not None:
             news = self.stack.program[call.owner.name]
-            diff = operations.diff(self._machines, call.request(), row.id, row.outputs, news)
+            diff = operations.diff(self._account, call.request(), row.id, row.outputs, news)
             if diff.replaces and (news != row.inputs or diff.changes):
                 self._replaced.add(call.owner.name)
 
@@ -171,14 +171,14 @@ class Engine:
         row = self.state.rows.get(call.owner.name)
         news = self.stack.program[call.owner.name]
         if row is not None:  # the engine shows it with the old inputs of a check
-            self._machines.known.add(call.urn)
+            self._account.known.add(call.urn)
         if row is None and call.owner.name in self._imports:
             return self._import(call, news, self._imports[call.owner.name])
         if row is None:
             return self._create(call, news, None)
         if call.owner.name in forced:  # without a diff
             return self._replace(call, news, row, delete_first)
-        diff = operations.diff(self._machines, call.request(), row.id, row.outputs, news)
+        diff = operations.diff(self._account, call.request(), row.id, row.outputs, news)
         differs = news != row.inputs
         if diff.replaces and (differs or diff.changes):
             self.world.laws.replaces(call, row, news, self._previewed)
@@ -198,7 +198,7 @@ class Engine:
 
     def _import(self, call: Call, news: Inputs, instance_id: str) -> None:
         held = self.world.laws.held_by_others(call)
-        outs = imports.read(self._machines, call.request(), instance_id, news)
+        outs = imports.read(self._account, call.request(), instance_id, news)
         self._tell()
         if self.process.records:
             called = self.stack.called(call.owner.name)
@@ -221,7 +221,7 @@ class Engine:
     def _create_until_it_ends(self, call: Call, news: Inputs, old: Row | None) -> None:
         while True:
             try:
-                created = operations.create(self._machines, call.request(), news)
+                created = operations.create(self._account, call.request(), news)
             except Exception as error:
                 self.world.laws.create_failed(call, error)
                 self.world.said[call.owner] = str(error)
@@ -263,7 +263,7 @@ class Engine:
 
     def _update(self, call: Call, news: Inputs, row: Row) -> None:
         try:
-            outs = operations.update(self._machines, call.request(), row.id, row.outputs, news)
+            outs = operations.update(self._account, call.request(), row.id, row.outputs, news)
         except Exception as error:
             kept = call.partial_state(error)
             if kept and kept.get(UNFINISHED) == GONE:
@@ -285,7 +285,7 @@ class Engine:
         outs: Inputs | None
         try:
             outs, has_errors = (
-                operations.read(self._machines, call.request(), row.id, row.outputs),
+                operations.read(self._account, call.request(), row.id, row.outputs),
                 False,
             )
         except InitFailed as failed:
@@ -303,7 +303,7 @@ class Engine:
 
     def _delete(self, call: Call, row: Row) -> None:
         try:
-            operations.delete(self._machines, call.request(), row.id, row.outputs)
+            operations.delete(self._account, call.request(), row.id, row.outputs)
         except Exception:
             if self._is_called_again(call):
                 self._delete(call, row)
@@ -334,7 +334,7 @@ class Context(contexts.Context):
         # These replace the cached properties, which would read the environment.
         self.__dict__.update(
             journal=process.journal,
-            machines=process.machines,
+            account=process.account,
             settings=process.settings,
             _config={},
         )

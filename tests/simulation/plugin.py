@@ -186,7 +186,7 @@ class Process:
         self.backend, self.full_name = stack.backend, stack.full_name
 
     @cached_property
-    def machines(self) -> Account:
+    def account(self) -> Account:
         """Made when the engine first calls, with what its host is told of the provider."""
         stack = self.world.stacks[self.stack]
         return Account(

@@ -124,8 +124,8 @@ def delete_what_is_there_again() -> AbstractContextManager[Any]:
     """An `up` replaces a machine that a wait has found to be gone, and the API shows it again."""
     delete = operations.delete
 
-    def plainly(machines: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
-        delete(machines, call, id_, {**props, UNFINISHED: True})
+    def plainly(account: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+        delete(account, call, id_, {**props, UNFINISHED: True})
 
     return mock.patch.object(operations, "delete", plainly)
 

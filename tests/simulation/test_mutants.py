@@ -201,11 +201,11 @@ def drop_a_record_before_the_machine_was_seen() -> AbstractContextManager[Any]:
 def let_a_diff_look_for_the_machine() -> AbstractContextManager[Any]:
     diff = operations.diff
 
-    def asking(machines: Account, call: Call, id_: str, *inputs: Mapping[str, Any]) -> Diff:
-        is_own = machines.is_own(AccountId.of(inputs[0]))
-        if is_own and machines.lifecycle.look(id_) is None:
+    def asking(account: Account, call: Call, id_: str, *inputs: Mapping[str, Any]) -> Diff:
+        is_own = account.is_own(AccountId.of(inputs[0]))
+        if is_own and account.lifecycle.look(id_) is None:
             return Diff(["instance_type"], True)
-        return diff(machines, call, id_, *inputs)
+        return diff(account, call, id_, *inputs)
 
     return mock.patch.object(operations, "diff", asking)
 

@@ -375,7 +375,7 @@ def in_state(number: int, sector: str | None, cluster: str = CLUSTER) -> StackMa
 
 def create(world: World, of: Call, **inputs: str) -> str | None:
     """The sector that a new machine is requested in."""
-    operations.create(world.machines, of, {**INPUTS, **inputs})
+    operations.create(world.account, of, {**INPUTS, **inputs})
     return world.state.existing()[-1].requested.sector
 
 
@@ -463,9 +463,9 @@ def test_state_unread(world: World) -> None:
     def log(message: str, severity: int = 0, *, ephemeral: bool = False) -> None:
         said.extend([severity] if "set `sector`" in message else [])
 
-    operations.create(world.machines, call(log=log, preview=True), INPUTS)
+    operations.create(world.account, call(log=log, preview=True), INPUTS)
     assert (said, world.api.calls) == ([], [])
-    operations.create(world.machines, call(log=log), INPUTS)
+    operations.create(world.account, call(log=log), INPUTS)
     assert said == [WARNING]
 
 

@@ -164,8 +164,8 @@ def test_journal_breaks(world: World) -> None:
 
     world.at_post(break_disk, answered=True)
     made = launch(world).id
-    world.machines.records.mark_reported(HERE, seen=True)
-    world.machines.records.let_go(HERE)
+    world.account.records.mark_reported(HERE, seen=True)
+    world.account.records.let_go(HERE)
     for warning, named in zip(world.warnings, (made, URN, made), strict=True):
         assert named in warning
 
@@ -185,7 +185,7 @@ def test_full_disk(world: World, monkeypatch: pytest.MonkeyPatch, then: str) -> 
     (warning,) = world.warnings
     assert made in warning
     if then == "the report":
-        world.machines.records.mark_reported(HERE, seen=True)
+        world.account.records.mark_reported(HERE, seen=True)
     else:
         monkeypatch.setattr(Journal, "write", write)
         launch(world, origin=TWO)
@@ -467,7 +467,7 @@ def test_other_inputs(world: World) -> None:
 def test_replacement(world: World, recorded: Origin, seen: bool) -> None:
     """The record of one that was never shown is kept, or a refresh would take it for gone."""
     world.stacks.in_state = {"old"}
-    world.machines.known.add("old")
+    world.account.known.add("old")
     world.earlier(Phase.REPORTED, "old", origin=recorded, seen=seen)
     new = launch(world).id
     assert world.api.calls == ["list", "create"]
@@ -488,7 +488,7 @@ def test_two_ups(world: World, phase: Phase, known: set[str], is_made: bool) -> 
         world.journal.write(replace(entry, instance_id="made"))
         world.stacks.in_state = {"made"}
 
-    world.machines.known.update(known)
+    world.account.known.update(known)
     entry = world.earlier(phase)
     meanwhile(world, end_other)
     if is_made:
@@ -751,9 +751,9 @@ def test_marks(world: World) -> None:
     """What was seen once stays seen, and what did not reach Pulumi counts as not told."""
     launch(world)
     for seen, known in ((False, False), (True, True), (False, True)):
-        world.machines.records.mark_reported(HERE, seen=seen)
+        world.account.records.mark_reported(HERE, seen=seen)
         assert (world.phase(), world.record.seen) == (Phase.REPORTED, known)
-        world.machines.records.mark_unreported(HERE)
+        world.account.records.mark_unreported(HERE)
         assert (world.phase(), world.record.seen) == (Phase.CREATED, known)
 
 
@@ -770,18 +770,18 @@ def test_never_shown(world: World, others: dict[str, Any], was_shown: bool) -> N
     """A machine counts as shown unless a record says that it never was, or may say so."""
     world.earlier(**{"phase": Phase.REPORTED, "instance_id": "made", **others})
     world.clock.time += 86_400
-    assert world.machines.records.was_never_shown(URN, "made") is not was_shown
-    assert not world.machines.records.was_never_shown(TWO.urn, "made")
+    assert world.account.records.was_never_shown(URN, "made") is not was_shown
+    assert not world.account.records.was_never_shown(TWO.urn, "made")
     unreadable = mock.Mock(side_effect=JournalError(world.folder, "can't be read"))
     with mock.patch.object(Journal, "of", unreadable):
-        assert world.machines.records.was_never_shown(URN, "made")
+        assert world.account.records.was_never_shown(URN, "made")
 
 
 @pytest.mark.parametrize("change", ["another process changed it", "its create is in progress"])
 def test_late_unreported(world: World, change: str) -> None:
     """The engine's death is noticed late, and the next `up` may have begun since."""
     launch(world)
-    world.machines.records.mark_reported(HERE, seen=True)
+    world.account.records.mark_reported(HERE, seen=True)
     held = ExitStack()
     if change == "another process changed it":
         world.journal.write(replace(world.record, instance_id="new"))
@@ -789,18 +789,18 @@ def test_late_unreported(world: World, change: str) -> None:
         held = lock(world)
     before = world.entry()
     with held:
-        world.machines.records.mark_unreported(HERE)
+        world.account.records.mark_unreported(HERE)
     assert world.entry() == before
 
 
 def test_let_go(world: World) -> None:
     """A machine that was let go has no record that could be marked."""
     launch(world)
-    world.machines.records.let_go(HERE)
+    world.account.records.let_go(HERE)
     before = world.journal.readable()
-    world.machines.records.mark_reported(HERE, seen=True)
-    world.machines.records.mark_unreported(HERE)
-    world.machines.records.let_go(HERE)
+    world.account.records.mark_reported(HERE, seen=True)
+    world.account.records.mark_unreported(HERE)
+    world.account.records.let_go(HERE)
     assert (world.journal.readable(), len(before), world.late) == (before, 1, before)
 
 
@@ -809,16 +809,16 @@ def test_quiet(world: World) -> None:
     found: list[Phase | None] = []
 
     def end() -> None:
-        world.machines.wait_until_quiet(60)
+        world.account.wait_until_quiet(60)
         found.append(world.phase())
 
     def engine_dies() -> None:
         ending.start()
-        world.machines.wait_until_quiet(0.05)  # which gives up while a POST is in flight
+        world.account.wait_until_quiet(0.05)  # which gives up while a POST is in flight
 
     ending = threading.Thread(target=end, daemon=True)
     world.at_post(engine_dies)
     launch(world)
     ending.join(5)
     assert found == [Phase.CREATED]
-    world.machines.wait_until_quiet(inf)
+    world.account.wait_until_quiet(inf)

@@ -363,7 +363,7 @@ def ssh(world: World) -> World:
 
 def unfinished(world: World, call: Call) -> InitFailed:
     with pytest.raises(InitFailed) as caught:
-        operations.create(world.machines, call, INPUTS)
+        operations.create(world.account, call, INPUTS)
     return caught.value
 
 
@@ -395,7 +395,7 @@ def test_ssh(ssh: World) -> None:
     """A create ends when SSH greets at the machine's own ip, and the row says what it awaits."""
     said: list[str] = []
     call = replace(CALL, log=lambda message, *_, **others: said.append(message))
-    created = operations.create(ssh.machines, call, INPUTS)
+    created = operations.create(ssh.account, call, INPUTS)
     assert 130 <= ssh.passed <= 140
     assert created.outputs["status"] == "ready"
     assert {asked for asked, _ in ssh.connected} == {created.outputs["ip"]}
@@ -405,7 +405,7 @@ def test_ssh(ssh: World) -> None:
 
 def test_ssh_is_opt_in(ssh: World) -> None:
     """A machine's firewall may be closed."""
-    operations.create(ssh.machines, CALL, {**INPUTS, "wait_for_ssh": False})
+    operations.create(ssh.account, CALL, {**INPUTS, "wait_for_ssh": False})
     assert ssh.passed < 130
     assert ssh.connected == []
 
@@ -413,7 +413,7 @@ def test_ssh_is_opt_in(ssh: World) -> None:
 def test_ssh_after_a_long_wait(ssh: World) -> None:
     """The pauses of a long wait for ready would add up to 16 seconds of an idle machine."""
     ssh.state.provisioning, ssh.ssh_at = 1000, 1060
-    operations.create(ssh.machines, CALL, INPUTS)
+    operations.create(ssh.account, CALL, INPUTS)
     moments = [moment for _, moment in ssh.connected]
     assert max(later - earlier for earlier, later in pairwise(moments)) <= 3.5
 
@@ -432,9 +432,9 @@ def test_ssh_time_is_up(ssh: World) -> None:
         f"To delete it:\n  pulumi destroy --target {URN}"
     )
     assert failed.outputs["unfinished"] is True
-    found = operations.diff(ssh.machines, CALL, id_, failed.outputs, INPUTS)
+    found = operations.diff(ssh.account, CALL, id_, failed.outputs, INPUTS)
     assert found == Diff([], changes=True)
-    outs = operations.update(ssh.machines, CALL, id_, failed.outputs, INPUTS)
+    outs = operations.update(ssh.account, CALL, id_, failed.outputs, INPUTS)
     assert 200 <= ssh.passed <= 206
     assert "unfinished" not in outs
     assert ssh.state.creations == 1
@@ -485,12 +485,12 @@ def test_ssh_in_an_update(ssh: World) -> None:
     id_ = ssh.machine(EIGHT)
     without = {name: value for name, value in INPUTS.items() if name != "wait_for_ssh"}
     olds = {name: value for name, value in STATE.items() if name != "wait_for_ssh"}
-    outs = operations.update(ssh.machines, CALL, ID, UNFINISHED, without)
+    outs = operations.update(ssh.account, CALL, ID, UNFINISHED, without)
     assert not {"unfinished", "wait_for_ssh"} & set(outs)
-    operations.update(ssh.machines, CALL, ID, STATE, {**INPUTS, "ssh_key": f"{ED25519} new"})
+    operations.update(ssh.account, CALL, ID, STATE, {**INPUTS, "ssh_key": f"{ED25519} new"})
     assert ssh.connected == []
-    assert operations.diff(ssh.machines, CALL, id_, olds, INPUTS) == Diff([])
-    assert operations.update(ssh.machines, CALL, id_, olds, INPUTS)["wait_for_ssh"] is True
+    assert operations.diff(ssh.account, CALL, id_, olds, INPUTS) == Diff([])
+    assert operations.update(ssh.account, CALL, id_, olds, INPUTS)["wait_for_ssh"] is True
     assert 130 <= ssh.passed <= 140
 
 
@@ -498,10 +498,10 @@ def test_ssh_in_a_refresh(ssh: World) -> None:
     """It finishes a machine that greets, and does not take silence for success."""
     ssh.state.provisioning, ssh.ssh_at = 0, inf
     id_ = ssh.machine(EIGHT)
-    operations.read(ssh.machines, CALL, id_, STATE)
+    operations.read(ssh.account, CALL, id_, STATE)
     assert ssh.connected == []
     with pytest.raises(InitFailed) as caught:
-        operations.read(ssh.machines, CALL, id_, UNFINISHED)
+        operations.read(ssh.account, CALL, id_, UNFINISHED)
     assert caught.value.outputs["unfinished"] is True
     assert caught.value.reason == (
         f"Machine {id_} is billed, but not ready yet: no SSH server greets on port 22 "
@@ -509,7 +509,7 @@ def test_ssh_in_a_refresh(ssh: World) -> None:
     )
     assert len(ssh.connected) == 1
     ssh.ssh_at = 0
-    assert "unfinished" not in (operations.read(ssh.machines, CALL, id_, UNFINISHED) or UNFINISHED)
+    assert "unfinished" not in (operations.read(ssh.account, CALL, id_, UNFINISHED) or UNFINISHED)
 
 
 # Greetings, on real sockets

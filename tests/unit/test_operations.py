@@ -112,9 +112,9 @@ def test_unknown_sector(world: World, was_checked: bool, replaces: list[str]) ->
     Pulumi would delete this one before it knows better.
     """
     call, news = replace(CALL, was_checked=was_checked), {**INPUTS, "sector": UNKNOWN}
-    assert operations.diff(world.machines, call, ID, STATE, news, INPUTS) == Diff(replaces)
+    assert operations.diff(world.account, call, ID, STATE, news, INPUTS) == Diff(replaces)
     other = {**news, "ssh_key": UNKNOWN}
-    found = operations.diff(world.machines, call, ID, STATE, other, INPUTS)
+    found = operations.diff(world.account, call, ID, STATE, other, INPUTS)
     assert found == Diff(["ssh_key", *replaces])
 
 
@@ -149,7 +149,7 @@ def test_diff(world: World, name: str) -> None:
     olds, before, changed, expected = DIFFS[name]
     world.used_settings = mock.Mock(side_effect=ConfigurationError("no key"))
     drifted, news = {**olds, "status": "unknown", "ip": "198.18.0.9"}, {**INPUTS, **changed}
-    assert operations.diff(world.machines, CALL, ID, drifted, news, before) == expected
+    assert operations.diff(world.account, CALL, ID, drifted, news, before) == expected
     assert world.api.calls == []
 
 
@@ -159,7 +159,7 @@ def test_lost_disk(world: World) -> None:
     call = Call(URN, log=row)
     unknown = {"instance_type": ONE, "sector": UNKNOWN}
     for state, change in ((STATE, {}), (GONE, {}), (STATE, unknown), (STATE, unknown)):
-        operations.diff(world.machines, call, ID, state, {**INPUTS, **change}, INPUTS)
+        operations.diff(world.account, call, ID, state, {**INPUTS, **change}, INPUTS)
     assert row.warning == (
         f"The replacement of machine {ID} deletes everything on its disk. Both machines are "
         "billed until the new one is ready, unless this one is deleted first.\n"
@@ -173,7 +173,7 @@ def test_record_dropped(world: World, seen: bool, ask: Callable[..., object]) ->
     """A machine that was never shown may still be lost from state by a refresh."""
     world.stacks.in_state = {ID}
     world.earlier(Phase.REPORTED, ID, seen=seen)
-    ask(world.machines, CALL, ID, STATE, INPUTS)
+    ask(world.account, CALL, ID, STATE, INPUTS)
     assert (world.entry() is None) is seen
 
 
@@ -181,7 +181,7 @@ def test_record_dropped(world: World, seen: bool, ask: Callable[..., object]) ->
 
 
 def create(world: World, call: Call = CALL, **changed: Any) -> operations.Created:
-    return operations.create(world.machines, call, {**INPUTS, **changed})
+    return operations.create(world.account, call, {**INPUTS, **changed})
 
 
 def create_fails(world: World, call: Call = CALL) -> InitFailed:
@@ -206,7 +206,7 @@ def test_preview(world: World) -> None:
     created = create(world, PREVIEW)
     assert created.id == ""
     assert created.outputs == {**INPUTS, "ip": UNKNOWN, "status": UNKNOWN}
-    planned = operations.create(world.machines, PREVIEW, {"instance_type": ONE}).outputs
+    planned = operations.create(world.account, PREVIEW, {"instance_type": ONE}).outputs
     assert planned["sector"] is UNKNOWN
     assert world.api.calls == []
     assert not world.folder.exists()
@@ -355,7 +355,7 @@ def test_refused_replacement(world: World, inputs: dict[str, str], is_deleted: b
     """The old machine stays, unless delete_before_replace has deleted it first."""
     *_, old = in_state(world, 1 if is_deleted else 2)
     if is_deleted:
-        operations.delete(world.machines, IN_CLUSTER, old, {})
+        operations.delete(world.account, IN_CLUSTER, old, {})
     world.state.capacity = 0
     for is_replaced in (False, True) if is_deleted else (False,):  # state has it in either form
         if is_replaced:
@@ -371,7 +371,7 @@ def test_refused_replacement(world: World, inputs: dict[str, str], is_deleted: b
 
 
 def read(world: World, id_: str, state: dict[str, Any], log: Log | None = None) -> Any:
-    return operations.read(world.machines, replace(CALL, log=log or Log()), id_, state)
+    return operations.read(world.account, replace(CALL, log=log or Log()), id_, state)
 
 
 def test_read(world: World) -> None:
@@ -411,7 +411,7 @@ def test_refresh_warns(world: World, state: dict[str, Any], status: str | None, 
     elif status:
         world.state.set_status(id_, status)
     outs = read(world, id_, {**STATE, **state}, log)
-    assert operations.diff(world.machines, CALL, id_, outs, INPUTS) == Diff([])
+    assert operations.diff(world.account, CALL, id_, outs, INPUTS) == Diff([])
     if words:
         assert log.warning.startswith(f"Machine {id_} ")
         assert words in log.warning
@@ -501,7 +501,7 @@ def test_read_unfinished(world: World) -> None:
 def import_(
     world: World, id_: str, wanted: dict[str, Any] = INPUTS, log: Log | None = None
 ) -> dict[str, Any]:
-    return imports.read(world.machines, replace(CALL, log=log or Log()), id_, wanted)
+    return imports.read(world.account, replace(CALL, log=log or Log()), id_, wanted)
 
 
 def test_import(world: World) -> None:
@@ -526,10 +526,10 @@ def test_import_wait(world: World, wait: bool | None, is_unfinished: bool) -> No
     id_, news = world.machine(EIGHT), {**INPUTS, "sector": None, "wait": wait}
     outs = import_(world, id_, news)
     assert ("unfinished" in outs) is is_unfinished
-    found = operations.diff(world.machines, CALL, id_, outs, news, news)
+    found = operations.diff(world.account, CALL, id_, outs, news, news)
     assert bool(found.changes) is is_unfinished
     if is_unfinished:
-        outs = operations.update(world.machines, CALL, id_, outs, news, news)
+        outs = operations.update(world.account, CALL, id_, outs, news, news)
         assert (outs["status"], outs["imported"], "unfinished" in outs) == ("ready", True, False)
 
 
@@ -542,9 +542,9 @@ def test_import_key(world: World) -> None:
     def change(before: dict[str, Any], news: dict[str, Any]) -> list[str]:
         nonlocal outs
         here = replace(CALL, log=log)
-        found = operations.diff(world.machines, here, id_, outs, news, before)
+        found = operations.diff(world.account, here, id_, outs, news, before)
         if not found.replaces:
-            outs = operations.update(world.machines, here, id_, outs, news, before)
+            outs = operations.update(world.account, here, id_, outs, news, before)
             outs = read(world, id_, outs, log)
         return found.replaces
 
@@ -626,7 +626,7 @@ def test_import_of_a_stack(world: World) -> None:
 def update(
     world: World, id_: str, olds: dict[str, Any], call: Call = CALL, **changed: Any
 ) -> dict[str, Any]:
-    return operations.update(world.machines, call, id_, olds, {**INPUTS, **changed})
+    return operations.update(world.account, call, id_, olds, {**INPUTS, **changed})
 
 
 def update_fails(world: World, id_: str, olds: dict[str, Any], call: Call = CALL) -> InitFailed:
@@ -667,7 +667,7 @@ def test_update_refuses(
     drifted, news = {**STATE, "sector": "sector_3"}, {**INPUTS, **news}
     says = f"{ID} was not changed: .* the {words} of a machine"
     with pytest.raises(LifecycleError, match=says) if words else nullcontext():
-        assert operations.update(world.machines, CALL, ID, drifted, news, before) == drifted
+        assert operations.update(world.account, CALL, ID, drifted, news, before) == drifted
 
 
 def test_update_preview(world: World) -> None:
@@ -722,7 +722,7 @@ def test_update_never_shown(world: World) -> None:
 
 
 def delete(world: World, id_: str, state: dict[str, Any] = STATE, call: Call = CALL) -> None:
-    operations.delete(world.machines, call, id_, state)
+    operations.delete(world.account, call, id_, state)
 
 
 def test_delete(world: World) -> None:
@@ -805,8 +805,8 @@ def test_planned(call: Call, olds: dict[str, Any], changed: dict[str, Any], told
 def test_replaced(world: World, olds: dict[str, Any], *, is_checked: bool, stops: bool) -> None:
     """And which of those that it replaces are billed no longer, with the native host's creates."""
     call = replace(PREVIEW, was_checked=is_checked, bill=Bill(PRICES.copy))
-    operations.diff(world.machines, call, ID, olds, {**INPUTS, "ssh_key": RSA})
-    operations.create(world.machines, call, INPUTS)
+    operations.diff(world.account, call, ID, olds, {**INPUTS, "ssh_key": RSA})
+    operations.create(world.account, call, INPUTS)
     stopped = " Stops billing 1 replaced machine, 19.90 an hour." if stops else ""
     assert call.bill.told() == STARTS + stopped
 
@@ -915,7 +915,7 @@ def test_back_at_delete(
     """It is not deleted by a replacement that nobody asked for. Every command names it."""
     id_, log = world.machine(EIGHT), Log()
     if is_checked:
-        world.machines.known.add(URN)
+        world.account.known.add(URN)
     if not is_back:
         world.state.kill(id_)
     delete(world, id_, state, replace(CALL, log=log))

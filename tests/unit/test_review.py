@@ -56,11 +56,11 @@ def locked(journal: Journal) -> AbstractContextManager[None]:
 def said(journal: Journal, stacks: FakeStacks, provider: str = "") -> list[str]:
     """The warnings of a process that has just heard of a resource of the stack."""
     warnings: list[str] = []
-    machines = Account(
+    account = Account(
         journal, stacks, TurnedClock(), mock.Mock(), warn=warnings.append, provider=provider
     )
     for _ in range(2):  # the second resource of a process brings no second review
-        machines.review(OF.urn)
+        account.review(OF.urn)
     return warnings
 
 

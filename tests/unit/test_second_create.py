@@ -38,7 +38,7 @@ UNHEARD = replace(CALL, is_heard=lambda: False)
 
 def create(world: World, call: Call = CALL, **changed: Any) -> str:
     """The id of the machine of a create that succeeds."""
-    return operations.create(world.machines, call, {**INPUTS, **changed}).id
+    return operations.create(world.account, call, {**INPUTS, **changed}).id
 
 
 def fails(world: World, call: Call = CALL) -> InitFailed:
@@ -198,12 +198,12 @@ def test_last_attempt(world: World) -> None:
     said = []
     call = replace(CALL, timeout=0.1, log=lambda message, *rest, **_: said.append((message, *rest)))
     create(world)  # a create that succeeded is of another step
-    world.machines.known.add(URN)
+    world.account.known.add(URN)
     world.stacks.in_state = set(world.state.alive())
     world.state.provisioning = inf
     for _ in range(LIMIT - 1):
         failed = fails(world, call)
-    created = operations.create(world.machines, call, INPUTS)
+    created = operations.create(world.account, call, INPUTS)
     assert (created.id, created.outputs) == (failed.instance_id, failed.outputs)
     assert created.outputs["unfinished"] is True
     message, severity = said[-1]
@@ -256,7 +256,7 @@ def test_shown_to_the_second(world: World) -> None:
 def test_in_state_now(world: World, first: InitFailed) -> None:
     """A process may outlive a command, and a forced replacement comes without a diff."""
     world.stacks.in_state = {first.instance_id}
-    world.machines.known.add(URN)
+    world.account.known.add(URN)
     world.stacks.forgotten = 0
     assert create(world, PATIENT) != first.instance_id
     assert world.stacks.forgotten == 1  # the stack was read again
@@ -314,8 +314,8 @@ def test_delete(world: World, first: InitFailed, case: str) -> None:
     in_state = {"in state": [one], "twice in state": [one, one], "of another resource": [another]}
     world.stacks.siblings = in_state.get(case, [])
     if case == "in state":
-        operations.delete(world.machines, CALL, id_, INPUTS)
+        operations.delete(world.account, CALL, id_, INPUTS)
     else:
         with pytest.raises(LifecycleError, match="was not deleted"):
-            operations.delete(world.machines, CALL, id_, INPUTS)
+            operations.delete(world.account, CALL, id_, INPUTS)
     assert (id_ in world.state.alive()) is (case != "in state")

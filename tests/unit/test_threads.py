@@ -108,11 +108,11 @@ def test_clock() -> None:
     assert abs(clock.wall() - time.time()) < 5
 
 
-def test_shared_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two calls with machines of their own would not know of each other's creates."""
+def test_shared_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two calls with accounts of their own would not know of each other's creates."""
     one = session.Session(settings=settings, notify=lambda message: None, warn=lambda message: None)
     seen: list[Account] = []
-    second = threading.Thread(target=lambda: seen.append(one.machines))
+    second = threading.Thread(target=lambda: seen.append(one.account))
 
     def slow(*args: Any, **others: Any) -> Account:
         if not second.is_alive():
@@ -121,7 +121,7 @@ def test_shared_machines(monkeypatch: pytest.MonkeyPatch) -> None:
         return Account(*args, **others)
 
     monkeypatch.setattr(session, "Account", slow)
-    seen.append(one.machines)
+    seen.append(one.account)
     second.join()
     assert seen[0] is seen[1]
 

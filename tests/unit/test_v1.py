@@ -106,7 +106,7 @@ def test_replacement(world: World) -> None:
     (old,) = world.state.alive()
     world.stacks.in_state = {old}
     world.restart()
-    world.machines.known.add(URN)
+    world.account.known.add(URN)
     with world.creates.launch(SPEC, HERE) as new:
         assert new.id != old
 
@@ -330,9 +330,9 @@ class Stack(FakeStacks):
     def provider(self, used: Settings = V1) -> Account:
         """A new process of the provider with those settings."""
         send = self.send_v1 if used.api == "v1" else self.legacy.send
-        machines = Account(self.journal, self, self.clock, lambda: used, send=send)
-        machines.known.update(self.state)  # as the engine's own state has them
-        return machines
+        account = Account(self.journal, self, self.clock, lambda: used, send=send)
+        account.known.update(self.state)  # as the engine's own state has them
+        return account
 
     def send_v1(self, request: Request[Any], timeout: float | None = None) -> Any:
         """The v1 API tells a machine's region as well."""

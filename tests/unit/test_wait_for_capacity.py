@@ -416,7 +416,7 @@ NODE = Call(f"urn:pulumi:dev::shop::{CLUSTER_TYPE_TOKEN}${TYPE_TOKEN}::train-1")
 
 
 def create(world: World, call: Call = CALL, **others: Any) -> operations.Created:
-    return operations.create(world.machines, call, {**INPUTS, **others})
+    return operations.create(world.account, call, {**INPUTS, **others})
 
 
 def local(world: World, form: str, seconds: float) -> str:
@@ -562,7 +562,7 @@ def test_opt_in(world: World, count: int) -> None:
     """Without the input, a refusal fails at once, and says what is billed."""
     for number in range(count + 1):
         create(world, Call(f"{URN}-{number}"))
-    operations.delete(world.machines, Call(f"{URN}-0"), world.state.list()[0].id, {})
+    operations.delete(world.account, Call(f"{URN}-0"), world.state.list()[0].id, {})
     world.state.capacity = 0
     before = world.api.calls.count("create")
     with pytest.raises(CapacityError) as caught:
@@ -625,7 +625,7 @@ def test_machine_of_others(world: World, whose: str) -> None:
     """Others rent machines while a create waits for hours, which does not end the wait."""
     lie(world, lies=())
     others = list[str]()
-    records, other = world.machines.records, replace(HERE, urn=f"{URN}-2")
+    records, other = world.account.records, replace(HERE, urn=f"{URN}-2")
 
     def rent() -> None:
         if others:
@@ -688,9 +688,9 @@ def test_changed_duration(world: World, duration: str | None) -> None:
     changed = {name: value for name, value in INPUTS.items() if name != "wait_for_capacity"}
     if duration:
         changed["wait_for_capacity"] = duration
-    diff = operations.diff(world.machines, CALL, "an id", state, changed)
+    diff = operations.diff(world.account, CALL, "an id", state, changed)
     assert (diff.replaces, diff.changes) == ([], None)
-    outs = operations.update(world.machines, CALL, "an id", state, changed)
+    outs = operations.update(world.account, CALL, "an id", state, changed)
     assert outs.get("wait_for_capacity") == duration
     assert world.api.calls == []
 

@@ -129,9 +129,9 @@ class ApiWorld:
 
 
 class World(ApiWorld):
-    """A process with stacks and a journal on disk: machines as a host gets them.
+    """A process with stacks and a journal on disk: an account as a host gets it.
 
-    What they tell people is in `warnings`.
+    What it tells people is in `warnings`.
     """
 
     def __init__(self, home: Path, used: Settings | None = None) -> None:
@@ -147,7 +147,7 @@ class World(ApiWorld):
     def restart(self) -> None:
         """Begin a process that knows nothing but what is on disk."""
         self.journal = Journal(self.folder, self.stacks.has)
-        self.machines = Account(
+        self.account = Account(
             self.journal,
             self.stacks,
             self.clock,
@@ -159,7 +159,7 @@ class World(ApiWorld):
 
     @property
     def creates(self) -> Creates:
-        return self.machines.creates
+        return self.account.creates
 
     def machine(self, instance_type: str = ONE) -> str:
         """The id of a machine that is there, whoever made it."""
@@ -191,7 +191,7 @@ class World(ApiWorld):
         """The warnings of the next command."""
         self.restart()
         self.warnings.clear()
-        self.machines.review(f"{URN}-2")
+        self.account.review(f"{URN}-2")
         return list(self.warnings)
 
     def earlier(self, phase: Phase, instance_id: str | None = None, **others: Any) -> Entry:

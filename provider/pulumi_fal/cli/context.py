@@ -58,7 +58,7 @@ class Context:
         return settings.resolve(os.environ, self.config)
 
     @cached_property
-    def machines(self) -> Account:
+    def account(self) -> Account:
         """What a plugin knows of creates. A failing call is retried for a short time only."""
         return Account(
             self.journal,

@@ -235,7 +235,7 @@ def _delete_all(context: Context, ids: Sequence[str]) -> dict[str, str]:
 
     Returns the ids of those that may still exist, each with the reason in a sentence.
     """
-    delete_one, threads = context.machines.lifecycle.delete, ThreadPerCall()
+    delete_one, threads = context.account.lifecycle.delete, ThreadPerCall()
     calls = {threads.submit(delete_one, id_, DELETE_TIMEOUT): id_ for id_ in ids}
     left = {id_: f"The delete of machine {id_} was interrupted." for id_ in ids}
 

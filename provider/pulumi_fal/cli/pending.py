@@ -214,7 +214,7 @@ def investigate(context: Context, entries: Sequence[Entry]) -> list[Case]:
     with show.progress() as progress:
         progress.begin("Looking up machines and stacks")
         try:
-            facts = at_a_glance(context.machines, entries)
+            facts = at_a_glance(context.account, entries)
         except FalError as error:
             now = context.clock.wall()
             facts = [

@@ -58,7 +58,7 @@ def _await(context: Context, instance: Instance, name: str) -> Instance:
         if not instance.is_ready:
             say(wait.progress(instance))
         try:
-            return context.machines.lifecycle.wait_until_ready(
+            return context.account.lifecycle.wait_until_ready(
                 instance,
                 wait.CREATE_TIMEOUT,
                 lambda shown: say(wait.progress(shown)),

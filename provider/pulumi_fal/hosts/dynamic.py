@@ -334,7 +334,7 @@ class DynamicSession(Session):
 
     def call(self, current: EngineRequest, *, preview: bool = False) -> Call:
         """Return the Call for a request. The first one warns about unresolved creates."""
-        self.machines.review(current.urn)
+        self.account.review(current.urn)
         return Call(
             current.urn,
             current.timeout,

@@ -1,4 +1,4 @@
-"""What every host needs in its process: a clock, the journal, the stacks and the machines."""
+"""What every host needs in its process: a clock, the journal, the stacks and the account."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ class Session:
         self._settings = settings
         self._notify = notify
         self._warn = warn
-        self._machines: Account | None = None
+        self._account: Account | None = None
         self._lock = threading.Lock()
 
     @property
-    def machines(self) -> Account:
+    def account(self) -> Account:
         """The account that this process works with, and what it makes there."""
         with self._lock:  # a second Account would not know what the first one creates
-            if self._machines is None:
+            if self._account is None:
                 stacks = Stacks()
                 journal = Journal(default_folder(os.environ), stacks.has)
-                self._machines = Account(
+                self._account = Account(
                     journal,
                     stacks,
                     self.clock,
@@ -73,7 +73,7 @@ class Session:
                     greeting=lifecycle.chosen_greeting(os.environ),
                     provider=self.provider,
                 )
-            return self._machines
+            return self._account
 
     def register(self, urn: str, aliases: object = None) -> None:
         """Remember that a resource's inputs are checked, and what only its program tells."""
@@ -96,4 +96,4 @@ class Session:
     def end(self) -> None:
         """End all waits after the engine's death, but wait until a POST in flight is recorded."""
         self.clock.interrupt()
-        self.machines.wait_until_quiet(_POST_SECONDS)
+        self.account.wait_until_quiet(_POST_SECONDS)

@@ -344,7 +344,7 @@ class Records:
         `props` are its outputs in state. An earlier entry of it is kept as a late one. It needs no
         lock.
         """
-        account, now = AccountId.of(props), self._wall()
+        account_id, now = AccountId.of(props), self._wall()
         with self._warning(origin.urn):
             for entry in self._journal.readable():
                 if entry.instance_id == instance_id:
@@ -352,8 +352,8 @@ class Records:
                     return
             gone = Entry(
                 origin=origin,
-                account=account.account,
-                endpoint=account.endpoint,
+                account=account_id.account,
+                endpoint=account_id.endpoint,
                 requested=NewInstance.of({"instance_type": "", "ssh_key": "", **props}).hashed(),
                 before=(),
                 started=now,

@@ -40,13 +40,13 @@ def refuse_mismatch(id_: str, outputs: Mapping[str, Any], news: Mapping[str, Any
         raise LifecycleError(id_, camel_words(str(error))) from None
 
 
-def refuse_to_replace(machines: Account, call: Call, id_: str, outputs: Mapping[str, Any]) -> None:
+def refuse_to_replace(account: Account, call: Call, id_: str, outputs: Mapping[str, Any]) -> None:
     """Raise LifecycleError if the imported machine differs from the one that it would replace.
 
     The engine marks that one for deletion before the imported machine is compared with the program,
     and deletes it even if the import is refused then. So the inputs in state stand for the program.
     """
-    in_stack = machines.stacks.machines(machines.origin(call.urn))
+    in_stack = account.stacks.machines(account.origin(call.urn))
     for old in in_stack or ():
         if old.urn != call.urn or old.id == id_ or old.is_replaced:
             continue
@@ -139,7 +139,7 @@ class FalProvider(ConfigurableProvider):
         olds, news = received(request.olds), received(request.news)
         self.session.register(request.urn)
         if olds:
-            self.session.machines.known.add(request.urn)
+            self.session.account.known.add(request.urn)
         checked = operations.check(self._call(request, context), olds, news)
         # The API does not return the SSH key of a machine, so an import has none.
         is_import = request.urn in self._imported and "ssh_key" not in news
@@ -158,10 +158,10 @@ class FalProvider(ConfigurableProvider):
     @answered
     def Diff(self, request: Any, context: Any) -> Any:  # noqa: N802
         call, news = self._call(request, context), received(request.news)
-        machines, id_, outputs = self.session.machines, request.id, received(request.olds)
+        account, id_, outputs = self.session.account, request.id, received(request.olds)
         may_have_moved = self._took_over or bool(self.session.declared)
         if may_have_moved and not self.session.saw_last(outputs):
-            operations.refuse_move(machines, call, id_, outputs, took_over=self._took_over)
+            operations.refuse_move(account, call, id_, outputs, took_over=self._took_over)
         if request.urn in self._imported:
             try:
                 refuse_mismatch(id_, outputs, news)
@@ -172,7 +172,7 @@ class FalProvider(ConfigurableProvider):
         exposed = (secrets_in(request.news) - secrets_in(request.olds)) & outputs.keys()
         before = completed(received(request.old_inputs), outputs, news)
         return compare(
-            operations.diff(machines, call, id_, outputs, news, before),
+            operations.diff(account, call, id_, outputs, news, before),
             before,
             news,
             is_import=request.urn in self._imported,
@@ -191,7 +191,7 @@ class FalProvider(ConfigurableProvider):
         secrets = secrets_in(request.properties)
         with self.session.slots:
             try:
-                created = operations.create(self.session.machines, call, news)
+                created = operations.create(self.session.account, call, news)
             except InitFailed as failed:
                 self._abort_partial(context, failed, secrets, request.properties, call.timeout)
             except CapacityError as error:
@@ -213,15 +213,15 @@ class FalProvider(ConfigurableProvider):
         timeout = state.get(_CREATE_TIMEOUT)
         with self.session.slots:
             try:
-                outs = operations.read(self.session.machines, call, request.id, state)
+                outs = operations.read(self.session.account, call, request.id, state)
             except InitFailed as failed:
                 self._abort_partial(context, failed, secrets, request.inputs, timeout)
         if outs is None:
             return provider_pb2.ReadResponse()
         if not request.HasField("properties"):  # an import; `get` and `pulumi do` have some
             machine = Instance(request.id, outs["instance_type"], outs.get("sector"))
-            imports.refuse_taken(self.session.machines, call, machine)
-            refuse_to_replace(self.session.machines, call, request.id, outs)
+            imports.refuse_taken(self.session.account, call, machine)
+            refuse_to_replace(self.session.account, call, request.id, outs)
             # Whether the program waits for it is not known yet.
             outs = imported(outs, is_finished=outs.get("status") == Status.READY)
         outs = _with_timeout(outs, timeout, is_waited_for=inputs.waits(state))
@@ -246,10 +246,10 @@ class FalProvider(ConfigurableProvider):
         secrets = secrets_in(request.news) | (secrets_in(request.olds) - news.keys())
         seconds = olds.pop(_CREATE_TIMEOUT, None)
         call = replace(call, timeout=call.timeout or seconds)
-        machines, before = self.session.machines, received(request.old_inputs)
+        account, before = self.session.account, received(request.old_inputs)
         with self.session.slots:
             try:
-                outs = operations.update(machines, call, request.id, olds, news, before)
+                outs = operations.update(account, call, request.id, olds, news, before)
             except InitFailed as failed:
                 self._abort_partial(context, failed, secrets, request.news, seconds)
         outs = _with_timeout(outs, seconds, is_waited_for=inputs.waits(news))
@@ -272,7 +272,7 @@ class FalProvider(ConfigurableProvider):
             )
             return empty_pb2.Empty()
         with self.session.slots:
-            operations.delete(self.session.machines, call, request.id, state)
+            operations.delete(self.session.account, call, request.id, state)
         return empty_pb2.Empty()
 
     def _refuse_without_stack(self, message: str) -> None:
@@ -288,7 +288,7 @@ class FalProvider(ConfigurableProvider):
         session.notify_through(functools.partial(log, ephemeral=True))
         # `pulumi do --stateless` gives every machine the same URN, which may be that of a resource.
         urn = "" if session.is_stateless else request.urn
-        session.machines.review(urn)
+        session.account.review(urn)
         return Call(
             urn,
             timeout=float(getattr(request, "timeout", 0)) or None,

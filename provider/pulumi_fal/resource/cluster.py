@@ -16,7 +16,7 @@ from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
 
-def sector(machines: Account, call: Call, new: NewInstance) -> str | None:
+def sector(account: Account, call: Call, new: NewInstance) -> str | None:
     """Return the sector that the cluster's other machines are in, or else the machine itself was.
 
     None if it is not part of a cluster, or the first machine of one, or if its type has no sector.
@@ -26,7 +26,7 @@ def sector(machines: Account, call: Call, new: NewInstance) -> str | None:
     """
     if not _is_in_cluster(call.urn) or not InstanceType.has_sector(new.instance_type):
         return None
-    in_state = _in_state(machines, call)
+    in_state = _in_state(account, call)
     if follows(call):
         in_state = [machine for machine in in_state or () if machine.urn != _first(call)]
     elif in_state is None:
@@ -51,7 +51,7 @@ def follows(call: Call) -> bool:
     return _is_in_cluster(call.urn) and call.urn != _first(call)
 
 
-def refused(machines: Account, call: Call, refusal: FalError) -> FalError:
+def refused(account: Account, call: Call, refusal: FalError) -> FalError:
     """Return the error of a create that the API refuses, with what is billed nevertheless.
 
     That is the machine that was to be replaced, the others of the cluster, or those of this `up`.
@@ -60,7 +60,7 @@ def refused(machines: Account, call: Call, refusal: FalError) -> FalError:
     happened = f"Machine {name} was not created: {refusal}"
     if isinstance(refusal, CapacityError):  # its advice is for a machine that is alone
         happened = f"{refusal.happened}\nNothing was made, and nothing is billed for it."
-    if kept := _of_replaced(machines, call):
+    if kept := _of_replaced(account, call):
         return NotReplacedError(f"{happened}\n{kept}")
     if _is_in_cluster(call.urn):
         return IncompleteClusterError(
@@ -70,17 +70,17 @@ def refused(machines: Account, call: Call, refusal: FalError) -> FalError:
             "  pulumi-fal ls"
         )
     if isinstance(refusal, CapacityError):
-        return CapacityError(f"{happened}{_others(machines, call)}", refusal.what_to_do)
+        return CapacityError(f"{happened}{_others(account, call)}", refusal.what_to_do)
     return refusal
 
 
-def _in_state(machines: Account, call: Call) -> list[StackMachine] | None:
+def _in_state(account: Account, call: Call) -> list[StackMachine] | None:
     """Return the cluster's machines in state; None if the state can't be read.
 
     All have URNs with the type of this one. In a stack that moves to the native plugin, each has
     the dynamic provider's until its own turn comes.
     """
-    in_stack = machines.stacks.machines(machines.origin(call.urn))
+    in_stack = account.stacks.machines(account.origin(call.urn))
     if in_stack is None:
         return None
     cluster, type_ = _cluster(call.urn), call.urn.rpartition("::")[0].rpartition("$")[2]
@@ -122,17 +122,17 @@ def _name(urn: str) -> str:
     return urn.rpartition("::")[2]
 
 
-def also_billed(machines: Account, call: Call, id_: str) -> str:
+def also_billed(account: Account, call: Call, id_: str) -> str:
     """Return what else is billed while the machine is not ready, and how to delete all of it.
 
     Reading the state takes a moment, so this returns nothing if the engine has gone.
     """
     if not call.is_heard():
         return ""
-    deleted, shown = machines.creates.deleted_ids, machines.fleet.latest()
+    deleted, shown = account.creates.deleted_ids, account.fleet.latest()
     others = [
         machine.id
-        for machine in _of_resource(machines, call)
+        for machine in _of_resource(account, call)
         if machine.id in shown and machine.id not in {id_, *deleted}
     ]
     if not others:
@@ -143,11 +143,11 @@ def also_billed(machines: Account, call: Call, id_: str) -> str:
     )
 
 
-def _of_replaced(machines: Account, call: Call) -> str | None:
+def _of_replaced(account: Account, call: Call) -> str | None:
     """Return what the refusal of a create means for the machine that was to be replaced, if any."""
     # What this process has read of the state before may be of machines that are deleted by now.
-    machines.stacks.forget(machines.origin(call.urn))
-    in_state, deleted = _of_resource(machines, call), machines.creates.deleted_ids
+    account.stacks.forget(account.origin(call.urn))
+    in_state, deleted = _of_resource(account, call), account.creates.deleted_ids
     for machine in in_state:
         if not machine.is_replaced and machine.id not in deleted:
             return (
@@ -163,16 +163,16 @@ def _of_replaced(machines: Account, call: Call) -> str | None:
     return None
 
 
-def _others(machines: Account, call: Call) -> str:
+def _others(account: Account, call: Call) -> str:
     """Return how many machines the other creates of this process have, if any."""
-    made = {id_ for urn, id_ in machines.records.machines().items() if urn != call.urn}
-    made -= machines.creates.deleted_ids
+    made = {id_ for urn, id_ in account.records.machines().items() if urn != call.urn}
+    made -= account.creates.deleted_ids
     if not made:
         return ""
     return f" Other machines of this `up` exist, and are billed: {len(made)} so far."
 
 
-def _of_resource(machines: Account, call: Call) -> list[StackMachine]:
+def _of_resource(account: Account, call: Call) -> list[StackMachine]:
     """Return the machines of the resource in state; none if that can't be read."""
-    in_stack = machines.stacks.machines(machines.origin(call.urn))
+    in_stack = account.stacks.machines(account.origin(call.urn))
     return [machine for machine in in_stack or () if machine.urn == call.urn]

@@ -17,23 +17,23 @@ from pulumi_fal.resource.wait import not_up
 from pulumi_fal.stacks.cache import in_words
 
 
-def read(machines: Account, call: Call, id_: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def read(account: Account, call: Call, id_: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return the outputs of a machine that a program imports.
 
     `wanted` are the inputs in the program. Raises LifecycleError if the machine differs from them,
     or belongs to another resource.
     """
-    instance = machines.lifecycle.look(id_)
+    instance = account.lifecycle.look(id_)
     if instance is None:
         raise not_known(id_)
-    refuse_taken(machines, call, instance)
+    refuse_taken(account, call, instance)
     problems = "; ".join(failure.reason for failure in inputs.failures(wanted))
     if problems:
         raise LifecycleError(id_, f"Machine {id_} was not imported: {problems}")
     refuse_mismatch(id_, vars(instance), wanted)
-    outs = outputs.from_instance(instance, wanted, machines.id)
-    is_awaited = inputs.waits(wanted) and not_up(machines, instance, wanted)
-    machines.records.note_imported(machines.origin(call.urn), id_)
+    outs = outputs.from_instance(instance, wanted, account.id)
+    is_awaited = inputs.waits(wanted) and not_up(account, instance, wanted)
+    account.records.note_imported(account.origin(call.urn), id_)
     return imported(outs, is_finished=not is_awaited)
 
 
@@ -45,17 +45,17 @@ def imported(outs: Mapping[str, Any], *, is_finished: bool) -> dict[str, Any]:
     return {**outs, IMPORTED: True, **({} if is_finished else {UNFINISHED: True})}
 
 
-def refuse_taken(machines: Account, call: Call, instance: Instance) -> None:
+def refuse_taken(account: Account, call: Call, instance: Instance) -> None:
     """Raise LifecycleError if another resource has the machine, or its create may have made it.
 
     Destroying one of two stacks would delete the machine of the other.
     """
-    id_, origin = instance.id, machines.origin(call.urn)
-    asking = Asking(origin, machines.stacks.own(origin))
-    for entry in machines.journal.readable():
+    id_, origin = instance.id, account.origin(call.urn)
+    asking = Asking(origin, account.stacks.own(origin))
+    for entry in account.journal.readable():
         if not _may_have_made(entry, instance) or (
             entry.origin.path == asking.origin.path
-            and same(entry, asking, machines.stacks)[0] is Same.YES
+            and same(entry, asking, account.stacks)[0] is Same.YES
         ):
             continue
         why = "is on record to have made it" if entry.instance_id else "may have made it"
@@ -65,7 +65,7 @@ def refuse_taken(machines: Account, call: Call, instance: Instance) -> None:
             "`pulumi up` of that resource's stack continues with it.\nIf it is not to do that, "
             f"remove the record:\n  pulumi-fal pending forget {entry.id}",
         )
-    found = machines.stacks.all()
+    found = account.stacks.all()
     for stack in found.stacks:
         is_own = asking.own is not None and stack.name == asking.own.name
         urns = {machine.urn for machine in stack.machines if machine.id == id_}

@@ -109,7 +109,7 @@ def check(call: Call, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Check
 
 
 def diff(
-    machines: Account,
+    account: Account,
     call: Call,
     id_: str,
     olds: Properties,
@@ -121,8 +121,8 @@ def diff(
     `olds` are the old outputs, `news` the new inputs, and `before` the old inputs if they are
     known.
     """
-    machines.known.add(id_)
-    machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
+    account.known.add(id_)
+    account.journal.drop_entry_for(call.urn, id_, is_proven=False)
     if not call.was_checked and news.get("sector") is UNKNOWN:
         # It may turn out to be the one that the machine is in. The next diff knows it.
         news = {**news, "sector": None}
@@ -150,7 +150,7 @@ def _loses_disk(id_: str, changed: Iterable[str]) -> str:
     )
 
 
-def create(machines: Account, call: Call, props: Properties) -> Created:
+def create(account: Account, call: Call, props: Properties) -> Created:
     """Create a machine and wait until it is ready. Raises InitFailed if the wait ends early.
 
     The engine may repeat a create, if a hook of the program says so, and forgets the results of all
@@ -160,14 +160,14 @@ def create(machines: Account, call: Call, props: Properties) -> Created:
         call.bill.planned[call.urn] = _typed("", props)
         return Created("", outputs.planned(props))
     # The creates come first, because without a usable key nothing else need be asked.
-    creates, records, origin = machines.creates, machines.records, machines.origin(call.urn)
+    creates, records, origin = account.creates, account.records, account.origin(call.urn)
     requested = NewInstance.of(props)
-    props = {**props, "sector": requested.sector or cluster.sector(machines, call, requested)}
+    props = {**props, "sector": requested.sector or cluster.sector(account, call, requested)}
     new, patience = replace(requested, sector=props["sector"]), wait.patience(call, props)
     try:
         with creates.launch(new, origin, requested, patience, call.aliases) as instance:
             call.bill.began[instance.id] = _typed(instance.id, props)
-            outs = _awaited(machines, call, origin, instance, props)
+            outs = _awaited(account, call, origin, instance, props)
     except VanishedError as error:
         call.bill.began.pop(error.instance_id, None)
         raise
@@ -176,8 +176,8 @@ def create(machines: Account, call: Call, props: Properties) -> Created:
     except Exception as error:  # noqa: BLE001 - a machine that exists is recorded
         made = records.made(origin)
         if made is None:
-            raise _without_machine(machines, call, origin, new, error) from None
-        failed = wait.unfinished(machines, call, made.machine, props, error)
+            raise _without_machine(account, call, origin, new, error) from None
+        failed = wait.unfinished(account, call, made.machine, props, error)
         if call.is_heard():
             # Otherwise a later create that replaces the machine could resume with it.
             records.mark_reported(origin, seen=made.entry.seen, has_lock=False)
@@ -196,15 +196,15 @@ def create(machines: Account, call: Call, props: Properties) -> Created:
 
 
 def _awaited(
-    machines: Account, call: Call, origin: Origin, instance: Instance, props: Properties
+    account: Account, call: Call, origin: Origin, instance: Instance, props: Properties
 ) -> Outputs:
     """Return the outputs of a new machine, which is ready unless the program does not wait.
 
     What became of it is recorded before the call ends, because the engine has the result then.
     """
-    records = machines.records
+    records = account.records
     made = records.made(origin)
-    ready = Wait(machines, call, instance, props, was_seen=made is not None and made.entry.seen)
+    ready = Wait(account, call, instance, props, was_seen=made is not None and made.entry.seen)
     try:
         outs = ready.until_ready() if inputs.waits(props) else ready.outputs
     except VanishedError:
@@ -220,13 +220,13 @@ def _awaited(
 
 
 def _without_machine(
-    machines: Account, call: Call, origin: Origin, new: NewInstance, error: Exception
+    account: Account, call: Call, origin: Origin, new: NewInstance, error: Exception
 ) -> Exception:
     """Return the error of a create that has no machine, with what is billed or may exist."""
     if isinstance(error, APIError) and retry.lacks_capacity(error):
         error = no_capacity(origin.name, new, error)
     if isinstance(error, InvalidRequestError | ConflictError | CapacityError):
-        refused = cluster.refused(machines, call, error)
+        refused = cluster.refused(account, call, error)
         refused.is_awaited = error.is_awaited
         return refused
     if not isinstance(error, Interrupted):
@@ -234,7 +234,7 @@ def _without_machine(
     # An interrupt after the POST is not the error here: the machine, or what may exist, is named.
     happened = f"The create of machine {origin.name} ({new.instance_type}) was interrupted."
     try:
-        is_on_record = bool(machines.journal.of(origin))
+        is_on_record = bool(account.journal.of(origin))
     except JournalError:  # an entry that can't be read may be of this resource
         is_on_record = True
     if is_on_record:
@@ -249,7 +249,7 @@ def _without_machine(
     )
 
 
-def read(machines: Account, call: Call, id_: str, props: Properties) -> Outputs | None:
+def read(account: Account, call: Call, id_: str, props: Properties) -> Outputs | None:
     """Return the machine's current outputs, or None if its own account shows that it is gone.
 
     `props` are its outputs in state; they are empty if a program reads a machine by its id. Raises
@@ -257,21 +257,21 @@ def read(machines: Account, call: Call, id_: str, props: Properties) -> Outputs 
     result as a sign that the create has succeeded after all.
     """
     in_state = "instance_type" in props
-    instance = machines.lifecycle.look(id_)
+    instance = account.lifecycle.look(id_)
     if instance is None and not in_state:
         raise imports.not_known(id_)
     if instance is None:
-        refuse_elsewhere(machines, call, id_, props)
-        if machines.records.was_never_shown(call.urn, id_):
+        refuse_elsewhere(account, call, id_, props)
+        if account.records.was_never_shown(call.urn, id_):
             call.log(
                 f"The API has not shown machine {id_} since its create. It stays in state "
                 "unchanged, and may be billed.\nRun `pulumi refresh` again in a minute.",
                 WARNING,
             )
             return dict(props)
-        instance = machines.lifecycle.find(id_)
+        instance = account.lifecycle.find(id_)
     if instance is None:
-        machines.records.note_gone(machines.origin(call.urn), id_, props)
+        account.records.note_gone(account.origin(call.urn), id_, props)
         call.log(
             f"Machine {id_} is gone: the API no longer shows it, so it is removed from state, and "
             "is no longer billed.\nThe next `pulumi up` creates another one, if the program still "
@@ -279,9 +279,9 @@ def read(machines: Account, call: Call, id_: str, props: Properties) -> Outputs 
             WARNING,
         )
         return None
-    machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
-    outs = outputs.from_instance(instance, props, machines.id)
-    if UNFINISHED in props and (reason := not_up(machines, instance, props)):
+    account.journal.drop_entry_for(call.urn, id_, is_proven=True)
+    outs = outputs.from_instance(instance, props, account.id)
+    if UNFINISHED in props and (reason := not_up(account, instance, props)):
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
     if trouble := _trouble(call, instance, props):
         call.log(trouble, WARNING)
@@ -331,7 +331,7 @@ def _without_sector(instance: Instance) -> str | None:
 
 
 def update(
-    machines: Account,
+    account: Account,
     call: Call,
     id_: str,
     olds: Properties,
@@ -344,11 +344,11 @@ def update(
     known. Raises InitFailed if the wait ends early, and LifecycleError if a new input would replace
     the machine.
     """
-    machines.known.add(id_)
+    account.known.add(id_)
     changed = _replacements(olds, news, before)
     # The outputs have the inputs as well, except for the sector, which is the machine's own.
     _refuse_change(id_, [name for name in changed if before is not None or name != "sector"])
-    machines.journal.drop_entry_for(call.urn, id_, is_proven=False)
+    account.journal.drop_entry_for(call.urn, id_, is_proven=False)
     marks = (UNFINISHED, IMPORTED)
     kept = {name: value for name, value in olds.items() if name not in (*inputs.ONLY, *marks)}
     if IMPORTED in olds and not _has_other_key(olds, news, before):
@@ -357,16 +357,16 @@ def update(
         return {**kept, **outputs.requested(news)}
     if call.preview:
         return {**outputs.unknown(), **kept, "status": UNKNOWN, **outputs.requested(news)}
-    refuse_another(machines, call, id_, olds)
-    was_seen = not machines.records.was_never_shown(call.urn, id_)
-    ready = Wait(machines, call, recorded(id_, olds, news), news, was_seen=was_seen)
+    refuse_another(account, call, id_, olds)
+    was_seen = not account.records.was_never_shown(call.urn, id_)
+    ready = Wait(account, call, recorded(id_, olds, news), news, was_seen=was_seen)
     try:
         outs = ready.until_ready()
     except VanishedError as error:
         # Recorded, so that the next diff replaces the machine even if it can't ask the API in time.
         reason = f"{error.happened} Run `pulumi up` again: it replaces the machine with a new one."
         raise InitFailed(id_, {**ready.outputs, UNFINISHED: GONE}, reason) from error
-    machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
+    account.journal.drop_entry_for(call.urn, id_, is_proven=True)
     return outs
 
 
@@ -413,16 +413,16 @@ def _refuse_change(id_: str, names: Iterable[str]) -> None:
         )
 
 
-def delete(machines: Account, call: Call, id_: str, props: Properties) -> None:
+def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
     """Delete the machine, and return when the API no longer knows it."""
-    machines.known.add(id_)
+    account.known.add(id_)
     try:
-        creates, origin = machines.creates, machines.origin(call.urn)
+        creates, origin = account.creates, account.origin(call.urn)
     except ConfigurationError as error:
         raise ConfigurationError(
             f"{error}\nMachine {id_} was not deleted, and is billed."
         ) from None
-    if id_ in creates.resumed_ids and not machines.records.has_only(origin, id_):
+    if id_ in creates.resumed_ids and not account.records.has_only(origin, id_):
         raise LifecycleError(
             id_,
             f"Machine {id_} was not deleted, because the create of another resource has just "
@@ -430,14 +430,14 @@ def delete(machines: Account, call: Call, id_: str, props: Properties) -> None:
             "that should not have the machine.",
         )
     # Of a resource that the program no longer has, or in a destroy, the engine has checked nothing.
-    is_replaced = props.get(UNFINISHED) == GONE and call.urn in machines.known
-    if is_replaced and machines.lifecycle.look(id_) is not None:
-        machines.records.note_gone(origin, id_, props)
+    is_replaced = props.get(UNFINISHED) == GONE and call.urn in account.known
+    if is_replaced and account.lifecycle.look(id_) is not None:
+        account.records.note_gone(origin, id_, props)
         call.log(_came_back(id_), WARNING)
         return
     try:
-        refuse_another(machines, call, id_, props)
-        is_deleted = machines.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT)
+        refuse_another(account, call, id_, props)
+        is_deleted = account.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT)
     except Interrupted:
         raise LifecycleError(
             id_,
@@ -446,23 +446,23 @@ def delete(machines: Account, call: Call, id_: str, props: Properties) -> None:
         ) from None
     creates.deleted_ids.add(id_)
     if is_deleted:
-        machines.journal.drop_entry_for(call.urn, id_, is_proven=True)
-        _end_billing(machines, call, origin, _typed(id_, props))
+        account.journal.drop_entry_for(call.urn, id_, is_proven=True)
+        _end_billing(account, call, origin, _typed(id_, props))
     else:
-        machines.records.note_gone(origin, id_, props)
+        account.records.note_gone(origin, id_, props)
 
 
-def _end_billing(machines: Account, call: Call, origin: Origin, machine: Instance) -> None:
+def _end_billing(account: Account, call: Call, origin: Origin, machine: Instance) -> None:
     """Say what a machine has cost. Only the stack's state tells since when."""
 
     def recorded() -> dict[str, float]:
-        in_stack = machines.stacks.machines(origin) or ()
-        machines.stacks.forget(origin)  # whoever asks later needs a newer state
+        in_stack = account.stacks.machines(origin) or ()
+        account.stacks.forget(origin)  # whoever asks later needs a newer state
         return {held.id: held.created for held in in_stack if held.created is not None}
 
     if not call.bill.prices or not call.is_heard():
         return
-    cost = call.bill.end(machine, machines.clock.wall(), recorded)
+    cost = call.bill.end(machine, account.clock.wall(), recorded)
     if cost is not None:
         call.log(f"Machine {machine.id} cost {cost:.2f} since Pulumi recorded it.")
 
@@ -482,7 +482,7 @@ def _came_back(id_: str) -> str:
 
 
 def refuse_move(
-    machines: Account, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
+    account: Account, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
 ) -> None:
     """Raise ElsewhereError if the machine in state belongs to another account than this one.
 
@@ -493,35 +493,35 @@ def refuse_move(
     """
     account_id = AccountId.of(olds)
     try:
-        if machines.is_own(account_id) or machines.lifecycle.look(id_, _LOOK_SECONDS):
+        if account.is_own(account_id) or account.lifecycle.look(id_, _LOOK_SECONDS):
             return
-        if machines.sees(account_id, lambda: machines.in_state(call.urn)):
+        if account.sees(account_id, lambda: account.in_state(call.urn)):
             return
     except (FalError, TimeoutError) as error:
         if took_over:
             raise _unknown(id_, account_id, error) from None
         return
     if took_over:
-        raise _moved(call.urn, id_, account_id, machines.id)
-    machines.refuse_elsewhere(id_, account_id, lambda: ())
+        raise _moved(call.urn, id_, account_id, account.id)
+    account.refuse_elsewhere(id_, account_id, lambda: ())
 
 
-def refuse_another(machines: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+def refuse_another(account: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
     """Raise ElsewhereError unless this account sees the machine, or is the one in state.
 
     Called before a wait or a delete, because only a machine's own account can show that it is gone.
     """
-    is_own = machines.is_own(AccountId.of(props))
-    if not is_own and not machines.lifecycle.look(id_):
-        refuse_elsewhere(machines, call, id_, props)
+    is_own = account.is_own(AccountId.of(props))
+    if not is_own and not account.lifecycle.look(id_):
+        refuse_elsewhere(account, call, id_, props)
 
 
-def refuse_elsewhere(machines: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+def refuse_elsewhere(account: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
     """Raise ElsewhereError if a machine that is not seen may belong to another account."""
-    machines.refuse_elsewhere(
+    account.refuse_elsewhere(
         id_,
         AccountId.of(props),
-        lambda: machines.in_state(call.urn),
+        lambda: account.in_state(call.urn),
     )
 
 

@@ -27,7 +27,7 @@ class Wait:
 
     def __init__(
         self,
-        machines: Account,
+        account: Account,
         call: Call,
         instance: Instance,
         props: Mapping[str, Any],
@@ -35,7 +35,7 @@ class Wait:
         was_seen: bool,
     ) -> None:
         """`was_seen` says whether the API has shown the machine before."""
-        self._machines = machines
+        self._account = account
         self._call = call
         self._last = instance
         self._props = props
@@ -50,7 +50,7 @@ class Wait:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        return outputs.from_instance(self._last, self._props, self._machines.id)
+        return outputs.from_instance(self._last, self._props, self._account.id)
 
     def until_ready(self) -> dict[str, Any]:
         """Wait, and return the outputs of the ready machine.
@@ -60,13 +60,13 @@ class Wait:
         timeout = self._call.timeout or CREATE_TIMEOUT
         on_silence = self._show_silence if inputs.waits_for_ssh(self._props) else None
         try:
-            self._last = self._machines.lifecycle.wait_until_ready(
+            self._last = self._account.lifecycle.wait_until_ready(
                 self._last, timeout, self._observe, on_silence, was_shown=self.was_seen
             )
         except VanishedError:
             raise
         except Exception as error:
-            raise unfinished(self._machines, self._call, self._last, self._props, error) from error
+            raise unfinished(self._account, self._call, self._last, self._props, error) from error
         self.was_seen = True
         return self.outputs
 
@@ -82,11 +82,11 @@ class Wait:
 
 
 def unfinished(
-    machines: Account, call: Call, machine: Instance, props: Mapping[str, Any], error: Exception
+    account: Account, call: Call, machine: Instance, props: Mapping[str, Any], error: Exception
 ) -> InitFailed:
     """Return the partial state of a machine whose create or update ended with `error`."""
-    outs = {**outputs.from_instance(machine, props, machines.id), UNFINISHED: True}
-    advice = cluster.also_billed(machines, call, machine.id)
+    outs = {**outputs.from_instance(machine, props, account.id), UNFINISHED: True}
+    advice = cluster.also_billed(account, call, machine.id)
     return InitFailed(machine.id, outs, f"{_reason(machine, error)}\n{advice}".rstrip())
 
 
@@ -98,12 +98,12 @@ def has_to_wait(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:
     return inputs.waits(news) and (is_unfinished or is_new_wait)
 
 
-def not_up(machines: Account, instance: Instance, props: Mapping[str, Any]) -> str | None:
+def not_up(account: Account, instance: Instance, props: Mapping[str, Any]) -> str | None:
     """Return what the create of an unfinished machine still waits for, or None if nothing."""
     lacks = None
     if not instance.is_ready:
         lacks = f"its status is {instance.status}"
-    elif inputs.waits_for_ssh(props) and (silence := machines.lifecycle.silence(instance)):
+    elif inputs.waits_for_ssh(props) and (silence := account.lifecycle.silence(instance)):
         lacks = f"no SSH server greets on port 22 ({silence})"
     return f"Machine {instance.id} is billed, but not ready yet: {lacks}." if lacks else None
 
