@@ -57,7 +57,7 @@ lint: setup ## style, types, the order of the modules, the declared packages, th
 
 # In one pool of processes, so that the engines of some tests wait while others work.
 test: lint ## lint and all tests but the slow ones, as CI does on every Python
-	@$(QUICK) tests/unit tests/plugin tests/simulation tests/e2e
+	@$(QUICK) tests/simulation tests/unit tests/plugin tests/e2e
 
 # Coverage makes the unit tests take twice as long.
 coverage: setup ## the unit and plugin tests again, with the floor of coverage; CI does it once

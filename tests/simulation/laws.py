@@ -14,7 +14,7 @@ from pulumi_fal.resource.outputs import GONE, UNFINISHED
 
 from . import disk
 from .account import Owner
-from .plugin import KEY_OF, Call, Process
+from .plugin import HOMES, KEY_OF, Call, Process
 from .stacks import CLOUD, Inputs, Row, Stack, place
 
 if TYPE_CHECKING:
@@ -380,7 +380,7 @@ class Laws:
             instance_id
             for instance_id in account.late - account.not_made_yet() - stack.ids()
             if account.runs(instance_id)
-            and self._made_at[instance_id] == call.process.home
+            and self._made_at.get(instance_id, HOMES[0]) == call.process.home
             and (owner := account.made_by[instance_id]).stack == stack.name
             and any(
                 entry.instance_id in (None, instance_id)

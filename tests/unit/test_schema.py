@@ -229,7 +229,7 @@ def declared(kind: str, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_program(program: dict[str, Any]) -> None:
     """It gives all inputs that are required and no others, and uses outputs that there are."""
-    assert len(PROGRAMS) == 12
+    assert len(PROGRAMS) == 11
     outputs: dict[str, set[str]] = {}
     for name, resource in program.get("resources", {}).items():
         spec, given = declared("resources", resource["type"]), set(resource["properties"])
