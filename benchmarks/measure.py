@@ -65,7 +65,7 @@ class Emulator:
         return requests.get(f"{self._controls}/report", timeout=60).json()
 
     def set_capacity(self, machines: int | None) -> None:
-        """Have room for so many machines, or for any number."""
+        """Have capacity for so many machines, or for any number."""
         url, body = f"{self._controls}/capacity", {"machines": machines}
         requests.post(url, json=body, timeout=60).raise_for_status()
 

@@ -18,7 +18,7 @@ COMMANDS = ("up", "refresh", "destroy")
 ONLY_CREATED = (V1, NATIVE_CLUSTER, NATIVE_FOLLOWING, CLUSTER, FOLLOWING, WAITING)
 """Those that are measured until their machines are ready. What follows is as for the others."""
 FULL_SECONDS = 15.0
-"""For how long the API has no room for those who wait for it."""
+"""For how long the API has no capacity for those who wait for it."""
 WAITING_INTERVAL = 0.025
 """Their poll interval in seconds, so that in this time they ask some thirty times."""
 

@@ -66,7 +66,7 @@ class Laws:
        create of another resource made, and `delete` ends none that anybody had when it was told to.
     10. Where the host tells the provider's id, no create says that it does not know whose an
         earlier one is if its stack can be read.
-    11. A create that ends while it waits for room leaves no record of its own.
+    11. A create that ends while it waits for capacity leaves no entry of its own.
     12. A command of Pulumi warns at its start of each late machine of its stack, if it can ask.
     13. What `audit` calls forgotten is nobody's, and no create ends with it later.
     14. `audit` does not exit with 0 while a machine runs that no stack has, whose create nobody

@@ -339,7 +339,7 @@ def leave_nothing(world: World) -> None:
         pytest.param(1000, True, True, id="a machine appeared too late to be its own"),
     ],
 )
-@pytest.mark.parametrize("between", ["", "a search fails", "the API has no room"])
+@pytest.mark.parametrize("between", ["", "a search fails", "there is no capacity"])
 def test_nothing_found(
     world: World, passed: float, appears: bool, is_late: bool, between: str
 ) -> None:
@@ -349,7 +349,7 @@ def test_nothing_found(
     if between == "a search fails":
         world.api.faults.add("list", "403")
         refusal(world)
-    if between == "the API has no room":
+    if between == "there is no capacity":
         world.api.faults.add("create", "no_room")
         with pytest.raises(errors.FalError):
             launch(world)

@@ -84,7 +84,7 @@ class NewInstance:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> NewInstance:
-        """Return what is requested by these values, among others: inputs, or a record's fields."""
+        """Return what is requested by these values, among others: inputs, or an entry's fields."""
         return cls(
             **{field.name: values[field.name] for field in fields(cls) if field.name in values}
         )

@@ -171,7 +171,7 @@ def _look(context: Context, stacks: Sequence[str], max_age: float | None) -> Rep
     ]
     held = evidence.held
     missing = [claim for claim in held if not _exists(claim.id, instances, client)]
-    own, listed = context.settings.account_id, {machine.id for machine in instances}
+    own, listed = context.settings.account_id, {instance.id for instance in instances}
     gone = [
         claim
         for claim in missing
@@ -193,7 +193,7 @@ def _look(context: Context, stacks: Sequence[str], max_age: float | None) -> Rep
 
 def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> bool:
     """Whether the machine is listed, or the API returns it on request."""
-    is_listed = any(machine.id == instance_id for machine in listed)
+    is_listed = any(instance.id == instance_id for instance in listed)
     return is_listed or client.find_instance(instance_id) is not None
 
 
@@ -209,7 +209,7 @@ def _print(report: Report, settings: Settings) -> None:
             if whose not in (Whose.STACK, Whose.PENDING)
         ],
         ("TOO OLD", *AGED, *costs.columns): [
-            [*one.row(min(one.max_age, report.max_age)), *costs.cells(one.machine)]
+            [*one.row(min(one.max_age, report.max_age)), *costs.cells(one.instance)]
             for one in report.too_old
         ],
         ("GONE", "STACK", "RESOURCE"): [
@@ -259,7 +259,7 @@ def _counts(report: Report) -> str:
 
 
 def _summary(report: Report) -> str:
-    sums = report.costs.in_words([machine for machine, *_ in report.machines])
+    sums = report.costs.in_words([instance for instance, *_ in report.machines])
     lines = [
         _counts(report),
         *filter(None, [sums]),
@@ -295,7 +295,7 @@ def _as_json(report: Report) -> dict[str, Any]:
 
     return {
         "machines": machines_json(report.evidence, report.machines, report.costs),
-        **report.costs.as_json(*(machine for machine, *_ in report.machines)),
+        **report.costs.as_json(*(instance for instance, *_ in report.machines)),
         "too_old": [
             resource(
                 one.claim,

@@ -106,7 +106,7 @@ class Context:
 pass_context = click.make_pass_decorator(Context, ensure=True)
 
 
-# What shows whose each machine is: the records of this computer, and the stacks.
+# What shows whose each machine is: the journal of this computer, and the stacks.
 
 STACKS_SECONDS = 30.0
 """The most time that a command spends on stacks of which it only shows names."""
@@ -127,7 +127,7 @@ stack_option = click.option(
 
 
 class Reader:
-    """Reads the records and stacks for one command, and once more before it acts.
+    """Reads the journal and the stacks for one command, and once more before it acts.
 
     List the machines before: the journal has every machine that is created on this computer from
     before it exists until a stack has it.
@@ -282,7 +282,7 @@ AGED = ("TYPE", "AGE", "MAX AGE", "STACK", "RESOURCE")
 class Aged:
     """A machine in a stack, with its age in seconds, and the most that it is meant to reach."""
 
-    machine: Instance
+    instance: Instance
     claim: Claim
     age: int | None
     """None if it is not known."""
@@ -295,7 +295,7 @@ class Aged:
     def row(self, limit: float) -> list[str]:
         """Return the cells of a table. `limit` is what the machine exceeds."""
         age, most = (clock.shown_duration(seconds) for seconds in (self.age or 0, limit))
-        id_, kind = self.machine.id, self.machine.instance_type
+        id_, kind = self.instance.id, self.instance.instance_type
         return [id_, kind, age, most, self.claim.stack, self.claim.urn]
 
 
@@ -304,7 +304,7 @@ def aged(evidence: Evidence, rows: Iterable[Row]) -> list[Aged]:
     known, max_ages = ages(evidence), evidence.max_ages
     held = {claim.id for claim in evidence.held}
     return [
-        Aged(machine, claim, known.get(machine.id), max_ages[machine.id])
-        for machine, _, claim in rows
-        if claim is not None and machine.id in held
+        Aged(instance, claim, known.get(instance.id), max_ages[instance.id])
+        for instance, _, claim in rows
+        if claim is not None and instance.id in held
     ]

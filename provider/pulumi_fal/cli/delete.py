@@ -61,10 +61,10 @@ def delete(context: Context, given: tuple[str, ...], expired: bool, force: bool,
         raise click.UsageError("Missing argument 'MACHINE...'.")
     reader = Reader(context)
     named = find(context, given, reader, is_strict=True, nothing="Nothing was deleted. ")
-    machines = [*{machine.id: machine for machine in named.values()}.values()]
-    ids = [machine.id for machine in machines]
-    evidence = reader.read(machines)
-    found = _objections(evidence, machines)
+    instances = [*{instance.id: instance for instance in named.values()}.values()]
+    ids = [instance.id for instance in instances]
+    evidence = reader.read(instances)
+    found = _objections(evidence, instances)
     refused = [one for one in found if not (force or (one.is_question and not yes))]
     if refused:
         raise click.ClickException(
@@ -74,9 +74,9 @@ def delete(context: Context, given: tuple[str, ...], expired: bool, force: bool,
             "without --yes, the command then says what follows, and asks."
         )
     if not yes:
-        _ask(machines, found)
-    evidence = reader.read(machines)  # a stack may have imported one meanwhile
-    new = [one for one in _objections(evidence, machines) if one not in found]
+        _ask(instances, found)
+    evidence = reader.read(instances)  # a stack may have imported one meanwhile
+    new = [one for one in _objections(evidence, instances) if one not in found]
     if new:
         raise click.ClickException(
             "Nothing was deleted, because something has changed since this command began:"
@@ -89,18 +89,18 @@ def delete(context: Context, given: tuple[str, ...], expired: bool, force: bool,
 
 def _delete_expired(context: Context, yes: bool) -> None:
     """Delete the machines of the stacks that can be read that are older than their max_age."""
-    machines, reader = context.client().list_instances(), Reader(context)
-    evidence = reader.read(machines)
-    if found := _expired(evidence, machines):
+    instances, reader = context.client().list_instances(), Reader(context)
+    evidence = reader.read(instances)
+    if found := _expired(evidence, instances):
         show.print_table(("EXPIRED", *AGED), [one.row(one.max_age) for one in found])
         for one in found:
-            show.print_lines(_dropped(one.machine.id, evidence.holders(one.machine.id)))
+            show.print_lines(_dropped(one.instance.id, evidence.holders(one.instance.id)))
         if not yes:
             what = f"Delete {_machines(len(found))}, with everything on their disks?"
             click.confirm(what, abort=True)
-        evidence = reader.read(machines)  # a stack may have changed meanwhile
-        still = {one.machine.id for one in _expired(evidence, machines)}
-        ids = [one.machine.id for one in found]
+        evidence = reader.read(instances)  # a stack may have changed meanwhile
+        still = {one.instance.id for one in _expired(evidence, instances)}
+        ids = [one.instance.id for one in found]
         for id_ in ids:
             if id_ not in still:
                 show.print_lines(f"Machine {id_} is left alone, because its stack has changed.")
@@ -114,8 +114,8 @@ def _delete_expired(context: Context, yes: bool) -> None:
         show.print_lines("No machine is older than its max_age.")
 
 
-def _expired(evidence: Evidence, machines: Sequence[Instance]) -> list[Aged]:
-    return [one for one in aged(evidence, evidence.whose(machines)) if one.exceeds(one.max_age)]
+def _expired(evidence: Evidence, instances: Sequence[Instance]) -> list[Aged]:
+    return [one for one in aged(evidence, evidence.whose(instances)) if one.exceeds(one.max_age)]
 
 
 def _checked(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -142,11 +142,11 @@ class Objection:
     """Whether it is enough that a person confirms the delete."""
 
 
-def _objections(evidence: Evidence, machines: Sequence[Instance]) -> list[Objection]:
+def _objections(evidence: Evidence, instances: Sequence[Instance]) -> list[Objection]:
     """Return the reasons not to delete the machines: none for forgotten ones."""
     return [
-        _objection(evidence, machine.id, whose, claim)
-        for machine, whose, claim in evidence.whose(machines)
+        _objection(evidence, instance.id, whose, claim)
+        for instance, whose, claim in evidence.whose(instances)
         if whose is not Whose.FORGOTTEN
     ]
 
@@ -265,7 +265,7 @@ def _delete_all(context: Context, ids: Sequence[str]) -> dict[str, str]:
 
 
 def _drop_records(context: Context, ids: Sequence[str]) -> None:
-    """Drop the records of the creates that made these machines, which are gone."""
+    """Drop the entries of the creates that made these machines, which are gone."""
     try:
         entries = context.journal.readable()
     except JournalError:

@@ -142,13 +142,13 @@ def _read_key(file: Path) -> str:
 
 def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
     """Return each machine with a unique name that is the same in every run."""
-    slugs = {machine.id: re.sub(r"[^a-z0-9]+", "-", machine.id.lower()) for machine in instances}
+    slugs = {instance.id: re.sub(r"[^a-z0-9]+", "-", instance.id.lower()) for instance in instances}
     prefixes = Counter(slug[:8] for slug in slugs.values())
     named = []
-    for machine in instances:
-        slug = slugs[machine.id]
+    for instance in instances:
+        slug = slugs[instance.id]
         suffix = slug[:8].strip("-") if prefixes[slug[:8]] == 1 else slug
-        named.append((f"{machine.instance_type.replace('_', '-')}-{suffix}", machine))
+        named.append((f"{instance.instance_type.replace('_', '-')}-{suffix}", instance))
     return named
 
 

@@ -164,7 +164,7 @@ def get(context: Context, machine: str, as_json: bool) -> None:
 def _sorted(instances: Sequence[Instance]) -> list[Instance]:
     """Sort the machines by type, sector and id, since the API guarantees no order."""
     return sorted(
-        instances, key=lambda machine: (machine.instance_type, machine.sector or "", machine.id)
+        instances, key=lambda instance: (instance.instance_type, instance.sector or "", instance.id)
     )
 
 
@@ -241,14 +241,14 @@ def find(
         text: listed.get(text) or (client.find_instance(text) if text.strip() else None)
         for text in given
     }
-    if names := [text for text, machine in found.items() if machine is None]:
+    if names := [text for text, instance in found.items() if instance is None]:
         evidence = (reader or Reader(context, seconds=STACKS_SECONDS)).read([*listed.values()])
         show.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
         is_certain = not (is_strict and evidence.unread)
         found |= {text: _resolve(text, evidence, listed, is_certain) for text in names}
     if problems := [problem for problem in found.values() if isinstance(problem, str)]:
         raise click.ClickException(nothing + "\n".join(problems))
-    return {text: machine for text, machine in found.items() if isinstance(machine, Instance)}
+    return {text: instance for text, instance in found.items() if isinstance(instance, Instance)}
 
 
 def _resolve(
@@ -259,8 +259,8 @@ def _resolve(
     matching = {claim.id: claim for claim in (*evidence.held, *shown) if _is_meant(text, claim)}
     here = [claim for claim in matching.values() if claim.id in listed]
     if len(here) == 1 and here[0].is_certain:
-        machine = listed[here[0].id]
-        return machine if is_certain else _perhaps(text, machine)
+        instance = listed[here[0].id]
+        return instance if is_certain else _perhaps(text, instance)
     if here:
         rows = (f"\n  {_label(claim)}: {show.machine(listed[claim.id])}" for claim in here)
         return (
@@ -284,10 +284,10 @@ def _resolve(
     )
 
 
-def _perhaps(text: str, machine: Instance) -> str:
+def _perhaps(text: str, instance: Instance) -> str:
     return (
-        f"{text!r} is {show.machine(machine)}, but what could not be read may have another machine "
-        "of that name. Give the machine's id."
+        f"{text!r} is {show.machine(instance)}, but what could not be read may have another "
+        "machine of that name. Give the machine's id."
     )
 
 

@@ -93,8 +93,8 @@ class Case:
                 return f"not known; {self.unknown}"
             found = self.facts.search.candidates
             return " or ".join(map(show.machine, found)) or "none has appeared"
-        if self.facts.machine is not None:
-            return show.machine(self.facts.machine)
+        if self.facts.instance is not None:
+            return show.machine(self.facts.instance)
         known = f"{self.entry.instance_id} ({self.entry.instance_type})"
         missing = (
             "gone: the API does not list it" if self.entry.seen else "not shown by the API yet"
@@ -110,7 +110,7 @@ class Case:
             if self.unknown:
                 return [f"a machine whose id is not known ({self.entry.instance_type})"]
             return [show.machine(candidate) for candidate in self.facts.search.candidates]
-        is_gone = self.entry.seen and not (self.facts.machine or self.unknown)
+        is_gone = self.entry.seen and not (self.facts.instance or self.unknown)
         return [] if is_gone else [self.machines]
 
     @property
@@ -168,7 +168,7 @@ class Case:
 
     @property
     def _what_to_do_when_late(self) -> str:
-        is_back = self.facts.machine and not (self.facts.in_state or self.facts.holder)
+        is_back = self.facts.instance and not (self.facts.in_state or self.facts.holder)
         if self.unknown or self.facts.search or is_back:
             return unresolved.late_advice(self.entry)
         if as_late(self.entry, (), self.facts.now) is None:
@@ -177,7 +177,7 @@ class Case:
         return f"Nothing now: if {what}, every command names it."
 
     def as_json(self) -> dict[str, Any]:
-        entry, machine = self.entry, self.facts.machine
+        entry, instance = self.entry, self.facts.instance
         is_known = not (self.unknown or entry.instance_id)
         return {
             "record": entry.id,
@@ -192,9 +192,9 @@ class Case:
             "instance_type": entry.instance_type,
             "sector": entry.requested.sector,
             "id": entry.instance_id,
-            "status": machine.status if machine else None,
-            "ip": machine.ip if machine else None,
-            "candidates": [machine.id for machine in self.facts.search.candidates]
+            "status": instance.status if instance else None,
+            "ip": instance.ip if instance else None,
+            "candidates": [instance.id for instance in self.facts.search.candidates]
             if is_known
             else None,
             "unread_stacks": dict(self.facts.search.unread),
@@ -340,11 +340,11 @@ def adopt(context: Context, create: str, instance_id: str, new_urn: str, stack: 
             f"This create of {_name(entry)} was followed by another one or forgotten, so the "
             f"resource can't have {instance_id}. Import the machine into a stack instead."
         )
-    reader, machine = Reader(context), _machine(context, entry, instance_id)
+    reader, instance = Reader(context), _machine(context, entry, instance_id)
     for _ in range(2):  # while many stacks are read, one of them may have imported the machine
-        evidence = reader.read([machine])
+        evidence = reader.read([instance])
         origin = _origin(context, entry, new_urn, stack, evidence)
-        why = next(_objections(entry, origin, machine, evidence), "")
+        why = next(_objections(entry, origin, instance, evidence), "")
         if why:
             raise click.ClickException(_refused(entry, instance_id) + why)
     adopted = replace(
@@ -505,18 +505,18 @@ def _origin(context: Context, entry: Entry, urn: str, stack: str, evidence: Evid
 
 
 def _objections(
-    entry: Entry, origin: Origin, machine: Instance, evidence: Evidence
+    entry: Entry, origin: Origin, instance: Instance, evidence: Evidence
 ) -> Iterator[str]:
     """Yield why this create can't have made the machine, or who else has it or may have it."""
     is_known = entry.phase not in (Phase.REQUESTED, Phase.ADOPTED)
-    if is_known and entry.instance_id != machine.id:
+    if is_known and entry.instance_id != instance.id:
         yield f"its create made {entry.instance_id}."
     for other in evidence.entries:
-        if other != entry and other.instance_id == machine.id:
+        if other != entry and other.instance_id == instance.id:
             yield f"it is pending for {other.origin.urn}."
-    if machine.id in entry.before:
+    if instance.id in entry.before:
         yield "it existed before this create. Import it instead, if it should be in a stack."
-    for held in evidence.holders(machine.id):
+    for held in evidence.holders(instance.id):
         if origin.is_in(held.stack):
             yield (
                 "it is already in the state of its stack. If this create left nothing else, remove "
@@ -526,15 +526,15 @@ def _objections(
             f"it is in the state of the stack {held.stack}. If both stacks had it, destroying one "
             "would delete the machine of the other."
         )
-    if evidence.unread and entry.instance_id != machine.id:
+    if evidence.unread and entry.instance_id != instance.id:
         lines = "".join(f"\n  {line}" for line in in_words(evidence.unread))
         yield (
             f"these could not be read, and may have the machine:{lines}\nCorrect that, and run "
             "the command again."
         )
     for what, requested, actual in (
-        ("type", entry.instance_type, machine.instance_type),
-        ("sector", entry.requested.sector, machine.sector),
+        ("type", entry.instance_type, instance.instance_type),
+        ("sector", entry.requested.sector, instance.sector),
     ):
         if requested and actual and requested != actual:
             yield f"its {what} is {actual}, but {requested} was requested."

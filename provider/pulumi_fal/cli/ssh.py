@@ -70,7 +70,7 @@ def _await(context: Context, instance: Instance, name: str) -> Instance:
             raise click.ClickException(said) from None
 
 
-def _options(context: Context, machine: Instance) -> list[str]:
+def _options(context: Context, instance: Instance) -> list[str]:
     """Return the arguments of ssh up to the destination.
 
     Another machine may get the same address later, so host keys are kept by machine id.
@@ -78,10 +78,10 @@ def _options(context: Context, machine: Instance) -> list[str]:
     known_hosts = context.journal.folder.parent / "known_hosts"
     known_hosts.parent.mkdir(parents=True, exist_ok=True)
     instead = os.environ.get(lifecycle.SSH_ADDRESS_VARIABLE, "")
-    host, port = lifecycle.ssh_address(machine.ip or "", instead)
+    host, port = lifecycle.ssh_address(instance.ip or "", instead)
     options = {
         "UserKnownHostsFile": _quoted(known_hosts).replace("%", "%%"),
-        "HostKeyAlias": machine.id,
+        "HostKeyAlias": instance.id,
         "CheckHostIP": "no",  # before OpenSSH 8.5, host keys were kept by address, too
         "StrictHostKeyChecking": "accept-new",
     }

@@ -202,7 +202,7 @@ class Made:
     """What the program requested. The sector in the entry may be that of the cluster instead."""
     entry: Entry
     """The entry, as that of a machine that was not reported."""
-    machine: Instance
+    instance: Instance
 
 
 class Records:
@@ -248,7 +248,7 @@ class Records:
         made = self._made.get(origin.urn)
         if made is None:
             return
-        if made.requested != requested or made.machine.id in (self._stacks.ids(origin) or ()):
+        if made.requested != requested or made.instance.id in (self._stacks.ids(origin) or ()):
             del self._made[origin.urn]
 
     def made(self, origin: Origin) -> Made | None:
@@ -257,18 +257,18 @@ class Records:
 
     def machines(self) -> dict[str, str]:
         """Return the ids of the machines of all creates, by the URN of the resource."""
-        return {urn: made.machine.id for urn, made in list(self._made.items())}
+        return {urn: made.instance.id for urn, made in list(self._made.items())}
 
-    def remember(self, origin: Origin, entry: Entry, machine: Instance) -> None:
+    def remember(self, origin: Origin, entry: Entry, instance: Instance) -> None:
         """Remember the machine that the resource's present create works on."""
-        self._made[origin.urn] = Made(self._requested[origin.urn], entry, machine)
+        self._made[origin.urn] = Made(self._requested[origin.urn], entry, instance)
 
-    def saw(self, origin: Origin, machine: Instance, *, seen: bool) -> None:
+    def saw(self, origin: Origin, instance: Instance, *, seen: bool) -> None:
         """Remember how the machine looks now, and with `seen` that the API has shown it."""
         made = self._made.get(origin.urn)
         if made is not None:
             entry = replace(made.entry, seen=made.entry.seen or seen)
-            self._made[origin.urn] = replace(made, entry=entry, machine=machine)
+            self._made[origin.urn] = replace(made, entry=entry, instance=instance)
 
     def succeed(self, origin: Origin) -> None:
         """End a create that the engine has no reason to repeat."""
@@ -281,7 +281,7 @@ class Records:
     def has_only(self, origin: Origin, instance_id: str) -> bool:
         """Whether the machine is of the resource's last create, and in state only once, as its."""
         made = self._made.get(origin.urn)
-        if made is None or made.machine.id != instance_id:
+        if made is None or made.instance.id != instance_id:
             return False
         self._stacks.forget(origin)
         in_state = self._stacks.machines(origin) or ()
@@ -396,7 +396,7 @@ class Records:
                 entry,
                 phase=Phase.REPORTED,
                 started=self._wall(),  # state has the machine a moment after this
-                instance_id=made.machine.id,
+                instance_id=made.instance.id,
                 problem="",
                 seen=seen or entry.seen,
             )

@@ -20,41 +20,41 @@ class Costs:
         """The names of the cells below."""
         return ("AN HOUR", "COST")[: bool(self.prices) + bool(self.prices and self.ages)]
 
-    def cells(self, machine: Instance) -> list[str]:
+    def cells(self, instance: Instance) -> list[str]:
         """Return a machine's price an hour, and what it has cost, as far as both are known."""
-        known = (self._price(machine), self.cost(machine))
+        known = (self._price(instance), self.cost(instance))
         return ["" if value is None else f"{value:.2f}" for value in known[: len(self.columns)]]
 
-    def as_json(self, *machines: Instance) -> dict[str, float | None]:
+    def as_json(self, *instances: Instance) -> dict[str, float | None]:
         """Return the same for JSON, of several machines the sums."""
         if not self.prices:
             return {}
         return {
-            "price_per_hour": _sum(map(self._price, machines)),
-            "cost": _sum(map(self.cost, machines)),
+            "price_per_hour": _sum(map(self._price, instances)),
+            "cost": _sum(map(self.cost, instances)),
         }
 
-    def in_words(self, machines: Sequence[Instance], what: str = "Together:") -> str:
+    def in_words(self, instances: Sequence[Instance], what: str = "Together:") -> str:
         """Return the sums of `what`, and what they lack; "" without prices or machines."""
-        if not self.prices or not machines:
+        if not self.prices or not instances:
             return ""
-        hour, cost = (value or 0 for value in self.as_json(*machines).values())
+        hour, cost = (value or 0 for value in self.as_json(*instances).values())
         said = f"{what} {hour:.2f} an hour"
         if self.ages:
-            them = "it" if len(machines) == 1 else "them"
+            them = "it" if len(instances) == 1 else "them"
             said += f", at a cost of {cost:.2f} since Pulumi recorded {them}"
-        priceless = sum(self._price(machine) is None for machine in machines)
-        ageless = sum(machine.id not in self.ages for machine in machines) if self.ages else 0
+        priceless = sum(self._price(instance) is None for instance in instances)
+        ageless = sum(instance.id not in self.ages for instance in instances) if self.ages else 0
         lacks = {"price": priceless, "age": ageless}
         missing = [f"the {what} of {count}" for what, count in lacks.items() if count]
         return f"{said}. Not known: {' and '.join(missing)}." if missing else f"{said}."
 
-    def _price(self, machine: Instance) -> float | None:
-        return self.prices.get(machine.instance_type)
+    def _price(self, instance: Instance) -> float | None:
+        return self.prices.get(instance.instance_type)
 
-    def cost(self, machine: Instance) -> float | None:
+    def cost(self, instance: Instance) -> float | None:
         """Return what a machine has cost; None if that is not known."""
-        price, age = self._price(machine), self.ages.get(machine.id)
+        price, age = self._price(instance), self.ages.get(instance.id)
         return None if price is None or age is None else price * age / 3600
 
 

@@ -154,11 +154,11 @@ class Creates:
             self._records.let_go(origin)
             return None
         entry = replace(made.entry, seen=made.entry.seen or found is not None)
-        self._records.remember(origin, entry, found or made.machine)
+        self._records.remember(origin, entry, found or made.instance)
         self._records.write(entry)
-        self.resumed_ids.add(made.machine.id)
+        self.resumed_ids.add(made.instance.id)
         requested = entry.requested
-        return found or Instance(made.machine.id, requested.instance_type, requested.sector)
+        return found or Instance(made.instance.id, requested.instance_type, requested.sector)
 
     def _continue(
         self, new: NewInstance, origin: Origin, aliases: Sequence[str], locks: ExitStack
@@ -244,7 +244,7 @@ class Creates:
 
     def _seen(self, entry: Entry, facts: Facts) -> Entry:
         """Return the entry, which says from now on that the API has shown the machine if it has."""
-        if facts.machine is None or entry.seen or entry.is_late:
+        if facts.instance is None or entry.seen or entry.is_late:
             return entry
         seen = replace(entry, seen=True)
         self._records.amend(seen)
@@ -273,12 +273,12 @@ class Creates:
     def _send_again(self, entry: Entry, new: NewInstance, asking: Asking) -> Instance | None:
         """Send an earlier create again with its idempotency key, and return its machine.
 
-        None if the machine is in state, where its record could not be written: then the present
+        None if the machine is in state, where its entry could not be written: then the present
         create replaces it.
         """
         with self.sending():
             made, instance = self._send(entry, new, may_be_sent=True)
-            # The machine may already be in state, if only the record could not be written.
+            # The machine may already be in state, if only the entry could not be written.
             if instance.id not in (self._account.stacks.ids(asking.origin) or ()):
                 self._records.remember(asking.origin, made, instance)
         ((facts, decision),) = earlier.decided(self._account, [made], asking, new)
@@ -297,7 +297,7 @@ class Creates:
             return None  # it stays as it is, since the machine may come back, or appear
         if facts.holder and facts.same is Same.UNKNOWN:
             return None  # the stack that has the machine sees to it
-        if entry.instance_id is not None and facts.machine is None and not facts.in_state:
+        if entry.instance_id is not None and facts.instance is None and not facts.in_state:
             gone = as_gone(entry, facts.now)
             self._account.warn(unresolved.gone(entry))
             self._records.amend(gone)
@@ -465,7 +465,7 @@ class Creates:
         """Raise if another computer's create of this resource was cut off, and may have made one.
 
         State then has its operation beside that of this create. It keeps it until somebody clears
-        it, also when the resource has long been created, so a record or a machine comes first.
+        it, also when the resource has long been created, so an entry or a machine comes first.
         """
         own = self._own(origin)
         if own is not None and origin.urn in own.creating:

@@ -119,10 +119,10 @@ def _answered(account: Account, asks: Sequence[tuple[Entry, Facts, Ask | None]])
     searches = iter(search(account, lost) if lost else ())
     known: list[Facts] = []
     for entry, facts, ask in asks:
-        if ask is Ask.MACHINE:
-            machine = find(account, entry)
-            is_seen = machine is not None or is_own(account, entry)
-            facts = replace(facts, machine=machine, is_own=is_seen)
+        if ask is Ask.INSTANCE:
+            instance = find(account, entry)
+            is_seen = instance is not None or is_own(account, entry)
+            facts = replace(facts, instance=instance, is_own=is_seen)
         elif ask is Ask.SEARCH:
             facts = replace(facts, search=next(searches))
         if ask:  # it may have taken a while
@@ -135,11 +135,11 @@ def find(account: Account, entry: Entry) -> Instance | None:
     """Return the entry's machine; None if it is gone, or if the API has not shown it yet."""
     if entry.instance_id is None:
         return None
-    machine = account.lifecycle.look(entry.instance_id)
+    instance = account.lifecycle.look(entry.instance_id)
     may_be_gone = entry.seen and not entry.is_late
-    if machine is None and may_be_gone and is_own(account, entry):
+    if instance is None and may_be_gone and is_own(account, entry):
         return account.lifecycle.find(entry.instance_id)
-    return machine
+    return instance
 
 
 def search(account: Account, entries: Sequence[Entry]) -> list[Search]:
@@ -197,7 +197,7 @@ def at_a_glance(account: Account, entries: Sequence[Entry]) -> list[Facts]:
     try:
         instances = dict(account.fleet.fresh())
         found = [_with_list(account, entry, facts, instances) for entry, facts in known]
-        if any(facts.machine is None and not facts.search for facts in found):
+        if any(facts.instance is None and not facts.search for facts in found):
             account.clock.sleep(account.fleet.interval)
             instances |= account.fleet.fresh()
             found = [_with_list(account, entry, facts, instances) for entry, facts in known]
@@ -209,12 +209,12 @@ def at_a_glance(account: Account, entries: Sequence[Entry]) -> list[Facts]:
 def _with_list(
     account: Account, entry: Entry, facts: Facts, instances: Mapping[str, Instance]
 ) -> Facts:
-    machine = instances.get(entry.instance_id or "")
-    is_seen = machine is not None or is_own(account, entry)
+    instance = instances.get(entry.instance_id or "")
+    is_seen = instance is not None or is_own(account, entry)
     made = Search()
     if entry.instance_id is None and is_seen:
         made = unclaimed(account, entry, instances.values())
-    return replace(facts, machine=machine, is_own=is_seen, search=made)
+    return replace(facts, instance=instance, is_own=is_seen, search=made)
 
 
 def reminders(account: Account, origin: Origin) -> Iterator[str]:
@@ -339,9 +339,9 @@ def _look(account: Account, entries: Sequence[Entry]) -> dict[str, Instance]:
     instances = dict(fleet.recent(fleet.interval, clock.now() + _LOOK_SECONDS))
     missing = {instance_id for entry in entries for instance_id in entry.found}
     for instance_id in missing - instances.keys():
-        machine = account.lifecycle.look(instance_id, _LOOK_SECONDS + fleet.interval)
-        if machine is not None:
-            instances[instance_id] = machine
+        instance = account.lifecycle.look(instance_id, _LOOK_SECONDS + fleet.interval)
+        if instance is not None:
+            instances[instance_id] = instance
     now = clock.wall()
     still_there = [
         [instances[id_] for id_ in (*entry.found, entry.instance_id) if id_ in instances]
@@ -357,9 +357,9 @@ def _look(account: Account, entries: Sequence[Entry]) -> dict[str, Instance]:
 def _among(account: Account, entry: Entry, instances: Mapping[str, Instance]) -> Search | FalError:
     """Return which of the machines may be of an entry of the key's account."""
     if entry.instance_id is not None:
-        machine = instances.get(entry.instance_id)
-        is_free = machine is not None and not _is_had(account, entry, machine.id)
-        return Search((machine,) if machine and is_free else ())
+        instance = instances.get(entry.instance_id)
+        is_free = instance is not None and not _is_had(account, entry, instance.id)
+        return Search((instance,) if instance and is_free else ())
     made = unclaimed(account, entry, instances.values())
     if made and where(entry, account.stacks).unread:
         return FalError("The stack of the resource can't be read")

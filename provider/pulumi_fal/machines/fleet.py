@@ -248,8 +248,8 @@ def _soon(last: Answer, instances: Instances, *, is_end: bool) -> float:
         return _AFTER_DELETE[0]
     before = last.instances
     is_new = any(
-        machine.is_ready and id_ in before and not before[id_].is_ready
-        for id_, machine in instances.items()
+        instance.is_ready and id_ in before and not before[id_].is_ready
+        for id_, instance in instances.items()
     )
     return _AFTER_READY[last.hurried] if is_new else 0.0
 

@@ -56,7 +56,7 @@ class Phase(str, Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """The record of one create."""
+    """A create in the journal. People read of it as a record."""
 
     origin: Origin
     """The resource that the machine was requested for."""

@@ -59,7 +59,7 @@ Decision = Resume | SendAgain | StartFresh | Stop
 class Ask(Enum):
     """What has to be asked before there is a decision. It may take long."""
 
-    MACHINE = "machine"
+    INSTANCE = "instance"
     """Whether the API shows the entry's machine, and whether the key is that of its account."""
     SEARCH = "search"
     """Which machines a POST without an answer may have made."""
@@ -105,7 +105,7 @@ class Facts:
     """The stacks that could not be read and may be the entry's, with the reason."""
     is_own: bool = True
     """Whether the key sees the machines of the account that the entry was written with."""
-    machine: Instance | None = None
+    instance: Instance | None = None
     """The entry's machine as the API shows it, or None if it does not show it."""
     search: Search = field(default_factory=Search)
     """The result of the search, if the entry has no machine id."""
@@ -126,39 +126,39 @@ def decide(entry: Entry, facts: Facts) -> Decision | Ask:
         return Stop(made_meanwhile(entry))
     if _can_be_sent_again(entry, facts):
         return SendAgain()
-    if Ask.MACHINE in facts.unasked:
-        return Ask.MACHINE
+    if Ask.INSTANCE in facts.unasked:
+        return Ask.INSTANCE
     if Ask.SEARCH in facts.unasked and entry.instance_id is None and facts.is_own:
         return Ask.SEARCH
     if facts.same is Same.UNKNOWN:
         return _uncertain(entry, facts)
     if entry.instance_id is None:
         return _without_a_machine(entry, facts)
-    if facts.machine is None and entry.is_late:  # its own account has found that it is gone
+    if facts.instance is None and entry.is_late:  # its own account has found that it is gone
         return StartFresh()
-    if facts.machine is None and not facts.is_own:
+    if facts.instance is None and not facts.is_own:
         return Stop(of_another_account(entry, facts.account))
-    if facts.machine is None and entry.seen:
+    if facts.instance is None and entry.seen:
         return StartFresh()
     # One that the API has never shown may still appear.
-    machine = facts.machine or Instance(entry.instance_id, entry.instance_type)
+    instance = facts.instance or Instance(entry.instance_id, entry.instance_type)
     if facts.holder:
         return Stop(held(entry, facts.holder))
     if entry.phase is Phase.REPORTED:
         why = "the stack can't be read" if facts.in_state is None else "it is not in state"
         return Stop(stopped(entry, f"it was reported to Pulumi, but {why}"))
-    if not _is_requested(entry, machine, facts.requested):
+    if not _is_requested(entry, instance, facts.requested):
         return Stop(stopped(entry, "the resource's inputs have changed since"))
-    return Resume(machine)
+    return Resume(instance)
 
 
 def _uncertain(entry: Entry, facts: Facts) -> Decision:
     """Decide about an entry that may be another stack's, which must not lose its machine."""
-    if facts.holder or (entry.is_late and facts.machine is None):
+    if facts.holder or (entry.is_late and facts.instance is None):
         return StartFresh()
     if not facts.is_own:
         return Stop(of_another_account(entry, facts.account))
-    is_left = facts.machine is not None or bool(facts.search)
+    is_left = facts.instance is not None or bool(facts.search)
     # A machine that the API has not shown yet may still appear.
     if is_left or (entry.instance_id is not None and not entry.seen):
         found = facts.search.candidates
@@ -217,15 +217,15 @@ def _without_a_machine(entry: Entry, facts: Facts) -> Decision:
     return Stop(unanswered(entry, found, facts.search.unread))
 
 
-def _is_requested(entry: Entry, machine: Instance, new: NewInstance | None) -> bool:
+def _is_requested(entry: Entry, instance: Instance, new: NewInstance | None) -> bool:
     if new is None:
         return True
     # An adopted machine may have another SSH key, which the API does not show.
     matches = entry.phase is Phase.ADOPTED or entry.is_for(new)
     if entry.is_late:  # state has the sector that it was in, whichever was requested
         has_key = entry.requested.ssh_key == new.hashed().ssh_key
-        matches = has_key and new.sector in (None, machine.sector)
-    return matches and machine.may_be_of(new.instance_type)
+        matches = has_key and new.sector in (None, instance.sector)
+    return matches and instance.may_be_of(new.instance_type)
 
 
 # What a person is told.
@@ -288,9 +288,9 @@ def late(entry: Entry, found: Iterable[Instance]) -> str:
 def appeared(entry: Entry, found: Iterable[Instance], unread: Mapping[str, str] = NOTHING) -> str:
     """Machines that may come from a POST without an answer, or one that was gone and is back."""
     if entry.instance_id:
-        (machine,) = found
+        (instance,) = found
         return (
-            f"Machine {machine.id} ({machine.instance_type}, {machine.status}) was gone, and is "
+            f"Machine {instance.id} ({instance.instance_type}, {instance.status}) was gone, and is "
             "there again. It is billed, and no resource has it; it was that of "
             f"{_name(entry)}.\n{late_advice(entry)}"
         )
@@ -529,15 +529,15 @@ def _sentence(error: FalError) -> str:
     return f"{error}".rstrip(".") + "."
 
 
-def _lines(machines: Iterable[Instance]) -> str:
+def _lines(instances: Iterable[Instance]) -> str:
     return "".join(
-        f"  {machine.id} ({machine.instance_type}, {machine.status}, {machine.ip or 'no ip'})\n"
-        for machine in machines
+        f"  {instance.id} ({instance.instance_type}, {instance.status}, {instance.ip or 'no ip'})\n"
+        for instance in instances
     )
 
 
-def _ids(machines: Iterable[Instance]) -> tuple[str, ...]:
-    return tuple(machine.id for machine in machines)
+def _ids(instances: Iterable[Instance]) -> tuple[str, ...]:
+    return tuple(instance.id for instance in instances)
 
 
 def _known(entry: Entry) -> tuple[str, ...]:

@@ -218,7 +218,7 @@ class Evidence:
     stacks: Sequence[Stack] = ()
     """All stacks of the backend, or those that a command names."""
     unread: Mapping[str, str] = field(default_factory=dict)
-    """A stack or a record, and why it can't be read. It may have any machine."""
+    """A stack or an entry, and why it can't be read. It may have any machine."""
     beside: Sequence[Stack] = ()
     """The stacks of entries that are not among `stacks`, such as those of other backends."""
     unread_beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -268,33 +268,33 @@ class Evidence:
         have made it, or if a stack that may have it can't be read.
         """
         instances = list(instances)
-        ids = {machine.id for machine in instances}
+        ids = {instance.id for instance in instances}
         held = {claim.id: claim for claim in (*self._held_beside, *self.held)}
         made = [
             (self._of(entry, max_age), self._claim(entry, entry.instance_id))
             for entry in self.entries
             if entry.instance_id and entry.instance_id in ids
         ]
-        # Of several records of one machine, the last one counts: one that `up` continues with.
+        # Of several entries of one machine, the last one counts: one that `up` continues with.
         made.sort(key=lambda one: [Whose.ABANDONED, Whose.UNKNOWN, Whose.PENDING].index(one[0]))
         named = {claim.id: (whose, claim) for whose, claim in made}
         perhaps = {
-            machine.id: self._claim(entry, machine.id)
+            instance.id: self._claim(entry, instance.id)
             for entry in self.entries
             if entry.instance_id is None
-            for machine in candidates(entry, instances, {*held, *named})
+            for instance in candidates(entry, instances, {*held, *named})
         }
         said: list[tuple[Instance, Whose, Claim | None]] = []
-        for machine in instances:
-            if machine.id in held:
-                said.append((machine, Whose.STACK, held[machine.id]))
-            elif machine.id in named:
-                said.append((machine, *named[machine.id]))
-            elif machine.id in perhaps:
-                said.append((machine, Whose.UNKNOWN, perhaps[machine.id]))
+        for instance in instances:
+            if instance.id in held:
+                said.append((instance, Whose.STACK, held[instance.id]))
+            elif instance.id in named:
+                said.append((instance, *named[instance.id]))
+            elif instance.id in perhaps:
+                said.append((instance, Whose.UNKNOWN, perhaps[instance.id]))
             else:
                 whose = Whose.UNKNOWN if self.unread else Whose.FORGOTTEN
-                said.append((machine, whose, None))
+                said.append((instance, whose, None))
         return said
 
     def _of(self, entry: Entry, max_age: float) -> Whose:

@@ -219,8 +219,8 @@ class FalProvider(ConfigurableProvider):
         if outs is None:
             return provider_pb2.ReadResponse()
         if not request.HasField("properties"):  # an import; `get` and `pulumi do` have some
-            machine = Instance(request.id, outs["instance_type"], outs.get("sector"))
-            imports.refuse_taken(self.session.account, call, machine)
+            instance = Instance(request.id, outs["instance_type"], outs.get("sector"))
+            imports.refuse_taken(self.session.account, call, instance)
             refuse_to_replace(self.session.account, call, request.id, outs)
             # Whether the program waits for it is not known yet.
             outs = imported(outs, is_finished=outs.get("status") == Status.READY)

@@ -32,7 +32,7 @@ class Bill:
         return self._prices()
 
     def end(
-        self, machine: Instance, now: float, recorded: Callable[[], Mapping[str, float]]
+        self, instance: Instance, now: float, recorded: Callable[[], Mapping[str, float]]
     ) -> float | None:
         """Add a machine that is deleted, and return what it has cost; None if that is not known.
 
@@ -41,10 +41,10 @@ class Bill:
         with self._lock:
             if self._recorded is None:
                 self._recorded = recorded()
-        if machine.id in self._recorded:
-            self._ages[machine.id] = int(now - self._recorded[machine.id])
-        self.ended[machine.id] = machine
-        return Costs(self.prices, self._ages).cost(machine)
+        if instance.id in self._recorded:
+            self._ages[instance.id] = int(now - self._recorded[instance.id])
+        self.ended[instance.id] = instance
+        return Costs(self.prices, self._ages).cost(instance)
 
     def told(self) -> str:
         """Return what began and ended, in words, and forget it, so that it is told once."""
@@ -59,6 +59,6 @@ class Bill:
         return " ".join(filter(None, (begins, ends)))
 
 
-def _words(verb: str, machines: Mapping[str, Instance], costs: Costs, which: str = "") -> str:
-    what = f"{verb} billing {len(machines)}{which} machine{'s' * (len(machines) > 1)},"
-    return costs.in_words([*machines.values()], what)
+def _words(verb: str, instances: Mapping[str, Instance], costs: Costs, which: str = "") -> str:
+    what = f"{verb} billing {len(instances)}{which} machine{'s' * (len(instances) > 1)},"
+    return costs.in_words([*instances.values()], what)

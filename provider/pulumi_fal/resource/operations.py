@@ -177,7 +177,7 @@ def create(account: Account, call: Call, props: Properties) -> Created:
         made = records.made(origin)
         if made is None:
             raise _without_machine(account, call, origin, new, error) from None
-        failed = wait.unfinished(account, call, made.machine, props, error)
+        failed = wait.unfinished(account, call, made.instance, props, error)
         if call.is_heard():
             # Otherwise a later create that replaces the machine could resume with it.
             records.mark_reported(origin, seen=made.entry.seen, has_lock=False)
@@ -211,7 +211,7 @@ def _awaited(
         records.let_go(origin)
         raise
     except InitFailed:
-        records.saw(origin, ready.machine, seen=ready.was_seen)
+        records.saw(origin, ready.instance, seen=ready.was_seen)
         if call.is_heard():
             records.mark_reported(origin, seen=ready.was_seen)
         raise
@@ -452,7 +452,7 @@ def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
         account.records.note_gone(origin, id_, props)
 
 
-def _end_billing(account: Account, call: Call, origin: Origin, machine: Instance) -> None:
+def _end_billing(account: Account, call: Call, origin: Origin, instance: Instance) -> None:
     """Say what a machine has cost. Only the stack's state tells since when."""
 
     def recorded() -> dict[str, float]:
@@ -462,9 +462,9 @@ def _end_billing(account: Account, call: Call, origin: Origin, machine: Instance
 
     if not call.bill.prices or not call.is_heard():
         return
-    cost = call.bill.end(machine, account.clock.wall(), recorded)
+    cost = call.bill.end(instance, account.clock.wall(), recorded)
     if cost is not None:
-        call.log(f"Machine {machine.id} cost {cost:.2f} since Pulumi recorded it.")
+        call.log(f"Machine {instance.id} cost {cost:.2f} since Pulumi recorded it.")
 
 
 def _typed(id_: str, props: Properties) -> Instance:

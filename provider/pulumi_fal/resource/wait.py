@@ -44,7 +44,7 @@ class Wait:
         """Whether the API has shown the machine, in a list or in response to a GET."""
 
     @property
-    def machine(self) -> Instance:
+    def instance(self) -> Instance:
         """The machine as it was last seen."""
         return self._last
 
@@ -82,12 +82,12 @@ class Wait:
 
 
 def unfinished(
-    account: Account, call: Call, machine: Instance, props: Mapping[str, Any], error: Exception
+    account: Account, call: Call, instance: Instance, props: Mapping[str, Any], error: Exception
 ) -> InitFailed:
     """Return the partial state of a machine whose create or update ended with `error`."""
-    outs = {**outputs.from_instance(machine, props, account.id), UNFINISHED: True}
-    advice = cluster.also_billed(account, call, machine.id)
-    return InitFailed(machine.id, outs, f"{_reason(machine, error)}\n{advice}".rstrip())
+    outs = {**outputs.from_instance(instance, props, account.id), UNFINISHED: True}
+    advice = cluster.also_billed(account, call, instance.id)
+    return InitFailed(instance.id, outs, f"{_reason(instance, error)}\n{advice}".rstrip())
 
 
 def has_to_wait(olds: Mapping[str, Any], news: Mapping[str, Any]) -> bool:

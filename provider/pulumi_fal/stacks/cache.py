@@ -223,7 +223,7 @@ class Stacks:
 
     def _named(self, origin: Origin, backend: str) -> Found:
         if not origin.project:
-            return Found()  # a record of `pulumi do --stateless` by an earlier version
+            return Found()  # an entry of `pulumi do --stateless` by an earlier version
         answer = self._once(
             ("named", origin.project, origin.stack, backend),
             lambda: self._read_named(origin, backend),
