@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import pulumi
 import pytest
@@ -35,3 +36,17 @@ class KeepingMocks(pulumi.runtime.Mocks):
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
         raise AssertionError(f"{args.token} was called")
+
+
+M = TypeVar("M", bound=pulumi.runtime.Mocks)
+
+
+def running(mocks: M) -> Iterator[M]:
+    """Run a test under the mocks.
+
+    Failed outputs report themselves when they are collected, and Python 3.11 has a bug if that
+    happens while another test parses Python. So they are collected at the end.
+    """
+    set_mocks(mocks)
+    yield mocks
+    gc.collect()

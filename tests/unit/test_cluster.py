@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import configparser
-import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,7 @@ from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE, URN
-from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, set_mocks
+from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, running
 from .world import World
 
 pytestmark = WITH_MOCKS
@@ -51,10 +50,8 @@ class Mocks(KeepingMocks):
 
 
 @pytest.fixture
-def mocks() -> Mocks:
-    mocks = Mocks()
-    set_mocks(mocks)
-    return mocks
+def mocks() -> Iterator[Mocks]:
+    yield from running(Mocks())
 
 
 def nodes(mocks: Mocks) -> dict[str, dict[str, Any]]:
@@ -215,9 +212,6 @@ def test_sector_of_none(mocks: Mocks) -> None:
     with pytest.raises(Exception, match="sector is an Output that is None"):
         program()
     assert nodes(mocks) == {}
-    # Failed outputs report themselves when they are collected, and Python 3.11 has a bug if that
-    # happens while another test parses Python.
-    gc.collect()
 
 
 @pulumi_test

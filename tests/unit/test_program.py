@@ -34,7 +34,7 @@ from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE
 from ..plugin.harness import PROVIDER
-from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, set_mocks
+from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, running, set_mocks
 
 pytestmark = WITH_MOCKS
 
@@ -59,10 +59,8 @@ class Mocks(KeepingMocks):
 
 
 @pytest.fixture
-def mocks() -> Mocks:
-    mocks = Mocks()
-    set_mocks(mocks)
-    return mocks
+def mocks() -> Iterator[Mocks]:
+    yield from running(Mocks())
 
 
 @pulumi_test
