@@ -11,10 +11,13 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pulumi_fal.errors import LifecycleError
-from pulumi_fal.resource.bill import Bill
+
+if TYPE_CHECKING:
+    # A program that declares machines imports this module, and bills nothing.
+    from pulumi_fal.resource.bill import Bill
 
 INFO, WARNING = 1, 2
 """Log severities, with the engine's values."""
@@ -39,6 +42,13 @@ class Log(Protocol):
 def _silent(message: str, severity: int = INFO, *, ephemeral: bool = False) -> None: ...
 
 
+def _no_bill() -> Bill:
+    """Return a bill without prices, which tells nothing."""
+    from pulumi_fal.resource.bill import Bill
+
+    return Bill()
+
+
 @dataclass(frozen=True)
 class Call:
     """One call of the engine."""
@@ -59,7 +69,7 @@ class Call:
     """Returns whether the engine still waits for the answer; True if that is not known."""
     warned: dict[str, object] = field(default_factory=dict)
     """The warnings that this process has shown once and for all. All its calls share it."""
-    bill: Bill = field(default_factory=Bill)
+    bill: Bill = field(default_factory=_no_bill)
     """What this process begins and ends to bill. All its calls share it, too."""
 
     def to_delete(self, what: str) -> str:
