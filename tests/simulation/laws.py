@@ -275,14 +275,14 @@ class Laws:
         if _NOT_KNOWN in str(error) or "answered 307" in str(error):
             return
         stack = world.stacks[call.owner.stack]
-        known = (stack.provider, "" if place(stack.backend) != CLOUD else stack.provider)
+        known = {stack.provider} | (set() if place(stack.backend) == CLOUD else {""})
         program = stack.program[call.owner.name]
         spec = NewInstance(program["instance_type"], program["ssh_key"], program.get("sector"))
         for entry in world.entries_of(call.owner, process.home):
             is_same = entry.is_for(spec) and KEY_OF[entry.account] == process.conditions.key
+            is_known = entry.origin.provider in known
             is_kept = entry.key_seconds_left(process.clock.wall()) > 90
-            is_kept = is_kept and entry.origin.provider in known
-            if entry.phase is Phase.REQUESTED and is_same and is_kept:
+            if entry.phase is Phase.REQUESTED and is_same and is_known and is_kept:
                 self.violations.append(f"{call.owner} was not sent again with its key: {error}")
 
     def made(self, call: Call, instance_id: str) -> None:
