@@ -66,11 +66,16 @@ def creates_with_a_key(world: World, call: str, name: str, times: float, after: 
     world.check(creations=1, alive=1)
 
 
+def unlist(world: World) -> None:
+    """Hide the machines from lists. One that isn't listed is asked for, unless it was deleted."""
+    for id_ in world.ours():
+        world.emulator.state.hide(id_, "list")
+
+
 def reads(world: World, call: str, name: str, times: float, after: int) -> None:
     """A refresh never drops a machine that exists, so `up` creates no second one."""
     if call == "get":
-        for id_ in world.ours():
-            world.emulator.state.hide(id_, "list")
+        unlist(world)
     meet(world, call, name, times, after=after)
     world.run("refresh")
     world.settle("up")
@@ -80,9 +85,7 @@ def reads(world: World, call: str, name: str, times: float, after: int) -> None:
 def deletes(world: World, call: str, name: str, times: float, after: int) -> None:
     """State drops a machine only when it is gone."""
     if call == "get":
-        # A machine that isn't listed is asked for, unless a DELETE was accepted.
-        for id_ in world.ours():
-            world.emulator.state.hide(id_, "list")
+        unlist(world)
         world.emulator.faults.add("delete", "409")
     meet(world, call, name, times, after=after)
     world.run("destroy")
