@@ -99,7 +99,7 @@ def strike(stack: Stack, run: Run, who: str) -> None:
 
 
 def kill(stack: Stack, run: Run, who: str) -> None:
-    """The same, and wait for the end of the run."""
+    """Kill the processes of a run, and wait for its end."""
     strike(stack, run, who)
     assert run.wait().exit_code != 0
 

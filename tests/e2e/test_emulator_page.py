@@ -207,7 +207,7 @@ def test_scrolling(page: Page, emulator: EmulatorServer) -> None:
 
 
 def test_fault_buttons(page: Page, emulator: EmulatorServer) -> None:
-    """Each is a control, and can be taken back where that makes sense."""
+    """Each button is a control, and can be taken back where that makes sense."""
     state = emulator.state
     state.capacity = 7
     stuck, killed = (state.create(NewInstance(ONE_GPU, "key")).id for _ in range(2))

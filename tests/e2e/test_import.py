@@ -75,7 +75,7 @@ def test_import_of_many(stack: Stack, emulator: EmulatorServer) -> None:
 @pytest.mark.chaos("plugin/test_native.py::test_key_of_an_import")
 @in_both
 def test_import(stack: Stack, emulator: EmulatorServer) -> None:
-    """One that doesn't fit the program leaves nothing. One that does waits, and keeps its machine.
+    """A machine that doesn't fit the program is not imported. Another is awaited, and stays.
 
     The API does not return the key, so the first change of it may be a correction.
     """

@@ -86,7 +86,7 @@ class Plugin:
 
     @property
     def stderr(self) -> str:
-        """What it has printed so far, and others in the same folder before it."""
+        """What the process has printed so far, and others in the same folder before it."""
         return self.errors.read_text()
 
     def hang_up(self) -> None:

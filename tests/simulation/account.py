@@ -81,7 +81,7 @@ class Account(FakeApi):
         self.state.same_account("key", "rotated")
 
     def machines_of(self, owner: Owner) -> set[str]:
-        """Those that run, and that nobody has asked to delete."""
+        """The machines of a resource that run, and that nobody has asked to delete."""
         return {
             instance_id
             for instance_id, made_by in self.made_by.items()
@@ -93,7 +93,7 @@ class Account(FakeApi):
         return machine is not None and machine.gone_at == inf
 
     def not_made_yet(self, at: float = inf) -> set[str]:
-        """Those that nobody can know of, because the API has yet to make them, now or at a time."""
+        """The machines that the API has yet to make, now or at a time: nobody can know of them."""
         now = min(at, self.state.now())
         return {late for late in self.late if now < self.machine(late).hidden_until["list"]}
 

@@ -176,7 +176,7 @@ _worlds: list[World] = []
 
 @contextmanager
 def in_place() -> Iterator[Callable[[World], None]]:
-    """All of it; yields what says which world runs from now on."""
+    """Put all stand-ins in place; yield what says which world runs from now on."""
     with ExitStack() as exits:
         # With it, the provider would not ask the simulated `pulumi` for the backend.
         exits.enter_context(mock.patch.dict(os.environ))

@@ -283,7 +283,7 @@ class Schedules(RuleBasedStateMachine):
 
 
 class Interleaved(Schedules):
-    """As before, and creates of one stack, or two stacks, go on at the same time."""
+    """Schedules in which creates of one stack, or two stacks, go on at the same time."""
 
     @rule(stack=_stacks, conditions=_interleaved, forced=_some_names)
     def up_at_once(self, stack: str, conditions: Conditions, forced: frozenset[str]) -> None:
@@ -345,7 +345,7 @@ class Interleaved(Schedules):
 
 
 class KeyedSchedules(Schedules):
-    """The same under the v1 API, where a create has an idempotency key."""
+    """Schedules under the v1 API, where a create has an idempotency key."""
 
     api = "v1"
 

@@ -165,7 +165,7 @@ class SimulatedClock(Clock):
         self.check()
 
     def wait(self, condition: threading.Condition, seconds: float | None = None) -> None:
-        """As the real one does it; what notifies is the condition's own list of who waits."""
+        """Wait as the real clock does; what notifies is the condition's own list of who waits."""
         self._conditions_of.add(condition)
         self.check()
         waiter = threading.Lock()

@@ -34,7 +34,7 @@ ROUNDS = 24
 
 
 class World:
-    """The whole of it, in one process and without waiting."""
+    """Accounts, computers, stacks and people, in one process and without waiting."""
 
     def __init__(self, api: str = "legacy", stacks: dict[str, Stack] | None = None) -> None:
         """`api`: which one all processes speak. `stacks`: two that differ by their backend only,
@@ -387,7 +387,7 @@ class World:
             self._is_watched = True
 
     def _known_machines(self) -> set[str]:
-        """Those of which an id is in a state or on record."""
+        """The machines whose id is in a state or on record."""
         in_state = {instance_id for stack in self.everywhere() for instance_id in stack.ids()}
         return in_state | {entry.instance_id for entry in self.entries() if entry.instance_id}
 

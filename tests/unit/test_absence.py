@@ -95,7 +95,7 @@ def trouble(world: ApiWorld, id_: str, hidden: Times, down: Times = ()) -> None:
 def test_waits(
     hidden: Times, down: Times, was_shown: bool, gone_at: float | None, others: list[str]
 ) -> None:
-    """One that was never shown may still appear, and the wait for it only comes to its end."""
+    """A machine that was never shown may still appear, and only the time ends its wait."""
     world = ApiWorld(provisioning=200)
     machine = world.made(EIGHT)
     for other in others:

@@ -87,7 +87,7 @@ AWAY, SSH, PATIENT = {"wait": False}, {"wait_for_ssh": True}, {"wait_for_capacit
 def test_machines(
     mocks: Mocks, arguments: dict[str, Any], first: dict[str, Any], others: dict[str, Any]
 ) -> pulumi.Output[None]:
-    """Each gets the cluster's inputs, and without a sector that of the first, if it has any."""
+    """Each machine gets the cluster's inputs, and by default the sector of the first, if any."""
     cluster = ComputeCluster("train", ComputeClusterArgs(size=3, ssh_key=ED25519, **arguments))
     every = {"instance_type": EIGHT, "ssh_key": ED25519}
 

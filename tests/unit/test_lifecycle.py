@@ -191,7 +191,7 @@ def test_refused_now_and_then(api: ApiWorld) -> None:
 
 
 def look(api: ApiWorld, instance_id: str = "gone", seconds: float = 5) -> Instance | None:
-    """As in a preview, which has little time."""
+    """Look as a preview does, which has little time."""
     return api.lifecycle.look(instance_id, seconds)
 
 

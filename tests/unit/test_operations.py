@@ -803,7 +803,7 @@ def test_planned(call: Call, olds: dict[str, Any], changed: dict[str, Any], told
     ids=["replaced", "gone", "not checked yet"],
 )
 def test_replaced(world: World, olds: dict[str, Any], *, is_checked: bool, stops: bool) -> None:
-    """And which of those that it replaces are billed no longer, with the native host's creates."""
+    """A preview also says which replaced machines it would stop billing, in the native host."""
     call = replace(PREVIEW, was_checked=is_checked, bill=Bill(PRICES.copy))
     operations.diff(world.account, call, ID, olds, {**INPUTS, "ssh_key": RSA})
     operations.create(world.account, call, INPUTS)

@@ -167,7 +167,7 @@ Refuse = Callable[[str, int], list[float]]
 def test_open_record(
     records: Journal, refuse: Refuse, method: str, act: Callable[[Journal], object]
 ) -> None:
-    """One that another create reads is written, read and dropped a moment later."""
+    """An entry that another create reads is written, read and dropped a moment later."""
     records.write(ENTRY)
     pauses = refuse(method, 3)
     act(records)

@@ -151,7 +151,7 @@ def monitor() -> Monitor:
 
 
 class Plain(dynamic.Resource, module="fal", name="ComputeInstance"):
-    """The same resource, declared with the SDK's own constructor."""
+    """A ComputeInstance, declared with the SDK's own constructor."""
 
 
 @pulumi_test

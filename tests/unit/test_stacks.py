@@ -274,7 +274,7 @@ def test_empty(pulumi: Pulumi) -> None:
 
 
 def test_all(pulumi: Pulumi) -> None:
-    """Those that can't be read are named."""
+    """Stacks that can't be read are named."""
     pulumi.holds = {
         DEV: exported(row("own")),
         PROD: exported(row("a"), row("b")),
@@ -376,7 +376,7 @@ def test_named(pulumi: Pulumi) -> None:
 
 
 def test_not_there(pulumi: Pulumi) -> None:
-    """That one does not exist is an answer, as another failure is not."""
+    """A stack that does not exist is an answer. Another failure is none."""
     stacks = Stacks()
     assert stacks.named(HERE) == Found()
     assert stacks.own(HERE) is None
@@ -448,7 +448,7 @@ def test_own_by_update(
 
 
 def test_has(cloud: Pulumi) -> None:
-    """One that none has is in no state, unless one can't be read."""
+    """A machine that no stack has is in no state, unless one can't be read."""
     stacks, origin = Stacks(), Origin(URN, "", CLOUD)
     assert [stacks.has(origin, id_) for id_ in ("one", "two", "three")] == [True, True, False]
     cloud.holds[ME] = StackError("no access")

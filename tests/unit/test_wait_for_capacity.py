@@ -203,7 +203,7 @@ class Waiting(Threads):
 
 
 def waiting(count: int, seed: int = 0, **others: Any) -> Waiting:
-    """So many creates that begin together."""
+    """Yield creates that begin together."""
     creates = Waiting(seed, **others)
     for _ in range(count):
         creates.add()
@@ -239,7 +239,7 @@ def test_posts_of_one(seed: int) -> None:
 
 @any_order
 def test_capacity_for_more(seed: int) -> None:
-    """As soon as one is accepted, the next is asked: capacity may be gone a minute later."""
+    """As soon as a create is accepted, the next is sent: capacity may be gone a minute later."""
     creates = waiting(8, seed, capacity_at=600.0)
     creates.run()
     accepted = [moment for moment in creates.posts if moment >= 599.0]
@@ -260,7 +260,7 @@ def test_first_goes_ahead(seed: int, error: APIError | None) -> None:
 
 @any_order
 def test_capacity_ends(seed: int) -> None:
-    """Those that were sent together are refused once each, and go on one at a time."""
+    """Creates that were sent together are refused once each, and go on one at a time."""
     creates = waiting(64, seed, capacity=10, capacity_at=1000.0)
     creates.run()
     late = [moment for moment in creates.posts if 2.5 < moment < 999.0]
@@ -497,7 +497,7 @@ def shown() -> tuple[list[str], Call]:
 
 
 def test_row(world: World) -> None:
-    """Each text has a line in a log, so the longer the wait, the coarser it is."""
+    """Each text on the row has a line in a log, so the longer the wait, the coarser it is."""
     until = local(world, "%H:%M", 6 * HOUR)
     capacity_after(world, 2400.0)
     said, call = shown()
@@ -521,7 +521,7 @@ def test_row_of_another_day(world: World) -> None:
 
 
 def test_request_id(world: World) -> None:
-    """Each answer has another one, which makes no new line. The error has that of the last."""
+    """Each answer has its own request id, which makes no new line. The error has the last one."""
     ids = iter(range(1000))
     refuse(world, lambda: refusal(400, f"{FULL} (request id r{next(ids)})", CREATE))
     said, call = shown()
