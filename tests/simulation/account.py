@@ -97,6 +97,11 @@ class Account(FakeApi):
         now = min(at, self.state.now())
         return {late for late in self.late if now < self.machine(late).hidden_until["list"]}
 
+    def is_new(self, instance_id: str) -> bool:
+        """Whether no list has had the machine yet."""
+        is_hidden = self.state.now() < self.machine(instance_id).hidden_until["list"]
+        return is_hidden and instance_id not in self._glitches
+
     def glitch(self, ids: Iterable[str], seconds: float, calls: Sequence[Hiding]) -> None:
         """Hide machines for a while that the API has shown, from lists, from GET, or from both."""
         now = self.state.now()

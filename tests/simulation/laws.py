@@ -50,10 +50,10 @@ class Laws:
 
     1. Every machine of ours that runs is in its stack's state or in the journal.
     2. No create makes a machine while another of its resource runs that state does not have, unless
-       that one is on record as late, or the API has lacked it for a minute and still does, or it
-       refused the create and lied, unless that was in the same call; or only the journal of another
-       computer knows of it, and state does not tell that its create was cut off. It looks once
-       for those of all earlier creates.
+       that one is on record as late, and was named or can't be seen by this key or yet, or the API
+       has lacked it for a minute and still does, or it refused the create and lied, unless that was
+       in the same call; or only the journal of another computer knows of it, and state does not
+       tell that its create was cut off. It looks once for those of all earlier creates.
     3. No machine of somebody else, or of another resource, is claimed; none of another stack is
        deleted, nor any that the same process has just claimed.
     4. A create that replaces never ends with a machine that state has already.
@@ -296,6 +296,7 @@ class Laws:
             | (self._world.account.lied - self._refused(call))
             | self._world.account.not_made_yet()
             | self._followed(call.owner)
+            | self._unseen_late(call)
             | self._warned_of(call.process)
             | self._lacked()
             | (self._elsewhere(call) - self._cut_off(call))
@@ -342,6 +343,20 @@ class Laws:
         # One whose stack was not known is not kept as late.
         unanswered = any(not entry.instance_id for entry in self._world.entries_of(owner))
         return found | unlinked | (self._world.account.late if late or unanswered else set())
+
+    def _unseen_late(self, call: Call) -> set[str]:
+        """Return the machines on record as late that no list with the key of a call shows now.
+
+        They were gone, and are another account's; or a person has forgotten their create before the
+        first list had them.
+        """
+        account, late = self._world.account, self._world.entries_of(call.owner, late=True)
+        asking = account.state.account_of(call.process.conditions.key)
+        gone = {entry.instance_id for entry in late if entry.instance_id}
+        made = account.machines_of(call.owner)
+        foreign = {id_ for id_ in made & gone if not account.machine(id_).belongs_to(asking)}
+        is_forgotten = any(entry.instance_id is None for entry in late)
+        return foreign | ({id_ for id_ in made if account.is_new(id_)} if is_forgotten else set())
 
     def _is_unlinked(self, entry: Entry, stack: Stack) -> bool:
         """Whether nothing tells that an entry is of a stack, which was destroyed since."""
