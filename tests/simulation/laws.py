@@ -347,16 +347,16 @@ class Laws:
     def _unseen_late(self, call: Call) -> set[str]:
         """Return the machines on record as late that no list with the key of a call shows now.
 
-        They were gone, and are another account's; or a person has forgotten their create before the
-        first list had them.
+        They are another account's, or a person has forgotten their create before a list had them.
         """
         account, late = self._world.account, self._world.entries_of(call.owner, late=True)
         asking = account.state.account_of(call.process.conditions.key)
-        gone = {entry.instance_id for entry in late if entry.instance_id}
-        made = account.machines_of(call.owner)
-        foreign = {id_ for id_ in made & gone if not account.machine(id_).belongs_to(asking)}
-        is_forgotten = any(entry.instance_id is None for entry in late)
-        return foreign | ({id_ for id_ in made if account.is_new(id_)} if is_forgotten else set())
+        named, made = {entry.instance_id for entry in late}, account.machines_of(call.owner)
+        return {
+            instance_id
+            for instance_id in (made if None in named else made & named)
+            if account.is_new(instance_id) or not account.machine(instance_id).belongs_to(asking)
+        }
 
     def _is_unlinked(self, entry: Entry, stack: Stack) -> bool:
         """Whether nothing tells that an entry is of a stack, which was destroyed since."""
