@@ -44,7 +44,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         current = current_request()
         _session.register(current.urn, inputs.get("__aliases"))
         if _olds:
-            _session.account.known.add(current.urn)
+            _session.account.known.setdefault(current.urn, set())
         call = _session.call(current, preview="__preview" in inputs)
         checked = operations.check(call, _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.

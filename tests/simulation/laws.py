@@ -191,6 +191,10 @@ class Laws:
         """A preview of a stack has ended."""
         self._previews[stack] = (self._world.time.now, replaced)
 
+    def edited(self, stack: str) -> None:
+        """A program has changed since its last preview."""
+        self._previews.pop(stack, None)
+
     def preview_of(self, stack: str) -> set[str] | None:
         """Return what the preview of this moment has called a replacement, if there was one."""
         moment, replaced = self._previews.pop(stack, (-1.0, set[str]()))
@@ -327,7 +331,8 @@ class Laws:
 
         If they were first seen long after their POST, they most likely belong to somebody else. So
         do, as far as anybody can tell, those from before the stack was destroyed and renamed, or
-        was moved and destroyed, if it is still where it was.
+        was moved and destroyed, if it is still where it was; and those without an id from before it
+        was moved and renamed.
         """
         late, now = self._world.entries_of(owner, late=True), self._world.turns.wall()
         found = {
@@ -363,7 +368,9 @@ class Laws:
         behind = [other for other in self._world.left_behind if other.exists]
         if not entry.origin.provider:
             where = place(entry.origin.backend)
-            return where != place(stack.backend) and where in {place(b.backend) for b in behind}
+            is_renamed = entry.origin.stack != stack.title
+            is_copied = where in {place(other.backend) for other in behind}
+            return where != place(stack.backend) and (is_renamed or is_copied)
         has_other = entry.origin.provider != stack.provider
         is_behind = entry.origin.provider in {other.provider for other in behind}
         return has_other and (entry.origin.stack != stack.title or is_behind)

@@ -271,6 +271,7 @@ class Schedules(RuleBasedStateMachine):
             self.world.move(stack, self.way(move))
         if edit is not None:
             name, inputs = edit
+            self.world.laws.edited(stack)
             program = self.world.stacks[stack].program
             program.pop(name, None)
             if inputs is not None:

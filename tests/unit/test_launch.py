@@ -203,6 +203,21 @@ def test_full_before_post(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     assert [entry.origin for entry in world.journal.readable()] == [TWO]
 
 
+def test_full_before_late(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the create that follows it is on record, the earlier one counts."""
+    earlier, write = world.earlier(Phase.REQUESTED, **LOST), Journal.write
+
+    def full(journal: Journal, entry: Entry) -> None:
+        if entry.phase is Phase.REQUESTED and entry.file != earlier.file:
+            raise JournalError(world.folder, "full")
+        write(journal, entry)
+
+    monkeypatch.setattr(Journal, "write", full)
+    with pytest.raises(JournalError):
+        launch(world)
+    assert world.journal.readable() == [earlier]
+
+
 def test_others_records(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A create writes no record that another one is writing, which may have its id by then."""
     write, written = Journal.write, []
@@ -444,7 +459,11 @@ def test_resume(world: World, phase: Phase, others: dict[str, Any], hidden: str)
     assert world.state.creations == 1
     assert world.creates.resumed_ids == {made}
     assert world.record == replace(
-        entry, phase=Phase.CREATED, requested=SPEC.hashed(), seen=hidden != "all"
+        entry,
+        phase=Phase.CREATED,
+        account=world.settings.account,  # or the same process would take it for another account's
+        requested=SPEC.hashed(),
+        seen=hidden != "all",
     )
     assert world.clock.passed < 3  # the wait for ready handles the rest
 
@@ -467,7 +486,7 @@ def test_other_inputs(world: World) -> None:
 def test_replacement(world: World, recorded: Origin, seen: bool) -> None:
     """The record of one that was never shown is kept, or a refresh would take it for gone."""
     world.stacks.in_state = {"old"}
-    world.account.known.add("old")
+    world.account.known[URN] = {"old"}
     world.earlier(Phase.REPORTED, "old", origin=recorded, seen=seen)
     new = launch(world).id
     assert world.api.calls == ["list", "create"]
@@ -476,9 +495,12 @@ def test_replacement(world: World, recorded: Origin, seen: bool) -> None:
     assert on_record == ({new} if seen else {"old", new})
 
 
-@pytest.mark.parametrize("known, is_made", [(set(), False), ({URN}, True), ({"made"}, True)])
+@pytest.mark.parametrize(
+    "known, is_made",
+    [({}, False), ({URN: set()}, True), ({URN: {"made"}}, True), ({URN: {"replaced"}}, False)],
+)
 @pytest.mark.parametrize("phase", [Phase.CREATED, Phase.REPORTED])
-def test_two_ups(world: World, phase: Phase, known: set[str], is_made: bool) -> None:
+def test_two_ups(world: World, phase: Phase, known: dict[str, set[str]], is_made: bool) -> None:
     """A machine in state that the engine doesn't know of was put there by another `up`.
 
     The engine has checked the resource for `--replace`, and compared the machine otherwise.
@@ -580,6 +602,20 @@ def test_alias(world: World, earlier: Origin, phase: Phase) -> None:
     assert str(error).count("pending forget") == 1
     world.restart()
     assert launch(world).id != made
+
+
+def test_swapped(world: World) -> None:
+    """Two creates of one `up` that wait for each other's lock would wait for ever."""
+    made = {origin: world.machine() for origin in (HERE, API)}
+    for origin, id_ in made.items():
+        world.earlier(Phase.CREATED, id_, origin=origin)
+    with lock(world):
+        world.clock.interrupt()
+        with pytest.raises(errors.Interrupted):  # a create that has begun, and waits
+            launch(world, aliases=[API.urn])
+        world.clock.interrupted.clear()
+        assert launch(world, origin=API, aliases=[URN]).id == made[API]
+    assert launch(world, aliases=[API.urn]).id == made[HERE]
 
 
 # The key of another account.

@@ -344,6 +344,17 @@ def test_many_late(world: World, answers: bool) -> None:
     assert world.clock.time - began < 5
 
 
+def test_many_found(world: World) -> None:
+    """One second look for all candidates that are missing."""
+    made = [world.machine() for _ in range(8)]
+    late(world, found=tuple(made))
+    for id_ in made:
+        world.state.kill(id_)
+    began = world.clock.time
+    assert world.review() == []
+    assert world.clock.time - began < 5
+
+
 def test_late_beside_create(world: World) -> None:
     """A late entry's own create is over, but the process in progress may change its record."""
     late(world)

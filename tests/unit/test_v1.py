@@ -106,7 +106,7 @@ def test_replacement(world: World) -> None:
     (old,) = world.state.alive()
     world.stacks.in_state = {old}
     world.restart()
-    world.account.known.add(URN)
+    world.account.known[URN] = set()
     with world.creates.launch(SPEC, HERE) as new:
         assert new.id != old
 
@@ -197,13 +197,13 @@ def test_clock_set_back(world: World) -> None:
 def test_late_decision(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The computer may be suspended at any moment, so the clock is read right before a POST."""
     killed(world)
-    send = Creates._send
+    send_again = Creates._send_again
 
-    def late(creates: Creates, *args: Any, **kwargs: Any) -> Any:
+    def late(creates: Creates, *args: Any) -> Any:
         world.clock.set_by += KEY_SECONDS
-        return send(creates, *args, **kwargs)
+        return send_again(creates, *args)
 
-    monkeypatch.setattr(Creates, "_send", late)
+    monkeypatch.setattr(Creates, "_send_again", late)
     refusal(world)
     assert world.api.keys == []
 
@@ -254,6 +254,23 @@ def test_renamed(world: World, earlier: Origin) -> None:
     killed(world, origin=earlier)
     assert {launch(world, aliases=[ALIASED.urn]).id} == world.state.alive()
     assert world.api.keys == ["the-key"]
+
+
+def test_imported_meanwhile(world: World) -> None:
+    """On another computer, after the kill: in two states, either could delete the other's."""
+    killed(world)
+    (made,) = world.state.alive()
+    world.stacks.others = {"organization/shop/prod": {made}}
+    assert "organization/shop/prod" in refusal(world)
+    assert world.account.records.made(HERE) is None
+
+
+def test_legacy_now(world: World) -> None:
+    """The same endpoint may serve both APIs, and the legacy one ignores the key."""
+    killed(world)
+    world.settings = replace(V1, api="legacy")
+    refusal(world)
+    assert "create" not in world.api.calls
 
 
 def test_machine_of_others(world: World) -> None:
@@ -331,7 +348,7 @@ class Stack(FakeStacks):
         """A new process of the provider with those settings."""
         send = self.send_v1 if used.api == "v1" else self.legacy.send
         account = Account(self.journal, self, self.clock, lambda: used, send=send)
-        account.known.update(self.state)  # as the engine's own state has them
+        account.known[URN] = {*self.state}  # as the engine's own state has them
         return account
 
     def send_v1(self, request: Request[Any], timeout: float | None = None) -> Any:

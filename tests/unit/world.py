@@ -199,6 +199,7 @@ class World(ApiWorld):
         entry = Entry(
             origin=HERE,
             account=self.settings.account,
+            endpoint=self.settings.endpoint,
             requested=SPEC.hashed(),
             before=(),
             started=self.clock.wall(),

@@ -80,9 +80,9 @@ class Account:
         self.notify = notify
         self.warn = warn
         self.greeting = greeting
-        self.known: set[str] = set()
-        """The ids of the machines and the URNs of the resources that the engine has in its state,
-        as its calls show. Its state may be older than the stack's."""
+        self.known: dict[str, set[str]] = {}
+        """By the URN of each resource that the engine has in its state, as its calls show, the ids
+        of the machines that it has compared. Its state may be older than the stack's."""
         self.opening = threading.RLock()
         self._resolve = settings
         self._send = send
@@ -147,6 +147,18 @@ class Account:
         stacks = self.stacks.named(Origin(urn)).stacks
         return [machine for stack in stacks for machine in stack.machines]
 
+    def note_compared(self, urn: str, instance_id: str) -> None:
+        """Note that the engine has the resource with this machine in its state."""
+        self.known.setdefault(urn, set()).add(instance_id)
+
+    def engine_has(self, urn: str, instance_id: str) -> bool:
+        """Whether the engine's state has the resource with this machine, as far as it has shown.
+
+        A forced replacement comes without a diff, so that the machine is not known.
+        """
+        compared = self.known.get(urn)
+        return compared is not None and (not compared or instance_id in compared)
+
     def review(self, urn: str) -> None:
         """Warn about unresolved creates of the stack that the URN belongs to.
 
@@ -183,15 +195,9 @@ class Account:
             self._own.add(other.key)
         return self.is_own(other)
 
-    def refuse_elsewhere(
-        self, instance_id: str, other: AccountId, machines: Callable[[], Iterable[Located]]
-    ) -> None:
-        """Raise ElsewhereError if a machine that is not seen may belong to another account.
-
-        `machines` returns the machines that can show that both keys belong to the same account.
-        """
-        if not self.sees(other, machines):
-            raise _elsewhere(self.settings, instance_id, other)
+    def elsewhere(self, instance_id: str, other: AccountId) -> ElsewhereError:
+        """Return the error of a machine that is not seen and may belong to another account."""
+        return _elsewhere(self.settings, instance_id, other)
 
 
 @dataclass(frozen=True)
@@ -373,6 +379,10 @@ class Records:
             for entry in entries
         )
 
+    def forget(self, origin: Origin) -> None:
+        """Forget the resource's machine, which may be another stack's."""
+        self._made.pop(origin.urn, None)
+
     def let_go(self, origin: Origin) -> None:
         """Forget the resource's machine, which is gone, and keep its entry as a late one."""
         made = self._made.pop(origin.urn, None)
@@ -400,11 +410,10 @@ class Records:
                 problem="",
                 seen=seen or entry.seen,
             )
-            if replace(reported, started=entry.started) != entry:
-                if has_lock:
-                    self._put(reported)
-                elif not self._journal.exchange(entry, reported):
-                    return
+            if has_lock:
+                self._put(reported)
+            elif not self._journal.exchange(entry, reported):
+                return
             self._reported[origin.urn] = reported
 
     def note_imported(self, origin: Origin, instance_id: str) -> None:

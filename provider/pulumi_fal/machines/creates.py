@@ -201,7 +201,9 @@ class Creates:
         They stay locked until `locks` is closed.
         """
         journal, stacks = self._account.journal, self._account.stacks
-        names = dict.fromkeys([origin, *(replace(origin, urn=alias) for alias in aliases)])
+        # Of two resources that swap their names, each continues with what it has under its own.
+        free = (alias for alias in aliases if alias not in self._began)
+        names = dict.fromkeys([origin, *(replace(origin, urn=alias) for alias in free)])
         is_told = False
         while True:
             found = [
@@ -259,6 +261,8 @@ class Creates:
         resumed = replace(
             entry,
             origin=replace(origin, provider=provider),
+            account=self._account.id.account,  # which has shown the machine, with a rotated key too
+            endpoint=self._account.id.endpoint,
             phase=Phase.CREATED,
             requested=new.hashed(),
         )
@@ -276,6 +280,11 @@ class Creates:
         None if the machine is in state, where its entry could not be written: then the present
         create replaces it.
         """
+        if not self._may_send(entry):  # a wait for a lock may have taken long
+            raise self._without_an_answer(entry)
+        # A command that has read the entry must not drop it once this has been sent.
+        entry = replace(entry, started=self._account.clock.wall())
+        self._records.write(entry)
         with self.sending():
             made, instance = self._send(entry, new, may_be_sent=True)
             # The machine may already be in state, if only the entry could not be written.
@@ -283,6 +292,8 @@ class Creates:
                 self._records.remember(asking.origin, made, instance)
         ((facts, decision),) = earlier.decided(self._account, [made], asking, new)
         if isinstance(decision, Stop):
+            if facts.holder:  # another stack has it in state, so this one must not
+                self._records.forget(asking.origin)
             raise decision.error
         if isinstance(decision, StartFresh):
             self._leave(made, facts, decision)
@@ -357,10 +368,11 @@ class Creates:
         )
         self._refuse_if_cut_off(entry, origin)
         self._refuse_if_made(refused, before.values())
-        for before_this in late:
-            account.journal.write(before_this)
         try:
             with self.sending():
+                self._records.begin_post(entry)
+                for before_this in late:  # not before: this create may fail to get on record
+                    self._records.amend(before_this)
                 made, instance = self._send(entry, new, waits=waits)
                 self._records.remember(origin, made, instance)
         except (APIError, ConfigurationError, Interrupted) as error:  # it certainly made no machine
@@ -378,14 +390,6 @@ class Creates:
         `may_be_sent` says whether an earlier process may have sent the same create. Raises an
         APIError if the API certainly made no machine, and UnresolvedCreateError if it may have.
         """
-        if not may_be_sent:
-            self._records.begin_post(entry)
-        elif not self._may_send(entry):  # a wait for a lock may have taken long
-            raise self._without_an_answer(entry)
-        else:
-            # A command that has read the entry must not drop it once this has been sent.
-            entry = replace(entry, started=self._account.clock.wall())
-            self._records.write(entry)
         failures: list[APIError] = []
         try:
             instance = self._post(entry, new, failures, waits=waits)

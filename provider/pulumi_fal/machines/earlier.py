@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
-from pulumi_fal.errors import ConfigurationError, FalError, JournalError
+from pulumi_fal.errors import FalError, JournalError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.machines.unresolved import Ask, Decision, Facts, Search, as_late, decide
@@ -105,10 +105,12 @@ def _unasked(account: Account, entry: Entry, asking: Asking, new: NewInstance) -
     own = asking.own.machines if asking.own else ()
     # An `up` before this one has left what it replaced to be deleted.
     is_replaced = any(machine.id == entry.instance_id and machine.is_replaced for machine in own)
-    names = {asking.origin.urn, entry.instance_id}
+    deleted, id_ = account.creates.deleted_ids, entry.instance_id or ""
+    is_had = id_ in deleted or account.engine_has(asking.origin.urn, id_)
     return replace(
         offline(entry, asking, account.stacks, account.clock.wall(), account.id.account, new),
-        is_known=is_replaced or not names.isdisjoint(account.known),
+        is_known=is_replaced or is_had,
+        has_keys=account.client.has_idempotency_keys,
         unasked=frozenset(Ask),
     )
 
@@ -237,10 +239,7 @@ def reminders(account: Account, origin: Origin) -> Iterator[str]:
         elif _is_unresolved(journal, stacks, entry, origin):
             yield unresolved.reminder(entry)
     if late:
-        try:
-            yield from look_for_late(account, late)
-        except ConfigurationError as error:
-            yield from (unresolved.may_appear(entry, error) for entry in late)
+        yield from look_for_late(account, late)
 
 
 def _entries_of_ended_creates(journal: Journal, origin: Origin) -> Iterator[Entry | JournalError]:
@@ -298,78 +297,77 @@ def _is_unresolved(journal: Journal, stacks: Stacks, entry: Entry, origin: Origi
 
 def look_for_late(account: Account, entries: Sequence[Entry]) -> Iterator[str]:
     """Look for the machines of late entries, record the result, and yield the warnings."""
-    for entry, found in zip(entries, _late(account, entries), strict=True):
-        if isinstance(found, FalError):
-            yield unresolved.may_appear(entry, found)
-        elif found is None:  # if its machine was gone, the process of its own account looks for it
-            if entry.instance_id is None:
-                yield unresolved.may_appear(entry, None)
-        else:
-            if found:
-                yield unresolved.appeared(entry, found.candidates, found.unread)
-            kept = as_late(entry, found.candidates, account.clock.wall())
-            if kept != entry:
-                account.journal.exchange(entry, kept)
-
-
-def _late(account: Account, entries: Sequence[Entry]) -> Sequence[Search | FalError | None]:
-    """Return what may be of each entry, after one short look for all; None of another account's.
-
-    It is an error if that can't be told.
-    """
     try:
         instances = _look(account, entries)
-        return [
-            _among(account, entry, instances) if is_own(account, entry) else None
-            for entry in entries
-        ]
     except TimeoutError:
         error = FalError(f"The API gave no answer within {_LOOK_SECONDS:.0f} s")
-        return [error] * len(entries)
+        yield from (unresolved.may_appear(entry, error) for entry in entries)
+        return
     except FalError as error:
-        return [error] * len(entries)
+        yield from (unresolved.may_appear(entry, error) for entry in entries)
+        return
+    for entry in entries:
+        try:
+            found = _late(account, entry, instances)
+        except FalError as error:
+            yield unresolved.may_appear(entry, error)
+            continue
+        if found is None:  # if its machine was gone, the process of its own account looks for it
+            if entry.instance_id is None:
+                yield unresolved.may_appear(entry, None)
+            continue
+        if found:
+            yield unresolved.appeared(entry, found.candidates, found.unread)
+        kept = as_late(entry, found.candidates, account.clock.wall())
+        if kept != entry:
+            account.journal.exchange(entry, kept)
 
 
 def _look(account: Account, entries: Sequence[Entry]) -> dict[str, Instance]:
-    """Return the machines by id, as a list and a second look at what it lacks show them.
+    """Return the machines by id, with a second look if one that is on record is missing.
 
     Raises TimeoutError if one look takes too long.
     """
     fleet, clock = account.fleet, account.clock
     instances = dict(fleet.recent(fleet.interval, clock.now() + _LOOK_SECONDS))
-    missing = {instance_id for entry in entries for instance_id in entry.found}
-    for instance_id in missing - instances.keys():
-        instance = account.lifecycle.look(instance_id, _LOOK_SECONDS + fleet.interval)
-        if instance is not None:
-            instances[instance_id] = instance
     now = clock.wall()
-    still_there = [
+    still_there = (
         [instances[id_] for id_ in (*entry.found, entry.instance_id) if id_ in instances]
         for entry in entries
-    ]
-    if any(as_late(*known, now) is None for known in zip(entries, still_there, strict=True)):
-        # An entry may be about to be dropped, and the list may come from a stale replica.
+    )
+    found = {instance_id for entry in entries for instance_id in entry.found}
+    is_last = any(as_late(*known, now) is None for known in zip(entries, still_there, strict=True))
+    if is_last or found - instances.keys():
+        # An entry may be about to lose a machine, and the list may come from a stale replica.
         clock.sleep(fleet.interval)
-        instances |= fleet.fresh(clock.now() + _LOOK_SECONDS)
+        until = clock.now() + _LOOK_SECONDS
+        instances |= fleet.fresh(until)
+        for instance_id in found - instances.keys():
+            client = account.client.within(0, max(0.0, until - clock.now()))
+            instance = client.find_instance(instance_id)
+            if instance is not None:
+                instances[instance_id] = instance
     return instances
 
 
-def _among(account: Account, entry: Entry, instances: Mapping[str, Instance]) -> Search | FalError:
-    """Return which of the machines may be of an entry of the key's account."""
-    if entry.instance_id is not None:
-        instance = instances.get(entry.instance_id)
-        is_free = instance is not None and not _is_had(account, entry, instance.id)
-        return Search((instance,) if instance and is_free else ())
-    made = unclaimed(account, entry, instances.values())
-    if made and where(entry, account.stacks).unread:
-        return FalError("The stack of the resource can't be read")
-    return made
+def _late(account: Account, entry: Entry, instances: Mapping[str, Instance]) -> Search | None:
+    """Return which of the machines may be of a late entry; None if it is another account's.
 
-
-def _is_had(account: Account, entry: Entry, instance_id: str) -> bool:
-    """Whether a stack, or a create that is not late, has the machine of a late entry."""
-    read = account.stacks.named(entry.origin) | account.stacks.all()
-    return any(instance_id in stack.ids for stack in read.stacks) or any(
-        other.instance_id == instance_id and not other.is_late
+    Raises FalError if that can't be told.
+    """
+    if not is_own(account, entry):
+        return None
+    if entry.instance_id is None:
+        made = unclaimed(account, entry, instances.values())
+        if made and where(entry, account.stacks).unread:
+            raise FalError("The stack of the resource can't be read")
+        return made
+    instance = instances.get(entry.instance_id)
+    if instance is None or any(
+        other.instance_id == instance.id and not other.is_late
         for other in account.journal.readable()
-    )
+    ):
+        return Search()
+    read = everywhere(entry, account.stacks)
+    is_had = any(instance.id in stack.ids for stack in read.stacks)
+    return Search() if is_had else Search((instance,), read.unread)

@@ -103,6 +103,8 @@ class Facts:
     """The name of another stack that has the entry's machine in state."""
     unread: Mapping[str, str] = field(default_factory=dict)
     """The stacks that could not be read and may be the entry's, with the reason."""
+    has_keys: bool = True
+    """Whether the API that is asked now supports idempotency keys."""
     is_own: bool = True
     """Whether the key sees the machines of the account that the entry was written with."""
     instance: Instance | None = None
@@ -130,14 +132,17 @@ def decide(entry: Entry, facts: Facts) -> Decision | Ask:
         return Ask.INSTANCE
     if Ask.SEARCH in facts.unasked and entry.instance_id is None and facts.is_own:
         return Ask.SEARCH
-    if facts.same is Same.UNKNOWN:
-        return _uncertain(entry, facts)
-    if entry.instance_id is None:
-        return _without_a_machine(entry, facts)
+    is_unsure = facts.same is Same.UNKNOWN
+    if is_unsure and facts.holder:
+        return StartFresh()
     if facts.instance is None and entry.is_late:  # its own account has found that it is gone
         return StartFresh()
     if facts.instance is None and not facts.is_own:
         return Stop(of_another_account(entry, facts.account))
+    if is_unsure:
+        return _uncertain(entry, facts)
+    if entry.instance_id is None:
+        return _without_a_machine(entry, facts)
     if facts.instance is None and entry.seen:
         return StartFresh()
     # One that the API has never shown may still appear.
@@ -154,10 +159,6 @@ def decide(entry: Entry, facts: Facts) -> Decision | Ask:
 
 def _uncertain(entry: Entry, facts: Facts) -> Decision:
     """Decide about an entry that may be another stack's, which must not lose its machine."""
-    if facts.holder or (entry.is_late and facts.instance is None):
-        return StartFresh()
-    if not facts.is_own:
-        return Stop(of_another_account(entry, facts.account))
     is_left = facts.instance is not None or bool(facts.search)
     # A machine that the API has not shown yet may still appear.
     if is_left or (entry.instance_id is not None and not entry.seen):
@@ -171,7 +172,7 @@ def _can_be_sent_again(entry: Entry, facts: Facts) -> bool:
     is_unchanged = facts.requested is None or entry.is_for(facts.requested)
     is_same = facts.same is Same.YES and is_unchanged and entry.instance_id is None
     is_kept = entry.key_seconds_left(facts.now) > 0 and entry.account == facts.account
-    return is_same and is_kept and entry.phase is Phase.REQUESTED
+    return facts.has_keys and is_same and is_kept and entry.phase is Phase.REQUESTED
 
 
 def as_late(entry: Entry, found: Iterable[Instance], now: float) -> Entry | None:
@@ -207,8 +208,6 @@ def as_forgotten(entry: Entry, shown: Iterable[str], now: float) -> Entry | None
 
 
 def _without_a_machine(entry: Entry, facts: Facts) -> Decision:
-    if not facts.is_own:
-        return Stop(of_another_account(entry, facts.account))
     if not facts.search:
         return StartFresh()
     found = facts.search.candidates
@@ -289,10 +288,11 @@ def appeared(entry: Entry, found: Iterable[Instance], unread: Mapping[str, str] 
     """Machines that may come from a POST without an answer, or one that was gone and is back."""
     if entry.instance_id:
         (instance,) = found
+        nobody = "no resource that could be read" if unread else "no resource"
         return (
             f"Machine {instance.id} ({instance.instance_type}, {instance.status}) was gone, and is "
-            "there again. It is billed, and no resource has it; it was that of "
-            f"{_name(entry)}.\n{late_advice(entry)}"
+            f"there again. It is billed, and {nobody} has it; it was that of "
+            f"{_name(entry)}.\n{_may_have(unread)}{late_advice(entry)}"
         )
     return (
         f"{_followed(entry)}\nThese machines have appeared. Each may come from the earlier create, "

@@ -139,7 +139,7 @@ class FalProvider(ConfigurableProvider):
         olds, news = received(request.olds), received(request.news)
         self.session.register(request.urn)
         if olds:
-            self.session.account.known.add(request.urn)
+            self.session.account.known.setdefault(request.urn, set())
         checked = operations.check(self._call(request, context), olds, news)
         # The API does not return the SSH key of a machine, so an import has none.
         is_import = request.urn in self._imported and "ssh_key" not in news

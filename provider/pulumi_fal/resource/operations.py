@@ -121,7 +121,7 @@ def diff(
     `olds` are the old outputs, `news` the new inputs, and `before` the old inputs if they are
     known.
     """
-    account.known.add(id_)
+    account.note_compared(call.urn, id_)
     account.journal.drop_entry_for(call.urn, id_, is_proven=False)
     if not call.was_checked and news.get("sector") is UNKNOWN:
         # It may turn out to be the one that the machine is in. The next diff knows it.
@@ -263,11 +263,13 @@ def read(account: Account, call: Call, id_: str, props: Properties) -> Outputs |
     if instance is None:
         refuse_elsewhere(account, call, id_, props)
         if account.records.was_never_shown(call.urn, id_):
-            call.log(
+            unshown = (
                 f"The API has not shown machine {id_} since its create. It stays in state "
-                "unchanged, and may be billed.\nRun `pulumi refresh` again in a minute.",
-                WARNING,
+                "unchanged, and may be billed.\nRun `pulumi refresh` again in a minute."
             )
+            if UNFINISHED in props:
+                raise InitFailed(id_, dict(props), unshown)
+            call.log(unshown, WARNING)
             return dict(props)
         instance = account.lifecycle.find(id_)
     if instance is None:
@@ -344,7 +346,7 @@ def update(
     known. Raises InitFailed if the wait ends early, and LifecycleError if a new input would replace
     the machine.
     """
-    account.known.add(id_)
+    account.note_compared(call.urn, id_)
     changed = _replacements(olds, news, before)
     # The outputs have the inputs as well, except for the sector, which is the machine's own.
     _refuse_change(id_, [name for name in changed if before is not None or name != "sector"])
@@ -415,7 +417,6 @@ def _refuse_change(id_: str, names: Iterable[str]) -> None:
 
 def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
     """Delete the machine, and return when the API no longer knows it."""
-    account.known.add(id_)
     try:
         creates, origin = account.creates, account.origin(call.urn)
     except ConfigurationError as error:
@@ -503,7 +504,7 @@ def refuse_move(
         return
     if took_over:
         raise _moved(call.urn, id_, account_id, account.id)
-    account.refuse_elsewhere(id_, account_id, lambda: ())
+    raise account.elsewhere(id_, account_id)
 
 
 def refuse_another(account: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
@@ -518,11 +519,9 @@ def refuse_another(account: Account, call: Call, id_: str, props: Mapping[str, A
 
 def refuse_elsewhere(account: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
     """Raise ElsewhereError if a machine that is not seen may belong to another account."""
-    account.refuse_elsewhere(
-        id_,
-        AccountId.of(props),
-        lambda: account.in_state(call.urn),
-    )
+    account_id = AccountId.of(props)
+    if not account.sees(account_id, lambda: account.in_state(call.urn)):
+        raise account.elsewhere(id_, account_id)
 
 
 def _moved(urn: str, id_: str, old: AccountId, new: AccountId) -> ElsewhereError:
