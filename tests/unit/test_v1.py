@@ -452,10 +452,10 @@ FOUR_HUNDREDS = (400, 401, 403, 404, 422)
 SERVER_ERRORS = ("500", "500_after", "502", "503", "504", "522")
 ROWS: dict[str, list[Trouble]] = {
     "it can't be sent, or gets 429": [UNSENT, "429"],
-    "it is sent, then reset or timed out": ["reset_before", "reset_after", "late"],
-    "it gets 408 or a 5xx": [*SERVER_ERRORS, (408,)],
-    "it gets HTML, a part of a body, or JSON without an id": [
-        *("html", "html_after", "truncated", "wrong_shape", "empty")
+    "it is sent, and gets no answer, 408, a 5xx, or a body that is not the API's": [
+        *("reset_before", "reset_after", "late"),
+        *(*SERVER_ERRORS, (408,)),
+        *("html", "html_after", "truncated", "wrong_shape", "empty"),
     ],
     "it gets a redirect": ["redirect"],
     "it gets 409": [(409,)],
@@ -465,12 +465,12 @@ ROWS: dict[str, list[Trouble]] = {
         (0, status) for status in FOUR_HUNDREDS
     ],
     "the plugin is killed, and `up` runs within 9 minutes": [{}, {"later": KEY_SECONDS - 10}],
-    "the plugin is killed, and `up` runs later": [{"later": KEY_SECONDS}],
-    "the plugin is killed, and `up` runs with other inputs": [
+    "the plugin is killed, and `up` runs later, with other inputs, or with another account's key": [
+        {"later": KEY_SECONDS},
         {"ssh_key": ECDSA},
         {"instance_type": "gpu_8x_h100_sxm5"},
+        {"account": "another"},
     ],
-    "the plugin is killed, and `up` runs with another account's key": [{"account": "another"}],
 }
 
 
