@@ -569,9 +569,8 @@ def test_table(tmp_path: Path, what: str, trouble: Trouble, column: int, used: S
 def test_settings() -> None:
     """The pages have the times, the default and the addresses of the code."""
     assert (KEY_SECONDS, KEPT_SECONDS, STOPPED_SECONDS) == (9 * 60, 10 * 60, 60)
-    for text in (PAGE, RECOVERING):
-        assert "9 minutes" in text
-        assert "10 minutes for each" in text
+    assert "10 minutes for each" in RECOVERING
+    assert all("9 minutes" in text for text in (PAGE, RECOVERING))
     settings = table(PAGE)
     assert settings["setting"] == [f"`{API.default}`, the default", "`v1`"]
     assert settings["default endpoint"] == [f"`{ENDPOINTS['legacy']}`", f"`{ENDPOINTS['v1']}`"]

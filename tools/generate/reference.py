@@ -14,9 +14,7 @@ from .declarations import Field, definition, fields, paragraphs
 
 HEAD = f"""\
 ---
-title: fal Compute reference
-meta_desc: The resource, the functions and the enums of the fal Compute provider for Pulumi.
-layout: package
+meta_desc: The resources, functions and enums of the Python package.
 ---
 
 # Reference
