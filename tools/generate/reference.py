@@ -49,8 +49,6 @@ def _sections() -> Iterator[str]:
     yield _function(resource.get, "ComputeInstance.get")
     cluster = pulumi_fal.ComputeCluster
     yield f"## ComputeCluster\n\n{_doc(cluster)}\n"
-    yield "Name, inputs and options: `ComputeCluster(name, opts, **inputs)`, or"
-    yield "`ComputeCluster(name, ComputeClusterArgs(**inputs), opts)`.\n"
     yield "### Inputs of a cluster\n"
     cluster_inputs = [*_inputs(pulumi_fal.ComputeClusterArgs)]
     yield from _table("input", "type", (f for f in cluster_inputs if f.name not in OF_A_MACHINE))
