@@ -66,15 +66,12 @@ def _sections() -> Iterator[str]:
     yield "Its attributes are [outputs of a ComputeInstance](#outputs) as plain values:\n"
     plain = ", ".join(f"{field.name}: {field.type}" for field in fields(pulumi_fal.Instance))
     yield f"`{plain}`\n"
-    yield f"`is_ready: bool` is more: {_doc(pulumi_fal.Instance.is_ready)}\n"
+    yield f"It also has `is_ready: bool`. {_doc(pulumi_fal.Instance.is_ready)}\n"
     for enum in (pulumi_fal.InstanceType, pulumi_fal.Sector, pulumi_fal.Status):
-        yield f"## {enum.__name__}\n\n{_doc(enum)}\n"
-        members = [
-            replace(field, type=enum[field.name].value)
-            for field in fields(enum)
-            if field.name in enum.__members__
-        ]
-        yield from _table("member", "value", members)
+        yield f"## {enum.__name__}\n\n{_doc(enum)} The members are these in upper case.\n"
+        members = {field.name: field.doc for field in fields(enum)}
+        yield from (f"- `{it.value}`{members[it.name] and ': '}{members[it.name]}" for it in enum)
+        yield ""
 
 
 def _table(name: str, type_: str, declared: Iterable[Field]) -> Iterator[str]:
@@ -83,9 +80,8 @@ def _table(name: str, type_: str, declared: Iterable[Field]) -> Iterator[str]:
         (f"`{field.name}`", f"`{field.type}`".replace("|", r"\|"), field.doc)
         for field in declared
     ]
-    width = 3 if any(doc for *_, doc in rows) else 2
     for row in [(name, type_, ""), ("---",) * 3, *rows]:
-        yield f"| {' | '.join(row[:width])} |"
+        yield f"| {' | '.join(row)} |"
     yield ""
 
 
