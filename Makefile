@@ -85,8 +85,8 @@ bench: setup ## how fast, and with how many API calls, beside a provider as one 
 docs: setup ## the docs as a site, in the folder site; fails for a broken link
 	@$(BIN)/nox --session docs
 
-picture: setup ## the README's pictures of `make demo`, from a run
-	@$(BIN)/python tools/picture.py
+picture: setup ## the pictures of terminals in the README and the docs, from runs
+	@$(BIN)/python -m tools.picture
 
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

@@ -29,7 +29,7 @@ NEXT = f"""\
       into another terminal, and run an example there: examples/fleet has many machines.
    {PYTHON} -m pulumi_fal.emulator --fault create=reset_after
       The same with a fault: the first machine is made, but the answer is lost.
-      docs/emulator.md lists the others.
+      docs/emulator-reference.md lists the others.
    README.md
       The same for real, with a key."""
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -1,7 +1,7 @@
-"""Record `make demo` as docs/demo-light.svg and docs/demo-dark.svg: `make picture`.
+"""Record `make demo` and an `up` of examples/fleet as pictures in docs: `make picture`.
 
-The demo runs on a terminal of its own. The pictures have what is on it at the end, without empty
-lines, the step in which nothing changes, and the hints after the last one.
+Each runs on a terminal of its own. The pictures have what is on it at the end, without empty lines,
+the step in which nothing changes, and the hints after the last one.
 """
 
 from __future__ import annotations
@@ -14,26 +14,52 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 from pathlib import Path
 
 from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME, TerminalTheme
 from rich.text import Text
+from tools import demo
+
+from pulumi_fal.emulator.server import EmulatorServer
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS, ROWS = 100, 100
+MACHINES = "24"
 THEMES = {"light": DEFAULT_TERMINAL_THEME, "dark": SVG_EXPORT_THEME}
 MOVES = re.compile(r"\x1b\[(\d+)A")
 UNSEEN = re.compile(r"\x1b\[(K|\?25[lh])|\r")
 
 
 def main() -> None:
-    output = record([sys.executable, str(ROOT / "tools" / "demo.py")])
+    if sys.argv[1:] == ["fleet"]:
+        rent_fleet()
+    else:
+        draw("demo", "make demo", "tools.demo")
+        draw("fleet", f"pulumi up --parallel {MACHINES}", "tools.picture", "fleet")
+
+
+def rent_fleet() -> None:
+    """Run `up` on this terminal, with many machines of an emulator."""
+    with tempfile.TemporaryDirectory() as folder, EmulatorServer(provisioning=4.0) as emulator:
+        pulumi = demo.Pulumi(Path(folder), emulator.env)
+        where = (f"--dir={pulumi.project}", f"--runtime-options=virtualenv={sys.prefix}")
+        example = str(ROOT / "examples" / "fleet")
+        pulumi.read("new", example, "--generate-only", "--offline", "--yes", "--name=fleet", *where)
+        pulumi.read("stack", "init", "dev")
+        pulumi.read("config", "set", "sshPublicKey", demo.SSH_KEY)
+        pulumi.read("config", "set", "size", MACHINES)
+        pulumi.show("up", "--yes", "--skip-preview", "--suppress-outputs", "--parallel", MACHINES)
+
+
+def draw(name: str, title: str, *module: str) -> None:
+    output = record([sys.executable, "-m", *module])
     lines = shortened(Text.from_ansi("\n".join(on_screen(output))))
-    for name, theme in THEMES.items():
-        file = ROOT / "docs" / f"demo-{name}.svg"
-        file.write_text(svg(lines, theme), encoding="utf-8")
+    for kind, theme in THEMES.items():
+        file = ROOT / "docs" / f"{name}-{kind}.svg"
+        file.write_text(svg(lines, name, title, theme), encoding="utf-8")
         print(f"Wrote {file.relative_to(ROOT)}.")
 
 
@@ -84,13 +110,13 @@ def shortened(text: Text) -> list[Text]:
     return lines
 
 
-def svg(lines: list[Text], theme: TerminalTheme) -> str:
+def svg(lines: list[Text], name: str, title: str, theme: TerminalTheme) -> str:
     """Return a picture of a terminal. It loads nothing from elsewhere, so it has no fonts."""
     console = Console(
         record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="256"
     )
     console.print(*lines, sep="\n")
-    drawn = console.export_svg(title="make demo", theme=theme, unique_id="demo")
+    drawn = console.export_svg(title=title, theme=theme, unique_id=name)
     return re.sub(r"(?s)\s*@font-face \{.*?\}", "", drawn)
 
 

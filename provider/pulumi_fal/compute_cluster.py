@@ -29,23 +29,22 @@ class ComputeClusterArgs:
     no InfiniBand, and so no sector. Changing the type replaces all machines."""
     sector: pulumi.Input[str | Sector] | None = None
     """`sector_1`, `sector_2` or `sector_3`. By default the API chooses it for the first machine,
-    and the others are created in the same one when the first is ready. Requesting a sector that a
-    machine is not in replaces the machine. Requesting the sector that all are in, or no longer
-    requesting one, changes nothing."""
+    and the others are created in the same one when the first is ready. Machines that are not in a
+    requested sector are replaced."""
     wait: pulumi.Input[bool | None] | None = None
     """Whether create waits until each machine is ready; True by default. Without `sector`, the
     first of several machines is awaited in any case, because its sector is only known then."""
     wait_for_capacity: pulumi.Input[str | None] | None = None
-    """For how long the create of each machine asks again while the API refuses it for want of
-    capacity, such as `6h`, `30m` or `1h30m`, counted from the first refusal. By default it fails at
-    once. The machines that exist are billed while the others wait."""
+    """For how long the create of each machine is retried while the API has no capacity, such as
+    `6h`, `30m` or `1h30m`, counted from the first refusal. By default it fails at once. The
+    machines that exist are billed while the others wait."""
     wait_for_ssh: pulumi.Input[bool | None] | None = None
-    """Whether a machine counts as ready only when an SSH server greets on port 22 of its ip, so
+    """Whether a machine counts as ready only when an SSH server answers on port 22 of its ip, so
     that you can log in; False by default. It needs `wait`."""
     max_age: pulumi.Input[str | None] | None = None
     """For how long each machine is meant to run, such as `12h` or `1d12h`, counted from when Pulumi
-    recorded it. Nothing ends it by itself: `pulumi-fal delete --expired` deletes machines that are
-    older, and `pulumi-fal audit` finds them. Changing it does not replace a machine."""
+    recorded it. It doesn't end by itself: `pulumi-fal delete --expired` deletes machines that are
+    older, and `pulumi-fal audit` finds them."""
 
 
 class ComputeCluster(pulumi.ComponentResource):
@@ -73,15 +72,14 @@ class ComputeCluster(pulumi.ComponentResource):
     ssh_config: pulumi.Output[str | None]
     """A file for `ssh -F FILE NAME-0`. It is None until all machines have an ip."""
     inventory: pulumi.Output[str | None]
-    """An Ansible inventory with the machines as one group. Its name is the cluster's, with
-    underscores in place of other characters than letters and digits. It is None until all machines
-    have an ip."""
+    """An Ansible inventory with the machines as one group, named as the cluster, with underscores
+    in place of all but letters and digits. It is None until all machines have an ip."""
     skypilot: pulumi.Output[str | None]
-    """A file for `sky ssh up --file FILE` of SkyPilot: an SSH node pool. It names the private key
+    """A file for `sky ssh up --file FILE` of SkyPilot: an SSH node pool, with the private key
     `~/.ssh/id_ed25519`. It is None until all machines have an ip."""
     dstack: pulumi.Output[str | None]
-    """A file for `dstack apply -f FILE`: an SSH fleet. It names the private key
-    `~/.ssh/id_ed25519`. It is None until all machines have an ip."""
+    """A file for `dstack apply -f FILE`: an SSH fleet, with the private key `~/.ssh/id_ed25519`.
+    It is None until all machines have an ip."""
 
     @overload
     def __init__(

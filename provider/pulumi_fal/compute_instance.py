@@ -31,24 +31,23 @@ class ComputeInstanceArgs:
     replaces the machine; changing only its comment does not."""
     sector: pulumi.Input[str | Sector | None] | None = None
     """`sector_1`, `sector_2` or `sector_3`: 8x machines of one sector share an InfiniBand network.
-    By default the API chooses. Requesting a sector that the machine is not in replaces the machine.
-    Requesting the sector that it is in, or no longer requesting one, changes nothing."""
+    By default the API chooses. Only a request for a sector that the machine is not in replaces
+    it."""
     wait: pulumi.Input[bool | None] | None = None
     """Whether create waits until the machine is ready; True by default. With False, run
-    `pulumi refresh` later to get ip and status. Changing it does not replace the machine: after a
-    change to True, the next `pulumi up` waits."""
+    `pulumi refresh` later to get ip and status. After a change to True, the next `pulumi up`
+    waits."""
     wait_for_capacity: pulumi.Input[str | None] | None = None
-    """For how long create asks again while the API refuses it for want of capacity, such as `6h`,
-    `30m` or `1h30m`, counted from the first refusal. By default it fails at once. Changing it does
-    not replace the machine."""
+    """For how long create is retried while the API has no capacity, such as `6h`, `30m` or
+    `1h30m`, counted from the first refusal. By default it fails at once."""
     wait_for_ssh: pulumi.Input[bool | None] | None = None
-    """Whether the machine counts as ready only when an SSH server greets on port 22 of its ip, so
-    that you can log in; False by default. It needs `wait`. Changing it does not replace the
-    machine: after a change to True, the next `pulumi up` waits."""
+    """Whether the machine counts as ready only when an SSH server answers on port 22 of its ip, so
+    that you can log in; False by default. It needs `wait`. After a change to True, the next
+    `pulumi up` waits."""
     max_age: pulumi.Input[str | None] | None = None
     """For how long the machine is meant to run, such as `12h` or `1d12h`, counted from when Pulumi
-    recorded it. Nothing ends it by itself: `pulumi-fal delete --expired` deletes machines that are
-    older, and `pulumi-fal audit` finds them. Changing it does not replace the machine."""
+    recorded it. It doesn't end by itself: `pulumi-fal delete --expired` deletes machines that are
+    older, and `pulumi-fal audit` finds them."""
 
 
 _OUTPUTS = inputs.names(lambda field: field.is_output)

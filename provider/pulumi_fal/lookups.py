@@ -1,7 +1,7 @@
 """Look up machines from a Pulumi program without managing them.
 
-These functions run in the program itself, so a preview needs a key too. The `_output` forms accept
-and return Outputs, for arguments that are not known yet.
+These functions run in the program itself, so a preview needs a key too. `get_instance_output` and
+`get_instances_output` take and return Outputs, for arguments that are not known yet.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def test_picture() -> None:
     rest = "-> It finds nothing to do.\r\nsame\r\n-> Down.\r\nDone. What to try next:\r\nmore\r\n"
     lines = picture.shortened(Text.from_ansi("\n".join(picture.on_screen(drawn + rest))))
     assert [line.plain for line in lines] == ["", "-> Up.", "Type", "created", "", "-> Down."]
-    svg = picture.svg(lines, picture.THEMES["dark"])
+    svg = picture.svg(lines, "name", "A title", picture.THEMES["dark"])
     assert {"created", "#98a84b"} <= set(re.findall(r"#\w{6}|created", svg))
     assert not re.search(r"url\((?!#)|@import|xlink", svg)
 

@@ -469,10 +469,10 @@ FOUR_HUNDREDS = (400, 401, 403, 404, 422)
 SERVER_ERRORS = ("500", "500_after", "502", "503", "504", "522")
 ROWS: dict[str, list[Trouble]] = {
     "it can't be sent, or gets 429": [UNSENT, "429"],
-    "it is sent, then reset or timed out": ["reset_before", "reset_after", "late"],
-    "it gets 408 or a 5xx": [*SERVER_ERRORS, (408,)],
-    "it gets HTML, a part of a body, or JSON without an id": [
-        *("html", "html_after", "truncated", "wrong_shape", "empty")
+    "it is sent, and gets no answer, 408, a 5xx, or a body that is not the API's": [
+        *("reset_before", "reset_after", "late"),
+        *(*SERVER_ERRORS, (408,)),
+        *("html", "html_after", "truncated", "wrong_shape", "empty"),
     ],
     "it gets a redirect": ["redirect"],
     "it gets 409": [(409,)],
@@ -482,12 +482,12 @@ ROWS: dict[str, list[Trouble]] = {
         (0, status) for status in FOUR_HUNDREDS
     ],
     "the plugin is killed, and `up` runs within 9 minutes": [{}, {"later": KEY_SECONDS - 10}],
-    "the plugin is killed, and `up` runs later": [{"later": KEY_SECONDS}],
-    "the plugin is killed, and `up` runs with other inputs": [
+    "the plugin is killed, and `up` runs later, with other inputs, or with another account's key": [
+        {"later": KEY_SECONDS},
         {"ssh_key": ECDSA},
         {"instance_type": "gpu_8x_h100_sxm5"},
+        {"account": "another"},
     ],
-    "the plugin is killed, and `up` runs with another account's key": [{"account": "another"}],
 }
 
 
@@ -560,7 +560,15 @@ def table(text: str) -> dict[str, list[str]]:
     return {what: cells for what, *cells in rows}
 
 
-CREATES = table(RECOVERING.partition("### What each API does")[2].partition("\n### ")[0])
+CREATES = {
+    "it can't be sent, or gets 429": [AGAIN, AGAIN],
+    "it is sent, and gets no answer, 408, a 5xx, or a body that is not the API's": [STOPS, AGAIN],
+    "it gets a redirect": [STOPS, STOPS],
+    "it gets 409": [FAILS, AGAIN],
+    "it gets any other 4xx": [FAILS, FAILS],
+    **table(RECOVERING.partition("### What each API does")[2].partition("\n### ")[0]),
+}
+"""What the retries make of a create, and then the rows of the page."""
 
 
 @pytest.mark.parametrize("column, used", [(0, LEGACY), (1, V1)], ids=["legacy", "v1"])
@@ -586,9 +594,8 @@ def test_table(tmp_path: Path, what: str, trouble: Trouble, column: int, used: S
 def test_settings() -> None:
     """The pages have the times, the default and the addresses of the code."""
     assert (KEY_SECONDS, KEPT_SECONDS, STOPPED_SECONDS) == (9 * 60, 10 * 60, 60)
-    for text in (PAGE, RECOVERING):
-        assert "9 minutes" in text
-        assert "10 minutes for each" in text
+    assert "10 minutes for each" in RECOVERING
+    assert all("9 minutes" in text for text in (PAGE, RECOVERING))
     settings = table(PAGE)
     assert settings["setting"] == [f"`{API.default}`, the default", "`v1`"]
     assert settings["default endpoint"] == [f"`{ENDPOINTS['legacy']}`", f"`{ENDPOINTS['v1']}`"]

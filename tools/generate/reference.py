@@ -14,16 +14,18 @@ from .declarations import Field, definition, fields, paragraphs
 
 HEAD = f"""\
 ---
-title: fal Compute reference
-meta_desc: The resource, the functions and the enums of the fal Compute provider for Pulumi.
-layout: package
+meta_desc: The resources, functions and enums of the Python package.
 ---
 
 # Reference
 
 Everything below is imported from `pulumi_fal`. The type token of a machine is `{TYPE_TOKEN}`.
-`make generate` writes this page from the docstrings.
 """
+OF_A_MACHINE = ("ssh_key", "wait_for_capacity", "wait_for_ssh", "max_age")
+"""Inputs of a cluster that the page describes once, for a machine."""
+
+UNTIL = " It is None until all machines have an ip."
+"""The page says it once."""
 
 
 def text() -> str:
@@ -37,6 +39,7 @@ def _sections() -> Iterator[str]:
     yield "Name, inputs and options: `ComputeInstance(name, opts, **inputs)`, or"
     yield "`ComputeInstance(name, ComputeInstanceArgs(**inputs), opts)`.\n"
     yield "### Inputs\n"
+    yield "Each can be an Output, except a cluster's `size`.\n"
     yield from _table("input", "type", _inputs(args))
     yield f"{_doc(resource.__init__, after=1)}\n"
     yield "### Outputs\n"
@@ -46,32 +49,29 @@ def _sections() -> Iterator[str]:
     yield _function(resource.get, "ComputeInstance.get")
     cluster = pulumi_fal.ComputeCluster
     yield f"## ComputeCluster\n\n{_doc(cluster)}\n"
-    yield "Name, inputs and options: `ComputeCluster(name, opts, **inputs)`, or"
-    yield "`ComputeCluster(name, ComputeClusterArgs(**inputs), opts)`.\n"
     yield "### Inputs of a cluster\n"
-    yield from _table("input", "type", _inputs(pulumi_fal.ComputeClusterArgs))
+    cluster_inputs = [*_inputs(pulumi_fal.ComputeClusterArgs)]
+    yield from _table("input", "type", (f for f in cluster_inputs if f.name not in OF_A_MACHINE))
+    same = ", ".join(f"`{field.name}`" for field in cluster_inputs if field.name in OF_A_MACHINE)
+    yield f"{same}: the [inputs of a ComputeInstance](#inputs), for each machine.\n"
     yield f"{_doc(cluster.__init__, after=1)}\n"
     yield "### Outputs of a cluster\n"
-    yield from _table("output", "type", fields(cluster))
+    outputs = [replace(field, doc=field.doc.replace(UNTIL, "")) for field in fields(cluster)]
+    yield from _table("output", "type", outputs)
+    yield "From `hostfile` on, they are None until all machines have an ip.\n"
     yield f"## Functions\n\n{_doc(inspect.getmodule(pulumi_fal.get_instance), after=1)}\n"
-    for function in (
-        pulumi_fal.get_instance,
-        pulumi_fal.get_instances,
-        pulumi_fal.get_instance_output,
-        pulumi_fal.get_instances_output,
-    ):
+    for function in (pulumi_fal.get_instance, pulumi_fal.get_instances):
         yield _function(function, function.__name__)
     yield f"## Instance\n\n{_doc(pulumi_fal.Instance)}\n"
-    ready = Field("is_ready", "bool", _doc(pulumi_fal.Instance.is_ready), has_default=True)
-    yield from _table("attribute", "type", [*fields(pulumi_fal.Instance), ready])
+    yield "Its attributes are [outputs of a ComputeInstance](#outputs) as plain values:\n"
+    plain = ", ".join(f"{field.name}: {field.type}" for field in fields(pulumi_fal.Instance))
+    yield f"`{plain}`\n"
+    yield f"It also has `is_ready: bool`. {_doc(pulumi_fal.Instance.is_ready)}\n"
     for enum in (pulumi_fal.InstanceType, pulumi_fal.Sector, pulumi_fal.Status):
-        yield f"## {enum.__name__}\n\n{_doc(enum)}\n"
-        members = [
-            replace(field, type=enum[field.name].value)
-            for field in fields(enum)
-            if field.name in enum.__members__
-        ]
-        yield from _table("member", "value", members)
+        yield f"## {enum.__name__}\n\n{_doc(enum)} The members are these in upper case.\n"
+        members = {field.name: field.doc for field in fields(enum)}
+        yield from (f"- `{it.value}`{members[it.name] and ': '}{members[it.name]}" for it in enum)
+        yield ""
 
 
 def _table(name: str, type_: str, declared: Iterable[Field]) -> Iterator[str]:
@@ -80,9 +80,8 @@ def _table(name: str, type_: str, declared: Iterable[Field]) -> Iterator[str]:
         (f"`{field.name}`", f"`{field.type}`".replace("|", r"\|"), field.doc)
         for field in declared
     ]
-    width = 3 if any(doc for *_, doc in rows) else 2
     for row in [(name, type_, ""), ("---",) * 3, *rows]:
-        yield f"| {' | '.join(row[:width])} |"
+        yield f"| {' | '.join(row)} |"
     yield ""
 
 
@@ -96,7 +95,9 @@ def _function(function: Callable[..., object], name: str) -> str:
 def _inputs(cls: type) -> Iterator[Field]:
     """Yield the fields of the arguments class; those with a default are marked as optional."""
     for field in fields(cls):
-        yield replace(field, doc=f"Optional. {field.doc}") if field.has_default else field
+        plain = field.type.replace("pulumi.Input[", "").replace("]", "").replace(" | None", "")
+        doc = f"Optional. {field.doc}" if field.has_default else field.doc
+        yield replace(field, type=plain, doc=doc)
 
 
 def _doc(thing: object, after: int = 0) -> str:

@@ -18,6 +18,8 @@ html_title = "pulumi-fal"
 html_logo = str(ROOT / "docs" / "logo.svg")
 html_show_sphinx = False
 html_copy_source = True
+# What HTML in the pages shows; pictures in Markdown are copied without this.
+html_extra_path = [str(file) for file in sorted((ROOT / "docs").glob("fleet-*.svg"))]
 html_additional_pages = {"index": "to_root.html"}
 templates_path = ["."]
 html_theme_options = {
