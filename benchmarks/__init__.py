@@ -1,1 +1,1 @@
-"""`python -m benchmarks`: compare the provider with a naive one and a client without Pulumi."""
+"""`python -m benchmarks`: compare the provider with one written by hand, and with no Pulumi."""

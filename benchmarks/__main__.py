@@ -10,67 +10,56 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import Command, Failed, Run, run
-from benchmarks.programs import (
-    CLUSTER,
-    DIRECT,
-    FOLLOWING,
-    NAIVE,
-    NATIVE,
-    NATIVE_CLUSTER,
-    NATIVE_FOLLOWING,
-    OURS,
-    UNWRITTEN,
-    V1,
-    WAITING,
-)
+from benchmarks.measure import COMMANDS, Failed, Run, run
+from benchmarks.programs import BY_HAND, DIRECT, NATIVE, OURS, UNWRITTEN
 
-# The naive provider works on four machines at a time: 64 would take it four minutes.
+# What is written by hand works on four machines at a time: 64 would take it four minutes.
 ROWS = {
-    OURS: {1: 3, 16: 1, 64: 3, 256: 2},
-    UNWRITTEN: {256: 1},
-    V1: {64: 1},
-    NATIVE: {1: 1, 64: 1},
-    NATIVE_CLUSTER: {64: 1},
-    NATIVE_FOLLOWING: {8: 1},
-    CLUSTER: {8: 1},
-    FOLLOWING: {8: 1},
-    WAITING: {1: 1, 64: 1},
-    NAIVE: {1: 1, 16: 1},
-    DIRECT: {1: 1, 16: 1, 64: 1, 256: 1},
+    1: {BY_HAND: 3, OURS: 3, NATIVE: 3, DIRECT: 1},
+    16: {BY_HAND: 1, OURS: 1, DIRECT: 1},
+    64: {OURS: 3, NATIVE: 1, DIRECT: 1},
+    256: {OURS: 2, UNWRITTEN: 1, DIRECT: 1},
 }
 """How often each program runs with how many machines. Polls have jitter, so that what the others
 are compared with runs more than once."""
 
-
-def _of(name: str, figure: Callable[[Command], float]) -> Callable[[Run], float | None]:
-    """A figure of one command, or None of a run without it."""
-    return lambda run: figure(run.commands[name]) if name in run.commands else None
+Figure = Callable[[Run], float]
 
 
+def _seconds(name: str) -> Figure:
+    return lambda run: run.commands[name].seconds
+
+
+def _cpu(name: str) -> Figure:
+    return lambda run: run.commands[name].cpu
+
+
+def _requests(name: str) -> Figure:
+    return lambda run: sum(run.commands[name].calls.values())
+
+
+TIMES = {f"{name}, s": _seconds(name) for name in COMMANDS}
 FIGURES: dict[str, Callable[[Run], float | None]] = {
-    "up, s": _of("up", lambda up: up.seconds),
-    "refresh, s": _of("refresh", lambda refresh: refresh.seconds),
-    "destroy, s": _of("destroy", lambda destroy: destroy.seconds),
-    "polls of up": _of("up", lambda up: up.calls["list"] + up.calls["get"]),
-    "POSTs of up": _of("up", lambda up: up.calls["create"]),
-    "requests of refresh": _of("refresh", lambda refresh: sum(refresh.calls.values())),
-    "requests of destroy": _of("destroy", lambda destroy: sum(destroy.calls.values())),
+    **TIMES,
+    **{f"CPU of {name}, s": _cpu(name) for name in COMMANDS},
+    **{f"requests of {name}": _requests(name) for name in COMMANDS},
     "memory, MB": lambda run: run.memory,
 }
 """What is taken from every run: times, API requests, and the peak of the plugin's process."""
-HEADER = ("program", "machines", "runs", *FIGURES)
+HEADER = ("program", "machines", "runs", *FIGURES, *(f"{name} / by hand" for name in COMMANDS))
 
 
 def main() -> None:
     options = _options()
     runs = measure(options.largest, options.provisioning)
+    base = runs[BY_HAND, 1]
     lines = [
         [
             who,
             str(machines),
             str(len(same)),
-            *(_median(figure, same) for figure in FIGURES.values()),
+            *(_rounded(_median(figure, same)) for figure in FIGURES.values()),
+            *(_ratio(figure, same, base) for figure in TIMES.values()),
         ]
         for (who, machines), same in runs.items()
     ]
@@ -85,9 +74,9 @@ def measure(largest: int, provisioning: float) -> dict[tuple[str, int], list[Run
     """Run all rows with at most so many machines, one at a time, and repeats last."""
     made: dict[tuple[str, int], list[Run]] = defaultdict(list)
     started = time.monotonic()
-    for turn in range(max(times for sizes in ROWS.values() for times in sizes.values())):
-        for who, sizes in ROWS.items():
-            for machines, times in sizes.items():
+    for turn in range(max(times for programs in ROWS.values() for times in programs.values())):
+        for machines, programs in ROWS.items():
+            for who, times in programs.items():
                 if turn >= times or machines > largest:
                     continue
                 try:
@@ -99,15 +88,24 @@ def measure(largest: int, provisioning: float) -> dict[tuple[str, int], list[Run
     return made
 
 
-def _median(figure: Callable[[Run], float | None], runs: list[Run]) -> str:
+def _median(figure: Callable[[Run], float | None], runs: list[Run]) -> float | None:
     known = [value for value in map(figure, runs) if value is not None]
-    return f"{median(known):.1f}".removesuffix(".0") if known else ""
+    return median(known) if known else None
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _ratio(seconds: Figure, runs: list[Run], base: list[Run]) -> str:
+    """The time divided by that of one machine, written by hand."""
+    return f"{median(map(seconds, runs)) / median(map(seconds, base)):.2f}"
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Compare pulumi-fal on the emulator with a naive provider, and with no Pulumi.",
+        description="Compare pulumi-fal on the emulator with a provider written by hand.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument

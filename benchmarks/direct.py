@@ -34,6 +34,9 @@ class Direct:
         while any(machine["status"] != "ready" for machine in self._after_the_interval()):
             continue
 
+    def again(self) -> None:
+        """Do nothing: all machines exist."""
+
     def refresh(self) -> None:
         """List the machines."""
         self._list()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,8 +21,10 @@ import requests
 
 from benchmarks import programs
 from benchmarks.direct import Direct
-from benchmarks.programs import DIRECT, FULL_SECONDS, INSTANCE, WAITING
+from benchmarks.programs import DIRECT, INSTANCE
 
+COMMANDS = {"up": "up", "again": "up", "refresh": "refresh", "destroy": "destroy"}
+"""The commands of a run, in their order, by the names that they have here."""
 KINDS = ("create", "list", "get", "delete")
 DELETION = 0.5
 """The seconds until a machine is gone."""
@@ -40,6 +43,8 @@ class Command:
     """The time and the API calls of one command."""
 
     seconds: float
+    cpu: float
+    """Seconds of the CPU, of the engine and of all processes that it starts."""
     calls: dict[str, int]
     """By kind."""
 
@@ -49,7 +54,7 @@ class Run:
     """The measurements of one program with one number of machines."""
 
     commands: dict[str, Command]
-    """By name, those that were measured."""
+    """By name, as COMMANDS has them."""
     memory: float | None
     """The plugin process's peak, in MB; None if there is no such process, or it is not known."""
 
@@ -62,16 +67,8 @@ class Emulator:
         self._before: dict[str, int] = dict.fromkeys(KINDS, 0)
 
     def report(self) -> Any:
-        return requests.get(f"{self._controls}/report", timeout=60).json()
-
-    def set_capacity(self, machines: int | None) -> None:
-        """Have capacity for so many machines, or for any number."""
-        url, body = f"{self._controls}/capacity", {"machines": machines}
-        requests.post(url, json=body, timeout=60).raise_for_status()
-
-    @property
-    def _controls(self) -> str:
-        return self.env["FAL_COMPUTE_ENDPOINT"] + "/_emulator"
+        url = self.env["FAL_COMPUTE_ENDPOINT"] + "/_emulator/report"
+        return requests.get(url, timeout=60).json()
 
     def calls(self) -> dict[str, int]:
         """The calls by kind, since this was last called."""
@@ -190,7 +187,7 @@ class Memory:
 
 
 def run(who: str, machines: int, provisioning: float) -> Run:
-    """Create the machines, then refresh and destroy them if that is measured as well.
+    """Create the machines, look for changes twice, with `up` and with `refresh`, and destroy them.
 
     Raises Failed if a step did not succeed.
     """
@@ -198,20 +195,22 @@ def run(who: str, machines: int, provisioning: float) -> Run:
         stack = None if who == DIRECT else Stack(Path(folder), who, machines, api.env)
         client = Direct(api.env, machines, INSTANCE)
         commands = {}
-        if who == WAITING:
-            api.set_capacity(0)
-            threading.Timer(FULL_SECONDS, api.set_capacity, [None]).start()
-        for name in programs.commands(who):
-            act: Callable[[], None] = getattr(client, name)
-            started = time.perf_counter()
+        for name, command in COMMANDS.items():
+            started, cpu = time.perf_counter(), _cpu()
             if stack is None:
-                act()
+                getattr(client, name)()
             else:
-                stack.command(name)
+                stack.command(command)
             seconds = time.perf_counter() - started
-            commands[name] = Command(seconds, api.calls())
+            commands[name] = Command(seconds, _cpu() - cpu, api.calls())
             _expect(api.report(), machines if name != "destroy" else 0, machines)
         return Run(commands, memory=stack.memory.peak if stack else None)
+
+
+def _cpu() -> float:
+    """The seconds of the CPU that ended child processes took, with all that these waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
 
 
 def _expect(report: Any, alive: int, made: int) -> None:

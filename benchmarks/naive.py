@@ -1,7 +1,8 @@
-"""The baseline: a provider for fal Compute, written as Pulumi's page on dynamic providers suggests.
+"""The baseline: a provider for fal Compute, as one would write it by hand for one's own machines.
 
-It polls for each machine separately. It is minimal, but nothing in it is slow on purpose: it uses
-`requests` as that library's front page does, and polls every two seconds.
+It waits until a machine is ready, and until it is gone. Nothing in it is slow on purpose: it uses
+`requests` as that library's front page does, and polls every two seconds. But it knows no failures,
+and it polls for each machine separately.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The native plugin's resources, as a program without a generated SDK declares them."""
+"""The native plugin's resource, as a program without a generated SDK declares it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,3 @@ class Machine(pulumi.CustomResource):
     def __init__(self, name: str, instance_type: str, ssh_key: str) -> None:
         props = {"instanceType": instance_type, "sshKey": ssh_key, "ip": None, "status": None}
         super().__init__("fal:index:ComputeInstance", name, props)
-
-
-class ComputeCluster(pulumi.ComponentResource):
-    """A cluster, which the plugin constructs."""
-
-    def __init__(self, name: str, size: int, ssh_key: str, sector: str) -> None:
-        props = {"size": size, "sshKey": ssh_key, "sector": sector, "ips": None}
-        super().__init__("fal:index:ComputeCluster", name, props, remote=True)

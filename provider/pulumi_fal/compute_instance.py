@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import difflib
 import inspect
 import re
 from dataclasses import MISSING, dataclass, fields
@@ -286,6 +285,8 @@ def parse(
 
 
 def _unexpected(unknown: dict[str, Any], known: list[str]) -> str:
+    import difflib  # most programs make no such mistake
+
     said = []
     for name in unknown:
         near = difflib.get_close_matches(name, known, n=1)

@@ -86,7 +86,8 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
             return dynamic.ReadResult(id_, outs, dict(inputs))
         outputs: dict[str, Any] | None
         try:
-            outputs = operations.read(_session.account, _session.call(current), id_, state)
+            call = _session.call(current, reads=True)
+            outputs = operations.read(_session.account, call, id_, state)
         except InitFailed as failed:
             if current.keep_partial_state(id_, failed.outputs, failed.reason):
                 raise

@@ -93,12 +93,14 @@ def test_audit_as_json(line: CommandLine) -> None:
 
 
 def test_gone(line: CommandLine) -> None:
-    """Its resource is named, whatever can't be read. A list may lag behind, so a GET decides."""
+    """Its resource is named, whatever can't be read. A second list says so of all that are gone."""
     lags = line.rent()
     line.stacks = {DEV: {"a": "i-gone", "b": lags}, PROD: "no access"}
     line.emulator.state.hide(lags, "list", 60)
+    line.meanwhile = lambda args: line.emulator.state.advance(60)
     gone = line.json("audit", code=FOUND)["gone"]
     assert gone == [{"id": "i-gone", "urn": urn("a"), "stack": DEV}]
+    assert (line.emulator.state.calls["list"], line.emulator.state.calls["get"]) == (2, 0)
     assert "`pulumi refresh`" in line.run("audit", code=FOUND)
 
 

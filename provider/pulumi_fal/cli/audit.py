@@ -14,8 +14,6 @@ import click
 from rich.text import Text
 
 from pulumi_fal import clock
-from pulumi_fal.api.client import Client
-from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import show
 from pulumi_fal.cli.context import (
@@ -163,15 +161,14 @@ def _look(context: Context, stacks: Sequence[str], max_age: float | None) -> Rep
     instances = client.list_instances()
     evidence = Reader(context, stacks).read(instances)
     limit = ABANDONED_SECONDS if max_age is None else max_age
-    machines = [
-        (instance, whose, claim)
-        for instance, whose, claim in evidence.whose(instances, limit)
-        # A machine may have been destroyed while the stacks were read.
-        if whose not in _LEFT or _exists(instance.id, [], client)
-    ]
-    held = evidence.held
-    missing = [claim for claim in held if not _exists(claim.id, instances, client)]
+    machines, held = list(evidence.whose(instances, limit)), evidence.held
     own, listed = context.settings.account_id, {instance.id for instance in instances}
+    missing = [claim for claim in held if claim.id not in listed]
+    if missing or any(whose in _LEFT for _, whose, _ in machines):
+        # A machine may have been made or destroyed while the stacks were read.
+        still = {instance.id for instance in client.list_instances()}
+        machines = [one for one in machines if one[1] not in _LEFT or one[0].id in still]
+        missing = [claim for claim in missing if claim.id not in still]
     gone = [
         claim
         for claim in missing
@@ -189,12 +186,6 @@ def _look(context: Context, stacks: Sequence[str], max_age: float | None) -> Rep
         most,
         Costs(context.settings.prices, ages(evidence)),
     )
-
-
-def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> bool:
-    """Whether the machine is listed, or the API returns it on request."""
-    is_listed = any(instance.id == instance_id for instance in listed)
-    return is_listed or client.find_instance(instance_id) is not None
 
 
 def _print(report: Report, settings: Settings) -> None:

@@ -332,9 +332,9 @@ class DynamicSession(Session):
         was_checked, self._was_checked = self._was_checked, True
         return None if was_checked else settings.problem(os.environ, self._config)
 
-    def call(self, current: EngineRequest, *, preview: bool = False) -> Call:
+    def call(self, current: EngineRequest, *, preview: bool = False, reads: bool = False) -> Call:
         """Return the Call for a request. The first one warns about unresolved creates."""
-        self.account.review(current.urn)
+        self.account.review(current.urn, reads=reads)
         return Call(
             current.urn,
             current.timeout,

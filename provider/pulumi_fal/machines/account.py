@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import ElsewhereError, JournalError
+from pulumi_fal.errors import ElsewhereError, FalError, JournalError
 from pulumi_fal.machines import earlier, lifecycle
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.fleet import Absences, Fleet
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _RECENT_SECONDS = 5.0
 """The maximum age of the list that shows whether two keys belong to the same account."""
+_AHEAD_SECONDS = 120.0
+"""The time limit of a list that nobody waits for yet. A call with a limit is not retried."""
 T = TypeVar("T")
 
 
@@ -159,16 +161,18 @@ class Account:
         compared = self.known.get(urn)
         return compared is not None and (not compared or instance_id in compared)
 
-    def review(self, urn: str) -> None:
+    def review(self, urn: str, *, reads: bool = False) -> None:
         """Warn about unresolved creates of the stack that the URN belongs to.
 
         Only the first call with a URN does so. It also drops the entries whose machines are in
-        state.
+        state. With `reads`, the call reads a machine next, so the machines are listed meanwhile.
         """
         with self.opening:
             if self._is_reviewed or not urn:
                 return
             self._is_reviewed = True
+        if reads:
+            threading.Thread(target=self._list_ahead, name="list-ahead", daemon=True).start()
         self.journal.clear_leftovers()
         try:
             reminders = earlier.reminders(self, Origin(urn, self._provider))
@@ -176,6 +180,12 @@ class Account:
                 self.warn(reminder)
         except JournalError as error:
             self.warn(str(error))
+
+    def _list_ahead(self) -> None:
+        # Reading the stack takes about as long. Whoever needs the list finds the same error.
+        with suppress(FalError, TimeoutError):
+            fleet = self.fleet
+            fleet.recent(fleet.interval / 4, self.clock.now() + _AHEAD_SECONDS)
 
     def is_own(self, other: AccountId) -> bool:
         """Whether machines with that AccountId are known to belong to this account.

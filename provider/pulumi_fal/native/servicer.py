@@ -203,7 +203,7 @@ class FalProvider(ConfigurableProvider):
 
     @answered
     def Read(self, request: Any, context: Any) -> Any:  # noqa: N802
-        call, state = self._call(request, context), received(request.properties)
+        call, state = self._call(request, context, reads=True), received(request.properties)
         if IMPORT_REFUSED in state:
             return provider_pb2.ReadResponse()  # without an id, so the engine drops it from state
         is_in_state = "instance_type" in state
@@ -280,7 +280,7 @@ class FalProvider(ConfigurableProvider):
         if self.session.is_stateless:
             raise FalError(message)
 
-    def _call(self, request: Any, context: Any) -> Call:
+    def _call(self, request: Any, context: Any, *, reads: bool = False) -> Call:
         def log(message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
             self._log(message=message, severity=severity, urn=request.urn, ephemeral=ephemeral)
 
@@ -288,7 +288,7 @@ class FalProvider(ConfigurableProvider):
         session.notify_through(functools.partial(log, ephemeral=True))
         # `pulumi do --stateless` gives every machine the same URN, which may be that of a resource.
         urn = "" if session.is_stateless else request.urn
-        session.account.review(urn)
+        session.account.review(urn, reads=reads)
         return Call(
             urn,
             timeout=float(getattr(request, "timeout", 0)) or None,

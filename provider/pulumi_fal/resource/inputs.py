@@ -5,13 +5,11 @@ Messages never repeat a value that may be a secret.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pulumi_fal import clock
 from pulumi_fal.api import ssh_keys
 from pulumi_fal.api.models import InstanceType, Sector
 from pulumi_fal.resource.call import UNKNOWN
@@ -210,6 +208,8 @@ def _is_name(value: str) -> bool:
 
 
 def _duration_problem(value: str) -> str | None:
+    from pulumi_fal import clock  # late, because every program that declares machines loads this
+
     if 0 < (clock.parse_duration(value) or 0) <= _LONGEST:
         return None
     # Only what is meant as a duration is quoted.
@@ -220,6 +220,8 @@ def _duration_problem(value: str) -> str | None:
 
 def _closest(value: str, known: list[str]) -> str | None:
     """Return the known name that `value` is likely a typo of: similar, and with no other number."""
+    import difflib  # late, as above
+
     for near in difflib.get_close_matches(value.lower(), known, n=len(known), cutoff=0.6):
         numbers = iter(re.findall(r"\d+", near))
         if all(number in numbers for number in re.findall(r"\d+", value)):
