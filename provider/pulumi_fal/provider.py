@@ -17,7 +17,7 @@ from pulumi.runtime import rpc
 
 from pulumi_fal.errors import FalError
 from pulumi_fal.hosts.dynamic import DynamicSession, EngineRequest, current_request, guarded
-from pulumi_fal.resource import imports, operations
+from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import UNKNOWN, InitFailed
 from pulumi_fal.resource.inputs import NAMES as INPUT_NAMES
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, is_ours
@@ -82,7 +82,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         # Only the read of an import comes without the serialized provider.
         if not current.provider_key and id_ in _session.import_inputs:
             inputs = _session.import_inputs[id_]
-            outs = imports.read(_session.account, _session.call(current), id_, inputs)
+            outs = operations.read_import(_session.account, _session.call(current), id_, inputs)
             return dynamic.ReadResult(id_, outs, dict(inputs))
         outputs: dict[str, Any] | None
         try:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import pulumi_fal
 from pulumi_fal.api import settings
-from pulumi_fal.cli import audit, doctor, show
+from pulumi_fal.cli import __main__, audit, common
 from pulumi_fal.cli.__main__ import main as cli
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines.journal import Phase
@@ -191,7 +191,7 @@ def test_too_old(
 def test_not_too_old(line: CommandLine) -> None:
     """A machine that is gone doesn't run, and a create is left alone until it is older."""
     line.stacks = {DEV: {"a": "i-gone"}}
-    line.created["i-gone"] = show.moment(NOW - DAY)
+    line.created["i-gone"] = common.moment(NOW - DAY)
     assert line.json("audit", "--max-age", "12h", code=FOUND)["too_old"] == []
     line.stacks = {DEV: {}}
     line.made(age=11 * HOUR, instance_id=line.rent())
@@ -208,7 +208,7 @@ def test_age_in_two_stacks(
     line.stacks = {DEV: {"a": id_}, PROD: {"a": id_}}
     monkeypatch.setattr("pulumi_fal.stacks.state._AT_ONCE", 1)
     line.meanwhile = lambda args: line.created.update(
-        {id_: show.moment(NOW - ages.get(args[-1], 0))}
+        {id_: common.moment(NOW - ages.get(args[-1], 0))}
     )
     (found,) = line.json("audit", "--max-age", "12h", code=FOUND)["too_old"]
     assert found["age_seconds"] == DAY
@@ -255,16 +255,16 @@ def test_failures(
 
 # doctor
 
-WHICH, VERSION = shutil.which, doctor._version_of
+WHICH, VERSION = shutil.which, __main__._version_of
 
 
 @pytest.fixture(autouse=True)
 def _plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     """A native plugin of this version is installed."""
     monkeypatch.setattr(
-        shutil, "which", lambda name: "/bin/plugin" if name == doctor._PLUGIN else WHICH(name)
+        shutil, "which", lambda name: "/bin/plugin" if name == __main__._PLUGIN else WHICH(name)
     )
-    monkeypatch.setattr(doctor, "_version_of", lambda path: pulumi_fal.__version__)
+    monkeypatch.setattr(__main__, "_version_of", lambda path: pulumi_fal.__version__)
 
 
 def findings(line: CommandLine, code: int = 0) -> dict[str, tuple[str, str]]:
@@ -343,7 +343,7 @@ AMISS: dict[str, tuple[Break, str, str, str]] = {
     "an older SDK": (sdk("3.259.1"), "pulumi SDK", "untested", "3.259.1; tested with 3.260 to 3."),
     "a newer SDK": (sdk("3.999.0a1"), "pulumi SDK", "untested", "3.999.0a1; tested with "),
     "other plugin": (
-        lambda line, patch: patch.setattr(doctor, "_version_of", lambda path: "9.9.9"),
+        lambda line, patch: patch.setattr(__main__, "_version_of", lambda path: "9.9.9"),
         "native plugin",
         "missing",
         "/bin/plugin has version 9.9.9, but this is version ",
@@ -390,8 +390,8 @@ def test_doctor_starts_the_plugin(
 ) -> None:
     """Programs in Python need none, so that it is not there is not bad."""
     monkeypatch.setattr(shutil, "which", WHICH)
-    monkeypatch.setattr(doctor, "_version_of", VERSION)
-    file = Path("bin").absolute() / doctor._PLUGIN
+    monkeypatch.setattr(__main__, "_version_of", VERSION)
+    file = Path("bin").absolute() / __main__._PLUGIN
     monkeypatch.setenv("PATH", str(file.parent))
     if script:
         command(file, script)

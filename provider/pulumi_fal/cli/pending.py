@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.cli import show
-from pulumi_fal.cli.context import Context, Reader, pass_context
+from pulumi_fal.cli import common
+from pulumi_fal.cli.common import Context, Reader, pass_context
 from pulumi_fal.errors import FalError, JournalError, NotFoundError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.earlier import at_a_glance, offline
@@ -27,8 +27,7 @@ from pulumi_fal.machines.unresolved import (
     decide,
 )
 from pulumi_fal.machines.whose import Evidence, at_home, is_gone, stack_name, stacks_of, where
-from pulumi_fal.stacks.cache import Stacks, in_words
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin, Stacks, in_words
 from pulumi_fal.stacks.state import Stack
 from pulumi_fal.tokens import PROVIDER_TYPES, is_ours
 
@@ -92,9 +91,9 @@ class Case:
             if self.unknown:
                 return f"not known; {self.unknown}"
             found = self.facts.search.candidates
-            return " or ".join(map(show.machine, found)) or "none has appeared"
+            return " or ".join(map(common.machine, found)) or "none has appeared"
         if self.facts.instance is not None:
-            return show.machine(self.facts.instance)
+            return common.machine(self.facts.instance)
         known = f"{self.entry.instance_id} ({self.entry.instance_type})"
         missing = (
             "gone: the API does not list it" if self.entry.seen else "not shown by the API yet"
@@ -109,7 +108,7 @@ class Case:
         if self.entry.instance_id is None:
             if self.unknown:
                 return [f"a machine whose id is not known ({self.entry.instance_type})"]
-            return [show.machine(candidate) for candidate in self.facts.search.candidates]
+            return [common.machine(candidate) for candidate in self.facts.search.candidates]
         is_gone = self.entry.seen and not (self.facts.instance or self.unknown)
         return [] if is_gone else [self.machines]
 
@@ -202,7 +201,7 @@ class Case:
             "stack_is_gone": self.is_gone,
             "present_stacks": [stack.name for stack in self.homes],
             "machines_unknown": self.unknown or None,
-            "since": show.moment(entry.started),
+            "since": common.moment(entry.started),
             "what_to_do": self.what_to_do,
         }
 
@@ -211,7 +210,7 @@ def investigate(context: Context, entries: Sequence[Entry]) -> list[Case]:
     """Look up these entries' machines and stacks. Without a key, the machines stay unknown."""
     stacks, is_locked = context.stacks, context.journal.is_locked
     running = {entry.file for entry in entries if not entry.is_late and is_locked(entry)}
-    with show.progress() as progress:
+    with common.progress() as progress:
         progress.begin("Looking up machines and stacks")
         try:
             facts = at_a_glance(context.account, entries)
@@ -262,7 +261,7 @@ def pending() -> None:
 
 
 @pending.command("ls")
-@show.json_option
+@common.json_option
 @pass_context
 def list_(context: Context, as_json: bool) -> None:
     """List every unresolved create, and what to do about it.
@@ -275,14 +274,14 @@ def list_(context: Context, as_json: bool) -> None:
     cases = investigate(context, entries) if entries else []
     if as_json:
         broken = [{"unreadable": error.path, "problem": error.problem} for error in unreadable]
-        show.print_json([*(case.as_json() for case in cases), *broken])
+        common.print_json([*(case.as_json() for case in cases), *broken])
         return
     in_state = [case for case in cases if case.facts.in_state]
     for case in cases:
         if case not in in_state:
             _print(context, case)
     for error in unreadable:
-        show.print_record(
+        common.print_record(
             error.path,
             {
                 "phase": f"unreadable: it {error.problem}",
@@ -291,9 +290,9 @@ def list_(context: Context, as_json: bool) -> None:
             },
         )
     if len(found) == len(in_state):
-        show.print_lines("No create is pending.")
+        common.print_lines("No create is pending.")
     if in_state:
-        show.print_lines(
+        common.print_lines(
             f"Records of creates whose machine is in state: {len(in_state)}. The next run of "
             "`pulumi` removes them."
         )
@@ -358,7 +357,7 @@ def adopt(context: Context, create: str, instance_id: str, new_urn: str, stack: 
     )
     if not context.journal.exchange(entry, adopted):
         raise click.ClickException(_CHANGED)
-    show.print_lines(
+    common.print_lines(
         f"Machine {instance_id} is assigned to {_name(entry)}. The next `pulumi up` of "
         f"{origin.project}/{origin.stack} continues with it."
     )
@@ -371,7 +370,7 @@ def adopt(context: Context, create: str, instance_id: str, new_urn: str, stack: 
     is_flag=True,
     help="Remove the records of creates that got no answer and were followed by another one.",
 )
-@show.yes_option
+@common.yes_option
 @pass_context
 def forget(context: Context, create: str, late: bool, yes: bool) -> None:
     """Remove the record of a create. Its machine, if there is one, is not touched.
@@ -383,7 +382,7 @@ def forget(context: Context, create: str, late: bool, yes: bool) -> None:
     entries = _find(context, create, late=late)
     name, cases = _name(entries[0]), investigate(context, entries)
     for machine in dict.fromkeys(machine for case in cases for machine in case.may_run):
-        show.print_lines(f"This machine may still run and bill, but is not in state: {machine}")
+        common.print_lines(f"This machine may still run and bill, but is not in state: {machine}")
     if not yes:
         click.confirm(f"Forget the create of {name}?", abort=True)
     now = context.clock.wall()
@@ -403,7 +402,7 @@ def forget(context: Context, create: str, late: bool, yes: bool) -> None:
         then = "No machine was touched."
     elif cases[0].facts.in_state:
         then = f"Machine {entries[0].instance_id} stays in state."
-    show.print_lines(f"Removed the record. {then}")
+    common.print_lines(f"Removed the record. {then}")
 
 
 def _find(context: Context, create: str, *, late: bool = False) -> list[Entry]:
@@ -418,7 +417,8 @@ def _find(context: Context, create: str, *, late: bool = False) -> list[Entry]:
         entry
         for entry in found
         if isinstance(entry, Entry)
-        and show.plain(create) in map(show.plain, (entry.id, entry.origin.urn, entry.origin.name))
+        and common.plain(create)
+        in map(common.plain, (entry.id, entry.origin.urn, entry.origin.name))
         and (entry.is_late or not late)
     ]
     named = [entry for entry in named if not entry.is_late] or named
@@ -541,13 +541,13 @@ def _objections(
 
 
 def _print(context: Context, case: Case) -> None:
-    show.print_record(
+    common.print_record(
         case.entry.origin.name,
         {
             "record": case.entry.id,
             "urn": case.entry.origin.urn,
             "stack": case.stack,
-            "since": show.since(case.entry.started, context.clock.wall()),
+            "since": common.since(case.entry.started, context.clock.wall()),
             "phase": case.phase,
             "machine": case.machines,
             "not read": "; ".join(in_words(case.facts.search.unread)),

@@ -20,8 +20,7 @@ from typing import Any, TypeVar
 from pulumi_fal.api import settings
 from pulumi_fal.errors import ConfigurationError, FalError, runnable
 from pulumi_fal.hosts import engine
-from pulumi_fal.hosts.engine import in_progress
-from pulumi_fal.hosts.session import Session
+from pulumi_fal.hosts.engine import Session, in_progress
 from pulumi_fal.resource.call import INFO, WARNING, Call
 from pulumi_fal.tokens import is_ours
 
