@@ -7,11 +7,9 @@ import platform
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import click
@@ -38,7 +36,7 @@ OLDEST_SDK, NEWEST_SDK = (3, 260), (3, 272)
 
 _PLUGIN = "pulumi-resource-fal"
 _SECONDS = 20.0
-"""For the plugin to start, and for its answer."""
+"""For the plugin to start and answer."""
 
 
 @dataclass(frozen=True)
@@ -131,17 +129,13 @@ def _journal(context: Context) -> Finding:
     unreadable = [entry for entry in entries if isinstance(entry, JournalError)]
     if unreadable:
         return Finding("journal", BAD, str(unreadable[0]))
-    if not os.access(_existing_parent(folder), os.W_OK | os.X_OK):
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
         return Finding("journal", BAD, f"{folder} can't be written, so no machine can be created")
     readable = (entry for entry in entries if isinstance(entry, Entry))
     pending = [entry for entry in readable if not is_in_state(entry, context.stacks)]
     more = ", see `pulumi-fal pending ls`" if pending else ""
     return Finding("journal", OK, f"{folder}; pending creates: {len(pending)}{more}")
-
-
-def _existing_parent(folder: Path) -> Path:
-    """Return the folder if it exists, or else its nearest parent that does."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _native() -> Finding:
@@ -168,27 +162,15 @@ def _checked(what: str, find: Callable[[], str]) -> Finding:
 
 
 def _version_of(path: str) -> str:
-    """Start the plugin as the engine does, and ask it. Raises OSError if it gives no answer."""
-    import grpc
-    from google.protobuf import empty_pb2
-    from pulumi.runtime.proto import provider_pb2_grpc
-
-    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen([path], stdin=pipe, stdout=pipe, stderr=nowhere) as process:
-        guard = threading.Timer(_SECONDS, process.kill)
-        guard.start()
-        try:
-            port = process.stdout.readline().strip() if process.stdout else b""
-            if not port.isdigit():
-                raise OSError(f"{path} does not start")
-            with grpc.insecure_channel(f"127.0.0.1:{port.decode()}") as channel:
-                stub: Any = provider_pb2_grpc.ResourceProviderStub(channel)
-                return str(stub.GetPluginInfo(empty_pb2.Empty(), timeout=_SECONDS).version)
-        except grpc.RpcError as error:
-            raise OSError(f"{path} starts, and does not say its version: {error}") from None
-        finally:
-            guard.cancel()
-            process.kill()
+    """Return the version that the plugin says. Raises OSError if it does not start."""
+    nowhere = subprocess.DEVNULL
+    try:
+        ended = subprocess.run(
+            [path, "--version"], stdin=nowhere, capture_output=True, timeout=_SECONDS, check=True
+        )
+    except subprocess.SubprocessError:
+        raise OSError(f"{path} does not start") from None
+    return ended.stdout.decode(errors="replace").strip()
 
 
 class Cli(click.Group):

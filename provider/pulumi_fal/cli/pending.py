@@ -48,16 +48,20 @@ class Case:
 
     entry: Entry
     facts: Facts
-    unknown: str
-    """Why the machines of the create are not known, or "" if they are."""
-    other_key: bool = False
-    """Whether the create used another key or endpoint than is set now."""
-    homes: Sequence[Stack] = ()
+    homes: Sequence[Stack]
     """The stacks that were read and may be the one that the create is for, mostly one."""
-    is_gone: bool = False
+    is_gone: bool
     """Whether that stack certainly no longer exists, so that no `up` continues with the machine."""
-    is_running: bool = False
+    is_running: bool
     """Whether a process is working on the create."""
+
+    @property
+    def unknown(self) -> str:
+        """Why the machines of the create are not known, or "" if they are."""
+        if self.facts.error is not None:
+            return f"the machines can't be listed: {self.facts.error}"
+        other_key = "it was created with another key or endpoint than is set now"
+        return "" if self.facts.is_own else other_key
 
     @property
     def stack(self) -> str:
@@ -118,7 +122,7 @@ class Case:
         if self.is_running:
             return "Nothing, while that process runs."
         if self.entry.is_late:
-            return self._what_to_do_when_late
+            return self._what_to_do_when_late()
         forget = f"remove this record:\n  pulumi-fal pending forget {self.entry.id}"
         if self.facts.holder:
             return f"If the machine is to stay in that stack, {forget}"
@@ -165,7 +169,6 @@ class Case:
             f"To keep it, import it into a stack. Before, {forget}"
         )
 
-    @property
     def _what_to_do_when_late(self) -> str:
         is_back = self.facts.instance and not (self.facts.in_state or self.facts.holder)
         if self.unknown or self.facts.search or is_back:
@@ -227,23 +230,10 @@ def investigate(context: Context, entries: Sequence[Entry]) -> list[Case]:
 
 
 def _case(entry: Entry, facts: Facts, stacks: Stacks, is_running: bool) -> Case:
-    unknown = ""
-    if facts.error is not None:
-        unknown = f"the machines can't be listed: {facts.error}"
-    elif not facts.is_own:
-        unknown = "it was created with another key or endpoint than is set now"
     found = where(entry, stacks)
     if not facts.in_state:  # a copy of the stack may be in another backend
         found |= stacks.all()
-    return Case(
-        entry,
-        facts,
-        unknown,
-        facts.account not in ("", entry.account),
-        stacks_of(entry, found),
-        is_gone(entry, found),
-        is_running,
-    )
+    return Case(entry, facts, stacks_of(entry, found), is_gone(entry, found), is_running)
 
 
 def is_in_state(entry: Entry, stacks: Stacks) -> bool:
@@ -552,7 +542,7 @@ def _print(context: Context, case: Case) -> None:
             "machine": case.machines,
             "not read": "; ".join(in_words(case.facts.search.unread)),
             "note": "It was created with another key than the one that is set now."
-            if case.other_key and not case.unknown
+            if case.facts.account not in ("", case.entry.account) and not case.unknown
             else "",
             "to do": case.what_to_do,
         },

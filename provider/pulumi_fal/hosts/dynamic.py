@@ -331,19 +331,15 @@ class DynamicSession(Session):
         was_checked, self._was_checked = self._was_checked, True
         return None if was_checked else settings.problem(os.environ, self._config)
 
-    def call(self, current: EngineRequest, *, preview: bool = False) -> Call:
-        """Return the Call for a request. The first one warns about unresolved creates."""
-        self.account.review(current.urn)
-        return Call(
+    def requested(self, current: EngineRequest, *, preview: bool = False) -> Call:
+        """Return the Call for a request."""
+        return self.call(
             current.urn,
-            current.timeout,
+            timeout=current.timeout,
             preview=preview,
             was_checked=current.urn in self.checked,
-            aliases=self.aliases.get(current.urn, ()),
             log=current.log,
             is_heard=current.is_heard,
-            warned=self.warned,
-            bill=self.bill,
         )
 
     def create_call(self, current: EngineRequest) -> Call:
@@ -358,7 +354,7 @@ class DynamicSession(Session):
                 "version of `pulumi` that `pulumi-fal doctor` names as tested."
             )
         self.warn_of_missing()
-        return self.call(current)
+        return self.requested(current)
 
 
 def _note(message: str) -> None:

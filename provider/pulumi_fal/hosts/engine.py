@@ -31,7 +31,7 @@ from pulumi_fal.errors import ConfigurationError
 from pulumi_fal.machines import lifecycle
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal, default_folder
-from pulumi_fal.resource.call import Bill
+from pulumi_fal.resource.call import Bill, Call
 from pulumi_fal.stacks.cache import Stacks
 
 _LAST_SECONDS = 5.0
@@ -344,6 +344,12 @@ class Session:
         if isinstance(aliases, list):
             self.aliases[urn] = tuple(map(str, aliases))
         self.checked.add(urn)
+
+    def call(self, urn: str, **told: Any) -> Call:
+        """Return the Call for a request. The first one warns about unresolved creates."""
+        self.account.review(urn)
+        aliases = self.aliases.get(urn, ())
+        return Call(urn, aliases=aliases, warned=self.warned, bill=self.bill, **told)
 
     def cancel(self) -> str:
         """End all waits, and return what began and ended to bill, unless calls still run.

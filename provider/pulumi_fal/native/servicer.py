@@ -341,16 +341,13 @@ class FalProvider(ConfigurableProvider):
         session.notify_through(functools.partial(log, ephemeral=True))
         # `pulumi do --stateless` gives every machine the same URN, which may be that of a resource.
         urn = "" if session.is_stateless else request.urn
-        session.account.review(urn)
-        return Call(
+        return session.call(
             urn,
             timeout=float(getattr(request, "timeout", 0)) or None,
             preview=bool(getattr(request, "preview", False)),
             was_checked=request.urn in session.checked,
             log=log,
             is_heard=functools.partial(engine.is_heard, context),
-            warned=session.warned,
-            bill=session.bill,
         )
 
     def _refuse_import(

@@ -81,6 +81,7 @@ ONLY = names(lambda field: field.is_input and not field.is_output)
 """The inputs that programs can't read, although state has them among the outputs."""
 REPLACING = names(lambda field: field.replaces)
 
+DEFAULTS = {"wait": True, "wait_for_ssh": False}
 REQUIRED = ("instance_type", "ssh_key")
 """The inputs that every program sets."""
 

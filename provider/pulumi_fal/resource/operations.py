@@ -82,11 +82,12 @@ def check(call: Call, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Check
     A key that differs from the old one only in its comment is replaced by the old one. `olds` are
     the old inputs; they are empty for a new resource and before a replacement.
     """
-    checked = {name: news[name] for name in inputs.NAMES if news.get(name) is not None}
-    if checked.get("wait") is True:
-        del checked["wait"]  # True is the default, so setting it must not count as a change
-    if checked.get("wait_for_ssh") is False:
-        del checked["wait_for_ssh"]  # as above
+    checked = {
+        name: value
+        for name in inputs.NAMES
+        # Setting what is the default must not count as a change.
+        if (value := news.get(name)) is not None and value is not inputs.DEFAULTS.get(name)
+    }
     failures = [
         failure
         for failure in inputs.failures(news)
@@ -441,7 +442,12 @@ def update(
     account.known.add(id_)
     changed = _replacements(olds, news, before)
     # The outputs have the inputs as well, except for the sector, which is the machine's own.
-    _refuse_change(id_, [name for name in changed if before is not None or name != "sector"])
+    if words := _words(name for name in changed if before is not None or name != "sector"):
+        raise LifecycleError(
+            id_,
+            f"Machine {id_} was not changed: the API can't change the {words} of a machine that "
+            "exists. Create another machine, then delete this one.",
+        )
     account.journal.drop_entry_for(call.urn, id_, is_proven=False)
     marks = (UNFINISHED, IMPORTED)
     kept = {name: value for name, value in olds.items() if name not in (*inputs.ONLY, *marks)}
@@ -495,16 +501,6 @@ def _corrected(call: Call, id_: str) -> str:
 
 def _words(names: Iterable[str]) -> str:
     return " and ".join(name.replace("_", " ") for name in names)
-
-
-def _refuse_change(id_: str, names: Iterable[str]) -> None:
-    """Raise LifecycleError if any inputs are named, which only another machine can have."""
-    if words := _words(names):
-        raise LifecycleError(
-            id_,
-            f"Machine {id_} was not changed: the API can't change the {words} of a machine that "
-            "exists. Create another machine, then delete this one.",
-        )
 
 
 def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
@@ -580,15 +576,10 @@ def refuse_another(account: Account, call: Call, id_: str, props: Mapping[str, A
 
     Called before a wait or a delete, because only a machine's own account can show that it is gone.
     """
-    is_own = account.is_own(AccountId.of(props))
-    if not is_own and not account.lifecycle.look(id_):
+    if not account.is_own(AccountId.of(props)) and not account.lifecycle.look(id_):
         refuse_elsewhere(account, call, id_, props)
 
 
 def refuse_elsewhere(account: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
     """Raise ElsewhereError if a machine that is not seen may belong to another account."""
-    account.refuse_elsewhere(
-        id_,
-        AccountId.of(props),
-        lambda: account.in_state(call.urn),
-    )
+    account.refuse_elsewhere(id_, AccountId.of(props), lambda: account.in_state(call.urn))
