@@ -18,7 +18,7 @@ from pulumi_fal.api.settings import AccountId
 from pulumi_fal.cli import common
 from pulumi_fal.cli.common import Context, Reader, pass_context, stack_option
 from pulumi_fal.machines.whose import Whose
-from pulumi_fal.resource.inputs import outputs_of
+from pulumi_fal.resource.inputs import FIELDS, outputs_of
 from pulumi_fal.resource.operations import imported
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, SERIALIZED_PROVIDER, TYPE_TOKEN
 
@@ -84,7 +84,15 @@ def import_file(
         common.print_lines("There is nothing to import: every machine is in a stack or pending.")
         return
     rows = [
-        (name, instance, _inputs(instance, ssh_key, pin_sectors))
+        (
+            name,
+            instance,
+            {
+                "instance_type": instance.instance_type,
+                "ssh_key": ssh_key,
+                **({"sector": instance.sector} if pin_sectors and instance.sector else {}),
+            },
+        )
         for name, instance in _named(instances)
     ]
     if kind == NATIVE:
@@ -153,13 +161,6 @@ def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
     return named
 
 
-def _inputs(instance: Instance, ssh_key: str, pin: bool) -> dict[str, str]:
-    inputs = {"instance_type": instance.instance_type, "ssh_key": ssh_key}
-    if pin and instance.sector:
-        inputs["sector"] = instance.sector
-    return inputs
-
-
 def _dynamic(
     name: str, instance: Instance, inputs: dict[str, str], account_id: AccountId
 ) -> dict[str, Any]:
@@ -180,13 +181,11 @@ def _dynamic(
 
 def _native(name: str, instance: Instance, inputs: dict[str, str]) -> dict[str, Any]:
     """Return the resource. The engine reads the machine, but the API does not return its key."""
-    from pulumi_fal.native.properties import camel
-
     return {
         "type": NATIVE_TYPE_TOKEN,
         "name": name,
         "id": instance.id,
-        "inputs": {camel(key): value for key, value in inputs.items()},
+        "inputs": {field.camel: inputs[field.name] for field in FIELDS if field.name in inputs},
     }
 
 

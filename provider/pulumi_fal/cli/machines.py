@@ -78,7 +78,9 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
         raise click.UsageError("Stacks have the ages: leave out --no-stacks.")
     instances = context.client().list_instances()
     if no_stacks:
-        instances, costs = _sorted(instances), Costs(context.settings.prices)
+        # The API guarantees no order.
+        instances.sort(key=lambda one: (one.instance_type, one.sector or "", one.id))
+        costs = Costs(context.settings.prices)
         if as_json:
             common.print_json([{**asdict(one), **costs.as_json(one)} for one in instances])
         else:
@@ -96,18 +98,12 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
         "STACK": [_stack(whose, claim) for _, whose, claim in rows],
         "RESOURCE": [_resource(claim) for *_, claim in rows],
     }
-    max_ages = evidence.max_ages
-    limits = [max_ages.get(instance.id, math.inf) for instance in instances]
-    is_limited = any(map(math.isfinite, limits))
+    limits = {id_: most for id_, most in evidence.max_ages.items() if math.isfinite(most)}
+    is_limited = any(instance.id in limits for instance in instances)
     if with_age or is_limited:
-        columns["AGE"] = [
-            clock.shown_duration(known[instance.id]) if instance.id in known else ""
-            for instance in instances
-        ]
+        columns["AGE"] = _durations(instances, known)
     if is_limited:
-        columns["MAX AGE"] = [
-            "" if math.isinf(limit) else clock.shown_duration(limit) for limit in limits
-        ]
+        columns["MAX AGE"] = _durations(instances, limits)
     _print(instances, context.settings, costs, columns)
     ids = {instance.id for instance in instances}
     if missing := [claim for claim in evidence.held if claim.id not in ids]:
@@ -118,7 +114,11 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
         )
 
 
-def _place(row: tuple[Instance, Whose, Claim | None]) -> tuple[object, ...]:
+def _durations(instances: Iterable[Instance], known: Mapping[str, float]) -> list[str]:
+    return [clock.shown_duration(known[one.id]) if one.id in known else "" for one in instances]
+
+
+def _place(row: Row) -> tuple[object, ...]:
     """Sort machines by stack and name, node-2 before node-10, and those of no stack at the end."""
     instance, whose, claim = row
     if claim is None:
@@ -172,13 +172,6 @@ def get(context: Context, machine: str, as_json: bool) -> None:
         fields |= {"region": instance.region, "creator": instance.creator_user_nickname or ""}
     fields |= dict(zip(map(str.lower, costs.columns), costs.cells(instance), strict=True))
     common.print_record(instance.id, fields)
-
-
-def _sorted(instances: Sequence[Instance]) -> list[Instance]:
-    """Sort the machines by type, sector and id, since the API guarantees no order."""
-    return sorted(
-        instances, key=lambda instance: (instance.instance_type, instance.sector or "", instance.id)
-    )
 
 
 def _print(
@@ -273,7 +266,12 @@ def _resolve(
     here = [claim for claim in matching.values() if claim.id in listed]
     if len(here) == 1 and here[0].is_certain:
         instance = listed[here[0].id]
-        return instance if is_certain else _perhaps(text, instance)
+        if is_certain:
+            return instance
+        return (
+            f"{text!r} is {common.machine(instance)}, but what could not be read may have another "
+            "machine of that name. Give the machine's id."
+        )
     if here:
         rows = (f"\n  {_label(claim)}: {common.machine(listed[claim.id])}" for claim in here)
         return (
@@ -294,13 +292,6 @@ def _resolve(
         f"The API does not know {text!r}, and no machine has that name{where}.{meant}\n"
         "To see all machines of the account and their names, run:\n"
         "  pulumi-fal ls"
-    )
-
-
-def _perhaps(text: str, instance: Instance) -> str:
-    return (
-        f"{text!r} is {common.machine(instance)}, but what could not be read may have another "
-        "machine of that name. Give the machine's id."
     )
 
 

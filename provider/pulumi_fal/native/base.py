@@ -348,9 +348,12 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         configured = NativeSession(
             config,
             declared=declared,
-            is_stateless=_is_stateless(request),
+            # The provider of `pulumi do` without a stack has a URN without a name. The engine
+            # gives any other a name, and old engines neither.
+            is_stateless=bool(request.urn) and not request.name,
             warn=self._warn,
-            provider=_id(request),
+            # Old engines tell none, and a preview of a stack that has none gets this mark.
+            provider="" if request.id == UNKNOWN_ID else str(request.id),
         )
         with self._lock:
             self._session = configured
@@ -408,22 +411,6 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
     def _warn(self, message: str) -> None:
         """Show a warning for the whole stack, because its resource may not be part of this run."""
         self._log(message=message, severity=WARNING, urn="", ephemeral=False)
-
-
-def _id(request: Any) -> str:
-    """Return the id of the provider resource; "" if the engine is too old to tell it.
-
-    A preview of a stack that has none yet gets the engine's mark for what is unknown.
-    """
-    return "" if request.id == UNKNOWN_ID else str(request.id)
-
-
-def _is_stateless(request: Any) -> bool:
-    """Whether `pulumi do` configures the provider for calls without a stack.
-
-    Its provider has a URN without a name. The engine gives it a name, and old engines neither.
-    """
-    return bool(request.urn) and not request.name
 
 
 @functools.cache

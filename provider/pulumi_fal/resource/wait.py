@@ -59,7 +59,12 @@ def sector(account: Account, call: Call, new: NewInstance) -> str | None:
         default=None,
     )
     if witness is None and follows(call):
-        raise IncompleteClusterError(_no_sector(call))
+        first, name = _name(_first(call)), _name(call.urn)
+        raise IncompleteClusterError(
+            f"Machine {name} was not created: it is to be in the sector of {first}, which has no "
+            "result in this run, or whose sector the API does not show.\n"
+            f"Run `pulumi up` again, for {first} as well, or set `sector` on the cluster."
+        )
     return witness.sector if witness else None
 
 
@@ -110,15 +115,6 @@ def _in_state(account: Account, call: Call) -> list[StackMachine] | None:
 
 def _first(call: Call) -> str:
     return f"{_cluster(call.urn)}-0"
-
-
-def _no_sector(call: Call) -> str:
-    first, name = _name(_first(call)), _name(call.urn)
-    return (
-        f"Machine {name} was not created: it is to be in the sector of {first}, which has no "
-        "result in this run, or whose sector the API does not show.\n"
-        f"Run `pulumi up` again, for {first} as well, or set `sector` on the cluster."
-    )
 
 
 def _is_in_cluster(urn: str) -> bool:
@@ -214,20 +210,16 @@ class Wait:
         """`was_seen` says whether the API has shown the machine before."""
         self._account = account
         self._call = call
-        self._last = instance
+        self.instance = instance
+        """The machine as it was last seen."""
         self._props = props
         self._silence = ""
         self.was_seen = was_seen
         """Whether the API has shown the machine, in a list or in response to a GET."""
 
     @property
-    def instance(self) -> Instance:
-        """The machine as it was last seen."""
-        return self._last
-
-    @property
     def outputs(self) -> dict[str, Any]:
-        return inputs.outputs_of(self._last, self._props, self._account.id)
+        return inputs.outputs_of(self.instance, self._props, self._account.id)
 
     def until_ready(self) -> dict[str, Any]:
         """Wait, and return the outputs of the ready machine.
@@ -237,20 +229,22 @@ class Wait:
         timeout = self._call.timeout or CREATE_TIMEOUT
         on_silence = self._show_silence if inputs.waits_for_ssh(self._props) else None
         try:
-            self._last = self._account.lifecycle.wait_until_ready(
-                self._last, timeout, self._observe, on_silence, was_shown=self.was_seen
+            self.instance = self._account.lifecycle.wait_until_ready(
+                self.instance, timeout, self._observe, on_silence, was_shown=self.was_seen
             )
         except VanishedError:
             raise
         except Exception as error:
-            raise unfinished(self._account, self._call, self._last, self._props, error) from error
+            raise unfinished(
+                self._account, self._call, self.instance, self._props, error
+            ) from error
         self.was_seen = True
         return self.outputs
 
     def _observe(self, shown: Instance) -> None:
-        if (shown.status, shown.ip) != (self._last.status, self._last.ip):
+        if (shown.status, shown.ip) != (self.instance.status, self.instance.ip):
             self._call.log(progress(shown), ephemeral=True)
-        self._last, self.was_seen = shown, True
+        self.instance, self.was_seen = shown, True
 
     def _show_silence(self, reason: str) -> None:
         if reason != self._silence:
