@@ -14,7 +14,7 @@ import contextlib
 import copy
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -88,14 +88,18 @@ class Transport:
         session.headers.update(
             {"User-Agent": f"pulumi-fal/{__version__}", "Accept": "application/json"}
         )
-        # An auth object, because a .netrc entry for the host would replace a plain header.
-        session.auth = _KeyAuth(self._settings.api_key)
+        # As authentication, because a .netrc entry for the host would replace a plain header.
+        session.auth = self._with_key
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         if urlsplit(self._settings.endpoint).scheme == "http":
             session.trust_env = False  # a proxy for localhost would see the key unencrypted
         return session
+
+    def _with_key(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Key {self._settings.api_key}"
+        return request
 
     def send(self, request: Request[Any], timeout: float | None = None) -> Any:
         """Send the request, and return the decoded JSON, or None if the request expects no JSON.
@@ -125,7 +129,8 @@ class Transport:
         except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidProxyURL):
             raise ConfigurationError(_UNUSABLE_PROXY) from None
         except requests.RequestException as error:
-            if any(_is_of_loading_certificates(cause) for cause in _causes(error)):
+            tls = [cause for cause in _causes(error) if isinstance(cause, ssl.SSLError)]
+            if any(cause.library in ("PEM", "X509") for cause in tls):  # of loading certificates
                 raise ConfigurationError(_NO_CA_BUNDLE) from None
             raise request.error(UnreachableError, _reason(error), sent=_was_sent(error)) from None
         except OSError:
@@ -134,7 +139,7 @@ class Transport:
             raise ConfigurationError(_NO_CA_BUNDLE) from None
         if not response.ok or response.is_redirect or not 200 <= response.status_code < 300:
             raise self._refusal(request, response)
-        if not request.json_expected and not _looks_like_html(response):
+        if not request.json_expected and response.text.lstrip()[:1] != "<":  # as HTML begins
             return None
         try:
             return response.json()
@@ -185,19 +190,6 @@ class Transport:
         return words if len(words) <= _MAX_SHOWN else words[:_MAX_SHOWN] + "..."
 
 
-class _KeyAuth(requests.auth.AuthBase):
-    def __init__(self, api_key: str) -> None:
-        self._api_key = api_key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Key {self._api_key}"
-        return request
-
-
-def _looks_like_html(response: requests.Response) -> bool:
-    return response.text.lstrip()[:1] == "<"
-
-
 def _retry_after(response: requests.Response) -> float | None:
     """Return the seconds from either form of the header; None if it is absent or invalid."""
     value = response.headers.get("Retry-After")
@@ -222,10 +214,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             seen.append(item)
             queue += [*item.args, getattr(item, "reason", None), item.__cause__]
     return iter(seen)
-
-
-def _is_of_loading_certificates(cause: BaseException) -> bool:
-    return isinstance(cause, ssl.SSLError) and cause.library in ("PEM", "X509")
 
 
 def _was_sent(error: requests.RequestException) -> bool:
@@ -332,6 +320,14 @@ class Client:
             page = self._next_page(page.next_cursor)
             found |= {instance.id: instance for instance in page.instances}
         return list(found.values())
+
+    def matching_instances(self, wanted: Mapping[str, object]) -> list[Instance]:
+        """Return the account's machines with these attributes, of which None stands for any."""
+        return [
+            instance
+            for instance in self.list_instances()
+            if all(value in (None, getattr(instance, name)) for name, value in wanted.items())
+        ]
 
     def get_instance(self, instance_id: str) -> Instance:
         """Return one machine. Raises NotFoundError if the API does not know the id."""

@@ -14,8 +14,6 @@ import click
 from rich.text import Text
 
 from pulumi_fal import clock
-from pulumi_fal.api.client import Client
-from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import common
 from pulumi_fal.cli.common import (
@@ -167,11 +165,13 @@ def _look(context: Context, stacks: Sequence[str], max_age: float | None) -> Rep
         (instance, whose, claim)
         for instance, whose, claim in evidence.whose(instances, limit)
         # A machine may have been destroyed while the stacks were read.
-        if whose not in _LEFT or _exists(instance.id, [], client)
+        if whose not in _LEFT or client.find_instance(instance.id)
     ]
-    held = evidence.held
-    missing = [claim for claim in held if not _exists(claim.id, instances, client)]
-    own, listed = context.settings.account_id, {instance.id for instance in instances}
+    held, listed = evidence.held, {instance.id for instance in instances}
+    missing = [
+        claim for claim in held if claim.id not in listed and not client.find_instance(claim.id)
+    ]
+    own = context.settings.account_id
     gone = [
         claim
         for claim in missing
@@ -189,12 +189,6 @@ def _look(context: Context, stacks: Sequence[str], max_age: float | None) -> Rep
         most,
         Costs(context.settings.prices, ages(evidence)),
     )
-
-
-def _exists(instance_id: str, listed: Sequence[Instance], client: Client) -> bool:
-    """Whether the machine is listed, or the API returns it on request."""
-    is_listed = any(instance.id == instance_id for instance in listed)
-    return is_listed or client.find_instance(instance_id) is not None
 
 
 def _print(report: Report, settings: Settings) -> None:

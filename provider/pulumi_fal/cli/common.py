@@ -338,8 +338,11 @@ class Reader:
 
     def _read_stacks(self, progress: Progress, began: float) -> Found:
         left = self._seconds - (time.monotonic() - began)
+        marks: dict[str, object] = dict.fromkeys(self._stacks)
         try:
-            marks = self._named(progress, left)
+            if not marks:  # on a remote backend, this may take long
+                progress.begin("Listing the stacks")
+                marks = state.names(seconds=min(left, state.SECONDS))
         except StackError as error:
             return Found((), {LIST: str(error)})
         # Without a mark it is not known whether a stack has changed.
@@ -354,13 +357,6 @@ class Reader:
         self._marks = marks
         self._found = Found(tuple(kept)) | state.read_all(names, "", left, progress.step, marks)
         return self._found
-
-    def _named(self, progress: Progress, seconds: float) -> dict[str, object]:
-        """Return the names of the stacks. On a remote backend, listing them may take long."""
-        if self._stacks:
-            return dict.fromkeys(self._stacks)
-        progress.begin("Listing the stacks")
-        return state.names(seconds=min(seconds, state.SECONDS))
 
     def _read_beside(self, entries: Sequence[Entry]) -> dict[str, Found]:
         """Look for the stacks of creates that are not among those that are read, by their files."""

@@ -201,7 +201,8 @@ def on_death(callback: Callable[[], None]) -> None:
 
     def watch() -> None:
         if _has_pipe():
-            _wait_for_end_of_input()
+            while os.read(0, 4096):
+                pass
         else:
             wait_for_end(parent)
         died.set()
@@ -218,11 +219,6 @@ def _has_pipe() -> bool:
         return stat.S_ISFIFO(os.fstat(0).st_mode)
     except OSError:
         return False
-
-
-def _wait_for_end_of_input() -> None:
-    while os.read(0, 4096):
-        pass
 
 
 _LOOK_SECONDS = 0.5

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     # It needs requests, and most previews never call the API.
     from pulumi_fal.api.client import Client
 from collections.abc import Iterator
-from itertools import islice
 
 from pulumi_fal.errors import FalError
 from pulumi_fal.native.properties import camel
@@ -211,7 +210,8 @@ def invoke(token: str, args: Mapping[str, Any], client: Client) -> dict[str, Any
         return _result(client.get_instance(str(args["id"])))
     if token != GET_INSTANCES:
         raise FalError(f"There is no function {token}.")
-    return {"instances": [_result(instance) for instance in _matching(args, client)]}
+    found = client.matching_instances({name: args.get(name) for name in FILTERS})
+    return {"instances": [_result(instance) for instance in found]}
 
 
 def list_ids(token: str, query: Mapping[str, Any], limit: int, client: Client) -> list[str] | None:
@@ -224,16 +224,8 @@ def list_ids(token: str, query: Mapping[str, Any], limit: int, client: Client) -
         raise FalError(f"There is no list of {token}.")
     if UNKNOWN in query.values():
         return None
-    found = (instance.id for instance in _matching(query, client))
-    return list(islice(found, limit if limit > 0 else None))
-
-
-def _matching(filters: Mapping[str, Any], client: Client) -> Iterator[Instance]:
-    return (
-        instance
-        for instance in client.list_instances()
-        if all(filters.get(name) in (None, getattr(instance, name)) for name in FILTERS)
-    )
+    found = client.matching_instances({name: query.get(name) for name in FILTERS})
+    return [instance.id for instance in found][: limit if limit > 0 else None]
 
 
 def _result(instance: Instance) -> dict[str, Any]:

@@ -274,11 +274,6 @@ def _exported(name: str, backend: str, seconds: float) -> Any:
                 raise
 
 
-def is_empty(mark: object) -> bool:
-    """Whether a stack with this mark, as `names` returns it, has no resources."""
-    return isinstance(mark, tuple) and mark[1] == 0
-
-
 def read_all(
     stacks: Sequence[str],
     backend: str = "",
@@ -294,8 +289,8 @@ def read_all(
     end = time.monotonic() + seconds
 
     def attempt(name: str) -> Stack | StackError:
-        left = end - time.monotonic()
-        if is_empty(marks.get(name)):
+        left, mark = end - time.monotonic(), marks.get(name)
+        if isinstance(mark, tuple) and mark[1] == 0:
             on_read()
             return Stack(name, backend)
         if left <= 0:
