@@ -12,22 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Status
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import (
-    APIError,
-    CapacityError,
     ConfigurationError,
-    ConflictError,
     Interrupted,
-    InvalidRequestError,
-    JournalError,
     LifecycleError,
     VanishedError,
 )
 from pulumi_fal.machines.account import Account
-from pulumi_fal.machines.capacity import no_capacity
 from pulumi_fal.machines.journal import Entry
 from pulumi_fal.machines.whose import Asking, Same, candidates, same
 from pulumi_fal.resource import inputs, wait
@@ -76,7 +69,7 @@ class Created:
     undelivered: Callable[[], None] = lambda: None
 
 
-def check(call: Call, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Checked:
+def check(call: Call, olds: Properties, news: Properties) -> Checked:
     """Return the normalized inputs and all problems with them. Works offline.
 
     A key that differs from the old one only in its comment is replaced by the old one. `olds` are
@@ -174,7 +167,7 @@ def create(account: Account, call: Call, props: Properties) -> Created:
     except Exception as error:  # noqa: BLE001 - a machine that exists is recorded
         made = records.made(origin)
         if made is None:
-            raise _without_machine(account, call, origin, new, error) from None
+            raise wait.without_machine(account, call, origin, new, error) from None
         failed = wait.unfinished(account, call, made.instance, props, error)
         if call.is_heard():
             # Otherwise a later create that replaces the machine could resume with it.
@@ -215,36 +208,6 @@ def _awaited(
         raise
     records.mark_reported(origin, seen=ready.was_seen)
     return outs
-
-
-def _without_machine(
-    account: Account, call: Call, origin: Origin, new: NewInstance, error: Exception
-) -> Exception:
-    """Return the error of a create that has no machine, with what is billed or may exist."""
-    if isinstance(error, APIError) and retry.lacks_capacity(error):
-        error = no_capacity(origin.name, new, error)
-    if isinstance(error, InvalidRequestError | ConflictError | CapacityError):
-        refused = wait.refused(account, call, error)
-        refused.is_awaited = error.is_awaited
-        return refused
-    if not isinstance(error, Interrupted):
-        return error
-    # An interrupt after the POST is not the error here: the machine, or what may exist, is named.
-    happened = f"The create of machine {origin.name} ({new.instance_type}) was interrupted."
-    try:
-        is_on_record = bool(account.journal.of(origin))
-    except JournalError:  # an entry that can't be read may be of this resource
-        is_on_record = True
-    if is_on_record:
-        return Interrupted(
-            f"{happened} It made no machine, but an earlier create of it is on record.\n"
-            "To see what may exist:\n  pulumi-fal pending ls\n"
-            "Run the command again to continue."
-        )
-    return Interrupted(
-        f"{happened} No machine was created, and nothing is pending.\n"
-        "Run the command again to create it."
-    )
 
 
 def read(account: Account, call: Call, id_: str, props: Properties) -> Outputs | None:
@@ -328,9 +291,7 @@ def _without_sector(instance: Instance) -> str | None:
     )
 
 
-def read_import(
-    account: Account, call: Call, id_: str, wanted: Mapping[str, Any]
-) -> dict[str, Any]:
+def read_import(account: Account, call: Call, id_: str, wanted: Properties) -> Outputs:
     """Return the outputs of a machine that a program imports.
 
     `wanted` are the inputs in the program. Raises LifecycleError if the machine differs from them,
@@ -350,7 +311,7 @@ def read_import(
     return imported(outs, is_finished=not is_awaited)
 
 
-def imported(outs: Mapping[str, Any], *, is_finished: bool) -> dict[str, Any]:
+def imported(outs: Properties, *, is_finished: bool) -> Outputs:
     """Return the outputs of a machine, as those of one that was imported.
 
     If it is not finished, Pulumi calls update next, which waits for it.
@@ -401,7 +362,7 @@ def _may_have_made(entry: Entry, instance: Instance) -> bool:
     return bool(candidates(entry, [instance], ()))
 
 
-def refuse_mismatch(id_: str, actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def refuse_mismatch(id_: str, actual: Properties, wanted: Properties) -> None:
     """Raise LifecycleError if a machine to import has another type or sector than is wanted."""
     differences = [
         f"its {name} is {actual.get(name)}, but the program says {wanted[name]}"
@@ -571,7 +532,7 @@ def _came_back(id_: str) -> str:
     )
 
 
-def refuse_another(account: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+def refuse_another(account: Account, call: Call, id_: str, props: Properties) -> None:
     """Raise ElsewhereError unless this account sees the machine, or is the one in state.
 
     Called before a wait or a delete, because only a machine's own account can show that it is gone.
@@ -580,6 +541,6 @@ def refuse_another(account: Account, call: Call, id_: str, props: Mapping[str, A
         refuse_elsewhere(account, call, id_, props)
 
 
-def refuse_elsewhere(account: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+def refuse_elsewhere(account: Account, call: Call, id_: str, props: Properties) -> None:
     """Raise ElsewhereError if a machine that is not seen may belong to another account."""
     account.refuse_elsewhere(id_, AccountId.of(props), lambda: account.in_state(call.urn))

@@ -14,23 +14,32 @@ from dataclasses import replace
 from typing import Any
 
 from pulumi_fal import clock
+from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Status
 from pulumi_fal.errors import (
+    APIError,
     CapacityError,
+    ConflictError,
     FalError,
     IncompleteClusterError,
     Interrupted,
+    InvalidRequestError,
+    JournalError,
     NotReadyError,
     NotReplacedError,
     VanishedError,
 )
 from pulumi_fal.machines.account import Account
-from pulumi_fal.machines.capacity import Patience, Waited
+from pulumi_fal.machines.capacity import Patience, Waited, no_capacity
 from pulumi_fal.resource import inputs
 from pulumi_fal.resource.call import WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import UNFINISHED
+from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
+
+CREATE_TIMEOUT = 3600.0
+"""Seconds that create waits for a ready machine, unless `custom_timeouts` sets another timeout."""
 
 
 def sector(account: Account, call: Call, new: NewInstance) -> str | None:
@@ -73,7 +82,37 @@ def follows(call: Call) -> bool:
     return _is_in_cluster(call.urn) and call.urn != _first(call)
 
 
-def refused(account: Account, call: Call, refusal: FalError) -> FalError:
+def without_machine(
+    account: Account, call: Call, origin: Origin, new: NewInstance, error: Exception
+) -> Exception:
+    """Return the error of a create that has no machine, with what is billed or may exist."""
+    if isinstance(error, APIError) and retry.lacks_capacity(error):
+        error = no_capacity(origin.name, new, error)
+    if isinstance(error, InvalidRequestError | ConflictError | CapacityError):
+        refusal = _refused(account, call, error)
+        refusal.is_awaited = error.is_awaited
+        return refusal
+    if not isinstance(error, Interrupted):
+        return error
+    # An interrupt after the POST is not the error here: the machine, or what may exist, is named.
+    happened = f"The create of machine {origin.name} ({new.instance_type}) was interrupted."
+    try:
+        is_on_record = bool(account.journal.of(origin))
+    except JournalError:  # an entry that can't be read may be of this resource
+        is_on_record = True
+    if is_on_record:
+        return Interrupted(
+            f"{happened} It made no machine, but an earlier create of it is on record.\n"
+            "To see what may exist:\n  pulumi-fal pending ls\n"
+            "Run the command again to continue."
+        )
+    return Interrupted(
+        f"{happened} No machine was created, and nothing is pending.\n"
+        "Run the command again to create it."
+    )
+
+
+def _refused(account: Account, call: Call, refusal: FalError) -> FalError:
     """Return the error of a create that the API refuses, with what is billed nevertheless.
 
     That is the machine that was to be replaced, the others of the cluster, or those of this `up`.
@@ -189,10 +228,6 @@ def _of_resource(account: Account, call: Call) -> list[StackMachine]:
     """Return the machines of the resource in state; none if that can't be read."""
     in_stack = account.stacks.machines(account.origin(call.urn))
     return [machine for machine in in_stack or () if machine.urn == call.urn]
-
-
-CREATE_TIMEOUT = 3600.0
-"""Seconds that create waits for a ready machine, unless `custom_timeouts` sets another timeout."""
 
 
 class Wait:
