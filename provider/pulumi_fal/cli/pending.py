@@ -180,7 +180,6 @@ class Case:
 
     def as_json(self) -> dict[str, Any]:
         entry, instance = self.entry, self.facts.instance
-        is_known = not (self.unknown or entry.instance_id)
         return {
             "record": entry.id,
             "urn": entry.origin.urn,
@@ -196,9 +195,9 @@ class Case:
             "id": entry.instance_id,
             "status": instance.status if instance else None,
             "ip": instance.ip if instance else None,
-            "candidates": [instance.id for instance in self.facts.search.candidates]
-            if is_known
-            else None,
+            "candidates": None
+            if self.unknown or entry.instance_id
+            else [instance.id for instance in self.facts.search.candidates],
             "unread_stacks": dict(self.facts.search.unread),
             "in_state": self.facts.in_state,
             "stack_is_gone": self.is_gone,
@@ -223,17 +222,14 @@ def investigate(context: Context, entries: Sequence[Entry]) -> list[Case]:
                 replace(offline(entry, at_home(entry, stacks), stacks, now), error=error)
                 for entry in entries
             ]
-        return [
-            _case(entry, known, stacks, entry.file in running)
-            for entry, known in zip(entries, facts, strict=True)
-        ]
-
-
-def _case(entry: Entry, facts: Facts, stacks: Stacks, is_running: bool) -> Case:
-    found = where(entry, stacks)
-    if not facts.in_state:  # a copy of the stack may be in another backend
-        found |= stacks.all()
-    return Case(entry, facts, stacks_of(entry, found), is_gone(entry, found), is_running)
+        cases = []
+        for entry, known in zip(entries, facts, strict=True):
+            found = where(entry, stacks)
+            if not known.in_state:  # a copy of the stack may be in another backend
+                found |= stacks.all()
+            homes, gone = stacks_of(entry, found), is_gone(entry, found)
+            cases.append(Case(entry, known, homes, gone, entry.file in running))
+        return cases
 
 
 def is_in_state(entry: Entry, stacks: Stacks) -> bool:
@@ -303,7 +299,6 @@ _CHANGED = (
     "new_urn",
     default="",
     metavar="URN",
-    callback=lambda ctx, param, urn: _checked_urn(urn),
     help="The resource's current URN, if its stack or project was renamed.",
 )
 @click.option(
@@ -323,6 +318,8 @@ def adopt(context: Context, create: str, instance_id: str, new_urn: str, stack: 
     ls` shows, or the resource's URN or name if only one pending create has it. All stacks of the
     backend are read before, because a machine must not be in two stacks.
     """
+    if new_urn and not is_ours(new_urn):
+        raise click.BadParameter("that is not the URN of a ComputeInstance", param_hint="'--for'")
     (entry, *_) = _find(context, create)
     if entry.is_late:
         raise click.ClickException(
@@ -556,9 +553,3 @@ def _name(entry: Entry) -> str:
 
 def _refused(entry: Entry, instance_id: str) -> str:
     return f"Machine {instance_id} can't be adopted for {_name(entry)}: "
-
-
-def _checked_urn(urn: str) -> str:
-    if urn and not is_ours(urn):
-        raise click.BadParameter("that is not the URN of a ComputeInstance")
-    return urn
