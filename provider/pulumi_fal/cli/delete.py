@@ -209,8 +209,7 @@ def _ask(instances: Sequence[Instance], found: Sequence[Objection]) -> None:
     common.print_lines("These machines will be deleted, with everything on their disks:")
     for instance in instances:
         common.print_lines(f"  {common.machine(instance)}")
-        if instance.id in by_id:
-            objection = by_id[instance.id]
+        if objection := by_id.get(instance.id):
             common.print_lines(f"    It {objection.why}.\n    {objection.then}")
     click.confirm(f"Delete {_machines(len(instances))}?", abort=True)
 

@@ -77,16 +77,10 @@ class EngineRequest:
         if self.context is not None:
             engine.on_undelivered(self.context, callback)
 
-    def log(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> bool:
-        """Show a message on the resource's row. An ephemeral one disappears with the next.
-
-        Returns whether there is an engine to send it to.
-        """
-        send = _logger()
-        if send is None:
-            return False
-        send(message=message, severity=severity, urn=self.urn, ephemeral=ephemeral)
-        return True
+    def log(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
+        """Show a message on the resource's row. An ephemeral one disappears with the next."""
+        if send := _logger():
+            send(message=message, severity=severity, urn=self.urn, ephemeral=ephemeral)
 
 
 def current_request() -> EngineRequest:

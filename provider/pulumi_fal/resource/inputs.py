@@ -9,13 +9,16 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pulumi_fal import clock
 from pulumi_fal.api import models
 from pulumi_fal.api.models import Instance, InstanceType, Sector
-from pulumi_fal.api.settings import AccountId
 from pulumi_fal.resource.call import UNKNOWN
+
+if TYPE_CHECKING:
+    # A program that declares machines imports this module, and has no account.
+    from pulumi_fal.api.settings import AccountId
 
 
 @dataclass(frozen=True)
