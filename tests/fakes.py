@@ -10,16 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 from pulumi_fal import errors
+from pulumi_fal.api.client import error_type
 from pulumi_fal.api.dialects import LEGACY, V1, Request
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import AccountId, Settings
-from pulumi_fal.api.transport import error_type
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.faults import Fault, Faults
 from pulumi_fal.emulator.state import NoCapacityError, State, UnknownMachineError
 from pulumi_fal.errors import APIError
-from pulumi_fal.stacks.cache import Stacks
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin, Stacks
 from pulumi_fal.stacks.state import Found, Stack, StackMachine
 
 KEY = "s3cr3t-id:s3cr3t-half"

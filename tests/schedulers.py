@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pulumi_fal.resource import access
+from pulumi_fal.hosts import access
 
 IPS = ["198.18.0.1", "2001:db8::1"]
 NAMES = ("train", "on", "8 Train/x", "x", "a" * 50)

@@ -13,7 +13,7 @@ import pulumi
 from pulumi import dynamic
 from pulumi.output import Unknown
 
-from pulumi_fal.api import ssh_keys
+from pulumi_fal.api import models
 from pulumi_fal.api.models import InstanceType, Sector, Status
 from pulumi_fal.resource import inputs
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, SERIALIZED_PROVIDER, TYPE_TOKEN
@@ -247,8 +247,8 @@ def _refuse_private_key(ssh_key: Any) -> Any:
     """Return the key. Raises RunError for a private key, so that it never reaches the engine."""
     if isinstance(ssh_key, pulumi.Output) or inspect.isawaitable(ssh_key):
         return pulumi.Output.from_input(ssh_key).apply(_refuse_private_key)
-    if isinstance(ssh_key, str) and ssh_keys.is_private(ssh_key):
-        raise pulumi.RunError(f"ssh_key {ssh_keys.PRIVATE}")
+    if isinstance(ssh_key, str) and models.is_private_key(ssh_key):
+        raise pulumi.RunError(f"ssh_key {models.PRIVATE}")
     return ssh_key
 
 

@@ -43,18 +43,11 @@ def get_instances(
     The legacy API returns no regions, so none of its machines matches a region. Raises
     pulumi.RunError if the call fails.
     """
+    wanted = {"instance_type": instance_type, "sector": sector, "status": status, "region": region}
     try:
-        instances = _client().list_instances()
+        return _client().matching_instances(wanted)
     except FalError as error:
         raise pulumi.RunError(str(error)) from None
-    return [
-        instance
-        for instance in instances
-        if instance_type in (None, instance.instance_type)
-        and sector in (None, instance.sector)
-        and status in (None, instance.status)
-        and region in (None, instance.region)
-    ]
 
 
 def get_instance_output(instance_id: pulumi.Input[str]) -> pulumi.Output[Instance]:

@@ -17,7 +17,7 @@ from pulumi.runtime import rpc
 
 from pulumi_fal.errors import FalError
 from pulumi_fal.hosts.dynamic import DynamicSession, EngineRequest, current_request, guarded
-from pulumi_fal.resource import imports, operations
+from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import UNKNOWN, InitFailed
 from pulumi_fal.resource.inputs import NAMES as INPUT_NAMES
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN, is_ours
@@ -45,7 +45,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         _session.register(current.urn, inputs.get("__aliases"))
         if _olds:
             _session.account.known.setdefault(current.urn, set())
-        call = _session.call(current, preview="__preview" in inputs)
+        call = _session.requested(current, preview="__preview" in inputs)
         checked = operations.check(call, _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
         problem = _session.problem()
@@ -58,7 +58,9 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         """Find the changes that replace the machine."""
         current = current_request()
         olds, news, before = _translated(_olds), _translated(_news), _before(current)
-        diff = operations.diff(_session.account, _session.call(current), _id, olds, news, before)
+        diff = operations.diff(
+            _session.account, _session.requested(current), _id, olds, news, before
+        )
         return dynamic.DiffResult(changes=diff.changes, replaces=diff.replaces)
 
     @guarded
@@ -82,11 +84,13 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         # Only the read of an import comes without the serialized provider.
         if not current.provider_key and id_ in _session.import_inputs:
             inputs = _session.import_inputs[id_]
-            outs = imports.read(_session.account, _session.call(current), id_, inputs)
+            outs = operations.read_import(
+                _session.account, _session.requested(current), id_, inputs
+            )
             return dynamic.ReadResult(id_, outs, dict(inputs))
         outputs: dict[str, Any] | None
         try:
-            call = _session.call(current, reads=True)
+            call = _session.requested(current, reads=True)
             outputs = operations.read(_session.account, call, id_, state)
         except InitFailed as failed:
             if current.keep_partial_state(id_, failed.outputs, failed.reason):
@@ -100,7 +104,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     ) -> dynamic.UpdateResult:
         """Record a change that needs no call to the API, or resume the wait for the machine."""
         current = current_request()
-        call, before = _session.call(current), _before(current)
+        call, before = _session.requested(current), _before(current)
         olds, news = _translated(_olds), _translated(_news)
         with _partial_state(current):
             outs = operations.update(_session.account, call, _id, olds, news, before)
@@ -109,7 +113,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     @guarded
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Delete the machine, and return when the API no longer knows it."""
-        call = _session.call(current_request())
+        call = _session.requested(current_request())
         operations.delete(_session.account, call, _id, _translated(_props))
 
 

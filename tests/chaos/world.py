@@ -52,8 +52,8 @@ WAIT = 12
 """How many seconds a program gives a create, and a delete."""
 REFUSED = 4
 IN_PLUGIN = {
-    "api.transport.READ_TIMEOUT": TIMEOUT,
-    "api.transport.CREATE_READ_TIMEOUT": TIMEOUT,
+    "api.client.READ_TIMEOUT": TIMEOUT,
+    "api.client.CREATE_READ_TIMEOUT": TIMEOUT,
     "machines.lifecycle.REFUSED_SECONDS": REFUSED,
 }
 """The constants that each plugin process has other values of, by their names in the package."""

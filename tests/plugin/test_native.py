@@ -26,8 +26,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.journal import Journal, default_folder
 from pulumi_fal.resource import operations
-from pulumi_fal.stacks.cache import Stacks
-from pulumi_fal.stacks.origin import UNKNOWN_ID
+from pulumi_fal.stacks.cache import UNKNOWN_ID, Stacks
 from pulumi_fal.stacks.state import StackMachine
 
 from ..fakes import ED25519, EIGHT, KEY, ONE, RSA, wait_until

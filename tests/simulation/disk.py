@@ -24,9 +24,9 @@ from unittest import mock
 import click
 import filelock
 
-from pulumi_fal.cli import delete, show
+from pulumi_fal.cli import common, delete
 from pulumi_fal.machines import account, creates, journal
-from pulumi_fal.stacks import cache, cli, state
+from pulumi_fal.stacks import cache, state
 
 if TYPE_CHECKING:
     from .plugin import Process
@@ -391,13 +391,13 @@ _STAND_INS: list[tuple[Any, str, Any]] = [
     (account, "threading", SimpleNamespace(Lock=_Lock, RLock=threading.RLock)),
     (journal, "tempfile", SimpleNamespace(mkstemp=lambda **kwargs: _disk().new_file())),
     (filelock, "lock_descriptor", _try_lock),
-    (cli, "ask", _ask),
-    (cli, "folder", lambda: None),
-    (cli, "project_file", lambda folder: None),
+    (state, "ask", _ask),
+    (state, "folder", lambda: None),
+    (state, "project_file", lambda folder: None),
     (state, "ThreadPoolExecutor", _SerialPool),
     (delete, "ThreadPerCall", _SerialPool),
     (cache, "threading", SimpleNamespace(Lock=_Lock)),
-    (show, "_print", _print),
+    (common, "_print", _print),
     (click, "confirm", _confirm),
     (click, "echo", _echo),
 ]

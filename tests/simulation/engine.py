@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 import click
 
 from pulumi_fal.api.client import Client
-from pulumi_fal.cli import context as contexts
+from pulumi_fal.cli import common
 from pulumi_fal.cli.audit import audit
 from pulumi_fal.cli.delete import delete
 from pulumi_fal.cli.pending import pending
 from pulumi_fal.machines.account import Account
-from pulumi_fal.resource import imports, operations
+from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import InitFailed
-from pulumi_fal.resource.outputs import GONE, UNFINISHED
+from pulumi_fal.resource.inputs import GONE, UNFINISHED
 
 from .account import Owner
 from .disk import WRITTEN
@@ -198,7 +198,7 @@ class Engine:
 
     def _import(self, call: Call, news: Inputs, instance_id: str) -> None:
         held = self.world.laws.held_by_others(call)
-        outs = imports.read(self._account, call.request(), instance_id, news)
+        outs = operations.read_import(self._account, call.request(), instance_id, news)
         self._tell()
         if self.process.records:
             called = self.stack.called(call.owner.name)
@@ -324,7 +324,7 @@ class Engine:
 _ROOT = click.Group("pulumi-fal", {"audit": audit, "delete": delete, "pending": pending})
 
 
-class Context(contexts.Context):
+class Context(common.Context):
     """What the commands use in place of the system, the environment and the network."""
 
     def __init__(self, process: Process) -> None:

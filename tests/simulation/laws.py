@@ -10,7 +10,7 @@ from pulumi_fal.errors import CapacityError, UnresolvedCreateError, VanishedErro
 from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import ABANDONED_SECONDS, LATE_SECONDS, candidates
 from pulumi_fal.resource import inputs
-from pulumi_fal.resource.outputs import GONE, UNFINISHED
+from pulumi_fal.resource.inputs import GONE, UNFINISHED
 
 from . import disk
 from .account import Owner

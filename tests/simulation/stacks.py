@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.errors import StackError
-from pulumi_fal.stacks.origin import ONLY_ORGANIZATION
+from pulumi_fal.stacks.cache import ONLY_ORGANIZATION
 from pulumi_fal.tokens import MACHINES, PROVIDER_TYPES
 
 from .disk import READ

@@ -15,14 +15,14 @@ from unittest import mock
 
 import pytest
 
-from pulumi_fal.cli.context import Reader
+from pulumi_fal.cli.common import Reader
 from pulumi_fal.machines import creates, earlier
 from pulumi_fal.machines.account import Account, Records
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.journal import Entry, Journal
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import Call
-from pulumi_fal.resource.outputs import UNFINISHED
+from pulumi_fal.resource.inputs import UNFINISHED
 from pulumi_fal.stacks.state import Found
 
 from .. import tally

@@ -19,7 +19,7 @@ from pulumi_fal.api import retry
 from pulumi_fal.api.dialects import Dialect, Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
-from pulumi_fal.cli.context import Reader
+from pulumi_fal.cli.common import Reader
 from pulumi_fal.errors import StillThereError
 from pulumi_fal.machines import capacity, earlier, fleet, whose
 from pulumi_fal.machines.account import Account, Records
@@ -28,10 +28,10 @@ from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.machines.lifecycle import Deletion, Lifecycle
 from pulumi_fal.machines.unresolved import Ask, Decision, Facts, decide
 from pulumi_fal.machines.whose import Asking, Evidence, Same
-from pulumi_fal.resource import imports, operations
+from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import Call
 from pulumi_fal.resource.operations import Diff
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Found
 
 from . import plugin
@@ -186,7 +186,7 @@ def _with_evidence(changed: Callable[[Evidence], Evidence]) -> AbstractContextMa
 
 
 def import_whatever_there_is() -> AbstractContextManager[Any]:
-    return mock.patch.object(imports, "refuse_taken")
+    return mock.patch.object(operations, "refuse_taken")
 
 
 def drop_a_record_before_the_machine_was_seen() -> AbstractContextManager[Any]:

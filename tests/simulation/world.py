@@ -16,7 +16,7 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import ElsewhereError, FalError
 from pulumi_fal.machines.journal import Entry, Journal, Phase
-from pulumi_fal.stacks.origin import ONLY_ORGANIZATION
+from pulumi_fal.stacks.cache import ONLY_ORGANIZATION
 
 from . import disk
 from .account import OUTCOMES, Account, Owner

@@ -15,16 +15,16 @@ from click.testing import CliRunner, Result
 
 from pulumi_fal.api import settings
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.cli import show
+from pulumi_fal.cli import common
 from pulumi_fal.cli.__main__ import main as cli
-from pulumi_fal.cli.context import Context
+from pulumi_fal.cli.common import Context
 from pulumi_fal.clock import Clock
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.errors import StackError
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
-from pulumi_fal.stacks import cli as pulumi_cli
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks import state
+from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import ED25519, KEY, ONE
@@ -127,7 +127,7 @@ class CommandLine:
         """A machine of the emulator's; its id. The age, if it has one, is the one in state."""
         id_ = self.emulator.state.create(NewInstance(instance_type, ED25519, sector)).id
         if age is not None:
-            self.created[id_] = show.moment(NOW - age)
+            self.created[id_] = common.moment(NOW - age)
         return id_
 
     @property
@@ -238,5 +238,5 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLin
         monkeypatch.chdir(tmp_path)
         Path("key.pub").write_text(f"{SSH_KEY}\n")
         line = CommandLine(emulator, Journal(journal.default_folder(environ)))
-        monkeypatch.setattr(pulumi_cli, "pulumi", line.pulumi)
+        monkeypatch.setattr(state, "pulumi", line.pulumi)
         yield line

@@ -21,9 +21,10 @@ import pytest
 import yaml
 
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.cli import machines, show
-from pulumi_fal.cli.context import Context, Reader
-from pulumi_fal.resource import access, wait
+from pulumi_fal.cli import common, machines
+from pulumi_fal.cli.common import Context, Reader
+from pulumi_fal.hosts import access
+from pulumi_fal.resource import wait
 from pulumi_fal.stacks import state
 from pulumi_fal.stacks.state import Stack, StackMachine
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
@@ -57,7 +58,7 @@ def test_ls_cuts_nothing(line: CommandLine) -> None:
 def test_ls(line: CommandLine) -> None:
     """A stack and a resource, in one call of the API. With --age, how long it has been running."""
     held, old, pending, forgotten, perhaps = (line.rent(kind) for kind in (ONE,) * 4 + (EIGHT,))
-    line.created = {held: show.moment(NOW - 90), old: show.moment(NOW - 3 * DAY - 5 * HOUR)}
+    line.created = {held: common.moment(NOW - 90), old: common.moment(NOW - 3 * DAY - 5 * HOUR)}
     line.stacks = {DEV: {"a": held, "gone": "i-gone"}, PROD: {"b": old}}
     line.made(instance_id=pending)
     line.pend("lost", instance_type=EIGHT)
@@ -167,7 +168,7 @@ def test_progress(line: CommandLine, monkeypatch: pytest.MonkeyPatch, is_termina
 def test_names_are_text(line: CommandLine, name: str) -> None:
     """They are no markup, and no character acts on the terminal."""
     held, pending = line.rent(), line.rent()
-    line.created = {held: show.moment(NOW - DAY)}
+    line.created = {held: common.moment(NOW - DAY)}
     line.stacks = {DEV: {name: held, f"{name}-gone": "i-gone"}, PROD: f"\x1b]0;{name}"}
     line.made(name, instance_id=pending, age=DAY)
     plain = re.sub("[\x1b\x07]", " ", name)
@@ -268,14 +269,14 @@ def test_settings_of_a_stack(line: CommandLine, monkeypatch: pytest.MonkeyPatch)
         asked.append(args)
         return said[args]
 
-    monkeypatch.setattr("pulumi_fal.stacks.cli.pulumi", pulumi)
+    monkeypatch.setattr("pulumi_fal.stacks.state.pulumi", pulumi)
     monkeypatch.delenv("FAL_COMPUTE_ENDPOINT")
     line.run("ls", "--no-stacks")
     assert asked == [("config", "--json")]
     monkeypatch.delenv("FAL_ADMIN_API_KEY")
     line.run("ls", "--no-stacks")
     assert asked[1:] == list(said)
-    monkeypatch.setattr("pulumi_fal.stacks.cli.pulumi", line.pulumi)
+    monkeypatch.setattr("pulumi_fal.stacks.state.pulumi", line.pulumi)
     assert "No fal API key is set" in line.refused("ls")
 
 

@@ -13,11 +13,11 @@ import click
 import pytest
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.cli.context import Reader
+from pulumi_fal.cli.common import Reader
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import Evidence
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
 
 from ..fakes import EIGHT, ONE

@@ -14,7 +14,8 @@ from pulumi.runtime import rpc
 
 from pulumi_fal import ComputeCluster, ComputeClusterArgs, Sector
 from pulumi_fal.errors import CapacityError, IncompleteClusterError
-from pulumi_fal.resource import access, operations
+from pulumi_fal.hosts import access
+from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pulumi_fal.api.models import Instance, InstanceType, Sector
-from pulumi_fal.api.ssh_keys import HOW
+from pulumi_fal.api.models import HOW, Instance, InstanceType, Sector
 from pulumi_fal.compute_cluster import ComputeCluster, ComputeClusterArgs
 from pulumi_fal.compute_instance import ComputeInstance, ComputeInstanceArgs
 from pulumi_fal.resource import inputs

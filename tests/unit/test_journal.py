@@ -22,7 +22,7 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.journal import VERSION, Entry, Journal, Phase, new_file
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin
 
 from ..fakes import EIGHT, HERE, ID, ONE, URN
 

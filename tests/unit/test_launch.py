@@ -24,7 +24,7 @@ from pulumi_fal.errors import JournalError, UnresolvedCreateError
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.machines.whose import LATE_SECONDS
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine
 
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, settings

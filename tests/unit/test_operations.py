@@ -26,9 +26,8 @@ from pulumi_fal.errors import (
     VanishedError,
 )
 from pulumi_fal.machines.journal import Phase
-from pulumi_fal.resource import imports, operations
-from pulumi_fal.resource.bill import Bill
-from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
+from pulumi_fal.resource import operations
+from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Bill, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
 from pulumi_fal.stacks.state import Stack, StackMachine
 
@@ -501,7 +500,7 @@ def test_read_unfinished(world: World) -> None:
 def import_(
     world: World, id_: str, wanted: dict[str, Any] = INPUTS, log: Log | None = None
 ) -> dict[str, Any]:
-    return imports.read(world.account, replace(CALL, log=log or Log()), id_, wanted)
+    return operations.read_import(world.account, replace(CALL, log=log or Log()), id_, wanted)
 
 
 def test_import(world: World) -> None:

@@ -20,8 +20,7 @@ import pytest
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines.journal import Entry, Journal, new_file
-from pulumi_fal.stacks import cache
-from pulumi_fal.stacks import cli as pulumi_cli
+from pulumi_fal.stacks import cache, state
 
 from ..fakes import HERE, ONE
 from ..processes import TAKEN_AWAY
@@ -189,7 +188,7 @@ def test_closed_record(records: Journal, refuse: Refuse) -> None:
 def test_no_process_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if there were something by the name of /proc."""
     monkeypatch.delattr(os, "getpgrp", raising=False)
-    assert pulumi_cli._started_by() is None
+    assert state._started_by() is None
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
 from pulumi_fal.machines.unresolved import BACK_SECONDS
 from pulumi_fal.machines.whose import LATE_SECONDS
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine
 
 from ..fakes import DEV, HERE, ONE, URN, FakeStacks, TurnedClock, refusal, unanswered

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pulumi_fal.api.ssh_keys import HOW, PublicKey, parse, same
+from pulumi_fal.api.models import HOW, PublicKey, parse_key, same_key
 
 from ..fakes import ECDSA, ED25519, RSA, blob
 
@@ -28,7 +28,7 @@ BEGIN = "-----BEGIN OPENSSH " + "PRIVATE KEY-----"
 def test_key(kind: str, around: str) -> None:
     """A key is its type and blob, and comment and white space don't count."""
     line = KINDS[kind]
-    assert parse(around.format(line)) == PublicKey(kind, line.split()[1])
+    assert parse_key(around.format(line)) == PublicKey(kind, line.split()[1])
 
 
 WEAK = "ssh-rsa " + blob(b"ssh-rsa", b"\1\0\1", b"\0" + b"\xc5" * 64)
@@ -86,7 +86,7 @@ REFUSED: dict[str, list[str]] = {
 def test_refused(text: str, said: str) -> None:
     """A text that is no key is called what it is, and no part of a secret is repeated."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is what is compared
-        parse(text)
+        parse_key(text)
     assert str(caught.value).startswith(said)
     assert str(caught.value) == said or not said.endswith(".")
     for secret in ("b3BlbnNz", "MIIEpAIB", "hunter2", "AAAA"):
@@ -95,11 +95,11 @@ def test_refused(text: str, said: str) -> None:
 
 def test_same() -> None:
     """The comment of a key doesn't count, and a text that is no key equals only itself."""
-    assert same(f"{ED25519} me@laptop", f"  {ED25519} me@desk\n")
-    assert not same(ED25519, RSA)
-    assert same("anything\n", "anything")
-    assert not same("anything", "another thing")
-    assert not same(ED25519, "anything")
+    assert same_key(f"{ED25519} me@laptop", f"  {ED25519} me@desk\n")
+    assert not same_key(ED25519, RSA)
+    assert same_key("anything\n", "anything")
+    assert not same_key("anything", "another thing")
+    assert not same_key(ED25519, "anything")
 
 
 ANYTHING = st.one_of(
@@ -118,5 +118,5 @@ ANYTHING = st.one_of(
 def test_any_text(text: str) -> None:
     """A check that crashes shows a traceback in place of the reason. What is read is a key."""
     with contextlib.suppress(ValueError):
-        parsed = parse(text)
-        assert parse(parsed.line) == parsed
+        parsed = parse_key(text)
+        assert parse_key(parsed.line) == parsed

@@ -20,9 +20,7 @@ import pytest
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import StackError
 from pulumi_fal.stacks import cache, state
-from pulumi_fal.stacks import cli as pulumi_cli
-from pulumi_fal.stacks.cache import LIST, Stacks, in_words
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import LIST, Origin, Stacks, in_words
 from pulumi_fal.stacks.state import IMPORT_REFUSED, Found, StackMachine
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN, is_ours
 
@@ -85,7 +83,7 @@ class Pulumi:
 @pytest.fixture
 def pulumi(monkeypatch: pytest.MonkeyPatch) -> Pulumi:
     pulumi = Pulumi()
-    monkeypatch.setattr(pulumi_cli, "pulumi", pulumi)
+    monkeypatch.setattr(state, "pulumi", pulumi)
     monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
     return pulumi
 
@@ -463,7 +461,7 @@ def test_has(cloud: Pulumi) -> None:
 def test_config(monkeypatch: pytest.MonkeyPatch) -> None:
     """The config is read without decrypting its secrets."""
     values: Any = {"fal:endpoint": {"value": "https://x", "secret": False}, "k": {"secret": True}}
-    monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args, **others: json.dumps(values))
+    monkeypatch.setattr(state, "pulumi", lambda *args, **others: json.dumps(values))
     assert state.config() == {"fal:endpoint": "https://x", "k": None}
     values = []
     with pytest.raises(StackError, match="not a config"):
@@ -503,7 +501,7 @@ class Runs:
 @pytest.fixture
 def bin_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The only folder on PATH. No `pulumi` is in it, beside this Python or above this process."""
-    monkeypatch.setattr(pulumi_cli, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(state, "_PROC", tmp_path / "proc")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere" / "python"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.chdir(tmp_path)
@@ -522,7 +520,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, bin_: Path) -> Runs:
 def test_how_it_runs(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs in the project's folder. Its backend is the current one by default."""
     monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
-    assert pulumi_cli.ask("stack", "ls") == {}
+    assert state.ask("stack", "ls") == {}
     assert runs.command[1:] == ["stack", "ls", "--non-interactive", "--color=never"]
     assert "PULUMI_BACKEND_URL" not in runs.options["env"]
     assert runs.options["env"]["PULUMI_SKIP_UPDATE_CHECK"] == "1"
@@ -530,7 +528,7 @@ def test_how_it_runs(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "Pulumi.yaml").touch()
     (tmp_path / "program").mkdir()
     monkeypatch.chdir(tmp_path / "program")
-    pulumi_cli.pulumi("stack", "ls", backend="s3://other")
+    state.pulumi("stack", "ls", backend="s3://other")
     assert runs.options["env"]["PULUMI_BACKEND_URL"] == "s3://other"
     assert runs.options["cwd"].samefile(tmp_path)
 
@@ -555,20 +553,20 @@ def test_failures(runs: Runs, answer: dict[str, Any], says: str) -> None:
     """A command that fails is reported with its stderr, or with its exit code."""
     runs.answer |= answer
     with pytest.raises(StackError) as caught:
-        pulumi_cli.ask("a", "b")
+        state.ask("a", "b")
     assert re.sub(" +", " ", str(caught.value)) == re.sub(" +", " ", says)
 
 
 def test_unusable_command(bin_: Path) -> None:
     """A command that is missing or can't be run, as one for another processor, is an error."""
     with pytest.raises(StackError, match="there is no `pulumi` command"):
-        pulumi_cli.pulumi("version")
+        state.pulumi("version")
     file = bin_ / ("pulumi.exe" if os.name == "nt" else "pulumi")
     file.parent.mkdir()
     file.write_bytes(b"\x7fELF of another world")
     file.chmod(0o755)
     with pytest.raises(StackError, match="can't be started"):
-        pulumi_cli.pulumi("version")
+        state.pulumi("version")
 
 
 def test_killed_in_time(bin_: Path) -> None:
@@ -577,14 +575,14 @@ def test_killed_in_time(bin_: Path) -> None:
     if os.name == "nt":  # the command is cmd itself: another process would outlive it
         file.write_text(":again\n@goto again\n")
     with pytest.raises(StackError, match=r"did not end within 0\.05 s"):
-        pulumi_cli.pulumi("version", seconds=0.05)
+        state.pulumi("version", seconds=0.05)
 
 
 def test_beside_python(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The `pulumi` of a virtual environment is found although it is not activated."""
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
-    pulumi_cli.pulumi("version")
+    state.pulumi("version")
     assert Path(runs.command[0]).parent == tmp_path / "bin"
 
 
@@ -628,7 +626,7 @@ def test_which_parent(
         (process / "stat").write_bytes(b"%d (a ) b \xff(c) S %d %d 1 0" % (pid, parent, group))
         if exe:
             (process / "exe").symlink_to(exe if exe == SHELL else tmp_path / exe)
-    pulumi_cli.pulumi("version")
+    state.pulumi("version")
     assert Path(runs.command[0]) == tmp_path / runs_it
 
 
@@ -638,9 +636,9 @@ def test_nearest_project(tmp_path: Path, name: str) -> None:
     program = tmp_path / "project" / "src" / "program"
     program.mkdir(parents=True)
     (tmp_path / "project" / "Pulumi.yaml").touch()
-    assert pulumi_cli.project_file(program) == tmp_path / "project" / "Pulumi.yaml"
+    assert state.project_file(program) == tmp_path / "project" / "Pulumi.yaml"
     (program / name).touch()
-    assert pulumi_cli.project_file(program) == program / name
+    assert state.project_file(program) == program / name
 
 
 # Which backend it uses.
@@ -694,7 +692,7 @@ def test_pulumi_cloud(
 @pytest.mark.parametrize("says", ["{}", "null"])
 def test_no_url(pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
     """An answer without a URL is refused, and not taken for the name of a backend."""
-    monkeypatch.setattr(pulumi_cli, "pulumi", lambda *args, **others: says)
+    monkeypatch.setattr(state, "pulumi", lambda *args, **others: says)
     with pytest.raises(StackError, match="did not print a backend's URL"):
         cache.used_backend()
 

@@ -14,7 +14,7 @@ import pytest
 from pulumi_fal.api.models import Instance
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import ConfigurationError, Interrupted
-from pulumi_fal.hosts import dynamic, engine, session
+from pulumi_fal.hosts import dynamic, engine
 from pulumi_fal.machines.account import Account
 
 from ..fakes import ONE, settings
@@ -110,7 +110,7 @@ def test_clock() -> None:
 
 def test_shared_account(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two calls with accounts of their own would not know of each other's creates."""
-    one = session.Session(settings=settings, notify=lambda message: None, warn=lambda message: None)
+    one = engine.Session(settings=settings, notify=lambda message: None, warn=lambda message: None)
     seen: list[Account] = []
     second = threading.Thread(target=lambda: seen.append(one.account))
 
@@ -120,22 +120,22 @@ def test_shared_account(monkeypatch: pytest.MonkeyPatch) -> None:
             second.join(0.05)
         return Account(*args, **others)
 
-    monkeypatch.setattr(session, "Account", slow)
+    monkeypatch.setattr(engine, "Account", slow)
     seen.append(one.account)
     second.join()
     assert seen[0] is seen[1]
 
 
-def ending(prices: Any) -> session.Session:
+def ending(prices: Any) -> engine.Session:
     """A session that has created a machine."""
-    ending = session.Session(settings=settings, prices=prices, notify=print, warn=print)
+    ending = engine.Session(settings=settings, prices=prices, notify=print, warn=print)
     ending.bill.began["a"] = Instance("a", ONE)
     return ending
 
 
 def test_told_at_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The Cancel of a Ctrl-C comes before the calls end, and the sum is told once."""
-    monkeypatch.setattr(session, "_CALL_SECONDS", 0)
+    monkeypatch.setattr(engine, "_CALL_SECONDS", 0)
     ended = ending(lambda: {ONE: 2.0})
     with monkeypatch.context() as running:
         running.setattr(engine.in_progress, "_number", 1)

@@ -20,7 +20,7 @@ from tools import breaking, plugin_archive
 from tools.generate.__main__ import FILES, main
 
 from pulumi_fal._version import __version__
-from pulumi_fal.cli.doctor import NEWEST_SDK, OLDEST_SDK
+from pulumi_fal.cli.__main__ import NEWEST_SDK, OLDEST_SDK
 
 from ..docs import ROOT
 

@@ -22,8 +22,8 @@ import urllib3
 from requests import adapters
 
 from pulumi_fal import __version__, errors
+from pulumi_fal.api.client import Transport
 from pulumi_fal.api.dialects import Request
-from pulumi_fal.api.transport import Transport
 from pulumi_fal.errors import APIError, ConfigurationError, UnreachableError, UnusableAnswerError
 
 from ..fakes import CREATE, DELETE, GET, ID, KEY, LIST, settings

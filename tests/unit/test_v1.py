@@ -33,8 +33,8 @@ from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Journal, Phase
 from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import Call
-from pulumi_fal.resource.outputs import UNFINISHED
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.resource.inputs import UNFINISHED
+from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import StackMachine
 
 from .. import fakes

@@ -26,8 +26,7 @@ from pulumi_fal.machines.whose import (
     same,
     same_stack,
 )
-from pulumi_fal.stacks.cache import Stacks
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin, Stacks
 from pulumi_fal.stacks.state import Found, Stack, StackMachine
 
 from ..fakes import DEV, HERE, ONE, URN

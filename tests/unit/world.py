@@ -19,7 +19,7 @@ from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.fleet import Absences, Fleet
 from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
 from pulumi_fal.machines.lifecycle import Lifecycle
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin
 
 from ..fakes import ED25519, HERE, ONE, URN, FakeApi, FakeStacks, TurnedClock, settings
 

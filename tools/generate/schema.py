@@ -17,7 +17,7 @@ from typing import Any
 
 import pulumi_fal
 from pulumi_fal.api.settings import OPTIONS, Option
-from pulumi_fal.native.lookups import FILTERS, GET_INSTANCE, GET_INSTANCES, LIST_FILTERS
+from pulumi_fal.native.base import FILTERS, GET_INSTANCE, GET_INSTANCES, LIST_FILTERS
 from pulumi_fal.native.properties import camel, camel_words
 from pulumi_fal.resource.inputs import REPLACING
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from pulumi_fal import clock
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.cli import show
-from pulumi_fal.cli.context import (
+from pulumi_fal.cli import common
+from pulumi_fal.cli.common import (
     AGED,
     Aged,
     Context,
@@ -31,8 +31,8 @@ from pulumi_fal.cli.context import (
 from pulumi_fal.cli.machines import machines_json
 from pulumi_fal.errors import FalError
 from pulumi_fal.machines.account import shares_account
-from pulumi_fal.machines.costs import Costs
 from pulumi_fal.machines.whose import ABANDONED_SECONDS, Claim, Evidence, Whose
+from pulumi_fal.resource.call import Costs
 from pulumi_fal.stacks.cache import LIST
 
 CLEAN, FOUND, CANT_TELL = 0, 1, 2
@@ -109,7 +109,7 @@ class Report:
     is_flag=True,
     help="Print only the ids of the forgotten machines, one a line, for `pulumi-fal delete`.",
 )
-@show.json_option
+@common.json_option
 @pass_context
 def audit(
     context: Context, stacks: tuple[str, ...], max_age: float | None, only_ids: bool, as_json: bool
@@ -138,7 +138,7 @@ def audit(
         if only_ids:
             _print_ids(report)
         elif as_json:
-            show.print_json(_as_json(report))
+            common.print_json(_as_json(report))
         else:
             _print(report, context.settings)
     except FalError as error:
@@ -152,7 +152,7 @@ def audit(
 
 
 def _fail(why: str) -> NoReturn:
-    show.print_lines(f"Error: the audit could not be completed: {why}", err=True)
+    common.print_lines(f"Error: the audit could not be completed: {why}", err=True)
     sys.exit(CANT_TELL)
 
 
@@ -193,7 +193,7 @@ def _print(report: Report, settings: Settings) -> None:
     tables: dict[tuple[str, ...], Sequence[Sequence[str | Text]]] = {
         ("MACHINE", "TYPE", "IP", "STATUS", "WHOSE", *costs.columns): [
             (
-                *(one.id, one.instance_type, one.ip or "", show.status(one)),
+                *(one.id, one.instance_type, one.ip or "", common.status(one)),
                 *(_owner(whose, claim), *costs.cells(one)),
             )
             for one, whose, claim in report.machines
@@ -213,11 +213,11 @@ def _print(report: Report, settings: Settings) -> None:
     }
     for columns, rows in tables.items():
         if rows:
-            show.print_table(columns, rows)
-    show.print_unread(report.evidence.reasons)
+            common.print_table(columns, rows)
+    common.print_unread(report.evidence.reasons)
     for claim in report.ageless:
-        show.print_lines(f"Age unknown: {claim.id}, in {claim.stack}: {claim.urn}")
-    show.print_lines(_summary(report))
+        common.print_lines(f"Age unknown: {claim.id}, in {claim.stack}: {claim.urn}")
+    common.print_lines(_summary(report))
 
 
 def _owner(whose: Whose, claim: Claim | None) -> str:
@@ -229,11 +229,11 @@ def _owner(whose: Whose, claim: Claim | None) -> str:
 
 def _print_ids(report: Report) -> None:
     """Print the ids of the forgotten machines, and on stderr why there may be more."""
-    show.print_unread(report.evidence.reasons, err=True)
-    show.print_lines(_counts(report), err=True)
+    common.print_unread(report.evidence.reasons, err=True)
+    common.print_lines(_counts(report), err=True)
     for instance, whose, _ in report.machines:
         if whose is Whose.FORGOTTEN:
-            show.print_lines(instance.id)
+            common.print_lines(instance.id)
 
 
 def _seen(claim: Claim, settings: Settings) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import click
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.cli import show
-from pulumi_fal.cli.context import AGED, Aged, Context, Reader, aged, pass_context
+from pulumi_fal.cli import common
+from pulumi_fal.cli.common import AGED, Aged, Context, Reader, aged, pass_context
 from pulumi_fal.cli.machines import find
 from pulumi_fal.errors import FalError, Interrupted, JournalError, StillThereError
 from pulumi_fal.hosts.engine import ThreadPerCall
@@ -37,7 +37,7 @@ _STOPPING_SECONDS = 15.0
     is_flag=True,
     help="Delete a machine even if a stack or a pending create has it, or if that is not known.",
 )
-@show.yes_option
+@common.yes_option
 @pass_context
 def delete(context: Context, given: tuple[str, ...], expired: bool, force: bool, yes: bool) -> None:
     """Delete machines that no stack has, or that are expired.
@@ -84,7 +84,7 @@ def delete(context: Context, given: tuple[str, ...], expired: bool, force: bool,
         )
     _end(context, ids, lambda left: f"{shlex.join(left)}{' --force' if force else ''}")
     for objection in found:
-        show.print_lines(objection.then)
+        common.print_lines(objection.then)
 
 
 def _delete_expired(context: Context, yes: bool) -> None:
@@ -92,9 +92,9 @@ def _delete_expired(context: Context, yes: bool) -> None:
     instances, reader = context.client().list_instances(), Reader(context)
     evidence = reader.read(instances)
     if found := _expired(evidence, instances):
-        show.print_table(("EXPIRED", *AGED), [one.row(one.max_age) for one in found])
+        common.print_table(("EXPIRED", *AGED), [one.row(one.max_age) for one in found])
         for one in found:
-            show.print_lines(_dropped(one.instance.id, evidence.holders(one.instance.id)))
+            common.print_lines(_dropped(one.instance.id, evidence.holders(one.instance.id)))
         if not yes:
             what = f"Delete {_machines(len(found))}, with everything on their disks?"
             click.confirm(what, abort=True)
@@ -103,7 +103,7 @@ def _delete_expired(context: Context, yes: bool) -> None:
         ids = [one.instance.id for one in found]
         for id_ in ids:
             if id_ not in still:
-                show.print_lines(f"Machine {id_} is left alone, because its stack has changed.")
+                common.print_lines(f"Machine {id_} is left alone, because its stack has changed.")
         _end(context, [id_ for id_ in ids if id_ in still], lambda left: "--expired")
     if evidence.reasons:
         raise click.ClickException(
@@ -111,7 +111,7 @@ def _delete_expired(context: Context, yes: bool) -> None:
             f"max_age, and keep billing:{_reasons([], evidence)}"
         )
     if not found:
-        show.print_lines("No machine is older than its max_age.")
+        common.print_lines("No machine is older than its max_age.")
 
 
 def _expired(evidence: Evidence, instances: Sequence[Instance]) -> list[Aged]:
@@ -206,12 +206,11 @@ def _reasons(objections: Sequence[Objection], evidence: Evidence) -> str:
 
 def _ask(instances: Sequence[Instance], found: Sequence[Objection]) -> None:
     by_id = {objection.id: objection for objection in found}
-    show.print_lines("These machines will be deleted, with everything on their disks:")
+    common.print_lines("These machines will be deleted, with everything on their disks:")
     for instance in instances:
-        show.print_lines(f"  {show.machine(instance)}")
-        if instance.id in by_id:
-            objection = by_id[instance.id]
-            show.print_lines(f"    It {objection.why}.\n    {objection.then}")
+        common.print_lines(f"  {common.machine(instance)}")
+        if objection := by_id.get(instance.id):
+            common.print_lines(f"    It {objection.why}.\n    {objection.then}")
     click.confirm(f"Delete {_machines(len(instances))}?", abort=True)
 
 
@@ -243,7 +242,7 @@ def _delete_all(context: Context, ids: Sequence[str]) -> dict[str, str]:
         id_, error = calls[call], call.exception()
         if error is None:
             del left[id_]
-            show.print_lines(f"Machine {id_} is gone.")
+            common.print_lines(f"Machine {id_} is gone.")
         elif isinstance(error, StillThereError):
             left[id_] = error.happened
         elif not isinstance(error, FalError):

@@ -12,13 +12,14 @@ from typing import Any
 
 import click
 
-from pulumi_fal.api import ssh_keys
+from pulumi_fal.api import models
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import AccountId
-from pulumi_fal.cli import show
-from pulumi_fal.cli.context import Context, Reader, pass_context, stack_option
+from pulumi_fal.cli import common
+from pulumi_fal.cli.common import Context, Reader, pass_context, stack_option
 from pulumi_fal.machines.whose import Whose
-from pulumi_fal.resource import imports, outputs
+from pulumi_fal.resource.inputs import FIELDS, outputs_of
+from pulumi_fal.resource.operations import imported
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, SERIALIZED_PROVIDER, TYPE_TOKEN
 
 DYNAMIC, NATIVE = "dynamic", "native"
@@ -54,7 +55,7 @@ DYNAMIC, NATIVE = "dynamic", "native"
     is_flag=True,
     help="Request the sectors that the machines are in, instead of none.",
 )
-@show.yes_option
+@common.yes_option
 @pass_context
 def import_file(
     context: Context,
@@ -80,10 +81,18 @@ def import_file(
         click.confirm(f"{output} exists. Overwrite it?", abort=True)
         instances = _unclaimed(reader, instances)  # a stack may have imported one meanwhile
     if not instances:
-        show.print_lines("There is nothing to import: every machine is in a stack or pending.")
+        common.print_lines("There is nothing to import: every machine is in a stack or pending.")
         return
     rows = [
-        (name, instance, _inputs(instance, ssh_key, pin_sectors))
+        (
+            name,
+            instance,
+            {
+                "instance_type": instance.instance_type,
+                "ssh_key": ssh_key,
+                **({"sector": instance.sector} if pin_sectors and instance.sector else {}),
+            },
+        )
         for name, instance in _named(instances)
     ]
     if kind == NATIVE:
@@ -97,7 +106,7 @@ def import_file(
     except OSError as error:
         raise click.ClickException(f"{output} can't be written: {error.strerror}.") from None
     count = f"{len(resources)} machine{'s' * (len(resources) != 1)}"
-    show.print_lines(
+    common.print_lines(
         f"Wrote {count} to {output}. To import into the selected stack, run:\n\n"
         f"  pulumi import --file {shlex.quote(str(output))} --generate-code=false\n\n"
         f"Then add these lines to {where}:\n\n{lines}"
@@ -115,8 +124,8 @@ def _unclaimed(reader: Reader, listed: Sequence[Instance]) -> list[Instance]:
     rows = evidence.whose(listed)
     for instance, _, claim in rows:
         if claim is not None and claim.entry is not None:
-            show.print_lines(
-                f"Left out: {show.machine(instance)}, which may belong to the pending create of "
+            common.print_lines(
+                f"Left out: {common.machine(instance)}, which may belong to the pending create of "
                 f"{claim.urn}. Run `pulumi-fal pending ls` for details.",
                 err=True,
             )
@@ -128,13 +137,13 @@ def _unclaimed(reader: Reader, listed: Sequence[Instance]) -> list[Instance]:
 
 def _read_key(file: Path) -> str:
     text = file.read_text(encoding="utf-8", errors="replace").strip()
-    if ssh_keys.is_private(text):
+    if models.is_private_key(text):
         raise click.ClickException(
             f"The content of {file} is a PRIVATE key, which must not leave your computer, and was "
             "not sent. Name the file of the public key, which ends in .pub."
         )
     try:
-        ssh_keys.parse(text)
+        models.parse_key(text)
     except ValueError as error:
         raise click.ClickException(f"The content of {file} {error}") from None
     return text
@@ -152,13 +161,6 @@ def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
     return named
 
 
-def _inputs(instance: Instance, ssh_key: str, pin: bool) -> dict[str, str]:
-    inputs = {"instance_type": instance.instance_type, "ssh_key": ssh_key}
-    if pin and instance.sector:
-        inputs["sector"] = instance.sector
-    return inputs
-
-
 def _dynamic(
     name: str, instance: Instance, inputs: dict[str, str], account_id: AccountId
 ) -> dict[str, Any]:
@@ -167,25 +169,23 @@ def _dynamic(
     The engine's read of an import contains no serialized provider, so it would fail.
     """
     provider = {"__provider": SERIALIZED_PROVIDER}
-    shown = outputs.from_instance(instance, inputs, account_id)
+    shown = outputs_of(instance, inputs, account_id)
     return {
         "type": TYPE_TOKEN,
         "name": name,
         "id": instance.id,
         "inputs": {**provider, **inputs},
-        "outputs": {**provider, **imports.imported(shown, is_finished=instance.is_ready)},
+        "outputs": {**provider, **imported(shown, is_finished=instance.is_ready)},
     }
 
 
 def _native(name: str, instance: Instance, inputs: dict[str, str]) -> dict[str, Any]:
     """Return the resource. The engine reads the machine, but the API does not return its key."""
-    from pulumi_fal.native.properties import camel
-
     return {
         "type": NATIVE_TYPE_TOKEN,
         "name": name,
         "id": instance.id,
-        "inputs": {camel(key): value for key, value in inputs.items()},
+        "inputs": {field.camel: inputs[field.name] for field in FIELDS if field.name in inputs},
     }
 
 

@@ -1,4 +1,4 @@
-"""`pulumi-fal ls` and `get`: which machines there are, whose they are, and what they cost.
+"""`pulumi-fal ls`, `get`, `ssh` and `ssh-config`: the machines there are, and how to log in.
 
 All commands that are given a machine find it here.
 """
@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,8 +25,8 @@ from rich.text import Text
 from pulumi_fal import clock
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.cli import show
-from pulumi_fal.cli.context import (
+from pulumi_fal.cli import common
+from pulumi_fal.cli.common import (
     MOST_NAMED,
     STACKS_SECONDS,
     Context,
@@ -31,8 +37,15 @@ from pulumi_fal.cli.context import (
     pass_context,
     recorded,
 )
-from pulumi_fal.machines.costs import Costs
+from pulumi_fal.errors import NotReadyError
+from pulumi_fal.hosts import access
+from pulumi_fal.machines import lifecycle
 from pulumi_fal.machines.whose import Claim, Evidence, Whose
+from pulumi_fal.resource import wait
+from pulumi_fal.resource.call import Costs
+from pulumi_fal.stacks import state
+from pulumi_fal.stacks.cache import Origin
+from pulumi_fal.stacks.state import StackMachine
 
 # ls and get
 
@@ -42,7 +55,7 @@ account or endpoint, which `pulumi-fal audit` tells apart:"""
 
 
 @click.command("ls")
-@show.json_option
+@common.json_option
 @click.option(
     "--age",
     "with_age",
@@ -65,9 +78,11 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
         raise click.UsageError("Stacks have the ages: leave out --no-stacks.")
     instances = context.client().list_instances()
     if no_stacks:
-        instances, costs = _sorted(instances), Costs(context.settings.prices)
+        # The API guarantees no order.
+        instances.sort(key=lambda one: (one.instance_type, one.sector or "", one.id))
+        costs = Costs(context.settings.prices)
         if as_json:
-            show.print_json([{**asdict(one), **costs.as_json(one)} for one in instances])
+            common.print_json([{**asdict(one), **costs.as_json(one)} for one in instances])
         else:
             _print(instances, context.settings, costs)
         return
@@ -75,37 +90,35 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
     evidence = Reader(context, seconds=STACKS_SECONDS, note=note).read(instances)
     rows, known = sorted(evidence.whose(instances), key=_place), ages(evidence)
     instances, costs = [instance for instance, *_ in rows], Costs(context.settings.prices, known)
-    show.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
+    common.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
     if as_json:
-        show.print_json(machines_json(evidence, rows, costs))
+        common.print_json(machines_json(evidence, rows, costs))
         return
     columns = {
         "STACK": [_stack(whose, claim) for _, whose, claim in rows],
         "RESOURCE": [_resource(claim) for *_, claim in rows],
     }
-    max_ages = evidence.max_ages
-    limits = [max_ages.get(instance.id, math.inf) for instance in instances]
-    is_limited = any(map(math.isfinite, limits))
+    limits = {id_: most for id_, most in evidence.max_ages.items() if math.isfinite(most)}
+    is_limited = any(instance.id in limits for instance in instances)
     if with_age or is_limited:
-        columns["AGE"] = [
-            clock.shown_duration(known[instance.id]) if instance.id in known else ""
-            for instance in instances
-        ]
+        columns["AGE"] = _durations(instances, known)
     if is_limited:
-        columns["MAX AGE"] = [
-            "" if math.isinf(limit) else clock.shown_duration(limit) for limit in limits
-        ]
+        columns["MAX AGE"] = _durations(instances, limits)
     _print(instances, context.settings, costs, columns)
     ids = {instance.id for instance in instances}
     if missing := [claim for claim in evidence.held if claim.id not in ids]:
-        show.print_lines(_NOT_LISTED)
-        show.print_table(
+        common.print_lines(_NOT_LISTED)
+        common.print_table(
             ("MACHINE", "STACK", "RESOURCE"),
             [(claim.id, claim.stack, claim.name) for claim in missing],
         )
 
 
-def _place(row: tuple[Instance, Whose, Claim | None]) -> tuple[object, ...]:
+def _durations(instances: Iterable[Instance], known: Mapping[str, float]) -> list[str]:
+    return [clock.shown_duration(known[one.id]) if one.id in known else "" for one in instances]
+
+
+def _place(row: Row) -> tuple[object, ...]:
     """Sort machines by stack and name, node-2 before node-10, and those of no stack at the end."""
     instance, whose, claim = row
     if claim is None:
@@ -130,7 +143,7 @@ def _resource(claim: Claim | None) -> str:
 
 @click.command()
 @click.argument("machine", metavar="MACHINE")
-@show.json_option
+@common.json_option
 @pass_context
 def get(context: Context, machine: str, as_json: bool) -> None:
     """Show one machine, and how to log in.
@@ -143,29 +156,22 @@ def get(context: Context, machine: str, as_json: bool) -> None:
     if costs.prices:  # only stacks know the age, and reading them takes long
         evidence = reader.read([instance])
         if machine == instance.id:  # with a name, that has been said
-            show.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
+            common.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
         costs = Costs(costs.prices, ages(evidence))
     if as_json:
-        show.print_json({**asdict(instance), **costs.as_json(instance)})
+        common.print_json({**asdict(instance), **costs.as_json(instance)})
         return
     fields: dict[str, str | Text] = {
         "type": instance.instance_type,
         "sector": instance.sector or "",
         "ip": instance.ip or "",
-        "status": show.status(instance),
+        "status": common.status(instance),
         "login": f"ssh ubuntu@{instance.ip}" if instance.is_ready else "",
     }
     if instance.region:
         fields |= {"region": instance.region, "creator": instance.creator_user_nickname or ""}
     fields |= dict(zip(map(str.lower, costs.columns), costs.cells(instance), strict=True))
-    show.print_record(instance.id, fields)
-
-
-def _sorted(instances: Sequence[Instance]) -> list[Instance]:
-    """Sort the machines by type, sector and id, since the API guarantees no order."""
-    return sorted(
-        instances, key=lambda instance: (instance.instance_type, instance.sector or "", instance.id)
-    )
+    common.print_record(instance.id, fields)
 
 
 def _print(
@@ -176,7 +182,7 @@ def _print(
 ) -> None:
     """Print a table and the sums. `more` has further columns, each a cell for every machine."""
     if not instances:
-        show.print_lines(
+        common.print_lines(
             f"There are no machines.\nThe key is from {settings.key_source}, for account "
             f"{settings.account} at {settings.endpoint}."
         )
@@ -186,7 +192,7 @@ def _print(
         "TYPE": [instance.instance_type for instance in instances],
         "SECTOR": [instance.sector or "" for instance in instances],
         "IP": [instance.ip or "" for instance in instances],
-        "STATUS": [show.status(instance) for instance in instances],
+        "STATUS": [common.status(instance) for instance in instances],
     }
     if any(instance.region for instance in instances):  # the legacy API returns no regions
         cells["REGION"] = [instance.region or "" for instance in instances]
@@ -194,9 +200,9 @@ def _print(
     cells |= more
     for number, name in enumerate(costs.columns):
         cells[name] = [costs.cells(instance)[number] for instance in instances]
-    show.print_table(list(cells), zip(*cells.values(), strict=True))
+    common.print_table(list(cells), zip(*cells.values(), strict=True))
     if sums := costs.in_words(instances):
-        show.print_lines(sums)
+        common.print_lines(sums)
 
 
 def machines_json(evidence: Evidence, rows: Iterable[Row], costs: Costs) -> list[dict[str, Any]]:
@@ -209,7 +215,7 @@ def machines_json(evidence: Evidence, rows: Iterable[Row], costs: Costs) -> list
             "stack": claim and claim.stack,
             "resource": claim and claim.name,
             "urn": claim and claim.urn,
-            "created": show.moment(created[instance.id]) if instance.id in created else None,
+            "created": common.moment(created[instance.id]) if instance.id in created else None,
             "age_seconds": costs.ages.get(instance.id),
             "max_age_seconds": in_seconds(max_ages.get(instance.id, math.inf)),
             **costs.as_json(instance),
@@ -243,7 +249,7 @@ def find(
     }
     if names := [text for text, instance in found.items() if instance is None]:
         evidence = (reader or Reader(context, seconds=STACKS_SECONDS)).read([*listed.values()])
-        show.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
+        common.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
         is_certain = not (is_strict and evidence.unread)
         found |= {text: _resolve(text, evidence, listed, is_certain) for text in names}
     if problems := [problem for problem in found.values() if isinstance(problem, str)]:
@@ -260,9 +266,14 @@ def _resolve(
     here = [claim for claim in matching.values() if claim.id in listed]
     if len(here) == 1 and here[0].is_certain:
         instance = listed[here[0].id]
-        return instance if is_certain else _perhaps(text, instance)
+        if is_certain:
+            return instance
+        return (
+            f"{text!r} is {common.machine(instance)}, but what could not be read may have another "
+            "machine of that name. Give the machine's id."
+        )
     if here:
-        rows = (f"\n  {_label(claim)}: {show.machine(listed[claim.id])}" for claim in here)
+        rows = (f"\n  {_label(claim)}: {common.machine(listed[claim.id])}" for claim in here)
         return (
             f"{text!r} may be any of these machines:{''.join(sorted(rows))}\n"
             "Give its id, or STACK/NAME if only one machine has that."
@@ -284,13 +295,6 @@ def _resolve(
     )
 
 
-def _perhaps(text: str, instance: Instance) -> str:
-    return (
-        f"{text!r} is {show.machine(instance)}, but what could not be read may have another "
-        "machine of that name. Give the machine's id."
-    )
-
-
 def _is_meant(text: str, claim: Claim) -> bool:
     """Whether the text is NAME or STACK/NAME, where STACK may lack parts at its beginning."""
     if text in (claim.id, claim.name):
@@ -307,3 +311,191 @@ def _ending(text: str, claim: Claim) -> str:
     """Return as much of STACK/NAME as the text has."""
     parts = claim.stack.split("/")
     return "/".join([*parts[max(0, len(parts) - text.count("/")) :], claim.name])
+
+
+# ssh
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("machine", metavar="MACHINE")
+@click.argument("command", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
+@pass_context
+def ssh(context: Context, machine: str, command: tuple[str, ...]) -> None:
+    """Log in to a machine, or run a command there.
+
+    MACHINE is an id, or a name as `ls` shows it, also as STACK/NAME. If the machine is not ready
+    yet, or its SSH server does not greet yet, this waits for it. The exit code is that of ssh,
+    which is the command's.
+    """
+    program = shutil.which("ssh")
+    if program is None:
+        raise click.ClickException("There is no `ssh` command on PATH. Install the OpenSSH client.")
+    ready = _await(context, find(context, [machine])[machine], machine)
+    words = command[1:] if command[:1] == ("--",) else command
+    arguments = [program, *_options(context, ready), *words]
+    if os.name == "nt":  # there, exec returns to the shell at once
+        sys.exit(subprocess.call(arguments))
+    os.execv(program, arguments)  # noqa: S606 - the terminal and the signals are ssh's
+
+
+def _await(context: Context, instance: Instance, name: str) -> Instance:
+    """Wait until one can log in, for as long as a create does."""
+    with common.progress(in_logs=True) as progress:
+
+        def say(what: str) -> None:
+            progress.begin(f"{common.plain(name)}: {what}")
+
+        if not instance.is_ready:
+            say(wait.progress(instance))
+        try:
+            return context.account.lifecycle.wait_until_ready(
+                instance,
+                wait.CREATE_TIMEOUT,
+                lambda shown: say(wait.progress(shown)),
+                lambda reason: say(wait.silent(reason)),
+                was_shown=True,
+            )
+        except NotReadyError as error:  # it advises whoever runs a create
+            said = str(error).replace("`pulumi up`", "`pulumi-fal ssh`")
+            raise click.ClickException(said) from None
+
+
+def _options(context: Context, instance: Instance) -> list[str]:
+    """Return the arguments of ssh up to the destination.
+
+    Another machine may get the same address later, so host keys are kept by machine id.
+    """
+    known_hosts = context.journal.folder.parent / "known_hosts"
+    known_hosts.parent.mkdir(parents=True, exist_ok=True)
+    instead = os.environ.get(lifecycle.SSH_ADDRESS_VARIABLE, "")
+    host, port = lifecycle.ssh_address(instance.ip or "", instead)
+    options = {
+        "UserKnownHostsFile": _quoted(known_hosts).replace("%", "%%"),
+        "HostKeyAlias": instance.id,
+        "CheckHostIP": "no",  # before OpenSSH 8.5, host keys were kept by address, too
+        "StrictHostKeyChecking": "accept-new",
+    }
+    given = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    return [*given, "-p", str(port), "--", f"{access.USER}@{host}"]
+
+
+def _quoted(path: Path) -> str:
+    """Return a path for a line of an ssh config, where it may contain spaces."""
+    return f'"{path.as_posix()}"'
+
+
+# ssh-config
+
+
+@click.command("ssh-config")
+@click.argument("names", metavar="[MACHINE]...", nargs=-1)
+@click.option(
+    "--stack",
+    default="",
+    metavar="STACK",
+    help="The stack to read. By default the one that is selected in this folder.",
+)
+@click.option(
+    "--write",
+    is_flag=True,
+    help="Write a file for the stack, which ~/.ssh/config can include, and print how.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["ssh", "skypilot", "dstack"]),
+    default="ssh",
+    help="For whom: ssh, SkyPilot (a pool for `sky ssh up`), or dstack (an SSH fleet).",
+)
+@click.option(
+    "--identity",
+    metavar="FILE",
+    help=f"The private key with which SkyPilot or dstack logs in. By default {access.IDENTITY}.",
+)
+@pass_context
+def ssh_config(
+    context: Context,
+    names: tuple[str, ...],
+    stack: str,
+    write: bool,
+    format_: str,
+    identity: str | None,
+) -> None:
+    """Print an ssh config with machines by name.
+
+    It has the machines of a stack, or those that are named. Save it to a file, and log in with
+    `ssh -F FILE NAME`, by a machine's name in the program. If another one has the same name, use
+    its id. For a stack, the command reads only state, so it needs no key.
+
+    MACHINE is an id, or a name as `ls` shows it, also as STACK/NAME.
+    """
+    if names and (stack or write):
+        raise click.UsageError("--stack and --write are for all machines of a stack: name none.")
+    if (write and format_ != "ssh") or (identity and format_ == "ssh"):
+        raise click.UsageError("--write is for ssh, and --identity for the other formats.")
+    if names:
+        found = find(context, names).items()
+        hosts = _with_ip([(access.alias(name), machine) for name, machine in found])
+        click.echo(_text(hosts, format_, "fal", identity), nl=False)
+        return
+    machines = [machine for machine in state.read(stack).machines if not machine.is_replaced]
+    hosts = _with_ip(_hosts(machines))
+    origin = Origin(machines[0].urn)
+    text = _text(hosts, format_, f"{origin.project}-{origin.stack}", identity)
+    if not write:
+        click.echo(text, nl=False)
+        return
+    file = context.journal.folder.parent / "ssh" / access.alias(f"{origin.project}.{origin.stack}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(0o600)  # ssh refuses a config that others may write to
+    file.write_text(text)
+    common.print_lines(
+        f"Wrote {file}, with the machines of {origin.stack}.\n"
+        "Add this line to ~/.ssh/config, above its first Host. It is the same for all stacks:\n"
+        f"  Include {_quoted(file.parent / '*')}\n"
+        f"Then log in by name, for example:\n  ssh {hosts[0][0]}"
+    )
+
+
+_Host = tuple[str, "Instance | StackMachine"]
+"""A machine with its name for ssh."""
+
+
+def _hosts(machines: Sequence[StackMachine]) -> list[_Host]:
+    """Return the machines by name, and by id where another one has the same name."""
+    aliases = [access.alias(Origin(machine.urn).name) for machine in machines]
+    counts = Counter(aliases)
+    return [
+        (name if counts[name] == 1 else machine.id, machine)
+        for name, machine in zip(aliases, machines, strict=True)
+    ]
+
+
+def _with_ip(hosts: Sequence[_Host]) -> list[_Host]:
+    """Return the machines that have an ip, and name the others on stderr."""
+    for name, machine in hosts:
+        if machine.ip is None:
+            click.echo(
+                f"{name} is left out: no ip of it is known. Run `pulumi refresh` if it is ready by "
+                "now; an ip that is a secret can't be read.",
+                err=True,
+            )
+    known = [(name, machine) for name, machine in hosts if machine.ip is not None]
+    if not known:
+        raise click.ClickException("There is no machine with an ip.")
+    return known
+
+
+def _text(hosts: Sequence[_Host], format_: str, pool: str, identity: str | None) -> str:
+    """Return the file in that format. `pool` is what SkyPilot or dstack calls the machines."""
+    ips = {name: machine.ip or "" for name, machine in hosts}
+    key = identity or access.IDENTITY
+    try:
+        if format_ == "skypilot":
+            return access.skypilot(pool, ips.values(), key)
+        if format_ == "dstack":
+            sectors = [machine.sector for _, machine in hosts]
+            return access.dstack(pool, ips.values(), sectors, key)
+        return access.ssh_config(ips, {name: machine.id for name, machine in hosts})
+    except ValueError as error:
+        raise click.ClickException(f"The stack's state is damaged: {error}.") from None

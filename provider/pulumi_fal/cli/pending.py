@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.cli import show
-from pulumi_fal.cli.context import Context, Reader, pass_context
+from pulumi_fal.cli import common
+from pulumi_fal.cli.common import Context, Reader, pass_context
 from pulumi_fal.errors import FalError, JournalError, NotFoundError
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.earlier import at_a_glance, offline
@@ -27,8 +27,7 @@ from pulumi_fal.machines.unresolved import (
     decide,
 )
 from pulumi_fal.machines.whose import Evidence, at_home, is_gone, stack_name, stacks_of, where
-from pulumi_fal.stacks.cache import Stacks, in_words
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin, Stacks, in_words
 from pulumi_fal.stacks.state import Stack
 from pulumi_fal.tokens import PROVIDER_TYPES, is_ours
 
@@ -49,16 +48,20 @@ class Case:
 
     entry: Entry
     facts: Facts
-    unknown: str
-    """Why the machines of the create are not known, or "" if they are."""
-    other_key: bool = False
-    """Whether the create used another key or endpoint than is set now."""
-    homes: Sequence[Stack] = ()
+    homes: Sequence[Stack]
     """The stacks that were read and may be the one that the create is for, mostly one."""
-    is_gone: bool = False
+    is_gone: bool
     """Whether that stack certainly no longer exists, so that no `up` continues with the machine."""
-    is_running: bool = False
+    is_running: bool
     """Whether a process is working on the create."""
+
+    @property
+    def unknown(self) -> str:
+        """Why the machines of the create are not known, or "" if they are."""
+        if self.facts.error is not None:
+            return f"the machines can't be listed: {self.facts.error}"
+        other_key = "it was created with another key or endpoint than is set now"
+        return "" if self.facts.is_own else other_key
 
     @property
     def stack(self) -> str:
@@ -92,9 +95,9 @@ class Case:
             if self.unknown:
                 return f"not known; {self.unknown}"
             found = self.facts.search.candidates
-            return " or ".join(map(show.machine, found)) or "none has appeared"
+            return " or ".join(map(common.machine, found)) or "none has appeared"
         if self.facts.instance is not None:
-            return show.machine(self.facts.instance)
+            return common.machine(self.facts.instance)
         known = f"{self.entry.instance_id} ({self.entry.instance_type})"
         missing = (
             "gone: the API does not list it" if self.entry.seen else "not shown by the API yet"
@@ -109,7 +112,7 @@ class Case:
         if self.entry.instance_id is None:
             if self.unknown:
                 return [f"a machine whose id is not known ({self.entry.instance_type})"]
-            return [show.machine(candidate) for candidate in self.facts.search.candidates]
+            return [common.machine(candidate) for candidate in self.facts.search.candidates]
         is_gone = self.entry.seen and not (self.facts.instance or self.unknown)
         return [] if is_gone else [self.machines]
 
@@ -119,7 +122,7 @@ class Case:
         if self.is_running:
             return "Nothing, while that process runs."
         if self.entry.is_late:
-            return self._what_to_do_when_late
+            return self._what_to_do_when_late()
         forget = f"remove this record:\n  pulumi-fal pending forget {self.entry.id}"
         if self.facts.holder:
             return f"If the machine is to stay in that stack, {forget}"
@@ -166,7 +169,6 @@ class Case:
             f"To keep it, import it into a stack. Before, {forget}"
         )
 
-    @property
     def _what_to_do_when_late(self) -> str:
         is_back = self.facts.instance and not (self.facts.in_state or self.facts.holder)
         if self.unknown or self.facts.search or is_back:
@@ -178,7 +180,6 @@ class Case:
 
     def as_json(self) -> dict[str, Any]:
         entry, instance = self.entry, self.facts.instance
-        is_known = not (self.unknown or entry.instance_id)
         return {
             "record": entry.id,
             "urn": entry.origin.urn,
@@ -194,15 +195,15 @@ class Case:
             "id": entry.instance_id,
             "status": instance.status if instance else None,
             "ip": instance.ip if instance else None,
-            "candidates": [instance.id for instance in self.facts.search.candidates]
-            if is_known
-            else None,
+            "candidates": None
+            if self.unknown or entry.instance_id
+            else [instance.id for instance in self.facts.search.candidates],
             "unread_stacks": dict(self.facts.search.unread),
             "in_state": self.facts.in_state,
             "stack_is_gone": self.is_gone,
             "present_stacks": [stack.name for stack in self.homes],
             "machines_unknown": self.unknown or None,
-            "since": show.moment(entry.started),
+            "since": common.moment(entry.started),
             "what_to_do": self.what_to_do,
         }
 
@@ -211,7 +212,7 @@ def investigate(context: Context, entries: Sequence[Entry]) -> list[Case]:
     """Look up these entries' machines and stacks. Without a key, the machines stay unknown."""
     stacks, is_locked = context.stacks, context.journal.is_locked
     running = {entry.file for entry in entries if not entry.is_late and is_locked(entry)}
-    with show.progress() as progress:
+    with common.progress() as progress:
         progress.begin("Looking up machines and stacks")
         try:
             facts = at_a_glance(context.account, entries)
@@ -221,30 +222,14 @@ def investigate(context: Context, entries: Sequence[Entry]) -> list[Case]:
                 replace(offline(entry, at_home(entry, stacks), stacks, now), error=error)
                 for entry in entries
             ]
-        return [
-            _case(entry, known, stacks, entry.file in running)
-            for entry, known in zip(entries, facts, strict=True)
-        ]
-
-
-def _case(entry: Entry, facts: Facts, stacks: Stacks, is_running: bool) -> Case:
-    unknown = ""
-    if facts.error is not None:
-        unknown = f"the machines can't be listed: {facts.error}"
-    elif not facts.is_own:
-        unknown = "it was created with another key or endpoint than is set now"
-    found = where(entry, stacks)
-    if not facts.in_state:  # a copy of the stack may be in another backend
-        found |= stacks.all()
-    return Case(
-        entry,
-        facts,
-        unknown,
-        facts.account not in ("", entry.account),
-        stacks_of(entry, found),
-        is_gone(entry, found),
-        is_running,
-    )
+        cases = []
+        for entry, known in zip(entries, facts, strict=True):
+            found = where(entry, stacks)
+            if not known.in_state:  # a copy of the stack may be in another backend
+                found |= stacks.all()
+            homes, gone = stacks_of(entry, found), is_gone(entry, found)
+            cases.append(Case(entry, known, homes, gone, entry.file in running))
+        return cases
 
 
 def is_in_state(entry: Entry, stacks: Stacks) -> bool:
@@ -262,7 +247,7 @@ def pending() -> None:
 
 
 @pending.command("ls")
-@show.json_option
+@common.json_option
 @pass_context
 def list_(context: Context, as_json: bool) -> None:
     """List every unresolved create, and what to do about it.
@@ -275,14 +260,14 @@ def list_(context: Context, as_json: bool) -> None:
     cases = investigate(context, entries) if entries else []
     if as_json:
         broken = [{"unreadable": error.path, "problem": error.problem} for error in unreadable]
-        show.print_json([*(case.as_json() for case in cases), *broken])
+        common.print_json([*(case.as_json() for case in cases), *broken])
         return
     in_state = [case for case in cases if case.facts.in_state]
     for case in cases:
         if case not in in_state:
             _print(context, case)
     for error in unreadable:
-        show.print_record(
+        common.print_record(
             error.path,
             {
                 "phase": f"unreadable: it {error.problem}",
@@ -291,9 +276,9 @@ def list_(context: Context, as_json: bool) -> None:
             },
         )
     if len(found) == len(in_state):
-        show.print_lines("No create is pending.")
+        common.print_lines("No create is pending.")
     if in_state:
-        show.print_lines(
+        common.print_lines(
             f"Records of creates whose machine is in state: {len(in_state)}. The next run of "
             "`pulumi` removes them."
         )
@@ -314,7 +299,6 @@ _CHANGED = (
     "new_urn",
     default="",
     metavar="URN",
-    callback=lambda ctx, param, urn: _checked_urn(urn),
     help="The resource's current URN, if its stack or project was renamed.",
 )
 @click.option(
@@ -334,6 +318,8 @@ def adopt(context: Context, create: str, instance_id: str, new_urn: str, stack: 
     ls` shows, or the resource's URN or name if only one pending create has it. All stacks of the
     backend are read before, because a machine must not be in two stacks.
     """
+    if new_urn and not is_ours(new_urn):
+        raise click.BadParameter("that is not the URN of a ComputeInstance", param_hint="'--for'")
     (entry, *_) = _find(context, create)
     if entry.is_late:
         raise click.ClickException(
@@ -358,7 +344,7 @@ def adopt(context: Context, create: str, instance_id: str, new_urn: str, stack: 
     )
     if not context.journal.exchange(entry, adopted):
         raise click.ClickException(_CHANGED)
-    show.print_lines(
+    common.print_lines(
         f"Machine {instance_id} is assigned to {_name(entry)}. The next `pulumi up` of "
         f"{origin.project}/{origin.stack} continues with it."
     )
@@ -371,7 +357,7 @@ def adopt(context: Context, create: str, instance_id: str, new_urn: str, stack: 
     is_flag=True,
     help="Remove the records of creates that got no answer and were followed by another one.",
 )
-@show.yes_option
+@common.yes_option
 @pass_context
 def forget(context: Context, create: str, late: bool, yes: bool) -> None:
     """Remove the record of a create. Its machine, if there is one, is not touched.
@@ -383,7 +369,7 @@ def forget(context: Context, create: str, late: bool, yes: bool) -> None:
     entries = _find(context, create, late=late)
     name, cases = _name(entries[0]), investigate(context, entries)
     for machine in dict.fromkeys(machine for case in cases for machine in case.may_run):
-        show.print_lines(f"This machine may still run and bill, but is not in state: {machine}")
+        common.print_lines(f"This machine may still run and bill, but is not in state: {machine}")
     if not yes:
         click.confirm(f"Forget the create of {name}?", abort=True)
     now = context.clock.wall()
@@ -403,7 +389,7 @@ def forget(context: Context, create: str, late: bool, yes: bool) -> None:
         then = "No machine was touched."
     elif cases[0].facts.in_state:
         then = f"Machine {entries[0].instance_id} stays in state."
-    show.print_lines(f"Removed the record. {then}")
+    common.print_lines(f"Removed the record. {then}")
 
 
 def _find(context: Context, create: str, *, late: bool = False) -> list[Entry]:
@@ -418,7 +404,8 @@ def _find(context: Context, create: str, *, late: bool = False) -> list[Entry]:
         entry
         for entry in found
         if isinstance(entry, Entry)
-        and show.plain(create) in map(show.plain, (entry.id, entry.origin.urn, entry.origin.name))
+        and common.plain(create)
+        in map(common.plain, (entry.id, entry.origin.urn, entry.origin.name))
         and (entry.is_late or not late)
     ]
     named = [entry for entry in named if not entry.is_late] or named
@@ -541,18 +528,18 @@ def _objections(
 
 
 def _print(context: Context, case: Case) -> None:
-    show.print_record(
+    common.print_record(
         case.entry.origin.name,
         {
             "record": case.entry.id,
             "urn": case.entry.origin.urn,
             "stack": case.stack,
-            "since": show.since(case.entry.started, context.clock.wall()),
+            "since": common.since(case.entry.started, context.clock.wall()),
             "phase": case.phase,
             "machine": case.machines,
             "not read": "; ".join(in_words(case.facts.search.unread)),
             "note": "It was created with another key than the one that is set now."
-            if case.other_key and not case.unknown
+            if case.facts.account not in ("", case.entry.account) and not case.unknown
             else "",
             "to do": case.what_to_do,
         },
@@ -566,9 +553,3 @@ def _name(entry: Entry) -> str:
 
 def _refused(entry: Entry, instance_id: str) -> str:
     return f"Machine {instance_id} can't be adopted for {_name(entry)}: "
-
-
-def _checked_urn(urn: str) -> str:
-    if urn and not is_ours(urn):
-        raise click.BadParameter("that is not the URN of a ComputeInstance")
-    return urn

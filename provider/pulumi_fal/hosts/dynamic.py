@@ -20,8 +20,7 @@ from typing import Any, TypeVar
 from pulumi_fal.api import settings
 from pulumi_fal.errors import ConfigurationError, FalError, runnable
 from pulumi_fal.hosts import engine
-from pulumi_fal.hosts.engine import in_progress
-from pulumi_fal.hosts.session import Session
+from pulumi_fal.hosts.engine import Session, in_progress
 from pulumi_fal.resource.call import INFO, WARNING, Call
 from pulumi_fal.tokens import is_ours
 
@@ -78,16 +77,10 @@ class EngineRequest:
         if self.context is not None:
             engine.on_undelivered(self.context, callback)
 
-    def log(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> bool:
-        """Show a message on the resource's row. An ephemeral one disappears with the next.
-
-        Returns whether there is an engine to send it to.
-        """
-        send = _logger()
-        if send is None:
-            return False
-        send(message=message, severity=severity, urn=self.urn, ephemeral=ephemeral)
-        return True
+    def log(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
+        """Show a message on the resource's row. An ephemeral one disappears with the next."""
+        if send := _logger():
+            send(message=message, severity=severity, urn=self.urn, ephemeral=ephemeral)
 
 
 def current_request() -> EngineRequest:
@@ -332,19 +325,15 @@ class DynamicSession(Session):
         was_checked, self._was_checked = self._was_checked, True
         return None if was_checked else settings.problem(os.environ, self._config)
 
-    def call(self, current: EngineRequest, *, preview: bool = False, reads: bool = False) -> Call:
-        """Return the Call for a request. The first one warns about unresolved creates."""
-        self.account.review(current.urn, reads=reads)
-        return Call(
+    def requested(self, current: EngineRequest, **others: bool) -> Call:
+        """Return the Call for a request."""
+        return self.call(
             current.urn,
-            current.timeout,
-            preview=preview,
+            timeout=current.timeout,
             was_checked=current.urn in self.checked,
-            aliases=self.aliases.get(current.urn, ()),
             log=current.log,
             is_heard=current.is_heard,
-            warned=self.warned,
-            bill=self.bill,
+            **others,
         )
 
     def create_call(self, current: EngineRequest) -> Call:
@@ -359,7 +348,7 @@ class DynamicSession(Session):
                 "version of `pulumi` that `pulumi-fal doctor` names as tested."
             )
         self.warn_of_missing()
-        return self.call(current)
+        return self.requested(current)
 
 
 def _note(message: str) -> None:

@@ -1,6 +1,7 @@
-"""Communication with Pulumi's engine: logs, partial state, undelivered answers, and its death.
+"""What every host needs in its process, and its communication with Pulumi's engine.
 
-Every host uses this. It needs only the published protocol (`pulumi.runtime.proto`) and gRPC.
+That is logs, partial state, undelivered answers and the engine's death. It needs only the published
+protocol (`pulumi.runtime.proto`) and gRPC. A session has the clock, the stacks and the account.
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.errors import StackError, runnable
-from pulumi_fal.stacks import cli
+from pulumi_fal.stacks import state
 
 if TYPE_CHECKING:
     from google.protobuf import struct_pb2
+from collections.abc import Mapping
 
+from pulumi_fal.api.settings import Settings
+from pulumi_fal.clock import Clock
+from pulumi_fal.errors import ConfigurationError
+from pulumi_fal.machines import lifecycle
+from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.journal import Journal, default_folder
+from pulumi_fal.resource.call import Bill, Call
+from pulumi_fal.stacks.cache import Stacks
 
 _LAST_SECONDS = 5.0
 """Seconds that calls have to end after the engine has died."""
@@ -141,7 +151,7 @@ def _knows_await() -> bool:
     if not hasattr(provider_pb2, "ErrorResourceAwaitFailed"):
         return False
     try:
-        version = re.match(r"v?(\d+)\.(\d+)", cli.pulumi("version"))
+        version = re.match(r"v?(\d+)\.(\d+)", state.pulumi("version"))
     except StackError:
         return False
     return version is not None and tuple(map(int, version.groups())) >= _FIRST_WITH_AWAIT
@@ -191,7 +201,8 @@ def on_death(callback: Callable[[], None]) -> None:
 
     def watch() -> None:
         if _has_pipe():
-            _wait_for_end_of_input()
+            while os.read(0, 4096):
+                pass
         else:
             wait_for_end(parent)
         died.set()
@@ -208,11 +219,6 @@ def _has_pipe() -> bool:
         return stat.S_ISFIFO(os.fstat(0).st_mode)
     except OSError:
         return False
-
-
-def _wait_for_end_of_input() -> None:
-    while os.read(0, 4096):
-        pass
 
 
 _LOOK_SECONDS = 0.5
@@ -268,3 +274,92 @@ else:
         """Return when that process has ended, so that another one has adopted this one."""
         while os.getppid() == parent:
             time.sleep(_LOOK_SECONDS)
+
+
+_POST_SECONDS = 200.0
+"""Seconds that a POST in flight has to end after the engine has died."""
+_CALL_SECONDS = 1.0
+"""Seconds that calls have to end after Cancel, so that its answer is about them as well."""
+
+
+class Session:
+    """The objects of a host's process. Each host has a subclass, which adds what only it needs."""
+
+    provider = ""
+    """The id of the provider resource in the stack's state; "" if the host does not tell it."""
+
+    def __init__(
+        self,
+        *,
+        settings: Callable[[], Settings],
+        prices: Callable[[], Mapping[str, float]] = dict,
+        notify: Callable[[str], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        """`settings` is called when the API is first needed. It and `prices` may raise
+        ConfigurationError.
+
+        `notify` gets transient messages, in the thread that waits. `warn` gets warnings that stop
+        nothing.
+        """
+        self.clock = Clock()
+        self.warned: dict[str, object] = {}
+        """The warnings that this process has shown once and for all."""
+        self.checked: set[str] = set()
+        """The URNs of the resources whose inputs this process has checked."""
+        self.aliases: dict[str, tuple[str, ...]] = {}
+        """The URNs that a resource may have had, by its own, as far as the program tells."""
+        self.bill = Bill(prices)
+        self._settings = settings
+        self._notify = notify
+        self._warn = warn
+        self._account: Account | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def account(self) -> Account:
+        """The account that this process works with, and what it makes there."""
+        with self._lock:  # a second Account would not know what the first one creates
+            if self._account is None:
+                stacks = Stacks()
+                journal = Journal(default_folder(os.environ), stacks.has)
+                self._account = Account(
+                    journal,
+                    stacks,
+                    self.clock,
+                    self._settings,
+                    notify=self._notify,
+                    warn=self._warn,
+                    greeting=lifecycle.chosen_greeting(os.environ),
+                    provider=self.provider,
+                )
+            return self._account
+
+    def register(self, urn: str, aliases: object = None) -> None:
+        """Remember that a resource's inputs are checked, and what only its program tells."""
+        if isinstance(aliases, list):
+            self.aliases[urn] = tuple(map(str, aliases))
+        self.checked.add(urn)
+
+    def call(self, urn: str, *, reads: bool = False, **told: Any) -> Call:
+        """Return the Call for a request. The first one warns about unresolved creates."""
+        self.account.review(urn, reads=reads)
+        aliases = self.aliases.get(urn, ())
+        return Call(urn, aliases=aliases, warned=self.warned, bill=self.bill, **told)
+
+    def cancel(self) -> str:
+        """End all waits, and return what began and ended to bill, unless calls still run.
+
+        The engine sends Cancel at Ctrl-C, and at the end of every command.
+        """
+        self.clock.interrupt()
+        try:
+            is_over = self.bill.prices and in_progress.wait_until_none(_CALL_SECONDS)
+        except ConfigurationError:  # the first check has refused the settings
+            return ""
+        return self.bill.told() if is_over else ""
+
+    def end(self) -> None:
+        """End all waits after the engine's death, but wait until a POST in flight is recorded."""
+        self.clock.interrupt()
+        self.account.wait_until_quiet(_POST_SECONDS)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import pulumi
 
 from pulumi_fal.api.models import InstanceType
-from pulumi_fal.resource import access
+from pulumi_fal.hosts import access
 from pulumi_fal.resource.inputs import NAMES
 
 LARGEST = 1000

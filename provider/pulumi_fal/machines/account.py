@@ -22,8 +22,7 @@ from pulumi_fal.machines.fleet import Absences, Fleet
 from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
 from pulumi_fal.machines.lifecycle import Greeting, Lifecycle
 from pulumi_fal.machines.unresolved import as_gone
-from pulumi_fal.stacks.cache import Stacks
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin, Stacks
 from pulumi_fal.stacks.state import StackMachine
 
 if TYPE_CHECKING:

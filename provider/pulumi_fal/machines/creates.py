@@ -38,7 +38,7 @@ from pulumi_fal.machines.unresolved import (
     as_late,
 )
 from pulumi_fal.machines.whose import LATE_SECONDS, Asking, Same, same
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Stack
 from pulumi_fal.tokens import PROVIDER_TYPES
 

@@ -27,8 +27,7 @@ from pulumi_fal.machines.whose import (
     same,
     where,
 )
-from pulumi_fal.stacks.cache import Stacks
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin, Stacks
 from pulumi_fal.stacks.state import StackMachine
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import JournalError
-from pulumi_fal.stacks.origin import Origin, without_user
+from pulumi_fal.stacks.cache import Origin, without_user
 
 VERSION = 5
 """The version of the format. Earlier versions, which lack some fields, can be read as well."""

@@ -20,8 +20,7 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
 from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.machines.whose import LATE_SECONDS, Same
-from pulumi_fal.stacks.cache import in_words
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin, in_words
 
 
 @dataclass(frozen=True)

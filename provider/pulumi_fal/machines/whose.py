@@ -14,8 +14,7 @@ from enum import Enum
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.machines.journal import Entry, Phase
-from pulumi_fal.stacks.cache import Stacks
-from pulumi_fal.stacks.origin import ONLY_ORGANIZATION, Origin
+from pulumi_fal.stacks.cache import ONLY_ORGANIZATION, Origin, Stacks
 from pulumi_fal.stacks.state import Found, Stack
 
 LATE_SECONDS = 600.0

@@ -1,13 +1,40 @@
-"""The servicer's methods for everything but resources: schema, config, component and functions."""
+"""The servicer's methods for everything but resources: schema, config, component and functions.
+
+The engine starts one process for each provider of a program, so each account has its own process.
+"""
 
 from __future__ import annotations
 
 import functools
+import json
+import os
+import re
 import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pulumi_fal.api import settings
+from pulumi_fal.api.settings import OPTIONS, AccountId, Settings
+from pulumi_fal.errors import ConfigurationError
+from pulumi_fal.hosts.engine import Session
+
+if TYPE_CHECKING:
+    # It needs requests, and most previews never call the API.
+    from pulumi_fal.api.client import Client
+from collections.abc import Iterator
+
+from pulumi_fal.errors import FalError
+from pulumi_fal.native.properties import camel
+from pulumi_fal.resource.call import UNKNOWN
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
+
+if TYPE_CHECKING:
+    from pulumi_fal.api.client import Client
+    from pulumi_fal.api.models import Instance
 import traceback
-from collections.abc import Callable, Iterator
 from importlib import resources
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import grpc
 import pulumi
@@ -15,13 +42,195 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from pulumi_fal._version import __version__
-from pulumi_fal.errors import FalError, runnable
+from pulumi_fal.errors import runnable
 from pulumi_fal.hosts import engine
-from pulumi_fal.native import lookups, session
 from pulumi_fal.native.properties import received, secret, secrets_in, sent
-from pulumi_fal.native.session import NativeSession
 from pulumi_fal.resource.call import INFO, WARNING
-from pulumi_fal.stacks.origin import UNKNOWN_ID
+from pulumi_fal.stacks.cache import UNKNOWN_ID
+
+
+class NativeSession(Session):
+    """The objects that a process needs once it is configured."""
+
+    def __init__(
+        self,
+        config: Mapping[str, str],
+        *,
+        declared: str,
+        warn: Callable[[str], None],
+        is_stateless: bool = False,
+        provider: str = "",
+    ) -> None:
+        """`declared` is the name of the provider in the program, or "" for the default provider.
+
+        `is_stateless` says that `pulumi do` works without a stack. The config is then what the
+        command was given, and overrides the environment.
+        Raises ConfigurationError if `parallel` is not a positive number.
+        """
+        super().__init__(
+            settings=self._resolve,
+            prices=lambda: settings.prices(self._environ, self._value),
+            notify=self._note,
+            warn=warn,
+        )
+        self._config = config
+        self.declared = declared
+        self.provider = provider
+        self.is_stateless = is_stateless
+        self._environ = environment(config, is_default=not (declared or is_stateless))
+        self._logs = threading.local()
+        self.slots = threading.Semaphore(settings.parallel(self._environ, self._value))
+        """Limits the number of machines that the process works on at the same time."""
+
+    @functools.cached_property
+    def client(self) -> Client:
+        """A client for functions. Raises ConfigurationError if a setting is unusable."""
+        from pulumi_fal.api.client import Client
+
+        return Client(self._resolve(), self.clock)
+
+    def _resolve(self) -> Settings:
+        """Return the settings. Raises ConfigurationError if one of them is unusable."""
+        resolved = replace(settings.resolve(self._environ, self._value), provider=self.declared)
+        if not self._config.get("apiKey"):
+            return resolved
+        if self.is_stateless:
+            return replace(resolved, key_source="the provider's config that `pulumi do` was given")
+        if not self.declared:
+            return resolved
+        # Refresh and destroy use the key in state.
+        source = f"the apiKey of the provider {self.declared!r} as of the last `pulumi up`"
+        return replace(resolved, key_source=source)
+
+    def saw_last(self, outputs: Mapping[str, Any]) -> bool:
+        """Whether the key that is set is the one that the machine in state was last seen with.
+
+        This opens no account, because that imports requests, and most previews don't need it.
+        """
+        try:
+            return AccountId.of(outputs).key in self._settings().account_id.own_keys
+        except ConfigurationError:
+            return False
+
+    def notify_through(self, log: Callable[[str], None]) -> None:
+        """Use `log` for messages about failing calls to the API in this thread."""
+        self._logs.current = log
+
+    def _note(self, message: str) -> None:
+        log = getattr(self._logs, "current", None)
+        if log is not None:
+            log(message)
+
+    def _value(self, key: str) -> str | None:
+        return self._config.get(key.removeprefix("fal:"))
+
+
+_VARIABLES = {option.name: option.variable for option in OPTIONS}
+"""The environment variable for each name in the provider's config."""
+
+
+def is_default(name: str) -> bool:
+    """Whether this is the name of the default provider, which uses the stack's config.
+
+    The engine calls it `default`, with the version and the download URL of the plugin if the
+    program's SDK sets them. Old engines send no name.
+    """
+    return not name or re.fullmatch(r"default(_\d+_\d+_\d+.*|_\w+_/.*)?", name) is not None
+
+
+def parse_config(args: Mapping[str, Any]) -> dict[str, str]:
+    """Return the config as text, without values that a preview does not know yet."""
+    return {
+        name: value if isinstance(value, str) else f"{value:g}"
+        for name, value in args.items()
+        if isinstance(value, str | int | float) and name != "version"
+    }
+
+
+def config_problem(config: Mapping[str, str]) -> str | None:
+    """Return what is wrong with the config or with the environment, or None."""
+    environ = environment(config, is_default=False)
+    return settings.problem(environ, lambda key: config.get(key.removeprefix("fal:")))
+
+
+def unused_settings(config: Mapping[str, str]) -> list[str]:
+    """Return the names of the stack's settings that a declared provider with this config ignores.
+
+    They are those that say where machines are, and that neither the provider's arguments nor the
+    environment overrides. The engine passes the stack's config in PULUMI_CONFIG.
+    """
+    try:
+        stack = json.loads(os.environ.get("PULUMI_CONFIG") or "{}")
+        own = settings.resolve(
+            {"FAL_KEY": "none", **environment(config, is_default=False)},
+            lambda key: config.get(key.removeprefix("fal:")),
+        )
+    except (ValueError, ConfigurationError):
+        return []  # the first call of the API reports what is wrong
+    values = {"api": own.api, "endpoint": own.endpoint}
+    return [
+        name
+        for name, value in values.items()
+        if not (name in config or os.environ.get(_VARIABLES[name]))
+        and stack.get(name, value).rstrip("/") != value
+    ]
+
+
+def environment(config: Mapping[str, str], *, is_default: bool) -> dict[str, str]:
+    """Return the environment without the variables that a declared provider's config overrides.
+
+    Environment variables override the stack's config, as in the dynamic provider. But the arguments
+    of a provider that the program declares override environment variables, because the program may
+    declare providers for several accounts.
+    """
+    hidden = set() if is_default else {_VARIABLES[name] for name in config if name in _VARIABLES}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+GET_INSTANCE, GET_INSTANCES = "fal:index:getInstance", "fal:index:getInstances"
+FILTERS = {
+    "instance_type": "Only machines of this type.",
+    "sector": "Only machines in this sector.",
+    "status": "Only machines with this status.",
+    "region": "Only machines in this region. Only the v1 API returns regions.",
+}
+"""The arguments of getInstances, with their descriptions in the schema."""
+LIST_FILTERS = ("status", "instance_type")
+"""Those by which List finds machines. There may be more, but a name can never be taken back."""
+
+
+def invoke(token: str, args: Mapping[str, Any], client: Client) -> dict[str, Any]:
+    """Call a function and return its result.
+
+    Raises FalError if the call to the API fails, or if there is no such machine or function.
+    """
+    if token == GET_INSTANCE:
+        if not args.get("id"):
+            raise FalError("getInstance needs the id of a machine.")
+        return _result(client.get_instance(str(args["id"])))
+    if token != GET_INSTANCES:
+        raise FalError(f"There is no function {token}.")
+    found = client.matching_instances({name: args.get(name) for name in FILTERS})
+    return {"instances": [_result(instance) for instance in found]}
+
+
+def list_ids(token: str, query: Mapping[str, Any], limit: int, client: Client) -> list[str] | None:
+    """Return the ids of the machines that match a query, at most `limit` unless that is 0.
+
+    None if a preview does not know a value of the query yet. Raises FalError if the machines can't
+    be listed, or if the token is that of something else.
+    """
+    if token != NATIVE_TYPE_TOKEN:
+        raise FalError(f"There is no list of {token}.")
+    if UNKNOWN in query.values():
+        return None
+    found = client.matching_instances({name: query.get(name) for name in FILTERS})
+    return [instance.id for instance in found][: limit if limit > 0 else None]
+
+
+def _result(instance: Instance) -> dict[str, Any]:
+    return {camel(name): value for name, value in vars(instance).items() if value is not None}
+
 
 T = TypeVar("T")
 
@@ -107,7 +316,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
         Failures name no property, because the engine would print its value, which may be the key.
         """
-        problem = session.problem(session.parse(received(request.news)))
+        problem = config_problem(parse_config(received(request.news)))
         failures = [provider_pb2.CheckFailure(reason=problem)] if problem else []
         checked = secret(request.news, "apiKey")
         return provider_pb2.CheckResponse(inputs=checked, failures=failures)
@@ -126,20 +335,23 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     @answered
     def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802
-        config = session.parse(received(request.args))
-        declared = "" if session.is_default(request.name) else request.name
+        config = parse_config(received(request.args))
+        declared = "" if is_default(request.name) else request.name
         configured = NativeSession(
             config,
             declared=declared,
-            is_stateless=_is_stateless(request),
+            # The provider of `pulumi do` without a stack has a URN without a name. The engine
+            # gives any other a name, and old engines neither.
+            is_stateless=bool(request.urn) and not request.name,
             warn=self._warn,
-            provider=_id(request),
+            # Old engines tell none, and a preview of a stack that has none gets this mark.
+            provider="" if request.id == UNKNOWN_ID else str(request.id),
         )
         with self._lock:
             self._session = configured
         if request.urn and request.id:
             self._reference = f"{request.urn}::{request.id}"
-        for name in session.unused(config) if declared else ():
+        for name in unused_settings(config) if declared else ():
             self._warn(
                 f"The provider {declared!r} in the program does not use the fal:{name} of the "
                 "stack's config, which is only for the default provider. To use it, pass "
@@ -161,7 +373,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     @answered
     def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
-        found = lookups.invoke(request.tok, received(request.args), self.session.client)
+        found = invoke(request.tok, received(request.args), self.session.client)
         # Whatever is found with the help of a secret may tell it.
         secrets = found if secrets_in(request.args) else ()
         result: dict[str, Any] = {"return": sent(found, secrets)}  # `return` is Python's keyword
@@ -174,9 +386,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         All are found before the first is sent, so that an error reaches the engine as any other.
         """
         response = provider_pb2.ListResponse
-        ids = lookups.list_ids(
-            request.token, received(request.query), request.limit, self.session.client
-        )
+        ids = list_ids(request.token, received(request.query), request.limit, self.session.client)
         if ids is None:
             return iter([response(computed=response.Computed())])
         return iter([response(result=response.Result(id=id_)) for id_ in ids])
@@ -193,22 +403,6 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
     def _warn(self, message: str) -> None:
         """Show a warning for the whole stack, because its resource may not be part of this run."""
         self._log(message=message, severity=WARNING, urn="", ephemeral=False)
-
-
-def _id(request: Any) -> str:
-    """Return the id of the provider resource; "" if the engine is too old to tell it.
-
-    A preview of a stack that has none yet gets the engine's mark for what is unknown.
-    """
-    return "" if request.id == UNKNOWN_ID else str(request.id)
-
-
-def _is_stateless(request: Any) -> bool:
-    """Whether `pulumi do` configures the provider for calls without a stack.
-
-    Its provider has a URN without a name. The engine gives it a name, and old engines neither.
-    """
-    return bool(request.urn) and not request.name
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,8 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal.api.models import Instance, Status
-from pulumi_fal.errors import CapacityError, FalError, LifecycleError
+from pulumi_fal.api.settings import AccountId
+from pulumi_fal.errors import CapacityError, ElsewhereError, FalError, LifecycleError
 from pulumi_fal.hosts import engine
 from pulumi_fal.machines.account import Account
 from pulumi_fal.native.base import ConfigurableProvider, answered
@@ -24,18 +26,20 @@ from pulumi_fal.native.properties import (
     secrets_in,
     sent,
 )
-from pulumi_fal.resource import imports, inputs, operations
+from pulumi_fal.resource import inputs, operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
-from pulumi_fal.resource.imports import imported
-from pulumi_fal.resource.operations import Diff
+from pulumi_fal.resource.operations import Diff, imported
 from pulumi_fal.stacks.state import IMPORT_REFUSED
+
+_LOOK_SECONDS = 5.0
+"""Seconds that a diff may take to find out whether this account has the machine."""
 
 
 def refuse_mismatch(id_: str, outputs: Mapping[str, Any], news: Mapping[str, Any]) -> None:
     """Raise LifecycleError if the imported machine differs from the program's inputs."""
     known = {name: value for name, value in news.items() if value is not UNKNOWN}
     try:
-        imports.refuse_mismatch(id_, outputs, known)
+        operations.refuse_mismatch(id_, outputs, known)
     except LifecycleError as error:
         raise LifecycleError(id_, camel_words(str(error))) from None
 
@@ -52,7 +56,7 @@ def refuse_to_replace(account: Account, call: Call, id_: str, outputs: Mapping[s
             continue
         wanted = {"instance_type": old.instance_type, "sector": old.requested_sector}
         try:
-            imports.refuse_mismatch(id_, outputs, wanted)
+            operations.refuse_mismatch(id_, outputs, wanted)
         except LifecycleError:
             raise LifecycleError(
                 id_,
@@ -61,6 +65,55 @@ def refuse_to_replace(account: Account, call: Call, id_: str, outputs: Mapping[s
                 "To keep it, give the imported machine another name in the program.\n"
                 "To replace it, run `pulumi up` without the resource first: this deletes it.",
             ) from None
+
+
+def refuse_move(
+    account: Account, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
+) -> None:
+    """Raise ElsewhereError if the machine in state belongs to another account than this one.
+
+    `olds` are its old outputs. `took_over` says whether it had another provider before. The key of
+    that provider may leave state if this does not raise, so it also raises if the API can't be
+    asked. Otherwise it does not, because previews work offline. The API is asked only if another
+    key than this one saw the machine last.
+    """
+    account_id = AccountId.of(olds)
+    try:
+        if account.is_own(account_id) or account.lifecycle.look(id_, _LOOK_SECONDS):
+            return
+        if account.sees(account_id, lambda: account.in_state(call.urn)):
+            return
+    except (FalError, TimeoutError) as error:
+        if took_over:
+            raise _unknown(id_, account_id, error) from None
+        return
+    if took_over:
+        raise _moved(call.urn, id_, account_id, account.id)
+    raise account.elsewhere(id_, account_id)
+
+
+def _moved(urn: str, id_: str, old: AccountId, new: AccountId) -> ElsewhereError:
+    return ElsewhereError(
+        id_,
+        f"Machine {id_} belongs to account {old.account or '?'} at {old.endpoint or '?'}, but the "
+        f"resource's provider is now one of account {new.account} at {new.endpoint}, which does "
+        "not see it. A machine can't move to another account, so nothing was changed.\n"
+        "To keep the machine, give its resource the earlier provider again.\n"
+        "To replace it with a new one, and delete it with the key of its earlier provider:\n"
+        f"  pulumi up --replace {shlex.quote(urn)}",
+    )
+
+
+def _unknown(id_: str, old: AccountId, error: Exception) -> ElsewhereError:
+    problem = str(error).rstrip(".") or "the API did not answer in time"
+    return ElsewhereError(
+        id_,
+        f"Machine {id_} was last seen with another key than that of its new provider (account "
+        f"{old.account or '?'} at {old.endpoint or '?'}), and whether both belong to the same "
+        f"account is not known: {problem}. Nothing was changed.\n"
+        "Run the command again when the API can be reached, or give the resource its earlier "
+        "provider again.",
+    )
 
 
 def completed(
@@ -161,7 +214,7 @@ class FalProvider(ConfigurableProvider):
         account, id_, outputs = self.session.account, request.id, received(request.olds)
         may_have_moved = self._took_over or bool(self.session.declared)
         if may_have_moved and not self.session.saw_last(outputs):
-            operations.refuse_move(account, call, id_, outputs, took_over=self._took_over)
+            refuse_move(account, call, id_, outputs, took_over=self._took_over)
         if request.urn in self._imported:
             try:
                 refuse_mismatch(id_, outputs, news)
@@ -220,7 +273,7 @@ class FalProvider(ConfigurableProvider):
             return provider_pb2.ReadResponse()
         if not request.HasField("properties"):  # an import; `get` and `pulumi do` have some
             instance = Instance(request.id, outs["instance_type"], outs.get("sector"))
-            imports.refuse_taken(self.session.account, call, instance)
+            operations.refuse_taken(self.session.account, call, instance)
             refuse_to_replace(self.session.account, call, request.id, outs)
             # Whether the program waits for it is not known yet.
             outs = imported(outs, is_finished=outs.get("status") == Status.READY)
@@ -288,16 +341,14 @@ class FalProvider(ConfigurableProvider):
         session.notify_through(functools.partial(log, ephemeral=True))
         # `pulumi do --stateless` gives every machine the same URN, which may be that of a resource.
         urn = "" if session.is_stateless else request.urn
-        session.account.review(urn, reads=reads)
-        return Call(
+        return session.call(
             urn,
             timeout=float(getattr(request, "timeout", 0)) or None,
             preview=bool(getattr(request, "preview", False)),
             was_checked=request.urn in session.checked,
             log=log,
             is_heard=functools.partial(engine.is_heard, context),
-            warned=session.warned,
-            bill=session.bill,
+            reads=reads,
         )
 
     def _refuse_import(

@@ -1,6 +1,6 @@
-"""The table of a resource's inputs and outputs, and what is wrong with inputs, found offline.
+"""The table of a resource's inputs and outputs, what is wrong with inputs, and outputs in state.
 
-Messages never repeat a value that may be a secret.
+All is found offline. Messages never repeat a value that may be a secret.
 """
 
 from __future__ import annotations
@@ -8,11 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pulumi_fal.api import ssh_keys
-from pulumi_fal.api.models import InstanceType, Sector
+from pulumi_fal.api import models
+from pulumi_fal.api.models import Instance, InstanceType, Sector
 from pulumi_fal.resource.call import UNKNOWN
+
+if TYPE_CHECKING:
+    # A program that declares machines imports this module, and has no account.
+    from pulumi_fal.api.settings import AccountId
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ ONLY = names(lambda field: field.is_input and not field.is_output)
 """The inputs that programs can't read, although state has them among the outputs."""
 REPLACING = names(lambda field: field.replaces)
 
+DEFAULTS = {"wait": True, "wait_for_ssh": False}
 REQUIRED = ("instance_type", "ssh_key")
 """The inputs that every program sets."""
 
@@ -177,7 +182,7 @@ def replacements(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
         old, new = before.get(name), news.get(name)
         if old is None or (name == "sector" and new is None):
             continue
-        same = ssh_keys.same if name == "ssh_key" else str.__eq__
+        same = models.same_key if name == "ssh_key" else str.__eq__
         if new is UNKNOWN or not same(str(old), str(new)):
             changed.append(name)
     return changed
@@ -231,7 +236,57 @@ def _closest(value: str, known: list[str]) -> str | None:
 
 def _ssh_key_problem(value: str) -> str | None:
     try:
-        ssh_keys.parse(value)
+        models.parse_key(value)
     except ValueError as error:
         return str(error)
     return None
+
+
+_OUTPUTS = names(lambda field: field.is_output)
+_LATE = names(lambda field: field.is_late)
+
+IMPORTED = "imported"
+"""Set while the SSH key in state is the one that an import was given. The API does not return keys,
+so it may not be the machine's."""
+UNFINISHED = "unfinished"
+"""Set only while a machine's wait for ready is incomplete: to True, or to GONE."""
+GONE = "gone"
+"""The value of UNFINISHED once a wait has found that the machine no longer exists."""
+
+_REQUESTED = (*names(lambda field: field.is_input and not field.is_late), IMPORTED)
+
+
+def outputs_of(
+    instance: Instance, props: Mapping[str, Any], account_id: AccountId
+) -> dict[str, Any]:
+    """Return the outputs for a machine: what the API shows, and what was requested.
+
+    `props` are the resource's inputs or its earlier outputs. `account_id` names the account
+    that the machine was seen with.
+    """
+    outs = {
+        **{name: value for name, value in vars(instance).items() if name in _OUTPUTS},
+        # The API shows the sector of a new machine late. Until then, use the requested one, if any.
+        "sector": instance.sector or props.get("sector"),
+        **vars(account_id),
+        **requested(props),
+    }
+    return {name: value for name, value in outs.items() if value is not None}
+
+
+def planned_outputs(props: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outputs that a preview shows for a machine that would be created."""
+    return {**unknown_outputs(), **{name: props[name] for name in NAMES if name in props}}
+
+
+def unknown_outputs() -> dict[str, Any]:
+    """Return the outputs that are known only after the wait for a machine."""
+    return dict.fromkeys(_LATE, UNKNOWN)
+
+
+def requested(props: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs that are copied to the outputs; `props` are inputs or earlier outputs.
+
+    Late ones are not among them: the outputs have the sector that the machine is in. IMPORTED is.
+    """
+    return {name: props[name] for name in _REQUESTED if name in props}

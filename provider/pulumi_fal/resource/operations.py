@@ -1,8 +1,8 @@
 """The resource's operations, as functions that every host calls.
 
-They are check, diff, create, read, update and delete, in this order. At the end stands what refuses
-the key of another account than the machine's: no machine can move between accounts, and only its
-own account can show that it is gone.
+They are check, diff, create, read, import, update and delete, in this order. At the end stands what
+refuses the key of another account than the machine's: only a machine's own account can show that it
+is gone.
 """
 
 from __future__ import annotations
@@ -12,38 +12,28 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Status
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import (
-    APIError,
-    CapacityError,
     ConfigurationError,
-    ConflictError,
-    ElsewhereError,
-    FalError,
     Interrupted,
-    InvalidRequestError,
-    JournalError,
     LifecycleError,
     VanishedError,
 )
 from pulumi_fal.machines.account import Account
-from pulumi_fal.machines.capacity import no_capacity
-from pulumi_fal.resource import cluster, imports, inputs, outputs, wait
+from pulumi_fal.machines.journal import Entry
+from pulumi_fal.machines.whose import Asking, Same, candidates, same
+from pulumi_fal.resource import inputs, wait
 from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
-from pulumi_fal.resource.inputs import Failure
-from pulumi_fal.resource.outputs import GONE, IMPORTED, UNFINISHED
+from pulumi_fal.resource.inputs import GONE, IMPORTED, UNFINISHED, Failure
 from pulumi_fal.resource.wait import Wait, has_to_wait, not_up, recorded
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import Origin, in_words
 
 DELETE_TIMEOUT = 1200.0
 """Seconds that delete waits, unless `custom_timeouts` sets another timeout."""
 LIMIT = 100
 """The engine's limit of attempts. It would record the machine of the last one without its id, if
 that one failed, and the engine crashes wherever it finds such a resource in state."""
-_LOOK_SECONDS = 5.0
-"""Seconds that a diff may take to find out whether this account has the machine."""
 _COMING_UP = (Status.PENDING, Status.INIT, Status.PROVISIONING, Status.UNKNOWN)
 
 Properties = Mapping[str, Any]
@@ -79,23 +69,24 @@ class Created:
     undelivered: Callable[[], None] = lambda: None
 
 
-def check(call: Call, olds: Mapping[str, Any], news: Mapping[str, Any]) -> Checked:
+def check(call: Call, olds: Properties, news: Properties) -> Checked:
     """Return the normalized inputs and all problems with them. Works offline.
 
     A key that differs from the old one only in its comment is replaced by the old one. `olds` are
     the old inputs; they are empty for a new resource and before a replacement.
     """
-    checked = {name: news[name] for name in inputs.NAMES if news.get(name) is not None}
-    if checked.get("wait") is True:
-        del checked["wait"]  # True is the default, so setting it must not count as a change
-    if checked.get("wait_for_ssh") is False:
-        del checked["wait_for_ssh"]  # as above
+    checked = {
+        name: value
+        for name in inputs.NAMES
+        # Setting what is the default must not count as a change.
+        if (value := news.get(name)) is not None and value is not inputs.DEFAULTS.get(name)
+    }
     failures = [
         failure
         for failure in inputs.failures(news)
         # The others have the sector that the API chose for the first, or that the first's check has
         # found a problem with.
-        if not (failure.property == "sector" and cluster.follows(call))
+        if not (failure.property == "sector" and wait.follows(call))
     ]
     if not failures and not inputs.replacements(
         {"ssh_key": olds.get("ssh_key")}, {"ssh_key": news["ssh_key"]}
@@ -158,11 +149,11 @@ def create(account: Account, call: Call, props: Properties) -> Created:
     """
     if call.preview:
         call.bill.planned[call.urn] = _typed("", props)
-        return Created("", outputs.planned(props))
+        return Created("", inputs.planned_outputs(props))
     # The creates come first, because without a usable key nothing else need be asked.
     creates, records, origin = account.creates, account.records, account.origin(call.urn)
     requested = NewInstance.of(props)
-    props = {**props, "sector": requested.sector or cluster.sector(account, call, requested)}
+    props = {**props, "sector": requested.sector or wait.sector(account, call, requested)}
     new, patience = replace(requested, sector=props["sector"]), wait.patience(call, props)
     try:
         with creates.launch(new, origin, requested, patience, call.aliases) as instance:
@@ -176,7 +167,7 @@ def create(account: Account, call: Call, props: Properties) -> Created:
     except Exception as error:  # noqa: BLE001 - a machine that exists is recorded
         made = records.made(origin)
         if made is None:
-            raise _without_machine(account, call, origin, new, error) from None
+            raise wait.without_machine(account, call, origin, new, error) from None
         failed = wait.unfinished(account, call, made.instance, props, error)
         if call.is_heard():
             # Otherwise a later create that replaces the machine could resume with it.
@@ -219,36 +210,6 @@ def _awaited(
     return outs
 
 
-def _without_machine(
-    account: Account, call: Call, origin: Origin, new: NewInstance, error: Exception
-) -> Exception:
-    """Return the error of a create that has no machine, with what is billed or may exist."""
-    if isinstance(error, APIError) and retry.lacks_capacity(error):
-        error = no_capacity(origin.name, new, error)
-    if isinstance(error, InvalidRequestError | ConflictError | CapacityError):
-        refused = cluster.refused(account, call, error)
-        refused.is_awaited = error.is_awaited
-        return refused
-    if not isinstance(error, Interrupted):
-        return error
-    # An interrupt after the POST is not the error here: the machine, or what may exist, is named.
-    happened = f"The create of machine {origin.name} ({new.instance_type}) was interrupted."
-    try:
-        is_on_record = bool(account.journal.of(origin))
-    except JournalError:  # an entry that can't be read may be of this resource
-        is_on_record = True
-    if is_on_record:
-        return Interrupted(
-            f"{happened} It made no machine, but an earlier create of it is on record.\n"
-            "To see what may exist:\n  pulumi-fal pending ls\n"
-            "Run the command again to continue."
-        )
-    return Interrupted(
-        f"{happened} No machine was created, and nothing is pending.\n"
-        "Run the command again to create it."
-    )
-
-
 def read(account: Account, call: Call, id_: str, props: Properties) -> Outputs | None:
     """Return the machine's current outputs, or None if its own account shows that it is gone.
 
@@ -259,7 +220,7 @@ def read(account: Account, call: Call, id_: str, props: Properties) -> Outputs |
     in_state = "instance_type" in props
     instance = account.lifecycle.look(id_)
     if instance is None and not in_state:
-        raise imports.not_known(id_)
+        raise not_known(id_)
     if instance is None:
         refuse_elsewhere(account, call, id_, props)
         if account.records.was_never_shown(call.urn, id_):
@@ -282,7 +243,7 @@ def read(account: Account, call: Call, id_: str, props: Properties) -> Outputs |
         )
         return None
     account.journal.drop_entry_for(call.urn, id_, is_proven=True)
-    outs = outputs.from_instance(instance, props, account.id)
+    outs = inputs.outputs_of(instance, props, account.id)
     if UNFINISHED in props and (reason := not_up(account, instance, props)):
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
     if trouble := _trouble(call, instance, props):
@@ -332,6 +293,101 @@ def _without_sector(instance: Instance) -> str | None:
     )
 
 
+def read_import(account: Account, call: Call, id_: str, wanted: Properties) -> Outputs:
+    """Return the outputs of a machine that a program imports.
+
+    `wanted` are the inputs in the program. Raises LifecycleError if the machine differs from them,
+    or belongs to another resource.
+    """
+    instance = account.lifecycle.look(id_)
+    if instance is None:
+        raise not_known(id_)
+    refuse_taken(account, call, instance)
+    problems = "; ".join(failure.reason for failure in inputs.failures(wanted))
+    if problems:
+        raise LifecycleError(id_, f"Machine {id_} was not imported: {problems}")
+    refuse_mismatch(id_, vars(instance), wanted)
+    outs = inputs.outputs_of(instance, wanted, account.id)
+    is_awaited = inputs.waits(wanted) and not_up(account, instance, wanted)
+    account.records.note_imported(account.origin(call.urn), id_)
+    return imported(outs, is_finished=not is_awaited)
+
+
+def imported(outs: Properties, *, is_finished: bool) -> Outputs:
+    """Return the outputs of a machine, as those of one that was imported.
+
+    If it is not finished, Pulumi calls update next, which waits for it.
+    """
+    return {**outs, IMPORTED: True, **({} if is_finished else {UNFINISHED: True})}
+
+
+def refuse_taken(account: Account, call: Call, instance: Instance) -> None:
+    """Raise LifecycleError if another resource has the machine, or its create may have made it.
+
+    Destroying one of two stacks would delete the machine of the other.
+    """
+    id_, origin = instance.id, account.origin(call.urn)
+    asking = Asking(origin, account.stacks.own(origin))
+    for entry in account.journal.readable():
+        if not _may_have_made(entry, instance) or (
+            entry.origin.path == asking.origin.path
+            and same(entry, asking, account.stacks)[0] is Same.YES
+        ):
+            continue
+        why = "is on record to have made it" if entry.instance_id else "may have made it"
+        raise LifecycleError(
+            id_,
+            f"Machine {id_} was not imported: a create of {entry.origin.urn} {why}, and the next "
+            "`pulumi up` of that resource's stack continues with it.\nIf it is not to do that, "
+            f"remove the record:\n  pulumi-fal pending forget {entry.id}",
+        )
+    found = account.stacks.all()
+    for stack in found.stacks:
+        is_own = asking.own is not None and stack.name == asking.own.name
+        urns = {machine.urn for machine in stack.machines if machine.id == id_}
+        if urns - ({call.urn} if is_own else set()):
+            raise LifecycleError(
+                id_,
+                f"Machine {id_} was not imported: it is in the state of the stack {stack.name}: "
+                f"{', '.join(urns)}. To move it here, remove it from there with `pulumi state "
+                "delete` first, which leaves the machine as it is.",
+            )
+    if found.unread:
+        lines = "".join(f"\n  {line}" for line in in_words(found.unread))
+        call.log(f"These stacks could not be read, and may have machine {id_}:{lines}", WARNING)
+
+
+def _may_have_made(entry: Entry, instance: Instance) -> bool:
+    """Whether a create may have made the machine. A late one has no claim to it any more."""
+    if entry.instance_id or entry.is_late:
+        return entry.instance_id == instance.id
+    return bool(candidates(entry, [instance], ()))
+
+
+def refuse_mismatch(id_: str, actual: Properties, wanted: Properties) -> None:
+    """Raise LifecycleError if a machine to import has another type or sector than is wanted."""
+    differences = [
+        f"its {name} is {actual.get(name)}, but the program says {wanted[name]}"
+        for name in ("instance_type", "sector")
+        if wanted.get(name) not in (None, actual.get(name))
+    ]
+    if differences:
+        raise LifecycleError(
+            id_,
+            f"Machine {id_} was not imported: {'; '.join(differences)}. "
+            "Correct the program, or import another machine.",
+        )
+
+
+def not_known(id_: str) -> LifecycleError:
+    """Return the error of a machine that is read by its id, and that the API does not know."""
+    return LifecycleError(
+        id_,
+        f"Machine {id_} can't be read: the API does not know it. Correct the id; `pulumi-fal ls` "
+        "lists the machines of the account.",
+    )
+
+
 def update(
     account: Account,
     call: Call,
@@ -349,16 +405,21 @@ def update(
     account.note_compared(call.urn, id_)
     changed = _replacements(olds, news, before)
     # The outputs have the inputs as well, except for the sector, which is the machine's own.
-    _refuse_change(id_, [name for name in changed if before is not None or name != "sector"])
+    if words := _words(name for name in changed if before is not None or name != "sector"):
+        raise LifecycleError(
+            id_,
+            f"Machine {id_} was not changed: the API can't change the {words} of a machine that "
+            "exists. Create another machine, then delete this one.",
+        )
     account.journal.drop_entry_for(call.urn, id_, is_proven=False)
     marks = (UNFINISHED, IMPORTED)
     kept = {name: value for name, value in olds.items() if name not in (*inputs.ONLY, *marks)}
     if IMPORTED in olds and not _has_other_key(olds, news, before):
         news = {**news, IMPORTED: True}
     if not has_to_wait(olds, news):
-        return {**kept, **outputs.requested(news)}
+        return {**kept, **inputs.requested(news)}
     if call.preview:
-        return {**outputs.unknown(), **kept, "status": UNKNOWN, **outputs.requested(news)}
+        return {**inputs.unknown_outputs(), **kept, "status": UNKNOWN, **inputs.requested(news)}
     refuse_another(account, call, id_, olds)
     was_seen = not account.records.was_never_shown(call.urn, id_)
     ready = Wait(account, call, recorded(id_, olds, news), news, was_seen=was_seen)
@@ -403,16 +464,6 @@ def _corrected(call: Call, id_: str) -> str:
 
 def _words(names: Iterable[str]) -> str:
     return " and ".join(name.replace("_", " ") for name in names)
-
-
-def _refuse_change(id_: str, names: Iterable[str]) -> None:
-    """Raise LifecycleError if any inputs are named, which only another machine can have."""
-    if words := _words(names):
-        raise LifecycleError(
-            id_,
-            f"Machine {id_} was not changed: the API can't change the {words} of a machine that "
-            "exists. Create another machine, then delete this one.",
-        )
 
 
 def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
@@ -482,67 +533,17 @@ def _came_back(id_: str) -> str:
     )
 
 
-def refuse_move(
-    account: Account, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
-) -> None:
-    """Raise ElsewhereError if the machine in state belongs to another account than this one.
-
-    `olds` are its old outputs. `took_over` says whether it had another provider before. The key of
-    that provider may leave state if this does not raise, so it also raises if the API can't be
-    asked. Otherwise it does not, because previews work offline. The API is asked only if another
-    key than this one saw the machine last.
-    """
-    account_id = AccountId.of(olds)
-    try:
-        if account.is_own(account_id) or account.lifecycle.look(id_, _LOOK_SECONDS):
-            return
-        if account.sees(account_id, lambda: account.in_state(call.urn)):
-            return
-    except (FalError, TimeoutError) as error:
-        if took_over:
-            raise _unknown(id_, account_id, error) from None
-        return
-    if took_over:
-        raise _moved(call.urn, id_, account_id, account.id)
-    raise account.elsewhere(id_, account_id)
-
-
-def refuse_another(account: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+def refuse_another(account: Account, call: Call, id_: str, props: Properties) -> None:
     """Raise ElsewhereError unless this account sees the machine, or is the one in state.
 
     Called before a wait or a delete, because only a machine's own account can show that it is gone.
     """
-    is_own = account.is_own(AccountId.of(props))
-    if not is_own and not account.lifecycle.look(id_):
+    if not account.is_own(AccountId.of(props)) and not account.lifecycle.look(id_):
         refuse_elsewhere(account, call, id_, props)
 
 
-def refuse_elsewhere(account: Account, call: Call, id_: str, props: Mapping[str, Any]) -> None:
+def refuse_elsewhere(account: Account, call: Call, id_: str, props: Properties) -> None:
     """Raise ElsewhereError if a machine that is not seen may belong to another account."""
     account_id = AccountId.of(props)
     if not account.sees(account_id, lambda: account.in_state(call.urn)):
         raise account.elsewhere(id_, account_id)
-
-
-def _moved(urn: str, id_: str, old: AccountId, new: AccountId) -> ElsewhereError:
-    return ElsewhereError(
-        id_,
-        f"Machine {id_} belongs to account {old.account or '?'} at {old.endpoint or '?'}, but the "
-        f"resource's provider is now one of account {new.account} at {new.endpoint}, which does "
-        "not see it. A machine can't move to another account, so nothing was changed.\n"
-        "To keep the machine, give its resource the earlier provider again.\n"
-        "To replace it with a new one, and delete it with the key of its earlier provider:\n"
-        f"  pulumi up --replace {shlex.quote(urn)}",
-    )
-
-
-def _unknown(id_: str, old: AccountId, error: Exception) -> ElsewhereError:
-    problem = str(error).rstrip(".") or "the API did not answer in time"
-    return ElsewhereError(
-        id_,
-        f"Machine {id_} was last seen with another key than that of its new provider (account "
-        f"{old.account or '?'} at {old.endpoint or '?'}), and whether both belong to the same "
-        f"account is not known: {problem}. Nothing was changed.\n"
-        "Run the command again when the API can be reached, or give the resource its earlier "
-        "provider again.",
-    )

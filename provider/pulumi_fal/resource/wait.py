@@ -1,25 +1,233 @@
-"""The waits of a create: for capacity, and for the machine to become ready.
+"""What surrounds a create: a cluster's sector, the waits, and what errors say is billed.
 
-If the second one fails, the machine is left in state as unfinished.
+A machine's URN shows that it is one of a cluster, because the type of its parent is in it. The
+machines of a cluster differ only in the number at the end of their names. A create waits for
+capacity, and for the machine to become ready. If the second wait fails, the machine is left in
+state as unfinished.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pulumi_fal import clock
-from pulumi_fal.api.models import Instance, Status
-from pulumi_fal.errors import Interrupted, NotReadyError, VanishedError
+from pulumi_fal.api import retry
+from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Status
+from pulumi_fal.errors import (
+    APIError,
+    CapacityError,
+    ConflictError,
+    FalError,
+    IncompleteClusterError,
+    Interrupted,
+    InvalidRequestError,
+    JournalError,
+    NotReadyError,
+    NotReplacedError,
+    VanishedError,
+)
 from pulumi_fal.machines.account import Account
-from pulumi_fal.machines.capacity import Patience, Waited
-from pulumi_fal.resource import cluster, inputs, outputs
-from pulumi_fal.resource.call import Call, InitFailed
-from pulumi_fal.resource.outputs import UNFINISHED
+from pulumi_fal.machines.capacity import Patience, Waited, no_capacity
+from pulumi_fal.resource import inputs
+from pulumi_fal.resource.call import WARNING, Call, InitFailed
+from pulumi_fal.resource.inputs import UNFINISHED
+from pulumi_fal.stacks.cache import Origin
+from pulumi_fal.stacks.state import StackMachine
+from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
 CREATE_TIMEOUT = 3600.0
 """Seconds that create waits for a ready machine, unless `custom_timeouts` sets another timeout."""
+
+
+def sector(account: Account, call: Call, new: NewInstance) -> str | None:
+    """Return the sector that the cluster's other machines are in, or else the machine itself was.
+
+    None if it is not part of a cluster, or the first machine of one, or if its type has no sector.
+    A machine that replaces another, or one that is gone, must not end up in another sector than the
+    rest. So this raises IncompleteClusterError if the first machine is to tell it, but has no
+    result.
+    """
+    if not _is_in_cluster(call.urn) or not InstanceType.has_sector(new.instance_type):
+        return None
+    in_state = _in_state(account, call)
+    if follows(call):
+        in_state = [machine for machine in in_state or () if machine.urn != _first(call)]
+    elif in_state is None:
+        call.log(
+            "The stack's state can't be read, so the API chooses this machine's sector. If it is "
+            "not that of the cluster's other machines, set `sector` on the cluster.",
+            WARNING,
+        )
+    # The best witness is another machine that stays, the last one the machine itself.
+    witness = min(
+        (machine for machine in in_state or () if machine.sector),
+        key=lambda machine: (machine.urn == call.urn, machine.is_replaced),
+        default=None,
+    )
+    if witness is None and follows(call):
+        first, name = _name(_first(call)), _name(call.urn)
+        raise IncompleteClusterError(
+            f"Machine {name} was not created: it is to be in the sector of {first}, which has no "
+            "result in this run, or whose sector the API does not show.\n"
+            f"Run `pulumi up` again, for {first} as well, or set `sector` on the cluster."
+        )
+    return witness.sector if witness else None
+
+
+def follows(call: Call) -> bool:
+    """Whether the machine is one of a cluster that are created after its first machine."""
+    return _is_in_cluster(call.urn) and call.urn != _first(call)
+
+
+def without_machine(
+    account: Account, call: Call, origin: Origin, new: NewInstance, error: Exception
+) -> Exception:
+    """Return the error of a create that has no machine, with what is billed or may exist."""
+    if isinstance(error, APIError) and retry.lacks_capacity(error):
+        error = no_capacity(origin.name, new, error)
+    if isinstance(error, InvalidRequestError | ConflictError | CapacityError):
+        refusal = _refused(account, call, error)
+        refusal.is_awaited = error.is_awaited
+        return refusal
+    if not isinstance(error, Interrupted):
+        return error
+    # An interrupt after the POST is not the error here: the machine, or what may exist, is named.
+    happened = f"The create of machine {origin.name} ({new.instance_type}) was interrupted."
+    try:
+        is_on_record = bool(account.journal.of(origin))
+    except JournalError:  # an entry that can't be read may be of this resource
+        is_on_record = True
+    if is_on_record:
+        return Interrupted(
+            f"{happened} It made no machine, but an earlier create of it is on record.\n"
+            "To see what may exist:\n  pulumi-fal pending ls\n"
+            "Run the command again to continue."
+        )
+    return Interrupted(
+        f"{happened} No machine was created, and nothing is pending.\n"
+        "Run the command again to create it."
+    )
+
+
+def _refused(account: Account, call: Call, refusal: FalError) -> FalError:
+    """Return the error of a create that the API refuses, with what is billed nevertheless.
+
+    That is the machine that was to be replaced, the others of the cluster, or those of this `up`.
+    """
+    name = _name(call.urn)
+    happened = f"Machine {name} was not created: {refusal}"
+    if isinstance(refusal, CapacityError):  # its advice is for a machine that is alone
+        happened = f"{refusal.happened}\nNothing was made, and nothing is billed for it."
+    if kept := _of_replaced(account, call):
+        return NotReplacedError(f"{happened}\n{kept}")
+    if _is_in_cluster(call.urn):
+        return IncompleteClusterError(
+            f"{happened}\n"
+            "If there is no capacity, run `pulumi up` again when there is.\n"
+            f"Other machines of cluster {_cluster(name)} may exist, and are billed. To list them:\n"
+            "  pulumi-fal ls"
+        )
+    if isinstance(refusal, CapacityError):
+        return CapacityError(f"{happened}{_others(account, call)}", refusal.what_to_do)
+    return refusal
+
+
+def _in_state(account: Account, call: Call) -> list[StackMachine] | None:
+    """Return the cluster's machines in state; None if the state can't be read.
+
+    All have URNs with the type of this one. In a stack that moves to the native plugin, each has
+    the dynamic provider's until its own turn comes.
+    """
+    in_stack = account.stacks.machines(account.origin(call.urn))
+    if in_stack is None:
+        return None
+    cluster, type_ = _cluster(call.urn), call.urn.rpartition("::")[0].rpartition("$")[2]
+    named = [
+        replace(machine, urn=machine.urn.replace(f"${TYPE_TOKEN}::", f"${type_}::"))
+        for machine in in_stack
+    ]
+    return [machine for machine in named if _cluster(machine.urn) == cluster]
+
+
+def _first(call: Call) -> str:
+    return f"{_cluster(call.urn)}-0"
+
+
+def _is_in_cluster(urn: str) -> bool:
+    """Whether the URN is that of a cluster's machine.
+
+    A program may give the component other children, whose names need not end in a number.
+    """
+    types = "".join(urn.split("::")[2:3]).split("$")
+    return types[-2:-1] == [CLUSTER_TYPE_TOKEN] and urn.rpartition("-")[2].isdecimal()
+
+
+def _cluster(urn: str) -> str:
+    """Return the part of a URN, or of a name, that the machines of a cluster have in common."""
+    return urn.rpartition("-")[0]
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]
+
+
+def also_billed(account: Account, call: Call, id_: str) -> str:
+    """Return what else is billed while the machine is not ready, and how to delete all of it.
+
+    Reading the state takes a moment, so this returns nothing if the engine has gone.
+    """
+    if not call.is_heard():
+        return ""
+    deleted, shown = account.creates.deleted_ids, account.fleet.latest()
+    others = [
+        machine.id
+        for machine in _of_resource(account, call)
+        if machine.id in shown and machine.id not in {id_, *deleted}
+    ]
+    if not others:
+        return call.to_delete("it")
+    return (
+        "Until it is ready, what it replaces is billed as well: machine "
+        f"{' and machine '.join(others)}.\n{call.to_delete('all of them')}"
+    )
+
+
+def _of_replaced(account: Account, call: Call) -> str | None:
+    """Return what the refusal of a create means for the machine that was to be replaced, if any."""
+    # What this process has read of the state before may be of machines that are deleted by now.
+    account.stacks.forget(account.origin(call.urn))
+    in_state, deleted = _of_resource(account, call), account.creates.deleted_ids
+    for machine in in_state:
+        if not machine.is_replaced and machine.id not in deleted:
+            return (
+                f"Machine {machine.id} was not replaced. It stays, and is billed.\n"
+                "Run `pulumi up` again to replace it."
+            )
+    for machine in in_state:
+        if machine.id in deleted:
+            return (
+                f"Machine {machine.id} was deleted first, so the resource has no machine now.\n"
+                "Run `pulumi up` again to create one."
+            )
+    return None
+
+
+def _others(account: Account, call: Call) -> str:
+    """Return how many machines the other creates of this process have, if any."""
+    made = {id_ for urn, id_ in account.records.machines().items() if urn != call.urn}
+    made -= account.creates.deleted_ids
+    if not made:
+        return ""
+    return f" Other machines of this `up` exist, and are billed: {len(made)} so far."
+
+
+def _of_resource(account: Account, call: Call) -> list[StackMachine]:
+    """Return the machines of the resource in state; none if that can't be read."""
+    in_stack = account.stacks.machines(account.origin(call.urn))
+    return [machine for machine in in_stack or () if machine.urn == call.urn]
 
 
 class Wait:
@@ -37,20 +245,16 @@ class Wait:
         """`was_seen` says whether the API has shown the machine before."""
         self._account = account
         self._call = call
-        self._last = instance
+        self.instance = instance
+        """The machine as it was last seen."""
         self._props = props
         self._silence = ""
         self.was_seen = was_seen
         """Whether the API has shown the machine, in a list or in response to a GET."""
 
     @property
-    def instance(self) -> Instance:
-        """The machine as it was last seen."""
-        return self._last
-
-    @property
     def outputs(self) -> dict[str, Any]:
-        return outputs.from_instance(self._last, self._props, self._account.id)
+        return inputs.outputs_of(self.instance, self._props, self._account.id)
 
     def until_ready(self) -> dict[str, Any]:
         """Wait, and return the outputs of the ready machine.
@@ -60,20 +264,22 @@ class Wait:
         timeout = self._call.timeout or CREATE_TIMEOUT
         on_silence = self._show_silence if inputs.waits_for_ssh(self._props) else None
         try:
-            self._last = self._account.lifecycle.wait_until_ready(
-                self._last, timeout, self._observe, on_silence, was_shown=self.was_seen
+            self.instance = self._account.lifecycle.wait_until_ready(
+                self.instance, timeout, self._observe, on_silence, was_shown=self.was_seen
             )
         except VanishedError:
             raise
         except Exception as error:
-            raise unfinished(self._account, self._call, self._last, self._props, error) from error
+            raise unfinished(
+                self._account, self._call, self.instance, self._props, error
+            ) from error
         self.was_seen = True
         return self.outputs
 
     def _observe(self, shown: Instance) -> None:
-        if (shown.status, shown.ip) != (self._last.status, self._last.ip):
+        if (shown.status, shown.ip) != (self.instance.status, self.instance.ip):
             self._call.log(progress(shown), ephemeral=True)
-        self._last, self.was_seen = shown, True
+        self.instance, self.was_seen = shown, True
 
     def _show_silence(self, reason: str) -> None:
         if reason != self._silence:
@@ -85,8 +291,8 @@ def unfinished(
     account: Account, call: Call, instance: Instance, props: Mapping[str, Any], error: Exception
 ) -> InitFailed:
     """Return the partial state of a machine whose create or update ended with `error`."""
-    outs = {**outputs.from_instance(instance, props, account.id), UNFINISHED: True}
-    advice = cluster.also_billed(account, call, instance.id)
+    outs = {**inputs.outputs_of(instance, props, account.id), UNFINISHED: True}
+    advice = also_billed(account, call, instance.id)
     return InitFailed(instance.id, outs, f"{_reason(instance, error)}\n{advice}".rstrip())
 
 

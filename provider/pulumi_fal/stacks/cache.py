@@ -1,4 +1,9 @@
-"""Reads stacks with the `pulumi` command, each once per process.
+"""Says which stack a resource is in, and reads each stack once per process.
+
+A URN has the names of the stack and the project, which a rename changes. The id of the provider
+resource stays the same for as long as the stack has machines: through renames, moves to another
+backend, and exports with imports. So equal ids are the same stack. Other ids prove nothing, because
+a stack that was destroyed gets another one.
 
 The engine tells a plugin neither the backend nor the organization, so the `pulumi` command is
 asked. Which of several stacks with one name is this process's own, state says.
@@ -11,15 +16,79 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pulumi_fal.errors import StackError
-from pulumi_fal.stacks import cli, state
-from pulumi_fal.stacks.origin import ONLY_ORGANIZATION, Origin, without_user
+from pulumi_fal.stacks import state
 from pulumi_fal.stacks.state import Found, Stack, StackMachine
+
+UNKNOWN_ID = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+"""What the engine sends in place of an id that a preview does not know yet."""
+ONLY_ORGANIZATION = "organization"
+"""The organization of all stacks in backends other than Pulumi Cloud."""
+
+
+def without_user(url: str) -> str:
+    """Return a URL without the user and the password in it, and without a slash at the end."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A resource. `provider` and `backend` are "" if they are not known."""
+
+    urn: str
+    """It contains the project and the stack, too."""
+    provider: str = ""
+    """The id of the provider resource in the stack's state."""
+    backend: str = ""
+    """The URL of the backend in which to look for the stack, without a user and a password."""
+
+    @property
+    def stack(self) -> str:
+        return self._part(1)
+
+    @property
+    def project(self) -> str:
+        return self._part(2)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The names of the stack and the project, which a rename changes."""
+        return self.stack, self.project
+
+    def _part(self, place: int) -> str:
+        # urn:pulumi:STACK::PROJECT::PARENT$TYPE::NAME
+        parts = self.urn.removeprefix("urn:pulumi:").split("::")
+        return parts[place - 1] if len(parts) > 3 else ""
+
+    @property
+    def name(self) -> str:
+        """The resource's name in the program, which may contain colons."""
+        return self.urn.split("::", 3)[-1]
+
+    @property
+    def path(self) -> str:
+        """The part of the URN that a rename of the stack does not change: types and name."""
+        return self.urn.split("::", 2)[-1]
+
+    def moved(self, full_name: str, backend: str) -> Origin:
+        """Return the same resource in a stack with another full name, or in another backend."""
+        *_, project, stack = ("", self.project, *full_name.split("/")[-2:])
+        return Origin(f"urn:pulumi:{stack}::{project}::{self.path}", "", backend)
+
+    def is_in(self, full_name: str) -> bool:
+        """Whether a stack with this full name, ORGANIZATION/PROJECT/STACK, has the URN's names.
+
+        A file backend with the oldest layout has no projects, and so no full names.
+        """
+        names = full_name.split("/")
+        return names[-2:] == [self.project, self.stack] or names == [self.stack]
+
 
 _FILE = "file:"
 
@@ -38,7 +107,7 @@ def _asked() -> str:
 
     Of Pulumi Cloud it prints the console, which is app.HOST if the API is api.HOST, or nothing.
     """
-    said = cli.ask("whoami", "-v", "--json")
+    said = state.ask("whoami", "-v", "--json")
     try:
         url = str(said["url"])
     except (KeyError, TypeError):
@@ -59,7 +128,7 @@ def place(url: str) -> str:
         path = _path(url)
         if not path.is_absolute():
             # It counts from the folder that the command was run in, which a plugin is not told.
-            path = cli.folder() / path
+            path = state.folder() / path
             if not (path / ".pulumi").is_dir():
                 return ""
         return f"file://{Path(os.path.realpath(path)).as_posix()}"  # `pulumi` takes no backslash
@@ -216,7 +285,7 @@ class Stacks:
 
     def _all(self, seconds: float, backend: str) -> Found:
         began = time.monotonic()
-        marks = state.names(backend, min(seconds, cli.SECONDS))
+        marks = state.names(backend, min(seconds, state.SECONDS))
         left = seconds - (time.monotonic() - began)
         found = state.read_all(list(marks), backend, left, marks=marks)
         return found.at(backend or self.backend)

@@ -1,22 +1,148 @@
-"""Reads what is in the state of stacks, with the `pulumi` command."""
+"""Runs the `pulumi` command, and reads with it what is in the state of stacks."""
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import re
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pulumi_fal import clock
 from pulumi_fal.api.settings import AccountId
-from pulumi_fal.errors import StackError
-from pulumi_fal.stacks import cli
+from pulumi_fal.errors import StackError, printable
 from pulumi_fal.tokens import MACHINES
+
+SECONDS = 30.0
+"""The default time limit of a command."""
+_PROC = Path("/proc")
+
+
+def pulumi(*args: str, backend: str = "", seconds: float = SECONDS) -> str:
+    """Run a `pulumi` command in the project's folder, and return what it prints.
+
+    Without `backend`, the command uses its own. It is killed after so many seconds. Raises
+    StackError with the command's message if it fails.
+    """
+    cli = _cli()
+    if cli is None:
+        raise StackError("there is no `pulumi` command on PATH")
+    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "1"}
+    if backend:
+        environment["PULUMI_BACKEND_URL"] = backend
+    command = f"`pulumi {' '.join(args)}`"
+    try:
+        ended = subprocess.run(
+            [cli, *args, "--non-interactive", "--color=never"],
+            cwd=folder(),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired:
+        raise StackError(f"{command} did not end within {seconds:.3g} s") from None
+    except OSError as error:
+        raise StackError(f"{command} can't be started: {error.strerror}") from None
+    if ended.returncode != 0:
+        words = _words(ended.stderr.replace("error: ", ""))
+        raise StackError(f"{command} failed: {words or f'exit code {ended.returncode}'}")
+    return ended.stdout
+
+
+def ask(*args: str, backend: str = "", seconds: float = SECONDS) -> Any:
+    """Run a command as `pulumi` does, and return the JSON that it prints."""
+    try:
+        return json.loads(pulumi(*args, backend=backend, seconds=seconds))
+    except ValueError:
+        raise StackError(f"`pulumi {' '.join(args)}` printed no JSON") from None
+
+
+def _words(text: str) -> str:
+    """Return the text on one line, without the user and the password of any URL in it."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", " ".join(printable(text).split()))
+
+
+def folder() -> Path:
+    """Return the project's folder, or the current one if it is in no project."""
+    file = project_file(Path.cwd())
+    return file.parent if file else Path.cwd()
+
+
+def project_file(folder: Path) -> Path | None:
+    """Return the project file that a command in this folder uses."""
+    for parent in (folder, *folder.parents):
+        for name in ("Pulumi.yaml", "Pulumi.yml", "Pulumi.json"):
+            if (parent / name).is_file():
+                return parent / name
+    return None
+
+
+def _cli() -> str | None:
+    """Return the CLI that started this process if that is known, else the one on PATH.
+
+    If there is none on PATH, take the one beside this Python, whose virtual environment may not be
+    activated.
+    """
+    started_by = _started_by()
+    # If no CLI started this process, the process found is a shell, or something else.
+    if started_by is not None and started_by.name.startswith("pulumi"):
+        found = shutil.which(started_by)  # an upgrade may have removed it since
+        if found:
+            return found
+    beside = Path(sys.executable).parent
+    return shutil.which("pulumi") or shutil.which("pulumi", path=str(beside))
+
+
+def _started_by() -> Path | None:
+    """Return the program that started this process; None if the system hides it.
+
+    The engine gives each plugin its own process group. So the CLI is the nearest ancestor in
+    another group, whatever its file is called.
+    """
+    if not hasattr(os, "getpgrp"):  # Windows has no process groups
+        return None
+    for process, group in _above():
+        if group != os.getpgrp():
+            try:
+                return (process / "exe").readlink()
+            except OSError:
+                return None
+    return None
+
+
+def _above() -> Iterator[tuple[Path, int]]:
+    """Yield the ancestors of this process with their process groups, the parent first.
+
+    Process 1 is left out, because it adopts every process whose parent has ended.
+    """
+    # psutil could do this on macOS and Windows too. But every installation would get a compiled
+    # package, only to find a CLI that nearly always is the one on PATH.
+    pid = os.getppid()
+    while pid > 1:
+        process = _PROC / str(pid)
+        try:
+            text = (process / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return
+        # The name is in parentheses and may contain more of them, so split after the last.
+        _, parent, group = text.rpartition(")")[2].split()[:3]
+        yield process, int(group)
+        pid = int(parent)
+
 
 IMPORT_REFUSED = "importRefused"
 """The output that the native plugin sets in state if it refused to import the machine. The stack
@@ -100,7 +226,7 @@ class Found:
         return Found(tuple(replace(stack, backend=backend) for stack in self.stacks), self.unread)
 
 
-def read(name: str = "", backend: str = "", seconds: float = cli.SECONDS) -> Stack:
+def read(name: str = "", backend: str = "", seconds: float = SECONDS) -> Stack:
     """Return a stack, which `pulumi stack export` prints.
 
     This works while the stack is locked, and needs no passphrase. Without `name`, it is the stack
@@ -141,16 +267,11 @@ def _exported(name: str, backend: str, seconds: float) -> Any:
     while True:
         tries += 1
         try:
-            return cli.ask(*args, backend=backend, seconds=max(0.0, end - time.monotonic()))
+            return ask(*args, backend=backend, seconds=max(0.0, end - time.monotonic()))
         except StackError as error:
             # The write is likely over when another command has started.
             if tries == _TRIES or _CUT_SHORT not in str(error):
                 raise
-
-
-def is_empty(mark: object) -> bool:
-    """Whether a stack with this mark, as `names` returns it, has no resources."""
-    return isinstance(mark, tuple) and mark[1] == 0
 
 
 def read_all(
@@ -168,14 +289,14 @@ def read_all(
     end = time.monotonic() + seconds
 
     def attempt(name: str) -> Stack | StackError:
-        left = end - time.monotonic()
-        if is_empty(marks.get(name)):
+        left, mark = end - time.monotonic(), marks.get(name)
+        if isinstance(mark, tuple) and mark[1] == 0:
             on_read()
             return Stack(name, backend)
         if left <= 0:
             return StackError(f"there was no time for it within {seconds:.3g} s")
         try:
-            return read(name, backend, min(left, cli.SECONDS))
+            return read(name, backend, min(left, SECONDS))
         except StackError as error:
             return error
         finally:
@@ -222,9 +343,7 @@ def _texts(properties: Mapping[str, Any] | None) -> dict[str, str]:
     return {name: value for name, value in (properties or {}).items() if isinstance(value, str)}
 
 
-def names(
-    backend: str = "", seconds: float = cli.SECONDS, *, project: str = ""
-) -> dict[str, object]:
+def names(backend: str = "", seconds: float = SECONDS, *, project: str = "") -> dict[str, object]:
     """Return the full names of the backend's stacks: all of them, or those of a project.
 
     Each comes with what changes with its state: when it was last updated, and how many resources it
@@ -232,7 +351,7 @@ def names(
     """
     which = ("--project", project) if project else ("--all",)
     args = ("stack", "ls", *which, "--json", "--fully-qualify-stack-names")
-    listed = cli.ask(*args, backend=backend, seconds=seconds)
+    listed = ask(*args, backend=backend, seconds=seconds)
     try:
         return {
             row["name"]: (row["lastUpdate"], row.get("resourceCount"))
@@ -246,7 +365,7 @@ def names(
 
 def config() -> dict[str, str | None]:
     """Return the config of the stack that is selected in this folder. Secrets are None."""
-    listed = cli.ask("config", "--json")
+    listed = ask("config", "--json")
     try:
         return {key: None if row["secret"] else row["value"] for key, row in listed.items()}
     except (AttributeError, KeyError, TypeError):

@@ -1,41 +1,180 @@
-"""What commands begin with: settings, the journal and the clock, and whose each machine is."""
+"""What commands have in common: how they print, what they begin with, and whose each machine is.
+
+Text is never cut off or broken into lines, so that ids can be copied. Terminals wrap long lines.
+Names come from programs, and messages from `pulumi`: neither is read as markup, and no character
+in them is one that a terminal acts on.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import operator
 import os
+import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from pulumi_fal import clock
 from pulumi_fal.api import settings
-from pulumi_fal.api.models import Instance
+from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.cli import show
-from pulumi_fal.cli.show import Progress
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import JournalError, StackError
+from pulumi_fal.errors import JournalError, StackError, printable, runnable
 from pulumi_fal.machines import journal, lifecycle
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Entry
 from pulumi_fal.machines.whose import Claim, Evidence, Whose, candidates, is_gone
-from pulumi_fal.stacks import cli as pulumi_cli
 from pulumi_fal.stacks import state
-from pulumi_fal.stacks.cache import LIST, Stacks
-from pulumi_fal.stacks.origin import Origin
+from pulumi_fal.stacks.cache import LIST, Origin, Stacks
 from pulumi_fal.stacks.state import Found
 
 if TYPE_CHECKING:
     from pulumi_fal.api.client import Client
+
+
+_WIDE = 10_000
+_COLOURS = {
+    Status.READY: "green",
+    Status.PENDING: "yellow",
+    Status.INIT: "yellow",
+    Status.PROVISIONING: "yellow",
+}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask for confirmation.")
+
+
+def print_json(data: Any) -> None:
+    click.echo(json.dumps(data, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    # As a header, it would be padded with bold spaces, which a terminal breaks into lines.
+    table.add_row(*(Text.assemble((column, "bold")) for column in columns))
+    for row in rows:
+        cells = (cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row)
+        table.add_row(*(cell or "-" for cell in cells))
+    _print(table)
+
+
+def print_record(title: str, fields: Mapping[str, str | Text]) -> None:
+    """Print a title, and each field that is not empty, its lines below each other."""
+    _print(Text(printable(title), style="bold"))
+    width = max(map(len, fields)) + 2
+    for name, value in fields.items():
+        if value:
+            lines = value if isinstance(value, Text) else Text(plain(value))
+            first, *others = lines.split("\n")
+            _print(Text.assemble((f"  {name:<{width}}", "dim"), first))
+            for line in others:
+                _print(Text.assemble(" " * (2 + width), line))
+
+
+def print_lines(lines: str, *, err: bool = False) -> None:
+    """Print text, on stderr if it must not disturb a program."""
+    click.echo(plain(lines), err=err)
+
+
+def print_unread(reasons: Mapping[str, str], *, err: bool = False, most: int | None = None) -> None:
+    """Say what could not be read, and why. Of many, only the first are named."""
+    for what, why in list(reasons.items())[:most]:
+        print_lines(f"Unreadable: {what}: {why}", err=err)
+    if most is not None and len(reasons) > most:
+        more = len(reasons) - most
+        print_lines(f"Unreadable: {more} more. `pulumi-fal audit` names them all.", err=err)
+
+
+def plain(lines: str) -> str:
+    """Return the lines without characters that a terminal acts on, and with runnable commands."""
+    return "\n".join(map(printable, runnable(lines).split("\n")))
+
+
+class Progress:
+    """Says on stderr what a command is doing that takes long. Can be used from any thread."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
+        self._lock = threading.Lock()
+        self._what, self._done, self._total = "", 0, 0
+        self._said = ""
+
+    def begin(self, what: str, total: int = 0) -> None:
+        """Say what is done from now on. `total` is its number of steps if that is known."""
+        with self._lock:
+            self._what, self._done, self._total = what, 0, total
+            self._show()
+
+    def step(self) -> None:
+        """Count a step."""
+        with self._lock:
+            self._done += 1
+            self._show()
+
+    def _show(self) -> None:
+        steps = f": {self._done} of {self._total}" if self._total else ""
+        text, said = f"{self._what}{steps}", self._said
+        if text != said:
+            self._said = text
+            self._say(text)
+
+
+@contextmanager
+def progress(note: str = "", *, in_logs: bool = False) -> Iterator[Progress]:
+    """Yield a Progress whose line ends with `note`. The line disappears at the end.
+
+    If stderr is no terminal, nothing is shown, or with `in_logs` each text on a line.
+    """
+    if not sys.stderr.isatty():
+        yield Progress(lambda text: print_lines(text, err=True) if in_logs else None)
+        return
+    with Console(file=sys.stderr).status("") as line:
+        yield Progress(lambda text: line.update(Text(f"{text}{note}")))
+
+
+def status(instance: Instance) -> Text:
+    return Text(instance.status, style=_COLOURS.get(instance.status, ""))  # type: ignore[call-overload]
+
+
+def machine(instance: Instance) -> str:
+    """Describe a machine on one line."""
+    address = instance.ip or "no ip"
+    return f"{instance.id} ({instance.instance_type}, {instance.status}, {address})"
+
+
+def moment(seconds: float) -> str:
+    """Format a time in seconds since the epoch as ISO 8601 in UTC, for JSON."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+
+
+def since(seconds: float, now: float) -> str:
+    """Format a time in seconds since the epoch as local time, with its age."""
+    age = clock.shown_duration(max(0.0, now - seconds))
+    return f"{clock.local(seconds):%Y-%m-%d %H:%M} ({age} ago)"
+
+
+def _print(renderable: RenderableType) -> None:
+    console = Console(file=sys.stdout, width=_WIDE, highlight=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    # rich pads the last column with spaces.
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
 
 _SHORT_BUDGET = 5.0
 """The retry budget in seconds for calls that a command can do without."""
@@ -91,11 +230,11 @@ class Context:
         if key not in self._config:
             return None
         value = self._config[key]
-        return pulumi_cli.pulumi("config", "get", key).rstrip("\n") if value is None else value
+        return state.pulumi("config", "get", key).rstrip("\n") if value is None else value
 
     @cached_property
     def _config(self) -> dict[str, str | None]:
-        if not pulumi_cli.project_file(Path.cwd()):
+        if not state.project_file(Path.cwd()):
             return {}
         try:
             return state.config()
@@ -157,12 +296,12 @@ class Reader:
         """
         began, is_locked = time.monotonic(), self._context.journal.is_locked
         self._context.stacks.clear()
-        with show.progress(self._note) as progress:
-            entries, unread = self._read_records(progress)
+        with progress(self._note) as steps:
+            entries, unread = self._read_records(steps)
             relevant = [entry for entry in entries if _may_have_made(entry, instances, entries)]
             # The stacks that are read may lack the machine of a create that ends meanwhile.
             busy = {entry.file for entry in relevant if is_locked(entry)}
-            found = self._read_stacks(progress, began)
+            found = self._read_stacks(steps, began)
         if entries:
             found = found.at(self._context.stacks.backend)
         beside = self._read_beside(relevant)
@@ -199,8 +338,11 @@ class Reader:
 
     def _read_stacks(self, progress: Progress, began: float) -> Found:
         left = self._seconds - (time.monotonic() - began)
+        marks: dict[str, object] = dict.fromkeys(self._stacks)
         try:
-            marks = self._named(progress, left)
+            if not marks:  # on a remote backend, this may take long
+                progress.begin("Listing the stacks")
+                marks = state.names(seconds=min(left, state.SECONDS))
         except StackError as error:
             return Found((), {LIST: str(error)})
         # Without a mark it is not known whether a stack has changed.
@@ -215,13 +357,6 @@ class Reader:
         self._marks = marks
         self._found = Found(tuple(kept)) | state.read_all(names, "", left, progress.step, marks)
         return self._found
-
-    def _named(self, progress: Progress, seconds: float) -> dict[str, object]:
-        """Return the names of the stacks. On a remote backend, listing them may take long."""
-        if self._stacks:
-            return dict.fromkeys(self._stacks)
-        progress.begin("Listing the stacks")
-        return state.names(seconds=min(seconds, pulumi_cli.SECONDS))
 
     def _read_beside(self, entries: Sequence[Entry]) -> dict[str, Found]:
         """Look for the stacks of creates that are not among those that are read, by their files."""
