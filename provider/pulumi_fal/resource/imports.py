@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from pulumi_fal.api.models import Instance
-from pulumi_fal.errors import LifecycleError
+from pulumi_fal.errors import LifecycleError, UnknownMachineError
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Entry
 from pulumi_fal.machines.whose import Asking, Same, candidates, same
 from pulumi_fal.resource import inputs, outputs
-from pulumi_fal.resource.call import WARNING, Call
+from pulumi_fal.resource.call import Call
 from pulumi_fal.resource.outputs import IMPORTED, UNFINISHED
 from pulumi_fal.resource.wait import not_up
 from pulumi_fal.stacks.cache import in_words
@@ -78,7 +78,7 @@ def refuse_taken(account: Account, call: Call, instance: Instance) -> None:
             )
     if found.unread:
         lines = "".join(f"\n  {line}" for line in in_words(found.unread))
-        call.log(f"These stacks could not be read, and may have machine {id_}:{lines}", WARNING)
+        call.warn_once(f"These stacks could not be read, and may have machine {id_}:{lines}")
 
 
 def _may_have_made(entry: Entry, instance: Instance) -> bool:
@@ -103,9 +103,9 @@ def refuse_mismatch(id_: str, actual: Mapping[str, Any], wanted: Mapping[str, An
         )
 
 
-def not_known(id_: str) -> LifecycleError:
+def not_known(id_: str) -> UnknownMachineError:
     """Return the error of a machine that is read by its id, and that the API does not know."""
-    return LifecycleError(
+    return UnknownMachineError(
         id_,
         f"Machine {id_} can't be read: the API does not know it. Correct the id; `pulumi-fal ls` "
         "lists the machines of the account.",
