@@ -68,8 +68,8 @@ coverage: setup ## the unit and plugin tests again, with the floor of coverage; 
 chaos: setup ## half of all pairs of commands in every order, and ten thousand schedules, below Pulumi; faults, kills and a fuzzer above it
 	@$(PYTEST) -m chaos -n 4 --dist worksteal tests/simulation tests/chaos tests/e2e tests/plugin
 
-compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK
-	@$(BIN)/nox --session compat
+compat: setup ## unit and plugin tests on every Python at hand, with the oldest and the locked SDK; e2e on the oldest and the newest pulumi
+	@$(BIN)/nox --session compat engines
 
 languages: setup ## the examples in other languages, and every SDK with the schema's; needs Pulumi's language hosts
 	@$(BIN)/python -m tools.languages

@@ -40,6 +40,17 @@ def compat(session: nox.Session, sdk: str) -> None:
 
 
 @nox.session
+@nox.parametrize("cli", ["v3.259.0", "v3.276.0"])
+def engines(session: nox.Session, cli: str) -> None:
+    """Run the stories of both hosts on the oldest and the newest `pulumi` that are supported."""
+    session.install("--require-hashes", "-r", LOCK)
+    session.install("--no-build-isolation", "--no-deps", "-e", ".")
+    session.run("python", "tools/pulumi-cli/install.py", session.bin, cli)
+    tests = session.posargs or ("tests/e2e",)
+    session.run("python", "-m", "pytest", "-q", "-n", "4", "--dist", "worksteal", *tests)
+
+
+@nox.session
 def audit(session: nox.Session) -> None:
     """Look up the locked versions in the database of known vulnerabilities."""
     session.install(*nox.project.dependency_groups(nox.project.load_toml(), "audit"))

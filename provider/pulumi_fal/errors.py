@@ -177,6 +177,10 @@ class LifecycleError(FalError):
         self.instance_id = instance_id
 
 
+class UnknownMachineError(LifecycleError):
+    """The API does not know a machine that is read by its id."""
+
+
 class NotReadyError(LifecycleError):
     """The machine was not ready before the timeout. It keeps running and is billed."""
 

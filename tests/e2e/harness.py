@@ -118,7 +118,8 @@ def tracebacks(output: str) -> list[str]:
         "grpc._channel._InactiveRpcError: ",
         "Exception: resource monitor shut down",
     )
-    lines = output.splitlines()
+    # Since 3.276, the engine's own log is JSON, and has the tracebacks that users don't see.
+    lines = [line for line in output.splitlines() if not line.startswith('{"time":')]
     if OFFICIAL_HOST:
         pulumis += ("KeyboardInterrupt",)
         # The lines before the diagnostics have the same messages, but may be of several resources.

@@ -12,7 +12,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
-from .native import in_both
+from .native import NativeStack, in_both, in_native
 from .recovery import finish, says
 
 MAKER = f"""
@@ -99,6 +99,23 @@ def test_import(stack: Stack, emulator: EmulatorServer) -> None:
     stack.up("--expect-no-changes")
     stack.write(machine("box", instance_type=EIGHT, ssh_key=OTHER_SSH_KEY))
     says(stack.preview(), "+-1 to replace")
+    assert stack.state_ids() == emulator.state.alive() == {made}
+
+
+@pytest.mark.chaos("plugin/test_native.py::test_import_of_taken")
+@in_native
+def test_taken(stack: Stack, emulator: EmulatorServer) -> None:
+    """Another stack's machine is not imported, and is left alone later."""
+    made = existing(emulator)
+    stack.write(imported("box", made))
+    stack.up()
+    other = NativeStack(stack.folder, emulator.env, name="other")
+    other.init()
+    other.write(imported("box", made))
+    says(other.up(fails=True), f"Machine {made} was not imported: it is in the state of the stack")
+    other.write()
+    other.up()
+    assert other.state_ids() == set()
     assert stack.state_ids() == emulator.state.alive() == {made}
 
 

@@ -246,8 +246,9 @@ class Native(Client):
         return self.stub.DiffConfig(request)
 
     def import_(self, id_: str) -> Any:
-        """Read the machine as for an import, which brings no properties at all."""
-        return self.stub.Read(provider_pb2.ReadRequest(id=id_, urn=self.urn))
+        """Read the machine as for an import. A program's `get` may be the same request."""
+        request = provider_pb2.ReadRequest(id=id_, urn=self.urn, properties=struct({}))
+        return self.stub.Read(request)
 
     def invoke(self, function: str, **args: object) -> dict[str, Any]:
         request = provider_pb2.InvokeRequest(tok=f"fal:index:{function}", args=struct(args))

@@ -27,7 +27,7 @@ from pulumi_fal.machines import journal
 from pulumi_fal.machines.journal import Journal, default_folder
 from pulumi_fal.resource import operations
 from pulumi_fal.stacks.cache import UNKNOWN_ID, Stacks
-from pulumi_fal.stacks.state import StackMachine
+from pulumi_fal.stacks.state import Found, Stack, StackMachine
 
 from ..fakes import ED25519, EIGHT, KEY, ONE, RSA, wait_until
 from .harness import (
@@ -339,7 +339,57 @@ def test_import_over_another(
         assert f"Machine {id_} was not imported: it would replace machine old" in said
     else:
         assert provider.import_(id_).id == id_
-    assert provider.read(id_).id == id_  # a program's `get`
+
+
+def test_import_of_taken(
+    provider: Native, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The read refuses nothing: a program's `get` may read any machine. The later calls do.
+
+    `pulumi import` checks what was read. With the option, the machine is in state by then.
+    """
+    id_ = made_by_hand(emulator)
+    theirs = Stack("organization/proj/theirs", machines=(StackMachine(id_, "urn"),))
+    monkeypatch.setattr(Stacks, "all", lambda stacks: Found((theirs,)))
+    read = provider.import_(id_)
+    known, outputs = plain(read.inputs), plain(read.properties)
+    said = "was not imported: it is in the state of the stack organization/proj/theirs"
+    assert said in failure(lambda: provider.check(known, known)).details()
+    assert provider.diff(id_, known, outputs, INPUTS).changes == SOME
+    for told in (outputs, {**outputs, "importRefused": True}):
+        *_, refused, _, reason = provider.kept(partial(provider.update, id_, told, INPUTS))
+        assert said in reason
+    with hosted() as later:
+        later.delete(id_, refused)
+        *_, reason = later.kept(partial(later.update, id_, refused, INPUTS))
+        assert said in reason
+    assert emulator.state.alive() == {id_}
+
+
+@pytest.mark.parametrize("name, warnings", [("box", 1), ("__exists__1", 0)])
+def test_unknown_id(provider: Native, emulator: EmulatorServer, name: str, warnings: int) -> None:
+    """A read without state finds nothing. A program that asks whether a machine exists may."""
+    urn = f"{URN.removesuffix('box')}{name}"
+    with engine() as (address, logged):
+        provider.handshake(address)
+        read = partial(provider_pb2.ReadRequest, urn=urn, properties=struct({}))
+        assert provider.stub.Read(read(id="gone")).id == ""
+        assert ["Machine gone can't be read" in line.message for line in logged] == [
+            True
+        ] * warnings
+        id_ = made_by_hand(emulator)
+        found = provider.stub.Read(read(id=id_))
+    assert (found.id, "imported" in plain(found.properties)) == (id_, name == "box")
+
+
+def test_refresh_of_get(provider: Native, emulator: EmulatorServer) -> None:
+    """The program does not manage that machine, so whether it is ready is not awaited."""
+    emulator.state.provisioning = inf
+    id_ = emulator.state.create(NewInstance(EIGHT, ED25519)).id
+    outputs = plain(provider.import_(id_).properties)
+    assert "unfinished" in outputs
+    read = provider.stub.Read(provider_pb2.ReadRequest(id=id_, urn=URN, properties=struct(outputs)))
+    assert outputs.keys() - plain(read.properties).keys() == {"imported", "unfinished"}
 
 
 def test_key_of_an_import(provider: Native, emulator: EmulatorServer) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Puts a working `pulumi` into a virtual environment: install.py VENV_BIN
+"""Puts a working `pulumi` into a virtual environment: install.py VENV_BIN [VERSION]
 
-It uses the first of these that is available:
+A folder for each VERSION has its go.mod. Without one, it uses the first of these that is available:
 
 1. an installed `pulumi` that has its Python language host,
 2. the copy that an earlier run left in the user's cache folder,
@@ -32,7 +32,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-VERSION = "v3.259.0"  # go.mod names the same one
+PINNED = "v3.259.0"
+ASKED_FOR = sys.argv[2] if __name__ == "__main__" and sys.argv[2:] else None
+VERSION = ASKED_FOR or PINNED
 BUNDLE = "https://get.pulumi.com/releases/sdk/pulumi-{version}-{system}-{machine}.tar.gz"
 CHECKSUMS = (
     "https://github.com/pulumi/pulumi/releases/download/{version}/pulumi-{number}-checksums.txt"
@@ -40,6 +42,7 @@ CHECKSUMS = (
 SECONDS_TO_CONNECT = 5
 SECONDS_BETWEEN_SIGNS = 15
 HERE = Path(__file__).resolve().parent
+MODULES = HERE / VERSION
 LANGUAGE_HOST = "pulumi-language-python"
 PARTS = ("pulumi-language-*", "pulumi-resource-pulumi-*", "pulumi-analyzer-*")
 """The names of language hosts and of what is installed beside them."""
@@ -98,7 +101,7 @@ def version_of(pulumi: Path) -> str | None:
 
 
 def installed(path: str, own: Path) -> Path | None:
-    """The first `pulumi` on `path` that works and has its Python language host."""
+    """The first `pulumi` on `path` that works, is asked for, and has its Python language host."""
     for folder in map(Path, filter(None, path.split(os.pathsep))):
         pulumi = folder / "pulumi"
         if not pulumi.is_file() or folder.resolve() == own.resolve():
@@ -106,7 +109,8 @@ def installed(path: str, own: Path) -> Path | None:
         has_host = (pulumi.resolve().parent / LANGUAGE_HOST).is_file() or shutil.which(
             LANGUAGE_HOST, path=path
         )
-        if has_host and version_of(pulumi):
+        found = version_of(pulumi) if has_host else None
+        if found and ASKED_FOR in (None, found):
             return pulumi
     return None
 
@@ -211,7 +215,7 @@ def build(folder: Path) -> None:
 
     def run(*arguments: str) -> str:
         result = subprocess.run(
-            [go, *arguments], cwd=HERE, env=environment, stdout=subprocess.PIPE, text=True
+            [go, *arguments], cwd=MODULES, env=environment, stdout=subprocess.PIPE, text=True
         )
         if result.returncode:
             raise Unavailable(f"'go {arguments[0]}' failed; see its output above")

@@ -14,7 +14,13 @@ from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.api.settings import AccountId
-from pulumi_fal.errors import CapacityError, ElsewhereError, FalError, LifecycleError
+from pulumi_fal.errors import (
+    CapacityError,
+    ElsewhereError,
+    FalError,
+    LifecycleError,
+    UnknownMachineError,
+)
 from pulumi_fal.hosts import engine
 from pulumi_fal.machines.account import Account
 from pulumi_fal.native.base import ConfigurableProvider, answered
@@ -28,6 +34,7 @@ from pulumi_fal.native.properties import (
 )
 from pulumi_fal.resource import inputs, operations
 from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
+from pulumi_fal.resource.inputs import IMPORTED, UNFINISHED
 from pulumi_fal.resource.operations import Diff, imported
 from pulumi_fal.stacks.state import IMPORT_REFUSED
 
@@ -35,28 +42,30 @@ _LOOK_SECONDS = 5.0
 """Seconds that a diff may take to find out whether this account has the machine."""
 
 
-def refuse_mismatch(id_: str, outputs: Mapping[str, Any], news: Mapping[str, Any]) -> None:
-    """Raise LifecycleError if the imported machine differs from the program's inputs."""
+def refuse_import(account: Account, call: Call, machine: Instance, news: Mapping[str, Any]) -> None:
+    """Raise LifecycleError if the machine differs from the program's inputs, or is another's."""
     known = {name: value for name, value in news.items() if value is not UNKNOWN}
     try:
-        operations.refuse_mismatch(id_, outputs, known)
+        operations.refuse_mismatch(machine.id, vars(machine), known)
     except LifecycleError as error:
-        raise LifecycleError(id_, camel_words(str(error))) from None
+        raise LifecycleError(machine.id, camel_words(str(error))) from None
+    operations.refuse_taken(account, call, machine)
 
 
-def refuse_to_replace(account: Account, call: Call, id_: str, outputs: Mapping[str, Any]) -> None:
-    """Raise LifecycleError if the imported machine differs from the one that it would replace.
+def refuse_to_replace(account: Account, call: Call, machine: Instance) -> None:
+    """Raise LifecycleError if the imported machine may not replace the one in state.
 
     The engine marks that one for deletion before the imported machine is compared with the program,
     and deletes it even if the import is refused then. So the inputs in state stand for the program.
     """
-    in_stack = account.stacks.machines(account.origin(call.urn))
+    id_, in_stack = machine.id, account.stacks.machines(account.origin(call.urn))
     for old in in_stack or ():
         if old.urn != call.urn or old.id == id_ or old.is_replaced:
             continue
         wanted = {"instance_type": old.instance_type, "sector": old.requested_sector}
+        operations.refuse_taken(account, call, machine)
         try:
-            operations.refuse_mismatch(id_, outputs, wanted)
+            operations.refuse_mismatch(id_, vars(machine), wanted)
         except LifecycleError:
             raise LifecycleError(
                 id_,
@@ -179,13 +188,17 @@ The engine does not send it with Update, which resumes the wait.
 """
 
 
+_QUESTION = "::__exists__"
+"""Begins the name that the engine makes up if a program asks whether a machine exists."""
+
+
 class FalProvider(ConfigurableProvider):
     """The provider. The methods here are those of its resource."""
 
     def __init__(self, engine_address: str = "") -> None:
         super().__init__(engine_address)
-        self._imported: set[str] = set()
-        """The URNs that were read without state, as for an import."""
+        self._imported: dict[str, Instance] = {}
+        """The machines that were read without state, as for an import, by URN."""
 
     @answered
     def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
@@ -193,9 +206,12 @@ class FalProvider(ConfigurableProvider):
         self.session.register(request.urn)
         if olds:
             self.session.account.known.setdefault(request.urn, set())
-        checked = operations.check(self._call(request, context), olds, news)
-        # The API does not return the SSH key of a machine, so an import has none.
+        call = self._call(request, context)
+        checked = operations.check(call, olds, news)
+        # The API does not return the SSH key of a machine, so `pulumi import` has none.
         is_import = request.urn in self._imported and "ssh_key" not in news
+        if is_import:
+            refuse_import(self.session.account, call, self._imported[request.urn], news)
         failures = [
             provider_pb2.CheckFailure(
                 # With a property's name, the engine would print the value, which may be a secret.
@@ -215,9 +231,9 @@ class FalProvider(ConfigurableProvider):
         may_have_moved = self._took_over or bool(self.session.declared)
         if may_have_moved and not self.session.saw_last(outputs):
             refuse_move(account, call, id_, outputs, took_over=self._took_over)
-        if request.urn in self._imported:
+        if request.urn in self._imported or IMPORT_REFUSED in outputs:
             try:
-                refuse_mismatch(id_, outputs, news)
+                refuse_import(account, call, _machine(id_, outputs), news)
             except LifecycleError:
                 # The engine calls Update next, which refuses the import.
                 return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_SOME)
@@ -259,9 +275,10 @@ class FalProvider(ConfigurableProvider):
         call, state = self._call(request, context, reads=True), received(request.properties)
         if IMPORT_REFUSED in state:
             return provider_pb2.ReadResponse()  # without an id, so the engine drops it from state
+        if not request.inputs.fields:  # a program's `get`, as below
+            state = {name: state[name] for name in state.keys() - {IMPORTED, UNFINISHED}}
         is_in_state = "instance_type" in state
-        if not is_in_state:
-            self._imported.add(request.urn)
+        is_question = _QUESTION in request.urn
         secrets = secrets_in(request.inputs, request.properties)
         timeout = state.get(_CREATE_TIMEOUT)
         with self.session.slots:
@@ -269,12 +286,17 @@ class FalProvider(ConfigurableProvider):
                 outs = operations.read(self.session.account, call, request.id, state)
             except InitFailed as failed:
                 self._abort_partial(context, failed, secrets, request.inputs, timeout)
+            except UnknownMachineError as error:
+                outs = None
+                if not is_question:  # the engine only says that it does not exist
+                    call.log(str(error), WARNING)
         if outs is None:
             return provider_pb2.ReadResponse()
-        if not request.HasField("properties"):  # an import; `get` and `pulumi do` have some
-            instance = Instance(request.id, outs["instance_type"], outs.get("sector"))
-            operations.refuse_taken(self.session.account, call, instance)
-            refuse_to_replace(self.session.account, call, request.id, outs)
+        if not (is_in_state or is_question or self.session.is_stateless):
+            machine = _machine(request.id, outs)
+            refuse_to_replace(self.session.account, call, machine)
+            # A program's `get` reads in the same way. Only an import is checked or compared next.
+            self._imported[request.urn] = machine
             # Whether the program waits for it is not known yet.
             outs = imported(outs, is_finished=outs.get("status") == Status.READY)
         outs = _with_timeout(outs, timeout, is_waited_for=inputs.waits(state))
@@ -292,8 +314,8 @@ class FalProvider(ConfigurableProvider):
         )
         call = self._call(request, context)
         olds, news = received(request.olds), received(request.news)
-        olds.pop(IMPORT_REFUSED, None)
-        if request.urn in self._imported:
+        is_refused = olds.pop(IMPORT_REFUSED, None)
+        if request.urn in self._imported or is_refused:
             self._refuse_import(request, context, olds, news)
         # What is no longer requested, as a sector, is as secret as it was.
         secrets = secrets_in(request.news) | (secrets_in(request.olds) - news.keys())
@@ -354,12 +376,13 @@ class FalProvider(ConfigurableProvider):
     def _refuse_import(
         self, request: Any, context: Any, olds: dict[str, Any], news: dict[str, Any]
     ) -> None:
-        """Abort the call, which raises, if the imported machine differs from the program.
+        """Abort the call, which raises, if the machine may not be imported.
 
         In a preview nothing is in state yet, and the engine stops after it.
         """
         try:
-            refuse_mismatch(request.id, olds, news)
+            machine = _machine(request.id, olds)
+            refuse_import(self.session.account, self._call(request, context), machine, news)
         except LifecycleError as error:
             if request.preview:
                 raise
@@ -385,6 +408,10 @@ class FalProvider(ConfigurableProvider):
             engine.partial_state(failed.instance_id, outs, failed.reason, inputs=given, **others)
         )
         context.abort(grpc.StatusCode.UNKNOWN, failed.reason)
+
+
+def _machine(id_: str, outputs: Mapping[str, Any]) -> Instance:
+    return Instance(id_, outputs["instance_type"], outputs.get("sector"))
 
 
 def _with_timeout(

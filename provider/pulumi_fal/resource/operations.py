@@ -18,6 +18,7 @@ from pulumi_fal.errors import (
     ConfigurationError,
     Interrupted,
     LifecycleError,
+    UnknownMachineError,
     VanishedError,
 )
 from pulumi_fal.machines.account import Account
@@ -354,7 +355,7 @@ def refuse_taken(account: Account, call: Call, instance: Instance) -> None:
             )
     if found.unread:
         lines = "".join(f"\n  {line}" for line in in_words(found.unread))
-        call.log(f"These stacks could not be read, and may have machine {id_}:{lines}", WARNING)
+        call.warn_once(f"These stacks could not be read, and may have machine {id_}:{lines}")
 
 
 def _may_have_made(entry: Entry, instance: Instance) -> bool:
@@ -379,9 +380,9 @@ def refuse_mismatch(id_: str, actual: Properties, wanted: Properties) -> None:
         )
 
 
-def not_known(id_: str) -> LifecycleError:
+def not_known(id_: str) -> UnknownMachineError:
     """Return the error of a machine that is read by its id, and that the API does not know."""
-    return LifecycleError(
+    return UnknownMachineError(
         id_,
         f"Machine {id_} can't be read: the API does not know it. Correct the id; `pulumi-fal ls` "
         "lists the machines of the account.",
