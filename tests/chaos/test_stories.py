@@ -14,14 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..e2e.harness import (
     OTHER_SSH_KEY,
     PULUMI,
     SSH_KEY,
-    Result,
     Stack,
     machine,
     wait_until,
@@ -34,7 +32,6 @@ from ..e2e.recovery import (
     adopt,
     entries,
     finish,
-    in_plugin,
     is_locked,
     journal,
     kill,
@@ -47,7 +44,6 @@ from ..e2e.recovery import (
     unlock,
 )
 from ..fakes import EIGHT, ONE
-from ..processes import OFF, replaced
 
 # Stages of a create
 
@@ -97,21 +93,6 @@ def test_ctrl_c(name: str, stack: Stack, emulator: EmulatorServer) -> None:
     stack.up()
     one_machine(stack, emulator)
     assert not stack.state().get("pending_operations")
-
-
-@pytest.mark.parametrize("call", ["list", "create"])
-def test_ctrl_c_in_retry(call: str, stack: Stack, emulator: EmulatorServer) -> None:
-    """An hour's sleep is no reason to wait, and a POST that was refused has created nothing."""
-    emulator.faults.add(call, fault("429", retry_after=3600))
-    run = stack.start("up")
-    wait_until(lambda: emulator.state.calls[call] == 1 and not emulator.state.in_flight)
-    run.interrupt()
-    assert run.wait().exit_code != 0
-    assert emulator.state.creations == 0
-    assert entries(stack) == []
-    assert not is_locked(stack)
-    stack.up()
-    one_machine(stack, emulator)
 
 
 # Backends, for stacks that share all names and a PULUMI_HOME
@@ -253,56 +234,3 @@ def make_each_kind(stack: Stack, emulator: EmulatorServer) -> None:
 
 
 # The seams into the plugin host, switched off as by a host whose internals have changed
-
-
-@pytest.mark.parametrize("seams", [*((seam,) for seam in OFF), tuple(OFF)], ids="+".join)
-def test_without(seams: tuple[str, ...], stack: Stack, emulator: EmulatorServer) -> None:
-    """A create that fails while it waits, and one that is killed, are resumed all the same."""
-    values = {name: OFF[name] for name in seams} | {"machines.lifecycle.REFUSED_SECONDS": 0.5}
-    in_plugin(stack, "\n".join(replaced(*each) for each in values.items()))
-    stack.env |= PATIENCE
-    emulator.state.provisioning = inf
-    stack.write(machine("first"))
-    run = stack.start("up")
-    wait_until(lambda: emulator.state.calls["list"] >= 3)
-    emulator.faults.add("list", "401", inf)
-    failed = run.wait()
-    assert failed.exit_code != 0
-    (first,) = emulator.state.alive()
-    says(failed, f"The wait for machine {first}")
-    recorded = [entry.instance_id for entry in entries(stack)]
-    assert stack.state_ids() == {first} or recorded == [first]
-    emulator.faults.clear()
-    finish(emulator.state)
-    succeed(stack, "up")
-    assert stack.state_ids() == {first}
-
-    emulator.state.provisioning = inf
-    stack.write(machine("first"), machine("second"))
-    calls = emulator.state.calls["list"]
-    run = stack.start("up")
-    wait_until(lambda: emulator.state.calls["list"] >= calls + 3)
-    run.kill()
-    run.wait()
-    unlock(stack)
-    (second,) = emulator.state.alive() - {first}
-    finish(emulator.state)
-    up = stack.start("up").wait()
-    if up.exit_code != 0:
-        # The plugin outlived the engine, and can't know that nobody took its result.
-        says(up, f"made {second}", "it was reported to Pulumi, but")
-        adopt(stack, up)
-        succeed(stack, "up")
-    succeed(stack, "up", "--expect-no-changes")
-    assert stack.state_ids() == emulator.state.alive()
-    assert emulator.state.creations == 2
-    assert entries(stack) == []
-    succeed(stack, "destroy")
-    assert stack.state_ids() == emulator.state.alive() == set()
-
-
-def succeed(stack: Stack, *args: str) -> Result:
-    """Run a command that must succeed; it may print a traceback on the way."""
-    result = stack.start(*args).wait()
-    assert result.exit_code == 0, result
-    return result

@@ -12,7 +12,6 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Iterator
-from math import inf
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,9 +24,9 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..cloud.service import TOKEN, CloudService
 from ..fakes import KEY
-from .harness import PULUMI, SECONDS, TYPE, Stack, machine, pulumi_fal, wait_until
+from .harness import PULUMI, SECONDS, TYPE, Stack, machine, pulumi_fal
 from .native import NativeStack
-from .recovery import PATIENCE, adopt, finish, kill_while_waiting
+from .recovery import PATIENCE, adopt, kill_while_waiting
 
 ORGANIZATIONS = ("tester", "acme")
 
@@ -121,25 +120,6 @@ def test_move_to_cloud(service: CloudService, stack: Stack, emulator: EmulatorSe
     assert emulator.state.creations == 1
     stack.destroy()
     assert emulator.state.alive() == set()
-
-
-@pytest.mark.chaos("unit/test_cli_whose.py::test_all_commands_agree")
-def test_unsaved(stacks: list[CloudStack], service: CloudService, emulator: EmulatorServer) -> None:
-    """Pulumi Cloud takes a moment to save a checkpoint. No machine is forgotten meanwhile."""
-    stack = stacks[1]
-    stack.write(machine("one"), machine("two"))
-    emulator.state.provisioning = inf
-    run = stack.start("up")
-    wait_until(lambda: emulator.state.creations == 2)
-    with service.saving:
-        finish(emulator.state)
-        wait_until(lambda: service.waiting)
-        assert stack.state_ids() == set()
-        assert pulumi_fal(stack, "audit", "--ids") == ""
-        pulumi_fal(stack, "delete", *emulator.state.alive(), "--yes", code=1)
-    assert run.wait().exit_code == 0
-    assert stack.state_ids() == emulator.state.alive()
-    assert len(stack.state_ids()) == 2
 
 
 BUCKET = "state"

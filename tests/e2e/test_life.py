@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
-from math import inf
-
-import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import ED25519, EIGHT, ONE
 from .harness import OTHER_SSH_KEY, SSH_KEY, Result, Stack, machine, wait_until
 from .native import in_both, in_native
-from .recovery import entries, printed, says
+from .recovery import entries, says
 
 
 def offline(env: dict[str, str]) -> dict[str, str]:
@@ -176,26 +173,3 @@ def test_without_wait(stack: Stack, emulator: EmulatorServer) -> None:
     assert stack.outputs()["hidden"]["status"] == "ready"
     assert stack.ids() == ids
     assert state.creations == 2
-
-
-@pytest.mark.chaos("unit/test_operations.py::test_billed_as_well")
-def test_replaced_twice(stack: Stack, emulator: EmulatorServer) -> None:
-    """Two replacements are interrupted, so three machines are billed. The output names them all.
-
-    The command that it advises deletes them, and no other.
-    """
-    short = "custom_timeouts=pulumi.CustomTimeouts(create='2s')"
-    stack.write(machine(), machine("another"))
-    stack.up()
-    another = stack.ids()["another"]
-    emulator.state.provisioning = inf
-    for instance_type in (ONE, EIGHT):
-        changed = machine(opts=short, ssh_key=OTHER_SSH_KEY, instance_type=instance_type)
-        stack.write(changed, machine("another"))
-        held = emulator.state.alive() - {another}
-        output = stack.up(fails=True).output
-        assert all(f"machine {id_}" in output for id_ in held)
-    assert len(emulator.state.alive()) == 4
-    (command,) = printed(output, "pulumi")
-    stack.run(*command)
-    assert stack.state_ids() == emulator.state.alive() == {another}
