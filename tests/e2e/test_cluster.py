@@ -12,7 +12,7 @@ from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN
 
 from ..fakes import EIGHT, ONE
 from .harness import OTHER_SSH_KEY, SSH_KEY, Code, Stack, machine
-from .native import in_both, in_native
+from .native import in_native
 from .recovery import says
 
 
@@ -74,7 +74,6 @@ def test_one_sector(stack: Stack, state: State) -> None:
     assert not any(resource.get("dependencies") for resource in stack.resources())
 
 
-@in_both
 def test_fleet(stack: Stack, state: State) -> None:
     """Machines of the 1x type have no sector, so none waits for another. The fleet grows."""
     stack.write(cluster(2, instance_type=ONE))

@@ -145,9 +145,10 @@ PRINTED = {
 """What the docs and the emulator have people install."""
 
 
-@pytest.mark.parametrize("what", [*sorted(PRINTED), ".", ".[emulator]"])
+@pytest.mark.parametrize("what", [max(PRINTED, key=len), ".[emulator]"])
 def test_install(what: str, tmp_path: Path) -> None:
     """`pip install` takes it as it is printed, from the repository and inside a clone."""
+    assert {re.sub(r"\[emulator\]", "", one) for one in PRINTED} == {f"pulumi-fal @ git+{ADDRESS}"}
     command = [sys.executable, "-m", "pip", "install", "--target", str(tmp_path / "site")]
     offline = ["--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
     here = {
