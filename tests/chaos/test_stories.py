@@ -1,7 +1,7 @@
 """Stories on the real engine that are too many for `make test`, each for every way that there is.
 
-A create is killed or interrupted at each stage; a stack's backend is named in each way; a machine
-is replaced although nothing calls for it; and the seams into the plugin host are switched off.
+A create is killed at each stage; a stack's backend is named in each way; and a machine is replaced
+although nothing calls for it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,7 @@ import pytest
 
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..e2e.harness import (
-    OTHER_SSH_KEY,
-    PULUMI,
-    SSH_KEY,
-    Stack,
-    machine,
-    wait_until,
-)
+from ..e2e.harness import OTHER_SSH_KEY, PULUMI, SSH_KEY, Stack, machine, wait_until
 from ..e2e.native import in_both
 from ..e2e.recovery import (
     PATIENCE,
@@ -32,14 +25,11 @@ from ..e2e.recovery import (
     adopt,
     entries,
     finish,
-    is_locked,
     journal,
     kill,
     kill_while_waiting,
     nothing_runs,
     one_machine,
-    says,
-    touch_when_told_to_stop,
     unfinished,
     unlock,
 )
@@ -67,32 +57,6 @@ def test_kill(name: str, who: str, stack: Stack, emulator: EmulatorServer) -> No
     one_machine(stack, emulator)
     stack.up("--expect-no-changes")
     assert entries(stack) == []
-
-
-@in_both
-@pytest.mark.parametrize("name", STAGES)
-def test_ctrl_c(name: str, stack: Stack, emulator: EmulatorServer) -> None:
-    """A request in flight is allowed to finish; no pending operation and no lock is left."""
-    stack.env |= PATIENCE
-    was_told = touch_when_told_to_stop(stack)
-    stage = Stage(emulator, name)
-    run = stage.reached_by(stack.start("up"))
-    run.interrupt()
-    wait_until(was_told.exists)
-    stage.release()
-    interrupted = run.wait()
-    assert interrupted.exit_code != 0
-    assert stack.state_ids() == emulator.state.alive()
-    assert len(unfinished(stack)) == len(entries(stack)) == (name != "before the POST")
-    assert not stack.state().get("pending_operations")
-    assert not is_locked(stack)
-    nothing_runs(stack)
-    for id_ in emulator.state.alive():
-        says(interrupted, f"The wait for machine {id_} (gpu_1x_h100_sxm5) was interrupted.")
-    stage.end()
-    stack.up()
-    one_machine(stack, emulator)
-    assert not stack.state().get("pending_operations")
 
 
 # Backends, for stacks that share all names and a PULUMI_HOME

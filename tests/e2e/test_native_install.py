@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -24,14 +23,13 @@ from pulumi_fal.tokens import TYPE_TOKEN
 from ..fakes import EIGHT, ONE
 from .harness import SSH_KEY, Stack, cli_path, machine
 from .harness import pulumi_fal as run_pulumi_fal
-from .installed import ROOT, Files, build, take_language_host
+from .installed import ROOT, Files, take_language_host
 from .native import SDK, TYPE, NativeStack
 
 SCHEMA = ROOT / "provider" / "pulumi_fal" / "native" / "schema.json"
 PLUGIN = Path(sys.executable).with_name("pulumi-resource-fal")
 VERSION = pulumi_fal.__version__
 INSTALL = ("plugin", "install", "resource", "fal", VERSION)
-RELEASES = "github://api.github.com/fal-ai/pulumi-fal"
 
 
 @pytest.fixture
@@ -145,39 +143,3 @@ def test_schema_check(tmp_path: Path) -> None:
     command = [cli, "schema", "check", str(SCHEMA)]
     result = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-
-
-# From a release
-
-
-@pytest.fixture
-def package_index(tmp_path: Path) -> None:
-    """What pip installs from. Skips the test where it can't be reached."""
-    probe = ("download", "--quiet", "--no-deps", "--dest", str(tmp_path / "probe"), "semver")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", *probe)
-    reached = subprocess.run(pip, capture_output=True, text=True, check=False)
-    if reached.returncode:
-        pytest.skip(f"pip reaches no package index: {reached.stderr.splitlines()[-1]}")
-
-
-@pytest.mark.chaos("e2e/test_native_install.py::test_not_there")
-def test_archive(
-    package_index: None, native: Stack, emulator: EmulatorServer, tmp_path: Path
-) -> None:
-    """`pulumi up` is all that is needed: the SDK says which version to take, and from where.
-
-    It installs what the plugin needs with pip, and does so later where that fails.
-    """
-    take_language_host(native)
-    pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-    release = tmp_path / "release"
-    plugin_archive.write(build("wheel", release), release)
-    native.write(machine(opts=f"version={VERSION!r}, plugin_download_url={RELEASES!r}"))
-    with Files(release) as server:
-        native.env["PULUMI_PLUGIN_DOWNLOAD_URL_OVERRIDES"] = f"^{RELEASES}$={server.url}"
-        native.env |= {**pip, "PIP_NO_INDEX": "1"}
-        assert "No matching distribution" in native.up(fails=True).output
-        del native.env["PIP_NO_INDEX"]
-        native.env |= pip
-        native.up()
-    assert native.state_ids() == emulator.state.alive() != set()

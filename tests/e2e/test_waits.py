@@ -1,4 +1,4 @@
-"""A wait that ends early, for whatever reason: the next `up` resumes it. And waits for capacity."""
+"""A wait that ends early, for whatever reason: the next `up` resumes it. Waits for capacity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 from ..fakes import EIGHT, ONE
 from ..processes import replaced
 from .harness import SSH_KEY, Stack, machine, wait_until
-from .native import in_native
+from .native import NativeStack, in_native
 from .recovery import (
     entries,
     finish,
@@ -43,6 +43,9 @@ def assert_idle(stack: Stack) -> None:
     assert not stack.state().get("pending_operations")
 
 
+@pytest.mark.parametrize(
+    "host", [Stack, pytest.param(NativeStack, marks=pytest.mark.chaos)], ids=["dynamic", "native"]
+)
 def test_ctrl_c(stack: Stack, emulator: EmulatorServer) -> None:
     """Of three creates one waits, one sleeps before it repeats its POST, and one POST is in flight.
 

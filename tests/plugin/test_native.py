@@ -437,39 +437,6 @@ def test_bug(provider: Native, monkeypatch: pytest.MonkeyPatch) -> None:
 # Logs and the end.
 
 
-def test_parallel(provider: Native, emulator: EmulatorServer) -> None:
-    """Other creates wait. Calls that need no API are answered at once."""
-    provider.configure("few", parallel=2)
-    emulator.state.provisioning = inf
-    waiting = [provider.create_later(INPUTS, urn=f"{URN}-{n}") for n in range(3)]
-    wait_until(lambda: emulator.state.creations == 2)
-    assert provider.check(INPUTS).inputs
-    listed = emulator.state.calls["list"]
-    wait_until(lambda: emulator.state.calls["list"] > listed + 2)
-    assert emulator.state.creations == 2
-    emulator.state.provisioning = 0
-    next(iter(emulator.state.machines.values())).provisioning = 0
-    wait_until(lambda: emulator.state.creations == 3)
-    wait_until(lambda: sum(create.done() for create in waiting) == 2)
-
-
-def test_cancel(provider: Native, emulator: EmulatorServer) -> None:
-    """Creates that wait for a slot end as well, and so do functions that retry a failing call."""
-    provider.configure("few", parallel=1, retryBudget=60)
-    emulator.state.provisioning = inf
-    first = provider.create_later(INPUTS)
-    wait_until(lambda: emulator.state.calls["list"] >= 2)
-    second = provider.create_later(INPUTS, urn=f"{URN}-2")
-    emulator.faults.add("get", "502", inf)
-    request = provider_pb2.InvokeRequest(tok="fal:index:getInstance", args=struct({"id": "i-1"}))
-    lookup: Any = provider.stub.Invoke.future(request)
-    wait_until(lambda: emulator.state.calls["get"] >= 1)
-    provider.cancel()
-    assert provider.kept(first.result).id in emulator.state.alive()
-    assert "was interrupted. No machine was created" in second.exception().details()
-    assert lookup.exception().details() == "Interrupted: interrupted"
-
-
 def test_messages(
     provider: Native, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

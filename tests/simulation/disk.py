@@ -241,6 +241,12 @@ _path = functools.lru_cache(_Path)
 """The same few paths are made in every run, and it takes long to make one."""
 
 
+class _Data(dict[str, Any]):
+    """A record's content, of which the entry is made once: the laws read it at every step."""
+
+    __hash__ = object.__hash__
+
+
 class _Writer:
     """What os.fdopen returns."""
 
@@ -378,9 +384,10 @@ _STAND_INS: list[tuple[Any, str, Any]] = [
         "json",
         SimpleNamespace(
             dumps=lambda data, indent: json.dumps(data),
-            loads=functools.lru_cache(4096)(json.loads),
+            loads=functools.lru_cache(4096)(lambda text: _Data(json.loads(text))),
         ),
     ),
+    (journal.Entry, "from_json", functools.lru_cache(4096)(journal.Entry.from_json)),
     (journal, "threading", SimpleNamespace(Lock=_Lock)),
     (journal, "secrets", SimpleNamespace(token_hex=lambda size: _process().token())),
     (

@@ -41,6 +41,7 @@ from .plugin import Conditions, Event
 from .schedules import PROGRAMS, QUICK, Interleaved, KeyedSchedules, Schedules, with_single_lapses
 
 Patch = AbstractContextManager[Any]
+Created = Callable[..., Request[Instance]]
 
 
 def instead(where: Any, name: str, *new: Any, **options: Any) -> Callable[[], Patch]:
@@ -48,7 +49,7 @@ def instead(where: Any, name: str, *new: Any, **options: Any) -> Callable[[], Pa
     return lambda: mock.patch.object(where, name, *new, **options)
 
 
-def setting(**others: float) -> Callable[[], Patch]:
+def setting(**others: Any) -> Callable[[], Patch]:
     """A mutant with other settings."""
     return instead(plugin, "SETTINGS", replace(plugin.SETTINGS, **others))
 
@@ -57,10 +58,9 @@ def setting(**others: float) -> Callable[[], Patch]:
 
 
 def with_another_key(
-    self: Dialect, new: NewInstance, key: str = "", create: Any = Dialect.create_instance
+    self: Dialect, new: NewInstance, key: str = "", create: Created = Dialect.create_instance
 ) -> Request[Instance]:
-    made: Request[Instance] = create(self, new, f"{key}-{random.random()}")
-    return made
+    return create(self, new, f"{key}-{random.random()}")
 
 
 def write_late(self: Journal, entry: Entry, write: Any = Journal.write) -> None:
@@ -121,7 +121,11 @@ def decide_with(facts: Mapping[str, Any], entry: Mapping[str, Any]) -> Callable[
 def reading(**less: Any) -> Callable[[], Patch]:
     """A mutant whose commands get less to judge from."""
 
-    def read(self: Reader, instances: Sequence[Instance], read: Any = Reader.read) -> Evidence:
+    def read(
+        self: Reader,
+        instances: Sequence[Instance],
+        read: Callable[..., Evidence] = Reader.read,
+    ) -> Evidence:
         return replace(read(self, instances), **less)
 
     return instead(Reader, "read", read)
