@@ -28,8 +28,6 @@ Record = Callable[[str, object], None]
 
 @dataclass
 class Line:
-    """A line of the table."""
-
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     seconds: float = 0.0
 

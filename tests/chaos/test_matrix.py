@@ -114,7 +114,6 @@ LIES = {("read: GET", "404"), ("delete: GET after", "404")}
 
 
 def case(where: str, name: str, times: float = 1) -> Case:
-    """The case of one fault at one place."""
     act, call, after, start = PLACES[where]
     often = "" if times == 1 else ", for as long as it takes"
     play = partial(act, call=call, name=name, times=times, after=after)
@@ -122,7 +121,6 @@ def case(where: str, name: str, times: float = 1) -> Case:
 
 
 def cases() -> Iterator[Case]:
-    """Yield a case for every fault at every place."""
     for where in PLACES:
         for name in FAULTS:
             yield case(where, name)

@@ -39,7 +39,6 @@ from ..processes import replaced
 from ..tally import SEED, Record, record
 
 FOREIGN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIsomebody"
-"""The SSH key of somebody who rents in the same account."""
 TIMEOUT = 1.5
 """After how many seconds the plugin gives up on an answer. A late answer comes after LATE."""
 LATE = 2.2
@@ -65,8 +64,6 @@ class Broken(AssertionError):
 
 @dataclass
 class Outcome:
-    """The outcome of a case."""
-
     where: str
     name: str
     runs: int = 0
@@ -91,11 +88,9 @@ class World:
             self.replace_in_plugin(name, value)
 
     def replace_in_plugin(self, name: str, value: object) -> None:
-        """Give another value to a name of the package in each plugin process."""
         in_plugin(self.stack, replaced(name, value))
 
     def speak_v1(self) -> None:
-        """Have the commands that follow use the v1 API."""
         endpoint = f"{self.emulator.url}/v1"
         self.stack.env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": endpoint}
 

@@ -39,18 +39,15 @@ class CloudStack(NativeStack):
 
     @property
     def full_name(self) -> str:
-        """The name by which commands find the stack."""
         return f"{self.organization}/test/{self.name}"
 
     def state(self) -> dict[str, Any]:
-        """The deployment as the service holds it."""
         name = (self.organization, "test", self.name)
         return {"resources": self.service.stacks.resources(name)}
 
 
 @pytest.fixture
 def service() -> Iterator[CloudService]:
-    """A Pulumi Cloud without stacks."""
     with CloudService(*ORGANIZATIONS) as service:
         yield service
 
@@ -130,7 +127,6 @@ SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a bucket."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs every request
@@ -175,7 +171,6 @@ def test_s3(s3: str, stack: Stack, emulator: EmulatorServer) -> None:
 
 
 def ids_in(s3: str, stack: Stack) -> set[str]:
-    """The ids of the machines in the state that the bucket holds."""
     path = f".pulumi/stacks/test/{stack.name}.json"
     (endpoint,) = parse_qs(urlsplit(s3).query)["endpoint"]
     answer = requests.get(f"{endpoint}/{BUCKET}/{path}", headers=SIGNED, timeout=SECONDS)

@@ -23,7 +23,6 @@ def cluster(
     opts: str = "",
     instance_type: str = EIGHT,
 ) -> str:
-    """A program's lines for a cluster whose outputs are the stack's."""
     return (
         f"train = ComputeCluster('train', size={size}, ssh_key={ssh_key!r}, sector={sector!r}, "
         f"instance_type={instance_type!r}, opts=ResourceOptions({opts}))\n"

@@ -126,7 +126,6 @@ def test_cluster(
 
 
 def runs(pid_file: Path) -> bool:
-    """Whether the process with the pid in the file still runs."""
     return pid_file.exists() and Path("/proc", pid_file.read_text().strip()).exists()
 
 
@@ -185,7 +184,6 @@ def test_up(name: str, example: Example, emulator: EmulatorServer) -> None:
 def job(
     stack: Stack, shells: Sshd | LocalShell, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], Run]:
-    """Start examples/job with a command, as from a terminal."""
     monkeypatch.setattr(state, "NETWORK", ipaddress.IPv4Address("127.77.0.0"))
     stack.project = stack.folder / "job"
     shutil.copytree(EXAMPLES / "job", stack.project, ignore=ignored)

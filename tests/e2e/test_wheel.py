@@ -33,7 +33,6 @@ RAW = f"https://raw.githubusercontent.com/fal-ai/pulumi-fal/v{VERSION}/"
 
 @pytest.fixture(scope="session")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel and the sdist."""
     return once(
         tmp_path_factory,
         "dist",
@@ -53,7 +52,6 @@ def sdist(dist: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
-    """The wheel without extras, and pytest."""
     return Environment(once(tmp_path_factory, "bare", lambda to: Environment(to).make(wheel)))
 
 

@@ -46,7 +46,6 @@ from .harness import (
 
 INPUTS = {"instanceType": EIGHT, "sshKey": ED25519}
 HIDDEN = {**INPUTS, "sshKey": secret(ED25519)}
-"""Inputs whose key is a secret."""
 UNKNOWN = rpc.UNKNOWN
 URN = Native.urn
 NONE, SOME = provider_pb2.DiffResponse.DIFF_NONE, provider_pb2.DiffResponse.DIFF_SOME
@@ -552,7 +551,6 @@ def is_secret(value: Any) -> bool:
 # `pulumi do --stateless`: it lists and reads, and changes nothing.
 
 OF_DO = "urn:pulumi:dev::default::fal:index:ComputeInstance::ComputeInstance"
-"""The URN of every resource of `pulumi do`."""
 TYPE = "fal:index:ComputeInstance"
 Command = Callable[..., Native]
 

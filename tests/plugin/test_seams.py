@@ -106,12 +106,10 @@ def seams(quick: Collection[str]) -> pytest.MarkDecorator:
 
 
 def changed(host: Host, seam: str, **given: Any) -> Client:
-    """The host, in an SDK with that change."""
     return host.start(launcher=("-c", LAUNCHER.format(change=SEAMS[seam])), **given)
 
 
 def warnings(logged: list[Any]) -> list[str]:
-    """The consequences that have been warned of."""
     said = [line.message for line in logged if "does not allow all that" in line.message]
     return [message.splitlines()[1] for message in said]
 
