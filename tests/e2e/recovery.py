@@ -87,17 +87,13 @@ def plugins(stack: Stack) -> list[int]:
     return [pid for pid, line in stack.processes().items() if any(name in line for name in names)]
 
 
-def strike(stack: Stack, run: Run, who: str) -> None:
+def kill(stack: Stack, run: Run, who: str) -> None:
+    """Send SIGKILL to the CLI, the plugin, or both, and wait for the end of the run."""
     if who in ("plugin", "both"):
         for pid in plugins(stack):
             os.kill(pid, signal.SIGKILL)
     if who in ("cli", "both"):
         run.kill()
-
-
-def kill(stack: Stack, run: Run, who: str) -> None:
-    """Kill the processes of a run, and wait for its end."""
-    strike(stack, run, who)
     assert run.wait().exit_code != 0
 
 

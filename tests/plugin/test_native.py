@@ -356,19 +356,6 @@ def test_key_of_an_import(provider: Native, emulator: EmulatorServer) -> None:
         assert list(later.diff(id_, corrected, outputs, INPUTS).replaces) == ["sshKey"]
 
 
-@pytest.mark.parametrize("news, is_awaited", [({"wait": False}, False), ({}, True)])
-def test_import_waits(
-    provider: Native, emulator: EmulatorServer, news: dict[str, Any], is_awaited: bool
-) -> None:
-    """The read does not know whether the program wants that, so the engine calls update."""
-    emulator.state.provisioning = 0.5
-    id_ = emulator.state.create(NewInstance(EIGHT, ED25519)).id
-    outputs, news = plain(provider.import_(id_).properties), {**INPUTS, **news}
-    assert provider.diff(id_, {"instanceType": EIGHT}, outputs, news).changes == SOME
-    updated = plain(provider.update(id_, outputs, news).properties)
-    assert (updated["status"] == "ready", "unfinished" in updated) == (is_awaited, False)
-
-
 # Functions and errors.
 
 
