@@ -313,7 +313,7 @@ WITHIN = 3000
 
 
 @pytest.mark.parametrize(
-    "mutant, how",
+    "mutant, case",
     [
         *QUICK_ONES.items(),
         *(pytest.param(*row, marks=SLOW) for row in SLOW_ONES.items()),
@@ -321,30 +321,30 @@ WITHIN = 3000
     ids=[*QUICK_ONES, *SLOW_ONES],
 )
 def test_a_broken_law_is_found(
-    mutant: str, how: Search, record_property: Callable[[str, object], None]
+    mutant: str, case: Search, record_property: Callable[[str, object], None]
 ) -> None:
     """Within so many schedules; how many it took is in the report."""
     count = 0
 
-    class Counted(how.machine):  # type: ignore[name-defined, misc]
+    class Counted(case.machine):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
             nonlocal count
             count += 1
             super().__init__()
 
         def weather(self, conditions: Conditions) -> Conditions:
-            return how.weather(conditions)
+            return case.weather(conditions)
 
-        program = how.program
+        program = case.program
 
         def way(self, move: str) -> str:
-            return how.move or move
+            return case.move or move
 
         def lags(self, lag: float, reads_lag: bool) -> tuple[float, bool]:
-            return (lag, reads_lag) if how.lag is None else (how.lag, True)
+            return (lag, reads_lag) if case.lag is None else (case.lag, True)
 
     searching = settings(QUICK, max_examples=WITHIN, phases=[Searching.generate])
-    with MUTANTS[mutant](), pytest.raises(AssertionError, match=how.law):
+    with MUTANTS[mutant](), pytest.raises(AssertionError, match=case.law):
         run_state_machine_as_test(Counted, settings=searching)
     record_property("schedules", count - 1)  # the last one shows it again
     print(f"{mutant}: found by schedule {count - 1}")
