@@ -1,4 +1,7 @@
-"""Each way from docs/native-plugin.md in which the native plugin gets to the engine."""
+"""Each way from docs/native-plugin.md in which the native plugin gets to the engine.
+
+`nox -s plugin` installs the archive of a release.
+"""
 
 from __future__ import annotations
 
