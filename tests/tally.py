@@ -51,4 +51,4 @@ def table(reports: Iterable[Any]) -> str:
             rows.add_row(part, *(f"{found[part].get(name, 0):,.0f}" for name in columns))
     console = Console(width=120, file=io.StringIO(), force_terminal=False)
     console.print(rows)
-    return console.file.getvalue() if found else ""  # type: ignore[attr-defined, no-any-return]
+    return console.file.getvalue() if found else ""  # type: ignore[attr-defined]

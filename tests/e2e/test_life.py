@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import socket
 
+import pytest
+
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import ED25519, EIGHT, ONE
@@ -70,6 +72,7 @@ def told(result: Result) -> list[str]:
     return re.findall(r"St\w+ billing [^,]+, \S+ an hour(?=[.,] ?)", summary)
 
 
+@pytest.mark.chaos("e2e/test_life.py::test_replaced")
 @in_native
 def test_bill(stack: Stack) -> None:
     """With prices, each command says once what it begins and ends to bill."""
@@ -140,6 +143,7 @@ def test_replaced(stack: Stack, emulator: EmulatorServer) -> None:
     assert state.creations == len(old) + len(REPLACED) + 1
 
 
+@pytest.mark.chaos("unit/test_operations.py::test_no_wait")
 def test_without_wait(stack: Stack, emulator: EmulatorServer) -> None:
     """The machine is in state at once. A refresh brings its ip and status, an `up` can wait for it.
 

@@ -57,6 +57,7 @@ def test_kill_in_wait(stack: Stack, emulator: EmulatorServer) -> None:
     assert one_machine(stack, emulator) == id_
 
 
+@pytest.mark.chaos("unit/test_v1.py::test_table")
 @in_native
 def test_kill_in_post(stack: Stack, emulator: EmulatorServer) -> None:
     """With the v1 API, the same key is sent again: no user has to decide, and one machine exists.
@@ -254,6 +255,7 @@ def test_other_stack(stack: Stack, emulator: EmulatorServer) -> None:
     assert other.state_ids() == set()
 
 
+@pytest.mark.chaos("unit/test_launch.py::test_no_journal")
 def test_journal_full(stack: Stack, emulator: EmulatorServer) -> None:
     """On a full disk no POST is sent. A journal that breaks after the POST is only reported."""
     folder = journal(stack).folder
