@@ -233,12 +233,6 @@ _path = functools.lru_cache(_Path)
 """The same few paths are made in every run, and it takes long to make one."""
 
 
-class _Data(dict[str, Any]):
-    """A record's content, of which the entry is made once: the laws read it at every step."""
-
-    __hash__ = object.__hash__  # type: ignore[assignment]
-
-
 class _Writer:
     def __init__(self, descriptor: int, *args: Any, **kwargs: Any) -> None:
         self._descriptor = descriptor
@@ -370,10 +364,9 @@ _STAND_INS: list[tuple[Any, str, Any]] = [
         "json",
         SimpleNamespace(
             dumps=lambda data, indent: json.dumps(data),
-            loads=functools.lru_cache(4096)(lambda text: _Data(json.loads(text))),
+            loads=functools.lru_cache(4096)(json.loads),
         ),
     ),
-    (journal.Entry, "from_json", functools.lru_cache(4096)(journal.Entry.from_json)),
     (journal, "threading", SimpleNamespace(Lock=_Lock)),
     (journal, "secrets", SimpleNamespace(token_hex=lambda size: _process().token())),
     (
