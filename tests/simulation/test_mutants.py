@@ -307,16 +307,16 @@ SLOW_ONES = {
     ),
 }
 """They take many schedules to find, and break laws that other mutants break as well."""
-SLOW = [pytest.mark.chaos, pytest.mark.timeout(600)]
 WITHIN = 3000
 """Schedules: many times what it takes, so that any seed will do."""
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "mutant, case",
     [
         *QUICK_ONES.items(),
-        *(pytest.param(*row, marks=SLOW) for row in SLOW_ONES.items()),
+        *(pytest.param(*row, marks=pytest.mark.chaos) for row in SLOW_ONES.items()),
     ],
     ids=[*QUICK_ONES, *SLOW_ONES],
 )
