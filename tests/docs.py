@@ -66,7 +66,6 @@ class Block:
 
     @property
     def program(self) -> str:
-        """Python that is complete."""
         text = self.text.replace(PLACEHOLDER, SSH_KEY)
         return PRELUDE + text if self.is_program and "import pulumi\n" not in text else text
 
@@ -77,7 +76,6 @@ def pages() -> list[Path]:
 
 
 def blocks(*languages: str) -> list[Block]:
-    """The blocks of the given languages, or all blocks."""
     texts = ((page, page.read_text(encoding="utf-8")) for page in pages())
     return [
         Block(page, text.count("\n", 0, match.start()) + 1, match[1], match[2])

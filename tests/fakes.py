@@ -29,7 +29,6 @@ URN = "urn:pulumi:dev::shop::pulumi-python:dynamic/fal:ComputeInstance::web"
 HERE = Origin(URN, backend="file:///here")
 """The resource that most tests are about."""
 DEV = "organization/shop/dev"
-"""The full name of its stack."""
 
 
 def blob(*fields: bytes) -> str:
@@ -50,7 +49,6 @@ UNSENT = Fault("unsent", "the request never leaves", taken=False, status=None, b
 
 
 def settings(endpoint: str = "https://fal.test", **others: float | str) -> Settings:
-    """Settings with KEY."""
     return Settings(endpoint, KEY, "the environment variable FAL_KEY", **others)  # type: ignore[arg-type]
 
 
@@ -120,7 +118,6 @@ class FakeApi:
         return [request.kind for request in self.requests]
 
     def asked(self, call: str) -> list[float]:
-        """The moments of those calls."""
         sent = zip(self.calls, self.moments, strict=True)
         return [moment for made, moment in sent if made == call]
 
@@ -164,7 +161,6 @@ class FakeApi:
 
 
 def listed(request: Request[Any], machines: list[Any]) -> Any:
-    """The body of a list, in the dialect of the request."""
     return {"instances": machines} if request.reason is V1.reason else machines
 
 

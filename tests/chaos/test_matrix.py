@@ -1,4 +1,4 @@
-"""Every fault at every call of create, read and delete under the real engine, and kills at random.
+"""Every fault at every call of create, read and delete under the real engine.
 
 A run plays a part of each row, which follows from CHAOS_SEED; `CHAOS_SHARE=1` plays all, and
 `CHAOS_ONLY=REGEX` all cases whose row or name it matches.
@@ -6,12 +6,9 @@ A run plays a part of each row, which follows from CHAOS_SEED; `CHAOS_SHARE=1` p
 
 from __future__ import annotations
 
-import os
-import random
-import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from math import inf
 from pathlib import Path
 
@@ -19,11 +16,9 @@ import pytest
 
 from pulumi_fal.emulator.faults import OUTCOMES, fault
 
-from ..e2e.harness import Run, Stack, wait_until
+from ..e2e.harness import Stack
 from ..e2e.native import in_both
-from ..e2e.recovery import strike
-from ..tally import SEED
-from .world import LATE, Case, Outcome, Play, World, drawn, wait_for_call
+from .world import LATE, Case, Outcome, Play, World, drawn
 from .world import play as play_case
 
 FAULTS = [name for name in OUTCOMES if name not in ("ok", "hold")]
@@ -48,12 +43,6 @@ def creates(world: World, call: str, name: str, times: float, after: int) -> Non
     world.check(creations=1, alive=1)
 
 
-def creates_beside_others(world: World, call: str, name: str, times: float, after: int) -> None:
-    """Create one machine, once, while somebody else rents one of the same type."""
-    world.beside_each_create()
-    creates(world, call, name, times, after)
-
-
 def creates_with_a_key(world: World, call: str, name: str, times: float, after: int) -> None:
     """Create one machine with one `up`, and ask nobody, unless the API refuses the create."""
     world.speak_v1()
@@ -68,7 +57,7 @@ def creates_with_a_key(world: World, call: str, name: str, times: float, after: 
 
 def unlist(world: World) -> None:
     """Hide the machines from lists. One that isn't listed is asked for, unless it was deleted."""
-    for id_ in world.ours():
+    for id_ in world.emulator.state.alive():
         world.emulator.state.hide(id_, "list")
 
 
@@ -89,7 +78,7 @@ def deletes(world: World, call: str, name: str, times: float, after: int) -> Non
         world.emulator.faults.add("delete", "409")
     meet(world, call, name, times, after=after)
     world.run("destroy")
-    if set(world.ours()) - world.stack.state_ids():
+    if world.emulator.state.alive() - world.stack.state_ids():
         world.outcome.broken.append("state dropped a machine that runs")
     world.settle("destroy")
     world.check(creations=1, alive=0)
@@ -98,7 +87,6 @@ def deletes(world: World, call: str, name: str, times: float, after: int) -> Non
 PLACES = {
     "create: list before": (creates, "list", 0, "new"),
     "create: POST": (creates, "create", 0, "new"),
-    "create: POST, others rent": (creates_beside_others, "create", 0, "new"),
     "create: POST with a key": (creates_with_a_key, "create", 0, "new"),
     "create: poll": (creates, "list", 1, "new"),
     "read: list": (reads, "list", 0, "ready"),
@@ -114,7 +102,6 @@ LIES = {("read: GET", "404"), ("delete: GET after", "404")}
 
 
 def case(where: str, name: str, times: float = 1) -> Case:
-    """The case of one fault at one place."""
     act, call, after, start = PLACES[where]
     often = "" if times == 1 else ", for as long as it takes"
     play = partial(act, call=call, name=name, times=times, after=after)
@@ -122,7 +109,6 @@ def case(where: str, name: str, times: float = 1) -> Case:
 
 
 def cases() -> Iterator[Case]:
-    """Yield a case for every fault at every place."""
     for where in PLACES:
         for name in FAULTS:
             yield case(where, name)
@@ -135,48 +121,13 @@ def cases() -> Iterator[Case]:
 
 PARTS = 10
 """So many tests share the cases, so that several processes can play them."""
-KILLS = int(os.environ.get("CHAOS_KILLS", "20"))
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 @in_both
 def test_matrix(play: Play, part: int) -> None:
     """State has exactly the machines that are alive, and a failure names those at risk."""
-    kills = map(kill, range(SEED, SEED + KILLS))
-    play(islice(chain(drawn(cases()), kills), part, None, PARTS))
-
-
-def kill(seed: int) -> Case:
-    """A SIGKILL whose process and moment follow from the seed, at a moment that no call marks."""
-    draw = random.Random(seed)
-    who = draw.choice(["cli", "cli", "plugin", "both"])
-    when = draw.choice(["any time", "at its end"])
-    pause = draw.uniform(0, 3 if when == "any time" else 0.06)
-    act = partial(is_killed, who=who, when=when, pause=pause)
-    return f"killed: {when}, {who}", f"seed {seed}", act, "new"
-
-
-def is_killed(world: World, who: str, when: str, pause: float) -> None:
-    """Run an `up` that is killed, and then as many as it takes."""
-
-    def during(run: Run) -> None:
-        if when == "at its end":
-            reach_end(world, run)
-        time.sleep(pause)
-        strike(world.stack, run, who)
-
-    world.take_ways_out(world.run("up", during=during))
-    world.settle("up")
-    world.check(creations=1, alive=1)
-
-
-def reach_end(world: World, run: Run) -> None:
-    """Wait until the plugin has seen the ready machine, and is about to report it."""
-    state = world.emulator.state
-    state.provisioning = 0.05
-    wait_for_call(world, "create", 1, run)
-    wait_until(lambda: all(machine.is_ready for machine in state.list()))
-    wait_for_call(world, "list", state.calls["list"] + 1, run)
+    play(islice(drawn(cases()), part, None, PARTS))
 
 
 BROKEN: dict[str, tuple[tuple[str, str], Case, str]] = {

@@ -1,7 +1,7 @@
 """Stories on the real engine that are too many for `make test`, each for every way that there is.
 
-A create is killed or interrupted at each stage; a stack's backend is named in each way; a machine
-is replaced although nothing calls for it; and the seams into the plugin host are switched off.
+A create is killed at each stage; a stack's backend is named in each way; and a machine is replaced
+although nothing calls for it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..e2e.harness import (
-    OTHER_SSH_KEY,
-    PULUMI,
-    SSH_KEY,
-    Result,
-    Stack,
-    machine,
-    wait_until,
-)
+from ..e2e.harness import OTHER_SSH_KEY, PULUMI, SSH_KEY, Stack, machine, wait_until
 from ..e2e.native import in_both
 from ..e2e.recovery import (
     PATIENCE,
@@ -34,20 +25,15 @@ from ..e2e.recovery import (
     adopt,
     entries,
     finish,
-    in_plugin,
-    is_locked,
     journal,
     kill,
     kill_while_waiting,
     nothing_runs,
     one_machine,
-    says,
-    touch_when_told_to_stop,
     unfinished,
     unlock,
 )
 from ..fakes import EIGHT, ONE
-from ..processes import OFF, replaced
 
 # Stages of a create
 
@@ -71,47 +57,6 @@ def test_kill(name: str, who: str, stack: Stack, emulator: EmulatorServer) -> No
     one_machine(stack, emulator)
     stack.up("--expect-no-changes")
     assert entries(stack) == []
-
-
-@in_both
-@pytest.mark.parametrize("name", STAGES)
-def test_ctrl_c(name: str, stack: Stack, emulator: EmulatorServer) -> None:
-    """A request in flight is allowed to finish; no pending operation and no lock is left."""
-    stack.env |= PATIENCE
-    was_told = touch_when_told_to_stop(stack)
-    stage = Stage(emulator, name)
-    run = stage.reached_by(stack.start("up"))
-    run.interrupt()
-    wait_until(was_told.exists)
-    stage.release()
-    interrupted = run.wait()
-    assert interrupted.exit_code != 0
-    assert stack.state_ids() == emulator.state.alive()
-    assert len(unfinished(stack)) == len(entries(stack)) == (name != "before the POST")
-    assert not stack.state().get("pending_operations")
-    assert not is_locked(stack)
-    nothing_runs(stack)
-    for id_ in emulator.state.alive():
-        says(interrupted, f"The wait for machine {id_} (gpu_1x_h100_sxm5) was interrupted.")
-    stage.end()
-    stack.up()
-    one_machine(stack, emulator)
-    assert not stack.state().get("pending_operations")
-
-
-@pytest.mark.parametrize("call", ["list", "create"])
-def test_ctrl_c_in_retry(call: str, stack: Stack, emulator: EmulatorServer) -> None:
-    """An hour's sleep is no reason to wait, and a POST that was refused has created nothing."""
-    emulator.faults.add(call, fault("429", retry_after=3600))
-    run = stack.start("up")
-    wait_until(lambda: emulator.state.calls[call] == 1 and not emulator.state.in_flight)
-    run.interrupt()
-    assert run.wait().exit_code != 0
-    assert emulator.state.creations == 0
-    assert entries(stack) == []
-    assert not is_locked(stack)
-    stack.up()
-    one_machine(stack, emulator)
 
 
 # Backends, for stacks that share all names and a PULUMI_HOME
@@ -253,56 +198,3 @@ def make_each_kind(stack: Stack, emulator: EmulatorServer) -> None:
 
 
 # The seams into the plugin host, switched off as by a host whose internals have changed
-
-
-@pytest.mark.parametrize("seams", [*((seam,) for seam in OFF), tuple(OFF)], ids="+".join)
-def test_without(seams: tuple[str, ...], stack: Stack, emulator: EmulatorServer) -> None:
-    """A create that fails while it waits, and one that is killed, are resumed all the same."""
-    values = {name: OFF[name] for name in seams} | {"machines.lifecycle.REFUSED_SECONDS": 0.5}
-    in_plugin(stack, "\n".join(replaced(*each) for each in values.items()))
-    stack.env |= PATIENCE
-    emulator.state.provisioning = inf
-    stack.write(machine("first"))
-    run = stack.start("up")
-    wait_until(lambda: emulator.state.calls["list"] >= 3)
-    emulator.faults.add("list", "401", inf)
-    failed = run.wait()
-    assert failed.exit_code != 0
-    (first,) = emulator.state.alive()
-    says(failed, f"The wait for machine {first}")
-    recorded = [entry.instance_id for entry in entries(stack)]
-    assert stack.state_ids() == {first} or recorded == [first]
-    emulator.faults.clear()
-    finish(emulator.state)
-    succeed(stack, "up")
-    assert stack.state_ids() == {first}
-
-    emulator.state.provisioning = inf
-    stack.write(machine("first"), machine("second"))
-    calls = emulator.state.calls["list"]
-    run = stack.start("up")
-    wait_until(lambda: emulator.state.calls["list"] >= calls + 3)
-    run.kill()
-    run.wait()
-    unlock(stack)
-    (second,) = emulator.state.alive() - {first}
-    finish(emulator.state)
-    up = stack.start("up").wait()
-    if up.exit_code != 0:
-        # The plugin outlived the engine, and can't know that nobody took its result.
-        says(up, f"made {second}", "it was reported to Pulumi, but")
-        adopt(stack, up)
-        succeed(stack, "up")
-    succeed(stack, "up", "--expect-no-changes")
-    assert stack.state_ids() == emulator.state.alive()
-    assert emulator.state.creations == 2
-    assert entries(stack) == []
-    succeed(stack, "destroy")
-    assert stack.state_ids() == emulator.state.alive() == set()
-
-
-def succeed(stack: Stack, *args: str) -> Result:
-    """Run a command that must succeed; it may print a traceback on the way."""
-    result = stack.start(*args).wait()
-    assert result.exit_code == 0, result
-    return result

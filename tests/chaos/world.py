@@ -13,17 +13,15 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from math import ceil
 from operator import itemgetter
 from pathlib import Path
 
-from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.emulator.server import API_KEY, EmulatorServer
-from pulumi_fal.emulator.state import Machine
 
-from ..e2e.harness import SSH_KEY, Result, Run, Stack, machine, tracebacks, wait_until
+from ..e2e.harness import Result, Stack, machine, tracebacks
 from ..e2e.recovery import (
     PATIENCE,
     entries,
@@ -38,8 +36,6 @@ from ..e2e.recovery import (
 from ..processes import replaced
 from ..tally import SEED, Record, record
 
-FOREIGN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIsomebody"
-"""The SSH key of somebody who rents in the same account."""
 TIMEOUT = 1.5
 """After how many seconds the plugin gives up on an answer. A late answer comes after LATE."""
 LATE = 2.2
@@ -65,8 +61,6 @@ class Broken(AssertionError):
 
 @dataclass
 class Outcome:
-    """The outcome of a case."""
-
     where: str
     name: str
     runs: int = 0
@@ -91,29 +85,15 @@ class World:
             self.replace_in_plugin(name, value)
 
     def replace_in_plugin(self, name: str, value: object) -> None:
-        """Give another value to a name of the package in each plugin process."""
         in_plugin(self.stack, replaced(name, value))
 
     def speak_v1(self) -> None:
-        """Have the commands that follow use the v1 API."""
         endpoint = f"{self.emulator.url}/v1"
         self.stack.env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": endpoint}
 
-    def ours(self) -> dict[str, Machine]:
-        """The machines that are alive and came from this stack's creates."""
-        state = self.emulator.state
-        return {
-            id_: state.machines[id_]
-            for id_ in state.alive()
-            if state.machines[id_].requested.ssh_key == SSH_KEY
-        }
-
-    def run(self, *args: str, during: Callable[[Run], None] = lambda run: None) -> Result:
-        """Run a command to its end. `during` may do something to it meanwhile."""
+    def run(self, *args: str) -> Result:
         calls = self.emulator.state.calls.total()
-        run = self.stack.start(*args)
-        during(run)
-        result = run.wait()
+        result = self.stack.start(*args).wait()
         self.outcome.runs += 1
         if tracebacks(result.output):
             self.outcome.broken.append(f"a traceback from `{result.command}`")
@@ -156,7 +136,7 @@ class World:
                 self.outcome.broken.append(f"no record of the create of {urn}")
                 continue
             self.outcome.ways_out += 1
-            made = set(self.ours()) - self.stack.state_ids()
+            made = self.emulator.state.alive() - self.stack.state_ids()
             if made:
                 pending(self.stack, "adopt", urn, made.pop(), *options)
             else:
@@ -164,35 +144,17 @@ class World:
 
     def check(self, creations: int, *, alive: int) -> None:
         """Check the laws once all has settled: at most so many creations, and so many alive."""
-        state = self.emulator.state
-        ours, in_state = set(self.ours()), self.stack.state_ids()
-        made = [one for one in state.machines.values() if one.requested.ssh_key == SSH_KEY]
-        twice = max(len(made) - creations, len(ours) - alive)
-        self.outcome.orphans = max(self.outcome.orphans, len(ours - in_state))
+        state, in_state = self.emulator.state, self.stack.state_ids()
+        there, made = state.alive(), state.creations
+        twice = max(made - creations, len(there) - alive)
+        self.outcome.orphans = max(self.outcome.orphans, len(there - in_state))
         self.outcome.duplicates = max(self.outcome.duplicates, twice)
-        foreign = {
-            id_ for id_, other in state.machines.items() if other.requested.ssh_key == FOREIGN_KEY
-        }
-        if ours != in_state:
-            self.outcome.broken.append(f"alive are {ours}, in state {in_state}")
-        if len(ours) != alive or len(made) > creations:
-            self.outcome.broken.append(f"{len(made)} made, {len(ours)} alive, {alive} wanted")
-        if foreign - state.alive():
-            self.outcome.broken.append("a machine of somebody else is gone")
+        if there != in_state:
+            self.outcome.broken.append(f"alive are {there}, in state {in_state}")
+        if twice > 0 or len(there) != alive:
+            self.outcome.broken.append(f"{made} made, {len(there)} alive, {alive} wanted")
         if unfinished(self.stack):
             self.outcome.broken.append("state holds a failed create")
-
-    def beside_each_create(self) -> None:
-        """Let somebody else rent a machine of the same type during each POST of ours."""
-        state, create = self.emulator.state, self.emulator.state.create
-
-        def create_two(
-            new: NewInstance, account: str | None = None, idempotency_key: str = ""
-        ) -> Instance:
-            create(replace(new, ssh_key=FOREIGN_KEY), account)
-            return create(new, account, idempotency_key)
-
-        state.create = create_two  # type: ignore[method-assign]
 
     def _look_for_unnamed(self, result: Result) -> None:
         """Check that a failed command names each machine that may run outside of state.
@@ -203,7 +165,7 @@ class World:
         if "error reading from server" in output or "connection refused" in output:
             return
         cannot_tell = "may have made a machine" in output and "could not be asked" in output
-        for id_ in set(self.ours()) - self.stack.state_ids():
+        for id_ in self.emulator.state.alive() - self.stack.state_ids():
             if id_ not in output and not cannot_tell:
                 self.outcome.unnamed += 1
                 self.outcome.broken.append(f"`{result.command}` failed without naming {id_}")
@@ -241,12 +203,6 @@ def program() -> str:
     """A program with one machine, and with the timeouts of a world."""
     timeouts = f"create='{WAIT}s', delete='{WAIT}s'"
     return machine(opts=f"custom_timeouts=pulumi.CustomTimeouts({timeouts})")
-
-
-def wait_for_call(world: World, kind: str, number: int, run: Run) -> None:
-    """Return when so many such calls have begun, or when the run is over."""
-    calls = world.emulator.state.calls
-    wait_until(lambda: calls[kind] >= number or run.process.poll() is not None)
 
 
 # Cases that are drawn from all that there are, and played side by side

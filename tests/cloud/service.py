@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 TOKEN = "pul-0123456789abcdef"
-"""The access token that the service takes."""
 Body = dict[str, Any]
 Name = tuple[str, str, str]
 """A stack's organization, project and name."""
@@ -35,8 +34,6 @@ class RefusedError(Exception):
 
 @dataclass
 class CloudStack:
-    """A stack with its state."""
-
     tags: dict[str, str] = field(default_factory=dict)
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     version: int = 0
@@ -60,14 +57,12 @@ class Stacks:
         self.lock = threading.RLock()
 
     def get(self, name: Name) -> CloudStack:
-        """Return the stack. Raises RefusedError if there is none."""
         try:
             return self.stacks[name]
         except KeyError:
             raise RefusedError(404, "Not Found: Stack not found") from None
 
     def create(self, name: Name, tags: dict[str, str]) -> None:
-        """Create an empty stack."""
         if name[0] not in self.organizations:
             raise RefusedError(404, "Not Found: Organization not found")
         if name in self.stacks:
@@ -75,7 +70,6 @@ class Stacks:
         self.stacks[name] = CloudStack(tags)
 
     def delete(self, name: Name) -> None:
-        """Delete the stack."""
         self.get(name)
         del self.stacks[name]
 
@@ -103,13 +97,11 @@ class Stacks:
         stack.deployment = checkpoint
 
     def end(self, name: Name, update: str) -> None:
-        """End an update, because it is complete or because somebody cancels it."""
         stack = self.get(name)
         if update == stack.update:
             stack.is_locked = False
 
     def resources(self, name: Name) -> list[dict[str, Any]]:
-        """Return the resources in the stack's state."""
         deployment = self.get(name).deployment.get("deployment") or {}
         resources: list[dict[str, Any]] = deployment.get("resources") or []
         return resources
@@ -122,10 +114,6 @@ class CloudService:
         self.stacks = Stacks(user, organizations)
         self.environments: dict[str, dict[str, str]] = {}
         """Variables of each environment of Pulumi ESC, by its name. It is in all organizations."""
-        self.saving = threading.Lock()
-        """Whoever holds it has checkpoints wait to be saved."""
-        self.waiting = 0
-        """How many of them wait."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -138,7 +126,7 @@ class CloudService:
         self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        api, service = Api(self.stacks, self.environments), self
+        api = Api(self.stacks, self.environments)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -154,10 +142,6 @@ class CloudService:
                 sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if self.headers.get("Content-Encoding") == "gzip":
                     sent = gzip.decompress(sent)
-                if "/checkpoint" in self.path:
-                    service.waiting += 1
-                    with service.saving:
-                        service.waiting -= 1
                 status, answer = api.serve(self.command, self.path, json.loads(sent or b"null"))
                 text = json.dumps(answer).encode()
                 print(f"{self.command} {self.path} -> {status}")
@@ -211,7 +195,6 @@ class Api:
         ]
 
     def serve(self, method: str, target: str, body: Body) -> tuple[int, Any]:
-        """Return the status and the body of the answer."""
         parts = urlsplit(target)
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         for route, function in self._routes:

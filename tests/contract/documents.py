@@ -18,7 +18,6 @@ FILES = {api: Path(__file__).with_name(f"fal_{api}.yaml") for api in APIS}
 
 
 def document(api: str) -> dict[str, Any]:
-    """The document of that API."""
     found: dict[str, Any] = yaml.safe_load(FILES[api].read_text(encoding="utf-8"))
     return found
 

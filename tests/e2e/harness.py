@@ -203,7 +203,6 @@ class Stack:
     """
 
     type = TYPE
-    """The type of its machines."""
     header = (
         "import pulumi\n"
         "from pulumi import ResourceOptions\n"
@@ -253,7 +252,6 @@ class Stack:
         file.write_text(yaml.safe_dump(settings))
 
     def write(self, *parts: str) -> None:
-        """Write a program with these lines; see `machine`."""
         program = self.header + "".join(parts)
         (self.project / "__main__.py").write_text(program, encoding="utf-8")
 
@@ -278,7 +276,6 @@ class Stack:
         return self.run("config", "set", key, value, *flags)
 
     def export(self) -> dict[str, Any]:
-        """What `pulumi stack export` prints."""
         exported: dict[str, Any] = json.loads(self.run("stack", "export").output)
         return exported
 
@@ -311,7 +308,6 @@ class Stack:
 
     @property
     def state_file(self) -> Path:
-        """Where the backend holds the state."""
         return self.folder / ".pulumi" / "stacks" / self._project_name() / f"{self.name}.json"
 
     def state(self) -> dict[str, Any]:
@@ -352,7 +348,6 @@ class Stack:
         return processes_with(f"PULUMI_HOME={self.home}")
 
     def kill_all(self) -> None:
-        """Kill all processes that are left of its runs."""
         for pid in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -74,7 +74,6 @@ class NativeStack(Stack):
 
 
 def provider(name: str, **config: object) -> str:
-    """A program's lines for a provider with this config."""
     return f"{name} = pulumi.ProviderResource('fal', {name!r}, {config!r})\n"
 
 

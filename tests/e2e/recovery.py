@@ -47,7 +47,6 @@ class Stage:
             emulator.faults.add("create", "hold")
 
     def has_come(self) -> bool:
-        """Whether a create has reached the stage."""
         state = self.emulator.state
         if self.name == "before the POST":
             return self.emulator.faults.held == 1
@@ -84,23 +83,17 @@ def finish(state: State, seconds: float = 0.1) -> None:
 
 
 def plugins(stack: Stack) -> list[int]:
-    """The plugin processes of the stack's runs, dynamic or native."""
     names = ("-m pulumi.dynamic", "bin/pulumi-resource-fal")
     return [pid for pid, line in stack.processes().items() if any(name in line for name in names)]
 
 
-def strike(stack: Stack, run: Run, who: str) -> None:
-    """Send SIGKILL to the CLI, the plugin, or both."""
+def kill(stack: Stack, run: Run, who: str) -> None:
+    """Send SIGKILL to the CLI, the plugin, or both, and wait for the end of the run."""
     if who in ("plugin", "both"):
         for pid in plugins(stack):
             os.kill(pid, signal.SIGKILL)
     if who in ("cli", "both"):
         run.kill()
-
-
-def kill(stack: Stack, run: Run, who: str) -> None:
-    """Kill the processes of a run, and wait for its end."""
-    strike(stack, run, who)
     assert run.wait().exit_code != 0
 
 
@@ -146,7 +139,6 @@ def restore_if_cut_off(stack: Stack) -> None:
 
 
 def journal(stack: Stack) -> Journal:
-    """The stack's journal."""
     return Journal(default_folder(stack.env))
 
 
@@ -160,7 +152,6 @@ def entries(stack: Stack) -> list[Entry]:
 
 
 def pending(stack: Stack, *args: str) -> str:
-    """Run `pulumi-fal pending`, which must succeed, and return what it prints."""
     return pulumi_fal(stack, "pending", *args)
 
 

@@ -12,7 +12,6 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Iterator
-from math import inf
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,9 +24,9 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..cloud.service import TOKEN, CloudService
 from ..fakes import KEY
-from .harness import PULUMI, SECONDS, TYPE, Stack, machine, pulumi_fal, wait_until
+from .harness import PULUMI, SECONDS, TYPE, Stack, machine, pulumi_fal
 from .native import NativeStack
-from .recovery import PATIENCE, adopt, finish, kill_while_waiting
+from .recovery import PATIENCE, adopt, kill_while_waiting
 
 ORGANIZATIONS = ("tester", "acme")
 
@@ -40,18 +39,15 @@ class CloudStack(NativeStack):
 
     @property
     def full_name(self) -> str:
-        """The name by which commands find the stack."""
         return f"{self.organization}/test/{self.name}"
 
     def state(self) -> dict[str, Any]:
-        """The deployment as the service holds it."""
         name = (self.organization, "test", self.name)
         return {"resources": self.service.stacks.resources(name)}
 
 
 @pytest.fixture
 def service() -> Iterator[CloudService]:
-    """A Pulumi Cloud without stacks."""
     with CloudService(*ORGANIZATIONS) as service:
         yield service
 
@@ -123,25 +119,6 @@ def test_move_to_cloud(service: CloudService, stack: Stack, emulator: EmulatorSe
     assert emulator.state.alive() == set()
 
 
-@pytest.mark.chaos("unit/test_cli_whose.py::test_all_commands_agree")
-def test_unsaved(stacks: list[CloudStack], service: CloudService, emulator: EmulatorServer) -> None:
-    """Pulumi Cloud takes a moment to save a checkpoint. No machine is forgotten meanwhile."""
-    stack = stacks[1]
-    stack.write(machine("one"), machine("two"))
-    emulator.state.provisioning = inf
-    run = stack.start("up")
-    wait_until(lambda: emulator.state.creations == 2)
-    with service.saving:
-        finish(emulator.state)
-        wait_until(lambda: service.waiting)
-        assert stack.state_ids() == set()
-        assert pulumi_fal(stack, "audit", "--ids") == ""
-        pulumi_fal(stack, "delete", *emulator.state.alive(), "--yes", code=1)
-    assert run.wait().exit_code == 0
-    assert stack.state_ids() == emulator.state.alive()
-    assert len(stack.state_ids()) == 2
-
-
 BUCKET = "state"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"}
@@ -150,7 +127,6 @@ SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a bucket."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs every request
@@ -195,7 +171,6 @@ def test_s3(s3: str, stack: Stack, emulator: EmulatorServer) -> None:
 
 
 def ids_in(s3: str, stack: Stack) -> set[str]:
-    """The ids of the machines in the state that the bucket holds."""
     path = f".pulumi/stacks/test/{stack.name}.json"
     (endpoint,) = parse_qs(urlsplit(s3).query)["endpoint"]
     answer = requests.get(f"{endpoint}/{BUCKET}/{path}", headers=SIGNED, timeout=SECONDS)

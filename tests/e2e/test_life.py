@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-from math import inf
 
 import pytest
 
@@ -12,8 +11,8 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import ED25519, EIGHT, ONE
 from .harness import OTHER_SSH_KEY, SSH_KEY, Result, Stack, machine, wait_until
-from .native import in_both, in_native
-from .recovery import entries, printed, says
+from .native import in_native
+from .recovery import entries, says
 
 
 def offline(env: dict[str, str]) -> dict[str, str]:
@@ -67,19 +66,19 @@ def test_life(stack: Stack, emulator: EmulatorServer) -> None:
     assert made.id in {entry.instance_id for entry in entries(stack)}  # it may come back
 
 
-@in_both
+def told(result: Result) -> list[str]:
+    """The sentences about billing, without the cost, in the summary at the end of a command."""
+    summary = result.output.partition("Diagnostics:")[2]
+    return re.findall(r"St\w+ billing [^,]+, \S+ an hour(?=[.,] ?)", summary)
+
+
+@pytest.mark.chaos("e2e/test_life.py::test_replaced")
+@in_native
 def test_bill(stack: Stack) -> None:
     """With prices, each command says once what it begins and ends to bill."""
     stack.env["FAL_COMPUTE_PRICES"] = f"{ONE}=2.5,{EIGHT}=360000"
-
-    def told(result: Result) -> list[str]:
-        """The sentences about billing, without the cost, in the summary at the end."""
-        summary = result.output.partition("Diagnostics:")[2]
-        return re.findall(r"St\w+ billing [^,]+, \S+ an hour(?=[.,] ?)", summary)
-
     stack.write(machine(instance_type=EIGHT), machine("small"))
     both = "billing 2 machines, 360002.50 an hour"
-    assert told(stack.preview()) == [f"Starts {both}"]
     assert told(stack.up()) == [f"Started {both}"]
     stack.write(machine(instance_type=EIGHT, ssh_key=OTHER_SSH_KEY), machine("small"))
     one = "machine, 360000.00 an hour"
@@ -108,6 +107,7 @@ def test_replaced(stack: Stack, emulator: EmulatorServer) -> None:
     Requesting the sector that the machine is in changes nothing.
     """
     state = emulator.state
+    stack.env["FAL_COMPUTE_PRICES"] = f"{ONE}=2.5,{EIGHT}=20"
 
     def up(ssh_key: str, machines: dict[str, dict[str, str]]) -> dict[str, str]:
         """The ids after an `up` with these machines, and one that is deleted before the new one."""
@@ -123,7 +123,12 @@ def test_replaced(stack: Stack, emulator: EmulatorServer) -> None:
     own = str(state.get(old["in_its_sector"]).sector)
     stack.write(*(machine(name, **inputs) for name, inputs in after.items()))
     lost = [f"The replacement of machine {old[name]} deletes everything" for name in REPLACED]
-    says(stack.preview(), *lost)
+    preview = stack.preview()
+    says(preview, *lost)
+    assert told(preview) == [
+        "Starts billing 3 machines, 42.50 an hour",
+        "Stops billing 3 replaced machines, 25.00 an hour",
+    ]
     new = up(OTHER_SSH_KEY, {**after, "in_its_sector": {"instance_type": EIGHT, "sector": own}})
     assert {name for name in old if old[name] != new[name]} == {*REPLACED, "old_first"}
     counts = re.findall(r"(\d+) (replaced|updated|unchanged)", stack.runs[-1].output)
@@ -135,10 +140,10 @@ def test_replaced(stack: Stack, emulator: EmulatorServer) -> None:
         assert made.requested.ssh_key == after[name].get("ssh_key", SSH_KEY)
         assert made.created + made.provisioning <= state.machines[old[name]].gone_at
     assert state.machines[old["old_first"]].gone_at <= state.machines[new["old_first"]].created
-
     assert state.creations == len(old) + len(REPLACED) + 1
 
 
+@pytest.mark.chaos("unit/test_operations.py::test_no_wait")
 def test_without_wait(stack: Stack, emulator: EmulatorServer) -> None:
     """The machine is in state at once. A refresh brings its ip and status, an `up` can wait for it.
 
@@ -176,26 +181,3 @@ def test_without_wait(stack: Stack, emulator: EmulatorServer) -> None:
     assert stack.outputs()["hidden"]["status"] == "ready"
     assert stack.ids() == ids
     assert state.creations == 2
-
-
-@pytest.mark.chaos("unit/test_operations.py::test_billed_as_well")
-def test_replaced_twice(stack: Stack, emulator: EmulatorServer) -> None:
-    """Two replacements are interrupted, so three machines are billed. The output names them all.
-
-    The command that it advises deletes them, and no other.
-    """
-    short = "custom_timeouts=pulumi.CustomTimeouts(create='2s')"
-    stack.write(machine(), machine("another"))
-    stack.up()
-    another = stack.ids()["another"]
-    emulator.state.provisioning = inf
-    for instance_type in (ONE, EIGHT):
-        changed = machine(opts=short, ssh_key=OTHER_SSH_KEY, instance_type=instance_type)
-        stack.write(changed, machine("another"))
-        held = emulator.state.alive() - {another}
-        output = stack.up(fails=True).output
-        assert all(f"machine {id_}" in output for id_ in held)
-    assert len(emulator.state.alive()) == 4
-    (command,) = printed(output, "pulumi")
-    stack.run(*command)
-    assert stack.state_ids() == emulator.state.alive() == {another}

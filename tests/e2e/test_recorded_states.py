@@ -61,7 +61,6 @@ def test_earlier_version(recorded: Resources, stack: Stack, emulator: EmulatorSe
 
 
 def put_in(emulator: EmulatorServer, resource: dict[str, Any]) -> None:
-    """Let the emulator have the machine that a recorded resource is."""
     outputs = resource["outputs"]
     ip = outputs.get("ip")
     emulator.state.machines[resource["id"]] = Machine(
@@ -79,7 +78,6 @@ def put_in(emulator: EmulatorServer, resource: dict[str, Any]) -> None:
 
 
 def by_name(stack: Stack) -> Resources:
-    """The machines in state by their resources' names."""
     return {resource["urn"].rpartition("::")[2]: resource for resource in stack.resources()}
 
 

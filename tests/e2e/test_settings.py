@@ -76,37 +76,6 @@ def test_mistakes(stack: Stack, emulator: EmulatorServer) -> None:
 # Accounts
 
 ANY_KEY = pytest.mark.parametrize("api_key", [None], ids=["each key has an account"])
-
-
-@ANY_KEY
-@pytest.mark.chaos("unit/test_operations.py::test_another_account")
-def test_another_key(stack: Stack, emulator: EmulatorServer) -> None:
-    """With another account's key, each command fails and names the owner, and nothing is changed.
-
-    A rotated key sees one of the machines, so it is of the same account, and drops just the other
-    one, which is gone.
-    """
-    stack.env["FAL_ADMIN_API_KEY"] = KEY
-    stack.write(machine("gone"), machine("there"))
-    stack.up()
-    held = stack.ids()
-    stack.env["FAL_ADMIN_API_KEY"] = "another-accounts"
-    owner, other = (Settings(emulator.url, key, "").account for key in (KEY, "another-accounts"))
-    for result in (stack.refresh(fails=True), stack.destroy(fails=True)):
-        says(result, "was last seen with the key of another account", f"({owner})", other)
-        assert any(f"Machine {id_} was last" in result.output for id_ in held.values())
-    assert stack.state_ids() == emulator.state.alive() == set(held.values())
-    assert emulator.state.calls["delete"] == 0
-
-    emulator.state.kill(held["gone"])
-    emulator.state.same_account(KEY, "rotated")
-    stack.env["FAL_ADMIN_API_KEY"] = "rotated"
-    stack.refresh()
-    assert stack.state_ids() == {held["there"]}
-    rotated = Settings(emulator.url, "rotated", "").account
-    assert stack.resources()[0]["outputs"]["account"] == rotated
-
-
 THEIRS = "provider=theirs"
 MAPPED = """
 mapped = ResourceOptions(env_var_mappings={"THEIRS": "FAL_ADMIN_API_KEY"})

@@ -1,4 +1,4 @@
-"""A wait that ends early, for whatever reason: the next `up` resumes it. And waits for capacity."""
+"""A wait that ends early, for whatever reason: the next `up` resumes it. Waits for capacity."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
 from ..processes import replaced
-from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
-from .native import in_native
+from .harness import SSH_KEY, Stack, machine, wait_until
+from .native import NativeStack, in_native
 from .recovery import (
-    PATIENCE,
     entries,
     finish,
     in_plugin,
@@ -35,12 +34,6 @@ SHORT, LONG = (
     f"custom_timeouts=pulumi.CustomTimeouts(create='{seconds}s', update='{seconds}s')"
     for seconds in (2, 300)
 )
-HOUR = 3600
-
-
-def names_of_unfinished(stack: Stack) -> set[str]:
-    """The names of the machines in state whose create is incomplete."""
-    return {str(resource["urn"]).rpartition("::")[2] for resource in unfinished(stack)}
 
 
 def assert_idle(stack: Stack) -> None:
@@ -50,6 +43,9 @@ def assert_idle(stack: Stack) -> None:
     assert not stack.state().get("pending_operations")
 
 
+@pytest.mark.parametrize(
+    "host", [Stack, pytest.param(NativeStack, marks=pytest.mark.chaos)], ids=["dynamic", "native"]
+)
 def test_ctrl_c(stack: Stack, emulator: EmulatorServer) -> None:
     """Of three creates one waits, one sleeps before it repeats its POST, and one POST is in flight.
 
@@ -60,7 +56,7 @@ def test_ctrl_c(stack: Stack, emulator: EmulatorServer) -> None:
     was_told = touch_when_told_to_stop(stack)
     stack.write(*(machine(name) for name in ("one", "two", "three")))
     emulator.faults.add("create", "ok")
-    emulator.faults.add("create", fault("429", retry_after=HOUR))
+    emulator.faults.add("create", fault("429", retry_after=3600))
     emulator.faults.add("create", "hold")
     run = stack.start("up")
     wait_until(lambda: emulator.faults.held == 1 and state.calls["create"] == 3)
@@ -84,105 +80,6 @@ def test_ctrl_c(stack: Stack, emulator: EmulatorServer) -> None:
     assert stack.state_ids() == state.alive()
     assert state.creations == 3
     assert unfinished(stack) == []
-
-
-@pytest.mark.chaos("unit/test_operations.py::test_read_unfinished")
-def test_unfinished(stack: Stack, emulator: EmulatorServer) -> None:
-    """No failed `up` and no refresh makes an unfinished machine look finished, or loses it.
-
-    A replaced machine stays until the new one is ready. A machine that became ready meanwhile is
-    finished by a refresh, and one that vanished is created anew.
-    """
-    state = emulator.state
-    stack.env |= PATIENCE
-    stack.write(machine("replaced", opts=LONG))
-    stack.up()
-    (old,) = stack.state_ids()
-
-    def write(opts: str, *names: str) -> None:
-        changed = machine("replaced", opts=opts, ssh_key=OTHER_SSH_KEY)
-        stack.write(changed, *(machine(name, opts=opts) for name in names))
-
-    state.provisioning = inf
-    write(SHORT, "late", "early", "vanishing")
-    says(stack.up("--parallel", "8", fails=True), "is billed, but was not ready after 2 s")
-    assert names_of_unfinished(stack) == {"late", "early", "vanishing", "replaced"}
-    assert stack.state_ids() == state.alive() > {old}
-    made = stack.ids()
-
-    state.machines[made["early"]].provisioning = 0
-    says(stack.refresh(), "is billed, but not ready yet: its status is pending.")
-    assert names_of_unfinished(stack) == {"late", "vanishing", "replaced"}
-    emulator.faults.add("list", "503", inf)
-    says(stack.up("--parallel", "8", fails=True), "s the API gave no usable answer: GET /comp")
-    assert "early" not in names_of_unfinished(stack)
-
-    emulator.faults.clear()
-    state.kill(made["vanishing"])
-    finish(state)
-    write(LONG, "late", "early", "vanishing")
-    says(stack.up("--parallel", "8", fails=True), f"Machine {made['vanishing']}", "is gone")
-    stack.up("--parallel", "8")
-    assert unfinished(stack) == []
-    now = stack.ids()
-    assert stack.state_ids() == state.alive() == set(now.values())
-    assert {name for name in now if now[name] != made.get(name)} == {"vanishing"}
-    stack.up("--expect-no-changes")
-
-
-@pytest.mark.chaos("unit/test_lifecycle.py::test_never_accepted")
-def test_delete_refused(stack: Stack, emulator: EmulatorServer) -> None:
-    """A delete that is refused until its timeout, or interrupted, keeps the machine in state."""
-    stack.env |= PATIENCE
-    stack.write(machine(opts="custom_timeouts=pulumi.CustomTimeouts(delete='5s')"))
-    stack.up()
-    (id_,) = emulator.state.alive()
-    emulator.faults.add("delete", "409", inf)
-    failed = stack.destroy(fails=True)
-    says(failed, f"Machine {id_} may still exist 5 s after its delete began")
-    assert stack.state_ids() == emulator.state.alive() == {id_}
-    assert emulator.state.calls["delete"] > 1
-
-    emulator.faults.clear()
-    emulator.state.deletion = HOUR
-    run = stack.start("destroy")
-    wait_until(lambda: emulator.state.deletions == 1)
-    run.interrupt()
-    assert run.wait().exit_code != 0
-    assert stack.state_ids() == {id_}
-    assert_idle(stack)
-
-
-@pytest.mark.chaos("unit/test_lifecycle.py::test_outage")
-@in_native
-def test_outage(stack: Stack, emulator: EmulatorServer) -> None:
-    """Sixteen creates survive rate limits and an outage in one `up`, each with one machine.
-
-    The log tells of the outage. A preview beside it says nothing of its machines.
-    """
-    state, count = emulator.state, 16
-    in_plugin(stack, replaced("api.retry._LONGEST", 0.2))
-    state.provisioning = inf
-    emulator.faults.add("create", fault("429"), 2 * count)
-    stack.write(*(machine(f"machine_{number}") for number in range(count)))
-    up = stack.start("up", "--parallel", str(count))
-    wait_until(lambda: up.process.poll() is not None or state.creations == count)
-    beside = stack.preview()
-    assert "warning" not in beside.output
-    for name in ("522", "403", "reset_before"):
-        emulator.faults.add("list", name, 4)
-    wait_until(lambda: up.process.poll() is not None or not emulator.faults.left())
-    finish(state)
-    result = up.wait()
-    assert result.exit_code == 0
-    for said in ("answered 522: 522 Connection", "answered 403: The key", "got no answer"):
-        says(result, f"GET /compute/instances {said}")
-    says(result, "The wait goes on until ", "The API answers again.")
-    assert state.calls["create"] == 3 * count
-    assert stack.state_ids() == state.alive()
-    assert len(stack.ids()) == state.creations == count
-    stack.up("--expect-no-changes")
-    assert entries(stack) == []
 
 
 HOOK = """\

@@ -297,11 +297,9 @@ class Host:
 
     @property
     def plugin(self) -> Plugin:
-        """The process that was started last."""
         return self.plugins[-1]
 
     def records(self) -> list[Path]:
-        """The journal's entries."""
         return list((self.folder / "home" / "fal-compute" / "creates").glob("*.json"))
 
     def stop(self) -> None:
@@ -353,7 +351,6 @@ def engine() -> Iterator[tuple[str, list[Any]]]:
 
 
 def backend(folder: Path) -> dict[str, str]:
-    """Variables that name Pulumi's own folder and a backend, both in this one."""
     return {
         "PULUMI_HOME": str(folder / "home"),
         "PULUMI_BACKEND_URL": f"file://{folder.as_posix()}",
@@ -361,7 +358,6 @@ def backend(folder: Path) -> dict[str, str]:
 
 
 def account(emulator: EmulatorServer) -> str:
-    """What outputs call the account of the emulator's key."""
     return Settings(emulator.url, emulator.env["FAL_ADMIN_API_KEY"], "").account
 
 

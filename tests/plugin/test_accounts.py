@@ -23,7 +23,6 @@ OTHER = "the-key-of-another-account"
 
 @pytest.fixture
 def emulator() -> Iterator[EmulatorServer]:
-    """An API with any number of accounts."""
     with EmulatorServer(api_key=None) as server:
         yield server
 

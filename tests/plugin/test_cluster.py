@@ -67,7 +67,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         return empty_pb2.Empty()
 
     def machines(self) -> dict[str, dict[str, Any]]:
-        """The inputs of the machines, by name."""
         return {
             name: plain(request.object)
             for name, request in sorted(self.registered.items())
@@ -81,7 +80,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
 
 @contextmanager
 def served() -> Iterator[Monitor]:
-    """A monitor at an address of its own."""
     monitor = Monitor()
     server = grpc.server(futures.ThreadPoolExecutor(200))
     resource_pb2_grpc.add_ResourceMonitorServicer_to_server(monitor, server)
@@ -109,7 +107,6 @@ def construct(provider: Native, inputs: dict[str, Any], monitor: Monitor, **fiel
 
 @pytest.fixture
 def logged(provider: Native) -> Iterator[list[Any]]:
-    """What the provider has logged to an engine."""
     with engine() as (address, logged):
         provider.stub.Attach(plugin_pb2.PluginAttach(address=address))
         yield logged

@@ -138,7 +138,6 @@ def test_in_state(host: Host, emulator: EmulatorServer) -> None:
 
 
 def named(client: Client, numbers: range, **inputs: str) -> list[Any]:
-    """Start creates of so many resources."""
     given = {**INPUTS, **inputs}
     return [client.create_later(given, urn=f"{client.urn}-{number}") for number in numbers]
 

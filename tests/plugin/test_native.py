@@ -45,7 +45,6 @@ from .harness import (
 
 INPUTS = {"instanceType": EIGHT, "sshKey": ED25519}
 HIDDEN = {**INPUTS, "sshKey": secret(ED25519)}
-"""Inputs whose key is a secret."""
 UNKNOWN = rpc.UNKNOWN
 URN = Native.urn
 NONE, SOME = provider_pb2.DiffResponse.DIFF_NONE, provider_pb2.DiffResponse.DIFF_SOME
@@ -406,19 +405,6 @@ def test_key_of_an_import(provider: Native, emulator: EmulatorServer) -> None:
         assert list(later.diff(id_, corrected, outputs, INPUTS).replaces) == ["sshKey"]
 
 
-@pytest.mark.parametrize("news, is_awaited", [({"wait": False}, False), ({}, True)])
-def test_import_waits(
-    provider: Native, emulator: EmulatorServer, news: dict[str, Any], is_awaited: bool
-) -> None:
-    """The read does not know whether the program wants that, so the engine calls update."""
-    emulator.state.provisioning = 0.5
-    id_ = emulator.state.create(NewInstance(EIGHT, ED25519)).id
-    outputs, news = plain(provider.import_(id_).properties), {**INPUTS, **news}
-    assert provider.diff(id_, {"instanceType": EIGHT}, outputs, news).changes == SOME
-    updated = plain(provider.update(id_, outputs, news).properties)
-    assert (updated["status"] == "ready", "unfinished" in updated) == (is_awaited, False)
-
-
 # Functions and errors.
 
 
@@ -484,39 +470,6 @@ def test_bug(provider: Native, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Logs and the end.
-
-
-def test_parallel(provider: Native, emulator: EmulatorServer) -> None:
-    """Other creates wait. Calls that need no API are answered at once."""
-    provider.configure("few", parallel=2)
-    emulator.state.provisioning = inf
-    waiting = [provider.create_later(INPUTS, urn=f"{URN}-{n}") for n in range(3)]
-    wait_until(lambda: emulator.state.creations == 2)
-    assert provider.check(INPUTS).inputs
-    listed = emulator.state.calls["list"]
-    wait_until(lambda: emulator.state.calls["list"] > listed + 2)
-    assert emulator.state.creations == 2
-    emulator.state.provisioning = 0
-    next(iter(emulator.state.machines.values())).provisioning = 0
-    wait_until(lambda: emulator.state.creations == 3)
-    wait_until(lambda: sum(create.done() for create in waiting) == 2)
-
-
-def test_cancel(provider: Native, emulator: EmulatorServer) -> None:
-    """Creates that wait for a slot end as well, and so do functions that retry a failing call."""
-    provider.configure("few", parallel=1, retryBudget=60)
-    emulator.state.provisioning = inf
-    first = provider.create_later(INPUTS)
-    wait_until(lambda: emulator.state.calls["list"] >= 2)
-    second = provider.create_later(INPUTS, urn=f"{URN}-2")
-    emulator.faults.add("get", "502", inf)
-    request = provider_pb2.InvokeRequest(tok="fal:index:getInstance", args=struct({"id": "i-1"}))
-    lookup: Any = provider.stub.Invoke.future(request)
-    wait_until(lambda: emulator.state.calls["get"] >= 1)
-    provider.cancel()
-    assert provider.kept(first.result).id in emulator.state.alive()
-    assert "was interrupted. No machine was created" in second.exception().details()
-    assert lookup.exception().details() == "Interrupted: interrupted"
 
 
 def test_messages(
@@ -634,7 +587,6 @@ def is_secret(value: Any) -> bool:
 # `pulumi do --stateless`: it lists and reads, and changes nothing.
 
 OF_DO = "urn:pulumi:dev::default::fal:index:ComputeInstance::ComputeInstance"
-"""The URN of every resource of `pulumi do`."""
 TYPE = "fal:index:ComputeInstance"
 Command = Callable[..., Native]
 

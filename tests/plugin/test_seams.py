@@ -5,7 +5,6 @@ The SDK's own plugin is run with a part of it changed, as a later release might.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection
 from math import inf
 from typing import Any
@@ -15,11 +14,9 @@ from pulumi.runtime.proto import provider_pb2
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
-from pulumi_fal.hosts import dynamic
 from pulumi_fal.tokens import IMPORT_TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE, wait_until
-from ..processes import OFF, replaced
 from .harness import Client, Host, engine, failure, init_failed, only
 
 in_dynamic = only("dynamic")
@@ -88,7 +85,6 @@ change("import traceback", "import traceback as tb")
 change("traceback.format_exc()", "tb.format_exc()")
 """,
 }
-NO_SEAM = {"hosts.dynamic.guarded", "hosts.dynamic.current_request", "hosts.dynamic.callers"}
 WITHOUT_URN = "other names of arguments"
 MISSING = {
     "another thread pool": "Only four machines are worked on at a time.",
@@ -110,12 +106,10 @@ def seams(quick: Collection[str]) -> pytest.MarkDecorator:
 
 
 def changed(host: Host, seam: str, **given: Any) -> Client:
-    """The host, in an SDK with that change."""
     return host.start(launcher=("-c", LAUNCHER.format(change=SEAMS[seam])), **given)
 
 
 def warnings(logged: list[Any]) -> list[str]:
-    """The consequences that have been warned of."""
     said = [line.message for line in logged if "does not allow all that" in line.message]
     return [message.splitlines()[1] for message in said]
 
@@ -212,15 +206,3 @@ def test_no_urn(host: Host, emulator: EmulatorServer) -> None:
     assert client.received(client.update(id_, outputs, INPUTS).properties) == outputs
     client.delete(id_, outputs)
     assert (emulator.state.creations, emulator.state.alive()) == (1, set())
-
-
-def test_switches() -> None:
-    """A function that changes the plugin host has a replacement in OFF, under its present name."""
-    functions = {
-        f"hosts.dynamic.{name}"
-        for name, function in inspect.getmembers(dynamic, inspect.isfunction)
-        if function.__module__ == dynamic.__name__ and not name.startswith("_")
-    }
-    assert functions - NO_SEAM <= set(OFF)
-    for name in OFF:
-        replaced(name, OFF[name])  # fails for a name that the package doesn't have

@@ -37,7 +37,6 @@ OUTCOMES = {
         for name in ("404", "409", "no_room")
     },
 }
-"""What a call may meet, by name."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,6 @@ class Account(FakeApi):
 
     @property
     def has_glitches(self) -> bool:
-        """Whether there has been any."""
         return bool(self._glitches)
 
     def lacked(self, instance_id: str) -> float:

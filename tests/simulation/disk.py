@@ -59,8 +59,6 @@ class File:
 
 @dataclass(eq=False)
 class Open:
-    """A descriptor: of a file, or of a folder."""
-
     path: PurePosixPath
     file: File | None = None
     has_lock: bool = False
@@ -82,7 +80,6 @@ class Disk:
     # What the system's calls do.
 
     def open(self, path: PurePosixPath, *, create: bool) -> int:
-        """Return a descriptor."""
         self.check(writing=create)
         if path not in _FOLDERS:
             if path.name not in self.files:
@@ -93,7 +90,6 @@ class Disk:
         return self._descriptor(Open(path))
 
     def new_file(self) -> tuple[int, str]:
-        """Return the descriptor and the name of a new temporary file."""
         self.check(writing=True)
         self._made += 1
         path = FOLDER / f"{self._made}.tmp"
@@ -110,7 +106,6 @@ class Disk:
             closed.file.locked_by = None
 
     def sync(self, descriptor: int) -> None:
-        """What os.fsync does."""
         self._change("a sync", "")
 
     def rename(self, source: str, target: str) -> None:
@@ -191,7 +186,6 @@ def in_place() -> Iterator[Callable[[World], None]]:
 
 
 def journal_folder() -> Path:
-    """The journal's folder, as a Path for the type checker."""
     return _Path(FOLDER)  # type: ignore[return-value]
 
 
@@ -204,8 +198,6 @@ def _disk() -> Disk:
 
 
 class _Path(PurePosixPath):
-    """What `journal` needs of a pathlib.Path."""
-
     __slots__ = ()
 
     def __truediv__(self, name: str) -> _Path:  # type: ignore[override]
@@ -242,8 +234,6 @@ _path = functools.lru_cache(_Path)
 
 
 class _Writer:
-    """What os.fdopen returns."""
-
     def __init__(self, descriptor: int, *args: Any, **kwargs: Any) -> None:
         self._descriptor = descriptor
 
@@ -266,8 +256,6 @@ class _Writer:
 
 
 class _Os:
-    """What `journal` needs of os."""
-
     O_RDONLY, O_RDWR, O_CREAT = os.O_RDONLY, os.O_RDWR, os.O_CREAT
     fdopen = _Writer
 
@@ -295,8 +283,6 @@ class _Thread:
 
 
 class _SerialPool:
-    """A pool of threads without threads."""
-
     def __init__(self, *args: object) -> None:
         pass
 

@@ -43,8 +43,6 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Engine:
-    """One command on one stack."""
-
     def __init__(self, world: World, stack: Stack, process: Process) -> None:
         self.world = world
         self.stack = self.state = stack
@@ -344,8 +342,6 @@ class Context(common.Context):
 
 
 class CommandLine:
-    """`pulumi-fal` in one process."""
-
     def __init__(self, world: World, process: Process) -> None:
         self.world = world
         self.process = process
@@ -404,7 +400,6 @@ class CommandLine:
             self._run(call, "delete", instance_id)
 
     def _left(self, owner: Owner) -> Sequence[str]:
-        """The machines of a resource that state does not have."""
         made = self.world.account.machines_of(owner) - self.world.stacks[owner.stack].ids()
         return sorted(made - self.world.account.not_made_yet())
 
@@ -425,7 +420,6 @@ class CommandLine:
         return own[0] if own else "none" if others else call.urn
 
     def _run(self, call: Call, *args: str) -> int:
-        """Run a command, and return its exit code."""
         try:
             _ROOT.main(list(args), "pulumi-fal", standalone_mode=False, obj=Context(self.process))
         except SystemExit as end:  # `audit` says with it what it has found

@@ -313,7 +313,6 @@ def _depends(step: Step, others: list[Step]) -> bool:
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
     for situation in SITUATIONS:
         for api in situation.apis:
             for commands in _commands(situation):
@@ -373,8 +372,6 @@ def _is_known(situation: Situation, name: str, beside: str = "") -> bool:
 
 @dataclass
 class Found:
-    """What a search has found."""
-
     count: int = 0
     """How many schedules were run."""
     broken: int = 0

@@ -181,7 +181,6 @@ class Process:
         self.begin()
 
     def begin(self) -> None:
-        """Take the stack as it is now."""
         stack = self.world.stacks[self.stack]
         self.backend, self.full_name = stack.backend, stack.full_name
 
@@ -201,7 +200,6 @@ class Process:
 
     @property
     def home(self) -> str:
-        """The computer on which it runs."""
         return self.conditions.home
 
     @property
@@ -229,7 +227,6 @@ class Process:
         return f"{self.number:04x}{self.drawn:04x}"
 
     def send(self, request: Request[Any], timeout: float | None = None) -> Any:
-        """The wire."""
         key = self.conditions.key
         if request.kind == "list":
             self.listed_at = self.world.account.state.now()

@@ -33,8 +33,6 @@ def place(url: str) -> str:
 
 @dataclass(eq=False)
 class Row:
-    """A resource in state."""
-
     id: str
     inputs: Inputs
     outputs: dict[str, Any]
@@ -73,7 +71,6 @@ class Stack:
         return f"{self.organization}/project/{self.title}"
 
     def urn(self, name: str) -> str:
-        """The URN of a resource of the program."""
         return self.urn_of(self.called(name))
 
     def urn_of(self, called: str) -> str:
@@ -93,7 +90,6 @@ class Stack:
         return [*self.rows.values(), *(row for _, row in self.doomed)]
 
     def clear(self) -> None:
-        """Forget all that is in state."""
         self.rows, self.doomed, self.provider, self.creating = {}, [], "", []
 
     def copied(self) -> Stack:
@@ -103,7 +99,6 @@ class Stack:
         return replace(self, rows=rows, doomed=doomed, creating=list(self.creating))
 
     def write(self, state: Stack) -> None:
-        """Take the whole state from there."""
         new = state.copied()
         self.rows, self.doomed, self.provider = new.rows, new.doomed, new.provider
         self.creating = new.creating

@@ -34,7 +34,6 @@ class Turn:
         self.is_over = False
 
     def is_able(self, now: float) -> bool:
-        """Whether it can go on."""
         return self.is_doomed() or self.woken() or self.until <= now
 
 
@@ -56,7 +55,6 @@ class Turns:
         self._hub: greenlet | None = None
 
     def wall(self) -> float:
-        """Return the time of the wall clock."""
         return 1_700_000_000 + self.time.now + self.slept
 
     def run(self, turns: list[Turn], schedule: Iterable[int] = ()) -> None:

@@ -312,13 +312,11 @@ class World:
     # How it is done.
 
     def call(self) -> Call:
-        """The call that is being served by whoever's turn it is."""
         turn = self.turns.current
         assert turn is not None
         return self._calls[turn]
 
     def pulumi(self, args: tuple[str, ...], backend: str) -> Any:
-        """What the `pulumi` command prints for whoever's turn it is."""
         return pulumi(self.call().process, self.everywhere(), args, backend)
 
     def everywhere(self) -> list[Stack]:
@@ -379,7 +377,6 @@ class World:
 
     @contextmanager
     def unwatched(self) -> Iterator[None]:
-        """Nothing happens at the steps in this block."""
         self._is_watched = False
         try:
             yield
@@ -387,7 +384,6 @@ class World:
             self._is_watched = True
 
     def _known_machines(self) -> set[str]:
-        """The machines whose id is in a state or on record."""
         in_state = {instance_id for stack in self.everywhere() for instance_id in stack.ids()}
         return in_state | {entry.instance_id for entry in self.entries() if entry.instance_id}
 
