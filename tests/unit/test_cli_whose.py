@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,6 @@ import click
 import pytest
 
 from pulumi_fal.cli import delete
-from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.machines.journal import Phase
 
 from ..fakes import ONE
@@ -24,7 +23,6 @@ from .cli_support import (
     BACKEND,
     DEV,
     ELSEWHERE,
-    NO_PULUMI,
     OF_PULUMI_DO,
     PROD,
     TEST,
@@ -144,14 +142,6 @@ def test_only_the_named_stacks_count(line: CommandLine) -> None:
     assert "Age unknown" not in line.run("audit", "--stack", PROD, "--stack", TEST, code=FOUND)
 
 
-def test_ends_meanwhile(line: CommandLine) -> None:
-    """State may have been read before it got the machine."""
-    with ExitStack() as create:
-        create.enter_context(line.running(line.made(age=OLD, instance_id=line.rent())))
-        line.meanwhile = lambda args: create.close()
-        line.run("audit")
-
-
 # delete
 
 
@@ -223,17 +213,6 @@ def test_expired_asks(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
     shown = line.run("delete", "--expired")
     assert f"Machine {two} is left alone, because its stack has changed." in shown
     assert line.alive == {two}
-
-
-def test_expired_stays(line: CommandLine) -> None:
-    """The exit code is 1, and the same command continues."""
-    id_ = line.rent(age=2 * HOUR)
-    line.stacks, line.max_ages = {DEV: {"a": id_}}, {"a": "1h"}
-    line.emulator.faults.add("delete", Fault("400", "no", False, 400, "{}"))
-    says = line.refused("delete", "--expired", "--yes")
-    assert says.endswith("To continue, run:\n  pulumi-fal delete --expired\n")
-    line.run("delete", "--expired", "--yes")
-    assert line.run("delete", "--expired", "--yes") == "No machine is older than its max_age.\n"
 
 
 WRONG = {
@@ -328,17 +307,6 @@ def test_delete_refuses(
     assert line.alive == {forgotten}
     assert held not in [entry.instance_id for entry in line.pending()]
     assert "another" in [entry.instance_id for entry in line.pending()]
-
-
-def test_delete_beside_a_create(line: CommandLine) -> None:
-    """The POST has just made the machine, and its answer may be under way: nobody is asked."""
-    id_ = line.rent()
-    with line.running(line.pend()):
-        says = line.refused("delete", id_, typed="y\n")
-    assert f"may have been made by the create of 'box' of {DEV}, which is in progress" in says
-    line.pulumi_says = NO_PULUMI
-    says = line.refused("delete", id_, typed="y\n")
-    assert f"Unreadable: the list of stacks: {NO_PULUMI}" in says
 
 
 @pytest.mark.parametrize(
