@@ -5,7 +5,6 @@ test_decision.py has what is decided about an earlier create; here is what only 
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,14 +15,11 @@ from unittest import mock
 
 import pytest
 
-from pulumi_fal import errors
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.journal import Entry, Journal, Phase
-from pulumi_fal.machines.whose import LATE_SECONDS
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine
 
@@ -119,32 +115,6 @@ def test_on_disk(world: World) -> None:
     assert not is_locked(world, TWO)
 
 
-@pytest.mark.parametrize(
-    "why, expected",
-    [
-        ("refused", errors.InvalidRequestError),
-        ("interrupted", errors.Interrupted),
-        ("unsendable", errors.ConfigurationError),
-    ],
-)
-def test_surely_not_taken(world: World, why: str, expected: type[Exception]) -> None:
-    """The error itself says all that there is to say, since there is no machine."""
-
-    def fail() -> None:
-        if why == "interrupted":  # in the pause before another attempt
-            world.clock.interrupt()
-            world.api.faults.add("create", "429")
-        if why == "unsendable":
-            raise errors.ConfigurationError("no CA bundle")
-
-    world.at_post(fail)
-    world.state.capacity = 0 if why == "refused" else None
-    with pytest.raises(expected):
-        launch(world)
-    assert world.entry() is None
-    assert world.state.creations == 0
-
-
 def test_no_journal(world: World) -> None:
     """A machine that nothing remembers is the one that would be lost."""
     world.folder.parent.mkdir(parents=True)
@@ -203,21 +173,6 @@ def test_full_before_post(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     assert [entry.origin for entry in world.journal.readable()] == [TWO]
 
 
-def test_others_records(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A create writes no record that another one is writing, which may have its id by then."""
-    write, written = Journal.write, []
-
-    def slow(journal: Journal, entry: Entry) -> None:
-        written.append(entry.origin)
-        if written == [HERE]:
-            launch(world, origin=TWO)
-        write(journal, entry)
-
-    monkeypatch.setattr(Journal, "write", slow)
-    launch(world)
-    assert written == [HERE, TWO, TWO, HERE]
-
-
 def test_no_locks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes could make the same machines then, which is told once."""
     unlockable = mock.Mock(side_effect=OSError(37, "No locks available"))
@@ -250,15 +205,6 @@ def test_mixed_up_answers(world: World, is_other_process: bool) -> None:
         launch(world, origin=TWO)
     assert set(caught.value.candidates) == world.state.alive() - {first}
     assert f"the API answered with {first}, which another resource has" in str(caught.value)
-
-
-@pytest.mark.parametrize("odd", [{"sector": {"name": "sector_1"}}, {"instance_type": None}])
-def test_odd_answer(world: World, odd: dict[str, Any]) -> None:
-    """An id is enough: the machine runs, whatever else cannot be read."""
-    change_answers(world, lambda answer: {**answer, **odd})
-    made = launch(world)
-    assert ({made.id}, made.instance_type) == (world.state.alive(), ONE)
-    assert world.record.instance_id == made.id
 
 
 # A POST without an answer.
@@ -302,26 +248,6 @@ def test_time_to_appear(world: World) -> None:
     assert entry.started == world.clock.wall() - SETTLE_SECONDS
 
 
-@pytest.mark.parametrize("passed", [0, SETTLE_SECONDS, LATE_SECONDS])
-def test_time_after_kill(world: World, passed: float) -> None:
-    """Nobody saw the POST end: it may have been sent a moment ago, whenever the create began."""
-    world.earlier(Phase.REQUESTED)
-    world.clock.time += passed
-    world.state.list_lag = SETTLE_SECONDS - 1
-    made = world.machine()
-    assert refusal(world).candidates == (made,)
-
-
-def test_repeats_on_record(world: World) -> None:
-    """The time in which the machine of a killed process may appear begins with the last attempt."""
-    sent: list[tuple[float, float]] = []
-    world.at_post(lambda: sent.append((world.record.started, world.clock.wall())))
-    world.api.faults.add("create", "429", 3)
-    launch(world)
-    assert [began for began, _ in sent] == [now for _, now in sent]
-    assert len({now for _, now in sent}) == 4
-
-
 def leave_nothing(world: World) -> None:
     """A create whose POST was lost on the way, and whose search finds nothing."""
     world.api.faults.add("create", "reset_before")
@@ -339,21 +265,9 @@ def leave_nothing(world: World) -> None:
         pytest.param(1000, True, True, id="a machine appeared too late to be its own"),
     ],
 )
-@pytest.mark.parametrize("between", ["", "a search fails", "there is no capacity"])
-def test_nothing_found(
-    world: World, passed: float, appears: bool, is_late: bool, between: str
-) -> None:
+def test_nothing_found(world: World, passed: float, appears: bool, is_late: bool) -> None:
     """The next create looks again, without a wait, and keeps the record if there may be more."""
     leave_nothing(world)
-    left = world.record
-    if between == "a search fails":
-        world.api.faults.add("list", "403")
-        refusal(world)
-    if between == "there is no capacity":
-        world.api.faults.add("create", "no_room")
-        with pytest.raises(errors.FalError):
-            launch(world)
-    assert world.journal.readable() == [left]
     world.clock.time += passed
     other = world.machine() if appears else ""
     world.restart()
@@ -371,20 +285,6 @@ def test_nothing_found(
     assert all(other in text and "resource 'web'" in text for text in world.warnings)
 
 
-@pytest.mark.parametrize("lapse", [1, 2])
-def test_stale_list(world: World, lapse: int) -> None:
-    """A second machine would be made beside the one that the POST has made."""
-    made = world.machine()
-    world.earlier(Phase.REQUESTED, **LOST, started=0.0)
-
-    def hide(request: Request[Any]) -> None:
-        if world.api.calls.count("list") == lapse:
-            world.state.hide(made, "list", 0.1)
-
-    world.api.before = hide
-    assert refusal(world).candidates == (made,)
-
-
 def test_no_list(world: World) -> None:
     """The record stays as it was, for this create and for the next one."""
     world.at_post(lambda: world.api.faults.add("list", "403", inf))
@@ -392,17 +292,6 @@ def test_no_list(world: World) -> None:
     for _ in range(2):
         assert "The API could not be asked which machines exist" in str(refusal(world))
         assert not world.record.searched
-
-
-def test_candidate(world: World) -> None:
-    """A machine that appeared soon after the POST is one until it is gone, however late it is."""
-    leave_nothing(world)
-    made = world.machine()
-    for passed in (0, 1000):
-        world.clock.time += passed
-        assert refusal(world).candidates == (made,)
-    world.state.delete(made)
-    assert {launch(world).id} == world.state.alive()
 
 
 @pytest.mark.parametrize("whose", ["another resource", "another create", "another stack"])
@@ -585,69 +474,9 @@ def test_alias(world: World, earlier: Origin, phase: Phase) -> None:
 # The key of another account.
 
 
-@pytest.mark.parametrize("phase, made", [(Phase.REQUESTED, None), (Phase.CREATED, "made")])
-@pytest.mark.parametrize("answers", [True, False])
-def test_another_account(world: World, phase: Phase, made: str | None, answers: bool) -> None:
-    """What this key can't see is not taken for gone, and the record stays."""
-    world.stacks.in_state = None
-    world.earlier(phase, made, account="another", seen=True)
-    if not answers:
-        world.api.faults.add("list", "403", inf)
-    said = "with the key of another account (another)" if answers else "The API could not be asked"
-    assert said in str(refusal(world))
-    assert world.entry() is not None
-    assert world.clock.passed < 3
-
-
-@pytest.mark.parametrize("shown", ["before the POST", "in state"])
-@pytest.mark.parametrize("phase, made", [(Phase.REQUESTED, None), (Phase.CREATED, "gone")])
-def test_rotated_key(world: World, shown: str, phase: Phase, made: str | None) -> None:
-    """A key that sees another machine of the account is one of its keys: absence is proof."""
-    known = world.machine()
-    world.stacks.account_id = AccountId(account="another")
-    world.stacks.in_state = {known} if shown == "in state" else set()
-    before = (known,) if shown == "before the POST" else ()
-    world.earlier(phase, made, account="another", before=before, seen=True)
-    assert launch(world).id != known
-
-
 # A stack under another name or in another backend, or another stack: see test_whose.py.
 
-OTHERS = [
-    Stack("organization/shop/there", THERE.backend, (), {"another-id": FAL}),
-    Stack("organization/shop/other", HERE.backend, (), {}),
-]
 STORE = replace(HERE, urn=URN.replace("shop", "store"))
-OTHER = replace(HERE, urn=URN.replace("dev", "other"))
-
-
-@pytest.mark.parametrize(
-    "recorded",
-    [
-        pytest.param(replace(THERE, provider="another-id"), id="in another backend"),
-        pytest.param(replace(OTHER, provider="another-id"), id="renamed"),
-        pytest.param(OTHER, id="in another stack of the project"),
-    ],
-)
-def test_another_stack(world: World, recorded: Origin) -> None:
-    """The creates of a stack that exists are its own, and are not waited for."""
-    world.stacks.providers = {"an-id": FAL}
-    world.stacks.others = {stack.name: stack for stack in OTHERS}
-    entry = world.earlier(Phase.CREATED, "i-1", origin=recorded, seen=True)
-    with lock(world, entry):
-        assert launch(world).id != "i-1"
-    assert world.entry(recorded) == entry
-
-
-@pytest.mark.parametrize("recorded", [replace(THERE, provider="gone-id"), OLD])
-@pytest.mark.parametrize("seen", [True, False])
-def test_held_by_another(world: World, recorded: Origin, seen: bool) -> None:
-    """Whose stack it is can't be told, but it has the machine, so it sees to the record."""
-    made = world.machine()
-    world.stacks.others = {"organization/shop/test": {made}}
-    entry = world.earlier(Phase.REPORTED, made, origin=recorded, seen=seen)
-    assert launch(world).id != made
-    assert world.entry(recorded) == replace(entry, seen=True)
 
 
 @pytest.mark.parametrize("is_read", [True, False])
@@ -665,20 +494,6 @@ def test_maybe_this_stack(world: World, earlier: Origin, is_read: bool) -> None:
     world.state.kill(made)
     world.restart()
     assert launch(world).id != made
-
-
-@pytest.mark.parametrize(
-    "recorded",
-    [replace(OLD, provider="an-id"), replace(THERE, provider="an-id"), replace(HERE, provider="x")],
-)
-def test_renamed_stack(world: World, recorded: Origin) -> None:
-    """The id says that it is this stack, or that it is destroyed and up again."""
-    world.stacks.providers = {"an-id": FAL}
-    made = world.machine()
-    entry = world.earlier(Phase.CREATED, made, origin=recorded)
-    assert launch(world).id == made
-    kept = replace(HERE, provider=recorded.provider)
-    assert world.journal.readable() == [replace(entry, origin=kept, seen=True)]
 
 
 def test_named_at_once(world: World) -> None:
@@ -715,14 +530,6 @@ def test_waits_for_others(
     assert all("resource 'web' is still in progress" in text for text in world.warnings)
 
 
-def test_ends_while_read(world: World) -> None:
-    """A create that ends while the stacks are read is read again, as it is not locked any more."""
-    entry, made = world.earlier(Phase.REQUESTED, origin=OLD), world.machine()
-    world.stacks.on_read = lambda: world.journal.write(entry.as_created(made))
-    assert f"made {made}" in str(refusal(world))
-    assert world.warnings == []
-
-
 def test_removed_stacks(world: World) -> None:
     """Their records are a day old, so they take one search and no wait, and are dropped."""
     for number in range(4):
@@ -732,16 +539,6 @@ def test_removed_stacks(world: World) -> None:
     assert world.api.calls == ["list", "list", "create"]
     assert world.clock.passed < 2.5
     assert len(world.journal.readable()) == 1
-
-
-def test_earlier_version(world: World) -> None:
-    """Its record has no id, and a file that is named after the organization."""
-    made, file = world.machine(), world.folder / f"{'0' * 16}-{'1' * 16}.json"
-    world.earlier(Phase.CREATED, made, file=file.name)
-    old = {"urn": URN, "organization": "organization", "backend": HERE.backend}
-    file.write_text(json.dumps({**json.loads(file.read_text()), "origin": old, "version": 4}))
-    world.stacks.providers = {"an-id": FAL}
-    assert launch(world).id == made
 
 
 # What becomes of the record.
@@ -791,17 +588,6 @@ def test_late_unreported(world: World, change: str) -> None:
     with held:
         world.account.records.mark_unreported(HERE)
     assert world.entry() == before
-
-
-def test_let_go(world: World) -> None:
-    """A machine that was let go has no record that could be marked."""
-    launch(world)
-    world.account.records.let_go(HERE)
-    before = world.journal.readable()
-    world.account.records.mark_reported(HERE, seen=True)
-    world.account.records.mark_unreported(HERE)
-    world.account.records.let_go(HERE)
-    assert (world.journal.readable(), len(before), world.late) == (before, 1, before)
 
 
 def test_quiet(world: World) -> None:
