@@ -21,7 +21,6 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines.journal import Entry, Journal, new_file
 from pulumi_fal.stacks import cache
-from pulumi_fal.stacks import cli as pulumi_cli
 
 from ..fakes import HERE, ONE
 from ..processes import TAKEN_AWAY
@@ -105,17 +104,6 @@ def test_no_folder_sync(records: Journal, monkeypatch: pytest.MonkeyPatch) -> No
     assert set(refused) == ({"open"} if os.name == "nt" else {"open", "sync"})
 
 
-def test_broken_disk(records: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk with an error is not a system that has no such sync."""
-
-    def fail(descriptor: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(JournalError, match="Input/output error"):
-        records.write(ENTRY)
-
-
 def test_folder_below_a_file(records: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows says that there is no such folder, and the file may be there by mistake."""
 
@@ -184,12 +172,6 @@ def test_closed_record(records: Journal, refuse: Refuse) -> None:
 
 
 # Processes and paths.
-
-
-def test_no_process_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if there were something by the name of /proc."""
-    monkeypatch.delattr(os, "getpgrp", raising=False)
-    assert pulumi_cli._started_by() is None
 
 
 @pytest.mark.parametrize(
