@@ -101,15 +101,6 @@ def test_reminder(
     assert list(journal.entries()) == [entry] * is_kept
 
 
-def test_settled_by_organization(journal: Journal) -> None:
-    """The organization is not known, and one of those with such a stack has the machine."""
-    stacks = FakeStacks(answers=False)
-    stacks.others = {"acme/shop/dev": {"made"}}
-    pend(journal, **MADE, seen=True)
-    assert said(journal, stacks) == []
-    assert list(journal.entries()) == []
-
-
 @pytest.mark.parametrize("record", [{}, MADE, TOLD])
 def test_under_way(journal: Journal, record: dict[str, Any]) -> None:
     """A preview beside a running `up` must not call its machines forgotten."""
@@ -133,18 +124,6 @@ def test_ends_while_stack_is_read(journal: Journal) -> None:
     stacks.on_read = end
     (reminder,) = said(journal, stacks)
     assert "Machine lost" in reminder
-
-
-def test_ends_while_journal_is_read(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The entry was read before the answer came, and by now names the machine."""
-    entry = pend(journal)
-
-    def end(entry_: Entry) -> bool:
-        journal.write(replace(entry, **TOLD, seen=True))
-        return False
-
-    monkeypatch.setattr(journal, "is_locked", end)
-    assert said(journal, FakeStacks("made")) == []
 
 
 @pytest.mark.parametrize("provider", ["", "an-id"])
@@ -197,24 +176,6 @@ def test_damaged(journal: Journal) -> None:
     damaged, reminder = said(journal, FakeStacks())
     assert "is damaged" in damaged
     assert "made" in reminder
-
-
-@pytest.mark.parametrize("event", ["overwritten", "locked"])
-def test_create_meanwhile(journal: Journal, event: str) -> None:
-    """An `up` may begin in the second that `pulumi stack export` takes, and decide about it."""
-    entry, stacks, begun = pend(journal, **TOLD, seen=True), FakeStacks("made"), ExitStack()
-    kept = replace(entry, instance_id="new") if event == "overwritten" else entry
-
-    def begin() -> None:
-        if event == "overwritten":
-            journal.write(kept)
-        elif not journal.is_locked(entry):
-            begun.enter_context(locked(journal))
-
-    stacks.on_read = begin
-    with begun:
-        assert said(journal, stacks) == []
-    assert list(journal.entries()) == [kept]
 
 
 # A create without an answer that another create has followed.
@@ -342,14 +303,3 @@ def test_many_late(world: World, answers: bool) -> None:
     assert (made in warning) is answers
     assert world.api.calls.count("list") <= 2
     assert world.clock.time - began < 5
-
-
-def test_late_beside_create(world: World) -> None:
-    """A late entry's own create is over, but the process in progress may change its record."""
-    late(world)
-    made, lock = world.machine(), world.journal.try_lock(HERE)
-    assert lock is not None
-    with lock:
-        (warning,) = world.review()
-        assert made in warning
-        assert found(world) == [()]
