@@ -21,10 +21,10 @@ from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import StackError
 from pulumi_fal.stacks import cache, state
 from pulumi_fal.stacks import cli as pulumi_cli
-from pulumi_fal.stacks.cache import LIST, Stacks, in_words
+from pulumi_fal.stacks.cache import LIST, Stacks
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import IMPORT_REFUSED, Found, StackMachine
-from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN, is_ours
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import DEV, EIGHT, HERE, URN
 from ..processes import command
@@ -236,17 +236,6 @@ def test_read_once(pulumi: Pulumi) -> None:
     assert stacks.ids(prod) == frozenset({"another"})
 
 
-def test_asked_before(pulumi: Pulumi) -> None:
-    """What was read after a create began has the operation of that create."""
-    pulumi.holds[DEV] = exported(row("one"))
-    stacks, earlier = Stacks(), time.monotonic()
-    stacks.ids(HERE)
-    stacks.forget(HERE, asked_before=earlier)
-    assert (stacks.ids(HERE), pulumi.exports) == (frozenset({"one"}), 1)
-    stacks.forget(HERE, asked_before=time.monotonic())
-    assert (stacks.ids(HERE), pulumi.exports) == (frozenset({"one"}), 2)
-
-
 def test_forgotten_at_once(pulumi: Pulumi) -> None:
     """When the API is down, the hooks of hundreds of machines repeat their creates at once."""
     pulumi.holds[DEV] = exported(row("one"))
@@ -322,17 +311,6 @@ def test_no_time(pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.unread == {
         f"organization/shop/{name}": "there was no time for it within 3 s" for name in "cd"
     }
-
-
-def test_in_words() -> None:
-    """A backend of hundreds of stacks must not bury what a message says, so three are named."""
-    late = {f"t/{number}": "no time" for number in range(40)}
-    assert in_words({"prod": "damaged", **late}) == [
-        "prod: damaged",
-        "t/0, t/1, t/2 and 37 more: no time",
-    ]
-    assert in_words(dict(list(late.items())[:3])) == ["t/0, t/1, t/2: no time"]
-    assert in_words({}) == []
 
 
 def test_another_thread_hangs(pulumi: Pulumi) -> None:
@@ -468,20 +446,6 @@ def test_config(monkeypatch: pytest.MonkeyPatch) -> None:
     values = []
     with pytest.raises(StackError, match="not a config"):
         state.config()
-
-
-@pytest.mark.parametrize(
-    "urn, ours",
-    [
-        (URN, True),
-        (URN.replace("::pulumi-python", "::my:Comp$pulumi-python"), True),
-        (URN.replace("ComputeInstance", "Other"), False),
-        ("", False),
-    ],
-)
-def test_is_ours(urn: str, ours: bool) -> None:
-    """A machine may have a parent."""
-    assert is_ours(urn) is ours
 
 
 # Which `pulumi` is run, and how.
