@@ -266,13 +266,6 @@ def test_whose(evidence: dict[str, Any], whose: Whose, claimed: str) -> None:
     assert (said, claim.stack if claim else "") == (whose, claimed)
 
 
-def test_two_stacks() -> None:
-    """Destroying either deletes it."""
-    evidence = Evidence(stacks=[HELD, HELD_TOO], beside=[HELD_THERE])
-    holders = [claim.stack for claim in evidence.holders("made")]
-    assert holders == [DEV, PROD, f"{DEV} in {THERE}"]
-
-
 RECORDS = st.builds(
     record,
     st.sampled_from([0.0, ABANDONED_SECONDS + 1]),
