@@ -69,20 +69,6 @@ def test_unique(state: State) -> None:
     assert made(State()) == first
 
 
-def test_delete(state: State) -> None:
-    """A deleted machine is shown for two seconds, which a second DELETE does not prolong."""
-    id_ = made(state)
-    state.delete(id_)
-    state.advance(1.9)
-    state.delete(id_)
-    assert [machine.id for machine in state.list()] == [state.get(id_).id] == [id_]
-    state.advance(0.1)
-    assert (state.list(), state.alive(), state.deletions) == ([], set(), 1)
-    assert is_gone(state, id_)
-    with pytest.raises(UnknownMachineError, match=id_):
-        state.delete(id_)
-
-
 @pytest.mark.parametrize("hidden", ["list", "get", "lag"])
 def test_hidden(state: State, hidden: str) -> None:
     """A machine that one call doesn't show for a time exists, and the other call shows it."""
@@ -119,18 +105,6 @@ def test_accounts(state: State) -> None:
     state.delete(free, "another")
     with pytest.raises(UnknownMachineError, match=id_):
         state.delete(id_, "another")
-
-
-def test_cost(state: State) -> None:
-    """A machine is billed until it is gone, and one without a price is only counted."""
-    state.delete(made(state))
-    state.kill(made(state, EIGHT))
-    state.advance(1800)
-    made(state, EIGHT)
-    made(state)
-    state.advance(1800)
-    assert state.cost({EIGHT: 20.0}) == {"total": 10, "per_hour": 20, "without_price": 1}
-    assert state.cost({ONE: 3600.0})["total"] == 1802
 
 
 def test_idempotency_key(state: State) -> None:

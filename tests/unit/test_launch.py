@@ -20,6 +20,7 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import JournalError, UnresolvedCreateError
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.journal import Entry, Journal, Phase
+from pulumi_fal.machines.whose import LATE_SECONDS
 from pulumi_fal.stacks.origin import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine
 
@@ -246,6 +247,16 @@ def test_time_to_appear(world: World) -> None:
     assert (entry.phase, entry.instance_id, entry.searched) == (Phase.REQUESTED, None, False)
     assert "reset" in entry.problem
     assert entry.started == world.clock.wall() - SETTLE_SECONDS
+
+
+@pytest.mark.parametrize("passed", [0, SETTLE_SECONDS, LATE_SECONDS])
+def test_time_after_kill(world: World, passed: float) -> None:
+    """Nobody saw the POST end: it may have been sent a moment ago, whenever the create began."""
+    world.earlier(Phase.REQUESTED)
+    world.clock.time += passed
+    world.state.list_lag = SETTLE_SECONDS - 1
+    made = world.machine()
+    assert refusal(world).candidates == (made,)
 
 
 def leave_nothing(world: World) -> None:

@@ -224,14 +224,14 @@ def test_asks_again() -> None:
 @any_order
 def test_posts_of_one(seed: int) -> None:
     """Many send the POSTs of one: if the API refuses one, it would refuse the others too."""
-    alone, many = (waiting(count, seed, capacity_at=900.0) for count in (1, 64))
+    alone, many = (waiting(count, seed, capacity_at=900.0) for count in (1, 16))
     alone.run()
     many.run()
     refused = [moment for moment in many.posts if moment < 899.0]
     assert refused == pytest.approx([moment for moment in alone.posts if moment < 899.0], abs=0.1)
     assert many.most_in_flight == 1
-    assert {number for _, number in many.sent} == set(range(64))
-    assert all(many.outcome(number) is None for number in range(64))
+    assert {number for _, number in many.sent} == set(range(16))
+    assert all(many.outcome(number) is None for number in range(16))
 
 
 @any_order
@@ -248,22 +248,22 @@ def test_capacity_for_more(seed: int) -> None:
 @pytest.mark.parametrize("error", [None, refusal(500)], ids=["capacity", "another failure"])
 def test_first_goes_ahead(seed: int, error: APIError | None) -> None:
     """Unless it finds no capacity, the others are sent together: many take about as long as one."""
-    creates = waiting(64, seed, capacity_at=0.0)
+    creates = waiting(16, seed, capacity_at=0.0)
     creates.error = lambda number: error
     creates.run()
     assert creates.time.now == pytest.approx(2.0, abs=0.1)
-    assert creates.most_in_flight == 63
+    assert creates.most_in_flight == 15
 
 
 @any_order
 def test_capacity_ends(seed: int) -> None:
     """Creates that were sent together are refused once each, and go on one at a time."""
-    creates = waiting(64, seed, capacity=10, capacity_at=1000.0)
+    creates = waiting(16, seed, capacity=4, capacity_at=1000.0)
     creates.run()
     late = [moment for moment in creates.posts if 2.5 < moment < 999.0]
-    assert len(creates.posts) == 10 + 54 + len(late) + 54
+    assert len(creates.posts) == 4 + 12 + len(late) + 12
     assert all(gap >= 15.0 for gap in gaps(late))
-    assert all(creates.outcome(number) is None for number in range(64))
+    assert all(creates.outcome(number) is None for number in range(16))
 
 
 @any_order
