@@ -259,6 +259,16 @@ def test_time_after_kill(world: World, passed: float) -> None:
     assert refusal(world).candidates == (made,)
 
 
+def test_repeats_on_record(world: World) -> None:
+    """The time in which the machine of a killed process may appear begins with the last attempt."""
+    sent: list[tuple[float, float]] = []
+    world.at_post(lambda: sent.append((world.record.started, world.clock.wall())))
+    world.api.faults.add("create", "429", 3)
+    launch(world)
+    assert [began for began, _ in sent] == [now for _, now in sent]
+    assert len({now for _, now in sent}) == 4
+
+
 def leave_nothing(world: World) -> None:
     """A create whose POST was lost on the way, and whose search finds nothing."""
     world.api.faults.add("create", "reset_before")
@@ -294,6 +304,20 @@ def test_nothing_found(world: World, passed: float, appears: bool, is_late: bool
     assert world.record.instance_id == made
     assert len(world.warnings) == appears
     assert all(other in text and "resource 'web'" in text for text in world.warnings)
+
+
+@pytest.mark.parametrize("lapse", [1, 2])
+def test_stale_list(world: World, lapse: int) -> None:
+    """A second machine would be made beside the one that the POST has made."""
+    made = world.machine()
+    world.earlier(Phase.REQUESTED, **LOST, started=0.0)
+
+    def hide(request: Request[Any]) -> None:
+        if world.api.calls.count("list") == lapse:
+            world.state.hide(made, "list", 0.1)
+
+    world.api.before = hide
+    assert refusal(world).candidates == (made,)
 
 
 def test_no_list(world: World) -> None:
@@ -488,6 +512,17 @@ def test_alias(world: World, earlier: Origin, phase: Phase) -> None:
 # A stack under another name or in another backend, or another stack: see test_whose.py.
 
 STORE = replace(HERE, urn=URN.replace("shop", "store"))
+
+
+@pytest.mark.parametrize("recorded", [replace(THERE, provider="gone-id"), OLD])
+@pytest.mark.parametrize("seen", [True, False])
+def test_held_by_another(world: World, recorded: Origin, seen: bool) -> None:
+    """Whose stack it is can't be told, but it has the machine, so it sees to the record."""
+    made = world.machine()
+    world.stacks.others = {"organization/shop/test": {made}}
+    entry = world.earlier(Phase.REPORTED, made, origin=recorded, seen=seen)
+    assert launch(world).id != made
+    assert world.entry(recorded) == replace(entry, seen=True)
 
 
 @pytest.mark.parametrize("is_read", [True, False])

@@ -164,6 +164,16 @@ def test_lost_disk(world: World) -> None:
     assert row.warning.endswith("To keep it, undo the change of its instance type.")
 
 
+@pytest.mark.parametrize("ask", [operations.diff, operations.update])
+@pytest.mark.parametrize("seen", [True, False])
+def test_record_dropped(world: World, seen: bool, ask: Callable[..., object]) -> None:
+    """A machine that was never shown may still be lost from state by a refresh."""
+    world.stacks.in_state = {ID}
+    world.earlier(Phase.REPORTED, ID, seen=seen)
+    ask(world.account, CALL, ID, STATE, INPUTS)
+    assert (world.entry() is None) is seen
+
+
 # create
 
 
@@ -378,6 +388,18 @@ def test_read_shows_no_sector(world: World, kind: str, warnings: int) -> None:
     read(world, id_, outs, log)
     assert "is stopped" in log.texts[-1]
     assert "pulumi destroy" not in log.texts[-1]
+
+
+def test_read_never_shown(world: World) -> None:
+    """A machine may appear at any time, and the person is told why nothing changed."""
+    world.stacks.in_state = {ID}
+    entry = world.earlier(Phase.REPORTED, ID)
+    for _ in range(2):
+        log = Log()
+        assert read(world, ID, STATE, log) == STATE
+        assert ID in log.warning
+        world.clock.time += 7200
+    assert world.entry() == entry
 
 
 @pytest.mark.parametrize("seconds", [50.0, inf])
@@ -625,6 +647,14 @@ def test_update_gone(world: World, olds: dict[str, Any]) -> None:
     )
     assert failed.reason.endswith("Run `pulumi up` again: it replaces the machine with a new one.")
     assert failed.outputs == {**GONE, **account_id(world)}
+
+
+def test_update_never_shown(world: World) -> None:
+    """No replacement is made for a machine that may still appear, as the record says."""
+    world.earlier(Phase.REPORTED, ID)
+    failed = update_fails(world, ID, UNFINISHED)
+    assert "the API has not shown it yet" in failed.reason
+    assert failed.outputs == {**UNFINISHED, **account_id(world)}
 
 
 # delete
