@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import click
 import pytest
 
 from pulumi_fal.cli import delete
+from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.machines.journal import Phase
 
 from ..fakes import ONE
@@ -142,6 +143,14 @@ def test_only_the_named_stacks_count(line: CommandLine) -> None:
     assert "Age unknown" not in line.run("audit", "--stack", PROD, "--stack", TEST, code=FOUND)
 
 
+def test_ends_meanwhile(line: CommandLine) -> None:
+    """State may have been read before it got the machine."""
+    with ExitStack() as create:
+        create.enter_context(line.running(line.made(age=OLD, instance_id=line.rent())))
+        line.meanwhile = lambda args: create.close()
+        line.run("audit")
+
+
 # delete
 
 
@@ -213,6 +222,17 @@ def test_expired_asks(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
     shown = line.run("delete", "--expired")
     assert f"Machine {two} is left alone, because its stack has changed." in shown
     assert line.alive == {two}
+
+
+def test_expired_stays(line: CommandLine) -> None:
+    """The exit code is 1, and the same command continues."""
+    id_ = line.rent(age=2 * HOUR)
+    line.stacks, line.max_ages = {DEV: {"a": id_}}, {"a": "1h"}
+    line.emulator.faults.add("delete", Fault("400", "no", False, 400, "{}"))
+    says = line.refused("delete", "--expired", "--yes")
+    assert says.endswith("To continue, run:\n  pulumi-fal delete --expired\n")
+    line.run("delete", "--expired", "--yes")
+    assert line.run("delete", "--expired", "--yes") == "No machine is older than its max_age.\n"
 
 
 WRONG = {

@@ -254,6 +254,13 @@ def test_found_by_name(records: Journal, other: Origin, is_found: bool) -> None:
     assert len(records.of(HERE)) == is_found
 
 
+def test_urns() -> None:
+    """A URN is split correctly with parents and with colons in names."""
+    nested = Origin("urn:pulumi:dev::shop::my:comp:Onent$pulumi-python:dynamic/fal:X::a::b")
+    assert (nested.stack, nested.project) == ("dev", "shop")
+    assert (Origin("nonsense").stack, Origin("nonsense").project) == ("", "")
+
+
 MADE = ENTRY.as_created("made")
 
 

@@ -273,6 +273,23 @@ def test_interrupted(world: World, moment: str) -> None:
     assert world.entry() is None
 
 
+def test_interrupted_wait_for_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier create may have made a machine, whatever became of the interrupted one."""
+    world.earlier(Phase.REQUESTED, problem="no answer.")
+    sleep, held = world.clock.sleep, world.journal.try_lock(HERE)
+    assert held is not None
+
+    def interrupt(pause: float) -> None:
+        world.clock.interrupt()
+        sleep(pause)
+
+    monkeypatch.setattr(world.clock, "sleep", interrupt)
+    with held, pytest.raises(Interrupted) as caught:
+        create(world)
+    assert "It made no machine, but an earlier create of it is on record." in str(caught.value)
+    assert "\n  pulumi-fal pending ls\n" in str(caught.value)
+
+
 # What a create that does not succeed says of the machines that it was to replace.
 
 TARGET = "urn:pulumi:dev::shop::fal:index:ComputeCluster$fal:index:ComputeInstance::web"
@@ -300,6 +317,19 @@ def test_billed_as_well(world: World, count: int, named: str) -> None:
     assert named.format(*others) in reason
     assert ("To delete it:" in reason) is (count == 0)
     assert reason.endswith(f":\n  pulumi destroy --target '{TARGET}'")  # a shell would fill in $
+
+
+@pytest.mark.parametrize("why", ["it is gone", "the engine is gone"])
+def test_not_billed_as_well(world: World, why: str) -> None:
+    """State may still have a machine that was deleted. And a process ends soon after its engine."""
+    ids, is_heard = in_state(world, 2), why != "the engine is gone"
+    for id_ in ids if is_heard else ():
+        world.state.kill(id_)
+    world.stacks.siblings.append(StackMachine(world.machine(), URN))
+    world.state.provisioning = inf
+    reason = create_fails(world, replace(IN_CLUSTER, is_heard=lambda: is_heard)).reason
+    assert "as well" not in reason
+    assert ("pulumi destroy" in reason) is is_heard
 
 
 @pytest.mark.parametrize("inputs", [{}, {"wait_for_capacity": "1m"}])
@@ -470,6 +500,20 @@ def test_import_on_record(world: World) -> None:
     import_(world, id_)
     (entry,) = world.journal.readable()
     assert (entry.phase, entry.seen) == (Phase.REPORTED, True)
+
+
+@pytest.mark.parametrize("wait, is_unfinished", [(None, True), (False, False)])
+def test_import_wait(world: World, wait: bool | None, is_unfinished: bool) -> None:
+    """Pulumi calls update next for a machine that is unfinished, and that waits for it."""
+    world.state.provisioning = 100
+    id_, news = world.machine(EIGHT), {**INPUTS, "sector": None, "wait": wait}
+    outs = import_(world, id_, news)
+    assert ("unfinished" in outs) is is_unfinished
+    found = operations.diff(world.account, CALL, id_, outs, news, news)
+    assert bool(found.changes) is is_unfinished
+    if is_unfinished:
+        outs = operations.update(world.account, CALL, id_, outs, news, news)
+        assert (outs["status"], outs["imported"], "unfinished" in outs) == ("ready", True, False)
 
 
 def test_import_key(world: World) -> None:

@@ -126,6 +126,18 @@ def test_ends_while_stack_is_read(journal: Journal) -> None:
     assert "Machine lost" in reminder
 
 
+def test_ends_while_journal_is_read(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry was read before the answer came, and by now names the machine."""
+    entry = pend(journal)
+
+    def end(entry_: Entry) -> bool:
+        journal.write(replace(entry, **TOLD, seen=True))
+        return False
+
+    monkeypatch.setattr(journal, "is_locked", end)
+    assert said(journal, FakeStacks("made")) == []
+
+
 @pytest.mark.parametrize("provider", ["", "an-id"])
 @pytest.mark.parametrize(
     "other, record, is_named",
@@ -176,6 +188,24 @@ def test_damaged(journal: Journal) -> None:
     damaged, reminder = said(journal, FakeStacks())
     assert "is damaged" in damaged
     assert "made" in reminder
+
+
+@pytest.mark.parametrize("event", ["overwritten", "locked"])
+def test_create_meanwhile(journal: Journal, event: str) -> None:
+    """An `up` may begin in the second that `pulumi stack export` takes, and decide about it."""
+    entry, stacks, begun = pend(journal, **TOLD, seen=True), FakeStacks("made"), ExitStack()
+    kept = replace(entry, instance_id="new") if event == "overwritten" else entry
+
+    def begin() -> None:
+        if event == "overwritten":
+            journal.write(kept)
+        elif not journal.is_locked(entry):
+            begun.enter_context(locked(journal))
+
+    stacks.on_read = begin
+    with begun:
+        assert said(journal, stacks) == []
+    assert list(journal.entries()) == [kept]
 
 
 # A create without an answer that another create has followed.

@@ -236,6 +236,17 @@ def test_read_once(pulumi: Pulumi) -> None:
     assert stacks.ids(prod) == frozenset({"another"})
 
 
+def test_asked_before(pulumi: Pulumi) -> None:
+    """What was read after a create began has the operation of that create."""
+    pulumi.holds[DEV] = exported(row("one"))
+    stacks, earlier = Stacks(), time.monotonic()
+    stacks.ids(HERE)
+    stacks.forget(HERE, asked_before=earlier)
+    assert (stacks.ids(HERE), pulumi.exports) == (frozenset({"one"}), 1)
+    stacks.forget(HERE, asked_before=time.monotonic())
+    assert (stacks.ids(HERE), pulumi.exports) == (frozenset({"one"}), 2)
+
+
 def test_forgotten_at_once(pulumi: Pulumi) -> None:
     """When the API is down, the hooks of hundreds of machines repeat their creates at once."""
     pulumi.holds[DEV] = exported(row("one"))
