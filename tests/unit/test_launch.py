@@ -576,6 +576,14 @@ def test_waits_for_others(
     assert all("resource 'web' is still in progress" in text for text in world.warnings)
 
 
+def test_ends_while_read(world: World) -> None:
+    """A create that ends while the stacks are read is read again, as it is not locked any more."""
+    entry, made = world.earlier(Phase.REQUESTED, origin=OLD), world.machine()
+    world.stacks.on_read = lambda: world.journal.write(entry.as_created(made))
+    assert f"made {made}" in str(refusal(world))
+    assert world.warnings == []
+
+
 def test_removed_stacks(world: World) -> None:
     """Their records are a day old, so they take one search and no wait, and are dropped."""
     for number in range(4):

@@ -96,6 +96,17 @@ def test_key_on_disk(world: World) -> None:
     assert (entry.phase, entry.first_sent) == (Phase.REQUESTED, world.clock.wall())
 
 
+def test_replacement(world: World) -> None:
+    """It gets another machine than it replaces, whose record a full disk has left without an id."""
+    killed(world)
+    (old,) = world.state.alive()
+    world.stacks.in_state = {old}
+    world.restart()
+    world.account.known.add(URN)
+    with world.creates.launch(SPEC, HERE) as new:
+        assert new.id != old
+
+
 @pytest.mark.parametrize("taken", [True, False])
 def test_killed(world: World, taken: bool) -> None:
     """The machine is the one that the first attempt made, or the only one that is made."""
@@ -161,6 +172,22 @@ def test_wall_clock(world: World, happens: Callable[[TurnedClock], None]) -> Non
     world.api.after = at_creates(lose_the_first)
     assert "POST /compute/instances got no answer: reset" in refusal(world)
     assert len(world.api.keys) == 1
+
+
+def test_clock_set_back(world: World) -> None:
+    """Of the two clocks the one that says that the time is up is believed."""
+    world.api.faults.add("create", "500_after", inf)
+    moments: list[float] = []
+
+    def set_back_later(request: Request[Any]) -> None:
+        moments.append(world.clock.passed)
+        if len(moments) == 10:
+            world.clock.set_by -= 30
+
+    world.api.after = at_creates(set_back_later)
+    refusal(world)
+    assert len(moments) > 10
+    assert moments[-1] <= KEY_SECONDS
 
 
 RENAMED = replace(HERE, urn=URN.replace("dev", "old"), provider="an-id")

@@ -6,6 +6,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import pairwise
@@ -264,6 +265,17 @@ def test_capacity_ends(seed: int) -> None:
     assert len(creates.posts) == 4 + 12 + len(late) + 12
     assert all(gap >= 15.0 for gap in gaps(late))
     assert all(creates.outcome(number) is None for number in range(16))
+
+
+@any_order
+def test_order(seed: int) -> None:
+    """None waits for ever behind those that came later."""
+    creates = Waiting(seed, capacity_at=600.0)
+    for second in range(10):
+        creates.add(second * 5.0)
+    creates.run()
+    served = sorted(range(10), key=lambda number: creates.outcomes[number][0])
+    assert served == list(range(10))
 
 
 @any_order
@@ -587,6 +599,19 @@ def test_machine_of_others(world: World, whose: str) -> None:
     before_sleep(world, rent)
     assert create(world).id not in others
     assert len(others) == 1
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_untrue_refusal_beside_a_create(world: World, number: int) -> None:
+    """Its machine would look like one without an answer, so only the next ask looks for it."""
+    lie(world, lies=(number,))
+    flight = ExitStack()
+    flight.enter_context(world.creates.sending())
+    before_sleep(world, lambda: flight.close() if len(world.api.asked("create")) == 2 else None)
+    with pytest.raises(UnresolvedCreateError):
+        create(world)
+    assert len(world.api.asked("create")) == 2
+    assert world.state.creations == 1
 
 
 def test_earlier_record(world: World) -> None:
