@@ -208,6 +208,15 @@ def test_mixed_up_answers(world: World, is_other_process: bool) -> None:
     assert f"the API answered with {first}, which another resource has" in str(caught.value)
 
 
+@pytest.mark.parametrize("odd", [{"sector": {"name": "sector_1"}}, {"instance_type": None}])
+def test_odd_answer(world: World, odd: dict[str, Any]) -> None:
+    """An id is enough: the machine runs, whatever else cannot be read."""
+    change_answers(world, lambda answer: {**answer, **odd})
+    made = launch(world)
+    assert ({made.id}, made.instance_type) == (world.state.alive(), ONE)
+    assert world.record.instance_id == made.id
+
+
 # A POST without an answer.
 
 
@@ -327,6 +336,17 @@ def test_no_list(world: World) -> None:
     for _ in range(2):
         assert "The API could not be asked which machines exist" in str(refusal(world))
         assert not world.record.searched
+
+
+def test_candidate(world: World) -> None:
+    """A machine that appeared soon after the POST is one until it is gone, however late it is."""
+    leave_nothing(world)
+    made = world.machine()
+    for passed in (0, 1000):
+        world.clock.time += passed
+        assert refusal(world).candidates == (made,)
+    world.state.delete(made)
+    assert {launch(world).id} == world.state.alive()
 
 
 @pytest.mark.parametrize("whose", ["another resource", "another create", "another stack"])

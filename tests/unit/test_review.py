@@ -101,6 +101,15 @@ def test_reminder(
     assert list(journal.entries()) == [entry] * is_kept
 
 
+def test_settled_by_organization(journal: Journal) -> None:
+    """The organization is not known, and one of those with such a stack has the machine."""
+    stacks = FakeStacks(answers=False)
+    stacks.others = {"acme/shop/dev": {"made"}}
+    pend(journal, **MADE, seen=True)
+    assert said(journal, stacks) == []
+    assert list(journal.entries()) == []
+
+
 @pytest.mark.parametrize("record", [{}, MADE, TOLD])
 def test_under_way(journal: Journal, record: dict[str, Any]) -> None:
     """A preview beside a running `up` must not call its machines forgotten."""
@@ -333,3 +342,14 @@ def test_many_late(world: World, answers: bool) -> None:
     assert (made in warning) is answers
     assert world.api.calls.count("list") <= 2
     assert world.clock.time - began < 5
+
+
+def test_late_beside_create(world: World) -> None:
+    """A late entry's own create is over, but the process in progress may change its record."""
+    late(world)
+    made, lock = world.machine(), world.journal.try_lock(HERE)
+    assert lock is not None
+    with lock:
+        (warning,) = world.review()
+        assert made in warning
+        assert found(world) == [()]

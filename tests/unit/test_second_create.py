@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pulumi_fal.api.dialects import Request
 from pulumi_fal.errors import (
     CapacityError,
     LifecycleError,
@@ -30,6 +31,10 @@ from .world import SETTLE_SECONDS, World
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 CALL = Call(URN, timeout=100.0)
 PATIENT = replace(CALL, timeout=2000.0)
+
+
+UNHEARD = replace(CALL, is_heard=lambda: False)
+"""A call whose engine has gone, as that of a process that dies in it."""
 
 
 def create(world: World, call: Call = CALL, **changed: Any) -> str:
@@ -211,6 +216,23 @@ def test_gone_and_refused(world: World, first: InitFailed) -> None:
         with pytest.raises(CapacityError):
             create(world)
     assert world.entry() is None
+
+
+def test_shown_to_the_second(world: World) -> None:
+    """The record would make the next process wait for a machine that has gone since."""
+    world.state.provisioning = 1000
+
+    def hide(request: Request[Any]) -> None:
+        for id_ in world.state.alive():
+            world.hide(id_, 10)
+
+    world.api.before = hide
+    first = fails(world, replace(CALL, timeout=5))
+    assert not world.record.seen
+    world.clock.time += 15
+    world.api.before = lambda request: None
+    fails(world, replace(UNHEARD, timeout=5))
+    assert (world.record.instance_id, world.record.seen) == (first.instance_id, True)
 
 
 def test_in_state_now(world: World, first: InitFailed) -> None:

@@ -190,6 +190,20 @@ def test_clock_set_back(world: World) -> None:
     assert moments[-1] <= KEY_SECONDS
 
 
+def test_late_decision(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The computer may be suspended at any moment, so the clock is read right before a POST."""
+    killed(world)
+    send = Creates._send
+
+    def late(creates: Creates, *args: Any, **kwargs: Any) -> Any:
+        world.clock.set_by += KEY_SECONDS
+        return send(creates, *args, **kwargs)
+
+    monkeypatch.setattr(Creates, "_send", late)
+    refusal(world)
+    assert world.api.keys == []
+
+
 RENAMED = replace(HERE, urn=URN.replace("dev", "old"), provider="an-id")
 ALIASED = replace(HERE, urn=f"{URN}-earlier")
 
