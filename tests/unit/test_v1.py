@@ -26,6 +26,7 @@ from pulumi_fal.errors import (
     UnresolvedCreateError,
 )
 from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Journal, Phase
 from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
 from pulumi_fal.resource import operations
