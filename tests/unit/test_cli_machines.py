@@ -464,6 +464,16 @@ def test_import_file(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None
     assert resource == expected
 
 
+def test_python_program(line: CommandLine) -> None:
+    """The exact command and the lines of the program are printed."""
+    id_, options = line.rent(EIGHT, "sector_2"), ("--pin-sectors", "-o", "all machines.json")
+    shown = line.run("import-file", "--ssh-key", "key.pub", *options)
+    assert "\n  pulumi import --file 'all machines.json' --generate-code=false\n" in shown
+    assert f"ComputeInstance('gpu-8x-h100-sxm5-{id_[:8]}', instance_type='{EIGHT}'," in shown
+    assert ", ssh_key=ssh_key, sector='sector_2')" in shown
+    compile(shown[shown.index("from pathlib") :], "program", "exec")
+
+
 def test_names_in_files(line: CommandLine) -> None:
     """Names differ even where two ids begin alike, and are the same in every run."""
     machines = line.emulator.state.machines

@@ -664,6 +664,17 @@ def test_late_unreported(world: World, change: str) -> None:
     assert world.entry() == before
 
 
+def test_let_go(world: World) -> None:
+    """A machine that was let go has no record that could be marked."""
+    launch(world)
+    world.account.records.let_go(HERE)
+    before = world.journal.readable()
+    world.account.records.mark_reported(HERE, seen=True)
+    world.account.records.mark_unreported(HERE)
+    world.account.records.let_go(HERE)
+    assert (world.journal.readable(), len(before), world.late) == (before, 1, before)
+
+
 def test_quiet(world: World) -> None:
     """The process may end when no POST is in flight and every answer is recorded, not before."""
     found: list[Phase | None] = []
