@@ -52,16 +52,6 @@ def test_a_minute_of_looks(looks: Sequence[float], others: Sequence[str], is_gon
         assert absence.is_over is is_gone
 
 
-def test_no_longer_looked_for() -> None:
-    """A call that ends says no more about its machine."""
-    absences = Absences(TurnedClock(), ABSENCE_SECONDS)
-    Absence(absences, "this").missed()
-    with absences.of("another") as another:
-        another.missed()
-        assert absences.needed == 2 * ABSENCE_SECONDS
-    assert absences.needed == ABSENCE_SECONDS
-
-
 Times = Sequence[tuple[float, float]]
 
 

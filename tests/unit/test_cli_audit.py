@@ -405,14 +405,6 @@ def test_doctor_starts_the_plugin(
 # The command itself
 
 
-def test_help() -> None:
-    """Each command has a line of help that is not cut off."""
-    shown = CliRunner().invoke(cli, ["--help"]).stdout
-    assert "..." not in shown.partition("Commands:")[2]
-    for name in ("audit", "delete", "doctor", "emulator", "get", "import-file", "ls", "pending"):
-        assert f"\n  {name} " in shown
-
-
 def test_completion() -> None:
     """The function that the shell calls gets the commands that fit."""
     page = Path(__file__).parents[2] / "docs" / "command-line.md"

@@ -57,16 +57,9 @@ def test_ls_of_nothing(line: CommandLine) -> None:
 
 
 def test_ls(line: CommandLine) -> None:
-    """Each part has a name, for people and for programs."""
+    """Each part has a name, for programs."""
     id_ = line.rent()
     entry = line.made(age=90, instance_id=id_, provider="dev's")
-    shown = re.sub(" {2,}", "  ", line.run("pending", "ls"))
-    for part in (
-        f"box\n  record  {entry.id}\n  urn  {urn('box')}\n  stack  {DEV}, {BACKEND}\n  since  2023",
-        " (1m ago)\n  phase  the API created the machine, but Pulumi was not told of it; it is not",
-        f" in state\n  machine  {id_} (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n  to do  Run `pulumi",
-    ):
-        assert part in shown
     (record,) = line.json("pending", "ls")
     assert record.pop("what_to_do").startswith("Run `pulumi up`")
     assert {name: value for name, value in record.items() if value not in (None, False, {})} == {

@@ -24,7 +24,6 @@ from .cli_support import (
     BACKEND,
     DEV,
     ELSEWHERE,
-    NO_PULUMI,
     OF_PULUMI_DO,
     PROD,
     TEST,
@@ -328,17 +327,6 @@ def test_delete_refuses(
     assert line.alive == {forgotten}
     assert held not in [entry.instance_id for entry in line.pending()]
     assert "another" in [entry.instance_id for entry in line.pending()]
-
-
-def test_delete_beside_a_create(line: CommandLine) -> None:
-    """The POST has just made the machine, and its answer may be under way: nobody is asked."""
-    id_ = line.rent()
-    with line.running(line.pend()):
-        says = line.refused("delete", id_, typed="y\n")
-    assert f"may have been made by the create of 'box' of {DEV}, which is in progress" in says
-    line.pulumi_says = NO_PULUMI
-    says = line.refused("delete", id_, typed="y\n")
-    assert f"Unreadable: the list of stacks: {NO_PULUMI}" in says
 
 
 @pytest.mark.parametrize(

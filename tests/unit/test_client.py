@@ -150,14 +150,6 @@ def test_create_not_repeated(world: World, name: str) -> None:
     assert world.api.calls == ["create"]
 
 
-def test_rate_limited_create(world: World) -> None:
-    """An answer of 429 means that nothing was done, and says when to come back."""
-    world.api.faults.add("create", fault("429", retry_after=7))
-    world.client().create_instance(NEW)
-    assert 7 <= world.passed <= 7.5
-    assert world.state.creations == 1
-
-
 @pytest.mark.parametrize(
     "name, times, reports",
     [("500", 2, 0), ("500", 3, 1), (fault("429", retry_after=60), 1, 1)],

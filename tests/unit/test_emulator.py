@@ -5,7 +5,6 @@ test_contract.py has the APIs; tests/e2e/test_emulator_page.py looks at the page
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shlex
@@ -30,7 +29,7 @@ from pulumi_fal.api.client import Client
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import resolve
 from pulumi_fal.emulator.faults import OUTCOMES, Faults, fault
-from pulumi_fal.emulator.server import API_KEY, EmulatorServer, ResettableProtocol
+from pulumi_fal.emulator.server import API_KEY, EmulatorServer
 from pulumi_fal.emulator.state import CAPACITY_ANSWERS, TurnedClock
 from pulumi_fal.errors import APIError
 
@@ -98,17 +97,6 @@ def test_no_key(open_to_all: EmulatorServer, authorization: str | None) -> None:
     """A call without a key is refused, even where any key is accepted."""
     headers = {"Authorization": authorization} if authorization is not None else {}
     assert call(open_to_all, "GET", LIST, headers=headers).status_code == 401
-
-
-def test_each_key_has_machines(open_to_all: EmulatorServer) -> None:
-    """Another key's machines are 404; the controls, which need no key, show all."""
-    id_ = create(open_to_all, key="mine").json()["id"]
-    for key, status in (("another", 404), ("mine", 200)):
-        assert listed(open_to_all, key) == ([id_] if key == "mine" else [])
-        for method in ("GET", "DELETE"):
-            path = f"/compute/instance/{id_}"
-            assert call(open_to_all, method, path, key).status_code == status
-    assert report(open_to_all)["any_key"]
 
 
 def test_rotated_key(emulator: EmulatorServer) -> None:
@@ -205,14 +193,6 @@ def test_no_capacity(api: str, limit: str, status: int) -> None:
         client.create_instance(NewInstance(EIGHT, ED25519))
 
 
-@pytest.mark.parametrize("body", [{"machines": -1}, {"in_sector": "many"}, {"status": 418}])
-def test_wrong_capacity(emulator: EmulatorServer, body: object) -> None:
-    """A wrong capacity changes nothing."""
-    emulator.state.capacity = 5
-    assert control(emulator, "capacity", body).status_code == 422
-    assert (emulator.state.capacity, emulator.state.capacity_status) == (5, 400)
-
-
 def test_capacity_docs() -> None:
     """A person looks up in the docs what a status stands for."""
     section = DOCS.partition("## Capacity")[2].partition("\n## ")[0]
@@ -305,16 +285,6 @@ def test_answer(server: EmulatorServer, name: str) -> None:
             answer.json()
     assert body == BROKEN or answer.text.startswith(body)
     assert name != "slow" or time.monotonic() - began >= 0.2
-
-
-def test_late(server: EmulatorServer) -> None:
-    """The caller has no answer, and there is a machine."""
-    before = server.state.creations
-    server.faults.add("create", fault("late", seconds=1))
-    with pytest.raises(requests.Timeout):
-        create(server, timeout=0.2)
-    wait_until(lambda: bool(server.log) and server.log[-1].fault == "late")
-    assert server.state.creations == before + 1
 
 
 def test_retry_after(server: EmulatorServer) -> None:
@@ -491,32 +461,3 @@ def test_page() -> None:
     assert (directives.pop("connect-src"), directives.pop("img-src")) == ("'self'", "data:")
     assert set(directives.values()) == {"'none'"}
     assert {"default-src", "base-uri", "form-action", "frame-ancestors"} == directives.keys()
-
-
-def test_kept_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer doesn't wait the 40 ms for which the kernel puts off an acknowledgement."""
-    no_delay = []
-
-    class Noting(ResettableProtocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            connection = transport.get_extra_info("socket")
-            no_delay.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-
-    monkeypatch.setattr("pulumi_fal.emulator.server.ResettableProtocol", Noting)
-    with EmulatorServer() as emulator:
-        report(emulator)
-    assert no_delay == [1]
-
-
-def test_hundred_in_flight() -> None:
-    """A handler in a thread pool would stop at 40, and no call keeps the server from ending."""
-    with ThreadPoolExecutor(100) as pool:
-        with EmulatorServer(latency=60) as emulator:
-            waiting = [pool.submit(call, emulator, "GET", LIST) for _ in range(100)]
-            wait_until(lambda: emulator.state.in_flight == 100)
-            began = time.monotonic()
-        assert time.monotonic() - began < 30
-        assert all(one.exception(10) or one.result().status_code == 500 for one in waiting)
-    with pytest.raises(requests.ConnectionError):
-        call(emulator, "GET", LIST)

@@ -120,13 +120,6 @@ def test_taken_port() -> None:
             main(["--port", taken])
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "host.invalid"])
-def test_address_elsewhere(host: str) -> None:
-    """The advice is about the option that is wrong."""
-    with pytest.raises(SystemExit, match=rf"on {host}, port 0: [^()]+\. Choose as --host"):
-        main(["--port", "0", "--host", host])
-
-
 @pytest.mark.parametrize(
     "option, value, problem",
     [
@@ -189,11 +182,3 @@ def test_after():
     assert not {"FAL_COMPUTE_ENDPOINT", "FAL_COMPUTE_POLL_INTERVAL"} & set(os.environ)
 """
     assert "2 passed" in pytest_of(tmp_path, test)
-
-
-def test_fixture_without_extra(tmp_path: Path) -> None:
-    """The user sees one sentence and no traceback."""
-    test = "import sys\nsys.modules['uvicorn'] = None\ndef test(fal_emulator): pass\n"
-    said = pytest_of(tmp_path, test)
-    assert f"The fixture fal_emulator needs uvicorn. To install it:\n  {INSTALL}" in said
-    assert "Traceback" not in said

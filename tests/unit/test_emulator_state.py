@@ -69,40 +69,6 @@ def test_unique(state: State) -> None:
     assert made(State()) == first
 
 
-def test_sectors(state: State) -> None:
-    """A requested sector is shown from the start, and the others are given in turn."""
-    for asked in (None, None, "sector_3"):
-        assert state.create(NewInstance(EIGHT, "key", asked)).sector == asked
-    state.advance(10)
-    assert [machine.sector for machine in state.list()] == ["sector_1", "sector_2", "sector_3"]
-
-
-def test_delete(state: State) -> None:
-    """A deleted machine is shown for two seconds, which a second DELETE does not prolong."""
-    id_ = made(state)
-    state.delete(id_)
-    state.advance(1.9)
-    state.delete(id_)
-    assert [machine.id for machine in state.list()] == [state.get(id_).id] == [id_]
-    state.advance(0.1)
-    assert (state.list(), state.alive(), state.deletions) == ([], set(), 1)
-    assert is_gone(state, id_)
-    with pytest.raises(UnknownMachineError, match=id_):
-        state.delete(id_)
-
-
-def test_changes(state: State) -> None:
-    """A stuck machine stays as it is; an odd status leaves the ip alone."""
-    stuck, odd = made(state, EIGHT), made(state)
-    state.set_status(odd, "repairing")
-    state.advance(5)
-    state.stuck(stuck)
-    before = state.get(stuck)
-    state.advance(1e6)
-    assert (state.get(stuck), before.status) == (before, "provisioning")
-    assert (state.get(odd).status, state.get(odd).ip) == ("repairing", "198.18.0.2")
-
-
 @pytest.mark.parametrize("hidden", ["list", "get", "lag"])
 def test_hidden(state: State, hidden: str) -> None:
     """A machine that one call doesn't show for a time exists, and the other call shows it."""
@@ -114,17 +80,6 @@ def test_hidden(state: State, hidden: str) -> None:
     assert state.alive() == {id_}
     state.advance(5)
     assert (len(state.list()), is_gone(state, id_)) == (1, False)
-
-
-def test_capacity(state: State) -> None:
-    """A machine that is being deleted still takes its place."""
-    state.capacity = 1
-    state.delete(made(state))
-    with pytest.raises(NoCapacityError, match=ONE):
-        made(state)
-    state.advance(2)
-    made(state)
-    assert state.creations == 2
 
 
 def test_sector_capacity(state: State) -> None:
@@ -150,38 +105,6 @@ def test_accounts(state: State) -> None:
     state.delete(free, "another")
     with pytest.raises(UnknownMachineError, match=id_):
         state.delete(id_, "another")
-
-
-def test_rotated_keys(state: State) -> None:
-    """Each key is an account until it is said to be of another; the key itself is not kept."""
-    keys = ("s3cr3t-1", "s3cr3t-2", "s3cr3t-3", "s3cr3t-4")
-    state.same_account(keys[0], keys[1])
-    state.same_account(keys[1], keys[2])
-    one, *others, another = (state.account_of(key) for key in keys)
-    assert (others, another == one) == ([one, one], False)
-    assert "s3cr3t" not in repr(vars(state))
-
-
-def test_cost(state: State) -> None:
-    """A machine is billed until it is gone, and one without a price is only counted."""
-    state.delete(made(state))
-    state.kill(made(state, EIGHT))
-    state.advance(1800)
-    made(state, EIGHT)
-    made(state)
-    state.advance(1800)
-    assert state.cost({EIGHT: 20.0}) == {"total": 10, "per_hour": 20, "without_price": 1}
-    assert state.cost({ONE: 3600.0})["total"] == 1802
-
-
-def test_calls_are_counted(state: State) -> None:
-    """A call counts and is in flight until it ends, with an error or without."""
-    with state.call("get"), state.call("list"):
-        pass
-    with pytest.raises(KeyError), state.call("get"):
-        raise KeyError
-    assert state.calls == {"create": 0, "list": 1, "get": 2, "delete": 0}
-    assert (state.in_flight, state.most_in_flight) == (0, 2)
 
 
 def test_idempotency_key(state: State) -> None:

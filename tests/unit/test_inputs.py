@@ -94,6 +94,9 @@ NO_SECTOR = "sector is not one of sector_1, sector_2, sector_3"
 ONLY_EIGHT = (
     f"sector is for InfiniBand between {EIGHT} machines; leave it out with a type that has none"
 )
+NOT_AWAITED = (
+    "wait_for_ssh is True, but wait is False, so nothing would be awaited; leave one of them out"
+)
 PROBLEMS: list[tuple[dict[str, Any], list[str]]] = [
     ({}, []),
     ({"sector": Sector.SECTOR_3, "instance_type": InstanceType.GPU_8X_H100_SXM5}, []),
@@ -113,7 +116,13 @@ PROBLEMS: list[tuple[dict[str, Any], list[str]]] = [
         {"max_age": "12"},
         ["max_age must be a duration of at most 30 days such as 6h, 30m or 1h30m, not '12'"],
     ),
-    ({"wait": "false"}, ["wait must be True or False, not of type str"]),
+    *(
+        ({name: "false"}, [f"{name} must be True or False, not of type str"])
+        for name in ("wait", "wait_for_ssh")
+    ),
+    ({"wait_for_ssh": True, "wait": UNKNOWN}, []),
+    ({"wait_for_ssh": True, "wait": False}, [NOT_AWAITED]),
+    *(({"wait_for_ssh": ssh, "wait": False}, []) for ssh in (None, False, UNKNOWN)),
     # All problems are told at once.
     (
         {"instance_type": None, "ssh_key": " ", "sector": "no where"},

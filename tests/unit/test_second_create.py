@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api.dialects import Request
-from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import (
     CapacityError,
     LifecycleError,
@@ -26,12 +25,14 @@ from pulumi_fal.resource.operations import LIMIT
 from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
-from ..fakes import ED25519, EIGHT, HERE, RSA, URN, settings
+from ..fakes import ED25519, EIGHT, HERE, URN, settings
 from .world import SETTLE_SECONDS, World
 
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 CALL = Call(URN, timeout=100.0)
 PATIENT = replace(CALL, timeout=2000.0)
+
+
 UNHEARD = replace(CALL, is_heard=lambda: False)
 """A call whose engine has gone, as that of a process that dies in it."""
 
@@ -81,14 +82,6 @@ def test_goes_on(world: World, first: InitFailed, answers: bool) -> None:
     assert world.phase() is Phase.REPORTED
 
 
-def test_next_process(world: World, first: InitFailed) -> None:
-    """The record on disk is all that has the machine if the engine has forgotten the first call."""
-    fails(world, UNHEARD)
-    first.undelivered()
-    world.restart()
-    assert create(world, PATIENT) == first.instance_id
-
-
 def test_no_journal(world: World, first: InitFailed) -> None:
     """The process itself knows the machine, and says that the journal is broken."""
     for path in world.folder.iterdir():
@@ -97,17 +90,6 @@ def test_no_journal(world: World, first: InitFailed) -> None:
     world.folder.write_text("in the way")
     assert create(world, PATIENT) == first.instance_id
     assert any(first.instance_id in warning for warning in world.warnings)
-
-
-def test_never_shown(world: World) -> None:
-    """The absence of such a machine says nothing, however often it is missed."""
-    world.state.provisioning = inf
-    world.api.before = lambda request: [*map(world.hide, world.state.alive())].clear()
-    for _ in range(3):
-        failed = fails(world)
-        assert {failed.instance_id} == world.state.alive()
-        assert "the API has not shown it yet" in failed.reason
-        assert (world.phase(), world.record.seen) == (Phase.REPORTED, False)
 
 
 def test_cluster(world: World) -> None:
@@ -263,11 +245,6 @@ def test_in_state_now(world: World, first: InitFailed) -> None:
     assert len(world.state.alive()) == 2
 
 
-def test_other_inputs(world: World, first: InitFailed) -> None:
-    """Only a person can say what becomes of the machine."""
-    assert stops(world, ssh_key=RSA) == (first.instance_id,)
-
-
 @pytest.mark.parametrize("is_down", [False, True])
 def test_same_key(world: World, is_down: bool) -> None:
     """The API answers with the first's machine, which is known even if the API is down then."""
@@ -283,22 +260,6 @@ def test_same_key(world: World, is_down: bool) -> None:
     assert {made} == world.state.alive()
     assert world.state.creations == 1
     assert world.phase() is Phase.REPORTED
-
-
-def test_not_its_own_replacement(world: World) -> None:
-    """The API fails right after it has answered which machine the earlier create had made."""
-    world.settings = settings(api="v1", settle_seconds=SETTLE_SECONDS)
-    world.restart()
-    new, sent = NewInstance(EIGHT, ED25519), world.clock.wall()
-    world.earlier(Phase.REQUESTED, requested=new.hashed(), idempotency_key="key", first_sent=sent)
-    world.state.create(new, None, "key")
-    world.at_post(lambda: refuse_key(world), answered=True)
-    assert {fails(world).instance_id} == world.state.alive()
-    world.api.faults.clear()
-    world.restart()
-    world.stacks.in_state = None  # the stack can't be read
-    with pytest.raises(UnresolvedCreateError, match="reported to Pulumi"):
-        create(world)
 
 
 # The delete of a machine that a repeated create has gone on with.

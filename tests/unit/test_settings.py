@@ -15,7 +15,6 @@ from pulumi_fal.api.settings import (
     OPTIONS,
     PRICES,
     Settings,
-    parallel,
     problem,
     resolve,
 )
@@ -187,11 +186,6 @@ def test_prices(text: str, found_or_bad: dict[str, float] | str) -> None:
         assert said.startswith("FAL_COMPUTE_PRICES (or fal:prices) must have one price an hour for")
         assert f"not {found_or_bad.rpartition(',')[2]!r}." in said
         assert problem({"FAL_COMPUTE_PRICES": text}, NOTHING.get) == said
-
-
-def test_parallel() -> None:
-    """The number of threads is at least one, and is read without a key."""
-    assert parallel({"FAL_COMPUTE_PARALLEL": "0.5"}, NOTHING.get) == 1
 
 
 def test_docs() -> None:

@@ -6,7 +6,7 @@ import base64
 import contextlib
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pulumi_fal.api.models import HOW, PublicKey, parse_key, same_key
@@ -113,6 +113,7 @@ ANYTHING = st.one_of(
 )
 
 
+@settings(max_examples=30)
 @given(ANYTHING)
 @example("ssh-ed25519 /w==")
 def test_any_text(text: str) -> None:

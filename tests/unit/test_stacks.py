@@ -20,9 +20,9 @@ import pytest
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import StackError
 from pulumi_fal.stacks import cache, state
-from pulumi_fal.stacks.cache import LIST, Origin, Stacks, in_words
+from pulumi_fal.stacks.cache import LIST, Origin, Stacks
 from pulumi_fal.stacks.state import IMPORT_REFUSED, Found, StackMachine
-from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN, is_ours
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import DEV, EIGHT, HERE, URN
 from ..processes import command
@@ -322,17 +322,6 @@ def test_no_time(pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_in_words() -> None:
-    """A backend of hundreds of stacks must not bury what a message says, so three are named."""
-    late = {f"t/{number}": "no time" for number in range(40)}
-    assert in_words({"prod": "damaged", **late}) == [
-        "prod: damaged",
-        "t/0, t/1, t/2 and 37 more: no time",
-    ]
-    assert in_words(dict(list(late.items())[:3])) == ["t/0, t/1, t/2: no time"]
-    assert in_words({}) == []
-
-
 def test_another_thread_hangs(pulumi: Pulumi) -> None:
     """A thread with less time doesn't wait for the longer command of another."""
     stacks, asks, end = Stacks(), threading.Event(), threading.Event()
@@ -466,20 +455,6 @@ def test_config(monkeypatch: pytest.MonkeyPatch) -> None:
     values = []
     with pytest.raises(StackError, match="not a config"):
         state.config()
-
-
-@pytest.mark.parametrize(
-    "urn, ours",
-    [
-        (URN, True),
-        (URN.replace("::pulumi-python", "::my:Comp$pulumi-python"), True),
-        (URN.replace("ComputeInstance", "Other"), False),
-        ("", False),
-    ],
-)
-def test_is_ours(urn: str, ours: bool) -> None:
-    """A machine may have a parent."""
-    assert is_ours(urn) is ours
 
 
 # Which `pulumi` is run, and how.

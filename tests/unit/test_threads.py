@@ -64,14 +64,6 @@ def test_cancel_is_heard(server: ThreadPoolExecutor) -> None:
     assert len(server._threads) == 7
 
 
-def test_low_limit(server: ThreadPoolExecutor) -> None:
-    """A limit below the SDK's four leaves its pool as it is."""
-    server.submit(dynamic.raise_concurrency, 1).result(PATIENCE)
-    together = threading.Barrier(4)
-    for wait in [server.submit(together.wait, PATIENCE) for _ in range(4)]:
-        wait.result(PATIENCE)
-
-
 def on_a_condition(clock: Clock, seconds: float | None) -> None:
     condition = threading.Condition()
     with condition:

@@ -472,26 +472,6 @@ def test_family(kind: type) -> None:
     assert issubclass(kind, errors.FalError)
 
 
-CHECK = "Check the network and the endpoint"
-
-
-@pytest.mark.parametrize(
-    "error, says",
-    [
-        (UnreachableError("GET", PATH, "no.", sent=True), f"GET {PATH} got no answer: no."),
-        (UnreachableError("GET", PATH, "no", sent=False), CHECK),
-        (UnusableAnswerError("GET", PATH, "no", status=200), "(FAL_COMPUTE_ENDPOINT or fal:end"),
-        (errors.RateLimitedError("POST", PATH, "no", status=429), "--parallel"),
-        (errors.Interrupted(), "interrupted"),
-    ],
-    ids=["no answer", "not sent", "a page", "too many", "stopped"],
-)
-def test_message(error: Exception, says: str) -> None:
-    """It has the call and the API's words, and what to do."""
-    assert says in str(error)
-    assert (CHECK in str(error)) is (says == CHECK)
-
-
 @pytest.mark.parametrize(
     "path, is_pulumis, by_path",
     [

@@ -21,10 +21,8 @@ from pulumi_fal.api.settings import API, ENDPOINTS, AccountId, Settings
 from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.errors import (
     ConfigurationError,
-    ConflictError,
     ElsewhereError,
     FalError,
-    RateLimitedError,
     UnresolvedCreateError,
 )
 from pulumi_fal.machines.account import Account
@@ -33,7 +31,6 @@ from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Journal, Phase
 from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import Call
-from pulumi_fal.resource.inputs import UNFINISHED
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import StackMachine
 
@@ -208,41 +205,6 @@ def test_late_decision(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.api.keys == []
 
 
-def test_never_taken(world: World) -> None:
-    """A key with which no request was accepted is as good as new, and needs no time left."""
-    world.api.faults.add("create", "429", inf)
-    world.clock.suspended = 3600
-    with pytest.raises(RateLimitedError):
-        launch(world)
-    assert world.entry() is None
-
-
-def test_endless_conflict(world: World) -> None:
-    """A create that never gets past it may have made a machine, and stays on record."""
-    world.api.faults.add("create", "409", inf)
-    assert "answered 409" in refusal(world)
-    assert "answered 409" in world.record.problem
-
-
-@pytest.mark.parametrize("before", ["", "429", "reset_before", "killed"])
-def test_no_capacity(world: World, before: str) -> None:
-    """A 409 for want of it says that this attempt has made no machine, and nothing of earlier."""
-    if before == "killed":
-        killed(world)
-    elif before:
-        world.api.faults.add("create", before)
-    full = Fault("409", "full", False, 409, detail="no capacity left")
-    world.api.faults.add("create", full)
-    if before in ("", "429"):
-        with pytest.raises(ConflictError, match="no capacity left"):
-            launch(world)
-        assert world.entry() is None
-    else:
-        refusal(world)
-        assert "to send it again failed" in world.record.problem
-        assert "no capacity left" in world.record.problem
-
-
 RENAMED = replace(HERE, urn=URN.replace("dev", "old"), provider="an-id")
 ALIASED = replace(HERE, urn=f"{URN}-earlier")
 
@@ -319,41 +281,29 @@ def test_interrupted_repeats(world: World) -> None:
     assert "to send it again failed: POST /compute/instances answered 429" in world.record.problem
 
 
-def test_interrupted_after_a_loss(world: World) -> None:
-    """Ctrl-C takes nothing back after an attempt that may have made a machine."""
-    world.api.before = at_creates(lambda request: world.clock.interrupt())
-    world.api.after = at_creates(lose)
-    assert "may have made a machine" in refusal(world, names_all=False)
-    assert "reset" in world.record.problem
-
-
 # From the legacy API to v1
 
 
 class Stack(FakeStacks):
-    """A stack's state: the outputs of its machines, and the provider that every command starts.
+    """A stack's state: the outputs of its machines, and the provider that every command starts."""
 
-    Both APIs are served. `legacy` and `v1` are one and the same where v1 knows the machines.
-    """
-
-    def __init__(self, folder: Path, *, is_known: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
         self.clock = TurnedClock()
         self.journal = Journal(folder)
         self.state: dict[str, dict[str, Any]] = {}
-        self.legacy = FakeApi(self.clock.now)
-        self.v1 = self.legacy if is_known else FakeApi(self.clock.now)
+        self.api = FakeApi(self.clock.now)
 
     def provider(self, used: Settings = V1) -> Account:
         """A new process of the provider with those settings."""
-        send = self.send_v1 if used.api == "v1" else self.legacy.send
+        send = self.send_v1 if used.api == "v1" else self.api.send
         account = Account(self.journal, self, self.clock, lambda: used, send=send)
         account.known[URN] = {*self.state}  # as the engine's own state has them
         return account
 
     def send_v1(self, request: Request[Any], timeout: float | None = None) -> Any:
         """The v1 API tells a machine's region as well."""
-        answer = self.v1.send(request, timeout)
+        answer = self.api.send(request, timeout)
         if not isinstance(answer, dict):
             return answer
         for machine in answer.get("instances", [answer]):
@@ -376,88 +326,41 @@ class Stack(FakeStacks):
 
 
 @pytest.fixture
-def known(tmp_path: Path) -> Stack:
-    """Machines have the same ids under both APIs."""
-    return Stack(tmp_path, is_known=True)
+def stack(tmp_path: Path) -> Stack:
+    return Stack(tmp_path)
 
 
-@pytest.fixture
-def unknown(tmp_path: Path) -> Stack:
-    """The v1 API has none of the legacy one's machines."""
-    return Stack(tmp_path, is_known=False)
-
-
-def test_refresh(known: Stack) -> None:
+def test_refresh(stack: Stack) -> None:
     """A machine that v1 knows gets its new home and its region, and all else stays as it is."""
-    id_ = known.create()
-    before = known.state[id_]
+    id_ = stack.create()
+    before = stack.state[id_]
     assert (before["endpoint"], before["account"]) == (LEGACY.endpoint, LEGACY.account)
-    after = known.refresh(id_)
+    after = stack.refresh(id_)
     home = {"endpoint": V1.endpoint, "account": V1.account}
     assert after == {**before, **home, "region": "us-west", "creator_user_nickname": "developer"}
     for outputs in (before, after):  # neither replaced nor made again
-        diff = operations.diff(known.provider(), CALL, id_, outputs, INPUTS)
+        diff = operations.diff(stack.provider(), CALL, id_, outputs, INPUTS)
         assert (diff.replaces, diff.changes) == ([], None)
 
 
-def test_delete(known: Stack) -> None:
-    """A machine that v1 knows is deleted there, which needs no refresh before it."""
-    id_ = known.create()
-    operations.delete(known.provider(), CALL, id_, known.state[id_])
-    assert known.legacy.state.alive() == set()
-    assert known.v1.requests[-1].reason is dialects.V1.reason
-
-
-def test_unfinished(known: Stack) -> None:
-    """A wait that ended early under the legacy API is resumed under v1."""
-    id_ = known.create()
-    olds = {**known.state[id_], UNFINISHED: True, "status": "pending"}
-    outputs = operations.update(known.provider(), CALL, id_, olds, INPUTS)
-    assert (outputs["status"], outputs["region"]) == ("ready", "us-west")
-    assert UNFINISHED not in outputs
-
-
-def test_unknown_machine(unknown: Stack) -> None:
-    """Refresh, destroy and a resumed wait all stop, and change nothing."""
-    id_ = unknown.create()
-    olds, provider = unknown.state[id_], unknown.provider()
-    unfinished = {**olds, UNFINISHED: True}
-    attempts: tuple[Callable[[], object], ...] = (
-        lambda: operations.read(provider, CALL, id_, olds),
-        lambda: operations.delete(provider, CALL, id_, olds),
-        lambda: operations.update(provider, CALL, id_, unfinished, INPUTS),
-    )
-    for attempt in attempts:
-        with pytest.raises(ElsewhereError) as caught:
-            attempt()
-        assert str(caught.value).startswith(f"Machine {id_} was last seen at ")
-    diff = operations.diff(unknown.provider(), CALL, id_, unfinished, INPUTS)
-    assert (diff.replaces, diff.changes) == ([], True)
-    assert set(unknown.v1.calls) <= {"list", "get"}
-    assert unknown.legacy.state.alive() == {id_}
-    assert unknown.refresh(id_, LEGACY) == olds
-
-
-@pytest.mark.parametrize("is_alone", [True, False])
-def test_gone_machine(known: Stack, is_alone: bool) -> None:
+def test_gone_machine(stack: Stack) -> None:
     """It is kept: even if v1 knows one machine by its id, it need not know the others by theirs."""
-    gone = known.create()
-    if not is_alone:
-        assert known.refresh(known.create()) is not None
-    known.legacy.state.kill(gone)
+    gone = stack.create()
+    assert stack.refresh(stack.create()) is not None
+    stack.api.state.kill(gone)
     with pytest.raises(ElsewhereError):
-        known.refresh(gone)
+        stack.refresh(gone)
 
 
-def test_unanswered_legacy_create(unknown: Stack) -> None:
+def test_unanswered_legacy_create(stack: Stack) -> None:
     """It stops a create under v1: its machine may run where v1 doesn't see it."""
-    unknown.legacy.after = at_creates(lose)
+    stack.api.after = at_creates(lose)
     with pytest.raises(UnresolvedCreateError):
-        operations.create(unknown.provider(LEGACY), CALL, INPUTS)
+        operations.create(stack.provider(LEGACY), CALL, INPUTS)
     with pytest.raises(UnresolvedCreateError, match="the endpoint and the API that it was made"):
-        operations.create(unknown.provider(), CALL, INPUTS)
-    assert "create" not in unknown.v1.calls
-    assert len(list(unknown.journal.entries())) == 1
+        operations.create(stack.provider(), CALL, INPUTS)
+    assert stack.api.calls.count("create") == 1
+    assert len(list(stack.journal.entries())) == 1
 
 
 # The table of docs/recovering.md
@@ -500,16 +403,16 @@ class TroubledStack(Stack):
 
     def outcome(self, used: Settings, **inputs: str) -> str:
         """What `up` does, in the words of the table."""
-        sent = len(self.legacy.keys)
+        sent = len(self.api.keys)
         try:
             operations.create(self.provider(used), CALL, {**INPUTS, **inputs})
         except UnresolvedCreateError:
             return STOPS
         except FalError:
-            assert self.legacy.state.alive() == set()
+            assert self.api.state.alive() == set()
             return FAILS
-        assert len(self.legacy.state.alive()) == 1
-        assert len(self.legacy.keys) > sent
+        assert len(self.api.state.alive()) == 1
+        assert len(self.api.keys) > sent
         return AGAIN
 
     def answer(self, *statuses: int) -> None:
@@ -525,7 +428,7 @@ class TroubledStack(Stack):
                 left.pop(0)
                 lose(request)
 
-        self.legacy.before, self.legacy.after = at_creates(before), at_creates(after)
+        self.api.before, self.api.after = at_creates(before), at_creates(after)
 
     def kill(self, used: Settings) -> None:
         """A process sends a create, and ends before the answer comes."""
@@ -533,10 +436,10 @@ class TroubledStack(Stack):
         def end(request: Request[Any]) -> None:
             raise Killed
 
-        self.legacy.after = at_creates(end)
+        self.api.after = at_creates(end)
         with pytest.raises(Killed):
             operations.create(self.provider(used), CALL, INPUTS)
-        self.legacy.after = lambda request: None
+        self.api.after = lambda request: None
 
     def meet(self, trouble: Trouble, used: Settings) -> str:
         """What the `up` does that meets the trouble, or the next one after a kill."""
@@ -549,7 +452,7 @@ class TroubledStack(Stack):
         if isinstance(trouble, tuple):
             self.answer(*trouble)
         else:
-            self.legacy.faults.add("create", trouble)
+            self.api.faults.add("create", trouble)
         return self.outcome(used)
 
 
@@ -580,15 +483,15 @@ def test_table(tmp_path: Path, what: str, trouble: Trouble, column: int, used: S
     """A create ends as the table says, in each of the ways that a row names."""
     assert list(CREATES) == list(ROWS)
     said = CREATES[what][column].partition(", because")[0]
-    stack = TroubledStack(tmp_path, is_known=True)
+    stack = TroubledStack(tmp_path)
     found = stack.meet(trouble, used)
     if said == "not sent again":
-        assert len(stack.legacy.keys) == 1
+        assert len(stack.api.keys) == 1
     else:
         assert found == said
-    assert stack.legacy.state.creations <= 1
+    assert stack.api.state.creations <= 1
     if used is V1 and said == AGAIN:
-        assert len(set(stack.legacy.keys)) == 1
+        assert len(set(stack.api.keys)) == 1
 
 
 def test_settings() -> None:

@@ -11,8 +11,6 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.machines.journal import Entry, Phase
@@ -218,7 +216,6 @@ def test_takes_no_others(recorded: tuple[str, str], is_own: bool) -> None:
 
 MADE = Instance("made", ONE)
 HELD = Stack(DEV, FILES, (StackMachine("made", URN),))
-HELD_TOO = Stack(PROD, FILES, (StackMachine("made", PROD_URN),))
 HELD_THERE = replace(HELD, backend=THERE)
 NOW = 1_700_000_000.0
 
@@ -263,51 +260,6 @@ def test_whose(evidence: dict[str, Any], whose: Whose, claimed: str) -> None:
     """No stack or record that has a machine, or that may have it, is overlooked."""
     ((_, said, claim),) = Evidence(now=NOW, **evidence).whose([MADE])
     assert (said, claim.stack if claim else "") == (whose, claimed)
-
-
-def test_two_stacks() -> None:
-    """Destroying either deletes it."""
-    evidence = Evidence(stacks=[HELD, HELD_TOO], beside=[HELD_THERE])
-    holders = [claim.stack for claim in evidence.holders("made")]
-    assert holders == [DEV, PROD, f"{DEV} in {THERE}"]
-
-
-RECORDS = st.builds(
-    record,
-    st.sampled_from([0.0, ABANDONED_SECONDS + 1]),
-    phase=st.sampled_from(Phase),
-    instance_id=st.sampled_from([None, "made", "other"]),
-    file=st.sampled_from(["a-b-c.json", "d-e-f.json"]),
-    before=st.sampled_from([(), ("made",)]),
-)
-
-
-@given(
-    st.lists(RECORDS, max_size=3),
-    st.sampled_from([{}, UNREAD]),
-    st.lists(st.sampled_from([HELD, HELD_TOO]), max_size=2),
-    *[st.sets(st.sampled_from(["a-b-c.json", "d-e-f.json"]))] * 2,
-)
-def test_forgotten(
-    entries: list[Entry],
-    unread: dict[str, str],
-    stacks: list[Stack],
-    in_progress: set[str],
-    gone: set[str],
-) -> None:
-    """What a process works on, or a young record names, is not abandoned either."""
-    evidence = Evidence(entries, stacks, unread, in_progress=in_progress, gone=gone, now=NOW)
-    ((_, whose, _),) = evidence.whose([MADE])
-    names = [one for one in entries if one.instance_id == "made"]
-    perhaps = [one for one in entries if one.instance_id is None and "made" not in one.before]
-    assert (whose is Whose.STACK) is bool(stacks)
-    if whose is Whose.FORGOTTEN:
-        assert names == perhaps == []
-        assert not unread
-    if whose is Whose.ABANDONED:
-        young = {one.file for one in names if NOW - one.started <= ABANDONED_SECONDS}
-        assert not {one.file for one in names} & in_progress
-        assert young <= gone
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pulumi_fal.emulator.state import TurnedClock
 
 from ..simulation.turns import SimulatedClock, Turn, Turns
 
-any_order = pytest.mark.parametrize("seed", range(10))
+any_order = pytest.mark.parametrize("seed", range(5))
 
 
 class Threads:
