@@ -152,7 +152,7 @@ def test_program(program: dict[str, Any]) -> None:
     assert len(PROGRAMS) == 11
     outputs: dict[str, set[str]] = {}
     for name, resource in program.get("resources", {}).items():
-        spec, given = declared("resources", resource["type"]), set(resource["properties"])
+        spec, given = declared("resources", resource["type"]), set(resource.get("properties", ()))
         assert set(spec["requiredInputs"]) <= given <= set(spec["inputProperties"])
         outputs[name] = {"id", *spec.get("properties", ())}
     for name, variable in program.get("variables", {}).items():
