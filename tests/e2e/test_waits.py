@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import subprocess
 import time
 from math import inf
 
@@ -15,8 +16,8 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
 from ..processes import replaced
-from .harness import SSH_KEY, Stack, machine, wait_until
-from .native import NativeStack, in_native
+from .harness import PULUMI, SSH_KEY, Stack, machine, wait_until
+from .native import NativeStack, in_both, in_native
 from .recovery import (
     entries,
     finish,
@@ -174,6 +175,29 @@ def test_capacity(stack: Stack, emulator: EmulatorServer) -> None:
     assert len(stack.state_ids()) == 4
     assert stack.state_ids() == state.alive()
     assert state.creations == 4
+
+
+@pytest.mark.chaos("plugin/test_hosts.py::test_no_capacity_in_time")
+@in_both
+def test_room_by_a_delete(stack: Stack, emulator: EmulatorServer) -> None:
+    """A create that found no capacity in its time keeps no delete from making the room for it."""
+    state, new = emulator.state, machine("new", wait_for_capacity="1s")
+    state.capacity, state.capacity_status = 1, 409
+    stack.write(machine("old"))
+    stack.up()
+    stack.write(new)
+    ended = stack.up(fails=True)
+    says(ended, "had no capacity for it in 1s")
+    version = subprocess.check_output([PULUMI, "version"], text=True)
+    is_known = tuple(map(int, version.removeprefix("v").split(".")[:2])) >= (3, 276)
+    assert (ended.exit_code == 10) is is_known
+    assert (state.alive() == set()) is is_known
+    assert stack.state_ids() == state.alive()
+    assert entries(stack) == []
+    state.capacity = 1 if is_known else None
+    stack.up()
+    assert stack.state_ids() == state.alive()
+    assert len(state.alive()) == 1
 
 
 REFUSED = "ready, waiting for SSH on port 22: Connection refused"
