@@ -339,7 +339,7 @@ class FalProvider(ConfigurableProvider):
             f"To delete a machine that no stack has:\n  pulumi-fal delete {request.id}"
         )
         call, state = self._call(request, context), received(request.properties)
-        if IMPORT_REFUSED in state:
+        if IMPORT_REFUSED in state or self._is_taken(call, request.id, state):
             call.log(
                 f"Machine {request.id} was removed from state, but not deleted, because its import "
                 "was refused.",
@@ -349,6 +349,16 @@ class FalProvider(ConfigurableProvider):
         with self.session.slots:
             operations.delete(self.session.account, call, request.id, state)
         return empty_pb2.Empty()
+
+    def _is_taken(self, call: Call, id_: str, state: Mapping[str, Any]) -> bool:
+        """Whether another resource has a machine whose import was cut off before its comparison."""
+        if IMPORTED not in state:
+            return False
+        try:
+            operations.refuse_taken(self.session.account, call, _machine(id_, state))
+        except LifecycleError:
+            return True
+        return False
 
     def _refuse_without_stack(self, message: str) -> None:
         """Raise FalError with the message if there is no state to record what is done."""
