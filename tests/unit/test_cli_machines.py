@@ -522,6 +522,7 @@ def test_unwritable(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("import-file", "--ssh-key", "key.pub", "--yes", "-o")
     line.rent()
     assert "There is no folder missing." in line.refused(*options, "missing/machines.json")
+    assert "can't be written: File name too long" in line.refused(*options, "x" * 300)
     assert line.exported == []
     no_space = mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
     monkeypatch.setattr(Path, "write_text", no_space)

@@ -73,11 +73,15 @@ def import_file(
     can't be read, because a machine must not be in two stacks.
     """
     ssh_key = _read_key(key_file)
-    if not output.parent.is_dir():  # found before the stacks are read, which takes long
+    try:  # before the stacks are read, which takes long
+        has_folder, is_there = output.parent.is_dir(), output.exists()
+    except OSError as error:
+        raise _cannot_be_written(output, error) from None
+    if not has_folder:
         raise click.ClickException(f"There is no folder {output.parent}. Make it, or name another.")
     listed, reader = context.client().list_instances(), Reader(context, stacks)
     instances = _unclaimed(reader, listed)
-    if instances and output.exists() and not yes:
+    if instances and is_there and not yes:
         click.confirm(f"{output} exists. Overwrite it?", abort=True)
         instances = _unclaimed(reader, instances)  # a stack may have imported one meanwhile
     if not instances:
@@ -104,7 +108,7 @@ def import_file(
     try:
         output.write_text(json.dumps({"resources": resources}, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise click.ClickException(f"{output} can't be written: {error.strerror}.") from None
+        raise _cannot_be_written(output, error) from None
     count = f"{len(resources)} machine{'s' * (len(resources) != 1)}"
     common.print_lines(
         f"Wrote {count} to {output}. To import into the selected stack, run:\n\n"
@@ -147,6 +151,10 @@ def _read_key(file: Path) -> str:
     except ValueError as error:
         raise click.ClickException(f"The content of {file} {error}") from None
     return text
+
+
+def _cannot_be_written(output: Path, error: OSError) -> click.ClickException:
+    return click.ClickException(f"{output} can't be written: {error.strerror}.")
 
 
 def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
