@@ -352,15 +352,20 @@ class Laws:
     def _unseen_late(self, call: Call) -> set[str]:
         """Return the machines on record as late that no list with the key of a call shows now.
 
-        They are another account's, or a person has forgotten their create before a list had them.
+        They are another account's, or a person has forgotten their create before a list had them,
+        or it was another computer that has found them gone.
         """
         account, late = self._world.account, self._world.entries_of(call.owner, late=True)
         asking = account.state.account_of(call.process.conditions.key)
         named, made = {entry.instance_id for entry in late}, account.machines_of(call.owner)
+        here = self._world.entries_of(call.owner, call.process.home, late=True)
+        elsewhere = named - {entry.instance_id for entry in here}
         return {
             instance_id
             for instance_id in (made if None in named else made & named)
-            if account.is_new(instance_id) or not account.machine(instance_id).belongs_to(asking)
+            if account.is_new(instance_id)
+            or not account.machine(instance_id).belongs_to(asking)
+            or instance_id in elsewhere
         }
 
     def _is_unlinked(self, entry: Entry, stack: Stack) -> bool:

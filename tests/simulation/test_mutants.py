@@ -236,7 +236,7 @@ TWICE = "was made twice"
 GONE = "for gone, which runs"
 STILL = "which was still there"
 TAKEN = "is called forgotten|, which .* has"
-ANY = f"{LOST}|{TWICE}|{GONE}|{STILL}|it does not settle"
+ANY = f"{LOST}|{TWICE}|{GONE}|{STILL}|removes the record|it does not settle"
 """Of a mistake that shows in more than one way, whichever comes first."""
 UNAWAITED = next(program for program in PROGRAMS if program.get("wait") is False)
 WAITING = next(inputs for inputs in PROGRAMS if "wait_for_capacity" in inputs)
