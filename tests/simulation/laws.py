@@ -523,7 +523,7 @@ class Laws:
         if code == 0:
             self.violations.extend(
                 f"{instance_id} is nobody's for ever, and called fine"
-                for instance_id in sorted(self._abandoned() & call.process.shown)
+                for instance_id in sorted(self._abandoned() & (call.process.shown_first or set()))
             )
 
     def _had_now(self, call: Call) -> set[str]:

@@ -167,6 +167,8 @@ class Process:
         """The machines that its creates said to be theirs."""
         self.shown: set[str] = set()
         """The machines that any of its lists has shown."""
+        self.shown_first: set[str] | None = None
+        """Those that the first one has shown. A later one only tells `audit` which are gone."""
         self.listed_at = inf
         """When it last asked for the list of machines; inf before it has done so."""
         self.beside: list[Callable[[], None]] = []
@@ -234,6 +236,8 @@ class Process:
         answer = wire(request, timeout)
         if request.kind == "list":
             self.shown |= _ids_in(answer)
+            if self.shown_first is None:
+                self.shown_first = set(self.shown)
         return answer
 
     def step(self, moment: str, touched: str = "", how: str = READ) -> None:

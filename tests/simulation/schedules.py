@@ -223,14 +223,18 @@ class Schedules(RuleBasedStateMachine):
     def up_with_an_import(self, stack: str, unread: str, name: str, number: int) -> None:
         """Into a resource that has none, of whatever machine there is, whoever made it."""
         conditions = Conditions(unread=unread)
-        imports = self._imports(stack, name, number, unread)
+        imports = self._imports(stack, name, number, conditions)
         self.world.run(conditions, self.world.up(stack, conditions, imports=imports))
 
-    def _imports(self, stack: str, name: str, number: int, unread: str) -> dict[str, str]:
-        """What a command imports: no machine of a stack that it does not look into."""
+    def _imports(
+        self, stack: str, name: str, number: int, conditions: Conditions
+    ) -> dict[str, str]:
+        """What a command imports: nothing of a stack or a computer that it does not look into."""
         account, own = self.world.account, place(self.world.stacks[stack].backend)
         others = [other for other in self.world.stacks.values() if other.name != stack]
+        unread, homes = conditions.unread, [home for home in HOMES if home != conditions.home]
         unseen = [other.ids() for other in others if unread or place(other.backend) != own]
+        unseen.append(frozenset(entry.instance_id or "" for entry in self.world.entries(*homes)))
         running = sorted(filter(account.runs, account.state.machines.keys() - set().union(*unseen)))
         return {name: running[number % len(running)]} if running else {}
 
@@ -335,7 +339,7 @@ class Interleaved(Schedules):
         conditions = self.weather(conditions)
         unread, imports = conditions.unread, {}
         if number is not None:
-            imports = self._imports(stack, name, number, unread)
+            imports = self._imports(stack, name, number, conditions)
         beside = self.world.command_line(stack, Conditions(unread=unread), command, name)
         self.world.run(conditions, self.world.up(stack, conditions, imports=imports), beside)
 

@@ -236,6 +236,21 @@ def test_dropped_while_read(records: Journal, monkeypatch: pytest.MonkeyPatch) -
     assert records.of(HERE) == []
 
 
+def test_moved_while_read(records: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pending adopt` may write an entry to another file between the list and the read."""
+    records.write(ENTRY)
+    moved, read = replace(ENTRY, origin=OTHER, file=new_file(OTHER)), Path.read_text
+
+    def late(self: Path, *args: Any, **kwargs: Any) -> str:
+        if self.name == ENTRY.file:
+            records.write(moved)
+            self.unlink()
+        return read(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", late)
+    assert records.readable() == [moved]
+
+
 FINDS = {
     "another backend": (replace(HERE, backend="file:///there"), True),
     "a provider's id": (replace(HERE, provider="an-id"), True),

@@ -379,8 +379,8 @@ class Records:
 
     def was_never_shown(self, urn: str, instance_id: str) -> bool:
         """Whether the API may never have shown a machine in state, as far as is on record."""
-        try:
-            entries = self._journal.of(Origin(urn))
+        try:  # the resource may have had another name
+            entries = [*self._journal.of(Origin(urn)), *self._journal.readable()]
         except JournalError:  # it was reported at the start
             return True
         return any(

@@ -274,7 +274,13 @@ class Journal:
 
     def entries(self) -> Iterator[Entry | JournalError]:
         """Yield all entries. An entry that can't be read yields its error."""
-        yield from _read(self.folder / name for name in self._names())
+        seen: set[str] = set()
+        while names := [name for name in self._names() if name not in seen]:
+            seen.update(names)
+            found = list(_read(self.folder / name for name in names))
+            yield from found
+            if len(found) == len(names):  # else one may have been written to another file meanwhile
+                return
 
     def current(self, entry: Entry) -> Entry | None:
         """Return what the file of an entry that was read earlier holds now; None if it is gone."""
