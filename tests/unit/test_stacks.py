@@ -21,7 +21,7 @@ from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import StackError
 from pulumi_fal.stacks import cache, state
 from pulumi_fal.stacks.cache import LIST, Origin, Stacks
-from pulumi_fal.stacks.state import IMPORT_REFUSED, Found, StackMachine
+from pulumi_fal.stacks.state import IMPORT_REFUSED, Found, Stack, StackMachine
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import DEV, EIGHT, HERE, URN
@@ -391,6 +391,12 @@ def cloud(pulumi: Pulumi) -> Pulumi:
         "me/bank/dev": exported(),
     }
     return pulumi
+
+
+def test_newer_state() -> None:
+    """All stacks may have been read before one of them got its provider."""
+    before, now = Stack("shop", asked=1), Stack("shop", providers={"an-id": "fal"}, asked=2)
+    assert Found((now,)) | Found((before,)) == Found((now,))
 
 
 def test_own_by_id(cloud: Pulumi) -> None:

@@ -197,6 +197,8 @@ class Stack:
     create."""
     is_updating: bool = False
     """Whether an update of it is in progress, as far as a list of several stacks shows."""
+    asked: float = field(default=0.0, compare=False)
+    """When `pulumi` was asked for it, as time.monotonic has it."""
 
     @property
     def organization(self) -> str:
@@ -217,8 +219,9 @@ class Found:
     unread: Mapping[str, str] = field(default_factory=dict)
 
     def __or__(self, other: Found) -> Found:
-        """Return what was found in both. A stack that was read twice counts once."""
-        stacks = {(stack.backend, stack.name): stack for stack in self.stacks + other.stacks}
+        """Return what was found in both. Of a stack that was read twice, the newer state counts."""
+        found = sorted(self.stacks + other.stacks, key=lambda stack: stack.asked)
+        stacks = {(stack.backend, stack.name): stack for stack in found}
         return Found(tuple(stacks.values()), {**self.unread, **other.unread})
 
     def at(self, backend: str) -> Found:
@@ -233,6 +236,7 @@ def read(name: str = "", backend: str = "", seconds: float = SECONDS) -> Stack:
     that is selected in this folder; without `backend`, the command uses its own. Raises StackError
     if the stack can't be read.
     """
+    asked = time.monotonic()
     exported = _exported(name, backend, seconds)
     try:
         deployment = exported["deployment"]
@@ -255,6 +259,7 @@ def read(name: str = "", backend: str = "", seconds: float = SECONDS) -> Stack:
                 if resource["type"].startswith(PROVIDERS) and resource.get("id")
             },
             tuple(row["resource"]["urn"] for row in operations if row["type"] == "creating"),
+            asked=asked,
         )
     except (AttributeError, KeyError, TypeError):
         raise StackError("`pulumi stack export` printed something that is not a stack") from None
