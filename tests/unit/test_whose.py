@@ -248,7 +248,7 @@ UNREAD = {"stack organization/shop/test": "no access"}
         ({"entries": [record()], "gone": {OLD.file}}, Whose.ABANDONED, DEV),
         ({"entries": [ADOPTED_SINCE, OLD]}, Whose.PENDING, DEV),
         ({"entries": [OLD], "unread": UNREAD}, Whose.UNKNOWN, DEV),
-        ({"entries": [OLD], "unread_beside": {OLD.file: UNREAD}}, Whose.UNKNOWN, DEV),
+        ({"entries": [OLD], "unread_elsewhere": {OLD.file: UNREAD}}, Whose.UNKNOWN, DEV),
         ({"entries": [UNANSWERED]}, Whose.UNKNOWN, DEV),
         ({"entries": [replace(UNANSWERED, phase=Phase.LATE)]}, Whose.UNKNOWN, DEV),
         ({"entries": [replace(UNANSWERED, before=("made",))]}, Whose.FORGOTTEN, ""),

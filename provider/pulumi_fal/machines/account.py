@@ -81,7 +81,7 @@ class Account:
         self.notify = notify
         self.warn = warn
         self.greeting = greeting
-        self.known: dict[str, set[str]] = {}
+        self.in_engine: dict[str, set[str]] = {}
         """By the URN of each resource that the engine has in its state, as its calls show, the ids
         of the machines that it has compared. Its state may be older than the stack's."""
         self.opening = threading.RLock()
@@ -150,14 +150,14 @@ class Account:
 
     def note_compared(self, urn: str, instance_id: str) -> None:
         """Note that the engine has the resource with this machine in its state."""
-        self.known.setdefault(urn, set()).add(instance_id)
+        self.in_engine.setdefault(urn, set()).add(instance_id)
 
     def engine_has(self, urn: str, instance_id: str) -> bool:
         """Whether the engine's state has the resource with this machine, as far as it has shown.
 
         A forced replacement comes without a diff, so that the machine is not known.
         """
-        compared = self.known.get(urn)
+        compared = self.in_engine.get(urn)
         return compared is not None and (not compared or instance_id in compared)
 
     def review(self, urn: str, *, reads: bool = False) -> None:
@@ -186,7 +186,7 @@ class Account:
             fleet = self.fleet
             fleet.recent(fleet.interval / 4, self.clock.now() + _AHEAD_SECONDS)
 
-    def is_own(self, other: AccountId) -> bool:
+    def is_known_own(self, other: AccountId) -> bool:
         """Whether machines with that AccountId are known to belong to this account.
 
         An AccountId without account and endpoint counts as this account's.
@@ -198,11 +198,11 @@ class Account:
 
         `machines` returns those that may have the AccountId, among others.
         """
-        if not self.is_own(other) and shares_account(
+        if not self.is_known_own(other) and shares_account(
             self.id, other, machines, lambda: self.fleet.recent(_RECENT_SECONDS)
         ):
             self._own.add(other.key)
-        return self.is_own(other)
+        return self.is_known_own(other)
 
     def elsewhere(self, instance_id: str, other: AccountId) -> ElsewhereError:
         """Return the error of a machine that is not seen and may belong to another account."""

@@ -121,7 +121,7 @@ class Creates:
         while (lock := account.journal.try_lock(origin)) is None:
             looks += 1
             if looks == 2:  # a process that only changes the entry has the lock for a moment
-                account.warn(unresolved.in_progress(origin))
+                account.warn(unresolved.in_progress_warning(origin))
             account.clock.sleep(_LOOK_AGAIN_SECONDS)
         if looks:
             account.stacks.forget(origin)
@@ -149,7 +149,7 @@ class Creates:
         made = self._records.made(origin)
         if made is None:
             return None
-        found = earlier.find(self._account, made.entry)
+        found = earlier.machine_of(self._account, made.entry)
         if found is None and made.entry.seen:
             self._records.let_go(origin)
             return None
@@ -173,7 +173,7 @@ class Creates:
             return None, []
         about = earlier.decided(self._account, entries, asking, new)
         decided = [
-            (self._seen(entry, facts), facts, decision)
+            (self._mark_seen(entry, facts), facts, decision)
             for entry, (facts, decision) in zip(entries, about, strict=True)
         ]
         for entry, _, decision in decided:
@@ -185,7 +185,7 @@ class Creates:
             for entry, facts, _ in decided:
                 if facts.search:  # what this search found must not count as late next time
                     self._records.amend(replace(entry, searched=False))
-            raise unresolved.combined(errors)
+            raise unresolved.combined_error(errors)
         left = (
             self._leave(entry, facts, decision)
             for entry, facts, decision in decided
@@ -221,7 +221,7 @@ class Creates:
             locks.close()
             while journal.is_locked(busy) and journal.current(busy) == busy:
                 if not is_told:
-                    self._account.warn(unresolved.in_progress(origin))
+                    self._account.warn(unresolved.in_progress_warning(origin))
                 is_told = True
                 self._account.clock.sleep(_LOOK_AGAIN_SECONDS)
             stacks.forget(origin)
@@ -244,7 +244,7 @@ class Creates:
             held.append(entry)
         return None
 
-    def _seen(self, entry: Entry, facts: Facts) -> Entry:
+    def _mark_seen(self, entry: Entry, facts: Facts) -> Entry:
         """Return the entry, which says from now on that the API has shown the machine if it has."""
         if facts.instance is None or entry.seen or entry.is_late:
             return entry
@@ -280,13 +280,13 @@ class Creates:
         None if the machine is in state, where its entry could not be written: then the present
         create replaces it.
         """
-        if not self._may_send(entry):  # a wait for a lock may have taken long
+        if not self._key_is_kept(entry):  # a wait for a lock may have taken long
             raise self._without_an_answer(entry)
         # A command that has read the entry must not drop it once this has been sent.
         entry = replace(entry, started=self._account.clock.wall())
         self._records.write(entry)
         with self.sending():
-            made, instance = self._send(entry, new, may_be_sent=True)
+            made, instance = self._send(entry, new, is_repeat=True)
             # The machine may already be in state, if only the entry could not be written.
             if instance.id not in (self._account.stacks.ids(asking.origin) or ()):
                 self._records.remember(asking.origin, made, instance)
@@ -310,7 +310,7 @@ class Creates:
             return None  # the stack that has the machine sees to it
         if entry.instance_id is not None and facts.instance is None and not facts.in_state:
             gone = as_gone(entry, facts.now)
-            self._account.warn(unresolved.gone(entry))
+            self._account.warn(unresolved.gone_warning(entry))
             self._records.amend(gone)
             return None
         if facts.same is Same.UNKNOWN:  # it may be another stack's: only what is proven dead goes
@@ -333,13 +333,13 @@ class Creates:
         """
         refused: list[Entry] = []
         if patience is None:
-            return self._ask(new, origin, late, refused, waits=False)
+            return self._create(new, origin, late, refused, waits=False)
         for turn in self._queues.turns(origin.name, new, patience):
             with turn:
-                instance = self._ask(new, origin, late, refused, waits=True)
+                instance = self._create(new, origin, late, refused, waits=True)
         return instance
 
-    def _ask(
+    def _create(
         self,
         new: NewInstance,
         origin: Origin,
@@ -371,23 +371,23 @@ class Creates:
         try:
             with self.sending():
                 self._records.begin_post(entry)
-                for before_this in late:  # not before: this create may fail to get on record
-                    self._records.amend(before_this)
+                for late_entry in late:  # not before: this create may fail to get on record
+                    self._records.amend(late_entry)
                 made, instance = self._send(entry, new, waits=waits)
                 self._records.remember(origin, made, instance)
         except (APIError, ConfigurationError, Interrupted) as error:  # it certainly made no machine
-            for before_this in late:
-                self._records.amend(replace(before_this, phase=Phase.REQUESTED, found=()))
+            for late_entry in late:
+                self._records.amend(replace(late_entry, phase=Phase.REQUESTED, found=()))
             refused.append(replace(entry, problem=str(error)))
             raise
         return instance
 
     def _send(
-        self, entry: Entry, new: NewInstance, *, may_be_sent: bool = False, waits: bool = False
+        self, entry: Entry, new: NewInstance, *, is_repeat: bool = False, waits: bool = False
     ) -> tuple[Entry, Instance]:
         """Send the create, record its result, and return the entry with the machine.
 
-        `may_be_sent` says whether an earlier process may have sent the same create. Raises an
+        `is_repeat` says whether an earlier process may have sent the same create. Raises an
         APIError if the API certainly made no machine, and UnresolvedCreateError if it may have.
         """
         failures: list[APIError] = []
@@ -395,12 +395,12 @@ class Creates:
             instance = self._post(entry, new, failures, waits=waits)
         except (APIError, ConfigurationError, Interrupted) as error:
             unanswered = list(filter(retry.may_have_made_a_machine, failures))
-            if not (unanswered or may_be_sent):  # the API did not accept any request
+            if not (unanswered or is_repeat):  # the API did not accept any request
                 self._records.drop(entry)
                 raise
             last = next(reversed(failures), None) if isinstance(error, Interrupted) else error
             if last is not None:
-                problem = unresolved.problem(entry, next(reversed(unanswered), None), last)
+                problem = unresolved.problem_of(entry, next(reversed(unanswered), None), last)
                 entry = self._with_problem(entry, problem)
             raise self._without_an_answer(entry) from None
         is_new = instance.id not in entry.before
@@ -424,11 +424,11 @@ class Creates:
         """
         client, key = self._account.client, entry.idempotency_key
         # The client counts these seconds with a clock that stands still while a laptop sleeps, but
-        # can't be set. Of the wall clock, which _may_send asks, the opposite is true.
+        # can't be set. Of the wall clock, which _key_is_kept asks, the opposite is true.
         seconds = entry.key_seconds_left(self._account.clock.wall())
         patient = client.within(seconds) if key else client
         for attempt in patient.attempts(is_idempotent=bool(key) and client.has_idempotency_keys):
-            if attempt.number > 1 and not self._may_send_again(entry):
+            if attempt.number > 1 and not self._note_repeat(entry):
                 raise failures[-1]
             with attempt:
                 try:
@@ -439,14 +439,14 @@ class Creates:
                     raise
         return instance
 
-    def _may_send_again(self, entry: Entry) -> bool:
+    def _note_repeat(self, entry: Entry) -> bool:
         """Whether the create may be sent again, which then is on record."""
-        if not self._may_send(entry):
+        if not self._key_is_kept(entry):
             return False
         self._records.write(replace(entry, started=self._account.clock.wall()))
         return True
 
-    def _may_send(self, entry: Entry) -> bool:
+    def _key_is_kept(self, entry: Entry) -> bool:
         """Whether the create may still be sent again with its key, by the wall clock."""
         return not entry.idempotency_key or entry.key_seconds_left(self._account.clock.wall()) > 0
 
@@ -460,10 +460,10 @@ class Creates:
         try:
             (search,) = earlier.search(self._account, [entry])
         except FalError as error:
-            return unresolved.unseen(entry, error)
+            return unresolved.unseen_error(entry, error)
         if not search:
             self._records.write(replace(entry, searched=True))
-        return unresolved.unanswered(entry, search.candidates, search.unread)
+        return unresolved.unanswered_error(entry, search.candidates, search.unread)
 
     def _refuse_if_cut_off(self, entry: Entry, origin: Origin) -> None:
         """Raise if another computer's create of this resource was cut off, and may have made one.
@@ -484,7 +484,7 @@ class Creates:
         if search:
             cut_off = replace(cut_off, problem=unresolved.CUT_OFF)
             self._account.journal.write(cut_off)
-            raise unresolved.unanswered(cut_off, search.candidates, search.unread)
+            raise unresolved.unanswered_error(cut_off, search.candidates, search.unread)
 
     def _is_on_record(self, origin: Origin, own: Stack) -> bool:
         """Whether state has a machine of the resource, or the journal a create of it."""
@@ -506,7 +506,7 @@ class Creates:
         search = earlier.unclaimed(self._account, refused[0], new)
         if search:
             self._account.journal.write(refused[0])
-            raise unresolved.unanswered(refused[0], search.candidates, search.unread)
+            raise unresolved.unanswered_error(refused[0], search.candidates, search.unread)
         refused.clear()
 
     def _provider(self, origin: Origin) -> str:
