@@ -21,11 +21,12 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.cli.common import Reader
 from pulumi_fal.errors import StillThereError
-from pulumi_fal.machines import capacity, creates, earlier, fleet, whose
-from pulumi_fal.machines.account import Account, Records
+from pulumi_fal.machines import capacity, earlier, fleet, whose
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.machines.lifecycle import Deletion, Lifecycle
+from pulumi_fal.machines.records import Records
 from pulumi_fal.machines.unresolved import Ask, Decision, Facts, decide
 from pulumi_fal.machines.whose import Asking, Evidence, Same
 from pulumi_fal.resource import operations
@@ -131,10 +132,10 @@ def reading(**less: Any) -> Callable[[], Patch]:
     return instead(Reader, "read", read)
 
 
-def drop_entry(
-    self: Journal, urn: str, id_: str, *, is_proven: bool, drop: Any = Journal.drop_entry_for
+def settle_unseen(
+    self: Records, urn: str, id_: str, *, is_proven: bool, settle: Any = Records.settle
 ) -> None:
-    drop(self, urn, id_, is_proven=True)
+    settle(self, urn, id_, is_proven=True)
 
 
 def diff_that_looks(
@@ -180,7 +181,7 @@ MUTANTS: dict[str, Callable[[], Patch]] = {
     "believe any account": instead(Account, "is_known_own", return_value=True),
     "take what was never shown for gone": decide_with({}, {"seen": True}),
     "drop what was never shown from state": instead(Records, "was_never_shown", return_value=False),
-    "drop a record of what was not seen": instead(Journal, "drop_entry_for", drop_entry),
+    "drop a record of what was not seen": instead(Records, "settle", settle_unseen),
     "take what was reported for nobody's": reading(entries=[]),
     "take what is unread for read": reading(unread={}),
     "import whatever there is": instead(operations, "refuse_taken"),
@@ -391,7 +392,7 @@ MENDS = {
         "is called forgotten",
     ),
     "drop the record of a create that may end late": (
-        instead(creates, "as_late", return_value=None),
+        instead(Entry, "as_late", return_value=None),
         "neither in state nor in the journal",
     ),
     "say nothing of a late machine": (

@@ -10,7 +10,7 @@ import pytest
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import Interrupted
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.journal import Entry, Phase
+from pulumi_fal.machines.journal import LATE_SECONDS, Entry, Phase
 from pulumi_fal.machines.unresolved import (
     Ask,
     Facts,
@@ -19,11 +19,9 @@ from pulumi_fal.machines.unresolved import (
     SendAgain,
     StartFresh,
     Stop,
-    as_gone,
-    as_late,
     decide,
 )
-from pulumi_fal.machines.whose import LATE_SECONDS, Same, candidates
+from pulumi_fal.machines.whose import Same, candidates
 
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, refusal
 
@@ -91,7 +89,7 @@ FRESH, FRESH_AND_LATE = (
     StartFresh(),
     StartFresh(unresolved.late_warning(SEARCHED, FOUND.candidates)),
 )
-BACK = as_gone(CREATED, NOW)
+BACK = CREATED.as_gone(NOW)
 OF_2, IN_2 = replace(SPEC, sector="sector_2"), replace(MADE, sector="sector_2")
 GONE, THEIRS_GONE = replace(CREATED, seen=True), replace(THEIRS, seen=True)
 LOST = replace(UNANSWERED, phase=Phase.LATE, found=("made",))
@@ -264,12 +262,12 @@ HOUR = NOW + 3600
 )
 def test_as_late(entry: Entry, found: tuple[Instance, ...], now: float, kept: Entry | None) -> None:
     """What may exist is named, and what has not appeared for long does not exist."""
-    assert as_late(entry, found, now) == kept
+    assert entry.as_late(found, now) == kept
 
 
 def test_as_gone() -> None:
     """The API has shown it, however long ago its create was."""
-    assert as_gone(CREATED, HOUR) == replace(CREATED, phase=Phase.LATE, started=HOUR, seen=True)
+    assert CREATED.as_gone(HOUR) == replace(CREATED, phase=Phase.LATE, started=HOUR, seen=True)
 
 
 # How the messages read.

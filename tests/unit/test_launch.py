@@ -19,8 +19,7 @@ from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import Interrupted, JournalError, UnresolvedCreateError
 from pulumi_fal.machines import journal
-from pulumi_fal.machines.journal import Entry, Journal, Phase
-from pulumi_fal.machines.whose import LATE_SECONDS
+from pulumi_fal.machines.journal import LATE_SECONDS, Entry, Journal, Phase
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine
 

@@ -34,10 +34,8 @@ from pulumi_fal.machines.unresolved import (
     SendAgain,
     StartFresh,
     Stop,
-    as_gone,
-    as_late,
 )
-from pulumi_fal.machines.whose import LATE_SECONDS, Asking, Same, same
+from pulumi_fal.machines.whose import Asking, Same, same
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Stack
 from pulumi_fal.tokens import PROVIDER_TYPES
@@ -65,13 +63,18 @@ class Creates:
         """The ids of the machines that this process has deleted."""
         self._queues = Queues(account.clock, account.fleet.interval)
         self._began: dict[str, float] = {}
-        """When the last create of each resource began, by URN, as time.monotonic has it."""
+        """When the last create of each resource began, by URN, as time.monotonic has it.
+
+        What was read of the stack before is too old for it, and an alias with a create of its own
+        is another resource.
+        """
         self._sending = 0
         """How many POSTs have no result on record yet."""
         self._sent = threading.Condition()
-        self._reading: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._is_warned = False
+        self._lock = threading.Lock()
+        """Of the two below."""
+        self._has_read = False
+        self._has_warned = False
 
     @contextmanager
     def launch(
@@ -104,11 +107,11 @@ class Creates:
 
     def _begin_reading(self, origin: Origin) -> None:
         """Begin to read the stack's state, beside whatever else comes before the first POST."""
-        with self._starting:
-            if self._reading is None:
+        with self._lock:
+            if not self._has_read:
+                self._has_read = True
                 read = functools.partial(self._account.stacks.own, origin)
-                self._reading = threading.Thread(target=read, daemon=True)
-                self._reading.start()
+                threading.Thread(target=read, daemon=True).start()
 
     @contextmanager
     def _locked(self, origin: Origin) -> Iterator[None]:
@@ -131,8 +134,8 @@ class Creates:
             yield
 
     def _warn_of_locks(self) -> None:
-        with self._starting:
-            is_first, self._is_warned = not self._is_warned, True
+        with self._lock:
+            is_first, self._has_warned = not self._has_warned, True
         if is_first:
             self._account.warn(
                 f"The file system of {self._account.journal.folder} can't lock files, so another "
@@ -141,10 +144,10 @@ class Creates:
             )
 
     def _repeat(self, origin: Origin) -> Instance | None:
-        """Return the machine of the create that the present one repeats; None if there is none.
+        """Return this process's machine if the engine calls Create again in the same step.
 
-        Its entry is written again, because the engine has forgotten the report of the machine. If
-        the machine is gone, it is kept as late.
+        Its entry is written again, as that of a machine that was not reported. If the machine is
+        gone, its entry is kept as a late one.
         """
         made = self._records.made(origin)
         if made is None:
@@ -283,8 +286,7 @@ class Creates:
         if not self._key_is_kept(entry):  # a wait for a lock may have taken long
             raise self._without_an_answer(entry)
         # A command that has read the entry must not drop it once this has been sent.
-        entry = replace(entry, started=self._account.clock.wall())
-        self._records.write(entry)
+        entry = self._stamp(entry)
         with self.sending():
             made, instance = self._send(entry, new, is_repeat=True)
             # The machine may already be in state, if only the entry could not be written.
@@ -301,28 +303,26 @@ class Creates:
         return self._resume(made, instance, new, asking.origin)
 
     def _leave(self, entry: Entry, facts: Facts, decision: StartFresh) -> Entry | None:
-        """Drop an entry that the new create follows, or return it as it is to be kept as late."""
+        """Drop an entry that the new create follows, or leave it as it is, or as one that is gone.
+
+        Returns the entry if it is to be kept as a late one once the new create is on record.
+        """
         if decision.warning:
             self._account.warn(decision.warning)
-        if entry.is_late or (facts.in_state and not entry.seen):
-            return None  # it stays as it is, since the machine may come back, or appear
-        if facts.holder and facts.same is Same.UNKNOWN:
-            return None  # the stack that has the machine sees to it
-        if entry.instance_id is not None and facts.instance is None and not facts.in_state:
-            gone = as_gone(entry, facts.now)
-            self._account.warn(unresolved.gone_warning(entry))
-            self._records.amend(gone)
-            return None
-        if facts.same is Same.UNKNOWN:  # it may be another stack's: only what is proven dead goes
-            if entry.instance_id or facts.now - entry.started > LATE_SECONDS:
+        is_unsure = facts.same is Same.UNKNOWN
+        if entry.is_late or (facts.in_state and not entry.seen) or (is_unsure and facts.holder):
+            return None  # the machine may come back, or appear, or its stack sees to it
+        if entry.instance_id is None:
+            late = entry.as_late(facts.search.candidates, facts.now)
+            if late is None:
                 self._records.drop(entry)
-            return None
-        late = None
-        if entry.instance_id is None:  # its machine may still appear
-            late = as_late(entry, facts.search.candidates, facts.now)
-        if late is None:
+            return None if is_unsure else late  # one that may be another stack's stays as it is
+        if facts.instance is None and not facts.in_state:
+            self._account.warn(unresolved.gone_warning(entry))
+            self._records.amend(entry.as_gone(facts.now))
+        else:
             self._records.drop(entry)
-        return late
+        return None
 
     def _start(
         self, new: NewInstance, origin: Origin, patience: Patience | None, late: list[Entry]
@@ -387,7 +387,7 @@ class Creates:
     ) -> tuple[Entry, Instance]:
         """Send the create, record its result, and return the entry with the machine.
 
-        `is_repeat` says whether an earlier process may have sent the same create. Raises an
+        `is_repeat` says that an earlier process may have sent the same create. Raises an
         APIError if the API certainly made no machine, and UnresolvedCreateError if it may have.
         """
         failures: list[APIError] = []
@@ -401,18 +401,17 @@ class Creates:
             last = next(reversed(failures), None) if isinstance(error, Interrupted) else error
             if last is not None:
                 problem = unresolved.problem_of(entry, next(reversed(unanswered), None), last)
-                entry = self._with_problem(entry, problem)
+                entry = self._stamp(entry, problem=problem)
             raise self._without_an_answer(entry) from None
         is_new = instance.id not in entry.before
         if is_new and self._records.claim(entry.origin.urn, instance.id):
             # The POST may have been retried, so the entry gets the current time.
-            made = replace(entry, started=self._account.clock.wall()).as_created(instance.id)
-            self._records.write(made)
+            made = self._stamp(entry.as_created(instance.id))
             kind = instance.instance_type or new.instance_type  # the answer needs only an id
             return made, replace(instance, instance_type=kind)
         had = "which another resource has" if is_new else "which existed before it"
-        entry = self._with_problem(entry, f"the API answered with {instance.id}, {had}.")
-        raise self._without_an_answer(entry)
+        problem = f"the API answered with {instance.id}, {had}."
+        raise self._without_an_answer(self._stamp(entry, problem=problem))
 
     def _post(
         self, entry: Entry, new: NewInstance, failures: list[APIError], *, waits: bool
@@ -440,19 +439,22 @@ class Creates:
         return instance
 
     def _note_repeat(self, entry: Entry) -> bool:
-        """Whether the create may be sent again, which then is on record."""
+        """Put on record that the create is about to be sent again. Returns whether it may be."""
         if not self._key_is_kept(entry):
             return False
-        self._records.write(replace(entry, started=self._account.clock.wall()))
+        self._stamp(entry)
         return True
 
     def _key_is_kept(self, entry: Entry) -> bool:
         """Whether the create may still be sent again with its key, by the wall clock."""
         return not entry.idempotency_key or entry.key_seconds_left(self._account.clock.wall()) > 0
 
-    def _with_problem(self, entry: Entry, problem: str) -> Entry:
-        """Record why it is not known whether the POST, which has just ended, made a machine."""
-        entry = replace(entry, problem=problem, started=self._account.clock.wall())
+    def _stamp(self, entry: Entry, **changes: str) -> Entry:
+        """Record the entry with these changes and the current time, and return it.
+
+        For a POST that is about to be sent again, or that has just ended.
+        """
+        entry = replace(entry, started=self._account.clock.wall(), **changes)
         self._records.write(entry)
         return entry
 

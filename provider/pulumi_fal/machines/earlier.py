@@ -15,10 +15,9 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import FalError, JournalError
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.journal import Entry, Journal, Phase
-from pulumi_fal.machines.unresolved import Ask, Decision, Facts, Search, as_late, decide
+from pulumi_fal.machines.journal import LATE_SECONDS, Entry, Journal, Phase
+from pulumi_fal.machines.unresolved import Ask, Decision, Facts, Search, decide
 from pulumi_fal.machines.whose import (
-    LATE_SECONDS,
     Asking,
     Same,
     at_home,
@@ -317,7 +316,7 @@ def look_for_late(account: Account, entries: Sequence[Entry]) -> Iterator[str]:
             continue
         if found:
             yield unresolved.appeared_warning(entry, found.candidates, found.unread)
-        kept = as_late(entry, found.candidates, account.clock.wall())
+        kept = entry.as_late(found.candidates, account.clock.wall())
         if kept != entry:
             account.journal.exchange(entry, kept)
 
@@ -330,12 +329,14 @@ def _look(account: Account, entries: Sequence[Entry]) -> dict[str, Instance]:
     fleet, clock = account.fleet, account.clock
     instances = dict(fleet.recent(fleet.interval, clock.now() + _LOOK_SECONDS))
     now = clock.wall()
-    still_there = (
-        [instances[id_] for id_ in (*entry.found, entry.instance_id) if id_ in instances]
+    still_there = {
+        entry.file: [
+            instances[id_] for id_ in (*entry.found, entry.instance_id) if id_ in instances
+        ]
         for entry in entries
-    )
+    }
     found = {instance_id for entry in entries for instance_id in entry.found}
-    is_last = any(as_late(*pair, now) is None for pair in zip(entries, still_there, strict=True))
+    is_last = any(entry.as_late(still_there[entry.file], now) is None for entry in entries)
     if is_last or found - instances.keys():
         # An entry may be about to lose a machine, and the list may come from a stale replica.
         clock.sleep(fleet.interval)

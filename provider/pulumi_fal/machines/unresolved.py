@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
-from pulumi_fal.machines.journal import Entry, Phase
-from pulumi_fal.machines.whose import LATE_SECONDS, Same
+from pulumi_fal.machines.journal import LATE_SECONDS, Entry, Phase
+from pulumi_fal.machines.whose import Same
 from pulumi_fal.stacks.cache import Origin, in_words
 
 
@@ -62,10 +62,6 @@ class Ask(Enum):
     """Whether the API shows the entry's machine, and whether the key is that of its account."""
     SEARCH = "search"
     """Which machines a POST without an answer may have made."""
-
-
-BACK_SECONDS = 3600.0
-"""For how long a machine stays on record that left state, or a create's hands, as it was gone."""
 
 
 @dataclass(frozen=True)
@@ -172,38 +168,6 @@ def _can_be_sent_again(entry: Entry, facts: Facts) -> bool:
     is_same = facts.same is Same.YES and is_unchanged and entry.instance_id is None
     is_kept = entry.key_seconds_left(facts.now) > 0 and entry.account == facts.account
     return facts.has_keys and is_same and is_kept and entry.phase is Phase.REQUESTED
-
-
-def as_late(entry: Entry, found: Iterable[Instance], now: float) -> Entry | None:
-    """Return the entry as it is kept beside the resource's new create; None if it is over.
-
-    `found` are the machines that a create without an answer may have made, or the machine of the
-    entry if it is back. The first must appear in time, and the second for as long as a machine that
-    is gone stays on record.
-    """
-    ids = tuple(instance.id for instance in found)
-    seconds = LATE_SECONDS if entry.instance_id is None else BACK_SECONDS
-    if not ids and now - entry.started > seconds:
-        return None
-    return replace(entry, phase=Phase.LATE, found=() if entry.instance_id else ids)
-
-
-def as_gone(entry: Entry, now: float) -> Entry:
-    """Return the entry of a machine that is gone, and may come back within an hour."""
-    return replace(entry, phase=Phase.LATE, started=now, seen=True)
-
-
-def as_forgotten(entry: Entry, shown: Iterable[str], now: float) -> Entry | None:
-    """Return the entry as it is kept when a person forgets the create; None if it is removed.
-
-    `shown` are the ids of the machines that do not belong to it, as the person says. But if the
-    create got no answer a short time ago, the API may still make its machine, which nobody could
-    know of.
-    """
-    if entry.is_late or entry.instance_id is not None:
-        return None
-    before = tuple(sorted({*entry.before, *shown}))
-    return as_late(replace(entry, before=before), (), now)
 
 
 def _without_a_machine(entry: Entry, facts: Facts) -> Decision:

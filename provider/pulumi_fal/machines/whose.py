@@ -18,9 +18,6 @@ from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.stacks.cache import ONLY_ORGANIZATION, Origin, Stacks, is_cloud
 from pulumi_fal.stacks.state import Found, Stack
 
-LATE_SECONDS = 600.0
-"""If a search found no machine, one that first appears this many seconds after the POST was most
-likely not made by it. A warning names it, and the new create goes ahead."""
 ABANDONED_SECONDS = 600.0
 """After this time, a machine whose create nobody works on counts as abandoned."""
 

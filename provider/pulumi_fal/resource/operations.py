@@ -114,7 +114,7 @@ def diff(
     known.
     """
     account.note_compared(call.urn, id_)
-    account.journal.drop_entry_for(call.urn, id_, is_proven=False)
+    account.records.settle(call.urn, id_, is_proven=False)
     if not call.was_checked and news.get("sector") is UNKNOWN:
         # It may turn out to be the one that the machine is in. The next diff knows it.
         news = {**news, "sector": None}
@@ -243,7 +243,7 @@ def read(account: Account, call: Call, id_: str, props: Properties) -> Outputs |
             WARNING,
         )
         return None
-    account.journal.drop_entry_for(call.urn, id_, is_proven=True)
+    account.records.settle(call.urn, id_, is_proven=True)
     outs = inputs.outputs_of(instance, props, account.id)
     if UNFINISHED in props and (reason := not_up(account, instance, props)):
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
@@ -412,7 +412,7 @@ def update(
             f"Machine {id_} was not changed: the API can't change the {words} of a machine that "
             "exists. Create another machine, then delete this one.",
         )
-    account.journal.drop_entry_for(call.urn, id_, is_proven=False)
+    account.records.settle(call.urn, id_, is_proven=False)
     marks = (UNFINISHED, IMPORTED)
     kept = {name: value for name, value in olds.items() if name not in (*inputs.ONLY, *marks)}
     if IMPORTED in olds and not _has_other_key(olds, news, before):
@@ -430,7 +430,7 @@ def update(
         # Recorded, so that the next diff replaces the machine even if it can't ask the API in time.
         reason = f"{error.happened} Run `pulumi up` again: it replaces the machine with a new one."
         raise InitFailed(id_, {**ready.outputs, UNFINISHED: GONE}, reason) from error
-    account.journal.drop_entry_for(call.urn, id_, is_proven=True)
+    account.records.settle(call.urn, id_, is_proven=True)
     return outs
 
 
@@ -499,7 +499,7 @@ def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
         ) from None
     creates.deleted_ids.add(id_)
     if is_deleted:
-        account.journal.drop_entry_for(call.urn, id_, is_proven=True)
+        account.records.settle(call.urn, id_, is_proven=True)
         _end_billing(account, call, origin, _typed(id_, props))
     else:
         account.records.note_gone(origin, id_, props)
