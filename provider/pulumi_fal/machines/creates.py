@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance, NewInstance
@@ -449,7 +449,7 @@ class Creates:
         """Whether the create may still be sent again with its key, by the wall clock."""
         return not entry.idempotency_key or entry.key_seconds_left(self._account.clock.wall()) > 0
 
-    def _stamp(self, entry: Entry, **changes: str) -> Entry:
+    def _stamp(self, entry: Entry, **changes: Any) -> Entry:
         """Record the entry with these changes and the current time, and return it.
 
         For a POST that is about to be sent again, or that has just ended.

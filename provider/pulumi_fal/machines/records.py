@@ -197,11 +197,12 @@ class Records:
         """
         with self._reading_earlier:
             if self._earlier is None:
-                self._earlier = {}
+                earlier: dict[tuple[str, str], Entry] = {}
                 with suppress(JournalError):
                     for entry in self._journal.readable():
                         if entry.instance_id:
-                            self._earlier[entry.origin.path, entry.instance_id] = entry
+                            earlier[entry.origin.path, entry.instance_id] = entry
+                self._earlier = earlier
             return self._earlier
 
     def note_gone(self, origin: Origin, instance_id: str, props: Mapping[str, Any]) -> None:
