@@ -43,7 +43,7 @@ from pulumi_fal.tokens import PROVIDER_TYPES
 if TYPE_CHECKING:
     from pulumi_fal.machines.account import Account
 
-_LOOK_AGAIN_SECONDS = 0.5
+_CHECK_LOCK_SECONDS = 0.5
 """The time between two checks whether another process still works on a create."""
 _BEFORE_SECONDS = 2.0
 """The maximum age of the list of machines that existed before a POST, so that creates can share it.
@@ -125,7 +125,7 @@ class Creates:
             looks += 1
             if looks == 2:  # a process that only changes the entry has the lock for a moment
                 account.warn(unresolved.in_progress_warning(origin))
-            account.clock.sleep(_LOOK_AGAIN_SECONDS)
+            account.clock.sleep(_CHECK_LOCK_SECONDS)
         if looks:
             account.stacks.forget(origin)
         if not account.journal.has_locks:
@@ -226,7 +226,7 @@ class Creates:
                 if not is_told:
                     self._account.warn(unresolved.in_progress_warning(origin))
                 is_told = True
-                self._account.clock.sleep(_LOOK_AGAIN_SECONDS)
+                self._account.clock.sleep(_CHECK_LOCK_SECONDS)
             stacks.forget(origin)
 
     def _lock_all(self, entries: Iterable[Entry], origin: Origin, locks: ExitStack) -> Entry | None:
@@ -331,7 +331,7 @@ class Creates:
 
         `late` are the entries of earlier creates without an answer, to be kept beside the new one.
         """
-        refused: list[Entry] = []
+        refused: list[Entry] = []  # those that the API refused, and may have made all the same
         if patience is None:
             return self._create(new, origin, late, refused, waits=False)
         for turn in self._queues.turns(origin.name, new, patience):
