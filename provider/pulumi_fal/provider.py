@@ -44,7 +44,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         current = current_request()
         _session.register(current.urn, inputs.get("__aliases"))
         if _olds:
-            _session.account.known.setdefault(current.urn, set())
+            _session.account.in_engine.setdefault(current.urn, set())
         call = _session.requested(current, preview="__preview" in inputs)
         checked = operations.check(call, _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.

@@ -25,7 +25,7 @@ import click
 import filelock
 
 from pulumi_fal.cli import common, delete
-from pulumi_fal.machines import account, creates, journal
+from pulumi_fal.machines import creates, journal, records
 from pulumi_fal.stacks import cache, state
 
 if TYPE_CHECKING:
@@ -367,14 +367,13 @@ _STAND_INS: list[tuple[Any, str, Any]] = [
             loads=functools.lru_cache(4096)(json.loads),
         ),
     ),
-    (journal, "threading", SimpleNamespace(Lock=_Lock)),
     (journal, "secrets", SimpleNamespace(token_hex=lambda size: _process().token())),
     (
         creates,
         "threading",
         SimpleNamespace(Lock=_Lock, Thread=_Thread, Condition=threading.Condition),
     ),
-    (account, "threading", SimpleNamespace(Lock=_Lock, RLock=threading.RLock)),
+    (records, "threading", SimpleNamespace(Lock=_Lock)),
     (journal, "tempfile", SimpleNamespace(mkstemp=lambda **kwargs: _disk().new_file())),
     (filelock, "lock_descriptor", _try_lock),
     (state, "ask", _ask),

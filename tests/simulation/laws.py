@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import CapacityError, UnresolvedCreateError, VanishedError
-from pulumi_fal.machines.journal import Entry, Phase
-from pulumi_fal.machines.whose import ABANDONED_SECONDS, LATE_SECONDS, candidates
+from pulumi_fal.machines.journal import LATE_SECONDS, Entry, Phase
+from pulumi_fal.machines.whose import ABANDONED_SECONDS, candidates
 from pulumi_fal.resource import inputs
 from pulumi_fal.resource.inputs import GONE, UNFINISHED
 

@@ -179,7 +179,7 @@ class Process:
         self._seen: set[str] = set()
         self.clock = SimulatedClock(world.turns, self.step)
         self.stacks = Stacks()
-        self.journal = Journal(journal_folder(), self.stacks.has)
+        self.journal = Journal(journal_folder())
         self.begin()
 
     def begin(self) -> None:

@@ -21,11 +21,12 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.cli.common import Reader
 from pulumi_fal.errors import StillThereError
-from pulumi_fal.machines import capacity, creates, earlier, fleet, whose
-from pulumi_fal.machines.account import Account, Records
+from pulumi_fal.machines import capacity, earlier, fleet, whose
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.machines.lifecycle import Deletion, Lifecycle
+from pulumi_fal.machines.records import Records
 from pulumi_fal.machines.unresolved import Ask, Decision, Facts, decide
 from pulumi_fal.machines.whose import Asking, Evidence, Same
 from pulumi_fal.resource import operations
@@ -81,7 +82,7 @@ class Silent(threading.Condition):
 def since_the_first_try() -> Patch:
     both = ExitStack()
     both.enter_context(mock.patch.object(earlier, "_ended", lambda entry: entry.started))
-    both.enter_context(mock.patch.object(Creates, "_may_send_again", Creates._may_send))
+    both.enter_context(mock.patch.object(Creates, "_note_repeat", Creates._key_is_kept))
     return both
 
 
@@ -131,16 +132,16 @@ def reading(**less: Any) -> Callable[[], Patch]:
     return instead(Reader, "read", read)
 
 
-def drop_entry(
-    self: Journal, urn: str, id_: str, *, is_proven: bool, drop: Any = Journal.drop_entry_for
+def settle_unseen(
+    self: Records, urn: str, id_: str, *, is_proven: bool, settle: Any = Records.settle
 ) -> None:
-    drop(self, urn, id_, is_proven=True)
+    settle(self, urn, id_, is_proven=True)
 
 
 def diff_that_looks(
     account: Account, call: Call, id_: str, *inputs: Mapping[str, Any], diff: Any = operations.diff
 ) -> Diff:
-    is_own = account.is_own(AccountId.of(inputs[0]))
+    is_own = account.is_known_own(AccountId.of(inputs[0]))
     if is_own and account.lifecycle.look(id_) is None:
         return Diff(["instance_type"], True)
     found: Diff = diff(account, call, id_, *inputs)
@@ -174,19 +175,19 @@ MUTANTS: dict[str, Callable[[], Patch]] = {
     "ignore a create in progress": instead(Journal, "try_lock", return_value=nullcontext()),
     "take an accepted delete for its end": instead(Lifecycle, "delete", delete_once),
     "believe one list after a delete": instead(Lifecycle, "delete", delete_until_one_list),
-    "believe the list alone": instead(Lifecycle, "find", find_in_list),
-    "believe two looks": instead(Lifecycle, "find", Lifecycle.look),
+    "believe the list alone": instead(Lifecycle, "confirm_gone", find_in_list),
+    "believe two looks": instead(Lifecycle, "confirm_gone", Lifecycle.look),
     "need no time to be gone": setting(absence_seconds=0.001),
-    "believe any account": instead(Account, "is_own", return_value=True),
+    "believe any account": instead(Account, "is_known_own", return_value=True),
     "take what was never shown for gone": decide_with({}, {"seen": True}),
     "drop what was never shown from state": instead(Records, "was_never_shown", return_value=False),
-    "drop a record of what was not seen": instead(Journal, "drop_entry_for", drop_entry),
+    "drop a record of what was not seen": instead(Records, "settle", settle_unseen),
     "take what was reported for nobody's": reading(entries=[]),
     "take what is unread for read": reading(unread={}),
     "import whatever there is": instead(operations, "refuse_taken"),
     "let a diff look for the machine": instead(operations, "diff", diff_that_looks),
     "ask again after a refusal that lied": instead(Creates, "_refuse_if_made"),
-    "replace what was made meanwhile": decide_with({"is_known": True}, {}),
+    "replace what was made meanwhile": decide_with({"is_replacement": True}, {}),
     "ignore other computers": instead(Creates, "_refuse_if_cut_off"),
     "ignore aliases": instead(Creates, "_entries_of", entries_of_one_name),
     "tell nobody of an answer": instead(fleet, "threading", mock.Mock(Condition=Silent)),
@@ -380,7 +381,7 @@ MENDS = {
         instead(Records, "made", return_value=None),
         "was told to the engine, which forgot it",
     ),
-    "read the wall clock once": (instead(Creates, "_may_send", return_value=True), TWICE),
+    "read the wall clock once": (instead(Creates, "_key_is_kept", return_value=True), TWICE),
     "delete what is there again": (
         instead(operations, "delete", delete_plainly),
         "which is there again",
@@ -391,7 +392,7 @@ MENDS = {
         "is called forgotten",
     ),
     "drop the record of a create that may end late": (
-        instead(creates, "as_late", return_value=None),
+        instead(Entry, "as_late", return_value=None),
         "neither in state nor in the journal",
     ),
     "say nothing of a late machine": (

@@ -93,7 +93,7 @@ def test_waits(
     trouble(world, machine.id, hidden, down)
 
     def wait() -> Instance:
-        return world.lifecycle.wait_until_ready(machine, 500, was_shown=was_shown)
+        return world.lifecycle.wait_until_ready(machine, 500, seen=was_shown)
 
     if gone_at is not None:
         with pytest.raises(errors.VanishedError, match="has not shown it for") as caught:
@@ -111,7 +111,7 @@ def test_waits(
 
 def read(world: ApiWorld, id_: str) -> Instance | None:
     """What a refresh does, and a create with the machine of an earlier one."""
-    return world.lifecycle.look(id_) or world.lifecycle.find(id_)
+    return world.lifecycle.look(id_) or world.lifecycle.confirm_gone(id_)
 
 
 @pytest.mark.parametrize(

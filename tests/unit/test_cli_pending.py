@@ -460,18 +460,20 @@ def test_late(line: CommandLine) -> None:
 
 
 MESSAGES: dict[str, tuple[dict[str, Any], Callable[[Entry, Instance], Exception]]] = {
-    "unanswered": ({}, lambda entry, machine: unresolved.unanswered(entry, [machine])),
+    "unanswered": ({}, lambda entry, machine: unresolved.unanswered_error(entry, [machine])),
     "stopped": (
         {"phase": REPORTED},
-        lambda entry, _: unresolved.stopped(entry, "the resource's inputs have changed since"),
+        lambda entry, _: unresolved.stopped_error(
+            entry, "the resource's inputs have changed since"
+        ),
     ),
     "without a backend": (
         {"phase": MADE, "backend": ""},
-        lambda entry, _: unresolved.uncertain(entry, HERE, [], {}),
+        lambda entry, _: unresolved.uncertain_error(entry, HERE, [], {}),
     ),
     "renamed": (
         {"phase": MADE, "urn": OLD},
-        lambda entry, _: unresolved.uncertain(entry, HERE, [], {}),
+        lambda entry, _: unresolved.uncertain_error(entry, HERE, [], {}),
     ),
 }
 """Every error that stops a create and names commands, with the record that it is about."""

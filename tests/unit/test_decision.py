@@ -10,7 +10,7 @@ import pytest
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import Interrupted
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.journal import Entry, Phase
+from pulumi_fal.machines.journal import LATE_SECONDS, Entry, Phase
 from pulumi_fal.machines.unresolved import (
     Ask,
     Facts,
@@ -19,11 +19,9 @@ from pulumi_fal.machines.unresolved import (
     SendAgain,
     StartFresh,
     Stop,
-    as_gone,
-    as_late,
     decide,
 )
-from pulumi_fal.machines.whose import LATE_SECONDS, Same, candidates
+from pulumi_fal.machines.whose import Same, candidates
 
 from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, refusal
 
@@ -87,8 +85,11 @@ SILENT = Stops("it was reported to Pulumi, but the stack can't be read", "made")
 TAKEN = Stops(f"it is in the state of {PROD}", "made")
 MEANWHILE = Stops("Another `pulumi up` of this stack has just made made", "made")
 CHANGED = Stops("the resource's inputs have changed since", "made")
-FRESH, FRESH_AND_LATE = StartFresh(), StartFresh(unresolved.late(SEARCHED, FOUND.candidates))
-BACK = as_gone(CREATED, NOW)
+FRESH, FRESH_AND_LATE = (
+    StartFresh(),
+    StartFresh(unresolved.late_warning(SEARCHED, FOUND.candidates)),
+)
+BACK = CREATED.as_gone(NOW)
 OF_2, IN_2 = replace(SPEC, sector="sector_2"), replace(MADE, sector="sector_2")
 GONE, THEIRS_GONE = replace(CREATED, seen=True), replace(THEIRS, seen=True)
 LOST = replace(UNANSWERED, phase=Phase.LATE, found=("made",))
@@ -112,9 +113,16 @@ ALL, SEARCH = frozenset(Ask), frozenset({Ask.SEARCH})
         row("in state and adopted", ADOPTED, FRESH, in_state=True, instance=MADE),
         row("in state, of another account", THEIRS, FRESH, in_state=True, is_own=False),
         # Unless another process has put it there, of which the engine does not know.
-        row("in state meanwhile", CREATED, MEANWHILE, in_state=True, instance=MADE, is_known=False),
-        row("reported meanwhile", REPORTED, MEANWHILE, in_state=True, is_known=False),
-        row("gone in its refresh", BACK, FRESH, in_state=True, is_known=False),
+        row(
+            "in state meanwhile",
+            CREATED,
+            MEANWHILE,
+            in_state=True,
+            instance=MADE,
+            is_replacement=False,
+        ),
+        row("reported meanwhile", REPORTED, MEANWHILE, in_state=True, is_replacement=False),
+        row("gone in its refresh", BACK, FRESH, in_state=True, is_replacement=False),
         # What takes long is asked only where the decision needs it.
         row("not asked", CREATED, Ask.INSTANCE, unasked=ALL),
         row("in state, not asked", CREATED, FRESH, in_state=True, unasked=ALL),
@@ -233,7 +241,7 @@ def in_sector(sector: str) -> dict[str, Any]:
 def test_candidate(entry: dict[str, Any], instance: dict[str, Any], is_one: bool) -> None:
     """A machine that surely comes from elsewhere must not stop a create."""
     machine = replace(MADE, **instance)
-    found = candidates(replace(UNANSWERED, **entry), [machine], known={"known"})
+    found = candidates(replace(UNANSWERED, **entry), [machine], taken={"known"})
     assert found == ([machine] if is_one else [])
 
 
@@ -254,12 +262,12 @@ HOUR = NOW + 3600
 )
 def test_as_late(entry: Entry, found: tuple[Instance, ...], now: float, kept: Entry | None) -> None:
     """What may exist is named, and what has not appeared for long does not exist."""
-    assert as_late(entry, found, now) == kept
+    assert entry.as_late(found, now) == kept
 
 
 def test_as_gone() -> None:
     """The API has shown it, however long ago its create was."""
-    assert as_gone(CREATED, HOUR) == replace(CREATED, phase=Phase.LATE, started=HOUR, seen=True)
+    assert CREATED.as_gone(HOUR) == replace(CREATED, phase=Phase.LATE, started=HOUR, seen=True)
 
 
 # How the messages read.
@@ -274,7 +282,7 @@ WAYS = ("pending adopt {0} made", "delete made", "pending forget {0}")
     "message, parts",
     [
         pytest.param(
-            unresolved.unanswered(UNANSWERED, [*FOUND.candidates, NEW]),
+            unresolved.unanswered_error(UNANSWERED, [*FOUND.candidates, NEW]),
             (
                 "  found (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n",
                 "  new (gpu_1x_h100_sxm5, pending,",
@@ -282,32 +290,34 @@ WAYS = ("pending adopt {0} made", "delete made", "pending forget {0}")
             id="candidates as far as they are known",
         ),
         pytest.param(
-            unresolved.unanswered(
+            unresolved.unanswered_error(
                 UNANSWERED, FOUND.candidates, {f"a/b/{n}": "no time" for n in range(40)}
             ),
             ("\n  a/b/0, a/b/1, a/b/2 and 37 more: no time\n",),
             id="one line for each reason",
         ),
         pytest.param(
-            unresolved.unanswered(UNANSWERED, []),
+            unresolved.unanswered_error(UNANSWERED, []),
             ("Run `pulumi up` again: it looks once more",),
             id="nothing found, so nothing to adopt or to forget",
         ),
         pytest.param(
-            unresolved.stopped(REPORTED, "why"),
+            unresolved.stopped_error(REPORTED, "why"),
             ("resource 'web' made made", *(way.format(URN) for way in WAYS)),
             id="a known machine",
         ),
         pytest.param(
-            unresolved.stopped(REQUESTED, "why"),
+            unresolved.stopped_error(REQUESTED, "why"),
             ("ended without an answer", "pending adopt"),
             id="a stop without a machine",
         ),
         pytest.param(
-            unresolved.unseen(REQUESTED, Interrupted()), (": interrupted.\nRun",), id="interrupted"
+            unresolved.unseen_error(REQUESTED, Interrupted()),
+            (": interrupted.\nRun",),
+            id="interrupted",
         ),
         pytest.param(
-            unresolved.appeared(replace(LOST, found=()), FOUND.candidates, FOUND.unread),
+            unresolved.appeared_warning(replace(LOST, found=()), FOUND.candidates, FOUND.unread),
             (
                 "resource 'web' got no answer, and was followed by another one or forgotten",
                 "  found (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n",
@@ -319,22 +329,22 @@ WAYS = ("pending adopt {0} made", "delete made", "pending forget {0}")
             id="a machine beside the present one, with every way out",
         ),
         pytest.param(
-            unresolved.may_appear(replace(LOST, found=("one", "other")), None),
+            unresolved.may_appear_warning(replace(LOST, found=("one", "other")), None),
             ("belongs to another account. These may come from it: one, other.\nFor details",),
             id="found before",
         ),
         pytest.param(
-            unresolved.uncertain(CREATED, HERE, (), FOUND.unread),
+            unresolved.uncertain_error(CREATED, HERE, (), FOUND.unread),
             ("for the stack dev of the project shop, and", f"read:\n  {PROD}: it took too long\n"),
             id="perhaps another stack's",
         ),
         pytest.param(
-            unresolved.uncertain(replace(CREATED, origin=IN_CLOUD), HERE, (), {}),
+            unresolved.uncertain_error(replace(CREATED, origin=IN_CLOUD), HERE, (), {}),
             ("the stack dev of the project shop in https://api.pulumi.com, and",),
             id="in another backend",
         ),
         pytest.param(
-            unresolved.uncertain(replace(CREATED, origin=OLD), HERE, (), {}),
+            unresolved.uncertain_error(replace(CREATED, origin=OLD), HERE, (), {}),
             ("the stack old", f"made --for {URN}\n", *(way.format(OLD.urn) for way in WAYS)),
             id="under another name",
         ),
@@ -347,7 +357,7 @@ def test_message(message: object, parts: tuple[str, ...]) -> None:
 
 def test_safe_to_repeat() -> None:
     """A gateway may give up while the API still makes the machine, so nothing is called safe."""
-    said = str(unresolved.unanswered(UNANSWERED, []))
+    said = str(unresolved.unanswered_error(UNANSWERED, []))
     assert "safe" not in said
     assert "pulumi-fal" not in said
 
@@ -357,6 +367,9 @@ def test_shell() -> None:
     nested = replace(HERE, urn="urn:pulumi:dev::shop::my:It's$fal:ComputeInstance::web")
     entry = replace(REPORTED, origin=nested)
     quoted = """'urn:pulumi:dev::shop::my:It'"'"'s$fal:ComputeInstance::web'"""
-    for error in (unresolved.stopped(entry, "why"), unresolved.unanswered(entry, [MADE])):
+    for error in (
+        unresolved.stopped_error(entry, "why"),
+        unresolved.unanswered_error(entry, [MADE]),
+    ):
         assert f"pending adopt {quoted}" in str(error)
         assert f"pending forget {quoted}" in str(error)

@@ -70,8 +70,13 @@ def test_retries() -> None:
     """The table of retries in recovering.md has the rows of the code."""
     word = {True: "retried", False: "not retried"}
     rows = [
-        (r.failure, word[r.repeat], word[r.repeat and not r.taken], ["no", "yes"][r.taken])
-        for r in retry.TABLE
+        (
+            rule.failure,
+            word[rule.is_temporary],
+            word[rule.is_temporary and not rule.may_be_accepted],
+            "yes" if rule.may_be_accepted else "no",
+        )
+        for rule in retry.TABLE
     ]
     table = RECOVERING.partition("## Retries")[2]
     assert re.findall(r"(?m)^\| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", table)[1:] == rows

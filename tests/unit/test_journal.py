@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -19,12 +20,15 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api.models import NewInstance
+from pulumi_fal.clock import Clock
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines import journal
+from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import VERSION, Entry, Journal, Phase, new_file
+from pulumi_fal.machines.records import Records
 from pulumi_fal.stacks.cache import Origin
 
-from ..fakes import EIGHT, HERE, ID, ONE, URN
+from ..fakes import EIGHT, HERE, ID, ONE, URN, FakeStacks, settings
 
 ENTRY = Entry(
     origin=HERE,
@@ -52,6 +56,15 @@ def file_of(records: Journal) -> Path:
     """The one entry's file."""
     (path,) = records.folder.glob("*.json")
     return path
+
+
+def process(
+    records: Journal, ask: Callable[[Origin, str], bool | None] = lambda origin, id_: None
+) -> Records:
+    """A process with this journal. `ask` says whether its stack has a machine."""
+    stacks = FakeStacks()
+    vars(stacks).update(has=ask)
+    return Account(records, stacks, Clock(), settings).records
 
 
 def of_another() -> Entry:
@@ -299,7 +312,7 @@ def test_settled(
     """An earlier process's entry goes once its resource has the machine, and the API showed it."""
     Journal(folder).write(replace(MADE, seen=seen))
     now = Journal(folder)
-    now.drop_entry_for(urn, id_, is_proven=is_proven)
+    process(now).settle(urn, id_, is_proven=is_proven)
     assert bool(now.of(HERE)) is is_kept
 
 
@@ -307,7 +320,7 @@ def test_the_folder_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     """A refresh of hundreds of machines would read hundreds of files for each of them."""
     Journal(folder).write(replace(MADE, seen=True))
     now, all_there, reads = Journal(folder), threading.Barrier(8), []
-    readable = now.readable
+    readable, known = now.readable, process(now)
 
     def read() -> list[Entry]:
         reads.append(1)
@@ -315,12 +328,12 @@ def test_the_folder_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def drop(number: int) -> None:
         all_there.wait()
-        now.drop_entry_for(URN, f"{number}", is_proven=True)
+        known.settle(URN, f"{number}", is_proven=True)
 
     monkeypatch.setattr(now, "readable", read)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(drop, range(8)))
-    now.drop_entry_for(URN, "made", is_proven=True)
+    known.settle(URN, "made", is_proven=True)
     assert reads == [1]
     monkeypatch.undo()
     assert now.of(HERE) == []
@@ -339,10 +352,11 @@ def test_settled_by_state(
         return is_in_state
 
     Journal(folder).write(replace(MADE, origin=recorded, seen=True))
-    now = Journal(folder, ask)
-    now.drop_entry_for(URN, "another", is_proven=True)
+    now = Journal(folder)
+    known = process(now, ask)
+    known.settle(URN, "another", is_proven=True)
     assert asked == []  # it takes a command
-    now.drop_entry_for(URN, "made", is_proven=True)
+    known.settle(URN, "made", is_proven=True)
     assert asked == [(URN, "made")]
     assert bool(now.of(HERE)) is is_kept
 
@@ -358,9 +372,9 @@ def test_settling_beside_a_create(folder: Path, is_written: bool) -> None:
         return True
 
     Journal(folder).write(old)
-    now = Journal(folder, ask)
+    now = Journal(folder)
     with nullcontext() if is_written else locked(Journal(folder), HERE):
-        now.drop_entry_for(URN, "made", is_proven=True)
+        process(now, ask).settle(URN, "made", is_proven=True)
     assert now.of(HERE) == [new if is_written else old]
 
 
@@ -368,10 +382,11 @@ def test_settling_fails(folder: Path, records: Journal) -> None:
     """A journal that fails stops no diff or delete. An entry of this process stays."""
     folder.parent.mkdir(parents=True)
     folder.write_text("in the way")
-    records.drop_entry_for(URN, "made", is_proven=True)
+    known = process(records)
+    known.settle(URN, "made", is_proven=True)
     folder.unlink()
     records.write(MADE)
-    records.drop_entry_for(URN, "made", is_proven=True)
+    known.settle(URN, "made", is_proven=True)
     assert records.of(HERE) == [MADE]
 
 

@@ -19,8 +19,7 @@ from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import Interrupted, JournalError, UnresolvedCreateError
 from pulumi_fal.machines import journal
-from pulumi_fal.machines.journal import Entry, Journal, Phase
-from pulumi_fal.machines.whose import LATE_SECONDS
+from pulumi_fal.machines.journal import LATE_SECONDS, Entry, Journal, Phase
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine
 
@@ -430,7 +429,7 @@ def test_other_inputs(world: World) -> None:
 def test_replacement(world: World, recorded: Origin, seen: bool) -> None:
     """The record of one that was never shown is kept, or a refresh would take it for gone."""
     world.stacks.in_state = {"old"}
-    world.account.known[URN] = {"old"}
+    world.account.in_engine[URN] = {"old"}
     world.earlier(Phase.REPORTED, "old", origin=recorded, seen=seen)
     new = launch(world).id
     assert world.api.calls == ["list", "create"]
@@ -454,7 +453,7 @@ def test_two_ups(world: World, phase: Phase, known: dict[str, set[str]], is_made
         world.journal.write(replace(entry, instance_id="made"))
         world.stacks.in_state = {"made"}
 
-    world.account.known.update(known)
+    world.account.in_engine.update(known)
     entry = world.earlier(phase)
     meanwhile(world, end_other)
     if is_made:

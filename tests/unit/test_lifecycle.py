@@ -389,7 +389,7 @@ def test_ssh_of_a_lost_machine(is_gone: bool) -> None:
     api.api.before = lose
     error = VanishedError if is_gone else NotReadyError
     with pytest.raises(error, match=r"was ready when last seen|has been stopped for 60 s"):
-        api.lifecycle.wait_until_ready(ready, 1000, on_silence=lambda reason: None)
+        api.lifecycle.wait_until_ready(ready, 1000, on_no_ssh=lambda reason: None)
     assert len(api.connected) == (1 if is_gone else 3)
 
 
@@ -399,7 +399,7 @@ def test_ssh_at_another_ip() -> None:
     api.ssh_at = 10
     actual = api.state.get(api.made(EIGHT).id)
     stale = replace(actual, ip="198.18.99.99")
-    assert api.lifecycle.wait_until_ready(stale, 1000, on_silence=lambda reason: None) == actual
+    assert api.lifecycle.wait_until_ready(stale, 1000, on_no_ssh=lambda reason: None) == actual
     assert [ip for ip, _ in api.connected][:2] == ["198.18.99.99", actual.ip]
 
 

@@ -887,7 +887,7 @@ def test_back_at_delete(
     """It is not deleted by a replacement that nobody asked for. Every command names it."""
     id_, log = world.machine(EIGHT), Log()
     if is_checked:
-        world.account.known[URN] = set()
+        world.account.in_engine[URN] = set()
     if not is_back:
         world.state.kill(id_)
     delete(world, id_, state, replace(CALL, log=log))

@@ -16,9 +16,7 @@ from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import ConfigurationError
 from pulumi_fal.machines.account import Account
-from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
-from pulumi_fal.machines.unresolved import BACK_SECONDS
-from pulumi_fal.machines.whose import LATE_SECONDS
+from pulumi_fal.machines.journal import BACK_SECONDS, LATE_SECONDS, Entry, Journal, Phase, new_file
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine
 

@@ -180,7 +180,7 @@ def test_last_attempt(world: World) -> None:
     said = []
     call = replace(CALL, timeout=0.1, log=lambda message, *rest, **_: said.append((message, *rest)))
     create(world)  # a create that succeeded is of another step
-    world.account.known[URN] = set()
+    world.account.in_engine[URN] = set()
     world.stacks.in_state = set(world.state.alive())
     world.state.provisioning = inf
     for _ in range(LIMIT - 1):
@@ -238,7 +238,7 @@ def test_shown_to_the_second(world: World) -> None:
 def test_in_state_now(world: World, first: InitFailed) -> None:
     """A process may outlive a command, and a forced replacement comes without a diff."""
     world.stacks.in_state = {first.instance_id}
-    world.account.known[URN] = set()
+    world.account.in_engine[URN] = set()
     world.stacks.forgotten = 0
     assert create(world, PATIENT) != first.instance_id
     assert world.stacks.forgotten == 1  # the stack was read again

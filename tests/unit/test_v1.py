@@ -103,7 +103,7 @@ def test_replacement(world: World) -> None:
     (old,) = world.state.alive()
     world.stacks.in_state = {old}
     world.restart()
-    world.account.known[URN] = set()
+    world.account.in_engine[URN] = set()
     with world.creates.launch(SPEC, HERE) as new:
         assert new.id != old
 
@@ -298,7 +298,7 @@ class Stack(FakeStacks):
         """A new process of the provider with those settings."""
         send = self.send_v1 if used.api == "v1" else self.api.send
         account = Account(self.journal, self, self.clock, lambda: used, send=send)
-        account.known[URN] = {*self.state}  # as the engine's own state has them
+        account.in_engine[URN] = {*self.state}  # as the engine's own state has them
         return account
 
     def send_v1(self, request: Request[Any], timeout: float | None = None) -> Any:

@@ -146,7 +146,7 @@ class World(ApiWorld):
 
     def restart(self) -> None:
         """Begin a process that knows nothing but what is on disk."""
-        self.journal = Journal(self.folder, self.stacks.has)
+        self.journal = Journal(self.folder)
         self.account = Account(
             self.journal,
             self.stacks,

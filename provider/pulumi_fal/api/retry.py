@@ -43,31 +43,33 @@ class Rule:
 
     failure: str
     """A description of the failure."""
-    repeat: bool
+    is_temporary: bool
     """Whether the failure may be temporary, so that an idempotent request is retried."""
-    taken: bool
+    may_be_accepted: bool
     """Whether the API may have accepted the request nevertheless."""
 
 
 UNSENT = Rule(
     "the request was never sent (refused, no such host, certificate not accepted)",
-    repeat=True,
-    taken=False,
+    is_temporary=True,
+    may_be_accepted=False,
 )
-UNANSWERED = Rule("sent, then reset or timed out", repeat=True, taken=True)
-LIMITED = Rule("429", repeat=True, taken=False)
-BROKEN = Rule("5xx", repeat=True, taken=True)
+UNANSWERED = Rule("sent, then reset or timed out", is_temporary=True, may_be_accepted=True)
+LIMITED = Rule("429", is_temporary=True, may_be_accepted=False)
+BROKEN = Rule("5xx", is_temporary=True, may_be_accepted=True)
 UNREADABLE = Rule(
-    "a body that is not the API's (HTML, broken JSON, no id)", repeat=True, taken=True
+    "a body that is not the API's (HTML, broken JSON, no id)",
+    is_temporary=True,
+    may_be_accepted=True,
 )
-REDIRECTED = Rule("a redirect", repeat=False, taken=True)
-TIMED_OUT = Rule("408", repeat=True, taken=True)
+REDIRECTED = Rule("a redirect", is_temporary=False, may_be_accepted=True)
+TIMED_OUT = Rule("408", is_temporary=True, may_be_accepted=True)
 IN_PROGRESS = Rule(
     "409 to a create with an idempotency key, unless it speaks of capacity",
-    repeat=True,
-    taken=True,
+    is_temporary=True,
+    may_be_accepted=True,
 )
-REFUSED = Rule("any other 4xx", repeat=False, taken=False)
+REFUSED = Rule("any other 4xx", is_temporary=False, may_be_accepted=False)
 
 TABLE = (
     UNSENT,
@@ -108,12 +110,12 @@ def rule(error: APIError) -> Rule:
 def may_repeat(error: APIError, *, is_idempotent: bool) -> bool:
     """Whether a request that failed with this error may be sent again."""
     matching = rule(error)
-    return matching.repeat and (is_idempotent or not matching.taken)
+    return matching.is_temporary and (is_idempotent or not matching.may_be_accepted)
 
 
 def may_have_made_a_machine(error: APIError) -> bool:
     """Whether a create that failed with this error may nevertheless have made a machine."""
-    return rule(error).taken
+    return rule(error).may_be_accepted
 
 
 def delay(error: APIError, attempt: int, uniform: Callable[[float, float], float]) -> float:

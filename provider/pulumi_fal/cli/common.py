@@ -304,20 +304,20 @@ class Reader:
             found = self._read_stacks(steps, began)
         if entries:
             found = found.at(self._context.stacks.backend)
-        beside = self._read_beside(relevant)
-        others = functools.reduce(operator.or_, beside.values(), Found()).stacks
+        elsewhere = self._read_elsewhere(relevant)
+        others = functools.reduce(operator.or_, elsewhere.values(), Found()).stacks
         keys = {(stack.backend, stack.name) for stack in found.stacks}
         gone = {
             entry.file
             for entry in ([] if self._stacks else relevant)
-            if is_gone(entry, Found(others) | found | beside.get(entry.file, Found()))
+            if is_gone(entry, Found(others) | found | elsewhere.get(entry.file, Found()))
         }
         return Evidence(
             entries,
             found.stacks,
             {**unread, **_labelled(found)},
             [stack for stack in others if (stack.backend, stack.name) not in keys],
-            {file: _labelled(other) for file, other in beside.items() if other.unread},
+            {file: _labelled(other) for file, other in elsewhere.items() if other.unread},
             busy | {entry.file for entry in relevant if is_locked(entry)},
             gone,
             self._context.clock.wall(),
@@ -358,7 +358,7 @@ class Reader:
         self._found = Found(tuple(kept)) | state.read_all(names, "", left, progress.step, marks)
         return self._found
 
-    def _read_beside(self, entries: Sequence[Entry]) -> dict[str, Found]:
+    def _read_elsewhere(self, entries: Sequence[Entry]) -> dict[str, Found]:
         """Look for the stacks of creates that are not among those that are read, by their files."""
         stacks = self._context.stacks
 

@@ -175,7 +175,9 @@ def _objection(evidence: Evidence, id_: str, whose: Whose, claim: Claim | None) 
             "a new one."
             if has_stack
             else "The record of that create stays until `pulumi-fal pending forget` removes it.",
-            is_question=not (is_running or evidence.unread or entry.file in evidence.unread_beside),
+            is_question=not (
+                is_running or evidence.unread or entry.file in evidence.unread_elsewhere
+            ),
         )
     then = (
         f", and the next `pulumi up` of {claim.stack} makes a new machine for {claim.name!r} if "

@@ -353,7 +353,7 @@ def _await(context: Context, instance: Instance, name: str) -> Instance:
                 wait.CREATE_TIMEOUT,
                 lambda shown: say(wait.progress(shown)),
                 lambda reason: say(wait.silent(reason)),
-                was_shown=True,
+                seen=True,
             )
         except NotReadyError as error:  # it advises whoever runs a create
             said = str(error).replace("`pulumi up`", "`pulumi-fal ssh`")

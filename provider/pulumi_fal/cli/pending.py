@@ -22,8 +22,6 @@ from pulumi_fal.machines.unresolved import (
     SendAgain,
     StartFresh,
     Stop,
-    as_forgotten,
-    as_late,
     decide,
 )
 from pulumi_fal.machines.whose import Evidence, at_home, is_gone, stack_name, stacks_of, where
@@ -173,7 +171,7 @@ class Case:
         is_back = self.facts.instance and not (self.facts.in_state or self.facts.holder)
         if self.unknown or self.facts.search or is_back:
             return unresolved.late_advice(self.entry)
-        if as_late(self.entry, (), self.facts.now) is None:
+        if self.entry.as_late((), self.facts.now) is None:
             return "Nothing: the next run of `pulumi` removes this record."
         what = "it comes back" if self.entry.instance_id else "a machine still appears"
         return f"Nothing now: if {what}, every command names it."
@@ -374,7 +372,7 @@ def forget(context: Context, create: str, late: bool, yes: bool) -> None:
         click.confirm(f"Forget the create of {name}?", abort=True)
     now = context.clock.wall()
     kept = [
-        as_forgotten(entry, (found.id for found in case.facts.search.candidates), now)
+        entry.as_forgotten((found.id for found in case.facts.search.candidates), now)
         for entry, case in zip(entries, cases, strict=True)
     ]
     for entry, new in zip(entries, kept, strict=True):

@@ -322,7 +322,7 @@ class Session:
         with self._lock:  # a second Account would not know what the first one creates
             if self._account is None:
                 stacks = Stacks()
-                journal = Journal(default_folder(os.environ), stacks.has)
+                journal = Journal(default_folder(os.environ))
                 self._account = Account(
                     journal,
                     stacks,

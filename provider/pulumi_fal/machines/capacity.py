@@ -193,7 +193,7 @@ def _lacks_capacity(error: BaseException | None) -> bool:
 
 def _may_pass(error: BaseException | None) -> bool:
     """Whether the next create would do better than this one if it is sent later."""
-    is_temporary = isinstance(error, APIError) and retry.rule(error).repeat
+    is_temporary = isinstance(error, APIError) and retry.rule(error).is_temporary
     return is_temporary or isinstance(error, UnresolvedCreateError)
 
 

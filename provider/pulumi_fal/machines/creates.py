@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance, NewInstance
@@ -34,10 +34,8 @@ from pulumi_fal.machines.unresolved import (
     SendAgain,
     StartFresh,
     Stop,
-    as_gone,
-    as_late,
 )
-from pulumi_fal.machines.whose import LATE_SECONDS, Asking, Same, same
+from pulumi_fal.machines.whose import Asking, Same, same
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Stack
 from pulumi_fal.tokens import PROVIDER_TYPES
@@ -45,7 +43,7 @@ from pulumi_fal.tokens import PROVIDER_TYPES
 if TYPE_CHECKING:
     from pulumi_fal.machines.account import Account
 
-_LOOK_AGAIN_SECONDS = 0.5
+_CHECK_LOCK_SECONDS = 0.5
 """The time between two checks whether another process still works on a create."""
 _BEFORE_SECONDS = 2.0
 """The maximum age of the list of machines that existed before a POST, so that creates can share it.
@@ -65,13 +63,18 @@ class Creates:
         """The ids of the machines that this process has deleted."""
         self._queues = Queues(account.clock, account.fleet.interval)
         self._began: dict[str, float] = {}
-        """When the last create of each resource began, by URN, as time.monotonic has it."""
+        """When the last create of each resource began, by URN, as time.monotonic has it.
+
+        What was read of the stack before is too old for it, and an alias with a create of its own
+        is another resource.
+        """
         self._sending = 0
         """How many POSTs have no result on record yet."""
         self._sent = threading.Condition()
-        self._reading: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._is_warned = False
+        self._lock = threading.Lock()
+        """Of the two below."""
+        self._has_read = False
+        self._has_warned = False
 
     @contextmanager
     def launch(
@@ -104,11 +107,11 @@ class Creates:
 
     def _begin_reading(self, origin: Origin) -> None:
         """Begin to read the stack's state, beside whatever else comes before the first POST."""
-        with self._starting:
-            if self._reading is None:
+        with self._lock:
+            if not self._has_read:
+                self._has_read = True
                 read = functools.partial(self._account.stacks.own, origin)
-                self._reading = threading.Thread(target=read, daemon=True)
-                self._reading.start()
+                threading.Thread(target=read, daemon=True).start()
 
     @contextmanager
     def _locked(self, origin: Origin) -> Iterator[None]:
@@ -121,8 +124,8 @@ class Creates:
         while (lock := account.journal.try_lock(origin)) is None:
             looks += 1
             if looks == 2:  # a process that only changes the entry has the lock for a moment
-                account.warn(unresolved.in_progress(origin))
-            account.clock.sleep(_LOOK_AGAIN_SECONDS)
+                account.warn(unresolved.in_progress_warning(origin))
+            account.clock.sleep(_CHECK_LOCK_SECONDS)
         if looks:
             account.stacks.forget(origin)
         if not account.journal.has_locks:
@@ -131,8 +134,8 @@ class Creates:
             yield
 
     def _warn_of_locks(self) -> None:
-        with self._starting:
-            is_first, self._is_warned = not self._is_warned, True
+        with self._lock:
+            is_first, self._has_warned = not self._has_warned, True
         if is_first:
             self._account.warn(
                 f"The file system of {self._account.journal.folder} can't lock files, so another "
@@ -141,15 +144,15 @@ class Creates:
             )
 
     def _repeat(self, origin: Origin) -> Instance | None:
-        """Return the machine of the create that the present one repeats; None if there is none.
+        """Return this process's machine if the engine calls Create again in the same step.
 
-        Its entry is written again, because the engine has forgotten the report of the machine. If
-        the machine is gone, it is kept as late.
+        Its entry is written again, as that of a machine that was not reported. If the machine is
+        gone, its entry is kept as a late one.
         """
         made = self._records.made(origin)
         if made is None:
             return None
-        found = earlier.find(self._account, made.entry)
+        found = earlier.machine_of(self._account, made.entry)
         if found is None and made.entry.seen:
             self._records.let_go(origin)
             return None
@@ -173,7 +176,7 @@ class Creates:
             return None, []
         about = earlier.decided(self._account, entries, asking, new)
         decided = [
-            (self._seen(entry, facts), facts, decision)
+            (self._mark_seen(entry, facts), facts, decision)
             for entry, (facts, decision) in zip(entries, about, strict=True)
         ]
         for entry, _, decision in decided:
@@ -185,7 +188,7 @@ class Creates:
             for entry, facts, _ in decided:
                 if facts.search:  # what this search found must not count as late next time
                     self._records.amend(replace(entry, searched=False))
-            raise unresolved.combined(errors)
+            raise unresolved.combined_error(errors)
         left = (
             self._leave(entry, facts, decision)
             for entry, facts, decision in decided
@@ -221,9 +224,9 @@ class Creates:
             locks.close()
             while journal.is_locked(busy) and journal.current(busy) == busy:
                 if not is_told:
-                    self._account.warn(unresolved.in_progress(origin))
+                    self._account.warn(unresolved.in_progress_warning(origin))
                 is_told = True
-                self._account.clock.sleep(_LOOK_AGAIN_SECONDS)
+                self._account.clock.sleep(_CHECK_LOCK_SECONDS)
             stacks.forget(origin)
 
     def _lock_all(self, entries: Iterable[Entry], origin: Origin, locks: ExitStack) -> Entry | None:
@@ -244,7 +247,7 @@ class Creates:
             held.append(entry)
         return None
 
-    def _seen(self, entry: Entry, facts: Facts) -> Entry:
+    def _mark_seen(self, entry: Entry, facts: Facts) -> Entry:
         """Return the entry, which says from now on that the API has shown the machine if it has."""
         if facts.instance is None or entry.seen or entry.is_late:
             return entry
@@ -280,13 +283,12 @@ class Creates:
         None if the machine is in state, where its entry could not be written: then the present
         create replaces it.
         """
-        if not self._may_send(entry):  # a wait for a lock may have taken long
+        if not self._key_is_kept(entry):  # a wait for a lock may have taken long
             raise self._without_an_answer(entry)
         # A command that has read the entry must not drop it once this has been sent.
-        entry = replace(entry, started=self._account.clock.wall())
-        self._records.write(entry)
+        entry = self._stamp(entry)
         with self.sending():
-            made, instance = self._send(entry, new, may_be_sent=True)
+            made, instance = self._send(entry, new, is_repeat=True)
             # The machine may already be in state, if only the entry could not be written.
             if instance.id not in (self._account.stacks.ids(asking.origin) or ()):
                 self._records.remember(asking.origin, made, instance)
@@ -301,28 +303,26 @@ class Creates:
         return self._resume(made, instance, new, asking.origin)
 
     def _leave(self, entry: Entry, facts: Facts, decision: StartFresh) -> Entry | None:
-        """Drop an entry that the new create follows, or return it as it is to be kept as late."""
+        """Drop an entry that the new create follows, or leave it as it is, or as one that is gone.
+
+        Returns the entry if it is to be kept as a late one once the new create is on record.
+        """
         if decision.warning:
             self._account.warn(decision.warning)
-        if entry.is_late or (facts.in_state and not entry.seen):
-            return None  # it stays as it is, since the machine may come back, or appear
-        if facts.holder and facts.same is Same.UNKNOWN:
-            return None  # the stack that has the machine sees to it
-        if entry.instance_id is not None and facts.instance is None and not facts.in_state:
-            gone = as_gone(entry, facts.now)
-            self._account.warn(unresolved.gone(entry))
-            self._records.amend(gone)
-            return None
-        if facts.same is Same.UNKNOWN:  # it may be another stack's: only what is proven dead goes
-            if entry.instance_id or facts.now - entry.started > LATE_SECONDS:
+        is_unsure = facts.same is Same.UNKNOWN
+        if entry.is_late or (facts.in_state and not entry.seen) or (is_unsure and facts.holder):
+            return None  # the machine may come back, or appear, or its stack sees to it
+        if entry.instance_id is None:
+            late = entry.as_late(facts.search.candidates, facts.now)
+            if late is None:
                 self._records.drop(entry)
-            return None
-        late = None
-        if entry.instance_id is None:  # its machine may still appear
-            late = as_late(entry, facts.search.candidates, facts.now)
-        if late is None:
+            return None if is_unsure else late  # one that may be another stack's stays as it is
+        if facts.instance is None and not facts.in_state:
+            self._account.warn(unresolved.gone_warning(entry))
+            self._records.amend(entry.as_gone(facts.now))
+        else:
             self._records.drop(entry)
-        return late
+        return None
 
     def _start(
         self, new: NewInstance, origin: Origin, patience: Patience | None, late: list[Entry]
@@ -331,15 +331,15 @@ class Creates:
 
         `late` are the entries of earlier creates without an answer, to be kept beside the new one.
         """
-        refused: list[Entry] = []
+        refused: list[Entry] = []  # those that the API refused, and may have made all the same
         if patience is None:
-            return self._ask(new, origin, late, refused, waits=False)
+            return self._create(new, origin, late, refused, waits=False)
         for turn in self._queues.turns(origin.name, new, patience):
             with turn:
-                instance = self._ask(new, origin, late, refused, waits=True)
+                instance = self._create(new, origin, late, refused, waits=True)
         return instance
 
-    def _ask(
+    def _create(
         self,
         new: NewInstance,
         origin: Origin,
@@ -371,23 +371,23 @@ class Creates:
         try:
             with self.sending():
                 self._records.begin_post(entry)
-                for before_this in late:  # not before: this create may fail to get on record
-                    self._records.amend(before_this)
+                for late_entry in late:  # not before: this create may fail to get on record
+                    self._records.amend(late_entry)
                 made, instance = self._send(entry, new, waits=waits)
                 self._records.remember(origin, made, instance)
         except (APIError, ConfigurationError, Interrupted) as error:  # it certainly made no machine
-            for before_this in late:
-                self._records.amend(replace(before_this, phase=Phase.REQUESTED, found=()))
+            for late_entry in late:
+                self._records.amend(replace(late_entry, phase=Phase.REQUESTED, found=()))
             refused.append(replace(entry, problem=str(error)))
             raise
         return instance
 
     def _send(
-        self, entry: Entry, new: NewInstance, *, may_be_sent: bool = False, waits: bool = False
+        self, entry: Entry, new: NewInstance, *, is_repeat: bool = False, waits: bool = False
     ) -> tuple[Entry, Instance]:
         """Send the create, record its result, and return the entry with the machine.
 
-        `may_be_sent` says whether an earlier process may have sent the same create. Raises an
+        `is_repeat` says that an earlier process may have sent the same create. Raises an
         APIError if the API certainly made no machine, and UnresolvedCreateError if it may have.
         """
         failures: list[APIError] = []
@@ -395,24 +395,23 @@ class Creates:
             instance = self._post(entry, new, failures, waits=waits)
         except (APIError, ConfigurationError, Interrupted) as error:
             unanswered = list(filter(retry.may_have_made_a_machine, failures))
-            if not (unanswered or may_be_sent):  # the API did not accept any request
+            if not (unanswered or is_repeat):  # the API did not accept any request
                 self._records.drop(entry)
                 raise
             last = next(reversed(failures), None) if isinstance(error, Interrupted) else error
             if last is not None:
-                problem = unresolved.problem(entry, next(reversed(unanswered), None), last)
-                entry = self._with_problem(entry, problem)
+                problem = unresolved.problem_of(entry, next(reversed(unanswered), None), last)
+                entry = self._stamp(entry, problem=problem)
             raise self._without_an_answer(entry) from None
         is_new = instance.id not in entry.before
         if is_new and self._records.claim(entry.origin.urn, instance.id):
             # The POST may have been retried, so the entry gets the current time.
-            made = replace(entry, started=self._account.clock.wall()).as_created(instance.id)
-            self._records.write(made)
+            made = self._stamp(entry.as_created(instance.id))
             kind = instance.instance_type or new.instance_type  # the answer needs only an id
             return made, replace(instance, instance_type=kind)
         had = "which another resource has" if is_new else "which existed before it"
-        entry = self._with_problem(entry, f"the API answered with {instance.id}, {had}.")
-        raise self._without_an_answer(entry)
+        problem = f"the API answered with {instance.id}, {had}."
+        raise self._without_an_answer(self._stamp(entry, problem=problem))
 
     def _post(
         self, entry: Entry, new: NewInstance, failures: list[APIError], *, waits: bool
@@ -424,11 +423,11 @@ class Creates:
         """
         client, key = self._account.client, entry.idempotency_key
         # The client counts these seconds with a clock that stands still while a laptop sleeps, but
-        # can't be set. Of the wall clock, which _may_send asks, the opposite is true.
+        # can't be set. Of the wall clock, which _key_is_kept asks, the opposite is true.
         seconds = entry.key_seconds_left(self._account.clock.wall())
         patient = client.within(seconds) if key else client
         for attempt in patient.attempts(is_idempotent=bool(key) and client.has_idempotency_keys):
-            if attempt.number > 1 and not self._may_send_again(entry):
+            if attempt.number > 1 and not self._note_repeat(entry):
                 raise failures[-1]
             with attempt:
                 try:
@@ -439,20 +438,23 @@ class Creates:
                     raise
         return instance
 
-    def _may_send_again(self, entry: Entry) -> bool:
-        """Whether the create may be sent again, which then is on record."""
-        if not self._may_send(entry):
+    def _note_repeat(self, entry: Entry) -> bool:
+        """Put on record that the create is about to be sent again. Returns whether it may be."""
+        if not self._key_is_kept(entry):
             return False
-        self._records.write(replace(entry, started=self._account.clock.wall()))
+        self._stamp(entry)
         return True
 
-    def _may_send(self, entry: Entry) -> bool:
+    def _key_is_kept(self, entry: Entry) -> bool:
         """Whether the create may still be sent again with its key, by the wall clock."""
         return not entry.idempotency_key or entry.key_seconds_left(self._account.clock.wall()) > 0
 
-    def _with_problem(self, entry: Entry, problem: str) -> Entry:
-        """Record why it is not known whether the POST, which has just ended, made a machine."""
-        entry = replace(entry, problem=problem, started=self._account.clock.wall())
+    def _stamp(self, entry: Entry, **changes: Any) -> Entry:
+        """Record the entry with these changes and the current time, and return it.
+
+        For a POST that is about to be sent again, or that has just ended.
+        """
+        entry = replace(entry, started=self._account.clock.wall(), **changes)
         self._records.write(entry)
         return entry
 
@@ -460,10 +462,10 @@ class Creates:
         try:
             (search,) = earlier.search(self._account, [entry])
         except FalError as error:
-            return unresolved.unseen(entry, error)
+            return unresolved.unseen_error(entry, error)
         if not search:
             self._records.write(replace(entry, searched=True))
-        return unresolved.unanswered(entry, search.candidates, search.unread)
+        return unresolved.unanswered_error(entry, search.candidates, search.unread)
 
     def _refuse_if_cut_off(self, entry: Entry, origin: Origin) -> None:
         """Raise if another computer's create of this resource was cut off, and may have made one.
@@ -484,7 +486,7 @@ class Creates:
         if search:
             cut_off = replace(cut_off, problem=unresolved.CUT_OFF)
             self._account.journal.write(cut_off)
-            raise unresolved.unanswered(cut_off, search.candidates, search.unread)
+            raise unresolved.unanswered_error(cut_off, search.candidates, search.unread)
 
     def _is_on_record(self, origin: Origin, own: Stack) -> bool:
         """Whether state has a machine of the resource, or the journal a create of it."""
@@ -506,7 +508,7 @@ class Creates:
         search = earlier.unclaimed(self._account, refused[0], new)
         if search:
             self._account.journal.write(refused[0])
-            raise unresolved.unanswered(refused[0], search.candidates, search.unread)
+            raise unresolved.unanswered_error(refused[0], search.candidates, search.unread)
         refused.clear()
 
     def _provider(self, origin: Origin) -> str:

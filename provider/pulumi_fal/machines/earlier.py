@@ -15,10 +15,9 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import FalError, JournalError
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.journal import Entry, Journal, Phase
-from pulumi_fal.machines.unresolved import Ask, Decision, Facts, Search, as_late, decide
+from pulumi_fal.machines.journal import LATE_SECONDS, Entry, Journal, Phase
+from pulumi_fal.machines.unresolved import Ask, Decision, Facts, Search, decide
 from pulumi_fal.machines.whose import (
-    LATE_SECONDS,
     Asking,
     Same,
     at_home,
@@ -82,21 +81,21 @@ def decided(
     The API is asked only for what the decisions need, and once for all entries, because a search is
     slow.
     """
-    known = [_unasked(account, entry, asking, new) for entry in entries]
+    found = [_unasked(account, entry, asking, new) for entry in entries]
     while True:
-        pairs = list(zip(entries, known, strict=True))
+        pairs = list(zip(entries, found, strict=True))
         said = [decide(entry, facts) for entry, facts in pairs]
         decisions = [decision for decision in said if not isinstance(decision, Ask)]
         if len(decisions) == len(entries):
-            return list(zip(known, decisions, strict=True))
+            return list(zip(found, decisions, strict=True))
         asks = [
             (entry, facts, decision if isinstance(decision, Ask) else None)
             for (entry, facts), decision in zip(pairs, said, strict=True)
         ]
         try:
-            known = _answered(account, asks)
+            found = _answered(account, asks)
         except FalError as error:
-            known = [replace(facts, error=error) if ask else facts for _, facts, ask in asks]
+            found = [replace(facts, error=error) if ask else facts for _, facts, ask in asks]
 
 
 def _unasked(account: Account, entry: Entry, asking: Asking, new: NewInstance) -> Facts:
@@ -108,7 +107,7 @@ def _unasked(account: Account, entry: Entry, asking: Asking, new: NewInstance) -
     is_had = id_ in deleted or account.engine_has(asking.origin.urn, id_)
     return replace(
         offline(entry, asking, account.stacks, account.clock.wall(), account.id.account, new),
-        is_known=is_replaced or is_had,
+        is_replacement=is_replaced or is_had,
         has_keys=account.client.has_idempotency_keys,
         unasked=frozenset(Ask),
     )
@@ -118,28 +117,28 @@ def _answered(account: Account, asks: Sequence[tuple[Entry, Facts, Ask | None]])
     """Return the facts with what the decisions ask for. Raises FalError if the API can't say it."""
     lost = [entry for entry, _, ask in asks if ask is Ask.SEARCH]
     searches = iter(search(account, lost) if lost else ())
-    known: list[Facts] = []
+    answered: list[Facts] = []
     for entry, facts, ask in asks:
         if ask is Ask.INSTANCE:
-            instance = find(account, entry)
-            is_seen = instance is not None or is_own(account, entry)
+            instance = machine_of(account, entry)
+            is_seen = instance is not None or sees_account_of(account, entry)
             facts = replace(facts, instance=instance, is_own=is_seen)
         elif ask is Ask.SEARCH:
             facts = replace(facts, search=next(searches))
         if ask:  # it may have taken a while
             facts = replace(facts, now=account.clock.wall(), unasked=facts.unasked - {ask})
-        known.append(facts)
-    return known
+        answered.append(facts)
+    return answered
 
 
-def find(account: Account, entry: Entry) -> Instance | None:
+def machine_of(account: Account, entry: Entry) -> Instance | None:
     """Return the entry's machine; None if it is gone, or if the API has not shown it yet."""
     if entry.instance_id is None:
         return None
     instance = account.lifecycle.look(entry.instance_id)
     may_be_gone = entry.seen and not entry.is_late
-    if instance is None and may_be_gone and is_own(account, entry):
-        return account.lifecycle.find(entry.instance_id)
+    if instance is None and may_be_gone and sees_account_of(account, entry):
+        return account.lifecycle.confirm_gone(entry.instance_id)
     return instance
 
 
@@ -169,7 +168,7 @@ def _ended(entry: Entry) -> float:
     return entry.started if entry.problem else entry.started + LATE_SECONDS
 
 
-def is_own(account: Account, entry: Entry) -> bool:
+def sees_account_of(account: Account, entry: Entry) -> bool:
     """Whether the key sees the machines of the account that the entry was written with.
 
     It may have to list the machines to find out. Raises FalError if that fails.
@@ -194,16 +193,16 @@ def at_a_glance(account: Account, entries: Sequence[Entry]) -> list[Facts]:
     person may forget the create, and a single list may come from a stale replica.
     """
     stacks, now, own = account.stacks, account.clock.wall(), account.id.account
-    known = [(entry, offline(entry, at_home(entry, stacks), stacks, now, own)) for entry in entries]
+    pairs = [(entry, offline(entry, at_home(entry, stacks), stacks, now, own)) for entry in entries]
     try:
         instances = dict(account.fleet.fresh())
-        found = [_with_list(account, entry, facts, instances) for entry, facts in known]
+        found = [_with_list(account, entry, facts, instances) for entry, facts in pairs]
         if any(facts.instance is None and not facts.search for facts in found):
             account.clock.sleep(account.fleet.interval)
             instances |= account.fleet.fresh()
-            found = [_with_list(account, entry, facts, instances) for entry, facts in known]
+            found = [_with_list(account, entry, facts, instances) for entry, facts in pairs]
     except FalError as error:
-        return [replace(facts, error=error) for _, facts in known]
+        return [replace(facts, error=error) for _, facts in pairs]
     return found
 
 
@@ -211,7 +210,7 @@ def _with_list(
     account: Account, entry: Entry, facts: Facts, instances: Mapping[str, Instance]
 ) -> Facts:
     instance = instances.get(entry.instance_id or "")
-    is_seen = instance is not None or is_own(account, entry)
+    is_seen = instance is not None or sees_account_of(account, entry)
     made = Search()
     if entry.instance_id is None and is_seen:
         made = unclaimed(account, entry, instances.values())
@@ -235,7 +234,7 @@ def reminders(account: Account, origin: Origin) -> Iterator[str]:
             continue
         elif entry.is_late:
             late.append(entry)
-        elif _is_unresolved(journal, stacks, entry, origin):
+        elif _settle(journal, stacks, entry, origin):
             yield unresolved.reminder(entry)
     if late:
         yield from look_for_late(account, late)
@@ -277,10 +276,10 @@ def _is_of(entry: Entry, origin: Origin, stacks: Stacks) -> bool:
     return same(entry, asking, stacks)[0] is not Same.NO
 
 
-def _is_unresolved(journal: Journal, stacks: Stacks, entry: Entry, origin: Origin) -> bool:
-    """Whether the entry's machine may be running but not be in state, without asking the API.
+def _settle(journal: Journal, stacks: Stacks, entry: Entry, origin: Origin) -> bool:
+    """Drop the entry if its machine is in state and was seen, without asking the API.
 
-    Drops the entry if its machine is in state and was seen.
+    Returns whether the machine may be running but not be in state.
     """
     if entry.instance_id is None:
         return True
@@ -300,24 +299,24 @@ def look_for_late(account: Account, entries: Sequence[Entry]) -> Iterator[str]:
         instances = _look(account, entries)
     except TimeoutError:
         error = FalError(f"The API gave no answer within {_LOOK_SECONDS:.0f} s")
-        yield from (unresolved.may_appear(entry, error) for entry in entries)
+        yield from (unresolved.may_appear_warning(entry, error) for entry in entries)
         return
     except FalError as error:
-        yield from (unresolved.may_appear(entry, error) for entry in entries)
+        yield from (unresolved.may_appear_warning(entry, error) for entry in entries)
         return
     for entry in entries:
         try:
             found = _late(account, entry, instances)
         except FalError as error:
-            yield unresolved.may_appear(entry, error)
+            yield unresolved.may_appear_warning(entry, error)
             continue
         if found is None:  # if its machine was gone, the process of its own account looks for it
             if entry.instance_id is None:
-                yield unresolved.may_appear(entry, None)
+                yield unresolved.may_appear_warning(entry, None)
             continue
         if found:
-            yield unresolved.appeared(entry, found.candidates, found.unread)
-        kept = as_late(entry, found.candidates, account.clock.wall())
+            yield unresolved.appeared_warning(entry, found.candidates, found.unread)
+        kept = entry.as_late(found.candidates, account.clock.wall())
         if kept != entry:
             account.journal.exchange(entry, kept)
 
@@ -330,12 +329,14 @@ def _look(account: Account, entries: Sequence[Entry]) -> dict[str, Instance]:
     fleet, clock = account.fleet, account.clock
     instances = dict(fleet.recent(fleet.interval, clock.now() + _LOOK_SECONDS))
     now = clock.wall()
-    still_there = (
-        [instances[id_] for id_ in (*entry.found, entry.instance_id) if id_ in instances]
+    still_there = {
+        entry.file: [
+            instances[id_] for id_ in (*entry.found, entry.instance_id) if id_ in instances
+        ]
         for entry in entries
-    )
+    }
     found = {instance_id for entry in entries for instance_id in entry.found}
-    is_last = any(as_late(*known, now) is None for known in zip(entries, still_there, strict=True))
+    is_last = any(entry.as_late(still_there[entry.file], now) is None for entry in entries)
     if is_last or found - instances.keys():
         # An entry may be about to lose a machine, and the list may come from a stale replica.
         clock.sleep(fleet.interval)
@@ -354,7 +355,7 @@ def _late(account: Account, entry: Entry, instances: Mapping[str, Instance]) -> 
 
     Raises FalError if that can't be told.
     """
-    if not is_own(account, entry):
+    if not sees_account_of(account, entry):
         return None
     if entry.instance_id is None:
         made = unclaimed(account, entry, instances.values())

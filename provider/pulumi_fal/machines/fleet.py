@@ -49,7 +49,7 @@ _AFTER_DELETE = (1 / 8, 1 / 2)
 pause until a poll confirms that no machine is left, and the least pause between others."""
 _SEVERAL = 2.0
 """By how much longer machines must be missing of which several have gone at once."""
-_LOOKS = 3
+_LEAST_LOOKS = 3
 """How many looks that time must have at least, after the first."""
 
 
@@ -309,7 +309,7 @@ class Absence:
         if self._looked_at is None:
             self._absences.missing.append(self._id)
         else:
-            self.seconds += min(now - self._looked_at, self._absences.seconds / _LOOKS)
+            self.seconds += min(now - self._looked_at, self._absences.seconds / _LEAST_LOOKS)
         self._looked_at = now
 
     def end(self) -> None:

@@ -14,7 +14,6 @@ import json
 import os
 import secrets
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pulumi_fal.api.models import NewInstance
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.stacks.cache import Origin, without_user
 
@@ -36,6 +35,11 @@ KEY_SECONDS = 540.0
 is less than the time for which the API keeps the key (api.dialects.KEPT_SECONDS), to allow for late
 answers and for clocks that differ.
 """
+LATE_SECONDS = 600.0
+"""If a search found no machine, one that first appears this many seconds after the POST was most
+likely not made by it. A warning names it, and the new create goes ahead."""
+BACK_SECONDS = 3600.0
+"""For how long a machine stays on record that left state, or a create's hands, as it was gone."""
 
 
 class Phase(str, Enum):
@@ -67,7 +71,8 @@ class Entry:
     before: tuple[str, ...]
     """The ids of the account's machines before the POST."""
     started: float
-    """When the POST was sent, or when it ended once that is known; in seconds since the epoch."""
+    """When the last event on record happened, in seconds since the epoch: the POST was sent or
+    ended, or the machine was reported, adopted or gone."""
     phase: Phase = Phase.REQUESTED
     instance_id: str | None = None
     problem: str = ""
@@ -95,7 +100,7 @@ class Entry:
 
     @property
     def is_late(self) -> bool:
-        """Whether another create has been started for the resource since."""
+        """Whether nobody works on this create any more, but its machine may appear or come back."""
         return self.phase is Phase.LATE
 
     def key_seconds_left(self, now: float) -> float:
@@ -120,6 +125,35 @@ class Entry:
     def as_created(self, instance_id: str) -> Entry:
         """Return the entry with the machine's id from the answer to the POST."""
         return replace(self, phase=Phase.CREATED, instance_id=instance_id, problem="")
+
+    def as_late(self, found: Iterable[Instance], now: float) -> Entry | None:
+        """Return the entry as it is kept beside the resource's new create; None if it is over.
+
+        `found` are the machines that a create without an answer may have made, or the machine of
+        the entry if it is back. The first must appear in time, and the second for as long as a
+        machine that is gone stays on record.
+        """
+        ids = tuple(instance.id for instance in found)
+        seconds = LATE_SECONDS if self.instance_id is None else BACK_SECONDS
+        if not ids and now - self.started > seconds:
+            return None
+        return replace(self, phase=Phase.LATE, found=() if self.instance_id else ids)
+
+    def as_gone(self, now: float) -> Entry:
+        """Return the entry of a machine that is gone, and may come back within an hour."""
+        return replace(self, phase=Phase.LATE, started=now, seen=True)
+
+    def as_forgotten(self, shown: Iterable[str], now: float) -> Entry | None:
+        """Return the entry as it is kept when a person forgets the create; None if it is removed.
+
+        `shown` are the ids of the machines that do not belong to it, as the person says. But if the
+        create got no answer a short time ago, the API may still make its machine, which nobody
+        could know of.
+        """
+        if self.is_late or self.instance_id is not None:
+            return None
+        before = tuple(sorted({*self.before, *shown}))
+        return replace(self, before=before).as_late((), now)
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry in the format that is stored on disk, which has no nested request."""
@@ -208,50 +242,37 @@ def new_file(origin: Origin) -> str:
     It begins with a hash of the resource, which a rename of the stack does not change, and with one
     of what is known of the stack now: creates in which both are equal are locked together.
     """
-    return f"{_resource(origin)}-{_stack(origin)}-{secrets.token_hex(4)}.json"
+    return f"{_prefix(origin)}-{secrets.token_hex(4)}.json"
 
 
-def _lock_name(file: str) -> str:
-    return "-".join(file.removesuffix(".json").split("-")[:2]) + ".lock"
+def _prefix(origin: Origin) -> str:
+    stack = _digest(origin.provider) if origin.provider else _digest(origin.urn, origin.backend)
+    return f"{_resource(origin)}-{stack}"
 
 
 def _resource(origin: Origin) -> str:
     return _digest(origin.path)
 
 
-def _stack(origin: Origin) -> str:
-    return _digest(origin.provider) if origin.provider else _digest(origin.urn, origin.backend)
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _lock_name(of: Entry | Origin) -> str:
+    if isinstance(of, Origin):
+        return f"{_prefix(of)}.lock"
+    return "-".join(of.file.removesuffix(".json").split("-")[:2]) + ".lock"
 
 
 def _is_of_earlier_version(name: str) -> bool:
     return name.count("-") != _PARTS - 1
 
 
-def _read(paths: Iterable[Path]) -> Iterator[Entry | JournalError]:
-    """Yield the entry of each file that is still there, or the error if it can't be read."""
-    for path in paths:
-        try:
-            entry = read(path)
-        except JournalError as error:
-            yield error
-        else:
-            if entry is not None:
-                yield entry
-
-
 class Journal:
     """The folder of entries. Its methods raise JournalError if one can't be read or written."""
 
-    def __init__(
-        self,
-        folder: Path,
-        is_in_state: Callable[[Origin, str], bool | None] = lambda origin, instance_id: None,
-    ) -> None:
-        """`is_in_state` says whether a resource's stack has a machine; None if that is unknown."""
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._is_in_state = is_in_state
-        self._reading_earlier = threading.Lock()
-        self._earlier: dict[tuple[str, str], Entry] | None = None
         self._is_synced = False
         self.has_locks = True
         """Whether the file system has let all locks be taken, as far as any was tried."""
@@ -263,7 +284,7 @@ class Journal:
         """
         names = {
             *self._names(f"{_resource(origin)}-", f"{_digest(origin.urn)}-"),
-            *self._earlier_names.get(origin.path, ()),
+            *self._names_of_earlier_versions.get(origin.path, ()),
         }
         found = (read(self.folder / name) for name in sorted(names))
         return [entry for entry in found if entry is not None]
@@ -286,25 +307,25 @@ class Journal:
         """Return what the file of an entry that was read earlier holds now; None if it is gone."""
         return read(self.folder / entry.file)
 
-    def exchange(self, read: Entry, new: Entry | None) -> bool:
+    def exchange(self, old: Entry, new: Entry | None) -> bool:
         """Replace an entry with a `new` one, or drop it, while no process works on its create.
 
         The `new` entry may be in another file. Returns False and changes nothing if a process works
-        on the create, or if the file no longer holds what was `read`.
+        on the create, or if the file no longer holds the `old` entry.
         """
-        locked = {_lock_name(entry.file): entry for entry in (read, new or read)}
+        locked = {_lock_name(entry): entry for entry in (old, new or old)}
         with contextlib.ExitStack() as locks_held:
             for entry in locked.values():
                 lock = self.try_lock(entry)
                 if lock is None:
                     return False
                 locks_held.enter_context(lock)
-            if self.current(read) != read:
+            if self.current(old) != old:
                 return False
             if new is not None:
                 self.write(new)
-            if new is None or new.file != read.file:
-                self.drop(read)
+            if new is None or new.file != old.file:
+                self.drop(old)
         return True
 
     def write(self, entry: Entry) -> None:
@@ -344,31 +365,6 @@ class Journal:
         except OSError as error:
             raise JournalError(self.folder, f"can't be written: {error.strerror}") from None
 
-    def drop_entry_for(self, urn: str, instance_id: str, *, is_proven: bool) -> None:
-        """Drop an earlier process's entry for a machine that is in state under this URN.
-
-        `is_proven` says whether the API has just shown the machine, or has shown that it is gone.
-        Otherwise the entry is dropped only if the machine was seen before. The entry is kept if the
-        stack does not have the machine: a program may only read it, or a preview may import it.
-        """
-        origin = Origin(urn)
-        # Errors are ignored: they were reported at the start, and the next create checks the stack.
-        with contextlib.suppress(OSError, JournalError):
-            earlier = self._earlier_entries().get((origin.path, instance_id))
-            entry = self.current(earlier) if earlier is not None else None
-            if entry is None or not (is_proven or entry.seen):
-                return
-            if self._is_in_state(origin, instance_id) is False:
-                return
-            self.exchange(entry, None)
-            self._earlier_entries().pop((origin.path, instance_id), None)
-
-    def has_earlier(self, urn: str, instance_id: str) -> bool:
-        """Whether an earlier process's create of another resource made the machine."""
-        path = Origin(urn).path
-        earlier = self._earlier_entries()
-        return any(id_ == instance_id and of != path for of, id_ in earlier)
-
     def try_lock(self, of: Entry | Origin) -> AbstractContextManager[None] | None:
         """Return the lock of a create, for the caller to release; None if it is taken.
 
@@ -402,26 +398,10 @@ class Journal:
                     path.unlink(missing_ok=True)
 
     def _lock_file(self, of: Entry | Origin) -> Path:
-        return self.folder / _lock_name(of.file if isinstance(of, Entry) else new_file(of))
-
-    def _earlier_entries(self) -> dict[tuple[str, str], Entry]:
-        """Return the entries of earlier processes, by resource and machine id.
-
-        The folder is read only once, because a refresh calls this for hundreds of machines at the
-        same time. Entries that this process writes later are not needed.
-        """
-        with self._reading_earlier:
-            if self._earlier is None:
-                earlier: dict[tuple[str, str], Entry] = {}
-                with contextlib.suppress(JournalError):
-                    for entry in self.readable():
-                        if entry.instance_id:
-                            earlier[entry.origin.path, entry.instance_id] = entry
-                self._earlier = earlier
-            return self._earlier
+        return self.folder / _lock_name(of)
 
     @cached_property
-    def _earlier_names(self) -> Mapping[str, list[str]]:
+    def _names_of_earlier_versions(self) -> Mapping[str, list[str]]:
         """The files that earlier versions named after URN, organization and backend, by resource.
 
         They are read only once. A file that can't be read is found by the hash of its URN.
@@ -461,10 +441,6 @@ class Journal:
             self._is_synced = True
 
 
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
 T = TypeVar("T")
 
 _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -485,6 +461,18 @@ def read(path: Path) -> Entry | None:
         raise JournalError(broken, f"can't be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise JournalError(path, "is damaged") from None
+
+
+def _read(paths: Iterable[Path]) -> Iterator[Entry | JournalError]:
+    """Yield the entry of each file that is still there, or the error if it can't be read."""
+    for path in paths:
+        try:
+            entry = read(path)
+        except JournalError as error:
+            yield error
+        else:
+            if entry is not None:
+                yield entry
 
 
 def sync(folder: Path) -> None:

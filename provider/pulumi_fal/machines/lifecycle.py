@@ -100,15 +100,16 @@ class Lifecycle:
         self._clock = account.clock
         self._notify = account.notify
         self._absences = account.absences
-        self._is_silent = False
+        self._api_is_silent = False
         """Whether the API gave no answer to the last look."""
         self._deleted: set[str] = set()
         """The machines whose DELETE the API has accepted."""
 
-    def find(self, instance_id: str) -> Instance | None:
-        """Return a machine that a look has just missed; None if it was shown before and is gone.
+    def confirm_gone(self, instance_id: str) -> Instance | None:
+        """Wait until the machine is shown again, and return it, or None once it is gone.
 
-        That takes as long as a machine must be missing. Raises APIError if the API can't be asked.
+        Call it after a look that missed a machine which was shown before. Raises APIError if the
+        API can't be asked.
         """
         found: Instance | None = None
         with self._absences.of(instance_id) as absence:
@@ -129,24 +130,24 @@ class Lifecycle:
         looks with a time limit don't ask it until it has answered another call.
         """
         has_limit = seconds != math.inf
-        if has_limit and self._is_silent:
+        if has_limit and self._api_is_silent:
             raise TimeoutError
         longest = _LOOK_AGAIN_SECONDS if has_limit else math.inf
         try:
-            found = self._find(instance_id, self._clock.now() + seconds, longest)
+            found = self._two_looks(instance_id, self._clock.now() + seconds, longest)
         except (TimeoutError, UnreachableError):
-            self._is_silent = True
+            self._api_is_silent = True
             raise
-        self._is_silent = False
+        self._api_is_silent = False
         return found
 
-    def _find(self, instance_id: str, until: float, longest: float) -> Instance | None:
+    def _two_looks(self, instance_id: str, until: float, longest: float) -> Instance | None:
         # A refresh reads hundreds of machines within a second, so they share a list.
         listed = self._fleet.recent(self._fleet.interval / 4, until, share_errors=False)
-        found = self._look(instance_id, listed, until)
+        found = self._one_look(instance_id, listed, until)
         if found is None:
             self._clock.sleep(min(self._fleet.interval, longest, until - self._clock.now()))
-            found = self._look(instance_id, self._fleet.fresh(until), until)
+            found = self._one_look(instance_id, self._fleet.fresh(until), until)
         return found
 
     def wait_until_ready(
@@ -154,35 +155,35 @@ class Lifecycle:
         instance: Instance,
         seconds: float,
         observe: Callable[[Instance], None] = lambda instance: None,
-        on_silence: Callable[[str], None] | None = None,
+        on_no_ssh: Callable[[str], None] | None = None,
         *,
-        was_shown: bool = False,
+        seen: bool = False,
     ) -> Instance:
         """Wait until the machine is ready and has an ip, and return it.
 
-        `was_shown` says whether the API has ever shown the machine, which otherwise can't be gone.
+        `seen` says whether the API has ever shown the machine, which otherwise can't be gone.
         `observe` is called when the API first shows the machine, and then with every change. With
-        `on_silence`, an SSH server must also greet at the ip; it is called with the reason whenever
+        `on_no_ssh`, an SSH server must also greet at the ip; it is called with the reason whenever
         none does. Raises NotReadyError after `seconds` or if the machine stays stopped for
         STOPPED_SECONDS, VanishedError if the machine is gone, and AuthenticationError if the API
         has refused the key for a minute.
         """
         started = self._clock.now()
-        ready = self._wait(instance, started, seconds, observe, _missing, was_shown)
-        if on_silence is None:
+        ready = self._wait(instance, started, seconds, observe, _lacks, seen)
+        if on_no_ssh is None:
             return ready
 
-        def missing(shown: Instance) -> str | None:
-            lacks = _missing(shown)
-            if lacks is None and (reason := self.silence(shown)):
-                on_silence(reason)
+        def lacking(shown: Instance) -> str | None:
+            lacks = _lacks(shown)
+            if lacks is None and (reason := self.ssh_problem_of(shown)):
+                on_no_ssh(reason)
                 lacks = f"its status is ready, but no SSH server greets on port 22 ({reason})"
             return lacks
 
         # A second wait polls often again, because SSH answers soon after the machine is ready.
-        return self._wait(ready, started, seconds, observe, missing, True)
+        return self._wait(ready, started, seconds, observe, lacking, True)
 
-    def silence(self, instance: Instance) -> str | None:
+    def ssh_problem_of(self, instance: Instance) -> str | None:
         """Return why no SSH server greets at the ip of a ready machine, or None if one does."""
         return self._account.greeting(instance.ip or "")
 
@@ -192,22 +193,21 @@ class Lifecycle:
         started: float,
         seconds: float,
         observe: Callable[[Instance], None],
-        missing: Callable[[Instance], str | None],
-        was_shown: bool,
+        lacking: Callable[[Instance], str | None],
+        seen: bool,
     ) -> Instance:
-        """Wait until `missing` no longer returns what the machine lacks, and return the machine.
+        """Wait until `lacking` no longer returns what the machine lacks, and return the machine.
 
         The `seconds` count from `started`, and the exceptions are those of wait_until_ready.
         """
-        lacks = missing(instance)
+        lacks = lacking(instance)
         if lacks is None:
             return instance
-        listed = was_shown
         stopped_since = math.inf
         outage = Outage(self._clock, self._notify, started + seconds)
         with self._absences.of(instance.id) as absence:
             for answer in self._fleet.watch(started + seconds - self._clock.now()):
-                is_due = listed or self._clock.now() - started >= _ASK_SECONDS
+                is_due = seen or self._clock.now() - started >= _ASK_SECONDS
                 try:
                     found = self._seen_in(answer, instance.id, ask=is_due)
                 except APIError as error:
@@ -215,25 +215,25 @@ class Lifecycle:
                     continue
                 outage.record_success()
                 if found is None:
-                    if listed:
+                    if seen:
                         absence.missed()
                     if absence.is_over:
                         raise VanishedError(instance.id, _gone(instance, absence))
                     continue
                 absence.end()
-                if found != instance or not listed:
+                if found != instance or not seen:
                     observe(found)
-                instance, listed = found, True
+                instance, seen = found, True
                 now = self._clock.now()
                 stopped_since = min(stopped_since, now) if found.is_stopped else math.inf
                 if now - stopped_since >= STOPPED_SECONDS:
                     raise NotReadyError(instance.id, _stopped(instance))
-                lacks = missing(instance)
+                lacks = lacking(instance)
                 if lacks is None:
                     return instance
             if absence.seconds:
                 lacks = f"the API has not shown it for {absence.seconds:.0f} s"
-            elif not (listed or f"{outage}"):
+            elif not (seen or f"{outage}"):
                 lacks = "the API has not shown it yet"
         raise NotReadyError(
             instance.id,
@@ -272,7 +272,7 @@ class Lifecycle:
                 outage.record_success()
                 if found is not None or not request.accepted:
                     self._send(request, instance_id)
-                if found is not None or request.is_known:
+                if found is not None or request.has_conflict:
                     misses = 0
                     absence.end()
                     continue
@@ -302,7 +302,7 @@ class Lifecycle:
                 if not absence.is_missing():
                     return
 
-    def _look(self, instance_id: str, instances: Instances, until: float) -> Instance | None:
+    def _one_look(self, instance_id: str, instances: Instances, until: float) -> Instance | None:
         listed = instances.get(instance_id)
         if listed is not None:
             return listed
@@ -319,13 +319,13 @@ class Lifecycle:
         Raises the error of the answer, or the APIError of the GET.
         """
         found = answer.usable().get(instance_id)
-        self._is_silent = False
+        self._api_is_silent = False
         if found is None and ask:
             return self._client.within(0).find_instance(instance_id)
         return found
 
 
-def _missing(instance: Instance) -> str | None:
+def _lacks(instance: Instance) -> str | None:
     """Return what a machine lacks to be ready, or None if it is ready."""
     if instance.is_ready:
         return None
@@ -371,7 +371,7 @@ class Deletion:
         until: float,
     ) -> None:
         self.accepted = False
-        self.is_known = False
+        self.has_conflict = False
         """Whether the last answer was a 409, which shows that the machine exists."""
         self.said = ""
         """The last answer of the API, in words."""
@@ -387,13 +387,13 @@ class Deletion:
         if self._clock.now() < self._due:
             return
         self._tries += 1
-        self.is_known = False
+        self.has_conflict = False
         try:
             self._client.delete_instance(self._id)
         except (ConflictError, NotFoundError) as error:
-            self.is_known = isinstance(error, ConflictError) and not self.accepted
+            self.has_conflict = isinstance(error, ConflictError) and not self.accepted
             self.said = f"the API answered {error.status}: {error.detail}"
-            if not self.is_known:
+            if not self.has_conflict:
                 self._due = self._clock.now() + _AGAIN_SECONDS
             return
         except APIError as error:

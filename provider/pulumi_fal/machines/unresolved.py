@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
-from pulumi_fal.machines.journal import Entry, Phase
-from pulumi_fal.machines.whose import LATE_SECONDS, Same
+from pulumi_fal.machines.journal import LATE_SECONDS, Entry, Phase
+from pulumi_fal.machines.whose import Same
 from pulumi_fal.stacks.cache import Origin, in_words
 
 
@@ -64,10 +64,6 @@ class Ask(Enum):
     """Which machines a POST without an answer may have made."""
 
 
-BACK_SECONDS = 3600.0
-"""For how long a machine stays on record that left state, or a create's hands, as it was gone."""
-
-
 @dataclass(frozen=True)
 class Search:
     """The machines that a POST without an answer may have made, after they had time to appear."""
@@ -96,8 +92,8 @@ class Facts:
     """Whether the entry is of the resource's stack."""
     in_state: bool | None = None
     """Whether the state of the resource's stack has the entry's machine; None if not known."""
-    is_known: bool = True
-    """Whether the engine knows of the machine in state, or of an earlier one of the resource."""
+    is_replacement: bool = True
+    """Whether this create replaces the entry's machine if that is in state."""
     holder: str = ""
     """The name of another stack that has the entry's machine in state."""
     unread: Mapping[str, str] = field(default_factory=dict)
@@ -119,12 +115,12 @@ class Facts:
 def decide(entry: Entry, facts: Facts) -> Decision | Ask:
     """Decide whether a create resumes the entry's machine, creates another, or stops."""
     if facts.error is not None:
-        return Stop(unseen(entry, facts.error))
-    if facts.in_state and facts.is_known:  # this create replaces the machine
+        return Stop(unseen_error(entry, facts.error))
+    if facts.in_state and facts.is_replacement:
         return StartFresh()
     # A refresh of the same `up` may have found that the machine is gone, after the state was read.
     if facts.in_state and not entry.is_late:
-        return Stop(made_meanwhile(entry))
+        return Stop(made_meanwhile_error(entry))
     if _can_be_sent_again(entry, facts):
         return SendAgain()
     if Ask.INSTANCE in facts.unasked:
@@ -137,7 +133,7 @@ def decide(entry: Entry, facts: Facts) -> Decision | Ask:
     if facts.instance is None and entry.is_late:  # its own account has found that it is gone
         return StartFresh()
     if facts.instance is None and not facts.is_own:
-        return Stop(of_another_account(entry, facts.account))
+        return Stop(other_account_error(entry, facts.account))
     if is_unsure:
         return _uncertain(entry, facts)
     if entry.instance_id is None:
@@ -147,12 +143,12 @@ def decide(entry: Entry, facts: Facts) -> Decision | Ask:
     # One that the API has never shown may still appear.
     instance = facts.instance or Instance(entry.instance_id, entry.instance_type)
     if facts.holder:
-        return Stop(held(entry, facts.holder))
+        return Stop(held_error(entry, facts.holder))
     if entry.phase is Phase.REPORTED:
         why = "the stack can't be read" if facts.in_state is None else "it is not in state"
-        return Stop(stopped(entry, f"it was reported to Pulumi, but {why}"))
+        return Stop(stopped_error(entry, f"it was reported to Pulumi, but {why}"))
     if not _is_requested(entry, instance, facts.requested):
-        return Stop(stopped(entry, "the resource's inputs have changed since"))
+        return Stop(stopped_error(entry, "the resource's inputs have changed since"))
     return Resume(instance)
 
 
@@ -162,7 +158,7 @@ def _uncertain(entry: Entry, facts: Facts) -> Decision:
     # A machine that the API has not shown yet may still appear.
     if is_left or (entry.instance_id is not None and not entry.seen):
         found = facts.search.candidates
-        return Stop(uncertain(entry, facts.origin, found, facts.unread))
+        return Stop(uncertain_error(entry, facts.origin, found, facts.unread))
     return StartFresh()
 
 
@@ -174,45 +170,13 @@ def _can_be_sent_again(entry: Entry, facts: Facts) -> bool:
     return facts.has_keys and is_same and is_kept and entry.phase is Phase.REQUESTED
 
 
-def as_late(entry: Entry, found: Iterable[Instance], now: float) -> Entry | None:
-    """Return the entry as it is kept beside the resource's new create; None if it is over.
-
-    `found` are the machines that a create without an answer may have made, or the machine of the
-    entry if it is back. The first must appear in time, and the second for as long as a machine that
-    is gone stays on record.
-    """
-    ids = tuple(instance.id for instance in found)
-    seconds = LATE_SECONDS if entry.instance_id is None else BACK_SECONDS
-    if not ids and now - entry.started > seconds:
-        return None
-    return replace(entry, phase=Phase.LATE, found=() if entry.instance_id else ids)
-
-
-def as_gone(entry: Entry, now: float) -> Entry:
-    """Return the entry of a machine that is gone, and may come back within an hour."""
-    return replace(entry, phase=Phase.LATE, started=now, seen=True)
-
-
-def as_forgotten(entry: Entry, shown: Iterable[str], now: float) -> Entry | None:
-    """Return the entry as it is kept when a person forgets the create; None if it is removed.
-
-    `shown` are the ids of the machines that do not belong to it, as the person says. But if the
-    create got no answer a short time ago, the API may still make its machine, which nobody could
-    know of.
-    """
-    if entry.is_late or entry.instance_id is not None:
-        return None
-    before = tuple(sorted({*entry.before, *shown}))
-    return as_late(replace(entry, before=before), (), now)
-
-
 def _without_a_machine(entry: Entry, facts: Facts) -> Decision:
     if not facts.search:
         return StartFresh()
     found = facts.search.candidates
     if entry.searched and facts.now - entry.started > LATE_SECONDS:
-        return StartFresh(late(entry, found))
-    return Stop(unanswered(entry, found, facts.search.unread))
+        return StartFresh(late_warning(entry, found))
+    return Stop(unanswered_error(entry, found, facts.search.unread))
 
 
 def _is_requested(entry: Entry, instance: Instance, new: NewInstance | None) -> bool:
@@ -239,7 +203,7 @@ CUT_OFF = "its stack's state says that it was cut off, and this computer has no 
 _AGAIN = " The attempt to send it again failed: "
 
 
-def problem(entry: Entry, unanswered: FalError | None, last: FalError) -> str:
+def problem_of(entry: Entry, unanswered: FalError | None, last: FalError) -> str:
     """Why it is not known what a POST did, and why sending it again did not help.
 
     `unanswered` is the last error that leaves this open, or None if only an earlier process left
@@ -249,7 +213,7 @@ def problem(entry: Entry, unanswered: FalError | None, last: FalError) -> str:
     return why if last is unanswered else f"{why}{_AGAIN}{last}"
 
 
-def unanswered(
+def unanswered_error(
     entry: Entry,
     candidates: Iterable[Instance],
     unread: Mapping[str, str] = NOTHING,
@@ -273,7 +237,7 @@ def unanswered(
     )
 
 
-def late(entry: Entry, found: Iterable[Instance]) -> str:
+def late_warning(entry: Entry, found: Iterable[Instance]) -> str:
     """Machines were first seen too late to come from a POST without an answer."""
     return (
         f"An earlier create for {_name(entry)} got no answer, and no machine appeared in time.\n"
@@ -283,7 +247,9 @@ def late(entry: Entry, found: Iterable[Instance]) -> str:
     )
 
 
-def appeared(entry: Entry, found: Iterable[Instance], unread: Mapping[str, str] = NOTHING) -> str:
+def appeared_warning(
+    entry: Entry, found: Iterable[Instance], unread: Mapping[str, str] = NOTHING
+) -> str:
     """Machines that may come from a POST without an answer, or one that was gone and is back."""
     if entry.instance_id:
         (instance,) = found
@@ -299,7 +265,7 @@ def appeared(entry: Entry, found: Iterable[Instance], unread: Mapping[str, str] 
     )
 
 
-def may_appear(entry: Entry, error: FalError | None) -> str:
+def may_appear_warning(entry: Entry, error: FalError | None) -> str:
     """It is not known whether a POST without an answer made a machine, after another create.
 
     Or it is not known whether a machine that was gone is back. `error` is that of the API, or None
@@ -333,7 +299,7 @@ def late_advice(entry: Entry) -> str:
     )
 
 
-def unseen(entry: Entry, error: FalError) -> UnresolvedCreateError:
+def unseen_error(entry: Entry, error: FalError) -> UnresolvedCreateError:
     """The API could not be asked about a create's machine, or for the list of machines."""
     if entry.instance_id is None:
         return UnresolvedCreateError(
@@ -349,7 +315,7 @@ def unseen(entry: Entry, error: FalError) -> UnresolvedCreateError:
     )
 
 
-def in_progress(origin: Origin) -> str:
+def in_progress_warning(origin: Origin) -> str:
     """Another process is working on a create for this resource."""
     return (
         f"An earlier create for resource {origin.name!r} is still in progress, in the plugin of "
@@ -357,39 +323,39 @@ def in_progress(origin: Origin) -> str:
     )
 
 
-def stopped(entry: Entry, why: str) -> UnresolvedCreateError:
+def stopped_error(entry: Entry, why: str) -> UnresolvedCreateError:
     """A machine that a create can neither resume nor ignore, with the reason."""
     return UnresolvedCreateError(
         f"{_made(entry)}; {why}.\n{_STOPPED}",
         f"To use the machine for this resource:{_adopt(entry)}\n"
         f"To delete it:{_delete(entry)}\n"
         f"If it does not belong to this resource:{_forget(entry)}\n{_THEN}",
-        _known(entry),
+        _made_ids(entry),
     )
 
 
-def held(entry: Entry, holder: str) -> UnresolvedCreateError:
+def held_error(entry: Entry, holder: str) -> UnresolvedCreateError:
     """A machine that another stack has in state, so that this resource can't have it."""
     return UnresolvedCreateError(
         f"{_made(entry)}; it is in the state of {holder}.\n{_STOPPED}",
         f"If it belongs there, remove the record of this create:{_forget(entry)}\n{_THEN}\n"
         "If it belongs here, remove it from that stack first, with `pulumi state delete`.",
-        _known(entry),
+        _made_ids(entry),
     )
 
 
-def made_meanwhile(entry: Entry) -> UnresolvedCreateError:
+def made_meanwhile_error(entry: Entry) -> UnresolvedCreateError:
     """Another command on the same stack has made the machine since this one began."""
     return UnresolvedCreateError(
         f"Another `pulumi up` of this stack has just made {entry.instance_id} "
         f"({entry.instance_type}) for {_name(entry)}, so no second machine is created.\n"
         "The machine runs and is billed.",
         "Wait until no other `pulumi` works on this stack, then run `pulumi up` again.",
-        _known(entry),
+        _made_ids(entry),
     )
 
 
-def of_another_account(entry: Entry, account: str) -> UnresolvedCreateError:
+def other_account_error(entry: Entry, account: str) -> UnresolvedCreateError:
     """A create with the key of another account than `account`, which can't see its machine."""
     return UnresolvedCreateError(
         f"{_made(entry)}; it was made with the key of another account ({entry.account}), and the "
@@ -397,11 +363,11 @@ def of_another_account(entry: Entry, account: str) -> UnresolvedCreateError:
         "Set a key of that account (`pulumi-fal doctor` prints the account of the key that is "
         "set), at the endpoint and the API that it was made with, then run `pulumi up` again.\n"
         f"If the machine no longer exists:{_forget(entry)}",
-        _known(entry),
+        _made_ids(entry),
     )
 
 
-def uncertain(
+def uncertain_error(
     entry: Entry, origin: Origin, found: Iterable[Instance], unread: Mapping[str, str]
 ) -> UnresolvedCreateError:
     """A create that may be of this stack, or of another one, which must not lose its machine.
@@ -428,7 +394,7 @@ def uncertain(
     )
 
 
-def combined(errors: Iterable[UnresolvedCreateError]) -> UnresolvedCreateError:
+def combined_error(errors: Iterable[UnresolvedCreateError]) -> UnresolvedCreateError:
     """Several unresolved creates that stop a new one, as one error."""
     *others, last = errors
     return UnresolvedCreateError(
@@ -438,7 +404,7 @@ def combined(errors: Iterable[UnresolvedCreateError]) -> UnresolvedCreateError:
     )
 
 
-def gone(entry: Entry) -> str:
+def gone_warning(entry: Entry) -> str:
     """The machine of an earlier create is gone, and another one is made."""
     return (
         f"Machine {entry.instance_id} ({entry.instance_type}), which an earlier create made for "
@@ -539,7 +505,7 @@ def _ids(instances: Iterable[Instance]) -> tuple[str, ...]:
     return tuple(instance.id for instance in instances)
 
 
-def _known(entry: Entry) -> tuple[str, ...]:
+def _made_ids(entry: Entry) -> tuple[str, ...]:
     return (entry.instance_id,) if entry.instance_id else ()
 
 

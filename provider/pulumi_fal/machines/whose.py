@@ -2,6 +2,7 @@
 
 Both are pure functions of what was read. Whoever gathers the evidence decides how much it may cost:
 nothing for an ordinary create, every stack for an audit. What was not read never counts as absent.
+At the end stand the functions that read stacks, and so run `pulumi`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,9 @@ from enum import Enum
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.machines.journal import Entry, Phase
-from pulumi_fal.stacks.cache import ONLY_ORGANIZATION, Origin, Stacks
+from pulumi_fal.stacks.cache import ONLY_ORGANIZATION, Origin, Stacks, is_cloud
 from pulumi_fal.stacks.state import Found, Stack
 
-LATE_SECONDS = 600.0
-"""If a search found no machine, one that first appears this many seconds after the POST was most
-likely not made by it. A warning names it, and the new create goes ahead."""
 ABANDONED_SECONDS = 600.0
 """After this time, a machine whose create nobody works on counts as abandoned."""
 
@@ -53,58 +51,58 @@ def same_stack(entry: Entry, asking: Asking, found: Found) -> Same:
     `found` are the stacks with the names of both, and if the entry has an id that the asking stack
     lacks, all stacks of both backends.
     """
-    known, ids = entry.origin.provider, asking.providers
-    if known and known in ids:
+    provider_id, ids = entry.origin.provider, asking.providers
+    if provider_id and provider_id in ids:
         return Same.YES
-    if holders := [stack for stack in found.stacks if known in stack.providers]:
+    if holders := [stack for stack in found.stacks if provider_id in stack.providers]:
         may_be_own = not (ids or asking.own) and any(asking.origin.is_in(s.name) for s in holders)
         return Same.UNKNOWN if may_be_own else Same.NO
     if entry.origin.names != asking.origin.names:
         return _renamed(entry, asking, found)
-    said = _destroyed(entry, asking, found) if known else _without_id(entry, asking, found)
+    said = _destroyed(entry, asking, found) if provider_id else _without_id(entry, asking, found)
     is_here = entry.origin.backend == asking.origin.backend
-    is_said = entry.phase is Phase.ADOPTED and is_here and not known  # by a person
+    is_said = entry.phase is Phase.ADOPTED and is_here and not provider_id  # by a person
     return Same.YES if said is Same.UNKNOWN and is_said else said
 
 
 def _renamed(entry: Entry, asking: Asking, found: Found) -> Same:
     """An entry under another name of the stack, and its id is not in any stack that was read."""
-    known, backend = entry.origin.provider, entry.origin.backend
+    provider_id, backend = entry.origin.provider, entry.origin.backend
     may_be_here = not asking.origin.backend or backend in ("", asking.origin.backend)
-    if not may_be_here or (known and asking.providers):
+    if not may_be_here or (provider_id and asking.providers):
         return Same.NO
     is_there = any(
-        entry.origin.is_in(stack.name) and _is_beside(stack, asking)
+        entry.origin.is_in(stack.name) and _in_same_organization(stack, asking)
         for stack in found.stacks
         if backend in ("", stack.backend)
     )
-    return Same.NO if not known and is_there else Same.UNKNOWN
+    return Same.NO if not provider_id and is_there else Same.UNKNOWN
 
 
-def _is_beside(stack: Stack, asking: Asking) -> bool:
+def _in_same_organization(stack: Stack, asking: Asking) -> bool:
     """Whether a stack is in the organization of the one that asks."""
-    has_one = not stack.backend.startswith("http")
+    has_one = not is_cloud(stack.backend)
     return has_one or (asking.own is not None and stack.organization == asking.own.organization)
 
 
 def _destroyed(entry: Entry, asking: Asking, found: Found) -> Same:
     """An entry with an id that no stack has: its stack was destroyed, and may be up again."""
-    is_here = entry.origin.backend == asking.origin.backend and _is_one(entry)
+    is_here = entry.origin.backend == asking.origin.backend and _has_unique_name(entry)
     is_read = asking.own is not None and not found.unread
     return Same.YES if is_here and (is_read or not asking.providers) else Same.UNKNOWN
 
 
 def _without_id(entry: Entry, asking: Asking, found: Found) -> Same:
-    if not _is_one(entry):
+    if not _has_unique_name(entry):
         return Same.UNKNOWN
-    there = _there(entry, found)
+    there = _by_name(entry, found)
     is_here = entry.origin.backend == asking.origin.backend
     if is_here or any(stack.providers.keys() & asking.providers for stack in there):
         return Same.YES
     return Same.NO if asking.own and any(stack.providers for stack in there) else Same.UNKNOWN
 
 
-def _there(entry: Entry, found: Found) -> list[Stack]:
+def _by_name(entry: Entry, found: Found) -> list[Stack]:
     """Return the stacks where the entry says that its stack is."""
     return [
         stack
@@ -115,8 +113,8 @@ def _there(entry: Entry, found: Found) -> list[Stack]:
 
 def stacks_of(entry: Entry, found: Found) -> list[Stack]:
     """Return the stacks with the entry's id, or else those where the entry says that it is."""
-    known = [stack for stack in found.stacks if entry.origin.provider in stack.providers]
-    return known or _there(entry, found)
+    holders = [stack for stack in found.stacks if entry.origin.provider in stack.providers]
+    return holders or _by_name(entry, found)
 
 
 def is_gone(entry: Entry, found: Found) -> bool:
@@ -124,52 +122,9 @@ def is_gone(entry: Entry, found: Found) -> bool:
     return bool(entry.origin.backend) and not (found.unread or stacks_of(entry, found))
 
 
-def _is_one(entry: Entry) -> bool:
+def _has_unique_name(entry: Entry) -> bool:
     """Whether only one stack can ever have the entry's names: Pulumi Cloud has organizations."""
-    return bool(entry.origin.backend) and not entry.origin.backend.startswith("http")
-
-
-def same(entry: Entry, asking: Asking, stacks: Stacks) -> tuple[Same, Mapping[str, str]]:
-    """Return whether the entry is of the stack that is asking, and what could not be read for it.
-
-    It reads only what it needs: nothing if both have the same id.
-    """
-    known = entry.origin.provider
-    if known and known == asking.origin.provider:
-        return Same.YES, {}
-    found = stacks.named(asking.origin) | stacks.named(entry.origin)
-    if known and known not in asking.providers:
-        found |= everywhere(entry, stacks)
-    return same_stack(entry, asking, found), found.unread
-
-
-def where(entry: Entry, stacks: Stacks) -> Found:
-    """Return the stacks among which the entry's is, as far as they can be read."""
-    found = stacks.named(entry.origin)
-    by_name = stacks_of(entry, found)
-    is_certain = len(by_name) == 1 and entry.origin.provider in ("", *by_name[0].providers)
-    return found if is_certain else everywhere(entry, stacks)
-
-
-def everywhere(entry: Entry, stacks: Stacks) -> Found:
-    """Return all stacks of the own backend and of the entry's, as far as they can be read.
-
-    Those of the entry's names are read by name, also where no list can be had.
-    """
-    return stacks.named(entry.origin) | stacks.all() | stacks.all(backend=entry.origin.backend)
-
-
-def at_home(entry: Entry, stacks: Stacks) -> Asking:
-    """Return an entry's own stack as the one that asks, as the next `up` there will.
-
-    Of several that it may be, it is one that has the entry's machine if there is one.
-    """
-    homes = stacks_of(entry, where(entry, stacks))
-    homes.sort(key=lambda stack: entry.instance_id not in stack.ids)
-    if not homes:
-        return Asking(replace(entry.origin, provider=""))
-    own = homes[0]
-    return Asking(entry.origin.moved(own.name, own.backend), own)
+    return bool(entry.origin.backend) and not is_cloud(entry.origin.backend)
 
 
 class Whose(Enum):
@@ -218,10 +173,10 @@ class Evidence:
     """All stacks of the backend, or those that a command names."""
     unread: Mapping[str, str] = field(default_factory=dict)
     """A stack or an entry, and why it can't be read. It may have any machine."""
-    beside: Sequence[Stack] = ()
+    elsewhere: Sequence[Stack] = ()
     """The stacks of entries that are not among `stacks`, such as those of other backends."""
-    unread_beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By an entry's file, what could not be read to find its stack beside, and why."""
+    unread_elsewhere: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By an entry's file, what could not be read to find its stack elsewhere, and why."""
     in_progress: Container[str] = frozenset()
     """The files of the entries that a process is working on."""
     gone: Container[str] = frozenset()
@@ -231,30 +186,32 @@ class Evidence:
 
     def holders(self, instance_id: str) -> list[Claim]:
         """Return the resources that have a machine in state."""
-        return [claim for claim in (*self.held, *self._held_beside) if claim.id == instance_id]
+        return [claim for claim in (*self.held, *self._held_elsewhere) if claim.id == instance_id]
 
     @property
     def held(self) -> list[Claim]:
-        """The resources of all stacks that were read, but for those beside."""
+        """The resources of all stacks that were read, but for those elsewhere."""
         return [claim for stack in self.stacks for claim in _held(stack, stack.name)]
 
     @property
-    def _held_beside(self) -> list[Claim]:
-        return [claim for stack in self.beside for claim in _held(stack, _beside(stack))]
+    def _held_elsewhere(self) -> list[Claim]:
+        return [claim for stack in self.elsewhere for claim in _held(stack, _label(stack))]
 
     @property
     def max_ages(self) -> dict[str, float]:
         """For how many seconds each machine in state may run: of several stacks', the longest."""
         found: dict[str, float] = {}
-        for claim in (*self.held, *self._held_beside):
+        for claim in (*self.held, *self._held_elsewhere):
             found[claim.id] = max(claim.max_age, found.get(claim.id, 0.0))
         return found
 
     @property
     def reasons(self) -> Mapping[str, str]:
         """All that could not be read, and why."""
-        beside = (reason for reasons in self.unread_beside.values() for reason in reasons.items())
-        return {**dict(beside), **self.unread}
+        found: dict[str, str] = {}
+        for reasons in self.unread_elsewhere.values():
+            found |= reasons
+        return {**found, **self.unread}
 
     def whose(
         self, instances: Iterable[Instance], max_age: float = ABANDONED_SECONDS
@@ -268,7 +225,7 @@ class Evidence:
         """
         instances = list(instances)
         ids = {instance.id for instance in instances}
-        held = {claim.id: claim for claim in (*self._held_beside, *self.held)}
+        held = {claim.id: claim for claim in (*self._held_elsewhere, *self.held)}
         made = [
             (self._of(entry, max_age), self._claim(entry, entry.instance_id))
             for entry in self.entries
@@ -304,14 +261,14 @@ class Evidence:
             return Whose.ABANDONED
         if self.now - entry.started <= max_age:
             return Whose.PENDING
-        is_unread = self.unread or entry.file in self.unread_beside
+        is_unread = self.unread or entry.file in self.unread_elsewhere
         return Whose.UNKNOWN if is_unread else Whose.ABANDONED
 
     def _claim(self, entry: Entry, instance_id: str) -> Claim:
         """Return the claim of an entry, with the present name of its stack if that is known."""
         here = stacks_of(entry, Found(tuple(self.stacks)))
         names = {stack.name for stack in here} or {
-            _beside(stack) for stack in stacks_of(entry, Found(tuple(self.beside)))
+            _label(stack) for stack in stacks_of(entry, Found(tuple(self.elsewhere)))
         }
         name = names.pop() if len(names) == 1 else stack_name(entry.origin)
         return Claim(instance_id, entry.origin.urn, name, entry=entry)
@@ -324,28 +281,74 @@ def _held(stack: Stack, name: str) -> Iterator[Claim]:
         )
 
 
-def _beside(stack: Stack) -> str:
+def _label(stack: Stack) -> str:
     return f"{stack.name} in {stack.backend}"
 
 
 def stack_name(origin: Origin) -> str:
     """Return the name of an entry's stack, as far as it is known, for people."""
-    is_cloud = origin.backend.startswith("http") or not origin.backend
-    return f"{'?' if is_cloud else ONLY_ORGANIZATION}/{origin.project}/{origin.stack}"
+    may_be_cloud = is_cloud(origin.backend) or not origin.backend
+    return f"{'?' if may_be_cloud else ONLY_ORGANIZATION}/{origin.project}/{origin.stack}"
 
 
 def candidates(
-    entry: Entry, instances: Iterable[Instance], known: Container[str]
+    entry: Entry, instances: Iterable[Instance], taken: Container[str]
 ) -> list[Instance]:
     """Return the machines that the entry's POST may have made.
 
-    `known` are the ids of machines that are known to belong to other resources.
+    `taken` are the ids of machines that are known to belong to other resources.
     """
     return [
         instance
         for instance in instances
-        if instance.id not in known
+        if instance.id not in taken
         and instance.id not in entry.before
         and instance.may_be_of(entry.instance_type)
         and entry.requested.sector in (None, instance.sector or entry.requested.sector)
     ]
+
+
+# These read stacks.
+
+
+def same(entry: Entry, asking: Asking, stacks: Stacks) -> tuple[Same, Mapping[str, str]]:
+    """Return whether the entry is of the stack that is asking, and what could not be read for it.
+
+    It reads only what it needs: nothing if both have the same id.
+    """
+    provider_id = entry.origin.provider
+    if provider_id and provider_id == asking.origin.provider:
+        return Same.YES, {}
+    found = stacks.named(asking.origin) | stacks.named(entry.origin)
+    if provider_id and provider_id not in asking.providers:
+        found |= everywhere(entry, stacks)
+    return same_stack(entry, asking, found), found.unread
+
+
+def where(entry: Entry, stacks: Stacks) -> Found:
+    """Return the stacks among which the entry's is, as far as they can be read."""
+    found = stacks.named(entry.origin)
+    by_name = stacks_of(entry, found)
+    is_certain = len(by_name) == 1 and entry.origin.provider in ("", *by_name[0].providers)
+    return found if is_certain else everywhere(entry, stacks)
+
+
+def everywhere(entry: Entry, stacks: Stacks) -> Found:
+    """Return all stacks of the own backend and of the entry's, as far as they can be read.
+
+    Those of the entry's names are read by name, also where no list can be had.
+    """
+    return stacks.named(entry.origin) | stacks.all() | stacks.all(backend=entry.origin.backend)
+
+
+def at_home(entry: Entry, stacks: Stacks) -> Asking:
+    """Return an entry's own stack as the one that asks, as the next `up` there will.
+
+    Of several that it may be, it is one that has the entry's machine if there is one.
+    """
+    homes = stacks_of(entry, where(entry, stacks))
+    homes.sort(key=lambda stack: entry.instance_id not in stack.ids)
+    if not homes:
+        return Asking(replace(entry.origin, provider=""))
+    own = homes[0]
+    return Asking(entry.origin.moved(own.name, own.backend), own)

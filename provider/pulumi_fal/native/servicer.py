@@ -88,7 +88,7 @@ def refuse_move(
     """
     account_id = AccountId.of(olds)
     try:
-        if account.is_own(account_id) or account.lifecycle.look(id_, _LOOK_SECONDS):
+        if account.is_known_own(account_id) or account.lifecycle.look(id_, _LOOK_SECONDS):
             return
         if account.sees(account_id, lambda: account.in_state(call.urn)):
             return
@@ -205,7 +205,7 @@ class FalProvider(ConfigurableProvider):
         olds, news = received(request.olds), received(request.news)
         self.session.register(request.urn)
         if olds:
-            self.session.account.known.setdefault(request.urn, set())
+            self.session.account.in_engine.setdefault(request.urn, set())
         call = self._call(request, context)
         checked = operations.check(call, olds, news)
         # The API does not return the SSH key of a machine, so `pulumi import` has none.

@@ -114,7 +114,7 @@ def diff(
     known.
     """
     account.note_compared(call.urn, id_)
-    account.journal.drop_entry_for(call.urn, id_, is_proven=False)
+    account.records.settle(call.urn, id_, is_proven=False)
     if not call.was_checked and news.get("sector") is UNKNOWN:
         # It may turn out to be the one that the machine is in. The next diff knows it.
         news = {**news, "sector": None}
@@ -196,18 +196,18 @@ def _awaited(
     """
     records = account.records
     made = records.made(origin)
-    ready = Wait(account, call, instance, props, was_seen=made is not None and made.entry.seen)
+    ready = Wait(account, call, instance, props, seen=made is not None and made.entry.seen)
     try:
         outs = ready.until_ready() if inputs.waits(props) else ready.outputs
     except VanishedError:
         records.let_go(origin)
         raise
     except InitFailed:
-        records.saw(origin, ready.instance, seen=ready.was_seen)
+        records.saw(origin, ready.instance, seen=ready.seen)
         if call.is_heard():
-            records.mark_reported(origin, seen=ready.was_seen)
+            records.mark_reported(origin, seen=ready.seen)
         raise
-    records.mark_reported(origin, seen=ready.was_seen)
+    records.mark_reported(origin, seen=ready.seen)
     return outs
 
 
@@ -233,7 +233,7 @@ def read(account: Account, call: Call, id_: str, props: Properties) -> Outputs |
                 raise InitFailed(id_, dict(props), unshown)
             call.log(unshown, WARNING)
             return dict(props)
-        instance = account.lifecycle.find(id_)
+        instance = account.lifecycle.confirm_gone(id_)
     if instance is None:
         account.records.note_gone(account.origin(call.urn), id_, props)
         call.log(
@@ -243,7 +243,7 @@ def read(account: Account, call: Call, id_: str, props: Properties) -> Outputs |
             WARNING,
         )
         return None
-    account.journal.drop_entry_for(call.urn, id_, is_proven=True)
+    account.records.settle(call.urn, id_, is_proven=True)
     outs = inputs.outputs_of(instance, props, account.id)
     if UNFINISHED in props and (reason := not_up(account, instance, props)):
         raise InitFailed(id_, {**outs, UNFINISHED: True}, reason)
@@ -412,7 +412,7 @@ def update(
             f"Machine {id_} was not changed: the API can't change the {words} of a machine that "
             "exists. Create another machine, then delete this one.",
         )
-    account.journal.drop_entry_for(call.urn, id_, is_proven=False)
+    account.records.settle(call.urn, id_, is_proven=False)
     marks = (UNFINISHED, IMPORTED)
     kept = {name: value for name, value in olds.items() if name not in (*inputs.ONLY, *marks)}
     if IMPORTED in olds and not _has_other_key(olds, news, before):
@@ -422,15 +422,15 @@ def update(
     if call.preview:
         return {**inputs.unknown_outputs(), **kept, "status": UNKNOWN, **inputs.requested(news)}
     refuse_another(account, call, id_, olds)
-    was_seen = not account.records.was_never_shown(call.urn, id_)
-    ready = Wait(account, call, recorded(id_, olds, news), news, was_seen=was_seen)
+    seen = not account.records.was_never_shown(call.urn, id_)
+    ready = Wait(account, call, recorded(id_, olds, news), news, seen=seen)
     try:
         outs = ready.until_ready()
     except VanishedError as error:
         # Recorded, so that the next diff replaces the machine even if it can't ask the API in time.
         reason = f"{error.happened} Run `pulumi up` again: it replaces the machine with a new one."
         raise InitFailed(id_, {**ready.outputs, UNFINISHED: GONE}, reason) from error
-    account.journal.drop_entry_for(call.urn, id_, is_proven=True)
+    account.records.settle(call.urn, id_, is_proven=True)
     return outs
 
 
@@ -483,7 +483,7 @@ def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
             "that should not have the machine.",
         )
     # Of a resource that the program no longer has, or in a destroy, the engine has checked nothing.
-    is_replaced = props.get(UNFINISHED) == GONE and call.urn in account.known
+    is_replaced = props.get(UNFINISHED) == GONE and call.urn in account.in_engine
     if is_replaced and account.lifecycle.look(id_) is not None:
         account.records.note_gone(origin, id_, props)
         call.log(_came_back(id_), WARNING)
@@ -499,7 +499,7 @@ def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
         ) from None
     creates.deleted_ids.add(id_)
     if is_deleted:
-        account.journal.drop_entry_for(call.urn, id_, is_proven=True)
+        account.records.settle(call.urn, id_, is_proven=True)
         _end_billing(account, call, origin, _typed(id_, props))
     else:
         account.records.note_gone(origin, id_, props)
@@ -539,7 +539,7 @@ def refuse_another(account: Account, call: Call, id_: str, props: Properties) ->
 
     Called before a wait or a delete, because only a machine's own account can show that it is gone.
     """
-    if not account.is_own(AccountId.of(props)) and not account.lifecycle.look(id_):
+    if not account.is_known_own(AccountId.of(props)) and not account.lifecycle.look(id_):
         refuse_elsewhere(account, call, id_, props)
 
 

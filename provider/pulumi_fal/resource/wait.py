@@ -240,16 +240,16 @@ class Wait:
         instance: Instance,
         props: Mapping[str, Any],
         *,
-        was_seen: bool,
+        seen: bool,
     ) -> None:
-        """`was_seen` says whether the API has shown the machine before."""
+        """`seen` says whether the API has shown the machine before."""
         self._account = account
         self._call = call
         self.instance = instance
         """The machine as it was last seen."""
         self._props = props
-        self._silence = ""
-        self.was_seen = was_seen
+        self._ssh_problem = ""
+        self.seen = seen
         """Whether the API has shown the machine, in a list or in response to a GET."""
 
     @property
@@ -262,10 +262,10 @@ class Wait:
         Raises VanishedError if the machine is gone, and InitFailed if the wait fails otherwise.
         """
         timeout = self._call.timeout or CREATE_TIMEOUT
-        on_silence = self._show_silence if inputs.waits_for_ssh(self._props) else None
+        on_no_ssh = self._show_ssh_problem if inputs.waits_for_ssh(self._props) else None
         try:
             self.instance = self._account.lifecycle.wait_until_ready(
-                self.instance, timeout, self._observe, on_silence, was_shown=self.was_seen
+                self.instance, timeout, self._observe, on_no_ssh, seen=self.seen
             )
         except VanishedError:
             raise
@@ -273,17 +273,17 @@ class Wait:
             raise unfinished(
                 self._account, self._call, self.instance, self._props, error
             ) from error
-        self.was_seen = True
+        self.seen = True
         return self.outputs
 
     def _observe(self, shown: Instance) -> None:
         if (shown.status, shown.ip) != (self.instance.status, self.instance.ip):
             self._call.log(progress(shown), ephemeral=True)
-        self.instance, self.was_seen = shown, True
+        self.instance, self.seen = shown, True
 
-    def _show_silence(self, reason: str) -> None:
-        if reason != self._silence:
-            self._silence = reason
+    def _show_ssh_problem(self, reason: str) -> None:
+        if reason != self._ssh_problem:
+            self._ssh_problem = reason
             self._call.log(silent(reason), ephemeral=True)
 
 
@@ -309,8 +309,8 @@ def not_up(account: Account, instance: Instance, props: Mapping[str, Any]) -> st
     lacks = None
     if not instance.is_ready:
         lacks = f"its status is {instance.status}"
-    elif inputs.waits_for_ssh(props) and (silence := account.lifecycle.silence(instance)):
-        lacks = f"no SSH server greets on port 22 ({silence})"
+    elif inputs.waits_for_ssh(props) and (reason := account.lifecycle.ssh_problem_of(instance)):
+        lacks = f"no SSH server greets on port 22 ({reason})"
     return f"Machine {instance.id} is billed, but not ready yet: {lacks}." if lacks else None
 
 

@@ -119,6 +119,11 @@ def _asked() -> str:
     return f"{console.scheme}://api.{console.netloc.removeprefix('app.')}" if is_known else ""
 
 
+def is_cloud(backend: str) -> bool:
+    """Whether a backend's URL is that of Pulumi Cloud, which has organizations."""
+    return backend.startswith("http")
+
+
 def place(url: str) -> str:
     """Return a backend's URL as it is recorded and shown: absolute, without user and password.
 
@@ -305,7 +310,7 @@ class Stacks:
         A backend other than Pulumi Cloud has one organization, so no list is needed there.
         """
         url = backend or self.backend
-        if not url or url.startswith("http"):
+        if not url or is_cloud(url):
             marks = state.names(backend, project=origin.project)
             found = state.read_all(list(filter(origin.is_in, marks)), backend).at(url)
             stacks = [replace(one, is_updating=marks[one.name] is None) for one in found.stacks]
