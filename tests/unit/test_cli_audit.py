@@ -111,6 +111,15 @@ def test_gone_meanwhile(line: CommandLine) -> None:
     assert line.json("audit")["machines"] == []
 
 
+def test_left_state_meanwhile(line: CommandLine) -> None:
+    """A refresh may have put a machine on record as gone while the stacks were read."""
+    id_ = line.rent()
+    gone: dict[str, Any] = {"phase": Phase.LATE, "instance_id": id_, "seen": True}
+    line.meanwhile = lambda args: line.pending() or line.pend(**gone)
+    (machine,) = line.json("audit")["machines"]
+    assert machine["whose"] != "forgotten"
+
+
 ACCOUNTS = {
     "unknown": ({}, "", ""),
     "own": ({"account": "own"}, "", ""),

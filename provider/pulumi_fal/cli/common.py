@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -302,6 +302,9 @@ class Reader:
             # The stacks that are read may lack the machine of a create that ends meanwhile.
             busy = {entry.file for entry in relevant if is_locked(entry)}
             found = self._read_stacks(steps, began)
+        # A machine may have left a stack for the journal before the stack was read.
+        entries += self._records_since(entries)
+        relevant = [entry for entry in entries if _may_have_made(entry, instances, entries)]
         if entries:
             found = found.at(self._context.stacks.backend)
         elsewhere = self._read_elsewhere(relevant)
@@ -322,6 +325,13 @@ class Reader:
             gone,
             self._context.clock.wall(),
         )
+
+    def _records_since(self, known: Sequence[Entry]) -> list[Entry]:
+        """Return the entries that were not there before."""
+        files = {entry.file for entry in known}
+        with suppress(JournalError):  # what was read before counts
+            return [entry for entry in self._context.journal.readable() if entry.file not in files]
+        return []
 
     def _read_records(self, progress: Progress) -> tuple[list[Entry], dict[str, str]]:
         progress.begin("Reading the records of creates")
