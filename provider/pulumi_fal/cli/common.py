@@ -298,9 +298,12 @@ class Reader:
         self._context.stacks.clear()
         with progress(self._note) as steps:
             entries, unread = self._read_records(steps)
-            relevant = [entry for entry in entries if _may_have_made(entry, instances, entries)]
             # The stacks that are read may lack the machine of a create that ends meanwhile.
-            busy = {entry.file for entry in relevant if is_locked(entry)}
+            busy = {
+                entry.file
+                for entry in entries
+                if _may_have_made(entry, instances, entries) and is_locked(entry)
+            }
             found = self._read_stacks(steps, began)
         # A machine may have left a stack for the journal before the stack was read.
         entries += self._records_since(entries)

@@ -297,11 +297,9 @@ def look_for_late(account: Account, entries: Sequence[Entry]) -> Iterator[str]:
     """Look for the machines of late entries, record the result, and yield the warnings."""
     try:
         instances = _look(account, entries)
-    except TimeoutError:
-        error = FalError(f"The API gave no answer within {_LOOK_SECONDS:.0f} s")
-        yield from (unresolved.may_appear_warning(entry, error) for entry in entries)
-        return
-    except FalError as error:
+    except (FalError, TimeoutError) as failure:
+        silent = f"The API gave no answer within {_LOOK_SECONDS:.0f} s"
+        error = failure if isinstance(failure, FalError) else FalError(silent)
         yield from (unresolved.may_appear_warning(entry, error) for entry in entries)
         return
     for entry in entries:
@@ -329,15 +327,13 @@ def _look(account: Account, entries: Sequence[Entry]) -> dict[str, Instance]:
     fleet, clock = account.fleet, account.clock
     instances = dict(fleet.recent(fleet.interval, clock.now() + _LOOK_SECONDS))
     now = clock.wall()
-    still_there = {
-        entry.file: [
-            instances[id_] for id_ in (*entry.found, entry.instance_id) if id_ in instances
-        ]
-        for entry in entries
-    }
     found = {instance_id for entry in entries for instance_id in entry.found}
-    is_last = any(entry.as_late(still_there[entry.file], now) is None for entry in entries)
-    if is_last or found - instances.keys():
+
+    def is_over(entry: Entry) -> bool:
+        shown = [instances[id_] for id_ in (*entry.found, entry.instance_id) if id_ in instances]
+        return entry.as_late(shown, now) is None
+
+    if found - instances.keys() or any(map(is_over, entries)):
         # An entry may be about to lose a machine, and the list may come from a stale replica.
         clock.sleep(fleet.interval)
         until = clock.now() + _LOOK_SECONDS

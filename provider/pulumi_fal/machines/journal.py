@@ -60,7 +60,7 @@ class Phase(str, Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """A create in the journal. People read of it as a record."""
+    """A create in the journal, which messages call a record."""
 
     origin: Origin
     """The resource that the machine was requested for."""
