@@ -48,7 +48,7 @@ lint: setup ## style, types, the order of the modules, the declared packages, th
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/deptry --no-ansi provider
 	@$(BIN)/python -m tools.generate --check
 	@$(BIN)/zizmor --offline --quiet .github
