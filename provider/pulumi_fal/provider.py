@@ -44,7 +44,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         current = current_request()
         _session.register(current.urn, inputs.get("__aliases"))
         if _olds:
-            _session.account.in_engine.setdefault(current.urn, set())
+            _session.account.note_in_engine(current.urn)
         call = _session.requested(current, preview="__preview" in inputs)
         checked = operations.check(call, _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
@@ -90,8 +90,8 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
             return dynamic.ReadResult(id_, outs, dict(inputs))
         outputs: dict[str, Any] | None
         try:
-            call = _session.requested(current, reads=True)
-            outputs = operations.read(_session.account, call, id_, state)
+            _session.account.list_ahead()
+            outputs = operations.read(_session.account, _session.requested(current), id_, state)
         except InitFailed as failed:
             if current.keep_partial_state(id_, failed.outputs, failed.reason):
                 raise

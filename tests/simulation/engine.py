@@ -169,7 +169,7 @@ class Engine:
         row = self.state.rows.get(call.owner.name)
         news = self.stack.program[call.owner.name]
         if row is not None:  # the engine shows it with the old inputs of a check
-            self._account.in_engine.setdefault(call.urn, set())
+            self._account.note_in_engine(call.urn)
         if row is None and call.owner.name in self._imports:
             return self._import(call, news, self._imports[call.owner.name])
         if row is None:

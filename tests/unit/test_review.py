@@ -209,7 +209,8 @@ def test_lists_meanwhile(world: World, fails: bool) -> None:
     world.earlier(Phase.REPORTED, id_)
     if fails:
         world.fail("list", refusal(503))
-    world.account.review(URN, reads=True)
+    world.account.list_ahead()
+    world.account.review(URN)
     assert asked[0] == ["list"]
     assert world.account.lifecycle.look(id_) is not None
     assert world.api.calls == ["list"] * (2 if fails else 1)

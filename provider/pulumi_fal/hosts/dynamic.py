@@ -325,15 +325,15 @@ class DynamicSession(Session):
         was_checked, self._was_checked = self._was_checked, True
         return None if was_checked else settings.problem(os.environ, self._config)
 
-    def requested(self, current: EngineRequest, **others: bool) -> Call:
+    def requested(self, current: EngineRequest, *, preview: bool = False) -> Call:
         """Return the Call for a request."""
         return self.call(
             current.urn,
             timeout=current.timeout,
+            preview=preview,
             was_checked=current.urn in self.checked,
             log=current.log,
             is_heard=current.is_heard,
-            **others,
         )
 
     def create_call(self, current: EngineRequest) -> Call:

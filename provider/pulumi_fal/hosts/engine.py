@@ -321,11 +321,9 @@ class Session:
         """The account that this process works with, and what it makes there."""
         with self._lock:  # a second Account would not know what the first one creates
             if self._account is None:
-                stacks = Stacks()
-                journal = Journal(default_folder(os.environ))
                 self._account = Account(
-                    journal,
-                    stacks,
+                    Journal(default_folder(os.environ)),
+                    Stacks(),
                     self.clock,
                     self._settings,
                     notify=self._notify,
@@ -341,9 +339,9 @@ class Session:
             self.aliases[urn] = tuple(map(str, aliases))
         self.checked.add(urn)
 
-    def call(self, urn: str, *, reads: bool = False, **told: Any) -> Call:
+    def call(self, urn: str, **told: Any) -> Call:
         """Return the Call for a request. The first one warns about unresolved creates."""
-        self.account.review(urn, reads=reads)
+        self.account.review(urn)
         aliases = self.aliases.get(urn, ())
         return Call(urn, aliases=aliases, warned=self.warned, bill=self.bill, **told)
 

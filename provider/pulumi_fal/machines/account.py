@@ -146,9 +146,9 @@ class Account:
         stacks = self.stacks.named(Origin(urn)).stacks
         return [machine for stack in stacks for machine in stack.machines]
 
-    def note_compared(self, urn: str, instance_id: str) -> None:
-        """Note that the engine has the resource with this machine in its state."""
-        self.in_engine.setdefault(urn, set()).add(instance_id)
+    def note_in_engine(self, urn: str, *compared: str) -> None:
+        """Note that the engine has the resource in its state, with a machine that it compares."""
+        self.in_engine.setdefault(urn, set()).update(compared)
 
     def engine_has(self, urn: str, instance_id: str) -> bool:
         """Whether the engine's state has the resource with this machine, as far as it has shown.
@@ -158,18 +158,30 @@ class Account:
         compared = self.in_engine.get(urn)
         return compared is not None and (not compared or instance_id in compared)
 
-    def review(self, urn: str, *, reads: bool = False) -> None:
+    def list_ahead(self) -> None:
+        """Begin to list the machines beside the first review, which takes about as long.
+
+        This is for a call that reads a machine next, which finds the same error if the list fails.
+        """
+
+        def read() -> None:
+            with suppress(FalError, TimeoutError):
+                fleet = self.fleet
+                fleet.recent(fleet.interval / 4, self.clock.now() + _AHEAD_SECONDS)
+
+        if not self._is_reviewed:
+            threading.Thread(target=read, name="list-ahead", daemon=True).start()
+
+    def review(self, urn: str) -> None:
         """Warn about unresolved creates of the stack that the URN belongs to.
 
         Only the first call with a URN does so. It also drops the entries whose machines are in
-        state. With `reads`, the call reads a machine next, so the machines are listed meanwhile.
+        state.
         """
         with self.opening:
             if self._is_reviewed or not urn:
                 return
             self._is_reviewed = True
-        if reads:
-            threading.Thread(target=self._list_ahead, name="list-ahead", daemon=True).start()
         self.journal.clear_leftovers()
         try:
             reminders = earlier.reminders(self, Origin(urn, self._provider))
@@ -177,12 +189,6 @@ class Account:
                 self.warn(reminder)
         except JournalError as error:
             self.warn(str(error))
-
-    def _list_ahead(self) -> None:
-        # Reading the stack takes about as long. Whoever needs the list finds the same error.
-        with suppress(FalError, TimeoutError):
-            fleet = self.fleet
-            fleet.recent(fleet.interval / 4, self.clock.now() + _AHEAD_SECONDS)
 
     def is_known_own(self, other: AccountId) -> bool:
         """Whether machines with that AccountId are known to belong to this account.

@@ -205,7 +205,7 @@ class FalProvider(ConfigurableProvider):
         olds, news = received(request.olds), received(request.news)
         self.session.register(request.urn)
         if olds:
-            self.session.account.in_engine.setdefault(request.urn, set())
+            self.session.account.note_in_engine(request.urn)
         call = self._call(request, context)
         checked = operations.check(call, olds, news)
         # The API does not return the SSH key of a machine, so `pulumi import` has none.
@@ -272,7 +272,9 @@ class FalProvider(ConfigurableProvider):
 
     @answered
     def Read(self, request: Any, context: Any) -> Any:  # noqa: N802
-        call, state = self._call(request, context, reads=True), received(request.properties)
+        if not self.session.is_stateless:
+            self.session.account.list_ahead()
+        call, state = self._call(request, context), received(request.properties)
         if IMPORT_REFUSED in state:
             return provider_pb2.ReadResponse()  # without an id, so the engine drops it from state
         if not request.inputs.fields:  # a program's `get`, as below
@@ -365,7 +367,7 @@ class FalProvider(ConfigurableProvider):
         if self.session.is_stateless:
             raise FalError(message)
 
-    def _call(self, request: Any, context: Any, *, reads: bool = False) -> Call:
+    def _call(self, request: Any, context: Any) -> Call:
         def log(message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
             self._log(message=message, severity=severity, urn=request.urn, ephemeral=ephemeral)
 
@@ -380,7 +382,6 @@ class FalProvider(ConfigurableProvider):
             was_checked=request.urn in session.checked,
             log=log,
             is_heard=functools.partial(engine.is_heard, context),
-            reads=reads,
         )
 
     def _refuse_import(

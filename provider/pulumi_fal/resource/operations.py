@@ -113,7 +113,7 @@ def diff(
     `olds` are the old outputs, `news` the new inputs, and `before` the old inputs if they are
     known.
     """
-    account.note_compared(call.urn, id_)
+    account.note_in_engine(call.urn, id_)
     account.records.settle(call.urn, id_, is_proven=False)
     if not call.was_checked and news.get("sector") is UNKNOWN:
         # It may turn out to be the one that the machine is in. The next diff knows it.
@@ -403,7 +403,7 @@ def update(
     known. Raises InitFailed if the wait ends early, and LifecycleError if a new input would replace
     the machine.
     """
-    account.note_compared(call.urn, id_)
+    account.note_in_engine(call.urn, id_)
     changed = _replacements(olds, news, before)
     # The outputs have the inputs as well, except for the sector, which is the machine's own.
     if words := _words(name for name in changed if before is not None or name != "sector"):
