@@ -279,12 +279,15 @@ class Laws:
         if _NOT_KNOWN in str(error) or "answered 307" in str(error):
             return
         stack = world.stacks[call.owner.stack]
-        known = {stack.provider} | (set() if place(stack.backend) == CLOUD else {""})
+        backend = place(stack.backend)
         program = stack.program[call.owner.name]
         spec = NewInstance(program["instance_type"], program["ssh_key"], program.get("sector"))
         for entry in world.entries_of(call.owner, process.home):
             is_same = entry.is_for(spec) and KEY_OF[entry.account] == process.conditions.key
-            is_known = entry.origin.provider in known
+            is_here = place(entry.origin.backend) == backend != CLOUD
+            is_known = (
+                is_here if not entry.origin.provider else entry.origin.provider == stack.provider
+            )
             is_kept = entry.key_seconds_left(process.clock.wall()) > 90
             if entry.phase is Phase.REQUESTED and is_same and is_known and is_kept:
                 self.violations.append(f"{call.owner} was not sent again with its key: {error}")

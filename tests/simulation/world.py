@@ -227,7 +227,8 @@ class World:
     def _is_theirs(self, entry: Entry, owner: Owner, way: list[str]) -> bool:
         """Whether an entry is of the resource, or of another one that has lost nothing by it."""
         other = self.wrote[entry.file]
-        left = self.account.machines_of(other) - self.stacks[other.stack].ids()
+        named = {one.instance_id for one in self.entries() if one.file != entry.file}
+        left = self.account.machines_of(other) - self.stacks[other.stack].ids() - named
         is_open = "forget" in way or ("adopt" in way and not entry.origin.provider)
         return other == owner or (is_open and not left)
 

@@ -366,6 +366,13 @@ def forget(context: Context, create: str, late: bool, yes: bool) -> None:
     """
     entries = _find(context, create, late=late)
     name, cases = _name(entries[0]), investigate(context, entries)
+    for case in cases:
+        if case.facts.in_state and not (case.entry.seen or case.facts.instance):
+            raise click.ClickException(
+                f"Machine {case.entry.instance_id} of {name} is in state, and the API has not "
+                "shown it yet. Without this record it would count as gone after a minute. The next "
+                "run of `pulumi` that sees the machine removes the record."
+            )
     for machine in dict.fromkeys(machine for case in cases for machine in case.may_run):
         common.print_lines(f"This machine may still run and bill, but is not in state: {machine}")
     if not yes:
