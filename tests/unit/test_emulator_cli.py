@@ -124,6 +124,7 @@ def test_taken_port() -> None:
     "option, value, problem",
     [
         ("--port", "65536", "65536 is no port; ports go from 0 to 65535"),
+        ("--port", "abc", "abc is no port"),
         ("--allow-host", "fal.example:8900", "'fal.example:8900' is no host's name"),
         ("--allow-host", "*", "'\\*' is no host's name"),
         ("--fault", "create=418", "create=418: there is no fault '418'; the faults are ok, "),
