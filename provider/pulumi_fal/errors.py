@@ -16,10 +16,14 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
-SET_KEY = "as FAL_ADMIN_API_KEY, or for `pulumi up` with `pulumi config set --secret fal:apiKey`"
+KEYS_PAGE = "https://fal.ai/dashboard/keys"
+"""Where people make a key."""
+SET_KEY = (
+    "as FAL_ADMIN_API_KEY, or with `pulumi config set --secret fal:apiKey`; then `pulumi destroy` "
+    "and `pulumi refresh` need `--run-program`"
+)
 """How a key is set that no provider in the program declares: "set it", and then this. Commands that
 run no program, such as destroy and refresh, use the config of the last `up`."""
-
 
 _NAME = "pulumi-fal"
 
@@ -122,8 +126,8 @@ class AuthenticationError(APIError):
     @property
     def advice(self) -> str:  # type: ignore[override]
         return (
-            f"The key that was refused came from {self.key_source}; make {self.needed_key} on the "
-            f"keys page of the fal dashboard and set it {self.set_key}."
+            f"The key that was refused came from {self.key_source}; make {self.needed_key} at "
+            f"{KEYS_PAGE} and set it {self.set_key}."
         )
 
 

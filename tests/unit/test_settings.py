@@ -70,7 +70,7 @@ def test_no_key(environ: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         resolve(environ, NOTHING.get)
     assert str(caught.value) == NO_KEY
-    for word in ("FAL_ADMIN_API_KEY", "pulumi config set --secret fal:apiKey", "ADMIN scope"):
+    for word in ("FAL_ADMIN_API_KEY", "--secret fal:apiKey", "ADMIN scope", "https://"):
         assert word in NO_KEY
     assert problem(environ, NOTHING.get) is None
 

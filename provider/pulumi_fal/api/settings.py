@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from pulumi_fal.errors import SET_KEY, ConfigurationError
+from pulumi_fal.errors import KEYS_PAGE, SET_KEY, ConfigurationError
 
 T = TypeVar("T")
 
@@ -120,8 +120,8 @@ ENDPOINTS = {"legacy": "https://rest.alpha.fal.ai", "v1": "https://api.fal.ai/v1
 """The default endpoint of each version of the API."""
 
 NO_KEY = (
-    "No fal API key is set, and this operation needs one. Make a key with the ADMIN scope on the "
-    f"keys page of the fal dashboard, and set it {SET_KEY}."
+    "No fal API key is set, and this operation needs one. Make a key with the ADMIN scope at "
+    f"{KEYS_PAGE}, and set it {SET_KEY}."
 )
 _IN_ENVIRONMENT = f"the environment variable {API_KEY.variable}"
 _HIDDEN = "the value that is set"
@@ -272,7 +272,7 @@ def _header_safe(key: str, source: str) -> str:
         return key
     raise ConfigurationError(
         f"The fal API key in {source} contains a space, a line break or another character that a "
-        "key can't have. Copy it again from the keys page of the fal dashboard."
+        f"key can't have. Copy it again from {KEYS_PAGE}."
     )
 
 
