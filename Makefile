@@ -110,7 +110,7 @@ $(READY):
 	  echo "setup: Python 3.10 or later is needed, and '$(PYTHON)' is: $$($(PYTHON) -V 2>&1 | head -n 1)" >&2; \
 	  echo "setup: install one and name it, for example: make setup PYTHON=python3.12" >&2; exit 1; }
 	@[ "$$($(BIN)/python -VV 2>/dev/null)" = "$$($(PYTHON) -VV)" ] || { \
-	  echo "setup: $(VENV) with $$($(PYTHON) -V); about a minute, and 3 to 8 more where pulumi is neither installed nor can be downloaded" \
+	  echo "setup: $(VENV) with $$($(PYTHON) -V); about a minute, and minutes more where pulumi has to be built" \
 	  && rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@echo "setup: the packages of requirements/dev.txt ..." && start=$$(date +%s) \
 	  && awk '/^[a-z]/ { wanted = /^uv==/ } wanted' requirements/dev.txt > $(VENV)/uv.txt \

@@ -295,7 +295,7 @@ def get_pulumi(own: Path) -> Path:
     reasons = []
     for what, expected, get in (
         (f"downloading the official bundle of {VERSION}", "about 150 MB", fetch_bundle),
-        (f"building {VERSION} from its Go modules", "3 to 8 minutes, once per machine", build),
+        (f"building {VERSION} from its Go modules", "minutes, once per machine", build),
     ):
         try:
             with step(what, expected):
