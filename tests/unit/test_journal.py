@@ -290,27 +290,27 @@ def test_urns() -> None:
 
 
 MADE = ENTRY.as_created("made")
-
-
+SHOWN = replace(MADE, seen=True)
 READER = URN.replace("web", "reader")
 
 
 @pytest.mark.parametrize(
-    "seen, urn, id_, is_proven, is_kept",
+    "entry, urn, id_, is_proven, is_kept",
     [
-        pytest.param(False, URN, "made", False, True, id="never shown"),
-        pytest.param(True, URN, "made", False, False, id="shown"),
-        pytest.param(False, URN, "made", True, False, id="proven"),
-        pytest.param(True, URN, "another", True, True, id="another machine"),
-        pytest.param(True, READER, "made", True, True, id="read by ComputeInstance.get"),
-        pytest.param(True, "", "made", True, True, id="no resource"),
+        pytest.param(MADE, URN, "made", False, True, id="never shown"),
+        pytest.param(SHOWN, URN, "made", False, False, id="shown"),
+        pytest.param(MADE, URN, "made", True, False, id="proven"),
+        pytest.param(SHOWN.as_gone(0.0), URN, "made", True, True, id="leaving state"),
+        pytest.param(SHOWN, URN, "another", True, True, id="another machine"),
+        pytest.param(SHOWN, READER, "made", True, True, id="read by ComputeInstance.get"),
+        pytest.param(SHOWN, "", "made", True, True, id="no resource"),
     ],
 )
 def test_settled(
-    folder: Path, seen: bool, urn: str, id_: str, is_proven: bool, is_kept: bool
+    folder: Path, entry: Entry, urn: str, id_: str, is_proven: bool, is_kept: bool
 ) -> None:
     """An earlier process's entry goes once its resource has the machine, and the API showed it."""
-    Journal(folder).write(replace(MADE, seen=seen))
+    Journal(folder).write(entry)
     now = Journal(folder)
     process(now).settle(urn, id_, is_proven=is_proven)
     assert bool(now.of(HERE)) is is_kept

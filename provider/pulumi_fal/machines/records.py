@@ -181,7 +181,8 @@ class Records:
         with suppress(OSError, JournalError):
             earlier = self._earlier_entries.get((origin.path, instance_id))
             entry = self._journal.current(earlier) if earlier is not None else None
-            if entry is None or not (is_proven or entry.seen):
+            # A late one's machine may be leaving state just now.
+            if entry is None or entry.is_late or not (is_proven or entry.seen):
                 return
             if self._stacks.has(origin, instance_id) is False:
                 return
