@@ -25,6 +25,7 @@ from ..docs import ROOT, SDKS, UNLOCKED, blocks, pages, schema_examples
 from ..processes import POSIX_SHELL
 
 DOCS = ROOT / "docs"
+REPOSITORY = "https://github.com/fal-ai/pulumi-fal/blob/main/"
 RECOVERING = (DOCS / "recovering.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 
@@ -37,9 +38,11 @@ def test_links(page: Path) -> None:
     """Every link leads to a file that exists, and every anchor to a heading in it."""
     text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
     pictures = re.findall(r' (?:src|srcset)="([^"]+)"', text)
-    for target in [*re.findall(r"\]\((?!\w+://)([^)\s]+)\)", text), *pictures]:
+    links = re.findall(rf"(?m)(?:\]\(|^\[.+\]: )((?:{REPOSITORY}|(?!\w+://))[^)\s]+)", text)
+    for target in [*links, *pictures]:
         path, _, anchor = target.partition("#")
-        file = (page.parent / path).resolve() if path else page
+        here = ROOT / path.removeprefix(REPOSITORY) if REPOSITORY in path else page.parent / path
+        file = here.resolve() if path else page
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), target
 
@@ -51,19 +54,26 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_index() -> None:
-    """The index has a link to every page, and Pulumi's registry finds the heads that it needs."""
-    index = (DOCS / "_index.md").read_text()
-    assert {f.name for f in DOCS.glob("*.md")} <= {"_index.md", *re.findall(r"\((\S+?\.md)", index)}
-    for name in ("_index.md", "installation-configuration.md"):
-        head = (DOCS / name).read_text().split("---\n")[1]
-        assert yaml.safe_load(head).keys() >= {"title", "meta_desc"}, name
+    """The index has a link to every page."""
+    index = (DOCS / "index.md").read_text()
+    assert {f.name for f in DOCS.glob("*.md")} <= {"index.md", *re.findall(r"\((\S+?\.md)", index)}
+
+
+@pytest.mark.parametrize("name", ["_index.md", "installation-configuration.md"])
+def test_registry(name: str) -> None:
+    """Pulumi's Registry copies two pages alone: it needs their heads, and no link between files."""
+    _, head, text = (DOCS / name).read_text().split("---\n", 2)
+    assert yaml.safe_load(head).keys() >= {"title", "meta_desc"}
+    assert not re.findall(r"\]\((?!https://|#)", text)
+    given = re.findall(r"(?m)^\[(.+)\]: https://", text)
+    assert set(re.findall(r"\]\[(.+?)\]", text)) <= set(given)
 
 
 def test_llms() -> None:
     """llms.txt of the site has every page, with a description."""
     site = runpy.run_path(str(ROOT / "tools" / "site" / "conf.py"))
     listed = re.findall(r"(?m)^- \[.+\]\(_sources/(\S+)\.md\.txt\): .", site["llms"](DOCS))
-    assert sorted(listed) == sorted({f.stem for f in DOCS.glob("*.md")} - {"_index"})
+    assert sorted(listed) == sorted({f.stem for f in DOCS.glob("*.md")} - {"index"})
 
 
 def test_retries() -> None:

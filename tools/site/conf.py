@@ -12,7 +12,7 @@ REPOSITORY = "https://github.com/fal-ai/pulumi-fal"
 project = "pulumi-fal"
 author = "the pulumi-fal authors"
 extensions = ["myst_parser", "sphinx.ext.githubpages", "sphinxcontrib.mermaid"]
-root_doc = "_index"
+root_doc = "index"
 html_theme = "furo"
 html_title = "pulumi-fal"
 html_logo = str(ROOT / "docs" / "logo.svg")
@@ -20,8 +20,6 @@ html_show_sphinx = False
 html_copy_source = True
 # What HTML in the pages shows; pictures in Markdown are copied without this.
 html_extra_path = [str(file) for file in sorted((ROOT / "docs").glob("fleet-*.svg"))]
-html_additional_pages = {"index": "to_root.html"}
-templates_path = ["."]
 html_theme_options = {
     "source_repository": REPOSITORY,
     "source_branch": "main",
@@ -55,7 +53,7 @@ def on_read(_: object, name: str, text: list[str]) -> None:
 
 def llms(docs: Path) -> str:
     """Return llms.txt: what each page is about, with the address of its Markdown."""
-    index = (docs / "_index.md").read_text(encoding="utf-8")
+    index = (docs / "index.md").read_text(encoding="utf-8")
     lines = [f"# {project}", "", f"> {described(index)}"]
     for title, names in pages(index).items():
         lines += ["", f"## {title}", ""]
