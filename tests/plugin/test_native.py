@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from math import inf
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import grpc
@@ -24,7 +25,7 @@ from pulumi_fal.api import retry
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 from pulumi_fal.machines import journal
-from pulumi_fal.machines.journal import Journal, default_folder
+from pulumi_fal.machines.journal import Journal, Phase, default_folder
 from pulumi_fal.resource import operations
 from pulumi_fal.stacks.cache import UNKNOWN_ID, Stacks
 from pulumi_fal.stacks.state import Found, Stack, StackMachine
@@ -516,6 +517,34 @@ def test_lost_machine(provider: Native, emulator: EmulatorServer, tmp_path: Path
     assert (warning.severity, warning.urn, warning.ephemeral) == (2, "", False)
     assert machine.id in warning.message
     assert [line.severity for line in logged].count(2) == 1
+
+
+@pytest.mark.parametrize("is_ready", [True, False], ids=["ready", "unfinished"])
+def test_lost_answer(
+    provider: Native,
+    emulator: EmulatorServer,
+    environ: pytest.MonkeyPatch,
+    tmp_path: Path,
+    is_ready: bool,
+) -> None:
+    """The engine goes away just when the machine is on record as reported, so that is undone."""
+    started: list[Any] = []
+    create, gone = operations.create, Event()
+
+    def and_goes_away(*given: Any) -> operations.Created:
+        try:
+            return create(*given)
+        finally:
+            started[0].cancel()
+            wait_until(lambda: not given[1].is_heard())
+            gone.set()
+
+    environ.setattr(operations, "create", and_goes_away)
+    emulator.state.provisioning = 0 if is_ready else inf
+    started.append(provider.create_later(INPUTS, timeout=60 if is_ready else 0.2))
+    assert gone.wait(30)
+    records = Journal(default_folder({"PULUMI_HOME": str(tmp_path / "home")}))
+    wait_until(lambda: [entry.phase for entry in records.readable()] == [Phase.CREATED])
 
 
 # Secrets.
