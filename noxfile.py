@@ -46,6 +46,7 @@ def engines(session: nox.Session, cli: str) -> None:
     session.install("--require-hashes", "-r", LOCK)
     session.install("--no-build-isolation", "--no-deps", "-e", ".")
     session.run("python", "tools/pulumi-cli/install.py", session.bin, cli)
+    session.run("python", "tools/demo.py")
     tests = session.posargs or ("tests/e2e",)
     session.run("python", "-m", "pytest", "-q", "-n", "4", "--dist", "worksteal", *tests)
 
