@@ -366,18 +366,19 @@ def forget(context: Context, create: str, late: bool, yes: bool) -> None:
     """
     entries = _find(context, create, late=late)
     name, cases = _name(entries[0]), investigate(context, entries)
+    now = context.clock.wall()
     for case in cases:
-        if case.facts.in_state and not (case.entry.seen or case.facts.instance):
+        if case.facts.in_state and not case.facts.instance and case.entry.may_appear(now):
             raise click.ClickException(
                 f"Machine {case.entry.instance_id} of {name} is in state, and the API has not "
                 "shown it yet. Without this record it would count as gone after a minute. The next "
-                "run of `pulumi` that sees the machine removes the record."
+                "run of `pulumi` that sees it removes the record. Else run this command again ten "
+                "minutes after the create."
             )
     for machine in dict.fromkeys(machine for case in cases for machine in case.may_run):
         common.print_lines(f"This machine may still run and bill, but is not in state: {machine}")
     if not yes:
         click.confirm(f"Forget the create of {name}?", abort=True)
-    now = context.clock.wall()
     kept = [
         entry.as_forgotten((found.id for found in case.facts.search.candidates), now)
         for entry, case in zip(entries, cases, strict=True)

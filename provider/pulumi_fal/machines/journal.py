@@ -143,6 +143,10 @@ class Entry:
         """Return the entry of a machine that is gone, and may come back within an hour."""
         return replace(self, phase=Phase.LATE, started=now, seen=True)
 
+    def may_appear(self, now: float) -> bool:
+        """Whether the machine is so new that the API may show it for the first time yet."""
+        return not (self.seen or self.is_late) and now - self.started <= LATE_SECONDS
+
     def as_forgotten(self, shown: Iterable[str], now: float) -> Entry | None:
         """Return the entry as it is kept when a person forgets the create; None if it is removed.
 
