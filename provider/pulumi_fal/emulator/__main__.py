@@ -1,4 +1,4 @@
-"""The command `python -m pulumi_fal.emulator`, which runs the emulator in the foreground."""
+"""The command `pulumi-fal emulator`, which runs the emulator in the foreground."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     # argparse parses a default that is text as it parses what the option is given.
     priced = os.environ.get(PRICES.variable)
     parser = argparse.ArgumentParser(
-        prog="python -m pulumi_fal.emulator",
+        prog="pulumi-fal emulator",
         description="An emulator of fal Compute: machines that cost nothing.",
         epilog="If FAL_ADMIN_API_KEY is set, calls must use that key. Otherwise any key is"
         " accepted, and each sees its own machines.",
