@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+REPOSITORY = "https://github.com/fal-ai/pulumi-fal"
 SDKS = {"typescript", "go", "csharp", "java"}
 # markdown-it-py finds the same blocks and headings in these pages, and takes many times as long.
 FENCED = r"(?ms)^```(\w*)\n(.*?)^```$"

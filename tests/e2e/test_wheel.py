@@ -19,7 +19,7 @@ import pulumi_fal
 from pulumi_fal.emulator import INSTALL
 from pulumi_fal.emulator.server import EmulatorServer
 
-from ..docs import blocks
+from ..docs import REPOSITORY, blocks
 from .harness import OFFICIAL_HOST, Stack
 from .installed import EXTRAS, ROOT, Environment, block, build, once
 
@@ -133,12 +133,11 @@ def test_version(wheel: Path) -> None:
     assert latest[1] in ("Unreleased", VERSION)
 
 
-ADDRESS = "https://github.com/fal-ai/pulumi-fal"
 PRINTED = {
     shlex.split(line)[-1]
     for text in [INSTALL, *(block.text for block in blocks("sh"))]
     for line in text.splitlines()
-    if f"git+{ADDRESS}" in line
+    if f"git+{REPOSITORY}" in line
 }
 """What the docs and the emulator have people install."""
 
@@ -146,13 +145,15 @@ PRINTED = {
 @pytest.mark.parametrize("what", [max(PRINTED, key=len), ".[emulator]"])
 def test_install(what: str, tmp_path: Path) -> None:
     """`pip install` takes it as it is printed, from the repository and inside a clone."""
-    assert {re.sub(r"\[emulator\]", "", one) for one in PRINTED} == {f"pulumi-fal @ git+{ADDRESS}"}
+    assert {re.sub(r"\[emulator\]", "", one) for one in PRINTED} == {
+        f"pulumi-fal @ git+{REPOSITORY}"
+    }
     command = [sys.executable, "-m", "pip", "install", "--target", str(tmp_path / "site")]
     offline = ["--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
     here = {
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": f"url.{ROOT.as_uri()}.insteadOf",
-        "GIT_CONFIG_VALUE_0": ADDRESS,
+        "GIT_CONFIG_VALUE_0": REPOSITORY,
     }
     result = subprocess.run(
         [*command, *offline, what],

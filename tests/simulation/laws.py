@@ -287,10 +287,8 @@ class Laws:
         spec = NewInstance(program["instance_type"], program["ssh_key"], program.get("sector"))
         for entry in world.entries_of(call.owner, process.home):
             is_same = entry.is_for(spec) and KEY_OF[entry.account] == process.conditions.key
-            is_here = place(entry.origin.backend) == backend != CLOUD
-            is_known = (
-                is_here if not entry.origin.provider else entry.origin.provider == stack.provider
-            )
+            provider, is_here = entry.origin.provider, place(entry.origin.backend) == backend
+            is_known = provider == stack.provider if provider else is_here and backend != CLOUD
             is_kept = entry.key_seconds_left(process.clock.wall()) > 90
             if entry.phase is Phase.REQUESTED and is_same and is_known and is_kept:
                 self.violations.append(f"{call.owner} was not sent again with its key: {error}")

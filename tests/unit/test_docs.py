@@ -21,11 +21,11 @@ import pulumi_fal
 from pulumi_fal.api import retry
 from pulumi_fal.cli.__main__ import main
 
-from ..docs import ROOT, SDKS, UNLOCKED, blocks, pages, schema_examples
+from ..docs import REPOSITORY, ROOT, SDKS, UNLOCKED, blocks, pages, schema_examples
 from ..processes import POSIX_SHELL
 
 DOCS = ROOT / "docs"
-REPOSITORY = "https://github.com/fal-ai/pulumi-fal/blob/main/"
+FILES = f"{REPOSITORY}/blob/main/"
 RECOVERING = (DOCS / "recovering.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 
@@ -38,10 +38,10 @@ def test_links(page: Path) -> None:
     """Every link leads to a file that exists, and every anchor to a heading in it."""
     text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
     pictures = re.findall(r' (?:src|srcset)="([^"]+)"', text)
-    links = re.findall(rf"(?m)(?:\]\(|^\[.+\]: )((?:{REPOSITORY}|(?!\w+://))[^)\s]+)", text)
+    links = re.findall(rf"(?m)(?:\]\(|^\[.+\]: )((?:{FILES}|(?!\w+://))[^)\s]+)", text)
     for target in [*links, *pictures]:
         path, _, anchor = target.partition("#")
-        here = ROOT / path.removeprefix(REPOSITORY) if REPOSITORY in path else page.parent / path
+        here = ROOT / path.removeprefix(FILES) if FILES in path else page.parent / path
         file = here.resolve() if path else page
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), target

@@ -70,7 +70,8 @@ def test_no_key(environ: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         resolve(environ, NOTHING.get)
     assert str(caught.value) == NO_KEY
-    for word in ("FAL_ADMIN_API_KEY", "--secret fal:apiKey", "ADMIN scope", "https://"):
+    set_it = "pulumi config set --secret fal:apiKey"
+    for word in ("FAL_ADMIN_API_KEY", set_it, "ADMIN scope", "https://fal.ai/dashboard/keys"):
         assert word in NO_KEY
     assert problem(environ, NOTHING.get) is None
 

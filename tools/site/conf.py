@@ -43,7 +43,11 @@ def pages(index: str) -> dict[str, list[str]]:
 
 
 def on_read(_: object, name: str, text: list[str]) -> None:
-    """Add the navigation to the index, and point links out of docs to the repository."""
+    """Add the navigation to the index, and point links out of docs to the repository.
+
+    Those from the Registry's pages to others of docs have its address, and stay on the site.
+    """
+    text[0] = text[0].replace(f"{REPOSITORY}/blob/main/docs/", "")
     text[0] = re.sub(r"\]\(\.\./([^)\s]+)\)", rf"]({REPOSITORY}/blob/main/\1)", text[0])
     if name == root_doc:
         for title, names in pages(text[0]).items():
