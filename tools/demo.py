@@ -22,12 +22,12 @@ QUICKSTART = Path(__file__).resolve().parents[1] / "examples" / "quickstart"
 PULUMI = Path(sys.executable).with_name("pulumi")
 SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} demo"  # has no private key
 PROVISIONING, DELETION = 4.0, 1.0
-PYTHON = os.path.relpath(sys.executable)
+COMMAND = os.path.relpath(Path(sys.executable).with_name("pulumi-fal"))
 NEXT = f"""\
-   {PYTHON} -m pulumi_fal.emulator
+   {COMMAND} emulator
       An emulator that stays. Open its page in a browser, paste its export lines
       into another terminal, and run an example there: examples/fleet has many machines.
-   {PYTHON} -m pulumi_fal.emulator --fault create=reset_after
+   {COMMAND} emulator --fault create=reset_after
       The same with a fault: the first machine is made, but the answer is lost.
       docs/emulator-reference.md lists the others.
    README.md
