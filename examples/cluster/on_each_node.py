@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ WORK = Path(__file__).with_name("work")
 SSH = ("-oBatchMode=yes", "-oLogLevel=ERROR", "-oConnectTimeout=30", "-oServerAliveInterval=15")
 RUN = f".run-{os.getpid()}"
 """The file on each machine that has the command's process group."""
+AGAIN_SECONDS = 5
+"""How long after a stop a machine that still runs the command is told again."""
 START = """\
 mkdir -p ~/work && cd ~/work && tar -xz || exit
 echo $$ > ~/{run}
@@ -72,6 +74,8 @@ def run(ssh: list[str], nodes: Mapping[str, str], archive: Path, command: str) -
             failed = 130
         if failed:
             stop(ssh, nodes, RUN)
+            while wait(ends, AGAIN_SECONDS).not_done:  # one had not started the command yet
+                stop(ssh, nodes, RUN)
     return failed
 
 
