@@ -70,7 +70,7 @@ def is_locked(world: World, of: Origin = HERE) -> bool:
 
 
 def meanwhile(
-    world: World, end: Callable[[], None], of: Entry | Origin = HERE, looks: int = 2
+    world: World, end: Callable[[], object], of: Entry | Origin = HERE, looks: int = 2
 ) -> None:
     """Another process works on a create until this one has waited so many times."""
     sleep, held = world.clock.sleep, lock(world, of)
@@ -637,6 +637,23 @@ def test_ends_while_read(world: World) -> None:
     world.stacks.on_read = lambda: world.journal.write(entry.as_created(made))
     assert f"made {made}" in str(refusal(world))
     assert world.warnings == []
+
+
+@pytest.mark.parametrize(
+    "other, is_made", [(replace(HERE, provider="id"), False), (replace(OLD, provider="old"), True)]
+)
+def test_overtaken(world: World, other: Origin, is_made: bool) -> None:
+    """Another `up` begins after this one, with another lock, as only it knows the provider."""
+    world.stacks.providers = {"id": FAL}
+    world.stacks.others = {OLD_NAME: Stack(OLD_NAME, HERE.backend, (), {"old": FAL})}
+    world.earlier(Phase.CREATED, "gone", seen=True)
+    made = world.machine()
+    meanwhile(world, lambda: world.earlier(Phase.REPORTED, made, origin=other), other, looks=1)
+    if is_made:
+        assert launch(world).id != made
+    else:
+        assert refusal(world).candidates == (made,)
+    assert [entry.instance_id for entry in world.late] == ["gone"]
 
 
 def test_removed_stacks(world: World) -> None:

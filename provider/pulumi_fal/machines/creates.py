@@ -12,7 +12,7 @@ import functools
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,10 @@ _BEFORE_SECONDS = 2.0
 """The maximum age of the list of machines that existed before a POST, so that creates can share it.
 A machine that somebody else creates in that time may wrongly become a candidate, which is
 harmless."""
+
+
+class _OvertakenError(Exception):
+    """Another process has put a create of the resource on record beside this one."""
 
 
 class Creates:
@@ -97,12 +101,11 @@ class Creates:
         self._records.begin(origin, requested or new)
         self._begin_reading(origin)
         with self._locked(origin), ExitStack() as others:
-            late: list[Entry] = []
             instance = self._repeat(origin)
-            if instance is None:
-                instance, late = self._continue(new, origin, aliases, others)
-            if instance is None:
-                instance = self._start(new, origin, patience, late)
+            while instance is None:
+                instance, known, late = self._continue(new, origin, aliases, others)
+                with suppress(_OvertakenError):
+                    instance = instance or self._start(new, origin, patience, known, late)
             yield instance
 
     def _begin_reading(self, origin: Origin) -> None:
@@ -165,15 +168,16 @@ class Creates:
 
     def _continue(
         self, new: NewInstance, origin: Origin, aliases: Sequence[str], locks: ExitStack
-    ) -> tuple[Instance | None, list[Entry]]:
+    ) -> tuple[Instance | None, list[Entry], list[Entry]]:
         """Return the machine of an earlier create, or None if the create has to make one.
 
         No entry of the resource's name is ignored, unless it is of another stack that still exists.
-        Also returns the entries that are to be kept as late ones beside that of the new create.
+        Also returns those that are not, and which of them are to be kept as late ones beside that
+        of the new create.
         """
         entries, asking = self._entries_of(origin, aliases, locks)
         if not entries:
-            return None, []
+            return None, [], []
         about = earlier.decided(self._account, entries, asking, new)
         decided = [
             (self._mark_seen(entry, facts), facts, decision)
@@ -181,9 +185,9 @@ class Creates:
         ]
         for entry, _, decision in decided:
             if isinstance(decision, Resume):
-                return self._resume(entry, decision.instance, new, origin), []
+                return self._resume(entry, decision.instance, new, origin), entries, []
             if isinstance(decision, SendAgain):
-                return self._send_again(entry, new, asking), []
+                return self._send_again(entry, new, asking), entries, []
         if errors := [decision.error for *_, decision in decided if isinstance(decision, Stop)]:
             for entry, facts, _ in decided:
                 if facts.search:  # what this search found must not count as late next time
@@ -194,7 +198,7 @@ class Creates:
             for entry, facts, decision in decided
             if isinstance(decision, StartFresh)
         )
-        return None, [late for late in left if late is not None]
+        return None, entries, [late for late in left if late is not None]
 
     def _entries_of(
         self, origin: Origin, aliases: Sequence[str], locks: ExitStack
@@ -209,6 +213,7 @@ class Creates:
         names = dict.fromkeys([origin, *(replace(origin, urn=alias) for alias in free)])
         is_told = False
         while True:
+            locks.close()
             found = [
                 (name, entry) for name in names for entry in journal.of(name) if _counts(entry)
             ]
@@ -221,7 +226,6 @@ class Creates:
             busy = self._lock_all(mine, origin, locks)
             if busy is None:
                 return mine, asking
-            locks.close()
             while journal.is_locked(busy) and journal.current(busy) == busy:
                 if not is_told:
                     self._account.warn(unresolved.in_progress_warning(origin))
@@ -325,24 +329,31 @@ class Creates:
         return None
 
     def _start(
-        self, new: NewInstance, origin: Origin, patience: Patience | None, late: list[Entry]
+        self,
+        new: NewInstance,
+        origin: Origin,
+        patience: Patience | None,
+        known: list[Entry],
+        late: list[Entry],
     ) -> Instance:
         """Create a machine, and with `patience` wait until there is capacity for it.
 
-        `late` are the entries of earlier creates without an answer, to be kept beside the new one.
+        `known` are the entries of earlier creates, of which the `late` ones got no answer and are
+        to be kept beside the new one. Raises _OvertakenError if there are others by now.
         """
         refused: list[Entry] = []  # those that the API refused, and may have made all the same
         if patience is None:
-            return self._create(new, origin, late, refused, waits=False)
+            return self._create(new, origin, known, late, refused, waits=False)
         for turn in self._queues.turns(origin.name, new, patience):
             with turn:
-                instance = self._create(new, origin, late, refused, waits=True)
+                instance = self._create(new, origin, known, late, refused, waits=True)
         return instance
 
     def _create(
         self,
         new: NewInstance,
         origin: Origin,
+        known: list[Entry],
         late: list[Entry],
         refused: list[Entry],
         *,
@@ -371,6 +382,7 @@ class Creates:
         try:
             with self.sending():
                 self._records.begin_post(entry)
+                self._refuse_if_overtaken(entry, origin, known)
                 for late_entry in late:  # not before: this create may fail to get on record
                     self._records.amend(late_entry)
                 made, instance = self._send(entry, new, waits=waits)
@@ -487,6 +499,24 @@ class Creates:
             cut_off = replace(cut_off, problem=unresolved.CUT_OFF)
             self._account.journal.write(cut_off)
             raise unresolved.unanswered_error(cut_off, search.candidates, search.unread)
+
+    def _refuse_if_overtaken(self, entry: Entry, origin: Origin, known: list[Entry]) -> None:
+        """Raise if another create of the resource was put on record since those that are known.
+
+        Its lock has another name if one of the two does not know the stack's provider or backend.
+        Both look once their own entry is on record, so at least one of them finds the other's.
+        """
+        journal, stacks = self._account.journal, self._account.stacks
+        known.append(entry)  # also where it can't be removed once the API has refused it
+        files = {other.file for other in known}
+        with ExitStack() as unsent:
+            unsent.callback(self._records.drop, entry)
+            new = [other for other in journal.of(origin) if other.file not in files]
+            asking = Asking(origin, self._own(origin) if new else None)
+            mine = (other for other in new if same(other, asking, stacks)[0] is not Same.NO)
+            if any(map(_counts, mine)):
+                raise _OvertakenError
+            unsent.pop_all()
 
     def _is_on_record(self, origin: Origin, own: Stack) -> bool:
         """Whether state has a machine of the resource, or the journal a create of it."""
