@@ -121,6 +121,12 @@ DEV_THERE = f"{DEV} in {THERE}"
         row("no id, renamed in Cloud", NO_ID_CLOUD_OLD_NAME, UNKNOWN, ACME_PROD, asks=OF_ME),
         row("no id, no backend, renamed", entry("", "", PROD_URN), UNKNOWN),
         row("no id, another name and backend", entry("", THERE, PROD_URN), NO),
+        row(
+            "no id, renamed, another URL",
+            entry("", THERE, PROD_URN),
+            UNKNOWN,
+            stack(Y, backend=THERE),
+        ),
         # A person has said for which resource it is, but not for that of another living stack.
         row("adopted, two organizations", ADOPTED_CLOUD, YES, OF_ACME, asks=OF_ME),
         row("adopted in another backend", ADOPTED_THERE, NO, OF_THERE),

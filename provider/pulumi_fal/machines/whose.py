@@ -48,8 +48,8 @@ class Asking:
 def same_stack(entry: Entry, asking: Asking, found: Found) -> Same:
     """Return whether an entry is of the stack that is asking, for whatever resource of it.
 
-    `found` are the stacks with the names of both, and if the entry has an id that the asking stack
-    lacks, all stacks of both backends.
+    `found` are the stacks with the names of both in both backends, and if the entry has an id that
+    the asking stack lacks, all stacks there.
     """
     provider_id, ids = entry.origin.provider, asking.providers
     if provider_id and provider_id in ids:
@@ -68,7 +68,11 @@ def same_stack(entry: Entry, asking: Asking, found: Found) -> Same:
 def _renamed(entry: Entry, asking: Asking, found: Found) -> Same:
     """An entry under another name of the stack, and its id is not in any stack that was read."""
     provider_id, backend = entry.origin.provider, entry.origin.backend
-    may_be_here = not asking.origin.backend or backend in ("", asking.origin.backend)
+    # One place may have several URLs, so the asking stack may be in the entry's backend as well.
+    here = {"", asking.origin.backend} | {
+        stack.backend for stack in found.stacks if stack.providers.keys() & asking.providers
+    }
+    may_be_here = not asking.origin.backend or backend in here
     if not may_be_here or (provider_id and asking.providers):
         return Same.NO
     is_there = any(
@@ -320,7 +324,9 @@ def same(entry: Entry, asking: Asking, stacks: Stacks) -> tuple[Same, Mapping[st
     if provider_id and provider_id == asking.origin.provider:
         return Same.YES, {}
     found = stacks.named(asking.origin) | stacks.named(entry.origin)
-    if provider_id and provider_id not in asking.providers:
+    if not provider_id:
+        found |= stacks.named(replace(asking.origin, backend=entry.origin.backend))
+    elif provider_id not in asking.providers:
         found |= everywhere(entry, stacks)
     return same_stack(entry, asking, found), found.unread
 
