@@ -239,12 +239,16 @@ class Laws:
         }
 
     def _lacked(self) -> set[str]:
-        """Return the machines that count as gone, because the API has lacked them for a minute."""
+        """Return the machines that count as gone, because the API has lacked them for a minute.
+
+        Those that were rightly found gone, and were back only between two commands, are among them.
+        """
         account = self._world.account
         return {
             instance_id
             for instance_id in account.made_by
-            if account.lacked(instance_id) >= GONE_SECONDS and not account.shows(instance_id)
+            if account.lacked(instance_id) >= GONE_SECONDS or instance_id in self._found_gone
+            if not account.shows(instance_id)
         }
 
     def _is_known(self, call: Call) -> bool:
