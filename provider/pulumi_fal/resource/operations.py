@@ -329,7 +329,19 @@ def refuse_taken(account: Account, call: Call, instance: Instance) -> None:
     """
     id_, origin = instance.id, account.origin(call.urn)
     asking = Asking(origin, account.stacks.own(origin))
-    for entry in account.journal.readable():
+    entries = account.journal.readable()  # before the stacks: an entry ends once state has it
+    found = account.stacks.all()
+    for stack in found.stacks:
+        is_own = asking.own is not None and stack.name == asking.own.name
+        urns = {machine.urn for machine in stack.machines if machine.id == id_}
+        if urns - ({call.urn} if is_own else set()):
+            raise LifecycleError(
+                id_,
+                f"Machine {id_} was not imported: it is in the state of the stack {stack.name}: "
+                f"{', '.join(urns)}. To move it here, remove it from there with `pulumi state "
+                "delete` first, which leaves the machine as it is.",
+            )
+    for entry in entries:
         if not _may_have_made(entry, instance) or (
             entry.origin.path == asking.origin.path
             and same(entry, asking, account.stacks)[0] is Same.YES
@@ -342,17 +354,6 @@ def refuse_taken(account: Account, call: Call, instance: Instance) -> None:
             "`pulumi up` of that resource's stack continues with it.\nIf it is not to do that, "
             f"remove the record:\n  pulumi-fal pending forget {entry.id}",
         )
-    found = account.stacks.all()
-    for stack in found.stacks:
-        is_own = asking.own is not None and stack.name == asking.own.name
-        urns = {machine.urn for machine in stack.machines if machine.id == id_}
-        if urns - ({call.urn} if is_own else set()):
-            raise LifecycleError(
-                id_,
-                f"Machine {id_} was not imported: it is in the state of the stack {stack.name}: "
-                f"{', '.join(urns)}. To move it here, remove it from there with `pulumi state "
-                "delete` first, which leaves the machine as it is.",
-            )
     if found.unread:
         lines = "".join(f"\n  {line}" for line in in_words(found.unread))
         call.warn_once(f"These stacks could not be read, and may have machine {id_}:{lines}")

@@ -97,7 +97,8 @@ def without_machine(
     # An interrupt after the POST is not the error here: the machine, or what may exist, is named.
     happened = f"The create of machine {origin.name} ({new.instance_type}) was interrupted."
     try:
-        is_on_record = bool(account.journal.of(origin))
+        # Late ones are named by every command.
+        is_on_record = any(not entry.is_late for entry in account.journal.of(origin))
     except JournalError:  # an entry that can't be read may be of this resource
         is_on_record = True
     if is_on_record:
