@@ -366,6 +366,14 @@ def exchange_unlocked(self: Journal, read: Entry, new: Entry | None) -> bool:
     return True
 
 
+def change_unlocked() -> Patch:
+    """The last look of a create at the records would find what another process has written."""
+    both = ExitStack()
+    both.enter_context(mock.patch.object(Journal, "exchange", exchange_unlocked))
+    both.enter_context(mock.patch.object(Creates, "_refuse_if_overtaken"))
+    return both
+
+
 def delete_plainly(
     account: Account,
     call: Call,
@@ -386,7 +394,7 @@ MENDS = {
         instead(operations, "delete", delete_plainly),
         "which is there again",
     ),
-    "change a record without its lock": (instead(Journal, "exchange", exchange_unlocked), TWICE),
+    "change a record without its lock": (change_unlocked, TWICE),
     "look into no other stack": (
         instead(Reader, "_read_stacks", return_value=Found()),
         "is called forgotten",
