@@ -39,7 +39,7 @@ def compat(session: nox.Session, sdk: str) -> None:
     session.run("python", "-m", "pytest", "-q", "-n", "4", "--dist", "worksteal", *tests)
 
 
-@nox.session
+@nox.session(venv_params=["--seed"])  # with pip, which stories of the package run
 @nox.parametrize("cli", ["v3.259.0", "v3.276.0"])
 def engines(session: nox.Session, cli: str) -> None:
     """Run the stories of both hosts on the oldest and the newest `pulumi` that are supported."""
