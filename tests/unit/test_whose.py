@@ -59,6 +59,7 @@ def row(case: str, record: Entry, expected: Answer, *others: Stack, **rest: Any)
 OLD_NAME, GONE_THERE, IN_CLOUD = entry(urn=PROD_URN), entry(X, THERE), entry(X, CLOUD)
 NO_ID, NO_ID_THERE, NO_ID_CLOUD = entry(""), entry("", THERE), entry("", CLOUD)
 NO_ID_OLD_NAME, NO_ID_CLOUD_OLD_NAME = (entry("", where, PROD_URN) for where in (FILES, CLOUD))
+NO_ID_OLD_NAME_THERE = entry("", THERE, PROD_URN)
 ADOPTED_THERE, ADOPTED_CLOUD = (
     replace(record, phase=Phase.ADOPTED) for record in (NO_ID_THERE, NO_ID_CLOUD)
 )
@@ -120,13 +121,8 @@ DEV_THERE = f"{DEV} in {THERE}"
         row("no id, another of Cloud", NO_ID_CLOUD_OLD_NAME, NO, ACME_PROD, asks=OF_ACME),
         row("no id, renamed in Cloud", NO_ID_CLOUD_OLD_NAME, UNKNOWN, ACME_PROD, asks=OF_ME),
         row("no id, no backend, renamed", entry("", "", PROD_URN), UNKNOWN),
-        row("no id, another name and backend", entry("", THERE, PROD_URN), NO),
-        row(
-            "no id, renamed, another URL",
-            entry("", THERE, PROD_URN),
-            UNKNOWN,
-            stack(Y, backend=THERE),
-        ),
+        row("no id, another name and backend", NO_ID_OLD_NAME_THERE, NO),
+        row("no id, renamed, other URL", NO_ID_OLD_NAME_THERE, UNKNOWN, stack(Y, backend=THERE)),
         # A person has said for which resource it is, but not for that of another living stack.
         row("adopted, two organizations", ADOPTED_CLOUD, YES, OF_ACME, asks=OF_ME),
         row("adopted in another backend", ADOPTED_THERE, NO, OF_THERE),

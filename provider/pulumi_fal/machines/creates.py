@@ -214,15 +214,7 @@ class Creates:
         is_told = False
         while True:
             locks.close()
-            found = [
-                (name, entry) for name in names for entry in journal.of(name) if _counts(entry)
-            ]
-            asking = Asking(origin, self._own(origin) if found else None)
-            mine = [
-                entry
-                for name, entry in found
-                if same(entry, replace(asking, origin=name), stacks)[0] is not Same.NO
-            ]
+            mine, asking = self._possibly_own(origin, names)
             busy = self._lock_all(mine, origin, locks)
             if busy is None:
                 return mine, asking
@@ -232,6 +224,26 @@ class Creates:
                 is_told = True
                 self._account.clock.sleep(_CHECK_LOCK_SECONDS)
             stacks.forget(origin)
+
+    def _possibly_own(
+        self, origin: Origin, names: Iterable[Origin], known: Iterable[Entry] = ()
+    ) -> tuple[list[Entry], Asking]:
+        """Return the entries under these names that may be the resource's and are not known yet."""
+        journal, stacks = self._account.journal, self._account.stacks
+        files = {entry.file for entry in known}
+        found = [
+            (name, entry)
+            for name in names
+            for entry in journal.of(name)
+            if _counts(entry) and entry.file not in files
+        ]
+        asking = Asking(origin, self._own(origin) if found else None)
+        mine = [
+            entry
+            for name, entry in found
+            if same(entry, replace(asking, origin=name), stacks)[0] is not Same.NO
+        ]
+        return mine, asking
 
     def _lock_all(self, entries: Iterable[Entry], origin: Origin, locks: ExitStack) -> Entry | None:
         """Lock the creates of entries, of which the resource's own is locked already.
@@ -506,15 +518,11 @@ class Creates:
         Its lock has another name if one of the two does not know the stack's provider or backend.
         Both look once their own entry is on record, so at least one of them finds the other's.
         """
-        journal, stacks = self._account.journal, self._account.stacks
         known.append(entry)  # also where it can't be removed once the API has refused it
-        files = {other.file for other in known}
         with ExitStack() as unsent:
             unsent.callback(self._records.drop, entry)
-            new = [other for other in journal.of(origin) if other.file not in files]
-            asking = Asking(origin, self._own(origin) if new else None)
-            mine = (other for other in new if same(other, asking, stacks)[0] is not Same.NO)
-            if any(map(_counts, mine)):
+            new, _ = self._possibly_own(origin, [origin], known)
+            if new:
                 raise _OvertakenError
             unsent.pop_all()
 
