@@ -23,7 +23,7 @@ from pulumi_fal.cli.common import Reader
 from pulumi_fal.errors import StillThereError
 from pulumi_fal.machines import capacity, earlier, fleet, whose
 from pulumi_fal.machines.account import Account
-from pulumi_fal.machines.creates import Creates
+from pulumi_fal.machines.creates import Create, Creates
 from pulumi_fal.machines.journal import Entry, Journal, Phase
 from pulumi_fal.machines.lifecycle import Deletion, Lifecycle
 from pulumi_fal.machines.records import Records
@@ -33,7 +33,6 @@ from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import Call
 from pulumi_fal.resource.inputs import UNFINISHED
 from pulumi_fal.resource.operations import Diff
-from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Found
 
 from . import plugin
@@ -82,7 +81,7 @@ class Silent(threading.Condition):
 def since_the_first_try() -> Patch:
     both = ExitStack()
     both.enter_context(mock.patch.object(earlier, "_ended", lambda entry: entry.started))
-    both.enter_context(mock.patch.object(Creates, "_note_repeat", Creates._key_is_kept))
+    both.enter_context(mock.patch.object(Create, "_note_repeat", Create._key_is_kept))
     return both
 
 
@@ -148,16 +147,6 @@ def diff_that_looks(
     return found
 
 
-def entries_of_one_name(
-    self: Creates,
-    origin: Origin,
-    aliases: Sequence[str],
-    locks: ExitStack,
-    entries_of: Any = Creates._entries_of,
-) -> Any:
-    return entries_of(self, origin, (), locks)
-
-
 MUTANTS: dict[str, Callable[[], Patch]] = {
     "repeat every POST": instead(retry, "may_repeat", return_value=True),
     "forget an unanswered POST": instead(retry, "may_have_made_a_machine", return_value=False),
@@ -171,7 +160,7 @@ MUTANTS: dict[str, Callable[[], Patch]] = {
     "count the settle time from the first try": since_the_first_try,
     "take another stack for this one": instead(whose, "same_stack", return_value=Same.YES),
     "take another name for another stack": instead(whose, "same_stack", by_name),
-    "skip a renamed record in progress": instead(Creates, "_lock_all", return_value=None),
+    "skip a renamed record in progress": instead(Create, "_lock_all", return_value=None),
     "ignore a create in progress": instead(Journal, "try_lock", return_value=nullcontext()),
     "take an accepted delete for its end": instead(Lifecycle, "delete", delete_once),
     "believe one list after a delete": instead(Lifecycle, "delete", delete_until_one_list),
@@ -186,10 +175,12 @@ MUTANTS: dict[str, Callable[[], Patch]] = {
     "take what is unread for read": reading(unread={}),
     "import whatever there is": instead(operations, "refuse_taken"),
     "let a diff look for the machine": instead(operations, "diff", diff_that_looks),
-    "ask again after a refusal that lied": instead(Creates, "_refuse_if_made"),
+    "ask again after a refusal that lied": instead(Create, "_refuse_if_made"),
     "replace what was made meanwhile": decide_with({"is_replacement": True}, {}),
-    "ignore other computers": instead(Creates, "_refuse_if_cut_off"),
-    "ignore aliases": instead(Creates, "_entries_of", entries_of_one_name),
+    "ignore other computers": instead(Create, "_refuse_if_cut_off"),
+    "ignore aliases": instead(
+        Create, "aliases", property(lambda _: (), lambda *_: None), create=True
+    ),
     "tell nobody of an answer": instead(fleet, "threading", mock.Mock(Condition=Silent)),
     "tell nobody of room": instead(capacity, "threading", mock.Mock(Condition=Silent)),
     "say nothing of a late machine": instead(earlier, "look_for_late", return_value=()),
@@ -370,7 +361,7 @@ def change_unlocked() -> Patch:
     """The last look of a create at the records would find what another process has written."""
     both = ExitStack()
     both.enter_context(mock.patch.object(Journal, "exchange", exchange_unlocked))
-    both.enter_context(mock.patch.object(Creates, "_refuse_if_overtaken"))
+    both.enter_context(mock.patch.object(Create, "_refuse_if_overtaken"))
     return both
 
 
@@ -389,7 +380,7 @@ MENDS = {
         instead(Records, "made", return_value=None),
         "was told to the engine, which forgot it",
     ),
-    "read the wall clock once": (instead(Creates, "_key_is_kept", return_value=True), TWICE),
+    "read the wall clock once": (instead(Create, "_key_is_kept", return_value=True), TWICE),
     "delete what is there again": (
         instead(operations, "delete", delete_plainly),
         "which is there again",

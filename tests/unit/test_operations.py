@@ -155,7 +155,7 @@ def test_diff(world: World, name: str) -> None:
 def test_lost_disk(world: World) -> None:
     """A replacement warns once, unless the machine is gone. What is unknown can't be undone."""
     row = Log()
-    call = Call(URN, log=row)
+    call = Call(URN, log=row, is_new=world.account.is_new)
     unknown = {"instance_type": ONE, "sector": UNKNOWN}
     for state, change in ((STATE, {}), (GONE, {}), (STATE, unknown), (STATE, unknown)):
         operations.diff(world.account, call, ID, state, {**INPUTS, **change}, INPUTS)

@@ -26,7 +26,7 @@ from pulumi_fal.errors import (
     UnresolvedCreateError,
 )
 from pulumi_fal.machines.account import Account
-from pulumi_fal.machines.creates import Creates
+from pulumi_fal.machines.creates import Create
 from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Journal, Phase
 from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
 from pulumi_fal.resource import operations
@@ -194,13 +194,13 @@ def test_clock_set_back(world: World) -> None:
 def test_late_decision(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The computer may be suspended at any moment, so the clock is read right before a POST."""
     killed(world)
-    send_again = Creates._send_again
+    send_again = Create._send_again
 
-    def late(creates: Creates, *args: Any) -> Any:
+    def late(create: Create, *args: Any) -> Any:
         world.clock.set_by += KEY_SECONDS
-        return send_again(creates, *args)
+        return send_again(create, *args)
 
-    monkeypatch.setattr(Creates, "_send_again", late)
+    monkeypatch.setattr(Create, "_send_again", late)
     refusal(world)
     assert world.api.keys == []
 

@@ -303,8 +303,6 @@ class Session:
         nothing.
         """
         self.clock = Clock()
-        self.warned: dict[str, object] = {}
-        """The warnings that this process has shown once and for all."""
         self.checked: set[str] = set()
         """The URNs of the resources whose inputs this process has checked."""
         self.aliases: dict[str, tuple[str, ...]] = {}
@@ -343,7 +341,7 @@ class Session:
         """Return the Call for a request. The first one warns about unresolved creates."""
         self.account.review(urn)
         aliases = self.aliases.get(urn, ())
-        return Call(urn, aliases=aliases, warned=self.warned, bill=self.bill, **told)
+        return Call(urn, aliases=aliases, is_new=self.account.is_new, bill=self.bill, **told)
 
     def cancel(self) -> str:
         """End all waits, and return what began and ended to bill, unless calls still run.

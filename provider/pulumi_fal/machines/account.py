@@ -77,12 +77,13 @@ class Account:
         self.stacks = stacks
         self.clock = clock
         self.notify = notify
-        self.warn = warn
         self.greeting = greeting
         self.in_engine: dict[str, set[str]] = {}
         """By the URN of each resource that the engine has in its state, as its calls show, the ids
         of the machines that it has compared. Its state may be older than the stack's."""
         self.opening = threading.RLock()
+        self._warned: set[str] = set()
+        self._warn = warn
         self._resolve = settings
         self._send = send
         self._provider = provider
@@ -131,6 +132,18 @@ class Account:
     def id(self) -> AccountId:
         """The account of the key that is set."""
         return self.settings.account_id
+
+    def warn(self, message: str) -> None:
+        """Show a warning that stops nothing, unless it was shown before."""
+        if self.is_new(message):
+            self._warn(message)
+
+    def is_new(self, warning: str) -> bool:
+        """Whether this process has not shown the warning before. From now on it counts as shown."""
+        with self.opening:
+            is_new = warning not in self._warned
+            self._warned.add(warning)
+            return is_new
 
     def wait_until_quiet(self, seconds: float) -> None:
         """Return when every create that is in flight is on record, or after `seconds`."""
@@ -184,8 +197,7 @@ class Account:
             self._is_reviewed = True
         self.journal.clear_leftovers()
         try:
-            reminders = earlier.reminders(self, Origin(urn, self._provider))
-            for reminder in dict.fromkeys(reminders):  # late entries may all say the same
+            for reminder in earlier.reminders(self, Origin(urn, self._provider)):
                 self.warn(reminder)
         except JournalError as error:
             self.warn(str(error))

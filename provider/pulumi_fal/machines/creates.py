@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api import retry
@@ -56,29 +56,25 @@ class _OvertakenError(Exception):
 
 
 class Creates:
-    """The creates of one process: new ones, and those that earlier processes left behind."""
+    """The creates of one process, and what each has to know of the others."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._records = account.records
         self.resumed_ids: set[str] = set()
         """The ids of the machines of earlier creates that this process has resumed."""
         self.deleted_ids: set[str] = set()
         """The ids of the machines that this process has deleted."""
-        self._queues = Queues(account.clock, account.fleet.interval)
-        self._began: dict[str, float] = {}
+        self.queues = Queues(account.clock, account.fleet.interval)
+        self.began: dict[str, float] = {}
         """When the last create of each resource began, by URN, as time.monotonic has it.
 
         What was read of the stack before is too old for it, and an alias with a create of its own
         is another resource.
         """
-        self._sending = 0
+        self.in_flight = 0
         """How many POSTs have no result on record yet."""
         self._sent = threading.Condition()
-        self._lock = threading.Lock()
-        """Of the two below."""
         self._has_read = False
-        self._has_warned = False
 
     @contextmanager
     def launch(
@@ -97,167 +93,188 @@ class Creates:
         processes until the block ends. Raises UnresolvedCreateError if an earlier create or this
         one may have made a machine, but it is not certain which.
         """
-        self._began[origin.urn] = time.monotonic()
-        self._records.begin(origin, requested or new)
+        self.began[origin.urn] = time.monotonic()
+        self._account.records.begin(origin, requested or new)
         self._begin_reading(origin)
-        with self._locked(origin), ExitStack() as others:
-            instance = self._repeat(origin)
-            while instance is None:
-                instance, known, late = self._continue(new, origin, aliases, others)
-                with suppress(_OvertakenError):
-                    instance = instance or self._start(new, origin, patience, known, late)
-            yield instance
+        create = Create(self._account, new, origin, patience, aliases)
+        with create.locked(), create.others:
+            yield create.instance()
 
     def _begin_reading(self, origin: Origin) -> None:
         """Begin to read the stack's state, beside whatever else comes before the first POST."""
-        with self._lock:
-            if not self._has_read:
-                self._has_read = True
-                read = functools.partial(self._account.stacks.own, origin)
-                threading.Thread(target=read, daemon=True).start()
+        if not self._has_read:
+            self._has_read = True
+            read = functools.partial(self._account.stacks.own, origin)
+            threading.Thread(target=read, daemon=True).start()
 
     @contextmanager
-    def _locked(self, origin: Origin) -> Iterator[None]:
+    def sending(self) -> Iterator[None]:
+        """Count a POST from before it is sent until its result is on record."""
+        with self._sent:
+            self.in_flight += 1
+        try:
+            yield
+        finally:
+            with self._sent:
+                self.in_flight -= 1
+                self._sent.notify_all()
+
+    def wait_until_quiet(self, seconds: float) -> None:
+        """Return when the result of every POST is on record, or after `seconds`."""
+        with self._sent:
+            self._sent.wait_for(lambda: not self.in_flight, seconds)
+
+
+@dataclass(eq=False)
+class Create:
+    """One create of a resource."""
+
+    account: Account
+    new: NewInstance
+    origin: Origin
+    patience: Patience | None
+    aliases: Sequence[str]
+    others: ExitStack = field(default_factory=ExitStack)
+    """The locks of earlier creates."""
+    known: list[Entry] = field(default_factory=list)
+    """The entries that may be the resource's, as far as this create has looked at them."""
+    late: list[Entry] = field(default_factory=list)
+    """Those of them that got no answer, as they are to be kept beside the one of this create."""
+    refused: list[Entry] = field(default_factory=list)
+    """What the API has refused since it was last looked whether one of them made a machine."""
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
         """Lock the create of this resource; wait while another process works on it.
 
         Another process may be the plugin of a killed engine, which runs until the API has answered
         its POST.
         """
-        account, looks = self._account, 0
-        while (lock := account.journal.try_lock(origin)) is None:
+        account, looks = self.account, 0
+        while (lock := account.journal.try_lock(self.origin)) is None:
+            if looks:  # a process that only changes the entry has the lock for a moment
+                account.warn(unresolved.in_progress_warning(self.origin))
             looks += 1
-            if looks == 2:  # a process that only changes the entry has the lock for a moment
-                account.warn(unresolved.in_progress_warning(origin))
             account.clock.sleep(_CHECK_LOCK_SECONDS)
         if looks:
-            account.stacks.forget(origin)
+            account.stacks.forget(self.origin)
         if not account.journal.has_locks:
-            self._warn_of_locks()
-        with lock:
-            yield
-
-    def _warn_of_locks(self) -> None:
-        with self._lock:
-            is_first, self._has_warned = not self._has_warned, True
-        if is_first:
-            self._account.warn(
-                f"The file system of {self._account.journal.folder} can't lock files, so another "
+            account.warn(
+                f"The file system of {account.journal.folder} can't lock files, so another "
                 "`pulumi` on this computer could create the same machines at the same time. Run "
                 "one at a time, or set PULUMI_HOME to a folder on a local disk."
             )
+        with lock:
+            yield
 
-    def _repeat(self, origin: Origin) -> Instance | None:
+    def instance(self) -> Instance:
+        """Return the resource's machine, which is on record."""
+        instance = self._repeat()
+        while instance is None:
+            instance = self._continue()
+            with suppress(_OvertakenError):
+                instance = instance or self._start()
+        return instance
+
+    def _repeat(self) -> Instance | None:
         """Return this process's machine if the engine calls Create again in the same step.
 
         Its entry is written again, as that of a machine that was not reported. If the machine is
         gone, its entry is kept as a late one.
         """
-        made = self._records.made(origin)
+        records = self.account.records
+        made = records.made(self.origin)
         if made is None:
             return None
-        found = earlier.machine_of(self._account, made.entry)
+        found = earlier.machine_of(self.account, made.entry)
         if found is None and made.entry.seen:
-            self._records.let_go(origin)
+            records.let_go(self.origin)
             return None
         entry = replace(made.entry, seen=made.entry.seen or found is not None)
-        self._records.remember(origin, entry, found or made.instance)
-        self._records.write(entry)
-        self.resumed_ids.add(made.instance.id)
+        records.remember(self.origin, entry, found or made.instance)
+        records.write(entry)
+        self.account.creates.resumed_ids.add(made.instance.id)
         requested = entry.requested
         return found or Instance(made.instance.id, requested.instance_type, requested.sector)
 
-    def _continue(
-        self, new: NewInstance, origin: Origin, aliases: Sequence[str], locks: ExitStack
-    ) -> tuple[Instance | None, list[Entry], list[Entry]]:
-        """Return the machine of an earlier create, or None if the create has to make one.
+    def _continue(self) -> Instance | None:
+        """Return the machine of an earlier create, or None if this create has to make one.
 
         No entry of the resource's name is ignored, unless it is of another stack that still exists.
-        Also returns those that are not, and which of them are to be kept as late ones beside that
-        of the new create.
         """
-        entries, asking = self._entries_of(origin, aliases, locks)
-        if not entries:
-            return None, [], []
-        about = earlier.decided(self._account, entries, asking, new)
+        self.known, self.late = [], []
+        self.known = self._entries_of()
+        if not self.known:
+            return None
+        about = earlier.decided(self.account, self.known, self._asking, self.new)
         decided = [
             (self._mark_seen(entry, facts), facts, decision)
-            for entry, (facts, decision) in zip(entries, about, strict=True)
+            for entry, (facts, decision) in zip(self.known, about, strict=True)
         ]
         for entry, _, decision in decided:
             if isinstance(decision, Resume):
-                return self._resume(entry, decision.instance, new, origin), entries, []
+                return self._resume(entry, decision.instance)
             if isinstance(decision, SendAgain):
-                return self._send_again(entry, new, asking), entries, []
+                return self._send_again(entry)
         if errors := [decision.error for *_, decision in decided if isinstance(decision, Stop)]:
             for entry, facts, _ in decided:
                 if facts.search:  # what this search found must not count as late next time
-                    self._records.amend(replace(entry, searched=False))
+                    self.account.records.amend(replace(entry, searched=False))
             raise unresolved.combined_error(errors)
-        left = (
-            self._leave(entry, facts, decision)
-            for entry, facts, decision in decided
-            if isinstance(decision, StartFresh)
-        )
-        return None, entries, [late for late in left if late is not None]
+        for entry, facts, decision in decided:
+            if isinstance(decision, StartFresh):
+                self._leave(entry, facts, decision)
+        return None
 
-    def _entries_of(
-        self, origin: Origin, aliases: Sequence[str], locks: ExitStack
-    ) -> tuple[list[Entry], Asking]:
+    def _entries_of(self) -> list[Entry]:
         """Return the entries that may be the resource's, when no other process works on one.
 
-        They stay locked until `locks` is closed.
+        They stay locked until `others` is closed.
         """
-        journal, stacks = self._account.journal, self._account.stacks
+        account, journal = self.account, self.account.journal
         # Of two resources that swap their names, each continues with what it has under its own.
-        free = (alias for alias in aliases if alias not in self._began)
-        names = dict.fromkeys([origin, *(replace(origin, urn=alias) for alias in free)])
-        is_told = False
+        free = (alias for alias in self.aliases if alias not in account.creates.began)
+        names = dict.fromkeys([self.origin, *(replace(self.origin, urn=alias) for alias in free)])
         while True:
-            locks.close()
-            mine, asking = self._possibly_own(origin, names)
-            busy = self._lock_all(mine, origin, locks)
+            self.others.close()
+            mine = self._possibly_own(names)
+            busy = self._lock_all(mine)
             if busy is None:
-                return mine, asking
+                return mine
             while journal.is_locked(busy) and journal.current(busy) == busy:
-                if not is_told:
-                    self._account.warn(unresolved.in_progress_warning(origin))
-                is_told = True
-                self._account.clock.sleep(_CHECK_LOCK_SECONDS)
-            stacks.forget(origin)
+                account.warn(unresolved.in_progress_warning(self.origin))
+                account.clock.sleep(_CHECK_LOCK_SECONDS)
+            account.stacks.forget(self.origin)
 
-    def _possibly_own(
-        self, origin: Origin, names: Iterable[Origin], known: Iterable[Entry] = ()
-    ) -> tuple[list[Entry], Asking]:
+    def _possibly_own(self, names: Iterable[Origin]) -> list[Entry]:
         """Return the entries under these names that may be the resource's and are not known yet."""
-        journal, stacks = self._account.journal, self._account.stacks
-        files = {entry.file for entry in known}
+        journal, stacks = self.account.journal, self.account.stacks
+        files = {entry.file for entry in self.known}
         found = [
             (name, entry)
             for name in names
             for entry in journal.of(name)
             if _counts(entry) and entry.file not in files
         ]
-        asking = Asking(origin, self._own(origin) if found else None)
-        mine = [
+        return [
             entry
             for name, entry in found
-            if same(entry, replace(asking, origin=name), stacks)[0] is not Same.NO
+            if same(entry, replace(self._asking, origin=name), stacks)[0] is not Same.NO
         ]
-        return mine, asking
 
-    def _lock_all(self, entries: Iterable[Entry], origin: Origin, locks: ExitStack) -> Entry | None:
+    def _lock_all(self, entries: Iterable[Entry]) -> Entry | None:
         """Lock the creates of entries, of which the resource's own is locked already.
 
         Returns an entry that another process works on, or has changed since it was read.
         """
-        journal = self._account.journal
-        held: list[Entry | Origin] = [origin]
+        journal = self.account.journal
+        held: list[Entry | Origin] = [self.origin]
         for entry in entries:
             if not any(journal.shares_lock(entry, other) for other in held):
                 lock = journal.try_lock(entry)
                 if lock is None:
                     return entry
-                locks.enter_context(lock)
+                self.others.enter_context(lock)
                 if journal.current(entry) != entry:
                     return entry
             held.append(entry)
@@ -268,32 +285,30 @@ class Creates:
         if facts.instance is None or entry.seen or entry.is_late:
             return entry
         seen = replace(entry, seen=True)
-        self._records.amend(seen)
+        self.account.records.amend(seen)
         return seen
 
-    def _resume(
-        self, entry: Entry, instance: Instance, new: NewInstance, origin: Origin
-    ) -> Instance:
-        self.resumed_ids.add(instance.id)
-        provider = entry.origin.provider or self._provider(origin)
+    def _resume(self, entry: Entry, instance: Instance) -> Instance:
+        account, records = self.account, self.account.records
+        account.creates.resumed_ids.add(instance.id)
         # An adopted machine may come from a create that requested something else.
         resumed = replace(
             entry,
-            origin=replace(origin, provider=provider),
-            account=self._account.id.account,  # which has shown the machine, with a rotated key too
-            endpoint=self._account.id.endpoint,
+            origin=replace(self.origin, provider=entry.origin.provider or self._provider()),
+            account=account.id.account,  # which has shown the machine, with a rotated key too
+            endpoint=account.id.endpoint,
             phase=Phase.CREATED,
-            requested=new.hashed(),
+            requested=self.new.hashed(),
         )
-        if entry.origin.path != origin.path:  # it was found by an alias
-            resumed = replace(resumed, file=new_file(origin))
-        self._records.remember(origin, resumed, instance)
-        self._records.write(resumed)
+        if entry.origin.path != self.origin.path:  # it was found by an alias
+            resumed = replace(resumed, file=new_file(self.origin))
+        records.remember(self.origin, resumed, instance)
+        records.write(resumed)
         if resumed.file != entry.file:
-            self._records.drop(entry)
+            records.drop(entry)
         return instance
 
-    def _send_again(self, entry: Entry, new: NewInstance, asking: Asking) -> Instance | None:
+    def _send_again(self, entry: Entry) -> Instance | None:
         """Send an earlier create again with its idempotency key, and return its machine.
 
         None if the machine is in state, where its entry could not be written: then the present
@@ -301,114 +316,91 @@ class Creates:
         """
         if not self._key_is_kept(entry):  # a wait for a lock may have taken long
             raise self._without_an_answer(entry)
+        records = self.account.records
         # A command that has read the entry must not drop it once this has been sent.
         entry = self._stamp(entry)
-        with self.sending():
-            made, instance = self._send(entry, new, is_repeat=True)
+        with self.account.creates.sending():
+            made, instance = self._send(entry, is_repeat=True)
             # The machine may already be in state, if only the entry could not be written.
-            if instance.id not in (self._account.stacks.ids(asking.origin) or ()):
-                self._records.remember(asking.origin, made, instance)
-        ((facts, decision),) = earlier.decided(self._account, [made], asking, new)
+            if instance.id not in (self.account.stacks.ids(self.origin) or ()):
+                records.remember(self.origin, made, instance)
+        ((facts, decision),) = earlier.decided(self.account, [made], self._asking, self.new)
         if isinstance(decision, Stop):
             if facts.holder:  # another stack has it in state, so this one must not
-                self._records.forget(asking.origin)
+                records.forget(self.origin)
             raise decision.error
         if isinstance(decision, StartFresh):
             self._leave(made, facts, decision)
             return None
-        return self._resume(made, instance, new, asking.origin)
+        return self._resume(made, instance)
 
-    def _leave(self, entry: Entry, facts: Facts, decision: StartFresh) -> Entry | None:
+    def _leave(self, entry: Entry, facts: Facts, decision: StartFresh) -> None:
         """Drop an entry that the new create follows, or leave it as it is, or as one that is gone.
 
-        Returns the entry if it is to be kept as a late one once the new create is on record.
+        One that is to be kept as a late one is written once the new create is on record.
         """
         if decision.warning:
-            self._account.warn(decision.warning)
+            self.account.warn(decision.warning)
         is_unsure = facts.same is Same.UNKNOWN
         if entry.is_late or (facts.in_state and not entry.seen) or (is_unsure and facts.holder):
-            return None  # the machine may come back, or appear, or its stack sees to it
+            return  # the machine may come back, or appear, or its stack sees to it
         if entry.instance_id is None:
             late = entry.as_late(facts.search.candidates, facts.now)
             if late is None:
-                self._records.drop(entry)
-            return None if is_unsure else late  # one that may be another stack's stays as it is
-        if facts.instance is None and not facts.in_state:
-            self._account.warn(unresolved.gone_warning(entry))
-            self._records.amend(entry.as_gone(facts.now))
+                self.account.records.drop(entry)
+            elif not is_unsure:  # one that may be another stack's stays as it is
+                self.late.append(late)
+        elif facts.instance is None and not facts.in_state:
+            self.account.warn(unresolved.gone_warning(entry))
+            self.account.records.amend(entry.as_gone(facts.now))
         else:
-            self._records.drop(entry)
-        return None
+            self.account.records.drop(entry)
 
-    def _start(
-        self,
-        new: NewInstance,
-        origin: Origin,
-        patience: Patience | None,
-        known: list[Entry],
-        late: list[Entry],
-    ) -> Instance:
+    def _start(self) -> Instance:
         """Create a machine, and with `patience` wait until there is capacity for it.
 
-        `known` are the entries of earlier creates, of which the `late` ones got no answer and are
-        to be kept beside the new one. Raises _OvertakenError if there are others by now.
+        Raises _OvertakenError if there are entries by now that are not known.
         """
-        refused: list[Entry] = []  # those that the API refused, and may have made all the same
-        if patience is None:
-            return self._create(new, origin, known, late, refused, waits=False)
-        for turn in self._queues.turns(origin.name, new, patience):
+        if self.patience is None:
+            return self._create()
+        turns = self.account.creates.queues.turns(self.origin.name, self.new, self.patience)
+        for turn in turns:
             with turn:
-                instance = self._create(new, origin, known, late, refused, waits=True)
+                instance = self._create()
         return instance
 
-    def _create(
-        self,
-        new: NewInstance,
-        origin: Origin,
-        known: list[Entry],
-        late: list[Entry],
-        refused: list[Entry],
-        *,
-        waits: bool,
-    ) -> Instance:
-        """Create a machine. With `waits`, a refusal for want of capacity is not retried here.
-
-        `refused` are the entries of those that the API has refused since it was last looked whether
-        one of them has made a machine all the same.
-        """
-        account = self._account
+    def _create(self) -> Instance:
+        account, records = self.account, self.account.records
         before = account.fleet.recent(_BEFORE_SECONDS)
         entry = Entry(
-            origin=replace(origin, provider=self._provider(origin)),
+            origin=replace(self.origin, provider=self._provider()),
             account=account.id.account,
             endpoint=account.id.endpoint,
-            requested=new.hashed(),
+            requested=self.new.hashed(),
             before=tuple(sorted(before)),
             started=account.clock.wall(),
             idempotency_key=account.client.new_idempotency_key(),
             first_sent=account.clock.wall(),
-            file=new_file(origin),
+            file=new_file(self.origin),
         )
-        self._refuse_if_cut_off(entry, origin)
-        self._refuse_if_made(refused, before.values())
+        self._refuse_if_cut_off(entry)
+        self._refuse_if_made(before.values())
         try:
-            with self.sending():
-                self._records.begin_post(entry)
-                self._refuse_if_overtaken(entry, origin, known)
-                for late_entry in late:  # not before: this create may fail to get on record
-                    self._records.amend(late_entry)
-                made, instance = self._send(entry, new, waits=waits)
-                self._records.remember(origin, made, instance)
+            with account.creates.sending():
+                records.begin_post(entry)
+                self._refuse_if_overtaken(entry)
+                for late in self.late:  # not before: this create may fail to get on record
+                    records.amend(late)
+                made, instance = self._send(entry)
+                records.remember(self.origin, made, instance)
         except (APIError, ConfigurationError, Interrupted) as error:  # it certainly made no machine
-            for late_entry in late:
-                self._records.amend(replace(late_entry, phase=Phase.REQUESTED, found=()))
-            refused.append(replace(entry, problem=str(error)))
+            for late in self.late:
+                records.amend(replace(late, phase=Phase.REQUESTED, found=()))
+            self.refused.append(replace(entry, problem=str(error)))
             raise
         return instance
 
-    def _send(
-        self, entry: Entry, new: NewInstance, *, is_repeat: bool = False, waits: bool = False
-    ) -> tuple[Entry, Instance]:
+    def _send(self, entry: Entry, *, is_repeat: bool = False) -> tuple[Entry, Instance]:
         """Send the create, record its result, and return the entry with the machine.
 
         `is_repeat` says that an earlier process may have sent the same create. Raises an
@@ -416,11 +408,11 @@ class Creates:
         """
         failures: list[APIError] = []
         try:
-            instance = self._post(entry, new, failures, waits=waits)
+            instance = self._post(entry, failures, is_repeat=is_repeat)
         except (APIError, ConfigurationError, Interrupted) as error:
             unanswered = list(filter(retry.may_have_made_a_machine, failures))
             if not (unanswered or is_repeat):  # the API did not accept any request
-                self._records.drop(entry)
+                self.account.records.drop(entry)
                 raise
             last = next(reversed(failures), None) if isinstance(error, Interrupted) else error
             if last is not None:
@@ -428,34 +420,33 @@ class Creates:
                 entry = self._stamp(entry, problem=problem)
             raise self._without_an_answer(entry) from None
         is_new = instance.id not in entry.before
-        if is_new and self._records.claim(entry.origin.urn, instance.id):
+        if is_new and self.account.records.claim(entry.origin.urn, instance.id):
             # The POST may have been retried, so the entry gets the current time.
             made = self._stamp(entry.as_created(instance.id))
-            kind = instance.instance_type or new.instance_type  # the answer needs only an id
+            kind = instance.instance_type or self.new.instance_type  # the answer needs only an id
             return made, replace(instance, instance_type=kind)
         had = "which another resource has" if is_new else "which existed before it"
         problem = f"the API answered with {instance.id}, {had}."
         raise self._without_an_answer(self._stamp(entry, problem=problem))
 
-    def _post(
-        self, entry: Entry, new: NewInstance, failures: list[APIError], *, waits: bool
-    ) -> Instance:
+    def _post(self, entry: Entry, failures: list[APIError], *, is_repeat: bool) -> Instance:
         """Send the POST, and again where that makes no second machine.
 
-        Each error is added to `failures`, because one before the last may have made a machine. With
-        `waits`, the create's queue decides when the API is asked for capacity again.
+        Each error is added to `failures`, because one before the last may have made a machine. If
+        the create waits for capacity, its queue decides when the API is asked for that again.
         """
-        client, key = self._account.client, entry.idempotency_key
+        client, key = self.account.client, entry.idempotency_key
+        waits = self.patience is not None and not is_repeat
         # The client counts these seconds with a clock that stands still while a laptop sleeps, but
         # can't be set. Of the wall clock, which _key_is_kept asks, the opposite is true.
-        seconds = entry.key_seconds_left(self._account.clock.wall())
+        seconds = entry.key_seconds_left(self.account.clock.wall())
         patient = client.within(seconds) if key else client
         for attempt in patient.attempts(is_idempotent=bool(key) and client.has_idempotency_keys):
             if attempt.number > 1 and not self._note_repeat(entry):
                 raise failures[-1]
             with attempt:
                 try:
-                    instance = client.within(0).create_instance(new, key)
+                    instance = client.within(0).create_instance(self.new, key)
                 except APIError as error:
                     failures.append(error)
                     attempt.is_last = waits and retry.lacks_capacity(error)
@@ -471,116 +462,105 @@ class Creates:
 
     def _key_is_kept(self, entry: Entry) -> bool:
         """Whether the create may still be sent again with its key, by the wall clock."""
-        return not entry.idempotency_key or entry.key_seconds_left(self._account.clock.wall()) > 0
+        return not entry.idempotency_key or entry.key_seconds_left(self.account.clock.wall()) > 0
 
     def _stamp(self, entry: Entry, **changes: Any) -> Entry:
         """Record the entry with these changes and the current time, and return it.
 
         For a POST that is about to be sent again, or that has just ended.
         """
-        entry = replace(entry, started=self._account.clock.wall(), **changes)
-        self._records.write(entry)
+        entry = replace(entry, started=self.account.clock.wall(), **changes)
+        self.account.records.write(entry)
         return entry
 
     def _without_an_answer(self, entry: Entry) -> UnresolvedCreateError:
         try:
-            (search,) = earlier.search(self._account, [entry])
+            (search,) = earlier.search(self.account, [entry])
         except FalError as error:
             return unresolved.unseen_error(entry, error)
         if not search:
-            self._records.write(replace(entry, searched=True))
+            self.account.records.write(replace(entry, searched=True))
         return unresolved.unanswered_error(entry, search.candidates, search.unread)
 
-    def _refuse_if_cut_off(self, entry: Entry, origin: Origin) -> None:
+    def _refuse_if_cut_off(self, entry: Entry) -> None:
         """Raise if another computer's create of this resource was cut off, and may have made one.
 
         State then has its operation beside that of this create. It keeps it until somebody clears
         it, also when the resource has long been created, so an entry or a machine comes first.
         """
-        own = self._own(origin)
-        if own is not None and origin.urn in own.creating:
+        account, urn = self.account, self.origin.urn
+        own = self._own()
+        if own is not None and urn in own.creating:
             # What was read before this create began may have the other operation alone.
-            self._account.stacks.forget(origin, self._began[origin.urn])
-            own = self._own(origin)
-        if own is None or own.creating.count(origin.urn) < 2 or self._is_on_record(origin, own):
+            account.stacks.forget(self.origin, account.creates.began[urn])
+            own = self._own()
+        if own is None or own.creating.count(urn) < 2 or self._is_on_record(own):
             return
         # Its key is not known, and with this one a second machine would be made.
         cut_off = replace(entry, before=(), idempotency_key="", first_sent=0.0)
-        (search,) = earlier.search(self._account, [cut_off])
+        (search,) = earlier.search(account, [cut_off])
         if search:
             cut_off = replace(cut_off, problem=unresolved.CUT_OFF)
-            self._account.journal.write(cut_off)
+            account.journal.write(cut_off)
             raise unresolved.unanswered_error(cut_off, search.candidates, search.unread)
 
-    def _refuse_if_overtaken(self, entry: Entry, origin: Origin, known: list[Entry]) -> None:
+    def _is_on_record(self, own: Stack) -> bool:
+        """Whether state has a machine of the resource, or the journal a create of it."""
+        journal, stacks = self.account.journal, self.account.stacks
+        present = {machine.urn for machine in own.machines if not machine.is_replaced}
+        return self.origin.urn in present or any(
+            same(entry, self._asking, stacks)[0] is Same.YES for entry in journal.of(self.origin)
+        )
+
+    def _refuse_if_made(self, instances: Iterable[Instance]) -> None:
+        """Raise if a machine has appeared since the API refused this create, which may be its own.
+
+        While other POSTs have no result, their machines would look like it.
+        """
+        account, refused = self.account, self.refused
+        if not refused or account.creates.in_flight:
+            return
+        known = {*account.creates.deleted_ids, *account.records.machines().values()}
+        new = [instance for instance in instances if instance.id not in known]
+        search = earlier.unclaimed(account, refused[0], new)
+        if search:
+            account.journal.write(refused[0])
+            raise unresolved.unanswered_error(refused[0], search.candidates, search.unread)
+        refused.clear()
+
+    def _refuse_if_overtaken(self, entry: Entry) -> None:
         """Raise if another create of the resource was put on record since those that are known.
 
         Its lock has another name if one of the two does not know the stack's provider or backend.
         Both look once their own entry is on record, so at least one of them finds the other's.
         """
-        known.append(entry)  # also where it can't be removed once the API has refused it
+        self.known.append(entry)  # also where it can't be removed once the API has refused it
         with ExitStack() as unsent:
-            unsent.callback(self._records.drop, entry)
-            new, _ = self._possibly_own(origin, [origin], known)
-            if new:
+            unsent.callback(self.account.records.drop, entry)
+            if self._possibly_own([self.origin]):
                 raise _OvertakenError
             unsent.pop_all()
 
-    def _is_on_record(self, origin: Origin, own: Stack) -> bool:
-        """Whether state has a machine of the resource, or the journal a create of it."""
-        journal, stacks = self._account.journal, self._account.stacks
-        present = {machine.urn for machine in own.machines if not machine.is_replaced}
-        return origin.urn in present or any(
-            same(entry, Asking(origin, own), stacks)[0] is Same.YES for entry in journal.of(origin)
-        )
-
-    def _refuse_if_made(self, refused: list[Entry], instances: Iterable[Instance]) -> None:
-        """Raise if a machine has appeared since the API refused this create, which may be its own.
-
-        While other POSTs have no result, their machines would look like it.
-        """
-        if not refused or self._sending:
-            return
-        known = {*self.deleted_ids, *self._records.machines().values()}
-        new = [instance for instance in instances if instance.id not in known]
-        search = earlier.unclaimed(self._account, refused[0], new)
-        if search:
-            self._account.journal.write(refused[0])
-            raise unresolved.unanswered_error(refused[0], search.candidates, search.unread)
-        refused.clear()
-
-    def _provider(self, origin: Origin) -> str:
+    def _provider(self) -> str:
         """Return the id of the provider resource in the stack's state; "" if it is not known.
 
         Python's dynamic host does not pass it on, but it is in the stack's state before the engine
         creates the first machine.
         """
-        if origin.provider:
-            return origin.provider
-        own = self._own(origin)
+        if self.origin.provider:
+            return self.origin.provider
+        own = self._own()
         providers = own.providers if own else {}
         return next((id_ for id_, type_ in providers.items() if type_ in PROVIDER_TYPES), "")
 
-    def _own(self, origin: Origin) -> Stack | None:
+    @property
+    def _asking(self) -> Asking:
+        return Asking(self.origin, self._own())
+
+    def _own(self) -> Stack | None:
         """Return the stack that this create works for; None if that is not known."""
-        return self._account.stacks.own(origin, self._began[origin.urn])
-
-    @contextmanager
-    def sending(self) -> Iterator[None]:
-        """Count a POST from before it is sent until its result is on record."""
-        with self._sent:
-            self._sending += 1
-        try:
-            yield
-        finally:
-            with self._sent:
-                self._sending -= 1
-                self._sent.notify_all()
-
-    def wait_until_quiet(self, seconds: float) -> None:
-        """Return when the result of every POST is on record, or after `seconds`."""
-        with self._sent:
-            self._sent.wait_for(lambda: not self._sending, seconds)
+        began = self.account.creates.began[self.origin.urn]
+        return self.account.stacks.own(self.origin, began)
 
 
 def _counts(entry: Entry) -> bool:

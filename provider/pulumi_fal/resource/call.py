@@ -59,10 +59,10 @@ class Call:
     log: Log = _silent
     is_heard: Callable[[], bool] = lambda: True
     """Returns whether the engine still waits for the answer; True if that is not known."""
-    warned: dict[str, object] = field(default_factory=dict)
-    """The warnings that this process has shown once and for all. All its calls share it."""
+    is_new: Callable[[str], bool] = lambda warning: True
+    """Returns whether this process has not shown a warning before."""
     bill: Bill = field(default_factory=lambda: Bill())
-    """What this process begins and ends to bill. All its calls share it, too."""
+    """What this process begins and ends to bill. All its calls share it."""
 
     def to_delete(self, what: str) -> str:
         """Return the command that deletes the resource's machines, and none of the stack's others.
@@ -73,8 +73,7 @@ class Call:
 
     def warn_once(self, message: str) -> None:
         """Show a warning, unless another call of this process has shown the same one."""
-        this = object()
-        if self.warned.setdefault(message, this) is this:  # threads don't get in between
+        if self.is_new(message):
             self.log(message, WARNING)
 
 
