@@ -91,12 +91,12 @@ def by_name(entry: Entry, asking: Asking, found: Found, same: Any = whose.same_s
 
 
 def delete_once(self: Lifecycle, instance_id: str, seconds: float) -> bool:
-    Deletion(self._client, instance_id, self._clock, self._notify, seconds).send()
+    Deletion(self._account, instance_id, seconds).send()
     return True
 
 
 def delete_until_one_list(self: Lifecycle, instance_id: str, seconds: float) -> bool:
-    request = Deletion(self._client, instance_id, self._clock, self._notify, seconds)
+    request = Deletion(self._account, instance_id, seconds)
     request.send()
     for answer in self._fleet.watch(seconds):
         if not answer.error and instance_id not in answer.instances:

@@ -339,8 +339,7 @@ def _look(account: Account, entries: Sequence[Entry]) -> dict[str, Instance]:
         until = clock.now() + _LOOK_SECONDS
         instances |= fleet.fresh(until)
         for instance_id in found - instances.keys():
-            client = account.client.within(0, max(0.0, until - clock.now()))
-            instance = client.find_instance(instance_id)
+            instance = account.lifecycle.find(instance_id, until)
             if instance is not None:
                 instances[instance_id] = instance
     return instances

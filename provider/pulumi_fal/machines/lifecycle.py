@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import random
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pulumi_fal.api import retry
 from pulumi_fal.api.models import Instance
-from pulumi_fal.clock import Clock, time_of_day
+from pulumi_fal.clock import time_of_day
 from pulumi_fal.errors import (
     APIError,
     AuthenticationError,
@@ -26,11 +27,9 @@ from pulumi_fal.errors import (
     UnreachableError,
     VanishedError,
 )
-from pulumi_fal.machines.fleet import Absence, Answer, Instances
+from pulumi_fal.machines.fleet import Absence, Answer
 
 if TYPE_CHECKING:
-    # The client needs requests, and most previews never call the API.
-    from pulumi_fal.api.client import Client
     from pulumi_fal.machines.account import Account
 
 STOPPED_SECONDS = 60.0
@@ -41,7 +40,13 @@ _LOOKS = 12
 """How often a machine that is missing is looked for, until it counts as gone."""
 _LOOK_AGAIN_SECONDS = 2.0
 """The longest pause between the two looks of a call with a time limit."""
-
+RESEND_SECONDS = 120.0
+"""The time after which an accepted DELETE is sent again if the machine still exists."""
+_AGAIN_SECONDS = 5.0
+"""The time after which a DELETE is sent again that the API answered with 404, because the machine
+may appear or come back."""
+REFUSED_SECONDS = 60.0
+"""How long the API may refuse the key before a wait ends. A 403 of a gateway lasts less long."""
 
 SSH_ADDRESS_VARIABLE = "FAL_COMPUTE_SSH_ADDRESS"
 """The variable with the IP:PORT to connect to instead, for machines of the emulator."""
@@ -98,12 +103,9 @@ class Lifecycle:
         self._client = account.client
         self._fleet = account.fleet
         self._clock = account.clock
-        self._notify = account.notify
         self._absences = account.absences
         self._api_is_silent = False
         """Whether the API gave no answer to the last look."""
-        self._deleted: set[str] = set()
-        """The machines whose DELETE the API has accepted."""
 
     def confirm_gone(self, instance_id: str) -> Instance | None:
         """Wait until the machine is shown again, and return it, or None once it is gone.
@@ -132,23 +134,33 @@ class Lifecycle:
         has_limit = seconds != math.inf
         if has_limit and self._api_is_silent:
             raise TimeoutError
-        longest = _LOOK_AGAIN_SECONDS if has_limit else math.inf
+        until = self._clock.now() + seconds
+        pause = min(self._fleet.interval, _LOOK_AGAIN_SECONDS if has_limit else math.inf)
         try:
-            found = self._two_looks(instance_id, self._clock.now() + seconds, longest)
+            # A refresh reads hundreds of machines within a second, so they share a list.
+            listed = self._fleet.recent(self._fleet.interval / 4, until, share_errors=False)
+            found = listed.get(instance_id) or self.find(instance_id, until)
+            if found is None:
+                self._clock.sleep(min(pause, until - self._clock.now()))
+                listed = self._fleet.fresh(until)
+                found = listed.get(instance_id) or self.find(instance_id, until)
         except (TimeoutError, UnreachableError):
             self._api_is_silent = True
             raise
         self._api_is_silent = False
         return found
 
-    def _two_looks(self, instance_id: str, until: float, longest: float) -> Instance | None:
-        # A refresh reads hundreds of machines within a second, so they share a list.
-        listed = self._fleet.recent(self._fleet.interval / 4, until, share_errors=False)
-        found = self._one_look(instance_id, listed, until)
-        if found is None:
-            self._clock.sleep(min(self._fleet.interval, longest, until - self._clock.now()))
-            found = self._one_look(instance_id, self._fleet.fresh(until), until)
-        return found
+    def find(self, instance_id: str, until: float = math.inf) -> Instance | None:
+        """Return the machine if a GET shows it; with a time `until`, it is not retried.
+
+        Raises TimeoutError if it is that late already.
+        """
+        if until == math.inf:
+            return self._client.find_instance(instance_id)
+        left = until - self._clock.now()
+        if left <= 0:
+            raise TimeoutError
+        return self._client.within(0, left).find_instance(instance_id)
 
     def wait_until_ready(
         self,
@@ -175,17 +187,13 @@ class Lifecycle:
 
         def lacking(shown: Instance) -> str | None:
             lacks = _lacks(shown)
-            if lacks is None and (reason := self.ssh_problem_of(shown)):
+            if lacks is None and (reason := self._account.greeting(shown.ip or "")):
                 on_no_ssh(reason)
                 lacks = f"its status is ready, but no SSH server greets on port 22 ({reason})"
             return lacks
 
         # A second wait polls often again, because SSH answers soon after the machine is ready.
         return self._wait(ready, started, seconds, observe, lacking, True)
-
-    def ssh_problem_of(self, instance: Instance) -> str | None:
-        """Return why no SSH server greets at the ip of a ready machine, or None if one does."""
-        return self._account.greeting(instance.ip or "")
 
     def _wait(
         self,
@@ -204,16 +212,14 @@ class Lifecycle:
         if lacks is None:
             return instance
         stopped_since = math.inf
-        outage = Outage(self._clock, self._notify, started + seconds)
+        outage = Outage(self._account, started + seconds)
+        answers = self._fleet.watch(started + seconds - self._clock.now())
+
+        def is_due() -> bool:
+            return seen or self._clock.now() - started >= _ASK_SECONDS
+
         with self._absences.of(instance.id) as absence:
-            for answer in self._fleet.watch(started + seconds - self._clock.now()):
-                is_due = seen or self._clock.now() - started >= _ASK_SECONDS
-                try:
-                    found = self._seen_in(answer, instance.id, ask=is_due)
-                except APIError as error:
-                    outage.record_failure(error)
-                    continue
-                outage.record_success()
+            for found in self._found(instance.id, answers, outage, is_due):
                 if found is None:
                     if seen:
                         absence.missed()
@@ -249,29 +255,19 @@ class Lifecycle:
         later if the machine is missing then, and not for long enough; InvalidRequestError if the
         API rejects the request; and AuthenticationError if it has refused the key for a minute.
         """
-        try:
-            return self._delete(instance_id, seconds)
-        finally:
-            self._fleet.ending.discard(instance_id)
+        until, misses = self._clock.now() + seconds, 0
+        request, outage = Deletion(self._account, instance_id, until), Outage(self._account, until)
 
-    def _delete(self, instance_id: str, seconds: float) -> bool:
-        until = self._clock.now() + seconds
-        request = Deletion(self._client.within(0), instance_id, self._clock, self._notify, until)
-        request.accepted = instance_id in self._deleted
-        self._send(request, instance_id)
-        misses = 0
-        outage = Outage(self._clock, self._notify, until)
-        with self._absences.of(instance_id) as absence:
-            for answer in self._answers(seconds, absence, for_end=request.accepted):
-                is_due = not request.accepted or misses > 0
-                try:
-                    found = self._seen_in(answer, instance_id, ask=is_due)
-                except APIError as error:
-                    outage.record_failure(error)
-                    continue
-                outage.record_success()
+        def is_due() -> bool:
+            return not request.accepted or misses > 0
+
+        with self._absences.of(instance_id) as absence, ExitStack() as at_end:
+            at_end.callback(self._fleet.ending.discard, instance_id)
+            request.send()
+            answers = self._answers(seconds, absence, for_end=request.accepted)
+            for found in self._found(instance_id, answers, outage, is_due):
                 if found is not None or not request.accepted:
-                    self._send(request, instance_id)
+                    request.send()
                 if found is not None or request.has_conflict:
                     misses = 0
                     absence.end()
@@ -287,12 +283,6 @@ class Lifecycle:
             f"({request.said}).{outage}",
         )
 
-    def _send(self, request: Deletion, instance_id: str) -> None:
-        request.send()
-        if request.accepted:
-            self._deleted.add(instance_id)
-            self._fleet.ending.add(instance_id)
-
     def _answers(self, seconds: float, absence: Absence, *, for_end: bool) -> Iterator[Answer]:
         """Yield answers for so many seconds, and then for as long as the machine is missing."""
         yield from self._fleet.watch(seconds, for_end=for_end)
@@ -302,27 +292,28 @@ class Lifecycle:
                 if not absence.is_missing():
                     return
 
-    def _one_look(self, instance_id: str, instances: Instances, until: float) -> Instance | None:
-        listed = instances.get(instance_id)
-        if listed is not None:
-            return listed
-        if until == math.inf:
-            return self._client.find_instance(instance_id)
-        left = until - self._clock.now()
-        if left <= 0:
-            raise TimeoutError
-        return self._client.within(0, left).find_instance(instance_id)
+    def _found(
+        self,
+        instance_id: str,
+        answers: Iterable[Answer],
+        outage: Outage,
+        is_due: Callable[[], bool],
+    ) -> Iterator[Instance | None]:
+        """Yield the machine as each answer shows it, or a GET if it is due; None if neither does.
 
-    def _seen_in(self, answer: Answer, instance_id: str, *, ask: bool) -> Instance | None:
-        """Return the machine from this answer, or with `ask` from a GET if the answer lacks it.
-
-        Raises the error of the answer, or the APIError of the GET.
+        Failures are recorded, and yield nothing.
         """
-        found = answer.usable().get(instance_id)
-        self._api_is_silent = False
-        if found is None and ask:
-            return self._client.within(0).find_instance(instance_id)
-        return found
+        for answer in answers:
+            try:
+                found = answer.usable().get(instance_id)
+                self._api_is_silent = False
+                if found is None and is_due():
+                    found = self._client.within(0).find_instance(instance_id)
+            except APIError as error:
+                outage.record_failure(error)
+            else:
+                outage.record_success()
+                yield found
 
 
 def _lacks(instance: Instance) -> str | None:
@@ -348,43 +339,28 @@ def _stopped(instance: Instance) -> str:
     )
 
 
-RESEND_SECONDS = 120.0
-"""The time after which an accepted DELETE is sent again if the machine still exists."""
-
-_AGAIN_SECONDS = 5.0
-"""The time after which a DELETE is sent again that the API answered with 404, because the machine
-may appear or come back."""
-
-
 class Deletion:
     """The DELETE of one machine. It is retried, with the delays of retry.py, until it is accepted.
 
     After that it is sent again every RESEND_SECONDS, because the 200 may have come from a gateway.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        instance_id: str,
-        clock: Clock,
-        notify: Callable[[str], None],
-        until: float,
-    ) -> None:
+    def __init__(self, account: Account, instance_id: str, until: float) -> None:
         self.accepted = False
         self.has_conflict = False
         """Whether the last answer was a 409, which shows that the machine exists."""
         self.said = ""
         """The last answer of the API, in words."""
-        self._client = client
+        self._account = account
+        self._client = account.client.within(0)
         self._id = instance_id
-        self._clock = clock
-        self._outage = Outage(clock, notify, until)
+        self._outage = Outage(account, until)
         self._tries = 0
         self._due = 0.0
 
     def send(self) -> None:
         """Send the DELETE if it is due. After 404 or 409 the list decides."""
-        if self._clock.now() < self._due:
+        if self._account.clock.now() < self._due:
             return
         self._tries += 1
         self.has_conflict = False
@@ -394,21 +370,18 @@ class Deletion:
             self.has_conflict = isinstance(error, ConflictError) and not self.accepted
             self.said = f"the API answered {error.status}: {error.detail}"
             if not self.has_conflict:
-                self._due = self._clock.now() + _AGAIN_SECONDS
+                self._due = self._account.clock.now() + _AGAIN_SECONDS
             return
         except APIError as error:
             if retry.rule(error) is retry.REFUSED and not isinstance(error, AuthenticationError):
                 raise
             self.said = f"{error}".rstrip(".")
             self._outage.record_failure(error)
-            self._due = self._clock.now() + retry.delay(error, self._tries, random.uniform)
+            self._due = self._account.clock.now() + retry.delay(error, self._tries, random.uniform)
             return
         self.accepted, self.said = True, "the API had accepted it"
-        self._due = self._clock.now() + RESEND_SECONDS
-
-
-REFUSED_SECONDS = 60.0
-"""How long the API may refuse the key before a wait ends. A 403 of a gateway lasts less long."""
+        self._account.fleet.ending.add(self._id)
+        self._due = self._account.clock.now() + RESEND_SECONDS
 
 
 class Outage:
@@ -418,13 +391,10 @@ class Outage:
     REFUSED_SECONDS.
     """
 
-    def __init__(self, clock: Clock, notify: Callable[[str], None], until: float) -> None:
-        """`notify` is called for each failure that differs from the last one, and for the end.
-
-        `until` is when the wait ends, on the clock.
-        """
-        self._clock = clock
-        self._notify = notify
+    def __init__(self, account: Account, until: float) -> None:
+        """`until` is when the wait ends, on the clock. People are told of each new failure."""
+        self._clock = account.clock
+        self._notify = account.notify
         self._until = until
         self._last: APIError | None = None
         self._notified = ""

@@ -310,7 +310,7 @@ def not_up(account: Account, instance: Instance, props: Mapping[str, Any]) -> st
     lacks = None
     if not instance.is_ready:
         lacks = f"its status is {instance.status}"
-    elif inputs.waits_for_ssh(props) and (reason := account.lifecycle.ssh_problem_of(instance)):
+    elif inputs.waits_for_ssh(props) and (reason := account.greeting(instance.ip or "")):
         lacks = f"no SSH server greets on port 22 ({reason})"
     return f"Machine {instance.id} is billed, but not ready yet: {lacks}." if lacks else None
 
