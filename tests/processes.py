@@ -43,7 +43,7 @@ def replaced(name: str, value: object) -> str:
 TAKEN_AWAY = """
 import os, stat, sys
 
-# Windows has none of these, and macOS has no /proc.
+# Windows has none of these.
 sys.modules["fcntl"] = None
 for name in ("getpgrp", "getuid", "geteuid", "fork", "register_at_fork", "getpgid", "setsid"):
     if hasattr(os, name):
@@ -62,8 +62,6 @@ def sync(descriptor):
 def refuse(event, args):
     if event != "open" or not isinstance(args[0], str):
         return
-    if args[0].startswith("/proc/"):
-        raise FileNotFoundError(2, "No such file or directory", args[0])
     if os.path.isdir(args[0]):
         raise PermissionError(13, "Permission denied", args[0])
 
@@ -71,4 +69,4 @@ def refuse(event, args):
 os.fsync = sync
 sys.addaudithook(refuse)
 """
-"""No locks, no folders that can be opened or synced, no process groups and no /proc."""
+"""No locks, no folders that can be opened or synced, and no process groups."""

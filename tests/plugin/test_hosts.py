@@ -274,7 +274,7 @@ def test_no_pipe(tmp_path: Path) -> None:
 
 @only("dynamic")
 def test_other_system(host: Host, emulator: EmulatorServer, tmp_path: Path) -> None:
-    """Without Linux's locks, synced folders and /proc, a create is on record and works."""
+    """Without Linux's locks and synced folders, a create is on record and works."""
     client = host.start(TAKEN_AWAY)
     assert list(client.check(INPUTS).failures) == []
     made = client.create(INPUTS)

@@ -20,7 +20,7 @@ import pytest
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import JournalError
 from pulumi_fal.machines.journal import Entry, Journal, new_file
-from pulumi_fal.stacks import cache, state
+from pulumi_fal.stacks import cache
 
 from ..fakes import HERE, ONE
 from ..processes import TAKEN_AWAY
@@ -169,12 +169,6 @@ def test_closed_record(records: Journal, refuse: Refuse) -> None:
     with pytest.raises(JournalError, match="can't be read: Access is denied"):
         records.of(HERE)
     assert sum(pauses) < 1
-
-
-def test_no_process_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if there were something by the name of /proc."""
-    monkeypatch.delattr(os, "getpgrp", raising=False)
-    assert state._started_by() is None
 
 
 # Processes and paths.

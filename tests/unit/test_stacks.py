@@ -481,8 +481,7 @@ class Runs:
 
 @pytest.fixture
 def bin_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The only folder on PATH. No `pulumi` is in it, beside this Python or above this process."""
-    monkeypatch.setattr(state, "_PROC", tmp_path / "proc")
+    """The only folder on PATH. No `pulumi` is in it or beside this Python."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere" / "python"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.chdir(tmp_path)
@@ -565,50 +564,6 @@ def test_beside_python(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
     state.pulumi("version")
     assert Path(runs.command[0]).parent == tmp_path / "bin"
-
-
-SHELL = "/bin/sh"
-PARENTS: dict[str, tuple[list[tuple[int, int, int, str]], str]] = {
-    "none is known": ([], "bin/pulumi"),
-    "a shell": ([(30, 20, 20, SHELL)], "bin/pulumi"),
-    "its engine": ([(30, 20, 20, "pulumi")], "pulumi"),
-    "another version": ([(30, 20, 20, "pulumi-3.259")], "pulumi-3.259"),
-    "an upgrade": ([(30, 20, 20, "pulumi-removed")], "bin/pulumi"),
-    "above a shell": (
-        [(30, 20, 30, SHELL), (20, 10, 30, SHELL), (10, 1, 10, "pulumi")],
-        "pulumi",
-    ),
-    "process 1": ([(30, 1, 30, SHELL), (1, 0, 1, "pulumi")], "bin/pulumi"),
-    "another person's": ([(30, 20, 20, "")], "bin/pulumi"),
-}
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no /proc")
-@pytest.mark.parametrize("above, runs_it", PARENTS.values(), ids=PARENTS)
-def test_which_parent(
-    runs: Runs,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    above: list[tuple[int, int, int, str]],
-    runs_it: str,
-) -> None:
-    """Another version on PATH may not know the state's format.
-
-    No shell is run, nor process 1, which adopts those whose parent was killed. This process is in
-    group 30.
-    """
-    monkeypatch.setattr(os, "getppid", lambda: 30)
-    monkeypatch.setattr(os, "getpgrp", lambda: 30)
-    for name in ("pulumi", "pulumi-3.259"):
-        command(tmp_path / name, "")
-    for pid, parent, group, exe in above:
-        process = tmp_path / "proc" / str(pid)
-        process.mkdir(parents=True)
-        (process / "stat").write_bytes(b"%d (a ) b \xff(c) S %d %d 1 0" % (pid, parent, group))
-        if exe:
-            (process / "exe").symlink_to(exe if exe == SHELL else tmp_path / exe)
-    state.pulumi("version")
-    assert Path(runs.command[0]) == tmp_path / runs_it
 
 
 @pytest.mark.parametrize("name", ["Pulumi.yaml", "Pulumi.yml", "Pulumi.json"])

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -25,7 +25,17 @@ from pulumi_fal.tokens import MACHINES
 
 SECONDS = 30.0
 """The default time limit of a command."""
-_PROC = Path("/proc")
+IMPORT_REFUSED = "importRefused"
+"""The output that the native plugin sets in state if it refused to import the machine. The stack
+does not have that machine: the next command removes it from state."""
+PROVIDERS = "pulumi:providers:"
+"""The beginning of the types of provider resources."""
+_AT_ONCE = 4
+_TRIES = 4
+NO_STACK = "no stack named"
+"""What `pulumi stack export` says of a stack that is not there."""
+_CUT_SHORT = "failed to load checkpoint: EOF"
+"""What `pulumi stack export` says if it reads a state file that an update is just writing."""
 
 
 def pulumi(*args: str, backend: str = "", seconds: float = SECONDS) -> str:
@@ -92,69 +102,12 @@ def project_file(folder: Path) -> Path | None:
 
 
 def _cli() -> str | None:
-    """Return the CLI that started this process if that is known, else the one on PATH.
+    """Return the `pulumi` on PATH, or else the one beside this Python.
 
-    If there is none on PATH, take the one beside this Python, whose virtual environment may not be
-    activated.
+    The latter is in a virtual environment, which may not be activated.
     """
-    started_by = _started_by()
-    # If no CLI started this process, the process found is a shell, or something else.
-    if started_by is not None and started_by.name.startswith("pulumi"):
-        found = shutil.which(started_by)  # an upgrade may have removed it since
-        if found:
-            return found
     beside = Path(sys.executable).parent
     return shutil.which("pulumi") or shutil.which("pulumi", path=str(beside))
-
-
-def _started_by() -> Path | None:
-    """Return the program that started this process; None if the system hides it.
-
-    The engine gives each plugin its own process group. So the CLI is the nearest ancestor in
-    another group, whatever its file is called.
-    """
-    if not hasattr(os, "getpgrp"):  # Windows has no process groups
-        return None
-    for process, group in _above():
-        if group != os.getpgrp():
-            try:
-                return (process / "exe").readlink()
-            except OSError:
-                return None
-    return None
-
-
-def _above() -> Iterator[tuple[Path, int]]:
-    """Yield the ancestors of this process with their process groups, the parent first.
-
-    Process 1 is left out, because it adopts every process whose parent has ended.
-    """
-    # psutil could do this on macOS and Windows too. But every installation would get a compiled
-    # package, only to find a CLI that nearly always is the one on PATH.
-    pid = os.getppid()
-    while pid > 1:
-        process = _PROC / str(pid)
-        try:
-            text = (process / "stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return
-        # The name is in parentheses and may contain more of them, so split after the last.
-        _, parent, group = text.rpartition(")")[2].split()[:3]
-        yield process, int(group)
-        pid = int(parent)
-
-
-IMPORT_REFUSED = "importRefused"
-"""The output that the native plugin sets in state if it refused to import the machine. The stack
-does not have that machine: the next command removes it from state."""
-PROVIDERS = "pulumi:providers:"
-"""The beginning of the types of provider resources."""
-_AT_ONCE = 4
-_TRIES = 4
-NO_STACK = "no stack named"
-"""What `pulumi stack export` says of a stack that is not there."""
-_CUT_SHORT = "failed to load checkpoint: EOF"
-"""What `pulumi stack export` says if it reads a state file that an update is just writing."""
 
 
 @dataclass(frozen=True)
