@@ -16,6 +16,7 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.cli.common import Reader
 from pulumi_fal.machines import unresolved
 from pulumi_fal.machines.journal import Entry, Phase
+from pulumi_fal.machines.unresolved import Facts, Search
 from pulumi_fal.machines.whose import Evidence
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
@@ -471,7 +472,10 @@ def test_late(line: CommandLine) -> None:
 
 
 MESSAGES: dict[str, tuple[dict[str, Any], Callable[[Entry, Instance], Exception]]] = {
-    "unanswered": ({}, lambda entry, machine: unresolved.unanswered_error(entry, [machine])),
+    "unanswered": (
+        {},
+        lambda entry, machine: unresolved.unanswered_error(entry, Search((machine,))),
+    ),
     "stopped": (
         {"phase": REPORTED},
         lambda entry, _: unresolved.stopped_error(
@@ -480,11 +484,11 @@ MESSAGES: dict[str, tuple[dict[str, Any], Callable[[Entry, Instance], Exception]
     ),
     "without a backend": (
         {"phase": MADE, "backend": ""},
-        lambda entry, _: unresolved.uncertain_error(entry, HERE, [], {}),
+        lambda entry, _: unresolved.uncertain_error(entry, Facts(HERE, None, "", 0.0)),
     ),
     "renamed": (
         {"phase": MADE, "urn": OLD},
-        lambda entry, _: unresolved.uncertain_error(entry, HERE, [], {}),
+        lambda entry, _: unresolved.uncertain_error(entry, Facts(HERE, None, "", 0.0)),
     ),
 }
 """Every error that stops a create and names commands, with the record that it is about."""

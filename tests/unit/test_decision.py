@@ -87,7 +87,7 @@ MEANWHILE = Stops("Another `pulumi up` of this stack has just made made", "made"
 CHANGED = Stops("the resource's inputs have changed since", "made")
 FRESH, FRESH_AND_LATE = (
     StartFresh(),
-    StartFresh(unresolved.late_warning(SEARCHED, FOUND.candidates)),
+    StartFresh(unresolved.late_warning(SEARCHED, FOUND)),
 )
 BACK = CREATED.as_gone(NOW)
 OF_2, IN_2 = replace(SPEC, sector="sector_2"), replace(MADE, sector="sector_2")
@@ -282,7 +282,7 @@ WAYS = ("pending adopt {0} made", "delete made", "pending forget {0}")
     "message, parts",
     [
         pytest.param(
-            unresolved.unanswered_error(UNANSWERED, [*FOUND.candidates, NEW]),
+            unresolved.unanswered_error(UNANSWERED, Search((*FOUND.candidates, NEW))),
             (
                 "  found (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n",
                 "  new (gpu_1x_h100_sxm5, pending,",
@@ -291,13 +291,13 @@ WAYS = ("pending adopt {0} made", "delete made", "pending forget {0}")
         ),
         pytest.param(
             unresolved.unanswered_error(
-                UNANSWERED, FOUND.candidates, {f"a/b/{n}": "no time" for n in range(40)}
+                UNANSWERED, replace(FOUND, unread={f"a/b/{n}": "no time" for n in range(40)})
             ),
             ("\n  a/b/0, a/b/1, a/b/2 and 37 more: no time\n",),
             id="one line for each reason",
         ),
         pytest.param(
-            unresolved.unanswered_error(UNANSWERED, []),
+            unresolved.unanswered_error(UNANSWERED, Search()),
             ("Run `pulumi up` again: it looks once more",),
             id="nothing found, so nothing to adopt or to forget",
         ),
@@ -317,7 +317,7 @@ WAYS = ("pending adopt {0} made", "delete made", "pending forget {0}")
             id="interrupted",
         ),
         pytest.param(
-            unresolved.appeared_warning(replace(LOST, found=()), FOUND.candidates, FOUND.unread),
+            unresolved.appeared_warning(replace(LOST, found=()), FOUND),
             (
                 "resource 'web' got no answer, and was followed by another one or forgotten",
                 "  found (gpu_1x_h100_sxm5, ready, 198.18.0.1)\n",
@@ -334,17 +334,17 @@ WAYS = ("pending adopt {0} made", "delete made", "pending forget {0}")
             id="found before",
         ),
         pytest.param(
-            unresolved.uncertain_error(CREATED, HERE, (), FOUND.unread),
+            unresolved.uncertain_error(CREATED, facts(unread=FOUND.unread)),
             ("for the stack dev of the project shop, and", f"read:\n  {PROD}: it took too long\n"),
             id="perhaps another stack's",
         ),
         pytest.param(
-            unresolved.uncertain_error(replace(CREATED, origin=IN_CLOUD), HERE, (), {}),
+            unresolved.uncertain_error(replace(CREATED, origin=IN_CLOUD), facts()),
             ("the stack dev of the project shop in https://api.pulumi.com, and",),
             id="in another backend",
         ),
         pytest.param(
-            unresolved.uncertain_error(replace(CREATED, origin=OLD), HERE, (), {}),
+            unresolved.uncertain_error(replace(CREATED, origin=OLD), facts()),
             ("the stack old", f"made --for {URN}\n", *(way.format(OLD.urn) for way in WAYS)),
             id="under another name",
         ),
@@ -357,7 +357,7 @@ def test_message(message: object, parts: tuple[str, ...]) -> None:
 
 def test_safe_to_repeat() -> None:
     """A gateway may give up while the API still makes the machine, so nothing is called safe."""
-    said = str(unresolved.unanswered_error(UNANSWERED, []))
+    said = str(unresolved.unanswered_error(UNANSWERED, Search()))
     assert "safe" not in said
     assert "pulumi-fal" not in said
 
@@ -369,7 +369,7 @@ def test_shell() -> None:
     quoted = """'urn:pulumi:dev::shop::my:It'"'"'s$fal:ComputeInstance::web'"""
     for error in (
         unresolved.stopped_error(entry, "why"),
-        unresolved.unanswered_error(entry, [MADE]),
+        unresolved.unanswered_error(entry, Search((MADE,))),
     ):
         assert f"pending adopt {quoted}" in str(error)
         assert f"pending forget {quoted}" in str(error)

@@ -29,6 +29,7 @@ from pulumi_fal.machines import earlier, unresolved
 from pulumi_fal.machines.capacity import Patience, Queues
 from pulumi_fal.machines.journal import Entry, Phase, new_file
 from pulumi_fal.machines.unresolved import (
+    Decision,
     Facts,
     Resume,
     SendAgain,
@@ -206,16 +207,20 @@ class Create:
         self.known = self._entries_of()
         if not self.known:
             return None
-        about = earlier.decided(self.account, self.known, self._asking, self.new)
-        decided = [
-            (self._mark_seen(entry, facts), facts, decision)
-            for entry, (facts, decision) in zip(self.known, about, strict=True)
-        ]
-        for entry, _, decision in decided:
+        lost = [entry for entry in self.known if entry.instance_id is None]
+        # A search is slow, so one serves all.
+        listed = functools.cache(lambda: earlier.long_list(self.account, lost))
+        decided: list[tuple[Entry, Facts, Decision]] = []
+        for one in self.known:
+            facts, decision = earlier.decided(self.account, one, self._asking, self.new, listed)
+            entry = self._mark_seen(one, facts)
             if isinstance(decision, Resume):
                 return self._resume(entry, decision.instance)
             if isinstance(decision, SendAgain):
                 return self._send_again(entry)
+            decided.append((entry, facts, decision))
+            if facts.error:  # the API would fail for the others as well
+                break
         if errors := [decision.error for *_, decision in decided if isinstance(decision, Stop)]:
             for entry, facts, _ in decided:
                 if facts.search:  # what this search found must not count as late next time
@@ -324,7 +329,8 @@ class Create:
             # The machine may already be in state, if only the entry could not be written.
             if instance.id not in (self.account.stacks.ids(self.origin) or ()):
                 records.remember(self.origin, made, instance)
-        ((facts, decision),) = earlier.decided(self.account, [made], self._asking, self.new)
+        about = earlier.decided(self.account, made, self._asking, self.new, lambda: ())
+        facts, decision = about
         if isinstance(decision, Stop):
             if facts.holder:  # another stack has it in state, so this one must not
                 records.forget(self.origin)
@@ -475,12 +481,12 @@ class Create:
 
     def _without_an_answer(self, entry: Entry) -> UnresolvedCreateError:
         try:
-            (search,) = earlier.search(self.account, [entry])
+            search = earlier.search(self.account, entry)
         except FalError as error:
             return unresolved.unseen_error(entry, error)
         if not search:
             self.account.records.write(replace(entry, searched=True))
-        return unresolved.unanswered_error(entry, search.candidates, search.unread)
+        return unresolved.unanswered_error(entry, search)
 
     def _refuse_if_cut_off(self, entry: Entry) -> None:
         """Raise if another computer's create of this resource was cut off, and may have made one.
@@ -498,11 +504,11 @@ class Create:
             return
         # Its key is not known, and with this one a second machine would be made.
         cut_off = replace(entry, before=(), idempotency_key="", first_sent=0.0)
-        (search,) = earlier.search(account, [cut_off])
+        search = earlier.search(account, cut_off)
         if search:
             cut_off = replace(cut_off, problem=unresolved.CUT_OFF)
             account.journal.write(cut_off)
-            raise unresolved.unanswered_error(cut_off, search.candidates, search.unread)
+            raise unresolved.unanswered_error(cut_off, search)
 
     def _is_on_record(self, own: Stack) -> bool:
         """Whether state has a machine of the resource, or the journal a create of it."""
@@ -525,7 +531,7 @@ class Create:
         search = earlier.unclaimed(account, refused[0], new)
         if search:
             account.journal.write(refused[0])
-            raise unresolved.unanswered_error(refused[0], search.candidates, search.unread)
+            raise unresolved.unanswered_error(refused[0], search)
         refused.clear()
 
     def _refuse_if_overtaken(self, entry: Entry) -> None:

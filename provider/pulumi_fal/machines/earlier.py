@@ -7,7 +7,7 @@ and names them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import FalError, JournalError
 from pulumi_fal.machines import unresolved
+from pulumi_fal.machines.fleet import Instances
 from pulumi_fal.machines.journal import LATE_SECONDS, Entry, Journal, Phase
 from pulumi_fal.machines.unresolved import Ask, Decision, Facts, Search, decide
 from pulumi_fal.machines.whose import (
@@ -50,14 +51,7 @@ def unclaimed(account: Account, entry: Entry, instances: Iterable[Instance]) -> 
     return Search(tuple(candidates(entry, found, held)), read.unread)
 
 
-def offline(
-    entry: Entry,
-    asking: Asking,
-    stacks: Stacks,
-    now: float,
-    account: str = "",
-    new: NewInstance | None = None,
-) -> Facts:
+def offline(entry: Entry, asking: Asking, stacks: Stacks, now: float) -> Facts:
     """Return the facts about an entry that can be had without the API, and without a key."""
     is_same, unread = same(entry, asking, stacks)
     in_state, holder = None, ""
@@ -67,35 +61,37 @@ def offline(
             read = everywhere(entry, stacks)
             held = (stack.name for stack in read.stacks if entry.instance_id in stack.ids)
             holder = next(held, "")
-    return Facts(asking.origin, new, account, now, is_same, in_state, holder=holder, unread=unread)
+    return Facts(asking.origin, None, "", now, is_same, in_state, holder=holder, unread=unread)
 
 
 # What a create finds.
 
 
 def decided(
-    account: Account, entries: Sequence[Entry], asking: Asking, new: NewInstance
-) -> list[tuple[Facts, Decision]]:
-    """Decide what entries mean for the resource's create, and return what is known of each.
+    account: Account,
+    entry: Entry,
+    asking: Asking,
+    new: NewInstance,
+    listed: Callable[[], Iterable[Instance]],
+) -> tuple[Facts, Decision]:
+    """Decide what an entry means for the resource's create, and return what is known of it.
 
-    The API is asked only for what the decisions need, and once for all entries, because a search is
-    slow.
+    The API is asked only for what the decision needs. `listed` returns what `long_list` does.
     """
-    found = [_unasked(account, entry, asking, new) for entry in entries]
-    while True:
-        pairs = list(zip(entries, found, strict=True))
-        said = [decide(entry, facts) for entry, facts in pairs]
-        decisions = [decision for decision in said if not isinstance(decision, Ask)]
-        if len(decisions) == len(entries):
-            return list(zip(found, decisions, strict=True))
-        asks = [
-            (entry, facts, decision if isinstance(decision, Ask) else None)
-            for (entry, facts), decision in zip(pairs, said, strict=True)
-        ]
+    facts = _unasked(account, entry, asking, new)
+    while isinstance(decision := decide(entry, facts), Ask):
         try:
-            found = _answered(account, asks)
+            if decision is Ask.INSTANCE:
+                instance = machine_of(account, entry)
+                is_seen = instance is not None or sees_account_of(account, entry)
+                facts = replace(facts, instance=instance, is_own=is_seen)
+            else:
+                facts = replace(facts, search=unclaimed(account, entry, listed()))
         except FalError as error:
-            found = [replace(facts, error=error) if ask else facts for _, facts, ask in asks]
+            facts = replace(facts, error=error)
+        # It may have taken a while.
+        facts = replace(facts, now=account.clock.wall(), unasked=facts.unasked - {decision})
+    return facts, decision
 
 
 def _unasked(account: Account, entry: Entry, asking: Asking, new: NewInstance) -> Facts:
@@ -106,29 +102,13 @@ def _unasked(account: Account, entry: Entry, asking: Asking, new: NewInstance) -
     deleted, id_ = account.creates.deleted_ids, entry.instance_id or ""
     is_had = id_ in deleted or account.engine_has(asking.origin.urn, id_)
     return replace(
-        offline(entry, asking, account.stacks, account.clock.wall(), account.id.account, new),
+        offline(entry, asking, account.stacks, account.clock.wall()),
+        requested=new,
+        account=account.id.account,
         is_replacement=is_replaced or is_had,
         has_keys=account.client.has_idempotency_keys,
         unasked=frozenset(Ask),
     )
-
-
-def _answered(account: Account, asks: Sequence[tuple[Entry, Facts, Ask | None]]) -> list[Facts]:
-    """Return the facts with what the decisions ask for. Raises FalError if the API can't say it."""
-    lost = [entry for entry, _, ask in asks if ask is Ask.SEARCH]
-    searches = iter(search(account, lost) if lost else ())
-    answered: list[Facts] = []
-    for entry, facts, ask in asks:
-        if ask is Ask.INSTANCE:
-            instance = machine_of(account, entry)
-            is_seen = instance is not None or sees_account_of(account, entry)
-            facts = replace(facts, instance=instance, is_own=is_seen)
-        elif ask is Ask.SEARCH:
-            facts = replace(facts, search=next(searches))
-        if ask:  # it may have taken a while
-            facts = replace(facts, now=account.clock.wall(), unasked=facts.unasked - {ask})
-        answered.append(facts)
-    return answered
 
 
 def machine_of(account: Account, entry: Entry) -> Instance | None:
@@ -142,11 +122,15 @@ def machine_of(account: Account, entry: Entry) -> Instance | None:
     return instance
 
 
-def search(account: Account, entries: Sequence[Entry]) -> list[Search]:
-    """Find the machines that POSTs without an answer may have made.
+def search(account: Account, entry: Entry) -> Search:
+    """Find the machines that a POST without an answer may have made. Raises FalError."""
+    return unclaimed(account, entry, long_list(account, [entry]))
 
-    Lists machines until any that the POSTs made has had time to appear. Raises FalError if the
-    machines can't be listed.
+
+def long_list(account: Account, entries: Iterable[Entry]) -> Iterable[Instance]:
+    """List machines until any that POSTs without an answer made has had time to appear.
+
+    Raises FalError if the machines can't be listed.
     """
     now, fleet = account.clock.wall(), account.fleet
     since = min(max(0.0, now - _ended(entry)) for entry in entries)
@@ -155,8 +139,7 @@ def search(account: Account, entries: Sequence[Entry]) -> list[Search]:
     instances = dict(fleet.fresh())
     for answer in fleet.watch(max(account.settings.settle_seconds - since, fleet.interval)):
         instances |= fleet.fresh() if answer.error else answer.instances
-    found = instances.values()
-    return [unclaimed(account, entry, found) for entry in entries]
+    return instances.values()
 
 
 def _ended(entry: Entry) -> float:
@@ -192,8 +175,8 @@ def at_a_glance(account: Account, entries: Sequence[Entry]) -> list[Facts]:
     The same list of machines serves all. If it lacks a machine, a second one is read, because a
     person may forget the create, and a single list may come from a stale replica.
     """
-    stacks, now, own = account.stacks, account.clock.wall(), account.id.account
-    pairs = [(entry, offline(entry, at_home(entry, stacks), stacks, now, own)) for entry in entries]
+    stacks, now = account.stacks, account.clock.wall()
+    pairs = [(entry, offline(entry, at_home(entry, stacks), stacks, now)) for entry in entries]
     try:
         instances = dict(account.fleet.fresh())
         found = [_with_list(account, entry, facts, instances) for entry, facts in pairs]
@@ -206,15 +189,14 @@ def at_a_glance(account: Account, entries: Sequence[Entry]) -> list[Facts]:
     return found
 
 
-def _with_list(
-    account: Account, entry: Entry, facts: Facts, instances: Mapping[str, Instance]
-) -> Facts:
+def _with_list(account: Account, entry: Entry, facts: Facts, instances: Instances) -> Facts:
     instance = instances.get(entry.instance_id or "")
     is_seen = instance is not None or sees_account_of(account, entry)
     made = Search()
     if entry.instance_id is None and is_seen:
         made = unclaimed(account, entry, instances.values())
-    return replace(facts, instance=instance, is_own=is_seen, search=made)
+    own = account.id.account
+    return replace(facts, account=own, instance=instance, is_own=is_seen, search=made)
 
 
 def reminders(account: Account, origin: Origin) -> Iterator[str]:
@@ -313,7 +295,7 @@ def look_for_late(account: Account, entries: Sequence[Entry]) -> Iterator[str]:
                 yield unresolved.may_appear_warning(entry, None)
             continue
         if found:
-            yield unresolved.appeared_warning(entry, found.candidates, found.unread)
+            yield unresolved.appeared_warning(entry, found)
         kept = entry.as_late(found.candidates, account.clock.wall())
         if kept != entry:
             account.journal.exchange(entry, kept)
@@ -345,7 +327,7 @@ def _look(account: Account, entries: Sequence[Entry]) -> dict[str, Instance]:
     return instances
 
 
-def _late(account: Account, entry: Entry, instances: Mapping[str, Instance]) -> Search | None:
+def _late(account: Account, entry: Entry, instances: Instances) -> Search | None:
     """Return which of the machines may be of a late entry; None if it is another account's.
 
     Raises FalError if that can't be told.

@@ -11,10 +11,9 @@ command that can be copied as it is.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import FalError, UnresolvedCreateError
@@ -157,8 +156,7 @@ def _uncertain(entry: Entry, facts: Facts) -> Decision:
     is_left = facts.instance is not None or bool(facts.search)
     # A machine that the API has not shown yet may still appear.
     if is_left or (entry.instance_id is not None and not entry.seen):
-        found = facts.search.candidates
-        return Stop(uncertain_error(entry, facts.origin, found, facts.unread))
+        return Stop(uncertain_error(entry, facts))
     return StartFresh()
 
 
@@ -173,10 +171,9 @@ def _can_be_sent_again(entry: Entry, facts: Facts) -> bool:
 def _without_a_machine(entry: Entry, facts: Facts) -> Decision:
     if not facts.search:
         return StartFresh()
-    found = facts.search.candidates
     if entry.searched and facts.now - entry.started > LATE_SECONDS:
-        return StartFresh(late_warning(entry, found))
-    return Stop(unanswered_error(entry, found, facts.search.unread))
+        return StartFresh(late_warning(entry, facts.search))
+    return Stop(unanswered_error(entry, facts.search))
 
 
 def _is_requested(entry: Entry, instance: Instance, new: NewInstance | None) -> bool:
@@ -192,7 +189,6 @@ def _is_requested(entry: Entry, instance: Instance, new: NewInstance | None) -> 
 
 # What a person is told.
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
 _STOPPED = "No machine is created for this resource until this is resolved."
 _LOOK_AGAIN = "Run `pulumi up` again: it looks once more before it creates a machine."
 _THEN = "Then run `pulumi up` again."
@@ -213,16 +209,9 @@ def problem_of(entry: Entry, unanswered: FalError | None, last: FalError) -> str
     return why if last is unanswered else f"{why}{_AGAIN}{last}"
 
 
-def unanswered_error(
-    entry: Entry,
-    candidates: Iterable[Instance],
-    unread: Mapping[str, str] = NOTHING,
-) -> UnresolvedCreateError:
-    """A POST had no usable answer, and the machines that it may have made are `candidates`.
-
-    `unread` names the stacks that could not be read and may have a candidate, with the reason.
-    """
-    found = list(candidates)
+def unanswered_error(entry: Entry, search: Search) -> UnresolvedCreateError:
+    """A POST had no usable answer, and `search` has found the machines that it may have made."""
+    found = search.candidates
     if not found:
         return UnresolvedCreateError(
             f"{_happened(entry)}\nNo machine of type {entry.instance_type} has appeared since "
@@ -231,37 +220,36 @@ def unanswered_error(
         )
     return UnresolvedCreateError(
         f"{_happened(entry)}\nThese machines have appeared since then. Each may belong to this "
-        f"resource, or to somebody else:\n{_lines(found)}{_may_have(unread)}{_STOPPED}",
+        f"resource, or to somebody else:\n{_lines(found)}{_may_have(search.unread)}{_STOPPED}",
         _choose(entry, found),
         _ids(found),
     )
 
 
-def late_warning(entry: Entry, found: Iterable[Instance]) -> str:
+def late_warning(entry: Entry, search: Search) -> str:
     """Machines were first seen too late to come from a POST without an answer."""
     return (
         f"An earlier create for {_name(entry)} got no answer, and no machine appeared in time.\n"
         "These machines were first seen much later, so they probably belong to somebody else: "
-        f"{', '.join(_ids(found))}.\n"
+        f"{', '.join(_ids(search.candidates))}.\n"
         f"A new machine is created. {_DETAILS}"
     )
 
 
-def appeared_warning(
-    entry: Entry, found: Iterable[Instance], unread: Mapping[str, str] = NOTHING
-) -> str:
+def appeared_warning(entry: Entry, search: Search) -> str:
     """Machines that may come from a POST without an answer, or one that was gone and is back."""
+    then = f"{_may_have(search.unread)}{late_advice(entry)}"
     if entry.instance_id:
-        (instance,) = found
-        nobody = "no resource that could be read" if unread else "no resource"
+        (instance,) = search.candidates
+        nobody = "no resource that could be read" if search.unread else "no resource"
         return (
             f"Machine {instance.id} ({instance.instance_type}, {instance.status}) was gone, and is "
             f"there again. It is billed, and {nobody} has it; it was that of "
-            f"{_name(entry)}.\n{_may_have(unread)}{late_advice(entry)}"
+            f"{_name(entry)}.\n{then}"
         )
     return (
         f"{_followed(entry)}\nThese machines have appeared. Each may come from the earlier create, "
-        f"or belong to somebody else:\n{_lines(found)}{_may_have(unread)}{late_advice(entry)}"
+        f"or belong to somebody else:\n{_lines(search.candidates)}{then}"
     )
 
 
@@ -367,29 +355,22 @@ def other_account_error(entry: Entry, account: str) -> UnresolvedCreateError:
     )
 
 
-def uncertain_error(
-    entry: Entry, origin: Origin, found: Iterable[Instance], unread: Mapping[str, str]
-) -> UnresolvedCreateError:
-    """A create that may be of this stack, or of another one, which must not lose its machine.
-
-    `origin` is the resource that a machine is requested for now, `found` are the machines that the
-    create may have made, and `unread` the stacks that could not be read to find out.
-    """
-    candidates, machines = list(found), ""
+def uncertain_error(entry: Entry, facts: Facts) -> UnresolvedCreateError:
+    """A create that may be of this stack, or of another one, which must not lose its machine."""
+    candidates, machines = facts.search.candidates, ""
     if entry.instance_id:
-        candidates = [Instance(entry.instance_id, entry.instance_type)]
+        candidates = (Instance(entry.instance_id, entry.instance_type),)
     elif candidates:
         machines = f"It may be any of these:\n{_lines(candidates)}"
-    reasons = "".join(f"  {line}\n" for line in in_words(unread))
-    why = f"These stacks could not be read:\n{reasons}" if unread else ""
-    made_for = f"the stack {entry.origin.stack} of the project {entry.origin.project}"
-    if entry.origin.backend not in ("", origin.backend):
-        made_for += f" in {entry.origin.backend}"
-    current = f" --for {shlex.quote(origin.urn)}" if origin.urn != entry.origin.urn else ""
+    why = f"These stacks could not be read:\n{_reasons(facts.unread)}" if facts.unread else ""
+    urn, origin = facts.origin.urn, entry.origin
+    made_for = f"the stack {origin.stack} of the project {origin.project}"
+    if origin.backend not in ("", facts.origin.backend):
+        made_for += f" in {origin.backend}"
     return UnresolvedCreateError(
         f"{_made(entry)}.\nIt was made for {made_for}, and it is not known whether that is this "
         f"stack.\n{why}{machines}{_STOPPED}",
-        _choose(entry, candidates, current),
+        _choose(entry, candidates, f" --for {shlex.quote(urn)}" if urn != origin.urn else ""),
         _ids(candidates),
     )
 
@@ -434,7 +415,7 @@ def _up(entry: Entry) -> str:
     return "`pulumi up` continues with it if the resource is in the program."
 
 
-def _choose(entry: Entry, found: list[Instance], options: str = "") -> str:
+def _choose(entry: Entry, found: Sequence[Instance], options: str = "") -> str:
     if len(found) == 1:
         adopt, delete = _adopt(entry, options, found[0].id), _delete(entry, found[0].id)
         one, none_belongs = "it", "it does not belong"
@@ -466,8 +447,11 @@ def _forget(entry: Entry, options: str = "") -> str:
 def _may_have(unread: Mapping[str, str]) -> str:
     if not unread:
         return ""
-    reasons = "".join(f"  {line}\n" for line in in_words(unread))
-    return f"These stacks could not be read, and may have one of them:\n{reasons}"
+    return f"These stacks could not be read, and may have one of them:\n{_reasons(unread)}"
+
+
+def _reasons(unread: Mapping[str, str]) -> str:
+    return "".join(f"  {line}\n" for line in in_words(unread))
 
 
 def _followed(entry: Entry) -> str:
