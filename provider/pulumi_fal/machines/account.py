@@ -31,23 +31,23 @@ _RECENT_SECONDS = 5.0
 """The maximum age of the list that shows whether two keys belong to the same account."""
 _AHEAD_SECONDS = 120.0
 """The time limit of a list that nobody waits for yet. A call with a limit is not retried."""
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-class _Once(Generic[T]):
+class _Once(Generic[_T]):
     """A property that is made when it is first needed, once for all threads."""
 
-    def __init__(self, make: Callable[[Any], T]) -> None:
+    def __init__(self, make: Callable[[Any], _T]) -> None:
         self._make = make
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, account: Account, owner: type) -> T:
+    def __get__(self, account: Account, owner: type) -> _T:
         with account.opening:
             if self._name not in vars(account):
                 vars(account)[self._name] = self._make(account)
-            made: T = vars(account)[self._name]
+            made: _T = vars(account)[self._name]
             return made
 
 
@@ -220,10 +220,6 @@ class Account:
             self._own.add(other.key)
         return self.is_known_own(other)
 
-    def elsewhere(self, instance_id: str, other: AccountId) -> ElsewhereError:
-        """Return the error of a machine that is not seen and may belong to another account."""
-        return _elsewhere(self.settings, instance_id, other)
-
 
 class Located(Protocol):
     """A machine, with the endpoint and the account that it was last seen with."""
@@ -254,9 +250,11 @@ def shares_account(
     return any(one.id in ids for one in machines() if one.account_id.key == other.key)
 
 
-def _elsewhere(settings: Settings, instance_id: str, other: AccountId) -> ElsewhereError:
+def elsewhere(settings: Settings, instance_id: str, other: AccountId) -> ElsewhereError:
+    """Return the error of a machine that is not seen and may belong to another account."""
     declared = settings.provider
     if other.endpoint not in ("", settings.endpoint):
+        last, now = f"at {other.endpoint}", f"the endpoint that is set now, {settings.endpoint},"
         way_out = (
             f"Give the provider {declared!r} in the program the endpoint where it was last "
             "seen, or the api that it was made with, and run `pulumi up`."
@@ -264,24 +262,18 @@ def _elsewhere(settings: Settings, instance_id: str, other: AccountId) -> Elsewh
             else "Set FAL_COMPUTE_ENDPOINT or fal:endpoint to the endpoint where it was last "
             "seen, or FAL_COMPUTE_API or fal:api to the API that it was made with."
         )
-        return ElsewhereError(
-            instance_id,
-            f"Machine {instance_id} was last seen at {other.endpoint}, and the endpoint that "
-            f"is set now, {settings.endpoint}, does not know it. It may still run and "
-            f"bill, and it stays in state.\n{way_out}\nIf it no longer exists there, remove "
-            "it from state with `pulumi state delete`.",
+    else:
+        last = f"with the key of another account ({other.account})"
+        now = f"the key that is set now (account {settings.account}, from {settings.key_source})"
+        then = (
+            ", and run `pulumi up`"
+            if declared
+            else "; `pulumi-fal doctor` prints the account of the key that is set"
         )
-    then = (
-        ", and run `pulumi up`"
-        if declared
-        else "; `pulumi-fal doctor` prints the account of the key that is set"
-    )
+        way_out = f"Set a key of the account that it was made with, {settings.set_key}{then}."
     return ElsewhereError(
         instance_id,
-        f"Machine {instance_id} was last seen with the key of another account "
-        f"({other.account}), and the key that is set now (account {settings.account}, "
-        f"from {settings.key_source}) does not see it. It may still run and bill, and it "
-        "stays in state.\nSet a key of the account that it was made with, "
-        f"{settings.set_key}{then}.\nIf the machine no longer exists, remove it from "
-        "state with `pulumi state delete`.",
+        f"Machine {instance_id} was last seen {last}, and {now} does not see it. It may still run "
+        f"and bill, and it stays in state.\n{way_out}\nIf the machine no longer exists there, "
+        "remove it from state with `pulumi state delete`.",
     )

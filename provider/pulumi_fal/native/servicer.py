@@ -22,7 +22,7 @@ from pulumi_fal.errors import (
     UnknownMachineError,
 )
 from pulumi_fal.hosts import engine
-from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.account import Account, elsewhere
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.properties import (
     DYNAMIC_PROVIDER,
@@ -98,7 +98,7 @@ def refuse_move(
         return
     if took_over:
         raise _moved(call.urn, id_, account_id, account.id)
-    raise account.elsewhere(id_, account_id)
+    raise elsewhere(account.settings, id_, account_id)
 
 
 def _moved(urn: str, id_: str, old: AccountId, new: AccountId) -> ElsewhereError:

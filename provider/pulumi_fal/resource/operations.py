@@ -21,7 +21,7 @@ from pulumi_fal.errors import (
     UnknownMachineError,
     VanishedError,
 )
-from pulumi_fal.machines.account import Account
+from pulumi_fal.machines.account import Account, elsewhere
 from pulumi_fal.machines.journal import Entry
 from pulumi_fal.machines.whose import Asking, Same, candidates, same
 from pulumi_fal.resource import inputs, wait
@@ -548,4 +548,4 @@ def refuse_elsewhere(account: Account, call: Call, id_: str, props: Properties) 
     """Raise ElsewhereError if a machine that is not seen may belong to another account."""
     account_id = AccountId.of(props)
     if not account.sees(account_id, lambda: account.in_state(call.urn)):
-        raise account.elsewhere(id_, account_id)
+        raise elsewhere(account.settings, id_, account_id)
