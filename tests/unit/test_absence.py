@@ -12,10 +12,10 @@ from pulumi_fal import errors
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance
 from pulumi_fal.emulator.faults import Fault
-from pulumi_fal.machines.fleet import Absence, Absences
+from pulumi_fal.machines.fleet import Absence
 from pulumi_fal.machines.lifecycle import RESEND_SECONDS
 
-from ..fakes import EIGHT, TurnedClock, refusal
+from ..fakes import EIGHT, refusal
 from .world import ABSENCE_SECONDS, ApiWorld
 
 EACH_TEN = tuple(range(0, 120, 10))
@@ -41,13 +41,13 @@ SHOWN = -1
 )
 def test_a_minute_of_looks(looks: Sequence[float], others: Sequence[str], is_gone: bool) -> None:
     """Of two minutes if several go at once. Two looks are few, however far apart they are."""
-    clock = TurnedClock(0)
-    absences = Absences(clock, ABSENCE_SECONDS)
+    world = ApiWorld()
     for other in others:
-        Absence(absences, other).missed()
-    with absences.of("this") as absence:
+        Absence(world.fleet, other).missed()
+    began = world.clock.time
+    with Absence(world.fleet, "this") as absence:
         for look in looks:
-            clock.time = max(clock.time, look)
+            world.clock.time = max(world.clock.time, began + look)
             absence.end() if look == SHOWN else absence.missed()
         assert absence.is_over is is_gone
 
@@ -89,7 +89,7 @@ def test_waits(
     world = ApiWorld(provisioning=200)
     machine = world.made(EIGHT)
     for other in others:
-        Absence(world.absences, other).missed()
+        Absence(world.fleet, other).missed()
     trouble(world, machine.id, hidden, down)
 
     def wait() -> Instance:
@@ -159,7 +159,7 @@ def test_refused_deletes(end: float, others: list[str], is_ours: bool, seconds: 
     world = ApiWorld()
     machine = world.made()
     for other in others:
-        Absence(world.absences, other).missed()
+        Absence(world.fleet, other).missed()
     trouble(world, machine.id, [(0, end)])
     assert world.lifecycle.delete(machine.id, 300) is is_ours
     assert seconds <= world.passed <= seconds + 10
@@ -189,4 +189,4 @@ def test_accepted_deletes(hidden: dict[Any, float], ignored: int, seconds: float
     assert seconds <= world.passed <= seconds + 15
     assert world.api.calls[-2:] == ["list", "get"]
     assert world.api.calls.count("delete") == 1 + ignored
-    assert world.absences.needed == ABSENCE_SECONDS
+    assert world.fleet.absence_seconds == ABSENCE_SECONDS

@@ -119,7 +119,7 @@ class Shared(Threads):
         self.jitter = jitter
         self.draws: list[tuple[float, float]] = []
         client = Client(settings(), self.clock, send=self.api.send)
-        self.fleet = Fleet(client, self.clock, 2.0, self._draw)
+        self.fleet = Fleet(client, self.clock, uniform=self._draw)
         account = Account(Journal(Path("none")), FakeStacks(), self.clock, settings)
         vars(account).update(client=client, fleet=self.fleet)
         self.lifecycle = account.lifecycle

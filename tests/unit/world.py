@@ -16,7 +16,7 @@ from pulumi_fal.api.settings import Settings
 from pulumi_fal.errors import APIError
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.creates import Creates
-from pulumi_fal.machines.fleet import Absences, Fleet
+from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
 from pulumi_fal.machines.lifecycle import Lifecycle
 from pulumi_fal.stacks.cache import Origin
@@ -82,16 +82,12 @@ class ApiWorld:
             send=self.api.send,
             greeting=self.greeting,
         )
-        vars(account).update(fleet=Fleet(account.client, self.clock, 2.0, self.uniform))
+        vars(account).update(fleet=Fleet(account.client, self.clock, uniform=self.uniform))
         return account
 
     @property
     def fleet(self) -> Fleet:
         return self.account.fleet
-
-    @property
-    def absences(self) -> Absences:
-        return self.account.absences
 
     @property
     def lifecycle(self) -> Lifecycle:

@@ -16,7 +16,7 @@ from pulumi_fal.clock import Clock
 from pulumi_fal.errors import ElsewhereError, FalError, JournalError
 from pulumi_fal.machines import earlier, lifecycle
 from pulumi_fal.machines.creates import Creates
-from pulumi_fal.machines.fleet import Absences, Fleet
+from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.lifecycle import Greeting, Lifecycle
 from pulumi_fal.machines.records import Records
@@ -102,11 +102,9 @@ class Account:
     @_Once
     def fleet(self) -> Fleet:
         """The one list of the account's machines."""
-        return Fleet(self.client, self.clock, self.settings.poll_interval)
-
-    @_Once
-    def absences(self) -> Absences:
-        return Absences(self.clock, self.settings.absence_seconds)
+        return Fleet(
+            self.client, self.clock, self.settings.poll_interval, self.settings.absence_seconds
+        )
 
     @_Once
     def lifecycle(self) -> Lifecycle:

@@ -23,7 +23,6 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -89,11 +88,15 @@ class Fleet:
         client: Client,
         clock: Clock,
         interval: float = 2.0,
+        absence: float = 60.0,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """`interval` is the time between polls in seconds. In long waits it grows eightfold."""
+        """`interval` is the time between polls in seconds. In long waits it grows eightfold.
+
+        `absence` is for how many seconds a machine must be missing.
+        """
         self._client = client
-        self._clock = clock
+        self.clock = clock
         self.interval = interval
         self._uniform = uniform
         self._condition = threading.Condition()
@@ -104,6 +107,9 @@ class Fleet:
         self._latest = Answer(number=0, asked_at=clock.now())
         self.ending: set[str] = set()
         """The machines whose DELETE the API has accepted, until they are known to be gone."""
+        self.least_absence, self.longest_absence = absence, absence * _SEVERAL
+        self.missing: list[str] = []
+        """The ids of the machines that calls miss now, once for each call."""
 
     def fresh(self, until: float = math.inf) -> Instances:
         """Return all machines by id, from a list call that was started after this one.
@@ -126,7 +132,7 @@ class Fleet:
         with self._condition:
             seen = self._asked
             has_failed = self._latest.number == seen and self._latest.error is not None
-            is_recent = self._asked_at >= self._clock.now() - seconds
+            is_recent = self._asked_at >= self.clock.now() - seconds
             if is_recent and (share_errors or not has_failed):
                 seen -= 1
         return self._usable_after(seen, until)
@@ -136,6 +142,11 @@ class Fleet:
         with self._condition:
             return self._latest.instances
 
+    @property
+    def absence_seconds(self) -> float:
+        """For how many seconds a machine that is missing now must be."""
+        return self.longest_absence if len(set(self.missing)) > 1 else self.least_absence
+
     def watch(self, seconds: float, *, for_end: bool = False) -> Iterator[Answer]:
         """Yield the answers of list calls, each newer than the last, for `seconds`.
 
@@ -143,7 +154,7 @@ class Fleet:
         those of failed calls, which are followed by a longer pause. With `for_end`, a machine is
         being deleted, and the first calls are hurried.
         """
-        started = asked_at = self._clock.now()
+        started = asked_at = self.clock.now()
         with self._condition:
             seen, last = self._asked, self._asked_at
         end = started + seconds
@@ -171,10 +182,10 @@ class Fleet:
 
     def _usable_after(self, seen: int, until: float = math.inf) -> Instances:
         if until < math.inf:
-            return self._answer_after(seen, self._clock.now(), until).usable()
+            return self._answer_after(seen, self.clock.now(), until).usable()
         for attempt in self._client.attempts(is_idempotent=True):
             with attempt:
-                answer = self._answer_after(seen, self._clock.now())
+                answer = self._answer_after(seen, self.clock.now())
                 seen = answer.number
                 answer.usable()
         return answer.instances
@@ -187,18 +198,18 @@ class Fleet:
         """
         with self._condition:
             while self._latest.number <= seen:
-                now = self._clock.now()
+                now = self.clock.now()
                 if now >= until:
                     raise TimeoutError
                 if not self._asking and now >= due:
                     break
                 end = until if self._asking else min(due, until)
-                self._clock.wait(self._condition, None if end == math.inf else end - now)
+                self.clock.wait(self._condition, None if end == math.inf else end - now)
             else:
                 return self._latest
             self._asking = True
             self._asked += 1
-            number, asked_at = self._asked, self._clock.now()
+            number, asked_at = self._asked, self.clock.now()
             self._asked_at = asked_at
         error: BaseException | None = None
         instances: Instances = {}
@@ -254,45 +265,21 @@ def _soon(last: Answer, instances: Instances, *, is_end: bool) -> float:
     return _AFTER_READY[last.hurried] if is_new else 0.0
 
 
-class Absences:
-    """How long each machine that a call waits for has been missing. Can be used from any thread."""
-
-    def __init__(self, clock: Clock, seconds: float) -> None:
-        """`seconds` is for how long a machine must be missing."""
-        self.clock = clock
-        self.seconds = seconds
-        self.missing: list[str] = []
-        """The ids of the machines that calls miss now, once for each call."""
-
-    @contextmanager
-    def of(self, instance_id: str) -> Iterator[Absence]:
-        """Yield the absence of a machine, for one call."""
-        absence = Absence(self, instance_id)
-        try:
-            yield absence
-        finally:
-            absence.end()
-
-    @property
-    def longest(self) -> float:
-        """For how many seconds a machine must be missing at the most."""
-        return self.seconds * _SEVERAL
-
-    @property
-    def needed(self) -> float:
-        """For how many seconds a machine that is missing now must be."""
-        return self.longest if len(set(self.missing)) > 1 else self.seconds
-
-
 class Absence:
-    """For how long one call has missed one machine."""
+    """For how long one call has missed one machine. The block is that call."""
 
-    def __init__(self, absences: Absences, instance_id: str) -> None:
-        self._absences = absences
+    def __init__(self, fleet: Fleet, instance_id: str) -> None:
+        self._fleet = fleet
         self._id = instance_id
         self._looked_at: float | None = None
         self.seconds = 0.0
         """For how long the machine has been missing, as far as somebody looked."""
+
+    def __enter__(self) -> Absence:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
 
     def is_missing(self) -> bool:
         """Whether the last look has missed the machine."""
@@ -301,19 +288,20 @@ class Absence:
     @property
     def is_over(self) -> bool:
         """Whether the machine has been missing for long enough to be gone."""
-        return self.seconds >= self._absences.needed
+        return self.seconds >= self._fleet.absence_seconds
 
     def missed(self) -> None:
         """Note that a look has missed the machine."""
-        now = self._absences.clock.now()
+        now = self._fleet.clock.now()
         if self._looked_at is None:
-            self._absences.missing.append(self._id)
+            self._fleet.missing.append(self._id)
         else:
-            self.seconds += min(now - self._looked_at, self._absences.seconds / _LEAST_LOOKS)
+            least = self._fleet.least_absence / _LEAST_LOOKS
+            self.seconds += min(now - self._looked_at, least)
         self._looked_at = now
 
     def end(self) -> None:
         """Note that the API shows the machine, or that nobody looks for it any more."""
         if self._looked_at is not None:
             self._looked_at, self.seconds = None, 0.0
-            self._absences.missing.remove(self._id)
+            self._fleet.missing.remove(self._id)

@@ -103,7 +103,6 @@ class Lifecycle:
         self._client = account.client
         self._fleet = account.fleet
         self._clock = account.clock
-        self._absences = account.absences
         self._api_is_silent = False
         """Whether the API gave no answer to the last look."""
 
@@ -114,12 +113,12 @@ class Lifecycle:
         API can't be asked.
         """
         found: Instance | None = None
-        with self._absences.of(instance_id) as absence:
+        with Absence(self._fleet, instance_id) as absence:
             while found is None:
                 absence.missed()
                 if absence.is_over:
                     return self._client.find_instance(instance_id)
-                self._clock.sleep(max(self._fleet.interval, self._absences.seconds / _LOOKS))
+                self._clock.sleep(max(self._fleet.interval, self._fleet.least_absence / _LOOKS))
                 # Lists are shared by all that are missing, so only the last look needs a GET.
                 found = self._fleet.recent(self._fleet.interval / 4).get(instance_id)
         return found
@@ -218,7 +217,7 @@ class Lifecycle:
         def is_due() -> bool:
             return seen or self._clock.now() - started >= _ASK_SECONDS
 
-        with self._absences.of(instance.id) as absence:
+        with Absence(self._fleet, instance.id) as absence:
             for found in self._found(instance.id, answers, outage, is_due):
                 if found is None:
                     if seen:
@@ -261,7 +260,7 @@ class Lifecycle:
         def is_due() -> bool:
             return not request.accepted or misses > 0
 
-        with self._absences.of(instance_id) as absence, ExitStack() as at_end:
+        with Absence(self._fleet, instance_id) as absence, ExitStack() as at_end:
             at_end.callback(self._fleet.ending.discard, instance_id)
             request.send()
             answers = self._answers(seconds, absence, for_end=request.accepted)
@@ -287,7 +286,7 @@ class Lifecycle:
         """Yield answers for so many seconds, and then for as long as the machine is missing."""
         yield from self._fleet.watch(seconds, for_end=for_end)
         if absence.is_missing():
-            for answer in self._fleet.watch(self._absences.longest):
+            for answer in self._fleet.watch(self._fleet.longest_absence):
                 yield answer
                 if not absence.is_missing():
                     return
