@@ -676,7 +676,7 @@ def test_marks(world: World) -> None:
     for seen, known in ((False, False), (True, True), (False, True)):
         world.account.records.mark_reported(HERE, seen=seen)
         assert (world.phase(), world.record.seen) == (Phase.REPORTED, known)
-        world.account.records.mark_unreported(HERE)
+        world.account.records.undelivered(HERE)()
         assert (world.phase(), world.record.seen) == (Phase.CREATED, known)
 
 
@@ -713,7 +713,7 @@ def test_late_unreported(world: World, change: str) -> None:
         held = lock(world)
     before = world.entry()
     with held:
-        world.account.records.mark_unreported(HERE)
+        world.account.records.undelivered(HERE)()
     assert world.entry() == before
 
 
@@ -723,7 +723,7 @@ def test_let_go(world: World) -> None:
     world.account.records.let_go(HERE)
     before = world.journal.readable()
     world.account.records.mark_reported(HERE, seen=True)
-    world.account.records.mark_unreported(HERE)
+    world.account.records.undelivered(HERE)()
     world.account.records.let_go(HERE)
     assert (world.journal.readable(), len(before), world.late) == (before, 1, before)
 

@@ -40,6 +40,13 @@ LATE_SECONDS = 600.0
 likely not made by it. A warning names it, and the new create goes ahead."""
 BACK_SECONDS = 3600.0
 """For how long a machine stays on record that left state, or a create's hands, as it was gone."""
+_TMP_SECONDS = 3600.0
+"""The age from which a temporary file counts as left behind by a killed process."""
+_PARTS = 3
+"""The parts of the name of an entry's file. Earlier versions used two, and four for late ones."""
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Seconds between the attempts of an operation on a file that the system may refuse briefly."""
+_T = TypeVar("_T")
 
 
 class Phase(str, Enum):
@@ -184,54 +191,6 @@ class Entry:
         }
         del values["version"]
         return cls(**values, file=file)
-
-
-def try_lock(path: Path) -> AbstractContextManager[None] | None:
-    """Return the lock, which is released at the end of its `with` block; None if it is taken.
-
-    Raises OSError if the file can't be created, or the operating system can't lock it.
-    """
-    # Imported late, because every program that declares machines imports this module.
-    from filelock import lock_descriptor
-
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        is_locked = lock_descriptor(descriptor, blocking=False)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    if is_locked:
-        return _held(descriptor)
-    os.close(descriptor)
-    return None
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock; False if unknown."""
-    if not path.exists():
-        return False
-    try:
-        lock = try_lock(path)
-    except OSError:
-        return False
-    if lock is None:
-        return True
-    with lock:
-        return False
-
-
-@contextlib.contextmanager
-def _held(descriptor: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-_TMP_SECONDS = 3600.0
-"""The age from which a temporary file counts as left behind by a killed process."""
-_PARTS = 3
-"""The parts of the name of an entry's file. Earlier versions used two, and four for late ones."""
 
 
 def default_folder(environ: Mapping[str, str]) -> Path:
@@ -445,12 +404,6 @@ class Journal:
             self._is_synced = True
 
 
-T = TypeVar("T")
-
-_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
-"""Seconds between the attempts of an operation on a file that the system may refuse briefly."""
-
-
 def read(path: Path) -> Entry | None:
     """Return the entry, or None if the file no longer exists."""
     try:
@@ -479,6 +432,48 @@ def _read(paths: Iterable[Path]) -> Iterator[Entry | JournalError]:
                 yield entry
 
 
+def try_lock(path: Path) -> AbstractContextManager[None] | None:
+    """Return the lock, which is released at the end of its `with` block; None if it is taken.
+
+    Raises OSError if the file can't be created, or the operating system can't lock it.
+    """
+    # Imported late, because every program that declares machines imports this module.
+    from filelock import lock_descriptor
+
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        is_locked = lock_descriptor(descriptor, blocking=False)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if is_locked:
+        return _held(descriptor)
+    os.close(descriptor)
+    return None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock; False if unknown."""
+    if not path.exists():
+        return False
+    try:
+        lock = try_lock(path)
+    except OSError:
+        return False
+    if lock is None:
+        return True
+    with lock:
+        return False
+
+
+@contextlib.contextmanager
+def _held(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def sync(folder: Path) -> None:
     """Sync a folder's names to disk, on systems that can open folders. Windows can't."""
     with contextlib.suppress(PermissionError):
@@ -489,7 +484,7 @@ def sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def patiently(change: Callable[[], T]) -> T:
+def patiently(change: Callable[[], _T]) -> _T:
     """Return the result of `change`, which is retried if the system refuses permission.
 
     Windows refuses to read, replace or remove a file while another thread or process uses it.

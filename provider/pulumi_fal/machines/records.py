@@ -290,7 +290,7 @@ class Records:
                     self._journal.exchange(entry, told)
 
     def undelivered(self, origin: Origin) -> Callable[[], None]:
-        """Return what is to be called if the report of the present create did not reach Pulumi.
+        """Return what takes back the report of the present create, if it did not reach Pulumi.
 
         It needs no lock. gRPC may report the end of a call late: once the engine has called Create
         again, it must have received the result of the call before, and this does nothing.
@@ -298,21 +298,13 @@ class Records:
         number = self._numbers.get(origin.urn)
 
         def undelivered() -> None:
-            with self._lock:
+            with self._lock, self._warning(origin.urn):
                 if self._numbers.get(origin.urn) == number:
-                    self.mark_unreported(origin)
+                    reported = self._reported.pop(origin.urn, None)
+                    if reported is not None:
+                        self._journal.exchange(reported, replace(reported, phase=Phase.CREATED))
 
         return undelivered
-
-    def mark_unreported(self, origin: Origin) -> None:
-        """Take back what `mark_reported` recorded, unless another process has changed it since.
-
-        It needs no lock.
-        """
-        with self._warning(origin.urn):
-            reported = self._reported.pop(origin.urn, None)
-            if reported is not None:
-                self._journal.exchange(reported, replace(reported, phase=Phase.CREATED))
 
     @contextmanager
     def _warning(self, about: str) -> Iterator[None]:

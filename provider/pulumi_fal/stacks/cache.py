@@ -29,6 +29,14 @@ UNKNOWN_ID = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """What the engine sends in place of an id that a preview does not know yet."""
 ONLY_ORGANIZATION = "organization"
 """The organization of all stacks in backends other than Pulumi Cloud."""
+ALL_SECONDS = 30.0
+"""For how long a plugin reads all stacks of a backend, which it does only after a failure."""
+LIST = "the list of stacks"
+"""What is among the unread if it is not known which stacks there are."""
+_NAMED = 3
+"""How many of the stacks that could not be read for the same reason a message names."""
+_FILE = "file:"
+_T = TypeVar("_T")
 
 
 def without_user(url: str) -> str:
@@ -88,9 +96,6 @@ class Origin:
         """
         names = full_name.split("/")
         return names[-2:] == [self.project, self.stack] or names == [self.stack]
-
-
-_FILE = "file:"
 
 
 def used_backend() -> str:
@@ -162,15 +167,6 @@ def _account_home() -> Path:
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:  # the account has no name, as in some containers
         return Path.home()
-
-
-ALL_SECONDS = 30.0
-"""For how long a plugin reads all stacks of a backend, which it does only after a failure."""
-LIST = "the list of stacks"
-"""What is among the unread if it is not known which stacks there are."""
-_NAMED = 3
-"""How many of the stacks that could not be read for the same reason a message names."""
-_T = TypeVar("_T")
 
 
 def in_words(unread: Mapping[str, str]) -> list[str]:
