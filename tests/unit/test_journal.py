@@ -442,7 +442,7 @@ def test_its_place(environ: dict[str, str], home: str) -> None:
 MOVED = replace(MADE, origin=OTHER, file=new_file(OTHER))
 
 
-def locked(records: Journal, origin: Origin) -> AbstractContextManager[None]:
+def locked(records: Journal, origin: Origin) -> AbstractContextManager[object]:
     """The lock of a create, which another process holds, or another create of this process."""
     lock = records.try_lock(origin)
     assert lock is not None

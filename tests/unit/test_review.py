@@ -47,7 +47,7 @@ def pend(journal: Journal, origin: Origin = HERE, **others: Any) -> Entry:
     return entry
 
 
-def locked(journal: Journal) -> AbstractContextManager[None]:
+def locked(journal: Journal) -> AbstractContextManager[object]:
     """The lock of the create of HERE, which another process holds."""
     lock = Journal(journal.folder).try_lock(HERE)
     assert lock is not None

@@ -121,6 +121,7 @@ def interrupt_wait_for_lock(world: World) -> None:
 
     def interrupted(seconds: float) -> None:
         world.clock.interrupt()
+        lock.__exit__(None, None, None)  # and the other process ends
         sleep(seconds)
 
     world.clock.sleep = interrupted  # type: ignore[method-assign]

@@ -7,7 +7,7 @@ is made when it is first needed, so that previews work offline and without a key
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -152,11 +152,6 @@ class Account:
         """Return a resource of the stack that this process works for."""
         return Origin(urn, self._provider, self.stacks.backend)
 
-    def in_state(self, urn: str) -> list[StackMachine]:
-        """Return the machines in all stacks that may be this process's own."""
-        stacks = self.stacks.named(Origin(urn)).stacks
-        return [machine for stack in stacks for machine in stack.machines]
-
     def note_in_engine(self, urn: str, *compared: str) -> None:
         """Note that the engine has the resource in its state, with a machine that it compares."""
         self.in_engine.setdefault(urn, set()).update(compared)
@@ -207,11 +202,18 @@ class Account:
         """
         return other.key in self._own
 
-    def sees(self, other: AccountId, machines: Callable[[], Iterable[Located]]) -> bool:
+    def sees(self, other: AccountId, origin: Origin, before: Iterable[str] = ()) -> bool:
         """Whether the key sees the machines with that AccountId: its own, or a rotated key's.
 
-        `machines` returns those that may have the AccountId, among others.
+        Those in stacks with the origin's names may have it, and those with an id in `before` do. It
+        may have to list the machines to find out. Raises FalError if that fails.
         """
+
+        def machines() -> Iterator[StackMachine]:
+            yield from (StackMachine(id_, "", other) for id_ in before)
+            for stack in self.stacks.named(origin).stacks:
+                yield from stack.machines
+
         if not self.is_known_own(other) and shares_account(
             self.id, other, machines, lambda: self.fleet.recent(_RECENT_SECONDS)
         ):

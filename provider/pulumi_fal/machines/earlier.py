@@ -28,7 +28,6 @@ from pulumi_fal.machines.whose import (
     where,
 )
 from pulumi_fal.stacks.cache import Origin, Stacks
-from pulumi_fal.stacks.state import StackMachine
 
 if TYPE_CHECKING:
     from pulumi_fal.machines.account import Account
@@ -152,18 +151,8 @@ def _ended(entry: Entry) -> float:
 
 
 def sees_account_of(account: Account, entry: Entry) -> bool:
-    """Whether the key sees the machines of the account that the entry was written with.
-
-    It may have to list the machines to find out. Raises FalError if that fails.
-    """
-    account_id = AccountId(entry.endpoint, entry.account)
-
-    def machines() -> Iterator[StackMachine]:
-        yield from (StackMachine(id_, "", account_id) for id_ in entry.before)
-        for stack in account.stacks.named(entry.origin).stacks:
-            yield from stack.machines
-
-    return account.sees(account_id, machines)
+    """Whether the key sees the machines of the account that the entry was written with."""
+    return account.sees(AccountId(entry.endpoint, entry.account), entry.origin, entry.before)
 
 
 # What a command finds.

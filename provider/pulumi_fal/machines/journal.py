@@ -328,7 +328,7 @@ class Journal:
         except OSError as error:
             raise JournalError(self.folder, f"can't be written: {error.strerror}") from None
 
-    def try_lock(self, of: Entry | Origin) -> AbstractContextManager[None] | None:
+    def try_lock(self, of: Entry | Origin) -> AbstractContextManager[object] | None:
         """Return the lock of a create, for the caller to release; None if it is taken.
 
         An entry has the lock that its create had, and a resource that of its next create. If the
@@ -432,7 +432,7 @@ def _read(paths: Iterable[Path]) -> Iterator[Entry | JournalError]:
                 yield entry
 
 
-def try_lock(path: Path) -> AbstractContextManager[None] | None:
+def try_lock(path: Path) -> AbstractContextManager[object] | None:
     """Return the lock, which is released at the end of its `with` block; None if it is taken.
 
     Raises OSError if the file can't be created, or the operating system can't lock it.
@@ -440,16 +440,10 @@ def try_lock(path: Path) -> AbstractContextManager[None] | None:
     # Imported late, because every program that declares machines imports this module.
     from filelock import lock_descriptor
 
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        is_locked = lock_descriptor(descriptor, blocking=False)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    if is_locked:
-        return _held(descriptor)
-    os.close(descriptor)
-    return None
+    with contextlib.ExitStack() as opened:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        opened.callback(os.close, descriptor)
+        return opened.pop_all() if lock_descriptor(descriptor, blocking=False) else None
 
 
 def is_locked(path: Path) -> bool:
@@ -464,14 +458,6 @@ def is_locked(path: Path) -> bool:
         return True
     with lock:
         return False
-
-
-@contextlib.contextmanager
-def _held(descriptor: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def sync(folder: Path) -> None:

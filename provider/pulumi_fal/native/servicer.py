@@ -90,7 +90,7 @@ def refuse_move(
     try:
         if account.is_known_own(account_id) or account.lifecycle.look(id_, _LOOK_SECONDS):
             return
-        if account.sees(account_id, lambda: account.in_state(call.urn)):
+        if account.sees(account_id, account.origin(call.urn)):
             return
     except (FalError, TimeoutError) as error:
         if took_over:

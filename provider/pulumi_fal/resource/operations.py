@@ -547,5 +547,5 @@ def refuse_another(account: Account, call: Call, id_: str, props: Properties) ->
 def refuse_elsewhere(account: Account, call: Call, id_: str, props: Properties) -> None:
     """Raise ElsewhereError if a machine that is not seen may belong to another account."""
     account_id = AccountId.of(props)
-    if not account.sees(account_id, lambda: account.in_state(call.urn)):
+    if not account.sees(account_id, account.origin(call.urn)):
         raise elsewhere(account.settings, id_, account_id)
