@@ -90,6 +90,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
             return dynamic.ReadResult(id_, outs, dict(inputs))
         outputs: dict[str, Any] | None
         try:
+            _session.account.list_ahead()
             outputs = operations.read(_session.account, _session.requested(current), id_, state)
         except InitFailed as failed:
             if current.keep_partial_state(id_, failed.outputs, failed.reason):

@@ -12,6 +12,7 @@ import functools
 import itertools
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -272,6 +273,16 @@ class _Os:
         return _disk().names()
 
 
+class _Thread:
+    """A threading.Thread of a process, which it runs beside its next POST."""
+
+    def __init__(self, target: Callable[[], None], **kwargs: object) -> None:
+        self._target = target
+
+    def start(self) -> None:
+        _process().beside.append(self._target)
+
+
 class _SerialPool:
     def __init__(self, *args: object) -> None:
         pass
@@ -363,6 +374,11 @@ _STAND_INS: list[tuple[Any, str, Any]] = [
         ),
     ),
     (journal, "secrets", SimpleNamespace(token_hex=lambda size: _process().token())),
+    (
+        creates,
+        "threading",
+        SimpleNamespace(Lock=_Lock, Thread=_Thread, Condition=threading.Condition),
+    ),
     (records, "threading", SimpleNamespace(Lock=_Lock)),
     (journal, "tempfile", SimpleNamespace(mkstemp=lambda **kwargs: _disk().new_file())),
     (filelock, "lock_descriptor", _try_lock),

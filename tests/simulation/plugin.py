@@ -171,6 +171,8 @@ class Process:
         """Those that the first one has shown. A later one only tells `audit` which are gone."""
         self.listed_at = inf
         """When it last asked for the list of machines; inf before it has done so."""
+        self.beside: list[Callable[[], None]] = []
+        """What its threads do beside a POST."""
         self.drawn = 0
         """How many tokens it has drawn."""
         self.steps, self.moment = 0, ""
@@ -253,6 +255,9 @@ class Process:
             if at == self.steps or (at == moment and moment not in self._seen):
                 self.world.happen(event, self, moment)
         self._seen.add(moment)
+        if moment in ("create is taken", "create is refused") and not self.is_dead:
+            while self.beside:
+                self.beside.pop()()
         if not self.is_dead:
             self.world.turns.pause()
         if self.is_dead:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from itertools import product
@@ -19,7 +20,7 @@ from pulumi_fal.machines.journal import BACK_SECONDS, LATE_SECONDS, Entry, Journ
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine
 
-from ..fakes import DEV, HERE, ONE, URN, FakeStacks, TurnedClock, unanswered
+from ..fakes import DEV, HERE, ONE, URN, FakeStacks, TurnedClock, refusal, unanswered
 from .world import World
 
 OF = replace(HERE, urn=f"{URN}-2")
@@ -31,6 +32,8 @@ MADE: dict[str, Any] = {"phase": Phase.CREATED, "instance_id": "made"}
 TOLD: dict[str, Any] = {"phase": Phase.REPORTED, "instance_id": "made"}
 ADOPTED: dict[str, Any] = {"phase": Phase.ADOPTED, "instance_id": "made"}
 PROD, THERE = "organization/shop/prod", "file:///there"
+PATIENCE = 10.0
+"""Seconds until a test that hangs fails."""
 
 
 @pytest.fixture
@@ -186,6 +189,31 @@ def test_costs_nothing(journal: Journal) -> None:
     stacks = mock.Mock(FakeStacks)
     assert said(journal, stacks) == []
     assert stacks.mock_calls == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_lists_meanwhile(world: World, fails: bool) -> None:
+    """A refresh lists the machines while it reads the stack. Only a list that fails is repeated."""
+    asked: list[list[str]] = []
+
+    def read_stack() -> None:
+        for thread in threading.enumerate():
+            if thread.name == "list-ahead":
+                thread.join(PATIENCE)
+        asked.append(list(world.api.calls))
+        world.fail("list", refusal(503), end=0.0)
+
+    world.stacks.in_state = {world.machine()}
+    world.stacks.on_read = read_stack
+    (id_,) = world.stacks.in_state
+    world.earlier(Phase.REPORTED, id_)
+    if fails:
+        world.fail("list", refusal(503))
+    world.account.list_ahead()
+    world.account.review(URN)
+    assert asked[0] == ["list"]
+    assert world.account.lifecycle.look(id_) is not None
+    assert world.api.calls == ["list"] * (2 if fails else 1)
 
 
 def test_damaged(journal: Journal) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pulumi_fal.api.settings import AccountId, Settings
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import ElsewhereError, JournalError
+from pulumi_fal.errors import ElsewhereError, FalError, JournalError
 from pulumi_fal.machines import earlier, lifecycle
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.fleet import Fleet
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _RECENT_SECONDS = 5.0
 """The maximum age of the list that shows whether two keys belong to the same account."""
+_AHEAD_SECONDS = 120.0
+"""The time limit of a list that nobody waits for yet. A call with a limit is not retried."""
 _T = TypeVar("_T")
 
 
@@ -160,6 +163,20 @@ class Account:
         """
         compared = self.in_engine.get(urn)
         return compared is not None and (not compared or instance_id in compared)
+
+    def list_ahead(self) -> None:
+        """Begin to list the machines beside the first review, which takes about as long.
+
+        This is for a call that reads a machine next, which finds the same error if the list fails.
+        """
+
+        def read() -> None:
+            with suppress(FalError, TimeoutError):
+                fleet = self.fleet
+                fleet.recent(fleet.interval / 4, self.clock.now() + _AHEAD_SECONDS)
+
+        if not self._is_reviewed:
+            threading.Thread(target=read, name="list-ahead", daemon=True).start()
 
     def review(self, urn: str) -> None:
         """Warn about unresolved creates of the stack that the URN belongs to.

@@ -75,6 +75,7 @@ class Creates:
         self.in_flight = 0
         """How many POSTs have no result on record yet."""
         self._sent = threading.Condition()
+        self._has_read = False
 
     @contextmanager
     def launch(
@@ -95,9 +96,17 @@ class Creates:
         """
         self.began[origin.urn] = time.monotonic()
         self._account.records.begin(origin, requested or new)
+        self._begin_reading(origin)
         create = Create(self._account, new, origin, patience, aliases)
         with create.locked(), create.others:
             yield create.instance()
+
+    def _begin_reading(self, origin: Origin) -> None:
+        """Begin to read the stack's state, beside whatever else comes before the first POST."""
+        if not self._has_read:
+            self._has_read = True
+            read = functools.partial(self._account.stacks.own, origin)
+            threading.Thread(target=read, daemon=True).start()
 
     @contextmanager
     def sending(self) -> Iterator[None]:

@@ -272,6 +272,8 @@ class FalProvider(ConfigurableProvider):
 
     @answered
     def Read(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if not self.session.is_stateless:
+            self.session.account.list_ahead()
         call, state = self._call(request, context), received(request.properties)
         if IMPORT_REFUSED in state:
             return provider_pb2.ReadResponse()  # without an id, so the engine drops it from state
