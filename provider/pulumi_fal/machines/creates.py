@@ -211,16 +211,18 @@ class Create:
         # A search is slow, so one serves all.
         listed = functools.cache(lambda: earlier.long_list(self.account, lost))
         decided: list[tuple[Entry, Facts, Decision]] = []
+        error: FalError | None = None
         for one in self.known:
-            facts, decision = earlier.decided(self.account, one, self._asking, self.new, listed)
+            facts, decision = earlier.decided(
+                self.account, one, self._asking, self.new, listed, error
+            )
+            error = error or facts.error
             entry = self._mark_seen(one, facts)
             if isinstance(decision, Resume):
                 return self._resume(entry, decision.instance)
             if isinstance(decision, SendAgain):
                 return self._send_again(entry)
             decided.append((entry, facts, decision))
-            if facts.error:  # the API would fail for the others as well
-                break
         if errors := [decision.error for *_, decision in decided if isinstance(decision, Stop)]:
             for entry, facts, _ in decided:
                 if facts.search:  # what this search found must not count as late next time

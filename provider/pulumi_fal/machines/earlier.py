@@ -72,22 +72,26 @@ def decided(
     asking: Asking,
     new: NewInstance,
     listed: Callable[[], Iterable[Instance]],
+    error: FalError | None = None,
 ) -> tuple[Facts, Decision]:
     """Decide what an entry means for the resource's create, and return what is known of it.
 
-    The API is asked only for what the decision needs. `listed` returns what `long_list` does.
+    The API is asked only for what the decision needs, and not after an `error` that it has brought
+    before. `listed` returns what `long_list` does.
     """
     facts = _unasked(account, entry, asking, new)
     while isinstance(decision := decide(entry, facts), Ask):
         try:
-            if decision is Ask.INSTANCE:
+            if error is not None:
+                facts = replace(facts, error=error)
+            elif decision is Ask.INSTANCE:
                 instance = machine_of(account, entry)
                 is_seen = instance is not None or sees_account_of(account, entry)
                 facts = replace(facts, instance=instance, is_own=is_seen)
             else:
                 facts = replace(facts, search=unclaimed(account, entry, listed()))
-        except FalError as error:
-            facts = replace(facts, error=error)
+        except FalError as failure:
+            facts = replace(facts, error=failure)
         # It may have taken a while.
         facts = replace(facts, now=account.clock.wall(), unasked=facts.unasked - {decision})
     return facts, decision
