@@ -84,7 +84,7 @@ def test_ls(line: CommandLine) -> None:
 ON, OFF = f"{DEV}, {BACKEND}\n", f"{DEV}, which no longer exists\n"
 IN_PROD = f"; it is in the state of {PROD}\n"
 CONTINUES = "it continues with this machine if the program has the resource."
-STOPS = "To use the machine for this resource:\npulumi-fal pending adopt "
+STOPS = "To use it for this resource:\npulumi-fal pending adopt "
 NO_UP = "No `pulumi up` will continue with it, unless"
 DELETE = "To delete the machine, run:\npulumi-fal delete the machine --force\n"
 IS_GONE = "gone: the API does not list it"

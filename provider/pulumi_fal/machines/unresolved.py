@@ -221,7 +221,7 @@ def unanswered_error(entry: Entry, search: Search) -> UnresolvedCreateError:
     return UnresolvedCreateError(
         f"{_happened(entry)}\nThese machines have appeared since then. Each may belong to this "
         f"resource, or to somebody else:\n{_lines(found)}{_may_have(search.unread)}{_STOPPED}",
-        _choose(entry, found),
+        _choose(entry, _ids(found)),
         _ids(found),
     )
 
@@ -313,13 +313,8 @@ def in_progress_warning(origin: Origin) -> str:
 
 def stopped_error(entry: Entry, why: str) -> UnresolvedCreateError:
     """A machine that a create can neither resume nor ignore, with the reason."""
-    return UnresolvedCreateError(
-        f"{_made(entry)}; {why}.\n{_STOPPED}",
-        f"To use the machine for this resource:{_adopt(entry)}\n"
-        f"To delete it:{_delete(entry)}\n"
-        f"If it does not belong to this resource:{_forget(entry)}\n{_THEN}",
-        _made_ids(entry),
-    )
+    ids = _made_ids(entry)
+    return UnresolvedCreateError(f"{_made(entry)}; {why}.\n{_STOPPED}", _choose(entry, ids), ids)
 
 
 def held_error(entry: Entry, holder: str) -> UnresolvedCreateError:
@@ -357,11 +352,9 @@ def other_account_error(entry: Entry, account: str) -> UnresolvedCreateError:
 
 def uncertain_error(entry: Entry, facts: Facts) -> UnresolvedCreateError:
     """A create that may be of this stack, or of another one, which must not lose its machine."""
-    candidates, machines = facts.search.candidates, ""
-    if entry.instance_id:
-        candidates = (Instance(entry.instance_id, entry.instance_type),)
-    elif candidates:
-        machines = f"It may be any of these:\n{_lines(candidates)}"
+    found = facts.search.candidates
+    ids = _made_ids(entry) or _ids(found)
+    machines = f"It may be any of these:\n{_lines(found)}" if found else ""
     why = f"These stacks could not be read:\n{_reasons(facts.unread)}" if facts.unread else ""
     urn, origin = facts.origin.urn, entry.origin
     made_for = f"the stack {origin.stack} of the project {origin.project}"
@@ -370,8 +363,8 @@ def uncertain_error(entry: Entry, facts: Facts) -> UnresolvedCreateError:
     return UnresolvedCreateError(
         f"{_made(entry)}.\nIt was made for {made_for}, and it is not known whether that is this "
         f"stack.\n{why}{machines}{_STOPPED}",
-        _choose(entry, candidates, f" --for {shlex.quote(urn)}" if urn != origin.urn else ""),
-        _ids(candidates),
+        _choose(entry, ids, f" --for {shlex.quote(urn)}" if urn != origin.urn else ""),
+        ids,
     )
 
 
@@ -415,23 +408,18 @@ def _up(entry: Entry) -> str:
     return "`pulumi up` continues with it if the resource is in the program."
 
 
-def _choose(entry: Entry, found: Sequence[Instance], options: str = "") -> str:
-    if len(found) == 1:
-        adopt, delete = _adopt(entry, options, found[0].id), _delete(entry, found[0].id)
-        one, none_belongs = "it", "it does not belong"
+def _choose(entry: Entry, ids: Sequence[str], options: str = "") -> str:
+    """Return what to do about the machine of a create, or about the candidates."""
+    if len(ids) == 1:
+        id_, one, none_belongs = ids[0], "it", "it does not belong"
     else:
-        adopt, delete = _adopt(entry, options), _delete(entry)
-        one, none_belongs = "one of them", "none belongs"
+        id_, one, none_belongs = "ID", "one of them", "none belongs"
+    urn = shlex.quote(entry.origin.urn)
     return (
-        f"To use {one} for this resource:{adopt}\n"
-        f"If {one} is not needed:{delete}\n"
+        f"To use {one} for this resource:\n  pulumi-fal pending adopt {urn} {id_}{options}\n"
+        f"If {one} is not needed:{_delete(entry, id_)}\n"
         f"If {none_belongs} to this resource:{_forget(entry)}\n{_THEN}"
     )
-
-
-def _adopt(entry: Entry, options: str = "", instance_id: str = "ID") -> str:
-    urn = shlex.quote(entry.origin.urn)
-    return f"\n  pulumi-fal pending adopt {urn} {entry.instance_id or instance_id}{options}"
 
 
 def _delete(entry: Entry, instance_id: str = "ID") -> str:
