@@ -14,7 +14,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 KEYS_PAGE = "https://fal.ai/dashboard/keys"
 """Where people make a key."""
@@ -72,10 +72,10 @@ class APIError(FalError):
 
     `status` is the HTTP status, or None if there was no answer. `detail` is the API's own message
     if it sent one. `retry_after` is the delay in seconds that the API asked for, if any. `has_key`
-    says whether the request was a create with an idempotency key.
+    says whether the request was a create with an idempotency key. `advice` is what to do now.
     """
 
-    advice: ClassVar[str] = ""
+    advice = ""
 
     def __init__(
         self,
@@ -87,6 +87,7 @@ class APIError(FalError):
         instance_id: str | None = None,
         retry_after: float | None = None,
         has_key: bool = False,
+        advice: str | None = None,
     ) -> None:
         super().__init__(method, path, detail)
         self.method = method
@@ -96,6 +97,7 @@ class APIError(FalError):
         self.instance_id = instance_id
         self.retry_after = retry_after
         self.has_key = has_key
+        self.advice = self.advice if advice is None else advice
 
     @property
     def happened(self) -> str:
@@ -108,27 +110,7 @@ class APIError(FalError):
 
 
 class AuthenticationError(APIError):
-    """401 or 403: the key from `key_source` is invalid or lacks the ADMIN scope."""
-
-    def __init__(
-        self,
-        *args: str,
-        needed_key: str = "a key with the ADMIN scope",
-        key_source: str = "",
-        set_key: str = SET_KEY,
-        **kwargs: object,
-    ) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self.needed_key = needed_key
-        self.key_source = key_source
-        self.set_key = set_key
-
-    @property
-    def advice(self) -> str:  # type: ignore[override]
-        return (
-            f"The key that was refused came from {self.key_source}; make {self.needed_key} at "
-            f"{KEYS_PAGE} and set it {self.set_key}."
-        )
+    """401 or 403: the key is invalid or lacks the ADMIN scope."""
 
 
 class NotFoundError(APIError):
@@ -162,15 +144,13 @@ class UnusableAnswerError(APIError):
 class UnreachableError(APIError):
     """There was no answer. `sent` is False if the request certainly never left this computer."""
 
-    def __init__(self, *args: str, sent: bool, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, *args: str, sent: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.sent = sent
-
-    @property
-    def advice(self) -> str:  # type: ignore[override]
-        if self.sent:
-            return ""
-        return "Check the network and the endpoint (FAL_COMPUTE_ENDPOINT or fal:endpoint)."
+        if not sent:
+            self.advice = (
+                "Check the network and the endpoint (FAL_COMPUTE_ENDPOINT or fal:endpoint)."
+            )
 
 
 class LifecycleError(FalError):

@@ -14,6 +14,7 @@ import contextlib
 import copy
 import re
 import ssl
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.clock import Clock
 from pulumi_fal.errors import (
+    KEYS_PAGE,
     APIError,
     AuthenticationError,
     ConfigurationError,
@@ -47,6 +49,8 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0
 """Timeouts in seconds, to connect and between two bytes of the answer."""
 CREATE_READ_TIMEOUT = 180.0
 """The read timeout in seconds of a create, which takes longer to answer."""
+_PAGE_SECONDS = 15.0
+"""Seconds for which each page after the first is retried if the list itself is not retried."""
 _MAX_SHOWN = 300
 """The maximum number of characters of the API's text in a message."""
 _UNUSABLE_PROXY = (
@@ -58,8 +62,6 @@ _NO_CA_BUNDLE = (
     "(REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE) is missing or has no certificates. Correct the "
     "variable, or unset it to use the certificates that come with requests."
 )
-
-
 _ERROR_TYPES: dict[int, type[APIError]] = {
     401: AuthenticationError,
     403: AuthenticationError,
@@ -67,6 +69,10 @@ _ERROR_TYPES: dict[int, type[APIError]] = {
     409: ConflictError,
     429: RateLimitedError,
 }
+
+T = TypeVar("T")
+Send = Callable[[Request[Any], float | None], Any]
+"""Sends a request with a timeout in seconds, and returns the decoded body of the answer."""
 
 
 def error_type(status: int) -> type[APIError]:
@@ -154,18 +160,16 @@ class Transport:
         status = response.status_code
         kind = error_type(status)
         detail = self._detail(request, response) or response.reason or "no reason given"
+        advice = None
         if kind is AuthenticationError:
-            return request.error(
-                AuthenticationError,
-                detail,
-                status=status,
-                needed_key=request.needed_key,
-                key_source=self._settings.key_source,
-                set_key=self._settings.set_key,
+            advice = (
+                f"The key that was refused came from {self._settings.key_source}; make "
+                f"{request.needed_key} at {KEYS_PAGE} and set it {self._settings.set_key}."
             )
         if kind is UnusableAnswerError:
             detail = "a redirect, which is not followed"
-        return request.error(kind, detail, status=status, retry_after=_retry_after(response))
+        retry_after = _retry_after(response)
+        return request.error(kind, detail, status=status, retry_after=retry_after, advice=advice)
 
     def _detail(self, request: Request[Any], response: requests.Response) -> str:
         """Return the API's own message, or the first words of an answer in another format."""
@@ -201,8 +205,8 @@ def _retry_after(response: requests.Response) -> float | None:
         return None
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Iterate over the error and its causes, which requests and urllib3 store in three places.
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return the error and its causes, which requests and urllib3 store in three places.
 
     `__context__` is not one of them: it may be an earlier failure that the caller is handling.
     """
@@ -213,7 +217,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if isinstance(item, BaseException) and item not in seen:
             seen.append(item)
             queue += [*item.args, getattr(item, "reason", None), item.__cause__]
-    return iter(seen)
+    return seen
 
 
 def _was_sent(error: requests.RequestException) -> bool:
@@ -236,7 +240,8 @@ def _reason(error: requests.RequestException) -> str:
     """Describe the error in a few words. Its own text is not used: it may contain headers."""
     if isinstance(error, requests.Timeout):
         return "timed out"
-    for cause in _causes(error):
+    causes = _causes(error)
+    for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"the certificate was not accepted: {cause.verify_message}"
         if isinstance(cause, urllib3.exceptions.NameResolutionError):
@@ -245,32 +250,20 @@ def _reason(error: requests.RequestException) -> str:
         if isinstance(cause, ssl.SSLError) and cause.reason:
             return f"TLS failed: {cause.reason.replace('_', ' ').lower()}"
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror.lower() + _by_whom(error)
-    if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in _causes(error)):
+            by_whom = _by_whom(causes) if isinstance(cause, ConnectionRefusedError) else ""
+            return cause.strerror.lower() + by_whom
+    if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in causes):
         return "the proxy could not be reached"
     return "the connection was lost"
 
 
-def _by_whom(error: requests.RequestException) -> str:
-    """Return the address that refused the connection, which may be a proxy's; "" if none did."""
-    causes = list(_causes(error))
-    if not any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        return ""
+def _by_whom(causes: list[BaseException]) -> str:
+    """Return the address that refused the connection, which may be a proxy's; "" if not known."""
     for cause in causes:
-        # urllib3 1 calls it `pool`.
-        tried = getattr(cause, "conn", None) or getattr(cause, "pool", None)
-        if isinstance(cause, urllib3.exceptions.NewConnectionError) and tried is not None:
-            host = f"[{tried.host}]" if ":" in tried.host else tried.host
-            return f" by {host}:{tried.port}"
+        if isinstance(cause, urllib3.exceptions.NewConnectionError):
+            host = f"[{cause.conn.host}]" if ":" in cause.conn.host else cause.conn.host
+            return f" by {host}:{cause.conn.port}"
     return ""
-
-
-T = TypeVar("T")
-Send = Callable[[Request[Any], float | None], Any]
-"""Sends a request with a timeout in seconds, and returns the decoded body of the answer."""
-
-_PAGE_SECONDS = 15.0
-"""Seconds for which each page after the first is retried if the list itself is not retried."""
 
 
 class Client:
@@ -355,7 +348,7 @@ class Client:
 
     def new_idempotency_key(self) -> str:
         """Return a key for a new create, or "" if the API does not support keys."""
-        return self._dialect.new_idempotency_key()
+        return str(uuid.uuid4()) if self.has_idempotency_keys else ""
 
     def delete_instance(self, instance_id: str) -> None:
         """Request the deletion of a machine, which may take a while to disappear."""

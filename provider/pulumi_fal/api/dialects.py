@@ -9,14 +9,13 @@ Parsing raises ValueError, which describes the wrong type but never quotes the v
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
 from pulumi_fal.api import settings
-from pulumi_fal.api.models import Instance, NewInstance, Status
+from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.errors import APIError, printable
 
 T = TypeVar("T")
@@ -109,10 +108,6 @@ class Dialect:
             is_idempotent=True,
         )
 
-    def new_idempotency_key(self) -> str:
-        """Return a key for a new create, or "" if the API does not support keys."""
-        return str(uuid.uuid4()) if self.has_idempotency_keys else ""
-
     def create_instance(self, new: NewInstance, idempotency_key: str = "") -> Request[Instance]:
         """Create a machine. With an `idempotency_key`, sending the request again creates no other.
 
@@ -158,8 +153,7 @@ def mismatch(api: str, body: Any) -> str:
     other = _version_of(body)
     if other in ("", api):
         return ""
-    setting = f"{settings.API.variable} (or {settings.API.key})"
-    return f"as the {other} API answers, although {setting} is {api}"
+    return f"as the {other} API answers, although {settings.API.names} is {api}"
 
 
 def _version_of(body: Any) -> str:
@@ -174,15 +168,12 @@ def _version_of(body: Any) -> str:
 
 def instance(body: object) -> Instance:
     """Parse a machine. Unknown fields are ignored, unknown statuses are kept."""
-    found = _mapping(body)
-    for needed in ("id", "instance_type"):
-        _text(found, needed)
-    return _instance(found)
+    return _instance(body, needed=("id", "instance_type"), checked=("sector", "ip", "status"))
 
 
 def created(body: object) -> Instance:
     """Parse the answer to a create, which needs only an id: a machine is running."""
-    return _listed_instance(_mapping(body))
+    return _instance(body, needed=("id",))
 
 
 def same_instance(instance_id: str, body: object) -> Instance:
@@ -201,30 +192,25 @@ def listed_instances(value: object) -> list[Instance]:
     """
     if not isinstance(value, list):
         raise ValueError(f"expected an array, not {type(value).__name__}")
-    return [_listed_instance(_mapping(item)) for item in value]
+    return [created(item) for item in value]
 
 
-def _listed_instance(found: Mapping[Any, Any]) -> Instance:
-    _text(found, "id")
-    readable = {name: value for name, value in found.items() if isinstance(value, str)}
-    return _instance(readable)
+def _instance(body: object, needed: Sequence[str], checked: Sequence[str] = ()) -> Instance:
+    """Parse a machine. It must have the `needed` fields, and no `checked` one that is not a string.
 
-
-def _instance(found: Mapping[Any, Any]) -> Instance:
-    # These fields are only for information, so they are left out if they are not text.
-    informative = {
-        name: found.get(name) if isinstance(found.get(name), str) else None
-        for name in ("region", "creator_user_nickname")
+    Any other field that is not a string is ignored.
+    """
+    found = _mapping(body)
+    for name in needed:
+        if found.get(name) in (None, ""):
+            raise ValueError(f"{name!r} is missing")
+    shown = {
+        field.name: _text(found, field.name)
+        for field in fields(Instance)
+        if field.name in (*needed, *checked) or isinstance(found.get(field.name), str)
     }
-    return Instance(
-        id=_text(found, "id"),
-        instance_type=_optional_text(found, "instance_type"),
-        sector=_optional_text(found, "sector") or None,
-        ip=_optional_text(found, "ip") or None,
-        status=_optional_text(found, "status") or Status.UNKNOWN.value,
-        region=_optional_text(informative, "region") or None,
-        creator_user_nickname=_optional_text(informative, "creator_user_nickname") or None,
-    )
+    known = {name: value for name, value in shown.items() if value}
+    return Instance(**{"instance_type": "", **known})
 
 
 def _mapping(value: object) -> Mapping[Any, Any]:
@@ -234,13 +220,6 @@ def _mapping(value: object) -> Mapping[Any, Any]:
 
 
 def _text(body: Mapping[Any, Any], name: str) -> str:
-    """Return the value of a field that has to be a non-empty string."""
-    if body.get(name) in (None, ""):
-        raise ValueError(f"{name!r} is missing")
-    return _optional_text(body, name)
-
-
-def _optional_text(body: Mapping[Any, Any], name: str) -> str:
     """Return the value of a field that has to be a string, or "" if it is null or absent."""
     value = body.get(name)
     if value is None:
@@ -291,7 +270,7 @@ def _v1_reason(body: Any) -> str | None:
 def _v1_page(body: Any) -> Page:
     found = _mapping(body)
     instances = listed_instances(found.get("instances"))
-    cursor = _optional_text(found, "next_cursor") or None
+    cursor = _text(found, "next_cursor") or None
     if found.get("has_more") is True and cursor is None:
         raise ValueError("there are more pages, and no cursor for the next one")
     return Page(instances, cursor)

@@ -19,6 +19,13 @@ from urllib.parse import urlsplit
 from pulumi_fal.errors import KEYS_PAGE, SET_KEY, ConfigurationError
 
 T = TypeVar("T")
+Environ = Mapping[str, str]
+Config = Callable[[str], str | None]
+"""Returns the value of a key in Pulumi's config, such as `fal:apiKey`, or None."""
+_HIDDEN = "the value that is set"
+"""What a message says in place of a value that may be a key."""
+_LONGEST_QUOTED = 30
+"""The most characters of a number or the name of an API in a message. Keys are longer."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,19 @@ class Option(Generic[T]):
         """The name in the config of a stack."""
         return f"fal:{self.name}"
 
-    def text(self, environ: Mapping[str, str], config: Callable[[str], str | None]) -> str | None:
-        """Return the value that is set. The variable takes precedence over the config."""
-        return environ.get(self.variable) or config(self.key)
+    @property
+    def names(self) -> str:
+        """Both names, for messages."""
+        return f"{self.variable} (or {self.key})"
+
+    def text(self, environ: Environ, config: Config) -> str:
+        """Return the value that is set, or "". The variable takes precedence over the config."""
+        return environ.get(self.variable) or config(self.key) or ""
+
+    def refusal(self, value: str, must: str) -> ConfigurationError:
+        """Return the error of a value that is not what the option must be."""
+        shown = repr(value) if len(value) <= _LONGEST_QUOTED else _HIDDEN
+        return ConfigurationError(f"{self.names} must {must}, not {shown}.")
 
 
 API_KEY = Option[str | None](
@@ -124,14 +141,10 @@ NO_KEY = (
     f"{KEYS_PAGE}, and set it {SET_KEY}."
 )
 _IN_ENVIRONMENT = f"the environment variable {API_KEY.variable}"
-_HIDDEN = "the value that is set"
-"""What a message says in place of a value that may be a key."""
 _ADDRESS = re.compile(
     r"([a-z]+://)?(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?(/[\w./-]*)?", re.ASCII | re.IGNORECASE
 )
 """An endpoint as a person may mistype it. A key has no dot, and no number after its colon."""
-_LONGEST_QUOTED = 30
-"""The most characters of a number or the name of an API in a message. Keys are longer."""
 
 
 @dataclass(frozen=True)
@@ -205,11 +218,8 @@ class Settings:
         return hashlib.sha256(f"{self.endpoint} {self.api_key}".encode()).hexdigest()[:12]
 
 
-def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> Settings:
-    """Return the settings. Raises ConfigurationError if one is missing or invalid.
-
-    `config` returns the value of a key in Pulumi's config, such as `fal:apiKey`, or None.
-    """
+def resolve(environ: Environ, config: Config) -> Settings:
+    """Return the settings. Raises ConfigurationError if one is missing or invalid."""
     api_key, source = _api_key(environ, config)
     api = _api(environ, config)
     return Settings(
@@ -226,7 +236,7 @@ def resolve(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
     )
 
 
-def problem(environ: Mapping[str, str], config: Callable[[str], str | None]) -> str | None:
+def problem(environ: Environ, config: Config) -> str | None:
     """Return what is wrong with the settings, for a preview, or None. No message repeats a key.
 
     A preview needs no key, so a missing one is no problem.
@@ -240,21 +250,19 @@ def problem(environ: Mapping[str, str], config: Callable[[str], str | None]) -> 
     return None
 
 
-def parallel(environ: Mapping[str, str], config: Callable[[str], str | None]) -> int:
+def parallel(environ: Environ, config: Config) -> int:
     """Return the maximum number of machines to work on at once. Raises ConfigurationError."""
     return max(1, int(_positive(PARALLEL, environ, config)))
 
 
-def _api_key(environ: Mapping[str, str], config: Callable[[str], str | None]) -> tuple[str, str]:
+def _api_key(environ: Environ, config: Config) -> tuple[str, str]:
     for value, source in _candidates(environ, config):
         if value and value.strip():
             return _header_safe(value.strip(), source), source
     raise ConfigurationError(NO_KEY)
 
 
-def _candidates(
-    environ: Mapping[str, str], config: Callable[[str], str | None]
-) -> Iterator[tuple[str | None, str]]:
+def _candidates(environ: Environ, config: Config) -> Iterator[tuple[str | None, str]]:
     """Yield possible keys with their sources, lazily, because config may have to be decrypted."""
     pair = [environ.get("FAL_KEY_ID", "").strip(), environ.get("FAL_KEY_SECRET", "").strip()]
     yield environ.get(API_KEY.variable), _IN_ENVIRONMENT
@@ -276,22 +284,15 @@ def _header_safe(key: str, source: str) -> str:
     )
 
 
-def _api(environ: Mapping[str, str], config: Callable[[str], str | None]) -> str:
-    option = API
-    api = (option.text(environ, config) or option.default).strip()
+def _api(environ: Environ, config: Config) -> str:
+    api = (API.text(environ, config) or API.default).strip()
     if api not in ENDPOINTS:
-        raise ConfigurationError(
-            f"{option.variable} (or {option.key}) must be {' or '.join(ENDPOINTS)}, not "
-            f"{_quoted(api)}."
-        )
+        raise API.refusal(api, f"be {' or '.join(ENDPOINTS)}")
     return api
 
 
-def _endpoint(
-    environ: Mapping[str, str], config: Callable[[str], str | None], api: str, api_key: str
-) -> str:
-    default = ENDPOINTS[api]
-    endpoint = (ENDPOINT.text(environ, config) or default).strip()
+def _endpoint(environ: Environ, config: Config, api: str, api_key: str) -> str:
+    endpoint = (ENDPOINT.text(environ, config) or ENDPOINTS[api]).strip()
     try:
         parts = urlsplit(endpoint)
         host, _ = parts.hostname or "", parts.port
@@ -312,7 +313,7 @@ def _endpoint(
             f"The endpoint ({shown}) can't be used: it must be https://HOST[:PORT][/PATH] without "
             "credentials or a query; plain http is allowed only for loopback addresses. Correct "
             "FAL_COMPUTE_ENDPOINT or fal:endpoint, or remove it to use the default, "
-            f"{default}."
+            f"{ENDPOINTS[api]}."
         )
     return endpoint.rstrip("/")
 
@@ -324,35 +325,27 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _positive(
-    option: Option[Any], environ: Mapping[str, str], config: Callable[[str], str | None]
-) -> float:
+def _positive(option: Option[Any], environ: Environ, config: Config) -> float:
     text = option.text(environ, config) or str(option.default)
     try:
         value = float(text)
     except ValueError:
         value = -1
     if not 0 < value < float("inf"):
-        raise ConfigurationError(
-            f"{option.variable} (or {option.key}) must be a positive number, not {_quoted(text)}."
-        )
+        raise option.refusal(text, "be a positive number")
     return value
 
 
-def prices(environ: Mapping[str, str], config: Callable[[str], str | None]) -> Mapping[str, float]:
+def prices(environ: Environ, config: Config) -> Mapping[str, float]:
     """Return what instance types cost an hour. Raises ConfigurationError."""
     found: dict[str, float] = {}
-    for part in filter(None, (PRICES.text(environ, config) or "").split(",")):
+    for part in filter(None, PRICES.text(environ, config).split(",")):
         kind, _, price = map(str.strip, part.partition("="))
         if not (kind and re.fullmatch(r"\d+(\.\d+)?", price, re.ASCII)) or kind in found:
-            raise ConfigurationError(
-                f"{PRICES.variable} (or {PRICES.key}) must have one price an hour for each "
-                "instance type, such as gpu_1x_h100_sxm5=2.49,gpu_8x_h100_sxm5=19.90, not "
-                f"{_quoted(part)}."
+            raise PRICES.refusal(
+                part,
+                "have one price an hour for each instance type, such as "
+                "gpu_1x_h100_sxm5=2.49,gpu_8x_h100_sxm5=19.90",
             )
         found[kind] = float(price)
     return found
-
-
-def _quoted(value: str) -> str:
-    return repr(value) if len(value) <= _LONGEST_QUOTED else _HIDDEN
