@@ -233,6 +233,16 @@ def _is_key_accepted(key: str, service: Service) -> bool:
     return bool(key) and (required is None or account_of(key) == account_of(required))
 
 
+def as_http(error: Exception) -> HTTPException:
+    """Return an exception of the state with the status and the text that both APIs give it."""
+    if isinstance(error, HTTPException):
+        return error
+    if isinstance(error, UnknownMachineError):
+        return HTTPException(404, f"Instance {error} not found")
+    status = error.status if isinstance(error, NoCapacityError) else 400
+    return HTTPException(status, str(error), {"Retry-After": "20"} if status == 429 else None)
+
+
 class LegacyCall(ApiCall):
     """A call of the legacy API, which is a FastAPI service and has FastAPI's format for errors."""
 
@@ -242,16 +252,10 @@ class LegacyCall(ApiCall):
     async def refusal(self, request: Request, error: Refusal) -> Response:
         if isinstance(error, RequestValidationError):
             return await request_validation_exception_handler(request, error)
-        if isinstance(error, UnknownMachineError):
-            error = HTTPException(404, f"Instance {error} not found")
         if isinstance(error, NoCapacityError) and error.status == 422:
             problem = {"loc": ["body", "instance_type"], "msg": str(error), "type": "value_error"}
             return JSONResponse({"detail": [problem]}, 422)
-        if isinstance(error, NoCapacityError):
-            error = HTTPException(error.status, str(error), headers=_headers(error))
-        if isinstance(error, KeyReusedError):
-            error = HTTPException(400, str(error))
-        return await http_exception_handler(request, error)
+        return await http_exception_handler(request, as_http(error))
 
 
 class V1Call(ApiCall):
@@ -261,19 +265,14 @@ class V1Call(ApiCall):
     no_machines: ClassVar[Any] = {"instances": [], "next_cursor": None, "has_more": False}
 
     async def refusal(self, request: Request, error: Refusal) -> Response:
-        if isinstance(error, HTTPException):
-            return v1_error(error.status_code, str(error.detail), error.headers)
-        if isinstance(error, UnknownMachineError):
-            return v1_error(404, f"Instance {error} not found")
         if isinstance(error, RequestValidationError):
             problems = (
                 f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}"
                 for problem in error.errors()
             )
             return v1_error(400, "; ".join(problems))
-        if isinstance(error, NoCapacityError):
-            return v1_error(error.status, str(error), _headers(error))
-        return v1_error(400, str(error))
+        http = as_http(error)
+        return v1_error(http.status_code, str(http.detail), http.headers)
 
 
 class V1CreateBody(CreateBody):
@@ -357,10 +356,6 @@ def v1_error(status: int, message: str, headers: Mapping[str, str] | None = None
     kind = kinds.get(status, "server_error" if status >= 500 else "validation_error")
     error = {"type": kind, "message": message, "request_id": f"req_{uuid.uuid4().hex[:12]}"}
     return JSONResponse({"error": error}, status, headers)
-
-
-def _headers(error: NoCapacityError) -> dict[str, str]:
-    return {"Retry-After": "20"} if error.status == 429 else {}
 
 
 def _page(cursor: str | None) -> int:

@@ -36,6 +36,7 @@ from pulumi_fal.emulator.calls import (
     Current,
     Log,
     Service,
+    as_http,
     legacy,
     log_request,
     v1,
@@ -224,7 +225,7 @@ async def show() -> Response:
 
 async def _unknown_machine(request: Request, error: Exception) -> Response:
     """Return 404 for a control call about a machine that doesn't exist."""
-    return await http_exception_handler(request, HTTPException(404, f"Instance {error} not found"))
+    return await http_exception_handler(request, as_http(error))
 
 
 async def _no_such_path(request: Request, error: RoutingError) -> Response:
