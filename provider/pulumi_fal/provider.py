@@ -45,7 +45,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         _session.register(current.urn, inputs.get("__aliases"))
         if _olds:
             _session.account.note_in_engine(current.urn)
-        call = _session.requested(current, preview="__preview" in inputs)
+        call = _session.call(current, preview="__preview" in inputs)
         checked = operations.check(call, _translated(_olds), inputs)
         # With a property's name, the engine would print the value beside the reason.
         problem = _session.problem()
@@ -58,9 +58,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         """Find the changes that replace the machine."""
         current = current_request()
         olds, news, before = _translated(_olds), _translated(_news), _before(current)
-        diff = operations.diff(
-            _session.account, _session.requested(current), _id, olds, news, before
-        )
+        diff = operations.diff(_session.account, _session.call(current), _id, olds, news, before)
         return dynamic.DiffResult(changes=diff.changes, replaces=diff.replaces)
 
     @guarded
@@ -84,14 +82,12 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         # Only the read of an import comes without the serialized provider.
         if not current.provider_key and id_ in _session.import_inputs:
             inputs = _session.import_inputs[id_]
-            outs = operations.read_import(
-                _session.account, _session.requested(current), id_, inputs
-            )
+            outs = operations.read_import(_session.account, _session.call(current), id_, inputs)
             return dynamic.ReadResult(id_, outs, dict(inputs))
         outputs: dict[str, Any] | None
         try:
             _session.account.list_ahead()
-            outputs = operations.read(_session.account, _session.requested(current), id_, state)
+            outputs = operations.read(_session.account, _session.call(current), id_, state)
         except InitFailed as failed:
             if current.keep_partial_state(id_, failed.outputs, failed.reason):
                 raise
@@ -104,7 +100,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     ) -> dynamic.UpdateResult:
         """Record a change that needs no call to the API, or resume the wait for the machine."""
         current = current_request()
-        call, before = _session.requested(current), _before(current)
+        call, before = _session.call(current), _before(current)
         olds, news = _translated(_olds), _translated(_news)
         with _partial_state(current):
             outs = operations.update(_session.account, call, _id, olds, news, before)
@@ -113,7 +109,7 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
     @guarded
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Delete the machine, and return when the API no longer knows it."""
-        call = _session.requested(current_request())
+        call = _session.call(current_request())
         operations.delete(_session.account, call, _id, _translated(_props))
 
 

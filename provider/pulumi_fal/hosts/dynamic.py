@@ -9,6 +9,7 @@ new SDK breaks.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -20,30 +21,21 @@ from typing import Any, TypeVar
 from pulumi_fal.api import settings
 from pulumi_fal.errors import ConfigurationError, FalError, runnable
 from pulumi_fal.hosts import engine
-from pulumi_fal.hosts.engine import Session, in_progress
-from pulumi_fal.resource.call import INFO, WARNING, Call
+from pulumi_fal.hosts.engine import Request, Session, in_progress
+from pulumi_fal.resource.call import WARNING, Call
 from pulumi_fal.tokens import is_ours
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class EngineRequest:
-    """One request of the engine. All fields are empty if the request could not be found."""
+class EngineRequest(Request):
+    """One request of the engine, with what the SDK does not pass on."""
 
-    urn: str = ""
-    timeout: float | None = None
-    """The timeout in seconds from `custom_timeouts`, or None if it is not set."""
-    context: Any = None
-    """The gRPC context of the request."""
     provider_key: str = ""
     """The serialized provider, which every state must contain as `__provider`."""
     old_inputs: Any = None
-    """The resource's inputs in state, which the SDK does not pass on; None if they are not sent."""
-
-    def is_heard(self) -> bool:
-        """Whether the engine still waits for the answer; True if that is not known."""
-        if self.context is None:
-            return not engine.died.is_set()
-        return engine.is_heard(self.context)
+    """The resource's inputs in state; None if they are not sent."""
 
     def keep_partial_state(self, instance_id: str, outputs: Mapping[str, Any], reason: str) -> bool:
         """Make the engine record the machine although this call is about to fail.
@@ -58,29 +50,10 @@ class EngineRequest:
 
             properties = struct_pb2.Struct()
             properties.update({**outputs, "__provider": self.provider_key})
-            self.context.set_trailing_metadata(
-                engine.partial_state(instance_id, properties, reason)
-            )
+            self.keep(instance_id, properties, reason)
         except (ImportError, AttributeError, TypeError, ValueError):
             return False
         return True
-
-    def ask_for_another_run(self, reason: str) -> None:
-        """Make the engine go on with the others although this call is about to fail, if it can."""
-        metadata = engine.awaited(reason) if self.context is not None else None
-        if metadata is not None:
-            self.context.set_trailing_metadata(metadata)
-            self.log(reason, WARNING)
-
-    def on_undelivered(self, callback: Callable[[], None]) -> None:
-        """Call `callback` if the engine ends the call before it has received the answer."""
-        if self.context is not None:
-            engine.on_undelivered(self.context, callback)
-
-    def log(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
-        """Show a message on the resource's row. An ephemeral one disappears with the next."""
-        if send := _logger():
-            send(message=message, severity=severity, urn=self.urn, ephemeral=ephemeral)
 
 
 def current_request() -> EngineRequest:
@@ -92,10 +65,11 @@ def current_request() -> EngineRequest:
                 urn=str(request.urn),
                 timeout=float(getattr(request, "timeout", 0)) or None,
                 context=context,
+                send=_send,
                 provider_key=_provider_key(request),
                 old_inputs=getattr(request, "old_inputs", None) or None,
             )
-    return EngineRequest()
+    return EngineRequest(send=_send)
 
 
 def callers() -> Iterator[FrameType]:
@@ -115,18 +89,20 @@ def _provider_key(request: Any) -> str:
     return ""
 
 
+def _send(**fields: Any) -> None:
+    _logger()(**fields)
+
+
 @functools.cache
-def _logger() -> Callable[..., None] | None:
-    """Return a function that calls the engine's log, or None if there is no engine.
+def _logger() -> Callable[..., None]:
+    """Return a function that calls the engine's log, or does nothing if there is no engine.
 
     The engine's address is the plugin's last command line argument.
     """
-    if not engine.is_address(sys.argv[-1]):
-        return None
-    try:
-        return engine.logger(sys.argv[-1])
-    except (ImportError, AttributeError):
-        return None
+    if engine.is_address(sys.argv[-1]):
+        with contextlib.suppress(ImportError, AttributeError):
+            return engine.logger(sys.argv[-1])
+    return lambda **fields: None
 
 
 def raise_concurrency(limit: int) -> bool:
@@ -216,9 +192,6 @@ class _Traceback:
         return str(self._original.format_exc(*args, **kwargs))
 
 
-T = TypeVar("T")
-
-
 def guarded(method: Callable[..., T]) -> Callable[..., T]:
     """Decorate a provider's method to count it while it runs, and to contain BaseExceptions.
 
@@ -271,13 +244,7 @@ class DynamicSession(Session):
     """The objects of the plugin process. Other processes create it too, but never configure it."""
 
     def __init__(self) -> None:
-        super().__init__(
-            settings=lambda: settings.resolve(os.environ, self._config),
-            prices=lambda: settings.prices(os.environ, self._config),
-            notify=_note,
-            warn=_warn,
-        )
-        self._config: Callable[[str], Any] = lambda key: None
+        super().__init__(os.environ, lambda key: None, _send)
         self._was_checked = False
         self._missing: list[str] = []
         """The consequences of the patches that did not apply, until a warning has named them."""
@@ -286,23 +253,19 @@ class DynamicSession(Session):
 
     def configure(self, config: Callable[[str], Any]) -> None:
         """Store the config, and patch this process, and watch for the engine's death."""
-        self._config = config
+        self.config = config
         applied = {  # the first one also serves the error of a wrong setting in the second
             "Errors have a traceback.": without_traceback(FalError),
             "Only four machines are worked on at a time.": raise_concurrency(
-                settings.parallel(os.environ, config)
+                settings.parallel(self.environ, config)
             ),
-            "To end a wait, press Ctrl-C twice, then run `pulumi cancel`.": on_cancel(self._cancel),
+            "To end a wait, press Ctrl-C twice, then run `pulumi cancel`.": on_cancel(self.cancel),
             "`import_` fails; use `pulumi-fal import-file`.": route_imports(
                 is_ours, current_request().provider_key
             ),
         }
         self._missing = [without for without, is_applied in applied.items() if not is_applied]
         engine.on_death(self.end)
-
-    def _cancel(self) -> None:
-        if said := self.cancel():
-            EngineRequest().log(said)
 
     def warn_of_missing(self) -> None:
         """Warn of what this version of the SDK does not allow, before the first call that needs it.
@@ -312,9 +275,10 @@ class DynamicSession(Session):
         missing, self._missing = self._missing, []
         if missing:
             lines = "\n".join(missing)
-            _warn(
+            self.stack.log(
                 "This version of the `pulumi` package does not allow all that pulumi-fal adds to "
-                f"it:\n{lines}\nTo see which versions were tested:\n  pulumi-fal doctor"
+                f"it:\n{lines}\nTo see which versions were tested:\n  pulumi-fal doctor",
+                WARNING,
             )
 
     def problem(self) -> str | None:
@@ -323,20 +287,9 @@ class DynamicSession(Session):
         Every resource would show the same problem, and one that fails stops the command.
         """
         was_checked, self._was_checked = self._was_checked, True
-        return None if was_checked else settings.problem(os.environ, self._config)
+        return None if was_checked else settings.problem(self.environ, self.config)
 
-    def requested(self, current: EngineRequest, *, preview: bool = False) -> Call:
-        """Return the Call for a request."""
-        return self.call(
-            current.urn,
-            timeout=current.timeout,
-            preview=preview,
-            was_checked=current.urn in self.checked,
-            log=current.log,
-            is_heard=current.is_heard,
-        )
-
-    def create_call(self, current: EngineRequest) -> Call:
+    def create_call(self, current: Request) -> Call:
         """Return the Call for a create. Raises ConfigurationError if the SDK hides the URN.
 
         Without its URN, the create could not be recorded.
@@ -348,14 +301,4 @@ class DynamicSession(Session):
                 "version of `pulumi` that `pulumi-fal doctor` names as tested."
             )
         self.warn_of_missing()
-        return self.requested(current)
-
-
-def _note(message: str) -> None:
-    """Show an ephemeral message on the row of the resource that this thread serves."""
-    current_request().log(message, ephemeral=True)
-
-
-def _warn(message: str) -> None:
-    """Show a warning on the stack's row, because its resource may not be part of this run."""
-    EngineRequest().log(message, WARNING)
+        return self.call(current)

@@ -14,28 +14,35 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent import futures
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pulumi_fal.errors import StackError, runnable
-from pulumi_fal.stacks import state
-
-if TYPE_CHECKING:
-    from google.protobuf import struct_pb2
-from collections.abc import Mapping
-
-from pulumi_fal.api.settings import Settings
+from pulumi_fal.api import settings
+from pulumi_fal.api.settings import Config, Settings
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import ConfigurationError
+from pulumi_fal.errors import ConfigurationError, StackError, runnable
 from pulumi_fal.machines import lifecycle
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Journal, default_folder
-from pulumi_fal.resource.call import Bill, Call
+from pulumi_fal.resource.call import INFO, WARNING, Bill, Call
+from pulumi_fal.stacks import state
 from pulumi_fal.stacks.cache import Stacks
 
+if TYPE_CHECKING:
+    from google.protobuf import struct_pb2
+
+_FIRST_WITH_AWAIT = (3, 276)
+"""The version of `pulumi` from which the engine knows an AwaitError."""
+_CALL_SECONDS = 1.0
+"""Seconds that calls have to end after Cancel, so that its answer is about them as well."""
+_POST_SECONDS = 200.0
+"""Seconds that a POST in flight has to end after the engine has died."""
 _LAST_SECONDS = 5.0
 """Seconds that calls have to end after the engine has died."""
+_LOOK_SECONDS = 0.5
+"""Seconds between two looks at the number of the parent."""
 
 
 class _Count:
@@ -85,63 +92,86 @@ died = threading.Event()
 """Set when the engine has died."""
 
 
-def is_heard(context: Any) -> bool:
-    """Whether the engine is still waiting for the answer to the call of this gRPC context."""
-    # gRPC notices the death of the engine only after a while.
-    return not died.is_set() and bool(context.is_active())
+@dataclass(frozen=True)
+class Request:
+    """One request of the engine. All fields are empty if the request could not be found."""
 
+    urn: str = ""
+    timeout: float | None = None
+    """The timeout in seconds from `custom_timeouts`, or None if it is not set."""
+    context: Any = None
+    """The gRPC context of the request."""
+    send: Callable[..., object] = lambda **fields: None
+    """Sends a LogRequest with the given fields to the engine."""
 
-def on_undelivered(context: Any, callback: Callable[[], None]) -> None:
-    """Call `callback` if the engine ends the call before it has received the answer.
+    def is_heard(self) -> bool:
+        """Whether the engine still waits for the answer; True if that is not known."""
+        # gRPC notices the death of the engine only after a while.
+        return not died.is_set() and (self.context is None or bool(self.context.is_active()))
 
-    This reads gRPC's private state, because the public callback does not tell how a call ended.
-    """
+    def log(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
+        """Show a message on the resource's row. An ephemeral one disappears with the next."""
+        self.send(message=message, severity=severity, urn=self.urn, ephemeral=ephemeral)
 
-    def ended() -> None:
-        try:
-            if getattr(getattr(context, "_state", None), "client", None) == "cancelled":
-                callback()
-        finally:
-            in_progress.leave()
+    def on_undelivered(self, callback: Callable[[], None]) -> None:
+        """Call `callback` if the engine ends the call before it has received the answer.
 
-    in_progress.enter()
-    if not context.add_callback(ended):
-        ended()  # the call is over already
+        This reads gRPC's private state, because the public callback does not tell how a call ended.
+        """
+        context = self.context
 
+        def ended() -> None:
+            try:
+                if getattr(getattr(context, "_state", None), "client", None) == "cancelled":
+                    callback()
+            finally:
+                in_progress.leave()
 
-def partial_state(
-    instance_id: str, properties: struct_pb2.Struct, reason: str, **others: Any
-) -> tuple[tuple[str, bytes]]:
-    """The trailing metadata that makes the engine record a resource although its call fails.
+        in_progress.enter()
+        if not context.add_callback(ended):
+            ended()  # the call is over already
 
-    The engine reads partial state from an ErrorResourceInitFailed in the details of the gRPC
-    status, which gRPC sends as trailing metadata. `reason` replaces the call's own error text.
-    """
-    from pulumi.runtime.proto import provider_pb2
+    def keep(
+        self, instance_id: str, properties: struct_pb2.Struct, reason: str, **others: Any
+    ) -> None:
+        """Make the engine record a resource although its call is about to fail.
 
-    reason = runnable(reason)
-    failed = provider_pb2.ErrorResourceInitFailed(
-        id=instance_id, properties=properties, reasons=[reason], **others
-    )
-    return _details(failed, reason)
+        The engine reads partial state from an ErrorResourceInitFailed in the details of the gRPC
+        status. `reason` replaces the call's own error text.
+        """
+        from pulumi.runtime.proto import provider_pb2
 
+        reason = runnable(reason)
+        failed = provider_pb2.ErrorResourceInitFailed(
+            id=instance_id, properties=properties, reasons=[reason], **others
+        )
+        self._send_details(failed, reason)
 
-def awaited(reason: str) -> tuple[tuple[str, bytes]] | None:
-    """The trailing metadata by which a create asks for another run, without failing this one.
+    def ask_for_another_run(self, reason: str) -> bool:
+        """Make the engine go on with the others although this call is about to fail, if it can.
 
-    The engine goes on with the other resources, and `pulumi` ends with exit code 10. It shows its
-    own words in place of `reason`, which has to be logged. None if the engine or the SDK is too old
-    for that.
-    """
-    if not _knows_await():
-        return None
-    from pulumi.runtime.proto import provider_pb2
+        `pulumi` ends with exit code 10 then. The engine shows its own words in place of `reason`,
+        so this logs it. Returns whether the engine and the SDK are new enough for that.
+        """
+        if self.context is None or not _knows_await():
+            return False
+        from pulumi.runtime.proto import provider_pb2
 
-    return _details(provider_pb2.ErrorResourceAwaitFailed(), runnable(reason))
+        self._send_details(provider_pb2.ErrorResourceAwaitFailed(), runnable(reason))
+        self.log(reason, WARNING)
+        return True
 
+    def _send_details(self, detail: Any, reason: str) -> None:
+        """Send a detail of the gRPC status, as which gRPC takes trailing metadata."""
+        # This must be the SDK's Status, because googleapis registers another of that name.
+        from google.protobuf import any_pb2
+        from pulumi.runtime.proto import status_pb2
 
-_FIRST_WITH_AWAIT = (3, 276)
-"""The version of `pulumi` from which the engine knows an AwaitError."""
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status = status_pb2.Status(code=2, message=reason, details=[packed])
+        details = ("grpc-status-details-bin", status.SerializeToString())
+        self.context.set_trailing_metadata((details,))
 
 
 @functools.cache
@@ -155,17 +185,6 @@ def _knows_await() -> bool:
     except StackError:
         return False
     return version is not None and tuple(map(int, version.groups())) >= _FIRST_WITH_AWAIT
-
-
-def _details(detail: Any, reason: str) -> tuple[tuple[str, bytes]]:
-    # This must be the SDK's Status, because googleapis registers another of that name.
-    from google.protobuf import any_pb2
-    from pulumi.runtime.proto import status_pb2
-
-    packed = any_pb2.Any()
-    packed.Pack(detail)
-    status = status_pb2.Status(code=2, message=reason, details=[packed])
-    return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
 def is_address(text: str) -> bool:
@@ -221,15 +240,11 @@ def _has_pipe() -> bool:
         return False
 
 
-_LOOK_SECONDS = 0.5
-"""Seconds between two looks at the number of the parent."""
-
 # psutil would replace what follows, but every installation would get a compiled package for it, and
 # a plugin that the engine starts itself has a pipe to watch.
 
 if sys.platform == "win32":
     import ctypes
-    import threading
     from ctypes import wintypes
 
     _QUERY_LIMITED_INFORMATION = 0x1000
@@ -276,43 +291,36 @@ else:
             time.sleep(_LOOK_SECONDS)
 
 
-_POST_SECONDS = 200.0
-"""Seconds that a POST in flight has to end after the engine has died."""
-_CALL_SECONDS = 1.0
-"""Seconds that calls have to end after Cancel, so that its answer is about them as well."""
-
-
 class Session:
     """The objects of a host's process. Each host has a subclass, which adds what only it needs."""
 
     provider = ""
     """The id of the provider resource in the stack's state; "" if the host does not tell it."""
+    is_stateless = False
+    """Whether no stack has what this process works on, so that URNs mean nothing."""
 
     def __init__(
-        self,
-        *,
-        settings: Callable[[], Settings],
-        prices: Callable[[], Mapping[str, float]] = dict,
-        notify: Callable[[str], None],
-        warn: Callable[[str], None],
+        self, environ: Mapping[str, str], config: Config, send: Callable[..., object]
     ) -> None:
-        """`settings` is called when the API is first needed. It and `prices` may raise
-        ConfigurationError.
-
-        `notify` gets transient messages, in the thread that waits. `warn` gets warnings that stop
-        nothing.
-        """
+        """The settings are in `environ` and in `config`. `send` is that of Request."""
+        self.environ = environ
+        self.config = config
+        self.stack = Request(send=send)
+        """What logs on the stack's row: of resources that may not be part of this run."""
         self.clock = Clock()
         self.checked: set[str] = set()
         """The URNs of the resources whose inputs this process has checked."""
         self.aliases: dict[str, tuple[str, ...]] = {}
         """The URNs that a resource may have had, by its own, as far as the program tells."""
-        self.bill = Bill(prices)
-        self._settings = settings
-        self._notify = notify
-        self._warn = warn
+        self.bill = Bill(lambda: settings.prices(self.environ, self.config))
         self._account: Account | None = None
         self._lock = threading.Lock()
+        self._served = threading.local()
+        """The request that each thread serves."""
+
+    def settings(self) -> Settings:
+        """Return the settings. Raises ConfigurationError if one of them is unusable."""
+        return settings.resolve(self.environ, self.config)
 
     @property
     def account(self) -> Account:
@@ -323,9 +331,9 @@ class Session:
                     Journal(default_folder(os.environ)),
                     Stacks(),
                     self.clock,
-                    self._settings,
+                    self.settings,
                     notify=self._notify,
-                    warn=self._warn,
+                    warn=lambda message: self.stack.log(message, WARNING),
                     greeting=lifecycle.chosen_greeting(os.environ),
                     provider=self.provider,
                 )
@@ -337,23 +345,38 @@ class Session:
             self.aliases[urn] = tuple(map(str, aliases))
         self.checked.add(urn)
 
-    def call(self, urn: str, **told: Any) -> Call:
+    def call(self, request: Request, *, preview: bool = False) -> Call:
         """Return the Call for a request. The first one warns about unresolved creates."""
+        self._served.request = request
+        urn = "" if self.is_stateless else request.urn
         self.account.review(urn)
-        aliases = self.aliases.get(urn, ())
-        return Call(urn, aliases=aliases, is_new=self.account.is_new, bill=self.bill, **told)
+        return Call(
+            urn,
+            timeout=request.timeout,
+            preview=preview,
+            was_checked=request.urn in self.checked,
+            aliases=self.aliases.get(urn, ()),
+            log=request.log,
+            is_heard=request.is_heard,
+            is_new=self.account.is_new,
+            bill=self.bill,
+        )
 
-    def cancel(self) -> str:
-        """End all waits, and return what began and ended to bill, unless calls still run.
+    def _notify(self, message: str) -> None:
+        """Show an ephemeral message on the row of the resource that this thread serves."""
+        if request := getattr(self._served, "request", None):
+            request.log(message, ephemeral=True)
+
+    def cancel(self) -> None:
+        """End all waits, and tell what began and ended to bill, unless calls still run.
 
         The engine sends Cancel at Ctrl-C, and at the end of every command.
         """
         self.clock.interrupt()
-        try:
+        with contextlib.suppress(ConfigurationError):  # the first check has refused the settings
             is_over = self.bill.prices and in_progress.wait_until_none(_CALL_SECONDS)
-        except ConfigurationError:  # the first check has refused the settings
-            return ""
-        return self.bill.told() if is_over else ""
+            if is_over and (told := self.bill.told()):
+                self.stack.log(told)
 
     def end(self) -> None:
         """End all waits after the engine's death, but wait until a POST in flight is recorded."""

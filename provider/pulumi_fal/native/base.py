@@ -10,31 +10,11 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-from pulumi_fal.api import settings
-from pulumi_fal.api.settings import OPTIONS, AccountId, Settings
-from pulumi_fal.errors import ConfigurationError
-from pulumi_fal.hosts.engine import Session
-
-if TYPE_CHECKING:
-    # It needs requests, and most previews never call the API.
-    from pulumi_fal.api.client import Client
-from collections.abc import Iterator
-
-from pulumi_fal.errors import FalError
-from pulumi_fal.native.properties import camel
-from pulumi_fal.resource.call import UNKNOWN
-from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
-
-if TYPE_CHECKING:
-    from pulumi_fal.api.client import Client
-    from pulumi_fal.api.models import Instance
 import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from importlib import resources
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import pulumi
@@ -42,11 +22,33 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from pulumi_fal._version import __version__
-from pulumi_fal.errors import runnable
+from pulumi_fal.api import settings
+from pulumi_fal.api.settings import API, API_KEY, ENDPOINT, OPTIONS, AccountId, Settings
+from pulumi_fal.errors import ConfigurationError, FalError, runnable
 from pulumi_fal.hosts import engine
-from pulumi_fal.native.properties import received, secret, secrets_in, sent
-from pulumi_fal.resource.call import INFO, WARNING
+from pulumi_fal.hosts.engine import Request, Session
+from pulumi_fal.native.properties import camel, received, secret, secrets_in, sent
+from pulumi_fal.resource.call import UNKNOWN, WARNING
 from pulumi_fal.stacks.cache import UNKNOWN_ID
+from pulumi_fal.tokens import NATIVE_TYPE_TOKEN
+
+if TYPE_CHECKING:
+    # It needs requests, and most previews never call the API.
+    from pulumi_fal.api.client import Client
+    from pulumi_fal.api.models import Instance
+
+GET_INSTANCE, GET_INSTANCES = "fal:index:getInstance", "fal:index:getInstances"
+FILTERS = {
+    "instance_type": "Only machines of this type.",
+    "sector": "Only machines in this sector.",
+    "status": "Only machines with this status.",
+    "region": "Only machines in this region. Only the v1 API returns regions.",
+}
+"""The arguments of getInstances, with their descriptions in the schema."""
+LIST_FILTERS = ("status", "instance_type")
+"""Those by which List finds machines. There may be more, but a name can never be taken back."""
+
+T = TypeVar("T")
 
 
 class NativeSession(Session):
@@ -55,9 +57,9 @@ class NativeSession(Session):
     def __init__(
         self,
         config: Mapping[str, str],
+        send: Callable[..., object],
         *,
-        declared: str,
-        warn: Callable[[str], None],
+        declared: str = "",
         is_stateless: bool = False,
         provider: str = "",
     ) -> None:
@@ -67,32 +69,18 @@ class NativeSession(Session):
         command was given, and overrides the environment.
         Raises ConfigurationError if `parallel` is not a positive number.
         """
-        super().__init__(
-            settings=self._resolve,
-            prices=lambda: settings.prices(self._environ, self._value),
-            notify=self._note,
-            warn=warn,
-        )
-        self._config = config
+        environ = environment(config, is_default=not (declared or is_stateless))
+        super().__init__(environ, config.get, send)
         self.declared = declared
         self.provider = provider
         self.is_stateless = is_stateless
-        self._environ = environment(config, is_default=not (declared or is_stateless))
-        self._logs = threading.local()
-        self.slots = threading.Semaphore(settings.parallel(self._environ, self._value))
+        self.slots = threading.Semaphore(settings.parallel(environ, config.get))
         """Limits the number of machines that the process works on at the same time."""
 
-    @functools.cached_property
-    def client(self) -> Client:
-        """A client for functions. Raises ConfigurationError if a setting is unusable."""
-        from pulumi_fal.api.client import Client
-
-        return Client(self._resolve(), self.clock)
-
-    def _resolve(self) -> Settings:
+    def settings(self) -> Settings:
         """Return the settings. Raises ConfigurationError if one of them is unusable."""
-        resolved = replace(settings.resolve(self._environ, self._value), provider=self.declared)
-        if not self._config.get("apiKey"):
+        resolved = replace(super().settings(), provider=self.declared)
+        if not self.config(API_KEY.key):
             return resolved
         if self.is_stateless:
             return replace(resolved, key_source="the provider's config that `pulumi do` was given")
@@ -108,25 +96,9 @@ class NativeSession(Session):
         This opens no account, because that imports requests, and most previews don't need it.
         """
         try:
-            return AccountId.of(outputs).key in self._settings().account_id.own_keys
+            return AccountId.of(outputs).key in self.settings().account_id.own_keys
         except ConfigurationError:
             return False
-
-    def notify_through(self, log: Callable[[str], None]) -> None:
-        """Use `log` for messages about failing calls to the API in this thread."""
-        self._logs.current = log
-
-    def _note(self, message: str) -> None:
-        log = getattr(self._logs, "current", None)
-        if log is not None:
-            log(message)
-
-    def _value(self, key: str) -> str | None:
-        return self._config.get(key.removeprefix("fal:"))
-
-
-_VARIABLES = {option.name: option.variable for option in OPTIONS}
-"""The environment variable for each name in the provider's config."""
 
 
 def is_default(name: str) -> bool:
@@ -139,18 +111,23 @@ def is_default(name: str) -> bool:
 
 
 def parse_config(args: Mapping[str, Any]) -> dict[str, str]:
-    """Return the config as text, without values that a preview does not know yet."""
+    """Return the config as text by the stack's keys, without what a preview does not know yet."""
     return {
-        name: value if isinstance(value, str) else f"{value:g}"
+        f"fal:{name}": value if isinstance(value, str) else f"{value:g}"
         for name, value in args.items()
         if isinstance(value, str | int | float) and name != "version"
     }
 
 
-def config_problem(config: Mapping[str, str]) -> str | None:
-    """Return what is wrong with the config or with the environment, or None."""
-    environ = environment(config, is_default=False)
-    return settings.problem(environ, lambda key: config.get(key.removeprefix("fal:")))
+def environment(config: Mapping[str, str], *, is_default: bool = False) -> dict[str, str]:
+    """Return the environment without the variables that a declared provider's config overrides.
+
+    Environment variables override the stack's config, as in the dynamic provider. But the arguments
+    of a provider that the program declares override environment variables, because the program may
+    declare providers for several accounts.
+    """
+    hidden = {option.variable for option in OPTIONS if option.key in config and not is_default}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
 def unused_settings(config: Mapping[str, str]) -> list[str]:
@@ -161,42 +138,15 @@ def unused_settings(config: Mapping[str, str]) -> list[str]:
     """
     try:
         stack = json.loads(os.environ.get("PULUMI_CONFIG") or "{}")
-        own = settings.resolve(
-            {"FAL_KEY": "none", **environment(config, is_default=False)},
-            lambda key: config.get(key.removeprefix("fal:")),
-        )
+        own = settings.resolve({"FAL_KEY": "none", **environment(config)}, config.get)
     except (ValueError, ConfigurationError):
         return []  # the first call of the API reports what is wrong
-    values = {"api": own.api, "endpoint": own.endpoint}
     return [
-        name
-        for name, value in values.items()
-        if not (name in config or os.environ.get(_VARIABLES[name]))
-        and stack.get(name, value).rstrip("/") != value
+        option.name
+        for option, used in ((API, own.api), (ENDPOINT, own.endpoint))
+        if not option.text(os.environ, config.get)
+        and stack.get(option.name, used).rstrip("/") != used
     ]
-
-
-def environment(config: Mapping[str, str], *, is_default: bool) -> dict[str, str]:
-    """Return the environment without the variables that a declared provider's config overrides.
-
-    Environment variables override the stack's config, as in the dynamic provider. But the arguments
-    of a provider that the program declares override environment variables, because the program may
-    declare providers for several accounts.
-    """
-    hidden = set() if is_default else {_VARIABLES[name] for name in config if name in _VARIABLES}
-    return {name: value for name, value in os.environ.items() if name not in hidden}
-
-
-GET_INSTANCE, GET_INSTANCES = "fal:index:getInstance", "fal:index:getInstances"
-FILTERS = {
-    "instance_type": "Only machines of this type.",
-    "sector": "Only machines in this sector.",
-    "status": "Only machines with this status.",
-    "region": "Only machines in this region. Only the v1 API returns regions.",
-}
-"""The arguments of getInstances, with their descriptions in the schema."""
-LIST_FILTERS = ("status", "instance_type")
-"""Those by which List finds machines. There may be more, but a name can never be taken back."""
 
 
 def invoke(token: str, args: Mapping[str, Any], client: Client) -> dict[str, Any]:
@@ -232,9 +182,6 @@ def _result(instance: Instance) -> dict[str, Any]:
     return {camel(name): value for name, value in vars(instance).items() if value is not None}
 
 
-T = TypeVar("T")
-
-
 def answered(method: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], T]:
     """Decorate a method of the servicer so that its errors reach the engine.
 
@@ -243,18 +190,18 @@ def answered(method: Callable[[Any, Any, Any], T]) -> Callable[[Any, Any, Any], 
     """
 
     @functools.wraps(method)
-    def answer(self: Any, request: Any, context: Any) -> T:
+    def answer(self: ConfigurableProvider, request: Any, context: Any) -> T:
         engine.in_progress.enter()
         try:
             return method(self, request, context)
         except FalError as error:
-            # UNKNOWN would make the engine call the state of a machine "maybe corrupt".
             said = f"{type(error).__name__}: {runnable(str(error))}"
-            if error.is_awaited and (metadata := engine.awaited(said)):
-                self._log(message=said, severity=WARNING, urn=request.urn, ephemeral=False)
-                context.set_trailing_metadata(metadata)
-                context.abort(grpc.StatusCode.UNKNOWN, said)
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, said)
+            is_awaited = error.is_awaited and self.request(request, context).ask_for_another_run(
+                said
+            )
+            # Otherwise UNKNOWN would make the engine call the state of a machine "maybe corrupt".
+            code = grpc.StatusCode.UNKNOWN if is_awaited else grpc.StatusCode.FAILED_PRECONDITION
+            context.abort(code, said)
         except Exception:
             if context.code() is None:
                 context.abort(grpc.StatusCode.INTERNAL, traceback.format_exc())
@@ -271,7 +218,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def __init__(self, engine_address: str = "") -> None:
         self._engine_address = ""
-        self._log: Callable[..., None] = lambda **fields: None
+        self._logger: Callable[..., None] = lambda **fields: None
         self._reference = ""
         """How resources name this provider, URN::ID. Empty if the engine is too old to tell it."""
         self._session: NativeSession | None = None
@@ -286,13 +233,18 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         """The session from Configure. Before that, calls get one without config."""
         with self._lock:
             if self._session is None:
-                self._session = NativeSession({}, declared="", warn=self._warn)
+                self._session = NativeSession({}, self._send)
             return self._session
 
     def end(self) -> None:
         """End all waits after the engine's death, but wait until a POST in flight is recorded."""
         if self._session is not None:
             self._session.end()
+
+    def request(self, request: Any, context: Any) -> Request:
+        """Return what a call for a machine is about."""
+        timeout = float(getattr(request, "timeout", 0)) or None
+        return Request(request.urn, timeout, context, self._send)
 
     def Handshake(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC names the methods
         # Components need a provider that accepts secrets. The engine then leaves it to the provider
@@ -316,7 +268,8 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
         Failures name no property, because the engine would print its value, which may be the key.
         """
-        problem = config_problem(parse_config(received(request.news)))
+        config = parse_config(received(request.news))
+        problem = settings.problem(environment(config), config.get)
         failures = [provider_pb2.CheckFailure(reason=problem)] if problem else []
         checked = secret(request.news, "apiKey")
         return provider_pb2.CheckResponse(inputs=checked, failures=failures)
@@ -339,11 +292,11 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         declared = "" if is_default(request.name) else request.name
         configured = NativeSession(
             config,
+            self._send,
             declared=declared,
             # The provider of `pulumi do` without a stack has a URN without a name. The engine
             # gives any other a name, and old engines neither.
             is_stateless=bool(request.urn) and not request.name,
-            warn=self._warn,
             # Old engines tell none, and a preview of a stack that has none gets this mark.
             provider="" if request.id == UNKNOWN_ID else str(request.id),
         )
@@ -352,10 +305,11 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         if request.urn and request.id:
             self._reference = f"{request.urn}::{request.id}"
         for name in unused_settings(config) if declared else ():
-            self._warn(
+            configured.stack.log(
                 f"The provider {declared!r} in the program does not use the fal:{name} of the "
                 "stack's config, which is only for the default provider. To use it, pass "
-                f"`{name}` to the provider."
+                f"`{name}` to the provider.",
+                WARNING,
             )
         return provider_pb2.ConfigureResponse(
             supportsPreview=True, acceptSecrets=True, acceptResources=True
@@ -373,7 +327,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     @answered
     def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
-        found = invoke(request.tok, received(request.args), self.session.client)
+        found = invoke(request.tok, received(request.args), self.session.account.client)
         # Whatever is found with the help of a secret may tell it.
         secrets = found if secrets_in(request.args) else ()
         result: dict[str, Any] = {"return": sent(found, secrets)}  # `return` is Python's keyword
@@ -386,23 +340,25 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         All are found before the first is sent, so that an error reaches the engine as any other.
         """
         response = provider_pb2.ListResponse
-        ids = list_ids(request.token, received(request.query), request.limit, self.session.client)
+        ids = list_ids(
+            request.token, received(request.query), request.limit, self.session.account.client
+        )
         if ids is None:
             return iter([response(computed=response.Computed())])
         return iter([response(result=response.Result(id=id_)) for id_ in ids])
 
     def Cancel(self, request: Any, context: Any) -> Any:  # noqa: N802
-        if self._session is not None and (said := self._session.cancel()):
-            self._log(message=said, severity=INFO, urn="", ephemeral=False)
+        if self._session is not None:
+            self._session.cancel()
         return empty_pb2.Empty()
 
     def _connect(self, engine_address: str) -> None:
         self._engine_address = engine_address
-        self._log = engine.logger(engine_address)
+        self._logger = engine.logger(engine_address)
 
-    def _warn(self, message: str) -> None:
-        """Show a warning for the whole stack, because its resource may not be part of this run."""
-        self._log(message=message, severity=WARNING, urn="", ephemeral=False)
+    def _send(self, **fields: Any) -> None:
+        """Send a LogRequest to the engine that is connected now."""
+        self._logger(**fields)
 
 
 @functools.cache

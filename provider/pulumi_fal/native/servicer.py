@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from pulumi_fal.errors import (
     LifecycleError,
     UnknownMachineError,
 )
-from pulumi_fal.hosts import engine
 from pulumi_fal.machines.account import Account, elsewhere
 from pulumi_fal.native.base import ConfigurableProvider, answered
 from pulumi_fal.native.properties import (
@@ -33,7 +32,7 @@ from pulumi_fal.native.properties import (
     sent,
 )
 from pulumi_fal.resource import inputs, operations
-from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Call, InitFailed
+from pulumi_fal.resource.call import UNKNOWN, WARNING, Call, InitFailed
 from pulumi_fal.resource.inputs import IMPORTED, UNFINISHED
 from pulumi_fal.resource.operations import Diff, imported
 from pulumi_fal.stacks.state import IMPORT_REFUSED
@@ -258,15 +257,13 @@ class FalProvider(ConfigurableProvider):
         )
         call, news = self._call(request, context), received(request.properties)
         secrets = secrets_in(request.properties)
-        with self.session.slots:
+        with self._working(request, context, request.properties, secrets, call.timeout):
             try:
                 created = operations.create(self.session.account, call, news)
-            except InitFailed as failed:
-                self._abort_partial(context, failed, secrets, request.properties, call.timeout)
             except CapacityError as error:
                 what_to_do, is_awaited = camel_words(error.what_to_do), error.is_awaited
                 raise CapacityError(error.happened, what_to_do, is_awaited=is_awaited) from None
-        engine.on_undelivered(context, created.undelivered)
+        self.request(request, context).on_undelivered(created.undelivered)
         outs = _with_timeout(created.outputs, call.timeout, is_waited_for=inputs.waits(news))
         return provider_pb2.CreateResponse(id=created.id, properties=sent(outs, secrets))
 
@@ -283,11 +280,9 @@ class FalProvider(ConfigurableProvider):
         is_question = _QUESTION in request.urn
         secrets = secrets_in(request.inputs, request.properties)
         timeout = state.get(_CREATE_TIMEOUT)
-        with self.session.slots:
+        with self._working(request, context, request.inputs, secrets, timeout):
             try:
                 outs = operations.read(self.session.account, call, request.id, state)
-            except InitFailed as failed:
-                self._abort_partial(context, failed, secrets, request.inputs, timeout)
             except UnknownMachineError as error:
                 outs = None
                 if not is_question:  # the engine only says that it does not exist
@@ -324,11 +319,8 @@ class FalProvider(ConfigurableProvider):
         seconds = olds.pop(_CREATE_TIMEOUT, None)
         call = replace(call, timeout=call.timeout or seconds)
         account, before = self.session.account, received(request.old_inputs)
-        with self.session.slots:
-            try:
-                outs = operations.update(account, call, request.id, olds, news, before)
-            except InitFailed as failed:
-                self._abort_partial(context, failed, secrets, request.news, seconds)
+        with self._working(request, context, request.news, secrets, seconds):
+            outs = operations.update(account, call, request.id, olds, news, before)
         outs = _with_timeout(outs, seconds, is_waited_for=inputs.waits(news))
         return provider_pb2.UpdateResponse(properties=sent(outs, secrets))
 
@@ -368,21 +360,19 @@ class FalProvider(ConfigurableProvider):
             raise FalError(message)
 
     def _call(self, request: Any, context: Any) -> Call:
-        def log(message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
-            self._log(message=message, severity=severity, urn=request.urn, ephemeral=ephemeral)
+        is_preview = bool(getattr(request, "preview", False))
+        return self.session.call(self.request(request, context), preview=is_preview)
 
-        session = self.session
-        session.notify_through(functools.partial(log, ephemeral=True))
-        # `pulumi do --stateless` gives every machine the same URN, which may be that of a resource.
-        urn = "" if session.is_stateless else request.urn
-        return session.call(
-            urn,
-            timeout=float(getattr(request, "timeout", 0)) or None,
-            preview=bool(getattr(request, "preview", False)),
-            was_checked=request.urn in session.checked,
-            log=log,
-            is_heard=functools.partial(engine.is_heard, context),
-        )
+    @contextmanager
+    def _working(
+        self, request: Any, context: Any, given: Any, secrets: set[str], timeout: Any
+    ) -> Iterator[None]:
+        """Work on one machine, which the engine records as it is if the wait for it fails."""
+        with self.session.slots:
+            try:
+                yield
+            except InitFailed as failed:
+                self._abort_partial(request, context, failed, secrets, given, timeout)
 
     def _refuse_import(
         self, request: Any, context: Any, olds: dict[str, Any], news: dict[str, Any]
@@ -400,11 +390,12 @@ class FalProvider(ConfigurableProvider):
             refused = InitFailed(request.id, {**olds, IMPORT_REFUSED: True}, str(error))
             secrets = secrets_in(request.olds, request.news)
             self._abort_partial(
-                context, refused, secrets, request.old_inputs, refresh_before_update=True
+                request, context, refused, secrets, request.old_inputs, refresh_before_update=True
             )
 
     def _abort_partial(
         self,
+        request: Any,
         context: Any,
         failed: InitFailed,
         secrets: set[str],
@@ -413,11 +404,10 @@ class FalProvider(ConfigurableProvider):
         **others: Any,
     ) -> None:
         """Abort the call, which raises, so that the engine records the machine as it is."""
-        engine.on_undelivered(context, failed.undelivered)
+        current = self.request(request, context)
+        current.on_undelivered(failed.undelivered)
         outs = sent(_with_timeout(failed.outputs, create_timeout, is_waited_for=False), secrets)
-        context.set_trailing_metadata(
-            engine.partial_state(failed.instance_id, outs, failed.reason, inputs=given, **others)
-        )
+        current.keep(failed.instance_id, outs, failed.reason, inputs=given, **others)
         context.abort(grpc.StatusCode.UNKNOWN, failed.reason)
 
 
