@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pulumi_fal.api.models import HOW, PublicKey, parse_key, same_key
+from pulumi_fal.api.models import HOW, parse_key, same_key
 
 from ..fakes import ECDSA, ED25519, RSA, blob
 
@@ -28,7 +28,7 @@ BEGIN = "-----BEGIN OPENSSH " + "PRIVATE KEY-----"
 def test_key(kind: str, around: str) -> None:
     """A key is its type and blob, and comment and white space don't count."""
     line = KINDS[kind]
-    assert parse_key(around.format(line)) == PublicKey(kind, line.split()[1])
+    assert parse_key(around.format(line)) == " ".join(line.split()[:2])
 
 
 WEAK = "ssh-rsa " + blob(b"ssh-rsa", b"\1\0\1", b"\0" + b"\xc5" * 64)
@@ -120,4 +120,4 @@ def test_any_text(text: str) -> None:
     """A check that crashes shows a traceback in place of the reason. What is read is a key."""
     with contextlib.suppress(ValueError):
         parsed = parse_key(text)
-        assert parse_key(parsed.line) == parsed
+        assert parse_key(parsed) == parsed

@@ -26,28 +26,14 @@ _FIELDS = {
 """The key types that OpenSSH accepts, with the number of fields after the type's name."""
 
 HOW = "Use the line in the public key's file, as `cat ~/.ssh/id_ed25519.pub` prints it."
-
-
 PRIVATE = (
     "is a PRIVATE key, which must not leave your computer, and was not sent. Use the public key "
     "in its place, the line that `cat ~/.ssh/id_ed25519.pub` prints."
 )
 
 
-@dataclass(frozen=True)
-class PublicKey:
-    """A public key without its comment. Keys are equal if type and blob are."""
-
-    type: str
-    blob: str
-
-    @property
-    def line(self) -> str:
-        return f"{self.type} {self.blob}"
-
-
-def parse_key(text: str) -> PublicKey:
-    """Return the key in `text`. Raises ValueError with the problem, without quoting the text."""
+def parse_key(text: str) -> str:
+    """Return the key without its comment. Raises ValueError with the problem, without the text."""
     stripped = text.strip()
     if not stripped:
         raise ValueError(f"is blank. {HOW}")
@@ -64,7 +50,7 @@ def parse_key(text: str) -> PublicKey:
     if len(words) < 2:
         raise ValueError(f"has a type and nothing after it. {HOW}")
     _check_blob(words[0], words[1])
-    return PublicKey(words[0], words[1])
+    return f"{words[0]} {words[1]}"
 
 
 def is_private_key(text: str) -> bool:
@@ -75,7 +61,7 @@ def is_private_key(text: str) -> bool:
 def canonical(text: str) -> str:
     """Return the key without its comment, or the text itself if it is no key."""
     try:
-        return parse_key(text).line
+        return parse_key(text)
     except ValueError:
         return text.strip()
 

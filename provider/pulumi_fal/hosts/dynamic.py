@@ -13,9 +13,10 @@ import contextlib
 import functools
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any, TypeVar
 
 from pulumi_fal.api import settings
@@ -120,21 +121,15 @@ def raise_concurrency(limit: int) -> bool:
         executor = executor() if callable(executor) else None
         if executor is not None and isinstance(getattr(executor, "_max_workers", None), int):
             executor._max_workers = max(limit, executor._max_workers) + 1
-            executor._idle_semaphore = _NoneIdle()
+            executor._idle_semaphore = SimpleNamespace(acquire=_none_idle, release=_none_idle)
             for _ in range(min(limit, executor._work_queue.qsize())):
                 executor.submit(int)
             return True
     return False
 
 
-class _NoneIdle:
-    """Replaces an executor's semaphore of idle threads, and always says that none is idle."""
-
-    def acquire(self, timeout: float | None = None) -> bool:
-        return False
-
-    def release(self) -> None:
-        pass
+def _none_idle(*_: Any, **__: Any) -> bool:
+    return False
 
 
 def route_imports(is_ours: Callable[[str], bool], provider_key: str) -> bool:
@@ -170,26 +165,19 @@ def without_traceback(base: type[Exception]) -> bool:
     original = getattr(main, "traceback", None)
     if not callable(getattr(original, "format_exc", None)):
         return False
-    if not isinstance(original, _Traceback):
-        main.traceback = _Traceback(original, base)  # type: ignore[attr-defined]
-    return True
+    if hasattr(original, "hides_fal"):
+        return True
 
-
-class _Traceback:
-    """Replaces the module `traceback` in the SDK's main module."""
-
-    def __init__(self, original: Any, hidden: type[Exception]) -> None:
-        self._original = original
-        self._hidden = hidden
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
-
-    def format_exc(self, *args: Any, **kwargs: Any) -> str:
+    def format_exc(*args: Any, **kwargs: Any) -> str:
         error = sys.exc_info()[1]
-        if isinstance(error, self._hidden):
+        if isinstance(error, base):
             return f"{type(error).__name__}: {runnable(str(error))}"
-        return str(self._original.format_exc(*args, **kwargs))
+        return str(traceback.format_exc(*args, **kwargs))
+
+    main.traceback = SimpleNamespace(  # type: ignore[attr-defined]
+        **{**vars(traceback), "format_exc": format_exc, "hides_fal": True}
+    )
+    return True
 
 
 def guarded(method: Callable[..., T]) -> Callable[..., T]:

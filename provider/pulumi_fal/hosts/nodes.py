@@ -118,52 +118,53 @@ def outputs(
     ids = pulumi.Output.all(*(machine.id for machine in machines))
     node_names = names(name, len(machines))
 
-    def once_known(
-        write: Callable[[Mapping[str, str], int | None], _T | None],
-    ) -> pulumi.Output[_T | None]:
+    def once_known(write: Callable[..., _T | None], *others: Any) -> pulumi.Output[_T | None]:
         """Return what `write` makes of the ips by machine name, or None while one is missing.
 
-        `write` also gets the number of GPUs of each machine; None for a type that is not known.
+        `write` also gets the values of `others`.
         """
 
         def write_or_not(values: list[Any]) -> _T | None:
-            found, instance_type = values
-            by_name = {node: ip for node, ip in zip(node_names, found, strict=True) if ip}
-            known = InstanceType.known(instance_type)
-            return write(by_name, known.gpus if known else None) if all(found) else None
+            found, *more = values
+            by_name = dict(zip(node_names, found, strict=True))
+            return write(by_name, *more) if all(found) else None
 
-        return pulumi.Output.all(ips, machines[0].instance_type).apply(write_or_not)
+        return pulumi.Output.all(ips, *others).apply(write_or_not)
 
-    def ssh_config(values: list[Any]) -> str | None:
-        known, found = values
-        by_name = dict(zip(node_names, found, strict=True))
-        return access.ssh_config(known, by_name) if known else None
+    def hostfile(known: Mapping[str, str], type_: str) -> str | None:
+        gpus = _gpus(type_)
+        return access.hostfile(known.values(), gpus) if gpus else None
 
-    def dstack(values: list[Any]) -> str | None:
-        known, *sectors = values
-        return access.dstack(name, known.values(), sectors) if known else None
+    def torchrun(known: Mapping[str, str], type_: str) -> list[str] | None:
+        gpus = _gpus(type_)
+        if gpus is None:
+            return None
+        return [access.torchrun(list(known.values()), node, gpus) for node in range(len(known))]
 
-    by_name = once_known(lambda known, _: known)
+    def ssh_config(known: Mapping[str, str], found: list[str]) -> str:
+        return access.ssh_config(known, dict(zip(node_names, found, strict=True)))
+
+    type_ = machines[0].instance_type
     sectors = (machine.sector for machine in machines)
     return {
         "ips": ips,
         "main_ip": machines[0].ip,
         "sector": _only_sector(component, machines, sector),
-        "hostfile": once_known(
-            lambda known, gpus: access.hostfile(known.values(), gpus) if gpus else None
+        "hostfile": once_known(hostfile, type_),
+        "torchrun": once_known(torchrun, type_),
+        "ssh_config": once_known(ssh_config, ids),
+        "inventory": once_known(lambda known: access.inventory(name, known)),
+        "skypilot": once_known(lambda known: access.skypilot(name, known.values())),
+        "dstack": once_known(
+            lambda known, *found: access.dstack(name, known.values(), found), *sectors
         ),
-        "torchrun": once_known(
-            lambda known, gpus: (
-                [access.torchrun(list(known.values()), node, gpus) for node in range(len(known))]
-                if gpus
-                else None
-            )
-        ),
-        "ssh_config": pulumi.Output.all(by_name, ids).apply(ssh_config),
-        "inventory": once_known(lambda known, _: access.inventory(name, known)),
-        "skypilot": once_known(lambda known, _: access.skypilot(name, known.values())),
-        "dstack": pulumi.Output.all(by_name, *sectors).apply(dstack),
     }
+
+
+def _gpus(type_: str) -> int | None:
+    """Return the number of GPUs of each machine; None for a type that is not known."""
+    known = InstanceType.known(type_)
+    return known.gpus if known else None
 
 
 def _refuse_no_request(sector: Any) -> Any:

@@ -34,21 +34,13 @@ _OTHER_THREADS = 16
 class _Node(pulumi.CustomResource):
     """A machine of a cluster. Its outputs have the names of the schema."""
 
+    ip: Any
+    sector: Any
+
     def __init__(self, name: str, inputs: Mapping[str, Any], opts: pulumi.ResourceOptions) -> None:
         # The resource has only the outputs that are named here.
         super().__init__(NATIVE_TYPE_TOKEN, name, {**dict.fromkeys(_OUTPUTS), **inputs}, opts)
-
-    @property
-    def instance_type(self) -> Any:
-        return pulumi.get(self, "instanceType")
-
-    @property
-    def ip(self) -> Any:
-        return pulumi.get(self, "ip")
-
-    @property
-    def sector(self) -> Any:
-        return pulumi.get(self, "sector")
+        self.instance_type: Any = pulumi.get(self, "instanceType")
 
 
 class _ComputeCluster(pulumi.ComponentResource):
