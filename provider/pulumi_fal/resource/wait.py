@@ -9,8 +9,8 @@ state as unfinished.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pulumi_fal import clock
@@ -231,61 +231,63 @@ def _of_resource(account: Account, call: Call) -> list[StackMachine]:
     return [machine for machine in in_stack or () if machine.urn == call.urn]
 
 
+@dataclass
 class Wait:
-    """The wait for one machine. It keeps the machine as it was last seen."""
+    """The wait for one machine."""
 
-    def __init__(
-        self,
-        account: Account,
-        call: Call,
-        instance: Instance,
-        props: Mapping[str, Any],
-        *,
-        seen: bool,
-    ) -> None:
-        """`seen` says whether the API has shown the machine before."""
-        self._account = account
-        self._call = call
-        self.instance = instance
-        """The machine as it was last seen."""
-        self._props = props
-        self._ssh_problem = ""
-        self.seen = seen
-        """Whether the API has shown the machine, in a list or in response to a GET."""
+    account: Account
+    call: Call
+    instance: Instance
+    """The machine as it was last seen."""
+    props: Mapping[str, Any]
+    seen: bool
+    """Whether the API has shown the machine, in a list or in response to a GET."""
 
     @property
     def outputs(self) -> dict[str, Any]:
-        return inputs.outputs_of(self.instance, self._props, self._account.id)
+        return inputs.outputs_of(self.instance, self.props, self.account.id)
 
     def until_ready(self) -> dict[str, Any]:
         """Wait, and return the outputs of the ready machine.
 
         Raises VanishedError if the machine is gone, and InitFailed if the wait fails otherwise.
         """
-        timeout = self._call.timeout or CREATE_TIMEOUT
-        on_no_ssh = self._show_ssh_problem if inputs.waits_for_ssh(self._props) else None
+        timeout = self.call.timeout or CREATE_TIMEOUT
+        show = _show_changes(self.call, progress(self.instance))
+
+        def observe(shown: Instance) -> None:
+            show(progress(shown))
+            self.instance, self.seen = shown, True
+
+        def on_no_ssh(reason: str) -> None:
+            show(silent(reason))
+
         try:
-            self.instance = self._account.lifecycle.wait_until_ready(
-                self.instance, timeout, self._observe, on_no_ssh, seen=self.seen
+            self.instance = self.account.lifecycle.wait_until_ready(
+                self.instance,
+                timeout,
+                observe,
+                on_no_ssh if inputs.waits_for_ssh(self.props) else None,
+                seen=self.seen,
             )
         except VanishedError:
             raise
         except Exception as error:
-            raise unfinished(
-                self._account, self._call, self.instance, self._props, error
-            ) from error
+            raise unfinished(self.account, self.call, self.instance, self.props, error) from error
         self.seen = True
         return self.outputs
 
-    def _observe(self, shown: Instance) -> None:
-        if (shown.status, shown.ip) != (self.instance.status, self.instance.ip):
-            self._call.log(progress(shown), ephemeral=True)
-        self.instance, self.seen = shown, True
 
-    def _show_ssh_problem(self, reason: str) -> None:
-        if reason != self._ssh_problem:
-            self._ssh_problem = reason
-            self._call.log(silent(reason), ephemeral=True)
+def _show_changes(call: Call, last: str = "") -> Callable[[str], None]:
+    """Return a function that shows a text on the resource's row, unless it was the last one."""
+
+    def show(text: str) -> None:
+        nonlocal last
+        if text != last:
+            call.log(text, ephemeral=True)
+        last = text
+
+    return show
 
 
 def unfinished(
@@ -360,16 +362,10 @@ def patience(call: Call, props: Mapping[str, Any]) -> Patience | None:
     text = props.get("wait_for_capacity")
     if text is None:
         return None
-    shown = ""
-
-    def show(waited: Waited) -> None:
-        nonlocal shown
-        message = _no_capacity_yet(waited)
-        if message != shown:
-            call.log(message, ephemeral=True)
-            shown = message
-
-    return Patience(text, clock.parse_duration(text) or 0.0, show)
+    show = _show_changes(call)
+    return Patience(
+        text, clock.parse_duration(text) or 0.0, lambda waited: show(_no_capacity_yet(waited))
+    )
 
 
 def _no_capacity_yet(waited: Waited) -> str:
