@@ -161,7 +161,7 @@ class FakeApi:
 
 
 def listed(request: Request[Any], machines: list[Any]) -> Any:
-    return {"instances": machines} if request.reason is V1.reason else machines
+    return {"instances": machines} if request.dialect is V1 else machines
 
 
 def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError) -> Any:
@@ -173,7 +173,7 @@ def arrived(request: Request[Any], fault: Fault | None, outcome: Any | APIError)
     if fault is not None and fault.name == "lapse" and request.kind == "list":
         return listed(request, [])
     if fault is not None and fault.body is not None:
-        if not request.json_expected and not fault.body.startswith("<"):
+        if request.kind == "delete" and not fault.body.startswith("<"):
             return None
         try:
             return json.loads(fault.body)

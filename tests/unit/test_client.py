@@ -21,7 +21,7 @@ from ..fakes import CREATE, ED25519, LIST, ONE, UNSENT, refusal, settings, unans
 from .world import World
 
 NEW = NewInstance(ONE, ED25519)
-KEYED = replace(CREATE, is_idempotent=True)
+KEYED = replace(CREATE, headers={"Idempotency-Key": "key"})
 HTML, NO_STATUS = (LIST.error(UnusableAnswerError, "no", status=status) for status in (200, None))
 FULL = "no capacity left"
 

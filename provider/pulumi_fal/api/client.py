@@ -108,7 +108,7 @@ class Transport:
         return request
 
     def send(self, request: Request[Any], timeout: float | None = None) -> Any:
-        """Send the request, and return the decoded JSON, or None if the request expects no JSON.
+        """Send the request, and return the decoded JSON, or None for a delete.
 
         `timeout` is in seconds, and can only shorten the default timeouts. Raises APIError unless
         the answer is a usable 2xx, and ConfigurationError if the settings of this computer prevent
@@ -145,7 +145,7 @@ class Transport:
             raise ConfigurationError(_NO_CA_BUNDLE) from None
         if not response.ok or response.is_redirect or not 200 <= response.status_code < 300:
             raise self._refusal(request, response)
-        if not request.json_expected and response.text.lstrip()[:1] != "<":  # as HTML begins
+        if request.kind == "delete" and response.text.lstrip()[:1] != "<":  # as HTML begins
             return None
         try:
             return response.json()
@@ -164,7 +164,7 @@ class Transport:
         if kind is AuthenticationError:
             advice = (
                 f"The key that was refused came from {self._settings.key_source}; make "
-                f"{request.needed_key} at {KEYS_PAGE} and set it {self._settings.set_key}."
+                f"{request.dialect.needed_key} at {KEYS_PAGE} and set it {self._settings.set_key}."
             )
         if kind is UnusableAnswerError:
             detail = "a redirect, which is not followed"
@@ -177,7 +177,7 @@ class Transport:
             body = response.json()
         except (ValueError, RecursionError):
             return self._words(response)
-        reason = request.reason(body)
+        reason = request.dialect.reason(body)
         said = self._words(response) if reason is None else self._clean(reason)
         other = mismatch(self._settings.api, body)
         return f"{said.rstrip('.')}, {other}" if other else said

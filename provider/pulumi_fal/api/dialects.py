@@ -25,6 +25,7 @@ KEPT_SECONDS = 600.0
 """Seconds for which the v1 API keeps the answer to a create with an idempotency key."""
 Kind = Literal["create", "list", "get", "delete"]
 """The kinds of requests, which every version of the API has."""
+_KEY_HEADER = "Idempotency-Key"
 _NO_SUCH_PATH = ("Not Found", "Method Not Allowed")
 """What the legacy API's web framework answers for a path or a method that it does not have."""
 
@@ -33,30 +34,33 @@ _NO_SUCH_PATH = ("Not Found", "Method Not Allowed")
 class Request(Generic[T]):
     """A request in one version of the API. The client may send it more than once."""
 
+    dialect: Dialect
+    """The version of the API."""
     kind: Kind
-    method: str
     path: str
     parse: Callable[[Any], T]
     """Parses the decoded body of an answer. Raises ValueError if its shape is wrong."""
-    reason: Callable[[Any], str | None]
-    """Returns the API's message from the decoded body of an error, or None if it has none."""
     body: Mapping[str, str] | None = None
     """The body to send as JSON."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers to send in addition to those that every request has."""
     instance_id: str | None = None
     """The machine that the request is about, for error messages."""
-    is_idempotent: bool = False
-    """Whether the API may carry out the request twice without harm."""
-    json_expected: bool = True
-    """Whether a successful answer must be JSON."""
-    needed_key: str = "a key with the ADMIN scope"
-    """The kind of API key that the call needs, for error messages."""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return {"create": "POST", "delete": "DELETE"}.get(self.kind, "GET")
 
     @property
     def creates(self) -> bool:
         """Whether the request creates a machine, which takes longer than any other call."""
         return self.kind == "create"
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether the API may carry out the request twice without harm."""
+        return not self.creates or _KEY_HEADER in self.headers
 
     def error(self, type_: Callable[..., E], detail: str, **attributes: Any) -> E:
         """Return an exception of type `type_` about this request."""
@@ -85,7 +89,9 @@ class Dialect:
     page: Callable[[Any], Page]
     """Parses the answer to a list."""
     reason: Callable[[Any], str | None]
+    """Returns the API's message from the decoded body of an error, or None if it has none."""
     needed_key: str
+    """The kind of API key that the calls need, for error messages."""
     has_idempotency_keys: bool
 
     def list_instances(self, cursor: str | None = None) -> Request[Page]:
@@ -94,18 +100,16 @@ class Dialect:
         This sends no `limit`, because fal does not document its maximum.
         """
         query = f"?cursor={quote(cursor, safe='')}" if cursor else ""
-        path = self.instances + query
-        return self._request("list", "GET", path, self.page, is_idempotent=True)
+        return Request(self, "list", self.instances + query, self.page)
 
     def get_instance(self, instance_id: str) -> Request[Instance]:
         """Get one machine."""
-        return self._request(
+        return Request(
+            self,
             "get",
-            "GET",
             self._path(instance_id),
             lambda body: same_instance(instance_id, body),
             instance_id=instance_id,
-            is_idempotent=True,
         )
 
     def create_instance(self, new: NewInstance, idempotency_key: str = "") -> Request[Instance]:
@@ -113,36 +117,17 @@ class Dialect:
 
         A key is ignored if the API does not support keys.
         """
-        has_key = bool(idempotency_key) and self.has_idempotency_keys
-        return self._request(
-            "create",
-            "POST",
-            self.instance,
-            created,
-            body=new.body,
-            headers={"Idempotency-Key": idempotency_key} if has_key else {},
-            is_idempotent=has_key,
-        )
+        has_key = idempotency_key and self.has_idempotency_keys
+        headers = {_KEY_HEADER: idempotency_key} if has_key else {}
+        return Request(self, "create", self.instance, created, new.body, headers)
 
     def delete_instance(self, instance_id: str) -> Request[None]:
         """Delete a machine. Any 2xx counts as success: v1 sends no body, legacy documents none."""
-        return self._request(
-            "delete",
-            "DELETE",
-            self._path(instance_id),
-            lambda body: None,
-            instance_id=instance_id,
-            is_idempotent=True,
-            json_expected=False,
-        )
+        path = self._path(instance_id)
+        return Request(self, "delete", path, lambda body: None, instance_id=instance_id)
 
     def _path(self, instance_id: str) -> str:
         return f"{self.instance}/{quote(instance_id, safe='')}"
-
-    def _request(
-        self, kind: Kind, method: str, path: str, parse: Callable[[Any], T], **others: Any
-    ) -> Request[T]:
-        return Request(kind, method, path, parse, self.reason, needed_key=self.needed_key, **others)
 
 
 def mismatch(api: str, body: Any) -> str:
