@@ -84,6 +84,49 @@ TABLE = (
 )
 
 
+# Which refusals of a create mean that the API has no capacity for the machine at present. Neither
+# API documents this answer. So both have to hold: the status shows that the API certainly made no
+# machine, and the text speaks of capacity, availability or stock. Any other failure is an error as
+# ever: waiting does not help against a wrong key, and a create that the API may have carried out
+# must not be sent again.
+
+
+@dataclass(frozen=True)
+class Wording:
+    """One way in which a text can say that there is no capacity."""
+
+    says: str
+    """A description of the wording."""
+    pattern: str
+    """What it looks like in whole words, in lower case, with a space for each `_` and `-`."""
+    of_machines: bool = False
+    """Whether the text must also name what is missing: machines, GPUs, a sector or the like."""
+
+
+WORDINGS = (
+    Wording("`capacity`", "capacity"),
+    Wording("`stock` or `sold out`", "stock|sold out"),
+    Wording(
+        "`unavailable`, or `no`, `none` or `not` and then `available` or `availability`",
+        r"unavailable|(?:no|none|not)\b.*\bavailab(?:le|ility)",
+        of_machines=True,
+    ),
+    Wording(
+        "`insufficient`, `not enough`, `no more`, `exhausted`, `full` or `fully`",
+        "insufficient|not enough|no more|exhausted|full|fully",
+        of_machines=True,
+    ),
+)
+"""The wordings, of which one is needed."""
+MACHINES = "machine|instance|gpu|h100|node|server|host|hardware|resource|sector|region|zone"
+"""What a text may call machines and the places where they are, also with an `s` at the end."""
+OTHER_REASONS = (
+    "quota|limit|too many|throttling|throttled|permission|scope|key|credit|balance|billing|payment"
+    "|plan|subscription|feature"
+)
+"""Words for what waiting does not change, also with an `s`. A text with one of them never fits."""
+
+
 def rule(error: APIError) -> Rule:
     """Return the rule for an error."""
     match error:
@@ -196,49 +239,6 @@ def attempts(budget: Budget, clock: Clock, notify: Callable[[str], None]) -> Ite
         if number >= _FIRST_REPORTED_RETRY or pause >= _REPORTED_PAUSE:
             notify(f"{attempt.error} Trying again in {pause:.0f} s.")
         clock.sleep(pause)
-
-
-# Which refusals of a create mean that the API has no capacity for the machine at present. Neither
-# API documents this answer. So both have to hold: the status shows that the API certainly made no
-# machine, and the text speaks of capacity, availability or stock. Any other failure is an error as
-# ever: waiting does not help against a wrong key, and a create that the API may have carried out
-# must not be sent again.
-
-
-@dataclass(frozen=True)
-class Wording:
-    """One way in which a text can say that there is no capacity."""
-
-    says: str
-    """A description of the wording."""
-    pattern: str
-    """What it looks like in whole words, in lower case, with a space for each `_` and `-`."""
-    of_machines: bool = False
-    """Whether the text must also name what is missing: machines, GPUs, a sector or the like."""
-
-
-WORDINGS = (
-    Wording("`capacity`", "capacity"),
-    Wording("`stock` or `sold out`", "stock|sold out"),
-    Wording(
-        "`unavailable`, or `no`, `none` or `not` and then `available` or `availability`",
-        r"unavailable|(?:no|none|not)\b.*\bavailab(?:le|ility)",
-        of_machines=True,
-    ),
-    Wording(
-        "`insufficient`, `not enough`, `no more`, `exhausted`, `full` or `fully`",
-        "insufficient|not enough|no more|exhausted|full|fully",
-        of_machines=True,
-    ),
-)
-"""The wordings, of which one is needed."""
-MACHINES = "machine|instance|gpu|h100|node|server|host|hardware|resource|sector|region|zone"
-"""What a text may call machines and the places where they are, also with an `s` at the end."""
-OTHER_REASONS = (
-    "quota|limit|too many|throttling|throttled|permission|scope|key|credit|balance|billing|payment"
-    "|plan|subscription|feature"
-)
-"""Words for what waiting does not change, also with an `s`. A text with one of them never fits."""
 
 
 def lacks_capacity(error: APIError) -> bool:

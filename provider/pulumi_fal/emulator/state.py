@@ -23,6 +23,20 @@ STEPS = ((0.0, Status.PENDING), (0.1, Status.INIT), (0.3, Status.PROVISIONING), 
 """The fraction of the provisioning time from which a machine has each status."""
 SECTOR_AT = 0.3
 """The fraction of the provisioning time from which the API's choice of a sector is shown."""
+CAPACITY_ANSWERS = {
+    400: "no capacity left {}",
+    409: "machines are out of stock {}",
+    422: "machines are not available {} at the moment",
+    429: "no more machines {}, try again later",
+    503: "insufficient resources {}",
+}
+"""What the API may say to a create for want of capacity, by status. fal documents none of them."""
+CALLS = ("create", "list", "get", "delete")
+"""The kinds of calls, as used by counters and faults."""
+# RFC 2544 reserves these addresses for benchmarks, so they belong to no real machine.
+NETWORK = ipaddress.IPv4Address("198.18.0.0")
+_Kept = tuple[float, NewInstance, Instance]
+"""The time until which an answer is kept, the arguments of the create, and the answer."""
 
 
 @dataclass
@@ -70,16 +84,6 @@ class Machine:
             ip=self.ip if progress >= self.ip_at else None,
             status=self.status or status.value,
         )
-
-
-CALLS = ("create", "list", "get", "delete")
-"""The kinds of calls, as used by counters and faults."""
-
-# RFC 2544 reserves these addresses for benchmarks, so they belong to no real machine.
-NETWORK = ipaddress.IPv4Address("198.18.0.0")
-
-_Kept = tuple[float, NewInstance, Instance]
-"""The time until which an answer is kept, the arguments of the create, and the answer."""
 
 
 class TurnedClock:
@@ -351,16 +355,6 @@ class NoCapacityError(Exception):
         """`missing` says what there is no capacity for, as in "for gpu_1x_h100_sxm5"."""
         super().__init__(CAPACITY_ANSWERS[status].format(missing))
         self.status = status
-
-
-CAPACITY_ANSWERS = {
-    400: "no capacity left {}",
-    409: "machines are out of stock {}",
-    422: "machines are not available {} at the moment",
-    429: "no more machines {}, try again later",
-    503: "insufficient resources {}",
-}
-"""What the API may say to a create for want of capacity, by status. fal documents none of them."""
 
 
 class KeyReusedError(Exception):

@@ -39,156 +39,17 @@ from pulumi_fal.stacks.state import IMPORT_REFUSED
 
 _LOOK_SECONDS = 5.0
 """Seconds that a diff may take to find out whether this account has the machine."""
-
-
-def refuse_import(account: Account, call: Call, machine: Instance, news: Mapping[str, Any]) -> None:
-    """Raise LifecycleError if the machine differs from the program's inputs, or is another's."""
-    known = {name: value for name, value in news.items() if value is not UNKNOWN}
-    try:
-        operations.refuse_mismatch(machine.id, vars(machine), known)
-    except LifecycleError as error:
-        raise LifecycleError(machine.id, camel_words(str(error))) from None
-    operations.refuse_taken(account, call, machine)
-
-
-def refuse_to_replace(account: Account, call: Call, machine: Instance) -> None:
-    """Raise LifecycleError if the imported machine may not replace the one in state.
-
-    The engine marks that one for deletion before the imported machine is compared with the program,
-    and deletes it even if the import is refused then. So the inputs in state stand for the program.
-    """
-    id_, in_stack = machine.id, account.stacks.machines(account.origin(call.urn))
-    for old in in_stack or ():
-        if old.urn != call.urn or old.id == id_ or old.is_replaced:
-            continue
-        wanted = {"instance_type": old.instance_type, "sector": old.requested_sector}
-        operations.refuse_taken(account, call, machine)
-        try:
-            operations.refuse_mismatch(id_, vars(machine), wanted)
-        except LifecycleError:
-            raise LifecycleError(
-                id_,
-                f"Machine {id_} was not imported: it would replace machine {old.id}, which has "
-                "another type or sector, and Pulumi would delete that one.\n"
-                "To keep it, give the imported machine another name in the program.\n"
-                "To replace it, run `pulumi up` without the resource first: this deletes it.",
-            ) from None
-
-
-def refuse_move(
-    account: Account, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
-) -> None:
-    """Raise ElsewhereError if the machine in state belongs to another account than this one.
-
-    `olds` are its old outputs. `took_over` says whether it had another provider before. The key of
-    that provider may leave state if this does not raise, so it also raises if the API can't be
-    asked. Otherwise it does not, because previews work offline. The API is asked only if another
-    key than this one saw the machine last.
-    """
-    account_id = AccountId.of(olds)
-    try:
-        if account.is_known_own(account_id) or account.lifecycle.look(id_, _LOOK_SECONDS):
-            return
-        if account.sees(account_id, account.origin(call.urn)):
-            return
-    except (FalError, TimeoutError) as error:
-        if took_over:
-            raise _unknown(id_, account_id, error) from None
-        return
-    if took_over:
-        raise _moved(call.urn, id_, account_id, account.id)
-    raise elsewhere(account.settings, id_, account_id)
-
-
-def _moved(urn: str, id_: str, old: AccountId, new: AccountId) -> ElsewhereError:
-    return ElsewhereError(
-        id_,
-        f"Machine {id_} belongs to account {old.account or '?'} at {old.endpoint or '?'}, but the "
-        f"resource's provider is now one of account {new.account} at {new.endpoint}, which does "
-        "not see it. A machine can't move to another account, so nothing was changed.\n"
-        "To keep the machine, give its resource the earlier provider again.\n"
-        "To replace it with a new one, and delete it with the key of its earlier provider:\n"
-        f"  pulumi up --replace {shlex.quote(urn)}",
-    )
-
-
-def _unknown(id_: str, old: AccountId, error: Exception) -> ElsewhereError:
-    problem = str(error).rstrip(".") or "the API did not answer in time"
-    return ElsewhereError(
-        id_,
-        f"Machine {id_} was last seen with another key than that of its new provider (account "
-        f"{old.account or '?'} at {old.endpoint or '?'}), and whether both belong to the same "
-        f"account is not known: {problem}. Nothing was changed.\n"
-        "Run the command again when the API can be reached, or give the resource its earlier "
-        "provider again.",
-    )
-
-
-def completed(
-    before: Mapping[str, Any], outputs: Mapping[str, Any], news: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """Return the old inputs, completed from the new ones if an import left some out.
-
-    The API does not return the SSH key, nor which of the sectors was requested. Since that is no
-    difference, the engine records these inputs without a change.
-    """
-    if "ssh_key" in before or "ssh_key" in outputs:
-        return before
-    unrecorded = {name: new for name, new in news.items() if outputs.get(name, new) == new}
-    return {**unrecorded, **before}
-
-
-_SOME, _NONE = provider_pb2.DiffResponse.DIFF_SOME, provider_pb2.DiffResponse.DIFF_NONE
-_Kind = provider_pb2.PropertyDiff
-
-Properties = Mapping[str, Any]
-
-
-def compare(
-    found: Diff, before: Properties, news: Properties, *, is_import: bool, is_outdated: bool
-) -> provider_pb2.DiffResponse:
-    """Return the answer, given which changes replace the machine, and the old and new inputs.
-
-    `is_import` says whether the engine is importing the machine, and compares it with the program.
-    `is_outdated` says whether the state has to be written again although no input differs.
-    """
-    changed = {name for name in inputs.NAMES if before.get(name) != news.get(name)}
-    if is_import:  # what the API does not return can't differ from the program
-        changed = {name for name in changed if name in before or name in found.replaces}
-    replaces = found.replaces
-    details = {
-        camel(name): provider_pb2.PropertyDiff(
-            kind=_kind(name, before, news, name in replaces), inputDiff=name in changed
-        )
-        for name in inputs.NAMES
-        if name in changed or name in replaces
-    }
-    return provider_pb2.DiffResponse(
-        changes=_SOME if details or found.changes or is_outdated else _NONE,
-        replaces=[camel(name) for name in replaces],
-        diffs=list(details),
-        detailedDiff=details,
-        hasDetailedDiff=bool(details),
-    )
-
-
-def _kind(name: str, before: Properties, news: Properties, replaces: bool) -> Any:
-    if name in news and name not in before:
-        return _Kind.ADD_REPLACE if replaces else _Kind.ADD
-    if name in before and name not in news:
-        return _Kind.DELETE_REPLACE if replaces else _Kind.DELETE
-    return _Kind.UPDATE_REPLACE if replaces else _Kind.UPDATE
-
-
 _CREATE_TIMEOUT = "createTimeout"
 """The output with the timeout in seconds that the program set for create, while a wait is left.
 
 The engine does not send it with Update, which resumes the wait.
 """
-
-
 _QUESTION = "::__exists__"
 """Begins the name that the engine makes up if a program asks whether a machine exists."""
+_SOME, _NONE = provider_pb2.DiffResponse.DIFF_SOME, provider_pb2.DiffResponse.DIFF_NONE
+_Kind = provider_pb2.PropertyDiff
+
+Properties = Mapping[str, Any]
 
 
 class FalProvider(ConfigurableProvider):
@@ -421,3 +282,134 @@ def _with_timeout(
     """Return the outputs, with the timeout that create had, if any, and if a wait is left."""
     is_kept = seconds and not is_waited_for
     return {**outputs, _CREATE_TIMEOUT: seconds} if is_kept else outputs
+
+
+def completed(before: Properties, outputs: Properties, news: Properties) -> Properties:
+    """Return the old inputs, completed from the new ones if an import left some out.
+
+    The API does not return the SSH key, nor which of the sectors was requested. Since that is no
+    difference, the engine records these inputs without a change.
+    """
+    if "ssh_key" in before or "ssh_key" in outputs:
+        return before
+    unrecorded = {name: new for name, new in news.items() if outputs.get(name, new) == new}
+    return {**unrecorded, **before}
+
+
+def compare(
+    found: Diff, before: Properties, news: Properties, *, is_import: bool, is_outdated: bool
+) -> provider_pb2.DiffResponse:
+    """Return the answer, given which changes replace the machine, and the old and new inputs.
+
+    `is_import` says whether the engine is importing the machine, and compares it with the program.
+    `is_outdated` says whether the state has to be written again although no input differs.
+    """
+    changed = {name for name in inputs.NAMES if before.get(name) != news.get(name)}
+    if is_import:  # what the API does not return can't differ from the program
+        changed = {name for name in changed if name in before or name in found.replaces}
+    replaces = found.replaces
+    details = {
+        camel(name): provider_pb2.PropertyDiff(
+            kind=_kind(name, before, news, name in replaces), inputDiff=name in changed
+        )
+        for name in inputs.NAMES
+        if name in changed or name in replaces
+    }
+    return provider_pb2.DiffResponse(
+        changes=_SOME if details or found.changes or is_outdated else _NONE,
+        replaces=[camel(name) for name in replaces],
+        diffs=list(details),
+        detailedDiff=details,
+        hasDetailedDiff=bool(details),
+    )
+
+
+def _kind(name: str, before: Properties, news: Properties, replaces: bool) -> Any:
+    if name not in before:
+        return _Kind.ADD_REPLACE if replaces else _Kind.ADD
+    if name not in news:
+        return _Kind.DELETE_REPLACE if replaces else _Kind.DELETE
+    return _Kind.UPDATE_REPLACE if replaces else _Kind.UPDATE
+
+
+def refuse_import(account: Account, call: Call, machine: Instance, news: Mapping[str, Any]) -> None:
+    """Raise LifecycleError if the machine differs from the program's inputs, or is another's."""
+    known = {name: value for name, value in news.items() if value is not UNKNOWN}
+    try:
+        operations.refuse_mismatch(machine.id, vars(machine), known)
+    except LifecycleError as error:
+        raise LifecycleError(machine.id, camel_words(str(error))) from None
+    operations.refuse_taken(account, call, machine)
+
+
+def refuse_to_replace(account: Account, call: Call, machine: Instance) -> None:
+    """Raise LifecycleError if the imported machine may not replace the one in state.
+
+    The engine marks that one for deletion before the imported machine is compared with the program,
+    and deletes it even if the import is refused then. So the inputs in state stand for the program.
+    """
+    id_, in_stack = machine.id, account.stacks.machines(account.origin(call.urn))
+    for old in in_stack or ():
+        if old.urn != call.urn or old.id == id_ or old.is_replaced:
+            continue
+        wanted = {"instance_type": old.instance_type, "sector": old.requested_sector}
+        operations.refuse_taken(account, call, machine)
+        try:
+            operations.refuse_mismatch(id_, vars(machine), wanted)
+        except LifecycleError:
+            raise LifecycleError(
+                id_,
+                f"Machine {id_} was not imported: it would replace machine {old.id}, which has "
+                "another type or sector, and Pulumi would delete that one.\n"
+                "To keep it, give the imported machine another name in the program.\n"
+                "To replace it, run `pulumi up` without the resource first: this deletes it.",
+            ) from None
+
+
+def refuse_move(
+    account: Account, call: Call, id_: str, olds: Mapping[str, Any], *, took_over: bool
+) -> None:
+    """Raise ElsewhereError if the machine in state belongs to another account than this one.
+
+    `olds` are its old outputs. `took_over` says whether it had another provider before. The key of
+    that provider may leave state if this does not raise, so it also raises if the API can't be
+    asked. Otherwise it does not, because previews work offline. The API is asked only if another
+    key than this one saw the machine last.
+    """
+    account_id = AccountId.of(olds)
+    try:
+        if account.is_known_own(account_id) or account.lifecycle.look(id_, _LOOK_SECONDS):
+            return
+        if account.sees(account_id, account.origin(call.urn)):
+            return
+    except (FalError, TimeoutError) as error:
+        if took_over:
+            raise _unknown(id_, account_id, error) from None
+        return
+    if took_over:
+        raise _moved(call.urn, id_, account_id, account.id)
+    raise elsewhere(account.settings, id_, account_id)
+
+
+def _moved(urn: str, id_: str, old: AccountId, new: AccountId) -> ElsewhereError:
+    return ElsewhereError(
+        id_,
+        f"Machine {id_} belongs to account {old.account or '?'} at {old.endpoint or '?'}, but the "
+        f"resource's provider is now one of account {new.account} at {new.endpoint}, which does "
+        "not see it. A machine can't move to another account, so nothing was changed.\n"
+        "To keep the machine, give its resource the earlier provider again.\n"
+        "To replace it with a new one, and delete it with the key of its earlier provider:\n"
+        f"  pulumi up --replace {shlex.quote(urn)}",
+    )
+
+
+def _unknown(id_: str, old: AccountId, error: Exception) -> ElsewhereError:
+    problem = str(error).rstrip(".") or "the API did not answer in time"
+    return ElsewhereError(
+        id_,
+        f"Machine {id_} was last seen with another key than that of its new provider (account "
+        f"{old.account or '?'} at {old.endpoint or '?'}), and whether both belong to the same "
+        f"account is not known: {problem}. Nothing was changed.\n"
+        "Run the command again when the API can be reached, or give the resource its earlier "
+        "provider again.",
+    )

@@ -81,6 +81,16 @@ NAMES = names(lambda field: field.is_input)
 ONLY = names(lambda field: field.is_input and not field.is_output)
 """The inputs that programs can't read, although state has them among the outputs."""
 REPLACING = names(lambda field: field.replaces)
+_OUTPUTS = names(lambda field: field.is_output)
+_LATE = names(lambda field: field.is_late)
+IMPORTED = "imported"
+"""Set while the SSH key in state is the one that an import was given. The API does not return keys,
+so it may not be the machine's."""
+UNFINISHED = "unfinished"
+"""Set only while a machine's wait for ready is incomplete: to True, or to GONE."""
+GONE = "gone"
+"""The value of UNFINISHED once a wait has found that the machine no longer exists."""
+_REQUESTED = (*names(lambda field: field.is_input and not field.is_late), IMPORTED)
 
 DEFAULTS = {"wait": True, "wait_for_ssh": False}
 REQUIRED = ("instance_type", "ssh_key")
@@ -240,20 +250,6 @@ def _ssh_key_problem(value: str) -> str | None:
     except ValueError as error:
         return str(error)
     return None
-
-
-_OUTPUTS = names(lambda field: field.is_output)
-_LATE = names(lambda field: field.is_late)
-
-IMPORTED = "imported"
-"""Set while the SSH key in state is the one that an import was given. The API does not return keys,
-so it may not be the machine's."""
-UNFINISHED = "unfinished"
-"""Set only while a machine's wait for ready is incomplete: to True, or to GONE."""
-GONE = "gone"
-"""The value of UNFINISHED once a wait has found that the machine no longer exists."""
-
-_REQUESTED = (*names(lambda field: field.is_input and not field.is_late), IMPORTED)
 
 
 def outputs_of(
