@@ -43,29 +43,25 @@ class _Node(pulumi.CustomResource):
         self.instance_type: Any = pulumi.get(self, "instanceType")
 
 
-class _ComputeCluster(pulumi.ComponentResource):
-    """The component of the schema. `inputs` and `outputs` have the names of the schema."""
+def _declare(name: str, inputs: Mapping[str, Any], opts: pulumi.ResourceOptions) -> ConstructResult:
+    """Declare the component and its machines. `inputs` have the names of the schema."""
+    given = {_INPUTS[input_]: value for input_, value in inputs.items() if input_ in _INPUTS}
+    size = nodes.checked_size(_whole(given.pop("size", None)))
+    if given.get("instance_type") is None:
+        given["instance_type"] = InstanceType.GPU_8X_H100_SXM5.value
+    cluster = pulumi.ComponentResource(CLUSTER_TYPE_TOKEN, name, {}, opts)
 
-    def __init__(self, name: str, inputs: Mapping[str, Any], opts: pulumi.ResourceOptions) -> None:
-        given = {_INPUTS[input_]: value for input_, value in inputs.items() if input_ in _INPUTS}
-        size = nodes.checked_size(_whole(given.pop("size", None)))
-        if given.get("instance_type") is None:
-            given["instance_type"] = InstanceType.GPU_8X_H100_SXM5.value
-        super().__init__(CLUSTER_TYPE_TOKEN, name, {}, opts)
+    def new(node: str, node_inputs: dict[str, Any], opts: pulumi.ResourceOptions) -> _Node:
+        # A stack of the Python package continues with the same machines.
+        opts.aliases = [pulumi.Alias(type_=TYPE_TOKEN)]
+        return _Node(node, {camel(input_): value for input_, value in node_inputs.items()}, opts)
 
-        def new(node: str, node_inputs: dict[str, Any], opts: pulumi.ResourceOptions) -> _Node:
-            # A stack of the Python package continues with the same machines.
-            opts.aliases = [pulumi.Alias(type_=TYPE_TOKEN)]
-            named = {camel(input_): value for input_, value in node_inputs.items()}
-            return _Node(node, named, opts)
-
-        machines = nodes.declare(self, name, size, given, opts, new)
-        outputs = nodes.outputs(self, name, machines, given.get("sector"))
-        self.outputs: dict[str, Any] = {
-            **{camel(output): value for output, value in outputs.items()},
-            "machines": machines,
-        }
-        self.register_outputs(self.outputs)
+    machines = nodes.declare(cluster, name, size, given, opts, new)
+    shown = nodes.outputs(cluster, name, machines, given.get("sector"))
+    outputs: dict[str, Any] = {camel(output): value for output, value in shown.items()}
+    outputs["machines"] = machines
+    cluster.register_outputs(outputs)
+    return ConstructResult(cluster.urn, outputs)
 
 
 class _Components(Provider):
@@ -87,8 +83,7 @@ class _Components(Provider):
             raise pulumi.RunError(f"There is no component {resource_type}.")
         opts = options or pulumi.ResourceOptions()
         self._complete(opts)
-        cluster = _ComputeCluster(name, inputs, opts)
-        return ConstructResult(cluster.urn, cluster.outputs)
+        return _declare(name, inputs, opts)
 
     def _complete(self, opts: pulumi.ResourceOptions) -> None:
         """Add the options that the SDK loses, and the provider.
