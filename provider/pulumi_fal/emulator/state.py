@@ -100,6 +100,7 @@ class TurnedClock:
         self.now += seconds
 
 
+@dataclass(eq=False)
 class State:
     """The state of the emulated service. Can be used from any thread.
 
@@ -120,22 +121,18 @@ class State:
     that it creates is visible to every account.
     """
 
-    def __init__(
-        self,
-        clock: Callable[[], float] = time.monotonic,
-        provisioning: float = 0.0,
-        deletion: float = 0.0,
-    ) -> None:
-        self.clock = clock
-        self.provisioning = provisioning
-        self.deletion = deletion
-        self.ip_at = 0.8
-        self.list_lag = 0.0
-        self.capacity: int | None = None
-        self.sector_capacity: int | None = None
-        self.capacity_status = 400
-        self.page_size = 50
-        self.key_seconds = 600.0
+    clock: Callable[[], float] = time.monotonic
+    provisioning: float = 0.0
+    deletion: float = 0.0
+    ip_at: float = 0.8
+    list_lag: float = 0.0
+    capacity: int | None = None
+    sector_capacity: int | None = None
+    capacity_status: int = 400
+    page_size: int = 50
+    key_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
         self.machines: dict[str, Machine] = {}
         self.calls: Counter[str] = Counter(dict.fromkeys(CALLS, 0))
         self.deletions = 0
