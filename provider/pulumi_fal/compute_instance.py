@@ -137,16 +137,10 @@ class ComputeInstance(dynamic.Resource, module="fal", name="ComputeInstance"):
         named: dict[str, Any] = {
             "opts": pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
         }
-        return _Read(resource_name, **named)
-
-
-class _Read(ComputeInstance, module="fal", name="ComputeInstance"):
-    """A machine that a program reads by its id."""
-
-    def __init__(self, resource_name: str, **named: Any) -> None:
-        super().__init__(resource_name, **named)
-        shown = pulumi.Output.all(self.sector, self.instance_type, self.status)
-        self.sector = shown.apply(lambda values: _sector_or_unknown(*values))
+        machine = ComputeInstance(resource_name, **named)
+        shown = pulumi.Output.all(machine.sector, machine.instance_type, machine.status)
+        machine.sector = shown.apply(lambda values: _sector_or_unknown(*values))
+        return machine
 
 
 class _NotShown(Unknown):
@@ -156,21 +150,6 @@ class _NotShown(Unknown):
 def _sector_or_unknown(sector: str | None, instance_type: str, status: str) -> Any:
     has_none = status == Status.READY or not InstanceType.has_sector(instance_type)
     return sector if sector or has_none else _NotShown()  # type: ignore[no-untyped-call]
-
-
-class _Import(pulumi.CustomResource):
-    """A helper resource that is read before an import, to pass the program's inputs to the plugin.
-
-    The SDK does not support imports of dynamic resources. The engine sends the read of an import
-    without inputs, and therefore without the serialized provider by which the SDK finds the code to
-    call. Reading this resource, which has both, loads the provider into the plugin. The import's
-    read then finds it (see hosts.dynamic.route_imports) and compares the machine with the inputs.
-    """
-
-    def __init__(self, name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions) -> None:
-        props = {**inputs, "__provider": SERIALIZED_PROVIDER}
-        read_opts = pulumi.ResourceOptions(id=opts.import_, parent=opts.parent)
-        super().__init__(IMPORT_TYPE_TOKEN, name, props, read_opts)
 
 
 def _with_update_timeout(
@@ -220,10 +199,18 @@ def _aliases(name: str, opts: pulumi.ResourceOptions | None) -> list[pulumi.Inpu
 def _provider(
     name: str, inputs: dict[str, Any], opts: pulumi.ResourceOptions | None
 ) -> pulumi.Input[str]:
-    """Return the serialized provider, and for an import only once its helper is registered."""
+    """Return the serialized provider, and for an import only once a helper resource is read.
+
+    The SDK does not support imports of dynamic resources. The engine sends the read of an import
+    without inputs, and therefore without the serialized provider by which the SDK finds the code to
+    call. The helper has both: reading it loads the provider into the plugin. The import's read then
+    finds it (see hosts.dynamic.route_imports) and compares the machine with the inputs.
+    """
     if opts is None or opts.import_ is None:
         return SERIALIZED_PROVIDER
-    helper = _Import(name, inputs, opts)
+    props = {**inputs, "__provider": SERIALIZED_PROVIDER}
+    read_opts = pulumi.ResourceOptions(id=opts.import_, parent=opts.parent)
+    helper = pulumi.CustomResource(IMPORT_TYPE_TOKEN, name, props, read_opts)
 
     async def wait() -> str:
         await helper.urn.future()
