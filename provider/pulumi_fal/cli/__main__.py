@@ -24,7 +24,6 @@ from pulumi_fal.cli.import_file import import_file
 from pulumi_fal.cli.machines import get, list_, ssh, ssh_config
 from pulumi_fal.cli.pending import is_in_state, pending
 from pulumi_fal.errors import AuthenticationError, FalError, JournalError
-from pulumi_fal.machines.journal import Entry
 from pulumi_fal.stacks import state
 
 OK, MISSING, UNTESTED, BAD = "ok", "missing", "untested", "bad"
@@ -61,7 +60,7 @@ def doctor(context: Context, as_json: bool) -> None:
         *_versions(),
         *_account(context),
         _backend(context),
-        _journal(context),
+        _checked("journal", lambda: _journal(context)),
         _native(),
     ]
     if as_json:
@@ -100,14 +99,15 @@ def _account(context: Context) -> Iterator[Finding]:
     settings = context.settings
     yield Finding("endpoint", OK, f"{settings.endpoint} ({settings.api} API)")
     yield Finding("account", OK, settings.account)
+    yield _checked("API", lambda: _api(context))
+
+
+def _api(context: Context) -> str:
     try:
-        count = len(context.client(is_short=True).list_instances())
+        count = len(context.account.client.list_instances())
     except AuthenticationError as error:
-        yield Finding("API", BAD, f"reached, but it refuses the key: {error}")
-    except FalError as error:
-        yield Finding("API", BAD, str(error))
-    else:
-        yield Finding("API", OK, f"accepts the key; machines: {count}")
+        raise FalError(f"reached, but it refuses the key: {error}") from None
+    return f"accepts the key; machines: {count}"
 
 
 def _backend(context: Context) -> Finding:
@@ -119,23 +119,18 @@ def _backend(context: Context) -> Finding:
     return Finding("Pulumi backend", OK, url)
 
 
-def _journal(context: Context) -> Finding:
+def _journal(context: Context) -> str:
     """Check that the journal can be used, because no machine is created without it."""
-    folder = context.journal.folder
-    try:
-        entries = list(context.journal.entries())
-    except JournalError as error:
-        return Finding("journal", BAD, str(error))
-    unreadable = [entry for entry in entries if isinstance(entry, JournalError)]
-    if unreadable:
-        return Finding("journal", BAD, str(unreadable[0]))
+    folder, pending = context.journal.folder, 0
+    for entry in context.journal.entries():
+        if isinstance(entry, JournalError):
+            raise entry
+        pending += not is_in_state(entry, context.stacks)
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        return Finding("journal", BAD, f"{folder} can't be written, so no machine can be created")
-    readable = (entry for entry in entries if isinstance(entry, Entry))
-    pending = [entry for entry in readable if not is_in_state(entry, context.stacks)]
+        raise FalError(f"{folder} can't be written, so no machine can be created")
     more = ", see `pulumi-fal pending ls`" if pending else ""
-    return Finding("journal", OK, f"{folder}; pending creates: {len(pending)}{more}")
+    return f"{folder}; pending creates: {pending}{more}"
 
 
 def _native() -> Finding:
