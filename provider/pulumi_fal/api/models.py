@@ -222,6 +222,10 @@ class Instance:
     creator_user_nickname: str | None = None
     """The nickname of the user who created the machine. Only the v1 API returns it."""
 
+    def __str__(self) -> str:
+        """The machine on one line, for people."""
+        return f"{self.id} ({self.instance_type}, {self.status}, {self.ip or 'no ip'})"
+
     @property
     def is_ready(self) -> bool:
         """Whether the status is `ready` and there is an ip."""

@@ -467,10 +467,7 @@ def _sentence(error: FalError) -> str:
 
 
 def _lines(instances: Iterable[Instance]) -> str:
-    return "".join(
-        f"  {instance.id} ({instance.instance_type}, {instance.status}, {instance.ip or 'no ip'})\n"
-        for instance in instances
-    )
+    return "".join(f"  {instance}\n" for instance in instances)
 
 
 def _ids(instances: Iterable[Instance]) -> tuple[str, ...]:
