@@ -337,7 +337,7 @@ class Context(common.Context):
             _config={},
         )
 
-    def client(self, *, is_short: bool = False) -> Client:
+    def client(self) -> Client:
         return Client(self.process.settings, self.clock, send=self.process.send)
 
 

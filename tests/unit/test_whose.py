@@ -260,8 +260,8 @@ UNREAD = {"stack organization/shop/test": "no access"}
 )
 def test_whose(evidence: dict[str, Any], whose: Whose, claimed: str) -> None:
     """No stack or record that has a machine, or that may have it, is overlooked."""
-    ((_, said, claim),) = Evidence(now=NOW, **evidence).whose([MADE])
-    assert (said, claim.stack if claim else "") == (whose, claimed)
+    (row,) = Evidence(now=NOW, **evidence).whose([MADE])
+    assert (row.whose, row.claim.stack if row.claim else "") == (whose, claimed)
 
 
 @pytest.mark.parametrize(

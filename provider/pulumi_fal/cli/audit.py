@@ -16,22 +16,11 @@ from rich.text import Text
 from pulumi_fal import clock
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import common
-from pulumi_fal.cli.common import (
-    AGED,
-    Aged,
-    Context,
-    Reader,
-    Row,
-    aged,
-    ages,
-    in_seconds,
-    pass_context,
-    stack_option,
-)
+from pulumi_fal.cli.common import Context, Reader, pass_context, stack_option
 from pulumi_fal.cli.machines import machines_json
 from pulumi_fal.errors import FalError
 from pulumi_fal.machines.account import shares_account
-from pulumi_fal.machines.whose import ABANDONED_SECONDS, Claim, Evidence, Whose
+from pulumi_fal.machines.whose import ABANDONED_SECONDS, Claim, Evidence, Row, Whose
 from pulumi_fal.resource.call import Costs
 from pulumi_fal.stacks.cache import LIST
 
@@ -73,12 +62,10 @@ class Report:
     gone: list[Claim]
     other_account: list[Claim]
     """Resources whose machine the API doesn't know, but was seen by another account or endpoint."""
-    too_old: list[Aged]
-    """The machines in stacks that exceed their own limit or that of the audit."""
+    too_old: list[tuple[Row, float]]
+    """The machines in stacks that exceed their own limit or that of the audit, with that limit."""
     ageless: list[Claim]
     """The resources whose machine may exceed a limit, because its age is unknown."""
-    max_age: float
-    """The limit of the audit in seconds; infinite if there is none."""
     costs: Costs
 
     @property
@@ -91,7 +78,7 @@ class Report:
 
     @property
     def counts(self) -> Mapping[Whose, int]:
-        return Counter(whose for _, whose, _ in self.machines)
+        return Counter(row.whose for row in self.machines)
 
 
 @click.command()
@@ -161,13 +148,13 @@ def _look(context: Context, stacks: Sequence[str], max_age: float | None) -> Rep
     instances = client.list_instances()
     evidence = Reader(context, stacks).read(instances)
     limit = ABANDONED_SECONDS if max_age is None else max_age
-    machines, held = list(evidence.whose(instances, limit)), evidence.held
+    machines, held = evidence.whose(instances, limit), evidence.held
     own, listed = context.settings.account_id, {instance.id for instance in instances}
     missing = [claim for claim in held if claim.id not in listed]
-    if missing or any(whose in _LEFT for _, whose, _ in machines):
+    if missing or any(row.whose in _LEFT for row in machines):
         # A machine may have been made or destroyed while the stacks were read.
         still = {instance.id for instance in client.list_instances()}
-        machines = [one for one in machines if one[1] not in _LEFT or one[0].id in still]
+        machines = [row for row in machines if row.whose not in _LEFT or row.instance.id in still]
         missing = [claim for claim in missing if claim.id not in still]
     gone = [
         claim
@@ -175,16 +162,17 @@ def _look(context: Context, stacks: Sequence[str], max_age: float | None) -> Rep
         if shares_account(own, claim.account_id, lambda: held, lambda: listed)
     ]
     most = math.inf if max_age is None else max_age
-    limited = [one for one in aged(evidence, machines) if min(one.max_age, most) < math.inf]
+    ids = {claim.id for claim in held}
+    limits = [(row, min(row.max_age, most)) for row in machines if row.instance.id in ids]
+    ageless = [row.claim for row, limit in limits if row.age is None and limit < math.inf]
     return Report(
         evidence,
         machines,
         gone,
         [claim for claim in missing if claim not in gone],
-        [one for one in limited if one.exceeds(min(one.max_age, most))],
-        [one.claim for one in limited if one.age is None],
-        most,
-        Costs(context.settings.prices, ages(evidence)),
+        [(row, limit) for row, limit in limits if row.exceeds(limit)],
+        list(filter(None, ageless)),
+        common.costs_of(context.settings, machines),
     )
 
 
@@ -192,16 +180,12 @@ def _print(report: Report, settings: Settings) -> None:
     costs = report.costs
     tables: dict[tuple[str, ...], Sequence[Sequence[str | Text]]] = {
         ("MACHINE", "TYPE", "IP", "STATUS", "WHOSE", *costs.columns): [
-            (
-                *(one.id, one.instance_type, one.ip or "", common.status(one)),
-                *(_owner(whose, claim), *costs.cells(one)),
-            )
-            for one, whose, claim in report.machines
-            if whose not in (Whose.STACK, Whose.PENDING)
+            [*_machine(row), *costs.cells(row.instance)]
+            for row in report.machines
+            if row.whose not in (Whose.STACK, Whose.PENDING)
         ],
-        ("TOO OLD", *AGED, *costs.columns): [
-            [*one.row(min(one.max_age, report.max_age)), *costs.cells(one.instance)]
-            for one in report.too_old
+        ("TOO OLD", *common.AGED, *costs.columns): [
+            [*common.aged(row, limit), *costs.cells(row.instance)] for row, limit in report.too_old
         ],
         ("GONE", "STACK", "RESOURCE"): [
             (claim.id, claim.stack, claim.urn) for claim in report.gone
@@ -220,20 +204,21 @@ def _print(report: Report, settings: Settings) -> None:
     common.print_lines(_summary(report))
 
 
-def _owner(whose: Whose, claim: Claim | None) -> str:
-    if claim is None or claim.entry is None:
-        return whose.value
-    how = "made for" if claim.entry.instance_id else "perhaps made by the pending create of"
-    return f"{whose.value}: {how} {claim.urn}"
+def _machine(row: Row) -> list[str | Text]:
+    one, claim, whose = row.instance, row.claim, row.whose.value
+    if claim and claim.entry:
+        how = "made for" if claim.is_certain else "perhaps made by the pending create of"
+        whose += f": {how} {claim.urn}"
+    return [one.id, one.instance_type, one.ip or "", common.status(one), whose]
 
 
 def _print_ids(report: Report) -> None:
     """Print the ids of the forgotten machines, and on stderr why there may be more."""
     common.print_unread(report.evidence.reasons, err=True)
     common.print_lines(_counts(report), err=True)
-    for instance, whose, _ in report.machines:
-        if whose is Whose.FORGOTTEN:
-            common.print_lines(instance.id)
+    for row in report.machines:
+        if row.whose is Whose.FORGOTTEN:
+            common.print_lines(row.instance.id)
 
 
 def _seen(claim: Claim, settings: Settings) -> str:
@@ -250,7 +235,7 @@ def _counts(report: Report) -> str:
 
 
 def _summary(report: Report) -> str:
-    sums = report.costs.in_words([instance for instance, *_ in report.machines])
+    sums = report.costs.in_words([row.instance for row in report.machines])
     lines = [
         _counts(report),
         *filter(None, [sums]),
@@ -263,7 +248,7 @@ def _summary(report: Report) -> str:
             f"Too old: {len(report.too_old)}. They keep billing. To delete one, remove it from its "
             "program and run `pulumi up`."
         )
-    if any(one.exceeds(one.max_age) for one in report.too_old):
+    if any(row.exceeds(row.max_age) for row, _ in report.too_old):
         lines.append(
             "To delete all that are older than the max_age of their program, run:\n"
             "  pulumi-fal delete --expired"
@@ -285,15 +270,12 @@ def _as_json(report: Report) -> dict[str, Any]:
         return {"id": claim.id, "urn": claim.urn, "stack": claim.stack, **more}
 
     return {
-        "machines": machines_json(report.evidence, report.machines, report.costs),
-        **report.costs.as_json(*(instance for instance, *_ in report.machines)),
+        "machines": machines_json(report.machines, report.costs),
+        **report.costs.as_json(*(row.instance for row in report.machines)),
         "too_old": [
-            resource(
-                one.claim,
-                age_seconds=one.age,
-                max_age_seconds=in_seconds(min(one.max_age, report.max_age)),
-            )
-            for one in report.too_old
+            resource(row.claim, age_seconds=row.age, max_age_seconds=int(limit))
+            for row, limit in report.too_old
+            if row.claim
         ],
         "gone": [resource(claim) for claim in report.gone],
         "other_account": [

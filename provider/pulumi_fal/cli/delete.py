@@ -12,11 +12,11 @@ import click
 
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import common
-from pulumi_fal.cli.common import AGED, Aged, Context, Reader, aged, pass_context
+from pulumi_fal.cli.common import Context, Reader, pass_context
 from pulumi_fal.cli.machines import find
 from pulumi_fal.errors import FalError, Interrupted, JournalError, StillThereError
 from pulumi_fal.hosts.engine import ThreadPerCall
-from pulumi_fal.machines.whose import Claim, Evidence, Whose
+from pulumi_fal.machines.whose import Evidence, Row, Whose
 from pulumi_fal.resource.operations import DELETE_TIMEOUT
 
 _STOPPING_SECONDS = 15.0
@@ -92,15 +92,16 @@ def _delete_expired(context: Context, yes: bool) -> None:
     instances, reader = context.client().list_instances(), Reader(context)
     evidence = reader.read(instances)
     if found := _expired(evidence, instances):
-        common.print_table(("EXPIRED", *AGED), [one.row(one.max_age) for one in found])
-        for one in found:
-            common.print_lines(_dropped(one.instance.id, evidence.holders(one.instance.id)))
+        rows = [common.aged(row, row.max_age) for row in found]
+        common.print_table(("EXPIRED", *common.AGED), rows)
+        for row in found:
+            common.print_lines(_dropped(row))
         if not yes:
             what = f"Delete {_machines(len(found))}, with everything on their disks?"
             click.confirm(what, abort=True)
         evidence = reader.read(instances)  # a stack may have changed meanwhile
-        still = {one.instance.id for one in _expired(evidence, instances)}
-        ids = [one.instance.id for one in found]
+        still = {row.instance.id for row in _expired(evidence, instances)}
+        ids = [row.instance.id for row in found]
         for id_ in ids:
             if id_ not in still:
                 common.print_lines(f"Machine {id_} is left alone, because its stack has changed.")
@@ -114,8 +115,8 @@ def _delete_expired(context: Context, yes: bool) -> None:
         common.print_lines("No machine is older than its max_age.")
 
 
-def _expired(evidence: Evidence, instances: Sequence[Instance]) -> list[Aged]:
-    return [one for one in aged(evidence, evidence.whose(instances)) if one.exceeds(one.max_age)]
+def _expired(evidence: Evidence, instances: Sequence[Instance]) -> list[Row]:
+    return [row for row in evidence.whose(instances) if row.exceeds(row.max_age)]
 
 
 def _checked(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -145,13 +146,14 @@ class Objection:
 def _objections(evidence: Evidence, instances: Sequence[Instance]) -> list[Objection]:
     """Return the reasons not to delete the machines: none for forgotten ones."""
     return [
-        _objection(evidence, instance.id, whose, claim)
-        for instance, whose, claim in evidence.whose(instances)
-        if whose is not Whose.FORGOTTEN
+        _objection(evidence, row)
+        for row in evidence.whose(instances)
+        if row.whose is not Whose.FORGOTTEN
     ]
 
 
-def _objection(evidence: Evidence, id_: str, whose: Whose, claim: Claim | None) -> Objection:
+def _objection(evidence: Evidence, row: Row) -> Objection:
+    id_, whose, claim = row.instance.id, row.whose, row.claim
     if claim is None:
         return Objection(
             id_,
@@ -161,9 +163,8 @@ def _objection(evidence: Evidence, id_: str, whose: Whose, claim: Claim | None) 
         )
     resource, entry = f"{claim.name!r} of {claim.stack}", claim.entry
     if entry is None:
-        holders = evidence.holders(id_)
-        names = " and ".join(f"{held.stack} ({held.urn})" for held in holders)
-        return Objection(id_, f"is in the state of {names}", _dropped(id_, holders))
+        names = " and ".join(f"{held.stack} ({held.urn})" for held in row.holders)
+        return Objection(id_, f"is in the state of {names}", _dropped(row))
     is_running = entry.file in evidence.in_progress
     state = ", which is in progress in another process" if is_running else ""
     has_stack = entry.file not in evidence.gone
@@ -192,11 +193,11 @@ def _objection(evidence: Evidence, id_: str, whose: Whose, claim: Claim | None) 
     )
 
 
-def _dropped(id_: str, claims: Iterable[Claim]) -> str:
+def _dropped(row: Row) -> str:
     return " ".join(
-        f"The next `pulumi refresh` of {claim.stack} drops {id_} from state, and the next `pulumi "
-        f"up` makes a new machine for {claim.name!r} if the program still has it."
-        for claim in claims
+        f"The next `pulumi refresh` of {held.stack} drops {held.id} from state, and the next "
+        f"`pulumi up` makes a new machine for {held.name!r} if the program still has it."
+        for held in row.holders
     )
 
 
@@ -210,7 +211,7 @@ def _ask(instances: Sequence[Instance], found: Sequence[Objection]) -> None:
     by_id = {objection.id: objection for objection in found}
     common.print_lines("These machines will be deleted, with everything on their disks:")
     for instance in instances:
-        common.print_lines(f"  {common.machine(instance)}")
+        common.print_lines(f"  {instance}")
         if objection := by_id.get(instance.id):
             common.print_lines(f"    It {objection.why}.\n    {objection.then}")
     click.confirm(f"Delete {_machines(len(instances))}?", abort=True)
@@ -241,7 +242,7 @@ def _delete_all(context: Context, ids: Sequence[str]) -> dict[str, str]:
     left = {id_: f"The delete of machine {id_} was interrupted." for id_ in ids}
 
     def report(call: futures.Future[None]) -> None:
-        id_, error = calls[call], call.exception()
+        id_, error = calls.pop(call), call.exception()
         if error is None:
             del left[id_]
             common.print_lines(f"Machine {id_} is gone.")
@@ -252,15 +253,12 @@ def _delete_all(context: Context, ids: Sequence[str]) -> dict[str, str]:
         elif not isinstance(error, Interrupted):
             left[id_] = str(error)
 
-    reported = set()
     try:
         for call in futures.as_completed(calls):
-            reported.add(call)
             report(call)
     except KeyboardInterrupt:
         context.clock.interrupt()
-        ended, _ = futures.wait(calls, _STOPPING_SECONDS)
-        for call in ended - reported:
+        for call in futures.wait(calls, _STOPPING_SECONDS).done:
             report(call)
     return left
 

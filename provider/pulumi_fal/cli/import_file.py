@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,23 +87,17 @@ def import_file(
     if not instances:
         common.print_lines("There is nothing to import: every machine is in a stack or pending.")
         return
-    rows = [
-        (
-            name,
-            instance,
-            {
-                "instance_type": instance.instance_type,
-                "ssh_key": ssh_key,
-                **({"sector": instance.sector} if pin_sectors and instance.sector else {}),
-            },
-        )
-        for name, instance in _named(instances)
-    ]
+    resources = []
+    for name, instance in _named(instances):
+        inputs = {"instance_type": instance.instance_type, "ssh_key": ssh_key}
+        if pin_sectors and instance.sector:
+            inputs["sector"] = instance.sector
+        account_id = context.settings.account_id
+        row = _native(inputs) if kind == NATIVE else _dynamic(instance, inputs, account_id)
+        resources.append({"name": name, "id": instance.id, **row})
     if kind == NATIVE:
-        resources = [_native(*row) for row in rows]
         where, lines = "a YAML program, or the same in another language", _yaml(resources, ssh_key)
     else:
-        resources = [_dynamic(*row, context.settings.account_id) for row in rows]
         where, lines = "the program", _python(resources, key_file)
     try:
         output.write_text(json.dumps({"resources": resources}, indent=2) + "\n", encoding="utf-8")
@@ -126,15 +120,15 @@ def _unclaimed(reader: Reader, listed: Sequence[Instance]) -> list[Instance]:
             f"{reasons}\nCorrect that, or name the stacks to read with --stack."
         )
     rows = evidence.whose(listed)
-    for instance, _, claim in rows:
-        if claim is not None and claim.entry is not None:
+    for row in rows:
+        if row.claim is not None and row.claim.entry is not None:
             common.print_lines(
-                f"Left out: {common.machine(instance)}, which may belong to the pending create of "
-                f"{claim.urn}. Run `pulumi-fal pending ls` for details.",
+                f"Left out: {row.instance}, which may belong to the pending create "
+                f"of {row.claim.urn}. Run `pulumi-fal pending ls` for details.",
                 err=True,
             )
     return sorted(
-        (instance for instance, whose, _ in rows if whose is Whose.FORGOTTEN),
+        (row.instance for row in rows if row.whose is Whose.FORGOTTEN),
         key=lambda instance: (instance.instance_type, instance.id),
     )
 
@@ -170,29 +164,25 @@ def _named(instances: Sequence[Instance]) -> list[tuple[str, Instance]]:
 
 
 def _dynamic(
-    name: str, instance: Instance, inputs: dict[str, str], account_id: AccountId
+    instance: Instance, inputs: Mapping[str, str], account_id: AccountId
 ) -> dict[str, Any]:
-    """Return the resource with its outputs, so that the import needs no read.
+    """Return the type, and the outputs as well, so that the import needs no read.
 
     The engine's read of an import contains no serialized provider, so it would fail.
     """
     provider = {"__provider": SERIALIZED_PROVIDER}
-    shown = outputs_of(instance, inputs, account_id)
+    shown = imported(outputs_of(instance, inputs, account_id), is_finished=instance.is_ready)
     return {
         "type": TYPE_TOKEN,
-        "name": name,
-        "id": instance.id,
         "inputs": {**provider, **inputs},
-        "outputs": {**provider, **imported(shown, is_finished=instance.is_ready)},
+        "outputs": {**provider, **shown},
     }
 
 
-def _native(name: str, instance: Instance, inputs: dict[str, str]) -> dict[str, Any]:
-    """Return the resource. The engine reads the machine, but the API does not return its key."""
+def _native(inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the type. The engine reads the machine, but the API does not return its key."""
     return {
         "type": NATIVE_TYPE_TOKEN,
-        "name": name,
-        "id": instance.id,
         "inputs": {field.camel: inputs[field.name] for field in FIELDS if field.name in inputs},
     }
 

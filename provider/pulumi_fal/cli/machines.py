@@ -6,7 +6,6 @@ All commands that are given a machine find it here.
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 import shutil
@@ -16,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import click
@@ -26,26 +24,21 @@ from pulumi_fal import clock
 from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import common
-from pulumi_fal.cli.common import (
-    MOST_NAMED,
-    STACKS_SECONDS,
-    Context,
-    Reader,
-    Row,
-    ages,
-    in_seconds,
-    pass_context,
-    recorded,
-)
+from pulumi_fal.cli.common import Context, Reader, pass_context
 from pulumi_fal.errors import NotReadyError
 from pulumi_fal.hosts import access
 from pulumi_fal.machines import lifecycle
-from pulumi_fal.machines.whose import Claim, Evidence, Whose
+from pulumi_fal.machines.whose import Claim, Evidence, Row, Whose
 from pulumi_fal.resource import wait
 from pulumi_fal.resource.call import Costs
 from pulumi_fal.stacks import state
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import StackMachine
+
+STACKS_SECONDS = 30.0
+"""The most time that a command spends on stacks of which it only shows names."""
+MOST_NAMED = 3
+"""How many of the stacks that can't be read are named there."""
 
 # ls and get
 
@@ -84,26 +77,26 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
         if as_json:
             common.print_json([{**asdict(one), **costs.as_json(one)} for one in instances])
         else:
-            _print(instances, context.settings, costs)
+            _print(instances, context.settings, costs, {})
         return
     note = "; --no-stacks leaves this out"
     evidence = Reader(context, seconds=STACKS_SECONDS, note=note).read(instances)
-    rows, known = sorted(evidence.whose(instances), key=_place), ages(evidence)
-    instances, costs = [instance for instance, *_ in rows], Costs(context.settings.prices, known)
+    rows = sorted(evidence.whose(instances), key=_place)
+    instances, costs = [row.instance for row in rows], common.costs_of(context.settings, rows)
     common.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
     if as_json:
-        common.print_json(machines_json(evidence, rows, costs))
+        common.print_json(machines_json(rows, costs))
         return
     columns = {
-        "STACK": [_stack(whose, claim) for _, whose, claim in rows],
-        "RESOURCE": [_resource(claim) for *_, claim in rows],
+        "STACK": [_stack(row.whose, row.claim) for row in rows],
+        "RESOURCE": [_resource(row.claim) for row in rows],
     }
-    limits = {id_: most for id_, most in evidence.max_ages.items() if math.isfinite(most)}
-    is_limited = any(instance.id in limits for instance in instances)
+    limits = [common.in_seconds(row.max_age) for row in rows]
+    is_limited = any(limit is not None for limit in limits)
     if with_age or is_limited:
-        columns["AGE"] = _durations(instances, known)
+        columns["AGE"] = _durations(row.age for row in rows)
     if is_limited:
-        columns["MAX AGE"] = _durations(instances, limits)
+        columns["MAX AGE"] = _durations(limits)
     _print(instances, context.settings, costs, columns)
     ids = {instance.id for instance in instances}
     if missing := [claim for claim in evidence.held if claim.id not in ids]:
@@ -114,18 +107,18 @@ def list_(context: Context, as_json: bool, with_age: bool, no_stacks: bool) -> N
         )
 
 
-def _durations(instances: Iterable[Instance], known: Mapping[str, float]) -> list[str]:
-    return [clock.shown_duration(known[one.id]) if one.id in known else "" for one in instances]
+def _durations(known: Iterable[int | None]) -> list[str]:
+    return ["" if seconds is None else clock.shown_duration(seconds) for seconds in known]
 
 
 def _place(row: Row) -> tuple[object, ...]:
     """Sort machines by stack and name, node-2 before node-10, and those of no stack at the end."""
-    instance, whose, claim = row
+    claim = row.claim
     if claim is None:
-        return True, "", [], instance.id
+        return True, "", [], row.instance.id
     parts = re.split(r"(\d+)", claim.name)
     name = [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-    return whose is not Whose.STACK, claim.stack, name, instance.id
+    return row.whose is not Whose.STACK, claim.stack, name, row.instance.id
 
 
 def _stack(whose: Whose, claim: Claim | None) -> str:
@@ -157,7 +150,7 @@ def get(context: Context, machine: str, as_json: bool) -> None:
         evidence = reader.read([instance])
         if machine == instance.id:  # with a name, that has been said
             common.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
-        costs = Costs(costs.prices, ages(evidence))
+        costs = common.costs_of(context.settings, evidence.whose([instance]))
     if as_json:
         common.print_json({**asdict(instance), **costs.as_json(instance)})
         return
@@ -178,7 +171,7 @@ def _print(
     instances: Sequence[Instance],
     settings: Settings,
     costs: Costs,
-    more: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    more: Mapping[str, Sequence[str]],
 ) -> None:
     """Print a table and the sums. `more` has further columns, each a cell for every machine."""
     if not instances:
@@ -205,22 +198,21 @@ def _print(
         common.print_lines(sums)
 
 
-def machines_json(evidence: Evidence, rows: Iterable[Row], costs: Costs) -> list[dict[str, Any]]:
+def machines_json(rows: Iterable[Row], costs: Costs) -> list[dict[str, Any]]:
     """Return the machines as JSON. The age is null if no stack knows when it recorded one."""
-    created, max_ages = recorded(evidence), evidence.max_ages
     return [
         {
-            **asdict(instance),
-            "whose": whose.name.lower(),
-            "stack": claim and claim.stack,
-            "resource": claim and claim.name,
-            "urn": claim and claim.urn,
-            "created": common.moment(created[instance.id]) if instance.id in created else None,
-            "age_seconds": costs.ages.get(instance.id),
-            "max_age_seconds": in_seconds(max_ages.get(instance.id, math.inf)),
-            **costs.as_json(instance),
+            **asdict(row.instance),
+            "whose": row.whose.name.lower(),
+            "stack": row.claim and row.claim.stack,
+            "resource": row.claim and row.claim.name,
+            "urn": row.claim and row.claim.urn,
+            "created": None if row.created is None else common.moment(row.created),
+            "age_seconds": row.age,
+            "max_age_seconds": common.in_seconds(row.max_age),
+            **costs.as_json(row.instance),
         }
-        for instance, whose, claim in rows
+        for row in rows
     ]
 
 
@@ -261,7 +253,7 @@ def _resolve(
     text: str, evidence: Evidence, listed: Mapping[str, Instance], is_certain: bool
 ) -> Instance | str:
     """Return the machine of that name, or why there is none or no certain one."""
-    shown = [claim for *_, claim in evidence.whose(listed.values()) if claim]
+    shown = [row.claim for row in evidence.whose(listed.values()) if row.claim]
     matching = {claim.id: claim for claim in (*evidence.held, *shown) if _is_meant(text, claim)}
     here = [claim for claim in matching.values() if claim.id in listed]
     if len(here) == 1 and here[0].is_certain:
@@ -269,11 +261,11 @@ def _resolve(
         if is_certain:
             return instance
         return (
-            f"{text!r} is {common.machine(instance)}, but what could not be read may have another "
+            f"{text!r} is {instance}, but what could not be read may have another "
             "machine of that name. Give the machine's id."
         )
     if here:
-        rows = (f"\n  {_label(claim)}: {common.machine(listed[claim.id])}" for claim in here)
+        rows = (f"\n  {_label(claim)}: {listed[claim.id]}" for claim in here)
         return (
             f"{text!r} may be any of these machines:{''.join(sorted(rows))}\n"
             "Give its id, or STACK/NAME if only one machine has that."
@@ -340,19 +332,16 @@ def ssh(context: Context, machine: str, command: tuple[str, ...]) -> None:
 
 def _await(context: Context, instance: Instance, name: str) -> Instance:
     """Wait until one can log in, for as long as a create does."""
-    with common.progress(in_logs=True) as progress:
-
-        def say(what: str) -> None:
-            progress.begin(f"{common.plain(name)}: {what}")
-
+    with common.progress(in_logs=True) as say:
+        about = f"{common.plain(name)}: "
         if not instance.is_ready:
-            say(wait.progress(instance))
+            say(about + wait.progress(instance))
         try:
             return context.account.lifecycle.wait_until_ready(
                 instance,
                 wait.CREATE_TIMEOUT,
-                lambda shown: say(wait.progress(shown)),
-                lambda reason: say(wait.silent(reason)),
+                lambda shown: say(about + wait.progress(shown)),
+                lambda reason: say(about + wait.silent(reason)),
                 seen=True,
             )
         except NotReadyError as error:  # it advises whoever runs a create

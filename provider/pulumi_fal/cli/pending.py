@@ -11,19 +11,11 @@ import click
 from pulumi_fal.api.models import Instance
 from pulumi_fal.cli import common
 from pulumi_fal.cli.common import Context, Reader, pass_context
-from pulumi_fal.errors import FalError, JournalError, NotFoundError
+from pulumi_fal.errors import JournalError, NotFoundError
 from pulumi_fal.machines import unresolved
-from pulumi_fal.machines.earlier import at_a_glance, offline
+from pulumi_fal.machines.earlier import at_a_glance
 from pulumi_fal.machines.journal import Entry, Phase, new_file
-from pulumi_fal.machines.unresolved import (
-    Ask,
-    Facts,
-    Resume,
-    SendAgain,
-    StartFresh,
-    Stop,
-    decide,
-)
+from pulumi_fal.machines.unresolved import Ask, Facts, Resume, SendAgain, StartFresh, Stop, decide
 from pulumi_fal.machines.whose import Evidence, at_home, is_gone, stack_name, stacks_of, where
 from pulumi_fal.stacks.cache import Origin, Stacks, in_words
 from pulumi_fal.stacks.state import Stack
@@ -93,9 +85,9 @@ class Case:
             if self.unknown:
                 return f"not known; {self.unknown}"
             found = self.facts.search.candidates
-            return " or ".join(map(common.machine, found)) or "none has appeared"
+            return " or ".join(map(str, found)) or "none has appeared"
         if self.facts.instance is not None:
-            return common.machine(self.facts.instance)
+            return str(self.facts.instance)
         known = f"{self.entry.instance_id} ({self.entry.instance_type})"
         missing = (
             "gone: the API does not list it" if self.entry.seen else "not shown by the API yet"
@@ -110,7 +102,7 @@ class Case:
         if self.entry.instance_id is None:
             if self.unknown:
                 return [f"a machine whose id is not known ({self.entry.instance_type})"]
-            return [common.machine(candidate) for candidate in self.facts.search.candidates]
+            return [*map(str, self.facts.search.candidates)]
         is_gone = self.entry.seen and not (self.facts.instance or self.unknown)
         return [] if is_gone else [self.machines]
 
@@ -210,18 +202,10 @@ def investigate(context: Context, entries: Sequence[Entry]) -> list[Case]:
     """Look up these entries' machines and stacks. Without a key, the machines stay unknown."""
     stacks, is_locked = context.stacks, context.journal.is_locked
     running = {entry.file for entry in entries if not entry.is_late and is_locked(entry)}
-    with common.progress() as progress:
-        progress.begin("Looking up machines and stacks")
-        try:
-            facts = at_a_glance(context.account, entries)
-        except FalError as error:
-            now = context.clock.wall()
-            facts = [
-                replace(offline(entry, at_home(entry, stacks), stacks, now), error=error)
-                for entry in entries
-            ]
+    with common.progress() as say:
+        say("Looking up machines and stacks")
         cases = []
-        for entry, known in zip(entries, facts, strict=True):
+        for entry, known in zip(entries, at_a_glance(context.account, entries), strict=True):
             found = where(entry, stacks)
             if not known.in_state:  # a copy of the stack may be in another backend
                 found |= stacks.all()
@@ -509,7 +493,8 @@ def _objections(
             yield f"it is pending for {other.origin.urn}."
     if instance.id in entry.before:
         yield "it existed before this create. Import it instead, if it should be in a stack."
-    for held in evidence.holders(instance.id):
+    (row,) = evidence.whose([instance])
+    for held in row.holders:
         if origin.is_in(held.stack):
             yield (
                 "it is already in the state of its stack. If this create left nothing else, remove "

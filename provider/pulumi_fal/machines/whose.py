@@ -8,7 +8,8 @@ At the end stand the functions that read stacks, and so run `pulumi`.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -169,6 +170,38 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A machine, whose it is, and which resources have it in state."""
+
+    instance: Instance
+    whose: Whose
+    claim: Claim | None
+    """What shows whose it is."""
+    holders: Sequence[Claim]
+    """The resources that have it in state."""
+    now: float
+
+    @property
+    def created(self) -> float | None:
+        """The earliest time at which a stack recorded the machine; None if that is not known."""
+        return min((one.created for one in self.holders if one.created is not None), default=None)
+
+    @property
+    def age(self) -> int | None:
+        """The age in seconds; 0 if the clock of who recorded the machine is ahead."""
+        return None if self.created is None else max(0, int(self.now - self.created))
+
+    @property
+    def max_age(self) -> float:
+        """For how many seconds the machine may run: of several stacks' limits, the longest."""
+        return max((one.max_age for one in self.holders), default=math.inf)
+
+    def exceeds(self, seconds: float) -> bool:
+        """Whether the machine is known to be older."""
+        return self.age is not None and self.age > seconds
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What is known: the entries of this computer, the stacks, and what could not be read."""
 
@@ -188,74 +221,59 @@ class Evidence:
     now: float = 0.0
     """The time in seconds since the epoch."""
 
-    def holders(self, instance_id: str) -> list[Claim]:
-        """Return the resources that have a machine in state."""
-        return [claim for claim in (*self.held, *self._held_elsewhere) if claim.id == instance_id]
-
     @property
     def held(self) -> list[Claim]:
         """The resources of all stacks that were read, but for those elsewhere."""
         return [claim for stack in self.stacks for claim in _held(stack, stack.name)]
 
     @property
-    def _held_elsewhere(self) -> list[Claim]:
-        return [claim for stack in self.elsewhere for claim in _held(stack, _label(stack))]
-
-    @property
-    def max_ages(self) -> dict[str, float]:
-        """For how many seconds each machine in state may run: of several stacks', the longest."""
-        found: dict[str, float] = {}
-        for claim in (*self.held, *self._held_elsewhere):
-            found[claim.id] = max(claim.max_age, found.get(claim.id, 0.0))
-        return found
-
-    @property
     def reasons(self) -> Mapping[str, str]:
         """All that could not be read, and why."""
-        found: dict[str, str] = {}
-        for reasons in self.unread_elsewhere.values():
-            found |= reasons
-        return {**found, **self.unread}
+        every = (*self.unread_elsewhere.values(), self.unread)
+        return {what: why for reasons in every for what, why in reasons.items()}
 
     def whose(
-        self, instances: Iterable[Instance], max_age: float = ABANDONED_SECONDS
-    ) -> list[tuple[Instance, Whose, Claim | None]]:
-        """Return each machine with its owner, and with the claim that shows the owner.
+        self, instances: Collection[Instance], max_age: float = ABANDONED_SECONDS
+    ) -> list[Row]:
+        """Return each machine with its owner, and with what the stacks say of it.
 
         A machine that an entry names is never forgotten: its stack may be just about to record it.
         It is abandoned if no stack will ever have it: the stack is gone, or nobody has worked on
         the create for `max_age` seconds. A machine is unknown if a create without an answer may
         have made it, or if a stack that may have it can't be read.
         """
-        instances = list(instances)
-        ids = {instance.id for instance in instances}
-        held = {claim.id: claim for claim in (*self._held_elsewhere, *self.held)}
+        held = self.held
+        # Only the stacks that were asked for say how old a machine is.
+        elsewhere = [
+            replace(claim, created=None)
+            for stack in self.elsewhere
+            for claim in _held(stack, _label(stack))
+        ]
+        holders = defaultdict(list)
+        for claim in (*held, *elsewhere):
+            holders[claim.id].append(claim)
         made = [
             (self._of(entry, max_age), self._claim(entry, entry.instance_id))
             for entry in self.entries
-            if entry.instance_id and entry.instance_id in ids
+            if entry.instance_id
         ]
         # Of several entries of one machine, the last one counts: one that `up` continues with.
         made.sort(key=lambda one: [Whose.ABANDONED, Whose.UNKNOWN, Whose.PENDING].index(one[0]))
-        named = {claim.id: (whose, claim) for whose, claim in made}
-        perhaps = {
-            instance.id: self._claim(entry, instance.id)
+        owners: dict[str, tuple[Whose, Claim | None]] = {
+            claim.id: (whose, claim) for whose, claim in made
+        }
+        owners |= {claim.id: (Whose.STACK, claim) for claim in (*elsewhere, *held)}
+        owners |= {
+            instance.id: (Whose.UNKNOWN, self._claim(entry, instance.id))
             for entry in self.entries
             if entry.instance_id is None
-            for instance in candidates(entry, instances, {*held, *named})
+            for instance in candidates(entry, instances, owners)
         }
-        said: list[tuple[Instance, Whose, Claim | None]] = []
-        for instance in instances:
-            if instance.id in held:
-                said.append((instance, Whose.STACK, held[instance.id]))
-            elif instance.id in named:
-                said.append((instance, *named[instance.id]))
-            elif instance.id in perhaps:
-                said.append((instance, Whose.UNKNOWN, perhaps[instance.id]))
-            else:
-                whose = Whose.UNKNOWN if self.unread else Whose.FORGOTTEN
-                said.append((instance, whose, None))
-        return said
+        nobodys = (Whose.UNKNOWN if self.unread else Whose.FORGOTTEN, None)
+        return [
+            Row(instance, *owners.get(instance.id, nobodys), holders[instance.id], self.now)
+            for instance in instances
+        ]
 
     def _of(self, entry: Entry, max_age: float) -> Whose:
         """Return whose the machine of an entry is that no stack has which was read."""
