@@ -60,7 +60,7 @@ def delete(context: Context, given: tuple[str, ...], expired: bool, force: bool,
     if not given:
         raise click.UsageError("Missing argument 'MACHINE...'.")
     reader = Reader(context)
-    named = find(context, given, reader, is_strict=True, nothing="Nothing was deleted. ")
+    named = find(reader, given, is_strict=True, nothing="Nothing was deleted. ")
     instances = [*{instance.id: instance for instance in named.values()}.values()]
     ids = [instance.id for instance in instances]
     evidence = reader.read(instances)

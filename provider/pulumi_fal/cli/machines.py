@@ -144,7 +144,7 @@ def get(context: Context, machine: str, as_json: bool) -> None:
     MACHINE is an id, or a name as `ls` shows it, also as STACK/NAME.
     """
     reader = Reader(context, seconds=STACKS_SECONDS)
-    instance = find(context, [machine], reader)[machine]
+    instance = find(reader, [machine])[machine]
     costs = Costs(context.settings.prices)
     if costs.prices:  # only stacks know the age, and reading them takes long
         evidence = reader.read([instance])
@@ -220,19 +220,14 @@ def machines_json(rows: Iterable[Row], costs: Costs) -> list[dict[str, Any]]:
 
 
 def find(
-    context: Context,
-    given: Sequence[str],
-    reader: Reader | None = None,
-    *,
-    is_strict: bool = False,
-    nothing: str = "",
+    reader: Reader, given: Sequence[str], *, is_strict: bool = False, nothing: str = ""
 ) -> dict[str, Instance]:
     """Return the machines by what was given. Stacks are read only if that is not a machine's id.
 
     Raises ClickException, which begins with `nothing`, unless everything is one machine. With
     `is_strict`, no other machine of that name may be in what can't be read.
     """
-    client = context.client()
+    client = reader.context.client()
     listed = {instance.id: instance for instance in client.list_instances()}
     found: dict[str, Instance | str | None] = {
         # A list may lag behind.
@@ -240,7 +235,7 @@ def find(
         for text in given
     }
     if names := [text for text, instance in found.items() if instance is None]:
-        evidence = (reader or Reader(context, seconds=STACKS_SECONDS)).read([*listed.values()])
+        evidence = reader.read([*listed.values()])
         common.print_unread(evidence.reasons, err=True, most=MOST_NAMED)
         is_certain = not (is_strict and evidence.unread)
         found |= {text: _resolve(text, evidence, listed, is_certain) for text in names}
@@ -322,7 +317,8 @@ def ssh(context: Context, machine: str, command: tuple[str, ...]) -> None:
     program = shutil.which("ssh")
     if program is None:
         raise click.ClickException("There is no `ssh` command on PATH. Install the OpenSSH client.")
-    ready = _await(context, find(context, [machine])[machine], machine)
+    reader = Reader(context, seconds=STACKS_SECONDS)
+    ready = _await(context, find(reader, [machine])[machine], machine)
     words = command[1:] if command[:1] == ("--",) else command
     arguments = [program, *_options(context, ready), *words]
     if os.name == "nt":  # there, exec returns to the shell at once
@@ -423,7 +419,7 @@ def ssh_config(
     if (write and format_ != "ssh") or (identity and format_ == "ssh"):
         raise click.UsageError("--write is for ssh, and --identity for the other formats.")
     if names:
-        found = find(context, names).items()
+        found = find(Reader(context, seconds=STACKS_SECONDS), names).items()
         hosts = _with_ip([(access.alias(name), machine) for name, machine in found])
         click.echo(_text(hosts, format_, "fal", identity), nl=False)
         return
