@@ -7,7 +7,6 @@ in them is one that a terminal acts on.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import json
@@ -18,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -91,12 +90,11 @@ def print_lines(lines: str, *, err: bool = False) -> None:
     click.echo(plain(lines), err=err)
 
 
-def print_unread(reasons: Mapping[str, str], *, err: bool = False, most: int | None = None) -> None:
+def print_unread(reasons: Mapping[str, str], *, err: bool = False, most: int = sys.maxsize) -> None:
     """Say what could not be read, and why. Of many, only the first are named."""
-    for what, why in list(reasons.items())[:most]:
+    for what, why in itertools.islice(reasons.items(), most):
         print_lines(f"Unreadable: {what}: {why}", err=err)
-    if most is not None and len(reasons) > most:
-        more = len(reasons) - most
+    if (more := len(reasons) - most) > 0:
         print_lines(f"Unreadable: {more} more. `pulumi-fal audit` names them all.", err=err)
 
 
@@ -184,7 +182,7 @@ class Context:
 
     def _short_settings(self) -> Settings:
         budget = min(_SHORT_BUDGET, self.settings.retry_budget)
-        return dataclasses.replace(self.settings, retry_budget=budget)
+        return replace(self.settings, retry_budget=budget)
 
     def _note(self, message: str) -> None:
         click.echo(message, err=True)

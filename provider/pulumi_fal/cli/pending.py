@@ -363,12 +363,11 @@ def forget(context: Context, create: str, late: bool, yes: bool) -> None:
         common.print_lines(f"This machine may still run and bill, but is not in state: {machine}")
     if not yes:
         click.confirm(f"Forget the create of {name}?", abort=True)
-    kept = [
-        entry.as_forgotten((found.id for found in case.facts.search.candidates), now)
-        for entry, case in zip(entries, cases, strict=True)
-    ]
-    for entry, new in zip(entries, kept, strict=True):
-        if not context.journal.exchange(entry, new):
+    kept = []
+    for case in cases:
+        shown = (found.id for found in case.facts.search.candidates)
+        kept.append(case.entry.as_forgotten(shown, now))
+        if not context.journal.exchange(case.entry, kept[-1]):
             raise click.ClickException(_CHANGED)
     then = f"The next `pulumi up` creates a new machine for {name}."
     if any(kept):
