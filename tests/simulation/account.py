@@ -14,7 +14,7 @@ from pulumi_fal.emulator.state import Machine
 from pulumi_fal.errors import APIError
 
 from ..fakes import UNSENT, FakeApi, arrived, refusal
-from .disk import READ, WRITTEN
+from .journal import READ, WRITTEN
 from .turns import Turns
 
 Hiding = Literal["list", "get"]

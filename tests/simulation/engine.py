@@ -29,7 +29,7 @@ from pulumi_fal.resource.call import InitFailed
 from pulumi_fal.resource.inputs import GONE, UNFINISHED
 
 from .account import Owner
-from .disk import WRITTEN
+from .journal import WRITTEN
 from .plugin import HOMES, Call, Process
 from .stacks import Inputs, Row, Stack, place
 

@@ -36,10 +36,11 @@ from itertools import product
 from typing import NamedTuple
 
 from .account import OUTCOMES
-from .disk import READ, WRITTEN, in_place
 from .engine import CommandLine, Stages
+from .journal import READ, WRITTEN
 from .plugin import WAITS, Event, Process
 from .situations import RESOURCE, SITUATIONS, Situation, Start
+from .standins import in_place
 
 UPDATES = ("up", "replace", "refresh", "destroy")
 """The commands for which Pulumi locks the stack. `replace` is `up --replace`."""
@@ -398,13 +399,11 @@ def search(cases: Iterable[Case], until: str = "") -> Found:
     """Run all schedules of the cases. With `until`, stop at the first problem with these words."""
     found = Found()
     starts: dict[tuple[str, str, bool, bool], Start] = {}
-    with in_place() as enter, _little_garbage_collection():
+    with in_place(), _little_garbage_collection():
         for case in cases:
             key = (case.situation.name, case.api, case.has_twin, case.is_native)
             if key not in starts:
-                starts[key] = Start(
-                    case.situation, case.api, case.has_twin, case.is_native, enter=enter
-                )
+                starts[key] = Start(case.situation, case.api, case.has_twin, case.is_native)
             for run in case.runs(starts[key]):
                 found.count += 1
                 if run.problem:

@@ -12,7 +12,7 @@ from pulumi_fal.machines.whose import ABANDONED_SECONDS, candidates
 from pulumi_fal.resource import inputs
 from pulumi_fal.resource.inputs import GONE, UNFINISHED
 
-from . import disk
+from . import journal
 from .account import Owner
 from .plugin import HOMES, KEY_OF, Call, Process
 from .stacks import CLOUD, Inputs, Row, Stack, place
@@ -126,7 +126,7 @@ class Laws:
 
     def create_ended(self, call: Call, instance_id: str) -> None:
         """A create says that this is the resource's machine."""
-        if self._world.disk.trouble != disk.NOTHING:
+        if self._world.disk.trouble != journal.NOTHING:
             self._unnoted.add(instance_id)
         call.process.claimed.add(instance_id)
         # One that is sent again is answered as at first, although the machine may be gone since, as
@@ -161,7 +161,7 @@ class Laws:
             self._check_records(call, error)
         if _NOT_KNOWN in str(error) and self._is_known(call):
             self.violations.append(f"{call.owner} does not know its stack: {error}")
-        nobody_knows = world.disk.trouble == disk.GONE or any(
+        nobody_knows = world.disk.trouble == journal.GONE or any(
             words in str(error) for words in _NOT_NAMED
         )
         if not call.is_heard or nobody_knows:
@@ -265,7 +265,7 @@ class Laws:
         )
 
     def _check_records(self, call: Call, error: Exception) -> None:
-        if self._world.disk.trouble != disk.NOTHING or call.process.is_dead:
+        if self._world.disk.trouble != journal.NOTHING or call.process.is_dead:
             return
         entries = self._world.entries_of(call.owner, call.process.home)
         files = {entry.file for entry in entries}
@@ -279,7 +279,7 @@ class Laws:
             faults & _NOT_REPEATED
             or process.clock.interrupted.is_set()
             or process.conditions.unread
-            or world.disk.trouble != disk.NOTHING
+            or world.disk.trouble != journal.NOTHING
         )
         if not (isinstance(error, UnresolvedCreateError) and is_undisturbed):
             return
@@ -409,7 +409,7 @@ class Laws:
         stack, account = world.stacks[call.owner.stack], world.account
         if conditions.unread or conditions.key not in ("key", "rotated"):
             return set()
-        if world.disk.trouble != disk.NOTHING:
+        if world.disk.trouble != journal.NOTHING:
             return set()
         return {
             instance_id

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.machines.account import Account
-from pulumi_fal.machines.journal import Journal
 from pulumi_fal.resource import call as resource
 from pulumi_fal.stacks.cache import Stacks
 
 from .account import Hiding, Owner
-from .disk import READ, journal_folder
+from .journal import READ, Journal
 from .turns import Died, SimulatedClock
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ class Process:
         self._seen: set[str] = set()
         self.clock = SimulatedClock(world.turns, self.step)
         self.stacks = Stacks()
-        self.journal = Journal(journal_folder())
+        self.journal = Journal(self)
         self.begin()
 
     def begin(self) -> None:

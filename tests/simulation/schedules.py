@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from .account import OUTCOMES, Hiding
-from .disk import in_place
 from .engine import NAMES
 from .plugin import HOMES, KEYS, MOMENTS, Conditions, Event
 from .stacks import CLOUD, MOVES, UNREAD, Stack, place
+from .standins import enter, in_place
 from .world import World
 
 KEY, OTHER_KEY = ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + letter * 43 for letter in "AB")
@@ -141,7 +141,8 @@ class Schedules(RuleBasedStateMachine):
         super().__init__()
         self._exit = ExitStack()
         self.world = World(self.api)
-        self._exit.enter_context(in_place())(self.world)
+        self._exit.enter_context(in_place())
+        enter(self.world)
 
     def teardown(self) -> None:
         try:

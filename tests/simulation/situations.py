@@ -17,6 +17,7 @@ from pulumi_fal.api.models import NewInstance
 from .account import LATE_SECONDS
 from .plugin import KEYS, Conditions, Event
 from .stacks import CLOUD, Stack
+from .standins import enter
 from .world import World
 
 RESOURCE = "a"
@@ -142,13 +143,11 @@ class Start:
     def __post_init__(self) -> None:
         random.seed(self.situation.name)  # the ids of machines come from there
         self._built = self._world({})
-        self.enter(self._built)
+        enter(self._built)
         for build in self.situation.builds:
             build(self._built)
             self._built.time.advance(5.0)
         self._built.laws.check()
-
-    enter: Callable[[World], None] = field(kw_only=True)
 
     def copy(self) -> World:
         """Return a world in this situation, which runs from now on."""
@@ -159,9 +158,9 @@ class Start:
             stack.doomed, stack.creating = list(stack.doomed), list(stack.creating)
         world.wrote, world._count = dict(built.wrote), built._count
         world.time.now = built.time.now
-        world.disk.files = {
-            name: replace(file, locked_by=None) for name, file in built.disk.files.items()
-        }
+        for home, disk in world.disks.items():
+            disk.entries = dict(built.disks[home].entries)
+            disk.locks = dict.fromkeys(built.disks[home].locks)
         account, state = world.account, built.account.state
         account.made_by = dict(built.account.made_by)
         account.late = set(built.account.late)
@@ -171,7 +170,7 @@ class Start:
         }
         account.state._kept = dict(state._kept)
         account.state.provisioning = 30.0 if self.situation.is_slow else 0.0
-        self.enter(world)
+        enter(world)
         return world
 
     def _world(self, stacks: dict[str, Stack]) -> World:

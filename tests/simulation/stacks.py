@@ -10,7 +10,7 @@ from pulumi_fal.errors import StackError
 from pulumi_fal.stacks.cache import ONLY_ORGANIZATION
 from pulumi_fal.tokens import MACHINES, PROVIDER_TYPES
 
-from .disk import READ
+from .journal import READ
 
 if TYPE_CHECKING:
     from .plugin import Process

@@ -37,6 +37,7 @@ from pulumi_fal.stacks.state import Found
 
 from . import plugin
 from .enumeration import quick_cases, search
+from .journal import Journal as MemoryJournal
 from .plugin import Conditions, Event
 from .schedules import PROGRAMS, QUICK, Interleaved, KeyedSchedules, Schedules, with_single_lapses
 
@@ -63,7 +64,7 @@ def with_another_key(
     return create(self, new, f"{key}-{random.random()}")
 
 
-def write_late(self: Journal, entry: Entry, write: Any = Journal.write) -> None:
+def write_late(self: Journal, entry: Entry, write: Any = MemoryJournal.write) -> None:
     if entry.phase is not Phase.REQUESTED or entry.problem:
         write(self, entry)
 
@@ -151,7 +152,7 @@ MUTANTS: dict[str, Callable[[], Patch]] = {
     "repeat every POST": instead(retry, "may_repeat", return_value=True),
     "forget an unanswered POST": instead(retry, "may_have_made_a_machine", return_value=False),
     "make a new key for a repeat": instead(Dialect, "create_instance", with_another_key),
-    "write the journal after the POST": instead(Journal, "write", write_late),
+    "write the journal after the POST": instead(MemoryJournal, "write", write_late),
     "resume what was reported": instead(Records, "mark_reported"),
     "delete what was resumed": instead(
         Creates, "resumed_ids", property(lambda _: NoMemory(), lambda *_: None), create=True
@@ -161,7 +162,7 @@ MUTANTS: dict[str, Callable[[], Patch]] = {
     "take another stack for this one": instead(whose, "same_stack", return_value=Same.YES),
     "take another name for another stack": instead(whose, "same_stack", by_name),
     "skip a renamed record in progress": instead(Create, "_lock_all", return_value=None),
-    "ignore a create in progress": instead(Journal, "try_lock", return_value=nullcontext()),
+    "ignore a create in progress": instead(MemoryJournal, "try_lock", return_value=nullcontext()),
     "take an accepted delete for its end": instead(Lifecycle, "delete", delete_once),
     "believe one list after a delete": instead(Lifecycle, "delete", delete_until_one_list),
     "believe the list alone": instead(Lifecycle, "confirm_gone", find_in_list),

@@ -81,6 +81,11 @@ class Turns:
         """Let another one run until it gives way."""
         self._wait(lambda: True, inf)
 
+    def need_others(self) -> None:
+        """Note that whoever's turn it is waits for something that only another one can do."""
+        assert self.current is not None
+        self.current.needs_others = True
+
     def block(self, woken: Callable[[], bool], seconds: float = inf) -> None:
         """Wait until `woken` returns true, or so many seconds have passed."""
         turn = self.current

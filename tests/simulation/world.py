@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -15,12 +14,11 @@ import click
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.state import TurnedClock
 from pulumi_fal.errors import ElsewhereError, FalError
-from pulumi_fal.machines.journal import Entry, Journal, Phase
+from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.stacks.cache import ONLY_ORGANIZATION
 
-from . import disk
+from . import journal
 from .account import OUTCOMES, Account, Owner
-from .disk import journal_folder
 from .engine import NOTHING, CommandLine, Engine, Job, Stages
 from .laws import Laws
 from .plugin import HOMES, KEY_OF, KEYS, WAITS, Call, Conditions, Event, Process
@@ -46,9 +44,7 @@ class World:
         self.laws = Laws(self)
         self.account.on_made = lambda instance_id: self.laws.made(self.call(), instance_id)
         self.account.on_delete = lambda instance_id: self.laws.deleting(self.call(), instance_id)
-        self.disks = {home: disk.Disk(self._disk_step) for home in HOMES}
-        self._looks_at = ""
-        """The computer whose journal is read outside of any process."""
+        self.disks = {home: journal.Disk() for home in HOMES}
         self.stacks = stacks or {name: Stack(name, f"s3://{name}") for name in ("one", "two")}
         self.left_behind: list[Stack] = []
         """What stacks were before they moved, where nobody has removed it."""
@@ -65,9 +61,7 @@ class World:
         self.conditions = Conditions()
         """Of the commands that run now, or ran last: all of them meet the same faults."""
         self.poll_interval = 2.0
-        self._is_watched = True
         self._count = 0
-        self.journal = Journal(journal_folder())
 
     # What happens.
 
@@ -86,7 +80,7 @@ class World:
             self.turns.run(turns, schedule)
         self.account.faults.clear()
         for one in self.disks.values():
-            one.trouble = disk.NOTHING
+            one.trouble = journal.NOTHING
         self.processes.clear()
 
     def up(
@@ -149,7 +143,7 @@ class World:
             case Event.STATE_LOST:
                 process.saves = False
             case Event.DISK_FULL | Event.DISK_GONE:
-                self.disk.trouble = disk.FULL if event is Event.DISK_FULL else disk.GONE
+                self.disk.trouble = journal.FULL if event is Event.DISK_FULL else journal.GONE
                 self.account.shown_after = 0.0
                 self.account.show_soon(self._known_machines())
             case Event.AGAIN:
@@ -325,24 +319,14 @@ class World:
         return [*filter(lambda stack: stack.exists, self.stacks.values()), *self.left_behind]
 
     @property
-    def disk(self) -> disk.Disk:
-        """The one of the computer on which it is read, or whoever's turn it is runs."""
-        call = self._calls.get(self.turns.current) if self.turns.current else None
-        return self.disks[self._looks_at or (call.process.home if call else HOMES[0])]
+    def disk(self) -> journal.Disk:
+        """The one of the computer on which whoever's turn it is runs."""
+        return self.disks[self.call().process.home]
 
     def entries(self, *homes: str) -> list[Entry]:
         """What is on record, on all computers unless some are named."""
-        found = []
-        for home in homes or HOMES:
-            if not self.disks[home].files:
-                continue
-            self._looks_at = home
-            trouble, self.disk.trouble = self.disk.trouble, disk.NOTHING
-            with self.unwatched():
-                found += self.journal.readable()
-            self.disk.trouble = trouble
-        self._looks_at = ""
-        return found
+        disks = [self.disks[home].entries for home in homes or HOMES]
+        return [entry for entries in disks for _, entry in sorted(entries.items())]
 
     def entries_of(self, owner: Owner, *homes: str, late: bool | None = None) -> list[Entry]:
         """What is on record of a resource's creates, with `late` only the late ones or no such."""
@@ -367,22 +351,6 @@ class World:
         if question.startswith("Delete"):
             return is_own or "may have been made" not in words
         return not is_own
-
-    def try_lock(self, descriptor: int) -> bool:
-        """Lock a file for whoever's turn it is."""
-        turn = self.turns.current
-        is_locked = self.disk.try_lock(descriptor, self.call().process)
-        if turn is not None and not is_locked:
-            turn.needs_others = True
-        return is_locked
-
-    @contextmanager
-    def unwatched(self) -> Iterator[None]:
-        self._is_watched = False
-        try:
-            yield
-        finally:
-            self._is_watched = True
 
     def _known_machines(self) -> set[str]:
         in_state = {instance_id for stack in self.everywhere() for instance_id in stack.ids()}
@@ -427,15 +395,6 @@ class World:
             call.process.errors[call.owner.name] = error
             if not isinstance(error, (FalError, click.ClickException, click.Abort)):
                 self.laws.violations.append(f"{call.owner} ends with {error!r}")
-
-    def _disk_step(self, moment: str, name: str, how: str) -> None:
-        if self.turns.current is not None and self._is_watched:
-            kind, call = "lock" if name.endswith(".lock") else "file", self.call()
-            call.process.step(moment, f"{kind} {name}" if name else "", how)
-            if moment == "a deletion":
-                self.laws.record_ends(call, name)
-            if moment == "a rename" and name not in self.wrote:
-                self.wrote[name] = call.owner
 
     def _deadlock(self) -> None:
         self.laws.violations.append("all wait for one another, and nobody asks")
