@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.emulator import faults
@@ -15,7 +15,10 @@ from pulumi_fal.errors import APIError
 
 from ..fakes import UNSENT, FakeApi, arrived, refusal
 from .journal import READ, WRITTEN
-from .turns import Turns
+
+if TYPE_CHECKING:
+    from .plugin import Process
+    from .world import World
 
 Hiding = Literal["list", "get"]
 """The calls that may lack a machine which exists."""
@@ -53,12 +56,11 @@ class Owner:
 class Account(FakeApi):
     """One account, which all stacks and other people share."""
 
-    def __init__(self, turns: Turns) -> None:
-        super().__init__(turns.time, provisioning=10.0, deletion=3.0)
+    def __init__(self, world: World) -> None:
+        super().__init__(world.time, provisioning=10.0, deletion=3.0)
+        self._world = world
         self.made_by: dict[str, Owner] = {}
         """Machines of ours, by id. What isn't here is somebody else's."""
-        self.on_made: Callable[[str], None] = lambda instance_id: None
-        self.on_delete: Callable[[str], None] = lambda instance_id: None
         self.on_nothing: Callable[[], None] = lambda: None
         """Called when a create was refused, or was answered with a machine that it made before."""
         self.reads_lag = False
@@ -76,7 +78,6 @@ class Account(FakeApi):
         """Machines that the API made although it refused their create."""
         self._glitches: dict[str, tuple[float, float]] = {}
         """By machine, from when to when the last glitch hides it from lists and from GET."""
-        self._turns = turns
         self.state.same_account("key", "rotated")
 
     def machines_of(self, owner: Owner) -> set[str]:
@@ -142,52 +143,43 @@ class Account(FakeApi):
     def machine(self, instance_id: str) -> Machine:
         return self.state.machines[instance_id]
 
-    def wire(
-        self, step: Callable[..., None], owner: Callable[[], Owner], key: str
-    ) -> Callable[..., Any]:
-        """A client's `send` for a process: before and after a request is taken it has a step."""
-        account = self.state.account_of(key)
-
-        def send(request: Request[Any], timeout: float | None = None) -> Any:
-            changes = request.kind in ("create", "delete")
-            touched = request.instance_id or ("*" if request.kind == "list" else f"of {owner()}")
-            step(f"{request.kind} is sent", f"machine {touched}", WRITTEN if changes else READ)
-            fault = self.faults.take(request.kind)
-            if fault is not None:
-                self.met.add((request.kind, fault.name))
-            if fault is not None and fault.name == "taken_late":
-                self._turns.block(lambda: False, fault.seconds)
-                step("the request is under way")
-            is_taken = fault is None or fault.taken
-            made = len(self.made_by)
-            outcome = self._serve_for(request, owner, account, fault) if is_taken else None
-            if request.kind == "create" and len(self.made_by) == made:
-                self.on_nothing()
-            step(f"{request.kind} is {'taken' if is_taken else 'refused'}")
-            if fault is not None and fault.name in ("slow", "late"):
-                self._turns.block(lambda: False, fault.seconds)
-                step("the answer is under way")
-            answer = arrived(request, fault, outcome)
-            is_told = isinstance(answer, dict) and self.runs(answer.get("id", ""))
-            if request.kind == "create" and is_told and self.shown_after:
-                self._hidden_long.add(answer["id"])
-                for call in ("list", "get"):
-                    self.state.hide(answer["id"], call, self.shown_after)
-            if request.kind == "delete" and isinstance(outcome, APIError):
-                raise outcome  # a 200 for a DELETE that does nothing is beyond any client
-            return answer
-
-        return send
+    def answer(self, request: Request[Any], process: Process) -> Any:
+        """Answer a process, which has a step before and after its request is taken."""
+        changes = request.kind in ("create", "delete")
+        owner = self._world.call().owner
+        touched = request.instance_id or ("*" if request.kind == "list" else f"of {owner}")
+        process.step(f"{request.kind} is sent", f"machine {touched}", WRITTEN if changes else READ)
+        fault = self.faults.take(request.kind)
+        if fault is not None:
+            self.met.add((request.kind, fault.name))
+        if fault is not None and fault.name == "taken_late":
+            self._world.turns.block(lambda: False, fault.seconds)
+            process.step("the request is under way")
+        is_taken = fault is None or fault.taken
+        made = len(self.made_by)
+        account = self.state.account_of(process.conditions.key)
+        outcome = self._serve_for(request, owner, account, fault) if is_taken else None
+        if request.kind == "create" and len(self.made_by) == made:
+            self.on_nothing()
+        process.step(f"{request.kind} is {'taken' if is_taken else 'refused'}")
+        if fault is not None and fault.name in ("slow", "late"):
+            self._world.turns.block(lambda: False, fault.seconds)
+            process.step("the answer is under way")
+        answer = arrived(request, fault, outcome)
+        is_told = isinstance(answer, dict) and self.runs(answer.get("id", ""))
+        if request.kind == "create" and is_told and self.shown_after:
+            self._hidden_long.add(answer["id"])
+            self._hide(answer["id"], self.shown_after)
+        if request.kind == "delete" and isinstance(outcome, APIError):
+            raise outcome  # a 200 for a DELETE that does nothing is beyond any client
+        return answer
 
     def _serve_for(
-        self,
-        request: Request[Any],
-        owner: Callable[[], Owner],
-        account: str,
-        fault: Fault | None,
+        self, request: Request[Any], owner: Owner, account: str, fault: Fault | None
     ) -> Any | APIError:
+        call = self._world.call()
         if request.kind == "delete":
-            self.on_delete(request.instance_id or "")
+            self._world.laws.deleting(call, request.instance_id or "")
         outcome = self.serve(request, account)
         if request.kind != "create" or isinstance(outcome, APIError):
             return outcome
@@ -196,12 +188,15 @@ class Account(FakeApi):
         if outcome["id"] not in self.made_by:  # else it is the answer that was kept
             if self.reads_lag:
                 self.state.hide(outcome["id"], "get", self.state.list_lag)
-            self.made_by[outcome["id"]] = owner()
+            self.made_by[outcome["id"]] = owner
             if fault is not None and fault.name.endswith("_but_made"):
                 self.lied.add(outcome["id"])
             if fault is not None and fault.name == "504_then_made":
                 self.late.add(outcome["id"])
-                self.state.hide(outcome["id"], "list", LATE_SECONDS)
-                self.state.hide(outcome["id"], "get", LATE_SECONDS)
-            self.on_made(outcome["id"])
+                self._hide(outcome["id"], LATE_SECONDS)
+            self._world.laws.made(call, outcome["id"])
         return outcome
+
+    def _hide(self, instance_id: str, seconds: float) -> None:
+        for call in ("list", "get"):
+            self.state.hide(instance_id, call, seconds)

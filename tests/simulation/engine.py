@@ -53,8 +53,6 @@ class Engine:
         """What a preview of the same moment has called a replacement, if there was one."""
         self._replaced: set[str] = set()
         """What this preview calls so."""
-        self.goes_on = False
-        """Whether it is told to `--continue-on-error`."""
         self._is_last = False
         """Whether the provider goes with the last resource."""
 
@@ -68,13 +66,15 @@ class Engine:
         *,
         refresh: bool = False,
         delete_first: bool = False,
+        goes_on: bool = False,
         imports: Mapping[str, str] = NOTHING,
         after: Process | None = None,
         move: str = "",
     ) -> Stages:
         """`forced`: what `--replace` names. `imports`: by resource, the machine that it imports.
 
-        `after`: a process whose engine must have ended. `move`: what becomes of the stack then.
+        `goes_on`: whether it is told to `--continue-on-error`. `after`: a process whose engine must
+        have ended. `move`: what becomes of the stack then.
         """
         yield from self._wait(after, move)
         self._previewed = self.world.laws.preview_of(self.stack.name)
@@ -90,7 +90,7 @@ class Engine:
             self._job(name, lambda call: self._bring_about(call, forced, delete_first))
             for name in self.stack.program
         ]
-        if self.goes_on or not self.process.errors:
+        if goes_on or not self.process.errors:
             self._is_last = not self.stack.program
             yield self._deletions(
                 [name for name in self.state.rows if name not in self.stack.program]

@@ -228,11 +228,9 @@ class Process:
         return f"{self.number:04x}{self.drawn:04x}"
 
     def send(self, request: Request[Any], timeout: float | None = None) -> Any:
-        key = self.conditions.key
         if request.kind == "list":
             self.listed_at = self.world.account.state.now()
-        wire = self.world.account.wire(self.step, lambda: self.world.call().owner, key)
-        answer = wire(request, timeout)
+        answer = self.world.account.answer(request, self)
         if request.kind == "list":
             self.shown |= _ids_in(answer)
             if self.shown_first is None:

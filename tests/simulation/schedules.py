@@ -209,23 +209,23 @@ class Schedules(RuleBasedStateMachine):
     ) -> None:
         conditions = self.weather(conditions)
         undisturbed = replace(conditions, faults=(), events=(), schedule=())
-        self.world.run(undisturbed, self.world.preview(stack, undisturbed))
-        stages = self.world.up(
-            stack, conditions, forced, refresh=refresh, delete_first=delete_first, goes_on=goes_on
+        self.world.run(undisturbed, self.world.engine(stack, undisturbed).preview())
+        stages = self.world.engine(stack, conditions).up(
+            forced, refresh=refresh, delete_first=delete_first, goes_on=goes_on
         )
         self.world.run(conditions, stages)
 
     @rule(stack=_stacks, forced=_some_names, unread=_unread)
     def undisturbed_up(self, stack: str, forced: frozenset[str], unread: str) -> None:
         conditions = Conditions(unread=unread)
-        self.world.run(conditions, self.world.up(stack, conditions, forced))
+        self.world.run(conditions, self.world.engine(stack, conditions).up(forced))
 
     @rule(stack=_stacks, unread=_unread, name=_names, number=st.integers(0, 5))
     def up_with_an_import(self, stack: str, unread: str, name: str, number: int) -> None:
         """Into a resource that has none, of whatever machine there is, whoever made it."""
         conditions = Conditions(unread=unread)
         imports = self._imports(stack, name, number, conditions)
-        self.world.run(conditions, self.world.up(stack, conditions, imports=imports))
+        self.world.run(conditions, self.world.engine(stack, conditions).up(imports=imports))
 
     def _imports(
         self, stack: str, name: str, number: int, conditions: Conditions
@@ -242,7 +242,8 @@ class Schedules(RuleBasedStateMachine):
     @rule(stack=_stacks, unread=_unread, command=_commands, name=_names, home=_homes)
     def command(self, stack: str, unread: str, command: str, name: str, home: str) -> None:
         conditions = Conditions(unread=unread, home=home)
-        self.world.run(conditions, self.world.command_line(stack, conditions, command, name))
+        line = self.world.command_line(stack, conditions)
+        self.world.run(conditions, line.command(command, name))
 
     @rule(
         stack=_stacks,
@@ -251,7 +252,7 @@ class Schedules(RuleBasedStateMachine):
     )
     def without_program(self, stack: str, conditions: Conditions, command: str) -> None:
         conditions = self.weather(conditions)
-        stages = getattr(self.world, command)(stack, conditions)
+        stages = getattr(self.world.engine(stack, conditions), command)()
         self.world.run(conditions, stages)
 
     @rule(
@@ -294,12 +295,12 @@ class Interleaved(Schedules):
     @rule(stack=_stacks, conditions=_interleaved, forced=_some_names)
     def up_at_once(self, stack: str, conditions: Conditions, forced: frozenset[str]) -> None:
         conditions = self.weather(conditions)
-        self.world.run(conditions, self.world.up(stack, conditions, forced))
+        self.world.run(conditions, self.world.engine(stack, conditions).up(forced))
 
     @rule(conditions=_interleaved)
     def both_up(self, conditions: Conditions) -> None:
         conditions = self.weather(conditions)
-        stages = [self.world.up(name, conditions) for name in self.world.stacks]
+        stages = [self.world.engine(name, conditions).up() for name in self.world.stacks]
         self.world.run(conditions, *stages)
 
     @rule(stack=_stacks, conditions=_interleaved, at=_moments(40))
@@ -323,8 +324,8 @@ class Interleaved(Schedules):
         self, stack: str, conditions: Conditions, forced: frozenset[str]
     ) -> None:
         conditions = self.weather(conditions)
-        preview = self.world.preview(stack, Conditions(unread=conditions.unread))
-        self.world.run(conditions, self.world.up(stack, conditions, forced), preview)
+        preview = self.world.engine(stack, Conditions(unread=conditions.unread)).preview()
+        self.world.run(conditions, self.world.engine(stack, conditions).up(forced), preview)
 
     @rule(
         stack=_stacks,
@@ -341,13 +342,13 @@ class Interleaved(Schedules):
         unread, imports = conditions.unread, {}
         if number is not None:
             imports = self._imports(stack, name, number, conditions)
-        beside = self.world.command_line(stack, Conditions(unread=unread), command, name)
-        self.world.run(conditions, self.world.up(stack, conditions, imports=imports), beside)
+        beside = self.world.command_line(stack, Conditions(unread=unread)).command(command, name)
+        self.world.run(conditions, self.world.engine(stack, conditions).up(imports=imports), beside)
 
     @rule(stack=_stacks, conditions=_interleaved)
     def destroy_at_once(self, stack: str, conditions: Conditions) -> None:
         conditions = self.weather(conditions)
-        self.world.run(conditions, self.world.destroy(stack, conditions))
+        self.world.run(conditions, self.world.engine(stack, conditions).destroy())
 
 
 class KeyedSchedules(Schedules):

@@ -33,7 +33,7 @@ def _up(*events: tuple[int | str, Event], stack: str = "one") -> Build:
 
     def build(world: World) -> None:
         conditions = Conditions(events=events)
-        world.run(conditions, world.up(stack, conditions))
+        world.run(conditions, world.engine(stack, conditions).up())
 
     return build
 
@@ -42,7 +42,7 @@ def _late(world: World) -> None:
     """An `up` whose machine the API makes late, and another one that makes a machine as well."""
     for faults in ((("create", "504_then_made", 1),), ()):
         conditions = Conditions(faults=faults)
-        world.run(conditions, world.up("one", conditions))
+        world.run(conditions, world.engine("one", conditions).up())
     world.time.advance(LATE_SECONDS)
 
 
@@ -52,7 +52,7 @@ def _found_gone(world: World) -> None:
     hidden: Event = Event.GLITCH
     for timeout, events in ((5.0, ()), (100.0, (("a wait begins", hidden),))):
         conditions = Conditions(timeout=timeout, events=events, glitch=(90.0, ("list", "get")))
-        world.run(conditions, world.up("one", conditions))
+        world.run(conditions, world.engine("one", conditions).up())
     world.account.end_glitches()
 
 
@@ -61,7 +61,7 @@ def _without_record(stack: str) -> Build:
 
     def build(world: World) -> None:
         for _ in range(2):  # the first one sees the machine, so that the record can go
-            world.run(Conditions(), world.refresh(stack, Conditions()))
+            world.run(Conditions(), world.engine(stack, Conditions()).refresh())
 
     return build
 

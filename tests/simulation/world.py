@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
@@ -19,7 +19,7 @@ from pulumi_fal.stacks.cache import ONLY_ORGANIZATION
 
 from . import journal
 from .account import OUTCOMES, Account, Owner
-from .engine import NOTHING, CommandLine, Engine, Job, Stages
+from .engine import CommandLine, Engine, Job, Stages
 from .laws import Laws
 from .plugin import HOMES, KEY_OF, KEYS, WAITS, Call, Conditions, Event, Process
 from .stacks import Stack, place, pulumi
@@ -40,10 +40,8 @@ class World:
         self.api = api
         self.time = TurnedClock(1000.0)
         self.turns = Turns(self.time, self._deadlock)
-        self.account = Account(self.turns)
+        self.account = Account(self)
         self.laws = Laws(self)
-        self.account.on_made = lambda instance_id: self.laws.made(self.call(), instance_id)
-        self.account.on_delete = lambda instance_id: self.laws.deleting(self.call(), instance_id)
         self.disks = {home: journal.Disk() for home in HOMES}
         self.stacks = stacks or {name: Stack(name, f"s3://{name}") for name in ("one", "two")}
         self.left_behind: list[Stack] = []
@@ -58,16 +56,13 @@ class World:
         self._calls: dict[Turn, Call] = {}
         self.watch: Callable[[Process, str, str, str], None] | None = None
         """Called at each step of a process."""
-        self.conditions = Conditions()
-        """Of the commands that run now, or ran last: all of them meet the same faults."""
         self.poll_interval = 2.0
         self._count = 0
 
     # What happens.
 
     def run(self, conditions: Conditions, *commands: Stages) -> None:
-        """Run one command, or several at the same time."""
-        self.conditions = conditions
+        """Run one command, or several at the same time, which meet the same faults."""
         self.account.met.clear()
         for kind, name, times in conditions.faults:
             self.account.faults.add(kind, OUTCOMES[name], times)
@@ -83,39 +78,15 @@ class World:
             one.trouble = journal.NOTHING
         self.processes.clear()
 
-    def up(
-        self,
-        stack: str,
-        conditions: Conditions,
-        forced: frozenset[str] = frozenset(),
-        *,
-        refresh: bool = False,
-        delete_first: bool = False,
-        goes_on: bool = False,
-        imports: Mapping[str, str] = NOTHING,
-    ) -> Stages:
-        engine = self.engine(stack, conditions)
-        engine.goes_on = goes_on
-        return engine.up(forced, refresh=refresh, delete_first=delete_first, imports=imports)
-
     def two_ups(self, stack: str, conditions: Conditions, move: str) -> tuple[Stages, Stages]:
         """`up`, and another right after the first one's engine was killed, or has ended."""
         undisturbed = Conditions(home=conditions.home)
         first, second = (self.engine(stack, one) for one in (conditions, undisturbed))
         return first.up(), second.up(after=first.process, move=move)
 
-    def preview(self, stack: str, conditions: Conditions) -> Stages:
-        return self.engine(stack, conditions).preview()
-
-    def command_line(self, stack: str, conditions: Conditions, command: str, name: str) -> Stages:
-        """A command of `pulumi-fal`, about a resource of a stack."""
-        return CommandLine(self, self.engine(stack, conditions).process).command(command, name)
-
-    def refresh(self, stack: str, conditions: Conditions) -> Stages:
-        return self.engine(stack, conditions).refresh()
-
-    def destroy(self, stack: str, conditions: Conditions) -> Stages:
-        return self.engine(stack, conditions).destroy()
+    def command_line(self, stack: str, conditions: Conditions) -> CommandLine:
+        """A person at the computer of a stack, who runs a command of `pulumi-fal`."""
+        return CommandLine(self, self.engine(stack, conditions).process)
 
     def happen(self, event: Event, process: Process, moment: str) -> None:
         """One event, in the middle of a process's step."""
@@ -210,7 +181,7 @@ class World:
         words = {"ID": instance_id, mine[0].origin.urn: mine[0].id}
         args = [words.get(word, word) for word in way]
         conditions = Conditions(key=KEY_OF[mine[0].account], home=home)
-        line = CommandLine(self, self.engine(owner.stack, conditions).process)
+        line = self.command_line(owner.stack, conditions)
         self.run(conditions, line.command("run", owner.name, args))
         if any("Add --stack" in str(error) for error in line.process.errors.values()):
             return self._does(
