@@ -97,29 +97,17 @@ class Happening:
         return f"the API fails: {OUTCOMES[self.what].says}"
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Who runs for how many steps, and what happens."""
-
-    first: int | None = None
-    """The step before which the first command gives way; None if it runs to its end."""
-    second: int | None = None
-    """The step before which the second command then gives way; None if it runs to its end."""
-    happening: Happening | None = None
-
-    @property
-    def length(self) -> int:
-        """How many switches and events there are."""
-        return 3 - (self.first, self.second, self.happening).count(None)
-
-
 @dataclass
 class Run:
     """A schedule that was run, and how it went."""
 
     start: Start
     commands: tuple[Command, ...]
-    schedule: Schedule
+    happening: Happening | None = None
+    first: int | None = None
+    """The step before which the first command gives way; None if it runs to its end."""
+    second: int | None = None
+    """The step before which the second command then gives way; None if it runs to its end."""
     steps: tuple[list[Step], list[Step]] = field(default_factory=lambda: ([], []))
     """Those of each command."""
     order: list[tuple[int, Step | str]] = field(default_factory=list)
@@ -162,7 +150,8 @@ class Run:
     @property
     def length(self) -> tuple[int, int]:
         """What makes one schedule shorter than another."""
-        return len(self.commands) + self.schedule.length, len(self.order)
+        whole = (self.first, self.second, self.happening).count(None)
+        return len(self.commands) - whole, len(self.order)
 
     @property
     def is_exclusive(self) -> bool:
@@ -198,12 +187,12 @@ class Run:
         at = len(self.steps[who])
         step = Step(moment, touched, how)
         self.steps[who].append(step)
-        schedule, happening = self.schedule, self.schedule.happening
+        happening = self.happening
         is_here = happening is not None and (who, at) == (happening.who, happening.at)
         if happening is not None and is_here and happening.what is Event.ENGINE_DIES:
             self._happen(happening, process, step)  # first of all, so that the next update starts
             is_here = False
-        if at == (schedule.first, schedule.second)[who]:
+        if at == (self.first, self.second)[who]:
             self._gave_way.add(who)
             self._world.turns.give_way()
             self._gave_way.discard(who)
@@ -267,8 +256,7 @@ class Case:
 
     def _orders(self, start: Start, happening: Happening | None) -> Iterator[Run]:
         def run_it(first: int | None = None, second: int | None = None) -> Run:
-            schedule = Schedule(first, second, happening)
-            return Run(start, self.commands, schedule)
+            return Run(start, self.commands, happening, first, second)
 
         one_by_one = run_it()
         yield one_by_one
