@@ -195,6 +195,3 @@ def make_each_kind(stack: Stack, emulator: EmulatorServer) -> None:
         if entry.origin.urn == stack.urn("known"):
             journal(stack).drop(entry)
     finish(state)
-
-
-# The seams into the plugin host, switched off as by a host whose internals have changed

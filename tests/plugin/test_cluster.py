@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import grpc
@@ -118,14 +117,6 @@ def monitor(logged: list[Any]) -> Iterator[Monitor]:
         yield monitor
 
 
-def refusal(provider: Native, monitor: Monitor, **inputs: Any) -> str:
-    """The error of a component that is refused before it has registered a machine."""
-    error = failure(lambda: construct(provider, {**INPUTS, **inputs}, monitor))
-    assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
-    assert monitor.machines() == {}
-    return str(error.details())
-
-
 @pytest.mark.parametrize(
     "given",
     [{"sector": "sector_2", "wait": False, "instanceType": "gpu_8x_b200"}, {"instanceType": ONE}],
@@ -223,33 +214,33 @@ def test_provider(provider: Native, monitor: Monitor) -> None:
 
 
 NO_SIZE, NO_OUTPUT = "size must be a whole number of 1 or more, not ", "size can't be an Output"
+DEPENDS = provider_pb2.ConstructRequest.PropertyDependencies(urns=[Monitor.urn("other")])
 
 
 @pytest.mark.parametrize(
-    "size, said",
+    "size, fields, said",
     [
-        (2.5, f"{NO_SIZE}2.5."),
-        ("2", f"{NO_SIZE}'2'."),
-        (True, f"{NO_SIZE}true."),
-        (1e300, "size must be 1000 or less."),
-        (rpc.UNKNOWN, NO_OUTPUT),
-        (secret(rpc.UNKNOWN), NO_OUTPUT),
+        (2.5, {}, f"{NO_SIZE}2.5."),
+        ("2", {}, f"{NO_SIZE}'2'."),
+        (True, {}, f"{NO_SIZE}true."),
+        (1e300, {}, "size must be 1000 or less."),
+        (rpc.UNKNOWN, {}, NO_OUTPUT),
+        (secret(rpc.UNKNOWN), {}, NO_OUTPUT),
+        (3, {"inputDependencies": {"size": DEPENDS}}, NO_OUTPUT),
+        (3, {"type": "fal:index:Network"}, "There is no component fal:index:Network."),
     ],
 )
-def test_wrong_size(provider: Native, monitor: Monitor, size: Any, said: str) -> None:
-    """The message is that of Python, and has no value that is a secret."""
-    assert refusal(provider, monitor, size=size).startswith(said)
+def test_refused(
+    provider: Native, monitor: Monitor, size: Any, fields: dict[str, Any], said: str
+) -> None:
+    """The message is that of Python, has no value that is a secret, and comes before a machine.
 
-
-def test_refusals(provider: Native, monitor: Monitor) -> None:
-    """The program may be in any language. A size of a resource may be known now, but not before."""
-    depends = provider_pb2.ConstructRequest.PropertyDependencies(urns=[Monitor.urn("other")])
-    for fields, says in (
-        ({"type": "fal:index:Network"}, "There is no component fal:index:Network."),
-        ({"inputDependencies": {"size": depends}}, NO_OUTPUT),
-    ):
-        error = failure(partial(construct, provider, INPUTS, monitor, **fields))
-        assert error.details().startswith(says)
+    A size of a resource may be known now, but not before.
+    """
+    error = failure(lambda: construct(provider, {**INPUTS, "size": size}, monitor, **fields))
+    assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert error.details().startswith(said)
+    assert monitor.machines() == {}
 
 
 def test_many_at_once(provider: Native, monitor: Monitor) -> None:
