@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -128,6 +128,38 @@ MANY = settings(
 CHAOS_SEED draws the same ones again, SIMULATION_SCHEDULES of each kind."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Narrowing:
+    """What is made of what was drawn: a search for one thing narrows it."""
+
+    events: tuple[Event, ...] = ()
+    at: tuple[int | str, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()
+    """The faults that show the mutant, where only few of all faults do."""
+    unread: str = ""
+    """What no disturbed command can read, where only that shows the mutant."""
+    program: dict[str, Any] = field(default_factory=lambda: PROGRAMS[0])
+    """What the resources are at first."""
+    move: str = ""
+    """What becomes of stacks, where only that shows it."""
+    lag: float | None = None
+    """The seconds until a new machine is listed or known to GET, where only such a lag shows it."""
+
+    def weather(self, conditions: Conditions) -> Conditions:
+        """The same with these disturbances in place of those that were drawn."""
+        events, faults = conditions.events, conditions.faults
+        if self.events:
+            events = tuple((at, self.events[len(event) % len(self.events)]) for at, event in events)
+        if self.at:
+            events = tuple((self.at[len(event) % len(self.at)], event) for _, event in events)
+        if self.faults:
+            faults = with_single_lapses(
+                (*self.faults[len(name) % len(self.faults)], times) for _, name, times in faults
+            )
+        unread = self.unread or conditions.unread
+        return replace(conditions, events=events, faults=faults, unread=unread)
+
+
 LONG_LAG = 90.0
 """So late that a machine would count as gone, if the API had shown it before."""
 
@@ -136,9 +168,13 @@ class Schedules(RuleBasedStateMachine):
     """Commands on two stacks; after each, all laws."""
 
     api = "legacy"
+    narrowing = Narrowing()
+    count = 0
+    """How many were run."""
 
     def __init__(self) -> None:
         super().__init__()
+        type(self).count += 1
         self._exit = ExitStack()
         self.world = World(self.api)
         self._exit.enter_context(in_place())
@@ -150,21 +186,6 @@ class Schedules(RuleBasedStateMachine):
                 self.world.settle()
         finally:
             self._exit.close()
-
-    def weather(self, conditions: Conditions) -> Conditions:
-        """What is made of conditions that were drawn; a search for one thing narrows them."""
-        return conditions
-
-    def way(self, move: str) -> str:
-        """What is made of a move of a stack that was drawn, in the same way."""
-        return move
-
-    program = PROGRAMS[0]
-    """What each resource of both programs is at first."""
-
-    def lags(self, lag: float, reads_lag: bool) -> tuple[float, bool]:
-        """What is made of the lags that were drawn; a search for one thing narrows them."""
-        return lag, reads_lag
 
     @invariant()
     def laws(self) -> None:
@@ -183,9 +204,11 @@ class Schedules(RuleBasedStateMachine):
         A long lag begins with the answer to the create.
         """
         account = self.world.account
-        lag, account.reads_lag = self.lags(lag, reads_lag)
+        if self.narrowing.lag is not None:
+            lag, reads_lag = self.narrowing.lag, True
+        account.reads_lag = reads_lag
         account.state.list_lag, account.shown_after = (lag, 0.0) if lag < LONG_LAG else (0.0, lag)
-        program = dict.fromkeys(NAMES[:names], self.program)
+        program = dict.fromkeys(NAMES[:names], self.narrowing.program)
         for at in PLACES[where]:  # those are shared by all schedules
             stack = Stack(at.name, at.backend, at.organization, at.title, is_native, dict(program))
             self.world.stacks[stack.name] = stack
@@ -207,7 +230,7 @@ class Schedules(RuleBasedStateMachine):
         delete_first: bool,
         goes_on: bool,
     ) -> None:
-        conditions = self.weather(conditions)
+        conditions = self.narrowing.weather(conditions)
         undisturbed = replace(conditions, faults=(), events=(), schedule=())
         self.world.run(undisturbed, self.world.engine(stack, undisturbed).preview())
         stages = self.world.engine(stack, conditions).up(
@@ -251,7 +274,7 @@ class Schedules(RuleBasedStateMachine):
         command=st.sampled_from(["refresh", "destroy", "preview"]),
     )
     def without_program(self, stack: str, conditions: Conditions, command: str) -> None:
-        conditions = self.weather(conditions)
+        conditions = self.narrowing.weather(conditions)
         stages = getattr(self.world.engine(stack, conditions), command)()
         self.world.run(conditions, stages)
 
@@ -273,8 +296,8 @@ class Schedules(RuleBasedStateMachine):
         anew: str | None,
     ) -> None:
         """A program changes, somebody takes the ways out of the last errors, and time passes."""
-        if self.way(move):
-            self.world.move(stack, self.way(move))
+        if move := self.narrowing.move or move:
+            self.world.move(stack, move)
         if edit is not None:
             name, inputs = edit
             self.world.laws.edited(stack)
@@ -294,12 +317,12 @@ class Interleaved(Schedules):
 
     @rule(stack=_stacks, conditions=_interleaved, forced=_some_names)
     def up_at_once(self, stack: str, conditions: Conditions, forced: frozenset[str]) -> None:
-        conditions = self.weather(conditions)
+        conditions = self.narrowing.weather(conditions)
         self.world.run(conditions, self.world.engine(stack, conditions).up(forced))
 
     @rule(conditions=_interleaved)
     def both_up(self, conditions: Conditions) -> None:
-        conditions = self.weather(conditions)
+        conditions = self.narrowing.weather(conditions)
         stages = [self.world.engine(name, conditions).up() for name in self.world.stacks]
         self.world.run(conditions, *stages)
 
@@ -307,7 +330,7 @@ class Interleaved(Schedules):
     def up_after_a_cancel(self, stack: str, conditions: Conditions, at: int | str) -> None:
         """`pulumi cancel` unlocks the stack, and two engines write its state."""
         cancelled = replace(conditions, events=((at, Event.UNLOCKED), *conditions.events))
-        cancelled = self.weather(cancelled)
+        cancelled = self.narrowing.weather(cancelled)
         self.world.run(cancelled, *self.world.two_ups(stack, cancelled, ""))
 
     @rule(stack=_stacks, conditions=_interleaved, at=_moments(40), move=_moves)
@@ -316,14 +339,14 @@ class Interleaved(Schedules):
     ) -> None:
         """A plugin whose engine was killed finishes its POST while the next `up` runs."""
         dying = replace(conditions, events=((at, Event.ENGINE_DIES), *conditions.events))
-        dying = self.weather(dying)
-        self.world.run(dying, *self.world.two_ups(stack, dying, self.way(move)))
+        dying = self.narrowing.weather(dying)
+        self.world.run(dying, *self.world.two_ups(stack, dying, self.narrowing.move or move))
 
     @rule(stack=_stacks, conditions=_interleaved, forced=_some_names)
     def up_beside_a_preview(
         self, stack: str, conditions: Conditions, forced: frozenset[str]
     ) -> None:
-        conditions = self.weather(conditions)
+        conditions = self.narrowing.weather(conditions)
         preview = self.world.engine(stack, Conditions(unread=conditions.unread)).preview()
         self.world.run(conditions, self.world.engine(stack, conditions).up(forced), preview)
 
@@ -338,7 +361,7 @@ class Interleaved(Schedules):
         self, stack: str, conditions: Conditions, command: str, name: str, number: int | None
     ) -> None:
         """The command may change what the `up` has read, and the `up` may import what it ends."""
-        conditions = self.weather(conditions)
+        conditions = self.narrowing.weather(conditions)
         unread, imports = conditions.unread, {}
         if number is not None:
             imports = self._imports(stack, name, number, conditions)
@@ -347,7 +370,7 @@ class Interleaved(Schedules):
 
     @rule(stack=_stacks, conditions=_interleaved)
     def destroy_at_once(self, stack: str, conditions: Conditions) -> None:
-        conditions = self.weather(conditions)
+        conditions = self.narrowing.weather(conditions)
         self.world.run(conditions, self.world.engine(stack, conditions).destroy())
 
 

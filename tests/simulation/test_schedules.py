@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
 import pytest
 from hypothesis import seed, settings
@@ -42,21 +43,13 @@ def draw(
     prepare: Callable[[type[Schedules]], type[Schedules]] = lambda kind: kind,
 ) -> None:
     """Creates, faults, deaths, power failures, other people and other stacks, in any order."""
-    count = 0
-
-    class Counted(kind):  # type: ignore[valid-type, misc]
-        def __init__(self) -> None:
-            nonlocal count
-            count += 1
-            super().__init__()
-
-    Counted.__name__ = Counted.__qualname__ = kind.__name__
+    drawn: Any = type(kind.__name__, (kind,), {})
     broken = 1
     try:
-        run_state_machine_as_test(prepare(Counted), settings=how_far)
+        run_state_machine_as_test(prepare(drawn), settings=how_far)
         broken = 0
     finally:
-        tally.record(record_property, "simulation: at random", cases=count, broken=broken)
+        tally.record(record_property, "simulation: at random", cases=drawn.count, broken=broken)
 
 
 @pytest.mark.timeout(0)
