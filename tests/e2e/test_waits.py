@@ -104,7 +104,7 @@ def attempts(operation: str, name: str, output: str) -> int:
     return sum(repeats in line and f" {name} " in line for line in progress)
 
 
-@pytest.mark.chaos("plugin/test_hosts.py::test_second_create")
+@pytest.mark.chaos("unit/test_second_create.py::test_goes_on")
 def test_hook(stack: Stack, emulator: EmulatorServer) -> None:
     """A hook that repeats a create and a delete makes no second machine and loses none.
 
@@ -142,7 +142,7 @@ FOUR = (
 )
 
 
-@pytest.mark.chaos("plugin/test_hosts.py::test_capacity")
+@pytest.mark.chaos("unit/test_wait_for_capacity.py::test_posts_of_one")
 def test_capacity(stack: Stack, emulator: EmulatorServer) -> None:
     """A cluster waits for the rest of its machines. Ctrl-C ends the wait, with nothing pending."""
     state = emulator.state

@@ -41,7 +41,6 @@ from .harness import (
 )
 
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
-SOME = provider_pb2.DiffResponse.DIFF_SOME
 IN_STATE = """
 from pulumi_fal.stacks.cache import Stacks
 from pulumi_fal.stacks.state import Stack, StackMachine
@@ -88,37 +87,6 @@ def test_life(host: Host, emulator: EmulatorServer) -> None:
     client.delete(made.id, outputs)
     assert emulator.state.alive() == set()
     assert client.read(made.id, INPUTS, outputs).id == ""  # the engine drops it from state
-    assert emulator.state.creations == 1
-
-
-def test_second_create(host: Host, emulator: EmulatorServer) -> None:
-    """A machine that is not ready in time stays in state as unfinished until it is ready.
-
-    Where a hook calls Create again, it goes on with the same machine, whatever fails.
-    """
-    client = host.start()
-    emulator.state.provisioning = inf
-    create = partial(client.create, INPUTS, timeout=0.2)
-    first = client.kept(create)
-    id_, outputs = first.id, first.outputs
-    assert {id_} == emulator.state.alive()
-    assert (outputs["status"], outputs["unfinished"]) == ("pending", True)
-    assert outputs["account"] == account(emulator)
-    assert first.reason.startswith(
-        f"Machine {id_} ({EIGHT}) is billed, but was not ready after 0 s"
-    )
-    assert client.diff(id_, INPUTS, outputs, INPUTS).changes == SOME
-    read = partial(client.read, id_, INPUTS, outputs)
-    update = partial(client.update, id_, outputs, INPUTS)
-    for call in (read, partial(update, timeout=0.2), partial(update, timeout=0.2), create):
-        assert client.kept(call)[:2] == first[:2]
-    emulator.faults.add("list", "503", inf)
-    assert client.kept(create)[:2] == first[:2]
-    emulator.faults.clear()
-    emulator.state.machines[id_].provisioning = 0
-    for answer in (update(), read(), client.create(INPUTS)):
-        finished = client.received(answer.properties)
-        assert (finished["status"], "unfinished" in finished) == ("ready", False)
     assert emulator.state.creations == 1
 
 
@@ -194,30 +162,6 @@ def test_no_capacity_in_time(
     if details is not None:
         (detail,) = status_pb2.Status.FromString(details).details
         assert detail.Is(provider_pb2.ErrorResourceAwaitFailed.DESCRIPTOR)
-
-
-def test_capacity(host: Host, emulator: EmulatorServer) -> None:
-    """Creates wait for capacity as one, with the API's words on each row and nothing on record."""
-    state = emulator.state
-    state.capacity, state.capacity_status = 0, 409
-    api, path = {"dynamic": ("legacy", ""), "native": ("v1", "/v1")}[host.name]
-    environ = {"FAL_COMPUTE_API": api, "FAL_COMPUTE_ENDPOINT": emulator.url + path}
-    with engine() as (address, logged):
-        client = host.start(**environ, engine=address)
-        creates = named(client, range(8), wait_for_capacity="1h")
-        wait_until(lambda: state.calls["create"] >= 3)
-        wait_until(lambda: host.records() == [])
-        # One asks for all: eight would have sent eight times as many in that time.
-        assert state.calls["create"] <= 4
-        wait_until(lambda: len({line.urn for line in logged}) == 8)
-        assert {line.ephemeral for line in logged} == {True}
-        assert logged[0].message.startswith("no capacity yet, asking until ")
-        assert logged[0].message.endswith(f" 409: machines are out of stock for {EIGHT}.")
-        state.capacity = 2
-        wait_until(lambda: state.creations == 2)
-        state.capacity = None
-        assert {create.result(30).id for create in creates} == state.alive()
-    assert state.creations == 8
 
 
 # How a process starts and ends, also with its engine or on another system.
@@ -361,20 +305,15 @@ def test_failures(host: Host) -> None:
     assert failure.reason.startswith("ssh_key does not start with a known key type")
 
 
-def import_(client: Client, id_: str) -> Any:
-    """The two reads of an import: that of the helper, and one without any property."""
-    helper = client.urn.replace("dynamic/fal:ComputeInstance", "fal:ComputeInstanceImport")
-    read, request = client.stub.Read, provider_pb2.ReadRequest
-    read(request(id=id_, urn=helper, properties=client.sent(INPUTS)))
-    return read(request(id=id_, urn=client.urn))
-
-
 @only("dynamic")
 def test_import(host: Host, emulator: EmulatorServer) -> None:
-    """The answer has the program's inputs, in which the engine finds no difference."""
+    """The answer has the program's inputs, which the helper was read with: no difference."""
     client = host.start()
     made = emulator.state.create(NewInstance(EIGHT, ED25519, "sector_2"))
-    imported = import_(client, made.id)
+    helper = client.urn.replace("dynamic/fal:ComputeInstance", "fal:ComputeInstanceImport")
+    read, request = client.stub.Read, partial(provider_pb2.ReadRequest, id=made.id)
+    read(request(urn=helper, properties=client.sent(INPUTS)))
+    imported = read(request(urn=client.urn))
     assert imported.id == made.id
     assert client.received(imported.inputs) == INPUTS
     outputs = client.received(imported.properties)
