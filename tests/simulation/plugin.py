@@ -1,4 +1,4 @@
-"""A plugin process, as one more host of resource.operations: simulated wire, disk and clock."""
+"""A plugin process, as one more host of resource.operations: simulated wire, journal and clock."""
 
 from __future__ import annotations
 

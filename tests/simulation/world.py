@@ -1,4 +1,4 @@
-"""All that there is: an account, a disk, two stacks and a person."""
+"""All that there is: an account, two computers, two stacks and a person."""
 
 from __future__ import annotations
 
