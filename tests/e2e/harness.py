@@ -272,13 +272,6 @@ class Stack:
     def cancel(self) -> Result:
         return self.run("cancel", self.full_name)
 
-    def config(self, key: str, value: str, *flags: str) -> Result:
-        return self.run("config", "set", key, value, *flags)
-
-    def export(self) -> dict[str, Any]:
-        exported: dict[str, Any] = json.loads(self.run("stack", "export").output)
-        return exported
-
     def run(self, *args: str, fails: bool | None = False) -> Result:
         """Run any command to its end. A traceback is never what a user should see."""
         result = self.start(*args).wait()

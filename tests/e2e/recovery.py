@@ -223,6 +223,12 @@ def says(result: Result, *parts: str) -> None:
         assert " ".join(part.split()) in output, part
 
 
+def billing(result: Result) -> list[str]:
+    """The sentences about billing, without the cost, in the summary at the end of a command."""
+    summary = result.output.partition("Diagnostics:")[2]
+    return re.findall(r"St\w+ billing [^,]+, \S+ an hour(?=[.,] ?)", summary)
+
+
 def kill_while_waiting(stack: Stack, emulator: EmulatorServer) -> str:
     """Run an `up` whose CLI is killed while the machine is awaited; the machine's id.
 

@@ -17,22 +17,19 @@ from .recovery import says
 
 
 def cluster(
-    size: int = 3,
-    sector: str | None = None,
-    ssh_key: str = SSH_KEY,
-    opts: str = "",
-    instance_type: str = EIGHT,
+    size: int, name: str = "train", *, ssh_key: str = SSH_KEY, kind: str = EIGHT, opts: str = ""
 ) -> str:
     return (
-        f"train = ComputeCluster('train', size={size}, ssh_key={ssh_key!r}, sector={sector!r}, "
-        f"instance_type={instance_type!r}, opts=ResourceOptions({opts}))\n"
-        "for name in ('ips', 'main_ip', 'sector', 'hostfile', 'torchrun', 'ssh_config'):\n"
-        "    pulumi.export(name, getattr(train, name))\n"
+        f"{name} = ComputeCluster({name!r}, size={size}, ssh_key={ssh_key!r}, "
+        f"instance_type={kind!r}, opts=ResourceOptions({opts}))\n"
+        "outputs = ('ips', 'main_ip', 'sector', 'hostfile', 'torchrun', 'ssh_config')\n"
+        f"pulumi.export({name!r}, {{key: getattr({name}, key) for key in outputs}})\n"
     )
 
 
-def sectors(state: State) -> list[str | None]:
-    return [machine.sector for machine in state.existing()]
+def sectors(state: State, kind: str = EIGHT) -> set[str | None]:
+    existing = state.existing()
+    return {machine.sector for machine in existing if machine.requested.instance_type == kind}
 
 
 @pytest.fixture
@@ -42,46 +39,41 @@ def state(emulator: EmulatorServer) -> State:
 
 @in_native
 def test_one_sector(stack: Stack, state: State) -> None:
-    """The cluster grows, loses its first machine, gets another key and shrinks, in one sector."""
-    stack.write(cluster(2))
-    says(stack.up(), "+ 4 created")  # with the stack and the component
-    (sector,) = set(sectors(state))
-    outputs, two = stack.outputs(), stack.ids()
+    """The cluster grows, loses its first machine, gets another key and shrinks, in one sector.
+
+    Machines of the 1x type have no sector, so none of a fleet of them waits for another.
+    """
+    stack.write(cluster(2), cluster(2, "fleet", kind=ONE))
+    says(stack.up(), "+ 7 created")  # with the stack and the components
+    (sector,) = sectors(state)
+    outputs, two = stack.outputs()["train"], stack.ids()
     assert outputs["sector"] == sector
     assert outputs["hostfile"] == "".join(f"{ip} slots=8\n" for ip in outputs["ips"])
     rank = f"--node-rank=1 --rdzv-endpoint={outputs['main_ip']}:29500"
     assert outputs["torchrun"][1].endswith(rank)
-    assert list(two) == ["train-0", "train-1"]
+    assert sorted(two) == ["fleet-0", "fleet-1", "train-0", "train-1"]
+    assert stack.outputs()["fleet"]["hostfile"].count(" slots=1\n") == 2
 
     # The first machine vanishes: what takes its place joins the others, and so does a new one.
     state.kill(two["train-0"])
     stack.refresh()
-    stack.write(cluster(3))
-    says(stack.up(), "+ 2 created", "3 unchanged")
-    assert set(sectors(state)) == {sector}
+    fleet = cluster(3, "fleet", kind=ONE)
+    stack.write(cluster(3), fleet)
+    says(stack.up(), "+ 3 created", "6 unchanged")
+    assert sectors(state) == {sector}
+    assert sectors(state, ONE) == {None}
     three = stack.ids()
     assert three["train-1"] == two["train-1"]
 
     # A new key replaces all, in their sector. The last ones go first.
-    stack.write(cluster(2, ssh_key=OTHER_SSH_KEY))
+    stack.write(cluster(2, ssh_key=OTHER_SSH_KEY), fleet)
     says(stack.up(), "2 replaced", "- 1 deleted")
-    assert list(stack.ids()) == list(two)
-    assert set(sectors(state)) == {sector}
+    assert set(stack.ids()) == {*two, "fleet-2"}
+    assert sectors(state) == {sector}
     assert stack.state_ids() == state.alive()
-    (parent,) = {resource["parent"] for resource in stack.resources()}
-    assert {resource["urn"] for resource in stack.resources(CLUSTER_TYPE_TOKEN)} == {parent}
-    assert not any(resource.get("dependencies") for resource in stack.resources())
-
-
-def test_fleet(stack: Stack, state: State) -> None:
-    """Machines of the 1x type have no sector, so none waits for another. The fleet grows."""
-    stack.write(cluster(2, instance_type=ONE))
-    stack.up()
-    assert stack.outputs()["hostfile"].count(" slots=1\n") == 2
-    stack.write(cluster(3, instance_type=ONE))
-    says(stack.up(), "+ 1 created", "4 unchanged")
-    assert sectors(state) == [None] * 3
-    assert stack.state_ids() == state.alive()
+    components = {row["urn"] for row in stack.resources(CLUSTER_TYPE_TOKEN)}
+    assert {row["parent"] for row in stack.resources()} == components
+    assert not any(row.get("dependencies") for row in stack.resources())
 
 
 @pytest.mark.chaos("unit/test_cluster.py::test_first_is_missing")

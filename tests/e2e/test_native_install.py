@@ -42,32 +42,49 @@ def native(bare: Stack) -> Stack:
     return bare
 
 
-def test_file(native: Stack, emulator: EmulatorServer) -> None:
-    """One command installs the plugin from the package's own, which runs without a warning."""
-    native.run(*INSTALL, "--file", str(PLUGIN))
-    native.up()
-    assert native.state_ids() == emulator.state.alive() != set()
-    assert not any("warning" in run.output for run in native.runs)
+def test_install(native: Stack, emulator: EmulatorServer) -> None:
+    """`pulumi` says where a missing plugin's archive is, or takes the package's own command.
 
-
-def test_not_there(native: Stack) -> None:
-    """A generated SDK says where its archive is, and `pulumi` asks for a file of a release."""
+    With it, machines are imported by the file that `pulumi-fal` writes; the program that it prints
+    shows no change.
+    """
     url = json.loads(SCHEMA.read_text())["pluginDownloadURL"]
     native.write(machine(opts=f"version={VERSION!r}, plugin_download_url={url!r}"))
+    mirror = "PULUMI_PLUGIN_DOWNLOAD_URL_OVERRIDES"
     with Files(native.folder / "empty") as server:
-        # A mirror, as the docs set one.
-        native.env["PULUMI_PLUGIN_DOWNLOAD_URL_OVERRIDES"] = f"^{url}$={server.url}"
+        native.env[mirror] = f"^{url}$={server.url}"  # as the docs set one
         output = native.preview(fails=True).output
     assert f"pulumi plugin install resource fal v{VERSION} --server {url}" in output
     asked = {path.removeprefix("/") for path in server.asked}
     assert asked
     assert asked <= set(plugin_archive.names(VERSION))
 
+    del native.env[mirror]
+    installed = native.run(*INSTALL, "--file", str(PLUGIN))
+    made = {
+        emulator.state.create(NewInstance(ONE, SSH_KEY)).id,
+        emulator.state.create(NewInstance(EIGHT, SSH_KEY, "sector_2")).id,
+    }
+    (native.project / "key.pub").write_text(f"{SSH_KEY}\n")
+    shown = run_pulumi_fal(native, "import-file", "--type", "native", "--ssh-key", "key.pub")
+    program = yaml.safe_load(shown[shown.index("variables:") :])
+    lines = [
+        f"ComputeInstance({name!r}, opts=ResourceOptions(protect=True), **{inputs!r})\n"
+        for name, resource in program["resources"].items()
+        for inputs in [{**resource["properties"], "sshKey": program["variables"]["sshKey"]}]
+    ]
+    native.write(*lines)
+    native.run("import", "--file", "fal-import.json")
+    assert native.state_ids() == made
+    unchanged = native.preview("--expect-no-changes")
+    assert "warning" not in installed.output + unchanged.output
+    assert emulator.state.alive() == made
+
 
 CLUSTER = f"ComputeCluster('train', size={{}}, ssh_key={SSH_KEY!r})\n"
 
 
-@pytest.mark.chaos("e2e/test_native_install.py::test_import_file")
+@pytest.mark.chaos("e2e/test_native_install.py::test_install")
 def test_move_from_python(stack: Stack, emulator: EmulatorServer) -> None:
     """An alias is all that it takes, and for a cluster not even that. No machine is touched."""
     stack.write(machine(), CLUSTER.format(2))
@@ -86,30 +103,6 @@ def test_move_from_python(stack: Stack, emulator: EmulatorServer) -> None:
     assert "+ 1 created" in native.up().output
     assert len({machine.sector for machine in emulator.state.existing()} - {None}) == 1
     assert emulator.state.creations == 4
-
-
-def test_import_file(native: Stack, emulator: EmulatorServer) -> None:
-    """`pulumi-fal` writes the file for the import; the program that it prints shows no change."""
-    made = {
-        emulator.state.create(NewInstance(ONE, SSH_KEY)).id,
-        emulator.state.create(NewInstance(EIGHT, SSH_KEY, "sector_2")).id,
-    }
-    file = native.project / "Pulumi.yaml"
-    plugins = {"providers": [{"name": "fal", "path": str(PLUGIN.parent)}]}
-    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "plugins": plugins}))
-    (native.project / "key.pub").write_text(f"{SSH_KEY}\n")
-    shown = run_pulumi_fal(native, "import-file", "--type", "native", "--ssh-key", "key.pub")
-    program = yaml.safe_load(shown[shown.index("variables:") :])
-    lines = [
-        f"ComputeInstance({name!r}, opts=ResourceOptions(protect=True), **{inputs!r})\n"
-        for name, resource in program["resources"].items()
-        for inputs in [{**resource["properties"], "sshKey": program["variables"]["sshKey"]}]
-    ]
-    native.write(*lines)
-    native.run("import", "--file", "fal-import.json")
-    assert native.state_ids() == made
-    native.preview("--expect-no-changes")
-    assert emulator.state.alive() == made
 
 
 @pytest.mark.parametrize("source", ["command", pytest.param("folder", marks=pytest.mark.chaos)])
@@ -160,7 +153,7 @@ def package_index(tmp_path: Path) -> None:
         pytest.skip(f"pip reaches no package index: {reached.stderr.splitlines()[-1]}")
 
 
-@pytest.mark.chaos("e2e/test_native_install.py::test_not_there")
+@pytest.mark.chaos("e2e/test_native_install.py::test_install")
 def test_archive(
     package_index: None, native: Stack, emulator: EmulatorServer, tmp_path: Path
 ) -> None:

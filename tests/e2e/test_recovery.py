@@ -230,31 +230,6 @@ def test_renamed(stack: Stack, emulator: EmulatorServer) -> None:
     assert one_machine(stack, emulator) == entries(stack)[0].instance_id
 
 
-@pytest.mark.chaos("unit/test_whose.py::test_takes_no_others")
-def test_other_stack(stack: Stack, emulator: EmulatorServer) -> None:
-    """An import into another stack refuses a machine of a killed create, and says whose it is.
-
-    Its own stack continues with it; without the id, and under another name, once it is told to.
-    """
-    made = kill_while_waiting(stack, emulator)
-    other = Stack(stack.folder, emulator.env, name="other")
-    other.env = stack.env
-    other.init()
-    stack.write(machine("taken", opts=f"import_={made!r}"))
-    says(other.up(fails=True), f"Machine {made} was not imported", "is on record to have made it")
-    stack.write(machine())
-    stack.cancel()
-    (entry,) = entries(stack)  # earlier versions did not record the id
-    journal(stack).write(replace(entry, origin=replace(entry.origin, provider="")))
-    stack.run("stack", "rename", "prod")
-    stack.name = "prod"
-    stopped = stack.up(fails=True)
-    adopt(stack, stopped)
-    stack.up()
-    assert stack.state_ids() == emulator.state.alive() == {made}
-    assert other.state_ids() == set()
-
-
 @pytest.mark.chaos("unit/test_launch.py::test_no_journal")
 def test_journal_full(stack: Stack, emulator: EmulatorServer) -> None:
     """On a full disk no POST is sent. A journal that breaks after the POST is only reported."""

@@ -6,6 +6,7 @@ after every other test of this folder: conftest.py.
 
 from __future__ import annotations
 
+import re
 from math import inf
 
 import pytest
@@ -16,45 +17,43 @@ from pulumi_fal.emulator.server import EmulatorServer
 from ..fakes import ED25519, EIGHT, KEY
 from .harness import SSH_KEY, Code, Stack, machine
 from .native import in_native, provider
-from .recovery import finish, one_machine, says
+from .recovery import billing, finish, one_machine, says
 
 LOUD = ("-v=9", "--logtostderr", "--logflow")
-OLDER_KEY = "an-older-key-of-the-config"
 TIMES = "custom_timeouts=pulumi.CustomTimeouts(create='2s', update='{}s')"
 
 
 def test_key_and_secrets(stack: Stack, emulator: EmulatorServer) -> None:
-    """The key shows nowhere, and neither do a secret sector and ip.
+    """A key in config is enough. It shows nowhere, and neither do a secret sector and ip.
 
-    The environment's key wins over that of config, which is enough by itself. The engine itself
-    logs config at -v=9, as the docs say; the provider never logs a key.
+    The engine itself logs config at -v=9, as the docs say; the provider never logs a key.
     """
-    state, shown = emulator.state, []
+    state = emulator.state
     secret = "additional_secret_outputs=['ip'], "
     inputs = {"instance_type": EIGHT, "sector": Code("pulumi.Output.secret('sector_1')")}
-    stack.config("fal:apiKey", OLDER_KEY, "--secret")
+    stack.run("config", "set", "fal:apiKey", stack.env.pop("FAL_ADMIN_API_KEY"), "--secret")
+    stack.env["FAL_COMPUTE_PRICES"] = f"{EIGHT}=360000"
     stack.write(machine(opts=secret + TIMES.format(2), **inputs))
     state.provisioning = inf
-    shown.append(stack.up(*LOUD, fails=True))
+    loud = stack.up(*LOUD, fails=True)
     assert_hidden(stack, "sector_1")
-    assert stack.files_with("ComputeInstance") != []
-    lines = [line for line in shown[0].output.splitlines() if OLDER_KEY in line]
+    lines = [line for line in loud.output.splitlines() if KEY in line]
     assert [line for line in lines if "Configure().inputs" not in line] == []
+    assert stack.files_with(KEY) == [stack.runs[-1].log.name]
+    stack.runs[-1].log.unlink()
 
-    stack.config("fal:apiKey", stack.env.pop("FAL_ADMIN_API_KEY"), "--secret")
     finish(state)
     stack.write(machine(opts=secret + TIMES.format(300), **inputs))
-    shown.append(stack.up())
+    created = stack.up()
     made = state.machines[one_machine(stack, emulator)]
     assert made.requested.sector == "sector_1"
-    shown.append(stack.destroy())
+    destroyed = stack.destroy()
+    assert billing(destroyed) == ["Stopped billing 1 machine, 360000.00 an hour"]
+    assert re.search(r"machine deleted .* cost [1-9]\d+\.\d\d since Pulumi", destroyed.output)
     assert state.alive() == set()
     for text in ("sector_1", made.ip):
         assert_hidden(stack, text)
-    for result in shown:
-        assert KEY not in result.output
-        assert made.ip not in result.output
-    assert stack.files_with(KEY) == []
+    assert made.ip not in created.output + destroyed.output
 
 
 def assert_hidden(stack: Stack, secret: str) -> None:
