@@ -2,14 +2,13 @@
 
 wheel = build("wheel", folder)
 env = Environment(folder)
-env.make(wheel, "emulator")   # with an extra, and pytest
+env.make(wheel)   # and pytest
 env.run("python", "-c", "import pulumi_fal")
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -29,11 +28,9 @@ from .harness import Stack, cli_path
 ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
 LOCK = ROOT / "requirements" / "dev.txt"
-EXTRAS = {
-    "": ("click", "filelock", "grpcio", "protobuf", "pulumi", "requests", "rich", "urllib3"),
-    "emulator": ("fastapi", "pydantic", "starlette", "uvicorn"),
-}
-"""What the wheel needs, with no extra and with each."""
+NEEDS = ("click", "filelock", "grpcio", "protobuf", "pulumi", "requests", "rich", "urllib3")
+EMULATOR = ("fastapi", "pydantic", "starlette", "uvicorn")
+"""What the wheel needs, and its extra."""
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
@@ -63,24 +60,21 @@ class Environment:
         self.folder = folder
         self.bin = folder / "env" / "bin"
 
-    def make(self, wheel: Path, extra: str = "") -> None:
+    def make(self, wheel: Path) -> None:
         """Install the locked versions, and the wheel.
 
         It skips the test if the packages that the wheel needs can't be installed."""
         run_uv("venv", "--quiet", "--python", sys.executable, self.bin.parent)
         install = ("pip", "install", "--quiet", "--python", self.bin / "python")
-        needs = (*EXTRAS[""], *(EXTRAS[extra] if extra else ()), "pytest")
+        needs = (*NEEDS, "pytest")
         there = run_uv(*install, "--constraints", LOCK, "--offline", *needs, check=False)
         if there.returncode:
             there = run_uv(*install, "--constraints", LOCK, *needs, check=False)
         if there.returncode:
-            pytest.skip(
-                f"{', '.join(needs)} can't be installed here: {there.stderr.splitlines()[0]}"
-            )
+            reason = there.stderr.splitlines()[0]
+            pytest.skip(f"{', '.join(needs)} can't be installed here: {reason}")
         # Offline, so that it fails if the wheel needs anything else.
-        run_uv(
-            *install, "--offline", f"pulumi-fal{f'[{extra}]' if extra else ''} @ {wheel.as_uri()}"
-        )
+        run_uv(*install, "--offline", f"pulumi-fal @ {wheel.as_uri()}")
 
     def run(
         self,
@@ -116,15 +110,6 @@ def take_language_host(stack: Stack) -> None:
     """Have the stack use this checkout's language host: another may have cached its own."""
     if not stack.cli.with_name("pulumi-language-go").exists():  # not the official bundle
         shutil.copy(ROOT / "tools" / "pulumi-cli" / "pulumi-language-python", stack.folder / "bin")
-
-
-def block(page: str, kind: str, first_line: str) -> str:
-    """The code block of that kind in a page of the docs that starts with that line."""
-    blocks = re.findall(
-        rf"^```{kind}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
-    )
-    (found,) = [text for text in blocks if text.startswith(first_line)]
-    return str(found)
 
 
 def run_uv(*args: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -58,7 +58,7 @@ def test_programs(stack: Stack, emulator: EmulatorServer) -> None:
 SCRIPTS = [
     block
     for block in blocks("python")
-    # test_wheel.py runs that one with the wheel.
+    # test_examples.py runs that one beside an example.
     if block.is_script and "def test_one_machine_comes_and_goes" not in block.text
 ]
 

@@ -18,8 +18,9 @@ import pytest
 from pulumi_fal.emulator import state
 from pulumi_fal.emulator.server import EmulatorServer
 
+from ..docs import blocks
 from ..fakes import EIGHT, ONE
-from .harness import SSH_KEY, Run, Stack, processes_with, pulumi_fal, wait_until
+from .harness import SSH_KEY, Run, Stack, cli_path, processes_with, pulumi_fal, wait_until
 from .installed import ROOT, run_uv
 from .native import in_native
 from .recovery import nothing_runs
@@ -236,13 +237,21 @@ def test_job_interrupted(
 
 
 @pytest.mark.chaos("unit/test_emulator_cli.py::test_fixture")
-def test_test_your_stack(example: Example, emulator: EmulatorServer) -> None:
-    """The example's test runs in the project's folder, with pytest and the emulator's extra."""
+@pytest.mark.parametrize("file", ["test_docs.py", "test_stack.py"])
+def test_test_your_stack(file: str, example: Example, emulator: EmulatorServer) -> None:
+    """The example's test and that of the docs pass with the emulator's fixture.
+
+    For that of the docs nothing is activated: on PATH is no Python that has the package.
+    """
     stack = example("test-your-stack")
+    (in_docs,) = [block for block in blocks("python") if "fal_emulator" in block.text]
+    (stack.project / "test_docs.py").write_text(in_docs.text)
+    activated = os.pathsep.join([f"{sys.prefix}/bin", os.defpath])
+    command = ["venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider"]
     result = subprocess.run(
-        ["venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis"],
+        [*command, "-p", "no:schemathesis", file],
         cwd=stack.project,
-        env={**stack.env, "PATH": os.pathsep.join([f"{sys.prefix}/bin", os.defpath])},
+        env={**stack.env, "PATH": cli_path() if file == "test_docs.py" else activated},
         capture_output=True,
         text=True,
         check=False,

@@ -21,7 +21,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..docs import REPOSITORY, blocks
 from .harness import OFFICIAL_HOST, Stack
-from .installed import EXTRAS, ROOT, Environment, block, build, once
+from .installed import EMULATOR, NEEDS, ROOT, Environment, build, once
 
 PACKAGE = ROOT / "provider" / "pulumi_fal"
 NOT_PYTHON = {"pulumi-plugin.json", "py.typed", "emulator/page.html", "native/schema.json"}
@@ -104,7 +104,7 @@ def test_metadata(wheel: Path) -> None:
     for need in needs:
         name, extra = re.fullmatch(r"([\w-]+)[^;]*(?:; extra == '(\w+)')?", need).groups("")  # type: ignore[union-attr]
         by_extra.setdefault(extra, set()).add(name)
-    assert by_extra == {name: set(packages) for name, packages in EXTRAS.items()}
+    assert by_extra == {"": set(NEEDS), "emulator": set(EMULATOR)}
 
 
 def test_readme(wheel: Path) -> None:
@@ -142,9 +142,8 @@ PRINTED = {
 """What the docs and the emulator have people install."""
 
 
-@pytest.mark.parametrize("what", [max(PRINTED, key=len), ".[emulator]"])
-def test_install(what: str, tmp_path: Path) -> None:
-    """`pip install` takes it as it is printed, from the repository and inside a clone."""
+def test_install(tmp_path: Path) -> None:
+    """`pip install` takes it as it is printed."""
     assert {re.sub(r"\[emulator\]", "", one) for one in PRINTED} == {
         f"pulumi-fal @ git+{REPOSITORY}"
     }
@@ -156,7 +155,7 @@ def test_install(what: str, tmp_path: Path) -> None:
         "GIT_CONFIG_VALUE_0": REPOSITORY,
     }
     result = subprocess.run(
-        [*command, *offline, what],
+        [*command, *offline, max(PRINTED, key=len)],
         cwd=ROOT,
         env={**os.environ, **here},
         capture_output=True,
@@ -172,7 +171,10 @@ def test_install(what: str, tmp_path: Path) -> None:
 
 @pytest.mark.chaos("e2e/test_wheel.py::test_metadata")
 def test_names(bare: Environment) -> None:
-    """Every public name can be imported from the wheel. What needs an extra says which."""
+    """Every public name can be imported from the wheel. What needs an extra says which.
+
+    pytest loads the plugin in every run of every project, so it loads nothing that is not used.
+    """
     ask = "import pulumi_fal as p; print(p.__file__); [getattr(p, name) for name in p.__all__]"
     file = bare.run("python", "-W", "error", "-c", ask).strip()
     assert Path(file).is_relative_to(bare.folder)
@@ -181,6 +183,13 @@ def test_names(bare: Environment) -> None:
         said = bare.run(*command, exit_code=1)
         needs = r"The [\w ]+ needs (fastapi|uvicorn)\. To install it:\n  "
         assert re.fullmatch(f"{needs}{re.escape(INSTALL)}\n", said)
+    load = "import sys, pulumi_fal.emulator.pytest_plugin; print(*sys.modules)"
+    loaded = bare.run("python", "-c", load).split()
+    assert not {"pulumi", "grpc", "fastapi", "uvicorn", "pydantic", "requests", "click"} & {*loaded}
+    assert sorted(name for name in loaded if name.startswith("pulumi_fal")) == [
+        *("pulumi_fal", "pulumi_fal._version", "pulumi_fal.emulator"),
+        "pulumi_fal.emulator.pytest_plugin",
+    ]
 
 
 @pytest.mark.chaos("e2e/test_wheel.py::test_metadata")
@@ -193,48 +202,3 @@ def test_program(bare: Environment, stack: Stack, emulator: EmulatorServer) -> N
     bare.run("pulumi", "up", *flags, cwd=stack.project, env=env)
     assert stack.outputs()["machine"]["status"] == "ready"
     assert stack.state_ids() == emulator.state.alive()
-
-
-# The pytest plugin
-
-USERS_TEST = block("docs/emulator.md", "python", "from pulumi import automation\n")
-
-
-def run_test(env: Environment, folder: Path, test: str, *flags: str, **variables: str) -> str:
-    (folder / "test_mine.py").write_text(test)
-    options = ("-q", "-p", "no:cacheprovider", "-W", "error", *flags)
-    return env.run("python", "-m", "pytest", *options, cwd=folder, env=variables)
-
-
-@pytest.mark.chaos("unit/test_emulator_cli.py::test_fixture")
-def test_users_test(tmp_path: Path, wheel: Path) -> None:
-    """The test in the docs creates, looks at and destroys a machine with the Automation API.
-
-    Nothing is activated: on PATH is no Python that has the package.
-    """
-    full = Environment(tmp_path)
-    full.make(wheel, extra="emulator")
-    path = full.path.removeprefix(f"{full.bin}{os.pathsep}")
-    assert "1 passed" in run_test(full, tmp_path, USERS_TEST, "-W", "default", PATH=path)
-
-
-NOT_LOADED = """
-import sys
-def test_nothing_is_loaded():
-    heavy = ("pulumi", "grpc", "fastapi", "uvicorn", "pydantic", "requests", "click")
-    assert [name for name in heavy if name in sys.modules] == []
-    ours = sorted(name for name in sys.modules if name.startswith("pulumi_fal"))
-    assert ours == ["pulumi_fal", "pulumi_fal._version", "pulumi_fal.emulator",
-                    "pulumi_fal.emulator.pytest_plugin"]
-"""
-
-
-@pytest.mark.chaos("e2e/test_wheel.py::test_metadata")
-def test_unused(bare: Environment, tmp_path: Path) -> None:
-    """pytest loads it in every run of every project, so it loads nothing that is not used."""
-    assert "1 passed" in run_test(bare, tmp_path, NOT_LOADED)
-
-
-def test_left_out_here() -> None:
-    """A plugin that is imported before coverage begins would count as lines that never ran."""
-    assert "pulumi_fal.emulator.pytest_plugin" not in sys.modules

@@ -151,7 +151,7 @@ def test_without_extra(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     assert ended.value.code == f"The emulator needs {module}. To install it:\n  {INSTALL}"
 
 
-# The fixture `fal_emulator`; tests/e2e/test_wheel.py has it as a user does.
+# The fixture `fal_emulator`; tests/e2e/test_examples.py has it as a user does.
 
 
 def pytest_of(folder: Path, test: str) -> str:
