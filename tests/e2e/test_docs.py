@@ -11,7 +11,7 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..docs import blocks
-from ..fakes import ONE
+from ..fakes import EIGHT, ONE
 from .harness import SSH_KEY, Stack
 
 ID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -33,10 +33,23 @@ for number, file in enumerate(sorted(pathlib.Path("programs").iterdir())):
 """
 
 
+READING = """\
+from pulumi import Output, export
+from pulumi_fal import ComputeInstance, get_instance, get_instance_output, get_instances
+
+got = ComputeInstance.get("got", {id!r})
+export("got", {{"ip": got.ip, "sector": got.sector}})
+export("status", get_instance({id!r}).status)
+export("kind", get_instance_output(Output.from_input({id!r})).instance_type)
+export("ids", [found.id for found in get_instances(sector="sector_2", status="ready")])
+"""
+
+
 def test_programs(stack: Stack, emulator: EmulatorServer) -> None:
     """One `up` runs them all, each with resource names of its own; machines that they name exist.
 
-    An error's traceback names the file of the program, which has the page and the line.
+    Beside them, a program reads such a machine in each way. An error's traceback names the file of
+    the program, which has the page and the line.
     """
     programs = [block for block in blocks("python") if block.is_program]
     folder = stack.project / "programs"
@@ -48,11 +61,18 @@ def test_programs(stack: Stack, emulator: EmulatorServer) -> None:
             program = program.replace(id_, there.id)
         name = str(block).replace("/", "_").replace(":", "_line_")
         (folder / f"{name}.py").write_text(program)
+    made = emulator.state.create(NewInstance(EIGHT, SSH_KEY, "sector_2"))
+    emulator.state.advance(600)
+    (folder / "reading.py").write_text(READING.format(id=made.id))
     (stack.project / "__main__.py").write_text(RUN_ALL)
     stack.set_config(sshPublicKey=SSH_KEY)
     stack.up("--parallel", "32")
     declared = sum(block.text.count("ComputeInstance(") for block in programs)
     assert len(stack.resources()) >= declared > len(programs) / 2
+    there, outputs = emulator.state.get(made.id), stack.outputs()
+    assert outputs["got"] == {"ip": there.ip, "sector": "sector_2"}
+    assert (outputs["status"], outputs["kind"]) == ("ready", EIGHT)
+    assert made.id in outputs["ids"]
 
 
 SCRIPTS = [
