@@ -19,13 +19,8 @@ from pulumi_fal.machines.journal import Entry, Journal, default_folder
 from .harness import OFFICIAL_HOST, Result, Run, Stack, pulumi_fal, wait_until
 
 _LANGUAGE_HOST = "pulumi-language-python"
-SETTLE = 1.0
-PATIENCE = {
-    "FAL_COMPUTE_POLL_INTERVAL": "0.1",
-    "FAL_COMPUTE_RETRY_BUDGET": "1",
-    "FAL_COMPUTE_SETTLE": str(SETTLE),
-}
-"""Settings for tests that don't want to wait for what is slow on purpose."""
+PATIENCE = {"FAL_COMPUTE_RETRY_BUDGET": "1"}
+"""A setting for tests that don't want to wait for what is slow on purpose."""
 
 
 class Stage:

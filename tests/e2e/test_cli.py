@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,21 +19,29 @@ from pulumi_fal.emulator.server import EmulatorServer
 from ..docs import blocks
 from ..fakes import EIGHT, ONE
 from .harness import PULUMI, SECONDS, SSH_KEY, Stack, machine, pulumi_fal, wait_until
-from .native import in_native
 from .recovery import PATIENCE, kill_while_waiting, pending, printed
 from .sshd import Sshd
 
 CI = Path(__file__).parents[2] / "docs" / "ci.md"
 
 
-@pytest.mark.chaos("unit/test_cli_whose.py::test_all_commands_agree")
+@pytest.mark.chaos(
+    "unit/test_cli_whose.py::test_all_commands_agree", "unit/test_cli_whose.py::test_expired"
+)
 def test_whose(stack: Stack, emulator: EmulatorServer) -> None:
     """Three stacks, a create that was killed, a lost answer, and a machine that nobody has.
 
-    `ls` shows whose each is, the nightly job of the docs ends the forgotten one alone, and what
-    the commands say comes true.
+    `ls` shows whose each is, the jobs of the docs end the forgotten one alone, and before it the
+    one that is older than its max_age; what the commands say comes true.
     """
     stack.env |= PATIENCE
+    stack.write(machine(max_age="1h"), machine("ended", max_age="1s"))
+    stack.up()
+    ended = stack.ids()["ended"]
+    end_expired = ("delete", "--expired", "--yes")
+    wait_until(lambda: f"Machine {ended} is gone.\n" in pulumi_fal(stack, *end_expired))
+    assert "No machine is older" in pulumi_fal(stack, *end_expired)
+    stack.write(machine())
     stack.up()
     (held,) = stack.state_ids()
     prod, test = (Stack(stack.folder, stack.env, name=name) for name in ("prod", "test"))
@@ -117,42 +124,6 @@ def test_ssh_by_name(stack: Stack, emulator: EmulatorServer, sshd: Sshd) -> None
     config.write_text(next(row for row in shown.splitlines() if "Include" in row))
     read = subprocess.check_output(["ssh", "-G", "-F", config, "machine"], text=True)
     assert f"hostkeyalias {stack.state_ids().pop()}\n" in read
-
-
-@pytest.mark.chaos("unit/test_cli_whose.py::test_expired")
-@in_native
-def test_expired(stack: Stack, emulator: EmulatorServer) -> None:
-    """A scheduler's job ends the machine that is older than its max_age, and no other one."""
-    kept = machine("young", max_age="1h"), machine("kept")
-    stack.write(machine("ended", max_age="1h"), *kept)
-    stack.up()
-    ids = {row["urn"].rpartition("::")[2]: row["id"] for row in stack.resources()}
-    log = stack.folder / "scheduler.log"
-    with log.open("w") as output:
-        scheduler = subprocess.Popen(
-            ["bash", "-c", "while pulumi-fal delete --expired --yes; do sleep 0.2; done"],
-            cwd=stack.project,
-            env={**stack.env, "PATH": f"{Path(sys.executable).parent}:{stack.env['PATH']}"},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_until(lambda: log.read_text().count("No machine is older") > 1)
-        assert emulator.state.alive() == stack.state_ids() == {*ids.values()}
-        stack.write(machine("ended", max_age="1s"), *kept)
-        stack.up()
-        wait_until(lambda: f"Machine {ids['ended']} is gone.\n" in log.read_text())
-    finally:
-        os.killpg(scheduler.pid, signal.SIGTERM)
-        scheduler.wait(SECONDS)
-        print(log.read_text())
-    assert f"`pulumi refresh` of organization/test/dev drops {ids['ended']}" in log.read_text()
-    assert emulator.state.alive() == {ids["young"], ids["kept"]}
-    stack.env["FAL_COMPUTE_PRICES"] = f"{ONE}=360000"
-    header, _, _, sums, *_ = pulumi_fal(stack, "ls").splitlines()
-    assert re.split("  +", header)[-4:] == ["AGE", "MAX AGE", "AN HOUR", "COST"]
-    assert re.fullmatch(r"Together: 720000\.00 an hour, at a cost of \d{3,}\.00 since .*", sums)
 
 
 def run_nightly_job(stack: Stack) -> None:

@@ -24,7 +24,6 @@ from .recovery import (
     adopt,
     entries,
     finish,
-    in_plugin,
     journal,
     kill,
     kill_while_waiting,
@@ -228,40 +227,3 @@ def test_renamed(stack: Stack, emulator: EmulatorServer) -> None:
     emulator.state.advance(3600)
     assert waiting.wait().exit_code == 0
     assert one_machine(stack, emulator) == entries(stack)[0].instance_id
-
-
-@pytest.mark.chaos("unit/test_launch.py::test_no_journal")
-def test_journal_full(stack: Stack, emulator: EmulatorServer) -> None:
-    """On a full disk no POST is sent. A journal that breaks after the POST is only reported."""
-    folder = journal(stack).folder
-    in_plugin(
-        stack,
-        "import os, pathlib\n"
-        "sync = os.fsync\n"
-        "def fsync(descriptor):\n"
-        f"    if pathlib.Path({str(folder)!r}, 'full').exists():\n"
-        "        raise OSError(28, os.strerror(28))\n"
-        "    sync(descriptor)\n"
-        "os.fsync = fsync\n",
-    )
-    folder.mkdir(parents=True)
-    (folder / "full").touch()
-    failed = stack.up(fails=True)
-    says(failed, f"error: JournalError: The journal of creates ({folder}) can't be")
-    assert emulator.state.calls["create"] == 0
-
-    (folder / "full").unlink()
-    create = emulator.state.create
-
-    def create_and_break(*args: Any, **options: Any) -> object:
-        made = create(*args, **options)
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
-        folder.touch()
-        return made
-
-    emulator.state.create = create_and_break  # type: ignore[method-assign, assignment]
-    says(stack.up(), f"The journal of creates ({folder}) can't be written")
-    folder.unlink()
-    one_machine(stack, emulator)
