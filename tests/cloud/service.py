@@ -53,7 +53,6 @@ class Stacks:
         self.user = user
         self.organizations = (user, *organizations)
         self.stacks: dict[Name, CloudStack] = {}
-        self._previews: set[str] = set()
         self.lock = threading.RLock()
 
     def get(self, name: Name) -> CloudStack:
@@ -69,28 +68,19 @@ class Stacks:
             raise RefusedError(409, "Conflict: Stack already exists")
         self.stacks[name] = CloudStack(tags)
 
-    def delete(self, name: Name) -> None:
-        self.get(name)
-        del self.stacks[name]
-
-    def begin(self, name: Name, *, is_preview: bool) -> str:
-        """Begin an update, or a preview of one; its id. Only one update can be in progress."""
-        stack, update = self.get(name), str(uuid.uuid4())
-        if is_preview:
-            self._previews.add(update)
-            return update
+    def begin(self, name: Name) -> str:
+        """Begin an update; its id. Only one can be in progress."""
+        stack = self.get(name)
         if stack.is_locked:
             raise RefusedError(
                 409, "Conflict: Another update is currently in progress.\nTo learn more about it..."
             )
-        stack.update, stack.is_locked = update, True
+        stack.update, stack.is_locked = str(uuid.uuid4()), True
         stack.version += 1
-        return update
+        return stack.update
 
     def save(self, name: Name, update: str, checkpoint: dict[str, Any]) -> None:
         """Save a checkpoint of the update. Raises RefusedError if it is no longer in progress."""
-        if update in self._previews:
-            return
         stack = self.get(name)
         if update != stack.update or not stack.is_locked:
             raise RefusedError(403, "Forbidden: The update is no longer in progress")
@@ -149,10 +139,9 @@ class CloudService:
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(text)
+                self.wfile.write(text)
 
-            do_GET = do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = _serve  # noqa: N815
+            do_GET = do_POST = do_PATCH = _serve  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Log nothing: `_serve` prints one line for each request."""
@@ -171,24 +160,17 @@ class Api:
             ("GET /api/user", self._user),
             ("GET /api/user/organizations/default", lambda body: {"GitHubLogin": stacks.user}),
             ("GET /api/user/stacks", lambda body, **query: {"stacks": self._summaries(**query)}),
-            ("HEAD /api/stacks/(ORG)/(PROJECT)", self._has_project),
             ("POST /api/stacks/(ORG)/(PROJECT)", self._create),
             ("GET STACK", on_stack(self._describe)),
-            ("DELETE STACK", on_stack(lambda name, body, **query: stacks.delete(name))),
             ("GET STACK/export", on_stack(self._export)),
             ("POST STACK/import", on_stack(self._import)),
-            ("PATCH STACK/tags", on_stack(self._set_tags)),
             ("POST STACK/encrypt", on_stack(self._encrypt)),
-            ("POST STACK/decrypt", on_stack(self._decrypt)),
-            ("POST STACK/batch-encrypt", on_stack(self._encrypt_all)),
-            ("POST STACK/batch-decrypt", on_stack(self._decrypt_all)),
-            ("POST STACK/(update|preview|refresh|destroy)", on_stack(self._begin)),
+            ("POST STACK/(?:update|destroy)", on_stack(self._begin)),
             ("POST STACK/update/(ID)", on_stack(self._start)),
             ("GET STACK/update/(ID)", on_stack(lambda *args, **query: {"status": "succeeded"})),
             ("POST STACK/update/(ID)/renew_lease", on_stack(lambda *args: {"token": "lease"})),
             ("POST STACK/update/(ID)/events/batch", on_stack(lambda *args: {})),
             ("PATCH STACK/update/(ID)/checkpoint", on_stack(self._save)),
-            ("PATCH STACK/update/(ID)/checkpointverbatim", on_stack(self._save_verbatim)),
             ("POST STACK/update/(ID)/(?:complete|cancel)", on_stack(self._end)),
             ("POST /api/esc/environments/ORG/yaml/open", self._open),
             ("GET /api/esc/environments/ORG/yaml/open/(ID)", self._variables),
@@ -237,10 +219,6 @@ class Api:
             if project in ("", of) and organization in ("", org)
         ]
 
-    def _has_project(self, org: str, project: str, body: None) -> None:
-        if not any(name[:2] == (org, project) for name in self._stacks.stacks):
-            raise RefusedError(404, "Not Found")
-
     def _create(self, org: str, project: str, body: Body) -> Body:
         self._stacks.create((org, project, body["stackName"]), body.get("tags") or {})
         return {}
@@ -261,17 +239,13 @@ class Api:
         return self._stacks.get(name).deployment or {"version": 3, "deployment": {}}
 
     def _import(self, name: Name, body: Body) -> Body:
-        update = self._stacks.begin(name, is_preview=False)
+        update = self._stacks.begin(name)
         self._stacks.save(name, update, body)
         self._stacks.end(name, update)
         return {"updateId": update}
 
-    def _set_tags(self, name: Name, body: Body) -> None:
-        self._stacks.get(name).tags = body
-
-    def _begin(self, name: Name, kind: str, body: Body) -> Body:
-        is_preview = kind == "preview" or body["options"]["dryRun"]
-        return {"updateID": self._stacks.begin(name, is_preview=is_preview)}
+    def _begin(self, name: Name, body: Body) -> Body:
+        return {"updateID": self._stacks.begin(name)}
 
     def _start(self, name: Name, update: str, body: Body) -> Body:
         return {"version": self._stacks.get(name).version, "token": "lease"}
@@ -279,9 +253,6 @@ class Api:
     def _save(self, name: Name, update: str, body: Body) -> None:
         checkpoint = {"version": body["version"], "deployment": body["deployment"]}
         self._stacks.save(name, update, checkpoint)
-
-    def _save_verbatim(self, name: Name, update: str, body: Body) -> None:
-        self._stacks.save(name, update, body["untypedDeployment"])
 
     def _end(self, name: Name, update: str, body: Body | None) -> Body:
         self._stacks.end(name, update)
@@ -299,25 +270,8 @@ class Api:
         secrets = {name: {"value": value, "secret": True} for name, value in variables.items()}
         return {"properties": {"environmentVariables": {"value": secrets}}}
 
-    # Another stack can't decrypt what was encrypted for this one. All values are in base64.
+    # No stack has a secret that the command would read back.
 
     def _encrypt(self, name: Name, body: Body) -> Body:
-        return {"ciphertext": self._encrypted(name, body["plaintext"])}
-
-    def _encrypt_all(self, name: Name, body: Body) -> Body:
-        return {"ciphertexts": [self._encrypted(name, text) for text in body["plaintexts"]]}
-
-    def _decrypt(self, name: Name, body: Body) -> Body:
-        return {"plaintext": self._decrypted(name, body["ciphertext"])}
-
-    def _decrypt_all(self, name: Name, body: Body) -> Body:
-        return {"plaintexts": {text: self._decrypted(name, text) for text in body["ciphertexts"]}}
-
-    def _encrypted(self, name: Name, text: str) -> str:
-        return base64.b64encode(f"{self._stacks.get(name).id}:{text}".encode()).decode()
-
-    def _decrypted(self, name: Name, text: str) -> str:
-        id_, _, plain = base64.b64decode(text).decode().partition(":")
-        if id_ != self._stacks.get(name).id:
-            raise RefusedError(400, "Bad Request: invalid ciphertext")
-        return plain
+        text = f"{self._stacks.get(name).id}:{body['plaintext']}"
+        return {"ciphertext": base64.b64encode(text.encode()).decode()}
