@@ -16,7 +16,6 @@ from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import (
-    APIError,
     ConfigurationError,
     ElsewhereError,
     Interrupted,
@@ -27,14 +26,13 @@ from pulumi_fal.errors import (
 )
 from pulumi_fal.machines.journal import Phase
 from pulumi_fal.resource import operations
-from pulumi_fal.resource.call import INFO, UNKNOWN, WARNING, Bill, Call, InitFailed
+from pulumi_fal.resource.call import UNKNOWN, Bill, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
 from pulumi_fal.stacks.state import Stack, StackMachine
 
 from ..fakes import ED25519, EIGHT, HERE, ID, ONE, RSA, URN
-from .world import World
+from .world import CALL, INPUTS, Log, World
 
-INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519, "sector": "sector_1"}
 STATE = {**INPUTS, "ip": "198.18.0.1", "status": "ready"}
 UNFINISHED = {**INPUTS, "status": "pending", "unfinished": True}
 UNAWAITED = {**INPUTS, "status": "pending", "wait": False}
@@ -43,29 +41,7 @@ GONE = {**UNFINISHED, "unfinished": "gone"}
 COMMENTED = {"ssh_key": f"{ED25519} new"}
 ELSEWHERE = {"account": "another"}
 """What is in state of a machine that was last seen with the key of another account."""
-CALL = Call(URN)
 PREVIEW = replace(CALL, preview=True)
-
-
-class Log:
-    """What a call says on the resource's row."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.severities: list[int] = []
-        self.ephemeral: list[bool] = []
-
-    def __call__(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
-        self.texts.append(message)
-        self.severities.append(severity)
-        self.ephemeral.append(ephemeral)
-
-    @property
-    def warning(self) -> str:
-        """The only thing that was said, which has to be a warning."""
-        ((text,), (severity,)) = self.texts, self.severities
-        assert severity == WARNING
-        return text
 
 
 # check
@@ -176,16 +152,6 @@ def test_record_dropped(world: World, seen: bool, ask: Callable[..., object]) ->
 # create
 
 
-def create(world: World, call: Call = CALL, **changed: Any) -> operations.Created:
-    return operations.create(world.account, call, {**INPUTS, **changed})
-
-
-def create_fails(world: World, call: Call = CALL) -> InitFailed:
-    with pytest.raises(InitFailed) as caught:
-        create(world, call)
-    return caught.value
-
-
 def account_id(world: World) -> dict[str, str]:
     """Who sees the machine, as outputs have it."""
     return {"endpoint": world.settings.endpoint, "account": world.settings.account}
@@ -201,7 +167,7 @@ def test_create(world: World) -> None:
     """The row has no ip, which may be secret. What doesn't reach the engine counts as untold."""
     world.state.provisioning = 100
     log = Log()
-    created = create(world, replace(CALL, log=log))
+    created = world.create(replace(CALL, log=log))
     (machine,) = world.state.list()
     assert created.id == machine.id
     assert created.outputs == {**INPUTS, "ip": machine.ip, "status": "ready", **account_id(world)}
@@ -221,7 +187,7 @@ def test_create(world: World) -> None:
 def test_no_wait(world: World) -> None:
     """A create without a wait returns at once, and an absence doesn't count yet."""
     world.state.provisioning = 100
-    created = create(world, wait=False)
+    created = world.create(wait=False)
     assert world.api.calls == ["list", "create"]
     assert (created.outputs["status"], created.outputs["wait"]) == ("pending", False)
     assert (world.record.phase, world.record.seen) == (Phase.REPORTED, False)
@@ -250,7 +216,7 @@ def test_wait_ends(
             world.api.faults.add("list", "403", inf)
 
     world.api.before = end
-    failed = create_fails(world, replace(CALL, timeout=timeout, is_heard=lambda: is_heard))
+    failed = world.create_fails(replace(CALL, timeout=timeout, is_heard=lambda: is_heard))
     assert seconds <= world.clock.passed < seconds + (100 if ends else 1)
     assert {failed.instance_id} == world.state.alive()
     shown = {"status": "provisioning", "ip": "198.18.0.1"} if ends else {}
@@ -269,7 +235,7 @@ def test_interrupted(world: World, moment: str) -> None:
     world.at_post(world.clock.interrupt)
     world.api.faults.add("create", "429", inf)
     with pytest.raises(Interrupted) as caught:
-        create(world)
+        world.create()
     assert "No machine was created, and nothing is pending." in str(caught.value)
     assert world.entry() is None
 
@@ -286,7 +252,7 @@ def test_interrupted_wait_for_lock(world: World, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(world.clock, "sleep", interrupt)
     with held, pytest.raises(Interrupted) as caught:
-        create(world)
+        world.create()
     assert "It made no machine, but an earlier create of it is on record." in str(caught.value)
     assert "\n  pulumi-fal pending ls\n" in str(caught.value)
 
@@ -314,7 +280,7 @@ def test_billed_as_well(world: World, count: int, named: str) -> None:
     """After two interrupted replacements, there are three machines."""
     others = in_state(world, count)
     world.state.provisioning = inf
-    reason = create_fails(world, IN_CLUSTER).reason
+    reason = world.create_fails(IN_CLUSTER).reason
     assert named.format(*others) in reason
     assert ("To delete it:" in reason) is (count == 0)
     assert reason.endswith(f":\n  pulumi destroy --target '{TARGET}'")  # a shell would fill in $
@@ -328,7 +294,7 @@ def test_not_billed_as_well(world: World, why: str) -> None:
         world.state.kill(id_)
     world.stacks.siblings.append(StackMachine(world.machine(), URN))
     world.state.provisioning = inf
-    reason = create_fails(world, replace(IN_CLUSTER, is_heard=lambda: is_heard)).reason
+    reason = world.create_fails(replace(IN_CLUSTER, is_heard=lambda: is_heard)).reason
     assert "as well" not in reason
     assert ("pulumi destroy" in reason) is is_heard
 
@@ -345,7 +311,7 @@ def test_refused_replacement(world: World, inputs: dict[str, str], is_deleted: b
         if is_replaced:
             world.stacks.siblings = [StackMachine(old, TARGET, is_replaced=True)]
         with pytest.raises(NotReplacedError, match="answered 400: no capacity left") as caught:
-            create(world, IN_CLUSTER, **inputs)
+            world.create(IN_CLUSTER, **inputs)
         lost = f"Machine {old} was deleted first, so the resource has no machine now.\n"
         kept = f"Machine {old} was not replaced. It stays, and is billed."
         assert f"\n{lost if is_deleted else kept}" in str(caught.value)
@@ -459,14 +425,6 @@ def test_by_id(world: World) -> None:
             call(world, ID, {})
 
 
-@pytest.mark.parametrize("fault", ["403", "404", "html"])
-def test_read_fails(world: World, fault: str) -> None:
-    """A failure keeps the machine in state, and an answer that is none must not drop it."""
-    world.api.faults.add("list", fault, inf)
-    with pytest.raises(APIError):
-        read(world, ID, STATE)
-
-
 def test_read_unfinished(world: World) -> None:
     """A plain answer clears the engine's errors, and `up` would skip the rest of the wait."""
     world.state.provisioning = 1000
@@ -488,19 +446,15 @@ def import_(
     return operations.read_import(world.account, replace(CALL, log=log or Log()), id_, wanted)
 
 
-def test_import(world: World) -> None:
-    """An import takes the key from the program, since the API doesn't tell it."""
-    outs = import_(world, world.machine(EIGHT))
-    assert outs == {**STATE, **account_id(world), "imported": True}
-
-
-def test_import_on_record(world: World) -> None:
-    """The next replacement would take over a machine that Pulumi was not told of."""
+@pytest.mark.parametrize("phase", [None, Phase.CREATED])
+def test_import(world: World, phase: Phase | None) -> None:
+    """The key is the program's. A create that Pulumi was not told of has been, from now on."""
     id_ = world.machine(EIGHT)
-    world.earlier(Phase.CREATED, id_)
-    import_(world, id_)
-    (entry,) = world.journal.readable()
-    assert (entry.phase, entry.seen) == (Phase.REPORTED, True)
+    if phase:
+        world.earlier(phase, id_)
+    assert import_(world, id_) == {**STATE, **account_id(world), "imported": True}
+    entries = [(entry.phase, entry.seen) for entry in world.journal.readable()]
+    assert entries == ([(Phase.REPORTED, True)] if phase else [])
 
 
 @pytest.mark.parametrize("wait, is_unfinished", [(None, True), (False, False)])
@@ -562,26 +516,24 @@ def test_import_mismatch(world: World, wanted: dict[str, Any], problem: str) -> 
 
 
 THERE = replace(HERE, urn=URN.replace("dev", "b"))
-LOST: dict[str, Any] = {"origin": THERE, "requested": NewInstance(EIGHT, ED25519)}
-"""The create of another stack, which may have made any machine of the type."""
-TAKEN: dict[str, tuple[Phase, str | None, dict[str, Any], str]] = {
-    "its own create": (Phase.CREATED, ID, {}, ""),
-    "another's create": (Phase.CREATED, ID, {"origin": THERE}, "was not imported: a create of"),
-    "another's unanswered create": (Phase.REQUESTED, None, LOST, "may have made it"),
-    "another's late create": (Phase.LATE, None, LOST, ""),
-    "another's machine that was gone": (
-        Phase.LATE,
-        ID,
-        {"origin": THERE},
-        "is on record to have made it",
-    ),
-}
+OF_ANOTHER: dict[str, Any] = {"origin": THERE}
+LOST = {**OF_ANOTHER, "requested": NewInstance(EIGHT, ED25519)}
 
 
-@pytest.mark.parametrize("name", TAKEN)
-def test_import_of_a_create(world: World, name: str) -> None:
+@pytest.mark.parametrize(
+    "phase, made, others, refused",
+    [
+        pytest.param(Phase.CREATED, ID, {}, "", id="its own create"),
+        pytest.param(Phase.CREATED, ID, OF_ANOTHER, "was not imported: a create of", id="another"),
+        pytest.param(Phase.REQUESTED, None, LOST, "may have made it", id="unanswered"),
+        pytest.param(Phase.LATE, None, LOST, "", id="late"),
+        pytest.param(Phase.LATE, ID, OF_ANOTHER, "is on record to have made it", id="was gone"),
+    ],
+)
+def test_import_of_a_create(
+    world: World, phase: Phase, made: str | None, others: dict[str, Any], refused: str
+) -> None:
     """Destroying one of both would delete the machine."""
-    phase, made, others, refused = TAKEN[name]
     id_ = world.machine(EIGHT)
     world.earlier(phase, made and id_, **others)
     with pytest.raises(LifecycleError, match=refused) if refused else nullcontext():
@@ -615,12 +567,6 @@ def update(
     return operations.update(world.account, call, id_, olds, {**INPUTS, **changed})
 
 
-def update_fails(world: World, id_: str, olds: dict[str, Any], call: Call = CALL) -> InitFailed:
-    with pytest.raises(InitFailed) as caught:
-        update(world, id_, olds, call)
-    return caught.value
-
-
 @pytest.mark.parametrize(
     "olds, changed",
     [
@@ -631,7 +577,6 @@ def update_fails(world: World, id_: str, olds: dict[str, Any], call: Call = CALL
     ids=["another comment", "no wait any longer", "no wait after all"],
 )
 def test_update(world: World, olds: dict[str, Any], changed: dict[str, Any]) -> None:
-    """An update that needs no call needs no key either."""
     assert update(world, ID, olds, **changed) == {**STATE, **changed}
     assert world.api.calls == []
 
@@ -671,37 +616,46 @@ def test_update_waits(world: World, olds: dict[str, Any]) -> None:
     world.stacks.in_state = {id_}
     world.earlier(Phase.REPORTED, id_)
     assert update(world, id_, olds) == {**STATE, **account_id(world)}
-    assert world.state.creations == 1
-    assert world.entry() is None
+    assert (world.state.creations, world.entry()) == (1, None)
 
 
-@pytest.mark.parametrize("olds, status", [(UNFINISHED, "pending"), ({}, "unknown")])
-def test_update_timeout(world: World, olds: dict[str, Any], status: str) -> None:
-    """An update whose time is up keeps the machine unfinished, and the ip that was seen."""
-    id_ = world.machine(EIGHT)
-    world.api.faults.add("list", "500", inf)
-    olds = {**olds, "sector": "sector_1", "ip": "198.18.0.9", "unfinished": True}
-    failed = update_fails(world, id_, olds, replace(CALL, timeout=50))
-    assert failed.outputs == {**INPUTS, **olds, "status": status, **account_id(world)}
+TIMEOUT, IS_GONE = "was not ready after 50 s", f"Machine {ID} ({EIGHT}) is gone: it was pending"
+SEEN = {**UNFINISHED, "ip": "198.18.0.9"}
+NO_STATUS = {"ip": "198.18.0.9", "unfinished": True}
 
 
-@pytest.mark.parametrize("olds", [UNFINISHED, UNAWAITED], ids=["unfinished", "wait from now on"])
-def test_update_gone(world: World, olds: dict[str, Any]) -> None:
-    """The engine calls update again and again, so state says it, and the next diff replaces it."""
-    failed = update_fails(world, ID, olds)
-    assert failed.reason.startswith(
-        f"Machine {ID} ({EIGHT}) is gone: it was pending when last seen"
-    )
-    assert failed.reason.endswith("Run `pulumi up` again: it replaces the machine with a new one.")
-    assert failed.outputs == {**GONE, **account_id(world)}
-
-
-def test_update_never_shown(world: World) -> None:
-    """No replacement is made for a machine that may still appear, as the record says."""
-    world.earlier(Phase.REPORTED, ID)
-    failed = update_fails(world, ID, UNFINISHED)
-    assert "the API has not shown it yet" in failed.reason
-    assert failed.outputs == {**UNFINISHED, **account_id(world)}
+@pytest.mark.parametrize(
+    "olds, fault, recorded, says, outputs",
+    [
+        pytest.param(SEEN, "500", None, TIMEOUT, SEEN, id="an outage"),
+        pytest.param(
+            NO_STATUS, "500", None, TIMEOUT, {**SEEN, "status": "unknown"}, id="nothing known"
+        ),
+        pytest.param(UNFINISHED, "ok", None, IS_GONE, GONE, id="gone"),
+        pytest.param(UNAWAITED, "ok", None, IS_GONE, GONE, id="gone, wait from now on"),
+        pytest.param(
+            UNFINISHED, "ok", False, "the API has not shown it yet", UNFINISHED, id="never shown"
+        ),
+    ],
+)
+def test_update_fails(
+    world: World,
+    olds: dict[str, Any],
+    fault: str,
+    recorded: bool | None,
+    says: str,
+    outputs: dict[str, Any],
+) -> None:
+    """State says what was seen last, and whether the next diff is to replace the machine."""
+    world.api.faults.add("list", fault, inf)
+    if recorded is not None:
+        world.earlier(Phase.REPORTED, ID, seen=recorded)
+    with pytest.raises(InitFailed) as caught:
+        update(world, ID, olds, replace(CALL, timeout=50 if fault == "500" else 100))
+    assert says in caught.value.reason
+    assert caught.value.outputs == {**outputs, **account_id(world)}
+    will_replace = caught.value.reason.endswith("it replaces the machine with a new one.")
+    assert will_replace is (outputs is GONE)
 
 
 # delete
@@ -711,21 +665,8 @@ def delete(world: World, id_: str, state: dict[str, Any] = STATE, call: Call = C
     operations.delete(world.account, call, id_, state)
 
 
-def test_delete(world: World) -> None:
-    """A delete returns only when the machine, and so the bill, is gone."""
-    world.state.deletion = 100
-    id_ = world.machine(EIGHT)
-    world.stacks.in_state = {id_}
-    world.earlier(Phase.REPORTED, id_)
-    delete(world, id_)
-    assert world.state.alive() == set()
-    assert world.clock.passed >= 100
-    assert world.entry() is None
-
-
 @pytest.mark.parametrize("timeout, seconds", [(100.0, 100.0), (None, 1200.0)])
 def test_delete_timeout(world: World, timeout: float | None, seconds: float) -> None:
-    """The machine stays in state, and its record on disk."""
     world.state.deletion = inf
     id_ = world.machine(EIGHT)
     world.earlier(Phase.REPORTED, id_)
@@ -791,7 +732,7 @@ def test_billed(world: World) -> None:
     """An update says what it did. Since when a machine is billed, the stack's state tells."""
     log = Log()
     call = replace(CALL, log=log, bill=Bill(PRICES.copy))
-    old, new = (create(world, replace(call, urn=f"{URN}-{number}")).id for number in (1, 2))
+    old, new = (world.create(replace(call, urn=f"{URN}-{number}")).id for number in (1, 2))
     gone = awaited(world, call)
     recorded = world.clock.wall() - 7200
     world.stacks.siblings = [StackMachine(old, f"{URN}-1", created=recorded)]
@@ -833,7 +774,7 @@ def awaited(world: World, call: Call = CALL) -> str:
 
     world.api.before = hide
     with pytest.raises(VanishedError) as caught:
-        create(world, call)
+        world.create(call)
     world.api.before = lambda request: None
     world.state.provisioning = 0
     return caught.value.instance_id
@@ -872,7 +813,7 @@ def test_back(
         assert "was gone, and is there again. It is billed" in warning
         world.clock.time += 7200
     if leave is not destroyed_without_outputs:
-        assert create(world, sector=sector).id == id_
+        assert world.create(sector=sector).id == id_
         assert (world.state.creations, world.phase()) == (1, Phase.REPORTED)
 
 
@@ -936,7 +877,6 @@ def test_rotated_key(world: World, stack: str) -> None:
 
 
 def test_takes_over(world: World) -> None:
-    """A key that sees the machine is recorded as its account's."""
     id_ = world.machine(EIGHT)
     assert read(world, id_, {**STATE, **ELSEWHERE}) == {**STATE, **account_id(world)}
     delete(world, id_, {**STATE, **ELSEWHERE})

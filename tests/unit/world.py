@@ -9,6 +9,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.dialects import Kind, Request
 from pulumi_fal.api.models import Instance, NewInstance
@@ -19,12 +21,37 @@ from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Entry, Journal, Phase, new_file
 from pulumi_fal.machines.lifecycle import Lifecycle
+from pulumi_fal.resource import operations
+from pulumi_fal.resource.call import INFO, WARNING, Call, InitFailed
 from pulumi_fal.stacks.cache import Origin
 
-from ..fakes import ED25519, HERE, ONE, URN, FakeApi, FakeStacks, TurnedClock, settings
+from ..fakes import ED25519, EIGHT, HERE, ONE, URN, FakeApi, FakeStacks, TurnedClock, settings
 
 SPEC = NewInstance(ONE, ED25519)
+INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519, "sector": "sector_1"}
+CALL = Call(URN)
 SETTLE_SECONDS, ABSENCE_SECONDS = 20.0, 60.0
+
+
+class Log:
+    """What a call says on the resource's row."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.severities: list[int] = []
+        self.ephemeral: list[bool] = []
+
+    def __call__(self, message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
+        self.texts.append(message)
+        self.severities.append(severity)
+        self.ephemeral.append(ephemeral)
+
+    @property
+    def warning(self) -> str:
+        """The only thing that was said, which has to be a warning."""
+        ((text,), (severity,)) = self.texts, self.severities
+        assert severity == WARNING
+        return text
 
 
 class ApiWorld:
@@ -156,6 +183,16 @@ class World(ApiWorld):
     @property
     def creates(self) -> Creates:
         return self.account.creates
+
+    def create(self, call: Call = CALL, **changed: Any) -> operations.Created:
+        """What a host calls for a resource with INPUTS, of which some may be others."""
+        return operations.create(self.account, call, {**INPUTS, **changed})
+
+    def create_fails(self, call: Call = CALL, **changed: Any) -> InitFailed:
+        """What a create says that leaves partial state."""
+        with pytest.raises(InitFailed) as caught:
+            self.create(call, **changed)
+        return caught.value
 
     def machine(self, instance_type: str = ONE) -> str:
         """The id of a machine that is there, whoever made it."""
