@@ -27,23 +27,20 @@ from pulumi_fal.errors import (
 )
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.creates import Create
-from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Journal, Phase
+from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Phase
 from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
 from pulumi_fal.resource import operations
-from pulumi_fal.resource.call import Call
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import StackMachine
 
 from .. import fakes
 from ..docs import ROOT
-from ..fakes import ECDSA, ED25519, HERE, ONE, UNSENT, URN, FakeApi, FakeStacks, TurnedClock
+from ..fakes import ECDSA, ED25519, HERE, ONE, UNSENT, URN
 from ..fakes import refusal as refused
-from .world import SPEC, World
+from .world import CALL, INPUTS, SPEC, World
 
 LEGACY = fakes.settings(ENDPOINTS["legacy"], api="legacy")
 V1 = fakes.settings(ENDPOINTS["v1"], api="v1")
-INPUTS = {"instance_type": ONE, "ssh_key": ED25519}
-CALL = Call(URN)
 PAGE, RECOVERING = (
     (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     for name in ("api-versions", "recovering")
@@ -146,20 +143,12 @@ def test_long_outage(world: World) -> None:
     assert world.state.creations == 1
 
 
-def suspend_in_the_pause(clock: TurnedClock) -> None:
-    clock.suspended = 3600
-
-
-def suspend_in_the_post(clock: TurnedClock) -> None:
-    clock.set_by += 3600
-
-
-def set_back(clock: TurnedClock) -> None:
-    clock.set_by -= 300
-
-
-@pytest.mark.parametrize("happens", [suspend_in_the_pause, suspend_in_the_post, set_back])
-def test_wall_clock(world: World, happens: Callable[[TurnedClock], None]) -> None:
+@pytest.mark.parametrize(
+    "suspended, set_by",
+    [(3600, 0), (0, 3600), (0, -300)],
+    ids=["suspended in the pause", "suspended in the POST", "set back"],
+)
+def test_wall_clock(world: World, suspended: float, set_by: float) -> None:
     """A create is not sent again where the wall clock says that its key may be forgotten.
 
     Other clocks stand still while a laptop sleeps, and a clock that was set back proves nothing.
@@ -167,7 +156,8 @@ def test_wall_clock(world: World, happens: Callable[[TurnedClock], None]) -> Non
 
     def lose_the_first(request: Request[Any]) -> None:
         if len(world.api.keys) == 1:
-            happens(world.clock)
+            world.clock.suspended = suspended
+            world.clock.set_by += set_by
             lose(request)
 
     world.api.after = at_creates(lose_the_first)
@@ -284,83 +274,61 @@ def test_interrupted_repeats(world: World) -> None:
 # From the legacy API to v1
 
 
-class Stack(FakeStacks):
-    """A stack's state: the outputs of its machines, and the provider that every command starts."""
+def under(world: World, used: Settings) -> Account:
+    """A new process with those settings, to which the engine has told the machines in state."""
+    world.settings = used
+    world.restart()
+    world.account.in_engine[URN] = {machine.id for machine in world.stacks.siblings}
+    return world.account
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.clock = TurnedClock()
-        self.journal = Journal(folder)
-        self.state: dict[str, dict[str, Any]] = {}
-        self.api = FakeApi(self.clock.now)
 
-    def provider(self, used: Settings = V1) -> Account:
-        """A new process of the provider with those settings."""
-        send = self.send_v1 if used.api == "v1" else self.api.send
-        account = Account(self.journal, self, self.clock, lambda: used, send=send)
-        account.in_engine[URN] = {*self.state}  # as the engine's own state has them
-        return account
+def made(world: World) -> tuple[str, dict[str, Any]]:
+    """A machine that was made with the legacy API, and its outputs in state."""
+    under(world, LEGACY)
+    created = world.create()
+    world.stacks.siblings.append(StackMachine(created.id, URN, AccountId.of(created.outputs)))
+    return created.id, created.outputs
 
-    def send_v1(self, request: Request[Any], timeout: float | None = None) -> Any:
-        """The v1 API tells a machine's region as well."""
-        answer = self.api.send(request, timeout)
-        if not isinstance(answer, dict):
-            return answer
-        for machine in answer.get("instances", [answer]):
-            machine.update(region="us-west", creator_user_nickname="developer")
+
+def test_refresh(world: World) -> None:
+    """A machine that v1 knows gets its new home and its region, and all else stays as it is."""
+    id_, before = made(world)
+    assert (before["endpoint"], before["account"]) == (LEGACY.endpoint, LEGACY.account)
+    news = {"region": "us-west", "creator_user_nickname": "developer"}
+    serve = world.api.serve
+
+    def told(request: Request[Any], account: str | None = None) -> Any:
+        answer = serve(request, account)
+        for machine in answer["instances"]:
+            machine.update(news)
         return answer
 
-    def create(self) -> str:
-        created = operations.create(self.provider(LEGACY), CALL, INPUTS)
-        self.state[created.id] = created.outputs
-        self.in_state = set(self.state)
-        return created.id
-
-    def refresh(self, id_: str, used: Settings = V1) -> dict[str, Any] | None:
-        return operations.read(self.provider(used), CALL, id_, self.state[id_])
-
-    def machines(self, origin: Origin) -> tuple[StackMachine, ...]:
-        return tuple(
-            StackMachine(id_, URN, AccountId.of(outputs)) for id_, outputs in self.state.items()
-        )
-
-
-@pytest.fixture
-def stack(tmp_path: Path) -> Stack:
-    return Stack(tmp_path)
-
-
-def test_refresh(stack: Stack) -> None:
-    """A machine that v1 knows gets its new home and its region, and all else stays as it is."""
-    id_ = stack.create()
-    before = stack.state[id_]
-    assert (before["endpoint"], before["account"]) == (LEGACY.endpoint, LEGACY.account)
-    after = stack.refresh(id_)
-    home = {"endpoint": V1.endpoint, "account": V1.account}
-    assert after == {**before, **home, "region": "us-west", "creator_user_nickname": "developer"}
+    world.api.serve = told  # type: ignore[method-assign]
+    after = operations.read(under(world, V1), CALL, id_, before)
+    assert after == {**before, "endpoint": V1.endpoint, "account": V1.account, **news}
     for outputs in (before, after):  # neither replaced nor made again
-        diff = operations.diff(stack.provider(), CALL, id_, outputs, INPUTS)
+        diff = operations.diff(under(world, V1), CALL, id_, outputs, INPUTS)
         assert (diff.replaces, diff.changes) == ([], None)
 
 
-def test_gone_machine(stack: Stack) -> None:
+def test_gone_machine(world: World) -> None:
     """It is kept: even if v1 knows one machine by its id, it need not know the others by theirs."""
-    gone = stack.create()
-    assert stack.refresh(stack.create()) is not None
-    stack.api.state.kill(gone)
+    gone, there = made(world), made(world)
+    assert operations.read(under(world, V1), CALL, *there) is not None
+    world.state.kill(gone[0])
     with pytest.raises(ElsewhereError):
-        stack.refresh(gone)
+        operations.read(under(world, V1), CALL, *gone)
 
 
-def test_unanswered_legacy_create(stack: Stack) -> None:
+def test_unanswered_legacy_create(world: World) -> None:
     """It stops a create under v1: its machine may run where v1 doesn't see it."""
-    stack.api.after = at_creates(lose)
-    with pytest.raises(UnresolvedCreateError):
-        operations.create(stack.provider(LEGACY), CALL, INPUTS)
-    with pytest.raises(UnresolvedCreateError, match="the endpoint and the API that it was made"):
-        operations.create(stack.provider(), CALL, INPUTS)
-    assert stack.api.calls.count("create") == 1
-    assert len(list(stack.journal.entries())) == 1
+    world.api.after = at_creates(lose)
+    for used, says in ((LEGACY, "reset"), (V1, "the endpoint and the API that it was made")):
+        under(world, used)
+        with pytest.raises(UnresolvedCreateError, match=says):
+            world.create()
+    assert world.api.calls.count("create") == 1
+    assert len(world.journal.readable()) == 1
 
 
 # The table of docs/recovering.md
@@ -388,7 +356,7 @@ ROWS: dict[str, list[Trouble]] = {
     "the plugin is killed, and `up` runs later, with other inputs, or with another account's key": [
         {"later": KEY_SECONDS},
         {"ssh_key": ECDSA},
-        {"instance_type": "gpu_8x_h100_sxm5"},
+        {"instance_type": ONE, "sector": None},
         {"account": "another"},
     ],
 }
@@ -398,62 +366,64 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-class TroubledStack(Stack):
-    """A stack whose first create meets trouble."""
+def outcome(world: World, used: Settings, **inputs: str) -> str:
+    """What `up` does, in the words of the table."""
+    under(world, used)
+    sent = len(world.api.keys)
+    try:
+        world.create(**inputs)
+    except UnresolvedCreateError:
+        return STOPS
+    except FalError:
+        assert world.state.alive() == set()
+        return FAILS
+    assert len(world.state.alive()) == 1
+    assert len(world.api.keys) > sent
+    return AGAIN
 
-    def outcome(self, used: Settings, **inputs: str) -> str:
-        """What `up` does, in the words of the table."""
-        sent = len(self.api.keys)
-        try:
-            operations.create(self.provider(used), CALL, {**INPUTS, **inputs})
-        except UnresolvedCreateError:
-            return STOPS
-        except FalError:
-            assert self.api.state.alive() == set()
-            return FAILS
-        assert len(self.api.state.alive()) == 1
-        assert len(self.api.keys) > sent
-        return AGAIN
 
-    def answer(self, *statuses: int) -> None:
-        """The first attempts get these statuses; 0 is no answer to one that was taken."""
-        left = list(statuses)
+def answer(world: World, *statuses: int) -> None:
+    """The first attempts get these statuses; 0 is no answer to one that was taken."""
+    left = list(statuses)
 
-        def before(request: Request[Any]) -> None:
-            if left and left[0]:
-                raise refused(left.pop(0), "no", request)
+    def before(request: Request[Any]) -> None:
+        if left and left[0]:
+            raise refused(left.pop(0), "no", request)
 
-        def after(request: Request[Any]) -> None:
-            if left:
-                left.pop(0)
-                lose(request)
+    def after(request: Request[Any]) -> None:
+        if left:
+            left.pop(0)
+            lose(request)
 
-        self.api.before, self.api.after = at_creates(before), at_creates(after)
+    world.api.before, world.api.after = at_creates(before), at_creates(after)
 
-    def kill(self, used: Settings) -> None:
-        """A process sends a create, and ends before the answer comes."""
 
-        def end(request: Request[Any]) -> None:
-            raise Killed
+def kill(world: World, used: Settings) -> None:
+    """A process sends a create, and ends before the answer comes."""
 
-        self.api.after = at_creates(end)
-        with pytest.raises(Killed):
-            operations.create(self.provider(used), CALL, INPUTS)
-        self.api.after = lambda request: None
+    def end(request: Request[Any]) -> None:
+        raise Killed
 
-    def meet(self, trouble: Trouble, used: Settings) -> str:
-        """What the `up` does that meets the trouble, or the next one after a kill."""
-        if isinstance(trouble, dict):
-            self.kill(used)
-            inputs = dict(trouble)
-            self.clock.time += inputs.pop("later", 0)
-            account = replace(used, api_key=inputs.pop("account", used.api_key))
-            return self.outcome(account, **inputs)
-        if isinstance(trouble, tuple):
-            self.answer(*trouble)
-        else:
-            self.api.faults.add("create", trouble)
-        return self.outcome(used)
+    under(world, used)
+    world.api.after = at_creates(end)
+    with pytest.raises(Killed):
+        world.create()
+    world.api.after = lambda request: None
+
+
+def meet(world: World, trouble: Trouble, used: Settings) -> str:
+    """What the `up` does that meets the trouble, or the next one after a kill."""
+    if isinstance(trouble, dict):
+        kill(world, used)
+        inputs = dict(trouble)
+        world.clock.time += inputs.pop("later", 0)
+        account = replace(used, api_key=inputs.pop("account", used.api_key))
+        return outcome(world, account, **inputs)
+    if isinstance(trouble, tuple):
+        answer(world, *trouble)
+    else:
+        world.api.faults.add("create", trouble)
+    return outcome(world, used)
 
 
 def table(text: str) -> dict[str, list[str]]:
@@ -479,19 +449,18 @@ CREATES = {
     "what, trouble",
     [(what, trouble) for what, troubles in ROWS.items() for trouble in troubles],
 )
-def test_table(tmp_path: Path, what: str, trouble: Trouble, column: int, used: Settings) -> None:
+def test_table(world: World, what: str, trouble: Trouble, column: int, used: Settings) -> None:
     """A create ends as the table says, in each of the ways that a row names."""
     assert list(CREATES) == list(ROWS)
     said = CREATES[what][column].partition(", because")[0]
-    stack = TroubledStack(tmp_path)
-    found = stack.meet(trouble, used)
+    found = meet(world, trouble, used)
     if said == "not sent again":
-        assert len(stack.api.keys) == 1
+        assert len(world.api.keys) == 1
     else:
         assert found == said
-    assert stack.api.state.creations <= 1
+    assert world.state.creations <= 1
     if used is V1 and said == AGAIN:
-        assert len(set(stack.api.keys)) == 1
+        assert len(set(world.api.keys)) == 1
 
 
 def test_settings() -> None:
