@@ -22,7 +22,7 @@ from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, EIGHT, ONE
 from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, running
-from .world import World
+from .world import INPUTS, Log, World
 
 pytestmark = WITH_MOCKS
 
@@ -357,7 +357,6 @@ def test_only_addresses(write: Callable[[str], str], ip: str) -> None:
 # The provider.
 
 CLUSTER = f"urn:pulumi:dev::shop::{CLUSTER_TYPE_TOKEN}${TYPE_TOKEN}::train"
-INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
 
 
 def call(number: int = 0, **others: Any) -> Call:
@@ -370,7 +369,7 @@ def in_state(number: int, sector: str | None, cluster: str = CLUSTER) -> StackMa
 
 def create(world: World, of: Call, **inputs: str) -> str | None:
     """The sector that a new machine is requested in."""
-    operations.create(world.account, of, {**INPUTS, **inputs})
+    world.create(of, **{"sector": None, **inputs})
     return world.state.existing()[-1].requested.sector
 
 
@@ -443,25 +442,22 @@ def test_urn(world: World, parents: str, name: str, is_followed: bool) -> None:
 @pytest.mark.parametrize("number, problems", [(0, 1), (1, 0)])
 def test_sector_of_the_api(number: int, problems: int) -> None:
     """The others get the first machine's, whatever its name. A program's own may be mistyped."""
-    said: list[str] = []
-    here = call(number, log=lambda message, *_, **others: said.append(message))
-    checked = operations.check(here, {}, {**INPUTS, "sector": "sector-1"})
+    log = Log()
+    checked = operations.check(call(number, log=log), {}, {**INPUTS, "sector": "sector-1"})
     assert len(checked.failures) == problems
-    assert ["does not know the sector sector-1" in text for text in said] == [True] * (1 - problems)
+    found = ["does not know the sector sector-1" in text for text in log.texts]
+    assert found == [True] * (1 - problems)
 
 
 def test_state_unread(world: World) -> None:
     """The first machine is created with a warning. A preview reads no state and asks no API."""
     world.stacks.in_state = None
-    said: list[int] = []
-
-    def log(message: str, severity: int = 0, *, ephemeral: bool = False) -> None:
-        said.extend([severity] if "set `sector`" in message else [])
-
-    operations.create(world.account, call(log=log, preview=True), INPUTS)
-    assert (said, world.api.calls) == ([], [])
-    operations.create(world.account, call(log=log), INPUTS)
-    assert said == [WARNING]
+    log = Log()
+    world.create(call(log=log, preview=True), sector=None)
+    assert (log.texts, world.api.calls) == ([], [])
+    world.create(call(log=log), sector=None)
+    warned = [text for text, sev in zip(log.texts, log.severities, strict=True) if sev == WARNING]
+    assert ["set `sector`" in text for text in warned] == [True]
 
 
 def test_refused(world: World) -> None:

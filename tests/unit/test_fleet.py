@@ -12,14 +12,14 @@ from pulumi_fal import errors
 from pulumi_fal.api.client import Client
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.emulator.faults import Fault, fault
-from pulumi_fal.errors import APIError, Interrupted
+from pulumi_fal.emulator.faults import fault
+from pulumi_fal.errors import Interrupted
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.fleet import Fleet
 from pulumi_fal.machines.journal import Journal
 from pulumi_fal.machines.lifecycle import REFUSED_SECONDS
 
-from ..fakes import ED25519, ONE, UNSENT, FakeApi, FakeStacks, settings
+from ..fakes import ED25519, ONE, FakeApi, FakeStacks, settings
 from .threads import Threads, any_order, pauses
 from .world import ApiWorld
 
@@ -43,17 +43,6 @@ def test_fresh() -> None:
     world.api.faults.add("list", "502", times=2)
     assert list(world.fleet.fresh()) == [made.id]
     assert len(world.asked) == 5
-
-
-@pytest.mark.parametrize("failure", ["522", "403", UNSENT, "html"], ids=str)
-def test_watch_goes_on(failure: str | Fault) -> None:
-    """A failure is no news of a machine, and no reason to stop asking."""
-    world = ApiWorld()
-    made = world.made()
-    world.api.faults.add("list", failure)
-    watch = world.fleet.watch(100)
-    assert isinstance(next(watch).error, APIError)
-    assert list(next(watch).usable()) == [made.id]
 
 
 def test_failing_polls() -> None:

@@ -40,6 +40,7 @@ ENTRY = Entry(
 )
 OTHER = replace(HERE, urn=f"{URN}-2")
 RENAMED = replace(HERE, urn=URN.replace("dev", "prod"))
+OF_ANOTHER = replace(ENTRY, origin=OTHER, file=new_file(OTHER))
 
 
 @pytest.fixture
@@ -65,11 +66,6 @@ def process(
     stacks = FakeStacks()
     vars(stacks).update(has=ask)
     return Account(records, stacks, Clock(), settings).records
-
-
-def of_another() -> Entry:
-    """The entry of another resource's create."""
-    return replace(ENTRY, origin=OTHER, file=new_file(OTHER))
 
 
 def test_an_entry_is_one_file(folder: Path) -> None:
@@ -180,7 +176,7 @@ DAMAGED = {
 @pytest.mark.parametrize("file", [ENTRY.file, f"{DIGEST}-{A_DIGEST}.json"], ids=["now", "earlier"])
 def test_damaged(records: Journal, file: str, contents: bytes) -> None:
     """It may be about a machine of any stack with such a resource. Other entries are still read."""
-    records.write(of_another())
+    records.write(OF_ANOTHER)
     (records.folder / file).write_bytes(contents)
     says = (
         "was written by a newer pulumi-fal" if b"%d" % (VERSION + 1) in contents else "is damaged"
@@ -189,7 +185,7 @@ def test_damaged(records: Journal, file: str, contents: bytes) -> None:
         records.of(RENAMED if file == ENTRY.file else HERE)
     error, other = sorted(records.entries(), key=lambda found: isinstance(found, Entry))
     assert isinstance(error, JournalError)
-    assert records.of(OTHER) == [other] == [of_another()]
+    assert records.of(OTHER) == [other] == [OF_ANOTHER]
 
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -213,12 +209,12 @@ def test_earlier_versions(records: Journal, version: int) -> None:
 @pytest.mark.parametrize("origin", [HERE, RENAMED], ids=["here", "renamed"])
 def test_earlier_names(records: Journal, origin: Origin, late: str) -> None:
     """A file was named after a hash of the URN, and is found under any name of the stack."""
-    records.write(of_another())
+    records.write(OF_ANOTHER)
     old = f"{A_DIGEST}-{ANOTHER_DIGEST}{late}.json"
     (records.folder / old).write_text((RECORDED / "entry-version-4.json").read_text())
     (entry,) = records.of(origin)
     assert (entry.file, entry.instance_id) == (old, ID)
-    assert records.of(OTHER) == [of_another()]
+    assert records.of(OTHER) == [OF_ANOTHER]
     lock = records.try_lock(entry)
     assert lock is not None
     with lock:
@@ -236,32 +232,24 @@ def test_passwords_go(records: Journal) -> None:
     assert "s3cr3t" not in file_of(records).read_text()
 
 
-def test_dropped_while_read(records: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry that another process drops at this moment counts as absent."""
+@pytest.mark.parametrize("moved", [[], [OF_ANOTHER]], ids=["dropped", "moved"])
+def test_gone_while_read(
+    records: Journal, monkeypatch: pytest.MonkeyPatch, moved: list[Entry]
+) -> None:
+    """`pending adopt` may write an entry to another file between the list and the read."""
     records.write(ENTRY)
     read = Path.read_text
 
     def late(self: Path, *args: Any, **kwargs: Any) -> str:
-        self.unlink()
-        return read(self, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "read_text", late)
-    assert records.of(HERE) == []
-
-
-def test_moved_while_read(records: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`pending adopt` may write an entry to another file between the list and the read."""
-    records.write(ENTRY)
-    moved, read = replace(ENTRY, origin=OTHER, file=new_file(OTHER)), Path.read_text
-
-    def late(self: Path, *args: Any, **kwargs: Any) -> str:
         if self.name == ENTRY.file:
-            records.write(moved)
+            for entry in moved:
+                records.write(entry)
             self.unlink()
         return read(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "read_text", late)
-    assert records.readable() == [moved]
+    assert records.readable() == moved
+    assert records.of(HERE) == []
 
 
 FINDS = {
@@ -394,13 +382,12 @@ LOCK = f"{ENTRY.file[:33]}.lock"
 WITH_ID = replace(HERE, provider="an-id")
 
 
-THERE = replace(HERE, backend="file:///there")
 SHARED = {
     "the same": (HERE, HERE, True),
     "one id": (WITH_ID, replace(RENAMED, provider="an-id", backend="file:///there"), True),
     "one without an id": (HERE, WITH_ID, False),
     "another stack": (HERE, RENAMED, False),
-    "another backend": (HERE, THERE, False),
+    "another backend": (HERE, replace(HERE, backend="file:///there"), False),
     "another id": (WITH_ID, replace(HERE, provider="another-id"), False),
     "another resource": (HERE, OTHER, False),
 }

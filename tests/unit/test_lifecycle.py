@@ -19,12 +19,12 @@ from pulumi_fal.errors import APIError, NotReadyError, VanishedError
 from pulumi_fal.machines import lifecycle
 from pulumi_fal.machines.lifecycle import REFUSED_SECONDS, STOPPED_SECONDS
 from pulumi_fal.resource import operations
-from pulumi_fal.resource.call import Call, InitFailed
+from pulumi_fal.resource.call import InitFailed
 from pulumi_fal.resource.operations import Diff
 
-from ..fakes import ED25519, EIGHT, ID, LIST, URN, refusal, unanswered
+from ..fakes import ED25519, EIGHT, ID, LIST, refusal, unanswered
 from ..sockets import serving
-from .world import ApiWorld, World
+from .world import CALL, INPUTS, ApiWorld, Log, World
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_ready(api: ApiWorld) -> None:
 
 
 def test_stopped(api: ApiWorld) -> None:
-    """A machine that stays stopped for a minute ends the wait, long before its time is up."""
+    """Long before its time is up, the wait for a machine ends that stays stopped for a minute."""
     machine = api.made(EIGHT)
     api.state.set_status(machine.id, "stopped")
     with pytest.raises(NotReadyError, match="has been stopped for 60 s"):
@@ -164,11 +164,6 @@ def test_refused_now_and_then(api: ApiWorld) -> None:
 # Looks
 
 
-def look(api: ApiWorld, instance_id: str = "gone", seconds: float = 5) -> Instance | None:
-    """Look as a preview does, which has little time."""
-    return api.lifecycle.look(instance_id, seconds)
-
-
 def test_shared_list(api: ApiWorld) -> None:
     """A refresh of hundreds costs a call or two; what a list lacks is asked for, and looked for."""
     for machine in [api.made(EIGHT) for _ in range(3)]:
@@ -181,27 +176,17 @@ def test_shared_list(api: ApiWorld) -> None:
     assert api.api.calls.count("list") == 2
 
 
-def test_failed_list(api: ApiWorld) -> None:
-    """The next list may succeed, and one failure must not fail all reads of the same second."""
-    machine = api.made(EIGHT)
-    api.fail("list", refusal(401), end=0.1)
-    with pytest.raises(errors.AuthenticationError):
-        api.lifecycle.look(machine.id)
-    api.clock.time += 0.1
-    assert api.lifecycle.look(machine.id) is not None
-
-
 @pytest.mark.parametrize("interval", [2.0, 60.0])
 def test_little_time(api: ApiWorld, interval: float) -> None:
     """A preview looks twice, however long the poll interval, and is not to hang."""
     api.fleet.interval = interval
-    assert look(api) is None
+    assert api.lifecycle.look("gone", 5) is None
     assert api.api.calls == ["list", "get"] * 2
     assert api.passed == 2
     api.clock.time += 1
     api.api.before = lambda request: api.clock.sleep(3)
     with pytest.raises(TimeoutError):
-        look(api)
+        api.lifecycle.look("gone", 5)
 
 
 @pytest.mark.parametrize("answered", ["a look", "a wait"])
@@ -216,16 +201,16 @@ def test_silent_api(api: ApiWorld, answered: str) -> None:
     api.api.before = hang
     for _ in range(50):
         with pytest.raises((APIError, TimeoutError)):
-            look(api)
+            api.lifecycle.look("gone", 5)
     assert api.passed <= 5
     api.api.before = lambda request: None
     with pytest.raises(TimeoutError):
-        look(api)
+        api.lifecycle.look("gone", 5)
     if answered == "a look":
         api.lifecycle.look(machine.id)
     else:
         api.lifecycle.delete(machine.id, 100)
-    assert look(api) is None
+    assert api.lifecycle.look("gone", 5) is None
 
 
 def test_error_is_an_answer(api: ApiWorld) -> None:
@@ -233,20 +218,11 @@ def test_error_is_an_answer(api: ApiWorld) -> None:
     machine = api.made()
     api.api.faults.add("list", "503")
     with pytest.raises(errors.ServerError):
-        look(api, machine.id)
-    assert look(api, machine.id)
+        api.lifecycle.look(machine.id, 5)
+    assert api.lifecycle.look(machine.id, 5)
 
 
 # Deletes
-
-
-def test_delete(api: ApiWorld) -> None:
-    """It ends when the machine is gone: one whose delete was accepted bills until then."""
-    machine = api.made(EIGHT)
-    api.lifecycle.delete(machine.id, 100)
-    assert api.state.alive() == set()
-    assert 10 <= api.passed <= 16
-    assert api.api.calls[0] == "delete"
 
 
 @pytest.mark.parametrize(
@@ -308,10 +284,9 @@ def test_retry_after(api: ApiWorld) -> None:
 
 # wait_for_ssh
 
-INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519, "wait_for_ssh": True}
-STATE = {**INPUTS, "sector": "sector_1", "ip": "198.18.0.1", "status": "ready"}
+AWAITS_SSH = {**INPUTS, "wait_for_ssh": True}
+STATE = {**AWAITS_SSH, "ip": "198.18.0.1", "status": "ready"}
 UNFINISHED = {**STATE, "unfinished": True}
-CALL = Call(URN)
 
 
 @pytest.fixture
@@ -322,35 +297,21 @@ def ssh(world: World) -> World:
     return world
 
 
-def unfinished(world: World, call: Call) -> InitFailed:
-    with pytest.raises(InitFailed) as caught:
-        operations.create(world.account, call, INPUTS)
-    return caught.value
-
-
 def test_ssh(ssh: World) -> None:
     """A create ends when SSH greets at the machine's own ip, and the row says what it awaits."""
-    said: list[str] = []
-    call = replace(CALL, log=lambda message, *_, **others: said.append(message))
-    created = operations.create(ssh.account, call, INPUTS)
+    log = Log()
+    created = ssh.create(replace(CALL, log=log), wait_for_ssh=True)
     assert 130 <= ssh.passed <= 140
     assert created.outputs["status"] == "ready"
     assert {asked for asked, _ in ssh.connected} == {created.outputs["ip"]}
     assert min(moment for _, moment in ssh.connected) >= 100
-    assert said[-2:] == ["ready", "ready, waiting for SSH on port 22: Connection refused"]
-
-
-def test_ssh_is_opt_in(ssh: World) -> None:
-    """A machine's firewall may be closed."""
-    operations.create(ssh.account, CALL, {**INPUTS, "wait_for_ssh": False})
-    assert ssh.passed < 130
-    assert ssh.connected == []
+    assert log.texts[-2:] == ["ready", "ready, waiting for SSH on port 22: Connection refused"]
 
 
 def test_ssh_after_a_long_wait(ssh: World) -> None:
     """The pauses of a long wait for ready would add up to 16 seconds of an idle machine."""
     ssh.state.provisioning, ssh.ssh_at = 1000, 1060
-    operations.create(ssh.account, CALL, INPUTS)
+    ssh.create(wait_for_ssh=True)
     moments = [moment for _, moment in ssh.connected]
     assert max(later - earlier for earlier, later in pairwise(moments)) <= 3.5
 
@@ -358,16 +319,16 @@ def test_ssh_after_a_long_wait(ssh: World) -> None:
 def test_ssh_time_is_up(ssh: World) -> None:
     """The timeout is for both waits. The machine is in state, and the next `up` goes on."""
     ssh.ssh_at = 200
-    failed = unfinished(ssh, replace(CALL, timeout=150))
+    failed = ssh.create_fails(replace(CALL, timeout=150), wait_for_ssh=True)
     assert 150 <= ssh.passed <= 153
     id_ = failed.instance_id
     assert ssh.state.alive() == {id_}
     assert f"Machine {id_} ({EIGHT}) is billed, but was not ready after 150 s" in failed.reason
     assert "no SSH server greets on port 22 (Connection refused)" in failed.reason
     assert failed.outputs["unfinished"] is True
-    found = operations.diff(ssh.account, CALL, id_, failed.outputs, INPUTS)
+    found = operations.diff(ssh.account, CALL, id_, failed.outputs, AWAITS_SSH)
     assert found == Diff([], changes=True)
-    outs = operations.update(ssh.account, CALL, id_, failed.outputs, INPUTS)
+    outs = operations.update(ssh.account, CALL, id_, failed.outputs, AWAITS_SSH)
     assert 200 <= ssh.passed <= 206
     assert "unfinished" not in outs
     assert ssh.state.creations == 1
@@ -407,14 +368,13 @@ def test_ssh_in_an_update(ssh: World) -> None:
     """One to True waits for the machine that exists. One to False waits for nothing."""
     ssh.state.provisioning = 0
     id_ = ssh.machine(EIGHT)
-    without = {name: value for name, value in INPUTS.items() if name != "wait_for_ssh"}
     olds = {name: value for name, value in STATE.items() if name != "wait_for_ssh"}
-    outs = operations.update(ssh.account, CALL, ID, UNFINISHED, without)
+    outs = operations.update(ssh.account, CALL, ID, UNFINISHED, INPUTS)
     assert not {"unfinished", "wait_for_ssh"} & set(outs)
-    operations.update(ssh.account, CALL, ID, STATE, {**INPUTS, "ssh_key": f"{ED25519} new"})
+    operations.update(ssh.account, CALL, ID, STATE, {**AWAITS_SSH, "ssh_key": f"{ED25519} new"})
     assert ssh.connected == []
-    assert operations.diff(ssh.account, CALL, id_, olds, INPUTS) == Diff([])
-    assert operations.update(ssh.account, CALL, id_, olds, INPUTS)["wait_for_ssh"] is True
+    assert operations.diff(ssh.account, CALL, id_, olds, AWAITS_SSH) == Diff([])
+    assert operations.update(ssh.account, CALL, id_, olds, AWAITS_SSH)["wait_for_ssh"] is True
     assert 130 <= ssh.passed <= 140
 
 
@@ -485,18 +445,16 @@ def test_no_greeting(monkeypatch: pytest.MonkeyPatch, ip: str) -> None:
 
 def test_another_address() -> None:
     """Nothing runs at the ips of the emulator's machines, and the variable may be forgotten."""
+
+    def problem(address: str) -> str | None:
+        return lifecycle.chosen_greeting({"FAL_COMPUTE_SSH_ADDRESS": address})("198.18.0.1")
+
     where = "the address in FAL_COMPUTE_SSH_ADDRESS"
     with serving(sends(OPENSSH)) as url:
-        ask = lifecycle.chosen_greeting({"FAL_COMPUTE_SSH_ADDRESS": url.removeprefix("http://")})
-        assert ask("198.18.0.1") is None
-    assert ask("198.18.0.1") == f"Connection refused at {where}"
+        address = url.removeprefix("http://")
+        assert problem(address) is None
+    assert problem(address) == f"Connection refused at {where}"
     with serving(sends(b"")) as url:
-        ask = lifecycle.chosen_greeting({"FAL_COMPUTE_SSH_ADDRESS": url.removeprefix("http://")})
-        assert ask("198.18.0.1") == f"what answers at {where} is no SSH server"
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:ssh", "[::1]"])
-def test_invalid_address(address: str) -> None:
-    """The wait goes on, and the row says what is wrong."""
-    ask = lifecycle.chosen_greeting({"FAL_COMPUTE_SSH_ADDRESS": address})
-    assert ask("198.18.0.1") == "FAL_COMPUTE_SSH_ADDRESS is not IP:PORT"
+        assert problem(url.removeprefix("http://")) == f"what answers at {where} is no SSH server"
+    for wrong in ("127.0.0.1", "127.0.0.1:ssh", "[::1]"):
+        assert problem(wrong) == "FAL_COMPUTE_SSH_ADDRESS is not IP:PORT"

@@ -5,7 +5,7 @@ The engine forgets the result of the first call then, even if it had the machine
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -13,54 +13,27 @@ from typing import Any
 import pytest
 
 from pulumi_fal.api.dialects import Request
-from pulumi_fal.errors import (
-    CapacityError,
-    LifecycleError,
-    UnresolvedCreateError,
-)
-from pulumi_fal.machines.journal import Journal, Phase
+from pulumi_fal.errors import CapacityError, LifecycleError, UnresolvedCreateError
+from pulumi_fal.machines.journal import Phase
 from pulumi_fal.resource import operations
-from pulumi_fal.resource.call import WARNING, Call, InitFailed
+from pulumi_fal.resource.call import WARNING, InitFailed
 from pulumi_fal.resource.operations import LIMIT
 from pulumi_fal.stacks.state import StackMachine
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, TYPE_TOKEN
 
-from ..fakes import ED25519, EIGHT, HERE, URN, settings
-from .world import SETTLE_SECONDS, World
+from ..fakes import URN, settings
+from .world import CALL, INPUTS, SETTLE_SECONDS, Log, World
 
-INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
-CALL = Call(URN, timeout=100.0)
-PATIENT = replace(CALL, timeout=2000.0)
-
-
+BRIEF, PATIENT = replace(CALL, timeout=100.0), replace(CALL, timeout=2000.0)
 UNHEARD = replace(CALL, is_heard=lambda: False)
 """A call whose engine has gone, as that of a process that dies in it."""
-
-
-def create(world: World, call: Call = CALL, **changed: Any) -> str:
-    """The id of the machine of a create that succeeds."""
-    return operations.create(world.account, call, {**INPUTS, **changed}).id
-
-
-def fails(world: World, call: Call = CALL) -> InitFailed:
-    """A create that leaves partial state."""
-    with pytest.raises(InitFailed) as caught:
-        create(world, call)
-    return caught.value
-
-
-def stops(world: World, **changed: Any) -> tuple[str, ...]:
-    """The candidates that a create names."""
-    with pytest.raises(UnresolvedCreateError) as caught:
-        create(world, **changed)
-    return caught.value.candidates
 
 
 @pytest.fixture
 def first(world: World) -> InitFailed:
     """A create that timed out. Its machine needs another 900 seconds."""
     world.state.provisioning = 1000
-    failed = fails(world)
+    failed = world.create_fails(BRIEF)
     assert {failed.instance_id} == world.state.alive()
     world.clock.time += 5  # the hook sleeps; until then the list is too new to be asked for again
     return failed
@@ -75,7 +48,7 @@ def test_goes_on(world: World, first: InitFailed, answers: bool) -> None:
     world.stacks.in_state = set() if answers else None
     phases = set()
     world.api.before = lambda request: phases.add(world.phase())
-    assert create(world, PATIENT) == first.instance_id
+    assert world.create(PATIENT).id == first.instance_id
     assert world.state.creations == 1
     # A process that is killed meanwhile leaves a record that the next `up` resumes.
     assert phases == {Phase.REPORTED, Phase.CREATED}
@@ -88,25 +61,21 @@ def test_no_journal(world: World, first: InitFailed) -> None:
         path.unlink()
     world.folder.rmdir()
     world.folder.write_text("in the way")
-    assert create(world, PATIENT) == first.instance_id
+    assert world.create(PATIENT).id == first.instance_id
     assert any(first.instance_id in warning for warning in world.warnings)
 
 
 def test_cluster(world: World) -> None:
     """What the program requests decides whether it is the same create, not the others' sector."""
     cluster = f"urn:pulumi:dev::shop::{CLUSTER_TYPE_TOKEN}${TYPE_TOKEN}::train"
-    call = replace(CALL, urn=f"{cluster}-0")
+    call = replace(BRIEF, urn=f"{cluster}-0")
     world.state.provisioning = 150
-    failed = fails(world, call)
+    failed = world.create_fails(call, sector=None)
     world.stacks.siblings = [StackMachine("other", f"{cluster}-1", sector="sector_2")]
-    assert create(world, call) == failed.instance_id
+    assert world.create(call, sector=None).id == failed.instance_id
 
 
 # Whatever ends the second create, the machine is in state.
-
-
-def interrupt(world: World) -> None:
-    world.clock.interrupt()
 
 
 def refuse_key(world: World) -> None:
@@ -114,43 +83,35 @@ def refuse_key(world: World) -> None:
     world.api.faults.add("get", "403", inf)
 
 
-def interrupt_wait_for_lock(world: World) -> None:
-    lock, sleep = Journal(world.folder).try_lock(HERE), world.clock.sleep
-    assert lock is not None
-    lock.__enter__()
-
-    def interrupted(seconds: float) -> None:
-        world.clock.interrupt()
-        lock.__exit__(None, None, None)  # and the other process ends
-        sleep(seconds)
-
-    world.clock.sleep = interrupted  # type: ignore[method-assign]
-
-
 def bug(*args: Any, **others: Any) -> None:
     raise ZeroDivisionError("a bug")
 
 
-def fail_oddly(world: World) -> None:
-    world.api.before = bug
-
-
 @pytest.mark.parametrize(
-    "disturb, said",
+    "trouble, said",
     [
-        (interrupt, "was interrupted"),
-        (refuse_key, "answered 403"),
-        (interrupt_wait_for_lock, "was interrupted"),
-        (fail_oddly, "a bug"),
+        ("interrupt", "was interrupted"),
+        ("interrupted wait for the lock", "was interrupted"),
+        ("refused key", "answered 403"),
+        ("bug", "a bug"),
     ],
 )
-def test_second_fails(world: World, disturb: Callable[[World], None], said: str) -> None:
+def test_second_fails(world: World, trouble: str, said: str) -> None:
     """The engine drops the id if the error isn't partial state."""
     world.state.provisioning = 120
-    first = fails(world)
+    first = world.create_fails(BRIEF)
     assert first.outputs["ip"]
-    disturb(world)
-    second = fails(world)
+    if trouble == "interrupt":
+        world.clock.interrupt()
+    if trouble == "refused key":
+        refuse_key(world)
+    if trouble == "bug":
+        world.api.before = bug
+    if trouble == "interrupted wait for the lock":
+        held = ExitStack()
+        held.enter_context(world.lock())
+        world.before_sleep(lambda: (world.clock.interrupt(), held.close()))
+    second = world.create_fails(BRIEF)
     assert (second.instance_id, second.outputs) == (first.instance_id, first.outputs)
     assert first.instance_id in second.reason
     assert said in second.reason
@@ -163,13 +124,13 @@ def test_second_fails(world: World, disturb: Callable[[World], None], said: str)
 def test_first_fails(world: World) -> None:
     """A bug in this package must not lose a machine either."""
     world.state.provisioning = 50
-    failed = fails(world, replace(CALL, log=bug))
+    failed = world.create_fails(replace(CALL, log=bug))
     assert {failed.instance_id} == world.state.alive()
 
 
 def test_late_end(world: World, first: InitFailed) -> None:
     """gRPC may tell late that the first call has ended, whose record is the second's by then."""
-    second = fails(world)
+    second = world.create_fails(BRIEF)
     first.undelivered()
     assert world.phase() is Phase.REPORTED
     second.undelivered()
@@ -178,20 +139,19 @@ def test_late_end(world: World, first: InitFailed) -> None:
 
 def test_last_attempt(world: World) -> None:
     """The engine would record a failed one without its id, and then crash on that state."""
-    said = []
-    call = replace(CALL, timeout=0.1, log=lambda message, *rest, **_: said.append((message, *rest)))
-    create(world)  # a create that succeeded is of another step
+    log = Log()
+    call = replace(CALL, timeout=0.1, log=log)
+    world.create(BRIEF)  # a create that succeeded is of another step
     world.account.in_engine[URN] = set()
     world.stacks.in_state = set(world.state.alive())
     world.state.provisioning = inf
     for _ in range(LIMIT - 1):
-        failed = fails(world, call)
-    created = operations.create(world.account, call, INPUTS)
+        failed = world.create_fails(call)
+    created = world.create(call)
     assert (created.id, created.outputs) == (failed.instance_id, failed.outputs)
     assert created.outputs["unfinished"] is True
-    message, severity = said[-1]
-    assert f"Pulumi stops after {LIMIT} attempts" in message
-    assert severity == WARNING
+    assert f"Pulumi stops after {LIMIT} attempts" in log.texts[-1]
+    assert log.severities[-1] == WARNING
     created.undelivered()
     assert world.phase() is Phase.CREATED
 
@@ -203,7 +163,7 @@ def test_gone(world: World, first: InitFailed) -> None:
     """A machine that is certainly gone needs no place in state, and is asked for only once."""
     world.state.kill(first.instance_id)
     world.api.requests.clear()
-    assert {create(world, PATIENT)} == world.state.alive()
+    assert {world.create(PATIENT).id} == world.state.alive()
     assert [call for call in world.api.calls if call != "list"][:3] == ["get", "get", "get"]
     assert world.api.calls.count("create") == 1
     assert [entry.instance_id for entry in world.late] == [first.instance_id]
@@ -215,7 +175,7 @@ def test_gone_and_refused(world: World, first: InitFailed) -> None:
     world.state.capacity = 0
     for _ in range(2):
         with pytest.raises(CapacityError):
-            create(world)
+            world.create(BRIEF)
     assert world.entry() is None
 
 
@@ -228,11 +188,11 @@ def test_shown_to_the_second(world: World) -> None:
             world.hide(id_, 10)
 
     world.api.before = hide
-    first = fails(world, replace(CALL, timeout=5))
+    first = world.create_fails(replace(CALL, timeout=5))
     assert not world.record.seen
     world.clock.time += 15
     world.api.before = lambda request: None
-    fails(world, replace(UNHEARD, timeout=5))
+    world.create_fails(replace(UNHEARD, timeout=5))
     assert (world.record.instance_id, world.record.seen) == (first.instance_id, True)
 
 
@@ -241,7 +201,7 @@ def test_in_state_now(world: World, first: InitFailed) -> None:
     world.stacks.in_state = {first.instance_id}
     world.account.in_engine[URN] = set()
     world.stacks.forgotten = 0
-    assert create(world, PATIENT) != first.instance_id
+    assert world.create(PATIENT).id != first.instance_id
     assert world.stacks.forgotten == 1  # the stack was read again
     assert len(world.state.alive()) == 2
 
@@ -254,10 +214,11 @@ def test_same_key(world: World, is_down: bool) -> None:
     world.state.provisioning = 50
     world.at_post(world.clock.interrupt, answered=True)
     world.api.faults.add("create", "reset_after")
-    stops(world)
+    with pytest.raises(UnresolvedCreateError):
+        world.create(BRIEF)
     world.clock.interrupted.clear()
     world.at_post(lambda: refuse_key(world) if is_down else None, answered=True)
-    made = fails(world).instance_id if is_down else create(world)
+    made = world.create_fails(BRIEF).instance_id if is_down else world.create(BRIEF).id
     assert {made} == world.state.alive()
     assert world.state.creations == 1
     assert world.phase() is Phase.REPORTED
@@ -271,7 +232,7 @@ def test_same_key(world: World, is_down: bool) -> None:
 )
 def test_delete(world: World, first: InitFailed, case: str) -> None:
     """A machine that two resources have must stay, and so must one of which that isn't known."""
-    id_ = create(world, PATIENT)
+    id_ = world.create(PATIENT).id
     one, another = StackMachine(id_, URN), StackMachine(id_, f"{URN}-2")
     in_state = {"in state": [one], "twice in state": [one, one], "of another resource": [another]}
     world.stacks.siblings = in_state.get(case, [])

@@ -264,13 +264,6 @@ def test_forgotten_at_once(pulumi: Pulumi) -> None:
 # Other stacks.
 
 
-def test_empty(pulumi: Pulumi) -> None:
-    """Of hundreds of stacks most may be destroyed, and the list says which have no resources."""
-    pulumi.holds = {DEV: exported(row("one")), PROD: EMPTY}
-    assert {stack.name: stack.ids for stack in Stacks().all().stacks} == {DEV: {"one"}, PROD: set()}
-    assert pulumi.exports == 1
-
-
 def test_all(pulumi: Pulumi) -> None:
     """Stacks that can't be read are named."""
     pulumi.holds = {
@@ -285,6 +278,7 @@ def test_all(pulumi: Pulumi) -> None:
     assert ids == {DEV: {"own"}, PROD: {"a", "b"}, "organization/bank/dev": frozenset()}
     assert {stack.backend for stack in found.stacks} == {S3}
     assert found.unread == {TEST: "damaged"}
+    assert not any("organization/bank/dev" in args for args in pulumi.calls)  # the list says it
     asked = len(pulumi.calls)
     assert stacks.all() == found
     assert len(pulumi.calls) == asked
@@ -342,15 +336,6 @@ def test_another_thread_hangs(pulumi: Pulumi) -> None:
 
 
 # The backend, and which stack of it is the own one.
-
-
-@pytest.mark.parametrize("url, backend", [(S3, S3), (StackError("must be set"), ""), ("", "")])
-def test_backend(pulumi: Pulumi, url: str | Exception, backend: str) -> None:
-    """It is unknown where nobody is logged in, or where Pulumi Cloud's address is."""
-    pulumi.url = url
-    stacks = Stacks()
-    assert [stacks.backend, stacks.backend] == [backend] * 2
-    assert pulumi.calls == [("whoami", "-v", "--json")]
 
 
 def test_named(pulumi: Pulumi) -> None:
@@ -586,48 +571,47 @@ def url_of(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "url, used",
+    "says, url",
     [
         ("s3://bucket", "s3://bucket"),
         ("gs://bucket/folder/", "gs://bucket/folder"),
         ("s3://b?region=eu-west-1", "s3://b?region=eu-west-1"),
         ("postgres://me:s3cr3t@host/db", "postgres://host/db"),
+        ("https://app.pulumi.com/me", "https://api.pulumi.com"),
+        ("http://app.pulumi.acme.com:8080/me", "http://api.pulumi.acme.com:8080"),
+        ("https://console.acme.com/app.me", ""),
+        ("", ""),
+        (StackError("must be set"), ""),
     ],
 )
-def test_used_backend(pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch, url: str, used: str) -> None:
-    """What the environment names is not asked. What is no URL there is left to the command."""
-    pulumi.url = url
-    for given in ("", "acme", url):
-        monkeypatch.setenv("PULUMI_BACKEND_URL", given)
-        assert cache.used_backend() == used
-    assert len(pulumi.calls) == 2
-
-
-@pytest.mark.parametrize(
-    "says, domain, url",
-    [
-        ("https://app.pulumi.com/me", "", "https://api.pulumi.com"),
-        ("http://app.pulumi.acme.com:8080/me", "", "http://api.pulumi.acme.com:8080"),
-        ("https://app.acme.com/me", "app.acme.com", ""),
-        ("https://console.acme.com/app.me", "", ""),
-        ("", "", ""),
-    ],
-)
-def test_pulumi_cloud(
-    pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch, says: str, domain: str, url: str
+def test_used_backend(
+    pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch, says: str | Exception, url: str
 ) -> None:
     """`pulumi whoami` says the console, at app.HOST if the API is at api.HOST, or nothing.
 
-    A wrong address is worse than none.
+    A wrong address is worse than none. What is no URL in the environment is left to the command.
     """
     pulumi.url = says
-    monkeypatch.setenv("PULUMI_CONSOLE_DOMAIN", domain)
-    assert cache.used_backend() == url
+    for given in ("", "acme"):
+        monkeypatch.setenv("PULUMI_BACKEND_URL", given)
+        stacks = Stacks()
+        assert [stacks.backend, stacks.backend] == [url] * 2
+    assert pulumi.calls == [("whoami", "-v", "--json")] * 2
+
+
+def test_given_backend(pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment names is not asked. A console may have any address."""
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "postgres://me:s3cr3t@host/db")
+    assert (cache.used_backend(), pulumi.calls) == ("postgres://host/db", [])
+    monkeypatch.delenv("PULUMI_BACKEND_URL")
+    monkeypatch.setenv("PULUMI_CONSOLE_DOMAIN", "app.acme.com")
+    pulumi.url = "https://app.acme.com/me"
+    assert cache.used_backend() == ""
 
 
 @pytest.mark.parametrize("says", ["{}", "null"])
-def test_no_url(pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
-    """An answer without a URL is refused, and not taken for the name of a backend."""
+def test_no_url(monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    """It is not taken for the name of a backend."""
     monkeypatch.setattr(state, "pulumi", lambda *args, **others: says)
     with pytest.raises(StackError, match="did not print a backend's URL"):
         cache.used_backend()

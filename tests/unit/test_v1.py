@@ -298,7 +298,7 @@ def test_refresh(world: World) -> None:
     serve = world.api.serve
 
     def told(request: Request[Any], account: str | None = None) -> Any:
-        answer = serve(request, account)
+        answer: Any = serve(request, account)
         for machine in answer["instances"]:
             machine.update(news)
         return answer
@@ -366,7 +366,7 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-def outcome(world: World, used: Settings, **inputs: str) -> str:
+def outcome(world: World, used: Settings, **inputs: Any) -> str:
     """What `up` does, in the words of the table."""
     under(world, used)
     sent = len(world.api.keys)

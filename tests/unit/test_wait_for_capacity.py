@@ -19,12 +19,7 @@ from pulumi_fal import clock, errors
 from pulumi_fal.api import retry
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
-from pulumi_fal.errors import (
-    APIError,
-    CapacityError,
-    Interrupted,
-    UnresolvedCreateError,
-)
+from pulumi_fal.errors import APIError, CapacityError, UnresolvedCreateError
 from pulumi_fal.machines.capacity import Patience, Queues, Waited
 from pulumi_fal.machines.journal import Entry, Phase
 from pulumi_fal.resource import operations
@@ -45,7 +40,7 @@ from ..fakes import (
     unanswered,
 )
 from .threads import Threads, any_order
-from .world import World
+from .world import CALL, INPUTS, Log, World
 
 FULL = "no capacity left in sector_2"
 HOUR = 3600.0
@@ -377,33 +372,14 @@ def test_left_queue() -> None:
 
 # As hosts call the provider
 
-INPUTS = {
-    "instance_type": EIGHT,
-    "ssh_key": ED25519,
-    "sector": "sector_1",
-    "wait_for_capacity": "6h",
-}
-CALL = Call(URN)
-
 
 def create(world: World, call: Call = CALL, **others: Any) -> operations.Created:
-    return operations.create(world.account, call, {**INPUTS, **others})
+    return world.create(call, **{"wait_for_capacity": "6h", **others})
 
 
 def local(world: World, form: str, seconds: float) -> str:
     """A time in the form of the row, which is that of the place."""
     return time.strftime(form, time.localtime(world.clock.wall() + seconds))
-
-
-def before_sleep(world: World, act: Callable[[], None]) -> None:
-    """Have this happen before each pause, which is all that a waiting create does."""
-    sleep = world.clock.sleep
-
-    def act_and_sleep(pause: float) -> None:
-        act()
-        sleep(pause)
-
-    vars(world.clock)["sleep"] = act_and_sleep
 
 
 def capacity_after(world: World, seconds: float) -> list[tuple[Entry | None, bool]]:
@@ -417,7 +393,7 @@ def capacity_after(world: World, seconds: float) -> list[tuple[Entry | None, boo
         if world.api.calls[-1:] == ["create"] and world.state.creations == 0:
             found.append((world.entry(), world.journal.try_lock(HERE) is None))
 
-    before_sleep(world, look)
+    world.before_sleep(look)
     return found
 
 
@@ -456,24 +432,14 @@ def test_timeout(world: World, wait: bool) -> None:
     assert (created.outputs["status"] == "ready") is wait
 
 
-def shown() -> tuple[list[str], Call]:
-    """What a create shows on its resource's row, and its call."""
-    said: list[str] = []
-
-    def show(message: str, severity: int = INFO, *, ephemeral: bool = False) -> None:
-        assert (severity, ephemeral) == (INFO, True)
-        said.append(message)
-
-    return said, replace(CALL, log=show)
-
-
 def test_row(world: World) -> None:
     """Each text on the row has a line in a log, so the longer the wait, the coarser it is."""
     until = local(world, "%H:%M", 6 * HOUR)
     capacity_after(world, 2400.0)
-    said, call = shown()
-    create(world, call)
-    lines = [line for line in said if line.startswith("no capacity")]
+    log = Log()
+    create(world, replace(CALL, log=log))
+    assert set(zip(log.severities, log.ephemeral, strict=True)) == {(INFO, True)}
+    lines = [line for line in log.texts if line.startswith("no capacity")]
     words = "POST /compute/instance answered 400: no capacity left for gpu_8x_h100_sxm5."
     assert lines[0].startswith("no capacity yet, asking until ")
     assert lines[0].endswith(f"{until}: {words}")
@@ -486,31 +452,20 @@ def test_row_of_another_day(world: World) -> None:
     """A time of day alone would be taken for that of today."""
     until = local(world, "%Y-%m-%d", 48 * HOUR)
     capacity_after(world, 60.0)
-    said, call = shown()
-    create(world, call, wait_for_capacity="48h")
-    assert f"asking until {until} " in said[0]
+    log = Log()
+    create(world, replace(CALL, log=log), wait_for_capacity="48h")
+    assert f"asking until {until} " in log.texts[0]
 
 
 def test_request_id(world: World) -> None:
     """Each answer has its own request id, which makes no new line. The error has the last one."""
     ids = iter(range(1000))
     refuse(world, lambda: refusal(400, f"{FULL} (request id r{next(ids)})", CREATE))
-    said, call = shown()
-    with pytest.raises(
-        CapacityError, match=r"no capacity left in sector_2 \(request id r\d+\)\.\n"
-    ):
-        create(world, call, wait_for_capacity="40m")
-    assert "request id" not in "".join(said)
-    assert len(said) == len(set(said)) < 20
-
-
-def test_ctrl_c(world: World) -> None:
-    """It ends the wait with nothing made and nothing pending."""
-    world.state.capacity = 0
-    before_sleep(world, lambda: world.clock.interrupt() if world.passed > 600.0 else None)
-    with pytest.raises(Interrupted, match="No machine was created, and nothing is pending"):
-        create(world)
-    assert world.entry() is None
+    log, says = Log(), r"no capacity left in sector_2 \(request id r\d+\)\.\n"
+    with pytest.raises(CapacityError, match=says):
+        create(world, replace(CALL, log=log), wait_for_capacity="40m")
+    assert "request id" not in "".join(log.texts)
+    assert len(log.texts) == len(set(log.texts)) < 20
 
 
 OTHERS = " Other machines of this `up` exist, and are billed: {} so far."
@@ -596,7 +551,7 @@ def test_machine_of_others(world: World, whose: str) -> None:
         if whose == "deleted":
             world.creates.deleted_ids.update(others)
 
-    before_sleep(world, rent)
+    world.before_sleep(rent)
     assert create(world).id not in others
     assert len(others) == 1
 
@@ -607,7 +562,7 @@ def test_untrue_refusal_beside_a_create(world: World, number: int) -> None:
     lie(world, lies=(number,))
     flight = ExitStack()
     flight.enter_context(world.creates.sending())
-    before_sleep(world, lambda: flight.close() if len(world.api.asked("create")) == 2 else None)
+    world.before_sleep(lambda: flight.close() if len(world.api.asked("create")) == 2 else None)
     with pytest.raises(UnresolvedCreateError):
         create(world)
     assert len(world.api.asked("create")) == 2
@@ -626,16 +581,6 @@ def test_earlier_record(world: World) -> None:
     assert sorted(phases) == sorted([Phase.LATE, Phase.REPORTED])
     assert world.state.alive() == {created.id}
     assert len([warning for warning in world.warnings if "earlier create" in warning]) <= 1
-
-
-def test_earlier_machine(world: World) -> None:
-    """It is resumed without a place in the queue: it runs and bills."""
-    machine = world.machine(EIGHT)
-    requested = NewInstance.of(INPUTS).hashed()
-    world.earlier(Phase.CREATED, machine, requested=requested)
-    world.state.capacity = 0
-    assert create(world).id == machine
-    assert "create" not in world.api.calls
 
 
 @pytest.mark.parametrize("value", ["6h", "30m", "1h30m", "90s", "1.5h", "1d12h", UNKNOWN, None])

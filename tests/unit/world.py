@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from math import inf
@@ -141,6 +142,16 @@ class ApiWorld:
         else:
             self.api.before = look
 
+    def before_sleep(self, act: Callable[[], object]) -> None:
+        """Do something before each pause, in which nothing else happens."""
+        sleep = self.clock.sleep
+
+        def act_and_sleep(seconds: float) -> None:
+            act()
+            sleep(seconds)
+
+        vars(self.clock)["sleep"] = act_and_sleep
+
     def fail(self, kind: Kind, error: APIError, start: float = 0.0, end: float = inf) -> None:
         """Have those calls fail between two moments."""
 
@@ -209,6 +220,12 @@ class World(ApiWorld):
         entry = self.entry()
         assert entry is not None
         return entry
+
+    def lock(self, of: Entry | Origin = HERE) -> AbstractContextManager[object]:
+        """The lock of a create, which another process holds."""
+        taken = Journal(self.folder).try_lock(of)
+        assert taken is not None
+        return taken
 
     def phase(self) -> Phase | None:
         """How far the create on record has come; None where there is no record."""
