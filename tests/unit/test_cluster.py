@@ -164,22 +164,24 @@ def test_sector_in_preview(mocks: Mocks) -> pulumi.Output[None]:
 def test_outputs(mocks: Mocks) -> pulumi.Output[None]:
     """The outputs are in the order of the machines' numbers."""
     cluster = ComputeCluster("train", size=2, ssh_key=ED25519)
-    files = ("hostfile", "torchrun", "ssh_config", "inventory", "skypilot", "dstack")
-    names = ("ips", "main_ip", "sector", *files)
+    ips = ["198.18.0.0", "198.18.0.1"]
+    machines = {"train-0": ips[0], "train-1": ips[1]}
+    expected = {
+        "ips": ips,
+        "main_ip": ips[0],
+        "sector": "sector_3",
+        "hostfile": access.hostfile(ips, 8),
+        "torchrun": [access.torchrun(ips, node, 8) for node in range(2)],
+        "ssh_config": access.ssh_config(machines, {name: f"{name}-id" for name in machines}),
+        "inventory": access.inventory("train", machines),
+        "skypilot": access.skypilot("train", ips),
+        "dstack": access.dstack("train", ips, ["sector_3"]),
+    }
 
     def check(known: list[Any]) -> None:
-        ips, main_ip, sector, hostfile, torchrun, ssh_config, inventory, skypilot, dstack = known
-        assert ips == ["198.18.0.0", "198.18.0.1"]
-        assert (main_ip, sector) == (ips[0], "sector_3")
-        assert hostfile == "198.18.0.0 slots=8\n198.18.0.1 slots=8\n"
-        assert [ranks.split()[2] for ranks in torchrun] == ["--node-rank=0", "--node-rank=1"]
-        assert "Host train-1\n  HostName 198.18.0.1\n" in ssh_config
-        assert "  HostKeyAlias train-1-id\n" in ssh_config
-        assert inventory.startswith("[train]\ntrain-0 ansible_host=198.18.0.0\n")
-        assert skypilot == access.skypilot("train", ips)
-        assert dstack == access.dstack("train", ips, ["sector_3"])
+        assert dict(zip(expected, known, strict=True)) == expected
 
-    return pulumi.Output.all(*(getattr(cluster, name) for name in names)).apply(check)
+    return pulumi.Output.all(*(getattr(cluster, name) for name in expected)).apply(check)
 
 
 NO_SIZE = "size must be a whole number of 1 or more"

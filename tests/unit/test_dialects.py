@@ -62,14 +62,6 @@ def test_idempotent(api: Dialect) -> None:
 # Machines
 
 
-@each_api
-def test_machine(api: Dialect) -> None:
-    """Each field arrives under the API's own name."""
-    machine = Instance(**FULL)
-    assert created(api, FULL) == api.get_instance(ID).parse(FULL) == machine
-    assert listed(api, FULL) == [machine]
-
-
 @pytest.mark.parametrize("field", ["sector", "ip", "status", "region", "creator_user_nickname"])
 @pytest.mark.parametrize("absent", [None, "", "left out"])
 def test_absent_field(field: str, absent: str | None) -> None:

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +52,6 @@ def records(folder: Path) -> Journal:
 
 
 def file_of(records: Journal) -> Path:
-    """The one entry's file."""
     (path,) = records.folder.glob("*.json")
     return path
 
@@ -419,7 +416,6 @@ def test_leftovers(records: Journal) -> None:
     "environ, home", [({"PULUMI_HOME": "/home"}, "/home"), ({"PULUMI_HOME": ""}, ""), ({}, "")]
 )
 def test_its_place(environ: dict[str, str], home: str) -> None:
-    """The journal is below PULUMI_HOME, or below ~/.pulumi."""
     place = Path(home) if home else Path.home() / ".pulumi"
     assert journal.default_folder(environ) == place / "fal-compute" / "creates"
 
@@ -464,25 +460,3 @@ def test_exchange_in_progress(records: Journal, new: Entry | None) -> None:
             assert not records.exchange(ENTRY, new)
     assert list(records.entries()) == [ENTRY]
     assert records.exchange(ENTRY, new)
-
-
-HOLDER = """
-import pathlib, sys, time
-from pulumi_fal.machines import journal
-with journal.try_lock(pathlib.Path(sys.argv[1])):
-    print("locked", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
-    """SIGKILL gives it no time to release its lock, whose file stays."""
-    path = tmp_path / "a.lock"
-    command = [sys.executable, "-c", HOLDER, str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        assert journal.is_locked(path)
-        assert journal.try_lock(path) is None
-        holder.kill()
-    assert not journal.is_locked(path)

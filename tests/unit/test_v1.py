@@ -18,11 +18,9 @@ from pulumi_fal.api import dialects
 from pulumi_fal.api.dialects import KEPT_SECONDS, Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import API, ENDPOINTS, AccountId, Settings
-from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.errors import (
     ConfigurationError,
     ElsewhereError,
-    FalError,
     UnresolvedCreateError,
 )
 from pulumi_fal.machines.account import Account
@@ -35,7 +33,7 @@ from pulumi_fal.stacks.state import StackMachine
 
 from .. import fakes
 from ..docs import ROOT
-from ..fakes import ECDSA, ED25519, HERE, ONE, UNSENT, URN
+from ..fakes import ECDSA, ED25519, HERE, ONE, URN
 from ..fakes import refusal as refused
 from .world import CALL, INPUTS, SPEC, World
 
@@ -333,24 +331,15 @@ def test_unanswered_legacy_create(world: World) -> None:
 
 # The table of docs/recovering.md
 
-AGAIN, STOPS, FAILS = "sent again", "`up` stops", "`up` fails: there is no machine"
-Trouble = str | Fault | tuple[int, ...] | dict[str, Any]
-"""A fault of the emulator, the statuses of the first attempts, or what is other after a kill."""
-FOUR_HUNDREDS = (400, 401, 403, 404, 422)
-SERVER_ERRORS = ("500", "500_after", "502", "503", "504", "522")
-ROWS: dict[str, list[Trouble]] = {
-    "it can't be sent, or gets 429": [UNSENT, "429"],
-    "it is sent, and gets no answer, 408, a 5xx, or a body that is not the API's": [
-        *("reset_before", "reset_after", "late"),
-        *(*SERVER_ERRORS, (408,)),
-        *("html", "html_after", "truncated", "wrong_shape", "empty"),
-    ],
-    "it gets a redirect": ["redirect"],
-    "it gets 409": [(409,)],
-    "it gets any other 4xx": [(status,) for status in FOUR_HUNDREDS],
-    "an earlier attempt got no response, and this one gets 409": [(0, 409)],
+AGAIN, STOPS = "sent again", "`up` stops"
+ROWS: dict[str, list[int | dict[str, Any]]] = {
+    "an earlier attempt got no response, and this one gets 409": [409],
     "an earlier attempt got no response, and this one gets any other 4xx": [
-        (0, status) for status in FOUR_HUNDREDS
+        400,
+        401,
+        403,
+        404,
+        422,
     ],
     "the plugin is killed, and `up` runs within 9 minutes": [{}, {"later": KEY_SECONDS - 10}],
     "the plugin is killed, and `up` runs later, with other inputs, or with another account's key": [
@@ -360,6 +349,7 @@ ROWS: dict[str, list[Trouble]] = {
         {"account": "another"},
     ],
 }
+"""The statuses of a second attempt, or what is other after a kill."""
 
 
 class Killed(BaseException):
@@ -374,25 +364,20 @@ def outcome(world: World, used: Settings, **inputs: Any) -> str:
         world.create(**inputs)
     except UnresolvedCreateError:
         return STOPS
-    except FalError:
-        assert world.state.alive() == set()
-        return FAILS
     assert len(world.state.alive()) == 1
     assert len(world.api.keys) > sent
     return AGAIN
 
 
-def answer(world: World, *statuses: int) -> None:
-    """The first attempts get these statuses; 0 is no answer to one that was taken."""
-    left = list(statuses)
+def refuse_second(world: World, status: int) -> None:
+    """The first attempt is taken without an answer, and the second one gets this status."""
 
     def before(request: Request[Any]) -> None:
-        if left and left[0]:
-            raise refused(left.pop(0), "no", request)
+        if len(world.api.keys) == 2:
+            raise refused(status, "no", request)
 
     def after(request: Request[Any]) -> None:
-        if left:
-            left.pop(0)
+        if len(world.api.keys) == 1:
             lose(request)
 
     world.api.before, world.api.after = at_creates(before), at_creates(after)
@@ -411,19 +396,16 @@ def kill(world: World, used: Settings) -> None:
     world.api.after = lambda request: None
 
 
-def meet(world: World, trouble: Trouble, used: Settings) -> str:
+def meet(world: World, trouble: int | dict[str, Any], used: Settings) -> str:
     """What the `up` does that meets the trouble, or the next one after a kill."""
-    if isinstance(trouble, dict):
-        kill(world, used)
-        inputs = dict(trouble)
-        world.clock.time += inputs.pop("later", 0)
-        account = replace(used, api_key=inputs.pop("account", used.api_key))
-        return outcome(world, account, **inputs)
-    if isinstance(trouble, tuple):
-        answer(world, *trouble)
-    else:
-        world.api.faults.add("create", trouble)
-    return outcome(world, used)
+    if isinstance(trouble, int):
+        refuse_second(world, trouble)
+        return outcome(world, used)
+    kill(world, used)
+    inputs = dict(trouble)
+    world.clock.time += inputs.pop("later", 0)
+    account = replace(used, api_key=inputs.pop("account", used.api_key))
+    return outcome(world, account, **inputs)
 
 
 def table(text: str) -> dict[str, list[str]]:
@@ -433,15 +415,7 @@ def table(text: str) -> dict[str, list[str]]:
     return {what: cells for what, *cells in rows}
 
 
-CREATES = {
-    "it can't be sent, or gets 429": [AGAIN, AGAIN],
-    "it is sent, and gets no answer, 408, a 5xx, or a body that is not the API's": [STOPS, AGAIN],
-    "it gets a redirect": [STOPS, STOPS],
-    "it gets 409": [FAILS, AGAIN],
-    "it gets any other 4xx": [FAILS, FAILS],
-    **table(RECOVERING.partition("### What each API does")[2].partition("\n### ")[0]),
-}
-"""What the retries make of a create, and then the rows of the page."""
+CREATES = table(RECOVERING.partition("### What each API does")[2].partition("\n### ")[0])
 
 
 @pytest.mark.parametrize("column, used", [(0, LEGACY), (1, V1)], ids=["legacy", "v1"])
@@ -449,7 +423,9 @@ CREATES = {
     "what, trouble",
     [(what, trouble) for what, troubles in ROWS.items() for trouble in troubles],
 )
-def test_table(world: World, what: str, trouble: Trouble, column: int, used: Settings) -> None:
+def test_table(
+    world: World, what: str, trouble: int | dict[str, Any], column: int, used: Settings
+) -> None:
     """A create ends as the table says, in each of the ways that a row names."""
     assert list(CREATES) == list(ROWS)
     said = CREATES[what][column].partition(", because")[0]
