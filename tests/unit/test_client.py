@@ -192,7 +192,6 @@ def test_interrupt(world: World, outcome: str) -> None:
 
 @pytest.fixture
 def cursors() -> list[str]:
-    """The cursors that `paged` was asked for."""
     return []
 
 

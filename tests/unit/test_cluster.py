@@ -56,7 +56,6 @@ def mocks() -> Iterator[Mocks]:
 
 
 def nodes(mocks: Mocks) -> dict[str, dict[str, Any]]:
-    """The inputs of the machines that were asked for."""
     return {
         name: {key: value for key, value in args.inputs.items() if not key.startswith("__")}
         for name, args in mocks.asked.items()
@@ -162,7 +161,6 @@ def test_sector_in_preview(mocks: Mocks) -> pulumi.Output[None]:
 
 @pulumi_test
 def test_outputs(mocks: Mocks) -> pulumi.Output[None]:
-    """The outputs are in the order of the machines' numbers."""
     cluster = ComputeCluster("train", size=2, ssh_key=ED25519)
     ips = ["198.18.0.0", "198.18.0.1"]
     machines = {"train-0": ips[0], "train-1": ips[1]}
@@ -301,7 +299,6 @@ LOG_IN = {"user": "ubuntu", "identity_file": access.IDENTITY, "hosts": IPS}
     ],
 )
 def test_label(name: str, label: str) -> None:
-    """Quoted, and with only what dstack allows in a name."""
     assert yaml.safe_load(access.skypilot(name, IPS)) == {label: LOG_IN}
     assert yaml.safe_load(access.dstack(name, IPS, []))["name"] == label
 

@@ -27,12 +27,10 @@ each_api = pytest.mark.parametrize("api", [LEGACY, V1], ids=["legacy", "v1"])
 
 
 def created(api: Dialect, body: object) -> Instance:
-    """The machine in the answer to a create."""
     return api.create_instance(NEW).parse(body)
 
 
 def listed(api: Dialect, *machines: object) -> list[Instance]:
-    """The machines in the answer to a list."""
     body = {"instances": list(machines)} if api is V1 else list(machines)
     return api.list_instances().parse(body).instances
 

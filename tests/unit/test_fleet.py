@@ -115,19 +115,13 @@ class Shared(Threads):
 
     @property
     def asked(self) -> list[float]:
-        """When a list was asked for."""
         return self.api.asked("list")
 
     def machine(self, ready_at: float = 0.0) -> Instance:
-        """A machine that is made now."""
         self.api.state.provisioning = ready_at - self.time.now
         return self.api.state.create(NewInstance(ONE, ED25519))
 
-    def fresh_at(self, moment: float) -> int:
-        return self.at(moment, self.fleet.fresh)
-
     def delete_at(self, moment: float, gone_at: float) -> int:
-        """Have a thread delete a machine of its own."""
         machine, self.api.state.deletion = self.machine(), 9999.0
         self.at(gone_at, lambda: self.api.state.kill(machine.id))
         return self.at(moment, lambda: self.lifecycle.delete(machine.id, 9999.0))
@@ -136,7 +130,6 @@ class Shared(Threads):
         return self.at(moment, lambda: self.fleet.recent(2.0))
 
     def wait_at(self, moment: float, ready_at: float) -> int:
-        """Have a thread wait for a machine of its own."""
         machine = self.machine(ready_at)
         return self.at(moment, lambda: self.lifecycle.wait_until_ready(machine, 1000.0))
 
@@ -149,9 +142,9 @@ class Shared(Threads):
 def test_readers_share(seed: int) -> None:
     """All share the next list: one in flight may be older than the machine they look for."""
     threads = Shared(seed, list_takes=1.0)
-    early = threads.fresh_at(0.0)
+    early = threads.at(0.0, threads.fleet.fresh)
     threads.at(0.2, threads.machine)
-    late = [threads.fresh_at(0.5) for _ in range(20)]
+    late = [threads.at(0.5, threads.fleet.fresh) for _ in range(20)]
     threads.run()
     assert threads.outcome(early) == {}
     assert all(set(threads.outcome(one)) == threads.api.state.alive() != set() for one in late)
@@ -189,7 +182,7 @@ def test_cancel(seed: int) -> None:
 def test_impatient_reader(seed: int) -> None:
     """A preview must not hang because the API does, whoever asked it."""
     threads = Shared(seed, list_takes=10.0)
-    asking = threads.fresh_at(0.0)
+    asking = threads.at(0.0, threads.fleet.fresh)
     impatient = threads.at(1.0, lambda: threads.fleet.fresh(until=5.0))
     threads.run()
     over, outcome = threads.outcomes[impatient]

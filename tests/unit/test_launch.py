@@ -40,7 +40,6 @@ LOST = {"problem": "it was reset"}
 def launch(
     world: World, spec: NewInstance = SPEC, origin: Origin = HERE, aliases: Sequence[str] = ()
 ) -> Instance:
-    """A create, to the moment when its lock is released."""
     with world.creates.launch(spec, origin, aliases=aliases) as instance:
         return instance
 
@@ -55,7 +54,6 @@ def refusal(world: World, spec: NewInstance = SPEC, **others: Any) -> Unresolved
 
 
 def is_locked(world: World, of: Origin = HERE) -> bool:
-    """Whether another process would find the create locked."""
     taken = Journal(world.folder).try_lock(of)
     with taken or ExitStack():
         return taken is None
@@ -77,7 +75,6 @@ def meanwhile(
 
 
 def change_answers(world: World, change: Callable[[Any], Any]) -> None:
-    """Have the API answer creates with something else."""
     serve = world.api.serve
 
     def changed(request: Request[Any], account: str | None = None) -> Any:
@@ -445,45 +442,43 @@ def test_replaced_in_state(world: World) -> None:
     assert launch(world).id != "old"
 
 
+CUT_OFF = {"creating": (URN, URN)}
+ELSEWHERE = replace(HERE, provider="another-id", backend="file:///elsewhere")
+OF_OLD = {"phase": Phase.REPORTED, "origin": replace(OLD, provider="another-id")}
+OLD_STACK = {OLD_NAME: Stack(OLD_NAME, HERE.backend, (), {"another-id": FAL})}
+
+
 @pytest.mark.parametrize(
-    "creating, trace, stops",
+    "stacks, record, stops",
     [
-        pytest.param([URN], "", False, id="this create alone"),
-        pytest.param([URN, TWO.urn], "", False, id="beside another resource's"),
-        pytest.param([URN, URN], "", True, id="beside one that was cut off"),
-        pytest.param([URN, URN], "record", False, id="which is on record"),
-        pytest.param([URN, URN], "record of another stack", True, id="another stack's is"),
-        pytest.param([URN, URN], "record of a namesake", True, id="one is that may be another's"),
-        pytest.param([URN, URN], "machine in state", False, id="whose machine is in state"),
-        pytest.param([URN, URN], "replaced machine", True, id="an old one's deletion is left"),
-        pytest.param([URN, URN], "another type", False, id="and no machine of the type"),
-        pytest.param([URN, URN], "another stack", False, id="which another stack has"),
-        pytest.param([URN, URN], "unreadable", False, id="and the stack can't be read"),
+        pytest.param({"creating": (URN,)}, {}, False, id="this create alone"),
+        pytest.param({"creating": (URN, TWO.urn)}, {}, False, id="beside another resource's"),
+        pytest.param({}, {}, True, id="beside one that was cut off"),
+        pytest.param({}, LOST, False, id="which is on record"),
+        pytest.param({"others": OLD_STACK}, OF_OLD, True, id="another stack's is"),
+        pytest.param({}, {**LOST, "origin": ELSEWHERE}, True, id="one is that may be another's"),
+        pytest.param({"siblings": [StackMachine("x", URN)]}, {}, False, id="its machine in state"),
+        pytest.param(
+            {"siblings": [StackMachine("x", URN, is_replaced=True)]}, {}, True, id="an old one's is"
+        ),
+        pytest.param({"made": EIGHT}, {}, False, id="and no machine of the type"),
+        pytest.param({"others": OLD_NAME}, {}, False, id="which another stack has"),
+        pytest.param({"in_state": None}, {}, False, id="and the stack can't be read"),
     ],
 )
 @pytest.mark.parametrize("api", ["legacy", "v1"])
-def test_cut_off(world: World, creating: list[str], trace: str, stops: bool, api: str) -> None:
+def test_cut_off(
+    world: World, stacks: dict[str, Any], record: dict[str, Any], stops: bool, api: str
+) -> None:
     """State has two operations of a create that another computer began: there is no record here."""
     world.settings = settings(api=api, settle_seconds=SETTLE_SECONDS)
-    made = world.machine(EIGHT if trace == "another type" else ONE)
-    world.stacks.creating = tuple(creating)
-    if trace == "record":
-        world.earlier(Phase.LATE, **LOST)
-    if trace == "record of another stack":
-        world.stacks.others = {OLD_NAME: Stack(OLD_NAME, HERE.backend, (), {"another-id": FAL})}
-        world.stacks.providers = {"an-id": FAL}
-        world.earlier(Phase.REPORTED, "x", origin=replace(OLD, provider="another-id"))
-    if trace == "record of a namesake":
-        world.stacks.providers = {"an-id": FAL}
-        elsewhere = replace(HERE, provider="another-id", backend="file:///elsewhere")
-        world.earlier(Phase.LATE, **LOST, origin=elsewhere)
-    if trace in ("machine in state", "replaced machine"):
-        old = StackMachine("x", URN, is_replaced=trace == "replaced machine")
-        world.stacks.siblings = [old]
-    if trace == "another stack":
-        world.stacks.others = {OLD_NAME: {made}}
-    if trace == "unreadable":
-        world.stacks.in_state = None
+    state = {**CUT_OFF, "providers": {"an-id": FAL}, **stacks}
+    made = world.machine(state.pop("made", ONE))
+    if state.get("others") == OLD_NAME:
+        state["others"] = {OLD_NAME: {made}}
+    vars(world.stacks).update(state)
+    if record:
+        world.earlier(**{"phase": Phase.LATE, **record})
     if not stops:
         assert launch(world).id != made
         return

@@ -153,12 +153,10 @@ def test_record_dropped(world: World, seen: bool, ask: Callable[..., object]) ->
 
 
 def account_id(world: World) -> dict[str, str]:
-    """Who sees the machine, as outputs have it."""
     return {"endpoint": world.settings.endpoint, "account": world.settings.account}
 
 
 def hide_all(world: World) -> None:
-    """Have the API show none of the machines that there are."""
     for id_ in world.state.alive():
         world.hide(id_)
 
@@ -267,30 +265,30 @@ def in_state(world: World, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "count, named",
-    [(0, ""), (1, "billed as well: machine {0}."), (2, "as well: machine {0} and machine {1}.")],
+    "count, is_there, is_heard, named",
+    [
+        pytest.param(0, True, True, "", id="none"),
+        pytest.param(1, True, True, "billed as well: machine {0}.", id="one"),
+        pytest.param(2, True, True, "as well: machine {0} and machine {1}.", id="two"),
+        pytest.param(2, False, True, "", id="in state, but gone"),
+        pytest.param(2, True, False, "", id="a process ends soon after its engine"),
+    ],
 )
-def test_billed_as_well(world: World, count: int, named: str) -> None:
+def test_billed_as_well(
+    world: World, count: int, is_there: bool, is_heard: bool, named: str
+) -> None:
     """After two interrupted replacements, there are three machines."""
     others = in_state(world, count)
-    world.state.provisioning = inf
-    reason = world.create_fails(IN_CLUSTER).reason
-    assert named.format(*others) in reason
-    assert ("To delete it:" in reason) is (count == 0)
-    assert reason.endswith(f":\n  pulumi destroy --target '{TARGET}'")  # a shell would fill in $
-
-
-@pytest.mark.parametrize("why", ["it is gone", "the engine is gone"])
-def test_not_billed_as_well(world: World, why: str) -> None:
-    """State may still have a machine that was deleted. And a process ends soon after its engine."""
-    ids, is_heard = in_state(world, 2), why != "the engine is gone"
-    for id_ in ids if is_heard else ():
+    for id_ in () if is_there else others:
         world.state.kill(id_)
     world.stacks.siblings.append(StackMachine(world.machine(), URN))
     world.state.provisioning = inf
     reason = world.create_fails(replace(IN_CLUSTER, is_heard=lambda: is_heard)).reason
-    assert "as well" not in reason
-    assert ("pulumi destroy" in reason) is is_heard
+    assert named.format(*others) in reason
+    assert ("as well" in reason) is bool(named)
+    assert ("To delete it:" in reason) is (is_heard and not named)
+    command = f":\n  pulumi destroy --target '{TARGET}'"  # a shell would fill in $
+    assert reason.endswith(command) is is_heard
 
 
 @pytest.mark.parametrize("inputs", [{}, {"wait_for_capacity": "1m"}])
@@ -502,7 +500,6 @@ def test_import_key(world: World) -> None:
     ],
 )
 def test_import_mismatch(world: World, wanted: dict[str, Any], problem: str) -> None:
-    """An import fails where the next `up` would replace the machine."""
     id_ = world.machine(EIGHT)
     with pytest.raises(LifecycleError) as caught:
         import_(world, id_, wanted)
@@ -604,7 +601,6 @@ def test_update_preview(world: World) -> None:
 
 @pytest.mark.parametrize("olds", [UNFINISHED, UNAWAITED], ids=["unfinished", "wait from now on"])
 def test_update_waits(world: World, olds: dict[str, Any]) -> None:
-    """An update waits for the same machine, and then drops the record of its create."""
     world.state.provisioning = 100
     id_ = world.machine(EIGHT)
     world.stacks.in_state = {id_}

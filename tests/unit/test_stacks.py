@@ -57,7 +57,6 @@ class Pulumi:
 
     @property
     def exports(self) -> int:
-        """How often a stack was to be printed."""
         return sum("export" in args for args in self.calls)
 
     def _said(self, args: tuple[str, ...]) -> str | Exception:
@@ -75,7 +74,6 @@ class Pulumi:
         return self.holds.get(args[3]) or StackError(f"no stack named {args[3]!r} found")
 
     def _last(self, held: str | Exception) -> dict[str, object]:
-        """What the list says of a stack's last update."""
         count = 0 if held == EMPTY else 3
         return {"lastUpdate": "2026-02-03T08:11:22.000Z", "resourceCount": count}
 
@@ -515,7 +513,6 @@ FAILURES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("answer, says", FAILURES.values(), ids=FAILURES)
 def test_failures(runs: Runs, answer: dict[str, Any], says: str) -> None:
-    """A command that fails is reported with its stderr, or with its exit code."""
     runs.answer |= answer
     with pytest.raises(StackError) as caught:
         state.ask("a", "b")
@@ -553,7 +550,6 @@ def test_beside_python(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", ["Pulumi.yaml", "Pulumi.yml", "Pulumi.json"])
 def test_nearest_project(tmp_path: Path, name: str) -> None:
-    """The project file that is nearest above the folder counts."""
     program = tmp_path / "project" / "src" / "program"
     program.mkdir(parents=True)
     (tmp_path / "project" / "Pulumi.yaml").touch()
@@ -566,7 +562,6 @@ def test_nearest_project(tmp_path: Path, name: str) -> None:
 
 
 def url_of(folder: Path) -> str:
-    """The URL of a folder, as every process writes it."""
     return f"file://{Path(os.path.realpath(folder)).as_posix()}"
 
 

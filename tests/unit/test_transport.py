@@ -278,7 +278,6 @@ def seen(connection: socket.socket, data: bytes, requests: list[bytes] | None = 
 
 @pytest.fixture
 def nobody() -> str:
-    """The address of a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
@@ -403,7 +402,6 @@ def test_shared_connections() -> None:
 
 
 def not_sent(url: str) -> str:
-    """Why this computer's own settings keep a request from being sent."""
     with pytest.raises(ConfigurationError, match="Nothing was sent to the API") as caught:
         Transport(settings(url)).send(CREATE)
     assert KEY not in f"{caught.value} {caught.value!r}"
@@ -412,7 +410,6 @@ def not_sent(url: str) -> str:
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
 def test_ca_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None) -> None:
-    """A CA bundle that is missing or has no certificate is an error of the environment."""
     file = tmp_path / "bundle.pem"
     if content is not None:
         file.write_text(content)
@@ -432,7 +429,6 @@ def test_unusable_proxy(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
 
 
 def _without_package(*_: Any, **__: Any) -> None:
-    """The function that requests uses where PySocks is not installed."""
     raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
 
 

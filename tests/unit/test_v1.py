@@ -51,7 +51,6 @@ def world(tmp_path: Path) -> World:
 
 
 def launch(world: World, **others: Any) -> Instance:
-    """A create by a new process."""
     world.restart()
     with world.creates.launch(SPEC, HERE, **others) as instance:
         return instance
@@ -74,7 +73,6 @@ def killed(world: World, *, taken: bool = True, **others: Any) -> None:
 
 
 def at_creates(act: Callable[[Request[Any]], None]) -> Callable[[Request[Any]], None]:
-    """Do this at each create."""
     return lambda request: act(request) if request.creates else None
 
 

@@ -37,12 +37,10 @@ YES, NO, UNKNOWN = Same.YES, Same.NO, Same.UNKNOWN
 
 
 def stack(*ids: str, name: str = DEV, backend: str = FILES) -> Stack:
-    """A stack with providers of these ids."""
     return Stack(name, backend, (), dict.fromkeys(ids, "pulumi:providers:fal"))
 
 
 def entry(provider: str = X, backend: str = FILES, urn: str = URN, **others: Any) -> Entry:
-    """The record of a killed create."""
     origin = Origin(urn, provider, backend)
     return Entry(origin, "account", NewInstance(ONE, "f00d"), (), 0.0, **others)
 
