@@ -155,7 +155,7 @@ def test_forgotten(stack: Stack, emulator: EmulatorServer) -> None:
     assert late not in stack.preview().output
 
 
-@pytest.mark.chaos("unit/test_absence.py::test_a_minute_of_looks")
+@pytest.mark.chaos("unit/test_lifecycle.py::test_a_minute_of_looks")
 @in_native
 def test_glitch(stack: Stack, emulator: EmulatorServer) -> None:
     """Two machines are missing for a moment in a wait and in a refresh, then one for long.

@@ -153,9 +153,11 @@ class ApiWorld:
         vars(self.clock)["sleep"] = act_and_sleep
 
     def fail(self, kind: Kind, error: APIError, start: float = 0.0, end: float = inf) -> None:
-        """Have those calls fail between two moments."""
+        """Have those calls fail between two moments, beside what was to happen before."""
+        before = self.api.before
 
         def fail(request: Request[object]) -> None:
+            before(request)
             if request.kind == kind and start <= self.passed < end:
                 raise error
 
