@@ -645,6 +645,17 @@ def delete(world: World, id_: str, state: dict[str, Any] = STATE, call: Call = C
     operations.delete(world.account, call, id_, state)
 
 
+def test_delete(world: World) -> None:
+    """It returns only when the machine, and so the bill, is gone, and the record with it."""
+    world.state.deletion = 100
+    id_ = world.machine(EIGHT)
+    world.stacks.in_state = {id_}
+    world.earlier(Phase.REPORTED, id_)
+    delete(world, id_)
+    assert (world.state.alive(), world.entry()) == (set(), None)
+    assert world.clock.passed >= 100
+
+
 @pytest.mark.parametrize("timeout, seconds", [(100.0, 100.0), (None, 1200.0)])
 def test_delete_timeout(world: World, timeout: float | None, seconds: float) -> None:
     world.state.deletion = inf
