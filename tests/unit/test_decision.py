@@ -265,6 +265,11 @@ def test_as_late(entry: Entry, found: tuple[Instance, ...], now: float, kept: En
     assert entry.as_late(found, now) == kept
 
 
+def test_as_gone() -> None:
+    """The API has shown it, however long ago its create was."""
+    assert CREATED.as_gone(HOUR) == replace(CREATED, phase=Phase.LATE, started=HOUR, seen=True)
+
+
 # How the messages read.
 
 REQUESTED = replace(UNANSWERED, problem="")

@@ -23,7 +23,7 @@ from pulumi_fal.machines.journal import LATE_SECONDS, Entry, Journal, Phase
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine
 
-from ..fakes import ED25519, EIGHT, HERE, ONE, URN, settings
+from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, settings
 from .world import SETTLE_SECONDS, SPEC, World
 
 TWO = replace(HERE, urn=f"{URN}-2")
@@ -326,6 +326,26 @@ def test_stale_list(world: World, lapse: int) -> None:
     assert refusal(world).candidates == (made,)
 
 
+def test_no_list(world: World) -> None:
+    """The record stays as it was, for this create and for the next one."""
+    world.at_post(lambda: world.api.faults.add("list", "403", inf))
+    world.api.faults.add("create", "reset_before")
+    for _ in range(2):
+        assert "The API could not be asked which machines exist" in str(refusal(world))
+        assert not world.record.searched
+
+
+def test_candidate(world: World) -> None:
+    """A machine that appeared soon after the POST is one until it is gone, however late it is."""
+    leave_nothing(world)
+    made = world.machine()
+    for passed in (0, 1000):
+        world.clock.time += passed
+        assert refusal(world).candidates == (made,)
+    world.state.delete(made)
+    assert {launch(world).id} == world.state.alive()
+
+
 @pytest.mark.parametrize("whose", ["another resource", "another create", "another stack"])
 def test_no_candidate(world: World, whose: str) -> None:
     """State, the journal and the other stacks of the backend tell whose a machine is."""
@@ -372,6 +392,19 @@ def test_resume(world: World, phase: Phase, others: dict[str, Any], hidden: str)
         seen=hidden != "all",
     )
     assert world.clock.passed < 3  # the wait for ready handles the rest
+
+
+def test_other_inputs(world: World) -> None:
+    """The create that stopped has seen the machine, so the next one knows that it is gone."""
+    made = world.machine()
+    world.earlier(Phase.CREATED, made)
+    assert "inputs have changed" in str(refusal(world, NewInstance(ONE, ECDSA)))
+    world.state.kill(made)
+    world.restart()
+    assert launch(world, NewInstance(ONE, ECDSA)).id != made
+    (warning,) = world.warnings
+    assert f"Machine {made} ({ONE}), which an earlier create made for resource 'web'" in warning
+    assert [entry.instance_id for entry in world.late] == [made]
 
 
 @pytest.mark.parametrize("recorded", [HERE, THERE, OLD])
@@ -472,6 +505,27 @@ def test_cut_off(
 
 API = replace(HERE, urn=URN.replace("::web", "::api"))
 BELOW = replace(HERE, urn=URN.replace("shop::", "shop::my:index:Parent$"))
+
+
+@pytest.mark.parametrize("earlier", [API, BELOW])
+@pytest.mark.parametrize("phase", [Phase.CREATED, Phase.REQUESTED, Phase.REPORTED])
+def test_alias(world: World, earlier: Origin, phase: Phase) -> None:
+    """A create resumes or stops as if the name had not changed, and its record gets the new one."""
+    made = world.machine()
+    is_known = phase is not Phase.REQUESTED
+    entry = world.earlier(phase, made if is_known else None, origin=earlier, **LOST)
+    aliases = [earlier.urn, URN, earlier.urn]
+    if phase is Phase.CREATED:
+        assert launch(world, aliases=aliases).id == made
+        (kept,) = world.journal.readable()
+        assert (kept, kept.file == entry.file) == (replace(entry, origin=HERE, seen=True), False)
+        assert not world.journal.is_locked(kept)
+        return
+    error = refusal(world, aliases=aliases)
+    assert error.candidates == (made,)
+    assert str(error).count("pending forget") == 1
+    world.restart()
+    assert launch(world).id != made
 
 
 def test_swapped(world: World) -> None:

@@ -142,6 +142,16 @@ def test_lost_disk(world: World) -> None:
 # create
 
 
+@pytest.mark.parametrize("ask", [operations.diff, operations.update])
+@pytest.mark.parametrize("seen", [True, False])
+def test_record_dropped(world: World, seen: bool, ask: Callable[..., object]) -> None:
+    """A machine that was never shown may still be lost from state by a refresh."""
+    world.stacks.in_state = {ID}
+    world.earlier(Phase.REPORTED, ID, seen=seen)
+    ask(world.account, CALL, ID, STATE, INPUTS)
+    assert (world.entry() is None) is seen
+
+
 def account_id(world: World) -> dict[str, str]:
     return {"endpoint": world.settings.endpoint, "account": world.settings.account}
 

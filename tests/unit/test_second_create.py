@@ -196,6 +196,16 @@ def test_shown_to_the_second(world: World) -> None:
     assert (world.record.instance_id, world.record.seen) == (first.instance_id, True)
 
 
+def test_in_state_now(world: World, first: InitFailed) -> None:
+    """A process may outlive a command, and a forced replacement comes without a diff."""
+    world.stacks.in_state = {first.instance_id}
+    world.account.in_engine[URN] = set()
+    world.stacks.forgotten = 0
+    assert world.create(PATIENT).id != first.instance_id
+    assert world.stacks.forgotten == 1  # the stack was read again
+    assert len(world.state.alive()) == 2
+
+
 @pytest.mark.parametrize("is_down", [False, True])
 def test_same_key(world: World, is_down: bool) -> None:
     """The API answers with the first's machine, which is known even if the API is down then."""
