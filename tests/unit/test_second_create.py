@@ -110,7 +110,8 @@ def test_second_fails(world: World, trouble: str, said: str) -> None:
     if trouble == "interrupted wait for the lock":
         held = ExitStack()
         held.enter_context(world.lock())
-        world.before_sleep(lambda: (world.clock.interrupt(), held.close()))
+        held.callback(world.clock.interrupt)
+        world.before_sleep(held.close)  # the other process ends
     second = world.create_fails(BRIEF)
     assert (second.instance_id, second.outputs) == (first.instance_id, first.outputs)
     assert first.instance_id in second.reason
