@@ -16,6 +16,7 @@ from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import (
+    APIError,
     ConfigurationError,
     ElsewhereError,
     Interrupted,
@@ -222,6 +223,14 @@ def test_wait_ends(
     assert failed.outputs == {**UNFINISHED, **shown, **account_id(world)}
     assert f"achine {failed.instance_id} ({EIGHT}) {why}" in failed.reason
     assert world.phase() is (Phase.REPORTED if is_heard else Phase.CREATED)
+
+
+def test_refused(world: World) -> None:
+    """Nothing was made, so nothing stays on record."""
+    world.api.faults.add("create", "403")
+    with pytest.raises(APIError, match="answered 403"):
+        world.create()
+    assert (world.state.alive(), world.entry()) == (set(), None)
 
 
 @pytest.mark.parametrize("moment", ["before the list", "between two POSTs"])
