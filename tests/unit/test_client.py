@@ -411,7 +411,7 @@ FIELDS = [
 )
 def test_reason(api: Dialect, body: Any, reason: str | None) -> None:
     """It names the fields, or the id that support asks for. The input may be a secret."""
-    assert api.list_instances().reason(body) == reason
+    assert api.reason(body) == reason
 
 
 @pytest.mark.parametrize(
