@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +59,10 @@ class Situation:
     """The name of the stack that has the machine, or may get it, if that is checked."""
     asks: bool = False
     """Whether `delete` asks, and deletes if a person says so, without --force."""
+    why: str = ""
+    """Why `delete` refuses, from the machine's id on."""
+    then: str = ""
+    """What `delete` says before and afterwards of what follows."""
 
 
 LATE: dict[str, Any] = {"phase": Phase.LATE, "found": (M,)}
@@ -67,16 +70,49 @@ REMOVED: dict[str, Any] = {PROD: {}}
 UNREAD: dict[str, Any] = {DEV: {}, PROD: "damaged"}
 OF_ANOTHER = {**REPORTED, "backend": ELSEWHERE, "age": OLD}
 """A create that another backend's stack was to have."""
+IN_TWO: dict[str, Any] = {DEV: {"a": M}, PROD: {"b": M}}
+IN_STATE = f"is in the state of {DEV} ({urn('a')}) and {PROD} ({urn('b', 'prod')})"
+DROPS = f"drops {M} from state, and the next `pulumi up` makes a new machine"
+BY = f"was made by the pending create of 'box' of {DEV}"
+NEW = f"the next `pulumi up` of {DEV} makes a new machine for 'box' if the program still has it"
+DROPPED = "The record of that create is dropped"
 SITUATIONS = {
     "no stack has it": Situation(FORGOTTEN, FOUND),
-    "a stack has it": Situation(STACK, FINE, stacks={DEV: {"a": M}, PROD: {}}),
+    "stacks have it": Situation(
+        STACK,
+        FINE,
+        stacks=IN_TWO,
+        why=IN_STATE,
+        then=f"The next `pulumi refresh` of {PROD} {DROPS} for 'b' if the program still has it.",
+    ),
     "a stack can't be read": Situation(UNKNOWN, CANT_TELL, stacks=UNREAD),
-    "a record can't be read": Situation(UNKNOWN, CANT_TELL, damaged="record"),
-    "just made": Situation(PENDING, FINE, MADE),
+    "a record can't be read": Situation(
+        UNKNOWN,
+        CANT_TELL,
+        damaged="record",
+        why="may be in a stack or a record that can't be read",
+        then="and makes a new machine at the next `pulumi up`.",
+    ),
+    "just made": Situation(PENDING, FINE, MADE, why=BY, then=f"{DROPPED}, and {NEW}."),
+    "made long ago, and a stack can't be read": Situation(
+        UNKNOWN,
+        CANT_TELL,
+        {**MADE, "age": OLD},
+        stacks=UNREAD,
+        why=f"{BY}, and may be in a stack that can't be read.\n  Unreadable: stack {PROD}: damaged",
+        then=f"{DROPPED}, and {NEW}.",
+    ),
     "its create takes long": Situation(PENDING, FINE, {**MADE, "age": OLD}, is_running=True),
     "of an earlier `pulumi do`": Situation(ABANDONED, FOUND, {**MADE, "urn": OF_PULUMI_DO}),
     "its create was killed long ago": Situation(ABANDONED, FOUND, {**MADE, "age": OLD}),
-    "its stack was removed": Situation(ABANDONED, FOUND, MADE, REMOVED),
+    "its stack was removed": Situation(
+        ABANDONED,
+        FOUND,
+        MADE,
+        REMOVED,
+        why=f"was made by the abandoned create of 'box' of {DEV}",
+        then=f"{DROPPED}.",
+    ),
     "its stack was renamed": Situation(
         PENDING, FINE, {**MADE, "provider": PROD}, REMOVED, stack=PROD
     ),
@@ -86,7 +122,14 @@ SITUATIONS = {
     "another backend can't be read": Situation(
         UNKNOWN, CANT_TELL, OF_ANOTHER, elsewhere={DEV: "no access"}
     ),
-    "an answer was lost": Situation(UNKNOWN, CANT_TELL, {}, asks=True),
+    "an answer was lost": Situation(
+        UNKNOWN,
+        CANT_TELL,
+        {},
+        asks=True,
+        why=f"may have been made by the create of 'box' of {DEV}, which got no answer",
+        then=f"If 'box' has no other machine, the next `pulumi up` of {DEV} makes a new one.",
+    ),
     "an answer was lost, and its backend can't be read": Situation(
         UNKNOWN, CANT_TELL, {"backend": ELSEWHERE}, elsewhere={DEV: "no access"}
     ),
@@ -120,12 +163,19 @@ def test_all_commands_agree(line: CommandLine, situation: Situation) -> None:
         assert line.run("audit", "--ids", code=situation.code) == (f"{id_}\n" if is_free else "")
         said = line.run("import-file", "--ssh-key", "key.pub", code=1 if is_unread else 0)
         assert ("Wrote 1 machine" in said) is (is_free and not is_unread)
+        why, then = situation.why, situation.then.replace(M, id_)
         if not is_free:
-            assert "Nothing was deleted" in line.refused("delete", id_, "--yes")
-        line.run("delete", id_, typed="y\n", code=0 if is_free or situation.asks else 1)
-        assert (id_ in line.alive) is not (is_free or situation.asks)
-        if line.alive:
-            line.run("delete", id_, "--yes", "--force")
+            assert f"\n  Machine {id_} {why}" in line.refused("delete", id_, "--yes")
+        is_easy = is_free or situation.asks
+        shown = line.run("delete", id_, typed="y\n", code=0 if is_easy else 1)
+        assert (id_ in line.alive) is not is_easy
+        if not is_easy:
+            shown = line.run("delete", id_, "--force", typed="y\n")
+        asked, _, done = shown.partition("[y/N]")
+        first, _, _ = why.partition(".\n")
+        assert is_free or f"    It {first}" in asked
+        assert then in asked
+        assert done.endswith(f"{then}\n")
     if record is not None and record.instance_id == id_:
         assert record not in line.pending() or situation.is_running
 
@@ -141,14 +191,6 @@ def test_only_the_named_stacks_count(line: CommandLine) -> None:
     assert whose == {dev: STACK, prod: STACK, test: FORGOTTEN, renamed.instance_id: PENDING}
     assert (report["gone"], report["stacks"]) == ([], [DEV])
     assert "Age unknown" not in line.run("audit", "--stack", PROD, "--stack", TEST, code=FOUND)
-
-
-def test_ends_meanwhile(line: CommandLine) -> None:
-    """State may have been read before it got the machine."""
-    with ExitStack() as create:
-        create.enter_context(line.running(line.made(age=OLD, instance_id=line.rent())))
-        line.meanwhile = lambda args: create.close()
-        line.run("audit")
 
 
 # delete
@@ -171,7 +213,6 @@ def test_delete(line: CommandLine) -> None:
 
 # Machines that are older than their max_age.
 
-IN_TWO: dict[str, Any] = {DEV: {"a": M}, PROD: {"b": M}}
 EXPIRED: dict[str, tuple[dict[str, Any], dict[str, str], str | None, int]] = {
     "older": ({DEV: {"a": M}}, {"a": "12h"}, "a", 0),
     "just as old": ({DEV: {"a": M}}, {"a": "13h"}, None, 0),
@@ -199,6 +240,7 @@ def test_expired(
     assert (id_ in line.alive) is (name is None)
     assert len(line.alive) == 1 + (name is None)
     assert ("keep billing:\n  Unreadable: stack" in line.stderr) is bool(code)
+    assert (shown == "No machine is older than its max_age.\n") is (name is None and not code)
     if name is not None:
         assert re.search(rf"{id_} +{ONE} +13h +12h +{row['stack']} +urn:\S+::{name}\n", shown)
         assert row["max_age_seconds"] == 12 * HOUR
@@ -207,7 +249,7 @@ def test_expired(
 
 
 def test_expired_asks(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is no longer expired when the question is answered is left alone."""
+    """What is no longer expired when the question is answered is left alone; what stays is told."""
     one, two = line.rent(age=2 * HOUR), line.rent(age=2 * HOUR)
     line.stacks, line.max_ages = {DEV: {"a": one}, PROD: {"b": two}}, {"a": "1h", "b": "1h"}
     shown = line.run("delete", "--expired", typed="n\n", code=1)
@@ -219,20 +261,12 @@ def test_expired_asks(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
         line.stacks[PROD] = {"b": two, "c": "i-new"}
 
     monkeypatch.setattr(click, "confirm", meanwhile)
-    shown = line.run("delete", "--expired")
-    assert f"Machine {two} is left alone, because its stack has changed." in shown
-    assert line.alive == {two}
-
-
-def test_expired_stays(line: CommandLine) -> None:
-    """The exit code is 1, and the same command continues."""
-    id_ = line.rent(age=2 * HOUR)
-    line.stacks, line.max_ages = {DEV: {"a": id_}}, {"a": "1h"}
     line.emulator.faults.add("delete", Fault("400", "no", False, 400, "{}"))
-    says = line.refused("delete", "--expired", "--yes")
-    assert says.endswith("To continue, run:\n  pulumi-fal delete --expired\n")
-    line.run("delete", "--expired", "--yes")
-    assert line.run("delete", "--expired", "--yes") == "No machine is older than its max_age.\n"
+    shown = line.run("delete", "--expired", code=1)
+    assert f"Machine {two} is left alone, because its stack has changed." in shown
+    assert line.stderr.endswith("To continue, run:\n  pulumi-fal delete --expired\n")
+    line.run("delete", "--expired")
+    assert line.alive == {two}
 
 
 WRONG = {
@@ -256,77 +290,16 @@ def test_wrong_ids(line: CommandLine, ids: tuple[str, ...], says: str, code: int
 
 def test_delete_by_name(line: CommandLine) -> None:
     """It is refused as by id, and where another stack, which can't be read, may have the name."""
-    id_ = line.rent()
+    id_, forgotten = line.rent(), line.rent()
     line.stacks = {DEV: {"a": id_}, PROD: {}}
-    assert f"  Machine {id_} is in the state of {DEV}" in line.refused("delete", "a", "--yes")
+    says = line.refused("delete", forgotten, "a", "--yes")
+    assert f"  Machine {id_} is in the state of {DEV}" in says
     line.stacks[PROD] = "no access"
     assert "Give the machine's id." in line.refused("delete", "a", "--yes", "--force")
-    assert line.alive == {id_}
+    assert line.alive == {id_, forgotten}
     line.stacks[PROD] = {}
     assert f"Machine {id_} is gone." in line.run("delete", "a", "dev/a", "--yes", "--force")
-    assert line.alive == set()
-
-
-# What somebody has.
-
-
-NEW = f"the next `pulumi up` of {DEV} makes a new machine for 'box' if the program still has it"
-DROPS = "drops ID from state, and the next `pulumi up` makes a new machine"
-IN_STATE = f"is in the state of {DEV} ({urn('a')}) and {PROD} ({urn('b', 'prod')})"
-BY = f"was made by the pending create of 'box' of {DEV}"
-HAS = {
-    "stacks": (
-        lambda line, id_: line.stacks.update({DEV: {"a": id_}, PROD: {"b": id_}}),
-        IN_STATE,
-        f"The next `pulumi refresh` of {PROD} {DROPS} for 'b' if the program still has it.",
-    ),
-    "a create": (
-        lambda line, id_: line.made(instance_id=id_),
-        BY,
-        f"The record of that create is dropped, and {NEW}.",
-    ),
-    "a create of a removed stack": (
-        lambda line, id_: line.made(instance_id=id_, urn=urn("box", "gone")),
-        "was made by the abandoned create of 'box' of organization/train/gone",
-        "The record of that create is dropped.",
-    ),
-    "a create or a stack": (
-        lambda line, id_: line.stacks.update({PROD: "no"}) or line.made(instance_id=id_, age=601),
-        f"{BY}, and may be in a stack that can't be read.\n  Unreadable: stack {PROD}: no",
-        f"The record of that create is dropped, and {NEW}.",
-    ),
-    "a create without an answer": (
-        lambda line, id_: line.pend(),
-        f"may have been made by the create of 'box' of {DEV}, which got no answer",
-        f"If 'box' has no other machine, the next `pulumi up` of {DEV} makes a new one.",
-    ),
-    "what can't be read": (
-        lambda line, id_: line.damage(),
-        "may be in a stack or a record that can't be read",
-        "and makes a new machine at the next `pulumi up`.",
-    ),
-}
-
-
-@pytest.mark.parametrize("has, why, then", HAS.values(), ids=HAS)
-def test_delete_refuses(
-    line: CommandLine, has: Callable[[CommandLine, str], object], why: str, then: str
-) -> None:
-    """It is refused, and nothing is deleted. What --force does is said before and afterwards."""
-    forgotten, held = line.rent(), line.rent()
-    line.made("other", instance_id="another")
-    has(line, held)
-    says = line.refused("delete", forgotten, held, "--yes")
-    assert f"\n  Machine {held} {why}" in says
-    assert line.alive == {forgotten, held}
-    asked, _, done = line.run("delete", held, "--force", typed="y\n").partition("[y/N]")
-    first, then = why.partition(".\n")[0], then.replace("ID", held)
-    assert f"    It {first}.\n" in asked
-    assert f"{then}\n" in asked
-    assert done.endswith(f"{then}\n")
     assert line.alive == {forgotten}
-    assert held not in [entry.instance_id for entry in line.pending()]
-    assert "another" in [entry.instance_id for entry in line.pending()]
 
 
 @pytest.mark.parametrize(
