@@ -9,7 +9,6 @@ import dataclasses
 import inspect
 from typing import Any
 
-import pulumi
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +21,6 @@ from pulumi_fal.resource.call import UNKNOWN
 from pulumi_fal.resource.inputs import CLUSTER_FIELDS, FIELDS
 
 from ..fakes import ED25519, RSA
-from .programs import WITH_MOCKS, KeepingMocks, pulumi_test, set_mocks
 
 GOOD = {"instance_type": "gpu_8x_h100_sxm5", "ssh_key": ED25519, "sector": "sector_1"}
 
@@ -63,26 +61,6 @@ def test_fields() -> None:
     shown = {field.name for field in FIELDS if field.is_late or not field.is_input}
     assert shown <= of(Instance)
     assert {field.name for field in FIELDS if field.replaces} <= INPUTS
-
-
-class Mocks(KeepingMocks):
-    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[Any, Any]]:
-        self.asked[args.name] = args
-        return "id", args.inputs
-
-
-@WITH_MOCKS
-@pulumi_test
-def test_left_out() -> pulumi.Output[None]:
-    """A required input reaches check, which can show all problems at once: no TypeError."""
-    mocks = Mocks()
-    set_mocks(mocks)
-    machine: Any = ComputeInstance("machine", instance_type="gpu_1x_h100_sxm5")  # type: ignore[call-overload]
-
-    def check(_: object) -> None:
-        assert mocks.asked["machine"].inputs.get("ssh_key") is None
-
-    return machine.urn.apply(check)  # type: ignore[no-any-return]
 
 
 # What is wrong with inputs.
