@@ -220,15 +220,6 @@ def test_wrong_path(side: Side) -> None:
         assert (answer.status_code, answer.json().keys()) == (status, names)
 
 
-# The documents themselves: a check that lets everything pass would prove nothing.
-
-
-def machine(body: Any) -> Any:
-    """The first machine of an answer."""
-    machines = body["instances"] if isinstance(body, dict) and "instances" in body else body
-    return machines[0] if isinstance(machines, list) else machines
-
-
 # The fake of other tests
 
 
