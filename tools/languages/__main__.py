@@ -4,8 +4,7 @@ python -m tools.languages [csharp] [go] [java] [python] [typescript] [yaml]
 
 `pulumi` generates the SDKs with its own language hosts, which the official bundle has. Where the
 host or the compiler of a language is missing, the language is left out, unless it was named. The
-host of YAML needs no SDK, and is built from its Go modules where it is missing. With it, each way
-of docs/native-plugin.md in which a project gets the plugin is tried.
+host of YAML needs no SDK, and is built from its Go modules where it is missing.
 """
 
 from __future__ import annotations
@@ -22,9 +21,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tools import plugin_archive
-
-from pulumi_fal import __version__
 from pulumi_fal.emulator.server import EmulatorServer
 
 HERE = Path(__file__).resolve().parent
@@ -98,8 +94,8 @@ class Folder:
         return self.path / "sdks" / language
 
 
-def needed(program: str, path: str | None = None) -> Path:
-    found = shutil.which(program, path=path)
+def needed(program: str) -> Path:
+    found = shutil.which(program)
     if found is None:
         raise Missing(f"{program} is not on PATH")
     return Path(found)
@@ -187,93 +183,6 @@ def with_yaml(at: Folder) -> None:
     with folder() as other:
         other.env["PATH"] = at.env["PATH"]
         live("cluster-yaml", other)
-    each_install(needed("pulumi-language-yaml", at.env["PATH"]))
-
-
-# The ways in which a project without an SDK gets the plugin: see docs/native-plugin.md.
-
-PROGRAM = f"""\
-name: installs
-runtime: yaml
-resources:
-  machine:
-    type: fal:ComputeInstance
-    properties: {{instanceType: gpu_1x_h100_sxm5, sshKey: {SSH_KEY}}}
-"""
-INSTALL = ("plugin", "install", "resource", "fal", __version__, "--file")
-
-
-def in_a_project(at: Folder) -> list[str | Path]:
-    at.write("Pulumi.yaml", f"{PROGRAM}plugins: {{providers: [{{name: fal, path: {BIN}}}]}}\n")
-    return []
-
-
-def from_a_file(_: Folder) -> list[str | Path]:
-    return [*INSTALL, BIN / "pulumi-resource-fal"]
-
-
-def from_an_archive(at: Folder) -> list[str | Path]:
-    wheel = ("-m", "hatchling", "build", "--target", "wheel", "--directory", at.path)
-    at.run(sys.executable, *wheel, cwd=ROOT)
-    (file,) = at.path.glob("*.whl")
-    return [*INSTALL, plugin_archive.write(file, at.path)[0]]
-
-
-def from_a_folder(at: Folder) -> list[str | Path]:
-    plugin = at.path / "plugin"
-    shutil.copytree(ROOT / "plugin", plugin, ignore=shutil.ignore_patterns("venv"))
-    at.write("plugin/requirements.txt", f"{ROOT}\n")  # `..`, from where it is now
-    return ["package", "add", "./plugin"]
-
-
-INSTALLS: dict[str, tuple[Callable[[Folder], list[str | Path]], bool]] = {
-    "plugins in Pulumi.yaml": (in_a_project, False),
-    "a file": (from_a_file, False),
-    "an archive": (from_an_archive, True),
-    "a folder": (from_a_folder, True),
-}
-"""What gives the arguments for `pulumi`, if any, and if `pip` has to reach a package index."""
-
-
-def each_install(host: Path) -> None:
-    """Create and delete a machine with each, where no plugin is on PATH."""
-    has_index = reaches_index()
-    for name, (command, needs_index) in INSTALLS.items():
-        if needs_index and not has_index:
-            say(f"yaml, {name}: left out, because pip reaches no package index")
-            continue
-        with folder() as at:
-            at.env["PATH"] = path_without_plugin(at, host)
-            installed(at, command)
-        say(f"yaml, {name}: works")
-
-
-def reaches_index() -> bool:
-    pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "semver")
-    with tempfile.TemporaryDirectory() as folder_:
-        return subprocess.run([*pip, "--dest", folder_], check=False).returncode == 0
-
-
-def path_without_plugin(at: Folder, host: Path) -> str:
-    bin_ = at.path / "bin"
-    bin_.mkdir()
-    (bin_ / host.name).symlink_to(host)
-    for name in ("python", "python3"):
-        at.write(f"bin/{name}", f'#!/bin/sh\nexec {sys.executable} "$@"\n').chmod(0o755)
-    return os.pathsep.join([str(bin_), cli_path(), os.defpath])
-
-
-def installed(at: Folder, command: Callable[[Folder], list[str | Path]]) -> None:
-    cli = needed("pulumi", at.env["PATH"])
-    at.write("Pulumi.yaml", PROGRAM)
-    if words := command(at):
-        at.run(cli, *words)
-    at.run(cli, "stack", "init", "dev")
-    at.run(cli, "up", "--yes", "--skip-preview")
-    at.run(cli, "preview", "--expect-no-changes")
-    expect(len(at.emulator.state.alive()), 1)
-    at.run(cli, "destroy", "--yes", "--skip-preview")
-    expect(at.emulator.state.alive(), set())
 
 
 def with_typescript(at: Folder) -> None:
