@@ -101,16 +101,10 @@ def needed(program: str) -> Path:
     return Path(found)
 
 
-def cli_path() -> str:
-    """The PATH that `make setup` gives to `pulumi`, without this environment's own commands."""
-    path = shlex.split((BIN / "pulumi").read_text().splitlines()[1])[0].removeprefix("PATH=")
-    folders = path.removesuffix(":$PATH").split(os.pathsep)
-    return os.pathsep.join(folder for folder in folders if Path(folder) != BIN)
-
-
 def needs_host(language: str) -> None:
-    """The hosts are beside `pulumi`, where `make setup` puts those that are on PATH."""
-    host = shutil.which(f"pulumi-language-{language}", path=cli_path())
+    """The hosts are on the PATH that `make setup` gives to `pulumi`, with those it has found."""
+    path = shlex.split((BIN / "pulumi").read_text().splitlines()[1])[0].removeprefix("PATH=")
+    host = shutil.which(f"pulumi-language-{language}", path=path.removesuffix(":$PATH"))
     if host is None or Path(host).read_bytes().startswith(b"#!"):
         raise Missing(f"pulumi has no language host of its own for {language}")
 
