@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import os
 import re
 import runpy
@@ -204,8 +205,8 @@ SCRIPTS = (["main.py"], ["on_each_node.py"], ["-m", "pytest"])
 def help_of(command: tuple[str, ...]) -> str:
     """What the real command's --help prints."""
     if command[0] == "pulumi-fal":
-        shown = CliRunner().invoke(main, [*command[1:], "--help"], prog_name="pulumi-fal")
-        return shown.output
+        words = command[1:3] if command[1:2] == ("pending",) else command[1:2]
+        return CliRunner().invoke(main, [*words, "--help"], prog_name="pulumi-fal").output
     env = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "1", "COLUMNS": "200"}
     run = subprocess.run(  # it fails for an argument that is no sub-command
         [*command, "--help"], env=env, text=True, cwd=ROOT, check=False, stdout=subprocess.PIPE
@@ -239,18 +240,13 @@ def problem(name: str, words: list[str]) -> str | None:
     """What the command doesn't have: a sub-command, or flags."""
     if (name, *words[:1]) == ("pulumi", "do"):
         return None  # most of its flags are made from the schema; e2e/test_cli.py runs it
-    path: list[str] = []
-    for word in words:
-        if not re.fullmatch(r"[a-z][a-z-]*", word):
-            break
-        usage = rf"(?mi)^(usage:)?\s*{re.escape(' '.join([name, *path, word]))}( |$)"
-        if not re.search(usage, help_of((*PROGRAMS[name], *path, word))):
-            break
-        path.append(word)
-    if not path and words and not words[0].startswith("-"):
+    first = itertools.takewhile(lambda word: re.fullmatch(r"[a-z][a-z-]*", word), words)
+    shown = help_of((*PROGRAMS[name], *first))
+    usage = re.search(rf"(?i)usage:\s+{name}((?: [a-z-]+)*)", shown)
+    if words and not words[0].startswith("-") and not (usage and words[0] in usage[1].split()):
         return f"{name} has no {words[0]}"
-    known = re.findall(r"(?<![\w-])(--?[a-zA-Z][\w-]*)", help_of((*PROGRAMS[name], *path)))
     flags = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+    known = re.findall(r"(?<![\w-])(--?[a-zA-Z][\w-]*)", shown)
     return f"{name} has no {flags - set(known)}" if flags - set(known) else None
 
 
