@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
+import runpy
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import griffe
 import pytest
-from tools import breaking, plugin_archive
+from tools import breaking, plugin_archive, release
 from tools.generate.__main__ import FILES, main
 
 from pulumi_fal._version import __version__
@@ -19,19 +18,7 @@ from pulumi_fal.cli.__main__ import NEWEST_SDK, OLDEST_SDK
 
 from ..docs import ROOT
 
-
-def load(name: str) -> Any:
-    """A tool that is a script."""
-    path = ROOT / "tools" / name
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-release, installer = load("release.py"), load("pulumi-cli/install.py")
+installer = runpy.run_path(str(ROOT / "tools" / "pulumi-cli" / "install.py"))
 
 
 # Packages
@@ -69,10 +56,10 @@ def test_versions() -> None:
 def test_bundle_checksum() -> None:
     """A bundle of `pulumi` is used only if its checksum is the published one."""
     good = hashlib.sha256(b"content").hexdigest()
-    assert installer.checked(b"content", "p.tar.gz", f"{good}  p.tar.gz\n") == b"content"
+    assert installer["checked"](b"content", "p.tar.gz", f"{good}  p.tar.gz\n") == b"content"
     for checksums in (f"{'0' * 64}  p.tar.gz\n", f"{good}  another.tar.gz\n", ""):
-        with pytest.raises(installer.Unavailable, match=r"p\.tar\.gz is not what"):
-            installer.checked(b"content", "p.tar.gz", checksums)
+        with pytest.raises(installer["Unavailable"], match=r"p\.tar\.gz is not what"):
+            installer["checked"](b"content", "p.tar.gz", checksums)
 
 
 # Releases
