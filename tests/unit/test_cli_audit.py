@@ -160,28 +160,22 @@ def test_another_account(line: CommandLine, seen: dict[str, str], sees: str, uns
 # Ages.
 
 
-def aged(
-    id_: str, age: float | None, own: str, most: str, code: int, limit: int | None = None
-) -> Any:
-    """The age of a machine, its own limit and that of the audit; the one in hours it exceeds."""
-    return pytest.param(age, own, most, code, limit, id=id_)
+LIMITS: dict[str, tuple[float | None, str, str, int, int | None]] = {
+    "no limit": (13 * HOUR, "", "", FINE, None),
+    "older": (13 * HOUR, "", "12h", FOUND, 12),
+    "just as old": (12 * HOUR, "", "12h", FINE, None),
+    "its own": (13 * HOUR, "12h", "", FOUND, 12),
+    "its own is lower": (13 * HOUR, "12h", "1d", FOUND, 12),
+    "its own is higher": (13 * HOUR, "1d", "2h", FOUND, 2),
+    "clock ahead": (-5, "", "1m", FINE, None),
+    "unknown": (None, "", "", FINE, None),
+    "unknown with a limit": (None, "", "12h", CANT_TELL, None),
+    "unknown with its own": (None, "12h", "", CANT_TELL, None),
+}
+"""The age of a machine, its own limit and that of the audit; the one in hours it exceeds."""
 
 
-@pytest.mark.parametrize(
-    "age, own, most, code, limit",
-    [
-        aged("no limit", 13 * HOUR, "", "", FINE),
-        aged("older", 13 * HOUR, "", "12h", FOUND, 12),
-        aged("just as old", 12 * HOUR, "", "12h", FINE),
-        aged("its own", 13 * HOUR, "12h", "", FOUND, 12),
-        aged("its own is lower", 13 * HOUR, "12h", "1d", FOUND, 12),
-        aged("its own is higher", 13 * HOUR, "1d", "2h", FOUND, 2),
-        aged("clock ahead", -5, "", "1m", FINE),
-        aged("unknown", None, "", "", FINE),
-        aged("unknown with a limit", None, "", "12h", CANT_TELL),
-        aged("unknown with its own", None, "12h", "", CANT_TELL),
-    ],
-)
+@pytest.mark.parametrize("age, own, most, code, limit", LIMITS.values(), ids=LIMITS)
 def test_too_old(
     line: CommandLine, age: float | None, own: str, most: str, code: int, limit: int | None
 ) -> None:
