@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import COMMANDS, Failed, Run, run
+from benchmarks.measure import COMMANDS, Command, Failed, Run, run
 from benchmarks.programs import BY_HAND, DIRECT, NATIVE, OURS, UNWRITTEN
 
 # What is written by hand works on four machines at a time: 64 would take it four minutes.
@@ -26,23 +26,15 @@ are compared with runs more than once."""
 Figure = Callable[[Run], float]
 
 
-def _seconds(name: str) -> Figure:
-    return lambda run: run.commands[name].seconds
+def _of(name: str, figure: Callable[[Command], float]) -> Figure:
+    return lambda run: figure(run.commands[name])
 
 
-def _cpu(name: str) -> Figure:
-    return lambda run: run.commands[name].cpu
-
-
-def _requests(name: str) -> Figure:
-    return lambda run: sum(run.commands[name].calls.values())
-
-
-TIMES = {f"{name}, s": _seconds(name) for name in COMMANDS}
+TIMES = {f"{name}, s": _of(name, lambda command: command.seconds) for name in COMMANDS}
 FIGURES: dict[str, Callable[[Run], float | None]] = {
     **TIMES,
-    **{f"CPU of {name}, s": _cpu(name) for name in COMMANDS},
-    **{f"requests of {name}": _requests(name) for name in COMMANDS},
+    **{f"CPU of {name}, s": _of(name, lambda command: command.cpu) for name in COMMANDS},
+    **{f"requests of {name}": _of(name, lambda one: sum(one.calls.values())) for name in COMMANDS},
     "memory, MB": lambda run: run.memory,
 }
 """What is taken from every run: times, API requests, and the peak of the plugin's process."""

@@ -119,7 +119,7 @@ class Stack:
         with self.memory.watched():
             self._pulumi(name, "--yes", "--skip-preview", "--parallel", str(self._machines))
 
-    def _pulumi(self, *arguments: str) -> str:
+    def _pulumi(self, *arguments: str) -> None:
         process = subprocess.Popen(
             [PULUMI, *arguments, "--non-interactive"],
             cwd=self._folder,
@@ -138,7 +138,6 @@ class Stack:
             raise
         if process.returncode:
             raise Failed(f"pulumi {arguments[0]}: exit code {process.returncode}\n{output}{errors}")
-        return output
 
 
 class Memory:
