@@ -18,7 +18,6 @@ mermaid   A chart, which GitHub draws.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +83,3 @@ def blocks(*languages: str) -> list[Block]:
         for match in re.finditer(FENCED, text)
         if not languages or match[1] in languages
     ]
-
-
-def schema_examples() -> dict[str, dict[str, str]]:
-    """The schema's examples by language, for each resource and function by its name."""
-    schema = json.loads((ROOT / "provider/pulumi_fal/native/schema.json").read_text("utf-8"))
-    described = {**schema["resources"], **schema["functions"]}
-    return {
-        token.rpartition(":")[2]: dict(re.findall(FENCED, spec["description"]))
-        for token, spec in described.items()
-    }

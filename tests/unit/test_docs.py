@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+from tools.languages.__main__ import examples
 
 import pulumi_fal
 from pulumi_fal.api import retry
 from pulumi_fal.cli.__main__ import main
 
-from ..docs import REPOSITORY, ROOT, SDKS, UNLOCKED, blocks, pages, schema_examples
+from ..docs import REPOSITORY, ROOT, SDKS, UNLOCKED, blocks, pages
 from ..processes import POSIX_SHELL
 
 DOCS = ROOT / "docs"
@@ -92,7 +93,7 @@ def test_retries() -> None:
 
 def test_other_languages() -> None:
     """A block is part of an example that `make languages` runs, or of one in the schema."""
-    schema = [text for texts in schema_examples().values() for text in texts.values()]
+    schema = [text for language in SDKS for text in examples(language).values()]
     found = blocks(*SDKS)
     assert {block.language for block in found} == SDKS
     for block in found:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from tools.languages.__main__ import examples
 
 import pulumi_fal
 from pulumi_fal.native.servicer import FalProvider
 
-from ..docs import ROOT, blocks, schema_examples
+from ..docs import ROOT, blocks
 
 RECORDED = Path(__file__).parent / "recorded" / "schema-names.txt"
 """Programs and states have these names in them. A line may be added; none may change or go."""
@@ -113,14 +114,14 @@ def test_descriptions() -> None:
 def programs() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each program or part of one, with where it stands."""
     for name in ("yaml", "cluster-yaml"):
-        example = ROOT / "examples" / name / "Pulumi.yaml"
-        yield str(example.relative_to(ROOT)), yaml.safe_load(example.read_text())
+        file = ROOT / "examples" / name / "Pulumi.yaml"
+        yield str(file.relative_to(ROOT)), yaml.safe_load(file.read_text())
     for block in blocks("yaml"):
         text = yaml.safe_load(block.text)
         if "resources" in text:
             yield str(block), text
-    for name, languages in schema_examples().items():
-        yield f"schema: {name}", yaml.safe_load(languages["yaml"])
+    for name, example in examples("yaml").items():
+        yield f"schema: {name}", yaml.safe_load(example)
 
 
 PROGRAMS = dict(programs())
