@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,16 @@ def bare(stack: Stack) -> Stack:
     stack.cli = Path(str(shutil.which("pulumi", path=folders)))
     assert shutil.which("pulumi-resource-fal", path=folders) is None
     return stack
+
+
+@pytest.fixture
+def package_index(tmp_path: Path) -> None:
+    """What pip installs from. Skips the test where it can't be reached."""
+    probe = ("download", "--quiet", "--no-deps", "--dest", str(tmp_path / "probe"), "semver")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", *probe)
+    reached = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if reached.returncode:
+        pytest.skip(f"pip reaches no package index: {reached.stderr.splitlines()[-1]}")
 
 
 @pytest.fixture

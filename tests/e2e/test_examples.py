@@ -14,14 +14,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pulumi_fal.emulator import state
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..docs import blocks
 from ..fakes import EIGHT, ONE
-from .harness import SSH_KEY, Run, Stack, cli_path, processes_with, pulumi_fal, wait_until
-from .installed import ROOT, run_uv
+from .harness import (
+    OFFICIAL_HOST,
+    SSH_KEY,
+    Run,
+    Stack,
+    cli_path,
+    processes_with,
+    pulumi_fal,
+    wait_until,
+)
+from .installed import ROOT, UV, build, run_uv
 from .native import in_native
 from .recovery import nothing_runs
 from .sshd import LocalShell, Sshd
@@ -273,6 +283,34 @@ def test_quickstart(stack: Stack, emulator: EmulatorServer) -> None:
     (made,) = emulator.state.list()
     expected = {"id": made.id, "ip": made.ip, "status": "ready", "ssh": f"ssh ubuntu@{made.ip}"}
     assert stack.outputs() == expected
+
+
+@pytest.mark.chaos("e2e/test_examples.py::test_quickstart")
+@pytest.mark.skipif(not OFFICIAL_HOST, reason="only Pulumi's own language host installs packages")
+@pytest.mark.parametrize("toolchain", ["pip", "uv"])
+def test_toolchain(
+    package_index: None, bare: Stack, emulator: EmulatorServer, tmp_path: Path, toolchain: str
+) -> None:
+    """`pulumi install` makes the environment of a project whose requirements name the package."""
+    bare.project = shutil.copytree(EXAMPLES / "quickstart", tmp_path / "new", ignore=ignored)
+    options = {"toolchain": toolchain, "virtualenv": "venv"}
+    project = {"name": "new", "runtime": {"name": "python", "options": options}}
+    (bare.project / "Pulumi.yaml").write_text(yaml.safe_dump(project))
+    wheel = build("wheel", tmp_path / "dist")
+    with (bare.project / "requirements.txt").open("a") as file:
+        file.write(f"pulumi-fal @ {wheel.as_uri()}\n")
+    (bare.folder / "bin" / "uv").symlink_to(UV)
+    own = ("PIP_", "UV_", "SSL_")
+    bare.env |= {name: value for name, value in os.environ.items() if name.startswith(own)}
+    bare.env["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+    bare.run("install")
+    bare.init()
+    bare.set_config(sshPublicKey=SSH_KEY)
+    bare.up()
+    (made,) = emulator.state.list()
+    assert bare.outputs()["ssh"] == f"ssh ubuntu@{made.ip}"
+    bare.destroy()
+    assert emulator.state.alive() == set()
 
 
 @pytest.fixture(scope="module")

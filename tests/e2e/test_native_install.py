@@ -126,16 +126,6 @@ def test_schema_check(tmp_path: Path) -> None:
 # From a release
 
 
-@pytest.fixture
-def package_index(tmp_path: Path) -> None:
-    """What pip installs from. Skips the test where it can't be reached."""
-    probe = ("download", "--quiet", "--no-deps", "--dest", str(tmp_path / "probe"), "semver")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", *probe)
-    reached = subprocess.run(pip, capture_output=True, text=True, check=False)
-    if reached.returncode:
-        pytest.skip(f"pip reaches no package index: {reached.stderr.splitlines()[-1]}")
-
-
 @pytest.mark.chaos("e2e/test_native_install.py::test_install")
 def test_archive(
     package_index: None, native: Stack, emulator: EmulatorServer, tmp_path: Path
