@@ -38,7 +38,7 @@ from pulumi_fal.machines import journal, lifecycle
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Entry
 from pulumi_fal.machines.whose import Evidence, Row, candidates, is_gone
-from pulumi_fal.resource.call import Costs
+from pulumi_fal.resource.call import Costs, only_changes
 from pulumi_fal.stacks import state
 from pulumi_fal.stacks.cache import LIST, Origin, Stacks
 from pulumi_fal.stacks.state import Found
@@ -114,7 +114,7 @@ def progress(note: str = "", *, in_logs: bool = False) -> Iterator[Callable[[str
         with Console(file=sys.stderr).status("") as line:
             yield lambda text: line.update(Text(f"{text}{note}"))
     elif in_logs:
-        yield functools.lru_cache(1)(lambda text: print_lines(text, err=True))
+        yield only_changes(lambda text: print_lines(text, err=True))
     else:
         yield lambda text: None
 

@@ -38,6 +38,18 @@ class Log(Protocol):
     ) -> object: ...
 
 
+def only_changes(show: Callable[[str], object], last: str = "") -> Callable[[str], None]:
+    """Return a function that shows a text unless it was the last one."""
+
+    def change(text: str) -> None:
+        nonlocal last
+        is_same, last = text == last, text
+        if not is_same:
+            show(text)
+
+    return change
+
+
 def _silent(message: str, severity: int = INFO, *, ephemeral: bool = False) -> None: ...
 
 

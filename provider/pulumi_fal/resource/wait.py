@@ -9,8 +9,9 @@ state as unfinished.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pulumi_fal import clock
@@ -32,7 +33,7 @@ from pulumi_fal.errors import (
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.capacity import Patience, Waited, no_capacity
 from pulumi_fal.resource import inputs
-from pulumi_fal.resource.call import WARNING, Call, InitFailed
+from pulumi_fal.resource.call import WARNING, Call, InitFailed, only_changes
 from pulumi_fal.resource.inputs import UNFINISHED
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import StackMachine
@@ -253,7 +254,7 @@ class Wait:
         Raises VanishedError if the machine is gone, and InitFailed if the wait fails otherwise.
         """
         timeout = self.call.timeout or CREATE_TIMEOUT
-        show = _show_changes(self.call, progress(self.instance))
+        show = only_changes(partial(self.call.log, ephemeral=True), progress(self.instance))
 
         def observe(shown: Instance) -> None:
             show(progress(shown))
@@ -276,18 +277,6 @@ class Wait:
             raise unfinished(self.account, self.call, self.instance, self.props, error) from error
         self.seen = True
         return self.outputs
-
-
-def _show_changes(call: Call, last: str = "") -> Callable[[str], None]:
-    """Return a function that shows a text on the resource's row, unless it was the last one."""
-
-    def show(text: str) -> None:
-        nonlocal last
-        if text != last:
-            call.log(text, ephemeral=True)
-        last = text
-
-    return show
 
 
 def unfinished(
@@ -362,7 +351,7 @@ def patience(call: Call, props: Mapping[str, Any]) -> Patience | None:
     text = props.get("wait_for_capacity")
     if text is None:
         return None
-    show = _show_changes(call)
+    show = only_changes(partial(call.log, ephemeral=True))
     return Patience(
         text, clock.parse_duration(text) or 0.0, lambda waited: show(_no_capacity_yet(waited))
     )
