@@ -248,6 +248,18 @@ def test_never_accepted(api: ApiWorld) -> None:
     assert f"Machine {machine.id} {said}" in str(caught.value)
 
 
+def test_deleted_again() -> None:
+    """A second call knows that the API has accepted the first one's DELETE."""
+    world = ApiWorld(deletion=10)
+    machine = world.made()
+    with pytest.raises(errors.StillThereError):
+        world.lifecycle.delete(machine.id, 5)
+    world.clock.sleep(10)
+    began = world.passed
+    assert world.lifecycle.delete(machine.id, 300)
+    assert world.passed - began < 15
+
+
 def test_refused_for_good(api: ApiWorld) -> None:
     """A 400 is the API's answer, and repeating the request would bring the same."""
     machine = api.made(EIGHT)

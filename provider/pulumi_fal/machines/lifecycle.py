@@ -105,6 +105,8 @@ class Lifecycle:
         self._clock = account.clock
         self._api_is_silent = False
         """Whether the API gave no answer to the last look."""
+        self.deleted: set[str] = set()
+        """The machines whose DELETE the API has accepted."""
 
     def confirm_gone(self, instance_id: str) -> Instance | None:
         """Wait until the machine is shown again, and return it, or None once it is gone.
@@ -345,7 +347,7 @@ class Deletion:
     """
 
     def __init__(self, account: Account, instance_id: str, until: float) -> None:
-        self.accepted = False
+        self.accepted = instance_id in account.lifecycle.deleted
         self.has_conflict = False
         """Whether the last answer was a 409, which shows that the machine exists."""
         self.said = ""
@@ -379,6 +381,7 @@ class Deletion:
             self._due = self._account.clock.now() + retry.delay(error, self._tries, random.uniform)
             return
         self.accepted, self.said = True, "the API had accepted it"
+        self._account.lifecycle.deleted.add(self._id)
         self._account.fleet.ending.add(self._id)
         self._due = self._account.clock.now() + RESEND_SECONDS
 
