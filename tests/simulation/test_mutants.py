@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -13,7 +14,7 @@ from unittest import mock
 import pytest
 from hypothesis import Phase as Searching
 from hypothesis import seed, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import invariant, run_state_machine_as_test
 
 from pulumi_fal.api import retry
 from pulumi_fal.api.dialects import Dialect, Request
@@ -232,9 +233,7 @@ QUICK_ONES = {
     "believe the list alone": Search(GONE, **HIDDEN),
     "need no time to be gone": Search(f"{GONE}|{TWICE}", **HIDDEN),
     "believe any account": Search(ANY, faults=UNDISTURBED, lag=0.0),
-    "let a diff look for the machine": Search(
-        "which its preview did not say|which is there again", seed=2, **HIDDEN
-    ),
+    "let a diff look for the machine": Search("which its preview did not say", seed=2, **HIDDEN),
     "skip a renamed record in progress": Search(ANY, move="rename", lag=0.0, **DYING),
     "drop what was never shown from state": Search(ANY, program=UNAWAITED, lag=90.0),
     "import whatever there is": Search("imports .*, which .* has", seed=2),
@@ -303,6 +302,15 @@ def test_a_broken_law_is_found(
     class Searched(case.machine):  # type: ignore[name-defined, misc]
         narrowing = case
         count = 0
+
+        @invariant()
+        def laws(self) -> None:
+            """The mutant may break others before."""
+            try:
+                super().laws()
+            except AssertionError as broken:
+                if re.search(case.law, str(broken)):
+                    raise
 
     searching = settings(QUICK, max_examples=WITHIN, phases=[Searching.generate])
     with MUTANTS[mutant](), pytest.raises(AssertionError, match=case.law):
