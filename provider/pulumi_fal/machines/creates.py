@@ -331,8 +331,8 @@ class Create:
             # The machine may already be in state, if only the entry could not be written.
             if instance.id not in (self.account.stacks.ids(self.origin) or ()):
                 records.remember(self.origin, made, instance)
-        about = earlier.decided(self.account, made, self._asking, self.new, lambda: ())
-        facts, decision = about
+        # It has an id, so nothing is searched for.
+        facts, decision = earlier.decided(self.account, made, self._asking, self.new, tuple)
         if isinstance(decision, Stop):
             if facts.holder:  # another stack has it in state, so this one must not
                 records.forget(self.origin)

@@ -296,8 +296,8 @@ class Absence:
         if self._looked_at is None:
             self._fleet.missing.append(self._id)
         else:
-            least = self._fleet.least_absence / _LEAST_LOOKS
-            self.seconds += min(now - self._looked_at, least)
+            longest = self._fleet.least_absence / _LEAST_LOOKS
+            self.seconds += min(now - self._looked_at, longest)
         self._looked_at = now
 
     def end(self) -> None:
