@@ -184,10 +184,10 @@ class Client:
         )
         return self.stub.Update(request)
 
-    def delete(self, id_: str, outputs: Properties, **fields: Any) -> None:
+    def delete(self, id_: str, outputs: Properties, urn: str = "", **fields: Any) -> None:
         sent = self.sent(outputs)
         self.stub.Delete(
-            provider_pb2.DeleteRequest(id=id_, urn=self.urn, properties=sent, **fields)
+            provider_pb2.DeleteRequest(id=id_, urn=urn or self.urn, properties=sent, **fields)
         )
 
     def configure(self, name: str = "default", **config: object) -> Any:

@@ -193,6 +193,23 @@ def test_engine_death(host: Host, emulator: EmulatorServer) -> None:
     assert emulator.state.creations == 1
 
 
+def test_program_has_it(host: Host, emulator: EmulatorServer) -> None:
+    """A machine that was gone and is there again stays, where the program has its resource.
+
+    A dynamic one is deleted under its earlier name. A process that checks nothing is a destroy.
+    """
+    client = host.start()
+    made = client.create(INPUTS)
+    gone = {**client.received(made.properties), "unfinished": "gone"}
+    alias = f"{client.urn}-earlier" if host.name == "dynamic" else ""
+    client.check({**INPUTS, "__aliases": [alias]} if alias else INPUTS)
+    client.delete(made.id, gone, urn=alias)
+    assert emulator.state.alive() == {made.id}
+    client = host.start()
+    client.delete(made.id, gone)
+    assert emulator.state.alive() == set()
+
+
 def test_no_pipe(tmp_path: Path) -> None:
     """Without a pipe from its engine, a plugin ends with the process that started it."""
     told, watched = tmp_path / "told", tmp_path / "watched"

@@ -157,8 +157,12 @@ class Engine:
         self._account.review(call.urn)
         self.world.laws.reviewed(call, before)
 
+    def _check(self, call: Call) -> None:
+        self.process.checked |= {call.urn, *self.stack.aliases(call.owner.name)}
+
     def _diff(self, call: Call) -> None:
         row = self.state.rows.get(call.owner.name)
+        self._check(call)
         if row is not None:
             news = self.stack.program[call.owner.name]
             diff = operations.diff(self._account, call.request(), row.id, row.outputs, news)
@@ -168,6 +172,7 @@ class Engine:
     def _bring_about(self, call: Call, forced: frozenset[str], delete_first: bool) -> None:
         row = self.state.rows.get(call.owner.name)
         news = self.stack.program[call.owner.name]
+        self._check(call)
         if row is not None:  # the engine shows it with the old inputs of a check
             self._account.note_in_engine(call.urn)
         if row is None and call.owner.name in self._imports:

@@ -100,7 +100,7 @@ class Laws:
         self._taken_before: dict[Call, int] = {}
         self._previews: dict[str, tuple[float, set[str]]] = {}
         """By stack, when it was previewed last, and what that has called a replacement."""
-        self._unasked: set[str] = set()
+        self.unasked: set[str] = set()
         """The machines that were replaced, although no input has changed that replaces one."""
         self._made_at: dict[str, str] = {}
         """By machine, on which computer it was made."""
@@ -207,9 +207,9 @@ class Laws:
         """An `up` replaces a machine because a diff says so."""
         if previewed is not None and call.owner.name not in previewed:
             self.violations.append(f"{call.owner} is replaced, which its preview did not say")
-        self._unasked.discard(row.id)
+        self.unasked.discard(row.id)
         if all(news.get(name) == row.inputs.get(name) for name in inputs.REPLACING):
-            self._unasked.add(row.id)
+            self.unasked.add(row.id)
 
     def _elsewhere(self, call: Call) -> set[str]:
         """Return the machines that another computer has made, and that no create here names."""
@@ -500,7 +500,7 @@ class Laws:
             self.violations.append(f"{call.owner} deletes {instance_id} of {made_by}")
         if instance_id in call.process.claimed:
             self.violations.append(f"{call.owner} deletes {instance_id}, which it just took")
-        is_replaced = instance_id in self._unasked and call.owner.name in call.process.program
+        is_replaced = instance_id in self.unasked and call.owner.name in call.process.program
         if is_replaced and self._world.account.shows(instance_id):
             self.violations.append(f"{call.owner} deletes {instance_id}, which is there again")
 

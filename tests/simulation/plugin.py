@@ -115,6 +115,7 @@ class Call:
         return resource.Call(
             self.urn,
             process.conditions.timeout,
+            was_checked=self.urn in process.checked,
             log=lambda message, severity=1, *, ephemeral=False: process.warnings.append(message),
             is_heard=lambda: process.engine_lives,
             aliases=process.world.stacks[process.stack].aliases(self.owner.name),
@@ -151,6 +152,8 @@ class Process:
         self.number = world.count_process()
         self.engine_lives = self.saves = self.has_lock = True
         self.is_dead = self.is_over = self.is_update = False
+        self.checked: set[str] = set()
+        """The URNs of the resources whose inputs it has checked, and their aliases."""
         self.program: frozenset[str] = frozenset()
         """The resources that it brings about, if it is an `up`."""
         self.is_plugin = True

@@ -56,6 +56,17 @@ def _found_gone(world: World) -> None:
     world.account.end_glitches()
 
 
+def _back_without_new(world: World) -> None:
+    """A machine that was found gone is there again, and state has lost the one that replaces it."""
+    _found_gone(world)
+    (old,) = world.stacks["one"].ids()
+    conditions = Conditions(timeout=5.0)
+    world.run(conditions, world.engine("one", conditions).up())
+    (new,) = world.stacks["one"].ids() - {old}
+    world.account.state.kill(new)
+    world.run(Conditions(), world.engine("one", Conditions()).refresh())
+
+
 def _without_record(stack: str) -> Build:
     """What the next commands leave once state has the machine: no record of its create."""
 
@@ -109,6 +120,12 @@ SITUATIONS = (
     Situation("in state", (_up(), _without_record("one")), has_state=True),
     Situation("in state, with its record", (_up(),), has_state=True),
     Situation("found gone, and there again", (_found_gone,), has_state=True, others=()),
+    Situation(
+        "found gone, there again, and the new one lost",
+        (_back_without_new,),
+        has_state=True,
+        others=(),
+    ),
     Situation("a late machine beside the present one", (_late,), has_state=True, others=()),
     Situation(
         "a late machine beside the present one, and machines are slow",
@@ -158,6 +175,7 @@ class Start:
             stack.doomed, stack.creating = list(stack.doomed), list(stack.creating)
         world.wrote, world._count = dict(built.wrote), built._count
         world.time.now = built.time.now
+        world.laws.unasked = set(built.laws.unasked)
         for home, disk in world.disks.items():
             disk.entries = dict(built.disks[home].entries)
             disk.locks = dict.fromkeys(built.disks[home].locks)

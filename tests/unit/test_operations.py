@@ -841,11 +841,9 @@ def test_back_at_delete(
 ) -> None:
     """It is not deleted by a replacement that nobody asked for. Every command names it."""
     id_, log = world.machine(EIGHT), Log()
-    if is_checked:
-        world.account.in_engine[URN] = set()
     if not is_back:
         world.state.kill(id_)
-    delete(world, id_, state, replace(CALL, log=log))
+    delete(world, id_, state, replace(CALL, was_checked=is_checked, log=log))
     assert (world.state.alive() == set()) is (is_deleted or not is_back)
     late = [] if is_deleted else [(id_, True)]
     assert [(entry.instance_id, entry.is_late) for entry in world.journal.readable()] == late

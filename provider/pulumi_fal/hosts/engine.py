@@ -309,7 +309,8 @@ class Session:
         """What logs on the stack's row: of resources that may not be part of this run."""
         self.clock = Clock()
         self.checked: set[str] = set()
-        """The URNs of the resources whose inputs this process has checked."""
+        """The URNs of the resources whose inputs this process has checked, and their aliases: the
+        engine deletes what it has replaced under the name that this had."""
         self.aliases: dict[str, tuple[str, ...]] = {}
         """The URNs that a resource may have had, by its own, as far as the program tells."""
         self.bill = Bill(lambda: settings.prices(self.environ, self.config))
@@ -343,7 +344,7 @@ class Session:
         """Remember that a resource's inputs are checked, and what only its program tells."""
         if isinstance(aliases, list):
             self.aliases[urn] = tuple(map(str, aliases))
-        self.checked.add(urn)
+        self.checked.update((urn, *self.aliases.get(urn, ())))
 
     def call(self, request: Request, *, preview: bool = False) -> Call:
         """Return the Call for a request. The first one warns about unresolved creates."""

@@ -63,7 +63,8 @@ class Call:
     preview: bool = False
     """Whether this is a preview, which changes nothing and works offline and without a key."""
     was_checked: bool = True
-    """Whether this command has checked the resource's inputs before. If a diff comes first, Pulumi
+    """Whether this command has checked the resource's inputs before: it has not at a delete, if the
+    command is a destroy, or the program no longer has the resource. If a diff comes first, Pulumi
     asks whether the replacement of another resource replaces this one, too. Each input that depends
     on that one is unknown then, and a diff with the values follows once they are known."""
     aliases: tuple[str, ...] = ()

@@ -483,8 +483,9 @@ def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
             "resumed with it. Run `pulumi refresh`, then `pulumi state delete` for the resource "
             "that should not have the machine.",
         )
-    # Of a resource that the program no longer has, or in a destroy, the engine has checked nothing.
-    is_replaced = props.get(UNFINISHED) == GONE and call.urn in account.in_engine
+    # In an `up` that has checked nothing of the resource, the program no longer has it. Whether
+    # state has a newer machine tells nothing, because a refresh may have dropped that one.
+    is_replaced = props.get(UNFINISHED) == GONE and call.was_checked
     if is_replaced and account.lifecycle.look(id_) is not None:
         account.records.note_gone(origin, id_, props)
         call.log(_came_back(id_), WARNING)
