@@ -32,7 +32,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-PINNED = "v3.259.0"
+PINNED = "v3.276.0"
 ASKED_FOR = sys.argv[2] if __name__ == "__main__" and sys.argv[2:] else None
 VERSION = ASKED_FOR or PINNED
 BUNDLE = "https://get.pulumi.com/releases/sdk/pulumi-{version}-{system}-{machine}.tar.gz"
