@@ -43,7 +43,7 @@ _AFTER_READY = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """The parts of the interval after which polls follow in a row, while each shows a machine that has
 just become ready. Machines that were started together become ready together, and most of them a
 moment after the first."""
-_AFTER_DELETE = (1 / 8, 1 / 2)
+_AFTER_DELETE = (1 / 8, 1 / 4)
 """The parts of the interval after which polls follow a DELETE: the first poll, which is also the
 pause until a poll confirms that no machine is left, and the least pause between others."""
 _SEVERAL = 2.0
