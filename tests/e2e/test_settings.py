@@ -26,7 +26,7 @@ TIMES = "custom_timeouts=pulumi.CustomTimeouts(create='2s', update='{}s')"
 def test_key_and_secrets(stack: Stack, emulator: EmulatorServer) -> None:
     """A key in config is enough. It shows nowhere, and neither do a secret sector and ip.
 
-    The engine itself logs config at -v=9, as the docs say; the provider never logs a key.
+    An older engine logs config at -v=9, as the docs say; the provider never logs a key.
     """
     state = emulator.state
     secret = "additional_secret_outputs=['ip'], "
@@ -39,7 +39,7 @@ def test_key_and_secrets(stack: Stack, emulator: EmulatorServer) -> None:
     assert_hidden(stack, "sector_1")
     lines = [line for line in loud.output.splitlines() if KEY in line]
     assert [line for line in lines if "Configure().inputs" not in line] == []
-    assert stack.files_with(KEY) == [stack.runs[-1].log.name]
+    assert {*stack.files_with(KEY)} <= {stack.runs[-1].log.name}
     stack.runs[-1].log.unlink()
 
     finish(state)
