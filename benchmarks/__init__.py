@@ -1,1 +1,1 @@
-"""`python -m benchmarks`: compare the provider with one written by hand, and with no Pulumi."""
+"""`python -m benchmarks`: compare the provider with one written by hand."""

@@ -10,34 +10,36 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import COMMANDS, Command, Failed, Run, run
-from benchmarks.programs import BY_HAND, DIRECT, NATIVE, OURS, UNWRITTEN
+from tools.demo import Failed
+
+from benchmarks.measure import COMMANDS, Command, run
+from benchmarks.programs import BY_HAND, NATIVE, OURS, UNWRITTEN
 
 # What is written by hand works on four machines at a time: 64 would take it four minutes.
 ROWS = {
-    1: {BY_HAND: 3, OURS: 3, NATIVE: 3, DIRECT: 1},
-    16: {BY_HAND: 1, OURS: 1, DIRECT: 1},
-    64: {OURS: 3, NATIVE: 1, DIRECT: 1},
-    256: {OURS: 2, UNWRITTEN: 1, DIRECT: 1},
+    1: {BY_HAND: 3, OURS: 3, NATIVE: 3},
+    16: {BY_HAND: 1, OURS: 1},
+    64: {OURS: 3, NATIVE: 1},
+    256: {OURS: 2, UNWRITTEN: 1},
 }
 """How often each program runs with how many machines. Polls have jitter, so that what the others
 are compared with runs more than once."""
 
+Run = dict[str, Command]
 Figure = Callable[[Run], float]
 
 
 def _of(name: str, figure: Callable[[Command], float]) -> Figure:
-    return lambda run: figure(run.commands[name])
+    return lambda run: figure(run[name])
 
 
 TIMES = {f"{name}, s": _of(name, lambda command: command.seconds) for name in COMMANDS}
-FIGURES: dict[str, Callable[[Run], float | None]] = {
+FIGURES = {
     **TIMES,
     **{f"CPU of {name}, s": _of(name, lambda command: command.cpu) for name in COMMANDS},
-    **{f"requests of {name}": _of(name, lambda one: sum(one.calls.values())) for name in COMMANDS},
-    "memory, MB": lambda run: run.memory,
+    **{f"requests of {name}": _of(name, lambda command: command.requests) for name in COMMANDS},
 }
-"""What is taken from every run: times, API requests, and the peak of the plugin's process."""
+"""What is taken from every run."""
 HEADER = ("program", "machines", "runs", *FIGURES, *(f"{name} / by hand" for name in COMMANDS))
 
 
@@ -50,7 +52,7 @@ def main() -> None:
             who,
             str(machines),
             str(len(same)),
-            *(_rounded(_median(figure, same)) for figure in FIGURES.values()),
+            *(_rounded(median(map(figure, same))) for figure in FIGURES.values()),
             *(_ratio(figure, same, base) for figure in TIMES.values()),
         ]
         for (who, machines), same in runs.items()
@@ -80,13 +82,8 @@ def measure(largest: int, provisioning: float) -> dict[tuple[str, int], list[Run
     return made
 
 
-def _median(figure: Callable[[Run], float | None], runs: list[Run]) -> float | None:
-    known = [value for value in map(figure, runs) if value is not None]
-    return median(known) if known else None
-
-
-def _rounded(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}".rstrip("0").rstrip(".")
+def _rounded(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _ratio(seconds: Figure, runs: list[Run], base: list[Run]) -> str:

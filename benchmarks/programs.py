@@ -8,7 +8,6 @@ from pathlib import Path
 
 BY_HAND, OURS, NATIVE = "written by hand", "pulumi-fal", "native plugin"
 UNWRITTEN = "pulumi-fal, without the engine's writes"
-DIRECT = "direct client"
 
 INSTANCE = {
     "instance_type": "gpu_1x_h100_sxm5",

@@ -54,7 +54,8 @@ def main() -> None:
             tempfile.TemporaryDirectory(prefix="pulumi-fal-demo-") as folder,
             EmulatorServer(provisioning=PROVISIONING, deletion=DELETION, api=api) as emulator,
         ):
-            demonstrate(emulator, Pulumi(Path(folder), emulator.env))
+            env = {**emulator.env, "FAL_COMPUTE_POLL_INTERVAL": "0.5"}
+            demonstrate(emulator, Pulumi(Path(folder), env))
     except Failed as failure:
         sys.exit(f"\nThe demo failed: {failure}")
     except SystemExit:
@@ -113,19 +114,19 @@ def demonstrate(emulator: EmulatorServer, pulumi: Pulumi) -> None:
 class Pulumi:
     """The CLI, with a home, a backend and a project in the folder."""
 
-    def __init__(self, folder: Path, endpoint: dict[str, str]) -> None:
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        """`env`: the variables that tell the provider and the engine what to do."""
         self.project = folder / "project"
         self.project.mkdir()
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("FAL_", "PULUMI_"))}
         self._env = {
             **kept,
-            **endpoint,
+            **env,
             "HOME": str(folder),
             "PULUMI_HOME": str(folder / "home"),
             "PULUMI_BACKEND_URL": f"file://{folder}",
             "PULUMI_CONFIG_PASSPHRASE": "demo",
             "PULUMI_SKIP_UPDATE_CHECK": "1",
-            "FAL_COMPUTE_POLL_INTERVAL": "0.5",
         }
 
     def show(self, *args: str) -> None:
@@ -154,7 +155,8 @@ class Pulumi:
             raise
         if process.returncode:
             raise Failed(
-                f"`pulumi {args[0]}` ended with exit code {process.returncode}\n{stderr or ''}"
+                f"`pulumi {args[0]}` ended with exit code {process.returncode}\n"
+                f"{stdout or ''}{stderr or ''}"
             )
         return stdout or ""
 
