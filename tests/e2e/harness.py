@@ -121,7 +121,9 @@ def tracebacks(output: str) -> list[str]:
     # Since 3.276, the engine's own log is JSON, and has the tracebacks that users don't see.
     lines = [line for line in output.splitlines() if not line.startswith('{"time":')]
     if OFFICIAL_HOST:
-        pulumis += ("KeyboardInterrupt",)
+        # What the interruption meets, and what Python prints of it where stderr has been closed.
+        met = "pulumi.errors.RunError: Resource monitor has terminated"
+        pulumis += ("KeyboardInterrupt", met, "object address ")
         # The lines before the diagnostics have the same messages, but may be of several resources.
         lines = (output.partition("Diagnostics:")[2] or output).splitlines()
     return [line for line in _last_lines(lines) if not line.startswith(pulumis)]
