@@ -189,15 +189,17 @@ NO_SIZE = "size must be a whole number of 1 or more"
     "arguments, problem",
     [
         *(({"size": size}, NO_SIZE) for size in (0, True, 2.0, "2", None)),
-        ({"size": pulumi.Output.secret(2)}, "^size can't be an Output, because a preview has"),
+        ({"size": lambda: pulumi.Output.secret(2)}, "^size can't be an Output, because"),
         ({"size": 10**9}, "^size must be 1000 or less"),
         ({"instance_typ": EIGHT}, r"unexpected argument instance_typ \(did you mean instance_type"),
     ],
 )
 def test_refuses(mocks: Mocks, arguments: dict[str, Any], problem: str) -> None:
     """The error comes before any machine is declared."""
+    # An Output needs an event loop, which some Pythons don't have when tests are collected.
+    given = {name: value() if callable(value) else value for name, value in arguments.items()}
     with pytest.raises(pulumi.RunError, match=problem):
-        ComputeCluster("train", **{"size": 2, "ssh_key": ED25519, **arguments})
+        ComputeCluster("train", **{"size": 2, "ssh_key": ED25519, **given})
     assert nodes(mocks) == {}
 
 
