@@ -22,6 +22,7 @@ QUICKSTART = Path(__file__).resolve().parents[1] / "examples" / "quickstart"
 PULUMI = Path(sys.executable).with_name("pulumi")
 SSH_KEY = f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{'A' * 43} demo"  # has no private key
 PROVISIONING, DELETION = 4.0, 1.0
+POLLS = {"FAL_COMPUTE_POLL_INTERVAL": "0.5"}
 COMMAND = os.path.relpath(Path(sys.executable).with_name("pulumi-fal"))
 NEXT = f"""\
    {COMMAND} emulator
@@ -54,8 +55,7 @@ def main() -> None:
             tempfile.TemporaryDirectory(prefix="pulumi-fal-demo-") as folder,
             EmulatorServer(provisioning=PROVISIONING, deletion=DELETION, api=api) as emulator,
         ):
-            env = {**emulator.env, "FAL_COMPUTE_POLL_INTERVAL": "0.5"}
-            demonstrate(emulator, Pulumi(Path(folder), env))
+            demonstrate(emulator, Pulumi(Path(folder), {**emulator.env, **POLLS}))
     except Failed as failure:
         sys.exit(f"\nThe demo failed: {failure}")
     except SystemExit:

@@ -44,7 +44,7 @@ def main() -> None:
 def rent_fleet() -> None:
     """Run `up` on this terminal, with many machines of an emulator."""
     with tempfile.TemporaryDirectory() as folder, EmulatorServer(provisioning=4.0) as emulator:
-        pulumi = demo.Pulumi(Path(folder), emulator.env)
+        pulumi = demo.Pulumi(Path(folder), {**emulator.env, **demo.POLLS})
         where = (f"--dir={pulumi.project}", f"--runtime-options=virtualenv={sys.prefix}")
         example = str(ROOT / "examples" / "fleet")
         pulumi.read("new", example, "--generate-only", "--offline", "--yes", "--name=fleet", *where)

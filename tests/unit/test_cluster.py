@@ -189,7 +189,10 @@ NO_SIZE = "size must be a whole number of 1 or more"
     "arguments, problem",
     [
         *(({"size": size}, NO_SIZE) for size in (0, True, 2.0, "2", None)),
-        ({"size": lambda: pulumi.Output.secret(2)}, "^size can't be an Output, because"),
+        (
+            {"size": lambda: pulumi.Output.secret(2)},
+            "^size can't be an Output, because a preview has",
+        ),
         ({"size": 10**9}, "^size must be 1000 or less"),
         ({"instance_typ": EIGHT}, r"unexpected argument instance_typ \(did you mean instance_type"),
     ],
