@@ -249,6 +249,19 @@ def test_other_system(host: Host, emulator: EmulatorServer, tmp_path: Path) -> N
     assert emulator.state.alive() == set()
 
 
+@only("dynamic")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows' processes get no signals")
+def test_quick_end(host: Host, tmp_path: Path) -> None:
+    """The plugin ends without a search for cycles in memory that the system frees anyway."""
+    told = tmp_path / "told"
+    tell = f"pathlib.Path({str(told)!r}).write_text(str(gc.get_freeze_count()))"
+    client = host.start(f"import atexit, gc, pathlib\natexit.register(lambda: {tell})")
+    client.check(INPUTS)
+    host.plugin.process.send_signal(signal.SIGINT)
+    host.plugin.process.wait(30)
+    assert int(told.read_text()) > 1000
+
+
 # The native plugin's own command.
 
 

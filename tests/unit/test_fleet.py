@@ -101,14 +101,12 @@ def test_long_waits() -> None:
 class Shared(Threads):
     """Threads that share the list of one account."""
 
-    def __init__(self, seed: int = 0, *, list_takes: float = 0.0, jitter: float = 1.0) -> None:
+    def __init__(self, seed: int = 0, *, list_takes: float = 0.0) -> None:
         super().__init__(seed)
         self.api = FakeApi(self.time)
         self.api.after = lambda request: self.passes(list_takes)
-        self.jitter = jitter
-        self.draws: list[tuple[float, float]] = []
         client = Client(settings(), self.clock, send=self.api.send)
-        self.fleet = Fleet(client, self.clock, uniform=self._draw)
+        self.fleet = Fleet(client, self.clock, uniform=lambda low, high: 1.0)
         account = Account(Journal(Path("none")), FakeStacks(), self.clock, settings)
         vars(account).update(client=client, fleet=self.fleet)
         self.lifecycle = account.lifecycle
@@ -132,10 +130,6 @@ class Shared(Threads):
     def wait_at(self, moment: float, ready_at: float) -> int:
         machine = self.machine(ready_at)
         return self.at(moment, lambda: self.lifecycle.wait_until_ready(machine, 1000.0))
-
-    def _draw(self, low: float, high: float) -> float:
-        self.draws.append((low, high))
-        return self.jitter
 
 
 @any_order
@@ -261,18 +255,6 @@ def test_polls_after_delete(gone: list[float], expected: list[float]) -> None:
     threads.run()
     assert threads.asked == pytest.approx(expected, abs=0.01)
     assert all(threads.outcome(one) for one in deletes)
-
-
-@pytest.mark.parametrize("machines", [1, 50])
-def test_jitter(machines: int) -> None:
-    """One draw for all lengthens a pause: of fifty the smallest alone would count."""
-    threads = Shared(jitter=1.05)
-    for _ in range(machines):
-        threads.wait_at(0.0, 8.0)
-    threads.run()
-    assert [round(moment, 1) for moment in threads.asked] == [2.1, 4.2, 6.3, 8.4]
-    assert len(threads.draws) == 1 + len(threads.asked)
-    assert set(threads.draws) == {(1.0, 1.05)}
 
 
 @any_order

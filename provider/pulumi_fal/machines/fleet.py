@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 Instances = Mapping[str, Instance]
 
-_JITTER = (1.0, 1.05)
-"""The range of the random factor for pauses, so that many stacks don't call at the same time."""
 _AFTER_READY = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """The parts of the interval after which polls follow in a row, while each shows a machine that has
 just become ready. Machines that were started together become ready together, and most of them a
@@ -103,7 +101,6 @@ class Fleet:
         self._asked = 0
         self._asked_at = -math.inf
         self._asking = False
-        self._jitter = uniform(*_JITTER)
         self._latest = Answer(number=0, asked_at=clock.now())
         self.ending: set[str] = set()
         """The machines whose DELETE the API has accepted, until they are known to be gone."""
@@ -178,7 +175,7 @@ class Fleet:
 
     def _pause(self, waited: float, soon: float = 0.0) -> float:
         longest = soon * self.interval or 8 * self.interval
-        return min(max(self.interval, waited / 20), longest) * self._jitter
+        return min(max(self.interval, waited / 20), longest)
 
     def _usable_after(self, seen: int, until: float = math.inf) -> Instances:
         if until < math.inf:
@@ -222,8 +219,6 @@ class Fleet:
         with self._condition:
             answer = self._next(number, asked_at, instances, error)
             self._latest = answer
-            # One draw for all threads: if each drew its own, only the smallest would count.
-            self._jitter = self._uniform(*_JITTER)
             self._asking = False
             self._condition.notify_all()
         return answer
