@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 Instances = Mapping[str, Instance]
 
 _AFTER_READY = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
-"""The parts of the interval after which polls follow in a row, while each shows a machine that has
-just become ready. Machines that were started together become ready together, and most of them a
-moment after the first."""
+"""The parts of the interval after which polls follow one that shows a machine that has just become
+ready. Machines that were started together become ready together, and most of them a moment after
+the first."""
 _AFTER_DELETE = (1 / 8, 1 / 4)
 """The parts of the interval after which polls follow a DELETE: the first poll, which is also the
 pause until a poll confirms that no machine is left, and the least pause between others."""
@@ -66,8 +66,8 @@ class Answer:
     pause: float = 0.0
     """After a call that failed, the delay until the next one."""
     soon: float = 0.0
-    """The part of the interval after which to poll again, because a machine has just become ready,
-    or because no deleted one is left; 0 if the next poll is not hurried."""
+    """The part of the interval after which to poll again, because a machine has become ready a
+    moment ago, or because no deleted one is left; 0 if the next poll is not hurried."""
     hurried: int = 0
     """The number of hurried polls in a row, up to and with the next one."""
 
@@ -257,7 +257,7 @@ def _soon(last: Answer, instances: Instances, *, is_end: bool) -> float:
         instance.is_ready and id_ in before and not before[id_].is_ready
         for id_, instance in instances.items()
     )
-    return _AFTER_READY[last.hurried] if is_new else 0.0
+    return _AFTER_READY[last.hurried] if is_new or last.hurried else 0.0
 
 
 class Absence:
