@@ -352,7 +352,7 @@ def hosts(printed: str) -> list[str]:
 @pytest.fixture
 def ssh(line: CommandLine) -> CommandLine:
     """A stack of two machines."""
-    line.stacks["dev"] = {"train-0": "id-0", "train-1": "id-1"}
+    line.stacks["dev"] = {"train-10": "id-1", "train-2": "id-0"}
     line.seen = {"id-0": {"ip": "198.18.0.1"}, "id-1": {"ip": "198.18.0.2"}}
     return line
 
@@ -361,12 +361,12 @@ def test_ssh_config(ssh: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command needs no key, and calls no API. A machine without an ip is left out."""
     monkeypatch.delenv("FAL_ADMIN_API_KEY")
     printed = ssh.run("ssh-config", "--stack", "dev")
-    assert hosts(printed) == ["train-0", "train-1"]
-    assert "Host train-1\n  HostName 198.18.0.2\n  User ubuntu\n" in printed
+    assert hosts(printed) == ["train-2", "train-10"]
+    assert "Host train-10\n  HostName 198.18.0.2\n  User ubuntu\n" in printed
     assert not ssh.emulator.state.calls.total()
     del ssh.seen["id-1"]
-    assert hosts(ssh.run("ssh-config", "--stack", "dev")) == ["train-0"]
-    assert "train-1 is left out: no ip of it is known." in ssh.stderr
+    assert hosts(ssh.run("ssh-config", "--stack", "dev")) == ["train-2"]
+    assert "train-10 is left out: no ip of it is known." in ssh.stderr
     ssh.seen["id-0"]["ip"] = "198.18.0.1\n  ProxyCommand x"
     assert "The stack's state is damaged" in ssh.refused("ssh-config", "--stack", "dev")
     ssh.stacks["dev"] = {}
@@ -380,11 +380,11 @@ def test_ssh_config_file(ssh: CommandLine, tmp_path: Path) -> None:
     shown = ssh.run("ssh-config", "--stack", "dev", "--write")
     folder = tmp_path / "home" / "fal-compute" / "ssh"
     assert f'  Include "{folder.as_posix()}/*"\n' in shown
-    assert "\n  ssh train-0\n" in shown
+    assert "\n  ssh train-2\n" in shown
     (file,) = folder.iterdir()
     assert (file.name, file.read_text()) == ("train.dev", printed)
     assert os.name == "nt" or file.stat().st_mode & 0o777 == 0o600
-    ssh.run("ssh-config", "train-0", "--write", code=2)
+    ssh.run("ssh-config", "train-2", "--write", code=2)
     ssh.run("ssh-config", "--write", "--format", "dstack", code=2)
 
 

@@ -116,9 +116,12 @@ def _place(row: Row) -> tuple[object, ...]:
     claim = row.claim
     if claim is None:
         return True, "", [], row.instance.id
-    parts = re.split(r"(\d+)", claim.name)
-    name = [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-    return row.whose is not Whose.STACK, claim.stack, name, row.instance.id
+    return row.whose is not Whose.STACK, claim.stack, _natural(claim.name), row.instance.id
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _stack(whose: Whose, claim: Claim | None) -> str:
@@ -448,6 +451,7 @@ _Host = tuple[str, "Instance | StackMachine"]
 
 def _hosts(machines: Sequence[StackMachine]) -> list[_Host]:
     """Return the machines by name, and by id where another one has the same name."""
+    machines = sorted(machines, key=lambda machine: _natural(Origin(machine.urn).name))
     aliases = [access.alias(Origin(machine.urn).name) for machine in machines]
     counts = Counter(aliases)
     return [
