@@ -22,8 +22,7 @@ ROWS = {
     64: {OURS: 3, NATIVE: 1},
     256: {OURS: 2, UNWRITTEN: 1},
 }
-"""How often each program runs with how many machines. Polls have jitter, so that what the others
-are compared with runs more than once."""
+"""How often each program runs with how many machines."""
 
 Run = dict[str, Command]
 Figure = Callable[[Run], float]

@@ -699,6 +699,16 @@ def test_delete_interrupted(world: World, state: dict[str, Any], is_sent: bool) 
         delete(world, id_, state)
 
 
+def test_delete_refused(world: World) -> None:
+    """Who reads only the end of an error knows that the machine may still cost money."""
+    id_ = world.machine(EIGHT)
+    world.api.faults.add("delete", "401", inf)
+    with pytest.raises(LifecycleError) as error:
+        delete(world, id_)
+    assert "answered 401" in str(error.value)
+    assert str(error.value).endswith(f"\nMachine {id_} was not deleted, and may still be billed.")
+
+
 # What is billed
 
 

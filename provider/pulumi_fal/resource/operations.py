@@ -15,6 +15,7 @@ from typing import Any
 from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Status
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import (
+    APIError,
     ConfigurationError,
     Interrupted,
     LifecycleError,
@@ -493,6 +494,10 @@ def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
     try:
         refuse_another(account, call, id_, props)
         is_deleted = account.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT)
+    except APIError as error:
+        raise LifecycleError(
+            id_, f"{error}\nMachine {id_} was not deleted, and may still be billed."
+        ) from None
     except Interrupted:
         raise LifecycleError(
             id_,
