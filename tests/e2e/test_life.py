@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
+from copy import copy
 
 import pytest
 
@@ -11,7 +13,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import ED25519, EIGHT, ONE
 from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
-from .native import in_native
+from .native import in_both, in_native
 from .recovery import billing, entries, says
 
 
@@ -67,6 +69,44 @@ def test_life(stack: Stack, emulator: EmulatorServer) -> None:
     assert stack.state_ids() == state.alive()
     assert state.creations == 2
     assert made.id in {entry.instance_id for entry in entries(stack)}  # it may come back
+
+
+@in_both
+def test_commands(stack: Stack, emulator: EmulatorServer) -> None:
+    """What people also run: plans, JSON, `state taint`, `--exclude` and `state move`."""
+    state, plan = emulator.state, str(stack.folder / "plan.json")
+    stack.env["PULUMI_EXPERIMENTAL"] = "true"
+    stack.write(machine("one"), machine("two"))
+    preview = json.loads(stack.preview("--json", "--save-plan", plan).output)
+    assert preview["changeSummary"] == {"create": 3}
+    stack.up("--plan", plan)
+    old = stack.ids()
+    assert set(old.values()) == stack.state_ids() == state.alive()
+
+    stack.run("state", "taint", stack.urn("one"), "--yes")
+    stack.write(machine("one"), machine("two", ssh_key=OTHER_SSH_KEY))
+    stack.run("update", "--strict", "--yes", "--exclude", stack.urn("two"))  # with its preview
+    new = stack.ids()
+    assert (new["one"] != old["one"], new["two"]) == (True, old["two"])
+    events = [json.loads(line) for line in stack.up("--json").output.splitlines()]
+    (summary,) = (event["summaryEvent"] for event in events if "summaryEvent" in event)
+    assert summary["resourceChanges"] == {"replace": 1, "same": 2}
+    ids = stack.ids()
+    assert (ids["one"], ids["two"] != old["two"]) == (new["one"], True)
+    assert stack.state_ids() == state.alive() == set(ids.values())
+
+    other = copy(stack)
+    other.name = "other"
+    other.init()
+    stack.run("state", "move", "--source", "dev", "--dest", "other", stack.urn("two"), "--yes")
+    stack.write(machine("one"))
+    stack.up("--expect-no-changes")
+    other.write(machine("two", ssh_key=OTHER_SSH_KEY))
+    other.up("--expect-no-changes")
+    assert (stack.ids(), other.ids()) == ({"one": ids["one"]}, {"two": ids["two"]})
+    other.destroy()
+    assert state.alive() == {ids["one"]}
+    assert entries(stack) == []
 
 
 # Each machine's inputs before and after.
