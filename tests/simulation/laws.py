@@ -418,7 +418,7 @@ class Laws:
             and self._made_at.get(instance_id, HOMES[0]) == call.process.home
             and (owner := account.made_by[instance_id]).stack == stack.name
             and any(
-                entry.instance_id in (None, instance_id)
+                entry.instance_id in (None, instance_id) and not self._is_unlinked(entry, stack)
                 for entry in world.entries_of(owner, call.process.home, late=True)
             )
         }
