@@ -402,6 +402,15 @@ def test_forget(line: CommandLine) -> None:
     assert (line.pending(), line.alive) == ([], {id_})
 
 
+def test_forget_unlisted(line: CommandLine) -> None:
+    """Lists may lack a machine that the API shows by its id, so it is named before."""
+    id_ = line.rent()
+    line.made(instance_id=id_, seen=True)
+    line.emulator.state.hide(id_, "list")
+    said = line.run("pending", "forget", "box", code=1, typed="n\n")
+    assert f"This machine may still run and bill, but is not in state: {id_}" in said
+
+
 def test_forgotten_is_late(line: CommandLine) -> None:
     """The machine that the list shows is not its own, as the person says, but another may come.
 

@@ -165,8 +165,9 @@ def sees_account_of(account: Account, entry: Entry) -> bool:
 def at_a_glance(account: Account, entries: Sequence[Entry]) -> list[Facts]:
     """Return what the next `up` of each entry's own stack will find, almost without waiting.
 
-    The same list of machines serves all. If it lacks a machine, a second one is read, because a
-    person may forget the create, and a single list may come from a stale replica.
+    The same list of machines serves all. If it lacks a machine, a second one is read, and then the
+    machine by its id, because a person may forget the create, and lists may come from a stale
+    replica.
     """
     stacks, now = account.stacks, account.clock.wall()
     pairs = [(entry, offline(entry, at_home(entry, stacks), stacks, now)) for entry in entries]
@@ -176,6 +177,9 @@ def at_a_glance(account: Account, entries: Sequence[Entry]) -> list[Facts]:
         if any(facts.instance is None and not facts.search for facts in found):
             account.clock.sleep(account.fleet.interval)
             instances |= account.fleet.fresh()
+            missing = {entry.instance_id for entry in entries if entry.instance_id} - {*instances}
+            shown = filter(None, map(account.lifecycle.find, sorted(missing)))
+            instances |= {instance.id: instance for instance in shown}
             found = [_with_list(account, entry, facts, instances) for entry, facts in pairs]
     except FalError as error:
         return [replace(facts, error=error) for _, facts in pairs]
