@@ -501,6 +501,17 @@ def test_cut_off(
     assert "create" not in world.api.calls
 
 
+def test_cut_off_reads(world: World) -> None:
+    """Creates that begin after the stack was first read don't have it read again, each for itself.
+
+    The operation that state has for each by then can only be its own.
+    """
+    stacks = world.stacks
+    for stacks.creating, origin in [((URN,), HERE), ((URN, TWO.urn), TWO)]:
+        launch(world, origin=origin)
+        assert stacks.forgotten == 1
+
+
 # A resource under another name, as its aliases say.
 
 API = replace(HERE, urn=URN.replace("::web", "::api"))

@@ -72,6 +72,11 @@ class Creates:
         What was read of the stack before is too old for it, and an alias with a create of its own
         is another resource.
         """
+        self.pending: dict[str, tuple[str, ...]] = {}
+        """The URNs of the creates that were pending when a stack was first read, by its name.
+
+        An update keeps those that earlier ones left, so no others are of an earlier update.
+        """
         self.in_flight = 0
         """How many POSTs have no result on record yet."""
         self._sent = threading.Condition()
@@ -498,7 +503,7 @@ class Create:
         """
         account, urn = self.account, self.origin.urn
         own = self._own()
-        if own is not None and urn in own.creating:
+        if own is not None and urn in account.creates.pending.setdefault(own.name, own.creating):
             # What was read before this create began may have the other operation alone.
             account.stacks.forget(self.origin, account.creates.began[urn])
             own = self._own()
