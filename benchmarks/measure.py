@@ -41,7 +41,8 @@ def run(who: str, machines: int, provisioning: float) -> dict[str, Command]:
         TemporaryDirectory(prefix="pulumi-fal-bench-") as folder,
         EmulatorServer(provisioning=provisioning, deletion=DELETION) as emulator,
     ):
-        pulumi = _stack(Path(folder), who, machines, emulator)
+        settings = {**emulator.env, "BENCHMARK_PROVISIONING": str(provisioning)}
+        pulumi = _stack(Path(folder), who, machines, settings)
         commands, calls = {}, Counter[str]()
         for name, command in COMMANDS.items():
             started, cpu = time.perf_counter(), _cpu()
@@ -53,9 +54,9 @@ def run(who: str, machines: int, provisioning: float) -> dict[str, Command]:
         return commands
 
 
-def _stack(folder: Path, who: str, machines: int, emulator: EmulatorServer) -> Pulumi:
+def _stack(folder: Path, who: str, machines: int, settings: dict[str, str]) -> Pulumi:
     """Return a new stack with a program for so many machines."""
-    pulumi = Pulumi(folder, programs.settings(who, emulator.env))
+    pulumi = Pulumi(folder, settings)
     (pulumi.project / "Pulumi.yaml").write_text(programs.project(who))
     (pulumi.project / "__main__.py").write_text(programs.program(who, machines))
     for own in ("naive.py", "raw.py"):

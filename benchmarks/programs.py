@@ -1,13 +1,12 @@
-"""What is compared: who creates the machines, by which program, and with which settings."""
+"""What is compared: who creates the machines, and by which program."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 BY_HAND, OURS, NATIVE = "written by hand", "pulumi-fal", "native plugin"
-UNWRITTEN = "pulumi-fal, without the engine's writes"
+WAITING = "only waits, for all at once"
 
 INSTANCE = {
     "instance_type": "gpu_1x_h100_sxm5",
@@ -19,7 +18,11 @@ from {module} import {resource}
 for number in range({machines}):
     {resource}(f"machine-{{number}}", {arguments})
 """
-_RESOURCES = {NATIVE: ("raw", "Machine"), BY_HAND: ("naive", "Machine")}
+_RESOURCES = {
+    NATIVE: ("raw", "Machine"),
+    BY_HAND: ("naive", "Machine"),
+    WAITING: ("naive", "WaitingMachine"),
+}
 
 
 def program(who: str, machines: int) -> str:
@@ -36,9 +39,3 @@ def project(who: str) -> str:
         path = Path(sys.executable).parent
         text += f"plugins:\n  providers:\n    - name: fal\n      path: {path}\n"
     return text
-
-
-def settings(who: str, endpoint: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables that tell the provider and the engine what to do."""
-    unwritten = {"PULUMI_EXPERIMENTAL": "true", "PULUMI_SKIP_CHECKPOINTS": "true"}
-    return {**endpoint, **(unwritten if who == UNWRITTEN else {})}
