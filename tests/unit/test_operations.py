@@ -699,12 +699,16 @@ def test_delete_interrupted(world: World, state: dict[str, Any], is_sent: bool) 
         delete(world, id_, state)
 
 
-def test_delete_refused(world: World) -> None:
-    """Who reads only the end of an error knows that the machine may still cost money."""
+@pytest.mark.parametrize("state, refused", [(STATE, "delete"), (GONE, "list")])
+def test_delete_refused(world: World, state: dict[str, Any], refused: str) -> None:
+    """Who reads only the end of an error knows that the machine may still cost money.
+
+    One that was replaced because it was gone is looked for first.
+    """
     id_ = world.machine(EIGHT)
-    world.api.faults.add("delete", "401", inf)
+    world.api.faults.add(refused, "401", inf)
     with pytest.raises(LifecycleError) as error:
-        delete(world, id_)
+        delete(world, id_, state, replace(CALL, was_checked=True))
     assert "answered 401" in str(error.value)
     assert str(error.value).endswith(f"\nMachine {id_} was not deleted, and may still be billed.")
 

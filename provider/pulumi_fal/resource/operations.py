@@ -487,11 +487,11 @@ def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
     # In an `up` that has checked nothing of the resource, the program no longer has it. Whether
     # state has a newer machine tells nothing, because a refresh may have dropped that one.
     is_replaced = props.get(UNFINISHED) == GONE and call.was_checked
-    if is_replaced and account.lifecycle.look(id_) is not None:
-        account.records.note_gone(origin, id_, props)
-        call.log(_came_back(id_), WARNING)
-        return
     try:
+        if is_replaced and account.lifecycle.look(id_) is not None:
+            account.records.note_gone(origin, id_, props)
+            call.log(_came_back(id_), WARNING)
+            return
         refuse_another(account, call, id_, props)
         is_deleted = account.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT)
     except APIError as error:
