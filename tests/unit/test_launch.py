@@ -17,13 +17,15 @@ import pytest
 
 from pulumi_fal.api.dialects import Request
 from pulumi_fal.api.models import Instance, NewInstance
-from pulumi_fal.errors import Interrupted, JournalError, UnresolvedCreateError
+from pulumi_fal.errors import APIError, Interrupted, JournalError, UnresolvedCreateError
 from pulumi_fal.machines import journal
+from pulumi_fal.machines.capacity import Patience
 from pulumi_fal.machines.journal import LATE_SECONDS, Entry, Journal, Phase
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine
 
-from ..fakes import ECDSA, ED25519, EIGHT, HERE, ONE, URN, settings
+from ..fakes import CREATE, ECDSA, ED25519, EIGHT, HERE, ONE, URN, settings
+from ..fakes import refusal as refused
 from .world import SETTLE_SECONDS, SPEC, World
 
 TWO = replace(HERE, urn=f"{URN}-2")
@@ -510,6 +512,24 @@ def test_cut_off_reads(world: World) -> None:
     for stacks.creating, origin in [((URN,), HERE), ((URN, TWO.urn), TWO)]:
         launch(world, origin=origin)
         assert stacks.forgotten == 1
+
+
+def test_place_in_queue(world: World) -> None:
+    """A create that fails while its error is kept leaves the queue, or the others would wait."""
+    answers = iter([refused(400, "no capacity left", CREATE), refused(422, "no", CREATE)])
+
+    def before(request: Request[Any]) -> None:
+        if request.creates and (answer := next(answers, None)) is not None:
+            raise answer
+
+    world.api.before = before
+    patience = Patience("6h", 21600.0, lambda waited: None)
+    with pytest.raises(APIError) as kept, world.creates.launch(SPEC, HERE, patience=patience):
+        pass
+    assert kept.value.status == 422
+    with world.creates.launch(SPEC, TWO, patience=patience) as other:
+        assert world.clock.passed < 600
+    assert other.id in world.state.alive()
 
 
 # A resource under another name, as its aliases say.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
@@ -107,7 +107,7 @@ class Queues:
 
     def turns(
         self, name: str, new: NewInstance, patience: Patience
-    ) -> Iterator[AbstractContextManager[None]]:
+    ) -> Generator[AbstractContextManager[None], None, None]:
         """Yield turns to send the create, until it ends otherwise than for want of capacity.
 
             for turn in queues.turns(...):
