@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
@@ -107,7 +107,7 @@ class Queues:
 
     def turns(
         self, name: str, new: NewInstance, patience: Patience
-    ) -> Generator[AbstractContextManager[None], None, None]:
+    ) -> Iterator[AbstractContextManager[None]]:
         """Yield turns to send the create, until it ends otherwise than for want of capacity.
 
             for turn in queues.turns(...):
@@ -117,27 +117,27 @@ class Queues:
         Raises CapacityError if there is no capacity in time, and Interrupted.
         """
         place = _Place(name, new, patience)
-        with self._placed(place) as queue:
-            while not place.is_over:
-                while (waited := self._await_turn(queue, place)) is not None:
-                    patience.show(waited)
-                yield self._turn(queue, place)
-
-    @contextmanager
-    def _placed(self, place: _Place) -> Iterator[_Queue]:
-        """Put a create into its queue until the block ends."""
-        kind = (place.new.instance_type, place.new.sector)
+        kind = (new.instance_type, new.sector)
         with self._condition:
             queue = self._queues.setdefault(kind, _Queue())
             queue.places.append(place)
         try:
-            yield queue
+            while not place.is_over:
+                while (waited := self._await_turn(queue, place)) is not None:
+                    patience.show(waited)
+                yield self._turn(queue, place)
         finally:
             with self._condition:
-                queue.places.remove(place)
-                if not queue.places:
-                    del self._queues[kind]
-                self._condition.notify_all()
+                self._leave(queue, place)
+
+    def _leave(self, queue: _Queue, place: _Place) -> None:
+        """Take a create out of its queue if it is still there. The caller holds the condition."""
+        if place not in queue.places:
+            return
+        queue.places.remove(place)
+        if not queue.places:
+            del self._queues[place.new.instance_type, place.new.sector]
+        self._condition.notify_all()
 
     def _await_turn(self, queue: _Queue, place: _Place) -> Waited | None:
         """Return None when it is the create's turn, or else what is new.
@@ -180,6 +180,8 @@ class Queues:
                     queue.due += self._pause(error.retry_after)
                 elif queue.refusal is not None and _may_pass(error):
                     queue.due += self._pause()
+                if place.is_over:  # not in `turns` alone: a kept error keeps that from ending
+                    self._leave(queue, place)
                 self._condition.notify_all()
 
     def _pause(self, retry_after: float | None = None) -> float:

@@ -12,7 +12,7 @@ import functools
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -376,12 +376,10 @@ class Create:
         """
         if self.patience is None:
             return self._create()
-        queues = self.account.creates.queues
-        # An error that the queue keeps would hold the generator, and so the create's place.
-        with closing(queues.turns(self.origin.name, self.new, self.patience)) as turns:
-            for turn in turns:
-                with turn:
-                    instance = self._create()
+        turns = self.account.creates.queues.turns(self.origin.name, self.new, self.patience)
+        for turn in turns:
+            with turn:
+                instance = self._create()
         return instance
 
     def _create(self) -> Instance:
