@@ -59,8 +59,10 @@ def _stack(folder: Path, who: str, machines: int, settings: dict[str, str]) -> P
     pulumi = Pulumi(folder, settings)
     (pulumi.project / "Pulumi.yaml").write_text(programs.project(who))
     (pulumi.project / "__main__.py").write_text(programs.program(who, machines))
-    for own in ("naive.py", "raw.py"):
-        shutil.copy(Path(__file__).with_name(own), pulumi.project)
+    modules = pulumi.project / "benchmarks"
+    modules.mkdir()
+    for own in ("naive.py", "raw.py", "waiting.py"):
+        shutil.copy(Path(__file__).with_name(own), modules)
     pulumi.read("stack", "init", "dev")
     return pulumi
 

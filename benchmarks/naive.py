@@ -63,20 +63,6 @@ class MachineProvider(ResourceProvider):
             time.sleep(INTERVAL)
 
 
-class WaitingProvider(MachineProvider):
-    """Only waits, for all machines at once: what Pulumi itself takes for as many."""
-
-    def configure(self, _req: Any) -> None:
-        from pulumi_fal.hosts.dynamic import raise_concurrency
-
-        raise_concurrency(256)
-
-    def create(self, props: dict[str, Any]) -> CreateResult:
-        machine = post(props)
-        time.sleep(float(os.environ["BENCHMARK_PROVISIONING"]))
-        return CreateResult(machine["id"], {**props, **machine, "status": "ready"})
-
-
 class Machine(Resource):
     provider: ResourceProvider = MachineProvider()
     ip: Output[str]
@@ -91,7 +77,3 @@ class Machine(Resource):
     ) -> None:
         inputs = {"instance_type": instance_type, "ssh_key": ssh_key, "ip": None, "status": None}
         super().__init__(self.provider, name, inputs, opts)
-
-
-class WaitingMachine(Machine):
-    provider = WaitingProvider()

@@ -19,9 +19,9 @@ for number in range({machines}):
     {resource}(f"machine-{{number}}", {arguments})
 """
 _RESOURCES = {
-    NATIVE: ("raw", "Machine"),
-    BY_HAND: ("naive", "Machine"),
-    WAITING: ("naive", "WaitingMachine"),
+    NATIVE: ("benchmarks.raw", "Machine"),
+    BY_HAND: ("benchmarks.naive", "Machine"),
+    WAITING: ("benchmarks.waiting", "WaitingMachine"),
 }
 
 
