@@ -44,7 +44,7 @@ HEADER = ("program", "machines", "runs", *FIGURES, *(f"{name} / by hand" for nam
 
 def main() -> None:
     options = _options()
-    runs = measure(options.largest, options.provisioning)
+    runs = measure(options.largest)
     base = runs[BY_HAND, 1]
     lines = [
         [
@@ -63,7 +63,7 @@ def main() -> None:
             csv.writer(file, lineterminator="\n").writerows([HEADER, *lines])
 
 
-def measure(largest: int, provisioning: float) -> dict[tuple[str, int], list[Run]]:
+def measure(largest: int) -> dict[tuple[str, int], list[Run]]:
     """Run all rows with at most so many machines, one at a time, and repeats last."""
     made: dict[tuple[str, int], list[Run]] = defaultdict(list)
     started = time.monotonic()
@@ -73,7 +73,7 @@ def measure(largest: int, provisioning: float) -> dict[tuple[str, int], list[Run
                 if turn >= times or machines > largest:
                     continue
                 try:
-                    made[who, machines].append(run(who, machines, provisioning))
+                    made[who, machines].append(run(who, machines))
                 except Failed as failure:
                     raise SystemExit(f"{who}, {machines}: {failure}") from None
                 seconds = time.monotonic() - started
@@ -98,13 +98,6 @@ def _options() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--largest", type=int, default=256, metavar="N", help="leave out rows with more machines")
-    add(
-        "--provisioning",
-        type=float,
-        default=10.0,
-        metavar="S",
-        help="the seconds until a machine is ready",
-    )
     add("--csv", type=Path, metavar="FILE", help="write the table into this file as well")
     return parser.parse_args()
 

@@ -18,8 +18,8 @@ from pulumi_fal.emulator.state import State
 
 COMMANDS = {"up": "up", "again": "up", "refresh": "refresh", "destroy": "destroy"}
 """The commands of a run, in their order, by the names that they have here."""
-DELETION = 0.5
-"""The seconds until a machine is gone."""
+PROVISIONING, DELETION = 10.0, 0.5
+"""The seconds until a machine is ready, and until it is gone."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Command:
     requests: int
 
 
-def run(who: str, machines: int, provisioning: float) -> dict[str, Command]:
+def run(who: str, machines: int) -> dict[str, Command]:
     """Create the machines, look for changes twice, with `up` and with `refresh`, and destroy them.
 
     Raises Failed if a step did not succeed.
     """
     with (
         TemporaryDirectory(prefix="pulumi-fal-bench-") as folder,
-        EmulatorServer(provisioning=provisioning, deletion=DELETION) as emulator,
+        EmulatorServer(provisioning=PROVISIONING, deletion=DELETION) as emulator,
     ):
-        settings = {**emulator.env, "BENCHMARK_PROVISIONING": str(provisioning)}
+        settings = {**emulator.env, "BENCHMARK_PROVISIONING": str(PROVISIONING)}
         pulumi = _stack(Path(folder), who, machines, settings)
         commands, calls = {}, Counter[str]()
         for name, command in COMMANDS.items():
