@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from pulumi_fal import errors
@@ -199,8 +200,10 @@ class FakeStacks(Stacks):
         """Where the machines in state were last seen."""
         self.providers: dict[str, str] = {}
         """The ids of the tested stack's providers, with their types."""
-        self.creating: tuple[str, ...] = ()
-        """The URNs of the tested stack's pending creates."""
+        self.creating: tuple[str | StackMachine, ...] = ()
+        """The tested stack's pending creates, or their URNs."""
+        self.asked = inf
+        """When the tested stack was read: by default since any create began."""
         self.others: dict[str, Stack | set[str] | str] = {}
         """By full name, another stack, the ids of its machines, or why it can't be read."""
         self.forgotten = 0
@@ -219,7 +222,14 @@ class FakeStacks(Stacks):
     def _in(self, backend: str, is_meant: Callable[[str], bool]) -> Found:
         self.on_read()
         own = [StackMachine(id_, URN, self.account_id) for id_ in self.in_state or ()]
-        tested = Stack(DEV, HERE.backend, (*own, *self.siblings), self.providers, self.creating)
+        tested = Stack(
+            DEV,
+            HERE.backend,
+            (*own, *self.siblings),
+            self.providers,
+            tuple(StackMachine("", one) if isinstance(one, str) else one for one in self.creating),
+            asked=self.asked,
+        )
         held = {DEV: "no answer" if self.in_state is None else tested, **self.others}
         unread = {name: why for name, why in held.items() if isinstance(why, str)}
         read = [

@@ -212,13 +212,13 @@ class Engine:
     def _create(self, call: Call, news: Inputs, old: Row | None) -> None:
         self.world.laws.create_begins(call)
         called = self.stack.called(call.owner.name)
-        self.state.creating.append(called)
+        self.state.creating.append((called, news))
         self._save()
         try:
             self._create_until_it_ends(call, news, old)
         finally:
             if self.process.records:
-                self.state.creating.remove(called)
+                self.state.creating.remove((called, news))
                 self._save()
 
     def _create_until_it_ends(self, call: Call, news: Inputs, old: Row | None) -> None:

@@ -87,7 +87,7 @@ class Laws:
         self.violations: list[str] = []
         self._world = world
         self._in_state: dict[Call, frozenset[str]] = {}
-        self._on_record: dict[Call, set[str]] = {}
+        self._on_record: dict[Call, list[Entry]] = {}
         self._began: dict[Call, float] = {}
         self._unnoted: set[str] = set()
         self.given_up: set[str] = set()
@@ -120,8 +120,7 @@ class Laws:
 
     def create_begins(self, call: Call) -> None:
         self._in_state[call] = self._world.stacks[call.owner.stack].ids()
-        entries = self._world.entries_of(call.owner, call.process.home)
-        self._on_record[call] = {entry.file for entry in entries}
+        self._on_record[call] = self._world.entries_of(call.owner, call.process.home)
         self._began[call] = self._world.time.now
 
     def create_ended(self, call: Call, instance_id: str) -> None:
@@ -148,8 +147,7 @@ class Laws:
 
     def called_again(self, call: Call) -> None:
         """An error hook has the engine call Create again, after an error."""
-        entries = self._world.entries_of(call.owner, call.process.home)
-        self._on_record[call] = {entry.file for entry in entries}
+        self._on_record[call] = self._world.entries_of(call.owner, call.process.home)
 
     def create_failed(self, call: Call, error: Exception) -> None:
         """A create says what went wrong."""
@@ -223,11 +221,17 @@ class Laws:
         world, account, conditions = self._world, self._world.account, call.process.conditions
         stack, name = world.stacks[call.owner.stack], call.owner.name
         is_known = stack.is_native or not stack.backend.startswith("http")
-        is_told = (
-            stack.creating.count(stack.called(name)) > 1 and name not in stack.rows and is_known
+        row, creates = stack.rows.get(name), stack.requests(name)
+        is_told = len(creates) > 1 and (
+            row is None or any(creates.count(one) > 1 for one in creates if one != row.requested)
         )
         is_disturbed = account.met or conditions.schedule or conditions.unread
-        if not is_told or is_disturbed or self._on_record[call]:
+        is_on_record = any(
+            entry.instance_id is None
+            or not (entry.is_late or entry.instance_id in self._in_state[call])
+            for entry in self._on_record[call]
+        )
+        if not (is_told and is_known) or is_disturbed or is_on_record:
             return set()
         asking, kind = account.state.account_of(conditions.key), stack.program[name]
         return {
@@ -269,7 +273,7 @@ class Laws:
             return
         entries = self._world.entries_of(call.owner, call.process.home)
         files = {entry.file for entry in entries}
-        if files - self._on_record[call]:
+        if files - {entry.file for entry in self._on_record[call]}:
             self.violations.append(f"{call.owner} is on record, but: {error}")
 
     def _check_key(self, call: Call, error: Exception) -> None:

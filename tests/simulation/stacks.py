@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.errors import StackError
+from pulumi_fal.resource.inputs import REPLACING
 from pulumi_fal.stacks.cache import ONLY_ORGANIZATION
 from pulumi_fal.tokens import MACHINES, PROVIDER_TYPES
 
@@ -40,6 +41,15 @@ class Row:
     called: str = ""
     """The resource's name when the engine wrote this; "" if it never had another one."""
 
+    @property
+    def requested(self) -> Inputs:
+        return _replacing(self.inputs)
+
+
+def _replacing(inputs: Inputs) -> Inputs:
+    """Return those of the inputs of which another value replaces the machine."""
+    return {name: inputs.get(name) for name in REPLACING}
+
 
 @dataclass(eq=False)
 class Stack:
@@ -59,8 +69,8 @@ class Stack:
     """Replaced, and not deleted yet."""
     provider: str = ""
     """The id of its provider resource, from its first `up` until it is destroyed."""
-    creating: list[str] = field(default_factory=list)
-    """The resources whose create has not ended, or was cut off."""
+    creating: list[tuple[str, Inputs]] = field(default_factory=list)
+    """The resources whose create has not ended, or was cut off, and what each requests."""
     exists: bool = True
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By what we call a resource, its names in the program: the last one, and before it those of
@@ -78,6 +88,10 @@ class Stack:
 
     def called(self, name: str) -> str:
         return self.names.get(name, (name,))[-1]
+
+    def requests(self, name: str) -> list[Inputs]:
+        """What the creates of a resource request that have not ended, or were cut off."""
+        return [_replacing(news) for called, news in self.creating if called == self.called(name)]
 
     def aliases(self, name: str) -> tuple[str, ...]:
         return tuple(map(self.urn_of, self.names.get(name, ())[:-1]))
@@ -111,6 +125,7 @@ class Stack:
                 "type": MACHINES[self.is_native],
                 "urn": self.urn_of(row.called or name),
                 "id": row.id,
+                "inputs": row.inputs,
                 "outputs": row.outputs,
                 "delete": is_replaced,
             }
@@ -118,8 +133,8 @@ class Stack:
         ]
         provider = {"type": PROVIDER_TYPES[self.is_native], "id": self.provider}
         creating = [
-            {"type": "creating", "resource": {"urn": self.urn_of(called)}}
-            for called in self.creating
+            {"type": "creating", "resource": {"urn": self.urn_of(called), "inputs": news}}
+            for called, news in self.creating
         ]
         return {"deployment": {"resources": [provider, *machines], "pending_operations": creating}}
 

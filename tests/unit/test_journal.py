@@ -276,6 +276,7 @@ def test_urns() -> None:
 
 MADE = ENTRY.as_created("made")
 SHOWN = replace(MADE, seen=True)
+RENAMED_URN = f"{URN}-renamed"
 READER = URN.replace("web", "reader")
 
 
@@ -288,6 +289,7 @@ READER = URN.replace("web", "reader")
         pytest.param(SHOWN.as_gone(0.0), URN, "made", True, True, id="leaving state"),
         pytest.param(SHOWN, URN, "another", True, True, id="another machine"),
         pytest.param(SHOWN, READER, "made", True, True, id="read by ComputeInstance.get"),
+        pytest.param(SHOWN, RENAMED_URN, "made", True, False, id="another name by now"),
         pytest.param(SHOWN, "", "made", True, True, id="no resource"),
     ],
 )
@@ -297,7 +299,9 @@ def test_settled(
     """An earlier process's entry goes once its resource has the machine, and the API showed it."""
     Journal(folder).write(entry)
     now = Journal(folder)
-    process(now).settle(urn, id_, is_proven=is_proven)
+    process(now, lambda origin, id_: origin.urn == RENAMED_URN or None).settle(
+        urn, id_, is_proven=is_proven
+    )
     assert bool(now.of(HERE)) is is_kept
 
 

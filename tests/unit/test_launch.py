@@ -455,7 +455,18 @@ def test_replaced_in_state(world: World) -> None:
     assert launch(world).id != "old"
 
 
+@pytest.mark.parametrize("phase, seen", [(Phase.LATE, True), (Phase.REPORTED, False)])
+def test_name_of_another(world: World, phase: Phase, seen: bool) -> None:
+    """A new resource with the earlier name of another one leaves that its machine."""
+    theirs = world.machine()
+    world.earlier(phase, theirs, seen=seen)
+    world.stacks.siblings = [StackMachine(theirs, TWO.urn)]
+    assert launch(world).id != theirs
+
+
 CUT_OFF = {"creating": (URN, URN)}
+OLD_ONE = StackMachine("old", URN, instance_type=EIGHT)
+NEW_ONE = StackMachine("", URN, instance_type=ONE)
 ELSEWHERE = replace(HERE, provider="another-id", backend="file:///elsewhere")
 OF_OLD = {"phase": Phase.REPORTED, "origin": replace(OLD, provider="another-id")}
 OLD_STACK = {OLD_NAME: Stack(OLD_NAME, HERE.backend, (), {"another-id": FAL})}
@@ -473,6 +484,27 @@ OLD_STACK = {OLD_NAME: Stack(OLD_NAME, HERE.backend, (), {"another-id": FAL})}
         pytest.param({"siblings": [StackMachine("x", URN)]}, {}, False, id="its machine in state"),
         pytest.param(
             {"siblings": [StackMachine("x", URN, is_replaced=True)]}, {}, True, id="an old one's is"
+        ),
+        pytest.param(
+            {"siblings": [OLD_ONE], "creating": (NEW_ONE, NEW_ONE)}, {}, True, id="a replacement"
+        ),
+        pytest.param(
+            {"siblings": [OLD_ONE], "creating": (replace(OLD_ONE, id=""), NEW_ONE)},
+            {},
+            False,
+            id="its machine is to be replaced",
+        ),
+        pytest.param(
+            {}, {"instance_id": "gone", "seen": True}, True, id="a machine that was gone is"
+        ),
+        pytest.param(
+            {"siblings": [StackMachine("other", TWO.urn)]},
+            {"instance_id": "other", "phase": Phase.REPORTED, "seen": True},
+            True,
+            id="a machine in state under another name is",
+        ),
+        pytest.param(
+            {"creating": (URN,), "asked": 0.0}, {}, True, id="when the stack could be read"
         ),
         pytest.param({"made": EIGHT}, {}, False, id="and no machine of the type"),
         pytest.param({"others": OLD_NAME}, {}, False, id="which another stack has"),
@@ -501,6 +533,16 @@ def test_cut_off(
     assert error.candidates == (made,)
     assert "its stack's state says that it was cut off" in str(error)
     assert "create" not in world.api.calls
+
+
+def test_cut_off_unread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first read of the stack showed still counts if the second one fails."""
+    stacks = world.stacks
+    vars(stacks).update(creating=(URN,), asked=0.0, providers={"an-id": FAL})
+    unread: dict[str, Any] = {"in_state": None}
+    monkeypatch.setattr(stacks, "forget", lambda *args: vars(stacks).update(unread))
+    made = world.machine()
+    assert refusal(world).candidates == (made,)
 
 
 def test_cut_off_reads(world: World) -> None:

@@ -19,13 +19,14 @@ from pulumi_fal.api.dialects import KEPT_SECONDS, Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import API, ENDPOINTS, AccountId, Settings
 from pulumi_fal.errors import (
+    APIError,
     ConfigurationError,
     ElsewhereError,
     UnresolvedCreateError,
 )
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.creates import Create
-from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Phase
+from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Phase, new_file
 from pulumi_fal.machines.lifecycle import STOPPED_SECONDS
 from pulumi_fal.resource import operations
 from pulumi_fal.stacks.cache import Origin
@@ -99,6 +100,38 @@ def test_replacement(world: World) -> None:
     world.account.in_engine[URN] = set()
     with world.creates.launch(SPEC, HERE) as new:
         assert new.id != old
+
+
+def test_replacement_fails(world: World) -> None:
+    """What the record without an id is of is not the machine of the create that has failed."""
+    killed(world)
+    (old,) = world.state.alive()
+    world.stacks.in_state = {old}
+    world.restart()
+    world.account.in_engine[URN] = {old}
+
+    def refuse_new(request: Request[Any]) -> None:
+        if world.api.keys[-1] != "the-key":
+            raise refused(403, "no", request)
+
+    world.api.before = at_creates(refuse_new)
+    with pytest.raises(APIError), world.creates.launch(SPEC, HERE):
+        pass
+    assert world.account.records.made(HERE) is None
+
+
+def test_replacement_beside_another(world: World) -> None:
+    """A record of the machine that is to be replaced hides no other that stops the create."""
+    other = world.state.create(NewInstance(ONE, ED25519)).id
+    killed(world, file=f"{new_file(HERE).rpartition('-')[0]}-0.json")  # it comes first
+    world.earlier(Phase.REPORTED, other, seen=True)
+    (old,) = world.state.alive() - {other}
+    world.stacks.in_state = {old}
+    world.restart()
+    world.account.in_engine[URN] = {old}
+    with pytest.raises(UnresolvedCreateError) as caught, world.creates.launch(SPEC, HERE):
+        pass
+    assert caught.value.candidates == (other,)
 
 
 @pytest.mark.parametrize("taken", [True, False])

@@ -226,7 +226,9 @@ class Create:
             if isinstance(decision, Resume):
                 return self._resume(entry, decision.instance)
             if isinstance(decision, SendAgain):
-                return self._send_again(entry)
+                if instance := self._send_again(entry):
+                    return instance
+                continue
             decided.append((entry, facts, decision))
         if errors := [decision.error for *_, decision in decided if isinstance(decision, Stop)]:
             for entry, facts, _ in decided:
@@ -506,8 +508,8 @@ class Create:
         if own is not None and urn in account.creates.pending.setdefault(own.name, own.creating):
             # What was read before this create began may have the other operation alone.
             account.stacks.forget(self.origin, account.creates.began[urn])
-            own = self._own()
-        if own is None or own.creating.count(urn) < 2 or self._is_on_record(own):
+            own = self._own() or own
+        if own is None or not self._was_cut_off(own) or self._is_on_record(own):
             return
         # Its key is not known, and with this one a second machine would be made.
         cut_off = replace(entry, before=(), idempotency_key="", first_sent=0.0)
@@ -517,12 +519,28 @@ class Create:
             account.journal.write(cut_off)
             raise unresolved.unanswered_error(cut_off, search)
 
+    def _was_cut_off(self, own: Stack) -> bool:
+        """Whether state has another create of the resource, and no machine that it may have made.
+
+        Beside the machine that is to be replaced, these are creates of what that machine is not.
+        """
+        urn = self.origin.urn
+        creates = [one.requested for one in own.pending if one.urn == urn]
+        has_this_one = own.asked >= self.account.creates.began[urn]
+        present = [one.requested for one in own.machines if one.urn == urn and not one.is_replaced]
+        if not present:
+            return len(creates) > has_this_one
+        return any(creates.count(one) > has_this_one for one in creates if one not in present)
+
     def _is_on_record(self, own: Stack) -> bool:
-        """Whether state has a machine of the resource, or the journal a create of it."""
-        journal, stacks = self.account.journal, self.account.stacks
-        present = {machine.urn for machine in own.machines if not machine.is_replaced}
-        return self.origin.urn in present or any(
-            same(entry, self._asking, stacks)[0] is Same.YES for entry in journal.of(self.origin)
+        """Whether the journal has a create of the resource that state may say was cut off.
+
+        Or had it when this create began. One whose machine is in state, or was, is another.
+        """
+        return any(
+            same(entry, self._asking, self.account.stacks)[0] is Same.YES
+            for entry in (*self.known, *self.account.journal.of(self.origin))
+            if entry.instance_id is None or not (entry.is_late or entry.instance_id in own.ids)
         )
 
     def _refuse_if_made(self, instances: Iterable[Instance]) -> None:

@@ -100,10 +100,11 @@ def decided(
 def _unasked(account: Account, entry: Entry, asking: Asking, new: NewInstance) -> Facts:
     """Return what is known of an entry without the API."""
     own = asking.own.machines if asking.own else ()
-    # An `up` before this one has left what it replaced to be deleted.
-    is_replaced = any(machine.id == entry.instance_id and machine.is_replaced for machine in own)
-    deleted, id_ = account.creates.deleted_ids, entry.instance_id or ""
-    is_had = id_ in deleted or account.engine_has(asking.origin.urn, id_)
+    urn, id_ = asking.origin.urn, entry.instance_id or ""
+    # An `up` before this one has left what it replaced to be deleted. Another resource's was its
+    # own before the program gave that its name.
+    is_replaced = any(one.id == id_ and (one.is_replaced or one.urn != urn) for one in own)
+    is_had = id_ in account.creates.deleted_ids or account.engine_has(urn, id_)
     return replace(
         offline(entry, asking, account.stacks, account.clock.wall()),
         requested=new,

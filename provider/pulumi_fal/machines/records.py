@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -46,7 +47,7 @@ class Records:
         self._wall = account.clock.wall
         self._lock = threading.Lock()
         self._reading_earlier = threading.Lock()
-        self._earlier: dict[tuple[str, str], Entry] | None = None
+        self._earlier: defaultdict[str, list[Entry]] | None = None
         self._unwritten: dict[str, Entry] = {}
         """By file, what could not be written, as while the disk is full for a moment."""
         self._claims: dict[str, str] = {}
@@ -150,8 +151,8 @@ class Records:
         """
         with self._lock:
             is_first = self._claims.setdefault(instance_id, urn) == urn
-        path, earlier = Origin(urn).path, self._earlier_entries
-        return is_first and not any(id_ == instance_id and of != path for of, id_ in earlier)
+        earlier = self._earlier_entries.get(instance_id, ())
+        return is_first and all(entry.origin.path == Origin(urn).path for entry in earlier)
 
     def drop(self, entry: Entry) -> None:
         """Remove the entry."""
@@ -179,31 +180,32 @@ class Records:
         origin = Origin(urn)
         # Errors are ignored: they were reported at the start, and the next create checks the stack.
         with suppress(OSError, JournalError):
-            earlier = self._earlier_entries.get((origin.path, instance_id))
-            entry = self._journal.current(earlier) if earlier is not None else None
-            # A late one's machine may be leaving state just now.
-            if entry is None or entry.is_late or not (is_proven or entry.seen):
-                return
-            if self._stacks.has(origin, instance_id) is False:
-                return
-            self._journal.exchange(entry, None)
-            self._earlier_entries.pop((origin.path, instance_id), None)
+            for earlier in self._earlier_entries.get(instance_id, ()):
+                entry = self._journal.current(earlier)
+                # A late one's machine may be leaving state just now.
+                if entry is None or entry.is_late or not (is_proven or entry.seen):
+                    continue
+                is_in_state = self._stacks.has(origin, instance_id)
+                if is_in_state is None:  # another resource may only read it
+                    is_in_state = entry.origin.path == origin.path
+                if not is_in_state:
+                    return
+                self._journal.exchange(entry, None)
 
     @property
-    def _earlier_entries(self) -> dict[tuple[str, str], Entry]:
-        """The entries of earlier processes, by resource and machine id.
+    def _earlier_entries(self) -> Mapping[str, list[Entry]]:
+        """The entries of earlier processes, by machine id: the resource may have another name now.
 
         The folder is read only once, because a refresh asks for hundreds of machines at the same
         time. Entries that this process writes later are not needed.
         """
         with self._reading_earlier:
             if self._earlier is None:
-                earlier: dict[tuple[str, str], Entry] = {}
+                self._earlier = defaultdict(list)
                 with suppress(JournalError):
                     for entry in self._journal.readable():
                         if entry.instance_id:
-                            earlier[entry.origin.path, entry.instance_id] = entry
-                self._earlier = earlier
+                            self._earlier[entry.instance_id].append(entry)
             return self._earlier
 
     def note_gone(self, origin: Origin, instance_id: str, props: Mapping[str, Any]) -> None:

@@ -132,6 +132,13 @@ class StackMachine:
     """The sector that the program requested; None if it requested none or if that is a secret."""
     max_age: float = math.inf
     """For how many seconds the machine is meant to run; infinite if that is a secret."""
+    ssh_key: str | None = field(default=None, repr=False)
+    """The SSH key that the program requested; None if that is a secret."""
+
+    @property
+    def requested(self) -> tuple[str | None, ...]:
+        """What the program requested, as far as another value replaces the machine."""
+        return self.instance_type, self.ssh_key, self.requested_sector
 
 
 @dataclass(frozen=True)
@@ -145,9 +152,8 @@ class Stack:
     machines: tuple[StackMachine, ...] = ()
     providers: Mapping[str, str] = field(default_factory=dict)
     """The ids of all provider resources in state, with their types."""
-    creating: tuple[str, ...] = ()
-    """The URNs of the resources that are being created, or whose create was cut off: one for each
-    create."""
+    pending: tuple[StackMachine, ...] = ()
+    """What is being created, or was when an update was cut off: one without an id per create."""
     is_updating: bool = False
     """Whether an update of it is in progress, as far as a list of several stacks shows."""
     asked: float = field(default=0.0, compare=False)
@@ -157,6 +163,11 @@ class Stack:
     def organization(self) -> str:
         """The organization of a stack in Pulumi Cloud."""
         return self.name.partition("/")[0]
+
+    @property
+    def creating(self) -> tuple[str, ...]:
+        """The URNs of the creates that are pending, one for each."""
+        return tuple(machine.urn for machine in self.pending)
 
     @property
     def ids(self) -> frozenset[str]:
@@ -211,7 +222,7 @@ def read(name: str = "", backend: str = "", seconds: float = SECONDS) -> Stack:
                 for resource in resources
                 if resource["type"].startswith(PROVIDERS) and resource.get("id")
             },
-            tuple(row["resource"]["urn"] for row in operations if row["type"] == "creating"),
+            tuple(_machine(row["resource"]) for row in operations if row["type"] == "creating"),
             asked=asked,
         )
     except (AttributeError, KeyError, TypeError):
@@ -282,7 +293,7 @@ def _moment(text: object) -> float | None:
 def _machine(resource: Mapping[str, Any]) -> StackMachine:
     inputs, outputs = (_texts(resource.get(name)) for name in ("inputs", "outputs"))
     return StackMachine(
-        resource["id"],
+        resource.get("id", ""),
         resource["urn"],
         AccountId.of(outputs),
         _moment(resource.get("created")),
@@ -293,6 +304,7 @@ def _machine(resource: Mapping[str, Any]) -> StackMachine:
         inputs.get("instance_type") or inputs.get("instanceType"),
         inputs.get("sector"),
         clock.parse_duration(inputs.get("max_age") or inputs.get("maxAge", "")) or math.inf,
+        inputs.get("ssh_key") or inputs.get("sshKey"),
     )
 
 
