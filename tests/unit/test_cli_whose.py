@@ -219,7 +219,7 @@ EXPIRED: dict[str, tuple[dict[str, Any], dict[str, str], str | None, int]] = {
     "damaged": ({DEV: {"a": M}}, {"a": "soon"}, None, 0),
     "two stacks": (IN_TWO, {"a": "11h", "b": "12h"}, "b", 0),
     "two, one without": (IN_TWO, {"a": "12h"}, None, 0),
-    "another unread": ({DEV: {"a": M}, PROD: "damaged"}, {"a": "12h"}, "a", 1),
+    "another unread": ({DEV: {"a": M}, PROD: "damaged"}, {"a": "12h"}, None, 1),
     "its own unread": ({DEV: "damaged"}, {"a": "12h"}, None, 1),
 }
 
@@ -255,6 +255,11 @@ def test_expired_asks(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
     shown = line.run("delete", "--expired", typed="n\n", code=1)
     assert "Delete 2 machines, with everything on their disks? [y/N]" in shown
     assert line.alive == {one, two}
+
+    monkeypatch.setattr(click, "confirm", lambda *_, **__: line.stacks.update({PROD: "damaged"}))
+    assert "Nothing was deleted" in line.refused("delete", "--expired")
+    assert line.alive == {one, two}
+    line.stacks[PROD] = {"b": two}
 
     def meanwhile(*_: object, **__: object) -> None:
         line.max_ages["b"] = "1d"

@@ -50,7 +50,7 @@ def delete(context: Context, given: tuple[str, ...], expired: bool, force: bool,
     first.
 
     With --expired, it deletes the machines of stacks that are older than their max_age, and no
-    others. Those of a stack that can't be read are left alone.
+    others. It deletes nothing if a stack can't be read.
     """
     if expired:
         if given or force:
@@ -88,34 +88,36 @@ def delete(context: Context, given: tuple[str, ...], expired: bool, force: bool,
 
 
 def _delete_expired(context: Context, yes: bool) -> None:
-    """Delete the machines of the stacks that can be read that are older than their max_age."""
+    """Delete the machines of stacks that are older than their max_age."""
     instances, reader = context.client().list_instances(), Reader(context)
-    evidence = reader.read(instances)
-    if found := _expired(evidence, instances):
-        rows = [common.aged(row, row.max_age) for row in found]
-        common.print_table(("EXPIRED", *common.AGED), rows)
-        for row in found:
-            common.print_lines(_dropped(row))
-        if not yes:
-            what = f"Delete {_machines(len(found))}, with everything on their disks?"
-            click.confirm(what, abort=True)
-        evidence = reader.read(instances)  # a stack may have changed meanwhile
-        still = {row.instance.id for row in _expired(evidence, instances)}
-        ids = [row.instance.id for row in found]
-        for id_ in ids:
-            if id_ not in still:
-                common.print_lines(f"Machine {id_} is left alone, because its stack has changed.")
-        _end(context, [id_ for id_ in ids if id_ in still], lambda left: "--expired")
-    if evidence.reasons:
-        raise click.ClickException(
-            "Machines of what could not be read were left alone. They may be older than their "
-            f"max_age, and keep billing:{_reasons([], evidence)}"
-        )
+    found = _expired(reader, instances)
     if not found:
         common.print_lines("No machine is older than its max_age.")
+        return
+    rows = [common.aged(row, row.max_age) for row in found]
+    common.print_table(("EXPIRED", *common.AGED), rows)
+    for row in found:
+        common.print_lines(_dropped(row))
+    if not yes:
+        what = f"Delete {_machines(len(found))}, with everything on their disks?"
+        click.confirm(what, abort=True)
+    still = {row.instance.id for row in _expired(reader, instances)}  # a stack may have changed
+    ids = [row.instance.id for row in found]
+    for id_ in ids:
+        if id_ not in still:
+            common.print_lines(f"Machine {id_} is left alone, because its stack has changed.")
+    _end(context, [id_ for id_ in ids if id_ in still], lambda left: "--expired")
 
 
-def _expired(evidence: Evidence, instances: Sequence[Instance]) -> list[Row]:
+def _expired(reader: Reader, instances: Sequence[Instance]) -> list[Row]:
+    """Return the machines that are older than each stack allows, of which all must be read."""
+    evidence = reader.read(instances)
+    if evidence.reasons:
+        raise click.ClickException(
+            "Nothing was deleted, because what could not be read may have any of the machines, "
+            "with a longer max_age or none. Those that are too old keep billing:"
+            f"{_reasons([], evidence)}\nCorrect that, and run the command again."
+        )
     return [row for row in evidence.whose(instances) if row.exceeds(row.max_age)]
 
 
