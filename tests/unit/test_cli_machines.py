@@ -251,8 +251,7 @@ def test_name_of_unread_stacks(line: CommandLine, named: dict[str, str]) -> None
 def test_settings_of_a_stack(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Key and endpoint are found as the provider finds them, and secrets are read last."""
     Path("Pulumi.yaml").write_text("name: train\nruntime: python\n")
-    line.pulumi_says = "no stack is selected"
-    line.run("ls")  # the environment suffices
+    line.pulumi_says = state.NOT_SELECTED
     endpoint = {"secret": False, "value": line.emulator.url}
     said = {
         ("config", "--json"): json.dumps(
@@ -275,6 +274,30 @@ def test_settings_of_a_stack(line: CommandLine, monkeypatch: pytest.MonkeyPatch)
     assert asked[1:] == list(said)
     monkeypatch.setattr("pulumi_fal.stacks.state.pulumi", line.pulumi)
     assert "No fal API key is set" in line.refused("ls")
+
+
+CONFIGS = {
+    "no stack": (f"`pulumi config --json` failed: {state.NOT_SELECTED}; please use", 0),
+    "no command": (NO_PULUMI, 0),
+    "no access": ("`pulumi config --json` failed: 401 Unauthorized", 1),
+}
+
+
+@pytest.mark.parametrize("says, code", CONFIGS.values(), ids=CONFIGS)
+def test_unread_config(line: CommandLine, says: str, code: int) -> None:
+    """It may have the key or the endpoint of another account than the environment's."""
+    Path("Pulumi.yaml").touch()
+    line.pulumi_says = says
+    line.run("ls", "--no-stacks", code=code)
+    assert (f"config of the selected stack can't be read: {says}. " in line.stderr) is bool(code)
+    line.run("audit", code=2)
+    assert (says in line.stderr) is bool(code)
+
+
+def test_no_folder(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may have removed the one that the shell is in."""
+    monkeypatch.setattr(Path, "cwd", mock.Mock(side_effect=FileNotFoundError(2, "No such file")))
+    assert "can't be read: [Errno 2] No such file" in line.refused("ls")
 
 
 def test_ls_in_v1(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

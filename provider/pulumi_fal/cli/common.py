@@ -33,7 +33,7 @@ from pulumi_fal.api import settings
 from pulumi_fal.api.models import Instance, Status
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.clock import Clock
-from pulumi_fal.errors import JournalError, StackError, printable, runnable
+from pulumi_fal.errors import ConfigurationError, JournalError, StackError, printable, runnable
 from pulumi_fal.machines import journal, lifecycle
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.journal import Entry
@@ -199,12 +199,16 @@ class Context:
 
     @cached_property
     def _config(self) -> dict[str, str | None]:
-        if not state.project_file(Path.cwd()):
-            return {}
         try:
-            return state.config()
-        except StackError:
-            return {}
+            return state.config() if state.project_file(Path.cwd()) else {}
+        except (OSError, StackError) as error:
+            if any(none in str(error) for none in (state.NOT_SELECTED, state.NO_COMMAND)):
+                return {}
+            raise ConfigurationError(
+                f"The config of the selected stack can't be read: {error}. It may have the key or "
+                "the endpoint. Correct that, or to use only the environment, run the command in a "
+                "folder without a Pulumi project."
+            ) from None
 
 
 pass_context = click.make_pass_decorator(Context, ensure=True)

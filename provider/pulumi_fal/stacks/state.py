@@ -34,6 +34,9 @@ _AT_ONCE = 4
 _TRIES = 4
 NO_STACK = "no stack named"
 """What `pulumi stack export` says of a stack that is not there."""
+NOT_SELECTED = "no stack selected"
+"""What `pulumi` says in a folder in which no stack is selected."""
+NO_COMMAND = "there is no `pulumi` command on PATH"
 _CUT_SHORT = "failed to load checkpoint: EOF"
 """What `pulumi stack export` says if it reads a state file that an update is just writing."""
 
@@ -46,7 +49,7 @@ def pulumi(*args: str, backend: str = "", seconds: float = SECONDS) -> str:
     """
     cli = _cli()
     if cli is None:
-        raise StackError("there is no `pulumi` command on PATH")
+        raise StackError(NO_COMMAND)
     environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "1"}
     if backend:
         environment["PULUMI_BACKEND_URL"] = backend
