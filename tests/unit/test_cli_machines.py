@@ -161,6 +161,12 @@ def test_progress(line: CommandLine, monkeypatch: pytest.MonkeyPatch, is_termina
 # Names are text, whatever they look like.
 
 
+def test_notes_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is said of a call that keeps failing has words of the API's."""
+    Context()._note("busy\x1b[2J")
+    assert capsys.readouterr().err == "busy [2J\n"
+
+
 @pytest.mark.parametrize("name", ["node[blue]", ":smile:", "a\x1b[2J\x07b"])
 def test_names_are_text(line: CommandLine, name: str) -> None:
     """They are no markup, and no character acts on the terminal."""

@@ -119,6 +119,7 @@ HIDDEN = "the value that is set"
         ("https://", HIDDEN),
         ("https://fal.test:s3cr3t", HIDDEN),
         ("https://[s3cr3t", HIDDEN),
+        ("https://rest..test", HIDDEN),
         ("ftp://fal.test", "ftp://fal.test"),
         ("s3cr3t", HIDDEN),
         (" ", HIDDEN),

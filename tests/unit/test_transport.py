@@ -138,6 +138,7 @@ def test_status(wire: Any, status: int, kind: type[APIError]) -> None:
         (502, {"body": PAGE, "content_type": "text/html"}, "502 Bad Gateway nginx"),
         (503, {"body": TITLED}, "503 Busy"),
         (503, {"body": ""}, "Service Unavailable"),
+        (503, {"body": "bus\u00e9", "content_type": "text/plain; charset=undefined"}, "bus\u00e9"),
     ],
 )
 def test_refusal(wire: Any, status: int, answer: dict[str, Any], detail: str) -> None:
@@ -381,6 +382,14 @@ def test_no_proxy_for_this_computer(nobody: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("all_proxy", f"http://{nobody}")
     with serving(lambda connection: seen(connection, response(b"[]"))) as url:
         assert Transport(settings(url)).send(LIST) == []
+
+
+def test_status_line() -> None:
+    """A reason is text of the server's as well, and may have the key in it."""
+    busy = response(b"", f"503 \x1b]0;{KEY}\x07 busy")
+    with serving(lambda connection: seen(connection, busy)) as url, pytest.raises(APIError) as no:
+        Transport(settings(url)).send(LIST)
+    assert no.value.detail == "]0;[the key] busy"
 
 
 def test_shared_connections() -> None:

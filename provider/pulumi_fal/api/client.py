@@ -143,6 +143,7 @@ class Transport:
             # requests wraps errors of the network. The only OSError that it doesn't wrap is that of
             # a missing CA bundle, which it checks before it sends anything.
             raise ConfigurationError(_NO_CA_BUNDLE) from None
+        response.encoding = "utf-8"  # as JSON is; an answer may name one that Python can't decode
         if not response.ok or response.is_redirect or not 200 <= response.status_code < 300:
             raise self._refusal(request, response)
         if request.kind == "delete" and response.text.lstrip()[:1] != "<":  # as HTML begins
@@ -159,7 +160,8 @@ class Transport:
     def _refusal(self, request: Request[Any], response: requests.Response) -> APIError:
         status = response.status_code
         kind = error_type(status)
-        detail = self._detail(request, response) or response.reason or "no reason given"
+        said = self._detail(request, response) or self._clean(response.reason or "")
+        detail = said or "no reason given"
         advice = None
         if kind is AuthenticationError:
             advice = (

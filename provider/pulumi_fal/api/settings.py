@@ -296,6 +296,7 @@ def _endpoint(environ: Environ, config: Config, api: str, api_key: str) -> str:
     try:
         parts = urlsplit(endpoint)
         host, _ = parts.hostname or "", parts.port
+        host.encode("idna")  # as it is sent to DNS; not every name can be
     except ValueError:
         host, parts = "", urlsplit("")
     usable = (

@@ -185,7 +185,7 @@ class Context:
         return replace(self.settings, retry_budget=budget)
 
     def _note(self, message: str) -> None:
-        click.echo(message, err=True)
+        print_lines(message, err=True)
 
     def config(self, key: str) -> str | None:
         """Return a value of the selected stack's config, or None if it is not set.
