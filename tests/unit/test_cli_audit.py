@@ -229,7 +229,7 @@ def test_audit_without_answers(line: CommandLine, monkeypatch: pytest.MonkeyPatc
     line.pulumi_says = NO_PULUMI
     shown = line.run("audit", code=CANT_TELL)
     assert f"Unreadable: the list of stacks: {NO_PULUMI}\n" in shown
-    assert "name the stacks to read with --stack" in shown
+    assert "name all stacks with --stack" in shown
     monkeypatch.setenv("FAL_ADMIN_API_KEY", "wrong")
     line.run("audit", code=CANT_TELL)
     assert "answered 401" in line.stderr

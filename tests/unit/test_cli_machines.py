@@ -517,7 +517,9 @@ def test_nothing_is_written(line: CommandLine) -> None:
     line.stacks = {DEV: {"a": line.rent()}}
     assert "nothing to import" in line.run("import-file", "--ssh-key", "key.pub")
     line.stacks[PROD] = "no access"
-    assert f"stack {PROD}: no access" in line.refused("import-file", "--ssh-key", "key.pub")
+    says = line.refused("import-file", "--ssh-key", "key.pub")
+    assert f"stack {PROD}: no access" in says
+    assert "name all others with --stack: a machine of one that you don't name" in says
     assert not Path("fal-import.json").exists()
 
 

@@ -242,7 +242,7 @@ def _summary(report: Report) -> str:
         *(text for whose, text in _ADVICE.items() if report.counts[whose]),
     ]
     if LIST in report.evidence.unread:
-        lines.append("Without a list, name the stacks to read with --stack.")
+        lines.append("Without a list, name all stacks with --stack.")
     if report.too_old:
         lines.append(
             f"Too old: {len(report.too_old)}. They keep billing. To delete one, remove it from its "

@@ -117,7 +117,8 @@ def _unclaimed(reader: Reader, listed: Sequence[Instance]) -> list[Instance]:
         reasons = "".join(f"\n  {what}: {why}" for what, why in evidence.unread.items())
         raise click.ClickException(
             "The machines that are in no stack are not known, because these could not be read:"
-            f"{reasons}\nCorrect that, or name the stacks to read with --stack."
+            f"{reasons}\nCorrect that. If none of these can have a machine, name all others with "
+            "--stack: a machine of one that you don't name counts as being in no stack."
         )
     rows = evidence.whose(listed)
     for row in rows:
