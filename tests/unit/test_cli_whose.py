@@ -5,10 +5,14 @@ test_whose.py has what decides it: here is what the commands find out for that.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +23,7 @@ from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.machines.journal import Phase
 
 from ..fakes import ONE
+from ..processes import POSIX_SHELL, command
 from .cli_support import (
     BACKEND,
     DEV,
@@ -353,6 +358,27 @@ def test_ctrl_c(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "2 machines may still run and bill:\n" in says
     assert f"\n  The delete of machine {ids[0]} was interrupted.\n" in says
     assert says.endswith(f"To continue, run:\n  pulumi-fal delete {ids[0]} {ids[1]}\n")
+
+
+@POSIX_SHELL
+def test_closed_stdout(line: CommandLine) -> None:
+    """With `| head -1`, all machines are deleted, and their records are dropped."""
+    ids = [line.rent(), line.rent(), line.rent()]
+    line.made(instance_id=ids[2])
+    line.emulator.state.deletion = 0.3
+    path = command(Path("bin", "pulumi"), "print('[]')").parent.resolve()
+    reader, stdout = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "pulumi_fal.cli", "delete", *ids, "--yes", "--force"],
+        env={**os.environ, "PATH": str(path)},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(stdout)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+    assert (line.alive, line.pending()) == (set(), [])
 
 
 def test_one_stays(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

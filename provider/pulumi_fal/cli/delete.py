@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent import futures
+from contextlib import suppress
 from dataclasses import dataclass
 
 import click
@@ -232,6 +233,7 @@ def _end(context: Context, ids: Sequence[str], arguments: Callable[[Iterable[str
             f"{_machines(len(left))} may still run and bill:{reasons}\nTo continue, run:\n"
             f"  pulumi-fal delete {arguments(left)}"
         )
+    click.echo(nl=False)  # fails if stdout has not taken all lines
 
 
 def _delete_all(context: Context, ids: Sequence[str]) -> dict[str, str]:
@@ -247,7 +249,8 @@ def _delete_all(context: Context, ids: Sequence[str]) -> dict[str, str]:
         id_, error = calls.pop(call), call.exception()
         if error is None:
             del left[id_]
-            common.print_lines(f"Machine {id_} is gone.")
+            with suppress(OSError):  # with `| head -1`, the others are deleted all the same
+                common.print_lines(f"Machine {id_} is gone.")
         elif isinstance(error, StillThereError):
             left[id_] = error.happened
         elif not isinstance(error, FalError):
