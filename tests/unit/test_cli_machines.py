@@ -22,6 +22,7 @@ import pytest
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import common, machines
 from pulumi_fal.cli.common import Context, Reader
+from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.hosts import access
 from pulumi_fal.resource import wait
 from pulumi_fal.stacks import state
@@ -235,6 +236,13 @@ def named(line: CommandLine) -> dict[str, str]:
 def test_name(line: CommandLine, named: dict[str, str], text: str, name: str) -> None:
     """A machine has the name that `ls` shows, also with its stack or the end of that."""
     assert line.json("get", text)["id"] == named[name]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_name_is_no_id(line: CommandLine, named: dict[str, str], status: int) -> None:
+    """An API may refuse to look up what has not the form of an id."""
+    line.emulator.faults.add("get", Fault(f"{status}", "no UUID", False, status, "{}"))
+    assert line.json("get", "b")["id"] == named["b"]
 
 
 @pytest.mark.parametrize("text, says", NO_NAMES.values(), ids=NO_NAMES)

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
@@ -25,7 +25,7 @@ from pulumi_fal.api.models import Instance
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.cli import common
 from pulumi_fal.cli.common import Context, Reader, pass_context
-from pulumi_fal.errors import NotReadyError
+from pulumi_fal.errors import APIError, NotReadyError
 from pulumi_fal.hosts import access
 from pulumi_fal.machines import lifecycle
 from pulumi_fal.machines.whose import Claim, Evidence, Row, Whose
@@ -34,6 +34,9 @@ from pulumi_fal.resource.call import Costs
 from pulumi_fal.stacks import state
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import StackMachine
+
+if TYPE_CHECKING:
+    from pulumi_fal.api.client import Client
 
 STACKS_SECONDS = 30.0
 """The most time that a command spends on stacks of which it only shows names."""
@@ -233,8 +236,7 @@ def find(
     client = reader.context.client()
     listed = {instance.id: instance for instance in client.list_instances()}
     found: dict[str, Instance | str | None] = {
-        # A list may lag behind.
-        text: listed.get(text) or (client.find_instance(text) if text.strip() else None)
+        text: listed.get(text) or _by_id(client, text)  # a list may lag behind
         for text in given
     }
     if names := [text for text, instance in found.items() if instance is None]:
@@ -245,6 +247,15 @@ def find(
     if problems := [problem for problem in found.values() if isinstance(problem, str)]:
         raise click.ClickException(nothing + "\n".join(problems))
     return {text: instance for text, instance in found.items() if isinstance(instance, Instance)}
+
+
+def _by_id(client: Client, text: str) -> Instance | None:
+    try:
+        return client.get_instance(text) if text.strip() else None
+    except APIError as error:
+        if error.status in (400, 404, 422):  # it knows no such id, or the text is no id to it
+            return None
+        raise
 
 
 def _resolve(
