@@ -425,6 +425,20 @@ def test_ssh_config_file(ssh: CommandLine, tmp_path: Path) -> None:
     ssh.run("ssh-config", "--write", "--format", "dstack", code=2)
 
 
+def test_ssh_config_of_two_stacks(ssh: CommandLine, tmp_path: Path) -> None:
+    """Of two hosts of one name, ssh would take the first, whichever stack is meant."""
+    ssh.stacks["prod"] = {"train-2": "id-1", "other": "id-0"}
+    for stack in ("dev", "prod", "dev"):
+        shown = ssh.run("ssh-config", "--stack", stack, "--write")
+        assert ("Names that other stacks have too end in .train.prod" in shown) is (stack == "prod")
+    folder = tmp_path / "home" / "fal-compute" / "ssh"
+    written = {file.name: hosts(file.read_text()) for file in folder.iterdir()}
+    assert written == {
+        "train.dev": ["train-2", "train-10"],
+        "train.prod": ["other", "train-2.train.prod"],
+    }
+
+
 def test_ssh_config_formats(ssh: CommandLine) -> None:
     """The pool or fleet has the stack's name, and only a sector in common makes it a cluster."""
     for machine in ssh.seen.values():

@@ -440,16 +440,18 @@ def ssh_config(
     machines = [machine for machine in state.read(stack).machines if not machine.is_replaced]
     hosts = _with_ip(_hosts(machines))
     origin = Origin(machines[0].urn)
-    text = _text(hosts, format_, f"{origin.project}-{origin.stack}", identity)
     if not write:
-        click.echo(text, nl=False)
+        click.echo(_text(hosts, format_, f"{origin.project}-{origin.stack}", identity), nl=False)
         return
     file = context.journal.folder.parent / "ssh" / access.alias(f"{origin.project}.{origin.stack}")
     file.parent.mkdir(parents=True, exist_ok=True)
+    named, hosts = hosts, _apart(hosts, file)
+    text = _text(hosts, format_, "", None)
     file.touch(0o600)  # ssh refuses a config that others may write to
     file.write_text(text)
+    renamed = f"Names that other stacks have too end in .{file.name}.\n" if hosts != named else ""
     common.print_lines(
-        f"Wrote {file}, with the machines of {origin.stack}.\n"
+        f"Wrote {file}, with the machines of {origin.stack}.\n{renamed}"
         "Add this line to ~/.ssh/config, above its first Host. It is the same for all stacks:\n"
         f"  Include {_quoted(file.parent / '*')}\n"
         f"Then log in by name, for example:\n  ssh {hosts[0][0]}"
@@ -469,6 +471,13 @@ def _hosts(machines: Sequence[StackMachine]) -> list[_Host]:
         (name if counts[name] == 1 else machine.id, machine)
         for name, machine in zip(aliases, machines, strict=True)
     ]
+
+
+def _apart(hosts: Sequence[_Host], file: Path) -> list[_Host]:
+    """Return the hosts with the stack in a name that another file has: ssh takes the first."""
+    others = "\n".join(other.read_text() for other in file.parent.iterdir() if other != file)
+    taken = re.findall(r"^Host (.+)", others, re.MULTILINE)
+    return [(f"{name}.{file.name}" if name in taken else name, host) for name, host in hosts]
 
 
 def _with_ip(hosts: Sequence[_Host]) -> list[_Host]:
