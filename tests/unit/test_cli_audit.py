@@ -239,6 +239,7 @@ FAILURES: dict[str, tuple[str, BaseException]] = {
     "OSError: no space": ("_look", OSError("no space")),
     "ZeroDivisionError: a bug": ("_print", ZeroDivisionError("a bug")),
     "interrupted": ("_look", KeyboardInterrupt()),
+    "nobody reads what it prints": ("_print", BrokenPipeError()),
     "damaged": ("_print", StackError("damaged")),
 }
 

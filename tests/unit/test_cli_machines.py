@@ -159,6 +159,12 @@ def test_progress(line: CommandLine, monkeypatch: pytest.MonkeyPatch, is_termina
     assert is_terminal or stderr.getvalue() == ""
 
 
+def test_no_stderr(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed with `2>&-`."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert Reader(Context()).read([]).unread == {}
+
+
 # Names are text, whatever they look like.
 
 
@@ -423,6 +429,14 @@ def test_ssh_config_file(ssh: CommandLine, tmp_path: Path) -> None:
     assert os.name == "nt" or file.stat().st_mode & 0o777 == 0o600
     ssh.run("ssh-config", "train-2", "--write", code=2)
     ssh.run("ssh-config", "--write", "--format", "dstack", code=2)
+
+
+def test_no_folder_for_files(ssh: CommandLine, tmp_path: Path) -> None:
+    """What the system refuses is told without a traceback."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "fal-compute").touch()
+    says = ssh.refused("ssh-config", "--stack", "dev", "--write")
+    assert re.match(r"Error: \[\w+ \d+\] .*fal-compute", says)
 
 
 def test_ssh_config_of_two_stacks(ssh: CommandLine, tmp_path: Path) -> None:

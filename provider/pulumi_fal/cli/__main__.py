@@ -169,13 +169,13 @@ def _version_of(path: str) -> str:
 
 
 class Cli(click.Group):
-    """A command group that prints the message of a FalError instead of its traceback."""
+    """A command group that prints the message of an error, and no traceback, unless it is a bug."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (FalError, click.ClickException) as error:
-            if isinstance(error, click.UsageError):
+        except (FalError, OSError, click.ClickException) as error:
+            if isinstance(error, (click.UsageError, BrokenPipeError)):  # click ends with these
                 raise
             raise click.ClickException(common.plain(str(error))) from None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
@@ -132,6 +134,9 @@ def audit(
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("interrupted")
+    except BrokenPipeError:  # as with `| head -1`
+        sys.stdout = io.StringIO()  # or Python would try again at its end
+        _fail("nobody reads what it prints")
     except Exception as error:  # noqa: BLE001 - 1, Python's own, would say that something was found
         traceback.print_exc()
         _fail(f"{type(error).__name__}: {error}")
@@ -139,7 +144,8 @@ def audit(
 
 
 def _fail(why: str) -> NoReturn:
-    common.print_lines(f"Error: the audit could not be completed: {why}", err=True)
+    with suppress(OSError):  # with `2>&1 | head -1`, nobody reads this either
+        common.print_lines(f"Error: the audit could not be completed: {why}", err=True)
     sys.exit(CANT_TELL)
 
 

@@ -110,7 +110,7 @@ def progress(note: str = "", *, in_logs: bool = False) -> Iterator[Callable[[str
     It is a line that ends with `note`, and disappears at the end. If stderr is no terminal, nothing
     is shown, or with `in_logs` each new text on a line.
     """
-    if sys.stderr.isatty():
+    if sys.stderr and sys.stderr.isatty():  # with `2>&-`, there is none
         with Console(file=sys.stderr).status("") as line:
             yield lambda text: line.update(Text(f"{text}{note}"))
     elif in_logs:
