@@ -197,10 +197,12 @@ class JournalError(FalError):
     """The journal of creates can't be used. It may be the only record of a machine."""
 
     def __init__(self, path: object, problem: str) -> None:
+        is_record = str(path).endswith(".json")  # without the folder, that command shows nothing
+        others = "; `pulumi-fal pending ls` shows what can be read" if is_record else ""
         super().__init__(
             f"The journal of creates ({path}) {problem}. It tracks machines that are not in state "
             "yet, so no machine is created without it.\n"
-            "Fix it, then run the command again; `pulumi-fal pending ls` shows what can be read."
+            f"Fix it, then run the command again{others}."
         )
         self.path = str(path)
         self.problem = problem

@@ -222,7 +222,10 @@ def test_damaged(line: CommandLine) -> None:
 def test_no_journal(line: CommandLine) -> None:
     """A journal that can't be read may have records, so it is not taken for an empty one."""
     line.damage("folder")
-    assert "creates) can't be read: " in line.refused("pending", "ls", "--json")
+    for command in ("ls --json", "forget box --yes"):
+        says = line.refused("pending", *command.split())
+        assert "creates) can't be read: " in says
+        assert "pending ls" not in says  # it can't read more than these
 
 
 # Which create is meant.
