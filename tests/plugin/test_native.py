@@ -361,10 +361,13 @@ def test_import_of_taken(
         assert said in reason
     with hosted() as later:
         later.delete(id_, refused)
-        later.delete(id_, outputs)  # a kill came before the comparison
+        killed = partial(later.delete, id_, outputs, old_inputs=read.inputs)
+        assert f"{said}: urn" in failure(killed).details()
         *_, reason = later.kept(partial(later.update, id_, refused, INPUTS))
         assert said in reason
-    assert emulator.state.alive() == {id_}
+        assert emulator.state.alive() == {id_}
+        later.delete(id_, outputs, old_inputs=struct(INPUTS))  # it was compared long ago
+    assert emulator.state.alive() == set()
 
 
 @pytest.mark.parametrize("name, warnings", [("box", 1), ("__exists__1", 0)])

@@ -526,6 +526,7 @@ LOST = {**OF_ANOTHER, "requested": NewInstance(EIGHT, ED25519)}
         pytest.param(Phase.CREATED, ID, {}, "", id="its own create"),
         pytest.param(Phase.CREATED, ID, OF_ANOTHER, "was not imported: a create of", id="another"),
         pytest.param(Phase.REQUESTED, None, LOST, "may have made it", id="unanswered"),
+        pytest.param(Phase.REQUESTED, None, {**LOST, **ELSEWHERE}, "", id="of another account"),
         pytest.param(Phase.LATE, None, LOST, "", id="late"),
         pytest.param(Phase.LATE, ID, OF_ANOTHER, "is on record to have made it", id="was gone"),
     ],

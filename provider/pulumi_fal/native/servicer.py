@@ -194,26 +194,31 @@ class FalProvider(ConfigurableProvider):
             f"To delete a machine that no stack has:\n  pulumi-fal delete {request.id}"
         )
         call, state = self._call(request, context), received(request.properties)
-        if IMPORT_REFUSED in state or self._is_taken(call, request.id, state):
+        if IMPORT_REFUSED in state:
             call.log(
                 f"Machine {request.id} was removed from state, but not deleted, because its import "
                 "was refused.",
                 WARNING,
             )
             return empty_pb2.Empty()
+        # The comparison of an import with the program records the key, unless a kill came first.
+        if IMPORTED in state and "ssh_key" not in received(request.old_inputs):
+            self._refuse_taken(call, request.id, state)
         with self.session.slots:
             operations.delete(self.session.account, call, request.id, state)
         return empty_pb2.Empty()
 
-    def _is_taken(self, call: Call, id_: str, state: Mapping[str, Any]) -> bool:
-        """Whether another resource has a machine whose import was cut off before its comparison."""
-        if IMPORTED not in state:
-            return False
+    def _refuse_taken(self, call: Call, id_: str, state: Mapping[str, Any]) -> None:
+        """Raise LifecycleError if another resource may have the machine that is to be deleted."""
         try:
             operations.refuse_taken(self.session.account, call, _machine(id_, state))
-        except LifecycleError:
-            return True
-        return False
+        except LifecycleError as error:
+            raise LifecycleError(
+                id_,
+                f"{error}\nSo machine {id_} was not deleted, and may be billed. To remove it from "
+                "this stack's state, and leave it as it is:\n"
+                f"  pulumi state delete {shlex.quote(call.urn)}",
+            ) from None
 
     def _refuse_without_stack(self, message: str) -> None:
         """Raise FalError with the message if there is no state to record what is done."""

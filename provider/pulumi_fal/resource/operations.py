@@ -23,6 +23,7 @@ from pulumi_fal.errors import (
     VanishedError,
 )
 from pulumi_fal.machines.account import Account, elsewhere
+from pulumi_fal.machines.earlier import sees_account_of
 from pulumi_fal.machines.journal import Entry
 from pulumi_fal.machines.whose import Asking, Same, candidates, same
 from pulumi_fal.resource import inputs, wait
@@ -343,7 +344,7 @@ def refuse_taken(account: Account, call: Call, instance: Instance) -> None:
                 "delete` first, which leaves the machine as it is.",
             )
     for entry in entries:
-        if not _may_have_made(entry, instance) or (
+        if not _may_have_made(account, entry, instance) or (
             entry.origin.path == asking.origin.path
             and same(entry, asking, account.stacks)[0] is Same.YES
         ):
@@ -360,11 +361,11 @@ def refuse_taken(account: Account, call: Call, instance: Instance) -> None:
         call.warn_once(f"These stacks could not be read, and may have machine {id_}:{lines}")
 
 
-def _may_have_made(entry: Entry, instance: Instance) -> bool:
+def _may_have_made(account: Account, entry: Entry, instance: Instance) -> bool:
     """Whether a create may have made the machine. A late one has no claim to it any more."""
     if entry.instance_id or entry.is_late:
         return entry.instance_id == instance.id
-    return bool(candidates(entry, [instance], ()))
+    return bool(candidates(entry, [instance], ())) and sees_account_of(account, entry)
 
 
 def refuse_mismatch(id_: str, actual: Properties, wanted: Properties) -> None:
