@@ -417,6 +417,18 @@ def test_read_gone(world: World, seconds: float, is_on_record: bool) -> None:
     assert [entry.is_late for entry in world.journal.readable()] == [True] * (outs is None)
 
 
+def test_read_gone_by_id(world: World) -> None:
+    """A create would adopt a machine that is on record, and `pulumi destroy` would delete it."""
+    id_, log = world.machine(EIGHT), Log()
+    outs = read(world, id_, {})
+    world.hide(id_)
+    world.clock.time += 100
+    assert read(world, id_, outs, log) is None
+    assert f"Machine {id_} is gone" in log.warning
+    assert "creates another one" not in log.warning
+    assert world.journal.readable() == []
+
+
 def test_by_id(world: World) -> None:
     """A program that reads a machine has nothing in state, so an unknown id is an error."""
     outs = read(world, world.machine(EIGHT), {})

@@ -237,11 +237,13 @@ def read(account: Account, call: Call, id_: str, props: Properties) -> Outputs |
             return dict(props)
         instance = account.lifecycle.confirm_gone(id_)
     if instance is None:
-        account.records.note_gone(account.origin(call.urn), id_, props)
+        then = "Correct its id in the program, or remove the resource."
+        if _is_managed(props):  # a create adopts what is on record
+            account.records.note_gone(account.origin(call.urn), id_, props)
+            then = "The next `pulumi up` creates another one, if the program still has it."
         call.log(
             f"Machine {id_} is gone: the API no longer shows it, so it is removed from state, and "
-            "is no longer billed.\nThe next `pulumi up` creates another one, if the program still "
-            "has the resource.",
+            f"is no longer billed.\n{then}",
             WARNING,
         )
         return None
@@ -254,13 +256,20 @@ def read(account: Account, call: Call, id_: str, props: Properties) -> Outputs |
     return outs
 
 
+def _is_managed(props: Properties) -> bool:
+    """Whether these are the outputs of a machine that Pulumi may replace or delete.
+
+    Those of a machine that a program only reads by its id have no key.
+    """
+    return "ssh_key" in props or IMPORTED in props
+
+
 def _trouble(call: Call, instance: Instance, props: Properties) -> str | None:
     """Return what a person has to know of the machine that was read, or None if nothing.
 
-    `props` are its outputs in state. Those of a machine that a program reads by its id have no key,
-    and Pulumi neither replaces nor deletes that one.
+    `props` are its outputs in state.
     """
-    is_managed = "ssh_key" in props or IMPORTED in props
+    is_managed = _is_managed(props)
     if instance.is_stopped:
         advice = f"\n{call.to_delete('it')}" if is_managed else ""
         return (
