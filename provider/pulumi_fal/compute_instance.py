@@ -208,7 +208,10 @@ def _provider(
     """
     if opts is None or opts.import_ is None:
         return SERIALIZED_PROVIDER
-    props = {**inputs, "__provider": SERIALIZED_PROVIDER}
+    # The engine takes the mark off what is secret before a dynamic provider gets it, and puts it on
+    # again in every answer but that of an import.
+    is_secret = pulumi.Output.from_input(inputs["ssh_key"]).is_secret()
+    props = {**inputs, "__is_secret": is_secret, "__provider": SERIALIZED_PROVIDER}
     read_opts = pulumi.ResourceOptions(id=opts.import_, parent=opts.parent)
     helper = pulumi.CustomResource(IMPORT_TYPE_TOKEN, name, props, read_opts)
 

@@ -77,13 +77,16 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         current, state = current_request(), _translated(props)
         if is_ours(current.urn, (IMPORT_TYPE_TOKEN,)):
             _session.warn_of_missing()
-            _session.import_inputs[id_] = {k: v for k, v in state.items() if k in INPUT_NAMES}
+            _session.import_inputs[id_] = state
             return dynamic.ReadResult(id_, {})
         # Only the read of an import comes without the serialized provider.
         if not current.provider_key and id_ in _session.import_inputs:
-            inputs = _session.import_inputs[id_]
+            helper = _session.import_inputs[id_]
+            inputs = {k: v for k, v in helper.items() if k in INPUT_NAMES}
             outs = operations.read_import(_session.account, _session.call(current), id_, inputs)
-            return dynamic.ReadResult(id_, outs, dict(inputs))
+            if helper.get("__is_secret"):
+                inputs["ssh_key"] = outs["ssh_key"] = rpc.wrap_rpc_secret(inputs["ssh_key"])
+            return dynamic.ReadResult(id_, outs, inputs)
         outputs: dict[str, Any] | None
         try:
             _session.account.list_ahead()

@@ -11,7 +11,7 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
-from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
+from .harness import OTHER_SSH_KEY, SSH_KEY, Code, Stack, machine, wait_until
 from .native import in_both
 from .recovery import finish, says
 
@@ -89,9 +89,12 @@ def test_import(stack: Stack, emulator: EmulatorServer) -> None:
     says(stack.up(fails=True), "Machine 0000-gone can't be read: the API does not know it.")
     assert stack.state_ids() == set()
 
-    stack.write(imported("box", made, ssh_key=OTHER_SSH_KEY))
+    hidden = Code(f"pulumi.Output.secret({OTHER_SSH_KEY!r})")
+    stack.write(imported("box", made, ssh_key=hidden))
     run = stack.start("up")
     wait_until(lambda: emulator.state.calls["list"] > 4 or run.process.poll() is not None)
+    assert made in (so_far := stack.state_file.read_text())
+    assert OTHER_SSH_KEY not in so_far
     finish(emulator.state)
     assert run.wait().exit_code == 0
     stack.write(machine("box", instance_type=EIGHT))

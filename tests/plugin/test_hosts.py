@@ -38,6 +38,7 @@ from .harness import (
     failure,
     init_failed,
     only,
+    secret,
 )
 
 INPUTS = {"instance_type": EIGHT, "ssh_key": ED25519}
@@ -343,17 +344,20 @@ def test_failures(host: Host) -> None:
 
 
 @only("dynamic")
-def test_import(host: Host, emulator: EmulatorServer) -> None:
+@pytest.mark.parametrize("is_secret", [False, True])
+def test_import(host: Host, emulator: EmulatorServer, is_secret: bool) -> None:
     """The answer has the program's inputs, which the helper was read with: no difference."""
     client = host.start()
     made = emulator.state.create(NewInstance(EIGHT, ED25519, "sector_2"))
     helper = client.urn.replace("dynamic/fal:ComputeInstance", "fal:ComputeInstanceImport")
     read, request = client.stub.Read, partial(provider_pb2.ReadRequest, id=made.id)
-    read(request(urn=helper, properties=client.sent(INPUTS)))
+    read(request(urn=helper, properties=client.sent({**INPUTS, "__is_secret": is_secret})))
     imported = read(request(urn=client.urn))
     assert imported.id == made.id
-    assert client.received(imported.inputs) == INPUTS
+    shown = {**INPUTS, "ssh_key": secret(ED25519)} if is_secret else INPUTS
+    assert client.received(imported.inputs) == shown
     outputs = client.received(imported.properties)
+    assert outputs["ssh_key"] == shown["ssh_key"]
     assert (outputs["status"], outputs["sector"], outputs["ip"]) == ("ready", "sector_2", made.ip)
     # The engine compares the inputs itself, and so honours ignore_changes.
     told = client.diff(made.id, INPUTS, outputs, INPUTS)

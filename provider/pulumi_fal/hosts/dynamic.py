@@ -239,7 +239,7 @@ class DynamicSession(Session):
         self._missing: list[str] = []
         """The consequences of the patches that did not apply, until a warning has named them."""
         self.import_inputs: dict[str, Mapping[str, Any]] = {}
-        """The inputs in the program for each machine that it imports, by the machine's id."""
+        """What the helper of each import was read with, by the machine's id."""
 
     def configure(self, config: Callable[[str], Any]) -> None:
         """Store the config, and patch this process, and watch for the engine's death."""
