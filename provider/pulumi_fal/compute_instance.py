@@ -211,7 +211,12 @@ def _provider(
     # The engine takes the mark off what is secret before a dynamic provider gets it, and puts it on
     # again in every answer but that of an import.
     is_secret = pulumi.Output.from_input(inputs["ssh_key"]).is_secret()
-    props = {**inputs, "__is_secret": is_secret, "__provider": SERIALIZED_PROVIDER}
+    props = {
+        **{key: pulumi.Output.from_input(inputs[key]).apply(_or_none, True) for key in inputs},
+        "__is_known": pulumi.Output.all(*inputs.values()).is_known(),
+        "__is_secret": is_secret,
+        "__provider": SERIALIZED_PROVIDER,
+    }
     read_opts = pulumi.ResourceOptions(id=opts.import_, parent=opts.parent)
     helper = pulumi.CustomResource(IMPORT_TYPE_TOKEN, name, props, read_opts)
 
@@ -221,6 +226,11 @@ def _provider(
 
     # An Output of the helper would make the resource depend on it, in state too.
     return pulumi.Output.from_input(asyncio.ensure_future(wait()))
+
+
+def _or_none(value: Any) -> Any:
+    """Return None for what is not known yet: the engine reads nothing with an unknown input."""
+    return None if isinstance(value, Unknown) else value
 
 
 def _refuse_not_shown(sector: Any) -> Any:

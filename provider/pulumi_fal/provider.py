@@ -15,7 +15,7 @@ from pulumi import dynamic
 from pulumi.output import Unknown
 from pulumi.runtime import rpc
 
-from pulumi_fal.errors import FalError
+from pulumi_fal.errors import FalError, LifecycleError
 from pulumi_fal.hosts.dynamic import DynamicSession, EngineRequest, current_request, guarded
 from pulumi_fal.resource import operations
 from pulumi_fal.resource.call import UNKNOWN, InitFailed
@@ -82,6 +82,13 @@ class ComputeInstanceProvider(dynamic.ResourceProvider):
         # Only the read of an import comes without the serialized provider.
         if not current.provider_key and id_ in _session.import_inputs:
             helper = _session.import_inputs[id_]
+            if not helper["__is_known"]:
+                raise LifecycleError(
+                    id_,
+                    f"Machine {id_} was not imported, because a preview can't compare it with "
+                    "inputs that are not known yet.\n"
+                    "Set inputs that are known, or run `pulumi up --skip-preview`.",
+                )
             inputs = {k: v for k, v in helper.items() if k in INPUT_NAMES}
             outs = operations.read_import(_session.account, _session.call(current), id_, inputs)
             if helper.get("__is_secret"):

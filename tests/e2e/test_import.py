@@ -56,6 +56,8 @@ def test_import_of_many(stack: Stack, emulator: EmulatorServer) -> None:
     of their outputs than that they are unknown.
     """
     ids = {f"machine_{number}": existing(emulator) for number in range(COUNT)}
+    stack.write(MAKER, imported("box", ids["machine_0"], ssh_key=Code("maker.key")))
+    says(stack.preview(fails=True), f"Machine {ids['machine_0']} was not imported, because a prev")
     stack.write(*(imported(name, id_) for name, id_ in ids.items()), MAKER)
     assert set(re.findall(r" =  \S+ (\w+) import", stack.preview().output)) == set(ids)
     gets = emulator.state.calls["get"]

@@ -351,7 +351,8 @@ def test_import(host: Host, emulator: EmulatorServer, is_secret: bool) -> None:
     made = emulator.state.create(NewInstance(EIGHT, ED25519, "sector_2"))
     helper = client.urn.replace("dynamic/fal:ComputeInstance", "fal:ComputeInstanceImport")
     read, request = client.stub.Read, partial(provider_pb2.ReadRequest, id=made.id)
-    read(request(urn=helper, properties=client.sent({**INPUTS, "__is_secret": is_secret})))
+    given = {**INPUTS, "__is_known": True, "__is_secret": is_secret}
+    read(request(urn=helper, properties=client.sent(given)))
     imported = read(request(urn=client.urn))
     assert imported.id == made.id
     shown = {**INPUTS, "ssh_key": secret(ED25519)} if is_secret else INPUTS
