@@ -237,8 +237,9 @@ class Native(Client):
     def handshake(self, engine: str = "127.0.0.1:1") -> Any:
         return self.stub.Handshake(provider_pb2.ProviderHandshakeRequest(engine_address=engine))
 
-    def check_config(self, **config: object) -> Any:
-        request = provider_pb2.CheckRequest(urn=f"{PROVIDER_URN}default", news=struct(config))
+    def check_config(self, provider: str = "second", /, **config: object) -> Any:
+        urn = f"{PROVIDER_URN}{provider}" if provider else ""
+        request = provider_pb2.CheckRequest(urn=urn, name=provider, news=struct(config))
         return self.stub.CheckConfig(request)
 
     def diff_config(self, olds: Properties, news: Properties) -> Any:

@@ -129,10 +129,11 @@ def test_config_or_variables(
 ) -> None:
     """A program may declare several accounts. Variables override the config of the stack."""
     right = {"apiKey": KEY, "endpoint": emulator.url, "api": "legacy", "parallel": "3"}
-    wrong = {"apiKey": "wrong", "endpoint": "https://127.0.0.1:1", "api": "v1", "parallel": "-1"}
+    wrong = {"apiKey": "wrong", "endpoint": "https://127.0.0.1:1", "api": "v9", "parallel": "-1"}
     config, variables = (right, wrong) if wins == "config" else (wrong, right)
     for variable, setting in VARIABLES.items():
         environ.setenv(variable, variables[setting])
+    assert list(provider.check_config(name, **config).failures) == []
     provider.configure(name, **config)
     assert provider.create(INPUTS).id in emulator.state.alive()
 

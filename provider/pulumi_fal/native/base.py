@@ -110,6 +110,14 @@ def is_default(name: str) -> bool:
     return not name or re.fullmatch(r"default(_\d+_\d+_\d+.*|_\w+_/.*)?", name) is not None
 
 
+def is_stateless(request: Any) -> bool:
+    """Whether this is the provider of `pulumi do` without a stack, which has a URN without a name.
+
+    The engine gives any other a name. Old engines give neither.
+    """
+    return bool(request.urn) and not request.name
+
+
 def parse_config(args: Mapping[str, Any]) -> dict[str, str]:
     """Return the config as text by the stack's keys, without what a preview does not know yet."""
     return {
@@ -269,7 +277,8 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
         Failures name no property, because the engine would print its value, which may be the key.
         """
         config = parse_config(received(request.news))
-        problem = settings.problem(environment(config), config.get)
+        is_stacks = is_default(request.name) and not is_stateless(request)
+        problem = settings.problem(environment(config, is_default=is_stacks), config.get)
         failures = [provider_pb2.CheckFailure(reason=problem)] if problem else []
         checked = secret(request.news, "apiKey")
         return provider_pb2.CheckResponse(inputs=checked, failures=failures)
@@ -294,9 +303,7 @@ class ConfigurableProvider(provider_pb2_grpc.ResourceProviderServicer):
             config,
             self._send,
             declared=declared,
-            # The provider of `pulumi do` without a stack has a URN without a name. The engine
-            # gives any other a name, and old engines neither.
-            is_stateless=bool(request.urn) and not request.name,
+            is_stateless=is_stateless(request),
             # Old engines tell none, and a preview of a stack that has none gets this mark.
             provider="" if request.id == UNKNOWN_ID else str(request.id),
         )
