@@ -406,8 +406,8 @@ def test_sector(world: World, name: str) -> None:
 
 @pytest.mark.parametrize(
     "machines",
-    [[], [in_state(0, "sector_1")], [in_state(0, "sector_1"), in_state(1, None)], None],
-    ids=["none", "first unfinished", "no sector", "not read"],
+    [[in_state(0, "sector_1")], [in_state(0, "sector_1"), in_state(1, None)], None],
+    ids=["first unfinished", "no sector", "not read"],
 )
 def test_first_is_missing(world: World, machines: list[StackMachine] | None) -> None:
     """Its result has the sector. If it has none in this run, the others that are there decide."""
@@ -416,6 +416,12 @@ def test_first_is_missing(world: World, machines: list[StackMachine] | None) -> 
     with pytest.raises(IncompleteClusterError, match=r"Machine train-2 was not created.* train-0,"):
         create(world, call(2))
     assert world.api.calls == []
+
+
+def test_first_is_not_in_state_yet(world: World) -> None:
+    create(world, call())
+    with pytest.raises(IncompleteClusterError, match=r"Machine train-1 was not created"):
+        create(world, call(1))
 
 
 def test_moves_to_native(world: World) -> None:
@@ -434,6 +440,7 @@ def test_moves_to_native(world: World) -> None:
         ("my:index:Lab$", "train-1", False),
         ("{cluster}$my:index:Extra$", "train-1", False),
         ("{cluster}$", "login", False),
+        ("{cluster}$", "login-1", False),
     ],
 )
 def test_urn(world: World, parents: str, name: str, is_followed: bool) -> None:

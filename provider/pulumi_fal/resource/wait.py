@@ -53,9 +53,12 @@ def sector(account: Account, call: Call, new: NewInstance) -> str | None:
     """
     if not _is_in_cluster(call.urn) or not InstanceType.has_sector(new.instance_type):
         return None
-    in_state = _in_state(account, call)
-    if follows(call):
-        in_state = [machine for machine in in_state or () if machine.urn != _first(call)]
+    in_state, first = _in_state(account, call), _first(call)
+    exist = {*account.records.machines(), *(machine.urn for machine in in_state or ())}
+    # Without a first machine, a program has given the component a child with such a name.
+    has_to_follow = follows(call) and (in_state is None or first in exist)
+    if has_to_follow:
+        in_state = [machine for machine in in_state or () if machine.urn != first]
     elif in_state is None:
         call.log(
             "The stack's state can't be read, so the API chooses this machine's sector. If it is "
@@ -68,8 +71,8 @@ def sector(account: Account, call: Call, new: NewInstance) -> str | None:
         key=lambda machine: (machine.urn == call.urn, machine.is_replaced),
         default=None,
     )
-    if witness is None and follows(call):
-        first, name = _name(_first(call)), _name(call.urn)
+    if witness is None and has_to_follow:
+        first, name = _name(first), _name(call.urn)
         raise IncompleteClusterError(
             f"Machine {name} was not created: it is to be in the sector of {first}, which has no "
             "result in this run, or whose sector the API does not show.\n"
