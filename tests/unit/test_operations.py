@@ -712,6 +712,14 @@ def test_delete_interrupted(world: World, state: dict[str, Any], is_sent: bool) 
         delete(world, id_, state)
 
 
+def test_delete_is_not_sent(world: World) -> None:
+    """As if the file with the CA certificates were missing."""
+    id_ = world.machine(EIGHT)
+    world.api.before = mock.Mock(side_effect=ConfigurationError("Nothing was sent."))
+    with pytest.raises(LifecycleError, match=f"Nothing was sent.\nMachine {id_} was not deleted"):
+        delete(world, id_)
+
+
 @pytest.mark.parametrize("state, refused", [(STATE, "delete"), (GONE, "list")])
 def test_delete_refused(world: World, state: dict[str, Any], refused: str) -> None:
     """Who reads only the end of an error knows that the machine may still cost money.
@@ -879,11 +887,21 @@ def test_back_at_delete(
         assert len(world.review()) == 1
 
 
+CALLS: dict[str, Callable[..., object]] = {"read": read, "update": update, "delete": delete}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_first_look_interrupted(world: World, call: str) -> None:
+    id_ = world.machine(EIGHT)
+    world.clock.interrupt()
+    with pytest.raises(LifecycleError, match=f"The {call} of machine {id_} was interrupted"):
+        CALLS[call](world, id_, {**UNFINISHED, **ELSEWHERE})
+
+
 # A machine of another account.
 
 
 SEEN_AT = {"endpoint": "https://fal.invalid"}
-CALLS: dict[str, Callable[..., object]] = {"read": read, "update": update, "delete": delete}
 
 
 @pytest.mark.parametrize("call", CALLS)

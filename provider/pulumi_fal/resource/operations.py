@@ -7,10 +7,11 @@ is gone.
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pulumi_fal.api.models import Instance, InstanceType, NewInstance, Status
 from pulumi_fal.api.settings import AccountId
@@ -41,6 +42,27 @@ _COMING_UP = (Status.PENDING, Status.INIT, Status.PROVISIONING, Status.UNKNOWN)
 
 Properties = Mapping[str, Any]
 Outputs = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _naming_interrupts(
+    operation: Callable[Concatenate[Account, Call, str, P], T],
+) -> Callable[Concatenate[Account, Call, str, P], T]:
+    """Decorate an operation so that the error of an interrupt names its machine."""
+
+    @functools.wraps(operation)
+    def named(account: Account, call: Call, id_: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return operation(account, call, id_, *args, **kwargs)
+        except Interrupted:
+            raise LifecycleError(
+                id_,
+                f"The {operation.__name__} of machine {id_} was interrupted. State did not change, "
+                "and the machine may still run and bill.\nRun the command again to continue.",
+            ) from None
+
+    return named
 
 
 @dataclass(frozen=True)
@@ -213,6 +235,7 @@ def _awaited(
     return outs
 
 
+@_naming_interrupts
 def read(account: Account, call: Call, id_: str, props: Properties) -> Outputs | None:
     """Return the machine's current outputs, or None if its own account shows that it is gone.
 
@@ -401,6 +424,7 @@ def not_known(id_: str) -> UnknownMachineError:
     )
 
 
+@_naming_interrupts
 def update(
     account: Account,
     call: Call,
@@ -479,6 +503,7 @@ def _words(names: Iterable[str]) -> str:
     return " and ".join(name.replace("_", " ") for name in names)
 
 
+@_naming_interrupts
 def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
     """Delete the machine, and return when the API no longer knows it."""
     try:
@@ -504,15 +529,9 @@ def delete(account: Account, call: Call, id_: str, props: Properties) -> None:
             return
         refuse_another(account, call, id_, props)
         is_deleted = account.lifecycle.delete(id_, call.timeout or DELETE_TIMEOUT)
-    except APIError as error:
+    except (APIError, ConfigurationError) as error:
         raise LifecycleError(
             id_, f"{error}\nMachine {id_} was not deleted, and may still be billed."
-        ) from None
-    except Interrupted:
-        raise LifecycleError(
-            id_,
-            f"The delete of machine {id_} was interrupted. It stays in state, and may still "
-            "run and bill. Run the command again to continue.",
         ) from None
     creates.deleted_ids.add(id_)
     if is_deleted:
