@@ -1,168 +1,146 @@
-"""Every fault at every call of create, read and delete under the real engine.
+"""Each call of create, read and delete meets a fault under the real engine.
 
-A run plays a part of each row, which follows from CHAOS_SEED; `CHAOS_SHARE=1` plays all, and
-`CHAOS_ONLY=REGEX` all cases whose row or name it matches.
+This is a slice: tests/simulation has every fault at every call, below Pulumi. After the fault,
+commands are repeated until they succeed. When an error names ways out, the user takes the right
+one: only a user can know which machine came from which create, and here the emulator knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
-from itertools import islice
 from math import inf
-from pathlib import Path
 
 import pytest
 
-from pulumi_fal.emulator.faults import OUTCOMES, fault
+from pulumi_fal.emulator.faults import fault
+from pulumi_fal.emulator.server import EmulatorServer
 
-from ..e2e.harness import Stack
+from ..e2e.harness import Result, Stack, machine
 from ..e2e.native import in_both
-from .world import LATE, Case, Outcome, Play, World, drawn
-from .world import play as play_case
+from ..e2e.recovery import PATIENCE, entries, nothing_runs, one_machine, pending, printed, unlock
 
-FAULTS = [name for name in OUTCOMES if name not in ("ok", "hold")]
-"""All outcomes but the right answer, and the one that a test would have to release."""
-ENDS_AT_ONCE = {"401", "403", "404", "409", "no_room", "redirect"}
-"""After these no call is repeated, so once is the same as for ever, except in a wait."""
-SECONDS = {"slow": 0.3, "late": LATE}
+ROUNDS = 8
+"""Within how many runs after the fault a command must succeed."""
+TIMEOUTS = "custom_timeouts=pulumi.CustomTimeouts(create='12s', delete='12s')"
+"""A fault that lasts ends a wait by its timeout."""
 
 
-def meet(world: World, call: str, name: str, times: float, *, after: int = 0) -> None:
-    """Let calls of that kind meet the fault, once `after` of them have gone well."""
-    if after:
-        world.emulator.faults.add(call, "ok", after)
-    world.emulator.faults.add(call, fault(name, seconds=SECONDS.get(name)), times)
+class User:
+    """Runs commands, and does what their errors say."""
+
+    def __init__(self, stack: Stack, emulator: EmulatorServer) -> None:
+        self.stack = stack
+        self.emulator = emulator
+
+    def run(self, command: str) -> Result:
+        """Run it. If it fails, it names each machine that may run outside of state."""
+        result = self.stack.run(command, fails=None)
+        if result.exit_code:
+            output = " ".join(result.output.split())
+            cannot_tell = "may have made a machine" in output and "could not be asked" in output
+            outside = self.emulator.state.alive() - self.stack.state_ids()
+            assert cannot_tell or all(id_ in output for id_ in outside)
+        nothing_runs(self.stack)
+        unlock(self.stack)
+        return result
+
+    def settle(self, command: str) -> None:
+        """Let everything go well from now on, and repeat the command until it succeeds."""
+        left = self.emulator.faults.left().values()
+        assert all(str(inf) in fault for faults in left for fault in faults), "not met"
+        self.emulator.faults.clear()
+        for _ in range(ROUNDS):
+            result = self.run(command)
+            if result.exit_code == 0:
+                return
+            self.take_ways_out(result)
+        raise AssertionError(f"`{command}` did not succeed within {ROUNDS} runs")
+
+    def take_ways_out(self, result: Result) -> None:
+        """Adopt the resource's machine with the command that an error names.
+
+        Where there is no machine, forget the create.
+        """
+        for urn, _, *options in printed(result.output, "pulumi-fal pending adopt"):
+            assert entries(self.stack), f"there is no record of the create of {urn}"
+            made = self.emulator.state.alive() - self.stack.state_ids()
+            if made:
+                pending(self.stack, "adopt", urn, made.pop(), *options)
+            else:
+                pending(self.stack, "forget", urn, "--yes")
 
 
-def creates(world: World, call: str, name: str, times: float, after: int) -> None:
-    """Create one machine, once, whatever fault its calls meet."""
-    meet(world, call, name, times, after=after)
-    world.take_ways_out(world.run("up"))
-    world.settle("up")
-    world.check(creations=1, alive=1)
+@pytest.fixture
+def user(stack: Stack, emulator: EmulatorServer) -> User:
+    stack.env |= PATIENCE
+    stack.write(machine(opts=TIMEOUTS))
+    return User(stack, emulator)
 
 
-def creates_with_a_key(world: World, call: str, name: str, times: float, after: int) -> None:
-    """Create one machine with one `up`, and ask nobody, unless the API refuses the create."""
-    world.speak_v1()
-    meet(world, call, name, times)
-    result = world.run("up")
-    if result.exit_code != 0 and name not in ENDS_AT_ONCE:
-        world.outcome.broken.append("the create was not sent again with its key")
-    world.take_ways_out(result)
-    world.settle("up")
-    world.check(creations=1, alive=1)
-
-
-def unlist(world: World) -> None:
-    """Hide the machines from lists. One that isn't listed is asked for, unless it was deleted."""
-    for id_ in world.emulator.state.alive():
-        world.emulator.state.hide(id_, "list")
-
-
-def reads(world: World, call: str, name: str, times: float, after: int) -> None:
-    """A refresh never drops a machine that exists, so `up` creates no second one."""
-    if call == "get":
-        unlist(world)
-    meet(world, call, name, times, after=after)
-    world.run("refresh")
-    world.settle("up")
-    world.check(creations=1, alive=1)
-
-
-def deletes(world: World, call: str, name: str, times: float, after: int) -> None:
-    """State drops a machine only when it is gone."""
-    if call == "get":
-        unlist(world)
-        world.emulator.faults.add("delete", "409")
-    meet(world, call, name, times, after=after)
-    world.run("destroy")
-    if world.emulator.state.alive() - world.stack.state_ids():
-        world.outcome.broken.append("state dropped a machine that runs")
-    world.settle("destroy")
-    world.check(creations=1, alive=0)
-
-
-PLACES = {
-    "create: list before": (creates, "list", 0, "new"),
-    "create: POST": (creates, "create", 0, "new"),
-    "create: POST with a key": (creates_with_a_key, "create", 0, "new"),
-    "create: poll": (creates, "list", 1, "new"),
-    "read: list": (reads, "list", 0, "ready"),
-    "read: GET": (reads, "get", 0, "ready"),
-    "delete: DELETE": (deletes, "delete", 0, "ready"),
-    "delete: list after": (deletes, "list", 0, "ready"),
-    "delete: GET after": (deletes, "get", 0, "ready"),
-}
-WAITS = {"create: poll", "delete: DELETE", "delete: list after", "delete: GET after"}
-"""The places where only the right answer ends the call before its timeout."""
-LIES = {("read: GET", "404"), ("delete: GET after", "404")}
-"""Where this lasts, no client can know better: GET doesn't know a machine that the list lacks."""
-
-
-def case(where: str, name: str, times: float = 1) -> Case:
-    act, call, after, start = PLACES[where]
-    often = "" if times == 1 else ", for as long as it takes"
-    play = partial(act, call=call, name=name, times=times, after=after)
-    return where, f"{name}{often}", play, start
-
-
-def cases() -> Iterator[Case]:
-    for where in PLACES:
-        for name in FAULTS:
-            yield case(where, name)
-            is_done = name in ENDS_AT_ONCE and where not in WAITS
-            if not is_done and (where, name) not in LIES and not where.startswith("create: POST"):
-                yield case(where, name, inf)
-        if where == "create: POST":
-            yield case(where, "429", inf)
-
-
-PARTS = 10
-"""So many tests share the cases, so that several processes can play them."""
-
-
-@pytest.mark.parametrize("part", range(PARTS))
 @in_both
-def test_matrix(play: Play, part: int) -> None:
-    """State has exactly the machines that are alive, and a failure names those at risk."""
-    play(islice(drawn(cases()), part, None, PARTS))
+@pytest.mark.parametrize(
+    "call, good, name, times",
+    [
+        ("list", 0, "502", 1),  # before the POST
+        ("create", 0, "reset_after", 1),
+        ("create", 0, "500", 1),
+        ("list", 1, "lapse", inf),  # while the machine is awaited
+        ("list", 1, "html", 1),
+    ],
+)
+def test_create(user: User, call: str, good: int, name: str, times: float) -> None:
+    """One machine is created, once, after so many good calls of the kind that meets the fault."""
+    if good:
+        user.emulator.faults.add(call, "ok", good)
+    user.emulator.faults.add(call, fault(name), times)
+    user.take_ways_out(user.run("up"))
+    user.settle("up")
+    one_machine(user.stack, user.emulator)
 
 
-BROKEN: dict[str, tuple[tuple[str, str], Case, str]] = {
-    "a POST is repeated": (
-        ("api.retry.may_repeat", "lambda error, **_: True"),
-        case("create: POST", "reset_after"),
-        "duplicates",
-    ),
-    "nothing is written down": (
-        ("machines.journal.Journal.write", "lambda *args: None"),
-        case("create: POST", "html_after"),
-        "duplicates",
-    ),
-    "a 404 is taken for an end": (
-        (
-            "machines.lifecycle.Lifecycle._found",
-            "lambda self, _, answers, *rest: (None for _ in answers)",
-        ),
-        case("delete: DELETE", "404", inf),
-        "orphans",
-    ),
-}
+@in_both
+def test_create_with_a_key(user: User) -> None:
+    """With the v1 API, one `up` creates one machine, and asks nobody."""
+    endpoint = f"{user.emulator.url}/v1"
+    user.stack.env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": endpoint}
+    user.emulator.faults.add("create", "truncated")
+    assert user.run("up").exit_code == 0
+    one_machine(user.stack, user.emulator)
 
 
-@pytest.mark.parametrize("law", BROKEN)
-def test_broken_law(law: str, new_stack: Path, tmp_path: Path) -> None:
-    """A check that finds nothing proves nothing: a law that is broken on purpose is found."""
-    (broken_name, value), (where, name, act, start), found = BROKEN[law]
+def unlist(emulator: EmulatorServer) -> None:
+    """Hide the machines from lists: one that isn't listed is asked for, unless it was deleted."""
+    for id_ in emulator.state.alive():
+        emulator.state.hide(id_, "list")
 
-    def break_and_act(world: World) -> None:
-        world.replace_in_plugin(broken_name, value)
-        act(world)
 
-    outcome = play_case(
-        Stack, new_stack, tmp_path / "case", Outcome(where, name), break_and_act, start
-    )
-    assert outcome.broken
-    assert getattr(outcome, found) > 0
+@in_both
+@pytest.mark.parametrize("call, name, times", [("list", "lapse", inf), ("get", "404", 1)])
+def test_read(user: User, call: str, name: str, times: float) -> None:
+    """A refresh never drops a machine that exists, so `up` creates no second one."""
+    user.settle("up")
+    if call == "get":
+        unlist(user.emulator)
+    user.emulator.faults.add(call, fault(name), times)
+    user.run("refresh")
+    user.settle("up")
+    one_machine(user.stack, user.emulator)
+
+
+@in_both
+@pytest.mark.parametrize(
+    "call, name, times",
+    [("delete", "404", inf), ("delete", "500_after", 1), ("list", "lapse", inf), ("get", "502", 1)],
+)
+def test_delete(user: User, call: str, name: str, times: float) -> None:
+    """State drops a machine only when it is gone."""
+    state = user.emulator.state
+    user.settle("up")
+    if call == "get":
+        unlist(user.emulator)
+        user.emulator.faults.add("delete", "409")
+    user.emulator.faults.add(call, fault(name), times)
+    user.run("destroy")
+    assert state.alive() <= user.stack.state_ids()
+    user.settle("destroy")
+    assert state.alive() == user.stack.state_ids() == set()
+    assert state.creations == 1
