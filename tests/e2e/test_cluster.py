@@ -76,19 +76,6 @@ def test_one_sector(stack: Stack, state: State) -> None:
     assert not any(row.get("dependencies") for row in stack.resources())
 
 
-@pytest.mark.chaos("unit/test_cluster.py::test_first_is_missing")
-def test_no_machine_without_the_first(stack: Stack, state: State) -> None:
-    """Only the first has the sector. The rest of the program goes on, if the user wants that."""
-    stack.write(cluster(3), machine("alone"))
-    state.sector_capacity = 0
-    refused = stack.up("--continue-on-error", fails=True)
-    others = [f"Machine train-{number} was not created" for number in (1, 2)]
-    says(refused, "train-0 (gpu_8x_h100_sxm5) was not created, because the API has", *others)
-    state.sector_capacity = None
-    says(stack.up("--exclude", "**train-0", fails=True), others[0])
-    assert list(stack.ids()) == ["alone"]
-
-
 @pytest.mark.chaos("unit/test_operations.py::test_unknown_sector")
 @in_native
 def test_sector_passed_on(stack: Stack, state: State) -> None:

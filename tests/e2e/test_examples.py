@@ -5,12 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,6 @@ from .harness import (
     Run,
     Stack,
     cli_path,
-    processes_with,
     pulumi_fal,
     wait_until,
 )
@@ -356,49 +354,3 @@ def test_policy(pack: Path, stack: Stack, emulator: EmulatorServer, tmp_path: Pa
     assert f"FAL_COMPUTE_PRICES has no price of {ONE}." in said
     assert "The machines cost 60.00 an hour, more than 50.00." in said
     assert emulator.state.creations == 0
-
-
-# `make demo`
-
-DEMO = ROOT / "tools" / "demo.py"
-
-
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Run]:
-    """The running demo, in an environment whose settings would lead it astray."""
-    for folder in ("home", "temporary"):
-        (tmp_path / folder).mkdir()
-    env = {
-        "PATH": os.defpath,
-        "HOME": str(tmp_path / "home"),
-        "TMPDIR": str(tmp_path / "temporary"),
-        "FAL_ADMIN_API_KEY": "somebody's",
-        "FAL_COMPUTE_ENDPOINT": "https://compute.example",
-        "PULUMI_BACKEND_URL": "file:///nowhere",
-        "PULUMI_HOME": "/nowhere",
-        "PULUMI_STACK": "production",
-        **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
-    }
-    run = Run(Path(sys.executable), [str(DEMO)], Path.cwd(), env, tmp_path / "output")
-    yield run
-    run.kill()
-    run.wait()
-    # Nothing is left, however it ended.
-    wait_until(lambda: not processes_with(f"TMPDIR={tmp_path / 'temporary'}"))
-    assert list((tmp_path / "temporary").iterdir()) == []
-    assert list((tmp_path / "home").iterdir()) == []
-
-
-@pytest.mark.chaos("e2e/test_examples.py::test_quickstart")
-def test_demo(demo: Run) -> None:
-    """It shows a machine from nothing to gone, whatever FAL_* and PULUMI_* variables are set."""
-    ended = demo.wait()
-    assert ended.exit_code == 0
-    output = ended.output
-    id_ = re.search(r"^ +id +([0-9a-f-]{36})$", output, re.MULTILINE)
-    address = re.search(r"^ +ssh +ssh ubuntu@([\d.]+)$", output, re.MULTILINE)
-    assert id_ is not None
-    assert address is not None
-    assert "2 unchanged" in output
-    assert re.search(r"^ +Open http://127\.0\.0\.1:\d+/ in a browser", output, re.MULTILINE)
-    assert "machines made 1, deleted 1, alive 0; resources in state 0" in output

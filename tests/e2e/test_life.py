@@ -7,12 +7,10 @@ import re
 import socket
 from copy import copy
 
-import pytest
-
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import ED25519, EIGHT, ONE
-from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
+from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine
 from .native import in_both, in_native
 from .recovery import billing, entries, says
 
@@ -162,39 +160,3 @@ def test_replaced(stack: Stack, emulator: EmulatorServer) -> None:
         assert made.created + made.provisioning <= state.machines[old[name]].gone_at
     assert state.machines[old["old_first"]].gone_at <= state.machines[new["old_first"]].created
     assert state.creations == len(old) + len(REPLACED) + 1
-
-
-@pytest.mark.chaos("unit/test_operations.py::test_no_wait")
-def test_without_wait(stack: Stack, emulator: EmulatorServer) -> None:
-    """The machine is in state at once. A refresh brings its ip and status, an `up` can wait for it.
-
-    A new machine that reads don't show yet stays in state, with its record.
-    """
-    state = emulator.state
-    state.provisioning = 3600
-    stack.write(machine("early", wait=False), machine("hidden", wait=False))
-    stack.up()
-    ids = stack.ids()
-    assert set(ids.values()) == state.alive()
-    assert {outputs["status"] for outputs in stack.outputs().values()} == {"pending"}
-
-    state.machines[ids["early"]].provisioning = 0
-    state.hide(ids["hidden"], "list")
-    state.hide(ids["hidden"], "get")
-    says(stack.refresh(), f"warning: The API has not shown machine {ids['hidden']} since its")
-    (early,) = [row["outputs"] for row in stack.resources() if row["id"] == ids["early"]]
-    assert (early["status"], early["ip"]) == ("ready", state.get(ids["early"]).ip)
-    assert stack.ids() == ids
-    assert [entry.instance_id for entry in entries(stack)] == [ids["hidden"]]
-
-    state.hide(ids["hidden"], "list", 0)
-    state.hide(ids["hidden"], "get", 0)
-    stack.write(machine("early", wait=False), machine("hidden"))
-    calls = state.calls["list"]
-    run = stack.start("up")
-    wait_until(lambda: state.calls["list"] > calls or run.process.poll() is not None)
-    state.advance(3600)
-    says(run.wait(), "1 updated")
-    assert stack.outputs()["hidden"]["status"] == "ready"
-    assert stack.ids() == ids
-    assert state.creations == 2

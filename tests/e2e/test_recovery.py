@@ -6,9 +6,7 @@ that may happen, below Pulumi.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf
-from typing import Any
 
 import pytest
 
@@ -16,7 +14,7 @@ from pulumi_fal.api.models import NewInstance
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import ONE
-from .harness import OTHER_SSH_KEY, SSH_KEY, Stack, machine, wait_until
+from .harness import SSH_KEY, Stack, machine, wait_until
 from .native import in_native
 from .recovery import (
     PATIENCE,
@@ -24,12 +22,10 @@ from .recovery import (
     adopt,
     entries,
     finish,
-    journal,
     kill,
     kill_while_waiting,
     nothing_runs,
     one_machine,
-    pending,
     printed,
     says,
     unlock,
@@ -54,23 +50,6 @@ def test_kill_in_wait(stack: Stack, emulator: EmulatorServer) -> None:
     unlock(stack)
     says(stack.up(), f"Machine {id_} ({ONE}) was made for resource 'machine'. It was not in state")
     assert one_machine(stack, emulator) == id_
-
-
-@pytest.mark.chaos("unit/test_v1.py::test_table")
-@in_native
-def test_kill_in_post(stack: Stack, emulator: EmulatorServer) -> None:
-    """With the v1 API, the same key is sent again: no user has to decide, and one machine exists.
-
-    tests/chaos has the legacy API, with which the next `up` names the machine.
-    """
-    stack.env |= {"FAL_COMPUTE_API": "v1", "FAL_COMPUTE_ENDPOINT": f"{emulator.url}/v1"}
-    stage = Stage(emulator, "during the POST")
-    kill(stack, stage.reached_by(stack.start("up")), "plugin")
-    stage.end()
-    (made,) = emulator.state.alive()
-    stack.up()
-    assert stack.state_ids() == {made}
-    assert emulator.state.creations == 1
 
 
 def test_move_to_v1(stack: Stack, emulator: EmulatorServer) -> None:
@@ -123,36 +102,6 @@ def test_lost_answer(stack: Stack, emulator: EmulatorServer) -> None:
     assert stack.ids()["machine"] == made
     assert stack.state_ids() == emulator.state.alive() - {other.id}
     assert {entry.instance_id for entry in entries(stack)} <= stack.state_ids()
-
-
-@pytest.mark.chaos("unit/test_cli_pending.py::test_commands_of_errors")
-def test_forgotten(stack: Stack, emulator: EmulatorServer) -> None:
-    """Only the user can know that somebody else rented the same type while the POST failed.
-
-    A machine that appears long after another POST is named by every command, but stops nothing.
-    """
-    create = emulator.state.create
-
-    def somebody_elses(new: NewInstance, account: str | None, *_: Any) -> object:
-        emulator.state.create = create  # type: ignore[method-assign]
-        return create(NewInstance(new.instance_type, "ssh-ed25519 somebody"), account)
-
-    emulator.state.create = somebody_elses  # type: ignore[method-assign, assignment]
-    emulator.faults.add("create", "500_after")
-    stack.up(fails=True)
-    (theirs,) = emulator.state.alive()
-    assert theirs in pending(stack, "forget", "machine", "--yes")
-    emulator.faults.add("create", "502")
-    stack.up(fails=True)
-    entry = max(entries(stack), key=lambda entry: entry.started)
-    journal(stack).write(replace(entry, started=entry.started - 3600))
-    late = emulator.state.create(NewInstance(ONE, OTHER_SSH_KEY)).id
-    up = stack.up()
-    says(up, late)
-    assert stack.state_ids() == emulator.state.alive() - {theirs, late}
-    says(stack.preview(), late)
-    pending(stack, "forget", "machine", "--late", "--yes")
-    assert late not in stack.preview().output
 
 
 @pytest.mark.chaos("unit/test_lifecycle.py::test_a_minute_of_looks")

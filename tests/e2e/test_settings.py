@@ -74,35 +74,11 @@ def test_mistakes(stack: Stack, emulator: EmulatorServer) -> None:
 
 # Accounts
 
-ANY_KEY = pytest.mark.parametrize("api_key", [None], ids=["each key has an account"])
 THEIRS = "provider=theirs"
-MAPPED = """
-mapped = ResourceOptions(env_var_mappings={"THEIRS": "FAL_ADMIN_API_KEY"})
-theirs = pulumi.ProviderResource("fal", "theirs", {}, mapped)
-"""
-
-
-@pytest.mark.chaos("plugin/test_native.py::test_config_or_variables")
-@ANY_KEY
-@in_native
-def test_mapped_key(stack: Stack, emulator: EmulatorServer) -> None:
-    """A provider's key may come from a variable of its own: a rotated one needs no `up`."""
-    their_key, rotated = "the-key-of-theirs", "the-rotated-key"
-    stack.env |= {"FAL_ADMIN_API_KEY": KEY, "THEIRS": their_key}
-    stack.write(MAPPED, machine("here"), machine("there", opts=THEIRS))
-    stack.up()
-    emulator.state.same_account(their_key, rotated)
-    stack.env["THEIRS"] = rotated
-    stack.refresh()
-    accounts = {row["outputs"]["account"] for row in stack.resources()}
-    assert accounts == {Settings(emulator.url, key, "").account for key in (KEY, rotated)}
-    stack.destroy()
-    assert emulator.state.alive() == set()
-    assert stack.files_with(their_key) == stack.files_with(rotated) == []
 
 
 @pytest.mark.chaos("plugin/test_accounts.py::test_other_account")
-@ANY_KEY
+@pytest.mark.parametrize("api_key", [None], ids=["each key has an account"])
 @in_native
 def test_two_providers(stack: Stack, emulator: EmulatorServer) -> None:
     """Each provider's process works with its own key, whatever the variables say.
