@@ -3,66 +3,31 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 
 from pulumi_fal.api.dialects import Request
-from pulumi_fal.api.models import NewInstance
 from pulumi_fal.errors import ConfigurationError
-from pulumi_fal.machines.account import Account
-from pulumi_fal.machines.journal import BACK_SECONDS, LATE_SECONDS, Entry, Journal, Phase, new_file
+from pulumi_fal.machines.journal import BACK_SECONDS, LATE_SECONDS, Entry, Journal, Phase
 from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Stack, StackMachine
 
-from ..fakes import DEV, HERE, ONE, URN, FakeStacks, TurnedClock, refusal, unanswered
+from ..fakes import DEV, HERE, URN, FakeStacks, refusal, unanswered
 from .world import World
 
 OF = replace(HERE, urn=f"{URN}-2")
 """Another resource of the stack."""
-ENTRY = Entry(
-    HERE, "account", NewInstance(ONE, "f00d"), ("old",), 1_700_000_000.0, file=new_file(HERE)
-)
 MADE: dict[str, Any] = {"phase": Phase.CREATED, "instance_id": "made"}
 TOLD: dict[str, Any] = {"phase": Phase.REPORTED, "instance_id": "made"}
 ADOPTED: dict[str, Any] = {"phase": Phase.ADOPTED, "instance_id": "made"}
 PROD, THERE = "organization/shop/prod", "file:///there"
 PATIENCE = 10.0
 """Seconds until a test that hangs fails."""
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "home" / "fal-compute" / "creates")
-
-
-def pend(journal: Journal, origin: Origin = HERE, **others: Any) -> Entry:
-    entry = replace(ENTRY, origin=origin, file=new_file(origin), **others)
-    journal.write(entry)
-    return entry
-
-
-def locked(journal: Journal) -> AbstractContextManager[object]:
-    """The lock of the create of HERE, which another process holds."""
-    lock = Journal(journal.folder).try_lock(HERE)
-    assert lock is not None
-    return lock
-
-
-def said(journal: Journal, stacks: FakeStacks, provider: str = "") -> list[str]:
-    """The warnings of a process that has just heard of a resource of the stack."""
-    warnings: list[str] = []
-    account = Account(
-        journal, stacks, TurnedClock(), mock.Mock(), warn=warnings.append, provider=provider
-    )
-    for _ in range(2):  # the second resource of a process brings no second review
-        account.review(OF.urn)
-    return warnings
 
 
 FORGOTTEN = ("Machine made (gpu_1x_h100_sxm5)", "resource 'web'")
@@ -88,64 +53,62 @@ UNREAD = FakeStacks(answers=False)
     ],
 )
 def test_reminder(
-    journal: Journal,
-    record: dict[str, Any],
-    stacks: FakeStacks,
-    words: tuple[str, ...],
-    is_kept: bool,
+    world: World, record: dict[str, Any], stacks: FakeStacks, words: tuple[str, ...], is_kept: bool
 ) -> None:
     """What state lacks is named, and what it has is settled once the API has shown it."""
-    entry = pend(journal, **record)
-    reminders = said(journal, stacks)
+    world.stacks, entry = stacks, world.earlier(**record)
+    reminders = world.review()
     assert len(reminders) == (1 if words else 0)
     assert all(part in text for text in reminders for part in words)
-    assert list(journal.entries()) == [entry] * is_kept
+    assert world.journal.readable() == [entry] * is_kept
+    assert world.api.calls == []
 
 
-def test_settled_by_organization(journal: Journal) -> None:
+def test_settled_by_organization(world: World) -> None:
     """The organization is not known, and one of those with such a stack has the machine."""
-    stacks = FakeStacks(answers=False)
-    stacks.others = {"acme/shop/dev": {"made"}}
-    pend(journal, **MADE, seen=True)
-    assert said(journal, stacks) == []
-    assert list(journal.entries()) == []
+    world.stacks.in_state = None
+    world.stacks.others = {"acme/shop/dev": {"made"}}
+    world.earlier(**MADE, seen=True)
+    assert world.review() == []
+    assert world.journal.readable() == []
 
 
 @pytest.mark.parametrize("record", [{}, MADE, TOLD])
-def test_under_way(journal: Journal, record: dict[str, Any]) -> None:
+def test_under_way(world: World, record: dict[str, Any]) -> None:
     """A preview beside a running `up` must not call its machines forgotten."""
-    pend(journal, **record)
-    with locked(journal):
-        assert said(journal, FakeStacks()) == []
-    assert len(said(journal, FakeStacks())) == 1
+    world.earlier(**record)
+    with world.lock():
+        assert world.review() == []
+    assert len(world.review()) == 1
 
 
-def test_ends_while_stack_is_read(journal: Journal) -> None:
+def test_ends_while_stack_is_read(world: World) -> None:
     """The answer of the stack is older than the end of that create."""
-    running = pend(journal, **MADE)
-    pend(journal, replace(HERE, urn=f"{URN}-lost"), phase=Phase.CREATED, instance_id="lost")
-    held, stacks = ExitStack(), FakeStacks()
-    held.enter_context(locked(journal))
+    running = world.earlier(**MADE)
+    world.earlier(Phase.CREATED, "lost", origin=replace(HERE, urn=f"{URN}-lost"))
+    held = ExitStack()
+    held.enter_context(world.lock())
 
     def end() -> None:
-        journal.write(replace(running, phase=Phase.REPORTED, seen=True))
+        world.journal.write(replace(running, phase=Phase.REPORTED, seen=True))
         held.close()
 
-    stacks.on_read = end
-    (reminder,) = said(journal, stacks)
+    world.stacks.on_read = end
+    (reminder,) = world.review()
     assert "Machine lost" in reminder
 
 
-def test_ends_while_journal_is_read(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ends_while_journal_is_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The entry was read before the answer came, and by now names the machine."""
-    entry = pend(journal)
+    entry = world.earlier()
 
-    def end(entry_: Entry) -> bool:
-        journal.write(replace(entry, **TOLD, seen=True))
+    def end(self: Journal, entry_: Entry) -> bool:
+        self.write(replace(entry, **TOLD, seen=True))
         return False
 
-    monkeypatch.setattr(journal, "is_locked", end)
-    assert said(journal, FakeStacks("made")) == []
+    monkeypatch.setattr(Journal, "is_locked", end)
+    world.stacks.in_state = {"made"}
+    assert world.review() == []
 
 
 @pytest.mark.parametrize("provider", ["", "an-id"])
@@ -169,26 +132,27 @@ def test_ends_while_journal_is_read(journal: Journal, monkeypatch: pytest.Monkey
     ],
 )
 def test_other_stacks(
-    journal: Journal, other: dict[str, str], record: dict[str, Any], is_named: bool, provider: str
+    world: World, other: dict[str, str], record: dict[str, Any], is_named: bool, provider: str
 ) -> None:
     """The entry of a stack that is surely another one is neither named nor dropped."""
-    entry = pend(journal, replace(HERE, **other), **record, seen=True)
-    stacks, fal = FakeStacks("others"), "pulumi:providers:fal"
-    stacks.providers = {"an-id": fal}
-    stacks.others = {
+    entry = world.earlier(**record, origin=replace(HERE, **other), seen=True)
+    fal = "pulumi:providers:fal"
+    world.stacks.in_state = {"others"}
+    world.stacks.providers = {"an-id": fal}
+    world.stacks.others = {
         PROD: Stack(PROD, HERE.backend, (), {"another-id": fal}),
         "there": Stack(DEV, THERE, (), {"another-id": fal}),
     }
-    assert len(said(journal, stacks, provider)) == is_named
-    assert list(journal.entries()) == [entry]
+    assert len(world.review(provider)) == is_named
+    assert world.journal.readable() == [entry]
 
 
-def test_costs_nothing(journal: Journal) -> None:
+def test_costs_nothing(world: World) -> None:
     """The last `up` of every stack leaves entries, until the next command of that stack."""
-    pend(journal, replace(HERE, urn=URN.replace("::shop::", "::bank::")))
-    stacks = mock.Mock(FakeStacks)
-    assert said(journal, stacks) == []
-    assert stacks.mock_calls == []
+    world.earlier(origin=replace(HERE, urn=URN.replace("::shop::", "::bank::")))
+    world.stacks = mock.Mock(FakeStacks)
+    assert world.review() == []
+    assert world.stacks.mock_calls == []
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -216,22 +180,22 @@ def test_lists_meanwhile(world: World, fails: bool) -> None:
     assert world.api.calls == ["list"] * (2 if fails else 1)
 
 
-def test_damaged(journal: Journal) -> None:
+def test_damaged(world: World) -> None:
     """An unreadable entry may be any stack's, and hides no other."""
-    pend(journal, **MADE)
-    (journal.folder / "0-damaged.json").write_text("{")
-    damaged, reminder = said(journal, FakeStacks())
+    world.earlier(**MADE)
+    (world.folder / "0-damaged.json").write_text("{")
+    damaged, reminder = world.review()
     assert "is damaged" in damaged
     assert "made" in reminder
 
 
-def test_create_meanwhile(journal: Journal) -> None:
+def test_create_meanwhile(world: World) -> None:
     """An `up` may begin in the second that `pulumi stack export` takes, and decide about it."""
-    entry, stacks = pend(journal, **TOLD, seen=True), FakeStacks("made")
-    new = replace(entry, instance_id="new")
-    stacks.on_read = lambda: journal.write(new)
-    assert said(journal, stacks) == []
-    assert list(journal.entries()) == [new]
+    new = replace(world.earlier(**TOLD, seen=True), instance_id="new")
+    world.stacks.in_state = {"made"}
+    world.stacks.on_read = lambda: world.journal.write(new)
+    assert world.review() == []
+    assert world.journal.readable() == [new]
 
 
 # A create without an answer that another create has followed.
@@ -375,9 +339,8 @@ def test_many_found(world: World) -> None:
 def test_late_beside_create(world: World) -> None:
     """A late entry's own create is over, but the process in progress may change its record."""
     late(world)
-    made, lock = world.machine(), world.journal.try_lock(HERE)
-    assert lock is not None
-    with lock:
+    made = world.machine()
+    with world.lock():
         (warning,) = world.review()
         assert made in warning
         assert found(world) == [()]

@@ -24,10 +24,10 @@ from pulumi_fal.machines.whose import (
     same,
     same_stack,
 )
-from pulumi_fal.stacks.cache import Origin, Stacks
+from pulumi_fal.stacks.cache import Origin
 from pulumi_fal.stacks.state import Found, Stack, StackMachine
 
-from ..fakes import DEV, HERE, ONE, URN
+from ..fakes import DEV, HERE, ONE, URN, FakeStacks
 
 X, Y = "an-id", "another-id"
 FILES, THERE, CLOUD = HERE.backend, "file:///there", "https://api.pulumi.com"
@@ -147,23 +147,15 @@ def test_same_stack(
     assert same_stack(record, asking, found) is answers[0 if is_native else 1]
 
 
-class Backends(Stacks):
+class Backends(FakeStacks):
     """Stacks of several backends, each with whether it can be read. The first one is the own."""
-
-    backend = ""
 
     def __init__(self, *held: tuple[Stack, bool]) -> None:
         super().__init__()
         self._held = held
         self.backend = held[0][0].backend
 
-    def all(self, seconds: float = 0.0, backend: str = "") -> Found:
-        return self._found(backend or self.backend, lambda name: True)
-
-    def _named(self, origin: Origin, backend: str) -> Found:
-        return self._found(backend or self.backend, origin.is_in)
-
-    def _found(self, backend: str, is_meant: Callable[[str], bool]) -> Found:
+    def _in(self, backend: str, is_meant: Callable[[str], bool]) -> Found:
         meant = [s for s in self._held if s[0].backend == backend and is_meant(s[0].name)]
         return Found(
             tuple(stack for stack, is_read in meant if is_read),

@@ -180,8 +180,8 @@ class World(ApiWorld):
         self.folder = home / "fal-compute" / "creates"
         self.restart()
 
-    def restart(self) -> None:
-        """Begin a process that knows nothing but what is on disk."""
+    def restart(self, provider: str = "") -> None:
+        """Begin a process that knows nothing but what is on disk, and the provider's id."""
         self.journal = Journal(self.folder)
         self.account = Account(
             self.journal,
@@ -191,6 +191,7 @@ class World(ApiWorld):
             send=self.api.send,
             warn=self.warnings.append,
             greeting=self.greeting,
+            provider=provider,
         )
 
     @property
@@ -239,14 +240,17 @@ class World(ApiWorld):
         """The records of creates that another one has followed, or whose machine was gone."""
         return [entry for entry in self.journal.readable() if entry.is_late]
 
-    def review(self) -> list[str]:
-        """The warnings of the next command."""
-        self.restart()
+    def review(self, provider: str = "") -> list[str]:
+        """The warnings of the next command, in a process of its own."""
+        self.restart(provider)
         self.warnings.clear()
-        self.account.review(f"{URN}-2")
+        for _ in range(2):  # the second resource of a process brings no second review
+            self.account.review(f"{URN}-2")
         return list(self.warnings)
 
-    def earlier(self, phase: Phase, instance_id: str | None = None, **others: Any) -> Entry:
+    def earlier(
+        self, phase: Phase = Phase.REQUESTED, instance_id: str | None = None, **others: Any
+    ) -> Entry:
         """The entry of a create that an earlier process left behind."""
         entry = Entry(
             origin=HERE,
