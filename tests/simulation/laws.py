@@ -185,6 +185,8 @@ class Laws:
         is_lacked = account.lacked(instance_id) >= GONE_SECONDS
         if account.runs(instance_id) and not (is_lacked or is_unnoted):
             self.violations.append(f"{call.owner} takes {instance_id} for gone, which runs")
+        if self._world.disk.trouble != journal.NOTHING:  # Pulumi's row of it is all that tells
+            self.given_up.add(instance_id)
 
     # Replacements.
 

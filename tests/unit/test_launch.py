@@ -574,6 +574,22 @@ def test_place_in_queue(world: World) -> None:
     assert other.id in world.state.alive()
 
 
+def test_back_in_the_queue(world: World) -> None:
+    """A machine that was gone, and is back while its resource waits for capacity, is its again."""
+    old = world.machine()
+    world.hide(old, 300)
+    world.earlier(Phase.LATE, old, seen=True)
+
+    def before(request: Request[Any]) -> None:
+        if request.creates:
+            raise refused(400, "no capacity left", CREATE)
+
+    world.api.before = before
+    patience = Patience("6h", 21600.0, lambda waited: None)
+    with world.creates.launch(SPEC, HERE, patience=patience) as instance:
+        assert instance.id == old
+
+
 # A resource under another name, as its aliases say.
 
 API = replace(HERE, urn=URN.replace("::web", "::api"))

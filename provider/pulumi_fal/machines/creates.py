@@ -53,7 +53,7 @@ harmless."""
 
 
 class _OvertakenError(Exception):
-    """Another process has put a create of the resource on record beside this one."""
+    """Another create of the resource is on record by now, or the machine of one is back."""
 
 
 class Creates:
@@ -146,6 +146,8 @@ class Create:
     """The entries that may be the resource's, as far as this create has looked at them."""
     late: list[Entry] = field(default_factory=list)
     """Those of them that got no answer, as they are to be kept beside the one of this create."""
+    gone: set[str] = field(default_factory=set)
+    """The ids of machines of theirs that were not there."""
     refused: list[Entry] = field(default_factory=list)
     """What the API has refused since it was last looked whether one of them made a machine."""
 
@@ -208,7 +210,7 @@ class Create:
 
         No entry of the resource's name is ignored, unless it is of another stack that still exists.
         """
-        self.known, self.late = [], []
+        self.known, self.late, self.gone = [], [], set()
         self.known = self._entries_of()
         if not self.known:
             return None
@@ -356,6 +358,8 @@ class Create:
         """
         if decision.warning:
             self.account.warn(decision.warning)
+        if entry.instance_id and facts.instance is None and not facts.in_state:
+            self.gone.add(entry.instance_id)
         is_unsure = facts.same is Same.UNKNOWN
         if entry.is_late or (facts.in_state and not entry.seen) or (is_unsure and facts.holder):
             return  # the machine may come back, or appear, or its stack sees to it
@@ -374,7 +378,7 @@ class Create:
     def _start(self) -> Instance:
         """Create a machine, and with `patience` wait until there is capacity for it.
 
-        Raises _OvertakenError if there are entries by now that are not known.
+        Raises _OvertakenError if there is something by now that `_continue` has to decide about.
         """
         if self.patience is None:
             return self._create()
@@ -400,6 +404,9 @@ class Create:
         )
         self._refuse_if_cut_off(entry)
         self._refuse_if_made(before.values())
+        # A search, or the wait for capacity, may have taken long.
+        if not self.gone.isdisjoint(account.fleet.recent(_BEFORE_SECONDS)):
+            raise _OvertakenError
         try:
             with account.creates.sending():
                 records.begin_post(entry)
