@@ -603,6 +603,10 @@ class Laws:
     def _untold(self) -> Iterator[str]:
         for call, instance_id in self._forgotten:
             known = self._world.stacks[call.owner.stack].ids()
+            # The API may show it only after its delete has ended.
+            known |= {
+                entry.instance_id or "" for entry in self._world.entries_of(call.owner, late=True)
+            }
             if (
                 call.process.records
                 and call.process.has_lock  # else another engine may write its own state over it
