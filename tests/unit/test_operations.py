@@ -12,13 +12,14 @@ from unittest import mock
 
 import pytest
 
-from pulumi_fal.api.dialects import Request
+from pulumi_fal.api.dialects import Kind, Request
 from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import (
     APIError,
     ConfigurationError,
     ElsewhereError,
+    FalError,
     Interrupted,
     LifecycleError,
     NotReplacedError,
@@ -31,7 +32,7 @@ from pulumi_fal.resource.call import UNKNOWN, Bill, Call, InitFailed
 from pulumi_fal.resource.operations import Diff
 from pulumi_fal.stacks.state import Stack, StackMachine
 
-from ..fakes import ED25519, EIGHT, HERE, ID, ONE, RSA, URN
+from ..fakes import ED25519, EIGHT, HERE, ID, ONE, RSA, URN, refusal
 from .world import CALL, INPUTS, Log, World
 
 STATE = {**INPUTS, "ip": "198.18.0.1", "status": "ready"}
@@ -699,39 +700,23 @@ def test_delete_timeout(world: World, timeout: float | None, seconds: float) -> 
     assert world.phase() is Phase.REPORTED
 
 
-@pytest.mark.parametrize("state", [STATE, {**STATE, **ELSEWHERE}])
-@pytest.mark.parametrize("is_sent", [True, False])
-def test_delete_interrupted(world: World, state: dict[str, Any], is_sent: bool) -> None:
-    """With another key, the API is first asked whose the machine is."""
+@pytest.mark.parametrize(
+    "state, refused, error",
+    [
+        (STATE, "delete", refusal(401)),
+        (STATE, "delete", ConfigurationError("Nothing was sent: there is no CA bundle.")),
+        (GONE, "list", refusal(401)),
+    ],
+    ids=["refused", "not sent", "replaced because it was gone, so it is looked for first"],
+)
+def test_not_deleted(world: World, state: dict[str, Any], refused: Kind, error: FalError) -> None:
+    """Who reads only the end of an error knows that the machine may still cost money."""
     id_ = world.machine(EIGHT)
-    world.state.deletion = inf
-    world.api.after = lambda request: world.clock.interrupt()
-    if not is_sent:
-        world.clock.interrupt()
-    with pytest.raises(LifecycleError, match=f"The delete of machine {id_} was interrupted"):
-        delete(world, id_, state)
-
-
-def test_delete_is_not_sent(world: World) -> None:
-    """As if the file with the CA certificates were missing."""
-    id_ = world.machine(EIGHT)
-    world.api.before = mock.Mock(side_effect=ConfigurationError("Nothing was sent."))
-    with pytest.raises(LifecycleError, match=f"Nothing was sent.\nMachine {id_} was not deleted"):
-        delete(world, id_)
-
-
-@pytest.mark.parametrize("state, refused", [(STATE, "delete"), (GONE, "list")])
-def test_delete_refused(world: World, state: dict[str, Any], refused: str) -> None:
-    """Who reads only the end of an error knows that the machine may still cost money.
-
-    One that was replaced because it was gone is looked for first.
-    """
-    id_ = world.machine(EIGHT)
-    world.api.faults.add(refused, "401", inf)
-    with pytest.raises(LifecycleError) as error:
+    world.fail(refused, error)
+    with pytest.raises(LifecycleError) as caught:
         delete(world, id_, state, replace(CALL, was_checked=True))
-    assert "answered 401" in str(error.value)
-    assert str(error.value).endswith(f"\nMachine {id_} was not deleted, and may still be billed.")
+    end = f"Machine {id_} was not deleted, and may still be billed."
+    assert str(caught.value) == f"{error}\n{end}"
 
 
 # What is billed
@@ -891,7 +876,8 @@ CALLS: dict[str, Callable[..., object]] = {"read": read, "update": update, "dele
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_first_look_interrupted(world: World, call: str) -> None:
+def test_call_interrupted(world: World, call: str) -> None:
+    """Even at the first look, which finds out whose the machine is."""
     id_ = world.machine(EIGHT)
     world.clock.interrupt()
     with pytest.raises(LifecycleError, match=f"The {call} of machine {id_} was interrupted"):

@@ -16,7 +16,7 @@ from pulumi_fal.api.client import Client
 from pulumi_fal.api.dialects import Kind, Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import Settings
-from pulumi_fal.errors import APIError
+from pulumi_fal.errors import FalError
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.creates import Creates
 from pulumi_fal.machines.fleet import Fleet
@@ -152,7 +152,7 @@ class ApiWorld:
 
         vars(self.clock)["sleep"] = act_and_sleep
 
-    def fail(self, kind: Kind, error: APIError, start: float = 0.0, end: float = inf) -> None:
+    def fail(self, kind: Kind, error: FalError, start: float = 0.0, end: float = inf) -> None:
         """Have those calls fail between two moments, beside what was to happen before."""
         before = self.api.before
 
