@@ -392,10 +392,13 @@ def test_changed_meanwhile(line: CommandLine, command: str) -> None:
 # forget
 
 
-def test_forget(line: CommandLine) -> None:
-    """It names what may run and asks. The machine itself is not touched."""
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_forget(line: CommandLine, is_listed: bool) -> None:
+    """It names what may run, also what only a GET shows, and asks. The machine is not touched."""
     id_ = line.rent()
-    line.made(instance_id=id_)
+    line.made(instance_id=id_, seen=True)
+    if not is_listed:
+        line.emulator.state.hide(id_, "list")
     for typed in ("n\n", ""):
         line.run("pending", "forget", "box", code=1, typed=typed)
     assert len(line.pending()) == 1
@@ -403,15 +406,6 @@ def test_forget(line: CommandLine) -> None:
     assert f"This machine may still run and bill, but is not in state: {id_}" in said
     assert "The next `pulumi up` creates a new machine for resource 'box'." in said
     assert (line.pending(), line.alive) == ([], {id_})
-
-
-def test_forget_unlisted(line: CommandLine) -> None:
-    """Lists may lack a machine that the API shows by its id, so it is named before."""
-    id_ = line.rent()
-    line.made(instance_id=id_, seen=True)
-    line.emulator.state.hide(id_, "list")
-    said = line.run("pending", "forget", "box", code=1, typed="n\n")
-    assert f"This machine may still run and bill, but is not in state: {id_}" in said
 
 
 def test_forgotten_is_late(line: CommandLine) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -26,6 +25,7 @@ from pulumi_fal.resource.operations import Diff
 
 from ..fakes import ED25519, EIGHT, ID, LIST, refusal, unanswered
 from ..sockets import serving
+from .threads import pauses
 from .world import ABSENCE_SECONDS, CALL, INPUTS, ApiWorld, Log, World
 
 
@@ -322,8 +322,7 @@ def test_ssh_after_a_long_wait(ssh: World) -> None:
     """The pauses of a long wait for ready would add up to 16 seconds of an idle machine."""
     ssh.state.provisioning, ssh.ssh_at = 1000, 1060
     ssh.create(wait_for_ssh=True)
-    moments = [moment for _, moment in ssh.connected]
-    assert max(later - earlier for earlier, later in pairwise(moments)) <= 3.5
+    assert max(pauses([moment for _, moment in ssh.connected])) <= 3.5
 
 
 def test_ssh_time_is_up(ssh: World) -> None:
