@@ -535,23 +535,40 @@ def test_cut_off(
     assert "create" not in world.api.calls
 
 
-def test_cut_off_unread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the first read of the stack showed still counts if the second one fails."""
+@pytest.mark.parametrize("fails, stops", [(1, False), (2, True)])
+def test_cut_off_unread(
+    world: World, monkeypatch: pytest.MonkeyPatch, fails: int, stops: bool
+) -> None:
+    """If the stack can't be read again, what the first read showed still counts.
+
+    It may be the operation of this create, so a second attempt is made after the search.
+    """
     stacks = world.stacks
     vars(stacks).update(creating=(URN,), asked=0.0, providers={"an-id": FAL})
-    unread: dict[str, Any] = {"in_state": None}
-    monkeypatch.setattr(stacks, "forget", lambda *args: vars(stacks).update(unread))
+    shown = stacks.in_state
+
+    def forget(*args: Any) -> None:
+        stacks.forgotten += 1
+        is_read = stacks.forgotten > fails
+        stacks.in_state, stacks.asked = (shown, inf) if is_read else (None, 0.0)
+
+    monkeypatch.setattr(stacks, "forget", forget)
     made = world.machine()
-    assert refusal(world).candidates == (made,)
+    if stops:
+        assert refusal(world).candidates == (made,)
+    else:
+        assert launch(world).id != made
 
 
 def test_cut_off_reads(world: World) -> None:
     """Creates that begin after the stack was first read don't have it read again, each for itself.
 
-    The operation that state has for each by then can only be its own.
+    The operation that state has for each by then can only be its own, however old the answer is
+    that another create had it read for.
     """
     stacks = world.stacks
-    for stacks.creating, origin in [((URN,), HERE), ((URN, TWO.urn), TWO)]:
+    world.machine()
+    for stacks.creating, stacks.asked, origin in [((URN,), inf, HERE), ((TWO.urn,), 0.0, TWO)]:
         launch(world, origin=origin)
         assert stacks.forgotten == 1
 

@@ -511,33 +511,40 @@ class Create:
         it, also when the resource has long been created, so an entry or a machine comes first.
         """
         account, urn = self.account, self.origin.urn
-        own = self._own()
-        if own is not None and urn in account.creates.pending.setdefault(own.name, own.creating):
-            # What was read before this create began may have the other operation alone.
-            account.stacks.forget(self.origin, account.creates.began[urn])
-            own = self._own() or own
-        if own is None or not self._was_cut_off(own) or self._is_on_record(own):
+        own, began = self._own(), account.creates.began[urn]
+        if own is None or urn not in account.creates.pending.setdefault(own.name, own.creating):
+            return  # the operation that state may have by now is that of this create
+        # What was read before this create began may have the other operation alone.
+        account.stacks.forget(self.origin, began)
+        own = self._own() or own
+        if not self._was_cut_off(own):
             return
         # Its key is not known, and with this one a second machine would be made.
         cut_off = replace(entry, before=(), idempotency_key="", first_sent=0.0)
         search = earlier.search(account, cut_off)
-        if search:
+        if own.asked < began:  # the second read failed, and what the first one has may be this one
+            account.stacks.forget(self.origin)
+            own = self._own() or own
+        if search and self._was_cut_off(own):
             cut_off = replace(cut_off, problem=unresolved.CUT_OFF)
             account.journal.write(cut_off)
             raise unresolved.unanswered_error(cut_off, search)
 
     def _was_cut_off(self, own: Stack) -> bool:
-        """Whether state has another create of the resource, and no machine that it may have made.
+        """Whether state has a create of the resource that is neither this one nor on record.
 
-        Beside the machine that is to be replaced, these are creates of what that machine is not.
+        Nor one that made the machine in state. Beside that of a machine that is to be replaced,
+        these are creates of what that machine is not.
         """
         urn = self.origin.urn
         creates = [one.requested for one in own.pending if one.urn == urn]
         has_this_one = own.asked >= self.account.creates.began[urn]
         present = [one.requested for one in own.machines if one.urn == urn and not one.is_replaced]
-        if not present:
-            return len(creates) > has_this_one
-        return any(creates.count(one) > has_this_one for one in creates if one not in present)
+        others = [
+            one for one in creates if one not in present and creates.count(one) > has_this_one
+        ]
+        is_left = bool(others) if present else len(creates) > has_this_one
+        return is_left and not self._is_on_record(own)
 
     def _is_on_record(self, own: Stack) -> bool:
         """Whether the journal has a create of the resource that state may say was cut off.
