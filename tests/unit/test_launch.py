@@ -465,8 +465,9 @@ def test_name_of_another(world: World, phase: Phase, seen: bool) -> None:
 
 
 CUT_OFF = {"creating": (URN, URN)}
-OLD_ONE = StackMachine("old", URN, instance_type=EIGHT)
-NEW_ONE = StackMachine("", URN, instance_type=ONE)
+NEW_ONE = StackMachine("", URN, instance_type=ONE, ssh_key=ED25519)
+OF_EIGHT = replace(NEW_ONE, instance_type=EIGHT)
+OLD_ONE = replace(OF_EIGHT, id="old")
 ELSEWHERE = replace(HERE, provider="another-id", backend="file:///elsewhere")
 OF_OLD = {"phase": Phase.REPORTED, "origin": replace(OLD, provider="another-id")}
 OLD_STACK = {OLD_NAME: Stack(OLD_NAME, HERE.backend, (), {"another-id": FAL})}
@@ -481,12 +482,30 @@ OLD_STACK = {OLD_NAME: Stack(OLD_NAME, HERE.backend, (), {"another-id": FAL})}
         pytest.param({}, LOST, False, id="which is on record"),
         pytest.param({"others": OLD_STACK}, OF_OLD, True, id="another stack's is"),
         pytest.param({}, {**LOST, "origin": ELSEWHERE}, True, id="one is that may be another's"),
-        pytest.param({"siblings": [StackMachine("x", URN)]}, {}, False, id="its machine in state"),
+        pytest.param(
+            {"siblings": [replace(NEW_ONE, id="x")]}, {}, False, id="its machine in state"
+        ),
+        pytest.param(
+            {"siblings": [StackMachine("x", URN)]}, {}, True, id="one whose key is secret is"
+        ),
         pytest.param(
             {"siblings": [StackMachine("x", URN, is_replaced=True)]}, {}, True, id="an old one's is"
         ),
         pytest.param(
             {"siblings": [OLD_ONE], "creating": (NEW_ONE, NEW_ONE)}, {}, True, id="a replacement"
+        ),
+        pytest.param(
+            {"siblings": [OLD_ONE], "creating": (NEW_ONE, replace(NEW_ONE, ssh_key=ECDSA))},
+            {},
+            True,
+            id="a replacement with another key",
+        ),
+        pytest.param(
+            {"creating": (OF_EIGHT, NEW_ONE), "made": EIGHT}, {}, True, id="one of another type"
+        ),
+        pytest.param({"creating": (OF_EIGHT, NEW_ONE)}, {}, False, id="and no machine of its type"),
+        pytest.param(
+            {"creating": (OF_EIGHT, NEW_ONE), "made": EIGHT}, LOST, True, id="not the one on record"
         ),
         pytest.param(
             {"siblings": [OLD_ONE], "creating": (replace(OLD_ONE, id=""), NEW_ONE)},
@@ -532,6 +551,7 @@ def test_cut_off(
     error = refusal(world)
     assert error.candidates == (made,)
     assert "its stack's state says that it was cut off" in str(error)
+    assert "run `pulumi refresh --clear-pending-creates`" in str(error)
     assert "create" not in world.api.calls
 
 

@@ -517,45 +517,49 @@ class Create:
         # What was read before this create began may have the other operation alone.
         account.stacks.forget(self.origin, began)
         own = self._own() or own
-        if not self._was_cut_off(own):
+        if not self._cut_off(own):
             return
-        # Its key is not known, and with this one a second machine would be made.
-        cut_off = replace(entry, before=(), idempotency_key="", first_sent=0.0)
-        search = earlier.search(account, cut_off)
+        listed = earlier.long_list(account, [entry])
         if own.asked < began:  # the second read failed, and what the first one has may be this one
             account.stacks.forget(self.origin)
             own = self._own() or own
-        if search and self._was_cut_off(own):
-            cut_off = replace(cut_off, problem=unresolved.CUT_OFF)
-            account.journal.write(cut_off)
-            raise unresolved.unanswered_error(cut_off, search)
+        for requested in self._cut_off(own):
+            # Its key is not known, and with this one a second machine would be made.
+            cut_off = replace(
+                entry,
+                requested=requested.hashed(),
+                before=(),
+                problem=unresolved.CUT_OFF,
+                idempotency_key="",
+                first_sent=0.0,
+            )
+            if search := earlier.unclaimed(account, cut_off, listed):
+                account.journal.write(cut_off)
+                raise unresolved.unanswered_error(cut_off, search)
 
-    def _was_cut_off(self, own: Stack) -> bool:
-        """Whether state has a create of the resource that is neither this one nor on record.
+    def _cut_off(self, own: Stack) -> list[NewInstance]:
+        """Return what the creates of the resource requested that were cut off, as state shows.
 
-        Nor one that made the machine in state. Beside that of a machine that is to be replaced,
-        these are creates of what that machine is not.
+        Without this create, and those that are on record or made the machine in state.
         """
         urn = self.origin.urn
-        creates = [one.requested for one in own.pending if one.urn == urn]
-        has_this_one = own.asked >= self.account.creates.began[urn]
-        present = [one.requested for one in own.machines if one.urn == urn and not one.is_replaced]
-        others = [
-            one for one in creates if one not in present and creates.count(one) > has_this_one
+        creates = [one.requested(self.new) for one in own.pending if one.urn == urn]
+        if creates and own.asked >= self.account.creates.began[urn]:
+            creates.remove(self.new if self.new in creates else creates[0])
+        # With a secret key, it may have been requested with another one.
+        present = [
+            one.requested(self.new)
+            for one in own.machines
+            if one.urn == urn and not one.is_replaced and one.ssh_key
         ]
-        is_left = bool(others) if present else len(creates) > has_this_one
-        return is_left and not self._is_on_record(own)
-
-    def _is_on_record(self, own: Stack) -> bool:
-        """Whether the journal has a create of the resource that state may say was cut off.
-
-        Or had it when this create began. One whose machine is in state, or was, is another.
-        """
-        return any(
-            same(entry, self._asking, self.account.stacks)[0] is Same.YES
+        on_record = [
+            entry.requested
             for entry in (*self.known, *self.account.journal.of(self.origin))
             if entry.instance_id is None or not (entry.is_late or entry.instance_id in own.ids)
-        )
+            if same(entry, self._asking, self.account.stacks)[0] is Same.YES
+        ]
+        left = [one for one in creates if one not in present]
+        return [one for one in left if one.hashed() not in on_record]
 
     def _refuse_if_made(self, instances: Iterable[Instance]) -> None:
         """Raise if a machine has appeared since the API refused this create, which may be its own.

@@ -196,6 +196,10 @@ _DETAILS = "For details, run `pulumi-fal pending ls`."
 _KILLED = "the process ended before the answer came."
 CUT_OFF = "its stack's state says that it was cut off, and this computer has no record of it."
 """The problem of a create that another computer has begun."""
+_CLEAR = (
+    " Once it has succeeded, run `pulumi refresh --clear-pending-creates`: what state has of the "
+    "cut-off create could stop a later one."
+)
 _AGAIN = " The attempt to send it again failed: "
 
 
@@ -221,7 +225,7 @@ def unanswered_error(entry: Entry, search: Search) -> UnresolvedCreateError:
     return UnresolvedCreateError(
         f"{_happened(entry)}\nThese machines have appeared since then. Each may belong to this "
         f"resource, or to somebody else:\n{_lines(found)}{_may_have(search.unread)}{_STOPPED}",
-        _choose(entry, _ids(found)),
+        _choose(entry, _ids(found)) + (_CLEAR if entry.problem == CUT_OFF else ""),
         _ids(found),
     )
 

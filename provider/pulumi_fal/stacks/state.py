@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pulumi_fal import clock
+from pulumi_fal.api.models import NewInstance
 from pulumi_fal.api.settings import AccountId
 from pulumi_fal.errors import StackError, printable
 from pulumi_fal.tokens import MACHINES
@@ -138,10 +139,13 @@ class StackMachine:
     ssh_key: str | None = field(default=None, repr=False)
     """The SSH key that the program requested; None if that is a secret."""
 
-    @property
-    def requested(self) -> tuple[str | None, ...]:
-        """What the program requested, as far as another value replaces the machine."""
-        return self.instance_type, self.ssh_key, self.requested_sector
+    def requested(self, default: NewInstance) -> NewInstance:
+        """Return what the program requested, with the values of `default` for those not known."""
+        return NewInstance(
+            self.instance_type or default.instance_type,
+            self.ssh_key or default.ssh_key,
+            self.requested_sector,
+        )
 
 
 @dataclass(frozen=True)
