@@ -538,9 +538,9 @@ class Create:
                 raise unresolved.unanswered_error(cut_off, search)
 
     def _cut_off(self, own: Stack) -> list[NewInstance]:
-        """Return what the creates of the resource requested that were cut off, as state shows.
+        """Return what creates of the resource requested that were cut off, as state shows.
 
-        Without this create, and those that are on record or made the machine in state.
+        Without this create, and those that made the machine in state or are on record.
         """
         urn = self.origin.urn
         creates = [one.requested(self.new) for one in own.pending if one.urn == urn]
@@ -552,14 +552,19 @@ class Create:
             for one in own.machines
             if one.urn == urn and not one.is_replaced and one.ssh_key
         ]
-        on_record = [
-            entry.requested
+        return [one for one in creates if one not in present and not self._is_on_record(one, own)]
+
+    def _is_on_record(self, requested: NewInstance, own: Stack) -> bool:
+        """Whether the journal has a create that state may say was cut off.
+
+        Or had it when this create began. One whose machine is in state, or was, is another.
+        """
+        return any(
+            entry.is_for(requested)
+            and same(entry, self._asking, self.account.stacks)[0] is Same.YES
             for entry in (*self.known, *self.account.journal.of(self.origin))
             if entry.instance_id is None or not (entry.is_late or entry.instance_id in own.ids)
-            if same(entry, self._asking, self.account.stacks)[0] is Same.YES
-        ]
-        left = [one for one in creates if one not in present]
-        return [one for one in left if one.hashed() not in on_record]
+        )
 
     def _refuse_if_made(self, instances: Iterable[Instance]) -> None:
         """Raise if a machine has appeared since the API refused this create, which may be its own.
