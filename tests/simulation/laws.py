@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pulumi_fal.api.models import NewInstance
@@ -15,7 +17,7 @@ from pulumi_fal.resource.inputs import GONE, UNFINISHED
 from . import journal
 from .account import Owner
 from .plugin import HOMES, KEY_OF, Call, Process
-from .stacks import CLOUD, Inputs, Row, Stack, place
+from .stacks import CLOUD, Inputs, Row, Stack, place, replacing
 
 if TYPE_CHECKING:
     from .world import World
@@ -224,24 +226,24 @@ class Laws:
         stack, name = world.stacks[call.owner.stack], call.owner.name
         is_known = stack.is_native or not stack.backend.startswith("http")
         row, creates = stack.rows.get(name), stack.requests(name)
-        is_told = len(creates) > 1 and (
-            row is None or any(creates.count(one) > 1 for one in creates if one != row.requested)
-        )
+        with suppress(ValueError):
+            creates.remove(replacing(stack.program[name]))  # this one
+        told = [one for one in creates if row is None or one != row.requested]
         is_disturbed = account.met or conditions.schedule or conditions.unread
         is_on_record = any(
             entry.instance_id is None
             or not (entry.is_late or entry.instance_id in self._in_state[call])
             for entry in self._on_record[call]
         )
-        if not (is_told and is_known) or is_disturbed or is_on_record:
+        if not is_known or is_disturbed or is_on_record:
             return set()
-        asking, kind = account.state.account_of(conditions.key), stack.program[name]
+        asking = account.state.account_of(conditions.key)
         return {
             instance_id
             for instance_id in account.machines_of(call.owner)
             if account.machine(instance_id).hidden_until["list"] < self._began[call]
             and account.machine(instance_id).belongs_to(asking)
-            and account.machine(instance_id).requested.instance_type == kind["instance_type"]
+            and replacing(asdict(account.machine(instance_id).requested)) in told
         }
 
     def _lacked(self) -> set[str]:

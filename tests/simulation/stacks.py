@@ -43,10 +43,10 @@ class Row:
 
     @property
     def requested(self) -> Inputs:
-        return _replacing(self.inputs)
+        return replacing(self.inputs)
 
 
-def _replacing(inputs: Inputs) -> Inputs:
+def replacing(inputs: Inputs) -> Inputs:
     """Return those of the inputs of which another value replaces the machine."""
     return {name: inputs.get(name) for name in REPLACING}
 
@@ -91,7 +91,7 @@ class Stack:
 
     def requests(self, name: str) -> list[Inputs]:
         """What the creates of a resource request that have not ended, or were cut off."""
-        return [_replacing(news) for called, news in self.creating if called == self.called(name)]
+        return [replacing(news) for called, news in self.creating if called == self.called(name)]
 
     def aliases(self, name: str) -> tuple[str, ...]:
         return tuple(map(self.urn_of, self.names.get(name, ())[:-1]))
