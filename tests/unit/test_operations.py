@@ -875,13 +875,13 @@ def test_back_at_delete(
 CALLS: dict[str, Callable[..., object]] = {"read": read, "update": update, "delete": delete}
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", [*CALLS, "import"])
 def test_call_interrupted(world: World, call: str) -> None:
     """Even at the first look, which finds out whose the machine is."""
     id_ = world.machine(EIGHT)
     world.clock.interrupt()
     with pytest.raises(LifecycleError, match=f"The {call} of machine {id_} was interrupted"):
-        CALLS[call](world, id_, {**UNFINISHED, **ELSEWHERE})
+        {**CALLS, "import": import_}[call](world, id_, {**UNFINISHED, **ELSEWHERE})
 
 
 # A machine of another account.

@@ -50,6 +50,7 @@ def _naming_interrupts(
     operation: Callable[Concatenate[Account, Call, str, P], T],
 ) -> Callable[Concatenate[Account, Call, str, P], T]:
     """Decorate an operation so that the error of an interrupt names its machine."""
+    what = operation.__name__.removeprefix("read_")
 
     @functools.wraps(operation)
     def named(account: Account, call: Call, id_: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -58,8 +59,8 @@ def _naming_interrupts(
         except Interrupted:
             raise LifecycleError(
                 id_,
-                f"The {operation.__name__} of machine {id_} was interrupted. State did not change, "
-                "and the machine may still run and bill.\nRun the command again to continue.",
+                f"The {what} of machine {id_} was interrupted. State did not change, and the "
+                "machine may still run and bill.\nRun the command again to continue.",
             ) from None
 
     return named
@@ -328,6 +329,7 @@ def _without_sector(instance: Instance) -> str | None:
     )
 
 
+@_naming_interrupts
 def read_import(account: Account, call: Call, id_: str, wanted: Properties) -> Outputs:
     """Return the outputs of a machine that a program imports.
 
