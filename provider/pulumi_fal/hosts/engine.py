@@ -37,8 +37,6 @@ _FIRST_WITH_AWAIT = (3, 276)
 """The version of `pulumi` from which the engine knows an AwaitError."""
 _CALL_SECONDS = 1.0
 """Seconds that calls have to end after Cancel, so that its answer is about them as well."""
-_POST_SECONDS = 200.0
-"""Seconds that a POST in flight has to end after the engine has died."""
 _LAST_SECONDS = 5.0
 """Seconds that calls have to end after the engine has died."""
 _LOOK_SECONDS = 0.5
@@ -382,4 +380,4 @@ class Session:
     def end(self) -> None:
         """End all waits after the engine's death, but wait until a POST in flight is recorded."""
         self.clock.interrupt()
-        self.account.wait_until_quiet(_POST_SECONDS)
+        self.account.wait_until_quiet()

@@ -143,10 +143,10 @@ class Account:
             self._warned.add(warning)
             return is_new
 
-    def wait_until_quiet(self, seconds: float) -> None:
-        """Return when every create that is in flight is on record, or after `seconds`."""
+    def wait_until_quiet(self) -> None:
+        """Return when every create that is in flight is on record, or some minutes later."""
         if "creates" in vars(self):
-            self.creates.wait_until_quiet(seconds)
+            self.creates.wait_until_quiet()
 
     def origin(self, urn: str) -> Origin:
         """Return a resource of the stack that this process works for."""

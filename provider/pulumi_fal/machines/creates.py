@@ -38,7 +38,7 @@ from pulumi_fal.machines.unresolved import (
 )
 from pulumi_fal.machines.whose import Asking, Same, same
 from pulumi_fal.stacks.cache import Origin
-from pulumi_fal.stacks.state import Stack
+from pulumi_fal.stacks.state import Stack, StackMachine
 from pulumi_fal.tokens import PROVIDER_TYPES
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 _CHECK_LOCK_SECONDS = 0.5
 """The time between two checks whether another process still works on a create."""
+_POST_SECONDS = 200.0
+"""How long a POST with its retries may take."""
 _BEFORE_SECONDS = 2.0
 """The maximum age of the list of machines that existed before a POST, so that creates can share it.
 A machine that somebody else creates in that time may wrongly become a candidate, which is
@@ -125,10 +127,10 @@ class Creates:
                 self.in_flight -= 1
                 self._sent.notify_all()
 
-    def wait_until_quiet(self, seconds: float) -> None:
-        """Return when the result of every POST is on record, or after `seconds`."""
+    def wait_until_quiet(self) -> None:
+        """Return when the result of every POST is on record, or after as long as one may take."""
         with self._sent:
-            self._sent.wait_for(lambda: not self.in_flight, seconds)
+            self._sent.wait_for(lambda: not self.in_flight, _POST_SECONDS)
 
 
 @dataclass(eq=False)
@@ -248,9 +250,7 @@ class Create:
         They stay locked until `others` is closed.
         """
         account, journal = self.account, self.account.journal
-        # Of two resources that swap their names, each continues with what it has under its own.
-        free = (alias for alias in self.aliases if alias not in account.creates.began)
-        names = dict.fromkeys([self.origin, *(replace(self.origin, urn=alias) for alias in free)])
+        names = [replace(self.origin, urn=urn) for urn in self._urns]
         while True:
             self.others.close()
             mine = self._possibly_own(names)
@@ -510,16 +510,20 @@ class Create:
         State then has its operation beside that of this create. It keeps it until somebody clears
         it, also when the resource has long been created, so an entry or a machine comes first.
         """
-        account, urn = self.account, self.origin.urn
-        own, began = self._own(), account.creates.began[urn]
-        if own is None or urn not in account.creates.pending.setdefault(own.name, own.creating):
+        account, own = self.account, self._own()
+        if own is None:
+            return
+        pending = account.creates.pending.setdefault(own.name, own.creating)
+        if not any(urn in pending for urn in self._urns):
             return  # the operation that state may have by now is that of this create
+        began = account.creates.began[self.origin.urn]
         # What was read before this create began may have the other operation alone.
         account.stacks.forget(self.origin, began)
         own = self._own() or own
         if not self._cut_off(own):
             return
         listed = earlier.long_list(account, [entry])
+        account.creates.wait_until_quiet()  # other creates may have made what it has
         if own.asked < began:  # the second read failed, and what the first one has may be this one
             account.stacks.forget(self.origin)
             own = self._own() or own
@@ -527,7 +531,7 @@ class Create:
             # Its key is not known, and with this one a second machine would be made.
             cut_off = replace(
                 entry,
-                requested=requested.hashed(),
+                requested=requested,
                 before=(),
                 problem=unresolved.CUT_OFF,
                 idempotency_key="",
@@ -542,17 +546,23 @@ class Create:
 
         Without this create, and those that made the machine in state or are on record.
         """
-        urn = self.origin.urn
-        creates = [one.requested(self.new) for one in own.pending if one.urn == urn]
-        if creates and own.asked >= self.account.creates.began[urn]:
-            creates.remove(self.new if self.new in creates else creates[0])
+
+        def requested(one: StackMachine) -> NewInstance:
+            return one.requested(self.new).hashed()
+
+        urn, urns, this = self.origin.urn, self._urns, self.new.hashed()
+        creates = [one for one in own.pending if one.urn in urns]
+        mine = [one for one in creates if one.urn == urn]
+        if mine and own.asked >= self.account.creates.began[urn]:
+            creates.remove(min(mine, key=lambda one: requested(one) != this))
         # With a secret key, it may have been requested with another one.
         present = [
-            one.requested(self.new)
+            requested(one)
             for one in own.machines
-            if one.urn == urn and not one.is_replaced and one.ssh_key
+            if one.urn in urns and not one.is_replaced and one.ssh_key
         ]
-        return [one for one in creates if one not in present and not self._is_on_record(one, own)]
+        left = [one for one in map(requested, creates) if one not in present]
+        return [one for one in left if not self._is_on_record(one, own)]
 
     def _is_on_record(self, requested: NewInstance, own: Stack) -> bool:
         """Whether the journal has a create that state may say was cut off.
@@ -560,7 +570,7 @@ class Create:
         Or had it when this create began. One whose machine is in state, or was, is another.
         """
         return any(
-            entry.is_for(requested)
+            entry.requested == requested
             and same(entry, self._asking, self.account.stacks)[0] is Same.YES
             for entry in (*self.known, *self.account.journal.of(self.origin))
             if entry.instance_id is None or not (entry.is_late or entry.instance_id in own.ids)
@@ -606,6 +616,13 @@ class Create:
         own = self._own()
         providers = own.providers if own else {}
         return next((id_ for id_, type_ in providers.items() if type_ in PROVIDER_TYPES), "")
+
+    @property
+    def _urns(self) -> list[str]:
+        """What the resource is and was called. Of two that swap names, each keeps its own."""
+        began = self.account.creates.began
+        free = (alias for alias in self.aliases if alias not in began)
+        return list(dict.fromkeys([self.origin.urn, *free]))
 
     @property
     def _asking(self) -> Asking:

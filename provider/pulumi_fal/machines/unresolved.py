@@ -194,7 +194,10 @@ _LOOK_AGAIN = "Run `pulumi up` again: it looks once more before it creates a mac
 _THEN = "Then run `pulumi up` again."
 _DETAILS = "For details, run `pulumi-fal pending ls`."
 _KILLED = "the process ended before the answer came."
-CUT_OFF = "its stack's state says that it was cut off, and this computer has no record of it."
+CUT_OFF = (
+    "its stack's state says that it was cut off, and this computer has no record of it, or no "
+    "longer has one."
+)
 """The problem of a create that another computer has begun."""
 _CLEAR = (
     " Once it has succeeded, run `pulumi refresh --clear-pending-creates`: what state has of the "
