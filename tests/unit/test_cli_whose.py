@@ -14,11 +14,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import click
 import pytest
 
-from pulumi_fal.cli import delete
+from pulumi_fal.cli import common, delete
 from pulumi_fal.emulator.faults import Fault
 from pulumi_fal.machines.journal import Phase
 
@@ -277,6 +278,14 @@ def test_expired_asks(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Non
     assert line.stderr.endswith("To continue, run:\n  pulumi-fal delete --expired\n")
     line.run("delete", "--expired")
     assert line.alive == {two}
+
+
+def test_expired_unseen(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--yes | head -1`, as in a cron job, all are deleted."""
+    line.stacks, line.max_ages = {DEV: {"a": line.rent(age=2 * HOUR)}}, {"a": "1h"}
+    monkeypatch.setattr(common, "print_table", mock.Mock(side_effect=BrokenPipeError))
+    line.run("delete", "--expired", "--yes")
+    assert line.alive == set()
 
 
 WRONG = {

@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent import futures
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import click
@@ -96,17 +96,19 @@ def _delete_expired(context: Context, yes: bool) -> None:
         common.print_lines("No machine is older than its max_age.")
         return
     rows = [common.aged(row, row.max_age) for row in found]
-    common.print_table(("EXPIRED", *common.AGED), rows)
-    for row in found:
-        common.print_lines(_dropped(row))
+    with suppress(BrokenPipeError) if yes else nullcontext():  # with `| head -1`, too
+        common.print_table(("EXPIRED", *common.AGED), rows)
+        for row in found:
+            common.print_lines(_dropped(row))
     if not yes:
         what = f"Delete {_machines(len(found))}, with everything on their disks?"
         click.confirm(what, abort=True)
     still = {row.instance.id for row in _expired(reader, instances)}  # a stack may have changed
     ids = [row.instance.id for row in found]
-    for id_ in ids:
-        if id_ not in still:
-            common.print_lines(f"Machine {id_} is left alone, because its stack has changed.")
+    with suppress(BrokenPipeError):
+        for id_ in ids:
+            if id_ not in still:
+                common.print_lines(f"Machine {id_} is left alone, because its stack has changed.")
     _end(context, [id_ for id_ in ids if id_ in still], lambda left: "--expired")
 
 
