@@ -304,10 +304,14 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("says, code", CONFIGS.values(), ids=CONFIGS)
-def test_unread_config(line: CommandLine, says: str, code: int) -> None:
-    """It may have the key or the endpoint of another account than the environment's."""
+def test_unread_config(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch, says: str, code: int
+) -> None:
+    """It may have the key or the endpoint of another account, unless the environment has both."""
     Path("Pulumi.yaml").touch()
     line.pulumi_says = says
+    line.run("ls", "--no-stacks")
+    monkeypatch.delenv("FAL_COMPUTE_API")
     line.run("ls", "--no-stacks", code=code)
     assert (f"config of the selected stack can't be read: {says}. " in line.stderr) is bool(code)
     line.run("audit", code=2)
@@ -317,6 +321,7 @@ def test_unread_config(line: CommandLine, says: str, code: int) -> None:
 def test_no_folder(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody may have removed the one that the shell is in."""
     monkeypatch.setattr(Path, "cwd", mock.Mock(side_effect=FileNotFoundError(2, "No such file")))
+    monkeypatch.delenv("FAL_COMPUTE_API")
     assert "can't be read: [Errno 2] No such file" in line.refused("ls")
 
 
@@ -444,9 +449,10 @@ def test_ssh_config_of_two_stacks(ssh: CommandLine, tmp_path: Path) -> None:
     ssh.stacks["prod"] = {"train-2": "id-1", "other": "id-0"}
     for stack in ("dev", "prod", "dev"):
         shown = ssh.run("ssh-config", "--stack", stack, "--write")
+        (tmp_path / "home" / "fal-compute" / "ssh" / ".DS_Store").write_bytes(b"\xff")
         assert ("Names that other stacks have too end in .train.prod" in shown) is (stack == "prod")
     folder = tmp_path / "home" / "fal-compute" / "ssh"
-    written = {file.name: hosts(file.read_text()) for file in folder.iterdir()}
+    written = {file.name: hosts(file.read_text()) for file in folder.glob("[!.]*")}
     assert written == {
         "train.dev": ["train-2", "train-10"],
         "train.prod": ["other", "train-2.train.prod"],

@@ -142,6 +142,10 @@ def _print(renderable: RenderableType) -> None:
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
+_OF_ACCOUNT = {
+    option.key: option.variable for option in (settings.API_KEY, settings.ENDPOINT, settings.API)
+}
+"""The config values that say which account is meant, with the variables that come before them."""
 _SHORT_BUDGET = 5.0
 """The retry budget in seconds for calls that a command can do without."""
 
@@ -190,25 +194,31 @@ class Context:
     def config(self, key: str) -> str | None:
         """Return a value of the selected stack's config, or None if it is not set.
 
-        Decrypting a secret may need the stack's passphrase.
+        Decrypting a secret may need the stack's passphrase. Raises ConfigurationError if the config
+        can't be read and the value may mean another account.
         """
-        if key not in self._config:
+        values = self._config
+        if isinstance(values, ConfigurationError):
+            if key in _OF_ACCOUNT:
+                raise values
             return None
-        value = self._config[key]
+        if key not in values:
+            return None
+        value = values[key]
         return state.pulumi("config", "get", key).rstrip("\n") if value is None else value
 
     @cached_property
-    def _config(self) -> dict[str, str | None]:
+    def _config(self) -> dict[str, str | None] | ConfigurationError:
         try:
             return state.config() if state.project_file(Path.cwd()) else {}
         except (OSError, StackError) as error:
             if any(none in str(error) for none in (state.NOT_SELECTED, state.NO_COMMAND)):
                 return {}
-            raise ConfigurationError(
+            return ConfigurationError(
                 f"The config of the selected stack can't be read: {error}. It may have the key or "
-                "the endpoint. Correct that, or to use only the environment, run the command in a "
-                "folder without a Pulumi project."
-            ) from None
+                "the endpoint. Correct that, or to use only the environment, set "
+                f"{', '.join(_OF_ACCOUNT.values())}."
+            )
 
 
 pass_context = click.make_pass_decorator(Context, ensure=True)

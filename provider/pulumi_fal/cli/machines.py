@@ -475,8 +475,10 @@ def _hosts(machines: Sequence[StackMachine]) -> list[_Host]:
 
 def _apart(hosts: Sequence[_Host], file: Path) -> list[_Host]:
     """Return the hosts with the stack in a name that another file has: ssh takes the first."""
-    others = "\n".join(other.read_text() for other in file.parent.iterdir() if other != file)
-    taken = re.findall(r"^Host (.+)", others, re.MULTILINE)
+    # Include * takes no hidden files.
+    others = [other for other in file.parent.glob("[!.]*") if other.is_file() and other != file]
+    text = "\n".join(other.read_text(errors="replace") for other in others)
+    taken = re.findall(r"^Host (.+)", text, re.MULTILINE)
     return [(f"{name}.{file.name}" if name in taken else name, host) for name, host in hosts]
 
 
