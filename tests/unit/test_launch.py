@@ -592,12 +592,18 @@ def test_cut_off_unread(
         assert launch(world).id != made
 
 
-def test_cut_off_beside_posts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cut_off_beside_posts(world: World) -> None:
     """What other creates of this `up` make meanwhile is on record once they have an answer."""
     vars(world.stacks).update(CUT_OFF, providers={"an-id": FAL})
-    made = world.machine()
-    answer = mock.Mock(side_effect=lambda: world.earlier(Phase.CREATED, made, origin=TWO))
-    monkeypatch.setattr(world.creates, "wait_until_quiet", answer)
+    made, other = world.machine(), ExitStack()
+
+    def answer() -> None:
+        if world.passed > SETTLE_SECONDS + 5 and world.creates.in_flight:
+            world.earlier(Phase.CREATED, made, origin=TWO)
+            other.close()
+
+    other.enter_context(world.creates.sending())
+    world.before_sleep(answer)
     assert launch(world).id != made
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pulumi_fal.machines.account import Account
 
 _CHECK_LOCK_SECONDS = 0.5
-"""The time between two checks whether another process still works on a create."""
+"""The time between two checks whether others still work on a create."""
 _POST_SECONDS = 200.0
 """How long a POST with its retries may take."""
 _BEFORE_SECONDS = 2.0
@@ -131,6 +131,13 @@ class Creates:
         """Return when the result of every POST is on record, or after as long as one may take."""
         with self._sent:
             self._sent.wait_for(lambda: not self.in_flight, _POST_SECONDS)
+
+    def wait_for_others(self) -> None:
+        """Do the same for a create that goes on afterwards, or raise Interrupted."""
+        clock = self._account.clock
+        end = clock.now() + _POST_SECONDS
+        while self.in_flight and clock.now() < end:
+            clock.sleep(_CHECK_LOCK_SECONDS)
 
 
 @dataclass(eq=False)
@@ -523,7 +530,7 @@ class Create:
         if not self._cut_off(own):
             return
         listed = earlier.long_list(account, [entry])
-        account.creates.wait_until_quiet()  # other creates may have made what it has
+        account.creates.wait_for_others()  # what they have just made may be in the list
         if own.asked < began:  # the second read failed, and what the first one has may be this one
             account.stacks.forget(self.origin)
             own = self._own() or own
