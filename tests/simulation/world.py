@@ -318,10 +318,11 @@ class World:
         self.laws.asked(call)
         own = self.account.machines_of(call.owner) - self.stacks[call.owner.stack].ids()
         words = "\n".join(call.process.output)
-        is_own = any(instance_id in words for instance_id in own)
+        shown = {instance_id for instance_id in own if instance_id in words}
         if question.startswith("Delete"):
-            return is_own or "may have been made" not in words
-        return not is_own
+            return bool(shown) or "may have been made" not in words
+        elsewhere = [home for home in HOMES if home != call.process.home]
+        return shown <= {entry.instance_id for entry in self.entries(*elsewhere)}
 
     def _known_machines(self) -> set[str]:
         in_state = {instance_id for stack in self.everywhere() for instance_id in stack.ids()}
