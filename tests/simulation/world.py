@@ -180,7 +180,9 @@ class World:
             return False  # it is about another stack's
         words = {"ID": instance_id, mine[0].origin.urn: mine[0].id}
         args = [words.get(word, word) for word in way]
-        conditions = Conditions(key=KEY_OF[mine[0].account], home=home)
+        state, machine = self.account.state, self.account.state.machines.get(instance_id)
+        see = [key for key in KEYS if machine and machine.belongs_to(state.account_of(key))]
+        conditions = Conditions(key=[*see, KEY_OF[mine[0].account]][0], home=home)
         line = self.command_line(owner.stack, conditions)
         self.run(conditions, line.command("run", owner.name, args))
         if any("Add --stack" in str(error) for error in line.process.errors.values()):
