@@ -14,6 +14,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime import rpc
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, resource_pb2, resource_pb2_grpc
 
+from pulumi_fal.hosts import access
 from pulumi_fal.tokens import CLUSTER_TYPE_TOKEN, NATIVE_TYPE_TOKEN, TYPE_TOKEN
 
 from ..fakes import ED25519, ONE
@@ -151,17 +152,20 @@ def test_outputs(provider: Native, monitor: Monitor) -> None:
     assert outputs == monitor.outputs
     machines = [machine["urn"] for machine in outputs.pop("machines")]
     assert machines == [Monitor.urn("train-0"), Monitor.urn("train-1")]
-    assert outputs.pop("sshConfig").startswith("Host train-0\n  HostName 198.18.0.0\n")
-    assert outputs.pop("inventory").startswith("[train]\ntrain-0 ansible_host=198.18.0.0\n")
-    assert outputs.pop("skypilot").startswith('"train":\n')
-    assert outputs.pop("dstack").startswith("type: fleet\n")
+    ips = ["198.18.0.0", "198.18.0.1"]
+    by_name = dict(zip(NAMES, ips, strict=False))
+    ids = {name: f"{name}-id" for name in by_name}
     torchrun = "--nnodes=2 --nproc-per-node=8 --node-rank=%d --rdzv-endpoint=198.18.0.0:29500"
     assert outputs == {
-        "ips": ["198.18.0.0", "198.18.0.1"],
+        "ips": ips,
         "mainIp": "198.18.0.0",
         "sector": "sector_3",
         "hostfile": "198.18.0.0 slots=8\n198.18.0.1 slots=8\n",
         "torchrun": [torchrun % 0, torchrun % 1],
+        "sshConfig": access.ssh_config(by_name, ids),
+        "inventory": access.inventory("train", by_name),
+        "skypilot": access.skypilot("train", ips),
+        "dstack": access.dstack("train", ips, ["sector_3"]),
     }
 
 
@@ -201,6 +205,8 @@ def test_options(provider: Native, monitor: Monitor) -> None:
         assert list(machine.hooks.after_create) == ["tell"]
         assert machine.provider == theirs
         assert [alias.spec.type for alias in machine.aliases] == [TYPE_TOKEN]
+    ignored = [list(monitor.registered[name].ignoreChanges) for name in NAMES]
+    assert ignored == [[], ["sector"], ["sector"]]
 
 
 def test_provider(provider: Native, monitor: Monitor) -> None:

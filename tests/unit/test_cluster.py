@@ -159,29 +159,6 @@ def test_sector_in_preview(mocks: Mocks) -> pulumi.Output[None]:
     return pulumi.Output.all(grown.urn, new.urn, requested.urn).apply(check)
 
 
-@pulumi_test
-def test_outputs(mocks: Mocks) -> pulumi.Output[None]:
-    cluster = ComputeCluster("train", size=2, ssh_key=ED25519)
-    ips = ["198.18.0.0", "198.18.0.1"]
-    machines = {"train-0": ips[0], "train-1": ips[1]}
-    expected = {
-        "ips": ips,
-        "main_ip": ips[0],
-        "sector": "sector_3",
-        "hostfile": access.hostfile(ips, 8),
-        "torchrun": [access.torchrun(ips, node, 8) for node in range(2)],
-        "ssh_config": access.ssh_config(machines, {name: f"{name}-id" for name in machines}),
-        "inventory": access.inventory("train", machines),
-        "skypilot": access.skypilot("train", ips),
-        "dstack": access.dstack("train", ips, ["sector_3"]),
-    }
-
-    def check(known: list[Any]) -> None:
-        assert dict(zip(expected, known, strict=True)) == expected
-
-    return pulumi.Output.all(*(getattr(cluster, name) for name in expected)).apply(check)
-
-
 NO_SIZE = "size must be a whole number of 1 or more"
 
 
@@ -218,44 +195,6 @@ def test_sector_of_none(mocks: Mocks) -> None:
     with pytest.raises(Exception, match="sector is an Output that is None"):
         program()
     assert nodes(mocks) == {}
-
-
-@pulumi_test
-def test_options(mocks: Mocks) -> pulumi.Output[None]:
-    """A transformation sees what each machine gets, and may add to it."""
-    seen: dict[str, pulumi.ResourceOptions] = {}
-
-    def look(
-        args: pulumi.ResourceTransformationArgs,
-    ) -> pulumi.ResourceTransformationResult | None:
-        if args.type_ == TYPE_TOKEN:
-            seen[args.name] = args.opts
-        return None
-
-    other = pulumi.ComponentResource("a:b:c", "other")
-    again = pulumi.ErrorHook("again", lambda args: False)
-    opts = pulumi.ResourceOptions(
-        custom_timeouts=pulumi.CustomTimeouts(create="2h"),
-        delete_before_replace=True,
-        depends_on=[other],
-        hooks=pulumi.ResourceHookBinding(on_error=[again]),
-        retain_on_delete=True,
-        transformations=[look],
-    )
-    cluster = ComputeCluster("train", opts, size=2, ssh_key=ED25519)
-
-    def check(_: object) -> None:
-        assert list(seen) == ["train-0", "train-1"]
-        for got in seen.values():
-            assert got.custom_timeouts is not None
-            assert got.custom_timeouts.create == got.custom_timeouts.update == "2h"
-            assert (got.delete_before_replace, got.retain_on_delete) == (True, True)
-            assert got.depends_on == [other]
-            assert got.hooks is not None
-            assert got.hooks.on_error == [again]
-        assert [got.ignore_changes for got in seen.values()] == [None, ["sector"]]
-
-    return pulumi.Output.all(*(machine.urn for machine in cluster.machines)).apply(check)
 
 
 # The files by which other tools reach the machines, in the formats of their documentation.

@@ -58,11 +58,12 @@ def mocks() -> Iterator[Mocks]:
 
 
 @pulumi_test
-def test_both_forms(mocks: Mocks) -> pulumi.Output[None]:
+def test_both_forms(monitor: Monitor) -> pulumi.Output[None]:
     """Typed arguments and keywords ask the engine for the same, under the token that state holds.
 
     Another token would make every existing stack replace all its machines.
     """
+    mocks: Any = monitor.mocks
     asked: dict[str, Any] = {
         "instance_type": InstanceType.GPU_8X_H100_SXM5,
         "ssh_key": ED25519,
@@ -81,6 +82,8 @@ def test_both_forms(mocks: Mocks) -> pulumi.Output[None]:
         assert inputs.items() >= {**asked, "instance_type": EIGHT, "sector": "sector_1"}.items()
         assert known[1:] == ["typed-id", "192.0.2.1", "sector_1"]
         assert mocks.asked["typed"].typ == "pulumi-python:dynamic/fal:ComputeInstance"
+        # An update goes on with the wait of the create.
+        assert monitor.requests["typed"].customTimeouts.update == "1.5h"
 
     return pulumi.Output.all(named.urn, typed.id, typed.ip, typed.sector).apply(compare)
 
