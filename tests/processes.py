@@ -1,9 +1,8 @@
-"""Processes that tests start: commands of their own, and plugins with parts replaced."""
+"""Commands of their own that tests start, and a system that lacks what Linux has."""
 
 from __future__ import annotations
 
 import os
-import pkgutil
 import sys
 from pathlib import Path
 
@@ -27,17 +26,6 @@ def command(file: Path, program: str) -> Path:
         file.write_text(f"#!{PYTHON}\n{program}", encoding="utf-8")
         file.chmod(0o755)
     return file
-
-
-def replaced(name: str, value: object) -> str:
-    """The Python that gives another value to a name of the package, to run before a plugin.
-
-    Raises AttributeError if the package has no such name, for then nothing would be replaced.
-    """
-    name = f"pulumi_fal.{name}"
-    pkgutil.resolve_name(name)
-    parent, _, attribute = name.rpartition(".")
-    return f"import pkgutil\nsetattr(pkgutil.resolve_name({parent!r}), {attribute!r}, {value})"
 
 
 TAKEN_AWAY = """

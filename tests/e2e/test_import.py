@@ -73,7 +73,7 @@ def test_import_of_many(stack: Stack, emulator: EmulatorServer) -> None:
 
 
 @pytest.mark.chaos(
-    "plugin/test_native.py::test_key_of_an_import", "plugin/test_native.py::test_import_of_taken"
+    "unit/test_operations.py::test_import_key", "plugin/test_native.py::test_import_of_taken"
 )
 @in_both
 def test_import(stack: Stack, emulator: EmulatorServer) -> None:

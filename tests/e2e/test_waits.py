@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import subprocess
 import time
@@ -10,30 +9,20 @@ from math import inf
 
 import pytest
 
-from pulumi_fal.emulator import state as emulator_state
 from pulumi_fal.emulator.faults import fault
 from pulumi_fal.emulator.server import EmulatorServer
 
 from ..fakes import EIGHT, ONE
-from ..processes import replaced
 from .harness import PULUMI, SSH_KEY, Stack, machine, wait_until
-from .native import NativeStack, in_both, in_native
+from .native import NativeStack, in_both
 from .recovery import (
     entries,
     finish,
-    in_plugin,
     is_locked,
     nothing_runs,
-    one_machine,
     says,
     touch_when_told_to_stop,
     unfinished,
-)
-from .sshd import Sshd
-
-SHORT, LONG = (
-    f"custom_timeouts=pulumi.CustomTimeouts(create='{seconds}s', update='{seconds}s')"
-    for seconds in (2, 300)
 )
 
 
@@ -198,42 +187,3 @@ def test_room_by_a_delete(stack: Stack, emulator: EmulatorServer) -> None:
     stack.up()
     assert stack.state_ids() == state.alive()
     assert len(state.alive()) == 1
-
-
-REFUSED = "ready, waiting for SSH on port 22: Connection refused"
-
-
-@pytest.fixture
-def at_sshd(
-    stack: Stack, emulator: EmulatorServer, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
-) -> Stack:
-    """The stack, whose machines have ips at which `sshd` will run."""
-    # The provider connects to the ip of the machine. Ports below 1024 are for root alone.
-    monkeypatch.setattr(emulator_state, "NETWORK", ipaddress.IPv4Address("127.77.0.0"))
-    del stack.env["FAL_COMPUTE_SSH_ADDRESS"]
-    in_plugin(stack, replaced("machines.lifecycle.SSH_PORT", sshd.port))
-    return stack
-
-
-@in_native
-def test_ssh(at_sshd: Stack, emulator: EmulatorServer, sshd: Sshd) -> None:
-    """A create ends when the machine's SSH server has started, which may be in a later `up`.
-
-    No refresh takes the machine for finished. Once it is, no command looks at SSH again.
-    """
-    stack = at_sshd
-    stack.write(machine(opts=SHORT.replace("2s", "3s"), wait_for_ssh=True))
-    late = stack.up(fails=True)
-    says(late, REFUSED, "was not ready after 3 s: its status is ready, but no SSH server greets")
-    (first,) = emulator.state.alive()
-    stack.refresh()
-    assert [resource["id"] for resource in unfinished(stack)] == [first]
-
-    stack.write(machine(opts=LONG, wait_for_ssh=True))
-    finishing = stack.start("up")
-    wait_until(lambda: REFUSED in finishing.output)
-    sshd.start()
-    assert finishing.wait().exit_code == 0
-    assert one_machine(stack, emulator) == first
-    sshd.end()
-    stack.up("--expect-no-changes", "--refresh")

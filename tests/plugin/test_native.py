@@ -5,7 +5,6 @@ The protocol's names are the schema's, and what was secret when the engine sent 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -69,14 +68,11 @@ def made_by_hand(emulator: EmulatorServer, kind: str = EIGHT, sector: str | None
 # Config.
 
 
-def test_schema(provider: Native) -> None:
-    """The schema has the names that every state contains. A component needs accepted secrets."""
+def test_handshake(provider: Native) -> None:
+    """A component needs accepted secrets."""
     assert provider.handshake().accept_secrets
     assert provider.configure().acceptSecrets
     assert provider.stub.GetPluginInfo(empty_pb2.Empty()).version == __version__
-    schema = json.loads(provider.stub.GetSchema(provider_pb2.GetSchemaRequest()).schema)
-    assert schema["version"] == __version__
-    assert list(schema["resources"]) == ["fal:index:ComputeInstance", "fal:index:ComputeCluster"]
 
 
 @pytest.mark.parametrize(
@@ -395,20 +391,6 @@ def test_refresh_of_get(provider: Native, emulator: EmulatorServer) -> None:
     assert "unfinished" in outputs
     read = provider.stub.Read(provider_pb2.ReadRequest(id=id_, urn=URN, properties=struct(outputs)))
     assert outputs.keys() - plain(read.properties).keys() == {"imported", "unfinished"}
-
-
-def test_key_of_an_import(provider: Native, emulator: EmulatorServer) -> None:
-    """Nobody could compare it. Later, another key replaces the machine."""
-    id_ = made_by_hand(emulator)
-    read = provider.import_(id_)
-    outputs = plain(read.properties)
-    assert provider.diff(id_, plain(read.inputs), outputs, INPUTS).changes == NONE
-    corrected = {**INPUTS, "sshKey": RSA}
-    with hosted() as later:
-        told = later.diff(id_, INPUTS, outputs, corrected)
-        assert (told.changes, list(told.replaces)) == (SOME, [])
-        outputs = plain(later.update(id_, outputs, corrected, old_inputs=struct(INPUTS)).properties)
-        assert list(later.diff(id_, corrected, outputs, INPUTS).replaces) == ["sshKey"]
 
 
 # Functions and errors.
