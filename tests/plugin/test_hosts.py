@@ -246,6 +246,8 @@ def test_other_system(host: Host, emulator: EmulatorServer, tmp_path: Path) -> N
     made = client.create(INPUTS)
     (entry,) = Journal(default_folder({"PULUMI_HOME": str(tmp_path / "home")})).readable()
     assert (entry.origin.urn, entry.instance_id) == (client.urn, made.id)
+    client = host.start(TAKEN_AWAY)
+    client.check(INPUTS)  # with a look whether that create is still in progress
     client.delete(made.id, client.received(made.properties))
     assert emulator.state.alive() == set()
 
