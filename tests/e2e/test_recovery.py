@@ -18,11 +18,9 @@ from .harness import SSH_KEY, Stack, machine, wait_until
 from .native import in_native
 from .recovery import (
     PATIENCE,
-    Stage,
     adopt,
     entries,
     finish,
-    kill,
     kill_while_waiting,
     nothing_runs,
     one_machine,
@@ -156,23 +154,3 @@ def test_second_up(stack: Stack, emulator: EmulatorServer) -> None:
     unlock(stack)
     assert [entry.instance_id for entry in entries(stack)] == [made]
     assert state.creations == 1
-
-
-@pytest.mark.chaos("unit/test_whose.py::test_same_stack")
-@in_native
-def test_renamed(stack: Stack, emulator: EmulatorServer) -> None:
-    """A create whose `pulumi` was killed in the POST continues under the stack's new name."""
-    emulator.state.list_lag = 3600  # nobody is to find the machine before the answer has come
-    stage = Stage(emulator, "during the POST")
-    run = stage.reached_by(stack.start("up"))
-    wait_until(lambda: entries(stack)[0].origin.provider)  # which is read beside the POST
-    kill(stack, run, "cli")
-    stack.cancel()
-    stack.run("stack", "rename", "prod")
-    stack.name = "prod"
-    waiting = stack.start("up")
-    wait_until(lambda: "is still in progress, in the plugin of another" in waiting.output)
-    stage.end()
-    emulator.state.advance(3600)
-    assert waiting.wait().exit_code == 0
-    assert one_machine(stack, emulator) == entries(stack)[0].instance_id
