@@ -248,10 +248,7 @@ class FakeStacks(Stacks):
 
 
 def refusal(
-    status: int,
-    detail: str = "no",
-    request: Request[Any] = LIST,
-    retry_after: float | None = None,
+    status: int, detail: str = "no", request: Request[Any] = LIST, retry_after: float | None = None
 ) -> APIError:
     """The error that a client gets for an answer with a status other than 2xx."""
     kind = error_type(status)

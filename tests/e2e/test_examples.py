@@ -20,15 +20,7 @@ from pulumi_fal.emulator.server import EmulatorServer
 
 from ..docs import blocks
 from ..fakes import EIGHT, ONE
-from .harness import (
-    OFFICIAL_HOST,
-    SSH_KEY,
-    Run,
-    Stack,
-    cli_path,
-    pulumi_fal,
-    wait_until,
-)
+from .harness import OFFICIAL_HOST, SSH_KEY, Run, Stack, cli_path, pulumi_fal, wait_until
 from .installed import ROOT, UV, build, run_uv
 from .native import in_native
 from .recovery import nothing_runs
@@ -139,10 +131,7 @@ def runs(pid_file: Path) -> bool:
 
 
 def test_set_up(
-    example: Example,
-    emulator: EmulatorServer,
-    sshd: Sshd,
-    monkeypatch: pytest.MonkeyPatch,
+    example: Example, emulator: EmulatorServer, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It runs when SSH answers, again on a replacement, and again until it has succeeded."""
     monkeypatch.setattr(state, "NETWORK", ipaddress.IPv4Address("127.77.0.0"))

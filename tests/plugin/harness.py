@@ -17,12 +17,7 @@ from typing import Any, NamedTuple
 import grpc
 import pytest
 from google.protobuf import empty_pb2, json_format, struct_pb2
-from pulumi.runtime.proto import (
-    engine_pb2_grpc,
-    provider_pb2,
-    provider_pb2_grpc,
-    status_pb2,
-)
+from pulumi.runtime.proto import engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
 from pulumi_fal.api.settings import Settings
 from pulumi_fal.emulator.server import EmulatorServer
@@ -372,10 +367,7 @@ def plain(properties: struct_pb2.Struct) -> dict[str, Any]:
 
 def secret(value: object) -> dict[str, object]:
     """A secret as the protocol wraps it."""
-    return {
-        "4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270",
-        "value": value,
-    }
+    return {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270", "value": value}
 
 
 def failure(call: Callable[[], object]) -> Any:

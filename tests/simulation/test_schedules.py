@@ -18,15 +18,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from .. import tally
 from . import enumeration
-from .schedules import (
-    MANY,
-    PARTS,
-    QUICK,
-    Interleaved,
-    KeyedInterleaved,
-    KeyedSchedules,
-    Schedules,
-)
+from .schedules import MANY, PARTS, QUICK, Interleaved, KeyedInterleaved, KeyedSchedules, Schedules
 
 KINDS = (Schedules, Interleaved, KeyedSchedules, KeyedInterleaved)
 ORDERS = 48

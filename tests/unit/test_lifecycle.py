@@ -431,9 +431,7 @@ def talks(connection: socket.socket) -> None:
     ids=["OpenSSH", "old", "nothing", "HTTP", "late", "without end", "silent"],
 )
 def test_greeting(
-    monkeypatch: pytest.MonkeyPatch,
-    answer: Callable[[socket.socket], object],
-    problem: str | None,
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[socket.socket], object], problem: str | None
 ) -> None:
     """An SSH server begins with its greeting. What is silent is left after a time limit."""
     if problem and "within" in problem:

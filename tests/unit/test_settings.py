@@ -193,11 +193,7 @@ def test_prices(text: str, found_or_bad: dict[str, float] | str) -> None:
 def test_docs() -> None:
     """The key has a table of its own, because it can come from more places."""
     page = (ROOT / "docs" / "installation-configuration.md").read_text(encoding="utf-8")
-    defaults = {
-        API: f"`{API.default}`",
-        ENDPOINT: f"`{ENDPOINTS[API.default]}`",
-        PRICES: "none",
-    }
+    defaults = {API: f"`{API.default}`", ENDPOINT: f"`{ENDPOINTS[API.default]}`", PRICES: "none"}
     for option in OPTIONS:
         if option is not API_KEY:
             default = defaults.get(option) or f"{option.default:g}"

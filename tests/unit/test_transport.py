@@ -336,10 +336,7 @@ def test_broken_tls() -> None:
         sent, reason = unreachable(url)
     assert sent
     # OpenSSL 3.0 and OpenSSL 3.5
-    assert reason in {
-        "TLS failed: wrong version number",
-        "TLS failed: record layer failure",
-    }
+    assert reason in {"TLS failed: wrong version number", "TLS failed: record layer failure"}
 
 
 def test_proxy_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,7 @@ from pulumi_fal.api import dialects
 from pulumi_fal.api.dialects import KEPT_SECONDS, Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import API, ENDPOINTS, AccountId, Settings
-from pulumi_fal.errors import (
-    APIError,
-    ConfigurationError,
-    ElsewhereError,
-    UnresolvedCreateError,
-)
+from pulumi_fal.errors import APIError, ConfigurationError, ElsewhereError, UnresolvedCreateError
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.creates import Create
 from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Phase, new_file
@@ -444,8 +439,7 @@ CREATES = table(RECOVERING.partition("### What each API does")[2].partition("\n#
 
 @pytest.mark.parametrize("column, used", [(0, LEGACY), (1, V1)], ids=["legacy", "v1"])
 @pytest.mark.parametrize(
-    "what, trouble",
-    [(what, trouble) for what, troubles in ROWS.items() for trouble in troubles],
+    "what, trouble", [(what, trouble) for what, troubles in ROWS.items() for trouble in troubles]
 )
 def test_table(
     world: World, what: str, trouble: int | dict[str, Any], column: int, used: Settings

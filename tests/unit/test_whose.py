@@ -127,12 +127,7 @@ DEV_THERE = f"{DEV} in {THERE}"
     ],
 )
 def test_same_stack(
-    record: Entry,
-    asks: Stack,
-    others: Sequence[Stack],
-    unread: str,
-    expected: Answer,
-    host: str,
+    record: Entry, asks: Stack, others: Sequence[Stack], unread: str, expected: Answer, host: str
 ) -> None:
     """No second machine is made, and no other stack's is taken.
 
