@@ -12,6 +12,7 @@ from math import inf
 from pathlib import Path
 from threading import Event
 from typing import Any
+from unittest import mock
 
 import grpc
 import pytest
@@ -446,11 +447,7 @@ def test_error_text(provider: Native, environ: pytest.MonkeyPatch, call: str) ->
 
 def test_bug(provider: Native, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug report needs it."""
-
-    def broken(*args: object) -> None:
-        raise KeyError("a bug")
-
-    monkeypatch.setattr(operations, "delete", broken)
+    monkeypatch.setattr(operations, "delete", mock.Mock(side_effect=KeyError("a bug")))
     error = failure(lambda: provider.delete("i-1", INPUTS))
     assert error.code() == INTERNAL
     assert error.details().startswith("Traceback (most recent call last)")

@@ -75,17 +75,9 @@ def test_rules() -> None:
         retry.rule(LIST.error(APIError, "new"))
 
 
-def highest(low: float, high: float) -> float:
-    return high
-
-
-def lowest(low: float, high: float) -> float:
-    return low
-
-
 @pytest.mark.parametrize(
     "uniform, pauses",
-    [(highest, [0.5, 1, 2, 4, 8, 16, 16, 16]), (lowest, [0.25, 0.5, 1, 2, 4, 8, 8, 8])],
+    [(max, [0.5, 1, 2, 4, 8, 16, 16, 16]), (min, [0.25, 0.5, 1, 2, 4, 8, 8, 8])],
 )
 def test_delay(uniform: Callable[[float, float], float], pauses: list[float]) -> None:
     """The pause doubles up to 16 seconds, and jitter, which spreads calls, at most halves it."""
@@ -98,8 +90,8 @@ def test_retry_after(asked: float, least: float) -> None:
     """Nobody comes back before the time that the API named, and nobody waits a day."""
     error = refusal(429, retry_after=float(asked))
     for attempt in (1, 7):
-        assert retry.delay(error, attempt, lowest) == least
-        assert retry.delay(error, attempt, highest) == least + 0.5
+        assert retry.delay(error, attempt, min) == least
+        assert retry.delay(error, attempt, max) == least + 0.5
 
 
 NOT_SENT, LIMITED, DOWN, DENIED = unanswered(sent=False), refusal(429), refusal(503), refusal(401)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from math import inf
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -190,12 +191,8 @@ def test_impatient_reader(seed: int) -> None:
 def test_end_for_all(seed: int, is_bug: bool) -> None:
     """A refused key ends every wait after a minute, and a bug at once, with the same error."""
     threads, bug = Shared(seed), RuntimeError("a bug")
-
-    def fail(request: Request[object]) -> None:
-        raise bug
-
     if is_bug:
-        threads.api.before = fail
+        threads.api.before = mock.Mock(side_effect=bug)
     threads.api.faults.add("list", "401", times=inf)
     waiters = [threads.wait_at(0.0, 10.0) for _ in range(8)]
     threads.run()

@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -121,11 +122,8 @@ def test_order_of_syncs(records: Journal, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_full_disk(records: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that fails leaves the old entry whole, and no half of a new one."""
     records.write(ENTRY)
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(os, "fsync", mock.Mock(side_effect=full))
     records._is_synced = True  # only the file is to fail
     with pytest.raises(JournalError, match="can't be written: No space left on device"):
         records.write(ENTRY.as_created("new-one"))

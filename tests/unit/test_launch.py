@@ -643,12 +643,7 @@ def test_back_in_the_queue(world: World) -> None:
     old = world.machine()
     world.hide(old, 300)
     world.earlier(Phase.LATE, old, seen=True)
-
-    def before(request: Request[Any]) -> None:
-        if request.creates:
-            raise refused(400, "no capacity left", CREATE)
-
-    world.api.before = before
+    world.fail("create", refused(400, "no capacity left", CREATE))
     patience = Patience("6h", 21600.0, lambda waited: None)
     with world.creates.launch(SPEC, HERE, patience=patience) as instance:
         assert instance.id == old

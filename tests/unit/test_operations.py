@@ -158,11 +158,6 @@ def account_id(world: World) -> dict[str, str]:
     return {"endpoint": world.settings.endpoint, "account": world.settings.account}
 
 
-def hide_all(world: World) -> None:
-    for id_ in world.state.alive():
-        world.hide(id_)
-
-
 def test_create(world: World) -> None:
     """The row has no ip, which may be secret. What doesn't reach the engine counts as untold."""
     world.state.provisioning = 100
@@ -800,7 +795,8 @@ def awaited(world: World, call: Call = CALL) -> str:
 
     def hide(request: Request[Any]) -> None:
         if world.clock.passed > 10 and request.kind != "create":
-            hide_all(world)
+            for id_ in world.state.alive():
+                world.hide(id_)
 
     world.api.before = hide
     with pytest.raises(VanishedError) as caught:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -74,11 +75,8 @@ def test_no_folder_sync(records: Journal, monkeypatch: pytest.MonkeyPatch, call:
 
 def test_folder_below_a_file(records: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows says that there is no such folder, and the file may be there by mistake."""
-
-    def refuse(folder: Path) -> None:
-        raise FileNotFoundError(errno.ENOENT, "The system cannot find the path specified")
-
-    monkeypatch.setattr(os, "listdir", refuse)
+    refused = FileNotFoundError(errno.ENOENT, "The system cannot find the path specified")
+    monkeypatch.setattr(os, "listdir", mock.Mock(side_effect=refused))
     assert list(records.entries()) == []
     records.folder.parent.parent.mkdir()
     records.folder.parent.touch()

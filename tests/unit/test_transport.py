@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import requests
@@ -301,10 +302,8 @@ def test_refused_connection(monkeypatch: pytest.MonkeyPatch, nobody: str, is_pro
 
 
 def test_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_such_host(*_: Any) -> Any:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", no_such_host)
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    monkeypatch.setattr(socket, "getaddrinfo", mock.Mock(side_effect=unknown))
     assert unreachable("https://fal.test") == (False, "the host name can't be resolved")
 
 
@@ -420,15 +419,12 @@ def test_ca_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
 @pytest.mark.parametrize("proxy", ["socks5://user:hunter2@127.0.0.1:1", "http:///hunter2"])
 def test_unusable_proxy(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     """A proxy whose scheme is not supported fails at once, and nothing is repeated."""
-    monkeypatch.setattr(adapters, "SOCKSProxyManager", _without_package)
+    missing = requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+    monkeypatch.setattr(adapters, "SOCKSProxyManager", mock.Mock(side_effect=missing))
     monkeypatch.setenv("all_proxy", proxy)
     said = not_sent("https://127.0.0.1:1")
     assert "HTTPS_PROXY or ALL_PROXY" in said
     assert "hunter2" not in said
-
-
-def _without_package(*_: Any, **__: Any) -> None:
-    raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
 
 
 # What it says

@@ -6,11 +6,11 @@ What becomes of a create under either API is a table of docs/recovering.md, whic
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -18,7 +18,13 @@ from pulumi_fal.api import dialects
 from pulumi_fal.api.dialects import KEPT_SECONDS, Request
 from pulumi_fal.api.models import Instance, NewInstance
 from pulumi_fal.api.settings import API, ENDPOINTS, AccountId, Settings
-from pulumi_fal.errors import APIError, ConfigurationError, ElsewhereError, UnresolvedCreateError
+from pulumi_fal.errors import (
+    APIError,
+    ConfigurationError,
+    ElsewhereError,
+    FalError,
+    UnresolvedCreateError,
+)
 from pulumi_fal.machines.account import Account
 from pulumi_fal.machines.creates import Create
 from pulumi_fal.machines.journal import KEY_SECONDS, Entry, Phase, new_file
@@ -68,22 +74,11 @@ def killed(world: World, *, taken: bool = True, **others: Any) -> None:
         world.state.create(NewInstance(ONE, ED25519), None, "the-key")
 
 
-def at_creates(act: Callable[[Request[Any]], None]) -> Callable[[Request[Any]], None]:
-    return lambda request: act(request) if request.creates else None
+V1_CREATE = dialects.V1.create_instance(SPEC)
 
 
-def lose(request: Request[Any]) -> None:
-    raise fakes.unanswered(request)
-
-
-def test_key_on_disk(world: World) -> None:
-    """A process that is killed before its POST leaves what the next one needs."""
-    seen: list[Entry] = []
-    world.api.before = at_creates(lambda request: seen.append(world.record))
-    launch(world)
-    (entry,) = seen
-    assert [entry.idempotency_key] == world.api.keys
-    assert (entry.phase, entry.first_sent) == (Phase.REQUESTED, world.clock.wall())
+def lose() -> None:
+    raise fakes.unanswered(V1_CREATE)
 
 
 def test_replacement(world: World) -> None:
@@ -105,11 +100,11 @@ def test_replacement_fails(world: World) -> None:
     world.restart()
     world.account.in_engine[URN] = {old}
 
-    def refuse_new(request: Request[Any]) -> None:
+    def refuse_new() -> None:
         if world.api.keys[-1] != "the-key":
-            raise refused(403, "no", request)
+            raise refused(403)
 
-    world.api.before = at_creates(refuse_new)
+    world.at_post(refuse_new)
     with pytest.raises(APIError), world.creates.launch(SPEC, HERE):
         pass
     assert world.account.records.made(HERE) is None
@@ -136,7 +131,7 @@ def test_killed(world: World, taken: bool) -> None:
     read = world.record
     world.clock.time += 60
     on_record: list[Entry] = []
-    world.api.before = at_creates(lambda request: on_record.append(world.record))
+    world.at_post(lambda: on_record.append(world.record))
     instance = launch(world)
     assert world.state.alive() == {instance.id}
     assert world.api.keys == ["the-key"]
@@ -168,13 +163,13 @@ def test_wall_clock(world: World, suspended: float, set_by: float) -> None:
     Other clocks stand still while a laptop sleeps, and a clock that was set back proves nothing.
     """
 
-    def lose_the_first(request: Request[Any]) -> None:
+    def lose_the_first() -> None:
         if len(world.api.keys) == 1:
             world.clock.suspended = suspended
             world.clock.set_by += set_by
-            lose(request)
+            lose()
 
-    world.api.after = at_creates(lose_the_first)
+    world.at_post(lose_the_first, answered=True)
     assert "POST /compute/instances got no answer: reset" in refusal(world)
     assert len(world.api.keys) == 1
 
@@ -185,12 +180,12 @@ def test_long_outage(world: World, set_by: float) -> None:
     world.api.faults.add("create", "500_after", inf)
     moments: list[float] = []
 
-    def set_clock(request: Request[Any]) -> None:
+    def set_clock() -> None:
         moments.append(world.clock.passed)
         if len(moments) == 10:
             world.clock.set_by += set_by
 
-    world.api.after = at_creates(set_clock)
+    world.at_post(set_clock, answered=True)
     refusal(world)
     assert len(moments) > 10
     assert moments[-1] <= KEY_SECONDS
@@ -252,9 +247,6 @@ def test_machine_of_others(world: World) -> None:
     assert theirs.id not in caught.value.candidates
 
 
-V1_CREATE = dialects.V1.create_instance(SPEC)
-
-
 @pytest.mark.parametrize(
     "error, said",
     [
@@ -264,14 +256,10 @@ V1_CREATE = dialects.V1.create_instance(SPEC)
     ],
     ids=["refused", "rate-limited", "not sent"],
 )
-def test_repeat_fails(world: World, error: Exception, said: str) -> None:
+def test_repeat_fails(world: World, error: FalError, said: str) -> None:
     """The first attempt may have made a machine, so nothing is forgotten."""
-
-    def fail(request: Request[Any]) -> None:
-        raise error
-
     killed(world)
-    world.api.before = at_creates(fail)
+    world.fail("create", error)
     for _ in range(2):  # the next `up` says the same, and the refusals don't pile up
         assert world.record.problem in refusal(world)
         again = "the process ended before the answer came. The attempt to send it again failed: "
@@ -339,7 +327,7 @@ def test_gone_machine(world: World) -> None:
 
 def test_unanswered_legacy_create(world: World) -> None:
     """It stops a create under v1: its machine may run where v1 doesn't see it."""
-    world.api.after = at_creates(lose)
+    world.at_post(lose, answered=True)
     for used, says in ((LEGACY, "reset"), (V1, "the endpoint and the API that it was made")):
         under(world, used)
         with pytest.raises(UnresolvedCreateError, match=says):
@@ -391,25 +379,18 @@ def outcome(world: World, used: Settings, **inputs: Any) -> str:
 def refuse_second(world: World, status: int) -> None:
     """The first attempt is taken without an answer, and the second one gets this status."""
 
-    def before(request: Request[Any]) -> None:
+    def refuse() -> None:
         if len(world.api.keys) == 2:
-            raise refused(status, "no", request)
+            raise refused(status, "no", world.api.requests[-1])
 
-    def after(request: Request[Any]) -> None:
-        if len(world.api.keys) == 1:
-            lose(request)
-
-    world.api.before, world.api.after = at_creates(before), at_creates(after)
+    world.at_post(refuse)
+    world.at_post(lambda: lose() if len(world.api.keys) == 1 else None, answered=True)
 
 
 def kill(world: World, used: Settings) -> None:
     """A process sends a create, and ends before the answer comes."""
-
-    def end(request: Request[Any]) -> None:
-        raise Killed
-
     under(world, used)
-    world.api.after = at_creates(end)
+    world.at_post(mock.Mock(side_effect=Killed), answered=True)
     with pytest.raises(Killed):
         world.create()
     world.api.after = lambda request: None

@@ -381,14 +381,6 @@ def capacity_after(world: World, seconds: float) -> list[tuple[Entry | None, boo
     return found
 
 
-def refuse(world: World, error: Callable[[], APIError], until: float = inf) -> None:
-    def fail(request: Request[Any]) -> None:
-        if request.creates and world.passed < until:
-            raise error()
-
-    world.api.before = fail
-
-
 @pytest.mark.parametrize("api", ["legacy", "v1"])
 def test_record(world: World, api: str) -> None:
     """While a create waits, nothing is on record, but no other process can create."""
@@ -437,7 +429,11 @@ def test_row(world: World, hours: int, form: str) -> None:
 def test_request_id(world: World) -> None:
     """Each answer has its own request id, which makes no new line. The error has the last one."""
     ids = iter(range(1000))
-    refuse(world, lambda: refusal(400, f"{FULL} (request id r{next(ids)})", CREATE))
+
+    def refuse() -> None:
+        raise refusal(400, f"{FULL} (request id r{next(ids)})", CREATE)
+
+    world.at_post(refuse)
     log, says = Log(), r"no capacity left in sector_2 \(request id r\d+\)\.\n"
     with pytest.raises(CapacityError, match=says):
         create(world, replace(CALL, log=log), wait_for_capacity="40m")
@@ -467,7 +463,7 @@ def test_opt_in(world: World, count: int) -> None:
 
 def test_no_client_retries(world: World) -> None:
     """A 429 for want of capacity is not retried by the client, whose retries come too soon."""
-    refuse(world, lambda: refusal(429, "no machines available", CREATE), until=600.0)
+    world.fail("create", refusal(429, "no machines available", CREATE), end=600.0)
     create(world)
     assert all(gap >= 15.0 for gap in pauses(world.api.asked("create")))
     world.api.faults.add("create", "429")
